@@ -1,0 +1,37 @@
+# lossd in an image: docker build -t lossd .
+# torch comes with CUDA and serves a CPU just as well, only larger. For the small image:
+#   docker build -t lossd --build-arg TORCH=cpu --build-arg TORCH_INDEX_URL=... .
+# with the index of CPU builds that PyTorch's install page names.
+
+# The Python that the tests run on; constraints.txt pins for it.
+ARG PYTHON_VERSION=3.11
+
+FROM python:${PYTHON_VERSION}-slim AS builder
+ARG TORCH=cuda
+ARG TORCH_INDEX_URL=
+WORKDIR /src
+COPY . .
+# Every step is a script that the tests run too. The environment is made where it will be used: its
+# commands hold its path.
+RUN scripts/build_wheel.sh /wheels
+RUN scripts/install_runtime.sh /opt/lossd /wheels/lossd-*.whl
+
+FROM python:${PYTHON_VERSION}-slim
+COPY --from=builder /opt/lossd /opt/lossd
+# Nothing is written but by libraries that want a home; /tmp may be a tmpfs and all else read-only.
+ENV PATH=/opt/lossd/bin:$PATH \
+    HOME=/tmp \
+    PYTHONUNBUFFERED=1 \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# By number, so that an orchestrator can see that it is not root.
+USER 10001:10001
+WORKDIR /tmp
+EXPOSE 8000
+# http.client rather than urllib, which would ask a proxy named in the environment.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=90s --start-interval=1s --retries=3 \
+    CMD ["python", "-c", "import http.client as h, os, sys; c = h.HTTPConnection('127.0.0.1', int(os.environ.get('LOSSD_PORT', '8000')), timeout=4); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
+# SIGTERM, Docker's own choice, drains.
+ENTRYPOINT ["lossd"]
+# Without teams the server serves whoever reaches the port, and refuses to start on this address until
+# LOSSD_ALLOW_OPEN=1 says that only the right ones can: docker-compose.yml does, and publishes on loopback.
+CMD ["serve", "--host", "0.0.0.0"]

@@ -1,0 +1,70 @@
+# One target a verb; CI runs the same ones. `make` alone lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+CODE := service client tests examples scripts
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL: # the checks of `test` run in the order given
+.PHONY: help install format format-check lint types walls tests wheel test serve demo lock clean distclean
+
+help: ## List what make can do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(READY) ## Create .venv with everything, as pinned in constraints.txt
+
+# The stamp is written last, so that a failed install is tried again and a finished one is not.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'lossd needs Python 3.11 or newer. Name one: make PYTHON=python3.12 $(or $(MAKECMDGOALS),install)' >&2; \
+	  exit 1; }
+	@rm -f $@
+	@echo "Installing into $(VENV). torch is large: the first time may take minutes."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[server]' --group dev
+	@touch $@
+
+format: $(READY) ## Rewrite the code in ruff's format
+	$(BIN)/ruff check --select I --fix
+	$(BIN)/ruff format
+
+format-check: $(READY) ## Check that the code is in ruff's format
+	$(BIN)/ruff format --check
+
+lint: $(READY) ## Look for mistakes with ruff
+	$(BIN)/ruff check
+
+types: $(READY) ## Check the types with mypy, strictly
+	$(BIN)/mypy $(CODE)
+
+walls: $(READY) ## Check which room imports which
+	$(BIN)/lint-imports
+
+tests: $(READY) ## Run the tests; ARGS goes to pytest
+	$(BIN)/python -m pytest $(ARGS)
+
+wheel: $(READY) ## Build the wheel and use it in clean environments
+	$(BIN)/python -m scripts.check_wheel
+
+test: format-check lint types walls tests wheel ## Every check and test, as in CI
+
+serve: $(READY) ## Keep a server up on 127.0.0.1:8000; ARGS goes to lossd serve
+	@$(BIN)/lossd serve $(ARGS)
+
+demo: $(READY) ## Train on real digits, score over HTTP, compare with torch and scikit-learn
+	@$(BIN)/python -m examples.demo
+
+lock: ## Pin the newest of everything anew in constraints.txt; KEEP="torch==2.13.0" holds some back
+	PYTHON='$(PYTHON)' scripts/lock.sh $(KEEP)
+
+clean: ## Remove what checks and builds leave behind
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## Remove .venv too
+	rm -rf $(VENV)

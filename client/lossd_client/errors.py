@@ -1,0 +1,203 @@
+"""Everything that the client raises once a request is under way.
+
+    LossdError
+    ├── ConnectionFailed        nothing, or not all of it, came back
+    ├── TimedOut                the client's own timeout passed
+    ├── BadAnswer               a success that cannot be read as one
+    └── StatusError             the server, or something before it, said no
+        ├── InvalidRequest      400, 406, 415, 422 and other 4xx
+        ├── Unauthorized        401, 403
+        ├── NotFound            404, 405
+        ├── TooLarge            413, 431
+        ├── Throttled           429
+        ├── DeadlineExceeded    408, 504
+        ├── Unavailable         503
+        └── ServerError         500, 507 and other 5xx
+
+What is wrong with the arguments themselves is a TypeError or a ValueError, raised before anything is
+sent.
+"""
+# What happened is the name (TimedOut, TooLarge); the base classes say that it is an error.
+# ruff: noqa: N818
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from lossd_client.message import PROBLEM, Response
+
+
+class LossdError(Exception):
+    """Any failure of a request: the one class to catch."""
+
+
+class ConnectionFailed(LossdError):
+    """The server could not be reached, or the connection broke before the answer was whole."""
+
+
+class TimedOut(LossdError):
+    """The client's timeout passed while connecting, sending or waiting for the answer."""
+
+
+class BadAnswer(LossdError):
+    """The answer says success but is not one that a lossd server gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorItem:
+    """One fault in a request.
+
+    Attributes:
+        pointer: Where it is, as a JSON pointer such as "/targets/17/3".
+        detail: What is wrong there.
+    """
+
+    pointer: str
+    detail: str
+
+
+class StatusError(LossdError):
+    """An answer whose status is not 200.
+
+    Attributes:
+        status: The HTTP status.
+        code: The server's name for the fault, such as "target_out_of_range"; None when the answer was
+            not a lossd server's (a proxy's page, say).
+        detail: What is wrong and what to do about it.
+        request_id: The request's identity in the server's logs, if the answer bore one.
+        retryable: Whether the same request may succeed later.
+        errors: The single faults, where the server lists them.
+        retry_after: Seconds to wait before trying again, if the server said so.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str | None = None,
+        detail: str = "",
+        request_id: str | None = None,
+        retryable: bool = False,
+        errors: tuple[ErrorItem, ...] = (),
+        retry_after: float | None = None,
+    ) -> None:
+        # All of them as args, so that the error survives pickling between processes.
+        super().__init__(status, code, detail, request_id, retryable, errors, retry_after)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.request_id = request_id
+        self.retryable = retryable
+        self.errors = errors
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        head = f"{self.status} {self.code}" if self.code else str(self.status)
+        lines = [f"{head}: {self.detail}" if self.detail else head]
+        lines += [f"  {item.pointer}: {item.detail}" for item in self.errors]
+        if self.request_id:
+            lines.append(f"  request id {self.request_id}")
+        return "\n".join(lines)
+
+
+class InvalidRequest(StatusError):
+    """The request is at fault (400, 406, 415, 422 and other 4xx): sending it again will not help."""
+
+
+class Unauthorized(StatusError):
+    """The API key is missing, unknown or disabled (401, 403)."""
+
+
+class NotFound(StatusError):
+    """The server has no such route or method (404, 405): most often a wrong base_url."""
+
+
+class TooLarge(StatusError):
+    """The body, the answer or the headers would exceed a limit of the server (413, 431)."""
+
+
+class Throttled(StatusError):
+    """Too many requests, or too many at once (429); see `retry_after`."""
+
+
+class DeadlineExceeded(StatusError):
+    """The server gave the request up: its deadline passed, or the upload was too slow (408, 504)."""
+
+
+class Unavailable(StatusError):
+    """The server is overloaded or shutting down (503); see `retry_after`."""
+
+
+class ServerError(StatusError):
+    """The server failed (500, 507 and other 5xx)."""
+
+
+_KINDS: dict[int, type[StatusError]] = {
+    401: Unauthorized,
+    403: Unauthorized,
+    404: NotFound,
+    405: NotFound,
+    408: DeadlineExceeded,
+    413: TooLarge,
+    429: Throttled,
+    431: TooLarge,
+    503: Unavailable,
+    504: DeadlineExceeded,
+}
+# For answers that do not say; 502 and 504 come from proxies, and the losses are pure.
+_RETRYABLE = frozenset({408, 429, 502, 503, 504})
+
+
+def _kind(status: int) -> type[StatusError]:
+    if status in _KINDS:
+        return _KINDS[status]
+    if 400 <= status < 500:
+        return InvalidRequest
+    return ServerError if 500 <= status < 600 else StatusError
+
+
+def status_error(response: Response) -> StatusError:
+    """Makes the error for a response whose status is not 200."""
+    problem = _problem(response)
+    code, retryable = problem.get("code"), problem.get("retryable")
+    detail = problem.get("detail") or problem.get("title") or _unexplained(response)
+    request_id = problem.get("request_id") or response.headers.get("x-request-id")
+    return _kind(response.status)(
+        response.status,
+        code if isinstance(code, str) else None,
+        str(detail),
+        None if request_id is None else str(request_id),
+        retryable if isinstance(retryable, bool) else response.status in _RETRYABLE,
+        _items(problem.get("errors")),
+        _seconds(response.headers.get("retry-after")),
+    )
+
+
+def _problem(response: Response) -> dict[str, Any]:
+    if response.media_type != PROBLEM:
+        return {}
+    try:
+        problem = json.loads(response.body)
+    except ValueError:
+        return {}
+    return problem if isinstance(problem, dict) else {}
+
+
+def _unexplained(response: Response) -> str:
+    kind = response.media_type or "no content type"
+    return f"the answer ({kind}) does not explain itself; is there a proxy before the server, or another one?"
+
+
+def _items(errors: object) -> tuple[ErrorItem, ...]:
+    if not isinstance(errors, list):
+        return ()
+    found = (item for item in errors if isinstance(item, dict))
+    return tuple(ErrorItem(str(item.get("pointer", "")), str(item.get("detail", ""))) for item in found)
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        seconds = float(text) if text is not None else None
+    except ValueError:  # the header's other form, a date, which lossd does not send
+        return None
+    return seconds if seconds is not None and math.isfinite(seconds) and seconds >= 0 else None

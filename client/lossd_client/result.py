@@ -1,0 +1,170 @@
+"""A loss and its figures, and how both forms of the answer are read into them."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossd_client.arrays import read_npy
+from lossd_client.errors import BadAnswer, status_error
+from lossd_client.message import JSON, NPY, Response
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LossResult:
+    """What the server computed.
+
+    `sum`, `count`, `weight_sum` and `positives` are the whole request's, whatever the reduction: batches
+    are merged by adding them (sums with `math.fsum`) and dividing once.
+
+    Attributes:
+        loss: A float for a scalar, else a float64 array.
+        sum: The weighted losses summed.
+        count: How many elements were scored.
+        weight_sum: The broadcast weights summed; the count where there is no weight.
+        positives: The targets summed, unweighted.
+        reduction: "none", "sum" or "mean".
+        params: The loss's parameters: as the server applied them, or, when the loss is an array, those
+            that were sent with the request.
+        request_id: The request's identity in the server's logs.
+        timing: Milliseconds that the server spent, by stage: "read", "queue", "compute".
+        loss_name: "bce" or "focal".
+        shape: The inputs' shape.
+        kernel: What computed it; None when the loss is an array.
+        device: Where; None when the loss is an array.
+        version: The server's version; None when the loss is an array.
+    """
+
+    loss: float | NDArray[np.float64]
+    sum: float
+    count: int
+    weight_sum: float
+    positives: float
+    reduction: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    request_id: str | None = None
+    timing: Mapping[str, float] = field(default_factory=dict)
+    loss_name: str = ""
+    shape: tuple[int, ...] = ()
+    kernel: str | None = None
+    device: str | None = None
+    version: str | None = None
+
+    def __float__(self) -> float:
+        if isinstance(self.loss, np.ndarray):
+            raise TypeError(
+                f"the loss is an array of shape {self.loss.shape}; read .loss, or reduce over every axis"
+            )
+        return self.loss
+
+    def __repr__(self) -> str:
+        loss = f"array{self.loss.shape}" if isinstance(self.loss, np.ndarray) else repr(self.loss)
+        params = "".join(f", {name}={value!r}" for name, value in self.params.items())
+        return (
+            f"<LossResult {self.loss_name} {loss}: reduction={self.reduction}, sum={self.sum!r}, "
+            f"count={self.count}, weight_sum={self.weight_sum!r}, positives={self.positives!r}{params}>"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Gives every field in a form that `json.dumps` takes.
+
+        Arrays become nested lists, and numbers that are not finite become the strings "Infinity",
+        "-Infinity" and "NaN", as in the server's own answers.
+        """
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        loss = self.loss.tolist() if isinstance(self.loss, np.ndarray) else self.loss
+        return {name: _plain(value) for name, value in {**plain, "loss": loss}.items()}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JSON value out
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the caller asked for: an answer of bare .npy does not repeat it."""
+
+    loss_name: str
+    shape: tuple[int, ...]
+    reduction: str
+    params: Mapping[str, Any]
+
+
+def read_result(response: Response, asked: Asked) -> LossResult:
+    """Reads the answer to a scoring request.
+
+    Raises:
+        StatusError: The status is not 200.
+        BadAnswer: It is 200, and yet the answer cannot be read.
+    """
+    if response.status != 200:
+        raise status_error(response)
+    reader = {JSON: _from_json, NPY: _from_npy}.get(response.media_type)
+    if reader is None:
+        kind = response.media_type or "no content type"
+        raise BadAnswer(f"the answer is neither JSON nor .npy but {kind}; is base_url a lossd server?")
+    try:
+        return reader(response, asked)
+    except (AttributeError, EOFError, KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise BadAnswer(f"the {response.media_type} answer cannot be read ({reason})") from error
+
+
+def _from_json(response: Response, asked: Asked) -> LossResult:
+    answer = json.loads(response.body)
+    loss = answer["loss"]
+    return LossResult(
+        loss=np.asarray(loss, dtype=np.float64) if isinstance(loss, list) else float(loss),
+        sum=float(answer["sum"]),
+        count=int(answer["count"]),
+        weight_sum=float(answer["weight_sum"]),
+        positives=float(answer["positives"]),
+        reduction=answer.get("reduction", asked.reduction),
+        params=dict(answer.get("params", asked.params)),
+        request_id=answer.get("request_id", response.headers.get("x-request-id")),
+        timing=_timing(response),
+        loss_name=answer.get("loss_name", asked.loss_name),
+        shape=tuple(answer.get("shape", asked.shape)),
+        kernel=answer.get("kernel"),
+        device=answer.get("device"),
+        version=answer.get("version"),
+    )
+
+
+def _from_npy(response: Response, asked: Asked) -> LossResult:
+    loss = read_npy(response.body)
+    headers = response.headers
+    return LossResult(
+        loss=loss if loss.ndim else loss.item(),
+        sum=float(headers["lossd-sum"]),
+        count=int(headers["lossd-count"]),
+        weight_sum=float(headers["lossd-weight-sum"]),
+        positives=float(headers["lossd-positives"]),
+        reduction=asked.reduction,
+        params=asked.params,
+        request_id=headers.get("x-request-id"),
+        timing=_timing(response),
+        loss_name=asked.loss_name,
+        shape=asked.shape,
+    )
+
+
+# One metric of a Server-Timing header: a name, then parameters, of which "dur" is in milliseconds.
+_METRIC = re.compile(r"([\w-]+)[^,]*?;\s*dur\s*=\s*\"?([0-9.eE+-]+)")
+
+
+def _timing(response: Response) -> dict[str, float]:
+    return {
+        name: float(duration) for name, duration in _METRIC.findall(response.headers.get("server-timing", ""))
+    }

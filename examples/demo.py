@@ -1,0 +1,174 @@
+"""The whole job once: a model trained here, its held-out logits scored by a server, beside other libraries.
+
+Run it with ``make demo``. It ends with an error where the server and a float64 computation disagree.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+from sklearn.metrics import log_loss  # type: ignore[import-untyped]
+from sklearn.model_selection import train_test_split  # type: ignore[import-untyped]
+from torch import Tensor
+from torch.nn import functional
+
+from examples.local_server import LocalServer
+from lossd_client import LossClient, LossdError
+
+GAMMA, ALPHA = 2.0, 0.25
+TOLERANCE = 1e-9
+
+ElementLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a trained model says of images it has not seen, and what they are: both [images, 10]."""
+
+    logits: Tensor
+    targets: Tensor
+    accuracy: float
+
+
+def train() -> HeldOut:
+    """Trains a small network to tell ten handwritten digits apart, one yes-or-no question a digit."""
+    torch.manual_seed(0)
+    torch.set_num_threads(2)
+    digits = load_digits()
+    parts = train_test_split(
+        digits.data / 16, digits.target, test_size=0.25, random_state=0, stratify=digits.target
+    )
+    x, x_held, y, y_held = (torch.from_numpy(np.asarray(part)) for part in parts)
+    x, x_held = x.float(), x_held.float()
+    targets, targets_held = (functional.one_hot(part, 10).float() for part in (y, y_held))
+
+    model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(200):
+        optimizer.zero_grad()
+        loss = functional.binary_cross_entropy_with_logits(model(x), targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    with torch.no_grad():
+        logits = model(x_held)
+    return HeldOut(logits, targets_held, float((logits.argmax(1) == y_held).double().mean()))
+
+
+def bce(logits: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross entropy as torch computes it, an element each."""
+    return torch.nn.BCEWithLogitsLoss(reduction="none")(logits, targets)  # type: ignore[no-any-return]
+
+
+def yolov5_focal(logits: Tensor, targets: Tensor) -> Tensor:
+    """The focal loss as YOLOv5 writes it, an element each."""
+    p = torch.sigmoid(logits)
+    p_t = targets * p + (1 - targets) * (1 - p)
+    balance = targets * ALPHA + (1 - targets) * (1 - ALPHA)
+    return bce(logits, targets) * balance * (1.0 - p_t) ** GAMMA
+
+
+def sklearn_log_loss(held_out: HeldOut) -> float:
+    """The log_loss of each digit's question by scikit-learn, averaged over the ten."""
+    p = torch.sigmoid(held_out.logits.double()).numpy()
+    y = held_out.targets.numpy()
+    return float(np.mean([log_loss(y[:, c], p[:, c], labels=[0, 1]) for c in range(y.shape[1])]))
+
+
+def compare(console: Console, client: LossClient, held_out: HeldOut) -> bool:
+    """Prints the server's losses beside the others'; tells whether they agree with float64."""
+    logits, targets = held_out.logits, held_out.targets
+    served = {
+        "BCE": (client.bce(logits, targets), client.bce(logits, targets, axis=0)),
+        "focal": (
+            client.focal(logits, targets, gamma=GAMMA, alpha=ALPHA),
+            client.focal(logits, targets, gamma=GAMMA, alpha=ALPHA, axis=0),
+        ),
+    }
+    elements: dict[str, ElementLoss] = {"BCE": bce, "focal": yolov5_focal}
+    names = {"BCE": "BCEWithLogitsLoss", "focal": "YOLOv5's FocalLoss"}
+
+    table = Table(title=f"Mean loss of {logits.numel():,} held-out logits", title_justify="left")
+    for title in ("loss", "computed by", "value", "off float64 by"):
+        table.add_column(title, justify="right" if title in ("value", "off float64 by") else "left")
+    agrees = True
+    for name, (whole, by_class) in served.items():
+        each = elements[name](logits.double(), targets.double())
+        exact = float(each.mean())
+        label = name if name == "BCE" else f"{name}, gamma {GAMMA:g}"
+        rows = [
+            (f"[bold]lossd, {whole.kernel} on {whole.device}[/bold]", float(whole)),
+            (f"{names[name]}, float64", exact),
+            (f"{names[name]}, float32", float(elements[name](logits, targets).mean())),
+        ]
+        if name == "BCE":
+            rows.append(("scikit-learn's log_loss", sklearn_log_loss(held_out)))
+        for who, value in rows:
+            table.add_row(label, who, f"{value:.15f}", f"{abs(value - exact) / exact:.1e}")
+            label = ""
+        table.add_section()
+        agrees = agrees and abs(float(whole) - exact) <= TOLERANCE * exact
+        agrees = agrees and np.allclose(by_class.loss, each.mean(0).numpy(), rtol=TOLERANCE, atol=0)
+    console.print(table)
+
+    losses = np.asarray(served["BCE"][1].loss)
+    console.print("BCE by digit (axis=0):\n ", " ".join(f"{c}: {loss:.3f}" for c, loss in enumerate(losses)))
+    return agrees
+
+
+def show_tail(console: Console, client: LossClient) -> None:
+    """Prints one element for which float32 has no answer left."""
+    logits, targets = torch.tensor([-15.0]), torch.tensor([0.0])
+    console.print(
+        "Why float32 differs, in one negative scored -15: its BCE is log(1 + exp(-15)) = 3.05902e-07;\n"
+        f"torch's float32 gives {float(bce(logits, targets)):g}, "
+        f"lossd {float(client.bce(logits, targets)):.6g}."
+    )
+
+
+def main() -> int:
+    """Trains, scores, compares; the exit code says whether the losses agree."""
+    signal.signal(signal.SIGTERM, _leave)  # so that the server is stopped then too
+    console = Console(width=100, highlight=False)
+    try:
+        with LocalServer(Path(sys.executable).with_name("lossd")) as server:
+            console.print(f"Server ready at {server.url}. Training on scikit-learn's digits...")
+            held_out = train()
+            count = len(held_out.logits)
+            console.print(f"{held_out.accuracy:.1%} of {count} held-out images are read right.\n")
+            with LossClient(server.url) as client:
+                agrees = compare(console, client, held_out)
+                show_tail(console, client)
+    except (LossdError, RuntimeError, TimeoutError) as error:
+        console.print("[red]The demo failed:[/red]")
+        console.print(str(error), markup=False, soft_wrap=True)
+        return 1
+    if not agrees:
+        console.print(f"[red]The server's losses are more than {TOLERANCE:g} off float64's.[/red]")
+        return 1
+    console.print(
+        "\nRead on: README.md, and docs/ for the API, the numerics and operating.\n"
+        "To try requests in a browser: `make serve`, then http://127.0.0.1:8000/docs."
+    )
+    return 0
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,221 @@
+"""Builds the wheel and uses it as a stranger would, with the sources out of reach. Run by ``make wheel``.
+
+Two clean environments, made by the script that the Dockerfile runs: a server with ``lossd[server]``, and a
+client with the base install alone. The client scores over HTTP; what it gets is compared with arithmetic
+here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from rich.console import Console
+
+from examples.local_server import LocalServer
+
+ROOT = Path(__file__).resolve().parents[1]
+INSTALL_SECONDS = 900
+COMMAND_SECONDS = 60
+PACKAGES = {"lossd", "lossd_client"}
+SERVER_ONLY = ("fastapi", "starlette", "torch", "uvicorn", "pydantic_settings", "sklearn")
+
+LOGITS = [[2.0, -1.5, 0.0], [0.25, -15.0, 40.0]]
+TARGETS = [[1.0, 0.0, 0.5], [0.75, 0.0, 1.0]]
+GAMMA, ALPHA = 2.0, 0.25
+TOLERANCE = 1e-13
+
+USE_CLIENT = f"""
+import json, sys
+import numpy as np
+from lossd_client import LossClient
+
+logits, targets = np.load("logits.npy"), np.load("targets.npy")
+with LossClient(sys.argv[1]) as client:
+    bce = client.bce(logits, targets)
+    focal = client.focal(logits, targets, gamma={GAMMA}, alpha={ALPHA})
+print(json.dumps({{"bce": float(bce), "focal": float(focal)}}))
+"""
+
+FIND_SERVER_ONLY = f"""
+from importlib.util import find_spec
+
+found = [name for name in {SERVER_ONLY!r} if find_spec(name)]
+assert not found, f"the base install brings {{found}}"
+"""
+
+IMPORT_CLIENT = """
+import lossd_client
+
+missing = [name for name in lossd_client.__all__ if not hasattr(lossd_client, name)]
+assert not missing, missing
+assert lossd_client.__version__ != "unknown"
+"""
+
+
+class CheckError(Exception):
+    """What the wheel, or a command of it, did wrong."""
+
+
+class Sandbox:
+    """Runs commands in a directory away from the sources, with nothing in the environment that leads back."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        away = ("PYTHON", "LOSSD_", "VIRTUAL_ENV")
+        self.environment = {key: value for key, value in os.environ.items() if not key.startswith(away)} | {
+            "PYTHON": sys.executable,  # what the install scripts make environments with
+            "COLUMNS": "200",  # no message is broken in two
+            "NO_COLOR": "1",
+            "NO_PROXY": "127.0.0.1",
+        }
+
+    def run(
+        self, command: Sequence[str | Path], *, seconds: float = COMMAND_SECONDS, code: int = 0
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command that must end with ``code`` in time."""
+        words = [str(word) for word in command]
+        try:
+            done = subprocess.run(  # noqa: S603 -- commands of this file
+                words,
+                cwd=self.directory,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise CheckError(f"{words} took more than {seconds:g} s") from error
+        if done.returncode != code:
+            raise CheckError(f"{words} ended with {done.returncode}, not {code}:\n{done.stdout}{done.stderr}")
+        return done
+
+
+def check_contents(wheel: Path) -> None:
+    """The wheel holds both packages with their types' marker, and nothing else."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = {PurePosixPath(name) for name in archive.namelist()}
+    tops = {name.parts[0] for name in names if not name.parts[0].endswith(".dist-info")}
+    if tops != PACKAGES:
+        raise CheckError(f"the wheel holds {sorted(tops)}, not {sorted(PACKAGES)}")
+    for package in sorted(PACKAGES):
+        if PurePosixPath(package, "py.typed") not in names:
+            raise CheckError(f"{package}/py.typed is not in the wheel")
+    tests = sorted(str(name) for name in names if "tests" in name.parts or name.name.startswith("test_"))
+    if tests:
+        raise CheckError(f"the wheel holds tests: {tests}")
+
+
+def check_base_install(sandbox: Sandbox, client: Path) -> None:
+    """The base install is a working client that brings no server, and says how to get one."""
+    python, lossd = client / "bin/python", client / "bin/lossd"
+    sandbox.run([python, "-c", IMPORT_CLIENT])
+    sandbox.run([python, "-c", FIND_SERVER_ONLY])
+    shown = sandbox.run([lossd, "--help"]).stdout
+    if "serve" not in shown or "score" not in shown:
+        raise CheckError(f"lossd --help does not name its commands:\n{shown}")
+    refused = sandbox.run([lossd, "serve", "--port", "0"], code=2)
+    if "lossd[server]" not in refused.stdout + refused.stderr:
+        raise CheckError(f"lossd serve does not name lossd[server]:\n{refused.stdout}{refused.stderr}")
+
+
+def check_scoring(sandbox: Sandbox, server: Path, client: Path) -> None:
+    """A client of the base install gets true losses from a server of the wheel, which then ends cleanly."""
+    np.save(sandbox.directory / "logits.npy", np.array(LOGITS))
+    np.save(sandbox.directory / "targets.npy", np.array(TARGETS))
+    with LocalServer(
+        server / "bin/lossd", directory=sandbox.directory, environment=sandbox.environment
+    ) as running:
+        answered = sandbox.run([client / "bin/python", "-c", USE_CLIENT, running.url])
+        for name, value in json.loads(answered.stdout).items():
+            compare(f"LossClient.{name}", value, expected(name))
+        lossd = str(client / "bin/lossd")
+        score = [lossd, "score", "logits.npy", "targets.npy", "--json", "--url", running.url]
+        compare("lossd score", json.loads(sandbox.run(score).stdout)["loss"], expected("bce"))
+        score += ["--loss", "focal", "--gamma", str(GAMMA)]
+        compare("lossd score --loss focal", json.loads(sandbox.run(score).stdout)["loss"], expected("focal"))
+        if (code := running.stop()) != 0:
+            raise CheckError(f"the server ended with {code} on SIGTERM:\n{running.log()}")
+
+
+def expected(name: str) -> float:
+    """The mean loss, element by element from its definition."""
+    element = {"bce": bce, "focal": focal}[name]
+    losses = [
+        element(x, y)
+        for row, row_targets in zip(LOGITS, TARGETS, strict=True)
+        for x, y in zip(row, row_targets, strict=True)
+    ]
+    return math.fsum(losses) / len(losses)
+
+
+def bce(x: float, y: float) -> float:
+    """-y log p - (1-y) log(1-p), with neither logarithm taken of a rounded p."""
+    tail = math.log1p(math.exp(-abs(x)))
+    return y * (max(-x, 0.0) + tail) + (1 - y) * (max(x, 0.0) + tail)
+
+
+def focal(x: float, y: float) -> float:
+    """Binary cross entropy times the balance and (1 - p_t)^gamma."""
+    p, q = 1 / (1 + math.exp(-x)), 1 / (1 + math.exp(x))
+    balance = y * ALPHA + (1 - y) * (1 - ALPHA)
+    return float(balance * (y * q + (1 - y) * p) ** GAMMA * bce(x, y))
+
+
+def compare(who: str, value: float, truth: float) -> None:
+    """Fails where a loss is not the true one."""
+    if not math.isclose(value, truth, rel_tol=TOLERANCE):
+        raise CheckError(f"{who} gave {value!r}, and the loss is {truth!r}")
+
+
+def check(say: Console, scratch: Path) -> None:
+    """Builds, installs twice, uses."""
+    outside = scratch / "outside"
+    outside.mkdir()
+    sandbox = Sandbox(outside)
+
+    say.print("building the wheel")
+    sandbox.run([ROOT / "scripts/build_wheel.sh", scratch / "dist"], seconds=INSTALL_SECONDS)
+    (wheel,) = (scratch / "dist").glob("*.whl")
+    check_contents(wheel)
+
+    say.print("the base install, in a clean environment")
+    client = scratch / "client"
+    install = ROOT / "scripts/install_runtime.sh"
+    sandbox.run([install, client, wheel, ""], seconds=INSTALL_SECONDS)
+    check_base_install(sandbox, client)
+
+    say.print(r"lossd\[server], in another")
+    server = scratch / "server"
+    sandbox.run([install, server, wheel], seconds=INSTALL_SECONDS)
+    check_scoring(sandbox, server, client)
+    say.print(f"{wheel.name}: installs, serves and scores")
+
+
+def main() -> int:
+    """Checks in a scratch directory that is gone afterwards; 1 where something is wrong."""
+    say = Console(highlight=False)
+    try:
+        with tempfile.TemporaryDirectory(prefix="lossd-wheel-") as scratch:
+            check(say, Path(scratch))
+    except (CheckError, RuntimeError, TimeoutError) as error:
+        say.print(f"wheel check: {error}", markup=False, soft_wrap=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

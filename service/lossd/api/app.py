@@ -1,0 +1,91 @@
+"""The application, put together in one place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fastapi_offline
+from fastapi import FastAPI, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from lossd import __version__
+from lossd.api.context import RequestContext, request_id
+from lossd.api.losses import LossEndpoint
+from lossd.api.openapi import describe_api
+from lossd.api.problems import BY_STATUS, problem
+from lossd.api.service import Service
+from lossd.api.status import status_routes
+from lossd.core.catalog import LOSSES
+from lossd.request import Fault
+
+_ASSETS = "/docs/assets"
+
+
+def create_app(service: Service) -> ASGIApp:
+    """The ASGI application over a service."""
+    app = FastAPI(
+        title="lossd",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False},
+    )
+    for loss in LOSSES.values():
+        app.router.routes.append(Route(f"/{loss.name}", LossEndpoint(loss, service), methods=["POST"]))
+    app.include_router(status_routes(service))
+    _add_docs(app)
+    app.add_exception_handler(HTTPException, _framework_problem)
+    app.add_exception_handler(Exception, _internal_problem)
+    app.openapi = lambda: describe_api(app)  # type: ignore[method-assign] # FastAPI's own way to extend it
+    return RequestContext(app)
+
+
+def _add_docs(app: FastAPI) -> None:
+    """``/docs``, from files on this machine: it works with no internet."""
+    files = Path(fastapi_offline.__file__).parent / "static"
+    app.mount(_ASSETS, StaticFiles(directory=files), name="docs-assets")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> HTMLResponse:
+        root = request.scope.get("root_path", "")
+        return get_swagger_ui_html(
+            openapi_url=f"{root}/openapi.json",
+            title="lossd",
+            swagger_js_url=f"{root}{_ASSETS}/swagger-ui-bundle.js",
+            swagger_css_url=f"{root}{_ASSETS}/swagger-ui.css",
+            swagger_favicon_url=f"{root}{_ASSETS}/favicon.png",
+        )
+
+
+async def _framework_problem(request: Request, error: Exception) -> Response:
+    """What the framework refuses by itself: unknown routes, wrong methods."""
+    assert isinstance(error, HTTPException)
+    code = BY_STATUS.get(error.status_code, "bad_request")
+    paths = ", ".join(f"POST /{name}" for name in LOSSES)
+    details = {
+        "not_found": f"there is no {request.url.path[:100]}; the losses are {paths}, the rest is in /docs",
+        "method_not_allowed": f"{request.url.path[:100]} does not take {request.method[:20]}",
+        "bad_request": str(error.detail),
+    }
+    response = _respond(request, Fault(code, details[code]))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _internal_problem(request: Request, _error: Exception) -> Response:
+    detail = "the server failed; report this with the request id, under which its log has more"
+    return _respond(request, Fault("internal_error", detail))
+
+
+def _respond(request: Request, fault: Fault) -> Response:
+    answer = problem(fault, request_id(request.scope))
+    response = Response(answer.body, answer.status)
+    for name, value in answer.headers:
+        response.headers[name.decode()] = value.decode()
+    return response

@@ -1,0 +1,52 @@
+"""What every answer bears, whoever gives it: a request id and timings."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_WELL_FORMED: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
+_KEY: Final = "lossd.request_id"
+NO_TIMING: Final = b"read;dur=0, queue;dur=0, compute;dur=0"
+
+
+def request_id(scope: Scope) -> str:
+    """The id of the request that a scope belongs to."""
+    return str(scope[_KEY])
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """The first header of a name, given in lower case, or None."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return None
+
+
+class RequestContext:
+    """The outermost layer: gives every request an id, the caller's own if it sent a well-formed one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, as ASGI has it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = header(scope, b"x-request-id")
+        identity = given if given is not None and _WELL_FORMED.fullmatch(given) else uuid.uuid4().hex.encode()
+        scope[_KEY] = identity.decode("ascii")
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = message.setdefault("headers", [])
+                headers.append((b"x-request-id", identity))
+                if not any(name == b"server-timing" for name, _ in headers):
+                    headers.append((b"server-timing", NO_TIMING))
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)

@@ -1,0 +1,354 @@
+"""The OpenAPI document: FastAPI's own for the routes around the losses, and the losses' from the catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from lossd.api.problems import KINDS, MEDIA_TYPE
+from lossd.api.schemas import LossAnswer, Problem
+from lossd.core.catalog import LOSSES, SHARED, Loss, Parameter
+from lossd.request import TENSOR_DTYPES
+
+Document = dict[str, Any]
+
+_DESCRIPTION: Final = """\
+Binary cross entropy with logits and focal loss as YOLOv5 defines it: computed in float64 from the \
+numbers as they are received, the same bits whoever else is being served.
+
+Send `logits` and `targets` as JSON, as .npy files one after the other, or as multipart parts:
+
+    curl -F logits=@x.npy -F targets=@y.npy 'localhost:8000/focal?gamma=2'
+
+Every error is a problem document (RFC 9457): its `code` says what is wrong, its `detail` what to do.
+"""
+
+_TENSORS: Final = {
+    "logits": "The logits, 1 to 8 dimensions; infinities are allowed.",
+    "targets": "The targets, each in [0, 1], in the shape of the logits.",
+    "weight": "Weights of the elements, finite and at least 0; broadcast to the logits' shape.",
+    "pos_weight": "As the parameter pos_weight.",
+}
+
+_LOGITS: Final = [[2.0, -1.5, 0.25], [-3.0, 4.0, 0.0]]
+_TARGETS: Final = [[1, 0, 0.5], [0, 1, 1]]
+_SCALAR: Final = {
+    "bce": (1.7891651689560655, 0.29819419482601095),
+    "focal": (0.19863918605687808, 0.03310653100947968),
+}
+
+_PROBLEMS: Final = {
+    "bad_request": ("Invalid HTTP request received. Send a well-formed HTTP/1.1 request.", None),
+    "malformed_json": ("NaN is not JSON; leave such elements out or mark them otherwise", "/logits/3"),
+    "malformed_npy": ("targets does not begin with \\x93NUMPY; send what np.save writes", "/targets"),
+    "malformed_multipart": ("the Content-Type has no boundary; let your HTTP library write it", None),
+    "truncated_body": ("targets: 512 of 10240 bytes came; send the whole array", "/targets"),
+    "trailing_bytes": ("16 bytes follow the last array; name every array in tensors=", None),
+    "not_acceptable": ("cannot answer as 'text/html'; accept application/json or application/x-npy", None),
+    "body_too_large": ("the body has 2147483648 bytes, at most 1073741824 are taken; send several", None),
+    "output_too_large": ("the answer's numbers may take 800000000 bytes; accept application/x-npy", None),
+    "unsupported_media_type": ("the request has Content-Type 'text/csv'; send application/json", None),
+    "dtype_not_allowed": ("logits is int64; send float16, bfloat16, float32, float64", "/logits"),
+    "unsupported_encoding": ("Content-Encoding 'br' is not read; send identity", None),
+    "shape_mismatch": ("targets has shape [32, 81], logits [32, 80]; they must be equal", "/targets"),
+    "bad_shape": ("row 3 of logits has 79 numbers, the others 80; pad or split the rows", "/logits/3"),
+    "target_out_of_range": ("targets: 1.7 is outside [0, 1] at /targets/17/3; rescale them", "/targets/17/3"),
+    "weight_out_of_range": ("weight: -1.0 is not a finite number >= 0 at /weight/0", "/weight/0"),
+    "non_finite_input": ("logits: NaN at /logits/2/5; remove or replace it before sending", "/logits/2/5"),
+    "invalid_parameter": ("focal has no parameter 'gama'; did you mean gamma?", "/gama"),
+    "missing_tensor": ("send targets; got logits", "/targets"),
+    "unknown_tensor": ("there is no tensor 'logit'; did you mean logits?", "/logit"),
+    "empty_mean": ("the mean is over no elements; use reduction=sum, or leave empty batches out", None),
+    "internal_error": ("the server failed; report this with the request id", None),
+    "worker_crashed": ("this request ended a worker twice; it is not tried again", None),
+    "overloaded": ("the memory for request bodies is full; try again later", None),
+    "deadline_exceeded": ("the deadline passed before the answer was there; allow more time", None),
+    "out_of_memory": ("cuda:0 has no memory left for this request; send a smaller one", None),
+}
+
+
+def describe_api(app: FastAPI) -> Document:
+    """The document, made once."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes
+        )
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own; no route answers with them
+            schemas.pop(name, None)
+        schemas.update(_schemas())
+        losses = {f"/{loss.name}": {"post": _operation(loss)} for loss in LOSSES.values()}
+        document["paths"] = {**losses, **document["paths"]}
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def _schemas() -> Document:
+    _, made = models_json_schema(
+        [(LossAnswer, "serialization"), (Problem, "serialization")],
+        ref_template="#/components/schemas/{model}",
+    )
+    return {
+        **made["$defs"],
+        "Numbers": {
+            "type": "array",
+            "description": "A tensor as nested arrays of numbers, all rows of one length.",
+            "items": {"oneOf": [{"type": "number"}, {"$ref": "#/components/schemas/Numbers"}]},
+        },
+        "Labels": {
+            "type": "array",
+            "description": "A tensor as nested arrays of numbers in [0, 1] or booleans.",
+            "items": {
+                "oneOf": [
+                    {"type": "number", "minimum": 0, "maximum": 1},
+                    {"type": "boolean"},
+                    {"$ref": "#/components/schemas/Labels"},
+                ]
+            },
+        },
+    }
+
+
+def _operation(loss: Loss) -> Document:
+    parameters = (*SHARED, *loss.parameters)
+    return {
+        "operationId": loss.name,
+        "tags": ["losses"],
+        "summary": loss.title,
+        "description": loss.summary,
+        "parameters": [*_query(parameters), _TENSOR_NAMES, *_HEADERS],
+        "requestBody": {"required": True, "content": _bodies(loss, parameters)},
+        "responses": {"200": _answer(loss), **_problems()},
+    }
+
+
+def _query(parameters: Iterable[Parameter]) -> list[Document]:
+    """A query holds each value as JSON text; a bare word is a string, ``a,b`` a list."""
+    return [
+        {
+            "name": parameter.name,
+            "in": "query",
+            "required": False,
+            "description": parameter.summary,
+            "style": "form",
+            "explode": False,
+            "schema": dict(parameter.schema),
+        }
+        for parameter in parameters
+    ]
+
+
+_TENSOR_NAMES: Final[Document] = {
+    "name": "tensors",
+    "in": "query",
+    "required": False,
+    "description": "For application/x-npy alone: the tensors in the order of their files.",
+    "style": "form",
+    "explode": False,
+    "schema": {
+        "type": "array",
+        "items": {"type": "string", "enum": list(TENSOR_DTYPES)},
+        "default": ["logits", "targets"],
+    },
+}
+
+_HEADERS: Final[list[Document]] = [
+    {
+        "name": "X-Request-Id",
+        "in": "header",
+        "required": False,
+        "description": "An id of the caller's own, up to 128 letters, digits and `._:/+=-`; it comes back.",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "X-Timeout-Ms",
+        "in": "header",
+        "required": False,
+        "description": "Milliseconds that the caller allows, counted from the headers, upload included.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999_999},
+    },
+]
+
+
+def _bodies(loss: Loss, parameters: Iterable[Parameter]) -> Document:
+    shapes = {
+        name: {"$ref": f"#/components/schemas/{'Labels' if name == 'targets' else 'Numbers'}"}
+        for name in ("logits", "targets", "weight")
+    }
+    beside = {parameter.name: dict(parameter.schema) for parameter in parameters}
+    files = {
+        name: {"type": "string", "format": "binary", "description": f"A .npy file. {meaning}"}
+        for name, meaning in _TENSORS.items()
+    }
+    own = {parameter.name: parameter.default for parameter in loss.parameters}
+    return {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["logits", "targets"],
+                "properties": {**shapes, **beside},
+                "additionalProperties": False,
+            },
+            "examples": {
+                "mean": {
+                    "summary": "The mean over all elements",
+                    "value": {"logits": _LOGITS, "targets": _TARGETS, **own},
+                },
+                "per_sample": {
+                    "summary": "One loss a sample",
+                    "value": {"logits": _LOGITS, "targets": _TARGETS, "axis": 1},
+                },
+                "weighted": {
+                    "summary": "With weights, and one pos_weight for every class",
+                    "value": {
+                        "logits": _LOGITS,
+                        "targets": _TARGETS,
+                        "weight": [[1.0], [0.5]],
+                        "pos_weight": [1.0, 2.0, 0.5],
+                    },
+                },
+            },
+        },
+        "application/x-npy": {
+            "schema": {"type": "string", "format": "binary"},
+            "examples": {
+                "concatenated": {
+                    "summary": "What np.save writes, one file after the other",
+                    "description": f"`cat x.npy y.npy | curl --data-binary @- -H 'Content-Type: "
+                    f"application/x-npy' localhost:8000/{loss.name}`",
+                    "value": "(the bytes of logits.npy, then those of targets.npy)",
+                }
+            },
+        },
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["logits", "targets"],
+                "properties": {
+                    **files,
+                    "params": {"type": "string", "description": "Parameters, as a JSON object."},
+                },
+            },
+            "examples": {
+                "files": {
+                    "summary": "Two .npy files",
+                    "description": f"`curl -F logits=@x.npy -F targets=@y.npy localhost:8000/{loss.name}`",
+                    "value": {"logits": "(x.npy)", "targets": "(y.npy)", "params": '{"reduction": "sum"}'},
+                }
+            },
+        },
+    }
+
+
+def _answer(loss: Loss) -> Document:
+    figures = {
+        "Lossd-Sum": "The weighted element losses of the whole request, summed.",
+        "Lossd-Count": "The elements of the whole request.",
+        "Lossd-Weight-Sum": "Their weights, summed.",
+        "Lossd-Positives": "Their targets, summed.",
+    }
+    npy_only = "With application/x-npy: "
+    total, mean = _SCALAR.get(loss.name, (0.0, 0.0))
+    return {
+        "description": "The loss.",
+        "headers": {
+            **_answer_headers(),
+            **{
+                name: {"description": npy_only + text, "schema": {"type": "string"}}
+                for name, text in figures.items()
+            },
+        },
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/LossAnswer"},
+                "examples": {
+                    "mean": {
+                        "summary": "The mean over all elements",
+                        "value": {
+                            "loss": mean,
+                            "reduction": "mean",
+                            "sum": total,
+                            "count": 6,
+                            "weight_sum": 6.0,
+                            "positives": 3.5,
+                            "shape": [2, 3],
+                            "loss_name": loss.name,
+                            "params": {parameter.name: parameter.default for parameter in loss.parameters},
+                            "kernel": "eager",
+                            "device": "cpu",
+                            "request_id": "5f0c2f5e3b7d4d0f9f3f9be1a6a4c1d2",
+                            "version": "0.1.0",
+                        },
+                    }
+                },
+            },
+            "application/x-npy": {
+                "schema": {
+                    "type": "string",
+                    "format": "binary",
+                    "description": "The loss alone as a .npy file, float64, or float32 with "
+                    "`Accept: application/x-npy;dtype=float32`; 0-dimensional for one number.",
+                }
+            },
+        },
+    }
+
+
+def _answer_headers() -> Document:
+    return {
+        "X-Request-Id": {"description": "The request's id.", "schema": {"type": "string"}},
+        "Server-Timing": {
+            "description": "Milliseconds of reading the body (`read`), waiting (`queue`) and computing "
+            "(`compute`).",
+            "schema": {"type": "string"},
+        },
+    }
+
+
+def _problems() -> Document:
+    """The problems that a loss can answer with, by status."""
+    by_status: dict[int, list[str]] = {}
+    for code, kind in KINDS.items():
+        if code not in ("not_found", "method_not_allowed"):
+            by_status.setdefault(kind.status, []).append(code)
+    return {str(status): _problem_response(codes) for status, codes in sorted(by_status.items())}
+
+
+def _problem_response(codes: list[str]) -> Document:
+    response: Document = {
+        "description": "; ".join(f"`{code}`: {KINDS[code].title}" for code in codes),
+        "headers": _answer_headers(),
+        "content": {
+            MEDIA_TYPE: {
+                "schema": {"$ref": "#/components/schemas/Problem"},
+                "examples": {code: {"summary": KINDS[code].title, "value": _example(code)} for code in codes},
+            }
+        },
+    }
+    if any(KINDS[code].retry_after is not None for code in codes):
+        response["headers"]["Retry-After"] = {
+            "description": "Seconds after which to try again.",
+            "schema": {"type": "integer"},
+        }
+    return response
+
+
+def _example(code: str) -> Document:
+    kind = KINDS[code]
+    detail, pointer = _PROBLEMS[code]
+    document: Document = {
+        "type": f"urn:lossd:problem:{code}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        "code": code,
+        "request_id": "5f0c2f5e3b7d4d0f9f3f9be1a6a4c1d2",
+        "retryable": kind.retryable,
+    }
+    if pointer is not None:
+        document["errors"] = [{"pointer": pointer, "detail": detail}]
+    return document

@@ -1,0 +1,117 @@
+"""The documents that the server sends, as pydantic models: the OpenAPI document is made of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Number = Annotated[
+    float | Literal["Infinity", "-Infinity", "NaN"],
+    Field(description="A float64; one that is not finite is written as a string."),
+]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class LossAnswer(_Document):
+    """A loss, and the figures by which it merges with others."""
+
+    loss: Number | list[object] = Field(
+        description="The loss: a number, or nested arrays for `none` and partial reductions."
+    )
+    reduction: Literal["none", "sum", "mean"]
+    sum: Number = Field(description="The weighted element losses of the whole request, summed.")
+    count: int = Field(description="The elements of the whole request.")
+    weight_sum: Number = Field(description="Their weights, summed; the count where there is no weight.")
+    positives: Number = Field(description="Their targets, summed.")
+    shape: list[int] = Field(description="The inputs' shape.")
+    loss_name: str
+    params: dict[str, object] = Field(description="The loss's own parameters, such as gamma and alpha.")
+    kernel: str = Field(description="What computed the elements.")
+    device: str = Field(description="Where they were computed.")
+    request_id: str
+    version: str = Field(description="The server's version.")
+
+
+class Place(_Document):
+    """A place at fault."""
+
+    pointer: str = Field(description="A JSON pointer, such as `/targets/17/3`.")
+    detail: str
+
+
+class Problem(_Document):
+    """Problem details (RFC 9457)."""
+
+    type: str = Field(description="A URI for the kind of problem: `urn:lossd:problem:` and the code.")
+    title: str
+    status: int
+    detail: str = Field(description="What happened, and what to do next.")
+    code: str
+    request_id: str
+    retryable: bool = Field(description="Whether the same request may succeed later.")
+    errors: list[Place] | None = None
+
+
+class Alive(_Document):
+    """The server answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Readiness(_Document):
+    """Whether every worker has passed its known-answer check."""
+
+    status: Literal["ready", "not ready"]
+
+
+class WorkerInfo(_Document):
+    """A worker."""
+
+    pid: int
+    device: str
+    state: Literal["starting", "ready", "lost"]
+    restarts: int
+
+
+class ParameterInfo(_Document):
+    """A parameter of a loss."""
+
+    name: str
+    default: object
+    summary: str
+
+
+class LossInfo(_Document):
+    """A loss that there is."""
+
+    name: str
+    title: str
+    summary: str
+    parameters: list[ParameterInfo]
+
+
+class Limits(_Document):
+    """What the server takes and sends at most."""
+
+    body_bytes: int
+    json_bytes: int
+    chunked_bytes: int
+    output_bytes: int
+    arena_bytes: int
+    timeout_seconds: float
+
+
+class Info(_Document):
+    """What this server is."""
+
+    version: str
+    torch: str | None = Field(description="The workers' torch; null before the first one is ready.")
+    cpu_capability: str | None = Field(description="The vector instructions that torch uses.")
+    kernel: str | None
+    losses: list[LossInfo]
+    limits: Limits
+    workers: list[WorkerInfo]

@@ -1,0 +1,76 @@
+"""The front end's process: receives, answers, and owns every request on the way. It never imports torch."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+
+import uvicorn
+
+from lossd.api.app import create_app
+from lossd.api.protocol import LossdProtocol
+from lossd.api.service import Service
+from lossd.engine.arena import Memory
+from lossd.engine.pool import Pool
+from lossd.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+async def serve(settings: Settings, listener: socket.socket, memory: Memory, pool: Pool) -> None:
+    """Serve until SIGTERM, then until the accepted requests have been answered."""
+    config = uvicorn.Config(
+        create_app(Service.over(settings, memory, pool)),
+        http=LossdProtocol,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.drain_seconds),
+    )
+    server = uvicorn.Server(config)
+    host, port = listener.getsockname()[:2]
+    logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    watch = asyncio.create_task(_end_with_supervisor(pool, server))
+    # uvicorn stops at SIGTERM, then raises it again for whoever handled it before: for nobody, a clean end.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    await server.serve(sockets=[listener])
+    watch.cancel()
+    pool.close()
+
+
+async def _end_with_supervisor(pool: Pool, server: uvicorn.Server) -> None:
+    await pool.supervisor_gone.wait()
+    logger.error("the supervisor is gone; stopping")
+    server.should_exit = True
+
+
+async def _run(options: dict[str, int], settings: Settings) -> None:
+    memory = Memory(options["arena_fd"], settings.arena_bytes)
+    os.close(options["arena_fd"])
+    control = socket.socket(fileno=options["control_fd"])
+    pool = Pool(memory, control, options["workers"], settings.slice_elements)
+    await serve(settings, socket.socket(fileno=options["listen_fd"]), memory, pool)
+
+
+def main(arguments: str) -> None:
+    """Run a front end, given its descriptors as a JSON object; its settings are in the environment."""
+    settings = Settings()
+    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    if sys.platform == "win32":
+        asyncio.run(_run(json.loads(arguments), settings))
+        return
+    import uvloop
+
+    uvloop.run(_run(json.loads(arguments), settings))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

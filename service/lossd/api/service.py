@@ -1,0 +1,37 @@
+"""What the routes work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lossd.api.metrics import Metrics
+from lossd.engine.arena import MARKS_BYTES, Arena, Memory
+from lossd.engine.pool import Pool
+from lossd.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One front end's parts.
+
+    Attributes:
+        settings: The server's settings.
+        pool: The workers.
+        bodies: The arena's part for bodies.
+        outputs: The arena's part for array answers.
+        metrics: The counters.
+    """
+
+    settings: Settings
+    pool: Pool
+    bodies: Arena
+    outputs: Arena
+    metrics: Metrics
+
+    @classmethod
+    def over(cls, settings: Settings, memory: Memory, pool: Pool) -> Service:
+        """The service over an arena and its workers."""
+        border = settings.arena_bytes - settings.output_bytes
+        bodies = Arena(memory, MARKS_BYTES, border)
+        outputs = Arena(memory, border, settings.arena_bytes)
+        return cls(settings, pool, bodies, outputs, Metrics((bodies, outputs), pool))

@@ -1,0 +1,84 @@
+"""The routes around the losses: is it alive, is it ready, what is it, what has it done."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+
+from lossd import __version__
+from lossd.api.schemas import Alive, Info, Limits, LossInfo, ParameterInfo, Readiness, WorkerInfo
+from lossd.api.service import Service
+from lossd.core.catalog import LOSSES, SHARED, Loss
+
+
+def status_routes(service: Service) -> APIRouter:
+    """The routes, over a service."""
+    router = APIRouter(tags=["status"])
+
+    @router.get("/livez", summary="Is the server there?")
+    async def livez() -> Alive:
+        return Alive()
+
+    @router.get(
+        "/readyz",
+        summary="Can it compute?",
+        response_model=Readiness,
+        responses={503: {"model": Readiness, "description": "Not every worker is ready."}},
+    )
+    async def readyz() -> JSONResponse:
+        if service.pool.ready:
+            return JSONResponse(Readiness(status="ready").model_dump())
+        return JSONResponse(Readiness(status="not ready").model_dump(), status_code=503)
+
+    @router.get("/info", summary="What is it?")
+    async def info() -> Info:
+        return describe(service)
+
+    @router.get(
+        "/metrics",
+        summary="What has it done?",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
+    async def metrics() -> Response:
+        return Response(service.metrics.expose(), headers={"content-type": service.metrics.content_type})
+
+    return router
+
+
+def describe(service: Service) -> Info:
+    """The server, for ``/info``."""
+    seats = list(service.pool.seats.values())
+    said = next((seat.ready for seat in seats if seat.ready is not None), None)
+    settings = service.settings
+    return Info(
+        version=__version__,
+        torch=said.torch if said else None,
+        cpu_capability=said.capability if said else None,
+        kernel=said.kernel if said else None,
+        losses=[_describe_loss(loss) for loss in LOSSES.values()],
+        limits=Limits(
+            body_bytes=settings.max_body_bytes,
+            json_bytes=settings.max_json_bytes,
+            chunked_bytes=settings.max_chunked_bytes,
+            output_bytes=settings.max_output_bytes,
+            arena_bytes=settings.arena_bytes,
+            timeout_seconds=settings.timeout_seconds,
+        ),
+        workers=[
+            WorkerInfo(pid=seat.pid, device=seat.device, state=seat.state, restarts=seat.restarts)
+            for seat in seats
+        ],
+    )
+
+
+def _describe_loss(loss: Loss) -> LossInfo:
+    return LossInfo(
+        name=loss.name,
+        title=loss.title,
+        summary=loss.summary,
+        parameters=[
+            ParameterInfo(name=parameter.name, default=parameter.default, summary=parameter.summary)
+            for parameter in (*SHARED, *loss.parameters)
+        ],
+    )

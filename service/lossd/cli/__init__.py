@@ -1,0 +1,43 @@
+"""The command line. Only `serve` needs the server's dependencies, and imports them when it runs."""
+
+from typing import Annotated
+
+import typer
+
+from lossd.cli.exits import EPILOG
+from lossd.cli.ping import ping
+from lossd.cli.score import score
+from lossd.cli.serve import serve
+
+app = typer.Typer(
+    name="lossd",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EPILOG,
+)
+for _command in (score, ping, serve):
+    app.command(epilog=EPILOG)(_command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"lossd {version('lossd')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Compute losses on a server: binary cross entropy and focal loss, exact to float64."""
+
+
+def main() -> None:
+    """The console script `lossd`."""
+    app(prog_name="lossd")

@@ -1,0 +1,51 @@
+"""`lossd serve`: runs the server, if its dependencies are installed."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from lossd.cli.exits import Exit, fail
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option(help="The address to listen on.", show_default="127.0.0.1")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="The port to listen on.", show_default="8000", min=0, max=65535)
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="auto|cpu|cuda:0,cuda:1", help="What computes the losses.", show_default="auto"),
+    ] = None,
+    allow_open: Annotated[
+        bool, typer.Option("--allow-open", help="Listen beyond this machine although no key is asked for.")
+    ] = False,
+) -> None:
+    """Run the server until it is told to stop.
+
+    Every setting is also an environment variable, LOSSD_HOST and so on; an option wins.
+    """
+    try:
+        from pydantic import ValidationError
+
+        from lossd.engine.supervisor import run
+        from lossd.settings import Settings
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "lossd":
+            raise
+        fail(f"the server needs {error.name}: pip install 'lossd[server]'", Exit.USAGE)
+
+    given: dict[str, Any] = {"host": host, "port": port, "device": device, "allow_open": allow_open or None}
+    try:
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        fail("\n".join(_fault(one) for one in error.errors()), Exit.USAGE)
+    raise typer.Exit(run(settings))
+
+
+def _fault(fault: Mapping[str, Any]) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    what = fault["msg"].removeprefix("Value error, ")
+    return f"{where}: {what}" if where else what

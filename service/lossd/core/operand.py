@@ -1,0 +1,91 @@
+"""A tensor of a request as the core sees it: any run of its elements, in C order, as float64.
+
+Nothing is converted ahead of time: a bool target costs a byte an element until its block is scored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lossd.request import Float64Array
+
+
+class Operand:
+    """An array broadcast to the request's shape.
+
+    Args:
+        name: The tensor's name, for faults.
+        array: Any layout, alignment and byte order; bfloat16 as uint16 bit patterns.
+        shape: The request's shape, to which the array broadcasts by numpy's rules.
+        bfloat16: The elements are bfloat16 bit patterns.
+    """
+
+    __slots__ = ("_bfloat16", "_contiguous", "_flat", "array", "name", "own_shape")
+
+    def __init__(
+        self, name: str, array: npt.NDArray[Any], shape: Sequence[int], *, bfloat16: bool = False
+    ) -> None:
+        self.name = name
+        self.own_shape = array.shape
+        if array.dtype == np.bool_:
+            array = array.view(np.uint8)  # a byte other than 0 and 1 is then seen for what it is
+        self.array = np.broadcast_to(array, tuple(shape))
+        self._bfloat16 = bfloat16
+        self._contiguous = self.array.flags.c_contiguous
+        self._flat = self.array.reshape(-1) if self._contiguous else self.array
+
+    def read(self, start: int, stop: int, out: Float64Array) -> None:
+        """Write the elements [start, stop), counted in C order, to ``out``, [stop - start]."""
+        if self._bfloat16:
+            bits = np.empty(stop - start, dtype=np.uint32)
+            self._copy(start, stop, bits)
+            np.left_shift(bits, 16, out=bits)
+            out[:] = bits.view(np.float32)
+        else:
+            self._copy(start, stop, out)
+
+    def pointer(self, position: int) -> str:
+        """The JSON pointer of the element at ``position`` of the broadcast array, in C order."""
+        index = np.unravel_index(position, self.array.shape)
+        own = index[len(index) - len(self.own_shape) :] if self.own_shape else ()
+        places = [0 if n == 1 else int(i) for i, n in zip(own, self.own_shape, strict=True)]
+        return "".join(f"/{part}" for part in (self.name, *places))
+
+    def _copy(self, start: int, stop: int, out: npt.NDArray[Any]) -> None:
+        if self._contiguous:
+            np.copyto(out, self._flat[start:stop], casting="unsafe")
+        else:
+            _copy_run(self.array, start, stop, out)
+
+
+def _copy_run(array: npt.NDArray[Any], start: int, stop: int, out: npt.NDArray[Any]) -> None:
+    """Copy a run of elements, in C order, out of an array of any strides, in few large pieces."""
+    if array.ndim <= 1:
+        np.copyto(out, array[start:stop] if array.ndim else array, casting="unsafe")
+        return
+    row = math.prod(array.shape[1:])
+    first, head = divmod(start, row)
+    last, tail = divmod(stop, row)
+    if first == last:  # within one row
+        _copy_run(array[first], head, tail, out)
+        return
+    done = 0
+    if head:
+        done = row - head
+        _copy_run(array[first], head, row, out[:done])
+        first += 1
+    if first < last:
+        whole = (last - first) * row
+        np.copyto(
+            out[done : done + whole].reshape(last - first, *array.shape[1:]),
+            array[first:last],
+            casting="unsafe",
+        )
+        done += whole
+    if tail:
+        _copy_run(array[last], 0, tail, out[done:])

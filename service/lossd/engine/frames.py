@@ -1,0 +1,140 @@
+"""What front end, worker and supervisor say to each other: small msgpack frames on socket pairs.
+
+Tensors never travel here, only where they lie in the arena. Nothing is pickled. The sockets keep message
+borders (SOCK_SEQPACKET), so a frame is one send and one recv.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Final, TypeAlias
+
+import msgspec
+
+from lossd.request import Tensor
+
+MAX_FRAME: Final = 1 << 17
+
+
+class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
+    """Work for a worker: a run of a request's blocks.
+
+    Attributes:
+        id: Unique in its front end, never 0.
+        request: The request's number; slices of one request share it.
+        loss: The loss's name.
+        params: Its checked parameters.
+        shape: The inputs' shape.
+        axes: The axes reduced.
+        tensors: By name, with offsets counted from the start of the arena.
+        first: The first block.
+        last: The block after the last.
+        partials: Where the partial sums go, as (offset, count of float64), or None.
+        deadline: When the answer is of no use any more, by time.monotonic().
+    """
+
+    id: int
+    request: int
+    loss: str
+    params: dict[str, object]
+    shape: tuple[int, ...]
+    axes: tuple[int, ...]
+    tensors: dict[str, Tensor]
+    first: int
+    last: int
+    partials: tuple[int, int] | None
+    deadline: float
+
+
+class Scored(msgspec.Struct, array_like=True, tag="scored", frozen=True):
+    """A slice's sums: lists of floats that add up to them exactly.
+
+    Attributes:
+        id: The slice's.
+        sum: The weighted losses.
+        weight_sum: The weights; None if there are none.
+        positives: The targets.
+        count: The elements.
+        pieces: What was written to the partials' memory, as (output, planes, length).
+        seconds: How long it took.
+    """
+
+    id: int
+    sum: list[float]
+    weight_sum: list[float] | None
+    positives: list[float]
+    count: int
+    pieces: list[tuple[int, int, int]]
+    seconds: float
+
+
+class Failed(msgspec.Struct, array_like=True, tag="failed", frozen=True):
+    """A slice that could not be scored, and why; the fields are a Fault's."""
+
+    id: int
+    code: str
+    detail: str
+    errors: list[tuple[str, str]]
+
+
+class Ready(msgspec.Struct, array_like=True, tag="ready", frozen=True):
+    """A worker that has passed its known-answer check."""
+
+    kernel: str
+    device: str
+    torch: str
+    capability: str
+
+
+class WorkerStarted(msgspec.Struct, array_like=True, tag="started", frozen=True):
+    """From the supervisor, with one end of the new worker's socket pair attached."""
+
+    worker: int
+    device: str
+    pid: int
+    restarts: int
+
+
+class WorkerGone(msgspec.Struct, array_like=True, tag="gone", frozen=True):
+    """From the supervisor: this worker has been reaped and writes to no memory any more."""
+
+    worker: int
+    pid: int
+    status: int
+
+
+FromWorker: TypeAlias = Scored | Failed | Ready
+FromSupervisor: TypeAlias = WorkerStarted | WorkerGone
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_slices: Final = msgspec.msgpack.Decoder(Slice)
+_from_worker: Final[msgspec.msgpack.Decoder[FromWorker]] = msgspec.msgpack.Decoder(FromWorker)
+_from_supervisor: Final[msgspec.msgpack.Decoder[FromSupervisor]] = msgspec.msgpack.Decoder(FromSupervisor)
+
+
+def encode(frame: Slice | FromWorker | FromSupervisor) -> bytes:
+    """A frame's bytes."""
+    return _encoder.encode(frame)
+
+
+def decode_slice(data: bytes) -> Slice:
+    """A slice from its bytes."""
+    return _slices.decode(data)
+
+
+def decode_from_worker(data: bytes) -> FromWorker:
+    """What a worker says, from its bytes."""
+    return _from_worker.decode(data)
+
+
+def decode_from_supervisor(data: bytes) -> FromSupervisor:
+    """What the supervisor says, from its bytes."""
+    return _from_supervisor.decode(data)
+
+
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected ends for frames."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in (ours, theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 * MAX_FRAME)
+    return ours, theirs

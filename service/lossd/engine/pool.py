@@ -1,0 +1,280 @@
+"""The workers, as the front end sees them: it sends them slices, and keeps every unanswered one.
+
+A worker that dies is replaced by the supervisor. Its slices are sent again to its successor, once the
+supervisor has reaped it: until then it might still write to their memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from lossd.core.grid import Grid
+from lossd.engine.arena import Memory, Region
+from lossd.engine.frames import (
+    MAX_FRAME,
+    Failed,
+    Ready,
+    Scored,
+    WorkerGone,
+    WorkerStarted,
+    decode_from_supervisor,
+    decode_from_worker,
+    encode,
+)
+from lossd.engine.job import Job
+from lossd.request import Fault, LossRequest, LossResult
+
+logger = logging.getLogger(__name__)
+
+_MAX_DEATHS: Final = 2
+
+
+@dataclass(slots=True)
+class WorkerSeat:
+    """A worker's place: it outlives the processes that take it.
+
+    Attributes:
+        index: Its number.
+        device: What it computes on.
+        pid: The process that has it now, or had it last.
+        state: ``starting`` until its known-answer check has passed, ``ready``, then ``lost`` until it is
+            reaped and replaced.
+        restarts: How many processes had it before.
+        ready: What the process said of itself when it became ready.
+    """
+
+    index: int
+    device: str
+    pid: int
+    state: Literal["starting", "ready", "lost"] = "starting"
+    restarts: int = 0
+    ready: Ready | None = None
+    link: socket.socket | None = None
+    jobs: dict[int, Job] = field(default_factory=dict)  # by the id of each outstanding slice
+    unsent: deque[bytes] = field(default_factory=deque)
+
+
+class Pool:
+    """Scores requests on the workers.
+
+    Args:
+        memory: The arena.
+        control: The socket to the supervisor, which sends new workers over it.
+        workers: How many workers there will be.
+        slice_elements: About how many elements a slice has.
+    """
+
+    def __init__(self, memory: Memory, control: socket.socket, workers: int, slice_elements: int) -> None:
+        self.seats: Final[dict[int, WorkerSeat]] = {}
+        self.supervisor_gone: Final = asyncio.Event()
+        self.slice_elements: Final = slice_elements
+        self.slices = 0
+        """How many slices workers have answered."""
+        self._memory = memory
+        self._control = control
+        self._expected = workers
+        self._loop = asyncio.get_running_loop()
+        self._arrived = asyncio.Event()
+        control.setblocking(False)
+        self._loop.add_reader(control, self._hear_supervisor)
+
+    @property
+    def ready(self) -> bool:
+        """Every worker is there and has passed its known-answer check."""
+        return len(self.seats) == self._expected and all(
+            seat.state == "ready" for seat in self.seats.values()
+        )
+
+    def close(self) -> None:
+        """Let go of the workers, which then end."""
+        for seat in self.seats.values():
+            self._unlink(seat)
+        self._loop.remove_reader(self._control)
+        self._control.close()
+
+    async def score(
+        self, request: LossRequest, grid: Grid, body: Region, output: Region | None, deadline: float
+    ) -> tuple[LossResult, float]:
+        """Score a request.
+
+        Args:
+            request: What to score, with offsets counted from the start of the arena.
+            grid: Its blocks.
+            body: The memory that its tensors lie in; released as soon as nobody reads it, come what may.
+            output: Memory for an array answer; the caller's to release where this returns, else released.
+            deadline: By time.monotonic().
+
+        Returns:
+            The result, whose array lies in ``output``, and the seconds of computing.
+
+        Raises:
+            Fault: A value in a tensor, the deadline, or the device stood against it.
+        """
+        job = Job(request, grid, self._memory, output, deadline, self.slice_elements)
+        answered = False
+        try:
+            seat = await self._seat(deadline)
+            self._feed(job, seat)
+            async with asyncio.timeout_at(self._loop.time() + deadline - time.monotonic()):
+                await job.done
+            assert seat.ready is not None
+            result = job.result(seat.ready.kernel, seat.ready.device)
+            answered = True
+            return result, job.seconds
+        except TimeoutError:
+            raise _too_late() from None
+        finally:
+            if not job.done.done():
+                job.done.cancel()
+            keep = (body,) if answered or output is None else (body, output)
+            job.when_idle(lambda: _release(keep))
+
+    async def _seat(self, deadline: float) -> WorkerSeat:
+        """The worker with the fewest slices to run; waits until there is one at all."""
+        while not self.seats:
+            async with asyncio.timeout_at(self._loop.time() + deadline - time.monotonic()):
+                await self._arrived.wait()
+        ready = [seat for seat in self.seats.values() if seat.state == "ready"]
+        return min(ready or self.seats.values(), key=lambda seat: len(seat.jobs))
+
+    def _feed(self, job: Job, seat: WorkerSeat) -> None:
+        """Send a job's next slices, as many as may be out at a time."""
+        while piece := job.next_slice():
+            seat.jobs[piece.id] = job
+            if seat.state == "ready":
+                self._send(seat, encode(piece))
+
+    # What workers say
+
+    def _hear_worker(self, seat: WorkerSeat) -> None:
+        assert seat.link is not None
+        while True:
+            try:
+                data = seat.link.recv(MAX_FRAME)
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                data = b""
+            if not data:
+                self._unlink(seat)
+                seat.state = "lost"
+                return
+            frame = decode_from_worker(data)
+            if isinstance(frame, Ready):
+                seat.ready = frame
+                seat.state = "ready"
+                logger.info("worker %d (pid %d) is ready on %s", seat.index, seat.pid, frame.device)
+                self._send_again(seat)
+            else:
+                self._take(seat, frame)
+
+    def _take(self, seat: WorkerSeat, answer: Scored | Failed) -> None:
+        self.slices += 1
+        job = seat.jobs.pop(answer.id)
+        job.take(answer)
+        self._feed(job, seat)
+
+    def _send_again(self, seat: WorkerSeat) -> None:
+        for slice_id, job in seat.jobs.items():
+            self._send(seat, encode(job.outstanding[slice_id]))
+
+    def _send(self, seat: WorkerSeat, frame: bytes) -> None:
+        if seat.link is None:
+            return  # it will be sent to the successor
+        if not seat.unsent:
+            try:
+                seat.link.send(frame)
+            except BlockingIOError:
+                self._loop.add_writer(seat.link, self._send_rest, seat)
+            except ConnectionError:
+                return  # the reader hears of it, too
+            else:
+                return
+        seat.unsent.append(frame)
+
+    def _send_rest(self, seat: WorkerSeat) -> None:
+        assert seat.link is not None
+        while seat.unsent:
+            try:
+                seat.link.send(seat.unsent[0])
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                break
+            seat.unsent.popleft()
+        self._loop.remove_writer(seat.link)
+
+    def _unlink(self, seat: WorkerSeat) -> None:
+        if seat.link is not None:
+            self._loop.remove_reader(seat.link)
+            self._loop.remove_writer(seat.link)
+            seat.link.close()
+            seat.link = None
+        seat.unsent.clear()
+
+    # What the supervisor says
+
+    def _hear_supervisor(self) -> None:
+        while True:
+            try:
+                data, fds, _, _ = socket.recv_fds(self._control, MAX_FRAME, 1)
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                data, fds = b"", []
+            if not data:
+                self._loop.remove_reader(self._control)
+                self.supervisor_gone.set()
+                return
+            frame = decode_from_supervisor(data)
+            if isinstance(frame, WorkerStarted):
+                self._welcome(frame, fds[0])
+            else:
+                self._bury(frame)
+
+    def _welcome(self, started: WorkerStarted, fd: int) -> None:
+        seat = self.seats.setdefault(
+            started.worker, WorkerSeat(index=started.worker, device=started.device, pid=started.pid)
+        )
+        seat.pid, seat.restarts, seat.state = started.pid, started.restarts, "starting"
+        os.set_inheritable(fd, False)
+        seat.link = socket.socket(fileno=fd)
+        seat.link.setblocking(False)
+        self._loop.add_reader(seat.link, self._hear_worker, seat)
+        self._arrived.set()
+
+    def _bury(self, gone: WorkerGone) -> None:
+        seat = self.seats[gone.worker]
+        if seat.link is not None:
+            self._hear_worker(seat)  # what it still said before it died
+            self._unlink(seat)
+        seat.state = "lost"
+        running = seat.jobs.get(self._memory.marked(seat.index))
+        self._memory.mark(seat.index, 0)
+        logger.warning("worker %d (pid %d) ended with status %d", gone.worker, gone.pid, gone.status)
+        if running is not None:
+            running.deaths += 1
+            if running.deaths >= _MAX_DEATHS:
+                detail = "this request ended a worker twice; it is not tried again"
+                running.fail(Fault("worker_crashed", detail))
+        for slice_id, job in list(seat.jobs.items()):
+            if job.done.done():  # nobody waits for it any more
+                del seat.jobs[slice_id]
+                job.forget(slice_id)
+
+
+def _release(regions: tuple[Region, ...]) -> None:
+    for region in regions:
+        region.release()
+
+
+def _too_late() -> Fault:
+    detail = "the deadline passed before the answer was there; allow more time or send smaller batches"
+    return Fault("deadline_exceeded", detail)

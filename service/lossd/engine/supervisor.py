@@ -1,0 +1,186 @@
+"""Starts the front end and the workers, replaces a worker that ends, and stops them all in order.
+
+It imports neither torch nor the HTTP framework, and holds no request: if it were to die, the front end would
+see its socket close and end, and the workers would see the front end's close and end too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from typing import Final
+
+from lossd.engine.arena import create_memory
+from lossd.engine.devices import resolve
+from lossd.engine.frames import WorkerGone, WorkerStarted, encode, socket_pair
+from lossd.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+FRONT_END: Final = "lossd.api.server"
+_WORKER: Final = "lossd.engine.worker"
+_STEADY_SECONDS: Final = 10.0  # a worker that lived so long did not end for what it is
+_LONGEST_PAUSE: Final = 5.0
+_END_SECONDS: Final = 5.0  # for a process that has nothing left to do
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; the exit status, 0 for a clean end."""
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    try:
+        listener = listen(settings.host, settings.port)
+    except OSError as error:
+        logger.error("cannot listen on %s port %d: %s", settings.host, settings.port, error.strerror or error)
+        return 1
+    with listener:
+        return asyncio.run(_Supervisor(settings, listener).run())
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        OSError: The address is taken, or not one of this machine's.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+class _Supervisor:
+    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._arena_fd = create_memory(settings.arena_bytes)
+        self._control, self._front_control = socket_pair()
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        devices = await asyncio.to_thread(resolve, self._settings.device)
+        front_end = await self._start(
+            FRONT_END,
+            {
+                "listen_fd": self._listener.fileno(),
+                "arena_fd": self._arena_fd,
+                "control_fd": self._front_control.fileno(),
+                "workers": len(devices),
+            },
+            (self._listener.fileno(), self._arena_fd, self._front_control.fileno()),
+        )
+        self._front_control.close()
+        keepers = [
+            asyncio.create_task(self._keep_worker(index, device)) for index, device in enumerate(devices)
+        ]
+        ended = asyncio.create_task(front_end.wait())
+        stop = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({ended, stop, *keepers}, return_when=asyncio.FIRST_COMPLETED)
+        unasked = not self._stopping.is_set()
+        if unasked:
+            logger.error("the front end or a worker's keeper ended; stopping")
+            self._stopping.set()
+        status = await self._stop(front_end)
+        # The front end is gone, and with it its ends of the workers' sockets: they end by themselves.
+        await asyncio.gather(*keepers)
+        stop.cancel()
+        self._control.close()
+        os.close(self._arena_fd)
+        return 1 if unasked or status else 0
+
+    async def _stop(self, front_end: asyncio.subprocess.Process) -> int:
+        """Let the front end finish what it has accepted; its exit status."""
+        with suppress(ProcessLookupError):
+            front_end.terminate()
+        try:
+            async with asyncio.timeout(self._settings.drain_seconds + _END_SECONDS):
+                return await front_end.wait()
+        except TimeoutError:
+            logger.error("the front end did not drain in time; killed")
+            front_end.kill()
+            await front_end.wait()
+            return 1
+
+    async def _keep_worker(self, index: int, device: str) -> None:
+        """Keep a worker running on a device until everything stops."""
+        pause, restarts = 0.0, 0
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            process = await self._start_worker(index, device, restarts)
+            await self._outlive(process)
+            if self._stopping.is_set():
+                return
+            self._tell(WorkerGone(index, process.pid, process.returncode or 0))
+            if time.monotonic() - started > _STEADY_SECONDS:
+                pause = 0.0
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._stopping.wait()
+            pause = min(_LONGEST_PAUSE, max(0.2, 2.0 * pause))
+            restarts += 1
+
+    async def _start_worker(self, index: int, device: str, restarts: int) -> asyncio.subprocess.Process:
+        link, worker_link = socket_pair()
+        with link, worker_link:
+            options = {
+                "index": index,
+                "device": device,
+                "link_fd": worker_link.fileno(),
+                "arena_fd": self._arena_fd,
+                "arena_bytes": self._settings.arena_bytes,
+                "log_level": self._settings.log_level,
+            }
+            process = await self._start(_WORKER, options, (worker_link.fileno(), self._arena_fd))
+            self._tell(WorkerStarted(index, device, process.pid, restarts), link)
+        return process
+
+    async def _outlive(self, process: asyncio.subprocess.Process) -> None:
+        """Wait for a worker's end; when everything stops, see to it that it comes."""
+        stop = asyncio.create_task(self._stopping.wait())
+        ended = asyncio.create_task(process.wait())
+        await asyncio.wait({stop, ended}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        try:
+            async with asyncio.timeout(self._settings.drain_seconds + 2 * _END_SECONDS):
+                await ended
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    def _tell(self, frame: WorkerStarted | WorkerGone, link: socket.socket | None = None) -> None:
+        """Tell the front end; if it is gone, everything stops anyway."""
+        with suppress(ConnectionError):
+            socket.send_fds(self._control, [encode(frame)], [link.fileno()] if link is not None else [])
+
+    async def _start(
+        self, module: str, options: dict[str, object], fds: tuple[int, ...]
+    ) -> asyncio.subprocess.Process:
+        # A group of its own: Ctrl-C is for the supervisor, which then stops the others in order.
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            module,
+            json.dumps(options),
+            pass_fds=fds,
+            env={**os.environ, **self._settings.environment()},
+            process_group=0,
+        )

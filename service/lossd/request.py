@@ -1,0 +1,150 @@
+"""What the rooms pass each other.
+
+A body becomes a `Body` (wire), a body and its parameters become a `LossRequest` (api), the engine and the
+core turn that into a `LossResult`, and whatever is wrong with any of them is a `Fault`. Nothing here knows
+HTTP, torch or processes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Float64Array: TypeAlias = npt.NDArray[np.float64]
+
+MAX_DIMENSIONS: Final = 8
+
+ITEMSIZE: Final[Mapping[str, int]] = {
+    "float16": 2,
+    "bfloat16": 2,
+    "float32": 4,
+    "float64": 8,
+    "bool": 1,
+    "uint8": 1,
+    "int8": 1,
+    "int16": 2,
+    "int32": 4,
+    "int64": 8,
+}
+"""Bytes an element of every dtype that a tensor may have."""
+
+FLOATS: Final = frozenset({"float16", "bfloat16", "float32", "float64"})
+TENSOR_DTYPES: Final[Mapping[str, frozenset[str]]] = {
+    "logits": FLOATS,
+    "targets": frozenset(ITEMSIZE),
+    "weight": FLOATS,
+    "pos_weight": FLOATS,
+}
+"""The tensors that a request may hold, and the dtypes allowed in each."""
+
+
+class Fault(Exception):  # noqa: N818 -- the caller's fault, not an error of ours
+    """A request that cannot be answered as asked, and why.
+
+    Attributes:
+        code: One of the contract's codes, such as ``bad_shape``; the API room gives it a status.
+        detail: A sentence for the caller that says what to do next.
+        errors: ``(JSON pointer, detail)`` pairs for the places at fault, such as ``("/targets/17/3", ...)``.
+    """
+
+    def __init__(self, code: str, detail: str, errors: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+        self.errors = tuple(errors)
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor as it was received: where its bytes lie, and how to read them.
+
+    Attributes:
+        dtype: A key of `ITEMSIZE`.
+        shape: 0 to 8 dimensions, any of which may be 0.
+        offset: The first byte, counted from the first byte of the body. Need not be aligned.
+        fortran: The bytes are in column-major order.
+        big_endian: The bytes of an element are in big-endian order.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    fortran: bool = False
+    big_endian: bool = False
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes."""
+        return self.size * ITEMSIZE[self.dtype]
+
+
+@dataclass(slots=True)
+class Body:
+    """What a reader found in a body.
+
+    Attributes:
+        tensors: Tensors that lie in the body as received.
+        arrays: Tensors that the reader had to build (JSON), not yet in the arena: C-contiguous float64, or
+            bool for an array of nothing but booleans.
+        params: Parameters that the body carried, as plain JSON values, unchecked.
+    """
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    arrays: dict[str, npt.NDArray[np.float64] | npt.NDArray[np.bool_]] = field(default_factory=dict)
+    params: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LossRequest:
+    """A loss to compute.
+
+    Attributes:
+        loss: The loss's name, such as ``focal``.
+        tensors: By name, with offsets counted from the start of the arena.
+        params: Every parameter of the loss, checked, defaults filled in.
+    """
+
+    loss: str
+    tensors: Mapping[str, Tensor]
+    params: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class LossResult:
+    """A loss, and the figures by which it merges with others.
+
+    Attributes:
+        loss: A number where everything is reduced, else a float64 array (0 or more elements).
+        reduction: ``none``, ``sum`` or ``mean``.
+        sum: The weighted element losses of the whole request, summed.
+        count: The elements of the whole request.
+        weight_sum: Their weights, summed; the count where there is no weight.
+        positives: Their targets, summed.
+        shape: The inputs' shape.
+        loss_name: Such as ``focal``.
+        params: The loss's own parameters, such as gamma and alpha.
+        kernel: Which kernel computed the elements, such as ``eager``.
+        device: Where, such as ``cpu`` or ``cuda:0``.
+    """
+
+    loss: float | Float64Array
+    reduction: str
+    sum: float
+    count: int
+    weight_sum: float
+    positives: float
+    shape: tuple[int, ...]
+    loss_name: str
+    params: Mapping[str, object]
+    kernel: str
+    device: str

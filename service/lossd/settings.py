@@ -1,0 +1,117 @@
+"""What can be set, each also as an environment variable ``LOSSD_…``."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+class Settings(BaseSettings):
+    """The server's settings: keyword arguments first, then the environment, then these defaults."""
+
+    model_config = SettingsConfigDict(env_prefix="LOSSD_", extra="forbid", frozen=True)
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    allow_open: bool = Field(
+        default=False, description="Serve anyone who can connect, also when the host is not loopback."
+    )
+    device: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("auto",),
+        description="Devices, one worker each, separated by commas: auto, cpu, cuda:0,cuda:1. "
+        "auto takes every CUDA device there is, else the CPU.",
+    )
+    arena_bytes: PositiveInt = Field(
+        default=2 * GIB, description="Memory for bodies and array answers, shared with the workers."
+    )
+    max_body_bytes: PositiveInt = Field(default=GIB, description="Largest binary body.")
+    max_json_bytes: PositiveInt = Field(default=32 * MIB, description="Largest JSON body.")
+    max_chunked_bytes: PositiveInt = Field(
+        default=64 * MIB, description="Largest body without Content-Length; reserved at once."
+    )
+    max_output_bytes: PositiveInt = Field(default=256 * MIB, description="Largest array answer, as float64.")
+    timeout_seconds: PositiveFloat = Field(
+        default=60.0,
+        description="How long a request may wait for memory and, its body received, for its answer.",
+    )
+    drain_seconds: PositiveFloat = Field(
+        default=30.0, description="How long accepted requests may still take after SIGTERM."
+    )
+    slice_elements: PositiveInt = Field(
+        default=131072, description="Elements that a worker scores before it turns to another request."
+    )
+    log_level: str = Field(
+        default="info", pattern="^(debug|info|warning|error|critical)$", description="What is logged."
+    )
+
+    @field_validator("device", mode="before")
+    @classmethod
+    def _split_devices(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("device")
+    @classmethod
+    def _check_devices(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            kind, _, index = name.partition(":")
+            if name not in ("auto", "cpu") and not (kind == "cuda" and index.isascii() and index.isdecimal()):
+                msg = f"{name!r} is not a device; use auto, cpu, or cuda:N, several separated by commas"
+                raise ValueError(msg)
+        if "auto" in value and len(value) > 1:
+            msg = "auto stands alone; name the devices, or leave them to auto"
+            raise ValueError(msg)
+        if len(set(value)) < len(value):
+            msg = "a device is named twice; one worker serves a device"
+            raise ValueError(msg)
+        return value
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Settings:
+        if not self.allow_open and not is_loopback(self.host):
+            msg = (
+                f"listening on {self.host} without teams lets anyone who can connect use this server; "
+                "pass --allow-open (LOSSD_ALLOW_OPEN=1) to mean that, or listen on 127.0.0.1"
+            )
+            raise ValueError(msg)
+        largest = max(self.max_body_bytes, 5 * self.max_json_bytes, self.max_chunked_bytes) + MIB
+        if self.arena_bytes < largest + self.output_bytes:
+            msg = (
+                f"arena_bytes is {self.arena_bytes}, less than the largest body and the largest answer need "
+                f"({largest + self.output_bytes}); raise LOSSD_ARENA_BYTES or lower LOSSD_MAX_BODY_BYTES, "
+                "LOSSD_MAX_JSON_BYTES (which takes five times its size), LOSSD_MAX_CHUNKED_BYTES or "
+                "LOSSD_MAX_OUTPUT_BYTES"
+            )
+            raise ValueError(msg)
+        return self
+
+    @property
+    def output_bytes(self) -> int:
+        """The part of the arena kept for array answers and the partial sums behind them.
+
+        Apart from the bodies, so that a request that holds its body never waits for one that holds its own.
+        """
+        return self.max_output_bytes + 64 * max(self.slice_elements, 8192) + MIB
+
+    def environment(self) -> dict[str, str]:
+        """These settings as environment variables, for a child process."""
+        values = self.model_dump(mode="json")
+        return {
+            f"LOSSD_{name.upper()}": ",".join(value) if name == "device" else str(value)
+            for name, value in values.items()
+        }
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can connect to ``host``."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

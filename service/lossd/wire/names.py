@@ -1,0 +1,38 @@
+"""What to say of a name that is not known, and how to point into a request."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from lossd.request import TENSOR_DTYPES, Fault
+
+_SHOWN = 80  # characters of a caller's text that a detail repeats
+
+
+def pointer(*steps: str | int) -> str:
+    """The JSON pointer (RFC 6901) to a place, such as ``/targets/17/3``."""
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
+
+
+def shown(text: str | bytes) -> str:
+    """A caller's text as a detail may repeat it: quoted, escaped, of bounded length."""
+    return ascii(text[:_SHOWN]) + ("..." if len(text) > _SHOWN else "")
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Words that name the nearest known name; empty where none is near."""
+    near = difflib.get_close_matches(name[:_SHOWN], list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def unknown_tensor(name: str, remedy: str = "") -> Fault:
+    """The fault of a tensor that no loss takes.
+
+    Args:
+        name: As the caller wrote it.
+        remedy: What else to do about it, as a sentence's end.
+    """
+    hint = suggestion(name, TENSOR_DTYPES)
+    detail = f"there is no tensor {shown(name)}{hint or ';'} there are {', '.join(TENSOR_DTYPES)}{remedy}"
+    return Fault("unknown_tensor", detail, [(pointer(name[:_SHOWN]), f"unknown tensor{hint}")])

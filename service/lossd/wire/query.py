@@ -1,0 +1,103 @@
+"""Parameters in a query: each value is JSON, a bare word is a string, and ``a,b`` is a list."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from lossd.request import Fault
+from lossd.wire.names import pointer, shown
+from lossd.wire.values import ForbiddenValueError, NotJsonError, parse_value
+
+MAX_QUERY_BYTES: Final = 1 << 15
+MAX_QUERY_NAMES: Final = 100
+
+# In a form's encoding + is a space; but who types gamma=1e+3 means no space, and a number has none.
+_EXPONENT_PLUS: Final = re.compile(rb"(?<=[0-9.][eE])\+(?=[0-9])")
+
+_CONSTANTS: Final = frozenset({"NaN", "Infinity", "-Infinity"})
+_QUOTED: Final = ("[", "{", '"')
+
+
+def parse_query(query_string: bytes) -> dict[str, object]:
+    """The parameters of a query.
+
+    Args:
+        query_string: As it stands in the request's target, percent-encoded, without the question mark.
+
+    Returns:
+        Plain JSON values by name, unchecked.
+
+    Raises:
+        Fault: ``invalid_parameter``: a name is given twice, a number is not finite, a value is neither JSON
+            nor a word, or the query is too long.
+    """
+    if len(query_string) > MAX_QUERY_BYTES:
+        length = len(query_string)
+        detail = f"the query has {length} bytes, at most {MAX_QUERY_BYTES} are read; send lists in the body"
+        raise Fault("invalid_parameter", detail)
+    fields = [field for field in query_string.split(b"&") if field]
+    if len(fields) > MAX_QUERY_NAMES:
+        raise Fault("invalid_parameter", f"the query has {len(fields)} parameters; name each once")
+    params: dict[str, object] = {}
+    for field in fields:
+        quoted_name, _, quoted_value = field.partition(b"=")
+        name = _unquote(quoted_name, "a name in the query")
+        if name in params:
+            detail = f"the query gives {shown(name)} twice; for a list write {shown(name)[1:-1]}=a,b"
+            raise Fault("invalid_parameter", detail, [(pointer(name), "given twice")])
+        params[name] = _parse(name, _unquote(quoted_value, f"the value of {shown(name)}"))
+    return params
+
+
+def merge_params(query: Mapping[str, object], body: Mapping[str, object]) -> dict[str, object]:
+    """The parameters of a query and those of a body together.
+
+    Raises:
+        Fault: ``invalid_parameter``: a name is in both.
+    """
+    both = [name for name in query if name in body]
+    if both:
+        detail = f"{', '.join(map(shown, both))} is given both in the query and in the body; leave one out"
+        raise Fault("invalid_parameter", detail, [(pointer(name), "given twice") for name in both])
+    return {**query, **body}
+
+
+def _unquote(quoted: bytes, what: str) -> str:
+    spaced = _EXPONENT_PLUS.sub(b"%2B", quoted).replace(b"+", b" ")
+    try:
+        return unquote_to_bytes(spaced).decode()
+    except UnicodeDecodeError:
+        raise Fault("invalid_parameter", f"{what} is not UTF-8: {shown(quoted)}") from None
+
+
+def _parse(name: str, text: str) -> object:
+    try:
+        try:
+            return parse_value(text)
+        except NotJsonError:
+            if text.startswith(_QUOTED) or "," not in text:
+                return _parse_word(text)
+            return [_parse_item(item) for item in text.split(",")]
+    except (NotJsonError, ForbiddenValueError) as error:
+        detail = f"{shown(name)} in the query cannot be read: {error}; send JSON, a word, or a list a,b"
+        raise Fault("invalid_parameter", detail, [(pointer(name), str(error))]) from None
+
+
+def _parse_item(text: str) -> object:
+    try:
+        return parse_value(text)
+    except NotJsonError:
+        return _parse_word(text)
+
+
+def _parse_word(text: str) -> str:
+    """A bare word: anything that does not set out to be something else."""
+    word = text.strip()
+    if not word:
+        raise NotJsonError("it is empty")
+    if word.startswith(_QUOTED) or word in _CONSTANTS:
+        raise NotJsonError(f"{shown(word)} is not JSON")
+    return word

@@ -1,0 +1,132 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import ArrayLike, NDArray
+
+from client.playback import npy
+from lossd_client.arrays import FLOATS, TARGETS, as_array, npy_pieces, read_npy
+
+
+class Foreign:
+    """As torch's CPU tensors do, hands out an array that shares its memory."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array = array
+
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> NDArray[Any]:
+        return self.array
+
+
+class OnDevice:
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> NDArray[Any]:
+        raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu()")
+
+
+BASE = np.arange(24, dtype=np.float32).reshape(4, 6)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        BASE,
+        BASE.T,
+        np.asfortranarray(BASE),
+        BASE[0],
+        BASE[:, 0],
+        BASE[::-1],
+        BASE[1:3],
+        BASE.astype(">f8"),
+        BASE.astype(">f4").T,
+        BASE.astype(np.float16),
+        BASE > 3,
+        BASE.astype(np.int8),
+        np.array(3.5),
+        np.zeros((0, 3)),
+        np.zeros((3, 0, 2), order="F"),
+        np.broadcast_to(np.float32(2.0), (3, 2)),
+        np.frombuffer(BASE.tobytes(), dtype=np.float32),
+        np.ones((1, 1, 5)),
+        np.arange(24.0).reshape(2, 3, 4).transpose(1, 0, 2),
+    ],
+    ids=lambda array: f"{array.dtype.str}{array.shape}",
+)
+def test_the_pieces_are_numpys_own_file(array: NDArray[Any]) -> None:
+    assert b"".join(npy_pieces(array)) == npy(array)
+
+
+@pytest.mark.parametrize("array", [BASE, BASE.T, BASE[1:3], BASE.astype(">f4"), BASE.astype(np.float16)])
+def test_contiguous_arrays_are_not_copied(array: NDArray[Any]) -> None:
+    _, memory = npy_pieces(as_array("logits", array, FLOATS))
+    assert np.shares_memory(np.frombuffer(memory, dtype=np.uint8), array)
+    assert (memory.format, memory.ndim, len(memory)) == ("B", 1, array.nbytes)
+
+
+def test_a_mapped_file_is_sent_from_its_mapping(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", BASE)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    _, memory = npy_pieces(as_array("logits", mapped, FLOATS))
+    assert np.shares_memory(np.frombuffer(memory, dtype=np.uint8), mapped)
+
+
+def test_bfloat16_keeps_its_bytes() -> None:
+    array = np.array([0x3F80, 0x4000], dtype=np.uint16).view("V2")
+    header, memory = npy_pieces(as_array("logits", array, FLOATS))
+    assert b"'descr': '|V2'" in header
+    assert bytes(memory) == array.tobytes()
+
+
+def test_what_shares_its_memory_is_not_copied() -> None:
+    assert np.shares_memory(as_array("logits", Foreign(BASE), FLOATS), BASE)
+
+
+@pytest.mark.parametrize(
+    ("value", "allowed", "dtype"),
+    [
+        ([[0.5, 1.0]], FLOATS, "float64"),
+        ([True, False], TARGETS, "bool"),
+        ([0, 1], TARGETS, "int64"),
+        ([0, 1], FLOATS, "float64"),
+        (2, FLOATS, "float64"),
+        ([], FLOATS, "float64"),
+        ([np.float32(1.0)], FLOATS, "float32"),
+    ],
+)
+def test_python_values(value: ArrayLike, allowed: tuple[str, ...], dtype: str) -> None:
+    assert as_array("x", value, allowed).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("value", "allowed", "message"),
+    [
+        (np.ones(2, dtype=np.longdouble), FLOATS, "weight has dtype"),
+        (np.ones(2, dtype=np.complex128), TARGETS, "weight has dtype complex128"),
+        (np.ones(2, dtype=np.int64), FLOATS, "weight has dtype int64; allowed are float16"),
+        (np.ones(2, dtype=np.uint16), TARGETS, "weight has dtype uint16"),
+        (np.zeros(2, dtype=[("a", "f4")]), FLOATS, "weight has dtype"),
+        (np.array([None]), TARGETS, "weight has dtype object"),
+        (["a"], TARGETS, "weight has dtype"),
+        ([True], FLOATS, "weight has dtype bool"),
+        (None, FLOATS, "weight has dtype object"),
+        ({1.0}, FLOATS, "weight has dtype object"),
+        (np.ma.MaskedArray([1.0], mask=[True]), FLOATS, "mask would be lost"),
+        (OnDevice(), FLOATS, r"weight cannot be read as an array: .* Use Tensor.cpu\(\)"),
+    ],
+)
+def test_what_cannot_be_sent_is_a_type_error(
+    value: ArrayLike, allowed: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        as_array("weight", value, allowed)
+
+
+def test_ragged_lists_are_a_value_error() -> None:
+    with pytest.raises(ValueError, match="logits cannot be read as an array"):
+        as_array("logits", [[1.0], [1.0, 2.0]], FLOATS)
+
+
+@pytest.mark.parametrize("body", [b"", b"\x93NUMPY", b"<html>", npy(BASE)[:-1], npy(np.array(["a"]))])
+def test_what_is_no_npy_of_numbers_is_a_value_error(body: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        read_npy(body)

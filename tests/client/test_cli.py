@@ -1,0 +1,205 @@
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from client.playback import SCALAR, Answer, Playback
+from lossd.cli import app
+
+LOGITS = np.linspace(-3, 3, 6, dtype=np.float32).reshape(2, 3)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    np.save(tmp_path / "x.npy", LOGITS)
+    np.save(tmp_path / "y.npy", LOGITS > 0)
+    return [str(tmp_path / "x.npy"), str(tmp_path / "y.npy")]
+
+
+def lossd(*args: str) -> Result:
+    return CliRunner().invoke(app, list(args))
+
+
+def test_a_table(files: list[str], playback: Playback) -> None:
+    done = lossd("score", *files, "--loss", "focal", "--url", playback.url)
+    assert (done.exit_code, done.stderr) == (0, "")
+    for shown in ("0.7923818", "2028.497", "2560", "251.0", "gamma=1.5", playback.url):
+        assert shown in done.stdout
+    np.testing.assert_array_equal(playback.last.tensors["logits"], LOGITS, strict=True)
+
+
+def test_json_alone_on_standard_output(files: list[str], playback: Playback) -> None:
+    done = lossd("score", *files, "--json", "--url", playback.url)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert json.loads(done.stdout).items() >= SCALAR.items()
+
+
+def test_an_array_in_every_form(files: list[str], playback: Playback, tmp_path: Path) -> None:
+    losses = np.array([0.5, 1.5, 4.0])
+    playback.answer = Answer.of_npy(losses)
+    out = tmp_path / "loss.bin"
+    done = lossd("score", *files, "--axis", "0", "--url", playback.url, "--out", str(out), "--json")
+    assert json.loads(done.stdout)["loss"] == [0.5, 1.5, 4.0]
+    np.testing.assert_array_equal(np.load(out), losses, strict=True)
+    done = lossd("score", *files, "--axis", "0", "--url", playback.url)
+    for shown in ("array of shape (3,)", "0.5", "2.0", "4.0"):
+        assert shown in done.stdout
+
+
+def test_every_option_arrives(files: list[str], playback: Playback, tmp_path: Path) -> None:
+    np.save(tmp_path / "w.npy", np.ones((2, 1)))
+    options = [
+        "--loss",
+        "focal",
+        "--weight",
+        str(tmp_path / "w.npy"),
+        "--pos-weight",
+        "1,2,3",
+        "--gamma",
+        "2",
+    ]
+    options += ["--alpha", "none", "--reduction", "sum", "--api-key", "k", "--timeout", "5"]
+    assert lossd("score", *files, *options, "--url", playback.url).exit_code == 0
+    assert dict(playback.last.params) == {"gamma": "2.0", "alpha": "null", "reduction": "sum"}
+    assert list(playback.last.tensors) == ["logits", "targets", "weight", "pos_weight"]
+    assert playback.last.headers["authorization"] == "Bearer k"
+
+
+@pytest.mark.parametrize(("axis", "sent"), [("-1", "-1"), ("0,-1", "[0,-1]")])
+def test_axes(files: list[str], playback: Playback, axis: str, sent: str) -> None:
+    playback.answer = Answer.of_npy(np.ones(2))
+    assert lossd("score", *files, "--axis", axis, "--url", playback.url).exit_code == 0
+    assert dict(playback.last.params) == {"axis": sent}
+
+
+def test_pos_weight_is_a_number_or_a_file(files: list[str], playback: Playback, tmp_path: Path) -> None:
+    assert lossd("score", *files, "--pos-weight", "2", "--url", playback.url).exit_code == 0
+    assert dict(playback.last.params) == {"pos_weight": "2.0"}
+    np.save(tmp_path / "p.npy", np.ones(3))
+    assert (
+        lossd("score", *files, "--pos-weight", str(tmp_path / "p.npy"), "--url", playback.url).exit_code == 0
+    )
+    assert list(playback.last.tensors) == ["logits", "targets", "pos_weight"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--gamma", "2"], "--loss focal"),
+        (["--loss", "dice"], "dice"),
+        (["--alpha", "half", "--loss", "focal"], "neither a number nor none"),
+        (["--axis", "x"], "0, -1 or 0,1"),
+        (["--pos-weight", "nowhere.npy"], "neither numbers nor a file"),
+        (["--timeout", "-1"], "timeout must be"),
+        (["--url", "localhost"], "must be like http"),
+    ],
+)
+def test_wrong_usage_is_2(files: list[str], options: list[str], message: str) -> None:
+    done = lossd("score", *files, *options)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert message in " ".join(done.stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04", "npz", "int", "object"])
+def test_a_bad_file_is_2(files: list[str], tmp_path: Path, content: bytes | str) -> None:
+    bad = tmp_path / "bad.npy"
+    with bad.open("wb") as file:
+        if isinstance(content, bytes):
+            file.write(content)
+        elif content == "npz":
+            np.savez(file, x=LOGITS)
+        else:
+            np.save(file, np.array([1, 2], dtype=content))
+    done = lossd("score", str(bad), files[1])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+
+
+def test_a_file_that_cannot_be_written_is_2(files: list[str], playback: Playback, tmp_path: Path) -> None:
+    done = lossd("score", *files, "--out", str(tmp_path / "no" / "loss.npy"), "--url", playback.url)
+    assert done.exit_code == 2
+    assert "cannot write" in done.stderr
+
+
+def test_nobody_there_is_3(files: list[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        for command in (["score", *files], ["ping"]):
+            done = lossd(*command, "--url", url)
+            assert (done.exit_code, done.stdout) == (3, "")
+            assert "cannot connect" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (Answer.of_problem(422, "shape_mismatch", errors=[{"pointer": "/[red]", "detail": "x"}]), 1),
+        (Answer.of_problem(429, "rate_limited"), 1),
+        (Answer.of_problem(500, "internal_error"), 1),
+        (Answer(b"<html>", "text/html"), 1),
+    ],
+)
+def test_what_the_server_says(files: list[str], playback: Playback, answer: Answer, code: int) -> None:
+    playback.answer = answer
+    done = lossd("score", *files, "--json", "--url", playback.url)
+    assert (done.exit_code, done.stdout) == (code, "")
+    if b"pointer" in answer.body:
+        assert "422 shape_mismatch: do it so\n  /[red]: x\n" in done.stderr
+
+
+def test_ping(playback: Playback) -> None:
+    playback.answer = Answer.of_json({"version": "9.9"})
+    done = lossd("ping", "--url", playback.url)
+    assert (done.exit_code, done.stdout) == (0, f"{playback.url} is ready: lossd 9.9\n")
+    playback.answer = Answer(b"{}", status=503)
+    assert lossd("ping", "--url", playback.url).exit_code == 1
+
+
+def test_the_help_names_the_exit_codes() -> None:
+    for command in ([], ["score"], ["ping"], ["serve"]):
+        done = lossd(*command, "--help")
+        assert done.exit_code == 0
+        assert "Exit codes" in done.stdout
+
+
+def test_the_version() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from lossd.cli import main; main()", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("lossd ")
+
+
+def _without(module: str, *args: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command where importing the module fails as if it were not installed."""
+    code = (
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.partition('.')[0] == {module!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "from lossd.cli import main; main()"
+    )
+    return subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=False)
+
+
+def test_serving_without_its_dependencies_says_what_to_install() -> None:
+    done = _without("pydantic_settings", "serve")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "pip install 'lossd[server]'" in done.stderr
+
+
+@pytest.mark.parametrize("module", ["torch", "fastapi", "pydantic_settings"])
+def test_scoring_needs_none_of_the_servers_dependencies(module: str, files: list[str]) -> None:
+    done = _without(module, "score", *files, "--url", "http://127.0.0.1:1")
+    assert done.returncode == 3
+    assert "cannot connect" in done.stderr

@@ -1,0 +1,179 @@
+import pickle
+import re
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+import lossd_client
+from client.conftest import Ask
+from client.playback import Answer, Playback
+from lossd_client import errors
+from lossd_client.transport import own_error
+
+X, Y = np.zeros((2, 3)), np.zeros((2, 3))
+
+# The contract's statuses and a code of each.
+KINDS = [
+    (400, "malformed_npy", "InvalidRequest"),
+    (401, "unauthorized", "Unauthorized"),
+    (403, "forbidden", "Unauthorized"),
+    (404, "not_found", "NotFound"),
+    (405, "method_not_allowed", "NotFound"),
+    (406, "not_acceptable", "InvalidRequest"),
+    (408, "upload_too_slow", "DeadlineExceeded"),
+    (413, "body_too_large", "TooLarge"),
+    (415, "dtype_not_allowed", "InvalidRequest"),
+    (422, "shape_mismatch", "InvalidRequest"),
+    (429, "rate_limited", "Throttled"),
+    (431, "headers_too_large", "TooLarge"),
+    (500, "internal_error", "ServerError"),
+    (503, "overloaded", "Unavailable"),
+    (504, "deadline_exceeded", "DeadlineExceeded"),
+    (507, "out_of_memory", "ServerError"),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "kind"), KINDS)
+@pytest.mark.parametrize("method", ["bce", "info"])
+def test_statuses(ask: Ask, playback: Playback, status: int, code: str, kind: str, method: str) -> None:
+    playback.answer = Answer.of_problem(status, code)
+    with pytest.raises(lossd_client.StatusError) as caught:
+        ask(playback.url, method, *([X, Y] if method == "bce" else []))
+    error = caught.value
+    assert type(error) is getattr(lossd_client, kind)
+    assert (error.status, error.code, error.detail) == (status, code, "do it so")
+    assert (error.request_id, error.retryable, error.errors) == ("r-3", False, ())
+
+
+def test_all_that_the_server_says(ask: Ask, playback: Playback) -> None:
+    items = [{"pointer": "/targets/17/3", "detail": "1.7 is outside [0, 1]"}]
+    playback.answer = Answer.of_problem(422, "target_out_of_range", errors=items)
+    with pytest.raises(lossd_client.InvalidRequest) as caught:
+        ask(playback.url, "bce", X, Y)
+    assert caught.value.errors == (lossd_client.ErrorItem("/targets/17/3", "1.7 is outside [0, 1]"),)
+    assert str(caught.value) == (
+        "422 target_out_of_range: do it so\n  /targets/17/3: 1.7 is outside [0, 1]\n  request id r-3"
+    )
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("2", 2.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None)])
+def test_when_to_come_again(ask: Ask, playback: Playback, header: str, seconds: float | None) -> None:
+    problem = Answer.of_problem(429, "rate_limited", retryable=True)
+    playback.answer = Answer(problem.body, problem.media_type, 429, {"Retry-After": header})
+    with pytest.raises(lossd_client.Throttled) as caught:
+        ask(playback.url, "bce", X, Y)
+    assert caught.value.retryable
+    assert caught.value.retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "retryable"),
+    [
+        (302, "StatusError", False),
+        (402, "InvalidRequest", False),
+        (413, "TooLarge", False),
+        (502, "ServerError", True),
+        (503, "Unavailable", True),
+    ],
+)
+@pytest.mark.parametrize(
+    ("body", "media_type"),
+    [
+        (b"<html>Bad gateway</html>", "text/html"),
+        (b"", ""),
+        (b"<html>", "application/problem+json"),
+        (b"[1]", "application/problem+json"),
+        (b'{"code": 7, "retryable": "x", "errors": [1, {}]}', "application/problem+json"),
+    ],
+)
+def test_proxies_pages(
+    ask: Ask, playback: Playback, status: int, kind: str, retryable: bool, body: bytes, media_type: str
+) -> None:
+    playback.answer = Answer(body, media_type, status, {"X-Request-Id": "p-1"})
+    with pytest.raises(lossd_client.StatusError) as caught:
+        ask(playback.url, "bce", X, Y)
+    error = caught.value
+    assert type(error) is getattr(lossd_client, kind)
+    assert (error.status, error.code, error.retryable) == (status, None, retryable)
+    assert error.request_id == "p-1"
+    assert str(error).startswith(f"{status}: the answer (")
+
+
+def test_errors_survive_pickling() -> None:
+    error = lossd_client.InvalidRequest(
+        422, "bad_shape", "d", "r", False, (errors.ErrorItem("/a", "b"),), 1.5
+    )
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert again.args == error.args
+    assert (str(again), again.retry_after) == (str(error), 1.5)
+
+
+def test_nobody_listens(ask: Ask) -> None:
+    with socket.socket() as taken:  # bound, not listening
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(lossd_client.ConnectionFailed, match=re.escape(url)):
+            ask(url, "bce", X, Y)
+
+
+def test_an_answer_that_breaks_off(ask: Ask, playback: Playback) -> None:
+    playback.answer = Answer(b"{", declared=100)
+    with pytest.raises(lossd_client.ConnectionFailed):
+        ask(playback.url, "bce", X, Y)
+
+
+def test_an_answer_that_does_not_come(ask: Ask, playback: Playback) -> None:
+    playback.hold.clear()
+    with pytest.raises(lossd_client.TimedOut):
+        ask(playback.url, "bce", X, Y, options={"timeout": 0.2})
+
+
+@pytest.mark.parametrize("url", ["http://a b", "http://nowhere.invalid"])
+def test_hosts_that_are_none(ask: Ask, url: str) -> None:
+    with pytest.raises(lossd_client.ConnectionFailed):
+        ask(url, "bce", X, Y)
+
+
+def _tree(kind: type[Exception]) -> Iterator[type[Exception]]:
+    yield kind
+    for sub in kind.__subclasses__():
+        yield from _tree(sub)
+
+
+def _of_httpx() -> list[type[Exception]]:
+    exported = (getattr(httpx, name) for name in httpx.__all__)
+    tops = {item for item in exported if isinstance(item, type) and issubclass(item, Exception)}
+    return sorted({sub for top in tops for sub in _tree(top)}, key=lambda kind: kind.__name__)
+
+
+@pytest.mark.parametrize("foreign", _of_httpx(), ids=lambda kind: kind.__name__)
+def test_every_exception_of_httpx_becomes_one_of_ours(
+    foreign: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised: Any = foreign.__new__(foreign)  # their constructors differ
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(httpx.Client, "request", fail)
+    client = lossd_client.LossClient()
+    try:
+        with pytest.raises(lossd_client.LossdError) as caught:
+            client.ready()
+    finally:
+        client.close()
+    assert type(caught.value) is type(own_error(raised, ""))
+    if issubclass(foreign, httpx.TimeoutException):
+        assert isinstance(caught.value, lossd_client.TimedOut)
+    elif issubclass(foreign, httpx.TransportError | httpx.InvalidURL):
+        assert isinstance(caught.value, lossd_client.ConnectionFailed)
+
+
+def test_the_tree_is_the_drawn_one() -> None:
+    drawn = re.findall(r"[├└]── (\w+)", errors.__doc__ or "")
+    assert sorted(drawn) == sorted({kind.__name__ for kind in _tree(errors.LossdError)} - {"LossdError"})

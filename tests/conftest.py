@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from live_server import LiveServer, live_server
+
+# The machines that run this are shared: a slow example says nothing about the code.
+settings.register_profile("lossd", deadline=None, print_blob=True)
+settings.load_profile("lossd")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server of this checkout."""
+    with live_server(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def base_url(request: pytest.FixtureRequest) -> str:
+    """The server under contract: LOSSD_TEST_URL, else one started for the tests."""
+    given = os.environ.get("LOSSD_TEST_URL")
+    if given:
+        return given.rstrip("/")
+    running: LiveServer = request.getfixturevalue("server")
+    return running.url

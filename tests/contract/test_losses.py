@@ -1,0 +1,219 @@
+"""What a caller can rely on: every format gives the true number, by mpmath, not by the core."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import reference
+
+RNG = np.random.default_rng(11)
+X = RNG.normal(0, 5, (9, 7)).astype(np.float32)
+Y = np.where(RNG.random((9, 7)) < 0.5, RNG.random((9, 7)), RNG.integers(0, 2, (9, 7))).astype(np.float32)
+W = RNG.random((9, 1)).astype(np.float64)
+K = np.array([0.5, 1.0, 2.0, 1.5, 3.0, 1.0, 0.0])
+
+Loss = dict[str, Any]
+
+
+def npy(*arrays: npt.NDArray[Any]) -> bytes:
+    file = io.BytesIO()
+    for array in arrays:
+        np.save(file, array)
+    return file.getvalue()
+
+
+def truth(loss: str, *, weighted: bool, params: Loss) -> npt.NDArray[np.object_]:
+    own = {name: params[name] for name in ("gamma", "alpha") if name in params}
+    elements: dict[str, Callable[..., Any]] = {"bce": reference.bce, "focal": reference.focal}
+    each = np.empty(X.shape, dtype=object)
+    for i, j in np.ndindex(X.shape):
+        k = {"pos_weight": float(K[j])} if weighted else {}
+        each[i, j] = elements[loss](float(X[i, j]), float(Y[i, j]), **own, **k) * (
+            float(W[i, 0]) if weighted else 1
+        )
+    return each
+
+
+def reduced(each: npt.NDArray[np.object_], params: Loss) -> Any:  # noqa: ANN401 -- an mpf or an array of them
+    reduction, axis = params.get("reduction", "mean"), params.get("axis")
+    if reduction == "none":
+        return each
+    axes = tuple(range(each.ndim)) if axis is None else tuple(np.atleast_1d(axis) % each.ndim)
+    total = np.add.reduce(each, axis=axes)
+    return total / (each.size // np.size(total)) if reduction == "mean" else total
+
+
+def send(url: str, loss: str, form: str, *, weighted: bool, params: Loss) -> httpx.Response:
+    tensors: dict[str, npt.NDArray[Any]] = {"logits": X, "targets": Y}
+    if weighted:
+        tensors |= {"weight": W, "pos_weight": K}
+    address = f"{url}/{loss}"
+    if form == "json":
+        body = {name: array.astype(np.float64).tolist() for name, array in tensors.items()}
+        return httpx.post(address, json={**body, **params}, timeout=30)
+    query = {name: value if isinstance(value, str) else json.dumps(value) for name, value in params.items()}
+    if form == "npy":
+        query["tensors"] = ",".join(tensors)
+        headers = {"content-type": "application/x-npy"}
+        return httpx.post(address, params=query, content=npy(*tensors.values()), headers=headers, timeout=30)
+    files = {name: (f"{name}.npy", npy(array)) for name, array in tensors.items()}
+    if form == "multipart":
+        return httpx.post(address, params=query, files=files, timeout=30)
+    assert form == "multipart with params"
+    return httpx.post(address, files={**files, "params": (None, json.dumps(params).encode())}, timeout=30)
+
+
+CASES: list[tuple[str, Loss]] = [
+    ("bce", {}),
+    ("bce", {"reduction": "sum"}),
+    ("bce", {"reduction": "none"}),
+    ("bce", {"axis": 0}),
+    ("focal", {}),
+    ("focal", {"gamma": 2, "alpha": None, "axis": 1}),
+    ("focal", {"gamma": 0.7, "alpha": 0.9, "axis": [0, -1], "reduction": "sum"}),
+]
+FORMS = ["json", "npy", "multipart", "multipart with params"]
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+@pytest.mark.parametrize(("loss", "params"), CASES)
+@pytest.mark.parametrize("form", FORMS)
+def test_the_true_number(base_url: str, loss: str, params: Loss, weighted: bool, form: str) -> None:
+    answer = send(base_url, loss, form, weighted=weighted, params=params)
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    each = truth(loss, weighted=weighted, params=params)
+    expected = np.asarray(reduced(each, params), dtype=np.float64)
+    np.testing.assert_allclose(np.asarray(found["loss"]), expected, rtol=4e-15, atol=0)
+    assert np.shape(found["loss"]) == expected.shape
+    assert found["sum"] == pytest.approx(float(each.sum()), rel=4e-15)
+    assert found["count"] == X.size
+    assert found["positives"] == math.fsum(Y.ravel().astype(np.float64))
+    assert found["weight_sum"] == pytest.approx(math.fsum(W.ravel()) * 7 if weighted else X.size, rel=1e-15)
+    assert found["shape"] == list(X.shape)
+    assert found["loss_name"] == loss
+    assert found["reduction"] == params.get("reduction", "mean")
+    own = {"gamma": 1.5, "alpha": 0.25} if loss == "focal" else {}
+    assert found["params"] == {name: params.get(name, value) for name, value in own.items()}
+
+
+@pytest.mark.parametrize(("loss", "params"), CASES)
+def test_every_format_gives_the_same_bits(base_url: str, loss: str, params: Loss) -> None:
+    bodies = [send(base_url, loss, form, weighted=True, params=params).json() for form in FORMS]
+    for body in bodies:
+        del body["request_id"]
+    assert all(body == bodies[0] for body in bodies)
+
+
+@pytest.mark.parametrize(("loss", "params"), CASES)
+def test_npy_answers_hold_the_same_bits(base_url: str, loss: str, params: Loss) -> None:
+    expected = send(base_url, loss, "npy", weighted=False, params=params).json()
+    query = {name: value if isinstance(value, str) else json.dumps(value) for name, value in params.items()}
+    for dtype in ("float64", "float32"):
+        accept = "application/x-npy" + (";dtype=float32" if dtype == "float32" else "")
+        answer = httpx.post(
+            f"{base_url}/{loss}",
+            params=query,
+            content=npy(X, Y),
+            headers={"content-type": "application/x-npy", "accept": accept},
+        )
+        assert answer.status_code == 200, answer.text
+        got = np.load(io.BytesIO(answer.content), allow_pickle=False)
+        np.testing.assert_array_equal(got, np.asarray(expected["loss"]).astype(dtype))
+        assert (got.dtype, got.shape) == (np.dtype(dtype), np.shape(expected["loss"]))
+        for name in ("sum", "weight_sum", "positives"):
+            assert float(answer.headers[f"Lossd-{name.replace('_', '-')}"]) == expected[name]
+        assert int(answer.headers["Lossd-Count"]) == expected["count"]
+
+
+def test_fortran_order_and_big_endian_give_the_same_bits(base_url: str) -> None:
+    expected = send(base_url, "focal", "npy", weighted=False, params={}).json()["loss"]
+    for x in (np.asfortranarray(X), X.astype(">f4")):
+        for y in (np.asfortranarray(Y), Y.astype(">f4"), Y):
+            answer = httpx.post(
+                f"{base_url}/focal", content=npy(x, y), headers={"content-type": "application/x-npy"}
+            )
+            assert answer.json()["loss"] == expected
+
+
+def test_bfloat16_as_ml_dtypes_saves_it(base_url: str) -> None:
+    exact = np.array([[-1.5, 0.25, 3.0]], dtype=np.float32)  # representable in bfloat16
+    bits = (exact.view(np.uint32) >> 16).astype(np.uint16).view("V2")
+    y = np.array([[1, 0, 1]], dtype=np.int8)
+    headers = {"content-type": "application/x-npy"}
+    got = httpx.post(f"{base_url}/bce", content=npy(bits, y), headers=headers)
+    assert got.status_code == 200, got.text
+    assert (
+        got.json()["loss"]
+        == httpx.post(f"{base_url}/bce", content=npy(exact, y), headers=headers).json()["loss"]
+    )
+
+
+@pytest.mark.parametrize("n", [0, 1, 63, 8191, 8192, 8193, 300_000])
+def test_any_length(base_url: str, n: int) -> None:
+    x, y = np.linspace(-30, 30, n), np.linspace(0, 1, n)
+    answer = httpx.post(
+        f"{base_url}/bce",
+        params={"reduction": "sum"},
+        content=npy(x, y),
+        headers={"content-type": "application/x-npy"},
+    ).json()
+    step = max(1, n // 2000)
+    some = math.fsum(
+        float(reference.bce(float(a), float(b))) for a, b in zip(x[::step], y[::step], strict=True)
+    )
+    if step == 1:
+        assert answer["loss"] == pytest.approx(some, rel=1e-14, abs=0)
+    else:
+        assert answer["loss"] == pytest.approx(some * n / len(x[::step]), rel=2e-3)
+    assert answer["count"] == n
+
+
+def test_zero_size_arrays(base_url: str) -> None:
+    def ask(shape: tuple[int, ...], **params: str) -> httpx.Response:
+        body = npy(np.zeros(shape), np.zeros(shape))
+        return httpx.post(
+            f"{base_url}/bce", params=params, content=body, headers={"content-type": "application/x-npy"}
+        )
+
+    assert ask((0, 3), reduction="none").json()["loss"] == []
+    assert ask((3, 0), reduction="none").json()["loss"] == [[], [], []]
+    assert ask((0, 3), reduction="sum").json()["loss"] == 0.0
+    assert ask((0, 3), reduction="sum", axis="0").json()["loss"] == [0.0, 0.0, 0.0]
+    assert ask((0, 3), axis="1").json()["loss"] == []
+    for params in ({}, {"axis": "0"}):
+        assert ask((0, 3), **params).json()["code"] == "empty_mean"
+
+
+def test_infinite_losses_are_strings(base_url: str) -> None:
+    body = npy(np.array([[np.inf], [0.0]]), np.array([[0.0], [1.0]]))
+    headers = {"content-type": "application/x-npy"}
+    whole = httpx.post(f"{base_url}/bce", content=body, headers=headers).json()
+    assert (whole["loss"], whole["sum"]) == ("Infinity", "Infinity")
+    rows = httpx.post(f"{base_url}/bce?axis=1", content=body, headers=headers).json()
+    assert rows["loss"] == ["Infinity", math.log(2)]
+
+
+def test_curl_as_in_the_readme(base_url: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", X)
+    np.save(tmp_path / "y.npy", Y)
+    done = subprocess.run(
+        ["curl", "-sS", "-F", "logits=@x.npy", "-F", "targets=@y.npy", f"{base_url}/focal?gamma=2"],
+        cwd=tmp_path,
+        capture_output=True,
+        check=True,
+        timeout=30,
+    )
+    expected = reduced(truth("focal", weighted=False, params={"gamma": 2}), {})
+    assert json.loads(done.stdout)["loss"] == pytest.approx(float(expected), rel=4e-15)

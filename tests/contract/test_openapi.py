@@ -1,0 +1,174 @@
+"""The OpenAPI document says what is served, and the client's types say what OpenAPI says."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import re
+from typing import Any, get_args
+
+import httpx
+import jsonschema_rs
+import numpy as np
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis.specs.openapi import checks as openapi_checks
+
+from lossd.api.problems import KINDS
+from lossd.core.catalog import LOSSES, SHARED
+from lossd_client import AsyncLossClient, LossClient, LossResult, Reduction
+
+
+@pytest.fixture(scope="session")
+def document(base_url: str) -> dict[str, Any]:
+    answer = httpx.get(f"{base_url}/openapi.json")
+    assert answer.status_code == 200
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+@pytest.fixture(scope="session")
+def api_schema(base_url: str) -> schemathesis.BaseSchema:
+    return schemathesis.openapi.from_url(f"{base_url}/openapi.json")
+
+
+def _npy_pair(shape: tuple[int, ...], seed: int) -> bytes:
+    rng = np.random.default_rng(seed)
+    file = io.BytesIO()
+    np.save(file, rng.normal(size=shape).astype(np.float32))
+    np.save(file, rng.integers(0, 2, shape).astype(np.uint8))
+    return file.getvalue()
+
+
+_SHAPES = st.lists(st.integers(0, 4), min_size=1, max_size=4).map(tuple)
+schemathesis.openapi.media_type(
+    "application/x-npy", st.one_of(st.binary(max_size=200), st.builds(_npy_pair, _SHAPES, st.integers(0, 99)))
+)
+
+CHECKS = [
+    schemathesis.checks.not_a_server_error,
+    openapi_checks.status_code_conformance,
+    openapi_checks.content_type_conformance,
+    openapi_checks.response_headers_conformance,
+    openapi_checks.response_schema_conformance,
+    openapi_checks.unsupported_method,
+]
+
+
+@pytest.mark.parametrize("path", ["/bce", "/focal", "/livez", "/readyz", "/info", "/metrics"])
+def test_what_is_served_is_what_is_documented(api_schema: schemathesis.BaseSchema, path: str) -> None:
+    for method in api_schema[path]:
+
+        @settings(
+            max_examples=60, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
+        )
+        @given(case=api_schema[path][method].as_strategy())
+        def holds(case: schemathesis.Case[Any]) -> None:
+            case.headers.pop("X-Timeout-Ms", None)  # 1 ms is a true deadline, and 504 the true answer
+            case.call_and_validate(checks=CHECKS, timeout=30)
+
+        holds()
+
+
+def test_the_document_is_valid_and_names_every_problem(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1")
+    for loss in LOSSES:
+        operation = document["paths"][f"/{loss}"]["post"]
+        named: set[str] = set()
+        for status, response in operation["responses"].items():
+            if status == "200":
+                continue
+            examples = response["content"]["application/problem+json"]["examples"]
+            assert all(example["value"]["status"] == int(status) for example in examples.values())
+            named |= set(examples)
+        assert named == set(KINDS) - {"not_found", "method_not_allowed"}
+        assert all(media["examples"] for media in operation["requestBody"]["content"].values())
+        assert set(operation["requestBody"]["content"]) == {
+            "application/json",
+            "application/x-npy",
+            "multipart/form-data",
+        }
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_examples_are_answered(document: dict[str, Any], base_url: str, loss: str) -> None:
+    operation = document["paths"][f"/{loss}"]["post"]
+    examples = operation["requestBody"]["content"]["application/json"]["examples"]
+    for example in examples.values():
+        answer = httpx.post(f"{base_url}/{loss}", json=example["value"])
+        assert answer.status_code == 200, answer.text
+        validate(document, "LossAnswer", answer.json())
+    shown = operation["responses"]["200"]["content"]["application/json"]["examples"]["mean"]["value"]
+    real = httpx.post(f"{base_url}/{loss}", json=examples["mean"]["value"]).json()
+    assert shown["loss"] == pytest.approx(real["loss"], rel=1e-6)
+    assert shown["sum"] == pytest.approx(real["sum"], rel=1e-6)
+    assert shown.keys() == real.keys()
+    validate(document, "LossAnswer", shown)
+
+
+def test_problems_are_as_documented(document: dict[str, Any], base_url: str) -> None:
+    for answer in (
+        httpx.get(f"{base_url}/nothing"),
+        httpx.post(f"{base_url}/bce", json={"logits": [1]}),
+        httpx.post(f"{base_url}/bce", content=b""),
+    ):
+        validate(document, "Problem", answer.json())
+
+
+def validate(document: dict[str, Any], name: str, value: object) -> None:
+    schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+    jsonschema_rs.validate(schema, value)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("client", [LossClient, AsyncLossClient])
+def test_the_client_has_every_parameter(document: dict[str, Any], loss: str, client: type) -> None:
+    """Written against the document that is served, not against the server's code."""
+    operation = document["paths"][f"/{loss}"]["post"]
+    body = operation["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    queried = {p["name"] for p in operation["parameters"] if p["in"] == "query"} - {"tensors"}
+    signature = inspect.signature(getattr(client, loss))
+    assert set(signature.parameters) - {"self"} == set(body) == queried | {"logits", "targets", "weight"}
+    assert list(get_args(Reduction)) == body["reduction"]["enum"]
+    assert signature.parameters["reduction"].default == body["reduction"]["default"]
+
+
+def test_the_clients_result_has_every_figure(document: dict[str, Any]) -> None:
+    figures = set(document["components"]["schemas"]["LossAnswer"]["properties"])
+    assert figures <= set(LossResult.__dataclass_fields__)
+
+
+def test_the_document_follows_from_the_catalog(document: dict[str, Any]) -> None:
+    for loss in LOSSES.values():
+        named = {p["name"] for p in document["paths"][f"/{loss.name}"]["post"]["parameters"]}
+        assert {p.name for p in (*SHARED, *loss.parameters)} <= named
+
+
+def test_docs_need_no_internet(base_url: str) -> None:
+    page = httpx.get(f"{base_url}/docs")
+    assert page.status_code == 200
+    assert not re.search(r"(?:src|href)=[\"']?(?:https?:)?//", page.text)
+    for asset in re.findall(r"(?:src|href)=\"(/[^\"]+)\"", page.text):
+        found = httpx.get(base_url + asset)
+        assert found.status_code == 200
+        assert len(found.content) > 1000
+
+
+def test_status_routes(base_url: str, document: dict[str, Any]) -> None:
+    assert httpx.get(f"{base_url}/livez").json() == {"status": "alive"}
+    assert httpx.get(f"{base_url}/readyz").json() == {"status": "ready"}
+    info = httpx.get(f"{base_url}/info").json()
+    validate(document, "Info", info)
+    assert [worker["state"] for worker in info["workers"]] == ["ready"]
+    metrics = httpx.get(f"{base_url}/metrics")
+    assert metrics.headers["content-type"].startswith("text/plain")
+    for name in (
+        'lossd_requests_total{format="json",loss="bce",outcome="ok",team="default"}',
+        'lossd_request_seconds_bucket{le="+Inf",stage="compute"}',
+        'lossd_elements_total{loss="bce",team="default"}',
+        "lossd_bytes_in_flight",
+        'lossd_worker_restarts_total{device="cpu"}',
+    ):
+        assert name in metrics.text

@@ -1,0 +1,93 @@
+"""A real server for tests: its own processes, a free port of 127.0.0.1, stopped and checked at the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+START_SECONDS: Final = 60.0
+STOP_SECONDS: Final = 40.0
+
+
+class LiveServer:
+    """A running server."""
+
+    def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+        self.process = process
+        self.url = url
+        self.log = log
+
+    def info(self) -> dict[str, object]:
+        answer = httpx.get(f"{self.url}/info", timeout=10)
+        answer.raise_for_status()
+        found: dict[str, object] = answer.json()
+        return found
+
+    def worker_pid(self) -> int:
+        workers = self.info()["workers"]
+        assert isinstance(workers, list)
+        return int(workers[0]["pid"])
+
+    def wait_until_ready(self, seconds: float = START_SECONDS) -> None:
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            try:
+                if httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.05)
+        msg = f"not ready after {seconds} s; its log:\n{self.log.read_text()}"
+        raise AssertionError(msg)
+
+    def stop(self) -> int:
+        """End it as an operator would; its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def live_server(folder: Path, **settings: object) -> Iterator[LiveServer]:
+    """Start a server, and see to it that it ends, with nothing left behind."""
+    port = free_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LOSSD_")}
+    environment |= {f"LOSSD_{name.upper()}": str(value) for name, value in settings.items()}
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lossd", "serve", "--port", str(port), "--device", "cpu"],
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    server = LiveServer(process, f"http://127.0.0.1:{port}", log)
+    try:
+        server.wait_until_ready()
+        yield server
+    finally:
+        if process.poll() is None:
+            status = server.stop()
+            assert status == 0, log.read_text()

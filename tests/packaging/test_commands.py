@@ -1,0 +1,138 @@
+"""The Makefile and the scripts behind it."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = [ROOT / ".ci/run", *sorted((ROOT / "scripts").glob("*.sh"))]
+
+
+def run(
+    *command: str, directory: Path = ROOT, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    kept = {
+        key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS", "TORCH"))
+    }
+    return subprocess.run(
+        command,
+        cwd=directory,
+        env=kept | dict(environment or {}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def make(*words: str, directory: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return run("make", "--no-print-directory", *words, directory=directory)
+
+
+def test_test_runs_every_check_in_order() -> None:
+    done = make("-n", "test")
+    assert done.returncode == 0
+    checks = ["ruff format --check", "ruff check", "mypy", "lint-imports", "pytest", "check_wheel"]
+    places = [done.stdout.index(check) for check in checks]
+    assert places == sorted(places)
+
+
+def test_ci_runs_make_test() -> None:
+    assert (ROOT / ".ci/run").read_text().rstrip().endswith("make test")
+
+
+def test_make_alone_lists_the_verbs() -> None:
+    listed = make().stdout
+    for verb in ("install", "format", "lint", "types", "walls", "tests", "wheel", "test", "serve", "demo"):
+        assert f"make {verb} " in listed
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Path:
+    """A checkout as far as `make install` can tell, with a python3 that only writes down what it is asked."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    python = tmp_path / "python"
+    python.write_text(
+        "#!/bin/sh\n"
+        'echo "$@" >>calls\n'
+        'case "$*" in *"-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python ;; esac\n'
+        'case "$*" in *"$FAIL_AT"*) exit "${FAIL_WITH:-0}" ;; esac\n'
+    )
+    python.chmod(0o755)
+    return tmp_path
+
+
+def install(directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return run("make", "install", "PYTHON=./python", directory=directory, environment=environment)
+
+
+def calls(directory: Path) -> int:
+    return len((directory / "calls").read_text().splitlines())
+
+
+def test_a_second_run_installs_nothing(fresh: Path) -> None:
+    assert install(fresh).returncode == 0
+    before = calls(fresh)
+    assert install(fresh).returncode == 0
+    assert calls(fresh) == before
+
+
+def test_a_failed_install_is_tried_again(fresh: Path) -> None:
+    assert install(fresh, FAIL_AT="--group dev", FAIL_WITH="1").returncode != 0
+    before = calls(fresh)
+    assert install(fresh).returncode == 0
+    assert calls(fresh) > before
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
+def test_a_change_of_the_requirements_installs_again(fresh: Path, name: str) -> None:
+    assert install(fresh).returncode == 0
+    before = calls(fresh)
+    later = (fresh / ".venv/.installed").stat().st_mtime + 10
+    os.utime(fresh / name, (later, later))
+    assert install(fresh).returncode == 0
+    assert calls(fresh) > before
+
+
+def test_an_old_python_is_named_as_the_reason(fresh: Path) -> None:
+    done = install(fresh, FAIL_AT="version_info", FAIL_WITH="1")
+    assert done.returncode != 0
+    assert "lossd needs Python 3.11 or newer" in done.stderr
+    assert not (fresh / ".venv").exists()
+
+
+@pytest.mark.parametrize(
+    ("torch", "complaint"), [("cpu", "TORCH_INDEX_URL"), ("gpu", "TORCH=gpu is not one of")]
+)
+def test_a_torch_that_cannot_be_had_is_refused_before_anything_is_made(
+    tmp_path: Path, torch: str, complaint: str
+) -> None:
+    wheel = tmp_path / "lossd.whl"
+    wheel.touch()
+    done = run(
+        str(ROOT / "scripts/install_runtime.sh"),
+        str(tmp_path / "venv"),
+        str(wheel),
+        environment={"TORCH": torch},
+    )
+    assert done.returncode == 2
+    assert complaint in done.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_shellcheck_finds_nothing(script: Path) -> None:
+    done = run("shellcheck", str(script))
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_scripts_can_be_run_and_stop_at_the_first_error(script: Path) -> None:
+    assert script.stat().st_mode & 0o111
+    assert "set -euo pipefail" in script.read_text()

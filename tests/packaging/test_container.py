@@ -1,0 +1,141 @@
+"""The image and its compose files, read rather than run: no container engine is needed."""
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+ROOT = Path(__file__).resolve().parents[2]
+GIB = 1 << 30
+
+
+def dockerfile() -> list[str]:
+    """The Dockerfile's instructions, comments dropped and continued lines joined."""
+    text = re.sub(r"^\s*#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
+    return [line.strip() for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def operands(instruction: str) -> list[str]:
+    return [line.partition(" ")[2].strip() for line in dockerfile() if line.split()[0] == instruction]
+
+
+def service(*names: str) -> dict[str, Any]:
+    """The lossd service of the compose files, laid over one another as compose does for what they hold."""
+    merged: dict[str, Any] = {}
+    for name in names:
+        document = yaml.safe_load((ROOT / name).read_text())
+        assert list(document["services"]) == ["lossd"]
+        for key, value in document["services"]["lossd"].items():
+            merged[key] = merged[key] | value if isinstance(merged.get(key), dict) else value
+    return merged
+
+
+CPU = ("docker-compose.yml",)
+GPU = ("docker-compose.yml", "docker-compose.gpu.yml")
+
+
+def test_every_run_step_is_a_script_that_the_wheel_check_runs_too() -> None:
+    check = (ROOT / "scripts/check_wheel.py").read_text()
+    steps = operands("RUN")
+    assert steps
+    for step in steps:
+        script = shlex.split(step)[0]
+        assert not set("&|;") & set(step), f"more than a script: {step}"
+        assert (ROOT / script).stat().st_mode & 0o111, f"{script} is not executable"
+        assert script in check
+
+
+def test_the_image_runs_without_root() -> None:
+    user = operands("USER")[-1]
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
+
+
+def test_the_health_check_asks_readyz() -> None:
+    (check,) = operands("HEALTHCHECK")
+    assert "'/readyz'" in check
+
+
+def test_the_image_alone_does_not_open_the_server_to_everyone() -> None:
+    text = " ".join([*operands("CMD"), *operands("ENTRYPOINT"), *operands("ENV")]).lower()
+    assert "allow-open" not in text
+    assert "allow_open" not in text
+
+
+def test_the_image_has_cuda_unless_asked_otherwise() -> None:
+    assert "TORCH=cuda" in operands("ARG")
+
+
+def test_the_build_context_holds_what_the_build_reads() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in lines, "everything is left out, but for what is named"
+    kept = {line[1:] for line in lines if line.startswith("!")}
+    assert kept >= {"pyproject.toml", "constraints.txt", "README.md", "LICENSE", "service", "client"}
+    assert any(name.startswith("scripts") for name in kept)
+
+
+def compose() -> list[str] | None:
+    """The command that reads compose files, where this machine has one; it needs no engine for that."""
+    if shutil.which("docker-compose"):
+        return ["docker-compose"]
+    plugin = ["docker", "compose"]
+    if shutil.which("docker") and subprocess.run([*plugin, "version"], capture_output=True).returncode == 0:
+        return plugin
+    return None
+
+
+@pytest.mark.parametrize("files", [CPU, GPU], ids=["cpu", "gpu"])
+def test_compose_takes_the_files(files: tuple[str, ...]) -> None:
+    command = compose()
+    if command is None:
+        pytest.skip("docker compose is not installed")
+    named = [word for name in files for word in ("-f", name)]
+    done = subprocess.run(
+        [*command, *named, "config", "--quiet"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("files", [CPU, GPU], ids=["cpu", "gpu"])
+def test_it_is_published_on_loopback_only(files: tuple[str, ...]) -> None:
+    lossd = service(*files)
+    assert lossd["ports"]
+    assert all(port.startswith("127.0.0.1:") for port in lossd["ports"])
+    assert lossd.get("network_mode") != "host"
+
+
+@pytest.mark.parametrize("files", [CPU, GPU], ids=["cpu", "gpu"])
+def test_the_memory_limit_counts_the_arena_and_the_processes(files: tuple[str, ...]) -> None:
+    lossd = service(*files)
+    limit = lossd["mem_limit"]
+    assert limit.endswith("g")
+    arena = int(lossd["environment"]["LOSSD_ARENA_BYTES"])
+    assert int(limit[:-1]) * GIB >= arena + 3 * GIB
+    assert lossd["memswap_limit"] == limit
+
+
+def test_nothing_in_the_container_can_be_changed_or_gained() -> None:
+    lossd = service(*CPU)
+    assert lossd["read_only"] is True
+    assert lossd["cap_drop"] == ["ALL"]
+    assert lossd["security_opt"] == ["no-new-privileges:true"]
+    assert lossd["tmpfs"] == ["/tmp"]
+
+
+def test_the_gpu_file_reserves_one_and_uses_it() -> None:
+    lossd = service(*GPU)
+    (device,) = lossd["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"]
+    assert lossd["environment"]["LOSSD_DEVICE"].startswith("cuda")
+    assert service(*CPU)["environment"]["LOSSD_DEVICE"] == "cpu"
+
+
+def test_the_settings_named_for_the_container_exist() -> None:
+    from lossd.settings import Settings
+
+    known = {f"LOSSD_{name}".upper() for name in Settings.model_fields}
+    assert set(service(*GPU)["environment"]) <= known

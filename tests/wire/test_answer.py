@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+import math
+from io import BytesIO
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from lossd.request import Fault, Float64Array, LossResult
+from lossd.wire import write_json, write_npy, write_npy_header
+from wire.feeding import same_bits
+
+NAMES = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
+
+
+def answer(loss: float | Float64Array = 0.5, total: float = 1.0, **params: object) -> dict[str, object]:
+    result = LossResult(
+        loss=loss, reduction="mean", sum=total, count=2560, weight_sum=2560.0, positives=251.0, shape=(32, 80),
+        loss_name="focal", params=params, kernel="eager", device="cpu",
+    )  # fmt: skip
+    written = json.loads(write_json(result, request_id="abc", version="1.2"), parse_constant=refuse)
+    assert isinstance(written, dict)
+    return written
+
+
+def refuse(token: str) -> object:
+    raise AssertionError(token)
+
+
+def floats(value: object) -> object:
+    """Names of numbers as numbers."""
+    if isinstance(value, list):
+        return [floats(item) for item in value]
+    return NAMES[value] if isinstance(value, str) else value
+
+
+def test_the_whole_answer() -> None:
+    written = answer(0.7923818, 2028.497, gamma=1.5, alpha=0.25, variant="sigmoid")
+    assert written == {
+        "loss": 0.7923818, "reduction": "mean", "sum": 2028.497, "count": 2560, "weight_sum": 2560.0,
+        "positives": 251.0, "shape": [32, 80], "loss_name": "focal",
+        "params": {"gamma": 1.5, "alpha": 0.25, "variant": "sigmoid"}, "kernel": "eager", "device": "cpu",
+        "request_id": "abc", "version": "1.2",
+    }  # fmt: skip
+    assert list(written)[:6] == ["loss", "reduction", "sum", "count", "weight_sum", "positives"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_numbers_that_are_not_finite_are_named(name: str) -> None:
+    value = NAMES[name]
+    written = answer(value, value, alpha=[value, 1.0], deep={"a": (value,)})
+    assert written["loss"] == written["sum"] == name
+    assert written["params"] == {"alpha": [name, 1.0], "deep": {"a": [name]}}
+    assert answer(np.array([[1.0, value], [value, 2.0]]))["loss"] == [[1.0, name], [name, 2.0]]
+    assert answer(np.array(value))["loss"] == name
+
+
+@given(st.floats())
+def test_any_scalar_reads_back_to_its_bits(value: float) -> None:
+    for loss in (value, np.float64(value), np.array(value)):
+        back = np.array(floats(answer(loss)["loss"]))
+        np.testing.assert_array_equal(back, value)
+        assert math.isnan(value) or back.tobytes() == np.float64(value).tobytes()
+
+
+@given(hnp.arrays(np.float64, hnp.array_shapes(min_dims=1, max_dims=5, min_side=0, max_side=4)))
+def test_any_array_reads_back_to_its_bits(array: Float64Array) -> None:
+    canonical = np.where(np.isnan(array), np.nan, array)
+    for laid in (array, np.asfortranarray(array), array.astype(">f8")):
+        back = np.array(floats(answer(laid)["loss"]), dtype=np.float64)
+        if array.size:
+            assert same_bits(back, canonical)
+        else:
+            assert answer(laid)["loss"] == array.tolist()
+
+
+def test_empty_lists_are_bounded() -> None:
+    with pytest.raises(Fault) as caught:
+        answer(np.empty((2**40, 0)))
+    assert caught.value.code == "output_too_large"
+    assert answer(np.empty((0, 2**40)))["loss"] == []
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@given(hnp.arrays(np.float64, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)))
+def test_npy_is_what_numpy_loads(dtype: str, array: Float64Array) -> None:
+    for laid in (array, np.asfortranarray(array)):
+        data = write_npy(laid, dtype)
+        loaded = np.load(BytesIO(data), allow_pickle=False)
+        with np.errstate(over="ignore"):
+            assert same_bits(loaded, array.astype(dtype))
+        assert data.startswith(write_npy_header(array.shape, dtype))
+
+
+def test_npy_of_a_number_has_no_dimensions() -> None:
+    loaded = np.load(BytesIO(write_npy(0.1, "float32")))
+    assert (loaded.shape, loaded.dtype, loaded[()]) == ((), np.float32, np.float32(0.1))
+    assert np.load(BytesIO(write_npy(1e300, "float32"))) == np.inf

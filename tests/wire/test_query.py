@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+from urllib.parse import quote, urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lossd.request import Fault
+from lossd.wire import merge_params, parse_query
+from lossd.wire.query import MAX_QUERY_BYTES, MAX_QUERY_NAMES
+from wire.feeding import check_fault
+
+
+@pytest.mark.parametrize(
+    ("query", "params"),
+    [
+        (b"", {}),
+        (b"&&", {}),
+        (b"alpha=null", {"alpha": None}),
+        (b"axis=0,1", {"axis": [0, 1]}),
+        (b"axis=-1", {"axis": -1}),
+        (b"allow_nan=true&gamma=2.5", {"allow_nan": True, "gamma": 2.5}),
+        (b"reduction=none", {"reduction": "none"}),
+        (b'reduction="none"', {"reduction": "none"}),
+        (b"tensors=logits,targets", {"tensors": ["logits", "targets"]}),
+        (b"alpha=0.25,null,true,x", {"alpha": [0.25, None, True, "x"]}),
+        (b"alpha=[0.25,0.5]", {"alpha": [0.25, 0.5]}),
+        (b"alpha=%5B0.25%2C+0.5%5D", {"alpha": [0.25, 0.5]}),
+        (b"axis=0%2C1", {"axis": [0, 1]}),
+        (b"axis=0,+1", {"axis": [0, 1]}),
+        (b"gamma=1e+2", {"gamma": 100.0}),
+        (b"gamma=1e%2B2", {"gamma": 100.0}),
+        (b"gamma=1e400x", {"gamma": "1e400x"}),
+        (b"n%C3%A4me=w%C3%B6rd", {"näme": "wörd"}),
+        (b"a=b=c", {"a": "b=c"}),
+        (b'a={"b":[1]}', {"a": {"b": [1]}}),
+        (b"gamma=007", {"gamma": "007"}),
+    ],
+)
+def test_values(query: bytes, params: dict[str, object]) -> None:
+    found = parse_query(query)
+    assert found == params
+    assert [type(value) for value in found.values()] == [type(value) for value in params.values()]
+
+
+@pytest.mark.parametrize(
+    ("query", "place"),
+    [
+        (b"gamma=1&gamma=1", "/gamma"),
+        (b"gamma=1&g%61mma=2", "/gamma"),
+        (b"gamma=NaN", "/gamma"),
+        (b"gamma=-Infinity", "/gamma"),
+        (b"gamma=1e999", "/gamma"),
+        (b"gamma=" + b"9" * 400, "/gamma"),
+        (b"gamma=" + b"9" * 5000, "/gamma"),
+        (b"alpha=0.5,NaN", "/alpha"),
+        (b"alpha=0.5,1e999", "/alpha"),
+        (b"alpha=[0.5,NaN]", "/alpha"),
+        (b"alpha=[0.5", "/alpha"),
+        (b"alpha=0.5,", "/alpha"),
+        (b"alpha=,", "/alpha"),
+        (b"alpha=", "/alpha"),
+        (b"alpha", "/alpha"),
+        (b'alpha="x', "/alpha"),
+        (b'alpha={"a":1,"a":2}', "/alpha"),
+        (b'alpha="%5Cud800"', "/alpha"),
+        (b"alpha=" + b"[" * 30_000, "/alpha"),
+        (b"a/b=", "/a~1b"),
+        (b"alpha=%ff", None),
+        (b"%ff=1", None),
+        (b"x=" + b"1" * MAX_QUERY_BYTES, None),
+        (b"&".join(b"p%d=1" % i for i in range(MAX_QUERY_NAMES + 1)), None),
+    ],
+)
+def test_bad_values(query: bytes, place: str | None) -> None:
+    with pytest.raises(Fault) as caught:
+        parse_query(query)
+    assert caught.value.code == "invalid_parameter"
+    assert [where for where, _ in caught.value.errors] == ([place] if place else [])
+    check_fault(caught.value)
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), PLAIN, max_size=4))
+def test_whatever_is_written_as_json_comes_back(params: dict[str, object]) -> None:
+    fields = {name: json.dumps(value) for name, value in params.items()}
+    spaces = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in fields.items())
+    for query in (urlencode(fields), spaces):
+        assert repr(parse_query(query.encode())) == repr(params)
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_read_or_refused(query: bytes) -> None:
+    try:
+        json.dumps(parse_query(query), allow_nan=False).encode()
+    except Fault as fault:
+        check_fault(fault)
+
+
+def test_merging() -> None:
+    assert merge_params({"a": 1}, {"b": None}) == {"a": 1, "b": None}
+    with pytest.raises(Fault) as caught:
+        merge_params({"a": 1, "b": 2, "c": 3}, {"c": 3, "b": 2})
+    assert caught.value.code == "invalid_parameter"
+    assert [where for where, _ in caught.value.errors] == ["/b", "/c"]
+    check_fault(caught.value)
