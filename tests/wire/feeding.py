@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 
@@ -39,7 +40,7 @@ def form(parts: Iterable[tuple[str, bytes]], boundary: str = BOUNDARY) -> bytes:
 def pieces(body: bytes, cuts: Iterable[int]) -> list[bytes]:
     """The body, cut at these places."""
     places = [0, *sorted(cut for cut in cuts if 0 <= cut <= len(body)), len(body)]
-    return [body[start:end] for start, end in zip(places, places[1:], strict=False)]
+    return [body[start:end] for start, end in itertools.pairwise(places)]
 
 
 def read(

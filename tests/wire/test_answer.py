@@ -19,8 +19,8 @@ NAMES = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 
 def answer(loss: float | Float64Array = 0.5, total: float = 1.0, **params: object) -> dict[str, object]:
     result = LossResult(
-        loss=loss, reduction="mean", sum=total, count=2560, weight_sum=2560.0, positives=251.0, shape=(32, 80),
-        loss_name="focal", params=params, kernel="eager", device="cpu",
+        loss=loss, reduction="mean", sum=total, count=2560, weight_sum=2560.0, positives=251.0,
+        shape=(32, 80), loss_name="focal", params=params, kernel="eager", device="cpu",
     )  # fmt: skip
     written = json.loads(write_json(result, request_id="abc", version="1.2"), parse_constant=refuse)
     assert isinstance(written, dict)
@@ -88,7 +88,7 @@ def test_empty_lists_are_bounded() -> None:
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @given(hnp.arrays(np.float64, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)))
 def test_npy_is_what_numpy_loads(dtype: str, array: Float64Array) -> None:
-    for laid in (array, np.asfortranarray(array)):
+    for laid in (array, array.copy(order="F")):
         data = write_npy(laid, dtype)
         loaded = np.load(BytesIO(data), allow_pickle=False)
         with np.errstate(over="ignore"):

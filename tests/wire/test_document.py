@@ -18,7 +18,10 @@ from lossd.wire.values import MAX_PARAMETER_BYTES
 from wire.feeding import AnyArray, outcome, pieces, read, same_bits
 
 MEDIA = "application/json"
-SMALL = b'{"gamma": 2, "logits": [[0.5, -1e-3], [3, -0.0]], "targets": [[true, false], [false, true]], "x": "]\\"["}'
+SMALL = (
+    b'{"gamma": 2, "logits": [[0.5, -1e-3], [3, -0.0]], '
+    b'"targets": [[true, false], [false, true]], "x": "]\\"["}'
+)
 
 
 def load(document: bytes | str) -> Body:
@@ -82,8 +85,10 @@ def test_any_booleans(array: AnyArray) -> None:
 
 
 NESTED = st.recursive(
-    st.sampled_from([0, 1.5, -2e-3, 12345678901234567890123]), lambda inner: st.lists(inner, max_size=4), max_leaves=12
-)  # fmt: skip
+    st.sampled_from([0, 1.5, -2e-3, 12345678901234567890123]),
+    lambda inner: st.lists(inner, max_size=4),
+    max_leaves=12,
+)
 
 
 def shape_of(value: object) -> tuple[int, ...] | None:
@@ -157,7 +162,8 @@ def test_ragged_arrays_say_by_how_much() -> None:
 )
 def test_small_shapes(text: str, shape: tuple[int, ...]) -> None:
     array = load(f'{{"logits": {text}}}').arrays["logits"]
-    assert (array.shape, array.dtype) == (shape, np.float64)
+    assert array.shape == shape
+    assert array.dtype == np.float64
 
 
 @pytest.mark.parametrize(
@@ -204,9 +210,11 @@ def test_pos_weight_in_all_its_forms() -> None:
 
 
 INTEGERS = st.one_of(
-    st.integers(-(2**53), 2**53), st.integers(-(2**66), 2**66), st.integers(-(10**300), 10**300),
-    st.sampled_from([sign * (2**power + step) for sign in (1, -1) for power in (53, 63, 64) for step in (-1, 0, 1)]),
-)  # fmt: skip
+    st.integers(-(2**53), 2**53),
+    st.integers(-(2**66), 2**66),
+    st.integers(-(10**300), 10**300),
+    st.sampled_from([n + step for p in (53, 63, 64) for n in (2**p, -(2**p)) for step in (-1, 0, 1)]),
+)
 
 
 @given(st.lists(INTEGERS, min_size=1, max_size=8))
@@ -252,8 +260,10 @@ def test_hard_numbers(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "NaN", "Infinity", "-Infinity", "nan", "inf", "1e999", "-1e999", "1.8e308", "1" + "0" * 309, "9" * 10_000,
-        "01", "1.", ".5", "+1", "1e", "0x1", "1_000", "--1", "tru", "nul", "True", "None", "'a'", "1 2", "1,", ",1",
+        "NaN", "Infinity", "-Infinity", "nan", "inf", "1e999", "-1e999", "1.8e308", "1" + "0" * 309,
+        "9" * 10_000,
+        "01", "1.", ".5", "+1", "1e", "0x1", "1_000", "--1", "tru", "nul",
+        "True", "None", "'a'", "1 2", "1,", ",1",
     ],
 )  # fmt: skip
 def test_no_numbers(text: str) -> None:

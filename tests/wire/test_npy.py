@@ -78,14 +78,17 @@ BAD = {
     "zip": (b"PK\x03\x04\x14\x00\x00\x00\x08\x00", "malformed_npy"),
     "version": (b"\x93NUMPY\x04\x00\x10\x00", "malformed_npy"),
     "length 4 GiB": (b"\x93NUMPY\x02\x00\xff\xff\xff\xff{", "malformed_npy"),
-    "length over the limit": (b"\x93NUMPY\x01\x00" + struct.pack("<H", MAX_HEADER_BYTES + 1), "malformed_npy"),
+    "length over the limit": (
+        b"\x93NUMPY\x01\x00" + struct.pack("<H", MAX_HEADER_BYTES + 1),
+        "malformed_npy",
+    ),
     "length zero": (b"\x93NUMPY\x01\x00\x00\x00", "malformed_npy"),
     "not ASCII": (headed("{'descr': '<f4', 'fortran_order': False, 'shape': (\xb2,), }"), "malformed_npy"),
     "nested parens": (headed(described(shape="(" * 4000 + ")" * 4000)), "malformed_npy"),
     "nested braces": (headed("{" * 9000), "malformed_npy"),
     "code": (headed("__import__('os').system('true')"), "malformed_npy"),
     "code in a dict": (headed(described(shape="(__import__('os'),)")), "malformed_npy"),
-    "a key more": (headed("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), 'x': 1}"), "malformed_npy"),
+    "a key more": (headed("{'descr':'<f4','fortran_order':False,'shape':(2,),'x':1}"), "malformed_npy"),
     "a key less": (headed("{'descr': '<f4', 'fortran_order': False}"), "malformed_npy"),
     "a key twice": (headed("{'descr': '<f4', 'shape': (2,), 'shape': (2,)}"), "malformed_npy"),
     "no comma": (headed("{'descr': '<f4' 'fortran_order': False, 'shape': (2,)}"), "malformed_npy"),
@@ -113,7 +116,10 @@ BAD = {
     "subarray": (headed(described("('<f4', (2,))")), "dtype_not_allowed"),
     **{
         f"dtype {descr}": (headed(described(f"'{descr}'")), "dtype_not_allowed")
-        for descr in ["<f16", "<c8", "<u2", "<u8", "|S4", "<U4", "<M8[s]", "=f4", "|f4", "f4", "<u1", ">V2", "V4", ""]
+        for descr in [
+            "<f16", "<c8", "<u2", "<u8", "|S4", "<U4", "<M8[s]", "=f4", "|f4", "f4", "<u1", ">V2",
+            "V4", "",
+        ]
     },
 }  # fmt: skip
 

@@ -32,7 +32,6 @@ from wire.feeding import check_fault
         (b"axis=0,+1", {"axis": [0, 1]}),
         (b"gamma=1e+2", {"gamma": 100.0}),
         (b"gamma=1e%2B2", {"gamma": 100.0}),
-        (b"gamma=1e400x", {"gamma": "1e400x"}),
         (b"n%C3%A4me=w%C3%B6rd", {"näme": "wörd"}),
         (b"a=b=c", {"a": "b=c"}),
         (b'a={"b":[1]}', {"a": {"b": [1]}}),
@@ -83,11 +82,14 @@ def test_bad_values(query: bytes, place: str | None) -> None:
 
 
 PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"])),
     lambda inner: st.lists(inner, max_size=3),
     max_leaves=6,
-)  # fmt: skip
+)
 
 
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), PLAIN, max_size=4))

@@ -2,8 +2,8 @@
 
 `FORMATS` has a reader for each media type of request bodies. A reader is fed the body as it comes, notes
 where the tensors lie, and says at the end what it found, or raises the `Fault` that says what is wrong, where
-and what to do. `write_json` and `write_npy` make the answers; `parse_query` reads the parameters that stand in
-a request's target. Nothing here knows sockets, HTTP or torch.
+and what to do. `write_json` and `write_npy` make the answers; `parse_query` reads the parameters that stand
+in a request's target. Nothing here knows sockets, HTTP or torch.
 """
 
 from __future__ import annotations

@@ -45,7 +45,8 @@ _NUMBER_BYTES: Final = b"-0123456789"
 # simdjson knows integers of 64 bits; longer ones are given an exponent for it, and strings left alone.
 _NUMBER_ERRORS: Final = ("NUMBER_ERROR", "BIGINT_ERROR")
 _LONG_INTEGER: Final = re.compile(_STRING + rb"|(?<![0-9.eE+-])-?[0-9]{19,}+(?![0-9.eE])", re.DOTALL)
-_CONSTANT: Final = re.compile(rb"(?<=[\[,:\s])[-+]?(?:NaN|nan|Infinity|[Ii]nf)")
+# What goes before is looked at last, so that the search can skip to the first letters.
+_CONSTANT: Final = re.compile(rb"NaN(?<=[\[,:\s-]NaN)|Infinity(?<=[\[,:\s-]Infinity)")
 _LONG_EXPONENT: Final = re.compile(rb"(?<![0-9.])-?+[0-9]++(?:\.[0-9]++)?+[eE]\+?[0-9]{3,}+")
 
 _NOT_A_NUMBER: Final = re.compile(rb'["{ntf]')
@@ -267,10 +268,11 @@ def _malformed(body: memoryview, error: Exception) -> Fault:
     if constant is not None:
         seen = f"{constant[0].decode()} at byte {constant.start()} is not a JSON number"
         return Fault("malformed_json", f"{seen}; send such values in .npy files, which can hold them")
-    for number in _LONG_EXPONENT.finditer(body):
-        if np.isinf(float(number[0])):
-            seen = f"{shown(number[0])} at byte {number.start()} overflows a float64"
-            return Fault("malformed_json", f"{seen}; send numbers below 1.8e308")
+    if str(error).startswith(_NUMBER_ERRORS):
+        for number in _LONG_EXPONENT.finditer(body):
+            if np.isinf(float(number[0])):
+                seen = f"{shown(number[0])} at byte {number.start()} overflows a float64"
+                return Fault("malformed_json", f"{seen}; send numbers below 1.8e308")
     if str(error).startswith("DEPTH_ERROR"):
         return Fault(
             "malformed_json", f"the document is nested too deeply; send {MAX_DIMENSIONS} dimensions at most"
