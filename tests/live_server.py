@@ -70,7 +70,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def live_server(folder: Path, **settings: object) -> Iterator[LiveServer]:
+def live_server(folder: Path, *, seconds: float = START_SECONDS, **settings: object) -> Iterator[LiveServer]:
     """Start a server, and see to it that it ends, with nothing left behind."""
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LOSSD_")}
@@ -85,7 +85,7 @@ def live_server(folder: Path, **settings: object) -> Iterator[LiveServer]:
         )
     server = LiveServer(process, f"http://127.0.0.1:{port}", log)
     try:
-        server.wait_until_ready()
+        server.wait_until_ready(seconds)
         yield server
     finally:
         if process.poll() is None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any, Final
 
-from mpmath import exp, inf, log1p, mp, mpf  # type: ignore[import-untyped] # it has none
+from mpmath import exp, expm1, inf, log, log1p, mp, mpf  # type: ignore[import-untyped] # it has none
 
-__all__ = ["bce", "exp", "focal", "inf", "is_within", "mpf"]
+__all__ = ["bce", "element", "exp", "focal", "inf", "is_within", "keeps_the_promise", "mpf"]
 
 mp.dps = 50
+
+_NORMAL: Final = mpf(2) ** -1022
+_SPACING: Final = mpf(2) ** -1074
 
 
 def _softplus(x: mpf) -> mpf:
@@ -57,3 +61,105 @@ def is_within(got: float, true: mpf, ulps: float, factors: Iterable[mpf] = (), s
     if any(0 < factor < 2.0**-1022 for factor in (true, *factors)):
         bound += mpf(math.ulp(0.0)) * max(1.0, scale)
     return bool(abs(mpf(got) - true) <= bound)
+
+def element(
+    loss: str,
+    value: float,
+    y: float,
+    *,
+    probabilities: bool = False,
+    weight: float = 1.0,
+    pos_weight: float = 1.0,
+    label_smoothing: float = 0.0,
+    gamma: float = 1.5,
+    alpha: float | None = 0.25,
+    variant: str = "sigmoid",
+    nudge: int = 0,
+) -> mpf:
+    """One element of any loss with any of its parameters, straight from the formulas.
+
+    Args:
+        loss: ``bce`` or ``focal``.
+        value: The logit, or the probability.
+        y: The target.
+        probabilities: What value is.
+        weight: Multiplies the element.
+        pos_weight: Multiplies the positive class's cost.
+        label_smoothing: Moves the target towards one half.
+        gamma: Focal loss's exponent.
+        alpha: Focal loss's balance.
+        variant: Focal loss's modulator.
+        nudge: 1 or -1 to move everything of which the result is made, and which is subnormal, by one spacing
+            of float64 up or down: the most and the least that one spacing can do.
+    """
+
+    def near(v: mpf) -> mpf:
+        return max(v + nudge * _SPACING, mpf(0)) if nudge and 0 < v < _NORMAL else v
+
+    def times(*coefficients: mpf) -> mpf:
+        product = coefficients[-1]
+        for coefficient in reversed(coefficients[:-1]):
+            product = near(_times(coefficient, product)) if product else mpf(0)
+        return product
+
+    v, e, k = mpf(value), mpf(label_smoothing), mpf(pos_weight)
+    y_, z_ = mpf(y), 1 - mpf(y)
+    if e:
+        y_, z_ = near(near(y_ * (1 - e)) + near(e / 2)), near(near(z_ * (1 - e)) + near(e / 2))
+    if probabilities:
+        p, q = v, near(1 - v)
+        cost, other = -log(v) if v else inf, -log1p(-v) if v < 1 else inf
+    else:
+        p = 1 / (1 + exp(-v)) if v != -inf else mpf(0)
+        q = 1 / (1 + exp(v)) if v != inf else mpf(0)
+        cost, other = _softplus(-v), _softplus(v)
+    p, q, cost, other = near(p), near(q), near(cost), near(other)
+    cross_entropy = near(times(near(times(k, y_)), cost) + times(z_, other))
+    if loss == "bce":
+        return times(mpf(weight), cross_entropy)
+
+    if variant == "exp":
+        m = near(mpf("1e-6") - (expm1(-cross_entropy) if cross_entropy != inf else mpf(-1)))
+    else:
+        right, wrong = times(y_, q), times(z_, p)
+        m = right + wrong if variant == "sigmoid" else abs(right - wrong)
+        if nudge and any(0 < term < _NORMAL for term in (right, wrong, m)):
+            m = max(m + nudge * _SPACING, mpf(0))
+    modulator = mpf(1) if gamma == 0 else near(m ** mpf(gamma))
+    balance = mpf(1)
+    if alpha is not None:
+        a = mpf(alpha)
+        balance = a if variant == "exp" else near(times(y_, a) + times(z_, 1 - a))
+    if modulator == 0:
+        return mpf(0)
+    return times(mpf(weight), balance, modulator, cross_entropy)
+
+
+def keeps_the_promise(got: float, loss: str, value: float, y: float, **params: Any) -> bool:  # noqa: ANN401 -- element's
+    """Whether an element loss is within the promise: 8 units of the last place for BCE, 8 + 4 gamma for focal.
+
+    Where the result or a factor is subnormal, one spacing of float64 is allowed for each; for ``quality`` near
+    y = p, 1e-15 w max(1, k) if gamma is at least 1, and anything below.
+    """
+    true = element(loss, value, y, **params)
+    if math.isinf(float(true)):
+        return got == math.inf
+    least, most = (element(loss, value, y, **params, nudge=nudge) for nudge in (-1, 1))
+    gamma = params.get("gamma", 1.5) if loss == "focal" else 0.0
+    bound = (8 + 4 * mpf(gamma)) * mpf(math.ulp(float(true)))
+    if any(0 < part < _NORMAL for part in (true, most)):
+        bound += _SPACING
+    if loss == "focal" and params.get("variant") == "quality" and _cancels(value, y, **params):
+        if 0 < gamma < 1:
+            return 0 <= got < math.inf
+        bound = max(bound, mpf("1e-15") * params.get("weight", 1.0) * max(1.0, params.get("pos_weight", 1.0)))
+    return bool(least - bound <= mpf(got) <= most + bound)
+
+
+def _cancels(value: float, y: float, **params: Any) -> bool:  # noqa: ANN401 -- element's
+    """Whether y q and z p agree in their first bits, so that their difference has fewer exact ones."""
+    e = mpf(params.get("label_smoothing", 0.0))
+    y_, z_ = mpf(y) * (1 - e) + e / 2, (1 - mpf(y)) * (1 - e) + e / 2
+    v = mpf(value)
+    p, q = (v, 1 - v) if params.get("probabilities") else (1 / (1 + exp(-v)), 1 / (1 + exp(v)))
+    return bool(abs(y_ * q - z_ * p) < max(y_ * q, z_ * p) / 2)

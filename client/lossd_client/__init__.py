@@ -8,7 +8,7 @@ with LossClient("http://127.0.0.1:8000") as client:
 """
 
 from lossd_client._version import version as _version
-from lossd_client.call import DEFAULT, Axis, Default, Reduction
+from lossd_client.call import DEFAULT, Axis, Default, Normalizer, Reduction, TargetsFormat, Variant
 from lossd_client.client import AsyncLossClient, LossClient
 from lossd_client.errors import (
     BadAnswer,
@@ -41,15 +41,18 @@ __all__ = [
     "LossClient",
     "LossResult",
     "LossdError",
+    "Normalizer",
     "NotFound",
     "Reduction",
     "ServerError",
     "StatusError",
+    "TargetsFormat",
     "Throttled",
     "TimedOut",
     "TooLarge",
     "Unauthorized",
     "Unavailable",
+    "Variant",
 ]
 
 

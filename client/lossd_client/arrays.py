@@ -11,15 +11,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
-TARGETS = (*FLOATS, "bool", "uint8", "int8", "int16", "int32", "int64")
+INTEGERS = ("uint8", "int8", "int16", "int32", "int64")
+TARGETS = (*FLOATS, "bool", *INTEGERS)
+MASK = ("bool", "uint8")
 
 
 def as_array(name: str, value: ArrayLike, allowed: tuple[str, ...]) -> NDArray[Any]:
     """Gives `value` as a numpy array of one of the dtypes that the tensor `name` may have.
 
     Numpy arrays, and whatever shares its memory through `__array__` (a torch CPU tensor), are not
-    copied. Python numbers have no dtype of their own: where only floats are allowed, lists of
-    integers become float64.
+    copied. Python numbers have no dtype of their own: lists of integers become float64 where only floats
+    are allowed, int64 where only integers are, and bool, nonzero being true, in a mask.
 
     Raises:
         TypeError: The dtype is not allowed, or `value` cannot be read as an array.
@@ -33,10 +35,22 @@ def as_array(name: str, value: ArrayLike, allowed: tuple[str, ...]) -> NDArray[A
         raise ValueError(f"{name} cannot be read as an array: {error}") from error
     except (TypeError, RuntimeError) as error:  # torch: on a GPU, needs gradients, bfloat16
         raise TypeError(f"{name} cannot be read as an array: {error}") from error
-    if isinstance(value, int | float | list | tuple) and array.dtype.kind in "iu" and allowed == FLOATS:
-        array = array.astype(np.float64)
+    if isinstance(value, int | float | list | tuple):
+        array = _of_python_numbers(array, allowed)
     if _dtype_name(array.dtype) not in allowed:
         raise TypeError(f"{name} has dtype {array.dtype}; allowed are {', '.join(allowed)}")
+    return array
+
+
+def _of_python_numbers(array: NDArray[Any], allowed: tuple[str, ...]) -> NDArray[Any]:
+    kind = array.dtype.kind
+    if allowed == FLOATS and kind in "iu":
+        return array.astype(np.float64)
+    # To numpy an empty list holds floats. And integers beyond int64 are uint64, which would wrap round.
+    if allowed == INTEGERS and (kind == "i" or not array.size):
+        return array.astype(np.int64, copy=False)
+    if allowed == MASK and (kind in "iu" or not array.size):
+        return array.astype(np.bool_)
     return array
 
 

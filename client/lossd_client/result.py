@@ -29,8 +29,8 @@ class LossResult:
         weight_sum: The broadcast weights summed; the count where there is no weight.
         positives: The targets summed, unweighted.
         reduction: "none", "sum" or "mean".
-        params: The loss's parameters: as the server applied them, or, when the loss is an array, those
-            that were sent with the request.
+        params: The loss's own parameters, such as gamma: as the server applied them, or, when the loss is
+            an array, those that were sent with the request.
         request_id: The request's identity in the server's logs.
         timing: Milliseconds that the server spent, by stage: "read", "queue", "compute".
         loss_name: "bce" or "focal".

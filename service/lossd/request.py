@@ -34,11 +34,14 @@ ITEMSIZE: Final[Mapping[str, int]] = {
 """Bytes an element of every dtype that a tensor may have."""
 
 FLOATS: Final = frozenset({"float16", "bfloat16", "float32", "float64"})
+INTEGERS: Final = frozenset({"uint8", "int8", "int16", "int32", "int64"})
 TENSOR_DTYPES: Final[Mapping[str, frozenset[str]]] = {
     "logits": FLOATS,
+    "probabilities": FLOATS,
     "targets": frozenset(ITEMSIZE),
     "weight": FLOATS,
     "pos_weight": FLOATS,
+    "mask": frozenset({"bool", "uint8"}),
 }
 """The tensors that a request may hold, and the dtypes allowed in each."""
 
@@ -110,13 +113,16 @@ class LossRequest:
 
     Attributes:
         loss: The loss's name, such as ``focal``.
-        tensors: By name, with offsets counted from the start of the arena.
+        tensors: By name, with offsets counted from the start of the arena. Lists of numbers among the
+            parameters are tensors here: ``pos_weight`` and ``alpha``.
         params: Every parameter of the loss, checked, defaults filled in.
+        own: The loss's own parameters, such as gamma, as the answer repeats them.
     """
 
     loss: str
     tensors: Mapping[str, Tensor]
     params: Mapping[str, object]
+    own: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -45,6 +46,14 @@ class Settings(BaseSettings):
     )
     slice_elements: PositiveInt = Field(
         default=131072, description="Elements that a worker scores before it turns to another request."
+    )
+    kernel: Literal["eager", "compiled"] = Field(
+        default="eager",
+        description="What computes on a CPU: torch's own operations, or code compiled from them, which needs "
+        "a C++ compiler and takes seconds to start. Their last bits differ.",
+    )
+    cache_dir: Path | None = Field(
+        default=None, description="Where compiled code is kept between starts; torch's choice by default."
     )
     log_level: str = Field(
         default="info", pattern="^(debug|info|warning|error|critical)$", description="What is logged."
@@ -96,7 +105,7 @@ class Settings(BaseSettings):
 
         Apart from the bodies, so that a request that holds its body never waits for one that holds its own.
         """
-        return self.max_output_bytes + 64 * max(self.slice_elements, 8192) + MIB
+        return self.max_output_bytes + 64 * max(self.slice_elements, 1 << 16) + MIB
 
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, for a child process."""
@@ -104,6 +113,7 @@ class Settings(BaseSettings):
         return {
             f"LOSSD_{name.upper()}": ",".join(value) if name == "device" else str(value)
             for name, value in values.items()
+            if value is not None
         }
 
 

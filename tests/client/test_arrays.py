@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 
 from client.playback import npy
-from lossd_client.arrays import FLOATS, TARGETS, as_array, npy_pieces, read_npy
+from lossd_client.arrays import FLOATS, INTEGERS, MASK, TARGETS, as_array, npy_pieces, read_npy
 
 
 class Foreign:
@@ -91,6 +91,13 @@ def test_what_shares_its_memory_is_not_copied() -> None:
         (2, FLOATS, "float64"),
         ([], FLOATS, "float64"),
         ([np.float32(1.0)], FLOATS, "float32"),
+        ([2, 0, -1], INTEGERS, "int64"),
+        (7, INTEGERS, "int64"),
+        ([], INTEGERS, "int64"),
+        ([[], []], INTEGERS, "int64"),
+        ([True, False], MASK, "bool"),
+        ([[2, 0], [1, 0]], MASK, "bool"),
+        ([], MASK, "bool"),
     ],
 )
 def test_python_values(value: ArrayLike, allowed: tuple[str, ...], dtype: str) -> None:
@@ -108,6 +115,11 @@ def test_python_values(value: ArrayLike, allowed: tuple[str, ...], dtype: str) -
         (np.array([None]), TARGETS, "weight has dtype object"),
         (["a"], TARGETS, "weight has dtype"),
         ([True], FLOATS, "weight has dtype bool"),
+        ([True], INTEGERS, "weight has dtype bool"),
+        ([0.0, 1.0], INTEGERS, "weight has dtype float64; allowed are uint8"),
+        ([2**63], INTEGERS, "weight has dtype uint64"),
+        ([0.0, 1.0], MASK, "weight has dtype float64; allowed are bool, uint8"),
+        (np.ones(2, dtype=np.int64), MASK, "weight has dtype int64; allowed are bool, uint8"),
         (None, FLOATS, "weight has dtype object"),
         ({1.0}, FLOATS, "weight has dtype object"),
         (np.ma.MaskedArray([1.0], mask=[True]), FLOATS, "mask would be lost"),
@@ -119,6 +131,10 @@ def test_what_cannot_be_sent_is_a_type_error(
 ) -> None:
     with pytest.raises(TypeError, match=message):
         as_array("weight", value, allowed)
+
+
+def test_nonzero_is_true_in_a_mask_of_numbers() -> None:
+    np.testing.assert_array_equal(as_array("mask", [2, 0, -1], MASK), [True, False, True], strict=True)
 
 
 def test_ragged_lists_are_a_value_error() -> None:

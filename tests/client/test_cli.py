@@ -53,21 +53,77 @@ def test_an_array_in_every_form(files: list[str], playback: Playback, tmp_path: 
 
 def test_every_option_arrives(files: list[str], playback: Playback, tmp_path: Path) -> None:
     np.save(tmp_path / "w.npy", np.ones((2, 1)))
-    options = [
-        "--loss",
-        "focal",
-        "--weight",
-        str(tmp_path / "w.npy"),
-        "--pos-weight",
-        "1,2,3",
-        "--gamma",
-        "2",
-    ]
-    options += ["--alpha", "none", "--reduction", "sum", "--api-key", "k", "--timeout", "5"]
-    assert lossd("score", *files, *options, "--url", playback.url).exit_code == 0
-    assert dict(playback.last.params) == {"gamma": "2.0", "alpha": "null", "reduction": "sum"}
-    assert list(playback.last.tensors) == ["logits", "targets", "weight", "pos_weight"]
+    np.save(tmp_path / "m.npy", LOGITS > -2)
+    options = {
+        "--loss": "focal",
+        "--weight": str(tmp_path / "w.npy"),
+        "--mask": str(tmp_path / "m.npy"),
+        "--pos-weight": "1,2,3",
+        "--gamma": "2",
+        "--alpha": "none",
+        "--variant": "quality",
+        "--reduction": "sum",
+        "--normalizer": "positives",
+        "--class-axis": "-2",
+        "--label-smoothing": "0.1",
+        "--ignore-index": "-1",
+        "--api-key": "k",
+        "--timeout": "5",
+    }
+    flat = [part for option in options.items() for part in option]
+    assert lossd("score", *files, *flat, "--allow-nan", "--url", playback.url).exit_code == 0
+    assert dict(playback.last.params) == {
+        "gamma": "2.0",
+        "alpha": "null",
+        "variant": "quality",
+        "reduction": "sum",
+        "normalizer": "positives",
+        "class_axis": "-2",
+        "label_smoothing": "0.1",
+        "ignore_index": "-1.0",
+        "allow_nan": "true",
+    }
+    assert list(playback.last.tensors) == ["logits", "targets", "weight", "mask", "pos_weight"]
+    np.testing.assert_array_equal(playback.last.tensors["mask"], LOGITS > -2, strict=True)
     assert playback.last.headers["authorization"] == "Bearer k"
+
+
+def test_only_the_options_given_arrive(files: list[str], playback: Playback) -> None:
+    for loss in ("bce", "focal"):
+        assert lossd("score", *files, "--loss", loss, "--url", playback.url).exit_code == 0
+        assert playback.last.query == [("tensors", "logits,targets")]
+
+
+def test_probabilities(files: list[str], playback: Playback) -> None:
+    assert lossd("score", *files, "--probabilities", "--url", playback.url).exit_code == 0
+    assert list(playback.last.tensors) == ["probabilities", "targets"]
+    np.testing.assert_array_equal(playback.last.tensors["probabilities"], LOGITS, strict=True)
+
+
+def test_class_ids(files: list[str], playback: Playback, tmp_path: Path) -> None:
+    ids = np.array([2, 0], dtype=np.int32)
+    np.save(tmp_path / "ids.npy", ids)
+    command = ["score", files[0], str(tmp_path / "ids.npy"), "--targets-format", "index"]
+    assert lossd(*command, "--url", playback.url).exit_code == 0
+    assert dict(playback.last.params) == {"targets_format": "index"}
+    np.testing.assert_array_equal(playback.last.tensors["targets"], ids, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [
+        (["--alpha", "0.5"], {"alpha": "0.5"}),
+        (["--alpha", "0.5,0.25,1"], {"alpha": "[0.5,0.25,1.0]"}),
+        (["--normalizer", "weight"], {"normalizer": "weight"}),
+        (["--normalizer", "64"], {"normalizer": "64.0"}),
+    ],
+)
+def test_numbers_and_words(
+    files: list[str], playback: Playback, options: list[str], sent: dict[str, str]
+) -> None:
+    done = lossd("score", *files, "--loss", "focal", *options, "--url", playback.url)
+    assert done.exit_code == 0
+    assert dict(playback.last.params) == sent
 
 
 @pytest.mark.parametrize(("axis", "sent"), [("-1", "-1"), ("0,-1", "[0,-1]")])
@@ -92,7 +148,15 @@ def test_pos_weight_is_a_number_or_a_file(files: list[str], playback: Playback, 
     [
         (["--gamma", "2"], "--loss focal"),
         (["--loss", "dice"], "dice"),
-        (["--alpha", "half", "--loss", "focal"], "neither a number nor none"),
+        (["--alpha", "none"], "--loss focal"),
+        (["--variant", "exp"], "--loss focal"),
+        (["--variant", "tanh", "--loss", "focal"], "tanh"),
+        (["--alpha", "half", "--loss", "focal"], "neither numbers nor none"),
+        (["--normalizer", "sum"], "neither a number nor count, weight, positives"),
+        (["--targets-format", "sparse"], "sparse"),
+        (["--targets-format", "index"], "targets has dtype bool"),
+        (["--label-smoothing", "nan"], "label_smoothing must be finite"),
+        (["--mask", "nowhere.npy"], "nowhere.npy"),
         (["--axis", "x"], "0, -1 or 0,1"),
         (["--pos-weight", "nowhere.npy"], "neither numbers nor a file"),
         (["--timeout", "-1"], "timeout must be"),

@@ -1,5 +1,7 @@
 """What goes over the wire."""
 
+import inspect
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 from client.conftest import Ask
 from client.playback import Answer, Playback
 from lossd_client import DEFAULT, LossClient
+from lossd_client.call import Shared, Tensors
 from lossd_client.transport import CHUNK
 
 Options = dict[str, Any]
@@ -34,12 +37,63 @@ def test_only_what_was_given_is_sent(ask: Ask, playback: Playback) -> None:
 
 
 def test_every_tensor_stands_where_the_query_names_it(ask: Ask, playback: Playback) -> None:
-    weight, pos_weight = np.ones((2, 1)), [1.0, 2.0, 3.0]
-    ask(playback.url, "focal", LOGITS, TARGETS, weight=weight, pos_weight=pos_weight)
-    assert playback.last.path == "/focal"
-    assert dict(playback.last.query)["tensors"] == "logits,targets,weight,pos_weight"
-    np.testing.assert_array_equal(playback.last.tensors["weight"], weight, strict=True)
-    np.testing.assert_array_equal(playback.last.tensors["pos_weight"], np.array(pos_weight), strict=True)
+    given = {
+        "logits": LOGITS,
+        "targets": TARGETS,
+        "weight": np.ones((2, 1)),
+        "mask": LOGITS > -2,
+        "pos_weight": np.array([1.0, 2.0, 3.0], dtype=np.float32),
+    }
+    for inputs in ("logits", "probabilities"):
+        for method in ("bce", "focal"):
+            tensors = {inputs: LOGITS, **{name: array for name, array in given.items() if name != "logits"}}
+            ask(playback.url, method, **tensors)
+            assert playback.last.path == f"/{method}"
+            assert list(playback.last.tensors) == [inputs, "targets", "weight", "mask", "pos_weight"]
+            assert playback.last.params == []
+            for name, array in tensors.items():
+                np.testing.assert_array_equal(playback.last.tensors[name], array, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "message"),
+    [
+        ((), {}, "needs logits or probabilities"),
+        ((), {"targets": TARGETS}, "needs logits or probabilities"),
+        ((LOGITS,), {}, "needs targets"),
+        ((), {"probabilities": LOGITS}, "needs targets"),
+        ((LOGITS, TARGETS), {"probabilities": LOGITS}, "logits or probabilities, not both"),
+        (
+            (TARGETS,),
+            {"probabilities": LOGITS},
+            r"targets are given by name: \w+\(probabilities=..., targets=",
+        ),
+    ],
+)
+@pytest.mark.parametrize("method", ["bce", "focal"])
+def test_one_of_logits_and_probabilities_goes_with_targets(
+    ask: Ask, playback: Playback, method: str, args: tuple[object, ...], kwargs: Options, message: str
+) -> None:
+    with pytest.raises(TypeError, match=rf"^{method}\(\) .*{message}"):
+        ask(playback.url, method, *args, **kwargs)
+    assert playback.arrivals == []
+
+
+@pytest.mark.parametrize("targets", [[2, 0], [], np.array([2, 0], dtype=np.uint8)])
+def test_class_ids_are_integers(ask: Ask, playback: Playback, targets: list[int] | NDArray[Any]) -> None:
+    ask(playback.url, "bce", LOGITS[: len(targets)], targets, targets_format="index")
+    assert playback.last.params == [("targets_format", "index")]
+    expected = np.asarray(targets, dtype=np.int64 if isinstance(targets, list) else None)
+    np.testing.assert_array_equal(playback.last.tensors["targets"], expected, strict=True)
+
+
+@pytest.mark.parametrize("targets", [[0.0, 1.0], [True, False], np.zeros(2, dtype=np.uint16)])
+def test_class_ids_that_are_none(
+    ask: Ask, playback: Playback, targets: list[float] | NDArray[np.uint16]
+) -> None:
+    with pytest.raises(TypeError, match=r"targets has dtype .*; allowed are uint8, int8"):
+        ask(playback.url, "bce", LOGITS, targets, targets_format="index")
+    assert playback.arrivals == []
 
 
 @pytest.mark.parametrize("array", [LOGITS.T, LOGITS.astype(">f8"), LOGITS[::2, ::2], np.zeros((0, 3))])
@@ -64,6 +118,19 @@ def test_arrays_arrive_as_they_were(ask: Ask, playback: Playback, array: NDArray
         ({"pos_weight": np.float64(3)}, [("pos_weight", "3.0")]),
         ({"reduction": "mean"}, []),
         ({"reduction": "sum"}, [("reduction", "sum")]),
+        ({"alpha": (0.25, np.float32(0.5))}, [("alpha", "[0.25,0.5]")]),
+        ({"variant": "quality"}, [("variant", "quality")]),
+        ({"variant": DEFAULT}, []),
+        ({"normalizer": "positives"}, [("normalizer", "positives")]),
+        ({"normalizer": 64}, [("normalizer", "64.0")]),
+        ({"class_axis": 1}, [("class_axis", "1")]),
+        ({"class_axis": np.int8(0)}, [("class_axis", "0")]),
+        ({"label_smoothing": 0.1}, [("label_smoothing", "0.1")]),
+        ({"ignore_index": 255}, [("ignore_index", "255.0")]),
+        ({"ignore_index": 0}, [("ignore_index", "0.0")]),
+        ({"ignore_index": np.int64(-1)}, [("ignore_index", "-1.0")]),
+        ({"allow_nan": True}, [("allow_nan", "true")]),
+        ({"allow_nan": np.True_}, [("allow_nan", "true")]),
     ],
 )
 def test_parameters_are_json_text_in_the_query(
@@ -71,6 +138,42 @@ def test_parameters_are_json_text_in_the_query(
 ) -> None:
     ask(playback.url, "focal", LOGITS, TARGETS, **given)
     assert playback.last.params == sent
+
+
+@pytest.mark.parametrize("method", ["bce", "focal"])
+def test_a_default_is_not_sent(ask: Ask, playback: Playback, method: str) -> None:
+    signature = inspect.signature(getattr(LossClient, method)).parameters
+    shown = {f.name: signature[f.name].default for f in fields(Shared)}
+    assert shown == {f.name: f.default for f in fields(Shared)}
+    assert {signature[f.name].default for f in fields(Tensors)} == {None}
+    ask(playback.url, method, LOGITS, TARGETS, **shown)
+    assert playback.last.params == []
+
+
+@pytest.mark.parametrize("method", ["bce", "focal"])
+def test_every_shared_parameter_at_once(ask: Ask, playback: Playback, method: str) -> None:
+    given: Options = {
+        "reduction": "mean",
+        "axis": 0,
+        "normalizer": "weight",
+        "class_axis": 1,
+        "targets_format": "index",
+        "label_smoothing": 0.25,
+        "ignore_index": -1,
+        "allow_nan": True,
+    }
+    playback.answer = Answer.of_npy(np.zeros(3))
+    ask(playback.url, method, LOGITS, [2, -1], **given)
+    assert dict(playback.last.params) == {
+        "axis": "0",
+        "normalizer": "weight",
+        "class_axis": "1",
+        "targets_format": "index",
+        "label_smoothing": "0.25",
+        "ignore_index": "-1.0",
+        "allow_nan": "true",
+    }
+    assert set(given) == {f.name for f in fields(Shared)}
 
 
 @pytest.mark.parametrize(
@@ -99,9 +202,19 @@ def test_a_body_of_many_chunks_arrives_whole(ask: Ask, playback: Playback) -> No
     ("given", "kind", "message"),
     [
         ({"gamma": float("nan")}, ValueError, "gamma must be finite"),
-        ({"gamma": "two"}, ValueError, "could not convert"),
-        ({"axis": 0.5}, TypeError, "integer"),
+        ({"gamma": "two"}, ValueError, "gamma: could not convert"),
+        ({"gamma": None}, TypeError, "gamma: "),
+        ({"axis": 0.5}, TypeError, "axis: .* integer"),
         ({"axis": [0.5]}, TypeError, "integer"),
+        ({"class_axis": 0.5}, TypeError, "class_axis: .* integer"),
+        ({"class_axis": None}, TypeError, "class_axis: .* integer"),
+        ({"normalizer": float("inf")}, ValueError, "normalizer must be finite"),
+        ({"label_smoothing": float("nan")}, ValueError, "label_smoothing must be finite"),
+        ({"ignore_index": "none"}, ValueError, "ignore_index: could not convert"),
+        ({"ignore_index": float("nan")}, ValueError, "ignore_index must be finite"),
+        ({"allow_nan": "false"}, TypeError, "allow_nan: must be True or False"),
+        ({"alpha": [0.5, "x"]}, ValueError, "alpha: could not convert"),
+        ({"mask": np.ones(3)}, TypeError, "mask has dtype float64"),
         ({"weight": np.ones(3, dtype=np.int64)}, TypeError, "weight has dtype int64"),
     ],
 )

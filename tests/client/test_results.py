@@ -39,6 +39,14 @@ def test_an_array_with_its_figures(ask: Ask, playback: Playback) -> None:
     assert result.timing["compute"] == 3.0
 
 
+def test_an_arrays_params_are_the_losss_own(ask: Ask, playback: Playback) -> None:
+    playback.answer = Answer.of_npy(np.zeros(3))
+    shared = {"axis": 0, "pos_weight": 2.0, "normalizer": "positives"}
+    result = ask(playback.url, "focal", probabilities=X, targets=Y, alpha=[0.1, 0.2], variant="exp", **shared)
+    assert result.params == {"alpha": [0.1, 0.2], "variant": "exp"}
+    assert result.shape == (2, 3)
+
+
 def test_an_array_is_float64_whatever_was_sent(ask: Ask, playback: Playback) -> None:
     playback.answer = Answer.of_npy(np.ones(3, dtype=">f4"))
     assert ask(playback.url, "bce", X, Y, axis=0).loss.dtype == np.dtype(np.float64)

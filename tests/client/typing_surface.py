@@ -7,7 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 import lossd_client
-from lossd_client import DEFAULT, AsyncLossClient, Axis, ErrorItem, LossClient, LossResult, Reduction
+from lossd_client import (
+    DEFAULT,
+    AsyncLossClient,
+    Axis,
+    ErrorItem,
+    LossClient,
+    LossResult,
+    Normalizer,
+    Reduction,
+    TargetsFormat,
+    Variant,
+)
 
 
 def sync(logits: NDArray[np.float32], targets: NDArray[np.bool_], how: Reduction, axes: Axis) -> None:
@@ -26,11 +37,37 @@ def sync(logits: NDArray[np.float32], targets: NDArray[np.bool_], how: Reduction
     assert_type(client.close(), None)
 
 
+def options(
+    client: LossClient,
+    p: NDArray[np.float32],
+    ids: NDArray[np.int64],
+    mask: NDArray[np.bool_],
+    divisor: Normalizer,
+    form: TargetsFormat,
+    variant: Variant,
+) -> None:
+    assert_type(client.bce(probabilities=p, targets=mask, mask=mask), LossResult)
+    assert_type(client.bce(p, [2, 0], targets_format="index", class_axis=1, ignore_index=-1), LossResult)
+    assert_type(client.bce(p, mask, mask=[[True]], normalizer="positives", allow_nan=True), LossResult)
+    assert_type(client.bce(p, mask, normalizer=64, label_smoothing=0.1, ignore_index=None), LossResult)
+    assert_type(client.focal(probabilities=p, targets=ids, targets_format=form, variant=variant), LossResult)
+    assert_type(client.focal(p, mask, normalizer=divisor, variant=DEFAULT, ignore_index=0.5), LossResult)
+    client.bce(p, mask, normalizer="sum")  # type: ignore[arg-type] # no such normalizer
+    client.bce(p, mask, normalizer=None)  # type: ignore[arg-type] # None means nothing here
+    client.bce(p, ids, targets_format="sparse")  # type: ignore[arg-type] # no such format
+    client.bce(p, mask, class_axis=0.5)  # type: ignore[arg-type] # no axis
+    client.bce(p, mask, allow_nan="false")  # type: ignore[arg-type] # a string is no bool
+    client.bce(p, mask, variant="exp")  # type: ignore[call-arg] # focal's alone
+    client.focal(p, mask, variant="tanh")  # type: ignore[arg-type] # no such variant
+    client.bce(p, mask, p)  # type: ignore[call-arg] # the rest is named
+
+
 async def asynchronous(logits: NDArray[np.float32], targets: NDArray[np.bool_]) -> None:
     async with AsyncLossClient(timeout=1.5) as client:
         assert_type(client, AsyncLossClient)
         assert_type(await client.bce(logits, targets, axis=0), LossResult)
         assert_type(await client.focal(logits, targets, alpha=0.25), LossResult)
+        assert_type(await client.focal(probabilities=logits, targets=targets, mask=targets), LossResult)
         assert_type(await client.info(), dict[str, Any])
         assert_type(await client.ready(), bool)
     await client.aclose()

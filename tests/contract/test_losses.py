@@ -104,7 +104,7 @@ def test_the_true_number(base_url: str, loss: str, params: Loss, weighted: bool,
     assert found["shape"] == list(X.shape)
     assert found["loss_name"] == loss
     assert found["reduction"] == params.get("reduction", "mean")
-    own = {"gamma": 1.5, "alpha": 0.25} if loss == "focal" else {}
+    own = {"gamma": 1.5, "alpha": 0.25, "variant": "sigmoid"} if loss == "focal" else {}
     assert found["params"] == {name: params.get(name, value) for name, value in own.items()}
 
 

@@ -47,6 +47,8 @@ schemathesis.openapi.media_type(
     "application/x-npy", st.one_of(st.binary(max_size=200), st.builds(_npy_pair, _SHAPES, st.integers(0, 99)))
 )
 
+TENSORS = {"logits", "probabilities", "targets", "weight", "mask"}
+
 CHECKS = [
     schemathesis.checks.not_a_server_error,
     openapi_checks.status_code_conformance,
@@ -130,7 +132,7 @@ def test_the_client_has_every_parameter(document: dict[str, Any], loss: str, cli
     body = operation["requestBody"]["content"]["application/json"]["schema"]["properties"]
     queried = {p["name"] for p in operation["parameters"] if p["in"] == "query"} - {"tensors"}
     signature = inspect.signature(getattr(client, loss))
-    assert set(signature.parameters) - {"self"} == set(body) == queried | {"logits", "targets", "weight"}
+    assert set(signature.parameters) - {"self"} == set(body) == queried | TENSORS
     assert list(get_args(Reduction)) == body["reduction"]["enum"]
     assert signature.parameters["reduction"].default == body["reduction"]["default"]
 

@@ -11,47 +11,51 @@ import numpy.typing as npt
 from lossd.core.catalog import LOSSES, check_params, reduced_axes
 from lossd.core.exact import ExactArray, ExactSum
 from lossd.core.grid import Grid
-from lossd.core.kernel import EagerKernel, Score, Work
-from lossd.core.operand import Operand
+from lossd.core.kernel import EagerKernel
+from lossd.core.work import Work, prepare
 
 KERNEL = EagerKernel()
+TENSORS = ("logits", "probabilities", "targets", "weight", "pos_weight", "mask", "alpha")
 
 
 def work(
     loss: str, tensors: dict[str, npt.NDArray[Any]], bfloat16: frozenset[str] = frozenset(), **params: object
 ) -> Work:
-    shape = tensors["logits"].shape
+    shape = next(tensors[name] for name in ("logits", "probabilities") if name in tensors).shape
     checked = check_params(LOSSES[loss], params)
-    operands = {
-        name: Operand(name, array, shape, bfloat16=name in bfloat16) for name, array in tensors.items()
-    }
-    return Work(loss, checked, Grid(shape, reduced_axes(checked, shape)), operands)
+    return prepare(loss, checked, Grid(shape, reduced_axes(checked, shape)), tensors, bfloat16)
 
 
 def elements(
     loss: str,
-    logits: npt.ArrayLike,
-    targets: npt.ArrayLike,
-    **params: Any,  # noqa: ANN401 -- whatever a loss takes
+    logits: npt.ArrayLike | None = None,
+    targets: npt.ArrayLike | None = None,
+    **given: Any,  # noqa: ANN401 -- whatever a loss takes
 ) -> npt.NDArray[np.float64]:
-    """The element losses."""
-    tensors = {"logits": np.asarray(logits), "targets": np.asarray(targets)}
-    tensors |= {name: np.asarray(params.pop(name)) for name in ("weight", "pos_weight") if name in params}
-    return sums(work(loss, tensors, reduction="none", **params)).reshape(tensors["logits"].shape)
+    """The element losses; an alpha that is an array is one a class."""
+    given |= {name: value for name, value in (("logits", logits), ("targets", targets)) if value is not None}
+    tensors = {
+        name: np.asarray(value)
+        for name, value in given.items()
+        if name in TENSORS and (name != "alpha" or isinstance(value, np.ndarray))
+    }
+    params = {name: value for name, value in given.items() if name not in tensors}
+    job = work(loss, tensors, reduction="none", **params)
+    return sums(job).reshape(job.grid.shape)
 
 
-def sums(job: Work, cuts: list[int] | None = None) -> npt.NDArray[np.float64]:
-    """The summed outputs, computed in runs of blocks that end at ``cuts``, last run first."""
-    borders = sorted({0, job.grid.blocks, *(cuts or [])})
-    runs = list(pairwise(borders))
+def sums(job: Work, cuts: list[int] | None = None, channel: int = 0) -> npt.NDArray[np.float64]:
+    """The summed outputs (or divisors), computed in runs of blocks that end at ``cuts``, last run first."""
+    channels = 1 + (job.divisor is not None)
     whole = np.zeros(job.grid.outputs)
     exact: dict[int, ExactArray] = {}
-    for first, last in reversed(runs):
-        memory = np.full(job.grid.partials(first, last), np.nan)
+    for first, last in reversed(list(pairwise(sorted({0, job.grid.blocks, *(cuts or [])})))):
+        memories = tuple(np.full(job.grid.partials(first, last), np.nan) for _ in range(channels))
         offset = 0
-        for piece in KERNEL.score(job, first, last, memory).pieces:
+        for piece in KERNEL.score(job, first, last, memories).pieces[channel]:
             for _ in range(piece.planes):
-                exact.setdefault(piece.output, ExactArray()).add(memory[offset : offset + piece.length])
+                plane = memories[channel][offset : offset + piece.length]
+                exact.setdefault(piece.output, ExactArray()).add(plane)
                 offset += piece.length
     for output, running in exact.items():
         value = running.value
@@ -61,9 +65,7 @@ def sums(job: Work, cuts: list[int] | None = None) -> npt.NDArray[np.float64]:
 
 def total(job: Work, cuts: list[int] | None = None) -> float:
     """The summed losses, computed in runs of blocks that end at ``cuts``."""
-    borders = sorted({0, job.grid.blocks, *(cuts or [])})
     running = ExactSum()
-    for first, last in pairwise(borders):
-        score: Score = KERNEL.score(job, first, last)
-        running.add_all(score.sum.terms)
+    for first, last in pairwise(sorted({0, job.grid.blocks, *(cuts or [])})):
+        running.add_all(KERNEL.score(job, first, last).sum.terms)
     return running.value

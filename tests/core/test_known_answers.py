@@ -6,6 +6,7 @@ from torch import Tensor
 
 import reference
 from lossd.core import known_answers
+from lossd.core.element import Element
 from lossd.core.kernel import EagerKernel
 
 
@@ -24,11 +25,12 @@ def test_a_kernel_that_loses_the_tail_does_not() -> None:
         def __init__(self) -> None:
             super().__init__()
 
-            def loses_the_tail(x: object, y: Tensor, z: Tensor, *_: object, **__: object) -> Tensor:
+            def loses_the_tail(x: object, y: Tensor, z: Tensor, *_: object) -> Element:
                 logits = torch.tensor([case[0] for case in known_answers.KNOWN], dtype=torch.float64)
                 padded = torch.zeros_like(y)
                 padded[: len(logits)] = logits
-                return torch.nn.functional.binary_cross_entropy_with_logits(padded, y, reduction="none")
+                losses = torch.nn.functional.binary_cross_entropy_with_logits(padded, y, reduction="none")
+                return Element(losses)
 
             self._functions["bce"] = loses_the_tail
 

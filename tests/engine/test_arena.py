@@ -44,7 +44,7 @@ def test_what_is_given_back_is_whole_again(seed: int) -> None:
 
 
 async def reserve_and_release(memory: Memory) -> None:
-    arena = Arena(memory, MARKS_BYTES, SIZE)
+    arena = Arena(memory, MARKS_BYTES, SIZE, "tests")
     first = await arena.reserve(arena.capacity - 128, 1)
     assert first.offset >= MARKS_BYTES
     first.view[:2] = b"ab"
@@ -65,7 +65,7 @@ def test_who_finds_it_full_waits_its_turn(memory: Memory) -> None:
 
 
 async def give_up(memory: Memory) -> None:
-    arena = Arena(memory, 0, SIZE)
+    arena = Arena(memory, 0, SIZE, "tests")
     all_of_it = await arena.reserve(arena.capacity, 1)
     with pytest.raises(Fault) as caught:
         await arena.reserve(64, 0.01)

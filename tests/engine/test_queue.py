@@ -6,7 +6,7 @@ from lossd.request import Tensor
 
 
 def piece(request: int, slice_id: int) -> Slice:
-    return Slice(slice_id, request, "bce", {}, (4,), (0,), {}, 0, 1, None, 1e9)
+    return Slice(slice_id, request, "bce", {}, (4,), (0,), {}, 0, 1, [], 1e9)
 
 
 def test_requests_take_turns() -> None:
@@ -30,7 +30,7 @@ def test_a_slice_survives_its_journey() -> None:
         tensors={"logits": Tensor("float32", (2, 3), 4096, fortran=True)},
         first=0,
         last=1,
-        partials=(64, 3),
+        partials=[(64, 3)],
         deadline=12.5,
     )
     assert decode_slice(encode(sent)) == sent

@@ -70,7 +70,8 @@ async def _framework_problem(request: Request, error: Exception) -> Response:
     paths = ", ".join(f"POST /{name}" for name in LOSSES)
     details = {
         "not_found": f"there is no {request.url.path[:100]}; the losses are {paths}, the rest is in /docs",
-        "method_not_allowed": f"{request.url.path[:100]} does not take {request.method[:20]}",
+        "method_not_allowed": f"{request.url.path[:100]} does not take {request.method[:20]}; "
+        f"use {(error.headers or {}).get('Allow', 'another method')}",
         "bad_request": str(error.detail),
     }
     response = _respond(request, Fault(code, details[code]))

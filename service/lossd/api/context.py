@@ -26,6 +26,12 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return None
 
 
+def joined_header(scope: Scope, name: bytes) -> bytes | None:
+    """All headers of a name as one, joined by commas (RFC 9110, 5.3), or None."""
+    values = [value for key, value in scope["headers"] if key == name]
+    return b", ".join(values) if values else None
+
+
 class RequestContext:
     """The outermost layer: gives every request an id, the caller's own if it sent a well-formed one."""
 

@@ -7,6 +7,7 @@ else. docs/api.md says in which order a request is checked; the methods here fol
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from lossd import __version__
-from lossd.api.context import header, request_id
+from lossd.api.context import header, joined_header, request_id
 from lossd.api.intake import assemble
 from lossd.api.negotiation import AnswerForm, choose_answer, parse_media_type
 from lossd.api.problems import problem
@@ -69,13 +70,21 @@ class LossEndpoint:
             await self._refuse(exchange, fault)
         except ClientDisconnect:
             metrics.refused(self._loss.name, _label(exchange), "disconnected")
+        except asyncio.CancelledError:  # the time for draining is up, and this task is about to end anyway
+            metrics.refused(self._loss.name, _label(exchange), "draining")
+            detail = "the server was stopped before this was done; send it to another, or again later"
+            await self._refuse(exchange, Fault("draining", detail))
+        except Exception:
+            metrics.refused(self._loss.name, _label(exchange), "internal_error")
+            raise
         finally:
             metrics.ended()
 
     async def _answer(self, exchange: _Exchange) -> None:
         scope = exchange.scope
         exchange.format, options = _choose_format(scope)
-        form = choose_answer(_text(scope, b"accept"))
+        accept = joined_header(scope, b"accept")
+        form = choose_answer(None if accept is None else accept.decode("latin-1"))
         query = parse_query(scope["query_string"])
         names = _tensor_names(query, exchange.format)
         check_params(self._loss, query)
@@ -83,20 +92,20 @@ class LossEndpoint:
         length = self._length(exchange)
         reader = exchange.format.reader(options=options, names=names)
 
-        wait = min(self._service.settings.timeout_seconds, allowed or float("inf"))
+        deadline = None if allowed is None else exchange.began + allowed
+        patience = self._service.settings.timeout_seconds
         region = await self._service.bodies.reserve(
-            exchange.format.arena_bytes(length) + _PARAMETER_ROOM, wait
+            exchange.format.arena_bytes(length) + _PARAMETER_ROOM, _left(deadline, patience)
         )
         try:
-            received, body = await self._receive(exchange, reader, region, length)
+            received, body = await self._receive(exchange, reader, region, length, deadline)
             params = merge_params(query, body.params)
             request, grid = assemble(self._loss, body, received, region, params)
-            output = await self._reserve_output(grid, form)
+            output = await self._reserve_output(request, grid, form, _left(deadline, patience))
         except BaseException:
             region.release()
             raise
-        start = exchange.began if allowed else time.monotonic()
-        deadline = start + (allowed or self._service.settings.timeout_seconds)
+        deadline = time.monotonic() + patience if deadline is None else deadline
         await self._score(exchange, request, grid, region, output, deadline, form)
 
     def _length(self, exchange: _Exchange) -> int:
@@ -118,26 +127,32 @@ class LossEndpoint:
         return length
 
     async def _receive(
-        self, exchange: _Exchange, reader: Reader, region: Region, limit: int
+        self, exchange: _Exchange, reader: Reader, region: Region, limit: int, deadline: float | None
     ) -> tuple[int, Body]:
         """Receive the body into the arena; its length, and what it held."""
         view = region.view
         received = 0
-        more = True
-        while more:
-            message = await exchange.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            chunk = message.get("body", b"")
-            more = message.get("more_body", False)
-            if received + len(chunk) > limit:
-                detail = (
-                    f"a body without Content-Length may have {limit} bytes; say how long it is, or send less"
-                )
-                raise Fault("body_too_large", detail)
-            view[received : received + len(chunk)] = chunk
-            received += len(chunk)
-            reader.feed(chunk)
+        try:
+            async with asyncio.timeout(None if deadline is None else _left(deadline, math.inf)):
+                more = True
+                while more:
+                    message = await exchange.receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnect
+                    chunk = message.get("body", b"")
+                    more = message.get("more_body", False)
+                    if received + len(chunk) > limit:
+                        detail = (
+                            f"a body without Content-Length may have {limit} bytes; say how long it is, or "
+                            "send less"
+                        )
+                        raise Fault("body_too_large", detail)
+                    view[received : received + len(chunk)] = chunk
+                    received += len(chunk)
+                    reader.feed(chunk)
+        except TimeoutError:
+            detail = f"the deadline passed when {received} bytes of the body had come; allow more time"
+            raise Fault("deadline_exceeded", detail) from None
         exchange.body_read = True
         exchange.read_seconds = time.monotonic() - exchange.began
         assert exchange.format is not None
@@ -145,7 +160,9 @@ class LossEndpoint:
             return received, await asyncio.to_thread(reader.finish, view[:received])
         return received, reader.finish(view[:received])
 
-    async def _reserve_output(self, grid: Grid, form: AnswerForm) -> Region | None:
+    async def _reserve_output(
+        self, request: LossRequest, grid: Grid, form: AnswerForm, seconds: float
+    ) -> Region | None:
         """Memory for an array answer; None where the answer is one number.
 
         Raises:
@@ -164,8 +181,8 @@ class LossEndpoint:
                 f"{settings.max_output_bytes} are sent; {remedy}"
             )
             raise Fault("output_too_large", detail)
-        nbytes = output_bytes(grid, self._service.pool.slice_elements)
-        return await self._service.outputs.reserve(nbytes, settings.timeout_seconds)
+        nbytes = output_bytes(request, grid, self._service.pool.slice_elements)
+        return await self._service.outputs.reserve(nbytes, seconds)
 
     async def _score(
         self,
@@ -212,6 +229,11 @@ class LossEndpoint:
         if unread:
             await _discard(exchange.receive)
             await exchange.send({"type": "http.response.body", "body": b""})
+
+
+def _left(deadline: float | None, patience: float) -> float:
+    """Seconds to wait at most: until the deadline, by time.monotonic(), and no longer than ``patience``."""
+    return patience if deadline is None else min(patience, max(0.0, deadline - time.monotonic()))
 
 
 def _choose_format(scope: Scope) -> tuple[Format, Mapping[str, str]]:

@@ -29,8 +29,10 @@ Every error is a problem document (RFC 9457): its `code` says what is wrong, its
 
 _TENSORS: Final = {
     "logits": "The logits, 1 to 8 dimensions; infinities are allowed.",
-    "targets": "The targets, each in [0, 1], in the shape of the logits.",
-    "weight": "Weights of the elements, finite and at least 0; broadcast to the logits' shape.",
+    "probabilities": "Probabilities in [0, 1], instead of logits.",
+    "targets": "The targets, each in [0, 1], in the shape of the inputs; or class ids (targets_format).",
+    "weight": "Weights of the elements, finite and at least 0; broadcast to the inputs' shape.",
+    "mask": "Which elements count: bool, or uint8 where nonzero is true; broadcast to the inputs' shape.",
     "pos_weight": "As the parameter pos_weight.",
 }
 
@@ -57,6 +59,10 @@ _PROBLEMS: Final = {
     "shape_mismatch": ("targets has shape [32, 81], logits [32, 80]; they must be equal", "/targets"),
     "bad_shape": ("row 3 of logits has 79 numbers, the others 80; pad or split the rows", "/logits/3"),
     "target_out_of_range": ("targets: 1.7 is outside [0, 1] at /targets/17/3; rescale them", "/targets/17/3"),
+    "probability_out_of_range": (
+        "probabilities: 1.2 is outside [0, 1] at /probabilities/0",
+        "/probabilities/0",
+    ),
     "weight_out_of_range": ("weight: -1.0 is not a finite number >= 0 at /weight/0", "/weight/0"),
     "non_finite_input": ("logits: NaN at /logits/2/5; remove or replace it before sending", "/logits/2/5"),
     "invalid_parameter": ("focal has no parameter 'gama'; did you mean gamma?", "/gama"),
@@ -65,6 +71,7 @@ _PROBLEMS: Final = {
     "empty_mean": ("the mean is over no elements; use reduction=sum, or leave empty batches out", None),
     "internal_error": ("the server failed; report this with the request id", None),
     "worker_crashed": ("this request ended a worker twice; it is not tried again", None),
+    "draining": ("the server was stopped before this was done; send it to another, or again later", None),
     "overloaded": ("the memory for request bodies is full; try again later", None),
     "deadline_exceeded": ("the deadline passed before the answer was there; allow more time", None),
     "out_of_memory": ("cuda:0 has no memory left for this request; send a smaller one", None),
@@ -175,9 +182,10 @@ _HEADERS: Final[list[Document]] = [
 
 
 def _bodies(loss: Loss, parameters: Iterable[Parameter]) -> Document:
+    labels = {"$ref": "#/components/schemas/Labels"}
+    numbers = {"$ref": "#/components/schemas/Numbers"}
     shapes = {
-        name: {"$ref": f"#/components/schemas/{'Labels' if name == 'targets' else 'Numbers'}"}
-        for name in ("logits", "targets", "weight")
+        name: labels if name in ("targets", "mask") else numbers for name in _TENSORS if name != "pos_weight"
     }
     beside = {parameter.name: dict(parameter.schema) for parameter in parameters}
     files = {
@@ -189,7 +197,8 @@ def _bodies(loss: Loss, parameters: Iterable[Parameter]) -> Document:
         "application/json": {
             "schema": {
                 "type": "object",
-                "required": ["logits", "targets"],
+                "required": ["targets"],
+                "oneOf": [{"required": ["logits"]}, {"required": ["probabilities"]}],
                 "properties": {**shapes, **beside},
                 "additionalProperties": False,
             },
@@ -227,7 +236,7 @@ def _bodies(loss: Loss, parameters: Iterable[Parameter]) -> Document:
         "multipart/form-data": {
             "schema": {
                 "type": "object",
-                "required": ["logits", "targets"],
+                "required": ["targets"],
                 "properties": {
                     **files,
                     "params": {"type": "string", "description": "Parameters, as a JSON object."},

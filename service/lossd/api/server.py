@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
 import signal
 import socket
@@ -33,14 +34,14 @@ async def serve(settings: Settings, listener: socket.socket, memory: Memory, poo
         log_config=None,
         proxy_headers=False,
         server_header=False,
-        timeout_graceful_shutdown=int(settings.drain_seconds),
+        timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
     )
     server = uvicorn.Server(config)
     host, port = listener.getsockname()[:2]
     logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     watch = asyncio.create_task(_end_with_supervisor(pool, server))
-    # uvicorn stops at SIGTERM, then raises it again for whoever handled it before: for nobody, a clean end.
-    signal.signal(signal.SIGTERM, lambda *_: None)
+    # uvicorn takes SIGTERM over, and when it has stopped raises it again for whoever handled it before.
+    signal.signal(signal.SIGTERM, server.handle_exit)
     await server.serve(sockets=[listener])
     watch.cancel()
     pool.close()

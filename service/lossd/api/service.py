@@ -32,6 +32,6 @@ class Service:
     def over(cls, settings: Settings, memory: Memory, pool: Pool) -> Service:
         """The service over an arena and its workers."""
         border = settings.arena_bytes - settings.output_bytes
-        bodies = Arena(memory, MARKS_BYTES, border)
-        outputs = Arena(memory, border, settings.arena_bytes)
+        bodies = Arena(memory, MARKS_BYTES, border, "request bodies")
+        outputs = Arena(memory, border, settings.arena_bytes, "array answers")
         return cls(settings, pool, bodies, outputs, Metrics((bodies, outputs), pool))

@@ -4,7 +4,7 @@ import json
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import numpy as np
 import typer
@@ -15,7 +15,9 @@ from rich.text import Text
 
 from lossd.cli.exits import Exit, client_errors, fail
 from lossd.cli.options import ApiKey, Timeout, Url
-from lossd_client import DEFAULT, Default, LossClient, LossResult
+from lossd_client import LossClient, LossResult
+
+_NORMALIZERS: Final = ("count", "weight", "positives")
 
 
 class LossName(StrEnum):
@@ -33,13 +35,39 @@ class ReductionName(StrEnum):
     MEAN = "mean"
 
 
+class TargetsFormatName(StrEnum):
+    """What the targets' file may hold."""
+
+    DENSE = "dense"
+    INDEX = "index"
+
+
+class VariantName(StrEnum):
+    """The focal loss's variants."""
+
+    SIGMOID = "sigmoid"
+    EXP = "exp"
+    QUALITY = "quality"
+
+
 def score(
     logits: Annotated[Path, typer.Argument(metavar="LOGITS", exists=True, dir_okay=False)],
     targets: Annotated[Path, typer.Argument(metavar="TARGETS", exists=True, dir_okay=False)],
     loss: Annotated[LossName, typer.Option(help="Which loss.")] = LossName.BCE,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="LOGITS holds probabilities, each in [0, 1], instead.")
+    ] = False,
     weight: Annotated[
         Path | None,
         typer.Option(help="Weights, a .npy that broadcasts to LOGITS.", exists=True, dir_okay=False),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="Which elements count, a .npy of bool or uint8 that broadcasts to LOGITS.",
+            exists=True,
+            dir_okay=False,
+        ),
     ] = None,
     pos_weight: Annotated[
         str | None,
@@ -49,7 +77,15 @@ def score(
         float | None, typer.Option(help="Focal only: the server's default is 1.5.", show_default=False)
     ] = None,
     alpha: Annotated[
-        str | None, typer.Option(metavar="NUMBER|none", help="Focal only: the server's default is 0.25.")
+        str | None,
+        typer.Option(
+            metavar="NUMBERS|none",
+            help="Focal only: 0.5, or 0.5,0.25,0.1 one a class; the server's default is 0.25.",
+        ),
+    ] = None,
+    variant: Annotated[
+        VariantName | None,
+        typer.Option(help="Focal only: the server's default is sigmoid.", show_default=False),
     ] = None,
     reduction: Annotated[
         ReductionName, typer.Option(help="What becomes of the elements' losses.")
@@ -57,6 +93,24 @@ def score(
     axis: Annotated[
         str | None, typer.Option(metavar="AXES", help="Reduce over these axes only: 0, -1 or 0,1.")
     ] = None,
+    normalizer: Annotated[
+        str,
+        typer.Option(metavar="count|weight|positives|NUMBER", help="What a mean divides by."),
+    ] = "count",
+    class_axis: Annotated[int, typer.Option(help="The axis along which the classes lie.")] = -1,
+    targets_format: Annotated[
+        TargetsFormatName,
+        typer.Option(help="index: TARGETS holds integer class ids, in LOGITS' shape less the class axis."),
+    ] = TargetsFormatName.DENSE,
+    label_smoothing: Annotated[
+        float, typer.Option(metavar="E", help="Turn each target y into y (1 - E) + E / 2.")
+    ] = 0.0,
+    ignore_index: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="Drop the elements whose target equals this.")
+    ] = None,
+    allow_nan: Annotated[
+        bool, typer.Option("--allow-nan", help="Let a NaN propagate instead of refusing it.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the answer as one JSON object and nothing else.")
     ] = False,
@@ -67,26 +121,31 @@ def score(
     api_key: ApiKey = None,
     timeout: Timeout = 60.0,
 ) -> None:
-    """Score LOGITS against TARGETS, two .npy files of one shape.
+    """Score LOGITS against TARGETS, two .npy files.
 
     The files are mapped, not read into memory: they go to the server from where they lie.
     """
-    if loss is not LossName.FOCAL and (gamma is not None or alpha is not None):
-        raise typer.BadParameter("--gamma and --alpha go with --loss focal")
-    tensors: dict[str, Any] = {"logits": _load(logits), "targets": _load(targets)}
-    if weight is not None:
-        tensors["weight"] = _load(weight)
-    if pos_weight is not None:
-        tensors["pos_weight"] = _pos_weight(pos_weight)
-    shaping: dict[str, Any] = {"reduction": reduction.value, "axis": _axis(axis)}
-
+    own = _own_options(gamma, alpha, variant)
+    if own and loss is not LossName.FOCAL:
+        raise typer.BadParameter("--gamma, --alpha and --variant go with --loss focal")
+    given: dict[str, Any] = {
+        "probabilities" if probabilities else "logits": _load(logits),
+        "targets": _load(targets),
+        "weight": None if weight is None else _load(weight),
+        "mask": None if mask is None else _load(mask),
+        "pos_weight": None if pos_weight is None else _pos_weight(pos_weight),
+        "reduction": reduction.value,
+        "axis": _axis(axis),
+        "normalizer": _normalizer(normalizer),
+        "class_axis": class_axis,
+        "targets_format": targets_format.value,
+        "label_smoothing": label_smoothing,
+        "ignore_index": ignore_index,
+        "allow_nan": allow_nan,
+    }
     with client_errors(), LossClient(url, api_key=api_key, timeout=timeout) as client:
         start = time.perf_counter()
-        if loss is LossName.FOCAL:
-            power = DEFAULT if gamma is None else gamma
-            result = client.focal(**tensors, **shaping, gamma=power, alpha=_alpha(alpha))
-        else:
-            result = client.bce(**tensors, **shaping)
+        result = client.focal(**given, **own) if loss is LossName.FOCAL else client.bce(**given)
         elapsed = (time.perf_counter() - start) * 1000.0
 
     if out is not None:
@@ -121,15 +180,36 @@ def _pos_weight(text: str) -> float | list[float] | NDArray[Any]:
     raise typer.BadParameter(f"--pos-weight: {text!r} is neither numbers nor a file")
 
 
-def _alpha(text: str | None) -> float | Default | None:
-    if text is None:
-        return DEFAULT
+def _own_options(gamma: float | None, alpha: str | None, variant: VariantName | None) -> dict[str, Any]:
+    """The focal loss's own options, those that were given."""
+    own: dict[str, Any] = {}
+    if gamma is not None:
+        own["gamma"] = gamma
+    if alpha is not None:
+        own["alpha"] = _alpha(alpha)
+    if variant is not None:
+        own["variant"] = variant.value
+    return own
+
+
+def _alpha(text: str) -> float | list[float] | None:
     if text.lower() == "none":
         return None
+    numbers = _numbers(text)
+    if numbers is None:
+        raise typer.BadParameter(f"--alpha: {text!r} is neither numbers nor none")
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _normalizer(text: str) -> str | float:
+    if text in _NORMALIZERS:
+        return text
     try:
         return float(text)
     except ValueError:
-        raise typer.BadParameter(f"--alpha: {text!r} is neither a number nor none") from None
+        raise typer.BadParameter(
+            f"--normalizer: {text!r} is neither a number nor {', '.join(_NORMALIZERS)}"
+        ) from None
 
 
 def _axis(text: str | None) -> int | list[int] | None:

@@ -6,13 +6,15 @@ is a function and an entry in `LOSSES`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Final, TypeGuard
+from typing import Final, Literal, TypeAlias, TypeGuard
 
-from lossd.request import Fault
+from lossd.core.grid import Grid
+from lossd.names import SHOWN, pointer, shown, suggestion
+from lossd.request import TENSOR_DTYPES, Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Loss:
         title: What it is called.
         summary: What it computes, for the documentation.
         function: Where the element function is, ``module:name``.
-        parameters: Its own parameters; those of `SHARED` come to them.
+        parameters: Its own parameters, which its function takes by name; those of `SHARED` come to them.
     """
 
     name: str
@@ -51,6 +53,14 @@ class Loss:
     summary: str
     function: str
     parameters: tuple[Parameter, ...] = ()
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_integer(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _number(low: float, high: float) -> Callable[[object], float]:
@@ -63,23 +73,15 @@ def _number(low: float, high: float) -> Callable[[object], float]:
     return check
 
 
-def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _number_or_null(low: float, high: float) -> Callable[[object], float | None]:
-    number = _number(low, high)
-
-    def check(value: object) -> float | None:
-        if value is None:
-            return None
-        try:
-            return number(value)
-        except ValueError as error:
-            msg = f"{error}, or null"
-            raise ValueError(msg) from None
-
-    return check
+def _alpha(value: object) -> float | tuple[float, ...] | None:
+    if value is None:
+        return None
+    given = value if isinstance(value, list) else [value]
+    numbers = tuple(float(one) for one in given if _is_number(one) and 0 <= one <= 1)
+    if not numbers or len(numbers) < len(given):
+        msg = "must be a number from 0 to 1, a list with one for every class, or null"
+        raise ValueError(msg)
+    return numbers if isinstance(value, list) else numbers[0]
 
 
 def _one_of(*choices: str) -> Callable[[object], str]:
@@ -93,11 +95,28 @@ def _one_of(*choices: str) -> Callable[[object], str]:
 
 
 def _axes(value: object) -> tuple[int, ...]:
-    axes = value if isinstance(value, list) else [value]
-    if not axes or not all(isinstance(axis, int) and not isinstance(axis, bool) for axis in axes):
+    given = value if isinstance(value, list) else [value]
+    axes = tuple(axis for axis in given if _is_integer(axis))
+    if not axes or len(axes) < len(given):
         msg = "must be an axis or a list of axes, such as 1 or [0, -1]"
         raise ValueError(msg)
-    return tuple(axes)
+    return axes
+
+
+def _axis(value: object) -> int:
+    if not _is_integer(value):
+        msg = "must be an axis, such as 1 or -1"
+        raise ValueError(msg)
+    return value
+
+
+def _normalizer(value: object) -> str | float:
+    if value in NORMALIZERS:
+        return str(value)
+    if not _is_number(value) or not value > 0 or float(value) == float("inf"):
+        msg = f"must be one of {', '.join(NORMALIZERS)}, or a positive number"
+        raise ValueError(msg)
+    return float(value)
 
 
 def _weights(value: object) -> tuple[float, ...]:
@@ -108,6 +127,31 @@ def _weights(value: object) -> tuple[float, ...]:
         raise ValueError(msg)
     return weights  # that they are finite and at least 0 is checked with the other tensors' values
 
+
+def _smoothing(value: object) -> float:
+    if not _is_number(value) or not 0 <= value < 1:
+        msg = "must be a number from 0 to below 1"
+        raise ValueError(msg)
+    return float(value)
+
+
+def _ignored(value: object) -> float | None:
+    if value is not None and not _is_number(value):
+        msg = "must be a number, or null"
+        raise ValueError(msg)
+    return None if value is None else float(value)
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        msg = "must be true or false"
+        raise ValueError(msg)
+    return value
+
+
+Divisor: TypeAlias = Literal["count", "weight", "positives"]
+NORMALIZERS: Final = ("count", "weight", "positives")
+"""What a mean may be divided by, besides a number."""
 
 SHARED: Final = (
     Parameter(
@@ -126,6 +170,55 @@ SHARED: Final = (
         _axes,
     ),
     Parameter(
+        "normalizer",
+        "count",
+        {
+            "oneOf": [
+                {"type": "string", "enum": list(NORMALIZERS)},
+                {"type": "number", "exclusiveMinimum": 0},
+            ],
+            "default": "count",
+        },
+        "What a mean divides by: the count of the elements, the sum of their weights, the sum of their "
+        "targets (at least 1), or a number. Under `axis` each output has its own divisor.",
+        _normalizer,
+    ),
+    Parameter(
+        "class_axis",
+        -1,
+        {"type": "integer", "default": -1},
+        "The axis along which a list of `pos_weight` or `alpha` lies, and where index targets open out.",
+        _axis,
+    ),
+    Parameter(
+        "targets_format",
+        "dense",
+        {"type": "string", "enum": ["dense", "index"], "default": "dense"},
+        "`index`: targets holds integer class ids in the inputs' shape less `class_axis`, scored as one-hot.",
+        _one_of("dense", "index"),
+    ),
+    Parameter(
+        "label_smoothing",
+        0.0,
+        {"type": "number", "minimum": 0, "exclusiveMaximum": 1, "default": 0},
+        "e: each target y becomes y (1 - e) + e / 2.",
+        _smoothing,
+    ),
+    Parameter(
+        "ignore_index",
+        None,
+        {"type": ["number", "null"], "default": None},
+        "A target equal to this drops its element, or with index targets all of its classes.",
+        _ignored,
+    ),
+    Parameter(
+        "allow_nan",
+        False,
+        {"type": "boolean", "default": False},
+        "Whether a NaN propagates, instead of being an error that names its place.",
+        _flag,
+    ),
+    Parameter(
         "pos_weight",
         None,
         {
@@ -134,19 +227,22 @@ SHARED: Final = (
                 {"type": "array", "items": {"type": "number", "minimum": 0}, "minItems": 1},
             ]
         },
-        "What the positive class weighs in the cross entropy: one number, or one for every class of the "
-        "last axis. May be sent as a tensor instead.",
+        "What the positive class weighs in the cross entropy: one number, or one for every class. May be "
+        "sent as a tensor instead.",
         _weights,
     ),
 )
 """Parameters that every loss has."""
+
+VARIANTS: Final = ("sigmoid", "exp", "quality")
 
 _LISTED: Final = (
     Loss(
         name="bce",
         title="Binary cross entropy with logits",
         summary="`w [k y softplus(-x) + (1 - y) softplus(x)]` for logits x, targets y, weight w and "
-        "pos_weight k, in float64 with both tails kept.",
+        "pos_weight k, in float64 with both tails kept; or `w [k y (-log p) + (1 - y) (-log1p(-p))]` for "
+        "probabilities p.",
         function="lossd.core.bce:bce",
     ),
     Loss(
@@ -166,9 +262,29 @@ _LISTED: Final = (
             Parameter(
                 "alpha",
                 0.25,
-                {"type": ["number", "null"], "minimum": 0, "maximum": 1, "default": 0.25},
-                "What the positive class weighs against the negative's 1 - alpha; null turns it off.",
-                _number_or_null(0.0, 1.0),
+                {
+                    "oneOf": [
+                        {"type": "number", "minimum": 0, "maximum": 1},
+                        {
+                            "type": "array",
+                            "items": {"type": "number", "minimum": 0, "maximum": 1},
+                            "minItems": 1,
+                        },
+                        {"type": "null"},
+                    ],
+                    "default": 0.25,
+                },
+                "What the positive class weighs against the negative's 1 - alpha: one number, or one for "
+                "every class; null turns it off.",
+                _alpha,
+            ),
+            Parameter(
+                "variant",
+                "sigmoid",
+                {"type": "string", "enum": list(VARIANTS), "default": "sigmoid"},
+                "What damps easy elements: `sigmoid` 1 - p_t, `exp` 1 - exp(-BCE) as in the line that YOLOv5 "
+                "comments out, `quality` |y - p| as in its QFocalLoss.",
+                _one_of(*VARIANTS),
             ),
         ),
     ),
@@ -192,18 +308,20 @@ def check_params(loss: Loss, given: Mapping[str, object]) -> dict[str, object]:
     params = {name: parameter.default for name, parameter in known.items()}
     for name, value in given.items():
         if name not in known:
-            nearest = get_close_matches(name, known, n=1)
-            hint = f"; did you mean {nearest[0]}?" if nearest else f"; it takes {', '.join(sorted(known))}"
-            detail = f"{loss.name} has no parameter {name!r}{hint}"
-            raise Fault("invalid_parameter", detail, [(f"/{name}", "unknown parameter")])
+            raise _unknown(loss, name, known)
+        if value is None and known[name].default is None:
+            continue  # null says what leaving it out says
         try:
             params[name] = known[name].check(value)
         except ValueError as error:
-            raise _invalid(name, f"{name} {error}, not {_shown(value)}") from None
+            raise _invalid(name, f"{name} {error}, not {shown(json.dumps(value))}") from None
         except OverflowError:
-            raise _invalid(name, f"{name} is beyond float64's range") from None
-    if params["reduction"] == "none" and params["axis"] is not None:
-        raise _invalid("axis", "axis goes with reduction sum or mean, not with none; leave one of them out")
+            raise _invalid(name, f"{name} is beyond float64's range; send a smaller number") from None
+    if params["reduction"] == "none":
+        for name in ("axis", "normalizer"):
+            if given.get(name) is not None:
+                detail = f"{name} goes with reduction sum or mean, not with none; leave one of them out"
+                raise _invalid(name, detail)
     return params
 
 
@@ -226,21 +344,74 @@ def reduced_axes(params: Mapping[str, object], shape: tuple[int, ...]) -> tuple[
     seen: set[int] = set()
     for axis in axes:
         if not -len(shape) <= axis < len(shape):
-            detail = f"axis {axis} is out of range for inputs of {len(shape)} dimensions, shape {list(shape)}"
-            raise _invalid("axis", detail)
+            raise _invalid("axis", _out_of_range("axis", axis, shape))
         if axis % len(shape) in seen:
             raise _invalid("axis", f"axis {axis} is named twice; name each axis once")
         seen.add(axis % len(shape))
     return tuple(sorted(seen))
 
 
+def class_axis(params: Mapping[str, object], shape: tuple[int, ...]) -> int:
+    """The axis along which the classes lie, in [0, len(shape)).
+
+    Args:
+        params: Checked parameters.
+        shape: The inputs' shape, of at least one dimension.
+
+    Raises:
+        Fault: ``invalid_parameter``: it is out of range.
+    """
+    axis = params["class_axis"]
+    assert isinstance(axis, int)
+    if not -len(shape) <= axis < len(shape):
+        raise _invalid("class_axis", _out_of_range("class_axis", axis, shape))
+    return axis % len(shape)
+
+
+def divisor(params: Mapping[str, object], grid: Grid, tensors: Mapping[str, object]) -> Divisor | None:
+    """What each of several outputs is divided by, where that must be summed for each; else None.
+
+    Args:
+        params: The request's checked parameters.
+        grid: Its blocks.
+        tensors: Its tensors, by name.
+    """
+    if params["reduction"] != "mean" or not grid.output_shape:
+        return None
+    match params["normalizer"]:
+        case "count" if "mask" in tensors or params["ignore_index"] is not None:
+            return "count"
+        case "weight" if "weight" in tensors:
+            return "weight"
+        case "weight" if "mask" in tensors or params["ignore_index"] is not None:
+            return "count"
+        case "positives":
+            return "positives"
+        case _:
+            return None
+
+
+def _out_of_range(name: str, axis: int, shape: tuple[int, ...]) -> str:
+    last = len(shape) - 1
+    return f"{name} {axis} is out of range for inputs of shape {list(shape)}; use {-len(shape)} to {last}"
+
+
+def _unknown(loss: Loss, name: str, known: Mapping[str, Parameter]) -> Fault:
+    """The fault of a parameter that the loss does not have."""
+    if name in TENSOR_DTYPES:
+        remedy = f"{name} is a tensor; send it in the body"
+    elif name == "tensors":
+        remedy = "tensors goes with application/x-npy, whose arrays have no names"
+    else:
+        remedy = f"it takes {', '.join(sorted(known))}"
+        if near := suggestion(name, [*known, *TENSOR_DTYPES]):
+            remedy = near.removeprefix("; ")
+    detail = f"{loss.name} has no parameter {shown(name)}; {remedy}"
+    return Fault("invalid_parameter", detail, [(pointer(name[:SHOWN]), "unknown parameter")])
+
+
 def _invalid(name: str, detail: str) -> Fault:
-    return Fault("invalid_parameter", detail, [(f"/{name}", detail)])
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return Fault("invalid_parameter", detail, [(pointer(name), detail)])
 
 
 def own_params(loss: Loss, params: Mapping[str, object]) -> dict[str, object]:

@@ -20,9 +20,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-BLOCK: Final = 8192
-"""Elements a block at most. Its float64 temporaries, 64 KiB each, stay in a core's second-level cache.
-Changing it changes the last bits of sums."""
+BLOCK: Final = 32768
+"""Elements a block at most: few enough that its float64 temporaries, 256 KiB each, stay in cache, and enough
+that Python's share of a block's time is small (docs/performance.md). Torch splits no operation of this size
+between threads. Changing it changes the last bits of sums."""
 
 
 @dataclass(frozen=True, slots=True)

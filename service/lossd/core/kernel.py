@@ -7,7 +7,7 @@ any grouping and in any process of the same build.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Final
@@ -15,68 +15,69 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lossd.core.catalog import LOSSES, own_params
-from lossd.core.exact import ExactArray, ExactSum
-from lossd.core.grid import BLOCK, Block, Grid
+from lossd.core.catalog import LOSSES
+from lossd.core.element import Element
+from lossd.core.exact import ExactSum
+from lossd.core.grid import BLOCK, Block
+from lossd.core.inputs import Probabilities, certainty, stand_in
 from lossd.core.operand import Operand
-from lossd.core.stable import careful, fast, take_apart
-from lossd.request import Fault, Float64Array
+from lossd.core.partials import Partials, Piece
+from lossd.core.values import PROBABILITY, TARGET, WEIGHT, check, class_id, refuse_nan
+from lossd.core.work import Work
+from lossd.request import Float64Array
 
 _VECTOR: Final = 64
 """Blocks are padded to a multiple of this, so that no element is left to torch's scalar tail code."""
-
-ElementFunction = Callable[..., Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """A request, ready to score.
-
-    Attributes:
-        loss: The loss's name.
-        params: Its checked parameters.
-        grid: Its blocks.
-        operands: ``logits`` and ``targets``, and ``weight`` and ``pos_weight`` where they were given.
-    """
-
-    loss: str
-    params: Mapping[str, object]
-    grid: Grid
-    operands: Mapping[str, Operand]
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Partial sums of a run of outputs: ``planes`` arrays that add up to them exactly.
-
-    Attributes:
-        output: Where the first belongs among the request's outputs.
-        planes: How many arrays of ``length`` follow each other in the partials' memory.
-        length: How many outputs.
-    """
-
-    output: int
-    planes: int
-    length: int
+_STAGED: Final = (
+    "logits",
+    "probabilities",
+    "targets",
+    "weight",
+    "pos_weight",
+    "alpha",
+    "mask",
+    "classes",
+)
 
 
 @dataclass(slots=True)
 class Score:
-    """What a run of blocks came to.
+    """What a run of blocks came to. Dropped elements count in nothing.
 
     Attributes:
         sum: The weighted losses, exactly.
         weight_sum: The weights; None if there are none.
-        positives: The targets.
+        positives: The targets, before smoothing.
         count: The elements.
-        pieces: What was written as partial sums; empty where everything is reduced.
+        pieces: What was written as partial sums, for each of the memories given.
     """
 
     sum: ExactSum = field(default_factory=ExactSum)
     weight_sum: ExactSum | None = None
     positives: ExactSum = field(default_factory=ExactSum)
     count: int = 0
-    pieces: list[Piece] = field(default_factory=list)
+    pieces: list[list[Piece]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Loaded:
+    """A block's tensors, float64, [n padded to whole vectors].
+
+    Attributes:
+        inputs: The logits or probabilities.
+        y: The targets, before smoothing.
+        weight: The weights, if any.
+        pos_weight: What the positive class weighs, if not 1.
+        alpha: The balance, if not one number.
+        kept: Which elements count, if not all.
+    """
+
+    inputs: Tensor
+    y: Tensor
+    weight: Tensor | None
+    pos_weight: Tensor | None
+    alpha: Tensor | None
+    kept: Tensor | None
 
 
 class EagerKernel:
@@ -86,178 +87,183 @@ class EagerKernel:
         device: ``cpu`` or ``cuda:N``.
     """
 
-    name: Final = "eager"
+    name = "eager"
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = torch.device(device)
-        self._functions: dict[str, ElementFunction] = {}
+        self._functions: dict[str, Callable[..., Element]] = {}
         for loss in LOSSES.values():
             module, _, function = loss.function.partition(":")
             self._functions[loss.name] = getattr(import_module(module), function)
         self._host = {
             name: torch.zeros(BLOCK, dtype=torch.float64, pin_memory=self.device.type == "cuda")
-            for name in ("logits", "targets", "weight", "pos_weight")
+            for name in _STAGED
         }
         self._staging = {name: tensor.numpy() for name, tensor in self._host.items()}
 
-    def score(self, work: Work, first: int, last: int, partials: Float64Array | None = None) -> Score:
+    def score(self, work: Work, first: int, last: int, memories: tuple[Float64Array, ...] = ()) -> Score:
         """Score the blocks [first, last).
 
         Args:
             work: The request.
             first: The first block.
             last: The block after the last.
-            partials: Where the partial sums go, float64, [at least grid.partials(first, last)]; None where
-                everything is reduced to one number. Where the grid's outputs are disjoint these are the
-                outputs themselves, in order.
+            memories: Where partial sums go, float64, [at least grid.partials(first, last)] each: of the
+                losses, and then, for a request with a divisor for each output, of those. Empty where
+                everything is reduced to one number.
 
         Raises:
             Fault: A value that is not allowed; the first one of its block, in C order, is named.
         """
-        score = Score()
-        if "weight" in work.operands:
-            score.weight_sum = ExactSum()
-        sums = _Partials(work.grid, partials) if partials is not None else None
-        for index in range(first, last):
-            block = work.grid.block(index)
-            losses = self._losses(work, block, score)
-            if sums is not None:
-                sums.take(block, losses)
-        if sums is not None:
-            score.pieces = sums.finish()
+        score = Score(weight_sum=ExactSum() if work.weight is not None else None)
+        partials = [Partials(work.grid, memory) for memory in memories]
+        self._score_blocks(work, [work.grid.block(index) for index in range(first, last)], score, partials)
+        score.pieces = [part.finish() for part in partials]
         return score
 
-    def _losses(self, work: Work, block: Block, score: Score) -> Tensor:
-        """A block's element losses, weighted, [n]; their sums go to the score."""
-        n = block.stop - block.start
-        loaded = {name: self._load(operand, block) for name, operand in work.operands.items()}
-        y = loaded["targets"]
-        weight = loaded.get("weight")
-        self._check(work, block, loaded)
+    def _score_blocks(self, work: Work, blocks: list[Block], score: Score, partials: list[Partials]) -> None:
+        for block in blocks:
+            self._score_block(work, block, score, partials)
 
-        losses = self._formula(work, loaded, fast)[:n]
-        total = float(losses.sum())
+    def _score_block(self, work: Work, block: Block, score: Score, partials: list[Partials]) -> None:
+        loaded = self._load(work, block)
+        losses = self._losses(work, block, loaded, score)
+        self._tally(block, loaded, score)
+        if partials:
+            partials[0].take(block, losses)
+        if len(partials) > 1:
+            partials[1].take(block, _divisors(work, block, loaded))
+
+    def _load(self, work: Work, block: Block) -> _Loaded:
+        """A block's tensors, checked, with zeros where elements are dropped."""
+        y = self._read(work.targets, block)
+        kept = self._kept(work, block, y)
+        if work.classes is not None:
+            ids = y if kept is None else torch.where(kept, y, 0.0)
+            check(class_id(work.class_count), work.targets, block, ids, allow_nan=False)
+            y = (ids == self._read(work.classes, block)).double()
+        inputs = self._read(work.inputs, block)
+        loaded = _Loaded(inputs, y, None, None, None, kept)
+        if work.weight is not None:
+            loaded.weight = self._read(work.weight, block)
+        if work.pos_weight is not None:
+            loaded.pos_weight = self._read(work.pos_weight, block)
+        if work.alpha is not None:
+            loaded.alpha = self._read(work.alpha, block)
+        if kept is not None:
+            loaded.inputs = torch.where(kept, inputs, stand_in(work.kind))
+            loaded.y = torch.where(kept, y, 0.0)
+            if loaded.weight is not None:
+                loaded.weight = torch.where(kept, loaded.weight, 0.0)
+        _check(work, block, loaded)
+        return loaded
+
+    def _kept(self, work: Work, block: Block, y: Tensor) -> Tensor | None:
+        """Which elements count, bool, [n]; None for all."""
+        kept = None
+        if work.mask is not None:
+            kept = self._read(work.mask, block) != 0.0
+        if work.ignore_index is not None:
+            other = y != work.ignore_index
+            kept = other if kept is None else kept & other
+        return kept
+
+    def _losses(self, work: Work, block: Block, loaded: _Loaded, score: Score) -> Tensor:
+        """A block's element losses, weighted, [n]; their sum goes to the score."""
+        n = block.stop - block.start
+        value, coefficient = self._formula(work, loaded.inputs, loaded)
+        losses = value if coefficient is None else coefficient * value
+        if loaded.weight is not None:
+            losses = loaded.weight * losses
+        if loaded.kept is not None:
+            losses = torch.where(loaded.kept, losses, 0.0)
+        losses = losses[:n]
+        total = losses.sum().item()
         if not math.isfinite(total):
-            logits = work.operands["logits"]
-            _require(torch.isnan(loaded["logits"][:n]), logits, block, "non_finite_input", "NaN")
-            losses = self._formula(work, loaded, careful)[:n]
-            total = float(losses.sum())
+            if not work.allow_nan:
+                refuse_nan(work.inputs, block, loaded.inputs)
+            losses = self._with_limits(work, loaded)[:n]
+            total = losses.sum().item()
         score.sum.add(total)
-        score.positives.add(float(y[:n].sum()))
-        if weight is not None and score.weight_sum is not None:
-            score.weight_sum.add(float(weight[:n].sum()))
-        score.count += n
         return losses
 
-    def _formula(self, work: Work, loaded: Mapping[str, Tensor], times: Callable[..., Tensor]) -> Tensor:
-        """The weighted element losses of a padded block."""
-        y = loaded["targets"]
-        own = own_params(LOSSES[work.loss], work.params)
-        losses = self._functions[work.loss](
-            take_apart(loaded["logits"]), y, 1.0 - y, loaded.get("pos_weight"), times, **own
-        )
-        weight = loaded.get("weight")
-        return losses if weight is None else times(weight, losses)
+    def _formula(self, work: Work, inputs: Tensor, loaded: _Loaded) -> Element:
+        """The loss's own function of a block."""
+        y = loaded.y
+        if work.label_smoothing:
+            keep, half = 1.0 - work.label_smoothing, work.label_smoothing / 2.0
+            # z is smoothed from 1 - y, not taken from the smoothed y, whose rounding would drown it.
+            y, z = y * keep + half, (1.0 - y) * keep + half
+        else:
+            z = 1.0 - y
+        own = work.own if loaded.alpha is None else {**work.own, "alpha": loaded.alpha}
+        return self._functions[work.loss](work.kind(inputs), y, z, loaded.pos_weight, **own)
 
-    def _load(self, operand: Operand, block: Block) -> Tensor:
+    def _with_limits(self, work: Work, loaded: _Loaded) -> Tensor:
+        """Element losses of a block in which some are infinite or NaN.
+
+        Where the inputs are certain of a class (an infinite logit, a probability of 0 or 1) the loss is its
+        limit: 0 if the target has nothing of the other class, else infinite. A coefficient of 0 counts as 0
+        against infinity. All other elements have the bits that they have in a block without these.
+        """
+        certain = certainty(work.kind, loaded.inputs)
+        settled = torch.where(certain != 0.0, stand_in(work.kind), loaded.inputs)
+        value, coefficient = self._formula(work, settled, loaded)
+        contrary = torch.where(certain > 0.0, self._complement(work, loaded), self._share(work, loaded))
+        limit = torch.where(contrary == 0.0, 0.0, torch.where(torch.isnan(contrary), contrary, math.inf))
+        losses = torch.where(certain != 0.0, limit, value)
+        for factor in (coefficient, loaded.weight):
+            if factor is not None:
+                vanishes = (factor == 0.0) & ~torch.isnan(losses)
+                losses = torch.where(vanishes, 0.0, factor * losses)
+        return losses if loaded.kept is None else torch.where(loaded.kept, losses, 0.0)
+
+    def _share(self, work: Work, loaded: _Loaded) -> Tensor:
+        """What the positive class's cost is multiplied by: k y."""
+        y = loaded.y * (1.0 - work.label_smoothing) + work.label_smoothing / 2.0
+        return y if loaded.pos_weight is None else loaded.pos_weight * y
+
+    def _complement(self, work: Work, loaded: _Loaded) -> Tensor:
+        """What the negative class's cost is multiplied by: 1 - y."""
+        return (1.0 - loaded.y) * (1.0 - work.label_smoothing) + work.label_smoothing / 2.0
+
+    def _tally(self, block: Block, loaded: _Loaded, score: Score) -> None:
+        n = block.stop - block.start
+        score.positives.add(loaded.y[:n].sum().item())
+        if loaded.weight is not None and score.weight_sum is not None:
+            score.weight_sum.add(loaded.weight[:n].sum().item())
+        score.count += n if loaded.kept is None else int(loaded.kept[:n].sum().item())
+
+    def _read(self, operand: Operand, block: Block) -> Tensor:
         """A block of a tensor on the device, padded with zeros to whole vectors."""
         n = block.stop - block.start
         padded = -(-n // _VECTOR) * _VECTOR
         staging = self._staging[operand.name]
         operand.read(block.start, block.stop, staging[:n])
-        staging[n:padded] = 0.0
+        if n < padded:
+            staging[n:padded] = 0.0
         return self._host[operand.name][:padded].to(self.device)
 
-    def _check(self, work: Work, block: Block, loaded: Mapping[str, Tensor]) -> None:
-        """Refuse targets outside [0, 1] and weights that are negative or not finite."""
-        n = block.stop - block.start
-        for name, values in loaded.items():
-            if name == "logits":
-                continue
-            low, high = torch.aminmax(values[:n])
-            bound = 1.0 if name == "targets" else torch.finfo(torch.float64).max
-            if low >= 0.0 and high <= bound:
-                continue
-            operand = work.operands[name]
-            _require(torch.isnan(values[:n]), operand, block, "non_finite_input", "NaN")
-            bad = (values[:n] < 0.0) | (values[:n] > bound)
-            if name == "targets":
-                _require(bad, operand, block, "target_out_of_range", "outside [0, 1]", values)
-            _require(bad, operand, block, "weight_out_of_range", "not a finite number >= 0", values)
+
+def _check(work: Work, block: Block, loaded: _Loaded) -> None:
+    """Refuse values that are not allowed. Dropped elements are stood in for by now, and pass."""
+    nan = work.allow_nan
+    if work.classes is None:
+        check(TARGET, work.targets, block, loaded.y, allow_nan=nan)
+    if work.kind is Probabilities:
+        check(PROBABILITY, work.inputs, block, loaded.inputs, allow_nan=nan)
+    if work.weight is not None and loaded.weight is not None:
+        check(WEIGHT, work.weight, block, loaded.weight, allow_nan=nan)
+    if work.pos_weight is not None and loaded.pos_weight is not None:
+        check(WEIGHT, work.pos_weight, block, loaded.pos_weight, allow_nan=nan)
 
 
-class _Partials:
-    """Collects a run of blocks' partial sums in the memory that travels back."""
-
-    def __init__(self, grid: Grid, memory: Float64Array) -> None:
-        self._grid = grid
-        self._memory = memory
-        self._used = 0
-        self._pieces: list[Piece] = []
-        self._running: tuple[int, ExactArray] | None = None  # the outputs that several blocks add to
-
-    def take(self, block: Block, losses: Tensor) -> None:
-        """Add a block's losses, [n]."""
-        grid = self._grid
-        if grid.reduced_axes:
-            losses = losses.view(block.shape).sum(dim=grid.reduced_axes).reshape(-1)
-        sums = losses.cpu().numpy()
-        if grid.disjoint:
-            self._write(sums)
-            if not self._pieces:
-                self._pieces.append(Piece(block.output, 1, 0))
-            head = self._pieces[0]
-            self._pieces[0] = Piece(head.output, 1, head.length + block.outputs)
-            return
-        if self._running is None or self._running[0] != block.output:
-            self._flush()
-            self._running = (block.output, ExactArray())
-        self._running[1].add(sums)
-
-    def finish(self) -> list[Piece]:
-        """What was written."""
-        self._flush()
-        return self._pieces
-
-    def _flush(self) -> None:
-        if self._running is None:
-            return
-        output, sums = self._running
-        planes = sums.planes
-        self._pieces.append(Piece(output, len(planes), len(planes[0])))
-        for plane in planes:
-            self._write(plane)
-        self._running = None
-
-    def _write(self, values: Float64Array) -> None:
-        self._memory[self._used : self._used + len(values)] = values
-        self._used += len(values)
-
-
-def _require(
-    bad: Tensor, operand: Operand, block: Block, code: str, what: str, values: Tensor | None = None
-) -> None:
-    """Raise a fault that names the first bad element, if there is one.
-
-    Args:
-        bad: Where an element is bad, bool, [n].
-        operand: The tensor.
-        block: Where the elements belong.
-        code: The fault's code.
-        what: What is wrong with it.
-        values: The elements, to be shown.
-    """
-    places = torch.nonzero(bad)
-    if not len(places):
-        return
-    first = int(places[0])
-    shown = what if values is None else f"{float(values[first])!r} is {what}"
-    place = operand.pointer(block.start + first)
-    raise Fault(code, f"{place[1:].split('/')[0]}: {shown} at {place}; {_REMEDY[code]}", [(place, shown)])
-
-
-_REMEDY: Final = {
-    "non_finite_input": "remove or replace it before sending",
-    "target_out_of_range": "targets are probabilities or 0/1 labels; rescale them",
-    "weight_out_of_range": "weights must be finite and not negative",
-}
+def _divisors(work: Work, block: Block, loaded: _Loaded) -> Tensor:
+    """What each element adds to its output's divisor, [n]."""
+    n = block.stop - block.start
+    if work.divisor == "weight" and loaded.weight is not None:
+        return loaded.weight[:n]
+    if work.divisor == "positives":
+        return loaded.y[:n]
+    assert loaded.kept is not None
+    return loaded.kept[:n].double()

@@ -21,23 +21,36 @@ class Operand:
     Args:
         name: The tensor's name, for faults.
         array: Any layout, alignment and byte order; bfloat16 as uint16 bit patterns.
-        shape: The request's shape, to which the array broadcasts by numpy's rules.
+        shape: The request's shape.
+        axes: The request's axis that each of the array's own lies along, ascending; by default its last ones,
+            as numpy broadcasts.
         bfloat16: The elements are bfloat16 bit patterns.
     """
 
-    __slots__ = ("_bfloat16", "_contiguous", "_flat", "array", "name", "own_shape")
+    __slots__ = ("_array", "_axes", "_bfloat16", "_contiguous", "_flat", "_own_shape", "name")
 
     def __init__(
-        self, name: str, array: npt.NDArray[Any], shape: Sequence[int], *, bfloat16: bool = False
+        self,
+        name: str,
+        array: npt.NDArray[Any],
+        shape: Sequence[int],
+        *,
+        axes: Sequence[int] | None = None,
+        bfloat16: bool = False,
     ) -> None:
         self.name = name
-        self.own_shape = array.shape
+        self._own_shape = array.shape
+        self._axes = tuple(range(len(shape) - array.ndim, len(shape)) if axes is None else axes)
         if array.dtype == np.bool_:
             array = array.view(np.uint8)  # a byte other than 0 and 1 is then seen for what it is
-        self.array = np.broadcast_to(array, tuple(shape))
+        placed = [1] * len(shape)
+        for axis, n in zip(self._axes, self._own_shape, strict=True):
+            placed[axis] = n
+        array = array.reshape(placed)
+        self._array = array if placed == list(shape) else np.broadcast_to(array, tuple(shape))
         self._bfloat16 = bfloat16
-        self._contiguous = self.array.flags.c_contiguous
-        self._flat = self.array.reshape(-1) if self._contiguous else self.array
+        self._contiguous = self._array.flags.c_contiguous
+        self._flat = self._array.reshape(-1) if self._contiguous else self._array
 
     def read(self, start: int, stop: int, out: Float64Array) -> None:
         """Write the elements [start, stop), counted in C order, to ``out``, [stop - start]."""
@@ -49,18 +62,26 @@ class Operand:
         else:
             self._copy(start, stop, out)
 
+    def view(self, start: int, stop: int) -> npt.NDArray[Any] | None:
+        """The elements [start, stop) where they lie; None where only reading makes them a row of numbers."""
+        if not self._contiguous or self._bfloat16:
+            return None
+        flat = self._flat
+        return (
+            flat[start:stop] if flat.flags.aligned and flat.dtype.isnative and flat.flags.writeable else None
+        )
+
     def pointer(self, position: int) -> str:
         """The JSON pointer of the element at ``position`` of the broadcast array, in C order."""
-        index = np.unravel_index(position, self.array.shape)
-        own = index[len(index) - len(self.own_shape) :] if self.own_shape else ()
-        places = [0 if n == 1 else int(i) for i, n in zip(own, self.own_shape, strict=True)]
-        return "".join(f"/{part}" for part in (self.name, *places))
+        index = np.unravel_index(position, self._array.shape)
+        own = [0 if n == 1 else int(index[axis]) for axis, n in zip(self._axes, self._own_shape, strict=True)]
+        return "".join(f"/{part}" for part in (self.name, *own))
 
     def _copy(self, start: int, stop: int, out: npt.NDArray[Any]) -> None:
         if self._contiguous:
             np.copyto(out, self._flat[start:stop], casting="unsafe")
         else:
-            _copy_run(self.array, start, stop, out)
+            _copy_run(self._array, start, stop, out)
 
 
 def _copy_run(array: npt.NDArray[Any], start: int, stop: int, out: npt.NDArray[Any]) -> None:

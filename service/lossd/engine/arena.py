@@ -123,10 +123,12 @@ class Arena:
         memory: The memory.
         start: The first byte of the part.
         stop: The byte after its last.
+        use: What it is for, for faults.
     """
 
-    def __init__(self, memory: Memory, start: int, stop: int) -> None:
+    def __init__(self, memory: Memory, start: int, stop: int, use: str) -> None:
         self.memory: Final = memory
+        self._use = use
         self._allocator = Allocator(-(-start // _ALIGN) * _ALIGN, stop // _ALIGN * _ALIGN)
         self._waiting: deque[tuple[int, asyncio.Future[Region]]] = deque()
 
@@ -164,7 +166,7 @@ class Arena:
                 waiter.result().release()
             self._serve()
             if isinstance(error, TimeoutError):
-                detail = "the memory for request bodies is full; try again later or send smaller batches"
+                detail = f"the memory for {self._use} is full; try again later or send smaller batches"
                 raise Fault("overloaded", detail) from None
             raise
 

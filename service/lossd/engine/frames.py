@@ -14,6 +14,8 @@ import msgspec
 from lossd.request import Tensor
 
 MAX_FRAME: Final = 1 << 17
+UNUSABLE: Final = 78
+"""Exit status of a worker that cannot use its device at all (EX_CONFIG)."""
 
 
 class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
@@ -29,7 +31,8 @@ class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
         tensors: By name, with offsets counted from the start of the arena.
         first: The first block.
         last: The block after the last.
-        partials: Where the partial sums go, as (offset, count of float64), or None.
+        partials: Where partial sums go, as (offset, count of float64): of the losses, then of the divisors
+            where each output has its own; empty where everything is reduced.
         deadline: When the answer is of no use any more, by time.monotonic().
     """
 
@@ -42,7 +45,7 @@ class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
     tensors: dict[str, Tensor]
     first: int
     last: int
-    partials: tuple[int, int] | None
+    partials: list[tuple[int, int]]
     deadline: float
 
 
@@ -55,7 +58,7 @@ class Scored(msgspec.Struct, array_like=True, tag="scored", frozen=True):
         weight_sum: The weights; None if there are none.
         positives: The targets.
         count: The elements.
-        pieces: What was written to the partials' memory, as (output, planes, length).
+        pieces: What was written to each of the partials' memories, as (output, planes, length).
         seconds: How long it took.
     """
 
@@ -64,7 +67,7 @@ class Scored(msgspec.Struct, array_like=True, tag="scored", frozen=True):
     weight_sum: list[float] | None
     positives: list[float]
     count: int
-    pieces: list[tuple[int, int, int]]
+    pieces: list[list[tuple[int, int, int]]]
     seconds: float
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from lossd.core.catalog import LOSSES, own_params
+from lossd.core.catalog import divisor
 from lossd.core.exact import ExactArray, ExactSum
 from lossd.core.grid import Grid
 from lossd.engine.arena import Memory, Region
@@ -22,6 +22,56 @@ WINDOW: Final = 2
 
 _slice_ids = itertools.count(1)
 _request_ids = itertools.count(1)
+
+
+class _Outputs:
+    """Sums of an array answer, in the arena: float64, [grid.outputs].
+
+    Args:
+        grid: The request's blocks.
+        memory: The arena.
+        offset: Where they lie; behind them is the room for the slices' partial sums.
+        room: How many partial sums a slice has at most.
+    """
+
+    def __init__(self, grid: Grid, memory: Memory, offset: int, room: int) -> None:
+        self._grid = grid
+        self._memory = memory
+        self._offset = offset
+        self._sums: dict[int, ExactArray] = {}  # of outputs that several blocks add to, by the first output
+        scratch = offset + 8 * grid.outputs
+        self._free = deque(scratch + 8 * room * i for i in range(WINDOW)) if not grid.disjoint else deque()
+
+    def place(self, first: int, last: int) -> tuple[int, int]:
+        """Where the partial sums of the blocks [first, last) go, and how many there are."""
+        count = self._grid.partials(first, last)
+        if self._grid.disjoint:
+            return self._offset + 8 * self._grid.block(first).output, count
+        return self._free.popleft(), count
+
+    def take(self, pieces: list[tuple[int, int, int]], offset: int) -> None:
+        """Add a slice's partial sums to the running ones, and free their memory for another slice."""
+        if self._grid.disjoint:
+            return  # they are in their place
+        self._free.append(offset)
+        for output, planes, length in pieces:
+            sums = self._sums.setdefault(output, ExactArray())
+            for _ in range(planes):
+                sums.add(self._floats(offset, length))
+                offset += 8 * length
+
+    def finish(self) -> Float64Array:
+        """The sums."""
+        outputs = self._floats(self._offset, self._grid.outputs)
+        if not self._grid.blocks:
+            outputs[:] = 0.0
+        for output, sums in self._sums.items():
+            value = sums.value
+            outputs[output : output + len(value)] = value
+        return outputs
+
+    def _floats(self, offset: int, count: int) -> Float64Array:
+        return np.frombuffer(self._memory.view, dtype=np.float64, count=count, offset=offset)
 
 
 class Job:
@@ -54,19 +104,19 @@ class Job:
         self.outstanding: Final[dict[int, Slice]] = {}
         self._when_idle: Callable[[], None] | None = None
         self._grid = grid
-        self._memory = memory
         self._step = slice_blocks(grid, slice_elements)
         self._next = 0
         self._answered = 0
         self._sum, self._weight_sum, self._positives = ExactSum(), ExactSum(), ExactSum()
-        self._weighted = "weight" in request.tensors
-        self._array = bool(grid.output_shape) or request.params["reduction"] == "none"
-        self._output = output
-        self._sums: dict[int, ExactArray] = {}  # of outputs that several blocks add to, by first output
-        self._free: deque[int] = deque()
-        if output is not None and not grid.disjoint:
-            room = 8 * partials_room(grid, slice_elements)
-            self._free.extend(output.offset + 8 * grid.outputs + i * room for i in range(WINDOW))
+        self._count = 0
+        self._outputs: list[_Outputs] = []  # the losses', and the divisors' where each output has its own
+        if output is not None:
+            room = partials_room(grid, slice_elements)
+            size = _outputs_bytes(grid, slice_elements)
+            self._outputs = [
+                _Outputs(grid, memory, output.offset + channel * size, room)
+                for channel in range(channels(request, grid))
+            ]
         if not grid.blocks:
             self.done.set_result(None)
 
@@ -76,13 +126,6 @@ class Job:
             return None
         first, last = self._next, min(self._next + self._step, self._grid.blocks)
         self._next = last
-        partials = None
-        if self._output is not None:
-            count = self._grid.partials(first, last)
-            if self._grid.disjoint:
-                partials = (self._output.offset + 8 * self._grid.block(first).output, count)
-            else:
-                partials = (self._free.popleft(), count)
         piece = Slice(
             id=next(_slice_ids),
             request=self.id,
@@ -93,7 +136,7 @@ class Job:
             tensors=dict(self.request.tensors),
             first=first,
             last=last,
-            partials=partials,
+            partials=[outputs.place(first, last) for outputs in self._outputs],
             deadline=self.deadline,
         )
         self.outstanding[piece.id] = piece
@@ -112,10 +155,11 @@ class Job:
         self._positives.add_all(answer.positives)
         if answer.weight_sum is not None:
             self._weight_sum.add_all(answer.weight_sum)
+        self._count += answer.count
         self.seconds += answer.seconds
         self._answered += piece.last - piece.first
-        if piece.partials is not None and not self._grid.disjoint:
-            self._merge(answer.pieces, piece.partials[0])
+        for outputs, pieces, (offset, _) in zip(self._outputs, answer.pieces, piece.partials, strict=True):
+            outputs.take(pieces, offset)
         if self._answered == self._grid.blocks:
             self.done.set_result(None)
 
@@ -141,58 +185,85 @@ class Job:
         """What it came to, once it is done.
 
         Raises:
-            Fault: ``empty_mean``: a mean over no elements.
+            Fault: ``empty_mean``: a mean over nothing.
         """
-        size, outputs = self._grid.size, self._grid.outputs
-        mean = self.request.params["reduction"] == "mean"
-        if mean and outputs and not size:
-            where = " of output 0" if self._array else ""
-            detail = f"the mean{where} is over no elements; use reduction=sum, or leave empty batches out"
-            raise Fault("empty_mean", detail)
-        divisor = size // outputs if mean and outputs else 1
+        request, grid = self.request, self._grid
         loss: float | Float64Array
-        if self._array:
-            loss = self._outputs()
-            loss /= divisor
-            loss = loss.reshape(self._grid.output_shape)
+        if self._outputs:
+            loss = self._array().reshape(grid.output_shape)
+        elif request.params["reduction"] == "mean":
+            loss = self._sum.value / self._divisor()
         else:
-            loss = self._sum.value / divisor
+            loss = self._sum.value
         return LossResult(
             loss=loss,
-            reduction=str(self.request.params["reduction"]),
+            reduction=str(request.params["reduction"]),
             sum=self._sum.value,
-            count=size,
-            weight_sum=self._weight_sum.value if self._weighted else float(size),
+            count=self._count,
+            weight_sum=self._weights(),
             positives=self._positives.value,
-            shape=self._grid.shape,
-            loss_name=self.request.loss,
-            params=own_params(LOSSES[self.request.loss], self.request.params),
+            shape=grid.shape,
+            loss_name=request.loss,
+            params=request.own,
             kernel=kernel,
             device=device,
         )
 
-    def _outputs(self) -> Float64Array:
-        """The sums of an array answer, in the arena, [outputs]."""
-        if self._output is None:
-            return np.zeros(0)
-        loss = np.frombuffer(
-            self._memory.view, dtype=np.float64, count=self._grid.outputs, offset=self._output.offset
-        )
-        if not self._grid.blocks:
-            loss[:] = 0.0
-        for output, sums in self._sums.items():
-            value = sums.value
-            loss[output : output + len(value)] = value
-        return loss
+    def _array(self) -> Float64Array:
+        """An array answer, [outputs], in the arena."""
+        losses = self._outputs[0].finish()
+        if self.request.params["reduction"] != "mean":
+            return losses
+        if len(self._outputs) == 1:
+            losses /= self._even_divisor()
+            return losses
+        divisors = self._outputs[1].finish()
+        if self.request.params["normalizer"] == "positives":
+            np.maximum(divisors, 1.0, out=divisors)
+        empty = np.flatnonzero(divisors == 0.0)
+        if len(empty):
+            raise _empty_mean(np.unravel_index(int(empty[0]), self._grid.output_shape))
+        losses /= divisors
+        return losses
 
-    def _merge(self, pieces: list[tuple[int, int, int]], offset: int) -> None:
-        """Add a slice's partial sums to the running ones, and free their memory for the next slice."""
-        self._free.append(offset)
-        for output, planes, length in pieces:
-            sums = self._sums.setdefault(output, ExactArray())
-            for _ in range(planes):
-                sums.add(np.frombuffer(self._memory.view, dtype=np.float64, count=length, offset=offset))
-                offset += 8 * length
+    def _even_divisor(self) -> float:
+        """What every output is divided by, where that is the same for all."""
+        normalizer = self.request.params["normalizer"]
+        if isinstance(normalizer, float):
+            return normalizer
+        outputs = self._grid.outputs
+        if outputs and not self._grid.size:
+            if normalizer == "positives":
+                return 1.0
+            raise _empty_mean((0,) * len(self._grid.output_shape))
+        return float(self._grid.size // outputs) if outputs else 1.0
+
+    def _divisor(self) -> float:
+        """What the one output is divided by."""
+        normalizer = self.request.params["normalizer"]
+        if isinstance(normalizer, float):
+            return normalizer
+        if normalizer == "positives":
+            return max(1.0, self._positives.value)
+        value = self._weights() if normalizer == "weight" else float(self._count)
+        if value == 0.0:
+            raise _empty_mean(())
+        return value
+
+    def _weights(self) -> float:
+        return self._weight_sum.value if "weight" in self.request.tensors else float(self._count)
+
+
+def _empty_mean(output: tuple[np.intp | int, ...]) -> Fault:
+    place = "".join(f"/{int(i)}" for i in output)
+    of_output = f" of output {list(map(int, output))}" if output else ""
+    detail = f"the mean{of_output} is over nothing; use reduction=sum, or leave such batches out"
+    return Fault("empty_mean", detail, [(f"/loss{place}", "a divisor of zero")] if output else [])
+
+
+def channels(request: LossRequest, grid: Grid) -> int:
+    """How many arrays of sums an answer needs: 2 where each output has a divisor of its own."""
+    return 1 if divisor(request.params, grid, request.tensors) is None else 2
 
 
 def slice_blocks(grid: Grid, slice_elements: int) -> int:
@@ -202,10 +273,14 @@ def slice_blocks(grid: Grid, slice_elements: int) -> int:
 
 def partials_room(grid: Grid, slice_elements: int) -> int:
     """How many partial sums a slice has at most."""
-    return max(1, slice_blocks(grid, slice_elements)) * max(1, grid.block(0).outputs if grid.blocks else 1)
+    return slice_blocks(grid, slice_elements) * (grid.block(0).outputs if grid.blocks else 0)
 
 
-def output_bytes(grid: Grid, slice_elements: int) -> int:
+def output_bytes(request: LossRequest, grid: Grid, slice_elements: int) -> int:
     """How much memory an array answer needs while it is being computed."""
+    return channels(request, grid) * _outputs_bytes(grid, slice_elements)
+
+
+def _outputs_bytes(grid: Grid, slice_elements: int) -> int:
     scratch = 0 if grid.disjoint else WINDOW * partials_room(grid, slice_elements)
     return 8 * (grid.outputs + scratch)

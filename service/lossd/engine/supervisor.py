@@ -19,7 +19,7 @@ from typing import Final
 
 from lossd.engine.arena import create_memory
 from lossd.engine.devices import resolve
-from lossd.engine.frames import WorkerGone, WorkerStarted, encode, socket_pair
+from lossd.engine.frames import UNUSABLE, WorkerGone, WorkerStarted, encode, socket_pair
 from lossd.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -41,8 +41,7 @@ def run(settings: Settings) -> int:
     except OSError as error:
         logger.error("cannot listen on %s port %d: %s", settings.host, settings.port, error.strerror or error)
         return 1
-    with listener:
-        return asyncio.run(_Supervisor(settings, listener).run())
+    return asyncio.run(_Supervisor(settings, listener).run())
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -72,6 +71,7 @@ class _Supervisor:
         self._arena_fd = create_memory(settings.arena_bytes)
         self._control, self._front_control = socket_pair()
         self._stopping = asyncio.Event()
+        self._drained = asyncio.Event()  # the front end has ended
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -89,6 +89,7 @@ class _Supervisor:
             (self._listener.fileno(), self._arena_fd, self._front_control.fileno()),
         )
         self._front_control.close()
+        self._listener.close()  # the front end's alone: when it stops listening, callers are refused at once
         keepers = [
             asyncio.create_task(self._keep_worker(index, device)) for index, device in enumerate(devices)
         ]
@@ -100,6 +101,7 @@ class _Supervisor:
             logger.error("the front end or a worker's keeper ended; stopping")
             self._stopping.set()
         status = await self._stop(front_end)
+        self._drained.set()
         # The front end is gone, and with it its ends of the workers' sockets: they end by themselves.
         await asyncio.gather(*keepers)
         stop.cancel()
@@ -113,7 +115,8 @@ class _Supervisor:
             front_end.terminate()
         try:
             async with asyncio.timeout(self._settings.drain_seconds + _END_SECONDS):
-                return await front_end.wait()
+                status = await front_end.wait()
+                return 0 if status == -signal.SIGTERM else status  # it had not begun to listen
         except TimeoutError:
             logger.error("the front end did not drain in time; killed")
             front_end.kill()
@@ -130,6 +133,8 @@ class _Supervisor:
             if self._stopping.is_set():
                 return
             self._tell(WorkerGone(index, process.pid, process.returncode or 0))
+            if process.returncode == UNUSABLE and not restarts:
+                return  # it said why; everything stops, as an operator expects of a wrong setting
             if time.monotonic() - started > _STEADY_SECONDS:
                 pause = 0.0
             with suppress(TimeoutError):
@@ -148,6 +153,8 @@ class _Supervisor:
                 "arena_fd": self._arena_fd,
                 "arena_bytes": self._settings.arena_bytes,
                 "log_level": self._settings.log_level,
+                "kernel": self._settings.kernel,
+                "cache_dir": str(self._settings.cache_dir) if self._settings.cache_dir else None,
             }
             process = await self._start(_WORKER, options, (worker_link.fileno(), self._arena_fd))
             self._tell(WorkerStarted(index, device, process.pid, restarts), link)
@@ -155,16 +162,17 @@ class _Supervisor:
 
     async def _outlive(self, process: asyncio.subprocess.Process) -> None:
         """Wait for a worker's end; when everything stops, see to it that it comes."""
-        stop = asyncio.create_task(self._stopping.wait())
+        drained = asyncio.create_task(self._drained.wait())
         ended = asyncio.create_task(process.wait())
-        await asyncio.wait({stop, ended}, return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
+        await asyncio.wait({drained, ended}, return_when=asyncio.FIRST_COMPLETED)
+        drained.cancel()
         try:
-            async with asyncio.timeout(self._settings.drain_seconds + 2 * _END_SECONDS):
-                await ended
+            async with asyncio.timeout(_END_SECONDS):
+                await asyncio.shield(ended)
         except TimeoutError:
+            logger.error("worker pid %d did not end by itself; killed", process.pid)
             process.kill()
-            await process.wait()
+            await ended
 
     def _tell(self, frame: WorkerStarted | WorkerGone, link: socket.socket | None = None) -> None:
         """Tell the front end; if it is gone, everything stops anyway."""

@@ -13,17 +13,19 @@ import signal
 import socket
 import sys
 import time
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from lossd.core.grid import Grid
-from lossd.core.kernel import EagerKernel, Work
+from lossd.core.kernel import EagerKernel
 from lossd.core.known_answers import check_known_answers
-from lossd.core.operand import Operand
+from lossd.core.work import Work, prepare
 from lossd.engine.arena import Memory
-from lossd.engine.frames import MAX_FRAME, Failed, Ready, Scored, Slice, decode_slice, encode
+from lossd.engine.frames import MAX_FRAME, UNUSABLE, Failed, Ready, Scored, Slice, decode_slice, encode
 from lossd.engine.queue import TurnQueue
 from lossd.request import Fault, Tensor
 
@@ -59,6 +61,7 @@ class Worker:
         self._memory = memory
         self._link = link
         self._queue = TurnQueue()
+        self._prepared: tuple[int, Work] | None = None  # the last slice's request: the next may be of it, too
 
     def run(self) -> None:
         """Score until the front end closes its end."""
@@ -98,29 +101,43 @@ class Worker:
 
     def _score(self, piece: Slice) -> Scored:
         started = time.perf_counter()
-        operands = {name: self._operand(name, tensor, piece.shape) for name, tensor in piece.tensors.items()}
-        work = Work(piece.loss, piece.params, Grid(piece.shape, piece.axes), operands)
-        partials = None
-        if piece.partials is not None:
-            offset, length = piece.partials
-            partials = np.frombuffer(self._memory.view, dtype=np.float64, count=length, offset=offset)
-        score = self._kernel.score(work, piece.first, piece.last, partials)
+        if self._prepared is None or self._prepared[0] != piece.request:
+            self._prepared = piece.request, self._prepare(piece)
+        memories = tuple(
+            np.frombuffer(self._memory.view, dtype=np.float64, count=count, offset=offset)
+            for offset, count in piece.partials
+        )
+        score = self._kernel.score(self._prepared[1], piece.first, piece.last, memories)
         return Scored(
             id=piece.id,
             sum=score.sum.terms,
             weight_sum=None if score.weight_sum is None else score.weight_sum.terms,
             positives=score.positives.terms,
             count=score.count,
-            pieces=[(p.output, p.planes, p.length) for p in score.pieces],
+            pieces=[[(one.output, one.planes, one.length) for one in part] for part in score.pieces],
             seconds=time.perf_counter() - started,
         )
 
-    def _operand(self, name: str, tensor: Tensor, shape: tuple[int, ...]) -> Operand:
+    def _prepare(self, piece: Slice) -> Work:
+        arrays = {name: self._array(tensor) for name, tensor in piece.tensors.items()}
+        bfloat16 = frozenset(name for name, tensor in piece.tensors.items() if tensor.dtype == "bfloat16")
+        return prepare(piece.loss, piece.params, Grid(piece.shape, piece.axes), arrays, bfloat16)
+
+    def _array(self, tensor: Tensor) -> npt.NDArray[Any]:
         """A tensor where it lies in the arena, read in place."""
         dtype = np.dtype(_NUMPY[tensor.dtype]).newbyteorder(">" if tensor.big_endian else "<")
         flat = np.frombuffer(self._memory.view, dtype=dtype, count=tensor.size, offset=tensor.offset)
-        array = flat.reshape(tensor.shape, order="F" if tensor.fortran else "C")
-        return Operand(name, array, shape, bfloat16=tensor.dtype == "bfloat16")
+        return flat.reshape(tensor.shape, order="F" if tensor.fortran else "C")
+
+
+def _make_kernel(device: str, kernel: str, cache_dir: str | None) -> EagerKernel:
+    if kernel == "eager" or device != "cpu":
+        return EagerKernel(device)
+    from lossd.core.compiled import CompiledKernel  # takes a while to import, and needs a compiler to use
+
+    compiled = CompiledKernel(device, None if cache_dir is None else Path(cache_dir))
+    compiled.warm()
+    return compiled
 
 
 def main(arguments: str) -> None:
@@ -131,8 +148,13 @@ def main(arguments: str) -> None:
     torch.set_num_threads(1)
     link = socket.socket(fileno=options["link_fd"])
     memory = Memory(options["arena_fd"], options["arena_bytes"])
-    kernel = EagerKernel(options["device"])
-    check_known_answers(kernel)
+    try:
+        kernel = _make_kernel(options["device"], options["kernel"], options["cache_dir"])
+        check_known_answers(kernel)
+    except Exception as error:  # whatever torch raises: there is no list of it
+        logger.error("cannot compute on %s: %s", options["device"], str(error).partition("\n")[0])
+        logger.debug("in full:", exc_info=True)
+        sys.exit(UNUSABLE)
     ready = Ready(
         kernel=kernel.name,
         device=str(kernel.device),

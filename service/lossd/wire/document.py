@@ -16,8 +16,8 @@ import numpy.typing as npt
 import orjson
 import simdjson
 
+from lossd.names import pointer, shown
 from lossd.request import MAX_DIMENSIONS, TENSOR_DTYPES, Body, Fault
-from lossd.wire.names import pointer, shown
 from lossd.wire.nesting import element_pointer, ragged, regular_shape
 from lossd.wire.values import MAX_PARAMETER_BYTES, parse_value
 

@@ -15,8 +15,8 @@ from typing import Final
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from lossd.names import pointer, shown, unknown_tensor
 from lossd.request import TENSOR_DTYPES, Body, Fault, Tensor
-from lossd.wire.names import pointer, shown, unknown_tensor
 from lossd.wire.npy import NpyParser
 from lossd.wire.values import MAX_PARAMETER_BYTES, parse_params
 

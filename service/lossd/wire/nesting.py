@@ -16,8 +16,8 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from lossd.names import pointer
 from lossd.request import MAX_DIMENSIONS, Fault
-from lossd.wire.names import pointer
 
 _Tokens: TypeAlias = npt.NDArray[np.uint8]
 _Depths: TypeAlias = npt.NDArray[np.int16]

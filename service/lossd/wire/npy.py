@@ -15,8 +15,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from lossd.names import pointer, shown
 from lossd.request import ITEMSIZE, MAX_DIMENSIONS, Fault, Tensor
-from lossd.wire.names import pointer, shown
 
 MAX_HEADER_BYTES: Final = 10_000
 """The most bytes that a header's dict may have: numpy's own limit for files it does not trust."""

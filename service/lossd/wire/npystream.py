@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from lossd.names import pointer, unknown_tensor
 from lossd.request import TENSOR_DTYPES, Body, Fault, Tensor
-from lossd.wire.names import pointer, unknown_tensor
 from lossd.wire.npy import NpyParser
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from lossd.names import pointer, shown
 from lossd.request import Fault
-from lossd.wire.names import pointer, shown
 from lossd.wire.values import ForbiddenValueError, NotJsonError, parse_value
 
 MAX_QUERY_BYTES: Final = 1 << 15

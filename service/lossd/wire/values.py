@@ -10,8 +10,8 @@ import json
 import math
 from typing import Final
 
+from lossd.names import pointer, shown
 from lossd.request import Fault
-from lossd.wire.names import pointer, shown
 
 MAX_PARAMETER_BYTES: Final = 1 << 20
 """The most bytes that a JSON value beside the tensors may have."""

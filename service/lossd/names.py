@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Final
 
 from lossd.request import TENSOR_DTYPES, Fault
 
-_SHOWN = 80  # characters of a caller's text that a detail repeats
+SHOWN: Final = 80
+"""Characters of a caller's text that a detail repeats at most."""
 
 
 def pointer(*steps: str | int) -> str:
@@ -17,12 +19,12 @@ def pointer(*steps: str | int) -> str:
 
 def shown(text: str | bytes) -> str:
     """A caller's text as a detail may repeat it: quoted, escaped, of bounded length."""
-    return ascii(text[:_SHOWN]) + ("..." if len(text) > _SHOWN else "")
+    return ascii(text[:SHOWN]) + ("..." if len(text) > SHOWN else "")
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Words that name the nearest known name; empty where none is near."""
-    near = difflib.get_close_matches(name[:_SHOWN], list(known), n=1)
+    near = difflib.get_close_matches(name[:SHOWN], list(known), n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
@@ -35,4 +37,4 @@ def unknown_tensor(name: str, remedy: str = "") -> Fault:
     """
     hint = suggestion(name, TENSOR_DTYPES)
     detail = f"there is no tensor {shown(name)}{hint or ';'} there are {', '.join(TENSOR_DTYPES)}{remedy}"
-    return Fault("unknown_tensor", detail, [(pointer(name[:_SHOWN]), f"unknown tensor{hint}")])
+    return Fault("unknown_tensor", detail, [(pointer(name[:SHOWN]), f"unknown tensor{hint}")])

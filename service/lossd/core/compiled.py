@@ -1,0 +1,201 @@
+"""The same formulas, fused: one pass over a block that converts, computes, checks and sums.
+
+torch.compile makes C++ of them and compiles that, which takes a compiler, and seconds for each new
+combination of dtypes and parameters; what was compiled before is found again in the cache directory. It is a
+setting, never a silent choice: its last bits are not the eager kernel's.
+
+What makes the bits depend on the request alone: one thread, whole vectors of 16 elements, no contraction of
+products and sums (Inductor's own setting), and sums that are kept apart for each of 16 lanes, row by row:
+else their order would follow the width of the dtype that was read.
+
+Only plain blocks come here: all of whose elements count, and whose losses are finite. The others, and those
+in which something is to be refused, are the eager kernel's. Which is which depends on the request alone.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lossd.core.catalog import LOSSES, check_params
+from lossd.core.grid import BLOCK, Block, Grid
+from lossd.core.inputs import Probabilities
+from lossd.core.kernel import EagerKernel, Score
+from lossd.core.operand import Operand
+from lossd.core.partials import Partials
+from lossd.core.work import Work, prepare
+
+_LANES: Final = 16
+_RUN: Final = 16
+"""Blocks a pass: each costs torch.compile's wrapper some 50 microseconds, whatever its size."""
+
+
+class _Fused(NamedTuple):
+    """What one pass over a run of blocks finds, float64.
+
+    Sums by lane, [blocks, 16]; least and greatest values, [blocks]; losses, [blocks, rows, 16].
+    """
+
+    sums: Tensor
+    positives: Tensor
+    targets: tuple[Tensor, Tensor]
+    weights: Tensor | None
+    weight_range: tuple[Tensor, Tensor] | None
+    inputs: tuple[Tensor, Tensor] | None
+    losses: Tensor | None
+
+
+_Pass: TypeAlias = Callable[..., _Fused]
+
+
+class CompiledKernel(EagerKernel):
+    """Computes plain blocks with compiled code, all others as `EagerKernel` does.
+
+    Args:
+        device: ``cpu``; a CUDA device has no use for it.
+        cache: Where compiled code is kept; torch's own choice by default.
+    """
+
+    def __init__(self, device: str = "cpu", cache: Path | None = None) -> None:
+        super().__init__(device)
+        if cache is not None:
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache)
+        self.name = f"compiled-{torch.backends.cpu.get_cpu_capability().lower()}-1thread"
+        self._passes: dict[tuple[object, ...], _Pass] = {}
+
+    def _score_blocks(self, work: Work, blocks: list[Block], score: Score, partials: list[Partials]) -> None:
+        for run in _runs(blocks):
+            if _is_plain(work) and (run[0].stop - run[0].start) % _LANES == 0:
+                self._score_run(work, run, score, partials)
+            else:
+                super()._score_blocks(work, run, score, partials)
+
+    def _score_run(self, work: Work, run: list[Block], score: Score, partials: list[Partials]) -> None:
+        """Score blocks of one length, that follow each other, in one pass."""
+        operands = (work.inputs, work.targets, work.weight, work.pos_weight, work.alpha)
+        tensors = [None if operand is None else self._rows(operand, run) for operand in operands]
+        fused = self._pass(work, tensors, losses=bool(partials))(*tensors)
+        totals = fused.sums.sum(1).tolist()
+        positives = fused.positives.sum(1).tolist()
+        weights = [0.0] * len(run) if fused.weights is None else fused.weights.sum(1).tolist()
+        for i, allowed in enumerate(_allowed(fused)):
+            block = run[i]
+            if not allowed or not math.isfinite(totals[i]):
+                self._score_block(work, block, score, partials)
+                continue
+            score.sum.add(totals[i])
+            score.positives.add(positives[i])
+            score.count += block.stop - block.start
+            if score.weight_sum is not None:
+                score.weight_sum.add(weights[i])
+            if partials and fused.losses is not None:
+                partials[0].take(block, fused.losses[i].reshape(-1))
+
+    def _rows(self, operand: Operand, run: list[Block]) -> Tensor:
+        """A run's elements, [blocks, rows, 16], where they lie if that is possible, else read as float64."""
+        start, stop = run[0].start, run[-1].stop
+        there = operand.view(start, stop)
+        if there is None:
+            there = np.empty(stop - start)
+            operand.read(start, stop, there)
+        return torch.from_numpy(there).view(len(run), -1, _LANES)
+
+    def _pass(self, work: Work, tensors: Sequence[Tensor | None], *, losses: bool) -> _Pass:
+        """The compiled pass for a kind of request; the first of its kind waits for the compiler."""
+        shapes = tuple(None if tensor is None else (tensor.dtype, len(tensor) > 1) for tensor in tensors)
+        key = (work.loss, work.kind, tuple(work.own.items()), shapes, losses)
+        if key not in self._passes:
+            self._passes[key] = self._compile(work, losses=losses)
+        return self._passes[key]
+
+    def _compile(self, work: Work, *, losses: bool) -> _Pass:
+        function, kind, own = self._functions[work.loss], work.kind, dict(work.own)
+
+        def one_pass(
+            inputs: Tensor, y: Tensor, weight: Tensor | None, pos_weight: Tensor | None, alpha: Tensor | None
+        ) -> _Fused:
+            inputs, y = inputs.double(), y.double()
+            parameters = own if alpha is None else {**own, "alpha": alpha.double()}
+            k = None if pos_weight is None else pos_weight.double()
+            value, coefficient = function(kind(inputs), y, 1.0 - y, k, **parameters)
+            each = value if coefficient is None else coefficient * value
+            if weight is not None:
+                weight = weight.double()
+                each = weight * each
+            return _Fused(
+                sums=each.sum(1),
+                positives=y.sum(1),
+                targets=_range(y),
+                weights=None if weight is None else weight.sum(1),
+                weight_range=None if weight is None else _range(weight),
+                inputs=_range(inputs) if kind is Probabilities else None,
+                losses=each if losses else None,
+            )
+
+        # torch.compile keeps what it has compiled with the code object, which all closures share; a copy of
+        # the code for each pass spares every call a search through the others'.
+        one_pass.__code__ = one_pass.__code__.replace(co_name=f"one_pass_{len(self._passes)}")
+        compiled: _Pass = torch.compile(one_pass, fullgraph=True, dynamic=True, options={"cpp.threads": 1})
+        return compiled
+
+    def warm(self) -> None:
+        """Compile what most requests need: float32 inputs, float32 or boolean targets, default parameters."""
+        for loss in LOSSES.values():
+            params = check_params(loss, {})
+            for targets in (np.float32, np.bool_):
+                for blocks in (1, 2):
+                    arrays = {
+                        "logits": np.zeros(blocks * BLOCK, dtype=np.float32),
+                        "targets": np.zeros(blocks * BLOCK, dtype=targets),
+                    }
+                    work = prepare(loss.name, params, Grid((blocks * BLOCK,), (0,)), arrays)
+                    self.score(work, 0, blocks)
+
+
+def _range(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Least and greatest value by lane, [blocks, 16]; torch.aminmax would not be fused."""
+    return values.amin(1), values.amax(1)
+
+
+def _is_plain(work: Work) -> bool:
+    """Every element counts, targets are as given, and all outputs have one divisor."""
+    return (
+        work.mask is None
+        and work.ignore_index is None
+        and work.classes is None
+        and work.divisor is None
+        and not work.label_smoothing
+    )
+
+
+def _runs(blocks: list[Block]) -> Iterator[list[Block]]:
+    """Blocks of one length, which do follow each other, a few at a time."""
+    for _, same in groupby(blocks, key=lambda block: block.stop - block.start):
+        alike = list(same)
+        for i in range(0, len(alike), _RUN):
+            yield alike[i : i + _RUN]
+
+
+def _allowed(fused: _Fused) -> list[bool]:
+    """Whether a block has its targets and probabilities in [0, 1], and its weights at least 0.
+
+    NaN fails every comparison; what is infinite shows in the sum.
+    """
+    low, high = (fused.targets[0].amin(1).tolist(), fused.targets[1].amax(1).tolist())
+    allowed = [one >= 0.0 and other <= 1.0 for one, other in zip(low, high, strict=True)]
+    if fused.inputs is not None:
+        low, high = (fused.inputs[0].amin(1).tolist(), fused.inputs[1].amax(1).tolist())
+        allowed = [so and a >= 0.0 and b <= 1.0 for so, a, b in zip(allowed, low, high, strict=True)]
+    if fused.weight_range is not None:
+        allowed = [
+            so and a >= 0.0 for so, a in zip(allowed, fused.weight_range[0].amin(1).tolist(), strict=True)
+        ]
+    return allowed

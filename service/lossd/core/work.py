@@ -1,0 +1,112 @@
+"""A request, made ready to score: its tensors as operands, its parameters where they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lossd.core.catalog import LOSSES, Divisor, class_axis, divisor, own_params
+from lossd.core.grid import Grid
+from lossd.core.inputs import Inputs, Logits, Probabilities
+from lossd.core.operand import Operand
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A request, ready to score.
+
+    Attributes:
+        loss: The loss's name.
+        own: The loss's own parameters, such as gamma.
+        grid: Its blocks.
+        kind: What the inputs are.
+        inputs: The logits or probabilities.
+        targets: The targets, or the class ids.
+        weight: The weights, if any.
+        pos_weight: What the positive class weighs, if not 1.
+        alpha: The balance of each class, if it is not one number.
+        mask: 0 where an element is dropped, if any is.
+        classes: The class that each element is of, for targets that are ids.
+        class_count: How many classes there are.
+        label_smoothing: e.
+        ignore_index: The target that drops its element, if any.
+        allow_nan: Whether a NaN propagates.
+        divisor: What each output is divided by, where that differs between outputs.
+    """
+
+    loss: str
+    own: Mapping[str, object]
+    grid: Grid
+    kind: type[Inputs]
+    inputs: Operand
+    targets: Operand
+    weight: Operand | None
+    pos_weight: Operand | None
+    alpha: Operand | None
+    mask: Operand | None
+    classes: Operand | None
+    class_count: int
+    label_smoothing: float
+    ignore_index: float | None
+    allow_nan: bool
+    divisor: Divisor | None
+
+
+def prepare(
+    loss: str,
+    params: Mapping[str, object],
+    grid: Grid,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    bfloat16: frozenset[str] = frozenset(),
+) -> Work:
+    """Make a request ready.
+
+    Args:
+        loss: The loss's name.
+        params: Its checked parameters.
+        grid: Its blocks.
+        arrays: Its tensors by name, whose shapes are known to go together; ``alpha`` may be among them.
+        bfloat16: The tensors that are bfloat16, as uint16 bit patterns.
+    """
+    shape = grid.shape
+    axis = class_axis(params, shape)
+
+    def operand(name: str, axes: tuple[int, ...] | None = None) -> Operand | None:
+        array = arrays.get(name)
+        return array if array is None else Operand(name, array, shape, axes=axes, bfloat16=name in bfloat16)
+
+    def by_class(name: str) -> Operand | None:
+        array = arrays.get(name)
+        return operand(name, (axis,) if array is not None and array.ndim == 1 else None)
+
+    by_index = params["targets_format"] == "index"
+    others = tuple(other for other in range(len(shape)) if other != axis)
+    inputs = operand("logits") or operand("probabilities")
+    targets = operand("targets", others if by_index else None)
+    assert inputs is not None
+    assert targets is not None
+    smoothing, ignored = params["label_smoothing"], params["ignore_index"]
+    assert isinstance(smoothing, float)
+    assert ignored is None or isinstance(ignored, float)
+    return Work(
+        loss=loss,
+        own=own_params(LOSSES[loss], params),
+        grid=grid,
+        kind=Logits if inputs.name == "logits" else Probabilities,
+        inputs=inputs,
+        targets=targets,
+        weight=operand("weight"),
+        pos_weight=by_class("pos_weight"),
+        alpha=by_class("alpha"),
+        mask=operand("mask"),
+        classes=Operand("classes", np.arange(shape[axis]), shape, axes=(axis,)) if by_index else None,
+        class_count=shape[axis],
+        label_smoothing=smoothing,
+        ignore_index=ignored,
+        allow_nan=params["allow_nan"] is True,
+        divisor=divisor(params, grid, arrays),
+    )

@@ -1,0 +1,128 @@
+"""Starting and stopping."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import torch
+
+from live_server import LiveServer, free_port, live_server
+from lossd_client import LossClient
+
+
+def run_serve(*options: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lossd", "serve", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_device_that_is_not_there_is_said_and_ends_it() -> None:
+    done = run_serve("--device", "cuda:0", "--port", str(free_port()))
+    assert done.returncode == 1
+    assert "cannot compute on cuda:0" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_taken_port_is_said_and_ends_it() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = run_serve("--port", str(taken.getsockname()[1]))
+    assert done.returncode == 1
+    assert "cannot listen" in done.stderr
+
+
+def test_an_open_server_must_be_meant() -> None:
+    done = run_serve("--host", "0.0.0.0", "--port", str(free_port()))
+    assert done.returncode == 2
+    assert "--allow-open" in done.stderr
+
+
+def test_a_stop_during_the_start_is_clean() -> None:
+    for delay in (0.5, 1.0):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lossd", "serve", "--port", str(free_port()), "--device", "cpu"],
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(delay)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) in (0, -signal.SIGTERM)  # the latter before it took signals at all
+
+
+def test_accepted_requests_are_answered_before_the_end(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(4000, 1000)).astype(np.float32)
+    with live_server(tmp_path) as server:
+        answers: list[float] = []
+        with LossClient(server.url) as client:
+            threads = [
+                threading.Thread(target=lambda: answers.append(float(client.bce(x, x > 0)))) for _ in range(3)
+            ]
+            for thread in threads:
+                thread.start()
+            while "lossd_requests_in_flight 3.0" not in httpx.get(f"{server.url}/metrics").text:
+                time.sleep(0.01)
+                assert any(thread.is_alive() for thread in threads)
+            assert server.stop() == 0
+            for thread in threads:
+                thread.join()
+    assert len(answers) == 3
+    assert len(set(answers)) == 1
+
+
+def test_what_is_not_done_in_time_is_said_so(tmp_path: Path) -> None:
+    with live_server(tmp_path, drain_seconds=1) as server:
+        worker = server.worker_pid()
+        os.kill(worker, signal.SIGSTOP)  # nothing is answered any more
+        found: list[httpx.Response] = []
+        sent = {"logits": [1], "targets": [1]}
+        asking = threading.Thread(
+            target=lambda: found.append(httpx.post(f"{server.url}/bce", json=sent, timeout=30))
+        )
+        asking.start()
+        time.sleep(0.5)
+        server.process.send_signal(signal.SIGTERM)
+        asking.join()
+        assert (found[0].status_code, found[0].json()["code"]) == (503, "draining")
+        began = time.monotonic()
+        assert server.process.wait(30) == 0
+        assert time.monotonic() - began < 15
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_settings_come_from_the_environment(tmp_path: Path) -> None:
+    with live_server(tmp_path, max_json_bytes=1000, max_body_bytes=2000, arena_bytes=2**30) as server:
+        limits = server.info()["limits"]
+        assert isinstance(limits, dict)
+        assert (limits["json_bytes"], limits["body_bytes"]) == (1000, 2000)
+        sent = {"logits": [0.0] * 1000, "targets": [0] * 1000}
+        answer = httpx.post(f"{server.url}/bce", json=sent)
+        assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+
+
+@pytest.mark.skipif(
+    subprocess.run(["which", "g++"], capture_output=True, check=False).returncode != 0,
+    reason="needs g++, which the compiled kernel needs",
+)
+def test_the_compiled_kernel_serves(server: LiveServer, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(0, 4, (3000, 80)).astype(np.float32)
+    y = x > 3
+    start = {"kernel": "compiled", "cache_dir": tmp_path / "cache"}
+    with live_server(tmp_path, seconds=200, **start) as compiled:
+        info = compiled.info()
+        assert str(info["kernel"]).startswith("compiled-")
+        with LossClient(compiled.url) as fast, LossClient(server.url) as eager:
+            for reduction in ("mean", "none"):
+                got, expected = (c.focal(x, y, reduction=reduction) for c in (fast, eager))
+                np.testing.assert_allclose(got.loss, expected.loss, rtol=1e-14)
+                assert json.loads(json.dumps(got.positives)) == expected.positives
