@@ -17,11 +17,17 @@ RUN scripts/build_wheel.sh /wheels
 RUN scripts/install_runtime.sh /opt/lossd /wheels/lossd-*.whl
 
 FROM python:${PYTHON_VERSION}-slim
+# compiled: the image has a C++ compiler, and the code that it makes of the losses on the machine that builds
+# the image. It is used where LOSSD_KERNEL=compiled says so, and made anew on a CPU of another kind.
+ARG KERNEL=eager
 COPY --from=builder /opt/lossd /opt/lossd
+COPY scripts/install_kernel.sh scripts/
+RUN scripts/install_kernel.sh "$KERNEL" /opt/lossd /opt/lossd/cache
 # Nothing is written but by libraries that want a home; /tmp may be a tmpfs and all else read-only.
 ENV PATH=/opt/lossd/bin:$PATH \
     HOME=/tmp \
     PYTHONUNBUFFERED=1 \
+    LOSSD_CACHE_DIR=/opt/lossd/cache \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 # By number, so that an orchestrator can see that it is not root.
 USER 10001:10001

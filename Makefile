@@ -4,13 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
-CODE := service client tests examples scripts
+CODE := service client tests examples scripts bench
 ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # the checks of `test` run in the order given
-.PHONY: help install format format-check lint types walls tests wheel test serve demo lock clean distclean
+.PHONY: help install format format-check lint types walls tests wheel test serve demo bench-core lock clean distclean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ serve: $(READY) ## Keep a server up on 127.0.0.1:8000; ARGS goes to lossd serve
 
 demo: $(READY) ## Train on real digits, score over HTTP, compare with torch and scikit-learn
 	@$(BIN)/python -m examples.demo
+
+bench-core: $(READY) ## Measure the core beside torch's own losses; ARGS="--eager-only" needs no compiler
+	@$(BIN)/python -m bench.core $(ARGS)
 
 lock: ## Pin the newest of everything anew in constraints.txt; KEEP="torch==2.13.0" holds some back
 	PYTHON='$(PYTHON)' scripts/lock.sh $(KEEP)

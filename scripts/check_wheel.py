@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -199,6 +200,11 @@ def check(say: Console, scratch: Path) -> None:
     server = scratch / "server"
     sandbox.run([install, server, wheel], seconds=INSTALL_SECONDS)
     check_scoring(sandbox, server, client)
+    kernel = "compiled" if shutil.which("g++") else "eager"
+    say.print(f"what the {kernel} kernel needs")
+    sandbox.run(
+        [ROOT / "scripts/install_kernel.sh", kernel, server, scratch / "cache"], seconds=INSTALL_SECONDS
+    )
     say.print(f"{wheel.name}: installs, serves and scores")
 
 

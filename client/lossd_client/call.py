@@ -138,8 +138,9 @@ def _converted(name: str, value: Any) -> Any:  # noqa: ANN401 - any argument in,
         return None
     try:
         return _CONVERTERS[name](value)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{name}: {error}") from error
+    except (TypeError, ValueError) as error:  # which do not say which argument is meant
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}: {error}") from error
 
 
 def _is_number(value: object) -> bool:

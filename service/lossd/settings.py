@@ -55,14 +55,17 @@ class Settings(BaseSettings):
     cache_dir: Path | None = Field(
         default=None, description="Where compiled code is kept between starts; torch's choice by default."
     )
+    losses: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Further losses, each module:name of an entry, separated by commas."
+    )
     log_level: str = Field(
         default="info", pattern="^(debug|info|warning|error|critical)$", description="What is logged."
     )
 
-    @field_validator("device", mode="before")
+    @field_validator("device", "losses", mode="before")
     @classmethod
-    def _split_devices(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part) if isinstance(value, str) else value
 
     @field_validator("device")
     @classmethod
@@ -111,7 +114,7 @@ class Settings(BaseSettings):
         """These settings as environment variables, for a child process."""
         values = self.model_dump(mode="json")
         return {
-            f"LOSSD_{name.upper()}": ",".join(value) if name == "device" else str(value)
+            f"LOSSD_{name.upper()}": ",".join(value) if isinstance(value, list) else str(value)
             for name, value in values.items()
             if value is not None
         }

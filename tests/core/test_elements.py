@@ -33,7 +33,8 @@ TARGETS = st.one_of(
     st.sampled_from([5e-324, 1.0 - 2.0**-53]),
 )
 GAMMAS = st.one_of(st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 10.0]), st.floats(0, 10))
-ALPHAS = st.one_of(st.none(), st.floats(0, 1), st.sampled_from([0.0, 1.0, 0.25, 5e-324]))
+BALANCES = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 1.0, 0.25, 5e-324]))
+ALPHAS = st.one_of(st.none(), BALANCES)
 POS_WEIGHTS = st.one_of(st.sampled_from([0.0, 1.0, 1e-300, 1e300]), st.floats(1e-3, 1e3))
 WEIGHTS = st.one_of(st.sampled_from([0.0, 1.0, 5e-324]), st.floats(0, 1e3))
 SMOOTHING = st.one_of(
@@ -99,7 +100,7 @@ def test_focal(kind: str, variant: str, data: st.DataObject) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
 def test_focal_with_every_parameter(kind: str, variant: str, data: st.DataObject) -> None:
-    drawn = data.draw(cases(kind, WEIGHTS, POS_WEIGHTS, ALPHAS.filter(lambda alpha: alpha is not None)))
+    drawn = data.draw(cases(kind, WEIGHTS, POS_WEIGHTS, BALANCES))
     gamma, smoothing = data.draw(GAMMAS), data.draw(SMOOTHING)
     values, y, w, k, a = zip(*drawn, strict=True)
     shared = {"gamma": gamma, "label_smoothing": smoothing, "variant": variant}

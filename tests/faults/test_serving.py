@@ -110,6 +110,21 @@ def test_settings_come_from_the_environment(tmp_path: Path) -> None:
         assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
 
 
+def test_a_new_loss_is_a_function_and_an_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    with live_server(tmp_path, losses="extra_loss:BRIER") as server:
+        sent = {"logits": [[2.0, -1.0], [0.0, 3.0]], "targets": [[1, 0], [0, 0.5]], "scale": 3}
+        answer = httpx.post(f"{server.url}/brier", json={**sent, "reduction": "none"}).json()
+        p = 1 / (1 + np.exp(-np.array(sent["logits"])))
+        np.testing.assert_allclose(answer["loss"], 3 * (np.array(sent["targets"]) - p) ** 2, rtol=1e-14)
+        assert answer["params"] == {"scale": 3.0}
+        assert (
+            httpx.post(f"{server.url}/brier", json={**sent, "scale": -1}).json()["code"]
+            == "invalid_parameter"
+        )
+        assert "/brier" in httpx.get(f"{server.url}/openapi.json").json()["paths"]
+
+
 @pytest.mark.skipif(
     subprocess.run(["which", "g++"], capture_output=True, check=False).returncode != 0,
     reason="needs g++, which the compiled kernel needs",

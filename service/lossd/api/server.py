@@ -16,6 +16,7 @@ import uvicorn
 from lossd.api.app import create_app
 from lossd.api.protocol import LossdProtocol
 from lossd.api.service import Service
+from lossd.core.catalog import register
 from lossd.engine.arena import Memory
 from lossd.engine.pool import Pool
 from lossd.settings import Settings
@@ -65,6 +66,8 @@ def main(arguments: str) -> None:
     """Run a front end, given its descriptors as a JSON object; its settings are in the environment."""
     settings = Settings()
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    for place in settings.losses:
+        register(place)
     if sys.platform == "win32":
         asyncio.run(_run(json.loads(arguments), settings))
         return

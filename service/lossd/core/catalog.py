@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, TypeGuard
 
@@ -290,8 +291,31 @@ _LISTED: Final = (
     ),
 )
 
-LOSSES: Final[Mapping[str, Loss]] = MappingProxyType({loss.name: loss for loss in _LISTED})
+_losses: Final = {loss.name: loss for loss in _LISTED}
+LOSSES: Final[Mapping[str, Loss]] = MappingProxyType(_losses)
 """The losses by name."""
+
+
+def register(place: str) -> None:
+    """Add a loss of somebody else's.
+
+    Args:
+        place: Where its entry is, ``module:name``. The module must not import torch: the front end reads it,
+            too. The function that the entry names may be in another that does.
+
+    Raises:
+        ValueError: There is no such entry, or its name is taken.
+    """
+    module, _, name = place.partition(":")
+    try:
+        loss = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        msg = f"there is no loss at {place!r}, which should be module:name: {error}"
+        raise ValueError(msg) from error
+    if not isinstance(loss, Loss) or loss.name in _losses:
+        msg = f"what is at {place!r} is no lossd.core.catalog.Loss with a name of its own"
+        raise ValueError(msg)
+    _losses[loss.name] = loss
 
 
 def check_params(loss: Loss, given: Mapping[str, object]) -> dict[str, object]:

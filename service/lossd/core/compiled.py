@@ -8,14 +8,16 @@ What makes the bits depend on the request alone: one thread, whole vectors of 16
 products and sums (Inductor's own setting), and sums that are kept apart for each of 16 lanes, row by row:
 else their order would follow the width of the dtype that was read.
 
-Only plain blocks come here: all of whose elements count, and whose losses are finite. The others, and those
-in which something is to be refused, are the eager kernel's. Which is which depends on the request alone.
+Only plain blocks come here, of some length, all of whose elements count, and whose losses are finite. The
+others, and those in which something is to be refused, are the eager kernel's. Which is which depends on the
+request alone.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -29,11 +31,14 @@ from lossd.core.catalog import LOSSES, check_params
 from lossd.core.grid import BLOCK, Block, Grid
 from lossd.core.inputs import Probabilities
 from lossd.core.kernel import EagerKernel, Score
+from lossd.core.known_answers import check_known_answers
 from lossd.core.operand import Operand
 from lossd.core.partials import Partials
 from lossd.core.work import Work, prepare
 
 _LANES: Final = 16
+_LEAST: Final = 4096
+"""Elements of the shortest block worth a pass: below, torch.compile's wrapper costs more than it saves."""
 _RUN: Final = 16
 """Blocks a pass: each costs torch.compile's wrapper some 50 microseconds, whatever its size."""
 
@@ -73,7 +78,8 @@ class CompiledKernel(EagerKernel):
 
     def _score_blocks(self, work: Work, blocks: list[Block], score: Score, partials: list[Partials]) -> None:
         for run in _runs(blocks):
-            if _is_plain(work) and (run[0].stop - run[0].start) % _LANES == 0:
+            n = run[0].stop - run[0].start
+            if n >= _LEAST and n % _LANES == 0 and _is_plain(work):
                 self._score_run(work, run, score, partials)
             else:
                 super()._score_blocks(work, run, score, partials)
@@ -199,3 +205,15 @@ def _allowed(fused: _Fused) -> list[bool]:
             so and a >= 0.0 for so, a in zip(allowed, fused.weight_range[0].amin(1).tolist(), strict=True)
         ]
     return allowed
+
+
+def main() -> None:
+    """Fill a cache directory: ``python -m lossd.core.compiled DIRECTORY``."""
+    torch.set_num_threads(1)
+    kernel = CompiledKernel(cache=Path(sys.argv[1]))
+    kernel.warm()
+    check_known_answers(kernel)
+
+
+if __name__ == "__main__":
+    main()

@@ -154,6 +154,7 @@ class _Supervisor:
                 "arena_bytes": self._settings.arena_bytes,
                 "log_level": self._settings.log_level,
                 "kernel": self._settings.kernel,
+                "losses": self._settings.losses,
                 "cache_dir": str(self._settings.cache_dir) if self._settings.cache_dir else None,
             }
             process = await self._start(_WORKER, options, (worker_link.fileno(), self._arena_fd))

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lossd.core.catalog import register
 from lossd.core.grid import Grid
 from lossd.core.kernel import EagerKernel
 from lossd.core.known_answers import check_known_answers
@@ -149,6 +150,8 @@ def main(arguments: str) -> None:
     link = socket.socket(fileno=options["link_fd"])
     memory = Memory(options["arena_fd"], options["arena_bytes"])
     try:
+        for place in options["losses"]:
+            register(place)
         kernel = _make_kernel(options["device"], options["kernel"], options["cache_dir"])
         check_known_answers(kernel)
     except Exception as error:  # whatever torch raises: there is no list of it
