@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -39,6 +41,13 @@ def own_error(error: Exception, url: str) -> LossdError:
     return kind(f"{url}: {what} ({reason})")
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 @contextmanager
 def _own_errors(url: str) -> Iterator[None]:
     try:
@@ -65,7 +74,9 @@ class _Common:
 
     def __init__(self, base_url: str, headers: Mapping[str, str], timeout: float | None) -> None:
         self._base_url = base_url
-        self._options: dict[str, Any] = {"headers": dict(headers), "timeout": timeout}
+        # A proxy named in the environment is for what lies beyond this machine.
+        proxies = not _is_loopback(urlsplit(base_url).hostname or "")
+        self._options: dict[str, Any] = {"headers": dict(headers), "timeout": timeout, "trust_env": proxies}
 
     def _arguments(self, request: Request) -> dict[str, Any]:
         headers = dict(request.headers)

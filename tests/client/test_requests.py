@@ -274,3 +274,15 @@ def test_a_client_that_could_not_work_is_not_made(
 def test_the_key_does_not_show() -> None:
     with LossClient(api_key="secret") as client:
         assert repr(client) == "LossClient('http://127.0.0.1:8000')"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_no_proxy_stands_before_this_machine(
+    playback: Playback, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with LossClient(playback.url.replace("127.0.0.1", host)) as client:
+        assert client.ready()
