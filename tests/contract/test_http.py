@@ -43,9 +43,7 @@ def talk(base_url: str, *parts: bytes, pause: float = 0.0, seconds: float = 5.0)
 
 
 def test_an_offer_to_upgrade_is_ignored(base_url: str) -> None:
-    offer = (
-        b"Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n\r\n"
-    )
+    offer = b"Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n\r\n"
     answer = talk(base_url, HEAD + offer + BODY)
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b'"count":20' in answer
