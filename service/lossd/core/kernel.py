@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +29,7 @@ from lossd.request import Float64Array
 
 _VECTOR: Final = 64
 """Blocks are padded to a multiple of this, so that no element is left to torch's scalar tail code."""
+_SHIFT: Final = 512
 _STAGED: Final = (
     "logits",
     "probabilities",
@@ -117,7 +119,9 @@ class EagerKernel:
         """
         score = Score(weight_sum=ExactSum() if work.weight is not None else None)
         partials = [Partials(work.grid, memory) for memory in memories]
-        self._score_blocks(work, [work.grid.block(index) for index in range(first, last)], score, partials)
+        blocks = [work.grid.block(index) for index in range(first, last)]
+        with np.errstate(invalid="ignore"):  # numpy's word on a signalling NaN that it converts
+            self._score_blocks(work, blocks, score, partials)
         score.pieces = [part.finish() for part in partials]
         return score
 
@@ -212,7 +216,15 @@ class EagerKernel:
         contrary = torch.where(certain > 0.0, self._complement(work, loaded), self._share(work, loaded))
         limit = torch.where(contrary == 0.0, 0.0, torch.where(torch.isnan(contrary), contrary, math.inf))
         losses = torch.where(certain != 0.0, limit, value)
-        for factor in (coefficient, loaded.weight):
+        weight = loaded.weight
+        if weight is not None and loaded.pos_weight is not None:
+            # A large pos_weight may take the value beyond float64 though a small weight brings it back: both
+            # are moved by a power of 2. (Where that happens the other class's cost is too small to count.)
+            beyond = torch.isinf(losses) & (certain == 0.0)
+            lesser = replace(loaded, pos_weight=loaded.pos_weight * 2.0**-_SHIFT)
+            losses = torch.where(beyond, self._formula(work, settled, lesser).value, losses)
+            weight = torch.where(beyond, weight * 2.0**_SHIFT, weight)
+        for factor in (weight, coefficient):
             if factor is not None:
                 vanishes = (factor == 0.0) & ~torch.isnan(losses)
                 losses = torch.where(vanishes, 0.0, factor * losses)
