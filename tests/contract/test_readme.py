@@ -1,0 +1,59 @@
+"""The README's examples run as they stand, but for the server's address."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ADDRESS = "http://127.0.0.1:8000"
+
+
+def examples(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+
+
+@pytest.fixture
+def folder(base_url: str, tmp_path: Path) -> Path:
+    """A folder in which the Python example has run."""
+    (code,) = examples("python")
+    assert ADDRESS in code
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace(ADDRESS, base_url)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "(80,)"
+    return tmp_path
+
+
+def test_curl(base_url: str, folder: Path) -> None:
+    (command,) = (
+        line[2:] for text in examples("console") for line in text.splitlines() if line.startswith("$ curl")
+    )
+    command = command.replace("localhost:8000", base_url.removeprefix("http://"))
+    done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, check=True, timeout=60)
+    assert json.loads(done.stdout)["count"] == 2560
+
+
+def test_the_command(base_url: str, folder: Path) -> None:
+    (command,) = (
+        line[2:]
+        for text in examples("console")
+        for line in text.splitlines()
+        if line.startswith("$ lossd score")
+    )
+    words = [sys.executable, "-m", *command.replace(ADDRESS, base_url).split()]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True, timeout=60)
+    assert "2560" in done.stdout.replace(",", "")
+    assert np.load(folder / "x.npy").shape == (32, 80)
