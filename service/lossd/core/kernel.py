@@ -213,8 +213,10 @@ class EagerKernel:
         certain = certainty(work.kind, loaded.inputs)
         settled = torch.where(certain != 0.0, stand_in(work.kind), loaded.inputs)
         value, coefficient = self._formula(work, settled, loaded)
-        contrary = torch.where(certain > 0.0, self._complement(work, loaded), self._share(work, loaded))
-        limit = torch.where(contrary == 0.0, 0.0, torch.where(torch.isnan(contrary), contrary, math.inf))
+        share, complement = self._share(work, loaded), self._complement(work, loaded)
+        contrary = torch.where(certain > 0.0, complement, share)
+        limit = torch.where(contrary == 0.0, 0.0, math.inf)
+        limit = torch.where(torch.isnan(share + complement), math.nan, limit)
         losses = torch.where(certain != 0.0, limit, value)
         weight = loaded.weight
         if weight is not None and loaded.pos_weight is not None:
