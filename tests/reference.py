@@ -136,11 +136,18 @@ def element(
     return times(mpf(weight), balance, modulator, cross_entropy)
 
 
-def keeps_the_promise(got: float, loss: str, value: float, y: float, **params: Any) -> bool:  # noqa: ANN401 -- element's
-    """Whether an element loss is within the promise: 8 units of the last place for BCE, 8 + 4 gamma for focal.
+def keeps_the_promise(
+    got: float,
+    loss: str,
+    value: float,
+    y: float,
+    **params: Any,  # noqa: ANN401 -- those of `element`
+) -> bool:
+    """Whether an element loss is within the promise: 8 units of the last place for BCE, 8 + 4 gamma for
+    focal.
 
-    Where the result or a factor is subnormal, one spacing of float64 is allowed for each; for ``quality`` near
-    y = p, 1e-15 w max(1, k) if gamma is at least 1, and anything below.
+    Where the result or a factor is subnormal, one spacing of float64 is allowed for each; for ``quality``
+    near y = p, 1e-15 w max(1, k) if gamma is at least 1, and anything below.
     """
     true = element(loss, value, y, **params)
     least, most = (element(loss, value, y, **params, nudge=nudge) for nudge in (-1, 1))

@@ -51,7 +51,8 @@ def cases(kind: str, *more: st.SearchStrategy[Any]) -> st.SearchStrategy[list[tu
 
 def scored(loss: str, kind: str, values: Any, y: Any, **given: Any) -> list[float]:  # noqa: ANN401 -- as elements
     tensors: dict[str, Any] = {kind: np.array(values, dtype=np.float64)}
-    return elements(loss, targets=y, **tensors, **given).tolist()
+    found: list[float] = elements(loss, targets=y, **tensors, **given).tolist()
+    return found
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -90,7 +91,7 @@ def test_focal(kind: str, variant: str, data: st.DataObject) -> None:
     values, y = zip(*drawn, strict=True)
     losses = scored("focal", kind, values, y, gamma=gamma, alpha=alpha, variant=variant)
     for case, got in zip(drawn, losses, strict=True):
-        params = {"gamma": gamma, "alpha": alpha, "variant": variant}
+        params: dict[str, Any] = {"gamma": gamma, "alpha": alpha, "variant": variant}
         assert reference.keeps_the_promise(
             got, "focal", *case, probabilities=kind == "probabilities", **params
         ), (case, params)
@@ -258,7 +259,7 @@ def test_certainty_takes_the_limit(
 
 
 def test_what_alpha_1_does_to_a_certain_negative() -> None:
-    at = {"logits": [math.inf], "targets": [0.0], "alpha": 1.0}
+    at: dict[str, Any] = {"logits": [math.inf], "targets": [0.0], "alpha": 1.0}
     assert elements("focal", **at).tolist() == [0.0]
     assert elements("focal", **at, variant="quality").tolist() == [0.0]
     assert elements("focal", **at, variant="exp").tolist() == [math.inf]  # it has no 1 - alpha

@@ -21,7 +21,7 @@ from lossd.core.element import Element
 from lossd.core.exact import ExactSum
 from lossd.core.grid import BLOCK, Block
 from lossd.core.inputs import Probabilities, certainty, stand_in
-from lossd.core.operand import Operand
+from lossd.core.operand import Operand, Positions
 from lossd.core.partials import Partials, Piece
 from lossd.core.values import PROBABILITY, TARGET, WEIGHT, check, class_id, refuse_nan
 from lossd.core.work import Work
@@ -248,7 +248,7 @@ class EagerKernel:
             score.weight_sum.add(loaded.weight[:n].sum().item())
         score.count += n if loaded.kept is None else int(loaded.kept[:n].sum().item())
 
-    def _read(self, operand: Operand, block: Block) -> Tensor:
+    def _read(self, operand: Operand | Positions, block: Block) -> Tensor:
         """A block of a tensor on the device, padded with zeros to whole vectors."""
         n = block.stop - block.start
         padded = -(-n // _VECTOR) * _VECTOR

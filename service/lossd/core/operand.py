@@ -84,6 +84,27 @@ class Operand:
             _copy_run(self._array, start, stop, out)
 
 
+class Positions:
+    """Where along one axis each element of a shape lies, read as an `Operand` is, and nowhere laid down.
+
+    Args:
+        name: For the memory that a block of it is read into.
+        shape: The request's shape.
+        axis: The axis.
+    """
+
+    __slots__ = ("_inner", "_length", "name")
+
+    def __init__(self, name: str, shape: Sequence[int], axis: int) -> None:
+        self.name = name
+        self._inner = math.prod(shape[axis + 1 :])
+        self._length = shape[axis]
+
+    def read(self, start: int, stop: int, out: Float64Array) -> None:
+        """Write the positions of the elements [start, stop), counted in C order, to ``out``."""
+        np.copyto(out, np.arange(start, stop) // self._inner % self._length)
+
+
 def _copy_run(array: npt.NDArray[Any], start: int, stop: int, out: npt.NDArray[Any]) -> None:
     """Copy a run of elements, in C order, out of an array of any strides, in few large pieces."""
     if array.ndim <= 1:

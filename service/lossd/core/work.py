@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,11 @@ import numpy.typing as npt
 from lossd.core.catalog import LOSSES, Divisor, class_axis, divisor, own_params
 from lossd.core.grid import Grid
 from lossd.core.inputs import Inputs, Logits, Probabilities
-from lossd.core.operand import Operand
+from lossd.core.operand import Operand, Positions
+
+_LISTED_CLASSES: Final = 1 << 16
+"""So many class numbers are laid down once, and read like a tensor; more are reckoned for each block, which
+is slower and takes no memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class Work:
     pos_weight: Operand | None
     alpha: Operand | None
     mask: Operand | None
-    classes: Operand | None
+    classes: Operand | Positions | None
     class_count: int
     label_smoothing: float
     ignore_index: float | None
@@ -103,10 +107,17 @@ def prepare(
         pos_weight=by_class("pos_weight"),
         alpha=by_class("alpha"),
         mask=operand("mask"),
-        classes=Operand("classes", np.arange(shape[axis]), shape, axes=(axis,)) if by_index else None,
+        classes=_classes(shape, axis) if by_index else None,
         class_count=shape[axis],
         label_smoothing=smoothing,
         ignore_index=ignored,
         allow_nan=params["allow_nan"] is True,
         divisor=divisor(params, grid, arrays),
     )
+
+
+def _classes(shape: tuple[int, ...], axis: int) -> Operand | Positions:
+    """The class that each element is of."""
+    if shape[axis] > _LISTED_CLASSES:
+        return Positions("classes", shape, axis)
+    return Operand("classes", np.arange(shape[axis]), shape, axes=(axis,))

@@ -1,0 +1,89 @@
+"""Scoring takes the memory of a few blocks, however large the request."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import json, sys
+import numpy as np
+from core.scoring import KERNEL, work
+
+def status(key):
+    for line in open("/proc/self/status"):
+        if line.startswith(key + ":"):
+            return int(line.split()[1]) * 1024
+    raise KeyError(key)
+
+def peak(loss, tensors, bfloat16=frozenset(), memory=None, **params):
+    open("/proc/self/clear_refs", "w").write("5")  # the peak is what is held now
+    before = status("VmRSS")
+    job = work(loss, tensors, bfloat16, **params)
+    KERNEL.score(job, 0, job.grid.blocks, () if memory is None else (memory,))
+    return status("VmHWM") - before
+
+n = 1 << 24
+small = {"logits": np.zeros(100), "targets": np.zeros(100), "weight": np.ones(100)}
+for variant in ("sigmoid", "exp", "quality"):
+    peak("focal", {**small, "mask": np.ones(100, dtype=bool)}, variant=variant, gamma=2.7)
+x = np.full(n, 0.5, dtype=np.float32)
+hard = np.ones(n, dtype=bool)
+out = {}
+out["bce"] = peak("bce", {"logits": x, "targets": hard}, reduction="sum")
+out["focal"] = peak("focal", {"logits": x, "targets": x}, reduction="sum")
+out["quality, big-endian"] = peak(
+    "focal", {"logits": x.view(">f4"), "targets": hard}, reduction="sum", variant="quality")
+out["bfloat16"] = peak(
+    "focal", {"logits": x.view(np.uint16)[:n], "targets": hard}, frozenset({"logits"}), reduction="sum")
+grid = (4096, 4096)
+out["fortran, masked, weighted"] = peak(
+    "bce",
+    {"logits": x.reshape(grid).T, "targets": hard.reshape(grid), "mask": hard.reshape(grid).T,
+     "weight": np.ones((4096, 1))},
+    reduction="sum")
+out["a sum a class"] = peak(
+    "bce", {"logits": x.reshape(grid), "targets": hard.reshape(grid)}, reduction="sum", axis=0,
+    memory=np.ones(4096 * 4096 // 8))
+out["few classes by index"] = peak(
+    "bce", {"logits": x.reshape(-1, 16), "targets": np.zeros(n // 16, dtype=np.uint8)},
+    targets_format="index")
+out["many classes by index"] = peak(
+    "bce", {"logits": x.reshape(1, -1), "targets": np.zeros(1, dtype=np.int64)}, targets_format="index")
+out["every element"] = peak(
+    "focal", {"logits": x, "targets": hard}, reduction="none", memory=np.ones(n))
+print(json.dumps(out))
+"""
+CASES = (
+    "bce",
+    "focal",
+    "quality, big-endian",
+    "bfloat16",
+    "fortran, masked, weighted",
+    "a sum a class",
+    "few classes by index",
+    "many classes by index",
+    "every element",
+)
+
+
+@cache
+def peaks() -> dict[str, int]:
+    tests = Path(__file__).parents[1]
+    path = [str(tests), str(tests.parent / "service")]
+    code = f"import sys; sys.path[:0] = {path!r}\n{SCRIPT}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, int] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's account of the peak")
+@pytest.mark.parametrize("case", CASES)
+def test_16_million_elements_take_a_few_blocks(case: str) -> None:
+    assert peaks()[case] < 32 << 20

@@ -1,0 +1,92 @@
+"""A new loss is one function and one entry in the catalogue."""
+
+from __future__ import annotations
+
+import sys
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import Tensor
+
+from core import scoring
+from core.scoring import work
+from lossd.core import catalog
+from lossd.core.catalog import Loss, Parameter, check_params
+from lossd.core.element import Element
+from lossd.core.grid import BLOCK
+from lossd.core.inputs import Inputs
+from lossd.core.kernel import EagerKernel
+from lossd.request import Fault
+
+
+def scaled(x: Inputs, y: Tensor, z: Tensor, pos_weight: Tensor | None, *, scale: float) -> Element:
+    """The function: cross entropy times a number."""
+    return Element(scale * x.cross_entropy(y, z, pos_weight))
+
+
+def _scale(value: object) -> float:
+    if not isinstance(value, int | float) or value <= 0:
+        msg = "must be a positive number"
+        raise ValueError(msg)
+    return float(value)
+
+
+ENTRY = Loss(
+    name="scaled",
+    title="Scaled cross entropy",
+    summary="s BCE",
+    function=f"{__name__}:scaled",
+    parameters=(Parameter("scale", 2.0, {"type": "number"}, "s", _scale),),
+)
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> EagerKernel:
+    """A kernel that starts with the entry in the catalogue, wherever that is read."""
+    listed = catalog.LOSSES
+    longer = MappingProxyType({**listed, ENTRY.name: ENTRY})
+    for module in list(sys.modules.values()):
+        if getattr(module, "LOSSES", None) is listed:
+            monkeypatch.setattr(module, "LOSSES", longer)
+    fresh = EagerKernel()
+    monkeypatch.setattr(scoring, "KERNEL", fresh)
+    return fresh
+
+
+def test_a_registered_loss_scores_with_every_shared_parameter(kernel: EagerKernel) -> None:
+    rng = np.random.default_rng(0)
+    tensors: dict[str, Any] = {
+        "logits": rng.normal(0, 4, (BLOCK // 4, 9)).astype(np.float32),
+        "targets": rng.random((BLOCK // 4, 9)),
+        "weight": rng.random(9),
+        "mask": rng.random((BLOCK // 4, 1)) < 0.5,
+        "pos_weight": rng.random(9),
+    }
+    shared: dict[str, Any] = {"label_smoothing": 0.1, "reduction": "sum", "axis": 0}
+    plain = scoring.sums(work("bce", tensors, **shared))
+    assert scoring.sums(work("scaled", tensors, **shared)).tolist() == (2 * plain).tolist()
+    assert scoring.sums(work("scaled", tensors, scale=8, **shared)).tolist() == (8 * plain).tolist()
+
+
+def test_a_registered_loss_takes_the_limits_too(kernel: EagerKernel) -> None:
+    job = work(
+        "scaled",
+        {"logits": np.array([np.inf, np.inf, 0.0]), "targets": np.array([1, 0, 1])},
+        reduction="none",
+    )
+    assert scoring.sums(job).tolist() == [0.0, np.inf, 2 * np.log(2)]
+
+
+def test_a_registered_loss_checks_its_own_parameters(kernel: EagerKernel) -> None:
+    with pytest.raises(Fault, match="must be a positive number") as caught:
+        check_params(ENTRY, {"scale": 0})
+    assert caught.value.code == "invalid_parameter"
+    with pytest.raises(Fault, match="did you mean scale"):
+        check_params(ENTRY, {"scael": 1})
+
+
+def test_a_loss_that_is_not_registered_is_unknown() -> None:
+    with pytest.raises(KeyError, match="scaled"):
+        work("scaled", {"logits": np.zeros(1), "targets": np.zeros(1)})
