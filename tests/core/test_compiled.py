@@ -6,6 +6,7 @@ import itertools
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def test_it_knows_the_known_answers(kernel: CompiledKernel) -> None:
 
 
 @pytest.mark.parametrize("variant", ["sigmoid", "exp", "quality"])
-@pytest.mark.parametrize("gamma", [1.5, 2.3])
+@pytest.mark.parametrize("gamma", [1.5, 2.0, 2.3])
 def test_elements_keep_the_promise(kernel: CompiledKernel, variant: str, gamma: float) -> None:
     x = np.concatenate([RNG.normal(0, 30, 4000), np.linspace(-700, 700, 96)])
     y = np.where(RNG.random(x.size) < 0.5, RNG.random(x.size), RNG.integers(0, 2, x.size))
@@ -116,11 +117,12 @@ def test_weights_and_classes(kernel: CompiledKernel) -> None:
         ("targets", 1.5, "target_out_of_range"),
         ("targets", math.nan, "non_finite_input"),
         ("weight", -1.0, "weight_out_of_range"),
+        ("pos_weight", -1.0, "weight_out_of_range"),
     ],
 )
 def test_faults_are_the_eager_kernels(kernel: CompiledKernel, name: str, value: float, code: str) -> None:
     n = 3 * BLOCK
-    tensors = {"logits": RNG.normal(size=n), "targets": RNG.random(n), "weight": RNG.random(n)}
+    tensors = {name: RNG.random(n) for name in ("logits", "targets", "weight", "pos_weight")}
     tensors[name][BLOCK + 7] = value
     with pytest.raises(Fault) as caught:
         kernel.score(work("bce", tensors), 0, 3)
@@ -135,3 +137,25 @@ def test_an_infinite_logit_leaves_other_blocks_alone(kernel: CompiledKernel) -> 
     found = [kernel.score(work("bce", tensors), i, i + 1).sum.value for i in range(4)]
     assert found[2] == math.inf
     assert [found[i] for i in (0, 1, 3)] == [expected[i] for i in (0, 1, 3)]
+
+
+@pytest.mark.parametrize("logit", [0.0, 0.3, 1.7])
+def test_sums_merge(kernel: CompiledKernel, logit: float) -> None:
+    """Equal terms, whose roundings all go one way, in one request and in sixteen."""
+    whole: dict[str, Any] = {"logits": np.full(BLOCK, logit, dtype=np.float32), "targets": np.zeros(BLOCK)}
+    part = {name: array[: BLOCK // 16] for name, array in whole.items()}
+    one = kernel.score(work("bce", whole), 0, 1).sum.value
+    parts = [kernel.score(work("bce", part), 0, 1).sum.value] * 16
+    assert one == pytest.approx(math.fsum(parts), rel=1e-14)
+    assert one == pytest.approx(float(BLOCK * reference.bce(float(np.float32(logit)), 0.0)), rel=1e-14)
+
+
+def test_a_sweep_of_parameters_is_not_compiled_for(kernel: CompiledKernel) -> None:
+    tensors = {"logits": RNG.normal(size=BLOCK), "targets": RNG.random(BLOCK)}
+    kernel.score(work("focal", tensors), 0, 1)
+    before = len(kernel._passes)
+    for step in range(20):
+        sweep: list[dict[str, Any]] = [{"alpha": step / 20}, {"gamma": 1.501 + step / 20}]
+        for params in sweep:
+            kernel.score(work("focal", tensors, **params), 0, 1)
+    assert len(kernel._passes) == before

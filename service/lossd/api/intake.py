@@ -88,9 +88,8 @@ def _as_sent(name: str, array: npt.NDArray[np.float64] | npt.NDArray[np.bool_], 
             return array.astype(np.int64)
         first = np.unravel_index(int(np.flatnonzero(~whole.reshape(-1))[0]), array.shape)
         pointer = "".join(f"/{part}" for part in ("targets", *map(int, first)))
-        detail = (
-            f"{pointer} is {array[first]!r}, which is no class id; send integers, or targets_format=dense"
-        )
+        value = float(array[first])
+        detail = f"{pointer} is {value!r}, which is no class id; send integers, or targets_format=dense"
         raise Fault("dtype_not_allowed", detail, [(pointer, "not an integer")])
     return array
 

@@ -137,8 +137,8 @@ def _smoothing(value: object) -> float:
 
 
 def _ignored(value: object) -> float | None:
-    if value is not None and not _is_number(value):
-        msg = "must be a number, or null"
+    if value is not None and not (_is_number(value) and abs(value) < 2**53):
+        msg = "must be a number below 2**53 in magnitude, or null"  # beyond, float64 cannot tell ids apart
         raise ValueError(msg)
     return None if value is None else float(value)
 

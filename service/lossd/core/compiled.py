@@ -6,11 +6,12 @@ setting, never a silent choice: its last bits are not the eager kernel's.
 
 What makes the bits depend on the request alone: one thread, whole vectors of 16 elements, no contraction of
 products and sums (Inductor's own setting), and sums that are kept apart for each of 16 lanes, row by row:
-else their order would follow the width of the dtype that was read.
+else their order would follow the width of the dtype that was read. A lane's sum runs over 32 rows and no
+more, so that roundings have no time to gather; the rest is torch's pairwise sum.
 
-Only plain blocks come here, of some length, all of whose elements count, and whose losses are finite. The
-others, and those in which something is to be refused, are the eager kernel's. Which is which depends on the
-request alone.
+Only plain blocks come here: of some length, with the common exponents, all of whose elements count, and whose
+losses are finite. The others, and those in which something is to be refused, are the eager kernel's. Which is
+which depends on the request alone.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ from lossd.core.partials import Partials
 from lossd.core.work import Work, prepare
 
 _LANES: Final = 16
+_ROWS: Final = 32
+_EXPONENTS: Final = frozenset({0.0, 0.5, 1.0, 1.5, 2.0, 3.0})
+"""Gammas that are compiled for: a caller who tries hundreds must not make everyone wait for the compiler."""
 _LEAST: Final = 4096
 """Elements of the shortest block worth a pass: below, torch.compile's wrapper costs more than it saves."""
 _RUN: Final = 16
@@ -46,15 +50,20 @@ _RUN: Final = 16
 class _Fused(NamedTuple):
     """What one pass over a run of blocks finds, float64.
 
-    Sums by lane, [blocks, 16]; least and greatest values, [blocks]; losses, [blocks, rows, 16].
+    Attributes:
+        sums: Of the losses, by group of rows and lane, [blocks, groups, 16].
+        positives: Of the targets, likewise.
+        weights: Of the weights, likewise, if there are any.
+        least: The least of what must be at least 0, likewise.
+        greatest: The greatest of what must be at most 1, likewise.
+        losses: The losses themselves, [blocks, groups, 32, 16], if they are wanted.
     """
 
     sums: Tensor
     positives: Tensor
-    targets: tuple[Tensor, Tensor]
     weights: Tensor | None
-    weight_range: tuple[Tensor, Tensor] | None
-    inputs: tuple[Tensor, Tensor] | None
+    least: Tensor
+    greatest: Tensor
     losses: Tensor | None
 
 
@@ -79,7 +88,7 @@ class CompiledKernel(EagerKernel):
     def _score_blocks(self, work: Work, blocks: list[Block], score: Score, partials: list[Partials]) -> None:
         for run in _runs(blocks):
             n = run[0].stop - run[0].start
-            if n >= _LEAST and n % _LANES == 0 and _is_plain(work):
+            if n >= _LEAST and n % (_ROWS * _LANES) == 0 and _is_plain(work):
                 self._score_run(work, run, score, partials)
             else:
                 super()._score_blocks(work, run, score, partials)
@@ -88,13 +97,17 @@ class CompiledKernel(EagerKernel):
         """Score blocks of one length, that follow each other, in one pass."""
         operands = (work.inputs, work.targets, work.weight, work.pos_weight, work.alpha)
         tensors = [None if operand is None else self._rows(operand, run) for operand in operands]
+        alpha = work.own.get("alpha")
+        if isinstance(alpha, float):  # as a tensor: else each value would be compiled for
+            tensors[-1] = torch.full((1, 1, 1, 1), alpha, dtype=torch.float64)
         fused = self._pass(work, tensors, losses=bool(partials))(*tensors)
-        totals = fused.sums.sum(1).tolist()
-        positives = fused.positives.sum(1).tolist()
-        weights = [0.0] * len(run) if fused.weights is None else fused.weights.sum(1).tolist()
-        for i, allowed in enumerate(_allowed(fused)):
-            block = run[i]
-            if not allowed or not math.isfinite(totals[i]):
+        totals = fused.sums.sum((1, 2)).tolist()
+        positives = fused.positives.sum((1, 2)).tolist()
+        weights = [0.0] * len(run) if fused.weights is None else fused.weights.sum((1, 2)).tolist()
+        least, greatest = fused.least.amin((1, 2)).tolist(), fused.greatest.amax((1, 2)).tolist()
+        for i, block in enumerate(run):
+            # A NaN fails the comparisons; what is infinite shows in the sum.
+            if not (least[i] >= 0.0 and greatest[i] <= 1.0 and math.isfinite(totals[i])):
                 self._score_block(work, block, score, partials)
                 continue
             score.sum.add(totals[i])
@@ -106,18 +119,19 @@ class CompiledKernel(EagerKernel):
                 partials[0].take(block, fused.losses[i].reshape(-1))
 
     def _rows(self, operand: Operand, run: list[Block]) -> Tensor:
-        """A run's elements, [blocks, rows, 16], where they lie if that is possible, else read as float64."""
+        """A run's elements, [blocks, groups, 32, 16], where they lie if they can be, else read as float64."""
         start, stop = run[0].start, run[-1].stop
         there = operand.view(start, stop)
         if there is None:
             there = np.empty(stop - start)
             operand.read(start, stop, there)
-        return torch.from_numpy(there).view(len(run), -1, _LANES)
+        return torch.from_numpy(there).view(len(run), -1, _ROWS, _LANES)
 
     def _pass(self, work: Work, tensors: Sequence[Tensor | None], *, losses: bool) -> _Pass:
         """The compiled pass for a kind of request; the first of its kind waits for the compiler."""
         shapes = tuple(None if tensor is None else (tensor.dtype, len(tensor) > 1) for tensor in tensors)
-        key = (work.loss, work.kind, tuple(work.own.items()), shapes, losses)
+        own = tuple(item for item in work.own.items() if item[0] != "alpha")
+        key = (work.loss, work.kind, own, shapes, losses)
         if key not in self._passes:
             self._passes[key] = self._compile(work, losses=losses)
         return self._passes[key]
@@ -136,13 +150,19 @@ class CompiledKernel(EagerKernel):
             if weight is not None:
                 weight = weight.double()
                 each = weight * each
+            least, greatest = y.amin(2), y.amax(2)
+            if kind is Probabilities:
+                least = torch.minimum(least, inputs.amin(2))
+                greatest = torch.maximum(greatest, inputs.amax(2))
+            for factor in (weight, k):
+                if factor is not None:
+                    least = torch.minimum(least, factor.amin(2))
             return _Fused(
-                sums=each.sum(1),
-                positives=y.sum(1),
-                targets=_range(y),
-                weights=None if weight is None else weight.sum(1),
-                weight_range=None if weight is None else _range(weight),
-                inputs=_range(inputs) if kind is Probabilities else None,
+                sums=each.sum(2),
+                positives=y.sum(2),
+                weights=None if weight is None else weight.sum(2),
+                least=least,
+                greatest=greatest,
                 losses=each if losses else None,
             )
 
@@ -166,15 +186,11 @@ class CompiledKernel(EagerKernel):
                     self.score(work, 0, blocks)
 
 
-def _range(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Least and greatest value by lane, [blocks, 16]; torch.aminmax would not be fused."""
-    return values.amin(1), values.amax(1)
-
-
 def _is_plain(work: Work) -> bool:
-    """Every element counts, targets are as given, and all outputs have one divisor."""
+    """Every element counts, targets are as given, all outputs have one divisor, and gamma is a common one."""
     return (
-        work.mask is None
+        work.own.get("gamma", 0.0) in _EXPONENTS
+        and work.mask is None
         and work.ignore_index is None
         and work.classes is None
         and work.divisor is None
@@ -188,23 +204,6 @@ def _runs(blocks: list[Block]) -> Iterator[list[Block]]:
         alike = list(same)
         for i in range(0, len(alike), _RUN):
             yield alike[i : i + _RUN]
-
-
-def _allowed(fused: _Fused) -> list[bool]:
-    """Whether a block has its targets and probabilities in [0, 1], and its weights at least 0.
-
-    NaN fails every comparison; what is infinite shows in the sum.
-    """
-    low, high = (fused.targets[0].amin(1).tolist(), fused.targets[1].amax(1).tolist())
-    allowed = [one >= 0.0 and other <= 1.0 for one, other in zip(low, high, strict=True)]
-    if fused.inputs is not None:
-        low, high = (fused.inputs[0].amin(1).tolist(), fused.inputs[1].amax(1).tolist())
-        allowed = [so and a >= 0.0 and b <= 1.0 for so, a, b in zip(allowed, low, high, strict=True)]
-    if fused.weight_range is not None:
-        allowed = [
-            so and a >= 0.0 for so, a in zip(allowed, fused.weight_range[0].amin(1).tolist(), strict=True)
-        ]
-    return allowed
 
 
 def main() -> None:

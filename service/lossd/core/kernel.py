@@ -159,6 +159,8 @@ class EagerKernel:
             loaded.y = torch.where(kept, y, 0.0)
             if loaded.weight is not None:
                 loaded.weight = torch.where(kept, loaded.weight, 0.0)
+            if loaded.pos_weight is not None:
+                loaded.pos_weight = torch.where(kept, loaded.pos_weight, 1.0)
         _check(work, block, loaded)
         return loaded
 
@@ -214,19 +216,21 @@ class EagerKernel:
         settled = torch.where(certain != 0.0, stand_in(work.kind), loaded.inputs)
         value, coefficient = self._formula(work, settled, loaded)
         share, complement = self._share(work, loaded), self._complement(work, loaded)
-        contrary = torch.where(certain > 0.0, complement, share)
-        limit = torch.where(contrary == 0.0, 0.0, math.inf)
+        nothing = torch.where(certain > 0.0, complement == 0.0, self._has_no_share(work, loaded))
+        limit = torch.where(nothing, 0.0, math.inf)
         limit = torch.where(torch.isnan(share + complement), math.nan, limit)
         losses = torch.where(certain != 0.0, limit, value)
         weight = loaded.weight
-        if weight is not None and loaded.pos_weight is not None:
-            # A large pos_weight may take the value beyond float64 though a small weight brings it back: both
-            # are moved by a power of 2. (Where that happens the other class's cost is too small to count.)
-            beyond = torch.isinf(losses) & (certain == 0.0)
+        if loaded.pos_weight is not None:
+            # A large pos_weight may take the value beyond float64 though a small factor brings it back: it is
+            # moved by a power of 2, and moved back with the weight. (Where that happens the other class's
+            # cost is too small to count.)
+            beyond = (certain == 0.0) & ~torch.isfinite(losses) & ~torch.isnan(loaded.pos_weight + settled)
             lesser = replace(loaded, pos_weight=loaded.pos_weight * 2.0**-_SHIFT)
             losses = torch.where(beyond, self._formula(work, settled, lesser).value, losses)
+            weight = torch.ones_like(losses) if weight is None else weight
             weight = torch.where(beyond, weight * 2.0**_SHIFT, weight)
-        for factor in (weight, coefficient):
+        for factor in (coefficient, weight):
             if factor is not None:
                 vanishes = (factor == 0.0) & ~torch.isnan(losses)
                 losses = torch.where(vanishes, 0.0, factor * losses)
@@ -236,6 +240,11 @@ class EagerKernel:
         """What the positive class's cost is multiplied by: k y."""
         y = loaded.y * (1.0 - work.label_smoothing) + work.label_smoothing / 2.0
         return y if loaded.pos_weight is None else loaded.pos_weight * y
+
+    def _has_no_share(self, work: Work, loaded: _Loaded) -> Tensor:
+        """Where k or y is exactly zero: their product may be so by underflow alone."""
+        absent = (loaded.y == 0.0) & (work.label_smoothing == 0.0)
+        return absent if loaded.pos_weight is None else absent | (loaded.pos_weight == 0.0)
 
     def _complement(self, work: Work, loaded: _Loaded) -> Tensor:
         """What the negative class's cost is multiplied by: 1 - y."""
