@@ -12,6 +12,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 MIB = 1 << 20
 GIB = 1 << 30
 
+# The longest blocks, in elements, by which partial sums are bounded; core/grid.py says why they are so long.
+CPU_BLOCK = 1 << 15
+DEVICE_BLOCK = 1 << 22
+
 
 class Settings(BaseSettings):
     """The server's settings: keyword arguments first, then the environment, then these defaults."""
@@ -108,7 +112,8 @@ class Settings(BaseSettings):
 
         Apart from the bodies, so that a request that holds its body never waits for one that holds its own.
         """
-        return self.max_output_bytes + 64 * max(self.slice_elements, 1 << 16) + MIB
+        block = CPU_BLOCK if self.device == ("cpu",) else DEVICE_BLOCK
+        return self.max_output_bytes + 32 * (self.slice_elements + block) + MIB
 
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, for a child process."""

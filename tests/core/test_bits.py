@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.scoring import KERNEL, elements, sums, total, work
-from lossd.core.grid import BLOCK
+from lossd.core.catalog import LOSSES as CATALOG
+from lossd.core.catalog import check_params, reduced_axes
+from lossd.core.grid import BLOCK, DEVICE_BLOCK, Grid
 from lossd.core.kernel import EagerKernel
-from lossd.core.work import Work
+from lossd.core.work import Work, prepare
 
 Array = npt.NDArray[Any]
 
@@ -209,3 +211,25 @@ def test_what_was_in_the_memory_changes_no_bit(reduction: dict[str, Any]) -> Non
     used = sum(piece.planes * piece.length for piece in pieces[0][0])
     assert 0 < used <= size
     assert memories[0][:used].tobytes() == memories[1][:used].tobytes()
+
+
+@pytest.mark.parametrize(("shape", "axis"), SHAPES_AND_AXES)
+def test_a_devices_longer_blocks_come_to_the_same(shape: tuple[int, ...], axis: object) -> None:
+    """The path that a CUDA device takes, on this machine: blocks of more elements, few or one of them."""
+    arrays = tensors("logits", shape)
+    over: dict[str, Any] = {} if axis is None else {"axis": axis}
+    params = check_params(CATALOG["focal"], {"reduction": "sum", **over})
+    grid = Grid(shape, reduced_axes(params, shape), DEVICE_BLOCK)
+    job = prepare("focal", params, grid, arrays)
+    memories = () if axis is None else (np.zeros(grid.partials(0, grid.blocks)),)
+    score = EagerKernel(block=DEVICE_BLOCK).score(job, 0, grid.blocks, memories)
+    short = work("focal", arrays, reduction="sum", **over)
+    assert score.sum.value == pytest.approx(total(short) if axis is None else sums(short).sum(), rel=1e-13)
+    for memory, pieces in zip(memories, score.pieces, strict=True):
+        got = np.zeros(grid.outputs)
+        offset = 0
+        for piece in pieces:
+            for _ in range(piece.planes):
+                got[piece.output : piece.output + piece.length] += memory[offset : offset + piece.length]
+                offset += piece.length
+        np.testing.assert_allclose(got, sums(short), rtol=1e-13)

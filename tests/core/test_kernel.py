@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 
 from core.scoring import KERNEL, elements, sums, total, work
 from lossd.core.exact import ExactSum
-from lossd.core.grid import BLOCK
+from lossd.core.grid import BLOCK, DEVICE_BLOCK, Grid
+from lossd.core.kernel import EagerKernel
+from lossd.core.known_answers import check_known_answers
 from lossd.request import Fault
 
 RNG = np.random.default_rng(20240501)
@@ -170,7 +173,12 @@ def test_a_block_sum_is_close_to_exact() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_is_within_the_promise() -> None:
-    from lossd.core.kernel import EagerKernel
-    from lossd.core.known_answers import check_known_answers
-
-    check_known_answers(EagerKernel("cuda:0"))
+    device = EagerKernel("cuda:0")
+    check_known_answers(device)
+    tensors = data(70_000, 80)
+    for loss, params in (("bce", {}), ("focal", {"gamma": 2.3}), ("focal", {"variant": "quality"})):
+        short = work(loss, tensors, **params)
+        grid = Grid(short.grid.shape, short.grid.axes, DEVICE_BLOCK)
+        found = {device.score(replace(short, grid=grid), 0, grid.blocks).sum.value for _ in range(3)}
+        assert len(found) == 1
+        assert found.pop() == pytest.approx(total(short), rel=1e-13)

@@ -6,7 +6,7 @@ from lossd.request import Tensor
 
 
 def piece(request: int, slice_id: int) -> Slice:
-    return Slice(slice_id, request, "bce", {}, (4,), (0,), {}, 0, 1, [], 1e9)
+    return Slice(slice_id, request, "bce", {}, (4,), (0,), 8192, {}, 0, 1, [], 1e9)
 
 
 def test_requests_take_turns() -> None:
@@ -27,6 +27,7 @@ def test_a_slice_survives_its_journey() -> None:
         params={"gamma": 1.5, "alpha": None, "reduction": "mean", "axis": None},
         shape=(2, 3),
         axes=(0, 1),
+        block=32768,
         tensors={"logits": Tensor("float32", (2, 3), 4096, fortran=True)},
         first=0,
         last=1,

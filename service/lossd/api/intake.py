@@ -19,7 +19,12 @@ Array: TypeAlias = npt.NDArray[np.float64] | npt.NDArray[np.bool_] | npt.NDArray
 
 
 def assemble(
-    loss: Loss, body: Body, body_bytes: int, region: Region, given: Mapping[str, object]
+    loss: Loss,
+    body: Body,
+    body_bytes: int,
+    region: Region,
+    given: Mapping[str, object],
+    block_elements: int,
 ) -> tuple[LossRequest, Grid]:
     """Make the request, laying arrays that a reader built behind the body.
 
@@ -29,6 +34,7 @@ def assemble(
         body_bytes: The body's length; what lies behind it in the region is free.
         region: The memory that holds it.
         given: The parameters given, those of the body and of the query together.
+        block_elements: How many elements a block has at most.
 
     Raises:
         Fault: Something is missing, unknown, or does not go together.
@@ -50,7 +56,7 @@ def assemble(
             _check_classes(name, (len(numbers),), shape, class_axis(params, shape))
             tensors[name] = place.built(name, np.array(numbers, dtype=np.float64))
             params[name] = None  # it lies in the arena now
-    grid = Grid(shape, reduced_axes(params, shape))
+    grid = Grid(shape, reduced_axes(params, shape), block_elements)
     return LossRequest(loss=loss.name, tensors=tensors, params=params, own=own), grid
 
 

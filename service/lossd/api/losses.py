@@ -100,7 +100,8 @@ class LossEndpoint:
         try:
             received, body = await self._receive(exchange, reader, region, length, deadline)
             params = merge_params(query, body.params)
-            request, grid = assemble(self._loss, body, received, region, params)
+            block = self._service.pool.block_elements
+            request, grid = assemble(self._loss, body, received, region, params, block)
             output = await self._reserve_output(request, grid, form, _left(deadline, patience))
         except BaseException:
             region.release()

@@ -58,7 +58,7 @@ async def _run(options: dict[str, int], settings: Settings) -> None:
     memory = Memory(options["arena_fd"], settings.arena_bytes)
     os.close(options["arena_fd"])
     control = socket.socket(fileno=options["control_fd"])
-    pool = Pool(memory, control, options["workers"], settings.slice_elements)
+    pool = Pool(memory, control, options["workers"], options["block"], settings.slice_elements)
     await serve(settings, socket.socket(fileno=options["listen_fd"]), memory, pool)
 
 

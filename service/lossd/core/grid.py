@@ -16,7 +16,7 @@ inner axes fit into a block; blocks are chunks of that axis, with all that lies 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,8 @@ BLOCK: Final = 32768
 """Elements a block at most: few enough that its float64 temporaries, 256 KiB each, stay in cache, and enough
 that Python's share of a block's time is small (docs/performance.md). Torch splits no operation of this size
 between threads. Changing it changes the last bits of sums."""
+DEVICE_BLOCK: Final = 1 << 22
+"""The same for a CUDA device, where each operation costs its launch: 32 MiB a temporary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +54,11 @@ class Grid:
         shape: The inputs' shape.
         axes: The axes that are reduced, each in [0, len(shape)): all of them for one number, none for one
             output an element.
+        block: How many elements a block has at most.
     """
 
-    def __init__(self, shape: Sequence[int], axes: Sequence[int]) -> None:
+    def __init__(self, shape: Sequence[int], axes: Sequence[int], block: int = BLOCK) -> None:
+        self.block_elements: Final = block
         self.shape: Final = tuple(shape)
         self.axes: Final = tuple(sorted(axes))
         self.size: Final = math.prod(shape)
@@ -63,14 +67,14 @@ class Grid:
 
         runs = _runs(self.shape, self.axes)
         split = 0
-        while split < len(runs) - 1 and _product(runs[split + 1 :]) > BLOCK:
+        while split < len(runs) - 1 and _product(runs[split + 1 :]) > block:
             split += 1
         self._outer = runs[:split]
         self._length, self._split_reduced = runs[split]
         self._inner = runs[split + 1 :]
         self._inner_size = _product(self._inner)
         self._inner_outputs = math.prod(n for n, reduced in self._inner if not reduced)
-        self._chunk = max(1, min(self._length, BLOCK // max(1, self._inner_size)))
+        self._chunk = max(1, min(self._length, block // max(1, self._inner_size)))
         self._chunks = -(-self._length // self._chunk)
         self.blocks: Final = math.prod(n for n, _ in self._outer) * self._chunks if self.size else 0
         self.reduced_axes: Final = tuple(
@@ -117,6 +121,11 @@ class Grid:
         short = last // self._chunks - first // self._chunks  # each row of chunks ends with a shorter one
         missing = (self._chunk - self._length % self._chunk) * self._inner_outputs
         return (last - first) * full - short * missing
+
+
+def block_elements(devices: Iterable[str]) -> int:
+    """How many elements a block has at most where these devices compute."""
+    return DEVICE_BLOCK if all(device.startswith("cuda") for device in devices) else BLOCK
 
 
 def _runs(shape: Sequence[int], axes: Sequence[int]) -> list[tuple[int, bool]]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from lossd.core.catalog import LOSSES
 from lossd.core.element import Element
 from lossd.core.exact import ExactSum
-from lossd.core.grid import BLOCK, Block
+from lossd.core.grid import Block, block_elements
 from lossd.core.inputs import Probabilities, certainty, stand_in
 from lossd.core.operand import Operand, Positions
 from lossd.core.partials import Partials, Piece
@@ -87,18 +87,20 @@ class EagerKernel:
 
     Args:
         device: ``cpu`` or ``cuda:N``.
+        block: The longest block that it will be given, in elements; by default the device's own.
     """
 
     name = "eager"
 
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self, device: str = "cpu", block: int | None = None) -> None:
         self.device = torch.device(device)
         self._functions: dict[str, Callable[..., Element]] = {}
         for loss in LOSSES.values():
             module, _, function = loss.function.partition(":")
             self._functions[loss.name] = getattr(import_module(module), function)
+        longest = block_elements([device]) if block is None else block
         self._host = {
-            name: torch.zeros(BLOCK, dtype=torch.float64, pin_memory=self.device.type == "cuda")
+            name: torch.zeros(longest, dtype=torch.float64, pin_memory=self.device.type == "cuda")
             for name in _STAGED
         }
         self._staging = {name: tensor.numpy() for name, tensor in self._host.items()}

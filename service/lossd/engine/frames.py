@@ -28,6 +28,7 @@ class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
         params: Its checked parameters.
         shape: The inputs' shape.
         axes: The axes reduced.
+        block: How many elements a block has at most.
         tensors: By name, with offsets counted from the start of the arena.
         first: The first block.
         last: The block after the last.
@@ -42,6 +43,7 @@ class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
     params: dict[str, object]
     shape: tuple[int, ...]
     axes: tuple[int, ...]
+    block: int
     tensors: dict[str, Tensor]
     first: int
     last: int

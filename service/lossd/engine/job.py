@@ -133,6 +133,7 @@ class Job:
             params=dict(self.request.params),
             shape=self._grid.shape,
             axes=self._grid.axes,
+            block=self._grid.block_elements,
             tensors=dict(self.request.tensors),
             first=first,
             last=last,

@@ -68,10 +68,19 @@ class Pool:
         memory: The arena.
         control: The socket to the supervisor, which sends new workers over it.
         workers: How many workers there will be.
+        block_elements: How many elements a block has at most.
         slice_elements: About how many elements a slice has.
     """
 
-    def __init__(self, memory: Memory, control: socket.socket, workers: int, slice_elements: int) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        control: socket.socket,
+        workers: int,
+        block_elements: int,
+        slice_elements: int,
+    ) -> None:
+        self.block_elements: Final = block_elements
         self.seats: Final[dict[int, WorkerSeat]] = {}
         self.supervisor_gone: Final = asyncio.Event()
         self.slice_elements: Final = slice_elements

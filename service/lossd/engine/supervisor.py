@@ -17,6 +17,7 @@ import time
 from contextlib import suppress
 from typing import Final
 
+from lossd.core.grid import block_elements
 from lossd.engine.arena import create_memory
 from lossd.engine.devices import resolve
 from lossd.engine.frames import UNUSABLE, WorkerGone, WorkerStarted, encode, socket_pair
@@ -70,6 +71,7 @@ class _Supervisor:
         self._listener = listener
         self._arena_fd = create_memory(settings.arena_bytes)
         self._control, self._front_control = socket_pair()
+        self._block = 0
         self._stopping = asyncio.Event()
         self._drained = asyncio.Event()  # the front end has ended
 
@@ -78,6 +80,7 @@ class _Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         devices = await asyncio.to_thread(resolve, self._settings.device)
+        self._block = block_elements(devices)  # one for all: who is free must not change a bit
         front_end = await self._start(
             FRONT_END,
             {
@@ -85,6 +88,7 @@ class _Supervisor:
                 "arena_fd": self._arena_fd,
                 "control_fd": self._front_control.fileno(),
                 "workers": len(devices),
+                "block": self._block,
             },
             (self._listener.fileno(), self._arena_fd, self._front_control.fileno()),
         )
@@ -154,6 +158,7 @@ class _Supervisor:
                 "arena_bytes": self._settings.arena_bytes,
                 "log_level": self._settings.log_level,
                 "kernel": self._settings.kernel,
+                "block": self._block,
                 "losses": self._settings.losses,
                 "cache_dir": str(self._settings.cache_dir) if self._settings.cache_dir else None,
             }

@@ -121,8 +121,9 @@ class Worker:
 
     def _prepare(self, piece: Slice) -> Work:
         arrays = {name: self._array(tensor) for name, tensor in piece.tensors.items()}
+        grid = Grid(piece.shape, piece.axes, piece.block)
         bfloat16 = frozenset(name for name, tensor in piece.tensors.items() if tensor.dtype == "bfloat16")
-        return prepare(piece.loss, piece.params, Grid(piece.shape, piece.axes), arrays, bfloat16)
+        return prepare(piece.loss, piece.params, grid, arrays, bfloat16)
 
     def _array(self, tensor: Tensor) -> npt.NDArray[Any]:
         """A tensor where it lies in the arena, read in place."""
@@ -131,9 +132,9 @@ class Worker:
         return flat.reshape(tensor.shape, order="F" if tensor.fortran else "C")
 
 
-def _make_kernel(device: str, kernel: str, cache_dir: str | None) -> EagerKernel:
+def _make_kernel(device: str, kernel: str, cache_dir: str | None, block: int) -> EagerKernel:
     if kernel == "eager" or device != "cpu":
-        return EagerKernel(device)
+        return EagerKernel(device, block)
     from lossd.core.compiled import CompiledKernel  # takes a while to import, and needs a compiler to use
 
     compiled = CompiledKernel(device, None if cache_dir is None else Path(cache_dir))
@@ -152,7 +153,7 @@ def main(arguments: str) -> None:
     try:
         for place in options["losses"]:
             register(place)
-        kernel = _make_kernel(options["device"], options["kernel"], options["cache_dir"])
+        kernel = _make_kernel(options["device"], options["kernel"], options["cache_dir"], options["block"])
         check_known_answers(kernel)
     except Exception as error:  # whatever torch raises: there is no list of it
         logger.error("cannot compute on %s: %s", options["device"], str(error).partition("\n")[0])
