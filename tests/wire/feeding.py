@@ -52,9 +52,11 @@ def read(
     """Feed chunks, one after the other, and finish."""
     given = OPTIONS.get(media, {}) if options is None else options
     reader = FORMATS[media].reader(options=given, names=names)
+    laid = bytearray()
     for chunk in chunks:
-        reader.feed(chunk)
-    return reader.finish(memoryview(bytearray(b"".join(chunks))))
+        for piece in reader.feed(chunk):
+            laid += piece
+    return reader.finish(memoryview(laid))
 
 
 def outcome(

@@ -148,9 +148,9 @@ class LossEndpoint:
                             "send less"
                         )
                         raise Fault("body_too_large", detail)
-                    view[received : received + len(chunk)] = chunk
-                    received += len(chunk)
-                    reader.feed(chunk)
+                    for piece in reader.feed(chunk):
+                        view[received : received + len(piece)] = piece
+                        received += len(piece)
         except TimeoutError:
             detail = f"the deadline passed when {received} bytes of the body had come; allow more time"
             raise Fault("deadline_exceeded", detail) from None

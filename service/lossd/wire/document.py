@@ -8,7 +8,7 @@ found well formed. All of this is quick and says yes or no; only a document at f
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -19,6 +19,7 @@ import simdjson
 from lossd.names import pointer, shown
 from lossd.request import MAX_DIMENSIONS, TENSOR_DTYPES, Body, Fault
 from lossd.wire.nesting import element_pointer, ragged, regular_shape
+from lossd.wire.reader import Piece
 from lossd.wire.values import MAX_PARAMETER_BYTES, parse_value
 
 _Array: TypeAlias = npt.NDArray[np.float64] | npt.NDArray[np.bool_]
@@ -72,23 +73,30 @@ class JsonReader:
         if charset.lower() not in _CHARSETS:
             raise Fault("unsupported_media_type", f"JSON in {shown(charset)} is not read; send UTF-8")
         self._begun = False
+        self._length = 0
 
-    def feed(self, chunk: bytes) -> None:
-        """Take the body's next bytes.
+    @property
+    def needed(self) -> int:
+        """What has come: a document does not announce its length."""
+        return self._length
+
+    def feed(self, chunk: bytes) -> Iterable[Piece]:
+        """Take the body's next bytes, which are laid down as they are.
 
         Raises:
             Fault: ``malformed_json``: the document cannot be an object.
         """
-        if self._begun:
-            return
-        first = _NOT_SPACE.search(chunk)
-        if first is None:
-            return
-        self._begun = True
-        if first[0] not in (b"{", _BYTE_ORDER_MARK[:1]):
-            raise _not_an_object(f"it begins with {shown(first[0])}")
+        self._length += len(chunk)
+        if not self._begun and (first := _NOT_SPACE.search(chunk)):
+            self._begun = True
+            if first[0] not in (b"{", _BYTE_ORDER_MARK[:1]):
+                raise _not_an_object(f"it begins with {shown(first[0])}")
+        return (chunk,)
 
-    def finish(self, body: memoryview) -> Body:
+    def outline(self, length: int | None) -> None:
+        """Nothing: what a document holds is certain at its end."""
+
+    def finish(self, laid: memoryview) -> Body:
         """Parse the document.
 
         Returns:
@@ -97,7 +105,7 @@ class JsonReader:
         Raises:
             Fault: ``malformed_json``, ``bad_shape`` or ``dtype_not_allowed``, with the place.
         """
-        document, text = _parse(body)
+        document, text = _parse(laid)
         found = Body()
         seen: set[str] = set()
         for name, start, end in _members(text):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from python_multipart.exceptions import FormParserError
@@ -18,6 +18,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from lossd.names import pointer, shown, unknown_tensor
 from lossd.request import TENSOR_DTYPES, Body, Fault, Tensor
 from lossd.wire.npy import NpyParser
+from lossd.wire.reader import Piece
 from lossd.wire.values import MAX_PARAMETER_BYTES, parse_params
 
 MAX_PART_HEADERS: Final = 8
@@ -66,8 +67,13 @@ class MultipartReader:
         self._body = Body()
         self._names: set[str] = set()
 
-    def feed(self, chunk: bytes) -> None:
-        """Take the body's next bytes.
+    @property
+    def needed(self) -> int:
+        """Up to the end of the array that is coming."""
+        return self._base + (self._part.wanted if self._part is not None else 0)
+
+    def feed(self, chunk: bytes) -> Iterable[Piece]:
+        """Take the body's next bytes, which are laid down as they are.
 
         Raises:
             Fault: ``malformed_multipart``, ``unknown_tensor``, ``malformed_json``, ``trailing_bytes``, or as
@@ -82,8 +88,19 @@ class MultipartReader:
             ) from None
         self._base += len(chunk)
         self._chunk = b""
+        return (chunk,)
 
-    def finish(self, body: memoryview) -> Body:
+    def outline(self, length: int | None) -> Body | None:
+        """The parts, once a tensor has begun behind which there is room for the closing boundary alone."""
+        last = None if self._part is None or length is None else self._part.announced
+        if self._part is None or length is None or last is None:
+            return None
+        closing = len(b"\r\n") + len(self._delimiter) + len(b"--")
+        if length - (last.offset + last.nbytes) not in (closing, closing + len(b"\r\n")):
+            return None
+        return Body(tensors={**self._body.tensors, self._part.name: last}, params=self._body.params)
+
+    def finish(self, laid: memoryview) -> Body:
         """The parts that came.
 
         Raises:
@@ -93,13 +110,13 @@ class MultipartReader:
         if not self._ended:
             detail = f"the form ends before its closing boundary, after {self._base} bytes; send all of it"
             raise Fault("truncated_body", detail)
-        if bytes(body[: len(self._delimiter)]) != self._delimiter:
+        if bytes(laid[: len(self._delimiter)]) != self._delimiter:
             raise _malformed("the body does not begin with the boundary")
         if self._part is None:
             raise _malformed("the form has no parts; send logits and targets, each a .npy file")
         end = self._part.end + len(b"\r\n") + len(self._delimiter) + len(b"--")
-        if bytes(body[end : end + 3]) not in (b"", b"\r\n"):
-            seen = f"{len(body) - end} bytes follow the closing boundary, from byte {end} on"
+        if bytes(laid[end : end + 3]) not in (b"", b"\r\n"):
+            seen = f"{len(laid) - end} bytes follow the closing boundary, from byte {end} on"
             raise Fault("trailing_bytes", f"{seen}; end the form there")
         return self._body
 
@@ -179,6 +196,16 @@ class _Part:
         self.end = 0  # where in the body its data ended so far
         self._parser: NpyParser | None = None
         self._json = bytearray()
+
+    @property
+    def announced(self) -> Tensor | None:
+        """The tensor that its header announced, once that has come."""
+        return None if self._parser is None else self._parser.tensor
+
+    @property
+    def wanted(self) -> int:
+        """The bytes of its array that are still to come."""
+        return 0 if self._parser is None else self._parser.wanted
 
     def feed(self, data: memoryview, position: int) -> None:
         """Take the next bytes of the data, which lie at a position in the body."""

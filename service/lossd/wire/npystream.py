@@ -5,11 +5,12 @@ What ``cat logits.npy targets.npy`` makes. A file says how long it is, so that n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from lossd.names import pointer, unknown_tensor
 from lossd.request import TENSOR_DTYPES, Body, Fault, Tensor
 from lossd.wire.npy import NpyParser
+from lossd.wire.reader import Piece
 
 
 class NpyReader:
@@ -33,8 +34,13 @@ class NpyReader:
         self._end = 0  # of the last array that is complete
         self._parser = NpyParser(self._names[0], 0)
 
-    def feed(self, chunk: bytes) -> None:
-        """Take the body's next bytes.
+    @property
+    def needed(self) -> int:
+        """Up to the end of the array that is coming."""
+        return self._position + self._parser.wanted
+
+    def feed(self, chunk: bytes) -> Iterable[Piece]:
+        """Take the body's next bytes, which are laid down as they are.
 
         Raises:
             Fault: As `NpyParser.feed` does, or ``trailing_bytes``.
@@ -51,14 +57,23 @@ class NpyReader:
             rest = rest[used:]
             if self._parser.complete:
                 self._next()
+        return (chunk,)
 
-    def finish(self, body: memoryview) -> Body:
+    def outline(self, length: int | None) -> Body | None:
+        """The tensors, once the last one's header has come."""
+        del length
+        last = self._parser.tensor
+        if last is None or self._parser.name != self._names[-1]:
+            return None
+        return Body(tensors={**self._tensors, self._names[-1]: last})
+
+    def finish(self, laid: memoryview) -> Body:
         """The tensors that came.
 
         Raises:
             Fault: ``truncated_body``.
         """
-        del body
+        del laid
         if len(self._tensors) < len(self._names):
             name = self._parser.name
             if self._position == self._end:
