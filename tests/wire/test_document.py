@@ -13,9 +13,9 @@ from hypothesis.extra import numpy as hnp
 
 from lossd.request import Body, Fault
 from lossd.wire import FORMATS
-from lossd.wire.document import MAX_NAMES
+from lossd.wire.document import MAX_NAMES, read_numbers
 from lossd.wire.values import MAX_PARAMETER_BYTES
-from wire.feeding import AnyArray, outcome, pieces, read, same_bits
+from wire.feeding import AnyArray, check_fault, outcome, pieces, read, same_bits
 
 MEDIA = "application/json"
 SMALL = (
@@ -349,6 +349,52 @@ def test_the_arena_has_room_for_what_is_built(shape: tuple[int, ...], digit: int
     arrays = load(document).arrays.values()
     needed = -(-len(document) // 8) * 8 + sum(-(-array.nbytes // 8) * 8 for array in arrays)
     assert needed <= FORMATS[MEDIA].arena_bytes(len(document))
+
+
+@given(NESTED, st.sampled_from([None, 1]))
+def test_the_numbers_of_one_value(value: object, indent: int | None) -> None:
+    text = json.dumps(value, indent=indent).encode()
+    shape = shape_of(value)
+    if shape is None or len(shape) > 8:
+        with pytest.raises(Fault) as caught:
+            read_numbers("logits", text)
+        assert caught.value.code == "bad_shape"
+        return
+    assert same_bits(read_numbers("logits", text), np.array(value, dtype=np.float64).reshape(shape))
+    assert same_bits(read_numbers("logits", b" \t" + text + b"\r\n"), read_numbers("logits", text))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "code"),
+    [
+        ("targets", b"[1, null]", "dtype_not_allowed"),
+        ("logits", b"[true]", "dtype_not_allowed"),
+        ("logits", b'["1"]', "dtype_not_allowed"),
+        ("logits", b'[{"a": 1}]', "dtype_not_allowed"),
+        ("logits", b'{"a": [1]}', "dtype_not_allowed"),
+        ("logits", b'"1"', "dtype_not_allowed"),
+        ("logits", b"null", "dtype_not_allowed"),
+        ("logits", b"[[1], 2]", "bad_shape"),
+        ("logits", b"[1], [2]", "malformed_json"),
+        ("logits", b"[1]]", "malformed_json"),
+        ("logits", b"[1", "malformed_json"),
+        ("logits", b"", "malformed_json"),
+        ("logits", b" ", "malformed_json"),
+        ("logits", b"[NaN]", "malformed_json"),
+        ("logits", b"[1e999]", "malformed_json"),
+    ],
+)
+def test_one_value_that_is_no_numbers(name: str, text: bytes, code: str) -> None:
+    with pytest.raises(Fault) as caught:
+        read_numbers(name, text)
+    check_fault(caught.value)
+    assert caught.value.code == code
+
+
+def test_one_value_may_be_booleans() -> None:
+    assert same_bits(read_numbers("targets", b"[[true], [false]]"), np.array([[True], [False]]))
+    assert same_bits(read_numbers("mask", b"true"), np.array(True))
+    assert same_bits(read_numbers("mask", b"[true, 2]"), np.array([1.0, 2.0]))
 
 
 HOSTILE = {

@@ -34,6 +34,7 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 _NULLABLE: Final = frozenset({"pos_weight"})  # also a parameter, and null is what leaves that out
 
+_SPACES: Final = b" \t\r\n"
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _TEXT: Final = re.compile(_STRING, re.DOTALL)
 _NOT_SPACE: Final = re.compile(rb"[^ \t\r\n]")
@@ -106,6 +107,8 @@ class JsonReader:
             Fault: ``malformed_json``, ``bad_shape`` or ``dtype_not_allowed``, with the place.
         """
         document, text = _parse(laid)
+        if not isinstance(document, simdjson.Object):
+            raise _not_an_object("it is another value")
         found = Body()
         seen: set[str] = set()
         for name, start, end in _members(text):
@@ -125,6 +128,24 @@ class JsonReader:
         return found
 
 
+def read_numbers(name: str, text: bytes) -> _Array:
+    """The numbers of one JSON value: of nested arrays, or a single one.
+
+    Args:
+        name: The tensor's, which says whether it may hold booleans; for faults, too.
+        text: Of the value alone.
+
+    Returns:
+        The tensor: C-contiguous float64, or bool where all of a tensor that may hold booleans are such.
+
+    Raises:
+        Fault: ``malformed_json``, ``bad_shape`` or ``dtype_not_allowed``, with the place.
+    """
+    parsed, read = _parse(text.strip(_SPACES))
+    value = bytes(read)
+    return _tensor(name, value, parsed) if isinstance(parsed, simdjson.Array) else _scalar(name, value)
+
+
 def arena_bytes(content_length: int) -> int:
     """The memory that a body and the arrays built from it need.
 
@@ -134,7 +155,7 @@ def arena_bytes(content_length: int) -> int:
     return content_length + 8 * (content_length // 2 + 1 + len(TENSOR_DTYPES))
 
 
-def _parse(body: memoryview) -> tuple[simdjson.Object, _Text]:
+def _parse(body: _Text) -> tuple[object, _Text]:
     """The parsed document, and the text that was parsed."""
     text: _Text = body
     try:
@@ -147,8 +168,6 @@ def _parse(body: memoryview) -> tuple[simdjson.Object, _Text]:
             document = simdjson.Parser().parse(text)
     except (ValueError, RuntimeError) as error:
         raise _malformed(body, error) from None
-    if not isinstance(document, simdjson.Object):
-        raise _not_an_object("it is another value")
     return document, text
 
 
@@ -266,7 +285,7 @@ def _not_an_object(seen: str) -> Fault:
     return Fault("malformed_json", detail)
 
 
-def _malformed(body: memoryview, error: Exception) -> Fault:
+def _malformed(body: _Text, error: Exception) -> Fault:
     """The fault of a document that the parser refuses, with the place where it can be told."""
     if not _NOT_SPACE.search(body):
         return _not_an_object("it is empty")
@@ -294,7 +313,7 @@ def _malformed(body: memoryview, error: Exception) -> Fault:
     return Fault("malformed_json", f"the document is not JSON: {reason}")
 
 
-def _where_not_utf8(body: memoryview) -> str:
+def _where_not_utf8(body: _Text) -> str:
     try:
         str(body, "utf-8")
     except UnicodeDecodeError as error:
