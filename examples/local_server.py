@@ -26,6 +26,7 @@ class LocalServer:
         device: What to compute on.
         directory: The server's working directory; this process's own where none is given.
         environment: Its environment, likewise. Settings in it (``LOSSD_…``) are left out.
+        settings: The server's settings, by name, such as ``{"arena_bytes": 1 << 30}``.
     """
 
     def __init__(
@@ -35,11 +36,14 @@ class LocalServer:
         device: str = "cpu",
         directory: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        settings: Mapping[str, object] | None = None,
     ) -> None:
         self._command = [str(lossd), "serve", "--host", "127.0.0.1", "--device", device]
         self._directory = directory
         given = os.environ if environment is None else environment
         self._environment = {key: value for key, value in given.items() if not key.startswith("LOSSD_")}
+        for name, value in (settings or {}).items():
+            self._environment[f"LOSSD_{name.upper()}"] = str(value)
         self._process: subprocess.Popen[bytes] | None = None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 -- closed by __exit__
         self.port = 0
@@ -48,6 +52,13 @@ class LocalServer:
     def url(self) -> str:
         """Where the server listens."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The process that was started; its children are the front end and the workers."""
+        if self._process is None:
+            raise RuntimeError("the server was never started")
+        return self._process.pid
 
     def __enter__(self) -> Self:
         self.port = _free_port()

@@ -40,6 +40,12 @@ class Settings(BaseSettings):
     max_chunked_bytes: PositiveInt = Field(
         default=64 * MIB, description="Largest body without Content-Length; reserved at once."
     )
+    max_expanded_bytes: PositiveInt = Field(
+        default=64 * MIB, description="Largest body that was sent compressed, expanded."
+    )
+    max_batch_bytes: PositiveInt = Field(
+        default=32 * MIB, description="Largest record batch of an Arrow stream, which may have any number."
+    )
     max_output_bytes: PositiveInt = Field(default=256 * MIB, description="Largest array answer, as float64.")
     timeout_seconds: PositiveFloat = Field(
         default=60.0,
@@ -95,13 +101,15 @@ class Settings(BaseSettings):
                 "pass --allow-open (LOSSD_ALLOW_OPEN=1) to mean that, or listen on 127.0.0.1"
             )
             raise ValueError(msg)
-        largest = max(self.max_body_bytes, 5 * self.max_json_bytes, self.max_chunked_bytes) + MIB
+        # A stream has room for two batches, whose bools take a byte each in memory, and what lies between.
+        bodies = (self.max_body_bytes, 5 * self.max_json_bytes, self.max_chunked_bytes)
+        largest = max(*bodies, self.max_expanded_bytes, 4 * self.max_batch_bytes) + MIB
         if self.arena_bytes < largest + self.output_bytes:
             msg = (
                 f"arena_bytes is {self.arena_bytes}, less than the largest body and the largest answer need "
                 f"({largest + self.output_bytes}); raise LOSSD_ARENA_BYTES or lower LOSSD_MAX_BODY_BYTES, "
-                "LOSSD_MAX_JSON_BYTES (which takes five times its size), LOSSD_MAX_CHUNKED_BYTES or "
-                "LOSSD_MAX_OUTPUT_BYTES"
+                "LOSSD_MAX_JSON_BYTES (which takes five times its size), LOSSD_MAX_CHUNKED_BYTES, "
+                "LOSSD_MAX_EXPANDED_BYTES, LOSSD_MAX_BATCH_BYTES (four times) or LOSSD_MAX_OUTPUT_BYTES"
             )
             raise ValueError(msg)
         return self

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import math
 import subprocess
+import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,12 @@ import numpy.typing as npt
 import pytest
 
 import reference
+from arrow_stream import stream
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 RNG = np.random.default_rng(11)
 X = RNG.normal(0, 5, (9, 7)).astype(np.float32)
@@ -31,6 +40,13 @@ def npy(*arrays: npt.NDArray[Any]) -> bytes:
     for array in arrays:
         np.save(file, array)
     return file.getvalue()
+
+
+CODINGS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "zstd": zstd.compress,
+}
 
 
 def truth(loss: str, *, weighted: bool, params: Loss) -> npt.NDArray[np.object_]:
@@ -67,6 +83,25 @@ def send(url: str, loss: str, form: str, *, weighted: bool, params: Loss) -> htt
         query["tensors"] = ",".join(tensors)
         headers = {"content-type": "application/x-npy"}
         return httpx.post(address, params=query, content=npy(*tensors.values()), headers=headers, timeout=30)
+    if form.startswith("npz"):
+        file = io.BytesIO()
+        save: Callable[..., None] = np.savez if form == "npz" else np.savez_compressed
+        save(file, **tensors)
+        headers = {"content-type": "application/x-npz"}
+        return httpx.post(address, params=query, content=file.getvalue(), headers=headers, timeout=30)
+    if form.startswith("arrow"):
+        if "pos_weight" in tensors:
+            query["pos_weight"] = json.dumps(tensors.pop("pos_weight").tolist())
+        headers = {"content-type": "application/vnd.apache.arrow.stream"}
+        arrow = stream(tensors, rows=4)
+        pieces = (arrow[i : i + 100] for i in range(0, len(arrow), 100))
+        content = arrow if form == "arrow" else pieces
+        return httpx.post(address, params=query, content=content, headers=headers, timeout=30)
+    if form in CODINGS:
+        query["tensors"] = ",".join(tensors)
+        headers = {"content-type": "application/x-npy", "content-encoding": form}
+        coded = CODINGS[form](npy(*tensors.values()))
+        return httpx.post(address, params=query, content=coded, headers=headers, timeout=30)
     files = {name: (f"{name}.npy", npy(array)) for name, array in tensors.items()}
     if form == "multipart":
         return httpx.post(address, params=query, files=files, timeout=30)
@@ -83,7 +118,17 @@ CASES: list[tuple[str, Loss]] = [
     ("focal", {"gamma": 2, "alpha": None, "axis": 1}),
     ("focal", {"gamma": 0.7, "alpha": 0.9, "axis": [0, -1], "reduction": "sum"}),
 ]
-FORMS = ["json", "npy", "multipart", "multipart with params"]
+FORMS = [
+    "json",
+    "npy",
+    "npz",
+    "npz deflated",
+    "multipart",
+    "multipart with params",
+    "arrow",
+    "arrow chunked",
+    *CODINGS,
+]
 
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -13,6 +13,7 @@ from lossd.core.catalog import Loss, check_params, class_axis, own_params, reduc
 from lossd.core.grid import Grid
 from lossd.engine.arena import Region
 from lossd.request import INTEGERS, ITEMSIZE, MAX_DIMENSIONS, TENSOR_DTYPES, Body, Fault, LossRequest, Tensor
+from lossd.wire import Column
 
 Shape: TypeAlias = tuple[int, ...]
 Array: TypeAlias = npt.NDArray[np.float64] | npt.NDArray[np.bool_] | npt.NDArray[np.int64]
@@ -21,7 +22,7 @@ Array: TypeAlias = npt.NDArray[np.float64] | npt.NDArray[np.bool_] | npt.NDArray
 def assemble(
     loss: Loss,
     body: Body,
-    body_bytes: int,
+    free: int,
     region: Region,
     given: Mapping[str, object],
     block_elements: int,
@@ -31,8 +32,8 @@ def assemble(
     Args:
         loss: The loss asked for.
         body: What its reader found.
-        body_bytes: The body's length; what lies behind it in the region is free.
-        region: The memory that holds it.
+        free: Where in the region memory begins that the body does not need.
+        region: The memory that holds the body.
         given: The parameters given, those of the body and of the query together.
         block_elements: How many elements a block has at most.
 
@@ -41,15 +42,13 @@ def assemble(
     """
     params = check_params(loss, given)
     by_index = params["targets_format"] == "index"
-    place = _Placer(region, body_bytes)
+    place = _Placer(region, free)
     tensors = {name: place.found(tensor) for name, tensor in body.tensors.items()}
     for name, array in body.arrays.items():
         tensors[name] = place.built(name, _as_sent(name, array, by_index=by_index))
     shape = _check(tensors, params)
     own = own_params(loss, params)
-    if params["pos_weight"] is not None and "pos_weight" in tensors:
-        detail = "pos_weight is given both as a tensor and as a parameter; leave one out"
-        raise Fault("invalid_parameter", detail, [("/pos_weight", "given twice")])
+    _refuse_two(params, tensors)
     for name in ("pos_weight", "alpha"):
         numbers = params.get(name)
         if isinstance(numbers, tuple):
@@ -60,12 +59,61 @@ def assemble(
     return LossRequest(loss=loss.name, tensors=tensors, params=params, own=own), grid
 
 
+def assemble_rows(
+    loss: Loss, columns: Sequence[Column], given: Mapping[str, object]
+) -> tuple[LossRequest, Shape, dict[str, tuple[float, ...]]]:
+    """Make the request of a stream, whose number of rows is not known yet.
+
+    Args:
+        loss: The loss asked for.
+        columns: The tensors that come in rows.
+        given: The parameters given.
+
+    Returns:
+        The request, each of whose tensors is but one row, with the row's shape; the shape of the inputs'
+        rows; and the lists of numbers among the parameters, by name.
+
+    Raises:
+        Fault: Something is missing, unknown, or does not go together.
+    """
+    params = check_params(loss, given)
+    by_index = params["targets_format"] == "index"
+    wide = any(column.width is not None for column in columns)
+    tensors: dict[str, Tensor] = {}
+    for column in columns:
+        shape: Shape = () if column.width is None else (column.width,)
+        if wide and not shape and not (by_index and column.name == "targets"):
+            shape = (1,)  # a plain column beside lists
+        tensors[column.name] = Tensor(column.dtype, shape, 0, big_endian=column.big_endian)
+    inputs = _check_names(tensors)
+    _check_dtypes(tensors, by_index=by_index)
+    inner = tensors[inputs].shape
+    axis = class_axis(params, (0, *inner))
+    _check_rows(tensors, inputs, axis if by_index else None)
+    own = own_params(loss, params)
+    lists: dict[str, tuple[float, ...]] = {}
+    _refuse_two(params, tensors)
+    for name in ("pos_weight", "alpha"):
+        numbers = params.get(name)
+        if isinstance(numbers, tuple):
+            if axis == 0 and len(numbers) > 1:
+                detail = (
+                    f"{name} has a number for each row, and a stream does not say how many it has; "
+                    "send it as a column, or send .npy files"
+                )
+                raise Fault("invalid_parameter", detail, [(f"/{name}", "along the rows of a stream")])
+            _check_classes(name, (len(numbers),), (1, *inner), axis)
+            lists[name] = numbers
+            params[name] = None
+    return LossRequest(loss=loss.name, tensors=tensors, params=params, own=own), inner, lists
+
+
 class _Placer:
     """Gives tensors their places in the arena."""
 
-    def __init__(self, region: Region, body_bytes: int) -> None:
+    def __init__(self, region: Region, free: int) -> None:
         self._region = region
-        self._free = -(-body_bytes // 8) * 8
+        self._free = -(-free // 8) * 8
 
     def found(self, tensor: Tensor) -> Tensor:
         """A tensor that lies in the body."""
@@ -104,12 +152,8 @@ def _check(tensors: Mapping[str, Tensor], params: Mapping[str, object]) -> Shape
     """Check names, dtypes and shapes; the inputs' shape."""
     inputs = _check_names(tensors)
     by_index = params["targets_format"] == "index"
+    _check_dtypes(tensors, by_index=by_index)
     for name, tensor in tensors.items():
-        allowed = INTEGERS if name == "targets" and by_index else TENSOR_DTYPES[name]
-        if tensor.dtype not in allowed:
-            shown = ", ".join(dtype for dtype in ITEMSIZE if dtype in allowed)
-            detail = f"{name} is {tensor.dtype}; send {shown}"
-            raise Fault("dtype_not_allowed", detail, [(f"/{name}", f"{tensor.dtype} is not allowed")])
         if len(tensor.shape) > MAX_DIMENSIONS:
             detail = f"{name} has {len(tensor.shape)} dimensions; at most {MAX_DIMENSIONS} are allowed"
             raise Fault("bad_shape", detail, [(f"/{name}", detail)])
@@ -143,6 +187,53 @@ def _check_names(tensors: Mapping[str, Tensor]) -> str:
             detail = f"send {name}{also}; got {', '.join(tensors) or 'none'}"
             raise Fault("missing_tensor", detail, [(f"/{name}", "missing")])
     return inputs[0]
+
+
+def _check_dtypes(tensors: Mapping[str, Tensor], *, by_index: bool) -> None:
+    for name, tensor in tensors.items():
+        allowed = INTEGERS if name == "targets" and by_index else TENSOR_DTYPES[name]
+        if tensor.dtype not in allowed:
+            shown = ", ".join(dtype for dtype in ITEMSIZE if dtype in allowed)
+            detail = f"{name} is {tensor.dtype}; send {shown}"
+            raise Fault("dtype_not_allowed", detail, [(f"/{name}", f"{tensor.dtype} is not allowed")])
+
+
+def _refuse_two(params: Mapping[str, object], tensors: Mapping[str, Tensor]) -> None:
+    if params["pos_weight"] is not None and "pos_weight" in tensors:
+        detail = "pos_weight is given both as a tensor and as a parameter; leave one out"
+        raise Fault("invalid_parameter", detail, [("/pos_weight", "given twice")])
+
+
+def _check_rows(tensors: Mapping[str, Tensor], inputs: str, index_axis: int | None) -> None:
+    """Check that the rows of a stream's tensors go together.
+
+    Args:
+        tensors: A row of each.
+        inputs: Which of them are the inputs.
+        index_axis: Where targets that are class ids open out.
+    """
+    inner = tensors[inputs].shape
+    allowed: dict[str, set[Shape]] = {
+        "targets": {inner},
+        "weight": {inner, (1,) * len(inner)},
+        "mask": {inner, (1,) * len(inner)},
+        "pos_weight": set() if inner else {()},  # along the rows, for inputs of one dimension
+    }
+    if index_axis is not None:
+        allowed["targets"] = {()} if index_axis == 1 else set()
+    for name, tensor in tensors.items():
+        if name == inputs or tensor.shape in allowed[name]:
+            continue
+        remedy = "make each row as wide as those of the inputs"
+        if name == "pos_weight":
+            remedy = "give it as a parameter, a number for each class"
+        elif name == "targets" and index_axis is not None:
+            remedy = "send a plain column of ids beside a list column of inputs, with class_axis=1"
+        detail = (
+            f"{name} has rows of shape {list(tensor.shape)}, {inputs} of {list(inner)}, which do not go "
+            f"together; {remedy}"
+        )
+        raise Fault("shape_mismatch", detail, [(f"/{name}", f"rows of shape {list(tensor.shape)}")])
 
 
 def _check_targets(targets: Shape, inputs: str, shape: Shape, index_axis: int | None) -> None:

@@ -20,7 +20,8 @@ _DESCRIPTION: Final = """\
 Binary cross entropy with logits and focal loss as YOLOv5 defines it: computed in float64 from the \
 numbers as they are received, the same bits whoever else is being served.
 
-Send `logits` and `targets` as JSON, as .npy files one after the other, or as multipart parts:
+Send `logits` and `targets` as JSON, as .npy files one after the other, as an .npz, as multipart parts or as \
+an Arrow stream, which may have any length:
 
     curl -F logits=@x.npy -F targets=@y.npy 'localhost:8000/focal?gamma=2'
 
@@ -47,15 +48,18 @@ _PROBLEMS: Final = {
     "bad_request": ("Invalid HTTP request received. Send a well-formed HTTP/1.1 request.", None),
     "malformed_json": ("NaN is not JSON; leave such elements out or mark them otherwise", "/logits/3"),
     "malformed_npy": ("targets does not begin with \\x93NUMPY; send what np.save writes", "/targets"),
+    "malformed_npz": ("the .npz is malformed: logits.npy twice; write it with np.savez", "/logits"),
+    "malformed_arrow": ("no continuation marker at byte 0; write it with pa.ipc.new_stream", None),
     "malformed_multipart": ("the Content-Type has no boundary; let your HTTP library write it", None),
     "truncated_body": ("targets: 512 of 10240 bytes came; send the whole array", "/targets"),
     "trailing_bytes": ("16 bytes follow the last array; name every array in tensors=", None),
     "not_acceptable": ("cannot answer as 'text/html'; accept application/json or application/x-npy", None),
     "body_too_large": ("the body has 2147483648 bytes, at most 1073741824 are taken; send several", None),
+    "expanded_too_large": ("the body expands to more than 67108864 bytes; send it as it is", None),
     "output_too_large": ("the answer's numbers may take 800000000 bytes; accept application/x-npy", None),
     "unsupported_media_type": ("the request has Content-Type 'text/csv'; send application/json", None),
     "dtype_not_allowed": ("logits is int64; send float16, bfloat16, float32, float64", "/logits"),
-    "unsupported_encoding": ("Content-Encoding 'br' is not read; send identity", None),
+    "unsupported_encoding": ("Content-Encoding 'br' is not read; send identity, gzip, deflate or zstd", None),
     "shape_mismatch": ("targets has shape [32, 81], logits [32, 80]; they must be equal", "/targets"),
     "bad_shape": ("row 3 of logits has 79 numbers, the others 80; pad or split the rows", "/logits/3"),
     "target_out_of_range": ("targets: 1.7 is outside [0, 1] at /targets/17/3; rescale them", "/targets/17/3"),
@@ -165,6 +169,13 @@ _TENSOR_NAMES: Final[Document] = {
 
 _HEADERS: Final[list[Document]] = [
     {
+        "name": "Content-Encoding",
+        "in": "header",
+        "required": False,
+        "description": "How the body is compressed, if it is.",
+        "schema": {"type": "string", "enum": ["identity", "gzip", "deflate", "zstd"]},
+    },
+    {
         "name": "X-Request-Id",
         "in": "header",
         "required": False,
@@ -230,6 +241,28 @@ def _bodies(loss: Loss, parameters: Iterable[Parameter]) -> Document:
                     "description": f"`cat x.npy y.npy | curl --data-binary @- -H 'Content-Type: "
                     f"application/x-npy' localhost:8000/{loss.name}`",
                     "value": "(the bytes of logits.npy, then those of targets.npy)",
+                }
+            },
+        },
+        "application/x-npz": {
+            "schema": {"type": "string", "format": "binary"},
+            "examples": {
+                "savez": {
+                    "summary": "What np.savez and np.savez_compressed write, members named after the tensors",
+                    "description": f"`curl --data-binary @batch.npz -H 'Content-Type: application/x-npz' "
+                    f"localhost:8000/{loss.name}`",
+                    "value": "(the bytes of the .npz)",
+                }
+            },
+        },
+        "application/vnd.apache.arrow.stream": {
+            "schema": {"type": "string", "format": "binary"},
+            "examples": {
+                "stream": {
+                    "summary": "An Arrow IPC stream, columns named after the tensors, scored as it arrives",
+                    "description": "A column of numbers or bools has an element a row; one of fixed-size "
+                    "lists has as many as a list. Record batches are limited, their number is not.",
+                    "value": "(the bytes of the stream)",
                 }
             },
         },

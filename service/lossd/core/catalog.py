@@ -368,7 +368,7 @@ def reduced_axes(params: Mapping[str, object], shape: tuple[int, ...]) -> tuple[
     seen: set[int] = set()
     for axis in axes:
         if not -len(shape) <= axis < len(shape):
-            raise _invalid("axis", _out_of_range("axis", axis, shape))
+            raise _invalid("axis", _out_of_range("axis", axis, len(shape)))
         if axis % len(shape) in seen:
             raise _invalid("axis", f"axis {axis} is named twice; name each axis once")
         seen.add(axis % len(shape))
@@ -388,7 +388,7 @@ def class_axis(params: Mapping[str, object], shape: tuple[int, ...]) -> int:
     axis = params["class_axis"]
     assert isinstance(axis, int)
     if not -len(shape) <= axis < len(shape):
-        raise _invalid("class_axis", _out_of_range("class_axis", axis, shape))
+        raise _invalid("class_axis", _out_of_range("class_axis", axis, len(shape)))
     return axis % len(shape)
 
 
@@ -415,9 +415,9 @@ def divisor(params: Mapping[str, object], grid: Grid, tensors: Mapping[str, obje
             return None
 
 
-def _out_of_range(name: str, axis: int, shape: tuple[int, ...]) -> str:
-    last = len(shape) - 1
-    return f"{name} {axis} is out of range for inputs of shape {list(shape)}; use {-len(shape)} to {last}"
+def _out_of_range(name: str, axis: int, dimensions: int) -> str:
+    last = dimensions - 1
+    return f"{name} {axis} is out of range for inputs of {dimensions} dimensions; use {-dimensions} to {last}"
 
 
 def _unknown(loss: Loss, name: str, known: Mapping[str, Parameter]) -> Fault:

@@ -55,9 +55,13 @@ class Grid:
         axes: The axes that are reduced, each in [0, len(shape)): all of them for one number, none for one
             output an element.
         block: How many elements a block has at most.
+        growing: Rows may yet be added along the first axis. Blocks stay where they are, but for those at the
+            end (`settled`), and no sum over the first axis is complete.
     """
 
-    def __init__(self, shape: Sequence[int], axes: Sequence[int], block: int = BLOCK) -> None:
+    def __init__(
+        self, shape: Sequence[int], axes: Sequence[int], block: int = BLOCK, *, growing: bool = False
+    ) -> None:
         self.block_elements: Final = block
         self.shape: Final = tuple(shape)
         self.axes: Final = tuple(sorted(axes))
@@ -81,10 +85,27 @@ class Grid:
             i for i, (_, reduced) in enumerate([runs[split], *self._inner]) if reduced
         )
         """The axes of a block's own shape that are reduced."""
-        self.disjoint: Final = not any(reduced for _, reduced in self._outer) and (
-            not self._split_reduced or self._chunks == 1
+        self.disjoint: Final = (
+            not any(reduced for _, reduced in self._outer)
+            and (not self._split_reduced or self._chunks == 1)
+            and not (growing and 0 in self.axes)
         )
         """No two blocks share an output: a block's sums are outputs, not parts of them."""
+
+    @property
+    def settled(self) -> int:
+        """How many blocks stay as they are, whatever rows are added along the first axis."""
+        if self._outer:
+            return self.blocks
+        full = max(1, self.block_elements // max(1, self._inner_size)) * self._inner_size
+        return self.size // full if full else 0
+
+    def blocks_within(self, elements: int) -> int:
+        """How many blocks lie within the first so many elements."""
+        if not self.size:
+            return 0
+        outer, rest = divmod(elements, self._length * self._inner_size)
+        return outer * self._chunks + rest // (self._chunk * self._inner_size)
 
     def block(self, index: int) -> Block:
         """The block at ``index``, in [0, blocks)."""

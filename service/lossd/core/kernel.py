@@ -121,7 +121,7 @@ class EagerKernel:
         """
         score = Score(weight_sum=ExactSum() if work.weight is not None else None)
         partials = [Partials(work.grid, memory) for memory in memories]
-        blocks = [work.grid.block(index) for index in range(first, last)]
+        blocks = [work.block(index) for index in range(first, last)]
         with np.errstate(invalid="ignore"):  # numpy's word on a signalling NaN that it converts
             self._score_blocks(work, blocks, score, partials)
         score.pieces = [part.finish() for part in partials]

@@ -25,9 +25,10 @@ class Operand:
         axes: The request's axis that each of the array's own lies along, ascending; by default its last ones,
             as numpy broadcasts.
         bfloat16: The elements are bfloat16 bit patterns.
+        first_row: How many rows, along the first axis, the request has before these.
     """
 
-    __slots__ = ("_array", "_axes", "_bfloat16", "_contiguous", "_flat", "_own_shape", "name")
+    __slots__ = ("_array", "_axes", "_bfloat16", "_contiguous", "_first_row", "_flat", "_own_shape", "name")
 
     def __init__(
         self,
@@ -37,8 +38,10 @@ class Operand:
         *,
         axes: Sequence[int] | None = None,
         bfloat16: bool = False,
+        first_row: int = 0,
     ) -> None:
         self.name = name
+        self._first_row = first_row
         self._own_shape = array.shape
         self._axes = tuple(range(len(shape) - array.ndim, len(shape)) if axes is None else axes)
         if array.dtype == np.bool_:
@@ -75,6 +78,8 @@ class Operand:
         """The JSON pointer of the element at ``position`` of the broadcast array, in C order."""
         index = np.unravel_index(position, self._array.shape)
         own = [0 if n == 1 else int(index[axis]) for axis, n in zip(self._axes, self._own_shape, strict=True)]
+        if self._first_row and self._axes[:1] == (0,):
+            own[0] += self._first_row
         return "".join(f"/{part}" for part in (self.name, *own))
 
     def _copy(self, start: int, stop: int, out: npt.NDArray[Any]) -> None:

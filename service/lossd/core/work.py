@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from lossd.core.catalog import LOSSES, Divisor, class_axis, divisor, own_params
-from lossd.core.grid import Grid
+from lossd.core.grid import Block, Grid
 from lossd.core.inputs import Inputs, Logits, Probabilities
 from lossd.core.operand import Operand, Positions
 
@@ -40,6 +41,7 @@ class Work:
         ignore_index: The target that drops its element, if any.
         allow_nan: Whether a NaN propagates.
         divisor: What each output is divided by, where that differs between outputs.
+        skipped: The elements before the first that the operands have: 0 unless they are rows of a stream.
     """
 
     loss: str
@@ -58,6 +60,14 @@ class Work:
     ignore_index: float | None
     allow_nan: bool
     divisor: Divisor | None
+    skipped: int = 0
+
+    def block(self, index: int) -> Block:
+        """The block at ``index``, its elements counted from the first that the operands have."""
+        block = self.grid.block(index)
+        if not self.skipped:
+            return block
+        return replace(block, start=block.start - self.skipped, stop=block.stop - self.skipped)
 
 
 def prepare(
@@ -66,6 +76,7 @@ def prepare(
     grid: Grid,
     arrays: Mapping[str, npt.NDArray[Any]],
     bfloat16: frozenset[str] = frozenset(),
+    rows: tuple[int, int] | None = None,
 ) -> Work:
     """Make a request ready.
 
@@ -75,13 +86,17 @@ def prepare(
         grid: Its blocks.
         arrays: Its tensors by name, whose shapes are known to go together; ``alpha`` may be among them.
         bfloat16: The tensors that are bfloat16, as uint16 bit patterns.
+        rows: For a stream, of which the arrays are but some rows: the first row's number, and how many.
     """
-    shape = grid.shape
+    first_row, shape = (0, grid.shape) if rows is None else (rows[0], (rows[1], *grid.shape[1:]))
     axis = class_axis(params, shape)
 
     def operand(name: str, axes: tuple[int, ...] | None = None) -> Operand | None:
         array = arrays.get(name)
-        return array if array is None else Operand(name, array, shape, axes=axes, bfloat16=name in bfloat16)
+        if array is None:
+            return None
+        bits = name in bfloat16
+        return Operand(name, array, shape, axes=axes, bfloat16=bits, first_row=first_row)
 
     def by_class(name: str) -> Operand | None:
         array = arrays.get(name)
@@ -113,6 +128,7 @@ def prepare(
         ignore_index=ignored,
         allow_nan=params["allow_nan"] is True,
         divisor=divisor(params, grid, arrays),
+        skipped=first_row * math.prod(shape[1:]),
     )
 
 

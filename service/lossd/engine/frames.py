@@ -34,7 +34,9 @@ class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
         last: The block after the last.
         partials: Where partial sums go, as (offset, count of float64): of the losses, then of the divisors
             where each output has its own; empty where everything is reduced.
-        deadline: When the answer is of no use any more, by time.monotonic().
+        deadline: When the answer is of no use any more, by time.monotonic(); infinite if there is none.
+        rows: For a stream, whose shape is what is known so far: the number of the tensors' first row, and how
+            many rows they have.
     """
 
     id: int
@@ -49,6 +51,7 @@ class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
     last: int
     partials: list[tuple[int, int]]
     deadline: float
+    rows: tuple[int, int] | None = None
 
 
 class Scored(msgspec.Struct, array_like=True, tag="scored", frozen=True):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -15,7 +17,7 @@ from lossd.core.exact import ExactArray, ExactSum
 from lossd.core.grid import Grid
 from lossd.engine.arena import Memory, Region
 from lossd.engine.frames import Failed, Scored, Slice
-from lossd.request import Fault, Float64Array, LossRequest, LossResult
+from lossd.request import Fault, Float64Array, LossRequest, LossResult, Tensor
 
 WINDOW: Final = 2
 """Slices of one request that a worker holds at a time: one to run, and the next, so that it need not wait."""
@@ -28,30 +30,30 @@ class _Outputs:
     """Sums of an array answer, in the arena: float64, [grid.outputs].
 
     Args:
-        grid: The request's blocks.
+        grid: The request's blocks; of a stream, those of the most rows that it may have.
         memory: The arena.
         offset: Where they lie; behind them is the room for the slices' partial sums.
         room: How many partial sums a slice has at most.
     """
 
     def __init__(self, grid: Grid, memory: Memory, offset: int, room: int) -> None:
-        self._grid = grid
+        self._disjoint = grid.disjoint
         self._memory = memory
         self._offset = offset
         self._sums: dict[int, ExactArray] = {}  # of outputs that several blocks add to, by the first output
         scratch = offset + 8 * grid.outputs
         self._free = deque(scratch + 8 * room * i for i in range(WINDOW)) if not grid.disjoint else deque()
 
-    def place(self, first: int, last: int) -> tuple[int, int]:
-        """Where the partial sums of the blocks [first, last) go, and how many there are."""
-        count = self._grid.partials(first, last)
-        if self._grid.disjoint:
-            return self._offset + 8 * self._grid.block(first).output, count
+    def place(self, grid: Grid, first: int, last: int) -> tuple[int, int]:
+        """Where the partial sums of a grid's blocks [first, last) go, and how many there are."""
+        count = grid.partials(first, last)
+        if self._disjoint:
+            return self._offset + 8 * grid.block(first).output, count
         return self._free.popleft(), count
 
     def take(self, pieces: list[tuple[int, int, int]], offset: int) -> None:
         """Add a slice's partial sums to the running ones, and free their memory for another slice."""
-        if self._grid.disjoint:
+        if self._disjoint:
             return  # they are in their place
         self._free.append(offset)
         for output, planes, length in pieces:
@@ -60,10 +62,10 @@ class _Outputs:
                 sums.add(self._floats(offset, length))
                 offset += 8 * length
 
-    def finish(self) -> Float64Array:
-        """The sums."""
-        outputs = self._floats(self._offset, self._grid.outputs)
-        if not self._grid.blocks:
+    def finish(self, grid: Grid) -> Float64Array:
+        """The sums of all of the grid's outputs."""
+        outputs = self._floats(self._offset, grid.outputs)
+        if not grid.blocks:
             outputs[:] = 0.0
         for output, sums in self._sums.items():
             value = sums.value
@@ -74,36 +76,63 @@ class _Outputs:
         return np.frombuffer(self._memory.view, dtype=np.float64, count=count, offset=offset)
 
 
+@dataclass(slots=True)
+class Span:
+    """Blocks that follow each other and whose inputs lie in the same places.
+
+    Attributes:
+        tensors: Where their inputs lie.
+        grid: The request's blocks as far as they are known.
+        first: The first block.
+        last: The block after the last whose inputs have all arrived.
+        rows: For a stream: the number of the tensors' first row, and how many rows they have.
+        done: How many of the blocks have been answered.
+        closed: No further block will be added.
+    """
+
+    tensors: Mapping[str, Tensor]
+    grid: Grid
+    first: int = 0
+    last: int = 0
+    rows: tuple[int, int] | None = None
+    done: int = 0
+    closed: bool = False
+
+    @property
+    def answered(self) -> bool:
+        """All of it has been scored, and nobody reads its inputs any more."""
+        return self.closed and self.done == self.last - self.first
+
+
 class Job:
     """One request.
 
+    It is handed out span by span, as its inputs arrive: a request that lies in memory as a whole is one span,
+    a stream one for each stretch of memory that its rows are written to.
+
     Args:
         request: What to score.
-        grid: Its blocks.
+        grid: Its blocks; of a stream, those of the most rows that it may have.
         memory: The arena.
         output: Where array answers go, at least `output_bytes` long; None where there is no array.
-        deadline: By time.monotonic().
         slice_elements: About how many elements a slice has.
     """
 
     def __init__(
-        self,
-        request: LossRequest,
-        grid: Grid,
-        memory: Memory,
-        output: Region | None,
-        deadline: float,
-        slice_elements: int,
+        self, request: LossRequest, grid: Grid, memory: Memory, output: Region | None, slice_elements: int
     ) -> None:
         self.id: Final = next(_request_ids)
         self.request: Final = request
-        self.deadline: Final = deadline
+        self.deadline = math.inf  # by time.monotonic()
         self.seconds = 0.0  # of computing
         self.deaths = 0  # of workers that were running one of its slices
         self.done: Final[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
-        self.outstanding: Final[dict[int, Slice]] = {}
+        self.outstanding: Final[dict[int, tuple[Slice, Span]]] = {}
         self._when_idle: Callable[[], None] | None = None
+        self._when_answered: Callable[[], None] | None = None
         self._grid = grid
+        self._closed = False
+        self._spans: deque[Span] = deque()  # those of which a block is still to be handed out or to arrive
         self._step = slice_blocks(grid, slice_elements)
         self._next = 0
         self._answered = 0
@@ -117,35 +146,59 @@ class Job:
                 _Outputs(grid, memory, output.offset + channel * size, room)
                 for channel in range(channels(request, grid))
             ]
-        if not grid.blocks:
-            self.done.set_result(None)
+
+    def append(self, span: Span) -> None:
+        """Go on with a span, which begins behind the last one's last block. That one is closed by this."""
+        if self._spans:
+            self._spans[-1].closed = True
+        self._spans.append(span)
+
+    def close(self, grid: Grid) -> None:
+        """Take note that all inputs have arrived.
+
+        Args:
+            grid: The request's blocks, all of which are in the spans.
+        """
+        self._grid = grid
+        self._closed = True
+        self._spans[-1].closed = True
+        self._end_if_complete()
 
     def next_slice(self) -> Slice | None:
         """The next slice to hand out; None if there is none, or enough of them are out already."""
-        if self.done.done() or self._next == self._grid.blocks or len(self.outstanding) == WINDOW:
+        if self.done.done() or len(self.outstanding) == WINDOW:
             return None
-        first, last = self._next, min(self._next + self._step, self._grid.blocks)
+        while self._spans and self._spans[0].closed and self._spans[0].last == self._next:
+            self._spans.popleft()
+        if not self._spans:
+            return None
+        span = self._spans[0]
+        first, last = self._next, min(self._next + self._step, span.last)
+        if last - first < (1 if span.closed else self._step):
+            return None  # a slice is worth its while when it is whole
         self._next = last
         piece = Slice(
             id=next(_slice_ids),
             request=self.id,
             loss=self.request.loss,
             params=dict(self.request.params),
-            shape=self._grid.shape,
-            axes=self._grid.axes,
-            block=self._grid.block_elements,
-            tensors=dict(self.request.tensors),
+            shape=span.grid.shape,
+            axes=span.grid.axes,
+            block=span.grid.block_elements,
+            tensors=dict(span.tensors),
             first=first,
             last=last,
-            partials=[outputs.place(first, last) for outputs in self._outputs],
+            partials=[outputs.place(span.grid, first, last) for outputs in self._outputs],
             deadline=self.deadline,
+            rows=span.rows,
         )
-        self.outstanding[piece.id] = piece
+        self.outstanding[piece.id] = piece, span
         return piece
 
     def take(self, answer: Scored | Failed) -> None:
         """Take in the answer to one of its slices."""
-        piece = self.outstanding[answer.id]
+        piece, span = self.outstanding[answer.id]
+        span.done += piece.last - piece.first
         self.forget(answer.id)
         if self.done.done():
             return
@@ -161,8 +214,9 @@ class Job:
         self._answered += piece.last - piece.first
         for outputs, pieces, (offset, _) in zip(self._outputs, answer.pieces, piece.partials, strict=True):
             outputs.take(pieces, offset)
-        if self._answered == self._grid.blocks:
-            self.done.set_result(None)
+        if self._when_answered is not None:
+            self._when_answered()
+        self._end_if_complete()
 
     def forget(self, slice_id: int) -> None:
         """Strike a slice that has been answered, or whose worker has been reaped."""
@@ -176,6 +230,11 @@ class Job:
             self._when_idle = callback
         else:
             callback()
+
+    def when_answered(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` each time that a slice has been answered, and when the request has ended."""
+        self._when_answered = callback
+        self.done.add_done_callback(lambda _: callback())
 
     def fail(self, fault: Fault) -> None:
         """End it. Its memory is still in use until no slice is outstanding."""
@@ -210,15 +269,19 @@ class Job:
             device=device,
         )
 
+    def _end_if_complete(self) -> None:
+        if self._closed and self._answered == self._grid.blocks and not self.done.done():
+            self.done.set_result(None)
+
     def _array(self) -> Float64Array:
         """An array answer, [outputs], in the arena."""
-        losses = self._outputs[0].finish()
+        losses = self._outputs[0].finish(self._grid)
         if self.request.params["reduction"] != "mean":
             return losses
         if len(self._outputs) == 1:
             losses /= self._even_divisor()
             return losses
-        divisors = self._outputs[1].finish()
+        divisors = self._outputs[1].finish(self._grid)
         if self.request.params["normalizer"] == "positives":
             np.maximum(divisors, 1.0, out=divisors)
         empty = np.flatnonzero(divisors == 0.0)

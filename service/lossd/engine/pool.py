@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -28,7 +29,7 @@ from lossd.engine.frames import (
     decode_from_worker,
     encode,
 )
-from lossd.engine.job import Job
+from lossd.engine.job import Job, Span
 from lossd.request import Fault, LossRequest, LossResult
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,64 @@ class WorkerSeat:
     link: socket.socket | None = None
     jobs: dict[int, Job] = field(default_factory=dict)  # by the id of each outstanding slice
     unsent: deque[bytes] = field(default_factory=deque)
+
+
+class Run:
+    """A request on its worker."""
+
+    def __init__(self, pool: Pool, job: Job, seat: WorkerSeat) -> None:
+        self._pool = pool
+        self._job = job
+        self._seat = seat
+
+    @property
+    def failed(self) -> bool:
+        """It has come to a fault, whatever may still arrive; `result` raises it."""
+        return self._job.done.done()
+
+    def append(self, span: Span) -> None:
+        """Go on with a span: further blocks, whose inputs lie elsewhere than the last one's."""
+        self._job.append(span)
+
+    def advance(self) -> None:
+        """Hand out what has newly arrived: the last span has grown."""
+        self._pool.feed(self._job, self._seat)
+
+    def close(self, grid: Grid) -> None:
+        """Take note that all inputs have arrived, and these are the blocks."""
+        self._job.close(grid)
+        self.advance()
+
+    def when_answered(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` each time that some blocks have been answered, and when the request has ended."""
+        self._job.when_answered(callback)
+
+    def set_deadline(self, deadline: float) -> None:
+        """Compute nothing of it that is handed out after this, by time.monotonic()."""
+        self._job.deadline = deadline
+
+    async def result(self) -> tuple[LossResult, float]:
+        """The result, whose array lies in the output's memory, and the seconds of computing.
+
+        Raises:
+            Fault: A value in a tensor, the deadline, or the device stood against it.
+        """
+        job, loop = self._job, asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(loop.time() + job.deadline - time.monotonic()):
+                await job.done
+        except TimeoutError:
+            raise _too_late() from None
+        ready = self._seat.ready
+        return job.result(ready.kernel if ready else "", ready.device if ready else ""), job.seconds
+
+    def end(self, release: Callable[[], None]) -> None:
+        """End it if it has not ended, and call ``release`` as soon as nobody reads or writes its memory."""
+        if not self._job.done.done():
+            self._job.done.cancel()
+        elif not self._job.done.cancelled():
+            self._job.done.exception()  # seen, whether or not anybody waited for it
+        self._job.when_idle(release)
 
 
 class Pool:
@@ -108,52 +167,29 @@ class Pool:
         self._loop.remove_reader(self._control)
         self._control.close()
 
-    async def score(
-        self, request: LossRequest, grid: Grid, body: Region, output: Region | None, deadline: float
-    ) -> tuple[LossResult, float]:
-        """Score a request.
+    async def start(self, request: LossRequest, grid: Grid, output: Region | None, seconds: float) -> Run:
+        """Start a request, which is handed out as its inputs arrive.
 
         Args:
             request: What to score, with offsets counted from the start of the arena.
-            grid: Its blocks.
-            body: The memory that its tensors lie in; released as soon as nobody reads it, come what may.
-            output: Memory for an array answer; the caller's to release where this returns, else released.
-            deadline: By time.monotonic().
-
-        Returns:
-            The result, whose array lies in ``output``, and the seconds of computing.
+            grid: Its blocks; of a stream, those of the most rows that it may have.
+            output: Memory for an array answer, if it is one.
+            seconds: How long to wait for the first worker to be there.
 
         Raises:
-            Fault: A value in a tensor, the deadline, or the device stood against it.
+            Fault: ``overloaded``: none came.
         """
-        job = Job(request, grid, self._memory, output, deadline, self.slice_elements)
-        answered = False
-        try:
-            seat = await self._seat(deadline)
-            self._feed(job, seat)
-            async with asyncio.timeout_at(self._loop.time() + deadline - time.monotonic()):
-                await job.done
-            assert seat.ready is not None
-            result = job.result(seat.ready.kernel, seat.ready.device)
-            answered = True
-            return result, job.seconds
-        except TimeoutError:
-            raise _too_late() from None
-        finally:
-            if not job.done.done():
-                job.done.cancel()
-            keep = (body,) if answered or output is None else (body, output)
-            job.when_idle(lambda: _release(keep))
-
-    async def _seat(self, deadline: float) -> WorkerSeat:
-        """The worker with the fewest slices to run; waits until there is one at all."""
-        while not self.seats:
-            async with asyncio.timeout_at(self._loop.time() + deadline - time.monotonic()):
-                await self._arrived.wait()
+        if not self.seats:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._arrived.wait()
+            except TimeoutError:
+                raise Fault("overloaded", "no worker has started yet; try again later") from None
         ready = [seat for seat in self.seats.values() if seat.state == "ready"]
-        return min(ready or self.seats.values(), key=lambda seat: len(seat.jobs))
+        seat = min(ready or self.seats.values(), key=lambda seat: len(seat.jobs))
+        return Run(self, Job(request, grid, self._memory, output, self.slice_elements), seat)
 
-    def _feed(self, job: Job, seat: WorkerSeat) -> None:
+    def feed(self, job: Job, seat: WorkerSeat) -> None:
         """Send a job's next slices, as many as may be out at a time."""
         while piece := job.next_slice():
             seat.jobs[piece.id] = job
@@ -188,11 +224,11 @@ class Pool:
         self.slices += 1
         job = seat.jobs.pop(answer.id)
         job.take(answer)
-        self._feed(job, seat)
+        self.feed(job, seat)
 
     def _send_again(self, seat: WorkerSeat) -> None:
         for slice_id, job in seat.jobs.items():
-            self._send(seat, encode(job.outstanding[slice_id]))
+            self._send(seat, encode(job.outstanding[slice_id][0]))
 
     def _send(self, seat: WorkerSeat, frame: bytes) -> None:
         if seat.link is None:
@@ -277,11 +313,6 @@ class Pool:
             if job.done.done():  # nobody waits for it any more
                 del seat.jobs[slice_id]
                 job.forget(slice_id)
-
-
-def _release(regions: tuple[Region, ...]) -> None:
-    for region in regions:
-        region.release()
 
 
 def _too_late() -> Fault:

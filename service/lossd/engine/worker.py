@@ -102,7 +102,7 @@ class Worker:
 
     def _score(self, piece: Slice) -> Scored:
         started = time.perf_counter()
-        if self._prepared is None or self._prepared[0] != piece.request:
+        if self._prepared is None or self._prepared[0] != piece.request or piece.rows is not None:
             self._prepared = piece.request, self._prepare(piece)
         memories = tuple(
             np.frombuffer(self._memory.view, dtype=np.float64, count=count, offset=offset)
@@ -121,9 +121,9 @@ class Worker:
 
     def _prepare(self, piece: Slice) -> Work:
         arrays = {name: self._array(tensor) for name, tensor in piece.tensors.items()}
-        grid = Grid(piece.shape, piece.axes, piece.block)
+        grid = Grid(piece.shape, piece.axes, piece.block, growing=piece.rows is not None)
         bfloat16 = frozenset(name for name, tensor in piece.tensors.items() if tensor.dtype == "bfloat16")
-        return prepare(piece.loss, piece.params, grid, arrays, bfloat16)
+        return prepare(piece.loss, piece.params, grid, arrays, bfloat16, piece.rows)
 
     def _array(self, tensor: Tensor) -> npt.NDArray[Any]:
         """A tensor where it lies in the arena, read in place."""

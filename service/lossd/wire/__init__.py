@@ -1,23 +1,36 @@
 """Bytes in, tensors out; results in, bytes out.
 
-`FORMATS` has a reader for each media type of request bodies. A reader is fed the body as it comes, notes
-where the tensors lie, and says at the end what it found, or raises the `Fault` that says what is wrong, where
-and what to do. `write_json` and `write_npy` make the answers; `parse_query` reads the parameters that stand
-in a request's target. Nothing here knows sockets, HTTP or torch.
+`FORMATS` and `STREAMS` have a reader for each media type of request bodies. A reader is fed the body as it
+comes, notes where the tensors lie, and says at the end what it found, or raises the `Fault` that says what is
+wrong, where and what to do. `make_decoder` undoes a Content-Encoding before. `write_json` and `write_npy`
+make the answers; `parse_query` reads the parameters that stand in a request's target. Nothing here knows
+sockets, HTTP or torch.
 """
 
 from __future__ import annotations
 
 from lossd.wire.answer import write_json, write_npy, write_npy_header
-from lossd.wire.formats import FORMATS, Format
+from lossd.wire.coding import MOST_INFLATED, Decoder, make_decoder
+from lossd.wire.formats import FORMATS, STREAMS, Format, StreamFormat
 from lossd.wire.query import merge_params, parse_query
-from lossd.wire.reader import Reader, ReaderFactory
+from lossd.wire.reader import Batch, Column, Columns, Event, Reader, ReaderFactory, StreamReader, Values
 
 __all__ = [
     "FORMATS",
+    "MOST_INFLATED",
+    "STREAMS",
+    "Batch",
+    "Column",
+    "Columns",
+    "Decoder",
+    "Event",
     "Format",
     "Reader",
     "ReaderFactory",
+    "StreamFormat",
+    "StreamReader",
+    "Values",
+    "make_decoder",
     "merge_params",
     "parse_query",
     "write_json",

@@ -32,6 +32,9 @@ MAX_MEMBERS: Final = 1 << 15
 ZSTD_WINDOW_LOG: Final = 23
 """The largest window of a zstd frame: 8 MiB, all that RFC 9659 lets this coding ask for."""
 
+MOST_INFLATED: Final = 1032
+"""The most bytes that a deflated byte comes to (https://zlib.net/zlib_tech.html)."""
+
 Stream: TypeAlias = "zlib._Decompress | zstd.ZstdDecompressor"
 
 
@@ -43,19 +46,24 @@ class _Coding:
         name: As details call it.
         stream: Makes a decompressor for one stream of it.
         again: The first bytes by which another stream may follow one.
+        most: What a coded byte can come to at most, in bytes; None where there is no useful bound.
     """
 
     name: str
     stream: Callable[[], Stream]
     again: frozenset[int]
+    most: int | None
 
 
-_GZIP: Final = _Coding("gzip", lambda: zlib.decompressobj(16 + zlib.MAX_WBITS), frozenset({0x1F}))
-_DEFLATE: Final = _Coding("deflate (zlib, RFC 1950)", zlib.decompressobj, frozenset())
+_GZIP: Final = _Coding(
+    "gzip", lambda: zlib.decompressobj(16 + zlib.MAX_WBITS), frozenset({0x1F}), MOST_INFLATED
+)
+_DEFLATE: Final = _Coding("deflate (zlib, RFC 1950)", zlib.decompressobj, frozenset(), MOST_INFLATED)
 _ZSTD: Final = _Coding(
     "zstd",
     lambda: zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG}),
     frozenset({0x28, *range(0x50, 0x60)}),  # of a frame, and of one to be skipped
+    None,
 )
 _CODINGS: Final[Mapping[str, _Coding]] = {
     "gzip": _GZIP,
@@ -78,6 +86,10 @@ class Decoder:
         self._stream: Stream | None = None  # None between two streams
         self._streams = 0
         self._position = 0
+
+    def most(self, coded: int) -> int | None:
+        """The most bytes that so many coded ones can come to; None where there is no useful bound."""
+        return None if self._coding.most is None else self._coding.most * coded
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """Decode the body's next bytes, of any length.

@@ -6,29 +6,50 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from lossd.wire import document, multipart, npystream
-from lossd.wire.reader import ReaderFactory
+from lossd.wire import arrow, document, multipart, npystream, npz
+from lossd.wire.reader import ReaderFactory, StreamReaderFactory
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format of request bodies.
+    """A format of bodies that are laid down as a whole.
 
     Attributes:
         name: A short name, for metrics and logs.
         reader: Makes a reader for one body.
-        arena_bytes: The memory that a body of a given length needs, with the arrays that its reader may build
-            and the caller lays behind it.
+        arena_bytes: The memory that a body of a given length, as it is laid down, needs with the arrays that
+            its reader may build and the caller lays behind it.
+        expands: What is laid down may be longer than what was sent.
     """
 
     name: str
     reader: ReaderFactory
     arena_bytes: Callable[[int], int]
+    expands: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFormat:
+    """A format of bodies of any length.
+
+    Attributes:
+        name: A short name, for metrics and logs.
+        reader: Makes a reader for one body.
+    """
+
+    name: str
+    reader: StreamReaderFactory
 
 
 FORMATS: Final[Mapping[str, Format]] = {
     "application/json": Format("json", document.JsonReader, document.arena_bytes),
     "application/x-npy": Format("npy", npystream.NpyReader, npystream.arena_bytes),
+    "application/x-npz": Format("npz", npz.NpzReader, npz.arena_bytes, expands=True),
     "multipart/form-data": Format("multipart", multipart.MultipartReader, multipart.arena_bytes),
 }
-"""Every format that is read, by media type in lower case."""
+"""Every format that is laid down as a whole, by media type in lower case."""
+
+STREAMS: Final[Mapping[str, StreamFormat]] = {
+    "application/vnd.apache.arrow.stream": StreamFormat("arrow", arrow.ArrowReader),
+}
+"""Every format of any length, likewise."""

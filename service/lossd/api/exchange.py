@@ -1,0 +1,175 @@
+"""One request for a loss on its way: receiving its body, refusing it, counting it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from lossd.api.context import header, request_id
+from lossd.api.metrics import Metrics
+from lossd.api.problems import Problem
+from lossd.request import Fault, LossResult
+
+_DISCARD_BYTES: Final = 1 << 20
+_DISCARD_SECONDS: Final = 1.0
+
+WriteProblem = Callable[..., Problem]
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A request and its answer.
+
+    Attributes:
+        scope: ASGI's.
+        receive: ASGI's.
+        send: ASGI's.
+        loss: The loss's name, for the metrics.
+        began: When its headers were there, by time.monotonic().
+        format: The format of its body, for the metrics.
+        deadline: When the caller gives up, by time.monotonic(), if it said so.
+        body_read: All of the body has been received.
+        read_seconds: How long that took.
+    """
+
+    scope: Scope
+    receive: Receive
+    send: Send
+    loss: str
+    began: float
+    format: str = "none"
+    deadline: float | None = None
+    body_read: bool = False
+    read_seconds: float = 0.0
+
+    def header(self, name: bytes) -> str | None:
+        """The first header of a name, given in lower case, or None."""
+        value = header(self.scope, name)
+        return None if value is None else value.decode("latin-1")
+
+    @property
+    def declared(self) -> int | None:
+        """The body's length, if the request tells it."""
+        value = header(self.scope, b"content-length")
+        return None if value is None else int(value)  # digits only: the protocol has seen to that
+
+    def set_timeout(self, seconds: float | None) -> None:
+        """Take note of what the caller allows, from the headers on."""
+        self.deadline = None if seconds is None else self.began + seconds
+
+    def left(self, patience: float) -> float:
+        """Seconds to wait at most: until the caller's deadline, and no longer than ``patience``."""
+        if self.deadline is None:
+            return patience
+        return min(patience, max(0.0, self.deadline - time.monotonic()))
+
+    async def chunk(self) -> bytes | None:
+        """The body's next bytes; None at its end.
+
+        Raises:
+            ClientDisconnect: The caller has hung up.
+            Fault: ``deadline_exceeded``: the caller's deadline has passed.
+        """
+        if self.body_read:
+            return None
+        if self.deadline is None:
+            message = await self.receive()
+        else:
+            try:
+                async with asyncio.timeout(self.deadline - time.monotonic()):
+                    message = await self.receive()
+            except TimeoutError:
+                detail = "the deadline passed before all of the body had come; allow more time"
+                raise Fault("deadline_exceeded", detail) from None
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        if not message.get("more_body", False):
+            self.body_read = True
+            self.read_seconds = time.monotonic() - self.began
+        chunk: bytes = message.get("body", b"")
+        return chunk
+
+    async def serve(
+        self, answer: Callable[[Exchange], Awaitable[None]], write_problem: WriteProblem, metrics: Metrics
+    ) -> None:
+        """Answer it, or say why not.
+
+        Args:
+            answer: Sends the answer, or raises a Fault.
+            write_problem: Writes a fault, as `lossd.api.problems.problem` does.
+            metrics: Where it is counted.
+        """
+        metrics.began()
+        try:
+            await answer(self)
+        except Fault as fault:
+            metrics.refused(self.loss, self.format, fault.code)
+            await self._refuse(fault, write_problem)
+        except ClientDisconnect:
+            metrics.refused(self.loss, self.format, "disconnected")
+        except asyncio.CancelledError:  # the time for draining is up, and this task is about to end anyway
+            metrics.refused(self.loss, self.format, "draining")
+            detail = "the server was stopped before this was done; send it to another, or again later"
+            await self._refuse(Fault("draining", detail), write_problem)
+        except Exception:
+            metrics.refused(self.loss, self.format, "internal_error")
+            raise
+        finally:
+            metrics.ended()
+
+    def count(self, metrics: Metrics, result: LossResult, seconds: tuple[float, float, float]) -> None:
+        """Count the answer: its seconds of reading, waiting and computing."""
+        total = time.monotonic() - self.began
+        metrics.answered(self.loss, self.format, result.count, result.device, (*seconds, total))
+
+    async def _refuse(self, fault: Fault, write_problem: WriteProblem) -> None:
+        """Answer with a problem, then read away a little of what the caller is still sending.
+
+        Closing with unread bytes makes the kernel reset the connection, and the caller may never see why.
+        """
+        own_deadline = fault.code == "deadline_exceeded" and self.deadline is None
+        unread = not self.body_read and self._has_body()
+        answer = write_problem(
+            fault, request_id(self.scope), retryable=True if own_deadline else None, close=unread
+        )
+        await self.send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await self.send({"type": "http.response.body", "body": answer.body, "more_body": unread})
+        if unread:
+            await self._discard()
+            await self.send({"type": "http.response.body", "body": b""})
+
+    async def _discard(self) -> None:
+        """Read the body away, for a bounded time and up to a bounded length."""
+        left = _DISCARD_BYTES
+        try:
+            async with asyncio.timeout(_DISCARD_SECONDS):
+                while left > 0:
+                    message = await self.receive()
+                    left -= len(message.get("body", b""))
+                    if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                        return
+        except TimeoutError:
+            return
+
+    def _has_body(self) -> bool:
+        return header(self.scope, b"transfer-encoding") is not None or self.declared not in (None, 0)
+
+
+def read_timeout(given: str | None) -> float | None:
+    """The seconds that a caller allows by X-Timeout-Ms, or None.
+
+    Raises:
+        Fault: ``invalid_parameter``.
+    """
+    if given is None:
+        return None
+    if not (given.isascii() and given.isdecimal() and len(given) <= 12 and int(given)):
+        detail = f"X-Timeout-Ms is {given[:50]!r}; send a positive whole number of milliseconds"
+        raise Fault("invalid_parameter", detail)
+    return int(given) / 1000.0

@@ -1,0 +1,79 @@
+"""How long bodies may be: as they come, and as they are laid down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lossd.request import Fault
+from lossd.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The most bytes that a body may have as it is laid down.
+
+    Attributes:
+        nbytes: So many.
+        code: The fault of a body that has more.
+        detail: What that fault says.
+    """
+
+    nbytes: int
+    code: str
+    detail: str
+
+    def check(self, nbytes: int) -> None:
+        """Refuse a body that has, or announces, more bytes.
+
+        Raises:
+            Fault: With the code.
+        """
+        if nbytes > self.nbytes:
+            raise Fault(self.code, self.detail)
+
+    def check_announced(self, nbytes: int) -> None:
+        """Refuse a body that announces more bytes, unless it is certain to end before: its reader says where.
+
+        Raises:
+            Fault: With the code.
+        """
+        if self.code != "truncated_body":
+            self.check(nbytes)
+
+
+def room_as_sent(declared: int | None, limit: int, settings: Settings) -> Room:
+    """The room of a body as it is sent.
+
+    Args:
+        declared: Its length, if the request tells it.
+        limit: The most that such a body may have.
+        settings: The server's.
+
+    Raises:
+        Fault: ``body_too_large``, by the declared length.
+    """
+    if declared is None:
+        limit = min(limit, settings.max_chunked_bytes)
+        detail = f"a body without Content-Length may have {limit} bytes; say how long it is, or send less"
+        return Room(limit, "body_too_large", detail)
+    if declared > limit:
+        detail = f"the body has {declared} bytes, at most {limit} are taken; send it in several requests"
+        raise Fault("body_too_large", detail)
+    detail = f"the body goes on behind the {declared} bytes of Content-Length"
+    return Room(declared, "truncated_body", detail)
+
+
+def room_expanded(limit: int, settings: Settings, most: int | None = None) -> Room:
+    """The room of a body that is laid down expanded.
+
+    Args:
+        limit: The most that a body of its format may have.
+        settings: The server's.
+        most: What its bytes can come to at most, if that is known.
+    """
+    nbytes = min(limit, settings.max_expanded_bytes)
+    detail = (
+        f"the body expands to more than {nbytes} bytes; send it as it is, without compression, or in "
+        "several requests"
+    )
+    return Room(nbytes if most is None else min(nbytes, most), "expanded_too_large", detail)

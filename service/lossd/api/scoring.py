@@ -1,0 +1,300 @@
+"""From a body to its loss: whole bodies, which are laid down in the arena and scored as they arrive."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from lossd.api.exchange import Exchange
+from lossd.api.intake import assemble
+from lossd.api.limits import Room
+from lossd.api.service import Service
+from lossd.core.catalog import Loss, class_axis
+from lossd.core.grid import Grid
+from lossd.engine.arena import Region
+from lossd.engine.job import Span, channels, output_bytes
+from lossd.engine.pool import Run
+from lossd.request import ITEMSIZE, Body, Fault, LossRequest, LossResult
+from lossd.wire import Decoder, Reader, merge_params
+
+_PARAMETER_ROOM: Final = 1 << 16
+"""Bytes for lists among the parameters, such as a pos_weight."""
+_THREAD_BYTES: Final = 1 << 16  # a JSON body over this is parsed beside the event loop
+_EARLY_BYTES: Final = 1 << 20  # a shorter body has arrived before scoring its beginning would be of use
+_YIELD_BYTES: Final = 1 << 20  # what one chunk may expand to before others get their turn
+_TEXT_BYTES: Final = 24  # "-1.7976931348623157e+308" is the longest that there is
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is asked for, before the body is read.
+
+    Attributes:
+        loss: The loss.
+        params: The parameters given outside of the body.
+        text: Arrays are answered as text.
+    """
+
+    loss: Loss
+    params: Mapping[str, object]
+    text: bool
+
+
+@dataclass(slots=True)
+class Outcome:
+    """A result, and what must be done with it.
+
+    Attributes:
+        result: The loss.
+        output: The memory that its array lies in, to be released when that has been sent.
+        seconds: Of reading, waiting and computing.
+    """
+
+    result: LossResult
+    output: Region | None
+    seconds: tuple[float, float, float]
+
+    @property
+    def timing(self) -> tuple[bytes, bytes]:
+        """The Server-Timing header."""
+        parts = zip(("read", "queue", "compute"), self.seconds, strict=True)
+        return b"server-timing", ", ".join(
+            f"{name};dur={1000.0 * value:.3f}" for name, value in parts
+        ).encode()
+
+    def release(self) -> None:
+        """Give its memory back."""
+        if self.output is not None:
+            self.output.release()
+
+
+class BodyScoring:
+    """Scores one body that is laid down as a whole.
+
+    Args:
+        service: The workers and the memory.
+        exchange: The request.
+        task: What is asked for.
+        reader: Reads the body.
+        decoder: Undoes the body's coding, if it has one.
+        room: How long the body may be as it is laid down.
+        arena_bytes: The memory that it needs then.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        exchange: Exchange,
+        task: Task,
+        reader: Reader,
+        decoder: Decoder | None,
+        room: Room,
+        arena_bytes: int,
+    ) -> None:
+        self._service = service
+        self._exchange = exchange
+        self._task = task
+        self._reader = reader
+        self._decoder = decoder
+        self._room = room
+        self._arena_bytes = arena_bytes
+        self._laid = 0
+        self._request: LossRequest | None = None
+        self._grid: Grid | None = None
+        self._span: Span | None = None
+        self._last = ""  # the tensor that arrives last
+        self._run: Run | None = None
+        self._output: Region | None = None
+
+    async def score(self) -> Outcome:
+        """Receive the body and score it.
+
+        Raises:
+            Fault: Whatever is wrong with it.
+            ClientDisconnect: The caller has hung up.
+        """
+        patience = self._service.settings.timeout_seconds
+        region = await self._service.bodies.reserve(
+            self._arena_bytes + _PARAMETER_ROOM, self._exchange.left(patience)
+        )
+        answered = False
+        try:
+            await self._receive(region)
+            body = await self._finish(region)
+            if self._run is None:
+                await self._start(body, region)
+            assert self._run is not None
+            assert self._grid is not None
+            deadline = self._exchange.deadline
+            self._run.set_deadline(time.monotonic() + patience if deadline is None else deadline)
+            self._let_go(self._grid.blocks)
+            self._run.close(self._grid)
+            outcome = await await_outcome(self._run, self._exchange, self._output)
+            answered = True
+            return outcome
+        finally:
+            release_after(self._run, [region], None if answered else self._output)
+
+    async def _receive(self, region: Region) -> None:
+        view = region.view
+        while (chunk := await self._exchange.chunk()) is not None:
+            for plain in self._decoded(chunk):
+                held = 0
+                for piece in self._reader.feed(plain):
+                    end = self._laid + len(piece)
+                    self._room.check(end)
+                    view[self._laid : end] = piece
+                    self._laid = end
+                    held += len(piece)
+                    if held >= _YIELD_BYTES:
+                        held = 0
+                        await asyncio.sleep(0)
+                self._room.check_announced(self._reader.needed)
+            await self._score_early(region)
+        if self._decoder is not None:
+            self._decoder.finish()
+
+    def _decoded(self, chunk: bytes) -> Iterable[bytes]:
+        return (chunk,) if self._decoder is None else self._decoder.feed(chunk)
+
+    async def _finish(self, region: Region) -> Body:
+        laid = region.view[: self._laid]
+        if self._exchange.format == "json" and self._laid > _THREAD_BYTES:
+            return await asyncio.to_thread(self._reader.finish, laid)
+        return self._reader.finish(laid)
+
+    async def _score_early(self, region: Region) -> None:
+        """Let what has arrived be scored, once nothing but the end of the last tensor is to come."""
+        if self._run is None:
+            if self._laid < _EARLY_BYTES or self._exchange.body_read:
+                return
+            if self._reader.needed > self._room.nbytes:
+                return  # it is going to end within a tensor
+            length = None if self._decoder is not None else self._exchange.declared
+            outline = self._reader.outline(length)
+            if outline is None or not outline.tensors:
+                return
+            self._last = max(outline.tensors, key=lambda name: outline.tensors[name].offset)
+            await self._start(outline, region)
+        assert self._run is not None
+        assert self._request is not None
+        assert self._grid is not None
+        if self._run.failed:
+            await self._run.result()
+        arrived = arrived_elements(self._last, self._request, self._grid, region.offset + self._laid)
+        self._let_go(self._grid.blocks_within(arrived))
+
+    async def _start(self, body: Body, region: Region) -> None:
+        params = merge_params(self._task.params, body.params)
+        pool, patience = self._service.pool, self._service.settings.timeout_seconds
+        request, grid = assemble(
+            self._task.loss, body, self._arena_bytes, region, params, pool.block_elements
+        )
+        self._output = await reserve_output(self._service, request, grid, self._task, self._exchange)
+        self._run = await pool.start(request, grid, self._output, self._exchange.left(patience))
+        self._run.set_deadline(math.inf if self._exchange.deadline is None else self._exchange.deadline)
+        self._request, self._grid, self._span = request, grid, Span(request.tensors, grid)
+        self._run.append(self._span)
+
+    def _let_go(self, blocks: int) -> None:
+        assert self._run is not None
+        assert self._span is not None
+        self._span.last = blocks
+        self._run.advance()
+
+
+def release_after(run: Run | None, regions: list[Region], output: Region | None) -> None:
+    """Release a request's memory as soon as nobody reads or writes it.
+
+    Args:
+        run: The request; None if it was never started.
+        regions: What its tensors lie in.
+        output: What its answer lies in, unless somebody needs that yet.
+    """
+    held = [*regions, output] if output is not None else regions
+
+    def release() -> None:
+        for region in held:
+            region.release()
+
+    if run is None:
+        release()
+    else:
+        run.end(release)
+
+
+async def await_outcome(run: Run, exchange: Exchange, output: Region | None) -> Outcome:
+    """What a request comes to, all of whose inputs have arrived."""
+    submitted = time.monotonic()
+    result, compute = await run.result()
+    waited = max(0.0, time.monotonic() - submitted - compute)
+    return Outcome(result, output, (exchange.read_seconds, waited, compute))
+
+
+async def reserve_output(
+    service: Service, request: LossRequest, grid: Grid, task: Task, exchange: Exchange
+) -> Region | None:
+    """Memory for an array answer; None where the answer is one number.
+
+    Raises:
+        Fault: ``output_too_large``, or ``overloaded``.
+    """
+    if len(grid.axes) == len(grid.shape):
+        return None
+    check_output(service, grid.outputs, task, channels(request, grid))
+    nbytes = output_bytes(request, grid, service.pool.slice_elements)
+    return await service.outputs.reserve(nbytes, exchange.left(service.settings.timeout_seconds))
+
+
+def check_output(service: Service, outputs: int, task: Task, arrays: int) -> None:
+    """Refuse an answer that is too large, as it is sent or as it is computed.
+
+    Args:
+        service: Whose limit it is.
+        outputs: How many numbers the answer has.
+        task: What is asked for.
+        arrays: How many arrays of that many float64 it takes to compute it.
+
+    Raises:
+        Fault: ``output_too_large``.
+    """
+    limit, needed = service.settings.max_output_bytes, outputs * number_bytes(task, arrays)
+    if needed <= limit:
+        return
+    remedy = "reduce over more axes, or send less"
+    if task.text:
+        remedy = "accept application/x-npy, " + remedy
+    detail = f"the answer's {outputs} numbers may take {needed} bytes, at most {limit} are allowed; {remedy}"
+    raise Fault("output_too_large", detail)
+
+
+def number_bytes(task: Task, arrays: int) -> int:
+    """The bytes that a number of an array answer may take, as it is sent or as it is computed."""
+    return max(_TEXT_BYTES if task.text else 8, 8 * arrays)
+
+
+def arrived_elements(name: str, request: LossRequest, grid: Grid, end: int) -> int:
+    """How many elements of a request, in C order, have all of their inputs in memory.
+
+    Args:
+        name: The one tensor that may not have arrived as a whole.
+        request: The request.
+        grid: Its blocks.
+        end: Where in the arena the bytes that have arrived end.
+    """
+    tensor = request.tensors[name]
+    if tensor.offset + tensor.nbytes <= end:
+        return grid.size
+    if tensor.fortran and len(tensor.shape) > 1:
+        return 0
+    count = max(0, end - tensor.offset) // ITEMSIZE[tensor.dtype]
+    if tensor.shape == grid.shape:
+        return count
+    by_index = name == "targets" and request.params["targets_format"] == "index"
+    if by_index and class_axis(request.params, grid.shape) == len(grid.shape) - 1:
+        return count * grid.shape[-1]
+    return 0

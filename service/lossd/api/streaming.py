@@ -1,0 +1,183 @@
+"""From a body of any length to its loss: rows are scored as they arrive, in memory that does not grow."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from lossd.api.exchange import Exchange
+from lossd.api.intake import assemble_rows
+from lossd.api.limits import Room
+from lossd.api.scoring import (
+    Outcome,
+    Task,
+    await_outcome,
+    check_output,
+    number_bytes,
+    release_after,
+    reserve_output,
+)
+from lossd.api.service import Service
+from lossd.core.catalog import reduced_axes
+from lossd.core.grid import Grid
+from lossd.engine.arena import Region
+from lossd.engine.job import channels
+from lossd.engine.pool import Run
+from lossd.engine.stream import Stream, capacity_of, window_bytes
+from lossd.request import Fault, Tensor
+from lossd.wire import Batch, Column, Columns, Decoder, Event, StreamReader
+
+_MOST_ROWS: Final = 1 << 40
+"""More rows than will ever come; the grid of a stream must have some number of them."""
+
+
+class StreamScoring:
+    """Scores one body that comes in batches of rows.
+
+    Args:
+        service: The workers and the memory.
+        exchange: The request.
+        task: What is asked for.
+        reader: Reads the body.
+        decoder: Undoes the body's coding, if it has one.
+        room: How long a coded body may be, decoded.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        exchange: Exchange,
+        task: Task,
+        reader: StreamReader,
+        decoder: Decoder | None,
+        room: Room,
+    ) -> None:
+        self._service = service
+        self._exchange = exchange
+        self._task = task
+        self._reader = reader
+        self._decoder = decoder
+        self._room = room
+        self._decoded_bytes = 0
+        self._regions: list[Region] = []
+        self._output: Region | None = None
+        self._run: Run | None = None
+        self._stream: Stream | None = None
+        self._outputs_per_row = 0  # of an answer that grows with the rows
+        self._arrays = 1  # of so many numbers that it takes to compute it
+
+    async def score(self) -> Outcome:
+        """Receive the body and score it.
+
+        Raises:
+            Fault: Whatever is wrong with it.
+            ClientDisconnect: The caller has hung up.
+        """
+        answered = False
+        try:
+            while (chunk := await self._exchange.chunk()) is not None:
+                for plain in self._decoded(chunk):
+                    for event in self._reader.feed(plain):
+                        await self._take(event)
+                if self._stream is not None:
+                    self._stream.advance()
+                await self._stop_if_failed()
+            if self._decoder is not None:
+                self._decoder.finish()
+            self._reader.finish()
+            assert self._run is not None
+            assert self._stream is not None
+            patience, deadline = self._service.settings.timeout_seconds, self._exchange.deadline
+            self._run.set_deadline(time.monotonic() + patience if deadline is None else deadline)
+            self._stream.close()
+            outcome = await await_outcome(self._run, self._exchange, self._output)
+            answered = True
+            return outcome
+        finally:
+            release_after(self._run, self._regions, None if answered else self._output)
+
+    def _decoded(self, chunk: bytes) -> Iterable[bytes]:
+        if self._decoder is None:
+            yield chunk
+            return
+        for plain in self._decoder.feed(chunk):
+            self._decoded_bytes += len(plain)
+            self._room.check(self._decoded_bytes)
+            yield plain
+
+    async def _take(self, event: Event) -> None:
+        if isinstance(event, Columns):
+            await self._start(event.columns)
+            return
+        assert self._stream is not None
+        if isinstance(event, Batch):
+            outputs = (self._stream.rows + event.rows) * self._outputs_per_row
+            check_output(self._service, outputs, self._task, self._arrays)
+            await self._stream.begin(event.rows)
+            await self._stop_if_failed()
+        else:
+            self._stream.write(event.column, event.data)
+
+    async def _stop_if_failed(self) -> None:
+        if self._run is not None and self._run.failed:
+            await self._run.result()
+
+    async def _start(self, columns: tuple[Column, ...]) -> None:
+        pool, patience = self._service.pool, self._service.settings.timeout_seconds
+        request, inner, lists = assemble_rows(self._task.loss, columns, self._task.params)
+        rows = dict(request.tensors)
+        axes = reduced_axes(request.params, (0, *inner))
+        most = self._most_rows(columns)
+        if 0 not in axes:
+            self._outputs_per_row = math.prod(n for axis, n in enumerate(inner, 1) if axis not in axes)
+            self._arrays = channels(request, Grid((2, *inner), axes))
+            least = max(1, self._outputs_per_row) * number_bytes(self._task, self._arrays)
+            most = min(most, self._service.settings.max_output_bytes // least)
+        widest = Grid((max(2, most), *inner), axes, pool.block_elements, growing=True)
+
+        capacity = capacity_of(self._batch_rows(columns), math.prod(inner), pool.block_elements)
+        region = await self._reserve(window_bytes(rows, capacity))
+        others = {name: await self._lay_down(numbers) for name, numbers in lists.items()}
+        request = replace(request, tensors=rows | others)
+        self._output = await reserve_output(self._service, request, widest, self._task, self._exchange)
+        self._run = await pool.start(request, widest, self._output, self._exchange.left(patience))
+        self._run.set_deadline(math.inf if self._exchange.deadline is None else self._exchange.deadline)
+        self._stream = Stream(self._run, inner, rows, others, axes, pool.block_elements, region, capacity)
+
+    async def _reserve(self, nbytes: int) -> Region:
+        bodies = self._service.bodies
+        if nbytes > bodies.capacity:
+            detail = (
+                f"a stream of such rows needs {nbytes} bytes of memory, there are {bodies.capacity}; send "
+                "narrower rows, or .npy files"
+            )
+            raise Fault("body_too_large", detail)
+        region = await bodies.reserve(nbytes, self._exchange.left(self._service.settings.timeout_seconds))
+        self._regions.append(region)
+        return region
+
+    async def _lay_down(self, numbers: tuple[float, ...]) -> Tensor:
+        """A list among the parameters, in the arena."""
+        array = np.array(numbers, dtype=np.float64)
+        region = await self._reserve(array.nbytes)
+        region.view[: array.nbytes] = array.view(np.uint8).data
+        return Tensor("float64", array.shape, region.offset)
+
+    def _most_rows(self, columns: tuple[Column, ...]) -> int:
+        """How many rows the body can have at most, by its length."""
+        bits = sum(column.wire_bits for column in columns)
+        length = self._exchange.declared
+        if length is None or self._decoder is not None or not bits:
+            return _MOST_ROWS
+        return min(_MOST_ROWS, 8 * length // bits)
+
+    def _batch_rows(self, columns: tuple[Column, ...]) -> int:
+        """How many rows a batch can have at most."""
+        bits = sum(column.wire_bits for column in columns)
+        limit = 8 * self._service.settings.max_batch_bytes // bits if bits else _MOST_ROWS
+        return min(limit, self._most_rows(columns))
