@@ -34,7 +34,7 @@ def write_json(result: LossResult, *, request_id: str, version: str) -> bytes:
         Fault: ``output_too_large``: the loss has no elements, in more empty lists than are worth writing.
     """
     loss = result.loss
-    written = _write_array(loss) if isinstance(loss, np.ndarray) else orjson.dumps(_plain(float(loss)))
+    written = write_array(loss) if isinstance(loss, np.ndarray) else orjson.dumps(_plain(float(loss)))
     answer = {
         "loss": orjson.Fragment(written),
         "reduction": result.reduction,
@@ -78,7 +78,7 @@ def write_npy_header(shape: tuple[int, ...], dtype: str) -> bytes:
     return header.getvalue()
 
 
-def _write_array(array: Float64Array) -> bytes:
+def write_array(array: Float64Array) -> bytes:
     """Nested arrays. orjson writes null where a number is not finite; these are named one after the other."""
     contiguous = np.ascontiguousarray(array, dtype=np.float64).reshape(array.shape)
     # orjson's own way with numpy arrays knows no empty ones and none of no dimensions.

@@ -35,9 +35,9 @@ from lossd.request import (
     LossResult,
     Tensor,
 )
-from lossd.wire.answer import _write_array
+from lossd.wire.answer import write_array
 from lossd.wire.document import read_numbers
-from lossd.wire.query import _parse
+from lossd.wire.query import parse_text
 from lossd.wire.reader import Piece
 from lossd.wire.values import ForbiddenValueError, NotJsonError, parse_value
 
@@ -262,7 +262,7 @@ def write_inference(
             entry["parameters"] = {"binary_data_size": array.nbytes}
             pieces.append(flat.view(np.uint8).data)
         else:
-            text = orjson.dumps(flat.tolist()) if datatype == "INT64" else _write_array(flat)
+            text = orjson.dumps(flat.tolist()) if datatype == "INT64" else write_array(flat)
             entry["data"] = orjson.Fragment(text)
         described.append(entry)
     answer: dict[str, object] = {"model_name": model, "model_version": MODEL_VERSION}
@@ -457,7 +457,7 @@ def _read_parameters(value: object) -> tuple[dict[str, object], bool, int | None
 def _read_text(name: str, text: str) -> object:
     """What a string stands for: the same as in a query, since the protocol has no null and no lists."""
     try:
-        return _parse(name, text)
+        return parse_text(name, text)
     except Fault as fault:
         [(_, reason)] = fault.errors
         detail = f"the parameter {shown(name)} cannot be read: {reason}; send a number, a word, or a list a,b"

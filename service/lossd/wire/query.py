@@ -48,7 +48,7 @@ def parse_query(query_string: bytes) -> dict[str, object]:
         if name in params:
             detail = f"the query gives {shown(name)} twice; for a list write {shown(name)[1:-1]}=a,b"
             raise Fault("invalid_parameter", detail, [(pointer(name), "given twice")])
-        params[name] = _parse(name, _unquote(quoted_value, f"the value of {shown(name)}"))
+        params[name] = parse_text(name, _unquote(quoted_value, f"the value of {shown(name)}"))
     return params
 
 
@@ -73,7 +73,19 @@ def _unquote(quoted: bytes, what: str) -> str:
         raise Fault("invalid_parameter", f"{what} is not UTF-8: {shown(quoted)}") from None
 
 
-def _parse(name: str, text: str) -> object:
+def parse_text(name: str, text: str) -> object:
+    """What a parameter's text stands for.
+
+    Args:
+        name: The parameter's, for faults.
+        text: JSON, a bare word, or items of these separated by commas.
+
+    Returns:
+        A plain JSON value, unchecked.
+
+    Raises:
+        Fault: ``invalid_parameter``: it is none of these, or holds a number that is not finite.
+    """
     try:
         try:
             return parse_value(text)
