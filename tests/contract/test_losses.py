@@ -262,3 +262,13 @@ def test_curl_as_in_the_readme(base_url: str, tmp_path: Path) -> None:
     )
     expected = reduced(truth("focal", weighted=False, params={"gamma": 2}), {})
     assert json.loads(done.stdout)["loss"] == pytest.approx(float(expected), rel=4e-15)
+
+
+def test_long_json_gives_the_bits_of_npy(base_url: str) -> None:
+    x = RNG.normal(0, 5, (3000, 40)).astype(np.float32)
+    y = (RNG.random((3000, 40)) < 0.1).astype(np.float32)
+    headers = {"content-type": "application/x-npy"}
+    binary = httpx.post(f"{base_url}/focal", content=npy(x, y), headers=headers, timeout=30).json()
+    document = {"logits": x.tolist(), "targets": y.astype(bool).tolist()}
+    text = httpx.post(f"{base_url}/focal", json=document, timeout=30).json()
+    assert (text["loss"], text["sum"], text["count"]) == (binary["loss"], binary["sum"], binary["count"])

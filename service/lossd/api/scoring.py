@@ -192,7 +192,7 @@ class BodyScoring:
         params = merge_params(self._task.params, body.params)
         pool, patience = self._service.pool, self._service.settings.timeout_seconds
         request, grid = assemble(
-            self._task.loss, body, self._arena_bytes, region, params, pool.block_elements
+            self._task.loss, body, self._room.nbytes, region, params, pool.block_elements
         )
         self._output = await reserve_output(self._service, request, grid, self._task, self._exchange)
         self._run = await pool.start(request, grid, self._output, self._exchange.left(patience))
