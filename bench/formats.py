@@ -1,0 +1,191 @@
+"""What a million elements cost the server in each format: ``make bench-formats``.
+
+The same 12,500 x 80 logits (float32) and targets go over one connection in every format, in turn, several
+times. Prints the bytes sent, the seconds until the answer, and the CPU seconds of all the server's processes;
+medians, and ratios to .npy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import http.client
+import io
+import json
+import os
+import statistics
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+from rich.console import Console
+from rich.table import Table
+
+from bench.memory import family
+from examples.local_server import LocalServer
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+ROWS, CLASSES = 12_500, 80
+JSON, NPY, NPZ = "application/json", "application/x-npy", "application/x-npz"
+ARROW, FORM = "application/vnd.apache.arrow.stream", "multipart/form-data; boundary=sep"
+
+Array = npt.NDArray[Any]
+
+
+@dataclass
+class Case:
+    """One way to send the numbers."""
+
+    name: str
+    body: bytes
+    headers: dict[str, str]
+    path: str = "/focal"
+    seconds: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    sum: float = 0.0
+
+
+def npy(*arrays: Array) -> bytes:
+    """What np.save writes, one file after the other."""
+    file = io.BytesIO()
+    for array in arrays:
+        np.save(file, array)
+    return file.getvalue()
+
+
+def npz(save: Callable[..., None], **arrays: Array) -> bytes:
+    """What np.savez or np.savez_compressed writes."""
+    file = io.BytesIO()
+    save(file, **arrays)
+    return file.getvalue()
+
+
+def form(**arrays: Array) -> bytes:
+    """A form of .npy files."""
+    parts = [
+        f'--sep\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode() + npy(array) + b"\r\n"
+        for name, array in arrays.items()
+    ]
+    return b"".join(parts) + b"--sep--\r\n"
+
+
+def arrow(**arrays: Array) -> bytes:
+    """An Arrow stream with batches of a thousand rows."""
+    columns = [
+        pa.FixedSizeListArray.from_arrays(pa.array(array.reshape(-1)), CLASSES) for array in arrays.values()
+    ]
+    table = pa.table(columns, names=list(arrays))
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=1000)
+    return sink.getvalue()
+
+
+def v2(logits: Array, targets: Array) -> tuple[bytes, int]:
+    """A binary request of the Open Inference Protocol, and the length of its JSON."""
+    inputs = [
+        {
+            "name": name,
+            "shape": list(array.shape),
+            "datatype": datatype,
+            "parameters": {"binary_data_size": array.nbytes},
+        }
+        for name, array, datatype in (("logits", logits, "FP32"), ("targets", targets, "FP32"))
+    ]
+    head = json.dumps({"inputs": inputs}).encode()
+    return head + logits.tobytes() + targets.tobytes(), len(head)
+
+
+def cases() -> list[Case]:
+    """Every way to send them."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 3, (ROWS, CLASSES)).astype(np.float32)
+    y = (rng.random((ROWS, CLASSES)) < 0.05).astype(np.float32)
+    plain = npy(x, y)
+    v2_body, v2_head = v2(x, y)
+    v2_headers = {"Inference-Header-Content-Length": str(v2_head)}
+    document = {"logits": x, "targets": y.astype(np.uint8)}
+    return [
+        Case("npy", plain, {"Content-Type": NPY}),
+        Case("npy, bool targets", npy(x, y.astype(bool)), {"Content-Type": NPY}),
+        Case("npy, float16 logits, bool targets", npy(x.astype("f2"), y.astype(bool)), {"Content-Type": NPY}),
+        Case("multipart", form(logits=x, targets=y), {"Content-Type": FORM}),
+        Case("npz", npz(np.savez, logits=x, targets=y), {"Content-Type": NPZ}),
+        Case("npz, compressed", npz(np.savez_compressed, logits=x, targets=y), {"Content-Type": NPZ}),
+        Case("Arrow", arrow(logits=x, targets=y), {"Content-Type": ARROW}),
+        Case("Arrow, bool targets", arrow(logits=x, targets=y.astype(bool)), {"Content-Type": ARROW}),
+        Case("v2, binary", v2_body, v2_headers, "/v2/models/focal/infer"),
+        Case("npy, zstd", zstd.compress(plain), {"Content-Type": NPY, "Content-Encoding": "zstd"}),
+        Case("npy, gzip", gzip.compress(plain), {"Content-Type": NPY, "Content-Encoding": "gzip"}),
+        Case("npy, deflate", zlib.compress(plain), {"Content-Type": NPY, "Content-Encoding": "deflate"}),
+        Case(
+            "JSON (orjson)", orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), {"Content-Type": JSON}
+        ),
+        Case(
+            "JSON (json.dumps of tolist())",
+            json.dumps({"logits": x.tolist(), "targets": y.tolist()}).encode(),
+            {"Content-Type": JSON},
+        ),
+    ]
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process and its descendants have used."""
+    ticks = 0
+    for member in family(pid):
+        fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def main() -> None:
+    """Measure, in turn."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--times", type=int, default=10, help="requests of a format in a round")
+    arguments = parser.parse_args()
+    found = cases()
+    with LocalServer(Path(sys.executable).with_name("lossd")) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        for turn in range(arguments.rounds + 1):
+            for case in found:
+                before, began = cpu_seconds(server.pid), time.perf_counter()
+                for _ in range(arguments.times):
+                    connection.request("POST", case.path, case.body, case.headers)
+                    answer = connection.getresponse()
+                    text = answer.read()
+                    if answer.status != 200:
+                        sys.exit(f"{case.name}: {text.decode()}")
+                if turn:  # the first is for warming up
+                    case.seconds.append((time.perf_counter() - began) / arguments.times)
+                    case.cpu.append((cpu_seconds(server.pid) - before) / arguments.times)
+        connection.close()
+    table = Table("format", "MB", "ms", "x npy", "server CPU ms", "x npy")
+    base, base_cpu = statistics.median(found[0].seconds), statistics.median(found[0].cpu)
+    for case in found:
+        wall, cpu = statistics.median(case.seconds), statistics.median(case.cpu)
+        table.add_row(
+            case.name,
+            f"{len(case.body) / 1e6:.2f}",
+            f"{1e3 * wall:.1f}",
+            f"{wall / base:.2f}",
+            f"{1e3 * cpu:.0f}",
+            f"{cpu / base_cpu:.2f}",
+        )
+    Console(width=100).print(f"focal, {ROWS} x {CLASSES}, medians of {arguments.rounds} rounds", table)
+
+
+if __name__ == "__main__":
+    main()
