@@ -10,7 +10,8 @@ ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # the checks of `test` run in the order given
-.PHONY: help install format format-check lint types walls tests wheel test serve demo bench-core lock clean distclean
+.PHONY: help install format format-check lint types walls tests wheel test serve demo bench-core \
+  bench-formats bench-json bench-neighbour bench-stream fuzz lock clean distclean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +62,18 @@ demo: $(READY) ## Train on real digits, score over HTTP, compare with torch and 
 
 bench-core: $(READY) ## Measure the core beside torch's own losses; ARGS="--eager-only" needs no compiler
 	@$(BIN)/python -m bench.core $(ARGS)
+
+bench-formats: $(READY) ## Measure what a million elements cost the server in each format
+	@$(BIN)/python -m bench.formats $(ARGS)
+
+bench-json: $(READY) ## Measure how fast JSON becomes arrays, beside orjson and json
+	@$(BIN)/python -m bench.json $(ARGS)
+
+bench-neighbour: $(READY) ## Measure what large JSON bodies cost a caller of small requests
+	@$(BIN)/python -m bench.neighbour $(ARGS)
+
+bench-stream: $(READY) ## Send 8 GB of Arrow through a server with an arena of 512 MB
+	@$(BIN)/python -m bench.stream $(ARGS)
 
 lock: ## Pin the newest of everything anew in constraints.txt; KEEP="torch==2.13.0" holds some back
 	PYTHON='$(PYTHON)' scripts/lock.sh $(KEEP)
