@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 import time
+from unittest import mock
 
 import numpy as np
 import orjson
@@ -13,9 +16,10 @@ from hypothesis.extra import numpy as hnp
 
 from lossd.request import Body, Fault
 from lossd.wire import FORMATS
-from lossd.wire.document import MAX_NAMES, read_numbers
+from lossd.wire import document as reading
+from lossd.wire.document import MAX_NAMES, arena_bytes, as_class_ids, read_in_place, read_numbers
 from lossd.wire.values import MAX_PARAMETER_BYTES
-from wire.feeding import AnyArray, check_fault, outcome, pieces, read, same_bits
+from wire.feeding import AnyArray, array_of, check_fault, outcome, pieces, read, same_bits
 
 MEDIA = "application/json"
 SMALL = (
@@ -140,6 +144,8 @@ def test_any_nesting_is_told_right(value: object, indent: int | None) -> None:
         ("[[[1]],[[2]],[3]]", "/logits/2/0"),
         ("[[1],2]", "/logits/1"),
         ("[[[1],2],[[1],[2]]]", "/logits/0/1"),
+        ("[[12],[]]", "/logits/1"),
+        ("[[1.5],[],[]]", "/logits/1"),
         ("[" * 9 + "1" + "]" * 9, "/logits"),
         ("[" * 1000 + "]" * 1000, "/logits"),
         ("[[1]," + "[" * 900 + "]" * 900 + "]", "/logits/1/0"),
@@ -207,6 +213,104 @@ def test_pos_weight_in_all_its_forms() -> None:
     assert same_bits(load('{"pos_weight": 2}').arrays["pos_weight"], np.array(2.0))
     assert same_bits(load('{"pos_weight": [1, 2.5]}').arrays["pos_weight"], np.array([1, 2.5]))
     assert load('{"pos_weight": null}').params == {"pos_weight": None}
+
+
+# Every part of an array's text, and what does not belong there; a seam may fall between any two.
+TOKENS = st.sampled_from([*"[[[]]],,,,0127 \n", "true", "false", "-3", "1.5", "e2", "null", "{}", "t", "12"])
+SEAMS = st.sampled_from([1, 2, 3, 5, 8, 1 << 16])
+
+
+def laid_out(text: bytes) -> tuple[bytearray, int]:
+    """A document with the room behind it that the caller keeps for its arrays."""
+    region = bytearray(arena_bytes(len(text)))
+    region[: len(text)] = text
+    return region, len(text)
+
+
+@given(st.lists(TOKENS, max_size=12).map("".join), SEAMS, st.sampled_from(["targets", "logits"]))
+def test_seams_between_pieces_do_not_show(inside: str, seam: int, name: str) -> None:
+    text = f'{{"{name}": [{inside}]}}'
+    # A document of this size is checked as a whole when in doubt; what is shown here is what goes before.
+    with mock.patch.object(reading, "_PIECE_BYTES", seam), mock.patch.object(reading, "_EXPLAINED_BYTES", 0):
+        result = outcome(MEDIA, [text.encode()])
+    try:
+        value = json.loads(text, parse_float=finite)[name]
+    except ValueError:
+        assert isinstance(result, Fault)
+        return
+    holds = {type(element) for element in elements(value)}
+    allowed = {int, float, bool} if name == "targets" else {int, float}
+    shape = shape_of(value)
+    if not holds <= allowed or shape is None or len(shape) > 8:
+        assert isinstance(result, Fault)
+        assert result.code in {"dtype_not_allowed", "bad_shape"}
+        return
+    assert isinstance(result, Body), result
+    expected = np.array(value, dtype=bool if holds == {bool} else np.float64).reshape(shape)
+    assert same_bits(result.arrays[name], expected)
+
+
+def elements(value: object) -> list[object]:
+    """The leaves of nested lists."""
+    return [leaf for item in value for leaf in elements(item)] if isinstance(value, list) else [value]
+
+
+def finite(token: str) -> float:
+    value = float(token)
+    if math.isinf(value):
+        raise ValueError(token)
+    return value
+
+
+@given(
+    hnp.arrays(np.float64, SHAPES, elements=st.floats(allow_nan=False, allow_infinity=False)),
+    hnp.arrays(np.bool_, SHAPES),
+    hnp.arrays(np.int64, SHAPES, elements=st.integers(0, 9)),
+    st.sampled_from([None, 0, 2]),
+    SEAMS,
+)
+def test_any_document_in_place(
+    logits: AnyArray, targets: AnyArray, mask: AnyArray, indent: int | None, seam: int
+) -> None:
+    arrays = {"logits": logits, "targets": targets, "mask": mask, "weight": np.array(0.5)}
+    document = {"gamma": 2, **{name: array.tolist() for name, array in arrays.items()}, "alpha": [0.5]}
+    region, length = laid_out(json.dumps(document, indent=indent).encode())
+    with mock.patch.object(reading, "_PIECE_BYTES", seam):
+        found = read_in_place(memoryview(region), length)
+    assert found.params == {"gamma": 2, "alpha": [0.5]}
+    assert found.arrays == {}
+    end = length
+    for name, array in arrays.items():
+        tensor = found.tensors[name]
+        assert same_bits(array_of(tensor, bytes(region)), array.astype(bool) if name == "mask" else array)
+        assert tensor.offset % 8 == 0
+        assert tensor.offset >= end
+        end = tensor.offset + tensor.nbytes
+    assert end <= len(region)
+
+
+@given(hnp.arrays(np.int64, SHAPES, elements=st.integers(-(2**53) + 1, 2**53 - 1)))
+def test_class_ids_are_integers(ids: AnyArray) -> None:
+    assert same_bits(as_class_ids(ids.astype(np.float64)), ids)
+    region, length = laid_out(json.dumps({"targets": ids.tolist()}).encode())
+    found = read_in_place(memoryview(region), length, class_ids=True)
+    assert same_bits(array_of(found.tensors["targets"], bytes(region)), ids)
+
+
+@pytest.mark.parametrize("wrong", [0.5, -1e-300, 2.0**53, 1e300])
+def test_what_is_no_class_id(wrong: float) -> None:
+    region, length = laid_out(json.dumps({"targets": [[1, 2], [3, wrong]]}).encode())
+    with pytest.raises(Fault) as caught:
+        read_in_place(memoryview(region), length, class_ids=True)
+    check_fault(caught.value)
+    assert caught.value.code == "dtype_not_allowed"
+    assert caught.value.errors[0][0] == "/targets/1/1"
+    assert read_in_place(memoryview(region), length).tensors["targets"].dtype == "float64"
+
+
+def test_booleans_are_no_class_ids() -> None:
+    region, length = laid_out(b'{"targets": [true]}')  # the caller says what is allowed
+    assert read_in_place(memoryview(region), length, class_ids=True).tensors["targets"].dtype == "bool"
 
 
 INTEGERS = st.one_of(
@@ -328,6 +432,73 @@ def test_a_parameter_is_bounded() -> None:
     assert refused('{"name": "' + "x" * MAX_PARAMETER_BYTES + '"}').errors[0][0] == "/name"
 
 
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "1true",
+        "true1",
+        "truefalse",
+        "1false",
+        "false1",
+        "-true",
+        "true.5",
+        "1etrue",
+        "tr ue",
+        ",,,,,,,,",
+        " , , , ",
+    ],
+)
+def test_what_only_looks_like_elements(inside: str) -> None:
+    region, length = laid_out(f'{{"targets": [{inside}, 0.5]}}'.encode())
+    with mock.patch.object(reading, "_EXPLAINED_BYTES", 0), pytest.raises(Fault) as caught:
+        read_in_place(memoryview(region), length)
+    assert caught.value.code == "malformed_json"
+
+
+def test_a_missing_bracket_is_no_wrong_element() -> None:
+    assert refused('{"logits": [1, 2, "targets": [1]}').code == "malformed_json"
+    assert refused('{"logits": [[1, 2], "targets": [1], "gamma": 2}').code == "malformed_json"
+
+
+def test_what_stands_beside_the_tensors_is_bounded() -> None:
+    filler = " " * (5 * MAX_PARAMETER_BYTES)
+    assert "beside its tensors" in refused(f'{{"logits": [1],{filler}"gamma": 2}}').detail
+    assert same_bits(load(f'{{"logits": [1,{filler}2]}}').arrays["logits"], np.array([1.0, 2.0]))
+
+
+def test_a_long_document_that_stops_short() -> None:
+    numbers = "0.25," * 400_000
+    for rest in ("1", "1], ", '1], "gamma', '1], "gamma": ', '1], "gamma": [1', '1], "alpha": [1,[2]', "1]"):
+        assert refused(f'{{"logits": [{numbers}{rest}').code == "malformed_json"
+    assert refused(f'{{"logits": [{numbers}1]]}}').code == "malformed_json"
+    assert refused(f'{{"logits": [{numbers},1]}}').code == "malformed_json"
+    assert refused(f'{{"logits": [{numbers}"1"]}}').errors[0][0] == "/logits/400000"
+
+
+PEAK = """
+import resource, sys
+from lossd.wire.document import arena_bytes, read_in_place
+length = int(sys.argv[1])
+region = bytearray(arena_bytes(length))
+region[:] = bytes(len(region))
+text = b'{"targets":[' + b"0," * (length // 2 - 7) + b"1]}"
+region[: len(text)] = text
+length = len(text)
+del text
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+read_in_place(memoryview(region), length)
+print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+"""
+
+
+def test_little_memory_is_needed_beside_the_numbers() -> None:
+    length = 1 << 24  # of nothing but single digits: the most numbers that there may be
+    ran = subprocess.run(
+        [sys.executable, "-c", PEAK, str(length)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert int(ran.stdout) < 2 * length
+
+
 @pytest.mark.parametrize("charset", ["utf-8", "UTF-8", "us-ascii"])
 def test_charsets(charset: str) -> None:
     assert read(MEDIA, [SMALL], options={"charset": charset}).params["gamma"] == 2
@@ -378,6 +549,7 @@ def test_the_numbers_of_one_value(value: object, indent: int | None) -> None:
         ("logits", b"[1], [2]", "malformed_json"),
         ("logits", b"[1]]", "malformed_json"),
         ("logits", b"[1", "malformed_json"),
+        ("logits", b'[1, "a"', "malformed_json"),
         ("logits", b"", "malformed_json"),
         ("logits", b" ", "malformed_json"),
         ("logits", b"[NaN]", "malformed_json"),

@@ -1,15 +1,25 @@
 """``application/json``: one object, the tensors as nested arrays and the parameters beside them.
 
-simdjson parses the document and hands out each tensor's numbers flat; `nesting` reckons the shape from the
-text. Where each value's text lies is found by walking the top level of a document that the parser has already
-found well formed. All of this is quick and says yes or no; only a document at fault is searched for where.
+The document is read in parts. A walk along its top level finds where each value's text lies: no tensor holds
+a string, so its array ends before the next name. With ``[]`` in the place of each array the rest is a small
+document of its own, and parsed as such. The arrays are parsed a piece at a time: the text is cut at commas,
+the brackets that are open there are closed and opened again behind it, and the numbers that simdjson finds in
+a piece are laid where they are wanted. So little memory is needed beside the document and its numbers, and
+that stays in the processor's caches. Until then the document is taken to be well formed, which it is if and
+only if all these parts are.
+
+The shape of an array is reckoned from its text by `nesting`. All of this is quick and says yes or no; only a
+document at fault is searched for where.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, TypeAlias
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,17 +27,21 @@ import orjson
 import simdjson
 
 from lossd.names import pointer, shown
-from lossd.request import MAX_DIMENSIONS, TENSOR_DTYPES, Body, Fault
-from lossd.wire.nesting import element_pointer, ragged, regular_shape
+from lossd.request import MAX_DIMENSIONS, TENSOR_DTYPES, Body, Fault, Tensor
+from lossd.wire.nesting import element_pointer, ragged, regular_shape, skeleton
 from lossd.wire.reader import Piece
 from lossd.wire.values import MAX_PARAMETER_BYTES, parse_value
 
-_Array: TypeAlias = npt.NDArray[np.float64] | npt.NDArray[np.bool_]
+_Numbers: TypeAlias = npt.NDArray[np.float64] | npt.NDArray[np.bool_]
 _Text: TypeAlias = bytes | memoryview
+_Lay: TypeAlias = Callable[[str, tuple[int, ...], str], npt.NDArray[Any]]
+"""Memory for a tensor of a name, a shape and a dtype: an array to write to."""
 
 MAX_NAMES: Final = 100
 """The most names that the document's object may have."""
 
+_PIECE_BYTES: Final = 1 << 16  # what a parser builds from it fits the processor's second cache
+_MAX_BESIDE_BYTES: Final = 4 * MAX_PARAMETER_BYTES
 _EXPLAINED_BYTES: Final = 1 << 20  # a longer document is not parsed a second time to tell where it is wrong
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -38,11 +52,12 @@ _SPACES: Final = b" \t\r\n"
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _TEXT: Final = re.compile(_STRING, re.DOTALL)
 _NOT_SPACE: Final = re.compile(rb"[^ \t\r\n]")
-_QUOTE: Final = re.compile(rb'"')
 _KEY: Final = re.compile(rb"[\s,{]*+(" + _STRING + rb")\s*+:\s*+", re.DOTALL)
 _LITERAL: Final = re.compile(rb"[^\s,}\]]++")
 _NESTED: Final = re.compile(rb"[\[{]|[\]}]|" + _STRING, re.DOTALL)
 _NUMBER_BYTES: Final = b"-0123456789"
+_ELEMENT: Final = re.compile(rb"[0-9tf]")
+_NOT_INITIALS: Final = bytes(set(range(256)) - set(b"tf"))  # of true and false
 
 # simdjson knows integers of 64 bits; longer ones are given an exponent for it, and strings left alone.
 _NUMBER_ERRORS: Final = ("NUMBER_ERROR", "BIGINT_ERROR")
@@ -106,29 +121,49 @@ class JsonReader:
         Raises:
             Fault: ``malformed_json``, ``bad_shape`` or ``dtype_not_allowed``, with the place.
         """
-        document, text = _parse(laid)
-        if not isinstance(document, simdjson.Object):
-            raise _not_an_object("it is another value")
         found = Body()
-        seen: set[str] = set()
-        for name, start, end in _members(text):
-            if name in seen:
-                detail = f"the object has {shown(name)} twice; send it once"
-                raise Fault("malformed_json", detail, [(pointer(name), "given twice")])
-            seen.add(name)
-            value = bytes(text[start:end])
-            if name not in TENSOR_DTYPES or (name in _NULLABLE and value == b"null"):
-                found.params[name] = _parameter(name, value)
-            elif value.startswith(b"["):
-                array = document[name]
-                assert isinstance(array, simdjson.Array)
-                found.arrays[name] = _tensor(name, value, array)
-            else:
-                found.arrays[name] = _scalar(name, value)
+
+        def lay(name: str, shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any]:
+            return found.arrays.setdefault(name, np.empty(shape, dtype=dtype))
+
+        found.params = _read(laid, lay)
         return found
 
 
-def read_numbers(name: str, text: bytes) -> _Array:
+def read_in_place(region: memoryview, length: int, *, class_ids: bool = False) -> Body:
+    """Parse a document, and lay its tensors behind it.
+
+    Args:
+        region: Where the document lies, with room behind it as `arena_bytes` says.
+        length: Of the document.
+        class_ids: The targets are to be class ids.
+
+    Returns:
+        The tensors as the losses take them: a mask as booleans, class ids as int64, others float64, or bool
+        where all of a tensor that may hold booleans are such.
+
+    Raises:
+        Fault: As `JsonReader.finish` does; ``dtype_not_allowed`` too for a target that is no class id.
+    """
+    found = Body()
+    end = length
+
+    def lay(name: str, shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any]:
+        nonlocal end
+        tensor = Tensor("bool" if name == "mask" else dtype, shape, offset=-(-end // 8) * 8)
+        found.tensors[name] = tensor
+        end = tensor.offset + tensor.nbytes
+        return _view(region, tensor)
+
+    found.params = _read(region[:length], lay)
+    targets = found.tensors.get("targets")
+    if class_ids and targets is not None and targets.dtype == "float64":
+        as_class_ids(_view(region, targets))
+        found.tensors["targets"] = replace(targets, dtype="int64")
+    return found
+
+
+def read_numbers(name: str, text: bytes) -> _Numbers:
     """The numbers of one JSON value: of nested arrays, or a single one.
 
     Args:
@@ -141,9 +176,50 @@ def read_numbers(name: str, text: bytes) -> _Array:
     Raises:
         Fault: ``malformed_json``, ``bad_shape`` or ``dtype_not_allowed``, with the place.
     """
-    parsed, read = _parse(text.strip(_SPACES))
-    value = bytes(read)
-    return _tensor(name, value, parsed) if isinstance(parsed, simdjson.Array) else _scalar(name, value)
+    text = text.strip(_SPACES)
+    found: list[_Numbers] = []
+
+    def lay(_: str, shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any]:
+        found.append(np.empty(shape, dtype=dtype))
+        return found[0]
+
+    try:
+        if text.startswith(b"["):
+            view = memoryview(text)
+            _read_array(name, view, _walk_array(name, view, 0), lay)
+        else:
+            _parse(text)
+            _read_scalar(name, text, lay)
+    except _NotJsonError as error:
+        raise _malformed(memoryview(text), error) from None
+    except Fault:
+        _check_whole(memoryview(text))
+        raise
+    return found[0]
+
+
+def as_class_ids(targets: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Numbers as class ids; JSON has but one kind of number.
+
+    Args:
+        targets: C-contiguous, of any shape. Their memory is what the ids are written to.
+
+    Raises:
+        Fault: ``dtype_not_allowed``: one of them is not an integer.
+    """
+    flat = targets.reshape(-1)
+    ids = flat.view(np.int64)
+    for start in range(0, flat.size, _PIECE_BYTES):
+        piece = flat[start : start + _PIECE_BYTES]
+        whole = (np.abs(piece) < 2.0**53) & (piece == np.floor(piece))
+        if not whole.all():
+            first = start + int(np.argmin(whole))
+            where = pointer("targets", *map(int, np.unravel_index(first, targets.shape)))
+            seen = f"{where} is {float(flat[first])!r}, which is no class id"
+            detail = f"{seen}; send integers, or targets_format=dense"
+            raise Fault("dtype_not_allowed", detail, [(where, "not an integer")])
+        ids[start : start + _PIECE_BYTES] = piece
+    return ids.reshape(targets.shape)
 
 
 def arena_bytes(content_length: int) -> int:
@@ -155,28 +231,93 @@ def arena_bytes(content_length: int) -> int:
     return content_length + 8 * (content_length // 2 + 1 + len(TENSOR_DTYPES))
 
 
-def _parse(body: _Text) -> tuple[object, _Text]:
-    """The parsed document, and the text that was parsed."""
-    text: _Text = body
+class _NotJsonError(Exception):
+    """A text is not JSON; the message is the parser's."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Array:
+    """A tensor's array in the document.
+
+    Attributes:
+        end: Where it ends.
+        skeleton: Its brackets and commas.
+        bools: The first letters of its booleans, where those may be.
+    """
+
+    end: int
+    skeleton: bytes
+    bools: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A member of the document's object.
+
+    Attributes:
+        name: Its name.
+        start: Where its value begins.
+        end: Where that ends.
+        array: The value, where it is a tensor's array.
+    """
+
+    name: str
+    start: int
+    end: int
+    array: _Array | None
+
+
+def _view(region: memoryview, tensor: Tensor) -> npt.NDArray[Any]:
+    flat = np.frombuffer(region, dtype=tensor.dtype, count=tensor.size, offset=tensor.offset)
+    return flat.reshape(tensor.shape)
+
+
+def _read(text: memoryview, lay: _Lay) -> dict[str, object]:
+    """Read a document: lay its tensors, and return its parameters."""
     try:
+        return _read_members(text, lay)
+    except _NotJsonError as error:
+        raise _malformed(text, error) from None
+    except Fault:
+        _check_whole(text)
+        raise
+
+
+def _check_whole(text: memoryview) -> None:
+    """Refuse a text at fault because it is not JSON, rather than because of what was made of its parts."""
+    if len(text) <= _EXPLAINED_BYTES:
         try:
-            document = simdjson.Parser().parse(body)
-        except (ValueError, RuntimeError) as error:
-            if not str(error).startswith(_NUMBER_ERRORS):
-                raise
-            text = _LONG_INTEGER.sub(_with_exponent, body)
-            document = simdjson.Parser().parse(text)
-    except (ValueError, RuntimeError) as error:
-        raise _malformed(body, error) from None
-    return document, text
+            _parse(text)
+        except _NotJsonError as error:
+            raise _malformed(text, error) from None
 
 
-def _with_exponent(found: re.Match[bytes]) -> bytes:
-    return found[0] if found[0].startswith(b'"') else found[0] + b"e0"
+def _read_members(text: memoryview, lay: _Lay) -> dict[str, object]:
+    members = list(_members(text))
+    if not isinstance(_parse(_without_arrays(text, members)), simdjson.Object):
+        raise _not_an_object("it is another value")
+    params: dict[str, object] = {}
+    seen: set[str] = set()
+    for member in members:
+        name = member.name
+        if name in seen:
+            detail = f"the object has {shown(name)} twice; send it once"
+            raise Fault("malformed_json", detail, [(pointer(name), "given twice")])
+        seen.add(name)
+        part = text[member.start : member.end]
+        if member.array is not None:
+            _read_array(name, part, member.array, lay)
+            continue
+        value = bytes(part)
+        if name not in TENSOR_DTYPES or (name in _NULLABLE and value == b"null"):
+            params[name] = _parameter(name, value)
+        else:
+            _read_scalar(name, value, lay)
+    return params
 
 
-def _members(text: _Text) -> Iterator[tuple[str, int, int]]:
-    """Each name of the document's object, and where its value begins and ends.
+def _members(text: memoryview) -> Iterator[_Member]:
+    """Each member of the document's object, as far as it looks like one.
 
     Raises:
         Fault: ``malformed_json``: there are too many names. ``dtype_not_allowed``: an array that must hold
@@ -189,65 +330,207 @@ def _members(text: _Text) -> Iterator[tuple[str, int, int]]:
         if names > MAX_NAMES:
             detail = f"the object has more than {MAX_NAMES} names; send tensors and parameters only"
             raise Fault("malformed_json", detail)
-        name: str = orjson.loads(key[1])
+        try:
+            name: str = orjson.loads(key[1])
+        except orjson.JSONDecodeError as error:
+            raise _NotJsonError(str(error)) from None
         start = key.end()
         opening = bytes(text[start : start + 1])
-        if name in TENSOR_DTYPES and opening == b"[":
-            at = _array_end(name, text, start)
+        array = None
+        if opening == b"[" and name in TENSOR_DTYPES:
+            array = _walk_array(name, text, start)
+            end = array.end
         elif opening in (b"[", b"{"):
-            at = _nested_end(name, text, start)
+            end = _nested_end(name, text, start)
         else:
             literal = (_TEXT if opening == b'"' else _LITERAL).match(text, start)
-            assert literal is not None  # the document is well formed
-            at = literal.end()
-        yield name, start, at
+            if literal is None:
+                raise _NotJsonError(f"there is no value at byte {start}")
+            end = literal.end()
+        yield _Member(name, start, end, array)
+        at = end
 
 
-def _array_end(name: str, text: _Text, start: int) -> int:
-    """Where a tensor's array ends: before the next name, or the end of the document."""
-    quote = _QUOTE.search(text, start)
-    value = bytes(text[start : quote.start() if quote else len(text)])
-    if value.count(b"[") != value.count(b"]") or b"{" in value:
-        raise _wrong_element(name, value + b'"')
-    return start + value.rindex(b"]") + 1
+def _walk_array(name: str, text: memoryview, start: int) -> _Array:
+    """A tensor's array: it ends before the next name, or the end of the document."""
+    bools_allowed = "bool" in TENSOR_DTYPES[name]
+    outline: list[bytes] = []
+    initials: list[bytes] = []
+    at = end = start
+    quote = -1
+    while at < len(text) and quote < 0:
+        piece = bytes(text[at : at + _PIECE_BYTES])
+        quote = piece.find(b'"')
+        if quote >= 0:
+            piece = piece[:quote]
+        outline.append(skeleton(piece))
+        if bools_allowed and (b"t" in piece or b"f" in piece):
+            initials.append(piece.translate(None, _NOT_INITIALS))
+        if (close := piece.rfind(b"]")) >= 0:
+            end = at + close + 1
+        at += len(piece)
+    structure = b"".join(outline)
+    if structure.count(b"[") == structure.count(b"]"):
+        return _Array(end, structure[: structure.rindex(b"]") + 1], b"".join(initials))
+    if quote < 0:
+        raise _not_closed(start)
+    raise _wrong_element(name, bytes(text[start:at]) + b'"')
 
 
-def _nested_end(name: str, text: _Text, start: int) -> int:
+def _nested_end(name: str, text: memoryview, start: int) -> int:
     """Where a parameter's array or object ends."""
     depth = 0
     for token in _NESTED.finditer(text, start, start + MAX_PARAMETER_BYTES):
         depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(token[0], 0)
         if depth == 0:
             return token.end()
-    raise _too_long(name)
+    if len(text) > start + MAX_PARAMETER_BYTES:
+        raise _too_long(name)
+    raise _not_closed(start)
 
 
-def _tensor(name: str, text: bytes, array: simdjson.Array) -> _Array:
-    """A tensor of one dimension or more."""
-    bools = 0
+def _without_arrays(text: memoryview, members: Iterable[_Member]) -> bytes:
+    """The document with ``[]`` for each tensor's array.
+
+    Raises:
+        Fault: ``malformed_json``: it is too long.
+    """
+    parts: list[_Text] = []
+    at = 0
+    for member in members:
+        if member.array is not None:
+            parts += (text[at : member.start], b"[]")
+            at = member.end
+    parts.append(text[at:])
+    length = sum(map(len, parts))
+    if length > _MAX_BESIDE_BYTES:
+        seen = f"the document has {length} bytes beside its tensors, at most {_MAX_BESIDE_BYTES} are taken"
+        raise Fault("malformed_json", f"{seen}; send tensors and parameters only")
+    return b"".join(parts)
+
+
+def _read_array(name: str, text: memoryview, array: _Array, lay: _Lay) -> None:
+    """Lay a tensor of one dimension or more."""
+    shape = regular_shape(array.skeleton, empty=not _ELEMENT.search(text))
+    count = 0 if shape is None else math.prod(shape)
+    only_bools = 0 < len(array.bools) == count
+    # A byte for each, and none is missing, as it may be from [[12],[]].
+    only_digits = len(text) - len(array.skeleton) == count and shape is not None and shape[-1] > 1
+    elements: Iterator[npt.NDArray[Any]]
+    if only_bools:
+        elements = _bools(text, array.bools)
+    elif only_digits:
+        elements = _digits(text)
+    else:
+        elements = _floats(name, text)
+    # So short a text holds no array of so many elements, nor is there memory for them: it is not JSON.
+    if shape is None or 2 * count >= len(text):
+        for _ in elements:
+            pass
+        raise ragged(name, bytes(text))
+    into = lay(name, shape, "bool" if only_bools else "float64").reshape(-1)
+    laid = 0
+    for some in elements:
+        into[laid : laid + some.size] = some
+        laid += some.size
+    if laid < count:
+        raise ragged(name, bytes(text))
+
+
+def _floats(name: str, text: memoryview) -> Iterator[npt.NDArray[np.float64]]:
+    """An array's numbers, piece by piece; booleans are 0 and 1 where they may be."""
+    bools_allowed = "bool" in TENSOR_DTYPES[name]
+    for piece, inside in _pieces(text):
+        if bools_allowed and (b"t" in piece or b"f" in piece):
+            # Spaces keep what is beside them apart: 1true is not to become 11.
+            piece = piece.replace(b"true", b" 1  ").replace(b"false", b"  0  ")
+        try:
+            flat = cast("simdjson.Array", _parse(piece)).as_buffer(of_type="d")
+        except TypeError:
+            raise _wrong_element(name, bytes(text)) from None
+        yield np.frombuffer(flat, dtype=np.float64)[inside]
+
+
+def _digits(text: memoryview) -> Iterator[npt.NDArray[np.uint8]]:
+    """An array's numbers, piece by piece, where each is a single digit and nothing stands between them."""
+    for piece, inside in _pieces(text):
+        _parse(piece)
+        yield np.frombuffer(piece.translate(None, b"[],"), dtype=np.uint8)[inside] - ord("0")
+
+
+def _bools(text: memoryview, initials: bytes) -> Iterator[npt.NDArray[np.bool_]]:
+    """An array's elements, where all of them are booleans."""
+    for piece, _ in _pieces(text):
+        _parse(piece)
+    yield np.frombuffer(initials, dtype=np.uint8) == ord("t")
+
+
+def _pieces(text: memoryview) -> Iterator[tuple[bytes, slice]]:
+    """An array in pieces, each an array as well; all of them are well formed, or the array is not.
+
+    A piece ends behind a comma. There it gets a 0 for the value that must follow, and the next piece gets one
+    for the values before, each inside as many brackets as are open.
+
+    Yields:
+        A piece's text, and which of its numbers are the array's own.
+    """
+    start, depth = 0, 0
+    while start < len(text):
+        size, comma = _PIECE_BYTES, -1
+        while comma < 0 and start + size < len(text):
+            comma = bytes(text[start : start + size]).rfind(b",")
+            size *= 2
+        end = len(text) if comma < 0 else start + comma + 1
+        piece = bytes(text[start:end])
+        before = b"[" * depth + b"0," if start else b""
+        depth += piece.count(b"[") - piece.count(b"]")
+        after = b"0" + b"]" * depth if end < len(text) else b""
+        yield before + piece + after, slice(1 if before else 0, -1 if after else None)
+        start = end
+
+
+class _Kept(threading.local):
+    """A parser that each thread keeps: to touch a new one's memory takes longer than a short text does."""
+
+    def __init__(self) -> None:
+        self.parser = simdjson.Parser()
+
+
+_kept: Final = _Kept()
+
+
+def _parse(text: _Text) -> object:
+    """What simdjson makes of a text.
+
+    Bind it to no name: the next text cannot be parsed before it is gone, and a name lives on in tracebacks.
+
+    Raises:
+        _NotJsonError: The text is not JSON.
+    """
+    parser = _kept.parser if len(text) <= 2 * _PIECE_BYTES else simdjson.Parser()
     try:
-        flat = np.frombuffer(array.as_buffer(of_type="d"), dtype=np.float64)
-    except TypeError:
-        if "bool" not in TENSOR_DTYPES[name] or _NOT_A_NUMBER_OR_BOOL.search(text):
-            raise _wrong_element(name, text) from None
-        bools = text.count(b"true") + text.count(b"false")
-        numbers = simdjson.Parser().parse(text.replace(b"true", b"1").replace(b"false", b"0"))
-        assert isinstance(numbers, simdjson.Array)
-        flat = np.frombuffer(numbers.as_buffer(of_type="d"), dtype=np.float64)
-    shape = regular_shape(text, flat.size)
-    if shape is None:
-        raise ragged(name, text)
-    shaped = flat.reshape(shape)
-    return shaped.astype(np.bool_) if bools and bools == flat.size else shaped
+        try:
+            return parser.parse(text)
+        except (ValueError, RuntimeError) as error:
+            if not str(error).startswith(_NUMBER_ERRORS):
+                raise
+        return parser.parse(_LONG_INTEGER.sub(_with_exponent, text))
+    except (ValueError, RuntimeError) as error:
+        raise _NotJsonError(str(error)) from None
 
 
-def _scalar(name: str, text: bytes) -> _Array:
-    """A tensor of no dimensions. Whether a tensor may be one is settled where all formats meet."""
+def _with_exponent(found: re.Match[bytes]) -> bytes:
+    return found[0] if found[0].startswith(b'"') else found[0] + b"e0"
+
+
+def _read_scalar(name: str, text: bytes, lay: _Lay) -> None:
+    """Lay a tensor of no dimensions. Whether a tensor may be one is settled where all formats meet."""
     if text in (b"true", b"false") and "bool" in TENSOR_DTYPES[name]:
-        return np.array(text == b"true")
-    if text[0] not in _NUMBER_BYTES:
+        lay(name, (), "bool")[...] = text == b"true"
+    elif text[0] in _NUMBER_BYTES:
+        lay(name, (), "float64")[...] = float(text)
+    else:
         raise _wrong_element(name, text)
-    return np.array(float(text), dtype=np.float64)
 
 
 def _wrong_element(name: str, text: bytes) -> Fault:
@@ -285,12 +568,19 @@ def _not_an_object(seen: str) -> Fault:
     return Fault("malformed_json", detail)
 
 
-def _malformed(body: _Text, error: Exception) -> Fault:
-    """The fault of a document that the parser refuses, with the place where it can be told."""
+def _not_closed(start: int) -> _NotJsonError:
+    return _NotJsonError(f"what begins at byte {start} is not closed")
+
+
+def _malformed(body: memoryview, error: _NotJsonError) -> Fault:
+    """The fault of a document that is not JSON, with the place where it can be told."""
     if not _NOT_SPACE.search(body):
         return _not_an_object("it is empty")
-    if isinstance(error, UnicodeDecodeError):
-        return Fault("malformed_json", f"the document is not UTF-8{_where_not_utf8(body)}; send UTF-8")
+    try:
+        str(body, "utf-8")
+    except UnicodeDecodeError as undecodable:
+        seen = f"the document is not UTF-8 at byte {undecodable.start}"
+        return Fault("malformed_json", f"{seen}; send UTF-8")
     constant = _CONSTANT.search(body)
     if constant is not None:
         seen = f"{constant[0].decode()} at byte {constant.start()} is not a JSON number"
@@ -304,18 +594,10 @@ def _malformed(body: _Text, error: Exception) -> Fault:
         return Fault(
             "malformed_json", f"the document is nested too deeply; send {MAX_DIMENSIONS} dimensions at most"
         )
-    reason = str(error).partition(": ")[2] or str(error)
+    reason = str(error).partition(": ")[2] or str(error)  # the parser begins with a name
     if len(body) <= _EXPLAINED_BYTES:
         try:
             orjson.loads(body)
         except orjson.JSONDecodeError as located:
             reason = str(located)
     return Fault("malformed_json", f"the document is not JSON: {reason}")
-
-
-def _where_not_utf8(body: _Text) -> str:
-    try:
-        str(body, "utf-8")
-    except UnicodeDecodeError as error:
-        return f" at byte {error.start}"
-    return ""

@@ -4,13 +4,10 @@ simdjson hands out the numbers of an array flat and fast, whatever way they were
 is in the text: without its numbers and spaces only brackets and commas are left, and those of a regular array
 are wholly given by its shape. So the shape is read off the first arrays, and the rest is compared as bytes.
 An irregular array, or an element that is no number, is looked at again, more slowly, to say where it is.
-
-Every text here is one JSON array that a parser has found well formed, or the beginning of one.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -29,26 +26,28 @@ _OPEN, _CLOSE, _COMMA, _NUMBER = b"[],0"
 _SHOWN_STEPS: Final = MAX_DIMENSIONS + 1
 
 
-def regular_shape(text: bytes, count: int) -> tuple[int, ...] | None:
-    """The shape of an array of numbers or booleans.
+def skeleton(text: bytes) -> bytes:
+    """The brackets and commas of an array's text, or of a part of it."""
+    return text.translate(None, _SPACES + _NUMBERS + _BOOLS)
+
+
+def regular_shape(skeleton: bytes, *, empty: bool) -> tuple[int, ...] | None:
+    """The shape of an array of numbers or booleans, whose text need not be known to be well formed.
 
     Args:
-        text: Of the array, with no strings or objects in it.
-        count: The numbers in it.
+        skeleton: Of the array.
+        empty: There are no elements in it. ``[]`` and ``[0]`` have one skeleton.
 
     Returns:
-        The shape; None where the array is ragged or has more than 8 dimensions.
+        The shape of a regular array with this skeleton; None where there is none, or it has more than 8
+        dimensions. An array of this skeleton with fewer elements than the shape has is ragged: ``[[0],[]]``.
     """
-    skeleton = text.translate(None, _SPACES + _NUMBERS + _BOOLS)
     depth = len(skeleton) - len(skeleton.lstrip(b"["))
     if depth > MAX_DIMENSIONS:
         return None
     end = skeleton.find(b"]", depth)
-    commas = end - depth
-    rows = skeleton.count(b"[]") if commas == 0 else 0
-    # [] and [0] have one skeleton; there are as many numbers as rows, or none, unless some rows are empty.
-    shape = [0 if rows and count == 0 else commas + 1]
     unit = skeleton[depth - 1 : end + 1]
+    shape = [0 if empty and unit == b"[]" else unit.count(b",") + 1]
     for level in range(2, depth + 1):
         # The first array that holds units ends where that many brackets close.
         end = skeleton.find(b"]" * level)
@@ -57,9 +56,7 @@ def regular_shape(text: bytes, count: int) -> tuple[int, ...] | None:
             return None
         shape.insert(0, length)
         unit = _repeat(unit, length, len(skeleton))
-    if skeleton != unit or count != math.prod(shape):
-        return None
-    return tuple(shape)
+    return tuple(shape) if skeleton == unit else None
 
 
 def ragged(name: str, text: bytes) -> Fault:
