@@ -499,14 +499,14 @@ BAD: dict[str, tuple[object, str]] = {
         '{"inputs": [{"name": "logits", "shape": [2], "datatype": "FP32", "d\\u0061ta": [0]}]}',
         "shape_mismatch",
     ),
-    "output unknown": (with_outputs({"name": "losses"}), "invalid_parameter"),
-    "output twice": (with_outputs({"name": "loss"}, {"name": "loss"}), "invalid_parameter"),
+    "output unknown": (with_outputs({"name": "losses"}), "bad_request"),
+    "output twice": (with_outputs({"name": "loss"}, {"name": "loss"}), "bad_request"),
     "output without a name": (with_outputs({}), "bad_request"),
     "output a text": (with_outputs("loss"), "bad_request"),
     "outputs an object": ({**document(), "outputs": {"name": "loss"}}, "bad_request"),
     "an output's member more": (with_outputs({"name": "loss", "binary": True}), "invalid_parameter"),
     "classification": (
-        with_outputs({"name": "loss", "parameters": {"classification": 2}}), "invalid_parameter",
+        with_outputs({"name": "loss", "parameters": {"classification": 2}}), "bad_request",
     ),
     "an output in shared memory": (with_outputs({"name": "loss", "parameters": SHARED}), "bad_request"),
     "binary_data a number": (
@@ -663,8 +663,9 @@ def answer(
     result: LossResult, outputs: Iterable[RequestedOutput], request_id: str | None = "a"
 ) -> tuple[InferResult, bytes, int | None]:
     """The answer as Triton's client reads it."""
-    parts, header = write_inference(result, model="focal", request_id=request_id, outputs=outputs)
-    body = b"".join(parts)
+    written = write_inference(result, model="focal", request_id=request_id, outputs=outputs)
+    text = b"".join(written.text)
+    body, header = b"".join((text, *written.binary)), len(text) if written.binary else None
     return InferResult.from_response_body(body, header_length=header), body, header
 
 
@@ -721,10 +722,21 @@ def test_a_number_is_an_array_of_one(value: float | Float64Array) -> None:
 def test_a_large_loss_is_not_copied() -> None:
     loss = np.arange(1000.0).reshape(10, 100)
     outputs = [RequestedOutput("loss", True), RequestedOutput("sum", True)]
-    parts, header = write_inference(with_loss(loss), model="bce", request_id=None, outputs=outputs)
-    assert len(parts) == 3
-    assert header == len(parts[0])
-    assert np.shares_memory(np.frombuffer(parts[1], dtype=np.uint8), loss)
+    written = write_inference(with_loss(loss), model="bce", request_id=None, outputs=outputs)
+    assert len(written.binary) == 2
+    assert np.shares_memory(np.frombuffer(written.binary[0], dtype=np.uint8), loss)
+
+
+def test_a_long_text_is_written_as_it_is_asked_for() -> None:
+    loss = np.random.default_rng(3).normal(size=(30, 1001))
+    loss[17, 500:600] = np.inf
+    outputs = [RequestedOutput(name, False) for name in ("sum", "loss", "count")]
+    written = write_inference(with_loss(loss), model="bce", request_id=None, outputs=outputs)
+    pieces = list(written.text)
+    assert max(map(len, pieces)) < 1 << 17 < sum(map(len, pieces))
+    assert not written.binary
+    assert same_bits(answer(with_loss(loss), outputs)[0].as_numpy("loss"), loss)
+    assert answer(with_loss(loss), outputs)[0].as_numpy("count").tolist() == [RESULT.count]
 
 
 def test_ids_of_any_characters_come_back() -> None:

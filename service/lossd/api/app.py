@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from lossd import __version__
 from lossd.api.context import RequestContext, request_id
+from lossd.api.inference import infer_routes, inference_problem, is_inference, model_routes
 from lossd.api.losses import LossEndpoint
 from lossd.api.openapi import describe_api
 from lossd.api.problems import BY_STATUS, problem
@@ -22,6 +23,7 @@ from lossd.api.service import Service
 from lossd.api.status import status_routes
 from lossd.core.catalog import LOSSES
 from lossd.request import Fault
+from lossd.wire import MODEL_VERSION
 
 _ASSETS = "/docs/assets"
 
@@ -38,6 +40,8 @@ def create_app(service: Service) -> ASGIApp:
     )
     for loss in LOSSES.values():
         app.router.routes.append(Route(f"/{loss.name}", LossEndpoint(loss, service), methods=["POST"]))
+    app.router.routes.extend(infer_routes(service))
+    app.include_router(model_routes(service))
     app.include_router(status_routes(service))
     _add_docs(app)
     app.add_exception_handler(HTTPException, _framework_problem)
@@ -67,9 +71,11 @@ async def _framework_problem(request: Request, error: Exception) -> Response:
     """What the framework refuses by itself: unknown routes, wrong methods."""
     assert isinstance(error, HTTPException)
     code = BY_STATUS.get(error.status_code, "bad_request")
-    paths = ", ".join(f"POST /{name}" for name in LOSSES)
+    there_are = "the losses are " + ", ".join(f"POST /{name}" for name in LOSSES)
+    if is_inference(request.scope):
+        there_are = f"the models are {', '.join(LOSSES)}, of version {MODEL_VERSION} alone"
     details = {
-        "not_found": f"there is no {request.url.path[:100]}; the losses are {paths}, the rest is in /docs",
+        "not_found": f"there is no {request.url.path[:100]}; {there_are}, the rest is in /docs",
         "method_not_allowed": f"{request.url.path[:100]} does not take {request.method[:20]}; "
         f"use {(error.headers or {}).get('Allow', 'another method')}",
         "bad_request": str(error.detail),
@@ -85,7 +91,8 @@ async def _internal_problem(request: Request, _error: Exception) -> Response:
 
 
 def _respond(request: Request, fault: Fault) -> Response:
-    answer = problem(fault, request_id(request.scope))
+    write = inference_problem if is_inference(request.scope) else problem
+    answer = write(fault, request_id(request.scope))
     response = Response(answer.body, answer.status)
     for name, value in answer.headers:
         response.headers[name.decode()] = value.decode()

@@ -60,8 +60,10 @@ class Exchange:
         return None if value is None else int(value)  # digits only: the protocol has seen to that
 
     def set_timeout(self, seconds: float | None) -> None:
-        """Take note of what the caller allows, from the headers on."""
-        self.deadline = None if seconds is None else self.began + seconds
+        """Take note of what the caller allows, from the headers on; of several, the least counts."""
+        if seconds is not None:
+            deadline = self.began + seconds
+            self.deadline = deadline if self.deadline is None else min(self.deadline, deadline)
 
     def left(self, patience: float) -> float:
         """Seconds to wait at most: until the caller's deadline, and no longer than ``patience``."""
@@ -109,16 +111,16 @@ class Exchange:
         try:
             await answer(self)
         except Fault as fault:
-            metrics.refused(self.loss, self.format, fault.code)
+            self._count_refused(metrics, fault.code)
             await self._refuse(fault, write_problem)
         except ClientDisconnect:
-            metrics.refused(self.loss, self.format, "disconnected")
+            self._count_refused(metrics, "disconnected")
         except asyncio.CancelledError:  # the time for draining is up, and this task is about to end anyway
-            metrics.refused(self.loss, self.format, "draining")
+            self._count_refused(metrics, "draining")
             detail = "the server was stopped before this was done; send it to another, or again later"
             await self._refuse(Fault("draining", detail), write_problem)
         except Exception:
-            metrics.refused(self.loss, self.format, "internal_error")
+            self._count_refused(metrics, "internal_error")
             raise
         finally:
             metrics.ended()
@@ -127,6 +129,9 @@ class Exchange:
         """Count the answer: its seconds of reading, waiting and computing."""
         total = time.monotonic() - self.began
         metrics.answered(self.loss, self.format, result.count, result.device, (*seconds, total))
+
+    def _count_refused(self, metrics: Metrics, code: str) -> None:
+        metrics.refused(self.loss, self.format, code, time.monotonic() - self.began)
 
     async def _refuse(self, fault: Fault, write_problem: WriteProblem) -> None:
         """Answer with a problem, then read away a little of what the caller is still sending.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lossd.request import Fault
 from lossd.settings import Settings
+from lossd.wire import MOST_INFLATED, Decoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +78,28 @@ def room_expanded(limit: int, settings: Settings, most: int | None = None) -> Ro
         "several requests"
     )
     return Room(nbytes if most is None else min(nbytes, most), "expanded_too_large", detail)
+
+
+def room_of(
+    declared: int | None, limit: int, decoder: Decoder | None, settings: Settings, *, expands: bool = False
+) -> Room:
+    """The room of a body that is laid down as a whole.
+
+    Args:
+        declared: Its length, if the request tells it.
+        limit: The most that a body of its format may have.
+        decoder: Of its coding, if it has one.
+        settings: The server's.
+        expands: What is laid down may be longer than what was sent, whatever the coding.
+
+    Raises:
+        Fault: ``body_too_large``, by the declared length.
+    """
+    sent = room_as_sent(declared, limit, settings)
+    if decoder is not None:
+        inflated = None if declared is None or expands else decoder.most(declared)
+        return room_expanded(limit, settings, inflated)
+    if expands:  # what is not compressed in it has the room of any body
+        expanded = room_expanded(limit, settings, MOST_INFLATED * sent.nbytes)
+        return replace(expanded, nbytes=max(expanded.nbytes, sent.nbytes))
+    return sent

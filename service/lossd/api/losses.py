@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -17,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from lossd import __version__
 from lossd.api.context import joined_header, request_id
 from lossd.api.exchange import Exchange, read_timeout
-from lossd.api.limits import Room, room_as_sent, room_expanded
+from lossd.api.limits import room_expanded, room_of
 from lossd.api.negotiation import AnswerForm, choose_answer, parse_media_type
 from lossd.api.problems import problem
 from lossd.api.scoring import BodyScoring, Outcome, Task
@@ -25,12 +24,9 @@ from lossd.api.service import Service
 from lossd.api.streaming import StreamScoring
 from lossd.core.catalog import Loss, check_params
 from lossd.request import Fault
-from lossd.settings import Settings
 from lossd.wire import (
     FORMATS,
-    MOST_INFLATED,
     STREAMS,
-    Decoder,
     Format,
     StreamFormat,
     make_decoder,
@@ -63,7 +59,7 @@ class LossEndpoint:
         names = _tensor_names(query) if form.name == "npy" else []
         check_params(self._loss, query)
         exchange.set_timeout(read_timeout(exchange.header(b"x-timeout-ms")))
-        task = Task(self._loss, query, text=answer.format == "json")
+        task = Task(self._loss, query, "accept application/x-npy" if answer.format == "json" else None)
         scoring: BodyScoring | StreamScoring
         if isinstance(form, StreamFormat):
             limit = self._service.settings.max_batch_bytes
@@ -71,10 +67,20 @@ class LossEndpoint:
             room = room_expanded(self._service.settings.max_expanded_bytes, self._service.settings)
             scoring = StreamScoring(self._service, exchange, task, stream_reader, decoder, room)
         else:
-            room = _room(form, exchange.declared, decoder, self._service.settings)
+            json = form.name == "json"
+            limit = self._service.settings.max_json_bytes if json else self._service.settings.max_body_bytes
+            room = room_of(exchange.declared, limit, decoder, self._service.settings, expands=form.expands)
             reader = form.reader(options=options, names=names)
-            nbytes = form.arena_bytes(room.nbytes)
-            scoring = BodyScoring(self._service, exchange, task, reader, decoder, room, nbytes)
+            scoring = BodyScoring(
+                self._service,
+                exchange,
+                lambda: task,
+                reader,
+                decoder,
+                room,
+                form.arena_bytes(room.nbytes),
+                json_bytes=room.nbytes if json else 0,
+            )
         outcome = await scoring.score()
         try:
             exchange.count(self._service.metrics, outcome.result, outcome.seconds)
@@ -99,23 +105,6 @@ def _choose_format(exchange: Exchange) -> tuple[Format | StreamFormat, Mapping[s
         )
     exchange.format = form.name
     return form, media.options
-
-
-def _room(form: Format, declared: int | None, decoder: Decoder | None, settings: Settings) -> Room:
-    """How long the body may be as it is laid down.
-
-    Raises:
-        Fault: ``body_too_large``, by its declared length.
-    """
-    limit = settings.max_json_bytes if form.name == "json" else settings.max_body_bytes
-    sent = room_as_sent(declared, limit, settings)
-    if decoder is not None:
-        inflated = None if declared is None or form.expands else decoder.most(declared)
-        return room_expanded(limit, settings, inflated)
-    if form.expands:  # what is not compressed in it has the room of any body
-        expanded = room_expanded(limit, settings, MOST_INFLATED * sent.nbytes)
-        return replace(expanded, nbytes=max(expanded.nbytes, sent.nbytes))
-    return sent
 
 
 def _tensor_names(query: dict[str, object]) -> list[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -12,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from lossd.engine.arena import Arena
 from lossd.engine.pool import Pool
+from lossd.wire import Duration, ModelFigures
 
 TEAM: Final = "default"
 """Who everyone is, as long as there are no teams."""
@@ -31,6 +35,7 @@ class Metrics:
 
     def __init__(self, arenas: Iterable[Arena], pool: Pool) -> None:
         self._registry = CollectorRegistry()
+        self._totals: defaultdict[str, _Totals] = defaultdict(_Totals)
         parts = tuple(arenas)
         self._requests = Counter(
             "lossd_requests",
@@ -89,14 +94,79 @@ class Metrics:
         self._device_seconds.labels(TEAM, device).inc(seconds[2])
         for stage, value in zip(self._stages, seconds, strict=True):
             stage.observe(value)
+        _, queue, compute, total = seconds
+        self._totals[loss].answered(queue, compute, total)
 
-    def refused(self, loss: str, form: str, code: str) -> None:
-        """Count a request that was answered with a problem, or (``disconnected``) not at all."""
+    def refused(self, loss: str, form: str, code: str, seconds: float) -> None:
+        """Count a request that was answered with a problem, or (``disconnected``) not at all.
+
+        Args:
+            loss: The loss's name.
+            form: The body's format.
+            code: What became of it.
+            seconds: From its headers on.
+        """
         self._requests.labels(loss, form, code, TEAM).inc()
+        self._totals[loss].refused(seconds)
+
+    def figures(self, loss: str) -> ModelFigures:
+        """What has been done for a loss, in whatever format it was asked for."""
+        return self._totals[loss].figures(loss)
 
     def expose(self) -> bytes:
         """The metrics in Prometheus's text format."""
         return generate_latest(self._registry)
+
+
+@dataclass(slots=True)
+class _Totals:
+    """What has been done for one loss.
+
+    Attributes:
+        last: When the last request came, by time.time(); 0 where none has.
+        answers: Requests that were answered with a loss.
+        answer_seconds: Theirs, together, from their headers to their result.
+        queue_seconds: Of waiting for a worker.
+        compute_seconds: Of computing.
+        refusals: The other requests.
+        refusal_seconds: Theirs, together.
+    """
+
+    last: float = 0.0
+    answers: int = 0
+    answer_seconds: float = 0.0
+    queue_seconds: float = 0.0
+    compute_seconds: float = 0.0
+    refusals: int = 0
+    refusal_seconds: float = 0.0
+
+    def answered(self, queue: float, compute: float, total: float) -> None:
+        """Add a request that was answered: its seconds of waiting, of computing, and in total."""
+        self._came(total)
+        self.answers += 1
+        self.answer_seconds += total
+        self.queue_seconds += queue
+        self.compute_seconds += compute
+
+    def refused(self, total: float) -> None:
+        """Add a request that was not."""
+        self._came(total)
+        self.refusals += 1
+        self.refusal_seconds += total
+
+    def figures(self, loss: str) -> ModelFigures:
+        """All of this, as the inference protocol has it."""
+        return ModelFigures(
+            model=loss,
+            last_inference_ms=int(1e3 * self.last),
+            success=Duration(self.answers, int(1e9 * self.answer_seconds)),
+            fail=Duration(self.refusals, int(1e9 * self.refusal_seconds)),
+            queue=Duration(self.answers, int(1e9 * self.queue_seconds)),
+            compute=Duration(self.answers, int(1e9 * self.compute_seconds)),
+        )
+
+    def _came(self, ago: float) -> None:
+        self.last = max(self.last, time.time() - ago)
 
 
 class _Workers(Collector):

@@ -1,17 +1,22 @@
-"""Reading Content-Type and Accept (RFC 9110)."""
+"""Reading Content-Type, Accept and Accept-Encoding (RFC 9110)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from lossd.request import Fault
 
 _TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 -- RFC 9110's token
 _PARAMETER: Final = re.compile(rf'\s*;\s*(?:({_TOKEN})\s*=\s*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)"))?', re.ASCII)
 _TYPE: Final = re.compile(rf"\s*({_TOKEN}/{_TOKEN})", re.ASCII)
+
+
+Coding: TypeAlias = Literal["gzip", "deflate"]
+CODINGS: Final[tuple[Coding, ...]] = ("gzip", "deflate")
+"""The content codings that an answer may have, the better one first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,17 @@ def choose_answer(accept: str | None) -> AnswerForm:
         )
         raise Fault("not_acceptable", detail)
     return best
+
+
+def choose_coding(accept: str | None) -> Coding | None:
+    """The content coding that an Accept-Encoding header prefers; None to leave the answer as it is."""
+    wanted: dict[str, float] = {}
+    for item in (accept or "").lower().split(","):
+        name, *options = (part.strip() for part in item.split(";"))
+        wanted[name] = _q(next((option[2:] for option in options if option.startswith("q=")), "1"))
+    rest = wanted.get("*", 0.0)
+    best = max(CODINGS, key=lambda coding: wanted.get(coding, rest))  # the first of equals
+    return best if 0.0 < wanted.get(best, rest) >= wanted.get("identity", 0.0) else None
 
 
 def _quality(form: AnswerForm, ranges: list[MediaType]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,7 +23,7 @@ from lossd.wire import Decoder, Reader, merge_params
 
 _PARAMETER_ROOM: Final = 1 << 16
 """Bytes for lists among the parameters, such as a pos_weight."""
-_THREAD_BYTES: Final = 1 << 16  # a JSON body over this is parsed beside the event loop
+_THREAD_BYTES: Final = 1 << 16  # JSON over this is parsed beside the event loop
 _EARLY_BYTES: Final = 1 << 20  # a shorter body has arrived before scoring its beginning would be of use
 _YIELD_BYTES: Final = 1 << 20  # what one chunk may expand to before others get their turn
 _TEXT_BYTES: Final = 24  # "-1.7976931348623157e+308" is the longest that there is
@@ -31,17 +31,17 @@ _TEXT_BYTES: Final = 24  # "-1.7976931348623157e+308" is the longest that there 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is asked for, before the body is read.
+    """What is asked for, but for what the body says.
 
     Attributes:
         loss: The loss.
         params: The parameters given outside of the body.
-        text: Arrays are answered as text.
+        shorter: Where arrays are answered as text: what to do to have them in binary.
     """
 
     loss: Loss
     params: Mapping[str, object]
-    text: bool
+    shorter: str | None
 
 
 @dataclass(slots=True)
@@ -78,22 +78,25 @@ class BodyScoring:
     Args:
         service: The workers and the memory.
         exchange: The request.
-        task: What is asked for.
+        task: What is asked for; called when the reader has said what the body holds, which may say that too.
         reader: Reads the body.
         decoder: Undoes the body's coding, if it has one.
         room: How long the body may be as it is laid down.
         arena_bytes: The memory that it needs then.
+        json_bytes: How many bytes, from the body's first on, are JSON that the reader parses at the end.
     """
 
     def __init__(
         self,
         service: Service,
         exchange: Exchange,
-        task: Task,
+        task: Callable[[], Task],
         reader: Reader,
         decoder: Decoder | None,
         room: Room,
         arena_bytes: int,
+        *,
+        json_bytes: int = 0,
     ) -> None:
         self._service = service
         self._exchange = exchange
@@ -102,6 +105,7 @@ class BodyScoring:
         self._decoder = decoder
         self._room = room
         self._arena_bytes = arena_bytes
+        self._json_bytes = json_bytes
         self._laid = 0
         self._request: LossRequest | None = None
         self._grid: Grid | None = None
@@ -163,7 +167,7 @@ class BodyScoring:
 
     async def _finish(self, region: Region) -> Body:
         laid = region.view[: self._laid]
-        if self._exchange.format == "json" and self._laid > _THREAD_BYTES:
+        if min(self._laid, self._json_bytes) > _THREAD_BYTES:
             return await asyncio.to_thread(self._reader.finish, laid)
         return self._reader.finish(laid)
 
@@ -189,12 +193,11 @@ class BodyScoring:
         self._let_go(self._grid.blocks_within(arrived))
 
     async def _start(self, body: Body, region: Region) -> None:
-        params = merge_params(self._task.params, body.params)
+        task = self._task()
+        params = merge_params(task.params, body.params)
         pool, patience = self._service.pool, self._service.settings.timeout_seconds
-        request, grid = assemble(
-            self._task.loss, body, self._room.nbytes, region, params, pool.block_elements
-        )
-        self._output = await reserve_output(self._service, request, grid, self._task, self._exchange)
+        request, grid = assemble(task.loss, body, self._room.nbytes, region, params, pool.block_elements)
+        self._output = await reserve_output(self._service, request, grid, task, self._exchange)
         self._run = await pool.start(request, grid, self._output, self._exchange.left(patience))
         self._run.set_deadline(math.inf if self._exchange.deadline is None else self._exchange.deadline)
         self._request, self._grid, self._span = request, grid, Span(request.tensors, grid)
@@ -266,15 +269,15 @@ def check_output(service: Service, outputs: int, task: Task, arrays: int) -> Non
     if needed <= limit:
         return
     remedy = "reduce over more axes, or send less"
-    if task.text:
-        remedy = "accept application/x-npy, " + remedy
+    if task.shorter is not None:
+        remedy = f"{task.shorter}, {remedy}"
     detail = f"the answer's {outputs} numbers may take {needed} bytes, at most {limit} are allowed; {remedy}"
     raise Fault("output_too_large", detail)
 
 
 def number_bytes(task: Task, arrays: int) -> int:
     """The bytes that a number of an array answer may take, as it is sent or as it is computed."""
-    return max(_TEXT_BYTES if task.text else 8, 8 * arrays)
+    return max(8 if task.shorter is None else _TEXT_BYTES, 8 * arrays)
 
 
 def arrived_elements(name: str, request: LossRequest, grid: Grid, end: int) -> int:

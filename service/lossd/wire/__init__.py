@@ -3,8 +3,9 @@
 `FORMATS` and `STREAMS` have a reader for each media type of request bodies. A reader is fed the body as it
 comes, notes where the tensors lie, and says at the end what it found, or raises the `Fault` that says what is
 wrong, where and what to do. `make_decoder` undoes a Content-Encoding before. `write_json` and `write_npy`
-make the answers; `parse_query` reads the parameters that stand in a request's target. Nothing here knows
-sockets, HTTP or torch.
+make the answers; `parse_query` reads the parameters that stand in a request's target. The Open Inference
+Protocol has a reader and a writer of its own, as it has routes of its own. Nothing here knows sockets, HTTP
+or torch.
 """
 
 from __future__ import annotations
@@ -12,27 +13,53 @@ from __future__ import annotations
 from lossd.wire.answer import write_json, write_npy, write_npy_header
 from lossd.wire.coding import MOST_INFLATED, Decoder, make_decoder
 from lossd.wire.formats import FORMATS, STREAMS, Format, StreamFormat
+from lossd.wire.inference import (
+    MODEL_VERSION,
+    InferenceReader,
+    RequestedOutput,
+    write_inference,
+)
+from lossd.wire.inference import arena_bytes as inference_arena_bytes
+from lossd.wire.inference_models import (
+    Duration,
+    ModelFigures,
+    model_config,
+    model_metadata,
+    model_stats,
+    server_metadata,
+)
 from lossd.wire.query import merge_params, parse_query
 from lossd.wire.reader import Batch, Column, Columns, Event, Reader, ReaderFactory, StreamReader, Values
 
 __all__ = [
     "FORMATS",
+    "MODEL_VERSION",
     "MOST_INFLATED",
     "STREAMS",
     "Batch",
     "Column",
     "Columns",
     "Decoder",
+    "Duration",
     "Event",
     "Format",
+    "InferenceReader",
+    "ModelFigures",
     "Reader",
     "ReaderFactory",
+    "RequestedOutput",
     "StreamFormat",
     "StreamReader",
     "Values",
+    "inference_arena_bytes",
     "make_decoder",
     "merge_params",
+    "model_config",
+    "model_metadata",
+    "model_stats",
     "parse_query",
+    "server_metadata",
+    "write_inference",
     "write_json",
     "write_npy",
     "write_npy_header",

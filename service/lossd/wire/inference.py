@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
@@ -81,6 +81,7 @@ A longer one is read when the whole body is, where the caller may choose a threa
 _EXPLAINED_BYTES: Final = 1 << 20  # a longer object is not parsed a second time to tell where it is wrong
 _LIMIT: Final = 1 << 63
 _EXACT: Final = 2.0**53
+_PIECE_NUMBERS: Final = 1 << 12  # which are written at once, as 100 KiB of text at most
 
 # A string is closed, or goes on to the end. The group after it is set where it is the name of an array.
 _STRING: Final = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"?+(?:\s*+:\s*+(\[))?+', re.DOTALL)
@@ -181,9 +182,9 @@ class InferenceReader:
 
         Raises:
             Fault: ``truncated_body`` or ``trailing_bytes``: the body's length is not what it announced.
-                ``malformed_json``, ``bad_request``: the JSON object is not the protocol's.
-                ``unknown_tensor``, ``missing_tensor``, ``dtype_not_allowed``, ``bad_shape``,
-                ``shape_mismatch``: an input is wrong. ``invalid_parameter``: a parameter or an output is.
+                ``malformed_json``, ``bad_request``: the JSON object is not the protocol's, or asks for an
+                output that there is not. ``unknown_tensor``, ``missing_tensor``, ``dtype_not_allowed``,
+                ``bad_shape``, ``shape_mismatch``: an input is wrong. ``invalid_parameter``: a parameter is.
         """
         if self._request is None:
             end = self._header_length
@@ -231,9 +232,23 @@ def arena_bytes(content_length: int, header_length: int | None) -> int:
     return content_length + 8 * (json_bytes // 2 + 1 + len(TENSOR_DTYPES))
 
 
+@dataclass(frozen=True, slots=True)
+class InferenceAnswer:
+    """The body of an answer.
+
+    Attributes:
+        text: The JSON object in pieces, each written when it is asked for: one, or more where it is long.
+        binary: The arrays behind it, where they lie; if there are any, Inference-Header-Content-Length is to
+            say how long the object is.
+    """
+
+    text: Iterator[bytes]
+    binary: tuple[memoryview, ...]
+
+
 def write_inference(
     result: LossResult, *, model: str, request_id: str | None, outputs: Iterable[RequestedOutput]
-) -> tuple[list[Piece], int | None]:
+) -> InferenceAnswer:
     """The answer's body.
 
     Args:
@@ -241,13 +256,9 @@ def write_inference(
         model: The loss's name.
         request_id: The caller's name for the request.
         outputs: What to write of it, in order.
-
-    Returns:
-        The body in pieces, the loss among them where it lies, and the length of the JSON object; None where
-        there is no more than that.
     """
-    described: list[dict[str, object]] = []
-    pieces: list[Piece] = []
+    described: list[tuple[dict[str, object], Float64Array | None]] = []
+    binary: list[memoryview] = []
     for output in outputs:
         datatype, _ = OUTPUTS[output.name]
         # Never of no dimensions: a number becomes an array of one.
@@ -260,16 +271,40 @@ def write_inference(
         }
         if output.binary:
             entry["parameters"] = {"binary_data_size": array.nbytes}
-            pieces.append(flat.view(np.uint8).data)
-        else:
-            text = orjson.dumps(flat.tolist()) if datatype == "INT64" else write_array(flat)
-            entry["data"] = orjson.Fragment(text)
-        described.append(entry)
-    answer: dict[str, object] = {"model_name": model, "model_version": MODEL_VERSION}
+            binary.append(flat.view(np.uint8).data)
+        elif datatype == "INT64":
+            entry["data"] = flat.tolist()
+        in_text = not output.binary and datatype == "FP64"
+        described.append((entry, flat if in_text else None))
+    answer = {"model_name": model, "model_version": MODEL_VERSION}
     if request_id is not None:
         answer["id"] = request_id
-    head = orjson.dumps({**answer, "outputs": described})
-    return [head, *pieces], len(head) if pieces else None
+    return InferenceAnswer(_write_text(answer, described), tuple(binary))
+
+
+def _write_text(
+    answer: Mapping[str, str], outputs: Iterable[tuple[Mapping[str, object], Float64Array | None]]
+) -> Iterator[bytes]:
+    """The JSON object of an answer.
+
+    Args:
+        answer: Its first members.
+        outputs: What each output's entry says, and the numbers that come to it as its last member, if any do.
+    """
+    text = orjson.dumps(answer)[:-1] + b',"outputs":['
+    between = b""
+    for entry, numbers in outputs:
+        text += between + orjson.dumps(entry)
+        between = b","
+        if numbers is not None:
+            text = text[:-1] + b',"data":['
+            for start in range(0, numbers.size, _PIECE_NUMBERS):
+                if start:
+                    yield text
+                    text = b","
+                text += write_array(numbers[start : start + _PIECE_NUMBERS])[1:-1]
+            text += b"]}"
+    yield text + b"]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -479,14 +514,14 @@ def _read_outputs(value: object, binary: bool) -> tuple[RequestedOutput, ...]:
         if name not in OUTPUTS:
             hint = suggestion(name, OUTPUTS)
             detail = f"there is no output {shown(name)}{hint or ';'} there are {', '.join(OUTPUTS)}"
-            raise Fault("invalid_parameter", detail, [(place + pointer("name"), f"unknown output{hint}")])
+            raise Fault("bad_request", detail, [(place + pointer("name"), f"unknown output{hint}")])
         if name in outputs:
             detail = f"the output {name} is asked for twice; ask once"
-            raise Fault("invalid_parameter", detail, [(place + pointer("name"), "asked for twice")])
+            raise Fault("bad_request", detail, [(place + pointer("name"), "asked for twice")])
         parameters = _tensor_parameters(given, place)
         if parameters.get("classification"):
             detail = f"{name} holds no classes; leave classification (class_count) out"
-            raise Fault("invalid_parameter", detail, [(place + pointer("parameters"), "classification")])
+            raise Fault("bad_request", detail, [(place + pointer("parameters"), "classification")])
         flag = _flag(parameters.get("binary_data"), binary, place + pointer("parameters", "binary_data"))
         outputs[name] = RequestedOutput(name, flag)
     return tuple(outputs.values()) or tuple(RequestedOutput(name, binary) for name in OUTPUTS)

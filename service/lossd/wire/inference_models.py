@@ -40,8 +40,8 @@ class ModelFigures:
     Attributes:
         model: The loss's name.
         last_inference_ms: When the last request came, in milliseconds since 1970; 0 where none has.
-        success: Requests that were answered, from their headers to their answer.
-        fail: Requests that were refused.
+        success: Requests that were answered with a loss, from their headers to their result.
+        fail: Requests that were not.
         queue: Waiting for a worker.
         compute: Computing.
     """

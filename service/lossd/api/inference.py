@@ -1,0 +1,297 @@
+"""The Open Inference Protocol, version 2, under ``/v2``: every loss is a model, of the one version 1.
+
+An inference is scored as any other body is, and gives the same bits. What is this protocol's own: neither
+Content-Type nor Accept matters, as its clients send neither or anything; an error is ``{"error": ...}``, its
+code in the header ``Lossd-Code``; and an answer may come compressed.
+
+The caller's deadline is the sooner one of X-Timeout-Ms and the parameter ``timeout``, in microseconds. Both
+run from the request's headers on, but the parameter is known only when the JSON object that holds it has
+come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Final, TypeAlias
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from lossd import __version__
+from lossd.api.context import joined_header
+from lossd.api.exchange import Exchange, read_timeout
+from lossd.api.limits import room_of
+from lossd.api.negotiation import Coding, choose_coding
+from lossd.api.problems import Problem, problem
+from lossd.api.scoring import BodyScoring, Outcome, Task
+from lossd.api.service import Service
+from lossd.core.catalog import LOSSES, SHARED, Loss, check_params
+from lossd.request import Fault
+from lossd.wire import (
+    MODEL_VERSION,
+    InferenceReader,
+    inference_arena_bytes,
+    make_decoder,
+    model_config,
+    model_metadata,
+    model_stats,
+    parse_query,
+    server_metadata,
+    write_inference,
+)
+
+PREFIX: Final = "/v2"
+"""What the path of every route of the protocol begins with."""
+
+_PIECE_BYTES: Final = 1 << 20
+_SAMPLE_BYTES: Final = 1 << 14  # so much of an answer shows whether compressing it is worth the time
+_SHORT_BYTES: Final = 1 << 10  # an answer below that fits one packet as it is
+_WORTH: Final = 0.8  # of the bytes, at most, are to be left
+_CODED_BYTES: Final = 1 << 16  # which take a millisecond or two to compress
+_LEVEL: Final = 1  # the fastest; numbers hardly get shorter by more effort
+_WINDOW_BITS: Final[dict[Coding, int]] = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+
+_NOT_READY: Final[dict[int | str, dict[str, object]]] = {503: {"description": "Not every worker is ready."}}
+
+Document: TypeAlias = dict[str, object]
+
+
+class InferenceEndpoint:
+    """The ASGI endpoint of one loss's inferences."""
+
+    def __init__(self, loss: Loss, service: Service) -> None:
+        self._loss = loss
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, as ASGI has it."""
+        exchange = Exchange(scope, receive, send, self._loss.name, time.monotonic(), format="v2")
+        await exchange.serve(self._answer, inference_problem, self._service.metrics)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        settings = self._service.settings
+        decoder = make_decoder(exchange.header(b"content-encoding"))
+        header_length = _read_header_length(exchange)
+        query = parse_query(exchange.scope["query_string"])
+        check_params(self._loss, query)
+        exchange.set_timeout(read_timeout(exchange.header(b"x-timeout-ms")))
+        limit = settings.max_json_bytes if header_length is None else settings.max_body_bytes
+        room = room_of(exchange.declared, limit, decoder, settings)
+        reader = InferenceReader(header_length=header_length, max_json_bytes=settings.max_json_bytes)
+
+        def task() -> Task:
+            if reader.timeout_us is not None:
+                exchange.set_timeout(1e-6 * reader.timeout_us)
+            in_text = any(output.name == "loss" and not output.binary for output in reader.outputs)
+            return Task(self._loss, query, "ask for the loss as binary data" if in_text else None)
+
+        scoring = BodyScoring(
+            self._service,
+            exchange,
+            task,
+            reader,
+            decoder,
+            room,
+            inference_arena_bytes(room.nbytes, header_length),
+            json_bytes=room.nbytes if header_length is None else header_length,
+        )
+        outcome = await scoring.score()
+        try:
+            exchange.count(self._service.metrics, outcome.result, outcome.seconds)
+            await self._send(exchange, outcome, reader)
+        finally:
+            outcome.release()
+
+    async def _send(self, exchange: Exchange, outcome: Outcome, reader: InferenceReader) -> None:
+        answer = write_inference(
+            outcome.result, model=self._loss.name, request_id=reader.request_id, outputs=reader.outputs
+        )
+        if not answer.binary:
+            headers = [outcome.timing, (b"content-type", b"application/json")]
+            await _send_body(exchange, headers, answer.text, None)
+            return
+        text = bytearray()
+        for piece in answer.text:  # of which all is needed, to say how long it is
+            text += piece
+            await asyncio.sleep(0)
+        headers = [
+            outcome.timing,
+            (b"content-type", b"application/octet-stream"),
+            (b"inference-header-content-length", b"%d" % len(text)),
+        ]
+        length = len(text) + sum(array.nbytes for array in answer.binary)
+        pieces = chain((bytes(text),), *map(_copies, answer.binary))
+        await _send_body(exchange, headers, pieces, length)
+
+
+def infer_routes(service: Service) -> list[Route]:
+    """The routes of the inferences, which are plain ASGI endpoints as those of the losses are."""
+    return [
+        Route(f"{PREFIX}{path}/infer", InferenceEndpoint(loss, service), methods=["POST"])
+        for loss in LOSSES.values()
+        for path in _model_paths(loss)
+    ]
+
+
+def model_routes(service: Service) -> APIRouter:
+    """The routes by which the server and its models describe themselves."""
+    router = APIRouter(prefix=PREFIX, tags=["Open Inference Protocol"])
+
+    @router.get("", summary="What is it?")
+    async def server() -> Document:
+        return server_metadata(__version__)
+
+    @router.get("/health/live", summary="Is the server there?")
+    async def live() -> Document:
+        return {"live": True}
+
+    @router.get("/health/ready", summary="Can it compute?", responses=_NOT_READY)
+    async def ready() -> JSONResponse:
+        return _readiness(service)
+
+    @router.get("/models/stats", summary="What have all the models done?")
+    async def stats() -> Document:
+        return model_stats(map(service.metrics.figures, LOSSES))
+
+    for loss in LOSSES.values():
+        for path in _model_paths(loss):
+            _add_model(router, path, loss, service)
+    return router
+
+
+def _add_model(router: APIRouter, path: str, loss: Loss, service: Service) -> None:
+    """Add what is told of one model."""
+    defaults = {parameter.name: parameter.default for parameter in (*SHARED, *loss.parameters)}
+
+    @router.get(path, summary="What does it take, and give?")
+    async def metadata() -> Document:
+        return model_metadata(loss.name)
+
+    @router.get(f"{path}/ready", summary="Can it compute?", responses=_NOT_READY)
+    async def ready() -> JSONResponse:
+        return _readiness(service)
+
+    @router.get(f"{path}/config", summary="How is it set up?")
+    async def config() -> Document:
+        return model_config(loss.name, defaults)
+
+    @router.get(f"{path}/stats", summary="What has it done?")
+    async def stats() -> Document:
+        return model_stats([service.metrics.figures(loss.name)])
+
+
+def _readiness(service: Service) -> JSONResponse:
+    ready = service.pool.ready
+    return JSONResponse({"ready": ready}, 200 if ready else 503)
+
+
+def _model_paths(loss: Loss) -> tuple[str, str]:
+    """Where a model is, below the prefix: without its version, and with it."""
+    path = f"/models/{loss.name}"
+    return path, f"{path}/versions/{MODEL_VERSION}"
+
+
+def inference_problem(
+    fault: Fault, request_id: str, *, retryable: bool | None = None, close: bool = False
+) -> Problem:
+    """A fault as this protocol's clients expect it; the arguments are `lossd.api.problems.problem`'s."""
+    like = problem(fault, request_id, retryable=retryable, close=close)
+    body = json.dumps({"error": fault.detail}).encode("ascii")
+    others = [(name, value) for name, value in like.headers if not name.startswith(b"content-")]
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"lossd-code", fault.code.encode()),
+        *others,
+    ]
+    return Problem(like.status, headers, body)
+
+
+def is_inference(scope: Scope) -> bool:
+    """Whether a request is for a path of this protocol, be there such a route or not."""
+    path: str = scope["path"]
+    return path == PREFIX or path.startswith(f"{PREFIX}/")
+
+
+def _read_header_length(exchange: Exchange) -> int | None:
+    """How many bytes of the body are the JSON object; None where all are.
+
+    Raises:
+        Fault: ``bad_request``.
+    """
+    given = joined_header(exchange.scope, b"inference-header-content-length")
+    if given is None:
+        return None
+    name, text = "Inference-Header-Content-Length", given[:50].decode("latin-1")
+    if not (given.isdigit() and len(given) <= 15):
+        detail = f"{name} is {text!r}; send the number of bytes of the JSON object, or leave it out"
+        raise Fault("bad_request", detail)
+    length, declared = int(given), exchange.declared
+    if declared is not None and length > declared and exchange.header(b"content-encoding") is None:
+        detail = f"{name} is {text}, but the body has {declared} bytes; send how many of them are JSON"
+        raise Fault("bad_request", detail)
+    return length
+
+
+def _copies(array: memoryview) -> Iterator[bytes]:
+    """An array's bytes in pieces, which outlive the memory that it lies in."""
+    for start in range(0, array.nbytes, _PIECE_BYTES):
+        yield bytes(array[start : start + _PIECE_BYTES])
+
+
+async def _send_body(
+    exchange: Exchange,
+    headers: list[tuple[bytes, bytes]],
+    pieces: Iterator[bytes],
+    length: int | None,
+) -> None:
+    """Send an answer, compressed if the caller wants that and it is worth it.
+
+    Args:
+        exchange: The request.
+        headers: But for those that the body's form and length need.
+        pieces: The body.
+        length: Its length in bytes; None where that is not known yet.
+    """
+    begin = bytearray()
+    for piece in pieces:
+        begin += piece
+        if len(begin) >= _SAMPLE_BYTES:
+            break
+    else:
+        length = len(begin)
+    body: Iterator[bytes] = chain((bytes(begin),), pieces)
+    coding = choose_coding(exchange.header(b"accept-encoding"))
+    if coding is not None and _is_worth_coding(begin):
+        headers.append((b"content-encoding", coding.encode()))
+        body = _compress(body, coding)
+    elif length is not None:
+        headers.append((b"content-length", b"%d" % length))
+    await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
+    held = next(body)
+    for piece in body:
+        await exchange.send({"type": "http.response.body", "body": held, "more_body": True})
+        await asyncio.sleep(0)  # each piece took its time, and others want theirs
+        held = piece
+    await exchange.send({"type": "http.response.body", "body": held})
+
+
+def _is_worth_coding(begin: bytearray) -> bool:
+    """Whether an answer that begins like this gets notably shorter."""
+    sample = begin[:_SAMPLE_BYTES]
+    return len(sample) >= _SHORT_BYTES and len(zlib.compress(sample, _LEVEL)) < _WORTH * len(sample)
+
+
+def _compress(pieces: Iterable[bytes], coding: Coding) -> Iterator[bytes]:
+    stream = zlib.compressobj(_LEVEL, wbits=_WINDOW_BITS[coding])
+    for piece in pieces:
+        for start in range(0, len(piece), _CODED_BYTES):
+            yield stream.compress(piece[start : start + _CODED_BYTES])
+    yield stream.flush()
