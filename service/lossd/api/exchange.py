@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from lossd.api.context import header, request_id
 from lossd.api.metrics import Metrics
 from lossd.api.problems import Problem
+from lossd.api.protocol import CONNECTION, LossdProtocol
 from lossd.request import Fault, LossResult
 
 _DISCARD_BYTES: Final = 1 << 20
@@ -109,7 +110,7 @@ class Exchange:
         """
         metrics.began()
         try:
-            await answer(self)
+            await self._while_connected(answer)
         except Fault as fault:
             self._count_refused(metrics, fault.code)
             await self._refuse(fault, write_problem)
@@ -129,6 +130,34 @@ class Exchange:
         """Count the answer: its seconds of reading, waiting and computing."""
         total = time.monotonic() - self.began
         metrics.answered(self.loss, self.format, result.count, result.device, (*seconds, total))
+
+    async def _while_connected(self, answer: Callable[[Exchange], Awaitable[None]]) -> None:
+        """Answer, but let everything go as soon as the caller has hung up, whatever is being waited for.
+
+        Raises:
+            ClientDisconnect: It has.
+        """
+        connection: LossdProtocol | None = self.scope.get(CONNECTION)
+        task, lost = asyncio.current_task(), False
+        if connection is None or task is None:
+            await answer(self)
+            return
+
+        def let_go() -> None:
+            nonlocal lost
+            lost = True
+            task.cancel()
+
+        forget = connection.when_lost(let_go)
+        try:
+            await answer(self)
+        except asyncio.CancelledError:
+            if not lost:
+                raise
+            task.uncancel()
+            raise ClientDisconnect from None
+        finally:
+            forget()
 
     def _count_refused(self, metrics: Metrics, code: str) -> None:
         metrics.refused(self.loss, self.format, code, time.monotonic() - self.began)

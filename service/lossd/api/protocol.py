@@ -1,9 +1,17 @@
-"""The HTTP protocol of a connection: uvicorn's, but what it refuses by itself is a problem document, too."""
+"""The HTTP protocol of a connection: uvicorn's, but for two things.
+
+What it refuses by itself is a problem document, too. And a request can be told at once that its caller has
+hung up, also while nothing is being read from the connection.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import re
+import select
 import uuid
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -15,10 +23,66 @@ from lossd.request import Fault
 _UPGRADE: Final = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
 
 
+CONNECTION: Final = "lossd.connection"
+"""Where a request's scope has its connection."""
+
+
+class HangUps:
+    """Tells which of some sockets their peers have closed, by an epoll of its own.
+
+    The event loop looks at a socket only while it reads from it, and it does not while a request's upload is
+    paused.
+    """
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._callbacks: dict[int, Callable[[], None]] = {}
+        asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._tell)
+
+    def watch(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once the peer has hung up, or has closed its half."""
+        self._callbacks[fd] = callback
+        events = select.EPOLLRDHUP | select.EPOLLONESHOT  # and errors, which always count
+        try:
+            self._epoll.register(fd, events)
+        except FileExistsError:  # for the request before on the same connection
+            self._epoll.modify(fd, events)
+
+    def forget(self, fd: int, callback: Callable[[], None]) -> None:
+        """Do not call ``callback`` any more."""
+        if self._callbacks.get(fd) is not callback:
+            return  # the descriptor is another connection's by now
+        del self._callbacks[fd]
+        with suppress(OSError):  # closed already, which ended the watch
+            self._epoll.unregister(fd)
+
+    def _tell(self) -> None:
+        for fd, _ in self._epoll.poll(0):
+            callback = self._callbacks.get(fd)
+            if callback is not None:
+                callback()
+
+
 class LossdProtocol(HttpToolsProtocol):
     """A connection whose every answer is one that the contract knows."""
 
     _within_message = False
+    _hang_ups: HangUps | None = None  # the event loop's
+
+    def when_lost(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` once the caller has hung up.
+
+        Returns:
+            What to call when that does not matter any more.
+        """
+        if LossdProtocol._hang_ups is None:
+            LossdProtocol._hang_ups = HangUps()
+        watched, fd = LossdProtocol._hang_ups, self.transport.get_extra_info("socket").fileno()
+        if fd < 0:
+            callback()
+            return lambda: None
+        watched.watch(fd, callback)
+        return lambda: watched.forget(fd, callback)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the connection.
@@ -36,6 +100,7 @@ class LossdProtocol(HttpToolsProtocol):
         """Begin a request."""
         self._within_message = True
         super().on_message_begin()
+        self.scope[CONNECTION] = self  # type: ignore[typeddict-unknown-key]
 
     def on_message_complete(self) -> None:
         """End a request."""
