@@ -99,10 +99,11 @@ class Allocator:
 class Region:
     """A reserved range of the arena."""
 
-    __slots__ = ("_arena", "nbytes", "offset")
+    __slots__ = ("_arena", "_holders", "nbytes", "offset")
 
     def __init__(self, arena: Arena, offset: int, nbytes: int) -> None:
         self._arena = arena
+        self._holders = 1
         self.offset: Final = offset
         self.nbytes: Final = nbytes
 
@@ -111,9 +112,15 @@ class Region:
         """Its bytes."""
         return self._arena.memory.view[self.offset : self.offset + self.nbytes]
 
+    def share(self) -> None:
+        """Hold it for one more: it is given back when `release` has been called that much more often."""
+        self._holders += 1
+
     def release(self) -> None:
         """Give it back. Nothing may read or write it any more; a worker's slices count."""
-        self._arena.release(self)
+        self._holders -= 1
+        if not self._holders:
+            self._arena.release(self)
 
 
 class Arena:

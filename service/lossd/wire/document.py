@@ -136,7 +136,7 @@ def read_in_place(region: memoryview, length: int, *, class_ids: bool = False) -
     Args:
         region: Where the document lies, with room behind it as `arena_bytes` says.
         length: Of the document.
-        class_ids: The targets are to be class ids.
+        class_ids: The targets are to be class ids, which the document may say itself too.
 
     Returns:
         The tensors as the losses take them: a mask as booleans, class ids as int64, others float64, or bool
@@ -157,6 +157,7 @@ def read_in_place(region: memoryview, length: int, *, class_ids: bool = False) -
 
     found.params = _read(region[:length], lay)
     targets = found.tensors.get("targets")
+    class_ids = class_ids or found.params.get("targets_format") == "index"
     if class_ids and targets is not None and targets.dtype == "float64":
         as_class_ids(_view(region, targets))
         found.tensors["targets"] = replace(targets, dtype="int64")
