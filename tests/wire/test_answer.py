@@ -3,25 +3,33 @@ from __future__ import annotations
 import json
 import math
 from io import BytesIO
+from unittest import mock
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lossd.request import Fault, Float64Array, LossResult
+from lossd.wire import answer as writing
 from lossd.wire import write_json, write_npy, write_npy_header
+from lossd.wire.answer import write_json_pieces
 from wire.feeding import same_bits
 
 NAMES = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 
 
-def answer(loss: float | Float64Array = 0.5, total: float = 1.0, **params: object) -> dict[str, object]:
-    result = LossResult(
+def result_of(loss: float | Float64Array, total: float = 1.0, **params: object) -> LossResult:
+    return LossResult(
         loss=loss, reduction="mean", sum=total, count=2560, weight_sum=2560.0, positives=251.0,
         shape=(32, 80), loss_name="focal", params=params, kernel="eager", device="cpu",
     )  # fmt: skip
+
+
+def answer(loss: float | Float64Array = 0.5, total: float = 1.0, **params: object) -> dict[str, object]:
+    result = result_of(loss, total, **params)
     written = json.loads(write_json(result, request_id="abc", version="1.2"), parse_constant=refuse)
     assert isinstance(written, dict)
     return written
@@ -76,6 +84,57 @@ def test_any_array_reads_back_to_its_bits(array: Float64Array) -> None:
             assert same_bits(back, canonical)
         else:
             assert answer(laid)["loss"] == array.tolist()
+
+
+def named(value: object) -> object:
+    """Numbers that are not finite by their names."""
+    if isinstance(value, list):
+        return [named(item) for item in value]
+    names = {repr(number): name for name, number in NAMES.items()}
+    return names.get(repr(value), value)
+
+
+@given(
+    hnp.arrays(np.float64, hnp.array_shapes(min_dims=1, max_dims=8, min_side=0, max_side=5)),
+    st.integers(1, 12),
+)
+def test_pieces_are_what_is_written_at_once(array: Float64Array, numbers: int) -> None:
+    for laid in (array, np.asfortranarray(array), array.astype(">f8"), np.flip(array, -1)):
+        with mock.patch.object(writing, "_PIECE_NUMBERS", numbers):
+            pieces = list(write_json_pieces(result_of(laid), request_id="abc", version="1.2"))
+            whole = write_json(result_of(laid), request_id="abc", version="1.2")
+        assert b"".join(pieces) == whole
+        loss = orjson.dumps(named(laid.tolist()))
+        rest = write_json(result_of(0.5), request_id="abc", version="1.2").removeprefix(b'{"loss":0.5')
+        assert whole == b'{"loss":' + loss + rest
+        if array.size > numbers:
+            assert len(pieces) <= 2 + 2 * array.size // numbers
+            assert all(piece.count(b",") <= numbers for piece in pieces[:-1])
+        else:
+            assert len(pieces) == 1
+
+
+@pytest.mark.parametrize(
+    "shape", [(1_000_000,), (20, 50_000), (1_000, 1_000), (50_000, 20), (1_000_000, 1), (3, 1, 5, 60_000)]
+)
+def test_pieces_of_a_long_answer_are_of_a_size(shape: tuple[int, ...]) -> None:
+    array = np.random.default_rng(0).normal(0, 1e-300, shape)
+    pieces = write_json_pieces(result_of(array), request_id="abc", version="1.2")
+    lengths = [len(piece) for piece in pieces]
+    assert all(1 << 16 <= length <= 1 << 18 for length in lengths[:-2])
+
+
+def test_pieces_are_written_when_they_are_asked_for() -> None:
+    array = np.zeros(1 << 15)
+    pieces = write_json_pieces(result_of(array), request_id="abc", version="1.2")
+    assert b"0.0,0.0" in next(pieces)
+    array[:] = 1.0
+    assert b"1.0,1.0" in next(pieces)
+
+
+def test_faults_come_before_the_first_piece() -> None:
+    with pytest.raises(Fault):
+        write_json_pieces(result_of(np.empty((2**40, 0))), request_id="abc", version="1.2")
 
 
 def test_empty_lists_are_bounded() -> None:

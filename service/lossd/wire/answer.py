@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import numpy as np
@@ -19,11 +19,13 @@ from lossd.request import Fault, Float64Array, LossResult
 
 _MOST_EMPTY_LISTS: Final = 1 << 20  # a shape such as [2^40, 0] costs its sender nothing
 
+_PIECE_NUMBERS: Final = 1 << 13  # about 160 KiB of text; 200 KiB at most
+
 _DESCRIPTORS: Final[Mapping[str, str]] = {"float64": "<f8", "float32": "<f4"}
 
 
 def write_json(result: LossResult, *, request_id: str, version: str) -> bytes:
-    """The result as a JSON object.
+    """The result as a JSON object, at once.
 
     Args:
         result: What to write.
@@ -33,10 +35,16 @@ def write_json(result: LossResult, *, request_id: str, version: str) -> bytes:
     Raises:
         Fault: ``output_too_large``: the loss has no elements, in more empty lists than are worth writing.
     """
+    return b"".join(write_json_pieces(result, request_id=request_id, version=version))
+
+
+def write_json_pieces(result: LossResult, *, request_id: str, version: str) -> Iterator[bytes]:
+    """The result as a JSON object, in pieces of about 160 KiB that are written when they are asked for.
+
+    The arguments and faults are those of `write_json`; the faults come at once, not with the pieces.
+    """
     loss = result.loss
-    written = write_array(loss) if isinstance(loss, np.ndarray) else orjson.dumps(_plain(float(loss)))
     answer = {
-        "loss": orjson.Fragment(written),
         "reduction": result.reduction,
         "sum": _plain(result.sum),
         "count": result.count,
@@ -50,7 +58,11 @@ def write_json(result: LossResult, *, request_id: str, version: str) -> bytes:
         "request_id": request_id,
         "version": version,
     }
-    return orjson.dumps(answer)
+    rest = b"," + orjson.dumps(answer)[1:]
+    if isinstance(loss, np.ndarray) and loss.size > _PIECE_NUMBERS:
+        return itertools.chain(_write_long_array(loss, b'{"loss":'), (rest,))
+    written = write_array(loss) if isinstance(loss, np.ndarray) else orjson.dumps(_plain(float(loss)))
+    return iter((b'{"loss":' + written + rest,))
 
 
 def write_npy(loss: float | Float64Array, dtype: str) -> bytes:
@@ -90,6 +102,31 @@ def write_array(array: Float64Array) -> bytes:
     pieces = text.split(b"null")
     named = [orjson.dumps(_plain(value)) for value in odd]
     return b"".join(piece + name for piece, name in zip(pieces, [*named, b""], strict=True))
+
+
+def _write_long_array(array: Float64Array, before: bytes) -> Iterator[bytes]:
+    """Nested arrays in pieces of at most `_PIECE_NUMBERS` numbers, of which the array has more.
+
+    Args:
+        array: What to write.
+        before: What goes before it.
+    """
+    # The lists along one axis are cut: the first axis whose items are no longer than a piece.
+    sizes = [math.prod(array.shape[axis + 1 :]) for axis in range(array.ndim)]
+    axis = next(axis for axis, size in enumerate(sizes) if size <= _PIECE_NUMBERS)
+    outer, length = array.shape[:axis], array.shape[axis]
+    pieces = -(-length // (_PIECE_NUMBERS // sizes[axis]))
+    cuts = [length * piece // pieces for piece in range(pieces + 1)]
+    before += b"[" * (axis + 1)
+    for place in np.ndindex(*outer):
+        for start, stop in itertools.pairwise(cuts):
+            yield before + write_array(array[place][start:stop])[1:-1]
+            before = b","
+        # A list ends here, and those around it of which it is the last.
+        inner_first = zip(reversed(place), reversed(outer), strict=True)
+        ended = 1 + sum(1 for _ in itertools.takewhile(lambda at: at[0] + 1 == at[1], inner_first))
+        before = b"]" * ended + b"," + b"[" * ended
+    yield b"]" * (axis + 1)
 
 
 def _as_lists(array: Float64Array) -> object:
