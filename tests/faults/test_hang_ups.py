@@ -33,7 +33,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     settings = {
         "arena_bytes": 64 * MIB,
         "max_body_bytes": 40 * MIB,
-        "max_json_bytes": 4 * MIB,
+        "max_json_bytes": MIB,
         "max_chunked_bytes": 8 * MIB,
         "max_expanded_bytes": 8 * MIB,
         "max_batch_bytes": 2 * MIB,

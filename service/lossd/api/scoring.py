@@ -12,6 +12,7 @@ from typing import Final
 from lossd.api.exchange import Exchange
 from lossd.api.intake import assemble
 from lossd.api.limits import Room
+from lossd.api.parsing import LARGE_BYTES
 from lossd.api.service import Service
 from lossd.core.catalog import Loss, class_axis
 from lossd.core.grid import Grid
@@ -23,7 +24,6 @@ from lossd.wire import Decoder, Reader, merge_params
 
 _PARAMETER_ROOM: Final = 1 << 16
 """Bytes for lists among the parameters, such as a pos_weight."""
-_THREAD_BYTES: Final = 1 << 16  # JSON over this is parsed beside the event loop
 _EARLY_BYTES: Final = 1 << 20  # a shorter body has arrived before scoring its beginning would be of use
 _YIELD_BYTES: Final = 1 << 20  # what one chunk may expand to before others get their turn
 _TEXT_BYTES: Final = 24  # "-1.7976931348623157e+308" is the longest that there is
@@ -166,10 +166,25 @@ class BodyScoring:
         return (chunk,) if self._decoder is None else self._decoder.feed(chunk)
 
     async def _finish(self, region: Region) -> Body:
+        """What the body held. What would take long is done beside the event loop."""
         laid = region.view[: self._laid]
-        if min(self._laid, self._json_bytes) > _THREAD_BYTES:
-            return await asyncio.to_thread(self._reader.finish, laid)
-        return self._reader.finish(laid)
+        if min(self._laid, self._json_bytes) <= LARGE_BYTES:
+            return self._reader.finish(laid)
+        if self._exchange.format == "json":
+            by_index = self._task().params.get("targets_format") == "index"
+            return await self._service.parser.parse_document(
+                region, self._laid, class_ids=by_index, deadline=self._exchange.deadline
+            )
+        loop = asyncio.get_running_loop()
+        region.share()
+
+        def finish() -> Body:
+            try:
+                return self._reader.finish(laid)
+            finally:
+                loop.call_soon_threadsafe(region.release)
+
+        return await loop.run_in_executor(None, finish)
 
     async def _score_early(self, region: Region) -> None:
         """Let what has arrived be scored, once nothing but the end of the last tensor is to come."""
@@ -196,7 +211,9 @@ class BodyScoring:
         task = self._task()
         params = merge_params(task.params, body.params)
         pool, patience = self._service.pool, self._service.settings.timeout_seconds
-        request, grid = assemble(task.loss, body, self._room.nbytes, region, params, pool.block_elements)
+        ends = (tensor.offset + tensor.nbytes for tensor in body.tensors.values())
+        free = max(self._room.nbytes, *ends, 0)
+        request, grid = assemble(task.loss, body, free, region, params, pool.block_elements)
         self._output = await reserve_output(self._service, request, grid, task, self._exchange)
         self._run = await pool.start(request, grid, self._output, self._exchange.left(patience))
         self._run.set_deadline(math.inf if self._exchange.deadline is None else self._exchange.deadline)

@@ -14,6 +14,7 @@ import sys
 import uvicorn
 
 from lossd.api.app import create_app
+from lossd.api.parsing import Parser
 from lossd.api.protocol import LossdProtocol
 from lossd.api.service import Service
 from lossd.core.catalog import register
@@ -24,10 +25,12 @@ from lossd.settings import Settings
 logger = logging.getLogger(__name__)
 
 
-async def serve(settings: Settings, listener: socket.socket, memory: Memory, pool: Pool) -> None:
+async def serve(
+    settings: Settings, listener: socket.socket, memory: Memory, pool: Pool, parser: Parser
+) -> None:
     """Serve until SIGTERM, then until the accepted requests have been answered."""
     config = uvicorn.Config(
-        create_app(Service.over(settings, memory, pool)),
+        create_app(Service.over(settings, memory, pool, parser)),
         http=LossdProtocol,
         ws="none",
         lifespan="off",
@@ -45,6 +48,7 @@ async def serve(settings: Settings, listener: socket.socket, memory: Memory, poo
     signal.signal(signal.SIGTERM, server.handle_exit)
     await server.serve(sockets=[listener])
     watch.cancel()
+    await parser.close()
     pool.close()
 
 
@@ -56,10 +60,11 @@ async def _end_with_supervisor(pool: Pool, server: uvicorn.Server) -> None:
 
 async def _run(options: dict[str, int], settings: Settings) -> None:
     memory = Memory(options["arena_fd"], settings.arena_bytes)
+    parser = Parser(options["arena_fd"], settings.arena_bytes, settings.timeout_seconds)
     os.close(options["arena_fd"])
     control = socket.socket(fileno=options["control_fd"])
     pool = Pool(memory, control, options["workers"], options["block"], settings.slice_elements)
-    await serve(settings, socket.socket(fileno=options["listen_fd"]), memory, pool)
+    await serve(settings, socket.socket(fileno=options["listen_fd"]), memory, pool, parser)
 
 
 def main(arguments: str) -> None:

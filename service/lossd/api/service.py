@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lossd.api.metrics import Metrics
+from lossd.api.parsing import Parser
 from lossd.engine.arena import MARKS_BYTES, Arena, Memory
 from lossd.engine.pool import Pool
 from lossd.settings import Settings
@@ -19,6 +20,7 @@ class Service:
         pool: The workers.
         bodies: The arena's part for bodies.
         outputs: The arena's part for array answers.
+        parser: Parses large JSON documents.
         metrics: The counters.
     """
 
@@ -26,12 +28,13 @@ class Service:
     pool: Pool
     bodies: Arena
     outputs: Arena
+    parser: Parser
     metrics: Metrics
 
     @classmethod
-    def over(cls, settings: Settings, memory: Memory, pool: Pool) -> Service:
-        """The service over an arena and its workers."""
+    def over(cls, settings: Settings, memory: Memory, pool: Pool, parser: Parser) -> Service:
+        """The service over an arena, its workers and its parser."""
         border = settings.arena_bytes - settings.output_bytes
         bodies = Arena(memory, MARKS_BYTES, border, "request bodies")
         outputs = Arena(memory, border, settings.arena_bytes, "array answers")
-        return cls(settings, pool, bodies, outputs, Metrics((bodies, outputs), pool))
+        return cls(settings, pool, bodies, outputs, parser, Metrics((bodies, outputs), pool))
