@@ -101,14 +101,17 @@ class Settings(BaseSettings):
                 "pass --allow-open (LOSSD_ALLOW_OPEN=1) to mean that, or listen on 127.0.0.1"
             )
             raise ValueError(msg)
-        # A stream has room for two batches, whose bools take a byte each in memory, and what lies between.
-        bodies = (self.max_body_bytes, 5 * self.max_json_bytes, self.max_chunked_bytes)
+        # Numbers that stand in JSON take four times the text's size besides, also where that is but the
+        # beginning of an inference's body. A stream has room for two batches, whose bools take a byte each in
+        # memory, and what lies between.
+        text_bytes = 4 * self.max_json_bytes + max(self.max_json_bytes, self.max_body_bytes)
+        bodies = (text_bytes, self.max_chunked_bytes)
         largest = max(*bodies, self.max_expanded_bytes, 4 * self.max_batch_bytes) + MIB
         if self.arena_bytes < largest + self.output_bytes:
             msg = (
                 f"arena_bytes is {self.arena_bytes}, less than the largest body and the largest answer need "
                 f"({largest + self.output_bytes}); raise LOSSD_ARENA_BYTES or lower LOSSD_MAX_BODY_BYTES, "
-                "LOSSD_MAX_JSON_BYTES (which takes five times its size), LOSSD_MAX_CHUNKED_BYTES, "
+                "LOSSD_MAX_JSON_BYTES (which takes four times its size besides), LOSSD_MAX_CHUNKED_BYTES, "
                 "LOSSD_MAX_EXPANDED_BYTES, LOSSD_MAX_BATCH_BYTES (four times) or LOSSD_MAX_OUTPUT_BYTES"
             )
             raise ValueError(msg)

@@ -89,7 +89,9 @@ def test_the_document_is_valid_and_names_every_problem(document: dict[str, Any])
         assert all(media["examples"] for media in operation["requestBody"]["content"].values())
         assert set(operation["requestBody"]["content"]) == {
             "application/json",
+            "application/vnd.apache.arrow.stream",
             "application/x-npy",
+            "application/x-npz",
             "multipart/form-data",
         }
 

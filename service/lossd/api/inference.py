@@ -30,6 +30,7 @@ from lossd.api.exchange import Exchange, read_timeout
 from lossd.api.limits import room_of
 from lossd.api.negotiation import Coding, choose_coding
 from lossd.api.problems import Problem, problem
+from lossd.api.schemas import InferenceReadiness
 from lossd.api.scoring import BodyScoring, Outcome, Task
 from lossd.api.service import Service
 from lossd.core.catalog import LOSSES, SHARED, Loss, check_params
@@ -49,6 +50,8 @@ from lossd.wire import (
 
 PREFIX: Final = "/v2"
 """What the path of every route of the protocol begins with."""
+TAG: Final = "Open Inference Protocol"
+"""What its routes are listed under."""
 
 _PIECE_BYTES: Final = 1 << 20
 _SAMPLE_BYTES: Final = 1 << 14  # so much of an answer shows whether compressing it is worth the time
@@ -58,7 +61,9 @@ _CODED_BYTES: Final = 1 << 16  # which take a millisecond or two to compress
 _LEVEL: Final = 1  # the fastest; numbers hardly get shorter by more effort
 _WINDOW_BITS: Final[dict[Coding, int]] = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
-_NOT_READY: Final[dict[int | str, dict[str, object]]] = {503: {"description": "Not every worker is ready."}}
+_NOT_READY: Final[dict[int | str, dict[str, object]]] = {
+    503: {"model": InferenceReadiness, "description": "Not every worker is ready."}
+}
 
 Document: TypeAlias = dict[str, object]
 
@@ -131,37 +136,48 @@ class InferenceEndpoint:
         await _send_body(exchange, headers, pieces, length)
 
 
+def model_paths(loss: Loss) -> tuple[str, str]:
+    """Where a loss's model is: by its name alone, and by its version too."""
+    path = f"{PREFIX}/models/{loss.name}"
+    return path, f"{path}/versions/{MODEL_VERSION}"
+
+
 def infer_routes(service: Service) -> list[Route]:
     """The routes of the inferences, which are plain ASGI endpoints as those of the losses are."""
     return [
-        Route(f"{PREFIX}{path}/infer", InferenceEndpoint(loss, service), methods=["POST"])
+        Route(f"{path}/infer", InferenceEndpoint(loss, service), methods=["POST"])
         for loss in LOSSES.values()
-        for path in _model_paths(loss)
+        for path in model_paths(loss)
     ]
 
 
 def model_routes(service: Service) -> APIRouter:
     """The routes by which the server and its models describe themselves."""
-    router = APIRouter(prefix=PREFIX, tags=["Open Inference Protocol"])
+    router = APIRouter(tags=[TAG])
 
-    @router.get("", summary="What is it?")
+    @router.get(PREFIX, summary="What is it?")
     async def server() -> Document:
         return server_metadata(__version__)
 
-    @router.get("/health/live", summary="Is the server there?")
+    @router.get(f"{PREFIX}/health/live", summary="Is the server there?")
     async def live() -> Document:
         return {"live": True}
 
-    @router.get("/health/ready", summary="Can it compute?", responses=_NOT_READY)
+    @router.get(
+        f"{PREFIX}/health/ready",
+        summary="Can it compute?",
+        response_model=InferenceReadiness,
+        responses=_NOT_READY,
+    )
     async def ready() -> JSONResponse:
         return _readiness(service)
 
-    @router.get("/models/stats", summary="What have all the models done?")
+    @router.get(f"{PREFIX}/models/stats", summary="What have all the models done?")
     async def stats() -> Document:
         return model_stats(map(service.metrics.figures, LOSSES))
 
     for loss in LOSSES.values():
-        for path in _model_paths(loss):
+        for path in model_paths(loss):
             _add_model(router, path, loss, service)
     return router
 
@@ -174,7 +190,9 @@ def _add_model(router: APIRouter, path: str, loss: Loss, service: Service) -> No
     async def metadata() -> Document:
         return model_metadata(loss.name)
 
-    @router.get(f"{path}/ready", summary="Can it compute?", responses=_NOT_READY)
+    @router.get(
+        f"{path}/ready", summary="Can it compute?", response_model=InferenceReadiness, responses=_NOT_READY
+    )
     async def ready() -> JSONResponse:
         return _readiness(service)
 
@@ -190,12 +208,6 @@ def _add_model(router: APIRouter, path: str, loss: Loss, service: Service) -> No
 def _readiness(service: Service) -> JSONResponse:
     ready = service.pool.ready
     return JSONResponse({"ready": ready}, 200 if ready else 503)
-
-
-def _model_paths(loss: Loss) -> tuple[str, str]:
-    """Where a model is, below the prefix: without its version, and with it."""
-    path = f"/models/{loss.name}"
-    return path, f"{path}/versions/{MODEL_VERSION}"
 
 
 def inference_problem(

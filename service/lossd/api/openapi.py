@@ -9,8 +9,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from lossd.api.inference import TAG, model_paths
 from lossd.api.problems import KINDS, MEDIA_TYPE
-from lossd.api.schemas import LossAnswer, Problem
+from lossd.api.schemas import InferenceAnswer, InferenceError, InferenceRequest, LossAnswer, Problem
 from lossd.core.catalog import LOSSES, SHARED, Loss, Parameter
 from lossd.request import TENSOR_DTYPES
 
@@ -93,14 +94,25 @@ def describe_api(app: FastAPI) -> Document:
             schemas.pop(name, None)
         schemas.update(_schemas())
         losses = {f"/{loss.name}": {"post": _operation(loss)} for loss in LOSSES.values()}
-        document["paths"] = {**losses, **document["paths"]}
+        inferences = {
+            f"{path}/infer": {"post": _inference(loss, path)}
+            for loss in LOSSES.values()
+            for path in model_paths(loss)
+        }
+        document["paths"] = {**losses, **inferences, **document["paths"]}
         app.openapi_schema = document
     return app.openapi_schema
 
 
 def _schemas() -> Document:
     _, made = models_json_schema(
-        [(LossAnswer, "serialization"), (Problem, "serialization")],
+        [
+            (LossAnswer, "serialization"),
+            (Problem, "serialization"),
+            (InferenceRequest, "validation"),
+            (InferenceAnswer, "serialization"),
+            (InferenceError, "serialization"),
+        ],
         ref_template="#/components/schemas/{model}",
     )
     return {
@@ -134,6 +146,63 @@ def _operation(loss: Loss) -> Document:
         "parameters": [*_query(parameters), _TENSOR_NAMES, *_HEADERS],
         "requestBody": {"required": True, "content": _bodies(loss, parameters)},
         "responses": {"200": _answer(loss), **_problems()},
+    }
+
+
+def _inference(loss: Loss, path: str) -> Document:
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    example = {
+        "inputs": [
+            {"name": name, "shape": [2, 3], "datatype": "FP32", "data": data}
+            for name, data in (("logits", _LOGITS), ("targets", _TARGETS))
+        ],
+        "parameters": {parameter.name: parameter.default for parameter in loss.parameters},
+    }
+    length = {
+        "name": "Inference-Header-Content-Length",
+        "in": "header",
+        "required": False,
+        "description": "The bytes of the JSON object, where binary tensors follow it.",
+        "schema": {"type": "integer", "minimum": 0},
+    }
+    schemas = "#/components/schemas"
+    answered = {"application/json": {"schema": {"$ref": f"{schemas}/InferenceAnswer"}}}
+    refused = {"application/json": {"schema": {"$ref": f"{schemas}/InferenceError"}}}
+    code = {"description": "The problem's code.", "schema": {"type": "string"}}
+    return {
+        "operationId": "_".join(("infer", *path.split("/")[3:])),
+        "tags": [TAG],
+        "summary": f"{loss.title}, asked for as an inference",
+        "description": "As Triton's clients ask for it: the inputs are the tensors, the outputs the loss and "
+        f"the figures by which it merges with others, the parameters those of `/{loss.name}`. Inputs and "
+        "outputs stand in the JSON object, or lie behind it as binary data.",
+        "parameters": [*_query((*SHARED, *loss.parameters)), length, *_HEADERS],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": f"{schemas}/InferenceRequest"},
+                    "examples": {"text": {"summary": "Numbers in JSON", "value": example}},
+                },
+                "application/octet-stream": binary,
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "The outputs.",
+                "headers": _answer_headers(),
+                "content": {**answered, "application/octet-stream": binary},
+            },
+            **{
+                status: {
+                    "description": response["description"],
+                    "headers": {**response["headers"], "Lossd-Code": code},
+                    "content": refused,
+                }
+                for status, response in _problems().items()
+                if status != str(KINDS["not_acceptable"].status)  # Accept is not looked at
+            },
+        },
     }
 
 

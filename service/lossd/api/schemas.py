@@ -56,6 +56,67 @@ class Problem(_Document):
     errors: list[Place] | None = None
 
 
+class InferenceReadiness(_Document):
+    """Whether every worker has passed its known-answer check, as the Open Inference Protocol has it."""
+
+    ready: bool
+
+
+class InferenceError(_Document):
+    """A problem, as the Open Inference Protocol has it."""
+
+    error: str = Field(description="What happened, and what to do next.")
+
+
+class _Tensor(_Document):
+    name: str
+    shape: list[Annotated[int, Field(ge=0)]]
+    datatype: Literal["FP16", "BF16", "FP32", "FP64", "BOOL", "UINT8", "INT8", "INT16", "INT32", "INT64"]
+    parameters: dict[str, object] | None = None
+
+
+class InferenceInput(_Tensor):
+    """A tensor: in `data`, or of `binary_data_size` bytes behind the object."""
+
+    name: Literal["logits", "probabilities", "targets", "weight", "pos_weight", "mask"]
+    data: list[object] | None = Field(default=None, description="The numbers, flat or nested.")
+
+
+class InferenceOutput(_Tensor):
+    """An output: in `data`, or of `binary_data_size` bytes behind the object."""
+
+    data: list[Number] | None = Field(default=None, description="The numbers, flat.")
+
+
+class RequestedOutput(_Document):
+    """An output that is wanted."""
+
+    name: Literal["loss", "sum", "weight_sum", "positives", "count"]
+    parameters: dict[str, object] | None = Field(
+        default=None, description="`binary_data`: whether it is to lie behind the object."
+    )
+
+
+class InferenceRequest(_Document):
+    """An inference: a loss of the inputs."""
+
+    id: str | None = Field(default=None, description="Comes back with the answer.")
+    parameters: dict[str, object] | None = Field(
+        default=None, description="The loss's parameters. A string stands for what it does in a query."
+    )
+    inputs: list[InferenceInput]
+    outputs: list[RequestedOutput] | None = Field(default=None, description="All, if none is named.")
+
+
+class InferenceAnswer(_Document):
+    """The outputs of an inference."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[InferenceOutput]
+
+
 class Alive(_Document):
     """The server answers."""
 
