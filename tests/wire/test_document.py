@@ -444,6 +444,8 @@ def test_a_parameter_is_bounded() -> None:
         "true.5",
         "1etrue",
         "tr ue",
+        "[], [1, 2",
+        "1, [1, 2",
         "," * 500,
         " ," * 500,
     ],

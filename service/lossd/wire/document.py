@@ -28,7 +28,7 @@ import simdjson
 
 from lossd.names import pointer, shown
 from lossd.request import MAX_DIMENSIONS, TENSOR_DTYPES, Body, Fault, Tensor
-from lossd.wire.nesting import element_pointer, ragged, regular_shape, skeleton
+from lossd.wire.nesting import element_pointer, ragged, regular_shape, without_elements
 from lossd.wire.reader import Piece
 from lossd.wire.values import MAX_PARAMETER_BYTES, parse_value
 
@@ -242,12 +242,14 @@ class _Array:
 
     Attributes:
         end: Where it ends.
-        skeleton: Its brackets and commas.
+        shape: Its shape, by its brackets and commas; None where it is ragged or has more than 8 dimensions.
+        structural: How many brackets and commas it has.
         bools: The first letters of its booleans, where those may be.
     """
 
     end: int
-    skeleton: bytes
+    shape: tuple[int, ...] | None
+    structural: int
     bools: bytes
 
 
@@ -364,18 +366,20 @@ def _walk_array(name: str, text: memoryview, start: int) -> _Array:
         quote = piece.find(b'"')
         if quote >= 0:
             piece = piece[:quote]
-        outline.append(skeleton(piece))
+        outline.append(without_elements(piece))
         if bools_allowed and (b"t" in piece or b"f" in piece):
             initials.append(piece.translate(None, _NOT_INITIALS))
         if (close := piece.rfind(b"]")) >= 0:
             end = at + close + 1
         at += len(piece)
     structure = b"".join(outline)
-    if structure.count(b"[") == structure.count(b"]"):
-        return _Array(end, structure[: structure.rindex(b"]") + 1], b"".join(initials))
-    if quote < 0:
-        raise _not_closed(start)
-    raise _wrong_element(name, bytes(text[start:at]) + b'"')
+    skeleton = structure[: structure.rfind(b"]") + 1]
+    shape = regular_shape(skeleton, empty=not _ELEMENT.search(text, start, end))
+    if shape is None and structure.count(b"[") != structure.count(b"]"):
+        if quote < 0:
+            raise _not_closed(start)
+        raise _wrong_element(name, bytes(text[start:at]) + b'"')
+    return _Array(end, shape, len(skeleton), b"".join(initials))
 
 
 def _nested_end(name: str, text: memoryview, start: int) -> int:
@@ -412,11 +416,11 @@ def _without_arrays(text: memoryview, members: Iterable[_Member]) -> bytes:
 
 def _read_array(name: str, text: memoryview, array: _Array, lay: _Lay) -> None:
     """Lay a tensor of one dimension or more."""
-    shape = regular_shape(array.skeleton, empty=not _ELEMENT.search(text))
+    shape = array.shape
     count = 0 if shape is None else math.prod(shape)
     only_bools = 0 < len(array.bools) == count
     # A byte for each, and none is missing, as it may be from [[12],[]].
-    only_digits = len(text) - len(array.skeleton) == count and shape is not None and shape[-1] > 1
+    only_digits = len(text) - array.structural == count and shape is not None and shape[-1] > 1
     elements: Iterator[npt.NDArray[Any]]
     if only_bools:
         elements = _bools(text, array.bools)

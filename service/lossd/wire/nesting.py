@@ -26,16 +26,16 @@ _OPEN, _CLOSE, _COMMA, _NUMBER = b"[],0"
 _SHOWN_STEPS: Final = MAX_DIMENSIONS + 1
 
 
-def skeleton(text: bytes) -> bytes:
-    """The brackets and commas of an array's text, or of a part of it."""
+def without_elements(text: bytes) -> bytes:
+    """The skeleton of an array, its brackets and commas, or of a part of one."""
     return text.translate(None, _SPACES + _NUMBERS + _BOOLS)
 
 
 def regular_shape(skeleton: bytes, *, empty: bool) -> tuple[int, ...] | None:
-    """The shape of an array of numbers or booleans, whose text need not be known to be well formed.
+    """The shape of an array of numbers or booleans.
 
     Args:
-        skeleton: Of the array.
+        skeleton: Of the array, which need not be known to be well formed.
         empty: There are no elements in it. ``[]`` and ``[0]`` have one skeleton.
 
     Returns:
@@ -43,11 +43,13 @@ def regular_shape(skeleton: bytes, *, empty: bool) -> tuple[int, ...] | None:
         dimensions. An array of this skeleton with fewer elements than the shape has is ragged: ``[[0],[]]``.
     """
     depth = len(skeleton) - len(skeleton.lstrip(b"["))
-    if depth > MAX_DIMENSIONS:
+    if not 0 < depth <= MAX_DIMENSIONS:
         return None
-    end = skeleton.find(b"]", depth)
-    unit = skeleton[depth - 1 : end + 1]
-    shape = [0 if empty and unit == b"[]" else unit.count(b",") + 1]
+    commas = skeleton.find(b"]", depth) - depth
+    if commas < 0:
+        return None
+    shape = [0 if empty and not commas else commas + 1]
+    unit = b"[" + b"," * commas + b"]"
     for level in range(2, depth + 1):
         # The first array that holds units ends where that many brackets close.
         end = skeleton.find(b"]" * level)
