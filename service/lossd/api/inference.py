@@ -54,7 +54,7 @@ TAG: Final = "Open Inference Protocol"
 """What its routes are listed under."""
 
 _PIECE_BYTES: Final = 1 << 20
-_SAMPLE_BYTES: Final = 1 << 14  # so much of an answer shows whether compressing it is worth the time
+_SAMPLE_BYTES: Final = 1 << 12  # so much of an answer shows whether compressing it is worth the time
 _SHORT_BYTES: Final = 1 << 10  # an answer below that fits one packet as it is
 _WORTH: Final = 0.8  # of the bytes, at most, are to be left
 _CODED_BYTES: Final = 1 << 16  # which take a millisecond or two to compress
@@ -286,13 +286,7 @@ async def _send_body(
         body = _compress(body, coding)
     elif length is not None:
         headers.append((b"content-length", b"%d" % length))
-    await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
-    held = next(body)
-    for piece in body:
-        await exchange.send({"type": "http.response.body", "body": held, "more_body": True})
-        await asyncio.sleep(0)  # each piece took its time, and others want theirs
-        held = piece
-    await exchange.send({"type": "http.response.body", "body": held})
+    await exchange.send_answer(headers, body)
 
 
 def _is_worth_coding(begin: bytearray) -> bool:
