@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -97,6 +97,21 @@ class Exchange:
             self.read_seconds = time.monotonic() - self.began
         chunk: bytes = message.get("body", b"")
         return chunk
+
+    async def send_answer(self, headers: list[tuple[bytes, bytes]], pieces: Iterator[bytes]) -> None:
+        """Send the answer, status 200.
+
+        Args:
+            headers: All of them. Without Content-Length the body goes in chunks.
+            pieces: The body, at least one; each is made when it is its turn.
+        """
+        held = next(pieces)
+        await self.send({"type": "http.response.start", "status": 200, "headers": headers})
+        for piece in pieces:
+            await self.send({"type": "http.response.body", "body": held, "more_body": True})
+            await asyncio.sleep(0)  # each piece took its time, and others want theirs
+            held = piece
+        await self.send({"type": "http.response.body", "body": held})
 
     async def serve(
         self, answer: Callable[[Exchange], Awaitable[None]], write_problem: WriteProblem, metrics: Metrics

@@ -7,7 +7,8 @@ else. docs/api.md says in which order a request is checked; the methods here fol
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -23,7 +24,7 @@ from lossd.api.scoring import BodyScoring, Outcome, Task
 from lossd.api.service import Service
 from lossd.api.streaming import StreamScoring
 from lossd.core.catalog import Loss, check_params
-from lossd.request import Fault
+from lossd.request import Fault, Float64Array, LossResult
 from lossd.wire import (
     FORMATS,
     STREAMS,
@@ -31,11 +32,11 @@ from lossd.wire import (
     StreamFormat,
     make_decoder,
     parse_query,
-    write_json,
+    write_json_pieces,
     write_npy_header,
 )
 
-_ANSWER_CHUNK: Final = 1 << 20
+_PIECE_NUMBERS: Final = 1 << 17
 
 
 class LossEndpoint:
@@ -121,36 +122,43 @@ def _tensor_names(query: dict[str, object]) -> list[str]:
 
 async def _send(exchange: Exchange, outcome: Outcome, form: AnswerForm) -> None:
     result, headers = outcome.result, [outcome.timing]
-    if form.format == "json":
-        body = write_json(result, request_id=request_id(exchange.scope), version=__version__)
-        headers += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
-        await exchange.send({"type": "http.response.body", "body": body})
+    if form.format == "npy":
+        headers += _figures(result)
+        header = write_npy_header(np.shape(result.loss), form.dtype)
+        length = len(header) + np.size(result.loss) * np.dtype(form.dtype).itemsize
+        headers += [(b"content-type", b"application/x-npy"), (b"content-length", b"%d" % length)]
+        await exchange.send_answer(headers, _npy_pieces(header, np.asarray(result.loss), form.dtype))
         return
-    dtype = np.dtype(form.dtype)
-    loss = np.asarray(result.loss)
-    body = write_npy_header(loss.shape, form.dtype)
-    headers += [
-        (b"content-type", b"application/x-npy"),
-        (b"content-length", b"%d" % (len(body) + loss.size * dtype.itemsize)),
+    headers.append((b"content-type", b"application/json"))
+    pieces = write_json_pieces(result, request_id=request_id(exchange.scope), version=__version__)
+    first = next(pieces)
+    second = next(pieces, None)
+    if second is None:
+        headers.append((b"content-length", b"%d" % len(first)))
+    await exchange.send_answer(headers, chain((first,) if second is None else (first, second), pieces))
+
+
+def _figures(result: LossResult) -> list[tuple[bytes, bytes]]:
+    """The headers by which an answer that is the loss alone merges with others."""
+    return [
         (b"lossd-sum", _number(result.sum)),
         (b"lossd-count", b"%d" % result.count),
         (b"lossd-weight-sum", _number(result.weight_sum)),
         (b"lossd-positives", _number(result.positives)),
     ]
-    await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
-    # In pieces, so that an array as large as the arena's part costs the front end no second one.
+
+
+def _npy_pieces(header: bytes, loss: Float64Array, dtype: str) -> Iterator[bytes]:
+    """An answer in pieces: an array as large as the arena's part costs the front end no second one."""
     flat = loss.reshape(-1)
-    step = _ANSWER_CHUNK // dtype.itemsize
+    yield header + _rounded(flat[:_PIECE_NUMBERS], dtype)
+    for start in range(_PIECE_NUMBERS, flat.size, _PIECE_NUMBERS):
+        yield _rounded(flat[start : start + _PIECE_NUMBERS], dtype)
+
+
+def _rounded(numbers: Float64Array, dtype: str) -> bytes:
     with np.errstate(over="ignore"):
-        for start in range(0, flat.size, step):
-            body += flat[start : start + step].astype(dtype).tobytes()
-            await exchange.send(
-                {"type": "http.response.body", "body": body, "more_body": start + step < flat.size}
-            )
-            body = b""
-    if body:
-        await exchange.send({"type": "http.response.body", "body": body})
+        return numbers.astype(dtype).tobytes()
 
 
 def _number(value: float) -> bytes:

@@ -10,7 +10,7 @@ or torch.
 
 from __future__ import annotations
 
-from lossd.wire.answer import write_json, write_npy, write_npy_header
+from lossd.wire.answer import write_json, write_json_pieces, write_npy, write_npy_header
 from lossd.wire.coding import MOST_INFLATED, Decoder, make_decoder
 from lossd.wire.formats import FORMATS, STREAMS, Format, StreamFormat
 from lossd.wire.inference import (
@@ -61,6 +61,7 @@ __all__ = [
     "server_metadata",
     "write_inference",
     "write_json",
+    "write_json_pieces",
     "write_npy",
     "write_npy_header",
 ]
