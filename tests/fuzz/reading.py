@@ -1,0 +1,222 @@
+"""What reading a body comes to, with all that a reader promises checked on the way."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from fuzz.corpus import Sample
+from lossd.api.problems import KINDS
+from lossd.core.catalog import LOSSES, check_params
+from lossd.request import ITEMSIZE, MAX_DIMENSIONS, TENSOR_DTYPES, Body, Fault
+from lossd.wire import (
+    FORMATS,
+    STREAMS,
+    Batch,
+    Column,
+    Columns,
+    Decoder,
+    make_decoder,
+    merge_params,
+    parse_query,
+)
+from lossd.wire.inference import InferenceReader
+from lossd.wire.inference import arena_bytes as inference_bytes
+from lossd.wire.reader import Reader, StreamReader, Values
+from wire.feeding import OPTIONS, AnyArray, array_of, check_fault, same_bits
+
+MOST_EXPANDED: Final = 1 << 20
+"""Bytes that a coded body may come to; a server allows more."""
+MAX_JSON_BYTES: Final = 1 << 25
+MAX_BATCH_BYTES: Final = 1 << 25
+
+MEDIA: Final = {
+    **{form.name: media for media, form in FORMATS.items()},
+    **{form.name: media for media, form in STREAMS.items()},
+}
+"""The media types by the formats' names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a body held.
+
+    Attributes:
+        tensors: By name; bfloat16 as uint16.
+        params: Those of the body.
+    """
+
+    tensors: dict[str, AnyArray]
+    params: dict[str, object]
+
+
+def outcome(sample: Sample, chunks: Sequence[bytes]) -> Found | Fault:
+    """What reading a body in these chunks comes to; anything else than these two is a failure."""
+    try:
+        return read(sample, chunks)
+    except Fault as fault:
+        check_fault(fault)
+        kind = KINDS[fault.code]
+        assert 400 <= kind.status < 500
+        assert not kind.retryable
+        return fault
+
+
+def read(sample: Sample, chunks: Sequence[bytes]) -> Found:
+    """Read a body as an endpoint does.
+
+    Raises:
+        Fault: It cannot be read, or its parameters are wrong.
+    """
+    query = parse_query(sample.query)
+    names = _names(query.pop("tensors", ["logits", "targets"]))
+    decoder = make_decoder(sample.coding)
+    media = MEDIA.get(sample.format, "")
+    if media in STREAMS:
+        stream = STREAMS[media].reader(options={}, max_batch_bytes=MAX_BATCH_BYTES)
+        found = Found(_read_stream(stream, decoder, chunks), {})
+    elif media in FORMATS:
+        form = FORMATS[media]
+        reader = form.reader(options=OPTIONS.get(media, {}), names=names)
+        body, laid = _read_body(reader, decoder, chunks)
+        _check_room(body, len(laid), form.arena_bytes(len(laid)))
+        found = _found(body, laid)
+    else:
+        header_length = sample.header_length
+        inference = InferenceReader(header_length=header_length, max_json_bytes=MAX_JSON_BYTES)
+        body, laid = _read_body(inference, decoder, chunks)
+        _check_room(body, len(laid), inference_bytes(len(laid), header_length))
+        json.dumps([inference.request_id, inference.timeout_us])
+        found = _found(body, laid)
+    check_params(LOSSES[sample.loss], merge_params(query, found.params))
+    return found
+
+
+def alike(one: Found | Fault, other: Found | Fault, sample: Sample) -> bool:
+    """Whether two readings of a body, cut at different places, came to the same.
+
+    A body may have several faults. A decompressor may see its own sooner or later than what its bytes stand
+    for is found to be wrong, and python-multipart looks for the first boundary within a chunk.
+    """
+    if isinstance(one, Fault) and isinstance(other, Fault):
+        several = sample.coding is not None or sample.format in ("npz", "multipart")
+        return several or one.code == other.code
+    if isinstance(one, Fault) or isinstance(other, Fault):
+        return False
+    same = all(same_bits(array, other.tensors[name]) for name, array in one.tensors.items())
+    return same and list(one.tensors) == list(other.tensors) and one.params == other.params
+
+
+def _names(given: object) -> list[str]:
+    """The tensors that come, as the query names them."""
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise Fault("invalid_parameter", "tensors names no tensors; send a list of them")
+    return names
+
+
+def _decoded(decoder: Decoder | None, chunks: Sequence[bytes]) -> Iterator[bytes]:
+    expanded = 0
+    for chunk in chunks:
+        for plain in (chunk,) if decoder is None else decoder.feed(chunk):
+            expanded += len(plain)
+            if decoder is not None and expanded > MOST_EXPANDED:
+                raise Fault("expanded_too_large", "the body expands to more than is taken here")
+            yield plain
+    if decoder is not None:
+        decoder.finish()
+
+
+def _read_body(reader: Reader, decoder: Decoder | None, chunks: Sequence[bytes]) -> tuple[Body, bytes]:
+    """What is found in a body, and what is laid down of it."""
+    laid = bytearray()
+    length = sum(map(len, chunks)) if decoder is None else None
+    needed = 0
+    outline = None
+    for plain in _decoded(decoder, chunks):
+        for piece in reader.feed(plain):
+            laid += piece
+            if len(laid) > MOST_EXPANDED:
+                raise Fault("expanded_too_large", "the body expands to more than is taken here")
+        needed = max(needed, reader.needed)
+        outline = outline or reader.outline(length)
+    body = reader.finish(memoryview(laid))
+    assert needed <= len(laid)
+    if outline is not None:
+        assert outline.tensors == body.tensors
+        assert outline.params == body.params
+    return body, bytes(laid)
+
+
+def _check_room(body: Body, laid: int, arena_bytes: int) -> None:
+    """See to it that tensors lie within what was laid, and that arrays have room behind it."""
+    assert set(body.tensors) | set(body.arrays) <= set(TENSOR_DTYPES)
+    assert not set(body.tensors) & set(body.arrays)
+    for tensor in body.tensors.values():
+        assert tensor.dtype in ITEMSIZE
+        assert len(tensor.shape) <= MAX_DIMENSIONS
+        assert 0 <= tensor.offset <= tensor.offset + tensor.nbytes <= laid
+    end = laid
+    for array in body.arrays.values():
+        assert array.dtype in (np.float64, np.bool_)
+        assert array.flags.c_contiguous
+        assert array.ndim <= MAX_DIMENSIONS
+        end = -(-end // 8) * 8 + array.nbytes
+    assert end <= arena_bytes
+
+
+def _found(body: Body, laid: bytes) -> Found:
+    json.dumps(body.params, allow_nan=False)
+    tensors = {name: array_of(tensor, laid) for name, tensor in body.tensors.items()}
+    return Found({**tensors, **body.arrays}, body.params)
+
+
+def _read_stream(
+    reader: StreamReader, decoder: Decoder | None, chunks: Sequence[bytes]
+) -> dict[str, AnyArray]:
+    """The columns of a stream, all batches together."""
+    columns: tuple[Column, ...] | None = None
+    rows = 0
+    laid: list[bytearray] = []
+    due: list[int] = []  # of each column, up to the end of the batch
+    for plain in _decoded(decoder, chunks):
+        for event in reader.feed(plain):
+            if isinstance(event, Columns):
+                assert columns is None
+                columns = event.columns
+                assert len({column.name for column in columns}) == len(columns)
+                assert {column.name for column in columns} <= set(TENSOR_DTYPES)
+                laid = [bytearray() for _ in columns]
+                due = [0] * len(columns)
+            elif isinstance(event, Batch):
+                assert columns is not None
+                assert [len(data) for data in laid] == due
+                assert event.rows >= 0
+                rows += event.rows
+                due = [rows * _row_bytes(column) for column in columns]
+            else:
+                assert isinstance(event, Values)
+                assert 0 < len(event.data) <= due[event.column] - len(laid[event.column])
+                assert [len(data) for data in laid[: event.column]] == due[: event.column]
+                laid[event.column] += event.data
+    reader.finish()
+    assert columns is not None
+    assert [len(data) for data in laid] == due
+    return {column.name: _array(column, rows, data) for column, data in zip(columns, laid, strict=True)}
+
+
+def _row_bytes(column: Column) -> int:
+    return (1 if column.width is None else column.width) * ITEMSIZE[column.dtype]
+
+
+def _array(column: Column, rows: int, data: bytearray) -> AnyArray:
+    base = {"bfloat16": "uint16"}.get(column.dtype, column.dtype)
+    dtype = np.dtype(base).newbyteorder(">" if column.big_endian else "<")
+    shape = (rows,) if column.width is None else (rows, column.width)
+    assert math.prod(shape) * dtype.itemsize == len(data)
+    return np.frombuffer(bytes(data), dtype).reshape(shape)

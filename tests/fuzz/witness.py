@@ -1,0 +1,185 @@
+"""What outsiders make of a body that a reader took: json, numpy, zipfile, email, pyarrow."""
+
+from __future__ import annotations
+
+import email
+import gzip
+import io
+import json
+import re
+import sys
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Any, Final, TypeAlias
+
+import ml_dtypes
+import numpy as np
+import pyarrow as pa
+
+from fuzz.corpus import Sample
+from fuzz.reading import Found, alike, outcome
+from lossd.request import Fault
+from wire.feeding import BOUNDARY, AnyArray, pieces, same_bits
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+_DECODERS: Final[Mapping[str, Callable[[bytes], bytes]]] = {
+    "gzip": gzip.decompress,
+    "deflate": zlib.decompress,
+    "zstd": zstd.decompress,
+}
+_DATATYPES: Final[Mapping[str, Any]] = {
+    "FP16": np.float16, "BF16": ml_dtypes.bfloat16, "FP32": np.float32, "FP64": np.float64, "BOOL": np.bool_,
+    "UINT8": np.uint8, "INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64,
+}  # fmt: skip
+
+
+class UnreadableError(Exception):
+    """An outsider takes less than the reader does."""
+
+
+def confirm(sample: Sample, whole: Found | Fault, cuts: Iterable[int]) -> None:
+    """See to it that a body comes to the same in pieces, and by an outsider.
+
+    Args:
+        sample: The body.
+        whole: What it came to in one piece.
+        cuts: Where to cut it.
+
+    Raises:
+        AssertionError: It does not.
+        Exception: An outsider cannot read it at all.
+    """
+    cut = outcome(sample, pieces(sample.body, cuts))
+    assert alike(whole, cut, sample), f"{whole!r}, but {cut!r} in pieces"
+    if isinstance(whole, Found):
+        with suppress(UnreadableError):
+            _agree(sample, whole)
+
+
+def _agree(sample: Sample, found: Found) -> None:
+    body = sample.body if sample.coding is None else _DECODERS[sample.coding](sample.body)
+    tensors, params = _READERS[sample.format](body, sample, found)
+    assert set(tensors) == set(found.tensors)
+    for name, array in found.tensors.items():
+        other = tensors[name]
+        plain = other.view(np.uint16) if other.dtype in (ml_dtypes.bfloat16, np.dtype("V2")) else other
+        assert same_bits(array, plain), f"{name} is {array!r}, but {plain!r}"
+    assert found.params == params
+
+
+_Reading: TypeAlias = tuple[dict[str, AnyArray], dict[str, object]]
+"""The tensors and the parameters of the body."""
+
+
+def _read_json(body: bytes, sample: Sample, found: Found) -> _Reading:
+    document = json.loads(body)
+    tensors = {}
+    for name in found.tensors:
+        value = document.pop(name)
+        array = np.array(value)
+        # Of an integer 0 no sign is kept.
+        tensors[name] = array if array.dtype == bool and array.size else np.array(value, dtype=np.float64)
+    return tensors, document
+
+
+def _read_npy(body: bytes, sample: Sample, found: Found) -> _Reading:
+    file = io.BytesIO(body)
+    tensors = {name: _load(file) for name in found.tensors}
+    assert not file.read()
+    return tensors, {}
+
+
+def _load(file: io.BytesIO) -> AnyArray:
+    with warnings.catch_warnings(category=UserWarning, action="ignore"):  # of spaces as Python 2 wrote them
+        array: AnyArray = np.lib.format.read_array(file, allow_pickle=False)
+    return array
+
+
+def _read_npz(body: bytes, sample: Sample, found: Found) -> _Reading:
+    try:
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            files = {name: archive.read(name) for name in archive.namelist()}
+    except NotImplementedError:  # by the version that is said to be needed
+        raise UnreadableError from None
+    return {name.removesuffix(".npy"): _load(io.BytesIO(data)) for name, data in files.items()}, {}
+
+
+def _read_multipart(body: bytes, sample: Sample, found: Found) -> _Reading:
+    tensors: dict[str, AnyArray] = {}
+    params: dict[str, object] = {}
+    for part in (b"\r\n" + body).split(f"\r\n--{BOUNDARY}".encode())[1:-1]:
+        head, _, data = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
+        if re.search(rb"\r(?!\n)|(?<!\r)\n", head):  # either is the end of a line to it
+            raise UnreadableError
+        options = email.message_from_bytes(head).get_params(header="content-disposition") or []
+        name, *others = [value for option, value in options if option == "name"]
+        if others:  # it would take the first
+            raise UnreadableError
+        if name == "params":
+            params = json.loads(data)
+        else:
+            tensors[name] = _load(io.BytesIO(data))
+    return tensors, params
+
+
+def _read_arrow(body: bytes, sample: Sample, found: Found) -> _Reading:
+    try:
+        table = pa.ipc.open_stream(body).read_all()
+        table.validate()
+    except (pa.ArrowInvalid, OSError):  # it wants alignment, and looks at what is of no use here
+        raise UnreadableError from None
+    return {name: _array(table.column(name)) for name in table.column_names}, {}
+
+
+def _array(column: pa.ChunkedArray[Any]) -> AnyArray:
+    if not pa.types.is_fixed_size_list(column.type):
+        return _flat(column)
+    lists: list[Any] = column.chunks  # the stubs do not know that they are
+    flat = pa.chunked_array([chunk.flatten() for chunk in lists], type=column.type.value_type)
+    return _flat(flat).reshape(len(column), column.type.list_size)
+
+
+def _flat(column: pa.ChunkedArray[Any]) -> AnyArray:
+    parts = [chunk.to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    return np.concatenate(parts) if parts else column.type.to_pandas_dtype()(())
+
+
+def _read_v2(body: bytes, sample: Sample, found: Found) -> _Reading:
+    end = sample.header_length
+    document = json.loads(body[:end])
+    tensors = {}
+    at = len(body) if end is None else end
+    for given in document["inputs"]:
+        dtype, shape = np.dtype(_DATATYPES[given["datatype"]]), given["shape"]
+        if given.get("data") is not None:
+            array = np.array(given["data"]).reshape(shape)
+            held = array.astype(np.float64 if dtype.kind in "iu" else dtype)
+            tensors[given["name"]] = held if held.dtype == bool else held.astype(np.float64)
+        else:
+            tensors[given["name"]] = np.frombuffer(body, dtype, int(np.prod(shape)), at).reshape(shape)
+            at += given["parameters"]["binary_data_size"]
+    assert at == len(body)
+    # What strings stand for is the server's affair.
+    params = {
+        name: found.params[name] if isinstance(value, str) else value
+        for name, value in (document.get("parameters") or {}).items()
+        if name in found.params
+    }
+    return tensors, params
+
+
+_READERS: Final[Mapping[str, Callable[[bytes, Sample, Found], _Reading]]] = {
+    "json": _read_json,
+    "npy": _read_npy,
+    "npz": _read_npz,
+    "multipart": _read_multipart,
+    "arrow": _read_arrow,
+    "v2": _read_v2,
+}
