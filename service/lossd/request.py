@@ -53,13 +53,22 @@ class Fault(Exception):  # noqa: N818 -- the caller's fault, not an error of our
         code: One of the contract's codes, such as ``bad_shape``; the API room gives it a status.
         detail: A sentence for the caller that says what to do next.
         errors: ``(JSON pointer, detail)`` pairs for the places at fault, such as ``("/targets/17/3", ...)``.
+        retry_after: Seconds after which it may be of use to try again, where that is known.
     """
 
-    def __init__(self, code: str, detail: str, errors: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        errors: Sequence[tuple[str, str]] = (),
+        *,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
         self.errors = tuple(errors)
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)

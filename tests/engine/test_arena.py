@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lossd.engine.arena import MARKS_BYTES, Allocator, Arena, Memory, create_memory
+from lossd.engine.arena import MARKS_BYTES, Allocator, Arena, Memory, Region, create_memory
 from lossd.request import Fault
 
 SIZE = 1 << 20
@@ -83,6 +83,81 @@ async def give_up(memory: Memory) -> None:
 
 def test_who_gives_up_leaves_nothing_behind(memory: Memory) -> None:
     asyncio.run(give_up(memory))
+
+
+async def serve_teams(memory: Memory) -> list[str]:
+    arena = Arena(memory, 0, SIZE, "tests")
+    tenth = arena.capacity // 10 // 64 * 64
+    held = [await arena.reserve(tenth, 1, "greedy") for _ in range(8)]
+    held += [await arena.reserve(tenth, 1, "modest") for _ in range(2)]
+    order: list[str] = []
+
+    async def wait(team: str, nbytes: int, weight: float = 1.0) -> Region:
+        region = await arena.reserve(nbytes, 5, team, weight)
+        order.append(team)
+        return region
+
+    waiting = [asyncio.create_task(wait("greedy", tenth)) for _ in range(3)]
+    waiting += [asyncio.create_task(wait("modest", tenth)) for _ in range(3)]
+    waiting.append(asyncio.create_task(wait("new", 2 * tenth, 4.0)))
+    await asyncio.sleep(0)
+    while held:
+        held.pop(0).release()
+        await asyncio.sleep(0.001)
+    for task in waiting:
+        (await task).release()
+    assert (arena.reserved, arena.waiting) == (0, 0)
+    return order
+
+
+def test_who_holds_least_is_served_first(memory: Memory) -> None:
+    # greedy held 8 tenths and modest 2, all given back in this order; new, of weight 4, waits for two tenths
+    order = asyncio.run(serve_teams(memory))
+    assert order == ["new", "modest", "modest", "greedy", "greedy", "greedy", "modest"]
+
+
+async def refuse_what_would_wait_too_long(memory: Memory) -> None:
+    now = 0.0
+    arena = Arena(memory, 0, SIZE, "tests", clock=lambda: now)
+    everything = arena.capacity
+    held = await arena.reserve(everything, 1)
+    first = asyncio.create_task(arena.reserve(everything, 60))
+    await asyncio.sleep(0)
+    now = 10.0
+    held.release()  # it takes 10 seconds to give everything back
+    held = await first
+    second = asyncio.create_task(arena.reserve(everything, 60))
+    await asyncio.sleep(0)
+    assert arena.expected_wait(everything) == pytest.approx(20.0, rel=0.01)
+    with pytest.raises(Fault) as caught:
+        await arena.reserve(everything, 15)
+    assert caught.value.code == "overloaded"
+    assert caught.value.retry_after == pytest.approx(20.0, rel=0.01)
+    held.release()
+    (await second).release()
+    assert arena.expected_wait(everything) == 0.0
+
+
+def test_what_would_wait_too_long_is_refused_at_once(memory: Memory) -> None:
+    asyncio.run(refuse_what_would_wait_too_long(memory))
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_fragmentation_is_bounded(seed: int) -> None:
+    """Bodies of 10 KB to 100 MB come and go in 2 GiB, kept below 60%: there is always room for a long one."""
+    rng = random.Random(seed)
+    allocator = Allocator(0, 2 << 30)
+    held: list[tuple[int, int]] = []
+    for _ in range(1000):
+        used = allocator.capacity - allocator.free_bytes
+        nbytes = round(10 ** rng.uniform(4, 8)) // 64 * 64
+        if used + nbytes > 0.6 * allocator.capacity or (held and rng.random() < 0.45):
+            allocator.give(*held.pop(rng.randrange(len(held))))
+        else:
+            start = allocator.take(nbytes)
+            assert start is not None
+            held.append((start, nbytes))
+        assert allocator.largest >= 0.05 * allocator.capacity
 
 
 def test_marks(memory: Memory) -> None:

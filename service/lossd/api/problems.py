@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 from lossd.request import Fault
+
+_LONGEST_RETRY: Final = 60.0
+_RETRY_SPREAD: Final = 1.5
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -88,6 +93,12 @@ class Problem:
     body: bytes
 
 
+def retry_after(fault: Fault, least: int) -> int:
+    """Seconds after which a caller is to try again: as long as it may take, not all at the same time."""
+    expected = max(float(least), fault.retry_after or 0.0)
+    return math.ceil(min(expected, _LONGEST_RETRY) * random.uniform(1.0, _RETRY_SPREAD))  # noqa: S311
+
+
 def problem(fault: Fault, request_id: str, *, retryable: bool | None = None, close: bool = False) -> Problem:
     """A fault as a problem document.
 
@@ -113,7 +124,7 @@ def problem(fault: Fault, request_id: str, *, retryable: bool | None = None, clo
     body = json.dumps(document).encode("ascii")
     headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body))]
     if kind.retry_after is not None:
-        headers.append((b"retry-after", b"%d" % kind.retry_after))
+        headers.append((b"retry-after", b"%d" % retry_after(fault, kind.retry_after)))
     if close:
         headers.append((b"connection", b"close"))
     return Problem(kind.status, headers, body)

@@ -7,13 +7,17 @@ marks the slice that it is running (`mark`), so that the front end can tell what
 from __future__ import annotations
 
 import asyncio
+import math
 import mmap
 import os
 import struct
 import sys
 import tempfile
+import time
 from bisect import bisect_left, insort
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 from lossd.request import Fault
@@ -61,6 +65,11 @@ class Allocator:
         self._starts = [start]  # the free ranges, ascending
         self._sizes = {start: stop - start}
 
+    @property
+    def largest(self) -> int:
+        """The most bytes that could be taken at once."""
+        return max(self._sizes.values(), default=0)
+
     def take(self, nbytes: int) -> int | None:
         """The offset of a range of ``nbytes``, or None if there is none so large."""
         fitting = [start for start in self._starts if self._sizes[start] >= nbytes]
@@ -99,11 +108,12 @@ class Allocator:
 class Region:
     """A reserved range of the arena."""
 
-    __slots__ = ("_arena", "_holders", "nbytes", "offset")
+    __slots__ = ("_arena", "_holders", "nbytes", "offset", "team")
 
-    def __init__(self, arena: Arena, offset: int, nbytes: int) -> None:
+    def __init__(self, arena: Arena, team: str, offset: int, nbytes: int) -> None:
         self._arena = arena
         self._holders = 1
+        self.team: Final = team
         self.offset: Final = offset
         self.nbytes: Final = nbytes
 
@@ -123,21 +133,58 @@ class Region:
             self._arena.release(self)
 
 
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """Who waits for a region.
+
+    Attributes:
+        nbytes: Of what size.
+        region: What it is told of by.
+    """
+
+    nbytes: int
+    region: asyncio.Future[Region]
+
+
+@dataclass(slots=True)
+class _Team:
+    """What a team holds and waits for.
+
+    Attributes:
+        weight: Its share of a full arena is to the others' as their weights.
+        held: Bytes.
+        waiting: Its requests, in the order of their coming.
+    """
+
+    weight: float = 1.0
+    held: int = 0
+    waiting: deque[_Waiter] = field(default_factory=deque)
+
+
 class Arena:
-    """Reserves regions of a part of the memory; who finds it full waits, first come, first served.
+    """Reserves regions of a part of the memory.
+
+    Who finds it full waits. When memory is given back the team that holds least, by its weight, is served
+    first, and within a team who came first. Where that request's memory is not free yet nobody else is
+    served either, so that small requests do not starve a large one, nor many requests of one team another's.
 
     Args:
         memory: The memory.
         start: The first byte of the part.
         stop: The byte after its last.
         use: What it is for, for faults.
+        clock: Seconds, as time.monotonic() gives them.
     """
 
-    def __init__(self, memory: Memory, start: int, stop: int, use: str) -> None:
+    def __init__(
+        self, memory: Memory, start: int, stop: int, use: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.memory: Final = memory
         self._use = use
+        self._clock = clock
         self._allocator = Allocator(-(-start // _ALIGN) * _ALIGN, stop // _ALIGN * _ALIGN)
-        self._waiting: deque[tuple[int, asyncio.Future[Region]]] = deque()
+        self._teams: dict[str, _Team] = {}  # those that hold or wait for something
+        self._drain = DrainRate(clock)
 
     @property
     def capacity(self) -> int:
@@ -152,46 +199,135 @@ class Arena:
     @property
     def waiting(self) -> int:
         """Requests that wait for a region."""
-        return len(self._waiting)
+        return sum(len(team.waiting) for team in self._teams.values())
 
-    async def reserve(self, nbytes: int, timeout: float) -> Region:  # noqa: ASYNC109 -- becomes a Fault
+    def expected_wait(self, nbytes: int) -> float:
+        """About how many seconds a request for ``nbytes`` would wait, by how fast memory was given back."""
+        ahead = sum(waiter.nbytes for team in self._teams.values() for waiter in team.waiting)
+        if not ahead and nbytes <= self._allocator.free_bytes:
+            return 0.0
+        return self._drain.seconds(ahead + nbytes)
+
+    async def reserve(
+        self,
+        nbytes: int,
+        timeout: float,  # noqa: ASYNC109 -- becomes a Fault
+        team: str = "default",
+        weight: float = 1.0,
+    ) -> Region:
         """Reserve ``nbytes``, at most `capacity`, waiting until they are free.
 
+        Args:
+            nbytes: How many.
+            timeout: How many seconds to wait at most.
+            team: For whom.
+            weight: The team's.
+
         Raises:
-            Fault: ``overloaded``: they were not free within ``timeout`` seconds.
+            Fault: ``overloaded``: they were not free within ``timeout`` seconds, or would not be, as things
+                go.
         """
         nbytes = -(-max(nbytes, 1) // _ALIGN) * _ALIGN
-        if not self._waiting and (region := self._take(nbytes)):
+        account = self._teams.setdefault(team, _Team())
+        account.weight = weight
+        if not self.waiting and (region := self._take(team, nbytes)):
             return region
-        waiter: asyncio.Future[Region] = asyncio.get_running_loop().create_future()
-        self._waiting.append((nbytes, waiter))
+        expected = self.expected_wait(nbytes)
+        if expected > timeout:
+            self._forget_idle(team)
+            raise self._full(expected)
+        waiter = _Waiter(nbytes, asyncio.get_running_loop().create_future())
+        account.waiting.append(waiter)
+        self._drain.begin()
+        self._serve()  # this team may be the one whose turn it is
         try:
             async with asyncio.timeout(timeout):
-                return await waiter
+                return await waiter.region
         except BaseException as error:
-            if waiter.done() and not waiter.cancelled():  # served in the very moment that it gave up
-                waiter.result().release()
+            if waiter.region.done() and not waiter.region.cancelled():  # served as it gave up
+                waiter.region.result().release()
+            elif waiter in account.waiting:
+                account.waiting.remove(waiter)
+            self._forget_idle(team)
             self._serve()
             if isinstance(error, TimeoutError):
-                detail = f"the memory for {self._use} is full; try again later or send smaller batches"
-                raise Fault("overloaded", detail) from None
+                raise self._full(self.expected_wait(nbytes)) from None
             raise
 
     def release(self, region: Region) -> None:
         """Take a region back and serve who waits."""
         self._allocator.give(region.offset, region.nbytes)
+        self._drain.count(region.nbytes)
+        self._teams[region.team].held -= region.nbytes
+        self._forget_idle(region.team)
         self._serve()
 
-    def _take(self, nbytes: int) -> Region | None:
+    def _take(self, team: str, nbytes: int) -> Region | None:
         offset = self._allocator.take(nbytes)
-        return None if offset is None else Region(self, offset, nbytes)
+        if offset is None:
+            return None
+        self._teams[team].held += nbytes
+        return Region(self, team, offset, nbytes)
 
     def _serve(self) -> None:
-        while self._waiting:
-            nbytes, waiter = self._waiting[0]
-            if not waiter.done():
-                region = self._take(nbytes)
+        while waiting := [name for name, team in self._teams.items() if team.waiting]:
+            name = min(waiting, key=lambda name: self._teams[name].held / self._teams[name].weight)
+            waiter = self._teams[name].waiting[0]
+            if not waiter.region.done():  # else it gave up, and is about to say so
+                region = self._take(name, waiter.nbytes)
                 if region is None:
                     return  # it is its turn, however small those behind it are
-                waiter.set_result(region)
-            self._waiting.popleft()
+                waiter.region.set_result(region)
+            self._teams[name].waiting.popleft()
+        self._drain.end()
+
+    def _forget_idle(self, team: str) -> None:
+        account = self._teams.get(team)
+        if account is not None and not account.held and not account.waiting:
+            del self._teams[team]
+
+    def _full(self, expected: float) -> Fault:
+        detail = f"the memory for {self._use} is full; try again later or send smaller batches"
+        return Fault("overloaded", detail, retry_after=expected)
+
+
+class DrainRate:
+    """How fast something full is emptied: bytes a second, while anybody waits for it.
+
+    Args:
+        clock: Seconds.
+    """
+
+    _MEMORY: Final = 10.0
+    """Seconds after which what was counted counts for a third."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._since: float | None = None  # when it was last counted; None while nobody waits
+        self._bytes = 0.0
+        self._seconds = 0.0
+
+    def begin(self) -> None:
+        """Somebody waits."""
+        if self._since is None:
+            self._since = self._clock()
+
+    def end(self) -> None:
+        """Nobody waits any more."""
+        self.count(0)
+        self._since = None
+
+    def count(self, nbytes: int) -> None:
+        """So many bytes were given back."""
+        if self._since is None:
+            return
+        now = self._clock()
+        passed, self._since = now - self._since, now
+        fading = math.exp(-passed / self._MEMORY)
+        self._bytes = self._bytes * fading + nbytes
+        self._seconds = self._seconds * fading + passed
+
+    def seconds(self, nbytes: int) -> float:
+        """How long it takes to empty so many bytes; 0 where that is not known."""
+        self.count(0)
+        return nbytes * self._seconds / self._bytes if self._bytes else 0.0
