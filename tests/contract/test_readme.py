@@ -1,4 +1,4 @@
-"""The README's examples run as they stand, but for the server's address."""
+"""The README's examples, and those of docs/api.md, run as they stand, but for the server's address."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ADDRESS = "http://127.0.0.1:8000"
 
 
-def examples(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+def examples(language: str, page: str = "README.md") -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
 
 
 @pytest.fixture
@@ -57,3 +57,37 @@ def test_the_command(base_url: str, folder: Path) -> None:
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True, timeout=60)
     assert "2560" in done.stdout.replace(",", "")
     assert np.load(folder / "x.npy").shape == (32, 80)
+
+
+def test_tritonclient(base_url: str, folder: Path) -> None:
+    (code,) = examples("python", "docs/api.md")
+    address = ADDRESS.removeprefix("http://")
+    assert address in code
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace(address, base_url.removeprefix("http://"))],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1] == "[2560]"
+
+
+def test_curl_with_every_kind_of_file(base_url: str, folder: Path) -> None:
+    commands = [
+        line[2:]
+        for text in examples("console", "docs/api.md")
+        for line in text.splitlines()
+        if line.startswith("$ ")
+    ]
+    assert len(commands) == 4
+    losses = []
+    for command in commands:
+        here = command.replace("localhost:8000", base_url.removeprefix("http://"))
+        here = here.replace("python", sys.executable, 1) if here.startswith("python") else here
+        done = subprocess.run(here, shell=True, cwd=folder, capture_output=True, check=True, timeout=60)
+        losses += [json.loads(done.stdout)["loss"]] if done.stdout else []
+    assert len(set(losses)) == 1
+    assert len(losses) == 3
