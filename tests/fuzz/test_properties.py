@@ -338,7 +338,7 @@ def inputs(draw: st.DrawFn) -> tuple[dict[str, object], bytes]:
         mostly(st.lists(st.integers(0, 3), max_size=3), st.lists(st.integers() | SCALARS, max_size=9))
     )
     given: dict[str, object] = {"name": name, "datatype": datatype, "shape": shape}
-    lengths = [length for length in shape if isinstance(length, int) and 0 <= length <= 3][:3]
+    lengths = [int(length) for length in shape if isinstance(length, int) and 0 <= length <= 3][:3]
     count = math.prod(lengths)
     binary = b""
     if draw(st.booleans()):

@@ -108,6 +108,10 @@ def _read_npz(body: bytes, sample: Sample, found: Found) -> _Reading:
             files = {name: archive.read(name) for name in archive.namelist()}
     except NotImplementedError:  # by the version that is said to be needed
         raise UnreadableError from None
+    except zipfile.BadZipFile:
+        if body.count(b"PK\x05\x06") == 1:
+            raise
+        raise UnreadableError from None  # it takes the last for the end, though that be in the comment
     return {name.removesuffix(".npy"): _load(io.BytesIO(data)) for name, data in files.items()}, {}
 
 
