@@ -15,11 +15,12 @@ from starlette.types import ASGIApp
 
 from lossd import __version__
 from lossd.api.context import RequestContext, request_id
-from lossd.api.inference import infer_routes, inference_problem, is_inference, model_routes
+from lossd.api.inference import infer_endpoints, inference_problem, is_inference, model_routes
 from lossd.api.losses import LossEndpoint
 from lossd.api.openapi import describe_api
 from lossd.api.problems import BY_STATUS, problem
 from lossd.api.service import Service
+from lossd.api.shortcut import Shortcut
 from lossd.api.status import status_routes
 from lossd.core.catalog import LOSSES
 from lossd.request import Fault
@@ -38,16 +39,17 @@ def create_app(service: Service) -> ASGIApp:
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False},
     )
-    for loss in LOSSES.values():
-        app.router.routes.append(Route(f"/{loss.name}", LossEndpoint(loss, service), methods=["POST"]))
-    app.router.routes.extend(infer_routes(service))
+    endpoints: dict[str, ASGIApp] = {f"/{loss.name}": LossEndpoint(loss, service) for loss in LOSSES.values()}
+    endpoints |= infer_endpoints(service)
+    for path, endpoint in endpoints.items():
+        app.router.routes.append(Route(path, endpoint, methods=["POST"]))
     app.include_router(model_routes(service))
     app.include_router(status_routes(service))
     _add_docs(app)
     app.add_exception_handler(HTTPException, _framework_problem)
     app.add_exception_handler(Exception, _internal_problem)
     app.openapi = lambda: describe_api(app)  # type: ignore[method-assign] # FastAPI's own way to extend it
-    return RequestContext(app)
+    return RequestContext(Shortcut(app, endpoints))
 
 
 def _add_docs(app: FastAPI) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from lossd.api.metrics import Metrics
 from lossd.api.problems import Problem
 from lossd.api.protocol import CONNECTION, LossdProtocol
 from lossd.request import Fault, LossResult
+
+logger = logging.getLogger(__name__)
 
 _DISCARD_BYTES: Final = 1 << 20
 _DISCARD_SECONDS: Final = 1.0
@@ -37,6 +40,7 @@ class Exchange:
         deadline: When the caller gives up, by time.monotonic(), if it said so.
         body_read: All of the body has been received.
         read_seconds: How long that took.
+        answering: Its answer has begun.
     """
 
     scope: Scope
@@ -48,6 +52,7 @@ class Exchange:
     deadline: float | None = None
     body_read: bool = False
     read_seconds: float = 0.0
+    answering: bool = False
 
     def header(self, name: bytes) -> str | None:
         """The first header of a name, given in lower case, or None."""
@@ -106,6 +111,7 @@ class Exchange:
             pieces: The body, at least one; each is made when it is its turn.
         """
         held = next(pieces)
+        self.answering = True
         await self.send({"type": "http.response.start", "status": 200, "headers": headers})
         for piece in pieces:
             await self.send({"type": "http.response.body", "body": held, "more_body": True})
@@ -137,7 +143,11 @@ class Exchange:
             await self._refuse(Fault("draining", detail), write_problem)
         except Exception:
             self._count_refused(metrics, "internal_error")
-            raise
+            logger.exception("request %s failed", request_id(self.scope))
+            if self.answering:
+                raise  # the connection is closed, so that the caller sees that the answer is cut short
+            detail = "the server failed; report this with the request id, under which its log has more"
+            await self._refuse(Fault("internal_error", detail), write_problem)
         finally:
             metrics.ended()
 

@@ -21,7 +21,6 @@ from typing import Final, TypeAlias
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from lossd import __version__
@@ -142,13 +141,13 @@ def model_paths(loss: Loss) -> tuple[str, str]:
     return path, f"{path}/versions/{MODEL_VERSION}"
 
 
-def infer_routes(service: Service) -> list[Route]:
-    """The routes of the inferences, which are plain ASGI endpoints as those of the losses are."""
-    return [
-        Route(f"{path}/infer", InferenceEndpoint(loss, service), methods=["POST"])
+def infer_endpoints(service: Service) -> dict[str, InferenceEndpoint]:
+    """The endpoints of the inferences, by path."""
+    return {
+        f"{path}/infer": InferenceEndpoint(loss, service)
         for loss in LOSSES.values()
         for path in model_paths(loss)
-    ]
+    }
 
 
 def model_routes(service: Service) -> APIRouter:

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import Awaitable, Callable
+
+import pytest
+from starlette.types import Message
+
+from lossd.api.exchange import Exchange
+from lossd.api.metrics import Metrics
+from lossd.api.problems import problem
+from lossd.core.grid import BLOCK
+from lossd.engine.arena import MARKS_BYTES, Memory, create_memory
+from lossd.engine.frames import socket_pair
+from lossd.engine.pool import Pool
+
+
+Answer = Callable[[Exchange], Awaitable[None]]
+
+
+async def serve(answer: Answer, sent: list[Message]) -> str:
+    """Serve one request, with what is sent kept; the metrics afterwards."""
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    fd = create_memory(MARKS_BYTES)
+    ours, theirs = socket_pair()
+    pool = Pool(Memory(fd, MARKS_BYTES), ours, 0, BLOCK, BLOCK)
+    metrics = Metrics((), pool)
+    scope = {"type": "http", "headers": [], "lossd.request_id": "r1"}
+    try:
+        await Exchange(scope, receive, send, "bce", 0.0).serve(answer, problem, metrics)
+    finally:
+        pool.close()
+        theirs.close()
+        os.close(fd)
+    return metrics.expose().decode()
+
+
+def test_a_failure_of_the_servers_own_is_a_problem_and_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail(exchange: Exchange) -> None:
+        raise ZeroDivisionError
+
+    sent: list[Message] = []
+    with caplog.at_level(logging.ERROR):
+        metrics = asyncio.run(serve(fail, sent))
+    start, body = sent
+    assert start["status"] == 500
+    assert json.loads(body["body"])["code"] == "internal_error"
+    assert "r1" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+    assert 'lossd_requests_total{format="none",loss="bce",outcome="internal_error"' in metrics
+
+
+def test_a_failure_within_the_answer_breaks_it_off() -> None:
+    async def fail(exchange: Exchange) -> None:
+        await exchange.send_answer([], iter([b"a", b"b"]))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(serve(fail, []))
