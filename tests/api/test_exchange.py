@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from starlette.types import Message
 
+from lossd.api.door import Door
 from lossd.api.exchange import Exchange
 from lossd.api.metrics import Metrics
 from lossd.api.problems import problem
@@ -16,7 +17,6 @@ from lossd.core.grid import BLOCK
 from lossd.engine.arena import MARKS_BYTES, Memory, create_memory
 from lossd.engine.frames import socket_pair
 from lossd.engine.pool import Pool
-
 
 Answer = Callable[[Exchange], Awaitable[None]]
 
@@ -36,7 +36,7 @@ async def serve(answer: Answer, sent: list[Message]) -> str:
     metrics = Metrics((), pool)
     scope = {"type": "http", "headers": [], "lossd.request_id": "r1"}
     try:
-        await Exchange(scope, receive, send, "bce", 0.0).serve(answer, problem, metrics)
+        await Exchange(scope, receive, send, "bce", 0.0).serve(answer, problem, metrics, Door())
     finally:
         pool.close()
         theirs.close()

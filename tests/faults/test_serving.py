@@ -141,3 +141,30 @@ def test_the_compiled_kernel_serves(server: LiveServer, tmp_path: Path) -> None:
                 got, expected = (c.focal(x, y, reduction=reduction) for c in (fast, eager))
                 np.testing.assert_allclose(got.loss, expected.loss, rtol=1e-14)
                 assert json.loads(json.dumps(got.positives)) == expected.positives
+
+
+def test_while_it_stops_others_are_told_so(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(4000, 2000)).astype(np.float32)
+    small = {"logits": [0.5], "targets": [1]}
+    with live_server(tmp_path) as server, LossClient(server.url) as client:
+        answers: list[float] = []
+        long = threading.Thread(target=lambda: answers.append(float(client.focal(x, x > 0))))
+        with httpx.Client(base_url=server.url) as kept:
+            assert kept.post("/bce", json=small).status_code == 200
+            long.start()
+            while "lossd_requests_in_flight 1.0" not in httpx.get(f"{server.url}/metrics").text:
+                time.sleep(0.01)
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(0.1)
+            told = kept.post("/bce", json=small)  # on a connection that was there before
+            new = httpx.post(f"{server.url}/v2/models/bce/infer", json={})
+            ready = httpx.get(f"{server.url}/readyz")
+            assert long.is_alive()
+        assert (told.status_code, told.json()["code"]) == (503, "draining")
+        assert told.headers["connection"] == "close"
+        assert int(told.headers["retry-after"]) > 0
+        assert (new.status_code, new.headers["lossd-code"]) == (503, "draining")
+        assert ready.status_code == 503
+        long.join()
+        assert len(answers) == 1
+        assert server.process.wait(20) == 0

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from lossd.api.context import header, request_id
+from lossd.api.door import Door
 from lossd.api.metrics import Metrics
 from lossd.api.problems import Problem
 from lossd.api.protocol import CONNECTION, LossdProtocol
@@ -120,7 +121,11 @@ class Exchange:
         await self.send({"type": "http.response.body", "body": held})
 
     async def serve(
-        self, answer: Callable[[Exchange], Awaitable[None]], write_problem: WriteProblem, metrics: Metrics
+        self,
+        answer: Callable[[Exchange], Awaitable[None]],
+        write_problem: WriteProblem,
+        metrics: Metrics,
+        door: Door,
     ) -> None:
         """Answer it, or say why not.
 
@@ -128,7 +133,22 @@ class Exchange:
             answer: Sends the answer, or raises a Fault.
             write_problem: Writes a fault, as `lossd.api.problems.problem` does.
             metrics: Where it is counted.
+            door: By which it comes in.
         """
+        try:
+            door.enter()
+        except Fault as fault:
+            self._count_refused(metrics, fault.code)
+            await self._refuse(fault, write_problem, close=True)
+            return
+        try:
+            await self._serve(answer, write_problem, metrics)
+        finally:
+            door.leave()
+
+    async def _serve(
+        self, answer: Callable[[Exchange], Awaitable[None]], write_problem: WriteProblem, metrics: Metrics
+    ) -> None:
         metrics.began()
         try:
             await self._while_connected(answer)
@@ -187,7 +207,7 @@ class Exchange:
     def _count_refused(self, metrics: Metrics, code: str) -> None:
         metrics.refused(self.loss, self.format, code, time.monotonic() - self.began)
 
-    async def _refuse(self, fault: Fault, write_problem: WriteProblem) -> None:
+    async def _refuse(self, fault: Fault, write_problem: WriteProblem, *, close: bool = False) -> None:
         """Answer with a problem, then read away a little of what the caller is still sending.
 
         Closing with unread bytes makes the kernel reset the connection, and the caller may never see why.
@@ -195,7 +215,7 @@ class Exchange:
         own_deadline = fault.code == "deadline_exceeded" and self.deadline is None
         unread = not self.body_read and self._has_body()
         answer = write_problem(
-            fault, request_id(self.scope), retryable=True if own_deadline else None, close=unread
+            fault, request_id(self.scope), retryable=True if own_deadline else None, close=close or unread
         )
         await self.send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await self.send({"type": "http.response.body", "body": answer.body, "more_body": unread})

@@ -77,7 +77,7 @@ class InferenceEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI has it."""
         exchange = Exchange(scope, receive, send, self._loss.name, time.monotonic(), format="v2")
-        await exchange.serve(self._answer, inference_problem, self._service.metrics)
+        await exchange.serve(self._answer, inference_problem, self._service.metrics, self._service.door)
 
     async def _answer(self, exchange: Exchange) -> None:
         settings = self._service.settings
@@ -205,7 +205,7 @@ def _add_model(router: APIRouter, path: str, loss: Loss, service: Service) -> No
 
 
 def _readiness(service: Service) -> JSONResponse:
-    ready = service.pool.ready
+    ready = service.ready
     return JSONResponse({"ready": ready}, 200 if ready else 503)
 
 

@@ -49,7 +49,7 @@ class LossEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI has it."""
         exchange = Exchange(scope, receive, send, self._loss.name, time.monotonic())
-        await exchange.serve(self._answer, problem, self._service.metrics)
+        await exchange.serve(self._answer, problem, self._service.metrics, self._service.door)
 
     async def _answer(self, exchange: Exchange) -> None:
         form, options = _choose_format(exchange)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import math
 import os
 import signal
 import socket
 import sys
+from types import FrameType
+from typing import Final
 
 import uvicorn
 
 from lossd.api.app import create_app
+from lossd.api.door import Door
 from lossd.api.parsing import Parser
 from lossd.api.protocol import LossdProtocol
 from lossd.api.service import Service
@@ -24,13 +26,48 @@ from lossd.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_LAST_SECONDS: Final = 1
+"""For those who are not served when the time for draining is up: to be told so."""
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn's server, but it goes on listening, and says that it is being stopped, until all are served.
+
+    Args:
+        config: uvicorn's.
+        door: What requests come in by.
+        drain_seconds: How long those that are in may take.
+    """
+
+    def __init__(self, config: uvicorn.Config, door: Door, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._door = door
+        self._drain_seconds = drain_seconds
+        self._loop = asyncio.get_running_loop()
+        self._draining: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop, on a signal."""
+        self._loop.call_soon_threadsafe(self.stop, sig, frame)
+
+    def stop(self, sig: int = signal.SIGTERM, frame: FrameType | None = None) -> None:
+        """Begin to stop."""
+        if self._draining is None:
+            self._draining = self._loop.create_task(self._drain(sig, frame))
+
+    async def _drain(self, sig: int, frame: FrameType | None) -> None:
+        logger.info("stopping: what has been accepted is answered first")
+        await self._door.close(self._drain_seconds)
+        super().handle_exit(sig, frame)
+
 
 async def serve(
     settings: Settings, listener: socket.socket, memory: Memory, pool: Pool, parser: Parser
 ) -> None:
     """Serve until SIGTERM, then until the accepted requests have been answered."""
+    service = Service.over(settings, memory, pool, parser)
     config = uvicorn.Config(
-        create_app(Service.over(settings, memory, pool, parser)),
+        create_app(service),
         http=LossdProtocol,
         ws="none",
         lifespan="off",
@@ -38,9 +75,9 @@ async def serve(
         log_config=None,
         proxy_headers=False,
         server_header=False,
-        timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
+        timeout_graceful_shutdown=_LAST_SECONDS,
     )
-    server = uvicorn.Server(config)
+    server = DrainingServer(config, service.door, settings.drain_seconds)
     host, port = listener.getsockname()[:2]
     logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     watch = asyncio.create_task(_end_with_supervisor(pool, server))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lossd.api.door import Door
 from lossd.api.metrics import Metrics
 from lossd.api.parsing import Parser
 from lossd.engine.arena import MARKS_BYTES, Arena, Memory
@@ -22,6 +23,7 @@ class Service:
         outputs: The arena's part for array answers.
         parser: Parses large JSON documents.
         metrics: The counters.
+        door: What requests for a loss come in by.
     """
 
     settings: Settings
@@ -30,6 +32,12 @@ class Service:
     outputs: Arena
     parser: Parser
     metrics: Metrics
+    door: Door
+
+    @property
+    def ready(self) -> bool:
+        """It takes requests, and every worker computes rightly."""
+        return self.pool.ready and not self.door.closed
 
     @classmethod
     def over(cls, settings: Settings, memory: Memory, pool: Pool, parser: Parser) -> Service:
@@ -37,4 +45,4 @@ class Service:
         border = settings.arena_bytes - settings.output_bytes
         bodies = Arena(memory, MARKS_BYTES, border, "request bodies")
         outputs = Arena(memory, border, settings.arena_bytes, "array answers")
-        return cls(settings, pool, bodies, outputs, parser, Metrics((bodies, outputs), pool))
+        return cls(settings, pool, bodies, outputs, parser, Metrics((bodies, outputs), pool), Door())

@@ -26,7 +26,7 @@ def status_routes(service: Service) -> APIRouter:
         responses={503: {"model": Readiness, "description": "Not every worker is ready."}},
     )
     async def readyz() -> JSONResponse:
-        if service.pool.ready:
+        if service.ready:
             return JSONResponse(Readiness(status="ready").model_dump())
         return JSONResponse(Readiness(status="not ready").model_dump(), status_code=503)
 
