@@ -133,6 +133,14 @@ def cases() -> Iterator[Case]:
     yield Case("many", {"logits": floats(60, 8), "targets": hard(60, 8), "weight": random.random((60, 1))})
 
 
+def large_cases() -> Iterator[Case]:
+    """Requests whose documents are long enough for a server to have them parsed by a process of their own."""
+    logits = np.random.default_rng(8).normal(0, 3, (120, 120))
+    yield Case("large", {"logits": logits, "targets": logits > 0}, {"gamma": 2, "alpha": None}, "focal")
+    ids = np.arange(120)
+    yield Case("large, class ids", {"logits": logits, "targets": ids}, {"targets_format": "index", "axis": 1})
+
+
 def swapped(case: Case) -> Case:
     """The same, column by column and with the high bytes first."""
     tensors = {
@@ -241,8 +249,8 @@ def coded_samples(coding: str, samples: Sequence[Sample]) -> Iterator[Sample]:
 
 @cache
 def corpus() -> Mapping[str, tuple[Sample, ...]]:
-    """The bodies by kind: the formats, v2 with binary tensors, each of them in every coding, and those
-    whose query has parameters.
+    """The bodies by kind: the formats, v2 with binary tensors, many of them in every coding, those whose
+    query has parameters, and large documents.
     """
     plain = list(cases())
     both = plain + [swapped(case) for case in plain if "bfloat16" not in case.name]
@@ -258,6 +266,7 @@ def corpus() -> Mapping[str, tuple[Sample, ...]]:
     every = [sample for samples in kinds.values() for sample in samples]
     return {
         **{kind: tuple(samples) for kind, samples in kinds.items()},
-        **{coding: tuple(coded_samples(coding, every)) for coding in CODINGS},
+        **{coding: tuple(coded_samples(coding, every[::3])) for coding in CODINGS},
         "query": tuple(sample for sample in every if sample.query),
+        "large": tuple(sample for case in large_cases() for sample in json_samples(case)),
     }

@@ -32,7 +32,7 @@ FORMATS: Final = {
 }
 """What is fuzzed, and the format of its bodies."""
 
-# Seconds an input, whose code is slow for being watched; and for what the watching leaks: `check` knows better.
+# An input has seconds, as watched code is slow. Watching leaks memory: how much an input takes, `check` sees.
 OPTIONS: Final = ("-timeout=5", "-rss_limit_mb=2048")
 
 # Before the body: the length of the pieces, the number of tensors named, the length of the JSON object.

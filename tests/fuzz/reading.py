@@ -25,6 +25,8 @@ from lossd.wire import (
     merge_params,
     parse_query,
 )
+from lossd.wire.document import arena_bytes as document_bytes
+from lossd.wire.document import read_in_place
 from lossd.wire.inference import InferenceReader
 from lossd.wire.inference import arena_bytes as inference_bytes
 from lossd.wire.reader import Reader, StreamReader, Values
@@ -73,8 +75,7 @@ def read(sample: Sample, chunks: Sequence[bytes]) -> Found:
     Raises:
         Fault: It cannot be read, or its parameters are wrong.
     """
-    query = parse_query(sample.query)
-    names = _names(query.pop("tensors", ["logits", "targets"]))
+    query, names = _query(sample)
     decoder = make_decoder(sample.coding)
     media = MEDIA.get(sample.format, "")
     if media in STREAMS:
@@ -97,6 +98,24 @@ def read(sample: Sample, chunks: Sequence[bytes]) -> Found:
     return found
 
 
+def outcome_in_place(sample: Sample) -> Found | Fault:
+    """What a document comes to whose arrays are laid behind it, as a server has it for large ones."""
+    length = len(sample.body)
+    region = bytearray(document_bytes(length))
+    region[:length] = sample.body
+    try:
+        query, _ = _query(sample)
+        body = read_in_place(memoryview(region), length)
+        assert not body.arrays
+        assert all(tensor.offset >= length for tensor in body.tensors.values())
+        _check_room(body, len(region), len(region))
+        check_params(LOSSES[sample.loss], merge_params(query, body.params))
+    except Fault as fault:
+        check_fault(fault)
+        return fault
+    return _found(body, bytes(region))
+
+
 def alike(one: Found | Fault, other: Found | Fault, sample: Sample) -> bool:
     """Whether two readings of a body, cut at different places, came to the same.
 
@@ -112,12 +131,14 @@ def alike(one: Found | Fault, other: Found | Fault, sample: Sample) -> bool:
     return same and list(one.tensors) == list(other.tensors) and one.params == other.params
 
 
-def _names(given: object) -> list[str]:
-    """The tensors that come, as the query names them."""
+def _query(sample: Sample) -> tuple[dict[str, object], list[str]]:
+    """The parameters of the query, and the tensors that it says come."""
+    params = parse_query(sample.query)
+    given = params.pop("tensors", ["logits", "targets"])
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise Fault("invalid_parameter", "tensors names no tensors; send a list of them")
-    return names
+    return params, names
 
 
 def _decoded(decoder: Decoder | None, chunks: Sequence[bytes]) -> Iterator[bytes]:

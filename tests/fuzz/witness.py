@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from fuzz.corpus import Sample
-from fuzz.reading import Found, alike, outcome
+from fuzz.reading import Found, alike, outcome, outcome_in_place
 from lossd.request import Fault
 from wire.feeding import BOUNDARY, AnyArray, pieces, same_bits
 
@@ -58,9 +58,29 @@ def confirm(sample: Sample, whole: Found | Fault, cuts: Iterable[int]) -> None:
     """
     cut = outcome(sample, pieces(sample.body, cuts))
     assert alike(whole, cut, sample), f"{whole!r}, but {cut!r} in pieces"
+    if sample.format == "json" and sample.coding is None:
+        expected, in_place = _as_taken(whole), outcome_in_place(sample)
+        both = isinstance(expected, Fault) and isinstance(in_place, Fault)
+        assert both or alike(expected, in_place, sample), f"{expected!r}, but {in_place!r} in place"
     if isinstance(whole, Found):
         with suppress(UnreadableError):
             _agree(sample, whole)
+
+
+def _as_taken(whole: Found | Fault) -> Found | Fault:
+    """What a document came to, with its tensors as the losses take them."""
+    if isinstance(whole, Fault):
+        return whole
+    tensors = dict(whole.tensors)
+    if "mask" in tensors:
+        tensors["mask"] = tensors["mask"].astype(np.bool_)
+    targets = tensors.get("targets")
+    if whole.params.get("targets_format") == "index" and targets is not None and targets.dtype != np.bool_:
+        numbers = targets.reshape(-1).tolist()
+        if not all(number.is_integer() and abs(number) < 2**53 for number in numbers):
+            return Fault("dtype_not_allowed", "targets are no class ids")
+        tensors["targets"] = targets.astype(np.int64)
+    return Found(tensors, whole.params)
 
 
 def _agree(sample: Sample, found: Found) -> None:
