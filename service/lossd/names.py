@@ -19,7 +19,9 @@ def pointer(*steps: str | int) -> str:
 
 def shown(text: str | bytes) -> str:
     """A caller's text as a detail may repeat it: quoted, escaped, of bounded length."""
-    return ascii(text[:SHOWN]) + ("..." if len(text) > SHOWN else "")
+    begin = text[:SHOWN]
+    quoted = ascii(begin if isinstance(begin, str) else begin.decode("latin-1"))
+    return quoted + ("..." if len(text) > SHOWN else "")
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

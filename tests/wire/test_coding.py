@@ -288,7 +288,7 @@ def test_a_bomb_is_never_held(coding: str) -> None:
 def test_a_bomb_is_decoded_only_as_far_as_it_is_asked(coding: str) -> None:
     body = bomb(coding, 64 << 20)
     begin = time.perf_counter()
-    first = next(decoder(coding).feed(body))
+    first = next(filter(None, decoder(coding).feed(body)))
     assert time.perf_counter() - begin < 0.05
     assert 0 < len(first) <= PIECE_BYTES
 

@@ -3,17 +3,17 @@ from __future__ import annotations
 import pytest
 
 import lossd.wire
-from lossd.wire import FORMATS
+from lossd.wire import FORMATS, STREAMS
 
 
-def test_all_is_complete_and_sorted() -> None:
-    assert lossd.wire.__all__ == sorted(lossd.wire.__all__)
+def test_all_is_complete() -> None:
     assert all(hasattr(lossd.wire, name) for name in lossd.wire.__all__)
 
 
 def test_each_format_has_a_name_of_its_own() -> None:
-    assert {form.name for form in FORMATS.values()} == {"json", "npy", "multipart"}
-    assert all(media == media.lower() for media in FORMATS)
+    names = [form.name for form in FORMATS.values()] + [form.name for form in STREAMS.values()]
+    assert sorted(names) == ["arrow", "json", "multipart", "npy", "npz"]
+    assert all(media == media.lower() for media in (*FORMATS, *STREAMS))
 
 
 @pytest.mark.parametrize("media", FORMATS)

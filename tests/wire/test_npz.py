@@ -597,7 +597,7 @@ HOSTILE: Mapping[str, tuple[bytes, str, str]] = {
     "the directory has another name": (
         one(entry={"name": b"weight.npy"}),
         "malformed_npz",
-        "entry for b'weight.npy'",
+        "entry for 'weight.npy'",
     ),
     "the directory has a name twice": (
         archive(Member(), Member(b"targets.npy", npy(TARGETS), entry={"name": b"logits.npy"})),
@@ -612,7 +612,7 @@ HOSTILE: Mapping[str, tuple[bytes, str, str]] = {
             ),
         ),
         "malformed_npz",
-        "entry for b'targets.npy'",
+        "entry for 'targets.npy'",
     ),
     "no directory": (GOOD[:DIRECTORY] + GOOD[END:], "malformed_npz", "without logits.npy, targets.npy"),
     "an entry too few": (GOOD[:SECOND_ENTRY] + GOOD[END:], "malformed_npz", "without targets.npy"),

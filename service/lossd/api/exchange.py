@@ -12,7 +12,7 @@ from typing import Final
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from lossd.api.context import header, request_id
+from lossd.api.context import header, joined_header, request_id
 from lossd.api.door import Door
 from lossd.api.metrics import Metrics
 from lossd.api.problems import Problem
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 _DISCARD_BYTES: Final = 1 << 20
 _DISCARD_SECONDS: Final = 1.0
+_TURN_SECONDS: Final = 0.002
 
 WriteProblem = Callable[..., Problem]
 
@@ -42,6 +43,7 @@ class Exchange:
         body_read: All of the body has been received.
         read_seconds: How long that took.
         answering: Its answer has begun.
+        turn_began: Since when it has had the processor to itself, by time.monotonic().
     """
 
     scope: Scope
@@ -54,11 +56,12 @@ class Exchange:
     body_read: bool = False
     read_seconds: float = 0.0
     answering: bool = False
+    turn_began: float = 0.0
 
     def header(self, name: bytes) -> str | None:
-        """The first header of a name, given in lower case, or None."""
-        value = header(self.scope, name)
-        return None if value is None else value.decode("latin-1")
+        """The value of a header, its name given in lower case, or None; of several, joined by commas."""
+        value = joined_header(self.scope, name)
+        return None if value is None else value.decode("latin-1").strip(" \t")
 
     @property
     def declared(self) -> int | None:
@@ -94,15 +97,31 @@ class Exchange:
                 async with asyncio.timeout(self.deadline - time.monotonic()):
                     message = await self.receive()
             except TimeoutError:
-                detail = "the deadline passed before all of the body had come; allow more time"
-                raise Fault("deadline_exceeded", detail) from None
+                raise _too_late() from None
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         if not message.get("more_body", False):
             self.body_read = True
             self.read_seconds = time.monotonic() - self.began
+        self.turn_began = time.monotonic()
         chunk: bytes = message.get("body", b"")
         return chunk
+
+    async def breathe(self) -> None:
+        """Let others have their turn, if this request has had the processor for long.
+
+        To be called again and again where a chunk may cost more than it takes to receive.
+
+        Raises:
+            Fault: ``deadline_exceeded``: the caller's deadline has passed.
+        """
+        now = time.monotonic()
+        if now - self.turn_began < _TURN_SECONDS:
+            return
+        if self.deadline is not None and now >= self.deadline:
+            raise _too_late()
+        await asyncio.sleep(0)
+        self.turn_began = time.monotonic()
 
     async def send_answer(self, headers: list[tuple[bytes, bytes]], pieces: Iterator[bytes]) -> None:
         """Send the answer, status 200.
@@ -238,6 +257,11 @@ class Exchange:
 
     def _has_body(self) -> bool:
         return header(self.scope, b"transfer-encoding") is not None or self.declared not in (None, 0)
+
+
+def _too_late() -> Fault:
+    detail = "the deadline passed before all of the body had come; allow more time"
+    return Fault("deadline_exceeded", detail)
 
 
 def read_timeout(given: str | None) -> float | None:

@@ -98,8 +98,8 @@ def assemble_rows(
         if isinstance(numbers, tuple):
             if axis == 0 and len(numbers) > 1:
                 detail = (
-                    f"{name} has a number for each row, and a stream does not say how many it has; "
-                    "send it as a column, or send .npy files"
+                    f"{name} has a number for each row, and a stream does not say beforehand how many it "
+                    "has; send .npy files, which do"
                 )
                 raise Fault("invalid_parameter", detail, [(f"/{name}", "along the rows of a stream")])
             _check_classes(name, (len(numbers),), (1, *inner), axis)

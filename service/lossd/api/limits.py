@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from lossd.request import Fault
 from lossd.settings import Settings
@@ -73,11 +73,15 @@ def room_expanded(limit: int, settings: Settings, most: int | None = None) -> Ro
         most: What its bytes can come to at most, if that is known.
     """
     nbytes = min(limit, settings.max_expanded_bytes)
+    return _expanded(nbytes if most is None else min(nbytes, most))
+
+
+def _expanded(nbytes: int) -> Room:
     detail = (
-        f"the body expands to more than {nbytes} bytes; send it as it is, without compression, or in "
-        "several requests"
+        f"the body expands to more than {nbytes} bytes; send it in several requests, or in a binary format "
+        "without compression"
     )
-    return Room(nbytes if most is None else min(nbytes, most), "expanded_too_large", detail)
+    return Room(nbytes, "expanded_too_large", detail)
 
 
 def room_of(
@@ -101,5 +105,5 @@ def room_of(
         return room_expanded(limit, settings, inflated)
     if expands:  # what is not compressed in it has the room of any body
         expanded = room_expanded(limit, settings, MOST_INFLATED * sent.nbytes)
-        return replace(expanded, nbytes=max(expanded.nbytes, sent.nbytes))
+        return _expanded(max(expanded.nbytes, sent.nbytes))
     return sent

@@ -78,11 +78,18 @@ class LossdProtocol(HttpToolsProtocol):
         if LossdProtocol._hang_ups is None:
             LossdProtocol._hang_ups = HangUps()
         watched, fd = LossdProtocol._hang_ups, self.transport.get_extra_info("socket").fileno()
-        if fd < 0:
+
+        def lost() -> None:
+            if self.cycle is not None:
+                self.cycle.disconnected = True  # uvicorn may not have read as far as to know
+            self.transport.abort()
             callback()
+
+        if fd < 0:
+            lost()
             return lambda: None
-        watched.watch(fd, callback)
-        return lambda: watched.forget(fd, callback)
+        watched.watch(fd, lost)
+        return lambda: watched.forget(fd, lost)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the connection.

@@ -161,6 +161,8 @@ class Limits(_Document):
     body_bytes: int
     json_bytes: int
     chunked_bytes: int
+    expanded_bytes: int
+    batch_bytes: int
     output_bytes: int
     arena_bytes: int
     timeout_seconds: float

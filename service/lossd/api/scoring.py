@@ -25,7 +25,6 @@ from lossd.wire import Decoder, Reader, merge_params
 _PARAMETER_ROOM: Final = 1 << 16
 """Bytes for lists among the parameters, such as a pos_weight."""
 _EARLY_BYTES: Final = 1 << 20  # a shorter body has arrived before scoring its beginning would be of use
-_YIELD_BYTES: Final = 1 << 20  # what one chunk may expand to before others get their turn
 _TEXT_BYTES: Final = 24  # "-1.7976931348623157e+308" is the longest that there is
 
 
@@ -147,16 +146,13 @@ class BodyScoring:
         view = region.view
         while (chunk := await self._exchange.chunk()) is not None:
             for plain in self._decoded(chunk):
-                held = 0
+                await self._exchange.breathe()
                 for piece in self._reader.feed(plain):
                     end = self._laid + len(piece)
                     self._room.check(end)
                     view[self._laid : end] = piece
                     self._laid = end
-                    held += len(piece)
-                    if held >= _YIELD_BYTES:
-                        held = 0
-                        await asyncio.sleep(0)
+                    await self._exchange.breathe()
                 self._room.check_announced(self._reader.needed)
             await self._score_early(region)
         if self._decoder is not None:

@@ -61,6 +61,8 @@ def describe(service: Service) -> Info:
             body_bytes=settings.max_body_bytes,
             json_bytes=settings.max_json_bytes,
             chunked_bytes=settings.max_chunked_bytes,
+            expanded_bytes=settings.max_expanded_bytes,
+            batch_bytes=settings.max_batch_bytes,
             output_bytes=settings.max_output_bytes,
             arena_bytes=settings.arena_bytes,
             timeout_seconds=settings.timeout_seconds,

@@ -28,7 +28,7 @@ from lossd.core.grid import Grid
 from lossd.engine.arena import Region
 from lossd.engine.job import channels
 from lossd.engine.pool import Run
-from lossd.engine.stream import Stream, capacity_of, window_bytes
+from lossd.engine.stream import Stream
 from lossd.request import Fault, Tensor
 from lossd.wire import Batch, Column, Columns, Decoder, Event, StreamReader
 
@@ -64,7 +64,7 @@ class StreamScoring:
         self._decoder = decoder
         self._room = room
         self._decoded_bytes = 0
-        self._regions: list[Region] = []
+        self._lists: list[Region] = []  # of the parameters
         self._output: Region | None = None
         self._run: Run | None = None
         self._stream: Stream | None = None
@@ -82,8 +82,10 @@ class StreamScoring:
         try:
             while (chunk := await self._exchange.chunk()) is not None:
                 for plain in self._decoded(chunk):
+                    await self._exchange.breathe()
                     for event in self._reader.feed(plain):
                         await self._take(event)
+                        await self._exchange.breathe()
                 if self._stream is not None:
                     self._stream.advance()
                 await self._stop_if_failed()
@@ -99,7 +101,9 @@ class StreamScoring:
             answered = True
             return outcome
         finally:
-            release_after(self._run, self._regions, None if answered else self._output)
+            rows = None if self._stream is None else self._stream.region
+            regions = self._lists if rows is None else [*self._lists, rows]
+            release_after(self._run, regions, None if answered else self._output)
 
     def _decoded(self, chunk: bytes) -> Iterable[bytes]:
         if self._decoder is None:
@@ -139,15 +143,21 @@ class StreamScoring:
             least = max(1, self._outputs_per_row) * number_bytes(self._task, self._arrays)
             most = min(most, self._service.settings.max_output_bytes // least)
         widest = Grid((max(2, most), *inner), axes, pool.block_elements, growing=True)
-
-        capacity = capacity_of(self._batch_rows(columns), math.prod(inner), pool.block_elements)
-        region = await self._reserve(window_bytes(rows, capacity))
         others = {name: await self._lay_down(numbers) for name, numbers in lists.items()}
         request = replace(request, tensors=rows | others)
         self._output = await reserve_output(self._service, request, widest, self._task, self._exchange)
         self._run = await pool.start(request, widest, self._output, self._exchange.left(patience))
         self._run.set_deadline(math.inf if self._exchange.deadline is None else self._exchange.deadline)
-        self._stream = Stream(self._run, inner, rows, others, axes, pool.block_elements, region, capacity)
+        self._stream = Stream(
+            self._run,
+            inner,
+            rows,
+            others,
+            axes,
+            pool.block_elements,
+            self._most_rows(columns),
+            self._reserve,
+        )
 
     async def _reserve(self, nbytes: int) -> Region:
         bodies = self._service.bodies
@@ -157,14 +167,13 @@ class StreamScoring:
                 "narrower rows, or .npy files"
             )
             raise Fault("body_too_large", detail)
-        region = await bodies.reserve(nbytes, self._exchange.left(self._service.settings.timeout_seconds))
-        self._regions.append(region)
-        return region
+        return await bodies.reserve(nbytes, self._exchange.left(self._service.settings.timeout_seconds))
 
     async def _lay_down(self, numbers: tuple[float, ...]) -> Tensor:
         """A list among the parameters, in the arena."""
         array = np.array(numbers, dtype=np.float64)
         region = await self._reserve(array.nbytes)
+        self._lists.append(region)
         region.view[: array.nbytes] = array.view(np.uint8).data
         return Tensor("float64", array.shape, region.offset)
 
@@ -175,9 +184,3 @@ class StreamScoring:
         if length is None or self._decoder is not None or not bits:
             return _MOST_ROWS
         return min(_MOST_ROWS, 8 * length // bits)
-
-    def _batch_rows(self, columns: tuple[Column, ...]) -> int:
-        """How many rows a batch can have at most."""
-        bits = sum(column.wire_bits for column in columns)
-        limit = 8 * self._service.settings.max_batch_bytes // bits if bits else _MOST_ROWS
-        return min(limit, self._most_rows(columns))

@@ -118,6 +118,11 @@ class Region:
         self.nbytes: Final = nbytes
 
     @property
+    def memory(self) -> memoryview:
+        """The bytes of all of the memory that it is a range of."""
+        return self._arena.memory.view
+
+    @property
     def view(self) -> memoryview:
         """Its bytes."""
         return self._arena.memory.view[self.offset : self.offset + self.nbytes]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Final
@@ -47,6 +47,9 @@ class _Window:
 class Stream:
     """The rows of one request, on their way to its run.
 
+    Memory is reserved when the first batch has announced itself, for two of its size, and anew when one comes
+    that does not fit.
+
     Args:
         run: The request.
         inner: The shape of the inputs' rows.
@@ -54,8 +57,8 @@ class Stream:
         others: The tensors that every row needs, which lie in the arena already.
         axes: The request's reduced axes.
         block: How many elements a block has at most.
-        region: Of `window_bytes`.
-        capacity: How many rows a window has room for, those carried over included.
+        most_rows: How many rows there can be at most.
+        reserve: Reserves memory.
     """
 
     def __init__(
@@ -66,27 +69,25 @@ class Stream:
         others: Mapping[str, Tensor],
         axes: Sequence[int],
         block: int,
-        region: Region,
-        capacity: int,
+        most_rows: int,
+        reserve: Callable[[int], Awaitable[Region]],
     ) -> None:
         self._run = run
         self._rows = dict(rows)
         self._others = others
         self._axes = axes
         self._block = block
-        self._view = region.view
-        self._offset = region.offset
-        self._capacity = capacity
+        self._most_rows = most_rows
+        self._reserve = reserve
         self._row_bytes = [row.nbytes for row in rows.values()]
         self._inner = tuple(inner)
         self._row_elements = math.prod(inner)
-        stretches = [_aligned(nbytes * capacity) for nbytes in self._row_bytes]
-        places = [0, *accumulate(2 * stretches)]
-        tensors = len(stretches)
-        self._window, self._other = _Window(places[:tensors]), _Window(places[tensors : 2 * tensors])
+        self._region: Region | None = None
+        self._capacity = -1  # rows that a window has room for
+        self._window, self._other = _Window([]), _Window([])
         self._first = 0  # the number of the window's first row
         self._announced = 0  # rows
-        self._written = [0] * tensors  # bytes in the window
+        self._written = [0] * len(self._row_bytes)  # bytes in the window
         self._grid = self._grid_of(0)
         self._answered = asyncio.Event()
         run.when_answered(self._answered.set)
@@ -97,31 +98,31 @@ class Stream:
         """How many rows have been announced."""
         return self._announced
 
+    @property
+    def region(self) -> Region | None:
+        """The memory that it holds."""
+        return self._region
+
     async def begin(self, rows: int) -> None:
         """Make room for a batch of rows, which may take until earlier ones have been scored.
 
         All rows begun before must have been written. Returns at once if the run has failed.
 
-        Args:
-            rows: How many, at most what `capacity_of` was asked for.
+        Raises:
+            Fault: As ``reserve`` does.
         """
         used = self._announced - self._first
-        fits = used + rows <= self._capacity
-        full = used * self._row_elements >= _TURN_ELEMENTS
-        if full or not fits:
-            self._hand_out()
-            while not self._other.free and not self._run.failed:
-                self._answered.clear()
-                await self._answered.wait()
-            if self._run.failed:
-                return
-            self._turn()
+        if rows + self._carried_at_most > self._capacity:
+            await self._move(rows)
+        elif used + rows > self._capacity or used * self._row_elements >= _TURN_ELEMENTS:
+            await self._turn()
         self._announced += rows
 
     def write(self, tensor: int, data: bytes | memoryview) -> None:
         """Take the next bytes of a tensor's rows, the tensors counted in order."""
-        start = self._window.places[tensor] + self._written[tensor]
-        self._view[start : start + len(data)] = data
+        assert self._region is not None
+        start = self._region.offset + self._window.places[tensor] + self._written[tensor]
+        self._region.memory[start : start + len(data)] = data
         self._written[tensor] += len(data)
 
     def advance(self) -> None:
@@ -154,29 +155,84 @@ class Stream:
         arrived = self._arrived()
         self._grid = self._grid_of(arrived)
         count = arrived - self._first
+        offset = 0 if self._region is None else self._region.offset
         self._span.grid = self._grid
         self._span.last = self._grid.settled
         self._span.rows = self._first, count
         self._span.tensors = {
-            name: replace(row, shape=(count, *row.shape), offset=self._offset + place)
-            for (name, row), place in zip(self._rows.items(), self._window.places, strict=True)
+            name: replace(row, shape=(count, *row.shape), offset=offset + place)
+            for (name, row), place in zip(self._rows.items(), self._window.places, strict=False)
         } | dict(self._others)
         self._run.advance()
 
-    def _turn(self) -> None:
+    @property
+    def _carried_at_most(self) -> int:
+        """How many rows an unfinished block can have."""
+        return self._block // max(1, self._row_elements) + 2
+
+    async def _turn(self) -> None:
         """Go on in the other window, with the rows of the block that is not complete."""
+        self._hand_out()
+        await self._wait_for(self._other)
+        if self._run.failed:
+            return
+        assert self._region is not None
+        first, carried = self._unfinished()
+        view = self._region.view
+        for place, (start, nbytes) in zip(self._other.places, carried, strict=True):
+            view[place : place + nbytes] = view[start : start + nbytes]
+        self._window, self._other = self._other, self._window
+        self._go_on(first, carried)
+
+    async def _move(self, rows: int) -> None:
+        """Go on in other memory, in which a window has room for a batch of so many rows."""
+        self._hand_out()
+        first, carried = self._unfinished()
+        held: list[bytes] = []
+        if self._region is not None:
+            # What is given back is given back first: who holds memory must not wait for more.
+            held = [bytes(self._region.view[start : start + nbytes]) for start, nbytes in carried]
+            used, self._window = (self._window, self._other), _Window([])
+            self._begin_span(self._grid.settled)  # which ends the one before
+            for window in used:
+                await self._wait_for(window)
+            if self._run.failed:
+                return
+            self._region.release()
+            self._region = None
+        turn = _TURN_ELEMENTS // max(1, self._row_elements)
+        self._capacity = min(max(rows, turn), max(rows, self._most_rows)) + self._carried_at_most
+        stretches = [_aligned(nbytes * self._capacity) for nbytes in self._row_bytes]
+        self._region = await self._reserve(2 * sum(stretches))
+        places = [0, *accumulate(2 * stretches)]
+        self._window, self._other = (
+            _Window(places[: len(stretches)]),
+            _Window(places[len(stretches) : 2 * len(stretches)]),
+        )
+        for place, data in zip(self._window.places, held, strict=False):
+            self._region.view[place : place + len(data)] = data
+        self._go_on(first, carried)
+
+    async def _wait_for(self, window: _Window) -> None:
+        while not window.free and not self._run.failed:
+            self._answered.clear()
+            await self._answered.wait()
+
+    def _unfinished(self) -> tuple[int, list[tuple[int, int]]]:
+        """The first row of the block that is not complete, and where its bytes lie: place and length."""
         settled = self._grid.settled
         stop = self._grid.block(settled - 1).stop if settled else 0
         first = stop // self._row_elements if self._row_elements else self._announced
-        for tensor, nbytes in enumerate(self._row_bytes):
-            carried = (self._announced - first) * nbytes
-            source = self._window.places[tensor] + (first - self._first) * nbytes
-            target = self._other.places[tensor]
-            self._view[target : target + carried] = self._view[source : source + carried]
-            self._written[tensor] = carried
-        self._window, self._other = self._other, self._window
+        skipped = first - self._first
+        return first, [
+            (place + skipped * nbytes, (self._announced - first) * nbytes)
+            for place, nbytes in zip(self._window.places, self._row_bytes, strict=False)
+        ]
+
+    def _go_on(self, first: int, carried: Sequence[tuple[int, int]]) -> None:
         self._first = first
-        self._begin_span(settled)
+        self._written = [nbytes for _, nbytes in carried] or [0] * len(self._row_bytes)
+        self._begin_span(self._grid.settled)
 
     def _begin_span(self, block: int) -> None:
         self._window.span = Span({}, self._grid, first=block, last=block, rows=(self._first, 0))
@@ -184,27 +240,6 @@ class Stream:
 
     def _grid_of(self, rows: int) -> Grid:
         return Grid((rows, *self._inner), self._axes, self._block, growing=True)
-
-
-def capacity_of(rows: int, inner: int, block: int) -> int:
-    """How many rows a window must have room for.
-
-    Args:
-        rows: The most rows of a batch.
-        inner: The elements of a row.
-        block: How many elements a block has at most.
-    """
-    return rows + block // max(1, inner) + 2
-
-
-def window_bytes(rows: Mapping[str, Tensor], capacity: int) -> int:
-    """How much memory a stream needs.
-
-    Args:
-        rows: A row of each tensor.
-        capacity: How many rows a window has room for.
-    """
-    return 2 * sum(_aligned(row.nbytes * capacity) for row in rows.values())
 
 
 def _aligned(nbytes: int) -> int:

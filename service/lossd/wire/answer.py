@@ -17,7 +17,7 @@ import orjson
 
 from lossd.request import Fault, Float64Array, LossResult
 
-_MOST_EMPTY_LISTS: Final = 1 << 20  # a shape such as [2^40, 0] costs its sender nothing
+_MOST_EMPTY_LISTS: Final = 1 << 14  # a shape such as [2^40, 0] costs its sender nothing
 
 _PIECE_NUMBERS: Final = 1 << 13  # about 160 KiB of text; 200 KiB at most
 

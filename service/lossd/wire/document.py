@@ -436,10 +436,32 @@ def _read_array(name: str, text: memoryview, array: _Array, lay: _Lay) -> None:
     into = lay(name, shape, "bool" if only_bools else "float64").reshape(-1)
     laid = 0
     for some in elements:
+        if name == "mask" and not only_bools:
+            _check_mask(some, laid, shape)
         into[laid : laid + some.size] = some
         laid += some.size
     if laid < count:
         raise ragged(name, bytes(text))
+
+
+def _check_mask(numbers: npt.NDArray[Any], first: int, shape: tuple[int, ...]) -> None:
+    """Refuse numbers that a mask of uint8 could not hold.
+
+    Args:
+        numbers: A run of its elements.
+        first: How many are before them.
+        shape: The mask's.
+
+    Raises:
+        Fault: ``dtype_not_allowed``.
+    """
+    wrong = np.flatnonzero((numbers < 0) | (numbers > 255) | (numbers != np.floor(numbers)))
+    if len(wrong):
+        index = np.unravel_index(first + int(wrong[0]), shape) if shape else ()
+        place = pointer("mask", *map(int, index))
+        seen = f"{float(numbers[wrong[0]])!r}, neither a boolean nor an integer from 0 to 255"
+        detail = f"{place} is {seen}; send true where an element counts"
+        raise Fault("dtype_not_allowed", detail, [(place, seen)])
 
 
 def _floats(name: str, text: memoryview) -> Iterator[npt.NDArray[np.float64]]:
@@ -533,7 +555,10 @@ def _read_scalar(name: str, text: bytes, lay: _Lay) -> None:
     if text in (b"true", b"false") and "bool" in TENSOR_DTYPES[name]:
         lay(name, (), "bool")[...] = text == b"true"
     elif text[0] in _NUMBER_BYTES:
-        lay(name, (), "float64")[...] = float(text)
+        number = np.array([float(text)])
+        if name == "mask":
+            _check_mask(number, 0, ())
+        lay(name, (), "float64")[...] = number[0]
     else:
         raise _wrong_element(name, text)
 
