@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 CODE := service client tests examples scripts bench
 ARGS ?=
+MUTANTS ?= 10000
+SECONDS_EACH ?= 60
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -74,6 +76,12 @@ bench-neighbour: $(READY) ## Measure what large JSON bodies cost a caller of sma
 
 bench-stream: $(READY) ## Send 8 GB of Arrow through a server with an arena of 512 MB
 	@$(BIN)/python -m bench.stream $(ARGS)
+
+fuzz: $(READY) ## Send a server 10,000 mutants of each kind of body, and look for new ones for a minute a reader
+	LOSSD_FUZZ_MUTANTS=$(MUTANTS) $(BIN)/python -m pytest tests/fuzz/test_mutants.py --timeout 0 $(ARGS)
+	for kind in json npy npz multipart arrow v2 gzip deflate zstd query; do \
+	  PYTHONPATH=tests $(BIN)/python -m fuzz.harness $$kind -max_total_time=$(SECONDS_EACH) || exit 1; \
+	done
 
 lock: ## Pin the newest of everything anew in constraints.txt; KEEP="torch==2.13.0" holds some back
 	PYTHON='$(PYTHON)' scripts/lock.sh $(KEEP)

@@ -32,6 +32,9 @@ _BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./
 # RFC 7578, 4.7, deprecates the header; only the values that change nothing can be taken.
 _PLAIN_ENCODINGS: Final = frozenset({b"binary", b"8bit", b"7bit"})
 
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_NAMES: Final = re.compile(rb";[ \t]*name[ \t]*=", re.IGNORECASE)
+
 # A body at fault is the caller's affair, which the answer tells; the parser would log a warning besides.
 _SILENT: Final = logging.getLogger("lossd.wire.multipart")
 _SILENT.disabled = True
@@ -236,6 +239,10 @@ def arena_bytes(content_length: int) -> int:
 
 
 def _part_name(disposition: bytes) -> str:
+    if _CONTROL.search(disposition):
+        raise _malformed(f"a part has a control character in Content-Disposition {shown(disposition)}")
+    if len(_NAMES.findall(disposition)) > 1:
+        raise _malformed(f"a part has two names: {shown(disposition)}")
     kind, options = parse_options_header(disposition)
     if kind != b"form-data":
         raise _malformed(f"a part has Content-Disposition {shown(disposition)}, which is not form-data")

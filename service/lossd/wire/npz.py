@@ -320,7 +320,9 @@ class NpzReader:
         if wide:
             stated = [None if number == most else number for number, most in zip(stated, full, strict=True)]
         self._compare(self._within, _END_FIELDS, stated, found)
-        yield from self._take(comment_length)
+        comment = yield from self._take(comment_length)
+        if _END in comment:
+            raise self._malformed("a comment that readers may take for the archive's end")
 
     def _take_signature(self) -> Generator[None, None, tuple[int, bytes]]:
         """Where the next header or record begins, and its signature."""

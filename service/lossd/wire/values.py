@@ -17,6 +17,10 @@ MAX_PARAMETER_BYTES: Final = 1 << 20
 """The most bytes that a JSON value beside the tensors may have."""
 
 
+MAX_DEPTH: Final = 64
+"""How many lists and objects may lie in each other in such a value."""
+
+
 class NotJsonError(ValueError):
     """A text that is not one JSON value; the message says why."""
 
@@ -46,18 +50,32 @@ def parse_value(text: str) -> object:
             parse_int=_parse_int,
             object_pairs_hook=_unique_names,
         )
-        json.dumps(
-            value, ensure_ascii=False
-        ).encode()  # json.loads makes lone surrogates, which no one can send
+        _check_depth(value, MAX_DEPTH)
+        # json.loads makes lone surrogates, which no one can send
+        json.dumps(value, ensure_ascii=False).encode()
     except ForbiddenValueError:
         raise
     except RecursionError:
-        raise NotJsonError("it is nested too deeply") from None
+        raise NotJsonError(f"it is nested more than {MAX_DEPTH} deep") from None
     except UnicodeEncodeError:
         raise NotJsonError("it holds half of a surrogate pair") from None
     except ValueError as error:
         raise NotJsonError(str(error)) from None
     return value
+
+
+def _check_depth(value: object, left: int) -> None:
+    """Refuse nesting that other parts, whose stacks may be less deep, could not follow.
+
+    Raises:
+        NotJsonError: More than ``left`` lists or objects lie in each other.
+    """
+    if not isinstance(value, list | dict):
+        return
+    if not left:
+        raise NotJsonError(f"it is nested more than {MAX_DEPTH} deep")
+    for item in value.values() if isinstance(value, dict) else value:
+        _check_depth(item, left - 1)
 
 
 def parse_params(data: bytes, where: str) -> dict[str, object]:
