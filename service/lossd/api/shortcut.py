@@ -1,6 +1,6 @@
 """The way to the endpoints that are asked most, past the framework.
 
-Middleware, routing and exit stacks take about a third of a small request's time in the front end
+Middleware, routing and exit stacks take about a tenth of a small request's time in the front end
 (docs/performance.md), and do nothing for an endpoint that is plain ASGI and answers all its faults itself.
 Whatever is not one of these paths, or not a POST, goes through the framework, which has the same routes.
 """
