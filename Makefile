@@ -13,7 +13,7 @@ SECONDS_EACH ?= 60
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # the checks of `test` run in the order given
 .PHONY: help install format format-check lint types walls tests wheel test serve demo bench-core \
-  bench-formats bench-json bench-neighbour bench-stream fuzz lock clean distclean
+  bench-fairness bench-formats bench-json bench-neighbour bench-stream fuzz lock clean distclean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ bench-json: $(READY) ## Measure how fast JSON becomes arrays, beside orjson and 
 
 bench-neighbour: $(READY) ## Measure what large JSON bodies cost a caller of small requests
 	@$(BIN)/python -m bench.neighbour $(ARGS)
+
+bench-fairness: $(READY) ## Measure what teams that share a worker notice of each other
+	@$(BIN)/python -m bench.fairness $(ARGS)
 
 bench-stream: $(READY) ## Send 8 GB of Arrow through a server with an arena of 512 MB
 	@$(BIN)/python -m bench.stream $(ARGS)

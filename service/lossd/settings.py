@@ -55,7 +55,9 @@ class Settings(BaseSettings):
         default=30.0, description="How long accepted requests may still take after SIGTERM."
     )
     slice_elements: PositiveInt = Field(
-        default=131072, description="Elements that a worker scores before it turns to another request."
+        default=262144,
+        description="About how many elements workers are given, and answer, at a time. It is not how long "
+        "others wait: a worker looks who is next after each half millisecond.",
     )
     kernel: Literal["eager", "compiled"] = Field(
         default="eager",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import re
+import select
 import time
 from typing import Any
 from urllib.parse import urlsplit
@@ -114,8 +115,8 @@ def test_what_has_arrived_is_scored(server: LiveServer, media: str, tensors: Arr
 
 
 def test_class_ids_open_out_as_they_arrive(server: LiveServer) -> None:
-    logits = RNG.normal(0, 4, (300_000, 4)).astype(np.float32)
-    ids = RNG.integers(0, 4, 300_000)
+    logits = RNG.normal(0, 4, (900_000, 4)).astype(np.float32)
+    ids = RNG.integers(0, 4, 900_000)
     body = npy(logits) + npy(ids)
     before = slices(server)
     connection = begin(server, "application/x-npy", "targets_format=index", len(body))
@@ -138,9 +139,12 @@ def test_a_bad_value_is_answered_before_the_body_ends(server: LiveServer) -> Non
     targets[3, 4] = -1.0
     body = body_of("application/x-npy", {"logits": LOGITS, "targets": targets})
     connection = begin(server, "application/x-npy", "", len(body))
-    connection.send(body[: len(body) // 2 + 1_000_000])
-    time.sleep(0.5)
-    connection.send(body[len(body) // 2 + 1_000_000 : len(body) // 2 + 1_100_000])
+    sent = len(body) // 2 + 4_000_000
+    connection.send(body[:sent])
+    while not select.select([connection.sock], [], [], 0.2)[0]:  # the answer, when a further chunk has come
+        assert sent < len(body) - 20_000
+        connection.send(body[sent : sent + 20_000])
+        sent += 20_000
     answer = connection.getresponse()
     assert answer.status == 422
     assert b"/targets/3/4" in answer.read()

@@ -16,7 +16,7 @@ from core.scoring import KERNEL, elements, sums, total, work
 from lossd.core.catalog import LOSSES as CATALOG
 from lossd.core.catalog import check_params, reduced_axes
 from lossd.core.grid import BLOCK, DEVICE_BLOCK, Grid
-from lossd.core.kernel import EagerKernel
+from lossd.core.kernel import EagerKernel, Score
 from lossd.core.work import Work, prepare
 
 Array = npt.NDArray[Any]
@@ -96,6 +96,34 @@ def test_no_cut_changes_an_element(loss: str, params: dict[str, Any]) -> None:
     expected = sums(job).tobytes()
     for cuts in ([1], [2, 3], list(range(6))):
         assert sums(job, cuts).tobytes() == expected
+
+
+@pytest.mark.parametrize(("shape", "axis"), SHAPES_AND_AXES)
+def test_what_is_scored_in_a_pause_changes_no_bit(shape: tuple[int, ...], axis: object) -> None:
+    jobs = [everything(shape, axis), everything((700, 90), 0, gamma=0.5), everything((5 * BLOCK,), None)]
+
+    def begin(job: Work) -> tuple[Score, list[Array]]:
+        room = job.grid.partials(0, job.grid.blocks) if job.grid.output_shape else 0
+        memories = [np.zeros(room) for _ in range(1 + (job.divisor is not None))] if room else []
+        return Score.of(job, memories), memories
+
+    alone, together = [begin(job) for job in jobs], [begin(job) for job in jobs]
+    for job, (score, _) in zip(jobs, alone, strict=True):
+        assert list(KERNEL.steps(job, 0, job.grid.blocks, score)) == list(range(1, job.grid.blocks + 1))
+    steps = [
+        KERNEL.steps(job, 0, job.grid.blocks, score) for job, (score, _) in zip(jobs, together, strict=True)
+    ]
+    while any([next(these, None) for these in steps]):  # noqa: C419 -- a step of each
+        pass
+    for (expected, laid), (score, also_laid) in zip(alone, together, strict=True):
+        assert score.weight_sum is not None
+        assert expected.weight_sum is not None
+        assert score.sum.terms == expected.sum.terms
+        assert score.weight_sum.terms == expected.weight_sum.terms
+        assert score.positives.terms == expected.positives.terms
+        assert score.count == expected.count
+        assert score.pieces == expected.pieces
+        assert [memory.tobytes() for memory in also_laid] == [memory.tobytes() for memory in laid]
 
 
 def test_the_figures_merge_to_the_same_bits() -> None:

@@ -18,6 +18,7 @@ from core.scoring import work
 from lossd.core.compiled import CompiledKernel
 from lossd.core.exact import ExactSum
 from lossd.core.grid import BLOCK
+from lossd.core.kernel import Score
 from lossd.core.known_answers import check_known_answers
 from lossd.core.work import Work
 from lossd.request import Fault
@@ -137,6 +138,24 @@ def test_an_infinite_logit_leaves_other_blocks_alone(kernel: CompiledKernel) -> 
     found = [kernel.score(work("bce", tensors), i, i + 1).sum.value for i in range(4)]
     assert found[2] == math.inf
     assert [found[i] for i in (0, 1, 3)] == [expected[i] for i in (0, 1, 3)]
+
+
+def test_what_is_scored_in_a_pause_changes_no_bit(kernel: CompiledKernel) -> None:
+    jobs = []
+    for n in (20 * BLOCK + 77, 5 * BLOCK):
+        tensors = {"logits": RNG.normal(size=n), "targets": RNG.random(n)}
+        tensors["logits"][2 * BLOCK], tensors["targets"][2 * BLOCK] = math.inf, 1.0  # an eager block
+        jobs.append(work("bce", tensors))
+    expected = [kernel.score(job, 0, job.grid.blocks) for job in jobs]
+    found = [Score.of(job) for job in jobs]
+    steps = [kernel.steps(job, 0, job.grid.blocks, score) for job, score in zip(jobs, found, strict=True)]
+    paused = list(itertools.zip_longest(*steps))
+    assert [one for one, _ in paused] == list(range(1, 22))
+    assert [other for _, other in paused][:6] == [1, 2, 3, 4, 5, None]
+    for score, whole in zip(found, expected, strict=True):
+        assert score.sum.terms == whole.sum.terms
+        assert score.positives.terms == whole.positives.terms
+        assert score.count == whole.count
 
 
 @pytest.mark.parametrize("logit", [0.0, 0.3, 1.7])

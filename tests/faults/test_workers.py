@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
+import socket
 import threading
 import time
+import urllib.parse
 from pathlib import Path
 
 import httpx
@@ -91,10 +94,7 @@ def test_a_large_request_survives_the_death_of_its_worker(server: LiveServer) ->
 
 
 def test_memory_comes_back(server: LiveServer) -> None:
-    ends = time.monotonic() + 5
-    while "lossd_bytes_in_flight 0.0" not in httpx.get(f"{server.url}/metrics").text:
-        assert time.monotonic() < ends
-        time.sleep(0.05)
+    _await_memory(server, seconds=5.0)
 
 
 def test_a_caller_who_hangs_up_frees_its_memory(server: LiveServer) -> None:
@@ -107,7 +107,33 @@ def test_a_caller_who_hangs_up_frees_its_memory(server: LiveServer) -> None:
     for _ in range(5):
         with pytest.raises(RuntimeError, match="gone"):
             httpx.post(f"{server.url}/bce", content=cut_short(), headers=headers)  # type: ignore[arg-type] # it does yield bytes
-    test_memory_comes_back(server)
+    _await_memory(server, seconds=5.0)
+
+
+def test_callers_who_hang_up_while_they_are_scored_free_their_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slices of these take 0.2 s, and two of each request are with the worker: 4 s to the last one's end."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    elements = np.zeros(16 * 32768, np.float32)
+    file = io.BytesIO()
+    np.save(file, elements)
+    body = 2 * file.getvalue()
+    with live_server(tmp_path, losses="slow_loss:SLOW") as server:
+        address = urllib.parse.urlsplit(server.url)
+        callers = [socket.create_connection((address.hostname, address.port)) for _ in range(10)]
+        for caller in callers:
+            caller.sendall(
+                b"POST /slow HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-npy\r\n"
+                + f"Content-Length: {len(body)}\r\n\r\n".encode()
+                + body
+            )
+        while "lossd_requests_in_flight 10.0" not in httpx.get(f"{server.url}/metrics").text:
+            time.sleep(0.02)
+        for caller in callers:
+            caller.close()
+        _await_memory(server, seconds=1.0)
+        assert httpx.post(f"{server.url}/bce", json={"logits": [1], "targets": [1]}).status_code == 200
 
 
 def test_nothing_outlives_the_server(tmp_path: Path) -> None:
@@ -136,6 +162,13 @@ def test_an_ended_front_end_ends_the_server(tmp_path: Path) -> None:
         os.kill(front_end, signal.SIGKILL)
         assert server.process.wait(30) == 1
         assert not _alive(worker)
+
+
+def _await_memory(server: LiveServer, seconds: float) -> None:
+    ends = time.monotonic() + seconds
+    while "lossd_bytes_in_flight 0.0" not in httpx.get(f"{server.url}/metrics").text:
+        assert time.monotonic() < ends
+        time.sleep(0.05)
 
 
 def _children(pid: int) -> list[str]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
@@ -34,7 +34,6 @@ from lossd.core.inputs import Probabilities
 from lossd.core.kernel import EagerKernel, Score
 from lossd.core.known_answers import check_known_answers
 from lossd.core.operand import Operand
-from lossd.core.partials import Partials
 from lossd.core.work import Work, prepare
 
 _LANES: Final = 16
@@ -43,8 +42,9 @@ _EXPONENTS: Final = frozenset({0.0, 0.5, 1.0, 1.5, 2.0, 3.0})
 """Gammas that are compiled for: a caller who tries hundreds must not make everyone wait for the compiler."""
 _LEAST: Final = 4096
 """Elements of the shortest block worth a pass: below, torch.compile's wrapper costs more than it saves."""
-_RUN: Final = 16
-"""Blocks a pass: each costs torch.compile's wrapper some 50 microseconds, whatever its size."""
+_RUN: Final = 8
+"""Blocks a pass, which takes about a millisecond: each costs torch.compile's wrapper some 50 microseconds,
+whatever its size, and nobody else is served before its end."""
 
 
 class _Fused(NamedTuple):
@@ -85,38 +85,41 @@ class CompiledKernel(EagerKernel):
         self.name = f"compiled-{torch.backends.cpu.get_cpu_capability().lower()}-1thread"
         self._passes: dict[tuple[object, ...], _Pass] = {}
 
-    def _score_blocks(self, work: Work, blocks: list[Block], score: Score, partials: list[Partials]) -> None:
-        for run in _runs(blocks):
+    def steps(self, work: Work, first: int, last: int, score: Score) -> Iterator[int]:
+        """As the eager kernel's; before the first pause of a run, all of its plain blocks are computed."""
+        for run in _runs(map(work.block, range(first, last))):
             n = run[0].stop - run[0].start
             if n >= _LEAST and n % (_ROWS * _LANES) == 0 and _is_plain(work):
-                self._score_run(work, run, score, partials)
+                yield from self._run_steps(work, run, first, score)
             else:
-                super()._score_blocks(work, run, score, partials)
+                yield from super().steps(work, first, first + len(run), score)
+            first += len(run)
 
-    def _score_run(self, work: Work, run: list[Block], score: Score, partials: list[Partials]) -> None:
+    def _run_steps(self, work: Work, run: list[Block], first: int, score: Score) -> Iterator[int]:
         """Score blocks of one length, that follow each other, in one pass."""
         operands = (work.inputs, work.targets, work.weight, work.pos_weight, work.alpha)
         tensors = [None if operand is None else self._rows(operand, run) for operand in operands]
         alpha = work.own.get("alpha")
         if isinstance(alpha, float):  # as a tensor: else each value would be compiled for
             tensors[-1] = torch.full((1, 1, 1, 1), alpha, dtype=torch.float64)
-        fused = self._pass(work, tensors, losses=bool(partials))(*tensors)
+        fused = self._pass(work, tensors, losses=bool(score.partials))(*tensors)
         totals = fused.sums.sum((1, 2)).tolist()
         positives = fused.positives.sum((1, 2)).tolist()
         weights = [0.0] * len(run) if fused.weights is None else fused.weights.sum((1, 2)).tolist()
         least, greatest = fused.least.amin((1, 2)).tolist(), fused.greatest.amax((1, 2)).tolist()
         for i, block in enumerate(run):
             # A NaN fails the comparisons; what is infinite shows in the sum.
-            if not (least[i] >= 0.0 and greatest[i] <= 1.0 and math.isfinite(totals[i])):
-                self._score_block(work, block, score, partials)
-                continue
-            score.sum.add(totals[i])
-            score.positives.add(positives[i])
-            score.count += block.stop - block.start
-            if score.weight_sum is not None:
-                score.weight_sum.add(weights[i])
-            if partials and fused.losses is not None:
-                partials[0].take(block, fused.losses[i].reshape(-1))
+            if least[i] >= 0.0 and greatest[i] <= 1.0 and math.isfinite(totals[i]):
+                score.sum.add(totals[i])
+                score.positives.add(positives[i])
+                score.count += block.stop - block.start
+                if score.weight_sum is not None:
+                    score.weight_sum.add(weights[i])
+                if score.partials and fused.losses is not None:
+                    score.partials[0].take(block, fused.losses[i].reshape(-1))
+            else:
+                self._score_block(work, block, score)
+            yield first + i + 1
 
     def _rows(self, operand: Operand, run: list[Block]) -> Tensor:
         """A run's elements, [blocks, groups, 32, 16], where they lie if they can be, else read as float64."""
@@ -124,7 +127,8 @@ class CompiledKernel(EagerKernel):
         there = operand.view(start, stop)
         if there is None:
             there = np.empty(stop - start)
-            operand.read(start, stop, there)
+            with np.errstate(invalid="ignore"):  # as for eager blocks
+                operand.read(start, stop, there)
         return torch.from_numpy(there).view(len(run), -1, _ROWS, _LANES)
 
     def _pass(self, work: Work, tensors: Sequence[Tensor | None], *, losses: bool) -> _Pass:
@@ -198,7 +202,7 @@ def _is_plain(work: Work) -> bool:
     )
 
 
-def _runs(blocks: list[Block]) -> Iterator[list[Block]]:
+def _runs(blocks: Iterable[Block]) -> Iterator[list[Block]]:
     """Blocks of one length, which do follow each other, a few at a time."""
     for _, same in groupby(blocks, key=lambda block: block.stop - block.start):
         alike = list(same)

@@ -7,7 +7,7 @@ any grouping and in any process of the same build.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Final
@@ -51,14 +51,34 @@ class Score:
         weight_sum: The weights; None if there are none.
         positives: The targets, before smoothing.
         count: The elements.
-        pieces: What was written as partial sums, for each of the memories given.
+        partials: What was written as partial sums, for each of the memories given.
     """
 
     sum: ExactSum = field(default_factory=ExactSum)
     weight_sum: ExactSum | None = None
     positives: ExactSum = field(default_factory=ExactSum)
     count: int = 0
-    pieces: list[list[Piece]] = field(default_factory=list)
+    partials: list[Partials] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, work: Work, memories: Iterable[Float64Array] = ()) -> Score:
+        """Nothing as yet, of a request.
+
+        Args:
+            work: The request.
+            memories: Where partial sums go, float64, [at least grid.partials(first, last)] each: of the
+                losses, and then, for a request with a divisor for each output, of those. Empty where
+                everything is reduced to one number.
+        """
+        return cls(
+            weight_sum=ExactSum() if work.weight is not None else None,
+            partials=[Partials(work.grid, memory) for memory in memories],
+        )
+
+    @property
+    def pieces(self) -> list[list[Piece]]:
+        """What was written as partial sums, for each of the memories, once all blocks are scored."""
+        return [part.finish() for part in self.partials]
 
 
 @dataclass(slots=True)
@@ -112,33 +132,46 @@ class EagerKernel:
             work: The request.
             first: The first block.
             last: The block after the last.
-            memories: Where partial sums go, float64, [at least grid.partials(first, last)] each: of the
-                losses, and then, for a request with a divisor for each output, of those. Empty where
-                everything is reduced to one number.
+            memories: Where partial sums go, as `Score.of` takes them.
 
         Raises:
             Fault: A value that is not allowed; the first one of its block, in C order, is named.
         """
-        score = Score(weight_sum=ExactSum() if work.weight is not None else None)
-        partials = [Partials(work.grid, memory) for memory in memories]
-        blocks = [work.block(index) for index in range(first, last)]
-        with np.errstate(invalid="ignore"):  # numpy's word on a signalling NaN that it converts
-            self._score_blocks(work, blocks, score, partials)
-        score.pieces = [part.finish() for part in partials]
+        score = Score.of(work, memories)
+        for _ in self.steps(work, first, last, score):
+            pass
         return score
 
-    def _score_blocks(self, work: Work, blocks: list[Block], score: Score, partials: list[Partials]) -> None:
-        for block in blocks:
-            self._score_block(work, block, score, partials)
+    def steps(self, work: Work, first: int, last: int, score: Score) -> Iterator[int]:
+        """Score the blocks [first, last), with a pause after each.
 
-    def _score_block(self, work: Work, block: Block, score: Score, partials: list[Partials]) -> None:
-        loaded = self._load(work, block)
-        losses = self._losses(work, block, loaded, score)
-        self._tally(block, loaded, score)
-        if partials:
-            partials[0].take(block, losses)
-        if len(partials) > 1:
-            partials[1].take(block, _divisors(work, block, loaded))
+        What else is scored in a pause, and how long it lasts, makes no difference.
+
+        Args:
+            work: The request.
+            first: The first block.
+            last: The block after the last.
+            score: What the blocks are added to.
+
+        Yields:
+            The block that comes next; ``last`` in the end.
+
+        Raises:
+            Fault: As `score`.
+        """
+        for index in range(first, last):
+            self._score_block(work, work.block(index), score)
+            yield index + 1
+
+    def _score_block(self, work: Work, block: Block, score: Score) -> None:
+        with np.errstate(invalid="ignore"):  # numpy's word on a signalling NaN that it converts
+            loaded = self._load(work, block)
+            losses = self._losses(work, block, loaded, score)
+            self._tally(block, loaded, score)
+            if score.partials:
+                score.partials[0].take(block, losses)
+            if len(score.partials) > 1:
+                score.partials[1].take(block, _divisors(work, block, loaded))
 
     def _load(self, work: Work, block: Block) -> _Loaded:
         """A block's tensors, checked, with zeros where elements are dropped."""

@@ -37,6 +37,8 @@ class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
         deadline: When the answer is of no use any more, by time.monotonic(); infinite if there is none.
         rows: For a stream, whose shape is what is known so far: the number of the tensors' first row, and how
             many rows they have.
+        team: Whose request it is.
+        weight: The team's share of the worker's time, in proportion to others'.
     """
 
     id: int
@@ -52,6 +54,14 @@ class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
     partials: list[tuple[int, int]]
     deadline: float
     rows: tuple[int, int] | None = None
+    team: str = "default"
+    weight: float = 1.0
+
+
+class Cancel(msgspec.Struct, array_like=True, tag="cancel", frozen=True):
+    """For a worker: nobody waits for this request; its unfinished slices are answered at once."""
+
+    request: int
 
 
 class Scored(msgspec.Struct, array_like=True, tag="scored", frozen=True):
@@ -111,23 +121,24 @@ class WorkerGone(msgspec.Struct, array_like=True, tag="gone", frozen=True):
     status: int
 
 
+FromFrontEnd: TypeAlias = Slice | Cancel
 FromWorker: TypeAlias = Scored | Failed | Ready
 FromSupervisor: TypeAlias = WorkerStarted | WorkerGone
 
 _encoder: Final = msgspec.msgpack.Encoder()
-_slices: Final = msgspec.msgpack.Decoder(Slice)
+_from_front_end: Final[msgspec.msgpack.Decoder[FromFrontEnd]] = msgspec.msgpack.Decoder(FromFrontEnd)
 _from_worker: Final[msgspec.msgpack.Decoder[FromWorker]] = msgspec.msgpack.Decoder(FromWorker)
 _from_supervisor: Final[msgspec.msgpack.Decoder[FromSupervisor]] = msgspec.msgpack.Decoder(FromSupervisor)
 
 
-def encode(frame: Slice | FromWorker | FromSupervisor) -> bytes:
+def encode(frame: FromFrontEnd | FromWorker | FromSupervisor) -> bytes:
     """A frame's bytes."""
     return _encoder.encode(frame)
 
 
-def decode_slice(data: bytes) -> Slice:
-    """A slice from its bytes."""
-    return _slices.decode(data)
+def decode_from_front_end(data: bytes | memoryview) -> FromFrontEnd:
+    """What the front end says to a worker, from its bytes."""
+    return _from_front_end.decode(data)
 
 
 def decode_from_worker(data: bytes) -> FromWorker:

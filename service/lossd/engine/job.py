@@ -116,10 +116,19 @@ class Job:
         memory: The arena.
         output: Where array answers go, at least `output_bytes` long; None where there is no array.
         slice_elements: About how many elements a slice has.
+        team: Whose it is.
+        weight: The team's share of a worker's time, in proportion to others'.
     """
 
     def __init__(
-        self, request: LossRequest, grid: Grid, memory: Memory, output: Region | None, slice_elements: int
+        self,
+        request: LossRequest,
+        grid: Grid,
+        memory: Memory,
+        output: Region | None,
+        slice_elements: int,
+        team: str,
+        weight: float,
     ) -> None:
         self.id: Final = next(_request_ids)
         self.request: Final = request
@@ -130,6 +139,8 @@ class Job:
         self.outstanding: Final[dict[int, tuple[Slice, Span]]] = {}
         self._when_idle: Callable[[], None] | None = None
         self._when_answered: Callable[[], None] | None = None
+        self._team = team
+        self._weight = weight
         self._grid = grid
         self._closed = False
         self._spans: deque[Span] = deque()  # those of which a block is still to be handed out or to arrive
@@ -191,6 +202,8 @@ class Job:
             partials=[outputs.place(span.grid, first, last) for outputs in self._outputs],
             deadline=self.deadline,
             rows=span.rows,
+            team=self._team,
+            weight=self._weight,
         )
         self.outstanding[piece.id] = piece, span
         return piece

@@ -20,6 +20,7 @@ from lossd.core.grid import Grid
 from lossd.engine.arena import Memory, Region
 from lossd.engine.frames import (
     MAX_FRAME,
+    Cancel,
     Failed,
     Ready,
     Scored,
@@ -78,9 +79,10 @@ class Run:
     def append(self, span: Span) -> None:
         """Go on with a span: further blocks, whose inputs lie elsewhere than the last one's."""
         self._job.append(span)
+        self.advance()
 
     def advance(self) -> None:
-        """Hand out what has newly arrived: the last span has grown."""
+        """Hand out what has newly arrived: the last span has grown, or none will."""
         self._pool.feed(self._job, self._seat)
 
     def close(self, grid: Grid) -> None:
@@ -117,6 +119,7 @@ class Run:
             self._job.done.cancel()
         elif not self._job.done.cancelled():
             self._job.done.exception()  # seen, whether or not anybody waited for it
+        self._pool.cancel(self._job, self._seat)
         self._job.when_idle(release)
 
 
@@ -167,7 +170,15 @@ class Pool:
         self._loop.remove_reader(self._control)
         self._control.close()
 
-    async def start(self, request: LossRequest, grid: Grid, output: Region | None, seconds: float) -> Run:
+    async def start(
+        self,
+        request: LossRequest,
+        grid: Grid,
+        output: Region | None,
+        seconds: float,
+        team: str = "default",
+        weight: float = 1.0,
+    ) -> Run:
         """Start a request, which is handed out as its inputs arrive.
 
         Args:
@@ -175,6 +186,8 @@ class Pool:
             grid: Its blocks; of a stream, those of the most rows that it may have.
             output: Memory for an array answer, if it is one.
             seconds: How long to wait for the first worker to be there.
+            team: Whose it is.
+            weight: The team's share of a worker's time, in proportion to others'; over 0.
 
         Raises:
             Fault: ``overloaded``: none came.
@@ -187,7 +200,8 @@ class Pool:
                 raise Fault("overloaded", "no worker has started yet; try again later") from None
         ready = [seat for seat in self.seats.values() if seat.state == "ready"]
         seat = min(ready or self.seats.values(), key=lambda seat: len(seat.jobs))
-        return Run(self, Job(request, grid, self._memory, output, self.slice_elements), seat)
+        job = Job(request, grid, self._memory, output, self.slice_elements, team, weight)
+        return Run(self, job, seat)
 
     def feed(self, job: Job, seat: WorkerSeat) -> None:
         """Send a job's next slices, as many as may be out at a time."""
@@ -195,6 +209,13 @@ class Pool:
             seat.jobs[piece.id] = job
             if seat.state == "ready":
                 self._send(seat, encode(piece))
+
+    def cancel(self, job: Job, seat: WorkerSeat) -> None:
+        """Have a job that has ended answered at once, if slices of it are outstanding."""
+        if job.outstanding and seat.state == "ready":
+            self._send(seat, encode(Cancel(job.id)))
+        elif seat.state == "starting":  # they are with nobody
+            self._forget_ended(seat)
 
     # What workers say
 
@@ -309,8 +330,12 @@ class Pool:
             if running.deaths >= _MAX_DEATHS:
                 detail = "this request ended a worker twice; it is not tried again"
                 running.fail(Fault("worker_crashed", detail))
+        self._forget_ended(seat)
+
+    def _forget_ended(self, seat: WorkerSeat) -> None:
+        """Strike the slices of jobs that nobody waits for any more, which no worker has."""
         for slice_id, job in list(seat.jobs.items()):
-            if job.done.done():  # nobody waits for it any more
+            if job.done.done():
                 del seat.jobs[slice_id]
                 job.forget(slice_id)
 

@@ -6,13 +6,15 @@ time and nothing else.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
-import select
 import signal
 import socket
 import sys
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,16 +24,31 @@ import torch
 
 from lossd.core.catalog import register
 from lossd.core.grid import Grid
-from lossd.core.kernel import EagerKernel
+from lossd.core.kernel import EagerKernel, Score
 from lossd.core.known_answers import check_known_answers
 from lossd.core.work import Work, prepare
 from lossd.engine.arena import Memory
-from lossd.engine.frames import MAX_FRAME, UNUSABLE, Failed, Ready, Scored, Slice, decode_slice, encode
-from lossd.engine.queue import TurnQueue
+from lossd.engine.frames import (
+    MAX_FRAME,
+    UNUSABLE,
+    Failed,
+    Ready,
+    Scored,
+    Slice,
+    decode_from_front_end,
+    encode,
+)
+from lossd.engine.scheduler import Scheduler
 from lossd.request import Fault, Tensor
 
 logger = logging.getLogger(__name__)
 
+QUANTUM_SECONDS: Final = 5e-4
+"""About how long a worker computes before it looks who is next, in whole blocks, at least one: long enough to
+hide what looking costs, and so short that others wait little (docs/performance.md)."""
+
+_M_TRIM_THRESHOLD: Final = -1  # malloc.h
+_M_MMAP_THRESHOLD: Final = -3
 _NUMPY: Final = {
     "float16": "f2",
     "bfloat16": "u2",  # bit patterns
@@ -46,49 +63,99 @@ _NUMPY: Final = {
 }
 
 
+@dataclass(slots=True)
+class _Task:
+    """A slice that has arrived.
+
+    Attributes:
+        piece: The slice.
+        begun: What has been scored of it, and what scores the rest, a block a step; None before its first
+            quantum.
+        seconds: How long it took so far.
+    """
+
+    piece: Slice
+    begun: tuple[Score, Iterator[int]] | None = None
+    seconds: float = 0.0
+
+
 class Worker:
     """Scores the slices that arrive on a socket.
+
+    A slice is run in quanta of whole blocks. Between two of them the worker takes in what has arrived, and
+    decides anew who is next: however large slices are, nobody waits for the end of one.
 
     Args:
         index: The worker's number, which is its place among the arena's marks.
         kernel: What computes.
         memory: The arena.
         link: The socket to the front end.
+        clock: What quanta are measured and deadlines are checked by, in seconds.
     """
 
-    def __init__(self, index: int, kernel: EagerKernel, memory: Memory, link: socket.socket) -> None:
+    def __init__(
+        self,
+        index: int,
+        kernel: EagerKernel,
+        memory: Memory,
+        link: socket.socket,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._index = index
         self._kernel = kernel
         self._memory = memory
         self._link = link
-        self._queue = TurnQueue()
+        self._clock = clock
+        self._frame = memoryview(bytearray(MAX_FRAME))
+        self._scheduler: Scheduler[_Task] = Scheduler()
         self._prepared: tuple[int, Work] | None = None  # the last slice's request: the next may be of it, too
 
     def run(self) -> None:
         """Score until the front end closes its end."""
-        while self._receive():
-            piece = self._queue.pop()
-            self._memory.mark(self._index, piece.id)
-            answer = self._answer(piece)
-            self._memory.mark(self._index, 0)
-            self._link.sendall(encode(answer))
+        idle = False
+        while self._receive(wait=idle):
+            task = self._scheduler.next()
+            idle = task is None
+            if task is not None:
+                self._run_quantum(task)
 
-    def _receive(self) -> bool:
-        """Take in what has arrived, waiting only if there is nothing to do; False at the end."""
+    def _receive(self, *, wait: bool) -> bool:
+        """Take in what has arrived, if it is to wait at least one frame; False at the end."""
+        flags = 0 if wait else socket.MSG_DONTWAIT
         while True:
-            ready, _, _ = select.select([self._link], [], [], 0 if len(self._queue) else None)
-            if not ready:
+            try:
+                size = self._link.recv_into(self._frame, 0, flags)
+            except BlockingIOError:
                 return True
-            data = self._link.recv(MAX_FRAME)
-            if not data:
+            if not size:
                 return False
-            self._queue.push(decode_slice(data))
+            flags = socket.MSG_DONTWAIT
+            frame = decode_from_front_end(self._frame[:size])
+            if isinstance(frame, Slice):
+                self._scheduler.add(frame.team, frame.weight, frame.request, _Task(frame))
+            else:
+                for task in self._scheduler.drop(frame.request):
+                    self._send(Failed(task.piece.id, "cancelled", "nobody waits for this any more", []))
 
-    def _answer(self, piece: Slice) -> Scored | Failed:
-        if time.monotonic() >= piece.deadline:
+    def _run_quantum(self, task: _Task) -> None:
+        began = self._clock()
+        self._memory.mark(self._index, task.piece.id)
+        answer = self._answer(task)
+        self._memory.mark(self._index, 0)
+        if answer is not None:
+            self._send(answer)
+        self._scheduler.charge(self._clock() - began, finished=answer is not None)
+
+    def _send(self, answer: Scored | Failed) -> None:
+        self._link.sendall(encode(answer))
+
+    def _answer(self, task: _Task) -> Scored | Failed | None:
+        """Go on with a slice for a quantum; its answer, or None if it is not finished."""
+        piece = task.piece
+        if self._clock() >= piece.deadline:
             return Failed(piece.id, "deadline_exceeded", "the deadline passed before this was computed", [])
         try:
-            return self._score(piece)
+            return self._score(task)
         except Fault as fault:
             return Failed(piece.id, fault.code, fault.detail, list(fault.errors))
         except torch.OutOfMemoryError:
@@ -100,15 +167,22 @@ class Worker:
             logger.exception("slice %d of request %d failed", piece.id, piece.request)
             return Failed(piece.id, "internal_error", "the loss could not be computed; see the log", [])
 
-    def _score(self, piece: Slice) -> Scored:
-        started = time.perf_counter()
-        if self._prepared is None or self._prepared[0] != piece.request or piece.rows is not None:
-            self._prepared = piece.request, self._prepare(piece)
-        memories = tuple(
-            np.frombuffer(self._memory.view, dtype=np.float64, count=count, offset=offset)
-            for offset, count in piece.partials
-        )
-        score = self._kernel.score(self._prepared[1], piece.first, piece.last, memories)
+    def _score(self, task: _Task) -> Scored | None:
+        began = before = self._clock()
+        piece = task.piece
+        if task.begun is None:
+            task.begun = self._begin(piece)
+        score, steps = task.begun
+        finished = False
+        for following in steps:
+            now = self._clock()
+            finished = following == piece.last
+            if now - began + (now - before) / 2.0 > QUANTUM_SECONDS:  # nearer to it than after a further step
+                break
+            before = now
+        task.seconds += self._clock() - began
+        if not finished:
+            return None
         return Scored(
             id=piece.id,
             sum=score.sum.terms,
@@ -116,8 +190,19 @@ class Worker:
             positives=score.positives.terms,
             count=score.count,
             pieces=[[(one.output, one.planes, one.length) for one in part] for part in score.pieces],
-            seconds=time.perf_counter() - started,
+            seconds=task.seconds,
         )
+
+    def _begin(self, piece: Slice) -> tuple[Score, Iterator[int]]:
+        if self._prepared is None or self._prepared[0] != piece.request or piece.rows is not None:
+            self._prepared = piece.request, self._prepare(piece)
+        work = self._prepared[1]
+        memories = [
+            np.frombuffer(self._memory.view, dtype=np.float64, count=count, offset=offset)
+            for offset, count in piece.partials
+        ]
+        score = Score.of(work, memories)
+        return score, self._kernel.steps(work, piece.first, piece.last, score)
 
     def _prepare(self, piece: Slice) -> Work:
         arrays = {name: self._array(tensor) for name, tensor in piece.tensors.items()}
@@ -142,12 +227,24 @@ def _make_kernel(device: str, kernel: str, cache_dir: str | None, block: int) ->
     return compiled
 
 
+def keep_freed_memory() -> None:
+    """Have glibc keep what blocks' temporaries free, up to 64 MiB, instead of handing it back to the system.
+
+    Else each block may pay for its pages anew, or not, as the heap happens to lie (docs/performance.md).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the most that glibc takes
+        mallopt(_M_TRIM_THRESHOLD, 64 << 20)
+
+
 def main(arguments: str) -> None:
     """Run a worker, given its descriptors and its device as a JSON object."""
     options = json.loads(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to handle
     logging.basicConfig(level=options["log_level"].upper(), format="%(levelname)s %(name)s: %(message)s")
     torch.set_num_threads(1)
+    keep_freed_memory()
     link = socket.socket(fileno=options["link_fd"])
     memory = Memory(options["arena_fd"], options["arena_bytes"])
     try:

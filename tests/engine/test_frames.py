@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+
+from lossd.engine.frames import (
+    Cancel,
+    Failed,
+    FromFrontEnd,
+    Scored,
+    Slice,
+    decode_from_front_end,
+    decode_from_worker,
+    encode,
+)
+from lossd.request import Tensor
+
+SLICE = Slice(
+    id=7,
+    request=3,
+    loss="focal",
+    params={"gamma": 1.5, "alpha": None, "reduction": "mean", "axis": None},
+    shape=(2, 3),
+    axes=(0, 1),
+    block=32768,
+    tensors={"logits": Tensor("float32", (2, 3), 4096, fortran=True)},
+    first=0,
+    last=1,
+    partials=[(64, 3)],
+    deadline=12.5,
+    rows=(5, 2),
+    team="vision",
+    weight=0.25,
+)
+
+
+@pytest.mark.parametrize("sent", [SLICE, Cancel(3)])
+def test_what_a_worker_is_told_survives_its_journey(sent: FromFrontEnd) -> None:
+    assert decode_from_front_end(encode(sent)) == sent
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        Scored(7, [0.5, 1e-20], None, [float("inf")], 3, [[(0, 2, 3)]], 0.001),
+        Failed(7, "target_out_of_range", "1.7 is outside [0, 1]", [("/targets/0", "1.7")]),
+    ],
+)
+def test_what_a_worker_says_survives_its_journey(sent: Scored | Failed) -> None:
+    assert decode_from_worker(encode(sent)) == sent

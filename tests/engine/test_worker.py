@@ -1,0 +1,331 @@
+"""A worker in a thread, with a clock that is ours and a kernel that says what it scores."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from lossd.core.catalog import LOSSES, check_params, divisor, reduced_axes
+from lossd.core.grid import Grid
+from lossd.core.kernel import EagerKernel, Score
+from lossd.core.work import Work
+from lossd.engine.arena import MARKS_BYTES, Memory, create_memory
+from lossd.engine.frames import (
+    MAX_FRAME,
+    Cancel,
+    Failed,
+    FromFrontEnd,
+    Ready,
+    Scored,
+    Slice,
+    decode_from_worker,
+    encode,
+    socket_pair,
+)
+from lossd.engine.worker import QUANTUM_SECONDS, Worker
+from lossd.request import Tensor
+
+BLOCK = 64
+ARENA = 1 << 22
+Clock = Callable[[], float]
+
+
+def ticking() -> Clock:
+    """Each look at it is a quantum later than the last: a block is a quantum."""
+    return itertools.count(0.0, QUANTUM_SECONDS).__next__
+
+
+def standing() -> Clock:
+    """A slice is a quantum, however long."""
+    return lambda: 0.0
+
+
+def stumbling(seed: int) -> Clock:
+    """Quanta of random lengths."""
+    steps = random.Random(seed)
+    return itertools.accumulate(
+        steps.choice([0.0, 0.2, 2.0]) * QUANTUM_SECONDS for _ in itertools.count()
+    ).__next__
+
+
+class HeardKernel(EagerKernel):
+    """Says after each block that there is one less to score."""
+
+    def __init__(self) -> None:
+        super().__init__(block=BLOCK)
+        self.hear: Callable[[], None] = lambda: None
+
+    def steps(self, work: Work, first: int, last: int, score: Score) -> Iterator[int]:
+        for following in super().steps(work, first, last, score):
+            self.hear()
+            yield following
+
+
+class Desk:
+    """The front end's place: memory, and a socket to the worker.
+
+    Attributes:
+        trace: The marked slice's id for each block that was scored.
+        events: What to send when so many blocks have been scored.
+    """
+
+    def __init__(self) -> None:
+        self.memory = Memory(create_memory(ARENA), ARENA)
+        self.link, self.worker_link = socket_pair()
+        self.kernel = HeardKernel()
+        self.kernel.hear = self._hear
+        self.trace: list[int] = []
+        self.events: dict[int, list[FromFrontEnd]] = {}
+        self._offset = MARKS_BYTES
+        self._ids = itertools.count(1)
+
+    def send(self, *frames: FromFrontEnd) -> None:
+        for frame in frames:
+            self.link.sendall(encode(frame))
+
+    def answers(self, count: int) -> dict[int, Scored | Failed]:
+        found = {}
+        for _ in range(count):
+            answer = decode_from_worker(self.link.recv(MAX_FRAME))
+            assert not isinstance(answer, Ready)
+            found[answer.id] = answer
+        return found
+
+    def request(
+        self,
+        number: int,
+        arrays: dict[str, npt.NDArray[Any]],
+        *,
+        blocks: int = 1 << 30,
+        team: str = "default",
+        weight: float = 1.0,
+        deadline: float = math.inf,
+        **params: object,
+    ) -> list[Slice]:
+        """A focal request in slices of so many blocks."""
+        shape = arrays["logits"].shape
+        checked = check_params(LOSSES["focal"], params)
+        grid = Grid(shape, reduced_axes(checked, shape), BLOCK)
+        tensors = {
+            name: Tensor(array.dtype.name, array.shape, self._lay(array)) for name, array in arrays.items()
+        }
+        channels = 0 if len(grid.axes) == len(shape) else 1 if divisor(checked, grid, arrays) is None else 2
+        slices = []
+        for first in range(0, grid.blocks, blocks):
+            last = min(first + blocks, grid.blocks)
+            room = grid.partials(first, last)
+            slices.append(
+                Slice(
+                    id=next(self._ids),
+                    request=number,
+                    loss="focal",
+                    params=checked,
+                    shape=shape,
+                    axes=grid.axes,
+                    block=BLOCK,
+                    tensors=tensors,
+                    first=first,
+                    last=last,
+                    partials=[(self._lay(np.zeros(room)), room) for _ in range(channels)],
+                    deadline=deadline,
+                    team=team,
+                    weight=weight,
+                )
+            )
+        return slices
+
+    def plain(self, number: int, count: int, **fields: Any) -> list[Slice]:  # noqa: ANN401 -- whatever request takes
+        """A request of so many blocks."""
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "logits": np.ones(count * BLOCK, np.float32),
+            "targets": np.zeros(count * BLOCK, np.uint8),
+        }
+        return self.request(number, arrays, **fields)
+
+    def _lay(self, array: npt.NDArray[Any]) -> int:
+        offset = self._offset
+        self.memory.view[offset : offset + array.nbytes] = array.tobytes()
+        self._offset += -(-array.nbytes // 64) * 64
+        return offset
+
+    def _hear(self) -> None:
+        self.trace.append(self.memory.marked(0))
+        self.send(*self.events.pop(len(self.trace), ()))
+
+
+@contextmanager
+def working(desk: Desk, clock: Clock) -> Iterator[None]:
+    """Run a worker; it ends with the front end's end of the socket."""
+    with desk.worker_link:
+        worker = Worker(0, desk.kernel, desk.memory, desk.worker_link, clock)
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        try:
+            yield
+        finally:
+            desk.link.close()
+            thread.join()
+
+
+def everything(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, npt.NDArray[Any]]:
+    return {
+        "logits": rng.normal(0, 8, shape).astype(np.float32),
+        "targets": rng.random(shape),
+        "weight": rng.random(shape[-1]),
+        "mask": rng.random(shape) < 0.9,
+    }
+
+
+REDUCTIONS: list[dict[str, Any]] = [
+    {},
+    {"normalizer": "weight"},
+    {"reduction": "none"},
+    {"reduction": "sum", "axis": 0},
+    {"axis": 0, "normalizer": "weight"},
+    {"axis": 1, "normalizer": "positives"},
+    {"axis": [0, 2], "normalizer": "weight"},
+]
+
+
+def outcome(clock: Clock) -> tuple[dict[int, Scored | Failed], bytes, list[int]]:
+    """What a worker answers to all reductions at once, what it leaves in memory, and the order of blocks."""
+    rng = np.random.default_rng(4)
+    desk = Desk()
+    slices = []
+    for number, params in enumerate(REDUCTIONS):
+        shape = (20, 7, 11) if number % 2 else (3, 40, 30)
+        arrays = everything(rng, shape)
+        slices += desk.request(number, arrays, blocks=5, team=f"team {number % 3}", **params)
+    with working(desk, clock):
+        desk.send(*slices)
+        answers = desk.answers(len(slices))
+    assert all(isinstance(answer, Scored) for answer in answers.values())
+    timeless = {key: msgspec.structs.replace(answer, seconds=0.0) for key, answer in answers.items()}
+    return timeless, bytes(desk.memory.view), desk.trace
+
+
+@pytest.mark.parametrize("clock", [ticking(), *map(stumbling, range(5))])
+def test_quanta_change_no_bit(clock: Clock) -> None:
+    answers, memory, order = outcome(clock)
+    expected, expected_memory, expected_order = outcome(standing())
+    assert answers == expected
+    assert memory == expected_memory
+    assert Counter(order) == Counter(expected_order)
+    assert order != expected_order  # slices were interrupted
+
+
+def test_a_slice_is_not_interrupted_where_nobody_waits_long() -> None:
+    desk = Desk()
+    (large,) = desk.plain(1, 50, team="a")
+    (small,) = desk.plain(2, 1, team="b")
+    with working(desk, standing()):
+        desk.send(large, small)
+        desk.answers(2)
+    assert desk.trace == [large.id] * 50 + [small.id]
+
+
+def test_another_teams_request_waits_for_a_quantum() -> None:
+    desk = Desk()
+    (large,) = desk.plain(1, 100, team="a")
+    (small,) = desk.plain(2, 1, team="b")
+    desk.events[3] = [small]
+    with working(desk, ticking()):
+        desk.send(large)
+        answers = list(desk.answers(2))
+    assert answers == [small.id, large.id]
+    assert desk.trace.index(small.id) == 3
+    assert desk.memory.marked(0) == 0
+
+
+def test_requests_of_a_team_take_turns() -> None:
+    desk = Desk()
+    large = desk.plain(1, 100, blocks=50)
+    (small,) = desk.plain(2, 2)
+    desk.events[10] = [small]
+    with working(desk, ticking()):
+        desk.send(*large)
+        desk.answers(3)
+    assert desk.trace[9:14] == [large[0].id, small.id, large[0].id, small.id, large[0].id]
+
+
+def test_teams_have_time_by_weight() -> None:
+    desk = Desk()
+    (one,) = desk.plain(1, 100, team="a", weight=1.0)
+    (three,) = desk.plain(2, 100, team="b", weight=3.0)
+    desk.events[1] = [one, three]
+    with working(desk, ticking()):
+        desk.send(*desk.plain(3, 1, team="c"))
+        desk.answers(3)
+    served = Counter(desk.trace[10:90])
+    assert served[three.id] == pytest.approx(3 * served[one.id], abs=4)
+
+
+def test_the_deadline_is_looked_at_before_each_quantum() -> None:
+    desk = Desk()
+    (late,) = desk.plain(1, 100, deadline=20 * QUANTUM_SECONDS)
+    (other,) = desk.plain(2, 30)
+    with working(desk, ticking()):
+        desk.send(late, other)
+        answers = desk.answers(2)
+    assert isinstance(answers[other.id], Scored)
+    failed = answers[late.id]
+    assert isinstance(failed, Failed)
+    assert failed.code == "deadline_exceeded"
+    assert 1 <= Counter(desk.trace)[late.id] <= 10
+
+
+def test_a_cancelled_request_is_answered_at_once() -> None:
+    desk = Desk()
+    ended = desk.plain(1, 100, blocks=50)
+    (other,) = desk.plain(2, 20)
+    desk.events[6] = [Cancel(1), Cancel(99)]
+    with working(desk, ticking()):
+        desk.send(*ended, other)
+        answers = desk.answers(3)
+    assert list(answers) == [*(piece.id for piece in ended), other.id]
+    for piece in ended:
+        failed = answers[piece.id]
+        assert isinstance(failed, Failed)
+        assert failed.code == "cancelled"
+    assert isinstance(answers[other.id], Scored)
+    assert Counter(desk.trace)[ended[0].id] <= 6
+    assert ended[1].id not in desk.trace
+
+
+def test_what_fails_between_two_quanta_fails_alone() -> None:
+    desk = Desk()
+    arrays = {"logits": np.ones(10 * BLOCK), "targets": np.zeros(10 * BLOCK)}
+    arrays["targets"][7 * BLOCK + 3] = 2.0
+    (wrong,) = desk.request(1, arrays)
+    (right,) = desk.plain(2, 30)
+    with working(desk, ticking()):
+        desk.send(wrong, right)
+        answers = desk.answers(2)
+    failed = answers[wrong.id]
+    assert isinstance(failed, Failed)
+    assert failed.code == "target_out_of_range"
+    assert failed.errors[0][0] == f"/targets/{7 * BLOCK + 3}"
+    assert isinstance(answers[right.id], Scored)
+
+
+def test_the_seconds_of_a_slice_are_those_of_its_quanta() -> None:
+    desk = Desk()
+    (one,) = desk.plain(1, 10, team="a")
+    (other,) = desk.plain(2, 10, team="b")
+    with working(desk, ticking()):
+        desk.send(one, other)
+        answers = desk.answers(2)
+    for answer in answers.values():
+        assert isinstance(answer, Scored)
+        assert answer.seconds == pytest.approx(2 * 10 * QUANTUM_SECONDS)  # it looks twice in a quantum
