@@ -166,7 +166,10 @@ class Desk:
 
 @contextmanager
 def working(desk: Desk, clock: Clock) -> Iterator[None]:
-    """Run a worker; it ends with the front end's end of the socket."""
+    """Run a worker; it ends with the front end's end of the socket.
+
+    What is to be there from the start is sent before.
+    """
     with desk.worker_link:
         worker = Worker(0, desk.kernel, desk.memory, desk.worker_link, clock)
         thread = threading.Thread(target=worker.run)
@@ -229,8 +232,8 @@ def test_a_slice_is_not_interrupted_where_nobody_waits_long() -> None:
     desk = Desk()
     (large,) = desk.plain(1, 50, team="a")
     (small,) = desk.plain(2, 1, team="b")
+    desk.send(large, small)
     with working(desk, standing()):
-        desk.send(large, small)
         desk.answers(2)
     assert desk.trace == [large.id] * 50 + [small.id]
 
@@ -240,8 +243,8 @@ def test_another_teams_request_waits_for_a_quantum() -> None:
     (large,) = desk.plain(1, 100, team="a")
     (small,) = desk.plain(2, 1, team="b")
     desk.events[3] = [small]
+    desk.send(large)
     with working(desk, ticking()):
-        desk.send(large)
         answers = list(desk.answers(2))
     assert answers == [small.id, large.id]
     assert desk.trace.index(small.id) == 3
@@ -253,8 +256,8 @@ def test_requests_of_a_team_take_turns() -> None:
     large = desk.plain(1, 100, blocks=50)
     (small,) = desk.plain(2, 2)
     desk.events[10] = [small]
+    desk.send(*large)
     with working(desk, ticking()):
-        desk.send(*large)
         desk.answers(3)
     assert desk.trace[9:14] == [large[0].id, small.id, large[0].id, small.id, large[0].id]
 
@@ -264,8 +267,8 @@ def test_teams_have_time_by_weight() -> None:
     (one,) = desk.plain(1, 100, team="a", weight=1.0)
     (three,) = desk.plain(2, 100, team="b", weight=3.0)
     desk.events[1] = [one, three]
+    desk.send(*desk.plain(3, 1, team="c"))
     with working(desk, ticking()):
-        desk.send(*desk.plain(3, 1, team="c"))
         desk.answers(3)
     served = Counter(desk.trace[10:90])
     assert served[three.id] == pytest.approx(3 * served[one.id], abs=4)
@@ -275,8 +278,8 @@ def test_the_deadline_is_looked_at_before_each_quantum() -> None:
     desk = Desk()
     (late,) = desk.plain(1, 100, deadline=20 * QUANTUM_SECONDS)
     (other,) = desk.plain(2, 30)
+    desk.send(late, other)
     with working(desk, ticking()):
-        desk.send(late, other)
         answers = desk.answers(2)
     assert isinstance(answers[other.id], Scored)
     failed = answers[late.id]
@@ -290,8 +293,8 @@ def test_a_cancelled_request_is_answered_at_once() -> None:
     ended = desk.plain(1, 100, blocks=50)
     (other,) = desk.plain(2, 20)
     desk.events[6] = [Cancel(1), Cancel(99)]
+    desk.send(*ended, other)
     with working(desk, ticking()):
-        desk.send(*ended, other)
         answers = desk.answers(3)
     assert list(answers) == [*(piece.id for piece in ended), other.id]
     for piece in ended:
@@ -309,8 +312,8 @@ def test_what_fails_between_two_quanta_fails_alone() -> None:
     arrays["targets"][7 * BLOCK + 3] = 2.0
     (wrong,) = desk.request(1, arrays)
     (right,) = desk.plain(2, 30)
+    desk.send(wrong, right)
     with working(desk, ticking()):
-        desk.send(wrong, right)
         answers = desk.answers(2)
     failed = answers[wrong.id]
     assert isinstance(failed, Failed)
@@ -323,8 +326,8 @@ def test_the_seconds_of_a_slice_are_those_of_its_quanta() -> None:
     desk = Desk()
     (one,) = desk.plain(1, 10, team="a")
     (other,) = desk.plain(2, 10, team="b")
+    desk.send(one, other)
     with working(desk, ticking()):
-        desk.send(one, other)
         answers = desk.answers(2)
     for answer in answers.values():
         assert isinstance(answer, Scored)
