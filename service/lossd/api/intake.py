@@ -13,7 +13,7 @@ from lossd.core.catalog import Loss, check_params, class_axis, own_params, reduc
 from lossd.core.grid import Grid
 from lossd.engine.arena import Region
 from lossd.request import INTEGERS, ITEMSIZE, MAX_DIMENSIONS, TENSOR_DTYPES, Body, Fault, LossRequest, Tensor
-from lossd.wire import Column
+from lossd.wire import Column, as_class_ids
 
 Shape: TypeAlias = tuple[int, ...]
 Array: TypeAlias = npt.NDArray[np.float64] | npt.NDArray[np.bool_] | npt.NDArray[np.int64]
@@ -136,15 +136,7 @@ def _as_sent(name: str, array: npt.NDArray[np.float64] | npt.NDArray[np.bool_], 
     if name == "mask":
         return array.astype(np.bool_)
     if name == "targets" and by_index and array.dtype == np.float64:
-        whole = np.abs(array) < 2.0**53
-        whole &= array == np.floor(array)
-        if whole.all():
-            return array.astype(np.int64)
-        first = np.unravel_index(int(np.flatnonzero(~whole.reshape(-1))[0]), array.shape)
-        pointer = "".join(f"/{part}" for part in ("targets", *map(int, first)))
-        value = float(array[first])
-        detail = f"{pointer} is {value!r}, which is no class id; send integers, or targets_format=dense"
-        raise Fault("dtype_not_allowed", detail, [(pointer, "not an integer")])
+        return as_class_ids(np.require(array, requirements=("C", "W")))
     return array
 
 
