@@ -33,8 +33,9 @@ from lossd.core.catalog import LOSSES, check_params, own_params
 from lossd.core.grid import BLOCK, Grid
 from lossd.core.kernel import EagerKernel
 from lossd.core.work import prepare
-from lossd.engine.arena import MARKS_BYTES, Memory, create_memory
-from lossd.engine.frames import WorkerStarted, encode, socket_pair
+from lossd.engine.arena import Memory, create_memory
+from lossd.engine.board import nbytes as board_bytes
+from lossd.engine.frames import FrontEndStarted, WorkerStarted, encode, socket_pair
 from lossd.engine.job import Span
 from lossd.engine.pool import Pool
 from lossd.engine.scheduler import Scheduler
@@ -127,7 +128,7 @@ class Engine:
         self._worker = worker
         rng = np.random.default_rng(0)
         part = 1 << 16
-        numbers = np.frombuffer(memory.view, dtype=np.float32, offset=MARKS_BYTES)
+        numbers = np.frombuffer(memory.view, dtype=np.float32)
         self.logits, self.targets = numbers[:LARGE], numbers[LARGE:]
         for start in range(0, LARGE, part):
             count = min(part, LARGE - start)
@@ -139,8 +140,8 @@ class Engine:
         began = time.perf_counter()
         params = check_params(LOSSES[loss], {})
         tensors = {
-            "logits": Tensor("float32", shape, MARKS_BYTES),
-            "targets": Tensor("float32", shape, MARKS_BYTES + 4 * LARGE),
+            "logits": Tensor("float32", shape, 0),
+            "targets": Tensor("float32", shape, 4 * LARGE),
         }
         request = LossRequest(loss, tensors, params, own_params(LOSSES[loss], params))
         grid = Grid(shape, range(len(shape)))
@@ -162,28 +163,33 @@ class Engine:
 @asynccontextmanager
 async def engine() -> AsyncIterator[Engine]:
     """Start a worker as the supervisor does, and see to its end."""
-    nbytes = MARKS_BYTES + 8 * LARGE
+    nbytes = 8 * LARGE
     fd = create_memory(nbytes)
     memory = Memory(fd, nbytes)
+    board_fd = create_memory(board_bytes(1))
     control, front_control = socket_pair()
+    worker_control, its_control = socket_pair()
     link, worker_link = socket_pair()
     options = {
         "index": 0,
         "device": "cpu",
-        "link_fd": worker_link.fileno(),
-        "arena_fd": fd,
-        "arena_bytes": nbytes,
+        "control_fd": its_control.fileno(),
+        "board_fd": board_fd,
+        "workers": 1,
+        "check_seconds": 5.0,
         "log_level": "warning",
         "kernel": "eager",
         "block": BLOCK,
         "losses": [],
         "cache_dir": None,
     }
-    with control, link, worker_link:
+    with control, link, worker_link, its_control:
         worker = subprocess.Popen(  # noqa: ASYNC220, S603 -- nothing else runs yet; our own interpreter
             [sys.executable, "-m", "lossd.engine.worker", json.dumps(options)],
-            pass_fds=(worker_link.fileno(), fd),
+            pass_fds=(its_control.fileno(), board_fd),
         )
+        joined = encode(FrontEndStarted(0, nbytes))
+        socket.send_fds(worker_control, [joined], [worker_link.fileno(), fd])
         pool = Pool(memory, front_control, 1, BLOCK, Settings().slice_elements)
         socket.send_fds(control, [encode(WorkerStarted(0, "cpu", worker.pid, 0))], [link.fileno()])
     try:
@@ -192,6 +198,7 @@ async def engine() -> AsyncIterator[Engine]:
         yield Engine(pool, memory, worker.pid)
     finally:
         pool.close()
+        worker_control.close()
         await asyncio.to_thread(worker.wait, 10)
 
 

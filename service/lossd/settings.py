@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1 << 20
 GIB = 1 << 30
+PAGE = 1 << 12
 
 # The longest blocks, in elements, by which partial sums are bounded; core/grid.py says why they are so long.
 CPU_BLOCK = 1 << 15
@@ -32,8 +33,16 @@ class Settings(BaseSettings):
         description="Devices, one worker each, separated by commas: auto, cpu, cuda:0,cuda:1. "
         "auto takes every CUDA device there is, else the CPU.",
     )
+    front_ends: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Processes that receive and answer requests; they share the workers.",
+    )
     arena_bytes: PositiveInt = Field(
-        default=2 * GIB, description="Memory for bodies and array answers, shared with the workers."
+        default_factory=lambda given: 2 * GIB * given.get("front_ends", 1),
+        description="Memory for bodies and array answers, shared with the workers; each front end has an "
+        "equal part. 2 GiB for each by default.",
     )
     max_body_bytes: PositiveInt = Field(default=GIB, description="Largest binary body.")
     max_json_bytes: PositiveInt = Field(default=32 * MIB, description="Largest JSON body.")
@@ -53,6 +62,18 @@ class Settings(BaseSettings):
     )
     drain_seconds: PositiveFloat = Field(
         default=30.0, description="How long accepted requests may still take after SIGTERM."
+    )
+    hang_seconds: float = Field(
+        default=10.0,
+        ge=1.0,
+        description="After how long a worker that does not go on is taken to hang, and replaced. (A minute "
+        "more with the compiled kernel, which may have to wait for the compiler.)",
+    )
+    start_seconds: PositiveFloat = Field(
+        default=180.0, description="How long a worker may take to be ready before it is started anew."
+    )
+    check_seconds: PositiveFloat = Field(
+        default=5.0, description="How often a worker checks that it still computes known answers rightly."
     )
     slice_elements: PositiveInt = Field(
         default=262144,
@@ -109,15 +130,21 @@ class Settings(BaseSettings):
         text_bytes = 4 * self.max_json_bytes + max(self.max_json_bytes, self.max_body_bytes)
         bodies = (text_bytes, self.max_chunked_bytes)
         largest = max(*bodies, self.max_expanded_bytes, 4 * self.max_batch_bytes) + MIB
-        if self.arena_bytes < largest + self.output_bytes:
+        if self.arena_bytes_each < largest + self.output_bytes:
+            needed = self.front_ends * (largest + self.output_bytes)
             msg = (
-                f"arena_bytes is {self.arena_bytes}, less than the largest body and the largest answer need "
-                f"({largest + self.output_bytes}); raise LOSSD_ARENA_BYTES or lower LOSSD_MAX_BODY_BYTES, "
+                f"arena_bytes is {self.arena_bytes}, less than the largest body and the largest answer need, "
+                f"in each front end ({needed}); raise LOSSD_ARENA_BYTES or lower LOSSD_MAX_BODY_BYTES, "
                 "LOSSD_MAX_JSON_BYTES (which takes four times its size besides), LOSSD_MAX_CHUNKED_BYTES, "
                 "LOSSD_MAX_EXPANDED_BYTES, LOSSD_MAX_BATCH_BYTES (four times) or LOSSD_MAX_OUTPUT_BYTES"
             )
             raise ValueError(msg)
         return self
+
+    @property
+    def arena_bytes_each(self) -> int:
+        """The part of the arena that a front end has."""
+        return self.arena_bytes // self.front_ends // PAGE * PAGE
 
     @property
     def output_bytes(self) -> int:

@@ -14,9 +14,10 @@ from lossd.api.exchange import Exchange
 from lossd.api.metrics import Metrics
 from lossd.api.problems import problem
 from lossd.core.grid import BLOCK
-from lossd.engine.arena import MARKS_BYTES, Memory, create_memory
+from lossd.engine.arena import Memory, create_memory
 from lossd.engine.frames import socket_pair
 from lossd.engine.pool import Pool
+from lossd.engine.tally import TALLY_BYTES, Tally
 
 Answer = Callable[[Exchange], Awaitable[None]]
 
@@ -30,10 +31,10 @@ async def serve(answer: Answer, sent: list[Message]) -> str:
     async def receive() -> Message:
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    fd = create_memory(MARKS_BYTES)
+    fd, tally_fd = create_memory(4096), create_memory(TALLY_BYTES)
     ours, theirs = socket_pair()
-    pool = Pool(Memory(fd, MARKS_BYTES), ours, 0, BLOCK, BLOCK)
-    metrics = Metrics((), pool)
+    pool = Pool(Memory(fd, 4096), ours, 0, BLOCK, BLOCK)
+    metrics = Metrics([Tally(tally_fd)], 0, (), pool)
     scope = {"type": "http", "headers": [], "lossd.request_id": "r1"}
     try:
         await Exchange(scope, receive, send, "bce", 0.0).serve(answer, problem, metrics, Door())
@@ -41,6 +42,7 @@ async def serve(answer: Answer, sent: list[Message]) -> str:
         pool.close()
         theirs.close()
         os.close(fd)
+        os.close(tally_fd)
     return metrics.expose().decode()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lossd.engine.arena import MARKS_BYTES, Allocator, Arena, Memory, Region, create_memory
+from lossd.engine.arena import Allocator, Arena, Memory, Region, create_memory
 from lossd.request import Fault
 
 SIZE = 1 << 20
@@ -44,9 +44,8 @@ def test_what_is_given_back_is_whole_again(seed: int) -> None:
 
 
 async def reserve_and_release(memory: Memory) -> None:
-    arena = Arena(memory, MARKS_BYTES, SIZE, "tests")
+    arena = Arena(memory, 0, SIZE, "tests")
     first = await arena.reserve(arena.capacity - 128, 1)
-    assert first.offset >= MARKS_BYTES
     first.view[:2] = b"ab"
     assert bytes(memory.view[first.offset : first.offset + 2]) == b"ab"
 
@@ -158,9 +157,3 @@ def test_fragmentation_is_bounded(seed: int) -> None:
             assert start is not None
             held.append((start, nbytes))
         assert allocator.largest >= 0.05 * allocator.capacity
-
-
-def test_marks(memory: Memory) -> None:
-    assert memory.marked(3) == 0
-    memory.mark(3, 2**63)
-    assert (memory.marked(3), memory.marked(2)) == (2**63, 0)

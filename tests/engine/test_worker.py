@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import random
+import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,16 +19,21 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from lossd.core import grid as grids
 from lossd.core.catalog import LOSSES, check_params, divisor, reduced_axes
 from lossd.core.grid import Grid
 from lossd.core.kernel import EagerKernel, Score
+from lossd.core.known_answers import WrongAnswerError
 from lossd.core.work import Work
-from lossd.engine.arena import MARKS_BYTES, Memory, create_memory
+from lossd.engine.arena import Memory, create_memory
+from lossd.engine.board import Board
+from lossd.engine.board import nbytes as board_bytes
 from lossd.engine.frames import (
     MAX_FRAME,
     Cancel,
     Failed,
     FromFrontEnd,
+    FrontEndStarted,
     Ready,
     Scored,
     Slice,
@@ -33,11 +41,12 @@ from lossd.engine.frames import (
     encode,
     socket_pair,
 )
-from lossd.engine.worker import QUANTUM_SECONDS, Worker
+from lossd.engine.worker import IDLE_SECONDS, QUANTUM_SECONDS, Worker
 from lossd.request import Tensor
 
 BLOCK = 64
 ARENA = 1 << 22
+FRONT_END = 3
 Clock = Callable[[], float]
 
 
@@ -62,8 +71,8 @@ def stumbling(seed: int) -> Clock:
 class HeardKernel(EagerKernel):
     """Says after each block that there is one less to score."""
 
-    def __init__(self) -> None:
-        super().__init__(block=BLOCK)
+    def __init__(self, block: int = BLOCK) -> None:
+        super().__init__(block=block)
         self.hear: Callable[[], None] = lambda: None
 
     def steps(self, work: Work, first: int, last: int, score: Score) -> Iterator[int]:
@@ -73,7 +82,7 @@ class HeardKernel(EagerKernel):
 
 
 class Desk:
-    """The front end's place: memory, and a socket to the worker.
+    """The places of the supervisor and of a front end: memory, and sockets to the worker.
 
     Attributes:
         trace: The marked slice's id for each block that was scored.
@@ -81,25 +90,42 @@ class Desk:
     """
 
     def __init__(self) -> None:
-        self.memory = Memory(create_memory(ARENA), ARENA)
-        self.link, self.worker_link = socket_pair()
+        self.arena_fd = create_memory(ARENA)
+        self.memory = Memory(self.arena_fd, ARENA)
+        self.board = Board(create_memory(board_bytes(1)), 1)
+        self.control, self.worker_control = socket_pair()
+        self.link = self.join(FRONT_END, self.arena_fd)
         self.kernel = HeardKernel()
         self.kernel.hear = self._hear
         self.trace: list[int] = []
         self.events: dict[int, list[FromFrontEnd]] = {}
-        self._offset = MARKS_BYTES
+        self._offset = 0
         self._ids = itertools.count(1)
+
+    def join(self, number: int, arena_fd: int) -> socket.socket:
+        """Introduce a front end; its end of the socket."""
+        link, worker_link = socket_pair()
+        with worker_link:
+            frame = encode(FrontEndStarted(number, ARENA))
+            socket.send_fds(self.control, [frame], [worker_link.fileno(), arena_fd])
+        return link
+
+    @property
+    def running(self) -> int:
+        """The slice that the worker says it is running."""
+        running = self.board.read(0).running
+        return 0 if running is None else running[1]
 
     def send(self, *frames: FromFrontEnd) -> None:
         for frame in frames:
             self.link.sendall(encode(frame))
 
     def answers(self, count: int) -> dict[int, Scored | Failed]:
-        found = {}
-        for _ in range(count):
+        found: dict[int, Scored | Failed] = {}
+        while len(found) < count:
             answer = decode_from_worker(self.link.recv(MAX_FRAME))
-            assert not isinstance(answer, Ready)
-            found[answer.id] = answer
+            if not isinstance(answer, Ready):
+                found[answer.id] = answer
         return found
 
     def request(
@@ -160,25 +186,26 @@ class Desk:
         return offset
 
     def _hear(self) -> None:
-        self.trace.append(self.memory.marked(0))
+        self.trace.append(self.running)
         self.send(*self.events.pop(len(self.trace), ()))
 
 
 @contextmanager
-def working(desk: Desk, clock: Clock) -> Iterator[None]:
-    """Run a worker; it ends with the front end's end of the socket.
+def working(desk: Desk, clock: Clock, check_seconds: float = math.inf) -> Iterator[None]:
+    """Run a worker; it ends with the supervisor's end of the socket.
 
     What is to be there from the start is sent before.
     """
-    with desk.worker_link:
-        worker = Worker(0, desk.kernel, desk.memory, desk.worker_link, clock)
-        thread = threading.Thread(target=worker.run)
-        thread.start()
-        try:
-            yield
-        finally:
-            desk.link.close()
-            thread.join()
+    worker = Worker(0, desk.kernel, desk.board, desk.worker_control, check_seconds, clock)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        desk.control.close()
+        thread.join()
+        desk.link.close()
+        os.close(desk.arena_fd)
 
 
 def everything(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, npt.NDArray[Any]]:
@@ -248,7 +275,7 @@ def test_another_teams_request_waits_for_a_quantum() -> None:
         answers = list(desk.answers(2))
     assert answers == [small.id, large.id]
     assert desk.trace.index(small.id) == 3
-    assert desk.memory.marked(0) == 0
+    assert desk.running == 0
 
 
 def test_requests_of_a_team_take_turns() -> None:
@@ -332,3 +359,79 @@ def test_the_seconds_of_a_slice_are_those_of_its_quanta() -> None:
     for answer in answers.values():
         assert isinstance(answer, Scored)
         assert answer.seconds == pytest.approx(2 * 10 * QUANTUM_SECONDS)  # it looks twice in a quantum
+
+
+def test_front_ends_come_and_go() -> None:
+    """Each is answered alone; what one that is gone still wanted is not computed."""
+    desk = Desk()
+    (gone,) = desk.plain(1, 1000)
+    (other,) = desk.plain(1, 30)  # of another front end, whose numbers are the same
+    late = desk.join(4, desk.arena_fd)
+    with late, working(desk, ticking()):
+        desk.send(gone)
+        while len(desk.trace) < 10:
+            pass
+        late.sendall(encode(other))
+        desk.link.close()
+        assert isinstance(decode_from_worker(late.recv(MAX_FRAME)), Ready)
+        answer = decode_from_worker(late.recv(MAX_FRAME))
+        assert isinstance(answer, Scored)
+        assert answer.id == other.id
+        scored = len(desk.trace)
+        late.sendall(encode(Cancel(7)))
+        assert scored < 1000
+    assert len(desk.trace) == scored
+
+
+def test_a_front_end_that_does_not_listen_holds_up_nobody() -> None:
+    desk = Desk()
+    deaf = desk.join(4, desk.arena_fd)
+    slices = desk.plain(1, 3000, blocks=1)
+    (one,) = desk.plain(2, 1)
+    with deaf, working(desk, standing()):
+        for piece in slices:
+            deaf.sendall(encode(piece))
+        while not desk.trace or desk.trace[-1] != slices[-1].id:
+            pass
+        desk.send(one)
+        assert isinstance(desk.answers(1)[one.id], Scored)
+        heard = [decode_from_worker(deaf.recv(MAX_FRAME)) for _ in range(1 + len(slices))]
+        assert [answer.id for answer in heard if isinstance(answer, Scored)] == [piece.id for piece in slices]
+
+
+def test_it_says_that_it_goes_on() -> None:
+    desk = Desk()
+    with working(desk, ticking()):
+        desk.send(*desk.plain(1, 10))
+        desk.answers(1)
+        first = desk.board.read(0)
+        assert first.answered == 1
+        ends = time.monotonic() + 10.0
+        while desk.board.read(0).beat <= first.beat + IDLE_SECONDS / 2:  # with nothing to do
+            assert time.monotonic() < ends
+            time.sleep(0.01)
+        assert desk.board.read(0).answered == 1
+
+
+def test_one_that_comes_to_err_ends() -> None:
+    """It checks itself between two quanta, and answers nothing after it has found itself wrong."""
+    desk = Desk()
+    desk.kernel = HeardKernel(grids.BLOCK)
+    worker = Worker(0, desk.kernel, desk.board, desk.worker_control, 20 * QUANTUM_SECONDS, ticking())
+    desk.send(*desk.plain(1, 100))
+    losses = desk.kernel._losses
+
+    def err() -> None:
+        if len(desk.trace) == 30:
+            desk.kernel._losses = lambda *given: losses(*given) + 1e-9  # type: ignore[method-assign] # as a failing device would
+        desk.trace.append(desk.running)
+
+    desk.kernel.hear = err
+    with pytest.raises(WrongAnswerError):
+        worker.run()
+    assert 30 < len(desk.trace) < 100
+    assert isinstance(decode_from_worker(desk.link.recv(MAX_FRAME)), Ready)
+    assert desk.link.recv(MAX_FRAME) == b""
+    desk.link.close()
+    desk.control.close()
+    os.close(desk.arena_fd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import pytest
 import torch
 
 from live_server import LiveServer, free_port, live_server
+from lossd.core.grid import BLOCK
 from lossd_client import LossClient
 
 
@@ -143,12 +145,21 @@ def test_the_compiled_kernel_serves(server: LiveServer, tmp_path: Path) -> None:
                 assert json.loads(json.dumps(got.positives)) == expected.positives
 
 
-def test_while_it_stops_others_are_told_so(tmp_path: Path) -> None:
-    x = np.random.default_rng(0).normal(size=(4000, 2000)).astype(np.float32)
+def test_while_it_stops_others_are_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    file = io.BytesIO()
+    for array in (np.zeros(100 * BLOCK, np.float16), np.zeros(100 * BLOCK, np.bool_)):
+        np.save(file, array)
+    media = {"content-type": "application/x-npy"}
     small = {"logits": [0.5], "targets": [1]}
-    with live_server(tmp_path) as server, LossClient(server.url) as client:
-        answers: list[float] = []
-        long = threading.Thread(target=lambda: answers.append(float(client.focal(x, x > 0))))
+    with live_server(tmp_path, losses="slow_loss:SLOW") as server:
+        answers: list[int] = []
+
+        def ask() -> None:
+            answer = httpx.post(f"{server.url}/slow", content=file.getvalue(), headers=media, timeout=30)
+            answers.append(answer.status_code)
+
+        long = threading.Thread(target=ask)
         with httpx.Client(base_url=server.url) as kept:
             assert kept.post("/bce", json=small).status_code == 200
             long.start()
@@ -166,5 +177,5 @@ def test_while_it_stops_others_are_told_so(tmp_path: Path) -> None:
         assert (new.status_code, new.headers["lossd-code"]) == (503, "draining")
         assert ready.status_code == 503
         long.join()
-        assert len(answers) == 1
+        assert answers == [200]
         assert server.process.wait(20) == 0

@@ -155,13 +155,35 @@ def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
             time.sleep(0.05)
 
 
-def test_an_ended_front_end_ends_the_server(tmp_path: Path) -> None:
+def test_an_ended_front_end_is_replaced(tmp_path: Path) -> None:
+    """And what its requests held is free, though the worker was at work on them."""
+    file = io.BytesIO()
+    np.save(file, np.zeros(40_000_000, np.float16))
     with live_server(tmp_path) as server:
+        address = urllib.parse.urlsplit(server.url)
         worker = server.worker_pid()
-        (front_end,) = (pid for pid in map(int, _children(server.process.pid)) if pid != worker)
-        os.kill(front_end, signal.SIGKILL)
-        assert server.process.wait(30) == 1
-        assert not _alive(worker)
+        assert httpx.post(f"{server.url}/bce", json={"logits": [1], "targets": [1]}).status_code == 200
+        for restarts in (1, 2):
+            (front_end,) = (pid for pid in map(int, _children(server.process.pid)) if pid != worker)
+            with socket.create_connection((address.hostname, address.port)) as caller:
+                caller.sendall(
+                    b"POST /focal HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-npy\r\n"
+                    + f"Content-Length: {2 * len(file.getvalue())}\r\n\r\n".encode()
+                    + 2 * file.getvalue()
+                )
+                os.kill(front_end, signal.SIGKILL)
+                server.wait_until_ready(20)
+                assert server.worker_pid() == worker
+                metrics = httpx.get(f"{server.url}/metrics").text
+                assert f"lossd_front_end_restarts_total {restarts}.0" in metrics
+                assert (
+                    'lossd_requests_total{format="json",loss="bce",outcome="ok",team="default"} 1.0'
+                    in metrics
+                )
+                assert "lossd_requests_in_flight 0.0" in metrics
+            _await_memory(server, seconds=1.0)
+        with LossClient(server.url) as client:
+            assert float(client.focal(X, Y)) == pytest.approx(expected(), rel=1e-14)
 
 
 def _await_memory(server: LiveServer, seconds: float) -> None:

@@ -1,81 +1,128 @@
-"""What Prometheus is told. Labels come from fixed sets, so the number of series is bounded."""
+"""What Prometheus is told. Labels come from fixed sets, so the number of series is bounded.
+
+Front ends count in memory that all of them map (`lossd.engine.tally`): whichever is asked adds up what all
+have counted, those before it in its place included.
+"""
 
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import Final, NamedTuple, TypeAlias
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily
+import msgspec
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from lossd.engine.arena import Arena
 from lossd.engine.pool import Pool
+from lossd.engine.tally import Tally, totals
 from lossd.wire import Duration, ModelFigures
 
 TEAM: Final = "default"
 """Who everyone is, as long as there are no teams."""
 
 _SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
+_BOUNDS: Final = (*map(str, map(float, _SECONDS)), "+Inf")
+_STAGES: Final = ("read", "queue", "compute", "total")
+
+_Key: TypeAlias = tuple[str, ...]
+_decoder: Final = msgspec.json.Decoder(list[str])
+
+
+class _Family(NamedTuple):
+    """A metric whose values are cells of the tallies.
+
+    Attributes:
+        name: Without the prefix.
+        summary: What it is.
+        labels: The labels' names.
+    """
+
+    name: str
+    summary: str
+    labels: tuple[str, ...] = ()
+
+
+_COUNTERS: Final = (
+    _Family(
+        "requests",
+        "Requests for a loss. The outcome is ok, disconnected, or the problem's code.",
+        ("loss", "format", "outcome", "team"),
+    ),
+    _Family("elements", "Elements scored.", ("loss", "team")),
+    _Family("device_seconds", "Seconds of computing.", ("team", "device")),
+    _Family("slices", "Slices that workers answered."),
+    _Family("front_end_restarts", "How often a front end was replaced."),
+)
+_GAUGES: Final = (
+    _Family("requests_in_flight", "Requests for a loss being worked on."),
+    _Family("requests_waiting", "Requests that wait for memory."),
+    _Family("bytes_in_flight", "Bytes reserved for bodies and answers."),
+)
+_SECONDS_SUMMARY: Final = (
+    "Seconds of requests that were answered with a loss: reading the body, waiting for a worker, computing, "
+    "and from the headers to the result in total."
+)
 
 
 class Metrics:
-    """The counters of one front end.
+    """The counters of one front end, and the totals of all.
 
     Args:
+        tallies: The counters of all front ends.
+        index: Which of these are this one's.
         arenas: The arena's parts.
         pool: The workers.
     """
 
     content_type: Final = CONTENT_TYPE_LATEST
 
-    def __init__(self, arenas: Iterable[Arena], pool: Pool) -> None:
+    def __init__(self, tallies: Sequence[Tally], index: int, arenas: Iterable[Arena], pool: Pool) -> None:
+        self._tallies = list(tallies)
+        self._own = tallies[index]
+        self._numbers = self._own.numbers
+        self._cells: dict[_Key, int] = {}
+        self._answered: dict[tuple[str, str, str], _AnswerCells] = {}
+        self._arenas = tuple(arenas)
+        self._pool = pool
         self._registry = CollectorRegistry()
-        self._totals: defaultdict[str, _Totals] = defaultdict(_Totals)
-        parts = tuple(arenas)
-        self._requests = Counter(
-            "lossd_requests",
-            "Requests for a loss. The outcome is ok, disconnected, or the problem's code.",
-            ("loss", "format", "outcome", "team"),
-            registry=self._registry,
-        )
-        self._elements = Counter(
-            "lossd_elements", "Elements scored.", ("loss", "team"), registry=self._registry
-        )
-        self._device_seconds = Counter(
-            "lossd_device_seconds", "Seconds of computing.", ("team", "device"), registry=self._registry
-        )
-        seconds = Histogram(
-            "lossd_request_seconds",
-            "Seconds of requests that were answered with a loss: reading the body, waiting for a worker, "
-            "computing, and from the headers to the result in total.",
-            ("stage",),
-            buckets=_SECONDS,
-            registry=self._registry,
-        )
-        self._stages = [seconds.labels(stage) for stage in ("read", "queue", "compute", "total")]
-        self._in_flight = Gauge(
-            "lossd_requests_in_flight", "Requests for a loss being worked on.", registry=self._registry
-        )
-        waiting = Gauge("lossd_requests_waiting", "Requests that wait for memory.", registry=self._registry)
-        waiting.set_function(lambda: sum(part.waiting for part in parts))
-        reserved = Gauge(
-            "lossd_bytes_in_flight", "Bytes reserved for bodies and answers.", registry=self._registry
-        )
-        reserved.set_function(lambda: sum(part.reserved for part in parts))
-        self._registry.register(_Workers(pool))
+        self._registry.register(_Exposition(self))
+        for family in _GAUGES:  # what one before it held went with it
+            self._set(0.0, family.name)
+        for family in _COUNTERS:
+            if not family.labels:
+                self._add(0.0, family.name)
+        for stage in _STAGES:
+            self._add(0.0, "request_seconds", stage, "sum")
+        self._in_flight = self._cell("requests_in_flight")
+        self._slices = self._cell("slices")
+        self._slices_before = self._numbers[self._slices]  # those of the processes before
+        for arena in self._arenas:
+            arena.changed = self._publish_memory
+
+    def restarted(self, times: int) -> None:
+        """Take note of how many processes were in this front end's place before."""
+        self._set(float(times), "front_end_restarts")
 
     def began(self) -> None:
         """Count a request in."""
-        self._in_flight.inc()
+        self._numbers[self._in_flight] += 1.0
 
     def ended(self) -> None:
         """Count a request out."""
-        self._in_flight.dec()
+        self._numbers[self._in_flight] -= 1.0
+        self._count_slices()
 
     def answered(
         self, loss: str, form: str, elements: int, device: str, seconds: tuple[float, float, float, float]
@@ -89,13 +136,19 @@ class Metrics:
             device: Where it was computed.
             seconds: Of reading, waiting, computing, and in total.
         """
-        self._requests.labels(loss, form, "ok", TEAM).inc()
-        self._elements.labels(loss, TEAM).inc(elements)
-        self._device_seconds.labels(TEAM, device).inc(seconds[2])
-        for stage, value in zip(self._stages, seconds, strict=True):
-            stage.observe(value)
-        _, queue, compute, total = seconds
-        self._totals[loss].answered(queue, compute, total)
+        cells = self._answered.get((loss, form, device))
+        if cells is None:
+            cells = self._answered[loss, form, device] = self._answer_cells(loss, form, device)
+        numbers = self._numbers
+        numbers[cells.requests] += 1.0
+        numbers[cells.elements] += elements
+        numbers[cells.device_seconds] += seconds[2]
+        for stage, value in zip(cells.stages, seconds, strict=True):
+            numbers[stage[-1]] += value
+            numbers[stage[bisect_left(_SECONDS, value)]] += 1.0
+        for cell, value in zip(cells.model, (1.0, seconds[3], seconds[1], seconds[2]), strict=True):
+            numbers[cell] += value
+        numbers[cells.last] = time.time() - seconds[3]
 
     def refused(self, loss: str, form: str, code: str, seconds: float) -> None:
         """Count a request that was answered with a problem, or (``disconnected``) not at all.
@@ -106,81 +159,129 @@ class Metrics:
             code: What became of it.
             seconds: From its headers on.
         """
-        self._requests.labels(loss, form, code, TEAM).inc()
-        self._totals[loss].refused(seconds)
+        self._add(1.0, "requests", loss, form, code, TEAM)
+        self._add(1.0, "model", loss, "refusals")
+        self._add(seconds, "model", loss, "refusal_seconds")
+        self._set(time.time() - seconds, "last", loss)
 
     def figures(self, loss: str) -> ModelFigures:
         """What has been done for a loss, in whatever format it was asked for."""
-        return self._totals[loss].figures(loss)
+        found = self.totals()
+        last = max(tally.get(_encode(("last", loss))) for tally in self._tallies)
+
+        def duration(count: str, seconds: str) -> Duration:
+            number = int(found.get(("model", loss, count), 0.0))
+            return Duration(number, int(1e9 * found.get(("model", loss, seconds), 0.0)))
+
+        return ModelFigures(
+            model=loss,
+            last_inference_ms=int(1e3 * last),
+            success=duration("answers", "answer_seconds"),
+            fail=duration("refusals", "refusal_seconds"),
+            queue=duration("answers", "queue_seconds"),
+            compute=duration("answers", "compute_seconds"),
+        )
 
     def expose(self) -> bytes:
         """The metrics in Prometheus's text format."""
         return generate_latest(self._registry)
 
+    def totals(self) -> dict[_Key, float]:
+        """What all front ends have counted, by name and labels."""
+        self._count_slices()
+        return {tuple(_decoder.decode(key)): number for key, number in totals(self._tallies).items()}
 
-@dataclass(slots=True)
-class _Totals:
-    """What has been done for one loss.
+    def restarts(self) -> Iterator[tuple[str, int]]:
+        """The workers' devices, and how often each one's worker was replaced."""
+        for seat in self._pool.seats.values():
+            yield seat.device, seat.restarts
 
-    Attributes:
-        last: When the last request came, by time.time(); 0 where none has.
-        answers: Requests that were answered with a loss.
-        answer_seconds: Theirs, together, from their headers to their result.
-        queue_seconds: Of waiting for a worker.
-        compute_seconds: Of computing.
-        refusals: The other requests.
-        refusal_seconds: Theirs, together.
-    """
+    def _count_slices(self) -> None:
+        self._numbers[self._slices] = self._slices_before + self._pool.slices
 
-    last: float = 0.0
-    answers: int = 0
-    answer_seconds: float = 0.0
-    queue_seconds: float = 0.0
-    compute_seconds: float = 0.0
-    refusals: int = 0
-    refusal_seconds: float = 0.0
+    def _publish_memory(self) -> None:
+        self._set(sum(part.reserved for part in self._arenas), "bytes_in_flight")
+        self._set(sum(part.waiting for part in self._arenas), "requests_waiting")
 
-    def answered(self, queue: float, compute: float, total: float) -> None:
-        """Add a request that was answered: its seconds of waiting, of computing, and in total."""
-        self._came(total)
-        self.answers += 1
-        self.answer_seconds += total
-        self.queue_seconds += queue
-        self.compute_seconds += compute
-
-    def refused(self, total: float) -> None:
-        """Add a request that was not."""
-        self._came(total)
-        self.refusals += 1
-        self.refusal_seconds += total
-
-    def figures(self, loss: str) -> ModelFigures:
-        """All of this, as the inference protocol has it."""
-        return ModelFigures(
-            model=loss,
-            last_inference_ms=int(1e3 * self.last),
-            success=Duration(self.answers, int(1e9 * self.answer_seconds)),
-            fail=Duration(self.refusals, int(1e9 * self.refusal_seconds)),
-            queue=Duration(self.answers, int(1e9 * self.queue_seconds)),
-            compute=Duration(self.answers, int(1e9 * self.compute_seconds)),
+    def _answer_cells(self, loss: str, form: str, device: str) -> _AnswerCells:
+        return _AnswerCells(
+            requests=self._cell("requests", loss, form, "ok", TEAM),
+            elements=self._cell("elements", loss, TEAM),
+            device_seconds=self._cell("device_seconds", TEAM, device),
+            stages=tuple(
+                tuple(self._cell("request_seconds", stage, bound) for bound in (*_BOUNDS, "sum"))
+                for stage in _STAGES
+            ),
+            model=tuple(
+                self._cell("model", loss, name)
+                for name in ("answers", "answer_seconds", "queue_seconds", "compute_seconds")
+            ),
+            last=self._cell("last", loss),
         )
 
-    def _came(self, ago: float) -> None:
-        self.last = max(self.last, time.time() - ago)
+    def _cell(self, *key: str) -> int:
+        cell = self._cells.get(key)
+        if cell is None:
+            cell = self._cells[key] = self._own.cell(_encode(key))
+        return cell
+
+    def _add(self, value: float, *key: str) -> None:
+        self._numbers[self._cell(*key)] += value
+
+    def _set(self, value: float, *key: str) -> None:
+        self._numbers[self._cell(*key)] = value
 
 
-class _Workers(Collector):
-    """What the pool counts by itself."""
+class _AnswerCells(NamedTuple):
+    """Where an answer is counted: cells of the tally, by what they hold.
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    Attributes:
+        requests: Answers.
+        elements: Their elements.
+        device_seconds: Seconds of computing.
+        stages: Of each stage, the histogram's cells, and the sum's.
+        model: For the inference protocol: answers, and their seconds in total, of waiting, of computing.
+        last: When the last request came, by time.time().
+    """
 
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        """The families, made at each scrape."""
+    requests: int
+    elements: int
+    device_seconds: int
+    stages: tuple[tuple[int, ...], ...]
+    model: tuple[int, ...]
+    last: int
+
+
+class _Exposition(Collector):
+    """The totals as Prometheus's families, made anew at each scrape."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        """The families."""
+        found: defaultdict[str, dict[_Key, float]] = defaultdict(dict)
+        for key, number in self._metrics.totals().items():
+            found[key[0]][key[1:]] = number
+        for kind, families in ((CounterMetricFamily, _COUNTERS), (GaugeMetricFamily, _GAUGES)):
+            for family in families:
+                metric = kind(f"lossd_{family.name}", family.summary, labels=family.labels)
+                for labels, number in found[family.name].items():
+                    metric.add_metric(labels, number)
+                yield metric
+        histogram = HistogramMetricFamily("lossd_request_seconds", _SECONDS_SUMMARY, labels=("stage",))
+        for stage in _STAGES:
+            counts = accumulate(found["request_seconds"].get((stage, bound), 0.0) for bound in _BOUNDS)
+            total = found["request_seconds"].get((stage, "sum"), 0.0)
+            histogram.add_metric((stage,), list(zip(_BOUNDS, counts, strict=True)), total)
+        yield histogram
         restarts = CounterMetricFamily(
             "lossd_worker_restarts", "How often a device's worker was replaced.", labels=("device",)
         )
-        for seat in self._pool.seats.values():
-            restarts.add_metric((seat.device,), seat.restarts)
+        for device, times in self._metrics.restarts():
+            restarts.add_metric((device,), times)
         yield restarts
-        yield CounterMetricFamily("lossd_slices", "Slices that workers answered.", value=self._pool.slices)
+
+
+def _encode(key: _Key) -> bytes:
+    return msgspec.json.encode(key)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -12,6 +11,7 @@ import sys
 from types import FrameType
 from typing import Final
 
+import msgspec
 import uvicorn
 
 from lossd.api.app import create_app
@@ -22,6 +22,7 @@ from lossd.api.service import Service
 from lossd.core.catalog import register
 from lossd.engine.arena import Memory
 from lossd.engine.pool import Pool
+from lossd.engine.tally import Tally
 from lossd.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -61,11 +62,8 @@ class DrainingServer(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-async def serve(
-    settings: Settings, listener: socket.socket, memory: Memory, pool: Pool, parser: Parser
-) -> None:
+async def serve(settings: Settings, listener: socket.socket, service: Service) -> None:
     """Serve until SIGTERM, then until the accepted requests have been answered."""
-    service = Service.over(settings, memory, pool, parser)
     config = uvicorn.Config(
         create_app(service),
         http=LossdProtocol,
@@ -80,13 +78,14 @@ async def serve(
     server = DrainingServer(config, service.door, settings.drain_seconds)
     host, port = listener.getsockname()[:2]
     logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
-    watch = asyncio.create_task(_end_with_supervisor(pool, server))
+    watch = asyncio.create_task(_end_with_supervisor(service.pool, server))
     # uvicorn takes SIGTERM over, and when it has stopped raises it again for whoever handled it before.
     signal.signal(signal.SIGTERM, server.handle_exit)
+    service.pool.announce()
     await server.serve(sockets=[listener])
     watch.cancel()
-    await parser.close()
-    pool.close()
+    await service.parser.close()
+    service.pool.close()
 
 
 async def _end_with_supervisor(pool: Pool, server: uvicorn.Server) -> None:
@@ -95,13 +94,41 @@ async def _end_with_supervisor(pool: Pool, server: uvicorn.Server) -> None:
     server.should_exit = True
 
 
-async def _run(options: dict[str, int], settings: Settings) -> None:
-    memory = Memory(options["arena_fd"], settings.arena_bytes)
-    parser = Parser(options["arena_fd"], settings.arena_bytes, settings.timeout_seconds)
-    os.close(options["arena_fd"])
-    control = socket.socket(fileno=options["control_fd"])
-    pool = Pool(memory, control, options["workers"], options["block"], settings.slice_elements)
-    await serve(settings, socket.socket(fileno=options["listen_fd"]), memory, pool, parser)
+class _Options(msgspec.Struct, frozen=True):
+    """What the supervisor hands to a front end; descriptors are inherited.
+
+    Attributes:
+        index: Its number.
+        listen_fd: The listening socket.
+        arena_fd: Its arena.
+        control_fd: The socket to the supervisor.
+        tally_fds: The counters of all front ends.
+        workers: How many workers there are.
+        block: How many elements a block has at most.
+        restarts: How many processes were in its place before.
+    """
+
+    index: int
+    listen_fd: int
+    arena_fd: int
+    control_fd: int
+    tally_fds: list[int]
+    workers: int
+    block: int
+    restarts: int
+
+
+async def _run(options: _Options, settings: Settings) -> None:
+    memory = Memory(options.arena_fd, settings.arena_bytes_each)
+    parser = Parser(options.arena_fd, settings.arena_bytes_each, settings.timeout_seconds)
+    tallies = [Tally(fd) for fd in options.tally_fds]
+    for fd in (options.arena_fd, *options.tally_fds):
+        os.close(fd)  # the mappings keep the memory
+    control = socket.socket(fileno=options.control_fd)
+    pool = Pool(memory, control, options.workers, options.block, settings.slice_elements)
+    service = Service.over(settings, memory, pool, parser, tallies, options.index)
+    service.metrics.restarted(options.restarts)
+    await serve(settings, socket.socket(fileno=options.listen_fd), service)
 
 
 def main(arguments: str) -> None:
@@ -110,12 +137,13 @@ def main(arguments: str) -> None:
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     for place in settings.losses:
         register(place)
+    options = msgspec.json.decode(arguments, type=_Options)
     if sys.platform == "win32":
-        asyncio.run(_run(json.loads(arguments), settings))
+        asyncio.run(_run(options, settings))
         return
     import uvloop
 
-    uvloop.run(_run(json.loads(arguments), settings))
+    uvloop.run(_run(options, settings))
 
 
 if __name__ == "__main__":

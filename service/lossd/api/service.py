@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lossd.api.door import Door
 from lossd.api.metrics import Metrics
 from lossd.api.parsing import Parser
-from lossd.engine.arena import MARKS_BYTES, Arena, Memory
+from lossd.engine.arena import Arena, Memory
 from lossd.engine.pool import Pool
+from lossd.engine.tally import Tally
 from lossd.settings import Settings
 
 
@@ -40,9 +42,27 @@ class Service:
         return self.pool.ready and not self.door.closed
 
     @classmethod
-    def over(cls, settings: Settings, memory: Memory, pool: Pool, parser: Parser) -> Service:
-        """The service over an arena, its workers and its parser."""
-        border = settings.arena_bytes - settings.output_bytes
-        bodies = Arena(memory, MARKS_BYTES, border, "request bodies")
-        outputs = Arena(memory, border, settings.arena_bytes, "array answers")
-        return cls(settings, pool, bodies, outputs, parser, Metrics((bodies, outputs), pool), Door())
+    def over(
+        cls,
+        settings: Settings,
+        memory: Memory,
+        pool: Pool,
+        parser: Parser,
+        tallies: Sequence[Tally],
+        index: int,
+    ) -> Service:
+        """The service over an arena, its workers and its parser.
+
+        Args:
+            settings: The server's settings.
+            memory: The arena.
+            pool: The workers.
+            parser: Parses large JSON documents.
+            tallies: The counters of all front ends.
+            index: Which of these are this one's.
+        """
+        border = settings.arena_bytes_each - settings.output_bytes
+        bodies = Arena(memory, 0, border, "request bodies")
+        outputs = Arena(memory, border, settings.arena_bytes_each, "array answers")
+        metrics = Metrics(tallies, index, (bodies, outputs), pool)
+        return cls(settings, pool, bodies, outputs, parser, metrics, Door())

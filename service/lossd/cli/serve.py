@@ -19,6 +19,10 @@ def serve(
         str | None,
         typer.Option(metavar="auto|cpu|cuda:0,cuda:1", help="What computes the losses.", show_default="auto"),
     ] = None,
+    front_ends: Annotated[
+        int | None,
+        typer.Option(help="How many processes receive and answer requests.", show_default="1", min=1, max=64),
+    ] = None,
     allow_open: Annotated[
         bool, typer.Option("--allow-open", help="Listen beyond this machine although no key is asked for.")
     ] = False,
@@ -37,7 +41,13 @@ def serve(
             raise
         fail(f"the server needs {error.name}: pip install 'lossd[server]'", Exit.USAGE)
 
-    given: dict[str, Any] = {"host": host, "port": port, "device": device, "allow_open": allow_open or None}
+    given: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "device": device,
+        "front_ends": front_ends,
+        "allow_open": allow_open or None,
+    }
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:

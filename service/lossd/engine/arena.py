@@ -1,16 +1,13 @@
 """The memory that front end and workers share: an unnamed file in memory, mapped by both, reused for ever.
 
-The front end owns the allocation; a worker only maps. The first page is not allocated: there each worker
-marks the slice that it is running (`mark`), so that the front end can tell what a dead worker was busy with.
+Each front end has one of its own, and owns its allocation; workers only map it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import mmap
 import os
-import struct
 import sys
 import tempfile
 import time
@@ -20,18 +17,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from lossd.engine.drain import DrainRate
 from lossd.request import Fault
 
-MARKS_BYTES: Final = 4096
-"""The first bytes of the memory, where workers mark what they run."""
 _ALIGN: Final = 64
-_MARK: Final = struct.Struct("=Q")
 
 
 def create_memory(nbytes: int) -> int:
     """A descriptor of ``nbytes`` of unnamed memory; pages come into being when they are first touched."""
     if sys.platform == "linux":
-        fd = os.memfd_create("lossd-arena", os.MFD_CLOEXEC)
+        fd = os.memfd_create("lossd", os.MFD_CLOEXEC)
     else:
         with tempfile.TemporaryFile() as file:  # unlinked: it ends with its last descriptor
             fd = os.dup(file.fileno())
@@ -45,15 +40,6 @@ class Memory:
     def __init__(self, fd: int, nbytes: int) -> None:
         self._map = mmap.mmap(fd, nbytes)
         self.view: Final = memoryview(self._map)
-
-    def mark(self, worker: int, slice_id: int) -> None:
-        """Say which slice a worker is running; 0 for none."""
-        _MARK.pack_into(self._map, worker * _MARK.size, slice_id)
-
-    def marked(self, worker: int) -> int:
-        """The slice that a worker was running when it last said so; 0 for none."""
-        (slice_id,) = _MARK.unpack_from(self._map, worker * _MARK.size)
-        return int(slice_id)
 
 
 class Allocator:
@@ -185,6 +171,8 @@ class Arena:
         self, memory: Memory, start: int, stop: int, use: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.memory: Final = memory
+        self.changed: Callable[[], None] = lambda: None
+        """Called when `reserved` or `waiting` has changed."""
         self._use = use
         self._clock = clock
         self._allocator = Allocator(-(-start // _ALIGN) * _ALIGN, stop // _ALIGN * _ALIGN)
@@ -243,6 +231,7 @@ class Arena:
             raise self._full(expected)
         waiter = _Waiter(nbytes, asyncio.get_running_loop().create_future())
         account.waiting.append(waiter)
+        self.changed()
         self._drain.begin()
         self._serve()  # this team may be the one whose turn it is
         try:
@@ -253,6 +242,7 @@ class Arena:
                 waiter.region.result().release()
             elif waiter in account.waiting:
                 account.waiting.remove(waiter)
+                self.changed()
             self._forget_idle(team)
             self._serve()
             if isinstance(error, TimeoutError):
@@ -265,6 +255,7 @@ class Arena:
         self._drain.count(region.nbytes)
         self._teams[region.team].held -= region.nbytes
         self._forget_idle(region.team)
+        self.changed()
         self._serve()
 
     def _take(self, team: str, nbytes: int) -> Region | None:
@@ -272,6 +263,7 @@ class Arena:
         if offset is None:
             return None
         self._teams[team].held += nbytes
+        self.changed()
         return Region(self, team, offset, nbytes)
 
     def _serve(self) -> None:
@@ -284,6 +276,7 @@ class Arena:
                     return  # it is its turn, however small those behind it are
                 waiter.region.set_result(region)
             self._teams[name].waiting.popleft()
+            self.changed()
         self._drain.end()
 
     def _forget_idle(self, team: str) -> None:
@@ -294,45 +287,3 @@ class Arena:
     def _full(self, expected: float) -> Fault:
         detail = f"the memory for {self._use} is full; try again later or send smaller batches"
         return Fault("overloaded", detail, retry_after=expected)
-
-
-class DrainRate:
-    """How fast something full is emptied: bytes a second, while anybody waits for it.
-
-    Args:
-        clock: Seconds.
-    """
-
-    _MEMORY: Final = 10.0
-    """Seconds after which what was counted counts for a third."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._since: float | None = None  # when it was last counted; None while nobody waits
-        self._bytes = 0.0
-        self._seconds = 0.0
-
-    def begin(self) -> None:
-        """Somebody waits."""
-        if self._since is None:
-            self._since = self._clock()
-
-    def end(self) -> None:
-        """Nobody waits any more."""
-        self.count(0)
-        self._since = None
-
-    def count(self, nbytes: int) -> None:
-        """So many bytes were given back."""
-        if self._since is None:
-            return
-        now = self._clock()
-        passed, self._since = now - self._since, now
-        fading = math.exp(-passed / self._MEMORY)
-        self._bytes = self._bytes * fading + nbytes
-        self._seconds = self._seconds * fading + passed
-
-    def seconds(self, nbytes: int) -> float:
-        """How long it takes to empty so many bytes; 0 where that is not known."""
-        self.count(0)
-        return nbytes * self._seconds / self._bytes if self._bytes else 0.0

@@ -16,13 +16,15 @@ from lossd.request import Tensor
 MAX_FRAME: Final = 1 << 17
 UNUSABLE: Final = 78
 """Exit status of a worker that cannot use its device at all (EX_CONFIG)."""
+WRONG: Final = 70
+"""Exit status of a worker that has come to compute wrongly (EX_SOFTWARE)."""
 
 
 class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
     """Work for a worker: a run of a request's blocks.
 
     Attributes:
-        id: Unique in its front end, never 0.
+        id: Unique in its front end, never 0, below 2**48.
         request: The request's number; slices of one request share it.
         loss: The loss's name.
         params: Its checked parameters.
@@ -105,25 +107,58 @@ class Ready(msgspec.Struct, array_like=True, tag="ready", frozen=True):
 
 
 class WorkerStarted(msgspec.Struct, array_like=True, tag="started", frozen=True):
-    """From the supervisor, with one end of the new worker's socket pair attached."""
+    """For a front end, from the supervisor, with one end of its socket pair with a new worker attached.
+
+    Attributes:
+        worker: The worker's number.
+        device: What it computes on.
+        pid: Its process.
+        restarts: How many processes had its place before.
+        failures: How many of these, without a break up to the last, answered nothing.
+    """
 
     worker: int
     device: str
     pid: int
     restarts: int
+    failures: int = 0
 
 
 class WorkerGone(msgspec.Struct, array_like=True, tag="gone", frozen=True):
-    """From the supervisor: this worker has been reaped and writes to no memory any more."""
+    """For a front end: this worker has been reaped and writes to no memory any more.
+
+    Attributes:
+        worker: The worker's number.
+        pid: Its process.
+        status: How it ended, as subprocess has it.
+        running: The slice of this front end that it was running; 0 if none.
+    """
 
     worker: int
     pid: int
     status: int
+    running: int = 0
+
+
+class Listening(msgspec.Struct, array_like=True, tag="listening", frozen=True):
+    """For the supervisor: the front end takes requests."""
+
+
+class FrontEndStarted(msgspec.Struct, array_like=True, tag="front", frozen=True):
+    """For a worker, with one end of its socket pair with a front end attached, and that one's arena.
+
+    Attributes:
+        front_end: The front end's number.
+        arena_bytes: How long its arena is.
+    """
+
+    front_end: int
+    arena_bytes: int
 
 
 FromFrontEnd: TypeAlias = Slice | Cancel
 FromWorker: TypeAlias = Scored | Failed | Ready
-FromSupervisor: TypeAlias = WorkerStarted | WorkerGone
+FromSupervisor: TypeAlias = WorkerStarted | WorkerGone | FrontEndStarted
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _from_front_end: Final[msgspec.msgpack.Decoder[FromFrontEnd]] = msgspec.msgpack.Decoder(FromFrontEnd)
@@ -131,7 +166,7 @@ _from_worker: Final[msgspec.msgpack.Decoder[FromWorker]] = msgspec.msgpack.Decod
 _from_supervisor: Final[msgspec.msgpack.Decoder[FromSupervisor]] = msgspec.msgpack.Decoder(FromSupervisor)
 
 
-def encode(frame: FromFrontEnd | FromWorker | FromSupervisor) -> bytes:
+def encode(frame: FromFrontEnd | FromWorker | FromSupervisor | Listening) -> bytes:
     """A frame's bytes."""
     return _encoder.encode(frame)
 
@@ -146,7 +181,7 @@ def decode_from_worker(data: bytes) -> FromWorker:
     return _from_worker.decode(data)
 
 
-def decode_from_supervisor(data: bytes) -> FromSupervisor:
+def decode_from_supervisor(data: bytes | memoryview) -> FromSupervisor:
     """What the supervisor says, from its bytes."""
     return _from_supervisor.decode(data)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -22,6 +22,7 @@ from lossd.request import Fault, Float64Array, LossRequest, LossResult, Tensor
 WINDOW: Final = 2
 """Slices of one request that a worker holds at a time: one to run, and the next, so that it need not wait."""
 
+_MAX_DEATHS: Final = 2
 _slice_ids = itertools.count(1)
 _request_ids = itertools.count(1)
 
@@ -134,12 +135,13 @@ class Job:
         self.request: Final = request
         self.deadline = math.inf  # by time.monotonic()
         self.seconds = 0.0  # of computing
-        self.deaths = 0  # of workers that were running one of its slices
+        self.team: Final = team
+        self.left = 0  # elements to compute, as the pool has it in its books
         self.done: Final[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
         self.outstanding: Final[dict[int, tuple[Slice, Span]]] = {}
         self._when_idle: Callable[[], None] | None = None
         self._when_answered: Callable[[], None] | None = None
-        self._team = team
+        self._deaths: Counter[int] = Counter()  # of workers, by the slice that they were running
         self._weight = weight
         self._grid = grid
         self._closed = False
@@ -202,7 +204,7 @@ class Job:
             partials=[outputs.place(span.grid, first, last) for outputs in self._outputs],
             deadline=self.deadline,
             rows=span.rows,
-            team=self._team,
+            team=self.team,
             weight=self._weight,
         )
         self.outstanding[piece.id] = piece, span
@@ -230,6 +232,21 @@ class Job:
         if self._when_answered is not None:
             self._when_answered()
         self._end_if_complete()
+
+    @property
+    def arrived_left(self) -> int:
+        """About how many elements of it have arrived and are not answered."""
+        if self.done.done():
+            return 0
+        arrived = self._spans[-1].last if self._spans else self._next
+        return (arrived - self._answered) * self._grid.size // max(1, self._grid.blocks)
+
+    def ended_worker(self, slice_id: int) -> None:
+        """Take note that a worker ended while it ran a slice: the second time that is the slice's fault."""
+        self._deaths[slice_id] += 1
+        if self._deaths[slice_id] == _MAX_DEATHS:
+            detail = "this request ended a worker twice; it is not tried again"
+            self.fail(Fault("worker_crashed", detail))
 
     def forget(self, slice_id: int) -> None:
         """Strike a slice that has been answered, or whose worker has been reaped."""

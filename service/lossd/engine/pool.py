@@ -11,17 +11,19 @@ import logging
 import os
 import socket
 import time
-from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from lossd.core.grid import Grid
 from lossd.engine.arena import Memory, Region
+from lossd.engine.backlog import Backlog
 from lossd.engine.frames import (
     MAX_FRAME,
     Cancel,
     Failed,
+    Listening,
     Ready,
     Scored,
     WorkerGone,
@@ -31,11 +33,15 @@ from lossd.engine.frames import (
     encode,
 )
 from lossd.engine.job import Job, Span
+from lossd.engine.outbox import Outbox
 from lossd.request import Fault, LossRequest, LossResult
 
 logger = logging.getLogger(__name__)
 
-_MAX_DEATHS: Final = 2
+FAILURES: Final = 3
+"""So many workers that end one after the other without having answered anything are a crash loop."""
+_STEADY_SECONDS: Final = 10.0
+"""One that is ready for so long has come out of it."""
 
 
 @dataclass(slots=True)
@@ -49,7 +55,12 @@ class WorkerSeat:
         state: ``starting`` until its known-answer check has passed, ``ready``, then ``lost`` until it is
             reaped and replaced.
         restarts: How many processes had it before.
+        failures: How many of these, without a break up to the last, answered nothing.
         ready: What the process said of itself when it became ready.
+        ready_since: When that was, by time.monotonic().
+        link: The socket to it.
+        outbox: What sends over that.
+        jobs: By the id of each outstanding slice.
     """
 
     index: int
@@ -57,10 +68,19 @@ class WorkerSeat:
     pid: int
     state: Literal["starting", "ready", "lost"] = "starting"
     restarts: int = 0
+    failures: int = 0
     ready: Ready | None = None
+    ready_since: float = 0.0
     link: socket.socket | None = None
-    jobs: dict[int, Job] = field(default_factory=dict)  # by the id of each outstanding slice
-    unsent: deque[bytes] = field(default_factory=deque)
+    outbox: Outbox | None = None
+    jobs: dict[int, Job] = field(default_factory=dict)
+
+    @property
+    def steady(self) -> bool:
+        """It is ready, and is not about to end like those before it."""
+        if self.state != "ready":
+            return False
+        return self.failures < FAILURES or time.monotonic() - self.ready_since > _STEADY_SECONDS
 
 
 class Run:
@@ -148,6 +168,7 @@ class Pool:
         self.slice_elements: Final = slice_elements
         self.slices = 0
         """How many slices workers have answered."""
+        self.backlog: Final = Backlog(time.monotonic)
         self._memory = memory
         self._control = control
         self._expected = workers
@@ -158,10 +179,13 @@ class Pool:
 
     @property
     def ready(self) -> bool:
-        """Every worker is there and has passed its known-answer check."""
-        return len(self.seats) == self._expected and all(
-            seat.state == "ready" for seat in self.seats.values()
-        )
+        """Every worker is there, has passed its known-answer check, and is not in a crash loop."""
+        return len(self.seats) == self._expected and all(seat.steady for seat in self.seats.values())
+
+    def announce(self) -> None:
+        """Tell the supervisor that requests are taken."""
+        with suppress(ConnectionError):  # the reader hears of it
+            self._control.send(encode(Listening()))
 
     def close(self) -> None:
         """Let go of the workers, which then end."""
@@ -205,6 +229,7 @@ class Pool:
 
     def feed(self, job: Job, seat: WorkerSeat) -> None:
         """Send a job's next slices, as many as may be out at a time."""
+        self._keep_books(job)
         while piece := job.next_slice():
             seat.jobs[piece.id] = job
             if seat.state == "ready":
@@ -212,10 +237,17 @@ class Pool:
 
     def cancel(self, job: Job, seat: WorkerSeat) -> None:
         """Have a job that has ended answered at once, if slices of it are outstanding."""
+        self._keep_books(job)
         if job.outstanding and seat.state == "ready":
             self._send(seat, encode(Cancel(job.id)))
         elif seat.state == "starting":  # they are with nobody
             self._forget_ended(seat)
+
+    def _keep_books(self, job: Job, *, served: bool = False) -> None:
+        left = job.arrived_left
+        if left != job.left:
+            self.backlog.change(job.team, job.left, left, served=served)
+            job.left = left
 
     # What workers say
 
@@ -234,7 +266,7 @@ class Pool:
                 return
             frame = decode_from_worker(data)
             if isinstance(frame, Ready):
-                seat.ready = frame
+                seat.ready, seat.ready_since = frame, time.monotonic()
                 seat.state = "ready"
                 logger.info("worker %d (pid %d) is ready on %s", seat.index, seat.pid, frame.device)
                 self._send_again(seat)
@@ -245,6 +277,7 @@ class Pool:
         self.slices += 1
         job = seat.jobs.pop(answer.id)
         job.take(answer)
+        self._keep_books(job, served=True)
         self.feed(job, seat)
 
     def _send_again(self, seat: WorkerSeat) -> None:
@@ -252,38 +285,22 @@ class Pool:
             self._send(seat, encode(job.outstanding[slice_id][0]))
 
     def _send(self, seat: WorkerSeat, frame: bytes) -> None:
-        if seat.link is None:
-            return  # it will be sent to the successor
-        if not seat.unsent:
-            try:
-                seat.link.send(frame)
-            except BlockingIOError:
-                self._loop.add_writer(seat.link, self._send_rest, seat)
-            except ConnectionError:
-                return  # the reader hears of it, too
-            else:
-                return
-        seat.unsent.append(frame)
+        # Without a link it will be sent to the successor.
+        if seat.link is not None and seat.outbox is not None and not seat.outbox.send(frame):
+            self._loop.add_writer(seat.link, self._send_rest, seat)
 
     def _send_rest(self, seat: WorkerSeat) -> None:
         assert seat.link is not None
-        while seat.unsent:
-            try:
-                seat.link.send(seat.unsent[0])
-            except BlockingIOError:
-                return
-            except ConnectionError:
-                break
-            seat.unsent.popleft()
-        self._loop.remove_writer(seat.link)
+        assert seat.outbox is not None
+        if seat.outbox.flush():
+            self._loop.remove_writer(seat.link)
 
     def _unlink(self, seat: WorkerSeat) -> None:
         if seat.link is not None:
             self._loop.remove_reader(seat.link)
             self._loop.remove_writer(seat.link)
             seat.link.close()
-            seat.link = None
-        seat.unsent.clear()
+            seat.link = seat.outbox = None
 
     # What the supervisor says
 
@@ -302,17 +319,19 @@ class Pool:
             frame = decode_from_supervisor(data)
             if isinstance(frame, WorkerStarted):
                 self._welcome(frame, fds[0])
-            else:
+            elif isinstance(frame, WorkerGone):
                 self._bury(frame)
 
     def _welcome(self, started: WorkerStarted, fd: int) -> None:
         seat = self.seats.setdefault(
             started.worker, WorkerSeat(index=started.worker, device=started.device, pid=started.pid)
         )
-        seat.pid, seat.restarts, seat.state = started.pid, started.restarts, "starting"
+        seat.pid, seat.restarts, seat.failures = started.pid, started.restarts, started.failures
+        seat.state = "starting"
         os.set_inheritable(fd, False)
         seat.link = socket.socket(fileno=fd)
         seat.link.setblocking(False)
+        seat.outbox = Outbox(seat.link)
         self._loop.add_reader(seat.link, self._hear_worker, seat)
         self._arrived.set()
 
@@ -322,14 +341,10 @@ class Pool:
             self._hear_worker(seat)  # what it still said before it died
             self._unlink(seat)
         seat.state = "lost"
-        running = seat.jobs.get(self._memory.marked(seat.index))
-        self._memory.mark(seat.index, 0)
         logger.warning("worker %d (pid %d) ended with status %d", gone.worker, gone.pid, gone.status)
+        running = seat.jobs.get(gone.running)
         if running is not None:
-            running.deaths += 1
-            if running.deaths >= _MAX_DEATHS:
-                detail = "this request ended a worker twice; it is not tried again"
-                running.fail(Fault("worker_crashed", detail))
+            running.ended_worker(gone.running)
         self._forget_ended(seat)
 
     def _forget_ended(self, seat: WorkerSeat) -> None:

@@ -1,13 +1,16 @@
-"""Starts the front end and the workers, replaces a worker that ends, and stops them all in order.
+"""Starts the front ends and the workers, replaces what ends or hangs, and stops them all in order.
 
-It imports neither torch nor the HTTP framework, and holds no request: if it were to die, the front end would
-see its socket close and end, and the workers would see the front end's close and end too.
+It imports neither torch nor the HTTP framework, and holds no request: if it were to die, all others would see
+their sockets to it close, and end too.
+
+Each front end has an arena of its own, and a socket pair with each worker. Whichever of the two is there
+later is introduced to those that are there already; when one ends its sockets end with it, and an arena goes
+with the last process that maps it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -19,17 +22,29 @@ from typing import Final
 
 from lossd.core.grid import block_elements
 from lossd.engine.arena import create_memory
+from lossd.engine.board import BLANK, Board
+from lossd.engine.board import nbytes as board_bytes
+from lossd.engine.children import Child, Pauses, start
 from lossd.engine.devices import resolve
-from lossd.engine.frames import UNUSABLE, WorkerGone, WorkerStarted, encode, socket_pair
+from lossd.engine.frames import (
+    MAX_FRAME,
+    UNUSABLE,
+    FrontEndStarted,
+    WorkerGone,
+    WorkerStarted,
+    socket_pair,
+)
+from lossd.engine.tally import TALLY_BYTES
 from lossd.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 FRONT_END: Final = "lossd.api.server"
 _WORKER: Final = "lossd.engine.worker"
-_STEADY_SECONDS: Final = 10.0  # a worker that lived so long did not end for what it is
-_LONGEST_PAUSE: Final = 5.0
 _END_SECONDS: Final = 5.0  # for a process that has nothing left to do
+_LOOK_SECONDS: Final = 0.25  # between two looks at the board
+_COMPILING_SECONDS: Final = 60.0  # a worker that compiles for a new kind of request does not hang
+_FAILED_STARTS: Final = 3  # of front ends that never listened, one after the other: none ever will
 
 
 def run(settings: Settings) -> int:
@@ -69,132 +84,229 @@ class _Supervisor:
     def __init__(self, settings: Settings, listener: socket.socket) -> None:
         self._settings = settings
         self._listener = listener
-        self._arena_fd = create_memory(settings.arena_bytes)
-        self._control, self._front_control = socket_pair()
+        self._devices: list[str] = []
         self._block = 0
+        self._tallies = [create_memory(TALLY_BYTES) for _ in range(settings.front_ends)]
+        self._front_ends: dict[int, tuple[Child, int]] = {}  # with their arenas' descriptors
+        self._workers: dict[int, Child] = {}
+        self._failures: dict[int, int] = {}  # of each worker's predecessors
         self._stopping = asyncio.Event()
-        self._drained = asyncio.Event()  # the front end has ended
+        self._drained = asyncio.Event()  # all front ends have ended
+        self._status = 0
+        self._board_fd = -1
+        self._board: Board
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        devices = await asyncio.to_thread(resolve, self._settings.device)
-        self._block = block_elements(devices)  # one for all: who is free must not change a bit
-        front_end = await self._start(
-            FRONT_END,
-            {
-                "listen_fd": self._listener.fileno(),
-                "arena_fd": self._arena_fd,
-                "control_fd": self._front_control.fileno(),
-                "workers": len(devices),
-                "block": self._block,
-            },
-            (self._listener.fileno(), self._arena_fd, self._front_control.fileno()),
-        )
-        self._front_control.close()
-        self._listener.close()  # the front end's alone: when it stops listening, callers are refused at once
-        keepers = [
-            asyncio.create_task(self._keep_worker(index, device)) for index, device in enumerate(devices)
+        self._devices = await asyncio.to_thread(resolve, self._settings.device)
+        self._block = block_elements(self._devices)  # one for all: who is free must not change a bit
+        self._board_fd = create_memory(board_bytes(len(self._devices)))
+        self._board = Board(self._board_fd, len(self._devices))
+        front_ends = [
+            asyncio.create_task(self._keep_front_end(index)) for index in range(self._settings.front_ends)
         ]
-        ended = asyncio.create_task(front_end.wait())
+        workers = [
+            asyncio.create_task(self._keep_worker(index, device))
+            for index, device in enumerate(self._devices)
+        ]
+        watch = asyncio.create_task(self._watch())
         stop = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait({ended, stop, *keepers}, return_when=asyncio.FIRST_COMPLETED)
-        unasked = not self._stopping.is_set()
-        if unasked:
-            logger.error("the front end or a worker's keeper ended; stopping")
+        await asyncio.wait({stop, watch, *front_ends, *workers}, return_when=asyncio.FIRST_COMPLETED)
+        if not self._stopping.is_set():
+            self._status = 1
+            logger.error("stopping, since there is no going on")
             self._stopping.set()
-        status = await self._stop(front_end)
+        # The front ends go on listening until they have drained; whoever comes then is refused at once.
+        self._listener.close()
+        await asyncio.gather(*front_ends)
         self._drained.set()
-        # The front end is gone, and with it its ends of the workers' sockets: they end by themselves.
-        await asyncio.gather(*keepers)
-        stop.cancel()
-        self._control.close()
-        os.close(self._arena_fd)
-        return 1 if unasked or status else 0
+        await asyncio.gather(*workers)
+        for task in (stop, watch):
+            task.cancel()
+        for fd in (*self._tallies, self._board_fd):
+            os.close(fd)
+        return self._status
 
-    async def _stop(self, front_end: asyncio.subprocess.Process) -> int:
-        """Let the front end finish what it has accepted; its exit status."""
-        with suppress(ProcessLookupError):
-            front_end.terminate()
-        try:
-            async with asyncio.timeout(self._settings.drain_seconds + _END_SECONDS):
-                status = await front_end.wait()
-                return 0 if status == -signal.SIGTERM else status  # it had not begun to listen
-        except TimeoutError:
-            logger.error("the front end did not drain in time; killed")
-            front_end.kill()
-            await front_end.wait()
-            return 1
+    # Front ends
 
-    async def _keep_worker(self, index: int, device: str) -> None:
-        """Keep a worker running on a device until everything stops."""
-        pause, restarts = 0.0, 0
+    async def _keep_front_end(self, index: int) -> None:
+        """Keep a front end running until everything stops, then let it finish what it has accepted."""
+        pauses, restarts = Pauses(), 0
         while not self._stopping.is_set():
-            started = time.monotonic()
-            process = await self._start_worker(index, device, restarts)
-            await self._outlive(process)
+            child = await self._start_front_end(index, restarts)
+            await _outlive(child, self._stopping)
             if self._stopping.is_set():
+                await self._drain(child)
+                self._part(index)
                 return
-            self._tell(WorkerGone(index, process.pid, process.returncode or 0))
-            if process.returncode == UNUSABLE and not restarts:
-                return  # it said why; everything stops, as an operator expects of a wrong setting
-            if time.monotonic() - started > _STEADY_SECONDS:
-                pause = 0.0
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._stopping.wait()
-            pause = min(_LONGEST_PAUSE, max(0.2, 2.0 * pause))
+            listened = _has_listened(child)
+            self._part(index)
+            logger.error("front end %d (pid %d) ended with status %d", *_ending(child))
+            pause = pauses.after(child, useful=listened)
+            if pauses.failures == _FAILED_STARTS:
+                return  # whatever stops it has been said; everything ends
+            await _pause(pause, self._stopping)
             restarts += 1
 
-    async def _start_worker(self, index: int, device: str, restarts: int) -> asyncio.subprocess.Process:
-        link, worker_link = socket_pair()
-        with link, worker_link:
-            options = {
-                "index": index,
-                "device": device,
-                "link_fd": worker_link.fileno(),
-                "arena_fd": self._arena_fd,
-                "arena_bytes": self._settings.arena_bytes,
-                "log_level": self._settings.log_level,
-                "kernel": self._settings.kernel,
-                "block": self._block,
-                "losses": self._settings.losses,
-                "cache_dir": str(self._settings.cache_dir) if self._settings.cache_dir else None,
-            }
-            process = await self._start(_WORKER, options, (worker_link.fileno(), self._arena_fd))
-            self._tell(WorkerStarted(index, device, process.pid, restarts), link)
-        return process
+    async def _start_front_end(self, index: int, restarts: int) -> Child:
+        arena_fd = create_memory(self._settings.arena_bytes_each)
+        control, theirs = socket_pair()
+        options = {
+            "index": index,
+            "listen_fd": self._listener.fileno(),
+            "arena_fd": arena_fd,
+            "control_fd": theirs.fileno(),
+            "tally_fds": self._tallies,
+            "workers": len(self._devices),
+            "block": self._block,
+            "restarts": restarts,
+        }
+        fds = (self._listener.fileno(), arena_fd, theirs.fileno(), *self._tallies)
+        with theirs:
+            process = await start(FRONT_END, options, fds, self._settings.environment())
+        child = Child(index, process, control, time.monotonic(), restarts)
+        self._front_ends[index] = child, arena_fd
+        for worker in self._workers.values():
+            self._introduce(child, arena_fd, worker)
+        return child
 
-    async def _outlive(self, process: asyncio.subprocess.Process) -> None:
-        """Wait for a worker's end; when everything stops, see to it that it comes."""
-        drained = asyncio.create_task(self._drained.wait())
-        ended = asyncio.create_task(process.wait())
-        await asyncio.wait({drained, ended}, return_when=asyncio.FIRST_COMPLETED)
-        drained.cancel()
-        try:
-            async with asyncio.timeout(_END_SECONDS):
-                await asyncio.shield(ended)
-        except TimeoutError:
-            logger.error("worker pid %d did not end by itself; killed", process.pid)
-            process.kill()
-            await ended
+    def _part(self, index: int) -> None:
+        child, arena_fd = self._front_ends.pop(index)
+        child.control.close()
+        os.close(arena_fd)
 
-    def _tell(self, frame: WorkerStarted | WorkerGone, link: socket.socket | None = None) -> None:
-        """Tell the front end; if it is gone, everything stops anyway."""
-        with suppress(ConnectionError):
-            socket.send_fds(self._control, [encode(frame)], [link.fileno()] if link is not None else [])
+    async def _drain(self, child: Child) -> None:
+        if child.process.returncode is None:
+            child.process.terminate()
+        if not await child.end(self._settings.drain_seconds + _END_SECONDS):
+            logger.error("front end %d did not drain in time; killed", child.index)
+            self._status = 1
+        elif child.process.returncode not in (0, -signal.SIGTERM):  # the latter before it began to listen
+            self._status = 1
 
-    async def _start(
-        self, module: str, options: dict[str, object], fds: tuple[int, ...]
-    ) -> asyncio.subprocess.Process:
-        # A group of its own: Ctrl-C is for the supervisor, which then stops the others in order.
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            module,
-            json.dumps(options),
-            pass_fds=fds,
-            env={**os.environ, **self._settings.environment()},
-            process_group=0,
-        )
+    # Workers
+
+    async def _keep_worker(self, index: int, device: str) -> None:
+        """Keep a worker running on a device until all front ends have ended."""
+        pauses, restarts = Pauses(), 0
+        while not self._drained.is_set():
+            self._failures[index] = pauses.failures
+            child = await self._start_worker(index, device, restarts)
+            await _outlive(child, self._drained)
+            del self._workers[index]
+            child.control.close()
+            if self._drained.is_set():
+                if not await child.end(_END_SECONDS):
+                    logger.error("worker pid %d did not end by itself; killed", child.process.pid)
+                return
+            self._bury(child)
+            if child.process.returncode == UNUSABLE and not restarts:
+                return  # it said why; everything stops, as an operator expects of a wrong setting
+            row = self._board.read(index)
+            self._board.write(index, BLANK)
+            await _pause(pauses.after(child, useful=row.answered > 0), self._drained)
+            restarts += 1
+
+    async def _start_worker(self, index: int, device: str, restarts: int) -> Child:
+        settings = self._settings
+        control, theirs = socket_pair()
+        options = {
+            "index": index,
+            "device": device,
+            "control_fd": theirs.fileno(),
+            "board_fd": self._board_fd,
+            "workers": len(self._devices),
+            "log_level": settings.log_level,
+            "kernel": settings.kernel,
+            "block": self._block,
+            "losses": settings.losses,
+            "cache_dir": str(settings.cache_dir) if settings.cache_dir else None,
+            "check_seconds": settings.check_seconds,
+        }
+        with theirs:
+            process = await start(_WORKER, options, (theirs.fileno(), self._board_fd), settings.environment())
+        child = self._workers[index] = Child(index, process, control, time.monotonic(), restarts)
+        for front_end, arena_fd in self._front_ends.values():
+            self._introduce(front_end, arena_fd, child)
+        return child
+
+    def _introduce(self, front_end: Child, arena_fd: int, worker: Child) -> None:
+        """Connect a front end and a worker with each other."""
+        front_link, worker_link = socket_pair()
+        with front_link, worker_link:
+            started = WorkerStarted(
+                worker.index,
+                self._devices[worker.index],
+                worker.process.pid,
+                worker.restarts,
+                self._failures[worker.index],
+            )
+            front_end.tell(started, front_link.fileno())
+            frame = FrontEndStarted(front_end.index, self._settings.arena_bytes_each)
+            worker.tell(frame, worker_link.fileno(), arena_fd)
+
+    def _bury(self, worker: Child) -> None:
+        """Tell the front ends of a worker's end, and which slice it was running."""
+        running = self._board.read(worker.index).running
+        for front_end, _ in self._front_ends.values():
+            slice_id = running[1] if running is not None and running[0] == front_end.index else 0
+            index, pid, status = _ending(worker)
+            front_end.tell(WorkerGone(index, pid, status, slice_id))
+
+    async def _watch(self) -> None:
+        """Kill workers that do not go on.
+
+        What is counted is looks, not seconds: if the whole machine has stood still for a while, that is one.
+        """
+        limit = self._settings.hang_seconds
+        if self._settings.kernel == "compiled":
+            limit += _COMPILING_SECONDS
+        still: dict[int, tuple[Child, float, int]] = {}
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            for index, worker in self._workers.items():
+                beat = self._board.read(index).beat
+                seen, last, looks = still.get(index, (worker, beat, 0))
+                looks = looks + 1 if (seen, last) == (worker, beat) else 0
+                still[index] = worker, beat, looks
+                seconds = looks * _LOOK_SECONDS
+                if beat and seconds > limit:
+                    logger.error(
+                        "worker pid %d has not gone on for %.1f s; killed", worker.process.pid, seconds
+                    )
+                    worker.kill()
+                elif not beat and seconds > self._settings.start_seconds:
+                    logger.error(
+                        "worker pid %d is not ready after %.0f s; killed", worker.process.pid, seconds
+                    )
+                    worker.kill()
+
+
+async def _outlive(child: Child, event: asyncio.Event) -> None:
+    """Wait for a child's end, or for an event."""
+    waits = [asyncio.create_task(child.process.wait()), asyncio.create_task(event.wait())]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+
+
+async def _pause(seconds: float, event: asyncio.Event) -> None:
+    """Wait for an event, but no longer than some seconds."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+def _ending(child: Child) -> tuple[int, int, int]:
+    """A child's number, its process, and how that has ended."""
+    return child.index, child.process.pid, child.process.returncode or 0
+
+
+def _has_listened(child: Child) -> bool:
+    """A front end that has ended took requests before."""
+    try:
+        return bool(child.control.recv(MAX_FRAME, socket.MSG_DONTWAIT))
+    except (BlockingIOError, ConnectionError):
+        return False

@@ -1,7 +1,8 @@
 """A worker: the process that owns a device, and scores slices out of the arena.
 
-It keeps no request's state. It ends when its front end's socket closes, and whoever kills it costs callers
-time and nothing else.
+It keeps no request's state. It ends when the supervisor's socket closes, and whoever kills it costs callers
+time and nothing else. It says on the board that it goes on, and checks now and then that it still computes
+rightly: the supervisor replaces one that hangs, and one that has come to err ends by itself.
 """
 
 from __future__ import annotations
@@ -25,19 +26,12 @@ import torch
 from lossd.core.catalog import register
 from lossd.core.grid import Grid
 from lossd.core.kernel import EagerKernel, Score
-from lossd.core.known_answers import check_known_answers
+from lossd.core.known_answers import WrongAnswerError, check_known_answers
 from lossd.core.work import Work, prepare
 from lossd.engine.arena import Memory
-from lossd.engine.frames import (
-    MAX_FRAME,
-    UNUSABLE,
-    Failed,
-    Ready,
-    Scored,
-    Slice,
-    decode_from_front_end,
-    encode,
-)
+from lossd.engine.board import Board, Row
+from lossd.engine.frames import UNUSABLE, WRONG, Failed, Ready, Scored, Slice
+from lossd.engine.links import FrontEnd, Links
 from lossd.engine.scheduler import Scheduler
 from lossd.request import Fault, Tensor
 
@@ -47,6 +41,8 @@ QUANTUM_SECONDS: Final = 5e-4
 """About how long a worker computes before it looks who is next, in whole blocks, at least one: long enough to
 hide what looking costs, and so short that others wait little (docs/performance.md)."""
 
+IDLE_SECONDS: Final = 0.5
+"""How long a worker with nothing to do waits before it says on the board that it is alive."""
 _M_TRIM_THRESHOLD: Final = -1  # malloc.h
 _M_MMAP_THRESHOLD: Final = -3
 _NUMPY: Final = {
@@ -68,28 +64,31 @@ class _Task:
     """A slice that has arrived.
 
     Attributes:
+        front_end: Whose it is.
         piece: The slice.
         begun: What has been scored of it, and what scores the rest, a block a step; None before its first
             quantum.
         seconds: How long it took so far.
     """
 
+    front_end: FrontEnd
     piece: Slice
     begun: tuple[Score, Iterator[int]] | None = None
     seconds: float = 0.0
 
 
 class Worker:
-    """Scores the slices that arrive on a socket.
+    """Scores the slices that arrive from the front ends.
 
     A slice is run in quanta of whole blocks. Between two of them the worker takes in what has arrived, and
     decides anew who is next: however large slices are, nobody waits for the end of one.
 
     Args:
-        index: The worker's number, which is its place among the arena's marks.
+        index: The worker's number, which is its row on the board.
         kernel: What computes.
-        memory: The arena.
-        link: The socket to the front end.
+        board: Where it says how it does.
+        control: The socket to the supervisor.
+        check_seconds: After how long it checks anew that it computes rightly.
         clock: What quanta are measured and deadlines are checked by, in seconds.
     """
 
@@ -97,57 +96,92 @@ class Worker:
         self,
         index: int,
         kernel: EagerKernel,
-        memory: Memory,
-        link: socket.socket,
+        board: Board,
+        control: socket.socket,
+        check_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._index = index
         self._kernel = kernel
-        self._memory = memory
-        self._link = link
+        self._board = board
         self._clock = clock
-        self._frame = memoryview(bytearray(MAX_FRAME))
+        self._check_seconds = check_seconds
+        self._checked = clock()
+        self._answered = 0
+        ready = Ready(
+            kernel=kernel.name,
+            device=str(kernel.device),
+            torch=str(torch.__version__),
+            capability=torch.backends.cpu.get_cpu_capability(),
+        )
+        self._links = Links(control, ready, lambda _: None, self._forget)
         self._scheduler: Scheduler[_Task] = Scheduler()
-        self._prepared: tuple[int, Work] | None = None  # the last slice's request: the next may be of it, too
+        self._prepared: tuple[FrontEnd, int, Work] | None = None
+        """The last slice's request: the next may be of it, too."""
 
     def run(self) -> None:
-        """Score until the front end closes its end."""
-        idle = False
-        while self._receive(wait=idle):
-            task = self._scheduler.next()
-            idle = task is None
-            if task is not None:
-                self._run_quantum(task)
+        """Score until the supervisor closes its end.
 
-    def _receive(self, *, wait: bool) -> bool:
-        """Take in what has arrived, if it is to wait at least one frame; False at the end."""
-        flags = 0 if wait else socket.MSG_DONTWAIT
-        while True:
-            try:
-                size = self._link.recv_into(self._frame, 0, flags)
-            except BlockingIOError:
-                return True
-            if not size:
-                return False
-            flags = socket.MSG_DONTWAIT
-            frame = decode_from_front_end(self._frame[:size])
+        Raises:
+            WrongAnswerError: It does not compute rightly any more.
+        """
+        seconds = 0.0
+        try:
+            while not self._links.ended:
+                self._receive(seconds)
+                self._check_when_due()
+                seconds = 0.0 if self._run_next() else IDLE_SECONDS
+        finally:
+            self._links.close()
+
+    def _receive(self, seconds: float) -> None:
+        """Take in what has arrived, or arrives within so many seconds."""
+        for front_end, frame in self._links.receive(seconds):
+            request = front_end.number, frame.request
             if isinstance(frame, Slice):
-                self._scheduler.add(frame.team, frame.weight, frame.request, _Task(frame))
+                self._scheduler.add(frame.team, frame.weight, request, _Task(front_end, frame))
             else:
-                for task in self._scheduler.drop(frame.request):
-                    self._send(Failed(task.piece.id, "cancelled", "nobody waits for this any more", []))
+                for task in self._scheduler.drop(request):
+                    self._send(task, Failed(task.piece.id, "cancelled", "nobody waits for this any more", []))
+
+    def _check_when_due(self) -> None:
+        now = self._clock()
+        if now - self._checked < self._check_seconds:
+            return
+        self._checked = now
+        self._board.write(self._index, Row(time.monotonic(), self._answered, None))
+        check_known_answers(self._kernel)
+
+    def _run_next(self) -> bool:
+        """Run a quantum of whose turn it is; whether there was anything to run."""
+        task = self._scheduler.next()
+        if task is None:
+            self._board.write(self._index, Row(time.monotonic(), self._answered, None))
+            return False
+        self._run_quantum(task)
+        return True
 
     def _run_quantum(self, task: _Task) -> None:
         began = self._clock()
-        self._memory.mark(self._index, task.piece.id)
-        answer = self._answer(task)
-        self._memory.mark(self._index, 0)
-        if answer is not None:
-            self._send(answer)
-        self._scheduler.charge(self._clock() - began, finished=answer is not None)
+        running = task.front_end.number, task.piece.id
+        self._board.write(self._index, Row(time.monotonic(), self._answered, running))
+        finished = task.front_end.gone
+        if not finished:
+            answer = self._answer(task)
+            finished = answer is not None
+            if answer is not None:
+                self._answered += 1
+                self._send(task, answer)
+        self._board.write(self._index, Row(time.monotonic(), self._answered, None))
+        self._scheduler.charge(self._clock() - began, finished=finished)
 
-    def _send(self, answer: Scored | Failed) -> None:
-        self._link.sendall(encode(answer))
+    def _send(self, task: _Task, answer: Scored | Failed) -> None:
+        self._links.send(task.front_end, answer)
+
+    def _forget(self, front_end: FrontEnd) -> None:
+        """Let go of a front end's memory; its slices are struck when it is their turn."""
+        if self._prepared is not None and self._prepared[0] is front_end:
+            self._prepared = None
 
     def _answer(self, task: _Task) -> Scored | Failed | None:
         """Go on with a slice for a quantum; its answer, or None if it is not finished."""
@@ -161,9 +195,11 @@ class Worker:
         except torch.OutOfMemoryError:
             detail = f"{self._kernel.device} has no memory left for this request; send a smaller one"
             return Failed(piece.id, "out_of_memory", detail, [])
+        except torch.AcceleratorError:
+            raise  # the device is poisoned: a new process starts from a clean one
         except Exception:
             if self._kernel.device.type != "cpu":
-                raise  # the device may be poisoned: a new process starts from a clean one
+                raise  # likewise, for all that is known
             logger.exception("slice %d of request %d failed", piece.id, piece.request)
             return Failed(piece.id, "internal_error", "the loss could not be computed; see the log", [])
 
@@ -171,7 +207,7 @@ class Worker:
         began = before = self._clock()
         piece = task.piece
         if task.begun is None:
-            task.begun = self._begin(piece)
+            task.begun = self._begin(task.front_end, piece)
         score, steps = task.begun
         finished = False
         for following in steps:
@@ -193,28 +229,38 @@ class Worker:
             seconds=task.seconds,
         )
 
-    def _begin(self, piece: Slice) -> tuple[Score, Iterator[int]]:
-        if self._prepared is None or self._prepared[0] != piece.request or piece.rows is not None:
-            self._prepared = piece.request, self._prepare(piece)
-        work = self._prepared[1]
+    def _begin(self, front_end: FrontEnd, piece: Slice) -> tuple[Score, Iterator[int]]:
+        known = self._prepared
+        if (
+            known is not None
+            and known[0] is front_end
+            and known[1] == piece.request
+            and piece.rows is None  # a stream's tensors are elsewhere, and longer, each time
+        ):
+            work = known[2]
+        else:
+            work = _prepare(piece, front_end.memory)
+            self._prepared = front_end, piece.request, work
         memories = [
-            np.frombuffer(self._memory.view, dtype=np.float64, count=count, offset=offset)
+            np.frombuffer(front_end.memory.view, dtype=np.float64, count=count, offset=offset)
             for offset, count in piece.partials
         ]
         score = Score.of(work, memories)
         return score, self._kernel.steps(work, piece.first, piece.last, score)
 
-    def _prepare(self, piece: Slice) -> Work:
-        arrays = {name: self._array(tensor) for name, tensor in piece.tensors.items()}
-        grid = Grid(piece.shape, piece.axes, piece.block, growing=piece.rows is not None)
-        bfloat16 = frozenset(name for name, tensor in piece.tensors.items() if tensor.dtype == "bfloat16")
-        return prepare(piece.loss, piece.params, grid, arrays, bfloat16, piece.rows)
 
-    def _array(self, tensor: Tensor) -> npt.NDArray[Any]:
-        """A tensor where it lies in the arena, read in place."""
-        dtype = np.dtype(_NUMPY[tensor.dtype]).newbyteorder(">" if tensor.big_endian else "<")
-        flat = np.frombuffer(self._memory.view, dtype=dtype, count=tensor.size, offset=tensor.offset)
-        return flat.reshape(tensor.shape, order="F" if tensor.fortran else "C")
+def _prepare(piece: Slice, memory: Memory) -> Work:
+    arrays = {name: _array(tensor, memory) for name, tensor in piece.tensors.items()}
+    grid = Grid(piece.shape, piece.axes, piece.block, growing=piece.rows is not None)
+    bfloat16 = frozenset(name for name, tensor in piece.tensors.items() if tensor.dtype == "bfloat16")
+    return prepare(piece.loss, piece.params, grid, arrays, bfloat16, piece.rows)
+
+
+def _array(tensor: Tensor, memory: Memory) -> npt.NDArray[Any]:
+    """A tensor where it lies in the arena, read in place."""
+    dtype = np.dtype(_NUMPY[tensor.dtype]).newbyteorder(">" if tensor.big_endian else "<")
+    flat = np.frombuffer(memory.view, dtype=dtype, count=tensor.size, offset=tensor.offset)
+    return flat.reshape(tensor.shape, order="F" if tensor.fortran else "C")
 
 
 def _make_kernel(device: str, kernel: str, cache_dir: str | None, block: int) -> EagerKernel:
@@ -245,8 +291,8 @@ def main(arguments: str) -> None:
     logging.basicConfig(level=options["log_level"].upper(), format="%(levelname)s %(name)s: %(message)s")
     torch.set_num_threads(1)
     keep_freed_memory()
-    link = socket.socket(fileno=options["link_fd"])
-    memory = Memory(options["arena_fd"], options["arena_bytes"])
+    control = socket.socket(fileno=options["control_fd"])
+    board = Board(options["board_fd"], options["workers"])
     try:
         for place in options["losses"]:
             register(place)
@@ -256,17 +302,11 @@ def main(arguments: str) -> None:
         logger.error("cannot compute on %s: %s", options["device"], str(error).partition("\n")[0])
         logger.debug("in full:", exc_info=True)
         sys.exit(UNUSABLE)
-    ready = Ready(
-        kernel=kernel.name,
-        device=str(kernel.device),
-        torch=str(torch.__version__),
-        capability=torch.backends.cpu.get_cpu_capability(),
-    )
     try:
-        link.sendall(encode(ready))
-        Worker(options["index"], kernel, memory, link).run()
-    except (BrokenPipeError, ConnectionResetError):
-        pass  # the front end is gone
+        Worker(options["index"], kernel, board, control, options["check_seconds"]).run()
+    except WrongAnswerError as error:
+        logger.error("worker %d does not compute rightly any more: %s", options["index"], error)
+        sys.exit(WRONG)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import os
+
+from lossd.engine.arena import create_memory
+from lossd.engine.board import BLANK, Board, Row, nbytes
+
+
+def test_each_worker_has_a_row() -> None:
+    fd = create_memory(nbytes(3))
+    writer, reader = Board(fd, 3), Board(fd, 3)
+    os.close(fd)
+    assert [reader.read(worker) for worker in range(3)] == [BLANK] * 3
+    row = Row(12.5, 2**63, (63, 2**48 - 1))
+    writer.write(1, row)
+    assert [reader.read(worker) for worker in range(3)] == [BLANK, row, BLANK]
+    writer.write(1, Row(13.0, 7, None))
+    assert reader.read(1) == Row(13.0, 7, None)
+    writer.write(1, Row(13.0, 7, (0, 1)))
+    assert reader.read(1).running == (0, 1)
