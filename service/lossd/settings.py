@@ -56,6 +56,11 @@ class Settings(BaseSettings):
         default=32 * MIB, description="Largest record batch of an Arrow stream, which may have any number."
     )
     max_output_bytes: PositiveInt = Field(default=256 * MIB, description="Largest array answer, as float64.")
+    turn_bytes: PositiveInt = Field(
+        default=32 * MIB,
+        description="How many bytes of bodies are received and scored at a time, for each worker, if they "
+        "come quickly; others wait unread. (A longer one is by itself; small ones have a part of their own.)",
+    )
     timeout_seconds: PositiveFloat = Field(
         default=60.0,
         description="How long a request may wait for memory and, its body received, for its answer.",

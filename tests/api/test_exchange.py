@@ -34,7 +34,7 @@ async def serve(answer: Answer, sent: list[Message]) -> str:
     fd, tally_fd = create_memory(4096), create_memory(TALLY_BYTES)
     ours, theirs = socket_pair()
     pool = Pool(Memory(fd, 4096), ours, 0, BLOCK, BLOCK)
-    metrics = Metrics([Tally(tally_fd)], 0, (), pool)
+    metrics = Metrics([Tally(tally_fd)], 0, (), (), pool)
     scope = {"type": "http", "headers": [], "lossd.request_id": "r1"}
     try:
         await Exchange(scope, receive, send, "bce", 0.0).serve(answer, problem, metrics, Door())

@@ -42,6 +42,7 @@ class Exchange:
         deadline: When the caller gives up, by time.monotonic(), if it said so.
         body_read: All of the body has been received.
         read_seconds: How long that took.
+        received_bytes: How much of it has been received.
         answering: Its answer has begun.
         turn_began: Since when it has had the processor to itself, by time.monotonic().
     """
@@ -55,6 +56,7 @@ class Exchange:
     deadline: float | None = None
     body_read: bool = False
     read_seconds: float = 0.0
+    received_bytes: int = 0
     answering: bool = False
     turn_began: float = 0.0
 
@@ -105,6 +107,7 @@ class Exchange:
             self.read_seconds = time.monotonic() - self.began
         self.turn_began = time.monotonic()
         chunk: bytes = message.get("body", b"")
+        self.received_bytes += len(chunk)
         return chunk
 
     async def breathe(self) -> None:
@@ -243,7 +246,15 @@ class Exchange:
             await self.send({"type": "http.response.body", "body": b""})
 
     async def _discard(self) -> None:
-        """Read the body away, for a bounded time and up to a bounded length."""
+        """Read the rest of the body away, for a bounded time, if it is short.
+
+        A longer one is left where it is: who looks for an answer while sending sees it and stops, and for all
+        others the time is what counts.
+        """
+        declared = self.declared
+        if declared is not None and declared - self.received_bytes > _DISCARD_BYTES:
+            await self._linger()
+            return
         left = _DISCARD_BYTES
         try:
             async with asyncio.timeout(_DISCARD_SECONDS):
@@ -254,6 +265,21 @@ class Exchange:
                         return
         except TimeoutError:
             return
+
+    async def _linger(self) -> None:
+        """Wait until the caller has hung up, for a bounded time."""
+        connection: LossdProtocol | None = self.scope.get(CONNECTION)
+        if connection is None:
+            return
+        lost = asyncio.Event()
+        forget = connection.when_lost(lost.set)
+        try:
+            async with asyncio.timeout(_DISCARD_SECONDS):
+                await lost.wait()
+        except TimeoutError:
+            return
+        finally:
+            forget()
 
     def _has_body(self) -> bool:
         return header(self.scope, b"transfer-encoding") is not None or self.declared not in (None, 0)

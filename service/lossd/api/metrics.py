@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -24,9 +24,11 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from lossd.engine.admission import Admission
 from lossd.engine.arena import Arena
 from lossd.engine.pool import Pool
 from lossd.engine.tally import Tally, totals
+from lossd.engine.turnstile import Turnstile
 from lossd.wire import Duration, ModelFigures
 
 TEAM: Final = "default"
@@ -67,7 +69,7 @@ _COUNTERS: Final = (
 )
 _GAUGES: Final = (
     _Family("requests_in_flight", "Requests for a loss being worked on."),
-    _Family("requests_waiting", "Requests that wait for memory."),
+    _Family("requests_waiting", "Requests that wait unread, for their turn or for memory."),
     _Family("bytes_in_flight", "Bytes reserved for bodies and answers."),
 )
 _SECONDS_SUMMARY: Final = (
@@ -83,18 +85,27 @@ class Metrics:
         tallies: The counters of all front ends.
         index: Which of these are this one's.
         arenas: The arena's parts.
+        turnstiles: Where bodies wait for their turn.
         pool: The workers.
     """
 
     content_type: Final = CONTENT_TYPE_LATEST
 
-    def __init__(self, tallies: Sequence[Tally], index: int, arenas: Iterable[Arena], pool: Pool) -> None:
+    def __init__(
+        self,
+        tallies: Sequence[Tally],
+        index: int,
+        arenas: Iterable[Arena],
+        turnstiles: Iterable[Turnstile],
+        pool: Pool,
+    ) -> None:
         self._tallies = list(tallies)
         self._own = tallies[index]
         self._numbers = self._own.numbers
         self._cells: dict[_Key, int] = {}
         self._answered: dict[tuple[str, str, str], _AnswerCells] = {}
         self._arenas = tuple(arenas)
+        self._queues: tuple[Admission[Any], ...] = (*self._arenas, *turnstiles)
         self._pool = pool
         self._registry = CollectorRegistry()
         self._registry.register(_Exposition(self))
@@ -109,7 +120,9 @@ class Metrics:
         self._slices = self._cell("slices")
         self._slices_before = self._numbers[self._slices]  # those of the processes before
         for arena in self._arenas:
-            arena.changed = self._publish_memory
+            arena.changed = self._publish_reserved
+        for queue in self._queues:
+            queue.waiting_changed = self._publish_waiting
 
     def restarted(self, times: int) -> None:
         """Take note of how many processes were in this front end's place before."""
@@ -199,9 +212,11 @@ class Metrics:
     def _count_slices(self) -> None:
         self._numbers[self._slices] = self._slices_before + self._pool.slices
 
-    def _publish_memory(self) -> None:
+    def _publish_reserved(self) -> None:
         self._set(sum(part.reserved for part in self._arenas), "bytes_in_flight")
-        self._set(sum(part.waiting for part in self._arenas), "requests_waiting")
+
+    def _publish_waiting(self) -> None:
+        self._set(sum(queue.waiting for queue in self._queues), "requests_waiting")
 
     def _answer_cells(self, loss: str, form: str, device: str) -> _AnswerCells:
         return _AnswerCells(

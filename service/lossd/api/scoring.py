@@ -19,6 +19,7 @@ from lossd.core.grid import Grid
 from lossd.engine.arena import Region
 from lossd.engine.job import Span, channels, output_bytes
 from lossd.engine.pool import Run
+from lossd.engine.turnstile import Turn
 from lossd.request import ITEMSIZE, Body, Fault, LossRequest, LossResult
 from lossd.wire import Decoder, Reader, merge_params
 
@@ -121,12 +122,21 @@ class BodyScoring:
             ClientDisconnect: The caller has hung up.
         """
         patience = self._service.settings.timeout_seconds
-        region = await self._service.bodies.reserve(
-            self._arena_bytes + _PARAMETER_ROOM, self._exchange.left(patience)
-        )
-        answered = False
+        turns = self._service.turns(self._room.nbytes)
+        turn = await turns.ask(self._room.nbytes, self._exchange.left(patience))
+        try:
+            region = await self._service.bodies.reserve(
+                self._arena_bytes + _PARAMETER_ROOM, self._exchange.left(patience)
+            )
+            return await self._score(region, turn)
+        finally:
+            turn.end()
+
+    async def _score(self, region: Region, turn: Turn) -> Outcome:
+        patience, answered = self._service.settings.timeout_seconds, False
         try:
             await self._receive(region)
+            turn.arrived()
             body = await self._finish(region)
             if self._run is None:
                 await self._start(body, region)

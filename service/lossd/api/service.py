@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from lossd.api.door import Door
 from lossd.api.metrics import Metrics
@@ -11,7 +12,11 @@ from lossd.api.parsing import Parser
 from lossd.engine.arena import Arena, Memory
 from lossd.engine.pool import Pool
 from lossd.engine.tally import Tally
+from lossd.engine.turnstile import Turnstile
 from lossd.settings import Settings
+
+SMALL_BYTES: Final = 1 << 18
+"""A body that is not longer takes no time to speak of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,8 @@ class Service:
         pool: The workers.
         bodies: The arena's part for bodies.
         outputs: The arena's part for array answers.
+        large_turns: Where large bodies wait for their turn to be received and scored.
+        small_turns: Where small ones do, so that they need not wait for large ones.
         parser: Parses large JSON documents.
         metrics: The counters.
         door: What requests for a loss come in by.
@@ -32,6 +39,8 @@ class Service:
     pool: Pool
     bodies: Arena
     outputs: Arena
+    large_turns: Turnstile
+    small_turns: Turnstile
     parser: Parser
     metrics: Metrics
     door: Door
@@ -40,6 +49,10 @@ class Service:
     def ready(self) -> bool:
         """It takes requests, and every worker computes rightly."""
         return self.pool.ready and not self.door.closed
+
+    def turns(self, nbytes: int) -> Turnstile:
+        """Where a body of a length waits for its turn."""
+        return self.small_turns if nbytes <= SMALL_BYTES else self.large_turns
 
     @classmethod
     def over(
@@ -64,5 +77,7 @@ class Service:
         border = settings.arena_bytes_each - settings.output_bytes
         bodies = Arena(memory, 0, border, "request bodies")
         outputs = Arena(memory, border, settings.arena_bytes_each, "array answers")
-        metrics = Metrics(tallies, index, (bodies, outputs), pool)
-        return cls(settings, pool, bodies, outputs, parser, metrics, Door())
+        inside = settings.turn_bytes * pool.workers
+        large, small = Turnstile(inside), Turnstile(max(SMALL_BYTES, inside // 8))
+        metrics = Metrics(tallies, index, (bodies, outputs), (large, small), pool)
+        return cls(settings, pool, bodies, outputs, large, small, parser, metrics, Door())

@@ -5,20 +5,16 @@ Each front end has one of its own, and owns its allocation; workers only map it.
 
 from __future__ import annotations
 
-import asyncio
 import mmap
 import os
 import sys
 import tempfile
 import time
 from bisect import bisect_left, insort
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
-from lossd.engine.drain import DrainRate
-from lossd.request import Fault
+from lossd.engine.admission import Admission
 
 _ALIGN: Final = 64
 
@@ -124,40 +120,8 @@ class Region:
             self._arena.release(self)
 
 
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    """Who waits for a region.
-
-    Attributes:
-        nbytes: Of what size.
-        region: What it is told of by.
-    """
-
-    nbytes: int
-    region: asyncio.Future[Region]
-
-
-@dataclass(slots=True)
-class _Team:
-    """What a team holds and waits for.
-
-    Attributes:
-        weight: Its share of a full arena is to the others' as their weights.
-        held: Bytes.
-        waiting: Its requests, in the order of their coming.
-    """
-
-    weight: float = 1.0
-    held: int = 0
-    waiting: deque[_Waiter] = field(default_factory=deque)
-
-
-class Arena:
+class Arena(Admission[Region]):
     """Reserves regions of a part of the memory.
-
-    Who finds it full waits. When memory is given back the team that holds least, by its weight, is served
-    first, and within a team who came first. Where that request's memory is not free yet nobody else is
-    served either, so that small requests do not starve a large one, nor many requests of one team another's.
 
     Args:
         memory: The memory.
@@ -170,14 +134,10 @@ class Arena:
     def __init__(
         self, memory: Memory, start: int, stop: int, use: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        detail = f"the memory for {use} is full; try again later or send smaller batches"
+        super().__init__(detail, clock)
         self.memory: Final = memory
-        self.changed: Callable[[], None] = lambda: None
-        """Called when `reserved` or `waiting` has changed."""
-        self._use = use
-        self._clock = clock
-        self._allocator = Allocator(-(-start // _ALIGN) * _ALIGN, stop // _ALIGN * _ALIGN)
-        self._teams: dict[str, _Team] = {}  # those that hold or wait for something
-        self._drain = DrainRate(clock)
+        self._allocator = Allocator(aligned(start), stop // _ALIGN * _ALIGN)
 
     @property
     def capacity(self) -> int:
@@ -189,18 +149,6 @@ class Arena:
         """Bytes that are reserved."""
         return self._allocator.capacity - self._allocator.free_bytes
 
-    @property
-    def waiting(self) -> int:
-        """Requests that wait for a region."""
-        return sum(len(team.waiting) for team in self._teams.values())
-
-    def expected_wait(self, nbytes: int) -> float:
-        """About how many seconds a request for ``nbytes`` would wait, by how fast memory was given back."""
-        ahead = sum(waiter.nbytes for team in self._teams.values() for waiter in team.waiting)
-        if not ahead and nbytes <= self._allocator.free_bytes:
-            return 0.0
-        return self._drain.seconds(ahead + nbytes)
-
     async def reserve(
         self,
         nbytes: int,
@@ -208,82 +156,22 @@ class Arena:
         team: str = "default",
         weight: float = 1.0,
     ) -> Region:
-        """Reserve ``nbytes``, at most `capacity`, waiting until they are free.
-
-        Args:
-            nbytes: How many.
-            timeout: How many seconds to wait at most.
-            team: For whom.
-            weight: The team's.
-
-        Raises:
-            Fault: ``overloaded``: they were not free within ``timeout`` seconds, or would not be, as things
-                go.
-        """
-        nbytes = -(-max(nbytes, 1) // _ALIGN) * _ALIGN
-        account = self._teams.setdefault(team, _Team())
-        account.weight = weight
-        if not self.waiting and (region := self._take(team, nbytes)):
-            return region
-        expected = self.expected_wait(nbytes)
-        if expected > timeout:
-            self._forget_idle(team)
-            raise self._full(expected)
-        waiter = _Waiter(nbytes, asyncio.get_running_loop().create_future())
-        account.waiting.append(waiter)
-        self.changed()
-        self._drain.begin()
-        self._serve()  # this team may be the one whose turn it is
-        try:
-            async with asyncio.timeout(timeout):
-                return await waiter.region
-        except BaseException as error:
-            if waiter.region.done() and not waiter.region.cancelled():  # served as it gave up
-                waiter.region.result().release()
-            elif waiter in account.waiting:
-                account.waiting.remove(waiter)
-                self.changed()
-            self._forget_idle(team)
-            self._serve()
-            if isinstance(error, TimeoutError):
-                raise self._full(self.expected_wait(nbytes)) from None
-            raise
+        """Reserve ``nbytes``, at most `capacity`, waiting until they are free; see `ask`."""
+        return await self.ask(aligned(max(nbytes, 1)), timeout, team, weight)
 
     def release(self, region: Region) -> None:
         """Take a region back and serve who waits."""
         self._allocator.give(region.offset, region.nbytes)
-        self._drain.count(region.nbytes)
-        self._teams[region.team].held -= region.nbytes
-        self._forget_idle(region.team)
-        self.changed()
-        self._serve()
+        self._give_back(region.team, region.nbytes)
 
-    def _take(self, team: str, nbytes: int) -> Region | None:
+    def _try(self, team: str, nbytes: int) -> Region | None:
         offset = self._allocator.take(nbytes)
-        if offset is None:
-            return None
-        self._teams[team].held += nbytes
-        self.changed()
-        return Region(self, team, offset, nbytes)
+        return None if offset is None else Region(self, team, offset, nbytes)
 
-    def _serve(self) -> None:
-        while waiting := [name for name, team in self._teams.items() if team.waiting]:
-            name = min(waiting, key=lambda name: self._teams[name].held / self._teams[name].weight)
-            waiter = self._teams[name].waiting[0]
-            if not waiter.region.done():  # else it gave up, and is about to say so
-                region = self._take(name, waiter.nbytes)
-                if region is None:
-                    return  # it is its turn, however small those behind it are
-                waiter.region.set_result(region)
-            self._teams[name].waiting.popleft()
-            self.changed()
-        self._drain.end()
+    def _undo(self, given: Region) -> None:
+        given.release()
 
-    def _forget_idle(self, team: str) -> None:
-        account = self._teams.get(team)
-        if account is not None and not account.held and not account.waiting:
-            del self._teams[team]
 
-    def _full(self, expected: float) -> Fault:
-        detail = f"the memory for {self._use} is full; try again later or send smaller batches"
-        return Fault("overloaded", detail, retry_after=expected)
+def aligned(nbytes: int) -> int:
+    """The least multiple of the alignment of regions that is not less."""
+    return -(-nbytes // _ALIGN) * _ALIGN

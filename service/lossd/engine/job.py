@@ -135,12 +135,11 @@ class Job:
         self.request: Final = request
         self.deadline = math.inf  # by time.monotonic()
         self.seconds = 0.0  # of computing
-        self.team: Final = team
-        self.left = 0  # elements to compute, as the pool has it in its books
         self.done: Final[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
         self.outstanding: Final[dict[int, tuple[Slice, Span]]] = {}
         self._when_idle: Callable[[], None] | None = None
         self._when_answered: Callable[[], None] | None = None
+        self._team = team
         self._deaths: Counter[int] = Counter()  # of workers, by the slice that they were running
         self._weight = weight
         self._grid = grid
@@ -204,7 +203,7 @@ class Job:
             partials=[outputs.place(span.grid, first, last) for outputs in self._outputs],
             deadline=self.deadline,
             rows=span.rows,
-            team=self.team,
+            team=self._team,
             weight=self._weight,
         )
         self.outstanding[piece.id] = piece, span
@@ -232,14 +231,6 @@ class Job:
         if self._when_answered is not None:
             self._when_answered()
         self._end_if_complete()
-
-    @property
-    def arrived_left(self) -> int:
-        """About how many elements of it have arrived and are not answered."""
-        if self.done.done():
-            return 0
-        arrived = self._spans[-1].last if self._spans else self._next
-        return (arrived - self._answered) * self._grid.size // max(1, self._grid.blocks)
 
     def ended_worker(self, slice_id: int) -> None:
         """Take note that a worker ended while it ran a slice: the second time that is the slice's fault."""

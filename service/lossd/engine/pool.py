@@ -18,7 +18,6 @@ from typing import Final, Literal
 
 from lossd.core.grid import Grid
 from lossd.engine.arena import Memory, Region
-from lossd.engine.backlog import Backlog
 from lossd.engine.frames import (
     MAX_FRAME,
     Cancel,
@@ -166,12 +165,11 @@ class Pool:
         self.seats: Final[dict[int, WorkerSeat]] = {}
         self.supervisor_gone: Final = asyncio.Event()
         self.slice_elements: Final = slice_elements
+        self.workers: Final = workers
         self.slices = 0
         """How many slices workers have answered."""
-        self.backlog: Final = Backlog(time.monotonic)
         self._memory = memory
         self._control = control
-        self._expected = workers
         self._loop = asyncio.get_running_loop()
         self._arrived = asyncio.Event()
         control.setblocking(False)
@@ -180,7 +178,7 @@ class Pool:
     @property
     def ready(self) -> bool:
         """Every worker is there, has passed its known-answer check, and is not in a crash loop."""
-        return len(self.seats) == self._expected and all(seat.steady for seat in self.seats.values())
+        return len(self.seats) == self.workers and all(seat.steady for seat in self.seats.values())
 
     def announce(self) -> None:
         """Tell the supervisor that requests are taken."""
@@ -229,7 +227,6 @@ class Pool:
 
     def feed(self, job: Job, seat: WorkerSeat) -> None:
         """Send a job's next slices, as many as may be out at a time."""
-        self._keep_books(job)
         while piece := job.next_slice():
             seat.jobs[piece.id] = job
             if seat.state == "ready":
@@ -237,17 +234,10 @@ class Pool:
 
     def cancel(self, job: Job, seat: WorkerSeat) -> None:
         """Have a job that has ended answered at once, if slices of it are outstanding."""
-        self._keep_books(job)
         if job.outstanding and seat.state == "ready":
             self._send(seat, encode(Cancel(job.id)))
         elif seat.state == "starting":  # they are with nobody
             self._forget_ended(seat)
-
-    def _keep_books(self, job: Job, *, served: bool = False) -> None:
-        left = job.arrived_left
-        if left != job.left:
-            self.backlog.change(job.team, job.left, left, served=served)
-            job.left = left
 
     # What workers say
 
@@ -277,7 +267,6 @@ class Pool:
         self.slices += 1
         job = seat.jobs.pop(answer.id)
         job.take(answer)
-        self._keep_books(job, served=True)
         self.feed(job, seat)
 
     def _send_again(self, seat: WorkerSeat) -> None:
