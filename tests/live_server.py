@@ -74,11 +74,12 @@ def live_server(folder: Path, *, seconds: float = START_SECONDS, **settings: obj
     """Start a server, and see to it that it ends, with nothing left behind."""
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LOSSD_")}
+    settings = {"device": "cpu", **settings}
     environment |= {f"LOSSD_{name.upper()}": str(value) for name, value in settings.items()}
     log = folder / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "lossd", "serve", "--port", str(port), "--device", "cpu"],
+            [sys.executable, "-m", "lossd", "serve", "--port", str(port)],
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     device: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("auto",),
         description="Devices, one worker each, separated by commas: auto, cpu, cuda:0,cuda:1. "
-        "auto takes every CUDA device there is, else the CPU.",
+        "auto takes every CUDA device there is, else the CPU. A worker uses one core: cpu:0,cpu:1 is two.",
     )
     front_ends: int = Field(
         default=1,
@@ -110,8 +110,9 @@ class Settings(BaseSettings):
     def _check_devices(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             kind, _, index = name.partition(":")
-            if name not in ("auto", "cpu") and not (kind == "cuda" and index.isascii() and index.isdecimal()):
-                msg = f"{name!r} is not a device; use auto, cpu, or cuda:N, several separated by commas"
+            numbered = kind in ("cpu", "cuda") and index.isascii() and index.isdecimal()
+            if name not in ("auto", "cpu") and not numbered:
+                msg = f"{name!r} is not a device; use auto, cpu, cpu:N or cuda:N, several separated by commas"
                 raise ValueError(msg)
         if "auto" in value and len(value) > 1:
             msg = "auto stands alone; name the devices, or leave them to auto"
@@ -157,7 +158,8 @@ class Settings(BaseSettings):
 
         Apart from the bodies, so that a request that holds its body never waits for one that holds its own.
         """
-        block = CPU_BLOCK if self.device == ("cpu",) else DEVICE_BLOCK
+        on_cpu = all(name.startswith("cpu") for name in self.device)
+        block = CPU_BLOCK if on_cpu else DEVICE_BLOCK
         return self.max_output_bytes + 32 * (self.slice_elements + block) + MIB
 
     def environment(self) -> dict[str, str]:

@@ -119,7 +119,7 @@ def test_callers_who_hang_up_while_they_are_scored_free_their_memory(
     file = io.BytesIO()
     np.save(file, elements)
     body = 2 * file.getvalue()
-    with live_server(tmp_path, losses="slow_loss:SLOW") as server:
+    with live_server(tmp_path, losses="slow_loss:SLOW", turn_bytes=1 << 30) as server:
         address = urllib.parse.urlsplit(server.url)
         callers = [socket.create_connection((address.hostname, address.port)) for _ in range(10)]
         for caller in callers:
@@ -184,6 +184,48 @@ def test_an_ended_front_end_is_replaced(tmp_path: Path) -> None:
             _await_memory(server, seconds=1.0)
         with LossClient(server.url) as client:
             assert float(client.focal(X, Y)) == pytest.approx(expected(), rel=1e-14)
+
+
+def test_several_workers_share_the_requests(tmp_path: Path) -> None:
+    x, y = np.tile(X, (400, 1)), np.tile(Y, (400, 1))
+    with live_server(tmp_path, device="cpu:0,cpu:1") as server, LossClient(server.url) as client:
+        workers = _workers(server)
+        assert [(worker["device"], worker["state"]) for worker in workers] == [
+            ("cpu:0", "ready"),
+            ("cpu:1", "ready"),
+        ]
+        expected_bits = float(client.bce(x, y))
+        pids = [int(str(worker["pid"])) for worker in workers]
+        before = [_cpu_seconds(pid) for pid in pids]
+        answers: list[float] = []
+
+        def ask() -> None:
+            with LossClient(server.url) as client:
+                answers.extend(float(client.bce(x, y)) for _ in range(10))
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert answers == 40 * [expected_bits]
+        one, other = (_cpu_seconds(pid) - was for pid, was in zip(pids, before, strict=True))
+        assert 0.25 < one / other < 4.0
+        os.kill(pids[0], signal.SIGKILL)
+        assert float(client.bce(x, y)) == expected_bits  # by the other, or by its successor
+        server.wait_until_ready()
+        assert [worker["restarts"] for worker in _workers(server)] == [1, 0]
+
+
+def _workers(server: LiveServer) -> list[dict[str, object]]:
+    workers = server.info()["workers"]
+    assert isinstance(workers, list)
+    return workers
+
+
+def _cpu_seconds(pid: int) -> float:
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _await_memory(server: LiveServer, seconds: float) -> None:

@@ -264,6 +264,8 @@ def _array(tensor: Tensor, memory: Memory) -> npt.NDArray[Any]:
 
 
 def _make_kernel(device: str, kernel: str, cache_dir: str | None, block: int) -> EagerKernel:
+    if device.startswith("cpu"):
+        device = "cpu"  # the number tells workers apart, not cores
     if kernel == "eager" or device != "cpu":
         return EagerKernel(device, block)
     from lossd.core.compiled import CompiledKernel  # takes a while to import, and needs a compiler to use
