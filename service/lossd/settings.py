@@ -65,6 +65,11 @@ class Settings(BaseSettings):
         default=60.0,
         description="How long a request may wait for memory and, its body received, for its answer.",
     )
+    keep_alive_seconds: PositiveInt = Field(
+        default=75,
+        description="How long a connection may be idle. Longer than callers keep theirs, or some request is sent "
+        "just as its connection is closed.",
+    )
     drain_seconds: PositiveFloat = Field(
         default=30.0, description="How long accepted requests may still take after SIGTERM."
     )

@@ -76,9 +76,14 @@ class Server:
         self._scoring = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
 
-    async def serve(self, seen: Seen, weight: float = 1.0) -> None:
+    async def stop(self, seconds: float) -> None:
+        """Score nothing for a while."""
+        async with self._scoring:
+            await asyncio.sleep(seconds)
+
+    async def serve(self, seen: Seen, patience: float = DEADLINE) -> None:
         try:
-            turn = await self._turns.ask(BODY, DEADLINE, seen.team, weight)
+            turn = await self._turns.ask(BODY, patience, seen.team)
         except Fault as fault:
             seen.refused, seen.retry_after = self._loop.time(), fault.retry_after or 0.0
             return
@@ -89,7 +94,9 @@ class Server:
         turn.end()
 
 
-async def come(rng: random.Random, server: Server, team: str, rate: float, seconds: float) -> list[Seen]:
+async def come(
+    rng: random.Random, server: Server, team: str, rate: float, seconds: float, patience: float = DEADLINE
+) -> list[Seen]:
     loop = asyncio.get_running_loop()
     found, tasks = [], []
     ends = loop.time() + seconds
@@ -98,7 +105,7 @@ async def come(rng: random.Random, server: Server, team: str, rate: float, secon
         if loop.time() >= ends:
             break
         found.append(Seen(team, loop.time()))
-        tasks.append(asyncio.create_task(server.serve(found[-1])))
+        tasks.append(asyncio.create_task(server.serve(found[-1], patience)))
     await asyncio.gather(*tasks)
     return found
 
@@ -135,6 +142,22 @@ def test_a_teams_backlog_is_not_anothers(seed: int) -> None:
         took = sorted(one.done - one.came for one in modest if one.done is not None)
         assert took[len(took) * 99 // 100] < 20 * BODY / RATE
         assert sum(one.done is not None for one in greedy) > 0.7 * 20.0 * RATE / BODY
+
+    simulate(main())
+
+
+@pytest.mark.parametrize("seconds", [3.0, 10.0])
+def test_what_stands_still_for_a_while_is_no_reason_to_refuse(seconds: float) -> None:
+    """As while a worker is replaced: who comes meanwhile, and just after, is served."""
+
+    async def main() -> None:
+        server = Server(turnstile(10 * BODY))
+        coming = asyncio.create_task(come(random.Random(1), server, "a", 0.7 * RATE / BODY, 30.0, 60.0))
+        await asyncio.sleep(2.0)
+        for _ in range(2):
+            await server.stop(seconds)
+            await asyncio.sleep(1.0)
+        assert all(one.done is not None for one in await coming)
 
     simulate(main())
 

@@ -73,6 +73,7 @@ async def serve(settings: Settings, listener: socket.socket, service: Service) -
         log_config=None,
         proxy_headers=False,
         server_header=False,
+        timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=_LAST_SECONDS,
     )
     server = DrainingServer(config, service.door, settings.drain_seconds)

@@ -58,10 +58,11 @@ class Admission(ABC, Generic[T]):
 
     Args:
         full: What to say to who is refused.
+        least: How many bytes must have been given back lately to foretell anything from.
         clock: Seconds, as time.monotonic() gives them.
     """
 
-    def __init__(self, full: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, full: str, least: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.changed: Callable[[], None] = lambda: None
         """Called when what is held has changed."""
         self.waiting_changed: Callable[[], None] = lambda: None
@@ -70,7 +71,7 @@ class Admission(ABC, Generic[T]):
         """Requests that wait."""
         self._full_detail = full
         self._teams: dict[str, _Team[T]] = {}  # those that hold or wait for something
-        self._drain = DrainRate(clock)
+        self._drain = DrainRate(clock, least)
 
     @abstractmethod
     def _try(self, team: str, nbytes: int) -> T | None:

@@ -135,7 +135,7 @@ class Arena(Admission[Region]):
         self, memory: Memory, start: int, stop: int, use: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
         detail = f"the memory for {use} is full; try again later or send smaller batches"
-        super().__init__(detail, clock)
+        super().__init__(detail, (stop - start) // 8, clock)
         self.memory: Final = memory
         self._allocator = Allocator(aligned(start), stop // _ALIGN * _ALIGN)
 

@@ -59,7 +59,7 @@ class Turnstile(Admission[Turn]):
 
     def __init__(self, capacity: int, clock: Callable[[], float] = time.monotonic) -> None:
         detail = "more is waiting than can be scored in time; try again later, or allow more time"
-        super().__init__(detail, clock)
+        super().__init__(detail, capacity, clock)
         self._capacity = capacity
         self._clock = clock
         self._inside: set[Turn] = set()  # those that count
