@@ -67,8 +67,8 @@ class Settings(BaseSettings):
     )
     keep_alive_seconds: PositiveInt = Field(
         default=75,
-        description="How long a connection may be idle. Longer than callers keep theirs, or some request is sent "
-        "just as its connection is closed.",
+        description="How long a connection may be idle. Longer than callers keep theirs, or some request is "
+        "sent just as its connection is closed.",
     )
     drain_seconds: PositiveFloat = Field(
         default=30.0, description="How long accepted requests may still take after SIGTERM."

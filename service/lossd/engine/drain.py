@@ -12,8 +12,8 @@ LONGEST_GAP: Final = 0.25
 class DrainRate:
     """How fast something full is emptied: units a second, while anybody waits for it.
 
-    When nothing is taken out for long, something has stood still, such as a worker that was replaced, and says
-    nothing of how things go when it has come back: such a gap counts as a quarter of a second.
+    When nothing is taken out for long, something has stood still, such as a worker that was replaced, and
+    that says nothing of how things go when it has come back: such a gap counts as a quarter of a second.
 
     Args:
         clock: Seconds.
