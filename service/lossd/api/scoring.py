@@ -13,7 +13,7 @@ from lossd.api.exchange import Exchange
 from lossd.api.intake import assemble
 from lossd.api.limits import Room
 from lossd.api.parsing import LARGE_BYTES
-from lossd.api.service import Service
+from lossd.api.service import SMALL_BYTES, Service
 from lossd.core.catalog import Loss, class_axis
 from lossd.core.grid import Grid
 from lossd.engine.arena import Region
@@ -122,8 +122,9 @@ class BodyScoring:
             ClientDisconnect: The caller has hung up.
         """
         patience = self._service.settings.timeout_seconds
-        turns = self._service.turns(self._room.nbytes)
-        turn = await turns.ask(self._room.nbytes, self._exchange.left(patience))
+        declared = self._exchange.declared
+        nbytes = SMALL_BYTES if declared is None else declared  # as it turns out, most are short
+        turn = await self._service.turns(nbytes).ask(nbytes, self._exchange.left(patience))
         try:
             region = await self._service.bodies.reserve(
                 self._arena_bytes + _PARAMETER_ROOM, self._exchange.left(patience)
