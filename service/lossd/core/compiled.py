@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +34,7 @@ from lossd.core.inputs import Probabilities, stand_in
 from lossd.core.kernel import EagerKernel, Score
 from lossd.core.known_answers import check_known_answers
 from lossd.core.operand import Operand
+from lossd.core.together import join, likeness
 from lossd.core.work import Work, prepare
 from lossd.request import Float64Array
 
@@ -81,7 +82,7 @@ class CompiledKernel(EagerKernel):
 
     def _run_steps(self, work: Work, run: list[Block], first: int, score: Score) -> Iterator[int]:
         """Score blocks of one length, that follow each other, in one pass."""
-        found, losses = self._compute(work, run, losses=bool(score.partials))
+        found, losses = self._compute(work, run[0].start, run[-1].stop, losses=bool(score.partials))
         # The rest of each sum is numpy's pairwise one, over [groups of a block, 16], whatever is beside it.
         sums = np.add.reduce(found.reshape(len(found), len(run), -1), axis=2).tolist()
         for i, block in enumerate(run):
@@ -99,9 +100,24 @@ class CompiledKernel(EagerKernel):
                 self._score_block(work, block, score)
             yield first + i + 1
 
-    def _compute(self, work: Work, run: list[Block], *, losses: bool) -> tuple[Float64Array, Tensor | None]:
-        """What a pass finds in a run: sums by group of rows and lane, and the losses, if they are wanted."""
-        start, stop = run[0].start, run[-1].stop
+    def likeness(self, work: Work) -> Hashable | None:
+        """As the eager kernel's; requests that need padding are alone."""
+        if not _is_plain(work):
+            return super().likeness(work)
+        return None if work.grid.size % _GROUP else likeness(work)
+
+    def _sums_together(self, works: Sequence[Work]) -> list[tuple[float, float]]:
+        if not _is_plain(works[0]):
+            return super()._sums_together(works)
+        size = works[0].grid.size
+        found, _ = self._compute(join(works, size), 0, len(works) * size, losses=False)
+        sums = np.add.reduce(found.reshape(len(found), len(works), -1), axis=2).tolist()
+        return list(zip(sums[_SUM], sums[_POSITIVES], strict=True)) if not any(sums[_BAD]) else []
+
+    def _compute(
+        self, work: Work, start: int, stop: int, *, losses: bool
+    ) -> tuple[Float64Array, Tensor | None]:
+        """What a pass finds in the elements [start, stop): sums by group of rows and lane, and the losses."""
         tensors = {"inputs": self._rows(work.inputs, start, stop, stand_in(work.kind))}
         for name in ("targets", "weight", "pos_weight", "alpha"):
             operand = getattr(work, name)
