@@ -87,6 +87,39 @@ def test_the_bits_depend_on_nothing_but_the_request(kernel: CompiledKernel) -> N
     assert total == pytest.approx(eager, rel=1e-14)
 
 
+@pytest.mark.parametrize("loss", ["bce", "focal"])
+@pytest.mark.parametrize("n", [1, 15, 511, 512, 513, 2560, 4097, BLOCK - 1])
+def test_blocks_of_any_length(kernel: CompiledKernel, loss: str, n: int) -> None:
+    x, y = RNG.normal(0, 4, BLOCK).astype(np.float32), RNG.integers(0, 2, BLOCK).astype(bool)
+    whole = np.zeros(BLOCK)
+    kernel.score(work(loss, {"logits": x, "targets": y}, reduction="none"), 0, 1, (whole,))
+    alone = np.zeros(n)
+    part = {"logits": x[:n], "targets": y[:n]}
+    score = kernel.score(work(loss, part, reduction="none"), 0, 1, (alone,))
+    assert alone.tobytes() == whole[:n].tobytes()
+    assert score.count == n
+    assert score.positives.value == np.count_nonzero(y[:n])
+    assert score.sum.value == pytest.approx(math.fsum(alone), rel=1e-14)
+    assert kernel.score(work(loss, part), 0, 1).sum.value == score.sum.value
+
+
+@pytest.mark.parametrize("n", [700, 4800])
+def test_the_bits_do_not_depend_on_the_dtype(kernel: CompiledKernel, n: int) -> None:
+    x = RNG.normal(0, 4, n).astype(np.float16)
+    y = RNG.integers(0, 2, n)
+    found = set()
+    for logits in ("<f2", "<f4", "<f8", ">f8"):
+        for targets in ("f4", "f8") if logits != "<f4" else ("b1", "u1", "i1", "i2", "i4", "i8", "f2", ">f4"):
+            job = work("focal", {"logits": x.astype(logits), "targets": y.astype(targets)})
+            found.add(figures(kernel, job, 1))
+    halves = (x.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)  # not the same values
+    tensors: dict[str, Any] = {"logits": halves, "targets": y}
+    half = figures(kernel, work("focal", tensors, frozenset({"logits"})), 1)
+    tensors["logits"] = (halves.astype(np.uint32) << 16).view(np.float32)
+    assert figures(kernel, work("focal", tensors), 1) == half
+    assert len(found) == 1
+
+
 def test_weights_and_classes(kernel: CompiledKernel) -> None:
     x, y = RNG.normal(0, 4, (4096, 16)), RNG.integers(0, 2, (4096, 16)).astype(bool)
     tensors = {
@@ -128,6 +161,20 @@ def test_faults_are_the_eager_kernels(kernel: CompiledKernel, name: str, value: 
     with pytest.raises(Fault) as caught:
         kernel.score(work("bce", tensors), 0, 3)
     assert (caught.value.code, caught.value.errors[0][0]) == (code, f"/{name}/{BLOCK + 7}")
+
+
+def test_a_short_block_is_padded_with_what_is_allowed(kernel: CompiledKernel) -> None:
+    tensors = {name: RNG.random(77) for name in ("probabilities", "targets", "weight", "pos_weight")}
+    for loss in ("bce", "focal"):
+        job = work(loss, tensors)
+        ours, eager = kernel.score(job, 0, 1), EAGER.score(job, 0, 1)
+        assert ours.sum.value == pytest.approx(eager.sum.value, rel=1e-14)
+        assert ours.weight_sum is not None
+        assert ours.weight_sum.value == pytest.approx(tensors["weight"].sum(), rel=1e-14)
+    tensors["probabilities"][76] = 1.5
+    with pytest.raises(Fault) as caught:
+        kernel.score(work("bce", tensors), 0, 1)
+    assert caught.value.errors[0][0] == "/probabilities/76"
 
 
 def test_an_infinite_logit_leaves_other_blocks_alone(kernel: CompiledKernel) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -179,6 +178,6 @@ def test_cuda_is_within_the_promise() -> None:
     for loss, params in (("bce", {}), ("focal", {"gamma": 2.3}), ("focal", {"variant": "quality"})):
         short = work(loss, tensors, **params)
         grid = Grid(short.grid.shape, short.grid.axes, DEVICE_BLOCK)
-        found = {device.score(replace(short, grid=grid), 0, grid.blocks).sum.value for _ in range(3)}
+        found = {device.score(short._replace(grid=grid), 0, grid.blocks).sum.value for _ in range(3)}
         assert len(found) == 1
         assert found.pop() == pytest.approx(total(short), rel=1e-13)

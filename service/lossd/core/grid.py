@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 BLOCK: Final = 32768
 """Elements a block at most: few enough that its float64 temporaries, 256 KiB each, stay in cache, and enough
@@ -28,8 +28,7 @@ DEVICE_BLOCK: Final = 1 << 22
 """The same for a CUDA device, where each operation costs its launch: 32 MiB a temporary."""
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(NamedTuple):
     """One block.
 
     Attributes:
@@ -142,6 +141,14 @@ class Grid:
         short = last // self._chunks - first // self._chunks  # each row of chunks ends with a shorter one
         missing = (self._chunk - self._length % self._chunk) * self._inner_outputs
         return (last - first) * full - short * missing
+
+
+@lru_cache(maxsize=256)
+def grid_of(
+    shape: tuple[int, ...], axes: tuple[int, ...], block: int = BLOCK, *, growing: bool = False
+) -> Grid:
+    """A `Grid`, the same one for requests that look alike: a small one takes less time than making it."""
+    return Grid(shape, axes, block, growing=growing)
 
 
 def block_elements(devices: Iterable[str]) -> int:

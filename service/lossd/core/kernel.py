@@ -7,7 +7,7 @@ any grouping and in any process of the same build.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Final
@@ -23,9 +23,10 @@ from lossd.core.grid import Block, block_elements
 from lossd.core.inputs import Probabilities, certainty, stand_in
 from lossd.core.operand import Operand, Positions
 from lossd.core.partials import Partials, Piece
+from lossd.core.together import join, likeness
 from lossd.core.values import PROBABILITY, TARGET, WEIGHT, check, class_id, refuse_nan
 from lossd.core.work import Work
-from lossd.request import Float64Array
+from lossd.request import Fault, Float64Array
 
 _VECTOR: Final = 64
 """Blocks are padded to a multiple of this, so that no element is left to torch's scalar tail code."""
@@ -163,6 +164,51 @@ class EagerKernel:
             self._score_block(work, work.block(index), score)
             yield index + 1
 
+    def likeness(self, work: Work) -> Hashable | None:
+        """What requests must have in common to be given to `score_together`; None for one that never is."""
+        return likeness(work)
+
+    def score_together(self, works: Sequence[Work]) -> list[Score | Fault]:
+        """Score several whole requests in one pass, at most `most_together`, of the same `likeness`.
+
+        Their bits are those that they have alone.
+
+        Returns:
+            What each came to, or the fault that `score` would raise.
+        """
+        with np.errstate(invalid="ignore"):
+            try:
+                sums = self._sums_together(works)
+            except Fault:
+                sums = []  # whose it is shows when each is alone
+        if not all(math.isfinite(total) for total, _ in sums):
+            sums = []
+        if not sums:
+            return [self._score_alone(work) for work in works]
+        scores: list[Score | Fault] = []
+        for total, positives in sums:
+            score = Score(count=works[0].grid.size)
+            score.sum.add(total)
+            score.positives.add(positives)
+            scores.append(score)
+        return scores
+
+    def _score_alone(self, work: Work) -> Score | Fault:
+        try:
+            return self.score(work, 0, 1)
+        except Fault as fault:
+            return fault
+
+    def _sums_together(self, works: Sequence[Work]) -> list[tuple[float, float]]:
+        """The sum of the losses and that of the targets of each request."""
+        size = works[0].grid.size
+        row = -(-size // _VECTOR) * _VECTOR
+        joined = join(works, row)
+        loaded = self._load(joined, Block(0, len(works) * row, (), 0, 1))
+        losses = _product(self._formula(joined, loaded.inputs, loaded))
+        places = range(0, len(works) * row, row)
+        return [(losses[at : at + size].sum().item(), loaded.y[at : at + size].sum().item()) for at in places]
+
     def _score_block(self, work: Work, block: Block, score: Score) -> None:
         with np.errstate(invalid="ignore"):  # numpy's word on a signalling NaN that it converts
             loaded = self._load(work, block)
@@ -212,8 +258,7 @@ class EagerKernel:
     def _losses(self, work: Work, block: Block, loaded: _Loaded, score: Score) -> Tensor:
         """A block's element losses, weighted, [n]; their sum goes to the score."""
         n = block.stop - block.start
-        value, coefficient = self._formula(work, loaded.inputs, loaded)
-        losses = value if coefficient is None else coefficient * value
+        losses = _product(self._formula(work, loaded.inputs, loaded))
         if loaded.weight is not None:
             losses = loaded.weight * losses
         if loaded.kept is not None:
@@ -301,6 +346,11 @@ class EagerKernel:
         if n < padded:
             staging[n:padded] = 0.0
         return self._host[operand.name][:padded].to(self.device)
+
+
+def _product(element: Element) -> Tensor:
+    value, coefficient = element
+    return value if coefficient is None else coefficient * value
 
 
 def _check(work: Work, block: Block, loaded: _Loaded) -> None:

@@ -34,7 +34,7 @@ class Operand:
         self,
         name: str,
         array: npt.NDArray[Any],
-        shape: Sequence[int],
+        shape: tuple[int, ...],
         *,
         axes: Sequence[int] | None = None,
         bfloat16: bool = False,
@@ -46,11 +46,7 @@ class Operand:
         self._axes = tuple(range(len(shape) - array.ndim, len(shape)) if axes is None else axes)
         if array.dtype == np.bool_:
             array = array.view(np.uint8)  # a byte other than 0 and 1 is then seen for what it is
-        placed = [1] * len(shape)
-        for axis, n in zip(self._axes, self._own_shape, strict=True):
-            placed[axis] = n
-        array = array.reshape(placed)
-        self._array = array if placed == list(shape) else np.broadcast_to(array, tuple(shape))
+        self._array = array if array.shape == shape else self._broadcast(array, shape)
         self._bfloat16 = bfloat16
         self._contiguous = self._array.flags.c_contiguous
         self._flat = self._array.reshape(-1) if self._contiguous else self._array
@@ -81,6 +77,12 @@ class Operand:
         if self._first_row and self._axes[:1] == (0,):
             own[0] += self._first_row
         return "".join(f"/{part}" for part in (self.name, *own))
+
+    def _broadcast(self, array: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        placed = [1] * len(shape)
+        for axis, n in zip(self._axes, self._own_shape, strict=True):
+            placed[axis] = n
+        return np.broadcast_to(array.reshape(placed), shape)
 
     def _copy(self, start: int, stop: int, out: npt.NDArray[Any]) -> None:
         if self._contiguous:

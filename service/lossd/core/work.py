@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +19,7 @@ _LISTED_CLASSES: Final = 1 << 16
 is slower and takes no memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """A request, ready to score.
 
     Attributes:
@@ -67,7 +65,7 @@ class Work:
         block = self.grid.block(index)
         if not self.skipped:
             return block
-        return replace(block, start=block.start - self.skipped, stop=block.stop - self.skipped)
+        return block._replace(start=block.start - self.skipped, stop=block.stop - self.skipped)
 
 
 def prepare(
@@ -103,9 +101,8 @@ def prepare(
         return operand(name, (axis,) if array is not None and array.ndim == 1 else None)
 
     by_index = params["targets_format"] == "index"
-    others = tuple(other for other in range(len(shape)) if other != axis)
     inputs = operand("logits") or operand("probabilities")
-    targets = operand("targets", others if by_index else None)
+    targets = operand("targets", _others(shape, axis) if by_index else None)
     assert inputs is not None
     assert targets is not None
     smoothing, ignored = params["label_smoothing"], params["ignore_index"]
@@ -128,8 +125,13 @@ def prepare(
         ignore_index=ignored,
         allow_nan=params["allow_nan"] is True,
         divisor=divisor(params, grid, arrays),
-        skipped=first_row * math.prod(shape[1:]),
+        skipped=first_row * math.prod(shape[1:]) if first_row else 0,
     )
+
+
+def _others(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    """All axes but one."""
+    return tuple(other for other in range(len(shape)) if other != axis)
 
 
 def _classes(shape: tuple[int, ...], axis: int) -> Operand | Positions:
