@@ -71,6 +71,7 @@ class Simulation:
         }
         self.weights = {team: self.random.choice([0.1, 0.5, 1.0, 1.0, 2.0, 4.0]) for team in self.teams}
         self.fickle = self.random.random() < 0.2  # weights change
+        self.guesses = self.random.random() < 0.2  # costs are known later than they are charged
         self.now = 0.0
         self.arrivals = sorted(self._draw_arrivals(), key=lambda arrival: arrival[0])
         self.gaps: dict[tuple[str, str], tuple[float, float]] = {}  # least and most, while both have work
@@ -85,6 +86,11 @@ class Simulation:
                 if not self.arrivals:
                     return
                 self.now = self.arrivals[0][0]
+            elif self.random.random() < 0.1:
+                self.scheduler.put_back()
+                again = self.scheduler.next()
+                assert again is item
+                self._serve(item)
             else:
                 self._serve(item)
 
@@ -149,16 +155,23 @@ class Simulation:
             quanta = others + (others + 1) * (NEW_WEIGHT + 1.0)
             team.limits[item.request] = team.seconds + quanta * team.longest
             team.begun[item.request] = items
-        self.scheduler.charge(cost, finished=not item.costs)
+        if not self.guesses:
+            self.scheduler.charge(cost, finished=not item.costs)
+            return
+        guess = team.longest * self.random.random()
+        self.scheduler.charge(guess, finished=not item.costs)
+        self.scheduler.owe(item.team, cost - guess)
 
     def _check_idle(self) -> None:
         """Work is conserved: only if there is none has the scheduler none; and it forgets everyone."""
         assert not any(team.busy for team in self.teams.values())
         assert self.scheduler.teams == 0
+        assert len(self.scheduler) == 0
 
     def _check_waits(self, team: Team, item: Item) -> None:
         """Nobody starves: a request in its team, a team for more than others' share and a quantum of each."""
-        assert team.seconds <= team.limits[item.request] + 1e-9, "a request waits too long"
+        within = team.seconds <= team.limits[item.request] + 1e-9
+        assert within or self.guesses, "a request waits too long"
         if self.fickle:
             return
         others = [other for other in self.teams.values() if other is not team]

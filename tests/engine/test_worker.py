@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,7 +42,7 @@ from lossd.engine.frames import (
     socket_pair,
 )
 from lossd.engine.worker import IDLE_SECONDS, QUANTUM_SECONDS, Worker
-from lossd.request import Tensor
+from lossd.request import Fault, Tensor
 
 BLOCK = 64
 ARENA = 1 << 22
@@ -89,13 +89,13 @@ class Desk:
         events: What to send when so many blocks have been scored.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, large: bool = False) -> None:
         self.arena_fd = create_memory(ARENA)
         self.memory = Memory(self.arena_fd, ARENA)
         self.board = Board(create_memory(board_bytes(1)), 1)
         self.control, self.worker_control = socket_pair()
         self.link = self.join(FRONT_END, self.arena_fd)
-        self.kernel = HeardKernel()
+        self.kernel = HeardKernel(grids.BLOCK if large else BLOCK)
         self.kernel.hear = self._hear
         self.trace: list[int] = []
         self.events: dict[int, list[FromFrontEnd]] = {}
@@ -113,8 +113,8 @@ class Desk:
     @property
     def running(self) -> int:
         """The slice that the worker says it is running."""
-        running = self.board.read(0).running
-        return 0 if running is None else running[1]
+        running = [slice_id for _, slice_id in self.board.read(0).running]
+        return running[0] if running else 0
 
     def send(self, *frames: FromFrontEnd) -> None:
         for frame in frames:
@@ -435,3 +435,90 @@ def test_one_that_comes_to_err_ends() -> None:
     desk.link.close()
     desk.control.close()
     os.close(desk.arena_fd)
+
+
+def alike(desk: Desk, count: int, *, seed: int = 0, team: str = "default", **params: Any) -> list[Slice]:  # noqa: ANN401 -- whatever request takes
+    """Small requests of equal parameters and shapes."""
+    rng = np.random.default_rng(seed)
+    slices = []
+    for number in range(count):
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "logits": rng.normal(0, 4, (4, 9)).astype(np.float32),
+            "targets": rng.random((4, 9)) < 0.3,
+        }
+        slices += desk.request(1000 * seed + number, arrays, team=team, **params)
+    return slices
+
+
+def test_small_requests_together_have_the_bits_that_they_have_alone() -> None:
+    found = []
+    for alone in (False, True):
+        desk = Desk(large=True)
+        first = desk.plain(9999, 1)
+        slices = alike(desk, 40) + alike(desk, 10, seed=1, team="b") + alike(desk, 5, seed=2, gamma=3.0)
+        slices = [msgspec.structs.replace(piece, alone=alone) for piece in slices]
+        desk.send(*first, *slices)
+        with working(desk, standing()):
+            answers = desk.answers(1 + len(slices))
+        together = [answer.together for answer in answers.values() if isinstance(answer, Scored)]
+        assert sum(together) == len(answers) == len(together)
+        assert (max(together) > 1) is not alone
+        found.append(
+            {
+                key: msgspec.structs.replace(answer, seconds=0.0, together=0)
+                for key, answer in answers.items()
+                if isinstance(answer, Scored)
+            }
+        )
+    assert found[0] == found[1]
+
+
+def test_what_is_wrong_with_one_is_not_the_others_fault() -> None:
+    desk = Desk(large=True)
+    slices = alike(desk, 10)
+    wrong = slices[4]
+    targets = wrong.tensors["targets"]
+    desk.memory.view[targets.offset + 7] = 5
+    late = msgspec.structs.replace(slices[6], deadline=-1.0)
+    slices[6] = late
+    desk.send(*desk.plain(9999, 1), *slices)
+    with working(desk, standing()):
+        answers = desk.answers(11)
+    failed, expired = answers[wrong.id], answers[late.id]
+    assert isinstance(failed, Failed)
+    assert (failed.code, failed.errors[0][0]) == ("target_out_of_range", "/targets/0/7")
+    assert isinstance(expired, Failed)
+    assert expired.code == "deadline_exceeded"
+    others = [answer for answer in answers.values() if isinstance(answer, Scored)]
+    assert len(others) == 9
+
+
+def test_those_together_are_all_on_the_board() -> None:
+    desk = Desk(large=True)
+    seen: list[list[int]] = []
+    scored = desk.kernel.score_together
+
+    def look(works: Sequence[Work]) -> list[Score | Fault]:
+        seen.append([slice_id for _, slice_id in desk.board.read(0).running])
+        return scored(works)
+
+    desk.kernel.score_together = look  # type: ignore[method-assign] # as the worker calls it
+    slices = alike(desk, 8)
+    desk.send(*desk.plain(9999, 1), *slices)
+    with working(desk, standing()):
+        desk.answers(9)
+    assert [piece.id for piece in slices] in seen
+    assert desk.board.read(0).answered == 9
+
+
+def test_teams_that_are_served_together_pay_alike() -> None:
+    """Requests of two teams of equal weight take turns, in a pass or not."""
+    desk = Desk(large=True)
+    first = alike(desk, 60, seed=1, team="a")
+    second = alike(desk, 60, seed=2, team="b")
+    desk.send(*desk.plain(9999, 1), *first, *second)
+    with working(desk, stumbling(3)):
+        order = list(desk.answers(121))
+    of_first = {piece.id for piece in first}
+    half = [slice_id in of_first for slice_id in order[1:61]]
+    assert 20 <= sum(half) <= 40

@@ -36,6 +36,8 @@ TEAM: Final = "default"
 
 _SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 _BOUNDS: Final = (*map(str, map(float, _SECONDS)), "+Inf")
+_BATCHES: Final = (1, 2, 4, 8, 16, 32)
+_BATCH_BOUNDS: Final = (*map(str, map(float, _BATCHES)), "+Inf")
 _STAGES: Final = ("read", "queue", "compute", "total")
 
 _Key: TypeAlias = tuple[str, ...]
@@ -118,7 +120,8 @@ class Metrics:
             self._add(0.0, "request_seconds", stage, "sum")
         self._in_flight = self._cell("requests_in_flight")
         self._slices = self._cell("slices")
-        self._slices_before = self._numbers[self._slices]  # those of the processes before
+        self._together = [self._cell("batch_requests", bound) for bound in (*_BATCH_BOUNDS, "sum")]
+        pool.when_scored = self._count_slice
         for arena in self._arenas:
             arena.changed = self._publish_reserved
         for queue in self._queues:
@@ -135,7 +138,6 @@ class Metrics:
     def ended(self) -> None:
         """Count a request out."""
         self._numbers[self._in_flight] -= 1.0
-        self._count_slices()
 
     def answered(
         self, loss: str, form: str, elements: int, device: str, seconds: tuple[float, float, float, float]
@@ -201,7 +203,6 @@ class Metrics:
 
     def totals(self) -> dict[_Key, float]:
         """What all front ends have counted, by name and labels."""
-        self._count_slices()
         return {tuple(_decoder.decode(key)): number for key, number in totals(self._tallies).items()}
 
     def restarts(self) -> Iterator[tuple[str, int]]:
@@ -209,8 +210,11 @@ class Metrics:
         for seat in self._pool.seats.values():
             yield seat.device, seat.restarts
 
-    def _count_slices(self) -> None:
-        self._numbers[self._slices] = self._slices_before + self._pool.slices
+    def _count_slice(self, together: int) -> None:
+        self._numbers[self._slices] += 1.0
+        if together:
+            self._numbers[self._together[bisect_left(_BATCHES, together)]] += 1.0
+            self._numbers[self._together[-1]] += together
 
     def _publish_reserved(self) -> None:
         self._set(sum(part.reserved for part in self._arenas), "bytes_in_flight")
@@ -290,6 +294,11 @@ class _Exposition(Collector):
             total = found["request_seconds"].get((stage, "sum"), 0.0)
             histogram.add_metric((stage,), list(zip(_BOUNDS, counts, strict=True)), total)
         yield histogram
+        batches = HistogramMetricFamily("lossd_batch_requests", "Slices that were scored in one pass.")
+        counts = accumulate(found["batch_requests"].get((bound,), 0.0) for bound in _BATCH_BOUNDS)
+        total = found["batch_requests"].get(("sum",), 0.0)
+        batches.add_metric((), list(zip(_BATCH_BOUNDS, counts, strict=True)), total)
+        yield batches
         restarts = CounterMetricFamily(
             "lossd_worker_restarts", "How often a device's worker was replaced.", labels=("device",)
         )

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-_ROW: Final = struct.Struct("=dQQ")
+MOST_RUNNING: Final = 32
+"""So many slices may be run at a time."""
+_ROW: Final = struct.Struct(f"=dQQ{MOST_RUNNING}Q")
+_HEAD: Final = struct.Struct("=dQQ")
 _NUMBERS: Final = 48  # bits of a slice's id; above them is the front end's number
 
 
@@ -21,15 +25,15 @@ class Row(NamedTuple):
     Attributes:
         beat: When it was last seen to go on, by time.monotonic(); 0 before it can compute.
         answered: How many slices it has answered.
-        running: The slice that it is running, as (front end, slice id); None if none.
+        running: The slices that it is running, each as (front end, slice id).
     """
 
     beat: float
     answered: int
-    running: tuple[int, int] | None
+    running: Sequence[tuple[int, int]]
 
 
-BLANK: Final = Row(0.0, 0, None)
+BLANK: Final = Row(0.0, 0, ())
 """The row of a worker that has said nothing yet."""
 
 
@@ -45,15 +49,16 @@ class Board:
         self._map = mmap.mmap(fd, nbytes(workers))
 
     def write(self, worker: int, row: Row) -> None:
-        """Write a worker's row."""
-        beat, answered, running = row
-        packed = 0 if running is None else running[0] << _NUMBERS | running[1]
-        _ROW.pack_into(self._map, worker * _ROW.size, beat, answered, packed)
+        """Write a worker's row; it runs at most `MOST_RUNNING` slices."""
+        start = worker * _ROW.size
+        packed = [front_end << _NUMBERS | slice_id for front_end, slice_id in row.running]
+        struct.pack_into(f"={len(packed)}Q", self._map, start + _HEAD.size, *packed)
+        _HEAD.pack_into(self._map, start, row.beat, row.answered, len(packed))
 
     def read(self, worker: int) -> Row:
         """Read a worker's row."""
-        beat, answered, packed = _ROW.unpack_from(self._map, worker * _ROW.size)
-        return Row(beat, answered, divmod(packed, 1 << _NUMBERS) if packed else None)
+        beat, answered, count, *packed = _ROW.unpack_from(self._map, worker * _ROW.size)
+        return Row(beat, answered, [divmod(number, 1 << _NUMBERS) for number in packed[:count]])
 
 
 def nbytes(workers: int) -> int:

@@ -41,6 +41,7 @@ class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
             many rows they have.
         team: Whose request it is.
         weight: The team's share of the worker's time, in proportion to others'.
+        alone: It was running when a worker ended, and is not to be scored together with others.
     """
 
     id: int
@@ -58,6 +59,7 @@ class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
     rows: tuple[int, int] | None = None
     team: str = "default"
     weight: float = 1.0
+    alone: bool = False
 
 
 class Cancel(msgspec.Struct, array_like=True, tag="cancel", frozen=True):
@@ -76,7 +78,8 @@ class Scored(msgspec.Struct, array_like=True, tag="scored", frozen=True):
         positives: The targets.
         count: The elements.
         pieces: What was written to each of the partials' memories, as (output, planes, length).
-        seconds: How long it took.
+        seconds: How long it took; of several that were scored together, its part.
+        together: How many those were, said of one of them, and 0 of the others; 1 for one that was alone.
     """
 
     id: int
@@ -86,6 +89,7 @@ class Scored(msgspec.Struct, array_like=True, tag="scored", frozen=True):
     count: int
     pieces: list[list[tuple[int, int, int]]]
     seconds: float
+    together: int = 1
 
 
 class Failed(msgspec.Struct, array_like=True, tag="failed", frozen=True):
@@ -131,13 +135,13 @@ class WorkerGone(msgspec.Struct, array_like=True, tag="gone", frozen=True):
         worker: The worker's number.
         pid: Its process.
         status: How it ended, as subprocess has it.
-        running: The slice of this front end that it was running; 0 if none.
+        running: The slices of this front end that it was running.
     """
 
     worker: int
     pid: int
     status: int
-    running: int = 0
+    running: list[int]
 
 
 class Listening(msgspec.Struct, array_like=True, tag="listening", frozen=True):

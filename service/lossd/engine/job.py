@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from lossd.core.catalog import divisor
@@ -22,7 +23,6 @@ from lossd.request import Fault, Float64Array, LossRequest, LossResult, Tensor
 WINDOW: Final = 2
 """Slices of one request that a worker holds at a time: one to run, and the next, so that it need not wait."""
 
-_MAX_DEATHS: Final = 2
 _slice_ids = itertools.count(1)
 _request_ids = itertools.count(1)
 
@@ -140,7 +140,6 @@ class Job:
         self._when_idle: Callable[[], None] | None = None
         self._when_answered: Callable[[], None] | None = None
         self._team = team
-        self._deaths: Counter[int] = Counter()  # of workers, by the slice that they were running
         self._weight = weight
         self._grid = grid
         self._closed = False
@@ -233,9 +232,13 @@ class Job:
         self._end_if_complete()
 
     def ended_worker(self, slice_id: int) -> None:
-        """Take note that a worker ended while it ran a slice: the second time that is the slice's fault."""
-        self._deaths[slice_id] += 1
-        if self._deaths[slice_id] == _MAX_DEATHS:
+        """Take note that a worker ended while it ran a slice, which is alone from then on.
+
+        The second time it is the slice's fault.
+        """
+        piece, span = self.outstanding[slice_id]
+        self.outstanding[slice_id] = msgspec.structs.replace(piece, alone=True), span
+        if piece.alone:
             detail = "this request ended a worker twice; it is not tried again"
             self.fail(Fault("worker_crashed", detail))
 

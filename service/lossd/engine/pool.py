@@ -166,8 +166,9 @@ class Pool:
         self.supervisor_gone: Final = asyncio.Event()
         self.slice_elements: Final = slice_elements
         self.workers: Final = workers
-        self.slices = 0
-        """How many slices workers have answered."""
+        self.when_scored: Callable[[int], None] = lambda _: None
+        """Called with each slice that a worker has answered: how many were scored together, if it speaks for
+        them, else 0."""
         self._memory = memory
         self._control = control
         self._loop = asyncio.get_running_loop()
@@ -264,7 +265,7 @@ class Pool:
                 self._take(seat, frame)
 
     def _take(self, seat: WorkerSeat, answer: Scored | Failed) -> None:
-        self.slices += 1
+        self.when_scored(answer.together if isinstance(answer, Scored) else 1)
         job = seat.jobs.pop(answer.id)
         job.take(answer)
         self.feed(job, seat)
@@ -331,9 +332,10 @@ class Pool:
             self._unlink(seat)
         seat.state = "lost"
         logger.warning("worker %d (pid %d) ended with status %d", gone.worker, gone.pid, gone.status)
-        running = seat.jobs.get(gone.running)
-        if running is not None:
-            running.ended_worker(gone.running)
+        for slice_id in gone.running:
+            job = seat.jobs.get(slice_id)
+            if job is not None:
+                job.ended_worker(slice_id)
         self._forget_ended(seat)
 
     def _forget_ended(self, seat: WorkerSeat) -> None:

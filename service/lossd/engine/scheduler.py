@@ -79,8 +79,13 @@ class Scheduler(Generic[Item]):
         self._flows: dict[str, _Flow[Item]] = {}
         self._heap: list[tuple[float, int, _Flow[Item]]] = []  # every flow but the running one, by tag
         self._order: Final = itertools.count()  # of flows with the same tag: first come, first served
-        self._running: _Flow[Item] | None = None
+        self._running: tuple[float, int, _Flow[Item]] | None = None
         self._virtual = 0.0
+        self._items = 0
+
+    def __len__(self) -> int:
+        """How many items wait or run."""
+        return self._items
 
     @property
     def teams(self) -> int:
@@ -102,13 +107,15 @@ class Scheduler(Generic[Item]):
             self._push(self._virtual, flow)
         flow.weight = weight
         flow.add(request, item)
+        self._items += 1
 
     def next(self) -> Item | None:
-        """The item to run a quantum of, which must then be charged; None if there is none."""
+        """The item to run a quantum of, which must then be charged or put back; None if there is none."""
         while self._heap:
-            self._virtual, _, flow = heapq.heappop(self._heap)
+            tag, order, flow = heapq.heappop(self._heap)
+            self._virtual = max(self._virtual, tag)
             if flow:
-                self._running = flow
+                self._running = tag, order, flow
                 return flow.next()
             del self._flows[flow.team]
         self._virtual = 0.0  # nobody has a tag: begin anew, so that it never grows beyond float64's precision
@@ -121,15 +128,32 @@ class Scheduler(Generic[Item]):
             seconds: How long it took.
             finished: The item is done with; else its rest follows, when it is its request's turn again.
         """
-        flow, self._running = self._running, None
-        assert flow is not None
+        assert self._running is not None
+        (tag, _, flow), self._running = self._running, None
         flow.charge(seconds, finished=finished)
-        self._push(self._virtual + seconds / flow.weight, flow)
+        self._items -= finished
+        self._push(tag + seconds / flow.weight, flow)
+
+    def put_back(self) -> None:
+        """Leave the item that `next` gave where it was."""
+        assert self._running is not None
+        heapq.heappush(self._heap, self._running)
+        self._running = None
+
+    def owe(self, team: str, seconds: float) -> None:
+        """Charge a team what one of its quanta has cost beyond what was charged for it; or less, below 0."""
+        for i, (tag, order, flow) in enumerate(self._heap):
+            if flow.team == team:
+                self._heap[i] = tag + seconds / flow.weight, order, flow
+                heapq.heapify(self._heap)
+                return
 
     def drop(self, request: Hashable) -> list[Item]:
         """Take out all items of a request, if there are any. Not between `next` and `charge`."""
         assert self._running is None
-        return [item for flow in self._flows.values() for item in flow.drop(request)]
+        dropped = [item for flow in self._flows.values() for item in flow.drop(request)]
+        self._items -= len(dropped)
+        return dropped
 
     def _push(self, tag: float, flow: _Flow[Item]) -> None:
         heapq.heappush(self._heap, (tag, next(self._order), flow))

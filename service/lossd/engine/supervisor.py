@@ -248,12 +248,11 @@ class _Supervisor:
             worker.tell(frame, worker_link.fileno(), arena_fd)
 
     def _bury(self, worker: Child) -> None:
-        """Tell the front ends of a worker's end, and which slice it was running."""
+        """Tell the front ends of a worker's end, and which slices it was running."""
         running = self._board.read(worker.index).running
         for front_end, _ in self._front_ends.values():
-            slice_id = running[1] if running is not None and running[0] == front_end.index else 0
-            index, pid, status = _ending(worker)
-            front_end.tell(WorkerGone(index, pid, status, slice_id))
+            its = [slice_id for number, slice_id in running if number == front_end.index]
+            front_end.tell(WorkerGone(*_ending(worker), its))
 
     async def _watch(self) -> None:
         """Kill workers that do not go on.

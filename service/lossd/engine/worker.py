@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,9 +27,10 @@ from lossd.core.catalog import register
 from lossd.core.grid import Grid
 from lossd.core.kernel import EagerKernel, Score
 from lossd.core.known_answers import WrongAnswerError, check_known_answers
+from lossd.core.together import most_together
 from lossd.core.work import Work, prepare
 from lossd.engine.arena import Memory
-from lossd.engine.board import Board, Row
+from lossd.engine.board import MOST_RUNNING, Board, Row
 from lossd.engine.frames import UNUSABLE, WRONG, Failed, Ready, Scored, Slice
 from lossd.engine.links import FrontEnd, Links
 from lossd.engine.scheduler import Scheduler
@@ -43,6 +44,7 @@ hide what looking costs, and so short that others wait little (docs/performance.
 
 IDLE_SECONDS: Final = 0.5
 """How long a worker with nothing to do waits before it says on the board that it is alive."""
+_FAILED: Final = "the loss could not be computed; see the log"
 _M_TRIM_THRESHOLD: Final = -1  # malloc.h
 _M_MMAP_THRESHOLD: Final = -3
 _NUMPY: Final = {
@@ -66,6 +68,7 @@ class _Task:
     Attributes:
         front_end: Whose it is.
         piece: The slice.
+        work: What is to be done, once that has been looked at.
         begun: What has been scored of it, and what scores the rest, a block a step; None before its first
             quantum.
         seconds: How long it took so far.
@@ -73,6 +76,7 @@ class _Task:
 
     front_end: FrontEnd
     piece: Slice
+    work: Work | None = None
     begun: tuple[Score, Iterator[int]] | None = None
     seconds: float = 0.0
 
@@ -81,7 +85,8 @@ class Worker:
     """Scores the slices that arrive from the front ends.
 
     A slice is run in quanta of whole blocks. Between two of them the worker takes in what has arrived, and
-    decides anew who is next: however large slices are, nobody waits for the end of one.
+    decides anew who is next: however large slices are, nobody waits for the end of one. Small requests that
+    are alike, and follow each other in that order, are a quantum together.
 
     Args:
         index: The worker's number, which is its row on the board.
@@ -108,6 +113,7 @@ class Worker:
         self._check_seconds = check_seconds
         self._checked = clock()
         self._answered = 0
+        self._usual_seconds = 0.0  # what a slice that was scored with others has cost lately
         ready = Ready(
             kernel=kernel.name,
             device=str(kernel.device),
@@ -142,104 +148,157 @@ class Worker:
                 self._scheduler.add(frame.team, frame.weight, request, _Task(front_end, frame))
             else:
                 for task in self._scheduler.drop(request):
-                    self._send(task, Failed(task.piece.id, "cancelled", "nobody waits for this any more", []))
+                    self._answer(task, Fault("cancelled", "nobody waits for this any more"), 0.0, 0)
 
     def _check_when_due(self) -> None:
         now = self._clock()
         if now - self._checked < self._check_seconds:
             return
         self._checked = now
-        self._board.write(self._index, Row(time.monotonic(), self._answered, None))
+        self._write(())
         check_known_answers(self._kernel)
 
     def _run_next(self) -> bool:
         """Run a quantum of whose turn it is; whether there was anything to run."""
         task = self._scheduler.next()
         if task is None:
-            self._board.write(self._index, Row(time.monotonic(), self._answered, None))
+            self._write(())
             return False
-        self._run_quantum(task)
+        group = self._gather(task)
+        if group:
+            self._run_group(group)
+        else:
+            self._run_quantum(task)
         return True
 
     def _run_quantum(self, task: _Task) -> None:
         began = self._clock()
-        running = task.front_end.number, task.piece.id
-        self._board.write(self._index, Row(time.monotonic(), self._answered, running))
-        finished = task.front_end.gone
-        if not finished:
-            answer = self._answer(task)
-            finished = answer is not None
-            if answer is not None:
-                self._answered += 1
-                self._send(task, answer)
-        self._board.write(self._index, Row(time.monotonic(), self._answered, None))
+        self._write([task])
+        outcome = None if task.front_end.gone else self._attempt(task)
+        if outcome is not None:
+            self._answer(task, outcome, task.seconds, 1)
+        self._write(())
+        finished = outcome is not None or task.front_end.gone
         self._scheduler.charge(self._clock() - began, finished=finished)
 
-    def _send(self, task: _Task, answer: Scored | Failed) -> None:
-        self._links.send(task.front_end, answer)
+    def _gather(self, first: _Task) -> list[_Task]:
+        """The next slices, the first among them, that can be scored together; none if it is to be alone.
+
+        Those that are given have been charged, by what such ones have cost lately.
+        """
+        kind = self._kind(first) if len(self._scheduler) > 1 else None
+        if kind is None:
+            return []
+        assert first.work is not None
+        most = min(MOST_RUNNING, most_together(first.work))
+        group: list[_Task] = []
+        task: _Task | None = first
+        while task is not None:
+            if task is not first and self._kind(task) != kind:
+                self._scheduler.put_back()
+                break
+            group.append(task)
+            self._scheduler.charge(self._usual_seconds, finished=True)
+            task = self._scheduler.next() if len(group) < most else None
+        return group
+
+    def _kind(self, task: _Task) -> Hashable | None:
+        """What a slice must have in common with others to be scored with them; None if it is to be alone."""
+        piece = task.piece
+        plain = task.begun is None and piece.rows is None and not piece.partials and piece.last == 1
+        if not plain or piece.alone or task.front_end.gone or self._clock() >= piece.deadline:
+            return None
+        try:
+            if task.work is None:
+                task.work = _prepare(piece, task.front_end.memory)
+            return self._kernel.likeness(task.work)
+        except Exception:
+            return None  # what is wrong with it is said when it is run
+
+    def _run_group(self, group: list[_Task]) -> None:
+        """Score slices together, and settle what each has cost."""
+        began = self._clock()
+        self._write(group)
+        outcomes = self._attempt_together(group)
+        seconds = (self._clock() - began) / len(group)
+        for task, outcome in zip(group, outcomes, strict=True):
+            self._answer(task, outcome, seconds, len(group) if task is group[0] else 0)
+            self._scheduler.owe(task.piece.team, seconds - self._usual_seconds)
+        self._usual_seconds = seconds
+        self._write(())
+
+    def _answer(self, task: _Task, outcome: Score | Fault, seconds: float, together: int) -> None:
+        self._answered += 1
+        if isinstance(outcome, Fault):
+            failed = Failed(task.piece.id, outcome.code, outcome.detail, list(outcome.errors))
+            self._links.send(task.front_end, failed)
+        else:
+            self._links.send(task.front_end, _scored(task.piece, outcome, seconds, together))
+
+    def _write(self, tasks: Sequence[_Task]) -> None:
+        """Say on the board that it goes on, and with what."""
+        running = [(task.front_end.number, task.piece.id) for task in tasks]
+        self._board.write(self._index, Row(time.monotonic(), self._answered, running))
 
     def _forget(self, front_end: FrontEnd) -> None:
         """Let go of a front end's memory; its slices are struck when it is their turn."""
         if self._prepared is not None and self._prepared[0] is front_end:
             self._prepared = None
 
-    def _answer(self, task: _Task) -> Scored | Failed | None:
-        """Go on with a slice for a quantum; its answer, or None if it is not finished."""
+    def _attempt_together(self, group: Sequence[_Task]) -> Sequence[Score | Fault]:
+        """What slices come to that are scored together."""
+        if len(group) > 1:
+            try:
+                return self._kernel.score_together([task.work for task in group if task.work is not None])
+            except torch.AcceleratorError:
+                raise
+            except Exception:
+                logger.debug("%d slices are tried alone:", len(group), exc_info=True)
+        return [self._attempt(task) or Fault("internal_error", _FAILED) for task in group]
+
+    def _attempt(self, task: _Task) -> Score | Fault | None:
+        """Go on with a slice for a quantum; what it comes to, or None if it is not finished."""
         piece = task.piece
         if self._clock() >= piece.deadline:
-            return Failed(piece.id, "deadline_exceeded", "the deadline passed before this was computed", [])
+            return Fault("deadline_exceeded", "the deadline passed before this was computed")
         try:
             return self._score(task)
         except Fault as fault:
-            return Failed(piece.id, fault.code, fault.detail, list(fault.errors))
+            return fault
         except torch.OutOfMemoryError:
             detail = f"{self._kernel.device} has no memory left for this request; send a smaller one"
-            return Failed(piece.id, "out_of_memory", detail, [])
+            return Fault("out_of_memory", detail)
         except torch.AcceleratorError:
             raise  # the device is poisoned: a new process starts from a clean one
         except Exception:
             if self._kernel.device.type != "cpu":
                 raise  # likewise, for all that is known
             logger.exception("slice %d of request %d failed", piece.id, piece.request)
-            return Failed(piece.id, "internal_error", "the loss could not be computed; see the log", [])
+            return Fault("internal_error", _FAILED)
 
-    def _score(self, task: _Task) -> Scored | None:
+    def _score(self, task: _Task) -> Score | None:
         began = before = self._clock()
-        piece = task.piece
+        last = task.piece.last
         if task.begun is None:
-            task.begun = self._begin(task.front_end, piece)
+            task.begun = self._begin(task)
         score, steps = task.begun
         finished = False
         for following in steps:
             now = self._clock()
-            finished = following == piece.last
+            finished = following == last
             if now - began + (now - before) / 2.0 > QUANTUM_SECONDS:  # nearer to it than after a further step
                 break
             before = now
         task.seconds += self._clock() - began
-        if not finished:
-            return None
-        return Scored(
-            id=piece.id,
-            sum=score.sum.terms,
-            weight_sum=None if score.weight_sum is None else score.weight_sum.terms,
-            positives=score.positives.terms,
-            count=score.count,
-            pieces=[[(one.output, one.planes, one.length) for one in part] for part in score.pieces],
-            seconds=task.seconds,
-        )
+        return score if finished else None
 
-    def _begin(self, front_end: FrontEnd, piece: Slice) -> tuple[Score, Iterator[int]]:
-        known = self._prepared
-        if (
-            known is not None
-            and known[0] is front_end
-            and known[1] == piece.request
-            and piece.rows is None  # a stream's tensors are elsewhere, and longer, each time
-        ):
-            work = known[2]
-        else:
-            work = _prepare(piece, front_end.memory)
+    def _begin(self, task: _Task) -> tuple[Score, Iterator[int]]:
+        piece, front_end, known = task.piece, task.front_end, self._prepared
+        work = task.work
+        if work is None:
+            # A stream's tensors are elsewhere, and longer, each time.
+            same = known is not None and known[:2] == (front_end, piece.request) and piece.rows is None
+            work = known[2] if same and known is not None else _prepare(piece, front_end.memory)
             self._prepared = front_end, piece.request, work
         memories = [
             np.frombuffer(front_end.memory.view, dtype=np.float64, count=count, offset=offset)
@@ -247,6 +306,19 @@ class Worker:
         ]
         score = Score.of(work, memories)
         return score, self._kernel.steps(work, piece.first, piece.last, score)
+
+
+def _scored(piece: Slice, score: Score, seconds: float, together: int) -> Scored:
+    return Scored(
+        id=piece.id,
+        sum=score.sum.terms,
+        weight_sum=None if score.weight_sum is None else score.weight_sum.terms,
+        positives=score.positives.terms,
+        count=score.count,
+        pieces=[[(one.output, one.planes, one.length) for one in part] for part in score.pieces],
+        seconds=seconds,
+        together=together,
+    )
 
 
 def _prepare(piece: Slice, memory: Memory) -> Work:
