@@ -1,6 +1,7 @@
 """What the core costs beside torch's own losses: ``make bench-core``.
 
-Both sides score the same numbers in turn, several times, on one thread; ratios of one run are what counts.
+Both sides score the same numbers in turn, several times, on one thread, by its CPU time; ratios of one run
+are what counts.
 """
 
 from __future__ import annotations
@@ -45,12 +46,12 @@ def work(loss: str, shape: tuple[int, ...], x: np.ndarray, y: np.ndarray) -> Wor
     return prepare(loss, check_params(LOSSES[loss], {}), grid, {"logits": x, "targets": y})
 
 
-def seconds(action: Callable[[], object], times: int = 1) -> float:
-    """How long an action takes, once."""
-    began = time.perf_counter()
+def cpu_seconds(action: Callable[[], object], times: int = 1) -> float:
+    """This thread's CPU time for an action, a time."""
+    began = time.thread_time()
     for _ in range(times):
         action()
-    return (time.perf_counter() - began) / times
+    return (time.thread_time() - began) / times
 
 
 def large(kernels: list[EagerKernel], rounds: int) -> Table:
@@ -67,23 +68,15 @@ def large(kernels: list[EagerKernel], rounds: int) -> Table:
         job = work(loss, LARGE, x, y)
         ratios: dict[str, list[float]] = {kernel.name: [] for kernel in kernels}
         for turn in range(rounds + 1):
-            theirs = seconds(lambda rival=rival: rival(*tensors))  # type: ignore[misc] # a default binds it
+            theirs = cpu_seconds(lambda rival=rival: rival(*tensors))  # type: ignore[misc] # a default binds it
             for kernel in kernels:
-                ours = seconds(lambda kernel=kernel, job=job: kernel.score(job, 0, job.grid.blocks))  # type: ignore[misc] # likewise
+                ours = cpu_seconds(lambda kernel=kernel, job=job: kernel.score(job, 0, job.grid.blocks))  # type: ignore[misc] # likewise
                 if turn:  # the first is a warm-up
                     ratios[kernel.name].append(theirs / ours)
         for name, found in ratios.items():
             middle = statistics.median(found)
             table.add_row(loss, name, f"{middle:.2f}", f"{min(found):.2f}", f"{max(found):.2f}")
     return table
-
-
-def cpu_seconds(action: Callable[[], object], times: int) -> float:
-    """This thread's CPU time for an action, a time."""
-    began = time.thread_time()
-    for _ in range(times):
-        action()
-    return (time.thread_time() - began) / times
 
 
 def small(kernels: list[EagerKernel], rounds: int) -> Table:
