@@ -1,6 +1,7 @@
 """What the core costs beside torch's own losses: ``make bench-core``.
 
-Both sides score the same numbers in turn, several times, on one thread; ratios of one run are what counts.
+Both sides score the same numbers in turn, several times, on one thread, by its CPU time; ratios of one run
+are what counts.
 """
 
 from __future__ import annotations
@@ -45,12 +46,12 @@ def work(loss: str, shape: tuple[int, ...], x: np.ndarray, y: np.ndarray) -> Wor
     return prepare(loss, check_params(LOSSES[loss], {}), grid, {"logits": x, "targets": y})
 
 
-def seconds(action: Callable[[], object], times: int = 1) -> float:
-    """How long an action takes, once."""
-    began = time.perf_counter()
+def cpu_seconds(action: Callable[[], object], times: int = 1) -> float:
+    """This thread's CPU time for an action, a time."""
+    began = time.thread_time()
     for _ in range(times):
         action()
-    return (time.perf_counter() - began) / times
+    return (time.thread_time() - began) / times
 
 
 def large(kernels: list[EagerKernel], rounds: int) -> Table:
@@ -67,9 +68,9 @@ def large(kernels: list[EagerKernel], rounds: int) -> Table:
         job = work(loss, LARGE, x, y)
         ratios: dict[str, list[float]] = {kernel.name: [] for kernel in kernels}
         for turn in range(rounds + 1):
-            theirs = seconds(lambda rival=rival: rival(*tensors))  # type: ignore[misc] # a default binds it
+            theirs = cpu_seconds(lambda rival=rival: rival(*tensors))  # type: ignore[misc] # a default binds it
             for kernel in kernels:
-                ours = seconds(lambda kernel=kernel, job=job: kernel.score(job, 0, job.grid.blocks))  # type: ignore[misc] # likewise
+                ours = cpu_seconds(lambda kernel=kernel, job=job: kernel.score(job, 0, job.grid.blocks))  # type: ignore[misc] # likewise
                 if turn:  # the first is a warm-up
                     ratios[kernel.name].append(theirs / ours)
         for name, found in ratios.items():
@@ -78,27 +79,13 @@ def large(kernels: list[EagerKernel], rounds: int) -> Table:
     return table
 
 
-def cpu_seconds(action: Callable[[], object], times: int) -> float:
-    """This thread's CPU time for an action, a time."""
-    began = time.thread_time()
-    for _ in range(times):
-        action()
-    return (time.thread_time() - began) / times
-
-
 def small(kernels: list[EagerKernel], rounds: int) -> Table:
     """32x80: microseconds of CPU time in the core, from arrays and checked parameters to sums."""
     rng = np.random.default_rng(0)
     x = rng.normal(0, 3, SMALL).astype(np.float32)
     y = (rng.random(SMALL) < 0.1).astype(np.float32)
-    table = Table(
-        "loss",
-        "kernel",
-        "CPU microseconds: median",
-        "least",
-        "scored alone",
-        title="32x80 float32, one block",
-    )
+    title = "32x80 float32: CPU microseconds a request"
+    table = Table("loss", "kernel", "alone: median", "least", "prepared before", "8 together", title=title)
     for loss in LOSSES:
         params, grid = check_params(LOSSES[loss], {}), grid_of(SMALL, (0, 1))
 
@@ -107,18 +94,22 @@ def small(kernels: list[EagerKernel], rounds: int) -> Table:
 
         job = ready()
         for kernel in kernels:
-            both, alone = [], []
-            for _ in range(rounds + 1):
-                both.append(1e6 * cpu_seconds(lambda: kernel.score(ready(), 0, 1), 500))  # noqa: B023 -- run at once
-                alone.append(1e6 * cpu_seconds(lambda: kernel.score(job, 0, 1), 500))  # noqa: B023 -- likewise
-            middle = statistics.median(both[1:])  # the first is a warm-up
-            table.add_row(
-                loss,
-                kernel.name,
-                f"{middle:.1f}",
-                f"{min(both[1:]):.1f}",
-                f"{statistics.median(alone[1:]):.1f}",
-            )
+            ways: dict[str, list[float]] = {"alone": [], "prepared": [], "together": []}
+            for turn in range(rounds + 1):
+                found = {
+                    "alone": cpu_seconds(lambda: kernel.score(ready(), 0, 1), 500),  # noqa: B023 -- run at once
+                    "prepared": cpu_seconds(lambda: kernel.score(job, 0, 1), 500),  # noqa: B023 -- as well
+                    "together": cpu_seconds(
+                        lambda: kernel.score_together([ready() for _ in range(8)]),  # noqa: B023 -- as well
+                        100,
+                    )
+                    / 8,
+                }
+                for way, taken in found.items() if turn else ():  # the first is a warm-up
+                    ways[way].append(1e6 * taken)
+            middle = {way: f"{statistics.median(taken):.1f}" for way, taken in ways.items()}
+            least = f"{min(ways['alone']):.1f}"
+            table.add_row(loss, kernel.name, middle["alone"], least, middle["prepared"], middle["together"])
     return table
 
 

@@ -69,3 +69,13 @@ def total(job: Work, cuts: list[int] | None = None) -> float:
     for first, last in pairwise(sorted({0, job.grid.blocks, *(cuts or [])})):
         running.add_all(KERNEL.score(job, first, last).sum.terms)
     return running.value
+
+
+def bits(kernel: EagerKernel, job: Work) -> tuple[object, ...]:
+    """All that a kernel makes of a request, to be compared."""
+    channels = (1 + (job.divisor is not None)) if job.grid.output_shape else 0
+    memories = tuple(np.full(job.grid.partials(0, job.grid.blocks), -1.0) for _ in range(channels))
+    score = kernel.score(job, 0, job.grid.blocks, memories)
+    weights = None if score.weight_sum is None else score.weight_sum.terms
+    figures = (score.sum.terms, weights, score.positives.terms, score.count, score.pieces)
+    return repr(figures), *(memory.tobytes() for memory in memories)

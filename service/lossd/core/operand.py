@@ -111,6 +111,9 @@ class Positions:
         """Write the positions of the elements [start, stop), counted in C order, to ``out``."""
         np.copyto(out, np.arange(start, stop) // self._inner % self._length)
 
+    def view(self, start: int, stop: int) -> None:
+        """None: they lie nowhere."""
+
 
 def _copy_run(array: npt.NDArray[Any], start: int, stop: int, out: npt.NDArray[Any]) -> None:
     """Copy a run of elements, in C order, out of an array of any strides, in few large pieces."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -52,30 +52,41 @@ def class_id(classes: int) -> Rule:
     )
 
 
-def check(rule: Rule, operand: Operand, block: Block, values: Tensor, *, allow_nan: bool) -> None:
-    """Refuse values that a rule does not allow.
+class Check(NamedTuple):
+    """That a block's values are what a rule allows.
 
-    Args:
+    Attributes:
         rule: The rule.
         operand: The tensor that they are of.
-        block: Where they belong.
-        values: The block's values, float64, [n or more]; what is behind the n-th must be allowed.
+        values: float64, [n or more]; what is behind the n-th must be allowed.
         allow_nan: Whether NaN is allowed.
-
-    Raises:
-        Fault: The rule's, or ``non_finite_input`` for a NaN.
     """
-    low, high = torch.aminmax(values)
-    if low.item() >= 0.0 and high.item() <= rule.largest:
-        return
-    if not allow_nan:
-        refuse_nan(operand, block, values)
-    bad = torch.nonzero((values < 0.0) | (values > rule.largest))
-    if len(bad):
-        first = int(bad[0])
-        raise _fault(
-            rule.code, operand, block, first, f"{values[first].item():.17g} is {rule.wrong}", rule.remedy
-        )
+
+    rule: Rule
+    operand: Operand
+    values: Tensor
+    allow_nan: bool
+
+    def holds(self, least: float, greatest: float) -> bool:
+        """Whether nothing is wrong, given the least and the greatest value; a NaN makes both NaN."""
+        return least >= 0.0 and greatest <= self.rule.largest
+
+    def refuse(self, block: Block) -> None:
+        """Refuse what is wrong, if anything is.
+
+        Args:
+            block: Where the values belong.
+
+        Raises:
+            Fault: The rule's, or ``non_finite_input`` for a NaN.
+        """
+        if not self.allow_nan:
+            refuse_nan(self.operand, block, self.values)
+        bad = torch.nonzero((self.values < 0.0) | (self.values > self.rule.largest))
+        if len(bad):
+            first = int(bad[0])
+            what = f"{self.values[first].item():.17g} is {self.rule.wrong}"
+            raise _fault(self.rule.code, self.operand, block, first, what, self.rule.remedy)
 
 
 def refuse_nan(operand: Operand, block: Block, values: Tensor) -> None:

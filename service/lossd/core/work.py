@@ -60,6 +60,20 @@ class Work(NamedTuple):
     divisor: Divisor | None
     skipped: int = 0
 
+    @property
+    def operands(self) -> list[Operand | Positions]:
+        """All that a block's elements are computed from."""
+        candidates = (
+            self.inputs,
+            self.targets,
+            self.weight,
+            self.pos_weight,
+            self.alpha,
+            self.mask,
+            self.classes,
+        )
+        return [operand for operand in candidates if operand is not None]
+
     def block(self, index: int) -> Block:
         """The block at ``index``, its elements counted from the first that the operands have."""
         block = self.grid.block(index)

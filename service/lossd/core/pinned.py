@@ -1,0 +1,49 @@
+"""Host memory that a CUDA device may copy from by itself, while the host and the device do something else."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+_PORTABLE: Final = 1
+"""cudaHostRegisterPortable: pinned for all devices of this process."""
+
+
+class PinnedMemory:
+    """Memory registered with CUDA, until it is closed. Elsewhere it is just the memory.
+
+    A worker maps the arena, registers it, and from then on the copy engine reads what the network wrote.
+
+    Args:
+        memory: Writable, contiguous; stays mapped until this is closed.
+        device: The device that is to read it; for ``cpu`` nothing is done.
+
+    Raises:
+        RuntimeError: CUDA does not register it, for want of lockable memory, say.
+    """
+
+    def __init__(self, memory: memoryview, device: torch.device) -> None:
+        self._address: int | None = None
+        if device.type != "cuda" or not memory.nbytes:
+            return
+        address = int(np.frombuffer(memory, dtype=np.uint8).ctypes.data)
+        with torch.cuda.device(device):
+            torch.cuda.check_error(_runtime().cudaHostRegister(address, memory.nbytes, _PORTABLE))
+        self._address = address
+
+    @property
+    def registered(self) -> bool:
+        """Whether copies from it run by themselves."""
+        return self._address is not None
+
+    def close(self) -> None:
+        """Have CUDA forget it. No copy from it may be under way."""
+        if self._address is not None:
+            address, self._address = self._address, None
+            torch.cuda.check_error(_runtime().cudaHostUnregister(address))
+
+
+def _runtime() -> Any:  # noqa: ANN401 -- a module that torch does not describe
+    return torch.cuda.cudart()  # type: ignore[no-untyped-call] # nor this

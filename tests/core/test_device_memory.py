@@ -1,0 +1,117 @@
+"""A device without the memory for a block gets shorter pieces of it, which come to the same bits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from core.scoring import KERNEL, bits, work
+from lossd.core.element import Element
+from lossd.core.grid import BLOCK
+from lossd.core.inputs import Inputs
+from lossd.core.kernel import EagerKernel
+from lossd.request import Fault
+
+RNG = np.random.default_rng(6)
+ROWS, CLASSES = 1100, 41  # two blocks, the second short
+
+
+class SmallDevice(EagerKernel):
+    """A CPU whose losses are computed of at most so many elements; it notes how many it was asked for."""
+
+    def __init__(self, room: int, least_piece: int = 64, *, copied: bool = False) -> None:
+        super().__init__(least_piece=least_piece, copied=copied)
+        self.room = room
+        self.asked: list[int] = []
+        self._functions = {name: self._limited(function) for name, function in self._functions.items()}
+
+    def _limited(self, function: Callable[..., Element]) -> Callable[..., Element]:
+        def limited(x: Inputs, y: torch.Tensor, *others: Any, **own: Any) -> Element:  # noqa: ANN401 -- a loss's
+            self.asked.append(len(y))
+            if len(y) > self.room:
+                msg = "injected"
+                raise torch.OutOfMemoryError(msg)
+            return function(x, y, *others, **own)
+
+        return limited
+
+
+def tensors() -> dict[str, Any]:
+    return {
+        "logits": RNG.normal(0, 9, (ROWS, CLASSES)).astype(np.float32),
+        "targets": RNG.random((ROWS, CLASSES)),
+    }
+
+
+def loaded() -> dict[str, Any]:
+    return {
+        **tensors(),
+        "weight": RNG.random(CLASSES),
+        "mask": RNG.random((ROWS, 1)) < 0.8,
+        "pos_weight": RNG.random(CLASSES),
+        "alpha": RNG.random(CLASSES),
+    }
+
+
+def spoilt() -> dict[str, Any]:
+    found = tensors()
+    found["logits"][7, 3], found["logits"][900, 3], found["targets"][900, 3] = math.nan, math.inf, 0.0
+    return found
+
+
+def by_index() -> dict[str, Any]:
+    return {"logits": tensors()["logits"], "targets": RNG.integers(0, CLASSES, ROWS)}
+
+
+CASES: dict[str, tuple[str, Callable[[], dict[str, Any]], dict[str, Any]]] = {
+    "plain": ("bce", tensors, {}),
+    "an uncommon gamma": ("focal", tensors, {"gamma": 2.7}),
+    "all tensors, a loss a class": ("focal", loaded, {"axis": 0, "normalizer": "weight"}),
+    "all tensors, a loss a sample": ("focal", loaded, {"axis": 1, "normalizer": "positives"}),
+    "every element": ("focal", loaded, {"reduction": "none"}),
+    "class ids": ("bce", by_index, {"targets_format": "index", "label_smoothing": 0.1, "ignore_index": 3}),
+    "NaN and infinity": ("focal", spoilt, {"allow_nan": True}),
+}
+
+
+@pytest.mark.parametrize("copied", [False, True])
+@pytest.mark.parametrize("room", [64, 1024, 20_000])
+@pytest.mark.parametrize("case", CASES)
+def test_pieces_come_to_the_same_bits(case: str, room: int, copied: bool) -> None:
+    loss, make, params = CASES[case]
+    job = work(loss, make(), **params)
+    small = SmallDevice(room, copied=copied)
+    assert bits(small, job) == bits(KERNEL, job)
+    assert max(small.asked) > room  # it did not fit
+    assert min(small.asked) <= room
+
+
+def test_pieces_are_halved_and_every_block_is_tried_whole() -> None:
+    small = SmallDevice(BLOCK // 4)
+    small.score(work("bce", {"logits": np.zeros(2 * BLOCK), "targets": np.zeros(2 * BLOCK)}), 0, 2)
+    assert small.asked == [BLOCK, BLOCK // 2, *[BLOCK // 4] * 4] * 2
+
+
+def test_a_device_without_the_least_memory_fails_the_request_and_no_other() -> None:
+    small = SmallDevice(1000, least_piece=4096)
+    job, other = work("bce", tensors()), work("bce", {"logits": np.zeros(900), "targets": np.zeros(900)})
+    with pytest.raises(torch.OutOfMemoryError, match="4096 elements at a time"):
+        small.score(job, 0, job.grid.blocks)
+    assert min(small.asked) == 4096
+    assert bits(small, other) == bits(KERNEL, other)
+    small.room = BLOCK
+    assert bits(small, job) == bits(KERNEL, job)
+
+
+def test_a_fault_in_a_piece_is_named_by_its_place_in_the_request() -> None:
+    given = tensors()
+    given["targets"][1050, 20] = 1.5
+    job = work("focal", given)
+    with pytest.raises(Fault) as caught:
+        SmallDevice(256).score(job, 0, job.grid.blocks)
+    assert caught.value.errors[0][0] == "/targets/1050/20"
