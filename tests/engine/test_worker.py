@@ -21,7 +21,8 @@ import pytest
 
 from lossd.core import grid as grids
 from lossd.core.catalog import LOSSES, check_params, divisor, reduced_axes
-from lossd.core.grid import Grid
+from lossd.core.fetch import Read
+from lossd.core.grid import Block, Grid
 from lossd.core.kernel import EagerKernel, Score
 from lossd.core.known_answers import WrongAnswerError
 from lossd.core.work import Work
@@ -405,9 +406,8 @@ def test_it_says_that_it_goes_on() -> None:
         desk.send(*desk.plain(1, 10))
         desk.answers(1)
         first = desk.board.read(0)
-        assert first.answered == 1
         ends = time.monotonic() + 10.0
-        while desk.board.read(0).beat <= first.beat + IDLE_SECONDS / 2:  # with nothing to do
+        while desk.board.read(0).beat <= first.beat + 2 * IDLE_SECONDS:  # with nothing to do
             assert time.monotonic() < ends
             time.sleep(0.01)
         assert desk.board.read(0).answered == 1
@@ -419,11 +419,15 @@ def test_one_that_comes_to_err_ends() -> None:
     desk.kernel = HeardKernel(grids.BLOCK)
     worker = Worker(0, desk.kernel, desk.board, desk.worker_control, 20 * QUANTUM_SECONDS, ticking())
     desk.send(*desk.plain(1, 100))
-    losses = desk.kernel._losses
+    elements = desk.kernel._elements
+
+    def wrong(work: Work, block: Block, read: Read) -> Any:  # noqa: ANN401 -- whatever the kernel's gives
+        found, sums = elements(work, block, read)
+        return found._replace(losses=found.losses + 1e-9), sums
 
     def err() -> None:
         if len(desk.trace) == 30:
-            desk.kernel._losses = lambda *given: losses(*given) + 1e-9  # type: ignore[method-assign] # as a failing device would
+            desk.kernel._elements = wrong  # type: ignore[method-assign] # as a failing device would
         desk.trace.append(desk.running)
 
     desk.kernel.hear = err

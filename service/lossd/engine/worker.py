@@ -27,6 +27,7 @@ from lossd.core.catalog import register
 from lossd.core.grid import Grid
 from lossd.core.kernel import EagerKernel, Score
 from lossd.core.known_answers import WrongAnswerError, check_known_answers
+from lossd.core.pinned import PinnedMemory
 from lossd.core.together import most_together
 from lossd.core.work import Work, prepare
 from lossd.engine.arena import Memory
@@ -120,7 +121,8 @@ class Worker:
             torch=str(torch.__version__),
             capability=torch.backends.cpu.get_cpu_capability(),
         )
-        self._links = Links(control, ready, lambda _: None, self._forget)
+        self._links = Links(control, ready, self._join, self._part)
+        self._pinned: dict[FrontEnd, PinnedMemory] = {}
         self._scheduler: Scheduler[_Task] = Scheduler()
         self._prepared: tuple[FrontEnd, int, Work] | None = None
         """The last slice's request: the next may be of it, too."""
@@ -240,10 +242,21 @@ class Worker:
         running = [(task.front_end.number, task.piece.id) for task in tasks]
         self._board.write(self._index, Row(time.monotonic(), self._answered, running))
 
-    def _forget(self, front_end: FrontEnd) -> None:
+    def _join(self, front_end: FrontEnd) -> None:
+        """Have the device copy from a new front end's memory by itself, if it can."""
+        try:
+            self._pinned[front_end] = PinnedMemory(front_end.memory.view, self._kernel.device)
+        except RuntimeError as error:
+            logger.warning("the arena is not pinned, which makes copies to the device slower: %s", error)
+
+    def _part(self, front_end: FrontEnd) -> None:
         """Let go of a front end's memory; its slices are struck when it is their turn."""
         if self._prepared is not None and self._prepared[0] is front_end:
             self._prepared = None
+        pinned = self._pinned.pop(front_end, None)
+        if pinned is not None and pinned.registered:
+            torch.cuda.synchronize(self._kernel.device)  # no copy from it is under way
+            pinned.close()
 
     def _attempt_together(self, group: Sequence[_Task]) -> Sequence[Score | Fault]:
         """What slices come to that are scored together."""
