@@ -17,25 +17,22 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from lossd.core.catalog import register
-from lossd.core.grid import Grid
 from lossd.core.kernel import EagerKernel, Score
 from lossd.core.known_answers import WrongAnswerError, check_known_answers
 from lossd.core.pinned import PinnedMemory
 from lossd.core.together import most_together
-from lossd.core.work import Work, prepare
-from lossd.engine.arena import Memory
+from lossd.core.work import Work
 from lossd.engine.board import MOST_RUNNING, Board, Row
-from lossd.engine.frames import UNUSABLE, WRONG, Failed, Ready, Scored, Slice
+from lossd.engine.frames import UNUSABLE, WRONG, Failed, Ready, Slice
 from lossd.engine.links import FrontEnd, Links
 from lossd.engine.scheduler import Scheduler
-from lossd.request import Fault, Tensor
+from lossd.engine.slices import answer_of, partials_of, work_of
+from lossd.request import Fault
 
 logger = logging.getLogger(__name__)
 
@@ -48,18 +45,6 @@ IDLE_SECONDS: Final = 0.5
 _FAILED: Final = "the loss could not be computed; see the log"
 _M_TRIM_THRESHOLD: Final = -1  # malloc.h
 _M_MMAP_THRESHOLD: Final = -3
-_NUMPY: Final = {
-    "float16": "f2",
-    "bfloat16": "u2",  # bit patterns
-    "float32": "f4",
-    "float64": "f8",
-    "bool": "b1",
-    "uint8": "u1",
-    "int8": "i1",
-    "int16": "i2",
-    "int32": "i4",
-    "int64": "i8",
-}
 
 
 @dataclass(slots=True)
@@ -212,7 +197,7 @@ class Worker:
             return None
         try:
             if task.work is None:
-                task.work = _prepare(piece, task.front_end.memory)
+                task.work = work_of(piece, task.front_end.memory)
             return self._kernel.likeness(task.work)
         except Exception:
             return None  # what is wrong with it is said when it is run
@@ -235,7 +220,7 @@ class Worker:
             failed = Failed(task.piece.id, outcome.code, outcome.detail, list(outcome.errors))
             self._links.send(task.front_end, failed)
         else:
-            self._links.send(task.front_end, _scored(task.piece, outcome, seconds, together))
+            self._links.send(task.front_end, answer_of(task.piece, outcome, seconds, together))
 
     def _write(self, tasks: Sequence[_Task]) -> None:
         """Say on the board that it goes on, and with what."""
@@ -311,41 +296,11 @@ class Worker:
         if work is None:
             # A stream's tensors are elsewhere, and longer, each time.
             same = known is not None and known[:2] == (front_end, piece.request) and piece.rows is None
-            work = known[2] if same and known is not None else _prepare(piece, front_end.memory)
+            work = known[2] if same and known is not None else work_of(piece, front_end.memory)
             self._prepared = front_end, piece.request, work
-        memories = [
-            np.frombuffer(front_end.memory.view, dtype=np.float64, count=count, offset=offset)
-            for offset, count in piece.partials
-        ]
+        memories = partials_of(piece, front_end.memory)
         score = Score.of(work, memories)
         return score, self._kernel.steps(work, piece.first, piece.last, score)
-
-
-def _scored(piece: Slice, score: Score, seconds: float, together: int) -> Scored:
-    return Scored(
-        id=piece.id,
-        sum=score.sum.terms,
-        weight_sum=None if score.weight_sum is None else score.weight_sum.terms,
-        positives=score.positives.terms,
-        count=score.count,
-        pieces=[[(one.output, one.planes, one.length) for one in part] for part in score.pieces],
-        seconds=seconds,
-        together=together,
-    )
-
-
-def _prepare(piece: Slice, memory: Memory) -> Work:
-    arrays = {name: _array(tensor, memory) for name, tensor in piece.tensors.items()}
-    grid = Grid(piece.shape, piece.axes, piece.block, growing=piece.rows is not None)
-    bfloat16 = frozenset(name for name, tensor in piece.tensors.items() if tensor.dtype == "bfloat16")
-    return prepare(piece.loss, piece.params, grid, arrays, bfloat16, piece.rows)
-
-
-def _array(tensor: Tensor, memory: Memory) -> npt.NDArray[Any]:
-    """A tensor where it lies in the arena, read in place."""
-    dtype = np.dtype(_NUMPY[tensor.dtype]).newbyteorder(">" if tensor.big_endian else "<")
-    flat = np.frombuffer(memory.view, dtype=dtype, count=tensor.size, offset=tensor.offset)
-    return flat.reshape(tensor.shape, order="F" if tensor.fortran else "C")
 
 
 def _make_kernel(device: str, kernel: str, cache_dir: str | None, block: int) -> EagerKernel:
