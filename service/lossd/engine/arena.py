@@ -159,6 +159,10 @@ class Arena(Admission[Region]):
         """Reserve ``nbytes``, at most `capacity`, waiting until they are free; see `ask`."""
         return await self.ask(aligned(max(nbytes, 1)), timeout, team, weight)
 
+    def take(self, nbytes: int, team: str = "default", weight: float = 1.0) -> Region | None:
+        """Reserve ``nbytes``, if they are free and nobody waits; else None."""
+        return super().take(aligned(max(nbytes, 1)), team, weight)
+
     def release(self, region: Region) -> None:
         """Take a region back and serve who waits."""
         self._allocator.give(region.offset, region.nbytes)

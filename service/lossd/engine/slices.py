@@ -1,4 +1,4 @@
-"""Slices as a worker sees them: from a frame and an arena to work for the kernel, and from sums to a frame."""
+"""Slices as a worker sees them: from a frame and an arena to work for the kernel, from sums to a frame."""
 
 from __future__ import annotations
 
