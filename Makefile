@@ -13,7 +13,7 @@ SECONDS_EACH ?= 60
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # the checks of `test` run in the order given
 .PHONY: help install format format-check lint types walls tests wheel test serve demo bench-core \
-  bench-fairness bench-formats bench-json bench-neighbour bench-stream fuzz lock clean distclean
+  bench-fairness bench-formats bench-hot-path bench-json bench-neighbour bench-stream fuzz lock clean distclean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ bench-core: $(READY) ## Measure the core beside torch's own losses; ARGS="--eage
 
 bench-formats: $(READY) ## Measure what a million elements cost the server in each format
 	@$(BIN)/python -m bench.formats $(ARGS)
+
+bench-hot-path: $(READY) ## Measure what a small request costs, beside uvicorn alone; needs wrk
+	@$(BIN)/python -m bench.hot_path $(ARGS)
 
 bench-json: $(READY) ## Measure how fast JSON becomes arrays, beside orjson and json
 	@$(BIN)/python -m bench.json $(ARGS)

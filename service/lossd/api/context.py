@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
-import uuid
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _WELL_FORMED: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
 _KEY: Final = "lossd.request_id"
+_PROCESS: Final = os.urandom(8).hex().encode()  # so that no two processes give the same id
+_numbers: Final = itertools.count()
 NO_TIMING: Final = b"read;dur=0, queue;dur=0, compute;dur=0"
 
 
@@ -32,6 +35,19 @@ def joined_header(scope: Scope, name: bytes) -> bytes | None:
     return b", ".join(values) if values else None
 
 
+def header_text(scope: Scope, name: bytes) -> str | None:
+    """The value of a header, its name given in lower case, or None; of several, joined by commas."""
+    value = joined_header(scope, name)
+    return None if value is None else value.decode("latin-1").strip(" \t")
+
+
+def choose_id(given: bytes | None) -> bytes:
+    """The id of a request that gives one, or none: its own if that is well-formed, else a new one."""
+    if given is not None and _WELL_FORMED.fullmatch(given):
+        return given
+    return b"%b%016x" % (_PROCESS, next(_numbers))
+
+
 class RequestContext:
     """The outermost layer: gives every request an id, the caller's own if it sent a well-formed one."""
 
@@ -43,8 +59,7 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = header(scope, b"x-request-id")
-        identity = given if given is not None and _WELL_FORMED.fullmatch(given) else uuid.uuid4().hex.encode()
+        identity = choose_id(header(scope, b"x-request-id"))
         scope[_KEY] = identity.decode("ascii")
 
         async def send_with_id(message: Message) -> None:

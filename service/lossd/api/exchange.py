@@ -12,7 +12,7 @@ from typing import Final
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from lossd.api.context import header, joined_header, request_id
+from lossd.api.context import header, header_text, request_id
 from lossd.api.door import Door
 from lossd.api.metrics import Metrics
 from lossd.api.problems import Problem
@@ -24,6 +24,13 @@ logger = logging.getLogger(__name__)
 _DISCARD_BYTES: Final = 1 << 20
 _DISCARD_SECONDS: Final = 1.0
 _TURN_SECONDS: Final = 0.002
+
+STOPPED: Final = Fault(
+    "draining", "the server was stopped before this was done; send it to another, or again later"
+)
+FAILED: Final = Fault(
+    "internal_error", "the server failed; report this with the request id, under which its log has more"
+)
 
 WriteProblem = Callable[..., Problem]
 
@@ -62,8 +69,7 @@ class Exchange:
 
     def header(self, name: bytes) -> str | None:
         """The value of a header, its name given in lower case, or None; of several, joined by commas."""
-        value = joined_header(self.scope, name)
-        return None if value is None else value.decode("latin-1").strip(" \t")
+        return header_text(self.scope, name)
 
     @property
     def declared(self) -> int | None:
@@ -181,15 +187,13 @@ class Exchange:
             self._count_refused(metrics, "disconnected")
         except asyncio.CancelledError:  # the time for draining is up, and this task is about to end anyway
             self._count_refused(metrics, "draining")
-            detail = "the server was stopped before this was done; send it to another, or again later"
-            await self._refuse(Fault("draining", detail), write_problem)
+            await self._refuse(STOPPED, write_problem)
         except Exception:
             self._count_refused(metrics, "internal_error")
             logger.exception("request %s failed", request_id(self.scope))
             if self.answering:
                 raise  # the connection is closed, so that the caller sees that the answer is cut short
-            detail = "the server failed; report this with the request id, under which its log has more"
-            await self._refuse(Fault("internal_error", detail), write_problem)
+            await self._refuse(FAILED, write_problem)
         finally:
             metrics.ended()
 

@@ -7,7 +7,7 @@ else. docs/api.md says in which order a request is checked; the methods here fol
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain
 from typing import Final
 
@@ -15,26 +15,18 @@ import numpy as np
 from starlette.types import Receive, Scope, Send
 
 from lossd import __version__
-from lossd.api.context import joined_header, request_id
-from lossd.api.exchange import Exchange, read_timeout
+from lossd.api.context import request_id
+from lossd.api.exchange import Exchange
 from lossd.api.limits import room_expanded, room_of
-from lossd.api.negotiation import AnswerForm, choose_answer, parse_media_type
+from lossd.api.negotiation import AnswerForm
+from lossd.api.plan import format_name, make_plan, said_by
 from lossd.api.problems import problem
 from lossd.api.scoring import BodyScoring, Outcome, Task
 from lossd.api.service import Service
 from lossd.api.streaming import StreamScoring
-from lossd.core.catalog import Loss, check_params
+from lossd.core.catalog import Loss
 from lossd.request import Fault, Float64Array, LossResult
-from lossd.wire import (
-    FORMATS,
-    STREAMS,
-    Format,
-    StreamFormat,
-    make_decoder,
-    parse_query,
-    write_json_pieces,
-    write_npy_header,
-)
+from lossd.wire import StreamFormat, make_decoder, write_json_pieces, write_npy_header
 
 _PIECE_NUMBERS: Final = 1 << 17
 
@@ -52,26 +44,29 @@ class LossEndpoint:
         await exchange.serve(self._answer, problem, self._service.metrics, self._service.door)
 
     async def _answer(self, exchange: Exchange) -> None:
-        form, options = _choose_format(exchange)
-        decoder = make_decoder(exchange.header(b"content-encoding"))
-        accept = joined_header(exchange.scope, b"accept")
-        answer = choose_answer(None if accept is None else accept.decode("latin-1"))
-        query = parse_query(exchange.scope["query_string"])
-        names = _tensor_names(query) if form.name == "npy" else []
-        check_params(self._loss, query)
-        exchange.set_timeout(read_timeout(exchange.header(b"x-timeout-ms")))
-        task = Task(self._loss, query, "accept application/x-npy" if answer.format == "json" else None)
+        said = said_by(exchange.scope)
+        try:
+            plan = make_plan(self._loss.name, said)
+        except Fault:
+            exchange.format = format_name(said.content_type)
+            raise
+        exchange.format = plan.form.name
+        exchange.set_timeout(plan.timeout)
+        decoder, settings = make_decoder(plan.coding), self._service.settings
+        task = Task(
+            plan.loss, plan.given, "accept application/x-npy" if plan.answer.format == "json" else None
+        )
         scoring: BodyScoring | StreamScoring
-        if isinstance(form, StreamFormat):
-            limit = self._service.settings.max_batch_bytes
-            stream_reader = form.reader(options=options, max_batch_bytes=limit)
-            room = room_expanded(self._service.settings.max_expanded_bytes, self._service.settings)
+        if isinstance(plan.form, StreamFormat):
+            limit = settings.max_batch_bytes
+            stream_reader = plan.form.reader(options=plan.options, max_batch_bytes=limit)
+            room = room_expanded(settings.max_expanded_bytes, settings)
             scoring = StreamScoring(self._service, exchange, task, stream_reader, decoder, room)
         else:
-            json = form.name == "json"
-            limit = self._service.settings.max_json_bytes if json else self._service.settings.max_body_bytes
-            room = room_of(exchange.declared, limit, decoder, self._service.settings, expands=form.expands)
-            reader = form.reader(options=options, names=names)
+            json = plan.form.name == "json"
+            limit = settings.max_json_bytes if json else settings.max_body_bytes
+            room = room_of(exchange.declared, limit, decoder, settings, expands=plan.form.expands)
+            reader = plan.form.reader(options=plan.options, names=plan.names)
             scoring = BodyScoring(
                 self._service,
                 exchange,
@@ -79,45 +74,15 @@ class LossEndpoint:
                 reader,
                 decoder,
                 room,
-                form.arena_bytes(room.nbytes),
+                plan.form.arena_bytes(room.nbytes),
                 json_bytes=room.nbytes if json else 0,
             )
         outcome = await scoring.score()
         try:
             exchange.count(self._service.metrics, outcome.result, outcome.seconds)
-            await _send(exchange, outcome, answer)
+            await _send(exchange, outcome, plan.answer)
         finally:
             outcome.release()
-
-
-def _choose_format(exchange: Exchange) -> tuple[Format | StreamFormat, Mapping[str, str]]:
-    """The format of the body, and its media type's options.
-
-    Raises:
-        Fault: ``unsupported_media_type``.
-    """
-    given = exchange.header(b"content-type")
-    media = parse_media_type(given) if given is not None else None
-    form = (FORMATS.get(media.name) or STREAMS.get(media.name)) if media is not None else None
-    if media is None or form is None:
-        shown = "no Content-Type" if given is None else f"Content-Type {given[:100]!r}"
-        raise Fault(
-            "unsupported_media_type", f"the request has {shown}; send {', '.join([*FORMATS, *STREAMS])}"
-        )
-    exchange.format = form.name
-    return form, media.options
-
-
-def _tensor_names(query: dict[str, object]) -> list[str]:
-    """Take the names of the tensors to come out of the query, for the format that needs them."""
-    names = query.pop("tensors", ["logits", "targets"])
-    names = [names] if isinstance(names, str) else names
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        detail = (
-            "tensors lists the tensors in the order of their arrays, such as tensors=logits,targets,weight"
-        )
-        raise Fault("invalid_parameter", detail, [("/tensors", detail)])
-    return names
 
 
 async def _send(exchange: Exchange, outcome: Outcome, form: AnswerForm) -> None:

@@ -1,7 +1,8 @@
-"""The HTTP protocol of a connection: uvicorn's, but for two things.
+"""The HTTP protocol of a connection: uvicorn's, but for three things.
 
-What it refuses by itself is a problem document, too. And a request can be told at once that its caller has
-hung up, also while nothing is being read from the connection.
+What it refuses by itself is a problem document, too. A request can be told at once that its caller has hung
+up, also while nothing is being read from the connection. And a lane beside it may take requests as they come,
+before anything is parsed (`lossd.api.fastlane`).
 """
 
 from __future__ import annotations
@@ -9,15 +10,14 @@ from __future__ import annotations
 import asyncio
 import re
 import select
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from lossd.api.context import NO_TIMING
-from lossd.api.problems import problem
+from lossd.api.context import NO_TIMING, choose_id
+from lossd.api.problems import Problem, problem
 from lossd.request import Fault
 
 _UPGRADE: Final = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
@@ -63,11 +63,39 @@ class HangUps:
                 callback()
 
 
+class Lane(Protocol):
+    """What may take requests of one connection before they are parsed."""
+
+    @property
+    def busy(self) -> bool:
+        """It has taken one that is not answered."""
+
+    def receive(self, data: bytes) -> bytes:
+        """Take what has come while it is busy, or between two requests; what it does not want is returned."""
+
+    def lost(self) -> None:
+        """Take note that the caller has hung up."""
+
+    def stop(self) -> None:
+        """Answer at once."""
+
+
 class LossdProtocol(HttpToolsProtocol):
-    """A connection whose every answer is one that the contract knows."""
+    """A connection whose every answer is one that the contract knows.
+
+    Args:
+        lane: Makes the lane beside it, if there is to be one.
+        uvicorns: What uvicorn gives its protocols.
+    """
 
     _within_message = False
     _hang_ups: HangUps | None = None  # the event loop's
+    _defaults: tuple[object, bytes] = None, b""  # headers that every answer has, and their lines
+
+    def __init__(self, *, lane: Callable[[LossdProtocol], Lane] | None = None, **uvicorns: Any) -> None:  # noqa: ANN401
+        super().__init__(**uvicorns)
+        self._lane = lane(self) if lane is not None else None
+        self._idle_since = 0.0  # by the loop's clock: when the lane last answered
 
     def when_lost(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback`` once the caller has hung up.
@@ -92,16 +120,87 @@ class LossdProtocol(HttpToolsProtocol):
         return lambda: watched.forget(fd, lost)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the connection.
+        """Take bytes from the connection."""
+        lane = self._lane
+        if lane is not None and (lane.busy or self._between_requests):
+            data = lane.receive(data)
+        if data:
+            self.receive_ordinarily(data)
+
+    def receive_ordinarily(self, data: bytes) -> None:
+        """Take bytes from the connection that are for no lane.
 
         An offer to upgrade (curl's and Java's of HTTP/2) may be ignored, says RFC 9110, 7.8. The parser takes
         it up by itself, and with that loses the body; so it does not get to see the offer.
         """
         if not self._within_message:
-            head, blank, rest = data.partition(b"\r\n\r\n")
-            if _UPGRADE.search(head):
-                data = _UPGRADE.sub(b"\r\nx-ignored-upgrade:", head) + blank + rest
+            end = data.find(b"\r\n\r\n")
+            end = len(data) if end < 0 else end
+            if _UPGRADE.search(data, 0, end):
+                data = _UPGRADE.sub(b"\r\nx-ignored-upgrade:", data[:end]) + data[end:]
         super().data_received(data)
+
+    @property
+    def _between_requests(self) -> bool:
+        """All that has come before has been parsed, and answered."""
+        cycle: RequestResponseCycle | None = self.cycle  # None, whatever uvicorn declares, until the first
+        return not self._within_message and (cycle is None or cycle.response_complete)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Take note that the connection is lost."""
+        if self._lane is not None:
+            self._lane.lost()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """End what is being answered, as the server ends."""
+        if self._lane is not None and self._lane.busy:
+            self._lane.stop()
+        super().shutdown()
+
+    def respond(self, status: int, headers: bytes, body: bytes) -> None:
+        """Write an answer.
+
+        Args:
+            status: Its status.
+            headers: Its headers, but for those that every answer has, each with its line's end.
+            body: Its body.
+        """
+        self.transport.write(b"".join((STATUS_LINE[status], self._default_lines(), headers, b"\r\n", body)))
+
+    def respond_problem(self, answer: Problem, identity: bytes) -> None:
+        """Write a problem, and close if that is what it says."""
+        headers = [*answer.headers, (b"x-request-id", identity), (b"server-timing", NO_TIMING)]
+        self.respond(answer.status, _lines(headers), answer.body)
+        if (b"connection", b"close") in answer.headers:
+            self.transport.close()
+
+    def when_answered(self) -> None:
+        """Do what uvicorn does when a request has been answered, for one that it has not seen."""
+        self.server_state.total_requests += 1
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None and not self.transport.is_closing():
+            self._wait_for_more(self.timeout_keep_alive)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close, unless the lane has been in use: it does not set the clock anew for each request."""
+        self.timeout_keep_alive_task = None
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if self._lane is not None and self._lane.busy:
+            return  # the clock is set when that has been answered
+        if left > 0.0:
+            self._wait_for_more(left)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _wait_for_more(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def _default_lines(self) -> bytes:
+        headers = self.server_state.default_headers
+        if headers is not LossdProtocol._defaults[0]:  # uvicorn makes them anew each second, with the date
+            LossdProtocol._defaults = headers, _lines(headers)
+        return LossdProtocol._defaults[1]
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -124,11 +223,10 @@ class LossdProtocol(HttpToolsProtocol):
             before.keep_alive = False
             self.flow.pause_reading()
             return
-        identity = uuid.uuid4().hex
-        answer = problem(
-            Fault("bad_request", f"{msg} Send a well-formed HTTP/1.1 request."), identity, close=True
-        )
-        headers = [*answer.headers, (b"x-request-id", identity.encode()), (b"server-timing", NO_TIMING)]
-        lines = [STATUS_LINE[answer.status], *(name + b": " + value + b"\r\n" for name, value in headers)]
-        self.transport.write(b"".join([*lines, b"\r\n", answer.body]))
-        self.transport.close()
+        fault = Fault("bad_request", f"{msg} Send a well-formed HTTP/1.1 request.")
+        identity = choose_id(None)
+        self.respond_problem(problem(fault, identity.decode(), close=True), identity)
+
+
+def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return b"".join(name + b": " + value + b"\r\n" for name, value in headers)

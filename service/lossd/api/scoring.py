@@ -61,15 +61,18 @@ class Outcome:
     @property
     def timing(self) -> tuple[bytes, bytes]:
         """The Server-Timing header."""
-        parts = zip(("read", "queue", "compute"), self.seconds, strict=True)
-        return b"server-timing", ", ".join(
-            f"{name};dur={1000.0 * value:.3f}" for name, value in parts
-        ).encode()
+        return b"server-timing", server_timing(self.seconds)
 
     def release(self) -> None:
         """Give its memory back."""
         if self.output is not None:
             self.output.release()
+
+
+def server_timing(seconds: tuple[float, float, float]) -> bytes:
+    """The Server-Timing header's value: of reading, waiting and computing, in milliseconds."""
+    read, queue, compute = seconds
+    return b"read;dur=%.3f, queue;dur=%.3f, compute;dur=%.3f" % (1e3 * read, 1e3 * queue, 1e3 * compute)
 
 
 class BodyScoring:

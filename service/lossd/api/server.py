@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 from types import FrameType
 from typing import Final
 
@@ -16,6 +17,7 @@ import uvicorn
 
 from lossd.api.app import create_app
 from lossd.api.door import Door
+from lossd.api.fastlane import FastLane
 from lossd.api.parsing import Parser
 from lossd.api.protocol import LossdProtocol
 from lossd.api.service import Service
@@ -66,7 +68,7 @@ async def serve(settings: Settings, listener: socket.socket, service: Service) -
     """Serve until SIGTERM, then until the accepted requests have been answered."""
     config = uvicorn.Config(
         create_app(service),
-        http=LossdProtocol,
+        http=partial(LossdProtocol, lane=partial(FastLane, service)),  # type: ignore[arg-type] # called alone
         ws="none",
         lifespan="off",
         access_log=False,

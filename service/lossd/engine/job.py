@@ -139,6 +139,7 @@ class Job:
         self.outstanding: Final[dict[int, tuple[Slice, Span]]] = {}
         self._when_idle: Callable[[], None] | None = None
         self._when_answered: Callable[[], None] | None = None
+        self._when_done: Callable[[], None] | None = None
         self._team = team
         self._weight = weight
         self._grid = grid
@@ -260,10 +261,16 @@ class Job:
         self._when_answered = callback
         self.done.add_done_callback(lambda _: callback())
 
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when it is done, in the same turn of the event loop. For one that is not yet."""
+        self._when_done = callback
+
     def fail(self, fault: Fault) -> None:
         """End it. Its memory is still in use until no slice is outstanding."""
         if not self.done.done():
             self.done.set_exception(fault)
+            if self._when_done is not None:
+                self._when_done()
 
     def result(self, kernel: str, device: str) -> LossResult:
         """What it came to, once it is done.
@@ -271,18 +278,18 @@ class Job:
         Raises:
             Fault: ``empty_mean``: a mean over nothing.
         """
-        request, grid = self.request, self._grid
+        request, grid, total = self.request, self._grid, self._sum.value
         loss: float | Float64Array
         if self._outputs:
             loss = self._array().reshape(grid.output_shape)
         elif request.params["reduction"] == "mean":
-            loss = self._sum.value / self._divisor()
+            loss = total / self._divisor()
         else:
-            loss = self._sum.value
+            loss = total
         return LossResult(
             loss=loss,
             reduction=str(request.params["reduction"]),
-            sum=self._sum.value,
+            sum=total,
             count=self._count,
             weight_sum=self._weights(),
             positives=self._positives.value,
@@ -296,6 +303,8 @@ class Job:
     def _end_if_complete(self) -> None:
         if self._closed and self._answered == self._grid.blocks and not self.done.done():
             self.done.set_result(None)
+            if self._when_done is not None:
+                self._when_done()
 
     def _array(self) -> Float64Array:
         """An array answer, [outputs], in the arena."""

@@ -141,6 +141,28 @@ class Run:
         self._pool.cancel(self._job, self._seat)
         self._job.when_idle(release)
 
+    def submit(self, span: Span, grid: Grid) -> None:
+        """`append` the only span, and `close`."""
+        self._job.append(span)
+        self._job.close(grid)
+        self.advance()
+
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when `outcome` has something to say but that the deadline has passed."""
+        self._job.when_done(callback)
+
+    def outcome(self) -> tuple[LossResult, float]:
+        """What `result` gives, of a request that is done; else its deadline has passed.
+
+        Raises:
+            Fault: As by `result`.
+        """
+        job, ready = self._job, self._seat.ready
+        if not job.done.done():
+            raise _too_late()
+        job.done.result()
+        return job.result(ready.kernel if ready else "", ready.device if ready else ""), job.seconds
+
 
 class Pool:
     """Scores requests on the workers.
@@ -344,6 +366,21 @@ class Pool:
             if job.done.done():
                 del seat.jobs[slice_id]
                 job.forget(slice_id)
+
+    def try_start(
+        self,
+        request: LossRequest,
+        grid: Grid,
+        output: Region | None,
+        team: str = "default",
+        weight: float = 1.0,
+    ) -> Run | None:
+        """`start` it, if a worker has started; else None."""
+        if not self.seats:
+            return None
+        ready = [seat for seat in self.seats.values() if seat.state == "ready"]
+        seat = min(ready or self.seats.values(), key=lambda seat: len(seat.jobs))
+        return Run(self, Job(request, grid, self._memory, output, self.slice_elements, team, weight), seat)
 
 
 def _too_late() -> Fault:

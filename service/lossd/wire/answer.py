@@ -44,25 +44,26 @@ def write_json_pieces(result: LossResult, *, request_id: str, version: str) -> I
     The arguments and faults are those of `write_json`; the faults come at once, not with the pieces.
     """
     loss = result.loss
-    answer = {
+    answer: dict[str, object] = {
         "reduction": result.reduction,
-        "sum": _plain(result.sum),
+        "sum": result.sum,
         "count": result.count,
-        "weight_sum": _plain(result.weight_sum),
-        "positives": _plain(result.positives),
-        "shape": list(result.shape),
+        "weight_sum": result.weight_sum,
+        "positives": result.positives,
+        "shape": result.shape,
         "loss_name": result.loss_name,
-        "params": _plain(result.params),
+        "params": dict(result.params),
         "kernel": result.kernel,
         "device": result.device,
         "request_id": request_id,
         "version": version,
     }
-    rest = b"," + orjson.dumps(answer)[1:]
-    if isinstance(loss, np.ndarray) and loss.size > _PIECE_NUMBERS:
+    if not isinstance(loss, np.ndarray):
+        return iter((_write({"loss": float(loss), **answer}),))
+    rest = b"," + _write(answer)[1:]
+    if loss.size > _PIECE_NUMBERS:
         return itertools.chain(_write_long_array(loss, b'{"loss":'), (rest,))
-    written = write_array(loss) if isinstance(loss, np.ndarray) else orjson.dumps(_plain(float(loss)))
-    return iter((b'{"loss":' + written + rest,))
+    return iter((b'{"loss":' + write_array(loss) + rest,))
 
 
 def write_npy(loss: float | Float64Array, dtype: str) -> bytes:
@@ -135,6 +136,12 @@ def _as_lists(array: Float64Array) -> object:
         detail = f"the answer is {lists} empty lists; accept application/x-npy, or reduce"
         raise Fault("output_too_large", detail)
     return array.tolist()
+
+
+def _write(answer: dict[str, object]) -> bytes:
+    """An object. orjson writes null where a number is not finite: where it wrote any, look closer."""
+    text = orjson.dumps(answer)
+    return orjson.dumps(_plain(answer)) if b"null" in text else text
 
 
 def _plain(value: object) -> object:

@@ -1,0 +1,301 @@
+"""Which requests take the fast lane: a front end in this process, whose ordinary way says it was taken."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import random
+import re
+import socket
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
+
+from lossd.api.fastlane import LONGEST, PATIENCE, FastLane
+from lossd.api.heads import read_head
+from lossd.api.parsing import Parser
+from lossd.api.protocol import LossdProtocol
+from lossd.api.service import Service
+from lossd.core.grid import BLOCK
+from lossd.core.kernel import EagerKernel
+from lossd.engine.arena import Memory, create_memory
+from lossd.engine.frames import Ready, WorkerStarted, encode, socket_pair
+from lossd.engine.pool import Pool
+from lossd.engine.worker import Worker
+from lossd.settings import Settings
+
+RNG = np.random.default_rng(5)
+LOGITS = RNG.normal(0, 4, (5, 3)).astype(np.float32)
+TARGETS = (RNG.random((5, 3)) < 0.5).astype(np.float32)
+CRLF = b"\r\n"
+
+
+def npy(*arrays: npt.NDArray[Any]) -> bytes:
+    file = io.BytesIO()
+    for array in arrays:
+        np.save(file, array)
+    return file.getvalue()
+
+
+BODY = npy(LOGITS, TARGETS)
+JSON = json.dumps({"logits": LOGITS.tolist(), "targets": TARGETS.tolist()}).encode()
+
+
+def request(
+    body: bytes = BODY,
+    target: str = "/bce",
+    *headers: str,
+    media: str = "application/x-npy",
+    line: str = "POST {} HTTP/1.1",
+) -> bytes:
+    lines = [line.format(target), "Host: x", f"Content-Type: {media}", f"Content-Length: {len(body)}"]
+    return "\r\n".join([*lines, *headers, "", ""]).encode() + body
+
+
+class FrontEnd:
+    """A front end with a worker in a thread.
+
+    Attributes:
+        service: Its parts.
+        ordinary: The bodies of the requests that went the ordinary way.
+    """
+
+    def __init__(self, service: Service, port: int, ordinary: list[bytes]) -> None:
+        self.service = service
+        self.ordinary = ordinary
+        self._port = port
+
+    async def ask(self, *pieces: bytes, pause: float = 0.0) -> tuple[int, bytes]:
+        """The status and the body of the answer to one request, sent in pieces."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(pause)
+        head = await reader.readuntil(2 * CRLF)
+        length = re.search(rb"content-length: (\d+)", head)
+        assert length
+        body = await reader.readexactly(int(length[1]))
+        writer.close()
+        return int(head.split()[1]), body
+
+
+@asynccontextmanager
+async def front_end(*, worker: bool = True) -> AsyncIterator[FrontEnd]:
+    settings, ordinary = Settings(), list[bytes]()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        ordinary.append(body)
+        await send({"type": "http.response.start", "status": 299, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    fd = create_memory(settings.arena_bytes)
+    memory, (control, supervisor), (link, worker_link) = (
+        Memory(fd, settings.arena_bytes),
+        socket_pair(),
+        socket_pair(),
+    )
+    pool = Pool(memory, control, 1, BLOCK, settings.slice_elements)
+    service = Service.over(settings, memory, pool, cast(Parser, None))  # which JSON alone needs
+    thread = threading.Thread(target=Worker(0, EagerKernel(), memory, worker_link).run)
+    if worker:
+        socket.send_fds(supervisor, [encode(WorkerStarted(0, "cpu", 1, 0))], [link.fileno()])
+        worker_link.sendall(encode(Ready("eager", "cpu", "", "")))
+        thread.start()
+        while not pool.ready:  # noqa: ASYNC110 -- it has no event to wait for
+            await asyncio.sleep(0.001)
+    config = uvicorn.Config(app, ws="none", lifespan="off", log_config=None)
+    state = ServerState()
+    protocol = partial(LossdProtocol, config=config, server_state=state, app_state={})
+    server = await asyncio.get_running_loop().create_server(
+        partial(protocol, lane=partial(FastLane, service)), "127.0.0.1", 0
+    )
+    try:
+        yield FrontEnd(service, server.sockets[0].getsockname()[1], ordinary)
+        assert service.bodies.reserved == 0
+    finally:
+        server.close()
+        pool.close()
+        link.close()
+        if worker:
+            thread.join()
+        worker_link.close()
+        supervisor.close()
+        os.close(fd)
+
+
+def run(test: Callable[[FrontEnd], Awaitable[None]], *, worker: bool = True) -> None:
+    async def main() -> None:
+        async with front_end(worker=worker) as desk:
+            await test(desk)
+
+    asyncio.run(main())
+
+
+TAKEN = {
+    "a usual one": request(),
+    "parameters": request(BODY, "/focal?gamma=2&alpha=null&reduction=sum"),
+    "other tensors": request(npy(TARGETS, LOGITS, TARGETS), "/bce?tensors=targets,logits,weight"),
+    "bool and float16": request(npy(LOGITS.astype(np.float16), TARGETS.astype(bool))),
+    "Fortran order": request(npy(np.asfortranarray(LOGITS), TARGETS)),
+    "big-endian": request(npy(LOGITS.astype(">f8"), TARGETS)),
+    "an id": request(BODY, "/bce", "X-Request-Id: one"),
+    "a deadline": request(BODY, "/bce", "X-Timeout-Ms: 5000"),
+    "JSON wanted": request(BODY, "/bce", "Accept: application/json, */*;q=0.5"),
+    "names in other cases": request().replace(b"Content-", b"cOnTeNt-"),
+    "kept alive": request(BODY, "/bce", "Connection: keep-alive"),
+    "a NaN": request(npy(LOGITS * np.nan, TARGETS)),
+}
+NOT_TAKEN = {
+    "JSON": request(JSON, media="application/json"),
+    "an array wanted": request(BODY, "/bce", "Accept: application/x-npy"),
+    "nothing acceptable": request(BODY, "/bce", "Accept: text/html"),
+    "an answer for each": request(BODY, "/bce?reduction=none"),
+    "an answer for some": request(BODY, "/bce?axis=1"),
+    "a list": request(BODY, "/bce?pos_weight=1,2,3"),
+    "an unknown parameter": request(BODY, "/bce?gama=2"),
+    "a deadline that is none": request(BODY, "/bce", "X-Timeout-Ms: soon"),
+    "an unknown route": request(BODY, "/livez"),
+    "a path that is quoted": request(BODY, "/%62ce"),
+    "another method": request(line="PUT {} HTTP/1.1"),
+    "HTTP/1.0": request(line="POST {} HTTP/1.0"),
+    "the last": request(BODY, "/bce", "Connection: close"),
+    "an offer": request(BODY, "/bce", "Connection: Upgrade", "Upgrade: h2c"),
+    "a coding": request(BODY, "/bce", "Content-Encoding: identity"),
+    "no body": request(b""),
+    "no type": request().replace(b"Content-Type", b"X-Type"),
+    "another type": request(media="application/x-npy2"),
+    "a long head": request(BODY, "/bce", f"X-Filler: {'x' * 5000}"),
+    "a long body": request(npy(np.zeros(LONGEST, np.uint8), np.zeros(1))),
+    "an array cut short": request(BODY[:-1]),
+    "bytes behind": request(BODY + b"x"),
+    "shapes that differ": request(npy(LOGITS, TARGETS[:4])),
+    "objects": request(npy(np.array([{}], dtype=object), TARGETS)),
+    "no elements": request(npy(LOGITS[:0], TARGETS[:0])),
+}
+
+
+@pytest.mark.parametrize("whole", TAKEN.values(), ids=TAKEN)
+def test_who_takes_it(whole: bytes) -> None:
+    async def test(desk: FrontEnd) -> None:
+        for _ in range(2):
+            assert (await desk.ask(whole))[0] in (200, 422)
+            head, _, rest = whole.partition(2 * CRLF)
+            if b"X-Timeout-Ms" not in head:  # which bounds the upload, too
+                assert (await desk.ask(head + 2 * CRLF, rest, pause=0.002))[0] in (200, 422)
+        assert not desk.ordinary
+
+    run(test)
+
+
+@pytest.mark.parametrize("whole", NOT_TAKEN.values(), ids=NOT_TAKEN)
+def test_who_does_not(whole: bytes) -> None:
+    async def test(desk: FrontEnd) -> None:
+        body = whole.partition(2 * CRLF)[2]
+        for n in range(1, 3):
+            assert await desk.ask(whole) == (299, b"")
+            assert desk.ordinary == n * [body]
+
+    run(test)
+
+
+def test_a_body_that_is_slow_in_coming_goes_the_ordinary_way() -> None:
+    async def test(desk: FrontEnd) -> None:
+        whole = request()
+        assert await desk.ask(whole[:-20], whole[-20:], pause=3 * PATIENCE) == (299, b"")
+        assert desk.ordinary == [BODY]
+
+    run(test)
+
+
+def test_a_deadline_bounds_the_upload_there() -> None:
+    async def test(desk: FrontEnd) -> None:
+        whole = request(BODY, "/bce", "X-Timeout-Ms: 5000")
+        assert await desk.ask(whole[:-20], whole[-20:], pause=0.002) == (299, b"")
+
+    run(test)
+
+
+def test_where_no_memory_is_free_at_once() -> None:
+    async def test(desk: FrontEnd) -> None:
+        bodies = desk.service.bodies
+        rest = await bodies.reserve(bodies.capacity, 1.0)
+        assert await desk.ask(request()) == (299, b"")
+        rest.release()
+        assert (await desk.ask(request()))[0] == 200
+
+    run(test)
+
+
+def test_where_there_is_no_worker() -> None:
+    async def test(desk: FrontEnd) -> None:
+        assert await desk.ask(request()) == (299, b"")
+
+    run(test, worker=False)
+
+
+def test_where_the_server_stops() -> None:
+    async def test(desk: FrontEnd) -> None:
+        await desk.service.door.close(1.0)
+        assert await desk.ask(request()) == (299, b"")
+
+    run(test)
+
+
+def test_bodies_of_the_same_length_are_told_apart() -> None:
+    """Their heads are the same; how they are divided is not, nor what they come to."""
+    bodies = [
+        npy(LOGITS.reshape(shape), TARGETS.reshape(shape).astype(dtype))
+        for shape in [(5, 3), (3, 5), (15, 1), (1, 15)]
+        for dtype in (np.float32, np.int32, np.uint32)
+    ]
+    assert len({len(body) for body in bodies}) == 1
+
+    async def test(desk: FrontEnd) -> None:
+        for body in random.Random(0).choices(bodies, k=100):
+            status, answer = await desk.ask(request(body))
+            if b"u4" in body:
+                assert (status, desk.ordinary.pop()) == (299, body)
+            else:
+                assert status == 200
+                shape = np.load(io.BytesIO(body)).shape
+                assert json.loads(answer)["shape"] == list(shape)
+
+    run(test)
+
+
+def test_heads_that_are_all_different_share_what_is_known() -> None:
+    async def test(desk: FrontEnd) -> None:
+        for n in range(3):
+            await desk.ask(request(BODY, "/bce", f"X-Request-Id: {n}"))
+        heads = [request(BODY, "/bce", f"X-Request-Id: {n}").removesuffix(BODY) for n in range(3)]
+        found = [read_head(head) for head in heads]
+        assert [head and head.identity for head in found] == [b"0", b"1", b"2"]
+        assert len({id(head and head.layouts) for head in found}) == 1
+        assert not desk.ordinary
+
+    run(test)
+
+
+def test_a_head_that_ends_before_its_bytes_do_is_none() -> None:
+    head = request().removesuffix(BODY)
+    assert read_head(head) is not None
+    assert read_head(head + b"x") is None
+    assert read_head(head.replace(CRLF, b"\n") + 2 * CRLF) is None
+    assert read_head(head[:-2]) is None
+    assert read_head(head.replace(b"Content-Length: ", b"Content-Length: 1\r\nContent-Length: ")) is None
