@@ -30,8 +30,11 @@ from lossd.api.service import Service
 from lossd.core.grid import BLOCK
 from lossd.core.kernel import EagerKernel
 from lossd.engine.arena import Memory, create_memory
-from lossd.engine.frames import Ready, WorkerStarted, encode, socket_pair
+from lossd.engine.board import Board
+from lossd.engine.board import nbytes as board_bytes
+from lossd.engine.frames import FrontEndStarted, WorkerStarted, encode, socket_pair
 from lossd.engine.pool import Pool
+from lossd.engine.tally import TALLY_BYTES, Tally
 from lossd.engine.worker import Worker
 from lossd.settings import Settings
 
@@ -104,18 +107,21 @@ async def front_end(*, worker: bool = True) -> AsyncIterator[FrontEnd]:
         await send({"type": "http.response.start", "status": 299, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
-    fd = create_memory(settings.arena_bytes)
-    memory, (control, supervisor), (link, worker_link) = (
-        Memory(fd, settings.arena_bytes),
-        socket_pair(),
-        socket_pair(),
-    )
+    fds = [create_memory(n) for n in (settings.arena_bytes, board_bytes(1), TALLY_BYTES)]
+    arena_fd, board_fd, tally_fd = fds
+    memory, board, tally = Memory(arena_fd, settings.arena_bytes), Board(board_fd, 1), Tally(tally_fd)
+    control, supervisor = socket_pair()
+    worker_control, its_control = socket_pair()
+    link, worker_link = socket_pair()
     pool = Pool(memory, control, 1, BLOCK, settings.slice_elements)
-    service = Service.over(settings, memory, pool, cast(Parser, None))  # which JSON alone needs
-    thread = threading.Thread(target=Worker(0, EagerKernel(), memory, worker_link).run)
+    service = Service.over(
+        settings, memory, pool, cast(Parser, None), [tally], 0
+    )  # JSON alone needs a parser
+    thread = threading.Thread(target=lambda: Worker(0, EagerKernel(), board, its_control, 60.0).run())
     if worker:
+        joined = encode(FrontEndStarted(0, settings.arena_bytes))
+        socket.send_fds(worker_control, [joined], [worker_link.fileno(), arena_fd])
         socket.send_fds(supervisor, [encode(WorkerStarted(0, "cpu", 1, 0))], [link.fileno()])
-        worker_link.sendall(encode(Ready("eager", "cpu", "", "")))
         thread.start()
         while not pool.ready:  # noqa: ASYNC110 -- it has no event to wait for
             await asyncio.sleep(0.001)
@@ -131,12 +137,13 @@ async def front_end(*, worker: bool = True) -> AsyncIterator[FrontEnd]:
     finally:
         server.close()
         pool.close()
-        link.close()
+        worker_control.close()
         if worker:
             thread.join()
-        worker_link.close()
-        supervisor.close()
-        os.close(fd)
+        for end in (link, worker_link, its_control, supervisor):
+            end.close()
+        for fd in fds:
+            os.close(fd)
 
 
 def run(test: Callable[[FrontEnd], Awaitable[None]], *, worker: bool = True) -> None:

@@ -6,8 +6,8 @@ and layout mean is known by their bytes (`lossd.api.heads`); the body is laid in
 to a worker, and the answer written, in two turns of the event loop and with no task.
 
 A request takes this lane as a whole or not at all. Whatever is unusual about it, or about the moment (no
-memory free at once, no worker, a body that is slow in coming, the server stopping), sends its bytes, as they
-came, the ordinary way; so does whatever is wrong with it, but for what only a worker finds.
+turn or memory at once, no worker, a body that is slow in coming, the server stopping), sends its bytes, as
+they came, the ordinary way; so does whatever is wrong with it, but for what only a worker finds.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from lossd.api.service import Service
 from lossd.engine.arena import Region
 from lossd.engine.job import Span
 from lossd.engine.pool import Run
+from lossd.engine.turnstile import Turn
 from lossd.request import Fault
 from lossd.wire import write_json
 
@@ -66,6 +67,7 @@ class FastLane:
         # While it is being scored:
         self._run: Run | None = None
         self._region: Region | None = None
+        self._turn: Turn | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0  # its deadline, or before
         self._behind = b""  # what has come behind it
@@ -146,17 +148,22 @@ class FastLane:
         self._arrived = time.monotonic()
         if service.door.closed or self._connection.flow.write_paused:
             return False
-        region = service.bodies.take(head.length)
-        if region is None:
+        turn = service.turns(head.length).take(head.length)
+        if turn is None:
             return False
+        turn.arrived()
+        region = service.bodies.take(head.length)
         try:
-            self._run = self._start(head, whole, region)
+            if region is not None:
+                self._run = self._start(head, whole, region)
         finally:
             if self._run is None:
-                region.release()
+                turn.end()
+                if region is not None:
+                    region.release()
         if self._run is None:
             return False
-        self._region = region
+        self._region, self._turn = region, turn
         self._identity = choose_id(head.identity)
         service.door.enter()
         service.metrics.began()
@@ -254,8 +261,10 @@ class FastLane:
         """End the request, whose memory is free as soon as no worker reads it."""
         assert self._run is not None
         assert self._region is not None
+        assert self._turn is not None
         self._run.end(self._region.release)
-        self._run = self._region = None
+        self._turn.end()
+        self._run = self._region = self._turn = None
         self._service.metrics.ended()
         self._service.door.leave()
 

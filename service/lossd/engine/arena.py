@@ -163,20 +163,6 @@ class Arena(Admission[Region]):
         """Reserve ``nbytes``, if they are free and nobody waits; else None."""
         return super().take(aligned(max(nbytes, 1)), team, weight)
 
-    def take(self, nbytes: int, team: str = "default", weight: float = 1.0) -> Region | None:
-        """`reserve` them, if they are free at once and nobody waits; else None."""
-        if self.waiting:
-            return None
-        nbytes = -(-max(nbytes, 1) // _ALIGN) * _ALIGN
-        account = self._teams.get(team)
-        if account is None:
-            account = self._teams[team] = _Team()
-        account.weight = weight
-        region = self._take(team, nbytes)
-        if region is None:
-            self._forget_idle(team)
-        return region
-
     def release(self, region: Region) -> None:
         """Take a region back and serve who waits."""
         self._allocator.give(region.offset, region.nbytes)

@@ -243,10 +243,24 @@ class Pool:
                     await self._arrived.wait()
             except TimeoutError:
                 raise Fault("overloaded", "no worker has started yet; try again later") from None
+        run = self.try_start(request, grid, output, team, weight)
+        assert run is not None
+        return run
+
+    def try_start(
+        self,
+        request: LossRequest,
+        grid: Grid,
+        output: Region | None,
+        team: str = "default",
+        weight: float = 1.0,
+    ) -> Run | None:
+        """Start a request, if any worker is there; see `start`."""
+        if not self.seats:
+            return None
         ready = [seat for seat in self.seats.values() if seat.state == "ready"]
         seat = min(ready or self.seats.values(), key=lambda seat: len(seat.jobs))
-        job = Job(request, grid, self._memory, output, self.slice_elements, team, weight)
-        return Run(self, job, seat)
+        return Run(self, Job(request, grid, self._memory, output, self.slice_elements, team, weight), seat)
 
     def feed(self, job: Job, seat: WorkerSeat) -> None:
         """Send a job's next slices, as many as may be out at a time."""
@@ -366,21 +380,6 @@ class Pool:
             if job.done.done():
                 del seat.jobs[slice_id]
                 job.forget(slice_id)
-
-    def try_start(
-        self,
-        request: LossRequest,
-        grid: Grid,
-        output: Region | None,
-        team: str = "default",
-        weight: float = 1.0,
-    ) -> Run | None:
-        """`start` it, if a worker has started; else None."""
-        if not self.seats:
-            return None
-        ready = [seat for seat in self.seats.values() if seat.state == "ready"]
-        seat = min(ready or self.seats.values(), key=lambda seat: len(seat.jobs))
-        return Run(self, Job(request, grid, self._memory, output, self.slice_elements, team, weight), seat)
 
 
 def _too_late() -> Fault:
