@@ -143,8 +143,9 @@ def main() -> None:
     parser.add_argument("--kernel", default="eager", help="the server's setting")
     parser.add_argument("--profile", type=Path, help="record the front end with py-spy into this file")
     arguments = parser.parse_args()
-    if shutil.which("wrk") is None:
-        sys.exit("this needs wrk, of Debian's package of that name")
+    for tool in ("wrk", "py-spy") if arguments.profile else ("wrk",):
+        if shutil.which(tool) is None:
+            sys.exit(f"this needs {tool}: wrk is a package of Debian's, py-spy one of PyPI's")
     lossd = Path(sys.executable).with_name("lossd")
     names = [LIMIT, *arguments.losses.split(",")]
     rounds: dict[str, list[Round]] = {name: [] for name in names}
