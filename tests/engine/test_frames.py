@@ -6,23 +6,30 @@ from lossd.engine.frames import (
     Cancel,
     Failed,
     FromFrontEnd,
+    Recipe,
     Scored,
     Slice,
     decode_from_front_end,
     decode_from_worker,
+    decode_recipe,
     encode,
+    encode_recipe,
 )
 from lossd.request import Tensor
 
-SLICE = Slice(
-    id=7,
-    request=3,
+RECIPE = Recipe(
     loss="focal",
     params={"gamma": 1.5, "alpha": None, "reduction": "mean", "axis": None},
     shape=(2, 3),
     axes=(0, 1),
     block=32768,
     tensors={"logits": Tensor("float32", (2, 3), 4096, fortran=True)},
+)
+SLICE = Slice(
+    id=7,
+    request=3,
+    recipe=encode_recipe(RECIPE),
+    base=640,
     first=0,
     last=1,
     partials=[(64, 3)],
@@ -30,7 +37,12 @@ SLICE = Slice(
     rows=(5, 2),
     team="vision",
     weight=0.25,
+    alone=True,
 )
+
+
+def test_a_recipe_survives_its_journey() -> None:
+    assert decode_recipe(SLICE.recipe) == RECIPE
 
 
 @pytest.mark.parametrize("sent", [SLICE, Cancel(3)])

@@ -36,10 +36,13 @@ from lossd.engine.frames import (
     FromFrontEnd,
     FrontEndStarted,
     Ready,
+    Recipe,
     Scored,
     Slice,
     decode_from_worker,
+    decode_recipe,
     encode,
+    encode_recipe,
     socket_pair,
 )
 from lossd.engine.worker import IDLE_SECONDS, QUANTUM_SECONDS, Worker
@@ -148,6 +151,7 @@ class Desk:
             name: Tensor(array.dtype.name, array.shape, self._lay(array)) for name, array in arrays.items()
         }
         channels = 0 if len(grid.axes) == len(shape) else 1 if divisor(checked, grid, arrays) is None else 2
+        recipe = Recipe("focal", checked, shape, grid.axes, BLOCK, tensors)
         slices = []
         for first in range(0, grid.blocks, blocks):
             last = min(first + blocks, grid.blocks)
@@ -156,12 +160,8 @@ class Desk:
                 Slice(
                     id=next(self._ids),
                     request=number,
-                    loss="focal",
-                    params=checked,
-                    shape=shape,
-                    axes=grid.axes,
-                    block=BLOCK,
-                    tensors=tensors,
+                    recipe=encode_recipe(recipe),
+                    base=0,
                     first=first,
                     last=last,
                     partials=[(self._lay(np.zeros(room)), room) for _ in range(channels)],
@@ -481,7 +481,7 @@ def test_what_is_wrong_with_one_is_not_the_others_fault() -> None:
     desk = Desk(large=True)
     slices = alike(desk, 10)
     wrong = slices[4]
-    targets = wrong.tensors["targets"]
+    targets = decode_recipe(wrong.recipe).tensors["targets"]
     desk.memory.view[targets.offset + 7] = 5
     late = msgspec.structs.replace(slices[6], deadline=-1.0)
     slices[6] = late

@@ -21,7 +21,7 @@ from typing import Final
 from lossd import __version__
 from lossd.api.context import choose_id
 from lossd.api.exchange import FAILED, STOPPED
-from lossd.api.heads import LONGEST_HEAD, MEDIA_TYPE, Head, read_head, read_layout, request_at
+from lossd.api.heads import LONGEST_HEAD, MEDIA_TYPE, Head, read_head, read_layout
 from lossd.api.problems import problem
 from lossd.api.protocol import LossdProtocol
 from lossd.api.scoring import server_timing
@@ -179,15 +179,21 @@ class FastLane:
             layout = read_layout(head, whole[start : start + head.length], region, pool.block_elements)
             if layout is None:
                 return None
-        request = request_at(layout, region.offset)
-        run = pool.try_start(request, layout.grid, None)
+        run = pool.try_start(layout.request, layout.grid, None)
         if run is None:
             return None
         timeout, patience = head.plan.timeout, self._service.settings.timeout_seconds
         self._deadline = self._arrived + patience if timeout is None else self._began + timeout
         run.set_deadline(self._deadline)
         run.when_done(self._answer)
-        run.submit(Span(request.tensors, layout.grid, last=layout.grid.blocks), layout.grid)
+        span = Span(
+            layout.request.tensors,
+            layout.grid,
+            last=layout.grid.blocks,
+            base=region.offset,
+            recipe=layout.recipe,
+        )
+        run.submit(span, layout.grid)
         return run
 
     def _watch_deadline(self) -> None:

@@ -21,6 +21,7 @@ from lossd.api.plan import Plan, make_plan, said_by
 from lossd.core.catalog import LOSSES
 from lossd.core.grid import Grid
 from lossd.engine.arena import Region
+from lossd.engine.job import recipe_of
 from lossd.request import Fault, LossRequest
 from lossd.wire import Format
 
@@ -136,11 +137,13 @@ class Layout:
         heads: Where in the body each array's own head begins, and its bytes.
         request: The request, with offsets counted from the body's first byte.
         grid: Its blocks.
+        recipe: What a worker is asked, with offsets counted likewise.
     """
 
     heads: Sequence[tuple[int, bytes]]
     request: LossRequest
     grid: Grid
+    recipe: bytes
 
     def fits(self, data: bytes, start: int) -> bool:
         """Whether it is that of the body, of the same length, that begins at ``start``."""
@@ -148,16 +151,6 @@ class Layout:
             if not data.startswith(head, start + place):
                 return False
         return True
-
-
-@lru_cache(_KEPT)
-def request_at(layout: Layout, offset: int) -> LossRequest:
-    """The request whose body lies at an offset of the arena: small bodies lie in the same few places."""
-    request = layout.request
-    tensors = {
-        name: replace(tensor, offset=offset + tensor.offset) for name, tensor in request.tensors.items()
-    }
-    return replace(request, tensors=tensors)
 
 
 def read_layout(head: Head, body: bytes, region: Region, block_elements: int) -> Layout | None:
@@ -187,6 +180,8 @@ def read_layout(head: Head, body: bytes, region: Region, block_elements: int) ->
     for tensor in found.tensors.values():
         heads.append((end, body[end : tensor.offset]))
         end = tensor.offset + tensor.nbytes
-    layout = Layout(heads, replace(request, tensors=found.tensors), grid)
+    layout = Layout(
+        heads, replace(request, tensors=found.tensors), grid, recipe_of(request, found.tensors, grid)
+    )
     head.layouts.appendleft(layout)
     return layout

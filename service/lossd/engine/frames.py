@@ -20,18 +20,34 @@ WRONG: Final = 70
 """Exit status of a worker that has come to compute wrongly (EX_SOFTWARE)."""
 
 
+class Recipe(msgspec.Struct, array_like=True, frozen=True):
+    """What is asked of a worker, but for where it lies and which part of it: alike for alike requests.
+
+    Attributes:
+        loss: The loss's name.
+        params: Its checked parameters.
+        shape: The inputs' shape.
+        axes: The axes reduced.
+        block: How many elements a block has at most.
+        tensors: By name, with offsets counted from the slice's base.
+    """
+
+    loss: str
+    params: dict[str, object]
+    shape: tuple[int, ...]
+    axes: tuple[int, ...]
+    block: int
+    tensors: dict[str, Tensor]
+
+
 class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
     """Work for a worker: a run of a request's blocks.
 
     Attributes:
         id: Unique in its front end, never 0, below 2**48.
         request: The request's number; slices of one request share it.
-        loss: The loss's name.
-        params: Its checked parameters.
-        shape: The inputs' shape.
-        axes: The axes reduced.
-        block: How many elements a block has at most.
-        tensors: By name, with offsets counted from the start of the arena.
+        recipe: A `Recipe`, encoded; whoever has decoded the same bytes before need not do so again.
+        base: Where in the arena the recipe's offsets are counted from.
         first: The first block.
         last: The block after the last.
         partials: Where partial sums go, as (offset, count of float64): of the losses, then of the divisors
@@ -46,12 +62,8 @@ class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
 
     id: int
     request: int
-    loss: str
-    params: dict[str, object]
-    shape: tuple[int, ...]
-    axes: tuple[int, ...]
-    block: int
-    tensors: dict[str, Tensor]
+    recipe: bytes
+    base: int
     first: int
     last: int
     partials: list[tuple[int, int]]
@@ -166,6 +178,7 @@ FromSupervisor: TypeAlias = WorkerStarted | WorkerGone | FrontEndStarted
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _from_front_end: Final[msgspec.msgpack.Decoder[FromFrontEnd]] = msgspec.msgpack.Decoder(FromFrontEnd)
+_recipes: Final[msgspec.msgpack.Decoder[Recipe]] = msgspec.msgpack.Decoder(Recipe)
 _from_worker: Final[msgspec.msgpack.Decoder[FromWorker]] = msgspec.msgpack.Decoder(FromWorker)
 _from_supervisor: Final[msgspec.msgpack.Decoder[FromSupervisor]] = msgspec.msgpack.Decoder(FromSupervisor)
 
@@ -173,6 +186,16 @@ _from_supervisor: Final[msgspec.msgpack.Decoder[FromSupervisor]] = msgspec.msgpa
 def encode(frame: FromFrontEnd | FromWorker | FromSupervisor | Listening) -> bytes:
     """A frame's bytes."""
     return _encoder.encode(frame)
+
+
+def encode_recipe(recipe: Recipe) -> bytes:
+    """A recipe's bytes: the same for equal ones whose parts are in the same order."""
+    return _encoder.encode(recipe)
+
+
+def decode_recipe(data: bytes) -> Recipe:
+    """A recipe, from its bytes."""
+    return _recipes.decode(data)
 
 
 def decode_from_front_end(data: bytes | memoryview) -> FromFrontEnd:

@@ -7,7 +7,7 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
@@ -17,7 +17,7 @@ from lossd.core.catalog import divisor
 from lossd.core.exact import ExactArray, ExactSum
 from lossd.core.grid import Grid
 from lossd.engine.arena import Memory, Region
-from lossd.engine.frames import Failed, Scored, Slice
+from lossd.engine.frames import Failed, Recipe, Scored, Slice, encode_recipe
 from lossd.request import Fault, Float64Array, LossRequest, LossResult, Tensor
 
 WINDOW: Final = 2
@@ -87,6 +87,8 @@ class Span:
         first: The first block.
         last: The block after the last whose inputs have all arrived.
         rows: For a stream: the number of the tensors' first row, and how many rows they have.
+        base: Where in the arena the tensors' offsets are counted from.
+        recipe: What workers are asked with it, encoded, if that is known already.
         done: How many of the blocks have been answered.
         closed: No further block will be added.
     """
@@ -96,6 +98,8 @@ class Span:
     first: int = 0
     last: int = 0
     rows: tuple[int, int] | None = None
+    base: int = 0
+    recipe: bytes | None = None
     done: int = 0
     closed: bool = False
 
@@ -189,15 +193,12 @@ class Job:
         if last - first < (1 if span.closed else self._step):
             return None  # a slice is worth its while when it is whole
         self._next = last
+        recipe = self._recipe(span)
         piece = Slice(
             id=next(_slice_ids),
             request=self.id,
-            loss=self.request.loss,
-            params=dict(self.request.params),
-            shape=span.grid.shape,
-            axes=span.grid.axes,
-            block=span.grid.block_elements,
-            tensors=dict(span.tensors),
+            recipe=recipe,
+            base=span.base,
             first=first,
             last=last,
             partials=[outputs.place(span.grid, first, last) for outputs in self._outputs],
@@ -208,6 +209,20 @@ class Job:
         )
         self.outstanding[piece.id] = piece, span
         return piece
+
+    def _recipe(self, span: Span) -> bytes:
+        """What workers are asked with a span."""
+        if span.rows is not None:  # a stream's grows
+            return recipe_of(self.request, span.tensors, span.grid)
+        if span.recipe is None:
+            # Counted from where they begin, so that alike requests are alike to the byte, wherever they lie.
+            span.base = min(tensor.offset for tensor in span.tensors.values())
+            tensors = {
+                name: replace(tensor, offset=tensor.offset - span.base)
+                for name, tensor in span.tensors.items()
+            }
+            span.recipe = recipe_of(self.request, tensors, span.grid)
+        return span.recipe
 
     def take(self, answer: Scored | Failed) -> None:
         """Take in the answer to one of its slices."""
@@ -349,6 +364,25 @@ class Job:
 
     def _weights(self) -> float:
         return self._weight_sum.value if "weight" in self.request.tensors else float(self._count)
+
+
+def recipe_of(request: LossRequest, tensors: Mapping[str, Tensor], grid: Grid) -> bytes:
+    """What workers are asked with a request, encoded.
+
+    Args:
+        request: The request.
+        tensors: Where its inputs lie.
+        grid: Its blocks.
+    """
+    recipe = Recipe(
+        loss=request.loss,
+        params=dict(request.params),
+        shape=grid.shape,
+        axes=grid.axes,
+        block=grid.block_elements,
+        tensors=dict(tensors),
+    )
+    return encode_recipe(recipe)
 
 
 def _empty_mean(output: tuple[np.intp | int, ...]) -> Fault:

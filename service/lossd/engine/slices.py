@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from lossd.core.grid import Grid
 from lossd.core.kernel import Score
+from lossd.core.operand import Operand
 from lossd.core.work import Work, prepare
 from lossd.engine.arena import Memory
-from lossd.engine.frames import Scored, Slice
+from lossd.engine.frames import Recipe, Scored, Slice, decode_recipe
 from lossd.request import Float64Array, Tensor
 
+_KEPT: Final = 512
+"""So many recipes are known by heart."""
 _NUMPY: Final = {
     "float16": "f2",
     "bfloat16": "u2",  # bit patterns
@@ -51,10 +55,78 @@ def answer_of(piece: Slice, score: Score, seconds: float, together: int) -> Scor
 
 def work_of(piece: Slice, memory: Memory) -> Work:
     """The request that a slice is of, as far as the slice knows it, ready to score."""
-    arrays = {name: _array(tensor, memory) for name, tensor in piece.tensors.items()}
-    grid = Grid(piece.shape, piece.axes, piece.block, growing=piece.rows is not None)
-    bfloat16 = frozenset(name for name, tensor in piece.tensors.items() if tensor.dtype == "bfloat16")
-    return prepare(piece.loss, piece.params, grid, arrays, bfloat16, piece.rows)
+    parse = _parse if piece.rows is None else _parse.__wrapped__  # a stream's recipes are never the same
+    form = parse(piece.recipe)
+    arrays = {place.name: place.array(memory, piece.base) for place in form.places}
+    if form.work is None:
+        recipe = form.recipe
+        grid = Grid(recipe.shape, recipe.axes, recipe.block, growing=piece.rows is not None)
+        return prepare(recipe.loss, recipe.params, grid, arrays, form.bfloat16, piece.rows)
+    inputs, targets = (
+        Operand(name, array, form.work.grid.shape, bfloat16=name in form.bfloat16)
+        for name, array in arrays.items()
+    )
+    return form.work._replace(inputs=inputs, targets=targets)
+
+
+class _Place(NamedTuple):
+    """A tensor in the arena.
+
+    Attributes:
+        name: Its name.
+        dtype: As numpy has it.
+        size: How many elements it has.
+        offset: Where it lies, counted from a slice's base.
+        shape: Its shape.
+        order: Of its elements, ``C`` or ``F``.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    size: int
+    offset: int
+    shape: tuple[int, ...]
+    order: Literal["C", "F"]
+
+    def array(self, memory: Memory, base: int) -> npt.NDArray[Any]:
+        """The tensor where it lies, read in place."""
+        flat = np.frombuffer(memory.view, dtype=self.dtype, count=self.size, offset=base + self.offset)
+        return flat.reshape(self.shape, order=self.order)
+
+
+class _Form(NamedTuple):
+    """A recipe as far as it can be made ready beforehand.
+
+    Attributes:
+        recipe: The recipe.
+        places: Its tensors; where ``work`` is given the inputs come first.
+        bfloat16: Which of them are bfloat16, as bit patterns.
+        work: All but the tensors' elements, if those are inputs and dense targets alone.
+    """
+
+    recipe: Recipe
+    places: list[_Place]
+    bfloat16: frozenset[str]
+    work: Work | None
+
+
+@lru_cache(_KEPT)
+def _parse(encoded: bytes) -> _Form:
+    recipe = decode_recipe(encoded)
+    places = [_place(name, tensor) for name, tensor in recipe.tensors.items()]
+    places.sort(key=lambda place: place.name == "targets")
+    bfloat16 = frozenset(name for name, tensor in recipe.tensors.items() if tensor.dtype == "bfloat16")
+    work = None
+    if len(places) == 2 and places[1].shape == recipe.shape:
+        empty = {name: np.broadcast_to(np.zeros((), dtype), recipe.shape) for name, dtype, *_ in places}
+        grid = Grid(recipe.shape, recipe.axes, recipe.block)
+        work = prepare(recipe.loss, recipe.params, grid, empty, bfloat16)
+    return _Form(recipe, places, bfloat16, work)
+
+
+def _place(name: str, tensor: Tensor) -> _Place:
+    dtype = np.dtype(_NUMPY[tensor.dtype]).newbyteorder(">" if tensor.big_endian else "<")
+    return _Place(name, dtype, tensor.size, tensor.offset, tensor.shape, "F" if tensor.fortran else "C")
 
 
 def partials_of(piece: Slice, memory: Memory) -> list[Float64Array]:
@@ -63,10 +135,3 @@ def partials_of(piece: Slice, memory: Memory) -> list[Float64Array]:
         np.frombuffer(memory.view, dtype=np.float64, count=count, offset=offset)
         for offset, count in piece.partials
     ]
-
-
-def _array(tensor: Tensor, memory: Memory) -> npt.NDArray[Any]:
-    """A tensor where it lies in the arena, read in place."""
-    dtype = np.dtype(_NUMPY[tensor.dtype]).newbyteorder(">" if tensor.big_endian else "<")
-    flat = np.frombuffer(memory.view, dtype=dtype, count=tensor.size, offset=tensor.offset)
-    return flat.reshape(tensor.shape, order="F" if tensor.fortran else "C")
