@@ -3,9 +3,11 @@ from __future__ import annotations
 import pytest
 
 from lossd.engine.frames import (
+    Answers,
     Cancel,
     Failed,
     FromFrontEnd,
+    FromWorker,
     Recipe,
     Scored,
     Slice,
@@ -55,7 +57,8 @@ def test_what_a_worker_is_told_survives_its_journey(sent: FromFrontEnd) -> None:
     [
         Scored(7, [0.5, 1e-20], None, [float("inf")], 3, [[(0, 2, 3)]], 0.001),
         Failed(7, "target_out_of_range", "1.7 is outside [0, 1]", [("/targets/0", "1.7")]),
+        Answers([Scored(7, [0.5], [2.0], [], 3, [], 0.001, 2), Failed(8, "cancelled", "nobody", [])]),
     ],
 )
-def test_what_a_worker_says_survives_its_journey(sent: Scored | Failed) -> None:
+def test_what_a_worker_says_survives_its_journey(sent: FromWorker) -> None:
     assert decode_from_worker(encode(sent)) == sent

@@ -31,6 +31,7 @@ from lossd.engine.board import Board
 from lossd.engine.board import nbytes as board_bytes
 from lossd.engine.frames import (
     MAX_FRAME,
+    Answers,
     Cancel,
     Failed,
     FromFrontEnd,
@@ -127,9 +128,11 @@ class Desk:
     def answers(self, count: int) -> dict[int, Scored | Failed]:
         found: dict[int, Scored | Failed] = {}
         while len(found) < count:
-            answer = decode_from_worker(self.link.recv(MAX_FRAME))
-            if not isinstance(answer, Ready):
-                found[answer.id] = answer
+            frame = decode_from_worker(self.link.recv(MAX_FRAME))
+            if isinstance(frame, Answers):
+                found |= {answer.id: answer for answer in frame.answers}
+            elif not isinstance(frame, Ready):
+                found[frame.id] = frame
         return found
 
     def request(

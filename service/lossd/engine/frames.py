@@ -113,6 +113,12 @@ class Failed(msgspec.Struct, array_like=True, tag="failed", frozen=True):
     errors: list[tuple[str, str]]
 
 
+class Answers(msgspec.Struct, array_like=True, tag="answers", frozen=True):
+    """The answers to several slices, which were scored together."""
+
+    answers: list[Scored | Failed]
+
+
 class Ready(msgspec.Struct, array_like=True, tag="ready", frozen=True):
     """A worker that has passed its known-answer check."""
 
@@ -173,7 +179,7 @@ class FrontEndStarted(msgspec.Struct, array_like=True, tag="front", frozen=True)
 
 
 FromFrontEnd: TypeAlias = Slice | Cancel
-FromWorker: TypeAlias = Scored | Failed | Ready
+FromWorker: TypeAlias = Scored | Failed | Answers | Ready
 FromSupervisor: TypeAlias = WorkerStarted | WorkerGone | FrontEndStarted
 
 _encoder: Final = msgspec.msgpack.Encoder()

@@ -16,10 +16,9 @@ from lossd.engine.arena import Memory
 from lossd.engine.frames import (
     MAX_FRAME,
     Cancel,
-    Failed,
+    FromWorker,
     FrontEndStarted,
     Ready,
-    Scored,
     Slice,
     decode_from_front_end,
     decode_from_supervisor,
@@ -93,7 +92,7 @@ class Links:
             events = self._epoll.poll(0)
         return found
 
-    def send(self, front_end: FrontEnd, answer: Scored | Failed | Ready) -> None:
+    def send(self, front_end: FrontEnd, answer: FromWorker) -> None:
         """Send an answer, now or as soon as the front end takes it."""
         if not front_end.gone and not front_end.outbox.send(encode(answer)):
             self._epoll.modify(front_end.link, select.EPOLLIN | select.EPOLLOUT)

@@ -20,6 +20,7 @@ from lossd.core.grid import Grid
 from lossd.engine.arena import Memory, Region
 from lossd.engine.frames import (
     MAX_FRAME,
+    Answers,
     Cancel,
     Failed,
     Listening,
@@ -297,6 +298,9 @@ class Pool:
                 seat.state = "ready"
                 logger.info("worker %d (pid %d) is ready on %s", seat.index, seat.pid, frame.device)
                 self._send_again(seat)
+            elif isinstance(frame, Answers):
+                for answer in frame.answers:
+                    self._take(seat, answer)
             else:
                 self._take(seat, frame)
 

@@ -13,8 +13,8 @@ from lossd.core.kernel import Score
 from lossd.core.operand import Operand
 from lossd.core.work import Work, prepare
 from lossd.engine.arena import Memory
-from lossd.engine.frames import Recipe, Scored, Slice, decode_recipe
-from lossd.request import Float64Array, Tensor
+from lossd.engine.frames import Failed, Recipe, Scored, Slice, decode_recipe
+from lossd.request import Fault, Float64Array, Tensor
 
 _KEPT: Final = 512
 """So many recipes are known by heart."""
@@ -32,22 +32,24 @@ _NUMPY: Final = {
 }
 
 
-def answer_of(piece: Slice, score: Score, seconds: float, together: int) -> Scored:
+def answer_of(piece: Slice, outcome: Score | Fault, seconds: float, together: int = 1) -> Scored | Failed:
     """The answer to a slice.
 
     Args:
         piece: The slice.
-        score: What it came to.
+        outcome: What it came to.
         seconds: How long that took.
         together: As `Scored` has it.
     """
+    if isinstance(outcome, Fault):
+        return Failed(piece.id, outcome.code, outcome.detail, list(outcome.errors))
     return Scored(
         id=piece.id,
-        sum=score.sum.terms,
-        weight_sum=None if score.weight_sum is None else score.weight_sum.terms,
-        positives=score.positives.terms,
-        count=score.count,
-        pieces=[[(one.output, one.planes, one.length) for one in part] for part in score.pieces],
+        sum=outcome.sum.terms,
+        weight_sum=None if outcome.weight_sum is None else outcome.weight_sum.terms,
+        positives=outcome.positives.terms,
+        count=outcome.count,
+        pieces=[[(one.output, one.planes, one.length) for one in part] for part in outcome.pieces],
         seconds=seconds,
         together=together,
     )

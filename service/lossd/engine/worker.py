@@ -28,7 +28,7 @@ from lossd.core.pinned import PinnedMemory
 from lossd.core.together import most_together
 from lossd.core.work import Work
 from lossd.engine.board import MOST_RUNNING, Board, Row
-from lossd.engine.frames import UNUSABLE, WRONG, Failed, Ready, Slice
+from lossd.engine.frames import UNUSABLE, WRONG, Answers, Failed, Ready, Scored, Slice
 from lossd.engine.links import FrontEnd, Links
 from lossd.engine.scheduler import Scheduler
 from lossd.engine.slices import answer_of, partials_of, work_of
@@ -135,7 +135,7 @@ class Worker:
                 self._scheduler.add(frame.team, frame.weight, request, _Task(front_end, frame))
             else:
                 for task in self._scheduler.drop(request):
-                    self._answer(task, Fault("cancelled", "nobody waits for this any more"), 0.0, 0)
+                    self._answer(task, Fault("cancelled", "nobody waits for this any more"))
 
     def _check_when_due(self) -> None:
         now = self._clock()
@@ -163,7 +163,7 @@ class Worker:
         self._write([task])
         outcome = None if task.front_end.gone else self._attempt(task)
         if outcome is not None:
-            self._answer(task, outcome, task.seconds, 1)
+            self._answer(task, outcome)
         self._write(())
         finished = outcome is not None or task.front_end.gone
         self._scheduler.charge(self._clock() - began, finished=finished)
@@ -208,19 +208,20 @@ class Worker:
         self._write(group)
         outcomes = self._attempt_together(group)
         seconds = (self._clock() - began) / len(group)
+        answers: dict[FrontEnd, list[Scored | Failed]] = {}
         for task, outcome in zip(group, outcomes, strict=True):
-            self._answer(task, outcome, seconds, len(group) if task is group[0] else 0)
+            together = len(group) if task is group[0] else 0
+            answers.setdefault(task.front_end, []).append(answer_of(task.piece, outcome, seconds, together))
             self._scheduler.owe(task.piece.team, seconds - self._usual_seconds)
+        for front_end, its in answers.items():
+            self._links.send(front_end, Answers(its))
+        self._answered += len(group)
         self._usual_seconds = seconds
         self._write(())
 
-    def _answer(self, task: _Task, outcome: Score | Fault, seconds: float, together: int) -> None:
+    def _answer(self, task: _Task, outcome: Score | Fault) -> None:
         self._answered += 1
-        if isinstance(outcome, Fault):
-            failed = Failed(task.piece.id, outcome.code, outcome.detail, list(outcome.errors))
-            self._links.send(task.front_end, failed)
-        else:
-            self._links.send(task.front_end, answer_of(task.piece, outcome, seconds, together))
+        self._links.send(task.front_end, answer_of(task.piece, outcome, task.seconds))
 
     def _write(self, tasks: Sequence[_Task]) -> None:
         """Say on the board that it goes on, and with what."""
