@@ -42,7 +42,8 @@ _LANES: Final = 16
 _ROWS: Final = 32
 _GROUP: Final = _ROWS * _LANES
 _EXPONENTS: Final = frozenset({0.0, 0.5, 1.0, 1.5, 2.0, 3.0})
-"""Gammas that are compiled for: a caller who tries hundreds must not make everyone wait for the compiler."""
+"""Gammas, and other such numbers, that are compiled for: a caller who tries hundreds must not make everyone
+wait for the compiler."""
 _RUN: Final = 4
 """Blocks a pass at most, which takes about a third of a millisecond: nobody else is served before its end."""
 _SHORT: Final = 4096
@@ -207,8 +208,9 @@ class CompiledKernel(EagerKernel):
 
 def _is_plain(work: Work) -> bool:
     """Every element counts, targets are as given, all outputs have one divisor, and gamma is a common one."""
+    numbers = [value for name, value in work.own.items() if isinstance(value, float) and name != "alpha"]
     return (
-        work.own.get("gamma", 0.0) in _EXPONENTS
+        _EXPONENTS.issuperset(numbers)
         and work.mask is None
         and work.ignore_index is None
         and work.classes is None

@@ -55,8 +55,9 @@ class Logits(Inputs):
         self._x = x
         self._above = torch.relu(x)
         decay = torch.sub(x, self._above, alpha=2.0)  # -|x|
-        # A look at the block saves a pass over it, unless all passes are one. (A NaN counts as a tail.)
-        tail = torch.compiler.is_compiling() or not decay.amin() >= _TAIL
+        # A look at the block saves a pass over it, unless all passes are one, or looking is waiting for a
+        # device. (A NaN counts as a tail.)
+        tail = torch.compiler.is_compiling() or not x.is_cpu or not decay.amin() >= _TAIL
         self._decay = decay.exp_()
         self._log1p = torch.log1p(self._decay)
         if tail:

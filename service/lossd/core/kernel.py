@@ -21,10 +21,10 @@ from lossd.core.exact import ExactSum
 from lossd.core.fetch import VECTOR, Copied, Read, Staged
 from lossd.core.formula import Function, losses, with_limits
 from lossd.core.grid import Block, block_elements
-from lossd.core.loaded import checks, load
+from lossd.core.loaded import Loaded, checks, load
 from lossd.core.partials import Partials, Piece
 from lossd.core.together import join, likeness
-from lossd.core.values import refuse_nan
+from lossd.core.values import Check, refuse_nan
 from lossd.core.work import Work
 from lossd.request import Fault, Float64Array
 
@@ -97,6 +97,24 @@ class _Elements(NamedTuple):
         return found
 
 
+class _UnderWay(NamedTuple):
+    """A block that is being computed.
+
+    Attributes:
+        loaded: Its tensors.
+        rules: What must hold of them.
+        bounds: The least and the greatest value of each rule, [] each.
+        elements: Its elements, as far as they are finite.
+        sums: Their sums.
+    """
+
+    loaded: Loaded
+    rules: list[Check]
+    bounds: list[Tensor]
+    elements: _Elements
+    sums: list[Tensor]
+
+
 class EagerKernel:
     """Computes with torch's own operations in float64, block by block.
 
@@ -166,24 +184,19 @@ class EagerKernel:
             Fault: As `score`.
             torch.OutOfMemoryError: As `score`.
         """
-        read: Read | None = None
         following: Read | None = None
+        found: tuple[_Elements, list[float]] | None
         for index in range(first, last):
             block = work.block(index)
-            found = None
             try:
-                read = following or self._source.fetch(work, block)
-                following = None
-                if self._source.ahead and index + 1 < last:
-                    following = self._source.fetch(work, work.block(index + 1))
-                found = self._elements(work, block, read)
+                after = index + 1 if index + 1 < last and self._source.ahead else None
+                found, following = self._elements_and_next(work, block, after, following)
             except torch.OutOfMemoryError:
-                pass  # and let go of what the attempt holds
+                found = following = None  # with which all goes that the attempt held
             if found is None:
-                read = following = None
                 found = self._elements_in_pieces(work, block)
             self._add(work, block, *found, score)
-            read = found = None  # nothing of a block is held while others are scored
+            found = None  # nothing of a block is held while others are scored
             yield index + 1
 
     def likeness(self, work: Work) -> Hashable | None:
@@ -227,29 +240,44 @@ class EagerKernel:
         row = -(-size // VECTOR) * VECTOR
         joined = join(works, row)
         block = Block(0, len(works) * row, (), 0, 1)
-        (each, y, _, _), _ = self._elements(joined, block, self._source.fetch(joined, block))
+        (each, y, _, _), _ = self._elements(joined, block)
         places = range(0, len(works) * row, row)
         return [(each[at : at + size].sum().item(), y[at : at + size].sum().item()) for at in places]
 
     def _score_block(self, work: Work, block: Block, score: Score) -> None:
-        self._add(work, block, *self._elements(work, block, self._source.fetch(work, block)), score)
+        self._add(work, block, *self._elements(work, block), score)
 
-    def _elements(self, work: Work, block: Block, read: Read) -> tuple[_Elements, list[float]]:
-        """A block's elements, checked, and their sums, which are waited for once."""
+    def _elements_and_next(
+        self, work: Work, block: Block, after: int | None, read: Read | None
+    ) -> tuple[tuple[_Elements, list[float]], Read | None]:
+        """A block's elements and their sums; meanwhile the block ``after`` it is fetched, if any."""
+        under_way = self._begin(work, block, read or self._source.fetch(work, block))
+        following = None if after is None else self._source.fetch(work, work.block(after))
+        return self._finish(work, block, under_way), following
+
+    def _elements(self, work: Work, block: Block) -> tuple[_Elements, list[float]]:
+        """A block's elements, checked, and their sums."""
+        return self._finish(work, block, self._begin(work, block, self._source.fetch(work, block)))
+
+    def _begin(self, work: Work, block: Block, read: Read) -> _UnderWay:
+        """Have a block computed. On a CPU it is then done; another device is at it."""
         n = block.stop - block.start
-        function = self._functions[work.loss]
         with np.errstate(invalid="ignore"):  # numpy's word on a signalling NaN that it converts
             loaded = load(work, read)
         rules = checks(work, loaded)
         bounds = [bound for rule in rules for bound in torch.aminmax(rule.values)]  # while they are in cache
-        each = losses(function, work, loaded)
+        each = losses(self._functions[work.loss], work, loaded)
         if len(each) == n:
             elements = _Elements(each, loaded.y, loaded.weight, loaded.kept)
         else:  # without the padding
             weight = None if loaded.weight is None else loaded.weight[:n]
             kept = None if loaded.kept is None else loaded.kept[:n]
             elements = _Elements(each[:n], loaded.y[:n], weight, kept)
-        sums = elements.sums()
+        return _UnderWay(loaded, rules, bounds, elements, elements.sums())
+
+    def _finish(self, work: Work, block: Block, under_way: _UnderWay) -> tuple[_Elements, list[float]]:
+        """A block's elements, checked, and their sums, which are waited for once."""
+        loaded, rules, bounds, elements, sums = under_way
         figures = _fetch_numbers(sums + bounds)
         places = range(len(sums), len(figures), 2)
         for rule, at in zip(rules, places, strict=True):
@@ -258,7 +286,8 @@ class EagerKernel:
         if not math.isfinite(figures[0]):
             if not work.allow_nan:
                 refuse_nan(work.inputs, block, loaded.inputs)
-            elements = elements._replace(losses=with_limits(function, work, loaded)[:n])
+            each = with_limits(self._functions[work.loss], work, loaded)
+            elements = elements._replace(losses=each[: block.stop - block.start])
             figures[0] = elements.losses.sum().item()
         return elements, figures[: len(sums)]
 
@@ -283,7 +312,7 @@ class EagerKernel:
         whole: list[Tensor | None] = []
         for at in range(0, n, length):
             piece = block._replace(start=block.start + at, stop=min(block.start + at + length, block.stop))
-            elements, _ = self._elements(work, piece, self._source.fetch(work, piece))
+            elements, _ = self._elements(work, piece)
             whole = whole or [None if part is None else part.new_empty(n) for part in elements]
             for target, part in zip(whole, elements, strict=True):
                 if target is not None and part is not None:
