@@ -110,9 +110,8 @@ def test_settings_come_from_the_environment(tmp_path: Path) -> None:
         assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
 
 
-def test_a_new_loss_is_a_function_and_an_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    with live_server(tmp_path, losses="extra_loss:BRIER") as server:
+def test_a_new_loss_is_a_function_and_an_entry(tmp_path: Path) -> None:
+    with live_server(tmp_path, modules=Path(__file__).parent, losses="extra_loss:BRIER") as server:
         sent = {"logits": [[2.0, -1.0], [0.0, 3.0]], "targets": [[1, 0], [0, 0.5]], "scale": 3}
         answer = httpx.post(f"{server.url}/brier", json={**sent, "reduction": "none"}).json()
         p = 1 / (1 + np.exp(-np.array(sent["logits"])))

@@ -110,16 +110,13 @@ def test_a_caller_who_hangs_up_frees_its_memory(server: LiveServer) -> None:
     _await_memory(server, seconds=5.0)
 
 
-def test_callers_who_hang_up_while_they_are_scored_free_their_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_callers_who_hang_up_while_they_are_scored_free_their_memory(tmp_path: Path) -> None:
     """Slices of these take 0.2 s, and two of each request are with the worker: 4 s to the last one's end."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     elements = np.zeros(16 * 32768, np.float32)
     file = io.BytesIO()
     np.save(file, elements)
     body = 2 * file.getvalue()
-    with live_server(tmp_path, losses="slow_loss:SLOW") as server:
+    with live_server(tmp_path, modules=Path(__file__).parent, losses="slow_loss:SLOW") as server:
         address = urllib.parse.urlsplit(server.url)
         callers = [socket.create_connection((address.hostname, address.port)) for _ in range(10)]
         for caller in callers:
