@@ -78,14 +78,14 @@ def free_port() -> int:
 
 @contextmanager
 def live_server(
-    folder: Path, *, seconds: float = START_SECONDS, modules: Path | None = None, **settings: object
+    folder: Path, *, seconds: float = START_SECONDS, modules: object = None, **settings: object
 ) -> Iterator[LiveServer]:
     """Start a server, and see to it that it ends, with nothing left behind.
 
     Args:
         folder: Where its log goes.
         seconds: How long it may take to be ready.
-        modules: Where it finds further modules, such as losses.
+        modules: A folder in which it finds further modules, such as losses.
         settings: By name, in lower case and without ``LOSSD_``.
     """
     port = free_port()

@@ -29,7 +29,9 @@ def scaled(short: T, full: T) -> T:
     return full if SOAK else short
 
 
-def pair(rows: int, columns: int = 80, seed: int = 0) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def pair(
+    rows: int, columns: int = 80, seed: int = 0
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Logits, and targets of which one in twenty is 1."""
     random = np.random.default_rng(seed)
     x = random.normal(0, 3, (rows, columns)).astype(np.float32)

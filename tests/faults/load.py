@@ -13,7 +13,8 @@ import os
 import resource
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection as Pipe
 from random import Random
 from types import TracebackType
@@ -23,6 +24,7 @@ import orjson
 import uvloop
 
 KEPT_BYTES: Final = 4096
+PIECE_BYTES: Final = 1 << 17
 PATIENCE: Final = 60.0
 """Seconds that outstanding requests are waited for at the end."""
 
@@ -60,7 +62,8 @@ class Plan:
 
     Attributes:
         port: Of 127.0.0.1.
-        requests: What is sent, in turn, or drawn at random if there is a seed.
+        requests: What is sent, in turn, or drawn at random if there is a seed; none for those of the plan
+            before, which need not be handed over again.
         rate: So many a second, in an open loop; or
         at_once: so many at any time, in a closed loop.
         count: How many; None for as many as there are
@@ -170,11 +173,16 @@ class Load:
 
 def _generate(pipe: Pipe) -> None:
     """The process: a plan in, its shots out, until the pipe is closed."""
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, -10)  # what it does is little, but must be done in time
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    requests: Sequence[Request] = ()
     try:
         while True:
-            shots = uvloop.run(_Generator(pipe.recv(), pipe).run())
+            plan: Plan = pipe.recv()
+            requests = plan.requests or requests
+            shots = uvloop.run(_Generator(replace(plan, requests=requests), pipe).run())
             os.set_blocking(pipe.fileno(), True)  # which the event loop had changed
             pipe.send(shots)
     except (EOFError, ConnectionError):
@@ -216,8 +224,10 @@ class _Generator:
         while number != plan.count and not self._stopped.is_set():
             if ends is not None and time.monotonic() >= ends:
                 return
-            yield plan.requests[number % len(plan.requests)] if plan.seed is None else random.choice(
-                plan.requests
+            yield (
+                plan.requests[number % len(plan.requests)]
+                if plan.seed is None
+                else random.choice(plan.requests)
             )
             number += 1
 
@@ -285,7 +295,7 @@ class _Connection(asyncio.Protocol):
         self._answered: asyncio.Future[None] | None = None
         self._received = bytearray()
         self._left = -1  # bytes of the answer's body that are still to come; -1 before its headers
-        self._is_sent = True
+        self._writable = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -298,7 +308,7 @@ class _Connection(asyncio.Protocol):
         self._shot, self._answered = shot, asyncio.get_running_loop().create_future()
         self._received.clear()
         self._left = -1
-        self._is_sent = True
+        self._writable.set()
         shot.sent = time.monotonic()
         if request.cut is not None:
             self._transport.write((request.head + request.body)[: request.cut])
@@ -307,19 +317,26 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
             return
         self._transport.write(request.head)
-        if request.body:
-            self._transport.write(request.body)
-        if self._is_sent:
-            shot.whole = time.monotonic()
+        await self._send(request.body, shot)
         await self._answered
 
+    async def _send(self, body: bytes, shot: Shot) -> None:
+        """Send a body piece by piece, until it is sent or something has come back."""
+        assert self._transport is not None
+        view = memoryview(body)
+        for start in range(0, len(body), PIECE_BYTES):
+            if shot.first or shot.done:
+                return
+            self._transport.write(view[start : start + PIECE_BYTES])
+            await asyncio.sleep(0)
+            await self._writable.wait()
+        shot.whole = time.monotonic()
+
     def pause_writing(self) -> None:
-        self._is_sent = False
+        self._writable.clear()
 
     def resume_writing(self) -> None:
-        self._is_sent = True
-        if self._shot is not None:
-            self._shot.whole = time.monotonic()
+        self._writable.set()
 
     def data_received(self, data: bytes) -> None:
         shot = self._shot
@@ -360,7 +377,7 @@ class _Connection(asyncio.Protocol):
         assert self._transport is not None
         shot.answer = bytes(self._received)
         self._end("")
-        if self._is_sent and shot.headers.get("connection", "").lower() != "close":
+        if shot.whole and shot.headers.get("connection", "").lower() != "close":
             self.kept = True
         else:
             self._transport.abort()  # what is still unsent is not sent
@@ -369,6 +386,7 @@ class _Connection(asyncio.Protocol):
         assert self._shot is not None
         assert self._answered is not None
         self._shot.broken, self._shot.done = broken, time.monotonic()
+        self._writable.set()
         if broken:
             self._shot.status = 0
         self._shot = None

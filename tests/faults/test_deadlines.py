@@ -16,7 +16,7 @@ from live_server import LiveServer, live_server
 BLOCK_SECONDS = 2.5
 EXPIRING = 20
 DEADLINE = 0.3
-BUSY = post("/slow?seconds=%g" % BLOCK_SECONDS, pair_body(32))
+BUSY = post(f"/slow?seconds={BLOCK_SECONDS}", pair_body(32))
 URGENT = post("/bce", pair_body(32), X_Timeout_Ms=int(1000 * DEADLINE))
 ORDINARY = post("/bce", pair_body(32))
 
@@ -24,8 +24,8 @@ ORDINARY = post("/bce", pair_body(32))
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """A server whose own deadline is a second, and that has a loss that takes longer."""
-    settings = {"losses": "slow_loss:SLOW", "timeout_seconds": 1}
-    with live_server(tmp_path_factory.mktemp("slow"), modules=Path(__file__).parent, **settings) as running:
+    folder, here = tmp_path_factory.mktemp("slow"), Path(__file__).parent
+    with live_server(folder, modules=here, losses="slow_loss:SLOW", timeout_seconds=1) as running:
         yield running
 
 

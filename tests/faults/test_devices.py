@@ -24,8 +24,8 @@ FAULTS = scaled(("device", "kill"), ("device", "exit", "kill"))
 @pytest.fixture(scope="module")
 def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """A server with a loss that breaks its worker."""
-    settings = {"losses": "fragile_loss:FRAGILE"}
-    with live_server(tmp_path_factory.mktemp("fragile"), modules=Path(__file__).parent, **settings) as running:
+    folder, here = tmp_path_factory.mktemp("fragile"), Path(__file__).parent
+    with live_server(folder, modules=here, losses="fragile_loss:FRAGILE") as running:
         yield running
 
 

@@ -34,7 +34,7 @@ def worker_of(server: LiveServer) -> Iterator[tuple[int, int]]:
 
 def is_replaced(server: LiveServer, pid: int) -> bool:
     worker = workers(server)[0]
-    return worker["pid"] != pid and worker["state"] == "ready"
+    return bool(worker["pid"] != pid and worker["state"] == "ready")
 
 
 @pytest.mark.timeout(60 + 20 * KILLS)
