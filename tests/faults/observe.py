@@ -56,7 +56,7 @@ def roles(server: LiveServer) -> Roles:
     known = {int(worker["pid"]) for worker in workers(server)}
     mine = [pid for pid in children(supervisor) if not ended(pid)]
     front_ends = tuple(pid for pid in mine if pid not in known)
-    helpers = tuple(child for pid in front_ends for child in family(pid)[1:])
+    helpers = tuple(child for pid in front_ends for child in family(pid)[1:] if not ended(child))
     return Roles(supervisor, front_ends, tuple(pid for pid in mine if pid in known), helpers)
 
 
@@ -69,6 +69,17 @@ def ended(pid: int) -> bool:
         return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return True
+
+
+def connections(server: LiveServer, pid: int) -> int:
+    """How many callers' connections a process has taken."""
+    fields = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    local = f":{port_of(server):04X}"
+    taken = {f"socket:[{field[9]}]" for field in fields if field[1].endswith(local) and field[3] == "01"}
+    try:
+        return sum(str(fd.readlink()) in taken for fd in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:  # one that was closed meanwhile, or the process has ended
+        return 0
 
 
 def descriptors(pid: int) -> int:

@@ -8,13 +8,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from faults.asked import SMALL, outcomes, pair_body, scaled, undisturbed, wrong
 from faults.load import Load, Plan, post
-from faults.observe import is_free, metrics, port_of, roles, total, wait_until
+from faults.observe import connections, is_free, metrics, port_of, roles, total, wait_until
 from live_server import LiveServer, live_server
 
 FRONT_ENDS = 2
@@ -121,8 +122,16 @@ def test_a_killed_front_end(tmp_path: Path, say: Callable[[str], None]) -> None:
 
 
 def is_replaced(server: LiveServer, victim: int) -> bool:
+    """There are as many as before, and each of them takes connections."""
     try:
         found = roles(server).front_ends
     except OSError:  # asked of the one that was killed
         return False
-    return victim not in found and len(found) == FRONT_ENDS
+    if victim in found or len(found) < FRONT_ENDS:
+        return False
+    address = ("127.0.0.1", port_of(server))
+    with ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(socket.create_connection(address))
+        time.sleep(0.02)
+        return all(connections(server, pid) for pid in found)

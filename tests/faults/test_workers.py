@@ -15,57 +15,13 @@ import httpx
 import numpy as np
 import pytest
 
-import reference
+from bench.memory import family
+from faults.observe import ended, is_free, roles, wait_until
 from live_server import LiveServer, live_server
 from lossd_client import LossClient
 
 X = np.random.default_rng(3).normal(0, 4, (32, 80)).astype(np.float32)
 Y = (X > 3).astype(np.float32)
-
-
-def expected() -> float:
-    each = (reference.focal(float(x), float(y)) for x, y in zip(X.ravel(), Y.ravel(), strict=True))
-    return float(sum(each) / X.size)
-
-
-def test_kills_under_load(server: LiveServer) -> None:
-    answers: list[float] = []
-    slowest = [0.0]
-    problems: list[Exception] = []
-    stop = threading.Event()
-
-    def ask() -> None:
-        with LossClient(server.url, timeout=30) as client:
-            while not stop.is_set():
-                began = time.monotonic()
-                try:
-                    answers.append(float(client.focal(X, Y)))
-                except Exception as error:
-                    problems.append(error)
-                slowest[0] = max(slowest[0], time.monotonic() - began)
-
-    threads = [threading.Thread(target=ask) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    killed = set()
-    for _ in range(3):
-        time.sleep(0.3)
-        pid = server.worker_pid()
-        killed.add(pid)
-        os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + 30
-        while server.worker_pid() == pid or httpx.get(f"{server.url}/readyz").status_code != 200:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-    time.sleep(0.3)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert problems == []
-    assert len(killed) == 3
-    assert len(set(answers)) == 1
-    assert answers[0] == pytest.approx(expected(), rel=1e-14)
-    assert slowest[0] < 15
 
 
 def test_a_large_request_survives_the_death_of_its_worker(server: LiveServer) -> None:
@@ -94,7 +50,7 @@ def test_a_large_request_survives_the_death_of_its_worker(server: LiveServer) ->
 
 
 def test_memory_comes_back(server: LiveServer) -> None:
-    _await_memory(server, seconds=5.0)
+    wait_until(lambda: is_free(server), 5, "something is held")
 
 
 def test_a_caller_who_hangs_up_frees_its_memory(server: LiveServer) -> None:
@@ -107,7 +63,7 @@ def test_a_caller_who_hangs_up_frees_its_memory(server: LiveServer) -> None:
     for _ in range(5):
         with pytest.raises(RuntimeError, match="gone"):
             httpx.post(f"{server.url}/bce", content=cut_short(), headers=headers)  # type: ignore[arg-type] # it does yield bytes
-    _await_memory(server, seconds=5.0)
+    wait_until(lambda: is_free(server), 5, "something is held")
 
 
 def test_callers_who_hang_up_while_they_are_scored_free_their_memory(tmp_path: Path) -> None:
@@ -129,51 +85,29 @@ def test_callers_who_hang_up_while_they_are_scored_free_their_memory(tmp_path: P
             time.sleep(0.02)
         for caller in callers:
             caller.close()
-        _await_memory(server, seconds=1.0)
+        wait_until(lambda: is_free(server), 1, "something is held")
         assert httpx.post(f"{server.url}/bce", json={"logits": [1], "targets": [1]}).status_code == 200
 
 
 def test_nothing_outlives_the_server(tmp_path: Path) -> None:
     with live_server(tmp_path) as server:
-        children = [int(pid) for pid in _children(server.process.pid)]
-        assert len(children) == 2  # a front end and a worker
+        found = family(server.process.pid)
+        assert len(found) == 3  # a front end and a worker beside the supervisor
         assert server.stop() == 0
-        assert not any(_alive(pid) for pid in children)
+        assert all(ended(pid) for pid in found)
 
 
 def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
     with live_server(tmp_path) as server:
-        children = [int(pid) for pid in _children(server.process.pid)]
+        found = family(server.process.pid)
         server.process.kill()
         server.process.wait()
-        ends = time.monotonic() + 10
-        while any(_alive(pid) for pid in children):
-            assert time.monotonic() < ends
-            time.sleep(0.05)
+        wait_until(lambda: all(ended(pid) for pid in found), 10, "something is left")
 
 
 def test_an_ended_front_end_ends_the_server(tmp_path: Path) -> None:
     with live_server(tmp_path) as server:
-        worker = server.worker_pid()
-        (front_end,) = (pid for pid in map(int, _children(server.process.pid)) if pid != worker)
-        os.kill(front_end, signal.SIGKILL)
+        found = roles(server)
+        os.kill(found.front_ends[0], signal.SIGKILL)
         assert server.process.wait(30) == 1
-        assert not _alive(worker)
-
-
-def _await_memory(server: LiveServer, seconds: float) -> None:
-    ends = time.monotonic() + seconds
-    while "lossd_bytes_in_flight 0.0" not in httpx.get(f"{server.url}/metrics").text:
-        assert time.monotonic() < ends
-        time.sleep(0.05)
-
-
-def _children(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return False
+        assert ended(found.workers[0])
