@@ -313,8 +313,9 @@ class _Connection(asyncio.Protocol):
         if request.cut is not None:
             self._transport.write((request.head + request.body)[: request.cut])
             await asyncio.sleep(0.001)
-            self._end("hung up")
-            self._transport.abort()
+            if self._shot is not None:  # else it has been refused
+                self._end("hung up")
+            self.close()
             return
         self._transport.write(request.head)
         await self._send(request.body, shot)

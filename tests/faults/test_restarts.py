@@ -68,7 +68,8 @@ def is_lost(shot: Shot, closed: float) -> bool:
 @pytest.mark.timeout(60 + 20 * RESTARTS)
 def test_stops_under_load(tmp_path: Path, say: Callable[[str], None]) -> None:
     found: Counter[str] = Counter()
-    stops, lost, bad, cut = [], 0, 0, 0
+    lost: list[str] = []
+    stops, bad, cut = [], 0, 0
     with Load() as load, Load() as single:
         for _ in range(RESTARTS):
             with live_server(tmp_path) as server, Listening(port_of(server)) as listening:
@@ -82,16 +83,20 @@ def test_stops_under_load(tmp_path: Path, say: Callable[[str], None]) -> None:
                 shots = load.finish(stop=True)
             assert status == 0, server.log.read_text()
             found.update(outcomes(shots))
-            lost += sum(is_lost(shot, listening.last) for shot in shots)
+            lost += [
+                f"{shot.name}, {shot.broken}, sent {1e3 * (listening.last - shot.sent):.0f} ms before the end"
+                for shot in shots
+                if is_lost(shot, listening.last)
+            ]
             cut += sum(not shot.status and shot.broken != "refused" for shot in shots)
             bad += wrong(shots, right)
     say(
-        f"{RESTARTS} stops at {RATE:.0f} requests/s: {dict(found)}, {lost} lost of what was accepted, "
+        f"{RESTARTS} stops at {RATE:.0f} requests/s: {dict(found)}, {len(lost)} lost of what was accepted, "
         f"{bad} wrong, {cut} reset unseen at the end; exit 0 within {max(stops):.1f} s"
     )
     assert set(found) <= {"ok", "draining", "refused", "reset", "closed"}
     assert found["ok"] > RATE * RESTARTS / 2
-    assert lost == 0
+    assert lost == []
     assert bad == 0
     assert cut <= RESTARTS * 5
     assert max(stops) < MOST_SECONDS
