@@ -25,6 +25,8 @@ import uvloop
 
 KEPT_BYTES: Final = 4096
 PIECE_BYTES: Final = 1 << 17
+PRIORITY: Final = -10
+"""The generator's, where it may have it: what it does is little, but must be done in time."""
 PATIENCE: Final = 60.0
 """Seconds that outstanding requests are waited for at the end."""
 
@@ -174,7 +176,7 @@ class Load:
 def _generate(pipe: Pipe) -> None:
     """The process: a plan in, its shots out, until the pipe is closed."""
     with suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, -10)  # what it does is little, but must be done in time
+        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     requests: Sequence[Request] = ()

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.memory import family
 from live_server import LiveServer
+
+_PROC_STAT: Final = Path("/proc/stat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,35 @@ def descriptors(pid: int) -> int:
 
 def threads(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+
+class Others:
+    """What part of the processors others than this process and its descendants take in a ``with`` block."""
+
+    def __init__(self) -> None:
+        self.share = 0.0
+
+    def __enter__(self) -> Self:
+        self._began, self._before = time.monotonic(), self._seconds()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        passed = (time.monotonic() - self._began) * (os.cpu_count() or 1)
+        self.share = (self._seconds() - self._before) / passed
+
+    @staticmethod
+    def _seconds() -> float:
+        """All processors' busy time, less that of this process and its descendants."""
+        user, nice, system, _, _, *interrupts = map(
+            int, _PROC_STAT.read_text().split("\n", 1)[0].split()[1:9]
+        )
+        mine = 0
+        for pid in family(os.getpid()):
+            with suppress(OSError):  # it has ended
+                mine += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+        return (user + nice + system + sum(interrupts) - mine) / os.sysconf("SC_CLK_TCK")
 
 
 def metrics(server: LiveServer) -> dict[str, float]:

@@ -8,15 +8,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from bench.memory import Peak, family, own
 from faults.asked import SMALL, outcomes, pair_body, percentile, scaled
-from faults.load import Load, Plan, Shot, post
-from faults.observe import is_free, port_of, wait_until
+from faults.load import PRIORITY, Load, Plan, Shot, post
+from faults.observe import Others, is_free, port_of, wait_until
 from live_server import LiveServer, live_server
 
 MIB = 1 << 20
@@ -37,17 +38,23 @@ MOST_REFUSAL = scaled(0.05, 0.02)
 MOST_LATE = 0.02
 """The part of the accepted that may miss the deadline: what was accepted by an estimate."""
 RECOVERY = 5.0
+TRIES = 3
+QUIET = 0.15
+"""What part of the processors others may take."""
 
 
 @contextmanager
-def on_processors(processors: set[int]) -> Iterator[None]:
-    """Have what is started meanwhile run on these alone."""
-    before = os.sched_getaffinity(0)
+def preferred_on(processors: set[int]) -> Iterator[None]:
+    """Have what is started meanwhile run on these alone, before all else there where that is allowed."""
+    before, nice = os.sched_getaffinity(0), os.getpriority(os.PRIO_PROCESS, 0)
     os.sched_setaffinity(0, processors)
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
     try:
         yield
     finally:
         os.sched_setaffinity(0, before)
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
 
 
 def recovery(server: LiveServer, load: Load, normal: float) -> float:
@@ -60,54 +67,90 @@ def recovery(server: LiveServer, load: Load, normal: float) -> float:
     return time.monotonic() - began
 
 
-def report(shots: list[Shot], capacity: float) -> tuple[list[Shot], list[Shot], str]:
-    """Who was accepted, who was refused, and what is to be said of them."""
-    accepted = [shot for shot in shots if shot.status == 200]
-    refused = [shot for shot in shots if shot.status in (429, 503)]
-    took = [shot.done - shot.sent for shot in accepted]
-    until = [shot.first - shot.sent for shot in refused]
-    lag = [shot.fired - shot.due for shot in shots]
-    figure = (
-        f"{TIMES:.0f} times the capacity of {capacity:.0f}/s for {SECONDS:.0f} s: {len(shots)} sent, "
-        f"{outcomes(shots)}; accepted: p50 {1e3 * percentile(took, 50):.0f} ms, "
-        f"p99 {1e3 * percentile(took, 99):.0f} ms of {1e3 * DEADLINE:.0f}; refusals: "
-        f"p50 {1e3 * percentile(until, 50):.1f} ms, p99 {1e3 * percentile(until, 99):.1f} ms; the generator "
-        f"was late by p50 {1e3 * percentile(lag, 50):.1f} ms, p99 {1e3 * percentile(lag, 99):.1f} ms"
-    )
-    return accepted, refused, figure
+@dataclass(frozen=True, slots=True)
+class Overload:
+    """What came of it.
+
+    Attributes:
+        capacity: What the server does a second.
+        shots: What was sent at three times that.
+        recovered: After how many seconds a small request took its usual time again.
+        most: The most bytes that the server's processes held.
+        others: What part of the processors others took meanwhile.
+    """
+
+    capacity: float
+    shots: list[Shot]
+    recovered: float
+    most: int
+    others: float
+
+    @property
+    def accepted(self) -> list[float]:
+        """The seconds that those took who were answered."""
+        return [shot.done - shot.sent for shot in self.shots if shot.status == 200]
+
+    @property
+    def refused(self) -> list[float]:
+        """The seconds from their headers to the answer of those who were not let in."""
+        return [shot.first - shot.sent for shot in self.shots if shot.status in (429, 503)]
+
+    @property
+    def late(self) -> list[float]:
+        """By how many seconds the generator was late itself."""
+        return [shot.fired - shot.due for shot in self.shots]
+
+    def __str__(self) -> str:
+        def ms(values: list[float]) -> str:
+            return f"p50 {1e3 * percentile(values, 50):.1f} ms, p99 {1e3 * percentile(values, 99):.1f} ms"
+
+        return (
+            f"{TIMES:.0f} times the capacity of {self.capacity:.0f}/s for {SECONDS:.0f} s: {len(self.shots)} "
+            f"sent, {outcomes(self.shots)}; accepted {ms(self.accepted)}; refused {ms(self.refused)}; the "
+            f"generator was late by {ms(self.late)}; a small request in normal time after "
+            f"{self.recovered:.1f} s; at most {self.most / MIB:.0f} MiB; others took "
+            f"{100 * self.others:.0f}% of the processors"
+        )
 
 
-@pytest.mark.timeout(120 + 3 * SECONDS)
+def overload(server: LiveServer, load: Load, single: Load) -> Overload:
+    """Measure what the server can do, and ask for three times that."""
+    port = port_of(server)
+    alone = single.run(Plan(port, SMALL, count=100))
+    normal = percentile((shot.seconds for shot in alone), 50)
+    with Others() as others, Peak(server.process.pid, 0.5) as memory:
+        capacity = len(load.run(Plan(port, [LARGE], at_once=4, seconds=3.0))) / 3.0
+        load.start(Plan(port, [LARGE], rate=TIMES * capacity, seconds=SECONDS))
+        time.sleep(SECONDS)
+        recovered = recovery(server, single, normal)
+        shots = load.finish()
+    wait_until(lambda: is_free(server), 5, "something is held")
+    return Overload(capacity, shots, recovered, memory.most, others.share)
+
+
+@pytest.mark.timeout(120 + 5 * TRIES * SECONDS)
 def test_three_times_capacity(tmp_path: Path, say: Callable[[str], None]) -> None:
+    """Again if others took the processors meanwhile, as long as there is hope."""
     *servers, generators = sorted(os.sched_getaffinity(0))
     with ExitStack() as stack:
-        with on_processors({*servers} or {generators}):
+        with preferred_on({*servers} or {generators}):
             server = stack.enter_context(live_server(tmp_path, **SETTINGS))
-        with on_processors({generators}):
+        with preferred_on({generators}):
             load, single = stack.enter_context(Load()), stack.enter_context(Load())
-        port = port_of(server)
-        alone = single.run(Plan(port, SMALL, count=100))
-        normal = percentile((shot.seconds for shot in alone), 50)
-        load.run(Plan(port, [LARGE], at_once=4, seconds=1.0))  # touches the memory
+        load.run(Plan(port_of(server), [LARGE], at_once=4, seconds=1.0))  # touches the memory
         held = sum(map(own, family(server.process.pid)))
-        capacity = len(load.run(Plan(port, [LARGE], at_once=4, seconds=3.0))) / 3.0
-        with Peak(server.process.pid, 0.5) as memory:
-            load.start(Plan(port, [LARGE], rate=TIMES * capacity, seconds=SECONDS))
-            time.sleep(SECONDS)
-            recovered = recovery(server, single, normal)
-            shots = load.finish()
-        wait_until(lambda: is_free(server), 5, "something is held")
-    accepted, refused, figure = report(shots, capacity)
-    say(f"{figure}; a small request in normal time after {recovered:.1f} s")
-    say(f"its memory: at most {memory.most / MIB:.0f} MiB, of {ARENA / MIB:.0f} + {held / MIB:.0f}")
-    found = outcomes(shots)
-    assert set(found) <= {"ok", "overloaded", "too_many_in_flight", "deadline_exceeded"}
-    assert len(accepted) > 0.5 * capacity * SECONDS
-    assert percentile((shot.done - shot.sent for shot in accepted), 99) <= DEADLINE
-    assert found.get("deadline_exceeded", 0) <= MOST_LATE * len(accepted)
-    assert len(refused) > len(shots) / 3
-    assert all(int(shot.headers["retry-after"]) > 0 for shot in refused)
-    assert recovered < RECOVERY
-    assert memory.most < ARENA + held + 64 * MIB
-    lag = percentile((shot.fired - shot.due for shot in shots), 99)
-    assert percentile((shot.first - shot.sent for shot in refused), 99) - lag < MOST_REFUSAL
+        for _ in range(TRIES):
+            found = overload(server, load, single)
+            say(f"{found}")
+            if found.others < QUIET:
+                break
+    came = outcomes(found.shots)
+    assert set(came) <= {"ok", "overloaded", "too_many_in_flight", "deadline_exceeded"}
+    assert len(found.accepted) > 0.5 * found.capacity * SECONDS
+    assert percentile(found.accepted, 99) <= DEADLINE
+    assert came.get("deadline_exceeded", 0) <= MOST_LATE * len(found.accepted)
+    assert len(found.refused) > len(found.shots) / 3
+    assert all(int(shot.headers["retry-after"]) > 0 for shot in found.shots if shot.status in (429, 503))
+    assert found.recovered < RECOVERY
+    assert found.most < ARENA + held + 64 * MIB
+    assert percentile(found.refused, 99) - percentile(found.late, 99) < MOST_REFUSAL
