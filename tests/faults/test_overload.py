@@ -1,6 +1,6 @@
 """Three times what a server can do: who is accepted keeps the deadline, the rest is told at once.
 
-The generator has a processor of its own where there are several, so that it is the server that is late.
+The generator has a processor of its own where there are more than two, so that it is the server that is late.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from faults.load import PRIORITY, Load, Plan, Shot, post
 from faults.observe import Others, is_free, port_of, wait_until
 from live_server import LiveServer, live_server
 
+AUTOGROUP = Path("/proc/self/autogroup")
 MIB = 1 << 20
 TIMES = 3.0
 SECONDS = scaled(8.0, 60.0)
@@ -33,8 +34,10 @@ SETTINGS = {
     "max_batch_bytes": 8 * MIB,
     "max_output_bytes": 16 * MIB,
 }
-MOST_REFUSAL = scaled(0.05, 0.02)
-"""Seconds from headers to a refusal, p99, beyond what the generator itself was late."""
+MOST_REFUSAL = 0.02
+"""Seconds from headers to a refusal, beyond what the generator itself was late."""
+PROMPT = scaled(50, 99)
+"""Which percentile of them is held to that: the last ones are what others on the machine make of them."""
 MOST_LATE = 0.02
 """The part of the accepted that may miss the deadline: what was accepted by an estimate."""
 RECOVERY = 5.0
@@ -44,17 +47,30 @@ QUIET = 0.15
 
 
 @contextmanager
-def preferred_on(processors: set[int]) -> Iterator[None]:
-    """Have what is started meanwhile run on these alone, before all else there where that is allowed."""
-    before, nice = os.sched_getaffinity(0), os.getpriority(os.PRIO_PROCESS, 0)
-    os.sched_setaffinity(0, processors)
+def preferred() -> Iterator[None]:
+    """Have this process, and what it starts, run before all else on the machine, where that is allowed."""
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
     with suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
+    with suppress(OSError):  # Linux weighs sessions against each other first, where it is set up so
+        AUTOGROUP.write_text(str(PRIORITY))
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            AUTOGROUP.write_text("0")
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
+
+
+@contextmanager
+def on_processors(processors: set[int]) -> Iterator[None]:
+    """Have what is started meanwhile run on these alone."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, processors)
     try:
         yield
     finally:
         os.sched_setaffinity(0, before)
-        os.setpriority(os.PRIO_PROCESS, 0, nice)
 
 
 def recovery(server: LiveServer, load: Load, normal: float) -> float:
@@ -131,11 +147,13 @@ def overload(server: LiveServer, load: Load, single: Load) -> Overload:
 @pytest.mark.timeout(120 + 5 * TRIES * SECONDS)
 def test_three_times_capacity(tmp_path: Path, say: Callable[[str], None]) -> None:
     """Again if others took the processors meanwhile, as long as there is hope."""
-    *servers, generators = sorted(os.sched_getaffinity(0))
+    every = sorted(os.sched_getaffinity(0))
+    servers, generators = (every[:-1], every[-1:]) if len(every) > 2 else (every, every)
     with ExitStack() as stack:
-        with preferred_on({*servers} or {generators}):
+        stack.enter_context(preferred())
+        with on_processors({*servers}):
             server = stack.enter_context(live_server(tmp_path, **SETTINGS))
-        with preferred_on({generators}):
+        with on_processors({*generators}):
             load, single = stack.enter_context(Load()), stack.enter_context(Load())
         load.run(Plan(port_of(server), [LARGE], at_once=4, seconds=1.0))  # touches the memory
         held = sum(map(own, family(server.process.pid)))
@@ -153,4 +171,5 @@ def test_three_times_capacity(tmp_path: Path, say: Callable[[str], None]) -> Non
     assert all(int(shot.headers["retry-after"]) > 0 for shot in found.shots if shot.status in (429, 503))
     assert found.recovered < RECOVERY
     assert found.most < ARENA + held + 64 * MIB
-    assert percentile(found.refused, 99) - percentile(found.late, 99) < MOST_REFUSAL
+    assert percentile(found.refused, PROMPT) - percentile(found.late, PROMPT) < MOST_REFUSAL
+    assert percentile(found.refused, 99) < DEADLINE / 2

@@ -50,7 +50,7 @@ class Listening:
             now = time.monotonic()
             if self._line in Path("/proc/net/tcp").read_text():
                 self.last = now
-            time.sleep(0.002)
+            time.sleep(0.005)
 
 
 def is_lost(shot: Shot, closed: float) -> bool:
