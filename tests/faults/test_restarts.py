@@ -96,7 +96,7 @@ def test_stops_under_load(tmp_path: Path, say: Callable[[str], None]) -> None:
     )
     assert set(found) <= {"ok", "draining", "refused", "reset", "closed"}
     assert found["ok"] > RATE * RESTARTS / 2
-    assert lost == []
+    assert not lost, "\n".join(lost)
     assert bad == 0
     assert cut <= RESTARTS * 5
     assert max(stops) < MOST_SECONDS
