@@ -7,13 +7,16 @@ READY := $(VENV)/.installed
 CODE := service client tests examples scripts bench
 ARGS ?=
 MUTANTS ?= 10000
+ABORTS ?= 10000
+REQUESTS ?= 1000000
 SECONDS_EACH ?= 60
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # the checks of `test` run in the order given
 .PHONY: help install format format-check lint types walls tests wheel test serve demo bench-core \
-  bench-fairness bench-formats bench-hot-path bench-json bench-neighbour bench-stream fuzz lock clean distclean
+  bench-fairness bench-formats bench-hot-path bench-json bench-neighbour bench-stream fuzz soak lock clean \
+  distclean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +91,11 @@ fuzz: $(READY) ## Send a server 10,000 mutants of each kind of body, and look fo
 	for kind in json npy npz multipart arrow v2 gzip deflate zstd query; do \
 	  PYTHONPATH=tests $(BIN)/python -m fuzz.harness $$kind -max_total_time=$(SECONDS_EACH) || exit 1; \
 	done
+
+soak: $(READY) ## Break a server in every way, again and again, and print what its callers notice
+	LOSSD_SOAK=1 LOSSD_ABORTS=$(ABORTS) LOSSD_REQUESTS=$(REQUESTS) \
+	  $(BIN)/python -m pytest tests/faults --timeout 0 $(ARGS)
+	$(BIN)/python -m bench.fairness
 
 lock: ## Pin the newest of everything anew in constraints.txt; KEEP="torch==2.13.0" holds some back
 	PYTHON='$(PYTHON)' scripts/lock.sh $(KEEP)

@@ -18,13 +18,24 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def pss(pid: int) -> int:
-    """Bytes that a process holds, its share of what it shares with others; 0 if it is gone."""
+def pss(pid: int, part: str = "Pss") -> int:
+    """Bytes that a process holds, its share of what it shares with others; 0 if it is gone.
+
+    Args:
+        pid: The process.
+        part: ``Pss_Anon``, what is its own; ``Pss_File``, mapped files; ``Pss_Shmem``, which is the arena; or
+            ``Pss``, all of them.
+    """
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
         return 0
-    return next(int(line.split()[1]) << 10 for line in text.splitlines() if line.startswith("Pss:"))
+    return next(int(line.split()[1]) << 10 for line in text.splitlines() if line.startswith(f"{part}:"))
+
+
+def own(pid: int) -> int:
+    """Bytes that a process holds besides the arena."""
+    return pss(pid) - pss(pid, "Pss_Shmem")
 
 
 class Peak:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -20,12 +20,20 @@ STOP_SECONDS: Final = 40.0
 
 
 class LiveServer:
-    """A running server."""
+    """A running server.
+
+    Attributes:
+        process: Its supervisor.
+        url: Where it listens.
+        log: What it says.
+        ready_seconds: How long it took to be ready after it was started.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
         self.process = process
         self.url = url
         self.log = log
+        self.ready_seconds = 0.0
 
     def info(self) -> dict[str, object]:
         answer = httpx.get(f"{self.url}/info", timeout=10)
@@ -40,15 +48,14 @@ class LiveServer:
 
     def wait_until_ready(self, seconds: float = START_SECONDS) -> None:
         ends = time.monotonic() + seconds
-        while time.monotonic() < ends:
-            try:
-                if httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.05)
+        with httpx.Client(base_url=self.url, timeout=5) as client:
+            while time.monotonic() < ends:
+                with suppress(httpx.TransportError):
+                    if client.get("/readyz").status_code == 200:
+                        return
+                if self.process.poll() is not None:
+                    break
+                time.sleep(0.05)
         msg = f"not ready after {seconds} s; its log:\n{self.log.read_text()}"
         raise AssertionError(msg)
 
@@ -70,13 +77,26 @@ def free_port() -> int:
 
 
 @contextmanager
-def live_server(folder: Path, *, seconds: float = START_SECONDS, **settings: object) -> Iterator[LiveServer]:
-    """Start a server, and see to it that it ends, with nothing left behind."""
+def live_server(
+    folder: Path, *, seconds: float = START_SECONDS, modules: object = None, **settings: object
+) -> Iterator[LiveServer]:
+    """Start a server, and see to it that it ends, with nothing left behind.
+
+    Args:
+        folder: Where its log goes.
+        seconds: How long it may take to be ready.
+        modules: A folder in which it finds further modules, such as losses.
+        settings: By name, in lower case and without ``LOSSD_``.
+    """
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LOSSD_")}
     settings = {"device": "cpu", **settings}
     environment |= {f"LOSSD_{name.upper()}": str(value) for name, value in settings.items()}
+    if modules is not None:
+        paths = [str(modules), *filter(None, [environment.get("PYTHONPATH")])]
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
     log = folder / "server.log"
+    began = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "lossd", "serve", "--port", str(port)],
@@ -87,6 +107,7 @@ def live_server(folder: Path, *, seconds: float = START_SECONDS, **settings: obj
     server = LiveServer(process, f"http://127.0.0.1:{port}", log)
     try:
         server.wait_until_ready(seconds)
+        server.ready_seconds = time.monotonic() - began
         yield server
     finally:
         if process.poll() is None:

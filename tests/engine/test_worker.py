@@ -21,8 +21,7 @@ import pytest
 
 from lossd.core import grid as grids
 from lossd.core.catalog import LOSSES, check_params, divisor, reduced_axes
-from lossd.core.fetch import Read
-from lossd.core.grid import Block, Grid
+from lossd.core.grid import Grid
 from lossd.core.kernel import EagerKernel, Score
 from lossd.core.known_answers import WrongAnswerError
 from lossd.core.work import Work
@@ -374,7 +373,7 @@ def test_front_ends_come_and_go() -> None:
     with late, working(desk, ticking()):
         desk.send(gone)
         while len(desk.trace) < 10:
-            pass
+            time.sleep(0.001)
         late.sendall(encode(other))
         desk.link.close()
         assert isinstance(decode_from_worker(late.recv(MAX_FRAME)), Ready)
@@ -396,7 +395,7 @@ def test_a_front_end_that_does_not_listen_holds_up_nobody() -> None:
         for piece in slices:
             deaf.sendall(encode(piece))
         while not desk.trace or desk.trace[-1] != slices[-1].id:
-            pass
+            time.sleep(0.001)
         desk.send(one)
         assert isinstance(desk.answers(1)[one.id], Scored)
         heard = [decode_from_worker(deaf.recv(MAX_FRAME)) for _ in range(1 + len(slices))]
@@ -422,15 +421,15 @@ def test_one_that_comes_to_err_ends() -> None:
     desk.kernel = HeardKernel(grids.BLOCK)
     worker = Worker(0, desk.kernel, desk.board, desk.worker_control, 20 * QUANTUM_SECONDS, ticking())
     desk.send(*desk.plain(1, 100))
-    elements = desk.kernel._elements
+    finish = desk.kernel._finish
 
-    def wrong(work: Work, block: Block, read: Read) -> Any:  # noqa: ANN401 -- whatever the kernel's gives
-        found, sums = elements(work, block, read)
+    def wrong(*given: Any) -> Any:  # noqa: ANN401 -- whatever the kernel's takes and gives
+        found, sums = finish(*given)
         return found._replace(losses=found.losses + 1e-9), sums
 
     def err() -> None:
         if len(desk.trace) == 30:
-            desk.kernel._elements = wrong  # type: ignore[method-assign] # as a failing device would
+            desk.kernel._finish = wrong  # type: ignore[method-assign, assignment] # as a failing device would
         desk.trace.append(desk.running)
 
     desk.kernel.hear = err

@@ -5,13 +5,10 @@ from __future__ import annotations
 import io
 import os
 import random
-import re
 import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
@@ -19,6 +16,7 @@ import pytest
 
 from arrow_stream import stream
 from bench.memory import family
+from faults.observe import descriptors, is_free, metrics, port_of, wait_until
 from live_server import LiveServer, live_server
 
 MIB = 1 << 20
@@ -44,22 +42,11 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 
 
 def gauge(server: LiveServer, name: str) -> float:
-    text = httpx.get(f"{server.url}/metrics", timeout=10).text
-    found = re.search(rf"^{name} (\S+)", text, re.MULTILINE)
-    assert found, text
-    return float(found[1])
-
-
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends, what
-        time.sleep(0.02)
+    return metrics(server)[name]
 
 
 def connect(server: LiveServer) -> socket.socket:
-    address = urlsplit(server.url)
-    return socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=10)
+    return socket.create_connection(("127.0.0.1", port_of(server)), timeout=10)
 
 
 def request(body: bytes, media: str = "application/x-npy", target: str = "/focal") -> bytes:
@@ -80,14 +67,6 @@ def hang_up(connection: socket.socket, *, reset: bool) -> None:
     if reset:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     connection.close()
-
-
-def is_free(server: LiveServer) -> bool:
-    return (
-        gauge(server, "lossd_bytes_in_flight") == 0
-        and gauge(server, "lossd_requests_in_flight") == 0
-        and gauge(server, "lossd_requests_waiting") == 0
-    )
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closes", "resets"])
@@ -119,7 +98,7 @@ def test_while_it_is_computed(small: LiveServer, reset: bool) -> None:
     wait_until(lambda: is_free(small), 1.5, "the memory is still taken")
 
 
-def test_many_at_random_places(small: LiveServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_at_random_places(small: LiveServer, say: Callable[[str], None]) -> None:
     """What is sent, how far, and how it ends is drawn; LOSSD_ABORTS and LOSSD_SEED say how many and which."""
     draw = random.Random(SEED)
     tensors = {"logits": np.zeros((4000, 80), dtype=np.float32), "targets": np.zeros((4000, 80), dtype=bool)}
@@ -132,7 +111,7 @@ def test_many_at_random_places(small: LiveServer, capsys: pytest.CaptureFixture[
     ]
     httpx.post(f"{small.url}/bce", content=npy(32), headers={"content-type": "application/x-npy"}, timeout=10)
     processes = family(small.process.pid)
-    before = [len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in processes]
+    before = [descriptors(pid) for pid in processes]
     for _ in range(ABORTS):
         whole = draw.choice(requests)
         connection = connect(small)
@@ -142,12 +121,11 @@ def test_many_at_random_places(small: LiveServer, capsys: pytest.CaptureFixture[
         hang_up(connection, reset=draw.random() < 0.5)
     wait_until(lambda: is_free(small), 5, f"something is held (LOSSD_SEED={SEED})")
 
-    def descriptors() -> list[int]:
-        return [len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in processes]
+    def now() -> list[int]:
+        return [descriptors(pid) for pid in processes]
 
-    wait_until(lambda: descriptors() == before, 5, f"descriptors: {descriptors()}, before {before}")
-    with capsys.disabled():
-        print(f"\n{ABORTS} aborts: reserved bytes 0, descriptors {descriptors()} as before")  # noqa: T201
+    wait_until(lambda: now() == before, 5, f"descriptors: {now()}, before {before}")
+    say(f"{ABORTS} aborts: reserved bytes 0, descriptors {now()} as before")
     answer = httpx.post(
         f"{small.url}/bce", content=npy(32), headers={"content-type": "application/x-npy"}, timeout=10
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import httpx
 import numpy as np
 import orjson
 
+from faults.observe import ended, roles, wait_until
 from live_server import LiveServer, live_server
 
 X = np.random.default_rng(0).normal(0, 3, (20_000, 20))
@@ -26,25 +26,9 @@ def post(url: str) -> float:
 
 
 def helper_of(server: LiveServer) -> int:
-    """The process that parses large documents: the front end's child, once there is one."""
-    worker = server.worker_pid()
-    (front_end,) = (pid for pid in children(server.process.pid) if pid != worker)
-    ends = time.monotonic() + 10
-    while len(helpers := [pid for pid in children(front_end) if not ended(pid)]) != 1:
-        assert time.monotonic() < ends
-        time.sleep(0.01)
-    return helpers[0]
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def ended(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return True
+    """The process that parses large documents, once there is one."""
+    wait_until(lambda: len(roles(server).helpers) == 1, 10, "there is none")
+    return roles(server).helpers[0]
 
 
 def test_kills_under_load(server: LiveServer) -> None:
@@ -84,7 +68,4 @@ def test_it_does_not_outlive_a_killed_server(tmp_path: Path) -> None:
         helper = helper_of(server)
         server.process.kill()
         server.process.wait()
-        ends = time.monotonic() + 10
-        while not ended(helper):
-            assert time.monotonic() < ends
-            time.sleep(0.05)
+        wait_until(lambda: ended(helper), 10, "it is still there")

@@ -112,9 +112,8 @@ def test_settings_come_from_the_environment(tmp_path: Path) -> None:
         assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
 
 
-def test_a_new_loss_is_a_function_and_an_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    with live_server(tmp_path, losses="extra_loss:BRIER") as server:
+def test_a_new_loss_is_a_function_and_an_entry(tmp_path: Path) -> None:
+    with live_server(tmp_path, modules=Path(__file__).parent, losses="extra_loss:BRIER") as server:
         sent = {"logits": [[2.0, -1.0], [0.0, 3.0]], "targets": [[1, 0], [0, 0.5]], "scale": 3}
         answer = httpx.post(f"{server.url}/brier", json={**sent, "reduction": "none"}).json()
         p = 1 / (1 + np.exp(-np.array(sent["logits"])))
@@ -145,14 +144,13 @@ def test_the_compiled_kernel_serves(server: LiveServer, tmp_path: Path) -> None:
                 assert json.loads(json.dumps(got.positives)) == expected.positives
 
 
-def test_while_it_stops_others_are_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+def test_while_it_stops_others_are_told_so(tmp_path: Path) -> None:
     file = io.BytesIO()
     for array in (np.zeros(100 * BLOCK, np.float16), np.zeros(100 * BLOCK, np.bool_)):
         np.save(file, array)
     media = {"content-type": "application/x-npy"}
     small = {"logits": [0.5], "targets": [1]}
-    with live_server(tmp_path, losses="slow_loss:SLOW") as server:
+    with live_server(tmp_path, modules=Path(__file__).parent, losses="slow_loss:SLOW") as server:
         answers: list[int] = []
 
         def ask() -> None:

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 
 import reference
+from bench.memory import family
+from faults.observe import ended, is_free, roles, wait_until, workers
 from live_server import LiveServer, live_server
 from lossd_client import LossClient
 
@@ -26,46 +28,6 @@ Y = (X > 3).astype(np.float32)
 def expected() -> float:
     each = (reference.focal(float(x), float(y)) for x, y in zip(X.ravel(), Y.ravel(), strict=True))
     return float(sum(each) / X.size)
-
-
-def test_kills_under_load(server: LiveServer) -> None:
-    answers: list[float] = []
-    slowest = [0.0]
-    problems: list[Exception] = []
-    stop = threading.Event()
-
-    def ask() -> None:
-        with LossClient(server.url, timeout=30) as client:
-            while not stop.is_set():
-                began = time.monotonic()
-                try:
-                    answers.append(float(client.focal(X, Y)))
-                except Exception as error:
-                    problems.append(error)
-                slowest[0] = max(slowest[0], time.monotonic() - began)
-
-    threads = [threading.Thread(target=ask) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    killed = set()
-    for _ in range(3):
-        time.sleep(0.3)
-        pid = server.worker_pid()
-        killed.add(pid)
-        os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + 30
-        while server.worker_pid() == pid or httpx.get(f"{server.url}/readyz").status_code != 200:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-    time.sleep(0.3)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert problems == []
-    assert len(killed) == 3
-    assert len(set(answers)) == 1
-    assert answers[0] == pytest.approx(expected(), rel=1e-14)
-    assert slowest[0] < 15
 
 
 def test_a_large_request_survives_the_death_of_its_worker(server: LiveServer) -> None:
@@ -94,7 +56,7 @@ def test_a_large_request_survives_the_death_of_its_worker(server: LiveServer) ->
 
 
 def test_memory_comes_back(server: LiveServer) -> None:
-    _await_memory(server, seconds=5.0)
+    wait_until(lambda: is_free(server), 5, "something is held")
 
 
 def test_a_caller_who_hangs_up_frees_its_memory(server: LiveServer) -> None:
@@ -107,19 +69,18 @@ def test_a_caller_who_hangs_up_frees_its_memory(server: LiveServer) -> None:
     for _ in range(5):
         with pytest.raises(RuntimeError, match="gone"):
             httpx.post(f"{server.url}/bce", content=cut_short(), headers=headers)  # type: ignore[arg-type] # it does yield bytes
-    _await_memory(server, seconds=5.0)
+    wait_until(lambda: is_free(server), 5, "something is held")
 
 
-def test_callers_who_hang_up_while_they_are_scored_free_their_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_callers_who_hang_up_while_they_are_scored_free_their_memory(tmp_path: Path) -> None:
     """Slices of these take 0.2 s, and two of each request are with the worker: 4 s to the last one's end."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     elements = np.zeros(16 * 32768, np.float32)
     file = io.BytesIO()
     np.save(file, elements)
     body = 2 * file.getvalue()
-    with live_server(tmp_path, losses="slow_loss:SLOW", turn_bytes=1 << 30) as server:
+    with live_server(
+        tmp_path, modules=Path(__file__).parent, losses="slow_loss:SLOW", turn_bytes=1 << 30
+    ) as server:
         address = urllib.parse.urlsplit(server.url)
         callers = [socket.create_connection((address.hostname, address.port)) for _ in range(10)]
         for caller in callers:
@@ -132,27 +93,24 @@ def test_callers_who_hang_up_while_they_are_scored_free_their_memory(
             time.sleep(0.02)
         for caller in callers:
             caller.close()
-        _await_memory(server, seconds=1.0)
+        wait_until(lambda: is_free(server), 1, "something is held")
         assert httpx.post(f"{server.url}/bce", json={"logits": [1], "targets": [1]}).status_code == 200
 
 
 def test_nothing_outlives_the_server(tmp_path: Path) -> None:
     with live_server(tmp_path) as server:
-        children = [int(pid) for pid in _children(server.process.pid)]
-        assert len(children) == 2  # a front end and a worker
+        found = family(server.process.pid)
+        assert len(found) == 3  # a front end and a worker beside the supervisor
         assert server.stop() == 0
-        assert not any(_alive(pid) for pid in children)
+        assert all(ended(pid) for pid in found)
 
 
 def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
     with live_server(tmp_path) as server:
-        children = [int(pid) for pid in _children(server.process.pid)]
+        found = family(server.process.pid)
         server.process.kill()
         server.process.wait()
-        ends = time.monotonic() + 10
-        while any(_alive(pid) for pid in children):
-            assert time.monotonic() < ends
-            time.sleep(0.05)
+        wait_until(lambda: all(ended(pid) for pid in found), 10, "something is left")
 
 
 def test_an_ended_front_end_is_replaced(tmp_path: Path) -> None:
@@ -161,27 +119,24 @@ def test_an_ended_front_end_is_replaced(tmp_path: Path) -> None:
     np.save(file, np.zeros(40_000_000, np.float16))
     with live_server(tmp_path) as server:
         address = urllib.parse.urlsplit(server.url)
-        worker = server.worker_pid()
         assert httpx.post(f"{server.url}/bce", json={"logits": [1], "targets": [1]}).status_code == 200
+        before = roles(server)
         for restarts in (1, 2):
-            (front_end,) = (pid for pid in map(int, _children(server.process.pid)) if pid != worker)
             with socket.create_connection((address.hostname, address.port)) as caller:
                 caller.sendall(
                     b"POST /focal HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-npy\r\n"
                     + f"Content-Length: {2 * len(file.getvalue())}\r\n\r\n".encode()
                     + 2 * file.getvalue()
                 )
-                os.kill(front_end, signal.SIGKILL)
+                os.kill(roles(server).front_ends[0], signal.SIGKILL)
                 server.wait_until_ready(20)
-                assert server.worker_pid() == worker
+                assert roles(server).workers == before.workers
                 metrics = httpx.get(f"{server.url}/metrics").text
                 assert f"lossd_front_end_restarts_total {restarts}.0" in metrics
-                assert (
-                    'lossd_requests_total{format="json",loss="bce",outcome="ok",team="default"} 1.0'
-                    in metrics
-                )
+                labels = 'format="json",loss="bce",outcome="ok",team="default"'
+                assert f"lossd_requests_total{{{labels}}} 1.0" in metrics
                 assert "lossd_requests_in_flight 0.0" in metrics
-            _await_memory(server, seconds=1.0)
+            wait_until(lambda: is_free(server), 1, "something is held")
         with LossClient(server.url) as client:
             assert float(client.focal(X, Y)) == pytest.approx(expected(), rel=1e-14)
 
@@ -189,14 +144,14 @@ def test_an_ended_front_end_is_replaced(tmp_path: Path) -> None:
 def test_several_workers_share_the_requests(tmp_path: Path) -> None:
     x, y = np.tile(X, (400, 1)), np.tile(Y, (400, 1))
     with live_server(tmp_path, device="cpu:0,cpu:1") as server, LossClient(server.url) as client:
-        workers = _workers(server)
-        assert [(worker["device"], worker["state"]) for worker in workers] == [
+        found = workers(server)
+        assert [(worker["device"], worker["state"]) for worker in found] == [
             ("cpu:0", "ready"),
             ("cpu:1", "ready"),
         ]
         expected_bits = float(client.bce(x, y))
-        pids = [int(str(worker["pid"])) for worker in workers]
-        before = [_cpu_seconds(pid) for pid in pids]
+        pids = [worker["pid"] for worker in found]
+        before = [cpu_seconds(pid) for pid in pids]
         answers: list[float] = []
 
         def ask() -> None:
@@ -209,38 +164,14 @@ def test_several_workers_share_the_requests(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
         assert answers == 40 * [expected_bits]
-        one, other = (_cpu_seconds(pid) - was for pid, was in zip(pids, before, strict=True))
+        one, other = (cpu_seconds(pid) - was for pid, was in zip(pids, before, strict=True))
         assert 0.25 < one / other < 4.0
         os.kill(pids[0], signal.SIGKILL)
         assert float(client.bce(x, y)) == expected_bits  # by the other, or by its successor
         server.wait_until_ready()
-        assert [worker["restarts"] for worker in _workers(server)] == [1, 0]
+        assert [worker["restarts"] for worker in workers(server)] == [1, 0]
 
 
-def _workers(server: LiveServer) -> list[dict[str, object]]:
-    workers = server.info()["workers"]
-    assert isinstance(workers, list)
-    return workers
-
-
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-
-
-def _await_memory(server: LiveServer, seconds: float) -> None:
-    ends = time.monotonic() + seconds
-    while "lossd_bytes_in_flight 0.0" not in httpx.get(f"{server.url}/metrics").text:
-        assert time.monotonic() < ends
-        time.sleep(0.05)
-
-
-def _children(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return False

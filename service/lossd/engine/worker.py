@@ -214,7 +214,7 @@ class Worker:
             answers.setdefault(task.front_end, []).append(answer_of(task.piece, outcome, seconds, together))
             self._scheduler.owe(task.piece.team, seconds - self._usual_seconds)
         for front_end, its in answers.items():
-            self._links.send(front_end, Answers(its))
+            self._links.send(front_end, Answers(its) if len(its) > 1 else its[0])
         self._answered += len(group)
         self._usual_seconds = seconds
         self._write(())
