@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -84,6 +85,9 @@ async def serve(settings: Settings, listener: socket.socket, service: Service) -
     watch = asyncio.create_task(_end_with_supervisor(service.pool, server))
     # uvicorn takes SIGTERM over, and when it has stopped raises it again for whoever handled it before.
     signal.signal(signal.SIGTERM, server.handle_exit)
+    # What is there by now stays: were the collector to look through all of it anew, everybody would wait.
+    gc.collect()
+    gc.freeze()
     service.pool.announce()
     await server.serve(sockets=[listener])
     watch.cancel()

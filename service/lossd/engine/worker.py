@@ -8,6 +8,7 @@ rightly: the supervisor replaces one that hangs, and one that has come to err en
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import logging
 import signal
@@ -345,6 +346,8 @@ def main(arguments: str) -> None:
         logger.error("cannot compute on %s: %s", options["device"], str(error).partition("\n")[0])
         logger.debug("in full:", exc_info=True)
         sys.exit(UNUSABLE)
+    gc.collect()
+    gc.freeze()  # what torch has brought stays, and need not be looked through again and again
     try:
         Worker(options["index"], kernel, board, control, options["check_seconds"]).run()
     except WrongAnswerError as error:
