@@ -151,6 +151,10 @@ class LossdProtocol(HttpToolsProtocol):
         if self._lane is not None:
             self._lane.lost()
         super().connection_lost(exc)
+        # These refer to the connection in turn: it would stay, with all that came of the last body, until the
+        # garbage collector found it, who would have much to do when many are refused.
+        self._lane = None
+        self.cycle = self.scope = None  # type: ignore[assignment] # as uvicorn begins itself
 
     def shutdown(self) -> None:
         """End what is being answered, as the server ends."""

@@ -30,6 +30,7 @@ from lossd.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_COLLECT: Final = (10_000, 10, 100)
 _LAST_SECONDS: Final = 1
 """For those who are not served when the time for draining is up: to be told so."""
 
@@ -85,14 +86,22 @@ async def serve(settings: Settings, listener: socket.socket, service: Service) -
     watch = asyncio.create_task(_end_with_supervisor(service.pool, server))
     # uvicorn takes SIGTERM over, and when it has stopped raises it again for whoever handled it before.
     signal.signal(signal.SIGTERM, server.handle_exit)
-    # What is there by now stays: were the collector to look through all of it anew, everybody would wait.
-    gc.collect()
-    gc.freeze()
+    _calm_collector()
     service.pool.announce()
     await server.serve(sockets=[listener])
     watch.cancel()
     await service.parser.close()
     service.pool.close()
+
+
+def _calm_collector() -> None:
+    """Have the garbage collector look less often, and not at what is there from the start.
+
+    While it looks through everything, everybody waits: over 100 ms, by default, when many requests do.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT)
 
 
 async def _end_with_supervisor(pool: Pool, server: uvicorn.Server) -> None:
