@@ -137,7 +137,7 @@ def overload(server: LiveServer, load: Load, single: Load) -> Overload:
     port = port_of(server)
     alone = single.run(Plan(port, SMALL, count=100))
     normal = percentile((shot.seconds for shot in alone), 50)
-    with Others() as others, Peak(server.process.pid, 0.5) as memory:
+    with Others() as others, Peak(server.process.pid, 3.0) as memory:
         capacity = len(load.run(Plan(port, [LARGE], at_once=4, seconds=3.0))) / 3.0
         load.start(Plan(port, [LARGE], rate=TIMES * capacity, seconds=SECONDS))
         time.sleep(1.0)  # until there is a queue

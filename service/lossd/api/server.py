@@ -30,7 +30,7 @@ from lossd.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_COLLECT: Final = (10_000, 10, 100)
+_COLLECT: Final = (50_000, 10, 100)
 _LAST_SECONDS: Final = 1
 """For those who are not served when the time for draining is up: to be told so."""
 

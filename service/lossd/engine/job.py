@@ -141,6 +141,7 @@ class Job:
         self.seconds = 0.0  # of computing
         self.done: Final[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
         self.outstanding: Final[dict[int, tuple[Slice, Span]]] = {}
+        self._fault: Fault | None = None
         self._when_idle: Callable[[], None] | None = None
         self._when_answered: Callable[[], None] | None = None
         self._when_done: Callable[[], None] | None = None
@@ -283,7 +284,8 @@ class Job:
     def fail(self, fault: Fault) -> None:
         """End it. Its memory is still in use until no slice is outstanding."""
         if not self.done.done():
-            self.done.set_exception(fault)
+            self._fault = fault
+            self.done.set_result(None)
             if self._when_done is not None:
                 self._when_done()
 
@@ -291,8 +293,10 @@ class Job:
         """What it came to, once it is done.
 
         Raises:
-            Fault: ``empty_mean``: a mean over nothing.
+            Fault: What it was ended for, or ``empty_mean``: a mean over nothing.
         """
+        if self._fault is not None:
+            raise self._fault.anew()
         request, grid, total = self.request, self._grid, self._sum.value
         loss: float | Float64Array
         if self._outputs:

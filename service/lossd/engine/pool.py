@@ -135,10 +135,7 @@ class Run:
 
     def end(self, release: Callable[[], None]) -> None:
         """End it if it has not ended, and call ``release`` as soon as nobody reads or writes its memory."""
-        if not self._job.done.done():
-            self._job.done.cancel()
-        elif not self._job.done.cancelled():
-            self._job.done.exception()  # seen, whether or not anybody waited for it
+        self._job.done.cancel()
         self._pool.cancel(self._job, self._seat)
         self._job.when_idle(release)
 
@@ -161,7 +158,6 @@ class Run:
         job, ready = self._job, self._seat.ready
         if not job.done.done():
             raise _too_late()
-        job.done.result()
         return job.result(ready.kernel if ready else "", ready.device if ready else ""), job.seconds
 
 
