@@ -71,7 +71,7 @@ class Fault(Exception):  # noqa: N818 -- the caller's fault, not an error of our
         self.retry_after = retry_after
 
     def anew(self) -> Fault:
-        """The same, to be raised by who keeps this one: what is raised refers to all that it comes through."""
+        """The same, to be raised by who keeps this one: what is raised refers to all it has come through."""
         return Fault(self.code, self.detail, self.errors, retry_after=self.retry_after)
 
 

@@ -31,6 +31,8 @@ from lossd.settings import Settings
 logger = logging.getLogger(__name__)
 
 _COLLECT: Final = (50_000, 10, 100)
+_FAREWELL_SECONDS: Final = 0.3
+"""For those who had connected just before the end of listening: what they ask is still answered."""
 _LAST_SECONDS: Final = 1
 """For those who are not served when the time for draining is up: to be told so."""
 
@@ -41,12 +43,16 @@ class DrainingServer(uvicorn.Server):
     Args:
         config: uvicorn's.
         door: What requests come in by.
+        listener: What it listens on.
         drain_seconds: How long those that are in may take.
     """
 
-    def __init__(self, config: uvicorn.Config, door: Door, drain_seconds: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, door: Door, listener: socket.socket, drain_seconds: float
+    ) -> None:
         super().__init__(config)
         self._door = door
+        self._listener = listener
         self._drain_seconds = drain_seconds
         self._loop = asyncio.get_running_loop()
         self._draining: asyncio.Task[None] | None = None
@@ -63,6 +69,11 @@ class DrainingServer(uvicorn.Server):
     async def _drain(self, sig: int, frame: FrameType | None) -> None:
         logger.info("stopping: what has been accepted is answered first")
         await self._door.close(self._drain_seconds)
+        await asyncio.sleep(0)  # in which all are let in who have come so far
+        for server in self.servers:
+            server.close()
+        self._listener.close()
+        await asyncio.sleep(_FAREWELL_SECONDS)
         super().handle_exit(sig, frame)
 
 
@@ -80,7 +91,7 @@ async def serve(settings: Settings, listener: socket.socket, service: Service) -
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=_LAST_SECONDS,
     )
-    server = DrainingServer(config, service.door, settings.drain_seconds)
+    server = DrainingServer(config, service.door, listener, settings.drain_seconds)
     host, port = listener.getsockname()[:2]
     logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     watch = asyncio.create_task(_end_with_supervisor(service.pool, server))

@@ -28,9 +28,9 @@ from lossd.core.values import Check, refuse_nan
 from lossd.core.work import Work
 from lossd.request import Fault, Float64Array
 
-_LEAST_PIECE: Final = 1 << 16
-"""Elements of the shortest piece of a block that is tried when the device has no memory for all of it: half a
-mebibyte a temporary."""
+_LEAST_PIECE: Final = 1 << 13
+"""Elements of the shortest piece of a block that is tried when the device has no memory for all of it: 64 KiB a
+temporary."""
 
 
 @dataclass(slots=True)
