@@ -29,8 +29,7 @@ from lossd.core.work import Work
 from lossd.request import Fault, Float64Array
 
 _LEAST_PIECE: Final = 1 << 13
-"""Elements of the shortest piece of a block that is tried when the device has no memory for all of it: 64 KiB a
-temporary."""
+"""Elements of the shortest piece of a block that is tried when the device has no memory for all of it."""
 
 
 @dataclass(slots=True)
