@@ -26,6 +26,8 @@ from lossd.wire import Decoder, Reader, merge_params
 _PARAMETER_ROOM: Final = 1 << 16
 """Bytes for lists among the parameters, such as a pos_weight."""
 _EARLY_BYTES: Final = 1 << 20  # a shorter body has arrived before scoring its beginning would be of use
+_TEXT_SHARE: Final = 4
+"""How much longer numbers are as text, about: a document that is parsed keeps no others from their turn."""
 _TEXT_BYTES: Final = 24  # "-1.7976931348623157e+308" is the longest that there is
 
 
@@ -127,6 +129,8 @@ class BodyScoring:
         patience = self._service.settings.timeout_seconds
         declared = self._exchange.declared
         nbytes = SMALL_BYTES if declared is None else declared  # as it turns out, most are short
+        if self._exchange.format == "json":
+            nbytes //= _TEXT_SHARE
         turn = await self._service.turns(nbytes).ask(nbytes, self._exchange.left(patience))
         try:
             region = await self._service.bodies.reserve(
