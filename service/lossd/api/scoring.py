@@ -17,7 +17,8 @@ from lossd.api.service import SMALL_BYTES, Service
 from lossd.core.catalog import Loss, class_axis
 from lossd.core.grid import Grid
 from lossd.engine.arena import Region
-from lossd.engine.job import Span, channels, output_bytes
+from lossd.engine.job import Span
+from lossd.engine.outputs import channels, output_bytes
 from lossd.engine.pool import Run
 from lossd.engine.turnstile import Turn
 from lossd.request import ITEMSIZE, Body, Fault, LossRequest, LossResult

@@ -26,7 +26,7 @@ from lossd.api.service import Service
 from lossd.core.catalog import reduced_axes
 from lossd.core.grid import Grid
 from lossd.engine.arena import Region
-from lossd.engine.job import channels
+from lossd.engine.outputs import channels
 from lossd.engine.pool import Run
 from lossd.engine.stream import Stream
 from lossd.request import Fault, Tensor

@@ -13,68 +13,15 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from lossd.core.catalog import divisor
-from lossd.core.exact import ExactArray, ExactSum
+from lossd.core.exact import ExactSum
 from lossd.core.grid import Grid
 from lossd.engine.arena import Memory, Region
 from lossd.engine.frames import Failed, Recipe, Scored, Slice, encode_recipe
+from lossd.engine.outputs import WINDOW, Outputs, channel_bytes, channels, slice_blocks
 from lossd.request import Fault, Float64Array, LossRequest, LossResult, Tensor
-
-WINDOW: Final = 2
-"""Slices of one request that a worker holds at a time: one to run, and the next, so that it need not wait."""
 
 _slice_ids = itertools.count(1)
 _request_ids = itertools.count(1)
-
-
-class _Outputs:
-    """Sums of an array answer, in the arena: float64, [grid.outputs].
-
-    Args:
-        grid: The request's blocks; of a stream, those of the most rows that it may have.
-        memory: The arena.
-        offset: Where they lie; behind them is the room for the slices' partial sums.
-        room: How many partial sums a slice has at most.
-    """
-
-    def __init__(self, grid: Grid, memory: Memory, offset: int, room: int) -> None:
-        self._disjoint = grid.disjoint
-        self._memory = memory
-        self._offset = offset
-        self._sums: dict[int, ExactArray] = {}  # of outputs that several blocks add to, by the first output
-        scratch = offset + 8 * grid.outputs
-        self._free = deque(scratch + 8 * room * i for i in range(WINDOW)) if not grid.disjoint else deque()
-
-    def place(self, grid: Grid, first: int, last: int) -> tuple[int, int]:
-        """Where the partial sums of a grid's blocks [first, last) go, and how many there are."""
-        count = grid.partials(first, last)
-        if self._disjoint:
-            return self._offset + 8 * grid.block(first).output, count
-        return self._free.popleft(), count
-
-    def take(self, pieces: list[tuple[int, int, int]], offset: int) -> None:
-        """Add a slice's partial sums to the running ones, and free their memory for another slice."""
-        if self._disjoint:
-            return  # they are in their place
-        self._free.append(offset)
-        for output, planes, length in pieces:
-            sums = self._sums.setdefault(output, ExactArray())
-            for _ in range(planes):
-                sums.add(self._floats(offset, length))
-                offset += 8 * length
-
-    def finish(self, grid: Grid) -> Float64Array:
-        """The sums of all of the grid's outputs."""
-        outputs = self._floats(self._offset, grid.outputs)
-        if not grid.blocks:
-            outputs[:] = 0.0
-        for output, sums in self._sums.items():
-            value = sums.value
-            outputs[output : output + len(value)] = value
-        return outputs
-
-    def _floats(self, offset: int, count: int) -> Float64Array:
-        return np.frombuffer(self._memory.view, dtype=np.float64, count=count, offset=offset)
 
 
 @dataclass(slots=True)
@@ -155,12 +102,11 @@ class Job:
         self._answered = 0
         self._sum, self._weight_sum, self._positives = ExactSum(), ExactSum(), ExactSum()
         self._count = 0
-        self._outputs: list[_Outputs] = []  # the losses', and the divisors' where each output has its own
+        self._outputs: list[Outputs] = []  # the losses', and the divisors' where each output has its own
         if output is not None:
-            room = partials_room(grid, slice_elements)
-            size = _outputs_bytes(grid, slice_elements)
+            size = channel_bytes(grid, slice_elements)
             self._outputs = [
-                _Outputs(grid, memory, output.offset + channel * size, room)
+                Outputs(grid, memory, output.offset + channel * size, slice_elements)
                 for channel in range(channels(request, grid))
             ]
 
@@ -394,28 +340,3 @@ def _empty_mean(output: tuple[np.intp | int, ...]) -> Fault:
     of_output = f" of output {list(map(int, output))}" if output else ""
     detail = f"the mean{of_output} is over nothing; use reduction=sum, or leave such batches out"
     return Fault("empty_mean", detail, [(f"/loss{place}", "a divisor of zero")] if output else [])
-
-
-def channels(request: LossRequest, grid: Grid) -> int:
-    """How many arrays of sums an answer needs: 2 where each output has a divisor of its own."""
-    return 1 if divisor(request.params, grid, request.tensors) is None else 2
-
-
-def slice_blocks(grid: Grid, slice_elements: int) -> int:
-    """How many blocks a slice has."""
-    return max(1, slice_elements * grid.blocks // max(1, grid.size))
-
-
-def partials_room(grid: Grid, slice_elements: int) -> int:
-    """How many partial sums a slice has at most."""
-    return slice_blocks(grid, slice_elements) * (grid.block(0).outputs if grid.blocks else 0)
-
-
-def output_bytes(request: LossRequest, grid: Grid, slice_elements: int) -> int:
-    """How much memory an array answer needs while it is being computed."""
-    return channels(request, grid) * _outputs_bytes(grid, slice_elements)
-
-
-def _outputs_bytes(grid: Grid, slice_elements: int) -> int:
-    scratch = 0 if grid.disjoint else WINDOW * partials_room(grid, slice_elements)
-    return 8 * (grid.outputs + scratch)
