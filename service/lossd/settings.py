@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -113,9 +115,9 @@ class Settings(BaseSettings):
     @field_validator("device")
     @classmethod
     def _check_devices(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
+        for name in value or ("",):
             kind, _, index = name.partition(":")
-            numbered = kind in ("cpu", "cuda") and index.isascii() and index.isdecimal()
+            numbered = kind in ("cpu", "cuda") and index.isdecimal() and index == str(int(index))
             if name not in ("auto", "cpu") and not numbered:
                 msg = f"{name!r} is not a device; use auto, cpu, cpu:N or cuda:N, several separated by commas"
                 raise ValueError(msg)
@@ -175,6 +177,13 @@ class Settings(BaseSettings):
             for name, value in values.items()
             if value is not None
         }
+
+
+def unknown_variables(environment: Iterable[str]) -> dict[str, str | None]:
+    """Variables that look like settings and are none, each with the setting that may be meant, if any."""
+    known = {f"LOSSD_{name.upper()}" for name in Settings.model_fields}
+    strange = [name for name in environment if name.startswith("LOSSD_") and name not in known]
+    return {name: next(iter(get_close_matches(name, known, 1, 0.85)), None) for name in strange}
 
 
 def is_loopback(host: str) -> bool:

@@ -49,6 +49,29 @@ def test_an_offer_to_upgrade_is_ignored(base_url: str) -> None:
     assert b'"count":20' in answer
 
 
+def test_an_offer_to_upgrade_is_ignored_wherever_it_is_cut(base_url: str) -> None:
+    """And its body is never taken for a request."""
+    inner = b"GET /info HTTP/1.1\r\nHost: x\r\n\r\n"
+    head = b"POST /bce HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    offer = b"Connection: close, upgrade\r\nUpGrade: h2c\r\nContent-Length: %d\r\n\r\n" % len(inner)
+    whole = head + offer + inner
+    for cut in range(1, len(whole), 3):
+        answer = talk(base_url, whole[:cut], whole[cut:], pause=0.005)
+        assert answer.count(b"HTTP/1.1 ") == 1, cut
+        assert b"malformed_json" in answer, cut
+
+
+def test_an_offer_behind_another_request_is_ignored_or_ends_the_connection(base_url: str) -> None:
+    text = b'{"logits": [1], "targets": [1]}'
+    head = b"POST /bce HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head += b"Content-Length: %d\r\n" % len(text)
+    plain, offer = head + b"\r\n" + text, head + b"Connection: upgrade\r\nUpgrade: h2c\r\n\r\n" + text
+    answer = talk(base_url, plain + offer + plain)
+    assert answer.count(b"HTTP/1.1 ") == 2
+    assert answer.count(b"HTTP/1.1 200 ") == 1
+    assert b"connection: close" in answer.lower()
+
+
 def test_a_body_that_speaks_of_upgrades_is_left_alone(base_url: str) -> None:
     text = b'{"logits": [1],\r\nupgrade: "targets": [1]}'
     answer = httpx.post(f"{base_url}/bce", content=text, headers={"content-type": "application/json"})

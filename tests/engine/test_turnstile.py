@@ -184,6 +184,21 @@ def test_who_sends_slowly_is_no_reason_to_wait() -> None:
     simulate(main())
 
 
+def test_empty_bodies_have_turns_like_any_other() -> None:
+    async def main() -> None:
+        turns = turnstile(BODY)
+        first = await turns.ask(BODY, DEADLINE)
+        empty = [asyncio.create_task(turns.ask(0, 60)) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        first.end()
+        for turn in await asyncio.gather(*empty):
+            turn.end()
+        assert (turns.waiting, turns.nbytes) == (0, 0)
+        (await turns.ask(BODY, DEADLINE)).end()
+
+    simulate(main())
+
+
 def test_one_that_is_too_long_goes_by_itself() -> None:
     async def main() -> None:
         turns = turnstile(2 * BODY)

@@ -497,6 +497,7 @@ def test_what_is_wrong_with_one_is_not_the_others_fault() -> None:
     assert expired.code == "deadline_exceeded"
     others = [answer for answer in answers.values() if isinstance(answer, Scored)]
     assert len(others) == 9
+    assert sum(answer.together for answer in answers.values()) == 11
 
 
 def test_those_together_are_all_on_the_board() -> None:

@@ -45,6 +45,22 @@ def test_a_taken_port_is_said_and_ends_it() -> None:
     assert "cannot listen" in done.stderr
 
 
+def test_an_arena_that_cannot_be_is_said_and_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOSSD_ARENA_BYTES", str(10**17))
+    done = run_serve("--port", str(free_port()))
+    assert done.returncode == 1
+    assert "no memory for an arena" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_loss_that_is_not_there_is_said_and_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOSSD_LOSSES", "nowhere:LOSS")
+    done = run_serve("--port", str(free_port()), "--device", "cpu")
+    assert done.returncode == 1
+    assert "no loss at 'nowhere:LOSS'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_an_open_server_must_be_meant() -> None:
     done = run_serve("--host", "0.0.0.0", "--port", str(free_port()))
     assert done.returncode == 2

@@ -172,6 +172,34 @@ def test_several_workers_share_the_requests(tmp_path: Path) -> None:
         assert [worker["restarts"] for worker in workers(server)] == [1, 0]
 
 
+def test_a_worker_that_does_not_come_back_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """Where another computes the same bits its requests are that one's."""
+    x, y = np.tile(X, (4000, 1)), np.tile(Y, (4000, 1))
+    with live_server(tmp_path, device="cpu:0,cpu:1") as server, LossClient(server.url, timeout=30) as client:
+        expected_bits = float(client.focal(x, y))
+        answers: list[float] = []
+
+        def ask() -> None:
+            with LossClient(server.url, timeout=30) as client:
+                answers.extend(float(client.focal(x, y)) for _ in range(3))
+
+        threads = [threading.Thread(target=ask) for _ in range(6)]
+        began = time.monotonic()
+        for thread in threads:
+            thread.start()
+        time.sleep(0.3)
+        killed = set()
+        while any(thread.is_alive() for thread in threads):
+            pid = workers(server)[0]["pid"]
+            if pid not in killed:
+                killed.add(pid)
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+            assert time.monotonic() - began < 60
+        assert answers == 18 * [expected_bits]
+        assert killed
+
+
 def cpu_seconds(pid: int) -> float:
     user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")

@@ -111,6 +111,8 @@ class FastLane:
         self._take_pieces()
         if self._alarm is not None:
             self._alarm.cancel()
+        if self._forget is not None:
+            self._forget()
 
     def stop(self) -> None:
         """The time for draining is up."""

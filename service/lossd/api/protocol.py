@@ -21,6 +21,10 @@ from lossd.api.problems import Problem, problem
 from lossd.request import Fault
 
 _UPGRADE: Final = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
+_PARTIAL: Final = re.compile(
+    rb"\r(?:\n(?:u|up|upg|upgr|upgra|upgrad|upgrade[ \t]*)?)?\Z",
+    re.IGNORECASE,
+)
 
 
 CONNECTION: Final = "lossd.connection"
@@ -89,6 +93,9 @@ class LossdProtocol(HttpToolsProtocol):
     """
 
     _within_message = False
+    _within_body = False
+    _held = b""  # the beginning of a line that may be an offer to upgrade
+    _deaf = False  # what comes is not understood any more
     _hang_ups: HangUps | None = None  # the event loop's
     _defaults: tuple[object, bytes] = None, b""  # headers that every answer has, and their lines
 
@@ -96,6 +103,9 @@ class LossdProtocol(HttpToolsProtocol):
         super().__init__(**uvicorns)
         self._lane = lane(self) if lane is not None else None
         self._idle_since = 0.0  # by the loop's clock: when the lane last answered
+        self._cycles: list[
+            RequestResponseCycle
+        ] = []  # requests that are not answered, and maybe the last one
 
     def when_lost(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback`` once the caller has hung up.
@@ -108,8 +118,8 @@ class LossdProtocol(HttpToolsProtocol):
         watched, fd = LossdProtocol._hang_ups, self.transport.get_extra_info("socket").fileno()
 
         def lost() -> None:
-            if self.cycle is not None:
-                self.cycle.disconnected = True  # uvicorn may not have read as far as to know
+            for cycle in self._cycles:
+                cycle.disconnected = True  # uvicorn may not have read as far as to know
             self.transport.abort()
             callback()
 
@@ -131,14 +141,33 @@ class LossdProtocol(HttpToolsProtocol):
         """Take bytes from the connection that are for no lane.
 
         An offer to upgrade (curl's and Java's of HTTP/2) may be ignored, says RFC 9110, 7.8. The parser takes
-        it up by itself, and with that loses the body; so it does not get to see the offer.
+        it up by itself, and with that loses the body, or takes it for a request; so it does not get to see
+        the offer.
         """
-        if not self._within_message:
-            end = data.find(b"\r\n\r\n")
-            end = len(data) if end < 0 else end
-            if _UPGRADE.search(data, 0, end):
-                data = _UPGRADE.sub(b"\r\nx-ignored-upgrade:", data[:end]) + data[end:]
-        super().data_received(data)
+        if self._deaf:
+            return
+        if not self._within_body:
+            data, self._held = self._without_upgrade(self._held + data)
+        if data:
+            super().data_received(data)
+
+    def _without_upgrade(self, data: bytes) -> tuple[bytes, bytes]:
+        """A head's next bytes without an offer, and what of their end may be the beginning of one."""
+        end = data.find(b"\r\n\r\n")
+        stop = len(data) if end < 0 else end
+        if _UPGRADE.search(data, 0, stop):
+            data = _UPGRADE.sub(b"\r\nx-ignored-upgrade:", data[:stop]) + data[stop:]
+        if end < 0 and (cut := _PARTIAL.search(data)) and (cut.start() or self._within_message):
+            return data[: cut.start()], data[cut.start() :]
+        return data, b""
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Make the answer the last: there was an offer all the same, and what follows is not understood.
+
+        It stood in a head behind a body, in one chunk with that.
+        """
+        self.cycle.keep_alive = False
+        self._deaf = True
 
     @property
     def _between_requests(self) -> bool:
@@ -150,10 +179,13 @@ class LossdProtocol(HttpToolsProtocol):
         """Take note that the connection is lost."""
         if self._lane is not None:
             self._lane.lost()
+        for cycle in self._cycles:
+            cycle.disconnected = not cycle.response_complete
         super().connection_lost(exc)
         # These refer to the connection in turn: it would stay, with all that came of the last body, until the
         # garbage collector found it, who would have much to do when many are refused.
         self._lane = None
+        self._cycles.clear()
         self.cycle = self.scope = None  # type: ignore[assignment] # as uvicorn begins itself
 
     def shutdown(self) -> None:
@@ -212,9 +244,16 @@ class LossdProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self.scope[CONNECTION] = self  # type: ignore[typeddict-unknown-key]
 
+    def on_headers_complete(self) -> None:
+        """End a request's head."""
+        self._within_body = True
+        super().on_headers_complete()
+        self._cycles = [cycle for cycle in self._cycles if not cycle.response_complete]
+        self._cycles.append(self.cycle)
+
     def on_message_complete(self) -> None:
         """End a request."""
-        self._within_message = False
+        self._within_message = self._within_body = False
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:

@@ -24,6 +24,7 @@ from lossd.api.protocol import LossdProtocol
 from lossd.api.service import Service
 from lossd.core.catalog import register
 from lossd.engine.arena import Memory
+from lossd.engine.frames import UNUSABLE
 from lossd.engine.pool import Pool
 from lossd.engine.tally import Tally
 from lossd.settings import Settings
@@ -162,8 +163,12 @@ def main(arguments: str) -> None:
     """Run a front end, given its descriptors as a JSON object; its settings are in the environment."""
     settings = Settings()
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
-    for place in settings.losses:
-        register(place)
+    try:
+        for place in settings.losses:
+            register(place)
+    except ValueError as error:
+        logger.error("%s", error)
+        sys.exit(UNUSABLE)
     options = msgspec.json.decode(arguments, type=_Options)
     if sys.platform == "win32":
         asyncio.run(_run(options, settings))

@@ -1,5 +1,6 @@
 """`lossd serve`: runs the server, if its dependencies are installed."""
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -35,7 +36,7 @@ def serve(
         from pydantic import ValidationError
 
         from lossd.engine.supervisor import run
-        from lossd.settings import Settings
+        from lossd.settings import Settings, unknown_variables
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "lossd":
             raise
@@ -51,7 +52,11 @@ def serve(
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        fail("\n".join(_fault(one) for one in error.errors()), Exit.USAGE)
+        faults = [one for one in error.errors() if one["type"] != "default_factory_not_called"]
+        fail("\n".join(map(_fault, faults)), Exit.USAGE)
+    for name, meant in unknown_variables(os.environ).items():
+        if meant is not None:
+            typer.echo(f"warning: {name} is no setting of the server's; did you mean {meant}?", err=True)
     raise typer.Exit(run(settings))
 
 

@@ -110,6 +110,7 @@ class Admission(ABC, Generic[T]):
         """What `ask` gives, if it need not wait; else None."""
         if self.waiting:
             return None
+        nbytes = max(nbytes, 1)  # whoever holds something can be told from who holds nothing
         account = self._teams.get(team)
         if account is None:
             account = self._teams[team] = _Team()
@@ -140,6 +141,7 @@ class Admission(ABC, Generic[T]):
         Raises:
             Fault: ``overloaded``: it was not there within ``timeout`` seconds, or would not be, as things go.
         """
+        nbytes = max(nbytes, 1)
         given = self.take(nbytes, team, weight)
         if given is not None:
             return given

@@ -105,12 +105,13 @@ class Scored(msgspec.Struct, array_like=True, tag="scored", frozen=True):
 
 
 class Failed(msgspec.Struct, array_like=True, tag="failed", frozen=True):
-    """A slice that could not be scored, and why; the fields are a Fault's."""
+    """A slice that could not be scored, and why: a Fault's fields, and ``together`` as in `Scored`."""
 
     id: int
     code: str
     detail: str
     errors: list[tuple[str, str]]
+    together: int = 1
 
 
 class Answers(msgspec.Struct, array_like=True, tag="answers", frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+import secrets
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from lossd.engine.frames import Failed, Recipe, Scored, Slice, encode_recipe
 from lossd.engine.outputs import WINDOW, Outputs, channel_bytes, channels, slice_blocks
 from lossd.request import Fault, Float64Array, LossRequest, LossResult, Tensor
 
-_slice_ids = itertools.count(1)
+_slice_ids = itertools.count(1 + secrets.randbits(40))  # not those of the process before in this one's place
 _request_ids = itertools.count(1)
 
 

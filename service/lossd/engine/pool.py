@@ -60,7 +60,7 @@ class WorkerSeat:
         ready_since: When that was, by time.monotonic().
         link: The socket to it.
         outbox: What sends over that.
-        jobs: By the id of each outstanding slice.
+        runs: By the id of each outstanding slice.
     """
 
     index: int
@@ -73,7 +73,7 @@ class WorkerSeat:
     ready_since: float = 0.0
     link: socket.socket | None = None
     outbox: Outbox | None = None
-    jobs: dict[int, Job] = field(default_factory=dict)
+    runs: dict[int, Run] = field(default_factory=dict)
 
     @property
     def steady(self) -> bool:
@@ -84,39 +84,45 @@ class WorkerSeat:
 
 
 class Run:
-    """A request on its worker."""
+    """A request on a worker.
+
+    Args:
+        pool: The workers.
+        job: The request.
+        seat: The worker's place; another one's, should that worker end while others are ready.
+    """
 
     def __init__(self, pool: Pool, job: Job, seat: WorkerSeat) -> None:
+        self.job: Final = job
+        self.seat = seat
         self._pool = pool
-        self._job = job
-        self._seat = seat
 
     @property
     def failed(self) -> bool:
         """It has come to a fault, whatever may still arrive; `result` raises it."""
-        return self._job.done.done()
+        return self.job.done.done()
 
     def append(self, span: Span) -> None:
         """Go on with a span: further blocks, whose inputs lie elsewhere than the last one's."""
-        self._job.append(span)
+        self.job.append(span)
         self.advance()
 
     def advance(self) -> None:
         """Hand out what has newly arrived: the last span has grown, or none will."""
-        self._pool.feed(self._job, self._seat)
+        self._pool.feed(self)
 
     def close(self, grid: Grid) -> None:
         """Take note that all inputs have arrived, and these are the blocks."""
-        self._job.close(grid)
+        self.job.close(grid)
         self.advance()
 
     def when_answered(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` each time that some blocks have been answered, and when the request has ended."""
-        self._job.when_answered(callback)
+        self.job.when_answered(callback)
 
     def set_deadline(self, deadline: float) -> None:
         """Compute nothing of it that is handed out after this, by time.monotonic()."""
-        self._job.deadline = deadline
+        self.job.deadline = deadline
 
     async def result(self) -> tuple[LossResult, float]:
         """The result, whose array lies in the output's memory, and the seconds of computing.
@@ -124,30 +130,30 @@ class Run:
         Raises:
             Fault: A value in a tensor, the deadline, or the device stood against it.
         """
-        job, loop = self._job, asyncio.get_running_loop()
+        job, loop = self.job, asyncio.get_running_loop()
         try:
             async with asyncio.timeout_at(loop.time() + job.deadline - time.monotonic()):
                 await job.done
         except TimeoutError:
             raise _too_late() from None
-        ready = self._seat.ready
+        ready = self.seat.ready
         return job.result(ready.kernel if ready else "", ready.device if ready else ""), job.seconds
 
     def end(self, release: Callable[[], None]) -> None:
         """End it if it has not ended, and call ``release`` as soon as nobody reads or writes its memory."""
-        self._job.done.cancel()
-        self._pool.cancel(self._job, self._seat)
-        self._job.when_idle(release)
+        self.job.done.cancel()
+        self._pool.cancel(self)
+        self.job.when_idle(release)
 
     def submit(self, span: Span, grid: Grid) -> None:
         """`append` the only span, and `close`."""
-        self._job.append(span)
-        self._job.close(grid)
+        self.job.append(span)
+        self.job.close(grid)
         self.advance()
 
     def when_done(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` when `outcome` has something to say but that the deadline has passed."""
-        self._job.when_done(callback)
+        self.job.when_done(callback)
 
     def outcome(self) -> tuple[LossResult, float]:
         """What `result` gives, of a request that is done; else its deadline has passed.
@@ -155,7 +161,7 @@ class Run:
         Raises:
             Fault: As by `result`.
         """
-        job, ready = self._job, self._seat.ready
+        job, ready = self.job, self.seat.ready
         if not job.done.done():
             raise _too_late()
         return job.result(ready.kernel if ready else "", ready.device if ready else ""), job.seconds
@@ -256,22 +262,22 @@ class Pool:
         if not self.seats:
             return None
         ready = [seat for seat in self.seats.values() if seat.state == "ready"]
-        seat = min(ready or self.seats.values(), key=lambda seat: len(seat.jobs))
+        seat = min(ready or self.seats.values(), key=lambda seat: len(seat.runs))
         return Run(self, Job(request, grid, self._memory, output, self.slice_elements, team, weight), seat)
 
-    def feed(self, job: Job, seat: WorkerSeat) -> None:
-        """Send a job's next slices, as many as may be out at a time."""
-        while piece := job.next_slice():
-            seat.jobs[piece.id] = job
-            if seat.state == "ready":
-                self._send(seat, encode(piece))
+    def feed(self, run: Run) -> None:
+        """Send a request's next slices, as many as may be out at a time."""
+        while piece := run.job.next_slice():
+            run.seat.runs[piece.id] = run
+            if run.seat.state == "ready":
+                self._send(run.seat, encode(piece))
 
-    def cancel(self, job: Job, seat: WorkerSeat) -> None:
-        """Have a job that has ended answered at once, if slices of it are outstanding."""
-        if job.outstanding and seat.state == "ready":
-            self._send(seat, encode(Cancel(job.id)))
-        elif seat.state == "starting":  # they are with nobody
-            self._forget_ended(seat)
+    def cancel(self, run: Run) -> None:
+        """Have a request that has ended answered at once, if slices of it are outstanding."""
+        if run.job.outstanding and run.seat.state == "ready":
+            self._send(run.seat, encode(Cancel(run.job.id)))
+        elif run.seat.state == "starting":  # they are with nobody
+            self._forget_ended(run.seat)
 
     # What workers say
 
@@ -301,14 +307,14 @@ class Pool:
                 self._take(seat, frame)
 
     def _take(self, seat: WorkerSeat, answer: Scored | Failed) -> None:
-        self.when_scored(answer.together if isinstance(answer, Scored) else 1)
-        job = seat.jobs.pop(answer.id)
-        job.take(answer)
-        self.feed(job, seat)
+        self.when_scored(answer.together)
+        run = seat.runs.pop(answer.id)
+        run.job.take(answer)
+        self.feed(run)
 
     def _send_again(self, seat: WorkerSeat) -> None:
-        for slice_id, job in seat.jobs.items():
-            self._send(seat, encode(job.outstanding[slice_id][0]))
+        for slice_id, run in seat.runs.items():
+            self._send(seat, encode(run.job.outstanding[slice_id][0]))
 
     def _send(self, seat: WorkerSeat, frame: bytes) -> None:
         # Without a link it will be sent to the successor.
@@ -369,17 +375,40 @@ class Pool:
         seat.state = "lost"
         logger.warning("worker %d (pid %d) ended with status %d", gone.worker, gone.pid, gone.status)
         for slice_id in gone.running:
-            job = seat.jobs.get(slice_id)
-            if job is not None:
-                job.ended_worker(slice_id)
+            run = seat.runs.get(slice_id)
+            if run is not None:
+                run.job.ended_worker(slice_id)
         self._forget_ended(seat)
+        self._move(seat)
+
+    def _move(self, seat: WorkerSeat) -> None:
+        """Have others that are ready go on with a seat's requests, if they compute alike."""
+        alike = [
+            other
+            for other in self.seats.values()
+            if other.state == "ready" and seat.ready and other.ready and _same_bits(other.ready, seat.ready)
+        ]
+        if not alike:
+            return  # the successor will
+        for slice_id, run in seat.runs.items():
+            if run.seat is seat:
+                run.seat = min(alike, key=lambda other: len(other.runs))
+            run.seat.runs[slice_id] = run
+            self._send(run.seat, encode(run.job.outstanding[slice_id][0]))
+        seat.runs.clear()
 
     def _forget_ended(self, seat: WorkerSeat) -> None:
-        """Strike the slices of jobs that nobody waits for any more, which no worker has."""
-        for slice_id, job in list(seat.jobs.items()):
-            if job.done.done():
-                del seat.jobs[slice_id]
-                job.forget(slice_id)
+        """Strike the slices of requests that nobody waits for any more, which no worker has."""
+        for slice_id, run in list(seat.runs.items()):
+            if run.job.done.done():
+                del seat.runs[slice_id]
+                run.job.forget(slice_id)
+
+
+def _same_bits(one: Ready, other: Ready) -> bool:
+    """Two workers compute the same bits, whichever of a request's slices each has."""
+    kinds = [ready.device.partition(":")[0] for ready in (one, other)]
+    return kinds[0] == kinds[1] and one.kernel == other.kernel
 
 
 def _too_late() -> Fault:

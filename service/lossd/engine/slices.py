@@ -42,7 +42,7 @@ def answer_of(piece: Slice, outcome: Score | Fault, seconds: float, together: in
         together: As `Scored` has it.
     """
     if isinstance(outcome, Fault):
-        return Failed(piece.id, outcome.code, outcome.detail, list(outcome.errors))
+        return Failed(piece.id, outcome.code, outcome.detail, list(outcome.errors), together)
     return Scored(
         id=piece.id,
         sum=outcome.sum.terms,

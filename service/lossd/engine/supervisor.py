@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import Final
 
 from lossd.core.grid import block_elements
-from lossd.engine.arena import create_memory
+from lossd.engine.arena import Memory, create_memory
 from lossd.engine.board import BLANK, Board
 from lossd.engine.board import nbytes as board_bytes
 from lossd.engine.children import Child, Pauses, start
@@ -57,7 +57,25 @@ def run(settings: Settings) -> int:
     except OSError as error:
         logger.error("cannot listen on %s port %d: %s", settings.host, settings.port, error.strerror or error)
         return 1
+    if not _has_memory(settings.arena_bytes_each):
+        logger.error(
+            "there is no memory for an arena of %d bytes; lower LOSSD_ARENA_BYTES", settings.arena_bytes
+        )
+        return 1
     return asyncio.run(_Supervisor(settings, listener).run())
+
+
+def _has_memory(nbytes: int) -> bool:
+    """Whether so much can be mapped, which does not mean that it can be used."""
+    try:
+        fd = create_memory(nbytes)
+        try:
+            Memory(fd, nbytes)
+        finally:
+            os.close(fd)
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -145,7 +163,7 @@ class _Supervisor:
             self._part(index)
             logger.error("front end %d (pid %d) ended with status %d", *_ending(child))
             pause = pauses.after(child, useful=listened)
-            if pauses.failures == _FAILED_STARTS:
+            if pauses.failures == _FAILED_STARTS or child.process.returncode == UNUSABLE:
                 return  # whatever stops it has been said; everything ends
             await _pause(pause, self._stopping)
             restarts += 1
