@@ -110,6 +110,8 @@ def test_many_at_random_places(small: LiveServer, say: Callable[[str], None]) ->
         request(npy(300), target="/focal?reduction=none"),
     ]
     httpx.post(f"{small.url}/bce", content=npy(32), headers={"content-type": "application/x-npy"}, timeout=10)
+    httpx.post(f"{small.url}/bce", json={"logits": [1], "targets": [1]}, timeout=10)  # not by the fast lane
+    time.sleep(0.5)  # until the server has seen the end of these connections
     processes = family(small.process.pid)
     before = [descriptors(pid) for pid in processes]
     for _ in range(ABORTS):
