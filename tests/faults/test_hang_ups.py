@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import signal
 import socket
 import struct
 import time
@@ -96,6 +97,27 @@ def test_while_it_is_computed(small: LiveServer, reset: bool) -> None:
     connection.sendall(request(npy(80_000)))
     hang_up(connection, reset=reset)
     wait_until(lambda: is_free(small), 1.5, "the memory is still taken")
+
+
+def test_with_a_request_behind_the_one_that_is_computed(small: LiveServer) -> None:
+    """It is the older one whose caller is gone, too: nobody tries to answer it."""
+    one = request(b'{"logits": [1], "targets": [1]}', "application/json", "/bce")
+    worker = small.worker_pid()
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        for _ in range(5):
+            connection = connect(small)
+            connection.sendall(one + one)
+            wait_until(lambda: gauge(small, "lossd_requests_in_flight") > 0, 5, "it has not come")
+            time.sleep(0.05)  # for the one behind it
+            hang_up(connection, reset=True)
+            wait_until(lambda: gauge(small, "lossd_requests_in_flight") == 0, 1, "it is still there")
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    wait_until(lambda: is_free(small), 1, "the memory is still taken")
+    said = small.log.read_text()
+    assert "Traceback" not in said
+    assert "ASGI callable" not in said
 
 
 def test_many_at_random_places(small: LiveServer, say: Callable[[str], None]) -> None:
