@@ -90,7 +90,7 @@ def live_server(
     """
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LOSSD_")}
-    settings = {"device": "cpu", **settings}
+    settings = {"device": "cpu", "usage_file": folder / "usage.sqlite3", **settings}
     environment |= {f"LOSSD_{name.upper()}": str(value) for name, value in settings.items()}
     if modules is not None:
         paths = [str(modules), *filter(None, [environment.get("PYTHONPATH")])]

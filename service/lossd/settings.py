@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,6 +21,15 @@ CPU_BLOCK = 1 << 15
 DEVICE_BLOCK = 1 << 22
 
 
+def default_usage_file() -> Path | None:
+    """Where usage is kept, by the XDG base directory specification; None where there is no home."""
+    try:
+        state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    except RuntimeError:
+        return None
+    return state / "lossd" / "usage.sqlite3"
+
+
 class Settings(BaseSettings):
     """The server's settings: keyword arguments first, then the environment, then these defaults."""
 
@@ -29,6 +39,18 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     allow_open: bool = Field(
         default=False, description="Serve anyone who can connect, also when the host is not loopback."
+    )
+    teams: Path | None = Field(
+        default=None,
+        description="The teams file (TOML), looked at again whenever it changes. Without one the server is "
+        "open, and everyone is of the team `default`.",
+    )
+    metrics_open: bool = Field(
+        default=False, description="Answer /metrics without a key, also where there are teams."
+    )
+    usage_file: Path | None = Field(
+        default_factory=default_usage_file,
+        description="The SQLite file in which teams' usage is kept over restarts; empty keeps none.",
     )
     device: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("auto",),
@@ -58,6 +80,30 @@ class Settings(BaseSettings):
         default=32 * MIB, description="Largest record batch of an Arrow stream, which may have any number."
     )
     max_output_bytes: PositiveInt = Field(default=256 * MIB, description="Largest array answer, as float64.")
+    max_headers: PositiveInt = Field(default=100, description="Most headers that a request may have.")
+    max_header_bytes: PositiveInt = Field(
+        default=32 << 10, description="Longest head of a request: its first line and its headers."
+    )
+    max_connections: PositiveInt = Field(
+        default=1000,
+        description="Most connections that a front end holds. The one that has been idle longest makes room "
+        "for another; where none is idle, that one is refused.",
+    )
+    header_seconds: PositiveFloat = Field(
+        default=10.0, description="How long a request's head may take to come, and the first of a connection."
+    )
+    upload_bytes_per_second: PositiveInt = Field(
+        default=8 << 10, description="How fast bodies must come at least, while the server reads them."
+    )
+    upload_grace_seconds: PositiveFloat = Field(
+        default=5.0, description="From when on that counts, after the head."
+    )
+    upload_pause_seconds: PositiveFloat = Field(
+        default=60.0, description="How long a caller may pause who has sent much faster before."
+    )
+    stall_seconds: PositiveFloat = Field(
+        default=60.0, description="How long a caller may leave an answer unread, or read none of it."
+    )
     turn_bytes: PositiveInt = Field(
         default=32 * MIB,
         description="How many bytes of bodies are received and scored at a time, for each worker, if they "
@@ -106,11 +152,49 @@ class Settings(BaseSettings):
     log_level: str = Field(
         default="info", pattern="^(debug|info|warning|error|critical)$", description="What is logged."
     )
+    log_format: Literal["console", "json"] = Field(
+        default="console", description="How: lines to read, or an object of JSON a line."
+    )
+    log_requests: Literal["none", "failed", "all"] = Field(
+        default="failed",
+        description="Which requests have a line of their own: none, those that were refused or failed (so "
+        "many a second at most), or all, which costs more time than small ones take.",
+    )
+    traces: bool = Field(
+        default=False,
+        description="Send OpenTelemetry traces, to where the variables OTEL_EXPORTER_OTLP_… say; needs "
+        "lossd[otel]. Small requests take several times as long.",
+    )
+    tls_certificate: Path | None = Field(
+        default=None, description="The certificate chain (PEM) to serve HTTPS with; read again if it changes."
+    )
+    tls_key: Path | None = Field(default=None, description="Its private key (PEM).")
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are "
+        "believed, separated by commas.",
+    )
 
-    @field_validator("device", "losses", mode="before")
+    @field_validator("device", "losses", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part) if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            try:
+                ipaddress.ip_network(address)
+            except ValueError as error:
+                msg = f"{address!r} is no address or network of a proxy ({error})"
+                raise ValueError(msg) from None
+        return value
+
+    @field_validator("usage_file", "teams", "tls_certificate", "tls_key", mode="before")
+    @classmethod
+    def _read_path(cls, value: object) -> object:
+        return None if value == "" else value
 
     @field_validator("device")
     @classmethod
@@ -131,11 +215,15 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Settings:
-        if not self.allow_open and not is_loopback(self.host):
+        if self.teams is None and not self.allow_open and not is_loopback(self.host):
             msg = (
                 f"listening on {self.host} without teams lets anyone who can connect use this server; "
-                "pass --allow-open (LOSSD_ALLOW_OPEN=1) to mean that, or listen on 127.0.0.1"
+                "name a teams file (--teams), pass --allow-open (LOSSD_ALLOW_OPEN=1) to mean that, or listen "
+                "on 127.0.0.1"
             )
+            raise ValueError(msg)
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            msg = "a certificate and its key go together; set both LOSSD_TLS_CERTIFICATE and LOSSD_TLS_KEY"
             raise ValueError(msg)
         # Numbers that stand in JSON take four times the text's size besides, also where that is but the
         # beginning of an inference's body. A stream has room for two batches, whose bools take a byte each in
@@ -172,11 +260,12 @@ class Settings(BaseSettings):
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, for a child process."""
         values = self.model_dump(mode="json")
-        return {
+        given = {
             f"LOSSD_{name.upper()}": ",".join(value) if isinstance(value, list) else str(value)
             for name, value in values.items()
             if value is not None
         }
+        return {"LOSSD_USAGE_FILE": "", **given}  # which has a default that is not None
 
 
 def unknown_variables(environment: Iterable[str]) -> dict[str, str | None]:

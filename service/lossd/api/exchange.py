@@ -18,6 +18,7 @@ from lossd.api.metrics import Metrics
 from lossd.api.problems import Problem
 from lossd.api.protocol import CONNECTION, LossdProtocol
 from lossd.request import Fault, LossResult
+from lossd.teams import EVERYONE, Team
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Exchange:
         received_bytes: How much of it has been received.
         answering: Its answer has begun.
         turn_began: Since when it has had the processor to itself, by time.monotonic().
+        team: Whose it is; everyone's until its key has been looked at.
     """
 
     scope: Scope
@@ -66,6 +68,7 @@ class Exchange:
     received_bytes: int = 0
     answering: bool = False
     turn_began: float = 0.0
+    team: Team = EVERYONE
 
     def header(self, name: bytes) -> str | None:
         """The value of a header, its name given in lower case, or None; of several, joined by commas."""

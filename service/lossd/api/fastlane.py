@@ -31,6 +31,7 @@ from lossd.engine.job import Span
 from lossd.engine.pool import Run
 from lossd.engine.turnstile import Turn
 from lossd.request import Fault
+from lossd.teams import EVERYONE
 from lossd.wire import write_json
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class FastLane:
         self._head: Head | None = None
         self._body_start = 0
         self._identity = b""
+        self._team = EVERYONE
         self._began = 0.0  # when its head was there, by time.monotonic(),
         self._arrived = 0.0  # and when all of it was
         self._deadline = 0.0
