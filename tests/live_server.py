@@ -26,6 +26,7 @@ class LiveServer:
         process: Its supervisor.
         url: Where it listens.
         log: What it says.
+        key: What tests ask it with themselves, if it asks for keys.
         ready_seconds: How long it took to be ready after it was started.
     """
 
@@ -33,10 +34,12 @@ class LiveServer:
         self.process = process
         self.url = url
         self.log = log
+        self.key: str | None = None
         self.ready_seconds = 0.0
 
     def info(self) -> dict[str, object]:
-        answer = httpx.get(f"{self.url}/info", timeout=10)
+        headers = {} if self.key is None else {"x-api-key": self.key}
+        answer = httpx.get(f"{self.url}/info", timeout=10, headers=headers)
         answer.raise_for_status()
         found: dict[str, object] = answer.json()
         return found

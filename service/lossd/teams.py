@@ -97,6 +97,8 @@ class Team(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 EVERYONE: Final = Team(DEFAULT)
 """The team of a server without teams."""
+NOBODY: Final = Team("")
+"""Instead of a team, for a request whose key is not valid, or not looked at yet."""
 
 
 class BadTeams(ValueError):  # noqa: N818 -- it is the file that is bad

@@ -46,7 +46,9 @@ def create_app(service: Service) -> ASGIApp:
     app.include_router(model_routes(service))
     app.include_router(status_routes(service))
     _add_docs(app)
+    app.state.gate = service.gate
     app.add_exception_handler(HTTPException, _framework_problem)
+    app.add_exception_handler(Fault, _fault_problem)
     app.add_exception_handler(Exception, _internal_problem)
     app.openapi = lambda: describe_api(app)  # type: ignore[method-assign] # FastAPI's own way to extend it
     return RequestContext(Shortcut(app, endpoints))
@@ -85,6 +87,11 @@ async def _framework_problem(request: Request, error: Exception) -> Response:
     response = _respond(request, Fault(code, details[code]))
     response.headers.update(error.headers or {})
     return response
+
+
+async def _fault_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Fault)
+    return _respond(request, error)
 
 
 async def _internal_problem(request: Request, _error: Exception) -> Response:

@@ -14,11 +14,13 @@ from starlette.types import Receive, Scope, Send
 
 from lossd.api.context import header, header_text, request_id
 from lossd.api.door import Door
+from lossd.api.gate import Gate, rate_headers
 from lossd.api.metrics import Metrics
 from lossd.api.problems import Problem
 from lossd.api.protocol import CONNECTION, LossdProtocol
+from lossd.engine.quotas import Entry
 from lossd.request import Fault, LossResult
-from lossd.teams import EVERYONE, Team
+from lossd.teams import NOBODY, Team
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class Exchange:
         send: ASGI's.
         loss: The loss's name, for the metrics.
         began: When its headers were there, by time.monotonic().
+        gate: Where it is found out who asks.
         format: The format of its body, for the metrics.
         deadline: When the caller gives up, by time.monotonic(), if it said so.
         body_read: All of the body has been received.
@@ -53,7 +56,8 @@ class Exchange:
         received_bytes: How much of it has been received.
         answering: Its answer has begun.
         turn_began: Since when it has had the processor to itself, by time.monotonic().
-        team: Whose it is; everyone's until its key has been looked at.
+        team: Whose it is; nobody's until its key has been looked at.
+        entry: How it is counted among what its team may have in flight.
     """
 
     scope: Scope
@@ -61,6 +65,7 @@ class Exchange:
     send: Send
     loss: str
     began: float
+    gate: Gate
     format: str = "none"
     deadline: float | None = None
     body_read: bool = False
@@ -68,7 +73,8 @@ class Exchange:
     received_bytes: int = 0
     answering: bool = False
     turn_began: float = 0.0
-    team: Team = EVERYONE
+    team: Team = NOBODY
+    entry: Entry | None = None
 
     def header(self, name: bytes) -> str | None:
         """The value of a header, its name given in lower case, or None; of several, joined by commas."""
@@ -144,6 +150,7 @@ class Exchange:
         """
         held = next(pieces)
         self.answering = True
+        headers += rate_headers(self.gate, self.team)
         await self.send({"type": "http.response.start", "status": 200, "headers": headers})
         for piece in pieces:
             await self.send({"type": "http.response.body", "body": held, "more_body": True})
@@ -182,6 +189,7 @@ class Exchange:
     ) -> None:
         metrics.began()
         try:
+            self.team = self.gate.admit(self.scope)
             await self._while_connected(answer)
         except Fault as fault:
             self._count_refused(metrics, fault.code)
@@ -198,12 +206,36 @@ class Exchange:
                 raise  # the connection is closed, so that the caller sees that the answer is cut short
             await self._refuse(FAILED, write_problem)
         finally:
+            self.gate.quotas.leave(self.entry)
             metrics.ended()
+
+    def enter(self, nbytes: int) -> None:
+        """Have its team's quotas let it in.
+
+        Args:
+            nbytes: How long its body is, or may be.
+
+        Raises:
+            Fault: They do not.
+        """
+        self.entry = self.gate.quotas.enter(self.team.name, nbytes)
+
+    def charge(self, elements: int) -> None:
+        """Charge its team with elements."""
+        self.gate.quotas.charge(self.team.name, elements)
 
     def count(self, metrics: Metrics, result: LossResult, seconds: tuple[float, float, float]) -> None:
         """Count the answer: its seconds of reading, waiting and computing."""
         total = time.monotonic() - self.began
-        metrics.answered(self.loss, self.format, result.count, result.device, (*seconds, total))
+        metrics.answered(
+            self.loss,
+            self.format,
+            self.team.name,
+            result.device,
+            result.count,
+            self.received_bytes,
+            (*seconds, total),
+        )
 
     async def _while_connected(self, answer: Callable[[Exchange], Awaitable[None]]) -> None:
         """Answer, but let everything go as soon as the caller has hung up, whatever is being waited for.
@@ -234,7 +266,7 @@ class Exchange:
             forget()
 
     def _count_refused(self, metrics: Metrics, code: str) -> None:
-        metrics.refused(self.loss, self.format, code, time.monotonic() - self.began)
+        metrics.refused(self.loss, self.format, self.team.name, code, time.monotonic() - self.began)
 
     async def _refuse(self, fault: Fault, write_problem: WriteProblem, *, close: bool = False) -> None:
         """Answer with a problem, then read away a little of what the caller is still sending.
@@ -246,7 +278,8 @@ class Exchange:
         answer = write_problem(
             fault, request_id(self.scope), retryable=True if own_deadline else None, close=close or unread
         )
-        await self.send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        headers = [*answer.headers, *rate_headers(self.gate, self.team)]
+        await self.send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await self.send({"type": "http.response.body", "body": answer.body, "more_body": unread})
         if unread:
             await self._discard()

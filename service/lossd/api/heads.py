@@ -13,8 +13,10 @@ from functools import lru_cache
 from typing import Final
 
 import httptools
+from starlette.types import Scope
 
 from lossd.api.context import header
+from lossd.api.gate import CREDENTIALS
 from lossd.api.intake import assemble
 from lossd.api.negotiation import JSON
 from lossd.api.plan import Plan, make_plan, said_by
@@ -41,12 +43,14 @@ class Head:
         plan: What it asks for.
         length: Of the body.
         identity: The request id that it gives.
+        credentials: Its headers that hold keys, as a scope.
         layouts: Of bodies of that length that came with such a plan.
     """
 
     plan: Plan
     length: int
     identity: bytes | None
+    credentials: Scope
     layouts: deque[Layout]
 
     def find_layout(self, data: bytes, start: int) -> Layout | None:
@@ -86,7 +90,14 @@ def read_head(raw: bytes) -> Head | None:
         return None
     if not length or not _is_small(plan):
         return None
-    return Head(plan, length, header(scope, b"x-request-id"), _layouts_of(plan, length))
+    credentials = [pair for pair in reader.headers if pair[0] in CREDENTIALS]
+    return Head(
+        plan,
+        length,
+        header(scope, b"x-request-id"),
+        {"headers": credentials},
+        _layouts_of(plan, length),
+    )
 
 
 @lru_cache(_KEPT)

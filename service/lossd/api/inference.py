@@ -19,11 +19,12 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Final, TypeAlias
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from lossd import __version__
+from lossd.api.asking import asking_team
 from lossd.api.context import joined_header
 from lossd.api.exchange import Exchange, read_timeout
 from lossd.api.limits import room_of
@@ -76,7 +77,9 @@ class InferenceEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI has it."""
-        exchange = Exchange(scope, receive, send, self._loss.name, time.monotonic(), format="v2")
+        exchange = Exchange(
+            scope, receive, send, self._loss.name, time.monotonic(), self._service.gate, format="v2"
+        )
         await exchange.serve(self._answer, inference_problem, self._service.metrics, self._service.door)
 
     async def _answer(self, exchange: Exchange) -> None:
@@ -88,6 +91,7 @@ class InferenceEndpoint:
         exchange.set_timeout(read_timeout(exchange.header(b"x-timeout-ms")))
         limit = settings.max_json_bytes if header_length is None else settings.max_body_bytes
         room = room_of(exchange.declared, limit, decoder, settings)
+        exchange.enter(room.nbytes)
         reader = InferenceReader(header_length=header_length, max_json_bytes=settings.max_json_bytes)
 
         def task() -> Task:
@@ -152,9 +156,9 @@ def infer_endpoints(service: Service) -> dict[str, InferenceEndpoint]:
 
 def model_routes(service: Service) -> APIRouter:
     """The routes by which the server and its models describe themselves."""
-    router = APIRouter(tags=[TAG])
+    router, keyed = APIRouter(tags=[TAG]), APIRouter(tags=[TAG], dependencies=[Depends(asking_team)])
 
-    @router.get(PREFIX, summary="What is it?")
+    @keyed.get(PREFIX, summary="What is it?")
     async def server() -> Document:
         return server_metadata(__version__)
 
@@ -171,13 +175,14 @@ def model_routes(service: Service) -> APIRouter:
     async def ready() -> JSONResponse:
         return _readiness(service)
 
-    @router.get(f"{PREFIX}/models/stats", summary="What have all the models done?")
+    @keyed.get(f"{PREFIX}/models/stats", summary="What have all the models done?")
     async def stats() -> Document:
         return model_stats(map(service.metrics.figures, LOSSES))
 
     for loss in LOSSES.values():
         for path in model_paths(loss):
-            _add_model(router, path, loss, service)
+            _add_model(keyed, path, loss, service)
+    router.include_router(keyed)
     return router
 
 

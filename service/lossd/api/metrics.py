@@ -31,9 +31,6 @@ from lossd.engine.tally import Tally, totals
 from lossd.engine.turnstile import Turnstile
 from lossd.wire import Duration, ModelFigures
 
-TEAM: Final = "default"
-"""Who everyone is, as long as there are no teams."""
-
 _SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 _BOUNDS: Final = (*map(str, map(float, _SECONDS)), "+Inf")
 _BATCHES: Final = (1, 2, 4, 8, 16, 32)
@@ -65,6 +62,7 @@ _COUNTERS: Final = (
         ("loss", "format", "outcome", "team"),
     ),
     _Family("elements", "Elements scored.", ("loss", "team")),
+    _Family("bytes", "Bytes of the bodies of requests that were answered with a loss.", ("team",)),
     _Family("device_seconds", "Seconds of computing.", ("team", "device")),
     _Family("slices", "Slices that workers answered."),
     _Family("front_end_restarts", "How often a front end was replaced."),
@@ -105,7 +103,7 @@ class Metrics:
         self._own = tallies[index]
         self._numbers = self._own.numbers
         self._cells: dict[_Key, int] = {}
-        self._answered: dict[tuple[str, str, str], _AnswerCells] = {}
+        self._answered: dict[tuple[str, str, str, str], _AnswerCells] = {}
         self._arenas = tuple(arenas)
         self._queues: tuple[Admission[Any], ...] = (*self._arenas, *turnstiles)
         self._pool = pool
@@ -140,23 +138,34 @@ class Metrics:
         self._numbers[self._in_flight] -= 1.0
 
     def answered(
-        self, loss: str, form: str, elements: int, device: str, seconds: tuple[float, float, float, float]
+        self,
+        loss: str,
+        form: str,
+        team: str,
+        device: str,
+        elements: int,
+        nbytes: int,
+        seconds: tuple[float, float, float, float],
     ) -> None:
         """Count a request that was answered with a loss.
 
         Args:
             loss: The loss's name.
             form: The body's format.
-            elements: How many elements it had.
+            team: Whose it was.
             device: Where it was computed.
+            elements: How many elements it had.
+            nbytes: How long its body was, as sent.
             seconds: Of reading, waiting, computing, and in total.
         """
-        cells = self._answered.get((loss, form, device))
+        key = loss, form, team, device
+        cells = self._answered.get(key)
         if cells is None:
-            cells = self._answered[loss, form, device] = self._answer_cells(loss, form, device)
+            cells = self._answered[key] = self._answer_cells(*key)
         numbers = self._numbers
         numbers[cells.requests] += 1.0
         numbers[cells.elements] += elements
+        numbers[cells.bytes] += nbytes
         numbers[cells.device_seconds] += seconds[2]
         for stage, value in zip(cells.stages, seconds, strict=True):
             numbers[stage[-1]] += value
@@ -165,16 +174,17 @@ class Metrics:
             numbers[cell] += value
         numbers[cells.last] = time.time() - seconds[3]
 
-    def refused(self, loss: str, form: str, code: str, seconds: float) -> None:
+    def refused(self, loss: str, form: str, team: str, code: str, seconds: float) -> None:
         """Count a request that was answered with a problem, or (``disconnected``) not at all.
 
         Args:
             loss: The loss's name.
             form: The body's format.
+            team: Whose it was, if that is known.
             code: What became of it.
             seconds: From its headers on.
         """
-        self._add(1.0, "requests", loss, form, code, TEAM)
+        self._add(1.0, "requests", loss, form, code, team)
         self._add(1.0, "model", loss, "refusals")
         self._add(seconds, "model", loss, "refusal_seconds")
         self._set(time.time() - seconds, "last", loss)
@@ -222,11 +232,12 @@ class Metrics:
     def _publish_waiting(self) -> None:
         self._set(sum(queue.waiting for queue in self._queues), "requests_waiting")
 
-    def _answer_cells(self, loss: str, form: str, device: str) -> _AnswerCells:
+    def _answer_cells(self, loss: str, form: str, team: str, device: str) -> _AnswerCells:
         return _AnswerCells(
-            requests=self._cell("requests", loss, form, "ok", TEAM),
-            elements=self._cell("elements", loss, TEAM),
-            device_seconds=self._cell("device_seconds", TEAM, device),
+            requests=self._cell("requests", loss, form, "ok", team),
+            elements=self._cell("elements", loss, team),
+            bytes=self._cell("bytes", team),
+            device_seconds=self._cell("device_seconds", team, device),
             stages=tuple(
                 tuple(self._cell("request_seconds", stage, bound) for bound in (*_BOUNDS, "sum"))
                 for stage in _STAGES
@@ -257,6 +268,7 @@ class _AnswerCells(NamedTuple):
     Attributes:
         requests: Answers.
         elements: Their elements.
+        bytes: Those of their bodies.
         device_seconds: Seconds of computing.
         stages: Of each stage, the histogram's cells, and the sum's.
         model: For the inference protocol: answers, and their seconds in total, of waiting, of computing.
@@ -265,6 +277,7 @@ class _AnswerCells(NamedTuple):
 
     requests: int
     elements: int
+    bytes: int
     device_seconds: int
     stages: tuple[tuple[int, ...], ...]
     model: tuple[int, ...]

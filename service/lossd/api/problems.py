@@ -131,6 +131,8 @@ def problem(fault: Fault, request_id: str, *, retryable: bool | None = None, clo
     headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body))]
     if kind.retry_after is not None:
         headers.append((b"retry-after", b"%d" % retry_after(fault, kind.retry_after)))
+    if kind.status == 401:
+        headers.append((b"www-authenticate", b'Bearer realm="lossd"'))
     if close:
         headers.append((b"connection", b"close"))
     return Problem(kind.status, headers, body)

@@ -207,7 +207,7 @@ class LossdProtocol(HttpToolsProtocol):
     def respond_problem(self, answer: Problem, identity: bytes) -> None:
         """Write a problem, and close if that is what it says."""
         headers = [*answer.headers, (b"x-request-id", identity), (b"server-timing", NO_TIMING)]
-        self.respond(answer.status, _lines(headers), answer.body)
+        self.respond(answer.status, header_lines(headers), answer.body)
         if (b"connection", b"close") in answer.headers:
             self.transport.close()
 
@@ -235,7 +235,7 @@ class LossdProtocol(HttpToolsProtocol):
     def _default_lines(self) -> bytes:
         headers = self.server_state.default_headers
         if headers is not LossdProtocol._defaults[0]:  # uvicorn makes them anew each second, with the date
-            LossdProtocol._defaults = headers, _lines(headers)
+            LossdProtocol._defaults = headers, header_lines(headers)
         return LossdProtocol._defaults[1]
 
     def on_message_begin(self) -> None:
@@ -271,5 +271,6 @@ class LossdProtocol(HttpToolsProtocol):
         self.respond_problem(problem(fault, identity.decode(), close=True), identity)
 
 
-def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Headers as they are sent, each with its line's end."""
     return b"".join(name + b": " + value + b"\r\n" for name, value in headers)

@@ -132,10 +132,13 @@ class BodyScoring:
         nbytes = SMALL_BYTES if declared is None else declared  # as it turns out, most are short
         if self._exchange.format == "json":
             nbytes //= _TEXT_SHARE
-        turn = await self._service.turns(nbytes).ask(nbytes, self._exchange.left(patience))
+        team, needed = self._exchange.team, self._arena_bytes + _PARAMETER_ROOM
+        turn = await self._service.turns(nbytes).ask(
+            nbytes, self._exchange.left(patience), team.name, team.weight
+        )
         try:
-            region = await self._service.bodies.reserve(
-                self._arena_bytes + _PARAMETER_ROOM, self._exchange.left(patience)
+            region = await self._service.memory(needed).reserve(
+                needed, self._exchange.left(patience), team.name, team.weight
             )
             return await self._score(region, turn)
         finally:
@@ -229,8 +232,17 @@ class BodyScoring:
         ends = (tensor.offset + tensor.nbytes for tensor in body.tensors.values())
         free = max(self._room.nbytes, *ends, 0)
         request, grid = assemble(task.loss, body, free, region, params, pool.block_elements)
-        self._output = await reserve_output(self._service, request, grid, task, self._exchange)
-        self._run = await pool.start(request, grid, self._output, self._exchange.left(patience))
+        exchange = self._exchange
+        exchange.charge(grid.size)
+        self._output = await reserve_output(self._service, request, grid, task, exchange)
+        self._run = await pool.start(
+            request,
+            grid,
+            self._output,
+            exchange.left(patience),
+            exchange.team.name,
+            exchange.team.weight,
+        )
         self._run.set_deadline(math.inf if self._exchange.deadline is None else self._exchange.deadline)
         self._request, self._grid, self._span = request, grid, Span(request.tensors, grid)
         self._run.append(self._span)
@@ -282,7 +294,8 @@ async def reserve_output(
         return None
     check_output(service, grid.outputs, task, channels(request, grid))
     nbytes = output_bytes(request, grid, service.pool.slice_elements)
-    return await service.outputs.reserve(nbytes, exchange.left(service.settings.timeout_seconds))
+    patience, team = exchange.left(service.settings.timeout_seconds), exchange.team
+    return await service.outputs.reserve(nbytes, patience, team.name, team.weight)
 
 
 def check_output(service: Service, outputs: int, task: Task, arrays: int) -> None:

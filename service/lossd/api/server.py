@@ -19,6 +19,7 @@ import uvicorn
 from lossd.api.app import create_app
 from lossd.api.door import Door
 from lossd.api.fastlane import FastLane
+from lossd.api.gate import Gate
 from lossd.api.parsing import Parser
 from lossd.api.protocol import LossdProtocol
 from lossd.api.service import Service
@@ -26,6 +27,7 @@ from lossd.core.catalog import register
 from lossd.engine.arena import Memory
 from lossd.engine.frames import UNUSABLE
 from lossd.engine.pool import Pool
+from lossd.engine.quotas import Quotas
 from lossd.engine.tally import Tally
 from lossd.settings import Settings
 
@@ -130,6 +132,7 @@ class _Options(msgspec.Struct, frozen=True):
         listen_fd: The listening socket.
         arena_fd: Its arena.
         control_fd: The socket to the supervisor.
+        quotas_fd: What teams may use at most.
         tally_fds: The counters of all front ends.
         workers: How many workers there are.
         block: How many elements a block has at most.
@@ -140,6 +143,7 @@ class _Options(msgspec.Struct, frozen=True):
     listen_fd: int
     arena_fd: int
     control_fd: int
+    quotas_fd: int
     tally_fds: list[int]
     workers: int
     block: int
@@ -154,8 +158,12 @@ async def _run(options: _Options, settings: Settings) -> None:
         os.close(fd)  # the mappings keep the memory
     control = socket.socket(fileno=options.control_fd)
     pool = Pool(memory, control, options.workers, options.block, settings.slice_elements)
-    service = Service.over(settings, memory, pool, parser, tallies, options.index)
+    quotas = Quotas(options.quotas_fd, settings.front_ends, options.index)
+    gate = Gate(quotas, teams=settings.teams is not None)
+    pool.when_teams_changed = gate.change
+    service = Service.over(settings, memory, pool, gate, parser, tallies, options.index)
     service.metrics.restarted(options.restarts)
+    await gate.known.wait()
     await serve(settings, socket.socket(fileno=options.listen_fd), service)
 
 

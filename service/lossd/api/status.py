@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse, Response
 
 from lossd import __version__
+from lossd.api.asking import asking_team
 from lossd.api.schemas import Alive, Info, Limits, LossInfo, ParameterInfo, Readiness, WorkerInfo
 from lossd.api.service import Service
 from lossd.core.catalog import LOSSES, SHARED, Loss
@@ -30,7 +31,7 @@ def status_routes(service: Service) -> APIRouter:
             return JSONResponse(Readiness(status="ready").model_dump())
         return JSONResponse(Readiness(status="not ready").model_dump(), status_code=503)
 
-    @router.get("/info", summary="What is it?")
+    @router.get("/info", summary="What is it?", dependencies=[Depends(asking_team)])
     async def info() -> Info:
         return describe(service)
 
@@ -38,6 +39,7 @@ def status_routes(service: Service) -> APIRouter:
         "/metrics",
         summary="What has it done?",
         response_class=Response,
+        dependencies=[] if service.settings.metrics_open else [Depends(asking_team)],
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
     async def metrics() -> Response:

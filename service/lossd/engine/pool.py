@@ -26,6 +26,7 @@ from lossd.engine.frames import (
     Listening,
     Ready,
     Scored,
+    TeamsChanged,
     WorkerGone,
     WorkerStarted,
     decode_from_supervisor,
@@ -194,6 +195,8 @@ class Pool:
         self.when_scored: Callable[[int], None] = lambda _: None
         """Called with each slice that a worker has answered: how many were scored together, if it speaks for
         them, else 0."""
+        self.when_teams_changed: Callable[[TeamsChanged, int], None] = lambda _, fd: os.close(fd)
+        """Called with the supervisor's word that there are other teams, and what they stand in."""
         self._memory = memory
         self._control = control
         self._loop = asyncio.get_running_loop()
@@ -353,6 +356,8 @@ class Pool:
                 self._welcome(frame, fds[0])
             elif isinstance(frame, WorkerGone):
                 self._bury(frame)
+            elif isinstance(frame, TeamsChanged):
+                self.when_teams_changed(frame, fds[0])
 
     def _welcome(self, started: WorkerStarted, fd: int) -> None:
         seat = self.seats.setdefault(

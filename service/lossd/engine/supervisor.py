@@ -34,8 +34,11 @@ from lossd.engine.frames import (
     WorkerStarted,
     socket_pair,
 )
+from lossd.engine.quotas import quotas_bytes
 from lossd.engine.tally import TALLY_BYTES
+from lossd.engine.teamswatch import TeamsWatch
 from lossd.settings import Settings
+from lossd.teams import BadTeams
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +65,12 @@ def run(settings: Settings) -> int:
             "there is no memory for an arena of %d bytes; lower LOSSD_ARENA_BYTES", settings.arena_bytes
         )
         return 1
-    return asyncio.run(_Supervisor(settings, listener).run())
+    try:
+        supervisor = _Supervisor(settings, listener)
+    except BadTeams as error:
+        logger.error("%s cannot be used: %s", settings.teams, error)
+        return 1
+    return asyncio.run(supervisor.run())
 
 
 def _has_memory(nbytes: int) -> bool:
@@ -104,6 +112,8 @@ class _Supervisor:
         self._listener = listener
         self._devices: list[str] = []
         self._block = 0
+        self._teams = TeamsWatch(settings.teams) if settings.teams is not None else None
+        self._quotas_fd = create_memory(quotas_bytes(settings.front_ends))
         self._tallies = [create_memory(TALLY_BYTES) for _ in range(settings.front_ends)]
         self._front_ends: dict[int, tuple[Child, int]] = {}  # with their arenas' descriptors
         self._workers: dict[int, Child] = {}
@@ -129,9 +139,11 @@ class _Supervisor:
             asyncio.create_task(self._keep_worker(index, device))
             for index, device in enumerate(self._devices)
         ]
-        watch = asyncio.create_task(self._watch())
+        watches = [asyncio.create_task(self._watch())]
+        if self._teams is not None:
+            watches.append(asyncio.create_task(self._teams.follow(self._tell_teams)))
         stop = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait({stop, watch, *front_ends, *workers}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({stop, *watches, *front_ends, *workers}, return_when=asyncio.FIRST_COMPLETED)
         if not self._stopping.is_set():
             self._status = 1
             logger.error("stopping, since there is no going on")
@@ -141,10 +153,12 @@ class _Supervisor:
         await asyncio.gather(*front_ends)
         self._drained.set()
         await asyncio.gather(*workers)
-        for task in (stop, watch):
+        for task in (stop, *watches):
             task.cancel()
-        for fd in (*self._tallies, self._board_fd):
+        for fd in (*self._tallies, self._board_fd, self._quotas_fd):
             os.close(fd)
+        if self._teams is not None:
+            self._teams.close()
         return self._status
 
     # Front ends
@@ -176,19 +190,27 @@ class _Supervisor:
             "listen_fd": self._listener.fileno(),
             "arena_fd": arena_fd,
             "control_fd": theirs.fileno(),
+            "quotas_fd": self._quotas_fd,
             "tally_fds": self._tallies,
             "workers": len(self._devices),
             "block": self._block,
             "restarts": restarts,
         }
-        fds = (self._listener.fileno(), arena_fd, theirs.fileno(), *self._tallies)
+        fds = (self._listener.fileno(), arena_fd, theirs.fileno(), self._quotas_fd, *self._tallies)
         with theirs:
             process = await start(FRONT_END, options, fds, self._settings.environment())
         child = Child(index, process, control, time.monotonic(), restarts)
         self._front_ends[index] = child, arena_fd
+        if self._teams is not None:
+            self._teams.tell(child)
         for worker in self._workers.values():
             self._introduce(child, arena_fd, worker)
         return child
+
+    def _tell_teams(self) -> None:
+        assert self._teams is not None
+        for child, _ in self._front_ends.values():
+            self._teams.tell(child)
 
     def _part(self, index: int) -> None:
         child, arena_fd = self._front_ends.pop(index)
