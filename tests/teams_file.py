@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from lossd.teams import digest_of, new_key
 
 
-def team_table(name: str, *keys: str, disabled: bool = False, weight: float = 1.0, **limits: float) -> str:
+def team_table(
+    name: str,
+    *keys: str,
+    disabled: bool = False,
+    weight: float = 1.0,
+    limits: Mapping[str, float] | None = None,
+) -> str:
     """A team, as it stands in a teams file."""
     lines = [f"[teams.{name}]", f"weight = {weight}", f"disabled = {str(disabled).lower()}"]
     if limits:
