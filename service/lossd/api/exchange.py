@@ -18,6 +18,7 @@ from lossd.api.gate import Gate, rate_headers
 from lossd.api.metrics import Metrics
 from lossd.api.problems import Problem
 from lossd.api.protocol import CONNECTION, LossdProtocol
+from lossd.api.upload import LEAST_BYTES, Upload
 from lossd.engine.quotas import Entry
 from lossd.request import Fault, LossResult
 from lossd.teams import NOBODY, Team
@@ -57,6 +58,7 @@ class Exchange:
         answering: Its answer has begun.
         turn_began: Since when it has had the processor to itself, by time.monotonic().
         team: Whose it is; nobody's until its key has been looked at.
+        upload: What its body comes by, while it does not come by `receive`.
         entry: How it is counted among what its team may have in flight.
     """
 
@@ -75,6 +77,7 @@ class Exchange:
     turn_began: float = 0.0
     team: Team = NOBODY
     entry: Entry | None = None
+    upload: Upload | None = None
 
     def header(self, name: bytes) -> str | None:
         """The value of a header, its name given in lower case, or None; of several, joined by commas."""
@@ -98,32 +101,78 @@ class Exchange:
             return patience
         return min(patience, max(0.0, self.deadline - time.monotonic()))
 
-    async def chunk(self) -> bytes | None:
-        """The body's next bytes; None at its end.
+    async def chunk(self) -> bytes | memoryview | None:
+        """The body's next bytes, valid until the next call; None at its end.
 
         Raises:
             ClientDisconnect: The caller has hung up.
             Fault: ``deadline_exceeded``: the caller's deadline has passed.
         """
         if self.body_read:
+            self._end_upload()
             return None
         if self.deadline is None:
-            message = await self.receive()
+            chunk = await self._receive()
         else:
             try:
                 async with asyncio.timeout(self.deadline - time.monotonic()):
-                    message = await self.receive()
+                    chunk = await self._receive()
             except TimeoutError:
                 raise _too_late() from None
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        if not message.get("more_body", False):
-            self.body_read = True
-            self.read_seconds = time.monotonic() - self.began
         self.turn_began = time.monotonic()
-        chunk: bytes = message.get("body", b"")
         self.received_bytes += len(chunk)
         return chunk
+
+    async def _receive(self) -> bytes | memoryview:
+        if self.upload is not None:
+            return await self._receive_upload(self.upload)
+        message = await self.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        received: bytes = message.get("body", b"")
+        if message.get("more_body", False):
+            self._begin_upload(len(received))
+        else:
+            self._end_body()
+        return received
+
+    def _end_body(self) -> None:
+        """Take note that all of the body has come."""
+        self.body_read = True
+        self.read_seconds = time.monotonic() - self.began
+
+    async def _receive_upload(self, upload: Upload) -> memoryview:
+        chunk = await upload.chunk()
+        if not chunk:
+            raise ClientDisconnect
+        if not upload.missing:
+            self._end_body()
+        return chunk
+
+    def _begin_upload(self, received: int) -> None:
+        """Read on past the parser, where it is known how long and there is much to come."""
+        connection: LossdProtocol | None = self.scope.get(CONNECTION)
+        declared = self.declared
+        if connection is None or declared is None:
+            return
+        missing = declared - self.received_bytes - received
+        if missing >= LEAST_BYTES:
+            self.upload = connection.begin_upload(self.scope, missing)
+
+    def aim_upload(self, view: memoryview) -> bool:
+        """Have what is to come of the body read into some memory; whether that can be."""
+        if self.upload is None:
+            return False
+        self.upload.aim(view)
+        return True
+
+    def _end_upload(self) -> None:
+        """Let the parser read again."""
+        if self.upload is not None:
+            connection: LossdProtocol = self.scope[CONNECTION]
+            connection.end_upload(self.upload)
+            self.upload.close()
+            self.upload = None
 
     async def breathe(self) -> None:
         """Let others have their turn, if this request has had the processor for long.
@@ -264,6 +313,7 @@ class Exchange:
             raise ClientDisconnect from None
         finally:
             forget()
+            self._end_upload()
 
     def _count_refused(self, metrics: Metrics, code: str) -> None:
         metrics.refused(self.loss, self.format, self.team.name, code, time.monotonic() - self.began)
@@ -295,7 +345,7 @@ class Exchange:
         if declared is not None and declared - self.received_bytes > _DISCARD_BYTES:
             await self._linger()
             return
-        left = _DISCARD_BYTES
+        left = _DISCARD_BYTES if declared is None else declared - self.received_bytes
         try:
             async with asyncio.timeout(_DISCARD_SECONDS):
                 while left > 0:

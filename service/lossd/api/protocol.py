@@ -14,10 +14,13 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
+import httptools
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from lossd.api.context import NO_TIMING, choose_id
 from lossd.api.problems import Problem, problem
+from lossd.api.upload import Upload
 from lossd.request import Fault
 
 _UPGRADE: Final = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
@@ -136,6 +139,51 @@ class LossdProtocol(HttpToolsProtocol):
             data = lane.receive(data)
         if data:
             self.receive_ordinarily(data)
+
+    def begin_upload(self, scope: Scope, missing: int) -> Upload | None:
+        """Have the rest of a body read past the parser.
+
+        Args:
+            scope: Of the request.
+            missing: How many bytes of its body have not been received.
+
+        Returns:
+            None where that cannot be.
+        """
+        cycle: RequestResponseCycle | None = self.cycle
+        if self.scheme != "http" or cycle is None or cycle.scope is not scope or cycle.body:
+            return None
+        if not self._within_body or self.transport.is_closing():
+            return None
+        upload = Upload(self, missing)
+        self._change_protocol(upload)
+        return upload
+
+    def end_upload(self, upload: Upload) -> None:
+        """Read by itself again what comes behind an upload, or is left of one that nobody wants."""
+        if self.transport.is_closing():
+            return
+        self._change_protocol(self)
+        if not upload.missing:
+            self.parser = httptools.HttpRequestParser(self)  # that before waits for the body
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self.on_message_complete()
+
+    def pause_upload(self) -> None:
+        """Read no more for now."""
+        self.flow.pause_reading()
+
+    def resume_upload(self) -> None:
+        """Read on."""
+        self.flow.resume_reading()
+
+    def count_upload(self, nbytes: int) -> None:
+        """Take note that so many bytes have come."""
+
+    def _change_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.flow.pause_reading()  # how a transport reads is chosen when it begins to
+        self.transport.set_protocol(protocol)
+        self.flow.resume_reading()
 
     def receive_ordinarily(self, data: bytes) -> None:
         """Take bytes from the connection that are for no lane.

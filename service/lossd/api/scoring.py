@@ -22,7 +22,7 @@ from lossd.engine.outputs import channels, output_bytes
 from lossd.engine.pool import Run
 from lossd.engine.turnstile import Turn
 from lossd.request import ITEMSIZE, Body, Fault, LossRequest, LossResult
-from lossd.wire import Decoder, Reader, merge_params
+from lossd.wire import Decoder, Piece, Reader, merge_params
 
 _PARAMETER_ROOM: Final = 1 << 16
 """Bytes for lists among the parameters, such as a pos_weight."""
@@ -165,22 +165,25 @@ class BodyScoring:
             release_after(self._run, [region], None if answered else self._output)
 
     async def _receive(self, region: Region) -> None:
-        view = region.view
+        view, aimed = region.view, False
         while (chunk := await self._exchange.chunk()) is not None:
             for plain in self._decoded(chunk):
                 await self._exchange.breathe()
                 for piece in self._reader.feed(plain):
                     end = self._laid + len(piece)
                     self._room.check(end)
-                    view[self._laid : end] = piece
+                    if not aimed:
+                        view[self._laid : end] = piece
                     self._laid = end
                     await self._exchange.breathe()
                 self._room.check_announced(self._reader.needed)
             await self._score_early(region)
+            if not aimed and self._decoder is None and self._reader.as_is:
+                aimed = self._exchange.aim_upload(view[self._laid :])
         if self._decoder is not None:
             self._decoder.finish()
 
-    def _decoded(self, chunk: bytes) -> Iterable[bytes]:
+    def _decoded(self, chunk: Piece) -> Iterable[Piece]:
         return (chunk,) if self._decoder is None else self._decoder.feed(chunk)
 
     async def _finish(self, region: Region) -> Body:

@@ -30,7 +30,7 @@ from lossd.engine.outputs import channels
 from lossd.engine.pool import Run
 from lossd.engine.stream import Stream
 from lossd.request import Fault, Tensor
-from lossd.wire import Batch, Column, Columns, Decoder, Event, StreamReader
+from lossd.wire import Batch, Column, Columns, Decoder, Event, Piece, StreamReader
 
 _MOST_ROWS: Final = 1 << 40
 """More rows than will ever come; the grid of a stream must have some number of them."""
@@ -106,7 +106,7 @@ class StreamScoring:
             regions = self._lists if rows is None else [*self._lists, rows]
             release_after(self._run, regions, None if answered else self._output)
 
-    def _decoded(self, chunk: bytes) -> Iterable[bytes]:
+    def _decoded(self, chunk: Piece) -> Iterable[Piece]:
         if self._decoder is None:
             yield chunk
             return
