@@ -188,8 +188,8 @@ class _Lines:
             below = lines[table.header].strip() if table.header < len(lines) else ""
             if above.startswith("#") and below:
                 lines.insert(table.header, self._return)  # else it would seem to be about what follows
-            elif not above and not below and table.header < len(lines):
-                del lines[table.header]
+            elif table.header and not above and not below:
+                del lines[table.header - 1]
 
     def set_disabled(self, name: tuple[str, ...], *, disabled: bool) -> None:
         word = str(disabled).lower()
@@ -230,7 +230,7 @@ def _header(line: str) -> tuple[str, ...] | None:
     if not line.lstrip().startswith("["):
         return None
     try:
-        found: object = tomllib.loads(line)
+        found: object = tomllib.loads(line.strip())
     except ValueError:  # within a list of several lines
         return None
     names = []
@@ -255,7 +255,7 @@ def _edit(path: Path, change: Callable[[_Lines, Mapping[str, Team]], Team], *, c
         raise BadTeams(msg) from None
     with _locked(path.parent):
         text = _read(path) if create else read_text(path)
-        empty = create and not parse_toml(text or "")
+        empty = create and parse_toml(text or "") in ({}, {"teams": {}})
         teams = {} if empty else parse_teams(text or "").teams
         lines = _Lines(text or _HEAD)
         team = change(lines, teams)
