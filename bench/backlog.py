@@ -89,15 +89,15 @@ class Caller:
 
     def post(self, body: Sequence[memoryview]) -> int:
         """One request; its answer's status, or 0 if there was none."""
-        if self._socket is None:
-            self._socket = socket.create_connection(("127.0.0.1", self._port), timeout=120)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         length = sum(part.nbytes for part in body)
         head = (
             f"POST /focal HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {self._key}\r\n"
             f"Content-Type: application/x-npy\r\nContent-Length: {length}\r\n\r\n"
         )
         try:
+            if self._socket is None:
+                self._socket = socket.create_connection(("127.0.0.1", self._port), timeout=120)
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with suppress(ConnectionError):  # it is refused: there is an answer to read
                 if length < 1 << 16:
                     self._socket.sendall(b"".join([head.encode(), *body]))
