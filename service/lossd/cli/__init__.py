@@ -1,9 +1,10 @@
-"""The command line. Only `serve` needs the server's dependencies, and imports them when it runs."""
+"""The command line. Commands that need the server's dependencies import them when they run."""
 
 from typing import Annotated
 
 import typer
 
+from lossd.cli import keys, teams
 from lossd.cli.exits import EPILOG
 from lossd.cli.ping import ping
 from lossd.cli.score import score
@@ -19,6 +20,8 @@ app = typer.Typer(
 )
 for _command in (score, ping, serve):
     app.command(epilog=EPILOG)(_command)
+app.add_typer(teams.app, name="teams")
+app.add_typer(keys.app, name="keys")
 
 
 def _version(asked: bool) -> None:
