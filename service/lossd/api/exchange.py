@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from lossd.api.context import header, header_text, request_id
 from lossd.api.door import Door
@@ -102,11 +102,11 @@ class Exchange:
         if self.body_read:
             return None
         if self.deadline is None:
-            message = await self.receive()
+            message = await self._receive()
         else:
             try:
                 async with asyncio.timeout(self.deadline - time.monotonic()):
-                    message = await self.receive()
+                    message = await self._receive()
             except TimeoutError:
                 raise _too_late() from None
         if message["type"] == "http.disconnect":
@@ -118,6 +118,17 @@ class Exchange:
         chunk: bytes = message.get("body", b"")
         self.received_bytes += len(chunk)
         return chunk
+
+    async def _receive(self) -> Message:
+        """The next of ASGI's messages, for which the caller may not take as long as it likes."""
+        connection: LossdProtocol | None = self.scope.get(CONNECTION)
+        if connection is None:
+            return await self.receive()
+        connection.reading = True
+        try:
+            return await self.receive()
+        finally:
+            connection.reading = False
 
     async def breathe(self) -> None:
         """Let others have their turn, if this request has had the processor for long.
@@ -206,31 +217,35 @@ class Exchange:
         metrics.answered(self.loss, self.format, result.count, result.device, (*seconds, total))
 
     async def _while_connected(self, answer: Callable[[Exchange], Awaitable[None]]) -> None:
-        """Answer, but let everything go as soon as the caller has hung up, whatever is being waited for.
+        """Answer, but let everything go as soon as there is no use in it, whatever is being waited for.
 
         Raises:
-            ClientDisconnect: It has.
+            ClientDisconnect: The caller has hung up.
+            Fault: The body cannot be read on.
         """
         connection: LossdProtocol | None = self.scope.get(CONNECTION)
-        task, lost = asyncio.current_task(), False
+        task, lost, fault = asyncio.current_task(), False, None
         if connection is None or task is None:
             await answer(self)
             return
 
-        def let_go() -> None:
-            nonlocal lost
-            lost = True
-            task.cancel()
+        def let_go(why: Fault | None = None) -> None:
+            nonlocal lost, fault
+            if not lost and fault is None:
+                lost, fault = why is None, why
+                task.cancel()
 
         forget = connection.when_lost(let_go)
+        connection.interrupt = let_go
         try:
             await answer(self)
         except asyncio.CancelledError:
-            if not lost:
+            if fault is None and not lost:
                 raise
             task.uncancel()
-            raise ClientDisconnect from None
+            raise (ClientDisconnect() if fault is None else fault.anew()) from None
         finally:
+            connection.interrupt = None
             forget()
 
     def _count_refused(self, metrics: Metrics, code: str) -> None:
