@@ -12,7 +12,7 @@ from lossd.api.protocol import LossdProtocol
 
 logger = logging.getLogger(__name__)
 
-_LOOK_SECONDS: Final = 0.5
+_LOOK_SECONDS: Final = 0.25
 _STILL_SECONDS: Final = 2.0
 """A look that is so late says nothing of callers: it is this process that stood still."""
 _OTHER_DESCRIPTORS: Final = 128

@@ -5,8 +5,7 @@ characters, lengths and chunks' sizes that are no plain numbers, a length beside
 what it takes all the same.
 
 A target is of the origin form, or of the absolute form, which a server must take and whose authority then
-stands for Host (RFC 9112, 3.2.2); lossd looks at neither further than that they are well-formed. ``*`` is a
-path that is not there.
+stands for Host (RFC 9112, 3.2.2); lossd looks at neither further than that they are well-formed.
 """
 
 from __future__ import annotations
@@ -19,16 +18,17 @@ from lossd.request import Fault
 
 _HOST: Final = rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
 _host: Final = re.compile(_HOST)
-_target: Final = re.compile(rb"(?i:https?)://" + _HOST + rb"/[!\"$-~]*|/[!\"$-~]*|\*")
+_target: Final = re.compile(rb"(?i:https?)://(?![/:])" + _HOST + rb"/[!\"$-~]*|/[!\"$-~]*")
 _length: Final = re.compile(rb"[0-9]+[ \t]*")
 
 
-def check_head(version: str, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
+def check_head(method: bytes, target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
     """Refuse a head that could be read in two ways.
 
     Args:
-        version: HTTP's.
+        method: Of the request.
         target: What is asked for.
+        version: HTTP's.
         headers: Names, in lower case, and values.
 
     Raises:
@@ -36,7 +36,7 @@ def check_head(version: str, target: bytes, headers: Iterable[tuple[bytes, bytes
     """
     if version not in ("1.1", "1.0"):
         raise Fault("bad_request", "the request is of another version; send HTTP/1.1")
-    if not _target.fullmatch(target):
+    if method == b"CONNECT" or not (_target.fullmatch(target) or (method, target) == (b"OPTIONS", b"*")):
         detail = "the request's target is not a path, with a query or without; send it as in GET /info"
         raise Fault("bad_request", detail)
     hosts = lengths = codings = 0

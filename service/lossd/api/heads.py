@@ -77,7 +77,7 @@ def read_head(raw: bytes) -> Head | None:
     try:
         parser.feed_data(raw)
         url = httptools.parse_url(reader.url)
-        check_head(parser.get_http_version(), reader.url, reader.headers)
+        check_head(parser.get_method(), reader.url, parser.get_http_version(), reader.headers)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade, Fault):
         return None
     loss = (url.path or b"")[1:].decode("latin-1")

@@ -2,9 +2,9 @@
 
 What it refuses by itself is a problem document, too. A request can be told at once that its caller has hung
 up, also while nothing is being read from the connection. Heads are bounded, and looked at
-(`lossd.api.framing`). No caller keeps the server waiting for as long as it likes: twice a second each
-connection looks at its own (`lossd.api.connections`), so that no request costs a timer. And a lane beside it
-may take requests as they come, before anything is parsed (`lossd.api.fastlane`).
+(`lossd.api.framing`). No caller keeps the server waiting for as long as it likes: each connection looks at its
+own a few times a second (`lossd.api.connections`), so that no request costs a timer. And a lane beside it may
+take requests as they come, before anything is parsed (`lossd.api.fastlane`).
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class LossdProtocol(HttpToolsProtocol):
     _served = False  # it has been answered before
     _fruitless = 0  # bytes since the last that ended a head or were of a body
     _late_seconds = 0.0  # since the head began
-    _stuck_seconds = 0.0  # since it does not read what is written
+    _stuck_seconds = 0.0  # since it last read what is written
     _credit = 0.0  # bytes that the upload is ahead of what it must be at least
     _body_bytes = _counted_bytes = 0  # of the body; those of them that are in the credit
     reading = False
@@ -205,6 +205,11 @@ class LossdProtocol(HttpToolsProtocol):
         self._cycles.clear()
         self.cycle = self.scope = None  # type: ignore[assignment] # as uvicorn begins itself
 
+    def resume_writing(self) -> None:
+        """Go on writing: the caller has read."""
+        self._stuck_seconds = 0.0
+        super().resume_writing()
+
     def shutdown(self) -> None:
         """End what is being answered, as the server ends."""
         if self._lane is not None and self._lane.busy:
@@ -269,14 +274,14 @@ class LossdProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """End a request's head."""
-        check_head(self.parser.get_http_version(), self.url, self.headers)
+        check_head(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
         if sum(len(name) + len(value) for name, value in self.headers) > self._settings.max_header_bytes:
             raise self._too_long()
+        super().on_headers_complete()
         self._within_body = True
         self._fruitless = self._body_bytes = self._counted_bytes = 0
         self._late_seconds = 0.0
         self._credit = self._settings.upload_grace_seconds * self._settings.upload_bytes_per_second
-        super().on_headers_complete()
         self._cycles = [cycle for cycle in self._cycles if not cycle.response_complete]
         self._cycles.append(self.cycle)
 
