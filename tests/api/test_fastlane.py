@@ -130,7 +130,7 @@ async def front_end(*, worker: bool = True) -> AsyncIterator[FrontEnd]:
             await asyncio.sleep(0.001)
     config = uvicorn.Config(app, ws="none", lifespan="off", log_config=None)
     state = ServerState()
-    protocol = partial(LossdProtocol, config=config, server_state=state, app_state={})
+    protocol = partial(LossdProtocol, settings=settings, config=config, server_state=state, app_state={})
     server = await asyncio.get_running_loop().create_server(
         partial(protocol, lane=partial(FastLane, service)), "127.0.0.1", 0
     )

@@ -124,8 +124,19 @@ class Exchange:
         return chunk
 
     async def _receive(self) -> bytes | memoryview:
-        if self.upload is not None:
-            return await self._receive_upload(self.upload)
+        """What comes next, for which the caller may not take as long as it likes."""
+        connection: LossdProtocol | None = self.scope.get(CONNECTION)
+        if connection is None:
+            return await self._receive_message()
+        connection.reading = True
+        try:
+            if self.upload is not None:
+                return await self._receive_upload(self.upload)
+            return await self._receive_message()
+        finally:
+            connection.reading = False
+
+    async def _receive_message(self) -> bytes:
         message = await self.receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
@@ -287,31 +298,35 @@ class Exchange:
         )
 
     async def _while_connected(self, answer: Callable[[Exchange], Awaitable[None]]) -> None:
-        """Answer, but let everything go as soon as the caller has hung up, whatever is being waited for.
+        """Answer, but let everything go as soon as there is no use in it, whatever is being waited for.
 
         Raises:
-            ClientDisconnect: It has.
+            ClientDisconnect: The caller has hung up.
+            Fault: The body cannot be read on.
         """
         connection: LossdProtocol | None = self.scope.get(CONNECTION)
-        task, lost = asyncio.current_task(), False
+        task, lost, fault = asyncio.current_task(), False, None
         if connection is None or task is None:
             await answer(self)
             return
 
-        def let_go() -> None:
-            nonlocal lost
-            lost = True
-            task.cancel()
+        def let_go(why: Fault | None = None) -> None:
+            nonlocal lost, fault
+            if not lost and fault is None:
+                lost, fault = why is None, why
+                task.cancel()
 
         forget = connection.when_lost(let_go)
+        connection.interrupt = let_go
         try:
             await answer(self)
         except asyncio.CancelledError:
-            if not lost:
+            if fault is None and not lost:
                 raise
             task.uncancel()
-            raise ClientDisconnect from None
+            raise (ClientDisconnect() if fault is None else fault.anew()) from None
         finally:
+            connection.interrupt = None
             forget()
             self._end_upload()
 

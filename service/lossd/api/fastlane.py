@@ -55,7 +55,12 @@ class FastLane:
     def __init__(self, service: Service, connection: LossdProtocol) -> None:
         self._service = service
         self._connection = connection
-        self._longest = min(LONGEST, service.settings.max_body_bytes)
+        settings = service.settings
+        self._longest = min(LONGEST, settings.max_body_bytes)
+        self._longest_head, self._most_headers = (
+            min(LONGEST_HEAD, settings.max_header_bytes),
+            settings.max_headers,
+        )
         # Of the request that is on it, or was:
         self._head: Head | None = None
         self._body_start = 0
@@ -128,11 +133,11 @@ class FastLane:
 
     def _enter(self, data: bytes) -> bool:
         """Whether a request that begins so may take this lane."""
-        end = data.find(b"\r\n\r\n", 0, LONGEST_HEAD) + 4
+        end = data.find(b"\r\n\r\n", 0, self._longest_head) + 4
         if end < 4 or data.find(MEDIA_TYPE, 0, end) < 0:
             return False
         head = read_head(data[:end])
-        if head is None or head.length > self._longest:
+        if head is None or head.length > self._longest or head.headers > self._most_headers:
             return False
         self._head, self._body_start, self._began = head, end, time.monotonic()
         self._missing = end + head.length

@@ -17,6 +17,7 @@ import msgspec
 import uvicorn
 
 from lossd.api.app import create_app
+from lossd.api.connections import allow_descriptors, make_room, watch
 from lossd.api.door import Door
 from lossd.api.fastlane import FastLane
 from lossd.api.gate import Gate
@@ -82,9 +83,11 @@ class DrainingServer(uvicorn.Server):
 
 async def serve(settings: Settings, listener: socket.socket, service: Service) -> None:
     """Serve until SIGTERM, then until the accepted requests have been answered."""
+    room = partial(make_room, allow_descriptors(settings.max_connections))
+    protocol = partial(LossdProtocol, settings=settings, lane=partial(FastLane, service), room=room)
     config = uvicorn.Config(
         create_app(service),
-        http=partial(LossdProtocol, lane=partial(FastLane, service)),  # type: ignore[arg-type] # called alone
+        http=protocol,  # type: ignore[arg-type] # called alone
         ws="none",
         lifespan="off",
         access_log=False,
@@ -97,13 +100,17 @@ async def serve(settings: Settings, listener: socket.socket, service: Service) -
     server = DrainingServer(config, service.door, listener, settings.drain_seconds)
     host, port = listener.getsockname()[:2]
     logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
-    watch = asyncio.create_task(_end_with_supervisor(service.pool, server))
+    tasks = [
+        asyncio.create_task(_end_with_supervisor(service.pool, server)),
+        asyncio.create_task(watch(server.server_state.connections)),  # type: ignore[arg-type] # all are of ours
+    ]
     # uvicorn takes SIGTERM over, and when it has stopped raises it again for whoever handled it before.
     signal.signal(signal.SIGTERM, server.handle_exit)
     _calm_collector()
     service.pool.announce()
     await server.serve(sockets=[listener])
-    watch.cancel()
+    for task in tasks:
+        task.cancel()
     await service.parser.close()
     service.pool.close()
 
