@@ -64,7 +64,7 @@ def connect(server: LiveServer, *, receive_bytes: int | None = None) -> socket.s
 
 
 def hear(connection: socket.socket, seconds: float = SECONDS, answers: int | None = None) -> Said:
-    """What the server says until it closes the connection, for so long, or until there are so many answers."""
+    """What the server says until it closes the connection, for so long, or until so many answers."""
     began, said = time.monotonic(), Said(b"", "open", 0.0)
     while (left := began + seconds - time.monotonic()) > 0 and len(said.statuses) != answers:
         connection.settimeout(left)
