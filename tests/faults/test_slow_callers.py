@@ -151,6 +151,18 @@ def test_a_body_behind_its_answer_is_not_read_for_long(hasty: LiveServer) -> Non
         assert until_broken(connection, b" " * 10_000, 0.01) < 10
 
 
+def test_a_body_at_fault_behind_its_answer_has_no_other(hasty: LiveServer) -> None:
+    """While the rest of a body that was refused is being read away."""
+    head = CHUNKED.replace(b"application/json", b"text/plain")
+    with connect(hasty) as connection:
+        connection.sendall(head + b"1\r\n{\r\n")
+        said = hear(connection, answers=1)
+        connection.sendall(b"zz\r\n" + WHOLE)
+        rest = hear(connection)
+    assert said.statuses == [415]
+    assert (rest.raw, rest.ended) == (b"", "closed")
+
+
 def test_who_keeps_the_rate_is_heard_out(hasty: LiveServer) -> None:
     whole = post(npy(200))
     with connect(hasty) as connection:

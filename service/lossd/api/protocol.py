@@ -30,6 +30,8 @@ from lossd.settings import Settings
 _UPGRADE: Final = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 _LAST_SECONDS: Final = 1.0
 """For what is still coming when the answer is out: to be read away, so that the caller sees it."""
+_MOST_BEHIND: Final = 100
+"""Requests behind the one that is being answered: a chunk of bytes has room for ten thousand."""
 _PARTIAL: Final = re.compile(rb"\r(?:\n(?:u|up|upg|upgr|upgra|upgrad|upgrade)?)?\Z", re.IGNORECASE)
 
 CONNECTION: Final = "lossd.connection"
@@ -326,6 +328,9 @@ class LossdProtocol(HttpToolsProtocol):
         check_head(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
         if sum(len(name) + len(value) for name, value in self.headers) > self._settings.max_header_bytes:
             raise self._too_long()
+        if len(self.pipeline) == _MOST_BEHIND:
+            detail = f"over {_MOST_BEHIND} requests came before an answer was awaited; wait for some"
+            raise Fault("bad_request", detail)
         super().on_headers_complete()
         self._within_body = True
         self._fruitless = self._body_bytes = self._counted_bytes = 0
@@ -376,9 +381,9 @@ class LossdProtocol(HttpToolsProtocol):
             self.interrupt(fault)
         else:
             if not broken.response_started:
-                broken.disconnected = True
-                broken.message_event.set()
                 self._respond_fault(fault)
+            broken.disconnected = True
+            broken.message_event.set()
             self._part()
 
     def _respond_fault(self, fault: Fault) -> None:
