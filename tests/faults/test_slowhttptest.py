@@ -11,7 +11,7 @@ import pytest
 
 from faults.asked import SMALL, SOAK, outcomes, percentile, undisturbed, wrong
 from faults.load import Load, Plan, Shot
-from faults.observe import connections, is_free, port_of, roles, wait_until
+from faults.observe import Others, connections, is_free, port_of, roles, wait_until
 from live_server import LiveServer, live_server
 
 TOOL = "slowhttptest"
@@ -30,8 +30,9 @@ TARGETS = {"heads": "/bce", "bodies": "/bce", "answers": "/docs/assets/swagger-u
 
 
 def slow_callers(server: LiveServer, mode: str, folder: Path) -> subprocess.Popen[bytes]:
-    ends = [f"-c{CALLERS}", f"-r{CALLERS}", f"-l{SECONDS + 2:.0f}", "-i1", "-p10"]
-    command = [TOOL, *MODES[mode], *ends, "-u", f"{server.url}{TARGETS[mode]}"]
+    """The tool, which by itself can take a processor, behind all else."""
+    ends = [f"-c{CALLERS}", "-r100", f"-l{SECONDS + 15:.0f}", "-i1", "-p10"]
+    command = ["nice", "-n", "19", TOOL, *MODES[mode], *ends, "-u", f"{server.url}{TARGETS[mode]}"]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
 
 
@@ -45,20 +46,20 @@ def p99(shots: list[Shot]) -> float:
 @pytest.mark.parametrize("mode", MODES)
 def test_others_hardly_notice(tmp_path: Path, mode: str, say: Callable[[str], None]) -> None:
     """Beside each other's times, again where the machine was busy with something else."""
-    limits = {"header_seconds": 2, "upload_grace_seconds": 2, "stall_seconds": 3, "max_connections": 1000}
-    with live_server(tmp_path, **limits) as server, Load() as load:
+    with live_server(tmp_path) as server, Load() as load:
         right = undisturbed(server, load)
         [front_end] = roles(server).front_ends
         plan = Plan(port_of(server), SMALL, rate=RATE, seconds=SECONDS)
         for _ in range(TRIES):
             alone = load.run(plan)
-            with slow_callers(server, mode, tmp_path) as others:
-                wait_until(lambda: connections(server, front_end) > CALLERS // 2, 10, "nobody is slow")
+            with slow_callers(server, mode, tmp_path) as slow, Others() as others:
+                wait_until(lambda: connections(server, front_end) > 0.9 * CALLERS, 15, "too few are slow")
                 beside = load.run(plan)
-                others.terminate()
+                slow.terminate()
             found = (
                 f"{CALLERS} callers with slow {mode} beside {RATE:.0f} requests/s: p99 "
-                f"{1e3 * p99(beside):.1f} ms, {1e3 * p99(alone):.1f} ms without them"
+                f"{1e3 * p99(beside):.1f} ms, {1e3 * p99(alone):.1f} ms without them; others took "
+                f"{100 * others.share:.0f}% of the processors"
             )
             say(found)
             if p99(beside) <= MOST_TIMES * p99(alone):

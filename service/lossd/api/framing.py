@@ -19,6 +19,8 @@ from lossd.request import Fault
 _HOST: Final = rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
 _host: Final = re.compile(_HOST)
 _target: Final = re.compile(rb"(?i:https?)://(?![/:])" + _HOST + rb"/[!\"$-~]*|/[!\"$-~]*")
+_upgrade: Final = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
+_partial: Final = re.compile(rb"\r(?:\n(?:u|up|upg|upgr|upgra|upgrad|upgrade)?)?\Z", re.IGNORECASE)
 _length: Final = re.compile(rb"[0-9]+[ \t]*")
 
 
@@ -60,3 +62,22 @@ def check_head(method: bytes, target: bytes, version: str, headers: Iterable[tup
         raise Fault("bad_request", detail)
     if codings and version == "1.0":
         raise Fault("bad_request", "HTTP/1.0 knows no Transfer-Encoding; send Content-Length, or HTTP/1.1")
+
+
+def without_upgrade(data: bytes, *, begun: bool) -> tuple[bytes, bytes]:
+    """A head without an offer to upgrade.
+
+    Args:
+        data: Its next bytes.
+        begun: They are not its first.
+
+    Returns:
+        The bytes without an offer, and what of their end may be the beginning of one.
+    """
+    end = data.find(b"\r\n\r\n")
+    stop = len(data) if end < 0 else end
+    if _upgrade.search(data, 0, stop):
+        data = _upgrade.sub(b"\r\nx-ignored-upgrade:", data[:stop]) + data[stop:]
+    if end < 0 and (cut := _partial.search(data)) and (cut.start() or begun):
+        return data[: cut.start()], data[cut.start() :]
+    return data, b""

@@ -11,7 +11,6 @@ past it (`lossd.api.upload`). And a lane beside it may take requests as they com
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
@@ -20,19 +19,17 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from lossd.api.context import NO_TIMING, choose_id
-from lossd.api.framing import check_head
+from lossd.api.framing import check_head, without_upgrade
 from lossd.api.hangups import HangUps
 from lossd.api.problems import Problem, problem
 from lossd.api.upload import Upload
 from lossd.request import Fault
 from lossd.settings import Settings
 
-_UPGRADE: Final = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 _LAST_SECONDS: Final = 1.0
 """For what is still coming when the answer is out: to be read away, so that the caller sees it."""
 _MOST_BEHIND: Final = 100
 """Requests behind the one that is being answered: a chunk of bytes has room for ten thousand."""
-_PARTIAL: Final = re.compile(rb"\r(?:\n(?:u|up|upg|upgr|upgra|upgrad|upgrade)?)?\Z", re.IGNORECASE)
 
 CONNECTION: Final = "lossd.connection"
 """Where a request's scope has its connection."""
@@ -205,7 +202,7 @@ class LossdProtocol(HttpToolsProtocol):
         the offer.
         """
         if not self._within_body:
-            data, self._held = self._without_upgrade(self._held + data)
+            data, self._held = without_upgrade(self._held + data, begun=self._within_message)
         if data:
             self._parse(data)
 
@@ -226,16 +223,6 @@ class LossdProtocol(HttpToolsProtocol):
             return
         if self._fruitless > self._settings.max_header_bytes:
             self.refuse(self._too_long())
-
-    def _without_upgrade(self, data: bytes) -> tuple[bytes, bytes]:
-        """A head's next bytes without an offer, and what of their end may be the beginning of one."""
-        end = data.find(b"\r\n\r\n")
-        stop = len(data) if end < 0 else end
-        if _UPGRADE.search(data, 0, stop):
-            data = _UPGRADE.sub(b"\r\nx-ignored-upgrade:", data[:stop]) + data[stop:]
-        if end < 0 and (cut := _PARTIAL.search(data)) and (cut.start() or self._within_message):
-            return data[: cut.start()], data[cut.start() :]
-        return data, b""
 
     @property
     def _between_requests(self) -> bool:
