@@ -85,7 +85,7 @@ class Settings(BaseSettings):
         default=32 << 10, description="Longest head of a request: its first line and its headers."
     )
     max_connections: PositiveInt = Field(
-        default=1000,
+        default=4096,
         description="Most connections that a front end holds. The one that has been idle longest makes room "
         "for another; where none is idle, that one is refused.",
     )

@@ -28,7 +28,7 @@ from lossd.settings import Settings
 
 _LAST_SECONDS: Final = 1.0
 """For what is still coming when the answer is out: to be read away, so that the caller sees it."""
-_MOST_BEHIND: Final = 100
+_MOST_BEHIND: Final = 1000
 """Requests behind the one that is being answered: a chunk of bytes has room for ten thousand."""
 
 CONNECTION: Final = "lossd.connection"
