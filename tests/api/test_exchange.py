@@ -36,7 +36,7 @@ async def serve(answer: Answer, sent: list[Message]) -> str:
     fd, tally_fd = create_memory(4096), create_memory(TALLY_BYTES)
     ours, theirs = socket_pair()
     pool = Pool(Memory(fd, 4096), ours, 0, BLOCK, BLOCK)
-    metrics = Metrics([Tally(tally_fd)], 0, (), (), pool)
+    metrics = Metrics([Tally(tally_fd)], 0, {}, (), pool)
     quotas_fd = create_memory(quotas_bytes(1))
     gate = Gate(Quotas(quotas_fd, 1, 0), teams=False)
     scope = {"type": "http", "headers": [], "lossd.request_id": "r1"}

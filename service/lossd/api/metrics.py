@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -71,6 +72,8 @@ _GAUGES: Final = (
     _Family("requests_in_flight", "Requests for a loss being worked on."),
     _Family("requests_waiting", "Requests that wait unread, for their turn or for memory."),
     _Family("bytes_in_flight", "Bytes reserved for bodies and answers."),
+    _Family("memory_bytes", "Bytes that there are for bodies and answers.", ("part",)),
+    _Family("memory_reserved_bytes", "Bytes reserved of these.", ("part",)),
 )
 _SECONDS_SUMMARY: Final = (
     "Seconds of requests that were answered with a loss: reading the body, waiting for a worker, computing, "
@@ -84,7 +87,7 @@ class Metrics:
     Args:
         tallies: The counters of all front ends.
         index: Which of these are this one's.
-        arenas: The arena's parts.
+        arenas: The arena's parts, by name.
         turnstiles: Where bodies wait for their turn.
         pool: The workers.
     """
@@ -95,7 +98,7 @@ class Metrics:
         self,
         tallies: Sequence[Tally],
         index: int,
-        arenas: Iterable[Arena],
+        arenas: Mapping[str, Arena],
         turnstiles: Iterable[Turnstile],
         pool: Pool,
     ) -> None:
@@ -104,13 +107,14 @@ class Metrics:
         self._numbers = self._own.numbers
         self._cells: dict[_Key, int] = {}
         self._answered: dict[tuple[str, str, str, str], _AnswerCells] = {}
-        self._arenas = tuple(arenas)
+        self._arenas = tuple(arenas.values())
         self._queues: tuple[Admission[Any], ...] = (*self._arenas, *turnstiles)
         self._pool = pool
         self._registry = CollectorRegistry()
         self._registry.register(_Exposition(self))
         for family in _GAUGES:  # what one before it held went with it
-            self._set(0.0, family.name)
+            if not family.labels:
+                self._set(0.0, family.name)
         for family in _COUNTERS:
             if not family.labels:
                 self._add(0.0, family.name)
@@ -120,8 +124,11 @@ class Metrics:
         self._slices = self._cell("slices")
         self._together = [self._cell("batch_requests", bound) for bound in (*_BATCH_BOUNDS, "sum")]
         pool.when_scored = self._count_slice
-        for arena in self._arenas:
-            arena.changed = self._publish_reserved
+        self._reserved = self._cell("bytes_in_flight")
+        for part, arena in arenas.items():
+            self._set(float(arena.capacity), "memory_bytes", part)
+            self._set(0.0, "memory_reserved_bytes", part)
+            arena.changed = partial(self._publish_reserved, arena, self._cell("memory_reserved_bytes", part))
         for queue in self._queues:
             queue.waiting_changed = self._publish_waiting
 
@@ -215,10 +222,10 @@ class Metrics:
         """What all front ends have counted, by name and labels."""
         return {tuple(_decoder.decode(key)): number for key, number in totals(self._tallies).items()}
 
-    def restarts(self) -> Iterator[tuple[str, int]]:
-        """The workers' devices, and how often each one's worker was replaced."""
+    def workers(self) -> Iterator[tuple[str, int, bool]]:
+        """The workers' devices, how often each one's worker was replaced, and whether it is ready."""
         for seat in self._pool.seats.values():
-            yield seat.device, seat.restarts
+            yield seat.device, seat.restarts, seat.steady
 
     def _count_slice(self, together: int) -> None:
         self._numbers[self._slices] += 1.0
@@ -226,8 +233,9 @@ class Metrics:
             self._numbers[self._together[bisect_left(_BATCHES, together)]] += 1.0
             self._numbers[self._together[-1]] += together
 
-    def _publish_reserved(self) -> None:
-        self._set(sum(part.reserved for part in self._arenas), "bytes_in_flight")
+    def _publish_reserved(self, arena: Arena, cell: int) -> None:
+        self._numbers[cell] = arena.reserved
+        self._numbers[self._reserved] = sum(part.reserved for part in self._arenas)
 
     def _publish_waiting(self) -> None:
         self._set(sum(queue.waiting for queue in self._queues), "requests_waiting")
@@ -315,9 +323,14 @@ class _Exposition(Collector):
         restarts = CounterMetricFamily(
             "lossd_worker_restarts", "How often a device's worker was replaced.", labels=("device",)
         )
-        for device, times in self._metrics.restarts():
+        ready = GaugeMetricFamily(
+            "lossd_worker_ready", "Whether a device's worker computes rightly.", labels=("device",)
+        )
+        for device, times, steady in self._metrics.workers():
             restarts.add_metric((device,), times)
+            ready.add_metric((device,), steady)
         yield restarts
+        yield ready
 
 
 def _encode(key: _Key) -> bytes:

@@ -94,5 +94,6 @@ class Service:
         outputs = Arena(memory, border, settings.arena_bytes_each, "array answers")
         inside = settings.turn_bytes * pool.workers
         large, small = Turnstile(inside), Turnstile(max(SMALL_BYTES, inside // 8))
-        metrics = Metrics(tallies, index, (small_bodies, bodies, outputs), (large, small), pool)
+        arenas = {"small_bodies": small_bodies, "bodies": bodies, "answers": outputs}
+        metrics = Metrics(tallies, index, arenas, (large, small), pool)
         return cls(settings, pool, gate, bodies, small_bodies, outputs, large, small, parser, metrics, Door())
