@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 import uvicorn
 
+from lossd import logs
 from lossd.api.app import create_app
 from lossd.api.connections import allow_descriptors, make_room, watch
 from lossd.api.door import Door
@@ -84,7 +85,13 @@ class DrainingServer(uvicorn.Server):
 async def serve(settings: Settings, listener: socket.socket, service: Service) -> None:
     """Serve until SIGTERM, then until the accepted requests have been answered."""
     room = partial(make_room, allow_descriptors(settings.max_connections))
-    protocol = partial(LossdProtocol, settings=settings, lane=partial(FastLane, service), room=room)
+    protocol = partial(
+        LossdProtocol,
+        settings=settings,
+        lane=partial(FastLane, service),
+        room=room,
+        requests=service.requests,
+    )
     config = uvicorn.Config(
         create_app(service),
         http=protocol,  # type: ignore[arg-type] # called alone
@@ -94,6 +101,7 @@ async def serve(settings: Settings, listener: socket.socket, service: Service) -
         log_config=None,
         proxy_headers=False,
         server_header=False,
+        reset_contextvars=True,
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=_LAST_SECONDS,
     )
@@ -113,6 +121,7 @@ async def serve(settings: Settings, listener: socket.socket, service: Service) -
         task.cancel()
     await service.parser.close()
     service.pool.close()
+    service.requests.close()
 
 
 def _calm_collector() -> None:
@@ -159,7 +168,7 @@ class _Options(msgspec.Struct, frozen=True):
 
 async def _run(options: _Options, settings: Settings) -> None:
     memory = Memory(options.arena_fd, settings.arena_bytes_each)
-    parser = Parser(options.arena_fd, settings.arena_bytes_each, settings.timeout_seconds)
+    parser = Parser(options.arena_fd, settings.arena_bytes_each, settings.timeout_seconds, options.index)
     tallies = [Tally(fd) for fd in options.tally_fds]
     for fd in (options.arena_fd, *options.tally_fds):
         os.close(fd)  # the mappings keep the memory
@@ -177,14 +186,14 @@ async def _run(options: _Options, settings: Settings) -> None:
 def main(arguments: str) -> None:
     """Run a front end, given its descriptors as a JSON object; its settings are in the environment."""
     settings = Settings()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    options = msgspec.json.decode(arguments, type=_Options)
+    logs.configure("front-end", options.index, settings.log_level, settings.log_format)
     try:
         for place in settings.losses:
             register(place)
     except ValueError as error:
         logger.error("%s", error)
         sys.exit(UNUSABLE)
-    options = msgspec.json.decode(arguments, type=_Options)
     if sys.platform == "win32":
         asyncio.run(_run(options, settings))
         return
