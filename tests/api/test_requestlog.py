@@ -52,7 +52,7 @@ def test_so_many_lines_a_second_and_then_how_many_were_left_out(caplog: pytest.L
     clock = Clock()
 
     async def fail() -> None:
-        requests = RequestLog("failed", clock)
+        requests = RequestLog("failed", clock=clock)
         for _ in range(int(BURST) + 7):
             requests.write(LINE)
         assert len(caplog.records) == BURST
@@ -70,7 +70,7 @@ def test_so_many_lines_a_second_and_then_how_many_were_left_out(caplog: pytest.L
 
 
 def test_none_is_left_out_where_all_have_lines(caplog: pytest.LogCaptureFixture) -> None:
-    requests = RequestLog("all", Clock())
+    requests = RequestLog("all", clock=Clock())
     with caplog.at_level(logging.INFO):
         for _ in range(200):
             requests.write(LINE._replace(outcome="ok"))

@@ -37,7 +37,7 @@ def of(server: LiveServer, identity: str) -> list[dict[str, Any]]:
 def test_every_process_logs_json_with_the_request_and_its_team(tmp_path: Path) -> None:
     path, key = tmp_path / "teams.toml", make_key()
     write_teams(path, team_table("vision", key))
-    modules = {"losses": "fragile_loss:FRAGILE", "modules": HERE}
+    modules: dict[str, Any] = {"losses": "fragile_loss:FRAGILE", "modules": HERE}
     with live_server(
         tmp_path, teams=path, log_format="json", log_requests="all", front_ends=2, **modules
     ) as server:
@@ -115,7 +115,7 @@ def test_usual_requests_have_no_lines(tmp_path: Path, log_requests: str) -> None
 
 
 def test_what_ends_a_process_is_one_line(tmp_path: Path) -> None:
-    modules = {"losses": "fragile_loss:FRAGILE", "modules": HERE}
+    modules: dict[str, Any] = {"losses": "fragile_loss:FRAGILE", "modules": HERE}
     with live_server(tmp_path, log_format="json", **modules) as server:
         headers = {"content-type": NPY, "x-request-id": "poison"}
         answer = httpx.post(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -58,7 +59,12 @@ def test_a_keys_secret_is_nowhere(tmp_path: Path, form: str) -> None:
     path, key, stranger = tmp_path / "teams.toml", make_key(), make_key()
     secrets = [secret_of(key)[:20], secret_of(stranger)[:20]]
     write_teams(path, team_table("vision", key))
-    settings = {"teams": path, "log_level": "debug", "log_requests": "all", "log_format": form}
+    settings: dict[str, Any] = {
+        "teams": path,
+        "log_level": "debug",
+        "log_requests": "all",
+        "log_format": form,
+    }
     with live_server(tmp_path, metrics_open=1, **settings) as server:
         server.key = key
         said = [answer.text + str(answer.headers) for answer in answers(server, key, stranger)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+from ipaddress import ip_address
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,7 +26,15 @@ def request_id(scope: Scope) -> str:
 def client_host(scope: Scope) -> str:
     """The address that a request came from; empty if that is not known."""
     client = scope.get("client")
-    return str(client[0]) if client else ""
+    return address_of(str(client[0])) if client else ""
+
+
+def address_of(text: str) -> str:
+    """An address, if it is one: what proxies pass on may be anything."""
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return "unknown"
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:

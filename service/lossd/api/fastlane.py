@@ -309,11 +309,11 @@ class FastLane:
     ) -> None:
         """Write the request's line."""
         assert self._head is not None
-        client = self._connection.client
+        requests, client = self._service.requests, self._connection.client
         line = RequestLine(
             request_id=self._identity.decode(),
             team=self._team.name,
-            client=client[0] if client else "",
+            client=requests.client(client[0] if client else "", self._head.forwarded),
             outcome=outcome,
             status=status,
             loss=self._head.plan.loss.name,
@@ -323,7 +323,7 @@ class FastLane:
             seconds=seconds,
             total=time.monotonic() - self._began,
         )
-        self._service.requests.write(line)
+        requests.write(line)
 
     def _rates(self) -> bytes:
         """The lines of the headers that say what is left of the team's rates."""

@@ -6,8 +6,12 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Callable
-from typing import Final, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from lossd.api.context import address_of
 
 Which = Literal["none", "failed", "all"]
 
@@ -59,14 +63,29 @@ class RequestLog:
 
     Args:
         which: The requests that have a line.
+        proxies: The addresses that are believed when they say whom they forward a request for.
         clock: What is gone by, in seconds.
     """
 
-    def __init__(self, which: Which, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, which: Which, proxies: Sequence[str] = (), clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._which = which
+        self._proxies = ProxyHeadersMiddleware(_nothing, list(proxies)).trusted_hosts
         self._clock = clock
         self._credit, self._credited = BURST, clock()
         self._left_out = 0
+
+    def client(self, peer: str, forwarded: bytes | None) -> str:
+        """Whom a request came from that has not been through uvicorn's own middleware.
+
+        Args:
+            peer: Who has connected.
+            forwarded: All of the request's X-Forwarded-For.
+        """
+        if not forwarded or peer not in self._proxies:
+            return peer
+        return address_of(self._proxies.get_trusted_client_address(forwarded.decode("latin-1"))[0])
 
     def wants(self, outcome: str) -> bool:
         """Whether requests that end so have lines."""
@@ -99,6 +118,10 @@ class RequestLog:
             asyncio.get_running_loop().call_later(_SUMMARY_SECONDS, self.close, context=nobodys)
         self._left_out += 1
         return False
+
+
+async def _nothing(*_: Any) -> None:  # noqa: ANN401
+    """What of the middleware is of use here calls no application."""
 
 
 def _fields(line: RequestLine) -> dict[str, object]:

@@ -18,6 +18,7 @@ import uvicorn
 
 from lossd import logs
 from lossd.api.app import create_app
+from lossd.api.certificate import Certificate
 from lossd.api.connections import allow_descriptors, make_room, watch
 from lossd.api.door import Door
 from lossd.api.fastlane import FastLane
@@ -85,6 +86,9 @@ class DrainingServer(uvicorn.Server):
 async def serve(settings: Settings, listener: socket.socket, service: Service) -> None:
     """Serve until SIGTERM, then until the accepted requests have been answered."""
     room = partial(make_room, allow_descriptors(settings.max_connections))
+    certificate = None
+    if settings.tls_certificate is not None and settings.tls_key is not None:
+        certificate = Certificate(settings.tls_certificate, settings.tls_key)
     protocol = partial(
         LossdProtocol,
         settings=settings,
@@ -99,7 +103,9 @@ async def serve(settings: Settings, listener: socket.socket, service: Service) -
         lifespan="off",
         access_log=False,
         log_config=None,
-        proxy_headers=False,
+        ssl_context_factory=None if certificate is None else lambda _config, _default: certificate.context,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
         server_header=False,
         reset_contextvars=True,
         timeout_keep_alive=settings.keep_alive_seconds,
@@ -107,11 +113,14 @@ async def serve(settings: Settings, listener: socket.socket, service: Service) -
     )
     server = DrainingServer(config, service.door, listener, settings.drain_seconds)
     host, port = listener.getsockname()[:2]
-    logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    scheme = "http" if certificate is None else "https"
+    logger.info("listening on %s://%s:%d", scheme, f"[{host}]" if ":" in host else host, port)
     tasks = [
         asyncio.create_task(_end_with_supervisor(service.pool, server)),
         asyncio.create_task(watch(server.server_state.connections)),  # type: ignore[arg-type] # all are of ours
     ]
+    if certificate is not None:
+        tasks.append(asyncio.create_task(certificate.follow()))
     # uvicorn takes SIGTERM over, and when it has stopped raises it again for whoever handled it before.
     signal.signal(signal.SIGTERM, server.handle_exit)
     _calm_collector()
@@ -199,7 +208,9 @@ def main(arguments: str) -> None:
         return
     import uvloop
 
-    uvloop.run(_run(options, settings))
+    from lossd.api.loop import FrontEndLoop
+
+    uvloop.run(_run(options, settings), loop_factory=partial(FrontEndLoop, settings.header_seconds))
 
 
 if __name__ == "__main__":

@@ -98,6 +98,6 @@ class Service:
         inside = settings.turn_bytes * pool.workers
         large, small = Turnstile(inside), Turnstile(max(SMALL_BYTES, inside // 8))
         metrics = Metrics(tallies, index, (small_bodies, bodies, outputs), (large, small), pool)
-        requests = RequestLog(settings.log_requests)
+        requests = RequestLog(settings.log_requests, settings.trusted_proxies)
         parts = (bodies, small_bodies, outputs, large, small)
         return cls(settings, pool, gate, *parts, parser, metrics, Door(), requests)
