@@ -51,6 +51,7 @@ _KEY: Final = re.compile(
 )
 KEY_ID: Final = re.compile(rf"[a-z0-9]{{{_ID_LENGTH}}}")
 """The form of a key's id."""
+_SECRET: Final = re.compile(rf"(lossd_[a-z0-9]{{{_ID_LENGTH}}}_)[0-9A-Za-z]{{12,}}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -134,6 +135,11 @@ class Roster:
             return None
         team, digest = owner
         return team if hmac.compare_digest(_sha256(key).digest(), digest) else None
+
+
+def conceal_keys(text: str) -> str:
+    """A text without the secrets of the keys in it, which may be cut short."""
+    return _SECRET.sub(r"\1***", text) if "lossd_" in text else text
 
 
 def new_key() -> tuple[str, str]:

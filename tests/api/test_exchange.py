@@ -14,6 +14,7 @@ from lossd.api.exchange import Exchange
 from lossd.api.gate import Gate
 from lossd.api.metrics import Metrics
 from lossd.api.problems import problem
+from lossd.api.requestlog import RequestLog
 from lossd.core.grid import BLOCK
 from lossd.engine.arena import Memory, create_memory
 from lossd.engine.frames import socket_pair
@@ -41,7 +42,8 @@ async def serve(answer: Answer, sent: list[Message]) -> str:
     gate = Gate(Quotas(quotas_fd, 1, 0), teams=False)
     scope = {"type": "http", "headers": [], "lossd.request_id": "r1"}
     try:
-        await Exchange(scope, receive, send, "bce", 0.0, gate).serve(answer, problem, metrics, Door())
+        exchange = Exchange(scope, receive, send, "bce", 0.0, gate)
+        await exchange.serve(answer, problem, metrics, Door(), RequestLog("failed"))
     finally:
         pool.close()
         theirs.close()

@@ -14,11 +14,12 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from lossd import __version__
-from lossd.api.context import RequestContext, request_id
+from lossd.api.context import RequestContext, client_host, request_id
 from lossd.api.inference import infer_endpoints, inference_problem, is_inference, model_routes
 from lossd.api.losses import LossEndpoint
 from lossd.api.openapi import describe_api
 from lossd.api.problems import BY_STATUS, problem
+from lossd.api.requestlog import RequestLine, RequestLog
 from lossd.api.service import Service
 from lossd.api.shortcut import Shortcut
 from lossd.api.status import status_routes
@@ -47,6 +48,7 @@ def create_app(service: Service) -> ASGIApp:
     app.include_router(status_routes(service))
     _add_docs(app)
     app.state.gate = service.gate
+    app.state.requests = service.requests
     app.add_exception_handler(HTTPException, _framework_problem)
     app.add_exception_handler(Fault, _fault_problem)
     app.add_exception_handler(Exception, _internal_problem)
@@ -102,6 +104,12 @@ async def _internal_problem(request: Request, _error: Exception) -> Response:
 def _respond(request: Request, fault: Fault) -> Response:
     write = inference_problem if is_inference(request.scope) else problem
     answer = write(fault, request_id(request.scope))
+    requests: RequestLog = request.app.state.requests
+    if requests.wants(fault.code):
+        line = RequestLine(
+            request_id(request.scope), "", client_host(request.scope), fault.code, answer.status
+        )
+        requests.write(line)
     response = Response(answer.body, answer.status)
     for name, value in answer.headers:
         response.headers[name.decode()] = value.decode()

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
+from structlog.contextvars import bind_contextvars
 
 from lossd.api.gate import Gate
 from lossd.teams import Team
@@ -32,4 +33,6 @@ async def asking_team(
         Fault: ``unauthorized``, ``forbidden``.
     """
     gate: Gate = request.app.state.gate
-    return gate.admit(request.scope)
+    team = gate.admit(request.scope)
+    bind_contextvars(team=team.name)
+    return team

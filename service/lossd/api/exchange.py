@@ -11,13 +11,15 @@ from typing import Final
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
+from structlog.contextvars import bind_contextvars
 
-from lossd.api.context import header, header_text, request_id
+from lossd.api.context import client_host, header, header_text, request_id
 from lossd.api.door import Door
 from lossd.api.gate import Gate, rate_headers
 from lossd.api.metrics import Metrics
 from lossd.api.problems import Problem
 from lossd.api.protocol import CONNECTION, LossdProtocol
+from lossd.api.requestlog import RequestLine, RequestLog
 from lossd.api.upload import LEAST_BYTES, Upload
 from lossd.engine.quotas import Entry
 from lossd.request import Fault, LossResult
@@ -60,6 +62,10 @@ class Exchange:
         team: Whose it is; nobody's until its key has been looked at.
         upload: What its body comes by, while it does not come by `receive`.
         entry: How it is counted among what its team may have in flight.
+        elements: How many its inputs have, as far as they have been announced.
+        outcome: What it came to: ``ok``, ``disconnected``, or a fault's code.
+        status: The answer's, once there is one.
+        seconds: Of reading, waiting and computing, if it was answered with a loss.
     """
 
     scope: Scope
@@ -78,6 +84,15 @@ class Exchange:
     team: Team = NOBODY
     entry: Entry | None = None
     upload: Upload | None = None
+    elements: int = 0
+    outcome: str = "ok"
+    status: int | None = None
+    seconds: tuple[float, float, float] | None = None
+
+    @property
+    def identity(self) -> str:
+        """The request's id."""
+        return request_id(self.scope)
 
     def header(self, name: bytes) -> str | None:
         """The value of a header, its name given in lower case, or None; of several, joined by commas."""
@@ -209,7 +224,7 @@ class Exchange:
             pieces: The body, at least one; each is made when it is its turn.
         """
         held = next(pieces)
-        self.answering = True
+        self.answering, self.status = True, 200
         headers += rate_headers(self.gate, self.team)
         await self.send({"type": "http.response.start", "status": 200, "headers": headers})
         for piece in pieces:
@@ -224,6 +239,7 @@ class Exchange:
         write_problem: WriteProblem,
         metrics: Metrics,
         door: Door,
+        requests: RequestLog,
     ) -> None:
         """Answer it, or say why not.
 
@@ -232,17 +248,40 @@ class Exchange:
             write_problem: Writes a fault, as `lossd.api.problems.problem` does.
             metrics: Where it is counted.
             door: By which it comes in.
+            requests: Where it has its line.
         """
         try:
             door.enter()
         except Fault as fault:
             self._count_refused(metrics, fault.code)
             await self._refuse(fault, write_problem, close=True)
+            self._log(requests)
             return
         try:
             await self._serve(answer, write_problem, metrics)
         finally:
             door.leave()
+            self._log(requests)
+
+    def _log(self, requests: RequestLog) -> None:
+        """Write its line, if it is to have one."""
+        if not requests.wants(self.outcome):
+            return
+        requests.write(
+            RequestLine(
+                request_id=self.identity,
+                team=self.team.name,
+                client=client_host(self.scope),
+                outcome=self.outcome,
+                status=self.status,
+                loss=self.loss,
+                format=self.format,
+                elements=self.elements,
+                nbytes=self.received_bytes,
+                seconds=self.seconds,
+                total=time.monotonic() - self.began,
+            )
+        )
 
     async def _serve(
         self, answer: Callable[[Exchange], Awaitable[None]], write_problem: WriteProblem, metrics: Metrics
@@ -250,6 +289,7 @@ class Exchange:
         metrics.began()
         try:
             self.team = self.gate.admit(self.scope)
+            bind_contextvars(team=self.team.name)  # for the log
             await self._while_connected(answer)
         except Fault as fault:
             self._count_refused(metrics, fault.code)
@@ -282,11 +322,12 @@ class Exchange:
 
     def charge(self, elements: int) -> None:
         """Charge its team with elements."""
+        self.elements += elements
         self.gate.quotas.charge(self.team.name, elements)
 
     def count(self, metrics: Metrics, result: LossResult, seconds: tuple[float, float, float]) -> None:
         """Count the answer: its seconds of reading, waiting and computing."""
-        total = time.monotonic() - self.began
+        self.seconds, total = seconds, time.monotonic() - self.began
         metrics.answered(
             self.loss,
             self.format,
@@ -331,6 +372,7 @@ class Exchange:
             self._end_upload()
 
     def _count_refused(self, metrics: Metrics, code: str) -> None:
+        self.outcome = code
         metrics.refused(self.loss, self.format, self.team.name, code, time.monotonic() - self.began)
 
     async def _refuse(self, fault: Fault, write_problem: WriteProblem, *, close: bool = False) -> None:
@@ -343,6 +385,7 @@ class Exchange:
         answer = write_problem(
             fault, request_id(self.scope), retryable=True if own_deadline else None, close=close or unread
         )
+        self.status = answer.status
         headers = [*answer.headers, *rate_headers(self.gate, self.team)]
         await self.send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await self.send({"type": "http.response.body", "body": answer.body, "more_body": unread})

@@ -18,13 +18,16 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from structlog.contextvars import bound_contextvars
+
 from lossd import __version__
 from lossd.api.context import choose_id
 from lossd.api.exchange import FAILED, STOPPED
 from lossd.api.gate import rate_headers
 from lossd.api.heads import LONGEST_HEAD, MEDIA_TYPE, Head, read_head, read_layout
-from lossd.api.problems import problem
+from lossd.api.problems import KINDS, problem
 from lossd.api.protocol import LossdProtocol, header_lines
+from lossd.api.requestlog import RequestLine
 from lossd.api.scoring import server_timing
 from lossd.api.service import Service
 from lossd.engine.arena import Region
@@ -65,6 +68,7 @@ class FastLane:
         self._head: Head | None = None
         self._body_start = 0
         self._identity = b""
+        self._elements = 0
         self._team = EVERYONE
         self._entry: Entry | None = None  # among what its team may have in flight
         self._began = 0.0  # when its head was there, by time.monotonic(),
@@ -180,7 +184,6 @@ class FastLane:
         if self._run is None:
             return False
         self._region, self._turn = region, turn
-        self._identity = choose_id(head.identity)
         service.door.enter()
         service.metrics.began()
         self._watch_deadline()
@@ -196,7 +199,10 @@ class FastLane:
             if layout is None:
                 return None
         team, quotas = self._team, self._service.gate.quotas
-        run = pool.try_start(layout.request, layout.grid, None, team.name, team.weight)
+        self._identity, self._elements = choose_id(head.identity), layout.grid.size
+        run = pool.try_start(
+            layout.request, layout.grid, None, team.name, team.weight, self._identity.decode()
+        )
         if run is None:
             return None
         try:
@@ -251,7 +257,8 @@ class FastLane:
             self._refuse(fault)
             return
         except Exception:
-            logger.exception("request %s failed", identity.decode())
+            with bound_contextvars(request_id=identity.decode(), team=self._team.name):
+                logger.exception("request %s failed", identity.decode())
             self._refuse(FAILED)
             return
         now = time.monotonic()
@@ -266,6 +273,8 @@ class FastLane:
             self._head.length,
             (*seconds, now - self._began),
         )
+        if self._service.requests.wants("ok"):
+            self._log("ok", 200, seconds)
         self._leave()
         timing = server_timing(seconds)
         self._connection.respond(
@@ -292,6 +301,29 @@ class FastLane:
         assert self._head is not None
         loss, seconds = self._head.plan.loss.name, time.monotonic() - self._began
         self._service.metrics.refused(loss, "npy", self._team.name, code, seconds)
+        if self._service.requests.wants(code):
+            self._log(code, None if code == "disconnected" else KINDS[code].status)
+
+    def _log(
+        self, outcome: str, status: int | None, seconds: tuple[float, float, float] | None = None
+    ) -> None:
+        """Write the request's line."""
+        assert self._head is not None
+        requests, client = self._service.requests, self._connection.client
+        line = RequestLine(
+            request_id=self._identity.decode(),
+            team=self._team.name,
+            client=requests.client(client[0] if client else "", self._head.forwarded),
+            outcome=outcome,
+            status=status,
+            loss=self._head.plan.loss.name,
+            format="npy",
+            elements=self._elements,
+            nbytes=self._head.length,
+            seconds=seconds,
+            total=time.monotonic() - self._began,
+        )
+        requests.write(line)
 
     def _rates(self) -> bytes:
         """The lines of the headers that say what is left of the team's rates."""

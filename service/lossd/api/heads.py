@@ -16,7 +16,7 @@ from typing import Final
 import httptools
 from starlette.types import Scope
 
-from lossd.api.context import header
+from lossd.api.context import header, joined_header
 from lossd.api.framing import check_head
 from lossd.api.gate import CREDENTIALS
 from lossd.api.intake import assemble
@@ -48,6 +48,7 @@ class Head:
         identity: The request id that it gives.
         credentials: Its headers that hold keys, as a scope.
         headers: How many it has.
+        forwarded: Whom it is forwarded for, as it says.
         layouts: Of bodies of that length that came with such a plan.
     """
 
@@ -56,6 +57,7 @@ class Head:
     identity: bytes | None
     credentials: Scope
     headers: int
+    forwarded: bytes | None
     layouts: deque[Layout]
 
     def find_layout(self, data: bytes, start: int) -> Layout | None:
@@ -99,7 +101,8 @@ def read_head(raw: bytes) -> Head | None:
         return None
     identity, number = header(scope, b"x-request-id"), len(reader.headers)
     credentials = {"headers": [pair for pair in reader.headers if pair[0] in CREDENTIALS]}
-    return Head(plan, length, identity, credentials, number, _layouts_of(plan, length))
+    forwarded = joined_header(scope, b"x-forwarded-for")
+    return Head(plan, length, identity, credentials, number, forwarded, _layouts_of(plan, length))
 
 
 @lru_cache(_KEPT)

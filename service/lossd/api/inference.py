@@ -35,6 +35,7 @@ from lossd.api.scoring import BodyScoring, Outcome, Task
 from lossd.api.service import Service
 from lossd.core.catalog import LOSSES, SHARED, Loss, check_params
 from lossd.request import Fault
+from lossd.teams import conceal_keys
 from lossd.wire import (
     MODEL_VERSION,
     InferenceReader,
@@ -80,7 +81,8 @@ class InferenceEndpoint:
         exchange = Exchange(
             scope, receive, send, self._loss.name, time.monotonic(), self._service.gate, format="v2"
         )
-        await exchange.serve(self._answer, inference_problem, self._service.metrics, self._service.door)
+        service = self._service
+        await exchange.serve(self._answer, inference_problem, service.metrics, service.door, service.requests)
 
     async def _answer(self, exchange: Exchange) -> None:
         settings = self._service.settings
@@ -219,7 +221,7 @@ def inference_problem(
 ) -> Problem:
     """A fault as this protocol's clients expect it; the arguments are `lossd.api.problems.problem`'s."""
     like = problem(fault, request_id, retryable=retryable, close=close)
-    body = json.dumps({"error": fault.detail}).encode("ascii")
+    body = json.dumps({"error": conceal_keys(fault.detail)}).encode("ascii")
     others = [(name, value) for name, value in like.headers if not name.startswith(b"content-")]
     headers = [
         (b"content-type", b"application/json"),

@@ -41,7 +41,8 @@ class LossEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI has it."""
         exchange = Exchange(scope, receive, send, self._loss.name, time.monotonic(), self._service.gate)
-        await exchange.serve(self._answer, problem, self._service.metrics, self._service.door)
+        service = self._service
+        await exchange.serve(self._answer, problem, service.metrics, service.door, service.requests)
 
     async def _answer(self, exchange: Exchange) -> None:
         said = said_by(exchange.scope)

@@ -21,7 +21,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from lossd.api.context import NO_TIMING, choose_id
 from lossd.api.framing import check_head, without_upgrade
 from lossd.api.hangups import HangUps
-from lossd.api.problems import Problem, problem
+from lossd.api.problems import KINDS, Problem, problem
+from lossd.api.requestlog import RequestLine, RequestLog
 from lossd.api.upload import Upload
 from lossd.request import Fault
 from lossd.settings import Settings
@@ -59,6 +60,7 @@ class LossdProtocol(HttpToolsProtocol):
         settings: The server's settings.
         lane: Makes the lane beside it, if there is to be one.
         room: Called when it has been made; returns whether there is room for it.
+        requests: Where what it refuses by itself has its line.
         uvicorns: What uvicorn gives its protocols.
 
     Attributes:
@@ -91,12 +93,14 @@ class LossdProtocol(HttpToolsProtocol):
         settings: Settings,
         lane: Callable[[LossdProtocol], Lane] | None = None,
         room: Callable[[LossdProtocol], bool] | None = None,
+        requests: RequestLog | None = None,
         **uvicorns: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**uvicorns)
         self._settings = settings
         self._lane = lane(self) if lane is not None else None
         self._room = room
+        self._requests = requests
         self.idle_since = self.loop.time()
         self._cycles: list[
             RequestResponseCycle
@@ -375,6 +379,9 @@ class LossdProtocol(HttpToolsProtocol):
 
     def _respond_fault(self, fault: Fault) -> None:
         identity = choose_id(None)
+        if self._requests is not None and self._requests.wants(fault.code):
+            host, status = self.client[0] if self.client else "", KINDS[fault.code].status
+            self._requests.write(RequestLine(identity.decode(), "", host, fault.code, status))
         answer = problem(fault, identity.decode(), close=True)
         headers = [*answer.headers, (b"x-request-id", identity), (b"server-timing", NO_TIMING)]
         self.respond(answer.status, header_lines(headers), answer.body)

@@ -245,6 +245,7 @@ class BodyScoring:
             exchange.left(patience),
             exchange.team.name,
             exchange.team.weight,
+            exchange.identity,
         )
         self._run.set_deadline(math.inf if self._exchange.deadline is None else self._exchange.deadline)
         self._request, self._grid, self._span = request, grid, Span(request.tensors, grid)

@@ -10,6 +10,7 @@ from lossd.api.door import Door
 from lossd.api.gate import Gate
 from lossd.api.metrics import Metrics
 from lossd.api.parsing import Parser
+from lossd.api.requestlog import RequestLog
 from lossd.engine.arena import Arena, Memory
 from lossd.engine.pool import Pool
 from lossd.engine.tally import Tally
@@ -38,6 +39,7 @@ class Service:
         parser: Parses large JSON documents.
         metrics: The counters.
         door: What requests for a loss come in by.
+        requests: Where they have their lines.
     """
 
     settings: Settings
@@ -51,6 +53,7 @@ class Service:
     parser: Parser
     metrics: Metrics
     door: Door
+    requests: RequestLog
 
     @property
     def ready(self) -> bool:
@@ -96,4 +99,6 @@ class Service:
         large, small = Turnstile(inside), Turnstile(max(SMALL_BYTES, inside // 8))
         arenas = {"small_bodies": small_bodies, "bodies": bodies, "answers": outputs}
         metrics = Metrics(tallies, index, arenas, (large, small), pool)
-        return cls(settings, pool, gate, bodies, small_bodies, outputs, large, small, parser, metrics, Door())
+        requests = RequestLog(settings.log_requests, settings.trusted_proxies)
+        parts = (bodies, small_bodies, outputs, large, small)
+        return cls(settings, pool, gate, *parts, parser, metrics, Door(), requests)

@@ -151,7 +151,13 @@ class StreamScoring:
         self._output = await reserve_output(self._service, request, widest, self._task, self._exchange)
         team = self._exchange.team
         self._run = await pool.start(
-            request, widest, self._output, self._exchange.left(patience), team.name, team.weight
+            request,
+            widest,
+            self._output,
+            self._exchange.left(patience),
+            team.name,
+            team.weight,
+            self._exchange.identity,
         )
         self._run.set_deadline(math.inf if self._exchange.deadline is None else self._exchange.deadline)
         self._stream = Stream(

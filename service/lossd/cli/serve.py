@@ -40,6 +40,7 @@ def serve(
     with server_imports():
         from pydantic import ValidationError
 
+        from lossd.api.certificate import BadCertificate, Certificate
         from lossd.engine.supervisor import run
         from lossd.settings import Settings, unknown_variables
         from lossd.teams import read_teams
@@ -60,6 +61,11 @@ def serve(
     if settings.teams is not None:
         with teams_errors(settings.teams):
             read_teams(settings.teams)
+    if settings.tls_certificate is not None and settings.tls_key is not None:
+        try:
+            Certificate(settings.tls_certificate, settings.tls_key)
+        except BadCertificate as error:
+            fail(str(error), Exit.USAGE)
     for name, meant in unknown_variables(os.environ).items():
         if meant is not None:
             typer.echo(f"warning: {name} is no setting of the server's; did you mean {meant}?", err=True)

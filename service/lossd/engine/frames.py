@@ -59,6 +59,7 @@ class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
         team: Whose request it is.
         weight: The team's share of the worker's time, in proportion to others'.
         alone: It was running when a worker ended, and is not to be scored together with others.
+        identity: The id that the caller knows the request by, for the log.
     """
 
     id: int
@@ -73,6 +74,7 @@ class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
     team: str = "default"
     weight: float = 1.0
     alone: bool = False
+    identity: str = ""
 
 
 class Cancel(msgspec.Struct, array_like=True, tag="cancel", frozen=True):

@@ -16,6 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from structlog.contextvars import bound_contextvars
+
 from lossd.core.grid import Grid
 from lossd.engine.arena import Memory, Region
 from lossd.engine.frames import (
@@ -229,6 +231,7 @@ class Pool:
         seconds: float,
         team: str = "default",
         weight: float = 1.0,
+        identity: str = "",
     ) -> Run:
         """Start a request, which is handed out as its inputs arrive.
 
@@ -239,6 +242,7 @@ class Pool:
             seconds: How long to wait for the first worker to be there.
             team: Whose it is.
             weight: The team's share of a worker's time, in proportion to others'; over 0.
+            identity: The id that the caller knows it by, for the log.
 
         Raises:
             Fault: ``overloaded``: none came.
@@ -249,7 +253,7 @@ class Pool:
                     await self._arrived.wait()
             except TimeoutError:
                 raise Fault("overloaded", "no worker has started yet; try again later") from None
-        run = self.try_start(request, grid, output, team, weight)
+        run = self.try_start(request, grid, output, team, weight, identity)
         assert run is not None
         return run
 
@@ -260,13 +264,15 @@ class Pool:
         output: Region | None,
         team: str = "default",
         weight: float = 1.0,
+        identity: str = "",
     ) -> Run | None:
         """Start a request, if any worker is there; see `start`."""
         if not self.seats:
             return None
         ready = [seat for seat in self.seats.values() if seat.state == "ready"]
         seat = min(ready or self.seats.values(), key=lambda seat: len(seat.runs))
-        return Run(self, Job(request, grid, self._memory, output, self.slice_elements, team, weight), seat)
+        job = Job(request, grid, self._memory, output, self.slice_elements, team, weight, identity)
+        return Run(self, job, seat)
 
     def feed(self, run: Run) -> None:
         """Send a request's next slices, as many as may be out at a time."""
@@ -382,6 +388,8 @@ class Pool:
         for slice_id in gone.running:
             run = seat.runs.get(slice_id)
             if run is not None:
+                with bound_contextvars(request_id=run.job.identity, team=run.job.team):
+                    logger.warning("worker %d ended while it had this request", gone.worker)
                 run.job.ended_worker(slice_id)
         self._forget_ended(seat)
         self._move(seat)

@@ -15,11 +15,11 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
 from contextlib import suppress
 from typing import Final
 
+from lossd import logs
 from lossd.core.grid import block_elements
 from lossd.engine.arena import Memory, create_memory
 from lossd.engine.board import BLANK, Board
@@ -52,9 +52,7 @@ _FAILED_STARTS: Final = 3  # of front ends that never listened, one after the ot
 
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; the exit status, 0 for a clean end."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    logs.configure("supervisor", None, settings.log_level, settings.log_format)
     try:
         listener = listen(settings.host, settings.port)
     except OSError as error:
@@ -259,6 +257,7 @@ class _Supervisor:
             "board_fd": self._board_fd,
             "workers": len(self._devices),
             "log_level": settings.log_level,
+            "log_format": settings.log_format,
             "kernel": settings.kernel,
             "block": self._block,
             "losses": settings.losses,

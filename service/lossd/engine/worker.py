@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Final
 
 import torch
+from structlog.contextvars import bound_contextvars
 
+from lossd import logs
 from lossd.core.catalog import register
 from lossd.core.kernel import EagerKernel, Score
 from lossd.core.known_answers import WrongAnswerError, check_known_answers
@@ -269,11 +271,12 @@ class Worker:
             detail = f"{self._kernel.device} has no memory left for this request; send a smaller one"
             return Fault("out_of_memory", detail)
         except torch.AcceleratorError:
+            _log_failure(piece)
             raise  # the device is poisoned: a new process starts from a clean one
         except Exception:
+            _log_failure(piece)
             if self._kernel.device.type != "cpu":
                 raise  # likewise, for all that is known
-            logger.exception("slice %d of request %d failed", piece.id, piece.request)
             return Fault("internal_error", _FAILED)
 
     def _score(self, task: _Task) -> Score | None:
@@ -305,6 +308,12 @@ class Worker:
         return score, self._kernel.steps(work, piece.first, piece.last, score)
 
 
+def _log_failure(piece: Slice) -> None:
+    """Log the error that is being handled, which has come of a slice."""
+    with bound_contextvars(request_id=piece.identity, team=piece.team):
+        logger.exception("slice %d failed", piece.id)
+
+
 def _make_kernel(device: str, kernel: str, cache_dir: str | None, block: int) -> EagerKernel:
     if device.startswith("cpu"):
         device = "cpu"  # the number tells workers apart, not cores
@@ -332,7 +341,7 @@ def main(arguments: str) -> None:
     """Run a worker, given its descriptors and its device as a JSON object."""
     options = json.loads(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to handle
-    logging.basicConfig(level=options["log_level"].upper(), format="%(levelname)s %(name)s: %(message)s")
+    logs.configure("worker", options["index"], options["log_level"], options["log_format"])
     torch.set_num_threads(1)
     keep_freed_memory()
     control = socket.socket(fileno=options["control_fd"])
