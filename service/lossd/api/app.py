@@ -22,6 +22,7 @@ from lossd.api.problems import BY_STATUS, problem
 from lossd.api.service import Service
 from lossd.api.shortcut import Shortcut
 from lossd.api.status import status_routes
+from lossd.api.usage import usage_routes
 from lossd.core.catalog import LOSSES
 from lossd.request import Fault
 from lossd.wire import MODEL_VERSION
@@ -45,6 +46,7 @@ def create_app(service: Service) -> ASGIApp:
         app.router.routes.append(Route(path, endpoint, methods=["POST"]))
     app.include_router(model_routes(service))
     app.include_router(status_routes(service))
+    app.include_router(usage_routes(service.settings.usage_file))
     _add_docs(app)
     app.state.gate = service.gate
     app.add_exception_handler(HTTPException, _framework_problem)

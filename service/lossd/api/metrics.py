@@ -11,9 +11,8 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
-import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -26,6 +25,7 @@ from prometheus_client.registry import Collector
 
 from lossd.engine.admission import Admission
 from lossd.engine.arena import Arena
+from lossd.engine.counters import ANSWERED, LABELS, Key, decode_key, encode_key
 from lossd.engine.pool import Pool
 from lossd.engine.tally import Tally, totals
 from lossd.engine.turnstile import Turnstile
@@ -36,9 +36,6 @@ _BOUNDS: Final = (*map(str, map(float, _SECONDS)), "+Inf")
 _BATCHES: Final = (1, 2, 4, 8, 16, 32)
 _BATCH_BOUNDS: Final = (*map(str, map(float, _BATCHES)), "+Inf")
 _STAGES: Final = ("read", "queue", "compute", "total")
-
-_Key: TypeAlias = tuple[str, ...]
-_decoder: Final = msgspec.json.Decoder(list[str])
 
 
 class _Family(NamedTuple):
@@ -59,11 +56,11 @@ _COUNTERS: Final = (
     _Family(
         "requests",
         "Requests for a loss. The outcome is ok, disconnected, or the problem's code.",
-        ("loss", "format", "outcome", "team"),
+        LABELS["requests"],
     ),
-    _Family("elements", "Elements scored.", ("loss", "team")),
-    _Family("bytes", "Bytes of the bodies of requests that were answered with a loss.", ("team",)),
-    _Family("device_seconds", "Seconds of computing.", ("team", "device")),
+    _Family("elements", "Elements scored.", LABELS["elements"]),
+    _Family("bytes", "Bytes of the bodies of requests that were answered with a loss.", LABELS["bytes"]),
+    _Family("device_seconds", "Seconds of computing.", LABELS["device_seconds"]),
     _Family("slices", "Slices that workers answered."),
     _Family("front_end_restarts", "How often a front end was replaced."),
 )
@@ -102,7 +99,7 @@ class Metrics:
         self._tallies = list(tallies)
         self._own = tallies[index]
         self._numbers = self._own.numbers
-        self._cells: dict[_Key, int] = {}
+        self._cells: dict[Key, int] = {}
         self._answered: dict[tuple[str, str, str, str], _AnswerCells] = {}
         self._arenas = tuple(arenas)
         self._queues: tuple[Admission[Any], ...] = (*self._arenas, *turnstiles)
@@ -192,7 +189,7 @@ class Metrics:
     def figures(self, loss: str) -> ModelFigures:
         """What has been done for a loss, in whatever format it was asked for."""
         found = self.totals()
-        last = max(tally.get(_encode(("last", loss))) for tally in self._tallies)
+        last = max(tally.get(encode_key(("last", loss))) for tally in self._tallies)
 
         def duration(count: str, seconds: str) -> Duration:
             number = int(found.get(("model", loss, count), 0.0))
@@ -211,9 +208,9 @@ class Metrics:
         """The metrics in Prometheus's text format."""
         return generate_latest(self._registry)
 
-    def totals(self) -> dict[_Key, float]:
+    def totals(self) -> dict[Key, float]:
         """What all front ends have counted, by name and labels."""
-        return {tuple(_decoder.decode(key)): number for key, number in totals(self._tallies).items()}
+        return {decode_key(key): number for key, number in totals(self._tallies).items()}
 
     def restarts(self) -> Iterator[tuple[str, int]]:
         """The workers' devices, and how often each one's worker was replaced."""
@@ -234,7 +231,7 @@ class Metrics:
 
     def _answer_cells(self, loss: str, form: str, team: str, device: str) -> _AnswerCells:
         return _AnswerCells(
-            requests=self._cell("requests", loss, form, "ok", team),
+            requests=self._cell("requests", loss, form, ANSWERED, team),
             elements=self._cell("elements", loss, team),
             bytes=self._cell("bytes", team),
             device_seconds=self._cell("device_seconds", team, device),
@@ -252,7 +249,7 @@ class Metrics:
     def _cell(self, *key: str) -> int:
         cell = self._cells.get(key)
         if cell is None:
-            cell = self._cells[key] = self._own.cell(_encode(key))
+            cell = self._cells[key] = self._own.cell(encode_key(key))
         return cell
 
     def _add(self, value: float, *key: str) -> None:
@@ -292,7 +289,7 @@ class _Exposition(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The families."""
-        found: defaultdict[str, dict[_Key, float]] = defaultdict(dict)
+        found: defaultdict[str, dict[Key, float]] = defaultdict(dict)
         for key, number in self._metrics.totals().items():
             found[key[0]][key[1:]] = number
         for kind, families in ((CounterMetricFamily, _COUNTERS), (GaugeMetricFamily, _GAUGES)):
@@ -318,7 +315,3 @@ class _Exposition(Collector):
         for device, times in self._metrics.restarts():
             restarts.add_metric((device,), times)
         yield restarts
-
-
-def _encode(key: _Key) -> bytes:
-    return msgspec.json.encode(key)
