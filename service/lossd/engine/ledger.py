@@ -1,6 +1,10 @@
 """The usage file: what each team has used on each day (UTC), in SQLite.
 
 What is written is additions, so that several servers may share a file, and whoever reads it sees whole ones.
+
+With SQLite's write-ahead log readers and the writer would not wait for each other. But it maps a file into
+memory, and where a full disk cannot hold a page of that, the kernel ends the process that touches it (SIGBUS),
+which here would be the supervisor. With a rollback journal a full disk is an error like others.
 """
 
 from __future__ import annotations
@@ -114,7 +118,7 @@ class Ledger:
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
         self._connection, self._opened = connection, _identity(self._path)
-        connection.execute("PRAGMA journal_mode = WAL")  # readers do not keep the writer waiting
+        connection.execute("PRAGMA journal_mode = TRUNCATE")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(_SCHEMA)
         return connection
@@ -132,8 +136,10 @@ def read_usage(path: Path, since: date, team: str | None = None) -> list[Used]:
         OSError, sqlite3.Error: The file is not there, or cannot be read.
     """
     path.stat()
-    where = f"{path.absolute().as_uri()}?mode=ro"
+    # Not mode=ro: what a writer left unfinished that was killed, whoever opens the file next has to undo.
+    where = f"{path.absolute().as_uri()}?mode=rw"
     with closing(sqlite3.connect(where, uri=True, timeout=_BUSY_SECONDS)) as connection:
+        connection.execute("PRAGMA query_only = ON")
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'usage'").fetchone():
             return []  # nothing has been written yet
         return [Used(*row) for row in connection.execute(_READ, (since.isoformat(), team, team))]
