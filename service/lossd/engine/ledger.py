@@ -3,8 +3,8 @@
 What is written is additions, so that several servers may share a file, and whoever reads it sees whole ones.
 
 With SQLite's write-ahead log readers and the writer would not wait for each other. But it maps a file into
-memory, and where a full disk cannot hold a page of that, the kernel ends the process that touches it (SIGBUS),
-which here would be the supervisor. With a rollback journal a full disk is an error like others.
+memory, and where a full disk cannot hold a page of that, the kernel ends the process that touches it
+(SIGBUS), which here would be the supervisor. With a rollback journal a full disk is an error like others.
 """
 
 from __future__ import annotations
