@@ -9,6 +9,8 @@ ARG PYTHON_VERSION=3.11
 FROM python:${PYTHON_VERSION}-slim AS builder
 ARG TORCH=cuda
 ARG TORCH_INDEX_URL=
+# An empty folder, for the image to copy: usage is kept there.
+WORKDIR /var/lib/lossd
 WORKDIR /src
 COPY . .
 # Every step is a script that the tests run too. The environment is made where it will be used: its
@@ -23,11 +25,15 @@ ARG KERNEL=eager
 COPY --from=builder /opt/lossd /opt/lossd
 COPY scripts/install_kernel.sh scripts/
 RUN scripts/install_kernel.sh "$KERNEL" /opt/lossd /opt/lossd/cache
-# Nothing is written but by libraries that want a home; /tmp may be a tmpfs and all else read-only.
+# Nothing is written but usage, and by libraries that want a home: /var/lib/lossd is a volume, /tmp may be a
+# tmpfs and all else read-only.
+COPY --from=builder --chown=10001:10001 /var/lib/lossd /var/lib/lossd
+VOLUME /var/lib/lossd
 ENV PATH=/opt/lossd/bin:$PATH \
     HOME=/tmp \
     PYTHONUNBUFFERED=1 \
     LOSSD_CACHE_DIR=/opt/lossd/cache \
+    LOSSD_USAGE_FILE=/var/lib/lossd/usage.sqlite3 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 # By number, so that an orchestrator can see that it is not root.
 USER 10001:10001

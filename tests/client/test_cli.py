@@ -228,7 +228,7 @@ def test_ping(playback: Playback) -> None:
 def test_the_help_names_the_exit_codes() -> None:
     groups = {"teams": ["add", "list", "disable", "enable"], "keys": ["new", "revoke"]}
     commands = [[group, *one] for group, names in groups.items() for one in ([], *([name] for name in names))]
-    for command in ([], ["score"], ["ping"], ["serve"], *commands):
+    for command in ([], ["score"], ["ping"], ["serve"], ["usage"], *commands):
         done = lossd(*command, "--help")
         assert done.exit_code == 0
         assert "Exit codes" in done.stdout
@@ -262,6 +262,7 @@ def _without(module: str, *args: str) -> subprocess.CompletedProcess[str]:
     ("module", "command"),
     [
         ("pydantic_settings", "serve"),
+        ("pydantic_settings", "usage"),
         ("msgspec", "teams list --teams x"),
         ("msgspec", "teams add a --teams x"),
         ("msgspec", "teams disable a --teams x"),

@@ -26,7 +26,7 @@ LIMITS: dict[str, dict[str, float]] = {
     "busy": {"requests_in_flight": 1},
 }
 OPEN = ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json")
-KEYED = ("/info", "/metrics", "/v2", "/v2/models/bce", "/v2/models/bce/config", "/v2/models/stats")
+KEYED = ("/info", "/metrics", "/usage", "/v2", "/v2/models/bce", "/v2/models/bce/config", "/v2/models/stats")
 SCORED = ("/bce", "/focal", "/v2/models/bce/infer", "/v2/models/focal/versions/1/infer")
 
 

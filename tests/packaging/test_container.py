@@ -130,6 +130,19 @@ def test_nothing_in_the_container_can_be_changed_or_gained() -> None:
     assert lossd["tmpfs"] == ["/tmp"]
 
 
+def test_usage_is_kept_in_a_volume_that_the_images_user_may_write() -> None:
+    (folder,) = operands("VOLUME")
+    settings = dict(pair.split("=", 1) for pair in operands("ENV")[-1].split())
+    assert Path(settings["LOSSD_USAGE_FILE"]).parent == Path(folder)
+    user = operands("USER")[-1]
+    assert f"--from=builder --chown={user} {folder} {folder}" in operands("COPY")
+    assert folder in operands("WORKDIR")  # the builder makes it
+    (volume,) = service(*CPU)["volumes"]
+    name, _, where = volume.partition(":")
+    assert where == folder
+    assert name in yaml.safe_load((ROOT / "docker-compose.yml").read_text())["volumes"]
+
+
 def test_the_gpu_file_reserves_one_and_uses_it() -> None:
     lossd = service(*GPU)
     (device,) = lossd["deploy"]["resources"]["reservations"]["devices"]

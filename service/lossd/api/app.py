@@ -23,6 +23,7 @@ from lossd.api.requestlog import RequestLine, RequestLog
 from lossd.api.service import Service
 from lossd.api.shortcut import Shortcut
 from lossd.api.status import status_routes
+from lossd.api.usage import usage_routes
 from lossd.core.catalog import LOSSES
 from lossd.request import Fault
 from lossd.wire import MODEL_VERSION
@@ -46,6 +47,7 @@ def create_app(service: Service) -> ASGIApp:
         app.router.routes.append(Route(path, endpoint, methods=["POST"]))
     app.include_router(model_routes(service))
     app.include_router(status_routes(service))
+    app.include_router(usage_routes(service.settings.usage_file))
     _add_docs(app)
     app.state.gate = service.gate
     app.state.requests = service.requests

@@ -12,9 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
-import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -27,6 +26,7 @@ from prometheus_client.registry import Collector
 
 from lossd.engine.admission import Admission
 from lossd.engine.arena import Arena
+from lossd.engine.counters import ANSWERED, LABELS, Key, decode_key, encode_key
 from lossd.engine.pool import Pool
 from lossd.engine.tally import Tally, totals
 from lossd.engine.turnstile import Turnstile
@@ -37,9 +37,6 @@ _BOUNDS: Final = (*map(str, map(float, _SECONDS)), "+Inf")
 _BATCHES: Final = (1, 2, 4, 8, 16, 32)
 _BATCH_BOUNDS: Final = (*map(str, map(float, _BATCHES)), "+Inf")
 _STAGES: Final = ("read", "queue", "compute", "total")
-
-_Key: TypeAlias = tuple[str, ...]
-_decoder: Final = msgspec.json.Decoder(list[str])
 
 
 class _Family(NamedTuple):
@@ -60,11 +57,11 @@ _COUNTERS: Final = (
     _Family(
         "requests",
         "Requests for a loss. The outcome is ok, disconnected, or the problem's code.",
-        ("loss", "format", "outcome", "team"),
+        LABELS["requests"],
     ),
-    _Family("elements", "Elements scored.", ("loss", "team")),
-    _Family("bytes", "Bytes of the bodies of requests that were answered with a loss.", ("team",)),
-    _Family("device_seconds", "Seconds of computing.", ("team", "device")),
+    _Family("elements", "Elements scored.", LABELS["elements"]),
+    _Family("bytes", "Bytes of the bodies of requests that were answered with a loss.", LABELS["bytes"]),
+    _Family("device_seconds", "Seconds of computing.", LABELS["device_seconds"]),
     _Family("slices", "Slices that workers answered."),
     _Family("front_end_restarts", "How often a front end was replaced."),
 )
@@ -105,7 +102,7 @@ class Metrics:
         self._tallies = list(tallies)
         self._own = tallies[index]
         self._numbers = self._own.numbers
-        self._cells: dict[_Key, int] = {}
+        self._cells: dict[Key, int] = {}
         self._answered: dict[tuple[str, str, str, str], _AnswerCells] = {}
         self._arenas = tuple(arenas.values())
         self._queues: tuple[Admission[Any], ...] = (*self._arenas, *turnstiles)
@@ -199,7 +196,7 @@ class Metrics:
     def figures(self, loss: str) -> ModelFigures:
         """What has been done for a loss, in whatever format it was asked for."""
         found = self.totals()
-        last = max(tally.get(_encode(("last", loss))) for tally in self._tallies)
+        last = max(tally.get(encode_key(("last", loss))) for tally in self._tallies)
 
         def duration(count: str, seconds: str) -> Duration:
             number = int(found.get(("model", loss, count), 0.0))
@@ -218,14 +215,19 @@ class Metrics:
         """The metrics in Prometheus's text format."""
         return generate_latest(self._registry)
 
-    def totals(self) -> dict[_Key, float]:
+    def totals(self) -> dict[Key, float]:
         """What all front ends have counted, by name and labels."""
-        return {tuple(_decoder.decode(key)): number for key, number in totals(self._tallies).items()}
+        return {decode_key(key): number for key, number in totals(self._tallies).items()}
 
     def workers(self) -> Iterator[tuple[str, int, bool]]:
         """The workers' devices, how often each one's worker was replaced, and whether it is ready."""
         for seat in self._pool.seats.values():
             yield seat.device, seat.restarts, seat.steady
+
+    @property
+    def degraded(self) -> int:
+        """How many things are amiss, though losses are answered."""
+        return len(self._pool.degraded)
 
     def _count_slice(self, together: int) -> None:
         self._numbers[self._slices] += 1.0
@@ -242,7 +244,7 @@ class Metrics:
 
     def _answer_cells(self, loss: str, form: str, team: str, device: str) -> _AnswerCells:
         return _AnswerCells(
-            requests=self._cell("requests", loss, form, "ok", team),
+            requests=self._cell("requests", loss, form, ANSWERED, team),
             elements=self._cell("elements", loss, team),
             bytes=self._cell("bytes", team),
             device_seconds=self._cell("device_seconds", team, device),
@@ -260,7 +262,7 @@ class Metrics:
     def _cell(self, *key: str) -> int:
         cell = self._cells.get(key)
         if cell is None:
-            cell = self._cells[key] = self._own.cell(_encode(key))
+            cell = self._cells[key] = self._own.cell(encode_key(key))
         return cell
 
     def _add(self, value: float, *key: str) -> None:
@@ -300,7 +302,7 @@ class _Exposition(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The families."""
-        found: defaultdict[str, dict[_Key, float]] = defaultdict(dict)
+        found: defaultdict[str, dict[Key, float]] = defaultdict(dict)
         for key, number in self._metrics.totals().items():
             found[key[0]][key[1:]] = number
         for kind, families in ((CounterMetricFamily, _COUNTERS), (GaugeMetricFamily, _GAUGES)):
@@ -331,7 +333,6 @@ class _Exposition(Collector):
             ready.add_metric((device,), steady)
         yield restarts
         yield ready
-
-
-def _encode(key: _Key) -> bytes:
-    return msgspec.json.encode(key)
+        degraded = GaugeMetricFamily("lossd_degraded", "What is amiss, though losses are answered.")
+        degraded.add_metric((), self._metrics.degraded)
+        yield degraded

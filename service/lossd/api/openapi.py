@@ -443,10 +443,11 @@ def _problems() -> Document:
     for code, kind in KINDS.items():
         if code not in ("not_found", "method_not_allowed"):
             by_status.setdefault(kind.status, []).append(code)
-    return {str(status): _problem_response(codes) for status, codes in sorted(by_status.items())}
+    return {str(status): problem_response(codes) for status, codes in sorted(by_status.items())}
 
 
-def _problem_response(codes: list[str]) -> Document:
+def problem_response(codes: list[str]) -> Document:
+    """What the document says of a response with one of several problems, which are of one status."""
     response: Document = {
         "description": "; ".join(f"`{code}`: {KINDS[code].title}" for code in codes),
         "headers": _answer_headers(),

@@ -9,6 +9,7 @@ from lossd.cli.exits import EPILOG
 from lossd.cli.ping import ping
 from lossd.cli.score import score
 from lossd.cli.serve import serve
+from lossd.cli.usage import usage
 
 app = typer.Typer(
     name="lossd",
@@ -18,7 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EPILOG,
 )
-for _command in (score, ping, serve):
+for _command in (score, ping, serve, usage):
     app.command(epilog=EPILOG)(_command)
 app.add_typer(teams.app, name="teams")
 app.add_typer(keys.app, name="keys")

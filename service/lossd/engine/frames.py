@@ -176,6 +176,12 @@ class TeamsChanged(msgspec.Struct, array_like=True, tag="teams", frozen=True):
     nbytes: int
 
 
+class Degraded(msgspec.Struct, array_like=True, tag="degraded", frozen=True):
+    """For a front end: what is amiss although requests are answered; nothing, if there are no reasons."""
+
+    reasons: list[str]
+
+
 class Teams(msgspec.Struct, array_like=True, frozen=True):
     """All teams.
 
@@ -202,7 +208,7 @@ class FrontEndStarted(msgspec.Struct, array_like=True, tag="front", frozen=True)
 
 FromFrontEnd: TypeAlias = Slice | Cancel
 FromWorker: TypeAlias = Scored | Failed | Answers | Ready
-FromSupervisor: TypeAlias = WorkerStarted | WorkerGone | FrontEndStarted | TeamsChanged
+FromSupervisor: TypeAlias = WorkerStarted | WorkerGone | FrontEndStarted | TeamsChanged | Degraded
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _from_front_end: Final[msgspec.msgpack.Decoder[FromFrontEnd]] = msgspec.msgpack.Decoder(FromFrontEnd)

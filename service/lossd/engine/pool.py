@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -24,6 +24,7 @@ from lossd.engine.frames import (
     MAX_FRAME,
     Answers,
     Cancel,
+    Degraded,
     Failed,
     Listening,
     Ready,
@@ -199,6 +200,8 @@ class Pool:
         them, else 0."""
         self.when_teams_changed: Callable[[TeamsChanged, int], None] = lambda _, fd: os.close(fd)
         """Called with the supervisor's word that there are other teams, and what they stand in."""
+        self.degraded: Sequence[str] = ()
+        """What is amiss, by the supervisor's word, although requests are answered."""
         self._memory = memory
         self._control = control
         self._loop = asyncio.get_running_loop()
@@ -364,6 +367,8 @@ class Pool:
                 self._bury(frame)
             elif isinstance(frame, TeamsChanged):
                 self.when_teams_changed(frame, fds[0])
+            elif isinstance(frame, Degraded):
+                self.degraded = frame.reasons
 
     def _welcome(self, started: WorkerStarted, fd: int) -> None:
         seat = self.seats.setdefault(

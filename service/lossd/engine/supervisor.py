@@ -35,8 +35,9 @@ from lossd.engine.frames import (
     socket_pair,
 )
 from lossd.engine.quotas import quotas_bytes
-from lossd.engine.tally import TALLY_BYTES
+from lossd.engine.tally import TALLY_BYTES, Tally
 from lossd.engine.teamswatch import TeamsWatch
+from lossd.engine.usage import UsageKeeper
 from lossd.settings import Settings
 from lossd.teams import BadTeams
 
@@ -113,6 +114,7 @@ class _Supervisor:
         self._teams = TeamsWatch(settings.teams) if settings.teams is not None else None
         self._quotas_fd = create_memory(quotas_bytes(settings.front_ends))
         self._tallies = [create_memory(TALLY_BYTES) for _ in range(settings.front_ends)]
+        self._usage: UsageKeeper | None = None
         self._front_ends: dict[int, tuple[Child, int]] = {}  # with their arenas' descriptors
         self._workers: dict[int, Child] = {}
         self._failures: dict[int, int] = {}  # of each worker's predecessors
@@ -130,6 +132,8 @@ class _Supervisor:
         self._block = block_elements(self._devices)  # one for all: who is free must not change a bit
         self._board_fd = create_memory(board_bytes(len(self._devices)))
         self._board = Board(self._board_fd, len(self._devices))
+        if self._settings.usage_file is not None:
+            self._usage = UsageKeeper(self._settings.usage_file, [Tally(fd) for fd in self._tallies])
         front_ends = [
             asyncio.create_task(self._keep_front_end(index)) for index in range(self._settings.front_ends)
         ]
@@ -140,6 +144,8 @@ class _Supervisor:
         watches = [asyncio.create_task(self._watch())]
         if self._teams is not None:
             watches.append(asyncio.create_task(self._teams.follow(self._tell_teams)))
+        if self._usage is not None:
+            watches.append(asyncio.create_task(self._usage.follow(self._tell_degraded)))
         stop = asyncio.create_task(self._stopping.wait())
         await asyncio.wait({stop, *watches, *front_ends, *workers}, return_when=asyncio.FIRST_COMPLETED)
         if not self._stopping.is_set():
@@ -150,6 +156,8 @@ class _Supervisor:
         self._listener.close()
         await asyncio.gather(*front_ends)
         self._drained.set()
+        if self._usage is not None:
+            await asyncio.to_thread(self._usage.end)
         await asyncio.gather(*workers)
         for task in (stop, *watches):
             task.cancel()
@@ -201,6 +209,8 @@ class _Supervisor:
         self._front_ends[index] = child, arena_fd
         if self._teams is not None:
             self._teams.tell(child)
+        if self._usage is not None:
+            self._usage.tell(child)
         for worker in self._workers.values():
             self._introduce(child, arena_fd, worker)
         return child
@@ -209,6 +219,11 @@ class _Supervisor:
         assert self._teams is not None
         for child, _ in self._front_ends.values():
             self._teams.tell(child)
+
+    def _tell_degraded(self) -> None:
+        assert self._usage is not None
+        for child, _ in self._front_ends.values():
+            self._usage.tell(child)
 
     def _part(self, index: int) -> None:
         child, arena_fd = self._front_ends.pop(index)
