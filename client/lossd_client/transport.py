@@ -75,8 +75,11 @@ class _Common:
     def __init__(self, base_url: str, headers: Mapping[str, str], timeout: float | None) -> None:
         self._base_url = base_url
         # A proxy named in the environment is for what lies beyond this machine.
-        proxies = not _is_loopback(urlsplit(base_url).hostname or "")
+        place = urlsplit(base_url)
+        proxies = not _is_loopback(place.hostname or "")
         self._options: dict[str, Any] = {"headers": dict(headers), "timeout": timeout, "trust_env": proxies}
+        if place.scheme == "https" and not proxies:
+            self._options["verify"] = httpx.create_ssl_context()  # SSL_CERT_FILE is for here, too
 
     def _arguments(self, request: Request) -> dict[str, Any]:
         headers = dict(request.headers)

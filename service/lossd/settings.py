@@ -163,7 +163,7 @@ class Settings(BaseSettings):
     traces: bool = Field(
         default=False,
         description="Send OpenTelemetry traces, to where the variables OTEL_EXPORTER_OTLP_… say; needs "
-        "lossd[otel]. Small requests take several times as long.",
+        "lossd[otel]. Small requests take longer with them.",
     )
     tls_certificate: Path | None = Field(
         default=None, description="The certificate chain (PEM) to serve HTTPS with; read again if it changes."

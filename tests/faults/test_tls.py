@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -225,16 +225,15 @@ def test_files_that_cannot_be_used_are_2(tmp_path: Path) -> None:
 @pytest.mark.parametrize("trusted", ["", "192.0.2.0/24", "127.0.0.0/8,192.0.2.7"])
 def test_only_trusted_proxies_say_whom_a_request_is_from(tmp_path: Path, trusted: str) -> None:
     claims = {"x-forwarded-for": "10.9.9.9, 198.51.100.4, 192.0.2.7"}
-    with ExitStack() as stack:
-        server = stack.enter_context(live_server(tmp_path, trusted_proxies=trusted, log_requests="all"))
+    with live_server(tmp_path, trusted_proxies=trusted, log_requests="all") as server:
         headers = {"content-type": NPY, **claims}
-        client = stack.enter_context(httpx.Client(base_url=server.url, headers=headers))
-        assert client.post("/bce", content=pair_body(4)).status_code == 200  # by the fast lane
-        assert client.post("/bce?reduction=none", content=pair_body(4)).status_code == 200
-        assert client.get("/nowhere").status_code == 404
+        with httpx.Client(base_url=server.url, headers=headers) as client:
+            assert client.post("/bce", content=pair_body(4)).status_code == 200  # by the fast lane
+            assert client.post("/bce?reduction=none", content=pair_body(4)).status_code == 200
+            assert client.get("/nowhere").status_code == 404
+        raw = b"POST /bce HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nX-Forwarded-For: evil one\r\n\r\n"
         with socket.create_connection(("127.0.0.1", port_of(server)), timeout=20) as connection:
-            connection.sendall(b"POST /bce?gamma=2 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n")
-            connection.sendall(b"X-Forwarded-For: evil one\r\n\r\n")
+            connection.sendall(raw)
             assert connection.recv(1 << 12).startswith(b"HTTP/1.1 4")
     found = [line for line in server.log.read_text().splitlines() if "outcome=" in line]
     clients = [line.partition("client=")[2].split()[0] for line in found]

@@ -63,6 +63,7 @@ class Exchange:
         upload: What its body comes by, while it does not come by `receive`.
         entry: How it is counted among what its team may have in flight.
         elements: How many its inputs have, as far as they have been announced.
+        trace: What its slices are given, if there are traces.
         outcome: What it came to: ``ok``, ``disconnected``, or a fault's code.
         status: The answer's, once there is one.
         seconds: Of reading, waiting and computing, if it was answered with a loss.
@@ -85,6 +86,7 @@ class Exchange:
     entry: Entry | None = None
     upload: Upload | None = None
     elements: int = 0
+    trace: str = ""
     outcome: str = "ok"
     status: int | None = None
     seconds: tuple[float, float, float] | None = None

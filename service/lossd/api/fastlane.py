@@ -144,6 +144,7 @@ class FastLane:
         if head is None or head.length > self._longest or head.headers > self._most_headers:
             return False
         self._head, self._body_start, self._began = head, end, time.monotonic()
+        self._identity, self._elements = b"", 0
         self._missing = end + head.length
         return head.plan.timeout is None or self._missing <= len(data)  # else it bounds the upload, too
 
@@ -311,7 +312,7 @@ class FastLane:
         assert self._head is not None
         requests, client = self._service.requests, self._connection.client
         line = RequestLine(
-            request_id=self._identity.decode(),
+            request_id=(self._identity or choose_id(self._head.identity)).decode(),
             team=self._team.name,
             client=requests.client(client[0] if client else "", self._head.forwarded),
             outcome=outcome,

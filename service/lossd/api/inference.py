@@ -33,6 +33,7 @@ from lossd.api.problems import Problem, problem
 from lossd.api.schemas import InferenceReadiness
 from lossd.api.scoring import BodyScoring, Outcome, Task
 from lossd.api.service import Service
+from lossd.api.traced import serve
 from lossd.core.catalog import LOSSES, SHARED, Loss, check_params
 from lossd.request import Fault
 from lossd.teams import conceal_keys
@@ -81,8 +82,7 @@ class InferenceEndpoint:
         exchange = Exchange(
             scope, receive, send, self._loss.name, time.monotonic(), self._service.gate, format="v2"
         )
-        service = self._service
-        await exchange.serve(self._answer, inference_problem, service.metrics, service.door, service.requests)
+        await serve(exchange, self._answer, inference_problem, self._service)
 
     async def _answer(self, exchange: Exchange) -> None:
         settings = self._service.settings

@@ -24,6 +24,7 @@ from lossd.api.problems import problem
 from lossd.api.scoring import BodyScoring, Outcome, Task
 from lossd.api.service import Service
 from lossd.api.streaming import StreamScoring
+from lossd.api.traced import serve
 from lossd.core.catalog import Loss
 from lossd.request import Fault, Float64Array, LossResult
 from lossd.wire import StreamFormat, make_decoder, write_json_pieces, write_npy_header
@@ -41,8 +42,7 @@ class LossEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI has it."""
         exchange = Exchange(scope, receive, send, self._loss.name, time.monotonic(), self._service.gate)
-        service = self._service
-        await exchange.serve(self._answer, problem, service.metrics, service.door, service.requests)
+        await serve(exchange, self._answer, problem, self._service)
 
     async def _answer(self, exchange: Exchange) -> None:
         said = said_by(exchange.scope)

@@ -246,6 +246,7 @@ class BodyScoring:
             exchange.team.name,
             exchange.team.weight,
             exchange.identity,
+            exchange.trace,
         )
         self._run.set_deadline(math.inf if self._exchange.deadline is None else self._exchange.deadline)
         self._request, self._grid, self._span = request, grid, Span(request.tensors, grid)

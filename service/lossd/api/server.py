@@ -92,7 +92,7 @@ async def serve(settings: Settings, listener: socket.socket, service: Service) -
     protocol = partial(
         LossdProtocol,
         settings=settings,
-        lane=partial(FastLane, service),
+        lane=None if service.tracing is not None else partial(FastLane, service),  # it gives no spans
         room=room,
         requests=service.requests,
     )
@@ -131,6 +131,8 @@ async def serve(settings: Settings, listener: socket.socket, service: Service) -
     await service.parser.close()
     service.pool.close()
     service.requests.close()
+    if service.tracing is not None:
+        service.tracing.close()
 
 
 def _calm_collector() -> None:

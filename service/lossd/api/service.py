@@ -16,6 +16,7 @@ from lossd.engine.pool import Pool
 from lossd.engine.tally import Tally
 from lossd.engine.turnstile import Turnstile
 from lossd.settings import Settings
+from lossd.tracing import Tracing
 
 SMALL_BYTES: Final = 1 << 18
 """A body that is not longer takes no time to speak of."""
@@ -40,6 +41,7 @@ class Service:
         metrics: The counters.
         door: What requests for a loss come in by.
         requests: Where they have their lines.
+        tracing: Where they have their spans, if there are to be any.
     """
 
     settings: Settings
@@ -54,6 +56,7 @@ class Service:
     metrics: Metrics
     door: Door
     requests: RequestLog
+    tracing: Tracing | None
 
     @property
     def ready(self) -> bool:
@@ -99,6 +102,7 @@ class Service:
         large, small = Turnstile(inside), Turnstile(max(SMALL_BYTES, inside // 8))
         arenas = {"small_bodies": small_bodies, "bodies": bodies, "answers": outputs}
         metrics = Metrics(tallies, index, arenas, (large, small), pool)
+        tracing = Tracing("front-end", index) if settings.traces else None
         requests = RequestLog(settings.log_requests, settings.trusted_proxies)
         parts = (bodies, small_bodies, outputs, large, small)
-        return cls(settings, pool, gate, *parts, parser, metrics, Door(), requests)
+        return cls(settings, pool, gate, *parts, parser, metrics, Door(), requests, tracing)

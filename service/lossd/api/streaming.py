@@ -158,6 +158,7 @@ class StreamScoring:
             team.name,
             team.weight,
             self._exchange.identity,
+            self._exchange.trace,
         )
         self._run.set_deadline(math.inf if self._exchange.deadline is None else self._exchange.deadline)
         self._stream = Stream(

@@ -44,6 +44,7 @@ def serve(
         from lossd.engine.supervisor import run
         from lossd.settings import Settings, unknown_variables
         from lossd.teams import read_teams
+        from lossd.tracing import is_installed
 
     given: dict[str, Any] = {
         "host": host,
@@ -61,6 +62,8 @@ def serve(
     if settings.teams is not None:
         with teams_errors(settings.teams):
             read_teams(settings.teams)
+    if settings.traces and not is_installed():
+        fail("LOSSD_TRACES needs OpenTelemetry: pip install 'lossd[otel]'", Exit.USAGE)
     if settings.tls_certificate is not None and settings.tls_key is not None:
         try:
             Certificate(settings.tls_certificate, settings.tls_key)

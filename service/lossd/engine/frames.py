@@ -60,6 +60,7 @@ class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
         weight: The team's share of the worker's time, in proportion to others'.
         alone: It was running when a worker ended, and is not to be scored together with others.
         identity: The id that the caller knows the request by, for the log.
+        trace: The context of the request's span, if there is one (W3C's traceparent).
     """
 
     id: int
@@ -75,6 +76,7 @@ class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
     weight: float = 1.0
     alone: bool = False
     identity: str = ""
+    trace: str = ""
 
 
 class Cancel(msgspec.Struct, array_like=True, tag="cancel", frozen=True):

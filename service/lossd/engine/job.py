@@ -72,6 +72,7 @@ class Job:
         team: Whose it is.
         weight: The team's share of a worker's time, in proportion to others'.
         identity: The id that the caller knows it by.
+        trace: Its span's context, for traces.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Job:
         team: str,
         weight: float,
         identity: str = "",
+        trace: str = "",
     ) -> None:
         self.id: Final = next(_request_ids)
         self.request: Final = request
@@ -97,6 +99,7 @@ class Job:
         self._when_done: Callable[[], None] | None = None
         self.team: Final = team
         self.identity: Final = identity
+        self._trace = trace
         self._weight = weight
         self._grid = grid
         self._closed = False
@@ -158,6 +161,7 @@ class Job:
             team=self.team,
             weight=self._weight,
             identity=self.identity,
+            trace=self._trace,
         )
         self.outstanding[piece.id] = piece, span
         return piece

@@ -235,6 +235,7 @@ class Pool:
         team: str = "default",
         weight: float = 1.0,
         identity: str = "",
+        trace: str = "",
     ) -> Run:
         """Start a request, which is handed out as its inputs arrive.
 
@@ -246,6 +247,7 @@ class Pool:
             team: Whose it is.
             weight: The team's share of a worker's time, in proportion to others'; over 0.
             identity: The id that the caller knows it by, for the log.
+            trace: Its span's context, for traces.
 
         Raises:
             Fault: ``overloaded``: none came.
@@ -256,7 +258,7 @@ class Pool:
                     await self._arrived.wait()
             except TimeoutError:
                 raise Fault("overloaded", "no worker has started yet; try again later") from None
-        run = self.try_start(request, grid, output, team, weight, identity)
+        run = self.try_start(request, grid, output, team, weight, identity, trace)
         assert run is not None
         return run
 
@@ -268,13 +270,15 @@ class Pool:
         team: str = "default",
         weight: float = 1.0,
         identity: str = "",
+        trace: str = "",
     ) -> Run | None:
         """Start a request, if any worker is there; see `start`."""
         if not self.seats:
             return None
         ready = [seat for seat in self.seats.values() if seat.state == "ready"]
         seat = min(ready or self.seats.values(), key=lambda seat: len(seat.runs))
-        job = Job(request, grid, self._memory, output, self.slice_elements, team, weight, identity)
+        step = self.slice_elements
+        job = Job(request, grid, self._memory, output, step, team, weight, identity, trace)
         return Run(self, job, seat)
 
     def feed(self, run: Run) -> None:

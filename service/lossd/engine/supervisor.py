@@ -273,6 +273,7 @@ class _Supervisor:
             "workers": len(self._devices),
             "log_level": settings.log_level,
             "log_format": settings.log_format,
+            "traces": settings.traces,
             "kernel": settings.kernel,
             "block": self._block,
             "losses": settings.losses,
