@@ -51,8 +51,13 @@ types: $(READY) ## Check the types with mypy, strictly
 walls: $(READY) ## Check which room imports which
 	$(BIN)/lint-imports
 
-tests: $(READY) ## Run the tests; ARGS goes to pytest
+tests: $(READY) ## Run the tests; with ARGS, pytest with those instead
+ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
+else
+	$(BIN)/python -m pytest -m 'not alone' --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m alone
+endif
 
 wheel: $(READY) ## Build the wheel and use it in clean environments
 	$(BIN)/python -m scripts.check_wheel

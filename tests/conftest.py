@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import settings
@@ -28,3 +28,21 @@ def base_url(request: pytest.FixtureRequest) -> str:
         return given.rstrip("/")
     running: LiveServer = request.getfixturevalue("server")
     return running.url
+
+
+@pytest.fixture
+def say(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Notes a figure, shown at the end."""
+    return lambda figure: record_property("figure", figure)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Shows the figures: from what tests report, for another process may have run them."""
+    ran = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    noted = [
+        (report.nodeid, text) for report in ran for name, text in report.user_properties if name == "figure"
+    ]
+    if noted:
+        terminalreporter.section("figures")
+        for test, figure in noted:
+            terminalreporter.line(f"{test.rpartition('::')[2]}: {figure}")

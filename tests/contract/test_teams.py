@@ -89,22 +89,22 @@ def test_a_tritonclient_is_told_in_its_own_form(closed: LiveServer) -> None:
     assert with_key.status_code == 400
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        "",
-        "x",
-        "lossd_",
-        KEYS["vision"][:-1],
-        KEYS["vision"] + "A",
-        KEYS["vision"].swapcase(),
-        KEYS["vision"].replace(KEYS["vision"].split("_")[1], KEYS["spare"].split("_")[1]),
-        hashlib.sha256(KEYS["vision"].encode()).hexdigest(),
-        make_key(),
-        "é" * 53,
-        "k" * 8000,
-    ],
-)
+NO_KEYS = {
+    "nothing": "",
+    "a letter": "x",
+    "a prefix": "lossd_",
+    "too short": KEYS["vision"][:-1],
+    "too long": KEYS["vision"] + "A",
+    "another case": KEYS["vision"].swapcase(),
+    "another's id": KEYS["vision"].replace(KEYS["vision"].split("_")[1], KEYS["spare"].split("_")[1]),
+    "a hash": hashlib.sha256(KEYS["vision"].encode()).hexdigest(),
+    "a stranger's": make_key(),
+    "not ASCII": "é" * 53,
+    "very long": "k" * 8000,
+}
+
+
+@pytest.mark.parametrize("key", NO_KEYS.values(), ids=NO_KEYS)
 def test_what_is_no_key_is_refused_and_never_repeated(closed: LiveServer, key: str) -> None:
     problem = check(ask(closed, x_api_key=key.encode("latin-1")), 401, "unauthorized")  # type: ignore[arg-type] # bytes go as they are
     assert key not in problem["detail"] or len(key) < 7

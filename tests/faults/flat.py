@@ -18,8 +18,9 @@ from fuzz.reading import MEDIA
 from live_server import LiveServer
 from wire.feeding import BOUNDARY
 
-MOST_SLOPE: Final = scaled(1000.0, 8.0)
-"""Bytes a request. Allocators move by megabytes whatever happens, over few requests as over many."""
+MOST_SLOPE: Final = scaled(20_000.0, 8.0)
+"""Bytes a request. Allocators grow by some 20 MiB until they are warm, over few requests as over many: few
+show only whether bodies are kept."""
 MIB: Final = 1 << 20
 
 

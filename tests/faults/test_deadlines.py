@@ -13,6 +13,8 @@ from faults.load import Load, Plan, post
 from faults.observe import metrics, port_of, total, wait_until
 from live_server import LiveServer, live_server
 
+pytestmark = pytest.mark.alone
+
 BLOCK_SECONDS = 2.5
 EXPIRING = 20
 DEADLINE = 0.3

@@ -13,10 +13,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import pytest
+
 from faults.asked import SMALL, outcomes, pair_body, scaled, undisturbed, wrong
 from faults.load import Load, Plan, post
 from faults.observe import connections, is_free, metrics, port_of, roles, total, wait_until
 from live_server import LiveServer, live_server
+
+pytestmark = pytest.mark.alone
 
 FRONT_ENDS = 2
 KILLS = scaled(2, 20)

@@ -20,6 +20,8 @@ from bench.memory import family
 from faults.observe import descriptors, is_free, metrics, port_of, wait_until
 from live_server import LiveServer, live_server
 
+pytestmark = pytest.mark.alone
+
 MIB = 1 << 20
 ABORTS = int(os.environ.get("LOSSD_ABORTS", "600"))
 SEED = int(os.environ.get("LOSSD_SEED", "1"))

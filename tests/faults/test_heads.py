@@ -14,6 +14,8 @@ from bench.memory import Peak
 from faults.raw import Said, connect, talk
 from live_server import LiveServer, live_server
 
+pytestmark = pytest.mark.alone
+
 MIB = 1 << 20
 ENOUGH = 8 * MIB
 """What a head of this size may not cost: it is far more than a connection's buffers."""

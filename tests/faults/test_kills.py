@@ -15,6 +15,8 @@ from faults.load import Load, Plan
 from faults.observe import port_of, wait_until, workers
 from live_server import LiveServer, live_server
 
+pytestmark = pytest.mark.alone
+
 KILLS = scaled(4, 50)
 RATE = 200.0
 MOST_SECONDS = 6.0

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 
 from faults.asked import SMALL, outcomes, pair, scaled, undisturbed, wrong
 from faults.load import Load, Plan, post
 from faults.observe import port_of
 from live_server import LiveServer
 from wire.feeding import npy
+
+pytestmark = pytest.mark.alone
 
 SECONDS = scaled(4.0, 60.0)
 AT_ONCE = 16

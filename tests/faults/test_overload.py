@@ -20,6 +20,8 @@ from faults.load import PRIORITY, Load, Plan, Shot, post
 from faults.observe import Others, is_free, port_of, wait_until
 from live_server import LiveServer, live_server
 
+pytestmark = pytest.mark.alone
+
 AUTOGROUP = Path("/proc/self/autogroup")
 MIB = 1 << 20
 TIMES = 3.0

@@ -18,6 +18,8 @@ from faults.load import Load, Plan, Shot, post
 from faults.observe import port_of
 from live_server import live_server
 
+pytestmark = pytest.mark.alone
+
 RESTARTS = scaled(3, 20)
 RATE = 200.0
 MIXED = [*SMALL * 4, post("/focal", pair_body(8192), name="large")]

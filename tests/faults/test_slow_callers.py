@@ -14,6 +14,8 @@ from faults.observe import connections, is_free, metrics, roles, total, wait_unt
 from faults.raw import connect, drip, hear, talk
 from live_server import LiveServer, live_server
 
+pytestmark = pytest.mark.alone
+
 MIB = 1 << 20
 RATE = 8192
 JSON = b'{"logits": [1], "targets": [1]}'

@@ -14,6 +14,8 @@ from faults.load import Load, Plan, Shot
 from faults.observe import Others, connections, is_free, port_of, roles, wait_until
 from live_server import LiveServer, live_server
 
+pytestmark = pytest.mark.alone
+
 TOOL = "slowhttptest"
 RATE = 100.0
 SECONDS = 30.0

@@ -6,10 +6,14 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from bench.memory import own
 from faults.asked import scaled
 from faults.observe import roles
 from live_server import live_server
+
+pytestmark = pytest.mark.alone
 
 MIB = 1 << 20
 STARTS = 3

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from random import Random
@@ -38,6 +38,7 @@ SECONDS: Final = 60 + max(READ / 50, SENT / 10)
 AT_ONCE: Final = 4
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's account of memory"),
     pytest.mark.timeout(SECONDS + 10),
 ]
@@ -91,7 +92,7 @@ def readings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, 
 
 @pytest.mark.parametrize("kind", IN_PROCESS)
 def test_mutants_are_read_or_refused(
-    kind: str, readings: Mapping[str, tuple[Future[Done], Path]], tmp_path: Path, figures: list[str]
+    kind: str, readings: Mapping[str, tuple[Future[Done], Path]], tmp_path: Path, say: Callable[[str], None]
 ) -> None:
     running, progress = readings[kind]
     try:
@@ -105,7 +106,7 @@ def test_mutants_are_read_or_refused(
     report = Report(**json.loads(done.stdout))
     assert sum(report.outcomes.values()) == report.mutants == READ
     assert report.outcomes["ok"] > 0
-    figures.append(f"{kind}, read: {report}")
+    say(f"{kind}, read: {report}")
 
 
 class Sending:
@@ -227,7 +228,7 @@ def warm(server: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 @pytest.mark.parametrize("kind", corpus())
 def test_a_server_answers_mutants(
-    kind: str, warm: tuple[LiveServer, int], tmp_path: Path, figures: list[str]
+    kind: str, warm: tuple[LiveServer, int], tmp_path: Path, say: Callable[[str], None]
 ) -> None:
     server, before = warm
     sending = Sending(server, tmp_path)
@@ -238,6 +239,4 @@ def test_a_server_answers_mutants(
     ends = time.monotonic() + 5
     while figure(server, "lossd_bytes_in_flight"):
         assert time.monotonic() < ends, "memory is still held for bodies that have been answered"
-    figures.append(
-        f"{kind}, sent: {Report(SENT, dict(sending.outcomes.most_common()), sending.slowest, grown)}"
-    )
+    say(f"{kind}, sent: {Report(SENT, dict(sending.outcomes.most_common()), sending.slowest, grown)}")
