@@ -14,7 +14,7 @@ SECONDS_EACH ?= 60
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # the checks of `test` run in the order given
-.PHONY: help install format format-check lint types walls tests wheel test serve demo bench-core \
+.PHONY: help install format format-check lint types walls tests wheel test serve demo bench bench-core \
   bench-fairness bench-formats bench-hot-path bench-json bench-neighbour bench-stream fuzz soak lock clean \
   distclean
 
@@ -65,6 +65,9 @@ serve: $(READY) ## Keep a server up on 127.0.0.1:8000; ARGS goes to lossd serve
 demo: $(READY) ## Train on real digits, score over HTTP, compare with torch and scikit-learn
 	@$(BIN)/python -m examples.demo
 
+bench: $(READY) ## Measure lossd beside its peers, in under 40 minutes; needs wrk; ARGS="--write" puts it into the docs
+	@$(BIN)/python -m bench.peers $(ARGS)
+
 bench-core: $(READY) ## Measure the core beside torch's own losses; ARGS="--eager-only" needs no compiler
 	@$(BIN)/python -m bench.core $(ARGS)
 
@@ -104,5 +107,5 @@ clean: ## Remove what checks and builds leave behind
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean ## Remove .venv too
-	rm -rf $(VENV)
+distclean: clean ## Remove .venv and the environments of the peers too
+	rm -rf $(VENV) .bench
