@@ -37,7 +37,7 @@ class Plan:
 
     Attributes:
         seconds: Of each cell that wrk measures; whole ones.
-        quick: Leave out all but the small requests, and of large ones all but one connection.
+        quick: Leave out all but the small requests, and of large ones all but one connection, which come in the first round only.
     """
 
     seconds: int
@@ -55,13 +55,13 @@ def one_round(run: Run, servers: list[Server], plan: Plan, say: Say) -> None:
             continue
         began = time.monotonic()
         try:
-            _one_server(server, found, plan)
+            _one_server(server, found, plan, crowds=len(run.rounds) == 1 and not plan.quick)
         except (NotMeasuredError, OSError) as error:
             run.absent[server.name] = str(error)
         say(f"round {len(run.rounds)}: {server.name}: {time.monotonic() - began:.0f} s")
 
 
-def _one_server(server: Server, found: Round, plan: Plan) -> None:
+def _one_server(server: Server, found: Round, plan: Plan, *, crowds: bool) -> None:
     ours = server in (catalog.LOSSD, catalog.COMPILED)
     with serving(server) as (port, pid):
         for size in (SMALL,) if plan.quick else (SMALL, MIDDLE):
@@ -70,9 +70,8 @@ def _one_server(server: Server, found: Round, plan: Plan) -> None:
         for way in server.ways:
             if way.form not in _TEXT:
                 _large(server, way, (port, pid), 1, found)
-        crowds = () if plan.quick else CONNECTIONS[1:] if ours else CONNECTIONS[1:2]
-        if ours or server.name == catalog.NP_LOAD:  # others would hold 64 copies and more
-            for connections in crowds:
+        if crowds and (ours or server.name == catalog.NP_LOAD):  # others would hold every copy at once
+            for connections in CONNECTIONS[1:] if ours else CONNECTIONS[1:2]:
                 _large(server, server.ways[0], (port, pid), connections, found)
         if ours:
             for form, dtype in (("arrow", "float32"), ("arrow-bool", "bool")):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -32,6 +32,7 @@ def elements(size: str) -> int:
     return SIZES[size] * CLASSES
 
 
+@lru_cache(maxsize=1)
 def numbers(size: str) -> tuple[Array, Array]:
     """Logits and 0/1 targets, float32."""
     rng = np.random.default_rng(0)
@@ -46,11 +47,12 @@ def expected(size: str) -> float:
     return float(np.mean(np.maximum(x, 0) - x * y + np.log1p(np.exp(-np.abs(x)))))
 
 
+@lru_cache(maxsize=4)  # of the largest, half a gigabyte
 def payload(form: str, size: str) -> Payload:
     """The numbers of a size in a form.
 
     Args:
-        form: ``json`` (tolist()), ``npy``, ``npy-bool`` (bool targets), ``v2`` (binary; a request is a batch of
+        form: ``json`` (tolist()), ``npy``, ``npy-bool`` (bool targets), ``v2`` (binary; each is a batch of
             one, so that Triton may batch several), or ``v2-json``; ``npy-octets`` is npy under another name.
         size: A name of `SIZES`.
     """
