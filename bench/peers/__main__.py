@@ -10,6 +10,7 @@ import argparse
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -72,6 +73,7 @@ def main() -> None:
     parser.add_argument("--from-json", type=Path, help="measure nothing: read what --json wrote")
     parser.add_argument("--write", action="store_true", help="put tables and plots into docs/performance.md")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers are stopped on the way out
     run = Run.load(options.from_json) if options.from_json else measured(options)
     report.show(run)
     if options.json:

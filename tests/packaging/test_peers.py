@@ -9,7 +9,6 @@ import pytest
 
 from bench.peers import catalog, report
 from bench.peers.figures import STREAM, Cell, Round, Run, Sample, ratios
-from bench.peers.install import REQUIREMENTS
 from bench.peers.payloads import LARGE, SMALL, elements, expected, numbers, payload
 
 SAMPLE = Sample(rate=100.0, elements=1e6, p50=2.0, p99=5.0, cpu=0.5, memory=3 << 20)
@@ -117,7 +116,7 @@ def test_payloads_hold_the_numbers_whose_mean_is_expected() -> None:
 
 def test_every_peer_has_its_requirements_pinned_and_none_is_a_cuda_torch() -> None:
     for name in {server.environment for server in catalog.SERVERS if server.environment} | {"plots"}:
-        lines = (REQUIREMENTS / f"{name}.txt").read_text().splitlines()
+        lines = (catalog.REQUIREMENTS / f"{name}.txt").read_text().splitlines()
         assert lines
         assert all("==" in line for line in lines)
         assert not [line for line in lines if line.startswith(("nvidia-cu", "triton=="))]
