@@ -18,6 +18,7 @@ from bench.peers.loads import Answer, Target, post
 from bench.peers.payloads import SMALL, expected, payload
 
 START_SECONDS = 90.0
+CHECK_SECONDS = 30.0
 _STOP_SECONDS = 30.0
 _TOLERANCE = 1e-5
 
@@ -33,7 +34,7 @@ def check(server: Server, port: int, form: str, size: str) -> None:
         NotMeasuredError: It is not.
     """
     way = next(one for one in server.ways if one.form == form)
-    answer = post(Target(port, way.path, payload(form, size)))
+    answer = post(Target(port, way.path, payload(form, size)), CHECK_SECONDS)
     if answer.status != 200:
         raise NotMeasuredError(f"{form} of {size}: status {answer.status}: {answer.text[:200]!r}")
     if way.read is not None and abs(way.read(answer.text) - expected(size)) > _TOLERANCE:
