@@ -68,15 +68,15 @@ def _one_server(server: Server, found: Round, plan: Plan, *, crowds: bool) -> No
         for size in (SMALL,) if plan.quick else (SMALL, MIDDLE):
             for way in server.ways:
                 _by_wrk(server, way, size, (port, pid), plan, found)
+        if ours:  # before large requests, whose memory in the arena is kept and would hide a stream's
+            for form, dtype in (("arrow", "float32"), ("arrow-bool", "bool")):
+                _stream(Cell(server.name, form, STREAM, 1), dtype, (port, pid), found)
         for way in server.ways:
             if way.form not in _TEXT:
                 _large(server, way, (port, pid), 1, found)
         if crowds and (ours or server.name == catalog.NP_LOAD):  # others would hold every copy at once
             for connections in CONNECTIONS[1:] if ours else CONNECTIONS[1:2]:
                 _large(server, server.ways[0], (port, pid), connections, found)
-        if ours:
-            for form, dtype in (("arrow", "float32"), ("arrow-bool", "bool")):
-                _stream(Cell(server.name, form, STREAM, 1), dtype, (port, pid), found)
         if server is catalog.LOSSD:
             found.client = _client(port)
 
