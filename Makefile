@@ -14,9 +14,9 @@ SECONDS_EACH ?= 60
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # the checks of `test` run in the order given
-.PHONY: help install format format-check lint types walls tests wheel test serve demo bench-backlog \
-  bench-core bench-fairness bench-formats bench-hot-path bench-json bench-neighbour bench-stream fuzz soak \
-  lock clean distclean
+.PHONY: help install format format-check lint types walls tests wheel test serve demo bench \
+  bench-backlog bench-core bench-fairness bench-formats bench-hot-path bench-json bench-neighbour \
+  bench-stream fuzz soak lock clean distclean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ serve: $(READY) ## Keep a server up on 127.0.0.1:8000; ARGS goes to lossd serve
 demo: $(READY) ## Train on real digits, score over HTTP, compare with torch and scikit-learn
 	@$(BIN)/python -m examples.demo
 
+bench: $(READY) ## Measure lossd beside its peers, in under 40 minutes; needs wrk; ARGS="--write" puts it into the docs
+	@$(BIN)/python -m bench.peers $(ARGS)
+
 bench-backlog: $(READY) ## Measure what a team of small requests notices of another's backlog of large ones
 	@$(BIN)/python -m bench.backlog $(ARGS)
 
@@ -112,5 +115,5 @@ clean: ## Remove what checks and builds leave behind
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean ## Remove .venv too
-	rm -rf $(VENV)
+distclean: clean ## Remove .venv and the environments of the peers too
+	rm -rf $(VENV) .bench

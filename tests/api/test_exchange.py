@@ -42,7 +42,7 @@ async def serve(answer: Answer, sent: list[Message]) -> str:
     gate = Gate(Quotas(quotas_fd, 1, 0), teams=False)
     scope = {"type": "http", "headers": [], "lossd.request_id": "r1"}
     try:
-        exchange = Exchange(scope, receive, send, "bce", 0.0, gate)
+        exchange = Exchange(scope=scope, receive=receive, send=send, loss="bce", began=0.0, gate=gate)
         await exchange.serve(answer, problem, metrics, Door(), RequestLog("failed"))
     finally:
         pool.close()

@@ -157,6 +157,34 @@ def run(test: Callable[[FrontEnd], Awaitable[None]], *, worker: bool = True) -> 
     asyncio.run(main())
 
 
+def inference(
+    tensors: dict[str, npt.NDArray[Any]] | None = None,
+    path: str = "/v2/models/bce/infer",
+    *headers: str,
+    binary: bool = True,
+    **members: object,
+) -> bytes:
+    """A request of the Open Inference Protocol, its tensors behind the JSON object or in it."""
+    inputs, behind = list[dict[str, object]](), b""
+    for name, array in (tensors or {"logits": LOGITS, "targets": TARGETS}).items():
+        datatype = {"bool": "BOOL", "float32": "FP32"}[array.dtype.name]
+        described: dict[str, object] = {"name": name, "shape": list(array.shape), "datatype": datatype}
+        if binary:
+            inputs.append(described | {"parameters": {"binary_data_size": array.nbytes}})
+            behind += array.tobytes()
+        else:
+            inputs.append(described | {"data": array.reshape(-1).tolist()})
+    text = json.dumps({"inputs": inputs, **members}).encode()
+    if binary:
+        headers = (f"Inference-Header-Content-Length: {len(text)}", *headers)
+    return request(text + behind, path, *headers, media="application/octet-stream")
+
+
+def as_json(**members: object) -> bytes:
+    document = {"logits": LOGITS.tolist(), "targets": TARGETS.tolist(), **members}
+    return request(json.dumps(document).encode(), media="application/json")
+
+
 TAKEN = {
     "a usual one": request(),
     "parameters": request(BODY, "/focal?gamma=2&alpha=null&reduction=sum"),
@@ -170,9 +198,34 @@ TAKEN = {
     "names in other cases": request().replace(b"Content-", b"cOnTeNt-"),
     "kept alive": request(BODY, "/bce", "Connection: keep-alive"),
     "a NaN": request(npy(LOGITS * np.nan, TARGETS)),
+    "JSON": as_json(),
+    "JSON with parameters": as_json(pos_weight=[1, 2, 3], label_smoothing=0.1),
+    "JSON with ids": as_json(targets=[0, 1, 2, 1, 0], targets_format="index"),
+    "an inference": inference(),
+    "an inference with bool": inference({"logits": LOGITS, "targets": TARGETS.astype(bool)}),
+    "an inference in JSON": inference(binary=False),
+    "an inference of a version": inference(None, "/v2/models/focal/versions/1/infer"),
+    "an inference with parameters": inference(
+        id="one", parameters={"reduction": "sum"}, outputs=[{"name": "sum"}]
+    ),
+    "an inference with a list": inference(parameters={"pos_weight": "1,2,3"}),
 }
 NOT_TAKEN = {
-    "JSON": request(JSON, media="application/json"),
+    "JSON cut short": request(JSON[:-1], media="application/json"),
+    "JSON that asks for an array": as_json(reduction="none"),
+    "JSON of another charset": request(JSON, media="application/json; charset=latin-1"),
+    "an array of JSON": request(b"[1]", media="application/json"),
+    "an inference that asks for an array": inference(parameters={"reduction": "none"}),
+    "an inference with a deadline": inference(parameters={"timeout": 5_000_000}),
+    "an inference that announces too much": inference(None, "/v2/models/bce/infer").replace(
+        b"Header-Content-Length: ", b"Header-Content-Length: 9"
+    ),
+    "an inference cut short": request(
+        inference().partition(2 * CRLF)[2][:-1],
+        "/v2/models/bce/infer",
+        re.findall(rb"Inference-[^\r]+", inference())[0].decode(),
+    ),
+    "an unknown model": inference(None, "/v2/models/mse/infer"),
     "an array wanted": request(BODY, "/bce", "Accept: application/x-npy"),
     "nothing acceptable": request(BODY, "/bce", "Accept: text/html"),
     "an answer for each": request(BODY, "/bce?reduction=none"),
@@ -189,7 +242,7 @@ NOT_TAKEN = {
     "a coding": request(BODY, "/bce", "Content-Encoding: identity"),
     "no body": request(b""),
     "no type": request().replace(b"Content-Type", b"X-Type"),
-    "another type": request(media="application/x-npy2"),
+    "another type": request(media="application/x-npz"),
     "a long head": request(BODY, "/bce", f"X-Filler: {'x' * 5000}"),
     "a long body": request(npy(np.zeros(LONGEST, np.uint8), np.zeros(1))),
     "an array cut short": request(BODY[:-1]),
@@ -296,7 +349,7 @@ def test_heads_that_are_all_different_share_what_is_known() -> None:
         heads = [request(BODY, "/bce", f"X-Request-Id: {n}").removesuffix(BODY) for n in range(3)]
         found = [read_head(head) for head in heads]
         assert [head and head.identity for head in found] == [b"0", b"1", b"2"]
-        assert len({id(head and head.layouts) for head in found}) == 1
+        assert len({id(head and head.form) for head in found}) == 1
         assert not desk.ordinary
 
     run(test)

@@ -160,6 +160,72 @@ def test_both_ways_answer_the_same(server: LiveServer, body: bytes, target: str)
     assert found[1:] == 2 * found[:1]
 
 
+def described(**members: object) -> bytes:
+    """A body of the Open Inference Protocol."""
+    tensors = {"logits": LOGITS, "targets": TARGETS}
+    inputs = [
+        {"name": name, "shape": [5, 3], "datatype": "FP32", "parameters": {"binary_data_size": array.nbytes}}
+        for name, array in tensors.items()
+    ]
+    return json.dumps({"inputs": inputs, **members}).encode()
+
+
+def objects(*members: str) -> list[bytes]:
+    """JSON objects, each with some members more."""
+    return [b"%b, %b}" % (JSON[:-1], more.encode()) for more in members]
+
+
+OBJECTS = [
+    JSON,
+    JSON[:-1],
+    b"{}",
+    b'{"logits": [[NaN]], "targets": [[1]]}',
+    b'{"logits": [["Infinity", -1e999]], "targets": [[true, false]], "allow_nan": true}',
+    b'{"logits": [[1, 2], [3]], "targets": [[1, 2], [3]]}',
+    b'{"logits": [[1, 2]], "targets": [2], "targets_format": "index"}',
+    b'{"logits": [[1, 2]], "targets": [1.5], "targets_format": "index"}',
+    *objects('"pos_weight": [1, 2, 3]', '"pos_weight": [1, 2]', '"reduction": "none"', '"gama": 1'),
+    *objects('"weight": [[1], [2], [0], [1], [1]]', '"mask": [true, false, 1]', '"logits": [[1, 2]]'),
+]
+
+
+@pytest.mark.parametrize("body", OBJECTS, ids=range(len(OBJECTS)))
+@pytest.mark.parametrize("target", ["/bce", "/focal?gamma=2", "/bce?gamma=2"])
+def test_both_ways_answer_json_the_same(server: LiveServer, body: bytes, target: str) -> None:
+    found = []
+    for headers in ((ORDINARY,), (), ()):
+        with caller(server) as connection:
+            sent = request(body, target, *headers, "X-Request-Id: the-same", media="application/json")
+            found.append(same_but_for_timings(connection.ask(sent)))
+    assert found[1:] == 2 * found[:1]
+
+
+INFERENCES = [
+    described(),
+    described(id="one"),
+    described(parameters={"reduction": "sum", "gamma": 2}),
+    described(parameters={"pos_weight": "1,2,3", "binary_data_output": True}),
+    described(outputs=[{"name": "count"}, {"name": "loss", "parameters": {"binary_data": True}}]),
+    described(outputs=[{"name": "nothing"}]),
+    described(parameters={"timeout": 5_000_000}),
+    b"{}",
+]
+
+
+@pytest.mark.parametrize("text", INFERENCES, ids=range(len(INFERENCES)))
+@pytest.mark.parametrize("arrays", [(LOGITS, TARGETS), (LOGITS, TARGETS * 2), (NANS, TARGETS), (LOGITS,)])
+def test_both_ways_answer_inferences_the_same(
+    server: LiveServer, text: bytes, arrays: tuple[npt.NDArray[np.float32], ...]
+) -> None:
+    body, found = text + b"".join(array.tobytes() for array in arrays), []
+    for own in ((ORDINARY,), (), ()):
+        with caller(server) as connection:
+            headers = (f"Inference-Header-Content-Length: {len(text)}", *own, "X-Request-Id: the-same")
+            sent = request(body, "/v2/models/focal/infer", *headers, media="application/octet-stream")
+            found.append(same_but_for_timings(connection.ask(sent)))
+    assert found[1:] == 2 * found[:1]
+
+
 def test_a_request_without_an_id_gets_one_of_its_own(server: LiveServer) -> None:
     with caller(server) as connection:
         ids = set()
@@ -191,6 +257,7 @@ def test_pipelined_requests_of_both_ways_are_answered_in_order(server: LiveServe
         lambda n: request(npy(NANS, TARGETS), "/focal", f"X-Request-Id: {n}"),
         lambda n: request(BODY, "/focal", ORDINARY, f"X-Request-Id: {n}"),
         lambda n: request(JSON, "/bce", f"X-Request-Id: {n}", media="application/json"),
+        lambda n: request(JSON, "/bce", f"X-Request-Id: {n}", ORDINARY, media="application/json"),
         lambda n: f"GET /livez HTTP/1.1\r\nHost: x\r\nX-Request-Id: {n}\r\n\r\n".encode(),
     ]
     whole = b"".join(draw.choice(kinds)(n) for n in range(300))

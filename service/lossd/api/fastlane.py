@@ -1,9 +1,9 @@
-"""The fast lane: small .npy requests for one number, answered past ASGI.
+"""The fast lane: small requests for one number, answered past ASGI.
 
 Most requests are small, and like those before them. ASGI costs such a request a task, an event, and a dict
 for each of its messages, and to parse its head anew costs as much again (docs/performance.md). Here what head
-and layout mean is known by their bytes (`lossd.api.heads`); the body is laid in the arena, its one slice sent
-to a worker, and the answer written, in two turns of the event loop and with no task.
+and layout mean is known by their bytes (`lossd.api.heads`, `lossd.api.forms`); the body is laid in the arena,
+its one slice sent to a worker, and the answer written, in two turns of the event loop and with no task.
 
 A request takes this lane as a whole or not at all. Whatever is unusual about it, or about the moment (no
 turn or memory at once, no worker, a body that is slow in coming, the server stopping), sends its bytes, as
@@ -20,12 +20,12 @@ from typing import Final
 
 from structlog.contextvars import bound_contextvars
 
-from lossd import __version__
 from lossd.api.context import choose_id
 from lossd.api.exchange import FAILED, STOPPED
+from lossd.api.forms import Layout
 from lossd.api.gate import rate_headers
-from lossd.api.heads import LONGEST_HEAD, MEDIA_TYPE, Head, read_head, read_layout
-from lossd.api.problems import KINDS, problem
+from lossd.api.heads import BEGINNING, LONGEST_HEAD, Head, read_head
+from lossd.api.problems import KINDS
 from lossd.api.protocol import LossdProtocol, header_lines
 from lossd.api.requestlog import RequestLine
 from lossd.api.scoring import server_timing
@@ -37,12 +37,11 @@ from lossd.engine.quotas import Entry
 from lossd.engine.turnstile import Turn
 from lossd.request import Fault
 from lossd.teams import EVERYONE
-from lossd.wire import write_json
 
 logger = logging.getLogger(__name__)
 
-LONGEST: Final = 1 << 16
-"""Bytes of a body, at most: as much as uvicorn takes in of one before it asks whether it is wanted."""
+LONGEST: Final = 1 << 17
+"""Bytes of a body, at most: what JSON of thousands of numbers takes."""
 PATIENCE: Final = 0.02
 """Seconds for a body to be there. Slower ones go the ordinary way, which knows how slow is too slow."""
 
@@ -59,13 +58,14 @@ class FastLane:
         self._service = service
         self._connection = connection
         settings = service.settings
-        self._longest = min(LONGEST, settings.max_body_bytes)
+        self._longest = min(LONGEST, settings.max_body_bytes, settings.max_json_bytes)
         self._longest_head, self._most_headers = (
             min(LONGEST_HEAD, settings.max_header_bytes),
             settings.max_headers,
         )
         # Of the request that is on it, or was:
         self._head: Head | None = None
+        self._layout: Layout | None = None
         self._body_start = 0
         self._identity = b""
         self._elements = 0
@@ -138,7 +138,7 @@ class FastLane:
     def _enter(self, data: bytes) -> bool:
         """Whether a request that begins so may take this lane."""
         end = data.find(b"\r\n\r\n", 0, self._longest_head) + 4
-        if end < 4 or data.find(MEDIA_TYPE, 0, end) < 0:
+        if end < 4 or not data.startswith(BEGINNING):
             return False
         head = read_head(data[:end])
         if head is None or head.length > self._longest or head.headers > self._most_headers:
@@ -146,7 +146,7 @@ class FastLane:
         self._head, self._body_start, self._began = head, end, time.monotonic()
         self._identity, self._elements = b"", 0
         self._missing = end + head.length
-        return head.plan.timeout is None or self._missing <= len(data)  # else it bounds the upload, too
+        return head.timeout is None or self._missing <= len(data)  # else it bounds the upload, too
 
     def _take_pieces(self) -> bytes:
         pieces, self._pieces = self._pieces, []
@@ -173,7 +173,8 @@ class FastLane:
         if turn is None:
             return False
         turn.arrived()
-        region = service.memory(head.length).take(head.length, team.name, team.weight)
+        needed = head.form.nbytes
+        region = service.memory(needed).take(needed, team.name, team.weight)
         try:
             if region is not None:
                 self._run = self._start(head, whole, region)
@@ -194,12 +195,13 @@ class FastLane:
         """Lay a body in its region, and start its request, all of it in one slice."""
         start, pool = self._body_start, self._service.pool
         region.view[: head.length] = memoryview(whole)[start : start + head.length]
-        layout = head.find_layout(whole, start)
+        layout = head.form.find(whole, start)
         if layout is None:
-            layout = read_layout(head, whole[start : start + head.length], region, pool.block_elements)
+            layout = head.form.read(whole[start : start + head.length], region, pool.block_elements)
             if layout is None:
                 return None
         team, quotas = self._team, self._service.gate.quotas
+        self._layout = layout
         self._identity, self._elements = choose_id(head.identity), layout.grid.size
         run = pool.try_start(
             layout.request, layout.grid, None, team.name, team.weight, self._identity.decode()
@@ -211,7 +213,7 @@ class FastLane:
         except Fault:
             return None
         quotas.charge(team.name, layout.grid.size)
-        timeout, patience = head.plan.timeout, self._service.settings.timeout_seconds
+        timeout, patience = head.timeout, self._service.settings.timeout_seconds
         self._deadline = self._arrived + patience if timeout is None else self._began + timeout
         run.set_deadline(self._deadline)
         run.when_done(self._answer)
@@ -250,10 +252,11 @@ class FastLane:
         """The request has been scored, or has come to a fault, or its deadline has passed."""
         assert self._run is not None
         assert self._head is not None
+        assert self._layout is not None
         identity = self._identity
         try:
             result, compute = self._run.outcome()
-            body = write_json(result, request_id=identity.decode(), version=__version__)
+            headers, body = self._layout.write(result, identity.decode())
         except Fault as fault:
             self._refuse(fault)
             return
@@ -267,7 +270,7 @@ class FastLane:
         seconds = (self._arrived - self._began, waited, compute)
         self._service.metrics.answered(
             result.loss_name,
-            "npy",
+            self._head.form.name,
             self._team.name,
             result.device,
             result.count,
@@ -280,8 +283,8 @@ class FastLane:
         timing = server_timing(seconds)
         self._connection.respond(
             200,
-            b"server-timing: %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-            b"x-request-id: %b\r\n%b" % (timing, len(body), identity, self._rates()),
+            b"server-timing: %b\r\n%bcontent-length: %d\r\nx-request-id: %b\r\n%b"
+            % (timing, headers, len(body), identity, self._rates()),
             body,
         )
         self._go_on()
@@ -291,17 +294,19 @@ class FastLane:
         assert self._head is not None
         self._count_refused(fault.code)
         self._leave()
-        own_deadline = fault.code == "deadline_exceeded" and self._head.plan.timeout is None
+        own_deadline = fault.code == "deadline_exceeded" and self._head.timeout is None
         identity = self._identity
-        answer = problem(fault, identity.decode(), retryable=True if own_deadline else None, close=close)
+        answer = self._head.form.problem(
+            fault, identity.decode(), retryable=True if own_deadline else None, close=close
+        )
         answer.headers.extend(rate_headers(self._service.gate, self._team))
         self._connection.respond_problem(answer, identity)
         self._go_on()
 
     def _count_refused(self, code: str) -> None:
         assert self._head is not None
-        loss, seconds = self._head.plan.loss.name, time.monotonic() - self._began
-        self._service.metrics.refused(loss, "npy", self._team.name, code, seconds)
+        form, seconds = self._head.form, time.monotonic() - self._began
+        self._service.metrics.refused(form.loss.name, form.name, self._team.name, code, seconds)
         if self._service.requests.wants(code):
             self._log(code, None if code == "disconnected" else KINDS[code].status)
 
@@ -317,8 +322,8 @@ class FastLane:
             client=requests.client(client[0] if client else "", self._head.forwarded),
             outcome=outcome,
             status=status,
-            loss=self._head.plan.loss.name,
-            format="npy",
+            loss=self._head.form.loss.name,
+            format=self._head.form.name,
             elements=self._elements,
             nbytes=self._head.length,
             seconds=seconds,

@@ -26,7 +26,8 @@ from starlette.types import Receive, Scope, Send
 from lossd import __version__
 from lossd.api.asking import asking_team
 from lossd.api.context import joined_header
-from lossd.api.exchange import Exchange, read_timeout
+from lossd.api.exchange import Exchange
+from lossd.api.incoming import read_timeout
 from lossd.api.limits import room_of
 from lossd.api.negotiation import Coding, choose_coding
 from lossd.api.problems import Problem, problem
@@ -80,7 +81,13 @@ class InferenceEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI has it."""
         exchange = Exchange(
-            scope, receive, send, self._loss.name, time.monotonic(), self._service.gate, format="v2"
+            scope=scope,
+            receive=receive,
+            send=send,
+            loss=self._loss.name,
+            began=time.monotonic(),
+            gate=self._service.gate,
+            format="v2",
         )
         await serve(exchange, self._answer, inference_problem, self._service)
 

@@ -41,7 +41,14 @@ class LossEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI has it."""
-        exchange = Exchange(scope, receive, send, self._loss.name, time.monotonic(), self._service.gate)
+        exchange = Exchange(
+            scope=scope,
+            receive=receive,
+            send=send,
+            loss=self._loss.name,
+            began=time.monotonic(),
+            gate=self._service.gate,
+        )
         await serve(exchange, self._answer, problem, self._service)
 
     async def _answer(self, exchange: Exchange) -> None:

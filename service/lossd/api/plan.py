@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from starlette.types import Scope
 
 from lossd.api.context import header_text, joined_header
-from lossd.api.exchange import read_timeout
+from lossd.api.incoming import read_timeout
 from lossd.api.negotiation import AnswerForm, choose_answer, parse_media_type
 from lossd.core.catalog import LOSSES, Loss, check_params
 from lossd.request import Fault

@@ -24,7 +24,7 @@ from lossd.engine.turnstile import Turn
 from lossd.request import ITEMSIZE, Body, Fault, LossRequest, LossResult
 from lossd.wire import Decoder, Piece, Reader, merge_params
 
-_PARAMETER_ROOM: Final = 1 << 16
+PARAMETER_ROOM: Final = 1 << 16
 """Bytes for lists among the parameters, such as a pos_weight."""
 _EARLY_BYTES: Final = 1 << 20  # a shorter body has arrived before scoring its beginning would be of use
 _TEXT_SHARE: Final = 4
@@ -132,7 +132,7 @@ class BodyScoring:
         nbytes = SMALL_BYTES if declared is None else declared  # as it turns out, most are short
         if self._exchange.format == "json":
             nbytes //= _TEXT_SHARE
-        team, needed = self._exchange.team, self._arena_bytes + _PARAMETER_ROOM
+        team, needed = self._exchange.team, self._arena_bytes + PARAMETER_ROOM
         turn = await self._service.turns(nbytes).ask(
             nbytes, self._exchange.left(patience), team.name, team.weight
         )

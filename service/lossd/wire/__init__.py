@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from lossd.wire.answer import write_json, write_json_pieces, write_npy, write_npy_header
 from lossd.wire.coding import MOST_INFLATED, Decoder, make_decoder
-from lossd.wire.document import as_class_ids
+from lossd.wire.document import as_class_ids, read_in_place
 from lossd.wire.formats import FORMATS, STREAMS, Format, StreamFormat
 from lossd.wire.inference import (
     MODEL_VERSION,
@@ -71,6 +71,7 @@ __all__ = [
     "model_metadata",
     "model_stats",
     "parse_query",
+    "read_in_place",
     "server_metadata",
     "write_inference",
     "write_json",

@@ -1,0 +1,29 @@
+"""BentoML: nested lists at /lists, .npy files as one octet stream at /npy, which it lays in a file."""
+
+import io
+from pathlib import Path
+from typing import Annotated
+
+import bentoml
+import numpy as np
+from bentoml.validators import ContentType, DType
+
+from bench.peers.servers.loss import mean
+
+Floats = Annotated[np.ndarray, DType("float32")]
+
+
+@bentoml.service(workers=1, traffic={"timeout": 600, "max_concurrency": 1000}, metrics={"enabled": False})
+class Loss:
+    """One model."""
+
+    @bentoml.api  # type: ignore[untyped-decorator] # no types where it is not installed
+    def lists(self, logits: Floats, targets: Floats) -> float:
+        """The mean."""
+        return mean(logits, targets)
+
+    @bentoml.api  # type: ignore[untyped-decorator] # likewise
+    def npy(self, body: Annotated[Path, ContentType("application/octet-stream")], /) -> float:
+        """The mean."""
+        file = io.BytesIO(body.read_bytes())
+        return mean(np.load(file), np.load(file))
