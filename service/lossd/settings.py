@@ -102,7 +102,8 @@ class Settings(BaseSettings):
         default=60.0, description="How long a caller may pause who has sent much faster before."
     )
     stall_seconds: PositiveFloat = Field(
-        default=60.0, description="How long a caller may leave an answer unread, or read none of it."
+        default=60.0,
+        description="How long a caller may leave an answer unread, or read less than 64 KiB of it.",
     )
     turn_bytes: PositiveInt = Field(
         default=32 * MIB,

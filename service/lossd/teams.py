@@ -101,6 +101,8 @@ class Team(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     disabled: bool = False
 
 
+MOST_TEAMS: Final = 4096
+
 EVERYONE: Final = Team(DEFAULT)
 """The team of a server without teams."""
 NOBODY: Final = Team("")
@@ -199,6 +201,11 @@ def read_teams(path: Path) -> Roster:
     return parse_teams(read_text(path))
 
 
+def holds_key(text: bytes) -> bool:
+    """Whether a text has a key in it, or most of one."""
+    return b"lossd_" in text and _SECRET.search(text.decode("latin-1")) is not None
+
+
 def parse_toml(text: str) -> dict[str, object]:
     """A file's text as TOML, whatever it names.
 
@@ -226,6 +233,9 @@ def parse_teams(text: str) -> Roster:
     tables = document.get("teams", {})
     if not isinstance(tables, dict) or not tables:
         msg = "it names no team; there must be at least one table [teams.NAME]"
+        raise BadTeams(msg)
+    if len(tables) > MOST_TEAMS:
+        msg = f"it names {len(tables)} teams; there may be {MOST_TEAMS}"
         raise BadTeams(msg)
     teams = {name: _read_team(name, table) for name, table in tables.items()}
     _check_ids(teams)

@@ -66,10 +66,13 @@ def test_an_offer_behind_another_request_is_ignored_or_ends_the_connection(base_
     head = b"POST /bce HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     head += b"Content-Length: %d\r\n" % len(text)
     plain, offer = head + b"\r\n" + text, head + b"Connection: upgrade\r\nUpgrade: h2c\r\n\r\n" + text
-    answer = talk(base_url, plain + offer + plain)
+    coded = head + b"Content-Encoding: identity\r\n\r\n" + text  # which does not take the fast lane
+    answer = talk(base_url, coded + offer + plain)
     assert answer.count(b"HTTP/1.1 ") == 2
     assert answer.count(b"HTTP/1.1 200 ") == 1
     assert b"connection: close" in answer.lower()
+    last = plain.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    assert talk(base_url, plain + offer + last).count(b"HTTP/1.1 200 ") == 3
 
 
 def test_a_body_that_speaks_of_upgrades_is_left_alone(base_url: str) -> None:

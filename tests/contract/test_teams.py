@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import socket
@@ -169,6 +170,35 @@ def test_a_body_over_what_a_team_may_have_in_flight_is_too_large(closed: LiveSer
     check(ask(closed, body=BODY + bytes(8000), x_api_key=KEYS["narrow"]), 413, "body_too_large")
 
 
+def test_a_body_counts_by_what_is_sent(closed: LiveServer) -> None:
+    headers = NPY | {"x-api-key": KEYS["narrow"]}
+    chunked = httpx.post(
+        f"{closed.url}/focal", content=iter([BODY[:9], BODY[9:]]), headers=headers, timeout=30
+    )
+    assert chunked.status_code == 200, chunked.text
+    packed = ask(closed, body=gzip.compress(BODY), x_api_key=KEYS["narrow"], content_encoding="gzip")
+    assert packed.status_code == 200, packed.text
+    empty = ask(
+        closed, body=b"", x_api_key=KEYS["narrow"], content_type="application/vnd.apache.arrow.stream"
+    )
+    check(empty, 400, "truncated_body")
+
+
+def test_a_refusal_of_what_has_come_keeps_the_connection(closed: LiveServer) -> None:
+    with httpx.Client(base_url=closed.url, headers=NPY, timeout=30) as client:
+        for key in (KEYS["few"], "lossd_no", KEYS["disabled"]):
+            client.post("/bce", content=BODY, headers={"x-api-key": key})
+            refused = client.post("/bce", content=BODY, headers={"x-api-key": key})
+            assert refused.status_code in (401, 403, 429)
+            assert refused.headers.get("connection") != "close"
+
+
+def test_an_id_that_is_a_key_is_not_repeated(closed: LiveServer) -> None:
+    answer = ask(closed, x_api_key=KEYS["vision"], x_request_id=KEYS["vision"])
+    assert answer.status_code == 200
+    assert KEYS["vision"] not in str(answer.headers) + answer.text
+
+
 def test_a_thousand_connections_gain_nothing(closed: LiveServer) -> None:
     parts = urlsplit(closed.url)
     head = (
@@ -194,6 +224,9 @@ def test_metrics_are_by_team_and_refusals_without_one(closed: LiveServer) -> Non
     assert 'lossd_requests_total{format="npy",loss="focal",outcome="ok",team="vision"}' in text
     assert 'lossd_requests_total{format="none",loss="focal",outcome="unauthorized",team=""}' in text
     assert 'lossd_bytes_total{team="vision"}' in text
+    ask(closed, x_api_key=KEYS["disabled"])
+    text = httpx.get(closed.url + "/metrics", headers={"x-api-key": KEYS["vision"]}).text
+    assert 'outcome="forbidden",team="disabled"}' in text  # who knocks is known
     assert not any(key in text for key in KEYS.values())
 
 

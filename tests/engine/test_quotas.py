@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from lossd.engine.arena import create_memory
-from lossd.engine.quotas import MOST_TEAMS, Quotas, quotas_bytes
+from lossd.engine.quotas import Quotas, quotas_bytes
 from lossd.request import Fault
-from lossd.teams import Limits, Team
+from lossd.teams import MOST_TEAMS, Limits, Team
 
 FRONT_ENDS = 3
 
@@ -101,6 +101,28 @@ def test_elements_are_charged_afterwards_and_their_debt_is_waited_out(desk: Desk
     assert desk.let_in(1) == 1
 
 
+def test_what_is_owed_follows_the_rate(desk: Desk) -> None:
+    desk.set(elements_per_second=1000)
+    desk.views[0].charge("a", 1_000_000)
+    assert refused(desk).retry_after == pytest.approx(999.0)
+    desk.set(elements_per_second=1e9)
+    assert desk.let_in(1) == 1
+    desk.set(requests_per_second=0.001)
+    assert desk.let_in(2) == 1
+    desk.set(requests_per_second=10)
+    assert desk.let_in(20) == 9
+
+
+def test_those_let_in_together_are_not_all_charged(desk: Desk) -> None:
+    desk.set(elements_per_second=1000)
+    assert desk.let_in(2) == 2
+    desk.views[0].check_elements("a")
+    desk.views[0].charge("a", 5000)
+    with pytest.raises(Fault, match="elements a second"):
+        desk.views[1].check_elements("a")
+    desk.views[1].check_elements("another")
+
+
 def test_what_is_in_flight_is_counted_over_all_front_ends(desk: Desk) -> None:
     desk.set(requests_in_flight=4, bytes_in_flight=100)
     entries = [desk.views[i % FRONT_ENDS].enter("a", 20) for i in range(4)]
@@ -153,7 +175,7 @@ _RUSH = """
 import sys
 from lossd.engine.quotas import Quotas
 from lossd.request import Fault
-from lossd.teams import Limits, Team
+from lossd.teams import MOST_TEAMS, Limits, Team
 
 quotas = Quotas(int(sys.argv[1]), 3, int(sys.argv[2]), lambda: 1000.0)
 quotas.change({"a": Team("a", limits=Limits(requests_per_second=5000))}, {"a": 7})

@@ -50,6 +50,11 @@ LONG = {
     "a query": b"POST /bce?a=" + b"a" * ENOUGH + b" HTTP/1.1\r\nHost: x\r\n\r\n",
     "spaces": POST + b"X-A: " + b" " * ENOUGH + b"a\r\n\r\n",
     "spaces before the target": b"GET " + b" " * ENOUGH + b"/ HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a path and a value together": b"GET /"
+    + b"a" * 40_000
+    + b" HTTP/1.1\r\nHost: x\r\nX-A: "
+    + b"a" * 40_000
+    + b"\r\n\r\n",
     "many headers": POST + b"a:\r\n" * (ENOUGH // 4) + b"\r\n",
     "many lines of a name": POST + b"X-A: b\r\n" * (ENOUGH // 8) + b"\r\n",
     "empty lines before it": b"\r\n" * (ENOUGH // 2),

@@ -245,6 +245,14 @@ def test_who_reads_slowly_but_reads_gets_all(hasty: LiveServer) -> None:
     assert received > 32_000_000
 
 
+def test_who_takes_longer_for_a_piece_than_for_an_unread_answer_gets_it(hasty: LiveServer) -> None:
+    with unread(hasty, b"Accept: application/x-npy\r\nConnection: close\r\n") as connection:
+        began = time.monotonic()
+        while time.monotonic() < began + 5.0:  # the longest that nothing may be read is a second
+            assert connection.recv(100_000)
+            time.sleep(0.2)
+
+
 def test_nobody_else_notices(hasty: LiveServer) -> None:
     assert is_free(hasty)
     assert talk(hasty, WHOLE, answers=1).statuses == [200]

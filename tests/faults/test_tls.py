@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -11,16 +13,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
 from faults.asked import pair, pair_body, small_truth
-from faults.observe import port_of, wait_until
+from faults.observe import children, descriptors, port_of, wait_until
 from live_server import LiveServer, live_server
 from lossd_client import LossClient
+from teams_file import make_key, team_table, write_teams
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl command")
 NPY = "application/x-npy"
@@ -186,6 +189,54 @@ def test_a_new_certificate_is_taken_and_a_bad_one_is_not(tmp_path: Path) -> None
         assert serial(server, trusted) == after
         server.verify = ssl.create_default_context(cafile=str(trusted))
         assert server.info()["version"]
+
+
+def front_end_of(server: LiveServer) -> int:
+    [front_end] = set(children(server.process.pid)) - {server.worker_pid()}
+    return front_end
+
+
+def test_a_front_end_that_finds_a_bad_certificate_waits_for_a_good_one(tmp_path: Path) -> None:
+    chain, key = make_certificate(tmp_path, "first")
+    good = chain.read_bytes()
+    with live_server(tmp_path, tls_certificate=chain, tls_key=key) as server:
+        chain.write_text("nothing")
+        wait_until(lambda: "stays as it was" in server.log.read_text(), 20, "it is said")
+        front_end = front_end_of(server)
+        os.kill(front_end, signal.SIGKILL)
+        wait_until(lambda: "until that is mended" in server.log.read_text(), 20, "the next one says so")
+        time.sleep(5.0)  # longer than to give up
+        chain.write_bytes(good)
+        server.wait_until_ready()
+        assert server.log.read_text().count("until that is mended") == 1
+
+
+def test_connections_that_take_all_descriptors_keep_no_key_alive(tmp_path: Path) -> None:
+    """Those that have not begun TLS are not counted, nor told to make room."""
+    chain, key = make_certificate(tmp_path, "first")
+    kept, revoked = make_key(), make_key()
+    path = tmp_path / "teams.toml"
+    write_teams(path, team_table("a", kept, revoked))
+    with live_server(tmp_path, tls_certificate=chain, tls_key=key, teams=path, header_seconds=60) as server:
+        server.key = revoked
+        assert server.info()["version"]
+        front_end = front_end_of(server)
+        most = descriptors(front_end) + 20
+        before = resource.prlimit(front_end, resource.RLIMIT_NOFILE)
+        resource.prlimit(front_end, resource.RLIMIT_NOFILE, (most, before[1]))
+        with ExitStack() as stack:
+            for _ in range(100):
+                stack.enter_context(socket.create_connection(("127.0.0.1", port_of(server)), timeout=10))
+            wait_until(lambda: descriptors(front_end) >= most - 1, 10, "all are taken")
+            write_teams(path, team_table("a", kept))
+            wait_until(lambda: "as it is now" in server.log.read_text(), 10, "it is revoked")
+            time.sleep(0.5)
+        wait_until(lambda: descriptors(front_end) < most - 5, 20, "they are gone")
+        refused = httpx.get(f"{server.url}/info", headers={"x-api-key": revoked}, verify=server.verify)
+        assert refused.status_code == 401
+        server.key = kept
+        assert server.info()["version"]
+        assert "Traceback" not in server.log.read_text()
 
 
 def serve(**settings: object) -> subprocess.CompletedProcess[str]:

@@ -14,6 +14,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from lossd import __version__
+from lossd.api.asking import TEAM
 from lossd.api.context import RequestContext, client_host, request_id
 from lossd.api.inference import infer_endpoints, inference_problem, is_inference, model_routes
 from lossd.api.losses import LossEndpoint
@@ -109,7 +110,11 @@ def _respond(request: Request, fault: Fault) -> Response:
     requests: RequestLog = request.app.state.requests
     if requests.wants(fault.code):
         line = RequestLine(
-            request_id(request.scope), "", client_host(request.scope), fault.code, answer.status
+            request_id(request.scope),
+            request.scope.get(TEAM, ""),
+            client_host(request.scope),
+            fault.code,
+            answer.status,
         )
         requests.write(line)
     response = Response(answer.body, answer.status)

@@ -8,7 +8,7 @@ from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 from structlog.contextvars import bind_contextvars
 
-from lossd.api.gate import Gate
+from lossd.api.gate import Gate, check_team
 from lossd.teams import Team
 
 # They say in the OpenAPI document how a key is presented; it is the gate that reads it.
@@ -18,6 +18,8 @@ _BEARER: Final = HTTPBearer(
 _HEADER: Final = APIKeyHeader(
     name="X-API-Key", scheme_name="header", description="The same, in a header of its own.", auto_error=False
 )
+TEAM: Final = "lossd.team"
+"""Where a request's scope has its team's name, once that is known."""
 SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"header": []}]
 """What the OpenAPI document says of routes that ask for a key."""
 
@@ -33,6 +35,8 @@ async def asking_team(
         Fault: ``unauthorized``, ``forbidden``.
     """
     gate: Gate = request.app.state.gate
-    team = gate.admit(request.scope)
+    team = gate.identify(request.scope)
+    request.scope[TEAM] = team.name
     bind_contextvars(team=team.name)
+    check_team(team)
     return team

@@ -70,6 +70,21 @@ class Certificate:
         return [_state(self._chain), _state(self._key)]
 
 
+async def open_certificate(chain: Path, key: Path) -> Certificate:
+    """A certificate, as soon as its files can be used.
+
+    The command has seen that they can; whoever comes later may find them in the middle of a change.
+    """
+    said = ""
+    while True:
+        try:
+            return Certificate(chain, key)
+        except BadCertificate as error:
+            if said != (said := str(error)):
+                logger.error("%s; this front end serves nothing until that is mended", error)
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
 def load(context: ssl.SSLContext, chain: Path, key: Path) -> None:
     """Have a context use a certificate.
 

@@ -11,6 +11,8 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
+from lossd.teams import holds_key
+
 _WELL_FORMED: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
 _KEY: Final = "lossd.request_id"
 _PROCESS: Final = os.urandom(8).hex().encode()  # so that no two processes give the same id
@@ -59,7 +61,7 @@ def header_text(scope: Scope, name: bytes) -> str | None:
 
 def choose_id(given: bytes | None) -> bytes:
     """The id of a request that gives one, or none: its own if that is well-formed, else a new one."""
-    if given is not None and _WELL_FORMED.fullmatch(given):
+    if given is not None and _WELL_FORMED.fullmatch(given) and not holds_key(given):
         return given
     return b"%b%016x" % (_PROCESS, next(_numbers))
 

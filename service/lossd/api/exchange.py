@@ -15,7 +15,7 @@ from structlog.contextvars import bind_contextvars
 
 from lossd.api.context import client_host, request_id
 from lossd.api.door import Door
-from lossd.api.gate import Gate, rate_headers
+from lossd.api.gate import Gate, check_team, rate_headers
 from lossd.api.incoming import Incoming
 from lossd.api.metrics import Metrics
 from lossd.api.problems import Problem
@@ -146,8 +146,9 @@ class Exchange(Incoming):
     ) -> None:
         metrics.began()
         try:
-            self.team = self.gate.admit(self.scope)
+            self.team = self.gate.identify(self.scope)
             bind_contextvars(team=self.team.name)  # for the log
+            check_team(self.team)
             await self._while_connected(answer)
         except Fault as fault:
             self._count_refused(metrics, fault.code)
@@ -167,19 +168,25 @@ class Exchange(Incoming):
             self.gate.quotas.leave(self.entry)
             metrics.ended()
 
-    def enter(self, nbytes: int) -> None:
-        """Have its team's quotas let it in.
-
-        Args:
-            nbytes: How long its body is, or may be.
+    def enter(self, most: int) -> None:
+        """Have its team's quotas let it in, with its length, or the most that it may have if it tells none.
 
         Raises:
             Fault: They do not.
         """
+        nbytes, limit = self.declared, self.team.limits.bytes_in_flight
+        if nbytes is None:
+            nbytes = most if limit is None else min(most, limit)
         self.entry = self.gate.quotas.enter(self.team.name, nbytes)
 
     def charge(self, elements: int) -> None:
-        """Charge its team with elements."""
+        """Charge its team with elements.
+
+        Raises:
+            Fault: ``rate_limited``, unless it has been charged before: others were faster.
+        """
+        if not self.elements:
+            self.gate.quotas.check_elements(self.team.name)
         self.elements += elements
         self.gate.quotas.charge(self.team.name, elements)
 
@@ -239,6 +246,7 @@ class Exchange(Incoming):
         Closing with unread bytes makes the kernel reset the connection, and the caller may never see why.
         """
         own_deadline = fault.code == "deadline_exceeded" and self.deadline is None
+        await self.take_in()
         unread = not self.body_read and self.has_body()
         answer = write_problem(
             fault, request_id(self.scope), retryable=True if own_deadline else None, close=close or unread

@@ -143,6 +143,10 @@ class FastLane:
         head = read_head(data[:end])
         if head is None or head.length > self._longest or head.headers > self._most_headers:
             return False
+        try:
+            self._team = self._service.gate.admit(head.credentials)
+        except Fault:
+            return False
         self._head, self._body_start, self._began = head, end, time.monotonic()
         self._identity, self._elements = b"", 0
         self._missing = end + head.length
@@ -165,10 +169,7 @@ class FastLane:
         self._arrived = time.monotonic()
         if service.door.closed or self._connection.flow.write_paused:
             return False
-        try:
-            team = self._team = service.gate.admit(head.credentials)
-        except Fault:
-            return False
+        team = self._team
         turn = service.turns(head.length).take(head.length, team.name, team.weight)
         if turn is None:
             return False
@@ -325,7 +326,7 @@ class FastLane:
             loss=self._head.form.loss.name,
             format=self._head.form.name,
             elements=self._elements,
-            nbytes=self._head.length,
+            nbytes=min(self._head.length, self._head.length - self._missing),
             seconds=seconds,
             total=time.monotonic() - self._began,
         )

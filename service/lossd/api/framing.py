@@ -21,7 +21,7 @@ _host: Final = re.compile(_HOST)
 _target: Final = re.compile(rb"(?i:https?)://(?![/:])" + _HOST + rb"/[!\"$-~]*|/[!\"$-~]*")
 _upgrade: Final = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 _partial: Final = re.compile(rb"\r(?:\n(?:u|up|upg|upgr|upgra|upgrad|upgrade)?)?\Z", re.IGNORECASE)
-_length: Final = re.compile(rb"[0-9]+[ \t]*")
+_length: Final = re.compile(rb"[0-9]{1,19}[ \t]*")
 
 
 def check_head(method: bytes, target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]) -> None:

@@ -51,6 +51,16 @@ class Gate:
         self.known.set()
 
     def admit(self, scope: Scope) -> Team:
+        """The team that a request is of, if it may come in.
+
+        Raises:
+            Fault: ``unauthorized``, ``forbidden``.
+        """
+        team = self.identify(scope)
+        check_team(team)
+        return team
+
+    def identify(self, scope: Scope) -> Team:
         """The team that a request is of.
 
         Args:
@@ -58,7 +68,7 @@ class Gate:
                 its path looked like.
 
         Raises:
-            Fault: ``unauthorized``, ``forbidden``.
+            Fault: ``unauthorized``.
         """
         if self._roster is None:
             return EVERYONE
@@ -68,9 +78,17 @@ class Gate:
         team = self._roster.find(key)
         if team is None:
             raise Fault("unauthorized", _why_not(key))
-        if team.disabled:
-            raise Fault("forbidden", f"team {team.name} is disabled; ask who runs this server")
         return team
+
+
+def check_team(team: Team) -> None:
+    """Refuse a team that may not come in.
+
+    Raises:
+        Fault: ``forbidden``.
+    """
+    if team.disabled:
+        raise Fault("forbidden", f"team {team.name} is disabled; ask who runs this server")
 
 
 def _presented(scope: Scope) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +18,8 @@ from lossd.request import Fault
 
 _DISCARD_BYTES: Final = 1 << 20
 _DISCARD_SECONDS: Final = 1.0
+_SHORT_BYTES: Final = 1 << 16
+_SHORT_SECONDS: Final = 0.02
 _TURN_SECONDS: Final = 0.002
 
 
@@ -167,6 +170,15 @@ class Incoming:
             raise _too_late()
         await asyncio.sleep(0)
         self.turn_began = time.monotonic()
+
+    async def take_in(self) -> None:
+        """Receive a short body that is there, or about to be: its connection can then be used again."""
+        if self.body_read or self.upload is not None or not 0 < (self.declared or 0) <= _SHORT_BYTES:
+            return
+        with suppress(TimeoutError, ClientDisconnect):
+            async with asyncio.timeout(_SHORT_SECONDS):
+                while not self.body_read:
+                    await self._receive_message()
 
     async def discard(self) -> None:
         """Read the rest of the body away, for a bounded time, if it is short.

@@ -69,7 +69,7 @@ class LossEndpoint:
             limit = settings.max_batch_bytes
             stream_reader = plan.form.reader(options=plan.options, max_batch_bytes=limit)
             room = room_expanded(settings.max_expanded_bytes, settings)
-            exchange.enter(min(exchange.declared or 4 * limit, 4 * limit))
+            exchange.enter(4 * limit)
             scoring = StreamScoring(self._service, exchange, task, stream_reader, decoder, room)
         else:
             json = plan.form.name == "json"

@@ -103,7 +103,9 @@ class Problem:
 def retry_after(fault: Fault, least: int) -> int:
     """Seconds after which a caller is to try again: as long as it may take, not all at the same time."""
     expected = max(float(least), fault.retry_after or 0.0)
-    return math.ceil(min(expected, _LONGEST_RETRY) * random.uniform(1.0, _RETRY_SPREAD))  # noqa: S311
+    if fault.code != "rate_limited":  # which is reckoned; all else is foretold
+        expected = min(expected, _LONGEST_RETRY)
+    return math.ceil(expected * random.uniform(1.0, _RETRY_SPREAD))  # noqa: S311
 
 
 def problem(fault: Fault, request_id: str, *, retryable: bool | None = None, close: bool = False) -> Problem:

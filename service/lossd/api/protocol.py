@@ -29,6 +29,8 @@ from lossd.settings import Settings
 
 _LAST_SECONDS: Final = 1.0
 """For what is still coming when the answer is out: to be read away, so that the caller sees it."""
+_LEAST_READ: Final = 1 << 16
+"""Bytes of an answer that a caller reads now and then, if it does not just keep the connection."""
 _MOST_BEHIND: Final = 1000
 """Requests behind the one that is being answered: a chunk of bytes has room for ten thousand."""
 
@@ -81,7 +83,8 @@ class LossdProtocol(HttpToolsProtocol):
     _served = False  # it has been answered before
     _fruitless = 0  # bytes since the last that ended a head or were of a body
     _late_seconds = 0.0  # since the head began
-    _stuck_seconds = 0.0  # since it last read what is written
+    _stuck_seconds = 0.0  # since it last read enough of what is written
+    _unread_bytes = 0  # how much was unread then
     _credit = 0.0  # bytes that the upload is ahead of what it must be at least
     _body_bytes = _counted_bytes = 0  # of the body; those of them that are in the credit
     reading = False
@@ -317,7 +320,8 @@ class LossdProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """End a request's head."""
         check_head(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
-        if sum(len(name) + len(value) for name, value in self.headers) > self._settings.max_header_bytes:
+        headers = sum(len(name) + len(value) for name, value in self.headers)
+        if len(self.url) + headers > self._settings.max_header_bytes:
             raise self._too_long()
         if len(self.pipeline) == _MOST_BEHIND:
             detail = f"over {_MOST_BEHIND} requests came before an answer was awaited; wait for some"
@@ -412,6 +416,9 @@ class LossdProtocol(HttpToolsProtocol):
         """
         settings = self._settings
         if self.flow.write_paused or self.transport.is_closing():
+            unread = self.transport.get_write_buffer_size()
+            if not self._stuck_seconds or unread <= self._unread_bytes - _LEAST_READ:
+                self._stuck_seconds, self._unread_bytes = 0.0, unread
             self._stuck_seconds += seconds
             if self._stuck_seconds > settings.stall_seconds:
                 (self._lost or self.transport.abort)()

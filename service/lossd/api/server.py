@@ -18,7 +18,7 @@ import uvicorn
 
 from lossd import logs
 from lossd.api.app import create_app
-from lossd.api.certificate import Certificate
+from lossd.api.certificate import open_certificate
 from lossd.api.connections import allow_descriptors, make_room, watch
 from lossd.api.door import Door
 from lossd.api.fastlane import FastLane
@@ -88,7 +88,7 @@ async def serve(settings: Settings, listener: socket.socket, service: Service) -
     room = partial(make_room, allow_descriptors(settings.max_connections))
     certificate = None
     if settings.tls_certificate is not None and settings.tls_key is not None:
-        certificate = Certificate(settings.tls_certificate, settings.tls_key)
+        certificate = await open_certificate(settings.tls_certificate, settings.tls_key)
     protocol = partial(
         LossdProtocol,
         settings=settings,

@@ -38,6 +38,7 @@ from lossd.engine.frames import (
 )
 from lossd.engine.job import Job, Span
 from lossd.engine.outbox import Outbox
+from lossd.engine.spares import Spares
 from lossd.request import Fault, LossRequest, LossResult
 
 logger = logging.getLogger(__name__)
@@ -204,6 +205,7 @@ class Pool:
         """What is amiss, by the supervisor's word, although requests are answered."""
         self._memory = memory
         self._control = control
+        self._spares = Spares()
         self._loop = asyncio.get_running_loop()
         self._arrived = asyncio.Event()
         control.setblocking(False)
@@ -225,6 +227,7 @@ class Pool:
             self._unlink(seat)
         self._loop.remove_reader(self._control)
         self._control.close()
+        self._spares.close()
 
     async def start(
         self,
@@ -354,9 +357,11 @@ class Pool:
 
     def _hear_supervisor(self) -> None:
         while True:
+            self._spares.give()
             try:
                 data, fds, _, _ = socket.recv_fds(self._control, MAX_FRAME, 1)
             except BlockingIOError:
+                self._spares.refill()
                 return
             except ConnectionError:
                 data, fds = b"", []
@@ -365,6 +370,10 @@ class Pool:
                 self.supervisor_gone.set()
                 return
             frame = decode_from_supervisor(data)
+            if isinstance(frame, WorkerStarted | TeamsChanged) and not fds:
+                logger.error("this process has too many descriptors to go on; another takes its place")
+                self.supervisor_gone.set()
+                return
             if isinstance(frame, WorkerStarted):
                 self._welcome(frame, fds[0])
             elif isinstance(frame, WorkerGone):
@@ -373,6 +382,7 @@ class Pool:
                 self.when_teams_changed(frame, fds[0])
             elif isinstance(frame, Degraded):
                 self.degraded = frame.reasons
+            self._spares.refill()
 
     def _welcome(self, started: WorkerStarted, fd: int) -> None:
         seat = self.seats.setdefault(

@@ -1,9 +1,9 @@
 """What teams may use at most, held over all front ends: rates, and what is in flight.
 
 The numbers stand in memory that all front ends map, so that to ask them takes microseconds and no message. A
-rate is kept by the generic cell rate algorithm (ITU-T I.371): one number, the time at which a team will have
-used no more than its rate allows. Elements are known only when a request has been let in; they are charged
-then, and may put the team into debt, which the requests after it wait out.
+rate is kept as a leaky bucket (ITU-T I.371): how much has been used and not leaked out yet, and when that was
+so; what is left thus follows a change of the rate. Elements are known only when a request has been let
+in; they are charged then, and may put the team into debt, which the requests after it wait out.
 
 What is in flight is counted by each front end in numbers of its own, which its successor begins anew. A lock
 on a team's row, which the kernel takes from who dies, makes looking and taking one thing.
@@ -22,12 +22,10 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from lossd.request import Fault
-from lossd.teams import Limits, Team
+from lossd.teams import MOST_TEAMS, Limits, Team
 
-MOST_TEAMS: Final = 4096
-_SHARED: Final = (
-    2  # numbers of a row that are all front ends': until when requests, and elements, are used up
-)
+_BUCKET: Final = 2  # numbers of a bucket: what is in it, and when that was so
+_SHARED: Final = 2 * _BUCKET  # numbers of a row that are all front ends': the requests' bucket, the elements'
 _TRIES: Final = 1000
 _WINDOW: Final = 1.0  # seconds whose worth of a rate may be used at once
 
@@ -147,22 +145,40 @@ class Quotas:
         found = self._limited.get(team)
         if found is None or found[1].elements_per_second is None:
             return
-        place, rate = found[0] + 1, found[1].elements_per_second
+        place, rate = found[0] + _BUCKET, found[1].elements_per_second
         with self._locked(found[0]):
-            self._numbers[place] = max(self._numbers[place], self._clock()) + elements / rate
+            self._fill(place, self._level(place, rate) + elements)
+
+    def check_elements(self, team: str) -> None:
+        """Refuse a request that has been let in, if others of its team have used up the elements since.
+
+        Raises:
+            Fault: ``rate_limited``.
+        """
+        found = self._limited.get(team)
+        if found is not None:
+            self._check_elements(found[0], found[1], team)
 
     def left(self, team: str) -> list[Left]:
         """What is left of a team's rates; empty where it has none."""
         found = self._limited.get(team)
         if found is None:
             return []
-        (place, limits), now = found, self._clock()
+        place, limits = found
         rates = (("requests", limits.requests_per_second), ("elements", limits.elements_per_second))
         return [
-            _describe(name, rate, self._numbers[place + i] - now)
+            _describe(name, rate, self._level(place + i * _BUCKET, rate) / rate)
             for i, (name, rate) in enumerate(rates)
             if rate is not None
         ]
+
+    def _level(self, place: int, rate: float) -> float:
+        """What is in a bucket now."""
+        used, then = self._numbers[place : place + _BUCKET]
+        return max(0.0, used - (self._clock() - then) * rate)
+
+    def _fill(self, place: int, level: float) -> None:
+        self._numbers[place], self._numbers[place + 1] = level, self._clock()
 
     def _check_in_flight(self, place: int, limits: Limits, nbytes: int, team: str) -> None:
         row = self._numbers[place + _SHARED : place + self._row]
@@ -176,23 +192,25 @@ class Quotas:
             )
             raise Fault("too_many_in_flight", detail)
 
-    def _take_rate(self, place: int, limits: Limits, team: str) -> None:
-        now, numbers = self._clock(), self._numbers
+    def _check_elements(self, place: int, limits: Limits, team: str) -> None:
         rate = limits.elements_per_second
-        if rate is not None and (late := numbers[place + 1] - now - _WINDOW) >= 0.0:
+        if rate is not None and (late := self._level(place + _BUCKET, rate) / rate - _WINDOW) >= 0.0:
             detail = (
                 f"team {team} may have {rate:g} elements a second scored, and is {late:.1f} s ahead of that"
             )
             raise Fault("rate_limited", f"{detail}; send less, or wait", retry_after=late)
+
+    def _take_rate(self, place: int, limits: Limits, team: str) -> None:
+        self._check_elements(place, limits, team)
         rate = limits.requests_per_second
         if rate is None:
             return
-        until = max(numbers[place], now) + 1.0 / rate
-        late = until - now - max(_WINDOW, 1.0 / rate)
+        level = self._level(place, rate) + 1.0
+        late = level / rate - max(_WINDOW, 1.0 / rate)
         if late > 1e-9:
             detail = f"team {team} may send {rate:g} requests a second; send fewer and larger ones, or wait"
             raise Fault("rate_limited", detail, retry_after=late)
-        numbers[place] = until
+        self._fill(place, level)
 
     @contextmanager
     def _locked(self, place: int) -> Iterator[None]:

@@ -16,8 +16,7 @@ from typing import Final
 from lossd.engine.arena import create_memory
 from lossd.engine.children import Child
 from lossd.engine.frames import Teams, TeamsChanged, encode_teams
-from lossd.engine.quotas import MOST_TEAMS
-from lossd.teams import BadTeams, Roster, parse_teams
+from lossd.teams import MOST_TEAMS, BadTeams, Roster, read_teams
 
 logger = logging.getLogger(__name__)
 
@@ -71,21 +70,11 @@ class TeamsWatch:
         Raises:
             BadTeams: It cannot be read, or used; said once for each state of the file.
         """
-        try:
-            seen = _state(self._path)
-            if seen == self._seen:
-                return None
-            self._seen = seen
-            return parse_teams(self._path.read_text("utf-8"))
-        except OSError as error:
-            failed = (error.errno or 0,)
-            if self._seen == failed:
-                return None
-            self._seen = failed
-            raise BadTeams(error.strerror or str(error)) from None
-        except UnicodeDecodeError as error:
-            msg = f"not UTF-8: {error}"
-            raise BadTeams(msg) from None
+        seen = _state(self._path)
+        if seen == self._seen:
+            return None
+        self._seen = seen
+        return read_teams(self._path)
 
     def _take(self, roster: Roster) -> None:
         """Lay the teams down in memory of their own: front ends may be reading those before.
@@ -109,5 +98,8 @@ class TeamsWatch:
 
 def _state(path: Path) -> tuple[int, ...]:
     """What is different when a file has been written or replaced, or a link to it."""
-    found = path.stat()
+    try:
+        found = path.stat()
+    except OSError as error:
+        return (error.errno or 0,)
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
