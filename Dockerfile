@@ -9,6 +9,8 @@ ARG PYTHON_VERSION=3.11
 FROM python:${PYTHON_VERSION}-slim AS builder
 ARG TORCH=cuda
 ARG TORCH_INDEX_URL=
+# An empty folder, for the image to copy: usage is kept there.
+WORKDIR /var/lib/lossd
 WORKDIR /src
 COPY . .
 # Every step is a script that the tests run too. The environment is made where it will be used: its
@@ -23,11 +25,15 @@ ARG KERNEL=eager
 COPY --from=builder /opt/lossd /opt/lossd
 COPY scripts/install_kernel.sh scripts/
 RUN scripts/install_kernel.sh "$KERNEL" /opt/lossd /opt/lossd/cache
-# Nothing is written but by libraries that want a home; /tmp may be a tmpfs and all else read-only.
+# Nothing is written but usage, and by libraries that want a home: /var/lib/lossd is a volume, /tmp may be a
+# tmpfs and all else read-only.
+COPY --from=builder --chown=10001:10001 /var/lib/lossd /var/lib/lossd
+VOLUME /var/lib/lossd
 ENV PATH=/opt/lossd/bin:$PATH \
     HOME=/tmp \
     PYTHONUNBUFFERED=1 \
     LOSSD_CACHE_DIR=/opt/lossd/cache \
+    LOSSD_USAGE_FILE=/var/lib/lossd/usage.sqlite3 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 # By number, so that an orchestrator can see that it is not root.
 USER 10001:10001
@@ -35,7 +41,7 @@ WORKDIR /tmp
 EXPOSE 8000
 # http.client rather than urllib, which would ask a proxy named in the environment.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=90s --start-interval=1s --retries=3 \
-    CMD ["python", "-c", "import http.client as h, os, sys; c = h.HTTPConnection('127.0.0.1', int(os.environ.get('LOSSD_PORT', '8000')), timeout=4); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
+    CMD ["python", "-c", "import http.client as h, os, ssl, sys; e = os.environ; a = ('127.0.0.1', int(e.get('LOSSD_PORT', '8000'))); c = h.HTTPSConnection(*a, timeout=4, context=ssl._create_unverified_context()) if e.get('LOSSD_TLS_CERTIFICATE') else h.HTTPConnection(*a, timeout=4); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
 # SIGTERM, Docker's own choice, drains.
 ENTRYPOINT ["lossd"]
 # Without teams the server serves whoever reaches the port, and refuses to start on this address until

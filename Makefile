@@ -14,9 +14,9 @@ SECONDS_EACH ?= 60
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # the checks of `test` run in the order given
-.PHONY: help install format format-check lint types walls tests wheel test serve demo bench-core \
-  bench-fairness bench-formats bench-hot-path bench-json bench-neighbour bench-stream fuzz soak lock clean \
-  distclean
+.PHONY: help install format format-check lint types walls tests wheel test serve demo bench-backlog \
+  bench-core bench-fairness bench-formats bench-hot-path bench-json bench-neighbour bench-stream fuzz soak \
+  lock clean distclean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ serve: $(READY) ## Keep a server up on 127.0.0.1:8000; ARGS goes to lossd serve
 
 demo: $(READY) ## Train on real digits, score over HTTP, compare with torch and scikit-learn
 	@$(BIN)/python -m examples.demo
+
+bench-backlog: $(READY) ## Measure what a team of small requests notices of another's backlog of large ones
+	@$(BIN)/python -m bench.backlog $(ARGS)
 
 bench-core: $(READY) ## Measure the core beside torch's own losses; ARGS="--eager-only" needs no compiler
 	@$(BIN)/python -m bench.core $(ARGS)

@@ -26,7 +26,8 @@ class LocalServer:
         device: What to compute on.
         directory: The server's working directory; this process's own where none is given.
         environment: Its environment, likewise. Settings in it (``LOSSD_…``) are left out.
-        settings: The server's settings, by name, such as ``{"arena_bytes": 1 << 30}``.
+        settings: The server's settings, by name, such as ``{"arena_bytes": 1 << 30}``. Where they do not say
+            otherwise it keeps no usage: what is tried out is nobody's.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class LocalServer:
         self._directory = directory
         given = os.environ if environment is None else environment
         self._environment = {key: value for key, value in given.items() if not key.startswith("LOSSD_")}
-        for name, value in (settings or {}).items():
+        for name, value in {"usage_file": "", **(settings or {})}.items():
             self._environment[f"LOSSD_{name.upper()}"] = str(value)
         self._process: subprocess.Popen[bytes] | None = None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 -- closed by __exit__

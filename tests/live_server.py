@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -26,6 +27,8 @@ class LiveServer:
         process: Its supervisor.
         url: Where it listens.
         log: What it says.
+        key: What tests ask it with themselves, if it asks for keys.
+        verify: How its certificate is looked at, if it has one.
         ready_seconds: How long it took to be ready after it was started.
     """
 
@@ -33,10 +36,13 @@ class LiveServer:
         self.process = process
         self.url = url
         self.log = log
+        self.key: str | None = None
         self.ready_seconds = 0.0
+        self.verify: ssl.SSLContext | bool = True
 
     def info(self) -> dict[str, object]:
-        answer = httpx.get(f"{self.url}/info", timeout=10)
+        headers = {} if self.key is None else {"x-api-key": self.key}
+        answer = httpx.get(f"{self.url}/info", timeout=10, headers=headers, verify=self.verify)
         answer.raise_for_status()
         found: dict[str, object] = answer.json()
         return found
@@ -48,7 +54,7 @@ class LiveServer:
 
     def wait_until_ready(self, seconds: float = START_SECONDS) -> None:
         ends = time.monotonic() + seconds
-        with httpx.Client(base_url=self.url, timeout=5) as client:
+        with httpx.Client(base_url=self.url, timeout=5, verify=self.verify) as client:
             while time.monotonic() < ends:
                 with suppress(httpx.TransportError):
                     if client.get("/readyz").status_code == 200:
@@ -104,7 +110,10 @@ def live_server(
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    server = LiveServer(process, f"http://127.0.0.1:{port}", log)
+    certificate = settings.get("tls_certificate")
+    server = LiveServer(process, f"{'https' if certificate else 'http'}://127.0.0.1:{port}", log)
+    if certificate:
+        server.verify = ssl.create_default_context(cafile=str(certificate))
     try:
         server.wait_until_ready(seconds)
         server.ready_seconds = time.monotonic() - began

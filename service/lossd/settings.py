@@ -85,7 +85,7 @@ class Settings(BaseSettings):
         default=32 << 10, description="Longest head of a request: its first line and its headers."
     )
     max_connections: PositiveInt = Field(
-        default=1000,
+        default=4096,
         description="Most connections that a front end holds. The one that has been idle longest makes room "
         "for another; where none is idle, that one is refused.",
     )
@@ -163,7 +163,7 @@ class Settings(BaseSettings):
     traces: bool = Field(
         default=False,
         description="Send OpenTelemetry traces, to where the variables OTEL_EXPORTER_OTLP_… say; needs "
-        "lossd[otel]. Small requests take several times as long.",
+        "lossd[otel]. Small requests take longer with them.",
     )
     tls_certificate: Path | None = Field(
         default=None, description="The certificate chain (PEM) to serve HTTPS with; read again if it changes."

@@ -27,10 +27,13 @@ import hashlib
 import hmac
 import re
 import secrets
+import stat
 import tomllib
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -46,6 +49,9 @@ _CHECKSUM_LENGTH: Final = 6
 _KEY: Final = re.compile(
     rf"lossd_([a-z0-9]{{{_ID_LENGTH}}})_([0-9A-Za-z]{{{_SECRET_LENGTH}}})([0-9A-Za-z]{{{_CHECKSUM_LENGTH}}})"
 )
+KEY_ID: Final = re.compile(rf"[a-z0-9]{{{_ID_LENGTH}}}")
+"""The form of a key's id."""
+_SECRET: Final = re.compile(rf"(lossd_[a-z0-9]{{{_ID_LENGTH}}}_)[0-9A-Za-z]{{12,}}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -97,6 +103,8 @@ class Team(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 EVERYONE: Final = Team(DEFAULT)
 """The team of a server without teams."""
+NOBODY: Final = Team("")
+"""Instead of a team, for a request whose key is not valid, or not looked at yet."""
 
 
 class BadTeams(ValueError):  # noqa: N818 -- it is the file that is bad
@@ -126,7 +134,12 @@ class Roster:
         if owner is None:
             return None
         team, digest = owner
-        return team if hmac.compare_digest(hashlib.sha256(key.encode()).digest(), digest) else None
+        return team if hmac.compare_digest(_sha256(key).digest(), digest) else None
+
+
+def conceal_keys(text: str) -> str:
+    """A text without the secrets of the keys in it, which may be cut short."""
+    return _SECRET.sub(r"\1***", text) if "lossd_" in text else text
 
 
 def new_key() -> tuple[str, str]:
@@ -138,7 +151,11 @@ def new_key() -> tuple[str, str]:
 
 def digest_of(key: str) -> str:
     """What is kept of a key: its SHA-256, in hexadecimal."""
-    return hashlib.sha256(key.encode()).hexdigest()
+    return _sha256(key).hexdigest()
+
+
+def _sha256(key: str) -> hashlib._Hash:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass"))  # whatever text comes for one
 
 
 def is_key(text: str) -> bool:
@@ -155,17 +172,53 @@ def _checksum(key_id: str, secret: str) -> str:
     return text
 
 
+def read_text(path: Path) -> str:
+    """What a teams file holds.
+
+    Raises:
+        BadTeams: It cannot be read, or is not text.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            msg = "it is not a file"
+            raise BadTeams(msg)
+        return path.read_bytes().decode()
+    except OSError as error:
+        raise BadTeams(error.strerror or str(error)) from None
+    except UnicodeDecodeError as error:
+        msg = f"not UTF-8: {error}"
+        raise BadTeams(msg) from None
+
+
+def read_teams(path: Path) -> Roster:
+    """The teams that a file names.
+
+    Raises:
+        BadTeams: It cannot be read, or used: what is wrong with it, and where.
+    """
+    return parse_teams(read_text(path))
+
+
+def parse_toml(text: str) -> dict[str, object]:
+    """A file's text as TOML, whatever it names.
+
+    Raises:
+        BadTeams: It is none.
+    """
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # the former also for numbers of thousands of digits
+        msg = f"not TOML: {error}"
+        raise BadTeams(msg) from None
+
+
 def parse_teams(text: str) -> Roster:
     """The teams that a file's text names.
 
     Raises:
         BadTeams: It cannot be used: what is wrong with it, and where.
     """
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        msg = f"not TOML: {error}"
-        raise BadTeams(msg) from None
+    document = parse_toml(text)
     strange = [name for name in document if name != "teams"]
     if strange:
         msg = f"{strange[0]!r} is not known; every table is [teams.NAME] or within one"
@@ -196,18 +249,21 @@ def _read_team(name: str, table: object) -> Team:
     if not isinstance(table, dict):
         msg = f"{place} is no table; write [{place}]"
         raise BadTeams(msg)
+    if "name" in table:
+        msg = f"{place}.name is not known; a team's name is that of its table"
+        raise BadTeams(msg)
     keys = table.get("keys")
     if isinstance(keys, dict):
         table = table | {"keys": {key_id: _readable(key) for key_id, key in keys.items()}}
     try:
         team = msgspec.convert({"name": name, **table}, Team, strict=True)
-    except msgspec.ValidationError as error:
-        msg = f"{place}: {error}"
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        msg = f"{place}: {ascii(str(error)[:200])[1:-1]}"  # it may quote anything that stands there
         raise BadTeams(msg) from None
     _check_numbers(place, team)
     for key_id, key in team.keys.items():
-        if not re.fullmatch(rf"[a-z0-9]{{{_ID_LENGTH}}}", key_id):
-            msg = f"{place}.keys.{key_id[:80]} is no id of a key; make keys by `lossd keys new {name}`"
+        if not KEY_ID.fullmatch(key_id):
+            msg = f"{place}.keys.{key_id[:80]!a} is no id of a key; make keys by `lossd keys new {name}`"
             raise BadTeams(msg)
         if not _SHA256.fullmatch(key.sha256):
             msg = f"{place}.keys.{key_id}.sha256 is no SHA-256; it has 64 of 0-9 and a-f"
@@ -217,7 +273,7 @@ def _read_team(name: str, table: object) -> Team:
 
 def _readable(key: object) -> object:
     """A key's table whose date, a type of TOML's own, is text."""
-    if not isinstance(key, dict) or "created" not in key:
+    if not isinstance(key, dict) or not isinstance(key.get("created"), date):
         return key
     return key | {"created": str(key["created"])}
 
@@ -228,7 +284,7 @@ def _check_numbers(place: str, team: Team) -> None:
     }
     for name, value in numbers.items():
         if value is not None and not 1e-6 <= value <= 1e18:  # also NaN
-            msg = f"{place}.{name} is {value}; it must be over 0, and finite"
+            msg = f"{place}.{name} is {str(value)[:40]}; it must be from 1e-6 to 1e18"
             raise BadTeams(msg)
 
 

@@ -11,12 +11,15 @@ from starlette.types import Message
 
 from lossd.api.door import Door
 from lossd.api.exchange import Exchange
+from lossd.api.gate import Gate
 from lossd.api.metrics import Metrics
 from lossd.api.problems import problem
+from lossd.api.requestlog import RequestLog
 from lossd.core.grid import BLOCK
 from lossd.engine.arena import Memory, create_memory
 from lossd.engine.frames import socket_pair
 from lossd.engine.pool import Pool
+from lossd.engine.quotas import Quotas, quotas_bytes
 from lossd.engine.tally import TALLY_BYTES, Tally
 
 Answer = Callable[[Exchange], Awaitable[None]]
@@ -34,13 +37,17 @@ async def serve(answer: Answer, sent: list[Message]) -> str:
     fd, tally_fd = create_memory(4096), create_memory(TALLY_BYTES)
     ours, theirs = socket_pair()
     pool = Pool(Memory(fd, 4096), ours, 0, BLOCK, BLOCK)
-    metrics = Metrics([Tally(tally_fd)], 0, (), (), pool)
+    metrics = Metrics([Tally(tally_fd)], 0, {}, (), pool)
+    quotas_fd = create_memory(quotas_bytes(1))
+    gate = Gate(Quotas(quotas_fd, 1, 0), teams=False)
     scope = {"type": "http", "headers": [], "lossd.request_id": "r1"}
     try:
-        await Exchange(scope, receive, send, "bce", 0.0).serve(answer, problem, metrics, Door())
+        exchange = Exchange(scope, receive, send, "bce", 0.0, gate)
+        await exchange.serve(answer, problem, metrics, Door(), RequestLog("failed"))
     finally:
         pool.close()
         theirs.close()
+        os.close(quotas_fd)
         os.close(fd)
         os.close(tally_fd)
     return metrics.expose().decode()

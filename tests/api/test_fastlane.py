@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from lossd.api.fastlane import LONGEST, PATIENCE, FastLane
+from lossd.api.gate import Gate
 from lossd.api.heads import read_head
 from lossd.api.parsing import Parser
 from lossd.api.protocol import LossdProtocol
@@ -34,6 +35,7 @@ from lossd.engine.board import Board
 from lossd.engine.board import nbytes as board_bytes
 from lossd.engine.frames import FrontEndStarted, WorkerStarted, encode, socket_pair
 from lossd.engine.pool import Pool
+from lossd.engine.quotas import Quotas, quotas_bytes
 from lossd.engine.tally import TALLY_BYTES, Tally
 from lossd.engine.worker import Worker
 from lossd.settings import Settings
@@ -107,16 +109,17 @@ async def front_end(*, worker: bool = True) -> AsyncIterator[FrontEnd]:
         await send({"type": "http.response.start", "status": 299, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
-    fds = [create_memory(n) for n in (settings.arena_bytes, board_bytes(1), TALLY_BYTES)]
-    arena_fd, board_fd, tally_fd = fds
+    sizes = (settings.arena_bytes, board_bytes(1), TALLY_BYTES, quotas_bytes(1))
+    fds = [create_memory(n) for n in sizes]
+    arena_fd, board_fd, tally_fd, quotas_fd = fds
     memory, board, tally = Memory(arena_fd, settings.arena_bytes), Board(board_fd, 1), Tally(tally_fd)
     control, supervisor = socket_pair()
     worker_control, its_control = socket_pair()
     link, worker_link = socket_pair()
     pool = Pool(memory, control, 1, BLOCK, settings.slice_elements)
-    service = Service.over(
-        settings, memory, pool, cast(Parser, None), [tally], 0
-    )  # JSON alone needs a parser
+    gate = Gate(Quotas(quotas_fd, 1, 0), teams=False)
+    parser = cast(Parser, None)  # JSON alone needs one
+    service = Service.over(settings, memory, pool, gate, parser, [tally], 0)
     thread = threading.Thread(target=lambda: Worker(0, EagerKernel(), board, its_control, 60.0).run())
     if worker:
         joined = encode(FrontEndStarted(0, settings.arena_bytes))
@@ -127,13 +130,13 @@ async def front_end(*, worker: bool = True) -> AsyncIterator[FrontEnd]:
             await asyncio.sleep(0.001)
     config = uvicorn.Config(app, ws="none", lifespan="off", log_config=None)
     state = ServerState()
-    protocol = partial(LossdProtocol, config=config, server_state=state, app_state={})
+    protocol = partial(LossdProtocol, settings=settings, config=config, server_state=state, app_state={})
     server = await asyncio.get_running_loop().create_server(
         partial(protocol, lane=partial(FastLane, service)), "127.0.0.1", 0
     )
     try:
         yield FrontEnd(service, server.sockets[0].getsockname()[1], ordinary)
-        assert service.bodies.reserved == 0
+        assert service.bodies.reserved == service.small_bodies.reserved == 0
     finally:
         server.close()
         pool.close()
@@ -240,7 +243,7 @@ def test_a_deadline_bounds_the_upload_there() -> None:
 
 def test_where_no_memory_is_free_at_once() -> None:
     async def test(desk: FrontEnd) -> None:
-        bodies = desk.service.bodies
+        bodies = desk.service.small_bodies
         rest = await bodies.reserve(bodies.capacity, 1.0)
         assert await desk.ask(request()) == (299, b"")
         rest.release()

@@ -226,7 +226,9 @@ def test_ping(playback: Playback) -> None:
 
 
 def test_the_help_names_the_exit_codes() -> None:
-    for command in ([], ["score"], ["ping"], ["serve"]):
+    groups = {"teams": ["add", "list", "disable", "enable"], "keys": ["new", "revoke"]}
+    commands = [[group, *one] for group, names in groups.items() for one in ([], *([name] for name in names))]
+    for command in ([], ["score"], ["ping"], ["serve"], ["usage"], *commands):
         done = lossd(*command, "--help")
         assert done.exit_code == 0
         assert "Exit codes" in done.stdout
@@ -256,13 +258,25 @@ def _without(module: str, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=False)
 
 
-def test_serving_without_its_dependencies_says_what_to_install() -> None:
-    done = _without("pydantic_settings", "serve")
+@pytest.mark.parametrize(
+    ("module", "command"),
+    [
+        ("pydantic_settings", "serve"),
+        ("pydantic_settings", "usage"),
+        ("msgspec", "teams list --teams x"),
+        ("msgspec", "teams add a --teams x"),
+        ("msgspec", "teams disable a --teams x"),
+        ("msgspec", "keys new a --teams x"),
+        ("msgspec", "keys revoke a --teams x"),
+    ],
+)
+def test_without_the_servers_dependencies_it_says_what_to_install(module: str, command: str) -> None:
+    done = _without(module, *command.split())
     assert (done.returncode, done.stdout) == (2, "")
     assert "pip install 'lossd[server]'" in done.stderr
 
 
-@pytest.mark.parametrize("module", ["torch", "fastapi", "pydantic_settings"])
+@pytest.mark.parametrize("module", ["torch", "fastapi", "pydantic_settings", "msgspec"])
 def test_scoring_needs_none_of_the_servers_dependencies(module: str, files: list[str]) -> None:
     done = _without(module, "score", *files, "--url", "http://127.0.0.1:1")
     assert done.returncode == 3

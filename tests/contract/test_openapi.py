@@ -59,7 +59,7 @@ CHECKS = [
 ]
 
 
-@pytest.mark.parametrize("path", ["/bce", "/focal", "/livez", "/readyz", "/info", "/metrics"])
+@pytest.mark.parametrize("path", ["/bce", "/focal", "/livez", "/readyz", "/info", "/metrics", "/usage"])
 def test_what_is_served_is_what_is_documented(api_schema: schemathesis.BaseSchema, path: str) -> None:
     for method in api_schema[path]:
 

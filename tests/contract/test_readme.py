@@ -82,7 +82,7 @@ def test_curl_with_every_kind_of_file(base_url: str, folder: Path) -> None:
         for line in text.splitlines()
         if line.startswith("$ ")
     ]
-    assert len(commands) == 4
+    assert len(commands) == 5
     losses = []
     for command in commands:
         here = command.replace("localhost:8000", base_url.removeprefix("http://"))
@@ -90,4 +90,4 @@ def test_curl_with_every_kind_of_file(base_url: str, folder: Path) -> None:
         done = subprocess.run(here, shell=True, cwd=folder, capture_output=True, check=True, timeout=60)
         losses += [json.loads(done.stdout)["loss"]] if done.stdout else []
     assert len(set(losses)) == 1
-    assert len(losses) == 3
+    assert len(losses) == 4

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lossd.core.element import Element
     from lossd.core.inputs import Inputs
 
-FAULTS = ("none", "memory", "device", "exit", "kill")
+FAULTS = ("none", "error", "memory", "device", "exit", "kill")
 
 
 def _fault(value: object) -> str:
@@ -37,6 +37,9 @@ def fragile(x: Inputs, y: Tensor, z: Tensor, pos_weight: Tensor | None, *, fault
     from lossd.core.element import Element
 
     if y.numel() > fits:
+        if fault == "error":
+            msg = "injected: a fault of the code"
+            raise ArithmeticError(msg)
         if fault == "memory":
             msg = "injected: out of memory"
             raise torch.OutOfMemoryError(msg)

@@ -42,7 +42,7 @@ def fetch(server: LiveServer, path: str) -> tuple[int, bytes]:
     """The status and the body of a path, on a connection of its own."""
     connection = http.client.HTTPConnection("127.0.0.1", port_of(server), timeout=10)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers={} if server.key is None else {"X-API-Key": server.key})
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:

@@ -29,7 +29,7 @@ def service(*names: str) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for name in names:
         document = yaml.safe_load((ROOT / name).read_text())
-        assert list(document["services"]) == ["lossd"]
+        assert [name for name, one in document["services"].items() if "profiles" not in one] == ["lossd"]
         for key, value in document["services"]["lossd"].items():
             merged[key] = merged[key] | value if isinstance(merged.get(key), dict) else value
     return merged
@@ -95,7 +95,11 @@ def test_compose_takes_the_files(files: tuple[str, ...]) -> None:
         pytest.skip("docker compose is not installed")
     named = [word for name in files for word in ("-f", name)]
     done = subprocess.run(
-        [*command, *named, "config", "--quiet"], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [*command, *named, "--profile", "observability", "config", "--quiet"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
 
@@ -126,12 +130,39 @@ def test_nothing_in_the_container_can_be_changed_or_gained() -> None:
     assert lossd["tmpfs"] == ["/tmp"]
 
 
+def test_usage_is_kept_in_a_volume_that_the_images_user_may_write() -> None:
+    (folder,) = operands("VOLUME")
+    settings = dict(pair.split("=", 1) for pair in operands("ENV")[-1].split())
+    assert Path(settings["LOSSD_USAGE_FILE"]).parent == Path(folder)
+    user = operands("USER")[-1]
+    assert f"--from=builder --chown={user} {folder} {folder}" in operands("COPY")
+    assert folder in operands("WORKDIR")  # the builder makes it
+    (volume,) = service(*CPU)["volumes"]
+    name, _, where = volume.partition(":")
+    assert where == folder
+    assert name in yaml.safe_load((ROOT / "docker-compose.yml").read_text())["volumes"]
+
+
 def test_the_gpu_file_reserves_one_and_uses_it() -> None:
     lossd = service(*GPU)
     (device,) = lossd["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"]
     assert lossd["environment"]["LOSSD_DEVICE"].startswith("cuda")
     assert service(*CPU)["environment"]["LOSSD_DEVICE"] == "cpu"
+
+
+@pytest.mark.parametrize("name", ["prometheus", "grafana"])
+def test_what_watches_the_server_starts_when_asked_for_and_is_as_closed(name: str) -> None:
+    watcher = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"][name]
+    assert watcher["profiles"] == ["observability"]
+    assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+", watcher["image"])
+    assert all(port.startswith("127.0.0.1:") for port in watcher["ports"])
+    for key in ("read_only", "cap_drop", "security_opt"):
+        assert watcher[key] == service(*CPU)[key]
+    for source, target, *mode in (mount.rsplit(":", 2) for mount in watcher["volumes"] if "./" in mount):
+        assert mode == ["ro"], f"{target} can be written"
+        path = re.sub(r"\$\{\w+:-(.+)\}", r"\1", source)
+        assert (ROOT / path).exists()
 
 
 def test_the_settings_named_for_the_container_exist() -> None:

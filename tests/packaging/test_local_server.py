@@ -92,6 +92,8 @@ def test_a_server_that_is_never_ready_is_given_up(tmp_path: Path, monkeypatch: p
 
 def test_settings_of_the_caller_do_not_reach_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOSSD_PORT", "1")
-    lossd = command(tmp_path, "import os, sys; sys.exit(str([k for k in os.environ if 'LOSSD' in k]))")
-    with pytest.raises(RuntimeError, match=r"\[\]"):
+    lossd = command(
+        tmp_path, "import os, sys; sys.exit(str({k: v for k, v in os.environ.items() if 'LOSSD' in k}))"
+    )
+    with pytest.raises(RuntimeError, match=r"\{'LOSSD_USAGE_FILE': ''\}"):
         LocalServer(lossd).__enter__()

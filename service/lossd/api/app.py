@@ -14,14 +14,16 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from lossd import __version__
-from lossd.api.context import RequestContext, request_id
+from lossd.api.context import RequestContext, client_host, request_id
 from lossd.api.inference import infer_endpoints, inference_problem, is_inference, model_routes
 from lossd.api.losses import LossEndpoint
 from lossd.api.openapi import describe_api
 from lossd.api.problems import BY_STATUS, problem
+from lossd.api.requestlog import RequestLine, RequestLog
 from lossd.api.service import Service
 from lossd.api.shortcut import Shortcut
 from lossd.api.status import status_routes
+from lossd.api.usage import usage_routes
 from lossd.core.catalog import LOSSES
 from lossd.request import Fault
 from lossd.wire import MODEL_VERSION
@@ -45,8 +47,12 @@ def create_app(service: Service) -> ASGIApp:
         app.router.routes.append(Route(path, endpoint, methods=["POST"]))
     app.include_router(model_routes(service))
     app.include_router(status_routes(service))
+    app.include_router(usage_routes(service.settings.usage_file))
     _add_docs(app)
+    app.state.gate = service.gate
+    app.state.requests = service.requests
     app.add_exception_handler(HTTPException, _framework_problem)
+    app.add_exception_handler(Fault, _fault_problem)
     app.add_exception_handler(Exception, _internal_problem)
     app.openapi = lambda: describe_api(app)  # type: ignore[method-assign] # FastAPI's own way to extend it
     return RequestContext(Shortcut(app, endpoints))
@@ -87,6 +93,11 @@ async def _framework_problem(request: Request, error: Exception) -> Response:
     return response
 
 
+async def _fault_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Fault)
+    return _respond(request, error)
+
+
 async def _internal_problem(request: Request, _error: Exception) -> Response:
     detail = "the server failed; report this with the request id, under which its log has more"
     return _respond(request, Fault("internal_error", detail))
@@ -95,6 +106,12 @@ async def _internal_problem(request: Request, _error: Exception) -> Response:
 def _respond(request: Request, fault: Fault) -> Response:
     write = inference_problem if is_inference(request.scope) else problem
     answer = write(fault, request_id(request.scope))
+    requests: RequestLog = request.app.state.requests
+    if requests.wants(fault.code):
+        line = RequestLine(
+            request_id(request.scope), "", client_host(request.scope), fault.code, answer.status
+        )
+        requests.write(line)
     response = Response(answer.body, answer.status)
     for name, value in answer.headers:
         response.headers[name.decode()] = value.decode()

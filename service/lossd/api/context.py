@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 import re
+from ipaddress import ip_address
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars
 
 _WELL_FORMED: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
 _KEY: Final = "lossd.request_id"
@@ -19,6 +21,20 @@ NO_TIMING: Final = b"read;dur=0, queue;dur=0, compute;dur=0"
 def request_id(scope: Scope) -> str:
     """The id of the request that a scope belongs to."""
     return str(scope[_KEY])
+
+
+def client_host(scope: Scope) -> str:
+    """The address that a request came from; empty if that is not known."""
+    client = scope.get("client")
+    return address_of(str(client[0])) if client else ""
+
+
+def address_of(text: str) -> str:
+    """An address, if it is one: what proxies pass on may be anything."""
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return "unknown"
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:
@@ -61,6 +77,7 @@ class RequestContext:
             return
         identity = choose_id(header(scope, b"x-request-id"))
         scope[_KEY] = identity.decode("ascii")
+        bind_contextvars(request_id=scope[_KEY], team="")  # for the log
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -18,17 +18,22 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from structlog.contextvars import bound_contextvars
+
 from lossd import __version__
 from lossd.api.context import choose_id
 from lossd.api.exchange import FAILED, STOPPED
+from lossd.api.gate import rate_headers
 from lossd.api.heads import LONGEST_HEAD, MEDIA_TYPE, Head, read_head, read_layout
-from lossd.api.problems import problem
-from lossd.api.protocol import LossdProtocol
+from lossd.api.problems import KINDS, problem
+from lossd.api.protocol import LossdProtocol, header_lines
+from lossd.api.requestlog import RequestLine
 from lossd.api.scoring import server_timing
 from lossd.api.service import Service
 from lossd.engine.arena import Region
 from lossd.engine.job import Span
 from lossd.engine.pool import Run
+from lossd.engine.quotas import Entry
 from lossd.engine.turnstile import Turn
 from lossd.request import Fault
 from lossd.teams import EVERYONE
@@ -53,12 +58,19 @@ class FastLane:
     def __init__(self, service: Service, connection: LossdProtocol) -> None:
         self._service = service
         self._connection = connection
-        self._longest = min(LONGEST, service.settings.max_body_bytes)
+        settings = service.settings
+        self._longest = min(LONGEST, settings.max_body_bytes)
+        self._longest_head, self._most_headers = (
+            min(LONGEST_HEAD, settings.max_header_bytes),
+            settings.max_headers,
+        )
         # Of the request that is on it, or was:
         self._head: Head | None = None
         self._body_start = 0
         self._identity = b""
+        self._elements = 0
         self._team = EVERYONE
+        self._entry: Entry | None = None  # among what its team may have in flight
         self._began = 0.0  # when its head was there, by time.monotonic(),
         self._arrived = 0.0  # and when all of it was
         self._deadline = 0.0
@@ -125,13 +137,14 @@ class FastLane:
 
     def _enter(self, data: bytes) -> bool:
         """Whether a request that begins so may take this lane."""
-        end = data.find(b"\r\n\r\n", 0, LONGEST_HEAD) + 4
+        end = data.find(b"\r\n\r\n", 0, self._longest_head) + 4
         if end < 4 or data.find(MEDIA_TYPE, 0, end) < 0:
             return False
         head = read_head(data[:end])
-        if head is None or head.length > self._longest:
+        if head is None or head.length > self._longest or head.headers > self._most_headers:
             return False
         self._head, self._body_start, self._began = head, end, time.monotonic()
+        self._identity, self._elements = b"", 0
         self._missing = end + head.length
         return head.plan.timeout is None or self._missing <= len(data)  # else it bounds the upload, too
 
@@ -152,11 +165,15 @@ class FastLane:
         self._arrived = time.monotonic()
         if service.door.closed or self._connection.flow.write_paused:
             return False
-        turn = service.turns(head.length).take(head.length)
+        try:
+            team = self._team = service.gate.admit(head.credentials)
+        except Fault:
+            return False
+        turn = service.turns(head.length).take(head.length, team.name, team.weight)
         if turn is None:
             return False
         turn.arrived()
-        region = service.bodies.take(head.length)
+        region = service.memory(head.length).take(head.length, team.name, team.weight)
         try:
             if region is not None:
                 self._run = self._start(head, whole, region)
@@ -168,7 +185,6 @@ class FastLane:
         if self._run is None:
             return False
         self._region, self._turn = region, turn
-        self._identity = choose_id(head.identity)
         service.door.enter()
         service.metrics.began()
         self._watch_deadline()
@@ -183,9 +199,18 @@ class FastLane:
             layout = read_layout(head, whole[start : start + head.length], region, pool.block_elements)
             if layout is None:
                 return None
-        run = pool.try_start(layout.request, layout.grid, None)
+        team, quotas = self._team, self._service.gate.quotas
+        self._identity, self._elements = choose_id(head.identity), layout.grid.size
+        run = pool.try_start(
+            layout.request, layout.grid, None, team.name, team.weight, self._identity.decode()
+        )
         if run is None:
             return None
+        try:
+            self._entry = quotas.enter(team.name, head.length)
+        except Fault:
+            return None
+        quotas.charge(team.name, layout.grid.size)
         timeout, patience = head.plan.timeout, self._service.settings.timeout_seconds
         self._deadline = self._arrived + patience if timeout is None else self._began + timeout
         run.set_deadline(self._deadline)
@@ -224,6 +249,7 @@ class FastLane:
     def _answer(self) -> None:
         """The request has been scored, or has come to a fault, or its deadline has passed."""
         assert self._run is not None
+        assert self._head is not None
         identity = self._identity
         try:
             result, compute = self._run.outcome()
@@ -232,21 +258,30 @@ class FastLane:
             self._refuse(fault)
             return
         except Exception:
-            logger.exception("request %s failed", identity.decode())
+            with bound_contextvars(request_id=identity.decode(), team=self._team.name):
+                logger.exception("request %s failed", identity.decode())
             self._refuse(FAILED)
             return
         now = time.monotonic()
         waited = max(0.0, now - self._arrived - compute)
         seconds = (self._arrived - self._began, waited, compute)
         self._service.metrics.answered(
-            result.loss_name, "npy", result.count, result.device, (*seconds, now - self._began)
+            result.loss_name,
+            "npy",
+            self._team.name,
+            result.device,
+            result.count,
+            self._head.length,
+            (*seconds, now - self._began),
         )
+        if self._service.requests.wants("ok"):
+            self._log("ok", 200, seconds)
         self._leave()
         timing = server_timing(seconds)
         self._connection.respond(
             200,
             b"server-timing: %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-            b"x-request-id: %b\r\n" % (timing, len(body), identity),
+            b"x-request-id: %b\r\n%b" % (timing, len(body), identity, self._rates()),
             body,
         )
         self._go_on()
@@ -259,13 +294,41 @@ class FastLane:
         own_deadline = fault.code == "deadline_exceeded" and self._head.plan.timeout is None
         identity = self._identity
         answer = problem(fault, identity.decode(), retryable=True if own_deadline else None, close=close)
+        answer.headers.extend(rate_headers(self._service.gate, self._team))
         self._connection.respond_problem(answer, identity)
         self._go_on()
 
     def _count_refused(self, code: str) -> None:
         assert self._head is not None
         loss, seconds = self._head.plan.loss.name, time.monotonic() - self._began
-        self._service.metrics.refused(loss, "npy", code, seconds)
+        self._service.metrics.refused(loss, "npy", self._team.name, code, seconds)
+        if self._service.requests.wants(code):
+            self._log(code, None if code == "disconnected" else KINDS[code].status)
+
+    def _log(
+        self, outcome: str, status: int | None, seconds: tuple[float, float, float] | None = None
+    ) -> None:
+        """Write the request's line."""
+        assert self._head is not None
+        requests, client = self._service.requests, self._connection.client
+        line = RequestLine(
+            request_id=(self._identity or choose_id(self._head.identity)).decode(),
+            team=self._team.name,
+            client=requests.client(client[0] if client else "", self._head.forwarded),
+            outcome=outcome,
+            status=status,
+            loss=self._head.plan.loss.name,
+            format="npy",
+            elements=self._elements,
+            nbytes=self._head.length,
+            seconds=seconds,
+            total=time.monotonic() - self._began,
+        )
+        requests.write(line)
+
+    def _rates(self) -> bytes:
+        """The lines of the headers that say what is left of the team's rates."""
+        return header_lines(rate_headers(self._service.gate, self._team))
 
     def _leave(self) -> None:
         """End the request, whose memory is free as soon as no worker reads it."""
@@ -274,7 +337,8 @@ class FastLane:
         assert self._turn is not None
         self._run.end(self._region.release)
         self._turn.end()
-        self._run = self._region = self._turn = None
+        self._service.gate.quotas.leave(self._entry)
+        self._run = self._region = self._turn = self._entry = None
         self._service.metrics.ended()
         self._service.door.leave()
 

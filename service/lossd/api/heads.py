@@ -6,6 +6,7 @@ bytes meant once they mean again. Only what the fast lane is for is kept (`lossd
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +14,11 @@ from functools import lru_cache
 from typing import Final
 
 import httptools
+from starlette.types import Scope
 
-from lossd.api.context import header
+from lossd.api.context import header, joined_header
+from lossd.api.framing import check_head
+from lossd.api.gate import CREDENTIALS
 from lossd.api.intake import assemble
 from lossd.api.negotiation import JSON
 from lossd.api.plan import Plan, make_plan, said_by
@@ -30,6 +34,7 @@ MEDIA_TYPE: Final = b"application/x-npy"
 """Without these bytes a head is none for here."""
 _KEPT: Final = 1024
 _KEPT_LAYOUTS: Final = 4
+_LINE: Final = re.compile(rb"POST /[^ ]+ HTTP/1\.1\r\n")
 _UNUSUAL: Final = frozenset({b"content-encoding", b"expect", b"transfer-encoding", b"upgrade"})
 
 
@@ -41,12 +46,18 @@ class Head:
         plan: What it asks for.
         length: Of the body.
         identity: The request id that it gives.
+        credentials: Its headers that hold keys, as a scope.
+        headers: How many it has.
+        forwarded: Whom it is forwarded for, as it says.
         layouts: Of bodies of that length that came with such a plan.
     """
 
     plan: Plan
     length: int
     identity: bytes | None
+    credentials: Scope
+    headers: int
+    forwarded: bytes | None
     layouts: deque[Layout]
 
     def find_layout(self, data: bytes, start: int) -> Layout | None:
@@ -65,16 +76,18 @@ def read_head(raw: bytes) -> Head | None:
         None unless it is HTTP/1.1, may be followed by another request, and asks for a loss, as one number in
         JSON, of .npy files that are not coded, with parameters that are no lists; or where it is at fault.
     """
+    if not _LINE.match(raw):
+        return None
     reader = _HeadReader()
     parser = httptools.HttpRequestParser(reader)
     try:
         parser.feed_data(raw)
         url = httptools.parse_url(reader.url)
-    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        check_head(parser.get_method(), reader.url, parser.get_http_version(), reader.headers)
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade, Fault):
         return None
-    usual = parser.get_method() == b"POST" and parser.get_http_version() == "1.1"
     loss = (url.path or b"")[1:].decode("latin-1")
-    if not usual or reader.beyond or not parser.should_keep_alive() or loss not in LOSSES:
+    if reader.beyond or not parser.should_keep_alive() or loss not in LOSSES:
         return None
     if any(name in _UNUSUAL for name, _ in reader.headers):
         return None
@@ -86,7 +99,10 @@ def read_head(raw: bytes) -> Head | None:
         return None
     if not length or not _is_small(plan):
         return None
-    return Head(plan, length, header(scope, b"x-request-id"), _layouts_of(plan, length))
+    identity, number = header(scope, b"x-request-id"), len(reader.headers)
+    credentials = {"headers": [pair for pair in reader.headers if pair[0] in CREDENTIALS]}
+    forwarded = joined_header(scope, b"x-forwarded-for")
+    return Head(plan, length, identity, credentials, number, forwarded, _layouts_of(plan, length))
 
 
 @lru_cache(_KEPT)

@@ -19,11 +19,12 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Final, TypeAlias
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from lossd import __version__
+from lossd.api.asking import asking_team
 from lossd.api.context import joined_header
 from lossd.api.exchange import Exchange, read_timeout
 from lossd.api.limits import room_of
@@ -32,8 +33,10 @@ from lossd.api.problems import Problem, problem
 from lossd.api.schemas import InferenceReadiness
 from lossd.api.scoring import BodyScoring, Outcome, Task
 from lossd.api.service import Service
+from lossd.api.traced import serve
 from lossd.core.catalog import LOSSES, SHARED, Loss, check_params
 from lossd.request import Fault
+from lossd.teams import conceal_keys
 from lossd.wire import (
     MODEL_VERSION,
     InferenceReader,
@@ -76,8 +79,10 @@ class InferenceEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI has it."""
-        exchange = Exchange(scope, receive, send, self._loss.name, time.monotonic(), format="v2")
-        await exchange.serve(self._answer, inference_problem, self._service.metrics, self._service.door)
+        exchange = Exchange(
+            scope, receive, send, self._loss.name, time.monotonic(), self._service.gate, format="v2"
+        )
+        await serve(exchange, self._answer, inference_problem, self._service)
 
     async def _answer(self, exchange: Exchange) -> None:
         settings = self._service.settings
@@ -88,6 +93,7 @@ class InferenceEndpoint:
         exchange.set_timeout(read_timeout(exchange.header(b"x-timeout-ms")))
         limit = settings.max_json_bytes if header_length is None else settings.max_body_bytes
         room = room_of(exchange.declared, limit, decoder, settings)
+        exchange.enter(room.nbytes)
         reader = InferenceReader(header_length=header_length, max_json_bytes=settings.max_json_bytes)
 
         def task() -> Task:
@@ -152,9 +158,9 @@ def infer_endpoints(service: Service) -> dict[str, InferenceEndpoint]:
 
 def model_routes(service: Service) -> APIRouter:
     """The routes by which the server and its models describe themselves."""
-    router = APIRouter(tags=[TAG])
+    router, keyed = APIRouter(tags=[TAG]), APIRouter(tags=[TAG], dependencies=[Depends(asking_team)])
 
-    @router.get(PREFIX, summary="What is it?")
+    @keyed.get(PREFIX, summary="What is it?")
     async def server() -> Document:
         return server_metadata(__version__)
 
@@ -171,13 +177,14 @@ def model_routes(service: Service) -> APIRouter:
     async def ready() -> JSONResponse:
         return _readiness(service)
 
-    @router.get(f"{PREFIX}/models/stats", summary="What have all the models done?")
+    @keyed.get(f"{PREFIX}/models/stats", summary="What have all the models done?")
     async def stats() -> Document:
         return model_stats(map(service.metrics.figures, LOSSES))
 
     for loss in LOSSES.values():
         for path in model_paths(loss):
-            _add_model(router, path, loss, service)
+            _add_model(keyed, path, loss, service)
+    router.include_router(keyed)
     return router
 
 
@@ -214,7 +221,7 @@ def inference_problem(
 ) -> Problem:
     """A fault as this protocol's clients expect it; the arguments are `lossd.api.problems.problem`'s."""
     like = problem(fault, request_id, retryable=retryable, close=close)
-    body = json.dumps({"error": fault.detail}).encode("ascii")
+    body = json.dumps({"error": conceal_keys(fault.detail)}).encode("ascii")
     others = [(name, value) for name, value in like.headers if not name.startswith(b"content-")]
     headers = [
         (b"content-type", b"application/json"),

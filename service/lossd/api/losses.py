@@ -24,6 +24,7 @@ from lossd.api.problems import problem
 from lossd.api.scoring import BodyScoring, Outcome, Task
 from lossd.api.service import Service
 from lossd.api.streaming import StreamScoring
+from lossd.api.traced import serve
 from lossd.core.catalog import Loss
 from lossd.request import Fault, Float64Array, LossResult
 from lossd.wire import StreamFormat, make_decoder, write_json_pieces, write_npy_header
@@ -40,8 +41,8 @@ class LossEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI has it."""
-        exchange = Exchange(scope, receive, send, self._loss.name, time.monotonic())
-        await exchange.serve(self._answer, problem, self._service.metrics, self._service.door)
+        exchange = Exchange(scope, receive, send, self._loss.name, time.monotonic(), self._service.gate)
+        await serve(exchange, self._answer, problem, self._service)
 
     async def _answer(self, exchange: Exchange) -> None:
         said = said_by(exchange.scope)
@@ -61,11 +62,13 @@ class LossEndpoint:
             limit = settings.max_batch_bytes
             stream_reader = plan.form.reader(options=plan.options, max_batch_bytes=limit)
             room = room_expanded(settings.max_expanded_bytes, settings)
+            exchange.enter(min(exchange.declared or 4 * limit, 4 * limit))
             scoring = StreamScoring(self._service, exchange, task, stream_reader, decoder, room)
         else:
             json = plan.form.name == "json"
             limit = settings.max_json_bytes if json else settings.max_body_bytes
             room = room_of(exchange.declared, limit, decoder, settings, expands=plan.form.expands)
+            exchange.enter(room.nbytes)
             reader = plan.form.reader(options=plan.options, names=plan.names)
             scoring = BodyScoring(
                 self._service,

@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import accumulate
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
-import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -26,22 +26,17 @@ from prometheus_client.registry import Collector
 
 from lossd.engine.admission import Admission
 from lossd.engine.arena import Arena
+from lossd.engine.counters import ANSWERED, LABELS, Key, decode_key, encode_key
 from lossd.engine.pool import Pool
 from lossd.engine.tally import Tally, totals
 from lossd.engine.turnstile import Turnstile
 from lossd.wire import Duration, ModelFigures
-
-TEAM: Final = "default"
-"""Who everyone is, as long as there are no teams."""
 
 _SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 _BOUNDS: Final = (*map(str, map(float, _SECONDS)), "+Inf")
 _BATCHES: Final = (1, 2, 4, 8, 16, 32)
 _BATCH_BOUNDS: Final = (*map(str, map(float, _BATCHES)), "+Inf")
 _STAGES: Final = ("read", "queue", "compute", "total")
-
-_Key: TypeAlias = tuple[str, ...]
-_decoder: Final = msgspec.json.Decoder(list[str])
 
 
 class _Family(NamedTuple):
@@ -62,10 +57,11 @@ _COUNTERS: Final = (
     _Family(
         "requests",
         "Requests for a loss. The outcome is ok, disconnected, or the problem's code.",
-        ("loss", "format", "outcome", "team"),
+        LABELS["requests"],
     ),
-    _Family("elements", "Elements scored.", ("loss", "team")),
-    _Family("device_seconds", "Seconds of computing.", ("team", "device")),
+    _Family("elements", "Elements scored.", LABELS["elements"]),
+    _Family("bytes", "Bytes of the bodies of requests that were answered with a loss.", LABELS["bytes"]),
+    _Family("device_seconds", "Seconds of computing.", LABELS["device_seconds"]),
     _Family("slices", "Slices that workers answered."),
     _Family("front_end_restarts", "How often a front end was replaced."),
 )
@@ -73,6 +69,8 @@ _GAUGES: Final = (
     _Family("requests_in_flight", "Requests for a loss being worked on."),
     _Family("requests_waiting", "Requests that wait unread, for their turn or for memory."),
     _Family("bytes_in_flight", "Bytes reserved for bodies and answers."),
+    _Family("memory_bytes", "Bytes that there are for bodies and answers.", ("part",)),
+    _Family("memory_reserved_bytes", "Bytes reserved of these.", ("part",)),
 )
 _SECONDS_SUMMARY: Final = (
     "Seconds of requests that were answered with a loss: reading the body, waiting for a worker, computing, "
@@ -86,7 +84,7 @@ class Metrics:
     Args:
         tallies: The counters of all front ends.
         index: Which of these are this one's.
-        arenas: The arena's parts.
+        arenas: The arena's parts, by name.
         turnstiles: Where bodies wait for their turn.
         pool: The workers.
     """
@@ -97,22 +95,23 @@ class Metrics:
         self,
         tallies: Sequence[Tally],
         index: int,
-        arenas: Iterable[Arena],
+        arenas: Mapping[str, Arena],
         turnstiles: Iterable[Turnstile],
         pool: Pool,
     ) -> None:
         self._tallies = list(tallies)
         self._own = tallies[index]
         self._numbers = self._own.numbers
-        self._cells: dict[_Key, int] = {}
-        self._answered: dict[tuple[str, str, str], _AnswerCells] = {}
-        self._arenas = tuple(arenas)
+        self._cells: dict[Key, int] = {}
+        self._answered: dict[tuple[str, str, str, str], _AnswerCells] = {}
+        self._arenas = tuple(arenas.values())
         self._queues: tuple[Admission[Any], ...] = (*self._arenas, *turnstiles)
         self._pool = pool
         self._registry = CollectorRegistry()
         self._registry.register(_Exposition(self))
         for family in _GAUGES:  # what one before it held went with it
-            self._set(0.0, family.name)
+            if not family.labels:
+                self._set(0.0, family.name)
         for family in _COUNTERS:
             if not family.labels:
                 self._add(0.0, family.name)
@@ -122,8 +121,11 @@ class Metrics:
         self._slices = self._cell("slices")
         self._together = [self._cell("batch_requests", bound) for bound in (*_BATCH_BOUNDS, "sum")]
         pool.when_scored = self._count_slice
-        for arena in self._arenas:
-            arena.changed = self._publish_reserved
+        self._reserved = self._cell("bytes_in_flight")
+        for part, arena in arenas.items():
+            self._set(float(arena.capacity), "memory_bytes", part)
+            self._set(0.0, "memory_reserved_bytes", part)
+            arena.changed = partial(self._publish_reserved, arena, self._cell("memory_reserved_bytes", part))
         for queue in self._queues:
             queue.waiting_changed = self._publish_waiting
 
@@ -140,23 +142,34 @@ class Metrics:
         self._numbers[self._in_flight] -= 1.0
 
     def answered(
-        self, loss: str, form: str, elements: int, device: str, seconds: tuple[float, float, float, float]
+        self,
+        loss: str,
+        form: str,
+        team: str,
+        device: str,
+        elements: int,
+        nbytes: int,
+        seconds: tuple[float, float, float, float],
     ) -> None:
         """Count a request that was answered with a loss.
 
         Args:
             loss: The loss's name.
             form: The body's format.
-            elements: How many elements it had.
+            team: Whose it was.
             device: Where it was computed.
+            elements: How many elements it had.
+            nbytes: How long its body was, as sent.
             seconds: Of reading, waiting, computing, and in total.
         """
-        cells = self._answered.get((loss, form, device))
+        key = loss, form, team, device
+        cells = self._answered.get(key)
         if cells is None:
-            cells = self._answered[loss, form, device] = self._answer_cells(loss, form, device)
+            cells = self._answered[key] = self._answer_cells(*key)
         numbers = self._numbers
         numbers[cells.requests] += 1.0
         numbers[cells.elements] += elements
+        numbers[cells.bytes] += nbytes
         numbers[cells.device_seconds] += seconds[2]
         for stage, value in zip(cells.stages, seconds, strict=True):
             numbers[stage[-1]] += value
@@ -165,16 +178,17 @@ class Metrics:
             numbers[cell] += value
         numbers[cells.last] = time.time() - seconds[3]
 
-    def refused(self, loss: str, form: str, code: str, seconds: float) -> None:
+    def refused(self, loss: str, form: str, team: str, code: str, seconds: float) -> None:
         """Count a request that was answered with a problem, or (``disconnected``) not at all.
 
         Args:
             loss: The loss's name.
             form: The body's format.
+            team: Whose it was, if that is known.
             code: What became of it.
             seconds: From its headers on.
         """
-        self._add(1.0, "requests", loss, form, code, TEAM)
+        self._add(1.0, "requests", loss, form, code, team)
         self._add(1.0, "model", loss, "refusals")
         self._add(seconds, "model", loss, "refusal_seconds")
         self._set(time.time() - seconds, "last", loss)
@@ -182,7 +196,7 @@ class Metrics:
     def figures(self, loss: str) -> ModelFigures:
         """What has been done for a loss, in whatever format it was asked for."""
         found = self.totals()
-        last = max(tally.get(_encode(("last", loss))) for tally in self._tallies)
+        last = max(tally.get(encode_key(("last", loss))) for tally in self._tallies)
 
         def duration(count: str, seconds: str) -> Duration:
             number = int(found.get(("model", loss, count), 0.0))
@@ -201,14 +215,19 @@ class Metrics:
         """The metrics in Prometheus's text format."""
         return generate_latest(self._registry)
 
-    def totals(self) -> dict[_Key, float]:
+    def totals(self) -> dict[Key, float]:
         """What all front ends have counted, by name and labels."""
-        return {tuple(_decoder.decode(key)): number for key, number in totals(self._tallies).items()}
+        return {decode_key(key): number for key, number in totals(self._tallies).items()}
 
-    def restarts(self) -> Iterator[tuple[str, int]]:
-        """The workers' devices, and how often each one's worker was replaced."""
+    def workers(self) -> Iterator[tuple[str, int, bool]]:
+        """The workers' devices, how often each one's worker was replaced, and whether it is ready."""
         for seat in self._pool.seats.values():
-            yield seat.device, seat.restarts
+            yield seat.device, seat.restarts, seat.steady
+
+    @property
+    def degraded(self) -> int:
+        """How many things are amiss, though losses are answered."""
+        return len(self._pool.degraded)
 
     def _count_slice(self, together: int) -> None:
         self._numbers[self._slices] += 1.0
@@ -216,17 +235,19 @@ class Metrics:
             self._numbers[self._together[bisect_left(_BATCHES, together)]] += 1.0
             self._numbers[self._together[-1]] += together
 
-    def _publish_reserved(self) -> None:
-        self._set(sum(part.reserved for part in self._arenas), "bytes_in_flight")
+    def _publish_reserved(self, arena: Arena, cell: int) -> None:
+        self._numbers[cell] = arena.reserved
+        self._numbers[self._reserved] = sum(part.reserved for part in self._arenas)
 
     def _publish_waiting(self) -> None:
         self._set(sum(queue.waiting for queue in self._queues), "requests_waiting")
 
-    def _answer_cells(self, loss: str, form: str, device: str) -> _AnswerCells:
+    def _answer_cells(self, loss: str, form: str, team: str, device: str) -> _AnswerCells:
         return _AnswerCells(
-            requests=self._cell("requests", loss, form, "ok", TEAM),
-            elements=self._cell("elements", loss, TEAM),
-            device_seconds=self._cell("device_seconds", TEAM, device),
+            requests=self._cell("requests", loss, form, ANSWERED, team),
+            elements=self._cell("elements", loss, team),
+            bytes=self._cell("bytes", team),
+            device_seconds=self._cell("device_seconds", team, device),
             stages=tuple(
                 tuple(self._cell("request_seconds", stage, bound) for bound in (*_BOUNDS, "sum"))
                 for stage in _STAGES
@@ -241,7 +262,7 @@ class Metrics:
     def _cell(self, *key: str) -> int:
         cell = self._cells.get(key)
         if cell is None:
-            cell = self._cells[key] = self._own.cell(_encode(key))
+            cell = self._cells[key] = self._own.cell(encode_key(key))
         return cell
 
     def _add(self, value: float, *key: str) -> None:
@@ -257,6 +278,7 @@ class _AnswerCells(NamedTuple):
     Attributes:
         requests: Answers.
         elements: Their elements.
+        bytes: Those of their bodies.
         device_seconds: Seconds of computing.
         stages: Of each stage, the histogram's cells, and the sum's.
         model: For the inference protocol: answers, and their seconds in total, of waiting, of computing.
@@ -265,6 +287,7 @@ class _AnswerCells(NamedTuple):
 
     requests: int
     elements: int
+    bytes: int
     device_seconds: int
     stages: tuple[tuple[int, ...], ...]
     model: tuple[int, ...]
@@ -279,7 +302,7 @@ class _Exposition(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The families."""
-        found: defaultdict[str, dict[_Key, float]] = defaultdict(dict)
+        found: defaultdict[str, dict[Key, float]] = defaultdict(dict)
         for key, number in self._metrics.totals().items():
             found[key[0]][key[1:]] = number
         for kind, families in ((CounterMetricFamily, _COUNTERS), (GaugeMetricFamily, _GAUGES)):
@@ -302,10 +325,14 @@ class _Exposition(Collector):
         restarts = CounterMetricFamily(
             "lossd_worker_restarts", "How often a device's worker was replaced.", labels=("device",)
         )
-        for device, times in self._metrics.restarts():
+        ready = GaugeMetricFamily(
+            "lossd_worker_ready", "Whether a device's worker computes rightly.", labels=("device",)
+        )
+        for device, times, steady in self._metrics.workers():
             restarts.add_metric((device,), times)
+            ready.add_metric((device,), steady)
         yield restarts
-
-
-def _encode(key: _Key) -> bytes:
-    return msgspec.json.encode(key)
+        yield ready
+        degraded = GaugeMetricFamily("lossd_degraded", "What is amiss, though losses are answered.")
+        degraded.add_metric((), self._metrics.degraded)
+        yield degraded

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from lossd.api.asking import SECURITY
 from lossd.api.inference import TAG, model_paths
 from lossd.api.problems import KINDS, MEDIA_TYPE
 from lossd.api.schemas import InferenceAnswer, InferenceError, InferenceRequest, LossAnswer, Problem
@@ -46,6 +47,12 @@ _SCALAR: Final = {
 }
 
 _PROBLEMS: Final = {
+    "unauthorized": ("this server asks for a key; send one as Authorization: Bearer KEY", None),
+    "forbidden": ("team vision is disabled; ask who runs this server", None),
+    "upload_too_slow": ("the body comes too slowly: 100 bytes in 5 s; send it again, faster", None),
+    "rate_limited": ("team vision may send 50 requests a second; send fewer and larger ones", None),
+    "too_many_in_flight": ("team vision may have 64 requests under way; wait for one of them", None),
+    "headers_too_large": ("the request has more than 100 headers; send fewer", None),
     "bad_request": ("Invalid HTTP request received. Send a well-formed HTTP/1.1 request.", None),
     "malformed_json": ("NaN is not JSON; leave such elements out or mark them otherwise", "/logits/3"),
     "malformed_npy": ("targets does not begin with \\x93NUMPY; send what np.save writes", "/targets"),
@@ -143,6 +150,7 @@ def _operation(loss: Loss) -> Document:
         "tags": ["losses"],
         "summary": loss.title,
         "description": loss.summary,
+        "security": SECURITY,
         "parameters": [*_query(parameters), _TENSOR_NAMES, *_HEADERS],
         "requestBody": {"required": True, "content": _bodies(loss, parameters)},
         "responses": {"200": _answer(loss), **_problems()},
@@ -176,6 +184,7 @@ def _inference(loss: Loss, path: str) -> Document:
         "description": "As Triton's clients ask for it: the inputs are the tensors, the outputs the loss and "
         f"the figures by which it merges with others, the parameters those of `/{loss.name}`. Inputs and "
         "outputs stand in the JSON object, or lie behind it as binary data.",
+        "security": SECURITY,
         "parameters": [*_query((*SHARED, *loss.parameters)), length, *_HEADERS],
         "requestBody": {
             "required": True,
@@ -417,6 +426,14 @@ def _answer_headers() -> Document:
             "(`compute`).",
             "schema": {"type": "string"},
         },
+        "RateLimit-Policy": {
+            "description": "The rates of the team, if it has any: how much in how many seconds.",
+            "schema": {"type": "string"},
+        },
+        "RateLimit": {
+            "description": "What is left of them, and in how many seconds all of it will be there again.",
+            "schema": {"type": "string"},
+        },
     }
 
 
@@ -426,10 +443,11 @@ def _problems() -> Document:
     for code, kind in KINDS.items():
         if code not in ("not_found", "method_not_allowed"):
             by_status.setdefault(kind.status, []).append(code)
-    return {str(status): _problem_response(codes) for status, codes in sorted(by_status.items())}
+    return {str(status): problem_response(codes) for status, codes in sorted(by_status.items())}
 
 
-def _problem_response(codes: list[str]) -> Document:
+def problem_response(codes: list[str]) -> Document:
+    """What the document says of a response with one of several problems, which are of one status."""
     response: Document = {
         "description": "; ".join(f"`{code}`: {KINDS[code].title}" for code in codes),
         "headers": _answer_headers(),

@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from lossd import logs
 from lossd.engine.arena import Memory, Region
 from lossd.engine.helper import Helper, HelperDiedError, serve
 from lossd.request import Body, Fault, Tensor
@@ -77,11 +78,12 @@ class Parser:
         arena_fd: The arena's descriptor; kept as a duplicate.
         arena_bytes: The arena's length.
         seconds: How long parsing one may take before the helper is taken to hang.
+        number: The front end's.
     """
 
-    def __init__(self, arena_fd: int, arena_bytes: int, seconds: float) -> None:
+    def __init__(self, arena_fd: int, arena_bytes: int, seconds: float, number: int = 0) -> None:
         self._fd: Final = os.dup(arena_fd)
-        options = json.dumps({"arena_fd": self._fd, "arena_bytes": arena_bytes})
+        options = json.dumps({"arena_fd": self._fd, "arena_bytes": arena_bytes, "number": number})
         self._helper: Final = Helper("lossd.api.parsing", options, (self._fd,), seconds)
 
     @property
@@ -148,6 +150,8 @@ def _parse(memory: Memory, request: bytes) -> bytes:
 def main(argument: str) -> None:
     """Be the helper, given the arena as a JSON object."""
     options = json.loads(argument)
+    level, form = os.environ.get("LOSSD_LOG_LEVEL", "info"), os.environ.get("LOSSD_LOG_FORMAT")
+    logs.configure("helper", options["number"], level, "json" if form == "json" else "console")
     memory = Memory(options["arena_fd"], options["arena_bytes"])
     serve(lambda request: _parse(memory, request))
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from lossd.request import Fault
+from lossd.teams import conceal_keys
 
 _LONGEST_RETRY: Final = 60.0
 _RETRY_SPREAD: Final = 1.5
@@ -119,18 +120,23 @@ def problem(fault: Fault, request_id: str, *, retryable: bool | None = None, clo
         "type": f"urn:lossd:problem:{fault.code}",
         "title": kind.title,
         "status": kind.status,
-        "detail": fault.detail,
+        "detail": conceal_keys(fault.detail),
         "code": fault.code,
         "request_id": request_id,
         "retryable": kind.retryable if retryable is None else retryable,
     }
     if fault.errors:
-        document["errors"] = [{"pointer": pointer, "detail": detail} for pointer, detail in fault.errors]
+        document["errors"] = [
+            {"pointer": conceal_keys(pointer), "detail": conceal_keys(detail)}
+            for pointer, detail in fault.errors
+        ]
     # Unpaired surrogates, which a caller's JSON may hold, cannot be written as UTF-8; as ASCII they can.
     body = json.dumps(document).encode("ascii")
     headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body))]
     if kind.retry_after is not None:
         headers.append((b"retry-after", b"%d" % retry_after(fault, kind.retry_after)))
+    if kind.status == 401:
+        headers.append((b"www-authenticate", b'Bearer realm="lossd"'))
     if close:
         headers.append((b"connection", b"close"))
     return Problem(kind.status, headers, body)

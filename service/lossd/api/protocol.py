@@ -1,70 +1,39 @@
-"""The HTTP protocol of a connection: uvicorn's, but for three things.
+"""The HTTP protocol of a connection: uvicorn's, but for what a server on a network needs.
 
 What it refuses by itself is a problem document, too. A request can be told at once that its caller has hung
-up, also while nothing is being read from the connection. And a lane beside it may take requests as they come,
-before anything is parsed (`lossd.api.fastlane`).
+up, also while nothing is being read from the connection. Heads are bounded, and looked at
+(`lossd.api.framing`). No caller keeps the server waiting for as long as it likes: each connection looks at
+its own a few times a second (`lossd.api.connections`), so that no request costs a timer. Long bodies are read
+past it (`lossd.api.upload`). And a lane beside it may take requests as they come, before anything is parsed
+(`lossd.api.fastlane`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-import select
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import Any, Final, Protocol
 
+import httptools
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from lossd.api.context import NO_TIMING, choose_id
-from lossd.api.problems import Problem, problem
+from lossd.api.framing import check_head, without_upgrade
+from lossd.api.hangups import HangUps
+from lossd.api.problems import KINDS, Problem, problem
+from lossd.api.requestlog import RequestLine, RequestLog
+from lossd.api.upload import Upload
 from lossd.request import Fault
+from lossd.settings import Settings
 
-_UPGRADE: Final = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
-_PARTIAL: Final = re.compile(
-    rb"\r(?:\n(?:u|up|upg|upgr|upgra|upgrad|upgrade[ \t]*)?)?\Z",
-    re.IGNORECASE,
-)
-
+_LAST_SECONDS: Final = 1.0
+"""For what is still coming when the answer is out: to be read away, so that the caller sees it."""
+_MOST_BEHIND: Final = 1000
+"""Requests behind the one that is being answered: a chunk of bytes has room for ten thousand."""
 
 CONNECTION: Final = "lossd.connection"
 """Where a request's scope has its connection."""
-
-
-class HangUps:
-    """Tells which of some sockets their peers have closed, by an epoll of its own.
-
-    The event loop looks at a socket only while it reads from it, and it does not while a request's upload is
-    paused.
-    """
-
-    def __init__(self) -> None:
-        self._epoll = select.epoll()
-        self._callbacks: dict[int, Callable[[], None]] = {}
-        asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._tell)
-
-    def watch(self, fd: int, callback: Callable[[], None]) -> None:
-        """Call ``callback`` once the peer has hung up, or has closed its half."""
-        self._callbacks[fd] = callback
-        events = select.EPOLLRDHUP | select.EPOLLONESHOT  # and errors, which always count
-        try:
-            self._epoll.register(fd, events)
-        except FileExistsError:  # for the request before on the same connection
-            self._epoll.modify(fd, events)
-
-    def forget(self, fd: int, callback: Callable[[], None]) -> None:
-        """Do not call ``callback`` any more."""
-        if self._callbacks.get(fd) is not callback:
-            return  # the descriptor is another connection's by now
-        del self._callbacks[fd]
-        with suppress(OSError):  # closed already, which ended the watch
-            self._epoll.unregister(fd)
-
-    def _tell(self) -> None:
-        for fd, _ in self._epoll.poll(0):
-            callback = self._callbacks.get(fd)
-            if callback is not None:
-                callback()
 
 
 class Lane(Protocol):
@@ -88,24 +57,63 @@ class LossdProtocol(HttpToolsProtocol):
     """A connection whose every answer is one that the contract knows.
 
     Args:
+        settings: The server's settings.
         lane: Makes the lane beside it, if there is to be one.
+        room: Called when it has been made; returns whether there is room for it.
+        requests: Where what it refuses by itself has its line.
         uvicorns: What uvicorn gives its protocols.
+
+    Attributes:
+        reading: Whoever answers its request is waiting for more of the body.
+        interrupt: What to tell whoever answers its request if the body cannot be read on.
+        idle_since: When it was last answered, or made, by the loop's clock.
     """
 
     _within_message = False
     _within_body = False
     _held = b""  # the beginning of a line that may be an offer to upgrade
-    _deaf = False  # what comes is not understood any more
+    _deaf = False  # what comes is not looked at any more
+    _parting = False  # its last answer has been written
     _hang_ups: HangUps | None = None  # the event loop's
     _defaults: tuple[object, bytes] = None, b""  # headers that every answer has, and their lines
+    _lost: Callable[[], None] | None = None  # what the running request wants to be told of that
+    # Of what is awaited from the caller:
+    _served = False  # it has been answered before
+    _fruitless = 0  # bytes since the last that ended a head or were of a body
+    _late_seconds = 0.0  # since the head began
+    _stuck_seconds = 0.0  # since it last read what is written
+    _credit = 0.0  # bytes that the upload is ahead of what it must be at least
+    _body_bytes = _counted_bytes = 0  # of the body; those of them that are in the credit
+    reading = False
+    interrupt: Callable[[Fault], None] | None = None
 
-    def __init__(self, *, lane: Callable[[LossdProtocol], Lane] | None = None, **uvicorns: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        lane: Callable[[LossdProtocol], Lane] | None = None,
+        room: Callable[[LossdProtocol], bool] | None = None,
+        requests: RequestLog | None = None,
+        **uvicorns: Any,  # noqa: ANN401
+    ) -> None:
         super().__init__(**uvicorns)
+        self._settings = settings
         self._lane = lane(self) if lane is not None else None
-        self._idle_since = 0.0  # by the loop's clock: when the lane last answered
+        self._room = room
+        self._requests = requests
+        self.idle_since = self.loop.time()
         self._cycles: list[
             RequestResponseCycle
         ] = []  # requests that are not answered, and maybe the last one
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        """Begin, if there is room."""
+        super().connection_made(transport)
+        if self._room is not None and not self._room(self):
+            self._deaf = True
+            detail = "the server has as many connections as it may; send this to another, or again later"
+            self._respond_fault(Fault("overloaded", detail))
+            transport.close()
 
     def when_lost(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback`` once the caller has hung up.
@@ -123,19 +131,72 @@ class LossdProtocol(HttpToolsProtocol):
             self.transport.abort()
             callback()
 
+        def forget() -> None:
+            self._lost = None
+            watched.forget(fd, lost)
+
         if fd < 0:
             lost()
             return lambda: None
+        self._lost = lost
         watched.watch(fd, lost)
-        return lambda: watched.forget(fd, lost)
+        return forget
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the connection."""
+        if self._deaf:
+            return
         lane = self._lane
         if lane is not None and (lane.busy or self._between_requests):
             data = lane.receive(data)
         if data:
             self.receive_ordinarily(data)
+
+    def begin_upload(self, scope: Scope, missing: int) -> Upload | None:
+        """Have the rest of a body read past the parser.
+
+        Args:
+            scope: Of the request.
+            missing: How many bytes of its body have not been received.
+
+        Returns:
+            None where that cannot be.
+        """
+        cycle: RequestResponseCycle | None = self.cycle
+        if self.scheme != "http" or cycle is None or cycle.scope is not scope or cycle.body:
+            return None
+        if not self._within_body or self.transport.is_closing():
+            return None
+        upload = Upload(self, missing)
+        self._change_protocol(upload)
+        return upload
+
+    def end_upload(self, upload: Upload) -> None:
+        """Read by itself again what comes behind an upload, or is left of one that nobody wants."""
+        if self.transport.is_closing():
+            return
+        self._change_protocol(self)
+        if not upload.missing:
+            self.parser = httptools.HttpRequestParser(self)  # that before waits for the body
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self.on_message_complete()
+
+    def pause_upload(self) -> None:
+        """Read no more for now."""
+        self.flow.pause_reading()
+
+    def resume_upload(self) -> None:
+        """Read on."""
+        self.flow.resume_reading()
+
+    def count_upload(self, nbytes: int) -> None:
+        """Take note that so many bytes have come."""
+        self._body_bytes += nbytes
+
+    def _change_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.flow.pause_reading()  # how a transport reads is chosen when it begins to
+        self.transport.set_protocol(protocol)
+        self.flow.resume_reading()
 
     def receive_ordinarily(self, data: bytes) -> None:
         """Take bytes from the connection that are for no lane.
@@ -144,30 +205,28 @@ class LossdProtocol(HttpToolsProtocol):
         it up by itself, and with that loses the body, or takes it for a request; so it does not get to see
         the offer.
         """
-        if self._deaf:
-            return
         if not self._within_body:
-            data, self._held = self._without_upgrade(self._held + data)
+            data, self._held = without_upgrade(self._held + data, begun=self._within_message)
         if data:
-            super().data_received(data)
+            self._parse(data)
 
-    def _without_upgrade(self, data: bytes) -> tuple[bytes, bytes]:
-        """A head's next bytes without an offer, and what of their end may be the beginning of one."""
-        end = data.find(b"\r\n\r\n")
-        stop = len(data) if end < 0 else end
-        if _UPGRADE.search(data, 0, stop):
-            data = _UPGRADE.sub(b"\r\nx-ignored-upgrade:", data[:stop]) + data[stop:]
-        if end < 0 and (cut := _PARTIAL.search(data)) and (cut.start() or self._within_message):
-            return data[: cut.start()], data[cut.start() :]
-        return data, b""
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Make the answer the last: there was an offer all the same, and what follows is not understood.
-
-        It stood in a head behind a body, in one chunk with that.
-        """
-        self.cycle.keep_alive = False
-        self._deaf = True
+    def _parse(self, data: bytes) -> None:
+        self._fruitless += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # There was an offer all the same: it stood in a head behind a body, in one chunk with that. What
+            # follows is not understood, and the answer is the last.
+            self.cycle.keep_alive = False
+            self._deaf = True
+            return
+        except httptools.HttpParserError as error:
+            found = error.__context__  # what was raised while it told what it had found
+            malformed = Fault("bad_request", "this is no HTTP request; send a well-formed one, HTTP/1.1")
+            self.refuse(found if isinstance(found, Fault) else malformed)
+            return
+        if self._fruitless > self._settings.max_header_bytes:
+            self.refuse(self._too_long())
 
     @property
     def _between_requests(self) -> bool:
@@ -188,6 +247,11 @@ class LossdProtocol(HttpToolsProtocol):
         self._cycles.clear()
         self.cycle = self.scope = None  # type: ignore[assignment] # as uvicorn begins itself
 
+    def resume_writing(self) -> None:
+        """Go on writing: the caller has read."""
+        self._stuck_seconds = 0.0
+        super().resume_writing()
+
     def shutdown(self) -> None:
         """End what is being answered, as the server ends."""
         if self._lane is not None and self._lane.busy:
@@ -207,35 +271,32 @@ class LossdProtocol(HttpToolsProtocol):
     def respond_problem(self, answer: Problem, identity: bytes) -> None:
         """Write a problem, and close if that is what it says."""
         headers = [*answer.headers, (b"x-request-id", identity), (b"server-timing", NO_TIMING)]
-        self.respond(answer.status, _lines(headers), answer.body)
+        self.respond(answer.status, header_lines(headers), answer.body)
         if (b"connection", b"close") in answer.headers:
             self.transport.close()
 
     def when_answered(self) -> None:
         """Do what uvicorn does when a request has been answered, for one that it has not seen."""
         self.server_state.total_requests += 1
-        self._idle_since = self.loop.time()
-        if self.timeout_keep_alive_task is None and not self.transport.is_closing():
-            self._wait_for_more(self.timeout_keep_alive)
+        self.idle_since = self.loop.time()
+        self._served = True
 
-    def timeout_keep_alive_handler(self) -> None:
-        """Close, unless the lane has been in use: it does not set the clock anew for each request."""
-        self.timeout_keep_alive_task = None
-        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
-        if self._lane is not None and self._lane.busy:
-            return  # the clock is set when that has been answered
-        if left > 0.0:
-            self._wait_for_more(left)
-        else:
-            super().timeout_keep_alive_handler()
+    def on_response_complete(self) -> None:
+        """Go on with what has come behind a request that has been answered.
 
-    def _wait_for_more(self, seconds: float) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+        As uvicorn does, but that it sets a timer each time to close the connection if nothing comes.
+        """
+        self.when_answered()
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
 
     def _default_lines(self) -> bytes:
         headers = self.server_state.default_headers
         if headers is not LossdProtocol._defaults[0]:  # uvicorn makes them anew each second, with the date
-            LossdProtocol._defaults = headers, _lines(headers)
+            LossdProtocol._defaults = headers, header_lines(headers)
         return LossdProtocol._defaults[1]
 
     def on_message_begin(self) -> None:
@@ -244,32 +305,150 @@ class LossdProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self.scope[CONNECTION] = self  # type: ignore[typeddict-unknown-key]
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header. Those behind a chunked body are passed over (RFC 9112, 7.1.2)."""
+        if self._within_body:
+            return
+        super().on_header(name, value)
+        if len(self.headers) > self._settings.max_headers:
+            detail = f"the head has more than {self._settings.max_headers} headers; send fewer"
+            raise Fault("headers_too_large", detail)
+
     def on_headers_complete(self) -> None:
         """End a request's head."""
-        self._within_body = True
+        check_head(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
+        if sum(len(name) + len(value) for name, value in self.headers) > self._settings.max_header_bytes:
+            raise self._too_long()
+        if len(self.pipeline) == _MOST_BEHIND:
+            detail = f"over {_MOST_BEHIND} requests came before an answer was awaited; wait for some"
+            raise Fault("bad_request", detail)
         super().on_headers_complete()
+        self._within_body = True
+        self._fruitless = self._body_bytes = self._counted_bytes = 0
+        self._late_seconds = 0.0
+        self._credit = self._settings.upload_grace_seconds * self._settings.upload_bytes_per_second
         self._cycles = [cycle for cycle in self._cycles if not cycle.response_complete]
         self._cycles.append(self.cycle)
+
+    def on_body(self, body: bytes) -> None:
+        """Take some of a body."""
+        self._fruitless = 0
+        self._body_bytes += len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End a request."""
         self._within_message = self._within_body = False
+        self._fruitless = 0
         super().on_message_complete()
 
-    def send_400_response(self, msg: str) -> None:
-        """Answer a request that cannot be parsed, and close.
+    def _too_long(self) -> Fault:
+        most = self._settings.max_header_bytes
+        detail = (
+            f"a head, or what stands between the bytes of a chunked body, has over {most} bytes; send less"
+        )
+        return Fault("headers_too_large", detail)
 
-        Where the request before it is still being answered, that answer comes first, and is the last.
+    def refuse(self, fault: Fault) -> None:
+        """Read no further, and say why, in the last answer of this connection.
+
+        Requests before what is at fault are answered first; then there is no saying why. One whose body is at
+        fault has but one answer, too.
         """
-        before: RequestResponseCycle | None = self.cycle  # None, whatever uvicorn declares, until the first
-        if before is not None and not before.response_complete and not before.more_body:
-            before.keep_alive = False
+        self._deaf = True
+        waiting = [cycle for cycle in self._cycles if not cycle.response_complete]
+        broken = self.cycle if self._within_body else None
+        if broken is not None and broken in waiting:
+            waiting.remove(broken)
+        if waiting:
+            if broken is not None:
+                self.pipeline.popleft()
+            waiting[-1].keep_alive = False
             self.flow.pause_reading()
-            return
-        fault = Fault("bad_request", f"{msg} Send a well-formed HTTP/1.1 request.")
+        elif broken is None:
+            self._respond_fault(fault)
+            self._part()
+        elif self.interrupt is not None:
+            self.interrupt(fault)
+        else:
+            if not broken.response_started:
+                self._respond_fault(fault)
+            broken.disconnected = True
+            broken.message_event.set()
+            self._part()
+
+    def _respond_fault(self, fault: Fault) -> None:
         identity = choose_id(None)
-        self.respond_problem(problem(fault, identity.decode(), close=True), identity)
+        if self._requests is not None and self._requests.wants(fault.code):
+            host, status = self.client[0] if self.client else "", KINDS[fault.code].status
+            self._requests.write(RequestLine(identity.decode(), "", host, fault.code, status))
+        answer = problem(fault, identity.decode(), close=True)
+        headers = [*answer.headers, (b"x-request-id", identity), (b"server-timing", NO_TIMING)]
+        self.respond(answer.status, header_lines(headers), answer.body)
+
+    def _part(self) -> None:
+        """Close, but take what is still coming for a moment.
+
+        Else the kernel resets the connection, and the caller may never see the answer.
+        """
+        self._parting, self._late_seconds = True, 0.0
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    @property
+    def idle(self) -> bool:
+        """Nothing of a request has come that is not answered."""
+        busy = self._lane is not None and self._lane.busy
+        return self._between_requests and not (self._fruitless or busy or self._deaf)
+
+    def look(self, now: float, seconds: float) -> None:
+        """See whether the caller keeps the server waiting for too long.
+
+        Args:
+            now: The loop's clock.
+            seconds: How long it is since the last look.
+        """
+        settings = self._settings
+        if self.flow.write_paused or self.transport.is_closing():
+            self._stuck_seconds += seconds
+            if self._stuck_seconds > settings.stall_seconds:
+                (self._lost or self.transport.abort)()
+            return
+        self._stuck_seconds = 0.0
+        if self.idle:
+            if now - self.idle_since > (self.timeout_keep_alive if self._served else settings.header_seconds):
+                self.transport.close()
+        elif self._parting or (self._within_body and self.cycle.response_complete):
+            self._late_seconds += seconds
+            if self._late_seconds > _LAST_SECONDS:
+                self.transport.close()
+        elif self._deaf or self.flow.read_paused:
+            return
+        elif self._within_body:
+            if self.reading:
+                self._charge(seconds)
+        elif self._within_message or self._fruitless:
+            self._late_seconds += seconds
+            if self._late_seconds > settings.header_seconds:
+                detail = f"the head took over {settings.header_seconds:g} s to come; send it in one piece"
+                self.refuse(Fault("upload_too_slow", detail))
+
+    def _charge(self, seconds: float) -> None:
+        """Have an upload pay for the time in which the server was reading it."""
+        settings, came = self._settings, self._body_bytes
+        rate, pause = settings.upload_bytes_per_second, settings.upload_pause_seconds
+        ahead = min(self._credit + came - self._counted_bytes, rate * pause)
+        self._counted_bytes, self._credit = came, ahead - rate * seconds
+        if self._credit < 0.0:
+            detail = (
+                f"the body comes too slowly: {came} bytes of it have come, and {rate} a second must, but for "
+                f"pauses of up to {pause:g} s; send it faster, or in smaller requests"
+            )
+            self.refuse(Fault("upload_too_slow", detail))
 
 
-def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Headers as they are sent, each with its line's end."""
     return b"".join(name + b": " + value + b"\r\n" for name, value in headers)

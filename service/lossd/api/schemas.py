@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -124,9 +125,34 @@ class Alive(_Document):
 
 
 class Readiness(_Document):
-    """Whether every worker has passed its known-answer check."""
+    """Whether every worker has passed its known-answer check; ``degraded`` is ready, too."""
 
-    status: Literal["ready", "not ready"]
+    status: Literal["ready", "degraded", "not ready"]
+    reasons: list[str] | None = Field(default=None, description="What is amiss where it is degraded.")
+
+
+class UsageTotal(_Document):
+    """What a team has used."""
+
+    requests: int = Field(description="Requests that were answered with a loss.")
+    elements: int = Field(description="Their elements.")
+    bytes: int = Field(description="The bytes of their bodies, as sent.")
+    device_seconds: float = Field(description="The seconds of computing them.")
+
+
+class UsageDay(UsageTotal):
+    """What a team has used on a day."""
+
+    day: date = Field(description="In UTC.")
+
+
+class Usage(_Document):
+    """What a team has used, by day."""
+
+    team: str
+    since: date = Field(description="The first of the days that were asked for.")
+    days: list[UsageDay] = Field(description="The days on which anything was used, oldest first.")
+    total: UsageTotal
 
 
 class WorkerInfo(_Document):

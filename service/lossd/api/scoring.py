@@ -22,7 +22,7 @@ from lossd.engine.outputs import channels, output_bytes
 from lossd.engine.pool import Run
 from lossd.engine.turnstile import Turn
 from lossd.request import ITEMSIZE, Body, Fault, LossRequest, LossResult
-from lossd.wire import Decoder, Reader, merge_params
+from lossd.wire import Decoder, Piece, Reader, merge_params
 
 _PARAMETER_ROOM: Final = 1 << 16
 """Bytes for lists among the parameters, such as a pos_weight."""
@@ -132,10 +132,13 @@ class BodyScoring:
         nbytes = SMALL_BYTES if declared is None else declared  # as it turns out, most are short
         if self._exchange.format == "json":
             nbytes //= _TEXT_SHARE
-        turn = await self._service.turns(nbytes).ask(nbytes, self._exchange.left(patience))
+        team, needed = self._exchange.team, self._arena_bytes + _PARAMETER_ROOM
+        turn = await self._service.turns(nbytes).ask(
+            nbytes, self._exchange.left(patience), team.name, team.weight
+        )
         try:
-            region = await self._service.bodies.reserve(
-                self._arena_bytes + _PARAMETER_ROOM, self._exchange.left(patience)
+            region = await self._service.memory(needed).reserve(
+                needed, self._exchange.left(patience), team.name, team.weight
             )
             return await self._score(region, turn)
         finally:
@@ -162,22 +165,25 @@ class BodyScoring:
             release_after(self._run, [region], None if answered else self._output)
 
     async def _receive(self, region: Region) -> None:
-        view = region.view
+        view, aimed = region.view, False
         while (chunk := await self._exchange.chunk()) is not None:
             for plain in self._decoded(chunk):
                 await self._exchange.breathe()
                 for piece in self._reader.feed(plain):
                     end = self._laid + len(piece)
                     self._room.check(end)
-                    view[self._laid : end] = piece
+                    if not aimed:
+                        view[self._laid : end] = piece
                     self._laid = end
                     await self._exchange.breathe()
                 self._room.check_announced(self._reader.needed)
             await self._score_early(region)
+            if not aimed and self._decoder is None and self._reader.as_is:
+                aimed = self._exchange.aim_upload(view[self._laid :])
         if self._decoder is not None:
             self._decoder.finish()
 
-    def _decoded(self, chunk: bytes) -> Iterable[bytes]:
+    def _decoded(self, chunk: Piece) -> Iterable[Piece]:
         return (chunk,) if self._decoder is None else self._decoder.feed(chunk)
 
     async def _finish(self, region: Region) -> Body:
@@ -229,8 +235,19 @@ class BodyScoring:
         ends = (tensor.offset + tensor.nbytes for tensor in body.tensors.values())
         free = max(self._room.nbytes, *ends, 0)
         request, grid = assemble(task.loss, body, free, region, params, pool.block_elements)
-        self._output = await reserve_output(self._service, request, grid, task, self._exchange)
-        self._run = await pool.start(request, grid, self._output, self._exchange.left(patience))
+        exchange = self._exchange
+        exchange.charge(grid.size)
+        self._output = await reserve_output(self._service, request, grid, task, exchange)
+        self._run = await pool.start(
+            request,
+            grid,
+            self._output,
+            exchange.left(patience),
+            exchange.team.name,
+            exchange.team.weight,
+            exchange.identity,
+            exchange.trace,
+        )
         self._run.set_deadline(math.inf if self._exchange.deadline is None else self._exchange.deadline)
         self._request, self._grid, self._span = request, grid, Span(request.tensors, grid)
         self._run.append(self._span)
@@ -282,7 +299,8 @@ async def reserve_output(
         return None
     check_output(service, grid.outputs, task, channels(request, grid))
     nbytes = output_bytes(request, grid, service.pool.slice_elements)
-    return await service.outputs.reserve(nbytes, exchange.left(service.settings.timeout_seconds))
+    patience, team = exchange.left(service.settings.timeout_seconds), exchange.team
+    return await service.outputs.reserve(nbytes, patience, team.name, team.weight)
 
 
 def check_output(service: Service, outputs: int, task: Task, arrays: int) -> None:

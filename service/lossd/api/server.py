@@ -16,9 +16,13 @@ from typing import Final
 import msgspec
 import uvicorn
 
+from lossd import logs
 from lossd.api.app import create_app
+from lossd.api.certificate import Certificate
+from lossd.api.connections import allow_descriptors, make_room, watch
 from lossd.api.door import Door
 from lossd.api.fastlane import FastLane
+from lossd.api.gate import Gate
 from lossd.api.parsing import Parser
 from lossd.api.protocol import LossdProtocol
 from lossd.api.service import Service
@@ -26,6 +30,7 @@ from lossd.core.catalog import register
 from lossd.engine.arena import Memory
 from lossd.engine.frames import UNUSABLE
 from lossd.engine.pool import Pool
+from lossd.engine.quotas import Quotas
 from lossd.engine.tally import Tally
 from lossd.settings import Settings
 
@@ -80,30 +85,54 @@ class DrainingServer(uvicorn.Server):
 
 async def serve(settings: Settings, listener: socket.socket, service: Service) -> None:
     """Serve until SIGTERM, then until the accepted requests have been answered."""
+    room = partial(make_room, allow_descriptors(settings.max_connections))
+    certificate = None
+    if settings.tls_certificate is not None and settings.tls_key is not None:
+        certificate = Certificate(settings.tls_certificate, settings.tls_key)
+    protocol = partial(
+        LossdProtocol,
+        settings=settings,
+        lane=None if service.tracing is not None else partial(FastLane, service),  # it gives no spans
+        room=room,
+        requests=service.requests,
+    )
     config = uvicorn.Config(
         create_app(service),
-        http=partial(LossdProtocol, lane=partial(FastLane, service)),  # type: ignore[arg-type] # called alone
+        http=protocol,  # type: ignore[arg-type] # called alone
         ws="none",
         lifespan="off",
         access_log=False,
         log_config=None,
-        proxy_headers=False,
+        ssl_context_factory=None if certificate is None else lambda _config, _default: certificate.context,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
         server_header=False,
+        reset_contextvars=True,
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=_LAST_SECONDS,
     )
     server = DrainingServer(config, service.door, listener, settings.drain_seconds)
     host, port = listener.getsockname()[:2]
-    logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
-    watch = asyncio.create_task(_end_with_supervisor(service.pool, server))
+    scheme = "http" if certificate is None else "https"
+    logger.info("listening on %s://%s:%d", scheme, f"[{host}]" if ":" in host else host, port)
+    tasks = [
+        asyncio.create_task(_end_with_supervisor(service.pool, server)),
+        asyncio.create_task(watch(server.server_state.connections)),  # type: ignore[arg-type] # all are of ours
+    ]
+    if certificate is not None:
+        tasks.append(asyncio.create_task(certificate.follow()))
     # uvicorn takes SIGTERM over, and when it has stopped raises it again for whoever handled it before.
     signal.signal(signal.SIGTERM, server.handle_exit)
     _calm_collector()
     service.pool.announce()
     await server.serve(sockets=[listener])
-    watch.cancel()
+    for task in tasks:
+        task.cancel()
     await service.parser.close()
     service.pool.close()
+    service.requests.close()
+    if service.tracing is not None:
+        service.tracing.close()
 
 
 def _calm_collector() -> None:
@@ -130,6 +159,7 @@ class _Options(msgspec.Struct, frozen=True):
         listen_fd: The listening socket.
         arena_fd: Its arena.
         control_fd: The socket to the supervisor.
+        quotas_fd: What teams may use at most.
         tally_fds: The counters of all front ends.
         workers: How many workers there are.
         block: How many elements a block has at most.
@@ -140,6 +170,7 @@ class _Options(msgspec.Struct, frozen=True):
     listen_fd: int
     arena_fd: int
     control_fd: int
+    quotas_fd: int
     tally_fds: list[int]
     workers: int
     block: int
@@ -148,34 +179,40 @@ class _Options(msgspec.Struct, frozen=True):
 
 async def _run(options: _Options, settings: Settings) -> None:
     memory = Memory(options.arena_fd, settings.arena_bytes_each)
-    parser = Parser(options.arena_fd, settings.arena_bytes_each, settings.timeout_seconds)
+    parser = Parser(options.arena_fd, settings.arena_bytes_each, settings.timeout_seconds, options.index)
     tallies = [Tally(fd) for fd in options.tally_fds]
     for fd in (options.arena_fd, *options.tally_fds):
         os.close(fd)  # the mappings keep the memory
     control = socket.socket(fileno=options.control_fd)
     pool = Pool(memory, control, options.workers, options.block, settings.slice_elements)
-    service = Service.over(settings, memory, pool, parser, tallies, options.index)
+    quotas = Quotas(options.quotas_fd, settings.front_ends, options.index)
+    gate = Gate(quotas, teams=settings.teams is not None)
+    pool.when_teams_changed = gate.change
+    service = Service.over(settings, memory, pool, gate, parser, tallies, options.index)
     service.metrics.restarted(options.restarts)
+    await gate.known.wait()
     await serve(settings, socket.socket(fileno=options.listen_fd), service)
 
 
 def main(arguments: str) -> None:
     """Run a front end, given its descriptors as a JSON object; its settings are in the environment."""
     settings = Settings()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    options = msgspec.json.decode(arguments, type=_Options)
+    logs.configure("front-end", options.index, settings.log_level, settings.log_format)
     try:
         for place in settings.losses:
             register(place)
     except ValueError as error:
         logger.error("%s", error)
         sys.exit(UNUSABLE)
-    options = msgspec.json.decode(arguments, type=_Options)
     if sys.platform == "win32":
         asyncio.run(_run(options, settings))
         return
     import uvloop
 
-    uvloop.run(_run(options, settings))
+    from lossd.api.loop import FrontEndLoop
+
+    uvloop.run(_run(options, settings), loop_factory=partial(FrontEndLoop, settings.header_seconds))
 
 
 if __name__ == "__main__":

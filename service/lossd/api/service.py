@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from typing import Final
 
 from lossd.api.door import Door
+from lossd.api.gate import Gate
 from lossd.api.metrics import Metrics
 from lossd.api.parsing import Parser
+from lossd.api.requestlog import RequestLog
 from lossd.engine.arena import Arena, Memory
 from lossd.engine.pool import Pool
 from lossd.engine.tally import Tally
 from lossd.engine.turnstile import Turnstile
 from lossd.settings import Settings
+from lossd.tracing import Tracing
 
 SMALL_BYTES: Final = 1 << 18
 """A body that is not longer takes no time to speak of."""
+_SMALL_PART: Final = 32 << 20
+"""Bytes of the arena for small bodies, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,24 +31,32 @@ class Service:
     Attributes:
         settings: The server's settings.
         pool: The workers.
-        bodies: The arena's part for bodies.
+        gate: Where it is found out who asks, and what they may use.
+        bodies: The arena's part for bodies, but for small ones.
+        small_bodies: Its part for those, so that there is room for them whoever fills the other.
         outputs: The arena's part for array answers.
         large_turns: Where large bodies wait for their turn to be received and scored.
         small_turns: Where small ones do, so that they need not wait for large ones.
         parser: Parses large JSON documents.
         metrics: The counters.
         door: What requests for a loss come in by.
+        requests: Where they have their lines.
+        tracing: Where they have their spans, if there are to be any.
     """
 
     settings: Settings
     pool: Pool
+    gate: Gate
     bodies: Arena
+    small_bodies: Arena
     outputs: Arena
     large_turns: Turnstile
     small_turns: Turnstile
     parser: Parser
     metrics: Metrics
     door: Door
+    requests: RequestLog
+    tracing: Tracing | None
 
     @property
     def ready(self) -> bool:
@@ -54,12 +67,17 @@ class Service:
         """Where a body of a length waits for its turn."""
         return self.small_turns if nbytes <= SMALL_BYTES else self.large_turns
 
+    def memory(self, nbytes: int) -> Arena:
+        """Where a body of a length is laid down."""
+        return self.small_bodies if nbytes <= self.small_bodies.capacity // 8 else self.bodies
+
     @classmethod
     def over(
         cls,
         settings: Settings,
         memory: Memory,
         pool: Pool,
+        gate: Gate,
         parser: Parser,
         tallies: Sequence[Tally],
         index: int,
@@ -70,14 +88,21 @@ class Service:
             settings: The server's settings.
             memory: The arena.
             pool: The workers.
+            gate: Where it is found out who asks.
             parser: Parses large JSON documents.
             tallies: The counters of all front ends.
             index: Which of these are this one's.
         """
         border = settings.arena_bytes_each - settings.output_bytes
-        bodies = Arena(memory, 0, border, "request bodies")
+        small_bytes = min(_SMALL_PART, border // 16)
+        small_bodies = Arena(memory, 0, small_bytes, "request bodies")
+        bodies = Arena(memory, small_bytes, border, "request bodies")
         outputs = Arena(memory, border, settings.arena_bytes_each, "array answers")
         inside = settings.turn_bytes * pool.workers
         large, small = Turnstile(inside), Turnstile(max(SMALL_BYTES, inside // 8))
-        metrics = Metrics(tallies, index, (bodies, outputs), (large, small), pool)
-        return cls(settings, pool, bodies, outputs, large, small, parser, metrics, Door())
+        arenas = {"small_bodies": small_bodies, "bodies": bodies, "answers": outputs}
+        metrics = Metrics(tallies, index, arenas, (large, small), pool)
+        tracing = Tracing("front-end", index) if settings.traces else None
+        requests = RequestLog(settings.log_requests, settings.trusted_proxies)
+        parts = (bodies, small_bodies, outputs, large, small)
+        return cls(settings, pool, gate, *parts, parser, metrics, Door(), requests, tracing)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse, Response
 
 from lossd import __version__
+from lossd.api.asking import asking_team
 from lossd.api.schemas import Alive, Info, Limits, LossInfo, ParameterInfo, Readiness, WorkerInfo
 from lossd.api.service import Service
 from lossd.core.catalog import LOSSES, SHARED, Loss
@@ -23,14 +24,22 @@ def status_routes(service: Service) -> APIRouter:
         "/readyz",
         summary="Can it compute?",
         response_model=Readiness,
-        responses={503: {"model": Readiness, "description": "Not every worker is ready."}},
+        response_model_exclude_none=True,
+        responses={
+            200: {"description": "Every worker is ready. `degraded`: something else is amiss."},
+            503: {"model": Readiness, "description": "Not every worker is ready."},
+        },
     )
     async def readyz() -> JSONResponse:
-        if service.ready:
-            return JSONResponse(Readiness(status="ready").model_dump())
-        return JSONResponse(Readiness(status="not ready").model_dump(), status_code=503)
+        if not service.ready:
+            said = Readiness(status="not ready")
+        elif service.pool.degraded:
+            said = Readiness(status="degraded", reasons=list(service.pool.degraded))
+        else:
+            said = Readiness(status="ready")
+        return JSONResponse(said.model_dump(exclude_none=True), 503 if said.status == "not ready" else 200)
 
-    @router.get("/info", summary="What is it?")
+    @router.get("/info", summary="What is it?", dependencies=[Depends(asking_team)])
     async def info() -> Info:
         return describe(service)
 
@@ -38,6 +47,7 @@ def status_routes(service: Service) -> APIRouter:
         "/metrics",
         summary="What has it done?",
         response_class=Response,
+        dependencies=[] if service.settings.metrics_open else [Depends(asking_team)],
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
     async def metrics() -> Response:

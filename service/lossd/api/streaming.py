@@ -30,7 +30,7 @@ from lossd.engine.outputs import channels
 from lossd.engine.pool import Run
 from lossd.engine.stream import Stream
 from lossd.request import Fault, Tensor
-from lossd.wire import Batch, Column, Columns, Decoder, Event, StreamReader
+from lossd.wire import Batch, Column, Columns, Decoder, Event, Piece, StreamReader
 
 _MOST_ROWS: Final = 1 << 40
 """More rows than will ever come; the grid of a stream must have some number of them."""
@@ -69,6 +69,7 @@ class StreamScoring:
         self._run: Run | None = None
         self._stream: Stream | None = None
         self._outputs_per_row = 0  # of an answer that grows with the rows
+        self._row_elements = 0
         self._arrays = 1  # of so many numbers that it takes to compute it
 
     async def score(self) -> Outcome:
@@ -105,7 +106,7 @@ class StreamScoring:
             regions = self._lists if rows is None else [*self._lists, rows]
             release_after(self._run, regions, None if answered else self._output)
 
-    def _decoded(self, chunk: bytes) -> Iterable[bytes]:
+    def _decoded(self, chunk: Piece) -> Iterable[Piece]:
         if self._decoder is None:
             yield chunk
             return
@@ -122,6 +123,7 @@ class StreamScoring:
         if isinstance(event, Batch):
             outputs = (self._stream.rows + event.rows) * self._outputs_per_row
             check_output(self._service, outputs, self._task, self._arrays)
+            self._exchange.charge(event.rows * self._row_elements)
             await self._stream.begin(event.rows)
             await self._stop_if_failed()
         else:
@@ -135,6 +137,7 @@ class StreamScoring:
         pool, patience = self._service.pool, self._service.settings.timeout_seconds
         request, inner, lists = assemble_rows(self._task.loss, columns, self._task.params)
         rows = dict(request.tensors)
+        self._row_elements = math.prod(inner)
         axes = reduced_axes(request.params, (0, *inner))
         most = self._most_rows(columns)
         if 0 not in axes:
@@ -146,7 +149,17 @@ class StreamScoring:
         others = {name: await self._lay_down(numbers) for name, numbers in lists.items()}
         request = replace(request, tensors=rows | others)
         self._output = await reserve_output(self._service, request, widest, self._task, self._exchange)
-        self._run = await pool.start(request, widest, self._output, self._exchange.left(patience))
+        team = self._exchange.team
+        self._run = await pool.start(
+            request,
+            widest,
+            self._output,
+            self._exchange.left(patience),
+            team.name,
+            team.weight,
+            self._exchange.identity,
+            self._exchange.trace,
+        )
         self._run.set_deadline(math.inf if self._exchange.deadline is None else self._exchange.deadline)
         self._stream = Stream(
             self._run,
@@ -167,7 +180,8 @@ class StreamScoring:
                 "narrower rows, or .npy files"
             )
             raise Fault("body_too_large", detail)
-        return await bodies.reserve(nbytes, self._exchange.left(self._service.settings.timeout_seconds))
+        patience, team = self._service.settings.timeout_seconds, self._exchange.team
+        return await bodies.reserve(nbytes, self._exchange.left(patience), team.name, team.weight)
 
     async def _lay_down(self, numbers: tuple[float, ...]) -> Tensor:
         """A list among the parameters, in the arena."""

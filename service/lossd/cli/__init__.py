@@ -1,13 +1,15 @@
-"""The command line. Only `serve` needs the server's dependencies, and imports them when it runs."""
+"""The command line. Commands that need the server's dependencies import them when they run."""
 
 from typing import Annotated
 
 import typer
 
+from lossd.cli import keys, teams
 from lossd.cli.exits import EPILOG
 from lossd.cli.ping import ping
 from lossd.cli.score import score
 from lossd.cli.serve import serve
+from lossd.cli.usage import usage
 
 app = typer.Typer(
     name="lossd",
@@ -17,8 +19,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EPILOG,
 )
-for _command in (score, ping, serve):
+for _command in (score, ping, serve, usage):
     app.command(epilog=EPILOG)(_command)
+app.add_typer(teams.app, name="teams")
+app.add_typer(keys.app, name="keys")
 
 
 def _version(asked: bool) -> None:

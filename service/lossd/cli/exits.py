@@ -45,5 +45,16 @@ def client_errors() -> Iterator[None]:
         fail(str(error), Exit.USAGE)
 
 
+@contextmanager
+def server_imports() -> Iterator[None]:
+    """Turns a dependency of the server's that is not installed into a message and an exit code."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "lossd":
+            raise
+        fail(f"this needs {error.name}: pip install 'lossd[server]'", Exit.USAGE)
+
+
 def _code(error: LossdError) -> Exit:
     return Exit.REFUSED if isinstance(error, StatusError | BadAnswer) else Exit.UNREACHABLE

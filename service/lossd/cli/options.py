@@ -1,8 +1,13 @@
-"""The options that every command which talks to a server has."""
+"""The options that several commands have: those which talk to a server, and those which edit a teams file."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from lossd.cli.exits import Exit, fail
 
 _PANEL = "Server"
 
@@ -29,3 +34,17 @@ Timeout = Annotated[
         help="Seconds to wait for the connection, and for the network to move.", rich_help_panel=_PANEL
     ),
 ]
+TeamsFile = Annotated[
+    Path, typer.Option("--teams", envvar="LOSSD_TEAMS", help="The teams file.", show_default=False)
+]
+
+
+@contextmanager
+def teams_errors(path: Path) -> Iterator[None]:
+    """Turns what is wrong with a teams file into a message and an exit code."""
+    from lossd.teams import BadTeams
+
+    try:
+        yield
+    except BadTeams as error:
+        fail(f"{path}: {error}", Exit.USAGE)

@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from lossd.cli.exits import Exit, fail
+from lossd.cli.exits import Exit, fail, server_imports
+from lossd.cli.options import teams_errors
 
 
 def serve(
@@ -24,6 +26,9 @@ def serve(
         int | None,
         typer.Option(help="How many processes receive and answer requests.", show_default="1", min=1, max=64),
     ] = None,
+    teams: Annotated[
+        Path | None, typer.Option(help="The teams file: who may use the server.", show_default="none")
+    ] = None,
     allow_open: Annotated[
         bool, typer.Option("--allow-open", help="Listen beyond this machine although no key is asked for.")
     ] = False,
@@ -32,21 +37,21 @@ def serve(
 
     Every setting is also an environment variable, LOSSD_HOST and so on; an option wins.
     """
-    try:
+    with server_imports():
         from pydantic import ValidationError
 
+        from lossd.api.certificate import BadCertificate, Certificate
         from lossd.engine.supervisor import run
         from lossd.settings import Settings, unknown_variables
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "lossd":
-            raise
-        fail(f"the server needs {error.name}: pip install 'lossd[server]'", Exit.USAGE)
+        from lossd.teams import read_teams
+        from lossd.tracing import is_installed
 
     given: dict[str, Any] = {
         "host": host,
         "port": port,
         "device": device,
         "front_ends": front_ends,
+        "teams": teams,
         "allow_open": allow_open or None,
     }
     try:
@@ -54,6 +59,16 @@ def serve(
     except ValidationError as error:
         faults = [one for one in error.errors() if one["type"] != "default_factory_not_called"]
         fail("\n".join(map(_fault, faults)), Exit.USAGE)
+    if settings.teams is not None:
+        with teams_errors(settings.teams):
+            read_teams(settings.teams)
+    if settings.traces and not is_installed():
+        fail("LOSSD_TRACES needs OpenTelemetry: pip install 'lossd[otel]'", Exit.USAGE)
+    if settings.tls_certificate is not None and settings.tls_key is not None:
+        try:
+            Certificate(settings.tls_certificate, settings.tls_key)
+        except BadCertificate as error:
+            fail(str(error), Exit.USAGE)
     for name, meant in unknown_variables(os.environ).items():
         if meant is not None:
             typer.echo(f"warning: {name} is no setting of the server's; did you mean {meant}?", err=True)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from lossd.engine.frames import FrontEndStarted, WorkerGone, WorkerStarted, encode
+from lossd.engine.frames import FromSupervisor, encode
 
 STEADY_SECONDS: Final = 10.0
 """A child that lived so long did not end for what it is."""
@@ -39,7 +39,7 @@ class Child:
     started: float
     restarts: int
 
-    def tell(self, frame: WorkerStarted | WorkerGone | FrontEndStarted, *fds: int) -> None:
+    def tell(self, frame: FromSupervisor, *fds: int) -> None:
         """Tell it something. One that does not listen is as good as hung, and killed."""
         try:
             socket.send_fds(self.control, [encode(frame)], list(fds), socket.MSG_DONTWAIT)

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from lossd.request import Tensor
+from lossd.teams import Team
 
 MAX_FRAME: Final = 1 << 17
 UNUSABLE: Final = 78
@@ -58,6 +59,8 @@ class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
         team: Whose request it is.
         weight: The team's share of the worker's time, in proportion to others'.
         alone: It was running when a worker ended, and is not to be scored together with others.
+        identity: The id that the caller knows the request by, for the log.
+        trace: The context of the request's span, if there is one (W3C's traceparent).
     """
 
     id: int
@@ -72,6 +75,8 @@ class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
     team: str = "default"
     weight: float = 1.0
     alone: bool = False
+    identity: str = ""
+    trace: str = ""
 
 
 class Cancel(msgspec.Struct, array_like=True, tag="cancel", frozen=True):
@@ -167,6 +172,30 @@ class Listening(msgspec.Struct, array_like=True, tag="listening", frozen=True):
     """For the supervisor: the front end takes requests."""
 
 
+class TeamsChanged(msgspec.Struct, array_like=True, tag="teams", frozen=True):
+    """For a front end, with memory attached that holds a `Teams` of so many bytes."""
+
+    nbytes: int
+
+
+class Degraded(msgspec.Struct, array_like=True, tag="degraded", frozen=True):
+    """For a front end: what is amiss although requests are answered; nothing, if there are no reasons."""
+
+    reasons: list[str]
+
+
+class Teams(msgspec.Struct, array_like=True, frozen=True):
+    """All teams.
+
+    Attributes:
+        teams: By name.
+        slots: The row of the quotas that is each one's.
+    """
+
+    teams: dict[str, Team]
+    slots: dict[str, int]
+
+
 class FrontEndStarted(msgspec.Struct, array_like=True, tag="front", frozen=True):
     """For a worker, with one end of its socket pair with a front end attached, and that one's arena.
 
@@ -181,12 +210,13 @@ class FrontEndStarted(msgspec.Struct, array_like=True, tag="front", frozen=True)
 
 FromFrontEnd: TypeAlias = Slice | Cancel
 FromWorker: TypeAlias = Scored | Failed | Answers | Ready
-FromSupervisor: TypeAlias = WorkerStarted | WorkerGone | FrontEndStarted
+FromSupervisor: TypeAlias = WorkerStarted | WorkerGone | FrontEndStarted | TeamsChanged | Degraded
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _from_front_end: Final[msgspec.msgpack.Decoder[FromFrontEnd]] = msgspec.msgpack.Decoder(FromFrontEnd)
 _recipes: Final[msgspec.msgpack.Decoder[Recipe]] = msgspec.msgpack.Decoder(Recipe)
 _from_worker: Final[msgspec.msgpack.Decoder[FromWorker]] = msgspec.msgpack.Decoder(FromWorker)
+_teams: Final[msgspec.msgpack.Decoder[Teams]] = msgspec.msgpack.Decoder(Teams)
 _from_supervisor: Final[msgspec.msgpack.Decoder[FromSupervisor]] = msgspec.msgpack.Decoder(FromSupervisor)
 
 
@@ -218,6 +248,16 @@ def decode_from_worker(data: bytes) -> FromWorker:
 def decode_from_supervisor(data: bytes | memoryview) -> FromSupervisor:
     """What the supervisor says, from its bytes."""
     return _from_supervisor.decode(data)
+
+
+def encode_teams(teams: Teams) -> bytes:
+    """All teams' bytes."""
+    return _encoder.encode(teams)
+
+
+def decode_teams(data: bytes) -> Teams:
+    """All teams, from their bytes."""
+    return _teams.decode(data)
 
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:

@@ -71,6 +71,8 @@ class Job:
         slice_elements: About how many elements a slice has.
         team: Whose it is.
         weight: The team's share of a worker's time, in proportion to others'.
+        identity: The id that the caller knows it by.
+        trace: Its span's context, for traces.
     """
 
     def __init__(
@@ -82,6 +84,8 @@ class Job:
         slice_elements: int,
         team: str,
         weight: float,
+        identity: str = "",
+        trace: str = "",
     ) -> None:
         self.id: Final = next(_request_ids)
         self.request: Final = request
@@ -93,7 +97,9 @@ class Job:
         self._when_idle: Callable[[], None] | None = None
         self._when_answered: Callable[[], None] | None = None
         self._when_done: Callable[[], None] | None = None
-        self._team = team
+        self.team: Final = team
+        self.identity: Final = identity
+        self._trace = trace
         self._weight = weight
         self._grid = grid
         self._closed = False
@@ -152,8 +158,10 @@ class Job:
             partials=[outputs.place(span.grid, first, last) for outputs in self._outputs],
             deadline=self.deadline,
             rows=span.rows,
-            team=self._team,
+            team=self.team,
             weight=self._weight,
+            identity=self.identity,
+            trace=self._trace,
         )
         self.outstanding[piece.id] = piece, span
         return piece

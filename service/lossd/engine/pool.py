@@ -11,10 +11,12 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Literal
+
+from structlog.contextvars import bound_contextvars
 
 from lossd.core.grid import Grid
 from lossd.engine.arena import Memory, Region
@@ -22,10 +24,12 @@ from lossd.engine.frames import (
     MAX_FRAME,
     Answers,
     Cancel,
+    Degraded,
     Failed,
     Listening,
     Ready,
     Scored,
+    TeamsChanged,
     WorkerGone,
     WorkerStarted,
     decode_from_supervisor,
@@ -194,6 +198,10 @@ class Pool:
         self.when_scored: Callable[[int], None] = lambda _: None
         """Called with each slice that a worker has answered: how many were scored together, if it speaks for
         them, else 0."""
+        self.when_teams_changed: Callable[[TeamsChanged, int], None] = lambda _, fd: os.close(fd)
+        """Called with the supervisor's word that there are other teams, and what they stand in."""
+        self.degraded: Sequence[str] = ()
+        """What is amiss, by the supervisor's word, although requests are answered."""
         self._memory = memory
         self._control = control
         self._loop = asyncio.get_running_loop()
@@ -226,6 +234,8 @@ class Pool:
         seconds: float,
         team: str = "default",
         weight: float = 1.0,
+        identity: str = "",
+        trace: str = "",
     ) -> Run:
         """Start a request, which is handed out as its inputs arrive.
 
@@ -236,6 +246,8 @@ class Pool:
             seconds: How long to wait for the first worker to be there.
             team: Whose it is.
             weight: The team's share of a worker's time, in proportion to others'; over 0.
+            identity: The id that the caller knows it by, for the log.
+            trace: Its span's context, for traces.
 
         Raises:
             Fault: ``overloaded``: none came.
@@ -246,7 +258,7 @@ class Pool:
                     await self._arrived.wait()
             except TimeoutError:
                 raise Fault("overloaded", "no worker has started yet; try again later") from None
-        run = self.try_start(request, grid, output, team, weight)
+        run = self.try_start(request, grid, output, team, weight, identity, trace)
         assert run is not None
         return run
 
@@ -257,13 +269,17 @@ class Pool:
         output: Region | None,
         team: str = "default",
         weight: float = 1.0,
+        identity: str = "",
+        trace: str = "",
     ) -> Run | None:
         """Start a request, if any worker is there; see `start`."""
         if not self.seats:
             return None
         ready = [seat for seat in self.seats.values() if seat.state == "ready"]
         seat = min(ready or self.seats.values(), key=lambda seat: len(seat.runs))
-        return Run(self, Job(request, grid, self._memory, output, self.slice_elements, team, weight), seat)
+        step = self.slice_elements
+        job = Job(request, grid, self._memory, output, step, team, weight, identity, trace)
+        return Run(self, job, seat)
 
     def feed(self, run: Run) -> None:
         """Send a request's next slices, as many as may be out at a time."""
@@ -353,6 +369,10 @@ class Pool:
                 self._welcome(frame, fds[0])
             elif isinstance(frame, WorkerGone):
                 self._bury(frame)
+            elif isinstance(frame, TeamsChanged):
+                self.when_teams_changed(frame, fds[0])
+            elif isinstance(frame, Degraded):
+                self.degraded = frame.reasons
 
     def _welcome(self, started: WorkerStarted, fd: int) -> None:
         seat = self.seats.setdefault(
@@ -377,6 +397,8 @@ class Pool:
         for slice_id in gone.running:
             run = seat.runs.get(slice_id)
             if run is not None:
+                with bound_contextvars(request_id=run.job.identity, team=run.job.team):
+                    logger.warning("worker %d ended while it had this request", gone.worker)
                 run.job.ended_worker(slice_id)
         self._forget_ended(seat)
         self._move(seat)

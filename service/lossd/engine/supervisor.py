@@ -15,11 +15,11 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
 from contextlib import suppress
 from typing import Final
 
+from lossd import logs
 from lossd.core.grid import block_elements
 from lossd.engine.arena import Memory, create_memory
 from lossd.engine.board import BLANK, Board
@@ -34,8 +34,12 @@ from lossd.engine.frames import (
     WorkerStarted,
     socket_pair,
 )
-from lossd.engine.tally import TALLY_BYTES
+from lossd.engine.quotas import quotas_bytes
+from lossd.engine.tally import TALLY_BYTES, Tally
+from lossd.engine.teamswatch import TeamsWatch
+from lossd.engine.usage import UsageKeeper
 from lossd.settings import Settings
+from lossd.teams import BadTeams
 
 logger = logging.getLogger(__name__)
 
@@ -49,9 +53,7 @@ _FAILED_STARTS: Final = 3  # of front ends that never listened, one after the ot
 
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; the exit status, 0 for a clean end."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    logs.configure("supervisor", None, settings.log_level, settings.log_format)
     try:
         listener = listen(settings.host, settings.port)
     except OSError as error:
@@ -62,7 +64,12 @@ def run(settings: Settings) -> int:
             "there is no memory for an arena of %d bytes; lower LOSSD_ARENA_BYTES", settings.arena_bytes
         )
         return 1
-    return asyncio.run(_Supervisor(settings, listener).run())
+    try:
+        supervisor = _Supervisor(settings, listener)
+    except BadTeams as error:
+        logger.error("%s cannot be used: %s", settings.teams, error)
+        return 1
+    return asyncio.run(supervisor.run())
 
 
 def _has_memory(nbytes: int) -> bool:
@@ -104,7 +111,10 @@ class _Supervisor:
         self._listener = listener
         self._devices: list[str] = []
         self._block = 0
+        self._teams = TeamsWatch(settings.teams) if settings.teams is not None else None
+        self._quotas_fd = create_memory(quotas_bytes(settings.front_ends))
         self._tallies = [create_memory(TALLY_BYTES) for _ in range(settings.front_ends)]
+        self._usage: UsageKeeper | None = None
         self._front_ends: dict[int, tuple[Child, int]] = {}  # with their arenas' descriptors
         self._workers: dict[int, Child] = {}
         self._failures: dict[int, int] = {}  # of each worker's predecessors
@@ -122,6 +132,8 @@ class _Supervisor:
         self._block = block_elements(self._devices)  # one for all: who is free must not change a bit
         self._board_fd = create_memory(board_bytes(len(self._devices)))
         self._board = Board(self._board_fd, len(self._devices))
+        if self._settings.usage_file is not None:
+            self._usage = UsageKeeper(self._settings.usage_file, [Tally(fd) for fd in self._tallies])
         front_ends = [
             asyncio.create_task(self._keep_front_end(index)) for index in range(self._settings.front_ends)
         ]
@@ -129,9 +141,13 @@ class _Supervisor:
             asyncio.create_task(self._keep_worker(index, device))
             for index, device in enumerate(self._devices)
         ]
-        watch = asyncio.create_task(self._watch())
+        watches = [asyncio.create_task(self._watch())]
+        if self._teams is not None:
+            watches.append(asyncio.create_task(self._teams.follow(self._tell_teams)))
+        if self._usage is not None:
+            watches.append(asyncio.create_task(self._usage.follow(self._tell_degraded)))
         stop = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait({stop, watch, *front_ends, *workers}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({stop, *watches, *front_ends, *workers}, return_when=asyncio.FIRST_COMPLETED)
         if not self._stopping.is_set():
             self._status = 1
             logger.error("stopping, since there is no going on")
@@ -140,11 +156,15 @@ class _Supervisor:
         self._listener.close()
         await asyncio.gather(*front_ends)
         self._drained.set()
+        if self._usage is not None:
+            await asyncio.to_thread(self._usage.end)
         await asyncio.gather(*workers)
-        for task in (stop, watch):
+        for task in (stop, *watches):
             task.cancel()
-        for fd in (*self._tallies, self._board_fd):
+        for fd in (*self._tallies, self._board_fd, self._quotas_fd):
             os.close(fd)
+        if self._teams is not None:
+            self._teams.close()
         return self._status
 
     # Front ends
@@ -176,19 +196,34 @@ class _Supervisor:
             "listen_fd": self._listener.fileno(),
             "arena_fd": arena_fd,
             "control_fd": theirs.fileno(),
+            "quotas_fd": self._quotas_fd,
             "tally_fds": self._tallies,
             "workers": len(self._devices),
             "block": self._block,
             "restarts": restarts,
         }
-        fds = (self._listener.fileno(), arena_fd, theirs.fileno(), *self._tallies)
+        fds = (self._listener.fileno(), arena_fd, theirs.fileno(), self._quotas_fd, *self._tallies)
         with theirs:
             process = await start(FRONT_END, options, fds, self._settings.environment())
         child = Child(index, process, control, time.monotonic(), restarts)
         self._front_ends[index] = child, arena_fd
+        if self._teams is not None:
+            self._teams.tell(child)
+        if self._usage is not None:
+            self._usage.tell(child)
         for worker in self._workers.values():
             self._introduce(child, arena_fd, worker)
         return child
+
+    def _tell_teams(self) -> None:
+        assert self._teams is not None
+        for child, _ in self._front_ends.values():
+            self._teams.tell(child)
+
+    def _tell_degraded(self) -> None:
+        assert self._usage is not None
+        for child, _ in self._front_ends.values():
+            self._usage.tell(child)
 
     def _part(self, index: int) -> None:
         child, arena_fd = self._front_ends.pop(index)
@@ -237,6 +272,8 @@ class _Supervisor:
             "board_fd": self._board_fd,
             "workers": len(self._devices),
             "log_level": settings.log_level,
+            "log_format": settings.log_format,
+            "traces": settings.traces,
             "kernel": settings.kernel,
             "block": self._block,
             "losses": settings.losses,

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Final
 
 import torch
+from structlog.contextvars import bound_contextvars
 
+from lossd import logs
 from lossd.core.catalog import register
 from lossd.core.kernel import EagerKernel, Score
 from lossd.core.known_answers import WrongAnswerError, check_known_answers
@@ -34,6 +36,7 @@ from lossd.engine.links import FrontEnd, Links
 from lossd.engine.scheduler import Scheduler
 from lossd.engine.slices import answer_of, partials_of, work_of
 from lossd.request import Fault
+from lossd.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +85,7 @@ class Worker:
         control: The socket to the supervisor.
         check_seconds: After how long it checks anew that it computes rightly.
         clock: What quanta are measured and deadlines are checked by, in seconds.
+        tracing: Where slices have their spans, if there are to be any.
     """
 
     def __init__(
@@ -92,11 +96,13 @@ class Worker:
         control: socket.socket,
         check_seconds: float,
         clock: Callable[[], float] = time.monotonic,
+        tracing: Tracing | None = None,
     ) -> None:
         self._index = index
         self._kernel = kernel
         self._board = board
         self._clock = clock
+        self._tracing = tracing
         self._check_seconds = check_seconds
         self._checked = clock()
         self._answered = 0
@@ -213,6 +219,7 @@ class Worker:
         for task, outcome in zip(group, outcomes, strict=True):
             together = len(group) if task is group[0] else 0
             answers.setdefault(task.front_end, []).append(answer_of(task.piece, outcome, seconds, together))
+            self._trace(task.piece, outcome, seconds)
             self._scheduler.owe(task.piece.team, seconds - self._usual_seconds)
         for front_end, its in answers.items():
             self._links.send(front_end, Answers(its) if len(its) > 1 else its[0])
@@ -223,6 +230,19 @@ class Worker:
     def _answer(self, task: _Task, outcome: Score | Fault) -> None:
         self._answered += 1
         self._links.send(task.front_end, answer_of(task.piece, outcome, task.seconds))
+        self._trace(task.piece, outcome, task.seconds)
+
+    def _trace(self, piece: Slice, outcome: Score | Fault, seconds: float) -> None:
+        """Give a slice that has been answered its span."""
+        if self._tracing is not None:
+            attributes: dict[str, str | int] = {
+                "lossd.device": str(self._kernel.device),
+                "lossd.blocks": piece.last - piece.first,
+                "lossd.team": piece.team,
+                "lossd.request_id": piece.identity,
+            }
+            failed = isinstance(outcome, Fault)
+            self._tracing.record_slice(piece.trace, seconds, attributes, failed=failed)
 
     def _write(self, tasks: Sequence[_Task]) -> None:
         """Say on the board that it goes on, and with what."""
@@ -269,11 +289,12 @@ class Worker:
             detail = f"{self._kernel.device} has no memory left for this request; send a smaller one"
             return Fault("out_of_memory", detail)
         except torch.AcceleratorError:
+            _log_failure(piece)
             raise  # the device is poisoned: a new process starts from a clean one
         except Exception:
+            _log_failure(piece)
             if self._kernel.device.type != "cpu":
                 raise  # likewise, for all that is known
-            logger.exception("slice %d of request %d failed", piece.id, piece.request)
             return Fault("internal_error", _FAILED)
 
     def _score(self, task: _Task) -> Score | None:
@@ -305,6 +326,12 @@ class Worker:
         return score, self._kernel.steps(work, piece.first, piece.last, score)
 
 
+def _log_failure(piece: Slice) -> None:
+    """Log the error that is being handled, which has come of a slice."""
+    with bound_contextvars(request_id=piece.identity, team=piece.team):
+        logger.exception("slice %d failed", piece.id)
+
+
 def _make_kernel(device: str, kernel: str, cache_dir: str | None, block: int) -> EagerKernel:
     if device.startswith("cpu"):
         device = "cpu"  # the number tells workers apart, not cores
@@ -332,7 +359,7 @@ def main(arguments: str) -> None:
     """Run a worker, given its descriptors and its device as a JSON object."""
     options = json.loads(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to handle
-    logging.basicConfig(level=options["log_level"].upper(), format="%(levelname)s %(name)s: %(message)s")
+    logs.configure("worker", options["index"], options["log_level"], options["log_format"])
     torch.set_num_threads(1)
     keep_freed_memory()
     control = socket.socket(fileno=options["control_fd"])
@@ -348,11 +375,16 @@ def main(arguments: str) -> None:
         sys.exit(UNUSABLE)
     gc.collect()
     gc.freeze()  # what torch has brought stays, and need not be looked through again and again
+    tracing = Tracing("worker", options["index"]) if options["traces"] else None
+    seconds = options["check_seconds"]
     try:
-        Worker(options["index"], kernel, board, control, options["check_seconds"]).run()
+        Worker(options["index"], kernel, board, control, seconds, tracing=tracing).run()
     except WrongAnswerError as error:
         logger.error("worker %d does not compute rightly any more: %s", options["index"], error)
         sys.exit(WRONG)
+    finally:
+        if tracing is not None:
+            tracing.close()
 
 
 if __name__ == "__main__":

@@ -30,7 +30,17 @@ from lossd.wire.inference_models import (
     server_metadata,
 )
 from lossd.wire.query import merge_params, parse_query
-from lossd.wire.reader import Batch, Column, Columns, Event, Reader, ReaderFactory, StreamReader, Values
+from lossd.wire.reader import (
+    Batch,
+    Column,
+    Columns,
+    Event,
+    Piece,
+    Reader,
+    ReaderFactory,
+    StreamReader,
+    Values,
+)
 
 __all__ = [
     "FORMATS",
@@ -46,6 +56,7 @@ __all__ = [
     "Format",
     "InferenceReader",
     "ModelFigures",
+    "Piece",
     "Reader",
     "ReaderFactory",
     "RequestedOutput",

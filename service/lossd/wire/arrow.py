@@ -24,7 +24,7 @@ import numpy as np
 from lossd.names import SHOWN, pointer, shown, unknown_tensor
 from lossd.request import ITEMSIZE, TENSOR_DTYPES, Fault
 from lossd.wire.flatbuffer import INT, LONG, SHORT, TWO_LONGS, UBYTE, FlatBufferError, Table
-from lossd.wire.reader import Batch, Column, Columns, Event, Values
+from lossd.wire.reader import Batch, Column, Columns, Event, Piece, Values
 
 MAX_SCHEMA_BYTES: Final = 1 << 20
 """The most bytes that the metadata of the schema may have: room for what pandas writes beside the columns."""
@@ -115,7 +115,7 @@ class ArrowReader:
         self._head = bytearray()
         self._expect(len(_CONTINUATION), self._read_continuation)
 
-    def feed(self, chunk: bytes) -> Iterator[Event]:
+    def feed(self, chunk: Piece) -> Iterator[Event]:
         """Take the body's next bytes.
 
         Raises:

@@ -91,7 +91,7 @@ class Decoder:
         """The most bytes that so many coded ones can come to; None where there is no useful bound."""
         return None if self._coding.most is None else self._coding.most * coded
 
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
+    def feed(self, chunk: bytes | memoryview) -> Iterator[bytes]:
         """Decode the body's next bytes, of any length.
 
         Returns:

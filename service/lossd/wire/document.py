@@ -91,12 +91,14 @@ class JsonReader:
         self._begun = False
         self._length = 0
 
+    as_is: Final = True
+
     @property
     def needed(self) -> int:
         """What has come: a document does not announce its length."""
         return self._length
 
-    def feed(self, chunk: bytes) -> Iterable[Piece]:
+    def feed(self, chunk: Piece) -> Iterable[Piece]:
         """Take the body's next bytes, which are laid down as they are.
 
         Raises:

@@ -140,6 +140,8 @@ class InferenceReader:
         self._request: _Request | None = None
         self._check_json_bytes(header_length or 0)
 
+    as_is: Final = True
+
     @property
     def needed(self) -> int:
         """Up to the end of the last tensor, or of the JSON object while that is not known."""
@@ -147,7 +149,7 @@ class InferenceReader:
             return self._request.length
         return max(self._received, self._header_length or 0)
 
-    def feed(self, chunk: bytes) -> Iterable[Piece]:
+    def feed(self, chunk: Piece) -> Iterable[Piece]:
         """Take the body's next bytes, which are laid down as they are.
 
         Raises:

@@ -70,21 +70,23 @@ class MultipartReader:
         self._body = Body()
         self._names: set[str] = set()
 
+    as_is: Final = True
+
     @property
     def needed(self) -> int:
         """Up to the end of the array that is coming."""
         return self._base + (self._part.wanted if self._part is not None else 0)
 
-    def feed(self, chunk: bytes) -> Iterable[Piece]:
+    def feed(self, chunk: Piece) -> Iterable[Piece]:
         """Take the body's next bytes, which are laid down as they are.
 
         Raises:
             Fault: ``malformed_multipart``, ``unknown_tensor``, ``malformed_json``, ``trailing_bytes``, or as
                 `NpyParser` does.
         """
-        self._chunk = chunk
+        self._chunk = bytes(chunk)  # the parser takes nothing else
         try:
-            self._parser.write(chunk)
+            self._parser.write(self._chunk)
         except FormParserError as error:
             raise _malformed(
                 f"{error}, near byte {self._base + max(getattr(error, 'offset', 0), 0)}"

@@ -6,6 +6,7 @@ What ``cat logits.npy targets.npy`` makes. A file says how long it is, so that n
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from lossd.names import pointer, unknown_tensor
 from lossd.request import TENSOR_DTYPES, Body, Fault, Tensor
@@ -34,12 +35,14 @@ class NpyReader:
         self._end = 0  # of the last array that is complete
         self._parser = NpyParser(self._names[0], 0)
 
+    as_is: Final = True
+
     @property
     def needed(self) -> int:
         """Up to the end of the array that is coming."""
         return self._position + self._parser.wanted
 
-    def feed(self, chunk: bytes) -> Iterable[Piece]:
+    def feed(self, chunk: Piece) -> Iterable[Piece]:
         """Take the body's next bytes, which are laid down as they are.
 
         Raises:

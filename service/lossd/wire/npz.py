@@ -94,12 +94,14 @@ class NpzReader:
         self._ended = False
         self._reading = self._read()
 
+    as_is: Final = False  # deflated members are laid down expanded
+
     @property
     def needed(self) -> int:
         """Up to the end of the array that is coming."""
         return self._laid + (0 if self._parser is None else self._parser.wanted)
 
-    def feed(self, chunk: bytes) -> Iterator[Piece]:
+    def feed(self, chunk: Piece) -> Iterator[Piece]:
         """Take the body's next bytes; what they say of the arrays comes as the iterator is used.
 
         Raises:

@@ -21,10 +21,14 @@ class Reader(Protocol):
     """Reads one request body that is laid down in memory."""
 
     @property
+    def as_is(self) -> bool:
+        """All of the body's bytes are laid down, as they come."""
+
+    @property
     def needed(self) -> int:
         """How many bytes are laid down at least if the body is what it announced so far."""
 
-    def feed(self, chunk: bytes) -> Iterable[Piece]:
+    def feed(self, chunk: Piece) -> Iterable[Piece]:
         """Take the body's next bytes, of any length.
 
         Returns:
@@ -125,7 +129,7 @@ Event: TypeAlias = Columns | Batch | Values
 class StreamReader(Protocol):
     """Reads one request body of any length."""
 
-    def feed(self, chunk: bytes) -> Iterator[Event]:
+    def feed(self, chunk: Piece) -> Iterator[Event]:
         """Take the body's next bytes, of any length; the events come as the iterator is used.
 
         Raises:

@@ -1,0 +1,116 @@
+"""The certificate that HTTPS is served with: read again when its files change.
+
+It imports nothing of the HTTP framework: the command looks at the files with it, before anything is started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from pathlib import Path
+from typing import Final
+
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS: Final = 2.0
+
+
+class BadCertificate(ValueError):  # noqa: N818 -- it is the files that are bad
+    """Files that HTTPS cannot be served with; says which, and why."""
+
+
+class Certificate:
+    """A certificate chain and its private key, each in a PEM file.
+
+    Args:
+        chain: The certificate's file, and those of who has signed it.
+        key: The key's.
+
+    Attributes:
+        context: What connections are made with; each has the files as they were last.
+
+    Raises:
+        BadCertificate: They cannot be used.
+    """
+
+    def __init__(self, chain: Path, key: Path) -> None:
+        self._chain, self._key = chain, key
+        self._seen = self._state()
+        self.context: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._load()
+
+    async def follow(self) -> None:
+        """Look at the files again and again, and go on with what is in them."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                if await asyncio.to_thread(self._changed):
+                    self._load()
+                    logger.info("the certificate is that of %s as it is now", self._chain)
+            except BadCertificate as error:
+                logger.error("%s; the certificate stays as it was", error)
+
+    def _changed(self) -> bool:
+        """Whether the files are others than at the last look.
+
+        They come one after the other, and are in use as soon as they go together.
+        """
+        state = self._state()
+        changed, self._seen = state != self._seen, state
+        return changed
+
+    def _load(self) -> None:
+        # A pair that cannot be loaded spoils the context all the same, so another is tried first.
+        load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._chain, self._key)
+        load(self.context, self._chain, self._key)
+
+    def _state(self) -> list[tuple[int, ...]]:
+        return [_state(self._chain), _state(self._key)]
+
+
+def load(context: ssl.SSLContext, chain: Path, key: Path) -> None:
+    """Have a context use a certificate.
+
+    Raises:
+        BadCertificate: It cannot be used.
+    """
+    _check(chain, b"-----BEGIN CERTIFICATE-----", "no certificate (PEM)")
+    _check(key, b"PRIVATE KEY-----", "no private key (PEM)")
+
+    def no_password() -> str:
+        msg = f"{key}: the key is encrypted; use one that needs no password"
+        raise BadCertificate(msg)
+
+    try:
+        context.load_cert_chain(chain, key, no_password)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            msg = f"{key}: the key is not that of the certificate {chain}"
+        else:
+            msg = f"{chain} and {key}: no certificate chain and its key ({error.reason or 'not well-formed'})"
+        raise BadCertificate(msg) from None
+    except OSError as error:
+        msg = f"{chain}: {error.strerror or error}"
+        raise BadCertificate(msg) from None
+
+
+def _check(path: Path, mark: bytes, complaint: str) -> None:
+    try:
+        found = mark in path.read_bytes()
+    except OSError as error:
+        msg = f"{path}: {error.strerror or error}"
+        raise BadCertificate(msg) from None
+    if not found:
+        msg = f"{path}: there is {complaint} in it"
+        raise BadCertificate(msg)
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """What changes when a file does."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        return (error.errno or 0,)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

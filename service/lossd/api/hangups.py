@@ -1,0 +1,44 @@
+"""Callers who hang up while nothing is being read from their connections."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections.abc import Callable
+from contextlib import suppress
+
+
+class HangUps:
+    """Tells which of some sockets their peers have closed, by an epoll of its own.
+
+    The event loop looks at a socket only while it reads from it, and it does not while a request's upload is
+    paused.
+    """
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._callbacks: dict[int, Callable[[], None]] = {}
+        asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._tell)
+
+    def watch(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once the peer has hung up, or has closed its half."""
+        self._callbacks[fd] = callback
+        events = select.EPOLLRDHUP | select.EPOLLONESHOT  # and errors, which always count
+        try:
+            self._epoll.register(fd, events)
+        except FileExistsError:  # for the request before on the same connection
+            self._epoll.modify(fd, events)
+
+    def forget(self, fd: int, callback: Callable[[], None]) -> None:
+        """Do not call ``callback`` any more."""
+        if self._callbacks.get(fd) is not callback:
+            return  # the descriptor is another connection's by now
+        del self._callbacks[fd]
+        with suppress(OSError):  # closed already, which ended the watch
+            self._epoll.unregister(fd)
+
+    def _tell(self) -> None:
+        for fd, _ in self._epoll.poll(0):
+            callback = self._callbacks.get(fd)
+            if callback is not None:
+                callback()

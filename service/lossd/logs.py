@@ -1,0 +1,127 @@
+"""How every process logs: lines for people or JSON, in which no key ever stands.
+
+Everything is written by the standard library's logging, ours and what others write; structlog renders it.
+What is bound to the context (`structlog.contextvars`) stands on each line that is written in it: a request's
+id and its team.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Final, Literal
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+from lossd.teams import conceal_keys
+
+Format = Literal["console", "json"]
+
+logger = logging.getLogger(__name__)
+
+_FIRST: Final = ("timestamp", "level", "logger", "event", "process", "number")
+_TRACES: Final = frozenset({"exception", "stack"})
+_CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), 127)}
+"""What would let one line look like several, or like others, on a terminal."""
+
+
+def configure(process: str, number: int | None, level: str, form: Format) -> None:
+    """Log to standard error from now on.
+
+    Args:
+        process: What kind of process this is.
+        number: Which of its kind, if there are several.
+        level: What is logged, and all above it.
+        form: How.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter(process, number, form))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_ending
+    threading.excepthook = _log_thread
+
+
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    """Renders every record, and conceals keys in what has come of it."""
+
+    def __init__(self, process: str, number: int | None, form: Format) -> None:
+        itself = {"process": process} if number is None else {"process": process, "number": number}
+
+        def add_process(_logger: Any, _method: str, event: EventDict) -> EventDict:  # noqa: ANN401
+            return {**event, **itself}
+
+        before: list[Processor] = [
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.add_logger_name,
+            structlog.stdlib.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            add_process,
+            _add_fields,
+        ]
+        super().__init__(
+            foreign_pre_chain=before,
+            processors=[self.remove_processors_meta, _put_in_order, *_rendering(form)],
+        )
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A record as it is written."""
+        return conceal_keys(super().format(record))
+
+
+def _rendering(form: Format) -> list[Processor]:
+    if form == "json":
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    return [
+        _escape_controls,
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            pad_event_to=0,
+            pad_level=False,
+            sort_keys=False,
+            exception_formatter=structlog.dev.plain_traceback,  # others show variables, which may be secrets
+        ),
+    ]
+
+
+def _add_fields(_logger: Any, _method: str, event: EventDict) -> EventDict:  # noqa: ANN401
+    """Add what was given as ``extra={"fields": …}``."""
+    fields: Mapping[str, object] = getattr(event["_record"], "fields", {})
+    event.update(fields)
+    return event
+
+
+def _put_in_order(_logger: Any, _method: str, event: EventDict) -> EventDict:  # noqa: ANN401
+    """Put what every line has first, and leave out a team that is none."""
+    if not event.get("team", True):
+        del event["team"]
+    first = {name: event.pop(name) for name in _FIRST if name in event}
+    return {**first, **event}
+
+
+def _escape_controls(_logger: Any, _method: str, event: EventDict) -> EventDict:  # noqa: ANN401
+    return {
+        name: value.translate(_CONTROLS) if isinstance(value, str) and name not in _TRACES else value
+        for name, value in event.items()
+    }
+
+
+def _log_ending(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Log what ends the process."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        logger.critical("ended by an error", exc_info=(kind, error, trace))
+
+
+def _log_thread(thrown: threading.ExceptHookArgs) -> None:
+    """Log what ends a thread."""
+    if thrown.exc_value is not None and not isinstance(thrown.exc_value, SystemExit):
+        logger.error(
+            "a thread was ended by an error",
+            exc_info=(thrown.exc_type, thrown.exc_value, thrown.exc_traceback),
+        )

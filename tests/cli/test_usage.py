@@ -1,0 +1,108 @@
+"""`lossd usage`, as it is typed."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from lossd.cli import app
+from lossd.engine.ledger import FIGURES, Ledger
+
+SOME = dict(zip(FIGURES, (2.0, 5120.0, 20480.0, 0.25), strict=True))
+
+
+def day(ago: int) -> str:
+    return (datetime.now(UTC).date() - timedelta(days=ago)).isoformat()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    found = tmp_path / "lossd" / "usage.sqlite3"
+    with closing(Ledger(found)) as ledger:
+        ledger.add({(day(0), "vision"): SOME, (day(3), "vision"): SOME, (day(3), "speech"): SOME})
+    return found
+
+
+def lossd(*args: str, **environment: str) -> Result:
+    environment = {"COLUMNS": "100", "LOSSD_USAGE_FILE": "", **environment}
+    return CliRunner().invoke(app, ["usage", *args], env=environment)
+
+
+def test_json_has_days_and_totals_by_team(path: Path) -> None:
+    done = lossd("--json", "--file", str(path))
+    assert (done.exit_code, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    some = {"requests": 2, "elements": 5120, "bytes": 20480, "device_seconds": 0.25}
+    assert found == {
+        "file": str(path),
+        "since": day(29),
+        "teams": [
+            {"team": "speech", "days": [{"day": day(3), **some}], "total": some},
+            {
+                "team": "vision",
+                "days": [{"day": day(3), **some}, {"day": day(0), **some}],
+                "total": {name: 2 * value for name, value in some.items()},
+            },
+        ],
+        "total": {name: 3 * value for name, value in some.items()},
+    }
+
+
+def test_the_table_has_days_and_totals_by_team(path: Path) -> None:
+    done = lossd(LOSSD_USAGE_FILE=str(path))
+    assert (done.exit_code, done.stderr) == (0, "")
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines()]
+    some = ["2", "5,120", "20,480", "0.250"]
+    assert [row for row in rows if row] == [
+        [day(3), "speech", *some],
+        [day(3), "vision", *some],
+        [day(0), "vision", *some],
+        ["total", "speech", *some],
+        ["total", "vision", "4", "10,240", "40,960", "0.500"],
+        ["total", "all", "6", "15,360", "61,440", "0.750"],
+    ]
+
+
+def test_one_team_and_few_days(path: Path) -> None:
+    done = lossd("--team", "vision", "--days", "3", "--json", "--file", str(path))
+    (team,) = json.loads(done.stdout)["teams"]
+    assert [row["day"] for row in team["days"]] == [day(0)]
+    nothing = lossd("--team", "visoin", "--file", str(path))
+    assert (nothing.exit_code, nothing.stdout) == (0, "")
+    assert "by team visoin" in nothing.stderr
+
+
+def test_where_a_server_of_the_same_user_keeps_it_is_where_it_looks(path: Path) -> None:
+    state = str(path.parent.parent)
+    runner = CliRunner(env={"LOSSD_USAGE_FILE": None, "XDG_STATE_HOME": state})
+    done = runner.invoke(app, ["usage", "--json"])
+    assert json.loads(done.stdout)["file"] == str(path)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--days", "0"], "--days"),
+        (["--days", "3661"], "--days"),
+        ([], "LOSSD_USAGE_FILE is empty"),
+        (["--file", "nowhere.sqlite3"], "there is no usage file at nowhere.sqlite3"),
+    ],
+)
+def test_wrong_usage_is_2(args: list[str], message: str) -> None:
+    done = lossd(*args)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
+def test_a_file_that_cannot_be_used_is_2(tmp_path: Path) -> None:
+    bad = tmp_path / "bad"
+    bad.write_bytes(b"no database" * 500)
+    for path, message in ((bad, "file is not a database"), (tmp_path, "")):
+        done = lossd("--file", str(path))
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert f"error: {path}: {message}" in done.stderr

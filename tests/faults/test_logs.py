@@ -1,0 +1,130 @@
+"""What a running server logs: one way in all its processes, and on every line whose request it is about."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from faults.asked import pair_body
+from faults.observe import is_ready, roles, wait_until
+from faults.raw import talk
+from live_server import LiveServer, live_server
+from teams_file import make_key, team_table, write_teams
+
+HERE = Path(__file__).parent
+NPY = "application/x-npy"
+
+
+def lines(server: LiveServer) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in server.log.read_text().splitlines()]
+
+
+def requests_of(server: LiveServer) -> list[dict[str, Any]]:
+    return [line for line in lines(server) if line["event"] == "request"]
+
+
+def of(server: LiveServer, identity: str) -> list[dict[str, Any]]:
+    return [line for line in lines(server) if line.get("request_id") == identity]
+
+
+def test_every_process_logs_json_with_the_request_and_its_team(tmp_path: Path) -> None:
+    path, key = tmp_path / "teams.toml", make_key()
+    write_teams(path, team_table("vision", key))
+    modules: dict[str, Any] = {"losses": "fragile_loss:FRAGILE", "modules": HERE}
+    with live_server(
+        tmp_path, teams=path, log_format="json", log_requests="all", front_ends=2, **modules
+    ) as server:
+        server.key = key
+        headers = {"content-type": NPY, "x-api-key": key, "x-request-id": "r-1"}
+        with httpx.Client(base_url=server.url, headers=headers, timeout=60) as client:
+            # By the fast lane, by ASGI, refused by each, and failing within the worker.
+            assert client.post("/bce", content=pair_body(4)).status_code == 200
+            slow = {"x-request-id": "r-2", "accept": NPY}
+            assert client.post("/bce?reduction=none", content=pair_body(4), headers=slow).status_code == 200
+            nobody = {"x-request-id": "r-3", "x-api-key": make_key()}
+            assert client.post("/bce", content=pair_body(4), headers=nobody).status_code == 401
+            failing = {"x-request-id": "r-4"}
+            assert (
+                client.post("/fragile?fault=error", content=pair_body(4), headers=failing).status_code == 500
+            )
+            ending = {"x-request-id": "r-5"}
+            assert client.post("/fragile?fault=kill", content=pair_body(4), headers=ending).status_code == 500
+        os.kill(roles(server).front_ends[0], signal.SIGKILL)
+        wait_until(lambda: is_ready(server), 60, "they have been replaced")
+        wait_until(lambda: "ended with status -9" in server.log.read_text(), 20, "the supervisor says so")
+        found = lines(server)
+    assert {line["process"] for line in found} >= {"supervisor", "front-end", "worker"}
+    assert {line.get("number") for line in found if line["process"] == "front-end"} == {0, 1}
+    for line in found:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line["timestamp"]), line
+        assert line["level"] in ("debug", "info", "warning", "error"), line
+        assert line["logger"]
+    fast, ordinary, unknown = (of(server, f"r-{number}")[0] for number in (1, 2, 3))
+    assert (fast["outcome"], fast["status"], fast["team"]) == ("ok", 200, "vision")
+    assert (fast["loss"], fast["format"], fast["elements"]) == ("bce", "npy", 320)
+    assert (fast["bytes"], fast["client"]) == (len(pair_body(4)), "127.0.0.1")
+    assert 0 < fast["compute_seconds"] <= fast["total_seconds"]
+    assert {**ordinary, "timestamp": 0}.keys() == fast.keys()
+    assert (ordinary["team"], ordinary["elements"]) == ("vision", 320)
+    assert (unknown["outcome"], unknown["status"], unknown.get("team")) == ("unauthorized", 401, None)
+    failed = {line["process"]: line for line in of(server, "r-4")}
+    assert "a fault of the code" in failed["worker"]["exception"]
+    assert failed["worker"]["team"] == "vision"
+    assert failed["front-end"]["outcome"] == "internal_error"
+    ended = of(server, "r-5")
+    assert [line["event"] for line in ended[:2]] == ["worker 0 ended while it had this request"] * 2
+    assert {line["team"] for line in ended} == {"vision"}
+    assert ended[-1]["outcome"] == "worker_crashed"
+
+
+def test_only_failures_have_lines_and_no_more_than_so_many(tmp_path: Path) -> None:
+    with live_server(tmp_path, log_format="json") as server:
+        with httpx.Client(base_url=server.url, headers={"content-type": NPY}, timeout=60) as client:
+            for _ in range(5):
+                assert client.post("/bce", content=pair_body(4)).status_code == 200
+            for _ in range(200):
+                assert client.post("/bce?gamma=2", content=pair_body(4)).status_code == 422
+            assert client.get("/nowhere").status_code == 404
+        assert talk(server, b"GET / HTTP/1.1\r\nno header\r\n\r\n").statuses == [400]
+        wait_until(lambda: any("left_out" in line for line in lines(server)), 20, "it says how many")
+    written, outcomes = requests_of(server), {line["outcome"] for line in requests_of(server)}
+    assert outcomes <= {"invalid_parameter", "not_found", "bad_request"}
+    left_out = [line for line in lines(server) if "left_out" in line]
+    assert len(written) + sum(line["left_out"] for line in left_out) == 202
+    assert len(written) < 202
+    assert not any("request_id" in line for line in left_out)
+
+
+@pytest.mark.parametrize("log_requests", ["none", "failed"])
+def test_usual_requests_have_no_lines(tmp_path: Path, log_requests: str) -> None:
+    with live_server(tmp_path, log_requests=log_requests) as server:
+        answer = httpx.post(f"{server.url}/bce", content=pair_body(4), headers={"content-type": NPY})
+        assert answer.status_code == 200
+        refused = httpx.post(f"{server.url}/bce?gamma=2", content=pair_body(4), headers={"content-type": NPY})
+        assert refused.status_code == 422
+    said = server.log.read_text()
+    assert said.count("outcome=") == (log_requests == "failed")
+    assert "listening on http://127.0.0.1" in said
+
+
+def test_what_ends_a_process_is_one_line(tmp_path: Path) -> None:
+    modules: dict[str, Any] = {"losses": "fragile_loss:FRAGILE", "modules": HERE}
+    with live_server(tmp_path, log_format="json", **modules) as server:
+        headers = {"content-type": NPY, "x-request-id": "poison"}
+        answer = httpx.post(
+            f"{server.url}/fragile?fault=device", content=pair_body(4), headers=headers, timeout=60
+        )
+        assert answer.status_code == 500
+        wait_until(lambda: is_ready(server), 60, "the worker has been replaced")
+        found = lines(server)
+    ending = [line for line in found if line["event"] == "ended by an error"]
+    assert {line["process"] for line in ending} == {"worker"}
+    assert all("device-side assert" in line["exception"] for line in ending)
+    assert {line["process"] for line in of(server, "poison")} == {"front-end", "worker"}

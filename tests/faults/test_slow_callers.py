@@ -1,0 +1,249 @@
+"""Callers who keep the server waiting: told so, and let go, with what they held free at once."""
+
+from __future__ import annotations
+
+import io
+import socket
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from faults.observe import connections, is_free, metrics, roles, total, wait_until
+from faults.raw import connect, drip, hear, talk
+from live_server import LiveServer, live_server
+
+MIB = 1 << 20
+RATE = 8192
+JSON = b'{"logits": [1], "targets": [1]}'
+JSON_HEAD = b"POST /bce HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+WHOLE = JSON_HEAD + b"Content-Length: %d\r\n\r\n" % len(JSON) + JSON
+LARGE = b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
+CHUNKED = JSON_HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server without patience, and with memory for one body of 40 MiB, not for two."""
+    settings = {
+        "header_seconds": 0.6,
+        "upload_bytes_per_second": RATE,
+        "upload_grace_seconds": 0.6,
+        "stall_seconds": 1,
+        "keep_alive_seconds": 30,
+        "arena_bytes": 112 * MIB,
+        "max_body_bytes": 40 * MIB,
+        "max_json_bytes": MIB,
+        "max_chunked_bytes": 8 * MIB,
+        "max_expanded_bytes": 8 * MIB,
+        "max_batch_bytes": 2 * MIB,
+        "max_output_bytes": 40 * MIB,
+    }
+    with live_server(tmp_path_factory.mktemp("hasty"), **settings) as running:
+        yield running
+
+
+def npy(rows: int) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.zeros((rows, 80), dtype=np.float32))
+    np.save(file, np.zeros((rows, 80), dtype=bool))
+    return file.getvalue()
+
+
+def post(body: bytes, target: str = "/focal") -> bytes:
+    head = f"POST {target} HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-npy\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def until_broken(connection: socket.socket, data: bytes, pause: float = 0.0) -> float:
+    """Send the same again and again, until the connection breaks; the seconds that it took."""
+    began = time.monotonic()
+    try:
+        while True:
+            connection.sendall(data)
+            time.sleep(pause)
+    except ConnectionError:
+        return time.monotonic() - began
+
+
+def slow(server: LiveServer) -> float:
+    return total(server, "lossd_requests_total", outcome="upload_too_slow")
+
+
+def test_who_sends_nothing_is_let_go_without_a_word(hasty: LiveServer) -> None:
+    said = talk(hasty)
+    assert (said.raw, said.ended) == (b"", "closed")
+    assert said.seconds > 0.5
+
+
+@pytest.mark.parametrize("half", [WHOLE[:30], b"G", b"\r\n", WHOLE[:60] + b"\r\nUpgr"], ids=range(4))
+def test_half_a_head(hasty: LiveServer, half: bytes) -> None:
+    said = talk(hasty, half)
+    assert said.statuses == [408]
+    assert said.code == "upload_too_slow"
+    assert b'"retryable": true' in said.raw
+    assert said.ended == "closed"
+    assert said.seconds > 0.5
+
+
+@pytest.mark.parametrize("data", [WHOLE * 100, b"\r\n" * 1000], ids=["a head", "empty lines"])
+def test_a_byte_at_a_time(hasty: LiveServer, data: bytes) -> None:
+    with connect(hasty) as connection:
+        said = drip(connection, data, 0.1)
+    assert said.statuses == [408]
+    assert said.seconds < 10
+
+
+@pytest.mark.parametrize(
+    "before", [WHOLE, post(npy(2)), b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"], ids=range(3)
+)
+def test_half_a_later_head(hasty: LiveServer, before: bytes) -> None:
+    """At once, behind what is answered; and after a pause that is as long as it likes."""
+    said = talk(hasty, before + WHOLE[:30])
+    assert said.statuses == [200, 408]
+    with connect(hasty) as connection:
+        connection.sendall(before)
+        first = hear(connection, 1.0)
+        assert (first.statuses, first.ended) == ([200], "open")
+        connection.sendall(WHOLE[:30])
+        assert hear(connection).statuses == [408]
+
+
+def test_half_a_body(hasty: LiveServer) -> None:
+    whole, before = post(npy(100_000)), slow(hasty)
+    with connect(hasty) as connection:
+        connection.sendall(whole[:100])  # of which a few are of the body
+        said = hear(connection)
+    assert said.statuses == [408]
+    assert said.code == "upload_too_slow"
+    assert f"{RATE} a second" in said.raw.decode()
+    assert said.seconds > 0.5
+    wait_until(lambda: is_free(hasty), 1, "its memory is still taken")
+    assert slow(hasty) == before + 1
+
+
+@pytest.mark.parametrize(
+    "head",
+    [post(npy(1000))[:200], CHUNKED, JSON_HEAD + b"Content-Length: 100000\r\n\r\n"],
+    ids=["npy", "chunks", "json"],
+)
+def test_a_body_a_byte_at_a_time(hasty: LiveServer, head: bytes) -> None:
+    with connect(hasty) as connection:
+        connection.sendall(head)
+        piece = b"1\r\n \r\n" if head is CHUNKED else b" "
+        said = drip(connection, piece * 1000, 0.03, len(piece))
+    assert said.statuses == [408]
+    wait_until(lambda: is_free(hasty), 1, "its memory is still taken")
+
+
+def test_extensions_are_no_body(hasty: LiveServer) -> None:
+    with connect(hasty) as connection:
+        connection.sendall(CHUNKED + b"1;")
+        said = drip(connection, b"a" * 100_000, 0.1, 1000)
+    assert said.statuses == [408]
+
+
+def test_a_body_behind_its_answer_is_not_read_for_long(hasty: LiveServer) -> None:
+    """What the server has no use for, at any rate."""
+    with connect(hasty) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
+        assert until_broken(connection, b" " * 10_000, 0.01) < 10
+
+
+def test_a_body_at_fault_behind_its_answer_has_no_other(hasty: LiveServer) -> None:
+    """While the rest of a body that was refused is being read away."""
+    head = CHUNKED.replace(b"application/json", b"text/plain")
+    with connect(hasty) as connection:
+        connection.sendall(head + b"1\r\n{\r\n")
+        said = hear(connection, answers=1)
+        connection.sendall(b"zz\r\n" + WHOLE)
+        rest = hear(connection)
+    assert said.statuses == [415]
+    assert (rest.raw, rest.ended) == (b"", "closed")
+
+
+def test_who_keeps_the_rate_is_heard_out(hasty: LiveServer) -> None:
+    whole = post(npy(200))
+    with connect(hasty) as connection:
+        for start in range(0, len(whole), RATE):
+            connection.sendall(whole[start : start + RATE])
+            time.sleep(0.25)  # which is four times as fast as must be
+        assert hear(connection, answers=1).statuses == [200]
+
+
+def test_who_was_faster_before_may_pause(hasty: LiveServer) -> None:
+    whole = post(npy(1000))
+    with connect(hasty) as connection:
+        connection.sendall(whole[: 20 * RATE])
+        assert hear(connection, 2.0).raw == b""
+        connection.sendall(whole[20 * RATE :])
+        assert hear(connection, answers=1).statuses == [200]
+
+
+def test_who_waits_for_memory_is_not_too_slow(hasty: LiveServer) -> None:
+    whole = post(npy(100_000))
+    with connect(hasty) as holder, connect(hasty) as waiter:
+        holder.sendall(whole[: 20 * MIB])
+        wait_until(lambda: metrics(hasty)["lossd_bytes_in_flight"] > 0, 5, "the first got no memory")
+        waiter.sendall(whole[:200])
+        wait_until(lambda: metrics(hasty)["lossd_requests_waiting"] == 1, 5, "the second does not wait")
+        assert hear(waiter, 2.0).raw == b""
+        holder.close()
+        waiter.sendall(whole[200:])
+        assert hear(waiter, answers=1).statuses == [200]
+
+
+def test_who_waits_for_an_answer_is_not_too_slow(hasty: LiveServer) -> None:
+    """Nor has its connection been idle meanwhile."""
+    with connect(hasty) as connection:
+        connection.sendall(b"POST /bce HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+        connection.sendall(b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(JSON))
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(JSON)
+        assert hear(connection, answers=1).statuses == [200]
+
+
+def unread(server: LiveServer, last: bytes = b"") -> socket.socket:
+    """A connection whose answer, of 32 MB, nobody reads."""
+    connection = connect(server, receive_bytes=4096)
+    connection.sendall(post(npy(50_000), "/bce?reduction=none").replace(b"x-npy\r\n", b"x-npy\r\n" + last, 1))
+    return connection
+
+
+@pytest.mark.parametrize("last", [b"", b"Connection: close\r\n"], ids=["kept", "the last"])
+def test_who_leaves_an_answer_unread(hasty: LiveServer, last: bytes) -> None:
+    accept = b"Accept: application/x-npy\r\n"
+    gone = total(hasty, "lossd_requests_total", outcome="disconnected")
+    with unread(hasty, last + accept) as connection:
+        wait_until(lambda: metrics(hasty)["lossd_bytes_in_flight"] > 30 * MIB, 10, "there is no answer")
+        wait_until(lambda: is_free(hasty), 10, "its memory is still taken")
+        [front_end] = roles(hasty).front_ends
+        wait_until(lambda: not connections(hasty, front_end), 2, "its connection is still there")
+        said = hear(connection)
+        assert said.ended != "open"
+        assert len(said.raw) < 32_000_000
+    assert total(hasty, "lossd_requests_total", outcome="disconnected") == gone + 1
+
+
+def test_who_leaves_many_small_answers_unread(hasty: LiveServer) -> None:
+    """Also where each fits into the buffers between: then it is not read from any more."""
+    with connect(hasty, receive_bytes=4096) as connection:
+        until_broken(connection, LARGE * 10)
+    [front_end] = roles(hasty).front_ends
+    wait_until(lambda: not connections(hasty, front_end), 2, "its connection is still there")
+
+
+def test_who_reads_slowly_but_reads_gets_all(hasty: LiveServer) -> None:
+    with unread(hasty, b"Accept: application/x-npy\r\nConnection: close\r\n") as connection:
+        began, received = time.monotonic(), 0
+        while chunk := connection.recv(1 << 20):
+            received += len(chunk)
+            time.sleep(max(0.0, began + received / 16e6 - time.monotonic()))  # for two seconds
+    assert received > 32_000_000
+
+
+def test_nobody_else_notices(hasty: LiveServer) -> None:
+    assert is_free(hasty)
+    assert talk(hasty, WHOLE, answers=1).statuses == [200]
+    assert "Traceback" not in hasty.log.read_text()

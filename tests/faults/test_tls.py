@@ -1,0 +1,241 @@
+"""HTTPS by the server itself."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from faults.asked import pair, pair_body, small_truth
+from faults.observe import port_of, wait_until
+from live_server import LiveServer, live_server
+from lossd_client import LossClient
+
+pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl command")
+NPY = "application/x-npy"
+
+
+def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1 that it signs itself, and its key."""
+    chain, key = folder / f"{name}.pem", folder / f"{name}.key"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-keyout", str(key), "-out", str(chain), "-days", "2", "-subj", f"/CN={name}"]
+    subprocess.run([*command, "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    return chain, key
+
+
+@pytest.fixture(scope="module")
+def pair_of_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return make_certificate(tmp_path_factory.mktemp("tls"), "first")
+
+
+@pytest.fixture(scope="module")
+def secure(
+    tmp_path_factory: pytest.TempPathFactory, pair_of_files: tuple[Path, Path]
+) -> Iterator[LiveServer]:
+    folder = tmp_path_factory.mktemp("secure")
+    chain, key = pair_of_files
+    with live_server(
+        folder, tls_certificate=chain, tls_key=key, log_requests="all", header_seconds=3
+    ) as server:
+        yield server
+
+
+def serial(server: LiveServer, path: Path) -> str:
+    """The name of the certificate that a new connection is shown."""
+    context = ssl.create_default_context(cafile=str(path))
+    with (
+        socket.create_connection(("127.0.0.1", port_of(server)), timeout=10) as raw,
+        context.wrap_socket(raw, server_hostname="127.0.0.1") as secured,
+    ):
+        shown = secured.getpeercert()
+    assert shown is not None
+    return str(shown["serialNumber"])
+
+
+def test_all_ways_answer_as_without(secure: LiveServer) -> None:
+    truth = small_truth()
+    with httpx.Client(base_url=secure.url, verify=secure.verify, timeout=60) as client:
+        for name in ("bce", "focal"):
+            found = client.post(f"/{name}", content=pair_body(32), headers={"content-type": NPY}).json()
+            assert found["loss"] == pytest.approx(truth[name], rel=1e-12)
+        x, y = pair(32)
+        document = {"logits": x.tolist(), "targets": y.tolist()}
+        assert client.post("/bce", json=document).json()["loss"] == pytest.approx(truth["bce"], rel=1e-12)
+        large = client.post("/bce", content=pair_body(40_000), headers={"content-type": NPY})
+        assert large.json()["count"] == 3_200_000
+        array = client.post(
+            "/bce?reduction=none", content=pair_body(4000), headers={"accept": NPY, "content-type": NPY}
+        )
+        assert len(array.content) > 2_560_000
+        refused = client.post("/bce?gamma=2", content=pair_body(40_000), headers={"content-type": NPY})
+        assert refused.status_code == 422
+    assert "listening on https://127.0.0.1" in secure.log.read_text()
+
+
+def test_the_client_takes_it(
+    secure: LiveServer, pair_of_files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(pair_of_files[0]))
+    with LossClient(secure.url, timeout=60) as client:
+        assert client.bce(*pair(32)).loss == pytest.approx(small_truth()["bce"], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("versions", "taken"),
+    [
+        ((ssl.TLSVersion.TLSv1_1,) * 2, False),
+        ((ssl.TLSVersion.TLSv1_2,) * 2, True),
+        ((ssl.TLSVersion.TLSv1_3,) * 2, True),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
+def test_nothing_below_tls_1_2(
+    secure: LiveServer, versions: tuple[ssl.TLSVersion, ssl.TLSVersion], *, taken: bool
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version, context.maximum_version = versions
+    with socket.create_connection(("127.0.0.1", port_of(secure)), timeout=10) as raw:
+        if taken:
+            context.wrap_socket(raw).close()
+        else:
+            with pytest.raises(ssl.SSLError, match=r"(?i)version|protocol|alert"):
+                context.wrap_socket(raw)
+
+
+def test_who_does_not_begin_is_not_waited_for(secure: LiveServer) -> None:
+    with socket.create_connection(("127.0.0.1", port_of(secure)), timeout=30) as raw:
+        assert raw.recv(1) == b""
+    with socket.create_connection(("127.0.0.1", port_of(secure)), timeout=30) as raw:
+        raw.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        with suppress(ConnectionError):
+            assert not raw.recv(1 << 10).startswith(b"HTTP")
+    assert "Traceback" not in secure.log.read_text()
+
+
+def test_who_hangs_up_is_not_computed_for(secure: LiveServer, pair_of_files: tuple[Path, Path]) -> None:
+    context = ssl.create_default_context(cafile=str(pair_of_files[0]))
+    body = pair_body(40_000)
+    raw = socket.create_connection(("127.0.0.1", port_of(secure)), timeout=30)
+    secured = context.wrap_socket(raw, server_hostname="127.0.0.1")
+    head = f"POST /bce HTTP/1.1\r\nHost: a\r\nX-Request-Id: gone\r\nContent-Type: {NPY}\r\n"
+    secured.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:-1])
+    time.sleep(0.5)
+    secured.close()
+
+    def said() -> bool:
+        return any(
+            "outcome=disconnected" in line and "gone" in line for line in secure.log.read_text().splitlines()
+        )
+
+    wait_until(said, 20, "it has been noticed")
+
+
+def test_what_is_accepted_is_answered_before_the_end(
+    tmp_path: Path, pair_of_files: tuple[Path, Path]
+) -> None:
+    chain, key = pair_of_files
+    answers: list[httpx.Response] = []
+    with live_server(tmp_path, tls_certificate=chain, tls_key=key) as server:
+
+        def ask() -> None:
+            with httpx.Client(verify=server.verify, timeout=60) as client:
+                headers = {"content-type": NPY}
+                answers.append(client.post(f"{server.url}/bce", content=pair_body(100_000), headers=headers))
+
+        caller = threading.Thread(target=ask)
+        caller.start()
+        time.sleep(0.7)
+        assert server.stop() == 0
+        caller.join()
+    assert [answer.status_code for answer in answers] in ([200], [503])
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_a_new_certificate_is_taken_and_a_bad_one_is_not(tmp_path: Path) -> None:
+    chain, key = make_certificate(tmp_path, "first")
+    new_chain, new_key = make_certificate(tmp_path, "second")
+    first, second = chain.read_bytes(), new_chain.read_bytes()
+    trusted = tmp_path / "both.pem"
+    trusted.write_bytes(first + second)
+    with live_server(tmp_path, tls_certificate=chain, tls_key=key) as server:
+        before = serial(server, trusted)
+        chain.write_bytes(second)  # whose key is not there yet
+        wait_until(lambda: "is not that of the certificate" in server.log.read_text(), 20, "it is said")
+        assert serial(server, trusted) == before
+        shutil.copy(new_key, key)
+        wait_until(lambda: serial(server, trusted) != before, 20, "the new one is in use")
+        after = serial(server, trusted)
+        key.write_text("nothing")
+        wait_until(lambda: "no private key" in server.log.read_text(), 20, "that is said, too")
+        time.sleep(2.5)
+        assert server.log.read_text().count("no private key") == 1
+        assert serial(server, trusted) == after
+        server.verify = ssl.create_default_context(cafile=str(trusted))
+        assert server.info()["version"]
+
+
+def serve(**settings: object) -> subprocess.CompletedProcess[str]:
+    given = {f"LOSSD_{name.upper()}": str(value) for name, value in settings.items()}
+    return subprocess.run(
+        [sys.executable, "-m", "lossd", "serve", "--port", "0", "--device", "cpu"],
+        env={**os.environ, **given},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_files_that_cannot_be_used_are_2(tmp_path: Path) -> None:
+    chain, key = make_certificate(tmp_path, "first")
+    _, other = make_certificate(tmp_path, "second")
+    locked, broken = tmp_path / "locked.key", tmp_path / "broken.pem"
+    command = ["openssl", "pkey", "-in", str(key), "-aes256", "-passout", "pass:secret", "-out", str(locked)]
+    subprocess.run(command, check=True, capture_output=True)
+    broken.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    said = {
+        "No such file": (tmp_path / "nowhere.pem", key),
+        "no certificate (PEM)": (key, key),
+        "no private key (PEM)": (chain, chain),
+        "is not that of the certificate": (chain, other),
+        "the key is encrypted": (chain, locked),
+        "no certificate chain and its key": (broken, key),
+        "a certificate and its key go together": (chain, ""),
+    }
+    for complaint, (certificate, its_key) in said.items():
+        done = serve(tls_certificate=certificate, tls_key=its_key)
+        assert (done.returncode, complaint in done.stderr) == (2, True), (complaint, done.stderr)
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("trusted", ["", "192.0.2.0/24", "127.0.0.0/8,192.0.2.7"])
+def test_only_trusted_proxies_say_whom_a_request_is_from(tmp_path: Path, trusted: str) -> None:
+    claims = {"x-forwarded-for": "10.9.9.9, 198.51.100.4, 192.0.2.7"}
+    with live_server(tmp_path, trusted_proxies=trusted, log_requests="all") as server:
+        headers = {"content-type": NPY, **claims}
+        with httpx.Client(base_url=server.url, headers=headers) as client:
+            assert client.post("/bce", content=pair_body(4)).status_code == 200  # by the fast lane
+            assert client.post("/bce?reduction=none", content=pair_body(4)).status_code == 200
+            assert client.get("/nowhere").status_code == 404
+        raw = b"POST /bce HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nX-Forwarded-For: evil one\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", port_of(server)), timeout=20) as connection:
+            connection.sendall(raw)
+            assert connection.recv(1 << 12).startswith(b"HTTP/1.1 4")
+    found = [line for line in server.log.read_text().splitlines() if "outcome=" in line]
+    clients = [line.partition("client=")[2].split()[0] for line in found]
+    proxied = trusted.startswith("127.")
+    assert clients == (["198.51.100.4"] * 3 + ["unknown"] if proxied else ["127.0.0.1"] * 4)

@@ -1,0 +1,206 @@
+"""What watches the server: rules and dashboard use what it exposes, and Prometheus takes them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from exposition import exposed
+from live_server import LiveServer, free_port, live_server
+from lossd.api.problems import KINDS
+from teams_file import make_key, team_table, write_teams
+
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+DASHBOARD = DEPLOY / "grafana/dashboards/lossd.json"
+
+# Prometheus's own, and what it adds to all that it scrapes.
+OWN = {"up": set[str](), "ALERTS": {"alertname", "alertstate"}}
+ADDED = {"job", "instance"}
+VALUES = {
+    "outcome": {"ok", "disconnected", *KINDS},
+    "stage": {"read", "queue", "compute", "total"},
+    "job": {"lossd"},
+}
+
+# Words that name a metric: not functions, which a parenthesis follows, nor text.
+_SELECTOR = re.compile(r'(?<![\w"$:.])(up|ALERTS|lossd_\w+|\w+:[\w:]+)(?:\{([^}]*)\})?')
+_GROUPS = re.compile(r"\b(?:by|on|without)\s*\(([^)]*)\)")
+
+
+def rules() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((DEPLOY / "lossd.rules.yml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def queries(node: object) -> Iterator[str]:
+    """All expressions of a dashboard."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "expr":
+                yield value
+            elif key == "query" and isinstance(value, dict):
+                yield re.sub(r"label_values\((.*), (\w+)\)", r"sum by (\2) (\1)", value["query"])
+            else:
+                yield from queries(value)
+    elif isinstance(node, list):
+        for item in node:
+            yield from queries(item)
+
+
+def recorded() -> dict[str, set[str]]:
+    """What the rules record: by custom a name begins with the labels that are left."""
+    names = [rule["record"] for rule in rules() if "record" in rule]
+    return {name: set(name.partition(":")[0].split("_")) for name in names}
+
+
+def check(expression: str, known: dict[str, set[str]]) -> set[str]:
+    """See that an expression uses what there is; the metrics that it uses."""
+    grouped = {label.strip() for group in _GROUPS.findall(expression) for label in group.split(",")}
+    bare = _GROUPS.sub(" ", expression)
+    selectors = _SELECTOR.findall(bare)
+    assert selectors, expression
+    allowed: set[str] = set()
+    for name, labels in selectors:
+        assert name in known, f"{name} is not exposed: {expression}"
+        allowed |= known[name] | ADDED
+        for label, value in re.findall(r'(\w+)\s*[=!]~?\s*"([^"]*)"', labels):
+            assert label in known[name] | ADDED, f"{name} has no label {label}: {expression}"
+            if label in VALUES and "$" not in value:
+                assert set(value.split("|")) <= VALUES[label], expression
+    assert grouped <= allowed, expression
+    return {name for name, _ in selectors}
+
+
+@pytest.fixture(scope="module")
+def known(server: LiveServer) -> dict[str, set[str]]:
+    return exposed(server.url) | recorded() | OWN
+
+
+def test_rules_use_what_the_server_exposes(known: dict[str, set[str]]) -> None:
+    for rule in rules():
+        check(rule["expr"], known)
+        for text in rule.get("annotations", {}).values():
+            for label in re.findall(r"\$labels\.(\w+)", text):
+                used = check(rule["expr"], known)
+                assert label in ADDED.union(*(known[name] for name in used)), text
+
+
+def test_the_dashboard_uses_what_the_server_exposes(known: dict[str, set[str]]) -> None:
+    dashboard = json.loads(DASHBOARD.read_text())
+    used = set[str]().union(*(check(expression, known) for expression in queries(dashboard)))
+    assert len(used) > 10
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+def test_every_failure_of_the_servers_own_is_one_that_alerts_count() -> None:
+    by_name = {rule.get("record"): rule["expr"] for rule in rules()}
+    counted = [
+        set(re.findall(r'outcome=~"([^"]+)"', by_name[f"job_instance:lossd_requests_{what}:ratio_rate5m"]))
+        for what in ("failed", "unavailable")
+    ]
+    failed, unavailable = (set("|".join(found).split("|")) for found in counted)
+    assert failed == {code for code, kind in KINDS.items() if kind.status >= 500 and kind.status != 503}
+    assert unavailable == {code for code, kind in KINDS.items() if kind.status == 503}
+
+
+def test_the_dashboard_is_where_grafana_looks_for_it() -> None:
+    compose = yaml.safe_load((DEPLOY.parent / "docker-compose.yml").read_text())["services"]["grafana"]
+    mounts = dict(mount.split(":")[1::-1] for mount in compose["volumes"])
+    (provider,) = yaml.safe_load((DEPLOY / "grafana/provisioning/dashboards/lossd.yml").read_text())[
+        "providers"
+    ]
+    assert DEPLOY.parent / mounts[provider["options"]["path"]] == DASHBOARD.parent
+    (source,) = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yml").read_text())[
+        "datasources"
+    ]
+    (default,) = (
+        variable["current"]["value"]
+        for variable in json.loads(DASHBOARD.read_text())["templating"]["list"]
+        if variable["type"] == "datasource"
+    )
+    assert source["uid"] == default
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A folder with Prometheus's files, and an empty key."""
+    for name in ("prometheus.yml", "lossd.rules.yml", "lossd.rules.test.yml"):
+        shutil.copy(DEPLOY / name, tmp_path / name)
+    shutil.copy(DEPLOY / "no.key", tmp_path / "lossd.key")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("check", "config", "prometheus.yml"),
+        ("check", "rules", "lossd.rules.yml"),
+        ("test", "rules", "lossd.rules.test.yml"),
+    ],
+    ids=" ".join,
+)
+def test_promtool(words: tuple[str, ...], config: Path) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed")
+    done = subprocess.run(["promtool", *words], cwd=config, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_has_a_test_in_which_it_fires_and_one_in_which_it_does_not() -> None:
+    groups = yaml.safe_load((DEPLOY / "lossd.rules.test.yml").read_text())["tests"]
+    cases = [
+        (case["alertname"], bool(case["exp_alerts"])) for group in groups for case in group["alert_rule_test"]
+    ]
+    names = {rule["alert"] for rule in rules() if "alert" in rule}
+    assert set(cases) == {(name, fires) for name in names for fires in (True, False)}
+
+
+@pytest.fixture
+def prometheus(config: Path, tmp_path: Path) -> Iterator[str]:
+    """A Prometheus that watches a server with teams by the files of `deploy`, but faster."""
+    if shutil.which("prometheus") is None:
+        pytest.skip("prometheus is not installed")
+    key = make_key()
+    write_teams(tmp_path / "teams.toml", team_table("metrics", key))
+    (config / "lossd.key").write_text(key + "\n")
+    with live_server(tmp_path, teams=tmp_path / "teams.toml") as server:
+        written = (config / "prometheus.yml").read_text().replace("15s", "1s")
+        (config / "prometheus.yml").write_text(
+            written.replace("lossd:8000", server.url.removeprefix("http://"))
+        )
+        address = f"127.0.0.1:{free_port()}"
+        words = ["prometheus", "--config.file=prometheus.yml", f"--web.listen-address={address}"]
+        with (tmp_path / "prometheus.log").open("wb") as log:
+            process = subprocess.Popen(
+                [*words, f"--storage.tsdb.path={tmp_path / 'data'}"], cwd=config, stdout=log, stderr=log
+            )
+        try:
+            yield f"http://{address}"
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def test_prometheus_scrapes_a_server_that_asks_for_a_key_and_runs_the_rules(prometheus: str) -> None:
+    ends = time.monotonic() + 60
+    while True:
+        try:
+            up = httpx.get(f"{prometheus}/api/v1/query", params={"query": "up == 1"}, timeout=10).json()
+            groups = httpx.get(f"{prometheus}/api/v1/rules", timeout=10).json()["data"]["groups"]
+            health = {rule["health"] for group in groups for rule in group["rules"]}
+        except (httpx.TransportError, KeyError, ValueError):
+            up, health = {}, set()
+        if up.get("data", {}).get("result") and health == {"ok"}:
+            return
+        assert time.monotonic() < ends, f"{up}, {health}"
+        time.sleep(0.2)
