@@ -23,6 +23,12 @@ from lossd.core.grid import BLOCK
 from lossd_client import LossClient
 
 
+@pytest.fixture(autouse=True)
+def no_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written to the home of whoever runs the tests."""
+    monkeypatch.setenv("LOSSD_USAGE_FILE", "")
+
+
 def run_serve(*options: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lossd", "serve", *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
