@@ -88,7 +88,7 @@ def live_server(
     *,
     seconds: float = START_SECONDS,
     modules: object = None,
-    port: int | None = None,
+    port: object = None,
     **settings: object,
 ) -> Iterator[LiveServer]:
     """Start a server, and see to it that it ends, with nothing left behind.
@@ -100,7 +100,7 @@ def live_server(
         port: Where it listens; a free one if none is given.
         settings: By name, in lower case and without ``LOSSD_``.
     """
-    port = port or free_port()
+    port = free_port() if port is None else port
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LOSSD_")}
     settings = {"device": "cpu", "usage_file": folder / "usage.sqlite3", **settings}
     environment |= {f"LOSSD_{name.upper()}": str(value) for name, value in settings.items()}

@@ -112,8 +112,8 @@ class Evaluation:
                 self._shown = self._shown[-4000:] + os.read(self._terminal, 4096)
             except OSError:  # how a terminal says that nobody writes to it any more
                 return
-            for rows, total in re.findall(rb"(\d+)/(\d+)", self._shown)[-1:]:
-                self.rows, self.total = int(rows), int(total)
+            for rows, rows_in_all in re.findall(rb"(\d+)/(\d+)", self._shown)[-1:]:
+                self.rows, self.total = int(rows), int(rows_in_all)
 
 
 def done(server: LiveServer) -> float:
