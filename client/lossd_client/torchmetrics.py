@@ -55,14 +55,14 @@ class _RemoteLoss(Metric):
         self._client = client if client is not None else LossClient(base_url, api_key=api_key)
         self._inputs = "probabilities" if probabilities else "logits"
         self._params = {**params, "pos_weight": _plain(params["pos_weight"])}
-        for name in ("sum", "weight"):
-            zero = torch.zeros((), dtype=torch.float64)
-            self.add_state(f"{self._loss}_{name}", zero, dist_reduce_fx="sum")
         # Tells metrics of different parameters apart, whose sums may be alike in the first batch, after which
-        # a MetricCollection would let one stand for both.
+        # a MetricCollection would let one stand for both. The first state: refused before sums are added up.
         about = json.dumps([self._inputs, self._params], sort_keys=True, default=_text)
         digest = torch.tensor(list(hashlib.sha256(about.encode()).digest()), dtype=torch.uint8)
         self.add_state(f"{self._loss}_parameters", digest, dist_reduce_fx=_the_same)
+        for name in ("sum", "weight"):
+            zero = torch.zeros((), dtype=torch.float64)
+            self.add_state(f"{self._loss}_{name}", zero, dist_reduce_fx="sum")
 
     @property
     def client(self) -> LossClient:

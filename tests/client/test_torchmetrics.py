@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 import torch
@@ -243,6 +243,23 @@ def test_a_collection_of_both_losses_and_one_of_torchmetrics_own(
     assert float(metrics(logits, targets)["RemoteBCE"]) == close_to(bce(logits, targets).mean())
 
 
+@pytest.mark.parametrize("copied", [lambda m: pickle.loads(pickle.dumps(m)), deepcopy, lambda m: m.clone()])
+def test_a_copied_collection_goes_its_own_way(
+    base_url: str, copied: Callable[[MetricCollection], MetricCollection]
+) -> None:
+    with LossClient(base_url) as client:
+        metrics = MetricCollection({name: RemoteBCE(client) for name in ("a", "b")})
+        metrics.update(*batches()[0])
+        copy = copied(metrics)
+        first, second = (cast(RemoteBCE, copy[name]).client for name in ("a", "b"))
+        with first:
+            assert first is second is not client
+            copy.update(*batches()[1])
+            for value in copy.compute().values():
+                assert float(value) == close_to(bce(*joined(batches()[:2])).mean())
+        assert float(metrics.compute()["b"]) == close_to(bce(*batches()[0]).mean())
+
+
 def test_a_collection_keeps_parameters_apart_where_the_first_batch_does_not_show_them(
     client: LossClient,
 ) -> None:
@@ -269,6 +286,7 @@ def test_a_collection_asks_once_for_the_same_metric_twice(client: LossClient, tr
 def test_metrics_of_the_same_parameters_can_be_merged_and_no_others(client: LossClient) -> None:
     first, second, other = RemoteFocal(client), RemoteFocal(client), RemoteFocal(client, gamma=2.5)
     whole = RemoteFocal(client)
+    other.update(*batches()[2])
     for metric, batch in zip((first, second), batches(), strict=False):
         metric.update(*batch)
         whole.update(*batch)
@@ -276,6 +294,7 @@ def test_metrics_of_the_same_parameters_can_be_merged_and_no_others(client: Loss
     assert float(first.compute()) == pytest.approx(float(whole.compute()), rel=1e-14)
     with pytest.raises(ValueError, match="made with different parameters"):
         first.merge_state(other)
+    assert float(first.focal_sum / first.focal_weight) == pytest.approx(float(whole.compute()), rel=1e-14)
 
 
 def test_saved_states_go_on(client: LossClient) -> None:
@@ -295,6 +314,17 @@ def test_mistakes_are_told_at_once(client: LossClient) -> None:
         RemoteBCE(client, normalizer=64)  # type: ignore[arg-type] # as it says
     with pytest.raises(ValueError, match="Unexpected keyword arguments: `gama`"):
         RemoteFocal(client, gama=2.0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu(client: LossClient) -> None:
+    metric = RemoteBCE(client).to("cuda")
+    for logits, targets in batches():
+        metric.update(logits.cuda(), targets.cuda())
+    got = metric.compute()
+    assert (got.device.type, got.dtype) == ("cuda", torch.float64)
+    assert got.item() == close_to(bce(*joined(batches())).mean())
 
 
 RANK = """
