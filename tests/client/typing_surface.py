@@ -36,6 +36,7 @@ from lossd_client import (
     Variant,
     progress_bar,
 )
+from lossd_client.fake import AsyncFakeTransport, FakeTransport
 from lossd_client.torchmetrics import RemoteBCE, RemoteFocal
 from lossd_client.transport import AsyncHttpxTransport, HttpxTransport
 
@@ -169,6 +170,8 @@ class Recorded:
 
 def transports(client: LossClient) -> tuple[Transport, AsyncTransport]:
     LossClient(transport=Recorded)
+    LossClient(transport=FakeTransport)
+    AsyncLossClient(transport=AsyncFakeTransport)
     AsyncLossClient(transport=Recorded)  # type: ignore[arg-type] # the other client's
     return Recorded(), AsyncHttpxTransport(http=httpx.AsyncClient())
 
