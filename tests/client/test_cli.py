@@ -176,7 +176,7 @@ def test_a_bad_file_is_2(files: list[str], tmp_path: Path, content: bytes | str)
         if isinstance(content, bytes):
             file.write(content)
         elif content == "npz":
-            np.savez(file, x=LOGITS)
+            np.savez(file, x=LOGITS, y=LOGITS)  # which of them?
         else:
             np.save(file, np.array([1, 2], dtype=content))
     done = lossd("score", str(bad), files[1])
