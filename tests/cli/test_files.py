@@ -146,7 +146,7 @@ def test_text_tables_read_alike(
 ) -> None:
     monkeypatch.setattr(csvfile, "_ROWS", 100)
     if library == "python":
-        monkeypatch.setattr(csvfile, "find_spec", lambda _: None)
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "t.csv").write_text(text, newline="")
     np.testing.assert_array_equal(read(tmp_path / "t.csv", "x", 64), X[:, 0].astype(np.float64), strict=True)
     np.testing.assert_array_equal(
@@ -171,7 +171,7 @@ def test_what_is_wrong_with_a_text_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, text: str, kind: Kind, message: str
 ) -> None:
     if library == "python":
-        monkeypatch.setattr(csvfile, "find_spec", lambda _: None)
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(BadFile, match=message) as raised:
         read(tmp_path / "t.csv", "x", 64, kind)
@@ -181,7 +181,7 @@ def test_what_is_wrong_with_a_text_table(
 @pytest.mark.parametrize("library", ["pyarrow", "python"])
 def test_numbers_that_are_not_finite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str) -> None:
     if library == "python":
-        monkeypatch.setattr(csvfile, "find_spec", lambda _: None)
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "t.csv").write_text("x,y\ninf,1\n-inf,1\nnan,1\n1e-3,1\n")
     found = read(tmp_path / "t.csv", "x", 64)
     np.testing.assert_array_equal(found, [np.inf, -np.inf, np.nan, 1e-3])

@@ -52,8 +52,10 @@ def client_errors() -> Iterator[None]:
     except BadFile as error:
         fail(str(error), Exit.USAGE)
     except LossdError as error:
-        fail(str(error), _code(error))
-    except (TypeError, ValueError) as error:  # the arguments; nothing was sent
+        fail(str(error), exit_code(error))
+    except OSError as error:  # certificates that cannot be read
+        fail(f"no connection can be made: {error}; lossd doctor may say more", Exit.USAGE)
+    except (ImportError, TypeError, ValueError) as error:  # the arguments or environment; nothing was sent
         fail(str(error), Exit.USAGE)
 
 
@@ -91,5 +93,6 @@ def server_imports() -> Iterator[None]:
         fail(f"this needs {error.name}: pip install 'lossd[server]'", Exit.USAGE)
 
 
-def _code(error: LossdError) -> Exit:
+def exit_code(error: LossdError) -> Exit:
+    """Gives the exit code for what the client raises."""
     return Exit.REFUSED if isinstance(error, StatusError | BadAnswer) else Exit.UNREACHABLE

@@ -3,13 +3,13 @@
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from itertools import chain, islice
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lossd.cli.extras import has_pyarrow
 from lossd.cli.files.datafile import Block, Column, DataFile, Kind, recut
 from lossd.cli.files.errors import BadFile
 from lossd.cli.files.place import Place
@@ -59,7 +59,7 @@ class CsvFile(DataFile):
 
     def blocks(self, columns: Sequence[Column], rows: int) -> Iterator[Block]:
         """As `DataFile`."""
-        read = self._by_pyarrow if find_spec("pyarrow") else self._by_csv
+        read = self._by_pyarrow if has_pyarrow() else self._by_csv
         none = {column.name: np.empty(0, dtype=_DTYPES[column.kind]) for column in columns}
         yield from recut(self.place, chain([none], read(columns)), rows)
 
