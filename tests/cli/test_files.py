@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -252,6 +253,13 @@ def test_damaged_files(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "bad").write_bytes(content)
     with pytest.raises(BadFile, match=message):
         open_file(str(tmp_path / "bad"))
+
+
+def test_pipes_and_folders_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(BadFile, match="not a regular file"):
+            open_file(str(path))
 
 
 def test_a_file_that_ends_too_soon(tmp_path: Path) -> None:

@@ -257,6 +257,7 @@ def test_losses_by_group(
 def test_groups_of_a_file_of_their_own(tmp_path: Path, client: LossClient) -> None:
     numpys(tmp_path / "t.npz")
     groups = np.where(np.arange(ROWS) < 10, np.nan, np.arange(ROWS) % 2)
+    groups[groups == 1] = np.inf
     np.save(tmp_path / "by.npy", groups)
     mask = np.arange(ROWS) % 2 == 0
     np.save(tmp_path / "m.npy", mask[:, None])
@@ -264,7 +265,7 @@ def test_groups_of_a_file_of_their_own(tmp_path: Path, client: LossClient) -> No
         client.base_url, tmp_path / "t.npz", "--by", tmp_path / "by.npy", "--mask", tmp_path / "m.npy"
     )
     zero, one, nan = found["groups"]
-    assert [zero["group"], one["group"], nan["group"]] == [0.0, 1.0, "NaN"]
+    assert [zero["group"], one["group"], nan["group"]] == [0.0, "Infinity", "NaN"]
     assert_same(zero, client.bce(X[10::2], Y[10::2]))
     assert (one["loss"], one["count"]) == ("NaN", 0)  # all of it is masked
     assert_same(nan, client.bce(X[:10:2], Y[:10:2]))

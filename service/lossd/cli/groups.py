@@ -112,6 +112,6 @@ def _numbers_by_group(labels: NDArray[Any]) -> dict[Group, NDArray[np.intp]]:
 
 
 def _group(label: object) -> Group:
-    if isinstance(label, float) and label != label:
-        return "NaN"
+    if isinstance(label, float) and not math.isfinite(label):  # no two NaN are equal, and JSON has none
+        return "NaN" if math.isnan(label) else "Infinity" if label > 0 else "-Infinity"
     return label if isinstance(label, str | int | float) or label is None else str(label)

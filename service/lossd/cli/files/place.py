@@ -41,13 +41,19 @@ class Place:
             BadFile: It cannot be opened.
         """
         try:
-            return self._open_url() if self.is_url else Path(self.text).open("rb", buffering=0)
+            return self._open_url() if self.is_url else self._open_path()
         except FileNotFoundError as error:
             raise BadFile(f"there is no file {self.text}") from error
         except BadFile:
             raise
         except Exception as error:  # each kind of URL has errors of its own
             raise BadFile(f"{self.text} cannot be opened: {reason(error)}") from error
+
+    def _open_path(self) -> BinaryIO:
+        path = Path(self.text)
+        if path.exists() and not path.is_file():  # a pipe can be opened only once
+            raise BadFile(f"{self.text} is not a regular file")
+        return path.open("rb", buffering=0)
 
     def _open_url(self) -> BinaryIO:
         try:
