@@ -127,6 +127,8 @@ def test_in_blocks_it_is_the_same(tmp_path: Path, client: LossClient, name: str)
         (("--reduction", "sum", "--axis", "0"), {"reduction": "sum", "axis": 0}),
         (("--axis", "0", "--normalizer", "600"), {"axis": 0, "normalizer": 600.0}),
         (("--axis", "0"), {"axis": 0}),
+        (("--axis", "0", "--normalizer", "positives"), {"axis": 0, "normalizer": "positives"}),
+        (("--axis", "0", "--ignore-index", "1"), {"axis": 0, "ignore_index": 1.0}),
         (("--axis", "-1"), {"axis": -1}),
         (("--reduction", "none"), {"reduction": "none"}),
         (("--pos-weight", "1,2,3,4"), {"pos_weight": [1.0, 2.0, 3.0, 4.0]}),
@@ -154,6 +156,8 @@ def test_weights_and_masks_in_blocks(tmp_path: Path, client: LossClient) -> None
     files = [tmp_path / "x.npy", tmp_path / "y.npy", "--mask", tmp_path / "m.npy", "--normalizer", "weight"]
     found = answer(client.base_url, *files, "--weight", tmp_path / "w.npy")
     assert_same(found, client.bce(X, Y, weight=W[:, None], mask=M[:, None], normalizer="weight"))
+    found = answer(client.base_url, *files[:4], "--axis", "0")
+    assert_same(found, client.bce(X, Y, mask=M[:, None], axis=0))
     found = answer(client.base_url, *files, "--weight", tmp_path / "c.npy")
     assert_same(found, client.bce(X, Y, weight=np.arange(4.0), mask=M[:, None], normalizer="weight"))
 

@@ -165,7 +165,8 @@ def score(
             "ignore_index": ignore_index,
             "allow_nan": allow_nan,
         }
-        question = Question(loss.value, {**params, **own})
+        masks = mask is not None or mask_column is not None
+        question = Question(loss.value, {**params, **own}, masks)
         inputs = Selection(
             logits,
             targets,

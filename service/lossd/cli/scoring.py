@@ -28,10 +28,12 @@ class Question:
     Attributes:
         loss: The loss.
         params: Its parameters, as the client takes them.
+        masks: Whether a mask says which elements count.
     """
 
     loss: str
     params: Mapping[str, Any]
+    masks: bool = False
 
     @property
     def reduction(self) -> str:
@@ -74,7 +76,12 @@ class Question:
             not self.divides(dimensions)
             or self.is_scalar(dimensions)
             or isinstance(self.params["normalizer"], float)
+            or self._counts_all()
         )
+
+    def _counts_all(self) -> bool:
+        """Whether a mean divides by the number of elements, of which none is left out."""
+        return self.params["normalizer"] == "count" and not self.masks and self.params["ignore_index"] is None
 
     def sums(self, dimensions: int) -> "Question":
         """The same for a block."""
@@ -90,11 +97,11 @@ class Question:
         """
         normalizer = self.params["normalizer"]
         divisor = {
-            "count": float(sums.count),
+            "count": sums.count / np.size(sums.loss),  # as many for each output
             "weight": sums.weight_sum,
             "positives": max(sums.positives, 1.0),
         }.get(normalizer, normalizer)
-        if not divisor > 0:
+        if divisor == 0:
             what = "the mean is over nothing; use --reduction sum, or leave it out"
             raise InvalidRequest(422, "empty_mean", what)
         options = sums.options if normalizer == "count" else {**sums.options, "normalizer": normalizer}
