@@ -104,7 +104,7 @@ def look_at_settings(url: str | None, api_key: str | None) -> Iterator[Finding |
     yield finding
     if finding.code != Exit.OK:
         return
-    for found in _certificates(settings):
+    for found in _certificates():
         yield found
         if found.code is not Exit.OK:
             return
@@ -148,7 +148,7 @@ def _without_password(proxy: str) -> str:
     )
 
 
-def _certificates(settings: Settings) -> Iterator[Finding]:
+def _certificates() -> Iterator[Finding]:
     """Looks at files of certificates; one that cannot be read stops the client, with http:// too."""
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         path = os.environ.get(name)
@@ -164,9 +164,6 @@ def _certificates(settings: Settings) -> Iterator[Finding]:
                 f"{path}: {error.strerror or error}",
                 f"name a file of certificates, or unset {name}",
             )
-            if settings.is_loopback:
-                yield warning(name, what, remedy)
-            else:
-                yield failed(name, what, remedy, Exit.USAGE)
+            yield failed(name, what, remedy, Exit.USAGE)
         else:
             yield ok(name, path)
