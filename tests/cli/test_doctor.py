@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from certificates import make_certificate
 from typer.testing import CliRunner, Result
 
+from certificates import make_certificate
 from cli.scripted import ALIVE, scripted
 from lossd.cli import app
 
@@ -171,3 +171,9 @@ def test_certificates_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Mo
         done = CliRunner().invoke(app, ["ping", "--url", "http://far.invalid"])
         assert done.exit_code == 2
         assert "lossd doctor may say more" in " ".join(done.stderr.split())
+
+
+def test_usage_that_is_wrong(base_url: str) -> None:
+    done = doctor("--timeout", "-1", url=base_url)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: ")

@@ -275,6 +275,25 @@ def test_groups_of_a_file_of_their_own(tmp_path: Path, client: LossClient) -> No
     assert_same(nan, client.bce(X[:10:2], Y[:10:2]))
 
 
+@pytest.mark.parametrize("kind", ["parquet", "csv", "csv without pyarrow"])
+@pytest.mark.usefixtures("in_blocks")
+def test_groups_may_be_the_targets(
+    tmp_path: Path, client: LossClient, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    path = tmp_path / f"t.{kind.split()[0]}"
+    if kind == "parquet":
+        parquet.write_table(flat(), path)
+    else:
+        csv.write_csv(flat(), str(path))
+    if kind == "csv without pyarrow":
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+    found = answer(client.base_url, path, "--by", "targets")
+    negative, positive = found["groups"]
+    assert [str(negative["group"]), str(positive["group"])] == ["0", "1"]
+    assert positive["positives"] == positive["count"] == np.count_nonzero(Y[:, 0])
+    assert (negative["positives"], negative["count"]) == (0.0, np.count_nonzero(~Y[:, 0]))
+
+
 @pytest.mark.parametrize("by", [(), ("--by", "site")])
 @pytest.mark.usefixtures("in_blocks")
 def test_what_the_server_finds_wrong_is_said_of_the_files_row(

@@ -8,8 +8,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from lossd.cli.exits import Exit
+from lossd.cli.exits import Exit, client_errors
 from lossd.cli.options import ApiKey, Timeout, Url
+from lossd_client import Timeout as Limits
 
 if TYPE_CHECKING:
     from lossd.cli.checkup.finding import Finding
@@ -27,10 +28,12 @@ def doctor(
     failure. The checks stop where nothing more can be found out.
     """
     found = []
-    for finding in _findings(url, api_key, timeout):
-        found.append(finding)
-        if not as_json:
-            _print(finding)
+    with client_errors():
+        Limits.of(timeout)  # refuses what is none
+        for finding in _findings(url, api_key, timeout):
+            found.append(finding)
+            if not as_json:
+                _print(finding)
     code = next((finding.code for finding in found if finding.code is not Exit.OK), Exit.OK)
     if as_json:
         typer.echo(

@@ -125,7 +125,7 @@ class Inputs:
         for found in zip_longest(*readers):
             self._check_lengths(files, found)
             block = {
-                name: self._shaped(name, part[column.name])
+                name: self._shaped(name, part[column])
                 for part, columns in zip(found, wanted, strict=True)
                 for name, column in columns.items()
             }

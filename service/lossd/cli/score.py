@@ -250,9 +250,8 @@ def _progress(client: LossClient, rows: int | None, shows: bool) -> Iterator[Los
 @contextmanager
 def _out(path: Path | None, by_rows: bool) -> Iterator[LossFile | None]:
     """Gives the file for losses that come row by row, if they do and there shall be one."""
-    if (
-        path is None or not by_rows or (path.exists() and not path.is_file())
-    ):  # a pipe, say, has no header to go back to
+    is_special = path is not None and path.exists() and not path.is_file()  # a pipe, which has no way back
+    if path is None or not by_rows or is_special:
         yield None
         return
     try:

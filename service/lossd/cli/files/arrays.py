@@ -114,7 +114,7 @@ class ArraysFile(DataFile):
         with self.place.errors():
             for parts in zip(*readers, strict=True):
                 yield {
-                    column.name: labels(part) if column.kind is Kind.LABEL else part
+                    column: labels(part) if column.kind is Kind.LABEL else part
                     for column, part in zip(columns, parts, strict=True)
                 }
 

@@ -69,10 +69,10 @@ class ArrowFile(DataFile):
             empty = True
             for batch in self._batches(file, names, rows):
                 empty = False
-                yield {column.name: self._array(batch.column(column.name), column) for column in columns}
+                yield {column: self._array(batch.column(column.name), column) for column in columns}
             if empty:
                 yield {
-                    column.name: self._array(pa.array([], self._schema.field(column.name).type), column)
+                    column: self._array(pa.array([], self._schema.field(column.name).type), column)
                     for column in columns
                 }
 

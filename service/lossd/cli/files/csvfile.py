@@ -60,19 +60,23 @@ class CsvFile(DataFile):
     def blocks(self, columns: Sequence[Column], rows: int) -> Iterator[Block]:
         """As `DataFile`."""
         read = self._by_pyarrow if has_pyarrow() else self._by_csv
-        none = {column.name: np.empty(0, dtype=_DTYPES[column.kind]) for column in columns}
+        none = {column: np.empty(0, dtype=_DTYPES[column.kind]) for column in columns}
         yield from recut(self.place, chain([none], read(columns)), rows)
 
     def _by_pyarrow(self, columns: Sequence[Column]) -> Iterator[Block]:
         import pyarrow as pa
         from pyarrow import csv as arrow_csv
 
-        from lossd.cli.files.arrow import as_array
-
         types = {Kind.NUMBER: pa.float64(), Kind.INTEGER: pa.int64(), Kind.FLAG: pa.bool_()}
+        names = list(dict.fromkeys(column.name for column in columns))
+        # What is a label too is read as text; its numbers are then made of that.
+        as_text = {column.name for column in columns if column.kind is Kind.LABEL}
         convert = arrow_csv.ConvertOptions(
-            include_columns=list(dict.fromkeys(column.name for column in columns)),
-            column_types={column.name: types.get(column.kind, pa.string()) for column in columns},
+            include_columns=names,
+            column_types={
+                column.name: pa.string() if column.name in as_text else types[column.kind]
+                for column in columns
+            },
             null_values=[""],
             strings_can_be_null=True,
             true_values=list(_TRUE),
@@ -87,11 +91,16 @@ class CsvFile(DataFile):
             )
             for batch in reader:
                 yield {
-                    column.name: _objects(values.to_pylist())
-                    if column.kind is Kind.LABEL
-                    else as_array(values, f"{self.place}: column {column.name!r}")
-                    for column, values in ((column, batch.column(column.name)) for column in columns)
+                    column: self._array(batch.column(column.name), column, types.get(column.kind))
+                    for column in columns
                 }
+
+    def _array(self, values: Any, column: Column, kind: Any) -> NDArray[Any]:  # noqa: ANN401 - pyarrow's
+        from lossd.cli.files.arrow import as_array
+
+        if column.kind is Kind.LABEL:
+            return _objects(values.to_pylist())
+        return as_array(values.cast(kind), f"{self.place}: column {column.name!r}")
 
     def _by_csv(self, columns: Sequence[Column]) -> Iterator[Block]:
         places = [self.names.index(column.name) for column in columns]
@@ -106,7 +115,7 @@ class CsvFile(DataFile):
                     if len(row) != len(self.names):
                         raise ValueError(f"a row has {len(row)} values for {len(self.names)} columns")
                 yield {
-                    column.name: self._converted(column, [row[place] for row in rows])
+                    column: self._converted(column, [row[place] for row in rows])
                     for column, place in zip(columns, places, strict=True)
                 }
 

@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 from lossd.cli.files.errors import BadFile
 from lossd.cli.files.place import Place
 
-Block: TypeAlias = Mapping[str, NDArray[Any]]
-"""Some rows, by the columns' names."""
-
 
 class Kind(StrEnum):
     """What a column is read as, where the file itself does not say."""
@@ -31,6 +28,10 @@ class Column:
 
     name: str
     kind: Kind
+
+
+Block: TypeAlias = Mapping[Column, NDArray[Any]]
+"""Some rows, by column."""
 
 
 class DataFile(ABC):
@@ -79,7 +80,7 @@ class DataFile(ABC):
         Raises:
             BadFile: It cannot be read.
         """
-        parts = [block[column.name] for block in self.blocks([column], 1 << 20)]
+        parts = [block[column] for block in self.blocks([column], 1 << 20)]
         return parts[0] if len(parts) == 1 else joined(self.place, parts)
 
 
