@@ -139,7 +139,9 @@ def _response(answer: httpx.Response, chunks: list[bytes]) -> Response:
 
 def _options(max_connections: int, use_environment: bool) -> dict[str, Any]:
     limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
-    return {"limits": limits, "trust_env": use_environment, "timeout": None}
+    # SSL_CERT_FILE is for this machine's servers too, before which no proxy stands.
+    verify = httpx.create_ssl_context()
+    return {"limits": limits, "trust_env": use_environment, "timeout": None, "verify": verify}
 
 
 class HttpxTransport:
@@ -147,7 +149,7 @@ class HttpxTransport:
 
     Args:
         max_connections: How many connections there may be at once.
-        use_environment: Obey HTTP_PROXY, SSL_CERT_FILE and their like.
+        use_environment: Obey HTTP_PROXY and its like, and ~/.netrc; SSL_CERT_FILE is obeyed in any case.
         http: An `httpx.Client` of your own to send by, closed with this; the other arguments then go
             unheeded. It must not follow redirects.
     """
