@@ -1,6 +1,7 @@
 """A real HTTP server in a thread: keeps what arrives, plays back answers that a test has set."""
 
 import json
+import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -90,6 +91,12 @@ class Arrival:
         return [(name, value) for name, value in self.query if name != "tensors"]
 
 
+class _Listener(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exception(), OSError):  # the caller hung up
+            super().handle_error(request, client_address)  # type: ignore[arg-type] # what it was given
+
+
 class Playback:
     """The server; `answers` are what the next requests get, `answer` those after them; `arrivals` came."""
 
@@ -100,7 +107,7 @@ class Playback:
         self.arrivals: list[Arrival] = []
         self.hold = threading.Event()  # answers wait for it
         self.hold.set()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._http = _Listener(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01})
 
     @property
