@@ -46,7 +46,7 @@ def test_a_large_array_is_sent_and_sent_again_from_where_it_lies() -> None:
     for body in keep.bodies:
         for piece, array in zip(body[1::2], (logits, targets), strict=True):
             assert np.shares_memory(np.frombuffer(piece, dtype=np.uint8), array)
-    assert peak < 2 << 20  # of 12 MiB
+    assert peak < 4 << 20  # of 12 MiB: looking for 0 and 1 takes some
 
 
 MAPPED = """
