@@ -1,9 +1,11 @@
 """The one file that knows the HTTP library: a request in, a response or an error of our own out."""
 
+import os
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, cast
 
 import httpx
@@ -140,8 +142,14 @@ def _response(answer: httpx.Response, chunks: list[bytes]) -> Response:
 def _options(max_connections: int, use_environment: bool) -> dict[str, Any]:
     limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
     # SSL_CERT_FILE is for this machine's servers too, before which no proxy stands.
-    verify = httpx.create_ssl_context()
+    verify = _trusted(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
     return {"limits": limits, "trust_env": use_environment, "timeout": None, "verify": verify}
+
+
+@cache
+def _trusted(file: str | None, folder: str | None) -> ssl.SSLContext:
+    """Whom to trust, by the environment's two variables: it takes longer to read than all else of a client."""
+    return httpx.create_ssl_context()
 
 
 class HttpxTransport:
