@@ -55,7 +55,8 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
         narrow_floats: Send float64 tensors as float32, which rounds them.
         transport: What makes the connections, instead of the client's own HTTP library: called with no
             arguments, and again after a fork or where the client is unpickled. For an `httpx.Client` of your
-            own see `lossd_client.transport.HttpxTransport`.
+            own see `lossd_client.transport.HttpxTransport`; for tests without a server there is
+            `lossd_client.fake.FakeTransport`.
         max_connections: How many connections the client's own transport keeps.
 
     Raises:

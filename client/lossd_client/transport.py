@@ -148,7 +148,7 @@ def _options(max_connections: int, use_environment: bool) -> dict[str, Any]:
 
 @cache
 def _trusted(file: str | None, folder: str | None) -> ssl.SSLContext:
-    """Whom to trust, by the environment's two variables: it takes longer to read than all else of a client."""
+    """Whom to trust, by the environment's two variables: that takes longer to read than a client to make."""
     return httpx.create_ssl_context()
 
 

@@ -1,6 +1,7 @@
 """Batches one after the other: as requests of their own, and as one Arrow stream."""
 
 import asyncio
+import sys
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -295,3 +296,36 @@ def test_a_stream_is_sent_again_if_its_batches_can_be_read_again(
     assert len(posts) == sent
     assert len({arrival.body for arrival in posts}) == 1
     assert pa.ipc.open_stream(posts[0].body).read_all().num_rows == 2
+
+
+def test_a_stream_without_pyarrow_says_what_to_install(
+    ask: Ask, base_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'lossd\[arrow\]'"):
+        ask(base_url, "score_stream", "bce", [(np.zeros(3), np.zeros(3))])
+
+
+@pytest.mark.parametrize("method", ["score_batches", "score_stream"])
+def test_a_call_that_is_cancelled_leaves_the_client_as_it_was(base_url: str, method: str) -> None:
+    drawn = 0
+
+    async def endless() -> AsyncIterator[Any]:
+        nonlocal drawn
+        while True:
+            drawn += 1
+            await asyncio.sleep(0.001)
+            yield np.zeros((3, 2)), np.zeros((3, 2))
+
+    async def cancel() -> float:
+        async with AsyncLossClient(base_url) as client:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await getattr(client, method)("bce", endless())
+            assert len(asyncio.all_tasks()) == 1
+            before = drawn
+            loss = float(await client.bce([0.0], [1]))
+            assert drawn == before > 0
+            return loss
+
+    assert asyncio.run(cancel()) == pytest.approx(np.log(2), rel=1e-15)

@@ -105,6 +105,14 @@ def test_torchs_floats(dtype: torch.dtype) -> None:
     np.testing.assert_array_equal(arrived.astype(np.float32), BASE)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_torchs_tensors_on_a_device(dtype: torch.dtype) -> None:
+    tensor = torch.from_numpy(BASE).to(dtype)
+    assert sent(tensor.cuda()).tobytes() == sent(tensor).tobytes()
+
+
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8, torch.int64])
 def test_torchs_targets(dtype: torch.dtype) -> None:
     tensor = (torch.from_numpy(BASE) > 4).to(dtype)
