@@ -180,19 +180,28 @@ def _wait_until_gone(pids: list[int], url: str) -> bool:
     return False
 
 
-async def _score_locally() -> tuple[float, str, list[int]]:
+async def _score_locally() -> tuple[float, str, list[int], int]:
     async with await AsyncLossClient.local(settings={"device": "cpu"}, concurrency=2) as client:
         result = await client.bce([0.0, 2.0], [0, 1])
-        return float(result), client.base_url, _descendants(os.getpid())
+        pids = _descendants(os.getpid())
+        child = os.fork()  # which holds whatever is open
+        if not child:
+            signal.pause()
+            os._exit(0)
+        return float(result), client.base_url, pids, child
 
 
 def test_a_server_of_its_own_ends_with_the_client() -> None:
     before = _descendants(os.getpid())
-    loss, url, pids = asyncio.run(_score_locally())
+    loss, url, pids, child = asyncio.run(_score_locally())
     pids = [pid for pid in pids if pid not in before]
     assert loss == pytest.approx((np.log(2) + np.log1p(np.exp(-2))) / 2, rel=1e-15)
     assert len(pids) > 2
-    assert _gone(pids, url)
+    try:
+        assert _gone(pids, url)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 CALLER = """
