@@ -235,7 +235,7 @@ class AsyncLossClient(
         try:
             async for part in parts:
                 waiting.append((part, asyncio.create_task(self._score_part(part))))
-                if len(waiting) >= self._settings.concurrency:
+                while waiting and (len(waiting) >= self._settings.concurrency or waiting[0][1].done()):
                     yield waiting[0][0], await waiting[0][1]
                     waiting.popleft()
             while waiting:

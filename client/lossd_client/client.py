@@ -244,7 +244,8 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
         try:
             for part in parts:
                 waiting.append((part, pool.submit(self._score_part, part, stopped)))
-                if len(waiting) >= concurrency:
+                # What is done is not kept from the caller until a slow source has given more.
+                while waiting and (len(waiting) >= concurrency or waiting[0][1].done()):
                     done, future = waiting.popleft()
                     yield done, future.result()
             while waiting:

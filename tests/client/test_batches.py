@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -329,3 +330,30 @@ def test_a_call_that_is_cancelled_leaves_the_client_as_it_was(base_url: str, met
             return loss
 
     assert asyncio.run(cancel()) == pytest.approx(np.log(2), rel=1e-15)
+
+
+@pytest.mark.parametrize("method", ["score_batches", "score_stream"])
+def test_what_the_batches_raise_comes_through(ask: Ask, base_url: str, method: str) -> None:
+    def breaking() -> Iterator[Any]:
+        yield np.zeros((3, 2)), np.zeros((3, 2))
+        raise KeyError("the disk is full")
+
+    with pytest.raises(KeyError, match="the disk is full"):
+        ask(base_url, method, "bce", breaking())
+
+
+def test_what_is_done_is_given_before_a_slow_source_gives_more(playback: Playback) -> None:
+    def slow() -> Iterator[Any]:
+        for number in range(3):
+            yield np.full((1, 3), float(number)), np.zeros((1, 3))
+            while len(playback.arrivals) <= number:
+                time.sleep(0.001)
+            time.sleep(0.3)  # the answer comes in this time
+            drawn.append(number)
+
+    drawn: list[int] = []
+    with LossClient(playback.url, concurrency=3) as client:
+        results = client.iter_batches("focal", slow())
+        next(results)
+        assert len(drawn) < 2
+        assert len(list(results)) == 2
