@@ -18,7 +18,6 @@ from typing import Any, Self, TypeAlias, TypeVar, Unpack
 from lossd_client.base import Client, Meter
 from lossd_client.call import LossCall, LossName, check
 from lossd_client.errors import LossdError
-from lossd_client.local import LocalServer
 from lossd_client.message import AsyncTransport, Request, Response
 from lossd_client.parts import Batch, Part, Plan
 from lossd_client.result import LossResult, read_result
@@ -35,7 +34,6 @@ from lossd_client.settings import (
 from lossd_client.stream import BatchStream
 from lossd_client.tally import Tally
 from lossd_client.timeout import DEFAULT_TIMEOUT, Timeout
-from lossd_client.transport import AsyncHttpxTransport
 from lossd_client.wire import INFO, READY, USAGE, read_object, read_ready
 
 ResultT = TypeVar("ResultT")
@@ -106,6 +104,8 @@ class AsyncLossClient(
     @classmethod
     async def local(cls, *, settings: Mapping[str, object] | None = None, **options: Unpack[Options]) -> Self:
         """As `LossClient.local`; awaited."""
+        from lossd_client.local import LocalServer  # slow to import
+
         server = LocalServer(settings or {})
         try:
             await asyncio.to_thread(server.wait_until_ready)
@@ -119,6 +119,8 @@ class AsyncLossClient(
         if settings.transport is not None:
             opened: AsyncTransport = settings.transport()
             return opened
+        from lossd_client.transport import AsyncHttpxTransport  # slow to import
+
         return AsyncHttpxTransport(
             max_connections=settings.max_connections, use_environment=not settings.is_loopback
         )
@@ -233,7 +235,7 @@ class AsyncLossClient(
         try:
             async for part in parts:
                 waiting.append((part, asyncio.create_task(self._score_part(part))))
-                if len(waiting) >= self._settings.concurrency:
+                while waiting and (len(waiting) >= self._settings.concurrency or waiting[0][1].done()):
                     yield waiting[0][0], await waiting[0][1]
                     waiting.popleft()
             while waiting:

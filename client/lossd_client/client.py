@@ -12,7 +12,6 @@ from typing import Any, Self, TypeVar, Unpack
 from lossd_client.base import Client, Meter
 from lossd_client.call import LossCall, LossName, check
 from lossd_client.errors import LossdError
-from lossd_client.local import LocalServer
 from lossd_client.message import Response, Transport
 from lossd_client.parts import Batch, Part, Plan
 from lossd_client.result import LossResult, read_result
@@ -29,7 +28,6 @@ from lossd_client.settings import (
 from lossd_client.stream import BatchStream
 from lossd_client.tally import Tally
 from lossd_client.timeout import DEFAULT_TIMEOUT, Timeout
-from lossd_client.transport import HttpxTransport
 from lossd_client.wire import INFO, READY, USAGE, read_object, read_ready
 
 ResultT = TypeVar("ResultT")
@@ -57,7 +55,8 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
         narrow_floats: Send float64 tensors as float32, which rounds them.
         transport: What makes the connections, instead of the client's own HTTP library: called with no
             arguments, and again after a fork or where the client is unpickled. For an `httpx.Client` of your
-            own see `lossd_client.transport.HttpxTransport`.
+            own see `lossd_client.transport.HttpxTransport`; for tests without a server there is
+            `lossd_client.fake.FakeTransport`.
         max_connections: How many connections the client's own transport keeps.
 
     Raises:
@@ -113,6 +112,8 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
         Raises:
             ConnectionFailed: It did not start; the message has the end of its log.
         """
+        from lossd_client.local import LocalServer  # slow to import
+
         server = LocalServer(settings or {})
         try:
             server.wait_until_ready()
@@ -126,6 +127,8 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
         if settings.transport is not None:
             opened: Transport = settings.transport()
             return opened
+        from lossd_client.transport import HttpxTransport  # slow to import
+
         return HttpxTransport(
             max_connections=settings.max_connections, use_environment=not settings.is_loopback
         )
@@ -241,7 +244,8 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
         try:
             for part in parts:
                 waiting.append((part, pool.submit(self._score_part, part, stopped)))
-                if len(waiting) >= concurrency:
+                # What is done is not kept from the caller until a slow source has given more.
+                while waiting and (len(waiting) >= concurrency or waiting[0][1].done()):
                     done, future = waiting.popleft()
                     yield done, future.result()
             while waiting:

@@ -1,4 +1,4 @@
-"""Runs a command for as long as its caller holds the other end of standard input.
+"""Runs a command until its caller writes to this process's standard input, closes it, or is gone.
 
 Run as a file of its own, by `local`, in a bare interpreter: `guard.py CALLER_PID COMMAND...`. A pipe tells
 of a caller that was killed too; but a process that the caller forked may hold the pipe as well, so the
@@ -25,7 +25,7 @@ def _end_with_parent() -> None:
 
 def _is_held(caller: int) -> bool:
     readable, _, _ = select.select([0], [], [], POLL_SECONDS)
-    return not (readable and not os.read(0, 1)) and os.getppid() == caller
+    return not readable and os.getppid() == caller
 
 
 def main(caller: int, command: list[str]) -> int:

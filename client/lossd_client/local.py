@@ -77,7 +77,8 @@ class LocalServer:
     def stop(self) -> None:
         """Ends it and waits until it is gone."""
         assert self._guard.stdin is not None
-        with suppress(OSError):
+        with suppress(OSError):  # it has ended by itself
+            self._guard.stdin.write(b".")  # a forked child may hold the pipe open
             self._guard.stdin.close()
         try:
             self._guard.wait(STOP_SECONDS)

@@ -169,6 +169,16 @@ def _has_rows(array: NDArray[Any], inputs: NDArray[Any], by_index: bool) -> bool
     return array.ndim == inputs.ndim - by_index and array.shape[0] == inputs.shape[0]
 
 
+def _fit(call: Checked) -> bool:
+    """Whether weight and mask broadcast to the whole: they might do so to a part alone."""
+    shape = call.inputs.shape
+    others = [call.tensors[name].shape for name in ("weight", "mask") if name in call.tensors]
+    try:
+        return np.broadcast_shapes(shape, *others) == shape
+    except ValueError:
+        return False
+
+
 def _axes(call: Checked) -> set[int]:
     axis = call.params.get("axis")
     dimensions = call.inputs.ndim
@@ -179,8 +189,8 @@ def _axes(call: Checked) -> set[int]:
 
 
 def _can_split(call: Checked) -> bool:
-    if "targets" not in call.tensors or not {"targets", next(iter(call.tensors))} <= _sliced(call):
-        return False
+    if not ({"targets", next(iter(call.tensors))} <= _sliced(call) and _fit(call)):
+        return False  # the server shall say so
     by_class = call.by_index or isinstance(call.own.get("alpha"), list)
     pos_weight = call.tensors.get("pos_weight")
     by_class |= pos_weight is not None and pos_weight.size > 1

@@ -1,9 +1,11 @@
 """The one file that knows the HTTP library: a request in, a response or an error of our own out."""
 
+import os
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, cast
 
 import httpx
@@ -139,7 +141,15 @@ def _response(answer: httpx.Response, chunks: list[bytes]) -> Response:
 
 def _options(max_connections: int, use_environment: bool) -> dict[str, Any]:
     limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
-    return {"limits": limits, "trust_env": use_environment, "timeout": None}
+    # SSL_CERT_FILE is for this machine's servers too, before which no proxy stands.
+    verify = _trusted(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    return {"limits": limits, "trust_env": use_environment, "timeout": None, "verify": verify}
+
+
+@cache
+def _trusted(file: str | None, folder: str | None) -> ssl.SSLContext:
+    """Whom to trust, by the environment's two variables: that takes longer to read than a client to make."""
+    return httpx.create_ssl_context()
 
 
 class HttpxTransport:
@@ -147,7 +157,7 @@ class HttpxTransport:
 
     Args:
         max_connections: How many connections there may be at once.
-        use_environment: Obey HTTP_PROXY, SSL_CERT_FILE and their like.
+        use_environment: Obey HTTP_PROXY and its like, and ~/.netrc; SSL_CERT_FILE is obeyed in any case.
         http: An `httpx.Client` of your own to send by, closed with this; the other arguments then go
             unheeded. It must not follow redirects.
     """

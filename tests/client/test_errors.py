@@ -160,7 +160,7 @@ def test_every_exception_of_httpx_becomes_one_of_ours(
     def fail(*args: object, **kwargs: object) -> None:
         raise raised
 
-    monkeypatch.setattr(httpx.Client, "request", fail)
+    monkeypatch.setattr(httpx.Client, "stream", fail)
     client = lossd_client.LossClient()
     try:
         with pytest.raises(lossd_client.LossdError) as caught:
