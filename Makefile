@@ -16,7 +16,7 @@ SECONDS_EACH ?= 60
 .NOTPARALLEL: # the checks of `test` run in the order given
 .PHONY: help install format format-check lint types walls tests wheel test serve demo bench \
   bench-backlog bench-core bench-fairness bench-formats bench-hot-path bench-json bench-neighbour \
-  bench-stream fuzz soak lock clean distclean
+  bench-stream fuzz soak evaluation lock clean distclean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -107,6 +107,9 @@ soak: $(READY) ## Break a server in every way, again and again, and print what i
 	LOSSD_SOAK=1 LOSSD_ABORTS=$(ABORTS) LOSSD_REQUESTS=$(REQUESTS) \
 	  $(BIN)/python -m pytest tests/faults --timeout 0 $(ARGS)
 	$(BIN)/python -m bench.fairness
+
+evaluation: $(READY) ## Score 2 GB in little memory while a worker is killed and the server restarted
+	LOSSD_SOAK=1 $(BIN)/python -m pytest tests/faults/test_evaluation.py --timeout 0 $(ARGS)
 
 lock: ## Pin the newest of everything anew in constraints.txt; KEEP="torch==2.13.0" holds some back
 	PYTHON='$(PYTHON)' scripts/lock.sh $(KEEP)

@@ -84,7 +84,12 @@ def free_port() -> int:
 
 @contextmanager
 def live_server(
-    folder: Path, *, seconds: float = START_SECONDS, modules: object = None, **settings: object
+    folder: Path,
+    *,
+    seconds: float = START_SECONDS,
+    modules: object = None,
+    port: object = None,
+    **settings: object,
 ) -> Iterator[LiveServer]:
     """Start a server, and see to it that it ends, with nothing left behind.
 
@@ -92,9 +97,10 @@ def live_server(
         folder: Where its log goes.
         seconds: How long it may take to be ready.
         modules: A folder in which it finds further modules, such as losses.
+        port: Where it listens; a free one if none is given.
         settings: By name, in lower case and without ``LOSSD_``.
     """
-    port = free_port()
+    port = free_port() if port is None else port
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LOSSD_")}
     settings = {"device": "cpu", "usage_file": folder / "usage.sqlite3", **settings}
     environment |= {f"LOSSD_{name.upper()}": str(value) for name, value in settings.items()}

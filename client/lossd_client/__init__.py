@@ -8,8 +8,10 @@ with LossClient("http://127.0.0.1:8000") as client:
 """
 
 from lossd_client._version import version as _version
-from lossd_client.call import DEFAULT, Axis, Default, Normalizer, Reduction, TargetsFormat, Variant
-from lossd_client.client import AsyncLossClient, LossClient
+from lossd_client.arrays import Array
+from lossd_client.async_client import AsyncLossClient
+from lossd_client.call import DEFAULT, Axis, Default, LossName, Normalizer, Reduction, TargetsFormat, Variant
+from lossd_client.client import LossClient
 from lossd_client.errors import (
     BadAnswer,
     ConnectionFailed,
@@ -26,33 +28,49 @@ from lossd_client.errors import (
     Unauthorized,
     Unavailable,
 )
+from lossd_client.message import AsyncTransport, Request, Response, Transport
+from lossd_client.parts import Batch
+from lossd_client.progress import Progress, progress_bar
 from lossd_client.result import LossResult
+from lossd_client.retry import Retry
+from lossd_client.timeout import Timeout
 
 __all__ = [
     "DEFAULT",
+    "Array",
     "AsyncLossClient",
+    "AsyncTransport",
     "Axis",
     "BadAnswer",
+    "Batch",
     "ConnectionFailed",
     "DeadlineExceeded",
     "Default",
     "ErrorItem",
     "InvalidRequest",
     "LossClient",
+    "LossName",
     "LossResult",
     "LossdError",
     "Normalizer",
     "NotFound",
+    "Progress",
     "Reduction",
+    "Request",
+    "Response",
+    "Retry",
     "ServerError",
     "StatusError",
     "TargetsFormat",
     "Throttled",
     "TimedOut",
+    "Timeout",
     "TooLarge",
+    "Transport",
     "Unauthorized",
     "Unavailable",
     "Variant",
+    "progress_bar",
 ]
 
 

@@ -4,11 +4,30 @@ An array becomes two pieces: the .npy header, and a view of its own memory. Fort
 say so in their header instead of being turned round, and big-endian ones keep their byte order.
 """
 
+import mmap
 from io import BytesIO
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from lossd_client.foreign import BFLOAT16, from_foreign
+
+
+class OnDevice(Protocol):
+    """An array that speaks DLPack: of torch, JAX, CuPy, TensorFlow and others."""
+
+    def __dlpack__(self) -> object:
+        """Hands the array's memory over."""
+        ...
+
+    def __dlpack_device__(self) -> tuple[Any, int]:
+        """Says where it lies."""
+        ...
+
+
+Array: TypeAlias = ArrayLike | OnDevice
+"""What the client takes for a tensor: an array of numpy's or another library's, or nested lists."""
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 INTEGERS = ("uint8", "int8", "int16", "int32", "int64")
@@ -16,12 +35,12 @@ TARGETS = (*FLOATS, "bool", *INTEGERS)
 MASK = ("bool", "uint8")
 
 
-def as_array(name: str, value: ArrayLike, allowed: tuple[str, ...]) -> NDArray[Any]:
+def as_array(name: str, value: Array, allowed: tuple[str, ...]) -> NDArray[Any]:
     """Gives `value` as a numpy array of one of the dtypes that the tensor `name` may have.
 
-    Numpy arrays, and whatever shares its memory through `__array__` (a torch CPU tensor), are not
-    copied. Python numbers have no dtype of their own: lists of integers become float64 where only floats
-    are allowed, int64 where only integers are, and bool, nonzero being true, in a mask.
+    Numpy arrays, and what other libraries keep in this machine's memory, are not copied. Python numbers have
+    no dtype of their own: lists of integers become float64 where only floats are allowed, int64 where only
+    integers are, and bool, nonzero being true, in a mask.
 
     Raises:
         TypeError: The dtype is not allowed, or `value` cannot be read as an array.
@@ -29,16 +48,28 @@ def as_array(name: str, value: ArrayLike, allowed: tuple[str, ...]) -> NDArray[A
     """
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: a masked array's mask would be lost; use .filled(...) or .compressed()")
+    array = _as_numpy(name, value, allowed)
+    if array.dtype.name == "bfloat16":  # ml_dtypes'
+        array = array.view(BFLOAT16)
+    if dtype_name(array.dtype) not in allowed:
+        raise TypeError(f"{name} has dtype {dtype_name(array.dtype)}; allowed are {', '.join(allowed)}")
+    return array
+
+
+def _as_numpy(name: str, value: Array, allowed: tuple[str, ...]) -> NDArray[Any]:
+    if isinstance(value, np.ndarray):
+        return value
     try:
-        array: NDArray[Any] = np.asarray(value)
+        array = from_foreign(value)
+        if array is not None:
+            return array
+        array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name} cannot be read as an array: {error}") from error
-    except (TypeError, RuntimeError) as error:  # torch: on a GPU, needs gradients, bfloat16
+    except (TypeError, RuntimeError) as error:
         raise TypeError(f"{name} cannot be read as an array: {error}") from error
     if isinstance(value, int | float | list | tuple):
-        array = _of_python_numbers(array, allowed)
-    if _dtype_name(array.dtype) not in allowed:
-        raise TypeError(f"{name} has dtype {array.dtype}; allowed are {', '.join(allowed)}")
+        return _of_python_numbers(array, allowed)
     return array
 
 
@@ -54,9 +85,10 @@ def _of_python_numbers(array: NDArray[Any], allowed: tuple[str, ...]) -> NDArray
     return array
 
 
-def _dtype_name(dtype: np.dtype[Any]) -> str:
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """Gives the contract's name of a dtype, or numpy's."""
     # Two raw bytes are how numpy reads back a bfloat16 array that was saved as .npy.
-    return "bfloat16" if dtype == np.dtype("V2") else dtype.name
+    return "bfloat16" if dtype == BFLOAT16 else dtype.name
 
 
 def npy_pieces(array: NDArray[Any]) -> tuple[bytes, memoryview]:
@@ -73,6 +105,29 @@ def npy_pieces(array: NDArray[Any]) -> tuple[bytes, memoryview]:
         header, {"descr": array.dtype.str, "fortran_order": fortran, "shape": array.shape}
     )
     return header.getvalue(), flat.view(np.uint8).data
+
+
+def forget(array: NDArray[Any]) -> None:
+    """Lets the system drop the pages of a mapped file that the array lies in, until they are read again.
+
+    A file that is read from end to end would otherwise count as this process's memory, all of it.
+    """
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        if isinstance(base, np.memmap) and base.mode == "c":  # its changes are in these pages alone
+            return
+        base = base.base
+    contiguous = array.flags.c_contiguous or array.flags.f_contiguous
+    if not (isinstance(base, mmap.mmap) and contiguous and array.nbytes and hasattr(mmap, "MADV_DONTNEED")):
+        return
+    first = _address(array) - _address(np.frombuffer(base, dtype=np.uint8, count=1))
+    start = first // mmap.PAGESIZE * mmap.PAGESIZE
+    base.madvise(mmap.MADV_DONTNEED, start, first + array.nbytes - start)
+
+
+def _address(array: NDArray[Any]) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 def read_npy(body: bytes) -> NDArray[np.float64]:

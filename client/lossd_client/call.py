@@ -1,20 +1,23 @@
-"""What each method sends and how its answer is read; knows neither sync from async nor the network."""
+"""What a caller asks for: the tensors and parameters of one loss, checked and made ready to be sent.
 
-import json
+Knows neither sync from async nor the network; `wire` turns what comes out of here into bytes.
+"""
+
+import difflib
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, TypedDict
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from lossd_client.arrays import FLOATS, INTEGERS, MASK, TARGETS, as_array, npy_pieces
-from lossd_client.errors import BadAnswer, status_error
-from lossd_client.message import JSON, NPY, Request, Response
-from lossd_client.result import Asked
+from lossd_client.arrays import FLOATS, INTEGERS, MASK, TARGETS, Array, as_array
+from lossd_client.foreign import BFLOAT16
 
+LossName: TypeAlias = Literal["bce", "focal"]
 Reduction: TypeAlias = Literal["none", "sum", "mean"]
 Axis: TypeAlias = int | Sequence[int] | None
 Normalizer: TypeAlias = Literal["count", "weight", "positives"] | float
@@ -35,16 +38,38 @@ DEFAULT: Final = Default.DEFAULT
 """Stands for a parameter that is not sent, where None has a meaning of its own."""
 
 
+class BceParams(TypedDict, total=False):
+    """The parameters of binary cross entropy for batches; see `LossClient.bce`."""
+
+    pos_weight: Array | None
+    reduction: Reduction
+    axis: Axis
+    normalizer: Normalizer
+    class_axis: int
+    targets_format: TargetsFormat
+    label_smoothing: float
+    ignore_index: float | None
+    allow_nan: bool
+
+
+class FocalParams(BceParams, total=False):
+    """The parameters of focal loss for batches; see `LossClient.focal`."""
+
+    gamma: float | Default
+    alpha: float | Sequence[float] | Default | None
+    variant: Variant | Default
+
+
 @dataclass(frozen=True, slots=True)
 class Tensors:
     """A call's tensors as the caller gave them, in the order in which they are sent."""
 
-    logits: ArrayLike | None
-    probabilities: ArrayLike | None
-    targets: ArrayLike | None
-    weight: ArrayLike | None
-    mask: ArrayLike | None
-    pos_weight: ArrayLike | None  # a single number goes as a parameter
+    logits: Array | None
+    probabilities: Array | None
+    targets: Array | None
+    weight: Array | None
+    mask: Array | None
+    pos_weight: Array | None  # a single number goes as a parameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +99,45 @@ class LossCall:
     own: Mapping[str, Any] = field(default_factory=dict)  # the loss's own; DEFAULT for those not given
 
 
-def prepare(call: LossCall) -> tuple[Request, Asked]:
-    """Turns the call into the request to send and what is needed to read its answer.
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The same once it is known to make sense.
+
+    Attributes:
+        loss_name: The loss.
+        tensors: By name, the logits or probabilities first, in the order in which they are sent.
+        params: What is sent of the shared parameters, as JSON values: what differs from its default.
+        own: What is sent of the loss's own.
+    """
+
+    loss_name: str
+    tensors: Mapping[str, NDArray[Any]]
+    params: Mapping[str, Any]
+    own: Mapping[str, Any]
+
+    @property
+    def inputs(self) -> NDArray[Any]:
+        """The logits or probabilities."""
+        return next(iter(self.tensors.values()))
+
+    @property
+    def reduction(self) -> str:
+        """What becomes of the elements' losses."""
+        return str(self.params.get("reduction", "mean"))
+
+    @property
+    def class_axis(self) -> int:
+        """The axis along which the classes lie."""
+        return int(self.params.get("class_axis", -1))
+
+    @property
+    def by_index(self) -> bool:
+        """Whether the targets are class ids."""
+        return self.params.get("targets_format") == "index"
+
+
+def check(call: LossCall) -> Checked:
+    """Turns the arguments into arrays and JSON values.
 
     Raises:
         TypeError: A tensor is missing, or logits and probabilities are both there; a tensor's dtype is not
@@ -83,25 +145,59 @@ def prepare(call: LossCall) -> tuple[Request, Asked]:
         ValueError: A tensor is ragged, or a parameter is no number or not finite.
     """
     tensors, params = _tensors(call), _shared(call.shared)
-    own = {name: _converted(name, value) for name, value in call.own.items() if value is not DEFAULT}
     pos_weight = call.tensors.pos_weight
-    if _is_number(pos_weight):
+    if isinstance(pos_weight, int | float | np.number):
         params["pos_weight"] = _converted("pos_weight", pos_weight)
     elif pos_weight is not None:
         tensors["pos_weight"] = as_array("pos_weight", pos_weight, FLOATS)
-    scalar = call.shared.reduction != "none" and call.shared.axis is None
+    return Checked(call.loss_name, tensors, params, _own(call.own))
 
-    query = [("tensors", ",".join(tensors))]
-    query += [(name, _text(name, value)) for name, value in (own | params).items()]
-    request = Request(
-        method="POST",
-        path=f"/{call.loss_name}",
-        query=tuple(query),
-        headers={"Content-Type": NPY, "Accept": JSON if scalar else NPY},
-        body=tuple(piece for array in tensors.values() for piece in npy_pieces(array)),
+
+def checked_params(call: LossCall) -> dict[str, Any]:
+    """Gives all parameters to send, a pos_weight among them, without a look at the other tensors.
+
+    Raises:
+        TypeError: One has the wrong type.
+        ValueError: One is no number or not finite.
+    """
+    params = {**_own(call.own), **_shared(call.shared)}
+    if call.tensors.pos_weight is not None:
+        weights = as_array("pos_weight", call.tensors.pos_weight, FLOATS)
+        if weights.dtype == BFLOAT16:
+            raise TypeError("pos_weight is sent as a parameter here: give it as float32, not bfloat16")
+        params["pos_weight"] = _converted("pos_weight", weights.tolist())
+    return params
+
+
+def _own(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _converted(name, value) for name, value in given.items() if value is not DEFAULT}
+
+
+def batch_call(loss_name: str, tensors: Mapping[str, Any], params: Mapping[str, Any]) -> LossCall:
+    """Makes the call for one of many batches.
+
+    Raises:
+        TypeError: The loss, or a name among the tensors or parameters, is not one that there is.
+    """
+    if loss_name not in _OWN:
+        raise TypeError(f"there is no loss {loss_name!r}; there are {', '.join(_OWN)}")
+    shared = [each.name for each in fields(Shared)]
+    _refuse_unknown(f"{loss_name}: no parameter", params, (*shared, *_OWN[loss_name], "pos_weight"))
+    names = [each.name for each in fields(Tensors) if each.name != "pos_weight"]
+    _refuse_unknown("a batch: no tensor", tensors, names)
+    return LossCall(
+        loss_name,
+        Tensors(**{name: tensors.get(name) for name in names}, pos_weight=params.get("pos_weight")),
+        Shared(**{name: params[name] for name in shared if name in params}),
+        {name: params.get(name, DEFAULT) for name in _OWN[loss_name]},
     )
-    inputs = next(iter(tensors.values()))
-    return request, Asked(call.loss_name, inputs.shape, call.shared.reduction, own)
+
+
+def _refuse_unknown(what: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise TypeError(f"{what} {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
 def _tensors(call: LossCall) -> dict[str, NDArray[Any]]:
@@ -137,14 +233,14 @@ def _converted(name: str, value: Any) -> Any:  # noqa: ANN401 - any argument in,
     if value is None and name in _NULLABLE:
         return None
     try:
-        return _CONVERTERS[name](value)
+        converted = _CONVERTERS[name](value)
     except (TypeError, ValueError) as error:  # which do not say which argument is meant
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{name}: {error}") from error
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.number)
+    numbers = converted if isinstance(converted, list) else [converted]
+    if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
+        raise ValueError(f"{name} must be finite, and is {value}")
+    return converted
 
 
 def _integers(value: int | Sequence[int]) -> int | list[int]:
@@ -169,6 +265,7 @@ def _flag(value: object) -> bool:
     return bool(value)
 
 
+_OWN: Final[Mapping[str, tuple[str, ...]]] = {"bce": (), "focal": ("gamma", "alpha", "variant")}
 _NULLABLE: Final = frozenset({"axis", "ignore_index", "alpha"})
 _CONVERTERS: Final[Mapping[str, Callable[[Any], object]]] = {
     "reduction": str,
@@ -179,50 +276,8 @@ _CONVERTERS: Final[Mapping[str, Callable[[Any], object]]] = {
     "label_smoothing": float,
     "ignore_index": float,
     "allow_nan": _flag,
-    "pos_weight": float,
+    "pos_weight": _numbers,
     "gamma": float,
     "alpha": _numbers,
     "variant": str,
 }
-
-
-def _text(name: str, value: Any) -> str:  # noqa: ANN401 - checked by json.dumps()
-    if isinstance(value, str):
-        return value  # a bare word is a string
-    try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":"))
-    except ValueError as error:
-        raise ValueError(f"{name} must be finite, and is {value}") from error
-
-
-INFO: Final = Request("GET", "/info", headers={"Accept": JSON})
-READY: Final = Request("GET", "/readyz", headers={"Accept": JSON})
-
-
-def read_info(response: Response) -> dict[str, Any]:
-    """Reads the answer to INFO.
-
-    Raises:
-        StatusError: The status is not 200.
-        BadAnswer: It is 200, and yet not a JSON object.
-    """
-    if response.status != 200:
-        raise status_error(response)
-    try:
-        info = json.loads(response.body)
-    except ValueError:
-        info = None
-    if not isinstance(info, dict):
-        raise BadAnswer("the answer to /info is not a JSON object; is base_url a lossd server?")
-    return info
-
-
-def read_ready(response: Response) -> bool:
-    """Reads the answer to READY: 200 is yes, 503 is no.
-
-    Raises:
-        StatusError: The status is neither.
-    """
-    if response.status not in (200, 503):
-        raise status_error(response)
-    return response.status == 200

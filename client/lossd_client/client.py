@@ -1,193 +1,67 @@
-"""The two clients. What they offer is written once, in `_Losses`; they differ in how they send."""
+"""The client that waits for each answer."""
 
-import math
-import os
-from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from itertools import chain
+from threading import Event
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, Self, TypeVar, Unpack
 
-from numpy.typing import ArrayLike
-
-from lossd_client._version import version
-from lossd_client.call import (
-    DEFAULT,
-    INFO,
-    READY,
-    Axis,
-    Default,
-    LossCall,
-    Normalizer,
-    Reduction,
-    Shared,
-    TargetsFormat,
-    Tensors,
-    Variant,
-    prepare,
-    read_info,
-    read_ready,
-)
+from lossd_client.base import Client, Meter
+from lossd_client.call import LossCall, LossName, check
+from lossd_client.errors import LossdError
+from lossd_client.message import Response, Transport
+from lossd_client.parts import Batch, Part, Plan
 from lossd_client.result import LossResult, read_result
-from lossd_client.transport import AsyncTransport, Transport
+from lossd_client.retry import DEFAULT_RETRY, Retry, Send, Steps
+from lossd_client.settings import (
+    DEFAULT_CONCURRENCY,
+    DEFAULT_CONNECTIONS,
+    DEFAULT_REQUEST_BYTES,
+    Options,
+    Settings,
+    ShowProgress,
+    server_address,
+)
+from lossd_client.stream import BatchStream
+from lossd_client.tally import Tally
+from lossd_client.timeout import DEFAULT_TIMEOUT, Timeout
+from lossd_client.wire import INFO, READY, USAGE, read_object, read_ready
 
-DEFAULT_BASE_URL = "http://127.0.0.1:8000"
-DEFAULT_TIMEOUT = 60.0
-
-AnswerT = TypeVar("AnswerT")  # LossResult, or a coroutine that gives one
-
-
-class _Losses(ABC, Generic[AnswerT]):
-    """Where the server is, and a method a loss."""
-
-    def __init__(self, base_url: str | None, api_key: str | None) -> None:
-        self.base_url = _base_url(base_url)
-        self._headers = {"User-Agent": f"lossd-client/{version()}", **_authorization(api_key)}
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.base_url!r})"
-
-    @abstractmethod
-    def _score(self, call: LossCall) -> AnswerT: ...
-
-    def bce(
-        self,
-        logits: ArrayLike | None = None,
-        targets: ArrayLike | None = None,
-        *,
-        probabilities: ArrayLike | None = None,
-        weight: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-        pos_weight: ArrayLike | None = None,
-        reduction: Reduction = "mean",
-        axis: Axis = None,
-        normalizer: Normalizer = "count",
-        class_axis: int = -1,
-        targets_format: TargetsFormat = "dense",
-        label_smoothing: float = 0.0,
-        ignore_index: float | None = None,
-        allow_nan: bool = False,
-    ) -> AnswerT:
-        """Binary cross entropy: `bce(x, y)` of logits, `bce(probabilities=p, targets=y)` of probabilities.
-
-        Tensors are numpy arrays, whatever numpy reads through `__array__` (torch tensors on the CPU), or
-        nested lists. Contiguous ones, in C or Fortran order, are sent from where they lie.
-
-        Args:
-            logits: The raw outputs, before any sigmoid. Floats of 16 to 64 bits, 1 to 8 dimensions;
-                infinities are allowed.
-            targets: What they should be; always needed. Each in [0, 1], in the inputs' shape: the same
-                floats, bool, uint8 or int8 to int64. Or class ids, see `targets_format`.
-            probabilities: Instead of logits: each in [0, 1]. Floats, 1 to 8 dimensions.
-            weight: A factor for each element, >= 0; floats that broadcast to the inputs.
-            mask: Which elements count: bool, or uint8 where nonzero is true; broadcasts to the inputs. The
-                others' losses are 0, and nothing under them is looked at.
-            pos_weight: A factor for the positive term, >= 0: a number, or floats of shape [C] along
-                `class_axis`.
-            reduction: "mean" divides the weighted sum by what `normalizer` says, "sum" does not, and "none"
-                gives the losses themselves, in the inputs' shape.
-            axis: With "mean" or "sum", reduce over these axes only; they vanish from the result.
-            normalizer: What "mean" divides by: the "count" of elements, the sum of the "weight", the sum of
-                the targets ("positives", at least 1), or a positive number.
-            class_axis: The axis along which the classes lie: those of a `pos_weight` of shape [C], and of
-                "index" targets.
-            targets_format: "dense", or "index": the targets are integer class ids, in the inputs' shape less
-                `class_axis`, scored as one-hot. uint8 or int8 to int64; lists of ints go as int64.
-            label_smoothing: e in [0, 1): each target y becomes y (1 - e) + e / 2.
-            ignore_index: A target equal to this, an int or a float, drops its element, and an id all its
-                classes.
-            allow_nan: Let a NaN propagate, instead of having it refused with its place.
-
-        Returns:
-            The loss, a float or a float64 array, with the figures to merge batches by.
-
-        Raises:
-            TypeError: Not exactly one of logits and probabilities is given, or no targets, or a dtype or a
-                parameter's type is not allowed; before anything is sent.
-            ValueError: Nested lists are ragged, or a parameter is not finite; likewise.
-            InvalidRequest: The server found shapes, values or parameters at fault.
-            LossdError: Any other failure; see `lossd_client.errors`.
-        """
-        tensors = Tensors(logits, probabilities, targets, weight, mask, pos_weight)
-        shared = Shared(
-            reduction, axis, normalizer, class_axis, targets_format, label_smoothing, ignore_index, allow_nan
-        )
-        return self._score(LossCall("bce", tensors, shared))
-
-    def focal(
-        self,
-        logits: ArrayLike | None = None,
-        targets: ArrayLike | None = None,
-        *,
-        probabilities: ArrayLike | None = None,
-        gamma: float | Default = DEFAULT,
-        alpha: float | Sequence[float] | Default | None = DEFAULT,
-        variant: Variant | Default = DEFAULT,
-        weight: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-        pos_weight: ArrayLike | None = None,
-        reduction: Reduction = "mean",
-        axis: Axis = None,
-        normalizer: Normalizer = "count",
-        class_axis: int = -1,
-        targets_format: TargetsFormat = "dense",
-        label_smoothing: float = 0.0,
-        ignore_index: float | None = None,
-        allow_nan: bool = False,
-    ) -> AnswerT:
-        """Focal loss of logits or probabilities: binary cross entropy that plays down what is already easy.
-
-        Args:
-            logits: As in `bce`.
-            targets: As in `bce`.
-            probabilities: As in `bce`.
-            gamma: How much easy elements are played down, 0 to 1000. The server's default is 1.5.
-            alpha: The positives' share of the balance, in [0, 1]: a number, or one a class along
-                `class_axis`. None turns it off. The server's default is 0.25.
-            variant: What plays easy elements down: "sigmoid", one minus the probability of the target;
-                "exp", one minus exp(-bce); or "quality", the distance between probability and target.
-                The server's default is "sigmoid".
-            weight: As in `bce`.
-            mask: As in `bce`.
-            pos_weight: As in `bce`.
-            reduction: As in `bce`.
-            axis: As in `bce`.
-            normalizer: As in `bce`.
-            class_axis: As in `bce`; the classes of a list as `alpha` lie along it too.
-            targets_format: As in `bce`.
-            label_smoothing: As in `bce`.
-            ignore_index: As in `bce`.
-            allow_nan: As in `bce`.
-
-        Returns:
-            As `bce`.
-
-        Raises:
-            TypeError: As `bce`.
-            ValueError: As `bce`.
-            LossdError: As `bce`.
-        """
-        tensors = Tensors(logits, probabilities, targets, weight, mask, pos_weight)
-        shared = Shared(
-            reduction, axis, normalizer, class_axis, targets_format, label_smoothing, ignore_index, allow_nan
-        )
-        own = {"gamma": gamma, "alpha": alpha, "variant": variant}
-        return self._score(LossCall("focal", tensors, shared, own))
+ResultT = TypeVar("ResultT")
 
 
-class LossClient(_Losses[LossResult]):
-    """A client that waits for each answer. Threads may share one.
+class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Transport]):
+    """A client that waits for each answer.
+
+    Threads may share one. A forked child may go on using its parent's: it opens connections of its own. A
+    pickled or copied client opens its own where it is unpickled. `api_key` travels in the pickle if it was
+    given as an argument; one from the environment does not, and is looked up anew in the environment there.
 
     Args:
-        base_url: Where the server is. Else the environment's LOSSD_BASE_URL, else
-            http://127.0.0.1:8000.
+        base_url: Where the server is. Else the environment's LOSSD_BASE_URL, else http://127.0.0.1:8000.
         api_key: Sent as a bearer token. Else the environment's LOSSD_API_KEY, else none is sent.
-        timeout: The longest wait in seconds for a connection, or for the network to move while sending or
-            receiving; None waits for ever.
+        timeout: How long each step may take, and the whole call. A number of seconds is for each step; None
+            waits for ever.
+        retry: When failed requests are sent again; None never.
+        request_bytes: An input of more bytes than this is split by rows into requests of about that size.
+            Where memory is short, count on `concurrency` times as much.
+        concurrency: How many requests of one call are under way at a time.
+        progress: Called after each answered request with how far the call is, in the thread that called.
+        shrink_targets: Send targets that are all 0 or 1 as bool. The loss is the same to the last bit.
+        one_hot_as_ids: Send targets that are one-hot along `class_axis` as class ids; likewise.
+        narrow_floats: Send float64 tensors as float32, which rounds them.
+        transport: What makes the connections, instead of the client's own HTTP library: called with no
+            arguments, and again after a fork or where the client is unpickled. For an `httpx.Client` of your
+            own see `lossd_client.transport.HttpxTransport`; for tests without a server there is
+            `lossd_client.fake.FakeTransport`.
+        max_connections: How many connections the client's own transport keeps.
 
     Raises:
-        ValueError: base_url is not an http or https address, the key has characters that no header may
-            have, or the timeout is not positive.
+        ValueError: base_url is not an http or https address, the key has characters that no header may have,
+            or a number is out of range.
     """
 
     def __init__(
@@ -195,14 +69,69 @@ class LossClient(_Losses[LossResult]):
         base_url: str | None = None,
         *,
         api_key: str | None = None,
-        timeout: float | None = DEFAULT_TIMEOUT,
+        timeout: float | Timeout | None = DEFAULT_TIMEOUT,
+        retry: Retry | None = DEFAULT_RETRY,
+        request_bytes: int = DEFAULT_REQUEST_BYTES,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        progress: ShowProgress | None = None,
+        shrink_targets: bool = True,
+        one_hot_as_ids: bool = False,
+        narrow_floats: bool = False,
+        transport: Callable[[], Transport] | None = None,
+        max_connections: int = DEFAULT_CONNECTIONS,
     ) -> None:
-        super().__init__(base_url, api_key)
-        self._transport = Transport(self.base_url, self._headers, _seconds(timeout))
+        self._set_up(
+            Settings(
+                base_url=server_address(base_url),
+                api_key=api_key,
+                timeout=Timeout.of(timeout),
+                retry=retry,
+                request_bytes=request_bytes,
+                concurrency=concurrency,
+                progress=progress,
+                shrink_targets=shrink_targets,
+                one_hot_as_ids=one_hot_as_ids,
+                narrow_floats=narrow_floats,
+                transport=transport,
+                max_connections=max_connections,
+            )
+        )
 
-    def _score(self, call: LossCall) -> LossResult:
-        request, asked = prepare(call)
-        return read_result(self._transport.send(request), asked)
+    @classmethod
+    def local(cls, *, settings: Mapping[str, object] | None = None, **options: Unpack[Options]) -> Self:
+        """Starts a server on this machine, in processes of its own, and gives a client of it.
+
+        It ends with the client, and with this process however that ends. It takes some seconds to start, and
+        needs the server's dependencies: `pip install 'lossd[server]'`.
+
+        Args:
+            settings: The server's settings by name, such as `{"device": "cpu"}`; nothing is taken from the
+                environment.
+            options: As in `with_options`.
+
+        Raises:
+            ConnectionFailed: It did not start; the message has the end of its log.
+        """
+        from lossd_client.local import LocalServer  # slow to import
+
+        server = LocalServer(settings or {})
+        try:
+            server.wait_until_ready()
+            return cls._with_settings(Settings(base_url=server.url).changed(options), server)
+        except BaseException:
+            server.stop()
+            raise
+
+    @staticmethod
+    def _open_transport(settings: Settings) -> Transport:
+        if settings.transport is not None:
+            opened: Transport = settings.transport()
+            return opened
+        from lossd_client.transport import HttpxTransport  # slow to import
+
+        return HttpxTransport(
+            max_connections=settings.max_connections, use_environment=not settings.is_loopback
+        )
 
     def info(self) -> dict[str, Any]:
         """Gives the server's account of itself: version, losses with their defaults, limits, workers.
@@ -210,19 +139,35 @@ class LossClient(_Losses[LossResult]):
         Raises:
             LossdError: The server gave none.
         """
-        return read_info(self._transport.send(INFO))
+        return read_object(self._run(self._ask(INFO)), INFO.path)
+
+    def usage(self) -> dict[str, Any]:
+        """Gives what the team that the key belongs to has used: by day, and in total.
+
+        Returns:
+            `team`, `since`, `days` (of each its `day`, `requests`, `elements`, `bytes` and `device_seconds`),
+            and their `total`.
+
+        Raises:
+            LossdError: The server gave none.
+        """
+        return read_object(self._run(self._ask(USAGE)), USAGE.path)
 
     def ready(self) -> bool:
-        """Tells whether the server is up and ready to score.
+        """Tells whether the server is up and ready to score; asks once.
 
         Raises:
             LossdError: There was no answer, or one that says neither.
         """
-        return read_ready(self._transport.send(READY))
+        transport, _ = self._connections.get()
+        return read_ready(transport.send(self._addressed(READY), self._settings.timeout))
 
     def close(self) -> None:
-        """Closes the connections."""
-        self._transport.close()
+        """Closes the connections, and ends the server that `local` started."""
+        transport = self._connections.close()
+        if transport is not None:
+            transport.close()
+            self._connections.stop_server()
 
     def __enter__(self) -> Self:
         return self
@@ -235,87 +180,92 @@ class LossClient(_Losses[LossResult]):
     ) -> None:
         self.close()
 
+    def _run(self, steps: Steps[ResultT], stopped: Event | None = None) -> ResultT:
+        """Does what the steps say, until they come to a result."""
+        transport, _ = self._connections.get()
+        answer: Response | None = None
+        try:
+            step = next(steps)
+            while True:
+                if isinstance(step, Send):
+                    try:
+                        answer = transport.send(step.request, step.timeout)
+                    except LossdError as error:
+                        step = steps.throw(error)
+                        continue
+                else:
+                    answer = None
+                    _pause(step.seconds, stopped)
+                step = steps.send(answer)
+        except StopIteration as done:
+            result: ResultT = done.value
+            return result
 
-class AsyncLossClient(_Losses[Coroutine[Any, Any, LossResult]]):
-    """The same client for asyncio: `bce`, `focal`, `info` and `ready` are awaited.
+    def _score_part(self, part: Part, stopped: Event | None = None) -> LossResult:
+        _, line = self._connections.get()
+        return self._run(self._exchange(part, self._encoded(part), line), stopped)
 
-    Args:
-        base_url: As in `LossClient`.
-        api_key: As in `LossClient`.
-        timeout: As in `LossClient`.
+    def _score(self, call: LossCall) -> LossResult:
+        plan = self._plan(check(call))
+        if plan.is_whole:
+            [part] = plan.parts()
+            result = self._score_part(part)
+            Meter(self._settings, plan.rows).add(plan.rows, result.count)
+            return result
+        return next(self._results(iter([plan]), plan.rows))
 
-    Raises:
-        ValueError: As in `LossClient`.
-    """
+    def _score_batches(
+        self, loss: LossName, batches: Iterable[Batch], params: Mapping[str, Any]
+    ) -> LossResult:
+        tally = Tally()
+        for result in self._iter_batches(loss, batches, params):
+            tally.add(result)
+        return tally.result()
 
-    def __init__(
-        self,
-        base_url: str | None = None,
-        *,
-        api_key: str | None = None,
-        timeout: float | None = DEFAULT_TIMEOUT,
-    ) -> None:
-        super().__init__(base_url, api_key)
-        self._transport = AsyncTransport(self.base_url, self._headers, _seconds(timeout))
+    def _iter_batches(
+        self, loss: LossName, batches: Iterable[Batch], params: Mapping[str, Any]
+    ) -> Iterator[LossResult]:
+        return self._results((self._batch_plan(loss, batch, params) for batch in batches), None)
 
-    async def _score(self, call: LossCall) -> LossResult:
-        request, asked = prepare(call)
-        return read_result(await self._transport.send(request), asked)
+    def _results(self, plans: Iterator[Plan], total_rows: int | None) -> Iterator[LossResult]:
+        """The result of each plan, in order."""
+        meter = Meter(self._settings, total_rows)
+        for part, result in self._in_order(chain.from_iterable(plan.parts() for plan in plans)):
+            meter.add(part.rows, result.count)
+            part.plan.add(result)
+            if part.is_last:
+                yield part.plan.result()
 
-    async def info(self) -> dict[str, Any]:
-        """Gives the server's account of itself: version, losses with their defaults, limits, workers.
+    def _in_order(self, parts: Iterator[Part]) -> Iterator[tuple[Part, LossResult]]:
+        """Scores parts, several at a time; gives their results in order, and holds no more of them."""
+        concurrency, stopped = self._settings.concurrency, Event()
+        waiting: deque[tuple[Part, Future[LossResult]]] = deque()
+        pool = ThreadPoolExecutor(concurrency, thread_name_prefix="lossd")
+        try:
+            for part in parts:
+                waiting.append((part, pool.submit(self._score_part, part, stopped)))
+                # What is done is not kept from the caller until a slow source has given more.
+                while waiting and (len(waiting) >= concurrency or waiting[0][1].done()):
+                    done, future = waiting.popleft()
+                    yield done, future.result()
+            while waiting:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        finally:  # after an error too: whoever waits to try again gives up, and no thread stays behind
+            stopped.set()
+            pool.shutdown(cancel_futures=True)
 
-        Raises:
-            LossdError: The server gave none.
-        """
-        return read_info(await self._transport.send(INFO))
-
-    async def ready(self) -> bool:
-        """Tells whether the server is up and ready to score.
-
-        Raises:
-            LossdError: There was no answer, or one that says neither.
-        """
-        return read_ready(await self._transport.send(READY))
-
-    async def aclose(self) -> None:
-        """Closes the connections."""
-        await self._transport.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-
-def _base_url(given: str | None) -> str:
-    url = given or os.environ.get("LOSSD_BASE_URL") or DEFAULT_BASE_URL
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # checked when it is read
-    except ValueError as error:
-        raise ValueError(f"base_url is {url!r}: {error}") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(f"base_url must be like http://host:8000, and is {url!r}")
-    return url.rstrip("/")
+    def _score_stream(
+        self, loss: LossName, batches: Iterable[Batch], params: Mapping[str, Any]
+    ) -> LossResult:
+        meter = Meter(self._settings, None)
+        stream = BatchStream(loss, batches, params, self.info(), meter.add)
+        response = self._run(self._ask(stream.request(), once=not stream.is_repeatable))
+        return read_result(response, stream.asked())
 
 
-def _authorization(given: str | None) -> dict[str, str]:
-    key = given or os.environ.get("LOSSD_API_KEY")
-    if not key:
-        return {}
-    if not (key.isascii() and key.isprintable()):
-        raise ValueError("api_key has characters that an HTTP header cannot carry")
-    return {"Authorization": f"Bearer {key}"}
-
-
-def _seconds(timeout: float | None) -> float | None:
-    if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
-        raise ValueError(f"timeout must be a positive number of seconds, or None, and is {timeout}")
-    return timeout
+def _pause(seconds: float, stopped: Event | None) -> None:
+    if stopped is None:
+        time.sleep(seconds)
+    elif stopped.wait(seconds):
+        raise CancelledError

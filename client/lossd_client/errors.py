@@ -2,7 +2,7 @@
 
     LossdError
     ├── ConnectionFailed        nothing, or not all of it, came back
-    ├── TimedOut                the client's own timeout passed
+    ├── TimedOut                one of the client's timeouts passed, or a deadline
     ├── BadAnswer               a success that cannot be read as one
     └── StatusError             the server, or something before it, said no
         ├── InvalidRequest      400, 406, 415, 422 and other 4xx
@@ -10,38 +10,23 @@
         ├── NotFound            404, 405
         ├── TooLarge            413, 431
         ├── Throttled           429
-        ├── DeadlineExceeded    408, 504
+        ├── DeadlineExceeded    408, 504 (a TimedOut too)
         ├── Unavailable         503
-        └── ServerError         500, 507 and other 5xx
+        └── ServerError         500, 502, 507 and other 5xx
 
-What is wrong with the arguments themselves is a TypeError or a ValueError, raised before anything is
-sent.
+Each has `code`, `request_id`, `retryable` and `errors`. What is wrong with the arguments themselves is a
+TypeError or a ValueError, raised before anything is sent.
 """
 # What happened is the name (TimedOut, TooLarge); the base classes say that it is an error.
 # ruff: noqa: N818
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from lossd_client.message import PROBLEM, Response
-
-
-class LossdError(Exception):
-    """Any failure of a request: the one class to catch."""
-
-
-class ConnectionFailed(LossdError):
-    """The server could not be reached, or the connection broke before the answer was whole."""
-
-
-class TimedOut(LossdError):
-    """The client's timeout passed while connecting, sending or waiting for the answer."""
-
-
-class BadAnswer(LossdError):
-    """The answer says success but is not one that a lossd server gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +42,49 @@ class ErrorItem:
     detail: str
 
 
+class LossdError(Exception):
+    """Any failure of a request: the one class to catch.
+
+    Attributes:
+        code: A name for the fault that programs can go by: the server's, such as "target_out_of_range", or
+            the client's own "connection_failed", "timed_out" and "bad_answer". None when the answer was
+            not a lossd server's (a proxy's page, say).
+        request_id: The request's identity in the server's logs, where one was sent or came back.
+        retryable: Whether the same request may succeed later. The client has tried again already, as its
+            `Retry` says.
+        errors: The single faults and where they are, if the server lists them.
+    """
+
+    code: str | None = None
+    request_id: str | None = None
+    retryable: bool = False
+    errors: tuple[ErrorItem, ...] = ()
+
+
+class ConnectionFailed(LossdError):
+    """The server could not be reached, or the connection broke before the answer was whole."""
+
+    code = "connection_failed"
+
+
+class TimedOut(LossdError):
+    """A timeout passed while connecting, sending or waiting for the answer, or the call's deadline did."""
+
+    code = "timed_out"
+
+
+class BadAnswer(LossdError):
+    """The answer says success but is not one that a lossd server gives."""
+
+    code = "bad_answer"
+
+
 class StatusError(LossdError):
     """An answer whose status is not 200.
 
     Attributes:
         status: The HTTP status.
-        code: The server's name for the fault, such as "target_out_of_range"; None when the answer was
-            not a lossd server's (a proxy's page, say).
         detail: What is wrong and what to do about it.
-        request_id: The request's identity in the server's logs, if the answer bore one.
-        retryable: Whether the same request may succeed later.
-        errors: The single faults, where the server lists them.
         retry_after: Seconds to wait before trying again, if the server said so.
     """
 
@@ -120,7 +137,7 @@ class Throttled(StatusError):
     """Too many requests, or too many at once (429); see `retry_after`."""
 
 
-class DeadlineExceeded(StatusError):
+class DeadlineExceeded(StatusError, TimedOut):
     """The server gave the request up: its deadline passed, or the upload was too slow (408, 504)."""
 
 
@@ -129,7 +146,7 @@ class Unavailable(StatusError):
 
 
 class ServerError(StatusError):
-    """The server failed (500, 507 and other 5xx)."""
+    """The server failed (500, 507 and other 5xx), or a proxy found none (502)."""
 
 
 _KINDS: dict[int, type[StatusError]] = {
@@ -201,3 +218,28 @@ def _seconds(text: str | None) -> float | None:
     except ValueError:  # the header's other form, a date, which lossd does not send
         return None
     return seconds if seconds is not None and math.isfinite(seconds) and seconds >= 0 else None
+
+
+def empty_mean(what: str) -> InvalidRequest:
+    """Makes the error that a server gives for a mean over nothing, for a mean that is divided out here."""
+    return InvalidRequest(422, "empty_mean", f"{what} is over nothing; use reduction='sum', or leave it out")
+
+
+def moved(error: StatusError, rows: int, names: frozenset[str]) -> StatusError:
+    """Makes the error for a part of an input say where in the whole the faults are.
+
+    Args:
+        error: What the server said of the part.
+        rows: How many rows stand before the part.
+        names: The tensors of which only a part was sent.
+    """
+    detail, items = error.detail, []
+    for item in error.errors:
+        head, name, *rest = item.pointer.split("/") if item.pointer.count("/") > 1 else ("", "", "")
+        pointer = item.pointer
+        if name in names and rest[0].isdecimal():
+            pointer = "/".join((head, name, str(int(rest[0]) + rows), *rest[1:]))
+            detail = re.sub(re.escape(item.pointer) + r"(?![\d/])", pointer, detail)
+        items.append(ErrorItem(pointer, item.detail))
+    status, code, _, request_id, retryable, _, retry_after = error.args
+    return type(error)(status, code, detail, request_id, retryable, tuple(items), retry_after)

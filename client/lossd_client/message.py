@@ -1,26 +1,55 @@
-"""What the client's parts pass each other: one request, one response, no HTTP library's types."""
+"""What the client's parts pass each other, and the seam at which another HTTP library fits in.
 
-from collections.abc import Mapping
+A transport turns one `Request` into one `Response`. It knows nothing of losses, keys or retries; the
+client knows nothing of what carries its requests.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from lossd_client.timeout import Timeout
 
 JSON = "application/json"
 NPY = "application/x-npy"
+ARROW = "application/vnd.apache.arrow.stream"
 PROBLEM = "application/problem+json"
+
+Chunks: TypeAlias = Iterator[bytes] | AsyncIterator[bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request. `body` is sent piece after piece, without being joined first."""
+    """One HTTP request, as a transport gets it.
+
+    Attributes:
+        method: "GET" or "POST".
+        path: The path, from "/".
+        query: Names and values, in order, neither of them escaped yet.
+        headers: All that are to be sent but Host, Content-Length and Transfer-Encoding.
+        body: Pieces to be sent one after the other, without being joined first. The same request may be
+            sent again.
+        stream: Instead of `body`, what gives a body of unknown length, anew at each call. To an
+            asynchronous transport it may give an asynchronous iterator.
+        base_url: What stands before the path.
+    """
 
     method: str
     path: str
     query: tuple[tuple[str, str], ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     body: tuple[bytes | memoryview, ...] = ()
+    stream: Callable[[], Chunks] | None = None
+    base_url: str = ""
+
+    @property
+    def url(self) -> str:
+        """The whole address but for the query."""
+        return self.base_url + self.path
 
     @property
     def length(self) -> int:
-        """The body's size in bytes."""
+        """The size of `body` in bytes."""
         return sum(len(piece) for piece in self.body)
 
 
@@ -36,3 +65,37 @@ class Response:
     def media_type(self) -> str:
         """The content type without its parameters, in lower case; "" where there is none."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+class Transport(Protocol):
+    """What carries the requests of a `LossClient`. Several threads use one at a time."""
+
+    def send(self, request: Request, timeout: Timeout) -> Response:
+        """Sends one request and reads its answer whole, whatever its status; follows no redirects.
+
+        Args:
+            request: What to send.
+            timeout: How long the steps may take; its `deadline` is what is left for all of them.
+
+        Raises:
+            ConnectionFailed: No whole answer came; `retryable` says whether another try may help.
+            TimedOut: A timeout passed.
+            BadAnswer: What came is not HTTP as it should be.
+        """
+        ...
+
+    def close(self) -> None:
+        """Closes the connections. Called once, and no `send` after it."""
+        ...
+
+
+class AsyncTransport(Protocol):
+    """What carries the requests of an `AsyncLossClient`, within one event loop."""
+
+    async def send(self, request: Request, timeout: Timeout) -> Response:  # noqa: ASYNC109 - as the other
+        """As `Transport.send`."""
+        ...
+
+    async def aclose(self) -> None:
+        """As `Transport.close`."""
+        ...

@@ -1,132 +1,222 @@
 """The one file that knows the HTTP library: a request in, a response or an error of our own out."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+import os
+import ssl
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from ipaddress import ip_address
+from functools import cache
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import httpx
 
 from lossd_client.errors import BadAnswer, ConnectionFailed, LossdError, TimedOut
 from lossd_client.message import Request, Response
+from lossd_client.timeout import Timeout
 
 # One large bytes object is sent about ten times slower than the same bytes in pieces of this size: the
 # library slices off the rest after every partial write.
 CHUNK = 1 << 20
 
-# The first match counts: subclasses stand before their bases.
-_OWN: tuple[tuple[type[Exception], type[LossdError], str], ...] = (
-    (httpx.TimeoutException, TimedOut, "timed out"),
-    (httpx.DecodingError, BadAnswer, "the answer cannot be decoded"),
-    (httpx.TooManyRedirects, BadAnswer, "too many redirects"),
-    (httpx.HTTPStatusError, BadAnswer, "unexpected status"),
-    (httpx.CookieConflict, BadAnswer, "conflicting cookies"),
-    (httpx.UnsupportedProtocol, ConnectionFailed, "not an HTTP address"),
-    (httpx.InvalidURL, ConnectionFailed, "not an HTTP address"),
-    (httpx.ProtocolError, ConnectionFailed, "HTTP went wrong"),
-    (httpx.ConnectError, ConnectionFailed, "cannot connect"),
-    (httpx.HTTPError, ConnectionFailed, "the connection broke"),
-    (httpx.StreamError, ConnectionFailed, "the connection broke"),
+# The first match counts: subclasses stand before their bases. The last column: may the same request succeed
+# if it is sent again?
+_OWN: tuple[tuple[type[Exception], type[LossdError], str, bool], ...] = (
+    (httpx.ConnectTimeout, TimedOut, "timed out while connecting", True),
+    (httpx.TimeoutException, TimedOut, "timed out", False),
+    (httpx.DecodingError, BadAnswer, "the answer cannot be decoded", False),
+    (httpx.TooManyRedirects, BadAnswer, "too many redirects", False),
+    (httpx.HTTPStatusError, BadAnswer, "unexpected status", False),
+    (httpx.CookieConflict, BadAnswer, "conflicting cookies", False),
+    (httpx.UnsupportedProtocol, ConnectionFailed, "not an HTTP address", False),
+    (httpx.InvalidURL, ConnectionFailed, "not an HTTP address", False),
+    (httpx.LocalProtocolError, ConnectionFailed, "HTTP went wrong", False),
+    (httpx.ProtocolError, ConnectionFailed, "HTTP went wrong", True),
+    (httpx.ConnectError, ConnectionFailed, "cannot connect", True),
+    (httpx.HTTPError, ConnectionFailed, "the connection broke", True),
+    (httpx.StreamError, ConnectionFailed, "the connection broke", False),
 )
 
 
 def own_error(error: Exception, url: str) -> LossdError:
     """Turns the HTTP library's exception into ours; any other becomes ConnectionFailed."""
-    kind, what = next(
-        ((own, what) for foreign, own, what in _OWN if isinstance(error, foreign)),
-        (ConnectionFailed, "the connection broke"),
+    kind, what, retryable = next(
+        ((own, what, again) for foreign, own, what, again in _OWN if isinstance(error, foreign)),
+        (ConnectionFailed, "the connection broke", False),
     )
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return kind(f"{url}: {what} ({reason})")
+    own = kind(f"{url}: {what} ({reason})")
+    own.retryable = retryable and not _of_tls(error)
+    return own
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _of_tls(error: BaseException | None) -> bool:
+    # A certificate that is not trusted now will not be in a second.
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @contextmanager
 def _own_errors(url: str) -> Iterator[None]:
     try:
         yield
-    except tuple(foreign for foreign, _, _ in _OWN) as error:
+    except tuple(foreign for foreign, *_ in _OWN) as error:
         raise own_error(error, url) from error
 
 
-def _chunks(body: tuple[bytes | memoryview, ...]) -> Iterator[bytes]:
+class _Left(dict[str, float | None]):
+    """The timeouts as the library reads them, before each step anew: none is longer than what is left."""
+
+    def __init__(self, timeout: Timeout) -> None:
+        super().__init__(connect=timeout.connect, read=timeout.read, write=timeout.write, pool=timeout.pool)
+        self._ends = None if timeout.deadline is None else time.monotonic() + timeout.deadline
+
+    def get(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - dict's signature
+        own = super().get(name, default)
+        if self._ends is None:
+            return own
+        left = max(self._ends - time.monotonic(), 0.001)  # 0 would mean not to wait at all
+        return left if own is None else min(own, left)
+
+    def check(self) -> None:
+        """Raises TimedOut if nothing is left: for steps that move, and yet take too long together."""
+        if self._ends is not None and time.monotonic() > self._ends:
+            raise TimedOut("the deadline passed")
+
+
+def _chunks(body: tuple[bytes | memoryview, ...], left: _Left) -> Iterator[bytes]:
     # Views, though the library's types say bytes: its writer takes them, and bytes() here would copy
     # every array once more (a third of the time that a large one takes to send).
     for piece in body:
         for start in range(0, len(piece), CHUNK):
+            left.check()
             yield cast("bytes", piece[start : start + CHUNK])
 
 
-async def _async_chunks(body: tuple[bytes | memoryview, ...]) -> AsyncIterator[bytes]:
-    for chunk in _chunks(body):
+def _content(request: Request, left: _Left) -> Iterator[bytes] | None:
+    if request.stream is None:
+        return _chunks(request.body, left) if request.body else None
+    chunks = request.stream()
+    if isinstance(chunks, AsyncIterator):
+        raise TypeError("an asynchronous iterable needs the AsyncLossClient")
+    return _checked(chunks, left)
+
+
+def _checked(chunks: Iterator[bytes], left: _Left) -> Iterator[bytes]:
+    for chunk in chunks:
+        left.check()
         yield chunk
 
 
-class _Common:
-    """What the two transports share: everything but the sending itself."""
-
-    def __init__(self, base_url: str, headers: Mapping[str, str], timeout: float | None) -> None:
-        self._base_url = base_url
-        # A proxy named in the environment is for what lies beyond this machine.
-        place = urlsplit(base_url)
-        proxies = not _is_loopback(place.hostname or "")
-        self._options: dict[str, Any] = {"headers": dict(headers), "timeout": timeout, "trust_env": proxies}
-        if place.scheme == "https" and not proxies:
-            self._options["verify"] = httpx.create_ssl_context()  # SSL_CERT_FILE is for here, too
-
-    def _arguments(self, request: Request) -> dict[str, Any]:
-        headers = dict(request.headers)
-        if request.body:
-            headers["Content-Length"] = str(request.length)
-        return {
-            "method": request.method,
-            "url": self._base_url + request.path,
-            "params": request.query or None,
-            "headers": headers,
-        }
-
-    @staticmethod
-    def _response(answer: httpx.Response) -> Response:
-        return Response(answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, answer.content)
+async def _async_content(request: Request, left: _Left) -> AsyncIterator[bytes]:
+    chunks = _chunks(request.body, left) if request.stream is None else request.stream()
+    if isinstance(chunks, AsyncIterator):
+        async for chunk in chunks:
+            left.check()
+            yield chunk
+    else:
+        for chunk in _checked(chunks, left):
+            yield chunk
 
 
-class Transport(_Common):
-    """Sends requests to one server over a pool of connections; safe to share between threads."""
+def _arguments(request: Request, left: _Left) -> dict[str, Any]:
+    headers = dict(request.headers)
+    if request.body:
+        headers["Content-Length"] = str(request.length)
+    return {
+        "method": request.method,
+        "url": request.url,
+        "params": request.query or None,
+        "headers": headers,
+        "extensions": {"timeout": left},
+    }
 
-    def __init__(self, base_url: str, headers: Mapping[str, str], timeout: float | None) -> None:
-        super().__init__(base_url, headers, timeout)
-        self._http = httpx.Client(**self._options)
 
-    def send(self, request: Request) -> Response:
+def _response(answer: httpx.Response, chunks: list[bytes]) -> Response:
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    return Response(answer.status_code, headers, chunks[0] if len(chunks) == 1 else b"".join(chunks))
+
+
+def _options(max_connections: int, use_environment: bool) -> dict[str, Any]:
+    limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
+    # SSL_CERT_FILE is for this machine's servers too, before which no proxy stands.
+    verify = _trusted(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    return {"limits": limits, "trust_env": use_environment, "timeout": None, "verify": verify}
+
+
+@cache
+def _trusted(file: str | None, folder: str | None) -> ssl.SSLContext:
+    """Whom to trust, by the environment's two variables: that takes longer to read than a client to make."""
+    return httpx.create_ssl_context()
+
+
+class HttpxTransport:
+    """Sends requests over a pool of connections; threads may share one.
+
+    Args:
+        max_connections: How many connections there may be at once.
+        use_environment: Obey HTTP_PROXY and its like, and ~/.netrc; SSL_CERT_FILE is obeyed in any case.
+        http: An `httpx.Client` of your own to send by, closed with this; the other arguments then go
+            unheeded. It must not follow redirects.
+    """
+
+    def __init__(
+        self, *, max_connections: int = 32, use_environment: bool = True, http: httpx.Client | None = None
+    ) -> None:
+        self._http = http or httpx.Client(**_options(max_connections, use_environment))
+
+    def send(self, request: Request, timeout: Timeout) -> Response:
         """Sends one request and reads its answer whole, whatever its status."""
-        content = _chunks(request.body) if request.body else None
-        with _own_errors(self._base_url):
-            return self._response(self._http.request(**self._arguments(request), content=content))
+        left = _Left(timeout)
+        arguments = _arguments(request, left)
+        chunks = []
+        with (
+            _own_errors(request.base_url),
+            self._http.stream(**arguments, content=_content(request, left)) as answer,
+        ):
+            for chunk in answer.iter_bytes():
+                left.check()
+                chunks.append(chunk)
+        return _response(answer, chunks)
 
     def close(self) -> None:
         """Closes the connections."""
         self._http.close()
 
 
-class AsyncTransport(_Common):
-    """Sends requests to one server over a pool of connections, within one event loop."""
+class AsyncHttpxTransport:
+    """Sends requests over a pool of connections, within one event loop.
 
-    def __init__(self, base_url: str, headers: Mapping[str, str], timeout: float | None) -> None:
-        super().__init__(base_url, headers, timeout)
-        self._http = httpx.AsyncClient(**self._options)
+    Args:
+        max_connections: As in `HttpxTransport`.
+        use_environment: As in `HttpxTransport`.
+        http: As in `HttpxTransport`, an `httpx.AsyncClient`.
+    """
 
-    async def send(self, request: Request) -> Response:
+    def __init__(
+        self,
+        *,
+        max_connections: int = 32,
+        use_environment: bool = True,
+        http: httpx.AsyncClient | None = None,
+    ) -> None:
+        self._http = http or httpx.AsyncClient(**_options(max_connections, use_environment))
+
+    async def send(self, request: Request, timeout: Timeout) -> Response:  # noqa: ASYNC109 - as the other
         """Sends one request and reads its answer whole, whatever its status."""
-        content = _async_chunks(request.body) if request.body else None
-        with _own_errors(self._base_url):
-            return self._response(await self._http.request(**self._arguments(request), content=content))
+        left = _Left(timeout)
+        arguments = _arguments(request, left)
+        if request.body or request.stream:
+            arguments["content"] = _async_content(request, left)
+        chunks = []
+        with _own_errors(request.base_url):
+            async with self._http.stream(**arguments) as answer:
+                async for chunk in answer.aiter_bytes():
+                    left.check()
+                    chunks.append(chunk)
+        return _response(answer, chunks)
 
     async def aclose(self) -> None:
         """Closes the connections."""

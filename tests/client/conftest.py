@@ -26,7 +26,7 @@ def playback() -> Iterator[Playback]:
 def ask_sync(
     base_url: str | None, method: str, *args: object, options: Options = None, **kwargs: object
 ) -> object:
-    with LossClient(base_url, **(options or {})) as client:
+    with LossClient(base_url, **{"retry": None, **(options or {})}) as client:
         return getattr(client, method)(*args, **kwargs)
 
 
@@ -34,7 +34,7 @@ def ask_async(
     base_url: str | None, method: str, *args: object, options: Options = None, **kwargs: object
 ) -> object:
     async def ask() -> object:
-        async with AsyncLossClient(base_url, **(options or {})) as client:
+        async with AsyncLossClient(base_url, **{"retry": None, **(options or {})}) as client:
             return await getattr(client, method)(*args, **kwargs)
 
     return asyncio.run(ask())
@@ -42,6 +42,6 @@ def ask_async(
 
 @pytest.fixture(params=[ask_sync, ask_async], ids=["sync", "async"])
 def ask(request: pytest.FixtureRequest) -> Ask:
-    """Calls one method of a fresh client: ask(url, "bce", logits, targets, options={"timeout": 1})."""
+    """Calls one method of a fresh client that tries once: ask(url, "bce", logits, targets, options={...})."""
     asked: Ask = request.param
     return asked

@@ -1,6 +1,7 @@
 """A real HTTP server in a thread: keeps what arrives, plays back answers that a test has set."""
 
 import json
+import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -51,6 +52,7 @@ class Answer:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     declared: int | None = None  # a Content-Length that differs from the body's
+    hangs_up: bool = False  # nothing is answered: the connection is closed
 
     @classmethod
     def of_json(cls, value: object, **headers: str) -> Self:
@@ -89,15 +91,23 @@ class Arrival:
         return [(name, value) for name, value in self.query if name != "tensors"]
 
 
+class _Listener(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exception(), OSError):  # the caller hung up
+            super().handle_error(request, client_address)  # type: ignore[arg-type] # what it was given
+
+
 class Playback:
-    """The server; `answer` is what the next requests get, `arrivals` what came."""
+    """The server; `answers` are what the next requests get, `answer` those after them; `arrivals` came."""
 
     def __init__(self) -> None:
         self.answer = Answer.of_json(SCALAR)
+        self.answers: list[Answer] = []
+        self.connections = 0
         self.arrivals: list[Arrival] = []
         self.hold = threading.Event()  # answers wait for it
         self.hold.set()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._http = _Listener(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01})
 
     @property
@@ -124,19 +134,33 @@ class Playback:
         self._http.server_close()
 
 
+def _body(handler: BaseHTTPRequestHandler) -> bytes:
+    if handler.headers.get("Transfer-Encoding") != "chunked":
+        return handler.rfile.read(int(handler.headers.get("Content-Length", "0")))
+    chunks = []
+    while size := int(handler.rfile.readline(), 16):
+        chunks.append(handler.rfile.read(size))
+        handler.rfile.readline()
+    handler.rfile.readline()
+    return b"".join(chunks)
+
+
 def _handler(playback: Playback) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         timeout = 10
 
         def _serve(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            body = _body(self)
             parts = urlsplit(self.path)
             headers = {name.lower(): value for name, value in self.headers.items()}
             query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
             playback.arrivals.append(Arrival(self.command, parts.path, query, headers, body))
             playback.hold.wait(10)
-            answer = playback.answer
+            answer = playback.answers.pop(0) if playback.answers else playback.answer
+            if answer.hangs_up:
+                self.close_connection = True
+                return
             self.send_response(answer.status)
             self.send_header("Content-Type", answer.media_type)
             length = len(answer.body) if answer.declared is None else answer.declared
@@ -148,6 +172,10 @@ def _handler(playback: Playback) -> type[BaseHTTPRequestHandler]:
             self.close_connection = answer.declared is not None or self.close_connection
 
         do_GET = do_POST = _serve  # noqa: N815 - http.server's names
+
+        def setup(self) -> None:
+            super().setup()
+            playback.connections += 1
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
             pass

@@ -176,7 +176,7 @@ def test_a_bad_file_is_2(files: list[str], tmp_path: Path, content: bytes | str)
         if isinstance(content, bytes):
             file.write(content)
         elif content == "npz":
-            np.savez(file, x=LOGITS)
+            np.savez(file, x=LOGITS, y=LOGITS)  # which of them?
         else:
             np.save(file, np.array([1, 2], dtype=content))
     done = lossd("score", str(bad), files[1])
@@ -228,7 +228,7 @@ def test_ping(playback: Playback) -> None:
 def test_the_help_names_the_exit_codes() -> None:
     groups = {"teams": ["add", "list", "disable", "enable"], "keys": ["new", "revoke"]}
     commands = [[group, *one] for group, names in groups.items() for one in ([], *([name] for name in names))]
-    for command in ([], ["score"], ["ping"], ["serve"], ["usage"], *commands):
+    for command in ([], ["score"], ["ping"], ["doctor"], ["bench"], ["serve"], ["usage"], *commands):
         done = lossd(*command, "--help")
         assert done.exit_code == 0
         assert "Exit codes" in done.stdout
@@ -281,3 +281,29 @@ def test_scoring_needs_none_of_the_servers_dependencies(module: str, files: list
     done = _without(module, "score", *files, "--url", "http://127.0.0.1:1")
     assert done.returncode == 3
     assert "cannot connect" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "file"), [("pyarrow", "t.parquet"), ("pyarrow", "t.arrows"), ("fsspec", "memory://x.npy")]
+)
+def test_files_that_need_more_say_what_to_install(tmp_path: Path, module: str, file: str) -> None:
+    (tmp_path / "t.parquet").write_bytes(b"PAR1")
+    (tmp_path / "t.arrows").write_bytes(b"\xff\xff\xff\xff")
+    done = _without(module, "score", file if "://" in file else str(tmp_path / file))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"need{'s' if module == 'pyarrow' else ''} {module}: pip install 'lossd[files]'" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["npz", "csv"])
+def test_the_base_install_reads_arrays_and_text(tmp_path: Path, kind: str) -> None:
+    np.savez(tmp_path / "t.npz", logits=LOGITS, targets=LOGITS > 0)
+    (tmp_path / "t.csv").write_text("logits,targets\n0.5,1\n")
+    done = _without("pyarrow", "score", str(tmp_path / f"t.{kind}"), "--url", "http://127.0.0.1:1")
+    assert done.returncode == 3
+
+
+def test_a_proxy_that_cannot_be_used_is_2(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "socks5://127.0.0.1:1")
+    done = lossd("score", *files, "--url", "http://far.invalid")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "SOCKS" in done.stderr

@@ -1,6 +1,7 @@
 import pickle
 import re
 import socket
+import ssl
 from collections.abc import Iterator
 from typing import Any
 
@@ -160,7 +161,7 @@ def test_every_exception_of_httpx_becomes_one_of_ours(
     def fail(*args: object, **kwargs: object) -> None:
         raise raised
 
-    monkeypatch.setattr(httpx.Client, "request", fail)
+    monkeypatch.setattr(httpx.Client, "stream", fail)
     client = lossd_client.LossClient()
     try:
         with pytest.raises(lossd_client.LossdError) as caught:
@@ -177,3 +178,29 @@ def test_every_exception_of_httpx_becomes_one_of_ours(
 def test_the_tree_is_the_drawn_one() -> None:
     drawn = re.findall(r"[├└]── (\w+)", errors.__doc__ or "")
     assert sorted(drawn) == sorted({kind.__name__ for kind in _tree(errors.LossdError)} - {"LossdError"})
+
+
+@pytest.mark.parametrize(
+    ("foreign", "retryable"),
+    [
+        (httpx.ConnectError, True),
+        (httpx.ConnectTimeout, True),  # nothing was sent yet
+        (httpx.ReadError, True),
+        (httpx.WriteError, True),
+        (httpx.RemoteProtocolError, True),
+        (httpx.ReadTimeout, False),
+        (httpx.WriteTimeout, False),
+        (httpx.PoolTimeout, False),
+        (httpx.LocalProtocolError, False),
+        (httpx.UnsupportedProtocol, False),
+        (httpx.DecodingError, False),
+    ],
+)
+def test_which_of_them_may_pass(foreign: type[Exception], retryable: bool) -> None:
+    assert own_error(foreign("x"), "").retryable is retryable
+
+
+def test_a_certificate_that_is_not_trusted_will_not_be_in_a_second() -> None:
+    error = httpx.ConnectError("x")
+    error.__cause__ = ssl.SSLCertVerificationError("self-signed")
+    assert not own_error(error, "").retryable

@@ -26,24 +26,33 @@ def test_the_version_is_the_distributions() -> None:
     assert lossd_client.__version__ == version("lossd")
 
 
+HEAVY = ("torch", "fastapi", "pandas", "rich", "pyarrow", "lossd", "pydantic", "typer", "ml_dtypes")
+
+
+def _run(code: str) -> list[str]:
+    code = f"import sys, time, numpy\n{code}\nprint([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
 def test_the_import_is_quick_and_light() -> None:
+    code = "start = time.perf_counter(); import lossd_client; print(time.perf_counter() - start)"
+    runs = (_run(code) for _ in range(8))  # this machine may be busy
+    assert any(float(seconds) < 0.35 and loaded == "[]" for seconds, loaded in runs)
+
+
+def test_scoring_imports_nothing_heavy_either() -> None:
     code = (
-        "import sys, time; start = time.perf_counter(); import lossd_client;"
-        "print(time.perf_counter() - start);"
-        "print([m for m in ('torch', 'fastapi', 'lossd', 'pydantic', 'typer') if m in sys.modules])"
+        "from lossd_client import LossClient\n"
+        "from lossd_client.fake import FakeTransport\n"
+        "with LossClient(transport=FakeTransport, request_bytes=100) as client:\n"
+        "    client.bce(numpy.zeros((9, 3)), [[0, 1, 0]] * 9)\n"
+        "    client.score_batches('focal', [([0.0], [1])])\n"
     )
-
-    def once() -> tuple[float, str]:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        seconds, loaded = done.stdout.splitlines()
-        return float(seconds), loaded
-
-    runs = [once() for _ in range(3)]
-    assert {loaded for _, loaded in runs} == {"[]"}
-    assert min(seconds for seconds, _ in runs) < 1.0  # 0.15 on a quiet machine; this one may be busy
+    assert _run(code) == ["[]"]
 
 
-def test_httpx_is_in_one_file_and_the_server_in_none() -> None:
+def test_httpx_and_torch_are_in_one_file_each_and_the_server_in_none() -> None:
     imported: dict[str, set[str]] = {}
     for path in FOLDER.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -56,4 +65,5 @@ def test_httpx_is_in_one_file_and_the_server_in_none() -> None:
             for name in names:
                 imported.setdefault(name.partition(".")[0], set()).add(path.name)
     assert imported["httpx"] == {"transport.py"}
-    assert not {"lossd", "torch"} & set(imported)
+    assert imported["torch"] == imported["torchmetrics"] == {"torchmetrics.py"}
+    assert "lossd" not in imported

@@ -1,24 +1,44 @@
 """The public surface under the type checker; never run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from copy import deepcopy
 from typing import Any, assert_type
 
+import httpx
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torchmetrics import Metric, MetricCollection
 
 import lossd_client
 from lossd_client import (
     DEFAULT,
+    Array,
     AsyncLossClient,
+    AsyncTransport,
     Axis,
+    Batch,
+    Default,
     ErrorItem,
     LossClient,
+    LossName,
     LossResult,
     Normalizer,
+    Progress,
     Reduction,
+    Request,
+    Response,
+    Retry,
     TargetsFormat,
+    Timeout,
+    Transport,
     Variant,
+    progress_bar,
 )
+from lossd_client.fake import AsyncFakeTransport, FakeTransport
+from lossd_client.torchmetrics import RemoteBCE, RemoteFocal
+from lossd_client.transport import AsyncHttpxTransport, HttpxTransport
 
 
 def sync(logits: NDArray[np.float32], targets: NDArray[np.bool_], how: Reduction, axes: Axis) -> None:
@@ -62,6 +82,117 @@ def options(
     client.bce(p, mask, p)  # type: ignore[call-arg] # the rest is named
 
 
+def arrays(client: LossClient, tensor: torch.Tensor, any_array: Array, alpha: float | Default | None) -> None:
+    assert_type(client.bce(tensor, tensor > 0), LossResult)
+    assert_type(client.bce(any_array, tensor, weight=any_array, mask=any_array), LossResult)
+    assert_type(client.focal(tensor, [1, 0], alpha=alpha), LossResult)
+    client.bce(client, tensor)  # type: ignore[arg-type] # no array
+
+
+def constructed(show: Callable[[Progress], None], transport: Callable[[], Transport]) -> None:
+    client = LossClient(
+        base_url=None,
+        api_key=None,
+        timeout=Timeout(connect=1, read=None, write=2.5, pool=None, deadline=60),
+        retry=Retry(attempts=3, first_contact=1, first_wait=0.1, longest_wait=1, burst=5, per_second=1),
+        request_bytes=1 << 20,
+        concurrency=2,
+        progress=show,
+        shrink_targets=False,
+        one_hot_as_ids=True,
+        narrow_floats=True,
+        transport=transport,
+        max_connections=8,
+    )
+    other = client.with_options(
+        api_key="k",
+        timeout=5,
+        retry=None,
+        request_bytes=1,
+        concurrency=1,
+        progress=None,
+        shrink_targets=True,
+        one_hot_as_ids=False,
+        narrow_floats=False,
+    )
+    assert_type(other, LossClient)
+    assert_type(deepcopy(client), LossClient)
+    assert_type(LossClient.local(settings={"device": "cpu"}, retry=None), LossClient)
+    assert_type(client.usage(), dict[str, Any])
+    assert_type(lossd_client.__version__, str)
+    LossClient(transport=lambda: HttpxTransport(http=httpx.Client()))
+    LossClient(transport=HttpxTransport)
+    LossClient(transport=AsyncHttpxTransport)  # type: ignore[arg-type] # the other client's
+    LossClient("http://localhost", "k")  # type: ignore[call-arg] # options are named
+    client.with_options(base_url="http://localhost")  # type: ignore[call-arg] # that is another client
+    client.with_options(concurrency="2")  # type: ignore[arg-type] # no number
+
+
+def batches(
+    client: LossClient, pairs: Iterable[tuple[torch.Tensor, torch.Tensor]], named: Iterator[Batch]
+) -> None:
+    assert_type(client.score_batches("bce", pairs), LossResult)
+    assert_type(client.score_batches("focal", named, gamma=2.0, alpha=None, variant="exp"), LossResult)
+    assert_type(client.iter_batches("focal", named, normalizer="positives"), Iterator[LossResult])
+    assert_type(client.iter_batches("bce", [([0.5], [1.0])], reduction="none"), Iterator[LossResult])
+    assert_type(client.score_stream("bce", [{"probabilities": [0.5], "targets": [1]}], axis=0), LossResult)
+    assert_type(LossResult.merge(client.iter_batches("bce", named)), LossResult)
+    client.score_batches("bce", named, gamma=2.0)  # type: ignore[call-overload] # focal's alone
+    client.score_batches("hinge", named)  # type: ignore[call-overload] # no such loss
+    client.score_batches("focal", 3)  # type: ignore[call-overload] # no iterable
+    _: Sequence[LossName] = ["bce", "focal"]
+
+
+def progress(client: LossClient, logits: Array, targets: Array) -> None:
+    bar: AbstractContextManager[Callable[[Progress], None]] = progress_bar("Evaluating")
+    with bar as show:
+        client.with_options(progress=show).bce(logits, targets)
+    at = Progress(rows=1, total_rows=None, elements=80, requests=1)
+    assert_type(at.total_rows, int | None)
+    assert_type((at.rows, at.elements, at.requests), tuple[int, int, int])
+
+
+class Recorded:
+    """A transport of the caller's own."""
+
+    def send(self, request: Request, timeout: Timeout) -> Response:
+        assert_type(request.method, str)
+        assert_type(request.url, str)
+        assert_type(request.length, int)
+        assert_type(request.headers, Mapping[str, str])
+        assert_type(request.query, tuple[tuple[str, str], ...])
+        assert_type(request.body, tuple[bytes | memoryview, ...])
+        assert_type(timeout.deadline, float | None)
+        return Response(status=200, headers={}, body=b"")
+
+    def close(self) -> None: ...
+
+
+def transports(client: LossClient) -> tuple[Transport, AsyncTransport]:
+    LossClient(transport=Recorded)
+    LossClient(transport=FakeTransport)
+    AsyncLossClient(transport=AsyncFakeTransport)
+    AsyncLossClient(transport=Recorded)  # type: ignore[arg-type] # the other client's
+    return Recorded(), AsyncHttpxTransport(http=httpx.AsyncClient())
+
+
+def metrics(client: LossClient, logits: torch.Tensor, targets: torch.Tensor) -> None:
+    bce = RemoteBCE(client, pos_weight=[1.0, 2.0], normalizer="weight", sync_on_compute=False)
+    focal = RemoteFocal(base_url="http://localhost", api_key="k", gamma=2, alpha=None, variant="quality")
+    RemoteFocal(probabilities=True, targets_format="index", class_axis=1, ignore_index=-1, allow_nan=True)
+    RemoteFocal(alpha=DEFAULT, label_smoothing=0.1, pos_weight=logits)
+    RemoteBCE(client, gamma=2.0)  # any option may be torchmetrics' own; it is refused when it runs
+    RemoteBCE(client, normalizer=64)  # type: ignore[arg-type] # would divide each batch
+    RemoteBCE("http://localhost")  # type: ignore[arg-type] # no client
+    assert_type(bce.update(logits, targets, weight=targets, mask=targets > 0), None)
+    assert_type(bce.compute(), torch.Tensor)
+    assert_type((bce.bce_sum, bce.bce_weight), tuple[torch.Tensor, torch.Tensor])
+    assert_type((focal.focal_sum, focal.focal_weight), tuple[torch.Tensor, torch.Tensor])
+    assert_type(focal.client, LossClient)
+    members: list[Metric | MetricCollection] = [bce, focal]
+    MetricCollection(members).update(logits, targets)
+
+
 async def asynchronous(logits: NDArray[np.float32], targets: NDArray[np.bool_]) -> None:
     async with AsyncLossClient(timeout=1.5) as client:
         assert_type(client, AsyncLossClient)
@@ -70,7 +201,21 @@ async def asynchronous(logits: NDArray[np.float32], targets: NDArray[np.bool_]) 
         assert_type(await client.focal(probabilities=logits, targets=targets, mask=targets), LossResult)
         assert_type(await client.info(), dict[str, Any])
         assert_type(await client.ready(), bool)
+        assert_type(await client.usage(), dict[str, Any])
+        assert_type(client.with_options(timeout=Timeout(deadline=1.0)), AsyncLossClient)
+        assert_type(await AsyncLossClient.local(), AsyncLossClient)
     await client.aclose()
+
+
+async def asynchronous_batches(
+    client: AsyncLossClient, plain: Iterable[Batch], loader: AsyncIterable[Batch]
+) -> None:
+    assert_type(await client.score_batches("bce", plain, pos_weight=2.0), LossResult)
+    assert_type(await client.score_batches("focal", loader, gamma=2.0), LossResult)
+    assert_type(client.iter_batches("bce", loader), AsyncIterator[LossResult])
+    assert_type(await client.score_stream("focal", loader, alpha=[0.25, 0.5]), LossResult)
+    async for one in client.iter_batches("focal", plain):
+        assert_type(one, LossResult)
 
 
 def result(got: LossResult) -> None:
@@ -89,6 +234,7 @@ def result(got: LossResult) -> None:
     assert_type(got.kernel, str | None)
     assert_type(got.device, str | None)
     assert_type(got.version, str | None)
+    assert_type(got.options, Mapping[str, Any])
     assert_type(got.to_dict(), dict[str, Any])
     got.sum = 1.0  # type: ignore[misc] # frozen
 
@@ -101,6 +247,7 @@ def errors(error: lossd_client.StatusError) -> Sequence[type[lossd_client.LossdE
     assert_type(error.retryable, bool)
     assert_type(error.retry_after, float | None)
     assert_type(error.errors, tuple[ErrorItem, ...])
+    assert_type([(item.pointer, item.detail) for item in error.errors], list[tuple[str, str]])
     return [
         lossd_client.BadAnswer,
         lossd_client.ConnectionFailed,

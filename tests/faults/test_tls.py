@@ -19,6 +19,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from certificates import make_certificate
 from faults.asked import pair, pair_body, small_truth
 from faults.observe import children, descriptors, port_of, wait_until
 from live_server import LiveServer, live_server
@@ -27,15 +28,6 @@ from teams_file import make_key, team_table, write_teams
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl command")
 NPY = "application/x-npy"
-
-
-def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """A certificate of 127.0.0.1 that it signs itself, and its key."""
-    chain, key = folder / f"{name}.pem", folder / f"{name}.key"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    command += ["-keyout", str(key), "-out", str(chain), "-days", "2", "-subj", f"/CN={name}"]
-    subprocess.run([*command, "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
-    return chain, key
 
 
 @pytest.fixture(scope="module")

@@ -109,7 +109,9 @@ def test_every_alert_says_what_to_do_and_nothing_else_is_said() -> None:
     assert re.findall(r"^### (Lossd\w+)$", METRICS, re.MULTILINE) == [alert["alert"] for alert in alerts]
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/operating.md", "docs/metrics.md", "docs/settings.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/client.md", "docs/operating.md", "docs/metrics.md", "docs/settings.md"]
+)
 def test_links_lead_somewhere(name: str) -> None:
     page = ROOT / name
     for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):

@@ -5,6 +5,8 @@ from typing import Annotated
 import typer
 
 from lossd.cli import keys, teams
+from lossd.cli.bench import bench
+from lossd.cli.doctor import doctor
 from lossd.cli.exits import EPILOG
 from lossd.cli.ping import ping
 from lossd.cli.score import score
@@ -19,7 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EPILOG,
 )
-for _command in (score, ping, serve, usage):
+for _command in (score, ping, doctor, bench, serve, usage):
     app.command(epilog=EPILOG)(_command)
 app.add_typer(teams.app, name="teams")
 app.add_typer(keys.app, name="keys")

@@ -1,14 +1,20 @@
 """The exit codes of every command, and how errors are shown."""
 
-from collections.abc import Iterator
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import NoReturn
+from types import FrameType
+from typing import Final, NoReturn
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from lossd.cli.files.errors import BadFile
 from lossd_client import BadAnswer, LossdError, StatusError
 
 
@@ -19,6 +25,10 @@ class Exit(IntEnum):
     REFUSED = 1
     USAGE = 2
     UNREACHABLE = 3
+
+
+_INTERRUPTED: Final = 128 + signal.SIGINT
+_SHOW_CURSOR: Final = b"\x1b[?25h\r\x1b[2K"  # which a progress bar has hidden; and its line goes
 
 
 EPILOG = (
@@ -36,13 +46,40 @@ def fail(message: str, code: Exit) -> NoReturn:
 
 @contextmanager
 def client_errors() -> Iterator[None]:
-    """Turns what the client raises into a message and an exit code."""
+    """Turns what the client raises, and files that cannot be used, into a message and an exit code."""
     try:
         yield
-    except LossdError as error:
-        fail(str(error), _code(error))
-    except (TypeError, ValueError) as error:  # the arguments; nothing was sent
+    except BadFile as error:
         fail(str(error), Exit.USAGE)
+    except LossdError as error:
+        fail(str(error), exit_code(error))
+    except OSError as error:  # certificates that cannot be read
+        fail(f"no connection can be made: {error}; lossd doctor may say more", Exit.USAGE)
+    except (ImportError, TypeError, ValueError) as error:  # the arguments or environment; nothing was sent
+        fail(str(error), Exit.USAGE)
+
+
+@contextmanager
+def leave_at_interrupt(clean_up: Callable[[], None]) -> Iterator[None]:
+    """Ends the process at Ctrl-C at once, while requests are under way in other threads.
+
+    Otherwise it would wait for their answers, for as long as these may take.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        clean_up()
+        if sys.stderr.isatty():
+            os.write(sys.stderr.fileno(), _SHOW_CURSOR)
+        os._exit(_INTERRUPTED)
+
+    if threading.current_thread() is not threading.main_thread():  # signals come to that one alone
+        yield
+        return
+    before = signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -56,5 +93,6 @@ def server_imports() -> Iterator[None]:
         fail(f"this needs {error.name}: pip install 'lossd[server]'", Exit.USAGE)
 
 
-def _code(error: LossdError) -> Exit:
+def exit_code(error: LossdError) -> Exit:
+    """Gives the exit code for what the client raises."""
     return Exit.REFUSED if isinstance(error, StatusError | BadAnswer) else Exit.UNREACHABLE

@@ -1,72 +1,93 @@
-"""`lossd score`: scores two .npy files."""
+"""`lossd score`: scores arrays and columns of files."""
 
-import json
+import sys
 import time
-from enum import StrEnum
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from lossd.cli.exits import Exit, client_errors, fail
+from lossd.cli.exits import Exit, client_errors, fail, leave_at_interrupt
+from lossd.cli.groups import Group, score_groups
+from lossd.cli.inputs import Inputs
+from lossd.cli.losses import Losses, LossFile
 from lossd.cli.options import ApiKey, Timeout, Url
-from lossd_client import LossClient, LossResult
+from lossd.cli.parameters import (
+    LossName,
+    ReductionName,
+    TargetsFormatName,
+    VariantName,
+    axis_of,
+    normalizer_of,
+    own_options,
+    pos_weight_of,
+)
+from lossd.cli.report import print_groups, print_json, print_result
+from lossd.cli.scoring import Question
+from lossd.cli.scoring import score as score_inputs
+from lossd.cli.selection import Selection
+from lossd_client import LossClient, LossResult, Progress, progress_bar
 
-_NORMALIZERS: Final = ("count", "weight", "positives")
-
-
-class LossName(StrEnum):
-    """The losses."""
-
-    BCE = "bce"
-    FOCAL = "focal"
-
-
-class ReductionName(StrEnum):
-    """The client's reductions, as a choice on the command line."""
-
-    NONE = "none"
-    SUM = "sum"
-    MEAN = "mean"
-
-
-class TargetsFormatName(StrEnum):
-    """What the targets' file may hold."""
-
-    DENSE = "dense"
-    INDEX = "index"
-
-
-class VariantName(StrEnum):
-    """The focal loss's variants."""
-
-    SIGMOID = "sigmoid"
-    EXP = "exp"
-    QUALITY = "quality"
+_PANEL: Final = "Files"
 
 
 def score(
-    logits: Annotated[Path, typer.Argument(metavar="LOGITS", exists=True, dir_okay=False)],
-    targets: Annotated[Path, typer.Argument(metavar="TARGETS", exists=True, dir_okay=False)],
+    logits: Annotated[str, typer.Argument(metavar="LOGITS", help="A file or URL.", show_default=False)],
+    targets: Annotated[
+        str | None,
+        typer.Argument(metavar="TARGETS", help="Another; LOGITS, if it has both.", show_default=False),
+    ] = None,
     loss: Annotated[LossName, typer.Option(help="Which loss.")] = LossName.BCE,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="LOGITS holds probabilities, each in [0, 1], instead.")
     ] = False,
+    logits_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The column or array with the logits or probabilities.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    targets_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The one with the targets.", rich_help_panel=_PANEL)
+    ] = None,
     weight: Annotated[
-        Path | None,
-        typer.Option(help="Weights, a .npy that broadcasts to LOGITS.", exists=True, dir_okay=False),
+        str | None,
+        typer.Option(metavar="FILE", help="Weights that broadcast to LOGITS.", rich_help_panel=_PANEL),
+    ] = None,
+    weight_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Their column, of LOGITS or TARGETS without --weight.",
+            rich_help_panel=_PANEL,
+        ),
     ] = None,
     mask: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="Which elements count, a .npy of bool or uint8 that broadcasts to LOGITS.",
-            exists=True,
-            dir_okay=False,
+            metavar="FILE",
+            help="Which elements count: bool or uint8 that broadcasts to LOGITS.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    mask_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Its column, of LOGITS or TARGETS without --mask.", rich_help_panel=_PANEL
+        ),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN|FILE",
+            help="Print the losses by the values of this column, or of a file with one value a row.",
+            rich_help_panel=_PANEL,
         ),
     ] = None,
     pos_weight: Annotated[
@@ -117,109 +138,131 @@ def score(
     out: Annotated[
         Path | None, typer.Option(help="Write the loss here, as a float64 .npy.", dir_okay=False)
     ] = None,
+    no_progress: Annotated[
+        bool, typer.Option("--no-progress", help="Show no progress bar on a terminal.")
+    ] = False,
     url: Url = None,
     api_key: ApiKey = None,
     timeout: Timeout = 60.0,
 ) -> None:
-    """Score LOGITS against TARGETS, two .npy files.
+    """Score LOGITS against TARGETS: npy, npz, parquet, Arrow, csv or safetensors, from disk or a URL.
 
-    The files are mapped, not read into memory: they go to the server from where they lie.
+    Files are read in blocks of rows, whatever their size. Of files with several columns or arrays, the one of
+    a tensor's name is taken (logits, targets), or the one that an option names.
     """
-    own = _own_options(gamma, alpha, variant)
+    own = own_options(gamma, alpha, variant)
     if own and loss is not LossName.FOCAL:
         raise typer.BadParameter("--gamma, --alpha and --variant go with --loss focal")
-    given: dict[str, Any] = {
-        "probabilities" if probabilities else "logits": _load(logits),
-        "targets": _load(targets),
-        "weight": None if weight is None else _load(weight),
-        "mask": None if mask is None else _load(mask),
-        "pos_weight": None if pos_weight is None else _pos_weight(pos_weight),
-        "reduction": reduction.value,
-        "axis": _axis(axis),
-        "normalizer": _normalizer(normalizer),
-        "class_axis": class_axis,
-        "targets_format": targets_format.value,
-        "label_smoothing": label_smoothing,
-        "ignore_index": ignore_index,
-        "allow_nan": allow_nan,
-    }
     with client_errors(), LossClient(url, api_key=api_key, timeout=timeout) as client:
+        params = {
+            "pos_weight": None if pos_weight is None else pos_weight_of(pos_weight),
+            "reduction": reduction.value,
+            "axis": axis_of(axis),
+            "normalizer": normalizer_of(normalizer),
+            "class_axis": class_axis,
+            "targets_format": targets_format.value,
+            "label_smoothing": label_smoothing,
+            "ignore_index": ignore_index,
+            "allow_nan": allow_nan,
+        }
+        masks = mask is not None or mask_column is not None
+        question = Question(loss.value, {**params, **own}, masks)
+        inputs = Selection(
+            logits,
+            targets,
+            {"weight": weight, "mask": mask},
+            {
+                "logits": logits_column,
+                "targets": targets_column,
+                "weight": weight_column,
+                "mask": mask_column,
+            },
+            by,
+            probabilities,
+            targets_format is TargetsFormatName.INDEX,
+        ).inputs()
         start = time.perf_counter()
-        result = client.focal(**given, **own) if loss is LossName.FOCAL else client.bce(**given)
+        losses, result, groups = _scored(client, question, inputs, by, as_json, out, not no_progress)
         elapsed = (time.perf_counter() - start) * 1000.0
 
-    if out is not None:
-        _save(out, result)
     if as_json:
-        typer.echo(json.dumps(result.to_dict(), allow_nan=False))
-    else:
-        Console(highlight=False).print(_table(result, client.base_url, elapsed))
+        print_json(result, by, groups)
+        return
+    if by is not None:
+        print_groups(by, groups)
+    print_result(result, losses, client.base_url, elapsed)
 
 
-def _load(path: Path) -> NDArray[Any]:
-    try:  # what np.load does for a .npy with mmap_mode="r"; np.load itself would open archives too
-        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
-    except (OSError, OverflowError, ValueError) as error:
-        fail(f"{path} is not a .npy file of numbers: {error}", Exit.USAGE)
-    return array
-
-
-def _numbers(text: str) -> list[float] | None:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        return None
-
-
-def _pos_weight(text: str) -> float | list[float] | NDArray[Any]:
-    numbers = _numbers(text)
-    if numbers is not None:
-        return numbers[0] if len(numbers) == 1 else numbers
-    if Path(text).is_file():
-        return _load(Path(text))
-    raise typer.BadParameter(f"--pos-weight: {text!r} is neither numbers nor a file")
-
-
-def _own_options(gamma: float | None, alpha: str | None, variant: VariantName | None) -> dict[str, Any]:
-    """The focal loss's own options, those that were given."""
-    own: dict[str, Any] = {}
-    if gamma is not None:
-        own["gamma"] = gamma
-    if alpha is not None:
-        own["alpha"] = _alpha(alpha)
-    if variant is not None:
-        own["variant"] = variant.value
-    return own
-
-
-def _alpha(text: str) -> float | list[float] | None:
-    if text.lower() == "none":
-        return None
-    numbers = _numbers(text)
-    if numbers is None:
-        raise typer.BadParameter(f"--alpha: {text!r} is neither numbers nor none")
-    return numbers[0] if len(numbers) == 1 else numbers
-
-
-def _normalizer(text: str) -> str | float:
-    if text in _NORMALIZERS:
-        return text
-    try:
-        return float(text)
-    except ValueError:
+def _scored(
+    client: LossClient,
+    question: Question,
+    inputs: Inputs,
+    by: str | None,
+    as_json: bool,
+    out: Path | None,
+    shows: bool,
+) -> tuple[Losses, LossResult, dict[Group, LossResult]]:
+    """Scores the input and writes what is to be written."""
+    by_rows = question.joins_rows(inputs.dimensions)
+    if by is not None and not (
+        question.is_scalar(inputs.dimensions) and question.goes_by_rows(inputs.dimensions)
+    ):
         raise typer.BadParameter(
-            f"--normalizer: {text!r} is neither a number nor {', '.join(_NORMALIZERS)}"
-        ) from None
+            "--by needs one loss a group: no --axis, no --reduction none, no classes along axis 0"
+        )
+    groups: dict[Group, LossResult] = {}
+    with _out(out, by_rows) as file, _progress(client, inputs.rows, shows) as asking:
+        losses = Losses(file, as_json)
+        with leave_at_interrupt(file.discard if file is not None else _nothing):
+            if by is not None:
+                result, groups = score_groups(asking, question, inputs)
+            else:
+                result = score_inputs(asking, question, inputs, losses.take if by_rows else _as_it_is)
+        if not by_rows:
+            result = losses.take(result)
+    if out is not None and file is None:
+        _save(out, result)
+    return losses, result, groups
 
 
-def _axis(text: str | None) -> int | list[int] | None:
-    if text is None:
-        return None
+def _nothing() -> None:
+    pass
+
+
+def _as_it_is(result: LossResult) -> LossResult:
+    return result
+
+
+@contextmanager
+def _progress(client: LossClient, rows: int | None, shows: bool) -> Iterator[LossClient]:
+    """Gives a client that shows a bar on standard error while it works, if that is a terminal."""
+    if not (shows and sys.stderr.isatty()):
+        yield client
+        return
+    with progress_bar() as show:
+
+        def tell(progress: Progress) -> None:
+            show(replace(progress, total_rows=rows))
+
+        yield client.with_options(progress=tell)
+
+
+@contextmanager
+def _out(path: Path | None, by_rows: bool) -> Iterator[LossFile | None]:
+    """Gives the file for losses that come row by row, if they do and there shall be one."""
+    is_special = path is not None and path.exists() and not path.is_file()  # a pipe, which has no way back
+    if path is None or not by_rows or is_special:
+        yield None
+        return
     try:
-        axes = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"--axis: {text!r} is not 0, -1 or 0,1") from None
-    return axes[0] if len(axes) == 1 else axes
+        file = LossFile(path)
+        try:
+            yield file
+            file.finish()
+        finally:
+            file.discard()
+    except OSError as error:
+        fail(f"cannot write {path}: {error.strerror or error}", Exit.USAGE)
 
 
 def _save(path: Path, result: LossResult) -> None:
@@ -228,35 +271,3 @@ def _save(path: Path, result: LossResult) -> None:
             np.save(file, np.asarray(result.loss, dtype=np.float64))
     except OSError as error:
         fail(f"cannot write {path}: {error.strerror or error}", Exit.USAGE)
-
-
-def _table(result: LossResult, url: str, elapsed: float) -> Table:
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column()
-    for name, value in _rows(result):
-        table.add_row(name, Text(value))
-    stages = ", ".join(f"{stage} {ms:.3g}" for stage, ms in result.timing.items())
-    table.add_row("server", Text(url))
-    table.add_row("ms", f"{elapsed:.1f}" + (f" (in the server: {stages})" if stages else ""))
-    return table
-
-
-def _rows(result: LossResult) -> list[tuple[str, str]]:
-    loss = result.loss
-    if isinstance(loss, np.ndarray):
-        rows = [("loss", f"array of shape {loss.shape}")]
-        if loss.size:
-            figures = (("min", loss.min()), ("mean", loss.mean()), ("max", loss.max()))
-            rows += [(f"loss {name}", repr(float(value))) for name, value in figures]
-    else:
-        rows = [("loss", repr(loss))]
-    params = "".join(f" {name}={value}" for name, value in result.params.items() if value is not None)
-    return [
-        *rows,
-        ("sum", repr(result.sum)),
-        ("count", str(result.count)),
-        ("weight_sum", repr(result.weight_sum)),
-        ("positives", repr(result.positives)),
-        ("loss name", f"{result.loss_name}{params} reduction={result.reduction}"),
-    ]

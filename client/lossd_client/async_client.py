@@ -1,0 +1,262 @@
+"""The client for asyncio."""
+
+import asyncio
+from collections import deque
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+)
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Self, TypeAlias, TypeVar, Unpack
+
+from lossd_client.base import Client, Meter
+from lossd_client.call import LossCall, LossName, check
+from lossd_client.errors import LossdError
+from lossd_client.message import AsyncTransport, Request, Response
+from lossd_client.parts import Batch, Part, Plan
+from lossd_client.result import LossResult, read_result
+from lossd_client.retry import DEFAULT_RETRY, Retry, Send, Steps
+from lossd_client.settings import (
+    DEFAULT_CONCURRENCY,
+    DEFAULT_CONNECTIONS,
+    DEFAULT_REQUEST_BYTES,
+    Options,
+    Settings,
+    ShowProgress,
+    server_address,
+)
+from lossd_client.stream import BatchStream
+from lossd_client.tally import Tally
+from lossd_client.timeout import DEFAULT_TIMEOUT, Timeout
+from lossd_client.wire import INFO, READY, USAGE, read_object, read_ready
+
+ResultT = TypeVar("ResultT")
+Batches: TypeAlias = Iterable[Batch] | AsyncIterable[Batch]
+
+_LARGE = 1 << 20  # bytes: making less than that ready takes the event loop less time than a thread would
+
+
+class AsyncLossClient(
+    Client[Coroutine[Any, Any, LossResult], Batches, AsyncIterator[LossResult], AsyncTransport]
+):
+    """The same client for asyncio: everything that asks the server is awaited.
+
+    It belongs to the event loop in which it is first used. Batches may come from asynchronous iterables too;
+    what draws them from others runs in the event loop.
+
+    Args:
+        base_url: As in `LossClient`, and so are all others.
+        api_key: As there.
+        timeout: As there.
+        retry: As there.
+        request_bytes: As there.
+        concurrency: As there.
+        progress: As there; called in the event loop.
+        shrink_targets: As there.
+        one_hot_as_ids: As there.
+        narrow_floats: As there.
+        transport: As there, of an `AsyncTransport`.
+        max_connections: As there.
+
+    Raises:
+        ValueError: As there.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout: float | Timeout | None = DEFAULT_TIMEOUT,
+        retry: Retry | None = DEFAULT_RETRY,
+        request_bytes: int = DEFAULT_REQUEST_BYTES,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        progress: ShowProgress | None = None,
+        shrink_targets: bool = True,
+        one_hot_as_ids: bool = False,
+        narrow_floats: bool = False,
+        transport: Callable[[], AsyncTransport] | None = None,
+        max_connections: int = DEFAULT_CONNECTIONS,
+    ) -> None:
+        self._set_up(
+            Settings(
+                base_url=server_address(base_url),
+                api_key=api_key,
+                timeout=Timeout.of(timeout),
+                retry=retry,
+                request_bytes=request_bytes,
+                concurrency=concurrency,
+                progress=progress,
+                shrink_targets=shrink_targets,
+                one_hot_as_ids=one_hot_as_ids,
+                narrow_floats=narrow_floats,
+                transport=transport,
+                max_connections=max_connections,
+            )
+        )
+
+    @classmethod
+    async def local(cls, *, settings: Mapping[str, object] | None = None, **options: Unpack[Options]) -> Self:
+        """As `LossClient.local`; awaited."""
+        from lossd_client.local import LocalServer  # slow to import
+
+        server = LocalServer(settings or {})
+        try:
+            await asyncio.to_thread(server.wait_until_ready)
+            return cls._with_settings(Settings(base_url=server.url).changed(options), server)
+        except BaseException:
+            await asyncio.to_thread(server.stop)
+            raise
+
+    @staticmethod
+    def _open_transport(settings: Settings) -> AsyncTransport:
+        if settings.transport is not None:
+            opened: AsyncTransport = settings.transport()
+            return opened
+        from lossd_client.transport import AsyncHttpxTransport  # slow to import
+
+        return AsyncHttpxTransport(
+            max_connections=settings.max_connections, use_environment=not settings.is_loopback
+        )
+
+    async def info(self) -> dict[str, Any]:
+        """As `LossClient.info`."""
+        return read_object(await self._run(self._ask(INFO)), INFO.path)
+
+    async def usage(self) -> dict[str, Any]:
+        """As `LossClient.usage`."""
+        return read_object(await self._run(self._ask(USAGE)), USAGE.path)
+
+    async def ready(self) -> bool:
+        """As `LossClient.ready`."""
+        transport, _ = self._connections.get()
+        return read_ready(await transport.send(self._addressed(READY), self._settings.timeout))
+
+    async def aclose(self) -> None:
+        """Closes the connections, and ends the server that `local` started."""
+        transport = self._connections.close()
+        if transport is not None:
+            await transport.aclose()
+            await asyncio.to_thread(self._connections.stop_server)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def _run(self, steps: Steps[ResultT]) -> ResultT:
+        """Does what the steps say, until they come to a result."""
+        transport, _ = self._connections.get()
+        answer: Response | None = None
+        try:
+            step = next(steps)
+            while True:
+                if isinstance(step, Send):
+                    try:
+                        answer = await transport.send(step.request, step.timeout)
+                    except LossdError as error:
+                        step = steps.throw(error)
+                        continue
+                else:
+                    answer = None
+                    await asyncio.sleep(step.seconds)
+                step = steps.send(answer)
+        except StopIteration as done:
+            result: ResultT = done.value
+            return result
+        finally:
+            steps.close()  # what a cancelled task leaves half done
+
+    async def _score_part(self, part: Part) -> LossResult:
+        _, line = self._connections.get()
+        request: Request
+        if part.size > _LARGE:
+            request = await asyncio.to_thread(self._encoded, part)
+        else:
+            request = self._encoded(part)
+        return await self._run(self._exchange(part, request, line))
+
+    async def _score(self, call: LossCall) -> LossResult:
+        plan = self._plan(check(call))
+        if plan.is_whole:
+            [part] = plan.parts()
+            result = await self._score_part(part)
+            Meter(self._settings, plan.rows).add(plan.rows, result.count)
+            return result
+        async with aclosing(self._results(_each([plan]), plan.rows)) as results:
+            return await anext(results)
+
+    async def _score_batches(self, loss: LossName, batches: Batches, params: Mapping[str, Any]) -> LossResult:
+        tally = Tally()
+        async with aclosing(self._batch_results(loss, batches, params)) as results:
+            async for result in results:
+                tally.add(result)
+        return tally.result()
+
+    def _iter_batches(
+        self, loss: LossName, batches: Batches, params: Mapping[str, Any]
+    ) -> AsyncIterator[LossResult]:
+        return self._batch_results(loss, batches, params)
+
+    def _batch_results(
+        self, loss: LossName, batches: Batches, params: Mapping[str, Any]
+    ) -> AsyncGenerator[LossResult, None]:
+        plans = (self._batch_plan(loss, batch, params) async for batch in _each(batches))
+        return self._results(plans, None)
+
+    async def _results(
+        self, plans: AsyncIterator[Plan], total_rows: int | None
+    ) -> AsyncGenerator[LossResult, None]:
+        """The result of each plan, in order."""
+        meter = Meter(self._settings, total_rows)
+        parts = (part async for plan in plans for part in plan.parts())
+        async with aclosing(self._in_order(parts)) as answered:
+            async for part, result in answered:
+                meter.add(part.rows, result.count)
+                part.plan.add(result)
+                if part.is_last:
+                    yield part.plan.result()
+
+    async def _in_order(self, parts: AsyncIterator[Part]) -> AsyncGenerator[tuple[Part, LossResult], None]:
+        """Scores parts, several at a time; gives their results in order, and holds no more of them."""
+        waiting: deque[tuple[Part, asyncio.Task[LossResult]]] = deque()
+        try:
+            async for part in parts:
+                waiting.append((part, asyncio.create_task(self._score_part(part))))
+                while waiting and (len(waiting) >= self._settings.concurrency or waiting[0][1].done()):
+                    yield waiting[0][0], await waiting[0][1]
+                    waiting.popleft()
+            while waiting:
+                yield waiting[0][0], await waiting[0][1]
+                waiting.popleft()
+        finally:
+            for _, task in waiting:
+                task.cancel()
+            await asyncio.gather(*(task for _, task in waiting), return_exceptions=True)
+
+    async def _score_stream(self, loss: LossName, batches: Batches, params: Mapping[str, Any]) -> LossResult:
+        meter = Meter(self._settings, None)
+        stream = BatchStream(loss, batches, params, await self.info(), meter.add)
+        response = await self._run(self._ask(stream.request(), once=not stream.is_repeatable))
+        return read_result(response, stream.asked())
+
+
+async def _each(batches: Iterable[ResultT] | AsyncIterable[ResultT]) -> AsyncGenerator[ResultT, None]:
+    if isinstance(batches, AsyncIterable):
+        async for batch in batches:
+            yield batch
+    else:
+        for batch in batches:
+            yield batch

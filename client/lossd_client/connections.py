@@ -1,0 +1,62 @@
+"""A client's connections, which survive a fork."""
+
+import os
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from lossd_client.retry import Line
+
+TransportT = TypeVar("TransportT")
+
+
+class Owned(Protocol):
+    """A server that ends with the client."""
+
+    def stop(self) -> None:
+        """Ends it."""
+        ...
+
+
+class Connections(Generic[TransportT]):
+    """A transport, and what its requests share; shared by the clients that `with_options` makes.
+
+    Connections must not be used on both sides of a fork: a child opens its own, and leaves those it was born
+    with alone, over which its parent still speaks.
+    """
+
+    def __init__(self, open_transport: Callable[[], TransportT], server: Owned | None = None) -> None:
+        self._open = open_transport
+        self._server = server
+        self._born = os.getpid()
+        self._inherited: list[TransportT] = []  # never closed, nor collected, which might close them
+        self._is_closed = False
+        self._pid, self._transport, self._line = os.getpid(), open_transport(), Line()
+
+    def get(self) -> tuple[TransportT, Line]:
+        """Gives the transport of this process.
+
+        Raises:
+            RuntimeError: It was closed.
+        """
+        if self._is_closed:
+            raise RuntimeError("the client is closed")
+        self._own()
+        return self._transport, self._line
+
+    def close(self) -> TransportT | None:
+        """Marks it closed and gives the transport to close, if that is still to be done."""
+        if self._is_closed:
+            return None
+        self._own()
+        self._is_closed = True
+        return self._transport
+
+    def stop_server(self) -> None:
+        """Ends the server that belongs to the client, if it does and this process started it."""
+        if self._server is not None and self._born == os.getpid():
+            self._server.stop()
+
+    def _own(self) -> None:
+        if self._pid != os.getpid():
+            self._inherited.append(self._transport)
+            self._pid, self._transport, self._line = os.getpid(), self._open(), Line()

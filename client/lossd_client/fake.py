@@ -1,0 +1,187 @@
+"""A stand-in for the server, for tests of what uses the client: `LossClient(transport=FakeTransport)`.
+
+It answers within the process, in numpy's float64, every request that the client makes but Arrow streams. Its
+losses are the server's to about 1e-12 relative; it knows no keys, limits, deadlines or load. What it refuses,
+it refuses with the server's status and code; the wording is its own.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossd_client.fake_losses import Elements, Refused, losses_of
+from lossd_client.foreign import BFLOAT16
+from lossd_client.message import JSON, NPY, PROBLEM, Request, Response
+from lossd_client.timeout import Timeout
+
+_SHARED: Final[Mapping[str, Any]] = {
+    "reduction": "mean",
+    "axis": None,
+    "normalizer": "count",
+    "class_axis": -1,
+    "targets_format": "dense",
+    "label_smoothing": 0.0,
+    "ignore_index": None,
+    "allow_nan": False,
+    "pos_weight": None,
+}
+_OWN: Final[Mapping[str, Mapping[str, Any]]] = {
+    "/bce": {},
+    "/focal": {"gamma": 1.5, "alpha": 0.25, "variant": "sigmoid"},
+}
+_WORDS: Final = {
+    "reduction": ("none", "sum", "mean"),
+    "targets_format": ("dense", "index"),
+    "variant": ("sigmoid", "exp", "quality"),
+}
+VERSION: Final = "fake"
+
+
+class FakeTransport:
+    """Answers the requests of a `LossClient`."""
+
+    def send(self, request: Request, timeout: Timeout) -> Response:
+        """Gives the answer; the timeout goes unheeded."""
+        return answer(request)
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+class AsyncFakeTransport:
+    """Answers the requests of an `AsyncLossClient`."""
+
+    async def send(self, request: Request, timeout: Timeout) -> Response:  # noqa: ASYNC109 - the seam's
+        """Gives the answer; the timeout goes unheeded."""
+        return answer(request)
+
+    async def aclose(self) -> None:
+        """Does nothing."""
+
+
+def answer(request: Request) -> Response:
+    """Gives what a server would answer."""
+    try:
+        if request.path.endswith("/info"):
+            return _of_json(request, {"version": VERSION, "losses": [], "limits": {}, "workers": []})
+        if request.path.endswith("/readyz"):
+            return _of_json(request, {})
+        own = next((own for path, own in _OWN.items() if request.path.endswith(path)), None)
+        if own is None:
+            raise Refused("not_found", f"the fake has no {request.path}", status=404)
+        if request.stream is not None:
+            raise Refused(
+                "unsupported_media_type", "the fake takes no streams: use score_batches", status=415
+            )
+        return _scored(request, own)
+    except Refused as refused:
+        return _problem(request, *refused.args)
+
+
+def _scored(request: Request, own: Mapping[str, Any]) -> Response:
+    params = _params(request, {**_SHARED, **own})
+    name = request.path.rpartition("/")[2]
+    with np.errstate(all="ignore"):
+        elements = Elements.of(_tensors(request), params)
+        found = losses_of(name, elements, params)
+        loss = found.reduced(params["reduction"], params["axis"], params["normalizer"])
+    figures = found.figures
+    if request.headers.get("Accept") == NPY:
+        headers = {f"lossd-{key.replace('_', '-')}": repr(value) for key, value in figures.items()}
+        return _response(request, 200, NPY, _npy(loss), headers)
+    about = {
+        "reduction": params["reduction"],
+        "shape": list(elements.shape),
+        "loss_name": name,
+        "params": {key: params[key] for key in own},
+        "kernel": VERSION,
+        "device": "cpu",
+        "version": VERSION,
+    }
+    plain = {"loss": loss.tolist(), **figures}
+    return _of_json(request, {**{key: _plain(value) for key, value in plain.items()}, **about})
+
+
+def _params(request: Request, known: Mapping[str, Any]) -> dict[str, Any]:
+    params = dict(known)
+    for name, text in request.query:
+        if name == "tensors":
+            continue
+        if name not in known:
+            raise Refused("invalid_parameter", f"there is no parameter {name}")
+        try:
+            params[name] = json.loads(text)
+        except ValueError:
+            params[name] = text
+    for name, words in _WORDS.items():
+        if name in params and params[name] not in words:
+            raise Refused("invalid_parameter", f"{name} must be one of {', '.join(words)}")
+    _check_numbers(params)
+    if params["reduction"] == "none" and (params["axis"], params["normalizer"]) != (None, "count"):
+        raise Refused("invalid_parameter", "reduction=none goes with neither axis nor normalizer")
+    return params
+
+
+def _check_numbers(params: Mapping[str, Any]) -> None:
+    normalizer = params["normalizer"]
+    alphas = params.get("alpha")
+    alphas = alphas if isinstance(alphas, list) else [alphas]
+    for name, fits in {
+        "label_smoothing": 0 <= params["label_smoothing"] < 1,
+        "gamma": 0 <= params.get("gamma", 0) <= 1000,
+        "alpha": all(alpha is None or 0 <= alpha <= 1 for alpha in alphas),
+        "normalizer": normalizer in ("count", "weight", "positives")
+        or (isinstance(normalizer, float) and 0 < normalizer < math.inf),
+    }.items():
+        if not fits:
+            raise Refused("invalid_parameter", f"{name} is {params[name]}, which is out of range")
+
+
+def _tensors(request: Request) -> dict[str, NDArray[Any]]:
+    stream = BytesIO(b"".join(request.body))
+    names = dict(request.query)["tensors"].split(",")
+    return {name: _widened(np.lib.format.read_array(stream, allow_pickle=False)) for name in names}
+
+
+def _widened(array: NDArray[Any]) -> NDArray[Any]:
+    if array.dtype == BFLOAT16:
+        bits = array.view(np.uint16).astype(np.uint32) << 16
+        return bits.view(np.float32)
+    return array
+
+
+def _npy(loss: NDArray[np.float64]) -> bytes:
+    body = BytesIO()
+    np.lib.format.write_array(body, loss, allow_pickle=False)
+    return body.getvalue()
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JSON value out
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _of_json(request: Request, value: Mapping[str, Any], status: int = 200, kind: str = JSON) -> Response:
+    said = {**value, "request_id": request.headers.get("X-Request-Id")}
+    return _response(request, status, kind, json.dumps(said).encode(), {})
+
+
+def _problem(request: Request, code: str, detail: str, pointer: str, status: int) -> Response:
+    problem: dict[str, Any] = {"type": "about:blank", "title": code, "status": status, "detail": detail}
+    problem |= {"code": code, "retryable": False}
+    if pointer:
+        problem["errors"] = [{"pointer": pointer, "detail": detail}]
+    return _of_json(request, problem, status, PROBLEM)
+
+
+def _response(request: Request, status: int, kind: str, body: bytes, headers: Mapping[str, str]) -> Response:
+    own = {"content-type": kind, "x-request-id": request.headers.get("X-Request-Id", "")}
+    return Response(status, {**own, **headers}, body)

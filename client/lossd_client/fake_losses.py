@@ -1,0 +1,246 @@
+"""The losses in plain numpy, for `fake`: formulas in float64 over whole arrays, for the sake of few lines."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+class Refused(Exception):  # noqa: N818 - what happened
+    """A request is at fault, as the server would say: `code`, `detail`, a pointer to the place, `status`."""
+
+    def __init__(self, code: str, detail: str, pointer: str = "", status: int = 422) -> None:
+        super().__init__(code, detail, pointer, status)
+
+
+@dataclass(frozen=True, slots=True)
+class Elements:
+    """Tensors of the inputs' shape, with harmless values where elements are dropped.
+
+    Attributes:
+        towards_one: -log of the probability.
+        towards_zero: -log of one minus the probability.
+        p: The probability.
+        q: One minus it.
+        y: The targets.
+        weight: The weights; None without.
+        pos_weight: The positive term's factors.
+        kept: Which elements are not dropped.
+    """
+
+    towards_one: Floats
+    towards_zero: Floats
+    p: Floats
+    q: Floats
+    y: Floats
+    weight: Floats | None
+    pos_weight: Floats
+    kept: NDArray[np.bool_]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The inputs' shape."""
+        return self.p.shape
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, NDArray[Any]], params: Mapping[str, Any]) -> Self:
+        """Makes them of a request's tensors and parameters."""
+        name = "logits" if "logits" in tensors else "probabilities"
+        x = tensors[name]
+        if not 1 <= x.ndim <= 8:
+            raise Refused("bad_shape", f"{name} has {x.ndim} dimensions, not 1 to 8", f"/{name}")
+        kept = (
+            np.broadcast_to(_like(tensors.get("mask", np.ones((), dtype=np.bool_)), "mask", x), x.shape) != 0
+        )
+        y, kept = _targets(tensors["targets"], x, kept, params)
+        weight = tensors.get("weight")
+        x = _checked(name, x, kept, 0.5, params, (0, 1) if name == "probabilities" else None)
+        y = _checked("targets", y, kept, 0.0, params, (0, 1))
+        if weight is not None:
+            weight = _checked("weight", _like(weight, "weight", x), kept, 0.0, params, (0, math.inf))
+        given = tensors.get("pos_weight", params["pos_weight"])
+        pos_weight = np.atleast_1d(np.asarray(1.0 if given is None else given, dtype=np.float64))
+        all_kept = np.ones(pos_weight.shape, dtype=np.bool_)
+        pos_weight = _checked("pos_weight", pos_weight, all_kept, 1.0, params, (0, math.inf))
+        pos_weight = _by_class("pos_weight", pos_weight, x, params)
+        if name == "probabilities":
+            return cls(-np.log(x), -np.log1p(-x), x, 1 - x, y, weight, pos_weight, kept)
+        e = np.exp(-np.abs(x))
+        s, large, small = np.log1p(e), 1 / (1 + e), e / (1 + e)
+        p, q = np.where(x >= 0, large, small), np.where(x >= 0, small, large)
+        return cls(np.maximum(-x, 0) + s, np.maximum(x, 0) + s, p, q, y, weight, pos_weight, kept)
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """The weighted losses of all elements, and what their mean may be divided by; 0 for dropped elements."""
+
+    each: Floats
+    weights: Floats
+    targets: Floats
+    kept: NDArray[np.bool_]
+
+    def reduced(
+        self, reduction: str, axis: int | list[int] | None, normalizer: str | float
+    ) -> NDArray[np.float64]:
+        """Gives the loss as the parameters of those names want it."""
+        if reduction == "none":
+            return self.each
+        axes = _axes(axis, self.each.ndim)
+        sums = np.asarray(self.sum if axes is None else self.each.sum(axis=axes))
+        if reduction == "sum":
+            return sums
+        if isinstance(normalizer, float):
+            return np.asarray(sums / normalizer)
+        divided_by = {"count": self.kept, "weight": self.weights, "positives": self.targets}[normalizer]
+        divisors = np.asarray(divided_by.sum(axis=axes, dtype=np.float64))
+        if normalizer == "positives":
+            divisors = np.maximum(divisors, 1.0)
+        if (divisors == 0).any():
+            place = np.argwhere(np.atleast_1d(divisors == 0))[0].tolist() if divisors.ndim else []
+            raise Refused("empty_mean", "the mean is over nothing", "/".join(["/loss", *map(str, place)]))
+        return np.asarray(sums / divisors)
+
+    @property
+    def sum(self) -> float:
+        """All losses summed."""
+        if np.isfinite(self.each).all():
+            return math.fsum(self.each.reshape(-1).tolist())
+        return float(self.each.sum())
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The whole request's figures by name."""
+        count = int(self.kept.sum())
+        weight_sum, positives = float(self.weights.sum()), float(self.targets.sum())
+        return {"sum": self.sum, "count": count, "weight_sum": weight_sum, "positives": positives}
+
+
+def losses_of(name: str, elements: Elements, params: Mapping[str, Any]) -> Losses:
+    """Scores the elements: `name` is "bce" or "focal"."""
+    smoothing = params["label_smoothing"]
+    y = elements.y * (1 - smoothing) + smoothing / 2
+    z = (1 - elements.y) * (1 - smoothing) + smoothing / 2
+    losses = _times(y * elements.pos_weight, elements.towards_one) + _times(z, elements.towards_zero)
+    if name == "focal":
+        losses = _focal(losses, y, z, elements, params)
+    weights = np.where(elements.kept, 1.0, 0.0) if elements.weight is None else elements.weight
+    each = np.where(elements.kept, _times(weights, losses), 0.0)
+    return Losses(each, weights, elements.y, elements.kept)
+
+
+def _focal(
+    losses: Floats, y: Floats, z: Floats, elements: Elements, params: Mapping[str, Any]
+) -> NDArray[np.float64]:
+    gamma, alpha, variant = params["gamma"], params["alpha"], params["variant"]
+    if variant == "exp":
+        miss = 1e-6 - np.expm1(-losses)
+    elif variant == "sigmoid":
+        miss = y * elements.q + z * elements.p
+    else:
+        miss = np.abs(y * elements.q - z * elements.p)
+    losses = miss**gamma * losses
+    if alpha is None:
+        return losses
+    share = _by_class("alpha", alpha, elements.p, params)
+    return _times(share if variant == "exp" else y * share + z * (1 - share), losses)
+
+
+def _times(factor: Floats, losses: Floats) -> Floats:
+    """A factor of zero gives zero, of infinity too."""
+    return np.where((factor == 0) & ~np.isnan(losses), 0.0, factor * losses)
+
+
+def _targets(
+    targets: NDArray[Any], x: NDArray[Any], kept: NDArray[np.bool_], params: Mapping[str, Any]
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """The targets in the inputs' shape, and what is kept of them."""
+    ignored = params["ignore_index"]
+    if params["targets_format"] == "dense":
+        if targets.shape != x.shape:
+            raise Refused("shape_mismatch", f"targets {targets.shape} are unlike {x.shape}", "/targets")
+        return targets, kept if ignored is None else kept & (targets != ignored)
+    axis = params["class_axis"]
+    classes = x.shape[axis]
+    shape = tuple(size for place, size in enumerate(x.shape) if place != axis % x.ndim)
+    if targets.shape != shape:
+        raise Refused("shape_mismatch", f"targets {targets.shape} are unlike {shape}", "/targets")
+    ids = np.expand_dims(targets, axis)
+    if ignored is not None:
+        kept = kept & (ids != ignored)
+    wrong = kept.any(axis=axis) & ((targets < 0) | (targets >= classes))
+    if wrong.any():
+        _refuse("targets", "target_out_of_range", targets, wrong, f"[0, {classes})")
+    places = np.arange(classes).reshape([-1 if place == axis % x.ndim else 1 for place in range(x.ndim)])
+    return ids == places, kept
+
+
+def _like(array: NDArray[Any], name: str, x: NDArray[Any]) -> NDArray[Any]:
+    try:
+        return np.broadcast_to(array, x.shape)
+    except ValueError as error:
+        raise Refused("shape_mismatch", f"{name} {array.shape} does not fit {x.shape}", f"/{name}") from error
+
+
+def _axes(axis: int | list[int] | None, dimensions: int) -> tuple[int, ...] | None:
+    if axis is None:
+        return None
+    axes = axis if isinstance(axis, list) else [axis]
+    if not all(-dimensions <= one < dimensions for one in axes):
+        raise Refused("invalid_parameter", f"axis is {axis}, of {dimensions} dimensions")
+    if len({one % dimensions for one in axes}) < len(axes):
+        raise Refused("invalid_parameter", f"axis is {axis}, which names one twice")
+    return tuple(axes)
+
+
+def _by_class(name: str, given: Any, x: NDArray[Any], params: Mapping[str, Any]) -> Floats:  # noqa: ANN401
+    """A number, or one a class, in the inputs' shape."""
+    values = np.asarray(given, dtype=np.float64)
+    axis = params["class_axis"] % x.ndim if -x.ndim <= params["class_axis"] < x.ndim else None
+    if axis is None:
+        raise Refused("invalid_parameter", f"class_axis is out of range for {x.shape}", "")
+    if values.ndim > 1 or (values.ndim and values.size not in (1, x.shape[axis])):
+        raise Refused("shape_mismatch", f"{name} {values.shape} does not fit {x.shape}", f"/{name}")
+    shape = [-1 if place == axis else 1 for place in range(x.ndim)]
+    return np.broadcast_to(values.reshape(shape), x.shape)
+
+
+_CODES = {
+    "targets": "target_out_of_range",
+    "probabilities": "probability_out_of_range",
+    "weight": "weight_out_of_range",
+    "pos_weight": "weight_out_of_range",
+}
+
+
+def _checked(
+    name: str,
+    array: NDArray[Any],
+    kept: NDArray[np.bool_],
+    harmless: float,
+    params: Mapping[str, Any],
+    limits: tuple[float, float] | None,
+) -> Floats:
+    """The array as float64, what is dropped made harmless, once its values are known to be allowed."""
+    values = np.where(kept, array, harmless).astype(np.float64)
+    missing = np.isnan(values)
+    if missing.any() and not params["allow_nan"]:
+        _refuse(name, "non_finite_input", values, missing, "the numbers")
+    if limits is None:
+        return values
+    low, high = limits
+    wrong = (values < low) | (values > high) | (np.isinf(values))
+    if wrong.any():
+        _refuse(name, _CODES[name], values, wrong, f"[{low:g}, {high:g}]")
+    return values
+
+
+def _refuse(name: str, code: str, values: NDArray[Any], wrong: NDArray[np.bool_], where: str) -> None:
+    place = tuple(np.argwhere(wrong)[0].tolist())
+    pointer = "/".join([f"/{name}", *map(str, place)])
+    raise Refused(code, f"{values[place]} is outside {where}", pointer)

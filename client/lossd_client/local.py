@@ -1,0 +1,111 @@
+"""A server in child processes of this one, for as long as it is wanted."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Final
+
+from lossd_client.errors import ConnectionFailed
+
+START_SECONDS: Final = 120.0  # importing torch from a cold disk is most of it
+STOP_SECONDS: Final = 45.0  # the guard kills a server that drains for longer than 35
+_GUARD: Final = Path(__file__).with_name("guard.py")
+_LOG_CHARACTERS: Final = 2000
+
+
+class LocalServer:
+    """Runs `lossd serve` under a guard, a process that ends it when this one lets go or is gone.
+
+    Args:
+        settings: The server's settings by name.
+    """
+
+    def __init__(self, settings: Mapping[str, object]) -> None:
+        self._port = _free_port()
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("LOSSD_")}
+        environment["LOSSD_USAGE_FILE"] = ""  # whose would it be?
+        environment |= {f"LOSSD_{name.upper()}": str(value) for name, value in settings.items()}
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "lossd",
+            "serve",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self._port),
+        ]
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
+        self._guard = subprocess.Popen(  # noqa: S603 - this interpreter, and this file's neighbour
+            [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), *command],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for the caller, which then ends this in order
+        )
+
+    @property
+    def url(self) -> str:
+        """Where the server listens."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def wait_until_ready(self) -> None:
+        """Waits until it can score.
+
+        Raises:
+            ConnectionFailed: It ended, or was not ready in time.
+        """
+        ends = time.monotonic() + START_SECONDS
+        while not self._is_ready():
+            if self._guard.poll() is not None:
+                raise ConnectionFailed(f"the local server did not start:\n{self._tail()}")
+            if time.monotonic() > ends:
+                raise ConnectionFailed(
+                    f"the local server was not ready within {START_SECONDS:g} s:\n{self._tail()}"
+                )
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Ends it and waits until it is gone."""
+        assert self._guard.stdin is not None
+        with suppress(OSError):  # it has ended by itself
+            self._guard.stdin.write(b".")  # a forked child may hold the pipe open
+            self._guard.stdin.close()
+        try:
+            self._guard.wait(STOP_SECONDS)
+        except BaseException:  # a second Ctrl-C too: leave nothing behind
+            self._guard.kill()  # whose end the server notices
+            self._guard.wait()
+            raise
+        finally:
+            self._log.close()
+
+    def _is_ready(self) -> bool:
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=5)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except (OSError, HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def _tail(self) -> str:
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")[-_LOG_CHARACTERS:].strip()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

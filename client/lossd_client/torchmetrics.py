@@ -1,0 +1,276 @@
+"""The losses as metrics of torchmetrics, computed by a server: `pip install 'lossd[torchmetrics]'`.
+
+metrics = MetricCollection([RemoteBCE(client), RemoteFocal(client, gamma=2.0)])
+for images, targets in loader:
+    metrics.update(model(images), targets)
+print(metrics.compute())
+
+This is the one module of the client that imports torch.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from lossd_client.call import DEFAULT, Default, LossName, TargetsFormat, Variant
+from lossd_client.client import LossClient
+
+Normalizer: TypeAlias = Literal["count", "weight", "positives"]
+"""What a mean over many batches may divide by: a number would divide each batch again."""
+
+
+class _RemoteLoss(Metric):
+    """What the losses have in common: sums that are added up, and a division at the end."""
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+    plot_lower_bound = 0.0
+
+    _loss: ClassVar[LossName]
+
+    def __init__(
+        self,
+        client: LossClient | None,
+        base_url: str | None,
+        api_key: str | None,
+        probabilities: bool,
+        params: Mapping[str, Any],
+        options: Mapping[str, Any],
+    ) -> None:
+        super().__init__(**options)
+        if client is not None and (base_url is not None or api_key is not None):
+            raise TypeError("give a client, or base_url and api_key for one of the metric's own, not both")
+        if params["normalizer"] not in ("count", "weight", "positives"):
+            raise ValueError(
+                f"normalizer must be 'count', 'weight' or 'positives', and is {params['normalizer']!r}; to "
+                f"divide by a number, divide {self._loss}_sum"
+            )
+        self._client = client if client is not None else LossClient(base_url, api_key=api_key)
+        self._inputs = "probabilities" if probabilities else "logits"
+        self._params = {**params, "pos_weight": _plain(params["pos_weight"])}
+        # Tells metrics of different parameters apart, whose sums may be alike in the first batch, after which
+        # a MetricCollection would let one stand for both. The first state: refused before sums are added up.
+        about = json.dumps([self._inputs, self._params], sort_keys=True, default=_text)
+        digest = torch.tensor(list(hashlib.sha256(about.encode()).digest()), dtype=torch.uint8)
+        self.add_state(f"{self._loss}_parameters", digest, dist_reduce_fx=_the_same)
+        for name in ("sum", "weight"):
+            zero = torch.zeros((), dtype=torch.float64)
+            self.add_state(f"{self._loss}_{name}", zero, dist_reduce_fx="sum")
+
+    @property
+    def client(self) -> LossClient:
+        """What the metric asks; a copy of the metric has a client of its own."""
+        return self._client
+
+    def update(
+        self, preds: Tensor, target: Tensor, weight: Tensor | None = None, mask: Tensor | None = None
+    ) -> None:
+        """Adds a batch, by one request.
+
+        Args:
+            preds: What the model said: logits, or probabilities if the metric was made for these. On any
+                device; it is copied to this machine's memory if it is elsewhere.
+            target: What it should have said, in the shape of `preds`, or class ids.
+            weight: A factor for each element; broadcasts.
+            mask: Which elements count; broadcasts.
+
+        Raises:
+            TypeError: A dtype is not allowed.
+            LossdError: The server gave no answer; what was added before stays as it was.
+        """
+        score: Callable[..., Any] = self._client.bce if self._loss == "bce" else self._client.focal
+        params = {name: value for name, value in self._params.items() if name != "normalizer"}
+        tensors = {self._inputs: preds, "targets": target, "weight": weight, "mask": mask}
+        result = score(**tensors, **params, reduction="sum")  # of which a batch without elements has one too
+        added = {"count": result.count, "weight": result.weight_sum, "positives": result.positives}
+        self._add("sum", result.sum)
+        self._add("weight", added[self._params["normalizer"]])
+
+    def compute(self) -> Tensor:
+        """Gives the mean over all batches, of all ranks, as a float64 scalar; NaN over nothing."""
+        divisor = self._state("weight")
+        if self._params["normalizer"] == "positives":
+            divisor = divisor.clamp(min=1.0)
+        return self._state("sum") / divisor
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as torchmetrics has it
+        """Adds a batch and gives its own mean; see `update`."""
+        before = dict(self.__dict__)
+        try:
+            return super().forward(*args, **kwargs)
+        except BaseException:  # torchmetrics empties the states first, and would leave them so
+            self.__dict__.update(before)
+            raise
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> "_RemoteLoss":
+        """Moves the states to a device, and leaves them float64 whatever dtype is asked for."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            there = fn(tensor)
+            return there if there.dtype == tensor.dtype else tensor.to(there.device)
+
+        super()._apply(moved, exclude_state)
+        return self
+
+    def _state(self, name: str) -> Tensor:
+        state: Tensor = getattr(self, f"{self._loss}_{name}")
+        return state
+
+    def _add(self, name: str, number: float) -> None:
+        # Not in place: torchmetrics may hold on to the tensor that was.
+        setattr(self, f"{self._loss}_{name}", self._state(name) + number)
+
+
+class RemoteBCE(_RemoteLoss):
+    """Mean binary cross entropy over batches and ranks, computed by a server: one request an update.
+
+    Its states are float64 scalars whatever the model's dtype. With `dist_sync_on_step`, torchmetrics makes
+    two updates of each `forward`.
+
+    Args:
+        client: What asks the server. It may be shared, by metrics too.
+        base_url: Without a client: where the server is, as for `LossClient`.
+        api_key: Likewise.
+        probabilities: `preds` are probabilities, not logits.
+        pos_weight: A factor for the positive term, or one a class.
+        normalizer: What the mean divides by: the "count" of elements, the sum of the "weight", or the sum of
+            the targets ("positives", at least 1).
+        class_axis: As in `LossClient.bce`, as are the others.
+        targets_format: Likewise.
+        label_smoothing: Likewise.
+        ignore_index: Likewise.
+        allow_nan: Likewise.
+        options: Those of `torchmetrics.Metric`.
+
+    Attributes:
+        bce_sum: The weighted losses of all batches, summed.
+        bce_weight: What the mean divides `bce_sum` by.
+
+    Raises:
+        TypeError: There are both a client and a base_url or an api_key.
+        ValueError: The normalizer is not one of the three, or base_url no address.
+    """
+
+    _loss = "bce"
+    bce_sum: Tensor
+    bce_weight: Tensor
+
+    def __init__(
+        self,
+        client: LossClient | None = None,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        probabilities: bool = False,
+        pos_weight: float | Sequence[float] | Tensor | None = None,
+        normalizer: Normalizer = "count",
+        class_axis: int = -1,
+        targets_format: TargetsFormat = "dense",
+        label_smoothing: float = 0.0,
+        ignore_index: float | None = None,
+        allow_nan: bool = False,
+        **options: Any,  # noqa: ANN401 - torchmetrics'
+    ) -> None:
+        params = {
+            "pos_weight": pos_weight,
+            "normalizer": normalizer,
+            "class_axis": class_axis,
+            "targets_format": targets_format,
+            "label_smoothing": label_smoothing,
+            "ignore_index": ignore_index,
+            "allow_nan": allow_nan,
+        }
+        super().__init__(client, base_url, api_key, probabilities, params, options)
+
+
+class RemoteFocal(_RemoteLoss):
+    """Mean focal loss over batches and ranks, computed by a server: one request an update.
+
+    Args:
+        client: As in `RemoteBCE`.
+        base_url: Likewise.
+        api_key: Likewise.
+        probabilities: Likewise.
+        gamma: As in `LossClient.focal`.
+        alpha: Likewise; None turns it off.
+        variant: Likewise.
+        pos_weight: As in `RemoteBCE`.
+        normalizer: Likewise.
+        class_axis: Likewise.
+        targets_format: Likewise.
+        label_smoothing: Likewise.
+        ignore_index: Likewise.
+        allow_nan: Likewise.
+        options: Those of `torchmetrics.Metric`.
+
+    Attributes:
+        focal_sum: The weighted losses of all batches, summed.
+        focal_weight: What the mean divides `focal_sum` by.
+
+    Raises:
+        TypeError: As `RemoteBCE`.
+        ValueError: As `RemoteBCE`.
+    """
+
+    _loss = "focal"
+    focal_sum: Tensor
+    focal_weight: Tensor
+
+    def __init__(
+        self,
+        client: LossClient | None = None,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        probabilities: bool = False,
+        gamma: float | Default = DEFAULT,
+        alpha: float | Sequence[float] | Default | None = DEFAULT,
+        variant: Variant | Default = DEFAULT,
+        pos_weight: float | Sequence[float] | Tensor | None = None,
+        normalizer: Normalizer = "count",
+        class_axis: int = -1,
+        targets_format: TargetsFormat = "dense",
+        label_smoothing: float = 0.0,
+        ignore_index: float | None = None,
+        allow_nan: bool = False,
+        **options: Any,  # noqa: ANN401 - torchmetrics'
+    ) -> None:
+        params = {
+            "gamma": gamma,
+            "alpha": alpha,
+            "variant": variant,
+            "pos_weight": pos_weight,
+            "normalizer": normalizer,
+            "class_axis": class_axis,
+            "targets_format": targets_format,
+            "label_smoothing": label_smoothing,
+            "ignore_index": ignore_index,
+            "allow_nan": allow_nan,
+        }
+        super().__init__(client, base_url, api_key, probabilities, params, options)
+
+
+def _plain(pos_weight: float | Sequence[float] | Tensor | None) -> float | list[float] | None:
+    if pos_weight is None:
+        return None
+    plain: float | list[float] = torch.as_tensor(pos_weight, dtype=torch.float64).tolist()
+    return plain
+
+
+def _text(value: object) -> object:
+    return value.tolist() if isinstance(value, np.ndarray) else repr(value)
+
+
+def _the_same(stacked: Tensor) -> Tensor:
+    """Gives what all ranks' metrics, or two that are merged, were made with."""
+    first = stacked[0]
+    if not bool((stacked == first).all()):
+        raise ValueError("metrics that were made with different parameters cannot be merged")
+    return first

@@ -1,0 +1,119 @@
+"""What goes over the wire for a call, and how the answers about the server are read."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossd_client.arrays import npy_pieces
+from lossd_client.call import Checked
+from lossd_client.compact import as_bools, as_ids, narrowed
+from lossd_client.errors import BadAnswer, status_error
+from lossd_client.message import JSON, NPY, Request, Response
+from lossd_client.result import Asked
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """In what form tensors are sent; see `LossClient`."""
+
+    shrink_targets: bool = True
+    one_hot_as_ids: bool = False
+    narrow_floats: bool = False
+
+
+def encode(call: Checked, form: Form) -> Request:
+    """Turns the call into the request to send."""
+    tensors, params = _formed(call, form)
+    scalar = call.reduction != "none" and call.params.get("axis") is None
+    query = [("tensors", ",".join(tensors)), *query_text({**call.own, **params})]
+    return Request(
+        method="POST",
+        path=f"/{call.loss_name}",
+        query=tuple(query),
+        headers={"Content-Type": NPY, "Accept": JSON if scalar else NPY},
+        body=tuple(piece for array in tensors.values() for piece in npy_pieces(array)),
+    )
+
+
+def asked(call: Checked) -> Asked:
+    """Gives what is needed to read the answer."""
+    options = {name: value for name, value in call.params.items() if name != "reduction"}
+    pos_weight = call.tensors.get("pos_weight")
+    if pos_weight is not None:
+        options["pos_weight"] = _fingerprint(pos_weight)
+    return Asked(call.loss_name, call.inputs.shape, call.reduction, call.own, options)
+
+
+def _fingerprint(array: NDArray[Any]) -> list[float] | str:
+    """A small array as a list; of a large one what tells it from another."""
+    if array.size <= 16 and array.dtype.kind == "f":
+        return [float(number) for number in array.reshape(-1)]
+    digest = blake2b(np.ascontiguousarray(array).tobytes(), digest_size=8).hexdigest()
+    return f"{array.dtype}{list(array.shape)} {digest}"
+
+
+def _formed(call: Checked, form: Form) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    tensors, params = dict(call.tensors), dict(call.params)
+    if form.narrow_floats:
+        tensors = {name: narrowed(array) for name, array in tensors.items()}
+    if call.by_index or "ignore_index" in params:  # the targets' values are compared with others than 0 and 1
+        return tensors, params
+    targets = tensors["targets"]
+    ids = (
+        as_ids(targets, call.class_axis)
+        if form.one_hot_as_ids and targets.shape == call.inputs.shape
+        else None
+    )
+    if ids is not None:
+        tensors["targets"], params["targets_format"] = ids, "index"
+    elif form.shrink_targets:
+        bools = as_bools(targets)
+        tensors["targets"] = targets if bools is None else bools
+    return tensors, params
+
+
+def query_text(params: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Gives parameters as a query has them: JSON, but for bare words."""
+    return [
+        (name, value if isinstance(value, str) else json.dumps(value, allow_nan=False, separators=(",", ":")))
+        for name, value in params.items()
+    ]
+
+
+INFO: Final = Request("GET", "/info", headers={"Accept": JSON})
+READY: Final = Request("GET", "/readyz", headers={"Accept": JSON})
+USAGE: Final = Request("GET", "/usage", headers={"Accept": JSON})
+
+
+def read_object(response: Response, path: str) -> dict[str, Any]:
+    """Reads the answer to INFO or USAGE.
+
+    Raises:
+        StatusError: The status is not 200.
+        BadAnswer: It is 200, and yet not a JSON object.
+    """
+    if response.status != 200:
+        raise status_error(response)
+    try:
+        found = json.loads(response.body)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise BadAnswer(f"the answer to {path} is not a JSON object; is base_url a lossd server?")
+    return found
+
+
+def read_ready(response: Response) -> bool:
+    """Reads the answer to READY: 200 is yes, 503 is no.
+
+    Raises:
+        StatusError: The status is neither.
+    """
+    if response.status not in (200, 503):
+        raise status_error(response)
+    return response.status == 200

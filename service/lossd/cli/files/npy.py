@@ -1,0 +1,93 @@
+"""Numpy's own files: .npy, and .npz, which is a zip of them."""
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossd.cli.files.arrays import ArraysFile, StoredArray
+from lossd.cli.files.datafile import Column
+from lossd.cli.files.errors import BadFile
+from lossd.cli.files.place import Place
+
+_SUFFIX = ".npy"
+
+
+class NpyFile(ArraysFile):
+    """A .npy file: one array, without a name.
+
+    Raises:
+        BadFile: It is not one of numbers.
+    """
+
+    def __init__(self, place: Place) -> None:
+        with place.errors(), place.open() as file:
+            dtype, shape, fortran = _header(file)
+            first = file.tell()
+
+        @contextmanager
+        def at_data() -> Iterator[BinaryIO]:
+            with place.open() as opened:
+                opened.seek(first)
+                yield opened
+
+        super().__init__(place, {"": StoredArray(dtype, shape, at_data, fortran)})
+
+    def whole(self, column: Column) -> NDArray[Any]:
+        """As `DataFile`; a file on this machine is mapped, and goes to the server from where it lies."""
+        if self.place.path is None:
+            return super().whole(column)
+        with self.place.errors():
+            array: NDArray[Any] = np.lib.format.open_memmap(self.place.path, mode="r")
+        return array
+
+
+class NpzFile(ArraysFile):
+    """A .npz file, stored or deflated: arrays by name.
+
+    Raises:
+        BadFile: It is not one of arrays of numbers.
+    """
+
+    def __init__(self, place: Place) -> None:
+        arrays = {}
+        with place.errors(), place.open() as file, zipfile.ZipFile(file) as archive:
+            for member in archive.namelist():
+                if member.endswith(_SUFFIX):
+                    arrays[member.removesuffix(_SUFFIX)] = _stored(place, archive, member)
+        if not arrays:
+            raise BadFile(f"{place} is a zip file without arrays")
+        super().__init__(place, arrays)
+
+
+def _stored(place: Place, archive: zipfile.ZipFile, member: str) -> StoredArray:
+    with archive.open(member) as file:
+        dtype, shape, fortran = _header(cast("BinaryIO", file))
+
+    @contextmanager
+    def at_data() -> Iterator[BinaryIO]:
+        with place.open() as file, zipfile.ZipFile(file) as archive, archive.open(member) as opened:
+            data = cast("BinaryIO", opened)
+            _header(data)
+            yield data
+
+    return StoredArray(dtype, shape, at_data, fortran, is_seekable=False)
+
+
+def _header(file: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
+    """Reads a .npy header: dtype, shape, whether in Fortran's order; the file is then at the first element.
+
+    Raises:
+        ValueError: It is none, or its elements are not numbers.
+    """
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"a .npy of version {version[0]}.{version[1]} does not hold numbers")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, not numbers")
+    return dtype, shape, fortran

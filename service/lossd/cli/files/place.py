@@ -1,0 +1,83 @@
+"""Where a file is: on this machine's disks, or wherever fsspec finds its URL."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from lossd.cli.files.errors import BadFile
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A path, or a URL such as s3://bucket/x.npy; it can be opened any number of times."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def is_url(self) -> bool:
+        """Whether it is a URL, which fsspec opens."""
+        return "://" in self.text
+
+    @property
+    def path(self) -> Path | None:
+        """The path; None for a URL."""
+        return None if self.is_url else Path(self.text)
+
+    @property
+    def suffix(self) -> str:
+        """What the name ends in, with its dot, in lower case."""
+        return os.path.splitext(self.text.partition("?")[0])[1].lower()  # noqa: PTH122 - it may be a URL
+
+    def open(self) -> BinaryIO:
+        """Opens it for reading, at any position.
+
+        Raises:
+            BadFile: It cannot be opened.
+        """
+        try:
+            return self._open_url() if self.is_url else self._open_path()
+        except FileNotFoundError as error:
+            raise BadFile(f"there is no file {self.text}") from error
+        except BadFile:
+            raise
+        except Exception as error:  # each kind of URL has errors of its own
+            raise BadFile(f"{self.text} cannot be opened: {reason(error)}") from error
+
+    def _open_path(self) -> BinaryIO:
+        path = Path(self.text)
+        if path.exists() and not path.is_file():  # a pipe can be opened only once
+            raise BadFile(f"{self.text} is not a regular file")
+        return path.open("rb", buffering=0)
+
+    def _open_url(self) -> BinaryIO:
+        try:
+            import fsspec  # type: ignore[import-untyped]
+        except ModuleNotFoundError:
+            raise BadFile(f"{self.text}: URLs need fsspec: pip install 'lossd[files]'") from None
+        return cast("BinaryIO", fsspec.open(self.text, "rb").open())
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turns what reading raises into a BadFile that names the file."""
+        try:
+            yield
+        except (BadFile, GeneratorExit):
+            raise
+        except ModuleNotFoundError as error:
+            name = (error.name or "").partition(".")[0]
+            raise BadFile(f"{self.text} needs {name}: pip install 'lossd[files]'") from error
+        except Exception as error:  # a damaged file may raise anything that a parser knows
+            raise BadFile(f"{self.text} cannot be read: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """Gives an error's own words."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

@@ -1,0 +1,117 @@
+"""The losses of an input's rows by group, in one pass.
+
+Rows are held until there are enough of them for a request a group to be worth it, in whatever order they
+come. Of what has been sent only sums are kept.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossd.cli.files.errors import BadFile
+from lossd.cli.inputs import LABELS, Inputs
+from lossd.cli.scoring import Question, Rows, in_one
+from lossd_client import InvalidRequest, LossClient, LossResult
+from lossd_client.tally import Tally
+
+_HELD_BYTES: Final = 32 << 20
+_MOST_GROUPS: Final = 10_000
+
+Group: TypeAlias = str | int | float | bool | None
+"""What rows of a group have in common; None is that they have no value."""
+
+_Picked: TypeAlias = tuple[dict[str, NDArray[Any]], NDArray[np.intp]]  # rows, and their numbers in the input
+
+
+def score_groups(
+    client: LossClient, question: Question, inputs: Inputs
+) -> tuple[LossResult, dict[Group, LossResult]]:
+    """Scores the rows by group.
+
+    Returns:
+        The result of all rows; and that of each group's, in the order of the groups' values. A group's mean
+        over nothing, since its elements are all masked, is NaN.
+
+    Raises:
+        BadFile: A file cannot be read, or there are too many groups.
+        LossdError: As the client.
+    """
+    asked = question.sums(inputs.dimensions)
+    rows, keys = Rows(inputs.names), deque[Group]()
+    total, groups = Tally(), dict[Group, Tally]()
+    for result in rows.results(client, asked, rows.picked(_batches(inputs, keys))):
+        total.add(result)
+        groups.setdefault(keys.popleft(), Tally()).add(result)
+    if not groups:
+        return in_one(client, question, inputs.whole()), {}
+    ordered = sorted(groups, key=_place)
+    if asked is question:
+        return total.result(), {key: groups[key].result() for key in ordered}
+    return question.finished(total.result()), {key: _mean(question, groups[key]) for key in ordered}
+
+
+def _mean(question: Question, tally: Tally) -> LossResult:
+    sums = tally.result()
+    with suppress(InvalidRequest):
+        return question.finished(sums)
+    return replace(sums, loss=math.nan, reduction="mean")
+
+
+def _place(key: Group) -> tuple[bool, bool, Any]:
+    """By what groups are sorted: numbers, text, and what has no value."""
+    return key is None, isinstance(key, str), key if key is not None else 0
+
+
+def _batches(inputs: Inputs, keys: deque[Group]) -> Iterator[tuple[dict[str, NDArray[Any]], Sequence[int]]]:
+    """Gives rows of one group each, with their numbers; `keys` takes the groups."""
+    held: dict[Group, list[_Picked]] = {}
+    seen: set[Group] = set()
+    size = start = 0
+    for block in inputs.blocks():
+        for key, numbers in _numbers_by_group(block[LABELS]).items():
+            rows = {name: block[name][numbers] for name in inputs.by_row}
+            held.setdefault(key, []).append((rows, numbers + start))
+        seen.update(held)
+        if len(seen) > _MOST_GROUPS:
+            raise BadFile(f"--by: there are more than {_MOST_GROUPS} groups; is it the right column?")
+        fixed = {name: block[name] for name in inputs.names if name not in inputs.by_row}
+        start += block[LABELS].shape[0]
+        size += sum(block[name].nbytes for name in inputs.by_row)
+        if size >= _HELD_BYTES:
+            yield from _drained(held, fixed, keys)
+            size = 0
+    yield from _drained(held, fixed, keys)
+
+
+def _drained(
+    held: dict[Group, list[_Picked]], fixed: Mapping[str, NDArray[Any]], keys: deque[Group]
+) -> Iterator[tuple[dict[str, NDArray[Any]], Sequence[int]]]:
+    while held:
+        key, picked = held.popitem()
+        parts = [rows for rows, _ in picked]
+        rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        keys.append(key)
+        yield {**rows, **fixed}, np.concatenate([numbers for _, numbers in picked]).tolist()
+
+
+def _numbers_by_group(labels: NDArray[Any]) -> dict[Group, NDArray[np.intp]]:
+    """Gives the rows' numbers by group, in order."""
+    codes: dict[Group, int] = {}
+    of_row = np.array(
+        [codes.setdefault(_group(label), len(codes)) for label in labels.tolist()], dtype=np.intp
+    )
+    order = np.argsort(of_row, kind="stable")
+    starts = np.searchsorted(of_row[order], np.arange(len(codes) + 1))
+    return {key: order[starts[code] : starts[code + 1]] for key, code in codes.items()}
+
+
+def _group(label: object) -> Group:
+    if isinstance(label, float) and not math.isfinite(label):  # no two NaN are equal, and JSON has none
+        return "NaN" if math.isnan(label) else "Infinity" if label > 0 else "-Infinity"
+    return label if isinstance(label, str | int | float) or label is None else str(label)

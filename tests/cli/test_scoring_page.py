@@ -1,0 +1,50 @@
+"""The page on scoring files: what it says to run is run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from lossd.cli import app
+from lossd.cli.score import score
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs/scoring-files.md").read_text()
+COMMANDS = re.findall(r"^\$ lossd (.+)$", PAGE, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the page makes."""
+    made = tmp_path_factory.mktemp("page")
+    [code] = re.findall(r"```python\n(.+?)```", PAGE, re.DOTALL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(made)
+        exec(code, {})
+    return made
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_runs(
+    folder: Path, base_url: str, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("LOSSD_BASE_URL", base_url)
+    done = CliRunner().invoke(app, shlex.split(command))
+    assert (done.exit_code, done.stderr) == (0, "")
+    if "--json" in command:
+        assert isinstance(json.loads(done.stdout), dict)
+    if "--out" in command:
+        assert len(np.load(folder / shlex.split(command)[-1])) == 1000
+
+
+def test_the_page_has_every_option_that_is_about_files() -> None:
+    options = {name for name in score.__annotations__ if "column" in name}
+    options |= {"probabilities", "weight", "mask", "by", "out", "no_progress", "targets_format"}
+    assert options <= set(score.__annotations__)
+    assert {f"--{name.replace('_', '-')}" for name in options} <= set(re.findall(r"--[a-z-]+", PAGE))

@@ -1,0 +1,359 @@
+"""Batches one after the other: as requests of their own, and as one Arrow stream."""
+
+import asyncio
+import sys
+import time
+import tracemalloc
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from client.conftest import Ask
+from client.playback import SCALAR, Answer, Playback
+from lossd_client import (
+    AsyncLossClient,
+    InvalidRequest,
+    LossClient,
+    LossResult,
+    Progress,
+    Request,
+    Response,
+    Retry,
+    Timeout,
+    Unavailable,
+)
+from lossd_client.arrow import ArrowEncoder
+
+Batches = list[dict[str, Any]]
+
+RNG = np.random.default_rng(11)
+SIZES = (4, 1, 0, 7, 3)
+QUICK = Retry(first_wait=0.001, longest_wait=0.002)
+
+
+def batches(columns: int | None = 3, dtype: Any = np.float64) -> Batches:  # noqa: ANN401 - a dtype
+    shapes = [(rows,) if columns is None else (rows, columns) for rows in SIZES]
+    return [
+        {
+            "logits": RNG.normal(size=shape).astype(dtype),
+            "targets": RNG.random(shape),
+            "weight": RNG.random(shape).astype(np.float32),
+            "mask": RNG.random(shape) > 0.2,
+        }
+        for shape in shapes
+    ]
+
+
+def whole(parts: Batches) -> dict[str, Any]:
+    return {name: np.concatenate([batch[name] for batch in parts]) for name in parts[0]}
+
+
+def assert_alike(ours: LossResult, its: LossResult, rtol: float) -> None:
+    for name in ("loss", "sum", "weight_sum", "positives"):
+        np.testing.assert_allclose(getattr(ours, name), getattr(its, name), rtol=rtol, atol=0)
+    for name in ("count", "shape", "reduction", "loss_name"):
+        assert getattr(ours, name) == getattr(its, name)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"reduction": "sum", "gamma": 2.0},
+        {"reduction": "sum", "normalizer": "count", "pos_weight": [1.0, 2.0, 3.0]},
+        {"reduction": "none", "alpha": None},
+        {"axis": 1, "reduction": "sum"},
+        {"axis": 0, "reduction": "sum", "variant": "quality"},
+    ],
+)
+@pytest.mark.parametrize("method", ["score_batches", "score_stream"])
+def test_batches_are_scored_as_one_input(
+    ask: Ask, base_url: str, method: str, params: dict[str, Any]
+) -> None:
+    parts = batches()
+    with LossClient(base_url) as client:
+        its = client.focal(**whole(parts), **params)
+    ours = ask(base_url, method, "focal", iter(parts), **params)
+    assert_alike(ours, its, rtol=0 if method == "score_stream" else 1e-14)
+
+
+def test_means_are_merged_as_one_division(ask: Ask, base_url: str) -> None:
+    parts = [batch for batch in batches() if len(batch["logits"])]
+    with LossClient(base_url) as client:
+        its = client.bce(**whole(parts), normalizer="weight")
+    assert_alike(ask(base_url, "score_batches", "bce", parts, normalizer="weight"), its, rtol=1e-14)
+
+
+@pytest.mark.parametrize("columns", [None, 1, 3])
+@pytest.mark.parametrize("dtype", [np.float16, ">f4", np.float64, "bfloat16"])
+def test_a_stream_carries_every_shape_and_dtype(base_url: str, columns: int | None, dtype: str) -> None:
+    parts = batches(columns, np.float32 if dtype == "bfloat16" else dtype)
+    if dtype == "bfloat16":
+        for batch in parts:
+            batch["logits"] = (batch["logits"].view(np.uint32) >> 16).astype(np.uint16).view("V2")
+    with LossClient(base_url) as client:
+        assert_alike(client.score_stream("bce", parts), client.bce(**whole(parts)), rtol=0)
+
+
+def test_pairs_are_batches_of_logits_and_targets(ask: Ask, base_url: str) -> None:
+    pairs = [(batch["logits"], batch["targets"]) for batch in batches()]
+    sums = {ask(base_url, m, "bce", pairs, reduction="sum").sum for m in ("score_batches", "score_stream")}
+    assert len(sums) == 1 or max(sums) == pytest.approx(min(sums), rel=1e-14)
+
+
+def test_large_batches_are_cut_to_the_servers_limit(base_url: str) -> None:
+    logits = np.zeros((70_000, 150), dtype=np.float32)  # 42 MB; the server takes 32 MiB at once
+    sent: list[Progress] = []
+    with LossClient(base_url, progress=sent.append) as client:
+        result = client.score_stream("bce", [(logits, logits), (logits[:1], logits[:1])])
+    assert result.count == 70_001 * 150
+    assert result.loss == pytest.approx(np.log(2), rel=1e-15)
+    assert [each.rows for each in sent] == [70_000, 70_001]
+
+
+def test_no_piece_of_a_stream_is_larger_than_it_may_be() -> None:
+    encoder = ArrowEncoder(64 << 10)
+    arrays = {"logits": np.ones((5000, 7)), "targets": np.ones((5000, 7), dtype=bool)}
+    body = b"".join([*encoder.encode(arrays), *encoder.encode(arrays), encoder.end()])
+    table = pa.ipc.open_stream(body).read_all()
+    assert (table.num_rows, table.column_names) == (10_000, ["logits", "targets"])
+    sizes = [batch.nbytes for batch in table.to_batches()]
+    assert len(sizes) == encoder.batches > 8
+    assert max(sizes) <= 64 << 10
+    assert encoder.shape == (10_000, 7)
+
+
+class Discard:
+    """Takes a body as it comes, keeps its length, and answers like a server."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def send(self, request: Request, timeout: Timeout) -> Response:
+        pieces = request.stream() if request.stream else request.body
+        assert not isinstance(pieces, AsyncIterator)
+        for piece in pieces:
+            self.taken += len(piece)
+        return Response(200, {"content-type": "application/json"}, Answer.of_json(SCALAR).body)
+
+    def close(self) -> None:
+        pass
+
+
+def _endless(number: int) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    for each in range(number):
+        yield np.full((1024, 64), float(each)), np.full((1024, 64), 0.5)  # 512 KiB each
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        lambda client, stream: client.score_stream("focal", stream),
+        lambda client, stream: client.score_batches("focal", stream),
+        lambda client, stream: sum(1 for _ in client.iter_batches("focal", stream)),
+    ],
+    ids=["score_stream", "score_batches", "iter_batches"],
+)
+def test_memory_does_not_grow_with_the_stream(score: Callable[[LossClient, Any], object]) -> None:
+    discard = Discard()
+    with LossClient(transport=lambda: discard) as client:
+        score(client, _endless(3))  # whatever is imported or kept on first use
+        tracemalloc.start()
+        try:
+            score(client, _endless(100))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert discard.taken > 100 << 20
+    assert peak < 16 << 20
+
+
+def test_results_come_in_order_and_batches_are_drawn_as_they_are_taken(playback: Playback) -> None:
+    drawn = 0
+
+    def endless() -> Iterator[Any]:
+        nonlocal drawn
+        while True:
+            drawn += 1
+            yield np.full((1, 3), float(drawn)), np.zeros((1, 3))
+
+    with LossClient(playback.url, concurrency=2) as client:
+        results = client.iter_batches("focal", endless())
+        assert drawn == 0
+        for taken in range(1, 6):
+            next(results)
+            assert drawn <= taken + 2
+        results.close()  # type: ignore[attr-defined] # a generator
+        assert drawn <= 7
+        assert float(client.focal([0.0], [0.0])) == SCALAR["loss"]
+
+
+def test_results_come_in_the_batches_order(ask: Ask, base_url: str) -> None:
+    parts = [batch for batch in batches() if len(batch["logits"])]
+
+    async def collect() -> list[LossResult]:
+        async with AsyncLossClient(base_url) as client:
+            return [result async for result in client.iter_batches("bce", parts)]
+
+    with LossClient(base_url) as client:
+        alone = [client.bce(**batch).sum for batch in parts]
+        assert [result.sum for result in client.iter_batches("bce", parts)] == alone
+    assert [result.sum for result in asyncio.run(collect())] == alone
+
+
+@pytest.mark.parametrize("method", ["score_batches", "score_stream"])
+def test_batches_may_come_asynchronously(base_url: str, method: str) -> None:
+    parts = batches()
+
+    async def arriving() -> AsyncIterator[Any]:
+        for batch in parts:
+            await asyncio.sleep(0)
+            yield batch
+
+    async def score() -> LossResult:
+        async with AsyncLossClient(base_url) as client:
+            result: LossResult = await getattr(client, method)("bce", arriving(), reduction="sum")
+            return result
+
+    with LossClient(base_url) as client:
+        assert asyncio.run(score()).sum == pytest.approx(
+            client.bce(**whole(parts), reduction="sum").sum, rel=1e-14
+        )
+
+
+@pytest.mark.parametrize("method", ["score_batches", "score_stream"])
+@pytest.mark.parametrize(
+    ("given", "kind", "message"),
+    [
+        ([np.zeros(3)], TypeError, "a batch is"),
+        ([(np.zeros(3), np.zeros(3), np.zeros(3))], TypeError, "this is a tuple of 3"),
+        ([{"logits": np.zeros(3), "target": np.zeros(3)}], TypeError, "did you mean 'targets'"),
+        ([], ValueError, "no (batches|results)"),
+    ],
+)
+def test_what_is_no_batch(
+    ask: Ask, base_url: str, method: str, given: list[Any], kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        ask(base_url, method, "bce", given)
+
+
+@pytest.mark.parametrize("method", ["score_batches", "iter_batches", "score_stream"])
+def test_parameters_that_there_are_not(base_url: str, method: str) -> None:
+    with LossClient(base_url) as client:
+        for loss, params, message in (
+            ("focal", {"gama": 2.0}, "did you mean 'gamma'"),
+            ("bce", {"gamma": 2.0}, "no parameter 'gamma'"),
+            ("dice", {}, "there is no loss 'dice'"),
+        ):
+            with pytest.raises(TypeError, match=message):
+                list(getattr(client, method)(loss, [([0.0], [0.0])], **params))
+
+
+@pytest.mark.parametrize(
+    ("second", "kind", "message"),
+    [
+        ((np.zeros((2, 3), dtype=np.float32), np.zeros((2, 3))), TypeError, "logits is .* in one batch"),
+        ((np.zeros((2, 4)), np.zeros((2, 4))), TypeError, "same tensors, dtypes and columns"),
+        ((np.zeros((2, 3)), np.zeros((1, 3))), ValueError, "with the same N"),
+        ((np.zeros((2, 3, 1)), np.zeros((2, 3, 1))), ValueError, r"\[N\] or \[N, C\]"),
+    ],
+)
+def test_batches_that_do_not_make_one_stream(
+    ask: Ask,
+    base_url: str,
+    second: tuple[NDArray[Any], NDArray[Any]],
+    kind: type[Exception],
+    message: str,
+) -> None:
+    with pytest.raises(kind, match=message):
+        ask(base_url, "score_stream", "bce", [(np.zeros((2, 3)), np.zeros((2, 3))), second])
+
+
+def test_a_fault_in_a_stream_is_named_by_its_place(ask: Ask, base_url: str) -> None:
+    good, bad = (np.zeros((2, 3)), np.zeros((2, 3))), (np.zeros((2, 3)), np.full((2, 3), 2.0))
+    with pytest.raises(InvalidRequest) as caught:
+        ask(base_url, "score_stream", "bce", [good, bad])
+    assert caught.value.code == "target_out_of_range"
+    assert caught.value.errors[0].pointer == "/targets/2/0"
+
+
+@pytest.mark.parametrize(("given", "sent"), [(list, 3), (iter, 1)])
+def test_a_stream_is_sent_again_if_its_batches_can_be_read_again(
+    ask: Ask, playback: Playback, given: Callable[[Any], Any], sent: int
+) -> None:
+    info = Answer.of_json({"limits": {"batch_bytes": 1 << 20}})
+    overloaded = Answer.of_problem(503, "overloaded", retryable=True)
+    playback.answers = [info, overloaded, overloaded]
+    pairs = [(np.zeros((2, 3)), np.zeros((2, 3)))]
+    try:
+        ask(playback.url, "score_stream", "bce", given(pairs), options={"retry": QUICK})
+    except Unavailable:
+        assert sent == 1
+    posts = [arrival for arrival in playback.arrivals if arrival.method == "POST"]
+    assert len(posts) == sent
+    assert len({arrival.body for arrival in posts}) == 1
+    assert pa.ipc.open_stream(posts[0].body).read_all().num_rows == 2
+
+
+def test_a_stream_without_pyarrow_says_what_to_install(
+    ask: Ask, base_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'lossd\[arrow\]'"):
+        ask(base_url, "score_stream", "bce", [(np.zeros(3), np.zeros(3))])
+
+
+@pytest.mark.parametrize("method", ["score_batches", "score_stream"])
+def test_a_call_that_is_cancelled_leaves_the_client_as_it_was(base_url: str, method: str) -> None:
+    drawn = 0
+
+    async def endless() -> AsyncIterator[Any]:
+        nonlocal drawn
+        while True:
+            drawn += 1
+            await asyncio.sleep(0.001)
+            yield np.zeros((3, 2)), np.zeros((3, 2))
+
+    async def cancel() -> float:
+        async with AsyncLossClient(base_url) as client:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await getattr(client, method)("bce", endless())
+            assert len(asyncio.all_tasks()) == 1
+            before = drawn
+            loss = float(await client.bce([0.0], [1]))
+            assert drawn == before > 0
+            return loss
+
+    assert asyncio.run(cancel()) == pytest.approx(np.log(2), rel=1e-15)
+
+
+@pytest.mark.parametrize("method", ["score_batches", "score_stream"])
+def test_what_the_batches_raise_comes_through(ask: Ask, base_url: str, method: str) -> None:
+    def breaking() -> Iterator[Any]:
+        yield np.zeros((3, 2)), np.zeros((3, 2))
+        raise KeyError("the disk is full")
+
+    with pytest.raises(KeyError, match="the disk is full"):
+        ask(base_url, method, "bce", breaking())
+
+
+def test_what_is_done_is_given_before_a_slow_source_gives_more(playback: Playback) -> None:
+    def slow() -> Iterator[Any]:
+        for number in range(3):
+            yield np.full((1, 3), float(number)), np.zeros((1, 3))
+            while len(playback.arrivals) <= number:
+                time.sleep(0.001)
+            time.sleep(0.3)  # the answer comes in this time
+            drawn.append(number)
+
+    drawn: list[int] = []
+    with LossClient(playback.url, concurrency=3) as client:
+        results = client.iter_batches("focal", slow())
+        next(results)
+        assert len(drawn) < 2
+        assert len(list(results)) == 2

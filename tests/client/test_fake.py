@@ -1,0 +1,126 @@
+"""The stand-in for the server says what the server says."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client.test_splits import CASES, MASK, STEP, C, N, X, Y
+from lossd_client import AsyncLossClient, InvalidRequest, LossClient, NotFound, StatusError
+from lossd_client.fake import AsyncFakeTransport, FakeTransport
+
+Options = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def real(base_url: str) -> Iterator[LossClient]:
+    with LossClient(base_url) as client:
+        yield client
+
+
+@pytest.fixture
+def fake() -> Iterator[LossClient]:
+    with LossClient(transport=FakeTransport) as client:
+        yield client
+
+
+HARD = (Y > 0.5).astype(np.float32)
+EDGES = np.array([[-np.inf, np.inf, 0.0, -800.0, 800.0]] * N)
+MORE: list[tuple[str, Options]] = [
+    ("bce", {"logits": EDGES, "targets": np.round(Y)}),
+    ("focal", {"logits": EDGES, "targets": HARD, "reduction": "none", "gamma": 0.0}),
+    ("focal", {"logits": EDGES, "targets": Y, "reduction": "none", "alpha": [0.0, 1.0, 0.5, 0.5, 0.5]}),
+    ("bce", {"probabilities": np.round(Y, 1), "targets": HARD, "label_smoothing": 1e-6, "reduction": "none"}),
+    ("focal", {"probabilities": Y.astype(np.float16), "targets": HARD, "gamma": 0.5, "pos_weight": 2}),
+    ("focal", {"logits": X, "targets": HARD, "variant": "exp", "pos_weight": 2, "label_smoothing": 0.2}),
+    ("focal", {"logits": X, "targets": HARD, "variant": "quality", "weight": np.zeros(C)}),
+    ("bce", {"logits": np.ones((N, C), dtype="V2"), "targets": HARD}),
+    ("bce", {"logits": np.zeros((0, 3)), "targets": np.zeros((0, 3)), "reduction": "none"}),
+    ("bce", {"logits": np.zeros((0, 3)), "targets": np.zeros((0, 3)), "reduction": "sum"}),
+]
+
+
+@pytest.mark.parametrize(("loss", "given"), [*CASES, *MORE])
+def test_it_computes_what_the_server_does(
+    real: LossClient, fake: LossClient, loss: str, given: Options
+) -> None:
+    ours, its = getattr(fake, loss)(**given), getattr(real, loss)(**given)
+    for name in ("sum", "weight_sum", "positives", "loss"):
+        np.testing.assert_allclose(getattr(ours, name), getattr(its, name), rtol=1e-12, atol=0)
+    for name in ("count", "shape", "reduction", "loss_name", "params", "options"):
+        assert getattr(ours, name) == getattr(its, name)
+    assert type(ours.loss) is type(its.loss)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"targets": Y[:, :3]},
+        {"targets": Y + 1},
+        {"probabilities": Y * 2, "logits": None},
+        {"logits": np.where(MASK, X, np.nan)},
+        {"logits": np.array(1.0), "targets": np.array(1.0)},
+        {"weight": -Y},
+        {"weight": np.ones(3)},
+        {"mask": np.ones((2, C), dtype=bool)},
+        {"pos_weight": [1.0, 2.0]},
+        {"pos_weight": -1.0},
+        {"gamma": -1},
+        {"gamma": 1001},
+        {"alpha": 1.5},
+        {"alpha": [0.5, 0.5]},
+        {"label_smoothing": 1.0},
+        {"normalizer": 0.0},
+        {"normalizer": "sum"},
+        {"variant": "tanh"},
+        {"reduction": "median"},
+        {"reduction": "none", "axis": 0},
+        {"axis": 2},
+        {"axis": (0, 0)},
+        {"class_axis": 2, "pos_weight": [1.0]},
+        {"mask": np.zeros((N, C), dtype=bool)},
+        {"mask": np.arange(C) != 2, "axis": 0},
+        {"targets": np.full(N, C), "targets_format": "index"},
+        {"targets": np.full(N - 1, 0), "targets_format": "index"},
+    ],
+)
+def test_it_refuses_what_the_server_does(real: LossClient, fake: LossClient, given: Options) -> None:
+    said = []
+    for client in (real, fake):
+        with pytest.raises(InvalidRequest) as caught:
+            client.focal(**{"logits": X, "targets": Y, **given})
+        error = caught.value
+        said.append(
+            (error.status, error.code, [item.pointer for item in error.errors if "/" in item.pointer[1:]])
+        )
+    assert said[0] == said[1]
+
+
+def test_large_inputs_and_batches_are_what_they_are_elsewhere(fake: LossClient) -> None:
+    whole = fake.bce(X, Y)
+    assert float(fake.with_options(**STEP).bce(X, Y)) == pytest.approx(float(whole), rel=1e-14)
+    batches = [(X[:4], Y[:4]), (X[4:], Y[4:])]
+    assert fake.score_batches("bce", batches).loss == pytest.approx(float(whole), rel=1e-14)
+
+
+def test_it_is_ready_and_says_that_it_is_a_fake(fake: LossClient) -> None:
+    assert fake.ready()
+    assert fake.info()["version"] == "fake"
+
+
+def test_it_says_what_it_does_not_do(fake: LossClient) -> None:
+    with pytest.raises(StatusError, match="takes no streams"):
+        fake.score_stream("bce", [(X, Y)])
+    with pytest.raises(NotFound, match="/usage"):
+        fake.usage()
+
+
+def test_there_is_one_for_asyncio() -> None:
+    async def ask() -> float:
+        async with AsyncLossClient(transport=AsyncFakeTransport) as client:
+            return float(await client.bce(X, Y))
+
+    with LossClient(transport=FakeTransport) as client:
+        assert asyncio.run(ask()) == float(client.bce(X, Y))

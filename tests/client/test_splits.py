@@ -1,0 +1,218 @@
+"""Large inputs go in several requests, and come back as one answer: that of a single request."""
+
+import math
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from client.conftest import Ask
+from client.playback import Answer, Playback
+from lossd_client import InvalidRequest, LossClient, Progress, Throttled, Timeout
+
+Options = dict[str, Any]
+
+N, C = 13, 5
+RNG = np.random.default_rng(7)
+X: NDArray[np.float64] = RNG.normal(scale=3, size=(N, C))
+Y: NDArray[np.float64] = RNG.random((N, C))
+IDS = RNG.integers(0, C, N)
+WEIGHT: NDArray[np.float64] = RNG.random((N, C))
+MASK: NDArray[np.bool_] = RNG.random((N, C)) > 0.3
+GAPS = np.arange(N)[:, None] % 6 < 2  # whole requests have nothing in them
+CUBE: NDArray[np.float64] = RNG.normal(size=(N, 2, 3))
+STEP: Options = {"request_bytes": 3 * C * 8 * 2}  # three rows of logits and targets
+
+
+@pytest.fixture(scope="module")
+def client(base_url: str) -> Iterator[LossClient]:
+    with LossClient(base_url) as client:
+        yield client
+
+
+CASES: list[tuple[str, Options]] = [
+    (loss, {"logits": X, "targets": Y, **more})
+    for loss, more in (
+        ("bce", {}),
+        ("focal", {"gamma": 2.0, "alpha": None, "variant": "exp"}),
+        ("focal", {"variant": "quality", "alpha": [0.1, 0.2, 0.3, 0.4, 0.5]}),
+        ("bce", {"reduction": "sum"}),
+        ("bce", {"reduction": "none"}),
+        ("bce", {"reduction": "sum", "axis": 0}),
+        ("bce", {"reduction": "sum", "axis": 1}),
+        ("focal", {"reduction": "mean", "axis": -1}),
+        ("focal", {"reduction": "mean", "axis": 0}),
+        ("bce", {"axis": (0, 1), "normalizer": "weight", "weight": WEIGHT}),
+        ("bce", {"axis": 0, "normalizer": 7.0}),
+        ("bce", {"normalizer": 7}),
+        ("bce", {"normalizer": "positives"}),
+        ("bce", {"normalizer": "positives", "targets": np.zeros((N, C))}),
+        ("bce", {"weight": WEIGHT, "normalizer": "weight"}),
+        ("bce", {"weight": WEIGHT[0]}),
+        ("bce", {"weight": WEIGHT[:, :1], "reduction": "none"}),
+        ("bce", {"weight": WEIGHT[:1]}),
+        ("bce", {"weight": np.array(2.0)}),
+        ("bce", {"mask": MASK, "axis": 1, "normalizer": 3}),
+        ("bce", {"mask": MASK[0], "reduction": "none"}),
+        ("bce", {"mask": GAPS}),
+        ("focal", {"mask": GAPS, "normalizer": "weight", "weight": WEIGHT}),
+        ("bce", {"pos_weight": [1.0, 2.0, 3.0, 4.0, 5.0]}),
+        ("bce", {"pos_weight": np.arange(1.0, N + 1), "class_axis": 0}),
+        ("bce", {"pos_weight": 3, "label_smoothing": 0.1, "targets": Y > 0.5}),
+        ("focal", {"targets": IDS, "targets_format": "index"}),
+        ("focal", {"targets": IDS, "targets_format": "index", "ignore_index": 2, "reduction": "none"}),
+        ("bce", {"targets": (Y > 0.5).astype(np.float32), "ignore_index": 0}),
+        ("bce", {"logits": X[:, 0], "targets": Y[:, 0], "weight": WEIGHT[:, 0]}),
+        ("bce", {"logits": X.astype(np.float16), "targets": Y > 0.5, "reduction": "none"}),
+        ("bce", {"logits": CUBE, "targets": CUBE > 0, "axis": (0, 2), "reduction": "sum"}),
+        ("bce", {"logits": CUBE, "targets": CUBE > 0, "axis": 1}),
+        ("bce", {"logits": CUBE, "targets": IDS[:, None] * np.ones((1, 3), int) % 2, "class_axis": 1,
+                 "targets_format": "index"}),
+        ("bce", {"logits": np.asfortranarray(X), "targets": Y[::-1], "reduction": "none"}),
+        ("bce", {"logits": np.where(MASK, X, np.inf), "targets": np.where(MASK, Y, 0)}),
+        ("bce", {"logits": np.where(MASK, X, np.nan), "targets": Y, "allow_nan": True, "axis": 1}),
+    )
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("loss", "given"), CASES)
+def test_the_answer_is_that_of_one_request(client: LossClient, loss: str, given: Options) -> None:
+    whole = getattr(client, loss)(**given)
+    parts = getattr(client.with_options(**STEP), loss)(**given)
+    for name in ("reduction", "params", "loss_name", "shape", "options", "count"):
+        assert getattr(parts, name) == getattr(whole, name)
+    for name in ("sum", "weight_sum", "positives", "loss"):
+        ours, its = getattr(parts, name), getattr(whole, name)
+        assert type(ours) is type(its)
+        np.testing.assert_allclose(ours, its, rtol=1e-14, atol=0)
+    if given.get("reduction") == "none":
+        np.testing.assert_array_equal(parts.loss, whole.loss, strict=True)
+
+
+def test_probabilities_are_split_too(client: LossClient) -> None:
+    given: Options = {"probabilities": Y, "targets": Y > 0.5}
+    parts = client.with_options(**STEP).bce(**given)
+    assert float(parts) == pytest.approx(float(client.bce(**given)), rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({"weight": np.ones((3, C))}, "shape_mismatch"),  # would fit every request but the last
+        ({"mask": np.ones(3, dtype=bool), "logits": X[:12, 0], "targets": Y[:12, 0]}, "shape_mismatch"),
+        ({"targets": Y[:, :3]}, "shape_mismatch"),
+        ({"targets": Y[:5]}, "shape_mismatch"),
+        ({"mask": np.zeros((N, C), dtype=bool)}, "empty_mean"),
+        ({"axis": 5}, "invalid_parameter"),
+        ({"reduction": "none", "axis": 0}, "invalid_parameter"),
+        ({"normalizer": -1.0}, "invalid_parameter"),
+    ],
+)
+def test_what_one_request_is_refused_for_its_parts_are_too(
+    client: LossClient, given: Options, code: str
+) -> None:
+    arguments: Options = {"logits": X, "targets": Y, **given}
+    size = 3 * 8 * 2 if arguments["logits"].ndim == 1 else STEP["request_bytes"]
+    for each in (client, client.with_options(request_bytes=size)):
+        with pytest.raises(InvalidRequest) as caught:
+            each.bce(**arguments)
+        assert caught.value.code == code
+
+
+def test_a_fault_is_named_by_its_place_in_the_whole(client: LossClient) -> None:
+    bad = Y.copy()
+    bad[10, 3] = 1.5
+    said = []
+    for each in (client, client.with_options(**STEP)):
+        with pytest.raises(InvalidRequest) as caught:
+            each.bce(X, bad)
+        said.append((caught.value.code, caught.value.detail, caught.value.errors))
+    assert said[0] == said[1]
+    assert said[0][2][0].pointer == "/targets/10/3"
+
+
+def test_an_empty_mean_of_a_row_is_named_by_its_place_in_the_whole(client: LossClient) -> None:
+    mask = np.arange(N)[:, None] != 7
+    said = []
+    for each in (client, client.with_options(**STEP)):
+        with pytest.raises(InvalidRequest) as caught:
+            each.bce(X, Y, mask=mask, axis=1)
+        said.append((caught.value.code, caught.value.errors))
+    assert said[0] == said[1]
+
+
+def test_progress_is_told_request_by_request(ask: Ask, base_url: str) -> None:
+    told: list[Progress] = []
+    ask(base_url, "bce", X, Y, mask=MASK[0], options={**STEP, "progress": told.append})
+    assert [each.rows for each in told] == [3, 6, 9, 12, 13]
+    assert {each.total_rows for each in told} == {N}
+    assert [each.requests for each in told] == [1, 2, 3, 4, 5]
+    assert told[-1].elements == N * MASK[0].sum()
+
+
+def test_one_request_is_progress_too(ask: Ask, base_url: str) -> None:
+    told: list[Progress] = []
+    ask(base_url, "bce", X, Y, options={"progress": told.append})
+    assert told == [Progress(N, N, N * C, 1)]
+
+
+def _scalar(loss: float = 1.0) -> Answer:
+    return Answer.of_json({"loss": loss, "sum": loss, "count": 1, "weight_sum": 1.0, "positives": 0.0})
+
+
+def test_several_are_under_way_at_a_time_and_no_more(ask: Ask, playback: Playback) -> None:
+    playback.answer = _scalar()
+    playback.hold.clear()
+    seen = []
+
+    def let_go() -> None:
+        seen.append(len(playback.arrivals))
+        playback.hold.set()
+
+    timer = threading.Timer(1.0, let_go)
+    timer.start()
+    ask(playback.url, "bce", X, Y, options={**STEP, "concurrency": 3})
+    timer.join()
+    assert seen == [3]
+    assert len(playback.arrivals) == math.ceil(N / 3)
+
+
+def test_the_parts_ids_tell_what_they_belong_to(ask: Ask, playback: Playback) -> None:
+    playback.answer = _scalar()
+    result = ask(playback.url, "bce", X, Y, options=STEP)
+    ids = sorted(arrival.headers["x-request-id"] for arrival in playback.arrivals)
+    assert ids == [f"{result.request_id}-{number}" for number in range(1, 6)]
+
+
+def test_the_deadline_is_that_of_all_parts(ask: Ask, playback: Playback) -> None:
+    playback.answer = _scalar()
+    options = {**STEP, "concurrency": 1, "timeout": Timeout(deadline=60)}
+    ask(playback.url, "bce", X, Y, options=options)
+    left = [int(arrival.headers["x-timeout-ms"]) for arrival in playback.arrivals]
+    assert left == sorted(left, reverse=True)
+    assert len(set(left)) > 1
+
+
+def test_a_part_that_fails_ends_the_call_and_leaves_no_thread(ask: Ask, playback: Playback) -> None:
+    playback.answer = _scalar()
+    playback.answers = [_scalar(), Answer.of_problem(429, "rate_limited")]
+    with pytest.raises(Throttled):
+        ask(playback.url, "bce", np.tile(X, (50, 1)), np.tile(Y, (50, 1)), options=STEP)
+    assert len(playback.arrivals) < 15
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("lossd")]
+
+
+def test_what_is_not_sliced_goes_along_whole(ask: Ask, playback: Playback) -> None:
+    playback.answer = _scalar()
+    ask(playback.url, "bce", X, Y, weight=WEIGHT[:1], mask=MASK, pos_weight=[1.0] * C, options=STEP)
+    arrivals = sorted(playback.arrivals, key=lambda each: int(each.headers["x-request-id"].split("-")[1]))
+    assert len(arrivals) > 3
+    for name, whole in {"logits": X, "targets": Y, "mask": MASK}.items():
+        joined = np.concatenate([arrival.tensors[name] for arrival in arrivals])
+        np.testing.assert_array_equal(joined, whole, strict=True)
+    for arrival in arrivals:
+        np.testing.assert_array_equal(arrival.tensors["weight"], WEIGHT[:1], strict=True)
+        assert arrival.tensors["pos_weight"].shape == (C,)

@@ -1,0 +1,385 @@
+"""The metrics against a real server, with torchmetrics' own collection and ranks of torch's own."""
+
+import math
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import Linear, ModuleDict
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import BinaryAccuracy
+
+from lossd_client import InvalidRequest, LossClient, Request, Response, Timeout
+from lossd_client.torchmetrics import Normalizer, RemoteBCE, RemoteFocal
+from lossd_client.transport import HttpxTransport
+
+RANKS = 2
+Batches = list[tuple[Tensor, Tensor]]
+MetricT = TypeVar("MetricT", bound=Metric)
+
+
+class Counting(HttpxTransport):
+    """Connections that count what is asked over them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paths: list[str] = []
+
+    def send(self, request: Request, timeout: Timeout) -> Response:
+        self.paths.append(request.path)
+        return super().send(request, timeout)
+
+
+@pytest.fixture
+def transport() -> Counting:
+    return Counting()
+
+
+@pytest.fixture
+def client(base_url: str, transport: Counting) -> Iterator[LossClient]:
+    with LossClient(base_url, transport=lambda: transport) as opened:
+        yield opened
+
+
+@pytest.fixture
+def closing() -> Iterator[Callable[[MetricT], MetricT]]:
+    """Closes the connections of metrics that have a client of their own."""
+    made: list[Any] = []
+
+    def keep(metric: MetricT) -> MetricT:
+        made.append(metric)
+        return metric
+
+    yield keep
+    for metric in made:
+        metric.client.close()
+
+
+def batches(sizes: tuple[int, ...] = (7, 7, 2), classes: int = 5) -> Batches:
+    """Of float32, the last one short, with values of which every float32 sum would be rounded."""
+    chance = torch.Generator().manual_seed(0)
+    return [
+        (
+            4 * torch.randn(size, classes, generator=chance),
+            (torch.rand(size, classes, generator=chance) < 0.3).to(torch.float32),
+        )
+        for size in sizes
+    ]
+
+
+def bce(logits: Tensor, targets: Tensor, pos_weight: float = 1.0) -> Tensor:
+    factor = torch.tensor(pos_weight, dtype=torch.float64)
+    return binary_cross_entropy_with_logits(
+        logits.double(), targets.double(), reduction="none", pos_weight=factor
+    )
+
+
+def focal(logits: Tensor, targets: Tensor, gamma: float, alpha: float) -> Tensor:
+    p, y = torch.sigmoid(logits.double()), targets.double()
+    p_t, alpha_t = p * y + (1 - p) * (1 - y), alpha * y + (1 - alpha) * (1 - y)
+    return alpha_t * (1 - p_t) ** gamma * bce(logits, targets)
+
+
+def joined(given: Batches) -> tuple[Tensor, Tensor]:
+    return torch.cat([logits for logits, _ in given]), torch.cat([targets for _, targets in given])
+
+
+def close_to(value: Tensor) -> Any:  # noqa: ANN401 - pytest's
+    return pytest.approx(value.item(), rel=1e-12)
+
+
+def test_the_mean_of_batches_is_that_of_all_of_them(client: LossClient, transport: Counting) -> None:
+    metric = RemoteBCE(client)
+    for logits, targets in batches():
+        metric.update(logits, targets)
+    got = metric.compute()
+    assert got.dtype == torch.float64
+    assert got.shape == ()
+    assert float(got) == close_to(bce(*joined(batches())).mean())
+    assert metric.bce_weight == 80
+    assert transport.paths == ["/bce"] * 3
+
+
+def test_focal_has_its_own_states_and_parameters(client: LossClient, transport: Counting) -> None:
+    metric = RemoteFocal(client, gamma=2.0, alpha=0.4)
+    for logits, targets in batches():
+        metric.update(logits, targets)
+    assert float(metric.compute()) == close_to(focal(*joined(batches()), gamma=2.0, alpha=0.4).mean())
+    assert float(metric.focal_sum / metric.focal_weight) == float(metric.compute())
+    assert transport.paths == ["/focal"] * 3
+
+
+@pytest.mark.parametrize("normalizer", ["count", "weight", "positives"])
+def test_weights_masks_and_what_the_mean_divides_by(client: LossClient, normalizer: Normalizer) -> None:
+    metric = RemoteBCE(client, normalizer=normalizer, pos_weight=3.0)
+    weight, total, divisor = torch.tensor([0.5, 1.0, 2.0, 1.0, 0.25]), 0.0, 0.0
+    for logits, targets in batches():
+        mask = logits.abs() < 5
+        metric.update(logits, targets, weight=weight, mask=mask)
+        total += float((bce(logits, targets, pos_weight=3.0) * weight * mask).sum())
+        kept = {"count": mask, "weight": weight * mask, "positives": targets * mask}[normalizer]
+        divisor += float(kept.double().sum())
+    assert float(metric.compute()) == pytest.approx(total / divisor, rel=1e-12)
+
+
+def test_probabilities_class_ids_and_a_weight_a_class(client: LossClient) -> None:
+    logits, _ = batches()[0]
+    ids = torch.arange(7) % 5
+    factors = torch.linspace(0.5, 2.0, 5)
+    metric = RemoteBCE(client, probabilities=True, targets_format="index", pos_weight=factors)
+    metric.update(torch.sigmoid(logits.double()), ids)
+    one_hot = torch.nn.functional.one_hot(ids, 5).double()
+    expected = binary_cross_entropy_with_logits(logits.double(), one_hot, pos_weight=factors.double())
+    assert float(metric.compute()) == close_to(expected)
+
+
+def test_forward_gives_the_batch_alone_and_asks_once(client: LossClient, transport: Counting) -> None:
+    metric = RemoteBCE(client)
+    for logits, targets in batches():
+        assert float(metric(logits.requires_grad_(), targets)) == close_to(bce(logits, targets).mean())
+    assert float(metric.compute()) == close_to(bce(*joined(batches())).mean())
+    assert not metric.compute().requires_grad
+    assert len(transport.paths) == 3
+
+
+def test_a_mean_over_nothing_is_nan(client: LossClient) -> None:
+    metric = RemoteBCE(client)
+    with pytest.warns(UserWarning, match="before the ``update`` method"):
+        assert math.isnan(metric.compute())
+    assert math.isnan(metric(torch.zeros(0, 5), torch.zeros(0, 5)))
+    metric.update(torch.zeros(2), torch.ones(2))
+    assert float(metric.compute()) == pytest.approx(math.log(2))
+    positives = RemoteBCE(client, normalizer="positives")
+    positives.update(torch.zeros(2), torch.zeros(2))
+    assert float(positives.compute()) == pytest.approx(2 * math.log(2))  # divided by 1 at least
+
+
+def test_what_was_added_outlives_a_refused_batch(client: LossClient) -> None:
+    metric = RemoteBCE(client)
+    for logits, targets in batches():
+        metric.update(logits, targets)
+    before = float(metric.compute())
+    for way in (metric.update, metric):
+        with pytest.raises(InvalidRequest, match="target_out_of_range"):
+            way(torch.zeros(2), torch.tensor([0.0, 1.5]))
+        assert float(metric.compute()) == before
+    logits, targets = batches()[0]
+    assert float(metric(logits, targets)) == close_to(bce(logits, targets).mean())
+    assert float(metric.compute()) == close_to(bce(*joined([*batches(), batches()[0]])).mean())
+
+
+@pytest.mark.parametrize("copied", [lambda m: pickle.loads(pickle.dumps(m)), deepcopy, lambda m: m.clone()])
+def test_copies_go_their_own_way(
+    base_url: str, closing: Callable[[Metric], Any], copied: Callable[[Metric], Metric]
+) -> None:
+    (first, second, _), both = batches(), joined(batches()[:2])
+    metric = closing(RemoteFocal(base_url=base_url, gamma=2.0, alpha=0.4))
+    metric.update(*first)
+    copy = closing(copied(metric))
+    copy.update(*second)
+    assert float(metric.compute()) == close_to(focal(*first, gamma=2.0, alpha=0.4).mean())
+    assert float(copy.compute()) == close_to(focal(*both, gamma=2.0, alpha=0.4).mean())
+    copy.reset()
+    copy.update(*second)
+    assert float(copy.compute()) == close_to(focal(*second, gamma=2.0, alpha=0.4).mean())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda module: module.half(),
+        lambda module: module.to(torch.bfloat16),
+        lambda module: module.to("cpu", torch.float16),
+        lambda module: module.type(torch.float16),
+        lambda module: module.metric.set_dtype(torch.float16),
+    ],
+)
+def test_no_change_of_dtype_cuts_the_sums(client: LossClient, change: Callable[[Any], Any]) -> None:
+    model = ModuleDict({"metric": RemoteBCE(client), "layer": Linear(2, 2)})
+    metric: RemoteBCE = model["metric"]  # type: ignore[assignment] # it is what was put there
+    metric.update(*batches()[0])
+    before = float(metric.bce_sum)
+    change(model)
+    assert (metric.bce_sum.dtype, metric.bce_weight.dtype) == (torch.float64, torch.float64)
+    assert float(metric.bce_sum) == before
+    metric.reset()
+    metric.update(*batches()[0])
+    assert float(metric.bce_sum) == before
+    assert metric.compute().dtype == torch.float64
+
+
+def test_half_precision_predictions(client: LossClient) -> None:
+    logits, targets = batches()[0]
+    for dtype in (torch.float16, torch.bfloat16):
+        metric = RemoteBCE(client)
+        metric.update(logits.to(dtype), targets.to(torch.int64))
+        assert float(metric.compute()) == close_to(bce(logits.to(dtype), targets).mean())
+
+
+def test_a_collection_of_both_losses_and_one_of_torchmetrics_own(
+    client: LossClient, transport: Counting
+) -> None:
+    metrics = MetricCollection(
+        [RemoteBCE(client), RemoteFocal(client, gamma=0.0, alpha=None), BinaryAccuracy()]
+    )
+    for logits, targets in batches():
+        metrics.update(preds=logits, target=targets)
+    assert transport.paths == ["/bce", "/focal"] * 3
+    assert len(metrics.compute_groups) == 3
+    got = metrics.compute()
+    assert got.keys() == {"RemoteBCE", "RemoteFocal", "BinaryAccuracy"}
+    assert float(got["RemoteBCE"]) == close_to(bce(*joined(batches())).mean())
+    assert float(got["RemoteFocal"]) == pytest.approx(float(got["RemoteBCE"]), rel=1e-12)  # with that gamma
+    metrics.reset()
+    logits, targets = batches()[2]
+    assert float(metrics(logits, targets)["RemoteBCE"]) == close_to(bce(logits, targets).mean())
+
+
+@pytest.mark.parametrize("copied", [lambda m: pickle.loads(pickle.dumps(m)), deepcopy, lambda m: m.clone()])
+def test_a_copied_collection_goes_its_own_way(
+    base_url: str, copied: Callable[[MetricCollection], MetricCollection]
+) -> None:
+    with LossClient(base_url) as client:
+        metrics = MetricCollection({name: RemoteBCE(client) for name in ("a", "b")})
+        metrics.update(*batches()[0])
+        copy = copied(metrics)
+        first, second = (cast(RemoteBCE, copy[name]).client for name in ("a", "b"))
+        with first:
+            assert first is second is not client
+            copy.update(*batches()[1])
+            for value in copy.compute().values():
+                assert float(value) == close_to(bce(*joined(batches()[:2])).mean())
+        assert float(metrics.compute()["b"]) == close_to(bce(*batches()[0]).mean())
+
+
+def test_a_collection_keeps_parameters_apart_where_the_first_batch_does_not_show_them(
+    client: LossClient,
+) -> None:
+    metrics = MetricCollection({f"by_{factor}": RemoteBCE(client, pos_weight=factor) for factor in (1, 8)})
+    logits, targets = batches()[0]
+    metrics.update(logits, torch.zeros_like(targets))  # without positives
+    assert len(metrics.compute_groups) == 2
+    metrics.update(logits, targets)
+    got, rest = metrics.compute(), bce(logits, torch.zeros_like(targets)).sum()
+    for factor in (1, 8):
+        assert float(got[f"by_{factor}"]) == close_to((bce(logits, targets, factor).sum() + rest) / 70)
+
+
+def test_a_collection_asks_once_for_the_same_metric_twice(client: LossClient, transport: Counting) -> None:
+    metrics = MetricCollection({name: RemoteBCE(client, pos_weight=2.0) for name in ("a", "b")})
+    for logits, targets in batches():
+        metrics.update(logits, targets)
+    assert len(metrics.compute_groups) == 1
+    assert len(transport.paths) == 4  # the first batch shows that they are the same
+    for value in metrics.compute().values():
+        assert float(value) == close_to(bce(*joined(batches()), 2.0).mean())
+
+
+def test_metrics_of_the_same_parameters_can_be_merged_and_no_others(client: LossClient) -> None:
+    first, second, other = RemoteFocal(client), RemoteFocal(client), RemoteFocal(client, gamma=2.5)
+    whole = RemoteFocal(client)
+    other.update(*batches()[2])
+    for metric, batch in zip((first, second), batches(), strict=False):
+        metric.update(*batch)
+        whole.update(*batch)
+    first.merge_state(second)
+    assert float(first.compute()) == pytest.approx(float(whole.compute()), rel=1e-14)
+    with pytest.raises(ValueError, match="made with different parameters"):
+        first.merge_state(other)
+    assert float(first.focal_sum / first.focal_weight) == pytest.approx(float(whole.compute()), rel=1e-14)
+
+
+def test_saved_states_go_on(client: LossClient) -> None:
+    metric = RemoteBCE(client)
+    metric.persistent(True)
+    metric.update(*batches()[0])
+    other = RemoteBCE(client)
+    other.load_state_dict(metric.state_dict())
+    other.update(*batches()[1])
+    assert float(other.compute()) == close_to(bce(*joined(batches()[:2])).mean())
+
+
+def test_mistakes_are_told_at_once(client: LossClient) -> None:
+    with pytest.raises(TypeError, match="not both"):
+        RemoteBCE(client, base_url="http://127.0.0.1:1")
+    with pytest.raises(ValueError, match="divide bce_sum"):
+        RemoteBCE(client, normalizer=64)  # type: ignore[arg-type] # as it says
+    with pytest.raises(ValueError, match="Unexpected keyword arguments: `gama`"):
+        RemoteFocal(client, gama=2.0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu(client: LossClient) -> None:
+    metric = RemoteBCE(client).to("cuda")
+    for logits, targets in batches():
+        metric.update(logits.cuda(), targets.cuda())
+    got = metric.compute()
+    assert (got.device.type, got.dtype) == ("cuda", torch.float64)
+    assert got.item() == close_to(bce(*joined(batches())).mean())
+
+
+RANK = """
+import sys
+import torch
+from torch import distributed
+from torchmetrics import MetricCollection
+from client.test_torchmetrics import RANKS, batches
+from lossd_client import LossClient
+from lossd_client.torchmetrics import RemoteBCE, RemoteFocal
+
+rank, url, meeting = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=RANKS)
+with LossClient(url) as client:
+    metrics = MetricCollection([RemoteBCE(client), RemoteFocal(client, gamma=2.0, alpha=0.4)])
+    stepwise = RemoteBCE(client, dist_sync_on_step=True)
+    given = batches()
+    for logits, targets in given[rank::RANKS]:  # two batches and one
+        metrics.update(logits, targets)
+    got = metrics.compute()
+    assert metrics["RemoteBCE"].bce_weight == sum(t.numel() for _, t in given[rank::RANKS])  # its own again
+    step = stepwise(*given[rank])
+    unlike = RemoteBCE(client, pos_weight=1.0 + rank)
+    unlike.update(*given[0])
+    try:
+        unlike.compute()
+    except ValueError as error:
+        refused = str(error)
+print(float(got["RemoteBCE"]), float(got["RemoteFocal"]), float(step), refused, sep="\\n")
+distributed.destroy_process_group()
+"""
+
+
+def test_ranks_add_up(base_url: str, tmp_path: Path) -> None:
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, str(rank), base_url, str(tmp_path / "meeting")],
+            cwd=Path(__file__).parents[1],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(RANKS)
+    ]
+    try:
+        said = [rank.communicate(timeout=90) for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.wait()
+    everything, step = joined(batches()), joined(batches()[:2])
+    for rank, (out, err) in zip(ranks, said, strict=True):
+        assert rank.returncode == 0, err
+        total, focal_total, stepwise, refused = out.splitlines()
+        assert float(total) == close_to(bce(*everything).mean())
+        assert float(focal_total) == close_to(focal(*everything, gamma=2.0, alpha=0.4).mean())
+        assert float(stepwise) == close_to(bce(*step).mean())
+        assert "different parameters" in refused
