@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -106,3 +108,15 @@ def test_a_file_that_cannot_be_used_is_2(tmp_path: Path) -> None:
         done = lossd("--file", str(path))
         assert (done.exit_code, done.stdout) == (2, "")
         assert f"error: {path}: {message}" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("form", [["--json"], []])
+def test_a_full_disk_behind_standard_output_is_2(path: Path, form: list[str]) -> None:
+    command = [sys.executable, "-m", "lossd", "usage", "--file", str(path), *form]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+        )
+    assert done.returncode == 2
+    assert done.stderr == "error: standard output: No space left on device\n"

@@ -1,5 +1,8 @@
 """The command line. Commands that need the server's dependencies import them when they run."""
 
+import errno
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -7,7 +10,7 @@ import typer
 from lossd.cli import keys, teams
 from lossd.cli.bench import bench
 from lossd.cli.doctor import doctor
-from lossd.cli.exits import EPILOG
+from lossd.cli.exits import EPILOG, Exit
 from lossd.cli.ping import ping
 from lossd.cli.score import score
 from lossd.cli.serve import serve
@@ -46,4 +49,14 @@ def _root(
 
 def main() -> None:
     """The console script `lossd`."""
-    app(prog_name="lossd")
+    try:
+        try:
+            app(prog_name="lossd")
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # to which the rest is written
+        sys.stderr.write(f"error: standard output: {error.strerror}\n")
+        sys.exit(Exit.USAGE)
