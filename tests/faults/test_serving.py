@@ -85,10 +85,10 @@ def test_a_stop_during_the_start_is_clean() -> None:
 
 
 def test_accepted_requests_are_answered_before_the_end(tmp_path: Path) -> None:
-    x = np.random.default_rng(0).normal(size=(4000, 1000)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(8000, 1000)).astype(np.float32)
     with live_server(tmp_path) as server:
         answers: list[float] = []
-        with LossClient(server.url) as client:
+        with LossClient(server.url, retry=None, request_bytes=1 << 30) as client:
             threads = [
                 threading.Thread(target=lambda: answers.append(float(client.bce(x, x > 0)))) for _ in range(3)
             ]
