@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 import urllib.parse
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -20,11 +21,10 @@ from bench.memory import family
 from faults.observe import ended, is_free, roles, wait_until, workers
 from live_server import LiveServer, live_server
 from lossd_client import LossClient
-from lossd_client.settings import Options
 
 X = np.random.default_rng(3).normal(0, 4, (32, 80)).astype(np.float32)
 Y = (X > 3).astype(np.float32)
-ONCE: Options = {"retry": None, "request_bytes": 1 << 30}
+Client = partial(LossClient, retry=None, request_bytes=1 << 30)
 """It is the server that is to survive: nothing is sent twice, and nothing in parts."""
 
 
@@ -36,7 +36,7 @@ def expected() -> float:
 def test_a_large_request_survives_the_death_of_its_worker(server: LiveServer) -> None:
     x = np.tile(X, (2000, 1))  # 5 million elements: tens of slices
     y = np.tile(Y, (2000, 1))
-    with LossClient(server.url, timeout=60, **ONCE) as client:
+    with Client(server.url, timeout=60) as client:
         undisturbed = client.bce(x, y)
         by_class = client.bce(x, y, axis=0)
         results = []
@@ -140,13 +140,13 @@ def test_an_ended_front_end_is_replaced(tmp_path: Path) -> None:
                 assert f"lossd_requests_total{{{labels}}} 1.0" in metrics
                 assert "lossd_requests_in_flight 0.0" in metrics
             wait_until(lambda: is_free(server), 1, "something is held")
-        with LossClient(server.url, **ONCE) as client:
+        with Client(server.url) as client:
             assert float(client.focal(X, Y)) == pytest.approx(expected(), rel=1e-14)
 
 
 def test_several_workers_share_the_requests(tmp_path: Path) -> None:
     x, y = np.tile(X, (400, 1)), np.tile(Y, (400, 1))
-    with live_server(tmp_path, device="cpu:0,cpu:1") as server, LossClient(server.url, **ONCE) as client:
+    with live_server(tmp_path, device="cpu:0,cpu:1") as server, Client(server.url) as client:
         found = workers(server)
         assert [(worker["device"], worker["state"]) for worker in found] == [
             ("cpu:0", "ready"),
@@ -158,7 +158,7 @@ def test_several_workers_share_the_requests(tmp_path: Path) -> None:
         answers: list[float] = []
 
         def ask() -> None:
-            with LossClient(server.url, **ONCE) as client:
+            with Client(server.url) as client:
                 answers.extend(float(client.bce(x, y)) for _ in range(10))
 
         threads = [threading.Thread(target=ask) for _ in range(4)]
@@ -180,13 +180,13 @@ def test_a_worker_that_does_not_come_back_keeps_nobody_waiting(tmp_path: Path) -
     x, y = np.tile(X, (4000, 1)), np.tile(Y, (4000, 1))
     with (
         live_server(tmp_path, device="cpu:0,cpu:1") as server,
-        LossClient(server.url, timeout=30, **ONCE) as client,
+        Client(server.url, timeout=30) as client,
     ):
         expected_bits = float(client.focal(x, y))
         answers: list[float] = []
 
         def ask() -> None:
-            with LossClient(server.url, timeout=30, **ONCE) as client:
+            with Client(server.url, timeout=30) as client:
                 answers.extend(float(client.focal(x, y)) for _ in range(3))
 
         threads = [threading.Thread(target=ask) for _ in range(6)]
