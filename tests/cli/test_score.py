@@ -5,11 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
-import signal
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +19,7 @@ from pyarrow import csv, feather, parquet
 from safetensors.numpy import save_file
 from typer.testing import CliRunner, Result
 
+from cli.started import started
 from lossd.cli import app, inputs
 from lossd_client import LossClient, LossResult
 
@@ -356,17 +353,6 @@ def test_what_is_not_clear_is_2(
     assert message in " ".join(done.stderr.replace("│", " ").split())
 
 
-def started(base_url: str, *args: object, terminal: int | None = None) -> subprocess.Popen[bytes]:
-    code = "from lossd.cli import inputs, main; inputs.BLOCK_BYTES = 1500; main()"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, "score", *map(str, args), "--url", base_url],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE if terminal is None else terminal,
-        env={**os.environ, "TERM": "xterm"},
-    )
-
-
 @pytest.mark.parametrize(("options", "shows"), [((), True), (("--no-progress",), False)])
 def test_a_bar_on_a_terminal(tmp_path: Path, base_url: str, options: tuple[str, ...], shows: bool) -> None:
     numpys(tmp_path / "t.npz")
@@ -387,22 +373,3 @@ def test_a_bar_on_a_terminal(tmp_path: Path, base_url: str, options: tuple[str, 
         assert json.loads(process.stdout.read())["count"] == ROWS * 4
     assert process.returncode == 0
     assert (b"600/600" in seen) == shows
-
-
-def test_ctrl_c_leaves_at_once_with_130(tmp_path: Path) -> None:
-    numpys(tmp_path / "t.npz")
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        command = [tmp_path / "t.npz", "--reduction", "none", "--out", tmp_path / "out.npy"]
-        with started(url, *command) as process:
-            silent.settimeout(30)
-            connection, _ = silent.accept()
-            with connection:
-                connection.settimeout(30)
-                assert connection.recv(1)  # the request is under way, and will have no answer
-                began = time.monotonic()
-                process.send_signal(signal.SIGINT)
-                output = process.communicate(timeout=30)
-                assert time.monotonic() - began < 20  # the answer would be waited for for 60 s
-    assert (process.returncode, output) == (130, (b"", b""))
-    assert [path.name for path in tmp_path.iterdir()] == ["t.npz"]

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lossd.cli.bodies import formats, request_of, rounded
-from lossd.cli.exits import Exit, client_errors, fail, leave_at_interrupt
+from lossd.cli.exits import Exit, client_errors, fail, leave_at_signals
 from lossd.cli.load import Measured, measure
 from lossd.cli.options import ApiKey, Timeout, Url
 from lossd.cli.raw import raw_transport
@@ -65,7 +65,7 @@ def bench(
         }
         cases = [(form, size) for form in formats() for size in elements or _SIZES]
         rows = []
-        with raw_transport(settings) as transport, leave_at_interrupt(lambda: None), _bar(len(cases)) as tell:
+        with raw_transport(settings) as transport, leave_at_signals(), _bar(len(cases)) as tell:
             for form, size in cases:
                 tell(f"{form}, {size:,} elements")
                 request = request_of(form, size, settings.base_url, settings.headers())

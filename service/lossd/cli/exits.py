@@ -4,9 +4,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from enum import IntEnum
+from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
@@ -27,7 +28,8 @@ class Exit(IntEnum):
     UNREACHABLE = 3
 
 
-_INTERRUPTED: Final = 128 + signal.SIGINT
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+_SIGNALLED: Final = 128  # and the signal's number: as a shell has it
 _SHOW_CURSOR: Final = b"\x1b[?25h\r\x1b[2K"  # which a progress bar has hidden; and its line goes
 
 
@@ -60,26 +62,34 @@ def client_errors() -> Iterator[None]:
 
 
 @contextmanager
-def leave_at_interrupt(clean_up: Callable[[], None]) -> Iterator[None]:
-    """Ends the process at Ctrl-C at once, while requests are under way in other threads.
+def leave_at_signals(part: Path | None = None) -> Iterator[None]:
+    """Ends the process at Ctrl-C and at SIGTERM at once, and removes the unfinished file `part`.
 
-    Otherwise it would wait for their answers, for as long as these may take.
+    Otherwise it would wait for the answers to requests in other threads, for as long as these may take.
     """
+    is_terminal = sys.stderr.isatty()
 
+    # It may come in the midst of a write: files that are open must be left alone.
     def leave(number: int, frame: FrameType | None) -> None:
-        clean_up()
-        if sys.stderr.isatty():
-            os.write(sys.stderr.fileno(), _SHOW_CURSOR)
-        os._exit(_INTERRUPTED)
+        with suppress(OSError):
+            if part is not None:
+                os.unlink(part)  # noqa: PTH108 - a plain call, whatever it interrupts
+            if is_terminal:
+                os.write(2, _SHOW_CURSOR)
+        os._exit(_SIGNALLED + number)
 
     if threading.current_thread() is not threading.main_thread():  # signals come to that one alone
         yield
         return
-    before = signal.signal(signal.SIGINT, leave)
+    heeded = [
+        one for one in _ENDING if signal.getsignal(one) is not signal.SIG_IGN
+    ]  # all, but in nohup's way
+    before = {one: signal.signal(one, leave) for one in heeded}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 @contextmanager

@@ -16,12 +16,17 @@ from lossd_client import LossResult
 _HEADER: Final = 128  # bytes; written at the end, when the number of rows is known
 
 
+def part_of(path: Path) -> Path:
+    """Where a file lies until all of it is there."""
+    path = path.resolve()
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
 class LossFile:
     """A float64 .npy file, written as losses come. It has its name only when all of it is there."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path.resolve()
-        self.part = self._path.with_name(f".{self._path.name}.{os.getpid()}.part")
+        self._path, self.part = path.resolve(), part_of(path)
         self._shape: tuple[int, ...] = ()
         self._file: BinaryIO = self.part.open("wb")
         self._file.write(bytes(_HEADER))

@@ -11,10 +11,10 @@ from typing import Annotated, Final
 import numpy as np
 import typer
 
-from lossd.cli.exits import Exit, client_errors, fail, leave_at_interrupt
+from lossd.cli.exits import Exit, client_errors, fail, leave_at_signals
 from lossd.cli.groups import Group, score_groups
 from lossd.cli.inputs import Inputs
-from lossd.cli.losses import Losses, LossFile
+from lossd.cli.losses import Losses, LossFile, part_of
 from lossd.cli.options import ApiKey, Timeout, Url
 from lossd.cli.parameters import (
     LossName,
@@ -213,20 +213,15 @@ def _scored(
     groups: dict[Group, LossResult] = {}
     with _out(out, by_rows) as file, _progress(client, inputs.rows, shows) as asking:
         losses = Losses(file, as_json)
-        with leave_at_interrupt(file.discard if file is not None else _nothing):
-            if by is not None:
-                result, groups = score_groups(asking, question, inputs)
-            else:
-                result = score_inputs(asking, question, inputs, losses.take if by_rows else _as_it_is)
+        if by is not None:
+            result, groups = score_groups(asking, question, inputs)
+        else:
+            result = score_inputs(asking, question, inputs, losses.take if by_rows else _as_it_is)
         if not by_rows:
             result = losses.take(result)
     if out is not None and file is None:
         _save(out, result)
     return losses, result, groups
-
-
-def _nothing() -> None:
-    pass
 
 
 def _as_it_is(result: LossResult) -> LossResult:
@@ -249,18 +244,23 @@ def _progress(client: LossClient, rows: int | None, shows: bool) -> Iterator[Los
 
 @contextmanager
 def _out(path: Path | None, by_rows: bool) -> Iterator[LossFile | None]:
-    """Gives the file for losses that come row by row, if they do and there shall be one."""
+    """Gives the file for losses that come row by row, if they do and there shall be one.
+
+    A signal ends the command meanwhile, and leaves nothing of the file behind.
+    """
     is_special = path is not None and path.exists() and not path.is_file()  # a pipe, which has no way back
     if path is None or not by_rows or is_special:
-        yield None
+        with leave_at_signals():
+            yield None
         return
     try:
-        file = LossFile(path)
-        try:
-            yield file
-            file.finish()
-        finally:
-            file.discard()
+        with leave_at_signals(part_of(path)):
+            file = LossFile(path)
+            try:
+                yield file
+                file.finish()
+            finally:
+                file.discard()
     except OSError as error:
         fail(f"cannot write {path}: {error.strerror or error}", Exit.USAGE)
 

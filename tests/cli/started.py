@@ -1,0 +1,19 @@
+"""`lossd score` as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+
+def started(base_url: str, *args: object, terminal: int | None = None) -> subprocess.Popen[bytes]:
+    """Starts it with blocks so small that every input has many."""
+    code = "from lossd.cli import inputs, main; inputs.BLOCK_BYTES = 1500; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, "score", *map(str, args), "--url", base_url],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE if terminal is None else terminal,
+        env={**os.environ, "TERM": "xterm"},
+    )
