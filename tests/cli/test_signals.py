@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -57,3 +58,26 @@ def test_ctrl_c_within_a_write_leaves_with_130_too(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (130, b"")
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+LOADING = """
+import os, signal, sys
+class CtrlC:
+    def find_spec(self, name, path=None, target=None):
+        if name == "lossd.cli.score":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, CtrlC())
+from lossd.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_while_the_command_loads_gives_130_and_no_traceback() -> None:
+    command = [sys.executable, "-c", LOADING, "--version"]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
+def test_the_console_script_is_what_heeds_it() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"lossd": "lossd.__main__:main"}

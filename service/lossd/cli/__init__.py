@@ -48,7 +48,7 @@ def _root(
 
 
 def main() -> None:
-    """The console script `lossd`."""
+    """Runs the command that the arguments name."""
     try:
         try:
             app(prog_name="lossd")

@@ -81,9 +81,7 @@ def leave_at_signals(part: Path | None = None) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # signals come to that one alone
         yield
         return
-    heeded = [
-        one for one in _ENDING if signal.getsignal(one) is not signal.SIG_IGN
-    ]  # all, but in nohup's way
+    heeded = [one for one in _ENDING if signal.getsignal(one) is not signal.SIG_IGN]
     before = {one: signal.signal(one, leave) for one in heeded}
     try:
         yield
