@@ -190,6 +190,40 @@ def test_a_file_that_cannot_be_written_is_2(files: list[str], playback: Playback
     assert "cannot write" in done.stderr
 
 
+@pytest.mark.parametrize("by", ["its path", "its URL", "a link", "a hard link", "another way"])
+@pytest.mark.parametrize("option", [(), ("--axis", "1")])
+def test_an_input_is_never_written_over(
+    files: list[str], playback: Playback, tmp_path: Path, by: str, option: tuple[str, ...]
+) -> None:
+    x, other = Path(files[0]), tmp_path / "other.npy"
+    given, out = str(x), x
+    if by == "its URL":
+        given = f"file://{x}"
+    elif by == "a link":
+        other.symlink_to(x)
+        out = other
+    elif by == "a hard link":
+        other.hardlink_to(x)
+        out = other
+    elif by == "another way":
+        out = tmp_path / ".." / tmp_path.name / x.name
+    before = x.read_bytes()
+    done = lossd("score", given, files[1], *option, "--out", str(out), "--url", playback.url)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "which is read: name another file" in done.stderr
+    assert x.read_bytes() == before
+
+
+@pytest.mark.parametrize("option", ["--weight", "--mask", "--pos-weight", "--by"])
+def test_nor_is_another_input(files: list[str], playback: Playback, tmp_path: Path, option: str) -> None:
+    np.save(tmp_path / "z.npy", np.ones(2))
+    z = str(tmp_path / "z.npy")
+    done = lossd("score", *files, option, z, "--out", z, "--url", playback.url)
+    assert done.exit_code == 2
+    assert "which is read: name another file" in done.stderr
+    np.testing.assert_array_equal(np.load(z), np.ones(2))
+
+
 def test_nobody_there_is_3(files: list[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -71,11 +71,11 @@ def leave_at_signals(part: Path | None = None) -> Iterator[None]:
 
     # It may come in the midst of a write: files that are open must be left alone.
     def leave(number: int, frame: FrameType | None) -> None:
-        with suppress(OSError):
-            if part is not None:
+        if part is not None:
+            with suppress(OSError):  # it may have its name already
                 os.unlink(part)  # noqa: PTH108 - a plain call, whatever it interrupts
-            if is_terminal:
-                os.write(2, _SHOW_CURSOR)
+        if is_terminal:
+            os.write(sys.stderr.fileno(), _SHOW_CURSOR)
         os._exit(_SIGNALLED + number)
 
     if threading.current_thread() is not threading.main_thread():  # signals come to that one alone

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lossd.cli.files.datafile import Block, Column, DataFile, Kind
 from lossd.cli.files.errors import BadFile
+from lossd.cli.files.place import Place
 
 BLOCK_BYTES: Final = 8 << 20  # of a request; several are in memory at a time
 LABELS: Final = "by"  # the name of the groups among a block's arrays
@@ -76,6 +77,11 @@ class Inputs:
         self.by_row = tuple(self._by_row)  # the tensors that have the rows of what is scored
         if by is not None:
             self._by_row[LABELS] = by
+
+    @property
+    def places(self) -> set[Place]:
+        """The files that are read."""
+        return {source.file.place for source in (*self._tensors.values(), *self._by_row.values())}
 
     @property
     def rows(self) -> int | None:

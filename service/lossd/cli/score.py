@@ -12,6 +12,8 @@ import numpy as np
 import typer
 
 from lossd.cli.exits import Exit, client_errors, fail, leave_at_signals
+from lossd.cli.files.errors import BadFile
+from lossd.cli.files.place import Place
 from lossd.cli.groups import Group, score_groups
 from lossd.cli.inputs import Inputs
 from lossd.cli.losses import Losses, LossFile, part_of
@@ -181,6 +183,8 @@ def score(
             probabilities,
             targets_format is TargetsFormatName.INDEX,
         ).inputs()
+        if out is not None:
+            _refuse_inputs(out, inputs, pos_weight)
         start = time.perf_counter()
         losses, result, groups = _scored(client, question, inputs, by, as_json, out, not no_progress)
         elapsed = (time.perf_counter() - start) * 1000.0
@@ -191,6 +195,14 @@ def score(
     if by is not None:
         print_groups(by, groups)
     print_result(result, losses, client.base_url, elapsed)
+
+
+def _refuse_inputs(out: Path, inputs: Inputs, pos_weight: str | None) -> None:
+    """Refuses to write over what is read."""
+    read = inputs.places | ({Place(pos_weight)} if pos_weight is not None else set())
+    for place in read:
+        if place.is_same(out):
+            raise BadFile(f"--out {out} is {place}, which is read: name another file")
 
 
 def _scored(

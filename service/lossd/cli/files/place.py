@@ -34,6 +34,14 @@ class Place:
         """What the name ends in, with its dot, in lower case."""
         return os.path.splitext(self.text.partition("?")[0])[1].lower()  # noqa: PTH122 - it may be a URL
 
+    def is_same(self, path: Path) -> bool:
+        """Whether it is the file at this path, by whatever name."""
+        own = Path(self.text.removeprefix("file://"))
+        try:
+            return own.samefile(path)
+        except OSError:  # one of them is not there, or the other kind of URL
+            return False
+
     def open(self) -> BinaryIO:
         """Opens it for reading, at any position.
 
