@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from pyarrow import feather, parquet
 from safetensors.numpy import save_file
 
+from cli.scripted import scripted
 from lossd.cli.files import csvfile
 from lossd.cli.files.datafile import Column, Kind
 from lossd.cli.files.errors import BadFile
@@ -286,6 +288,20 @@ def test_urls(tmp_path: Path) -> None:
 def test_urls_that_cannot_be_opened(url: str) -> None:
     with pytest.raises(BadFile, match=url):
         open_file(url)
+
+
+def test_a_url_whose_server_is_not_there_or_refuses() -> None:
+    pytest.importorskip("aiohttp", reason="fsspec's http:// needs it")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/x.npy"
+        with pytest.raises(BadFile, match=rf"^{url} could not be reached: .*Connect call failed"):
+            open_file(url)
+    with scripted({"/no": (403, {})}) as url:
+        with pytest.raises(BadFile, match=rf"^{url}/no: its server answers with status 403$"):
+            open_file(f"{url}/no")
+        with pytest.raises(BadFile, match=rf"^there is no file {url}/x$"):
+            open_file(f"{url}/x")
 
 
 MEASURED = """

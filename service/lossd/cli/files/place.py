@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Final, cast
 
 from lossd.cli.files.errors import BadFile
+
+_GONE: Final = (404, 410)  # HTTP's statuses for what is not there
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +53,20 @@ class Place:
         try:
             return self._open_url() if self.is_url else self._open_path()
         except FileNotFoundError as error:
-            raise BadFile(f"there is no file {self.text}") from error
+            raise BadFile(self._why_not_found(error.__cause__)) from error
         except BadFile:
             raise
         except Exception as error:  # each kind of URL has errors of its own
             raise BadFile(f"{self.text} cannot be opened: {reason(error)}") from error
+
+    def _why_not_found(self, cause: BaseException | None) -> str:
+        """What fsspec calls a file that is not there, by HTTP, may be a server that is not."""
+        status = getattr(cause, "status", None)
+        if not self.text.startswith(("http://", "https://")) or cause is None or status in _GONE:
+            return f"there is no file {self.text}"
+        if status is not None:
+            return f"{self.text}: its server answers with status {status}"
+        return f"{self.text} could not be reached: {reason(cause)}"
 
     def _open_path(self) -> BinaryIO:
         path = Path(self.text)
@@ -84,7 +95,7 @@ class Place:
             raise BadFile(f"{self.text} cannot be read: {reason(error)}") from error
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Gives an error's own words."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
