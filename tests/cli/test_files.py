@@ -166,9 +166,12 @@ def test_text_tables_read_alike(
     [
         ("x,y\n1,2\n3\n", Kind.NUMBER, "columns"),
         ("x,y\n,2\n", Kind.NUMBER, "column 'x'"),
-        ("x,y\nhello,2\n", Kind.NUMBER, "hello"),
-        ("x,y\n0.5,2\n", Kind.INTEGER, "0.5"),
-        ("x,y\nmaybe,2\n", Kind.FLAG, "maybe"),
+        ("x,y\nhello,2\n", Kind.NUMBER, "column 'x': .*hello"),
+        ("y,x\n2,0.5\n", Kind.INTEGER, "column 'x': .*0.5"),
+        ("x,y\nmaybe,2\n", Kind.FLAG, "column 'x': .*maybe"),
+        ("x,y\ntrue,2\n0.5,2\n", Kind.NUMBER, "column 'x': .*0.5"),
+        ("x,y\n0.5,2\ntrue,2\n", Kind.NUMBER, "column 'x': .*true"),
+        ("x,y\ntrue,2\n", Kind.INTEGER, "column 'x': .*true"),
     ],
 )
 def test_what_is_wrong_with_a_text_table(
@@ -180,6 +183,19 @@ def test_what_is_wrong_with_a_text_table(
     with pytest.raises(BadFile, match=message) as raised:
         read(tmp_path / "t.csv", "x", 64, kind)
     assert "t.csv" in str(raised.value)
+
+
+@pytest.mark.parametrize("library", ["pyarrow", "python"])
+@pytest.mark.parametrize("words", ["true,false", "True,False", "TRUE,FALSE", "FALSE,1"])
+def test_true_and_false_are_bools_where_numbers_may_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, words: str
+) -> None:
+    if library == "python":
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+    first, second = words.split(",")
+    (tmp_path / "t.csv").write_text(f"x,y\n\n1,{first}\n1,{second}\n")
+    expected = [first.lower() == "true", second.lower() in ("true", "1")]
+    np.testing.assert_array_equal(read(tmp_path / "t.csv", "y", 1), np.array(expected), strict=True)
 
 
 @pytest.mark.parametrize("library", ["pyarrow", "python"])

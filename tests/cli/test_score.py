@@ -186,6 +186,21 @@ def test_a_text_table(tmp_path: Path, client: LossClient) -> None:
     assert_same(found, client.bce(x, Y[:, 0], weight=W, mask=M))
 
 
+@pytest.mark.parametrize("library", ["pyarrow", "python"])
+@pytest.mark.usefixtures("in_blocks")
+def test_a_text_table_whose_targets_are_true_and_false(
+    tmp_path: Path, client: LossClient, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    rows = [f"{x!r},{y}\n" for x, y in zip(X[:, 0].tolist(), Y[:, 0].tolist(), strict=True)]
+    (tmp_path / "t.csv").write_text("logits,targets\n" + "".join(rows))
+    if library == "python":
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+    expected = client.bce(X[:, 0].astype(np.float64), Y[:, 0])
+    assert_same(answer(client.base_url, tmp_path / "t.csv"), expected)
+    groups = answer(client.base_url, tmp_path / "t.csv", "--by", "targets")["groups"]
+    assert sorted(group["group"] for group in groups) == ["False", "True"]
+
+
 @pytest.mark.usefixtures("in_blocks")
 def test_class_ids(tmp_path: Path, client: LossClient) -> None:
     ids = random.integers(4, size=ROWS)
@@ -332,6 +347,11 @@ def test_no_rows(tmp_path: Path, base_url: str) -> None:
         (["t.parquet", "--by", "site", "--axis", "0"], "--by needs one loss a group"),
         (["t.parquet", "--by", "site", "--reduction", "none"], "--by needs one loss a group"),
         (["t.parquet", "--mask-column", "site"], "which are not numbers"),
+        (
+            ["semicolons.csv", "--logits-column", "logit"],
+            "has columns logit;label, and --logits-column names logit; its columns must be parted by commas",
+        ),
+        (["one.csv"], "one.csv holds one column, logit: name a second file, with the targets"),
         (["ab.npz"], "arrays a, b: say by --logits-column which one holds the logits"),
         (["x.npy"], "name a second file, with the targets"),
         (["x.npy", "y.npy", "--logits-column", "x"], "one array without a name"),
@@ -346,6 +366,8 @@ def test_what_is_not_clear_is_2(
     monkeypatch.chdir(tmp_path)
     parquet.write_table(table(), "t.parquet")
     np.savez("ab.npz", a=X, b=Y)
+    Path("semicolons.csv").write_text("logit;label\n0.5;1\n")
+    Path("one.csv").write_text("logit\n0.5\n")
     for name, array in {"x": X, "y": Y, "short": Y[:-1]}.items():
         np.save(f"{name}.npy", array)
     done = run(base_url, *args)

@@ -50,6 +50,8 @@ def find(file: DataFile, role: str, asked: str | None, kind: Kind) -> Source:
         if file.names.count(asked) != 1:
             near = difflib.get_close_matches(asked, file.names, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
+            if file.is_table and len(file.names) == 1 and ";" in file.names[0]:
+                hint = "; its columns must be parted by commas"
             raise BadFile(f"{there}, and {option} names {asked}{hint}")
         return Source(file, Column(asked, kind))
     if len(file.names) == 1:

@@ -2,7 +2,9 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any, Final
 
@@ -18,6 +20,8 @@ _ROWS: Final = 1 << 14
 _BLOCK_BYTES: Final = 4 << 20
 _TRUE: Final = ("1", "true", "True", "TRUE")
 _FALSE: Final = ("0", "false", "False", "FALSE")
+_WORDS: Final = frozenset(_TRUE + _FALSE) - {"0", "1"}
+_IN_COLUMN: Final = re.compile(r"In CSV column #(\d+): (?:CSV conversion error to )?")
 _DTYPES: Final[Mapping[Kind, Any]] = {
     Kind.NUMBER: np.float64,
     Kind.INTEGER: np.int64,
@@ -27,7 +31,9 @@ _DTYPES: Final[Mapping[Kind, Any]] = {
 
 
 class CsvFile(DataFile):
-    """A text table whose first line names the columns. Numbers are read as float64.
+    """A text table whose first line names the columns.
+
+    Numbers are read as float64, or as bool in a column whose first value is true or false.
 
     Raises:
         BadFile: It cannot be read.
@@ -39,7 +45,10 @@ class CsvFile(DataFile):
         self.place = place
         self._delimiter = "\t" if place.suffix == ".tsv" else ","
         with place.errors(), place.open() as file, _text(file) as lines:
-            self.names = tuple(next(csv.reader(lines, delimiter=self._delimiter), ()))
+            reader = csv.reader(lines, delimiter=self._delimiter)
+            self.names = tuple(next(reader, ()))
+            first = next(filter(None, reader), [])  # an empty line is no row
+        self._flags = {name for name, cell in zip(self.names, first, strict=False) if cell in _WORDS}
         if not self.names:
             raise BadFile(f"{place} is empty; its first line must name the columns")
         if len(set(self.names)) < len(self.names):
@@ -60,8 +69,11 @@ class CsvFile(DataFile):
     def blocks(self, columns: Sequence[Column], rows: int) -> Iterator[Block]:
         """As `DataFile`."""
         read = self._by_pyarrow if has_pyarrow() else self._by_csv
-        none = {column: np.empty(0, dtype=_DTYPES[column.kind]) for column in columns}
+        none = {column: np.empty(0, dtype=_DTYPES[self._kind(column)]) for column in columns}
         yield from recut(self.place, chain([none], read(columns)), rows)
+
+    def _kind(self, column: Column) -> Kind:
+        return Kind.FLAG if column.kind is Kind.NUMBER and column.name in self._flags else column.kind
 
     def _by_pyarrow(self, columns: Sequence[Column]) -> Iterator[Block]:
         import pyarrow as pa
@@ -74,7 +86,7 @@ class CsvFile(DataFile):
         convert = arrow_csv.ConvertOptions(
             include_columns=names,
             column_types={
-                column.name: pa.string() if column.name in as_text else types[column.kind]
+                column.name: pa.string() if column.name in as_text else types[self._kind(column)]
                 for column in columns
             },
             null_values=[""],
@@ -82,7 +94,7 @@ class CsvFile(DataFile):
             true_values=list(_TRUE),
             false_values=list(_FALSE),
         )
-        with self.place.errors(), self.place.open() as file:
+        with self.place.errors(), self._column_errors(), self.place.open() as file:
             reader = arrow_csv.open_csv(
                 file,
                 read_options=arrow_csv.ReadOptions(block_size=_BLOCK_BYTES),
@@ -91,7 +103,7 @@ class CsvFile(DataFile):
             )
             for batch in reader:
                 yield {
-                    column: self._array(batch.column(column.name), column, types.get(column.kind))
+                    column: self._array(batch.column(column.name), column, types.get(self._kind(column)))
                     for column in columns
                 }
 
@@ -100,7 +112,24 @@ class CsvFile(DataFile):
 
         if column.kind is Kind.LABEL:
             return _objects(values.to_pylist())
-        return as_array(values.cast(kind), f"{self.place}: column {column.name!r}")
+        where = f"{self.place}: column {column.name!r}"
+        try:
+            return as_array(values.cast(kind), where)
+        except ValueError as error:
+            raise BadFile(f"{where}: {error}") from error
+
+    @contextmanager
+    def _column_errors(self) -> Iterator[None]:
+        """Names the column that pyarrow has a number for."""
+        try:
+            yield
+        except ValueError as error:  # pyarrow's are
+            text = str(error)
+            found = _IN_COLUMN.match(text)
+            if found is None or int(found[1]) >= len(self.names):
+                raise
+            name = self.names[int(found[1])]
+            raise BadFile(f"{self.place}: column {name!r}: {text[found.end() :]}") from error
 
     def _by_csv(self, columns: Sequence[Column]) -> Iterator[Block]:
         places = [self.names.index(column.name) for column in columns]
@@ -123,7 +152,8 @@ class CsvFile(DataFile):
         if column.kind is Kind.LABEL:
             return _objects([cell or None for cell in cells])
         try:
-            return np.array([_READ[column.kind](cell) for cell in cells], dtype=_DTYPES[column.kind])
+            kind = self._kind(column)
+            return np.array([_READ[kind](cell) for cell in cells], dtype=_DTYPES[kind])
         except ValueError as error:
             raise BadFile(f"{self.place}: column {column.name!r}: {error}") from error
 
