@@ -245,6 +245,9 @@ def safetensors_bytes(header: object, data: bytes = b"") -> bytes:
     return len(text).to_bytes(8, "little") + text + data
 
 
+HEADER = "bad cannot be read: its header is cut off, damaged, or longer than an array of numbers has$"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -254,7 +257,11 @@ def safetensors_bytes(header: object, data: bytes = b"") -> bytes:
         (b"PAR1", "cannot be read"),
         (b"ARROW1\0\0", "cannot be read"),
         (b"\xff\xff\xff\xff\x10", "cannot be read"),
-        (b"\x93NUMPY\x01\x00", "cannot be read"),
+        (b"\x93NUMPY\x01\x00", HEADER),
+        (b"\x93NUMPY\x01\x00\x20\x4e" + b"{}".ljust(20_000), HEADER),
+        (b"\x93NUMPY\x01\x00\x01\x00{", HEADER),
+        (b"\x93NUMPY\x01\x00\x02\x00{}", HEADER),
+        (b"\x93NUMPY\x03\x00\x02\x00{}", r"version 3\.0 does not hold numbers$"),
         (b"\xff" * 3 + b"\0" * 5 + b"{", "cannot be read"),
         (safetensors_bytes({}), "no tensors"),
         (

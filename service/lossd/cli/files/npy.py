@@ -3,7 +3,8 @@
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, cast
+from tokenize import TokenError
+from typing import Any, BinaryIO, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,10 @@ from lossd.cli.files.errors import BadFile
 from lossd.cli.files.place import Place
 
 _SUFFIX = ".npy"
+_READ: Final = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 class NpyFile(ArraysFile):
@@ -83,11 +88,21 @@ def _header(file: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
     Raises:
         ValueError: It is none, or its elements are not numbers.
     """
-    version = np.lib.format.read_magic(file)
-    if version not in ((1, 0), (2, 0)):
+    with _header_errors():
+        version = np.lib.format.read_magic(file)
+    if version not in _READ:
         raise ValueError(f"a .npy of version {version[0]}.{version[1]} does not hold numbers")
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
+    with _header_errors():
+        shape, fortran, dtype = _READ[version](file)
     if dtype.hasobject:
         raise ValueError("it holds Python objects, not numbers")
     return dtype, shape, fortran
+
+
+@contextmanager
+def _header_errors() -> Iterator[None]:
+    """Says in place of numpy, whose advice is for those who call it, what is wrong with a header."""
+    try:
+        yield
+    except (ValueError, SyntaxError, TokenError) as error:
+        raise ValueError("its header is cut off, damaged, or longer than an array of numbers has") from error
