@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,33 @@ def test_proxies_that_interfere(base_url: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("NO_PROXY", "far.invalid")
     found = checks(url="http://far.invalid", code=3)
     assert "not used for far.invalid" in found["proxy"]["detail"]
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTPS_PROXY", "all_proxy"])
+@pytest.mark.parametrize(
+    ("proxy", "detail"),
+    [
+        ("junk://user:secret@x", "its scheme is junk, not http, https, socks5 or socks5h"),
+        ("http://user:secret@x:port", "it has no host, or a port that is no number"),
+        ("socks5://user:secret@x", "it needs socksio"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used(
+    base_url: str, monkeypatch: pytest.MonkeyPatch, variable: str, proxy: str, detail: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv(variable, proxy)
+    found = last_failed(checks(url="http://far.invalid", code=2), "proxy")
+    assert found["detail"] == f"{variable} cannot be used: {detail}"
+    assert f"unset {variable if 'socks' in proxy else 'it'}" in found["remedy"]
+    assert "not used for this machine" in checks(url=base_url, code=0)["proxy"]["detail"]
+
+
+def test_a_proxy_without_a_scheme_hides_its_password_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "user:secret@nowhere.invalid:3128")
+    found = checks(url="http://far.invalid", code=3)
+    assert found["proxy"]["detail"] == "requests go by way of http://nowhere.invalid:3128"
+    assert "nowhere.invalid is not known" in found["name"]["detail"]
 
 
 def test_certificates_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

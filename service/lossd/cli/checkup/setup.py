@@ -25,6 +25,7 @@ _EXTRAS: Final = {
     "torch": "for the server, and scoring torch's tensors: pip install 'lossd[server]'",
 }
 _KEY: Final = re.compile(r"lossd_([a-z0-9]{8})_")
+_PROXY_SCHEMES: Final = ("http", "https", "socks5", "socks5h")  # httpx's
 _LEAST: Final = (3, 11)
 
 
@@ -124,21 +125,56 @@ def _key(given: str | None) -> str:
 
 
 def _proxy(settings: Settings, scheme: str, host: str) -> tuple[str | None, Finding]:
-    found = {name: value for name, value in getproxies().items() if name in ("http", "https", "all")}
+    there = getproxies()
+    found = {
+        name: value if "://" in value else f"http://{value}"
+        for name, value in there.items()
+        if name in ("http", "https", "all")
+    }
     if not found:
         return None, ok("proxy", "none")
     named = ", ".join(f"{name.upper()}_PROXY" for name in found)
     if settings.is_loopback:
         return None, ok("proxy", f"{named} set, and not used for this machine")
+    if "*" not in map(str.strip, there.get("no", "").split(",")):  # all must be usable, whichever is used
+        for name, value in found.items():
+            finding = _unusable(_variable(name), value)
+            if finding is not None:
+                return None, finding
     proxy = found.get(scheme) or found.get("all")
     if proxy is None or proxy_bypass(host):
         return None, ok("proxy", f"{named} set, and not used for {host}")
-    shown = _without_password(proxy)
-    if proxy.startswith("socks") and find_spec("socksio") is None:
-        remedy = f"pip install 'httpx[socks]', or NO_PROXY={host} to go without it"
-        return proxy, failed("proxy", f"{shown} cannot be used: it needs socksio", remedy, Exit.USAGE)
     remedy = f"if it does not let requests of this size through, set NO_PROXY={host}"
-    return proxy, warning("proxy", f"requests go by way of {shown}", remedy)
+    return proxy, warning("proxy", f"requests go by way of {_without_password(proxy)}", remedy)
+
+
+def _variable(name: str) -> str:
+    """The environment variable of a proxy, as it is written there."""
+    lower = f"{name}_proxy"
+    return lower if os.environ.get(lower) else lower.upper()
+
+
+def _unusable(variable: str, proxy: str) -> Finding | None:
+    """Says what is wrong with a proxy's URL; of the URL itself no more than its scheme, for its password."""
+    scheme, _, _ = proxy.partition("://")
+    remedy = f"set {variable} to http://host:port, or unset it"
+    if scheme.lower() not in _PROXY_SCHEMES:
+        what = f"its scheme is {scheme}, not {', '.join(_PROXY_SCHEMES[:-1])} or {_PROXY_SCHEMES[-1]}"
+    elif not _has_address(proxy):
+        what = "it has no host, or a port that is no number"
+    elif scheme.lower().startswith("socks") and find_spec("socksio") is None:
+        what, remedy = "it needs socksio", f"pip install 'httpx[socks]', or unset {variable}"
+    else:
+        return None
+    return failed("proxy", f"{variable} cannot be used: {what}", remedy, Exit.USAGE)
+
+
+def _has_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _without_password(proxy: str) -> str:
