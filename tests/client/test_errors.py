@@ -61,7 +61,9 @@ def test_all_that_the_server_says(ask: Ask, playback: Playback) -> None:
     )
 
 
-@pytest.mark.parametrize(("header", "seconds"), [("2", 2.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None)])
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("2", 2.0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0), ("soon", None), ("inf", None)]
+)
 def test_when_to_come_again(ask: Ask, playback: Playback, header: str, seconds: float | None) -> None:
     problem = Answer.of_problem(429, "rate_limited", retryable=True)
     playback.answer = Answer(problem.body, problem.media_type, 429, {"Retry-After": header})
@@ -78,7 +80,10 @@ def test_when_to_come_again(ask: Ask, playback: Playback, header: str, seconds: 
         (402, "InvalidRequest", False),
         (413, "TooLarge", False),
         (502, "ServerError", True),
-        (503, "Unavailable", True),
+        (408, "DeadlineExceeded", False),
+        (429, "Throttled", False),
+        (503, "Unavailable", False),
+        (504, "DeadlineExceeded", False),
     ],
 )
 @pytest.mark.parametrize(

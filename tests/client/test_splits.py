@@ -122,6 +122,13 @@ def test_what_one_request_is_refused_for_its_parts_are_too(
         assert caught.value.code == code
 
 
+def test_a_mean_over_nothing_has_the_calls_request_id(client: LossClient) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        client.with_options(**STEP).bce(X, Y, mask=np.zeros((N, C), dtype=bool))
+    assert caught.value.code == "empty_mean"
+    assert len(caught.value.request_id or "") == 32
+
+
 def test_a_fault_is_named_by_its_place_in_the_whole(client: LossClient) -> None:
     bad = Y.copy()
     bad[10, 3] = 1.5
