@@ -70,7 +70,7 @@ class BatchLosses(Losses[AnswerT], Generic[AnswerT, BatchesT, AnswersT]):
         """Scores batches as they come and gives each one's own result, in order; for streams without an end.
 
         Batches are drawn as results are taken, `concurrency` ahead. Closing the iterator, or leaving it to
-        the garbage collector, lets what is under way finish and draws no more.
+        the garbage collector, breaks off what is under way and draws no more.
 
         Args:
             loss: "bce" or "focal".

@@ -3,9 +3,9 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 from itertools import chain
-from threading import Event
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -29,6 +29,7 @@ from lossd_client.stream import BatchStream
 from lossd_client.tally import Tally
 from lossd_client.timeout import DEFAULT_TIMEOUT, Timeout
 from lossd_client.wire import INFO, READY, USAGE, read_object, read_ready
+from lossd_client.workers import Workers, own_call_off
 
 ResultT = TypeVar("ResultT")
 
@@ -180,7 +181,7 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
     ) -> None:
         self.close()
 
-    def _run(self, steps: Steps[ResultT], stopped: Event | None = None) -> ResultT:
+    def _run(self, steps: Steps[ResultT]) -> ResultT:
         """Does what the steps say, until they come to a result."""
         transport, _ = self._connections.get()
         answer: Response | None = None
@@ -195,15 +196,15 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
                         continue
                 else:
                     answer = None
-                    _pause(step.seconds, stopped)
+                    _pause(step.seconds)
                 step = steps.send(answer)
         except StopIteration as done:
             result: ResultT = done.value
             return result
 
-    def _score_part(self, part: Part, stopped: Event | None = None) -> LossResult:
+    def _score_part(self, part: Part) -> LossResult:
         _, line = self._connections.get()
-        return self._run(self._exchange(part, self._encoded(part), line), stopped)
+        return self._run(self._exchange(part, self._encoded(part), line))
 
     def _score(self, call: LossCall) -> LossResult:
         plan = self._plan(check(call))
@@ -238,22 +239,21 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
 
     def _in_order(self, parts: Iterator[Part]) -> Iterator[tuple[Part, LossResult]]:
         """Scores parts, several at a time; gives their results in order, and holds no more of them."""
-        concurrency, stopped = self._settings.concurrency, Event()
+        concurrency = self._settings.concurrency
         waiting: deque[tuple[Part, Future[LossResult]]] = deque()
-        pool = ThreadPoolExecutor(concurrency, thread_name_prefix="lossd")
+        workers: Workers[LossResult] = Workers(concurrency)
         try:
             for part in parts:
-                waiting.append((part, pool.submit(self._score_part, part, stopped)))
+                waiting.append((part, workers.submit(partial(self._score_part, part))))
                 # What is done is not kept from the caller until a slow source has given more.
                 while waiting and (len(waiting) >= concurrency or waiting[0][1].done()):
-                    done, future = waiting.popleft()
-                    yield done, future.result()
+                    yield waiting[0][0], waiting[0][1].result()
+                    waiting.popleft()
             while waiting:
-                done, future = waiting.popleft()
-                yield done, future.result()
-        finally:  # after an error too: whoever waits to try again gives up, and no thread stays behind
-            stopped.set()
-            pool.shutdown(cancel_futures=True)
+                yield waiting[0][0], waiting[0][1].result()
+                waiting.popleft()
+        finally:  # after an error, or Ctrl-C, what is under way is not waited for
+            workers.close(at_once=not all(future.done() for _, future in waiting))
 
     def _score_stream(
         self, loss: LossName, batches: Iterable[Batch], params: Mapping[str, Any]
@@ -264,8 +264,9 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
         return read_result(response, stream.asked())
 
 
-def _pause(seconds: float, stopped: Event | None) -> None:
-    if stopped is None:
+def _pause(seconds: float) -> None:
+    call_off = own_call_off()
+    if call_off is None:
         time.sleep(seconds)
-    elif stopped.wait(seconds):
-        raise CancelledError
+    else:
+        call_off.pause(seconds)

@@ -12,6 +12,7 @@ import httpx
 
 from lossd_client.errors import BadAnswer, ConnectionFailed, LossdError, TimedOut
 from lossd_client.message import Request, Response
+from lossd_client.sockets import Backend
 from lossd_client.timeout import Timeout
 
 # One large bytes object is sent about ten times slower than the same bytes in pieces of this size: the
@@ -152,6 +153,16 @@ def _trusted(file: str | None, folder: str | None) -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
+def _opened(max_connections: int, use_environment: bool) -> httpx.Client:
+    http = httpx.Client(**_options(max_connections, use_environment))
+    # The library has no public place for it. Without it, threads that are called off wait for answers.
+    for each in (http._transport, *http._mounts.values()):
+        pool: Any = getattr(each, "_pool", None)
+        if hasattr(pool, "_network_backend"):
+            pool._network_backend = Backend(pool._network_backend)
+    return http
+
+
 class HttpxTransport:
     """Sends requests over a pool of connections; threads may share one.
 
@@ -159,13 +170,14 @@ class HttpxTransport:
         max_connections: How many connections there may be at once.
         use_environment: Obey HTTP_PROXY and its like, and ~/.netrc; SSL_CERT_FILE is obeyed in any case.
         http: An `httpx.Client` of your own to send by, closed with this; the other arguments then go
-            unheeded. It must not follow redirects.
+            unheeded. It must not follow redirects. What it has under way when a call is broken off ends in
+            its own time.
     """
 
     def __init__(
         self, *, max_connections: int = 32, use_environment: bool = True, http: httpx.Client | None = None
     ) -> None:
-        self._http = http or httpx.Client(**_options(max_connections, use_environment))
+        self._http = http or _opened(max_connections, use_environment)
 
     def send(self, request: Request, timeout: Timeout) -> Response:
         """Sends one request and reads its answer whole, whatever its status."""
