@@ -19,7 +19,7 @@ from lossd_client.base import Client, Meter
 from lossd_client.call import LossCall, LossName, check
 from lossd_client.errors import LossdError
 from lossd_client.message import AsyncTransport, Request, Response
-from lossd_client.parts import Batch, Part, Plan
+from lossd_client.parts import Batch, Joined, Part, Plan
 from lossd_client.result import LossResult, read_result
 from lossd_client.retry import DEFAULT_RETRY, Retry, Send, Steps
 from lossd_client.settings import (
@@ -32,7 +32,6 @@ from lossd_client.settings import (
     server_address,
 )
 from lossd_client.stream import BatchStream
-from lossd_client.tally import Tally
 from lossd_client.timeout import DEFAULT_TIMEOUT, Timeout
 from lossd_client.wire import INFO, READY, USAGE, read_object, read_ready
 
@@ -199,21 +198,19 @@ class AsyncLossClient(
             return await anext(results)
 
     async def _score_batches(self, loss: LossName, batches: Batches, params: Mapping[str, Any]) -> LossResult:
-        tally = Tally()
-        async with aclosing(self._batch_results(loss, batches, params)) as results:
+        joined = Joined()
+        plans = (
+            self._plan(joined.asked(self._batch_call(loss, batch, params))) async for batch in _each(batches)
+        )
+        async with aclosing(self._results(plans, None)) as results:
             async for result in results:
-                tally.add(result)
-        return tally.result()
+                joined.add(result)
+        return joined.result()
 
     def _iter_batches(
         self, loss: LossName, batches: Batches, params: Mapping[str, Any]
     ) -> AsyncIterator[LossResult]:
-        return self._batch_results(loss, batches, params)
-
-    def _batch_results(
-        self, loss: LossName, batches: Batches, params: Mapping[str, Any]
-    ) -> AsyncGenerator[LossResult, None]:
-        plans = (self._batch_plan(loss, batch, params) async for batch in _each(batches))
+        plans = (self._plan(self._batch_call(loss, batch, params)) async for batch in _each(batches))
         return self._results(plans, None)
 
     async def _results(

@@ -13,7 +13,7 @@ from lossd_client.base import Client, Meter
 from lossd_client.call import LossCall, LossName, check
 from lossd_client.errors import LossdError
 from lossd_client.message import Response, Transport
-from lossd_client.parts import Batch, Part, Plan
+from lossd_client.parts import Batch, Joined, Part, Plan
 from lossd_client.result import LossResult, read_result
 from lossd_client.retry import DEFAULT_RETRY, Retry, Send, Steps
 from lossd_client.settings import (
@@ -26,7 +26,6 @@ from lossd_client.settings import (
     server_address,
 )
 from lossd_client.stream import BatchStream
-from lossd_client.tally import Tally
 from lossd_client.timeout import DEFAULT_TIMEOUT, Timeout
 from lossd_client.wire import INFO, READY, USAGE, read_object, read_ready
 from lossd_client.workers import Workers, own_call_off
@@ -218,15 +217,16 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
     def _score_batches(
         self, loss: LossName, batches: Iterable[Batch], params: Mapping[str, Any]
     ) -> LossResult:
-        tally = Tally()
-        for result in self._iter_batches(loss, batches, params):
-            tally.add(result)
-        return tally.result()
+        joined = Joined()
+        plans = (self._plan(joined.asked(self._batch_call(loss, batch, params))) for batch in batches)
+        for result in self._results(plans, None):
+            joined.add(result)
+        return joined.result()
 
     def _iter_batches(
         self, loss: LossName, batches: Iterable[Batch], params: Mapping[str, Any]
     ) -> Iterator[LossResult]:
-        return self._results((self._batch_plan(loss, batch, params) for batch in batches), None)
+        return self._results((self._plan(self._batch_call(loss, batch, params)) for batch in batches), None)
 
     def _results(self, plans: Iterator[Plan], total_rows: int | None) -> Iterator[LossResult]:
         """The result of each plan, in order."""
