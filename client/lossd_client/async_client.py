@@ -46,8 +46,8 @@ class AsyncLossClient(
 ):
     """The same client for asyncio: everything that asks the server is awaited.
 
-    It belongs to the event loop in which it is first used. Batches may come from asynchronous iterables too;
-    what draws them from others runs in the event loop.
+    It belongs to the event loop in which it is first used, and raises a RuntimeError in another. Batches may
+    come from asynchronous iterables too; what draws them from others runs in the event loop.
 
     Args:
         base_url: As in `LossClient`, and so are all others.
@@ -64,6 +64,8 @@ class AsyncLossClient(
         max_connections: As there.
 
     Raises:
+        TypeError: As there.
+        ConnectionFailed: As there.
         ValueError: As there.
     """
 
@@ -134,7 +136,7 @@ class AsyncLossClient(
 
     async def ready(self) -> bool:
         """As `LossClient.ready`."""
-        transport, _ = self._connections.get()
+        transport = self._own_transport()
         return read_ready(await transport.send(self._addressed(READY), self._settings.timeout))
 
     async def aclose(self) -> None:
@@ -155,9 +157,13 @@ class AsyncLossClient(
     ) -> None:
         await self.aclose()
 
+    def _own_transport(self) -> AsyncTransport:
+        self._connections.bind(asyncio.get_running_loop())
+        return self._connections.get()[0]
+
     async def _run(self, steps: Steps[ResultT]) -> ResultT:
         """Does what the steps say, until they come to a result."""
-        transport, _ = self._connections.get()
+        transport = self._own_transport()
         answer: Response | None = None
         try:
             step = next(steps)

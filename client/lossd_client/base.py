@@ -12,7 +12,7 @@ from lossd_client.call import Checked, batch_call, check
 from lossd_client.connections import Connections, Owned, TransportT
 from lossd_client.errors import LossdError, StatusError
 from lossd_client.losses import AnswerT
-from lossd_client.message import Request, Response
+from lossd_client.message import Request, Response, without_password
 from lossd_client.parts import Part, Plan, batch_tensors
 from lossd_client.progress import Progress
 from lossd_client.result import LossResult, read_result
@@ -48,7 +48,7 @@ class Client(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, BatchesT
         return self._settings.base_url
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.base_url!r})"
+        return f"{type(self).__name__}({without_password(self.base_url)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A callback means something in its own process only.

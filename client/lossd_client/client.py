@@ -60,6 +60,8 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
         max_connections: How many connections the client's own transport keeps.
 
     Raises:
+        TypeError: An argument is of another type.
+        ConnectionFailed: The proxy or the certificates that the environment names cannot be used.
         ValueError: base_url is not an http or https address, the key has characters that no header may have,
             or a number is out of range.
     """
