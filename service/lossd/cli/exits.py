@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lossd.cli.files.errors import BadFile
-from lossd_client import BadAnswer, LossdError, StatusError
+from lossd_client import BadAnswer, ConnectionFailed, LossdError, StatusError
 
 
 class Exit(IntEnum):
@@ -95,4 +95,8 @@ def server_imports() -> Iterator[None]:
 
 def exit_code(error: LossdError) -> Exit:
     """Gives the exit code for what the client raises."""
+    if isinstance(error, ConnectionFailed) and isinstance(
+        error.__cause__, ImportError | OSError | ValueError
+    ):
+        return Exit.USAGE  # the environment's proxy or certificates, or an address that is none
     return Exit.REFUSED if isinstance(error, StatusError | BadAnswer) else Exit.UNREACHABLE
