@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
+from numbers import Integral  # numpy's too
 from typing import Any, Final, TypeAlias, TypedDict
 from urllib.parse import urlsplit
 
@@ -39,14 +40,14 @@ class Options(TypedDict, total=False):
 _KINDS: Final[Mapping[str, Any]] = {
     "api_key": str | None,
     "retry": Retry | None,
-    "request_bytes": int,
-    "concurrency": int,
-    "max_connections": int,
+    "request_bytes": Integral,
+    "concurrency": Integral,
+    "max_connections": Integral,
 }
 _NAMES: Final[Mapping[Any, str]] = {
     str | None: "a str or None",
     Retry | None: "a Retry or None",
-    int: "an int",
+    Integral: "an int",
 }
 
 
@@ -75,7 +76,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name, kind in _KINDS.items():
             value = getattr(self, name)
-            if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is Integral):
                 raise TypeError(f"{name} must be {_NAMES[kind]}, and is {value!r}")
         if min(self.request_bytes, self.concurrency, self.max_connections) < 1:
             raise ValueError("request_bytes, concurrency and max_connections must be at least 1")

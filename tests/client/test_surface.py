@@ -83,6 +83,11 @@ def test_arguments_of_another_type(name: str, value: Any) -> None:  # noqa: ANN4
             kind(**{name: value})
 
 
+def test_numpys_integers_will_do() -> None:
+    with LossClient(concurrency=np.int64(2)) as client:  # type: ignore[arg-type] # at run time
+        assert client.with_options(retry=None).base_url == "http://127.0.0.1:8000"
+
+
 @pytest.mark.parametrize("given", [{"request_bytes": 0}, {"concurrency": 0}, {"max_connections": 0}])
 def test_numbers_are_at_least_one(given: dict[str, Any]) -> None:
     for kind in (LossClient, AsyncLossClient):

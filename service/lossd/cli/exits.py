@@ -52,9 +52,10 @@ def client_errors() -> Iterator[None]:
     except BadFile as error:
         fail(str(error), Exit.USAGE)
     except LossdError as error:
-        fail(str(error), exit_code(error))
-    except OSError as error:  # certificates that cannot be read
-        fail(f"no connection can be made: {error}; lossd doctor may say more", Exit.USAGE)
+        code = exit_code(error)
+        fail(f"{error}; lossd doctor may say more" if code is Exit.USAGE else str(error), code)
+    except OSError as error:
+        fail(str(error), Exit.USAGE)
     except (ImportError, TypeError, ValueError) as error:  # the arguments or environment; nothing was sent
         fail(str(error), Exit.USAGE)
 
