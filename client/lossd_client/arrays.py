@@ -58,7 +58,7 @@ def as_array(name: str, value: Array, allowed: tuple[str, ...]) -> NDArray[Any]:
 
 def _as_numpy(name: str, value: Array, allowed: tuple[str, ...]) -> NDArray[Any]:
     if isinstance(value, np.ndarray):
-        return value
+        return np.asarray(value)  # a matrix has two dimensions whatever is taken of it
     try:
         array = from_foreign(value)
         if array is not None:
@@ -105,6 +105,13 @@ def npy_pieces(array: NDArray[Any]) -> tuple[bytes, memoryview]:
         header, {"descr": array.dtype.str, "fortran_order": fortran, "shape": array.shape}
     )
     return header.getvalue(), flat.view(np.uint8).data
+
+
+def copied(array: NDArray[Any]) -> NDArray[Any]:
+    """Gives a copy, in the same order in memory, that its owner cannot change."""
+    copy = array.copy(order="K")
+    forget(array)
+    return copy
 
 
 def forget(array: NDArray[Any]) -> None:

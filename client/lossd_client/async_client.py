@@ -19,7 +19,7 @@ from lossd_client.base import Client, Meter
 from lossd_client.call import LossCall, LossName, check
 from lossd_client.errors import LossdError
 from lossd_client.message import AsyncTransport, Request, Response
-from lossd_client.parts import Batch, Part, Plan
+from lossd_client.parts import Batch, Joined, Part, Plan
 from lossd_client.result import LossResult, read_result
 from lossd_client.retry import DEFAULT_RETRY, Retry, Send, Steps
 from lossd_client.settings import (
@@ -32,7 +32,6 @@ from lossd_client.settings import (
     server_address,
 )
 from lossd_client.stream import BatchStream
-from lossd_client.tally import Tally
 from lossd_client.timeout import DEFAULT_TIMEOUT, Timeout
 from lossd_client.wire import INFO, READY, USAGE, read_object, read_ready
 
@@ -47,8 +46,8 @@ class AsyncLossClient(
 ):
     """The same client for asyncio: everything that asks the server is awaited.
 
-    It belongs to the event loop in which it is first used. Batches may come from asynchronous iterables too;
-    what draws them from others runs in the event loop.
+    It belongs to the event loop in which it is first used, and raises a RuntimeError in another. Batches may
+    come from asynchronous iterables too; what draws them from others runs in the event loop.
 
     Args:
         base_url: As in `LossClient`, and so are all others.
@@ -65,6 +64,8 @@ class AsyncLossClient(
         max_connections: As there.
 
     Raises:
+        TypeError: As there.
+        ConnectionFailed: As there.
         ValueError: As there.
     """
 
@@ -135,7 +136,7 @@ class AsyncLossClient(
 
     async def ready(self) -> bool:
         """As `LossClient.ready`."""
-        transport, _ = self._connections.get()
+        transport = self._own_transport()
         return read_ready(await transport.send(self._addressed(READY), self._settings.timeout))
 
     async def aclose(self) -> None:
@@ -156,9 +157,13 @@ class AsyncLossClient(
     ) -> None:
         await self.aclose()
 
+    def _own_transport(self) -> AsyncTransport:
+        self._connections.bind(asyncio.get_running_loop())
+        return self._connections.get()[0]
+
     async def _run(self, steps: Steps[ResultT]) -> ResultT:
         """Does what the steps say, until they come to a result."""
-        transport, _ = self._connections.get()
+        transport = self._own_transport()
         answer: Response | None = None
         try:
             step = next(steps)
@@ -199,21 +204,19 @@ class AsyncLossClient(
             return await anext(results)
 
     async def _score_batches(self, loss: LossName, batches: Batches, params: Mapping[str, Any]) -> LossResult:
-        tally = Tally()
-        async with aclosing(self._batch_results(loss, batches, params)) as results:
+        joined = Joined()
+        plans = (
+            self._plan(joined.asked(self._batch_call(loss, batch, params))) async for batch in _each(batches)
+        )
+        async with aclosing(self._results(plans, None)) as results:
             async for result in results:
-                tally.add(result)
-        return tally.result()
+                joined.add(result)
+        return joined.result()
 
     def _iter_batches(
         self, loss: LossName, batches: Batches, params: Mapping[str, Any]
     ) -> AsyncIterator[LossResult]:
-        return self._batch_results(loss, batches, params)
-
-    def _batch_results(
-        self, loss: LossName, batches: Batches, params: Mapping[str, Any]
-    ) -> AsyncGenerator[LossResult, None]:
-        plans = (self._batch_plan(loss, batch, params) async for batch in _each(batches))
+        plans = (self._plan(self._batch_call(loss, batch, params)) async for batch in _each(batches))
         return self._results(plans, None)
 
     async def _results(

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Generic, Self, Unpack
 
+from lossd_client.arrays import copied
 from lossd_client.batch_losses import AnswersT, BatchesT, BatchLosses
 from lossd_client.call import Checked, batch_call, check
 from lossd_client.connections import Connections, Owned, TransportT
 from lossd_client.errors import LossdError, StatusError
 from lossd_client.losses import AnswerT
-from lossd_client.message import Request, Response
+from lossd_client.message import Request, Response, without_password
 from lossd_client.parts import Part, Plan, batch_tensors
 from lossd_client.progress import Progress
 from lossd_client.result import LossResult, read_result
@@ -47,7 +48,7 @@ class Client(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, BatchesT
         return self._settings.base_url
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.base_url!r})"
+        return f"{type(self).__name__}({without_password(self.base_url)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A callback means something in its own process only.
@@ -93,8 +94,12 @@ class Client(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, BatchesT
     def _plan(self, call: Checked) -> Plan:
         return Plan(call, self._settings.request_bytes, uuid.uuid4().hex, self._patience())
 
-    def _batch_plan(self, loss: str, batch: object, params: Mapping[str, Any]) -> Plan:
-        return self._plan(check(batch_call(loss, batch_tensors(batch), params)))
+    def _batch_call(self, loss: str, batch: object, params: Mapping[str, Any]) -> Checked:
+        call = check(batch_call(loss, batch_tensors(batch), params))
+        if self._settings.concurrency == 1:  # it is answered before the next is drawn
+            return call
+        tensors = {name: copied(array) for name, array in call.tensors.items()}
+        return replace(call, tensors=tensors)
 
     def _encoded(self, part: Part) -> Request:
         return self._addressed(encode(part.call, self._settings.form), part.request_id)

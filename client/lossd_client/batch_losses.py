@@ -40,7 +40,10 @@ class BatchLosses(Losses[AnswerT], Generic[AnswerT, BatchesT, AnswersT]):
 
         Each batch is a request, `concurrency` of them under way at a time, and only so many batches are held
         in memory. A batch that fails is tried again as any request is; the first that fails for good ends it
-        all.
+        all. A batch may be empty, or have every element dropped: a mean is divided once, at the end.
+
+        Batches are copied as they are drawn, unless `concurrency` is 1: whoever makes them may use a buffer
+        again.
 
         Args:
             loss: "bce" or "focal".
@@ -54,6 +57,7 @@ class BatchLosses(Losses[AnswerT], Generic[AnswerT, BatchesT, AnswersT]):
         Raises:
             TypeError: A batch, or a parameter, is not as it should be.
             ValueError: There are no batches; or one is ragged; or the results cannot be merged.
+            InvalidRequest: The mean of all batches is over nothing, code "empty_mean".
             LossdError: As `bce`.
         """
         return self._score_batches(loss, batches, params)
@@ -69,8 +73,8 @@ class BatchLosses(Losses[AnswerT], Generic[AnswerT, BatchesT, AnswersT]):
     def iter_batches(self, loss: LossName, batches: BatchesT, /, **params: Unpack[FocalParams]) -> AnswersT:
         """Scores batches as they come and gives each one's own result, in order; for streams without an end.
 
-        Batches are drawn as results are taken, `concurrency` ahead. Closing the iterator, or leaving it to
-        the garbage collector, lets what is under way finish and draws no more.
+        Batches are drawn as results are taken, `concurrency` ahead, and copied as in `score_batches`. Closing
+        the iterator, or leaving it to the garbage collector, breaks off what is under way and draws no more.
 
         Args:
             loss: "bce" or "focal".
@@ -83,6 +87,8 @@ class BatchLosses(Losses[AnswerT], Generic[AnswerT, BatchesT, AnswersT]):
         Raises:
             TypeError: As `score_batches`, when the batch is drawn.
             ValueError: A batch is ragged.
+            InvalidRequest: Among others, the mean of a batch is over nothing, code "empty_mean", which ends
+                the iterator; reduction="sum" has one of such a batch too.
             LossdError: As `bce`.
         """
         return self._iter_batches(loss, batches, params)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client.arrays import FLOATS, INTEGERS, MASK, TARGETS, Array, as_array
-from lossd_client.foreign import BFLOAT16
+from lossd_client.foreign import BFLOAT16, widened
 
 LossName: TypeAlias = Literal["bce", "focal"]
 Reduction: TypeAlias = Literal["none", "sum", "mean"]
@@ -56,7 +56,7 @@ class FocalParams(BceParams, total=False):
     """The parameters of focal loss for batches; see `LossClient.focal`."""
 
     gamma: float | Default
-    alpha: float | Sequence[float] | Default | None
+    alpha: Array | Default | None
     variant: Variant | Default
 
 
@@ -232,6 +232,8 @@ def _shared(shared: Shared) -> dict[str, Any]:
 def _converted(name: str, value: Any) -> Any:  # noqa: ANN401 - any argument in, any JSON value out
     if value is None and name in _NULLABLE:
         return None
+    if name != "allow_nan" and isinstance(value, bool | np.bool_):  # which Python takes for 0 and 1
+        raise TypeError(f"{name} must not be {value}")
     try:
         converted = _CONVERTERS[name](value)
     except (TypeError, ValueError) as error:  # which do not say which argument is meant
@@ -245,14 +247,22 @@ def _converted(name: str, value: Any) -> Any:  # noqa: ANN401 - any argument in,
 
 def _integers(value: int | Sequence[int]) -> int | list[int]:
     if isinstance(value, Sequence):
+        if any(isinstance(item, bool) for item in value):
+            raise TypeError(f"must be integers, and is {value}")
         return [operator.index(item) for item in value]
     return operator.index(value)
 
 
 def _numbers(value: Any) -> float | list[float]:  # noqa: ANN401 - checked by float()
-    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
+    if isinstance(value, str | int | float | np.number):
+        return float(value)
+    if isinstance(value, Sequence):
         return [float(item) for item in value]
-    return float(value)
+    array = widened(as_array("the array", value, (*FLOATS, *INTEGERS)))
+    if array.ndim > 1:
+        raise ValueError(f"is a number, or one a class, and has {array.ndim} dimensions")
+    numbers: float | list[float] = array.astype(np.float64).tolist()
+    return numbers
 
 
 def _number_or_word(value: str | float) -> str | float:

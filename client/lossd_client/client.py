@@ -3,9 +3,9 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 from itertools import chain
-from threading import Event
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -13,7 +13,7 @@ from lossd_client.base import Client, Meter
 from lossd_client.call import LossCall, LossName, check
 from lossd_client.errors import LossdError
 from lossd_client.message import Response, Transport
-from lossd_client.parts import Batch, Part, Plan
+from lossd_client.parts import Batch, Joined, Part, Plan
 from lossd_client.result import LossResult, read_result
 from lossd_client.retry import DEFAULT_RETRY, Retry, Send, Steps
 from lossd_client.settings import (
@@ -26,9 +26,9 @@ from lossd_client.settings import (
     server_address,
 )
 from lossd_client.stream import BatchStream
-from lossd_client.tally import Tally
 from lossd_client.timeout import DEFAULT_TIMEOUT, Timeout
 from lossd_client.wire import INFO, READY, USAGE, read_object, read_ready
+from lossd_client.workers import Workers, own_call_off
 
 ResultT = TypeVar("ResultT")
 
@@ -52,7 +52,8 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
         progress: Called after each answered request with how far the call is, in the thread that called.
         shrink_targets: Send targets that are all 0 or 1 as bool. The loss is the same to the last bit.
         one_hot_as_ids: Send targets that are one-hot along `class_axis` as class ids; likewise.
-        narrow_floats: Send float64 tensors as float32, which rounds them.
+        narrow_floats: Send float64 tensors as float32, which rounds them: probabilities next to 1 become 1,
+            whose loss under a target of 0 is infinite.
         transport: What makes the connections, instead of the client's own HTTP library: called with no
             arguments, and again after a fork or where the client is unpickled. For an `httpx.Client` of your
             own see `lossd_client.transport.HttpxTransport`; for tests without a server there is
@@ -60,6 +61,8 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
         max_connections: How many connections the client's own transport keeps.
 
     Raises:
+        TypeError: An argument is of another type.
+        ConnectionFailed: The proxy or the certificates that the environment names cannot be used.
         ValueError: base_url is not an http or https address, the key has characters that no header may have,
             or a number is out of range.
     """
@@ -180,7 +183,7 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
     ) -> None:
         self.close()
 
-    def _run(self, steps: Steps[ResultT], stopped: Event | None = None) -> ResultT:
+    def _run(self, steps: Steps[ResultT]) -> ResultT:
         """Does what the steps say, until they come to a result."""
         transport, _ = self._connections.get()
         answer: Response | None = None
@@ -195,15 +198,15 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
                         continue
                 else:
                     answer = None
-                    _pause(step.seconds, stopped)
+                    _pause(step.seconds)
                 step = steps.send(answer)
         except StopIteration as done:
             result: ResultT = done.value
             return result
 
-    def _score_part(self, part: Part, stopped: Event | None = None) -> LossResult:
+    def _score_part(self, part: Part) -> LossResult:
         _, line = self._connections.get()
-        return self._run(self._exchange(part, self._encoded(part), line), stopped)
+        return self._run(self._exchange(part, self._encoded(part), line))
 
     def _score(self, call: LossCall) -> LossResult:
         plan = self._plan(check(call))
@@ -217,15 +220,16 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
     def _score_batches(
         self, loss: LossName, batches: Iterable[Batch], params: Mapping[str, Any]
     ) -> LossResult:
-        tally = Tally()
-        for result in self._iter_batches(loss, batches, params):
-            tally.add(result)
-        return tally.result()
+        joined = Joined()
+        plans = (self._plan(joined.asked(self._batch_call(loss, batch, params))) for batch in batches)
+        for result in self._results(plans, None):
+            joined.add(result)
+        return joined.result()
 
     def _iter_batches(
         self, loss: LossName, batches: Iterable[Batch], params: Mapping[str, Any]
     ) -> Iterator[LossResult]:
-        return self._results((self._batch_plan(loss, batch, params) for batch in batches), None)
+        return self._results((self._plan(self._batch_call(loss, batch, params)) for batch in batches), None)
 
     def _results(self, plans: Iterator[Plan], total_rows: int | None) -> Iterator[LossResult]:
         """The result of each plan, in order."""
@@ -238,22 +242,21 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
 
     def _in_order(self, parts: Iterator[Part]) -> Iterator[tuple[Part, LossResult]]:
         """Scores parts, several at a time; gives their results in order, and holds no more of them."""
-        concurrency, stopped = self._settings.concurrency, Event()
+        concurrency = self._settings.concurrency
         waiting: deque[tuple[Part, Future[LossResult]]] = deque()
-        pool = ThreadPoolExecutor(concurrency, thread_name_prefix="lossd")
+        workers: Workers[LossResult] = Workers(concurrency)
         try:
             for part in parts:
-                waiting.append((part, pool.submit(self._score_part, part, stopped)))
+                waiting.append((part, workers.submit(partial(self._score_part, part))))
                 # What is done is not kept from the caller until a slow source has given more.
                 while waiting and (len(waiting) >= concurrency or waiting[0][1].done()):
-                    done, future = waiting.popleft()
-                    yield done, future.result()
+                    yield waiting[0][0], waiting[0][1].result()
+                    waiting.popleft()
             while waiting:
-                done, future = waiting.popleft()
-                yield done, future.result()
-        finally:  # after an error too: whoever waits to try again gives up, and no thread stays behind
-            stopped.set()
-            pool.shutdown(cancel_futures=True)
+                yield waiting[0][0], waiting[0][1].result()
+                waiting.popleft()
+        finally:  # after an error, or Ctrl-C, what is under way is not waited for
+            workers.close(at_once=not all(future.done() for _, future in waiting))
 
     def _score_stream(
         self, loss: LossName, batches: Iterable[Batch], params: Mapping[str, Any]
@@ -264,8 +267,9 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
         return read_result(response, stream.asked())
 
 
-def _pause(seconds: float, stopped: Event | None) -> None:
-    if stopped is None:
+def _pause(seconds: float) -> None:
+    call_off = own_call_off()
+    if call_off is None:
         time.sleep(seconds)
-    elif stopped.wait(seconds):
-        raise CancelledError
+    else:
+        call_off.pause(seconds)

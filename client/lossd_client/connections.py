@@ -30,6 +30,7 @@ class Connections(Generic[TransportT]):
         self._born = os.getpid()
         self._inherited: list[TransportT] = []  # never closed, nor collected, which might close them
         self._is_closed = False
+        self._loop: object = None
         self._pid, self._transport, self._line = os.getpid(), open_transport(), Line()
 
     def get(self) -> tuple[TransportT, Line]:
@@ -42,6 +43,21 @@ class Connections(Generic[TransportT]):
             raise RuntimeError("the client is closed")
         self._own()
         return self._transport, self._line
+
+    def bind(self, loop: object) -> None:
+        """Has the transport belong to an event loop, if it does not yet.
+
+        Raises:
+            RuntimeError: It belongs to another.
+        """
+        self._own()
+        if self._loop is None:
+            self._loop = loop
+        if self._loop is not loop:
+            raise RuntimeError(
+                "an AsyncLossClient belongs to the event loop in which it is first used, and this is another"
+                "; make one in each"
+            )
 
     def close(self) -> TransportT | None:
         """Marks it closed and gives the transport to close, if that is still to be done."""
@@ -59,4 +75,5 @@ class Connections(Generic[TransportT]):
     def _own(self) -> None:
         if self._pid != os.getpid():
             self._inherited.append(self._transport)
+            self._loop = None
             self._pid, self._transport, self._line = os.getpid(), self._open(), Line()

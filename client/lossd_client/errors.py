@@ -24,6 +24,8 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from lossd_client.message import PROBLEM, Response
@@ -161,8 +163,6 @@ _KINDS: dict[int, type[StatusError]] = {
     503: Unavailable,
     504: DeadlineExceeded,
 }
-# For answers that do not say; 502 and 504 come from proxies, and the losses are pure.
-_RETRYABLE = frozenset({408, 429, 502, 503, 504})
 
 
 def _kind(status: int) -> type[StatusError]:
@@ -184,7 +184,7 @@ def status_error(response: Response) -> StatusError:
         code if isinstance(code, str) else None,
         str(detail),
         None if request_id is None else str(request_id),
-        retryable if isinstance(retryable, bool) else response.status in _RETRYABLE,
+        retryable if isinstance(retryable, bool) else response.status == 502,  # a proxy found no server
         _items(problem.get("errors")),
         _seconds(response.headers.get("retry-after")),
     )
@@ -195,7 +195,7 @@ def _problem(response: Response) -> dict[str, Any]:
         return {}
     try:
         problem = json.loads(response.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return problem if isinstance(problem, dict) else {}
 
@@ -213,16 +213,29 @@ def _items(errors: object) -> tuple[ErrorItem, ...]:
 
 
 def _seconds(text: str | None) -> float | None:
-    try:
-        seconds = float(text) if text is not None else None
-    except ValueError:  # the header's other form, a date, which lossd does not send
+    if text is None:
         return None
-    return seconds if seconds is not None and math.isfinite(seconds) and seconds >= 0 else None
+    try:
+        seconds = float(text)
+    except ValueError:  # the header's other form, a date, which proxies send
+        return _seconds_until(text)
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 
-def empty_mean(what: str) -> InvalidRequest:
+def _seconds_until(date: str) -> float | None:
+    try:
+        then = parsedate_to_datetime(date)
+    except (ValueError, OverflowError):
+        return None
+    if then.tzinfo is None:
+        then = then.replace(tzinfo=UTC)
+    return max(0.0, (then - datetime.now(UTC)).total_seconds())
+
+
+def empty_mean(what: str, request_id: str | None = None) -> InvalidRequest:
     """Makes the error that a server gives for a mean over nothing, for a mean that is divided out here."""
-    return InvalidRequest(422, "empty_mean", f"{what} is over nothing; use reduction='sum', or leave it out")
+    detail = f"{what} is over nothing; use reduction='sum', or leave it out"
+    return InvalidRequest(422, "empty_mean", detail, request_id)
 
 
 def moved(error: StatusError, rows: int, names: frozenset[str]) -> StatusError:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client.fake_losses import Elements, Refused, losses_of
-from lossd_client.foreign import BFLOAT16
+from lossd_client.foreign import widened
 from lossd_client.message import JSON, NPY, PROBLEM, Request, Response
 from lossd_client.timeout import Timeout
 
@@ -90,7 +90,7 @@ def _scored(request: Request, own: Mapping[str, Any]) -> Response:
         elements = Elements.of(_tensors(request), params)
         found = losses_of(name, elements, params)
         loss = found.reduced(params["reduction"], params["axis"], params["normalizer"])
-    figures = found.figures
+        figures = found.figures
     if request.headers.get("Accept") == NPY:
         headers = {f"lossd-{key.replace('_', '-')}": repr(value) for key, value in figures.items()}
         return _response(request, 200, NPY, _npy(loss), headers)
@@ -113,24 +113,33 @@ def _params(request: Request, known: Mapping[str, Any]) -> dict[str, Any]:
         if name == "tensors":
             continue
         if name not in known:
-            raise Refused("invalid_parameter", f"there is no parameter {name}")
+            raise _invalid(name, f"there is no parameter {name}")
         try:
             params[name] = json.loads(text)
         except ValueError:
             params[name] = text
     for name, words in _WORDS.items():
         if name in params and params[name] not in words:
-            raise Refused("invalid_parameter", f"{name} must be one of {', '.join(words)}")
+            raise _invalid(name, f"{name} must be one of {', '.join(words)}")
     _check_numbers(params)
-    if params["reduction"] == "none" and (params["axis"], params["normalizer"]) != (None, "count"):
-        raise Refused("invalid_parameter", "reduction=none goes with neither axis nor normalizer")
+    if params["reduction"] == "none":
+        for name in ("axis", "normalizer"):
+            if params[name] != known[name]:
+                raise _invalid(name, f"reduction=none does not go with {name}")
     return params
+
+
+def _invalid(name: str, detail: str) -> Refused:
+    return Refused("invalid_parameter", detail, f"/{name}")
 
 
 def _check_numbers(params: Mapping[str, Any]) -> None:
     normalizer = params["normalizer"]
     alphas = params.get("alpha")
     alphas = alphas if isinstance(alphas, list) else [alphas]
+    for name in ("axis", "alpha"):
+        if params.get(name) == []:
+            raise _invalid(name, f"{name} is an empty list")
     for name, fits in {
         "label_smoothing": 0 <= params["label_smoothing"] < 1,
         "gamma": 0 <= params.get("gamma", 0) <= 1000,
@@ -139,20 +148,13 @@ def _check_numbers(params: Mapping[str, Any]) -> None:
         or (isinstance(normalizer, float) and 0 < normalizer < math.inf),
     }.items():
         if not fits:
-            raise Refused("invalid_parameter", f"{name} is {params[name]}, which is out of range")
+            raise _invalid(name, f"{name} is {params[name]}, which is out of range")
 
 
 def _tensors(request: Request) -> dict[str, NDArray[Any]]:
     stream = BytesIO(b"".join(request.body))
     names = dict(request.query)["tensors"].split(",")
-    return {name: _widened(np.lib.format.read_array(stream, allow_pickle=False)) for name in names}
-
-
-def _widened(array: NDArray[Any]) -> NDArray[Any]:
-    if array.dtype == BFLOAT16:
-        bits = array.view(np.uint16).astype(np.uint32) << 16
-        return bits.view(np.float32)
-    return array
+    return {name: widened(np.lib.format.read_array(stream, allow_pickle=False)) for name in names}
 
 
 def _npy(loss: NDArray[np.float64]) -> bytes:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self, TypeAlias
 
@@ -103,14 +104,16 @@ class Losses:
             divisors = np.maximum(divisors, 1.0)
         if (divisors == 0).any():
             place = np.argwhere(np.atleast_1d(divisors == 0))[0].tolist() if divisors.ndim else []
-            raise Refused("empty_mean", "the mean is over nothing", "/".join(["/loss", *map(str, place)]))
+            pointer = "/".join(["/loss", *map(str, place)]) if place else ""
+            raise Refused("empty_mean", "the mean is over nothing", pointer)
         return np.asarray(sums / divisors)
 
     @property
     def sum(self) -> float:
         """All losses summed."""
         if np.isfinite(self.each).all():
-            return math.fsum(self.each.reshape(-1).tolist())
+            with suppress(OverflowError):  # beyond float64 it is infinite
+                return math.fsum(self.each.reshape(-1).tolist())
         return float(self.each.sum())
 
     @property
@@ -192,9 +195,9 @@ def _axes(axis: int | list[int] | None, dimensions: int) -> tuple[int, ...] | No
         return None
     axes = axis if isinstance(axis, list) else [axis]
     if not all(-dimensions <= one < dimensions for one in axes):
-        raise Refused("invalid_parameter", f"axis is {axis}, of {dimensions} dimensions")
+        raise Refused("invalid_parameter", f"axis is {axis}, of {dimensions} dimensions", "/axis")
     if len({one % dimensions for one in axes}) < len(axes):
-        raise Refused("invalid_parameter", f"axis is {axis}, which names one twice")
+        raise Refused("invalid_parameter", f"axis is {axis}, which names one twice", "/axis")
     return tuple(axes)
 
 
@@ -203,7 +206,7 @@ def _by_class(name: str, given: Any, x: NDArray[Any], params: Mapping[str, Any])
     values = np.asarray(given, dtype=np.float64)
     axis = params["class_axis"] % x.ndim if -x.ndim <= params["class_axis"] < x.ndim else None
     if axis is None:
-        raise Refused("invalid_parameter", f"class_axis is out of range for {x.shape}", "")
+        raise Refused("invalid_parameter", f"class_axis is out of range for {x.shape}", "/class_axis")
     if values.ndim > 1 or (values.ndim and values.size not in (1, x.shape[axis])):
         raise Refused("shape_mismatch", f"{name} {values.shape} does not fit {x.shape}", f"/{name}")
     shape = [-1 if place == axis else 1 for place in range(x.ndim)]

@@ -12,6 +12,15 @@ from numpy.typing import NDArray
 BFLOAT16 = np.dtype("V2")
 """How numpy holds what it has no dtype for, and how a .npy file says it."""
 
+
+def widened(array: NDArray[Any]) -> NDArray[Any]:
+    """Gives bfloat16 as float32; anything else as it is."""
+    if array.dtype != BFLOAT16:
+        return array
+    bits = np.ascontiguousarray(array).view(np.uint16).astype(np.uint32) << 16
+    return bits.view(np.float32)
+
+
 _CPU, _PINNED = 1, 3  # device types of DLPack whose memory the processor can read
 
 

@@ -1,7 +1,6 @@
 """The losses as methods. What both clients offer is written once, here; they differ in how they send."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from lossd_client.arrays import Array
@@ -99,7 +98,7 @@ class Losses(ABC, Generic[AnswerT]):
         *,
         probabilities: Array | None = None,
         gamma: float | Default = DEFAULT,
-        alpha: float | Sequence[float] | Default | None = DEFAULT,
+        alpha: Array | Default | None = DEFAULT,
         variant: Variant | Default = DEFAULT,
         weight: Array | None = None,
         mask: Array | None = None,
@@ -121,7 +120,7 @@ class Losses(ABC, Generic[AnswerT]):
             probabilities: As in `bce`.
             gamma: How much easy elements are played down, 0 to 1000. The server's default is 1.5.
             alpha: The positives' share of the balance, in [0, 1]: a number, or one a class along
-                `class_axis`. None turns it off. The server's default is 0.25.
+                `class_axis`, in a list or an array. None turns it off. The server's default is 0.25.
             variant: What plays easy elements down: "sigmoid", one minus the probability of the target;
                 "exp", one minus exp(-bce); or "quality", the distance between probability and target.
                 The server's default is "sigmoid".

@@ -4,6 +4,7 @@ A transport turns one `Request` into one `Response`. It knows nothing of losses,
 client knows nothing of what carries its requests.
 """
 
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
@@ -16,6 +17,11 @@ ARROW = "application/vnd.apache.arrow.stream"
 PROBLEM = "application/problem+json"
 
 Chunks: TypeAlias = Iterator[bytes] | AsyncIterator[bytes]
+
+
+def without_password(url: str) -> str:
+    """Gives an address to be shown."""
+    return re.sub("//.*@", "//[secure]@", url)
 
 
 @dataclass(frozen=True, slots=True)

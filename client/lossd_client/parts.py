@@ -131,6 +131,42 @@ class Plan:
         return _divided(merged) if _divides(self._call) else merged
 
 
+class Joined:
+    """The results of many batches, as one.
+
+    Batches are asked for sums where their mean is a number, and the client divides once: a batch may be empty
+    then, or have every element dropped.
+    """
+
+    def __init__(self) -> None:
+        self._tally = Tally()
+        self._mean: Asked | None = None
+
+    def asked(self, call: Checked) -> Checked:
+        """Gives what to ask of a batch instead of `call`."""
+        if not (_divides(call) and _is_scalar(call) and _has_normalizer(call)):
+            return call
+        self._mean = self._mean or asked(call)
+        return _as_sums(call)
+
+    def add(self, result: LossResult) -> None:
+        """Takes the result of the next batch."""
+        self._tally.add(result)
+
+    def result(self) -> LossResult:
+        """Gives the result of all batches.
+
+        Raises:
+            ValueError: There were none.
+            InvalidRequest: It is a mean over nothing.
+        """
+        merged = self._tally.result()
+        if self._mean is None:
+            return merged
+        merged = replace(merged, reduction=self._mean.reduction, options=self._mean.options)
+        return replace(merged, loss=mean_of(merged))
+
+
 def batch_tensors(batch: object) -> Mapping[str, Any]:
     """Gives a batch's tensors by name.
 
@@ -196,10 +232,7 @@ def _can_split(call: Checked) -> bool:
     by_class |= pos_weight is not None and pos_weight.size > 1
     if by_class and call.class_axis in (0, -call.inputs.ndim):
         return False
-    normalizer = call.params.get("normalizer", "count")
-    if normalizer not in ("count", "weight", "positives") and not (
-        isinstance(normalizer, float) and normalizer > 0
-    ):
+    if not _has_normalizer(call):
         return False  # the server shall say so
     axes = _axes(call)
     if call.reduction not in ("none", "sum", "mean") or not axes <= set(range(call.inputs.ndim)):
@@ -207,7 +240,15 @@ def _can_split(call: Checked) -> bool:
     if call.reduction == "none" and not {"axis", "normalizer"}.isdisjoint(call.params):
         return False  # likewise
     over_rows = call.reduction == "mean" and 0 in axes
-    return not over_rows or _is_scalar(call) or isinstance(normalizer, float)
+    return not over_rows or _is_scalar(call) or isinstance(call.params.get("normalizer"), float)
+
+
+def _has_normalizer(call: Checked) -> bool:
+    """Whether the normalizer is one that there is."""
+    normalizer = call.params.get("normalizer", "count")
+    if isinstance(normalizer, float):
+        return normalizer > 0
+    return normalizer in ("count", "weight", "positives")
 
 
 def _is_scalar(call: Checked) -> bool:

@@ -135,6 +135,18 @@ class Asked:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+_UNREADABLE = (
+    AttributeError,
+    EOFError,
+    KeyError,
+    MemoryError,  # a shape that nobody could hold
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
 def read_result(response: Response, asked: Asked) -> LossResult:
     """Reads the answer to a scoring request.
 
@@ -150,7 +162,7 @@ def read_result(response: Response, asked: Asked) -> LossResult:
         raise BadAnswer(f"the answer is neither JSON nor .npy but {kind}; is base_url a lossd server?")
     try:
         return reader(response, asked)
-    except (AttributeError, EOFError, KeyError, TypeError, ValueError) as error:
+    except _UNREADABLE as error:
         reason = f"{type(error).__name__}: {error}"
         raise BadAnswer(f"the {response.media_type} answer cannot be read ({reason})") from error
 

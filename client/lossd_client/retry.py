@@ -21,14 +21,15 @@ from lossd_client.timeout import Timeout
 class Retry:
     """When a request is sent again, and how soon.
 
-    That is after failures that may pass: the connection failed, a proxy answered 502, or the server calls its
-    answer `retryable` (overloaded, shutting down, rate limited). Losses are pure functions of the request, so
-    sending one twice does no harm. Nothing else is tried again, an answer that does not come in time least of
-    all.
+    That is after failures that may pass: the connection failed, a proxy answered 502, or the server's own
+    document calls its answer `retryable` (overloaded, shutting down, rate limited). Losses are pure functions
+    of the request, so sending one twice does no harm. Nothing else is tried again, an answer that does not
+    come in time least of all.
 
     The n-th wait is a random time between half of and the whole `first_wait` * 2**(n - 1), at most
-    `longest_wait`, or what the server's Retry-After says if that is longer. A wait that would pass the
-    call's deadline is not begun.
+    `longest_wait`, or what the server's Retry-After says if that is longer: seconds, or a date. A wait that
+    would pass the call's deadline is not begun, nor one for a Retry-After beyond `longest_retry_after`: the
+    answer is raised then.
 
     All requests of a client, and of those made from it by `with_options`, draw on one budget: `burst` retries
     at once and `per_second` more each second, so that a thousand callers do not fall upon a server that has
@@ -41,6 +42,7 @@ class Retry:
             half a minute to show.
         first_wait: Seconds before the second attempt.
         longest_wait: Seconds between attempts at most, Retry-After aside.
+        longest_retry_after: Seconds that a Retry-After may ask for.
         burst: How many retries the budget holds when it is full.
         per_second: How fast it fills.
 
@@ -52,14 +54,18 @@ class Retry:
     first_contact: int = 3
     first_wait: float = 0.25
     longest_wait: float = 8.0
+    longest_retry_after: float = 300.0
     burst: int = 20
     per_second: float = 4.0
 
     def __post_init__(self) -> None:
         if min(self.attempts, self.first_contact) < 1:
             raise ValueError("Retry: attempts and first_contact count the first one too: at least 1")
-        if not all(0 < each < math.inf for each in (self.first_wait, self.longest_wait, self.per_second)):
-            raise ValueError("Retry: first_wait, longest_wait and per_second must be positive numbers")
+        seconds = (self.first_wait, self.longest_wait, self.longest_retry_after, self.per_second)
+        if not all(0 < each < math.inf for each in seconds):
+            raise ValueError(
+                "Retry: first_wait, longest_wait, longest_retry_after and per_second must be positive numbers"
+            )
         if self.burst < 1:
             raise ValueError("Retry: burst must be at least 1; retry=None turns retries off")
 
@@ -189,8 +195,9 @@ def _wait(error: LossdError, failures: int, patience: Patience, line: Line) -> f
         return None
     if failures >= (retry.attempts if line.has_answered else min(retry.attempts, retry.first_contact)):
         return None
-    wait = max(retry.wait(failures), getattr(error, "retry_after", None) or 0.0)
-    if wait >= patience.left:
+    asked_for = getattr(error, "retry_after", None) or 0.0
+    wait = max(retry.wait(failures), asked_for)
+    if wait >= patience.left or asked_for > retry.longest_retry_after:
         return None
     turn = line.reserve(retry)
     if turn is None or turn >= patience.left:

@@ -4,10 +4,12 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
+from numbers import Integral  # numpy's too
 from typing import Any, Final, TypeAlias, TypedDict
 from urllib.parse import urlsplit
 
 from lossd_client._version import version
+from lossd_client.message import without_password
 from lossd_client.progress import Progress
 from lossd_client.retry import DEFAULT_RETRY, Retry
 from lossd_client.timeout import DEFAULT_TIMEOUT, Timeout
@@ -35,11 +37,26 @@ class Options(TypedDict, total=False):
     narrow_floats: bool
 
 
+_KINDS: Final[Mapping[str, Any]] = {
+    "api_key": str | None,
+    "retry": Retry | None,
+    "request_bytes": Integral,
+    "concurrency": Integral,
+    "max_connections": Integral,
+}
+_NAMES: Final[Mapping[Any, str]] = {
+    str | None: "a str or None",
+    Retry | None: "a Retry or None",
+    Integral: "an int",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What the constructors take, checked; see `LossClient` for what each means.
 
     Raises:
+        TypeError: A value is of another type.
         ValueError: A value is out of range.
     """
 
@@ -57,6 +74,10 @@ class Settings:
     max_connections: int = DEFAULT_CONNECTIONS
 
     def __post_init__(self) -> None:
+        for name, kind in _KINDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is Integral):
+                raise TypeError(f"{name} must be {_NAMES[kind]}, and is {value!r}")
         if min(self.request_bytes, self.concurrency, self.max_connections) < 1:
             raise ValueError("request_bytes, concurrency and max_connections must be at least 1")
 
@@ -112,14 +133,19 @@ def server_address(given: str | None) -> str:
     """Gives the base URL: as given, else the environment's, else the default.
 
     Raises:
+        TypeError: It is no text.
         ValueError: It is not an http or https address.
     """
+    if not isinstance(given, str | None):
+        raise TypeError(f"base_url must be a str or None, and is {given!r}")
     url = given or os.environ.get("LOSSD_BASE_URL") or DEFAULT_BASE_URL
     try:
         parts = urlsplit(url)
         _ = parts.port  # checked when it is read
     except ValueError as error:
+        if "@" in url:  # the error may quote a part of the password
+            raise ValueError(f"base_url is {without_password(url)!r}, whose port is no number") from None
         raise ValueError(f"base_url is {url!r}: {error}") from error
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(f"base_url must be like http://host:8000, and is {url!r}")
+        raise ValueError(f"base_url must be like http://host:8000, and is {without_password(url)!r}")
     return url.rstrip("/")

@@ -151,7 +151,7 @@ def mean_of(figures: LossResult) -> float:
         "positives": max(figures.positives, 1.0),
     }.get(normalizer, normalizer)
     if divisor == 0:
-        raise empty_mean("the mean")
+        raise empty_mean("the mean", figures.request_id)
     return float(figures.sum / divisor)
 
 

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, cast
+from urllib.request import getproxies
 
 import httpx
 
 from lossd_client.errors import BadAnswer, ConnectionFailed, LossdError, TimedOut
-from lossd_client.message import Request, Response
+from lossd_client.message import Request, Response, without_password
+from lossd_client.sockets import Backend
 from lossd_client.timeout import Timeout
 
 # One large bytes object is sent about ten times slower than the same bytes in pieces of this size: the
@@ -34,6 +36,7 @@ _OWN: tuple[tuple[type[Exception], type[LossdError], str, bool], ...] = (
     (httpx.ConnectError, ConnectionFailed, "cannot connect", True),
     (httpx.HTTPError, ConnectionFailed, "the connection broke", True),
     (httpx.StreamError, ConnectionFailed, "the connection broke", False),
+    (UnicodeError, ConnectionFailed, "not an HTTP address", False),
 )
 
 
@@ -58,19 +61,12 @@ def _of_tls(error: BaseException | None) -> bool:
     return False
 
 
-@contextmanager
-def _own_errors(url: str) -> Iterator[None]:
-    try:
-        yield
-    except tuple(foreign for foreign, *_ in _OWN) as error:
-        raise own_error(error, url) from error
-
-
 class _Left(dict[str, float | None]):
     """The timeouts as the library reads them, before each step anew: none is longer than what is left."""
 
     def __init__(self, timeout: Timeout) -> None:
         super().__init__(connect=timeout.connect, read=timeout.read, write=timeout.write, pool=timeout.pool)
+        self.raised: Exception | None = None  # by what gives the body
         self._ends = None if timeout.deadline is None else time.monotonic() + timeout.deadline
 
     def get(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - dict's signature
@@ -84,6 +80,20 @@ class _Left(dict[str, float | None]):
         """Raises TimedOut if nothing is left: for steps that move, and yet take too long together."""
         if self._ends is not None and time.monotonic() > self._ends:
             raise TimedOut("the deadline passed")
+
+
+@contextmanager
+def _own_errors(request: Request, left: _Left, http: httpx.Client | httpx.AsyncClient) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if error is left.raised:
+            raise
+        if isinstance(error, RuntimeError) and http.is_closed:
+            raise RuntimeError("the client is closed") from error
+        if isinstance(error, tuple(foreign for foreign, *_ in _OWN)):
+            raise own_error(error, without_password(request.base_url)) from error
+        raise
 
 
 def _chunks(body: tuple[bytes | memoryview, ...], left: _Left) -> Iterator[bytes]:
@@ -105,17 +115,25 @@ def _content(request: Request, left: _Left) -> Iterator[bytes] | None:
 
 
 def _checked(chunks: Iterator[bytes], left: _Left) -> Iterator[bytes]:
-    for chunk in chunks:
-        left.check()
-        yield chunk
+    try:
+        for chunk in chunks:
+            left.check()
+            yield chunk
+    except Exception as error:
+        left.raised = error
+        raise
 
 
 async def _async_content(request: Request, left: _Left) -> AsyncIterator[bytes]:
     chunks = _chunks(request.body, left) if request.stream is None else request.stream()
     if isinstance(chunks, AsyncIterator):
-        async for chunk in chunks:
-            left.check()
-            yield chunk
+        try:
+            async for chunk in chunks:
+                left.check()
+                yield chunk
+        except Exception as error:
+            left.raised = error
+            raise
     else:
         for chunk in _checked(chunks, left):
             yield chunk
@@ -142,7 +160,11 @@ def _response(answer: httpx.Response, chunks: list[bytes]) -> Response:
 def _options(max_connections: int, use_environment: bool) -> dict[str, Any]:
     limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
     # SSL_CERT_FILE is for this machine's servers too, before which no proxy stands.
-    verify = _trusted(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    try:
+        verify = _trusted(file, folder)
+    except OSError as error:
+        raise ConnectionFailed(f"no certificates can be read from {file or folder!r} ({error})") from error
     return {"limits": limits, "trust_env": use_environment, "timeout": None, "verify": verify}
 
 
@@ -152,6 +174,29 @@ def _trusted(file: str | None, folder: str | None) -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
+@contextmanager
+def _proxy_errors() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, ImportError, httpx.InvalidURL) as error:  # no such scheme; no socksio
+        proxies = getproxies().items()
+        named = ", ".join(f"{name} {without_password(url)!r}" for name, url in proxies if name != "no")
+        raise ConnectionFailed(
+            f"the environment names a proxy that cannot be used: {named} ({error})"
+        ) from error
+
+
+def _opened(max_connections: int, use_environment: bool) -> httpx.Client:
+    with _proxy_errors():
+        http = httpx.Client(**_options(max_connections, use_environment))
+    # The library has no public place for it. Without it, threads that are called off wait for answers.
+    for each in (http._transport, *http._mounts.values()):
+        pool: Any = getattr(each, "_pool", None)
+        if hasattr(pool, "_network_backend"):
+            pool._network_backend = Backend(pool._network_backend)
+    return http
+
+
 class HttpxTransport:
     """Sends requests over a pool of connections; threads may share one.
 
@@ -159,13 +204,14 @@ class HttpxTransport:
         max_connections: How many connections there may be at once.
         use_environment: Obey HTTP_PROXY and its like, and ~/.netrc; SSL_CERT_FILE is obeyed in any case.
         http: An `httpx.Client` of your own to send by, closed with this; the other arguments then go
-            unheeded. It must not follow redirects.
+            unheeded. It must not follow redirects. What it has under way when a call is broken off ends in
+            its own time.
     """
 
     def __init__(
         self, *, max_connections: int = 32, use_environment: bool = True, http: httpx.Client | None = None
     ) -> None:
-        self._http = http or httpx.Client(**_options(max_connections, use_environment))
+        self._http = http or _opened(max_connections, use_environment)
 
     def send(self, request: Request, timeout: Timeout) -> Response:
         """Sends one request and reads its answer whole, whatever its status."""
@@ -173,7 +219,7 @@ class HttpxTransport:
         arguments = _arguments(request, left)
         chunks = []
         with (
-            _own_errors(request.base_url),
+            _own_errors(request, left, self._http),
             self._http.stream(**arguments, content=_content(request, left)) as answer,
         ):
             for chunk in answer.iter_bytes():
@@ -202,7 +248,8 @@ class AsyncHttpxTransport:
         use_environment: bool = True,
         http: httpx.AsyncClient | None = None,
     ) -> None:
-        self._http = http or httpx.AsyncClient(**_options(max_connections, use_environment))
+        with _proxy_errors():
+            self._http = http or httpx.AsyncClient(**_options(max_connections, use_environment))
 
     async def send(self, request: Request, timeout: Timeout) -> Response:  # noqa: ASYNC109 - as the other
         """Sends one request and reads its answer whole, whatever its status."""
@@ -211,7 +258,7 @@ class AsyncHttpxTransport:
         if request.body or request.stream:
             arguments["content"] = _async_content(request, left)
         chunks = []
-        with _own_errors(request.base_url):
+        with _own_errors(request, left, self._http):
             async with self._http.stream(**arguments) as answer:
                 async for chunk in answer.aiter_bytes():
                     left.check()

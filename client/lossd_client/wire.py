@@ -101,7 +101,7 @@ def read_object(response: Response, path: str) -> dict[str, Any]:
         raise status_error(response)
     try:
         found = json.loads(response.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise BadAnswer(f"the answer to {path} is not a JSON object; is base_url a lossd server?")

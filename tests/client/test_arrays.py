@@ -133,6 +133,14 @@ def test_what_cannot_be_sent_is_a_type_error(
         as_array("weight", value, allowed)
 
 
+def test_a_matrix_is_an_array_like_any_other() -> None:
+    with pytest.warns(PendingDeprecationWarning):
+        matrix = np.asmatrix(BASE)
+    array = as_array("weight", matrix, FLOATS)
+    assert type(array) is np.ndarray
+    assert b"".join(npy_pieces(array)) == npy(BASE)
+
+
 def test_nonzero_is_true_in_a_mask_of_numbers() -> None:
     np.testing.assert_array_equal(as_array("mask", [2, 0, -1], MASK), [True, False, True], strict=True)
 

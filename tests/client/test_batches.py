@@ -81,10 +81,63 @@ def test_batches_are_scored_as_one_input(
 
 
 def test_means_are_merged_as_one_division(ask: Ask, base_url: str) -> None:
-    parts = [batch for batch in batches() if len(batch["logits"])]
-    with LossClient(base_url) as client:
-        its = client.bce(**whole(parts), normalizer="weight")
-    assert_alike(ask(base_url, "score_batches", "bce", parts, normalizer="weight"), its, rtol=1e-14)
+    parts = batches()  # one of them without rows
+    parts[3]["mask"][:] = False
+    for params in (
+        {"normalizer": "weight"},
+        {"axis": (1, 0)},
+        {"normalizer": 7},
+        {"normalizer": "positives"},
+    ):
+        with LossClient(base_url) as client:
+            its = client.bce(**whole(parts), **params)
+        ours = ask(base_url, "score_batches", "bce", parts, **params)
+        assert_alike(ours, its, rtol=1e-14)
+        assert ours.options == its.options
+
+
+def test_only_a_whole_that_is_empty_is_an_empty_mean(ask: Ask, base_url: str) -> None:
+    empty = (np.zeros((0, 3)), np.zeros((0, 3)))
+    with pytest.raises(InvalidRequest) as caught:
+        ask(base_url, "score_batches", "bce", [empty, empty])
+    assert caught.value.code == "empty_mean"
+    with LossClient(base_url) as client, pytest.raises(InvalidRequest) as caught:
+        list(client.iter_batches("bce", [(np.zeros((1, 3)), np.zeros((1, 3))), empty]))
+    assert caught.value.code == "empty_mean"
+
+
+def test_a_normalizer_that_there_is_not_is_refused(ask: Ask, base_url: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        ask(base_url, "score_batches", "bce", [(np.zeros(3), np.zeros(3))], normalizer="sum")
+    assert caught.value.code == "invalid_parameter"
+
+
+@pytest.mark.parametrize("method", ["score_batches", "iter_batches"])
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_a_source_may_use_its_buffers_again(playback: Playback, method: str, is_async: bool) -> None:
+    logits, targets = np.empty((4, 3)), np.full((4, 3), 0.5)
+
+    def filling() -> Iterator[Any]:
+        for number in range(4):
+            logits[:] = number
+            yield {"logits": logits, "targets": targets, "mask": np.ones((4, 3), dtype=bool)}
+
+    async def score() -> None:
+        async with AsyncLossClient(playback.url) as client:
+            if method == "score_batches":
+                await client.score_batches("focal", filling())
+            else:
+                assert len([each async for each in client.iter_batches("focal", filling())]) == 4
+
+    if is_async:
+        asyncio.run(score())
+    else:
+        with LossClient(playback.url) as client:
+            given = getattr(client, method)("focal", filling())
+            assert method == "score_batches" or len(list(given)) == 4
+    sent = [arrival.tensors["logits"] for arrival in playback.arrivals]
+    assert sorted(float(each[0, 0]) for each in sent) == [0, 1, 2, 3]
+    assert all((each == each[0, 0]).all() for each in sent)
 
 
 @pytest.mark.parametrize("columns", [None, 1, 3])

@@ -341,3 +341,10 @@ def test_a_proxy_that_cannot_be_used_is_2(files: list[str], monkeypatch: pytest.
     done = lossd("score", *files, "--url", "http://far.invalid")
     assert (done.exit_code, done.stdout) == (2, "")
     assert "SOCKS" in done.stderr
+
+
+def test_certificates_that_cannot_be_read_are_2(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/certificates.pem")
+    done = lossd("score", *files, "--url", "http://far.invalid")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "/nowhere/certificates.pem" in done.stderr

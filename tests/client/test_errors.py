@@ -1,7 +1,9 @@
+import asyncio
 import pickle
 import re
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +15,8 @@ import lossd_client
 from client.conftest import Ask
 from client.playback import Answer, Playback
 from lossd_client import errors
-from lossd_client.transport import own_error
+from lossd_client.fake import AsyncFakeTransport
+from lossd_client.transport import HttpxTransport, own_error
 
 X, Y = np.zeros((2, 3)), np.zeros((2, 3))
 
@@ -61,7 +64,9 @@ def test_all_that_the_server_says(ask: Ask, playback: Playback) -> None:
     )
 
 
-@pytest.mark.parametrize(("header", "seconds"), [("2", 2.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None)])
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("2", 2.0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0), ("soon", None), ("inf", None)]
+)
 def test_when_to_come_again(ask: Ask, playback: Playback, header: str, seconds: float | None) -> None:
     problem = Answer.of_problem(429, "rate_limited", retryable=True)
     playback.answer = Answer(problem.body, problem.media_type, 429, {"Retry-After": header})
@@ -78,7 +83,10 @@ def test_when_to_come_again(ask: Ask, playback: Playback, header: str, seconds: 
         (402, "InvalidRequest", False),
         (413, "TooLarge", False),
         (502, "ServerError", True),
-        (503, "Unavailable", True),
+        (408, "DeadlineExceeded", False),
+        (429, "Throttled", False),
+        (503, "Unavailable", False),
+        (504, "DeadlineExceeded", False),
     ],
 )
 @pytest.mark.parametrize(
@@ -138,6 +146,103 @@ def test_an_answer_that_does_not_come(ask: Ask, playback: Playback) -> None:
 def test_hosts_that_are_none(ask: Ask, url: str) -> None:
     with pytest.raises(lossd_client.ConnectionFailed):
         ask(url, "bce", X, Y)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70])
+def test_hosts_that_no_name_server_takes(host: str) -> None:
+    with (
+        lossd_client.LossClient(f"http://{host}") as client,
+        pytest.raises(lossd_client.ConnectionFailed, match=re.escape(host)) as caught,
+    ):
+        client.bce(X, Y)
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("HTTP_PROXY", "foo://u:hush@somewhere:1", r"foo://\[secure\]@somewhere:1"),
+        ("HTTP_PROXY", "socks5://somewhere:1", "socks5://somewhere:1.*socksio"),
+        ("HTTP_PROXY", "http://somewhere:bad", "http://somewhere:bad"),
+        ("SSL_CERT_FILE", "/nowhere/certificates.pem", "/nowhere/certificates.pem"),
+    ],
+)
+def test_an_environment_that_cannot_be_obeyed(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(lossd_client.ConnectionFailed, match=message) as caught:
+        ask("http://elsewhere", "bce", X, Y)
+    assert not caught.value.retryable
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["bce", "info"])
+def test_an_answer_nested_too_deep(ask: Ask, playback: Playback, method: str) -> None:
+    for playback.answer in (
+        Answer(b"[" * 100_000),
+        Answer(b'{"loss": ' + b"[" * 100_000),
+        Answer(b'{"sum": 0, "count": 1e999, "loss": 0' if method == "bce" else b"1"),
+    ):
+        with pytest.raises(lossd_client.BadAnswer):
+            ask(playback.url, method, *([X, Y] if method == "bce" else []))
+    playback.answer = Answer(b"[" * 100_000, "application/problem+json", 422)
+    with pytest.raises(lossd_client.InvalidRequest):
+        ask(playback.url, method, *([X, Y] if method == "bce" else []))
+
+
+def test_a_client_that_another_thread_closes(playback: Playback) -> None:
+    playback.answer = Answer.of_problem(503, "overloaded", retryable=True)
+    with lossd_client.LossClient(playback.url, retry=lossd_client.Retry(first_wait=0.2)) as client:
+        closer = threading.Timer(0.1, client.close)
+        closer.start()
+        with pytest.raises(RuntimeError, match=r"^the client is closed$"):
+            client.bce(X, Y)
+        closer.join()
+
+
+def test_what_gives_the_body_may_raise_what_it_likes(playback: Playback) -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"1"
+        raise kind("own")
+
+    request = lossd_client.Request("POST", "/bce", stream=broken, base_url=playback.url)
+    transport = HttpxTransport()
+    for kind in (UnicodeError, httpx.ReadError, RuntimeError):
+        with pytest.raises(kind, match=r"^own$"):
+            transport.send(request, lossd_client.Timeout())
+    transport.close()
+
+
+def test_a_second_event_loop_is_told_at_once() -> None:
+    client = lossd_client.AsyncLossClient(transport=AsyncFakeTransport)
+    other = client.with_options(retry=None)
+    assert asyncio.run(client.ready())
+    for each in (client, other):
+        for method in (each.info, each.ready):
+            with pytest.raises(RuntimeError, match="belongs to the event loop in which it is first used"):
+                asyncio.run(method())
+
+
+def test_a_password_does_not_show(ask: Ask) -> None:
+    with socket.socket() as taken:  # bound, not listening
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://me:hush@127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(lossd_client.ConnectionFailed) as caught:
+            ask(url, "bce", X, Y)
+    assert "hush" not in str(caught.value)
+    with lossd_client.LossClient(url) as client:
+        assert "hush" not in repr(client)
+        assert "hush" in client.base_url
+    for bad in (
+        "http://me:hush@host/?a",
+        "http://me:hush@host:x",
+        "http://me:hush/x@host",
+        "ftp://me:hush@h",
+    ):
+        with pytest.raises(ValueError, match="base_url") as refused:
+            lossd_client.LossClient(bad)
+        assert "hush" not in str(refused.value)
 
 
 def _tree(kind: type[Exception]) -> Iterator[type[Exception]]:

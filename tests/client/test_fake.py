@@ -39,6 +39,7 @@ MORE: list[tuple[str, Options]] = [
     ("bce", {"logits": np.ones((N, C), dtype="V2"), "targets": HARD}),
     ("bce", {"logits": np.zeros((0, 3)), "targets": np.zeros((0, 3)), "reduction": "none"}),
     ("bce", {"logits": np.zeros((0, 3)), "targets": np.zeros((0, 3)), "reduction": "sum"}),
+    ("bce", {"logits": np.full((3, 2), 1e308), "targets": np.zeros((3, 2))}),
 ]
 
 
@@ -71,6 +72,7 @@ def test_it_computes_what_the_server_does(
         {"gamma": 1001},
         {"alpha": 1.5},
         {"alpha": [0.5, 0.5]},
+        {"alpha": []},
         {"label_smoothing": 1.0},
         {"normalizer": 0.0},
         {"normalizer": "sum"},
@@ -79,6 +81,8 @@ def test_it_computes_what_the_server_does(
         {"reduction": "none", "axis": 0},
         {"axis": 2},
         {"axis": (0, 0)},
+        {"axis": []},
+        {"reduction": "none", "normalizer": "weight"},
         {"class_axis": 2, "pos_weight": [1.0]},
         {"mask": np.zeros((N, C), dtype=bool)},
         {"mask": np.arange(C) != 2, "axis": 0},
@@ -92,9 +96,7 @@ def test_it_refuses_what_the_server_does(real: LossClient, fake: LossClient, giv
         with pytest.raises(InvalidRequest) as caught:
             client.focal(**{"logits": X, "targets": Y, **given})
         error = caught.value
-        said.append(
-            (error.status, error.code, [item.pointer for item in error.errors if "/" in item.pointer[1:]])
-        )
+        said.append((error.status, error.code, [item.pointer for item in error.errors]))
     assert said[0] == said[1]
 
 

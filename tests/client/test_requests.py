@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from client.conftest import Ask
@@ -192,6 +193,23 @@ def test_an_array_is_asked_for_as_npy(ask: Ask, playback: Playback, given: Optio
     assert playback.last.headers["accept"] == "application/x-npy"
 
 
+@pytest.mark.parametrize(
+    ("alpha", "sent"),
+    [
+        (np.array([0.25, 0.5]), "[0.25,0.5]"),
+        (np.array([0, 1]), "[0.0,1.0]"),
+        (np.array(0.5), "0.5"),
+        (np.float32(0.5), "0.5"),
+        (torch.tensor([0.25, 0.5], requires_grad=True), "[0.25,0.5]"),
+        (torch.tensor([0.25, 0.5], dtype=torch.bfloat16), "[0.25,0.5]"),
+        (torch.tensor(0.5), "0.5"),
+    ],
+)
+def test_alpha_may_be_an_array(ask: Ask, playback: Playback, alpha: Any, sent: str) -> None:  # noqa: ANN401
+    ask(playback.url, "focal", LOGITS, TARGETS, alpha=alpha)
+    assert playback.last.params == [("alpha", sent)]
+
+
 def test_a_body_of_many_chunks_arrives_whole(ask: Ask, playback: Playback) -> None:
     logits = np.random.default_rng(0).normal(size=CHUNK // 2 + 7)  # just over four chunks
     ask(playback.url, "bce", logits, np.asfortranarray(logits > 0))
@@ -214,6 +232,14 @@ def test_a_body_of_many_chunks_arrives_whole(ask: Ask, playback: Playback) -> No
         ({"ignore_index": float("nan")}, ValueError, "ignore_index must be finite"),
         ({"allow_nan": "false"}, TypeError, "allow_nan: must be True or False"),
         ({"alpha": [0.5, "x"]}, ValueError, "alpha: could not convert"),
+        ({"alpha": np.ones((2, 2))}, ValueError, "alpha: .* 2 dimensions"),
+        ({"alpha": np.array([True])}, TypeError, "alpha: the array has dtype bool"),
+        ({"normalizer": True}, TypeError, "normalizer must not be True"),
+        ({"axis": True}, TypeError, "axis must not be True"),
+        ({"axis": [True]}, TypeError, "axis: must be integers"),
+        ({"class_axis": False}, TypeError, "class_axis must not be False"),
+        ({"pos_weight": True}, TypeError, "pos_weight must not be True"),
+        ({"gamma": np.True_}, TypeError, "gamma must not be True"),
         ({"mask": np.ones(3)}, TypeError, "mask has dtype float64"),
         ({"weight": np.ones(3, dtype=np.int64)}, TypeError, "weight has dtype int64"),
     ],

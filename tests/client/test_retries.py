@@ -3,6 +3,8 @@
 import socket
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import numpy as np
@@ -50,6 +52,8 @@ def test_what_may_pass_is_tried_again(ask: Ask, playback: Playback, failure: Ans
         Answer.of_problem(504, "deadline_exceeded"),
         Answer.of_problem(507, "out_of_memory"),
         Answer(b"<html>", "text/html", 500),
+        Answer(b"<html>", "text/html", 503),
+        Answer(b"<html>", "text/html", 504),
         Answer(b"<html>", "text/html", 200),
         Answer(b"", "text/html", 302, {"Location": "/elsewhere"}),
         Answer(b"not gzip", headers={"Content-Encoding": "gzip"}),
@@ -93,6 +97,24 @@ def test_the_server_says_how_long_to_wait(ask: Ask, playback: Playback) -> None:
     began = time.monotonic()
     ask(playback.url, "bce", X, Y, options={"retry": QUICK})
     assert time.monotonic() - began >= 1.0
+
+
+def test_a_date_says_it_too(ask: Ask, playback: Playback) -> None:
+    then = datetime.now(UTC) + timedelta(seconds=3)  # the header has whole seconds: 2 or more are left
+    playback.answers = [replace(OVERLOADED, headers={"Retry-After": format_datetime(then, usegmt=True)})]
+    began = time.monotonic()
+    ask(playback.url, "bce", X, Y, options={"retry": QUICK})
+    assert time.monotonic() - began >= 1.0
+
+
+@pytest.mark.parametrize("asked_for", ["301", "1000000000000", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_wait_that_is_too_long_is_not_begun(ask: Ask, playback: Playback, asked_for: str) -> None:
+    playback.answer = replace(OVERLOADED, headers={"Retry-After": asked_for})
+    with pytest.raises(lossd_client.Unavailable) as caught:
+        ask(playback.url, "bce", X, Y, options={"retry": QUICK})
+    assert caught.value.retry_after is not None
+    assert caught.value.retry_after > 300
+    assert len(playback.arrivals) == 1
 
 
 def test_the_deadline_goes_along_and_shrinks(ask: Ask, playback: Playback) -> None:
@@ -152,7 +174,14 @@ def test_waits_grow_and_differ() -> None:
 
 @pytest.mark.parametrize(
     "given",
-    [{"attempts": 0}, {"first_contact": 0}, {"first_wait": 0}, {"longest_wait": float("inf")}, {"burst": 0}],
+    [
+        {"attempts": 0},
+        {"first_contact": 0},
+        {"first_wait": 0},
+        {"longest_wait": float("inf")},
+        {"burst": 0},
+        {"longest_retry_after": 0},
+    ],
 )
 def test_numbers_that_make_no_sense(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"^Retry: "):

@@ -1,7 +1,11 @@
 """Large inputs go in several requests, and come back as one answer: that of a single request."""
 
 import math
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -122,6 +126,13 @@ def test_what_one_request_is_refused_for_its_parts_are_too(
         assert caught.value.code == code
 
 
+def test_a_mean_over_nothing_has_the_calls_request_id(client: LossClient) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        client.with_options(**STEP).bce(X, Y, mask=np.zeros((N, C), dtype=bool))
+    assert caught.value.code == "empty_mean"
+    assert len(caught.value.request_id or "") == 32
+
+
 def test_a_fault_is_named_by_its_place_in_the_whole(client: LossClient) -> None:
     bad = Y.copy()
     bad[10, 3] = 1.5
@@ -202,7 +213,55 @@ def test_a_part_that_fails_ends_the_call_and_leaves_no_thread(ask: Ask, playback
     with pytest.raises(Throttled):
         ask(playback.url, "bce", np.tile(X, (50, 1)), np.tile(Y, (50, 1)), options=STEP)
     assert len(playback.arrivals) < 15
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("lossd")]
+    assert _no_thread()
+
+
+def _no_thread() -> bool:
+    return not [thread for thread in threading.enumerate() if thread.name.startswith("lossd")]
+
+
+def test_a_source_that_breaks_does_not_wait_for_what_is_under_way(playback: Playback) -> None:
+    playback.hold.clear()
+
+    def breaking() -> Iterator[Any]:
+        yield X, Y
+        yield X, Y
+        while len(playback.arrivals) < 2:
+            time.sleep(0.001)
+        raise KeyError("the disk is full")
+
+    with LossClient(playback.url) as client:
+        began = time.monotonic()
+        with pytest.raises(KeyError, match="the disk is full"):
+            client.score_batches("bce", breaking())
+        assert time.monotonic() - began < 8  # the answers are held for 10 s
+        assert _no_thread()
+        playback.hold.set()
+        assert client.ready()  # the client is as it was
+
+
+CALLER = """
+import sys
+import numpy as np
+from lossd_client import LossClient
+x = np.zeros((100, 10))
+LossClient(sys.argv[1], request_bytes=2000).bce(x, x)
+"""
+
+
+def test_ctrl_c_ends_a_split_call_and_the_process(playback: Playback) -> None:
+    playback.hold.clear()
+    with subprocess.Popen([sys.executable, "-c", CALLER, playback.url], stderr=subprocess.PIPE) as caller:
+        try:
+            while len(playback.arrivals) < 4:
+                assert caller.poll() is None
+                time.sleep(0.01)
+            caller.send_signal(signal.SIGINT)
+            _, said = caller.communicate(timeout=8)  # the answers are held for 10 s
+        finally:
+            caller.kill()
+    assert b"KeyboardInterrupt" in said
+    assert caller.returncode != 0
 
 
 def test_what_is_not_sliced_goes_along_whole(ask: Ask, playback: Playback) -> None:

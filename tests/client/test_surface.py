@@ -65,6 +65,29 @@ def test_a_number_is_for_each_step_and_none_waits_for_ever() -> None:
     assert Timeout.of(own) is own
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("base_url", 3),
+        ("api_key", 3),
+        ("retry", 3),
+        ("request_bytes", None),
+        ("concurrency", 1.5),
+        ("concurrency", True),
+        ("max_connections", "32"),
+    ],
+)
+def test_arguments_of_another_type(name: str, value: Any) -> None:  # noqa: ANN401 - of any type
+    for kind in (LossClient, AsyncLossClient):
+        with pytest.raises(TypeError, match=f"^{name} must be "):
+            kind(**{name: value})
+
+
+def test_numpys_integers_will_do() -> None:
+    with LossClient(concurrency=np.int64(2)) as client:  # type: ignore[arg-type] # at run time
+        assert client.with_options(retry=None).base_url == "http://127.0.0.1:8000"
+
+
 @pytest.mark.parametrize("given", [{"request_bytes": 0}, {"concurrency": 0}, {"max_connections": 0}])
 def test_numbers_are_at_least_one(given: dict[str, Any]) -> None:
     for kind in (LossClient, AsyncLossClient):

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lossd.cli.files.errors import BadFile
-from lossd_client import BadAnswer, LossdError, StatusError
+from lossd_client import BadAnswer, ConnectionFailed, LossdError, StatusError
 
 
 class Exit(IntEnum):
@@ -54,9 +54,10 @@ def client_errors() -> Iterator[None]:
     except BadFile as error:
         fail(str(error), Exit.USAGE)
     except LossdError as error:
-        fail(str(error), exit_code(error))
-    except OSError as error:  # certificates that cannot be read
-        fail(f"no connection can be made: {error}; lossd doctor may say more", Exit.USAGE)
+        code = exit_code(error)
+        fail(f"{error}; lossd doctor may say more" if code is Exit.USAGE else str(error), code)
+    except OSError as error:
+        fail(str(error), Exit.USAGE)
     except (ImportError, TypeError, ValueError) as error:  # the arguments or environment; nothing was sent
         fail(str(error), Exit.USAGE)
 
@@ -103,4 +104,8 @@ def server_imports() -> Iterator[None]:
 
 def exit_code(error: LossdError) -> Exit:
     """Gives the exit code for what the client raises."""
+    if isinstance(error, ConnectionFailed) and isinstance(
+        error.__cause__, ImportError | OSError | ValueError
+    ):
+        return Exit.USAGE  # the environment's proxy or certificates, or an address that is none
     return Exit.REFUSED if isinstance(error, StatusError | BadAnswer) else Exit.UNREACHABLE

@@ -1,0 +1,124 @@
+"""Threads that a call has for itself, and that can be called off while they wait for the network.
+
+The threads of concurrent.futures are waited for when the interpreter exits, whatever they wait for; these
+are daemons.
+"""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager, suppress
+from queue import SimpleQueue
+from typing import Final, Generic, TypeVar
+
+ResultT = TypeVar("ResultT")
+
+_JOIN_SECONDS: Final = 2.0  # a thread that was called off while it connects takes as long as that
+
+
+class CallOff:
+    """Says to some threads that nobody wants their results, and wakes those that wait at a socket."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._held: set[socket.socket] = set()
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it was said."""
+        return self._event.is_set()
+
+    def set(self) -> None:
+        """Says it."""
+        with self._lock:  # a socket that is not held any more may be another thread's
+            self._event.set()
+            for each in self._held:
+                with suppress(OSError):
+                    socket.socket.shutdown(each, socket.SHUT_RDWR)  # a TLS socket's own is for its owner
+
+    def pause(self, seconds: float) -> None:
+        """Lets so many seconds pass.
+
+        Raises:
+            CancelledError: It was said meanwhile.
+        """
+        if self._event.wait(seconds):
+            raise CancelledError
+
+    @contextmanager
+    def holding(self, own: socket.socket) -> Iterator[None]:
+        """Has a socket shut down if it is said while the block lasts.
+
+        Raises:
+            CancelledError: It was said.
+        """
+        with self._lock:
+            if self.is_set:
+                raise CancelledError
+            self._held.add(own)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held.discard(own)
+        if self.is_set:
+            raise CancelledError
+
+
+class _Own(threading.local):
+    call_off: CallOff | None = None
+
+
+_own = _Own()
+
+
+def own_call_off() -> CallOff | None:
+    """Gives what calls the present thread off, if it is one of these."""
+    return _own.call_off
+
+
+class Workers(Generic[ResultT]):
+    """Does tasks in threads, in the order in which they are submitted.
+
+    Args:
+        number: How many threads there are at most.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._tasks: SimpleQueue[tuple[Future[ResultT], Callable[[], ResultT]] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._call_off = CallOff()
+
+    def submit(self, task: Callable[[], ResultT]) -> Future[ResultT]:
+        """Has a task done, and gives where its result will be."""
+        future: Future[ResultT] = Future()
+        self._tasks.put((future, task))
+        if len(self._threads) < self._number:
+            name = f"lossd_{len(self._threads)}"
+            self._threads.append(threading.Thread(target=self._work, name=name, daemon=True))
+            self._threads[-1].start()
+        return future
+
+    def close(self, *, at_once: bool) -> None:
+        """Ends the threads: when all tasks are done, or else at once."""
+        if at_once:
+            self._call_off.set()
+        for _ in self._threads:
+            self._tasks.put(None)
+        ends = time.monotonic() + _JOIN_SECONDS
+        for each in self._threads:
+            each.join(max(0.0, ends - time.monotonic()))
+
+    def _work(self) -> None:
+        _own.call_off = self._call_off
+        while (item := self._tasks.get()) is not None and not self._call_off.is_set:
+            future, task = item
+            try:
+                future.set_result(task())
+            except BaseException as error:  # raised where the result is asked for
+                future.set_exception(error)
+            del item, future, task  # which hold a request's arrays while this waits for the next
