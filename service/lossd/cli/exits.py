@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
-from types import FrameType
 from typing import Final, NoReturn
 
 import typer
@@ -68,10 +67,23 @@ def leave_at_signals(part: Path | None = None) -> Iterator[None]:
 
     Otherwise it would wait for the answers to requests in other threads, for as long as these may take.
     """
+    if threading.current_thread() is not threading.main_thread():  # signals come to that one alone
+        yield
+        return
     is_terminal = sys.stderr.isatty()
+    heeded = [one for one in _ENDING if signal.getsignal(one) is not signal.SIG_IGN]
+    # A handler runs when the main thread comes to it, which may be waiting for a lock, or for numpy; a pipe
+    # has the signal's number at once.
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+
+    def watch() -> None:
+        while number := os.read(heard, 1):
+            if number[0] in heeded:
+                leave(number[0])
 
     # It may come in the midst of a write: files that are open must be left alone.
-    def leave(number: int, frame: FrameType | None) -> None:
+    def leave(number: int) -> None:
         if part is not None:
             with suppress(OSError):  # it may have its name already
                 os.unlink(part)  # noqa: PTH108 - a plain call, whatever it interrupts
@@ -79,16 +91,19 @@ def leave_at_signals(part: Path | None = None) -> Iterator[None]:
             os.write(sys.stderr.fileno(), _SHOW_CURSOR)
         os._exit(_SIGNALLED + number)
 
-    if threading.current_thread() is not threading.main_thread():  # signals come to that one alone
-        yield
-        return
-    heeded = [one for one in _ENDING if signal.getsignal(one) is not signal.SIG_IGN]
-    before = {one: signal.signal(one, leave) for one in heeded}
+    watcher = threading.Thread(target=watch, name="signals", daemon=True)
+    watcher.start()
+    before_told = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    before = {one: signal.signal(one, lambda *_: None) for one in heeded}
     try:
         yield
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
+        signal.set_wakeup_fd(before_told)
+        os.close(told)
+        watcher.join()
+        os.close(heard)
 
 
 @contextmanager
