@@ -259,6 +259,16 @@ def test_ping(playback: Playback) -> None:
     assert lossd("ping", "--url", playback.url).exit_code == 1
 
 
+def test_no_command_shows_a_password(files: list[str], playback: Playback) -> None:
+    url = playback.url.replace("//", "//user:secret@")
+    playback.answer = Answer.of_json({"version": "9.9"})
+    done = lossd("ping", "--url", url)
+    assert (done.exit_code, done.stdout) == (
+        0,
+        f"{playback.url.replace('//', '//[secure]@')} is ready: lossd 9.9\n",
+    )
+
+
 def test_the_help_names_the_exit_codes() -> None:
     groups = {"teams": ["add", "list", "disable", "enable"], "keys": ["new", "revoke"]}
     commands = [[group, *one] for group, names in groups.items() for one in ([], *([name] for name in names))]

@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 import pytest
 
+from arrow_stream import stream
 from contract.test_problems import check, npy
 from faults.observe import wait_until
 from live_server import LiveServer, live_server
@@ -51,6 +52,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 
 BODY = npy(np.zeros((2, 3), np.float32), np.zeros((2, 3), np.float32))
 NPY = {"content-type": "application/x-npy"}
+ARROW = "application/vnd.apache.arrow.stream"
 
 
 def ask(server: LiveServer, path: str = "/focal", body: bytes = BODY, **headers: str) -> httpx.Response:
@@ -178,10 +180,26 @@ def test_a_body_counts_by_what_is_sent(closed: LiveServer) -> None:
     assert chunked.status_code == 200, chunked.text
     packed = ask(closed, body=gzip.compress(BODY), x_api_key=KEYS["narrow"], content_encoding="gzip")
     assert packed.status_code == 200, packed.text
-    empty = ask(
-        closed, body=b"", x_api_key=KEYS["narrow"], content_type="application/vnd.apache.arrow.stream"
-    )
+    zeros = np.zeros((1000, 8), np.float32)
+    rows = stream({"logits": zeros, "targets": zeros}, 100)  # which takes memory for its batches alone
+    assert len(rows) > LIMITS["narrow"]["bytes_in_flight"]
+    streamed = ask(closed, body=rows, x_api_key=KEYS["narrow"], content_type=ARROW)
+    assert streamed.status_code == 200, streamed.text
+    empty = ask(closed, body=b"", x_api_key=KEYS["narrow"], content_type=ARROW)
     check(empty, 400, "truncated_body")
+
+
+@pytest.mark.parametrize(
+    "fields", ["Content-Encoding: gzip\r\nContent-Length: 99", "Transfer-Encoding: chunked"]
+)
+def test_a_body_that_may_take_more_is_alone_under_way(closed: LiveServer, fields: str) -> None:
+    """However little of it is sent: else many of them would hold all memory."""
+    parts = urlsplit(closed.url)
+    head = f"POST /bce HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEYS['narrow']}\r\n"
+    with socket.create_connection((parts.hostname, parts.port), timeout=10) as held:
+        held.sendall(f"{head}Content-Type: application/x-npy\r\n{fields}\r\n\r\n".encode())
+        wait_until(lambda: ask(closed, x_api_key=KEYS["narrow"]).status_code == 429, 10, "it is under way")
+    wait_until(lambda: ask(closed, x_api_key=KEYS["narrow"]).status_code == 200, 10, "it has gone")
 
 
 def test_a_refusal_of_what_has_come_keeps_the_connection(closed: LiveServer) -> None:

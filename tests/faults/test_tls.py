@@ -21,7 +21,7 @@ import pytest
 
 from certificates import make_certificate
 from faults.asked import pair, pair_body, small_truth
-from faults.observe import children, descriptors, port_of, wait_until
+from faults.observe import children, descriptors, ended, port_of, wait_until
 from live_server import LiveServer, live_server
 from lossd_client import LossClient
 from teams_file import make_key, team_table, write_teams
@@ -201,6 +201,19 @@ def test_a_front_end_that_finds_a_bad_certificate_waits_for_a_good_one(tmp_path:
         chain.write_bytes(good)
         server.wait_until_ready()
         assert server.log.read_text().count("until that is mended") == 1
+
+
+def test_a_front_end_that_waits_for_a_certificate_ends_with_its_supervisor(tmp_path: Path) -> None:
+    chain, key = make_certificate(tmp_path, "first")
+    with live_server(tmp_path, tls_certificate=chain, tls_key=key) as server:
+        chain.write_text("nothing")
+        wait_until(lambda: "stays as it was" in server.log.read_text(), 20, "it is said")
+        os.kill(front_end_of(server), signal.SIGKILL)
+        wait_until(lambda: "until that is mended" in server.log.read_text(), 20, "the next one says so")
+        others = children(server.process.pid)
+        server.process.kill()
+        server.process.wait()
+        wait_until(lambda: all(map(ended, others)), 20, "somebody is left")
 
 
 def test_connections_that_take_all_descriptors_keep_no_key_alive(tmp_path: Path) -> None:

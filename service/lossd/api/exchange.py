@@ -168,15 +168,20 @@ class Exchange(Incoming):
             self.gate.quotas.leave(self.entry)
             metrics.ended()
 
-    def enter(self, most: int) -> None:
-        """Have its team's quotas let it in, with its length, or the most that it may have if it tells none.
+    def enter(self, nbytes: int, *, certain: bool) -> None:
+        """Have its team's quotas let it in.
+
+        Args:
+            nbytes: The memory for bodies that it takes.
+            certain: It does take that much. Else that is the most that it may, and a team whose limit is
+                lower has it alone under way.
 
         Raises:
             Fault: They do not.
         """
-        nbytes, limit = self.declared, self.team.limits.bytes_in_flight
-        if nbytes is None:
-            nbytes = most if limit is None else min(most, limit)
+        limit = self.team.limits.bytes_in_flight
+        if not certain and limit is not None:
+            nbytes = min(nbytes, limit)
         self.entry = self.gate.quotas.enter(self.team.name, nbytes)
 
     def charge(self, elements: int) -> None:

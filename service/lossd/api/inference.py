@@ -100,7 +100,7 @@ class InferenceEndpoint:
         exchange.set_timeout(read_timeout(exchange.header(b"x-timeout-ms")))
         limit = settings.max_json_bytes if header_length is None else settings.max_body_bytes
         room = room_of(exchange.declared, limit, decoder, settings)
-        exchange.enter(room.nbytes)
+        exchange.enter(room.nbytes, certain=room.as_declared)
         reader = InferenceReader(header_length=header_length, max_json_bytes=settings.max_json_bytes)
 
         def task() -> Task:

@@ -69,13 +69,14 @@ class LossEndpoint:
             limit = settings.max_batch_bytes
             stream_reader = plan.form.reader(options=plan.options, max_batch_bytes=limit)
             room = room_expanded(settings.max_expanded_bytes, settings)
-            exchange.enter(4 * limit)
+            most = 4 * limit if exchange.declared is None else min(exchange.declared, 4 * limit)
+            exchange.enter(most, certain=False)
             scoring = StreamScoring(self._service, exchange, task, stream_reader, decoder, room)
         else:
             json = plan.form.name == "json"
             limit = settings.max_json_bytes if json else settings.max_body_bytes
             room = room_of(exchange.declared, limit, decoder, settings, expands=plan.form.expands)
-            exchange.enter(room.nbytes)
+            exchange.enter(room.nbytes, certain=room.as_declared)
             reader = plan.form.reader(options=plan.options, names=plan.names)
             scoring = BodyScoring(
                 self._service,

@@ -18,7 +18,7 @@ import uvicorn
 
 from lossd import logs
 from lossd.api.app import create_app
-from lossd.api.certificate import open_certificate
+from lossd.api.certificate import Certificate, open_certificate
 from lossd.api.connections import allow_descriptors, make_room, watch
 from lossd.api.door import Door
 from lossd.api.fastlane import FastLane
@@ -83,12 +83,11 @@ class DrainingServer(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-async def serve(settings: Settings, listener: socket.socket, service: Service) -> None:
+async def serve(
+    settings: Settings, listener: socket.socket, service: Service, certificate: Certificate | None
+) -> None:
     """Serve until SIGTERM, then until the accepted requests have been answered."""
     room = partial(make_room, allow_descriptors(settings.max_connections))
-    certificate = None
-    if settings.tls_certificate is not None and settings.tls_key is not None:
-        certificate = await open_certificate(settings.tls_certificate, settings.tls_key)
     protocol = partial(
         LossdProtocol,
         settings=settings,
@@ -177,6 +176,14 @@ class _Options(msgspec.Struct, frozen=True):
     restarts: int
 
 
+async def _prepare(settings: Settings, gate: Gate) -> Certificate | None:
+    """Wait for what must be there before anybody is let in: the teams, and a certificate if there is one."""
+    await gate.known.wait()
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    return await open_certificate(settings.tls_certificate, settings.tls_key)
+
+
 async def _run(options: _Options, settings: Settings) -> None:
     memory = Memory(options.arena_fd, settings.arena_bytes_each)
     parser = Parser(options.arena_fd, settings.arena_bytes_each, settings.timeout_seconds, options.index)
@@ -190,8 +197,15 @@ async def _run(options: _Options, settings: Settings) -> None:
     pool.when_teams_changed = gate.change
     service = Service.over(settings, memory, pool, gate, parser, tallies, options.index)
     service.metrics.restarted(options.restarts)
-    await gate.known.wait()
-    await serve(settings, socket.socket(fileno=options.listen_fd), service)
+    listener = socket.socket(fileno=options.listen_fd)
+    preparing = asyncio.ensure_future(_prepare(settings, gate))
+    alone = asyncio.ensure_future(pool.supervisor_gone.wait())
+    await asyncio.wait((preparing, alone), return_when=asyncio.FIRST_COMPLETED)
+    alone.cancel()
+    if not preparing.done():  # and nobody would end this process
+        preparing.cancel()
+        return
+    await serve(settings, listener, service, preparing.result())
 
 
 def main(arguments: str) -> None:

@@ -19,6 +19,7 @@ from lossd.cli.options import ApiKey, Timeout, Url
 from lossd.cli.raw import raw_transport
 from lossd_client import LossClient, Request, TooLarge
 from lossd_client import Timeout as Limits
+from lossd_client.message import without_password
 from lossd_client.settings import Settings
 
 _SIZES: Final = (1_000, 100_000, 1_000_000)
@@ -54,10 +55,10 @@ def bench(
     """
     with client_errors(), LossClient(url, api_key=api_key, timeout=timeout, retry=None) as client:
         if not client.ready():
-            fail(f"{client.base_url} is there, but not ready", Exit.REFUSED)
+            fail(f"{without_password(client.base_url)} is there, but not ready", Exit.REFUSED)
         settings = Settings(base_url=client.base_url, api_key=api_key, max_connections=connections)
         about = {
-            "server": client.base_url,
+            "server": without_password(client.base_url),
             "version": client.info().get("version"),
             "connections": connections,
             "seconds": seconds,

@@ -33,6 +33,7 @@ from lossd.cli.scoring import Question
 from lossd.cli.scoring import score as score_inputs
 from lossd.cli.selection import Selection
 from lossd_client import LossClient, LossResult, Progress, progress_bar
+from lossd_client.message import without_password
 
 _PANEL: Final = "Files"
 
@@ -194,7 +195,7 @@ def score(
         return
     if by is not None:
         print_groups(by, groups)
-    print_result(result, losses, client.base_url, elapsed)
+    print_result(result, losses, without_password(client.base_url), elapsed)
 
 
 def _refuse_inputs(out: Path, inputs: Inputs, pos_weight: str | None) -> None:
