@@ -6,11 +6,12 @@ import io
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from faults.observe import connections, is_free, metrics, roles, total, wait_until
+from faults.observe import connections, is_free, metrics, port_of, roles, total, wait_until
 from faults.raw import connect, drip, hear, talk
 from live_server import LiveServer, live_server
 
@@ -226,6 +227,25 @@ def test_who_leaves_an_answer_unread(hasty: LiveServer, last: bytes) -> None:
         assert said.ended != "open"
         assert len(said.raw) < 32_000_000
     assert total(hasty, "lossd_requests_total", outcome="disconnected") == gone + 1
+
+
+def test_the_kernel_keeps_little_of_an_unread_answer(hasty: LiveServer) -> None:
+    with unread(hasty, b"Accept: application/x-npy\r\n") as connection:
+        fields = (f":{port:04X}" for port in (port_of(hasty), connection.getsockname()[1]))
+        ends = tuple(fields)
+        wait_until(lambda: queued(*ends) > 0, 20, "there is no answer yet")
+        time.sleep(0.5)
+        assert queued(*ends) < MIB
+
+
+def queued(local: str, remote: str) -> int:
+    """Bytes of a connection that the kernel has, and its peer has not."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(
+        int(row[4].partition(":")[0], 16)
+        for row in rows
+        if row[1].endswith(local) and row[2].endswith(remote)
+    )
 
 
 def test_who_leaves_many_small_answers_unread(hasty: LiveServer) -> None:

@@ -43,6 +43,10 @@ from lossd.teams import BadTeams
 
 logger = logging.getLogger(__name__)
 
+_UNSENT_BYTES: Final = 1 << 18
+"""How much the kernel takes of an answer beyond what can be sent: else it takes megabytes for each caller who
+does not read."""
+
 FRONT_END: Final = "lossd.api.server"
 _WORKER: Final = "lossd.engine.worker"
 _END_SECONDS: Final = 5.0  # for a process that has nothing left to do
@@ -97,6 +101,8 @@ def listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # each connection has it from its listener
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         listener.bind(address)
         listener.listen(2048)
     except OSError:
