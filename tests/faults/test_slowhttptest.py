@@ -25,10 +25,11 @@ MOST_TIMES = 1.5
 TRIES = 3
 MODES = {
     "heads": ["-H"],
-    "bodies": ["-B", "-s", "1000000", "-f", "application/x-npy"],
+    "bodies": ["-B", "-s", "1000000", "-f", "application/json"],
     "answers": ["-X", "-k", "5", "-w", "512", "-y", "1024", "-n", "1", "-z", "32"],
 }
-TARGETS = {"heads": "/bce", "bodies": "/bce", "answers": "/docs/assets/swagger-ui-bundle.js"}
+# What is wrong with a body is seen at its first bytes, but in this format, at its end.
+TARGETS = {"heads": "/bce", "bodies": "/v2/models/bce/infer", "answers": "/docs/assets/swagger-ui-bundle.js"}
 
 
 def slow_callers(server: LiveServer, mode: str, folder: Path) -> subprocess.Popen[bytes]:
