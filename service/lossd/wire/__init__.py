@@ -41,6 +41,7 @@ from lossd.wire.reader import (
     StreamReader,
     Values,
 )
+from lossd.wire.template import Template
 
 __all__ = [
     "FORMATS",
@@ -62,6 +63,7 @@ __all__ = [
     "RequestedOutput",
     "StreamFormat",
     "StreamReader",
+    "Template",
     "Values",
     "as_class_ids",
     "inference_arena_bytes",

@@ -30,6 +30,7 @@ from lossd.names import pointer, shown
 from lossd.request import MAX_DIMENSIONS, TENSOR_DTYPES, Body, Fault, Tensor
 from lossd.wire.nesting import element_pointer, ragged, regular_shape, without_elements
 from lossd.wire.reader import Piece
+from lossd.wire.smalldocument import LONGEST, read_small
 from lossd.wire.values import MAX_PARAMETER_BYTES, parse_value
 
 _Numbers: TypeAlias = npt.NDArray[np.float64] | npt.NDArray[np.bool_]
@@ -157,7 +158,13 @@ def read_in_place(region: memoryview, length: int, *, class_ids: bool = False) -
         end = tensor.offset + tensor.nbytes
         return _view(region, tensor)
 
-    found.params = _read(region[:length], lay)
+    usual = read_small(region[:length]) if length <= LONGEST else None
+    if usual is None:
+        found.params = _read(region[:length], lay)
+    else:
+        arrays, found.params = usual
+        for name, array in arrays.items():
+            lay(name, array.shape, "float64")[...] = array
     targets = found.tensors.get("targets")
     class_ids = class_ids or found.params.get("targets_format") == "index"
     if class_ids and targets is not None and targets.dtype == "float64":
@@ -511,6 +518,9 @@ def _pieces(text: memoryview) -> Iterator[tuple[bytes, slice]]:
             size *= 2
         end = len(text) if comma < 0 else start + comma + 1
         piece = bytes(text[start:end])
+        if end - start == len(text):
+            yield piece, slice(None)
+            return
         before = b"[" * depth + b"0," if start else b""
         depth += piece.count(b"[") - piece.count(b"]")
         after = b"0" + b"]" * depth if end < len(text) else b""
