@@ -100,7 +100,7 @@ def small(kernels: list[EagerKernel], rounds: int) -> Table:
                     "alone": cpu_seconds(lambda: kernel.score(ready(), 0, 1), 500),  # noqa: B023 -- run at once
                     "prepared": cpu_seconds(lambda: kernel.score(job, 0, 1), 500),  # noqa: B023 -- as well
                     "together": cpu_seconds(
-                        lambda: kernel.score_together([ready() for _ in range(8)]),  # noqa: B023 -- as well
+                        lambda: kernel.score_together(job, [(x, y)] * 8),  # noqa: B023 -- as well
                         100,
                     )
                     / 8,

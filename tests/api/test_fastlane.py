@@ -342,6 +342,54 @@ def test_bodies_of_the_same_length_are_told_apart() -> None:
     run(test)
 
 
+def test_documents_of_the_same_shapes_are_told_apart() -> None:
+    """What is kept of one holds for others that say the same, of whatever length, and for no others."""
+    params: list[dict[str, Any]] = [
+        {},
+        {"gamma": 1.5},
+        {"gamma": 2},
+        {"gamma": 2.0, "reduction": "sum"},
+        {"alpha": 0.5},
+        {"alpha": [0.5, 0.25, 1.0]},
+        {"alpha": [0.25, 0.5, 1.0]},
+        {"weight": [1.0, 2.0, 3.0]},
+    ]
+    rng = np.random.default_rng(6)
+    expected = {}
+    asked = [(x, i) for x in rng.normal(0, 4, (4, 5, 3)) for i in range(len(params))]
+
+    def document(x: npt.NDArray[Any], i: int) -> bytes:
+        return json.dumps({"logits": x.tolist(), **params[i], "targets": TARGETS.tolist()}).encode()
+
+    async def test(desk: FrontEnd) -> None:
+        for x, i in asked:  # the ordinary way keeps nothing
+            query = "&".join(
+                f"{name}={','.join(map(str, value)) if isinstance(value, list) else value}"
+                for name, value in params[i].items()
+                if name != "weight"
+            )
+            arrays = [x, TARGETS, *([np.array(params[i]["weight"])] if "weight" in params[i] else [])]
+            names = "tensors=logits,targets" + (",weight" if "weight" in params[i] else "")
+            status, answer = await desk.ask(request(npy(*arrays), f"/focal?{names}&{query}"))
+            assert status in (200, 299)
+            if status == 200:
+                expected[x.tobytes(), i] = json.loads(answer)
+        desk.ordinary.clear()
+        for _ in range(3):
+            random.Random(1).shuffle(asked)
+            for x, i in asked:
+                status, answer = await desk.ask(request(document(x, i), "/focal", media="application/json"))
+                assert status == 200
+                found, due = json.loads(answer), expected.get((x.tobytes(), i))
+                if due is not None:
+                    for name in ("loss", "sum", "count", "weight_sum", "params", "reduction"):
+                        assert found[name] == due[name], (params[i], name)
+        assert not desk.ordinary
+
+    run(test)
+    assert len(expected) >= 4 * 6
+
+
 def test_heads_that_are_all_different_share_what_is_known() -> None:
     async def test(desk: FrontEnd) -> None:
         for n in range(3):

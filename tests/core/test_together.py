@@ -14,9 +14,8 @@ from core.scoring import work
 from lossd.core.compiled import CompiledKernel
 from lossd.core.grid import BLOCK
 from lossd.core.kernel import EagerKernel, Score
-from lossd.core.together import most_together
+from lossd.core.together import Sums, most_together
 from lossd.core.work import Work
-from lossd.request import Fault
 
 RNG = np.random.default_rng(4)
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
@@ -27,59 +26,80 @@ def kernel(request: pytest.FixtureRequest) -> EagerKernel:
     return EAGER if request.param == "eager" else CompiledKernel()
 
 
-def requests(loss: str, count: int, n: int, **params: Any) -> list[Work]:  # noqa: ANN401 -- as `work` takes them
-    kinds = {"logits": RNG.normal(0, 5, (count, n)), "targets": RNG.integers(0, 2, (count, n))}
-    return [
-        work(loss, {"logits": x.astype(np.float32), "targets": y.astype(bool)}, **params)
-        for x, y in zip(kinds["logits"], kinds["targets"], strict=True)
-    ]
+FORMS = ("<f4", ">f4", "<f8", "unaligned", "column-major", "bfloat16")
 
 
-def figures(score: Score | Fault) -> tuple[Any, ...]:
-    if isinstance(score, Fault):
-        return (score.code, score.detail, score.errors)
+def requests(count: int, n: int, form: str) -> list[tuple[Any, Any]]:
+    """Logits in a form, [n] or [n / 7, 7], and bool targets of their shape."""
+    shape = (n // 7, 7) if n % 7 == 0 else (n,)
+    found = []
+    for x, y in zip(RNG.normal(0, 5, (count, *shape)), RNG.integers(0, 2, (count, *shape)), strict=True):
+        if form == "bfloat16":
+            bits = (x.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+            found.append((bits, y.astype(bool)))
+        elif form == "unaligned":
+            room = np.zeros(4 * n + 1, dtype=np.uint8)
+            logits = room[1:].view("<f4").reshape(shape)
+            logits[...] = x
+            found.append((logits, y.astype(bool)))
+        elif form == "column-major":
+            found.append((np.asfortranarray(x.astype(np.float32)), np.asfortranarray(y.astype(bool))))
+        else:
+            found.append((x.astype(form), y.astype(bool)))
+    return found
+
+
+def works(loss: str, pairs: list[tuple[Any, Any]], form: str = "", **params: Any) -> list[Work]:  # noqa: ANN401 -- as `work` takes them
+    bfloat16 = frozenset({"logits"} if form == "bfloat16" else ())
+    return [work(loss, {"logits": x, "targets": y}, bfloat16, **params) for x, y in pairs]
+
+
+def figures(score: Score | Sums) -> tuple[Any, ...]:
+    if isinstance(score, Sums):
+        return (repr(score.loss), repr(score.positives), score.elements)
     assert score.weight_sum is None
-    return (repr(score.sum.terms), repr(score.positives.terms), score.count)
+    return (repr(score.sum.value), repr(score.positives.value), score.count)
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("n", [1, 77, 512, 2560])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("n", [1, 77, 512, 2560, 3584])
 @pytest.mark.parametrize(
     ("loss", "params"),
     [("bce", {}), ("focal", {}), ("focal", {"gamma": 2.3}), ("bce", {"label_smoothing": 0.1})],
 )
-def test_the_bits_are_those_alone(kernel: EagerKernel, loss: str, params: dict[str, Any], n: int) -> None:
-    works = requests(loss, 12, n, **params)
-    alone = [figures(kernel.score(one, 0, 1)) for one in works]
-    likenesses = {kernel.likeness(one) for one in works}
+def test_the_bits_are_those_alone(
+    kernel: EagerKernel, loss: str, params: dict[str, Any], n: int, form: str
+) -> None:
+    pairs = requests(12, n, form)
+    all_works = works(loss, pairs, form, **params)
+    alone = [figures(kernel.score(one, 0, 1)) for one in all_works]
+    likenesses = {kernel.likeness(one) for one in all_works}
     assert len(likenesses) == 1
     if None in likenesses:
         assert kernel.name != "eager"  # the compiled kernel pads one at a time
         assert n % 512
         return
-    for count in (1, 2, 5, 12):
+    for count in (1, 2, 5, 8):
         for first in range(0, 12 - count + 1, count):
-            found = kernel.score_together(works[first : first + count])
+            found = kernel.score_together(all_works[0], pairs[first : first + count])
+            assert found is not None
             assert [figures(one) for one in found] == alone[first : first + count]
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize(
     ("name", "value"), [("logits", math.nan), ("logits", math.inf), ("targets", 1.5), ("targets", math.nan)]
 )
-def test_what_is_wrong_with_one_is_not_the_others(kernel: EagerKernel, name: str, value: float) -> None:
-    tensors = [{"logits": RNG.normal(0, 5, 1024), "targets": RNG.random(1024)} for _ in range(4)]
-    expected = [figures(kernel.score(work("bce", one), 0, 1)) for one in tensors]
-    tensors[2][name][700] = value
-    works = [work("bce", one) for one in tensors]
-    found = kernel.score_together(works)
-    assert [figures(found[i]) for i in (0, 1, 3)] == [expected[i] for i in (0, 1, 3)]
-    if math.isinf(value):
-        assert isinstance(found[2], Score)
-        assert found[2].sum.value == math.inf
-    else:
-        assert isinstance(found[2], Fault)
-        assert found[2].errors[0][0] == f"/{name}/700"
+def test_none_is_given_where_something_is_wrong_with_one(
+    kernel: EagerKernel, name: str, value: float, count: int
+) -> None:
+    pairs = [(RNG.normal(0, 5, 1024), RNG.random(1024)) for _ in range(count)]
+    template = works("bce", pairs)[0]
+    assert kernel.score_together(template, pairs) is not None
+    pairs[count // 2][name == "targets"][700] = value
+    assert kernel.score_together(template, pairs) is None
 
 
 def test_only_what_is_alike_goes_together() -> None:
@@ -109,4 +129,6 @@ def test_only_what_is_alike_goes_together() -> None:
     ]
     for changed, params in never:
         assert EAGER.likeness(work("focal", changed, **params)) is None
-    assert most_together(work("focal", tensors)) == BLOCK // 2560
+    assert most_together(work("focal", tensors)) == 8
+    long = {"logits": np.zeros(BLOCK // 3), "targets": np.zeros(BLOCK // 3)}
+    assert most_together(work("focal", long)) == 3

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from lossd.engine.frames import (
+    MAX_FRAME,
     Answers,
     Cancel,
     Failed,
@@ -11,6 +13,7 @@ from lossd.engine.frames import (
     Recipe,
     Scored,
     Slice,
+    bundle,
     decode_from_front_end,
     decode_from_worker,
     decode_recipe,
@@ -49,7 +52,7 @@ def test_a_recipe_survives_its_journey() -> None:
 
 @pytest.mark.parametrize("sent", [SLICE, Cancel(3)])
 def test_what_a_worker_is_told_survives_its_journey(sent: FromFrontEnd) -> None:
-    assert decode_from_front_end(encode(sent)) == sent
+    assert [decode_from_front_end(message) for message in bundle([encode(sent)])] == [[sent]]
 
 
 @pytest.mark.parametrize(
@@ -62,3 +65,20 @@ def test_what_a_worker_is_told_survives_its_journey(sent: FromFrontEnd) -> None:
 )
 def test_what_a_worker_says_survives_its_journey(sent: FromWorker) -> None:
     assert decode_from_worker(encode(sent)) == sent
+
+
+@pytest.mark.parametrize("count", [1, 2, 15, 16, 70_000])
+def test_frames_for_a_worker_travel_in_few_messages(count: int) -> None:
+    sent = [Cancel(i) for i in range(count)]
+    messages = list(bundle([encode(frame) for frame in sent]))
+    assert [frame for message in messages for frame in decode_from_front_end(message)] == sent
+    assert max(map(len, messages)) <= MAX_FRAME
+    assert len(messages) == 1 or count == 70_000
+
+
+def test_a_message_has_no_more_than_a_frame_may_have() -> None:
+    long = msgspec.structs.replace(SLICE, identity="x" * (MAX_FRAME - 1000))
+    sent: list[FromFrontEnd] = [SLICE, long, long, Cancel(1)]
+    messages = list(bundle([encode(frame) for frame in sent]))
+    assert [len(decode_from_front_end(message)) for message in messages] == [2, 2]
+    assert max(map(len, messages)) <= MAX_FRAME

@@ -24,6 +24,7 @@ from lossd.core.catalog import LOSSES, check_params, divisor, reduced_axes
 from lossd.core.grid import Grid
 from lossd.core.kernel import EagerKernel, Score
 from lossd.core.known_answers import WrongAnswerError
+from lossd.core.together import Pair, Sums
 from lossd.core.work import Work
 from lossd.engine.arena import Memory, create_memory
 from lossd.engine.board import Board
@@ -39,6 +40,7 @@ from lossd.engine.frames import (
     Recipe,
     Scored,
     Slice,
+    bundle,
     decode_from_worker,
     decode_recipe,
     encode,
@@ -46,12 +48,19 @@ from lossd.engine.frames import (
     socket_pair,
 )
 from lossd.engine.worker import IDLE_SECONDS, QUANTUM_SECONDS, Worker
-from lossd.request import Fault, Tensor
+from lossd.request import Tensor
 
 BLOCK = 64
+
 ARENA = 1 << 22
 FRONT_END = 3
 Clock = Callable[[], float]
+
+
+def message(frame: FromFrontEnd) -> bytes:
+    """A message of one frame."""
+    (found,) = bundle([encode(frame)])
+    return found
 
 
 def ticking() -> Clock:
@@ -122,7 +131,7 @@ class Desk:
 
     def send(self, *frames: FromFrontEnd) -> None:
         for frame in frames:
-            self.link.sendall(encode(frame))
+            self.link.sendall(message(frame))
 
     def answers(self, count: int) -> dict[int, Scored | Failed]:
         found: dict[int, Scored | Failed] = {}
@@ -374,14 +383,14 @@ def test_front_ends_come_and_go() -> None:
         desk.send(gone)
         while len(desk.trace) < 10:
             time.sleep(0.001)
-        late.sendall(encode(other))
+        late.sendall(message(other))
         desk.link.close()
         assert isinstance(decode_from_worker(late.recv(MAX_FRAME)), Ready)
         answer = decode_from_worker(late.recv(MAX_FRAME))
         assert isinstance(answer, Scored)
         assert answer.id == other.id
         scored = len(desk.trace)
-        late.sendall(encode(Cancel(7)))
+        late.sendall(message(Cancel(7)))
         assert scored < 1000
     assert len(desk.trace) == scored
 
@@ -393,7 +402,7 @@ def test_a_front_end_that_does_not_listen_holds_up_nobody() -> None:
     (one,) = desk.plain(2, 1)
     with deaf, working(desk, standing()):
         for piece in slices:
-            deaf.sendall(encode(piece))
+            deaf.sendall(message(piece))
         while not desk.trace or desk.trace[-1] != slices[-1].id:
             time.sleep(0.001)
         desk.send(one)
@@ -505,11 +514,11 @@ def test_those_together_are_all_on_the_board() -> None:
     seen: list[list[int]] = []
     scored = desk.kernel.score_together
 
-    def look(works: Sequence[Work]) -> list[Score | Fault]:
+    def look(template: Work, pairs: Sequence[Pair]) -> list[Sums] | None:
         seen.append([slice_id for _, slice_id in desk.board.read(0).running])
-        return scored(works)
+        return scored(template, pairs)
 
-    desk.kernel.score_together = look  # type: ignore[method-assign] # as the worker calls it
+    desk.kernel.score_together = look  # type: ignore[method-assign, assignment] # as the worker calls it
     slices = alike(desk, 8)
     desk.send(*desk.plain(9999, 1), *slices)
     with working(desk, standing()):

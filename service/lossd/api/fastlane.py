@@ -31,9 +31,8 @@ from lossd.api.requestlog import RequestLine
 from lossd.api.scoring import server_timing
 from lossd.api.service import Service
 from lossd.engine.arena import Region
-from lossd.engine.job import Span
-from lossd.engine.pool import Run
 from lossd.engine.quotas import Entry
+from lossd.engine.single import Single
 from lossd.engine.turnstile import Turn
 from lossd.request import Fault
 from lossd.teams import EVERYONE
@@ -79,7 +78,7 @@ class FastLane:
         self._missing = 0
         self._impatient: asyncio.TimerHandle | None = None
         # While it is being scored:
-        self._run: Run | None = None
+        self._run: Single | None = None
         self._region: Region | None = None
         self._turn: Turn | None = None
         self._alarm: asyncio.TimerHandle | None = None
@@ -192,7 +191,7 @@ class FastLane:
         self._watch_deadline()
         return True
 
-    def _start(self, head: Head, whole: bytes, region: Region) -> Run | None:
+    def _start(self, head: Head, whole: bytes, region: Region) -> Single | None:
         """Lay a body in its region, and start its request, all of it in one slice."""
         start, pool = self._body_start, self._service.pool
         region.view[: head.length] = memoryview(whole)[start : start + head.length]
@@ -204,10 +203,7 @@ class FastLane:
         team, quotas = self._team, self._service.gate.quotas
         self._layout = layout
         self._identity, self._elements = choose_id(head.identity), layout.grid.size
-        run = pool.try_start(
-            layout.request, layout.grid, None, team.name, team.weight, self._identity.decode()
-        )
-        if run is None:
+        if not pool.seats:
             return None
         try:
             self._entry = quotas.enter(team.name, head.length)
@@ -216,17 +212,17 @@ class FastLane:
         quotas.charge(team.name, layout.grid.size)
         timeout, patience = head.timeout, self._service.settings.timeout_seconds
         self._deadline = self._arrived + patience if timeout is None else self._began + timeout
-        run.set_deadline(self._deadline)
-        run.when_done(self._answer)
-        span = Span(
-            layout.request.tensors,
+        return pool.start_single(
+            layout.request,
             layout.grid,
-            last=layout.grid.blocks,
-            base=region.offset,
-            recipe=layout.recipe,
+            layout.recipe,
+            region.offset + head.form.base,
+            self._deadline,
+            team.name,
+            team.weight,
+            self._identity.decode(),
+            self._answer,
         )
-        run.submit(span, layout.grid)
-        return run
 
     def _watch_deadline(self) -> None:
         """See to it that there is an answer at the deadline.
@@ -257,7 +253,7 @@ class FastLane:
         identity = self._identity
         try:
             result, compute = self._run.outcome()
-            headers, body = self._layout.write(result, identity.decode())
+            headers, body = self._layout.answers.write(result, identity)
         except Fault as fault:
             self._refuse(fault)
             return
@@ -341,7 +337,8 @@ class FastLane:
         assert self._run is not None
         assert self._region is not None
         assert self._turn is not None
-        self._run.end(self._region.release)
+        if self._run.end(self._region.release):
+            self._service.pool.cancel(self._run)
         self._turn.end()
         self._service.gate.quotas.leave(self._entry)
         self._run = self._region = self._turn = self._entry = None

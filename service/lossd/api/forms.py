@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
@@ -26,6 +26,7 @@ from lossd.request import Body, Fault, LossRequest, LossResult, Tensor
 from lossd.wire import (
     Format,
     InferenceReader,
+    Template,
     inference_arena_bytes,
     merge_params,
     parse_query,
@@ -36,6 +37,8 @@ from lossd.wire import (
 
 _KEPT: Final = 1024
 _KEPT_LAYOUTS: Final = 4
+_KEPT_KINDS: Final = 64
+_JSON: Final = b"content-type: application/json\r\n"
 
 
 class Written(NamedTuple):
@@ -49,23 +52,49 @@ Write: TypeAlias = Callable[[LossResult, str], Written]
 """Writes the answer with a result to the request of an id."""
 
 
+class Answers:
+    """Writes the answers to requests that ask alike, for one number.
+
+    Args:
+        write: Writes any of them.
+    """
+
+    def __init__(self, write: Write) -> None:
+        self._write: Final = write
+        self._templates: dict[tuple[str, str], Template] = {}  # by kernel and device
+
+    def write(self, result: LossResult, identity: bytes) -> Written:
+        """The answer with a result to the request of an id."""
+        template = self._templates.get((result.kernel, result.device))
+        if template is not None:
+            text = template.write(result, identity)
+            if text is not None:
+                return Written(_JSON, text)
+        written = self._write(result, identity.decode())
+        if template is None and written.headers == _JSON:
+            self._templates[result.kernel, result.device] = Template(
+                lambda marked, name: self._write(marked, name).body, result
+            )
+        return written
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
     """What a body holds, and where.
 
     Attributes:
         heads: Where in the body there is something else than numbers, and its bytes.
-        request: The request, with offsets counted from the body's first byte.
+        request: The request, with offsets counted from its form's base.
         grid: Its blocks.
         recipe: What a worker is asked, with offsets counted likewise.
-        write: How the answer is written.
+        answers: How it is answered.
     """
 
     heads: Sequence[tuple[int, bytes]]
     request: LossRequest
     grid: Grid
     recipe: bytes
-    write: Write
+    answers: Answers
 
     def fits(self, data: bytes, start: int) -> bool:
         """Whether it is that of the body, of the same length, that begins at ``start``."""
@@ -83,14 +112,18 @@ class Form(ABC):
         loss: What is asked for.
         given: The parameters of the query.
         nbytes: The memory that a body needs, with the arrays that are built from it.
+        base: Where in that memory offsets are counted from.
     """
 
     problem: Callable[..., Problem] = staticmethod(problem)
 
-    def __init__(self, name: str, loss: Loss, given: Mapping[str, object], nbytes: int) -> None:
+    def __init__(
+        self, name: str, loss: Loss, given: Mapping[str, object], nbytes: int, *, base: int = 0
+    ) -> None:
         self.name: Final = name
         self.loss: Final = loss
         self.nbytes: Final = nbytes
+        self.base: Final = base
         self._given = given
         self._known: deque[Layout] = deque(maxlen=_KEPT_LAYOUTS)
 
@@ -123,6 +156,9 @@ class Form(ABC):
         """
         try:
             found, write = self._parse(body, region)
+            layout = self._layout_like(found)
+            if layout is not None:
+                return layout
             free = max((tensor.offset + tensor.nbytes for tensor in found.tensors.values()), default=0)
             params = merge_params(self._given, found.params)
             request, grid = assemble(self.loss, found, max(len(body), free), region, params, block_elements)
@@ -131,7 +167,7 @@ class Form(ABC):
         if grid.blocks != 1 or len(grid.axes) != len(grid.shape):
             return None
         tensors = {
-            name: replace(tensor, offset=tensor.offset - region.offset)
+            name: replace(tensor, offset=tensor.offset - region.offset - self.base)
             for name, tensor in request.tensors.items()
         }
         layout = Layout(
@@ -139,11 +175,21 @@ class Form(ABC):
             replace(request, tensors=tensors),
             grid,
             recipe_of(request, tensors, grid),
-            write,
+            Answers(write),
         )
-        if all(tensor.offset + tensor.nbytes <= len(body) for tensor in tensors.values()):
-            self._known.appendleft(layout)  # else it says nothing of the next body's numbers
+        if tensors.keys() == found.tensors.keys():
+            self._keep(layout, found)
         return layout
+
+    def _layout_like(self, found: Body) -> Layout | None:
+        """The layout of a body that has been parsed, if that is known by what was found."""
+        del found
+        return None
+
+    def _keep(self, layout: Layout, found: Body) -> None:
+        """Keep the layout of a body, of which no tensor but those that were found is a part."""
+        del found
+        self._known.appendleft(layout)
 
 
 class NpyForm(Form):
@@ -167,8 +213,10 @@ class JsonForm(Form):
 
     def __init__(self, plan: Plan, length: int) -> None:
         assert isinstance(plan.form, Format)
-        super().__init__("json", plan.loss, plan.given, plan.form.arena_bytes(length) + PARAMETER_ROOM)
+        nbytes = plan.form.arena_bytes(length) + PARAMETER_ROOM
+        super().__init__("json", plan.loss, plan.given, nbytes, base=-(-length // 8) * 8)
         self._plan = plan
+        self._alike = _json_layouts(plan)
         self._by_index = plan.params["targets_format"] == "index"
 
     def _parse(self, body: bytes, region: Region) -> tuple[Body, Write]:
@@ -176,6 +224,14 @@ class JsonForm(Form):
         assert isinstance(plan.form, Format)
         plan.form.reader(options=plan.options, names=plan.names).feed(body)  # looks at its beginning
         return read_in_place(region.view, len(body), class_ids=self._by_index), _write_loss
+
+    def _layout_like(self, found: Body) -> Layout | None:
+        return self._alike.get(_kind_of(found))
+
+    def _keep(self, layout: Layout, found: Body) -> None:
+        if len(self._alike) >= _KEPT_KINDS:
+            self._alike.clear()
+        self._alike[_kind_of(found)] = layout
 
 
 class InferenceForm(Form):
@@ -209,7 +265,7 @@ class InferenceForm(Form):
             answer = write_inference(result, model=model, request_id=request_id, outputs=outputs)
             text = b"".join(answer.text)
             if not answer.binary:
-                return Written(b"content-type: application/json\r\n", text)
+                return Written(_JSON, text)
             headers = b"content-type: application/octet-stream\r\ninference-header-content-length: %d\r\n"
             return Written(headers % len(text), b"".join((text, *answer.binary)))
 
@@ -220,6 +276,18 @@ class InferenceForm(Form):
 def form_of(plan: Plan, length: int) -> Form:
     """The form of bodies of a length that come with a plan of JSON or .npy."""
     return JsonForm(plan, length) if plan.form.name == "json" else NpyForm(plan, length)
+
+
+@lru_cache(_KEPT)
+def _json_layouts(_plan: Plan) -> dict[Hashable, Layout]:
+    """The layouts of documents of any length that come with a plan, by what was found in them."""
+    return {}
+
+
+def _kind_of(found: Body) -> Hashable:
+    """What documents say that are alike but for their numbers: their tensors lie behind them in order."""
+    tensors = tuple([(name, tensor.dtype, tensor.shape) for name, tensor in found.tensors.items()])
+    return tensors, repr(found.params) if found.params else ""
 
 
 @lru_cache(_KEPT)
@@ -234,7 +302,7 @@ def inference_form(loss: str, query: bytes, header_length: int | None, length: i
 
 def _write_loss(result: LossResult, identity: str) -> Written:
     body = write_json(result, request_id=identity, version=__version__)
-    return Written(b"content-type: application/json\r\n", body)
+    return Written(_JSON, body)
 
 
 def _between(tensors: Mapping[str, Tensor], body: bytes) -> list[tuple[int, bytes]]:

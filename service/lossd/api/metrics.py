@@ -68,7 +68,6 @@ _COUNTERS: Final = (
 _GAUGES: Final = (
     _Family("requests_in_flight", "Requests for a loss being worked on."),
     _Family("requests_waiting", "Requests that wait unread, for their turn or for memory."),
-    _Family("bytes_in_flight", "Bytes reserved for bodies and answers."),
     _Family("memory_bytes", "Bytes that there are for bodies and answers.", ("part",)),
     _Family("memory_reserved_bytes", "Bytes reserved of these.", ("part",)),
 )
@@ -104,8 +103,7 @@ class Metrics:
         self._numbers = self._own.numbers
         self._cells: dict[Key, int] = {}
         self._answered: dict[tuple[str, str, str, str], _AnswerCells] = {}
-        self._arenas = tuple(arenas.values())
-        self._queues: tuple[Admission[Any], ...] = (*self._arenas, *turnstiles)
+        self._queues: tuple[Admission[Any], ...] = (*arenas.values(), *turnstiles)
         self._pool = pool
         self._registry = CollectorRegistry()
         self._registry.register(_Exposition(self))
@@ -121,7 +119,6 @@ class Metrics:
         self._slices = self._cell("slices")
         self._together = [self._cell("batch_requests", bound) for bound in (*_BATCH_BOUNDS, "sum")]
         pool.when_scored = self._count_slice
-        self._reserved = self._cell("bytes_in_flight")
         for part, arena in arenas.items():
             self._set(float(arena.capacity), "memory_bytes", part)
             self._set(0.0, "memory_reserved_bytes", part)
@@ -237,7 +234,6 @@ class Metrics:
 
     def _publish_reserved(self, arena: Arena, cell: int) -> None:
         self._numbers[cell] = arena.reserved
-        self._numbers[self._reserved] = sum(part.reserved for part in self._arenas)
 
     def _publish_waiting(self) -> None:
         self._set(sum(queue.waiting for queue in self._queues), "requests_waiting")
@@ -311,6 +307,9 @@ class _Exposition(Collector):
                 for labels, number in found[family.name].items():
                     metric.add_metric(labels, number)
                 yield metric
+        in_flight = GaugeMetricFamily("lossd_bytes_in_flight", "Bytes reserved for bodies and answers.")
+        in_flight.add_metric((), sum(found["memory_reserved_bytes"].values()))
+        yield in_flight
         histogram = HistogramMetricFamily("lossd_request_seconds", _SECONDS_SUMMARY, labels=("stage",))
         for stage in _STAGES:
             counts = accumulate(found["request_seconds"].get((stage, bound), 0.0) for bound in _BOUNDS)

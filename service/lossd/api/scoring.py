@@ -19,7 +19,7 @@ from lossd.core.grid import Grid
 from lossd.engine.arena import Region
 from lossd.engine.job import Span
 from lossd.engine.outputs import channels, output_bytes
-from lossd.engine.pool import Run
+from lossd.engine.run import Run
 from lossd.engine.turnstile import Turn
 from lossd.request import ITEMSIZE, Body, Fault, LossRequest, LossResult
 from lossd.wire import Decoder, Piece, Reader, merge_params
@@ -223,7 +223,7 @@ class BodyScoring:
         assert self._run is not None
         assert self._request is not None
         assert self._grid is not None
-        if self._run.failed:
+        if self._run.over:
             await self._run.result()
         arrived = arrived_elements(self._last, self._request, self._grid, region.offset + self._laid)
         self._let_go(self._grid.blocks_within(arrived))

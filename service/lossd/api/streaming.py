@@ -27,7 +27,7 @@ from lossd.core.catalog import reduced_axes
 from lossd.core.grid import Grid
 from lossd.engine.arena import Region
 from lossd.engine.outputs import channels
-from lossd.engine.pool import Run
+from lossd.engine.run import Run
 from lossd.engine.stream import Stream
 from lossd.request import Fault, Tensor
 from lossd.wire import Batch, Column, Columns, Decoder, Event, Piece, StreamReader
@@ -130,7 +130,7 @@ class StreamScoring:
             self._stream.write(event.column, event.data)
 
     async def _stop_if_failed(self) -> None:
-        if self._run is not None and self._run.failed:
+        if self._run is not None and self._run.over:
             await self._run.result()
 
     async def _start(self, columns: tuple[Column, ...]) -> None:

@@ -34,7 +34,7 @@ from lossd.core.inputs import Probabilities, stand_in
 from lossd.core.kernel import EagerKernel, Score
 from lossd.core.known_answers import check_known_answers
 from lossd.core.operand import Operand
-from lossd.core.together import join, likeness
+from lossd.core.together import Pair, likeness, side_by_side
 from lossd.core.work import Work, prepare
 from lossd.request import Float64Array
 
@@ -107,13 +107,17 @@ class CompiledKernel(EagerKernel):
             return super().likeness(work)
         return None if work.grid.size % _GROUP else likeness(work)
 
-    def _sums_together(self, works: Sequence[Work]) -> list[tuple[float, float]]:
-        if not _is_plain(works[0]):
-            return super()._sums_together(works)
-        size = works[0].grid.size
-        found, _ = self._compute(join(works, size), 0, len(works) * size, losses=False)
-        sums = np.add.reduce(found.reshape(len(found), len(works), -1), axis=2).tolist()
-        return list(zip(sums[_SUM], sums[_POSITIVES], strict=True)) if not any(sums[_BAD]) else []
+    def _sums_together(self, work: Work, pairs: Sequence[Pair]) -> list[tuple[float, float]] | None:
+        if not _is_plain(work):
+            return super()._sums_together(work, pairs)
+        inputs, targets = side_by_side(work, pairs, work.grid.size)
+        tensors = {
+            "inputs": torch.from_numpy(inputs.reshape(-1, _ROWS, _LANES)),
+            "targets": torch.from_numpy(targets.reshape(-1, _ROWS, _LANES)),
+        }
+        found, _ = self._find(work, tensors, inputs.size, losses=False)
+        sums = np.add.reduce(found.reshape(len(found), len(pairs), -1), axis=2).tolist()
+        return None if any(sums[_BAD]) else list(zip(sums[_SUM], sums[_POSITIVES], strict=True))
 
     def _compute(
         self, work: Work, start: int, stop: int, *, losses: bool
@@ -124,9 +128,15 @@ class CompiledKernel(EagerKernel):
             operand = getattr(work, name)
             if operand is not None:
                 tensors[name] = self._rows(operand, start, stop)
+        return self._find(work, tensors, stop - start, losses=losses)
+
+    def _find(
+        self, work: Work, tensors: dict[str, Tensor], count: int, *, losses: bool
+    ) -> tuple[Float64Array, Tensor | None]:
+        """What `_compute` gives, of tensors [groups, 32, 16], of which the first ``count`` elements count."""
         tensors["scalars"] = self._scalars_tensor
         alpha = work.own.get("alpha")
-        self._scalars[0] = stop - start, alpha if isinstance(alpha, float) else 0.0
+        self._scalars[0] = count, alpha if isinstance(alpha, float) else 0.0
         found, *each = self._pass(work, tensors, losses=losses)(list(tensors.values()))
         return found.numpy(), each[0].reshape(-1) if losses else None
 

@@ -23,7 +23,7 @@ from lossd.core.formula import Function, losses, with_limits
 from lossd.core.grid import Block, block_elements
 from lossd.core.loaded import Loaded, checks, load
 from lossd.core.partials import Partials, Piece
-from lossd.core.together import join, likeness
+from lossd.core.together import Pair, Sums, join, likeness
 from lossd.core.values import Check, refuse_nan
 from lossd.core.work import Work
 from lossd.request import Fault, Float64Array
@@ -202,45 +202,43 @@ class EagerKernel:
         """What requests must have in common to be given to `score_together`; None for one that never is."""
         return likeness(work)
 
-    def score_together(self, works: Sequence[Work]) -> list[Score | Fault]:
-        """Score several whole requests in one pass, at most `most_together`, of the same `likeness`.
+    def score_together(self, work: Work, pairs: Sequence[Pair]) -> list[Sums] | None:
+        """Score several whole requests in one pass, at most `most_together`.
 
         Their bits are those that they have alone.
 
+        Args:
+            work: One of them, or one of the same `likeness`, which is not None.
+            pairs: Their tensors.
+
         Returns:
-            What each came to, or the fault that `score` would raise.
+            What each came to; None where something is to be refused, or is not finite: whose that is shows
+            when each is alone.
         """
         with np.errstate(invalid="ignore"):
             try:
-                sums = self._sums_together(works)
+                sums = self._sums_together(work, pairs)
             except Fault:
-                sums = []  # whose it is shows when each is alone
-        if not all(math.isfinite(total) for total, _ in sums):
-            sums = []
-        if not sums:
-            return [self._score_alone(work) for work in works]
-        scores: list[Score | Fault] = []
-        for total, positives in sums:
-            score = Score(count=works[0].grid.size)
-            score.sum.add(total)
-            score.positives.add(positives)
-            scores.append(score)
-        return scores
+                return None
+        if sums is None or not all(math.isfinite(total) for total, _ in sums):
+            return None
+        return [Sums(total, positives, work.grid.size) for total, positives in sums]
 
-    def _score_alone(self, work: Work) -> Score | Fault:
-        try:
-            return self.score(work, 0, 1)
-        except Fault as fault:
-            return fault
+    def _sums_together(self, work: Work, pairs: Sequence[Pair]) -> list[tuple[float, float]] | None:
+        """The sum of the losses and that of the targets of each request; None if something is amiss.
 
-    def _sums_together(self, works: Sequence[Work]) -> list[tuple[float, float]]:
-        """The sum of the losses and that of the targets of each request."""
-        size = works[0].grid.size
+        Raises:
+            Fault: Likewise.
+        """
+        size = work.grid.size
+        if len(pairs) == 1:
+            inputs, targets = (array.reshape(work.grid.shape) for array in pairs[0])
+            score = self.score(work.with_arrays(inputs, targets), 0, 1)
+            return [(score.sum.value, score.positives.value)]
         row = -(-size // VECTOR) * VECTOR
-        joined = join(works, row)
-        block = Block(0, len(works) * row, (), 0, 1)
-        (each, y, _, _), _ = self._elements(joined, block)
-        places = range(0, len(works) * row, row)
+        block = Block(0, len(pairs) * row, (), 0, 1)
+        (each, y, _, _), _ = self._elements(join(work, pairs, row), block)
+        places = range(0, len(pairs) * row, row)
         return [(each[at : at + size].sum().item(), y[at : at + size].sum().item()) for at in places]
 
     def _score_block(self, work: Work, block: Block, score: Score) -> None:

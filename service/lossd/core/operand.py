@@ -28,7 +28,7 @@ class Operand:
         first_row: How many rows, along the first axis, the request has before these.
     """
 
-    __slots__ = ("_array", "_axes", "_bfloat16", "_contiguous", "_first_row", "_flat", "_own_shape", "name")
+    __slots__ = ("_array", "_axes", "_contiguous", "_first_row", "_flat", "_own_shape", "bfloat16", "name")
 
     def __init__(
         self,
@@ -47,13 +47,18 @@ class Operand:
         if array.dtype == np.bool_:
             array = array.view(np.uint8)  # a byte other than 0 and 1 is then seen for what it is
         self._array = array if array.shape == shape else self._broadcast(array, shape)
-        self._bfloat16 = bfloat16
+        self.bfloat16 = bfloat16
         self._contiguous = self._array.flags.c_contiguous
         self._flat = self._array.reshape(-1) if self._contiguous else self._array
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the elements, in the machine's byte order; booleans are bytes."""
+        return self._array.dtype.newbyteorder("=")
+
     def read(self, start: int, stop: int, out: Float64Array) -> None:
         """Write the elements [start, stop), counted in C order, to ``out``, [stop - start]."""
-        if self._bfloat16:
+        if self.bfloat16:
             bits = np.empty(stop - start, dtype=np.uint32)
             self._copy(start, stop, bits)
             np.left_shift(bits, 16, out=bits)
@@ -63,7 +68,7 @@ class Operand:
 
     def view(self, start: int, stop: int) -> npt.NDArray[Any] | None:
         """The elements [start, stop) where they lie; None where only reading makes them a row of numbers."""
-        if not self._contiguous or self._bfloat16:
+        if not self._contiguous or self.bfloat16:
             return None
         flat = self._flat
         return (

@@ -8,13 +8,35 @@ summed as if it were alone, which is why its bits are those that it has alone.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from lossd.core.grid import BLOCK, Grid
+from lossd.core.grid import BLOCK, grid_of
 from lossd.core.inputs import stand_in
 from lossd.core.operand import Operand
 from lossd.core.work import Work
+
+_MOST: Final = 8
+
+Array: TypeAlias = npt.NDArray[Any]
+Pair: TypeAlias = tuple[Array, Array]
+"""A request's inputs and targets, of its shape or flat, in any layout; bfloat16 as uint16 bit patterns."""
+
+
+class Sums(NamedTuple):
+    """What a request came to that was scored with others.
+
+    Attributes:
+        loss: The losses.
+        positives: The targets, before smoothing.
+        elements: How many it has.
+    """
+
+    loss: float
+    positives: float
+    elements: int
 
 
 def likeness(work: Work) -> Hashable | None:
@@ -25,37 +47,63 @@ def likeness(work: Work) -> Hashable | None:
     others = (work.weight, work.pos_weight, work.alpha, work.mask, work.classes, work.ignore_index)
     if work.grid.blocks != 1 or work.grid.output_shape or any(other is not None for other in others):
         return None
-    views = (work.inputs.view(0, 0), work.targets.view(0, 0))
-    dtypes = tuple([None if view is None else view.dtype for view in views])
+    dtypes = tuple([(operand.dtype, operand.bfloat16) for operand in (work.inputs, work.targets)])
     own = tuple(work.own.items())
     return (work.loss, own, work.kind, work.grid.size, dtypes, work.label_smoothing, work.allow_nan)
 
 
 def most_together(work: Work) -> int:
-    """How many requests like this one go together: no more than a block's elements, which stay in cache."""
-    return max(1, BLOCK // work.grid.size)
+    """How many requests like this one go together.
+
+    No more than a block's elements, which stay in cache; and no more than `_MOST`, which costs little, so
+    that those who ask have some answers to go on with while the others' are computed.
+    """
+    return max(1, min(_MOST, BLOCK // work.grid.size))
 
 
-def join(works: Sequence[Work], row: int) -> Work:
+def join(work: Work, pairs: Sequence[Pair], row: int) -> Work:
     """One request over several that are alike, each padded with allowed values to ``row`` elements.
 
-    Its elements are laid down where the kernel can read them in place.
+    Args:
+        work: One of them, or one like them.
+        pairs: Their tensors.
+        row: No less than the elements of each.
     """
-    first = works[0]
-    grid = Grid((len(works) * row,), (0,))
-    inputs = _side_by_side([work.inputs for work in works], first.grid.size, row, stand_in(first.kind))
-    targets = _side_by_side([work.targets for work in works], first.grid.size, row, 0.0)
-    return first._replace(grid=grid, inputs=inputs, targets=targets)
+    grid = grid_of((len(pairs) * row,), (0,))
+    inputs, targets = side_by_side(work, pairs, row)
+    return work._replace(
+        grid=grid,
+        inputs=Operand(work.inputs.name, inputs, grid.shape),
+        targets=Operand(work.targets.name, targets, grid.shape),
+    )
 
 
-def _side_by_side(operands: Sequence[Operand], size: int, row: int, filler: float) -> Operand:
-    view = operands[0].view(0, 0)
-    rows = np.empty((len(operands), row), dtype=np.float64 if view is None else view.dtype)
-    for target, operand in zip(rows, operands, strict=True):
-        there = operand.view(0, size)
-        if there is None:
-            operand.read(0, size, target[:size])
+def side_by_side(work: Work, pairs: Sequence[Pair], row: int) -> Pair:
+    """The inputs and the targets of requests, [len(pairs) * row] each, as `join` lays them."""
+    size = work.grid.size
+    inputs = _lay(work.inputs, [pair[0] for pair in pairs], size, row, stand_in(work.kind))
+    targets = _lay(work.targets, [pair[1] for pair in pairs], size, row, 0.0)
+    return inputs, targets
+
+
+def _lay(like: Operand, arrays: Sequence[Array], size: int, row: int, filler: float) -> Array:
+    """Arrays one behind the other, in the machine's own form, where a kernel can read them in place.
+
+    A single one may be so already.
+    """
+    first = arrays[0]
+    if len(arrays) == 1 and row == size and not like.bfloat16 and first.ndim == 1:
+        flags = first.flags
+        if flags.aligned and flags.writeable and first.dtype.isnative:
+            return first
+    rows = np.empty((len(arrays), row), dtype=np.uint32 if like.bfloat16 else like.dtype)
+    for target, array in zip(rows, arrays, strict=True):
+        if array.ndim == 1:
+            target[:size] = array
         else:
-            target[:size] = there
-    rows[:, size:] = filler
-    return Operand(operands[0].name, rows.reshape(-1), (rows.size,))
+            target[:size].reshape(array.shape)[...] = array
+    if like.bfloat16:
+        rows = np.left_shift(rows, 16, out=rows).view(np.float32)
+    if row > size:
+        rows[:, size:] = filler
+    return rows.reshape(-1)

@@ -74,6 +74,14 @@ class Work(NamedTuple):
         )
         return [operand for operand in candidates if operand is not None]
 
+    def with_arrays(self, inputs: npt.NDArray[Any], targets: npt.NDArray[Any]) -> Work:
+        """The same of other inputs and targets, of the same dtypes and of the request's shape."""
+        shape = self.grid.shape
+        return self._replace(
+            inputs=Operand(self.inputs.name, inputs, shape, bfloat16=self.inputs.bfloat16),
+            targets=Operand(self.targets.name, targets, shape, bfloat16=self.targets.bfloat16),
+        )
+
     def block(self, index: int) -> Block:
         """The block at ``index``, its elements counted from the first that the operands have."""
         block = self.grid.block(index)

@@ -177,12 +177,15 @@ class Admission(ABC, Generic[T]):
             nbytes: How much less.
             served: It was done with, which says how fast things go.
         """
-        if served:
+        account = self._teams[team]
+        account.held -= nbytes
+        if not account.held and not account.waiting:
+            del self._teams[team]
+        if self.waiting and served:
             self._drain.count(nbytes)
-        self._teams[team].held -= nbytes
-        self._forget_idle(team)
         self.changed()
-        self._serve()
+        if self.waiting:
+            self._serve()
 
     def _serve(self) -> None:
         while self.waiting:

@@ -7,6 +7,8 @@ borders (SOCK_SEQPACKET), so a frame is one send and one recv.
 from __future__ import annotations
 
 import socket
+import struct
+from collections.abc import Iterator, Sequence
 from typing import Final, TypeAlias
 
 import msgspec
@@ -212,8 +214,14 @@ FromFrontEnd: TypeAlias = Slice | Cancel
 FromWorker: TypeAlias = Scored | Failed | Answers | Ready
 FromSupervisor: TypeAlias = WorkerStarted | WorkerGone | FrontEndStarted | TeamsChanged | Degraded
 
+_ARRAY_16: Final = 0xDC  # of msgpack: two bytes of length follow
+_BUNDLE_HEAD: Final = struct.Struct(">BH")
+_MOST_BUNDLED: Final = (1 << 16) - 1
+
 _encoder: Final = msgspec.msgpack.Encoder()
-_from_front_end: Final[msgspec.msgpack.Decoder[FromFrontEnd]] = msgspec.msgpack.Decoder(FromFrontEnd)
+_from_front_end: Final[msgspec.msgpack.Decoder[list[FromFrontEnd]]] = msgspec.msgpack.Decoder(
+    list[FromFrontEnd]
+)
 _recipes: Final[msgspec.msgpack.Decoder[Recipe]] = msgspec.msgpack.Decoder(Recipe)
 _from_worker: Final[msgspec.msgpack.Decoder[FromWorker]] = msgspec.msgpack.Decoder(FromWorker)
 _teams: Final[msgspec.msgpack.Decoder[Teams]] = msgspec.msgpack.Decoder(Teams)
@@ -235,8 +243,20 @@ def decode_recipe(data: bytes) -> Recipe:
     return _recipes.decode(data)
 
 
-def decode_from_front_end(data: bytes | memoryview) -> FromFrontEnd:
-    """What the front end says to a worker, from its bytes."""
+def bundle(frames: Sequence[bytes]) -> Iterator[bytes]:
+    """Frames for a worker, encoded, as few messages: msgpack's array 16 of each message's."""
+    start = nbytes = 0
+    for end, frame in enumerate(frames):
+        full = end - start == _MOST_BUNDLED or nbytes + len(frame) > MAX_FRAME - _BUNDLE_HEAD.size
+        if full and end > start:
+            yield _BUNDLE_HEAD.pack(_ARRAY_16, end - start) + b"".join(frames[start:end])
+            start, nbytes = end, 0
+        nbytes += len(frame)
+    yield _BUNDLE_HEAD.pack(_ARRAY_16, len(frames) - start) + b"".join(frames[start:])
+
+
+def decode_from_front_end(data: bytes | memoryview) -> list[FromFrontEnd]:
+    """What the front end says to a worker in a message."""
     return _from_front_end.decode(data)
 
 

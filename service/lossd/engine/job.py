@@ -17,12 +17,15 @@ import numpy as np
 from lossd.core.exact import ExactSum
 from lossd.core.grid import Grid
 from lossd.engine.arena import Memory, Region
+from lossd.engine.figures import Totals, crashed, empty_mean, loss_of, result_of
 from lossd.engine.frames import Failed, Recipe, Scored, Slice, encode_recipe
 from lossd.engine.outputs import WINDOW, Outputs, channel_bytes, channels, slice_blocks
 from lossd.request import Fault, Float64Array, LossRequest, LossResult, Tensor
 
-_slice_ids = itertools.count(1 + secrets.randbits(40))  # not those of the process before in this one's place
-_request_ids = itertools.count(1)
+slice_ids: Final = itertools.count(
+    1 + secrets.randbits(40)
+)  # not those of the process before in this one's place
+request_ids: Final = itertools.count(1)
 
 
 @dataclass(slots=True)
@@ -87,7 +90,7 @@ class Job:
         identity: str = "",
         trace: str = "",
     ) -> None:
-        self.id: Final = next(_request_ids)
+        self.id: Final = next(request_ids)
         self.request: Final = request
         self.deadline = math.inf  # by time.monotonic()
         self.seconds = 0.0  # of computing
@@ -96,7 +99,6 @@ class Job:
         self._fault: Fault | None = None
         self._when_idle: Callable[[], None] | None = None
         self._when_answered: Callable[[], None] | None = None
-        self._when_done: Callable[[], None] | None = None
         self.team: Final = team
         self.identity: Final = identity
         self._trace = trace
@@ -149,7 +151,7 @@ class Job:
         self._next = last
         recipe = self._recipe(span)
         piece = Slice(
-            id=next(_slice_ids),
+            id=next(slice_ids),
             request=self.id,
             recipe=recipe,
             base=span.base,
@@ -211,8 +213,7 @@ class Job:
         piece, span = self.outstanding[slice_id]
         self.outstanding[slice_id] = msgspec.structs.replace(piece, alone=True), span
         if piece.alone:
-            detail = "this request ended a worker twice; it is not tried again"
-            self.fail(Fault("worker_crashed", detail))
+            self.fail(crashed())
 
     def forget(self, slice_id: int) -> None:
         """Strike a slice that has been answered, or whose worker has been reaped."""
@@ -232,17 +233,11 @@ class Job:
         self._when_answered = callback
         self.done.add_done_callback(lambda _: callback())
 
-    def when_done(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` when it is done, in the same turn of the event loop. For one that is not yet."""
-        self._when_done = callback
-
     def fail(self, fault: Fault) -> None:
         """End it. Its memory is still in use until no slice is outstanding."""
         if not self.done.done():
             self._fault = fault
             self.done.set_result(None)
-            if self._when_done is not None:
-                self._when_done()
 
     def result(self, kernel: str, device: str) -> LossResult:
         """What it came to, once it is done.
@@ -252,33 +247,17 @@ class Job:
         """
         if self._fault is not None:
             raise self._fault.anew()
-        request, grid, total = self.request, self._grid, self._sum.value
+        totals = Totals(self._sum.value, self._weights(), self._positives.value, self._count)
         loss: float | Float64Array
         if self._outputs:
-            loss = self._array().reshape(grid.output_shape)
-        elif request.params["reduction"] == "mean":
-            loss = total / self._divisor()
+            loss = self._array().reshape(self._grid.output_shape)
         else:
-            loss = total
-        return LossResult(
-            loss=loss,
-            reduction=str(request.params["reduction"]),
-            sum=total,
-            count=self._count,
-            weight_sum=self._weights(),
-            positives=self._positives.value,
-            shape=grid.shape,
-            loss_name=request.loss,
-            params=request.own,
-            kernel=kernel,
-            device=device,
-        )
+            loss = loss_of(self.request, totals)
+        return result_of(self.request, self._grid, loss, totals, kernel, device)
 
     def _end_if_complete(self) -> None:
         if self._closed and self._answered == self._grid.blocks and not self.done.done():
             self.done.set_result(None)
-            if self._when_done is not None:
-                self._when_done()
 
     def _array(self) -> Float64Array:
         """An array answer, [outputs], in the arena."""
@@ -293,7 +272,7 @@ class Job:
             np.maximum(divisors, 1.0, out=divisors)
         empty = np.flatnonzero(divisors == 0.0)
         if len(empty):
-            raise _empty_mean(np.unravel_index(int(empty[0]), self._grid.output_shape))
+            raise empty_mean(np.unravel_index(int(empty[0]), self._grid.output_shape))
         losses /= divisors
         return losses
 
@@ -306,20 +285,8 @@ class Job:
         if outputs and not self._grid.size:
             if normalizer == "positives":
                 return 1.0
-            raise _empty_mean((0,) * len(self._grid.output_shape))
+            raise empty_mean((0,) * len(self._grid.output_shape))
         return float(self._grid.size // outputs) if outputs else 1.0
-
-    def _divisor(self) -> float:
-        """What the one output is divided by."""
-        normalizer = self.request.params["normalizer"]
-        if isinstance(normalizer, float):
-            return normalizer
-        if normalizer == "positives":
-            return max(1.0, self._positives.value)
-        value = self._weights() if normalizer == "weight" else float(self._count)
-        if value == 0.0:
-            raise _empty_mean(())
-        return value
 
     def _weights(self) -> float:
         return self._weight_sum.value if "weight" in self.request.tensors else float(self._count)
@@ -342,10 +309,3 @@ def recipe_of(request: LossRequest, tensors: Mapping[str, Tensor], grid: Grid) -
         tensors=dict(tensors),
     )
     return encode_recipe(recipe)
-
-
-def _empty_mean(output: tuple[np.intp | int, ...]) -> Fault:
-    place = "".join(f"/{int(i)}" for i in output)
-    of_output = f" of output {list(map(int, output))}" if output else ""
-    detail = f"the mean{of_output} is over nothing; use reduction=sum, or leave such batches out"
-    return Fault("empty_mean", detail, [(f"/loss{place}", "a divisor of zero")] if output else [])

@@ -15,11 +15,10 @@ from typing import Final
 from lossd.engine.arena import Memory
 from lossd.engine.frames import (
     MAX_FRAME,
-    Cancel,
+    FromFrontEnd,
     FromWorker,
     FrontEndStarted,
     Ready,
-    Slice,
     decode_from_front_end,
     decode_from_supervisor,
     encode,
@@ -75,9 +74,9 @@ class Links:
         self._epoll = select.epoll()
         self._epoll.register(control, select.EPOLLIN)
 
-    def receive(self, seconds: float) -> list[tuple[FrontEnd, Slice | Cancel]]:
+    def receive(self, seconds: float) -> list[tuple[FrontEnd, FromFrontEnd]]:
         """Everything that has arrived; if nothing has, what arrives first within so many seconds."""
-        found: list[tuple[FrontEnd, Slice | Cancel]] = []
+        found: list[tuple[FrontEnd, FromFrontEnd]] = []
         events = self._epoll.poll(seconds)
         while events and not self.ended:
             for fd, event in events:
@@ -87,8 +86,8 @@ class Links:
                 front_end = self._front_ends[fd]
                 if event & select.EPOLLOUT and front_end.outbox.flush():
                     self._epoll.modify(fd, select.EPOLLIN)
-                if event & ~select.EPOLLOUT and (frame := self._hear(front_end)) is not None:
-                    found.append((front_end, frame))
+                if event & ~select.EPOLLOUT:
+                    found += [(front_end, frame) for frame in self._hear(front_end)]
             events = self._epoll.poll(0)
         return found
 
@@ -104,7 +103,7 @@ class Links:
         self._epoll.close()
         self._control.close()
 
-    def _hear(self, front_end: FrontEnd) -> Slice | Cancel | None:
+    def _hear(self, front_end: FrontEnd) -> list[FromFrontEnd]:
         try:
             size = front_end.link.recv_into(self._frame)
         except ConnectionError:
@@ -112,7 +111,7 @@ class Links:
         if size:
             return decode_from_front_end(self._frame[:size])
         self._part(front_end)
-        return None
+        return []
 
     def _hear_supervisor(self) -> None:
         try:

@@ -13,8 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 from structlog.contextvars import bound_contextvars
 
@@ -29,147 +28,27 @@ from lossd.engine.frames import (
     Listening,
     Ready,
     Scored,
+    Slice,
     TeamsChanged,
     WorkerGone,
     WorkerStarted,
+    bundle,
     decode_from_supervisor,
     decode_from_worker,
     encode,
 )
-from lossd.engine.job import Job, Span
+from lossd.engine.job import Job, request_ids, slice_ids
 from lossd.engine.outbox import Outbox
+from lossd.engine.run import Run
+from lossd.engine.seat import Held, WorkerSeat
+from lossd.engine.single import Single
 from lossd.engine.spares import Spares
-from lossd.request import Fault, LossRequest, LossResult
+from lossd.request import Fault, LossRequest
+
+_BUNDLE: Final = 4
+"""So many frames go to a worker without waiting for others: it may begin with them meanwhile."""
 
 logger = logging.getLogger(__name__)
-
-FAILURES: Final = 3
-"""So many workers that end one after the other without having answered anything are a crash loop."""
-_STEADY_SECONDS: Final = 10.0
-"""One that is ready for so long has come out of it."""
-
-
-@dataclass(slots=True)
-class WorkerSeat:
-    """A worker's place: it outlives the processes that take it.
-
-    Attributes:
-        index: Its number.
-        device: What it computes on.
-        pid: The process that has it now, or had it last.
-        state: ``starting`` until its known-answer check has passed, ``ready``, then ``lost`` until it is
-            reaped and replaced.
-        restarts: How many processes had it before.
-        failures: How many of these, without a break up to the last, answered nothing.
-        ready: What the process said of itself when it became ready.
-        ready_since: When that was, by time.monotonic().
-        link: The socket to it.
-        outbox: What sends over that.
-        runs: By the id of each outstanding slice.
-    """
-
-    index: int
-    device: str
-    pid: int
-    state: Literal["starting", "ready", "lost"] = "starting"
-    restarts: int = 0
-    failures: int = 0
-    ready: Ready | None = None
-    ready_since: float = 0.0
-    link: socket.socket | None = None
-    outbox: Outbox | None = None
-    runs: dict[int, Run] = field(default_factory=dict)
-
-    @property
-    def steady(self) -> bool:
-        """It is ready, and is not about to end like those before it."""
-        if self.state != "ready":
-            return False
-        return self.failures < FAILURES or time.monotonic() - self.ready_since > _STEADY_SECONDS
-
-
-class Run:
-    """A request on a worker.
-
-    Args:
-        pool: The workers.
-        job: The request.
-        seat: The worker's place; another one's, should that worker end while others are ready.
-    """
-
-    def __init__(self, pool: Pool, job: Job, seat: WorkerSeat) -> None:
-        self.job: Final = job
-        self.seat = seat
-        self._pool = pool
-
-    @property
-    def failed(self) -> bool:
-        """It has come to a fault, whatever may still arrive; `result` raises it."""
-        return self.job.done.done()
-
-    def append(self, span: Span) -> None:
-        """Go on with a span: further blocks, whose inputs lie elsewhere than the last one's."""
-        self.job.append(span)
-        self.advance()
-
-    def advance(self) -> None:
-        """Hand out what has newly arrived: the last span has grown, or none will."""
-        self._pool.feed(self)
-
-    def close(self, grid: Grid) -> None:
-        """Take note that all inputs have arrived, and these are the blocks."""
-        self.job.close(grid)
-        self.advance()
-
-    def when_answered(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` each time that some blocks have been answered, and when the request has ended."""
-        self.job.when_answered(callback)
-
-    def set_deadline(self, deadline: float) -> None:
-        """Compute nothing of it that is handed out after this, by time.monotonic()."""
-        self.job.deadline = deadline
-
-    async def result(self) -> tuple[LossResult, float]:
-        """The result, whose array lies in the output's memory, and the seconds of computing.
-
-        Raises:
-            Fault: A value in a tensor, the deadline, or the device stood against it.
-        """
-        job, loop = self.job, asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout_at(loop.time() + job.deadline - time.monotonic()):
-                await job.done
-        except TimeoutError:
-            raise _too_late() from None
-        ready = self.seat.ready
-        return job.result(ready.kernel if ready else "", ready.device if ready else ""), job.seconds
-
-    def end(self, release: Callable[[], None]) -> None:
-        """End it if it has not ended, and call ``release`` as soon as nobody reads or writes its memory."""
-        self.job.done.cancel()
-        self._pool.cancel(self)
-        self.job.when_idle(release)
-
-    def submit(self, span: Span, grid: Grid) -> None:
-        """`append` the only span, and `close`."""
-        self.job.append(span)
-        self.job.close(grid)
-        self.advance()
-
-    def when_done(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` when `outcome` has something to say but that the deadline has passed."""
-        self.job.when_done(callback)
-
-    def outcome(self) -> tuple[LossResult, float]:
-        """What `result` gives, of a request that is done; else its deadline has passed.
-
-        Raises:
-            Fault: As by `result`.
-        """
-        job, ready = self.job, self.seat.ready
-        if not job.done.done():
-            raise _too_late()
-        return job.result(ready.kernel if ready else "", ready.device if ready else ""), job.seconds
 
 
 class Pool:
@@ -261,40 +140,74 @@ class Pool:
                     await self._arrived.wait()
             except TimeoutError:
                 raise Fault("overloaded", "no worker has started yet; try again later") from None
-        run = self.try_start(request, grid, output, team, weight, identity, trace)
-        assert run is not None
-        return run
+        step = self.slice_elements
+        job = Job(request, grid, self._memory, output, step, team, weight, identity, trace)
+        return Run(self, job, self._least_busy())
 
-    def try_start(
+    def start_single(
         self,
         request: LossRequest,
         grid: Grid,
-        output: Region | None,
-        team: str = "default",
-        weight: float = 1.0,
-        identity: str = "",
-        trace: str = "",
-    ) -> Run | None:
-        """Start a request, if any worker is there; see `start`."""
-        if not self.seats:
-            return None
-        ready = [seat for seat in self.seats.values() if seat.state == "ready"]
-        seat = min(ready or self.seats.values(), key=lambda seat: len(seat.runs))
-        step = self.slice_elements
-        job = Job(request, grid, self._memory, output, step, team, weight, identity, trace)
-        return Run(self, job, seat)
+        recipe: bytes,
+        base: int,
+        deadline: float,
+        team: str,
+        weight: float,
+        identity: str,
+        then: Callable[[], None],
+    ) -> Single:
+        """Start a request of one block, all of whose inputs have arrived, and which comes to one number.
 
-    def feed(self, run: Run) -> None:
+        Some worker must have come.
+
+        Args:
+            request: What to score.
+            grid: Its block.
+            recipe: What a worker is asked, from `recipe_of`.
+            base: Where in the arena the recipe's offsets are counted from.
+            deadline: Compute nothing of it after this, by time.monotonic().
+            team: As `start`, like the next two.
+            weight: As there.
+            identity: As there.
+            then: As `Single` has it.
+        """
+        seat = self._least_busy()
+        piece = Slice(
+            id=next(slice_ids),
+            request=next(request_ids),
+            recipe=recipe,
+            base=base,
+            first=0,
+            last=1,
+            partials=[],
+            deadline=deadline,
+            team=team,
+            weight=weight,
+            identity=identity,
+        )
+        single = Single(request, grid, piece, seat, then)
+        seat.runs[piece.id] = single
+        if seat.state == "ready":
+            self._send(seat, encode(piece))
+        return single
+
+    def _least_busy(self) -> WorkerSeat:
+        if len(self.seats) == 1:
+            return next(iter(self.seats.values()))
+        ready = [seat for seat in self.seats.values() if seat.state == "ready"]
+        return min(ready or self.seats.values(), key=lambda seat: len(seat.runs))
+
+    def feed(self, run: Held) -> None:
         """Send a request's next slices, as many as may be out at a time."""
-        while piece := run.job.next_slice():
+        while piece := run.next_slice():
             run.seat.runs[piece.id] = run
             if run.seat.state == "ready":
                 self._send(run.seat, encode(piece))
 
-    def cancel(self, run: Run) -> None:
+    def cancel(self, run: Held) -> None:
         """Have a request that has ended answered at once, if slices of it are outstanding."""
-        if run.job.outstanding and run.seat.state == "ready":
-            self._send(run.seat, encode(Cancel(run.job.id)))
+        if run.outstanding and run.seat.state == "ready":
+            self._send(run.seat, encode(Cancel(run.request)))
         elif run.seat.state == "starting":  # they are with nobody
             self._forget_ended(run.seat)
 
@@ -328,17 +241,35 @@ class Pool:
     def _take(self, seat: WorkerSeat, answer: Scored | Failed) -> None:
         self.when_scored(answer.together)
         run = seat.runs.pop(answer.id)
-        run.job.take(answer)
+        run.take(answer)
         self.feed(run)
 
     def _send_again(self, seat: WorkerSeat) -> None:
         for slice_id, run in seat.runs.items():
-            self._send(seat, encode(run.job.outstanding[slice_id][0]))
+            self._send(seat, encode(run.piece(slice_id)))
 
     def _send(self, seat: WorkerSeat, frame: bytes) -> None:
-        # Without a link it will be sent to the successor.
-        if seat.link is not None and seat.outbox is not None and not seat.outbox.send(frame):
-            self._loop.add_writer(seat.link, self._send_rest, seat)
+        """Send a frame, in one message with a few others of this turn: they may be scored together.
+
+        A worker that has nothing to do gets it at once.
+        """
+        if len(seat.runs) == 1:
+            seat.bundle.append(frame)
+            self._send_bundle(seat)
+            return
+        if not seat.bundle:
+            self._loop.call_soon(self._send_bundle, seat)
+        seat.bundle.append(frame)
+        if len(seat.bundle) == _BUNDLE:
+            self._send_bundle(seat)
+
+    def _send_bundle(self, seat: WorkerSeat) -> None:
+        frames, seat.bundle = seat.bundle, []
+        if not frames or seat.link is None or seat.outbox is None:
+            return  # they will be sent to the successor
+        for message in bundle(frames):
+            if not seat.outbox.send(message):
+                self._loop.add_writer(seat.link, self._send_rest, seat)
 
     def _send_rest(self, seat: WorkerSeat) -> None:
         assert seat.link is not None
@@ -352,6 +283,7 @@ class Pool:
             self._loop.remove_writer(seat.link)
             seat.link.close()
             seat.link = seat.outbox = None
+            seat.bundle.clear()
 
     # What the supervisor says
 
@@ -407,9 +339,9 @@ class Pool:
         for slice_id in gone.running:
             run = seat.runs.get(slice_id)
             if run is not None:
-                with bound_contextvars(request_id=run.job.identity, team=run.job.team):
+                with bound_contextvars(request_id=run.identity, team=run.team):
                     logger.warning("worker %d ended while it had this request", gone.worker)
-                run.job.ended_worker(slice_id)
+                run.ended_worker(slice_id)
         self._forget_ended(seat)
         self._move(seat)
 
@@ -426,23 +358,18 @@ class Pool:
             if run.seat is seat:
                 run.seat = min(alike, key=lambda other: len(other.runs))
             run.seat.runs[slice_id] = run
-            self._send(run.seat, encode(run.job.outstanding[slice_id][0]))
+            self._send(run.seat, encode(run.piece(slice_id)))
         seat.runs.clear()
 
     def _forget_ended(self, seat: WorkerSeat) -> None:
         """Strike the slices of requests that nobody waits for any more, which no worker has."""
         for slice_id, run in list(seat.runs.items()):
-            if run.job.done.done():
+            if run.over:
                 del seat.runs[slice_id]
-                run.job.forget(slice_id)
+                run.forget(slice_id)
 
 
 def _same_bits(one: Ready, other: Ready) -> bool:
     """Two workers compute the same bits, whichever of a request's slices each has."""
     kinds = [ready.device.partition(":")[0] for ready in (one, other)]
     return kinds[0] == kinds[1] and one.kernel == other.kernel
-
-
-def _too_late() -> Fault:
-    detail = "the deadline passed before the answer was there; allow more time or send smaller batches"
-    return Fault("deadline_exceeded", detail)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
@@ -9,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lossd.core.grid import Grid
-from lossd.core.kernel import Score
-from lossd.core.operand import Operand
+from lossd.core.kernel import EagerKernel, Score
+from lossd.core.together import Pair, Sums
 from lossd.core.work import Work, prepare
 from lossd.engine.arena import Memory
 from lossd.engine.frames import Failed, Recipe, Scored, Slice, decode_recipe
@@ -23,7 +24,7 @@ _NUMPY: Final = {
     "bfloat16": "u2",  # bit patterns
     "float32": "f4",
     "float64": "f8",
-    "bool": "b1",
+    "bool": "u1",  # a byte other than 0 and 1 is then seen for what it is
     "uint8": "u1",
     "int8": "i1",
     "int16": "i2",
@@ -32,7 +33,9 @@ _NUMPY: Final = {
 }
 
 
-def answer_of(piece: Slice, outcome: Score | Fault, seconds: float, together: int = 1) -> Scored | Failed:
+def answer_of(
+    piece: Slice, outcome: Score | Sums | Fault, seconds: float, together: int = 1
+) -> Scored | Failed:
     """The answer to a slice.
 
     Args:
@@ -41,6 +44,9 @@ def answer_of(piece: Slice, outcome: Score | Fault, seconds: float, together: in
         seconds: How long that took.
         together: As `Scored` has it.
     """
+    if isinstance(outcome, Sums):
+        loss, positives, count = outcome
+        return Scored(piece.id, [loss], None, [positives], count, [], seconds, together)
     if isinstance(outcome, Fault):
         return Failed(piece.id, outcome.code, outcome.detail, list(outcome.errors), together)
     return Scored(
@@ -55,6 +61,24 @@ def answer_of(piece: Slice, outcome: Score | Fault, seconds: float, together: in
     )
 
 
+def template_of(recipe: bytes) -> Work | None:
+    """A request of a recipe, of other numbers; None where there is more to it than inputs and targets."""
+    return _parse(recipe).work
+
+
+@lru_cache(_KEPT)
+def likeness_of(recipe: bytes, kernel: EagerKernel) -> Hashable | None:
+    """What whole requests of a recipe must have in common with others; None where they are always alone."""
+    work = template_of(recipe)
+    return None if work is None else kernel.likeness(work)
+
+
+def pair_of(piece: Slice, memory: Memory) -> Pair:
+    """The inputs and targets of a slice whose recipe has a template, where they lie."""
+    inputs, targets = _parse(piece.recipe).places
+    return inputs.elements(memory, piece.base), targets.elements(memory, piece.base)
+
+
 def work_of(piece: Slice, memory: Memory) -> Work:
     """The request that a slice is of, as far as the slice knows it, ready to score."""
     parse = _parse if piece.rows is None else _parse.__wrapped__  # a stream's recipes are never the same
@@ -64,11 +88,7 @@ def work_of(piece: Slice, memory: Memory) -> Work:
         recipe = form.recipe
         grid = Grid(recipe.shape, recipe.axes, recipe.block, growing=piece.rows is not None)
         return prepare(recipe.loss, recipe.params, grid, arrays, form.bfloat16, piece.rows)
-    inputs, targets = (
-        Operand(name, array, form.work.grid.shape, bfloat16=name in form.bfloat16)
-        for name, array in arrays.items()
-    )
-    return form.work._replace(inputs=inputs, targets=targets)
+    return form.work.with_arrays(*arrays.values())
 
 
 class _Place(NamedTuple):
@@ -94,6 +114,12 @@ class _Place(NamedTuple):
         """The tensor where it lies, read in place."""
         flat = np.frombuffer(memory.view, dtype=self.dtype, count=self.size, offset=base + self.offset)
         return flat.reshape(self.shape, order=self.order)
+
+    def elements(self, memory: Memory, base: int) -> npt.NDArray[Any]:
+        """The elements in C order, [size], if they lie so; else as `array`."""
+        if self.order == "F":
+            return self.array(memory, base)
+        return np.frombuffer(memory.view, dtype=self.dtype, count=self.size, offset=base + self.offset)
 
 
 class _Form(NamedTuple):

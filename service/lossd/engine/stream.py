@@ -18,7 +18,7 @@ from typing import Final
 from lossd.core.grid import Grid
 from lossd.engine.arena import Region
 from lossd.engine.job import Span
-from lossd.engine.pool import Run
+from lossd.engine.run import Run
 from lossd.request import Tensor
 
 _ALIGN: Final = 64
@@ -174,7 +174,7 @@ class Stream:
         """Go on in the other window, with the rows of the block that is not complete."""
         self._hand_out()
         await self._wait_for(self._other)
-        if self._run.failed:
+        if self._run.over:
             return
         assert self._region is not None
         first, carried = self._unfinished()
@@ -196,7 +196,7 @@ class Stream:
             self._begin_span(self._grid.settled)  # which ends the one before
             for window in used:
                 await self._wait_for(window)
-            if self._run.failed:
+            if self._run.over:
                 return
             self._region.release()
             self._region = None
@@ -214,7 +214,7 @@ class Stream:
         self._go_on(first, carried)
 
     async def _wait_for(self, window: _Window) -> None:
-        while not window.free and not self._run.failed:
+        while not window.free and not self._run.over:
             self._answered.clear()
             await self._answered.wait()
 

@@ -28,13 +28,13 @@ from lossd.core.catalog import register
 from lossd.core.kernel import EagerKernel, Score
 from lossd.core.known_answers import WrongAnswerError, check_known_answers
 from lossd.core.pinned import PinnedMemory
-from lossd.core.together import most_together
+from lossd.core.together import Sums, most_together
 from lossd.core.work import Work
 from lossd.engine.board import MOST_RUNNING, Board, Row
 from lossd.engine.frames import UNUSABLE, WRONG, Answers, Failed, Ready, Scored, Slice
 from lossd.engine.links import FrontEnd, Links
 from lossd.engine.scheduler import Scheduler
-from lossd.engine.slices import answer_of, partials_of, work_of
+from lossd.engine.slices import answer_of, likeness_of, pair_of, partials_of, template_of, work_of
 from lossd.request import Fault
 from lossd.tracing import Tracing
 
@@ -58,7 +58,6 @@ class _Task:
     Attributes:
         front_end: Whose it is.
         piece: The slice.
-        work: What is to be done, once that has been looked at.
         begun: What has been scored of it, and what scores the rest, a block a step; None before its first
             quantum.
         seconds: How long it took so far.
@@ -66,7 +65,6 @@ class _Task:
 
     front_end: FrontEnd
     piece: Slice
-    work: Work | None = None
     begun: tuple[Score, Iterator[int]] | None = None
     seconds: float = 0.0
 
@@ -180,15 +178,15 @@ class Worker:
 
         Those that are given have been charged, by what such ones have cost lately.
         """
-        kind = self._kind(first) if len(self._scheduler) > 1 else None
-        if kind is None:
+        likeness = self._likeness(first)
+        template = None if likeness is None else template_of(first.piece.recipe)
+        if template is None:
             return []
-        assert first.work is not None
-        most = min(MOST_RUNNING, most_together(first.work))
+        most = min(MOST_RUNNING, most_together(template))
         group: list[_Task] = []
         task: _Task | None = first
         while task is not None:
-            if task is not first and self._kind(task) != kind:
+            if task is not first and self._likeness(task) != likeness:
                 self._scheduler.put_back()
                 break
             group.append(task)
@@ -196,16 +194,14 @@ class Worker:
             task = self._scheduler.next() if len(group) < most else None
         return group
 
-    def _kind(self, task: _Task) -> Hashable | None:
+    def _likeness(self, task: _Task) -> Hashable | None:
         """What a slice must have in common with others to be scored with them; None if it is to be alone."""
         piece = task.piece
         plain = task.begun is None and piece.rows is None and not piece.partials and piece.last == 1
         if not plain or piece.alone or task.front_end.gone or self._clock() >= piece.deadline:
             return None
         try:
-            if task.work is None:
-                task.work = work_of(piece, task.front_end.memory)
-            return self._kernel.likeness(task.work)
+            return likeness_of(piece.recipe, self._kernel)
         except Exception:
             return None  # what is wrong with it is said when it is run
 
@@ -216,11 +212,16 @@ class Worker:
         outcomes = self._attempt_together(group)
         seconds = (self._clock() - began) / len(group)
         answers: dict[FrontEnd, list[Scored | Failed]] = {}
+        owed: dict[str, float] = {}
+        together = len(group)
         for task, outcome in zip(group, outcomes, strict=True):
-            together = len(group) if task is group[0] else 0
-            answers.setdefault(task.front_end, []).append(answer_of(task.piece, outcome, seconds, together))
-            self._trace(task.piece, outcome, seconds)
-            self._scheduler.owe(task.piece.team, seconds - self._usual_seconds)
+            piece = task.piece
+            answers.setdefault(task.front_end, []).append(answer_of(piece, outcome, seconds, together))
+            self._trace(piece, outcome, seconds)
+            owed[piece.team] = owed.get(piece.team, 0.0) + seconds - self._usual_seconds
+            together = 0  # the first speaks for them
+        for team, more in owed.items():
+            self._scheduler.owe(team, more)
         for front_end, its in answers.items():
             self._links.send(front_end, Answers(its) if len(its) > 1 else its[0])
         self._answered += len(group)
@@ -232,7 +233,7 @@ class Worker:
         self._links.send(task.front_end, answer_of(task.piece, outcome, task.seconds))
         self._trace(task.piece, outcome, task.seconds)
 
-    def _trace(self, piece: Slice, outcome: Score | Fault, seconds: float) -> None:
+    def _trace(self, piece: Slice, outcome: Score | Sums | Fault, seconds: float) -> None:
         """Give a slice that has been answered its span."""
         if self._tracing is not None:
             attributes: dict[str, str | int] = {
@@ -265,15 +266,20 @@ class Worker:
             torch.cuda.synchronize(self._kernel.device)  # no copy from it is under way
             pinned.close()
 
-    def _attempt_together(self, group: Sequence[_Task]) -> Sequence[Score | Fault]:
+    def _attempt_together(self, group: Sequence[_Task]) -> Sequence[Score | Sums | Fault]:
         """What slices come to that are scored together."""
-        if len(group) > 1:
+        template = template_of(group[0].piece.recipe)
+        if template is not None:
             try:
-                return self._kernel.score_together([task.work for task in group if task.work is not None])
+                pairs = [pair_of(task.piece, task.front_end.memory) for task in group]
+                found = self._kernel.score_together(template, pairs)
             except torch.AcceleratorError:
                 raise
             except Exception:
                 logger.debug("%d slices are tried alone:", len(group), exc_info=True)
+                found = None
+            if found is not None:
+                return found
         return [self._attempt(task) or Fault("internal_error", _FAILED) for task in group]
 
     def _attempt(self, task: _Task) -> Score | Fault | None:
@@ -315,12 +321,10 @@ class Worker:
 
     def _begin(self, task: _Task) -> tuple[Score, Iterator[int]]:
         piece, front_end, known = task.piece, task.front_end, self._prepared
-        work = task.work
-        if work is None:
-            # A stream's tensors are elsewhere, and longer, each time.
-            same = known is not None and known[:2] == (front_end, piece.request) and piece.rows is None
-            work = known[2] if same and known is not None else work_of(piece, front_end.memory)
-            self._prepared = front_end, piece.request, work
+        # A stream's tensors are elsewhere, and longer, each time.
+        same = known is not None and known[:2] == (front_end, piece.request) and piece.rows is None
+        work = known[2] if same and known is not None else work_of(piece, front_end.memory)
+        self._prepared = front_end, piece.request, work
         memories = partials_of(piece, front_end.memory)
         score = Score.of(work, memories)
         return score, self._kernel.steps(work, piece.first, piece.last, score)
