@@ -19,7 +19,7 @@ from lossd.core.grid import Grid
 from lossd.engine.arena import Memory, Region
 from lossd.engine.figures import Totals, crashed, empty_mean, loss_of, result_of
 from lossd.engine.frames import Failed, Recipe, Scored, Slice, encode_recipe
-from lossd.engine.outputs import WINDOW, Outputs, channel_bytes, channels, slice_blocks
+from lossd.engine.outputs import Outputs, channel_bytes, channels, slice_blocks
 from lossd.request import Fault, Float64Array, LossRequest, LossResult, Tensor
 
 slice_ids: Final = itertools.count(
@@ -72,6 +72,7 @@ class Job:
         memory: The arena.
         output: Where array answers go, at least `output_bytes` long; None where there is no array.
         slice_elements: About how many elements a slice has.
+        window: How many slices are out at a time, at most.
         team: Whose it is.
         weight: The team's share of a worker's time, in proportion to others'.
         identity: The id that the caller knows it by.
@@ -85,6 +86,7 @@ class Job:
         memory: Memory,
         output: Region | None,
         slice_elements: int,
+        window: int,
         team: str,
         weight: float,
         identity: str = "",
@@ -106,6 +108,7 @@ class Job:
         self._grid = grid
         self._closed = False
         self._spans: deque[Span] = deque()  # those of which a block is still to be handed out or to arrive
+        self._window = window
         self._step = slice_blocks(grid, slice_elements)
         self._next = 0
         self._answered = 0
@@ -113,9 +116,9 @@ class Job:
         self._count = 0
         self._outputs: list[Outputs] = []  # the losses', and the divisors' where each output has its own
         if output is not None:
-            size = channel_bytes(grid, slice_elements)
+            size = channel_bytes(grid, slice_elements, window)
             self._outputs = [
-                Outputs(grid, memory, output.offset + channel * size, slice_elements)
+                Outputs(grid, memory, output.offset + channel * size, slice_elements, window)
                 for channel in range(channels(request, grid))
             ]
 
@@ -138,7 +141,7 @@ class Job:
 
     def next_slice(self) -> Slice | None:
         """The next slice to hand out; None if there is none, or enough of them are out already."""
-        if self.done.done() or len(self.outstanding) == WINDOW:
+        if self.done.done() or len(self.outstanding) == self._window:
             return None
         while self._spans and self._spans[0].closed and self._spans[0].last == self._next:
             self._spans.popleft()

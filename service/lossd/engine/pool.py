@@ -45,6 +45,8 @@ from lossd.engine.single import Single
 from lossd.engine.spares import Spares
 from lossd.request import Fault, LossRequest
 
+_WINDOW: Final = 2
+"""Slices of one request for each worker: one to run, and the next, so that it need not wait."""
 _BUNDLE: Final = 4
 """So many frames go to a worker without waiting for others: it may begin with them meanwhile."""
 
@@ -75,6 +77,8 @@ class Pool:
         self.supervisor_gone: Final = asyncio.Event()
         self.slice_elements: Final = slice_elements
         self.workers: Final = workers
+        self.window: Final = _WINDOW * workers
+        """How many slices of a request are out at a time, at most."""
         self.when_scored: Callable[[int], None] = lambda _: None
         """Called with each slice that a worker has answered: how many were scored together, if it speaks for
         them, else 0."""
@@ -140,8 +144,8 @@ class Pool:
                     await self._arrived.wait()
             except TimeoutError:
                 raise Fault("overloaded", "no worker has started yet; try again later") from None
-        step = self.slice_elements
-        job = Job(request, grid, self._memory, output, step, team, weight, identity, trace)
+        step, window = self.slice_elements, self.window
+        job = Job(request, grid, self._memory, output, step, window, team, weight, identity, trace)
         return Run(self, job, self._least_busy())
 
     def start_single(
@@ -198,18 +202,32 @@ class Pool:
         return min(ready or self.seats.values(), key=lambda seat: len(seat.runs))
 
     def feed(self, run: Held) -> None:
-        """Send a request's next slices, as many as may be out at a time."""
+        """Send a request's next slices, as many as may be out at a time, to whoever has least to do."""
         while piece := run.next_slice():
-            run.seat.runs[piece.id] = run
-            if run.seat.state == "ready":
-                self._send(run.seat, encode(piece))
+            seat = min(self._alike(run.seat), key=lambda seat: len(seat.runs), default=run.seat)
+            seat.runs[piece.id] = run
+            if seat.state == "ready":
+                self._send(seat, encode(piece))
 
     def cancel(self, run: Held) -> None:
         """Have a request that has ended answered at once, if slices of it are outstanding."""
-        if run.outstanding and run.seat.state == "ready":
-            self._send(run.seat, encode(Cancel(run.request)))
-        elif run.seat.state == "starting":  # they are with nobody
-            self._forget_ended(run.seat)
+        if not run.outstanding:
+            return
+        for seat in self.seats.values():
+            if seat.state == "ready" and run in seat.runs.values():
+                self._send(seat, encode(Cancel(run.request)))
+            elif seat.state == "starting":  # they are with nobody
+                self._forget_ended(seat)
+
+    def _alike(self, seat: WorkerSeat) -> list[WorkerSeat]:
+        """The places whose workers are ready, and compute the same bits as one's does, or did."""
+        if seat.ready is None:
+            return []
+        return [
+            other
+            for other in self.seats.values()
+            if other.state == "ready" and other.ready and _same_bits(other.ready, seat.ready)
+        ]
 
     # What workers say
 
@@ -347,18 +365,15 @@ class Pool:
 
     def _move(self, seat: WorkerSeat) -> None:
         """Have others that are ready go on with a seat's requests, if they compute alike."""
-        alike = [
-            other
-            for other in self.seats.values()
-            if other.state == "ready" and seat.ready and other.ready and _same_bits(other.ready, seat.ready)
-        ]
+        alike = self._alike(seat)
         if not alike:
             return  # the successor will
         for slice_id, run in seat.runs.items():
+            other = min(alike, key=lambda other: len(other.runs))
             if run.seat is seat:
-                run.seat = min(alike, key=lambda other: len(other.runs))
-            run.seat.runs[slice_id] = run
-            self._send(run.seat, encode(run.piece(slice_id)))
+                run.seat = other
+            other.runs[slice_id] = run
+            self._send(other, encode(run.piece(slice_id)))
         seat.runs.clear()
 
     def _forget_ended(self, seat: WorkerSeat) -> None:
