@@ -42,6 +42,7 @@ class Server:
         command: From the interpreter and the port.
         environment: The folder of its environment, and its file of requirements; "" is this one.
         variables: Further environment variables, from the port.
+        small: It is sent small requests, too.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Server:
     command: Callable[[str, int], list[str]]
     environment: str = ""
     variables: Callable[[int], Mapping[str, str]] = field(default=lambda _: {})
+    small: bool = True
 
     @property
     def interpreter(self) -> str:
@@ -76,31 +78,36 @@ def _module(name: str) -> Callable[[str, int], list[str]]:
     return lambda python, port: [python, "-m", f"{_SERVERS}.{name}", str(port)]
 
 
-def _lossd(kernel: str) -> Server:
+def _lossd(kernel: str, workers: int = 1) -> Server:
     def variables(_: int) -> dict[str, str]:
         return {"LOSSD_KERNEL": kernel, "LOSSD_CACHE_DIR": str(ENVIRONMENTS / "kernels")}
 
+    devices = ",".join(f"cpu:{number}" for number in range(workers))
     serve = "from lossd.cli import main; main()"
-    options = ["serve", "--host", "127.0.0.1", "--device", "cpu", "--port"]
+    options = ["serve", "--host", "127.0.0.1", "--device", devices, "--port"]
     ways = (
         Way("npy", "/bce", _loss),
         Way("npy-bool", "/bce", _loss),
         Way("v2", "/v2/models/bce/infer", _output),
         Way("json", "/bce", _loss),
     )
-    name = "lossd" if kernel == "eager" else f"lossd, {kernel}"
+    workers_text = "one worker" if workers == 1 else f"{workers} workers"
     return Server(
-        name,
-        f"one front end, one worker, kernel {kernel}; computes in float64",
-        ways,
+        ", ".join(["lossd", *[kernel] * (kernel != "eager"), *[workers_text] * (workers > 1)]),
+        f"one front end, {workers_text}, kernel {kernel}; computes in float64",
+        ways if workers == 1 else ways[:1],
         lambda python, port: [python, "-c", serve, *options, str(port)],
         variables=variables,
+        small=workers == 1,
     )
 
 
 LIMIT: Final = "uvicorn, body dropped"
 LOSSD: Final = _lossd("eager")
 COMPILED: Final = _lossd("compiled")
+LOSSD_TWO: Final = _lossd("eager", 2)
+COMPILED_TWO: Final = _lossd("compiled", 2)
+OURS: Final = (LOSSD, COMPILED, LOSSD_TWO, COMPILED_TWO)
 NP_LOAD: Final = "FastAPI, np.load"
 PYDANTIC: Final = "FastAPI, pydantic"
 LITSERVE, BENTOML, RAY, PYTRITON, MLSERVER = "LitServe", "BentoML", "Ray Serve", "PyTriton", "MLServer"
@@ -113,8 +120,7 @@ SERVERS: Final = (
         (Way("npy", "/", None),),
         _uvicorn("bench.hot_path:read_and_drop"),
     ),
-    LOSSD,
-    COMPILED,
+    *OURS,
     Server(
         NP_LOAD,
         "one uvicorn process as above, an async handler (a sync one goes through a thread)",

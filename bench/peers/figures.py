@@ -169,12 +169,17 @@ def _of_the_cores(run: Run, cell: Cell, kernel: str) -> Callable[[Round], float]
 def ratios(run: Run) -> list[Ratio]:
     """Every row that is asked for, of lossd with each kernel."""
     rows: list[Ratio] = []
-    for server, kernel in ((catalog.LOSSD, "eager"), (catalog.COMPILED, "compiled")):
-        rows += _rows(run, server.name, kernel)
+    for one, two, kernel in (
+        (catalog.LOSSD, catalog.LOSSD_TWO, "eager"),
+        (catalog.COMPILED, catalog.COMPILED_TWO, "compiled"),
+    ):
+        rows += _small_rows(run, one.name)
+        rows += _large_rows(run, one.name, kernel, 0.55, "one worker, of one thread")
+        rows += _large_rows(run, two.name, kernel, 0.7, "two workers")
     return [*rows, *_through_the_client(run)]
 
 
-def _rows(run: Run, name: str, kernel: str) -> list[Ratio]:
+def _small_rows(run: Run, name: str) -> list[Ratio]:
     small = Cell(name, "npy", SMALL, 16)
 
     def against(what: str, asked: float, ours: Cell, theirs: Cell) -> Ratio:
@@ -195,17 +200,8 @@ def _rows(run: Run, name: str, kernel: str) -> list[Ratio]:
         against("the same v2 binary bytes against PyTriton", 20, v2_form,
                 v2_form._replace(server=catalog.PYTRITON)),
     ]  # fmt: skip
-    large, stream = Cell(name, "npy", LARGE, 1), Cell(name, "arrow", STREAM, 1)
-    for cell, what in ((large, "168 MB npy"), (stream, "Arrow stream of 2 GB")):
-        reached = each(run, _of_the_cores(run, cell, kernel))
-        rows.append(Ratio(f"{name}: {what}, one connection, of the cores' limit", 0.7, False, reached))
-        if cell is large:
-            what = f"{name}: the same, held to what is asked of a worker with one thread"
-            rows.append(Ratio(what, 0.55, False, reached))
     crowd, alone = small._replace(connections=64), small._replace(connections=1)
-    growth = each(run, lambda one: one.cells[stream].growth / MIB)
     rows += [
-        Ratio(f"{name}: memory for the Arrow stream, MiB", 64, at_most=True, reached=growth),
         Ratio(f"{name}: 32x80 npy, 64 connections, p99 over p50", 3, at_most=True,
               reached=each(run, lambda one: one.cells[crowd].p99 / one.cells[crowd].p50)),
         Ratio(f"{name}: 1 connection, p50 against FastAPI with np.load", 1.0, at_most=True,
@@ -213,6 +209,16 @@ def _rows(run: Run, name: str, kernel: str) -> list[Ratio]:
                            / one.cells[alone._replace(server=catalog.NP_LOAD)].p50)),
     ]  # fmt: skip
     return rows
+
+
+def _large_rows(run: Run, name: str, kernel: str, asked: float, how: str) -> list[Ratio]:
+    large, stream = Cell(name, "npy", LARGE, 1), Cell(name, "arrow", STREAM, 1)
+    growth = each(run, lambda one: one.cells[stream].growth / MIB)
+    return [
+        Ratio(f"{name}: {what}, one connection, of the cores' limit ({how})", asked, at_most=False,
+              reached=each(run, _of_the_cores(run, cell, kernel)))
+        for cell, what in ((large, "168 MB npy"), (stream, "Arrow stream of 2 GB"))
+    ] + [Ratio(f"{name}: memory for the Arrow stream, MiB", 64, at_most=True, reached=growth)]  # fmt: skip
 
 
 def _through_the_client(run: Run) -> list[Ratio]:

@@ -63,10 +63,10 @@ def one_round(run: Run, servers: list[Server], plan: Plan, say: Say) -> None:
 
 
 def _one_server(server: Server, found: Round, plan: Plan, *, crowds: bool) -> None:
-    ours = server in (catalog.LOSSD, catalog.COMPILED)
+    ours = server in catalog.OURS
     with serving(server) as (port, pid):
         for size in (SMALL,) if plan.quick else (SMALL, MIDDLE):
-            for way in server.ways:
+            for way in server.ways if server.small else ():
                 _by_wrk(server, way, size, (port, pid), plan, found)
         if ours:  # before large requests, whose memory in the arena is kept and would hide a stream's
             for form, dtype in (("arrow", "float32"), ("arrow-bool", "bool")):
@@ -74,7 +74,9 @@ def _one_server(server: Server, found: Round, plan: Plan, *, crowds: bool) -> No
         for way in server.ways:
             if way.form not in _TEXT:
                 _large(server, way, (port, pid), 1, found)
-        if crowds and (ours or server.name == catalog.NP_LOAD):  # others would hold every copy at once
+        if (
+            crowds and server.small and (ours or server.name == catalog.NP_LOAD)
+        ):  # others would hold every copy at once
             for connections in CONNECTIONS[1:] if ours else CONNECTIONS[1:2]:
                 _large(server, server.ways[0], (port, pid), connections, found)
         if server is catalog.LOSSD:

@@ -11,6 +11,7 @@ import time
 import urllib.parse
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -173,6 +174,37 @@ def test_several_workers_share_the_requests(tmp_path: Path) -> None:
         assert float(client.bce(x, y)) == expected_bits  # by the other, or by its successor
         server.wait_until_ready()
         assert [worker["restarts"] for worker in workers(server)] == [1, 0]
+
+
+def test_several_workers_share_a_large_request(server: LiveServer, tmp_path: Path) -> None:
+    """Its bits are those of a server with one worker, whatever is asked for."""
+    x, y = np.tile(X, (2000, 1)), np.tile(Y, (2000, 1))
+    forms: tuple[dict[str, Any], ...] = (
+        {},
+        {"axis": 0},
+        {"axis": 1},
+        {"reduction": "sum", "weight": X[0] ** 2},
+        {"reduction": "none"},
+    )
+    with (
+        live_server(tmp_path, device="cpu:0,cpu:1") as shared,
+        Client(server.url, timeout=60) as alone,
+        Client(shared.url, timeout=60) as client,
+    ):
+        pids = [worker["pid"] for worker in workers(shared)]
+        before = [cpu_seconds(pid) for pid in pids]
+        for form in forms:
+            expected, found = alone.focal(x, y, **form), client.focal(x, y, **form)
+            assert np.array_equal(np.asarray(found.loss), np.asarray(expected.loss)), form
+            assert (found.sum, found.count, found.weight_sum, found.positives) == (
+                expected.sum,
+                expected.count,
+                expected.weight_sum,
+                expected.positives,
+            )
+        one, other = (cpu_seconds(pid) - was for pid, was in zip(pids, before, strict=True))
+        assert 0.25 < one / other < 4.0
+        wait_until(lambda: is_free(shared), 1, "something is held")
 
 
 def test_a_worker_that_does_not_come_back_keeps_nobody_waiting(tmp_path: Path) -> None:
