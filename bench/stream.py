@@ -38,13 +38,15 @@ def parts(rows: int, targets_dtype: str) -> tuple[bytes, bytes, bytes]:
     return empty[:-8], batch.serialize().to_pybytes(), empty[-8:]
 
 
-def send(port: int, body: tuple[bytes, bytes, bytes], times: int, *, chunked: bool) -> dict[str, object]:
+def send(
+    port: int, body: tuple[bytes, bytes, bytes], times: int, *, chunked: bool, loss: str = "focal"
+) -> dict[str, object]:
     """Post the stream; the answer's JSON."""
     schema, batch, end = body
     length = len(schema) + times * len(batch) + len(end)
     framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {length}"
     head = (
-        "POST /focal HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/vnd.apache.arrow.stream\r\n"
+        f"POST /{loss} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/vnd.apache.arrow.stream\r\n"
         f"Connection: close\r\n{framing}\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", port)) as connection:

@@ -142,9 +142,9 @@ def _stream(cell: Cell, dtype: str, at: tuple[int, int], found: Round) -> None:
     times = round(STREAM_BYTES / len(parts(_STREAM_ROWS, "float32")[1]))
     scored = times * _STREAM_ROWS * CLASSES
     with Peak(pid) as memory:
-        send(port, batches, times, chunked=False)
+        send(port, batches, times, chunked=False, loss="bce")
     before, began = cpu_seconds(pid), time.perf_counter()
-    send(port, batches, times, chunked=False)
+    send(port, batches, times, chunked=False, loss="bce")
     seconds, used = time.perf_counter() - began, cpu_seconds(pid) - before
     figures = _sample(Load(1, seconds, 0, 1e3 * seconds, 1e3 * seconds), SMALL, used)
     found.cells[cell] = replace(

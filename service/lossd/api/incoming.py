@@ -126,7 +126,7 @@ class Incoming:
         chunk = await upload.chunk()
         if not chunk:
             raise ClientDisconnect
-        if not upload.missing:
+        if upload.ended:
             self._end_body()
         return chunk
 

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 LEAST_BYTES: Final = 1 << 18
 """A shorter rest is not worth it."""
-_SCRATCH_BYTES: Final = 1 << 17
+_SCRATCH_BYTES: Final = 1 << 18
 _MOST_SPARE: Final = 32
 
 _spare: Final[list[memoryview]] = []
@@ -56,31 +56,49 @@ class Upload(asyncio.BufferedProtocol):
         """The caller has hung up."""
         self._connection = connection
         self._buffers = [_spare.pop() if _spare else memoryview(bytearray(_SCRATCH_BYTES)) for _ in range(2)]
-        self._view = self._buffers[0]
-        self._filled = 0  # of the view
-        self._taken = 0  # of these, how many have been handed out
+        self._view = self._buffers[0]  # what is being filled
+        self._filled = 0  # of it
+        self._taken = 0  # how many bytes have been handed out of what is asked for next
+        self._full: memoryview | None = None  # the other buffer, while there is something in it to hand out
+        self._paused = False
         self._arrived = asyncio.Event()
+
+    @property
+    def ended(self) -> bool:
+        """All of it has come and been handed out."""
+        return not self.missing and self._full is None and self._taken == self._filled
 
     def aim(self, view: memoryview) -> None:
         """Read into some memory, which is large enough for all; said before the first chunk is asked for."""
-        view[: self._filled] = self._view[: self._filled]
-        self._view = view
+        nbytes = 0
+        for part in (self._full or b"", self._view[: self._filled]):
+            view[nbytes : nbytes + len(part)] = part
+            nbytes += len(part)
+        self._view, self._filled, self._full = view, nbytes, None
         self._give_buffers_back()
-        if self.missing:
-            self._connection.resume_upload()
+        self._go_on()
 
     async def chunk(self) -> memoryview:
         """What has come since the last call, valid until the next one; nothing if the caller is gone."""
-        if self._buffers and self._taken == self._filled:
-            self._buffers.reverse()  # what was handed out last may be looked at until now
-            self._view, self._filled, self._taken = self._buffers[0], 0, 0
-            if self.missing:
-                self._connection.resume_upload()
-        while self._taken == self._filled and not self.lost:
+        if self._full is not None:
+            if self._taken == len(self._full):  # what was handed out last may be looked at until now
+                self._full, self._taken = None, 0
+                if self.missing and self._filled == len(self._view):
+                    self._turn()
+                self._go_on()
+        elif self._buffers and self._taken == self._filled:
+            self._view = self._other
+            self._filled = self._taken = 0
+            self._go_on()
+        while self._full is None and self._taken == self._filled and not self.lost:
             self._arrived.clear()
             await self._arrived.wait()
-        chunk = self._view[self._taken : self._filled]
-        self._taken = self._filled
+        if self._full is not None:
+            chunk = self._full[self._taken :]
+            self._taken = len(self._full)
+        else:
+            chunk = self._view[self._taken : self._filled]
+            self._taken = self._filled
         return chunk
 
     def close(self) -> None:
@@ -97,8 +115,13 @@ class Upload(asyncio.BufferedProtocol):
         self._filled += nbytes
         self.missing -= nbytes
         self._connection.count_upload(nbytes)
-        if not self.missing or self._filled == len(self._view):
-            self._connection.pause_upload()
+        if not self.missing:
+            self._pause()
+        elif self._filled == len(self._view):
+            if self._full is None:
+                self._turn()
+            else:
+                self._pause()
         self._arrived.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -114,6 +137,23 @@ class Upload(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """Pass it on."""
         self._connection.resume_writing()
+
+    @property
+    def _other(self) -> memoryview:
+        return self._buffers[self._view is self._buffers[0]]
+
+    def _turn(self) -> None:
+        """Have a buffer that is full handed out, and fill the other one meanwhile."""
+        self._full, self._view, self._filled = self._view, self._other, 0
+
+    def _pause(self) -> None:
+        self._paused = True
+        self._connection.pause_upload()
+
+    def _go_on(self) -> None:
+        if self._paused and self.missing:
+            self._paused = False
+            self._connection.resume_upload()
 
     def _give_buffers_back(self) -> None:
         if len(_spare) < _MOST_SPARE:
