@@ -22,6 +22,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from lossd.api import forms
 from lossd.api.fastlane import LONGEST, PATIENCE, FastLane
 from lossd.api.gate import Gate
 from lossd.api.heads import read_head
@@ -388,6 +389,28 @@ def test_documents_of_the_same_shapes_are_told_apart() -> None:
 
     run(test)
     assert len(expected) >= 4 * 6
+
+
+def test_what_is_kept_of_documents_are_no_documents() -> None:
+    async def test(desk: FrontEnd) -> None:
+        for n in range(300):
+            text = json.dumps({"logits": [n / 7] * (n % 50 + 1), "targets": [1] * (n % 50 + 1), "gamma": n})
+            status, _ = await desk.ask(request(text.encode(), "/focal", media="application/json"))
+            assert status == 200
+        assert not any(layout.heads for layout in forms._json_layouts.values())
+        assert 0 < len(forms._json_layouts) <= 256
+        assert not desk.ordinary
+
+    run(test)
+
+
+def test_a_name_with_a_null_byte_is_refused_the_ordinary_way() -> None:
+    async def test(desk: FrontEnd) -> None:
+        body = b'{"logits": [1, 2], "targets": [0, 1], "x\\u0000y": 1}'
+        assert await desk.ask(request(body, media="application/json")) == (299, b"")
+        assert desk.ordinary == [body]
+
+    run(test)
 
 
 def test_heads_that_are_all_different_share_what_is_known() -> None:

@@ -88,6 +88,38 @@ def test_the_bits_are_those_alone(
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", ["logits", "probabilities"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_layouts_and_shapes_meet_in_one_pass(kernel: EagerKernel, name: str, dtype: type) -> None:
+    all_works, pairs = [], []
+    for shape, order in (((16, 80), "C"), ((80, 16), "F"), ((1280,), ">"), ((4, 320), "C"), ((1280,), "C")):
+        x: Any = RNG.uniform(0.1, 0.9, shape).astype(dtype)
+        x = x.astype(x.dtype.newbyteorder(">")) if order == ">" else np.asarray(x, order=order)
+        y = np.asarray(RNG.integers(0, 2, shape).astype(np.int64), order="F" if order == "F" else "C")
+        pairs.append((x, y))
+        all_works.append(work("focal", {name: x, "targets": y}))
+    assert len({kernel.likeness(one) for one in all_works}) == 1
+    if kernel.likeness(all_works[0]) is None:
+        assert 1280 % 512
+        return
+    found = kernel.score_together(all_works[2], pairs)
+    assert found is not None
+    assert [figures(one) for one in found] == [figures(kernel.score(one, 0, 1)) for one in all_works]
+
+
+@needs_compiler
+@pytest.mark.timeout(300)
+def test_nothing_is_compiled_for_unusual_dtypes_of_short_requests() -> None:
+    kernel = CompiledKernel()
+    kinds = [(np.float16, np.int8), (np.float32, np.int16), (np.float64, np.int64), (np.float16, np.float16)]
+    for x, y in kinds:
+        pairs = [(RNG.normal(0, 1, 512).astype(x), RNG.integers(0, 2, 512).astype(y)) for _ in range(3)]
+        for count in (1, 3):
+            assert kernel.score_together(works("bce", pairs)[0], pairs[:count]) is not None
+    assert len(kernel._passes) == 2  # float64 with float64, and float32 with float64
+
+
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize(
     ("name", "value"), [("logits", math.nan), ("logits", math.inf), ("targets", 1.5), ("targets", math.nan)]

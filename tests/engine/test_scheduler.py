@@ -160,7 +160,7 @@ class Simulation:
             return
         guess = team.longest * self.random.random()
         self.scheduler.charge(guess, finished=not item.costs)
-        self.scheduler.owe(item.team, cost - guess)
+        self.scheduler.owe(item.team, self.teams[item.team].weight, cost - guess)
 
     def _check_idle(self) -> None:
         """Work is conserved: only if there is none has the scheduler none; and it forgets everyone."""

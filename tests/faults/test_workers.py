@@ -21,7 +21,7 @@ import reference
 from bench.memory import family
 from faults.observe import ended, is_free, roles, wait_until, workers
 from live_server import LiveServer, live_server
-from lossd_client import LossClient
+from lossd_client import LossClient, LossdError
 
 X = np.random.default_rng(3).normal(0, 4, (32, 80)).astype(np.float32)
 Y = (X > 3).astype(np.float32)
@@ -205,6 +205,20 @@ def test_several_workers_share_a_large_request(server: LiveServer, tmp_path: Pat
         one, other = (cpu_seconds(pid) - was for pid, was in zip(pids, before, strict=True))
         assert 0.25 < one / other < 4.0
         wait_until(lambda: is_free(shared), 1, "something is held")
+
+
+def test_workers_that_share_a_request_name_its_first_fault(tmp_path: Path) -> None:
+    """However fast each is: the one at the end of a slice, before the one at the beginning of the next."""
+    x, y = np.tile(X, (800, 1)), np.tile(Y, (800, 1))  # slices of 262,144 elements
+    wrong = x.copy()
+    wrong.reshape(-1)[[3 * 262_144 - 1, 3 * 262_144 + 5]] = np.nan
+    first = "/logits/" + "/".join(map(str, divmod(3 * 262_144 - 1, 80)))
+    with live_server(tmp_path, device="cpu:0,cpu:1") as server, Client(server.url, timeout=60) as client:
+        for _ in range(20):
+            with pytest.raises(LossdError) as caught:
+                client.focal(wrong, y)
+            assert [one.pointer for one in caught.value.errors] == [first]
+        assert np.isfinite(float(client.focal(x, y)))
 
 
 def test_a_worker_that_does_not_come_back_keeps_nobody_waiting(tmp_path: Path) -> None:

@@ -69,6 +69,8 @@ def test_what_is_usual(document: dict[str, Any], indent: int | None) -> None:
         b'{"alpha": {"a": 1}}',
         b'{"reduction": "\\u00e4"}',
         b'{"a": "["}',
+        b'{"logits": [1], "x\\u0000y": 1}',
+        b'{"a\\u0000b": 1, "a": 2}',
         b'{"logits": [1, null]}',
         b'{"logits": [1, "2"]}',
         b'{"logits": [1e999]}',

@@ -37,7 +37,7 @@ from lossd.wire import (
 
 _KEPT: Final = 1024
 _KEPT_LAYOUTS: Final = 4
-_KEPT_KINDS: Final = 64
+_KEPT_KINDS: Final = 256
 _JSON: Final = b"content-type: application/json\r\n"
 
 
@@ -83,7 +83,7 @@ class Layout:
     """What a body holds, and where.
 
     Attributes:
-        heads: Where in the body there is something else than numbers, and its bytes.
+        heads: Where in the body there is something else than numbers, and its bytes; nothing for a document.
         request: The request, with offsets counted from its form's base.
         grid: Its blocks.
         recipe: What a worker is asked, with offsets counted likewise.
@@ -171,7 +171,7 @@ class Form(ABC):
             for name, tensor in request.tensors.items()
         }
         layout = Layout(
-            _between(found.tensors, body),
+            self._heads(found, body),
             replace(request, tensors=tensors),
             grid,
             recipe_of(request, tensors, grid),
@@ -180,6 +180,10 @@ class Form(ABC):
         if tensors.keys() == found.tensors.keys():
             self._keep(layout, found)
         return layout
+
+    def _heads(self, found: Body, body: bytes) -> Sequence[tuple[int, bytes]]:
+        """By what a body of this layout is known, before it is parsed."""
+        return _between(found.tensors, body)
 
     def _layout_like(self, found: Body) -> Layout | None:
         """The layout of a body that has been parsed, if that is known by what was found."""
@@ -216,7 +220,6 @@ class JsonForm(Form):
         nbytes = plan.form.arena_bytes(length) + PARAMETER_ROOM
         super().__init__("json", plan.loss, plan.given, nbytes, base=-(-length // 8) * 8)
         self._plan = plan
-        self._alike = _json_layouts(plan)
         self._by_index = plan.params["targets_format"] == "index"
 
     def _parse(self, body: bytes, region: Region) -> tuple[Body, Write]:
@@ -225,13 +228,17 @@ class JsonForm(Form):
         plan.form.reader(options=plan.options, names=plan.names).feed(body)  # looks at its beginning
         return read_in_place(region.view, len(body), class_ids=self._by_index), _write_loss
 
+    def _heads(self, found: Body, body: bytes) -> Sequence[tuple[int, bytes]]:
+        del found, body  # none is known before
+        return ()
+
     def _layout_like(self, found: Body) -> Layout | None:
-        return self._alike.get(_kind_of(found))
+        return _json_layouts.get((self._plan, _kind_of(found)))
 
     def _keep(self, layout: Layout, found: Body) -> None:
-        if len(self._alike) >= _KEPT_KINDS:
-            self._alike.clear()
-        self._alike[_kind_of(found)] = layout
+        if len(_json_layouts) >= _KEPT_KINDS:
+            _json_layouts.clear()
+        _json_layouts[self._plan, _kind_of(found)] = layout
 
 
 class InferenceForm(Form):
@@ -278,10 +285,8 @@ def form_of(plan: Plan, length: int) -> Form:
     return JsonForm(plan, length) if plan.form.name == "json" else NpyForm(plan, length)
 
 
-@lru_cache(_KEPT)
-def _json_layouts(_plan: Plan) -> dict[Hashable, Layout]:
-    """The layouts of documents of any length that come with a plan, by what was found in them."""
-    return {}
+_json_layouts: Final[dict[tuple[Plan, Hashable], Layout]] = {}
+"""The layouts of documents of any length, by the plan that they came with and what was found in them."""
 
 
 def _kind_of(found: Body) -> Hashable:

@@ -298,7 +298,7 @@ async def reserve_output(
     if len(grid.axes) == len(grid.shape):
         return None
     check_output(service, grid.outputs, task, channels(request, grid))
-    nbytes = output_bytes(request, grid, service.pool.slice_elements, service.pool.window)
+    nbytes = output_bytes(request, grid, service.pool.slice_elements)
     patience, team = exchange.left(service.settings.timeout_seconds), exchange.team
     return await service.outputs.reserve(nbytes, patience, team.name, team.weight)
 

@@ -156,6 +156,6 @@ class Upload(asyncio.BufferedProtocol):
             self._connection.resume_upload()
 
     def _give_buffers_back(self) -> None:
-        if len(_spare) < _MOST_SPARE:
+        if len(_spare) + 2 <= _MOST_SPARE:
             _spare.extend(self._buffers)
         self._buffers = []

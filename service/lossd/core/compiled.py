@@ -47,7 +47,8 @@ wait for the compiler."""
 _RUN: Final = 4
 """Blocks a pass at most, which takes about a third of a millisecond: nobody else is served before its end."""
 _SHORT: Final = 4096
-"""Shorter blocks are read as float64 unless they have a usual dtype, so that few kinds are compiled for."""
+"""Shorter blocks and requests are read as float64 unless they have a usual dtype, so that few kinds are
+compiled for."""
 _USUAL: Final = frozenset(map(np.dtype, ("f4", "f8", "u1")))
 _SUM, _POSITIVES, _BAD, _WEIGHTS = range(4)
 """The sums that a pass finds: of the losses, of the targets, of 1 for each value that is not allowed, and of
@@ -61,6 +62,8 @@ class CompiledKernel(EagerKernel):
         device: ``cpu``; a CUDA device has no use for it.
         cache: Where compiled code is kept; torch's own choice by default.
     """
+
+    least_together = 1
 
     def __init__(self, device: str = "cpu", cache: Path | None = None) -> None:
         super().__init__(device)
@@ -110,7 +113,8 @@ class CompiledKernel(EagerKernel):
     def _sums_together(self, work: Work, pairs: Sequence[Pair]) -> list[tuple[float, float]] | None:
         if not _is_plain(work):
             return super()._sums_together(work, pairs)
-        inputs, targets = side_by_side(work, pairs, work.grid.size)
+        size = work.grid.size
+        inputs, targets = side_by_side(work, pairs, size, _USUAL if size < _SHORT else None)
         tensors = {
             "inputs": torch.from_numpy(inputs.reshape(-1, _ROWS, _LANES)),
             "targets": torch.from_numpy(targets.reshape(-1, _ROWS, _LANES)),

@@ -128,6 +128,8 @@ class EagerKernel:
     """
 
     name = "eager"
+    least_together = 2
+    """From how many requests on `score_together` is quicker than `score` is for each."""
 
     def __init__(
         self,
@@ -203,7 +205,7 @@ class EagerKernel:
         return likeness(work)
 
     def score_together(self, work: Work, pairs: Sequence[Pair]) -> list[Sums] | None:
-        """Score several whole requests in one pass, at most `most_together`.
+        """Score whole requests in one pass, at most `most_together`.
 
         Their bits are those that they have alone.
 

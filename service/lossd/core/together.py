@@ -78,25 +78,44 @@ def join(work: Work, pairs: Sequence[Pair], row: int) -> Work:
     )
 
 
-def side_by_side(work: Work, pairs: Sequence[Pair], row: int) -> Pair:
-    """The inputs and the targets of requests, [len(pairs) * row] each, as `join` lays them."""
+def side_by_side(
+    work: Work, pairs: Sequence[Pair], row: int, kept: frozenset[np.dtype[Any]] | None = None
+) -> Pair:
+    """The inputs and the targets of requests, [len(pairs) * row] each, as `join` lays them.
+
+    Args:
+        work: As there, like the next two.
+        pairs: As there.
+        row: As there.
+        kept: The dtypes that are left as they are; others become float64. All, if it is not given.
+    """
     size = work.grid.size
-    inputs = _lay(work.inputs, [pair[0] for pair in pairs], size, row, stand_in(work.kind))
-    targets = _lay(work.targets, [pair[1] for pair in pairs], size, row, 0.0)
+    inputs = _lay(work.inputs, [pair[0] for pair in pairs], size, row, stand_in(work.kind), kept)
+    targets = _lay(work.targets, [pair[1] for pair in pairs], size, row, 0.0, kept)
     return inputs, targets
 
 
-def _lay(like: Operand, arrays: Sequence[Array], size: int, row: int, filler: float) -> Array:
+def _lay(
+    like: Operand,
+    arrays: Sequence[Array],
+    size: int,
+    row: int,
+    filler: float,
+    kept: frozenset[np.dtype[Any]] | None,
+) -> Array:
     """Arrays one behind the other, in the machine's own form, where a kernel can read them in place.
 
     A single one may be so already.
     """
-    first = arrays[0]
-    if len(arrays) == 1 and row == size and not like.bfloat16 and first.ndim == 1:
-        flags = first.flags
-        if flags.aligned and flags.writeable and first.dtype.isnative:
+    if like.bfloat16:
+        rows = np.empty((len(arrays), row), dtype=np.uint32)
+    else:
+        dtype = like.dtype if kept is None or like.dtype in kept else np.dtype(np.float64)
+        first = arrays[0]
+        as_it_lies = len(arrays) == 1 and row == size and first.ndim == 1 and first.dtype == dtype
+        if as_it_lies and first.flags.aligned and first.flags.writeable:
             return first
-    rows = np.empty((len(arrays), row), dtype=np.uint32 if like.bfloat16 else like.dtype)
+        rows = np.empty((len(arrays), row), dtype=dtype)
     for target, array in zip(rows, arrays, strict=True):
         if array.ndim == 1:
             target[:size] = array

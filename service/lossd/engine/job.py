@@ -19,7 +19,7 @@ from lossd.core.grid import Grid
 from lossd.engine.arena import Memory, Region
 from lossd.engine.figures import Totals, crashed, empty_mean, loss_of, result_of
 from lossd.engine.frames import Failed, Recipe, Scored, Slice, encode_recipe
-from lossd.engine.outputs import Outputs, channel_bytes, channels, slice_blocks
+from lossd.engine.outputs import WINDOW, Outputs, channel_bytes, channels, slice_blocks
 from lossd.request import Fault, Float64Array, LossRequest, LossResult, Tensor
 
 slice_ids: Final = itertools.count(
@@ -72,7 +72,7 @@ class Job:
         memory: The arena.
         output: Where array answers go, at least `output_bytes` long; None where there is no array.
         slice_elements: About how many elements a slice has.
-        window: How many slices are out at a time, at most.
+        workers: How many may have slices of it at a time.
         team: Whose it is.
         weight: The team's share of a worker's time, in proportion to others'.
         identity: The id that the caller knows it by.
@@ -86,7 +86,7 @@ class Job:
         memory: Memory,
         output: Region | None,
         slice_elements: int,
-        window: int,
+        workers: int,
         team: str,
         weight: float,
         identity: str = "",
@@ -99,6 +99,9 @@ class Job:
         self.done: Final[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
         self.outstanding: Final[dict[int, tuple[Slice, Span]]] = {}
         self._fault: Fault | None = None
+        self._failed: tuple[int, Fault] | None = (
+            None  # the first block of the first slice that failed, and why
+        )
         self._when_idle: Callable[[], None] | None = None
         self._when_answered: Callable[[], None] | None = None
         self.team: Final = team
@@ -108,7 +111,7 @@ class Job:
         self._grid = grid
         self._closed = False
         self._spans: deque[Span] = deque()  # those of which a block is still to be handed out or to arrive
-        self._window = window
+        self._window = WINDOW if output is not None and not grid.disjoint else WINDOW * workers
         self._step = slice_blocks(grid, slice_elements)
         self._next = 0
         self._answered = 0
@@ -116,11 +119,16 @@ class Job:
         self._count = 0
         self._outputs: list[Outputs] = []  # the losses', and the divisors' where each output has its own
         if output is not None:
-            size = channel_bytes(grid, slice_elements, window)
+            size = channel_bytes(grid, slice_elements)
             self._outputs = [
-                Outputs(grid, memory, output.offset + channel * size, slice_elements, window)
+                Outputs(grid, memory, output.offset + channel * size, slice_elements)
                 for channel in range(channels(request, grid))
             ]
+
+    @property
+    def tried(self) -> bool:
+        """Something of it has been scored: until then it is one worker's, lest it end all of them at once."""
+        return self._answered > 0
 
     def append(self, span: Span) -> None:
         """Go on with a span, which begins behind the last one's last block. That one is closed by this."""
@@ -141,7 +149,8 @@ class Job:
 
     def next_slice(self) -> Slice | None:
         """The next slice to hand out; None if there is none, or enough of them are out already."""
-        if self.done.done() or len(self.outstanding) == self._window:
+        window = self._window if self.tried else WINDOW
+        if self.done.done() or self._failed is not None or len(self.outstanding) >= window:
             return None
         while self._spans and self._spans[0].closed and self._spans[0].last == self._next:
             self._spans.popleft()
@@ -192,9 +201,14 @@ class Job:
         self.forget(answer.id)
         if self.done.done():
             return
-        if isinstance(answer, Failed):
-            self.fail(Fault(answer.code, answer.detail, answer.errors))
+        if isinstance(answer, Failed) and (self._failed is None or piece.first < self._failed[0]):
+            self._failed = piece.first, Fault(answer.code, answer.detail, answer.errors)
+        if self._failed is not None:
+            first, fault = self._failed
+            if all(piece.first > first for piece, _ in self.outstanding.values()):
+                self.fail(fault)  # else an earlier one may have one, too: the first is told
             return
+        assert isinstance(answer, Scored)
         self._sum.add_all(answer.sum)
         self._positives.add_all(answer.positives)
         if answer.weight_sum is not None:

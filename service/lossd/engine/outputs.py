@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 import numpy as np
 
@@ -11,6 +12,10 @@ from lossd.core.exact import ExactArray
 from lossd.core.grid import Grid
 from lossd.engine.arena import Memory
 from lossd.request import Float64Array, LossRequest
+
+WINDOW: Final = 2
+"""Slices of one request that a worker holds at a time: one to run, and the next, so that it need not wait. Of
+one whose blocks share outputs there are no more out at all: each needs memory for its partial sums."""
 
 
 class Outputs:
@@ -21,16 +26,15 @@ class Outputs:
         memory: The arena.
         offset: Where they lie; behind them is the room for the slices' partial sums.
         slice_elements: About how many elements a slice has.
-        window: How many of its slices are out at a time, at most.
     """
 
-    def __init__(self, grid: Grid, memory: Memory, offset: int, slice_elements: int, window: int) -> None:
+    def __init__(self, grid: Grid, memory: Memory, offset: int, slice_elements: int) -> None:
         self._disjoint = grid.disjoint
         self._memory = memory
         self._offset = offset
         self._sums: dict[int, ExactArray] = {}  # of outputs that several blocks add to, by the first output
         scratch, room = offset + 8 * grid.outputs, _partials_room(grid, slice_elements)
-        self._free = deque(scratch + 8 * room * i for i in range(window)) if not grid.disjoint else deque()
+        self._free = deque(scratch + 8 * room * i for i in range(WINDOW)) if not grid.disjoint else deque()
 
     def place(self, grid: Grid, first: int, last: int) -> tuple[int, int]:
         """Where the partial sums of a grid's blocks [first, last) go, and how many there are."""
@@ -79,19 +83,12 @@ def _partials_room(grid: Grid, slice_elements: int) -> int:
     return slice_blocks(grid, slice_elements) * (grid.block(0).outputs if grid.blocks else 0)
 
 
-def output_bytes(request: LossRequest, grid: Grid, slice_elements: int, window: int) -> int:
-    """How much memory an array answer needs while it is being computed.
-
-    Args:
-        request: The request.
-        grid: Its blocks.
-        slice_elements: As `Outputs` has it.
-        window: As there.
-    """
-    return channels(request, grid) * channel_bytes(grid, slice_elements, window)
+def output_bytes(request: LossRequest, grid: Grid, slice_elements: int) -> int:
+    """How much memory an array answer needs while it is being computed."""
+    return channels(request, grid) * channel_bytes(grid, slice_elements)
 
 
-def channel_bytes(grid: Grid, slice_elements: int, window: int) -> int:
+def channel_bytes(grid: Grid, slice_elements: int) -> int:
     """How much of that one of its arrays of sums takes."""
-    scratch = 0 if grid.disjoint else window * _partials_room(grid, slice_elements)
+    scratch = 0 if grid.disjoint else WINDOW * _partials_room(grid, slice_elements)
     return 8 * (grid.outputs + scratch)

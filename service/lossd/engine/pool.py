@@ -45,8 +45,6 @@ from lossd.engine.single import Single
 from lossd.engine.spares import Spares
 from lossd.request import Fault, LossRequest
 
-_WINDOW: Final = 2
-"""Slices of one request for each worker: one to run, and the next, so that it need not wait."""
 _BUNDLE: Final = 4
 """So many frames go to a worker without waiting for others: it may begin with them meanwhile."""
 
@@ -77,8 +75,6 @@ class Pool:
         self.supervisor_gone: Final = asyncio.Event()
         self.slice_elements: Final = slice_elements
         self.workers: Final = workers
-        self.window: Final = _WINDOW * workers
-        """How many slices of a request are out at a time, at most."""
         self.when_scored: Callable[[int], None] = lambda _: None
         """Called with each slice that a worker has answered: how many were scored together, if it speaks for
         them, else 0."""
@@ -144,9 +140,10 @@ class Pool:
                     await self._arrived.wait()
             except TimeoutError:
                 raise Fault("overloaded", "no worker has started yet; try again later") from None
-        step, window = self.slice_elements, self.window
-        job = Job(request, grid, self._memory, output, step, window, team, weight, identity, trace)
-        return Run(self, job, self._least_busy())
+        seat, step = self._least_busy(), self.slice_elements
+        workers = max(1, len(self._alike(seat)))
+        job = Job(request, grid, self._memory, output, step, workers, team, weight, identity, trace)
+        return Run(self, job, seat)
 
     def start_single(
         self,
@@ -204,7 +201,9 @@ class Pool:
     def feed(self, run: Held) -> None:
         """Send a request's next slices, as many as may be out at a time, to whoever has least to do."""
         while piece := run.next_slice():
-            seat = min(self._alike(run.seat), key=lambda seat: len(seat.runs), default=run.seat)
+            seat = run.seat
+            if run.shared:
+                seat = min(self._alike(seat), key=lambda seat: len(seat.runs), default=seat)
             seat.runs[piece.id] = run
             if seat.state == "ready":
                 self._send(seat, encode(piece))
@@ -213,8 +212,8 @@ class Pool:
         """Have a request that has ended answered at once, if slices of it are outstanding."""
         if not run.outstanding:
             return
-        for seat in self.seats.values():
-            if seat.state == "ready" and run in seat.runs.values():
+        for seat in self.seats.values() if run.shared else (run.seat,):
+            if seat.state == "ready" and (not run.shared or run in seat.runs.values()):
                 self._send(seat, encode(Cancel(run.request)))
             elif seat.state == "starting":  # they are with nobody
                 self._forget_ended(seat)
@@ -369,7 +368,9 @@ class Pool:
         if not alike:
             return  # the successor will
         for slice_id, run in seat.runs.items():
-            other = min(alike, key=lambda other: len(other.runs))
+            other = run.seat
+            if run.shared or other not in alike:
+                other = min(alike, key=lambda other: len(other.runs))
             if run.seat is seat:
                 run.seat = other
             other.runs[slice_id] = run

@@ -1,4 +1,4 @@
-"""A request at a worker's place, as whoever answers it sees it: fed while its inputs arrive, then awaited."""
+"""A request at workers' places, as whoever answers it sees it: fed while its inputs arrive, then awaited."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Hands(Protocol):
 
 
 class Run:
-    """A request on a worker.
+    """A request of any size.
 
     Args:
         pool: What hands its slices out.
@@ -53,6 +53,11 @@ class Run:
     def identity(self) -> str:
         """See `Held`."""
         return self.job.identity
+
+    @property
+    def shared(self) -> bool:
+        """See `Held`."""
+        return self.job.tried
 
     @property
     def over(self) -> bool:

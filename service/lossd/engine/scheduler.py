@@ -140,13 +140,19 @@ class Scheduler(Generic[Item]):
         heapq.heappush(self._heap, self._running)
         self._running = None
 
-    def owe(self, team: str, seconds: float) -> None:
-        """Charge a team what one of its quanta has cost beyond what was charged for it; or less, below 0."""
+    def owe(self, team: str, weight: float, seconds: float) -> None:
+        """Charge a team what one of its quanta has cost beyond what was charged for it; or less, below 0.
+
+        One of which nothing is known any more has what it owes from now on.
+        """
         for i, (tag, order, flow) in enumerate(self._heap):
             if flow.team == team:
                 self._heap[i] = tag + seconds / flow.weight, order, flow
                 heapq.heapify(self._heap)
                 return
+        if seconds > 0.0:
+            flow = self._flows[team] = _Flow(team)
+            self._push(self._virtual + seconds / weight, flow)
 
     def drop(self, request: Hashable) -> list[Item]:
         """Take out all items of a request, if there are any. Not between `next` and `charge`."""

@@ -17,10 +17,11 @@ _STEADY_SECONDS: Final = 10.0
 
 
 class Held(Protocol):
-    """A request at a place.
+    """A request at a place, or several.
 
     Attributes:
-        seat: The place; another one's, should that worker end while others are ready.
+        seat: Its place; another one, should that worker end while others are ready. Others at which it is
+            compute the same bits.
     """
 
     seat: WorkerSeat
@@ -36,6 +37,10 @@ class Held(Protocol):
     @property
     def identity(self) -> str:
         """The id that the caller knows it by."""
+
+    @property
+    def shared(self) -> bool:
+        """Slices of it may be at several places."""
 
     @property
     def over(self) -> bool:
@@ -80,7 +85,7 @@ class WorkerSeat:
         ready_since: When that was, by time.monotonic().
         link: The socket to it.
         outbox: What sends over that.
-        bundle: The frames that go to it at the end of this turn of the event loop.
+        bundle: The frames that go to it at the end of this turn of the event loop, or before.
         runs: By the id of each outstanding slice.
     """
 

@@ -72,6 +72,11 @@ class Single:
         """See `Held`."""
         return self._piece.identity
 
+    @property
+    def shared(self) -> bool:
+        """See `Held`: there is but one slice."""
+        return False
+
     def next_slice(self) -> None:
         """None: there is but one."""
 

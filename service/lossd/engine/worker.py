@@ -206,22 +206,23 @@ class Worker:
             return None  # what is wrong with it is said when it is run
 
     def _run_group(self, group: list[_Task]) -> None:
-        """Score slices together, and settle what each has cost."""
+        """Score slices of one likeness, and settle what each has cost."""
         began = self._clock()
         self._write(group)
         outcomes = self._attempt_together(group)
         seconds = (self._clock() - began) / len(group)
         answers: dict[FrontEnd, list[Scored | Failed]] = {}
-        owed: dict[str, float] = {}
+        owed: dict[tuple[str, float], float] = {}
         together = len(group)
         for task, outcome in zip(group, outcomes, strict=True):
             piece = task.piece
             answers.setdefault(task.front_end, []).append(answer_of(piece, outcome, seconds, together))
             self._trace(piece, outcome, seconds)
-            owed[piece.team] = owed.get(piece.team, 0.0) + seconds - self._usual_seconds
+            whose = piece.team, piece.weight
+            owed[whose] = owed.get(whose, 0.0) + seconds - self._usual_seconds
             together = 0  # the first speaks for them
-        for team, more in owed.items():
-            self._scheduler.owe(team, more)
+        for whose, more in owed.items():
+            self._scheduler.owe(*whose, more)
         for front_end, its in answers.items():
             self._links.send(front_end, Answers(its) if len(its) > 1 else its[0])
         self._answered += len(group)
@@ -267,9 +268,9 @@ class Worker:
             pinned.close()
 
     def _attempt_together(self, group: Sequence[_Task]) -> Sequence[Score | Sums | Fault]:
-        """What slices come to that are scored together."""
+        """What slices of one likeness come to."""
         template = template_of(group[0].piece.recipe)
-        if template is not None:
+        if template is not None and len(group) >= self._kernel.least_together:
             try:
                 pairs = [pair_of(task.piece, task.front_end.memory) for task in group]
                 found = self._kernel.score_together(template, pairs)

@@ -51,7 +51,7 @@ def read_small(text: memoryview) -> tuple[_Arrays, dict[str, object]] | None:
     """
     try:
         return _read(text)
-    except (ValueError, TypeError, RuntimeError):  # simdjson's, on what is no JSON or no number
+    except (ValueError, TypeError, RuntimeError, LookupError):  # simdjson's, on what is no JSON or no number
         return None
 
 
@@ -63,7 +63,7 @@ def _read(text: memoryview) -> tuple[_Arrays, dict[str, object]] | None:
     params: dict[str, object] = {}
     brackets = 0
     for name in document:  # items() would make lists of all arrays
-        if name in arrays or name in params:
+        if name in arrays or name in params or "\0" in name:  # simdjson looks up no further than that
             return None
         value = document[name]
         if isinstance(value, simdjson.Array):
