@@ -92,7 +92,8 @@ def test_the_bits_are_those_alone(
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_layouts_and_shapes_meet_in_one_pass(kernel: EagerKernel, name: str, dtype: type) -> None:
     all_works, pairs = [], []
-    for shape, order in (((16, 80), "C"), ((80, 16), "F"), ((1280,), ">"), ((4, 320), "C"), ((1280,), "C")):
+    layouts: Any = (((16, 80), "C"), ((80, 16), "F"), ((1280,), ">"), ((4, 320), "C"), ((1280,), "C"))
+    for shape, order in layouts:
         x: Any = RNG.uniform(0.1, 0.9, shape).astype(dtype)
         x = x.astype(x.dtype.newbyteorder(">")) if order == ">" else np.asarray(x, order=order)
         y = np.asarray(RNG.integers(0, 2, shape).astype(np.int64), order="F" if order == "F" else "C")
