@@ -153,7 +153,8 @@ class LossResult:
         loss_name: Such as ``focal``.
         params: The loss's own parameters, such as gamma and alpha.
         kernel: Which kernel computed the elements, such as ``eager``.
-        device: Where, such as ``cpu`` or ``cuda:0``.
+        device: Where, such as ``cpu`` or ``cuda:0``; of several devices that shared it, one.
+        elsewhere: The seconds of computing on the others of these, by device; None if there are none.
     """
 
     loss: float | Float64Array
@@ -167,3 +168,4 @@ class LossResult:
     params: Mapping[str, object]
     kernel: str
     device: str
+    elsewhere: Mapping[str, float] | None = None

@@ -206,6 +206,7 @@ class Exchange(Incoming):
             result.count,
             self.received_bytes,
             (*seconds, total),
+            result.elsewhere,
         )
 
     async def _while_connected(self, answer: Callable[[Exchange], Awaitable[None]]) -> None:

@@ -147,6 +147,7 @@ class Metrics:
         elements: int,
         nbytes: int,
         seconds: tuple[float, float, float, float],
+        elsewhere: Mapping[str, float] | None = None,
     ) -> None:
         """Count a request that was answered with a loss.
 
@@ -158,6 +159,7 @@ class Metrics:
             elements: How many elements it had.
             nbytes: How long its body was, as sent.
             seconds: Of reading, waiting, computing, and in total.
+            elsewhere: Those of the seconds of computing that were spent on other devices, by device.
         """
         key = loss, form, team, device
         cells = self._answered.get(key)
@@ -168,6 +170,9 @@ class Metrics:
         numbers[cells.elements] += elements
         numbers[cells.bytes] += nbytes
         numbers[cells.device_seconds] += seconds[2]
+        for other, spent in (elsewhere or {}).items():
+            self._add(spent, "device_seconds", team, other)
+            numbers[cells.device_seconds] -= spent
         for stage, value in zip(cells.stages, seconds, strict=True):
             numbers[stage[-1]] += value
             numbers[stage[bisect_left(_SECONDS, value)]] += 1.0

@@ -117,6 +117,7 @@ class Job:
         self._answered = 0
         self._sum, self._weight_sum, self._positives = ExactSum(), ExactSum(), ExactSum()
         self._count = 0
+        self._busy: dict[str, float] = {}  # seconds of computing, by device
         self._outputs: list[Outputs] = []  # the losses', and the divisors' where each output has its own
         if output is not None:
             size = channel_bytes(grid, slice_elements)
@@ -194,8 +195,8 @@ class Job:
             span.recipe = recipe_of(self.request, tensors, span.grid)
         return span.recipe
 
-    def take(self, answer: Scored | Failed) -> None:
-        """Take in the answer to one of its slices."""
+    def take(self, answer: Scored | Failed, device: str) -> None:
+        """Take in the answer to one of its slices, from a device."""
         piece, span = self.outstanding[answer.id]
         span.done += piece.last - piece.first
         self.forget(answer.id)
@@ -215,6 +216,7 @@ class Job:
             self._weight_sum.add_all(answer.weight_sum)
         self._count += answer.count
         self.seconds += answer.seconds
+        self._busy[device] = self._busy.get(device, 0.0) + answer.seconds
         self._answered += piece.last - piece.first
         for outputs, pieces, (offset, _) in zip(self._outputs, answer.pieces, piece.partials, strict=True):
             outputs.take(pieces, offset)
@@ -270,7 +272,10 @@ class Job:
             loss = self._array().reshape(self._grid.output_shape)
         else:
             loss = loss_of(self.request, totals)
-        return result_of(self.request, self._grid, loss, totals, kernel, device)
+        result = result_of(self.request, self._grid, loss, totals, kernel, device)
+        if self._busy.keys() - {device}:
+            result.elsewhere = {name: seconds for name, seconds in self._busy.items() if name != device}
+        return result
 
     def _end_if_complete(self) -> None:
         if self._closed and self._answered == self._grid.blocks and not self.done.done():

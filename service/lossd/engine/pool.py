@@ -258,7 +258,7 @@ class Pool:
     def _take(self, seat: WorkerSeat, answer: Scored | Failed) -> None:
         self.when_scored(answer.together)
         run = seat.runs.pop(answer.id)
-        run.take(answer)
+        run.take(answer, seat.computes_on)
         self.feed(run)
 
     def _send_again(self, seat: WorkerSeat) -> None:

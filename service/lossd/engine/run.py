@@ -77,9 +77,9 @@ class Run:
         """See `Held`."""
         return self.job.outstanding[slice_id][0]
 
-    def take(self, answer: Scored | Failed) -> None:
+    def take(self, answer: Scored | Failed, device: str) -> None:
         """See `Held`."""
-        self.job.take(answer)
+        self.job.take(answer, device)
 
     def forget(self, slice_id: int) -> None:
         """See `Held`."""

@@ -56,8 +56,8 @@ class Held(Protocol):
     def piece(self, slice_id: int) -> Slice:
         """One that is outstanding."""
 
-    def take(self, answer: Scored | Failed) -> None:
-        """Take in the answer to one."""
+    def take(self, answer: Scored | Failed, device: str) -> None:
+        """Take in the answer to one, from a device."""
 
     def forget(self, slice_id: int) -> None:
         """Strike one that no worker has any more."""

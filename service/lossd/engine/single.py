@@ -84,7 +84,7 @@ class Single:
         """See `Held`."""
         return self._piece
 
-    def take(self, answer: Scored | Failed) -> None:
+    def take(self, answer: Scored | Failed, _device: str) -> None:
         """See `Held`."""
         self.forget(answer.id)
         if not self.over:
