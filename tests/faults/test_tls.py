@@ -107,7 +107,10 @@ def test_nothing_below_tls_1_2(
         if taken:
             context.wrap_socket(raw).close()
         else:
-            with pytest.raises(ssl.SSLError, match=r"(?i)version|protocol|alert"):
+            # Whoever closes first: the alert may be overtaken by the end of the connection.
+            with pytest.raises(
+                (ssl.SSLError, ConnectionError), match=r"(?i)version|protocol|alert|EOF|reset"
+            ):
                 context.wrap_socket(raw)
 
 
