@@ -254,6 +254,28 @@ def test_coming_back_at_once_earns_nothing() -> None:
     assert served["other"] == pytest.approx(served["busy"] / 100, abs=2)
 
 
+def test_what_is_owed_is_not_forgotten_with_the_last_request() -> None:
+    """A team that has nothing left when it turns out what its last request cost pays when it comes back."""
+    scheduler: Scheduler[str] = Scheduler()
+    scheduler.add("dear", 1.0, 1, "dear")
+    scheduler.add("other", 1.0, 2, "other")
+    assert scheduler.next() == "dear"
+    scheduler.charge(0.0, finished=True)
+    assert scheduler.next() == "other"  # now it is known that the first has no work
+    scheduler.charge(0.001, finished=False)
+    assert scheduler.next() == "other"
+    scheduler.charge(0.001, finished=False)
+    scheduler.owe("dear", 1.0, 0.1)
+    scheduler.add("dear", 1.0, 3, "dear")
+    order = []
+    for _ in range(120):
+        item = scheduler.next()
+        assert item is not None
+        order.append(item)
+        scheduler.charge(0.001, finished=False)
+    assert 95 <= order.index("dear") <= 105
+
+
 def test_a_small_request_does_not_wait_for_each_large_one() -> None:
     scheduler: Scheduler[int] = Scheduler()
     for request in range(8):
