@@ -214,9 +214,8 @@ FromFrontEnd: TypeAlias = Slice | Cancel
 FromWorker: TypeAlias = Scored | Failed | Answers | Ready
 FromSupervisor: TypeAlias = WorkerStarted | WorkerGone | FrontEndStarted | TeamsChanged | Degraded
 
-_ARRAY_16: Final = 0xDC  # of msgpack: two bytes of length follow
+_ARRAY_16: Final = 0xDC  # of msgpack: two bytes of length follow, more than fit into a frame
 _BUNDLE_HEAD: Final = struct.Struct(">BH")
-_MOST_BUNDLED: Final = (1 << 16) - 1
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _from_front_end: Final[msgspec.msgpack.Decoder[list[FromFrontEnd]]] = msgspec.msgpack.Decoder(
@@ -247,8 +246,7 @@ def bundle(frames: Sequence[bytes]) -> Iterator[bytes]:
     """Frames for a worker, encoded, as few messages: msgpack's array 16 of each message's."""
     start = nbytes = 0
     for end, frame in enumerate(frames):
-        full = end - start == _MOST_BUNDLED or nbytes + len(frame) > MAX_FRAME - _BUNDLE_HEAD.size
-        if full and end > start:
+        if nbytes + len(frame) > MAX_FRAME - _BUNDLE_HEAD.size and end > start:
             yield _BUNDLE_HEAD.pack(_ARRAY_16, end - start) + b"".join(frames[start:end])
             start, nbytes = end, 0
         nbytes += len(frame)

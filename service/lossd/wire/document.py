@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 import re
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias, cast
@@ -30,7 +29,7 @@ from lossd.names import pointer, shown
 from lossd.request import MAX_DIMENSIONS, TENSOR_DTYPES, Body, Fault, Tensor
 from lossd.wire.nesting import element_pointer, ragged, regular_shape, without_elements
 from lossd.wire.reader import Piece
-from lossd.wire.smalldocument import LONGEST, read_small
+from lossd.wire.smalldocument import LONGEST, kept, read_small
 from lossd.wire.values import MAX_PARAMETER_BYTES, parse_value
 
 _Numbers: TypeAlias = npt.NDArray[np.float64] | npt.NDArray[np.bool_]
@@ -528,16 +527,6 @@ def _pieces(text: memoryview) -> Iterator[tuple[bytes, slice]]:
         start = end
 
 
-class _Kept(threading.local):
-    """A parser that each thread keeps: to touch a new one's memory takes longer than a short text does."""
-
-    def __init__(self) -> None:
-        self.parser = simdjson.Parser()
-
-
-_kept: Final = _Kept()
-
-
 def _parse(text: _Text) -> object:
     """What simdjson makes of a text.
 
@@ -546,7 +535,7 @@ def _parse(text: _Text) -> object:
     Raises:
         _NotJsonError: The text is not JSON.
     """
-    parser = _kept.parser if len(text) <= 2 * _PIECE_BYTES else simdjson.Parser()
+    parser = kept.parser if len(text) <= 2 * _PIECE_BYTES else simdjson.Parser()
     try:
         try:
             return parser.parse(text)

@@ -36,7 +36,7 @@ class _Kept(threading.local):
         self.parser = simdjson.Parser()
 
 
-_kept: Final = _Kept()
+kept: Final = _Kept()
 
 
 def read_small(text: memoryview) -> tuple[_Arrays, dict[str, object]] | None:
@@ -56,7 +56,7 @@ def read_small(text: memoryview) -> tuple[_Arrays, dict[str, object]] | None:
 
 
 def _read(text: memoryview) -> tuple[_Arrays, dict[str, object]] | None:
-    document = _kept.parser.parse(text)
+    document = kept.parser.parse(text)
     if not isinstance(document, simdjson.Object) or len(document) > _MOST_NAMES:
         return None
     arrays: _Arrays = {}
