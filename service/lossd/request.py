@@ -26,6 +26,9 @@ ITEMSIZE: Final[Mapping[str, int]] = {
     "float64": 8,
     "bool": 1,
     "uint8": 1,
+    "uint16": 2,
+    "uint32": 4,
+    "uint64": 8,
     "int8": 1,
     "int16": 2,
     "int32": 4,
@@ -34,14 +37,14 @@ ITEMSIZE: Final[Mapping[str, int]] = {
 """Bytes an element of every dtype that a tensor may have."""
 
 FLOATS: Final = frozenset({"float16", "bfloat16", "float32", "float64"})
-INTEGERS: Final = frozenset({"uint8", "int8", "int16", "int32", "int64"})
+INTEGERS: Final = frozenset({"uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"})
 TENSOR_DTYPES: Final[Mapping[str, frozenset[str]]] = {
     "logits": FLOATS,
     "probabilities": FLOATS,
     "targets": frozenset(ITEMSIZE),
-    "weight": FLOATS,
-    "pos_weight": FLOATS,
-    "mask": frozenset({"bool", "uint8"}),
+    "weight": FLOATS | INTEGERS,
+    "pos_weight": FLOATS | INTEGERS,
+    "mask": INTEGERS | {"bool"},
 }
 """The tensors that a request may hold, and the dtypes allowed in each."""
 
@@ -113,11 +116,13 @@ class Body:
         arrays: Tensors that the reader had to build (JSON), not yet in the arena: C-contiguous float64, or
             bool for an array of nothing but booleans.
         params: Parameters that the body carried, as plain JSON values, unchecked.
+        notes: What the caller should know of how the body was read, a sentence each.
     """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     arrays: dict[str, npt.NDArray[np.float64] | npt.NDArray[np.bool_]] = field(default_factory=dict)
     params: dict[str, object] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +135,16 @@ class LossRequest:
             parameters are tensors here: ``pos_weight`` and ``alpha``.
         params: Every parameter of the loss, checked, defaults filled in.
         own: The loss's own parameters, such as gamma, as the answer repeats them.
+        options: The parameters that every loss has, likewise.
+        notes: What the caller should know of the answer, a sentence each.
     """
 
     loss: str
     tensors: Mapping[str, Tensor]
     params: Mapping[str, object]
     own: Mapping[str, object]
+    options: Mapping[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)  # a frozen one takes three times as long to make
@@ -155,6 +164,8 @@ class LossResult:
         kernel: Which kernel computed the elements, such as ``eager``.
         device: Where, such as ``cpu`` or ``cuda:0``; of several devices that shared it, one.
         elsewhere: The seconds of computing on the others of these, by device; None if there are none.
+        options: The parameters that every loss has, such as axis and normalizer.
+        notes: What the caller should know of the answer, a sentence each.
     """
 
     loss: float | Float64Array
@@ -169,3 +180,5 @@ class LossResult:
     kernel: str
     device: str
     elsewhere: Mapping[str, float] | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

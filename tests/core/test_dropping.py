@@ -33,11 +33,11 @@ def figures(job: Any) -> tuple[float, int, float, float]:  # noqa: ANN401 -- a W
     return score.sum.value, score.count, score.weight_sum.value, score.positives.value
 
 
-@pytest.mark.parametrize("dtype", [np.bool_, np.uint8])
+@pytest.mark.parametrize("dtype", ["?", "u1", "u2", ">u4", "u8", "i1", "i2", ">i4", "i8"])
 @pytest.mark.parametrize("shape", [(), (1,), (5,), (3, 1), (7, 1, 1), (1, 3, 5), SHAPE])
-def test_a_mask_broadcasts(shape: tuple[int, ...], dtype: type[np.generic]) -> None:
+def test_a_mask_broadcasts(shape: tuple[int, ...], dtype: str) -> None:
     rng = np.random.default_rng(1)
-    mask = (rng.integers(0, 3, shape) * (127 if dtype is np.uint8 else 1)).astype(dtype)
+    mask = np.asarray(rng.integers(0, 2, shape)).astype(dtype)
     given = tensors("logits")
     kept = np.broadcast_to(mask, SHAPE) != 0
     expected = np.where(kept, elements("focal", **given), 0.0)
@@ -51,14 +51,41 @@ def test_a_mask_broadcasts(shape: tuple[int, ...], dtype: type[np.generic]) -> N
         assert figure == pytest.approx(math.fsum(per_element.ravel()), rel=1e-14, abs=0)
 
 
-def test_every_byte_but_0_is_true_in_a_mask() -> None:
-    x = np.linspace(-3, 3, 256)
-    y = np.zeros(256)
-    expected = elements("bce", x, y)
-    expected[0] = 0.0
-    mask = np.arange(256, dtype=np.uint8)
-    for one in (mask, mask.view(np.bool_)):
-        assert elements("bce", x, y, mask=one).tobytes() == expected.tobytes()
+@pytest.mark.parametrize("wrong", [2, 127, 255])
+def test_a_mask_holds_0_and_1_alone(wrong: int) -> None:
+    mask = np.array([1, 0, 1, wrong], dtype=np.uint8)
+    for one in (mask, mask.view(np.bool_), mask.astype(np.int8), mask.astype(np.uint64)):
+        with pytest.raises(Fault) as caught:
+            elements("bce", [0.5] * 4, [0] * 4, mask=one)
+        said = wrong if one.dtype != np.int8 or wrong < 128 else wrong - 256
+        assert caught.value.code == "weight_out_of_range"
+        assert caught.value.errors == (("/mask/3", f"{said} is neither 0 nor 1"),)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("inputs", INPUTS)
+def test_nan_as_ignore_index_drops_what_has_no_label(inputs: str, smoothing: float) -> None:
+    given = tensors(inputs)
+    given["targets"][1:5:2, 1] = math.nan
+    clean = {**given, "targets": np.nan_to_num(given["targets"], nan=0.25)}
+    given[inputs] = given[inputs].copy()
+    given[inputs][1, 1] = math.nan  # what is not scored is not looked at
+    kept = ~np.isnan(given["targets"])
+    expected = np.where(kept, elements("bce", **clean, label_smoothing=smoothing), 0.0)
+    got = elements("bce", **given, ignore_index="nan", label_smoothing=smoothing)
+    assert got.tobytes() == expected.tobytes()
+    job = work("bce", given, reduction="sum", ignore_index="nan", label_smoothing=smoothing)
+    assert figures(job)[1] == kept.sum() == kept.size - 10
+    assert figures(job)[3] == math.fsum(given["targets"][kept])
+
+
+def test_a_nan_target_is_refused_without_ignore_index() -> None:
+    for params in ({}, {"ignore_index": 0.0}):
+        with pytest.raises(Fault, match='ignore_index="nan"') as caught:
+            elements("bce", [1.0, 1.0], [0.5, math.nan], **params)
+        assert caught.value.code == "non_finite_input"
+        assert caught.value.errors[0][0] == "/targets/1"
+    assert elements("bce", [1.0, math.nan], [math.nan, 1.0], ignore_index="nan", allow_nan=True)[0] == 0.0
 
 
 BAD: dict[str, tuple[float, ...]] = {

@@ -9,14 +9,32 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lossd.core.catalog import Loss, check_params, class_axis, own_params, reduced_axes
+from lossd.core.catalog import (
+    Loss,
+    check_params,
+    check_targets,
+    class_axis,
+    options_of,
+    own_params,
+    reduced_axes,
+)
 from lossd.core.grid import Grid
 from lossd.engine.arena import Region
-from lossd.request import INTEGERS, ITEMSIZE, MAX_DIMENSIONS, TENSOR_DTYPES, Body, Fault, LossRequest, Tensor
-from lossd.wire import Column, as_class_ids
+from lossd.request import (
+    FLOATS,
+    INTEGERS,
+    ITEMSIZE,
+    MAX_DIMENSIONS,
+    TENSOR_DTYPES,
+    Body,
+    Fault,
+    LossRequest,
+    Tensor,
+)
+from lossd.wire import Column
 
 Shape: TypeAlias = tuple[int, ...]
-Array: TypeAlias = npt.NDArray[np.float64] | npt.NDArray[np.bool_] | npt.NDArray[np.int64]
+Array: TypeAlias = npt.NDArray[np.float64] | npt.NDArray[np.bool_]
 
 
 def assemble(
@@ -41,14 +59,15 @@ def assemble(
         Fault: Something is missing, unknown, or does not go together.
     """
     params = check_params(loss, given)
-    by_index = params["targets_format"] == "index"
+    check_targets(params)
     place = _Placer(region, free)
     tensors = {name: place.found(tensor) for name, tensor in body.tensors.items()}
     for name, array in body.arrays.items():
-        tensors[name] = place.built(name, _as_sent(name, array, by_index=by_index))
+        # JSON has one kind of number, of which a mask's are 0 and 1 here.
+        tensors[name] = place.built(name, array.astype(np.bool_) if name == "mask" else array)
     shape = _check(tensors, params)
-    own = own_params(loss, params)
     _refuse_two(params, tensors)
+    own, options = own_params(loss, params), _options(params, tensors)
     for name in ("pos_weight", "alpha"):
         numbers = params.get(name)
         if isinstance(numbers, tuple):
@@ -56,7 +75,8 @@ def assemble(
             tensors[name] = place.built(name, np.array(numbers, dtype=np.float64))
             params[name] = None  # it lies in the arena now
     grid = Grid(shape, reduced_axes(params, shape), block_elements)
-    return LossRequest(loss=loss.name, tensors=tensors, params=params, own=own), grid
+    notes = (*body.notes, *_notes(tensors, shape, class_axis(params, shape)))
+    return LossRequest(loss.name, tensors, params, own, options, notes), grid
 
 
 def assemble_rows(
@@ -77,6 +97,7 @@ def assemble_rows(
         Fault: Something is missing, unknown, or does not go together.
     """
     params = check_params(loss, given)
+    check_targets(params)
     by_index = params["targets_format"] == "index"
     wide = any(column.width is not None for column in columns)
     tensors: dict[str, Tensor] = {}
@@ -90,9 +111,9 @@ def assemble_rows(
     inner = tensors[inputs].shape
     axis = class_axis(params, (0, *inner))
     _check_rows(tensors, inputs, axis if by_index else None)
-    own = own_params(loss, params)
-    lists: dict[str, tuple[float, ...]] = {}
     _refuse_two(params, tensors)
+    own, options = own_params(loss, params), _options(params, tensors)
+    lists: dict[str, tuple[float, ...]] = {}
     for name in ("pos_weight", "alpha"):
         numbers = params.get(name)
         if isinstance(numbers, tuple):
@@ -105,7 +126,7 @@ def assemble_rows(
             _check_classes(name, (len(numbers),), (1, *inner), axis)
             lists[name] = numbers
             params[name] = None
-    return LossRequest(loss=loss.name, tensors=tensors, params=params, own=own), inner, lists
+    return LossRequest(loss.name, tensors, params, own, options), inner, lists
 
 
 class _Placer:
@@ -131,15 +152,6 @@ class _Placer:
         return Tensor(array.dtype.name, array.shape, self._region.offset + offset)
 
 
-def _as_sent(name: str, array: npt.NDArray[np.float64] | npt.NDArray[np.bool_], *, by_index: bool) -> Array:
-    """An array of JSON numbers in the dtype that its use wants; JSON itself has but one kind of number."""
-    if name == "mask":
-        return array.astype(np.bool_)
-    if name == "targets" and by_index and array.dtype == np.float64:
-        return as_class_ids(np.require(array, requirements=("C", "W")))
-    return array
-
-
 def _check(tensors: Mapping[str, Tensor], params: Mapping[str, object]) -> Shape:
     """Check names, dtypes and shapes; the inputs' shape."""
     inputs = _check_names(tensors)
@@ -159,8 +171,44 @@ def _check(tensors: Mapping[str, Tensor], params: Mapping[str, object]) -> Shape
         if name in tensors:
             _check_broadcast(name, tensors[name].shape, shape)
     if "pos_weight" in tensors:
-        _check_classes("pos_weight", tensors["pos_weight"].shape, shape, axis)
+        given = tensors["pos_weight"].shape
+        if len(given) > 1:
+            _check_broadcast("pos_weight", given, shape)
+        else:
+            _check_classes("pos_weight", given, shape, axis)
     return shape
+
+
+def _options(params: Mapping[str, object], tensors: Mapping[str, Tensor]) -> dict[str, object]:
+    """The parameters that every loss has, as the answer repeats them; of a tensor its dtype and shape."""
+    options = options_of(params)
+    weights = tensors.get("pos_weight")
+    if weights is not None:
+        options["pos_weight"] = {"dtype": weights.dtype, "shape": list(weights.shape)}
+    return options
+
+
+def _notes(tensors: Mapping[str, Tensor], shape: Shape, axis: int) -> list[str]:
+    """What to say of tensors whose shapes could mean two things.
+
+    Args:
+        tensors: By name.
+        shape: The inputs' shape.
+        axis: The class axis.
+    """
+    notes = []
+    for name, other in (("weight", 0), ("mask", 0), ("pos_weight", axis)):
+        given = tensors[name].shape if name in tensors else ()
+        found = [len(shape) - len(given) + place for place, n in enumerate(given) if n != 1]
+        if name == "pos_weight" and len(given) < 2:
+            continue  # along the class axis, which is what class_axis says
+        if len(found) == 1 and found != [other] and shape[found[0]] == shape[other]:
+            as_other = [n if place == other else 1 for place, n in enumerate(shape)]
+            notes.append(
+                f"{name} of shape {list(given)} goes along axis {found[0]} of the inputs, {list(shape)}, by "
+                f"numpy's rules; if axis {other} is meant, send it in the shape {as_other}"
+            )
+    return notes
 
 
 def _check_names(tensors: Mapping[str, Tensor]) -> str:
@@ -183,7 +231,7 @@ def _check_names(tensors: Mapping[str, Tensor]) -> str:
 
 def _check_dtypes(tensors: Mapping[str, Tensor], *, by_index: bool) -> None:
     for name, tensor in tensors.items():
-        allowed = INTEGERS if name == "targets" and by_index else TENSOR_DTYPES[name]
+        allowed = INTEGERS | FLOATS if name == "targets" and by_index else TENSOR_DTYPES[name]
         if tensor.dtype not in allowed:
             shown = ", ".join(dtype for dtype in ITEMSIZE if dtype in allowed)
             detail = f"{name} is {tensor.dtype}; send {shown}"
@@ -209,7 +257,7 @@ def _check_rows(tensors: Mapping[str, Tensor], inputs: str, index_axis: int | No
         "targets": {inner},
         "weight": {inner, (1,) * len(inner)},
         "mask": {inner, (1,) * len(inner)},
-        "pos_weight": set() if inner else {()},  # along the rows, for inputs of one dimension
+        "pos_weight": {inner, (1,) * len(inner)},
     }
     if index_axis is not None:
         allowed["targets"] = {()} if index_axis == 1 else set()
@@ -218,7 +266,7 @@ def _check_rows(tensors: Mapping[str, Tensor], inputs: str, index_axis: int | No
             continue
         remedy = "make each row as wide as those of the inputs"
         if name == "pos_weight":
-            remedy = "give it as a parameter, a number for each class"
+            remedy = "give one of each class as a parameter"
         elif name == "targets" and index_axis is not None:
             remedy = "send a plain column of ids beside a list column of inputs, with class_axis=1"
         detail = (

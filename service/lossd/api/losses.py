@@ -6,6 +6,7 @@ else. docs/api.md says in which order a request is checked; the methods here fol
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from itertools import chain
@@ -27,7 +28,7 @@ from lossd.api.streaming import StreamScoring
 from lossd.api.traced import serve
 from lossd.core.catalog import Loss
 from lossd.request import Fault, Float64Array, LossResult
-from lossd.wire import StreamFormat, make_decoder, write_json_pieces, write_npy_header
+from lossd.wire import StreamFormat, make_decoder, write_json_pieces, write_npy_header, write_params
 
 _PIECE_NUMBERS: Final = 1 << 17
 
@@ -115,12 +116,17 @@ async def _send(exchange: Exchange, outcome: Outcome, form: AnswerForm) -> None:
 
 
 def _figures(result: LossResult) -> list[tuple[bytes, bytes]]:
-    """The headers by which an answer that is the loss alone merges with others."""
+    """The headers by which an answer that is the loss alone merges with others, and says what it is of."""
+    notes = [(b"lossd-notes", json.dumps(result.notes).encode("ascii"))] if result.notes else []
     return [
+        *notes,
         (b"lossd-sum", _number(result.sum)),
         (b"lossd-count", b"%d" % result.count),
         (b"lossd-weight-sum", _number(result.weight_sum)),
         (b"lossd-positives", _number(result.positives)),
+        (b"lossd-params", write_params(result)),
+        (b"lossd-kernel", result.kernel.encode()),
+        (b"lossd-version", __version__.encode()),
     ]
 
 

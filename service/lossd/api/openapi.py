@@ -13,7 +13,7 @@ from lossd.api.asking import SECURITY
 from lossd.api.inference import TAG, model_paths
 from lossd.api.problems import KINDS, MEDIA_TYPE
 from lossd.api.schemas import InferenceAnswer, InferenceError, InferenceRequest, LossAnswer, Problem
-from lossd.core.catalog import LOSSES, SHARED, Loss, Parameter
+from lossd.core.catalog import LOSSES, SHARED, Loss, Parameter, options_of
 from lossd.request import TENSOR_DTYPES
 
 Document = dict[str, Any]
@@ -35,8 +35,9 @@ _TENSORS: Final = {
     "probabilities": "Probabilities in [0, 1], instead of logits.",
     "targets": "The targets, each in [0, 1], in the shape of the inputs; or class ids (targets_format).",
     "weight": "Weights of the elements, finite and at least 0; broadcast to the inputs' shape.",
-    "mask": "Which elements count: bool, or uint8 where nonzero is true; broadcast to the inputs' shape.",
-    "pos_weight": "As the parameter pos_weight.",
+    "mask": "Which elements count: bools, or integers of 0 and 1; broadcast to the inputs' shape.",
+    "pos_weight": "As the parameter pos_weight; of 2 or more dimensions, as torch's [C, 1, 1], it broadcasts "
+    "to the inputs' shape.",
 }
 
 _LOGITS: Final = [[2.0, -1.5, 0.25], [-3.0, 4.0, 0.0]]
@@ -370,6 +371,10 @@ def _answer(loss: Loss) -> Document:
         "Lossd-Count": "The elements of the whole request.",
         "Lossd-Weight-Sum": "Their weights, summed.",
         "Lossd-Positives": "Their targets, summed.",
+        "Lossd-Params": "Reduction and parameters, as a JSON object; of longer lists the length and SHA-256.",
+        "Lossd-Kernel": "What computed the elements.",
+        "Lossd-Version": "The server's version.",
+        "Lossd-Notes": "What to know of the answer, as a JSON list of sentences; absent where there is none.",
     }
     npy_only = "With application/x-npy: "
     total, mean = _SCALAR.get(loss.name, (0.0, 0.0))
@@ -398,6 +403,10 @@ def _answer(loss: Loss) -> Document:
                             "shape": [2, 3],
                             "loss_name": loss.name,
                             "params": {parameter.name: parameter.default for parameter in loss.parameters},
+                            "options": options_of(
+                                {parameter.name: parameter.default for parameter in SHARED}
+                            ),
+                            "notes": [],
                             "kernel": "eager",
                             "device": "cpu",
                             "request_id": "5f0c2f5e3b7d4d0f9f3f9be1a6a4c1d2",

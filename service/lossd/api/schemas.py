@@ -31,6 +31,11 @@ class LossAnswer(_Document):
     shape: list[int] = Field(description="The inputs' shape.")
     loss_name: str
     params: dict[str, object] = Field(description="The loss's own parameters, such as gamma and alpha.")
+    options: dict[str, object] = Field(
+        description="The parameters that every loss has, such as axis and normalizer; of a pos_weight that "
+        "is a tensor its dtype and shape."
+    )
+    notes: list[str] = Field(description="What to know of the answer, a sentence each; mostly none.")
     kernel: str = Field(description="What computed the elements.")
     device: str = Field(description="Where they were computed.")
     request_id: str
@@ -72,7 +77,21 @@ class InferenceError(_Document):
 class _Tensor(_Document):
     name: str
     shape: list[Annotated[int, Field(ge=0)]]
-    datatype: Literal["FP16", "BF16", "FP32", "FP64", "BOOL", "UINT8", "INT8", "INT16", "INT32", "INT64"]
+    datatype: Literal[
+        "FP16",
+        "BF16",
+        "FP32",
+        "FP64",
+        "BOOL",
+        "UINT8",
+        "UINT16",
+        "UINT32",
+        "UINT64",
+        "INT8",
+        "INT16",
+        "INT32",
+        "INT64",
+    ]
     parameters: dict[str, object] | None = None
 
 
@@ -115,6 +134,9 @@ class InferenceAnswer(_Document):
     model_name: str
     model_version: str
     id: str | None = None
+    parameters: dict[str, object] | None = Field(
+        default=None, description="`notes`: what to know of the answer, where there is something."
+    )
     outputs: list[InferenceOutput]
 
 

@@ -136,11 +136,20 @@ def _smoothing(value: object) -> float:
     return float(value)
 
 
-def _ignored(value: object) -> float | None:
-    if value is not None and not (_is_number(value) and abs(value) < 2**53):
-        msg = "must be a number below 2**53 in magnitude, or null"  # beyond, float64 cannot tell ids apart
+def _ignored(value: object) -> float | str:
+    if value == NAN:
+        return NAN
+    if not (_is_number(value) and abs(value) < _EXACT):
+        msg = f'must be a number below 2**53 in magnitude, "{NAN}", or null'
         raise ValueError(msg)
-    return None if value is None else float(value)
+    return float(value)
+
+
+def _background(value: object) -> int:
+    if not (_is_number(value) and abs(value) < _EXACT and value == int(value)):
+        msg = "must be an integer below 2**53 in magnitude, or null"
+        raise ValueError(msg)
+    return int(value)
 
 
 def _flag(value: object) -> bool:
@@ -149,6 +158,11 @@ def _flag(value: object) -> bool:
         raise ValueError(msg)
     return value
 
+
+NAN: Final = "nan"
+"""The ignore_index that drops the elements whose target is NaN."""
+_EXACT: Final = 2**53
+"""Beyond it float64 cannot tell integers apart."""
 
 Divisor: TypeAlias = Literal["count", "weight", "positives"]
 NORMALIZERS: Final = ("count", "weight", "positives")
@@ -208,9 +222,18 @@ SHARED: Final = (
     Parameter(
         "ignore_index",
         None,
-        {"type": ["number", "null"], "default": None},
-        "A target equal to this drops its element, or with index targets all of its classes.",
+        {"oneOf": [{"type": ["number", "null"]}, {"type": "string", "enum": [NAN]}], "default": None},
+        "A target equal to this drops its element, or with index targets all of its classes: it counts in "
+        "nothing. `nan`: a NaN or null target does.",
         _ignored,
+    ),
+    Parameter(
+        "background_index",
+        None,
+        {"type": ["integer", "null"], "default": None},
+        "With index targets: an id equal to this is of no class. The targets of all its classes are 0, and "
+        "count (a detector's background; `ignore_index` would drop them, which is another loss).",
+        _background,
     ),
     Parameter(
         "allow_nan",
@@ -441,3 +464,31 @@ def _invalid(name: str, detail: str) -> Fault:
 def own_params(loss: Loss, params: Mapping[str, object]) -> dict[str, object]:
     """The loss's own parameters alone, such as gamma and alpha."""
     return {parameter.name: params[parameter.name] for parameter in loss.parameters}
+
+
+def options_of(params: Mapping[str, object]) -> dict[str, object]:
+    """The parameters that every loss has, but for the reduction, as an answer repeats them."""
+    options = {parameter.name: params[parameter.name] for parameter in SHARED}
+    del options["reduction"]
+    for name in ("axis", "pos_weight"):
+        value = options[name]
+        if isinstance(value, tuple):
+            options[name] = value[0] if len(value) == 1 else list(value)
+    return options
+
+
+def check_targets(params: Mapping[str, object]) -> None:
+    """Check that what is said of targets goes together. Checked parameters, of query and body together.
+
+    Raises:
+        Fault: ``invalid_parameter``.
+    """
+    background = params["background_index"]
+    if background is None:
+        return
+    if params["targets_format"] != "index":
+        detail = "background_index goes with targets_format=index, whose ids it is among; dense targets of a "
+        raise _invalid("background_index", detail + "background are 0 for every class")
+    if background == params["ignore_index"]:
+        detail = f"{background} is both background_index, whose elements count, and ignore_index, whose "
+        raise _invalid("background_index", detail + "elements do not; leave out the one that is not meant")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from lossd.core.fetch import Read
 from lossd.core.inputs import Probabilities, stand_in
-from lossd.core.values import PROBABILITY, TARGET, WEIGHT, Check, class_id
+from lossd.core.values import MASK, PROBABILITY, TARGET, WEIGHT, WHOLE, Check, class_id
 from lossd.core.work import Work
 
 
@@ -24,7 +25,8 @@ class Loaded:
         pos_weight: What the positive class weighs, if not 1.
         alpha: The balance, if not one number.
         kept: Which elements count, if not all.
-        ids: The class ids, 0 where elements are dropped, for targets that are ids.
+        ids: The class ids, 0 where elements are dropped or of no class, for targets that are ids.
+        mask: The mask as it came, if any.
     """
 
     inputs: Tensor
@@ -34,16 +36,21 @@ class Loaded:
     alpha: Tensor | None
     kept: Tensor | None
     ids: Tensor | None
+    mask: Tensor | None
 
 
 def load(work: Work, read: Read) -> Loaded:
     """A block's tensors, with zeros where elements are dropped. Nothing is checked."""
     y = read(work.targets)
-    kept = _kept(work, read, y)
+    mask = None if work.mask is None else read(work.mask)
+    kept = _kept(work, mask, y)
     ids = None
     if work.classes is not None:
         ids = y if kept is None else torch.where(kept, y, 0.0)
         y = (ids == read(work.classes)).double()
+        if work.background_index is not None:
+            background = ids == work.background_index
+            ids, y = torch.where(background, 0.0, ids), torch.where(background, 0.0, y)
     loaded = Loaded(
         inputs=read(work.inputs),
         y=y,
@@ -52,6 +59,7 @@ def load(work: Work, read: Read) -> Loaded:
         alpha=None if work.alpha is None else read(work.alpha),
         kept=kept,
         ids=ids,
+        mask=mask,
     )
     if kept is not None:
         loaded.inputs = torch.where(kept, loaded.inputs, stand_in(work.kind))
@@ -63,13 +71,11 @@ def load(work: Work, read: Read) -> Loaded:
     return loaded
 
 
-def _kept(work: Work, read: Read, y: Tensor) -> Tensor | None:
+def _kept(work: Work, mask: Tensor | None, y: Tensor) -> Tensor | None:
     """Which elements count, bool, [n]; None for all."""
-    kept = None
-    if work.mask is not None:
-        kept = read(work.mask) != 0.0
+    kept = None if mask is None else mask != 0.0
     if work.ignore_index is not None:
-        other = y != work.ignore_index
+        other = ~torch.isnan(y) if math.isnan(work.ignore_index) else y != work.ignore_index
         kept = other if kept is None else kept & other
     return kept
 
@@ -80,10 +86,16 @@ def checks(work: Work, loaded: Loaded) -> list[Check]:
     Dropped elements are stood in for by now, and pass.
     """
     nan = work.allow_nan
+    found = []
+    if work.mask is not None and loaded.mask is not None:
+        found.append(Check(MASK, work.mask, loaded.mask, allow_nan=False))
     if loaded.ids is not None:
-        found = [Check(class_id(work.class_count), work.targets, loaded.ids, allow_nan=False)]
+        found.append(Check(class_id(work.class_count), work.targets, loaded.ids, allow_nan=False))
+        if work.targets.is_float:
+            part = loaded.ids - loaded.ids.floor()
+            found.append(Check(WHOLE, work.targets, part, allow_nan=False, shown=loaded.ids))
     else:
-        found = [Check(TARGET, work.targets, loaded.y, nan)]
+        found.append(Check(TARGET, work.targets, loaded.y, nan))
     if work.kind is Probabilities:
         found.append(Check(PROBABILITY, work.inputs, loaded.inputs, nan))
     if work.weight is not None and loaded.weight is not None:

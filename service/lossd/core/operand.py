@@ -56,6 +56,11 @@ class Operand:
         """Of the elements, in the machine's byte order; booleans are bytes."""
         return self._array.dtype.newbyteorder("=")
 
+    @property
+    def is_float(self) -> bool:
+        """Whether elements may be other than whole numbers."""
+        return self.bfloat16 or self._array.dtype.kind == "f"
+
     def read(self, start: int, stop: int, out: Float64Array) -> None:
         """Write the elements [start, stop), counted in C order, to ``out``, [stop - start]."""
         if self.bfloat16:

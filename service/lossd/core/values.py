@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -22,34 +23,76 @@ class Rule:
         largest: The largest value.
         code: The fault's code.
         wrong: What another value is.
-        remedy: What to do about it.
+        remedy: What to do about a value: each thing that it may mean, and what says so.
     """
 
     largest: float
     code: str
     wrong: str
-    remedy: str
+    remedy: Callable[[float], str]
 
 
-TARGET: Final = Rule(
-    1.0, "target_out_of_range", "outside [0, 1]", "targets are probabilities or 0/1 labels; rescale them"
-)
+def _target_remedy(value: float) -> str:
+    if value == -1.0:
+        return (
+            "if -1 means unlabelled, ignore_index=-1 drops the element; if the labels are -1 and 1, send "
+            "(y + 1) / 2"
+        )
+    if value > 1.0 and value.is_integer():
+        return (
+            "if these are class ids, send them with targets_format=index, in the inputs' shape less the "
+            f"class axis; if {value:g} means unlabelled, ignore_index={value:g} drops the element"
+        )
+    return "a target is a 0/1 label or a probability"
+
+
+def _id_remedy(classes: int) -> Callable[[float], str]:
+    def remedy(value: float) -> str:
+        shown = f"{value:.17g}"
+        labels = f"; if the labels are 1 to {classes}, subtract 1" if value == classes else ""
+        return (
+            f"ids count from 0{labels}; if {shown} is a background, of no class, background_index={shown} "
+            f"counts it with targets of 0; if it means unlabelled, ignore_index={shown} leaves it out of sum "
+            "and count"
+        )
+
+    return remedy
+
+
+TARGET: Final = Rule(1.0, "target_out_of_range", "outside [0, 1]", _target_remedy)
 PROBABILITY: Final = Rule(
-    1.0, "probability_out_of_range", "outside [0, 1]", "rescale them, or send logits as logits"
+    1.0,
+    "probability_out_of_range",
+    "outside [0, 1]",
+    lambda _: "send what the sigmoid gives, or a model's raw outputs as logits",
 )
 WEIGHT: Final = Rule(
-    sys.float_info.max, "weight_out_of_range", "not a finite number >= 0", "replace it before sending"
+    sys.float_info.max,
+    "weight_out_of_range",
+    "not a finite number >= 0",
+    lambda _: "a weight of 0 adds nothing to the sum but counts; a mask leaves the element out of both",
 )
+MASK: Final = Rule(
+    1.0,
+    "weight_out_of_range",
+    "neither 0 nor 1",
+    lambda _: (
+        "a mask holds 1 where an element counts and 0 where it is dropped; for other marks send a "
+        "comparison, such as mask != 0 or mask == 255"
+    ),
+)
+WHOLE: Final = Rule(
+    0.0,
+    "dtype_not_allowed",
+    "no class id",
+    lambda _: "send whole numbers, or probabilities of every class with targets_format=dense",
+)
+"""Of what an id has beyond a whole number."""
 
 
 def class_id(classes: int) -> Rule:
     """The rule for ids of so many classes."""
-    return Rule(
-        classes - 1.0,
-        "target_out_of_range",
-        f"outside [0, {classes})",
-        "ids count from 0; name the one that means nothing as ignore_index",
-    )
+    return Rule(classes - 1.0, "target_out_of_range", f"outside [0, {classes})", _id_remedy(classes))
 
 
 class Check(NamedTuple):
@@ -60,12 +103,14 @@ class Check(NamedTuple):
         operand: The tensor that they are of.
         values: float64, [n or more]; what is behind the n-th must be allowed.
         allow_nan: Whether NaN is allowed.
+        shown: What a fault shows of an element, likewise, if not its value.
     """
 
     rule: Rule
     operand: Operand
     values: Tensor
     allow_nan: bool
+    shown: Tensor | None = None
 
     def holds(self, least: float, greatest: float) -> bool:
         """Whether nothing is wrong, given the least and the greatest value; a NaN makes both NaN."""
@@ -85,8 +130,9 @@ class Check(NamedTuple):
         bad = torch.nonzero((self.values < 0.0) | (self.values > self.rule.largest))
         if len(bad):
             first = int(bad[0])
-            what = f"{self.values[first].item():.17g} is {self.rule.wrong}"
-            raise _fault(self.rule.code, self.operand, block, first, what, self.rule.remedy)
+            value = (self.values if self.shown is None else self.shown)[first].item()
+            what = f"{value:.17g} is {self.rule.wrong}"
+            raise _fault(self.rule.code, self.operand, block, first, what, self.rule.remedy(value))
 
 
 def refuse_nan(operand: Operand, block: Block, values: Tensor) -> None:
@@ -97,7 +143,9 @@ def refuse_nan(operand: Operand, block: Block, values: Tensor) -> None:
     """
     bad = torch.nonzero(torch.isnan(values))
     if len(bad):
-        remedy = "replace it, drop it with a mask, or set allow_nan=true to let it propagate"
+        remedy = "a mask drops the element, allow_nan=true lets the NaN propagate into the loss"
+        if operand.name == "targets":
+            remedy = f'ignore_index="nan" drops elements whose target is missing; {remedy}'
         raise _fault("non_finite_input", operand, block, int(bad[0]), "NaN", remedy)
 
 

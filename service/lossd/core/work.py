@@ -36,7 +36,8 @@ class Work(NamedTuple):
         classes: The class that each element is of, for targets that are ids.
         class_count: How many classes there are.
         label_smoothing: e.
-        ignore_index: The target that drops its element, if any.
+        ignore_index: The target that drops its element, if any, which may be NaN.
+        background_index: The id that is of no class, if any.
         allow_nan: Whether a NaN propagates.
         divisor: What each output is divided by, where that differs between outputs.
         skipped: The elements before the first that the operands have: 0 unless they are rows of a stream.
@@ -56,6 +57,7 @@ class Work(NamedTuple):
     class_count: int
     label_smoothing: float
     ignore_index: float | None
+    background_index: int | None
     allow_nan: bool
     divisor: Divisor | None
     skipped: int = 0
@@ -127,9 +129,14 @@ def prepare(
     targets = operand("targets", _others(shape, axis) if by_index else None)
     assert inputs is not None
     assert targets is not None
-    smoothing, ignored = params["label_smoothing"], params["ignore_index"]
+    smoothing, ignored, background = (
+        params["label_smoothing"],
+        params["ignore_index"],
+        params["background_index"],
+    )
     assert isinstance(smoothing, float)
-    assert ignored is None or isinstance(ignored, float)
+    assert ignored is None or isinstance(ignored, float | str)
+    assert background is None or isinstance(background, int)
     return Work(
         loss=loss,
         own=own_params(LOSSES[loss], params),
@@ -144,7 +151,8 @@ def prepare(
         classes=_classes(shape, axis) if by_index else None,
         class_count=shape[axis],
         label_smoothing=smoothing,
-        ignore_index=ignored,
+        ignore_index=None if ignored is None else float(ignored),
+        background_index=background,
         allow_nan=params["allow_nan"] is True,
         divisor=divisor(params, grid, arrays),
         skipped=first_row * math.prod(shape[1:]) if first_row else 0,

@@ -76,6 +76,8 @@ def result_of(
         params=request.own,
         kernel=kernel,
         device=device,
+        options=request.options,
+        notes=request.notes,
     )
 
 

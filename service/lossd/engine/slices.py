@@ -26,6 +26,9 @@ _NUMPY: Final = {
     "float64": "f8",
     "bool": "u1",  # a byte other than 0 and 1 is then seen for what it is
     "uint8": "u1",
+    "uint16": "u2",
+    "uint32": "u4",
+    "uint64": "u8",
     "int8": "i1",
     "int16": "i2",
     "int32": "i4",

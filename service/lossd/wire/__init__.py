@@ -10,7 +10,7 @@ or torch.
 
 from __future__ import annotations
 
-from lossd.wire.answer import write_json, write_json_pieces, write_npy, write_npy_header
+from lossd.wire.answer import write_json, write_json_pieces, write_npy, write_npy_header, write_params
 from lossd.wire.coding import MOST_INFLATED, Decoder, make_decoder
 from lossd.wire.document import as_class_ids, read_in_place
 from lossd.wire.formats import FORMATS, STREAMS, Format, StreamFormat
@@ -80,4 +80,5 @@ __all__ = [
     "write_json_pieces",
     "write_npy",
     "write_npy_header",
+    "write_params",
 ]

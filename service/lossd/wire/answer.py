@@ -6,8 +6,10 @@ JSON has no word for infinities and NaN: they are written as the strings ``"Infi
 
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
+import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -19,6 +21,8 @@ from lossd.request import Fault, Float64Array, LossResult
 
 _MOST_EMPTY_LISTS: Final = 1 << 14  # a shape such as [2^40, 0] costs its sender nothing
 
+_LONGEST_LIST: Final = 16
+"""Numbers of a list that a header has room for: three such lists take 1.2 kB."""
 _PIECE_NUMBERS: Final = 1 << 13  # about 160 KiB of text; 200 KiB at most
 
 _DESCRIPTORS: Final[Mapping[str, str]] = {"float64": "<f8", "float32": "<f4"}
@@ -53,6 +57,8 @@ def write_json_pieces(result: LossResult, *, request_id: str, version: str) -> I
         "shape": result.shape,
         "loss_name": result.loss_name,
         "params": dict(result.params),
+        "options": dict(result.options),
+        "notes": result.notes,
         "kernel": result.kernel,
         "device": result.device,
         "request_id": request_id,
@@ -64,6 +70,26 @@ def write_json_pieces(result: LossResult, *, request_id: str, version: str) -> I
     if loss.size > _PIECE_NUMBERS:
         return itertools.chain(_write_long_array(loss, b'{"loss":'), (rest,))
     return iter((b'{"loss":' + write_array(loss) + rest,))
+
+
+def write_params(result: LossResult) -> bytes:
+    """The parameters of an answer that is the loss alone, for a header: one ASCII JSON object.
+
+    Lists that no header has room for are said by their length and the SHA-256 of their float64s.
+    """
+    params = {"reduction": result.reduction, **result.params, **result.options}
+    short = {
+        name: _shortened(value) if isinstance(value, list | tuple) else value
+        for name, value in params.items()
+    }
+    return json.dumps(short, separators=(",", ":")).encode("ascii")
+
+
+def _shortened(numbers: list[float] | tuple[float, ...]) -> object:
+    if len(numbers) <= _LONGEST_LIST:
+        return list(numbers)
+    digest = hashlib.sha256(np.array(numbers, dtype="<f8").tobytes()).hexdigest()
+    return {"length": len(numbers), "sha256": digest}
 
 
 def write_npy(loss: float | Float64Array, dtype: str) -> bytes:
