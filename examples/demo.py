@@ -5,8 +5,11 @@ Run it with ``make demo``. It ends with an error where the server and a float64 
 
 from __future__ import annotations
 
+import json
 import signal
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,6 +139,32 @@ def show_tail(console: Console, client: LossClient) -> None:
     )
 
 
+def score_files(console: Console, url: str, held_out: HeldOut) -> bool:
+    """Scores two files by the command, with class ids of which some are missing; tells if that is right."""
+    logits, ids = held_out.logits.numpy(), held_out.targets.argmax(1).double().numpy()
+    ids[::10] = np.nan
+    half = len(ids) // 2
+    options = ["--targets-format", "index", "--drop-unlabelled"]
+    with tempfile.TemporaryDirectory() as folder:
+        for name, rows in (("a.npz", slice(0, half)), ("b.npz", slice(half, None))):
+            np.savez(Path(folder, name), logits=logits[rows], targets=ids[rows])
+        command = [Path(sys.executable).with_name("lossd"), "score", "a.npz", "b.npz", *options]
+        done = subprocess.run(  # noqa: S603 - our own command
+            [*command, "--json", "--url", url], cwd=folder, capture_output=True, text=True, check=False
+        )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    found = json.loads(done.stdout)
+    kept = ~np.isnan(ids)
+    exact = float(bce(held_out.logits.double(), held_out.targets.double())[kept].mean())
+    console.print(
+        f"\nFrom files: `lossd score a.npz b.npz {' '.join(options)}`\n  {found['loss']:.15f} over "
+        f"{found['count']:,} logits, off float64 by {abs(found['loss'] - exact) / exact:.1e}; "
+        f"{int((~kept).sum())} images had no label, and count in nothing."
+    )
+    return abs(found["loss"] - exact) <= TOLERANCE * exact and found["count"] == 10 * kept.sum()
+
+
 def main() -> int:
     """Trains, scores, compares; the exit code says whether the losses agree."""
     signal.signal(signal.SIGTERM, _leave)  # so that the server is stopped then too
@@ -149,6 +178,7 @@ def main() -> int:
             with LossClient(server.url) as client:
                 agrees = compare(console, client, held_out)
                 show_tail(console, client)
+                agrees = score_files(console, server.url, held_out) and agrees
     except (LossdError, RuntimeError, TimeoutError) as error:
         console.print("[red]The demo failed:[/red]")
         console.print(str(error), markup=False, soft_wrap=True)
