@@ -55,9 +55,7 @@ class Elements:
         x = tensors[name]
         if not 1 <= x.ndim <= 8:
             raise Refused("bad_shape", f"{name} has {x.ndim} dimensions, not 1 to 8", f"/{name}")
-        kept = (
-            np.broadcast_to(_like(tensors.get("mask", np.ones((), dtype=np.bool_)), "mask", x), x.shape) != 0
-        )
+        kept = _mask(tensors.get("mask", np.ones((), dtype=np.bool_)), x)
         y, kept = _targets(tensors["targets"], x, kept, params)
         weight = tensors.get("weight")
         x = _checked(name, x, kept, 0.5, params, (0, 1) if name == "probabilities" else None)
@@ -65,10 +63,7 @@ class Elements:
         if weight is not None:
             weight = _checked("weight", _like(weight, "weight", x), kept, 0.0, params, (0, math.inf))
         given = tensors.get("pos_weight", params["pos_weight"])
-        pos_weight = np.atleast_1d(np.asarray(1.0 if given is None else given, dtype=np.float64))
-        all_kept = np.ones(pos_weight.shape, dtype=np.bool_)
-        pos_weight = _checked("pos_weight", pos_weight, all_kept, 1.0, params, (0, math.inf))
-        pos_weight = _by_class("pos_weight", pos_weight, x, params)
+        pos_weight = _pos_weight(1.0 if given is None else given, x, kept, params)
         if name == "probabilities":
             return cls(-np.log(x), -np.log1p(-x), x, 1 - x, y, weight, pos_weight, kept)
         e = np.exp(-np.abs(x))
@@ -167,20 +162,54 @@ def _targets(
     if params["targets_format"] == "dense":
         if targets.shape != x.shape:
             raise Refused("shape_mismatch", f"targets {targets.shape} are unlike {x.shape}", "/targets")
-        return targets, kept if ignored is None else kept & (targets != ignored)
+        return targets, kept & ~_are(targets, ignored)
     axis = params["class_axis"]
     classes = x.shape[axis]
     shape = tuple(size for place, size in enumerate(x.shape) if place != axis % x.ndim)
     if targets.shape != shape:
         raise Refused("shape_mismatch", f"targets {targets.shape} are unlike {shape}", "/targets")
     ids = np.expand_dims(targets, axis)
-    if ignored is not None:
-        kept = kept & (ids != ignored)
-    wrong = kept.any(axis=axis) & ((targets < 0) | (targets >= classes))
+    kept = kept & ~_are(ids, ignored)
+    wrong = kept.any(axis=axis) & ~_are(targets, params["background_index"])
+    if (wrong & np.isnan(targets)).any():
+        _refuse("targets", "non_finite_input", targets, wrong & np.isnan(targets), "the numbers")
+    wrong &= (targets < 0) | (targets >= classes) | (targets % 1 != 0)
     if wrong.any():
         _refuse("targets", "target_out_of_range", targets, wrong, f"[0, {classes})")
     places = np.arange(classes).reshape([-1 if place == axis % x.ndim else 1 for place in range(x.ndim)])
     return ids == places, kept
+
+
+def _are(targets: NDArray[Any], value: float | str | None) -> NDArray[np.bool_]:
+    """Which targets are the number `value`, or NaN if that is "nan"; none are None."""
+    if value is None:
+        return np.zeros(targets.shape, dtype=np.bool_)
+    are: NDArray[np.bool_] = np.isnan(targets) if value == "nan" else np.equal(targets, value)
+    return are
+
+
+def _mask(mask: NDArray[Any], x: NDArray[Any]) -> NDArray[np.bool_]:
+    kept = _like(mask, "mask", x)
+    wrong = (mask != 0) & (mask != 1)
+    if wrong.any():
+        _refuse("mask", "weight_out_of_range", np.atleast_1d(mask), np.atleast_1d(wrong), "0 and 1")
+    return kept.astype(np.bool_)
+
+
+def _pos_weight(given: Any, x: NDArray[Any], kept: NDArray[np.bool_], params: Mapping[str, Any]) -> Floats:  # noqa: ANN401
+    """The positive term's factors in the inputs' shape."""
+    values = np.atleast_1d(np.asarray(given, dtype=np.float64))
+    every = np.ones(values.shape, dtype=np.bool_)
+    if values.ndim == 1:
+        return _by_class(
+            "pos_weight", _checked("pos_weight", values, every, 1.0, params, (0, math.inf)), x, params
+        )
+    whole = _like(values, "pos_weight", x)
+    along = [x.ndim - values.ndim + place for place, size in enumerate(values.shape) if size > 1]
+    if len(along) == 1 and "class_axis" in params["given"] and params["class_axis"] % x.ndim != along[0]:
+        detail = f"pos_weight {values.shape} lies along axis {along[0]}, and class_axis is another"
+        raise Refused("shape_mismatch", detail, "/pos_weight")
+    return _checked("pos_weight", whole, kept, 1.0, params, (0, math.inf))
 
 
 def _like(array: NDArray[Any], name: str, x: NDArray[Any]) -> NDArray[Any]:

@@ -47,18 +47,34 @@ def own_error(error: Exception, url: str) -> LossdError:
         (ConnectionFailed, "the connection broke", False),
     )
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    own = kind(f"{url}: {what} ({reason})")
-    own.retryable = retryable and not _of_tls(error)
+    tls = _of_tls(error)
+    own = kind(f"{url}: {what} ({reason}){_scheme(error, tls, url)}")
+    own.retryable = retryable and tls is None
     return own
 
 
-def _of_tls(error: BaseException | None) -> bool:
+def _of_tls(error: BaseException | None) -> ssl.SSLError | None:
     # A certificate that is not trusted now will not be in a second.
-    while error is not None:
-        if isinstance(error, ssl.SSLError):
-            return True
+    while error is not None and not isinstance(error, ssl.SSLError):
         error = error.__cause__ or error.__context__
-    return False
+    return error
+
+
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST")
+_ALERT = r"bytearray(b'\x15\x03"  # the start of a TLS server's alert, as h11 shows it
+
+
+def _scheme(error: Exception, tls: ssl.SSLError | None, url: str) -> str:
+    """Say which scheme the server speaks, if it is the other one."""
+    if tls is not None and tls.reason in _NOT_TLS:
+        return f": no TLS is spoken there; if the server speaks http, base_url is {_with('http', url)}"
+    if isinstance(error, httpx.RemoteProtocolError) and _ALERT in str(error):
+        return f": TLS is spoken there; base_url is {_with('https', url)}"
+    return ""
+
+
+def _with(scheme: str, url: str) -> str:
+    return f"{scheme}://{url.partition('://')[2]}"
 
 
 class _Left(dict[str, float | None]):
