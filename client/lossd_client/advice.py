@@ -62,7 +62,7 @@ def _targets(call: Checked) -> str | None:
     if call.by_index:
         return _ids(targets, call)
     inputs = widened(call.inputs)
-    if ((inputs == 0) | (inputs == 1)).all():
+    if ((inputs == 0) | (inputs == 1)).all() and (inputs == 1).any():  # zeros are a model's first outputs
         name = next(iter(call.tensors))
         order = "logits, targets" if name == "logits" else "probabilities=..., targets=..."
         return (
@@ -80,11 +80,10 @@ def _ids(ids: NDArray[Any], call: Checked) -> str | None:
         kept = kept[kept != call.params[name]] if isinstance(call.params.get(name), int | float) else kept
     if not kept.size or kept.max() != classes or kept.min() < 0:
         return None
+    # The server has named what an id of C may mean; not that 0 may be what it stands for.
     return (
-        f"the ids go from {int(kept.min())} to {classes}, and those of {classes} classes from 0 to "
-        f"{classes - 1}: if {classes} stands for no class, background_index={classes} has it count as "
-        f"negative for all classes, and ignore_index={classes} leaves it out; if 1 is the first class, "
-        "subtract 1 from all ids, where a 0 that stands for no class becomes -1"
+        f"here the ids go from {int(kept.min())} to {classes}: if 0 is a background, subtract 1 from all and "
+        "give background_index=-1"
     )
 
 

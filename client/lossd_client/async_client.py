@@ -228,7 +228,7 @@ class AsyncLossClient(
         async with aclosing(self._in_order(parts)) as answered:
             async for part, result in answered:
                 meter.add(part.rows, result.count)
-                part.plan.add(result)
+                part.plan.add(part, result)
                 if part.is_last:
                     yield part.plan.result()
 

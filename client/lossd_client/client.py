@@ -239,7 +239,7 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
         meter = Meter(self._settings, total_rows)
         for part, result in self._in_order(chain.from_iterable(plan.parts() for plan in plans)):
             meter.add(part.rows, result.count)
-            part.plan.add(result)
+            part.plan.add(part, result)
             if part.is_last:
                 yield part.plan.result()
 

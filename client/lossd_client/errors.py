@@ -64,9 +64,14 @@ class LossdError(Exception):
 
 
 class ConnectionFailed(LossdError):
-    """The server could not be reached, or the connection broke before the answer was whole."""
+    """The server could not be reached, or the connection broke before the answer was whole.
+
+    Attributes:
+        connected: Whether there was a connection, which then broke.
+    """
 
     code = "connection_failed"
+    connected: bool = False
 
 
 class TimedOut(LossdError):

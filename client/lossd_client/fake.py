@@ -20,6 +20,7 @@ from lossd_client.call import OPTIONS
 from lossd_client.fake_losses import Elements, Refused, losses_of
 from lossd_client.foreign import widened
 from lossd_client.message import JSON, NPY, PROBLEM, Request, Response
+from lossd_client.shape_notes import notes_of
 from lossd_client.timeout import Timeout
 
 _SHARED: Final[Mapping[str, Any]] = {"reduction": "mean", **OPTIONS}
@@ -86,15 +87,19 @@ def _scored(request: Request, own: Mapping[str, Any]) -> Response:
         loss = found.reduced(params["reduction"], params["axis"], params["normalizer"])
         figures = found.figures
     tensor = tensors.get("pos_weight")
-    options = {key: params[key] for key in OPTIONS}
+    options = {key: _single(params[key]) for key in OPTIONS}
     if tensor is not None:
         options["pos_weight"] = {"dtype": dtype_name(tensor.dtype), "shape": list(tensor.shape)}
     applied = {key: params[key] for key in own}
+    notes = notes_of(
+        {key: array.shape for key, array in tensors.items()}, elements.shape, params["class_axis"]
+    )
     if request.headers.get("Accept") == NPY:
         headers = {f"lossd-{key.replace('_', '-')}": repr(value) for key, value in figures.items()}
         flat = {"reduction": params["reduction"], **applied, **options}
         headers["lossd-params"] = json.dumps({key: _shortened(value) for key, value in flat.items()})
         headers |= {"lossd-kernel": VERSION, "lossd-version": VERSION}
+        headers |= {"lossd-notes": json.dumps(notes)} if notes else {}
         return _response(request, 200, NPY, _npy(loss), headers)
     about = {
         "reduction": params["reduction"],
@@ -102,13 +107,17 @@ def _scored(request: Request, own: Mapping[str, Any]) -> Response:
         "loss_name": name,
         "params": applied,
         "options": options,
-        "notes": [],
+        "notes": notes,
         "kernel": VERSION,
         "device": "cpu",
         "version": VERSION,
     }
     plain = {"loss": loss.tolist(), **figures}
     return _of_json(request, {**{key: _plain(value) for key, value in plain.items()}, **about})
+
+
+def _single(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JSON value out
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _shortened(value: object) -> object:
@@ -133,7 +142,6 @@ def _params(request: Request, known: Mapping[str, Any]) -> dict[str, Any]:
             raise _invalid(name, f"{name} must be one of {', '.join(words)}")
     _check_numbers(params)
     _check_index(params)
-    params["given"] = frozenset(name for name, _ in request.query)
     if params["reduction"] == "none":
         for name in ("axis", "normalizer"):
             if params[name] != known[name]:

@@ -173,11 +173,14 @@ def _targets(
     wrong = kept.any(axis=axis) & ~_are(targets, params["background_index"])
     if (wrong & np.isnan(targets)).any():
         _refuse("targets", "non_finite_input", targets, wrong & np.isnan(targets), "the numbers")
-    wrong &= (targets < 0) | (targets >= classes) | (targets % 1 != 0)
+    parted = wrong & (targets % 1 != 0)
+    wrong &= (targets < 0) | (targets >= classes)
+    if parted.any() and not wrong.any():
+        _refuse("targets", "dtype_not_allowed", targets, parted, "the whole numbers", status=415)
     if wrong.any():
         _refuse("targets", "target_out_of_range", targets, wrong, f"[0, {classes})")
     places = np.arange(classes).reshape([-1 if place == axis % x.ndim else 1 for place in range(x.ndim)])
-    return ids == places, kept
+    return (ids == places) & ~_are(ids, params["background_index"]), kept
 
 
 def _are(targets: NDArray[Any], value: float | str | None) -> NDArray[np.bool_]:
@@ -205,10 +208,6 @@ def _pos_weight(given: Any, x: NDArray[Any], kept: NDArray[np.bool_], params: Ma
             "pos_weight", _checked("pos_weight", values, every, 1.0, params, (0, math.inf)), x, params
         )
     whole = _like(values, "pos_weight", x)
-    along = [x.ndim - values.ndim + place for place, size in enumerate(values.shape) if size > 1]
-    if len(along) == 1 and "class_axis" in params["given"] and params["class_axis"] % x.ndim != along[0]:
-        detail = f"pos_weight {values.shape} lies along axis {along[0]}, and class_axis is another"
-        raise Refused("shape_mismatch", detail, "/pos_weight")
     return _checked("pos_weight", whole, kept, 1.0, params, (0, math.inf))
 
 
@@ -272,7 +271,9 @@ def _checked(
     return values
 
 
-def _refuse(name: str, code: str, values: NDArray[Any], wrong: NDArray[np.bool_], where: str) -> None:
+def _refuse(
+    name: str, code: str, values: NDArray[Any], wrong: NDArray[np.bool_], where: str, status: int = 422
+) -> None:
     place = tuple(np.argwhere(wrong)[0].tolist())
     pointer = "/".join([f"/{name}", *map(str, place)])
-    raise Refused(code, f"{values[place]} is outside {where}", pointer)
+    raise Refused(code, f"{values[place]} is outside {where}", pointer, status)

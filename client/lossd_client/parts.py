@@ -13,6 +13,7 @@ from lossd_client.call import Checked
 from lossd_client.errors import StatusError, moved
 from lossd_client.result import Asked, LossResult
 from lossd_client.retry import Patience
+from lossd_client.shape_notes import shape_notes
 from lossd_client.tally import Tally, mean_of
 from lossd_client.wire import asked
 
@@ -115,8 +116,11 @@ class Plan:
             own = replace(about, shape=part.inputs.shape)
             yield Part(part, own, start, names, self, last, f"{self._request_id}-{number}")
 
-    def add(self, result: LossResult) -> None:
-        """Takes the answer to the next part."""
+    def add(self, part: Part, result: LossResult) -> None:
+        """Take the answer to the next part."""
+        if not self.is_whole and result.notes:
+            own = shape_notes(part.call)
+            result = replace(result, notes=tuple(note for note in result.notes if note not in own))
         self._tally.add(result)
 
     def result(self) -> LossResult:
@@ -134,6 +138,7 @@ class Plan:
             reduction=about.reduction,
             options={**merged.options, **about.options},
             request_id=self._request_id,
+            notes=tuple(dict.fromkeys([*shape_notes(self.call), *merged.notes])),
         )
         return _divided(merged) if _divides(self.call) else merged
 
@@ -243,8 +248,6 @@ def _can_split(call: Checked) -> bool:
         return False  # the server shall say so
     by_class = call.by_index or isinstance(call.own.get("alpha"), list)
     pos_weight = call.tensors.get("pos_weight")
-    if pos_weight is not None and pos_weight.ndim > 1 and "class_axis" in call.params:
-        return False  # the server shall say whether it lies along the classes, which a part might hide
     by_class |= pos_weight is not None and pos_weight.size > 1 and pos_weight.ndim == 1
     if by_class and call.class_axis in (0, -call.inputs.ndim):
         return False

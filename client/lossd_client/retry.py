@@ -13,7 +13,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, TypeVar
 
-from lossd_client.errors import LossdError, TimedOut, status_error
+from lossd_client.errors import ConnectionFailed, LossdError, TimedOut, status_error
 from lossd_client.message import Request, Response
 from lossd_client.timeout import Timeout
 
@@ -181,6 +181,8 @@ def attempts(request: Request, patience: Patience, line: Line) -> Steps[Response
             error.request_id = error.request_id or request.headers.get("X-Request-Id")
             wait = _wait(error, failures, patience, line)
             if wait is None:
+                if _broke_at_first(error, line) and request.base_url.startswith("http://"):
+                    error.args = (f"{error}; if the server speaks https, base_url begins with https://",)
                 if failures > 1:
                     error.add_note(f"This was attempt {failures}.")
                 raise
@@ -224,6 +226,11 @@ def _most(error: LossdError, retry: Retry, line: Line) -> int:
     if line.has_answered:
         return retry.attempts
     return retry.first_refusal if is_refused(error) else retry.first_contact
+
+
+def _broke_at_first(error: LossdError, line: Line) -> bool:
+    """Tell whether a connection broke to where nothing has ever answered, as of a server that awaits TLS."""
+    return isinstance(error, ConnectionFailed) and error.connected and not line.has_answered
 
 
 def is_refused(error: BaseException | None) -> bool:

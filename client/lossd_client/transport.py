@@ -50,6 +50,10 @@ def own_error(error: Exception, url: str) -> LossdError:
     tls = _of_tls(error)
     own = kind(f"{url}: {what} ({reason}){_scheme(error, tls, url)}")
     own.retryable = retryable and tls is None
+    if isinstance(own, ConnectionFailed):
+        own.connected = (
+            isinstance(error, httpx.NetworkError | httpx.ProtocolError) and what != "cannot connect"
+        )
     return own
 
 
@@ -66,7 +70,7 @@ _ALERT = r"bytearray(b'\x15\x03"  # the start of a TLS server's alert, as h11 sh
 
 def _scheme(error: Exception, tls: ssl.SSLError | None, url: str) -> str:
     """Say which scheme the server speaks, if it is the other one."""
-    if tls is not None and tls.reason in _NOT_TLS:
+    if getattr(tls, "reason", None) in _NOT_TLS:
         return f": no TLS is spoken there; if the server speaks http, base_url is {_with('http', url)}"
     if isinstance(error, httpx.RemoteProtocolError) and _ALERT in str(error):
         return f": TLS is spoken there; base_url is {_with('https', url)}"
