@@ -177,6 +177,8 @@ def _check_index(params: Mapping[str, Any]) -> None:
         raise _invalid("ignore_index", f"ignore_index is {ignored!r}, which is no number, nan or null")
     if background is None:
         return
+    if abs(background) >= 2**53:
+        raise _invalid("background_index", f"background_index is {background}, which is out of range")
     if params["targets_format"] != "index":
         raise _invalid("background_index", "background_index is for index targets")
     if background == ignored:

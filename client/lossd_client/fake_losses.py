@@ -61,7 +61,7 @@ class Elements:
         x = _checked(name, x, kept, 0.5, params, (0, 1) if name == "probabilities" else None)
         y = _checked("targets", y, kept, 0.0, params, (0, 1))
         if weight is not None:
-            weight = _checked("weight", _like(weight, "weight", x), kept, 0.0, params, (0, math.inf))
+            weight = _factors("weight", weight, x, kept, params)
         given = tensors.get("pos_weight", params["pos_weight"])
         pos_weight = _pos_weight(1.0 if given is None else given, x, kept, params)
         if name == "probabilities":
@@ -195,7 +195,7 @@ def _mask(mask: NDArray[Any], x: NDArray[Any]) -> NDArray[np.bool_]:
     kept = _like(mask, "mask", x)
     wrong = (mask != 0) & (mask != 1)
     if wrong.any():
-        _refuse("mask", "weight_out_of_range", np.atleast_1d(mask), np.atleast_1d(wrong), "0 and 1")
+        _refuse("mask", "weight_out_of_range", mask, wrong, "0 and 1")
     return kept.astype(np.bool_)
 
 
@@ -207,8 +207,23 @@ def _pos_weight(given: Any, x: NDArray[Any], kept: NDArray[np.bool_], params: Ma
         return _by_class(
             "pos_weight", _checked("pos_weight", values, every, 1.0, params, (0, math.inf)), x, params
         )
-    whole = _like(values, "pos_weight", x)
-    return _checked("pos_weight", whole, kept, 1.0, params, (0, math.inf))
+    return _factors("pos_weight", values, x, kept, params)
+
+
+def _factors(
+    name: str, values: NDArray[Any], x: NDArray[Any], kept: NDArray[np.bool_], params: Mapping[str, Any]
+) -> Floats:
+    """Factors that broadcast, in the inputs' shape."""
+    try:
+        return _checked(name, _like(values, name, x), kept, 0.0, params, (0, math.inf))
+    except Refused as refused:
+        code, detail, pointer, status = refused.args
+        place = pointer.split("/")[2:]
+        if not place:
+            raise
+        own = place[len(place) - values.ndim :]  # of the array as it was given
+        own = ["0" if size == 1 else at for at, size in zip(own, values.shape, strict=True)]
+        raise Refused(code, detail, "/".join(["", name, *own]), status) from None
 
 
 def _like(array: NDArray[Any], name: str, x: NDArray[Any]) -> NDArray[Any]:
@@ -274,6 +289,6 @@ def _checked(
 def _refuse(
     name: str, code: str, values: NDArray[Any], wrong: NDArray[np.bool_], where: str, status: int = 422
 ) -> None:
-    place = tuple(np.argwhere(wrong)[0].tolist())
+    place = tuple(np.argwhere(wrong)[0].tolist()) if wrong.ndim else ()
     pointer = "/".join([f"/{name}", *map(str, place)])
     raise Refused(code, f"{values[place]} is outside {where}", pointer, status)

@@ -48,7 +48,7 @@ def own_error(error: Exception, url: str) -> LossdError:
     )
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     tls = _of_tls(error)
-    own = kind(f"{url}: {what} ({reason}){_scheme(error, tls, url)}")
+    own = kind(f"{url}: {what} ({reason}){_scheme(tls, url)}")
     own.retryable = retryable and tls is None
     if isinstance(own, ConnectionFailed):
         own.connected = (
@@ -65,20 +65,15 @@ def _of_tls(error: BaseException | None) -> ssl.SSLError | None:
 
 
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST")
-_ALERT = r"bytearray(b'\x15\x03"  # the start of a TLS server's alert, as h11 shows it
 
 
-def _scheme(error: Exception, tls: ssl.SSLError | None, url: str) -> str:
-    """Say which scheme the server speaks, if it is the other one."""
-    if getattr(tls, "reason", None) in _NOT_TLS:
-        return f": no TLS is spoken there; if the server speaks http, base_url is {_with('http', url)}"
-    if isinstance(error, httpx.RemoteProtocolError) and _ALERT in str(error):
-        return f": TLS is spoken there; base_url is {_with('https', url)}"
-    return ""
-
-
-def _with(scheme: str, url: str) -> str:
-    return f"{scheme}://{url.partition('://')[2]}"
+def _scheme(tls: ssl.SSLError | None, url: str) -> str:
+    """Say that the server speaks no TLS, if it does not."""
+    if getattr(tls, "reason", None) not in _NOT_TLS:
+        return ""
+    return (
+        f": no TLS is spoken there; if the server speaks http, base_url is http://{url.partition('://')[2]}"
+    )
 
 
 class _Left(dict[str, float | None]):

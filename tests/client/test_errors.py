@@ -251,11 +251,8 @@ def test_http_where_a_server_says_that_it_awaits_tls(ask: Ask) -> None:
 
         thread = threading.Thread(target=alert)
         thread.start()
-        host = f"127.0.0.1:{listening.getsockname()[1]}"
-        with pytest.raises(
-            lossd_client.ConnectionFailed, match=rf": TLS is spoken there; base_url is https://{host}"
-        ):
-            ask(f"http://{host}", "bce", X, Y)
+        with pytest.raises(lossd_client.ConnectionFailed, match=r"base_url begins with https://$"):
+            ask(f"http://127.0.0.1:{listening.getsockname()[1]}", "bce", X, Y)
         thread.join()
 
 
