@@ -5,6 +5,7 @@ say so in their header instead of being turned round, and big-endian ones keep t
 """
 
 import mmap
+from collections.abc import Sequence
 from decimal import Decimal
 from io import BytesIO
 from os import PathLike
@@ -28,7 +29,10 @@ class OnDevice(Protocol):
         ...
 
 
-Array: TypeAlias = ArrayLike | OnDevice
+Numbers: TypeAlias = Decimal | Sequence["float | Decimal | None"] | Sequence["Numbers"]
+"""Lists that numpy does not know as numbers: None is a missing target."""
+
+Array: TypeAlias = ArrayLike | OnDevice | Numbers
 """What the client takes for a tensor: an array of numpy's or another library's, or nested lists."""
 
 FLOATS: Final = ("float16", "bfloat16", "float32", "float64")

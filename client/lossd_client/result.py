@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +103,10 @@ class LossResult:
     def __format__(self, spec: str) -> str:
         return format(float(self), spec) if spec else str(self)
 
+    @overload
+    def __round__(self) -> int: ...
+    @overload
+    def __round__(self, digits: int) -> float: ...
     def __round__(self, digits: int | None = None) -> float:
         return round(float(self), digits)
 

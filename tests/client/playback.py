@@ -14,6 +14,18 @@ from urllib.parse import parse_qsl, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+PARAMS: dict[str, Any] = {"gamma": 1.5, "alpha": 0.25, "variant": "sigmoid"}
+OPTIONS: dict[str, Any] = {
+    "axis": None,
+    "normalizer": "count",
+    "class_axis": -1,
+    "targets_format": "dense",
+    "label_smoothing": 0.0,
+    "ignore_index": None,
+    "background_index": None,
+    "allow_nan": False,
+    "pos_weight": None,
+}
 SCALAR = {
     "loss": 0.7923818,
     "reduction": "mean",
@@ -23,18 +35,8 @@ SCALAR = {
     "positives": 251.0,
     "shape": [32, 80],
     "loss_name": "focal",
-    "params": {"gamma": 1.5, "alpha": 0.25, "variant": "sigmoid"},
-    "options": {
-        "axis": None,
-        "normalizer": "count",
-        "class_axis": -1,
-        "targets_format": "dense",
-        "label_smoothing": 0.0,
-        "ignore_index": None,
-        "background_index": None,
-        "allow_nan": False,
-        "pos_weight": None,
-    },
+    "params": PARAMS,
+    "options": OPTIONS,
     "notes": [],
     "kernel": "eager",
     "device": "cpu",

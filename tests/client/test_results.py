@@ -5,7 +5,6 @@ import json
 import math
 import pickle
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from client.conftest import Ask
-from client.playback import FIGURES, SCALAR, Answer, Playback, npy
+from client.playback import FIGURES, OPTIONS, PARAMS, SCALAR, Answer, Playback, npy
 from lossd_client import BadAnswer, LossResult
 
 X, Y = np.zeros((2, 3)), np.zeros((2, 3))
@@ -51,7 +50,7 @@ def test_an_arrays_params_are_the_losss_own(ask: Ask, playback: Playback) -> Non
     assert result.shape == (2, 3)
 
 
-DEFAULTS: dict[str, Any] = SCALAR["options"]
+DEFAULTS = OPTIONS
 
 
 def _with_headers(**headers: str) -> Answer:
@@ -62,7 +61,7 @@ def _with_headers(**headers: str) -> Answer:
 
 
 def test_an_array_says_what_it_is_of(ask: Ask, playback: Playback) -> None:
-    params = {"reduction": "none", **SCALAR["params"], **DEFAULTS, "alpha": {"length": 17, "sha256": "0"}}
+    params = {"reduction": "none", **PARAMS, **DEFAULTS, "alpha": {"length": 17, "sha256": "0"}}
     playback.answer = _with_headers(
         Params=json.dumps(params), Kernel="native", Version="9", Notes='["a \\u2265 b", "c"]'
     )
