@@ -100,6 +100,11 @@ def _remedy(array: NDArray[Any], allowed: tuple[str, ...]) -> str:
         return f"; it holds {', '.join(held)}: {numbers}{missing if 'NoneType' in held else ''}"
     if allowed == MASK and array.dtype.kind == "f":
         return "; of zeros and ones make a mask by `array != 0`; other factors are a weight"
+    if allowed == WEIGHTS and array.dtype.kind == "b":
+        return (
+            "; as the mask it leaves elements out of sum and count, and as a weight, by "
+            "array.astype(np.float64), out of the sum alone"
+        )
     return ""
 
 

@@ -30,8 +30,8 @@ class LossResult:
         weight_sum: The broadcast weights summed; the count where there is no weight.
         positives: The targets summed, unweighted.
         reduction: "none", "sum" or "mean".
-        params: The loss's own parameters, such as gamma, as the server applied them, defaults too. (Of a
-            server before 0.2, where the loss is an array: those that were given.)
+        params: The loss's own parameters, such as gamma, as the server applied them, defaults too. (Older
+            servers do not say them of an array: then those that were given.)
         request_id: The request's identity in the server's logs.
         timing: Milliseconds that the server spent, by stage: "read", "queue", "compute".
         loss_name: "bce" or "focal".
@@ -81,8 +81,8 @@ class LossResult:
 
         Raises:
             ValueError: There are none; or they are of different losses, parameters or reductions; or they are
-                means over rows that leave other axes standing, whose divisors the results do not hold: ask
-                for reduction="sum" then.
+                means over rows that leave other axes standing, whose divisors the results do not hold:
+                `score_stream` gives these.
             InvalidRequest: A mean over nothing, code "empty_mean", as the server says it.
         """
         from lossd_client.tally import Tally  # which is made of results

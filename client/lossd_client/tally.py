@@ -176,8 +176,8 @@ def _how_to_join(result: LossResult) -> str:
     if result.reduction == "sum" or isinstance(result.options.get("normalizer"), int | float):
         return "places"
     raise ValueError(
-        f"means over axis={result.options.get('axis')} cannot be merged, for want of each one's divisor; ask "
-        "for reduction='sum', merge, and divide"
+        f"means over axis={result.options.get('axis')} cannot be merged, for want of each one's divisor; "
+        "score_stream gives them, or merge results of reduction='sum' and divide each by its own"
     )
 
 

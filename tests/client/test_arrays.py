@@ -133,7 +133,11 @@ def test_python_values(value: ArrayLike, allowed: tuple[str, ...], dtype: str) -
         (np.ones(2, dtype=np.longdouble), FLOATS, "weight has dtype"),
         (np.ones(2, dtype=np.complex128), TARGETS, "weight has dtype complex128"),
         (np.ones(2, dtype=np.int64), FLOATS, "weight has dtype int64; allowed are float16"),
-        (np.ones(2, dtype=np.bool_), WEIGHTS, "weight has dtype bool; allowed are float16"),
+        (
+            np.ones(2, dtype=np.bool_),
+            WEIGHTS,
+            "dtype bool; .* as the mask .* out of sum and count, and as a weight",
+        ),
         (np.zeros(2, dtype=[("a", "f4")]), FLOATS, "weight has dtype"),
         (np.array([0.5, None]), TARGETS, r"dtype object.* holds NoneType, float: .*np\.asarray.*'nan'"),
         ([0.5, None], TARGETS, r"dtype object.* holds NoneType, float: .*ignore_index='nan'"),
@@ -192,7 +196,8 @@ def test_decimals_are_the_nearest_float64() -> None:
 
 
 def test_none_is_nan_where_there_may_be_gaps() -> None:
-    found = as_array("targets", [[1, None], [None, Decimal("0.5")]], TARGETS, gaps=True)
+    given: Any = [[1, None], [None, Decimal("0.5")]]
+    found = as_array("targets", given, TARGETS, gaps=True)
     np.testing.assert_array_equal(found, [[1, np.nan], [np.nan, 0.5]], strict=True)
 
 

@@ -153,7 +153,7 @@ def test_nothing_is_refused() -> None:
 
 def test_means_over_rows_that_leave_columns_standing_are_refused() -> None:
     part = result(loss=np.ones(3), shape=(4, 3), options={"axis": 0})
-    with pytest.raises(ValueError, match="for want of each one's divisor; ask for reduction='sum'"):
+    with pytest.raises(ValueError, match="for want of each one's divisor; score_stream gives them"):
         LossResult.merge([part, part])
 
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import deepcopy
+from decimal import Decimal
 from typing import Any, assert_type
 
 import httpx
@@ -78,6 +79,8 @@ def options(
         client.bce(p, ids, targets_format="index", background_index=80, ignore_index="nan"), LossResult
     )
     assert_type(client.focal(p, ids, ignore_index=ignored, background_index=None), LossResult)
+    assert_type(client.bce([[0.5, 1.0]], [[1.0, None]], ignore_index="nan"), LossResult)
+    assert_type(client.bce(p, [Decimal("0.5")], weight=[Decimal(1)]), LossResult)
     client.bce(p, ids, background_index=0.5)  # type: ignore[arg-type] # no id
     client.bce(p, ids, ignore_index="none")  # type: ignore[arg-type] # no such word
     client.bce(p, mask, normalizer="sum")  # type: ignore[arg-type] # no such normalizer
