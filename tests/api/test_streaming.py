@@ -70,6 +70,14 @@ def by_index(n: int, c: int) -> Arrays:
     }
 
 
+def _as_floats(tensors: Arrays) -> Arrays:
+    return {**tensors, "targets": tensors["targets"].astype(np.float32)}
+
+
+def _with_nan(tensors: Arrays) -> Arrays:
+    return {**tensors, "targets": np.where(RNG.random((20_000, 7)) < 0.1, np.nan, tensors["targets"])}
+
+
 INDEX = {"targets_format": "index", "ignore_index": -1}
 CASES: list[tuple[str, Arrays, dict[str, Any], int]] = [
     ("mean", inputs(50_000, 7), {}, 1000),
@@ -82,6 +90,16 @@ CASES: list[tuple[str, Arrays, dict[str, Any], int]] = [
     ("flat", inputs(300_000, None), {}, 60_000),
     ("flat none", inputs(200_000, None), {"reduction": "none"}, 50_000),
     ("flat with pos_weight", inputs(100_000, None) | {"pos_weight": RNG.random(100_000)}, {}, 7_777),
+    ("pos_weight a row", inputs(20_000, 7) | {"pos_weight": RNG.random((20_000, 1))}, {}, 2_500),
+    (
+        "pos_weight an element",
+        inputs(20_000, 7) | {"pos_weight": RNG.random((20_000, 7))},
+        {"axis": 0},
+        2_500,
+    ),
+    ("background", by_index(60_000, 9), {"targets_format": "index", "background_index": -1}, 2_000),
+    ("ids that are floats", _as_floats(by_index(60_000, 9)), INDEX, 2_000),
+    ("missing labels", _with_nan(inputs(20_000, 7)), {"ignore_index": "nan"}, 2_500),
     ("width 1", inputs(100_000, 1), {"axis": 1}, 20_000),
     ("wide by sample", inputs(30, 40_000), {"axis": 1}, 1),
     ("wide by class", inputs(30, 40_000), {"axis": 0}, 1),
@@ -146,16 +164,16 @@ UNFIT: dict[str, tuple[Arrays, dict[str, Any], int, str]] = {
         {"logits": np.zeros(4), "probabilities": np.zeros(4), "targets": np.zeros(4)},
         {}, 422, "invalid_parameter",
     ),
-    "ids as floats": (
-        {"logits": np.zeros((4, 3)), "targets": np.zeros(4)},
+    "ids that are not whole": (
+        {"logits": np.zeros((4, 3)), "targets": np.full(4, 0.5)},
         {"targets_format": "index"}, 415, "dtype_not_allowed",
     ),
     "a number for each row": (
         {"logits": np.zeros((4, 3)), "targets": np.zeros((4, 3))},
         {"pos_weight": [1, 2, 3, 4], "class_axis": 0}, 422, "invalid_parameter",
     ),
-    "pos_weight by rows": (
-        {"logits": np.zeros((4, 3)), "targets": np.zeros((4, 3)), "pos_weight": np.zeros(4)},
+    "pos_weight of other rows": (
+        {"logits": np.zeros((4, 3)), "targets": np.zeros((4, 3)), "pos_weight": np.zeros((4, 2))},
         {}, 422, "shape_mismatch",
     ),
     "axis": (

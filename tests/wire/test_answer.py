@@ -51,7 +51,8 @@ def test_the_whole_answer() -> None:
     assert written == {
         "loss": 0.7923818, "reduction": "mean", "sum": 2028.497, "count": 2560, "weight_sum": 2560.0,
         "positives": 251.0, "shape": [32, 80], "loss_name": "focal",
-        "params": {"gamma": 1.5, "alpha": 0.25, "variant": "sigmoid"}, "kernel": "eager", "device": "cpu",
+        "params": {"gamma": 1.5, "alpha": 0.25, "variant": "sigmoid"}, "options": {}, "notes": [],
+        "kernel": "eager", "device": "cpu",
         "request_id": "abc", "version": "1.2",
     }  # fmt: skip
     assert list(written)[:6] == ["loss", "reduction", "sum", "count", "weight_sum", "positives"]
