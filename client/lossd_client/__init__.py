@@ -10,7 +10,17 @@ with LossClient("http://127.0.0.1:8000") as client:
 from lossd_client._version import version as _version
 from lossd_client.arrays import Array
 from lossd_client.async_client import AsyncLossClient
-from lossd_client.call import DEFAULT, Axis, Default, LossName, Normalizer, Reduction, TargetsFormat, Variant
+from lossd_client.call import (
+    DEFAULT,
+    Axis,
+    Default,
+    IgnoreIndex,
+    LossName,
+    Normalizer,
+    Reduction,
+    TargetsFormat,
+    Variant,
+)
 from lossd_client.client import LossClient
 from lossd_client.errors import (
     BadAnswer,
@@ -47,6 +57,7 @@ __all__ = [
     "DeadlineExceeded",
     "Default",
     "ErrorItem",
+    "IgnoreIndex",
     "InvalidRequest",
     "LossClient",
     "LossName",

@@ -5,8 +5,11 @@ say so in their header instead of being turned round, and big-endian ones keep t
 """
 
 import mmap
+from collections.abc import Sequence
+from decimal import Decimal
 from io import BytesIO
-from typing import Any, Protocol, TypeAlias
+from os import PathLike
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,37 +29,86 @@ class OnDevice(Protocol):
         ...
 
 
-Array: TypeAlias = ArrayLike | OnDevice
+Numbers: TypeAlias = Decimal | Sequence["float | Decimal | None"] | Sequence["Numbers"]
+"""Lists that numpy does not know as numbers: None is a missing target."""
+
+Array: TypeAlias = ArrayLike | OnDevice | Numbers
 """What the client takes for a tensor: an array of numpy's or another library's, or nested lists."""
 
-FLOATS = ("float16", "bfloat16", "float32", "float64")
-INTEGERS = ("uint8", "int8", "int16", "int32", "int64")
-TARGETS = (*FLOATS, "bool", *INTEGERS)
-MASK = ("bool", "uint8")
+FLOATS: Final = ("float16", "bfloat16", "float32", "float64")
+INTEGERS: Final = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
+TARGETS: Final = (*FLOATS, "bool", *INTEGERS)
+IDS: Final = (*INTEGERS, *FLOATS)  # floats of whole numbers, which the server looks at
+WEIGHTS: Final = (*FLOATS, *INTEGERS)
+MASK: Final = ("bool", *INTEGERS)  # integers of 0 and 1, likewise
 
 
-def as_array(name: str, value: Array, allowed: tuple[str, ...]) -> NDArray[Any]:
-    """Gives `value` as a numpy array of one of the dtypes that the tensor `name` may have.
+def as_array(name: str, value: Array, allowed: tuple[str, ...], *, gaps: bool = False) -> NDArray[Any]:
+    """Convert `value` to a numpy array of one of the dtypes that the tensor `name` may have.
 
     Numpy arrays, and what other libraries keep in this machine's memory, are not copied. Python numbers have
-    no dtype of their own: lists of integers become float64 where only floats are allowed, int64 where only
-    integers are, and bool, nonzero being true, in a mask.
+    no dtype of their own: lists of integers become float64 where weights or inputs are meant, int64 where ids
+    are, and bool in a mask of zeros and ones. Decimals become the nearest float64.
+
+    Args:
+        name: The tensor's name, for errors.
+        value: The array.
+        allowed: The dtypes that it may have.
+        gaps: Whether None in a list is read as NaN.
 
     Raises:
         TypeError: The dtype is not allowed, or `value` cannot be read as an array.
         ValueError: Nested lists are ragged.
     """
     if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name}: a masked array's mask would be lost; use .filled(...) or .compressed()")
-    array = _as_numpy(name, value, allowed)
+        raise TypeError(
+            f"{name}: a masked array's mask would be lost; to drop what it masks, give {name}=array.data and "
+            "mask=~np.ma.getmaskarray(array)"
+        )
+    if isinstance(value, str | PathLike):
+        raise TypeError(f"{name} is the path {str(value)!r}, not an array; {_loading(str(value))}")
+    array = _as_numpy(name, value, allowed, gaps)
     if array.dtype.name == "bfloat16":  # ml_dtypes'
         array = array.view(BFLOAT16)
     if dtype_name(array.dtype) not in allowed:
-        raise TypeError(f"{name} has dtype {dtype_name(array.dtype)}; allowed are {', '.join(allowed)}")
+        raise TypeError(
+            f"{name} has dtype {dtype_name(array.dtype)}; allowed are {', '.join(allowed)}"
+            f"{_remedy(array, allowed)}"
+        )
     return array
 
 
-def _as_numpy(name: str, value: Array, allowed: tuple[str, ...]) -> NDArray[Any]:
+def _loading(path: str) -> str:
+    """Say what to do with a path instead."""
+    unpacked = path.removesuffix(".gz")
+    load = "np.load(path)"
+    if unpacked.endswith((".pt", ".pth")):
+        load = "torch.load(path, weights_only=True)"
+    elif unpacked != path:
+        load = "np.load(gzip.open(path))"
+    return f"load it first, as with {load}, or score files with the command `lossd score`"
+
+
+def _remedy(array: NDArray[Any], allowed: tuple[str, ...]) -> str:
+    """Say what to do about a dtype that is not allowed, where that is clear."""
+    if array.dtype.kind in "USTO":
+        held = sorted({type(item).__name__ for item in array.reshape(-1)[:1000].tolist()})
+        if {"list", "tuple", "ndarray"} & set(held):
+            return "; it holds arrays: stack them first, with np.stack(...)"
+        numbers = "convert it first, with np.asarray(..., dtype=np.float64)"
+        missing = ", which makes None NaN; targets may hold NaN under ignore_index='nan'"
+        return f"; it holds {', '.join(held)}: {numbers}{missing if 'NoneType' in held else ''}"
+    if allowed == MASK and array.dtype.kind == "f":
+        return "; of zeros and ones make a mask by `array != 0`; other factors are a weight"
+    if allowed == WEIGHTS and array.dtype.kind == "b":
+        return (
+            "; as the mask it leaves elements out of sum and count, and as a weight, by "
+            "array.astype(np.float64), out of the sum alone"
+        )
+    return ""
+
+
+def _as_numpy(name: str, value: Array, allowed: tuple[str, ...], gaps: bool) -> NDArray[Any]:
     if isinstance(value, np.ndarray):
         return np.asarray(value)  # a matrix has two dimensions whatever is taken of it
     try:
@@ -68,21 +120,37 @@ def _as_numpy(name: str, value: Array, allowed: tuple[str, ...]) -> NDArray[Any]
         raise ValueError(f"{name} cannot be read as an array: {error}") from error
     except (TypeError, RuntimeError) as error:
         raise TypeError(f"{name} cannot be read as an array: {error}") from error
-    if isinstance(value, int | float | list | tuple):
-        return _of_python_numbers(array, allowed)
+    if isinstance(value, int | float | Decimal | list | tuple):
+        return _of_python_numbers(array, allowed, gaps)
     return array
 
 
-def _of_python_numbers(array: NDArray[Any], allowed: tuple[str, ...]) -> NDArray[Any]:
-    kind = array.dtype.kind
-    if allowed == FLOATS and kind in "iu":
+def _of_python_numbers(array: NDArray[Any], allowed: tuple[str, ...], gaps: bool) -> NDArray[Any]:
+    if array.dtype.kind == "O":
+        array = _of_objects(array, gaps)
+    kind, is_empty = array.dtype.kind, not array.size  # to numpy an empty list holds floats
+    if allowed in (FLOATS, WEIGHTS) and kind in "iu":
         return array.astype(np.float64)
-    # To numpy an empty list holds floats. And integers beyond int64 are uint64, which would wrap round.
-    if allowed == INTEGERS and (kind == "i" or not array.size):
-        return array.astype(np.int64, copy=False)
-    if allowed == MASK and (kind in "iu" or not array.size):
+    if allowed == IDS and is_empty:
+        return array.astype(np.int64)
+    if allowed == MASK and (kind in "iu" or is_empty) and ((array == 0) | (array == 1)).all():
         return array.astype(np.bool_)
     return array
+
+
+def _of_objects(array: NDArray[Any], gaps: bool) -> NDArray[Any]:
+    """Convert mixed numbers, decimals among them, to the nearest float64; if all are whole, to int64."""
+    items = array.reshape(-1).tolist()
+    kinds: tuple[type, ...] = (int, float, Decimal, np.number, *([type(None)] if gaps else []))
+    if not all(isinstance(item, kinds) and not isinstance(item, bool) for item in items):
+        return array
+    numbers: NDArray[Any] = np.array(
+        [np.nan if item is None else float(item) for item in items], dtype=np.float64
+    )
+    if not any(isinstance(item, float | np.floating) for item in items) and (np.abs(numbers) < 2.0**53).all():
+        whole = numbers.astype(np.int64)
+        numbers = whole if (whole == numbers).all() else numbers
+    return numbers.reshape(array.shape)
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:

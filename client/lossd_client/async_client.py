@@ -33,7 +33,7 @@ from lossd_client.settings import (
 )
 from lossd_client.stream import BatchStream
 from lossd_client.timeout import DEFAULT_TIMEOUT, Timeout
-from lossd_client.wire import INFO, READY, USAGE, read_object, read_ready
+from lossd_client.wire import INFO, READY, USAGE, read_object, read_ready, usage_of
 
 ResultT = TypeVar("ResultT")
 Batches: TypeAlias = Iterable[Batch] | AsyncIterable[Batch]
@@ -130,9 +130,9 @@ class AsyncLossClient(
         """As `LossClient.info`."""
         return read_object(await self._run(self._ask(INFO)), INFO.path)
 
-    async def usage(self) -> dict[str, Any]:
+    async def usage(self, days: int | None = None) -> dict[str, Any]:
         """As `LossClient.usage`."""
-        return read_object(await self._run(self._ask(USAGE)), USAGE.path)
+        return read_object(await self._run(self._ask(usage_of(days))), USAGE.path)
 
     async def ready(self) -> bool:
         """As `LossClient.ready`."""
@@ -228,7 +228,7 @@ class AsyncLossClient(
         async with aclosing(self._in_order(parts)) as answered:
             async for part, result in answered:
                 meter.add(part.rows, result.count)
-                part.plan.add(result)
+                part.plan.add(part, result)
                 if part.is_last:
                     yield part.plan.result()
 

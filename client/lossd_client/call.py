@@ -8,20 +8,22 @@ import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from decimal import Decimal
 from enum import Enum
 from typing import Any, Final, Literal, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client.arrays import FLOATS, INTEGERS, MASK, TARGETS, Array, as_array
-from lossd_client.foreign import BFLOAT16, widened
+from lossd_client.arrays import FLOATS, IDS, MASK, TARGETS, WEIGHTS, Array, as_array, dtype_name
+from lossd_client.foreign import widened
 
 LossName: TypeAlias = Literal["bce", "focal"]
 Reduction: TypeAlias = Literal["none", "sum", "mean"]
 Axis: TypeAlias = int | Sequence[int] | None
 Normalizer: TypeAlias = Literal["count", "weight", "positives"] | float
 TargetsFormat: TypeAlias = Literal["dense", "index"]
+IgnoreIndex: TypeAlias = float | Literal["nan"] | None
 Variant: TypeAlias = Literal["sigmoid", "exp", "quality"]
 
 
@@ -47,8 +49,9 @@ class BceParams(TypedDict, total=False):
     normalizer: Normalizer
     class_axis: int
     targets_format: TargetsFormat
+    background_index: int | None
     label_smoothing: float
-    ignore_index: float | None
+    ignore_index: IgnoreIndex
     allow_nan: bool
 
 
@@ -84,8 +87,9 @@ class Shared:
     normalizer: Normalizer = "count"
     class_axis: int = -1
     targets_format: TargetsFormat = "dense"
+    background_index: int | None = None
     label_smoothing: float = 0.0
-    ignore_index: float | None = None
+    ignore_index: IgnoreIndex = None
     allow_nan: bool = False
 
 
@@ -144,12 +148,13 @@ def check(call: LossCall) -> Checked:
             allowed, or a parameter has the wrong type.
         ValueError: A tensor is ragged, or a parameter is no number or not finite.
     """
-    tensors, params = _tensors(call), _shared(call.shared)
+    params = _shared(call.shared)
+    tensors = _tensors(call, gaps=params.get("ignore_index") == "nan" or "allow_nan" in params)
     pos_weight = call.tensors.pos_weight
-    if isinstance(pos_weight, int | float | np.number):
+    if isinstance(pos_weight, int | float | Decimal | np.number):
         params["pos_weight"] = _converted("pos_weight", pos_weight)
     elif pos_weight is not None:
-        tensors["pos_weight"] = as_array("pos_weight", pos_weight, FLOATS)
+        tensors["pos_weight"] = as_array("pos_weight", pos_weight, WEIGHTS)
     return Checked(call.loss_name, tensors, params, _own(call.own))
 
 
@@ -162,9 +167,12 @@ def checked_params(call: LossCall) -> dict[str, Any]:
     """
     params = {**_own(call.own), **_shared(call.shared)}
     if call.tensors.pos_weight is not None:
-        weights = as_array("pos_weight", call.tensors.pos_weight, FLOATS)
-        if weights.dtype == BFLOAT16:
-            raise TypeError("pos_weight is sent as a parameter here: give it as float32, not bfloat16")
+        weights = widened(as_array("pos_weight", call.tensors.pos_weight, WEIGHTS))
+        if weights.ndim > 1:
+            raise ValueError(
+                f"pos_weight: a stream takes a number, or one a class, and not shape {weights.shape}; score "
+                "the arrays by one call of the loss, which sends it along with its rows"
+            )
         params["pos_weight"] = _converted("pos_weight", weights.tolist())
     return params
 
@@ -179,17 +187,17 @@ def batch_call(loss_name: str, tensors: Mapping[str, Any], params: Mapping[str, 
     Raises:
         TypeError: The loss, or a name among the tensors or parameters, is not one that there is.
     """
-    if loss_name not in _OWN:
-        raise TypeError(f"there is no loss {loss_name!r}; there are {', '.join(_OWN)}")
+    if loss_name not in OWN:
+        raise TypeError(f"there is no loss {loss_name!r}; there are {', '.join(OWN)}")
     shared = [each.name for each in fields(Shared)]
-    _refuse_unknown(f"{loss_name}: no parameter", params, (*shared, *_OWN[loss_name], "pos_weight"))
+    _refuse_unknown(f"{loss_name}: no parameter", params, (*shared, *OWN[loss_name], "pos_weight"))
     names = [each.name for each in fields(Tensors) if each.name != "pos_weight"]
     _refuse_unknown("a batch: no tensor", tensors, names)
     return LossCall(
         loss_name,
         Tensors(**{name: tensors.get(name) for name in names}, pos_weight=params.get("pos_weight")),
         Shared(**{name: params[name] for name in shared if name in params}),
-        {name: params.get(name, DEFAULT) for name in _OWN[loss_name]},
+        {name: params.get(name, DEFAULT) for name in OWN[loss_name]},
     )
 
 
@@ -200,7 +208,7 @@ def _refuse_unknown(what: str, given: Mapping[str, Any], known: Sequence[str]) -
             raise TypeError(f"{what} {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
-def _tensors(call: LossCall) -> dict[str, NDArray[Any]]:
+def _tensors(call: LossCall, *, gaps: bool) -> dict[str, NDArray[Any]]:
     """The tensors to send but for pos_weight, by name: the logits or probabilities first."""
     method, given = f"{call.loss_name}()", call.tensors
     if given.logits is not None and given.probabilities is not None:
@@ -216,11 +224,36 @@ def _tensors(call: LossCall) -> dict[str, NDArray[Any]]:
     possible = (
         ("logits", given.logits, FLOATS),
         ("probabilities", given.probabilities, FLOATS),
-        ("targets", given.targets, INTEGERS if by_index else TARGETS),
-        ("weight", given.weight, FLOATS),
+        ("targets", given.targets, IDS if by_index else TARGETS),
+        ("weight", given.weight, WEIGHTS),
         ("mask", given.mask, MASK),
     )
-    return {name: as_array(name, value, allowed) for name, value, allowed in possible if value is not None}
+    try:
+        return {
+            name: as_array(name, value, allowed, gaps=gaps and name == "targets")
+            for name, value, allowed in possible
+            if value is not None
+        }
+    except TypeError as error:
+        raise TypeError(f"{error}{_swapped(call.loss_name, given)}") from error
+
+
+def _swapped(loss_name: str, given: Tensors) -> str:
+    """Ask whether inputs that can be none are the targets."""
+    name = "logits" if given.logits is not None else "probabilities"
+    try:
+        inputs = as_array(name, getattr(given, name), TARGETS)
+        targets = as_array("targets", given.targets, TARGETS)  # type: ignore[arg-type] # there are some
+    except (TypeError, ValueError):
+        return ""
+    if inputs.dtype.kind not in "biu":
+        return ""
+    order = "logits, targets" if name == "logits" else "probabilities=..., targets=..."
+    swapped = f"; swapped? the order is {loss_name}({order})"
+    if ((inputs == 0) | (inputs == 1)).all():
+        return f"{swapped}; of predictions rounded to 0 and 1, give what they were before"
+    asked = swapped if dtype_name(targets.dtype) in FLOATS else ""
+    return f"{asked}; if these are {name}, convert them by array.astype(np.float64)"
 
 
 def _shared(shared: Shared) -> dict[str, Any]:
@@ -254,11 +287,11 @@ def _integers(value: int | Sequence[int]) -> int | list[int]:
 
 
 def _numbers(value: Any) -> float | list[float]:  # noqa: ANN401 - checked by float()
-    if isinstance(value, str | int | float | np.number):
+    if isinstance(value, str | int | float | Decimal | np.number):
         return float(value)
     if isinstance(value, Sequence):
         return [float(item) for item in value]
-    array = widened(as_array("the array", value, (*FLOATS, *INTEGERS)))
+    array = widened(as_array("the array", value, WEIGHTS))
     if array.ndim > 1:
         raise ValueError(f"is a number, or one a class, and has {array.ndim} dimensions")
     numbers: float | list[float] = array.astype(np.float64).tolist()
@@ -269,22 +302,38 @@ def _number_or_word(value: str | float) -> str | float:
     return value if isinstance(value, str) else float(value)
 
 
+def _number_or_nan(value: str | float) -> str | float:
+    if isinstance(value, str):
+        if value != "nan":
+            raise ValueError(f"must be a number, 'nan' or None, and is {value!r}")
+        return value
+    number = float(value)
+    return "nan" if math.isnan(number) else number
+
+
 def _flag(value: object) -> bool:
     if not isinstance(value, bool | np.bool_):  # bool() would take "false" for true
         raise TypeError(f"must be True or False, and is {value!r}")
     return bool(value)
 
 
-_OWN: Final[Mapping[str, tuple[str, ...]]] = {"bce": (), "focal": ("gamma", "alpha", "variant")}
-_NULLABLE: Final = frozenset({"axis", "ignore_index", "alpha"})
+OWN: Final[Mapping[str, tuple[str, ...]]] = {"bce": (), "focal": ("gamma", "alpha", "variant")}
+"""The losses, and the names of each one's own parameters."""
+OPTIONS: Final[Mapping[str, Any]] = {
+    **{each.name: each.default for each in fields(Shared) if each.name != "reduction"},
+    "pos_weight": None,
+}
+"""The other parameters, which all losses have, with the contract's defaults."""
+_NULLABLE: Final = frozenset({"axis", "background_index", "ignore_index", "alpha"})
 _CONVERTERS: Final[Mapping[str, Callable[[Any], object]]] = {
     "reduction": str,
     "axis": _integers,
     "normalizer": _number_or_word,
     "class_axis": operator.index,
     "targets_format": str,
+    "background_index": operator.index,
     "label_smoothing": float,
-    "ignore_index": float,
+    "ignore_index": _number_or_nan,
     "allow_nan": _flag,
     "pos_weight": _numbers,
     "gamma": float,

@@ -27,7 +27,7 @@ from lossd_client.settings import (
 )
 from lossd_client.stream import BatchStream
 from lossd_client.timeout import DEFAULT_TIMEOUT, Timeout
-from lossd_client.wire import INFO, READY, USAGE, read_object, read_ready
+from lossd_client.wire import INFO, READY, USAGE, read_object, read_ready, usage_of
 from lossd_client.workers import Workers, own_call_off
 
 ResultT = TypeVar("ResultT")
@@ -144,8 +144,11 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
         """
         return read_object(self._run(self._ask(INFO)), INFO.path)
 
-    def usage(self) -> dict[str, Any]:
-        """Gives what the team that the key belongs to has used: by day, and in total.
+    def usage(self, days: int | None = None) -> dict[str, Any]:
+        """Ask what the team that the key belongs to has used: by day, and in total.
+
+        Args:
+            days: How many days, of which today, in UTC, is the last. The server's default is 30.
 
         Returns:
             `team`, `since`, `days` (of each its `day`, `requests`, `elements`, `bytes` and `device_seconds`),
@@ -154,7 +157,7 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
         Raises:
             LossdError: The server gave none.
         """
-        return read_object(self._run(self._ask(USAGE)), USAGE.path)
+        return read_object(self._run(self._ask(usage_of(days))), USAGE.path)
 
     def ready(self) -> bool:
         """Tells whether the server is up and ready to score; asks once.
@@ -236,7 +239,7 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
         meter = Meter(self._settings, total_rows)
         for part, result in self._in_order(chain.from_iterable(plan.parts() for plan in plans)):
             meter.add(part.rows, result.count)
-            part.plan.add(result)
+            part.plan.add(part, result)
             if part.is_last:
                 yield part.plan.result()
 

@@ -26,9 +26,9 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Final
 
-from lossd_client.message import PROBLEM, Response
+from lossd_client.message import PROBLEM, Response, without_password
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,14 @@ class LossdError(Exception):
 
 
 class ConnectionFailed(LossdError):
-    """The server could not be reached, or the connection broke before the answer was whole."""
+    """The server could not be reached, or the connection broke before the answer was whole.
+
+    Attributes:
+        connected: Whether there was a connection, which then broke.
+    """
 
     code = "connection_failed"
+    connected: bool = False
 
 
 class TimedOut(LossdError):
@@ -200,7 +205,36 @@ def _problem(response: Response) -> dict[str, Any]:
     return problem if isinstance(problem, dict) else {}
 
 
+# What servers say, by what they are, to a caller without TLS at their port for it.
+_PLAIN_HTTP: Final = (
+    b"plain HTTP request was sent to HTTPS port",  # nginx
+    b"speaking plain HTTP to an SSL-enabled server port",  # Apache
+    b"sent an HTTP request to an HTTPS server",  # Go: Caddy, Traefik
+)
+_ROUTE: Final = re.compile(r"/(bce|focal|info|readyz|livez|usage)$")
+
+
 def _unexplained(response: Response) -> str:
+    """Explain an answer that is not the server's own."""
+    location = response.headers.get("location")
+    if 300 <= response.status < 400 and location:
+        address = without_password(location.partition("?")[0])
+        if address.startswith(("http://", "https://")) and _ROUTE.search(address):
+            base = _ROUTE.sub("", address)
+            return f"it leads on to {address}, which the client does not follow: set base_url to {base}"
+        return (
+            f"it leads on to {address}, which the client does not follow: is base_url the server's, or is "
+            "there a login before it?"
+        )
+    if response.status == 413:
+        return (
+            "a proxy before the server refuses bodies of this size: raise its limit (client_max_body_size in "
+            "nginx), or have the client send less at a time, with a lower request_bytes"
+        )
+    if response.status == 400 and any(text in response.body for text in _PLAIN_HTTP):
+        return "that port speaks https: base_url begins with https:// there"
+    if response.status == 407:
+        return "the proxy on the way asks who you are: put name and password into HTTP_PROXY or HTTPS_PROXY"
     kind = response.media_type or "no content type"
     return f"the answer ({kind}) does not explain itself; is there a proxy before the server, or another one?"
 
@@ -254,5 +288,10 @@ def moved(error: StatusError, rows: int, names: frozenset[str]) -> StatusError:
             pointer = "/".join((head, name, str(int(rest[0]) + rows), *rest[1:]))
             detail = re.sub(re.escape(item.pointer) + r"(?![\d/])", pointer, detail)
         items.append(ErrorItem(pointer, item.detail))
+    return anew(error, detail, tuple(items))
+
+
+def anew(error: StatusError, detail: str, items: tuple[ErrorItem, ...]) -> StatusError:
+    """Make the same error with another detail and other places."""
     status, code, _, request_id, retryable, _, retry_after = error.args
-    return type(error)(status, code, detail, request_id, retryable, tuple(items), retry_after)
+    return type(error)(status, code, detail, request_id, retryable, items, retry_after)

@@ -8,28 +8,22 @@ it refuses with the server's status and code; the wording is its own.
 import json
 import math
 from collections.abc import Mapping
+from hashlib import sha256
 from io import BytesIO
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lossd_client.arrays import dtype_name
+from lossd_client.call import OPTIONS
 from lossd_client.fake_losses import Elements, Refused, losses_of
 from lossd_client.foreign import widened
 from lossd_client.message import JSON, NPY, PROBLEM, Request, Response
+from lossd_client.shape_notes import notes_of
 from lossd_client.timeout import Timeout
 
-_SHARED: Final[Mapping[str, Any]] = {
-    "reduction": "mean",
-    "axis": None,
-    "normalizer": "count",
-    "class_axis": -1,
-    "targets_format": "dense",
-    "label_smoothing": 0.0,
-    "ignore_index": None,
-    "allow_nan": False,
-    "pos_weight": None,
-}
+_SHARED: Final[Mapping[str, Any]] = {"reduction": "mean", **OPTIONS}
 _OWN: Final[Mapping[str, Mapping[str, Any]]] = {
     "/bce": {},
     "/focal": {"gamma": 1.5, "alpha": 0.25, "variant": "sigmoid"},
@@ -87,24 +81,49 @@ def _scored(request: Request, own: Mapping[str, Any]) -> Response:
     params = _params(request, {**_SHARED, **own})
     name = request.path.rpartition("/")[2]
     with np.errstate(all="ignore"):
-        elements = Elements.of(_tensors(request), params)
+        tensors = _tensors(request)
+        elements = Elements.of({key: widened(array) for key, array in tensors.items()}, params)
         found = losses_of(name, elements, params)
         loss = found.reduced(params["reduction"], params["axis"], params["normalizer"])
         figures = found.figures
+    tensor = tensors.get("pos_weight")
+    options = {key: _single(params[key]) for key in OPTIONS}
+    if tensor is not None:
+        options["pos_weight"] = {"dtype": dtype_name(tensor.dtype), "shape": list(tensor.shape)}
+    applied = {key: params[key] for key in own}
+    notes = notes_of(
+        {key: array.shape for key, array in tensors.items()}, elements.shape, params["class_axis"]
+    )
     if request.headers.get("Accept") == NPY:
         headers = {f"lossd-{key.replace('_', '-')}": repr(value) for key, value in figures.items()}
+        flat = {"reduction": params["reduction"], **applied, **options}
+        headers["lossd-params"] = json.dumps({key: _shortened(value) for key, value in flat.items()})
+        headers |= {"lossd-kernel": VERSION, "lossd-version": VERSION}
+        headers |= {"lossd-notes": json.dumps(notes)} if notes else {}
         return _response(request, 200, NPY, _npy(loss), headers)
     about = {
         "reduction": params["reduction"],
         "shape": list(elements.shape),
         "loss_name": name,
-        "params": {key: params[key] for key in own},
+        "params": applied,
+        "options": options,
+        "notes": notes,
         "kernel": VERSION,
         "device": "cpu",
         "version": VERSION,
     }
     plain = {"loss": loss.tolist(), **figures}
     return _of_json(request, {**{key: _plain(value) for key, value in plain.items()}, **about})
+
+
+def _single(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JSON value out
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _shortened(value: object) -> object:
+    if not isinstance(value, list) or len(value) <= 16:
+        return value
+    return {"length": len(value), "sha256": sha256(np.asarray(value, dtype="<f8").tobytes()).hexdigest()}
 
 
 def _params(request: Request, known: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,6 +141,7 @@ def _params(request: Request, known: Mapping[str, Any]) -> dict[str, Any]:
         if name in params and params[name] not in words:
             raise _invalid(name, f"{name} must be one of {', '.join(words)}")
     _check_numbers(params)
+    _check_index(params)
     if params["reduction"] == "none":
         for name in ("axis", "normalizer"):
             if params[name] != known[name]:
@@ -151,10 +171,24 @@ def _check_numbers(params: Mapping[str, Any]) -> None:
             raise _invalid(name, f"{name} is {params[name]}, which is out of range")
 
 
+def _check_index(params: Mapping[str, Any]) -> None:
+    background, ignored = params["background_index"], params["ignore_index"]
+    if ignored is not None and not isinstance(ignored, int | float) and ignored != "nan":
+        raise _invalid("ignore_index", f"ignore_index is {ignored!r}, which is no number, nan or null")
+    if background is None:
+        return
+    if abs(background) >= 2**53:
+        raise _invalid("background_index", f"background_index is {background}, which is out of range")
+    if params["targets_format"] != "index":
+        raise _invalid("background_index", "background_index is for index targets")
+    if background == ignored:
+        raise _invalid("background_index", "background_index equals ignore_index")
+
+
 def _tensors(request: Request) -> dict[str, NDArray[Any]]:
     stream = BytesIO(b"".join(request.body))
     names = dict(request.query)["tensors"].split(",")
-    return {name: widened(np.lib.format.read_array(stream, allow_pickle=False)) for name in names}
+    return {name: np.lib.format.read_array(stream, allow_pickle=False) for name in names}
 
 
 def _npy(loss: NDArray[np.float64]) -> bytes:

@@ -55,20 +55,15 @@ class Elements:
         x = tensors[name]
         if not 1 <= x.ndim <= 8:
             raise Refused("bad_shape", f"{name} has {x.ndim} dimensions, not 1 to 8", f"/{name}")
-        kept = (
-            np.broadcast_to(_like(tensors.get("mask", np.ones((), dtype=np.bool_)), "mask", x), x.shape) != 0
-        )
+        kept = _mask(tensors.get("mask", np.ones((), dtype=np.bool_)), x)
         y, kept = _targets(tensors["targets"], x, kept, params)
         weight = tensors.get("weight")
         x = _checked(name, x, kept, 0.5, params, (0, 1) if name == "probabilities" else None)
         y = _checked("targets", y, kept, 0.0, params, (0, 1))
         if weight is not None:
-            weight = _checked("weight", _like(weight, "weight", x), kept, 0.0, params, (0, math.inf))
+            weight = _factors("weight", weight, x, kept, params)
         given = tensors.get("pos_weight", params["pos_weight"])
-        pos_weight = np.atleast_1d(np.asarray(1.0 if given is None else given, dtype=np.float64))
-        all_kept = np.ones(pos_weight.shape, dtype=np.bool_)
-        pos_weight = _checked("pos_weight", pos_weight, all_kept, 1.0, params, (0, math.inf))
-        pos_weight = _by_class("pos_weight", pos_weight, x, params)
+        pos_weight = _pos_weight(1.0 if given is None else given, x, kept, params)
         if name == "probabilities":
             return cls(-np.log(x), -np.log1p(-x), x, 1 - x, y, weight, pos_weight, kept)
         e = np.exp(-np.abs(x))
@@ -167,20 +162,68 @@ def _targets(
     if params["targets_format"] == "dense":
         if targets.shape != x.shape:
             raise Refused("shape_mismatch", f"targets {targets.shape} are unlike {x.shape}", "/targets")
-        return targets, kept if ignored is None else kept & (targets != ignored)
+        return targets, kept & ~_are(targets, ignored)
     axis = params["class_axis"]
     classes = x.shape[axis]
     shape = tuple(size for place, size in enumerate(x.shape) if place != axis % x.ndim)
     if targets.shape != shape:
         raise Refused("shape_mismatch", f"targets {targets.shape} are unlike {shape}", "/targets")
     ids = np.expand_dims(targets, axis)
-    if ignored is not None:
-        kept = kept & (ids != ignored)
-    wrong = kept.any(axis=axis) & ((targets < 0) | (targets >= classes))
+    kept = kept & ~_are(ids, ignored)
+    wrong = kept.any(axis=axis) & ~_are(targets, params["background_index"])
+    if (wrong & np.isnan(targets)).any():
+        _refuse("targets", "non_finite_input", targets, wrong & np.isnan(targets), "the numbers")
+    parted = wrong & (targets % 1 != 0)
+    wrong &= (targets < 0) | (targets >= classes)
+    if parted.any() and not wrong.any():
+        _refuse("targets", "dtype_not_allowed", targets, parted, "the whole numbers", status=415)
     if wrong.any():
         _refuse("targets", "target_out_of_range", targets, wrong, f"[0, {classes})")
     places = np.arange(classes).reshape([-1 if place == axis % x.ndim else 1 for place in range(x.ndim)])
-    return ids == places, kept
+    return (ids == places) & ~_are(ids, params["background_index"]), kept
+
+
+def _are(targets: NDArray[Any], value: float | str | None) -> NDArray[np.bool_]:
+    """Which targets are the number `value`, or NaN if that is "nan"; none are None."""
+    if value is None:
+        return np.zeros(targets.shape, dtype=np.bool_)
+    are: NDArray[np.bool_] = np.isnan(targets) if value == "nan" else np.equal(targets, value)
+    return are
+
+
+def _mask(mask: NDArray[Any], x: NDArray[Any]) -> NDArray[np.bool_]:
+    kept = _like(mask, "mask", x)
+    wrong = (mask != 0) & (mask != 1)
+    if wrong.any():
+        _refuse("mask", "weight_out_of_range", mask, wrong, "0 and 1")
+    return kept.astype(np.bool_)
+
+
+def _pos_weight(given: Any, x: NDArray[Any], kept: NDArray[np.bool_], params: Mapping[str, Any]) -> Floats:  # noqa: ANN401
+    """The positive term's factors in the inputs' shape."""
+    values = np.atleast_1d(np.asarray(given, dtype=np.float64))
+    every = np.ones(values.shape, dtype=np.bool_)
+    if values.ndim == 1:
+        return _by_class(
+            "pos_weight", _checked("pos_weight", values, every, 1.0, params, (0, math.inf)), x, params
+        )
+    return _factors("pos_weight", values, x, kept, params)
+
+
+def _factors(
+    name: str, values: NDArray[Any], x: NDArray[Any], kept: NDArray[np.bool_], params: Mapping[str, Any]
+) -> Floats:
+    """Factors that broadcast, in the inputs' shape."""
+    try:
+        return _checked(name, _like(values, name, x), kept, 0.0, params, (0, math.inf))
+    except Refused as refused:
+        code, detail, pointer, status = refused.args
+        place = pointer.split("/")[2:]
+        if not place:
+            raise
+        own = place[len(place) - values.ndim :]  # of the array as it was given
+        own = ["0" if size == 1 else at for at, size in zip(own, values.shape, strict=True)]
+        raise Refused(code, detail, "/".join(["", name, *own]), status) from None
 
 
 def _like(array: NDArray[Any], name: str, x: NDArray[Any]) -> NDArray[Any]:
@@ -243,7 +286,9 @@ def _checked(
     return values
 
 
-def _refuse(name: str, code: str, values: NDArray[Any], wrong: NDArray[np.bool_], where: str) -> None:
-    place = tuple(np.argwhere(wrong)[0].tolist())
+def _refuse(
+    name: str, code: str, values: NDArray[Any], wrong: NDArray[np.bool_], where: str, status: int = 422
+) -> None:
+    place = tuple(np.argwhere(wrong)[0].tolist()) if wrong.ndim else ()
     pointer = "/".join([f"/{name}", *map(str, place)])
-    raise Refused(code, f"{values[place]} is outside {where}", pointer)
+    raise Refused(code, f"{values[place]} is outside {where}", pointer, status)

@@ -8,6 +8,7 @@ from lossd_client.call import (
     DEFAULT,
     Axis,
     Default,
+    IgnoreIndex,
     LossCall,
     Normalizer,
     Reduction,
@@ -40,8 +41,9 @@ class Losses(ABC, Generic[AnswerT]):
         normalizer: Normalizer = "count",
         class_axis: int = -1,
         targets_format: TargetsFormat = "dense",
+        background_index: int | None = None,
         label_smoothing: float = 0.0,
-        ignore_index: float | None = None,
+        ignore_index: IgnoreIndex = None,
         allow_nan: bool = False,
     ) -> AnswerT:
         """Binary cross entropy: `bce(x, y)` of logits, `bce(probabilities=p, targets=y)` of probabilities.
@@ -54,13 +56,15 @@ class Losses(ABC, Generic[AnswerT]):
             logits: The raw outputs, before any sigmoid. Floats of 16 to 64 bits, 1 to 8 dimensions;
                 infinities are allowed.
             targets: What they should be; always needed. Each in [0, 1], in the inputs' shape: the same
-                floats, bool, uint8 or int8 to int64. Or class ids, see `targets_format`.
+                floats, bool, or integers of 8 to 64 bits. Or class ids, see `targets_format`. Lists may hold
+                None, see `ignore_index`.
             probabilities: Instead of logits: each in [0, 1]. Floats, 1 to 8 dimensions.
-            weight: A factor for each element, >= 0; floats that broadcast to the inputs.
-            mask: Which elements count: bool, or uint8 where nonzero is true; broadcasts to the inputs. The
-                others' losses are 0, and nothing under them is looked at.
-            pos_weight: A factor for the positive term, >= 0: a number, or floats of shape [C] along
-                `class_axis`.
+            weight: A factor for each element, >= 0: floats or integers that broadcast to the inputs.
+            mask: Which elements count: bool, or integers of 0 and 1; broadcasts to the inputs. The others'
+                losses are 0, and nothing under them is looked at.
+            pos_weight: A factor for the positive term, >= 0: a number, or an array of floats or integers. One
+                dimension, [C], lies along `class_axis`; more broadcast to the inputs by numpy's rules, such
+                as [C, 1, 1] for inputs [N, C, H, W], [N, 1], or one an element.
             reduction: "mean" divides the weighted sum by what `normalizer` says, "sum" does not, and "none"
                 gives the losses themselves, in the inputs' shape.
             axis: With "mean" or "sum", reduce over these axes only; they vanish from the result.
@@ -68,11 +72,14 @@ class Losses(ABC, Generic[AnswerT]):
                 the targets ("positives", at least 1), or a positive number.
             class_axis: The axis along which the classes lie: those of a `pos_weight` of shape [C], and of
                 "index" targets.
-            targets_format: "dense", or "index": the targets are integer class ids, in the inputs' shape less
-                `class_axis`, scored as one-hot. uint8 or int8 to int64; lists of ints go as int64.
+            targets_format: "dense", or "index": the targets are class ids from 0 to C - 1, in the inputs'
+                shape less `class_axis`, scored as one-hot. Integers, or floats of whole numbers.
+            background_index: With "index": an id equal to this is of no class. Its C targets are all 0, and
+                count: a detector's background. Under `ignore_index` they would not count, which is another
+                loss.
             label_smoothing: e in [0, 1): each target y becomes y (1 - e) + e / 2.
-            ignore_index: A target equal to this, an int or a float, drops its element, and an id all its
-                classes.
+            ignore_index: A target equal to this number drops its element, and an id all its classes. "nan":
+                targets that are NaN, or None in a list, do, so that partly labelled data can be scored.
             allow_nan: Let a NaN propagate, instead of having it refused with its place.
 
         Returns:
@@ -87,7 +94,15 @@ class Losses(ABC, Generic[AnswerT]):
         """
         tensors = Tensors(logits, probabilities, targets, weight, mask, pos_weight)
         shared = Shared(
-            reduction, axis, normalizer, class_axis, targets_format, label_smoothing, ignore_index, allow_nan
+            reduction,
+            axis,
+            normalizer,
+            class_axis,
+            targets_format,
+            background_index,
+            label_smoothing,
+            ignore_index,
+            allow_nan,
         )
         return self._score(LossCall("bce", tensors, shared))
 
@@ -108,8 +123,9 @@ class Losses(ABC, Generic[AnswerT]):
         normalizer: Normalizer = "count",
         class_axis: int = -1,
         targets_format: TargetsFormat = "dense",
+        background_index: int | None = None,
         label_smoothing: float = 0.0,
-        ignore_index: float | None = None,
+        ignore_index: IgnoreIndex = None,
         allow_nan: bool = False,
     ) -> AnswerT:
         """Focal loss of logits or probabilities: binary cross entropy that plays down what is already easy.
@@ -132,6 +148,7 @@ class Losses(ABC, Generic[AnswerT]):
             normalizer: As in `bce`.
             class_axis: As in `bce`; the classes of a list as `alpha` lie along it too.
             targets_format: As in `bce`.
+            background_index: As in `bce`.
             label_smoothing: As in `bce`.
             ignore_index: As in `bce`.
             allow_nan: As in `bce`.
@@ -146,7 +163,15 @@ class Losses(ABC, Generic[AnswerT]):
         """
         tensors = Tensors(logits, probabilities, targets, weight, mask, pos_weight)
         shared = Shared(
-            reduction, axis, normalizer, class_axis, targets_format, label_smoothing, ignore_index, allow_nan
+            reduction,
+            axis,
+            normalizer,
+            class_axis,
+            targets_format,
+            background_index,
+            label_smoothing,
+            ignore_index,
+            allow_nan,
         )
         own = {"gamma": gamma, "alpha": alpha, "variant": variant}
         return self._score(LossCall("focal", tensors, shared, own))

@@ -7,18 +7,20 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lossd_client.advice import explained
 from lossd_client.arrays import Array, forget
 from lossd_client.call import Checked
 from lossd_client.errors import StatusError, moved
 from lossd_client.result import Asked, LossResult
 from lossd_client.retry import Patience
+from lossd_client.shape_notes import shape_notes
 from lossd_client.tally import Tally, mean_of
 from lossd_client.wire import asked
 
 Batch: TypeAlias = tuple[Array, Array] | list[Array] | Mapping[str, Array]
 """Logits and targets, or tensors by name."""
 
-_ALONG_ROWS: Final = ("logits", "probabilities", "targets", "weight", "mask")
+_ALONG_ROWS: Final = ("logits", "probabilities", "targets", "weight", "mask", "pos_weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,8 @@ class Part:
 
     def own_error(self, error: StatusError) -> StatusError:
         """Gives what the server said of the part as said of the whole."""
-        return error if self.plan.is_whole else moved(error, self.start, self.sliced)
+        own = error if self.plan.is_whole else moved(error, self.start, self.sliced)
+        return explained(own, self.plan.call)
 
     def forget(self) -> None:
         """Lets go of what was read of mapped files."""
@@ -71,7 +74,7 @@ class Plan:
     answer gives.
 
     Args:
-        call: What is asked for.
+        call: What is asked for; an attribute, too.
         size: How many bytes a request may have.
         request_id: What the call is called in the server's logs.
         patience: How long to bother for all of it.
@@ -79,7 +82,7 @@ class Plan:
 
     def __init__(self, call: Checked, size: int, request_id: str, patience: Patience) -> None:
         self.patience = patience
-        self._call = call
+        self.call = call
         self._request_id = request_id
         self._sliced = _sliced(call)
         rows = call.inputs.shape[0] if call.inputs.ndim else 1
@@ -98,9 +101,10 @@ class Plan:
         """Gives the requests, in order."""
         if self.is_whole:
             none: frozenset[str] = frozenset()
-            yield Part(self._call, asked(self._call), 0, none, self, True, self._request_id)
+            yield Part(self.call, asked(self.call), 0, none, self, True, self._request_id)
             return
-        sums = _as_sums(self._call)
+        sums = _as_sums(self.call)
+        about = asked(sums)
         names = self._sliced | ({"loss"} if sums.reduction == "none" or "axis" in sums.params else set())
         for number, start in enumerate(range(0, self._rows, self._step), 1):
             rows = slice(start, start + self._step)
@@ -109,10 +113,14 @@ class Plan:
             }
             part = replace(sums, tensors=tensors)
             last = start + self._step >= self._rows
-            yield Part(part, asked(part), start, names, self, last, f"{self._request_id}-{number}")
+            own = replace(about, shape=part.inputs.shape)
+            yield Part(part, own, start, names, self, last, f"{self._request_id}-{number}")
 
-    def add(self, result: LossResult) -> None:
-        """Takes the answer to the next part."""
+    def add(self, part: Part, result: LossResult) -> None:
+        """Take the answer to the next part."""
+        if not self.is_whole and result.notes:
+            own = shape_notes(part.call)
+            result = replace(result, notes=tuple(note for note in result.notes if note not in own))
         self._tally.add(result)
 
     def result(self) -> LossResult:
@@ -124,11 +132,15 @@ class Plan:
         merged = self._tally.result()
         if self.is_whole:
             return merged
-        about = asked(self._call)
+        about = asked(self.call)
         merged = replace(
-            merged, reduction=about.reduction, options=about.options, request_id=self._request_id
+            merged,
+            reduction=about.reduction,
+            options={**merged.options, **about.options},
+            request_id=self._request_id,
+            notes=tuple(dict.fromkeys([*shape_notes(self.call), *merged.notes])),
         )
-        return _divided(merged) if _divides(self._call) else merged
+        return _divided(merged) if _divides(self.call) else merged
 
 
 class Joined:
@@ -163,7 +175,8 @@ class Joined:
         merged = self._tally.result()
         if self._mean is None:
             return merged
-        merged = replace(merged, reduction=self._mean.reduction, options=self._mean.options)
+        options = {**merged.options, **self._mean.options}
+        merged = replace(merged, reduction=self._mean.reduction, options=options)
         return replace(merged, loss=mean_of(merged))
 
 
@@ -197,7 +210,9 @@ def _sliced(call: Checked) -> frozenset[str]:
     return frozenset(
         name
         for name, array in call.tensors.items()
-        if name in _ALONG_ROWS and _has_rows(array, inputs, name == "targets" and call.by_index)
+        if name in _ALONG_ROWS
+        and _has_rows(array, inputs, name == "targets" and call.by_index)
+        and not (name == "pos_weight" and array.ndim == 1)  # which lies along the classes
     )
 
 
@@ -206,9 +221,13 @@ def _has_rows(array: NDArray[Any], inputs: NDArray[Any], by_index: bool) -> bool
 
 
 def _fit(call: Checked) -> bool:
-    """Whether weight and mask broadcast to the whole: they might do so to a part alone."""
+    """Whether what broadcasts does so to the whole: it might do so to a part alone."""
     shape = call.inputs.shape
-    others = [call.tensors[name].shape for name in ("weight", "mask") if name in call.tensors]
+    others = [
+        call.tensors[name].shape
+        for name in ("weight", "mask", "pos_weight")
+        if name in call.tensors and not (name == "pos_weight" and call.tensors[name].ndim == 1)
+    ]
     try:
         return np.broadcast_shapes(shape, *others) == shape
     except ValueError:
@@ -229,7 +248,7 @@ def _can_split(call: Checked) -> bool:
         return False  # the server shall say so
     by_class = call.by_index or isinstance(call.own.get("alpha"), list)
     pos_weight = call.tensors.get("pos_weight")
-    by_class |= pos_weight is not None and pos_weight.size > 1
+    by_class |= pos_weight is not None and pos_weight.size > 1 and pos_weight.ndim == 1
     if by_class and call.class_axis in (0, -call.inputs.ndim):
         return False
     if not _has_normalizer(call):

@@ -5,12 +5,13 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client.arrays import read_npy
+from lossd_client.call import OPTIONS, OWN
 from lossd_client.errors import BadAnswer, status_error
 from lossd_client.message import JSON, NPY, Response
 
@@ -29,17 +30,19 @@ class LossResult:
         weight_sum: The broadcast weights summed; the count where there is no weight.
         positives: The targets summed, unweighted.
         reduction: "none", "sum" or "mean".
-        params: The loss's own parameters, such as gamma: as the server applied them, or, when the loss is
-            an array, those that were sent with the request.
+        params: The loss's own parameters, such as gamma, as the server applied them, defaults too. (Older
+            servers do not say them of an array: then those that were given.)
         request_id: The request's identity in the server's logs.
         timing: Milliseconds that the server spent, by stage: "read", "queue", "compute".
         loss_name: "bce" or "focal".
         shape: The inputs' shape.
-        kernel: What computed it; None when the loss is an array.
+        kernel: What computed it.
         device: Where; None when the loss is an array.
-        version: The server's version; None when the loss is an array.
-        options: The parameters of all losses that were sent, such as the axis and the normalizer; what
-            stood at its default is not here.
+        version: The server's version.
+        options: The parameters that all losses have, such as the axis and the normalizer, defaults too: what
+            the caller gave, whatever was sent for it. A `pos_weight` of more than 16 numbers that is an array
+            has its dtype, shape and SHA-256 (of its numbers as little-endian float64) here.
+        notes: What to know of a loss that is right and may surprise: a sentence each, mostly none.
     """
 
     loss: float | NDArray[np.float64]
@@ -57,6 +60,7 @@ class LossResult:
     device: str | None = None
     version: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def merge(cls, results: Iterable["LossResult"]) -> "LossResult":
@@ -73,12 +77,12 @@ class LossResult:
 
         Returns:
             A result whose figures are all batches' together. `request_id`, `kernel` and the like stay where
-            they are the same in all, and are None elsewhere; `timing` adds up.
+            they are the same in all, and are None elsewhere; `timing` adds up, and `notes` are united.
 
         Raises:
             ValueError: There are none; or they are of different losses, parameters or reductions; or they are
-                means over rows that leave other axes standing, whose divisors the results do not hold: ask
-                for reduction="sum" then.
+                means over rows that leave other axes standing, whose divisors the results do not hold:
+                `score_stream` gives these.
             InvalidRequest: A mean over nothing, code "empty_mean", as the server says it.
         """
         from lossd_client.tally import Tally  # which is made of results
@@ -91,9 +95,20 @@ class LossResult:
     def __float__(self) -> float:
         if isinstance(self.loss, np.ndarray):
             raise TypeError(
-                f"the loss is an array of shape {self.loss.shape}; read .loss, or reduce over every axis"
+                f"the loss is an array of shape {self.loss.shape} and no single number; read it as .loss, or "
+                "ask without reduction='none' and axis for one"
             )
         return self.loss
+
+    def __format__(self, spec: str) -> str:
+        return format(float(self), spec) if spec else str(self)
+
+    @overload
+    def __round__(self) -> int: ...
+    @overload
+    def __round__(self, digits: int) -> float: ...
+    def __round__(self, digits: int | None = None) -> float:
+        return round(float(self), digits)
 
     def __repr__(self) -> str:
         loss = f"array{self.loss.shape}" if isinstance(self.loss, np.ndarray) else repr(self.loss)
@@ -126,13 +141,30 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JSON val
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the caller asked for: an answer of bare .npy does not repeat it."""
+    """What the caller asked for: an answer may not repeat all of it.
+
+    Attributes:
+        loss_name: The loss.
+        shape: The inputs' shape.
+        reduction: What becomes of the elements' losses.
+        params: Those of the loss's own parameters that were given.
+        options: Those of the other parameters that were given.
+    """
 
     loss_name: str
     shape: tuple[int, ...]
     reduction: str
     params: Mapping[str, Any]
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def all_params(self, applied: Mapping[str, Any]) -> dict[str, Any]:
+        """Complete the loss's own parameters by what the server says that it applied."""
+        long = {name for name, value in applied.items() if isinstance(value, Mapping)}  # lists, shortened
+        return {**self.params, **{name: value for name, value in applied.items() if name not in long}}
+
+    def all_options(self, applied: Mapping[str, Any]) -> dict[str, Any]:
+        """Complete the other parameters. What the caller gave counts: it may be sent in another form."""
+        return {**OPTIONS, **applied, "targets_format": "dense", **self.options}
 
 
 _UNREADABLE = (
@@ -177,7 +209,7 @@ def _from_json(response: Response, asked: Asked) -> LossResult:
         weight_sum=float(answer["weight_sum"]),
         positives=float(answer["positives"]),
         reduction=answer.get("reduction", asked.reduction),
-        params=dict(answer.get("params", asked.params)),
+        params=asked.all_params(answer.get("params", {})),
         request_id=answer.get("request_id", response.headers.get("x-request-id")),
         timing=_timing(response),
         loss_name=answer.get("loss_name", asked.loss_name),
@@ -185,13 +217,17 @@ def _from_json(response: Response, asked: Asked) -> LossResult:
         kernel=answer.get("kernel"),
         device=answer.get("device"),
         version=answer.get("version"),
-        options=asked.options,
+        options=asked.all_options(answer.get("options", {})),
+        notes=tuple(map(str, answer.get("notes", ()))),
     )
 
 
 def _from_npy(response: Response, asked: Asked) -> LossResult:
     loss = read_npy(response.body)
     headers = response.headers
+    applied = dict(json.loads(headers.get("lossd-params", "{}")))
+    applied.pop("reduction", None)
+    own = {name: applied.pop(name) for name in OWN.get(asked.loss_name, ()) if name in applied}
     return LossResult(
         loss=loss if loss.ndim else loss.item(),
         sum=float(headers["lossd-sum"]),
@@ -199,12 +235,15 @@ def _from_npy(response: Response, asked: Asked) -> LossResult:
         weight_sum=float(headers["lossd-weight-sum"]),
         positives=float(headers["lossd-positives"]),
         reduction=asked.reduction,
-        params=asked.params,
+        params=asked.all_params(own),
         request_id=headers.get("x-request-id"),
         timing=_timing(response),
         loss_name=asked.loss_name,
         shape=asked.shape,
-        options=asked.options,
+        kernel=headers.get("lossd-kernel"),
+        version=headers.get("lossd-version"),
+        options=asked.all_options(applied),
+        notes=tuple(map(str, json.loads(headers.get("lossd-notes", "[]")))),
     )
 
 

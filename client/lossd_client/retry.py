@@ -4,6 +4,7 @@
 in an event loop, does that and tells it how it went.
 """
 
+import logging
 import math
 import random
 import threading
@@ -12,7 +13,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, TypeVar
 
-from lossd_client.errors import LossdError, TimedOut, status_error
+from lossd_client.errors import ConnectionFailed, LossdError, TimedOut, status_error
 from lossd_client.message import Request, Response
 from lossd_client.timeout import Timeout
 
@@ -37,9 +38,11 @@ class Retry:
 
     Attributes:
         attempts: How often a request is sent at most. The defaults outlast a server that is away for half a
-            minute.
-        first_contact: The same while no server has ever answered this client: a wrong address should not take
-            half a minute to show.
+            minute, and give up after 28 to 56 seconds.
+        first_contact: The same while no server has ever answered this client: a name that nobody knows, or
+            another program's port, should not take half a minute to show.
+        first_refusal: The same where the connection is refused: the machine is there, and the server may be
+            starting. That is logged once as a warning, by the logger `lossd_client`.
         first_wait: Seconds before the second attempt.
         longest_wait: Seconds between attempts at most, Retry-After aside.
         longest_retry_after: Seconds that a Retry-After may ask for.
@@ -52,6 +55,7 @@ class Retry:
 
     attempts: int = 12
     first_contact: int = 3
+    first_refusal: int = 12
     first_wait: float = 0.25
     longest_wait: float = 8.0
     longest_retry_after: float = 300.0
@@ -59,8 +63,10 @@ class Retry:
     per_second: float = 4.0
 
     def __post_init__(self) -> None:
-        if min(self.attempts, self.first_contact) < 1:
-            raise ValueError("Retry: attempts and first_contact count the first one too: at least 1")
+        if min(self.attempts, self.first_contact, self.first_refusal) < 1:
+            raise ValueError(
+                "Retry: attempts, first_contact and first_refusal count the first one too: at least 1"
+            )
         seconds = (self.first_wait, self.longest_wait, self.longest_retry_after, self.per_second)
         if not all(0 < each < math.inf for each in seconds):
             raise ValueError(
@@ -77,12 +83,15 @@ class Retry:
 
 DEFAULT_RETRY: Final = Retry()
 
+logger = logging.getLogger("lossd_client")
+
 
 class Line:
     """What a client's requests share of their server: whether it has ever answered, and the retry budget."""
 
     def __init__(self) -> None:
         self.has_answered = False
+        self.has_warned = False  # that the server refuses connections
         self._lock = threading.Lock()
         self._spent = 0.0  # tokens that the bucket lacks
         self._seen = time.monotonic()
@@ -172,6 +181,8 @@ def attempts(request: Request, patience: Patience, line: Line) -> Steps[Response
             error.request_id = error.request_id or request.headers.get("X-Request-Id")
             wait = _wait(error, failures, patience, line)
             if wait is None:
+                if _broke_at_first(error, line) and request.base_url.startswith("http://"):
+                    error.args = (f"{error}; if the server speaks https, base_url begins with https://",)
                 if failures > 1:
                     error.add_note(f"This was attempt {failures}.")
                 raise
@@ -193,7 +204,7 @@ def _wait(error: LossdError, failures: int, patience: Patience, line: Line) -> f
     retry = patience.retry
     if retry is None or not error.retryable:
         return None
-    if failures >= (retry.attempts if line.has_answered else min(retry.attempts, retry.first_contact)):
+    if failures >= min(retry.attempts, _most(error, retry, line)):
         return None
     asked_for = getattr(error, "retry_after", None) or 0.0
     wait = max(retry.wait(failures), asked_for)
@@ -202,4 +213,30 @@ def _wait(error: LossdError, failures: int, patience: Patience, line: Line) -> f
     turn = line.reserve(retry)
     if turn is None or turn >= patience.left:
         return None
+    if is_refused(error) and not (line.has_answered or line.has_warned):
+        line.has_warned = True
+        logger.warning(
+            "%s; trying again, %d times at most (Retry.first_refusal)", error, retry.first_refusal - failures
+        )
     return max(wait, turn)
+
+
+def _most(error: LossdError, retry: Retry, line: Line) -> int:
+    """The attempts at most, by what is known of the server."""
+    if line.has_answered:
+        return retry.attempts
+    return retry.first_refusal if is_refused(error) else retry.first_contact
+
+
+def _broke_at_first(error: LossdError, line: Line) -> bool:
+    """Tell whether a connection broke to where nothing has ever answered, as of a server that awaits TLS."""
+    return isinstance(error, ConnectionFailed) and error.connected and not line.has_answered
+
+
+def is_refused(error: BaseException | None) -> bool:
+    """Tell whether a connection was refused: the machine is there, and nothing listens at the port."""
+    while error is not None and not isinstance(error, ConnectionRefusedError):
+        if isinstance(error, BaseExceptionGroup):  # one for each of the name's addresses
+            return all(map(is_refused, error.exceptions))
+        error = error.__cause__ or error.__context__
+    return error is not None

@@ -106,11 +106,15 @@ class Settings:
             ValueError: The key has characters that no header may have.
         """
         agent = {"User-Agent": f"lossd-client/{version()}"}
-        key = self.api_key or os.environ.get("LOSSD_API_KEY")
+        # What was copied, or read from a file, may have a line end.
+        key = (self.api_key or "").strip() or os.environ.get("LOSSD_API_KEY", "").strip()
         if not key:
             return agent
-        if not (key.isascii() and key.isprintable()):
-            raise ValueError("api_key has characters that an HTTP header cannot carry")
+        if not (key.isascii() and key.isprintable() and " " not in key):
+            raise ValueError(
+                "api_key has characters that no key has: blanks or line ends within it, quotes, or letters "
+                "beyond ASCII; copy it again"
+            )
         return {**agent, "Authorization": f"Bearer {key}"}
 
     @property
@@ -138,7 +142,7 @@ def server_address(given: str | None) -> str:
     """
     if not isinstance(given, str | None):
         raise TypeError(f"base_url must be a str or None, and is {given!r}")
-    url = given or os.environ.get("LOSSD_BASE_URL") or DEFAULT_BASE_URL
+    url = (given or "").strip() or os.environ.get("LOSSD_BASE_URL", "").strip() or DEFAULT_BASE_URL
     try:
         parts = urlsplit(url)
         _ = parts.port  # checked when it is read

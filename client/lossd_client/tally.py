@@ -1,13 +1,14 @@
 """Results of batches, added up as they come, in memory that does not grow with their number."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lossd_client.call import OPTIONS
 from lossd_client.errors import empty_mean
 from lossd_client.result import LossResult
 
@@ -61,6 +62,7 @@ class Tally:
         self._number = 0
         self._timing: dict[str, float] = {}
         self._kept: dict[str, Any] = {}
+        self._notes: dict[str, None] = {}
         self._losses: list[NDArray[np.float64]] = []
 
     def add(self, result: LossResult) -> None:
@@ -80,6 +82,7 @@ class Tally:
                 self._kept[name] = None
         for stage, milliseconds in result.timing.items():
             self._timing[stage] = self._timing.get(stage, 0.0) + milliseconds
+        self._notes |= dict.fromkeys(result.notes)
         self._number += 1
         self._count += result.count
         self._sum.add(result.sum)
@@ -125,6 +128,7 @@ class Tally:
             weight_sum=self._weight_sum.value(),
             positives=self._positives.value(),
             timing=self._timing,
+            notes=tuple(self._notes),
             shape=(self._rows, *first.shape[1:]) if self._same_rows else (),
             **self._kept,
         )
@@ -169,18 +173,54 @@ def _how_to_join(result: LossResult) -> str:
         return "scalar"
     if result.reduction == "none" or (axes is not None and 0 not in axes):
         return "rows"
-    if result.reduction == "sum" or isinstance(result.options.get("normalizer"), float):
+    if result.reduction == "sum" or isinstance(result.options.get("normalizer"), int | float):
         return "places"
     raise ValueError(
-        f"means over axis={result.options.get('axis')} cannot be merged, for want of each one's divisor; ask "
-        "for reduction='sum', merge, and divide"
+        f"means over axis={result.options.get('axis')} cannot be merged, for want of each one's divisor; "
+        "score_stream gives them, or merge results of reduction='sum' and divide each by its own"
     )
 
 
 def _refuse_unlike(first: LossResult, other: LossResult) -> None:
     for name in _COMMON:
         mine, its = getattr(first, name), getattr(other, name)
-        if mine != its:
-            raise ValueError(f"results of different {name} cannot be merged: {mine!r} and {its!r}")
+        if _same_form(name, mine, first) != _same_form(name, its, other):
+            raise ValueError(f"results of different {name} cannot be merged: {_differing(mine, its)}")
     if isinstance(first.loss, np.ndarray) != isinstance(other.loss, np.ndarray):
         raise ValueError("a number and an array cannot be merged")
+
+
+def _differing(mine: object, its: object) -> str:
+    """Name what differs, of mappings nothing else."""
+    if isinstance(mine, Mapping) and isinstance(its, Mapping):
+        names = [name for name in {**mine, **its} if mine.get(name) != its.get(name)]
+        mine, its = ({name: each.get(name) for name in names} for each in (mine, its))
+    return f"{mine!r} and {its!r}"
+
+
+def _same_form(name: str, value: Any, result: LossResult) -> Any:  # noqa: ANN401 - any JSON value in and out
+    """Give what means the same one form: a default left out, 0 and [0], -1 and the last axis."""
+    if name == "options":
+        value = {**OPTIONS, **value}
+    if not isinstance(value, Mapping):
+        return value
+    plain = {each: _plain_form(item) for each, item in value.items()}
+    if name == "options" and result.shape:
+        dimensions = len(result.shape)
+        plain["class_axis"] %= dimensions
+        if plain["axis"] is not None:
+            axes = plain["axis"] if isinstance(plain["axis"], tuple) else (plain["axis"],)
+            reduced = frozenset(axis % dimensions for axis in axes)
+            plain["axis"] = reduced if len(reduced) < dimensions else None
+    return plain
+
+
+def _plain_form(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, one that compares out
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        items = tuple(_plain_form(item) for item in value)
+        return items[0] if len(items) == 1 else items
+    if isinstance(value, float) and math.isnan(value):
+        return "nan"
+    return value

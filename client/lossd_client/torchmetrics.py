@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lossd_client.call import DEFAULT, Default, LossName, TargetsFormat, Variant
+from lossd_client.call import DEFAULT, Default, IgnoreIndex, LossName, TargetsFormat, Variant
 from lossd_client.client import LossClient
 
 Normalizer: TypeAlias = Literal["count", "weight", "positives"]
@@ -139,11 +139,13 @@ class RemoteBCE(_RemoteLoss):
         base_url: Without a client: where the server is, as for `LossClient`.
         api_key: Likewise.
         probabilities: `preds` are probabilities, not logits.
-        pos_weight: A factor for the positive term, or one a class.
+        pos_weight: A factor for the positive term, one a class, or an array of more dimensions that
+            broadcasts to every batch, such as [C, 1, 1].
         normalizer: What the mean divides by: the "count" of elements, the sum of the "weight", or the sum of
             the targets ("positives", at least 1).
         class_axis: As in `LossClient.bce`, as are the others.
         targets_format: Likewise.
+        background_index: Likewise.
         label_smoothing: Likewise.
         ignore_index: Likewise.
         allow_nan: Likewise.
@@ -173,8 +175,9 @@ class RemoteBCE(_RemoteLoss):
         normalizer: Normalizer = "count",
         class_axis: int = -1,
         targets_format: TargetsFormat = "dense",
+        background_index: int | None = None,
         label_smoothing: float = 0.0,
-        ignore_index: float | None = None,
+        ignore_index: IgnoreIndex = None,
         allow_nan: bool = False,
         **options: Any,  # noqa: ANN401 - torchmetrics'
     ) -> None:
@@ -183,6 +186,7 @@ class RemoteBCE(_RemoteLoss):
             "normalizer": normalizer,
             "class_axis": class_axis,
             "targets_format": targets_format,
+            "background_index": background_index,
             "label_smoothing": label_smoothing,
             "ignore_index": ignore_index,
             "allow_nan": allow_nan,
@@ -205,6 +209,7 @@ class RemoteFocal(_RemoteLoss):
         normalizer: Likewise.
         class_axis: Likewise.
         targets_format: Likewise.
+        background_index: Likewise.
         label_smoothing: Likewise.
         ignore_index: Likewise.
         allow_nan: Likewise.
@@ -237,8 +242,9 @@ class RemoteFocal(_RemoteLoss):
         normalizer: Normalizer = "count",
         class_axis: int = -1,
         targets_format: TargetsFormat = "dense",
+        background_index: int | None = None,
         label_smoothing: float = 0.0,
-        ignore_index: float | None = None,
+        ignore_index: IgnoreIndex = None,
         allow_nan: bool = False,
         **options: Any,  # noqa: ANN401 - torchmetrics'
     ) -> None:
@@ -250,6 +256,7 @@ class RemoteFocal(_RemoteLoss):
             "normalizer": normalizer,
             "class_axis": class_axis,
             "targets_format": targets_format,
+            "background_index": background_index,
             "label_smoothing": label_smoothing,
             "ignore_index": ignore_index,
             "allow_nan": allow_nan,
@@ -257,10 +264,10 @@ class RemoteFocal(_RemoteLoss):
         super().__init__(client, base_url, api_key, probabilities, params, options)
 
 
-def _plain(pos_weight: float | Sequence[float] | Tensor | None) -> float | list[float] | None:
+def _plain(pos_weight: float | Sequence[float] | Tensor | None) -> float | list[Any] | None:
     if pos_weight is None:
         return None
-    plain: float | list[float] = torch.as_tensor(pos_weight, dtype=torch.float64).tolist()
+    plain: float | list[Any] = torch.as_tensor(pos_weight, dtype=torch.float64).tolist()
     return plain
 
 

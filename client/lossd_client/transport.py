@@ -47,18 +47,33 @@ def own_error(error: Exception, url: str) -> LossdError:
         (ConnectionFailed, "the connection broke", False),
     )
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    own = kind(f"{url}: {what} ({reason})")
-    own.retryable = retryable and not _of_tls(error)
+    tls = _of_tls(error)
+    own = kind(f"{url}: {what} ({reason}){_scheme(tls, url)}")
+    own.retryable = retryable and tls is None
+    if isinstance(own, ConnectionFailed):
+        own.connected = (
+            isinstance(error, httpx.NetworkError | httpx.ProtocolError) and what != "cannot connect"
+        )
     return own
 
 
-def _of_tls(error: BaseException | None) -> bool:
+def _of_tls(error: BaseException | None) -> ssl.SSLError | None:
     # A certificate that is not trusted now will not be in a second.
-    while error is not None:
-        if isinstance(error, ssl.SSLError):
-            return True
+    while error is not None and not isinstance(error, ssl.SSLError):
         error = error.__cause__ or error.__context__
-    return False
+    return error
+
+
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST")
+
+
+def _scheme(tls: ssl.SSLError | None, url: str) -> str:
+    """Say that the server speaks no TLS, if it does not."""
+    if getattr(tls, "reason", None) not in _NOT_TLS:
+        return ""
+    return (
+        f": no TLS is spoken there; if the server speaks http, base_url is http://{url.partition('://')[2]}"
+    )
 
 
 class _Left(dict[str, float | None]):

@@ -1,20 +1,25 @@
 """What goes over the wire for a call, and how the answers about the server are read."""
 
 import json
+import operator
 from collections.abc import Mapping
-from dataclasses import dataclass
-from hashlib import blake2b
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client.arrays import npy_pieces
+from lossd_client.arrays import dtype_name, npy_pieces
 from lossd_client.call import Checked
 from lossd_client.compact import as_bools, as_ids, narrowed
 from lossd_client.errors import BadAnswer, status_error
+from lossd_client.foreign import widened
 from lossd_client.message import JSON, NPY, Request, Response
 from lossd_client.result import Asked
+
+_LISTED: Final = 16  # numbers; longer lists are shortened, as the server does
+_BLOCK: Final = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +46,32 @@ def encode(call: Checked, form: Form) -> Request:
 
 
 def asked(call: Checked) -> Asked:
-    """Gives what is needed to read the answer."""
+    """Note what is needed to read the answer, and what it may leave out."""
     options = {name: value for name, value in call.params.items() if name != "reduction"}
     pos_weight = call.tensors.get("pos_weight")
     if pos_weight is not None:
-        options["pos_weight"] = _fingerprint(pos_weight)
+        options["pos_weight"] = _described(pos_weight)
     return Asked(call.loss_name, call.inputs.shape, call.reduction, call.own, options)
 
 
-def _fingerprint(array: NDArray[Any]) -> list[float] | str:
-    """A small array as a list; of a large one what tells it from another."""
-    if array.size <= 16 and array.dtype.kind == "f":
-        return [float(number) for number in array.reshape(-1)]
-    digest = blake2b(np.ascontiguousarray(array).tobytes(), digest_size=8).hexdigest()
-    return f"{array.dtype}{list(array.shape)} {digest}"
+def _described(array: NDArray[Any]) -> object:
+    """Describe a tensor among the parameters: a small one as a list, a large one so that it is told apart."""
+    if array.size <= _LISTED:
+        return widened(array).astype(np.float64).tolist()
+    numbers = np.ascontiguousarray(widened(array)).reshape(-1)
+    digest = sha256()
+    for start in range(0, numbers.size, _BLOCK):  # a copy of it all may be large
+        digest.update(numbers[start : start + _BLOCK].astype("<f8").data)
+    return {"dtype": dtype_name(array.dtype), "shape": list(array.shape), "sha256": digest.hexdigest()}
 
 
 def _formed(call: Checked, form: Form) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     tensors, params = dict(call.tensors), dict(call.params)
+    compares = call.by_index or "ignore_index" in params  # the targets with other values than 0 and 1
     if form.narrow_floats:
-        tensors = {name: narrowed(array) for name, array in tensors.items()}
-    if call.by_index or "ignore_index" in params:  # the targets' values are compared with others than 0 and 1
+        kept = "targets" if compares else None  # rounded, they might equal nothing any more
+        tensors = {name: array if name == kept else narrowed(array) for name, array in tensors.items()}
+    if compares:
         return tensors, params
     targets = tensors["targets"]
     ids = (
@@ -88,6 +98,11 @@ def query_text(params: Mapping[str, Any]) -> list[tuple[str, str]]:
 INFO: Final = Request("GET", "/info", headers={"Accept": JSON})
 READY: Final = Request("GET", "/readyz", headers={"Accept": JSON})
 USAGE: Final = Request("GET", "/usage", headers={"Accept": JSON})
+
+
+def usage_of(days: int | None) -> Request:
+    """Make the request for the usage of so many days, or as many as the server likes."""
+    return USAGE if days is None else replace(USAGE, query=(("days", str(operator.index(days))),))
 
 
 def read_object(response: Response, path: str) -> dict[str, Any]:

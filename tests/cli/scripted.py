@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-Answers = Mapping[str, tuple[int, Mapping[str, Any]]]
-"""A status and a JSON object, by path."""
+Answers = Mapping[str, tuple[int, Mapping[str, Any]] | tuple[int, Mapping[str, Any], Mapping[str, str]]]
+"""A status, a JSON object and further headers, by path."""
 
 ALIVE: Answers = {
     "/livez": (200, {"status": "alive"}),
@@ -31,13 +31,15 @@ def scripted(answers: Answers, context: ssl.SSLContext | None = None) -> Iterato
 
         def _serve(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            status, value = answers.get(urlsplit(self.path).path, (404, {"code": "not_found"}))
+            status, value, *more = answers.get(urlsplit(self.path).path, (404, {"code": "not_found"}))
             body = json.dumps(value).encode()
             self.send_response(status)
             self.send_header(
                 "Content-Type", "application/json" if status == 200 else "application/problem+json"
             )
             self.send_header("Content-Length", str(len(body)))
+            for name, header in (more[0] if more else {}).items():
+                self.send_header(name, header)
             self.end_headers()
             self.wfile.write(body)
 

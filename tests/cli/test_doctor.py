@@ -14,7 +14,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from certificates import make_certificate
-from cli.scripted import ALIVE, scripted
+from cli.scripted import ALIVE, Answers, scripted
+from live_server import live_server
 from lossd.cli import app
 
 KEY = "lossd_abcd2345_" + "s" * 40
@@ -69,8 +70,16 @@ def test_an_address_that_is_none() -> None:
     assert "http" in last_failed(checks(url="localhost:8000", code=2), "address")["remedy"]
 
 
-def test_a_key_with_the_line_end_copied_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOSSD_API_KEY", KEY + "\n")
+def test_a_key_with_the_line_end_copied_along_is_taken_without_it(
+    base_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOSSD_API_KEY", f" {KEY}\n")
+    assert "its id is abcd2345" in checks(url=base_url, code=0)["key"]["detail"]
+
+
+@pytest.mark.parametrize("key", [f'"{KEY}" "', KEY.replace("s", "\n", 1), KEY + "é"])
+def test_a_key_that_was_not_copied_right(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("LOSSD_API_KEY", key)
     done = doctor(url="http://127.0.0.1:1")
     assert done.exit_code == 2
     assert "copy it again" in done.stdout
@@ -125,6 +134,66 @@ def test_a_server_that_is_not_ready() -> None:
 def test_a_key_that_is_not_taken(status: int, code: str, remedy: str) -> None:
     with scripted({**ALIVE, "/info": (status, {"code": code, "detail": "no"})}) as url:
         assert remedy in last_failed(checks(url=url, code=1), "access")["remedy"]
+
+
+def _limited(
+    code: str, status: int = 429, detail: str = "team vision may send 2 requests a second"
+) -> Answers:
+    return {
+        **ALIVE,
+        "/bce": (status, {"code": code, "detail": detail, "retryable": True}, {"Retry-After": "90"}),
+    }
+
+
+@pytest.mark.parametrize(
+    ("answers", "remedy"),
+    [
+        (_limited("rate_limited"), "the set-up is right; try again in 90 s. These are the team's limits"),
+        (
+            _limited("too_many_in_flight"),
+            "try again in 90 s, when others are done. These are the team's limits",
+        ),
+        (_limited("overloaded", 503), "the server has more to do than it can; try again in 90 s"),
+        (_limited("draining", 503), "about to stop; if it starts again, try again in 90 s"),
+    ],
+)
+def test_a_limit_is_no_failure_of_unknown_kind(answers: Answers, remedy: str) -> None:
+    answers = {**answers, "/info": (200, {**ALIVE["/info"][1], "limits": {"body_bytes": 1 << 30}})}
+    with scripted(answers) as url:
+        found = checks(url=url, code=1)
+    limit = last_failed(found, "limit")
+    assert remedy in limit["remedy"]
+    assert "team vision may send 2 requests a second" in limit["detail"]
+    assert found["limits"]["detail"] == "body 1,024 MiB"
+
+
+def test_a_limit_that_passes_soon_is_waited_out_and_a_time_not_told(tmp_path: Path) -> None:
+    teams = tmp_path / "teams.toml"
+    runner = CliRunner()
+    add = ["teams", "add", "slow", "--teams", str(teams), "--requests-per-second", "1"]
+    assert runner.invoke(app, add).exit_code == 0
+    key = runner.invoke(app, ["keys", "new", "slow", "--teams", str(teams)]).stdout.split()[-1]
+    with live_server(tmp_path, teams=teams) as server:
+        found = checks("--api-key", key, url=server.url, code=0)
+        assert {found[name]["state"] for name in ("bce answer", "focal answer")} == {"ok"}
+        assert found["time"]["state"] == "warning"
+        assert "429 rate_limited" in found["time"]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "remedy"),
+    [
+        (401, {}, "a proxy asks who you are, before lossd does"),
+        (403, {}, "a proxy does not let you through"),
+        (429, {}, "a proxy limits you"),
+        (308, {"Location": "https://far.invalid/x/livez"}, "the address that it leads to"),
+    ],
+)
+def test_something_before_the_server(status: int, headers: dict[str, str], remedy: str) -> None:
+    with scripted({"/livez": (status, {}, headers)}) as url:
+        found = last_failed(checks(url=url, code=1), "livez")
+    assert remedy in found["remedy"]
+    assert not headers or "set base_url to https://far.invalid/x" in found["detail"]
 
 
 ANSWER = {"loss": 0.65, "sum": 5.2, "count": 8, "weight_sum": 8.0, "positives": 4.75}

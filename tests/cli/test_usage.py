@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from cli.scripted import scripted
+from live_server import live_server
 from lossd.cli import app
 from lossd.engine.ledger import FIGURES, Ledger
 
@@ -84,6 +87,56 @@ def test_where_a_server_of_the_same_user_keeps_it_is_where_it_looks(path: Path) 
     runner = CliRunner(env={"LOSSD_USAGE_FILE": None, "XDG_STATE_HOME": state})
     done = runner.invoke(app, ["usage", "--json"])
     assert json.loads(done.stdout)["file"] == str(path)
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """A server with teams, of which one has a key and has used something."""
+    teams, file = tmp_path / "teams.toml", tmp_path / "usage.sqlite3"
+    runner = CliRunner()
+    for name in ("vision", "speech"):
+        assert runner.invoke(app, ["teams", "add", name, "--teams", str(teams)]).exit_code == 0
+    key = runner.invoke(app, ["keys", "new", "vision", "--teams", str(teams)]).stdout.split()[-1]
+    with closing(Ledger(file)) as ledger:
+        ledger.add({(day(0), "vision"): SOME, (day(9), "vision"): SOME, (day(0), "speech"): SOME})
+    with live_server(tmp_path, teams=teams, usage_file=file) as server:
+        yield server.url, key
+
+
+def test_a_server_says_what_its_keys_team_has_used(asked: tuple[str, str]) -> None:
+    url, key = asked
+    some = {"requests": 2, "elements": 5120, "bytes": 20480, "device_seconds": 0.25}
+    done = lossd("--url", url, "--api-key", f"{key}\n", "--days", "3", "--json")
+    assert (done.exit_code, done.stderr) == (0, "")
+    days = [{"day": day(0), **some}]
+    assert json.loads(done.stdout) == {
+        "server": url,
+        "since": day(2),
+        "teams": [{"team": "vision", "days": days, "total": some}],
+        "total": some,
+    }
+    done = lossd("--url", url, LOSSD_API_KEY=key, LOSSD_USAGE_FILE="/not/looked/at")
+    assert done.exit_code == 0
+    assert f"since {day(29)}" in done.stdout
+    assert "10,240" in done.stdout
+    other = lossd("--url", url, "--team", "speech", LOSSD_API_KEY=key)
+    assert (other.exit_code, other.stdout) == (2, "")
+    assert "usage of its key's team, vision; for speech give a key of speech" in other.stderr
+    unknown = lossd("--url", url)
+    assert (unknown.exit_code, unknown.stdout) == (1, "")
+    assert "401 unauthorized" in unknown.stderr
+
+
+def test_usage_that_is_none_or_cannot_be_asked_for(path: Path) -> None:
+    with scripted({"/usage": (200, {"team": "a"})}) as url:
+        done = lossd("--url", url)
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert "a lossd server?" in done.stderr
+        both = lossd("--url", url, "--file", str(path))
+        assert both.exit_code == 2
+        assert "give one of them" in both.stderr
+    gone = lossd("--url", "http://127.0.0.1:1")
+    assert (gone.exit_code, gone.stdout) == (3, "")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,18 @@ from urllib.parse import parse_qsl, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+PARAMS: dict[str, Any] = {"gamma": 1.5, "alpha": 0.25, "variant": "sigmoid"}
+OPTIONS: dict[str, Any] = {
+    "axis": None,
+    "normalizer": "count",
+    "class_axis": -1,
+    "targets_format": "dense",
+    "label_smoothing": 0.0,
+    "ignore_index": None,
+    "background_index": None,
+    "allow_nan": False,
+    "pos_weight": None,
+}
 SCALAR = {
     "loss": 0.7923818,
     "reduction": "mean",
@@ -23,7 +35,9 @@ SCALAR = {
     "positives": 251.0,
     "shape": [32, 80],
     "loss_name": "focal",
-    "params": {"gamma": 1.5, "alpha": 0.25, "variant": "sigmoid"},
+    "params": PARAMS,
+    "options": OPTIONS,
+    "notes": [],
     "kernel": "eager",
     "device": "cpu",
     "request_id": "r-1",
@@ -100,14 +114,14 @@ class _Listener(ThreadingHTTPServer):
 class Playback:
     """The server; `answers` are what the next requests get, `answer` those after them; `arrivals` came."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.answer = Answer.of_json(SCALAR)
         self.answers: list[Answer] = []
         self.connections = 0
         self.arrivals: list[Arrival] = []
         self.hold = threading.Event()  # answers wait for it
         self.hold.set()
-        self._http = _Listener(("127.0.0.1", 0), _handler(self))
+        self._http = _Listener(("127.0.0.1", port), _handler(self))
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01})
 
     @property

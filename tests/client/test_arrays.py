@@ -1,3 +1,4 @@
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,7 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 
 from client.playback import npy
-from lossd_client.arrays import FLOATS, INTEGERS, MASK, TARGETS, as_array, npy_pieces, read_npy
+from lossd_client.arrays import FLOATS, IDS, MASK, TARGETS, WEIGHTS, as_array, npy_pieces, read_npy
 
 
 class Foreign:
@@ -22,6 +23,18 @@ class Foreign:
 class OnDevice:
     def __array__(self, dtype: object = None, copy: bool | None = None) -> NDArray[Any]:
         raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu()")
+
+
+class Column:
+    """As a table's column of Python objects does."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> NDArray[Any]:
+        array = np.empty(len(self.items), dtype=object)
+        array[:] = self.items
+        return array
 
 
 BASE = np.arange(24, dtype=np.float32).reshape(4, 6)
@@ -91,13 +104,23 @@ def test_what_shares_its_memory_is_not_copied() -> None:
         (2, FLOATS, "float64"),
         ([], FLOATS, "float64"),
         ([np.float32(1.0)], FLOATS, "float32"),
-        ([2, 0, -1], INTEGERS, "int64"),
-        (7, INTEGERS, "int64"),
-        ([], INTEGERS, "int64"),
-        ([[], []], INTEGERS, "int64"),
+        ([2, 0, -1], IDS, "int64"),
+        (7, IDS, "int64"),
+        ([], IDS, "int64"),
+        ([[], []], IDS, "int64"),
+        ([2**63], IDS, "uint64"),
+        ([0.0, 2.0], IDS, "float64"),
+        ([3, 1], WEIGHTS, "float64"),
         ([True, False], MASK, "bool"),
-        ([[2, 0], [1, 0]], MASK, "bool"),
+        ([[1, 0], [1, 0]], MASK, "bool"),
+        ([[2, 0], [1, 0]], MASK, "int64"),
         ([], MASK, "bool"),
+        ([Decimal(1), Decimal(0)], MASK, "bool"),
+        ([Decimal(1), Decimal("0.00")], TARGETS, "int64"),
+        ([Decimal("0.1"), 1], TARGETS, "float64"),
+        ([Decimal(2), 3.0], WEIGHTS, "float64"),
+        ([Decimal("2.50")], FLOATS, "float64"),
+        (Decimal("2.50"), FLOATS, "float64"),
     ],
 )
 def test_python_values(value: ArrayLike, allowed: tuple[str, ...], dtype: str) -> None:
@@ -110,19 +133,32 @@ def test_python_values(value: ArrayLike, allowed: tuple[str, ...], dtype: str) -
         (np.ones(2, dtype=np.longdouble), FLOATS, "weight has dtype"),
         (np.ones(2, dtype=np.complex128), TARGETS, "weight has dtype complex128"),
         (np.ones(2, dtype=np.int64), FLOATS, "weight has dtype int64; allowed are float16"),
-        (np.ones(2, dtype=np.uint16), TARGETS, "weight has dtype uint16"),
+        (
+            np.ones(2, dtype=np.bool_),
+            WEIGHTS,
+            "dtype bool; .* as the mask .* out of sum and count, and as a weight",
+        ),
         (np.zeros(2, dtype=[("a", "f4")]), FLOATS, "weight has dtype"),
-        (np.array([None]), TARGETS, "weight has dtype object"),
+        (np.array([0.5, None]), TARGETS, r"dtype object.* holds NoneType, float: .*np\.asarray.*'nan'"),
+        ([0.5, None], TARGETS, r"dtype object.* holds NoneType, float: .*ignore_index='nan'"),
+        (Column([Decimal(1)]), TARGETS, r"holds Decimal: convert it first, with np\.asarray\(\.\.\., dtype"),
+        (Column([np.ones(2), np.ones(2)]), TARGETS, "holds arrays: stack them first"),
+        ([True, Decimal(1)], WEIGHTS, "holds Decimal, bool"),
+        (
+            "x.npy",
+            FLOATS,
+            r"weight is the path 'x\.npy', not an array; load it first, as with np\.load\(path\)",
+        ),
+        (Path("x.npy.gz"), FLOATS, r"np\.load\(gzip\.open\(path\)\), or score files .*`lossd score`"),
+        ("x.pt", FLOATS, r"torch\.load\(path, weights_only=True\)"),
         (["a"], TARGETS, "weight has dtype"),
         ([True], FLOATS, "weight has dtype bool"),
-        ([True], INTEGERS, "weight has dtype bool"),
-        ([0.0, 1.0], INTEGERS, "weight has dtype float64; allowed are uint8"),
-        ([2**63], INTEGERS, "weight has dtype uint64"),
-        ([0.0, 1.0], MASK, "weight has dtype float64; allowed are bool, uint8"),
-        (np.ones(2, dtype=np.int64), MASK, "weight has dtype int64; allowed are bool, uint8"),
+        ([True], IDS, "weight has dtype bool"),
+        ([2**70], MASK, "weight has dtype object|weight has dtype float64"),
+        ([0.0, 1.0], MASK, "float64; allowed are bool, uint8.*`array != 0`; other factors are a weight"),
         (None, FLOATS, "weight has dtype object"),
         ({1.0}, FLOATS, "weight has dtype object"),
-        (np.ma.MaskedArray([1.0], mask=[True]), FLOATS, "mask would be lost"),
+        (np.ma.MaskedArray([1.0], mask=[True]), FLOATS, r"mask=~np\.ma\.getmaskarray\(array\)"),
         (OnDevice(), FLOATS, r"weight cannot be read as an array: .* Use Tensor.cpu\(\)"),
     ],
 )
@@ -141,8 +177,28 @@ def test_a_matrix_is_an_array_like_any_other() -> None:
     assert b"".join(npy_pieces(array)) == npy(BASE)
 
 
-def test_nonzero_is_true_in_a_mask_of_numbers() -> None:
-    np.testing.assert_array_equal(as_array("mask", [2, 0, -1], MASK), [True, False, True], strict=True)
+@pytest.mark.parametrize(
+    "kind", [np.uint8, np.uint16, np.uint32, np.uint64, np.int8, np.int16, np.int32, np.int64]
+)
+@pytest.mark.parametrize("allowed", [TARGETS, IDS, WEIGHTS, MASK])
+def test_integers_of_any_width_go_as_they_are(kind: type[np.integer[Any]], allowed: tuple[str, ...]) -> None:
+    array = np.array([1, 0, 1], dtype=kind)
+    assert as_array("x", array, allowed) is array
+
+
+def test_numbers_other_than_0_and_1_stay_what_they_are_in_a_mask() -> None:
+    np.testing.assert_array_equal(as_array("mask", [2, 0, -1], MASK), [2, 0, -1], strict=True)
+
+
+def test_decimals_are_the_nearest_float64() -> None:
+    given = [Decimal("0.1"), Decimal("0.30000000000000001"), Decimal(10) ** -30]
+    np.testing.assert_array_equal(as_array("x", given, TARGETS), [0.1, 0.3, 1e-30], strict=True)
+
+
+def test_none_is_nan_where_there_may_be_gaps() -> None:
+    given: Any = [[1, None], [None, Decimal("0.5")]]
+    found = as_array("targets", given, TARGETS, gaps=True)
+    np.testing.assert_array_equal(found, [[1, np.nan], [np.nan, 0.5]], strict=True)
 
 
 def test_ragged_lists_are_a_value_error() -> None:

@@ -67,6 +67,7 @@ def assert_alike(ours: LossResult, its: LossResult, rtol: float) -> None:
         {"reduction": "none", "alpha": None},
         {"axis": 1, "reduction": "sum"},
         {"axis": 0, "reduction": "sum", "variant": "quality"},
+        {"reduction": "mean", "normalizer": "positives"},
     ],
 )
 @pytest.mark.parametrize("method", ["score_batches", "score_stream"])
@@ -78,6 +79,55 @@ def test_batches_are_scored_as_one_input(
         its = client.focal(**whole(parts), **params)
     ours = ask(base_url, method, "focal", iter(parts), **params)
     assert_alike(ours, its, rtol=0 if method == "score_stream" else 1e-14)
+
+
+@pytest.mark.parametrize("method", ["score_batches", "score_stream"])
+def test_batches_of_ids_with_a_background_and_gaps(ask: Ask, base_url: str, method: str) -> None:
+    rng = np.random.default_rng(3)
+    ids = rng.integers(-1, 4, 60).astype(np.float64)
+    logits = rng.normal(size=(60, 3))
+    ids[::7] = np.nan
+    options: dict[str, Any] = {"targets_format": "index", "background_index": 3, "ignore_index": "nan"}
+    ids[ids == -1] = 0
+    parts = [(logits[start : start + 16], ids[start : start + 16]) for start in range(0, 60, 16)]
+    result = ask(base_url, method, "bce", parts, **options)
+    kept = ~np.isnan(ids)
+    y, x = np.eye(4)[ids[kept].astype(int)][:, :3], logits[kept]
+    expected = (y * np.logaddexp(0, -x) + (1 - y) * np.logaddexp(0, x)).mean()
+    assert float(result) == pytest.approx(expected, rel=1e-13)
+    assert result.count == 3 * kept.sum()
+    assert result.options.items() >= options.items()
+    assert result.options["normalizer"] == "count"
+    assert (result.reduction, result.notes) == ("mean", ())
+    assert result.kernel is not None
+    assert result.version is not None
+
+
+def test_a_stream_takes_no_pos_weight_an_element(ask: Ask, base_url: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"one a class, and not shape \(4, 1\); score the arrays by one call"
+    ):
+        ask(
+            base_url,
+            "score_stream",
+            "bce",
+            [(np.zeros((4, 2)), np.zeros((4, 2)))],
+            pos_weight=np.ones((4, 1)),
+        )
+
+
+def test_notes_and_options_of_batches_are_kept(ask: Ask, base_url: str) -> None:
+    square = np.zeros((4, 4))
+    batch = {"logits": square, "targets": square, "weight": np.arange(4)}
+    for params in ({}, {"reduction": "none"}, {"axis": 1}):
+        result = ask(base_url, "score_batches", "focal", [batch, batch], **params)
+        [note] = result.notes
+        assert "weight of shape [4] goes along axis 1" in note
+        assert result.params == {"gamma": 1.5, "alpha": 0.25, "variant": "sigmoid"}
+        assert (result.reduction, result.options["axis"]) == (
+            params.get("reduction", "mean"),
+            params.get("axis"),
+        )
 
 
 def test_means_are_merged_as_one_division(ask: Ask, base_url: str) -> None:

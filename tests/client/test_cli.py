@@ -1,7 +1,12 @@
 import json
+import os
+import pty
 import socket
 import subprocess
 import sys
+import threading
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -259,6 +264,72 @@ def test_ping(playback: Playback) -> None:
     assert lossd("ping", "--url", playback.url).exit_code == 1
 
 
+def test_ping_waits_if_asked(playback: Playback) -> None:
+    playback.answer = Answer.of_json({"version": "9.9"})
+    playback.answers = [
+        Answer(b"{}", status=503),
+        Answer(b"", hangs_up=True),
+        Answer(b"<html>", "text/html", 502),
+    ]
+    done = lossd("ping", "--wait", "20", "--url", playback.url)
+    assert (done.exit_code, done.stdout, done.stderr) == (0, f"{playback.url} is ready: lossd 9.9\n", "")
+    assert len(playback.arrivals) == 5
+
+
+def test_ping_waits_for_a_server_that_starts() -> None:
+    with Playback() as gone:
+        url = gone.url
+    with ExitStack() as stack:
+        starting = threading.Timer(1.0, lambda: stack.enter_context(Playback(int(url.rpartition(":")[2]))))
+        starting.start()
+        done = lossd("ping", "--wait", "20", "--url", url)
+        starting.join()
+    assert (done.exit_code, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("seconds", ["0", "1.2"])
+def test_ping_that_has_waited_for_nothing_is_3(playback: Playback, seconds: str) -> None:
+    began = time.monotonic()
+    playback.answer = Answer(b"{}", status=503)
+    done = lossd("ping", "--wait", seconds, "--url", playback.url)
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert f"was not ready within {seconds} s: it is there, but not ready" in done.stderr
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        done = lossd("ping", "--wait", seconds, "--url", f"http://127.0.0.1:{taken.getsockname()[1]}")
+    assert done.exit_code == 3
+    assert f"was not ready within {seconds} s: cannot connect" in done.stderr
+    assert time.monotonic() - began < 8
+
+
+def test_ping_does_not_wait_for_what_never_comes(playback: Playback) -> None:
+    playback.answer = Answer(b"<html>", "text/html", 404)
+    done = lossd("ping", "--wait", "60", "--url", playback.url)
+    assert (done.exit_code, len(playback.arrivals)) == (1, 1)
+    done = lossd("ping", "--wait", "60", "--url", playback.url.replace("http:", "https:"))
+    assert done.exit_code == 3
+    assert "if the server speaks http" in done.stderr
+
+
+def test_ping_says_on_a_terminal_what_it_waits_for(playback: Playback) -> None:
+    playback.answers = [Answer(b"{}", status=503)] * 3
+    playback.answer = Answer.of_json({"version": "9.9"})
+    ours, its = pty.openpty()
+    command = [sys.executable, "-m", "lossd", "ping", "--wait", "30", "--url", playback.url]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=its, check=False, timeout=60)
+    said = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    os.close(its)
+    assert (done.returncode, done.stdout.decode()) == (0, f"{playback.url} is ready: lossd 9.9\n")
+    assert said == f"waiting for {playback.url}: it is there, but not ready\r\n"  # once
+
+
+def test_a_command_soon_gives_up_where_nobody_is(files: list[str]) -> None:
+    began = time.monotonic()
+    assert lossd("score", *files, "--url", "http://127.0.0.1:1").exit_code == 3
+    assert time.monotonic() - began < 5
+
+
 def test_no_command_shows_a_password(files: list[str], playback: Playback) -> None:
     url = playback.url.replace("//", "//user:secret@")
     playback.answer = Answer.of_json({"version": "9.9"})
@@ -288,13 +359,13 @@ def test_the_version() -> None:
     assert done.stdout.startswith("lossd ")
 
 
-def _without(module: str, *args: str) -> subprocess.CompletedProcess[str]:
+def _without(module: str | tuple[str, ...], *args: str) -> subprocess.CompletedProcess[str]:
     """Runs the command where importing the module fails as if it were not installed."""
     code = (
         "import sys\n"
         "class Missing:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name.partition('.')[0] == {module!r}:\n"
+        f"        if name.partition('.')[0] in {(module,) if isinstance(module, str) else module!r}:\n"
         "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
         "sys.meta_path.insert(0, Missing())\n"
         "from lossd.cli import main; main()"
@@ -325,6 +396,23 @@ def test_scoring_needs_none_of_the_servers_dependencies(module: str, files: list
     done = _without(module, "score", *files, "--url", "http://127.0.0.1:1")
     assert done.returncode == 3
     assert "cannot connect" in done.stderr
+
+
+SERVERS = ("torch", "fastapi", "starlette", "uvicorn", "pydantic_settings", "msgspec", "orjson", "structlog")
+
+
+@pytest.mark.parametrize("command", ["usage --json", "ping", "doctor", "bench --seconds 0.1 --elements 10"])
+def test_a_client_install_asks_a_server(base_url: str, command: str) -> None:
+    done = _without(SERVERS, *command.split(), "--url", base_url)
+    assert (done.returncode, done.stderr) == (0, "")
+    if command == "usage --json":
+        assert json.loads(done.stdout)["server"] == base_url
+
+
+def test_a_client_install_says_that_a_server_can_be_asked_for_usage() -> None:
+    done = _without(SERVERS, "usage")
+    assert done.returncode == 2
+    assert "pip install 'lossd[server]'; or ask a server for it, with --url" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 
 import lossd_client
+from certificates import make_certificate
+from cli.scripted import ALIVE, scripted
 from client.conftest import Ask
 from client.playback import Answer, Playback
 from lossd_client import errors
@@ -81,7 +84,6 @@ def test_when_to_come_again(ask: Ask, playback: Playback, header: str, seconds: 
     [
         (302, "StatusError", False),
         (402, "InvalidRequest", False),
-        (413, "TooLarge", False),
         (502, "ServerError", True),
         (408, "DeadlineExceeded", False),
         (429, "Throttled", False),
@@ -112,6 +114,97 @@ def test_proxies_pages(
     assert str(error).startswith(f"{status}: the answer (")
 
 
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (
+            Answer(b"<html>nginx", "text/html", 413),
+            "raise its limit .client_max_body_size in nginx.*request_bytes",
+        ),
+        (
+            Answer(b"", "text/html", 308, {"Location": "https://u:hush@far.example/x/bce?tensors=a"}),
+            r"it leads on to https://\[secure\]@far.example/x/bce, .* set base_url to https://\[secure\]@far.example/x$",
+        ),
+        (Answer(b"", "", 302, {"Location": "/login?next=x"}), "it leads on to /login, .* a login before it"),
+        (Answer(b"<html>The plain HTTP request was sent to HTTPS port", "text/html", 400), "speaks https"),
+        (
+            Answer(b"Client sent an HTTP request to an HTTPS server.\n", "text/plain", 400),
+            "begins with https://",
+        ),
+        (Answer(b"", "", 407), "HTTPS_PROXY"),
+    ],
+)
+def test_what_stands_before_the_server_is_named(
+    ask: Ask, playback: Playback, answer: Answer, message: str
+) -> None:
+    playback.answer = answer
+    with pytest.raises(lossd_client.StatusError) as caught:
+        ask(playback.url, "bce", X, Y)
+    assert re.search(message, caught.value.detail)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "advice"),
+    [
+        (
+            (np.zeros((4, 1)), np.zeros(4)),
+            "shape_mismatch",
+            "logits (4, 1), targets (4,): reshape one: targets[:, None]",
+        ),
+        ((np.zeros(4), np.zeros((4, 1))), "shape_mismatch", "reshape one: targets[:, 0]"),
+        ((np.zeros((2, 1, 3)), np.zeros((2, 3))), "shape_mismatch", "reshape one: targets.reshape(2, 1, 3)"),
+        (
+            (X, np.zeros(2, int)),
+            "shape_mismatch",
+            "if the targets are class ids, give targets_format='index'",
+        ),
+        (
+            (np.ones((2, 3)), np.full((2, 3), -3.5)),
+            "target_out_of_range",
+            "swapped? the order is bce(logits, targets)",
+        ),
+    ],
+)
+def test_the_client_names_a_likely_mistake(
+    ask: Ask, base_url: str, given: tuple[object, ...], code: str, advice: str
+) -> None:
+    with pytest.raises(lossd_client.InvalidRequest) as caught:
+        ask(base_url, "bce", *given)
+    assert caught.value.code == code
+    assert advice in caught.value.detail
+
+
+@pytest.mark.parametrize("options", [{}, {"request_bytes": 24}])
+@pytest.mark.parametrize(
+    ("ids", "more", "said"),
+    [
+        ([1, 3], {}, "from 1 to 3"),
+        ([0, 3], {}, "from 0 to 3"),
+        ([1, 0, 3], {"background_index": 0}, "from 1 to 3"),
+        ([1, -1, 3], {"ignore_index": -1}, "from 1 to 3"),
+    ],
+)
+def test_ids_that_may_count_from_1(
+    ask: Ask, base_url: str, ids: list[int], more: dict[str, Any], said: str, options: dict[str, Any]
+) -> None:
+    with pytest.raises(lossd_client.InvalidRequest) as caught:
+        ask(base_url, "bce", np.zeros((len(ids), 3)), ids, targets_format="index", options=options, **more)
+    detail = caught.value.detail
+    assert (
+        f"here the ids go {said}: if 0 is a background, subtract 1 from all and give background_index=-1"
+        in detail
+    )
+    for remedy in ("subtract 1", "background_index=3", "ignore_index=3"):  # the server's
+        assert remedy in detail
+
+
+def test_ids_far_beyond_are_left_to_the_server(ask: Ask, base_url: str) -> None:
+    with pytest.raises(lossd_client.InvalidRequest) as caught:
+        ask(base_url, "bce", np.zeros((2, 3)), [1, 255], targets_format="index")
+    assert "here the ids go" not in caught.value.detail
+
+
 def test_errors_survive_pickling() -> None:
     error = lossd_client.InvalidRequest(
         422, "bad_shape", "d", "r", False, (errors.ErrorItem("/a", "b"),), 1.5
@@ -130,10 +223,44 @@ def test_nobody_listens(ask: Ask) -> None:
             ask(url, "bce", X, Y)
 
 
+def test_https_where_there_is_none(ask: Ask, base_url: str) -> None:
+    url = base_url.replace("http:", "https:")
+    with pytest.raises(
+        lossd_client.ConnectionFailed, match=rf"if the server speaks http, base_url is {base_url}$"
+    ) as caught:
+        ask(url, "bce", X, Y)
+    assert not caught.value.retryable
+
+
+def test_http_where_there_is_https(ask: Ask, tmp_path: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*make_certificate(tmp_path, "a"))
+    with scripted(ALIVE, context) as url, pytest.raises(lossd_client.ConnectionFailed) as caught:
+        ask(url.replace("https:", "http:"), "bce", X, Y)
+    assert str(caught.value).endswith("; if the server speaks https, base_url begins with https://")
+
+
+def test_http_where_a_server_says_that_it_awaits_tls(ask: Ask) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def alert() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"\x15\x03\x01\x00\x02\x02\x46")  # TLS: protocol_version
+
+        thread = threading.Thread(target=alert)
+        thread.start()
+        with pytest.raises(lossd_client.ConnectionFailed, match=r"base_url begins with https://$"):
+            ask(f"http://127.0.0.1:{listening.getsockname()[1]}", "bce", X, Y)
+        thread.join()
+
+
 def test_an_answer_that_breaks_off(ask: Ask, playback: Playback) -> None:
     playback.answer = Answer(b"{", declared=100)
-    with pytest.raises(lossd_client.ConnectionFailed):
+    with pytest.raises(lossd_client.ConnectionFailed) as caught:
         ask(playback.url, "bce", X, Y)
+    assert caught.value.connected
 
 
 def test_an_answer_that_does_not_come(ask: Ask, playback: Playback) -> None:

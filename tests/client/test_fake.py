@@ -37,6 +37,17 @@ MORE: list[tuple[str, Options]] = [
     ("focal", {"logits": X, "targets": HARD, "variant": "exp", "pos_weight": 2, "label_smoothing": 0.2}),
     ("focal", {"logits": X, "targets": HARD, "variant": "quality", "weight": np.zeros(C)}),
     ("bce", {"logits": np.ones((N, C), dtype="V2"), "targets": HARD}),
+    ("bce", {"logits": X[:C], "targets": HARD[:C], "weight": np.arange(C), "mask": np.ones(C, bool)}),
+    ("bce", {"logits": X[:C], "targets": HARD[:C], "weight": np.arange(C), "reduction": "none"}),
+    ("focal", {"logits": X, "targets": HARD, "alpha": np.linspace(0, 1, C), "reduction": "none"}),
+    (
+        "bce",
+        {"logits": np.zeros((2, 20)), "targets": np.zeros((2, 20)), "pos_weight": np.ones(20), "axis": 1},
+    ),
+    ("focal", {"logits": np.zeros((2, 20)), "targets": np.zeros((2, 20)), "alpha": [0.5] * 20, "axis": [1]}),
+    ("bce", {"logits": X, "targets": HARD, "pos_weight": np.where(MASK, 2.0, np.nan), "mask": MASK}),
+    ("bce", {"logits": X, "targets": HARD, "pos_weight": [2]}),
+    ("bce", {"logits": X, "targets": np.where(MASK, HARD, np.nan), "allow_nan": True, "axis": 1}),
     ("bce", {"logits": np.zeros((0, 3)), "targets": np.zeros((0, 3)), "reduction": "none"}),
     ("bce", {"logits": np.zeros((0, 3)), "targets": np.zeros((0, 3)), "reduction": "sum"}),
     ("bce", {"logits": np.full((3, 2), 1e308), "targets": np.zeros((3, 2))}),
@@ -50,8 +61,9 @@ def test_it_computes_what_the_server_does(
     ours, its = getattr(fake, loss)(**given), getattr(real, loss)(**given)
     for name in ("sum", "weight_sum", "positives", "loss"):
         np.testing.assert_allclose(getattr(ours, name), getattr(its, name), rtol=1e-12, atol=0)
-    for name in ("count", "shape", "reduction", "loss_name", "params", "options"):
+    for name in ("count", "shape", "reduction", "loss_name", "params", "options", "notes"):
         assert getattr(ours, name) == getattr(its, name)
+    assert (ours.kernel, ours.version) == ("fake", "fake")
     assert type(ours.loss) is type(its.loss)
 
 
@@ -84,6 +96,30 @@ def test_it_computes_what_the_server_does(
         {"axis": []},
         {"reduction": "none", "normalizer": "weight"},
         {"class_axis": 2, "pos_weight": [1.0]},
+        {"pos_weight": np.ones((N, 2))},
+        {"pos_weight": np.ones((1, N, C))},
+        {"pos_weight": np.where(MASK, 1.0, -1.0)},
+        {"pos_weight": np.where(MASK, 1.0, np.nan)},
+        {"pos_weight": np.full((N, C), np.inf)},
+        {"mask": np.full((N, C), 2)},
+        {"mask": np.where(np.arange(C) == 3, -1, 1)},
+        {"mask": np.where(np.arange(N) == 3, 255, 1)[:, None].astype(np.uint8)},
+        {"mask": np.array(7)},
+        {"weight": np.full(C, -1)},
+        {"targets": np.where(MASK, Y, np.nan)},
+        {"targets": np.where(MASK, Y, np.nan), "ignore_index": -1},
+        {"background_index": 3},
+        {"background_index": 3, "ignore_index": 3, "targets": np.full(N, 0), "targets_format": "index"},
+        {"background_index": 3, "targets": np.full(N, C), "targets_format": "index"},
+        {"background_index": 2**53, "targets": np.full(N, 0), "targets_format": "index"},
+        {"targets": np.full(N, 0.5), "targets_format": "index"},
+        {"targets": np.full(N, -0.5), "targets_format": "index"},
+        {"targets": np.full(N, C + 0.5), "targets_format": "index"},
+        {"targets": np.full(N, np.nan), "targets_format": "index"},
+        {"targets": np.full(N, np.nan), "targets_format": "index", "allow_nan": True},
+        {"targets": np.full(N, np.inf), "targets_format": "index"},
+        {"targets": np.full(N, 2**63, np.uint64), "targets_format": "index"},
+        {"ignore_index": "nan", "mask": np.full((N, C), 2), "targets": np.full((N, C), np.nan)},
         {"mask": np.zeros((N, C), dtype=bool)},
         {"mask": np.arange(C) != 2, "axis": 0},
         {"targets": np.full(N, C), "targets_format": "index"},

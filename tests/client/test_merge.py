@@ -94,6 +94,54 @@ def test_unlike_results_are_refused(other: dict[str, Any]) -> None:
         LossResult.merge([result(), result(**other)])
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"axis": 0}, {"axis": [0]}),
+        ({"axis": (-2,)}, {"axis": 0}),
+        ({"axis": [0, -1]}, {"axis": (1, 0)}),
+        ({"axis": None}, {"axis": [0, 1]}),
+        ({}, {"axis": None, "normalizer": "count", "allow_nan": False, "pos_weight": None}),
+        ({"class_axis": -1}, {"class_axis": 1}),
+        ({"ignore_index": 255}, {"ignore_index": 255.0}),
+        ({"ignore_index": math.nan}, {"ignore_index": "nan"}),
+        ({"pos_weight": [2]}, {"pos_weight": 2.0}),
+        ({"pos_weight": np.array([1.0, 2.0])}, {"pos_weight": (1, 2)}),
+    ],
+)
+def test_the_same_in_another_form_is_merged(one: dict[str, Any], other: dict[str, Any]) -> None:
+    parts = [result(reduction="sum", shape=(4, 2), options=each) for each in (one, other)]
+    assert LossResult.merge(parts).sum == 4.0
+    own = [result(params={"alpha": each, "gamma": 2}) for each in ([0.25, 0.5], (0.25, 0.5))]
+    assert LossResult.merge(own).count == 8
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"background_index": 80}, {}),
+        ({"ignore_index": "nan"}, {}),
+        ({"axis": 0}, {"axis": 1}),
+        ({"pos_weight": [1.0, 2.0]}, {"pos_weight": [2.0, 1.0]}),
+        ({"pos_weight": {"sha256": "a"}}, {"pos_weight": {"sha256": "b"}}),
+    ],
+)
+def test_another_option_is_not(one: dict[str, Any], other: dict[str, Any]) -> None:
+    parts = [result(reduction="sum", shape=(4, 2), options=each) for each in (one, other)]
+    name = next(iter(one))
+    with pytest.raises(
+        ValueError, match=rf"results of different options cannot be merged: {{'{name}': .*'{name}': "
+    ):
+        LossResult.merge(parts)
+
+
+def test_notes_are_united_in_order() -> None:
+    parts = [result(notes=("b", "a")), result(), result(notes=("a", "c"))]
+    merged = LossResult.merge(parts)
+    assert merged.notes == ("b", "a", "c")
+    assert LossResult.merge([merged, result(notes=("c",))]).notes == ("b", "a", "c")
+
+
 def test_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="no results"):
         LossResult.merge([])
@@ -105,7 +153,7 @@ def test_nothing_is_refused() -> None:
 
 def test_means_over_rows_that_leave_columns_standing_are_refused() -> None:
     part = result(loss=np.ones(3), shape=(4, 3), options={"axis": 0})
-    with pytest.raises(ValueError, match="for want of each one's divisor; ask for reduction='sum'"):
+    with pytest.raises(ValueError, match="for want of each one's divisor; score_stream gives them"):
         LossResult.merge([part, part])
 
 

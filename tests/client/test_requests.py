@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import fields
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -80,21 +81,71 @@ def test_one_of_logits_and_probabilities_goes_with_targets(
     assert playback.arrivals == []
 
 
-@pytest.mark.parametrize("targets", [[2, 0], [], np.array([2, 0], dtype=np.uint8)])
-def test_class_ids_are_integers(ask: Ask, playback: Playback, targets: list[int] | NDArray[Any]) -> None:
+@pytest.mark.parametrize(
+    "targets",
+    [[2, 0], [], np.array([2, 0], dtype=np.uint8), np.array([2, 0], np.uint16), np.array([2.0, 0.0])],
+)
+def test_class_ids_go_as_they_are(ask: Ask, playback: Playback, targets: list[int] | NDArray[Any]) -> None:
     ask(playback.url, "bce", LOGITS[: len(targets)], targets, targets_format="index")
     assert playback.last.params == [("targets_format", "index")]
     expected = np.asarray(targets, dtype=np.int64 if isinstance(targets, list) else None)
     np.testing.assert_array_equal(playback.last.tensors["targets"], expected, strict=True)
 
 
-@pytest.mark.parametrize("targets", [[0.0, 1.0], [True, False], np.zeros(2, dtype=np.uint16)])
-def test_class_ids_that_are_none(
-    ask: Ask, playback: Playback, targets: list[float] | NDArray[np.uint16]
-) -> None:
-    with pytest.raises(TypeError, match=r"targets has dtype .*; allowed are uint8, int8"):
-        ask(playback.url, "bce", LOGITS, targets, targets_format="index")
+def test_class_ids_are_no_bools(ask: Ask, playback: Playback) -> None:
+    with pytest.raises(TypeError, match=r"targets has dtype bool; allowed are uint8, uint16"):
+        ask(playback.url, "bce", LOGITS, [True, False], targets_format="index")
     assert playback.arrivals == []
+
+
+@pytest.mark.parametrize(
+    "more", [{"ignore_index": "nan"}, {"ignore_index": float("nan")}, {"allow_nan": True}]
+)
+@pytest.mark.parametrize("form", ["dense", "index"])
+def test_none_in_lists_of_targets_is_nan(ask: Ask, playback: Playback, more: Options, form: str) -> None:
+    targets = [[1, None, 0], [None, 1, 0]] if form == "dense" else [2, None]
+    ask(playback.url, "bce", LOGITS, targets, targets_format=form, **more)
+    expected = np.array(targets, dtype=np.float64)
+    np.testing.assert_array_equal(playback.last.tensors["targets"], expected, strict=True)
+
+
+SWAPPED = r"swapped\? the order is bce\(logits, targets\)"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ((LOGITS > 0, LOGITS), f"logits has dtype bool; .*{SWAPPED}; of predictions rounded to 0 and 1"),
+        ((TARGETS, LOGITS), f"logits has dtype uint8; .*{SWAPPED}; of predictions rounded to 0 and 1"),
+        (
+            (np.array([2, 0]), LOGITS),
+            rf"logits has dtype int64; .*{SWAPPED}; if these are logits, convert them",
+        ),
+        (
+            (np.array([7, -3]), np.array([1, 0])),
+            r"float64; if these are logits, .*array\.astype\(np\.float64\)",
+        ),
+    ],
+)
+def test_inputs_that_seem_to_be_the_targets(
+    ask: Ask, playback: Playback, args: tuple[object, ...], message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        ask(playback.url, "bce", *args)
+    with pytest.raises(TypeError, match=r"focal\(probabilities=..., targets=...\)"):
+        ask(playback.url, "focal", probabilities=LOGITS > 0, targets=LOGITS)
+    assert playback.arrivals == []
+
+
+def test_rounding_leaves_targets_alone_that_are_compared(ask: Ask, playback: Playback) -> None:
+    wide = LOGITS.astype(np.float64)
+    narrow: Options = {"narrow_floats": True}
+    ids = np.array([2.0**24 + 1, 0.0])
+    ask(playback.url, "bce", wide, ids, targets_format="index", ignore_index=2**24 + 1, options=narrow)
+    np.testing.assert_array_equal(playback.last.tensors["targets"], ids, strict=True)
+    assert playback.last.tensors["logits"].dtype == np.float32
+    ask(playback.url, "bce", wide, np.full((2, 3), 0.1), ignore_index=0.1, options=narrow)
+    assert playback.last.tensors["targets"].dtype == np.float64
 
 
 @pytest.mark.parametrize("array", [LOGITS.T, LOGITS.astype(">f8"), LOGITS[::2, ::2], np.zeros((0, 3))])
@@ -130,6 +181,11 @@ def test_arrays_arrive_as_they_were(ask: Ask, playback: Playback, array: NDArray
         ({"ignore_index": 255}, [("ignore_index", "255.0")]),
         ({"ignore_index": 0}, [("ignore_index", "0.0")]),
         ({"ignore_index": np.int64(-1)}, [("ignore_index", "-1.0")]),
+        ({"ignore_index": "nan"}, [("ignore_index", "nan")]),
+        ({"ignore_index": float("nan")}, [("ignore_index", "nan")]),
+        ({"background_index": np.uint8(80)}, [("background_index", "80")]),
+        ({"pos_weight": Decimal("2.5")}, [("pos_weight", "2.5")]),
+        ({"alpha": [Decimal("0.1"), 1]}, [("alpha", "[0.1,1.0]")]),
         ({"allow_nan": True}, [("allow_nan", "true")]),
         ({"allow_nan": np.True_}, [("allow_nan", "true")]),
     ],
@@ -159,6 +215,7 @@ def test_every_shared_parameter_at_once(ask: Ask, playback: Playback, method: st
         "normalizer": "weight",
         "class_axis": 1,
         "targets_format": "index",
+        "background_index": 3,
         "label_smoothing": 0.25,
         "ignore_index": -1,
         "allow_nan": True,
@@ -170,6 +227,7 @@ def test_every_shared_parameter_at_once(ask: Ask, playback: Playback, method: st
         "normalizer": "weight",
         "class_axis": "1",
         "targets_format": "index",
+        "background_index": "3",
         "label_smoothing": "0.25",
         "ignore_index": "-1.0",
         "allow_nan": "true",
@@ -228,8 +286,10 @@ def test_a_body_of_many_chunks_arrives_whole(ask: Ask, playback: Playback) -> No
         ({"class_axis": None}, TypeError, "class_axis: .* integer"),
         ({"normalizer": float("inf")}, ValueError, "normalizer must be finite"),
         ({"label_smoothing": float("nan")}, ValueError, "label_smoothing must be finite"),
-        ({"ignore_index": "none"}, ValueError, "ignore_index: could not convert"),
-        ({"ignore_index": float("nan")}, ValueError, "ignore_index must be finite"),
+        ({"ignore_index": "none"}, ValueError, "ignore_index: must be a number, 'nan' or None"),
+        ({"ignore_index": float("inf")}, ValueError, "ignore_index must be finite"),
+        ({"background_index": 0.5}, TypeError, "background_index: .* integer"),
+        ({"background_index": True}, TypeError, "background_index must not be True"),
         ({"allow_nan": "false"}, TypeError, "allow_nan: must be True or False"),
         ({"alpha": [0.5, "x"]}, ValueError, "alpha: could not convert"),
         ({"alpha": np.ones((2, 2))}, ValueError, "alpha: .* 2 dimensions"),
@@ -241,7 +301,8 @@ def test_a_body_of_many_chunks_arrives_whole(ask: Ask, playback: Playback) -> No
         ({"pos_weight": True}, TypeError, "pos_weight must not be True"),
         ({"gamma": np.True_}, TypeError, "gamma must not be True"),
         ({"mask": np.ones(3)}, TypeError, "mask has dtype float64"),
-        ({"weight": np.ones(3, dtype=np.int64)}, TypeError, "weight has dtype int64"),
+        ({"weight": np.ones(3, dtype=np.bool_)}, TypeError, "weight has dtype bool"),
+        ({"pos_weight": np.ones(3, dtype=np.bool_)}, TypeError, "pos_weight has dtype bool"),
     ],
 )
 def test_bad_arguments_are_not_sent(
@@ -254,6 +315,18 @@ def test_bad_arguments_are_not_sent(
 
 def test_the_key_is_a_bearer_token(ask: Ask, playback: Playback) -> None:
     ask(playback.url, "bce", LOGITS, TARGETS, options={"api_key": "k-1"})
+    assert playback.last.headers["authorization"] == "Bearer k-1"
+
+
+@pytest.mark.parametrize("key", ["k-1\n", " k-1\r\n", "\tk-1 "])
+def test_a_key_is_read_without_the_line_end_that_was_copied_along(
+    ask: Ask, playback: Playback, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    ask(playback.url, "bce", LOGITS, TARGETS, options={"api_key": key})
+    assert playback.last.headers["authorization"] == "Bearer k-1"
+    monkeypatch.setenv("LOSSD_API_KEY", key)
+    monkeypatch.setenv("LOSSD_BASE_URL", f"{playback.url}\n")
+    ask(None, "bce", LOGITS, TARGETS, options={"api_key": " \n"})
     assert playback.last.headers["authorization"] == "Bearer k-1"
 
 
@@ -284,8 +357,9 @@ def test_a_client_uses_its_connection_again(playback: Playback) -> None:
         ("http://localhost/?a=b", {}, "must be like http"),
         ("http://[::1", {}, "Invalid IPv6"),
         ("http://localhost:99999", {}, "Port out of range"),
-        (None, {"api_key": "k\r\nX: y"}, "header cannot carry"),
-        (None, {"api_key": "schlüssel"}, "header cannot carry"),
+        (None, {"api_key": "k\r\nX: y"}, "characters that no key has"),
+        (None, {"api_key": "k y"}, "characters that no key has"),
+        (None, {"api_key": "schlüssel"}, "characters that no key has"),
         (None, {"timeout": 0.0}, "timeout must be"),
         (None, {"timeout": float("nan")}, "timeout must be"),
     ],

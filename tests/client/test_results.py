@@ -1,15 +1,18 @@
 """What comes back."""
 
+import hashlib
 import json
 import math
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from client.conftest import Ask
-from client.playback import FIGURES, SCALAR, Answer, Playback, npy
+from client.playback import FIGURES, OPTIONS, PARAMS, SCALAR, Answer, Playback, npy
 from lossd_client import BadAnswer, LossResult
 
 X, Y = np.zeros((2, 3)), np.zeros((2, 3))
@@ -45,6 +48,56 @@ def test_an_arrays_params_are_the_losss_own(ask: Ask, playback: Playback) -> Non
     result = ask(playback.url, "focal", probabilities=X, targets=Y, alpha=[0.1, 0.2], variant="exp", **shared)
     assert result.params == {"alpha": [0.1, 0.2], "variant": "exp"}
     assert result.shape == (2, 3)
+
+
+DEFAULTS = OPTIONS
+
+
+def _with_headers(**headers: str) -> Answer:
+    answer = Answer.of_npy(np.zeros(3))
+    return replace(
+        answer, headers={**answer.headers, **{f"Lossd-{name}": each for name, each in headers.items()}}
+    )
+
+
+def test_an_array_says_what_it_is_of(ask: Ask, playback: Playback) -> None:
+    params = {"reduction": "none", **PARAMS, **DEFAULTS, "alpha": {"length": 17, "sha256": "0"}}
+    playback.answer = _with_headers(
+        Params=json.dumps(params), Kernel="native", Version="9", Notes='["a \\u2265 b", "c"]'
+    )
+    alpha = np.linspace(0, 1, 17)
+    logits, targets = np.zeros((2, 17)), np.zeros((2, 17))
+    result = ask(playback.url, "focal", logits, targets, reduction="none", alpha=alpha, class_axis=1)
+    assert result.params == {"gamma": 1.5, "alpha": alpha.tolist(), "variant": "sigmoid"}
+    assert result.options == {**DEFAULTS, "class_axis": 1}
+    assert (result.kernel, result.version, result.notes) == ("native", "9", ("a \u2265 b", "c"))
+
+
+def test_options_have_their_defaults_whatever_the_server_says(ask: Ask, playback: Playback) -> None:
+    old = {name: value for name, value in SCALAR.items() if name not in ("options", "notes")}
+    for playback.answer in (Answer.of_json(old), Answer.of_json(SCALAR), Answer.of_npy(np.array(1.0))):
+        result = ask(playback.url, "focal", X, Y, normalizer="weight", ignore_index=float("nan"))
+        assert result.options == {**DEFAULTS, "normalizer": "weight", "ignore_index": "nan"}
+        assert result.notes == ()
+
+
+def test_what_was_given_counts_not_the_form_it_was_sent_in(ask: Ask, playback: Playback) -> None:
+    playback.answer = Answer.of_json({**SCALAR, "options": {**DEFAULTS, "targets_format": "index"}})
+    one_hot = {"one_hot_as_ids": True}
+    assert ask(playback.url, "bce", X, np.eye(3)[:2], options=one_hot).options["targets_format"] == "dense"
+    assert playback.last.params == [("targets_format", "index")]
+
+
+def test_a_pos_weight_is_told_apart_by_its_numbers(ask: Ask, playback: Playback) -> None:
+    shown = {"dtype": "float64", "shape": [20]}
+    playback.answer = Answer.of_json({**SCALAR, "options": {**DEFAULTS, "pos_weight": shown}})
+    few, many = np.array([[2], [3]], dtype=np.uint16), np.arange(20.0)[::-1]
+    assert ask(playback.url, "bce", X, Y, pos_weight=few).options["pos_weight"] == [[2.0], [3.0]]
+    wide = np.zeros((1, 20))
+    digest = hashlib.sha256(np.array(many, dtype="<f8").tobytes()).hexdigest()
+    for given in (many, torch.from_numpy(many.copy())):
+        found = ask(playback.url, "bce", wide, wide, pos_weight=given).options["pos_weight"]
+        assert found == {**shown, "sha256": digest}
 
 
 def test_an_array_is_float64_whatever_was_sent(ask: Ask, playback: Playback) -> None:
@@ -86,9 +139,24 @@ def result_of(loss: float | NDArray[np.float64]) -> LossResult:
     return LossResult(loss, 1.5, 2, 2.0, 1.0, "mean", {"gamma": 2.0}, "r", {"read": 1.0}, "focal", (2,))
 
 
-def test_an_array_is_no_float() -> None:
-    with pytest.raises(TypeError, match=r"array of shape \(1,\)"):
-        float(result_of(np.ones(1)))
+def test_an_array_is_no_number() -> None:
+    for use in (float, round, lambda result: f"{result:.3f}"):
+        with pytest.raises(TypeError, match=r"array of shape \(1,\) and no single number; read it as \.loss"):
+            use(result_of(np.ones(1)))
+
+
+def test_a_scalar_is_formatted_and_rounded_as_a_number() -> None:
+    result = result_of(0.123456)
+    assert (format(result, ".4f"), f"{result:>10.3f}", f"{result:e}") == (
+        "0.1235",
+        "     0.123",
+        "1.234560e-01",
+    )
+    assert (round(result, 3), round(result)) == (0.123, 0)
+    assert type(round(result)) is int
+    assert f"{result}" == str(result)
+    with pytest.raises(ValueError, match="Unknown format code 'd'"):
+        format(result, "d")
 
 
 def test_the_repr_is_short_and_says_what_counts() -> None:

@@ -1,7 +1,11 @@
 """When a request is sent again, and when it is not."""
 
+import re
 import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -83,13 +87,53 @@ def test_the_last_failure_is_raised_and_says_how_many_there_were(ask: Ask, playb
     assert caught.value.__notes__ == ["This was attempt 4."]
 
 
-def test_an_address_where_nobody_ever_answered_is_given_up_sooner(ask: Ask) -> None:
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    """An address where nobody listens."""
     with socket.socket() as taken:  # bound, not listening
         taken.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(lossd_client.ConnectionFailed) as caught:
-            ask(url, "bce", X, Y, options={"retry": replace(QUICK, attempts=100, first_contact=2)})
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+def test_a_server_that_refuses_connections_may_be_starting(
+    ask: Ask, refusing: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(lossd_client.ConnectionFailed) as caught:
+        ask(refusing, "bce", X, Y, options={"retry": replace(QUICK, attempts=100, first_contact=2)})
+    assert caught.value.__notes__ == ["This was attempt 12."]
+    [record] = caplog.records
+    assert (record.name, record.levelname) == ("lossd_client", "WARNING")
+    assert re.match(rf"{refusing}: cannot connect .*; trying again, 11 times at most", record.getMessage())
+    with pytest.raises(lossd_client.ConnectionFailed) as caught:
+        ask(refusing, "bce", X, Y, options={"retry": replace(QUICK, first_refusal=4)})
+    assert caught.value.__notes__ == ["This was attempt 4."]
+    with pytest.raises(lossd_client.ConnectionFailed) as caught:
+        ask(refusing, "bce", X, Y, options={"retry": None})
+    assert not hasattr(caught.value, "__notes__")
+
+
+def test_a_server_that_comes_up_is_waited_for(ask: Ask) -> None:
+    with Playback() as gone:
+        url = gone.url
+    port = int(url.rpartition(":")[2])
+    with ExitStack() as stack:
+        starting = threading.Timer(0.5, lambda: stack.enter_context(Playback(port)))
+        starting.start()
+        retry = Retry(attempts=100, first_contact=1, first_refusal=100, longest_wait=0.25)
+        assert float(ask(url, "bce", X, Y, options={"retry": retry})) == SCALAR["loss"]
+        starting.join()
+
+
+@pytest.mark.parametrize("url", ["http://nowhere.invalid", "an address that hangs up"])
+def test_an_address_that_was_never_a_servers_is_given_up_sooner(
+    ask: Ask, playback: Playback, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    playback.answer = Answer(b"", hangs_up=True)
+    url = playback.url if "hangs up" in url else url
+    with pytest.raises(lossd_client.ConnectionFailed) as caught:
+        ask(url, "bce", X, Y, options={"retry": replace(QUICK, attempts=100, first_contact=2)})
     assert caught.value.__notes__ == ["This was attempt 2."]
+    assert not caplog.records
 
 
 def test_the_server_says_how_long_to_wait(ask: Ask, playback: Playback) -> None:
@@ -177,6 +221,7 @@ def test_waits_grow_and_differ() -> None:
     [
         {"attempts": 0},
         {"first_contact": 0},
+        {"first_refusal": 0},
         {"first_wait": 0},
         {"longest_wait": float("inf")},
         {"burst": 0},

@@ -26,6 +26,8 @@ Y: NDArray[np.float64] = RNG.random((N, C))
 IDS = RNG.integers(0, C, N)
 WEIGHT: NDArray[np.float64] = RNG.random((N, C))
 MASK: NDArray[np.bool_] = RNG.random((N, C)) > 0.3
+UNKNOWN = np.where(MASK, Y > 0.5, np.nan)
+BY_ELEMENT: NDArray[np.float64] = RNG.random((N, C)) * 3
 GAPS = np.arange(N)[:, None] % 6 < 2  # whole requests have nothing in them
 CUBE: NDArray[np.float64] = RNG.normal(size=(N, 2, 3))
 STEP: Options = {"request_bytes": 3 * C * 8 * 2}  # three rows of logits and targets
@@ -66,6 +68,22 @@ CASES: list[tuple[str, Options]] = [
         ("bce", {"pos_weight": [1.0, 2.0, 3.0, 4.0, 5.0]}),
         ("bce", {"pos_weight": np.arange(1.0, N + 1), "class_axis": 0}),
         ("bce", {"pos_weight": 3, "label_smoothing": 0.1, "targets": Y > 0.5}),
+        ("bce", {"pos_weight": BY_ELEMENT, "targets": Y > 0.5}),
+        ("focal", {"pos_weight": BY_ELEMENT[:, :1], "targets": Y > 0.5, "reduction": "none"}),
+        ("bce", {"pos_weight": BY_ELEMENT[:1], "targets": Y > 0.5, "axis": 1}),
+        ("bce", {"pos_weight": BY_ELEMENT, "class_axis": 0}),
+        ("bce", {"logits": CUBE, "targets": CUBE > 0, "pos_weight": np.array([[2], [5]], np.uint16)}),
+        ("bce", {"logits": CUBE, "targets": CUBE > 0, "pos_weight": BY_ELEMENT[:, :2, None], "axis": 2}),
+        ("bce", {"weight": np.arange(N * C, dtype=np.uint32).reshape(N, C), "normalizer": "weight"}),
+        ("bce", {"mask": MASK.astype(np.int64)}),
+        ("bce", {"targets": UNKNOWN, "ignore_index": "nan"}),
+        ("focal", {"targets": UNKNOWN, "ignore_index": "nan", "axis": 1, "normalizer": 2, "alpha": None}),
+        ("focal", {"targets": np.where(IDS == 1, C, IDS), "targets_format": "index", "background_index": C}),
+        ("focal", {"targets": np.where(IDS == 1, -7.0, IDS), "targets_format": "index", "ignore_index": 2,
+                   "background_index": -7, "reduction": "none"}),
+        ("bce", {"targets": np.where(IDS == 1, np.nan, IDS), "targets_format": "index", "ignore_index": "nan",
+                 "background_index": 0}),
+        ("bce", {"targets": IDS.astype(np.uint64), "targets_format": "index"}),
         ("focal", {"targets": IDS, "targets_format": "index"}),
         ("focal", {"targets": IDS, "targets_format": "index", "ignore_index": 2, "reduction": "none"}),
         ("bce", {"targets": (Y > 0.5).astype(np.float32), "ignore_index": 0}),
@@ -86,7 +104,17 @@ CASES: list[tuple[str, Options]] = [
 def test_the_answer_is_that_of_one_request(client: LossClient, loss: str, given: Options) -> None:
     whole = getattr(client, loss)(**given)
     parts = getattr(client.with_options(**STEP), loss)(**given)
-    for name in ("reduction", "params", "loss_name", "shape", "options", "count"):
+    for name in (
+        "reduction",
+        "params",
+        "loss_name",
+        "shape",
+        "options",
+        "count",
+        "kernel",
+        "version",
+        "notes",
+    ):
         assert getattr(parts, name) == getattr(whole, name)
     for name in ("sum", "weight_sum", "positives", "loss"):
         ours, its = getattr(parts, name), getattr(whole, name)
@@ -94,6 +122,37 @@ def test_the_answer_is_that_of_one_request(client: LossClient, loss: str, given:
         np.testing.assert_allclose(ours, its, rtol=1e-14, atol=0)
     if given.get("reduction") == "none":
         np.testing.assert_array_equal(parts.loss, whole.loss, strict=True)
+
+
+SQUARE: NDArray[np.float64] = RNG.normal(size=(12, 12))
+
+
+@pytest.mark.parametrize(
+    ("given", "number"),
+    [
+        ({"logits": SQUARE, "weight": np.ones(12)}, 1),
+        (
+            {
+                "logits": SQUARE,
+                "weight": np.ones(12),
+                "mask": np.ones(12, bool),
+                "pos_weight": np.ones((12, 1)),
+            },
+            3,
+        ),
+        ({"logits": SQUARE, "weight": np.ones((12, 1)), "mask": np.ones((12, 12), bool)}, 0),
+        ({"logits": RNG.normal(size=(12, 3)), "weight": np.ones(3)}, 0),  # each part has 3 rows
+        ({"logits": RNG.normal(size=(12, 3)), "pos_weight": np.ones((12, 1))}, 0),
+    ],
+)
+def test_notes_are_those_of_the_whole(client: LossClient, given: Options, number: int) -> None:
+    targets = given["logits"] > 0
+    size = 3 * given["logits"].shape[1] * 9
+    for more in ({}, {"reduction": "none"}, {"axis": 1}):
+        whole = client.bce(targets=targets, **given, **more)
+        parts = client.with_options(request_bytes=size).bce(targets=targets, **given, **more)
+        assert len(whole.notes) == number
+        assert parts.notes == whole.notes
 
 
 def test_probabilities_are_split_too(client: LossClient) -> None:
@@ -107,6 +166,10 @@ def test_probabilities_are_split_too(client: LossClient) -> None:
     [
         ({"weight": np.ones((3, C))}, "shape_mismatch"),  # would fit every request but the last
         ({"mask": np.ones(3, dtype=bool), "logits": X[:12, 0], "targets": Y[:12, 0]}, "shape_mismatch"),
+        ({"pos_weight": np.ones((3, C))}, "shape_mismatch"),
+        ({"pos_weight": -BY_ELEMENT}, "weight_out_of_range"),
+        ({"mask": np.full((N, C), 2)}, "weight_out_of_range"),
+        ({"targets": UNKNOWN}, "non_finite_input"),
         ({"targets": Y[:, :3]}, "shape_mismatch"),
         ({"targets": Y[:5]}, "shape_mismatch"),
         ({"mask": np.zeros((N, C), dtype=bool)}, "empty_mean"),

@@ -34,7 +34,9 @@ def test_both_clients_have_the_same_methods_and_parameters() -> None:
 def test_usage(ask: Ask, playback: Playback) -> None:
     playback.answer = Answer.of_json({"team": "default", "days": []})
     assert ask(playback.url, "usage") == {"team": "default", "days": []}
-    assert (playback.last.method, playback.last.path) == ("GET", "/usage")
+    assert (playback.last.method, playback.last.path, playback.last.query) == ("GET", "/usage", [])
+    ask(playback.url, "usage", days=7)
+    assert playback.last.query == [("days", "7")]
 
 
 def test_a_connection_is_waited_for_as_long_as_was_said(playback: Playback) -> None:

@@ -141,6 +141,40 @@ def test_probabilities_class_ids_and_a_weight_a_class(client: LossClient) -> Non
     assert float(metric.compute()) == close_to(expected)
 
 
+def test_a_background_and_targets_that_are_missing(client: LossClient) -> None:
+    logits, _ = batches()[0]
+    ids = torch.tensor([5.0, 2.0, math.nan, 0.0, 5.0, 4.0, math.nan])
+    options: dict[str, Any] = {"targets_format": "index", "background_index": 5, "ignore_index": math.nan}
+    metric = RemoteFocal(client, gamma=2.0, alpha=0.4, **options)
+    metric.update(logits, ids)
+    known = ~ids.isnan()
+    dense = torch.nn.functional.one_hot(ids[known].long(), 6)[:, :5].double()
+    assert float(metric.compute()) == close_to(focal(logits[known], dense, gamma=2.0, alpha=0.4).mean())
+    assert metric.focal_weight == 25
+    missing = RemoteBCE(client, ignore_index="nan")
+    targets = torch.where(logits > 2, math.nan, (logits > 0).double())
+    missing.update(logits, targets)
+    kept = logits <= 2
+    assert float(missing.compute()) == close_to(bce(logits[kept], targets[kept]).mean())
+    other = RemoteFocal(client, gamma=2.0, alpha=0.4, targets_format="index", ignore_index="nan")
+    with pytest.raises(ValueError, match="different parameters"):
+        other.merge_state(metric)
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 1, 1), (7, 1, 1, 1), (7, 5, 2, 3)])
+def test_pos_weight_of_any_shape_that_broadcasts(client: LossClient, shape: tuple[int, ...]) -> None:
+    chance = torch.Generator().manual_seed(1)
+    logits = torch.randn(7, 5, 2, 3, generator=chance)
+    factors = 1 + torch.randint(4, shape, generator=chance)
+    metric = RemoteBCE(client, pos_weight=factors, class_axis=1 if len(shape) == 1 else -1)
+    metric.update(logits, (logits > 0.5).float())
+    as_torch = factors.reshape(5, 1, 1) if len(shape) == 1 else factors
+    expected = binary_cross_entropy_with_logits(
+        logits.double(), (logits > 0.5).double(), pos_weight=as_torch.double()
+    )
+    assert float(metric.compute()) == close_to(expected)
+
+
 def test_forward_gives_the_batch_alone_and_asks_once(client: LossClient, transport: Counting) -> None:
     metric = RemoteBCE(client)
     for logits, targets in batches():

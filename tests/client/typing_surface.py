@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import deepcopy
+from decimal import Decimal
 from typing import Any, assert_type
 
 import httpx
@@ -21,6 +22,7 @@ from lossd_client import (
     Batch,
     Default,
     ErrorItem,
+    IgnoreIndex,
     LossClient,
     LossName,
     LossResult,
@@ -65,6 +67,7 @@ def options(
     divisor: Normalizer,
     form: TargetsFormat,
     variant: Variant,
+    ignored: IgnoreIndex,
 ) -> None:
     assert_type(client.bce(probabilities=p, targets=mask, mask=mask), LossResult)
     assert_type(client.bce(p, [2, 0], targets_format="index", class_axis=1, ignore_index=-1), LossResult)
@@ -72,6 +75,14 @@ def options(
     assert_type(client.bce(p, mask, normalizer=64, label_smoothing=0.1, ignore_index=None), LossResult)
     assert_type(client.focal(probabilities=p, targets=ids, targets_format=form, variant=variant), LossResult)
     assert_type(client.focal(p, mask, normalizer=divisor, variant=DEFAULT, ignore_index=0.5), LossResult)
+    assert_type(
+        client.bce(p, ids, targets_format="index", background_index=80, ignore_index="nan"), LossResult
+    )
+    assert_type(client.focal(p, ids, ignore_index=ignored, background_index=None), LossResult)
+    assert_type(client.bce([[0.5, 1.0]], [[1.0, None]], ignore_index="nan"), LossResult)
+    assert_type(client.bce(p, [Decimal("0.5")], weight=[Decimal(1)]), LossResult)
+    client.bce(p, ids, background_index=0.5)  # type: ignore[arg-type] # no id
+    client.bce(p, ids, ignore_index="none")  # type: ignore[arg-type] # no such word
     client.bce(p, mask, normalizer="sum")  # type: ignore[arg-type] # no such normalizer
     client.bce(p, mask, normalizer=None)  # type: ignore[arg-type] # None means nothing here
     client.bce(p, ids, targets_format="sparse")  # type: ignore[arg-type] # no such format
@@ -94,7 +105,15 @@ def constructed(show: Callable[[Progress], None], transport: Callable[[], Transp
         base_url=None,
         api_key=None,
         timeout=Timeout(connect=1, read=None, write=2.5, pool=None, deadline=60),
-        retry=Retry(attempts=3, first_contact=1, first_wait=0.1, longest_wait=1, burst=5, per_second=1),
+        retry=Retry(
+            attempts=3,
+            first_contact=1,
+            first_refusal=1,
+            first_wait=0.1,
+            longest_wait=1,
+            burst=5,
+            per_second=1,
+        ),
         request_bytes=1 << 20,
         concurrency=2,
         progress=show,
@@ -118,7 +137,7 @@ def constructed(show: Callable[[Progress], None], transport: Callable[[], Transp
     assert_type(other, LossClient)
     assert_type(deepcopy(client), LossClient)
     assert_type(LossClient.local(settings={"device": "cpu"}, retry=None), LossClient)
-    assert_type(client.usage(), dict[str, Any])
+    assert_type(client.usage(days=7), dict[str, Any])
     assert_type(lossd_client.__version__, str)
     LossClient(transport=lambda: HttpxTransport(http=httpx.Client()))
     LossClient(transport=HttpxTransport)
@@ -180,7 +199,8 @@ def metrics(client: LossClient, logits: torch.Tensor, targets: torch.Tensor) -> 
     bce = RemoteBCE(client, pos_weight=[1.0, 2.0], normalizer="weight", sync_on_compute=False)
     focal = RemoteFocal(base_url="http://localhost", api_key="k", gamma=2, alpha=None, variant="quality")
     RemoteFocal(probabilities=True, targets_format="index", class_axis=1, ignore_index=-1, allow_nan=True)
-    RemoteFocal(alpha=DEFAULT, label_smoothing=0.1, pos_weight=logits)
+    RemoteFocal(alpha=DEFAULT, label_smoothing=0.1, pos_weight=logits, ignore_index="nan")
+    RemoteBCE(client, targets_format="index", background_index=80)
     RemoteBCE(client, gamma=2.0)  # any option may be torchmetrics' own; it is refused when it runs
     RemoteBCE(client, normalizer=64)  # type: ignore[arg-type] # would divide each batch
     RemoteBCE("http://localhost")  # type: ignore[arg-type] # no client
@@ -235,6 +255,9 @@ def result(got: LossResult) -> None:
     assert_type(got.device, str | None)
     assert_type(got.version, str | None)
     assert_type(got.options, Mapping[str, Any])
+    assert_type(got.notes, tuple[str, ...])
+    assert_type(round(got), int)
+    assert_type(round(got, 3), float)
     assert_type(got.to_dict(), dict[str, Any])
     got.sum = 1.0  # type: ignore[misc] # frozen
 
@@ -246,6 +269,7 @@ def errors(error: lossd_client.StatusError) -> Sequence[type[lossd_client.LossdE
     assert_type(error.request_id, str | None)
     assert_type(error.retryable, bool)
     assert_type(error.retry_after, float | None)
+    assert_type(lossd_client.ConnectionFailed().connected, bool)
     assert_type(error.errors, tuple[ErrorItem, ...])
     assert_type([(item.pointer, item.detail) for item in error.errors], list[tuple[str, str]])
     return [

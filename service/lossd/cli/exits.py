@@ -107,14 +107,18 @@ def leave_at_signals(part: Path | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def server_imports() -> Iterator[None]:
-    """Turns a dependency of the server's that is not installed into a message and an exit code."""
+def server_imports(otherwise: str = "") -> Iterator[None]:
+    """Turn a dependency of the server's that is not installed into a message and an exit code.
+
+    Args:
+        otherwise: What else to do, for the message.
+    """
     try:
         yield
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "lossd":
             raise
-        fail(f"this needs {error.name}: pip install 'lossd[server]'", Exit.USAGE)
+        fail(f"this needs {error.name}: pip install 'lossd[server]'{otherwise}", Exit.USAGE)
 
 
 def exit_code(error: LossdError) -> Exit:

@@ -3,13 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from lossd.cli.exits import Exit, fail
+from lossd_client import Retry
 
 _PANEL = "Server"
+
+QUICK: Final = Retry(first_refusal=3)
+"""For commands: who mistypes a port is told within a second; `lossd ping --wait` waits for a start."""
 
 Url = Annotated[
     str | None,

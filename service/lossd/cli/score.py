@@ -17,7 +17,7 @@ from lossd.cli.files.place import Place
 from lossd.cli.groups import Group, score_groups
 from lossd.cli.inputs import Inputs
 from lossd.cli.losses import Losses, LossFile, part_of
-from lossd.cli.options import ApiKey, Timeout, Url
+from lossd.cli.options import QUICK, ApiKey, Timeout, Url
 from lossd.cli.parameters import (
     LossName,
     ReductionName,
@@ -156,7 +156,7 @@ def score(
     own = own_options(gamma, alpha, variant)
     if own and loss is not LossName.FOCAL:
         raise typer.BadParameter("--gamma, --alpha and --variant go with --loss focal")
-    with client_errors(), LossClient(url, api_key=api_key, timeout=timeout) as client:
+    with client_errors(), LossClient(url, api_key=api_key, timeout=timeout, retry=QUICK) as client:
         params = {
             "pos_weight": None if pos_weight is None else pos_weight_of(pos_weight),
             "reduction": reduction.value,

@@ -1,27 +1,33 @@
-"""`lossd usage`: what teams have used, from the file that a server keeps."""
+"""`lossd usage`: what teams have used, from the file that a server keeps, or asked of a server."""
 
 import json
+import math
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from datetime import date
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from lossd.cli.exits import Exit, fail, server_imports
-
-if TYPE_CHECKING:
-    from lossd.engine.ledger import Used
+from lossd.cli.exits import Exit, client_errors, fail, server_imports
+from lossd.cli.options import QUICK, ApiKey, Timeout
+from lossd_client import BadAnswer, LossClient
+from lossd_client.message import without_password
 
 _VARIABLE: Final = "LOSSD_USAGE_FILE"
+_FIGURES: Final = {"requests": int, "elements": int, "bytes": int, "device_seconds": float}
+
+Row: TypeAlias = tuple[str, str, dict[str, Any]]
+"""A day, a team, and its figures."""
 
 
 def usage(
+    context: typer.Context,
     team: Annotated[str | None, typer.Option(help="Only this team's.", show_default="all teams")] = None,
     days: Annotated[
         int, typer.Option(help="How many days, of which today (in UTC) is the last.", min=1, max=3660)
@@ -31,37 +37,83 @@ def usage(
         Path | None,
         typer.Option(envvar=_VARIABLE, help="The usage file.", show_default="where the server keeps it"),
     ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="Ask the server here instead, with a key, whose team's usage it says.",
+            show_default=False,
+            rich_help_panel="Server",
+        ),
+    ] = None,
+    api_key: ApiKey = None,
+    timeout: Timeout = 10.0,
 ) -> None:
     """Show what teams have used, by day: requests that were answered, their elements, bytes and seconds.
 
-    Read from the server's usage file, on its machine, while it runs or not.
+    Read from the server's usage file, on its machine, while it runs or not; or with --url from a server.
     """
-    with server_imports():
-        from lossd.engine.ledger import first_day, read_usage, reason
+    if url is not None:
+        source = context.get_parameter_source("file")
+        if source is not None and source.name == "COMMANDLINE":  # not the environment, where it may stand
+            fail("--url asks a server, and --file reads a file: give one of them", Exit.USAGE)
+        about, since, rows = _asked(url, api_key, timeout, days, team)
+    else:
+        about, since, rows = _read(file, days, team)
+    if as_json:
+        typer.echo(json.dumps(_document(about, since, rows)))
+    elif rows:
+        _print(rows, since)
+    else:
+        typer.echo(f"nothing since {since}" + (f" by team {team}" if team else ""), err=True)
 
-    path = _path(file)
+
+def _asked(
+    url: str, api_key: str | None, timeout: float, days: int, team: str | None
+) -> tuple[dict[str, str], str, list[Row]]:
+    """Ask the server what the key's team has used."""
+    with client_errors(), LossClient(url, api_key=api_key, timeout=timeout, retry=QUICK) as client:
+        said = client.usage(days)
+        where = without_password(client.base_url)
+        try:
+            own, since = str(said["team"]), date.fromisoformat(said["since"])
+            rows = [
+                (str(row["day"]), own, {name: kind(row[name]) for name, kind in _FIGURES.items()})
+                for row in said["days"]
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadAnswer(f"the answer to /usage cannot be read; is {where} a lossd server?") from error
+    if team not in (None, own):
+        fail(f"a server says the usage of its key's team, {own}; for {team} give a key of {team}", Exit.USAGE)
+    return {"server": where}, since.isoformat(), rows
+
+
+def _read(file: Path | None, days: int, team: str | None) -> tuple[dict[str, str], str, list[Row]]:
+    """Read the usage file."""
+    with server_imports("; or ask a server for it, with --url"):
+        from lossd.engine.ledger import figures, first_day, read_usage, reason
+
+        path = _path(file)
     since = first_day(days)
     try:
         used = read_usage(path, since, team)
     except FileNotFoundError:
         fail(
-            f"there is no usage file at {path}; name the one that the server keeps, by --file or {_VARIABLE}",
+            f"there is no usage file at {path}; name the one that the server keeps, by --file or {_VARIABLE}"
+            ", or ask a server, by --url",
             Exit.USAGE,
         )
     except (OSError, sqlite3.Error) as error:
         fail(f"{path}: {reason(error)}", Exit.USAGE)
-    if as_json:
-        typer.echo(json.dumps(_document(path, since, used)))
-    elif used:
-        _print(used, since)
-    else:
-        typer.echo(f"nothing since {since}" + (f" by team {team}" if team else ""), err=True)
+    return (
+        {"file": str(path)},
+        since.isoformat(),
+        [(row.day, row.team, dict(figures([row]))) for row in used],
+    )
 
 
 def _path(given: Path | None) -> Path:
     """The file: the given one, else where a server of this user keeps it."""
-    with server_imports():
-        from lossd.settings import default_usage_file
+    from lossd.settings import default_usage_file
 
     if given is None and os.environ.get(_VARIABLE) == "":
         fail(f"{_VARIABLE} is empty, so no usage is kept; name a file by --file", Exit.USAGE)
@@ -71,39 +123,35 @@ def _path(given: Path | None) -> Path:
     return path
 
 
-def _document(path: Path, since: date, used: Iterable["Used"]) -> dict[str, Any]:
-    from lossd.engine.ledger import figures
-
-    rows = sorted(used, key=lambda row: (row.team, row.day))
+def _document(about: dict[str, str], since: str, rows: Sequence[Row]) -> dict[str, Any]:
+    ordered = sorted(rows, key=lambda row: (row[1], row[0]))
     teams = [
-        {
-            "team": team,
-            "days": [{"day": row.day, **figures([row])} for row in of_team],
-            "total": figures(of_team),
-        }
-        for team, of_team in ((team, list(found)) for team, found in groupby(rows, lambda row: row.team))
+        {"team": team, "days": [{"day": day, **said} for day, _, said in found], "total": _total(found)}
+        for team, found in ((team, list(some)) for team, some in groupby(ordered, lambda row: row[1]))
     ]
-    return {"file": str(path), "since": since.isoformat(), "teams": teams, "total": figures(rows)}
+    return {**about, "since": since, "teams": teams, "total": _total(ordered)}
 
 
-def _print(used: list["Used"], since: date) -> None:
-    from lossd.engine.ledger import figures
+def _total(rows: Sequence[Row]) -> dict[str, Any]:
+    return {name: kind(math.fsum(said[name] for *_, said in rows)) for name, kind in _FIGURES.items()}
 
+
+def _print(rows: Sequence[Row], since: str) -> None:
     table = Table(title=f"since {since} (days in UTC)", title_justify="left", show_footer=False)
     table.add_column("day")
     table.add_column("team")
-    for name in ("requests", "elements", "bytes", "device seconds"):
-        table.add_column(name, justify="right")
-    for row in used:
-        table.add_row(row.day, row.team, *_cells(figures([row])))
-    teams = sorted({row.team for row in used})
+    for name in _FIGURES:
+        table.add_column(name.replace("_", " "), justify="right")
+    for day, team, said in rows:
+        table.add_row(day, team, *_cells(said))
+    teams = sorted({team for _, team, _ in rows})
     table.add_section()
     for team in teams:
-        table.add_row("total", team, *_cells(figures(row for row in used if row.team == team)))
+        table.add_row("total", team, *_cells(_total([row for row in rows if row[1] == team])))
     if len(teams) > 1:
-        table.add_row("total", "all", *_cells(figures(used)))
+        table.add_row("total", "all", *_cells(_total(rows)))
     Console().print(table)
 
 
-def _cells(figures: Mapping[str, int | float]) -> list[str]:
+def _cells(figures: dict[str, Any]) -> list[str]:
     return [f"{value:,.3f}" if isinstance(value, float) else f"{value:,}" for value in figures.values()]

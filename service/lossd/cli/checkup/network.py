@@ -74,7 +74,7 @@ def _tls(target: Target, seconds: float) -> Finding:
             )
             return failed("tls", what, remedy, Exit.UNREACHABLE)
         if reason is not None:
-            remedy = "does the server speak TLS at all? try http:// instead of https://"
+            remedy = "does the server speak TLS at all? if not, its address begins with http://"
             return failed("tls", str(reason), remedy, Exit.UNREACHABLE)
         return failed("tls", str(error), "is there a proxy, or another server?", Exit.UNREACHABLE)
     return ok("tls", "the certificate is trusted")

@@ -1,6 +1,7 @@
 """The server itself: is it one, is it ready, does it know the key, are its numbers right?"""
 
 import json
+import math
 import statistics
 import time
 from collections.abc import Iterator, Mapping
@@ -20,11 +21,15 @@ from lossd_client import (
     LossResult,
     Request,
     Response,
+    Retry,
+    Throttled,
     Timeout,
     Transport,
     Unauthorized,
+    Unavailable,
 )
 from lossd_client._version import version
+from lossd_client.errors import status_error
 
 _LOGITS: Final = np.array([[-3.0, -0.5, 0.0, 0.25], [1.5, 2.0, -1.0, 3.0]])
 _TARGETS: Final = np.array([[0.0, 1.0, 0.5, 1.0], [1.0, 0.0, 0.25, 1.0]])
@@ -42,30 +47,61 @@ def look_at_service(target: Target, seconds: float) -> Iterator[Finding]:
             if finding.state is State.FAILED:
                 return
     given = target.settings
-    with LossClient(given.base_url, api_key=given.api_key, timeout=seconds, retry=None) as client:
+    # A limit that passes soon is waited out, so that numbers can be looked at.
+    retry = Retry(attempts=4, first_contact=1, first_refusal=1, longest_retry_after=max(1.0, seconds))
+    with LossClient(given.base_url, api_key=given.api_key, timeout=seconds, retry=retry) as client:
         yield from _known_client(client)
 
 
 def _known_client(client: LossClient) -> Iterator[Finding]:
     try:
         info = client.info()
-    except Unauthorized as error:
-        yield _refused(error)
-        return
     except LossdError as error:
-        yield failed("info", str(error), "is that a lossd server, or something before it?", exit_code(error))
+        remedy = "is that a lossd server, or something before it?"
+        yield _understood(error) or failed("info", str(error), remedy, exit_code(error))
         return
     yield ok("access", "the server answers this caller")
     yield _versions(info)
+    limits = ok("limits", _limits(info.get("limits", {})))
     try:
         yield _compared("bce", client.bce(_LOGITS, _TARGETS), _bce())
         focal = client.focal(_LOGITS, _TARGETS, gamma=_GAMMA, alpha=_ALPHA)
         yield _compared("focal", focal, _focal())
-        yield _times(client)
+    except LossdError as error:
+        finding = _understood(error)
+        if finding is not None:
+            yield limits  # which the server's own may be one of
+        yield finding or failed("answer", str(error), "see the server's log", exit_code(error))
+        return
+    try:
+        yield _times(client.with_options(retry=None))
+    except (Throttled, Unavailable) as error:
+        what = f"not measured: {error.status} {error.code}: {error.detail}"
+        yield warning(
+            "time", what, "the set-up is right, and a limit is near: send fewer and larger requests"
+        )
     except LossdError as error:
         yield failed("answer", str(error), "see the server's log", exit_code(error))
         return
-    yield ok("limits", _limits(info.get("limits", {})))
+    yield limits
+
+
+def _understood(error: LossdError) -> Finding | None:
+    """Say what a refusal means that is not about what was sent; None if it is another failure."""
+    if isinstance(error, Unauthorized):
+        return _refused(error)
+    if not isinstance(error, Throttled | Unavailable):
+        return None
+    when = "later" if error.retry_after is None else f"in {math.ceil(error.retry_after)} s"
+    by = "the team's limits: whoever runs the server can raise them, or send fewer and larger requests"
+    remedy = {
+        "rate_limited": f"the set-up is right; try again {when}. These are {by}",
+        "too_many_in_flight": f"the set-up is right; try again {when}, when others are done. These are {by}",
+        "overloaded": f"the set-up is right, and the server has more to do than it can; try again {when}",
+        "draining": f"the server is about to stop; if it starts again, try again {when}",
+    }.get(error.code or "", f"something before the server, such as a proxy, limits it; try again {when}")
+    what = f"{error.status} {error.code or ''}".rstrip()
+    return failed("limit", f"{what}: {error.detail}", remedy, Exit.REFUSED)
 
 
 def _send(transport: Transport, target: Target, path: str, seconds: float) -> Response | Finding:
@@ -73,7 +109,7 @@ def _send(transport: Transport, target: Target, path: str, seconds: float) -> Re
         return transport.send(Request("GET", path, base_url=target.settings.base_url), Timeout.of(seconds))
     except LossdError as error:
         remedy = (
-            "does the server speak HTTPS? then the address begins with https://; or is it another program?"
+            "does the server speak https? then the address begins with https://; or is it another program?"
         )
         return failed(path[1:], str(error), remedy, Exit.UNREACHABLE)
 
@@ -82,11 +118,31 @@ def _alive(transport: Transport, target: Target, seconds: float) -> Finding:
     answer = _send(transport, target, LIVEZ, seconds)
     if isinstance(answer, Finding):
         return answer
+    if answer.status != 200:
+        finding = _before(answer)
+        if finding is not None:
+            return finding
     if answer.status != 200 or not _object(answer):
         what = f"{LIVEZ} gives {answer.status} ({answer.media_type or 'no content type'})"
         remedy = "something else than lossd is at this address: look at its host, port and path"
         return failed("livez", what, remedy, Exit.REFUSED)
     return ok("livez", "the server is there")
+
+
+def _before(answer: Response) -> Finding | None:
+    """Say what stands before the server, where an answer that is not lossd's tells."""
+    error = status_error(answer)
+    if error.code is not None:
+        return None
+    if 300 <= answer.status < 400:
+        return failed("livez", str(error), "give the address that it leads to, by --url", Exit.REFUSED)
+    remedy = {
+        401: "a proxy asks who you are, before lossd does: ask whoever runs it for a way past it",
+        403: "a proxy does not let you through: ask whoever runs it",
+        407: "put name and password into HTTP_PROXY or HTTPS_PROXY",
+        429: "a proxy limits you: try again later, or ask whoever runs it",
+    }.get(answer.status)
+    return None if remedy is None else failed("livez", str(error), remedy, Exit.REFUSED)
 
 
 def _ready(transport: Transport, target: Target, seconds: float) -> Finding:

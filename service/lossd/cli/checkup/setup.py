@@ -94,9 +94,7 @@ def look_at_settings(url: str | None, api_key: str | None) -> Iterator[Finding |
     try:
         settings.headers()
     except ValueError as error:
-        yield failed(
-            "key", str(error), "copy it again, without quotes, blanks and line ends around it", Exit.USAGE
-        )
+        yield failed("key", str(error), "copy it again, without quotes around it", Exit.USAGE)
         return
     yield ok("key", _key(api_key))
     parts = urlsplit(settings.base_url)
@@ -114,7 +112,8 @@ def look_at_settings(url: str | None, api_key: str | None) -> Iterator[Finding |
 
 def _key(given: str | None) -> str:
     """Says of the key no more than its id, which is no secret."""
-    key = given or os.environ.get("LOSSD_API_KEY")
+    given, variable = (given or "").strip(), os.environ.get("LOSSD_API_KEY", "").strip()
+    key = given or variable
     if not key:
         return "none; a server with teams asks for one"
     by = "--api-key" if given else "LOSSD_API_KEY"
