@@ -1,5 +1,6 @@
 """What the cells of a text table hold: numbers, flags, labels, or nothing."""
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, Final
@@ -72,7 +73,10 @@ def numbers(cells: Sequence[str], nulls: bool, comma: bool = False) -> NDArray[n
 def _number(row: int, cell: str, nulls: bool, comma: bool) -> float:
     text = cell.replace(",", ".") if comma and "." not in cell else cell
     if _NUMBER.fullmatch(text) and not (comma and "." in cell):
-        return float(text.partition("(")[0])
+        value = float(text.partition("(")[0])
+        if math.isinf(value) and any(mark in text for mark in "0123456789"):
+            raise CellError(row, f"{cell} is greater than float64 holds; inf says infinity")
+        return value
     _refuse_absent(row, cell, nulls)
     if cell in ABSENT:
         return float("nan")
@@ -104,7 +108,7 @@ def flags(cells: Sequence[str], nulls: bool) -> NDArray[Any]:
 
 def _refuse_absent(row: int, cell: str, nulls: bool) -> None:
     if cell in ABSENT and not nulls:
-        raise CellError(row, f"there is no value, but {cell}" if cell else "there is no value")
+        raise CellError(row, f"there is {cell} in place of a value" if cell else "there is no value")
 
 
 def labels(cells: Sequence[str | None]) -> NDArray[Any]:

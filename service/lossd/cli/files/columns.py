@@ -5,6 +5,7 @@ meaning is known here.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -82,13 +83,21 @@ def _is_list(kind: Any) -> bool:  # noqa: ANN401
     return bool(types.is_fixed_size_list(kind) or types.is_list(kind) or types.is_large_list(kind))
 
 
+def _is_numeric(kind: Any) -> bool:  # noqa: ANN401
+    import pyarrow as pa
+
+    types = pa.types
+    is_number = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+    return bool(is_number or types.is_boolean(kind) or types.is_null(kind))
+
+
 def _plain(kind: Any) -> Any:  # noqa: ANN401
     """What a dictionary, or an extension type, such as that of tensors of one shape, holds."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+        return _plain(kind.value_type)
+    return _plain(kind.storage_type) if isinstance(kind, pa.BaseExtensionType) else kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +135,8 @@ class ColumnReader:
             return self._tensors(values, shape)
         if isinstance(values.type, pa.Bool8Type):
             values = values.cast(pa.bool_())
+        if not (_is_list(values.type) or _is_numeric(values.type)):
+            raise BadFile(f"{self.where} has values of type {values.type}, which are not numbers")
         if values.null_count and not self.column.nulls:
             raise BadFile(f"{self.where} has nulls: {FILL}")
         return self._lists(values, shape) if _is_list(values.type) else self._numbers(values)
@@ -136,7 +147,24 @@ class ColumnReader:
         inner = shape and (math.prod(stored),)
         array = self._read(values.storage, inner).reshape((-1, *stored))
         order = values.type.permutation
-        return array if order is None else array.transpose(0, *(axis + 1 for axis in order))
+        if order is None:
+            return array
+        self._check_order(stored, order)
+        return array.transpose(0, *(axis + 1 for axis in order))
+
+    def _check_order(self, stored: tuple[int, ...], order: Sequence[int]) -> None:
+        """Refuses an order of axes that could be meant in two ways.
+
+        Arrow says that the tensor's axis i is the stored axis order[i]; pyarrow writes the inverse of that,
+        and reads neither back. Where two axes are swapped, all of these are the same.
+        """
+        inverse = [order.index(axis) for axis in range(len(order))]
+        steps = [math.prod(stored[axis + 1 :]) for axis in range(len(stored))]
+        axes = [(length, step if length > 1 else 0) for length, step in zip(stored, steps, strict=True)]
+        if [axes[axis] for axis in order] != [axes[axis] for axis in inverse]:
+            what = f"{self.where} has tensors whose axes are permuted by {list(order)}"
+            remedy = "write them without a permutation, as of np.ascontiguousarray(tensors)"
+            raise BadFile(f"{what}, which writers understand in two ways: {remedy}")
 
     def _lists(self, values: Any, shape: tuple[int, ...] | None) -> NDArray[Any]:  # noqa: ANN401
         import pyarrow as pa
@@ -179,8 +207,6 @@ class ColumnReader:
             values = values.cast(pa.float64())
         elif types.is_decimal(kind):
             values = self._of_decimals(values)
-        elif not (types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind)):
-            raise BadFile(f"{self.where} has values of type {kind}, which are not numbers")
         if not self.column.nulls:
             array: NDArray[Any] = values.to_numpy(zero_copy_only=False)
             return array

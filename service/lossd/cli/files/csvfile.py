@@ -88,9 +88,9 @@ class CsvFile(DataFile):
 
     def _is_plain(self, piece: bytes) -> bool:
         """Whether every line is a row, whose quotes stand around whole cells."""
-        if _COMMENT.search(piece) or (len(self.names) == 1 and _EMPTY_LINE.search(piece)):
+        if (b"#" in piece and _COMMENT.search(piece)) or (len(self.names) == 1 and _EMPTY_LINE.search(piece)):
             return False
-        return b'"' not in piece or b'"' not in self._plain.sub(b"", piece)
+        return b'"' not in piece or b'"' not in self._plain.sub(b"", b"\n%b\n" % piece)
 
     def _by_pyarrow(self, line: int, piece: bytes, columns: Sequence[Column]) -> Block | None:
         """Gives a block; None if something is wrong, which Python's own reader will find."""
@@ -101,7 +101,7 @@ class CsvFile(DataFile):
         wanted = list(dict.fromkeys(column.name for column in columns))
         try:
             table = arrow_csv.read_csv(
-                pa.BufferReader(piece),
+                io.BytesIO(piece),
                 arrow_csv.ReadOptions(
                     column_names=list(self.names), block_size=len(piece) + 1, use_threads=False
                 ),
@@ -141,6 +141,8 @@ class CsvFile(DataFile):
         except pa.ArrowInvalid:  # spaces, perhaps
             values = pc.utf8_trim(text, read.SPACES).cast(pa.float64())
         array: NDArray[Any] = values.to_numpy()  # NaN where there is no value
+        if np.isinf(array).any():
+            raise pa.ArrowInvalid("there are infinities, or numbers that overflow")
         return array
 
     def _is_flags(self, column: Column) -> bool:
@@ -200,8 +202,8 @@ def _flags(text: Any, nulls: bool) -> NDArray[Any]:  # noqa: ANN401 - pyarrow's
 
 def _plain_quotes(delimiter: str) -> re.Pattern[bytes]:
     """What matches whole cells in quotes, without ends of lines."""
-    mark = re.escape(delimiter.encode())
-    return re.compile(rb'(?:(?<=%b)|(?<=[\r\n])|\A)"(?:[^"\r\n]|"")*"(?=%b|[\r\n]|\Z)' % (mark, mark))
+    ends = rb"[%b\r\n]" % re.escape(delimiter.encode())
+    return re.compile(rb'"(?<=%b")[^"\r\n]*(?:""[^"\r\n]*)*"(?=%b)' % (ends, ends))
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:

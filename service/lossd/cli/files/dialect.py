@@ -182,7 +182,9 @@ def _delimiter(place: Place, lines: Sequence[str]) -> str:
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
-    return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+    """The cells of a line, as far as it goes."""
+    cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+    return [cell.strip(SPACES) for cell in cells]
 
 
 def _fits(lines: Sequence[str], delimiter: str) -> bool:
@@ -199,7 +201,7 @@ def _name(delimiter: str) -> str:
 
 
 def _check_names(place: Place, names: Sequence[str], line: str, comment: str, delimiter: str) -> None:
-    if all(is_number(name) for name in names):
+    if any(all(map(is_number, _cells(line, mark))) for mark in _DELIMITERS):
         what = f"{place}: its first line, {_short(line)}, is all numbers; it must name the columns"
         if comment.count(delimiter) == line.count(delimiter):
             what += f" (they seem to be named in the comment {_short(comment)}: take the # away)"

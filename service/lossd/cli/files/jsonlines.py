@@ -4,6 +4,7 @@ import io
 import json
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, BinaryIO, Final, cast
 
 import numpy as np
@@ -105,7 +106,7 @@ class JsonLinesFile(DataFile):
         shape = self._shape(column.name)
         try:
             array = np.array(values)
-            if array.dtype.kind in "biuf" and array.shape[1:] == shape:
+            if array.dtype.kind in "biuf" and array.shape[1:] == shape and not np.isinf(array).any():
                 return array
         except (ValueError, OverflowError):  # lists of different lengths, for example
             pass
@@ -140,8 +141,13 @@ def _plain(value: Any, where: str, nulls: bool) -> Any:  # noqa: ANN401 - number
         return math.nan
     if value is None:
         raise BadFile(f"{where}: there is a null. Where values are missing, {FILL}")
+    if isinstance(value, bool):
+        return value
     if isinstance(value, int | float):
-        return value if isinstance(value, bool) else float(value)
+        with suppress(OverflowError):
+            if math.isfinite(number := float(value)):
+                return number
+        raise BadFile(f"{where}: there is a number greater than float64 holds; Infinity says infinity")
     if value in _WORDS:
         return float(value)
     raise BadFile(f"{where}: {json.dumps(value)[:60]} is not a number")
@@ -200,7 +206,8 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 def _object(line: int, text: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(text.decode(), object_pairs_hook=_pairs)
+        # Infinity stays a word, so that an infinite number is one that overflowed.
+        found = json.loads(text.decode(), object_pairs_hook=_pairs, parse_constant=str)
     except json.JSONDecodeError as error:
         what = f"line {line} is not JSON ({error.msg} at character {error.pos + 1})"
         raise ValueError(f"{what}: each line must be an object") from error

@@ -29,7 +29,8 @@ class TorchFile(ArraysFile):
                     raise BadFile(f"{place} holds two arrays that are named {name}")
                 members[name] = _member(value)
         if not any(isinstance(member, HeldArray) for member in members.values()):
-            what = ", ".join(f"{name} {why}" if name else why for name, why in list(members.items())[:8])
+            whys = [f"{name} {why}".strip() for name, why in list(members.items())[:8]]
+            what = ", ".join(whys)
             raise BadFile(f"{place} holds no tensor of numbers ({what or 'it is empty'}): save {_PARTS}")
         super().__init__(place, members)
 
