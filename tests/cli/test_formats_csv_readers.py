@@ -39,8 +39,8 @@ CELLS = st.one_of(
 def outcome(path: Path, name: str, kind: Kind, nulls: bool) -> object:
     try:
         found = read(path, name, kind, nulls=nulls)
-    except BadFile as error:
-        return str(error)
+    except BadFile:  # of two faults one may be found first
+        return "refused"
     return found.tolist() if kind is Kind.LABEL else (found.dtype, found.tobytes())
 
 
@@ -50,6 +50,7 @@ def outcome(path: Path, name: str, kind: Kind, nulls: bool) -> object:
     delimiter=st.sampled_from([",", ";", "\t", "|"]),
     quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONE]),
     end=st.sampled_from(["\n", "\r\n"]),
+    size=st.sampled_from([16, 1 << 20]),
 )
 def test_both_readers_take_the_same_and_give_the_same_bits(
     tmp_path_factory: pytest.TempPathFactory,
@@ -57,6 +58,7 @@ def test_both_readers_take_the_same_and_give_the_same_bits(
     delimiter: str,
     quoting: int,
     end: str,
+    size: int,
 ) -> None:
     text = io.StringIO(newline="")
     writer = csv.writer(
@@ -69,6 +71,12 @@ def test_both_readers_take_the_same_and_give_the_same_bits(
         except csv.Error:  # what cannot be written without quotes
             text.write(delimiter.join(row) + end)
     path = written(tmp_path_factory.mktemp("csv"), text.getvalue())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csvfile, "_PIECE_BYTES", size)
+        check_both(path)
+
+
+def check_both(path: Path) -> None:
     for kind, nulls in ((Kind.NUMBER, False), (Kind.NUMBER, True), (Kind.FLAG, True), (Kind.LABEL, False)):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(csvfile, "has_pyarrow", lambda: False)

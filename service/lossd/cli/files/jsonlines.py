@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import count
 from typing import Any, BinaryIO, Final, cast
 
 import numpy as np
@@ -97,9 +98,9 @@ class JsonLinesFile(DataFile):
         elif array.dtype.kind == "f":  # as in files that have dtypes: a mask holds no floats
             right &= False
         if not right.all():
-            row = int(np.argwhere(~right)[0][0])
-            where = self._where(column, rows[row][0])
-            raise BadFile(f"{where}: there is another value than 0, 1, true and false")
+            wrong = (line for line, row in rows if not _is_flag(row[column.name], column.nulls))
+            what = "there is another value than 0, 1, true and false"
+            raise BadFile(f"{self._where(column, next(wrong, rows[0][0]))}: {what}")
 
     def _numbers(self, values: Sequence[Any], rows: Sequence[_Row], column: Column) -> NDArray[Any]:
         """Gives bools, integers or floats."""
@@ -165,6 +166,12 @@ def _leaf(value: Any) -> Any:  # noqa: ANN401
     return value
 
 
+def _is_flag(value: Any, nulls: bool) -> bool:  # noqa: ANN401
+    if isinstance(value, list):
+        return all(_is_flag(item, nulls) for item in value)
+    return (isinstance(value, int) and value in (0, 1)) or (nulls and value in (None, "NaN"))
+
+
 def _label(value: Any) -> Any:  # noqa: ANN401
     return json.dumps(value) if isinstance(value, list | dict) else value
 
@@ -193,15 +200,16 @@ def _tables(file: BinaryIO, names: Sequence[str] = ()) -> Iterator[list[_Row]]:
 
 
 def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    reader = io.BufferedReader(cast("io.RawIOBase", file), 1 << 16)
-    line = 0
-    while text := reader.readline(_LONGEST_LINE):
-        line += 1
-        text = text.removeprefix(_BOM) if line == 1 else text
-        if len(text) == _LONGEST_LINE:
-            raise ValueError(f"line {line} is longer than {_LONGEST_LINE >> 20} MiB")
-        if text.strip():
-            yield line, text
+    with io.BufferedReader(cast("io.RawIOBase", file), 1 << 16) as reader:
+        for line in count(1):
+            text = reader.readline(_LONGEST_LINE)
+            if not text:
+                return
+            if len(text) == _LONGEST_LINE:
+                raise ValueError(f"line {line} is longer than {_LONGEST_LINE >> 20} MiB")
+            text = text.removeprefix(_BOM) if line == 1 else text
+            if text.strip():
+                yield line, text
 
 
 def _object(line: int, text: bytes) -> dict[str, Any]:
