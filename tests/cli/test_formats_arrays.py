@@ -145,16 +145,16 @@ def test_an_npz_with_a_name_twice(tmp_path: Path) -> None:
 
 def save(path: Path) -> None:
     """Writes X as x, or as the file's one array."""
-    suffix = path.name.removesuffix(".gz").rpartition(".")[2]
     columns = arrow_table({"x": X[:, 0], "i": [0, 1]})
-    {
-        "npy": lambda: np.save(path, X[:, 0]) if path.suffix == ".npy" else path.write_bytes(npy(X[:, 0])),
-        "npz": lambda: np.savez(path, x=X[:, 0]),
-        "safetensors": lambda: save_file({"x": X[:, 0].copy()}, path),
-        "parquet": lambda: parquet.write_table(columns, path),
-        "feather": lambda: feather.write_feather(columns, str(path)),
-        "pt": lambda: torch.save({"x": torch.from_numpy(X[:, 0].copy())}, path),
-    }[suffix]()
+    writers: dict[str, Callable[[], object]] = {
+        ".npy": lambda: np.save(path, X[:, 0]),
+        ".npz": lambda: np.savez(path, x=X[:, 0]),
+        ".safetensors": lambda: save_file({"x": X[:, 0].copy()}, path),
+        ".parquet": lambda: parquet.write_table(columns, path),
+        ".feather": lambda: feather.write_feather(columns, str(path)),
+        ".pt": lambda: torch.save({"x": torch.from_numpy(X[:, 0].copy())}, path),
+    }
+    writers[path.suffix]()
 
 
 def npy(array: NDArray[Any]) -> bytes:

@@ -55,7 +55,7 @@ Write = Callable[[dict[str, Any]], Path]
 def test_tensors_written_from_a_view_are_what_the_view_is(write: Write) -> None:
     x = rng.normal(size=(4, 3, 3)).astype(np.float32)
     view = np.ascontiguousarray(x.transpose(0, 2, 1)).transpose(0, 2, 1)  # equal, and laid out the other way
-    column = pa.FixedShapeTensorArray.from_numpy_ndarray(view)
+    column: Any = pa.FixedShapeTensorArray.from_numpy_ndarray(view)
     assert column.type.permutation == [1, 0]
     np.testing.assert_array_equal(read(write({"logits": column}), "logits"), x, strict=True)
 
@@ -118,7 +118,8 @@ def test_unknown_extension_types_are_not_their_storage(write: Write, column: str
         pytest.skip("parquet has none")
     path = write({"x": COLUMNS[column]()})
     if registered:
-        pa.register_extension_type(Scaled())  # else pyarrow gives the storage, and says so in metadata alone
+        # Else pyarrow gives the storage, and says so in metadata alone.
+        pa.register_extension_type(Scaled())  # type: ignore[arg-type] # the stubs know an older class
     try:
         with pytest.raises(BadFile, match=r"column 'x' has extension type test\.scaled, stored as float"):
             read(path, "x")

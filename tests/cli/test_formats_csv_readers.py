@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_both_readers_take_the_same_and_give_the_same_bits(
     tmp_path_factory: pytest.TempPathFactory,
     rows: list[tuple[str, ...]],
     delimiter: str,
-    quoting: int,
+    quoting: Literal[0, 1, 3],
     end: str,
     size: int,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -141,12 +142,13 @@ def partitioned(path: Path) -> list[list[object]]:
 @pytest.mark.parametrize("name", ["t.jsonl", "t.csv", "t.parquet", "t.arrows"])
 def test_folders_that_name_a_column(tmp_path: Path, name: str) -> None:
     table = pa.table({"l": [[1.0], [2.0], [3.0]], "logits": [1.0, 2.0, 3.0]})
-    {
+    writers: dict[str, Callable[[], object]] = {
         "t.jsonl": lambda: written(tmp_path, "".join(json.dumps(row) + "\n" for row in table.to_pylist())),
         "t.csv": lambda: written(tmp_path, "logits\n1\n2\n3\n", "t.csv"),
         "t.parquet": lambda: parquet.write_table(table, tmp_path / name),
-        "t.arrows": lambda: pa.ipc.new_stream(tmp_path / name, table.schema).write_table(table),
-    }[name]()
+        "t.arrows": lambda: pa.ipc.new_stream(str(tmp_path / name), table.schema).write_table(table),
+    }
+    writers[name]()
     assert partitioned(tmp_path / name) == [["a", "a"], ["a"]]
     file = open_file(str(tmp_path / name), {"camera": "a"})
     assert file.names[-1] == "camera"
