@@ -45,12 +45,11 @@ class Selection:
         first = open_file(self.scored)
         second = first if self.targets is None else open_file(self.targets)
         role = "probabilities" if self.is_probabilities else "logits"
-        kind = Kind.INTEGER if self.is_index else Kind.NUMBER
         scored = find(first, role, self.columns["logits"], Kind.NUMBER)
         if first is second and len(first.names) == 1:
             what = f"column, {first.names[0]}" if first.is_table else "array"
             raise BadFile(f"{self.scored} holds one {what}: name a second file, with the targets")
-        tensors = {role: scored, "targets": find(second, "targets", self.columns["targets"], kind)}
+        tensors = {role: scored, "targets": find(second, "targets", self.columns["targets"], Kind.NUMBER)}
         if tensors[role].file is second and tensors[role].column.name == tensors["targets"].column.name:
             raise BadFile(
                 f"{self.scored}: the {role} and the targets are the same, {tensors[role].column.name}"

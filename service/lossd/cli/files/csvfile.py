@@ -1,33 +1,34 @@
-"""Text tables: .csv, and .tsv. By pyarrow where that is installed, ten times faster; else by Python's own."""
+"""Text tables: .csv, and .tsv. By pyarrow where that is installed, ten times faster; else by Python's own.
 
-import csv
+Both take the same files and give the same bits: pyarrow is given pieces of plain lines alone, and where it
+finds something wrong in one, Python's own reads that piece again, and says what it is.
+"""
+
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lossd.cli.extras import has_pyarrow
+from lossd.cli.files import cells as read
 from lossd.cli.files.datafile import Block, Column, DataFile, Kind, recut
-from lossd.cli.files.errors import BadFile
+from lossd.cli.files.dialect import Records, find_dialect
+from lossd.cli.files.errors import FILL, BadFile
 from lossd.cli.files.place import Place
 
 _ROWS: Final = 1 << 14
-_BLOCK_BYTES: Final = 4 << 20
-_TRUE: Final = ("1", "true", "True", "TRUE")
-_FALSE: Final = ("0", "false", "False", "FALSE")
-_WORDS: Final = frozenset(_TRUE + _FALSE) - {"0", "1"}
-_IN_COLUMN: Final = re.compile(r"In CSV column #(\d+): (?:CSV conversion error to )?")
-_DTYPES: Final[Mapping[Kind, Any]] = {
-    Kind.NUMBER: np.float64,
-    Kind.INTEGER: np.int64,
-    Kind.FLAG: np.bool_,
-    Kind.LABEL: object,
-}
+_PIECE_BYTES: Final = 1 << 20
+_LONGEST_LINE: Final = 64 << 20
+_BOM: Final = b"\xef\xbb\xbf"
+_UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
+_COMMENT: Final = re.compile(rb"(?:\A|[\r\n])#")
+_EMPTY_LINE: Final = re.compile(rb"\A[\r\n]|\n\r?\n|\r\r")
+
+_Rows = list[tuple[int, list[str]]]  # with the number of each one's line
 
 
 class CsvFile(DataFile):
@@ -43,16 +44,16 @@ class CsvFile(DataFile):
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self._delimiter = "\t" if place.suffix == ".tsv" else ","
-        with place.errors(), place.open() as file, _text(file) as lines:
-            reader = csv.reader(lines, delimiter=self._delimiter)
-            self.names = tuple(next(reader, ()))
-            first = next(filter(None, reader), [])  # an empty line is no row
-        self._flags = {name for name, cell in zip(self.names, first, strict=False) if cell in _WORDS}
-        if not self.names:
-            raise BadFile(f"{place} is empty; its first line must name the columns")
-        if len(set(self.names)) < len(self.names):
-            raise BadFile(f"{place} has columns of the same name: {', '.join(self.names)}")
+        with place.errors(), place.open() as file:
+            sample = next(_pieces(file), b"")
+            self._dialect = find_dialect(place, _decoded(sample, 0))
+        self.names = self._dialect.names
+        self._plain = _plain_quotes(self._dialect.delimiter)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """As `DataFile`."""
+        return self._dialect.notes(self.place)
 
     def rows(self, name: str) -> int | None:
         """As `DataFile`: only reading tells."""
@@ -68,114 +69,183 @@ class CsvFile(DataFile):
 
     def blocks(self, columns: Sequence[Column], rows: int) -> Iterator[Block]:
         """As `DataFile`."""
-        read = self._by_pyarrow if has_pyarrow() else self._by_csv
-        none = {column: np.empty(0, dtype=_DTYPES[self._kind(column)]) for column in columns}
-        yield from recut(self.place, chain([none], read(columns)), rows)
+        none: _Rows = []
+        yield from recut(self.place, chain([self._of_rows(none, columns)], self._read(columns)), rows)
 
-    def _kind(self, column: Column) -> Kind:
-        return Kind.FLAG if column.kind is Kind.NUMBER and column.name in self._flags else column.kind
+    def _read(self, columns: Sequence[Column]) -> Iterator[Block]:
+        """Reads pieces of plain lines by pyarrow, and all from the first other one on by Python's own."""
+        with self.place.errors(), self.place.open() as file:
+            pieces = _without_first_lines(_pieces(file), self._dialect.lines)
+            for line, piece in pieces:
+                if not has_pyarrow() or not self._is_plain(piece):
+                    yield from self._by_csv(chain([(line, piece)], pieces), columns)
+                    return
+                block = self._by_pyarrow(line, piece, columns)
+                if block is None:
+                    yield from self._by_csv(iter([(line, piece)]), columns)
+                else:
+                    yield block
 
-    def _by_pyarrow(self, columns: Sequence[Column]) -> Iterator[Block]:
+    def _is_plain(self, piece: bytes) -> bool:
+        """Whether every line is a row, whose quotes stand around whole cells."""
+        if (b"#" in piece and _COMMENT.search(piece)) or (len(self.names) == 1 and _EMPTY_LINE.search(piece)):
+            return False
+        return b'"' not in piece or b'"' not in self._plain.sub(b"", b"\n%b\n" % piece)
+
+    def _by_pyarrow(self, line: int, piece: bytes, columns: Sequence[Column]) -> Block | None:
+        """Gives a block; None if something is wrong, which Python's own reader will find."""
         import pyarrow as pa
         from pyarrow import csv as arrow_csv
 
-        types = {Kind.NUMBER: pa.float64(), Kind.INTEGER: pa.int64(), Kind.FLAG: pa.bool_()}
-        names = list(dict.fromkeys(column.name for column in columns))
-        # What is a label too is read as text; its numbers are then made of that.
-        as_text = {column.name for column in columns if column.kind is Kind.LABEL}
-        convert = arrow_csv.ConvertOptions(
-            include_columns=names,
-            column_types={
-                column.name: pa.string() if column.name in as_text else types[self._kind(column)]
-                for column in columns
-            },
-            null_values=[""],
-            strings_can_be_null=True,
-            true_values=list(_TRUE),
-            false_values=list(_FALSE),
+        _decoded(piece, line)
+        wanted = list(dict.fromkeys(column.name for column in columns))
+        try:
+            table = arrow_csv.read_csv(
+                io.BytesIO(piece),
+                arrow_csv.ReadOptions(
+                    column_names=list(self.names), block_size=len(piece) + 1, use_threads=False
+                ),
+                arrow_csv.ParseOptions(delimiter=self._dialect.delimiter),
+                arrow_csv.ConvertOptions(
+                    include_columns=wanted,
+                    column_types=dict.fromkeys(wanted, pa.string()),
+                    null_values=[""],
+                    strings_can_be_null=True,
+                ),
+            ).combine_chunks()
+            return {column: self._of_text(table.column(column.name), column) for column in columns}
+        except pa.ArrowException:
+            return None
+
+    def _of_text(self, text: Any, column: Column) -> NDArray[Any]:  # noqa: ANN401 - pyarrow's
+        """Reads a column of text.
+
+        Raises:
+            ArrowException: A cell does not hold what it should.
+        """
+        import pyarrow as pa
+        from pyarrow import compute as pc
+
+        if column.kind is Kind.LABEL:
+            return read.labels(pc.utf8_trim(text, read.SPACES).to_pylist())
+        if text.null_count and not column.nulls:
+            raise pa.ArrowInvalid("there are empty cells")
+        if column.name in self._dialect.commas:
+            if pc.any(pc.match_substring(text, ".")).as_py():
+                raise pa.ArrowInvalid("there are decimal points")
+            text = pc.replace_substring(text, ",", ".")
+        if self._is_flags(column):
+            return _flags(text, column.nulls)
+        try:
+            values = text.cast(pa.float64())
+        except pa.ArrowInvalid:  # spaces, perhaps
+            values = pc.utf8_trim(text, read.SPACES).cast(pa.float64())
+        array: NDArray[Any] = values.to_numpy()  # NaN where there is no value
+        if np.isinf(array).any():
+            raise pa.ArrowInvalid("there are infinities, or numbers that overflow")
+        return array
+
+    def _is_flags(self, column: Column) -> bool:
+        return column.kind is Kind.FLAG or column.name in self._dialect.flags
+
+    def _by_csv(self, pieces: Iterator[tuple[int, bytes]], columns: Sequence[Column]) -> Iterator[Block]:
+        first, piece = next(pieces)
+        lines = (
+            line
+            for start, data in chain([(first, piece)], pieces)
+            for line in io.StringIO(_decoded(data, start), newline="")
         )
-        with self.place.errors(), self._column_errors(), self.place.open() as file:
-            reader = arrow_csv.open_csv(
-                file,
-                read_options=arrow_csv.ReadOptions(block_size=_BLOCK_BYTES),
-                parse_options=arrow_csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True),
-                convert_options=convert,
-            )
-            for batch in reader:
-                yield {
-                    column: self._array(batch.column(column.name), column, types.get(self._kind(column)))
-                    for column in columns
-                }
+        records = Records(lines, self._dialect.delimiter, self._dialect, first)
+        while rows := [(records.line, row) for row in islice(records, _ROWS)]:
+            yield self._of_rows(rows, columns)
 
-    def _array(self, values: Any, column: Column, kind: Any) -> NDArray[Any]:  # noqa: ANN401 - pyarrow's
-        from lossd.cli.files.arrow import as_array
+    def _of_rows(self, rows: _Rows, columns: Sequence[Column]) -> Block:
+        for line, row in rows:
+            if len(row) != len(self.names):
+                raise ValueError(self._why_other_length(line, row))
+        return {column: self._converted(rows, column) for column in columns}
 
-        if column.kind is Kind.LABEL:
-            return _objects(values.to_pylist())
-        where = f"{self.place}: column {column.name!r}"
+    def _why_other_length(self, line: int, row: Sequence[str]) -> str:
+        what = f"line {line} has {len(row)} values for {len(self.names)} columns"
+        if self._dialect.delimiter == "," and len(row) > len(self.names):
+            what += "; where commas are decimal commas, ; or tabs must stand between the columns"
+        return what
+
+    def _converted(self, rows: _Rows, column: Column) -> NDArray[Any]:
+        place = self.names.index(column.name)
+        found = [row[place] for _, row in rows]
         try:
-            return as_array(values.cast(kind), where)
-        except ValueError as error:
-            raise BadFile(f"{where}: {error}") from error
-
-    @contextmanager
-    def _column_errors(self) -> Iterator[None]:
-        """Names the column that pyarrow has a number for."""
-        try:
-            yield
-        except ValueError as error:  # pyarrow's are
-            text = str(error)
-            found = _IN_COLUMN.match(text)
-            if found is None or int(found[1]) >= len(self.names):
-                raise
-            name = self.names[int(found[1])]
-            raise BadFile(f"{self.place}: column {name!r}: {text[found.end() :]}") from error
-
-    def _by_csv(self, columns: Sequence[Column]) -> Iterator[Block]:
-        places = [self.names.index(column.name) for column in columns]
-        with self.place.errors(), self.place.open() as file, _text(file) as lines:
-            reader = csv.reader(lines, delimiter=self._delimiter)
-            next(reader)
-            found: list[list[str]] | None = None
-            while found is None or len(found) == _ROWS:
-                found = list(islice(reader, _ROWS))
-                rows = [row for row in found if row]  # an empty line is no row
-                for row in rows:
-                    if len(row) != len(self.names):
-                        raise ValueError(f"a row has {len(row)} values for {len(self.names)} columns")
-                yield {
-                    column: self._converted(column, [row[place] for row in rows])
-                    for column, place in zip(columns, places, strict=True)
-                }
-
-    def _converted(self, column: Column, cells: Sequence[str]) -> NDArray[Any]:
-        if column.kind is Kind.LABEL:
-            return _objects([cell or None for cell in cells])
-        try:
-            kind = self._kind(column)
-            return np.array([_READ[kind](cell) for cell in cells], dtype=_DTYPES[kind])
-        except ValueError as error:
-            raise BadFile(f"{self.place}: column {column.name!r}: {error}") from error
+            if column.kind is Kind.LABEL:
+                return read.labels(found)
+            if self._is_flags(column):
+                return read.flags(found, column.nulls)
+            return read.numbers(found, column.nulls, column.name in self._dialect.commas)
+        except read.CellError as error:
+            where = f"{self.place}: column {column.name!r}, line {rows[error.row][0]}: {error}"
+            is_absent = found[error.row] in read.ABSENT
+            raise BadFile(f"{where}. Where values are missing, {FILL}" if is_absent else where) from error
 
 
-def _text(file: Any) -> io.TextIOWrapper:  # noqa: ANN401 - any binary file
-    return io.TextIOWrapper(io.BufferedReader(file, 1 << 16), encoding="utf-8-sig", newline="")
+def _flags(text: Any, nulls: bool) -> NDArray[Any]:  # noqa: ANN401 - pyarrow's
+    import pyarrow as pa
+    from pyarrow import compute as pc
+
+    is_true = pc.is_in(text, pa.array(read.TRUE))
+    known = pc.or_(is_true, pc.is_in(text, pa.array(read.FALSE)))
+    if not pc.all(pc.or_(known, pc.is_null(text))).as_py():
+        raise pa.ArrowInvalid("there are other values")
+    found: NDArray[Any] = is_true.to_numpy()
+    if not nulls:
+        return found.astype(np.bool_)
+    return np.where(pc.is_null(text).to_numpy(), np.nan, found.astype(np.float64))
 
 
-def _objects(values: Sequence[Any]) -> NDArray[Any]:
-    found = np.empty(len(values), dtype=object)
-    found[:] = values
-    return found
+def _plain_quotes(delimiter: str) -> re.Pattern[bytes]:
+    """What matches whole cells in quotes, without ends of lines."""
+    ends = rb"[%b\r\n]" % re.escape(delimiter.encode())
+    return re.compile(rb'"(?<=%b")[^"\r\n]*(?:""[^"\r\n]*)*"(?=%b)' % (ends, ends))
 
 
-def _flag(cell: str) -> bool:
-    if cell in _TRUE or cell in _FALSE:
-        return cell in _TRUE
-    raise ValueError(f"{cell!r} is neither true nor false")
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    """Gives whole lines, about _PIECE_BYTES of them at a time.
+
+    Raises:
+        ValueError: It is not in UTF-8, or a line has no end.
+    """
+    held = file.read(3)
+    if held.startswith(_UTF16):
+        raise ValueError("it is UTF-16: save it as UTF-8")
+    held = held.removeprefix(_BOM)
+    while piece := file.read(_PIECE_BYTES):
+        held += piece
+        end = held.rfind(b"\n") + 1 or held.rfind(b"\r", 0, -1) + 1  # \r\n may be cut between the two
+        if end:
+            yield held[:end]
+            held = held[end:]
+        elif len(held) > _LONGEST_LINE:
+            raise ValueError(f"a line is longer than {_LONGEST_LINE >> 20} MiB: is it a text table?")
+    if held:
+        yield held
 
 
-_READ: Final[Mapping[Kind, Callable[[str], Any]]] = {
-    Kind.NUMBER: float,
-    Kind.INTEGER: int,
-    Kind.FLAG: _flag,
-}
+def _without_first_lines(pieces: Iterator[bytes], number: int) -> Iterator[tuple[int, bytes]]:
+    """Leaves lines out at the start; gives pieces with the number of lines before each."""
+    before = 0
+    for piece in pieces:
+        if before < number:
+            lines = piece.splitlines(keepends=True)
+            skipped = min(number - before, len(lines))
+            before += skipped
+            piece = b"".join(lines[skipped:])
+        if piece:
+            yield before, piece
+        before += piece.count(b"\n") or piece.count(b"\r")
+
+
+def _decoded(piece: bytes, before: int) -> str:
+    try:
+        return piece.decode()
+    except UnicodeDecodeError as error:
+        line = before + piece.count(b"\n", 0, error.start) + 1
+        what = f"line {line} is not UTF-8 (byte 0x{piece[error.start]:02x})"
+        raise ValueError(f"{what}: save it as UTF-8") from error

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,17 +18,23 @@ class Kind(StrEnum):
     """What a column is read as, where the file itself does not say."""
 
     NUMBER = "number"
-    INTEGER = "integer"
-    FLAG = "flag"
+    FLAG = "flag"  # of a mask: bool, or integers of 0 and 1
     LABEL = "label"  # any value, in an array of objects: None where there is none
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column, or an array, to be read."""
+    """A column, or an array, to be read.
+
+    Attributes:
+        name: Its name.
+        kind: What it is read as.
+        nulls: Whether values may be missing; they are read as NaN then.
+    """
 
     name: str
     kind: Kind
+    nulls: bool = False
 
 
 Block: TypeAlias = Mapping[Column, NDArray[Any]]
@@ -41,11 +48,18 @@ class DataFile(ABC):
         place: Where it is.
         names: Its columns or arrays; a single one of a file without names is "".
         is_table: Whether it is a table: what has one value a row stands for the whole row.
+        unreadable: Why no numbers can be read of some of the names; other kinds perhaps can.
     """
 
     place: Place
     names: tuple[str, ...]
     is_table: bool
+    unreadable: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of how it was read."""
+        return ()
 
     @abstractmethod
     def rows(self, name: str) -> int | None:

@@ -1,46 +1,108 @@
 """Which format a file has: told by its first bytes, and a text table by its name."""
 
+import zipfile
+from collections.abc import Mapping
 from typing import Final
 
 from lossd.cli.files.datafile import DataFile
 from lossd.cli.files.errors import BadFile
+from lossd.cli.files.gzipped import MAGIC, GzipPlace
+from lossd.cli.files.partitions import PartitionedTable
 from lossd.cli.files.place import Place
 
-_KNOWN: Final = "npy, npz, parquet, Arrow (IPC file or stream, feather), safetensors, or csv"
-_TEXT: Final = (".csv", ".tsv")
+_KNOWN: Final = "npy, npz, parquet, Arrow (IPC file or stream, feather), safetensors, .pt, csv or jsonl"
+_CSV: Final = (".csv", ".tsv")
+_JSON_LINES: Final = (".jsonl", ".ndjson")
+_ANY_TEXT: Final = ("", ".txt")
+_TORCH: Final = (".pt", ".pth")
+_BINARY: Final = (".npy", ".npz", ".parquet", ".arrow", ".feather", ".arrows", ".ipc", ".safetensors")
+_PLAIN: Final = (*_BINARY, *_CSV, *_JSON_LINES, *_TORCH)
+SUFFIXES: Final[tuple[str, ...]] = (*_PLAIN, *(f"{suffix}.gz" for suffix in _PLAIN))
+"""What names of files of data end in."""
+
+_MAX_SAFETENSORS_HEADER: Final = 100_000_000  # the format's own limit
+_OLD_TORCH: Final = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"
+_NOTHING: Final[Mapping[str, str]] = {}
 
 
-def open_file(text: str) -> DataFile:
-    """Opens a path or URL as what it is.
+def open_file(text: str, partitions: Mapping[str, str] = _NOTHING) -> DataFile:
+    """Opens a path or URL as what it is, decompressed where gzip has compressed it.
+
+    Args:
+        text: The path or URL.
+        partitions: Columns of one value each, which a table's folders name; a file of arrays has none.
 
     Raises:
-        BadFile: It cannot be opened, or has no format that is known here.
+        BadFile: It cannot be opened, or has no format that is known here; or a table has a column of a
+            partition's name.
     """
     place = Place(text)
+    head = _head(place)
+    if head.startswith(MAGIC):
+        place = GzipPlace(text)
+        head = _head(place)
+    file = _opened(place, head)
+    return PartitionedTable(file, partitions) if partitions and file.is_table else file
+
+
+def _head(place: Place) -> bytes:
     with place.errors(), place.open() as file:
-        head = file.read(9)
+        return file.read(1024)
+
+
+def _opened(place: Place, head: bytes) -> DataFile:
     # Imported one by one: who scores .npy files shall not wait for what others need.
     if head.startswith(b"\x93NUMPY"):
         from lossd.cli.files.npy import NpyFile
 
         return NpyFile(place)
     if head.startswith(b"PK\x03\x04"):
-        from lossd.cli.files.npy import NpzFile
+        return _zip(place.at_any_position())
+    if head.startswith(_OLD_TORCH):
+        from lossd.cli.files.torchfile import TorchFile
 
-        return NpzFile(place)
+        return TorchFile(place.at_any_position())
     if head.startswith((b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")):
-        from lossd.cli.files.arrow import IpcFile, IpcStream, ParquetFile
-
-        kind = {b"P": ParquetFile, b"A": IpcFile}.get(head[:1], IpcStream)
-        return kind(place)
-    if head[8:9] == b"{":
+        return _arrow(place, head)
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _MAX_SAFETENSORS_HEADER:
         from lossd.cli.files.safetensors import SafetensorsFile
 
-        return SafetensorsFile(place)
-    if place.suffix in _TEXT:
+        return SafetensorsFile(place.at_any_position())
+    return _text(place, head)
+
+
+def _zip(place: Place) -> DataFile:
+    """Opens a zip of arrays: what torch saves has a file named data.pkl."""
+    with place.errors(), place.open() as file, zipfile.ZipFile(file) as archive:
+        is_torch = any(name.rpartition("/")[2] == "data.pkl" for name in archive.namelist())
+    if is_torch:
+        from lossd.cli.files.torchfile import TorchFile
+
+        return TorchFile(place)
+    from lossd.cli.files.npy import NpzFile
+
+    return NpzFile(place)
+
+
+def _arrow(place: Place, head: bytes) -> DataFile:
+    from lossd.cli.files.arrow import IpcFile, IpcStream, ParquetFile
+
+    if head.startswith(b"\xff"):
+        return IpcStream(place)
+    return {b"P": ParquetFile, b"A": IpcFile}[head[:1]](place.at_any_position())
+
+
+def _text(place: Place, head: bytes) -> DataFile:
+    """Opens a text table: what its name does not tell is told by its first line, of tables alone."""
+    first = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    is_other = place.suffix in _ANY_TEXT and b"\0" not in head
+    if place.suffix in _JSON_LINES or (is_other and first.startswith(b'{"')):
+        from lossd.cli.files.jsonlines import JsonLinesFile
+
+        return JsonLinesFile(place)
+    if place.suffix in _CSV or (is_other and any(mark in first.partition(b"\n")[0] for mark in b",;\t|")):
         from lossd.cli.files.csvfile import CsvFile
 
         return CsvFile(place)
-    raise BadFile(
-        f"{text} is no {_KNOWN}" + ("; a text table's name ends in .csv" if head else ": it is empty")
-    )
+    hint = "; a text table's name ends in .csv, .tsv or .jsonl" if head else ": it is empty"
+    raise BadFile(f"{place} is no {_KNOWN}{hint}")

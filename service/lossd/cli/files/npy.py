@@ -9,8 +9,8 @@ from typing import Any, BinaryIO, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd.cli.files.arrays import ArraysFile, StoredArray
-from lossd.cli.files.datafile import Column
+from lossd.cli.files.arrays import OBJECTS, ArraysFile, Member, StoredArray
+from lossd.cli.files.datafile import Column, Kind
 from lossd.cli.files.errors import BadFile
 from lossd.cli.files.place import Place
 
@@ -25,25 +25,31 @@ class NpyFile(ArraysFile):
     """A .npy file: one array, without a name.
 
     Raises:
-        BadFile: It is not one of numbers.
+        BadFile: It is damaged, or holds Python objects.
     """
 
     def __init__(self, place: Place) -> None:
         with place.errors(), place.open() as file:
             dtype, shape, fortran = _header(file)
             first = file.tell()
+        if fortran:  # rows lie scattered
+            place = place.at_any_position()
 
         @contextmanager
         def at_data() -> Iterator[BinaryIO]:
-            with place.open() as opened:
+            with place.open_to_end() as opened:
                 opened.seek(first)
                 yield opened
 
-        super().__init__(place, {"": StoredArray(dtype, shape, at_data, fortran)})
+        super().__init__(
+            place, {"": OBJECTS if dtype.hasobject else StoredArray(dtype, shape, at_data, fortran)}
+        )
+        if dtype.hasobject:
+            self.dimensions("")  # there is nothing else to be read
 
     def whole(self, column: Column) -> NDArray[Any]:
         """As `DataFile`; a file on this machine is mapped, and goes to the server from where it lies."""
-        if self.place.path is None:
+        if self.place.path is None or column.kind is Kind.LABEL or self.unreadable:
             return super().whole(column)
         with self.place.errors():
             array: NDArray[Any] = np.lib.format.open_memmap(self.place.path, mode="r")
@@ -54,23 +60,33 @@ class NpzFile(ArraysFile):
     """A .npz file, stored or deflated: arrays by name.
 
     Raises:
-        BadFile: It is not one of arrays of numbers.
+        BadFile: It is damaged, or has no arrays.
     """
 
     def __init__(self, place: Place) -> None:
-        arrays = {}
+        members: dict[str, Member] = {}
         with place.errors(), place.open() as file, zipfile.ZipFile(file) as archive:
             for member in archive.namelist():
-                if member.endswith(_SUFFIX):
-                    arrays[member.removesuffix(_SUFFIX)] = _stored(place, archive, member)
-        if not arrays:
+                name = member.removesuffix(_SUFFIX)
+                if name in members:
+                    raise BadFile(f"{place} holds two arrays named {name!r}")
+                if name != member:
+                    members[name] = _stored(place, archive, member)
+        if not members:
             raise BadFile(f"{place} is a zip file without arrays")
-        super().__init__(place, arrays)
+        super().__init__(place, members)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """As `DataFile`."""
+        return self.passed_over()
 
 
-def _stored(place: Place, archive: zipfile.ZipFile, member: str) -> StoredArray:
+def _stored(place: Place, archive: zipfile.ZipFile, member: str) -> Member:
     with archive.open(member) as file:
         dtype, shape, fortran = _header(cast("BinaryIO", file))
+    if dtype.hasobject:
+        return OBJECTS
 
     @contextmanager
     def at_data() -> Iterator[BinaryIO]:
@@ -86,7 +102,7 @@ def _header(file: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
     """Reads a .npy header: dtype, shape, whether in Fortran's order; the file is then at the first element.
 
     Raises:
-        ValueError: It is none, or its elements are not numbers.
+        ValueError: It is none.
     """
     with _header_errors():
         version = np.lib.format.read_magic(file)
@@ -94,8 +110,6 @@ def _header(file: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
         raise ValueError(f"a .npy of version {version[0]}.{version[1]} does not hold numbers")
     with _header_errors():
         shape, fortran, dtype = _READ[version](file)
-    if dtype.hasobject:
-        raise ValueError("it holds Python objects, not numbers")
     return dtype, shape, fortran
 
 

@@ -33,8 +33,9 @@ class Place:
 
     @property
     def suffix(self) -> str:
-        """What the name ends in, with its dot, in lower case."""
-        return os.path.splitext(self.text.partition("?")[0])[1].lower()  # noqa: PTH122 - it may be a URL
+        """What the name ends in, with its dot, in lower case; without a .gz after it."""
+        name = self.text.partition("?")[0].lower().removesuffix(".gz")
+        return os.path.splitext(name)[1]  # noqa: PTH122 - it may be a URL
 
     def is_same(self, path: Path) -> bool:
         """Whether it is the file at this path, by whatever name."""
@@ -58,6 +59,20 @@ class Place:
             raise
         except Exception as error:  # each kind of URL has errors of its own
             raise BadFile(f"{self.text} cannot be opened: {reason(error)}") from error
+
+    @contextmanager
+    def open_to_end(self) -> Iterator[BinaryIO]:
+        """Opens it for reading from the first byte to the last, once.
+
+        Raises:
+            BadFile: It cannot be opened.
+        """
+        with self.open() as file:
+            yield file
+
+    def at_any_position(self) -> "Place":
+        """Gives the place to open where bytes are read in any order."""
+        return self
 
     def _why_not_found(self, cause: BaseException | None) -> str:
         """What fsspec calls a file that is not there, by HTTP, may be a server that is not."""

@@ -8,11 +8,10 @@ from typing import Any, BinaryIO, Final
 
 import numpy as np
 
-from lossd.cli.files.arrays import ArraysFile, StoredArray
+from lossd.cli.files.arrays import ArraysFile, Member, StoredArray
 from lossd.cli.files.errors import BadFile
 from lossd.cli.files.place import Place
 
-_MAX_HEADER: Final = 100_000_000  # the format's own limit
 _DTYPES: Final = {
     "F64": "<f8",
     "F32": "<f4",
@@ -22,6 +21,9 @@ _DTYPES: Final = {
     "I32": "<i4",
     "I16": "<i2",
     "I8": "i1",
+    "U64": "<u8",
+    "U32": "<u4",
+    "U16": "<u2",
     "U8": "u1",
     "BOOL": "?",
 }
@@ -37,18 +39,16 @@ class SafetensorsFile(ArraysFile):
     def __init__(self, place: Place) -> None:
         with place.errors(), place.open() as file:
             size = int.from_bytes(file.read(8), "little")
-            if size > _MAX_HEADER:
-                raise ValueError("its header is larger than the format allows")
             header = json.loads(_read(file, size))
             end = file.seek(0, 2) - 8 - size
-            arrays = {
+            members = {
                 name: _stored(place, name, about, 8 + size, end)
                 for name, about in header.items()
-                if name != "__metadata__" and about["dtype"] in _DTYPES
+                if name != "__metadata__"
             }
-        if not arrays:
-            raise BadFile(f"{place} has no tensors of a dtype that losses are computed from")
-        super().__init__(place, arrays)
+        if not members:
+            raise BadFile(f"{place} has no tensors")
+        super().__init__(place, members)
 
 
 def _read(file: BinaryIO, size: int) -> bytes:
@@ -62,7 +62,9 @@ def _read(file: BinaryIO, size: int) -> bytes:
     return b"".join(pieces)
 
 
-def _stored(place: Place, name: str, about: Mapping[str, Any], data: int, size: int) -> StoredArray:
+def _stored(place: Place, name: str, about: Mapping[str, Any], data: int, size: int) -> Member:
+    if about["dtype"] not in _DTYPES:
+        return f"has dtype {about['dtype']}"
     dtype, shape = np.dtype(_DTYPES[about["dtype"]]), tuple(int(length) for length in about["shape"])
     first, last = about["data_offsets"]
     if not 0 <= first <= last <= size or last - first != dtype.itemsize * math.prod(shape):

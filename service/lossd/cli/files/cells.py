@@ -1,0 +1,118 @@
+"""What the cells of a text table hold: numbers, flags, labels, or nothing."""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+TRUE: Final = ("1", "true", "True", "TRUE")
+FALSE: Final = ("0", "false", "False", "FALSE")
+WORDS: Final = frozenset(TRUE + FALSE) - {"0", "1"}
+ABSENT: Final = frozenset(("", "NA", "N/A", "<NA>", "null", "NULL", "None"))
+"""What stands where there is no value; nan is a number."""
+SPACES: Final = " \t"
+
+_NUMBER: Final = re.compile(
+    r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf(?:inity)?|nan(?:\(\w*\))?)", re.IGNORECASE | re.ASCII
+)
+_COMMA: Final = re.compile(r"[+-]?\d+,\d+(?:e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
+_GROUPS: Final = re.compile(r"[+-]?[1-9]\d{0,2}(?:\.\d{3})+", re.ASCII)
+_FLAGS: Final = dict.fromkeys(TRUE, True) | dict.fromkeys(FALSE, False)
+
+
+class CellError(ValueError):
+    """A cell does not hold what it should.
+
+    Attributes:
+        row: Which it is of the cells given.
+    """
+
+    def __init__(self, row: int, what: str) -> None:
+        super().__init__(what)
+        self.row = row
+
+
+def is_number(cell: str) -> bool:
+    """Tells whether a cell is a number, with a decimal point or comma."""
+    return bool(_NUMBER.fullmatch(cell) or _COMMA.fullmatch(cell))
+
+
+def comma_columns(rows: Sequence[Sequence[str]], width: int) -> set[int]:
+    """Finds the columns whose numbers have decimal commas, in rows that no commas part.
+
+    Where one column has them, 1.234 in another may be a thousand and more: that column is taken to have them
+    too, so that it is refused, unless it has a number such as 0.5.
+    """
+    commas, points = set[int](), set[int]()
+    for row in rows:
+        for place, cell in enumerate(row[:width]):
+            if _COMMA.fullmatch(cell):
+                commas.add(place)
+            elif "." in cell and _NUMBER.fullmatch(cell) and not _GROUPS.fullmatch(cell):
+                points.add(place)
+    return set(range(width)) - (points - commas) if commas else set()
+
+
+def numbers(cells: Sequence[str], nulls: bool, comma: bool = False) -> NDArray[np.float64]:
+    """Reads float64.
+
+    Args:
+        cells: The cells, without spaces around them.
+        nulls: Whether NaN stands where there is no value.
+        comma: Whether they have decimal commas.
+
+    Raises:
+        CellError: One is no number, or there is none.
+    """
+    return np.array([_number(row, cell, nulls, comma) for row, cell in enumerate(cells)], dtype=np.float64)
+
+
+def _number(row: int, cell: str, nulls: bool, comma: bool) -> float:
+    text = cell.replace(",", ".") if comma and "." not in cell else cell
+    if _NUMBER.fullmatch(text) and not (comma and "." in cell):
+        value = float(text.partition("(")[0])
+        if math.isinf(value) and any(mark in text for mark in "0123456789"):
+            raise CellError(row, f"{cell} is greater than float64 holds; inf says infinity")
+        return value
+    _refuse_absent(row, cell, nulls)
+    if cell in ABSENT:
+        return float("nan")
+    if comma and _NUMBER.fullmatch(cell):
+        raise CellError(
+            row, f"{cell!r} has a decimal point, and the file has decimal commas: write all alike"
+        )
+    if not comma and _COMMA.fullmatch(cell):
+        raise CellError(row, f"{cell!r} has a comma, and the first rows have decimal points: write all alike")
+    raise CellError(row, f"{cell!r} is not a number")
+
+
+def flags(cells: Sequence[str], nulls: bool) -> NDArray[Any]:
+    """Reads bool; with `nulls`, float64 of 0 and 1, and NaN where there is no value.
+
+    Raises:
+        CellError: One is neither true nor false, or there is none.
+    """
+    found: list[Any] = []
+    for row, cell in enumerate(cells):
+        flag = _FLAGS.get(cell)
+        if flag is None:
+            _refuse_absent(row, cell, nulls)
+            if not nulls or (cell not in ABSENT and cell.lower() != "nan"):
+                raise CellError(row, f"{cell!r} is none of 0, 1, true and false")
+        found.append(float("nan") if flag is None else flag)
+    return np.array(found, dtype=np.float64 if nulls else np.bool_)
+
+
+def _refuse_absent(row: int, cell: str, nulls: bool) -> None:
+    if cell in ABSENT and not nulls:
+        raise CellError(row, f"there is {cell} in place of a value" if cell else "there is no value")
+
+
+def labels(cells: Sequence[str | None]) -> NDArray[Any]:
+    """Gives text, and None where there is none."""
+    found = np.empty(len(cells), dtype=object)
+    found[:] = [cell or None for cell in cells]
+    return found

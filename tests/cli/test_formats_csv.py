@@ -1,0 +1,186 @@
+"""Text tables as spreadsheets and libraries write them, by pyarrow and by Python's own reader alike."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cli.reading import read
+from lossd.cli.files import csvfile
+from lossd.cli.files.datafile import Kind
+from lossd.cli.files.errors import BadFile
+from lossd.cli.files.formats import open_file
+
+TABLE = "logits,targets\n0.5,1\n-2,0\n"
+
+
+@pytest.fixture(autouse=True, params=["pyarrow", "python"])
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "python":
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+    return str(request.param)
+
+
+def written(folder: Path, text: str | bytes, name: str = "t.csv") -> Path:
+    (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return folder / name
+
+
+def notes(path: Path) -> tuple[str, ...]:
+    return tuple(note.removeprefix(f"{path}: ") for note in open_file(str(path)).notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (TABLE, ()),
+        (TABLE.replace(",", ";"), ("read with ; between columns",)),
+        (TABLE.replace(",", "\t"), ("read with tab between columns",)),
+        (TABLE.replace(",", "|"), ("read with | between columns",)),
+        (TABLE.replace(",", ", "), ()),
+        (TABLE.replace(",", " , ").replace("\n", " \n"), ()),
+        (TABLE.replace(",", ";").replace(".", ","), ("read with ; between columns and decimal commas",)),
+        ("sep=;\r\n" + TABLE.replace(",", ";"), ("read with ; between columns",)),
+        ("# run 7\n" + TABLE, ()),
+        ("# run 7, of 9\n\n#\n" + TABLE.replace("-2", "# a, b\n-2") + "\n# end\n", ()),
+        ("\ufeff# run 7\r\n" + TABLE.replace("\n", "\r\n") + "\r\n", ()),
+        (TABLE.replace("\n", "\r"), ()),
+        ('"logits","targets"\n"0.5","1"\n"-2","0"\n', ()),
+        ('logits, "targets"\n0.5, "1"\n-2, 0\n', ()),
+        ("logits,targets\n+.5e0,1.\n-2E+0,00\n", ()),
+    ],
+)
+def test_dialects(tmp_path: Path, text: str, said: tuple[str, ...]) -> None:
+    path = written(tmp_path, text)
+    assert open_file(str(path)).names == ("logits", "targets")
+    np.testing.assert_array_equal(read(path, "logits"), [0.5, -2.0], strict=True)
+    np.testing.assert_array_equal(read(path, "targets"), [1.0, 0.0], strict=True)
+    assert notes(path) == said
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("t.tsv", TABLE.replace(",", "\t").encode(), ()),
+        ("t.tsv", TABLE.encode(), ("read with , between columns",)),
+        ("t.csv.gz", gzip.compress(TABLE.encode()), ()),
+        ("t.tsv.gz", gzip.compress(TABLE.replace(",", "\t").encode()), ()),
+        ("t", gzip.compress(TABLE.encode()), ()),
+        ("t", TABLE.encode(), ()),
+        ("t.txt", TABLE.replace(",", "\t").encode(), ("read with tab between columns",)),
+        ("t.csv.gz", TABLE.encode(), ()),  # decompressed on its way here
+    ],
+)
+def test_names(tmp_path: Path, name: str, content: bytes, said: tuple[str, ...]) -> None:
+    path = written(tmp_path, content, name)
+    np.testing.assert_array_equal(read(path, "logits"), [0.5, -2.0], strict=True)
+    assert notes(path) == said
+
+
+def test_a_delimiter_within_other_columns_names(tmp_path: Path) -> None:
+    path = written(tmp_path, "a;b,logits\n1,2\n3,4\n")
+    np.testing.assert_array_equal(read(path, "logits"), [2.0, 4.0])
+    path = written(tmp_path, "a,b;logits\n1;2\n3;4\n")
+    np.testing.assert_array_equal(read(path, "logits"), [2.0, 4.0])
+
+
+DECIMAL = "a decimal point, and the file has decimal commas"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("logits;targets\n1.234,5;1\n", r"column 'logits', line 2: '1\.234,5' is not a number"),
+        ("logits;targets\n0,5;1\n0.5;1\n", rf"column 'logits', line 3: '0\.5' has {DECIMAL}"),
+        ("targets;logits\n0,5;1.234\n", rf"column 'logits', line 2: '1\.234' has {DECIMAL}"),
+        ("targets;logits\n0,5;1,234,567\n", "column 'logits', line 2: '1,234,567' is not a number"),
+        ('logits,targets\n"0,5",1\n', "'0,5' has a comma"),
+        ("logits,targets\n0,5,1\n", "line 2 has 3 values for 2 columns; where commas are decimal commas, ;"),
+        ("logits;targets\n1;0\n1;0;1\n", "line 3 has 3 values for 2 columns$"),
+        ("0.5,1\n-2,0\n", r"its first line, 0\.5,1, is all numbers; it must name the columns$"),
+        ("0,5;1\n", "is all numbers"),
+        ("# logits,targets\n0.5,1\n", "named in the comment # logits,targets: take the # away"),
+        ("logits targets\n0.5 1\n", "seems to name 2 columns; they are read where , ; tab or |"),
+        ("logits;a,targets\n1\n", "may be parted by , or ;: part all lines by ,"),
+        ("targets,logits\n1,0.5\n0,\n", "line 3: there is no value. Where .* fill .*--drop-unlabelled"),
+        ("targets,logits\n1,NA\n", "line 2: there is NA in place of a value. .*--drop-unlabelled"),
+        ("targets,logits\n1,1_0\n", "'1_0' is not a number"),
+        ("targets,logits\n1,0x10\n", "'0x10' is not a number"),
+        ("targets,logits\n1,\u0661\n", "is not a number"),
+        ("targets,logits\n1,1e400\n", "1e400 is greater than float64 holds"),
+        ('logits,targets\n1,0\n"2,0\n3,1\n', r'a quote \("\) is not closed'),
+        ("logits\n1\n\n2\n", 'line 3 is empty: write "" where there is no value'),
+        ("site,logits\na,1\n#b,2\n", "line 3 begins with # and has as many values as a row: put quotes"),
+        ("s,logits\n\xfc,1\n".encode("latin-1"), r"line 2 is not UTF-8 \(byte 0xfc\): save it as UTF-8"),
+        (TABLE.encode("utf-16"), "UTF-16: save it as UTF-8"),
+        ("", "is empty"),
+        ("# only\n\n", "is empty; its first line must name the columns"),
+        ("logits,logits\n1,2\n", "columns of the same name"),
+    ],
+)
+def test_what_is_wrong(tmp_path: Path, text: str | bytes, message: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(BadFile, match=message) as raised:
+        read(path, "logits")
+    assert str(path) in str(raised.value)
+
+
+def test_decimal_commas_are_said_even_where_thousands_may_be_meant(tmp_path: Path) -> None:
+    path = written(tmp_path, "logits;targets\n1,234;1\n")
+    np.testing.assert_array_equal(read(path, "logits"), [1.234])
+    assert notes(path) == ("read with ; between columns and decimal commas",)
+
+
+def test_decimal_commas_in_some_columns(tmp_path: Path) -> None:
+    path = written(tmp_path, "logits;w;targets\n0,5;0.25;1\n-2;1.125;0\n")
+    np.testing.assert_array_equal(read(path, "logits"), [0.5, -2.0])
+    np.testing.assert_array_equal(read(path, "w"), [0.25, 1.125])
+    assert notes(path) == ("read with ; between columns and decimal commas in logits, targets",)
+
+
+def test_missing_values(tmp_path: Path) -> None:
+    path = written(tmp_path, 't,x,f\n,1,true\nNA,2,\n"",3,false\n null ,4,1\nnan,5,0\n0.5,6,True\n')
+    nan = np.nan
+    np.testing.assert_array_equal(read(path, "t", nulls=True), [nan, nan, nan, nan, nan, 0.5], strict=True)
+    np.testing.assert_array_equal(read(path, "f", nulls=True), [1, nan, 0, 1, 0, 1.0], strict=True)
+    assert read(path, "t", Kind.LABEL).tolist() == [None, "NA", None, "null", "nan", "0.5"]
+    path = written(tmp_path, 't\n1\n""\n0\n\n')
+    np.testing.assert_array_equal(read(path, "t", nulls=True), [1, nan, 0.0], strict=True)
+
+
+def test_masks(tmp_path: Path) -> None:
+    path = written(tmp_path, "m,n,o\n1,1.0,nan\n0,0.0,1\n")
+    np.testing.assert_array_equal(read(path, "m", Kind.FLAG), [True, False], strict=True)
+    for name in ("n", "o"):
+        with pytest.raises(BadFile, match=f"column '{name}', line 2: .* is none of 0, 1, true and false"):
+            read(path, name, Kind.FLAG)
+
+
+def test_comments_and_quotes_in_later_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csvfile, "_PIECE_BYTES", 16)
+    text = 'site,logits,targets\na,1,0\nb,2,0\n# note\n"c, d",3,0\n"e\n# f",4,0\n"g ""h""",5,1\ni,6,1\n'
+    path = written(tmp_path, text)
+    np.testing.assert_array_equal(read(path, "logits"), np.arange(1, 7.0), strict=True)
+    expected = ["a", "b", "c, d", "e\n# f", 'g "h"', "i"]
+    assert read(path, "site", Kind.LABEL).tolist() == expected
+    with pytest.raises(BadFile, match="column 'logits', line 10: 'x'"):
+        read(written(tmp_path, text + "j,x,1\n"), "logits")
+
+
+def test_a_column_without_a_name(tmp_path: Path) -> None:
+    path = written(tmp_path, ",logits,targets\n0,0.5,3.0\n")  # as pandas writes an index, and ids beside NaN
+    assert open_file(str(path)).names == ("", "logits", "targets")
+    np.testing.assert_array_equal(read(path, "targets"), [3.0], strict=True)
+
+
+def test_a_damaged_gzip(tmp_path: Path) -> None:
+    content = gzip.compress((TABLE + "1,0\n" * 50_000).encode(), mtime=0)
+    with pytest.raises(BadFile, match=r"t\.csv\.gz cannot be read: "):
+        read(written(tmp_path, content[:-20], "t.csv.gz"), "logits", rows=1 << 16)
+    broken = content[:-6] + bytes([content[-6] ^ 1]) + content[-5:]  # of the checksum
+    with pytest.raises(BadFile, match="cannot be read: CRC check failed"):
+        read(written(tmp_path, broken, "t.csv.gz"), "logits", rows=1 << 16)
