@@ -39,22 +39,18 @@ class Desk:
         region.view[: len(document)] = document
         return region
 
-    async def parse(
-        self, document: bytes, *, class_ids: bool = False, deadline: float | None = None
-    ) -> tuple[Body, bytes]:
+    async def parse(self, document: bytes, *, deadline: float | None = None) -> tuple[Body, bytes]:
         """What a document comes to, and the region's bytes."""
         region = await self.lay(document)
         try:
-            body = await self.parser.parse_document(
-                region, len(document), class_ids=class_ids, deadline=deadline
-            )
+            body = await self.parser.parse_document(region, len(document), deadline=deadline)
             return body, bytes(region.view)
         finally:
             region.release()
 
-    async def refused(self, document: bytes, *, class_ids: bool = False) -> Fault:
+    async def refused(self, document: bytes) -> Fault:
         with pytest.raises(Fault) as caught:
-            await self.parse(document, class_ids=class_ids)
+            await self.parse(document)
         check_fault(caught.value)
         return caught.value
 
@@ -105,18 +101,15 @@ async def documents() -> None:
         assert repr(body.params) == repr(params)
         assert same_bits(array_of(body.tensors["targets"], region), np.array([[1.0, 0.0]]))
 
-        for document, class_ids in (
-            (b'{"targets": [1, 7]}', True),
-            (b'{"targets": [1, 7], "targets_format": "index"}', False),
-        ):
-            body, region = await desk.parse(document, class_ids=class_ids)
-            assert same_bits(array_of(body.tensors["targets"], region), np.array([1, 7]))
+        body, region = await desk.parse(b'{"targets": [1, null], "logits": ["-Infinity", 7]}')
+        assert same_bits(array_of(body.tensors["targets"], region), np.array([1, np.nan]))
+        assert same_bits(array_of(body.tensors["logits"], region), np.array([-np.inf, 7]))
 
         fault = await desk.refused(b'{"logits": [[1, 2], [3]]}')
         assert fault.code == "bad_shape"
         assert fault.errors == (("/logits/1", "1 elements, where the arrays before have 2"),)
         assert (await desk.refused(b'{"logits": [1, 2')).code == "malformed_json"
-        assert (await desk.refused(b'{"targets": [0.5]}', class_ids=True)).code == "dtype_not_allowed"
+        assert (await desk.refused(b'{"logits": [null]}')).code == "dtype_not_allowed"
 
 
 def test_documents_and_their_faults() -> None:
@@ -133,9 +126,7 @@ async def killed(times: int) -> None:
     async with a_desk() as desk:
         await desk.parse(b'{"logits": [1]}')
         region = await desk.lay(LARGE)
-        task = asyncio.create_task(
-            desk.parser.parse_document(region, len(LARGE), class_ids=False, deadline=None)
-        )
+        task = asyncio.create_task(desk.parser.parse_document(region, len(LARGE), deadline=None))
         for _ in range(times):
             region.view[len(LARGE) + 64 : len(LARGE) + 128] = bytes(64)
             await part_of(region, len(LARGE))
@@ -166,9 +157,7 @@ async def given_up(*, by_deadline: bool) -> None:
         await desk.parse(b'{"logits": [1]}')
         region = await desk.lay(LARGE)
         deadline = time.monotonic() + 0.02 if by_deadline else None
-        task = asyncio.create_task(
-            desk.parser.parse_document(region, len(LARGE), class_ids=False, deadline=deadline)
-        )
+        task = asyncio.create_task(desk.parser.parse_document(region, len(LARGE), deadline=deadline))
         await part_of(region, len(LARGE))
         if not by_deadline:
             task.cancel()
@@ -194,10 +183,7 @@ async def longest_turns() -> list[float]:
         await desk.parse(b'{"logits": [1]}')
         region = await desk.lay(LARGE)
         parsing = asyncio.gather(
-            *(
-                desk.parser.parse_document(region, len(LARGE), class_ids=False, deadline=None)
-                for _ in range(3)
-            )
+            *(desk.parser.parse_document(region, len(LARGE), deadline=None) for _ in range(3))
         )
         turns = []
         last = time.perf_counter()

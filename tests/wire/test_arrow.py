@@ -319,9 +319,6 @@ FLAT = pa.array(np.arange(6, dtype=np.float32))
 PAIRS = pa.FixedSizeListArray.from_arrays(FLAT, 2)
 TENSORS: AnyColumn = pa.FixedShapeTensorArray.from_numpy_ndarray(np.ones((2, 3, 4), dtype=np.float32))
 REFUSED: dict[str, tuple[AnyColumn, str, str]] = {
-    "uint16": (pa.array([1], pa.uint16()), "dtype_not_allowed", "uint16"),
-    "uint32": (pa.array([1], pa.uint32()), "dtype_not_allowed", "uint32"),
-    "uint64": (pa.array([1], pa.uint64()), "dtype_not_allowed", "uint64"),
     "strings": (pa.array(["1"]), "dtype_not_allowed", "utf8"),
     "binary": (pa.array([b"1"], pa.large_binary()), "dtype_not_allowed", "large_binary"),
     "two bytes": (pa.array([b"12"], pa.binary(2)), "dtype_not_allowed", "fixed_size_binary"),
@@ -331,9 +328,14 @@ REFUSED: dict[str, tuple[AnyColumn, str, str]] = {
     "timestamp": (pa.array([1], pa.timestamp("s")), "dtype_not_allowed", "timestamp"),
     "duration": (pa.array([1], pa.duration("s")), "dtype_not_allowed", "duration"),
     "string view": (pa.array(["1"], pa.string_view()), "dtype_not_allowed", "utf8_view"),
-    "lists of uint64": (pa.array([[1]], pa.list_(pa.uint64(), 1)), "dtype_not_allowed", "uint64"),
     "lists of strings": (pa.array([["1"]], pa.list_(pa.string(), 1)), "dtype_not_allowed", "utf8"),
     "tensors": (TENSORS, "dtype_not_allowed", "ARROW:extension:name='arrow.fixed_shape_tensor'"),
+    "tensors, and what to do": (TENSORS, "dtype_not_allowed", "send to_numpy_ndarray() as .npy"),
+    "booleans of a byte": (
+        pa.ExtensionArray.from_storage(pa.bool8(), pa.array([2, 0], pa.int8())),
+        "dtype_not_allowed",
+        "arrow.bool8",
+    ),
     "lists of any size": (pa.array([[1.0], []]), "bad_shape", "Arrow type list"),
     "large lists": (pa.array([[1.0]], pa.large_list(pa.float32())), "bad_shape", "Arrow type large_list"),
     "list views": (pa.array([[1.0]], pa.list_view(pa.float32())), "bad_shape", "Arrow type list_view"),
@@ -356,6 +358,7 @@ REFUSED: dict[str, tuple[AnyColumn, str, str]] = {
     ),
     "a dictionary": (pa.array([1.0, 1.0]).dictionary_encode(), "bad_shape", "dictionary_decode"),
     "nulls": (pa.array([1.0, None]), "bad_shape", "fill_null"),
+    "nulls, and what to ask for": (pa.array([1, None]), "bad_shape", "send ignore_index=nan"),
     "null bools": (pa.array([True, None]), "bad_shape", "fill_null"),
     "null lists": (pa.array([[1.0], None], pa.list_(pa.float32(), 1)), "bad_shape", "fill_null"),
     "nulls in lists": (pa.array([[None], [1.0]], pa.list_(pa.float32(), 1)), "bad_shape", "fill_null"),
@@ -387,8 +390,24 @@ def test_declarations_that_cannot_be(kind: str, declared: str) -> None:
     assert f"the Arrow type {kind}" in fault.detail
 
 
-def test_a_declaration_of_what_is_so_is_taken() -> None:
-    schema = pa.schema([pa.field("logits", pa.float32(), metadata={"lossd.dtype": "float32"})])
+def test_bfloat16_that_is_not_declared_is_told_how() -> None:
+    fault = outcome([stream(table_of({"logits": np.array([0x3F80], dtype=np.uint16)}))])
+    assert fault is not None
+    assert fault.code == "dtype_not_allowed"
+    assert "lossd.dtype=bfloat16" in fault.detail
+
+
+@pytest.mark.parametrize("name", TENSOR_DTYPES)
+def test_nulls_are_told_apart_by_what_they_could_mean(name: str) -> None:
+    fault = outcome([stream(pa.table({name: pa.array([1.0, None])}))])
+    assert fault is not None
+    assert fault.code == "bad_shape"
+    assert f"{name} has nulls; " in fault.detail
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint16"])
+def test_a_declaration_of_what_is_so_is_taken(dtype: str) -> None:
+    schema = pa.schema([pa.field("targets", getattr(pa, dtype)(), metadata={"lossd.dtype": dtype})])
     assert outcome([stream(schema.empty_table())]) is None
 
 
@@ -640,7 +659,7 @@ def reverse(table: Mapping[int, Node]) -> dict[int, Node]:
 FLOAT32: dict[int, Node] = {2: byte(3), 3: {0: short(1)}, 5: []}
 TYPES: dict[str, dict[int, Node]] = {
     "bool": {2: byte(6), 3: {}},
-    "uint8": {2: byte(2), 3: {0: integer(8)}},
+    **{f"uint{bits}": {2: byte(2), 3: {0: integer(bits)}} for bits in (8, 16, 32, 64)},
     **{f"int{bits}": {2: byte(2), 3: {0: integer(bits), 1: byte(1)}} for bits in (8, 16, 32, 64)},
     **{f"float{16 << precision}": {2: byte(3), 3: {0: short(precision)}} for precision in (0, 1, 2)},
 }

@@ -10,14 +10,14 @@ from unittest import mock
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lossd.request import Body, Fault
 from lossd.wire import FORMATS
 from lossd.wire import document as reading
-from lossd.wire.document import MAX_NAMES, arena_bytes, as_class_ids, read_in_place, read_numbers
+from lossd.wire.document import MAX_NAMES, arena_bytes, read_in_place, read_numbers
 from lossd.wire.values import MAX_PARAMETER_BYTES
 from wire.feeding import AnyArray, array_of, check_fault, outcome, pieces, read, same_bits
 
@@ -182,7 +182,22 @@ def test_small_shapes(text: str, shape: tuple[int, ...]) -> None:
         ('{"logits": [[1],[{"a":[1,"b"]}]]}', "/logits/1/0"),
         ('{"logits": [1,true]}', "/logits/1"),
         ('{"logits": [false]}', "/logits/0"),
-        ('{"targets": [[1,true],[null,0]]}', "/targets/1/0"),
+        ('{"targets": [[1,true],["null",0]]}', "/targets/1/0"),
+        ('{"weight": [[1,0.5],[null,0]]}', "/weight/1/0"),
+        ('{"mask": [true, null]}', "/mask/1"),
+        ('{"mask": [true, "NaN"]}', "/mask/1"),
+        ('{"mask": [0, "Infinity"]}', "/mask/1"),
+        ('{"mask": "NaN"}', "/mask"),
+        ('{"logits": ["NaN", 1], "targets": [null, {}]}', "/targets/1"),
+        ('{"logits": ["NaN", null, 1]}', "/logits/1"),
+        ('{"logits": ["Infinity", true]}', "/logits/1"),
+        ('{"logits": [1, "nan"]}', "/logits/1"),
+        ('{"logits": [[1, "-Infinity"], ["+Infinity", 1]]}', "/logits/1/0"),
+        ('{"logits": ["Infinity", "inf"]}', "/logits/1"),
+        ('{"logits": ["NaN", "N\\u0061N"]}', "/logits/1"),
+        ('{"logits": ["NaN", " NaN"]}', "/logits/1"),
+        ('{"logits": ["NaN", "NaN\\n"]}', "/logits/1"),
+        ('{"logits": [""]}', "/logits/0"),
         ('{"targets": [[1,true],[0,"a"]], "logits": [1]}', "/targets/1/1"),
         ('{"targets": [[1],[true],[[["x"]]]]}', "/targets/2/0/0/0"),
         ('{"logits": "abc"}', "/logits"),
@@ -192,7 +207,7 @@ def test_small_shapes(text: str, shape: tuple[int, ...]) -> None:
         ('{"targets": null}', "/targets"),
         ('{"weight": [true]}', "/weight/0"),
         ('{"pos_weight": [null]}', "/pos_weight/0"),
-        ('{"targets": [' + "[1]," * 17 + "[0,0,0,null]]}", "/targets/17/3"),
+        ('{"logits": [' + "[1]," * 17 + "[0,0,0,null]]}", "/logits/17/3"),
     ],
 )
 def test_elements_of_the_wrong_type(document: str, place: str) -> None:
@@ -216,7 +231,12 @@ def test_pos_weight_in_all_its_forms() -> None:
 
 
 # Every part of an array's text, and what does not belong there; a seam may fall between any two.
-TOKENS = st.sampled_from([*"[[[]]],,,,0127 \n", "true", "false", "-3", "1.5", "e2", "null", "{}", "t", "12"])
+TOKENS = st.sampled_from(
+    [
+        *"[[[]]],,,,0127 \n", "true", "false", "-3", "1.5", "e2", "null", "null", "{}", "t", "12",
+        '"NaN"', '"NaN"', '"Infinity"', '"-Infinity"', '"nan"', '"',
+    ]
+)  # fmt: skip
 SEAMS = st.sampled_from([1, 2, 3, 5, 8, 1 << 16])
 
 
@@ -227,27 +247,46 @@ def laid_out(text: bytes) -> tuple[bytearray, int]:
     return region, len(text)
 
 
-@given(st.lists(TOKENS, max_size=12).map("".join), SEAMS, st.sampled_from(["targets", "logits"]))
-def test_seams_between_pieces_do_not_show(inside: str, seam: int, name: str) -> None:
-    text = f'{{"{name}": [{inside}]}}'
+@settings(max_examples=400)
+@given(
+    st.lists(TOKENS, max_size=12).map("".join),
+    SEAMS,
+    st.sampled_from(["targets", "logits", "mask"]),
+    st.sampled_from(["", ', "NaN": 1', ', "x": "NaN"', ' , "NaN" : "Infinity"']),
+)
+def test_seams_between_pieces_do_not_show(inside: str, seam: int, name: str, rest: str) -> None:
+    text = f'{{"{name}": [{inside}]{rest}}}'
     # A document of this size is checked as a whole when in doubt; what is shown here is what goes before.
     with mock.patch.object(reading, "_PIECE_BYTES", seam), mock.patch.object(reading, "_EXPLAINED_BYTES", 0):
         result = outcome(MEDIA, [text.encode()])
     try:
-        value = json.loads(text, parse_float=finite)[name]
+        value = as_numbers(json.loads(text, parse_float=finite)[name], name)
     except ValueError:
         assert isinstance(result, Fault)
         return
     holds = {type(element) for element in elements(value)}
-    allowed = {int, float, bool} if name == "targets" else {int, float}
+    allowed = {int, float} if name == "logits" else {int, float, bool}
     shape = shape_of(value)
     if not holds <= allowed or shape is None or len(shape) > 8:
         assert isinstance(result, Fault)
         assert result.code in {"dtype_not_allowed", "bad_shape"}
         return
+    if name == "mask" and not set(elements(value)) <= {0, 1}:
+        assert isinstance(result, Fault)
+        assert result.code == "weight_out_of_range"
+        return
     assert isinstance(result, Body), result
     expected = np.array(value, dtype=bool if holds == {bool} else np.float64).reshape(shape)
     assert same_bits(result.arrays[name], expected)
+
+
+def as_numbers(value: object, name: str) -> object:
+    """Nested lists with the numbers that words stand for."""
+    if isinstance(value, list):
+        return [as_numbers(item, name) for item in value]
+    if isinstance(value, str) and value in ("NaN", "Infinity", "-Infinity") and name != "mask":
+        return float(value)
+    return math.nan if value is None and name == "targets" else value
 
 
 def elements(value: object) -> list[object]:
@@ -265,7 +304,7 @@ def finite(token: str) -> float:
 @given(
     hnp.arrays(np.float64, SHAPES, elements=st.floats(allow_nan=False, allow_infinity=False)),
     hnp.arrays(np.bool_, SHAPES),
-    hnp.arrays(np.int64, SHAPES, elements=st.integers(0, 9)),
+    hnp.arrays(np.int64, SHAPES, elements=st.integers(0, 1)),
     st.sampled_from([None, 0, 2]),
     SEAMS,
 )
@@ -290,27 +329,83 @@ def test_any_document_in_place(
 
 
 @given(hnp.arrays(np.int64, SHAPES, elements=st.integers(-(2**53) + 1, 2**53 - 1)))
-def test_class_ids_are_integers(ids: AnyArray) -> None:
-    assert same_bits(as_class_ids(ids.astype(np.float64)), ids)
-    region, length = laid_out(json.dumps({"targets": ids.tolist()}).encode())
-    found = read_in_place(memoryview(region), length, class_ids=True)
-    assert same_bits(array_of(found.tensors["targets"], bytes(region)), ids)
+def test_class_ids_are_numbers_as_others_are(ids: AnyArray) -> None:
+    region, length = laid_out(json.dumps({"targets": ids.tolist(), "targets_format": "index"}).encode())
+    found = read_in_place(memoryview(region), length)
+    assert same_bits(array_of(found.tensors["targets"], bytes(region)), ids.astype(np.float64))
 
 
-@pytest.mark.parametrize("wrong", [0.5, -1e-300, 2.0**53, 1e300])
-def test_what_is_no_class_id(wrong: float) -> None:
-    region, length = laid_out(json.dumps({"targets": [[1, 2], [3, wrong]]}).encode())
-    with pytest.raises(Fault) as caught:
-        read_in_place(memoryview(region), length, class_ids=True)
-    check_fault(caught.value)
-    assert caught.value.code == "dtype_not_allowed"
-    assert caught.value.errors[0][0] == "/targets/1/1"
-    assert read_in_place(memoryview(region), length).tensors["targets"].dtype == "float64"
+WORDY = st.floats(width=32) | st.sampled_from([math.nan, math.inf, -math.inf])
 
 
-def test_booleans_are_no_class_ids() -> None:
-    region, length = laid_out(b'{"targets": [true]}')  # the caller says what is allowed
-    assert read_in_place(memoryview(region), length, class_ids=True).tensors["targets"].dtype == "bool"
+def spelled(value: object, null: bool) -> object:
+    """Nested lists as JSON has them: of what is not finite the names."""
+    if isinstance(value, list):
+        return [spelled(item, null) for item in value]
+    assert isinstance(value, float)
+    if math.isnan(value):
+        return None if null else "NaN"
+    return value if math.isfinite(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+@given(
+    hnp.arrays(np.float64, SHAPES, elements=WORDY),
+    hnp.arrays(np.float64, SHAPES, elements=WORDY),
+    st.sampled_from([None, 0, 2]),
+    SEAMS,
+    st.booleans(),
+)
+def test_words_stand_for_what_no_number_is(
+    logits: AnyArray, targets: AnyArray, indent: int | None, seam: int, null: bool
+) -> None:
+    arrays = {"logits": logits, "targets": targets, "weight": np.array(np.inf)}
+    document = {name: spelled(array.tolist(), null and name == "targets") for name, array in arrays.items()}
+    region, length = laid_out(json.dumps({**document, "note": "NaN"}, indent=indent).encode())
+    with mock.patch.object(reading, "_PIECE_BYTES", seam):
+        body, found = load(bytes(region[:length])), read_in_place(memoryview(region), length)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(body.arrays[name], array, strict=True)
+        np.testing.assert_array_equal(array_of(found.tensors[name], bytes(region)), array, strict=True)
+    assert body.params == found.params == {"note": "NaN"}
+
+
+@pytest.mark.parametrize("space", ["", " ", "\n\t", " " * 9])
+def test_words_at_the_borders_of_pieces(space: str) -> None:
+    words = ["NaN", "Infinity", "-Infinity", 0.25]
+    for shift in range(0, 40, 3):
+        count = (1 << 16) // 4
+        array = [*[0] * shift, *(words[i % 4] for i in range(count))]
+        text = json.dumps({"logits": array, "targets": [array]}, separators=(f"{space},{space}", ": "))
+        expected = np.array([0.0] * shift + [float(words[i % 4]) for i in range(count)])
+        found = load(text)
+        assert same_bits(found.arrays["logits"], expected)
+        assert same_bits(found.arrays["targets"], expected[None])
+
+
+def test_words_are_not_names() -> None:
+    found = load('{"logits": [1], "NaN": [1, "]"], "Infinity": "NaN", "-Infinity" : null}')
+    assert found.params == {"NaN": [1, "]"], "Infinity": "NaN", "-Infinity": None}
+    assert same_bits(found.arrays["logits"], np.array([1.0]))
+    assert refused('{"logits": ["NaN"], "NaN", [1]}').code == "malformed_json"
+    assert refused('{"logits": ["NaN": 1]}').code == "malformed_json"
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ('{"logits": [1, null]}', 'send "NaN" with allow_nan=true'),
+        ('{"logits": [1, null]}', "a mask that is false there"),
+        ('{"weight": [1, null]}', "send 0 where an element counts but weighs nothing"),
+        ('{"mask": [true, null]}', "false where it is left out"),
+        ('{"logits": [1, "nan"]}', 'only "NaN", "Infinity" and "-Infinity"'),
+        ('{"mask": [true, "NaN"]}', "nested arrays of booleans, or of 0 and 1"),
+        ('{"mask": [true, 2]}', "/mask/1 is 2.0; a mask holds 0 and 1"),
+        ('{"mask": [[0.5]]}', "/mask/0/0 is 0.5; a mask holds 0 and 1"),
+        ('{"logits": [NaN]}', 'the strings "NaN", "Infinity" and "-Infinity"'),
+    ],
+)
+def test_what_to_send_instead(document: str, words: str) -> None:
+    assert words in refused(document).detail
 
 
 INTEGERS = st.one_of(
@@ -540,7 +635,14 @@ def test_the_numbers_of_one_value(value: object, indent: int | None) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "code"),
     [
-        ("targets", b"[1, null]", "dtype_not_allowed"),
+        ("targets", b"[1, {}]", "dtype_not_allowed"),
+        ("targets", b"null", "dtype_not_allowed"),
+        ("mask", b"[2]", "weight_out_of_range"),
+        ("mask", b'["NaN"]', "dtype_not_allowed"),
+        ("logits", b'["NaN", "nan"]', "dtype_not_allowed"),
+        ("logits", b'["NaN"], "NaN"]', "malformed_json"),
+        ("logits", b'["NaN"] "', "malformed_json"),
+        ("logits", b'["NaN" 1]', "malformed_json"),
         ("logits", b"[true]", "dtype_not_allowed"),
         ("logits", b'["1"]', "dtype_not_allowed"),
         ("logits", b'[{"a": 1}]', "dtype_not_allowed"),
@@ -568,7 +670,13 @@ def test_one_value_that_is_no_numbers(name: str, text: bytes, code: str) -> None
 def test_one_value_may_be_booleans() -> None:
     assert same_bits(read_numbers("targets", b"[[true], [false]]"), np.array([[True], [False]]))
     assert same_bits(read_numbers("mask", b"true"), np.array(True))
-    assert same_bits(read_numbers("mask", b"[true, 2]"), np.array([1.0, 2.0]))
+    assert same_bits(read_numbers("mask", b"[true, 0]"), np.array([1.0, 0.0]))
+
+
+def test_one_value_may_be_a_word() -> None:
+    assert same_bits(read_numbers("logits", b'["NaN", "-Infinity"]'), np.array([math.nan, -math.inf]))
+    assert same_bits(read_numbers("targets", b"[[null], [1]]"), np.array([[math.nan], [1.0]]))
+    assert same_bits(read_numbers("weight", b'"Infinity"'), np.array(math.inf))
 
 
 HOSTILE = {
@@ -577,6 +685,9 @@ HOSTILE = {
     "a row, then none": b"[" + b"0," * 500_000 + b"0]" + b",[]" * 500_000,
     "brackets": b"[],[1]," * 300_000 + b"[]",
     "the last is null": b"0," * 1_000_000 + b"null",
+    "words": b'"NaN",' * 500_000 + b"null",
+    "words, and a string without end": b'"NaN",' * 500_000 + b'"' + b"x" * 1_000_000,
+    "quotes": b'"' * 2_000_000,
     "deep and wide": b"0," * 1_000_000 + b"[" * 900 + b"null" + b"]" * 900,
 }
 

@@ -241,7 +241,9 @@ NUMPY = {datatype: np.dtype(ml_dtypes.bfloat16 if "BF" in datatype else dtype)
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 3), (2, 3), (1, 2, 1, 2, 1, 2, 1, 2)])
 @pytest.mark.parametrize("name", TENSOR_DTYPES)
 def test_every_datatype_binary_and_json(datatype: str, shape: tuple[int, ...], name: str) -> None:
-    array = np.arange(-2, math.prod(shape) - 2).reshape(shape).astype(NUMPY[datatype])
+    low = 0 if datatype.startswith("U") or name == "mask" else -2
+    numbers = np.arange(low, math.prod(shape) + low).reshape(shape)
+    array: AnyArray = np.array(numbers % 2 if name == "mask" else numbers, dtype=NUMPY[datatype])
     made = given_input(name, array)
     body, header = build([made])
     flat = document(name=name, shape=shape, datatype=datatype, data=array.astype(float).ravel().tolist())
@@ -307,6 +309,9 @@ def test_ties_are_rounded_to_even_in_bfloat16() -> None:
     ("datatype", "good", "bad"),
     [
         ("UINT8", [0, 255, 1.0, 2e2], [256, -1, 0.5]),
+        ("UINT16", [0, 65535], [65536, -1, 0.5]),
+        ("UINT32", [0, 2**32 - 1], [2**32, -1]),
+        ("UINT64", [0, 2**53 - 1], [2**53, 2**64 - 1, -1]),
         ("INT8", [-128, 127], [128, -129, 1e-300]),
         ("INT16", [-32768, 32767], [32768, -32769]),
         ("INT32", [-(2**31), 2**31 - 1], [2**31, 1e300, -(2**31) - 1]),
@@ -343,8 +348,45 @@ def test_what_infinities_and_nan_become() -> None:
     text, _ = build([given_input("logits", array, binary=False)])
     fault = refused(text)  # the client writes tokens that JSON does not have
     assert fault.code == "malformed_json"
+    assert '"NaN", "Infinity" and "-Infinity"' in fault.detail
     assert "NaN at byte 1 is not a JSON number" in fault.detail
     assert "binary data" in fault.detail
+
+
+@pytest.mark.parametrize("datatype", ["FP16", "BF16", "FP32", "FP64"])
+@pytest.mark.parametrize("space", ["", " ", "\n" * 9])
+def test_words_in_data_stand_for_numbers(datatype: str, space: str) -> None:
+    for name in ("logits", "targets"):
+        text = json.dumps(document(name=name, shape=[2, 2], datatype=datatype, data=["here"]))
+        data = '[["NaN" , "Infinity"],["-Infinity", 0.5]]'.replace(" ", space)
+        found = read(text.replace('["here"]', data).encode())
+        expected = np.array([[np.nan, np.inf], [-np.inf, 0.5]])
+        assert same_bits(found.arrays[name], expected)
+
+
+def test_null_in_data_is_an_element_of_targets_alone() -> None:
+    text = json.dumps(document(name="targets", datatype="FP32", data=[None, 1])).encode()
+    assert same_bits(read(text).arrays["targets"], np.array([np.nan, 1.0]))
+    fault = refused(document(data=[None, 1]))
+    assert fault.code == "dtype_not_allowed"
+    assert 'send "NaN" with allow_nan=true' in fault.detail
+
+
+@pytest.mark.parametrize("datatype", ["INT64", "UINT8", "BOOL"])
+@pytest.mark.parametrize("value", ["NaN", "Infinity", None])
+def test_words_are_of_no_integer_datatype(datatype: str, value: str | None) -> None:
+    fault = refused(document(name="targets", datatype=datatype, data=[0, value]))
+    assert fault.code == "dtype_not_allowed"
+    assert fault.errors[0][0] == "/targets/1"
+    word = value or "NaN"
+    assert f"/targets/1 is {word}, which the datatype {datatype} does not hold; declare" in fault.detail
+
+
+def test_words_are_not_members() -> None:
+    text = json.dumps(document(data=["NaN", 1])).replace('"inputs"', '"NaN": ["NaN"], "inputs"')
+    assert refused(text).code == "invalid_parameter"
+    text = json.dumps({**document(data=["NaN", 1]), "parameters": {"x": "word", "Infinity": "y"}})
+    assert read(text.encode()).params == {"x": "word", "Infinity": "y"}
 
 
 PARAMETERS = {
@@ -608,7 +650,11 @@ def test_any_body_read_again_bit_for_bit() -> None:
                 key for key, dtype in DATATYPES.items() if dtype in TENSOR_DTYPES[name] and key != "BF16"
             ]
             shape = tuple(rng.integers(0, 4, size=rng.integers(1, 4)))
-            array = (rng.normal(size=shape) * 100).astype(NUMPY[str(rng.choice(choices))])
+            datatype = str(rng.choice(choices))
+            numbers = np.asarray(rng.normal(size=shape) * 100)
+            if name == "mask":
+                numbers = (numbers > 0).astype(float)
+            array = (np.abs(numbers) if datatype.startswith("U") else numbers).astype(NUMPY[datatype])
             sent[str(name)] = (array, bool(rng.integers(2)))
         data, header = build([given_input(name, *pair) for name, pair in sent.items()])
         body = read(data, header)

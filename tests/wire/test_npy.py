@@ -14,7 +14,8 @@ from wire.feeding import AnyArray, array_of, check_fault, npy, outcome, pieces, 
 
 MEDIA = "application/x-npy"
 DTYPES = [
-    "|b1", "|u1", "|i1", "<f2", "<f4", "<f8", "<i2", "<i4", "<i8", ">f2", ">f4", ">f8", ">i2", ">i4", ">i8",
+    "|b1", "|u1", "|i1",
+    *(order + code for order in "<>" for code in ("f2", "f4", "f8", "u2", "u4", "u8", "i2", "i4", "i8")),
 ]  # fmt: skip
 LOGITS = np.array([[0.5, -1.25, np.inf], [3.0, -0.0, 1e-40]], dtype=np.float32)
 TARGETS = np.array([[True, False, True], [False, False, True]])
@@ -117,7 +118,7 @@ BAD = {
     **{
         f"dtype {descr}": (headed(described(f"'{descr}'")), "dtype_not_allowed")
         for descr in [
-            "<f16", "<c8", "<u2", "<u8", "|S4", "<U4", "<M8[s]", "=f4", "|f4", "f4", "<u1", ">V2",
+            "<f16", "<c8", "<u16", "=u2", "|S4", "<U4", "<M8[s]", "=f4", "|f4", "f4", "<u1", ">V2",
             "V4", "",
         ]
     },

@@ -220,13 +220,12 @@ class JsonForm(Form):
         nbytes = plan.form.arena_bytes(length) + PARAMETER_ROOM
         super().__init__("json", plan.loss, plan.given, nbytes, base=-(-length // 8) * 8)
         self._plan = plan
-        self._by_index = plan.params["targets_format"] == "index"
 
     def _parse(self, body: bytes, region: Region) -> tuple[Body, Write]:
         plan = self._plan
         assert isinstance(plan.form, Format)
         plan.form.reader(options=plan.options, names=plan.names).feed(body)  # looks at its beginning
-        return read_in_place(region.view, len(body), class_ids=self._by_index), _write_loss
+        return read_in_place(region.view, len(body)), _write_loss
 
     def _heads(self, found: Body, body: bytes) -> Sequence[tuple[int, bytes]]:
         del found, body  # none is known before

@@ -35,13 +35,11 @@ class _Document(msgspec.Struct, array_like=True, frozen=True):
         offset: Where it begins in the arena.
         length: How long it is.
         room: How long the region is that it lies in.
-        class_ids: Its targets are to be class ids.
     """
 
     offset: int
     length: int
     room: int
-    class_ids: bool
 
 
 class _Parsed(msgspec.Struct, array_like=True, tag="parsed", frozen=True):
@@ -91,16 +89,13 @@ class Parser:
         """The helper's process, if there is one."""
         return self._helper.pid
 
-    async def parse_document(
-        self, region: Region, length: int, *, class_ids: bool, deadline: float | None
-    ) -> Body:
+    async def parse_document(self, region: Region, length: int, *, deadline: float | None) -> Body:
         """Parse a document that lies at the beginning of a region, and lay its arrays behind it.
 
         Args:
             region: Holds the document and has room for the arrays. It is held here, too, for as long as the
                 helper may write to it: the caller may release it at any time.
             length: Of the document.
-            class_ids: Its targets are to be class ids, which the document may say itself too.
             deadline: When the answer is of no use any more, by time.monotonic(); None for never.
 
         Returns:
@@ -110,7 +105,7 @@ class Parser:
             Fault: What is wrong with the document; ``deadline_exceeded``; ``internal_error``: the helper died
                 of it.
         """
-        document = _Document(region.offset, length, region.nbytes, class_ids)
+        document = _Document(region.offset, length, region.nbytes)
         seconds = None if deadline is None else deadline - time.monotonic()
         region.share()
         try:
@@ -140,7 +135,7 @@ def _parse(memory: Memory, request: bytes) -> bytes:
     region = memory.view[document.offset : document.offset + document.room]
     answer: _Answer
     try:
-        body = read_in_place(region, document.length, class_ids=document.class_ids)
+        body = read_in_place(region, document.length)
         answer = _Parsed(body.tensors, msgspec.json.encode(body.params))
     except Fault as fault:
         answer = _Refused(fault.code, fault.detail, list(fault.errors))

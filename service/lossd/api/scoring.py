@@ -192,10 +192,8 @@ class BodyScoring:
         if min(self._laid, self._json_bytes) <= LARGE_BYTES:
             return self._reader.finish(laid)
         if self._exchange.format == "json":
-            by_index = self._task().params.get("targets_format") == "index"
-            return await self._service.parser.parse_document(
-                region, self._laid, class_ids=by_index, deadline=self._exchange.deadline
-            )
+            deadline = self._exchange.deadline
+            return await self._service.parser.parse_document(region, self._laid, deadline=deadline)
         loop = asyncio.get_running_loop()
         region.share()
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from lossd.wire.answer import write_json, write_json_pieces, write_npy, write_npy_header, write_params
 from lossd.wire.coding import MOST_INFLATED, Decoder, make_decoder
-from lossd.wire.document import as_class_ids, read_in_place
+from lossd.wire.document import read_in_place
 from lossd.wire.formats import FORMATS, STREAMS, Format, StreamFormat
 from lossd.wire.inference import (
     MODEL_VERSION,
@@ -65,7 +65,6 @@ __all__ = [
     "StreamReader",
     "Template",
     "Values",
-    "as_class_ids",
     "inference_arena_bytes",
     "make_decoder",
     "merge_params",

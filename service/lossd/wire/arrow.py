@@ -66,6 +66,18 @@ _TYPES: Final = (
     "large_list_view",
 )  # fmt: skip
 _FLOATS: Final = ("float16", "float32", "float64")
+_FOR_NULLS: Final[Mapping[str, str]] = {
+    "targets": "to leave these elements out of the loss, fill them with NaN, as in "
+    'column.cast(pa.float64()).fill_null(float("nan")), and send ignore_index=nan',
+    "weight": "fill them with 0 where an element counts but weighs nothing; to leave it out of the count "
+    "too, send a column mask that is false there",
+    "mask": "fill them with false where an element is left out, with true where it counts",
+    "pos_weight": "fill them with 1 where positives weigh no more than negatives",
+} | dict.fromkeys(
+    ("logits", "probabilities"),
+    "to leave these elements out of the loss, fill them with 0 and send a column mask that is false there",
+)
+"""What to do about nulls, which could mean several things."""
 _NESTED: Final = frozenset(
     {
         "fixed_size_list", "list", "struct", "union", "map", "large_list", "run_end_encoded", "list_view",
@@ -281,8 +293,7 @@ class ArrowReader:
             if lengths[0] != rows or lengths[-1] < rows * _elements(column):
                 raise _malformed(f"{column.name} of lengths {lengths} in a record batch of {rows} rows")
             if any(nulls for _, nulls in levels):
-                remedy = "fill them (column.fill_null), and say in mask what to drop"
-                raise _bad_shape(column.name, "has nulls", remedy)
+                raise _bad_shape(column.name, "has nulls", _FOR_NULLS[column.name])
 
     def _lay_out(self, rows: int, buffers: list[tuple[int, ...]], body_bytes: int) -> None:
         """Say what the bytes of a body are.
@@ -377,7 +388,7 @@ def _read_field(field: Table, *, big_endian: bool) -> Column:
     except UnicodeDecodeError:
         raise _malformed("a column whose name is not UTF-8") from None
     if name not in TENSOR_DTYPES:
-        raise unknown_tensor(name, "; name the columns after them and drop all others")
+        raise unknown_tensor(name, "; name each column after its tensor, and send only those that are one")
     levels = [field]
     width = None
     kind, details = _type_of(field)
@@ -391,7 +402,9 @@ def _read_field(field: Table, *, big_endian: bool) -> Column:
         kind, _ = _type_of(levels[1])
     if kind in _NESTED:
         seen = f"has the Arrow type {kind}" if width is None else f"has lists of the Arrow type {kind}"
-        remedy = "send numbers, or lists of them of one size, as in column.cast(pa.list_(pa.float32(), 80))"
+        remedy = (
+            "send numbers, or lists of them of one size, pa.list_(type, size); more dimensions go as .npy"
+        )
         raise _bad_shape(name, seen, remedy)
     if any(level.table(_DICTIONARY) is not None for level in levels):
         raise _bad_shape(name, "is dictionary-encoded", "send column.dictionary_decode()")
@@ -433,15 +446,23 @@ def _dtype(name: str, kind: str, annotations: set[tuple[bytes, bytes]]) -> str:
     if kind == "uint16" and annotations == {(_DTYPE_KEY, b"bfloat16")}:
         return "bfloat16"
     others = annotations - {(_DTYPE_KEY, kind.encode())}
-    if kind in ITEMSIZE and not others:
+    bare = kind == "uint16" and kind not in TENSOR_DTYPES[name]  # bfloat16, and nothing says so
+    if kind in ITEMSIZE and not others and not bare:
         return kind
     seen = f"the Arrow type {kind}"
     for key, value in sorted(others)[:1]:
         seen += f" with the field metadata {key.decode()}={shown(value.decode(errors='replace'))}"
-    remedy = (
-        f"cast it to one of {', '.join(ITEMSIZE)}, as in column.cast(pa.float32()); send an extension type's "
-        "storage; bfloat16 is uint16 with the field metadata lossd.dtype=bfloat16"
-    )
+    if any(key == _EXTENSION_KEY for key, _ in others):
+        remedy = (
+            "what its storage means, and in what order it lies, is not known here: have its own library make "
+            "numbers of it, or fixed-size lists of numbers; of a fixed_shape_tensor send to_numpy_ndarray() "
+            "as .npy, or its rows as fixed-size lists"
+        )
+    else:
+        remedy = (
+            f"send numbers as one of {', '.join(ITEMSIZE)}, of which column.cast(pa.float64()) rounds least; "
+            "bfloat16 is uint16 with the field metadata lossd.dtype=bfloat16"
+        )
     detail = f"{name} has {seen}, which is not taken; {remedy}"
     raise Fault("dtype_not_allowed", detail, [(pointer(name), f"{seen} is not taken")])
 

@@ -1,7 +1,8 @@
 """``application/json``: one object, the tensors as nested arrays and the parameters beside them.
 
-The document is read in parts. A walk along its top level finds where each value's text lies: no tensor holds
-a string, so its array ends before the next name. With ``[]`` in the place of each array the rest is a small
+The document is read in parts. A walk along its top level finds where each value's text lies: of strings a
+tensor holds but those that stand for numbers (`lossd.wire.words`), so its array ends before the next name.
+With ``[]`` in the place of each array the rest is a small
 document of its own, and parsed as such. The arrays are parsed a piece at a time: the text is cut at commas,
 the brackets that are open there are closed and opened again behind it, and the numbers that simdjson finds in
 a piece are laid where they are wanted. So little memory is needed beside the document and its numbers, and
@@ -17,7 +18,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, cast
 
 import numpy as np
@@ -31,6 +32,15 @@ from lossd.wire.nesting import element_pointer, ragged, regular_shape, without_e
 from lossd.wire.reader import Piece
 from lossd.wire.smalldocument import LONGEST, kept, read_small
 from lossd.wire.values import MAX_PARAMETER_BYTES, parse_value
+from lossd.wire.words import (
+    TAKEN,
+    WORDLESS,
+    WORDS,
+    blank_words,
+    cut_behind_element,
+    find_other_quote,
+    set_words,
+)
 
 _Numbers: TypeAlias = npt.NDArray[np.float64] | npt.NDArray[np.bool_]
 _Text: TypeAlias = bytes | memoryview
@@ -46,7 +56,7 @@ _EXPLAINED_BYTES: Final = 1 << 20  # a longer document is not parsed a second ti
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
-_NULLABLE: Final = frozenset({"pos_weight"})  # also a parameter, and null is what leaves that out
+_OPTIONAL: Final = frozenset({"pos_weight"})  # also a parameter, and null is what leaves that out
 
 _SPACES: Final = b" \t\r\n"
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
@@ -56,7 +66,7 @@ _KEY: Final = re.compile(rb"[\s,{]*+(" + _STRING + rb")\s*+:\s*+", re.DOTALL)
 _LITERAL: Final = re.compile(rb"[^\s,}\]]++")
 _NESTED: Final = re.compile(rb"[\[{]|[\]}]|" + _STRING, re.DOTALL)
 _NUMBER_BYTES: Final = b"-0123456789"
-_ELEMENT: Final = re.compile(rb"[0-9tf]")
+_ELEMENT: Final = re.compile(rb"[0-9tfnNI]")
 _NOT_INITIALS: Final = bytes(set(range(256)) - set(b"tf"))  # of true and false
 
 # simdjson knows integers of 64 bits; longer ones are given an exponent for it, and strings left alone.
@@ -68,6 +78,16 @@ _LONG_EXPONENT: Final = re.compile(rb"(?<![0-9.])-?+[0-9]++(?:\.[0-9]++)?+[eE]\+
 
 _NOT_A_NUMBER: Final = re.compile(rb'["{ntf]')
 _NOT_A_NUMBER_OR_BOOL: Final = re.compile(rb'["{n]')
+_FOR_NULL: Final = dict.fromkeys(
+    ("logits", "probabilities"),
+    "to leave the element out of the loss, send 0 there and a mask that is false there; to have the loss "
+    'show that it is missing, send "NaN" with allow_nan=true',
+) | {
+    "weight": "send 0 where an element counts but weighs nothing; to leave it out of the count too, a mask",
+    "pos_weight": "send a number for each class, 1 where positives weigh no more than negatives",
+    "mask": "send true where an element counts, false where it is left out",
+}
+"""What to send for a null, which could mean several things."""
 _KINDS: Final = {'"': "a string", "{": "an object", "n": "null", "t": "a boolean", "f": "a boolean"}
 
 
@@ -132,20 +152,19 @@ class JsonReader:
         return found
 
 
-def read_in_place(region: memoryview, length: int, *, class_ids: bool = False) -> Body:
+def read_in_place(region: memoryview, length: int) -> Body:
     """Parse a document, and lay its tensors behind it.
 
     Args:
         region: Where the document lies, with room behind it as `arena_bytes` says.
         length: Of the document.
-        class_ids: The targets are to be class ids, which the document may say itself too.
 
     Returns:
-        The tensors as the losses take them: a mask as booleans, class ids as int64, others float64, or bool
-        where all of a tensor that may hold booleans are such.
+        The tensors as the losses take them: a mask as booleans, others float64, or bool where all of a tensor
+        that may hold booleans are such.
 
     Raises:
-        Fault: As `JsonReader.finish` does; ``dtype_not_allowed`` too for a target that is no class id.
+        Fault: As `JsonReader.finish` does.
     """
     found = Body()
     end = length
@@ -164,11 +183,6 @@ def read_in_place(region: memoryview, length: int, *, class_ids: bool = False) -
         arrays, found.params = usual
         for name, array in arrays.items():
             lay(name, array.shape, "float64")[...] = array
-    targets = found.tensors.get("targets")
-    class_ids = class_ids or found.params.get("targets_format") == "index"
-    if class_ids and targets is not None and targets.dtype == "float64":
-        as_class_ids(_view(region, targets))
-        found.tensors["targets"] = replace(targets, dtype="int64")
     return found
 
 
@@ -207,30 +221,6 @@ def read_numbers(name: str, text: bytes) -> _Numbers:
     return found[0]
 
 
-def as_class_ids(targets: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Numbers as class ids; JSON has but one kind of number.
-
-    Args:
-        targets: C-contiguous, of any shape. Their memory is what the ids are written to.
-
-    Raises:
-        Fault: ``dtype_not_allowed``: one of them is not an integer.
-    """
-    flat = targets.reshape(-1)
-    ids = flat.view(np.int64)
-    for start in range(0, flat.size, _PIECE_BYTES):
-        piece = flat[start : start + _PIECE_BYTES]
-        whole = (np.abs(piece) < 2.0**53) & (piece == np.floor(piece))
-        if not whole.all():
-            first = start + int(np.argmin(whole))
-            where = pointer("targets", *map(int, np.unravel_index(first, targets.shape)))
-            seen = f"{where} is {float(flat[first])!r}, which is no class id"
-            detail = f"{seen}; send integers, or targets_format=dense"
-            raise Fault("dtype_not_allowed", detail, [(where, "not an integer")])
-        ids[start : start + _PIECE_BYTES] = piece
-    return ids.reshape(targets.shape)
-
-
 def arena_bytes(content_length: int) -> int:
     """The memory that a body and the arrays built from it need.
 
@@ -252,7 +242,7 @@ class _Array:
         end: Where it ends.
         shape: Its shape, by its brackets and commas; None where it is ragged or has more than 8 dimensions.
         structural: How many brackets and commas it has.
-        bools: The first letters of its booleans, where those may be.
+        bools: The first letters of its booleans, where those may be; none where it holds strings.
     """
 
     end: int
@@ -320,7 +310,7 @@ def _read_members(text: memoryview, lay: _Lay) -> dict[str, object]:
             _read_array(name, part, member.array, lay)
             continue
         value = bytes(part)
-        if name not in TENSOR_DTYPES or (name in _NULLABLE and value == b"null"):
+        if name not in TENSOR_DTYPES or (name in _OPTIONAL and value == b"null"):
             params[name] = _parameter(name, value)
         else:
             _read_scalar(name, value, lay)
@@ -332,7 +322,7 @@ def _members(text: memoryview) -> Iterator[_Member]:
 
     Raises:
         Fault: ``malformed_json``: there are too many names. ``dtype_not_allowed``: an array that must hold
-            numbers holds a string or an object. ``invalid_parameter``: a parameter is too long.
+            numbers holds another string or an object. ``invalid_parameter``: a parameter is too long.
     """
     at = len(_BYTE_ORDER_MARK) if bytes(text[:3]) == _BYTE_ORDER_MARK else 0
     names = 0
@@ -369,11 +359,16 @@ def _walk_array(name: str, text: memoryview, start: int) -> _Array:
     initials: list[bytes] = []
     at = end = start
     quote = -1
+    words = False
     while at < len(text) and quote < 0:
         piece = bytes(text[at : at + _PIECE_BYTES])
         quote = piece.find(b'"')
+        if quote >= 0 and name not in WORDLESS:
+            piece = cut_behind_element(text, at, _PIECE_BYTES)
+            quote = find_other_quote(piece)
         if quote >= 0:
             piece = piece[:quote]
+        words = words or b'"' in piece
         outline.append(without_elements(piece))
         if bools_allowed and (b"t" in piece or b"f" in piece):
             initials.append(piece.translate(None, _NOT_INITIALS))
@@ -387,7 +382,7 @@ def _walk_array(name: str, text: memoryview, start: int) -> _Array:
         if quote < 0:
             raise _not_closed(start)
         raise _wrong_element(name, bytes(text[start:at]) + b'"')
-    return _Array(end, shape, len(skeleton), b"".join(initials))
+    return _Array(end, shape, len(skeleton), b"" if words else b"".join(initials))
 
 
 def _nested_end(name: str, text: memoryview, start: int) -> int:
@@ -453,37 +448,42 @@ def _read_array(name: str, text: memoryview, array: _Array, lay: _Lay) -> None:
 
 
 def _check_mask(numbers: npt.NDArray[Any], first: int, shape: tuple[int, ...]) -> None:
-    """Refuse numbers that a mask of uint8 could not hold.
+    """Refuse numbers that say neither that an element counts nor that it does not.
 
     Args:
-        numbers: A run of its elements.
+        numbers: A run of the mask's elements.
         first: How many are before them.
         shape: The mask's.
 
     Raises:
-        Fault: ``dtype_not_allowed``.
+        Fault: ``weight_out_of_range``.
     """
-    wrong = np.flatnonzero((numbers < 0) | (numbers > 255) | (numbers != np.floor(numbers)))
+    wrong = np.flatnonzero((numbers != 0) & (numbers != 1))
     if len(wrong):
         index = np.unravel_index(first + int(wrong[0]), shape) if shape else ()
         place = pointer("mask", *map(int, index))
-        seen = f"{float(numbers[wrong[0]])!r}, neither a boolean nor an integer from 0 to 255"
-        detail = f"{place} is {seen}; send true where an element counts"
-        raise Fault("dtype_not_allowed", detail, [(place, seen)])
+        seen = f"{float(numbers[wrong[0]])!r} is neither 0 nor 1"
+        detail = f"{place} is {float(numbers[wrong[0]])!r}; a mask holds 0 and 1, or false and true: "
+        detail += "send true where an element counts, and numbers that weigh as weight"
+        raise Fault("weight_out_of_range", detail, [(place, seen)])
 
 
 def _floats(name: str, text: memoryview) -> Iterator[npt.NDArray[np.float64]]:
     """An array's numbers, piece by piece; booleans are 0 and 1 where they may be."""
     bools_allowed = "bool" in TENSOR_DTYPES[name]
     for piece, inside in _pieces(text):
-        if bools_allowed and (b"t" in piece or b"f" in piece):
+        plain = blank_words(name, piece)
+        if bools_allowed and (b"t" in plain or b"f" in plain):
             # Spaces keep what is beside them apart: 1true is not to become 11.
-            piece = piece.replace(b"true", b" 1  ").replace(b"false", b"  0  ")
+            plain = plain.replace(b"true", b" 1  ").replace(b"false", b"  0  ")
         try:
-            flat = cast("simdjson.Array", _parse(piece)).as_buffer(of_type="d")
+            flat = cast("simdjson.Array", _parse(plain)).as_buffer(of_type="d")
         except TypeError:
             raise _wrong_element(name, bytes(text)) from None
-        yield np.frombuffer(flat, dtype=np.float64)[inside]
+        numbers = np.frombuffer(flat, dtype=np.float64)
+        if plain is not piece and (b'"' in piece or b"n" in piece):
+            numbers = set_words(piece, numbers)
+        yield numbers[inside]
 
 
 def _digits(text: memoryview) -> Iterator[npt.NDArray[np.uint8]]:
@@ -560,6 +560,8 @@ def _read_scalar(name: str, text: bytes, lay: _Lay) -> None:
         if name == "mask":
             _check_mask(number, 0, ())
         lay(name, (), "float64")[...] = number[0]
+    elif text in WORDS and name not in WORDLESS:
+        lay(name, (), "float64")[...] = WORDS[text]
     else:
         raise _wrong_element(name, text)
 
@@ -567,13 +569,31 @@ def _read_scalar(name: str, text: bytes, lay: _Lay) -> None:
 def _wrong_element(name: str, text: bytes) -> Fault:
     """The fault of a value that holds something else than numbers (or booleans, where they may be)."""
     bools = "bool" in TENSOR_DTYPES[name]
-    found = (_NOT_A_NUMBER_OR_BOOL if bools else _NOT_A_NUMBER).search(text)
+    plain = text if text[:1] == b"n" else blank_words(name, text)  # null alone is an element nowhere
+    found = (_NOT_A_NUMBER_OR_BOOL if bools else _NOT_A_NUMBER).search(plain)
     assert found is not None  # or there would be no fault
-    before = text[: found.start()]
+    before = plain[: found.start()]
     where = element_pointer(name, before) if before else pointer(name)
-    seen = f"{_KINDS[found[0].decode()]} where a number{' or a boolean' if bools else ''} is due"
-    detail = f"{where} is {seen}; send {name} as nested arrays of numbers, or leave it out"
+    initial = found[0].decode()
+    seen = f"{_KINDS[initial]} where a number{' or a boolean' if bools else ''} is due"
+    detail = f"{where} is {seen}; {_remedy(name, initial, whole=not before)}"
     return Fault("dtype_not_allowed", detail, [(where, seen)])
+
+
+def _remedy(name: str, initial: str, *, whole: bool) -> str:
+    """What to send in the place of something that is no element.
+
+    Args:
+        name: The tensor's.
+        initial: What that begins with.
+        whole: It is all of the tensor's value.
+    """
+    numbers = "booleans, or of 0 and 1" if name == "mask" else "numbers"
+    if initial == '"' and name not in WORDLESS:
+        return f"send {name} as nested arrays of {numbers}; {TAKEN}"
+    if initial != "n" or whole:
+        return f"send {name} as nested arrays of {numbers}"
+    return _FOR_NULL.get(name, f"send {numbers}")
 
 
 def _parameter(name: str, text: bytes) -> object:
@@ -615,7 +635,9 @@ def _malformed(body: memoryview, error: _NotJsonError) -> Fault:
     constant = _CONSTANT.search(body)
     if constant is not None:
         seen = f"{constant[0].decode()} at byte {constant.start()} is not a JSON number"
-        return Fault("malformed_json", f"{seen}; send such values in .npy files, which can hold them")
+        return Fault(
+            "malformed_json", f'{seen}; in tensors send the strings "NaN", "Infinity" and "-Infinity"'
+        )
     if str(error).startswith(_NUMBER_ERRORS):
         for number in _LONG_EXPONENT.finditer(body):
             if np.isinf(float(number[0])):

@@ -13,6 +13,7 @@ statistics, model configuration): docs/protocol in https://github.com/triton-inf
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,6 +41,7 @@ from lossd.wire.document import read_numbers
 from lossd.wire.query import parse_text
 from lossd.wire.reader import Piece
 from lossd.wire.values import ForbiddenValueError, NotJsonError, parse_value
+from lossd.wire.words import TAKEN, find_other_quote
 
 _Array: TypeAlias = npt.NDArray[np.float64] | npt.NDArray[np.bool_]
 _Shape: TypeAlias = tuple[int, ...]
@@ -54,6 +56,9 @@ DATATYPES: Final[Mapping[str, str]] = {
     "FP64": "float64",
     "BOOL": "bool",
     "UINT8": "uint8",
+    "UINT16": "uint16",
+    "UINT32": "uint32",
+    "UINT64": "uint64",
     "INT8": "int8",
     "INT16": "int16",
     "INT32": "int32",
@@ -418,12 +423,13 @@ def _is_data(literal: bytes) -> bool:
 
 
 def _array_end(text: bytes, start: int) -> int:
-    """Where the array ends that begins at a place: at its last bracket before anything that is no number.
+    """Where the array ends that begins at a place: at its last bracket before anything that is no element.
 
     Raises:
-        Fault: ``dtype_not_allowed``: it holds a string or an object. ``malformed_json``: it is not closed.
+        Fault: ``dtype_not_allowed``: it holds an object, or a string that stands for no number.
+            ``malformed_json``: it is not closed.
     """
-    stop = text.find(b'"', start)
+    stop = find_other_quote(text, start)
     stop = len(text) if stop < 0 else stop
     for brace in (b"{", b"}"):
         place = text.find(brace, start, stop)
@@ -433,7 +439,8 @@ def _array_end(text: bytes, start: int) -> int:
     kind = {b'"': "a string", b"{": "an object"}.get(text[stop : stop + 1])
     if kind is None or not text[start:stop].rstrip().endswith((b"[", b",")):
         raise _malformed(text, f"the array that begins at byte {start} is not closed")
-    detail = f"data holds {kind} at byte {stop}; send numbers, or booleans where the datatype is BOOL"
+    remedy = f"send numbers, or booleans where the datatype is BOOL; {TAKEN}"
+    detail = f"data holds {kind} at byte {stop}; {remedy}"
     raise Fault("dtype_not_allowed", detail)
 
 
@@ -633,22 +640,24 @@ def _fit(flat: _Array, dtype: str) -> tuple[_Array, npt.NDArray[np.bool_]]:
         fits = (flat == np.trunc(flat)) & (flat >= range_of.min) & (flat <= range_of.max)
         return flat, fits & (np.abs(flat) < _EXACT)
     rounded = _round(flat.astype(np.float64, copy=False), dtype)
-    return rounded, np.isfinite(rounded)
+    return rounded, np.isfinite(rounded) | ~np.isfinite(flat)
 
 
 def _misfit(described: _Input, flat: _Array, index: int) -> Fault:
     """The fault of a number that an input's datatype cannot hold."""
     datatype = described.datatype
-    if datatype == "BOOL":
-        remedy = "send true or false"
+    if not np.isfinite(flat[index]):
+        remedy = "declare FP32 or FP64, which do"
+    elif datatype == "BOOL":
+        remedy = "declare one that does, or send true or false"
     elif flat.dtype == np.bool_:
         remedy = "send numbers, or declare BOOL"
     elif DATATYPES[datatype] in INTEGERS:
-        remedy = "send integers in its range, and those past 2^53 as binary data"
+        remedy = "declare one that does, and send integers past 2^53 as binary data"
     else:
         remedy = "declare a wider one"
     place = pointer(described.name, *map(int, np.unravel_index(index, described.shape)))
-    value = orjson.dumps(flat[index].item()).decode()
+    value = json.dumps(flat[index].item())  # which has words for what is not finite
     detail = f"{place} is {value}, which the datatype {datatype} does not hold; {remedy}"
     return Fault("dtype_not_allowed", detail, [(place, f"{value} is not {datatype}")])
 

@@ -1,7 +1,7 @@
 """The shape of nested arrays, reckoned from their JSON text.
 
 simdjson hands out the numbers of an array flat and fast, whatever way they were nested. How they were nested
-is in the text: without its numbers and spaces only brackets and commas are left, and those of a regular array
+is in the text: without elements and spaces only brackets and commas are left, and those of a regular array
 are wholly given by its shape. So the shape is read off the first arrays, and the rest is compared as bytes.
 An irregular array, or an element that is no number, is looked at again, more slowly, to say where it is.
 """
@@ -21,18 +21,18 @@ _Depths: TypeAlias = npt.NDArray[np.int16]
 
 _SPACES: Final = b" \t\r\n"
 _NUMBERS: Final = b"0123456789+-.eE"
-_BOOLS: Final = b"truefals"
+_WORDS: Final = b'truefalsn"NaIity'  # of true, false, null, "NaN" and "Infinity"
 _OPEN, _CLOSE, _COMMA, _NUMBER = b"[],0"
 _SHOWN_STEPS: Final = MAX_DIMENSIONS + 1
 
 
 def without_elements(text: bytes) -> bytes:
     """The skeleton of an array, its brackets and commas, or of a part of one."""
-    return text.translate(None, _SPACES + _NUMBERS + _BOOLS)
+    return text.translate(None, _SPACES + _NUMBERS + _WORDS)
 
 
 def regular_shape(skeleton: bytes, *, empty: bool) -> tuple[int, ...] | None:
-    """The shape of an array of numbers or booleans.
+    """The shape of an array of numbers, booleans and words.
 
     Args:
         skeleton: Of the array, which need not be known to be well formed.
@@ -66,7 +66,7 @@ def ragged(name: str, text: bytes) -> Fault:
 
     Args:
         name: The tensor's name.
-        text: Of the array, with no strings or objects in it.
+        text: Of the array, with no brackets or commas in its elements.
     """
     tokens, depths = _tokenise(text)
     dimensions = int(np.argmax(tokens != _OPEN))
@@ -96,7 +96,7 @@ def element_pointer(name: str, before: bytes) -> str:
 
     Args:
         name: The tensor's name.
-        before: The array's text up to the element, with no strings or objects in it.
+        before: The array's text up to the element, with no brackets or commas in its elements.
     """
     tokens, depths = _tokenise(before)
     return pointer(name, *_path(tokens, depths))
