@@ -60,7 +60,9 @@ FIGURES = ("loss", "sum", "weight_sum", "positives", "count")
 NPY = {"content-type": "application/x-npy", "accept": "application/x-npy"}
 
 FLOATS = [np.float16, ml_dtypes.bfloat16, np.float32, np.float64]
-INTEGERS = [np.uint8, np.int8, np.int16, np.int32, np.int64]
+INTEGERS = [
+    np.uint8, np.uint16, np.uint32, np.uint64, np.int8, np.int16, np.int32, np.int64,
+]  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -234,7 +236,9 @@ def test_every_datatype(
 EXTRA: list[Arrays] = [
     {**DENSE, "weight": WEIGHT},
     {**DENSE, "weight": WEIGHT, "pos_weight": POS_WEIGHT, "mask": MASK},
-    {**DENSE, "mask": MASK.astype(np.uint8) * np.uint8(7)},
+    {**DENSE, "mask": MASK.astype(np.uint8)},
+    {**DENSE, "weight": np.arange(9, dtype=np.uint64)[:, None], "mask": MASK.astype(np.int32)},
+    {**DENSE, "pos_weight": np.arange(7, dtype=np.uint16)},
     {"mask": MASK, "targets": HARD, "logits": X},
     {"probabilities": 1 / (1 + np.exp(-X)), "targets": Y},
     {
@@ -296,6 +300,33 @@ def test_what_is_not_finite_comes_back(client: InferenceServerClient) -> None:
         result = client.infer("bce", inputs, outputs=wanted(binary=binary), parameters=params)
         np.testing.assert_array_equal(result.as_numpy("loss"), [[np.inf, 0.0, np.nan]])
         assert math.isnan(result.as_numpy("sum")[0])
+
+
+def test_what_is_not_finite_is_sent_as_words(base_url: str) -> None:
+    logits = {"name": "logits", "shape": [4], "datatype": "FP32", "data": ["Infinity", "-Infinity", 1, 2]}
+    targets = {"name": "targets", "shape": [4], "datatype": "FP32", "data": [1, 0.5, None, "NaN"]}
+    params = {"ignore_index": "nan", "reduction": "none"}
+    answer = httpx.post(
+        f"{base_url}/v2/models/bce/infer", json={"inputs": [logits, targets], "parameters": params}
+    )
+    outputs = {output["name"]: output["data"] for output in answer.json()["outputs"]}
+    assert outputs["loss"] == [0.0, "Infinity", 0.0, 0.0]  # -log(1), -log(0) / 2, and two that are dropped
+    assert outputs["count"] == [2]
+    params = {"allow_nan": True, "reduction": "none"}
+    answer = httpx.post(
+        f"{base_url}/v2/models/bce/infer", json={"inputs": [logits, targets], "parameters": params}
+    )
+    assert answer.json()["outputs"][0]["data"] == [0.0, "Infinity", "NaN", "NaN"]
+    answer = httpx.post(f"{base_url}/v2/models/bce/infer", json={"inputs": [logits, targets]})
+    assert "NaN at /targets/2" in check_error(answer, 422, "non_finite_input")
+
+
+def test_what_to_know_of_an_answer_is_told(base_url: str, client: InferenceServerClient) -> None:
+    square = {name: np.ones((3, 3), np.float32) for name in DENSE}
+    for binary in (True, False):
+        result = client.infer("bce", tensors({**square, "weight": np.arange(3.0)}, binary))
+        assert "weight" in result.get_response()["parameters"]["notes"]
+        assert "parameters" not in client.infer("bce", tensors(square, binary)).get_response()
 
 
 # Long bodies, compressed bodies
@@ -513,6 +544,61 @@ def test_metadata_and_configuration(base_url: str, client: InferenceServerClient
         )
 
 
+def test_the_list_of_models(base_url: str, client: InferenceServerClient) -> None:
+    losses = [loss["name"] for loss in httpx.get(f"{base_url}/info").json()["losses"]]
+    models = [{"name": name, "version": "1", "state": "READY", "reason": ""} for name in losses]
+    assert client.get_model_repository_index() == models
+
+    async def use(client: AsyncInferenceServerClient) -> None:
+        assert await client.get_model_repository_index() == models
+
+    with_async_client(base_url, use)
+    url = f"{base_url}/v2/repository/index"
+    for body in (b"", b" ", b"{}", b'{"ready": true}', b'{"ready": false}', b'{"ready": null}'):
+        assert httpx.post(url, content=body).json() == models
+    assert httpx.post(url, json={"ready": True}).json() == models  # as MLServer's clients send it
+    for body, status, code in (
+        (b"[]", 400, "bad_request"),
+        (b"{", 400, "malformed_json"),
+        (b'{"ready": 1}', 400, "bad_request"),
+        (b'{"state": "READY"}', 422, "invalid_parameter"),
+        (b" " * 1025, 413, "body_too_large"),
+    ):
+        check_error(httpx.post(url, content=body), status, code)
+    assert httpx.get(url).status_code == 405
+
+
+def mlserver_request(array_type: str | None = "np", **members: object) -> dict[str, object]:
+    """A request as MLServer's NumpyRequestCodec writes it."""
+    types = {} if array_type is None else {"parameters": {"content_type": array_type}}
+    inputs = [
+        {"name": name, "shape": list(a.shape), "datatype": "FP32", **types, "data": a.ravel().tolist()}
+        for name, a in DENSE.items()
+    ]
+    return {"id": "a", **types, "inputs": inputs, **members}
+
+
+def test_what_mlservers_clients_send(base_url: str) -> None:
+    expected = natively(base_url, "focal", DENSE, {})["loss"].tolist()
+    outputs = [{"name": "loss", "parameters": {"content_type": "np"}}]
+    for body in (mlserver_request(), mlserver_request(None), mlserver_request(outputs=outputs)):
+        answer = httpx.post(f"{base_url}/v2/models/focal/infer", json=body)
+        assert answer.json()["outputs"][0]["data"] == expected
+    asked = {"content_type": "np", "gamma": 2}
+    answer = httpx.post(f"{base_url}/v2/models/focal/infer", json=mlserver_request(parameters=asked))
+    assert answer.json()["outputs"][0]["data"] == natively(base_url, "focal", DENSE, {"gamma": 2})["loss"]
+
+
+@pytest.mark.parametrize("content_type", ["str", "pd", "base64", "datetime", "NP", "", 1, ["np"]])
+def test_data_of_other_content_types(base_url: str, content_type: object) -> None:
+    wrong = {"parameters": {"content_type": content_type}}
+    body = mlserver_request()
+    first, second = mlserver_request()["inputs"]  # type: ignore[misc]  # a list of two
+    for members in (wrong, {"inputs": [first, {**second, **wrong}]}, {"outputs": [{"name": "sum", **wrong}]}):
+        error = refused(base_url, 422, "invalid_parameter", json={**body, **members})
+        assert "arrays of numbers alone are taken" in error
+
+
 def test_statistics(client: InferenceServerClient) -> None:
     def figures() -> dict[str, Any]:
         [found] = client.get_inference_statistics("focal")["model_stats"]
@@ -545,7 +631,7 @@ def test_the_routes_are_documented_as_they_are(base_url: str) -> None:
     paths = [path for path in httpx.get(f"{base_url}/openapi.json").json()["paths"] if path.startswith("/v2")]
     models = {f"/v2/models/{loss}{version}" for loss in ("bce", "focal") for version in ("", "/versions/1")}
     ends = ("", "/ready", "/config", "/stats", "/infer")
-    whole = {"/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/stats"}
+    whole = {"/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/stats", "/v2/repository/index"}
     assert set(paths) == whole | {model + end for model in models for end in ends}
     checks = [
         schemathesis.checks.not_a_server_error,
@@ -635,7 +721,6 @@ def test_what_else_triton_has(client: InferenceServerClient) -> None:
         ("versions/2", lambda: client.get_model_metadata("bce", "2")),
         ("versions/3", lambda: client.get_model_config("bce", "3")),
         ("dice", lambda: client.get_inference_statistics("dice")),
-        ("repository/index", client.get_model_repository_index),
         ("load", lambda: client.load_model("bce")),
         ("unload", lambda: client.unload_model("bce")),
         ("trace", client.get_trace_settings),

@@ -399,8 +399,8 @@ def test_words_are_not_names() -> None:
         ('{"mask": [true, null]}', "false where it is left out"),
         ('{"logits": [1, "nan"]}', 'only "NaN", "Infinity" and "-Infinity"'),
         ('{"mask": [true, "NaN"]}', "nested arrays of booleans, or of 0 and 1"),
-        ('{"mask": [true, 2]}', "/mask/1 is 2.0; a mask holds 0 and 1"),
-        ('{"mask": [[0.5]]}', "/mask/0/0 is 0.5; a mask holds 0 and 1"),
+        ('{"mask": [true, 2]}', "mask: 2 is neither 0 nor 1 at /mask/1"),
+        ('{"mask": [[0.5]]}', "mask: 0.5 is neither 0 nor 1 at /mask/0/0"),
         ('{"logits": [NaN]}', 'the strings "NaN", "Infinity" and "-Infinity"'),
     ],
 )

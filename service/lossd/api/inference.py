@@ -17,9 +17,9 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
@@ -31,7 +31,7 @@ from lossd.api.incoming import read_timeout
 from lossd.api.limits import room_of
 from lossd.api.negotiation import Coding, choose_coding
 from lossd.api.problems import Problem, problem
-from lossd.api.schemas import InferenceReadiness
+from lossd.api.schemas import InferenceError, InferenceReadiness, RepositoryModel
 from lossd.api.scoring import BodyScoring, Outcome, Task
 from lossd.api.service import Service
 from lossd.api.traced import serve
@@ -47,6 +47,7 @@ from lossd.wire import (
     model_metadata,
     model_stats,
     parse_query,
+    read_index_request,
     server_metadata,
     write_inference,
 )
@@ -63,6 +64,28 @@ _WORTH: Final = 0.8  # of the bytes, at most, are to be left
 _CODED_BYTES: Final = 1 << 16  # which take a millisecond or two to compress
 _LEVEL: Final = 1  # the fastest; numbers hardly get shorter by more effort
 _WINDOW_BITS: Final[dict[Coding, int]] = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+
+_MOST_ASKED_BYTES: Final = 1 << 10
+"""Bytes of a request for the list of models, of which one is known: ready."""
+_INDEX: Final[dict[str, Any]] = {
+    "requestBody": {
+        "description": "Which of them: with `ready`, those alone that can be asked now.",
+        "required": False,
+        "content": {
+            "application/json": {
+                "schema": {"type": "object", "properties": {"ready": {"type": ["boolean", "null"]}}}
+            }
+        },
+    }
+}
+_NO_INDEX: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": InferenceError, "description": description}
+    for status, description in (
+        (400, "The body is no JSON object."),
+        (413, "The body is too long."),
+        (422, "There is something else in it."),
+    )
+}
 
 _NOT_READY: Final[dict[int | str, dict[str, object]]] = {
     503: {"model": InferenceReadiness, "description": "Not every worker is ready."}
@@ -187,6 +210,26 @@ def model_routes(service: Service) -> APIRouter:
     @keyed.get(f"{PREFIX}/models/stats", summary="What have all the models done?")
     async def stats() -> Document:
         return model_stats(map(service.metrics.figures, LOSSES))
+
+    @keyed.post(
+        f"{PREFIX}/repository/index",
+        summary="Which models are there?",
+        openapi_extra=_INDEX,
+        responses=_NO_INDEX,
+    )
+    async def index(request: Request) -> list[RepositoryModel]:
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > _MOST_ASKED_BYTES:
+                detail = f"the body has more than {_MOST_ASKED_BYTES} bytes; send none, or {{}}"
+                raise Fault("body_too_large", detail)
+        if read_index_request(bytes(body)) and not service.ready:
+            return []
+        state, reason = ("READY", "") if service.ready else ("UNAVAILABLE", "no worker is ready")
+        return [
+            RepositoryModel(name=name, version=MODEL_VERSION, state=state, reason=reason) for name in LOSSES
+        ]
 
     for loss in LOSSES.values():
         for path in model_paths(loss):

@@ -140,6 +140,15 @@ class InferenceAnswer(_Document):
     outputs: list[InferenceOutput]
 
 
+class RepositoryModel(_Document):
+    """A model that there is."""
+
+    name: str
+    version: str
+    state: Literal["READY", "UNAVAILABLE"]
+    reason: str = Field(description="Why it is unavailable, if it is.")
+
+
 class Alive(_Document):
     """The server answers."""
 

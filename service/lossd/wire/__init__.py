@@ -18,6 +18,7 @@ from lossd.wire.inference import (
     MODEL_VERSION,
     InferenceReader,
     RequestedOutput,
+    read_index_request,
     write_inference,
 )
 from lossd.wire.inference import arena_bytes as inference_arena_bytes
@@ -73,6 +74,7 @@ __all__ = [
     "model_stats",
     "parse_query",
     "read_in_place",
+    "read_index_request",
     "server_metadata",
     "write_inference",
     "write_json",

@@ -462,9 +462,11 @@ def _check_mask(numbers: npt.NDArray[Any], first: int, shape: tuple[int, ...]) -
     if len(wrong):
         index = np.unravel_index(first + int(wrong[0]), shape) if shape else ()
         place = pointer("mask", *map(int, index))
-        seen = f"{float(numbers[wrong[0]])!r} is neither 0 nor 1"
-        detail = f"{place} is {float(numbers[wrong[0]])!r}; a mask holds 0 and 1, or false and true: "
-        detail += "send true where an element counts, and numbers that weigh as weight"
+        seen = f"{numbers[wrong[0]]:.17g} is neither 0 nor 1"
+        detail = (
+            f"mask: {seen} at {place}; a mask holds true or 1 where an element counts and false or 0 where "
+            "it is dropped; numbers that weigh go into weight"
+        )
         raise Fault("weight_out_of_range", detail, [(place, seen)])
 
 

@@ -107,7 +107,7 @@ class RequestedOutput:
     """An output that the answer is to have.
 
     Attributes:
-        name: ``loss``, ``sum``, ``weight_sum``, ``positives`` or ``count``.
+        name: One of `OUTPUTS`.
         binary: It lies behind the JSON object, not in it.
     """
 
@@ -229,6 +229,21 @@ class InferenceReader:
             raise Fault("body_too_large", f"{detail}; send the inputs as binary data")
 
 
+def read_index_request(body: bytes) -> bool:
+    """Whether a request for the list of models is for those alone that are ready.
+
+    Args:
+        body: Empty, or a JSON object that may say ``ready``.
+
+    Raises:
+        Fault: ``malformed_json``, ``bad_request`` or ``invalid_parameter``.
+    """
+    if not body.strip():
+        return False
+    given = _members(_parse_description(body, body), "", ("ready",), "")
+    return _flag(given.get("ready"), False, pointer("ready"))
+
+
 def arena_bytes(content_length: int, header_length: int | None) -> int:
     """The memory that a body and the arrays built from it need.
 
@@ -283,14 +298,16 @@ def write_inference(
             entry["data"] = flat.tolist()
         in_text = not output.binary and datatype == "FP64"
         described.append((entry, flat if in_text else None))
-    answer = {"model_name": model, "model_version": MODEL_VERSION}
+    answer: dict[str, object] = {"model_name": model, "model_version": MODEL_VERSION}
     if request_id is not None:
         answer["id"] = request_id
+    if result.notes:
+        answer["parameters"] = {"notes": "; ".join(result.notes)}
     return InferenceAnswer(_write_text(answer, described), tuple(binary))
 
 
 def _write_text(
-    answer: Mapping[str, str], outputs: Iterable[tuple[Mapping[str, object], Float64Array | None]]
+    answer: Mapping[str, object], outputs: Iterable[tuple[Mapping[str, object], Float64Array | None]]
 ) -> Iterator[bytes]:
     """The JSON object of an answer.
 
@@ -489,6 +506,7 @@ def _read_parameters(value: object) -> tuple[dict[str, object], bool, int | None
             detail = f"{name} is given, but no request is part of a sequence here; leave it out"
             raise Fault("invalid_parameter", detail, [(place + pointer(name), "not offered")])
     params.pop("priority", None)
+    _check_content_type(params.pop("content_type", None), place)
     binary = _flag(params.pop("binary_data_output", None), False, place + pointer("binary_data_output"))
     timeout = params.pop("timeout", None)
     if timeout is not None and not (type(timeout) is int and 0 <= timeout < _LIMIT):
@@ -496,6 +514,19 @@ def _read_parameters(value: object) -> tuple[dict[str, object], bool, int | None
         raise Fault("invalid_parameter", detail, [(place + pointer("timeout"), "not a positive integer")])
     texts = {name: _read_text(name, item) for name, item in params.items() if isinstance(item, str)}
     return params | texts, binary, timeout or None
+
+
+def _check_content_type(value: object, place: str) -> None:
+    """See to it that what MLServer's clients say of how the data are to be read is how they are read.
+
+    Args:
+        value: Of the parameter content_type; None where there is none.
+        place: The JSON pointer to the parameters that it is among.
+    """
+    if value not in (None, "np"):
+        seen = f"{place}/content_type is {shown(str(value))}, but arrays of numbers alone are taken"
+        remedy = "send data that are, and np (or nothing) for content_type"
+        raise Fault("invalid_parameter", f"{seen}; {remedy}", [(f"{place}/content_type", "not np")])
 
 
 def _read_text(name: str, text: str) -> object:
@@ -589,6 +620,7 @@ def _tensor_parameters(given: Mapping[str, object], place: str) -> dict[str, obj
     for name in _SHARED_MEMORY:
         if name in parameters:
             raise _bad(place + pointer(name), "given, but there is no shared memory here", "send the bytes")
+    _check_content_type(parameters.get("content_type"), place)
     return parameters
 
 
@@ -690,14 +722,16 @@ def _object(value: object, place: str) -> dict[str, object]:
     return dict(value)
 
 
-def _members(value: object, place: str, known: Sequence[str]) -> dict[str, object]:
+def _members(
+    value: object, place: str, known: Sequence[str], remedy: str = _WHERE_PARAMETERS
+) -> dict[str, object]:
     """The members of one of the protocol's objects, but for those that are null, which says nothing."""
     members = _object(value, place)
     for name in members:
         if name not in known:
             hint = suggestion(name, known)
             detail = f"{place or 'the body'} has {shown(name)}{hint or ';'} there are {', '.join(known)}"
-            detail += _WHERE_PARAMETERS
+            detail += remedy
             raise Fault("invalid_parameter", detail, [(place + pointer(name[:SHOWN]), "unknown")])
     return {name: item for name, item in members.items() if item is not None}
 
