@@ -30,7 +30,8 @@ LOGITS = np.array([[0.5, -1.25, np.inf], [3.0, -0.0, 1e-40]], dtype=np.float32)
 TARGETS = np.array([[True, False, True], [False, False, True]])
 ARRAYS: Mapping[str, AnyArray] = {"logits": LOGITS, "targets": TARGETS}
 DTYPES = [
-    "|b1", "|u1", "|i1", "<f2", "<f4", "<f8", "<i2", "<i4", "<i8", ">f2", ">f4", ">f8", ">i2", ">i4", ">i8",
+    "|b1", "|u1", "|i1",
+    *(order + code for order in "<>" for code in ("f2", "f4", "f8", "u2", "u4", "u8", "i2", "i4", "i8")),
 ]  # fmt: skip
 
 
@@ -427,6 +428,76 @@ def test_the_arena_need_not_be_larger_than_the_body() -> None:
     assert arena_bytes(12345) == 12345
 
 
+# What is passed over.
+
+OTHERS: Mapping[str, AnyArray] = {
+    "meta": np.array({"epoch": 3}, dtype=object),
+    "class names": np.array(["cat", "dög"]),
+    "paths": np.array([b"a.png"] * 500),
+    "when": np.array(["2024-05-01"], "M8[D]"),
+    "took": np.array([5], "m8[s]"),
+    "boxes": np.zeros(2, [("x", "f4"), ("label", "U3")]),
+    "empty": np.array([], dtype=object),
+}
+NOTES = {
+    ("meta",): "passed over meta (Python objects), which is no tensor",
+    ("class names", "when"): "passed over 'class names' (text) and when (dates), which are no tensors",
+    tuple(
+        OTHERS
+    ): "passed over meta (Python objects), 'class names' (text), paths (text), when (dates), took "
+    "(durations) and 2 more, which are no tensors",
+}
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("names", NOTES)
+def test_what_is_no_tensor_is_passed_over_and_named(
+    names: tuple[str, ...], save: Callable[..., None]
+) -> None:
+    others = {name: OTHERS[name] for name in names}
+    for arrays in (
+        {**ARRAYS, **others},
+        {**others, **ARRAYS},
+        {"logits": LOGITS, **others, "targets": TARGETS},
+    ):
+        body = savez(arrays, save)
+        check([body])
+        check(pieces(body, range(len(body))))
+        assert read([body])[0].notes == [NOTES[names]]
+        for length in range(0, len(body), 7):
+            assert refused([body[:length]]).code == "truncated_body"
+    assert read([savez()])[0].notes == []
+
+
+def test_deflated_objects_may_have_their_sizes_behind_them() -> None:
+    member = Member(b"meta.npy", OBJECTS, 8, 8, descriptor=descriptor(OBJECTS, 8, "with 64"))
+    for body in (archive(Member(), member, TARGETS_MEMBER), archive(member, Member(), TARGETS_MEMBER)):
+        check([body])
+        check(pieces(body, range(len(body))))
+
+
+def test_nothing_is_unpickled() -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+            return (pytest.fail, ("it was unpickled",))
+
+    check([archive(Member(), Member(b"meta.npy", pickled(Trap())), TARGETS_MEMBER)])
+
+
+def test_what_is_passed_over_counts() -> None:
+    reader = NpzReader(options={}, names=())
+    zeros = archive(Member(), Member(b"meta.npy", OBJECTS + bytes(1 << 24), 8), TARGETS_MEMBER)
+    assert len(zeros) < 1 << 16
+    tracemalloc.start()
+    lengths = [len(piece) for piece in reader.feed(zeros)]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert reader.skipped == len(OBJECTS) + (1 << 24)
+    assert sum(lengths) == len(npy(LOGITS)) + len(npy(TARGETS))
+    assert lengths.count(0) >= (1 << 24) // PIECE_BYTES  # a turn for who counts, each time
+    assert peak < 4 * PIECE_BYTES
+
+
 # What is refused.
 
 
@@ -441,6 +512,16 @@ DIRECTORY = SECOND + 30 + len(b"targets.npy") + len(npy(TARGETS))
 SECOND_ENTRY = DIRECTORY + 46 + len(b"logits.npy")
 END = SECOND_ENTRY + 46 + len(b"targets.npy")
 DEFLATED = deflated(npy(LOGITS))
+
+
+def pickled(value: object) -> bytes:
+    """What np.save writes of a Python object."""
+    file = BytesIO()
+    np.save(file, np.array(value, dtype=object))
+    return file.getvalue()
+
+
+OBJECTS = pickled({"epoch": 3})
 
 HOSTILE: Mapping[str, tuple[bytes, str, str]] = {
     # Around the members.
@@ -555,6 +636,74 @@ HOSTILE: Mapping[str, tuple[bytes, str, str]] = {
         savez({"logits": np.array([print, None], dtype=object)}),
         "dtype_not_allowed",
         "never unpickled",
+    ),
+    "ragged rows": (
+        savez({"targets": np.array([[1], [0, 1]], dtype=object)}),
+        "dtype_not_allowed",
+        "targets has the dtype .*never unpickled",
+    ),
+    "words for targets": (
+        savez({"targets": np.array(["cat", "dog"])}),
+        "dtype_not_allowed",
+        "targets has the dtype '<U3'",
+    ),
+    # What is no tensor.
+    **{
+        f"{what} of another name": (savez({**ARRAYS, name: array}, save), "unknown_tensor", words)
+        for save in (np.savez, np.savez_compressed)
+        for what, name, array, words in [
+            ("numbers", "weigth", LOGITS, "did you mean weight"),
+            ("an epoch", "epoch", np.array(3), "and no other numbers"),
+            ("booleans", "keep", TARGETS, "no tensor 'keep'"),
+            ("complex numbers", "z", np.array([1j]), "no tensor 'z'"),
+            ("long doubles", "x", np.array([1], np.longdouble), "no tensor 'x'"),
+            ("bytes of no type", "x", np.zeros(2, "V1"), "no tensor 'x'"),  # as a float8 is saved
+            ("9 dimensions", "x", np.zeros((1,) * 9), "no tensor 'x'"),
+            ("objects, but for a slip", "weigth", np.array([None]), "did you mean weight"),
+            ("text, but for a slip", "target", np.array(["cat"]), "did you mean targets"),
+        ]
+    },
+    "no .npy of another name": (
+        archive(Member(b"meta.npy", b"{}" * 99)),
+        "unknown_tensor",
+        "no tensor 'meta'",
+    ),
+    "a short .npy of another name": (
+        archive(Member(b"meta.npy", npy(np.array("a"))[:50])),
+        "unknown_tensor",
+        "no tensor 'meta'",
+    ),
+    "objects whose end is not known": (
+        archive(Member(b"meta.npy", OBJECTS, 0, 8, descriptor=descriptor(OBJECTS, 0, "with 32"))),
+        "unsupported_encoding",
+        "np.savez_compressed",
+    ),
+    "objects with another CRC": (
+        archive(Member(), Member(b"meta.npy", OBJECTS, local={"crc": 1})),
+        "malformed_npz",
+        "says crc 1, not",
+    ),
+    "objects twice": (
+        archive(Member(b"meta.npy", OBJECTS), Member(b"meta.npy", OBJECTS)),
+        "malformed_npz",
+        "a second 'meta.npy'",
+    ),
+    "objects of another size": (
+        archive(Member(b"meta.npy", OBJECTS, entry={"size": 5})),
+        "malformed_npz",
+        f"size 5, not {len(OBJECTS)}",
+    ),
+    "objects that the directory lacks": (
+        archive(Member(b"m\xff.npy", OBJECTS), TARGETS_MEMBER)[: -22 - 2 * 46 - 6 - 11]
+        + b"PK\x05\x06"
+        + bytes(18),
+        "malformed_npz",
+        "a directory without 'm.*', targets.npy",
+    ),
+    "deflated objects with more": (
+        archive(Member(b"meta.npy", OBJECTS, 8, coded=deflated(OBJECTS) + b"\0")),
+        "malformed_npz",
+        "compressed_size",
     ),
     # Descriptors.
     **{

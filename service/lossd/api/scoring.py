@@ -171,7 +171,7 @@ class BodyScoring:
                 await self._exchange.breathe()
                 for piece in self._reader.feed(plain):
                     end = self._laid + len(piece)
-                    self._room.check(end)
+                    self._room.check(end + self._reader.skipped)
                     if not aimed:
                         view[self._laid : end] = piece
                     self._laid = end

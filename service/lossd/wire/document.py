@@ -112,6 +112,7 @@ class JsonReader:
         self._length = 0
 
     as_is: Final = True
+    skipped: Final = 0
 
     @property
     def needed(self) -> int:

@@ -146,6 +146,7 @@ class InferenceReader:
         self._check_json_bytes(header_length or 0)
 
     as_is: Final = True
+    skipped: Final = 0
 
     @property
     def needed(self) -> int:

@@ -71,6 +71,7 @@ class MultipartReader:
         self._names: set[str] = set()
 
     as_is: Final = True
+    skipped: Final = 0
 
     @property
     def needed(self) -> int:

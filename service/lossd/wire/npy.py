@@ -67,6 +67,8 @@ class NpyParser:
     Attributes:
         name: The tensor's name, for faults.
         tensor: What the header said; None until all of it has come.
+        descr: The dtype as the header has it, also one that is not taken, of which a structured one is but
+            the bracket that it begins with; empty until it is read.
     """
 
     def __init__(self, name: str, start: int) -> None:
@@ -78,6 +80,7 @@ class NpyParser:
         """
         self.name = name
         self.tensor: Tensor | None = None
+        self.descr = ""
         self._start = start
         self._head = bytearray()
         self._head_bytes = _PREFIX  # as far as the head is known to go
@@ -192,6 +195,7 @@ class NpyParser:
     def _value(self, key: str, text: str, begin: int, at: int) -> tuple[str, int]:
         """The text of a key's value and where it ends."""
         if key == "descr" and text[begin : begin + 1] in ("[", "("):
+            self.descr = text[begin]
             raise self._dtype_fault("a structured dtype")
         pattern = {"descr": _TEXT, "fortran_order": _BOOL, "shape": _SHAPE}[key]
         found = pattern.match(text, begin)
@@ -202,6 +206,7 @@ class NpyParser:
         return found[found.re.groups], found.end()
 
     def _dtype(self, descr: str) -> tuple[str, bool]:
+        self.descr = descr
         if descr not in _DTYPES:
             raise self._dtype_fault(f"the dtype {shown(descr)}", objects=descr.endswith("O"))
         return _DTYPES[descr]
@@ -227,7 +232,7 @@ class NpyParser:
         return Fault("malformed_npy", detail, [(pointer(self.name), seen)])
 
     def _dtype_fault(self, seen: str, *, objects: bool = False) -> Fault:
-        remedy = f"send one of {', '.join(ITEMSIZE)}, such as np.save(file, x.astype(np.float32))"
+        remedy = f"send one of {', '.join(ITEMSIZE)}, such as np.save(file, x.astype(np.float64))"
         if objects:
             remedy = f"objects are never unpickled; {remedy}"
         detail = f"{self.name} has {seen}, which is not taken; {remedy}"

@@ -36,6 +36,7 @@ class NpyReader:
         self._parser = NpyParser(self._names[0], 0)
 
     as_is: Final = True
+    skipped: Final = 0
 
     @property
     def needed(self) -> int:

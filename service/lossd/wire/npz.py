@@ -3,8 +3,9 @@
 A zip is meant to be read from its end; here its members are read as they come, and what they turned out to
 be is then held against the directory and the end records. A body passes only where all of them agree.
 
-What is laid down is the .npy files alone, one after the other: stored ones as slices of what came, deflated
-ones as they expand. Where a stored member's size only comes behind its data, the .npy header tells their end.
+What is laid down is the tensors' .npy files alone, one after the other: stored ones as slices of what came,
+deflated ones as they expand. Where a stored member's size only comes behind its data, the .npy header tells
+their end. Members of other names are passed over, if they hold no numbers, and named in a note.
 
 The format: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
 """
@@ -21,10 +22,11 @@ from lossd.names import pointer, shown, unknown_tensor
 from lossd.request import TENSOR_DTYPES, Body, Fault
 from lossd.wire.coding import STEP_BYTES, expand
 from lossd.wire.npy import NpyParser
+from lossd.wire.npzother import MAX_OTHERS, OtherMember, note_of
 from lossd.wire.reader import Piece
 
 MAX_NAME_BYTES: Final = 100
-"""The bytes that are read of a member's name; no tensor's has as many."""
+"""The most bytes of a member's name."""
 
 MAX_EXTRA_BYTES: Final = 4096
 """The most bytes of extra fields that a header may have."""
@@ -57,6 +59,7 @@ _SIZES_FOLLOW: Final = 1 << 3
 _ENCRYPTED: Final = 1 << 0 | 1 << 5 | 1 << 6 | 1 << 13  # and patched, or its header masked
 _ZIP64: Final = b"\x01\x00"
 _FULL: Final = 0xFFFFFFFF  # in place of a number that only zip64 has room for
+_NAMED: Final = 10  # names in a detail
 _UNBOUNDED: Final = 1 << 64  # bytes, more than any member has
 
 _Reading: TypeAlias = Generator[Piece | None, None, None]
@@ -85,11 +88,14 @@ class NpzReader:
         del options, names
         self._body = Body()
         self._members: dict[bytes, _Member] = {}
-        self._parser: NpyParser | None = None  # of the member that is coming
+        self._others: list[OtherMember] = []
+        self._parser: NpyParser | OtherMember | None = None  # of the member that is coming
         self._crc = 0  # of it so far
+        self._size = 0  # likewise
         self._rest = memoryview(b"")  # of the chunk
         self._position = 0  # of the rest, in the body
         self._laid = 0
+        self._skipped = 0
         self._within = ""  # what is being read
         self._ended = False
         self._reading = self._read()
@@ -100,6 +106,11 @@ class NpzReader:
     def needed(self) -> int:
         """Up to the end of the array that is coming."""
         return self._laid + (0 if self._parser is None else self._parser.wanted)
+
+    @property
+    def skipped(self) -> int:
+        """What members had that are no tensors."""
+        return self._skipped
 
     def feed(self, chunk: Piece) -> Iterator[Piece]:
         """Take the body's next bytes; what they say of the arrays comes as the iterator is used.
@@ -129,7 +140,7 @@ class NpzReader:
         """
         del laid
         if not self._ended:
-            if self._parser is not None:
+            if isinstance(self._parser, NpyParser):
                 self._parser.finish()
             detail = f"the archive is cut short after {self._position} bytes, within {self._within}"
             raise Fault("truncated_body", f"{detail}; send all of the file")
@@ -149,7 +160,7 @@ class NpzReader:
             yield from self._read_entry(at, missing)
             at, signature = yield from self._take_signature()
         if missing:
-            names = ", ".join(name.decode() for name in missing)
+            names = ", ".join(map(_file_name, list(missing)[:_NAMED]))
             raise self._malformed(f"a directory without {names} ends at byte {at}")
         count = len(self._members)
         found = (0, 0, count, count, at - directory, directory)
@@ -160,6 +171,8 @@ class NpzReader:
         if signature != _END:
             raise self._malformed(f"{signature.hex(' ')} at byte {at}, where the end record should be")
         yield from self._read_end(at, found, wide=wide)
+        if self._others:
+            self._body.notes.append(note_of(self._others))
         self._ended = True
 
     def _read_member(self, at: int) -> _Reading:
@@ -172,11 +185,13 @@ class NpzReader:
         header = yield from self._take(_LOCAL_HEADER.size)
         flags, method, crc, compressed, size, name_length, extra_length = _LOCAL_HEADER.unpack(header)
         name = yield from self._take(min(name_length, MAX_NAME_BYTES))
-        tensor = _tensor_name(name)
+        tensor = _array_name(name)
+        if name_length > MAX_NAME_BYTES:
+            raise unknown_tensor(tensor)
         if name in self._members:
-            raise self._malformed(f"there is a second {tensor}.npy at byte {at}")
+            raise self._malformed(f"there is a second {_file_name(name)} at byte {at}")
         if flags & _ENCRYPTED or method not in (_STORED, _DEFLATED):
-            raise _unsupported(tensor, "encrypted" if flags & _ENCRYPTED else f"of method {method}", at)
+            raise _unsupported(name, "encrypted" if flags & _ENCRYPTED else f"of method {method}", at)
         zip64 = yield from self._take_zip64(extra_length, at)
         size, compressed = self._widen((size, compressed), zip64, at)
         stated: tuple[int | None, ...] = (at, method, crc, compressed, size)
@@ -184,18 +199,40 @@ class NpzReader:
             stated = (at, method, crc or None, compressed or None, size or None)
 
         begin, start = self._position, self._laid
-        self._within = f"the data of {tensor}.npy, which begin at byte {begin}"
-        self._parser, self._crc = NpyParser(tensor, 0), 0  # so that its faults count bytes of the member
+        self._within = f"the data of {_file_name(name)}, which begin at byte {begin}"
+        self._crc = self._size = 0
+        self._parser = self._begin(tensor, endless=method == _STORED and stated[3] is None)
         read_data = self._copy if method == _STORED else self._inflate
         yield from read_data(*stated[-2:])
-        array = self._parser.finish()
-        member = _Member(at, method, self._crc, self._position - begin, self._laid - start)
-        self._compare(f"the local header of {tensor}.npy at byte {at}", _Member._fields, stated, member)
+        found = self._parser.finish()
+        member = _Member(at, method, self._crc, self._position - begin, self._size)
+        self._compare(f"the local header of {_file_name(name)} at byte {at}", _Member._fields, stated, member)
         if flags & _SIZES_FOLLOW:
             yield from self._read_descriptor(member)
         self._parser = None
         self._members[name] = member
-        self._body.tensors[tensor] = replace(array, offset=start + array.offset)
+        if found is not None:
+            self._body.tensors[tensor] = replace(found, offset=start + found.offset)
+
+    def _begin(self, name: str, *, endless: bool) -> NpyParser | OtherMember:
+        """What reads a member.
+
+        Args:
+            name: Its name, without .npy.
+            endless: Nothing but its own header can say where it ends.
+        """
+        if name in TENSOR_DTYPES:
+            return NpyParser(name, 0)  # so that its faults count bytes of the member
+        if len(self._others) == MAX_OTHERS:
+            raise unknown_tensor(name, f"; no more than {MAX_OTHERS} others are passed over")
+        if endless:
+            detail = (
+                f"where the member {shown(name)} ends cannot be told before it has come, as it is no tensor; "
+                "save the .npz to a file, or compress it with np.savez_compressed"
+            )
+            raise Fault("unsupported_encoding", detail, [(pointer(name), "stored, its size behind it")])
+        self._others.append(OtherMember(name))
+        return self._others[-1]
 
     def _copy(self, compressed: int | None, size: int | None) -> _Reading:
         """Read a stored member's data, up to the end of its array where no size is stated."""
@@ -205,7 +242,7 @@ class NpzReader:
             yield from self._wait()
             taken = self._lay(self._rest[: stop - self._position], size)
             self._advance(len(taken))
-            yield taken
+            yield self._kept(taken)
 
     def _inflate(self, compressed: int | None, size: int | None) -> _Reading:
         """Read a deflated member's data, up to their own end."""
@@ -221,7 +258,7 @@ class NpzReader:
                     taken = self._lay(piece, size)
                     if len(taken) < len(piece):
                         raise self._overlong()
-                    yield taken
+                    yield self._kept(taken)
             except zlib.error as error:
                 between = f"between bytes {self._position} and {self._position + len(coded)}"
                 raise self._malformed(f"corrupt deflated data {between} ({error})") from None
@@ -235,7 +272,7 @@ class NpzReader:
             size: That the member is stated to have.
 
         Returns:
-            Those that belong to its array.
+            Those that belong to its array, or all that are passed over.
         """
         parser = self._parser
         assert parser is not None
@@ -248,6 +285,14 @@ class NpzReader:
                 seen = f"the .npy header of {parser.name} announces {length} bytes, but its member has {size}"
                 raise Fault("truncated_body", f"{seen}; send all of it", [(pointer(parser.name), seen)])
         self._crc = zlib.crc32(taken, self._crc)
+        self._size += len(taken)
+        return taken
+
+    def _kept(self, taken: Piece) -> Piece:
+        """What is laid down of the bytes that a member took."""
+        if isinstance(self._parser, OtherMember):
+            self._skipped += len(taken)
+            return b""  # so that whoever counts gets its turn
         self._laid += len(taken)
         return taken
 
@@ -283,7 +328,7 @@ class NpzReader:
         size, compressed, offset = self._widen((size, compressed, offset), zip64, at)
         yield from self._take(comment_length)
         self._compare(
-            f"the directory's entry for {name.decode()} at byte {at}",
+            f"the directory's entry for {_file_name(name)} at byte {at}",
             ("disk", "encryption", *_Member._fields),
             (disk, flags & _ENCRYPTED, offset, method, crc, compressed, size),
             (0, 0, *member),
@@ -415,19 +460,22 @@ def arena_bytes(content_length: int) -> int:
     return content_length
 
 
-def _tensor_name(name: bytes) -> str:
+def _array_name(name: bytes) -> str:
     text = name.decode("ascii", "backslashreplace")
-    tensor = text.removesuffix(".npy")
-    if tensor == text:
+    array = text.removesuffix(".npy")
+    if array == text:
         detail = f"the member {shown(text)} is no .npy file; name members after their tensors, as logits.npy"
         raise Fault("unknown_tensor", detail, [(pointer(text), "not a .npy file")])
-    if tensor not in TENSOR_DTYPES:
-        raise unknown_tensor(tensor, "; name the arrays, as in np.savez(file, logits=x, targets=y)")
-    return tensor
+    return array
 
 
-def _unsupported(tensor: str, seen: str, at: int) -> Fault:
-    detail = (
-        f"{tensor}.npy is {seen}, by its header at byte {at}; write it with np.savez or np.savez_compressed"
-    )
-    return Fault("unsupported_encoding", detail, [(pointer(tensor), seen)])
+def _file_name(name: bytes) -> str:
+    """A member's name as a detail may say it."""
+    text = name.decode("ascii", "backslashreplace")
+    return text if text.removesuffix(".npy") in TENSOR_DTYPES else shown(text)
+
+
+def _unsupported(name: bytes, seen: str, at: int) -> Fault:
+    remedy = "write it with np.savez or np.savez_compressed"
+    detail = f"{_file_name(name)} is {seen}, by its header at byte {at}; {remedy}"
+    return Fault("unsupported_encoding", detail, [(pointer(_array_name(name)), seen)])

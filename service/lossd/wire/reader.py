@@ -28,12 +28,16 @@ class Reader(Protocol):
     def needed(self) -> int:
         """How many bytes are laid down at least if the body is what it announced so far."""
 
+    @property
+    def skipped(self) -> int:
+        """How many bytes, expanded, have come that are not laid down: they count against limits, too."""
+
     def feed(self, chunk: Piece) -> Iterable[Piece]:
         """Take the body's next bytes, of any length.
 
         Returns:
-            What to lay down next, in pieces of bounded size. To be used up before the next call; where this
-            is lazy, faults come with the pieces.
+            What to lay down next, in pieces of bounded size, at times empty. To be used up before the next
+            call; where this is lazy, faults come with the pieces.
 
         Raises:
             Fault: These bytes cannot be part of a valid body, whatever follows.
