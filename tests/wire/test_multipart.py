@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from lossd.request import Body, Fault
 from lossd.wire.multipart import MAX_PART_HEADERS
+from lossd.wire.preamble import MAX_EPILOGUE_BYTES, MAX_PREAMBLE_BYTES
 from lossd.wire.values import MAX_PARAMETER_BYTES
 from wire.feeding import AnyArray, array_of, check_fault, form, npy, outcome, pieces, read, same_bits
 
@@ -101,12 +102,153 @@ def test_truncated_anywhere() -> None:
         assert isinstance(outcome(MEDIA, [BODY[:length]]), Body if length == len(BODY) - 2 else Fault)
 
 
-@pytest.mark.parametrize("extra", [b"x", b"\r\n", b"\r\nx", BODY])
-def test_trailing_bytes(extra: bytes) -> None:
-    for chunks in ([BODY + extra], [BODY, extra], pieces(BODY + extra, range(len(BODY + extra)))):
+CLOSED = BODY.removesuffix(b"\r\n")
+TRAILING = {
+    "a letter": b"x",
+    "half a line end": b"\r",
+    "a line feed": b"\n",
+    "hyphens": b"--\r\n",
+    "another form": b"\r\n" + BODY,
+    "another form, further down": b"\r\nend\r\n" + BODY,
+    "too much": b"\r\n" + b"x" * MAX_EPILOGUE_BYTES,
+    "far too much": b"\r\n" + b"x" * (5 * MAX_EPILOGUE_BYTES),
+}
+
+
+@pytest.mark.parametrize("case", TRAILING)
+def test_trailing_bytes(case: str) -> None:
+    body = CLOSED + TRAILING[case]
+    for chunks in (
+        [body],
+        [CLOSED, TRAILING[case]],
+        pieces(body, range(0, len(body), 1 + len(body) // 2000)),
+    ):
         result = outcome(MEDIA, chunks)
         assert isinstance(result, Fault)
         assert result.code == "trailing_bytes"
+
+
+@pytest.mark.parametrize(
+    "before", [b"\r\n", b"hello\r\n", b"\r\n\r\n--boun\r\n-- bound x\r\n", b"-\n-bound-\r\n"]
+)
+@pytest.mark.parametrize(
+    "after", [b"", b" \t", b"\r\n", b"\t\r\n--boun", b"\r\nThe end.\r\n", b"\r\n\r\n-- bound--"]
+)
+def test_preambles_and_epilogues_are_passed_over(before: bytes, after: bytes) -> None:
+    body = before + CLOSED + after
+    check_body([body])
+    check_body(pieces(body, range(len(body))))
+    check_body([before, CLOSED, after])
+
+
+def test_a_preamble_is_bounded() -> None:
+    check_body([b"x" * (MAX_PREAMBLE_BYTES - 2) + b"\r\n" + BODY])
+    for chunks in ([b"x" * (MAX_PREAMBLE_BYTES - 1) + b"\r\n" + BODY], [b"x" * 1000] * 1000):
+        result = outcome(MEDIA, chunks)
+        assert isinstance(result, Fault)
+        assert result.code == "malformed_multipart"
+        assert "none of its first lines is '--bound'" in result.detail
+
+
+def test_parts_may_be_empty() -> None:
+    """The closing boundary is found behind them, too."""
+    parts = b"".join(part(name, b"") for name in ("a", "b"))
+    for body in (parts + b"--bound--x", BODY.removesuffix(b"--bound--\r\n") + parts + b"--bound--x"):
+        for chunks in ([body], pieces(body, range(len(body)))):
+            result = outcome(MEDIA, chunks)
+            assert isinstance(result, Fault)
+            assert result.code == "invalid_parameter"  # an empty parameter
+    empty = form([("logits", npy([]))]).replace(b"--bound--\r\n", part("params", b"{}") + b"--bound--")
+    for end, code in ((b"", ""), (b"\r\nbye", ""), (b"x", "trailing_bytes")):
+        result = outcome(MEDIA, [empty + end])
+        assert (result.code if isinstance(result, Fault) else "") == code
+
+
+def part(name: str, text: bytes) -> bytes:
+    """A part without a file's name, as curl -F name=text writes it."""
+    return f'--bound\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode() + text + b"\r\n"
+
+
+FILES = form([("logits", npy(LOGITS)), ("targets", npy(TARGETS))])
+
+
+def with_fields(*fields: tuple[str, bytes]) -> bytes:
+    """Two files and some fields of text, before and between them."""
+    first, second = FILES.split(b"\r\n--bound\r\n")
+    between = b"".join(part(*field) for field in fields[1:])
+    return part(*fields[0]) + first + b"\r\n" + between + b"--bound\r\n" + second
+
+
+def test_fields_of_text_are_parameters() -> None:
+    fields: list[tuple[str, bytes, object]] = [
+        ("gamma", b"2", 2),
+        ("alpha", b"null", None),
+        ("reduction", b"sum", "sum"),
+        ("pos_weight", b"1,2.5", [1, 2.5]),
+        ("axis", b"[0, -1]", [0, -1]),
+        ("allow_nan", b" true\n", True),
+        ("ignore_index", b"nan", "nan"),
+        ("gama", "\u00e9".encode(), "\u00e9"),
+    ]
+    body = with_fields(*[(name, text) for name, text, _ in fields])
+    for chunks in ([body], pieces(body, range(len(body))), pieces(body, range(0, len(body), 37))):
+        found = read(MEDIA, chunks)
+        assert found.params == {name: value for name, _, value in fields}
+        assert same_bits(array_of(found.tensors["logits"], body), LOGITS)
+        assert same_bits(array_of(found.tensors["targets"], body), TARGETS)
+
+
+def test_pos_weight_may_be_a_file_and_a_field() -> None:
+    weights = np.array([1.0, 2.0])
+    for body in (form([("pos_weight", npy(weights))]), part("pos_weight", npy(weights)) + b"--bound--"):
+        for chunks in ([body], pieces(body, range(len(body)))):
+            found = read(MEDIA, chunks)
+            assert same_bits(array_of(found.tensors["pos_weight"], body), weights)
+            assert found.params == {}
+    assert read(MEDIA, [part("pos_weight", b"2") + b"--bound--"]).params == {"pos_weight": 2}
+    assert isinstance(outcome(MEDIA, [form([("pos_weight", b"2")])]), Fault)  # a file that is none
+
+
+def test_a_field_may_come_beside_params() -> None:
+    params = part("params", b'{"gamma": 2}')
+    assert read(MEDIA, [params + part("alpha", b"0.5") + b"--bound--"]).params == {"gamma": 2, "alpha": 0.5}
+    for parts in ((params, part("gamma", b"2")), (part("gamma", b"2"), params)):
+        result = outcome(MEDIA, [b"".join(parts) + b"--bound--"])
+        assert isinstance(result, Fault)
+        assert result.code == "invalid_parameter"
+        assert "'gamma' is given both in the part params and as a part" in result.detail
+
+
+def test_what_python_multipart_says_is_not_repeated() -> None:
+    for case, words in (
+        ("no colon", "a part's head has a line that is no header"),
+        ("many headers", "more than 8 headers"),
+        ("a long header", "a header of more than 4096 bytes"),
+    ):
+        result = outcome(MEDIA, [BAD[case][0]])
+        assert isinstance(result, Fault)
+        assert words in result.detail
+        assert "Content-Disposition" in BAD[case][0].decode("latin-1")
+        at = int(result.detail.rpartition("at byte ")[2].partition(";")[0])
+        assert 0 < at < len(BAD[case][0])
+    result = outcome(MEDIA, [BODY.replace(b"\r\n--bound\r\n", b"\r\n--bound x\r\n", 1)])
+    assert isinstance(result, Fault)
+    assert "the line of a boundary goes on, at byte" in result.detail
+
+
+@pytest.mark.parametrize(
+    "text", [b"x.npy", b"x", b"", b"/home/me/preds/" + b"x" * 200 + b".npy", b"[[1, 2]]"]
+)
+@pytest.mark.parametrize("name", ["logits", "targets", "weight", "mask"])
+def test_a_file_without_its_at_sign_gets_a_hint(name: str, text: bytes) -> None:
+    body = part(name, text) + b"--bound--"
+    for chunks in ([body], pieces(body, range(len(body)))):
+        result = outcome(MEDIA, chunks)
+        assert isinstance(result, Fault)
+        assert result.code == "malformed_npy"
+        assert f"curl -F {name}=@FILE.npy" in result.detail
+        assert text[:10].decode() in result.detail
+        assert result.errors[0][0] == f"/{name}"
 
 
 def with_header(header: str, data: bytes = npy(LOGITS)) -> bytes:
@@ -139,7 +281,20 @@ BAD: dict[str, tuple[bytes, str]] = {
     "params long": (form([("params", b"{" + b" " * MAX_PARAMETER_BYTES + b"}")]), "malformed_json"),
     "no parts": (b"--bound--\r\n", "malformed_multipart"),
     "another boundary": (form(PARTS, "other"), "malformed_multipart"),
-    "a preamble": (b"\r\nhello --bound\r\n" + BODY, "malformed_multipart"),
+    "no line begins with the boundary": (b"hello --bound\r\n" + BODY[9:], "malformed_multipart"),
+    "a first boundary of a line feed": (BODY.replace(b"--bound\r\n", b"--bound\n", 1), "malformed_multipart"),
+    "a first boundary that goes on": (
+        BODY.replace(b"--bound\r\n", b"--bound x\r\n", 1),
+        "malformed_multipart",
+    ),
+    "a .npy as a field": (part("weigth", npy(LOGITS)) + b"--bound--", "unknown_tensor"),
+    "a field that is not UTF-8": (part("gamma", b"\xff") + b"--bound--", "invalid_parameter"),
+    "a field that is not finite": (part("gamma", b"NaN") + b"--bound--", "invalid_parameter"),
+    "a field cut short": (part("alpha", b"[1, 2") + b"--bound--", "invalid_parameter"),
+    "a long field": (part("alpha", b"1" * (MAX_PARAMETER_BYTES + 1)) + b"--bound--", "invalid_parameter"),
+    "a long text for a tensor": (part("logits", b"1" * 5_000_000) + b"--bound--", "malformed_npy"),
+    "a field twice": (part("gamma", b"1") * 2 + b"--bound--", "malformed_multipart"),
+    "many fields": (b"".join(part(f"f{n}", b"1") for n in range(101)) + b"--bound--", "malformed_multipart"),
     "no colon": (with_header("Content-Disposition"), "malformed_multipart"),
     "a line end alone": (with_header(NAMED + "\rX: y"), "malformed_multipart"),
     "no name": (with_header("Content-Disposition: form-data"), "malformed_multipart"),

@@ -1,4 +1,7 @@
-"""``multipart/form-data`` (RFC 7578): a part a tensor, each a .npy file, and a part ``params`` of JSON.
+"""``multipart/form-data`` (RFC 7578): a part a tensor, each a .npy file, and parameters.
+
+Parameters come as a part ``params`` of JSON, or each as a part of text. What stands before the first boundary
+and behind the closing one is passed over (RFC 2046, 5.1.1), within limits.
 
 python-multipart finds the parts; what is kept of a part is the place of its first byte and the .npy header.
 The parser holds back bytes that may be the beginning of a boundary, and hands them out of a buffer of its own
@@ -15,16 +18,15 @@ from typing import Final
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from lossd.names import pointer, shown, unknown_tensor
-from lossd.request import TENSOR_DTYPES, Body, Fault, Tensor
-from lossd.wire.npy import NpyParser
+from lossd.names import pointer, shown
+from lossd.request import Body, Fault, Tensor
+from lossd.wire.formpart import FormPart
+from lossd.wire.preamble import MAX_EPILOGUE_BYTES, Preamble, check_epilogue, too_long_an_epilogue
 from lossd.wire.reader import Piece
-from lossd.wire.values import MAX_PARAMETER_BYTES, parse_params
 
+MAX_PARTS: Final = 100
 MAX_PART_HEADERS: Final = 8
 MAX_PART_HEADER_BYTES: Final = 4096
-
-_PARAMS: Final = "params"
 
 # RFC 2046, 5.1.1: 1 to 70 of these, and the last is no space. None is CR, which the parser relies on.
 _BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
@@ -60,11 +62,14 @@ class MultipartReader:
             remedy = "send Content-Type: multipart/form-data; boundary=... as an HTTP library makes it"
             raise Fault("malformed_multipart", f"the Content-Type has {seen}; {remedy}")
         self._delimiter = b"--" + boundary.encode("ascii")
+        self._preamble: Preamble | None = Preamble(self._delimiter)  # until it has ended
         self._parser = self._make_parser(boundary)
         self._chunk = b""
         self._base = 0  # where the chunk begins in the body
+        self._data_end = 0  # where the data of a part ended last
         self._ended = False
-        self._part: _Part | None = None
+        self._epilogue = 0  # bytes of later chunks than the one in which the form ended
+        self._part: FormPart | None = None
         self._field = bytearray()
         self._value = bytearray()
         self._body = Body()
@@ -85,15 +90,16 @@ class MultipartReader:
             Fault: ``malformed_multipart``, ``unknown_tensor``, ``malformed_json``, ``trailing_bytes``, or as
                 `NpyParser` does.
         """
-        self._chunk = bytes(chunk)  # the parser takes nothing else
-        try:
-            self._parser.write(self._chunk)
-        except FormParserError as error:
-            raise _malformed(
-                f"{error}, near byte {self._base + max(getattr(error, 'offset', 0), 0)}"
-            ) from None
-        self._base += len(chunk)
-        self._chunk = b""
+        data = bytes(chunk)  # the parser takes nothing else
+        if self._ended:
+            self._epilogue += len(data)
+            if self._epilogue > MAX_EPILOGUE_BYTES:
+                raise too_long_an_epilogue()
+        elif self._preamble is None:
+            self._parse(data, self._base)
+        else:
+            self._look_for_parts(self._preamble, data)
+        self._base += len(data)
         return (chunk,)
 
     def outline(self, length: int | None) -> Body | None:
@@ -110,21 +116,47 @@ class MultipartReader:
         """The parts that came.
 
         Raises:
-            Fault: ``truncated_body`` where the closing boundary is missing, ``trailing_bytes`` where more
-                than a line end follows it.
+            Fault: ``truncated_body`` where the closing boundary is missing, ``trailing_bytes`` where
+                something follows it that cannot be passed over.
         """
+        if self._preamble is not None:
+            self._preamble.finish()
         if not self._ended:
             detail = f"the form ends before its closing boundary, after {self._base} bytes; send all of it"
             raise Fault("truncated_body", detail)
-        if bytes(laid[: len(self._delimiter)]) != self._delimiter:
-            raise _malformed("the body does not begin with the boundary")
         if self._part is None:
-            raise _malformed("the form has no parts; send logits and targets, each a .npy file")
-        end = self._part.end + len(b"\r\n") + len(self._delimiter) + len(b"--")
-        if bytes(laid[end : end + 3]) not in (b"", b"\r\n"):
-            seen = f"{len(laid) - end} bytes follow the closing boundary, from byte {end} on"
-            raise Fault("trailing_bytes", f"{seen}; end the form there")
+            raise _malformed("the form has no parts", "send logits and targets, each a .npy file")
+        closing = b"\r\n" + self._delimiter + b"--"
+        rest = bytes(laid[self._data_end :])  # with the heads of parts without data, if there are any
+        end = rest.index(closing) + len(closing)
+        check_epilogue(rest[end:], self._data_end + end, self._delimiter)
         return self._body
+
+    def _look_for_parts(self, preamble: Preamble, data: bytes) -> None:
+        """Go on to the parts where the first boundary's line has come."""
+        rest = preamble.feed(data)
+        if rest is None:
+            return
+        self._preamble = None
+        if preamble.empty:
+            self._ended = True
+            return
+        self._parser.write(self._delimiter + b"\r\n")
+        self._parse(rest, self._base + len(data) - len(rest))
+
+    def _parse(self, data: bytes, base: int) -> None:
+        """Have the next bytes parsed.
+
+        Args:
+            data: From the first part's head on.
+            base: Where they begin in the body.
+        """
+        self._chunk, chunk_base, self._base = data, self._base, base
+        try:
+            self._parser.write(data)
+        except FormParserError as error:
+            raise _unparsed(error, base) from None
+        self._chunk, self._base = b"", chunk_base
 
     def _make_parser(self, boundary: str) -> MultipartParser:
         parser = MultipartParser(
@@ -146,7 +178,7 @@ class MultipartReader:
         return parser
 
     def _begin_part(self) -> None:
-        self._part = _Part()
+        self._part = FormPart()
 
     def _take_field(self, data: bytes, start: int, end: int) -> None:
         self._field += data[start:end]
@@ -162,78 +194,44 @@ class MultipartReader:
         if field == b"content-disposition":
             if self._part.name:
                 raise _malformed("a part has two Content-Disposition headers")
-            self._part.name = _part_name(value)
+            self._part.name, self._part.is_file = _read_disposition(value)
         elif field == b"content-transfer-encoding" and value.strip().lower() not in _PLAIN_ENCODINGS:
-            raise _malformed(f"a part has Content-Transfer-Encoding {shown(value)}; send it as binary")
+            seen = f"a part has Content-Transfer-Encoding {shown(value)}"
+            raise _malformed(seen, "send it as binary")
 
     def _end_headers(self) -> None:
         part = self._part
         assert part is not None
         if not part.name:
-            raise _malformed('a part has no name; send Content-Disposition: form-data; name="logits"')
+            raise _malformed("a part has no name", 'send Content-Disposition: form-data; name="logits"')
         if part.name in self._names:
-            raise _malformed(f"there are two parts {part.name}; send one")
+            raise _malformed(f"there are two parts {shown(part.name)}", "send one")
+        if len(self._names) == MAX_PARTS:
+            raise _malformed(f"there are more than {MAX_PARTS} parts", "send tensors and parameters only")
         self._names.add(part.name)
-        if part.name != _PARAMS and part.name not in TENSOR_DTYPES:
-            raise unknown_tensor(part.name, "; send parameters in the query or in the JSON part params")
+        part.begin()
 
     def _take_data(self, data: bytes, start: int, end: int) -> None:
         assert self._part is not None
         held_back = data is not self._chunk
         position = self._base - (end - start) if held_back else self._base + start
+        self._data_end = position + end - start
         self._part.feed(memoryview(data)[start:end], position)
 
     def _end_part(self) -> None:
         assert self._part is not None
-        if self._part.name == _PARAMS:
-            self._body.params = self._part.params()
-        else:
-            self._body.tensors[self._part.name] = self._part.tensor()
+        held = self._part.finish()
+        if isinstance(held, Tensor):
+            self._body.tensors[self._part.name] = held
+            return
+        for name, value in held.items():
+            if name in self._body.params:
+                detail = f"{shown(name)} is given both in the part params and as a part; leave one out"
+                raise Fault("invalid_parameter", detail, [(pointer(name), "given twice")])
+            self._body.params[name] = value
 
     def _end(self) -> None:
         self._ended = True
-
-
-class _Part:
-    """One part: its name, and what has come of it."""
-
-    def __init__(self) -> None:
-        self.name = ""
-        self.end = 0  # where in the body its data ended so far
-        self._parser: NpyParser | None = None
-        self._json = bytearray()
-
-    @property
-    def announced(self) -> Tensor | None:
-        """The tensor that its header announced, once that has come."""
-        return None if self._parser is None else self._parser.tensor
-
-    @property
-    def wanted(self) -> int:
-        """The bytes of its array that are still to come."""
-        return 0 if self._parser is None else self._parser.wanted
-
-    def feed(self, data: memoryview, position: int) -> None:
-        """Take the next bytes of the data, which lie at a position in the body."""
-        self.end = position + len(data)
-        if self.name == _PARAMS:
-            # One byte more than is allowed is enough to tell.
-            self._json += data[: MAX_PARAMETER_BYTES + 1 - len(self._json)]
-            return
-        if self._parser is None:
-            self._parser = NpyParser(self.name, position)
-        used = self._parser.feed(data)
-        if used < len(data):
-            seen = f"bytes follow the array of the part {self.name}, from byte {position + used} on"
-            raise Fault("trailing_bytes", f"{seen}; send one .npy file a part", [(pointer(self.name), seen)])
-
-    def tensor(self) -> Tensor:
-        """The tensor, at the part's end."""
-        return (self._parser or NpyParser(self.name, self.end)).finish()
-
-    def params(self) -> dict[str, object]:
-        """The parameters, at the part's end."""
-        return parse_params(bytes(self._json), "the part params")
 
 
 def arena_bytes(content_length: int) -> int:
@@ -241,7 +239,8 @@ def arena_bytes(content_length: int) -> int:
     return content_length
 
 
-def _part_name(disposition: bytes) -> str:
+def _read_disposition(disposition: bytes) -> tuple[str, bool]:
+    """A part's name, and whether it has the name of a file besides."""
     if _CONTROL.search(disposition):
         raise _malformed(f"a part has a control character in Content-Disposition {shown(disposition)}")
     if len(_NAMES.findall(disposition)) > 1:
@@ -250,10 +249,29 @@ def _part_name(disposition: bytes) -> str:
     if kind != b"form-data":
         raise _malformed(f"a part has Content-Disposition {shown(disposition)}, which is not form-data")
     try:
-        return options.get(b"name", b"").decode()
+        return options.get(b"name", b"").decode(), b"filename" in options
     except UnicodeDecodeError:
         raise _malformed(f"a part's name is not UTF-8: {shown(disposition)}") from None
 
 
-def _malformed(seen: str) -> Fault:
-    return Fault("malformed_multipart", f"the form is malformed: {seen}")
+def _unparsed(error: FormParserError, base: int) -> Fault:
+    """The fault of a form that the parser refuses, in words that need not be known from its source.
+
+    Args:
+        error: The parser's.
+        base: Where the bytes begin that it was given last.
+    """
+    reason = str(error)
+    if reason.startswith("Maximum header count"):
+        seen = f"a part has more than {MAX_PART_HEADERS} headers"
+    elif reason.startswith("Maximum header size"):
+        seen = f"a part has a header of more than {MAX_PART_HEADER_BYTES} bytes"
+    elif "boundary" in reason:
+        seen = "the line of a boundary goes on"
+    else:
+        seen = "a part's head has a line that is no header, such as Content-Type: text/plain"
+    return _malformed(f"{seen}, at byte {base + max(getattr(error, 'offset', 0), 0)}")
+
+
+def _malformed(seen: str, remedy: str = "have an HTTP library write it") -> Fault:
+    return Fault("malformed_multipart", f"the form is malformed: {seen}; {remedy}")
