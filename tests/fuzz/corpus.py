@@ -85,7 +85,8 @@ def cases() -> Iterator[Case]:
     def hard(*shape: int, dtype: npt.DTypeLike = np.uint8) -> AnyArray:
         return random.integers(0, 2, shape).astype(dtype)
 
-    for name in ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"):
+    integers = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
+    for name in ("bool", *integers, "float16", "float32", "float64"):
         yield Case(f"{name} targets", {"logits": floats(3, 2), "targets": hard(3, 2, dtype=name)})
     for dtype in (np.float16, np.float64, ml_dtypes.bfloat16):
         tensors = {"logits": floats(2, 3, dtype=dtype), "targets": hard(2, 3, dtype=dtype)}
@@ -126,6 +127,15 @@ def cases() -> Iterator[Case]:
         {"logits": np.array([np.nan, np.inf, -np.inf]), "targets": hard(3)},
         {"allow_nan": True},
     )
+    yield Case(
+        "partly labelled",
+        {
+            "logits": np.array([[np.inf, 1.5], [-2.0, -np.inf]]),
+            "targets": np.array([[1.0, np.nan], [0.0, 0.0]]),
+            "weight": np.array([[1], [3]], dtype=np.uint16),
+        },
+        {"ignore_index": "nan"},
+    )
     yield Case("no rows", {"logits": floats(0, 3), "targets": hard(0, 3)}, {"reduction": "sum"})
     yield Case(
         "8 dimensions", {"logits": floats(1, 2, 1, 1, 2, 1, 1, 1), "targets": hard(1, 2, 1, 1, 2, 1, 1, 1)}
@@ -159,13 +169,26 @@ def query(params: Mapping[str, object]) -> bytes:
     return "&".join(f"{name}={text}" for name, text in texts.items()).encode()
 
 
+def spelled(value: Any, *, null: bool = False) -> Any:  # noqa: ANN401 -- numbers, in lists or not
+    """Numbers as JSON has them, with the names of those that are not finite; a NaN may be null."""
+    if isinstance(value, list):
+        return [spelled(item, null=null) for item in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return (
+            None if null and np.isnan(value) else str(value).replace("inf", "Infinity").replace("nan", "NaN")
+        )
+    return value
+
+
 def json_samples(case: Case) -> Iterator[Sample]:
-    if not all(np.isfinite(array).all() for array in case.tensors.values()):
-        return
-    document = {**{name: array.tolist() for name, array in case.tensors.items()}, **case.params}
+    tensors = {name: spelled(array.tolist()) for name, array in case.tensors.items()}
+    document = {**tensors, **case.params}
     yield Sample(f"{case.name}, json", "json", json.dumps(document).encode(), case.loss)
     yield Sample(f"{case.name}, orjson", "json", orjson.dumps(document), case.loss)
-    if case.name == "all tensors":
+    if case.name == "partly labelled":
+        nulls = {**document, "targets": spelled(case.tensors["targets"].tolist(), null=True)}
+        yield Sample(f"{case.name}, null", "json", json.dumps(nulls).encode(), case.loss)
+    if case.name in ("all tensors", "partly labelled"):
         yield Sample(f"{case.name}, indented", "json", json.dumps(document, indent=1).encode(), case.loss)
 
 
@@ -181,6 +204,11 @@ def npz_samples(case: Case) -> Iterator[Sample]:
         save(file, **case.tensors)  # type: ignore[arg-type]  # allow_pickle is not among the names
         name = f"{case.name}, {save.__name__}"
         yield Sample(name, "npz", file.getvalue(), case.loss, query(case.params))
+        if case.name == "all tensors":
+            others = {"meta": np.array({"epoch": 3}, dtype=object), "names": np.array(["cat", "dog"])}
+            file = io.BytesIO()
+            save(file, **others, **case.tensors)  # type: ignore[arg-type]  # as above
+            yield Sample(f"{name}, others", "npz", file.getvalue(), case.loss, query(case.params))
 
 
 def multipart_samples(case: Case) -> Iterator[Sample]:
@@ -189,6 +217,14 @@ def multipart_samples(case: Case) -> Iterator[Sample]:
     headers = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
     request = httpx.Request("POST", "http://localhost", files=files, data=data, headers=headers)
     yield Sample(case.name, "multipart", request.read(), case.loss)
+    if case.params:
+        texts = {
+            name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in case.params.items()
+        }
+        request = httpx.Request("POST", "http://localhost", files=files, data=texts, headers=headers)
+        body = b"A preamble.\r\n" + request.read() + b"And an epilogue."
+        yield Sample(f"{case.name}, fields", "multipart", body, case.loss)
 
 
 def arrow_samples(case: Case) -> Iterator[Sample]:
@@ -226,6 +262,8 @@ def schema(tensors: Mapping[str, AnyArray]) -> pa.Schema:
 def v2_samples(case: Case, *, binary: bool) -> Iterator[Sample]:
     half = any(array.dtype.itemsize == 2 and array.dtype.kind in "fV" for array in case.tensors.values())
     finite = all(np.isfinite(array).all() for array in case.tensors.values())
+    if not binary and not finite:
+        yield _words_in_v2(case)
     if not binary and (half or not finite):  # which Triton's client does not write as JSON
         return
     inputs = []
@@ -238,6 +276,21 @@ def v2_samples(case: Case, *, binary: bool) -> Iterator[Sample]:
     }
     body, length = InferenceServerClient.generate_request_body(inputs, request_id="r", parameters=params)
     yield Sample(case.name, "v2", body, case.loss, header_length=length)
+
+
+def _words_in_v2(case: Case) -> Sample:
+    """An inference whose data have names for what is not finite."""
+    inputs = [
+        {
+            "name": name,
+            "shape": array.shape,
+            "datatype": np_to_triton_dtype(array.dtype),
+            "data": spelled(array.tolist(), null=name == "targets"),
+        }
+        for name, array in case.tensors.items()
+    ]
+    body = json.dumps({"inputs": inputs, "parameters": {**case.params, "content_type": "np"}}).encode()
+    return Sample(f"{case.name}, words", "v2", body, case.loss)
 
 
 def coded_samples(coding: str, samples: Sequence[Sample]) -> Iterator[Sample]:

@@ -23,6 +23,9 @@ _TEXTS: Final = (
     b"-0.0",
     b"007",
     b"9" * 400,
+    b'"NaN"',
+    b'"-Infinity"',
+    b"null",
 )
 _DIGITS: Final = re.compile(rb"[0-9]+")
 

@@ -51,10 +51,12 @@ class Found:
     Attributes:
         tensors: By name; bfloat16 as uint16.
         params: Those of the body.
+        notes: What is said of how it was read.
     """
 
     tensors: dict[str, AnyArray]
     params: dict[str, object]
+    notes: tuple[str, ...] = ()
 
 
 def outcome(sample: Sample, chunks: Sequence[bytes]) -> Found | Fault:
@@ -128,7 +130,8 @@ def alike(one: Found | Fault, other: Found | Fault, sample: Sample) -> bool:
     if isinstance(one, Fault) or isinstance(other, Fault):
         return False
     same = all(same_bits(array, other.tensors[name]) for name, array in one.tensors.items())
-    return same and list(one.tensors) == list(other.tensors) and one.params == other.params
+    said = (one.params, one.notes) == (other.params, other.notes)
+    return same and list(one.tensors) == list(other.tensors) and said
 
 
 def _query(sample: Sample) -> tuple[dict[str, object], list[str]]:
@@ -162,7 +165,7 @@ def _read_body(reader: Reader, decoder: Decoder | None, chunks: Sequence[bytes])
     for plain in _decoded(decoder, chunks):
         for piece in reader.feed(plain):
             laid += piece
-            if len(laid) > MOST_EXPANDED:
+            if len(laid) + reader.skipped > MOST_EXPANDED:
                 raise Fault("expanded_too_large", "the body expands to more than is taken here")
         needed = max(needed, reader.needed)
         outline = outline or reader.outline(length)
@@ -194,7 +197,7 @@ def _check_room(body: Body, laid: int, arena_bytes: int) -> None:
 def _found(body: Body, laid: bytes) -> Found:
     json.dumps(body.params, allow_nan=False)
     tensors = {name: array_of(tensor, laid) for name, tensor in body.tensors.items()}
-    return Found({**tensors, **body.arrays}, body.params)
+    return Found({**tensors, **body.arrays}, body.params, tuple(body.notes))
 
 
 def _read_stream(

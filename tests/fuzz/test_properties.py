@@ -12,13 +12,14 @@ from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fuzz.corpus import CODINGS, Sample, corpus, query
+from fuzz.corpus import CODINGS, Sample, corpus, query, spelled
 from fuzz.reading import Found, outcome
 from fuzz.witness import confirm
 from lossd.request import TENSOR_DTYPES, Fault
@@ -51,7 +52,7 @@ JUNK = st.binary(max_size=20)
 TEXTS = st.text(max_size=6) | st.sampled_from(["logits.npy", "Logits", "x" * 200, "\u00e9", "../targets"])
 NAMES = mostly(st.sampled_from([*TENSOR_DTYPES]), TEXTS)
 DTYPES = ["|b1", "|u1", "|i1"] + [
-    order + code for order in "<>" for code in ("f2", "f4", "f8", "i2", "i4", "i8")
+    order + code for order in "<>" for code in ("f2", "f4", "f8", "u2", "u4", "u8", "i2", "i4", "i8")
 ]
 ARRAYS = hnp.arrays(
     st.sampled_from(DTYPES).map(np.dtype), hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
@@ -105,6 +106,21 @@ def test_npy(files: list[bytes], rest: bytes) -> None:
 FILES = mostly(ARRAYS.map(npy), npy_files() | JUNK)
 
 
+def saved(array: npt.NDArray[Any]) -> bytes:
+    """What np.savez writes of what is no tensor."""
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+SAVED = st.sampled_from(
+    [
+        np.array({"epoch": 3}, dtype=object), np.array(["cat", "dog"]), np.array([b"a"] * 30),
+        np.array(["2024-05-01"], "M8[D]"), np.zeros(2, [("x", "f4")]),
+    ]
+).map(saved)  # fmt: skip
+
+
 class Unseekable(io.BytesIO):
     """A file whose zip is written as it goes, sizes behind the data."""
 
@@ -122,7 +138,8 @@ class Unseekable(io.BytesIO):
 def zip_files(draw: st.DrawFn) -> bytes:
     """A zip as zipfile writes it, with a field that is something else at times."""
     file = draw(st.sampled_from([io.BytesIO, Unseekable]))()
-    names = draw(st.lists(NAMES.map(lambda name: f"{name}.npy"), max_size=3, unique=True))
+    others = st.sampled_from(["meta", "class names", "paths", "weigth"])
+    names = draw(st.lists((NAMES | others).map(lambda name: f"{name}.npy"), max_size=4, unique=True))
     with zipfile.ZipFile(file, "w") as archive:
         for name in names:
             method = draw(
@@ -135,7 +152,9 @@ def zip_files(draw: st.DrawFn) -> bytes:
             member.extra = draw(st.sampled_from([b"", b"\x99\x99\x02\x00ab", b"\x99\x99\x09"]))
             member.comment = draw(JUNK)
             with archive.open(member, "w", force_zip64=draw(st.booleans())) as opened:
-                opened.write(draw(FILES))
+                opened.write(
+                    draw(mostly(FILES, SAVED) if name[:-4] in TENSOR_DTYPES else mostly(SAVED, FILES))
+                )
         archive.comment = draw(JUNK)
     body = bytearray(file.getvalue())
     if draw(st.booleans()):
@@ -165,12 +184,18 @@ PARAMS = st.dictionaries(
 )
 
 
+FIELDS = mostly(
+    st.sampled_from([b"2", b"null", b"sum", b"1,2", b"[0.5, 1]", b" 1\n", b'"none"']), JUNK | st.just(b"NaN")
+)
+
+
 @st.composite
 def forms(draw: st.DrawFn) -> bytes:
     """A form that more or less keeps to RFC 7578."""
     end = draw(mostly(st.just(b"\r\n"), st.sampled_from([b"\n", b"\r", b"\r\n "])))
     body = draw(mostly(st.just(b""), JUNK.map(lambda junk: junk + b"\r\n")))
-    for name in draw(st.lists(NAMES, max_size=3, unique=True)):
+    fields = st.sampled_from(["gamma", "alpha", "pos_weight", "params", "reduction"])
+    for name in draw(st.lists(NAMES | fields, max_size=4, unique=True)):
         kind = draw(mostly(st.just("form-data"), st.sampled_from(["attachment", "", "form-data;;"])))
         quoted = draw(
             mostly(st.just(f'"{name}"'), st.sampled_from([name, f'"{name}', f"'{name}'", f'"\\{name}"']))
@@ -180,7 +205,9 @@ def forms(draw: st.DrawFn) -> bytes:
         others = ["content-type: application/octet-stream", "X: y", "Content-Transfer-Encoding: binary"]
         wrong = ["Content-Transfer-Encoding: base64", lines[0], ": x", "x", " folded", "X" * 5000 + ": y"]
         lines += draw(st.lists(mostly(st.sampled_from(others), st.sampled_from(wrong)), max_size=2))
-        data = json.dumps(draw(PARAMS)).encode() if name == "params" else draw(FILES)
+        data = json.dumps(draw(PARAMS)).encode() if name == "params" else draw(mostly(FILES, FIELDS))
+        if name in ("gamma", "alpha", "reduction"):
+            data = draw(mostly(FIELDS, FILES))
         head = end.join(line.encode() for line in draw(st.permutations(lines)))
         body += f"--{BOUNDARY}".encode() + end + head + end + end + data + end
     closing = f"--{BOUNDARY}--".encode()
@@ -196,11 +223,11 @@ def test_multipart(body: bytes) -> None:
 
 
 NUMBERS: list[pa.DataType] = [
-    pa.float16(), pa.float32(), pa.float64(), pa.bool_(), pa.uint8(), pa.int8(), pa.int16(), pa.int32(),
-    pa.int64(),
+    pa.float16(), pa.float32(), pa.float64(), pa.bool_(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(),
+    pa.int8(), pa.int16(), pa.int32(), pa.int64(),
 ]  # fmt: skip
 OTHERS: list[pa.DataType] = [
-    pa.uint16(), pa.uint32(), pa.uint64(), pa.null(), pa.string(), pa.binary(), pa.date32(), pa.binary(4),
+    pa.null(), pa.string(), pa.binary(), pa.date32(), pa.binary(4),
     pa.timestamp("us"), pa.decimal128(5), pa.list_(pa.float32()), pa.large_list(pa.float32()),
     pa.struct([("a", pa.float32())]), pa.dictionary(pa.int8(), pa.string()), pa.list_view(pa.int8()),
     pa.dictionary(pa.int8(), pa.float32()), pa.list_(pa.list_(pa.float32(), 2), 2), pa.string_view(),
@@ -268,11 +295,13 @@ NESTED = st.integers(0, 3).flatmap(
     lambda dimensions: hnp.arrays(
         st.sampled_from([np.dtype(bool), np.dtype(np.int64), np.dtype(np.float64)]),
         st.shared(hnp.array_shapes(min_dims=dimensions, max_dims=dimensions, min_side=0, max_side=3)),
-    ).map(lambda array: array.tolist())
+    ).flatmap(lambda array: st.booleans().map(lambda null: spelled(array.tolist(), null=null)))
 )
-RAGGED = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3))
+WORDS = st.sampled_from(["NaN", "Infinity", "-Infinity", "nan", "NaN\n"])
+RAGGED = st.recursive(SCALARS | WORDS, lambda inner: st.lists(inner, max_size=3))
 TOKENS = st.sampled_from(
     ["[", "]", "{", "}", ",", ":", '"', "0", "-", ".", "e5", "1e999", "9" * 30, "true", "null", "NaN", "\\",
+     '"NaN"', '"Infinity",',
      "\ufeff", "\n", "\x00", '"logits":', "[]", ",,", "/**/", "\ud800", "+1", "01", "1.", ".5", "Infinity"]
 )  # fmt: skip
 
@@ -332,7 +361,7 @@ def inputs(draw: st.DrawFn) -> tuple[dict[str, object], bytes]:
         if dtype in TENSOR_DTYPES.get(name, DATATYPES.values())
     ]
     datatype = draw(
-        mostly(st.sampled_from(allowed), st.sampled_from([*DATATYPES, "BYTES", "UINT16", "fp32", "", 4]))
+        mostly(st.sampled_from(allowed), st.sampled_from([*DATATYPES, "BYTES", "UINT4", "fp32", "", 4]))
     )
     shape = draw(
         mostly(st.lists(st.integers(0, 3), max_size=3), st.lists(st.integers() | SCALARS, max_size=9))

@@ -6,6 +6,7 @@ import email
 import gzip
 import io
 import json
+import math
 import re
 import sys
 import warnings
@@ -36,7 +37,8 @@ _DECODERS: Final[Mapping[str, Callable[[bytes], bytes]]] = {
 }
 _DATATYPES: Final[Mapping[str, Any]] = {
     "FP16": np.float16, "BF16": ml_dtypes.bfloat16, "FP32": np.float32, "FP64": np.float64, "BOOL": np.bool_,
-    "UINT8": np.uint8, "INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64,
+    "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32, "UINT64": np.uint64,
+    "INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64,
 }  # fmt: skip
 
 
@@ -74,12 +76,6 @@ def _as_taken(whole: Found | Fault) -> Found | Fault:
     tensors = dict(whole.tensors)
     if "mask" in tensors:
         tensors["mask"] = tensors["mask"].astype(np.bool_)
-    targets = tensors.get("targets")
-    if whole.params.get("targets_format") == "index" and targets is not None and targets.dtype != np.bool_:
-        numbers = targets.reshape(-1).tolist()
-        if not all(number.is_integer() and abs(number) < 2**53 for number in numbers):
-            return Fault("dtype_not_allowed", "targets are no class ids")
-        tensors["targets"] = targets.astype(np.int64)
     return Found(tensors, whole.params)
 
 
@@ -92,6 +88,7 @@ def _agree(sample: Sample, found: Found) -> None:
         plain = other.view(np.uint16) if other.dtype in (ml_dtypes.bfloat16, np.dtype("V2")) else other
         assert same_bits(array, plain), f"{name} is {array!r}, but {plain!r}"
     assert found.params == params
+    assert sample.format == "npz" or not found.notes
 
 
 _Reading: TypeAlias = tuple[dict[str, AnyArray], dict[str, object]]
@@ -102,11 +99,24 @@ def _read_json(body: bytes, sample: Sample, found: Found) -> _Reading:
     document = json.loads(body)
     tensors = {}
     for name in found.tensors:
-        value = document.pop(name)
+        value = _numbers(document.pop(name), name)
         array = np.array(value)
         # Of an integer 0 no sign is kept.
         tensors[name] = array if array.dtype == bool and array.size else np.array(value, dtype=np.float64)
     return tensors, document
+
+
+def _numbers(value: Any, name: str) -> Any:  # noqa: ANN401 -- what JSON has
+    """A tensor's value with numbers in the place of their names, which are taken in tensors but a mask."""
+    if isinstance(value, list):
+        return [_numbers(item, name) for item in value]
+    if value is None:
+        assert name == "targets"
+        return math.nan
+    if isinstance(value, str):
+        assert name != "mask"
+        return {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}[value]
+    return value
 
 
 def _read_npy(body: bytes, sample: Sample, found: Found) -> _Reading:
@@ -132,7 +142,26 @@ def _read_npz(body: bytes, sample: Sample, found: Found) -> _Reading:
         if body.count(b"PK\x05\x06") == 1:
             raise
         raise UnreadableError from None  # it takes the last for the end, though that be in the comment
-    return {name.removesuffix(".npy"): _load(io.BytesIO(data)) for name, data in files.items()}, {}
+    tensors = {}
+    for file, data in files.items():
+        name = file.removesuffix(".npy")
+        if name in found.tensors:
+            tensors[name] = _load(io.BytesIO(data))
+        else:
+            assert _dtype_in(data).kind in "OUSTMmV"
+            [note] = found.notes
+            assert name in note or " more" in note or not name.isascii() or not name.isprintable()
+    return tensors, {}
+
+
+def _dtype_in(data: bytes) -> np.dtype[Any]:
+    """The dtype of a .npy file, by numpy."""
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in header:  # numpy reads that one with the array alone
+        raise UnreadableError
+    return header[version](file)[2]
 
 
 def _read_multipart(body: bytes, sample: Sample, found: Found) -> _Reading:
@@ -147,10 +176,20 @@ def _read_multipart(body: bytes, sample: Sample, found: Found) -> _Reading:
         if others:  # it would take the first
             raise UnreadableError
         if name == "params":
-            params = json.loads(data)
-        else:
+            params |= json.loads(data)
+        elif name in found.tensors:
             tensors[name] = _load(io.BytesIO(data))
+        else:
+            params[name] = _parameter(data, found.params[name])
     return tensors, params
+
+
+def _parameter(text: bytes, value: object) -> object:
+    """What a field's text is in JSON; other words stand for what is the server's affair."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return value
 
 
 def _read_arrow(body: bytes, sample: Sample, found: Found) -> _Reading:
@@ -183,7 +222,7 @@ def _read_v2(body: bytes, sample: Sample, found: Found) -> _Reading:
     for given in document["inputs"]:
         dtype, shape = np.dtype(_DATATYPES[given["datatype"]]), given["shape"]
         if given.get("data") is not None:
-            array = np.array(given["data"]).reshape(shape)
+            array = np.array(_numbers(given["data"], given["name"])).reshape(shape)
             held = array.astype(np.float64 if dtype.kind in "iu" else dtype)
             tensors[given["name"]] = held if held.dtype == bool else held.astype(np.float64)
         else:

@@ -108,6 +108,7 @@ TRAILING = {
     "half a line end": b"\r",
     "a line feed": b"\n",
     "hyphens": b"--\r\n",
+    "a part of another boundary": b"\r\n--b\r\ncontent-disposition : form-data; name=weight\r\n",
     "another form": b"\r\n" + BODY,
     "another form, further down": b"\r\nend\r\n" + BODY,
     "too much": b"\r\n" + b"x" * MAX_EPILOGUE_BYTES,
@@ -283,6 +284,8 @@ BAD: dict[str, tuple[bytes, str]] = {
     "another boundary": (form(PARTS, "other"), "malformed_multipart"),
     "no line begins with the boundary": (b"hello --bound\r\n" + BODY[9:], "malformed_multipart"),
     "a first boundary of a line feed": (BODY.replace(b"--bound\r\n", b"--bound\n", 1), "malformed_multipart"),
+    "a part of another boundary": (BODY.replace(b"--bound\r\n", b"--bounds\r\n", 1), "malformed_multipart"),
+    "a part before all boundaries": (b"\r\n".join(BODY.split(b"\r\n")[1:]), "malformed_multipart"),
     "a first boundary that goes on": (
         BODY.replace(b"--bound\r\n", b"--bound x\r\n", 1),
         "malformed_multipart",

@@ -1,6 +1,7 @@
 """What may stand before and behind a form's parts, and is passed over (RFC 2046, 5.1.1).
 
-Neither may hold the boundary: it would be a part, ill written, whose loss would change the answer.
+Neither may hold the boundary or the head of a part: that would be a part, ill written, without which the
+answer is another.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ MAX_EPILOGUE_BYTES: Final = 1 << 16
 """The most bytes behind the closing boundary."""
 
 _MAX_PADDING: Final = 100
+_HEAD: Final = re.compile(rb"content-disposition[ \t]*+:", re.IGNORECASE)
 
 
 class Preamble:
@@ -50,15 +52,27 @@ class Preamble:
         self._begun += data
         found = self._line.search(self._begun, self._looked)
         if found is not None and found.start() <= MAX_PREAMBLE_BYTES:
-            within = self._begun.find(self._delimiter, 0, found.start())
-            if within >= 0:
-                raise self._missing(f"{shown(self._delimiter)} is no line of its own at byte {within}")
+            self._check(bytes(self._begun[: found.start()]))
             self.empty = found[1] is not None
             return bytes(self._begun[found.end() :])
         if len(self._begun) > MAX_PREAMBLE_BYTES + len(self._delimiter) + _MAX_PADDING:
             raise self._missing()
         self._looked = max(0, len(self._begun) - len(self._delimiter) - _MAX_PADDING)
         return None
+
+    def _check(self, preamble: bytes) -> None:
+        """Refuse a preamble that looks like a part.
+
+        Raises:
+            Fault: ``malformed_multipart``.
+        """
+        at = preamble.find(self._delimiter)
+        if at >= 0:
+            raise self._missing(f"{shown(self._delimiter)} is no line of its own at byte {at}")
+        if head := _HEAD.search(preamble):
+            raise self._missing(
+                f"there is a part at byte {head.start()}, before the first line of the boundary"
+            )
 
     def finish(self) -> None:
         """Say what is wrong with a body that has ended before its first boundary's line did.
@@ -98,7 +112,7 @@ def check_epilogue(rest: bytes, at: int, delimiter: bytes) -> None:
     if not epilogue.startswith(b"\r\n"):
         seen = f"the line of the closing boundary goes on, from byte {at} on"
         raise Fault("trailing_bytes", f"{seen}; end the form there")
-    if delimiter in epilogue:
+    if delimiter in epilogue or _HEAD.search(epilogue):
         seen = f"more parts follow the closing boundary, from byte {at} on"
         raise Fault("trailing_bytes", f"{seen}; send one form, and each tensor once")
     if len(rest) > MAX_EPILOGUE_BYTES:
