@@ -305,7 +305,7 @@ def test_what_is_not_finite_comes_back(client: InferenceServerClient) -> None:
 def test_what_is_not_finite_is_sent_as_words(base_url: str) -> None:
     logits = {"name": "logits", "shape": [4], "datatype": "FP32", "data": ["Infinity", "-Infinity", 1, 2]}
     targets = {"name": "targets", "shape": [4], "datatype": "FP32", "data": [1, 0.5, None, "NaN"]}
-    params = {"ignore_index": "nan", "reduction": "none"}
+    params: Params = {"ignore_index": "nan", "reduction": "none"}
     answer = httpx.post(
         f"{base_url}/v2/models/bce/infer", json={"inputs": [logits, targets], "parameters": params}
     )
@@ -568,7 +568,7 @@ def test_the_list_of_models(base_url: str, client: InferenceServerClient) -> Non
     assert httpx.get(url).status_code == 405
 
 
-def mlserver_request(array_type: str | None = "np", **members: object) -> dict[str, object]:
+def mlserver_request(array_type: str | None = "np", **members: object) -> dict[str, Any]:
     """A request as MLServer's NumpyRequestCodec writes it."""
     types = {} if array_type is None else {"parameters": {"content_type": array_type}}
     inputs = [
@@ -593,7 +593,7 @@ def test_what_mlservers_clients_send(base_url: str) -> None:
 def test_data_of_other_content_types(base_url: str, content_type: object) -> None:
     wrong = {"parameters": {"content_type": content_type}}
     body = mlserver_request()
-    first, second = mlserver_request()["inputs"]  # type: ignore[misc]  # a list of two
+    first, second = body["inputs"]
     for members in (wrong, {"inputs": [first, {**second, **wrong}]}, {"outputs": [{"name": "sum", **wrong}]}):
         error = refused(base_url, 422, "invalid_parameter", json={**body, **members})
         assert "arrays of numbers alone are taken" in error

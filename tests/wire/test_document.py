@@ -371,12 +371,12 @@ def test_words_stand_for_what_no_number_is(
 
 @pytest.mark.parametrize("space", ["", " ", "\n\t", " " * 9])
 def test_words_at_the_borders_of_pieces(space: str) -> None:
-    words = ["NaN", "Infinity", "-Infinity", 0.25]
+    words: list[str | float] = ["NaN", "Infinity", "-Infinity", 0.25]
     for shift in range(0, 40, 3):
         count = (1 << 16) // 4
         array = [*[0] * shift, *(words[i % 4] for i in range(count))]
         text = json.dumps({"logits": array, "targets": [array]}, separators=(f"{space},{space}", ": "))
-        expected = np.array([0.0] * shift + [float(words[i % 4]) for i in range(count)])
+        expected: AnyArray = np.array([0.0] * shift + [float(words[i % 4]) for i in range(count)])
         found = load(text)
         assert same_bits(found.arrays["logits"], expected)
         assert same_bits(found.arrays["targets"], expected[None])

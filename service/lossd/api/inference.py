@@ -226,9 +226,15 @@ def model_routes(service: Service) -> APIRouter:
                 raise Fault("body_too_large", detail)
         if read_index_request(bytes(body)) and not service.ready:
             return []
-        state, reason = ("READY", "") if service.ready else ("UNAVAILABLE", "no worker is ready")
+        reason = "" if service.ready else "no worker is ready"
         return [
-            RepositoryModel(name=name, version=MODEL_VERSION, state=state, reason=reason) for name in LOSSES
+            RepositoryModel(
+                name=name,
+                version=MODEL_VERSION,
+                state="UNAVAILABLE" if reason else "READY",
+                reason=reason,
+            )
+            for name in LOSSES
         ]
 
     for loss in LOSSES.values():
