@@ -397,6 +397,13 @@ def test_bfloat16_that_is_not_declared_is_told_how() -> None:
     assert "lossd.dtype=bfloat16" in fault.detail
 
 
+def test_a_column_that_is_no_tensor_is_not_simply_to_be_dropped() -> None:
+    fault = outcome([stream(table_of({"logits": np.zeros(2), "keep": np.zeros(2, dtype=bool)}))])
+    assert fault is not None
+    assert fault.code == "unknown_tensor"
+    assert "leave out those that the loss does not depend on" in fault.detail
+
+
 @pytest.mark.parametrize("name", TENSOR_DTYPES)
 def test_nulls_are_told_apart_by_what_they_could_mean(name: str) -> None:
     fault = outcome([stream(pa.table({name: pa.array([1.0, None])}))])

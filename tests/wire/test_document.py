@@ -401,6 +401,9 @@ def test_words_are_not_names() -> None:
         ('{"mask": [true, "NaN"]}', "nested arrays of booleans, or of 0 and 1"),
         ('{"mask": [true, 2]}', "mask: 2 is neither 0 nor 1 at /mask/1"),
         ('{"mask": [[0.5]]}', "mask: 0.5 is neither 0 nor 1 at /mask/0/0"),
+        ('{"logits": [1, true]}', "are logits and targets swapped?"),
+        ('{"logits": [[1, 2], [3]]}', "where shorter ones are padded a mask"),
+        ('{"logits": [1e999]}', 'or in tensors "Infinity"'),
         ('{"logits": [NaN]}', 'the strings "NaN", "Infinity" and "-Infinity"'),
     ],
 )

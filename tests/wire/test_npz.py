@@ -653,7 +653,7 @@ HOSTILE: Mapping[str, tuple[bytes, str, str]] = {
         for save in (np.savez, np.savez_compressed)
         for what, name, array, words in [
             ("numbers", "weigth", LOGITS, "did you mean weight"),
-            ("an epoch", "epoch", np.array(3), "and no other numbers"),
+            ("an epoch", "epoch", np.array(3), "leave out numbers that the loss does not depend on"),
             ("booleans", "keep", TARGETS, "no tensor 'keep'"),
             ("complex numbers", "z", np.array([1j]), "no tensor 'z'"),
             ("long doubles", "x", np.array([1], np.longdouble), "no tensor 'x'"),

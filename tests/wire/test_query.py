@@ -115,3 +115,9 @@ def test_merging() -> None:
     assert caught.value.code == "invalid_parameter"
     assert [where for where, _ in caught.value.errors] == ["/b", "/c"]
     check_fault(caught.value)
+
+
+def test_the_word_for_a_missing_target_is_told() -> None:
+    assert parse_query(b"ignore_index=nan") == {"ignore_index": "nan"}
+    with pytest.raises(Fault, match="NaN is not a JSON number, but nan is a word"):
+        parse_query(b"ignore_index=NaN")

@@ -112,6 +112,10 @@ def describe_api(app: FastAPI) -> Document:
     return app.openapi_schema
 
 
+_WORDS: Final = ["Infinity", "-Infinity", "NaN"]
+_FIELD: Final = "A parameter, as text: what it stands for is the same as in a query."
+
+
 def _schemas() -> Document:
     _, made = models_json_schema(
         [
@@ -128,15 +132,19 @@ def _schemas() -> Document:
         "Numbers": {
             "type": "array",
             "description": "A tensor as nested arrays of numbers, all rows of one length.",
-            "items": {"oneOf": [{"type": "number"}, {"$ref": "#/components/schemas/Numbers"}]},
+            "items": {
+                "oneOf": [{"type": "number"}, {"enum": _WORDS}, {"$ref": "#/components/schemas/Numbers"}]
+            },
         },
         "Labels": {
             "type": "array",
-            "description": "A tensor as nested arrays of numbers in [0, 1] or booleans.",
+            "description": "A tensor as nested arrays of numbers in [0, 1] or booleans; in targets NaN and "
+            "null say that there is none, which `ignore_index` may drop.",
             "items": {
                 "oneOf": [
                     {"type": "number", "minimum": 0, "maximum": 1},
                     {"type": "boolean"},
+                    {"enum": ["NaN", None]},
                     {"$ref": "#/components/schemas/Labels"},
                 ]
             },
@@ -350,6 +358,7 @@ def _bodies(loss: Loss, parameters: Iterable[Parameter]) -> Document:
                 "type": "object",
                 "required": ["targets"],
                 "properties": {
+                    **{name: {"type": "string", "description": _FIELD} for name in beside},
                     **files,
                     "params": {"type": "string", "description": "Parameters, as a JSON object."},
                 },

@@ -388,7 +388,9 @@ def _read_field(field: Table, *, big_endian: bool) -> Column:
     except UnicodeDecodeError:
         raise _malformed("a column whose name is not UTF-8") from None
     if name not in TENSOR_DTYPES:
-        raise unknown_tensor(name, "; name each column after its tensor, and send only those that are one")
+        raise unknown_tensor(
+            name, "; name each column after its tensor, and leave out those that the loss does not depend on"
+        )
     levels = [field]
     width = None
     kind, details = _type_of(field)
@@ -403,7 +405,8 @@ def _read_field(field: Table, *, big_endian: bool) -> Column:
     if kind in _NESTED:
         seen = f"has the Arrow type {kind}" if width is None else f"has lists of the Arrow type {kind}"
         remedy = (
-            "send numbers, or lists of them of one size, pa.list_(type, size); more dimensions go as .npy"
+            "send numbers, or lists of them of one size, pa.list_(type, size), and where shorter ones are "
+            "padded a mask that drops that; more dimensions go as .npy"
         )
         raise _bad_shape(name, seen, remedy)
     if any(level.table(_DICTIONARY) is not None for level in levels):

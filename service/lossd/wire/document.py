@@ -594,6 +594,8 @@ def _remedy(name: str, initial: str, *, whole: bool) -> str:
     numbers = "booleans, or of 0 and 1" if name == "mask" else "numbers"
     if initial == '"' and name not in WORDLESS:
         return f"send {name} as nested arrays of {numbers}; {TAKEN}"
+    if initial in "tf":
+        return f"send {name} as nested arrays of numbers; are logits and targets swapped?"
     if initial != "n" or whole:
         return f"send {name} as nested arrays of {numbers}"
     return _FOR_NULL.get(name, f"send {numbers}")
@@ -645,7 +647,9 @@ def _malformed(body: memoryview, error: _NotJsonError) -> Fault:
         for number in _LONG_EXPONENT.finditer(body):
             if np.isinf(float(number[0])):
                 seen = f"{shown(number[0])} at byte {number.start()} overflows a float64"
-                return Fault("malformed_json", f"{seen}; send numbers below 1.8e308")
+                return Fault(
+                    "malformed_json", f'{seen}; send numbers below 1.8e308, or in tensors "Infinity"'
+                )
     if str(error).startswith("DEPTH_ERROR"):
         return Fault(
             "malformed_json", f"the document is nested too deeply; send {MAX_DIMENSIONS} dimensions at most"

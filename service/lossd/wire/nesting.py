@@ -87,7 +87,10 @@ def ragged(name: str, text: bytes) -> Fault:
         path.pop()
         seen = f"{_length_at(tokens, depths, at)} elements, where the arrays before have {shape[len(path)]}"
     where = pointer(name, *path)
-    detail = f"{name} is ragged: {where} has {seen}; send arrays of one length at each depth"
+    remedy = (
+        "send arrays of one length at each depth, and where shorter ones are padded a mask that drops that"
+    )
+    detail = f"{name} is ragged: {where} has {seen}; {remedy}"
     return Fault("bad_shape", detail, [(where, seen)])
 
 

@@ -21,7 +21,8 @@ MAX_OTHERS: Final = 1000
 _NAMED: Final = 5  # in a note
 _SLIP: Final = 0.8  # the likeness from which on a name is another's with a slip, as weigth is weight's
 _REMEDY: Final = (
-    "; save the tensors under their names and no other numbers: np.savez(file, logits=x, targets=y)"
+    "; save each tensor under its name, as in np.savez(file, logits=x, targets=y), and leave out numbers "
+    "that the loss does not depend on"
 )
 
 # By the letter that numpy has for a dtype, or the bracket that a structured one begins with.

@@ -94,8 +94,9 @@ def parse_text(name: str, text: str) -> object:
                 return _parse_word(text)
             return [_parse_item(item) for item in text.split(",")]
     except (NotJsonError, ForbiddenValueError) as error:
-        detail = f"{shown(name)} in the query cannot be read: {error}; send JSON, a word, or a list a,b"
-        raise Fault("invalid_parameter", detail, [(pointer(name), str(error))]) from None
+        reason = f"{error}, but nan is a word" if text.strip() == "NaN" else str(error)
+        detail = f"{shown(name)} in the query cannot be read: {reason}; send JSON, a word, or a list a,b"
+        raise Fault("invalid_parameter", detail, [(pointer(name), reason)]) from None
 
 
 def _parse_item(text: str) -> object:
