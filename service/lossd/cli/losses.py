@@ -167,16 +167,17 @@ def _json(losses: NDArray[np.float64]) -> bytes:
 _FILES: Final = {kind.suffix: kind for kind in (LossFile, CsvLossFile, JsonLossFile)}
 
 
-def check_out(path: Path, is_grouped: bool) -> None:
+def check_out(path: Path) -> None:
     """Refuse a name that does not say what to write, before anything is scored."""
-    if _is_special(path):
-        return
-    suffix = path.suffix.lower()
-    if suffix not in _FILES:
+    if not _is_special(path) and path.suffix.lower() not in _FILES:
         raise typer.BadParameter(
             f"--out {path}: its name must end in {', '.join(_FILES)}, which says what is written"
         )
-    if is_grouped and suffix == LossFile.suffix:
+
+
+def refuse_groups(path: Path) -> None:
+    """Refuse an array for losses of groups."""
+    if path.suffix.lower() not in (CsvLossFile.suffix, JsonLossFile.suffix):
         raise typer.BadParameter(
             f"--out {path}: an array cannot say which group a loss is of; name a .csv or .json"
         )

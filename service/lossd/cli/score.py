@@ -17,7 +17,7 @@ from lossd.cli.files.errors import BadFile
 from lossd.cli.files.place import Place
 from lossd.cli.groups import score_groups
 from lossd.cli.inputs import Inputs
-from lossd.cli.losses import Losses, check_out, open_out, part_of
+from lossd.cli.losses import Losses, check_out, open_out, part_of, refuse_groups
 from lossd.cli.options import QUICK, ApiKey, Timeout, Url
 from lossd.cli.parameters import (
     LossName,
@@ -46,7 +46,7 @@ def score(
     shards: Annotated[
         list[str],
         typer.Argument(
-            metavar="SHARD...",
+            metavar="SHARD",
             help="Files that have logits and targets each; or two, the logits and the targets. Also URLs, "
             "globs, folders, manifests (.txt, .lst, @FILE) and - for standard input.",
             show_default=False,
@@ -225,7 +225,7 @@ def score(
     if len(set(by)) < len(by):
         raise typer.BadParameter(f"--by {', '.join(by)}: one is named twice")
     if out is not None:
-        check_out(out, bool(by))
+        check_out(out)
     dropped = ignore_index_of(ignore_index, drop_unlabelled)
     work = Work(by, as_json, out, not no_progress)
     with (
@@ -359,6 +359,8 @@ class Work:
         for place in inputs.places | {Place(text) for text in read.values() if text is not None}:
             if place.is_same(self.out):
                 raise BadFile(f"--out {self.out} is {place}, which is read: name another file")
+        if self.by:
+            refuse_groups(self.out)
 
 
 def _about(inputs: Inputs, read: dict[str, str | None], renamed: dict[str, str]) -> dict[str, Any]:
