@@ -236,14 +236,14 @@ def test_losses_of_rows_are_written_as_they_come(
     shape: tuple[int, ...],
 ) -> None:
     numpys(tmp_path / "t.npz")
-    out = tmp_path / "losses"
+    out = tmp_path / "losses.npy"
     expected = client.bce(X, Y, **params)
     done = run(client.base_url, tmp_path / "t.npz", *options, "--out", out)
     assert (done.exit_code, done.stderr) == (0, "")
     np.testing.assert_array_equal(np.load(out), expected.loss, strict=True)
     assert f"array of shape {shape}" in done.stdout
     assert repr(float(np.max(expected.loss))) in done.stdout
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["losses", "t.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["losses.npy", "t.npz"]
 
 
 @pytest.mark.parametrize("held", [inputs.BLOCK_BYTES, 4000])
@@ -347,10 +347,7 @@ def test_no_rows(tmp_path: Path, base_url: str) -> None:
         (["t.parquet", "--by", "site", "--axis", "0"], "--by needs one loss a group"),
         (["t.parquet", "--by", "site", "--reduction", "none"], "--by needs one loss a group"),
         (["t.parquet", "--mask-column", "site"], "which are not numbers"),
-        (
-            ["semicolons.csv", "--logits-column", "logit"],
-            "has columns logit;label, and --logits-column names logit; its columns must be parted by commas",
-        ),
+        (["semicolons.csv", "--logits-column", "logit"], "say by --targets-column which one holds the targets"),
         (["one.csv"], "one.csv holds one column, logit: name a second file, with the targets"),
         (["ab.npz"], "arrays a, b: say by --logits-column which one holds the logits"),
         (["x.npy"], "name a second file, with the targets"),

@@ -47,7 +47,7 @@ def test_json_alone_on_standard_output(files: list[str], playback: Playback) -> 
 def test_an_array_in_every_form(files: list[str], playback: Playback, tmp_path: Path) -> None:
     losses = np.array([0.5, 1.5, 4.0])
     playback.answer = Answer.of_npy(losses)
-    out = tmp_path / "loss.bin"
+    out = tmp_path / "loss.npy"
     done = lossd("score", *files, "--axis", "0", "--url", playback.url, "--out", str(out), "--json")
     assert json.loads(done.stdout)["loss"] == [0.5, 1.5, 4.0]
     np.testing.assert_array_equal(np.load(out), losses, strict=True)

@@ -11,6 +11,7 @@ from lossd.cli import keys, teams
 from lossd.cli.bench import bench
 from lossd.cli.doctor import doctor
 from lossd.cli.exits import EPILOG, Exit
+from lossd.cli.options import Command
 from lossd.cli.ping import ping
 from lossd.cli.score import score
 from lossd.cli.serve import serve
@@ -28,6 +29,9 @@ for _command in (score, ping, doctor, bench, serve, usage):
     app.command(epilog=EPILOG)(_command)
 app.add_typer(teams.app, name="teams")
 app.add_typer(keys.app, name="keys")
+for _each in (app, teams.app, keys.app):
+    for _registered in _each.registered_commands:
+        _registered.cls = Command
 
 
 def _version(asked: bool) -> None:

@@ -62,8 +62,8 @@ def client_errors() -> Iterator[None]:
 
 
 @contextmanager
-def leave_at_signals(part: Path | None = None) -> Iterator[None]:
-    """Ends the process at Ctrl-C and at SIGTERM at once, and removes the unfinished file `part`.
+def leave_at_signals(*parts: Path) -> Iterator[None]:
+    """Ends the process at Ctrl-C and at SIGTERM at once, and removes unfinished files.
 
     Otherwise it would wait for the answers to requests in other threads, for as long as these may take.
     """
@@ -84,7 +84,7 @@ def leave_at_signals(part: Path | None = None) -> Iterator[None]:
 
     # It may come in the midst of a write: files that are open must be left alone.
     def leave(number: int) -> None:
-        if part is not None:
+        for part in parts:
             with suppress(OSError):  # it may have its name already
                 os.unlink(part)  # noqa: PTH108 - a plain call, whatever it interrupts
         if is_terminal:

@@ -15,18 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd.cli.files.errors import BadFile
-from lossd.cli.inputs import LABELS, Inputs
-from lossd.cli.scoring import Question, Rows, in_one
+from lossd.cli.inputs import Inputs, form_of
+from lossd.cli.scoring import Question, Rows
+from lossd.cli.shards import LABELS, Arrays
 from lossd_client import InvalidRequest, LossClient, LossResult
 from lossd_client.tally import Tally
 
 _HELD_BYTES: Final = 32 << 20
 _MOST_GROUPS: Final = 10_000
 
-Group: TypeAlias = str | int | float | bool | None
-"""What rows of a group have in common; None is that they have no value."""
+Value: TypeAlias = str | int | float | bool | None
+"""A value that rows of a group have in common; None is that they have none."""
 
-_Picked: TypeAlias = tuple[dict[str, NDArray[Any]], NDArray[np.intp]]  # rows, and their numbers in the input
+Group: TypeAlias = Value | tuple[Value, ...]
+"""What rows of a group have in common: a tuple, if they are grouped by several columns."""
+
+_Picked: TypeAlias = tuple[Arrays, NDArray[np.intp]]  # rows, and their numbers in the input
+_Held: TypeAlias = dict[tuple[Group, object], list[_Picked]]  # also by form: only the same can be one request
 
 
 def score_groups(
@@ -43,17 +48,19 @@ def score_groups(
         LossdError: As the client.
     """
     asked = question.sums(inputs.dimensions)
-    rows, keys = Rows(inputs.names), deque[Group]()
+    rows, keys = Rows(inputs, question), deque[Group]()
     total, groups = Tally(), dict[Group, Tally]()
     for result in rows.results(client, asked, rows.picked(_batches(inputs, keys))):
         total.add(result)
         groups.setdefault(keys.popleft(), Tally()).add(result)
     if not groups:
-        return in_one(client, question, inputs.whole()), {}
+        return rows.in_one(client, inputs.whole()), {}
     ordered = sorted(groups, key=_place)
     if asked is question:
-        return total.result(), {key: groups[key].result() for key in ordered}
-    return question.finished(total.result()), {key: _mean(question, groups[key]) for key in ordered}
+        return rows.noted(total.result()), {key: groups[key].result() for key in ordered}
+    return question.finished(rows.noted(total.result())), {
+        key: _mean(question, groups[key]) for key in ordered
+    }
 
 
 def _mean(question: Question, tally: Tally) -> LossResult:
@@ -63,21 +70,22 @@ def _mean(question: Question, tally: Tally) -> LossResult:
     return replace(sums, loss=math.nan, reduction="mean")
 
 
-def _place(key: Group) -> tuple[bool, bool, Any]:
-    """By what groups are sorted: numbers, text, and what has no value."""
-    return key is None, isinstance(key, str), key if key is not None else 0
+def _place(key: Group) -> list[tuple[bool, bool, Any]]:
+    """By what groups are sorted, value for value: numbers, text, and what has no value."""
+    values = key if isinstance(key, tuple) else (key,)
+    return [(value is None, isinstance(value, str), value if value is not None else 0) for value in values]
 
 
-def _batches(inputs: Inputs, keys: deque[Group]) -> Iterator[tuple[dict[str, NDArray[Any]], Sequence[int]]]:
+def _batches(inputs: Inputs, keys: deque[Group]) -> Iterator[tuple[Arrays, Sequence[int]]]:
     """Gives rows of one group each, with their numbers; `keys` takes the groups."""
-    held: dict[Group, list[_Picked]] = {}
+    held: _Held = {}
     seen: set[Group] = set()
     size = start = 0
     for block in inputs.blocks():
         for key, numbers in _numbers_by_group(block[LABELS]).items():
             rows = {name: block[name][numbers] for name in inputs.by_row}
-            held.setdefault(key, []).append((rows, numbers + start))
-        seen.update(held)
+            held.setdefault((key, form_of(rows)), []).append((rows, numbers + start))
+            seen.add(key)
         if len(seen) > _MOST_GROUPS:
             raise BadFile(f"--by: there are more than {_MOST_GROUPS} groups; is it the right column?")
         fixed = {name: block[name] for name in inputs.names if name not in inputs.by_row}
@@ -90,10 +98,10 @@ def _batches(inputs: Inputs, keys: deque[Group]) -> Iterator[tuple[dict[str, NDA
 
 
 def _drained(
-    held: dict[Group, list[_Picked]], fixed: Mapping[str, NDArray[Any]], keys: deque[Group]
-) -> Iterator[tuple[dict[str, NDArray[Any]], Sequence[int]]]:
+    held: _Held, fixed: Mapping[str, NDArray[Any]], keys: deque[Group]
+) -> Iterator[tuple[Arrays, Sequence[int]]]:
     while held:
-        key, picked = held.popitem()
+        (key, _), picked = held.popitem()
         parts = [rows for rows, _ in picked]
         rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         keys.append(key)
@@ -112,6 +120,10 @@ def _numbers_by_group(labels: NDArray[Any]) -> dict[Group, NDArray[np.intp]]:
 
 
 def _group(label: object) -> Group:
+    return tuple(map(_value, label)) if isinstance(label, tuple) else _value(label)
+
+
+def _value(label: object) -> Value:
     if isinstance(label, float) and not math.isfinite(label):  # no two NaN are equal, and JSON has none
         return "NaN" if math.isnan(label) else "Infinity" if label > 0 else "-Infinity"
     return label if isinstance(label, str | int | float) or label is None else str(label)

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperCommand
 
 from lossd.cli.exits import Exit, fail
 from lossd_client import Retry
@@ -41,6 +42,25 @@ Timeout = Annotated[
 TeamsFile = Annotated[
     Path, typer.Option("--teams", envvar="LOSSD_TEAMS", help="The teams file.", show_default=False)
 ]
+
+
+class Command(TyperCommand):
+    """A command that refuses an option that is given twice, of which one would be passed over."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - click's, or typer's own copy of it
+        """Read the command line.
+
+        Raises:
+            UsageError: An option is given twice.
+        """
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        for option in order:
+            takes_many = (
+                getattr(option, "multiple", False) or getattr(option, "count", False) or option.nargs == -1
+            )
+            if order.count(option) > 1 and not takes_many:
+                ctx.fail(f"{option.opts[-1]} is given twice")
+        return super().parse_args(ctx, args)
 
 
 @contextmanager

@@ -6,10 +6,9 @@ from typing import Any, Final
 import typer
 from numpy.typing import NDArray
 
-from lossd.cli.files.datafile import Kind
 from lossd.cli.files.formats import open_file
 from lossd.cli.files.place import Place
-from lossd.cli.inputs import find
+from lossd.cli.sources import Wanted
 
 _NORMALIZERS: Final = ("count", "weight", "positives")
 
@@ -62,9 +61,27 @@ def pos_weight_of(text: str) -> float | list[float] | NDArray[Any]:
         return numbers[0] if len(numbers) == 1 else numbers
     place = Place(text)
     if place.is_url or (place.path is not None and place.path.is_file()):
-        source = find(open_file(text), "pos_weight", None, Kind.NUMBER)
-        return source.file.whole(source.column)
+        return Wanted("pos_weight", "--pos-weight").find(open_file(text)).whole()
     raise typer.BadParameter(f"--pos-weight: {text!r} is neither numbers nor a file")
+
+
+def is_file(text: str | None) -> bool:
+    """Tell whether --pos-weight names a file."""
+    return text is not None and _numbers(text) is None
+
+
+def ignore_index_of(text: str | None, drops_unlabelled: bool) -> float | str | None:
+    """Gives --ignore-index, and --drop-unlabelled, which is the same for NaN."""
+    found: float | str | None = None
+    if text is not None:
+        try:
+            found = "nan" if text.lower() == "nan" else float(text)
+        except ValueError:
+            raise typer.BadParameter(f"--ignore-index: {text!r} is neither a number nor nan") from None
+    if drops_unlabelled and found not in (None, "nan"):
+        what = f"--drop-unlabelled drops what has no value, and --ignore-index {text} another"
+        raise typer.BadParameter(f"{what}: leave one out, and write the targets to drop in one way")
+    return "nan" if drops_unlabelled else found
 
 
 def own_options(gamma: float | None, alpha: str | None, variant: VariantName | None) -> dict[str, Any]:

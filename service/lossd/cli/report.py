@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import typer
@@ -17,29 +18,56 @@ from lossd_client import LossResult
 _FIGURES: Final = ("loss", "sum", "count", "weight_sum", "positives")
 
 
-def print_json(result: LossResult, by: str | None, groups: Mapping[Group, LossResult]) -> None:
-    """Prints the result as one object, with the groups' figures in it if there are groups."""
-    found = result.to_dict()
-    if by is not None:
-        found |= {"by": by, "groups": [{"group": key, **_figures(one)} for key, one in groups.items()]}
-    typer.echo(json.dumps(found, allow_nan=False))
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """The results of groups.
+
+    Attributes:
+        by: The columns that rows are grouped by.
+        of: The results.
+    """
+
+    by: Sequence[str]
+    of: Mapping[Group, LossResult]
 
 
-def print_result(result: LossResult, losses: Losses, url: str, elapsed: float) -> None:
+def answer_of(result: LossResult, groups: Groups | None, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the answer as one JSON object: the result's fields, the groups' figures, and what is added."""
+    found = result.to_dict() | dict(about)
+    if groups is not None:
+        listed = [
+            {"group": list(key) if isinstance(key, tuple) else key, **_figures(one)}
+            for key, one in groups.of.items()
+        ]
+        found |= {"by": groups.by[0] if len(groups.by) == 1 else list(groups.by), "groups": listed}
+    return found
+
+
+def print_json(answer: Mapping[str, Any]) -> None:
+    """Prints the answer as one object."""
+    typer.echo(json.dumps(answer, allow_nan=False))
+
+
+def print_result(
+    result: LossResult, losses: Losses, joined_by: Sequence[str], url: str, elapsed: float
+) -> None:
     """Prints the result as a table."""
-    Console(highlight=False).print(_table(result, losses, url, elapsed))
+    # As wide as it needs: notes that are cut into lines cannot be looked for.
+    Console(highlight=False, width=10_000).print(_table(result, losses, joined_by, url, elapsed))
 
 
-def print_groups(by: str, groups: Mapping[Group, LossResult]) -> None:
+def print_groups(groups: Groups) -> None:
     """Prints the groups' results as a table, a row each."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(Text(by))
+    for name in groups.by:
+        table.add_column(Text(name))
     for name in _FIGURES:
         table.add_column(name, justify="right")
-    for key, result in groups.items():
+    for key, result in groups.of.items():
         figures = _figures(result)
         cells = [str(figures[name]) if name == "count" else repr(figures[name]) for name in _FIGURES]
-        table.add_row(Text("(none)" if key is None else str(key)), *cells)
+        values = key if isinstance(key, tuple) else (key,)
+        table.add_row(*(Text("(none)" if value is None else str(value)) for value in values), *cells)
     # As wide as it needs: numbers that are cut off are of no use, and a pipe has no edge.
     console = Console(highlight=False, width=10_000)
     console.print(table)
@@ -51,12 +79,16 @@ def _figures(result: LossResult) -> dict[str, Any]:
     return {name: plain[name] for name in _FIGURES}
 
 
-def _table(result: LossResult, losses: Losses, url: str, elapsed: float) -> Table:
+def _table(result: LossResult, losses: Losses, joined_by: Sequence[str], url: str, elapsed: float) -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column()
     for name, value in _rows(result, losses):
         table.add_row(name, Text(value))
+    if joined_by:
+        table.add_row("joined by", Text(", ".join(joined_by)))
+    for note in result.notes:
+        table.add_row("note", Text(note))
     stages = ", ".join(f"{stage} {ms:.3g}" for stage, ms in result.timing.items())
     table.add_row("server", Text(url))
     table.add_row("ms", f"{elapsed:.1f}" + (f" (in the server: {stages})" if stages else ""))

@@ -11,9 +11,9 @@ from itertools import chain
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lossd.cli.inputs import Inputs
+from lossd.cli.shards import Arrays
 from lossd_client import ErrorItem, InvalidRequest, LossClient, LossResult, StatusError
 from lossd_client.tally import Tally
 
@@ -60,17 +60,20 @@ class Question:
         """Whether each row has losses of its own in what comes out."""
         return dimensions > 0 and (self.reduction == "none" or 0 not in self.axes(dimensions))
 
+    def left_axes(self, dimensions: int) -> list[int]:
+        """The inputs' axes that what comes out has."""
+        reduced = set() if self.reduction == "none" else self.axes(dimensions)
+        return [axis for axis in range(dimensions) if axis not in reduced]
+
+    def opens_out_along_rows(self, dimensions: int) -> bool:
+        """Whether the targets are class ids, and the classes lie along the rows."""
+        return self.params["targets_format"] == "index" and self.params["class_axis"] in (0, -dimensions)
+
     def goes_by_rows(self, dimensions: int) -> bool:
         """Whether rows can be scored apart: no classes lie along them, and what comes out can be merged."""
         if dimensions == 0:
             return False
-        pos_weight = self.params["pos_weight"]
-        by_class = (
-            self.params["targets_format"] == "index"
-            or isinstance(self.params.get("alpha"), list)
-            or np.size(pos_weight if pos_weight is not None else 0) > 1
-        )
-        if by_class and self.params["class_axis"] in (0, -dimensions):
+        if self.has_classes_along_rows(dimensions) or self._weighs_rows(dimensions):
             return False
         return (
             not self.divides(dimensions)
@@ -78,6 +81,21 @@ class Question:
             or isinstance(self.params["normalizer"], float)
             or self._counts_all()
         )
+
+    def has_classes_along_rows(self, dimensions: int) -> bool:
+        """Whether what is of a class goes with rows."""
+        pos_weight = self.params["pos_weight"]
+        by_class = (
+            self.params["targets_format"] == "index"
+            or isinstance(self.params.get("alpha"), list)
+            or np.size(pos_weight if pos_weight is not None else 0) > 1
+        )
+        return by_class and self.params["class_axis"] in (0, -dimensions)
+
+    def _weighs_rows(self, dimensions: int) -> bool:
+        """Whether each row has a pos_weight of its own."""
+        shape = np.shape(self.params["pos_weight"] if self.params["pos_weight"] is not None else 0)
+        return len(shape) == dimensions > 1 and shape[0] > 1
 
     def _counts_all(self) -> bool:
         """Whether a mean divides by the number of elements, of which none is left out."""
@@ -115,59 +133,69 @@ def score(client: LossClient, question: Question, inputs: Inputs, take: Take) ->
         BadFile: A file cannot be read.
         LossdError: As the client.
     """
+    rows = Rows(inputs, question)
     if not question.goes_by_rows(inputs.dimensions):
-        return take(in_one(client, question, inputs.whole()))
+        return take(rows.in_one(client, inputs.whole()))
     blocks = inputs.blocks()
     first = next(blocks)
     second = next(blocks, None)
     if second is None:
-        return take(in_one(client, question, first))
+        return take(rows.in_one(client, first))
     asked = question.sums(inputs.dimensions)
-    rows = Rows(inputs.names)
-    batches = rows.counted(chain((first, second), blocks))
     tally = Tally()
-    for result in rows.results(client, asked, batches):
+    for result in rows.results(client, asked, rows.counted(chain((first, second), blocks))):
         tally.add(take(result))
-    merged = tally.result()
+    merged = rows.noted(tally.result())
     return question.finished(merged) if asked is not question else merged
-
-
-def in_one(client: LossClient, question: Question, block: Mapping[str, NDArray[Any]]) -> LossResult:
-    """Scores tensors by one call of the client."""
-    given: dict[str, Any] = {**block, **question.params}
-    return client.focal(**given) if question.loss == "focal" else client.bce(**given)
 
 
 class Rows:
     """Keeps in mind which rows of the input each request under way holds, for errors to name.
 
     Args:
-        names: The tensors' names.
+        inputs: The input.
+        question: What is asked of it.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = names
-        self._under_way: deque[Sequence[int]] = deque()
+    def __init__(self, inputs: Inputs, question: Question) -> None:
+        self._inputs, self._question = inputs, question
+        self._under_way: deque[tuple[Sequence[int], Mapping[str, tuple[int, ...]]]] = deque()
         self._start = 0
+        self._shapes: Mapping[str, tuple[int, ...]] = {}
 
-    def counted(self, blocks: Iterator[dict[str, NDArray[Any]]]) -> Iterator[dict[str, NDArray[Any]]]:
+    def in_one(self, client: LossClient, block: Arrays) -> LossResult:
+        """Scores all tensors by one call of the client.
+
+        Raises:
+            LossdError: As the client; what is wrong is said of rows of the input.
+        """
+        given: dict[str, Any] = {**block, **self._question.params}
+        scored = block[self._inputs.names[0]]
+        try:
+            return client.focal(**given) if self._question.loss == "focal" else client.bce(**given)
+        except StatusError as error:
+            raise self._moved(error, range(len(scored) if scored.ndim else 0)) from None
+
+    def counted(self, blocks: Iterator[Arrays]) -> Iterator[Arrays]:
         """Passes blocks on that follow each other."""
         for block in blocks:
-            length = block[self._names[0]].shape[0]
-            self._under_way.append(range(self._start, self._start + length))
-            self._start += length
+            length = block[self._inputs.names[0]].shape[0]
+            self._remember(block, range(self._start, self._start + length))
             yield block
 
-    def picked(
-        self, batches: Iterator[tuple[dict[str, NDArray[Any]], Sequence[int]]]
-    ) -> Iterator[dict[str, NDArray[Any]]]:
+    def picked(self, batches: Iterator[tuple[Arrays, Sequence[int]]]) -> Iterator[Arrays]:
         """Passes batches on whose rows were picked, and come with their numbers."""
         for batch, numbers in batches:
-            self._under_way.append(numbers)
+            self._remember(batch, numbers)
             yield batch
 
+    def _remember(self, block: Arrays, numbers: Sequence[int]) -> None:
+        self._shapes = {name: array.shape for name, array in block.items()}
+        self._under_way.append((numbers, self._shapes))
+        self._start += len(numbers)
+
     def results(
-        self, client: LossClient, question: Question, batches: Iterator[dict[str, NDArray[Any]]]
+        self, client: LossClient, question: Question, batches: Iterator[Arrays]
     ) -> Iterator[LossResult]:
         """Gives each batch's result.
 
@@ -176,27 +204,51 @@ class Rows:
         """
         try:
             for result in client.iter_batches(cast("Any", question.loss), batches, **question.params):
-                self._under_way.popleft()
-                yield result
+                _, shapes = self._under_way.popleft()
+                yield self._without(result, shapes)
         except StatusError as error:
-            raise _moved(error, self._under_way[0] if self._under_way else (), self._names) from None
+            raise self._moved(error, self._under_way[0][0] if self._under_way else ()) from None
 
+    def _without(self, result: LossResult, shapes: Mapping[str, tuple[int, ...]]) -> LossResult:
+        """Leaves out what is to be noted of a block's shape, which is not the input's."""
+        if not result.notes:
+            return result
+        own = self._inputs.shape_notes(shapes, self._question.params["class_axis"])
+        return replace(result, notes=tuple(note for note in result.notes if note not in own))
 
-def _moved(error: StatusError, rows: Sequence[int], names: Sequence[str]) -> StatusError:
-    """Makes an error of one request name the input's rows."""
+    def noted(self, result: LossResult) -> LossResult:
+        """Adds what is to be noted of the input's own shape."""
+        whole = {
+            name: (self._start, *shape[1:]) if name in self._inputs.by_row else shape
+            for name, shape in self._shapes.items()
+        }
+        pos_weight = self._question.params["pos_weight"]
+        if pos_weight is not None:
+            whole["pos_weight"] = np.shape(pos_weight)
+        notes = self._inputs.shape_notes(whole, self._question.params["class_axis"])
+        return replace(result, notes=tuple(dict.fromkeys([*notes, *result.notes])))
 
-    def move(match: re.Match[str]) -> str:
-        row = int(match[2])
-        return f"{match[1]}{rows[row]}" if row < len(rows) else match[0]
+    def _moved(self, error: StatusError, rows: Sequence[int]) -> StatusError:
+        """Makes an error of one request name the input's rows, and the file's if there are several."""
 
-    pattern = re.compile(rf"(/(?:{'|'.join(map(re.escape, names))})/)(\d+)")
-    items = tuple(ErrorItem(pattern.sub(move, item.pointer), item.detail) for item in error.errors)
-    return type(error)(
-        error.status,
-        error.code,
-        pattern.sub(move, error.detail),
-        error.request_id,
-        error.retryable,
-        items,
-        error.retry_after,
-    )
+        def move(match: re.Match[str]) -> str:
+            row = int(match[3])
+            if row >= len(rows):
+                return match[0]
+            own = self._inputs.own_row(match[2], rows[row])
+            if own is None:
+                return f"{match[1]}{rows[row]}{match[4]}"
+            return f"{match[1]}{own[1]}{match[4]} (row {own[1]} of {own[0]})"
+
+        names = "|".join(map(re.escape, self._inputs.by_row))
+        pattern = re.compile(rf"(/({names})/)(\d+)((?:/\d+)*)")
+        items = tuple(ErrorItem(pattern.sub(move, item.pointer), item.detail) for item in error.errors)
+        return type(error)(
+            error.status,
+            error.code,
+            pattern.sub(move, error.detail),
+            error.request_id,
+            error.retryable,
+            items,
+            error.retry_after,
+        )

@@ -1,16 +1,21 @@
-"""Which file and column each tensor is, by what the command line names."""
+"""Which file and column each tensor is, by what the command line names. What is not clear is refused."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from lossd.cli.arguments import Entry, partitions_of
 from lossd.cli.files.datafile import DataFile, Kind
 from lossd.cli.files.errors import BadFile
 from lossd.cli.files.formats import open_file
 from lossd.cli.files.place import Place
-from lossd.cli.inputs import Inputs, Source, find
+from lossd.cli.inputs import Inputs
+from lossd.cli.joins import join
+from lossd.cli.shards import LABELS, Shard
+from lossd.cli.sources import Source, Wanted, other_form, refuse_overlap, refuse_unlike, seen
 
-_KINDS: Final = {"weight": Kind.NUMBER, "mask": Kind.FLAG}
+_OWN_OPTIONS: Final = "name the columns by --logits-column and --targets-column"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,64 +23,195 @@ class Selection:
     """What the command line says of files.
 
     Attributes:
-        scored: The file with the logits or probabilities.
-        targets: The one with the targets; None if the same has them.
-        files: Those of the other tensors by name; a tensor without one is a column of the first two, if
-            `columns` has it, and else is not there.
-        columns: The columns or arrays by tensor, those that were named; "logits" for the probabilities too.
-        by: The column, or the file, with the groups.
-        is_probabilities: Whether probabilities are scored.
-        is_index: Whether the targets are class ids.
+        entries: The shards as they are named.
+        scored: What is said of the logits or probabilities.
+        targets: What is said of the targets.
+        others: What is said of the other tensors, by name: each has a file of its own, or a column's name.
+        files: The files of these, by name; None where the shards have the column.
+        by: The columns, or the files, with the groups.
+        ids: The columns by which two files are joined; none if their names shall tell.
     """
 
-    scored: str
-    targets: str | None
+    entries: Sequence[Entry]
+    scored: Wanted
+    targets: Wanted
+    others: Mapping[str, Wanted]
     files: Mapping[str, str | None]
-    columns: Mapping[str, str | None]
-    by: str | None = None
-    is_probabilities: bool = False
-    is_index: bool = False
+    by: Sequence[str] = ()
+    ids: Sequence[str] = ()
 
     def inputs(self) -> Inputs:
-        """Opens the files.
+        """Open the files.
 
         Raises:
             BadFile: One cannot be used, or which column is meant is not clear.
         """
-        first = open_file(self.scored)
-        second = first if self.targets is None else open_file(self.targets)
-        role = "probabilities" if self.is_probabilities else "logits"
-        scored = find(first, role, self.columns["logits"], Kind.NUMBER)
-        if first is second and len(first.names) == 1:
-            what = f"column, {first.names[0]}" if first.is_table else "array"
-            raise BadFile(f"{self.scored} holds one {what}: name a second file, with the targets")
-        tensors = {role: scored, "targets": find(second, "targets", self.columns["targets"], Kind.NUMBER)}
-        if tensors[role].file is second and tensors[role].column.name == tensors["targets"].column.name:
+        pairs = self._pairs()
+        _refuse_repeated(
+            [
+                file.place
+                for first, second in pairs
+                for file in {id(first): first, id(second): second}.values()
+            ]
+        )
+        if self.ids and any(first is second for first, second in pairs):
             raise BadFile(
-                f"{self.scored}: the {role} and the targets are the same, {tensors[role].column.name}"
+                "--id joins the file with the logits to another one with the targets; here one has both"
             )
-        for name, own in self.files.items():
-            column = self.columns[name]
-            if own is not None:
-                tensors[name] = find(open_file(own), name, column, _KINDS[name])
-            elif column is not None:
-                tensors[name] = find(_that_has(column, first, second), name, column, _KINDS[name])
-        return Inputs(tensors, None if self.by is None else _groups(self.by, first, second))
+        common = {
+            name: wanted.find(open_file(file))
+            for name, wanted in self.others.items()
+            if (file := self.files[name]) is not None
+        }
+        labels = [self._label(place, text, *pairs[0]) for place, text in enumerate(self.by)]
+        columns = {label: text for label, text in zip(labels, self.by, strict=True) if isinstance(label, str)}
+        return Inputs([self._shard(first, second, columns) for first, second in pairs], common, labels)
+
+    def _label(self, place: int, text: str, first: DataFile, second: DataFile) -> str | Source:
+        """Give the name of a label that is a column of the shards, or the file of its own where it is."""
+        path = Place(text)
+        is_file = path.is_url or (path.path is not None and path.path.is_file())
+        if text in first.names or text in second.names or not is_file:
+            return f"{LABELS} {place}"
+        return self._refuse_wide(Wanted("by", "--by", Kind.LABEL).find(open_file(text)))
+
+    def _refuse_wide(self, source: Source) -> Source:
+        if source.dimensions != 1:
+            what = f"--by: {source.file.place} has {source.dimensions} dimensions there"
+            raise BadFile(f"{what}; groups have one")
+        return source
+
+    # Which files are shards, and which are pairs.
+
+    def _open(self, text: str) -> DataFile:
+        return open_file(
+            text, {name: value for name, value in partitions_of(text).items() if name in self.by}
+        )
+
+    def _pairs(self) -> list[tuple[DataFile, DataFile]]:
+        """Open the shards: a file with the logits and one with the targets each, which may be the same."""
+        if not self.entries:
+            raise BadFile("no files are named")
+        opened = [[self._open(file) for file in entry.files] for entry in self.entries]
+        if len(opened) == 2 and all(len(files) == 1 for files in opened):
+            pair = self._as_pair(opened[0][0], opened[1][0])
+            if pair is not None:
+                return [pair]
+        for files in opened:
+            if len(files) == 1:
+                self._refuse_half(files[0], len(opened))
+        return [(files[0], files[-1]) for files in opened]
+
+    def _as_pair(self, first: DataFile, second: DataFile) -> tuple[DataFile, DataFile] | None:
+        """Tell whether two files are a pair, logits and targets; None if they are two shards.
+
+        Raises:
+            BadFile: They are neither.
+        """
+        roles = [self._roles(file) for file in (first, second)]
+        if roles == ["both", "both"]:
+            return None
+        if roles == ["targets", "logits"]:
+            return second, first
+        is_typed = all(entry.is_typed for entry in self.entries)
+        fits = [
+            found == role or (found == "either" and is_typed)
+            for found, role in zip(roles, ("logits", "targets"), strict=True)
+        ]
+        if all(fits):
+            return first, second
+        what = f"{seen(first)}; {seen(second)}: it is not clear what each is"
+        shards = f"two shards have {self.scored.role} and targets each"
+        hint = other_form(first, self.scored.role) or other_form(second, self.scored.role)
+        pair = f"a pair has the {self.scored.role} in one file and the targets in the other"
+        remedy = f"if they are either, {_OWN_OPTIONS}{hint}"
+        raise BadFile(f"{what}. Two files are shards or a pair: {shards}, {pair}; {remedy}")
+
+    def _roles(self, file: DataFile) -> str:
+        """Say what a file has by name: "logits", "targets", "both" or "none"; "either" if its place tells."""
+        scored, targets = self.scored.named(file), self.targets.named(file)
+        if scored and scored == targets:  # one name for both: the place tells
+            return "either"
+        if scored or targets:
+            return "both" if scored and targets else "logits" if scored else "targets"
+        is_first = file.names == ("",) or self.scored.is_only(file) or self.targets.is_only(file)
+        return "either" if is_first else "none"
+
+    def _refuse_half(self, file: DataFile, number: int) -> None:
+        """Refuse a shard that does not have logits and targets by name."""
+        if number > 1:
+            for wanted in (self.scored, self.targets):
+                if not wanted.named(file):
+                    what = (
+                        f"{seen(file)}, and no {wanted.role} by name; of {number} shards each must have both"
+                    )
+                    remedy = (
+                        f"{_OWN_OPTIONS}, or pair files of logits with those of targets by --targets PATTERN"
+                    )
+                    raise BadFile(f"{what}: {remedy} or in a manifest, two files a line")
+        elif len(file.names) == 1:
+            what = f"column, {file.names[0]}" if file.is_table else "array"
+            raise BadFile(f"{file.place} holds one {what}: name a second file, with the targets")
+
+    # Which columns a shard's tensors are.
+
+    def _shard(self, first: DataFile, second: DataFile, labels: Mapping[str, str]) -> Shard:
+        is_pair = first is not second
+        tensors = {
+            self.scored.role: self.scored.find(first, by_position=is_pair),
+            "targets": self.targets.find(second, by_position=is_pair),
+        }
+        wanted = {name: each for name, each in self.others.items() if self.files[name] is None}
+        wanted |= {label: Wanted("by", "--by", Kind.LABEL, column) for label, column in labels.items()}
+        twice = []
+        by: dict[str, Source] = {}
+        for name, each in wanted.items():
+            found = [
+                each.find(file) for file in ((first, second) if is_pair else (first,)) if each.named(file)
+            ]
+            source = found[0] if found else each.find(first)
+            if name in labels:
+                by[name] = self._refuse_wide(source)
+            else:
+                tensors[name] = source
+            if len(found) > 1:
+                twice.append((found[0], found[1]))
+        self._refuse_unclear(tensors, by)
+        used = {column.name for source in (*tensors.values(), *by.values()) for column in source.columns}
+        joined = join(first, second, used, self.ids) if is_pair else None
+        return Shard(tensors, by, joined, twice)
+
+    def _refuse_unclear(self, tensors: Mapping[str, Source], by: Mapping[str, Source]) -> None:
+        """Refuse columns that are two things at once, and prefixes that find others than were meant."""
+        refuse_overlap(tensors)
+        scored, targets = tensors[self.scored.role], tensors["targets"]
+        for wanted, source in ((self.scored, scored), (self.targets, targets)):
+            others = {column.name for each in by.values() for column in each.columns} | {*self.ids}
+            if wanted.prefix is not None and (found := others & {column.name for column in source.columns}):
+                where = f"{source.file.place}: {found.pop()} begins with {wanted.prefix}"
+                what = f"{where}, and another option names it"
+                raise BadFile(f"{what}: list the {wanted.role}, as in {wanted.option}s a,b,c")
+        if self.scored.prefix is not None and self.targets.prefix is not None:
+            refuse_unlike(scored, targets, (self.scored.prefix, self.targets.prefix))
 
 
-def _that_has(column: str, first: DataFile, second: DataFile) -> DataFile:
-    return second if column not in first.names and column in second.names else first
+def _refuse_repeated(places: Sequence[Place]) -> None:
+    """Refuse a file that is named twice, by whatever name: its rows would count twice.
+
+    Raises:
+        BadFile: One is.
+    """
+    there: dict[object, Place] = {}
+    for place in places:
+        other = there.setdefault(_identity(place), place)
+        if other is not place:
+            also = "" if str(other) == str(place) else f", as {other} before"
+            raise BadFile(f"{place} is given twice{also}: name each file once")
 
 
-def _groups(by: str, first: DataFile, second: DataFile) -> Source:
-    """The groups: a column of the files that are scored, or a file of its own."""
-    file = _that_has(by, first, second)
-    place = Place(by)
-    is_file = place.is_url or (place.path is not None and place.path.is_file())
-    if by in file.names or not is_file:
-        source = find(file, "by", by, Kind.LABEL)
-    else:
-        source = find(open_file(by), "by", None, Kind.LABEL)
-    if source.dimensions != 1:
-        raise BadFile(f"--by: {source.file.place} has {source.dimensions} dimensions there; groups have one")
-    return source
+def _identity(place: Place) -> object:
+    try:
+        status = os.stat(place.text.removeprefix("file://"))  # noqa: PTH116 - what may be a URL
+    except (OSError, ValueError):
+        return place.text
+    return status.st_dev, status.st_ino

@@ -1,0 +1,161 @@
+"""Joins the rows of two files by the columns that say which row is which."""
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossd.cli.files.datafile import Column, DataFile, Kind
+from lossd.cli.files.errors import BadFile
+from lossd.cli.sources import Wanted
+
+_NAMES: Final = frozenset(
+    (
+        *("id", "ids", "image_id", "sample_id", "example_id", "row_id", "uid", "uuid", "guid", "key"),
+        *("index", "name", "filename", "file_name", "path"),
+        *("__index_level_0__", "Unnamed: 0"),  # what pandas calls its index, in parquet and in csv
+    )
+)
+_ROWS: Final = 1 << 16
+_DIGEST: Final = "S16"
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """How the rows of a second file stand to those of the first.
+
+    Attributes:
+        names: The columns that say which row is which.
+        order: The second file's row for each row of the first; None if they stand in the same order.
+        moved: How many stand in another place.
+        rows: How many there are.
+    """
+
+    names: tuple[str, ...]
+    order: NDArray[np.intp] | None
+    moved: int
+    rows: int
+
+
+def join(first: DataFile, second: DataFile, used: Collection[str], asked: Sequence[str]) -> Join | None:
+    """Find out how to join two files; None if they share no columns for that.
+
+    Args:
+        first: The file with the logits.
+        second: The one with the targets.
+        used: The columns that are something else.
+        asked: The columns that the command line names.
+
+    Raises:
+        BadFile: A row is in one file alone, or twice in one, or it is not said which it is.
+    """
+    names = tuple(asked) or shared_names(first, second, used)
+    if not names:
+        return None
+    for name in asked:
+        for file in (first, second):
+            Wanted("id", "--id", Kind.LABEL, name).find(file)
+    mine, its = _Keys(first, names), _Keys(second, names)
+    if np.array_equal(mine.digests, its.digests):
+        mine.places()  # which refuses what is there twice
+        return Join(names, None, 0, mine.digests.size)
+    order = mine.found_in(its)
+    its.found_in(mine)
+    return Join(names, order, int(np.count_nonzero(order != np.arange(order.size))), order.size)
+
+
+def shared_names(first: DataFile, second: DataFile, used: Collection[str] = ()) -> tuple[str, ...]:
+    """Give the columns that two files share whose names are those of ids."""
+    return tuple(
+        name
+        for name in first.names
+        if name in _NAMES
+        and name in second.names
+        and name not in used
+        and first.dimensions(name) == second.dimensions(name) == 1
+    )
+
+
+class _Keys:
+    """What says which row is which, as a digest of 16 bytes a row: text takes far more memory."""
+
+    def __init__(self, file: DataFile, names: tuple[str, ...]) -> None:
+        self._file, self._names = file, names
+        digests = b"".join(blake2b(_text(key), digest_size=16).digest() for key in self._keys())
+        self.digests = np.frombuffer(digests, dtype=_DIGEST)
+
+    def _keys(self) -> Iterator[tuple[str, ...]]:
+        columns = [Column(name, Kind.LABEL) for name in self._names]
+        row = 0
+        for block in self._file.blocks(columns, _ROWS):
+            for values in zip(*(block[column].tolist() for column in columns), strict=True):
+                key = tuple(map(plain, values))
+                if None in key:
+                    raise BadFile(self._fault(f"row {row} has no value", "put the values in, or"))
+                yield tuple(map(str, key))
+                row += 1
+
+    def places(self) -> tuple[NDArray[np.bytes_], NDArray[np.intp]]:
+        """Give the digests sorted, and the row of each.
+
+        Raises:
+            BadFile: One is there twice.
+        """
+        rows = np.argsort(self.digests, kind="stable")
+        ordered = self.digests[rows]
+        twice = np.flatnonzero(ordered[1:] == ordered[:-1])
+        if twice.size:
+            place = twice[np.argmin(rows[twice + 1])]
+            what = f"{self._shown(rows[place])} is there twice, in rows {rows[place]} and {rows[place + 1]}"
+            raise BadFile(
+                self._fault(what, "each must be there once: name by --id those that tell rows apart, or")
+            )
+        return ordered, rows
+
+    def found_in(self, other: "_Keys") -> NDArray[np.intp]:
+        """Give the other file's row for each row.
+
+        Raises:
+            BadFile: It has none, or a row is there twice.
+        """
+        ordered, rows = other.places()
+        places = np.searchsorted(ordered, self.digests).clip(max=max(ordered.size - 1, 0))
+        found = ordered[places] == self.digests if ordered.size else np.zeros(self.digests.size, dtype=bool)
+        if not found.all():
+            row = int(np.argmin(found))
+            what = f"{self._shown(row)} of row {row} is not in {other._file.place}"
+            raise BadFile(
+                self._fault(what, "leave out what only one has, name by --id what tells rows apart, or")
+            )
+        matched: NDArray[np.intp] = rows[places]
+        return matched
+
+    def _fault(self, what: str, remedy: str) -> str:
+        names = ", ".join(self._names)
+        row_by_row = f"take {names} out of one of the files, if they stand row by row as they are"
+        return f"{self._file.place}, joined by {names}: {what}; {remedy} {row_by_row}"
+
+    def _shown(self, row: int) -> str:
+        key = next(key for number, key in enumerate(self._keys()) if number == row)
+        return ", ".join(f"{name} {value}" for name, value in zip(self._names, key, strict=True))
+
+
+def _text(key: Sequence[str]) -> bytes:
+    """Give the bytes that stand for a key and no other."""
+    return b"".join(
+        b"%d:%b" % (len(part), part) for part in (text.encode("utf-8", "surrogatepass") for text in key)
+    )
+
+
+def plain(value: Any) -> str | None:  # noqa: ANN401 - whatever a column holds
+    """Give a value as text, that of whole numbers the same whatever their type; None if there is none."""
+    if value is None or value != value:
+        return None
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
+        return str(int(value))
+    return str(value)

@@ -1,0 +1,247 @@
+"""Which column of a file a tensor is, or which columns, where each holds one class."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossd.cli.files.datafile import Block, Column, DataFile, Kind, joined
+from lossd.cli.files.errors import BadFile
+from lossd_client.foreign import widened
+
+_ROWS: Final = 1 << 16  # of a column of a class, read to be stacked
+_SHOWN: Final = 30  # names in a message
+_OF_TENSORS: Final = frozenset({"logits", "probabilities", "targets"})
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a tensor comes from.
+
+    Attributes:
+        file: The file.
+        columns: Its column or array; or columns of one number a row, a class each.
+        is_stacked: Whether these are side by side in the tensor, [N, C].
+    """
+
+    file: DataFile
+    columns: tuple[Column, ...]
+    is_stacked: bool = False
+
+    @property
+    def rows(self) -> int | None:
+        """How many there are, if that is known."""
+        return self.file.rows(self.columns[0].name)
+
+    @property
+    def dimensions(self) -> int:
+        """How many dimensions the tensor has."""
+        return 2 if self.is_stacked else self.file.dimensions(self.columns[0].name)
+
+    @property
+    def names(self) -> str | list[str] | None:
+        """The column's name, or the columns'; None if it has none."""
+        names = [column.name for column in self.columns]
+        return names if self.is_stacked else names[0] or None
+
+    def of(self, block: Block) -> NDArray[Any]:
+        """Give the tensor's rows in a block of the file."""
+        return (
+            stacked([block[column] for column in self.columns]) if self.is_stacked else block[self.columns[0]]
+        )
+
+    def whole(self) -> NDArray[Any]:
+        """Read all of it.
+
+        Raises:
+            BadFile: It cannot be read.
+        """
+        if not self.is_stacked:
+            return self.file.whole(self.columns[0])
+        return joined(self.file.place, [self.of(block) for block in self.file.blocks(self.columns, _ROWS)])
+
+
+def stacked(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Put columns side by side, in a dtype that holds them all."""
+    return np.stack(alike(columns), axis=1)
+
+
+def alike(arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Give arrays of one dtype, which holds the numbers of all."""
+    if len({array.dtype for array in arrays}) <= 1:
+        return list(arrays)
+    wide = [widened(array) for array in arrays]
+    return [array.astype(np.result_type(*wide), copy=False) for array in wide]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the command line says of the column that is a tensor.
+
+    Attributes:
+        role: The tensor, which is also the column's name if no other was given.
+        option: The option that names the column.
+        kind: What it is read as.
+        column: The name that was given.
+        several: Names with commas between them, or what all of them begin with.
+        nulls: Whether values may be missing.
+    """
+
+    role: str
+    option: str
+    kind: Kind = Kind.NUMBER
+    column: str | None = None
+    several: str | None = None
+    nulls: bool = False
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the command line names a column."""
+        return self.column is not None or self.several is not None
+
+    @property
+    def prefix(self) -> str | None:
+        """What the names of the columns begin with, if that is how they were given."""
+        return self.several if self.several is not None and "," not in self.several else None
+
+    def named(self, file: DataFile) -> tuple[str, ...]:
+        """Give the names in a file that are the tensor's by name."""
+        if self.prefix is not None:
+            return tuple(name for name in file.names if name.startswith(self.prefix))
+        names = [self.column or self.role] if self.several is None else _listed(self.several)
+        return tuple(name for name in names if name in file.names)
+
+    def is_only(self, file: DataFile) -> bool:
+        """Tell whether a file holds nothing else, under a name that says nothing, or none."""
+        return not self.is_given and len(file.names) == 1 and not {*file.names} & _OF_TENSORS
+
+    def find(self, file: DataFile, *, by_position: bool = True) -> Source:
+        """Find the column or array of a file that is the tensor; nothing is guessed.
+
+        Args:
+            file: The file.
+            by_position: Whether the only one of a file is meant, whatever its name.
+
+        Raises:
+            BadFile: There is none, or it could be several, or it does not hold numbers.
+        """
+        if self.several is not None:
+            return self._stack(file)
+        names = self.named(file)
+        if not names and by_position and (self.is_only(file) or self._is_nameless(file)):
+            names = file.names
+        if len(names) == 1 and file.names.count(names[0]) == 1:
+            return self._source(file, names)
+        if self.column is None:
+            other = other_form(file, self.role)
+            raise BadFile(f"{seen(file)}: say by {self.option} which one holds the {self.role}{other}")
+        hint = _did_you_mean(self.column, file)
+        if file.names.count(self.column) > 1:
+            hint = ": rename all but one of these"
+        raise BadFile(f"{seen(file)}, and {self.option} names {self.column}{hint}")
+
+    def _is_nameless(self, file: DataFile) -> bool:
+        if file.names == ("",) and self.is_given:
+            raise BadFile(f"{file.place} is one array without a name: leave {self.option} out")
+        return file.names == ("",)
+
+    def _stack(self, file: DataFile) -> Source:
+        assert self.several is not None
+        option = f"{self.option}s"
+        names = self.named(file)
+        if self.prefix is not None and len(names) < 2:
+            what = f"{seen(file)}, and {option} takes at least 2 that begin with {self.prefix}"
+            raise BadFile(f"{what}: there {'is' if names else 'are'} {len(names) or 'none'}")
+        listed = names if self.prefix is not None else _listed(self.several)
+        for name in listed:
+            if file.names.count(name) != 1:
+                raise BadFile(f"{seen(file)}, and {option} names {name}{_did_you_mean(name, file)}")
+            if file.dimensions(name) != 1:
+                raise BadFile(
+                    f"{file.place}: {name} has several numbers a row; {option} takes one a row, a class each"
+                )
+        return self._source(file, listed, is_stacked=True)
+
+    def _source(self, file: DataFile, names: Sequence[str], is_stacked: bool = False) -> Source:
+        columns = tuple(Column(name, self.kind, self.nulls) for name in names)
+        if self.kind is not Kind.LABEL and any(name in file.unreadable for name in names):
+            file.row_bytes(columns)  # which says why, and what to do
+        return Source(file, columns, is_stacked)
+
+
+def other_form(file: DataFile, role: str) -> str:
+    """Say what to do if a file has probabilities where logits are asked for, or logits for probabilities."""
+    if role == "logits" and "probabilities" in file.names:
+        return "; if its probabilities are meant, give --probabilities: that is another loss than of logits"
+    if role == "probabilities" and "logits" in file.names:
+        return (
+            "; if its logits are meant, leave --probabilities out: that is another loss than of probabilities"
+        )
+    return ""
+
+
+def _listed(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+def _did_you_mean(name: str, file: DataFile) -> str:
+    near = difflib.get_close_matches(name, file.names, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def seen(file: DataFile) -> str:
+    """Say what a file has."""
+    if file.names == ("",):
+        return f"{file.place} is one array without a name"
+    kind = "column" if file.is_table else "array"
+    names = [
+        f"{name} (which {file.unreadable[name]})" if name in file.unreadable else name for name in file.names
+    ]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{file.place} has {kind}{'s' if len(names) > 1 else ''} {', '.join(names[:_SHOWN])}{more}"
+
+
+def refuse_overlap(tensors: Mapping[str, Source]) -> None:
+    """Refuse a column that is two tensors at once.
+
+    Raises:
+        BadFile: There is one.
+    """
+    taken: dict[tuple[int, str], str] = {}
+    for role, source in tensors.items():
+        for column in source.columns:
+            other = taken.setdefault((id(source.file), column.name), role)
+            if other != role:
+                where = f"{source.file.place}: the {other} and the {role} are the same"
+                raise BadFile(
+                    f"{where}, {column.name or 'its only array'}: name another column for one of them"
+                )
+
+
+def refuse_unlike(scored: Source, targets: Source, prefixes: tuple[str, str]) -> None:
+    """Refuse columns of classes, found by prefixes, whose names go on differently: these are other classes.
+
+    Raises:
+        BadFile: They do.
+    """
+    mine, its = (
+        [column.name.removeprefix(prefix) for column in source.columns]
+        for source, prefix in zip((scored, targets), prefixes, strict=True)
+    )
+    if mine == its:
+        return
+    at = next(
+        (place for place, (a, b) in enumerate(zip(mine, its, strict=False)) if a != b),
+        min(len(mine), len(its)),
+    )
+    first, second = (
+        source.columns[at].name if at < len(source.columns) else "none" for source in (scored, targets)
+    )
+    where = f"{scored.file.place}: column {at + 1} of those that begin with"
+    what = f"{where} {prefixes[0]} is {first}, and with {prefixes[1]} {second}"
+    raise BadFile(
+        f"{what}; classes must be the same, in the same order: list them, as in --logits-columns a,b"
+    )
