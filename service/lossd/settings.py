@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1 << 20
@@ -104,6 +104,15 @@ class Settings(BaseSettings):
     stall_seconds: PositiveFloat = Field(
         default=60.0,
         description="How long a caller may leave an answer unread, or read less than 64 KiB of it.",
+    )
+    linger_seconds: PositiveFloat = Field(
+        default=30.0,
+        description="How long what a caller still sends is read, and dropped, when it has been refused: until "
+        "it looks for the answer.",
+    )
+    linger_connections: NonNegativeInt = Field(
+        default=64,
+        description="For how many connections of a front end at a time; for others it is a second.",
     )
     turn_bytes: PositiveInt = Field(
         default=32 * MIB,
@@ -247,6 +256,11 @@ class Settings(BaseSettings):
     def arena_bytes_each(self) -> int:
         """The part of the arena that a front end has."""
         return self.arena_bytes // self.front_ends // PAGE * PAGE
+
+    @property
+    def linger_bytes(self) -> int:
+        """How much of what a refused caller still sends is read, and dropped, at most."""
+        return max(self.max_body_bytes, GIB)
 
     @property
     def output_bytes(self) -> int:
