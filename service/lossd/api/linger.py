@@ -8,6 +8,7 @@ look for an answer only when they have sent everything, and would never see why 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import ClassVar, Final
 
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -35,6 +36,9 @@ class Linger:
     """
 
     _long: ClassVar[int] = 0  # how many there are that may take all of the time
+    _waiting: ClassVar[deque[Linger]] = (
+        deque()
+    )  # to be read on: one a turn of the event loop, others come first
 
     def __init__(
         self,
@@ -58,14 +62,16 @@ class Linger:
         flow.resume_reading()
 
     def drop(self, nbytes: int) -> None:
-        """Take note that so many bytes have come. Those of other connections are read before the next."""
+        """Take note that so many bytes have come; everybody else is served before the next are read."""
         self._left_bytes -= nbytes
         self._quiet_seconds = 0.0
         if self._left_bytes <= 0:
             self._transport.close()
             return
         self._flow.pause_reading()
-        self._loop.call_soon(self._read_on)
+        Linger._waiting.append(self)
+        if len(Linger._waiting) == 1:
+            self._loop.call_soon(self._read_on)
 
     def look(self, seconds: float) -> None:
         """Close, if it has taken too long.
@@ -87,6 +93,10 @@ class Linger:
         Linger._long -= self._is_long
         self._is_long = False
 
-    def _read_on(self) -> None:
-        if not self._transport.is_closing():
-            self._flow.resume_reading()
+    @classmethod
+    def _read_on(cls) -> None:
+        linger = cls._waiting.popleft()
+        if not linger._transport.is_closing():
+            linger._flow.resume_reading()
+        if cls._waiting:
+            linger._loop.call_soon(cls._read_on)

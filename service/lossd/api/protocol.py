@@ -18,7 +18,8 @@ import httptools
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from lossd.api.context import NO_TIMING, choose_id
+from lossd.api.context import NO_TIMING, choose_id, header
+from lossd.api.cors import Origins
 from lossd.api.framing import check_head, without_upgrade
 from lossd.api.hangups import HangUps
 from lossd.api.linger import Linger
@@ -66,6 +67,7 @@ class LossdProtocol(HttpToolsProtocol):
         lane: Makes the lane beside it, if there is to be one.
         room: Called when it has been made; returns whether there is room for it.
         requests: Where what it refuses by itself has its line.
+        origins: Whose pages may call it, if it is to say so.
         uvicorns: What uvicorn gives its protocols.
 
     Attributes:
@@ -102,6 +104,7 @@ class LossdProtocol(HttpToolsProtocol):
         lane: Callable[[LossdProtocol], Lane] | None = None,
         room: Callable[[LossdProtocol], bool] | None = None,
         requests: RequestLog | None = None,
+        origins: Origins | None = None,
         **uvicorns: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**uvicorns)
@@ -109,6 +112,7 @@ class LossdProtocol(HttpToolsProtocol):
         self._lane = lane(self) if lane is not None else None
         self._room = room
         self._requests = requests
+        self._origins = origins
         self.idle_since = self.loop.time()
         self._cycles: list[
             RequestResponseCycle
@@ -414,6 +418,8 @@ class LossdProtocol(HttpToolsProtocol):
             self._requests.write(RequestLine(identity.decode(), "", host, fault.code, status))
         answer = problem(fault, identity.decode(), close=True)
         headers = [*answer.headers, (b"x-request-id", identity), (b"server-timing", NO_TIMING)]
+        if self._origins is not None:
+            headers += self._origins.headers(header({"headers": self.headers or ()}, b"origin"))
         self.respond(answer.status, header_lines(headers), answer.body)
 
     def write(self, data: bytes) -> None:
