@@ -43,8 +43,12 @@ def main() -> bool:
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # it is this container's own
         connection = http.client.HTTPSConnection(*address, timeout=_SECONDS, context=context)
-    connection.request("GET", "/readyz")
-    return connection.getresponse().status == 200
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException) as error:
+        sys.stderr.write(f"port {address[1]}: {error}\n")
+        return False
 
 
 if __name__ == "__main__":

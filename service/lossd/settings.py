@@ -252,9 +252,9 @@ class Settings(BaseSettings):
     def _check_together(self) -> Settings:
         if self.teams is None and not self.allow_open and not is_loopback(self.host):
             msg = (
-                f"listening on {self.host} (LOSSD_HOST, --host) without teams lets anyone who can connect use this "
-                "server; name a teams file (--teams), pass --allow-open (LOSSD_ALLOW_OPEN=1) to mean that, or listen "
-                "on 127.0.0.1"
+                f"listening on {self.host} (LOSSD_HOST, --host) without teams lets anyone who can "
+                "connect use this server; name a teams file (--teams), pass --allow-open "
+                "(LOSSD_ALLOW_OPEN=1) to mean that, or listen on 127.0.0.1"
             )
             raise ValueError(msg)
         if (self.tls_certificate is None) != (self.tls_key is None):
@@ -269,8 +269,8 @@ class Settings(BaseSettings):
         if self.arena_bytes_each < largest + self.output_bytes:
             needed = self.front_ends * (largest + self.output_bytes)
             msg = (
-                f"LOSSD_ARENA_BYTES is {self.arena_bytes}, less than the largest body and the largest answer need, "
-                f"in each front end ({needed}); raise LOSSD_ARENA_BYTES or lower LOSSD_MAX_BODY_BYTES, "
+                f"LOSSD_ARENA_BYTES is {self.arena_bytes}, less than the largest body and the largest answer "
+                f"need, in each front end ({needed}); raise LOSSD_ARENA_BYTES or lower LOSSD_MAX_BODY_BYTES, "
                 "LOSSD_MAX_JSON_BYTES (which takes four times its size besides), LOSSD_MAX_CHUNKED_BYTES, "
                 "LOSSD_MAX_EXPANDED_BYTES, LOSSD_MAX_BATCH_BYTES (four times) or LOSSD_MAX_OUTPUT_BYTES"
             )

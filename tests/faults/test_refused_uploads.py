@@ -280,7 +280,8 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 
 
 def test_it_takes_so_long_for_so_many_and_holds_nothing_but_a_connection(narrow: LiveServer) -> None:
-    began, ended = time.monotonic(), {}
+    began = time.monotonic()
+    ended: dict[int, float] = {}
     [front_end] = roles(narrow).front_ends
     with ExitStack() as held:
         callers = {number: held.enter_context(connect(narrow)) for number in range(3)}

@@ -87,6 +87,8 @@ async def _framework_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = BY_STATUS.get(error.status_code, "bad_request")
     headers = dict(error.headers or {})
+    if (request.method, request.scope["path"]) == ("OPTIONS", "*"):  # those of the server as a whole
+        return Response(status_code=204, headers={"Allow": "GET, HEAD, POST, OPTIONS"})
     if code == "method_not_allowed":
         methods = [method.strip() for method in headers.get("Allow", "GET").split(",")]
         methods += ["HEAD"] * ("GET" in methods and "HEAD" not in methods)
