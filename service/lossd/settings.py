@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1 << 20
@@ -19,6 +20,11 @@ PAGE = 1 << 12
 # The longest blocks, in elements, by which partial sums are bounded; core/grid.py says why they are so long.
 CPU_BLOCK = 1 << 15
 DEVICE_BLOCK = 1 << 22
+
+
+PORT: Final = 8000
+_service_link: Final = re.compile(r"[a-z]+://.*", re.DOTALL)
+_origin: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+")
 
 
 def default_usage_file() -> Path | None:
@@ -36,7 +42,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LOSSD_", extra="forbid", frozen=True)
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
-    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    port: int = Field(default=PORT, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     allow_open: bool = Field(
         default=False, description="Serve anyone who can connect, also when the host is not loopback."
     )
@@ -84,6 +90,11 @@ class Settings(BaseSettings):
     max_header_bytes: PositiveInt = Field(
         default=32 << 10, description="Longest head of a request: its first line and its headers."
     )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Origins whose pages may call the server from a browser, separated by commas: "
+        "https://example.org. `*` is all of them.",
+    )
     max_connections: PositiveInt = Field(
         default=4096,
         description="Most connections that a front end holds. The one that has been idle longest makes room "
@@ -104,6 +115,15 @@ class Settings(BaseSettings):
     stall_seconds: PositiveFloat = Field(
         default=60.0,
         description="How long a caller may leave an answer unread, or read less than 64 KiB of it.",
+    )
+    linger_seconds: PositiveFloat = Field(
+        default=30.0,
+        description="How long what a refused caller still sends is read, and dropped, until it looks for the "
+        "answer.",
+    )
+    linger_connections: NonNegativeInt = Field(
+        default=64,
+        description="For how many connections of a front end at a time; for others it is a second.",
     )
     turn_bytes: PositiveInt = Field(
         default=32 * MIB,
@@ -176,7 +196,12 @@ class Settings(BaseSettings):
         "believed, separated by commas.",
     )
 
-    @field_validator("device", "losses", "trusted_proxies", mode="before")
+    @field_validator("port", mode="before")
+    @classmethod
+    def _pass_over_link(cls, value: object) -> object:
+        return PORT if isinstance(value, str) and is_service_link(value) else value
+
+    @field_validator("device", "losses", "trusted_proxies", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part) if isinstance(value, str) else value
@@ -190,6 +215,15 @@ class Settings(BaseSettings):
             except ValueError as error:
                 msg = f"{address!r} is no address or network of a proxy ({error})"
                 raise ValueError(msg) from None
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if origin != "*" and not _origin.fullmatch(origin):
+                msg = f"{origin!r} is no origin; give scheme, host and port alone, as in https://example.org"
+                raise ValueError(msg)
         return value
 
     @field_validator("usage_file", "teams", "tls_certificate", "tls_key", mode="before")
@@ -218,9 +252,9 @@ class Settings(BaseSettings):
     def _check_together(self) -> Settings:
         if self.teams is None and not self.allow_open and not is_loopback(self.host):
             msg = (
-                f"listening on {self.host} without teams lets anyone who can connect use this server; "
-                "name a teams file (--teams), pass --allow-open (LOSSD_ALLOW_OPEN=1) to mean that, or listen "
-                "on 127.0.0.1"
+                f"listening on {self.host} (LOSSD_HOST, --host) without teams lets anyone who can "
+                "connect use this server; name a teams file (--teams), pass --allow-open "
+                "(LOSSD_ALLOW_OPEN=1) to mean that, or listen on 127.0.0.1"
             )
             raise ValueError(msg)
         if (self.tls_certificate is None) != (self.tls_key is None):
@@ -235,8 +269,8 @@ class Settings(BaseSettings):
         if self.arena_bytes_each < largest + self.output_bytes:
             needed = self.front_ends * (largest + self.output_bytes)
             msg = (
-                f"arena_bytes is {self.arena_bytes}, less than the largest body and the largest answer need, "
-                f"in each front end ({needed}); raise LOSSD_ARENA_BYTES or lower LOSSD_MAX_BODY_BYTES, "
+                f"LOSSD_ARENA_BYTES is {self.arena_bytes}, less than the largest body and the largest answer "
+                f"need, in each front end ({needed}); raise LOSSD_ARENA_BYTES or lower LOSSD_MAX_BODY_BYTES, "
                 "LOSSD_MAX_JSON_BYTES (which takes four times its size besides), LOSSD_MAX_CHUNKED_BYTES, "
                 "LOSSD_MAX_EXPANDED_BYTES, LOSSD_MAX_BATCH_BYTES (four times) or LOSSD_MAX_OUTPUT_BYTES"
             )
@@ -247,6 +281,11 @@ class Settings(BaseSettings):
     def arena_bytes_each(self) -> int:
         """The part of the arena that a front end has."""
         return self.arena_bytes // self.front_ends // PAGE * PAGE
+
+    @property
+    def linger_bytes(self) -> int:
+        """How much of what a refused caller still sends is read, and dropped, at most."""
+        return max(self.max_body_bytes, GIB)
 
     @property
     def output_bytes(self) -> int:
@@ -274,6 +313,29 @@ def unknown_variables(environment: Iterable[str]) -> dict[str, str | None]:
     known = {f"LOSSD_{name.upper()}" for name in Settings.model_fields}
     strange = [name for name in environment if name.startswith("LOSSD_") and name not in known]
     return {name: next(iter(get_close_matches(name, known, 1, 0.85)), None) for name in strange}
+
+
+def is_service_link(value: str) -> bool:
+    """Whether LOSSD_PORT is what Kubernetes makes of a Service named lossd, as in ``tcp://10.96.12.7:8000``."""
+    return _service_link.fullmatch(value) is not None
+
+
+def explain(fault: Mapping[str, Any], options: Iterable[str]) -> str:
+    """What is wrong with a setting, under the name by which it was set.
+
+    Args:
+        fault: As pydantic has it.
+        options: The settings that were given as options.
+    """
+    what = fault["msg"].removeprefix("Value error, ")
+    if not fault["loc"]:
+        return str(what)
+    name = str(fault["loc"][0])
+    if name in options:
+        return f"--{name.replace('_', '-')}: {what}"
+    given = fault.get("input")
+    shown = f"={given}" if isinstance(given, str) and len(given) <= 100 else ""
+    return f"LOSSD_{name.upper()}{shown}: {what}"
 
 
 def is_loopback(host: str) -> bool:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import socket
+import threading
 import time
-from urllib.parse import urlsplit
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urljoin, urlsplit
 
 import httpx
 import numpy as np
 import pytest
+
+from live_server import LiveServer, live_server
+from lossd.api.cors import Origins
+from teams_file import make_key, team_table, write_teams
 
 
 def body() -> bytes:
@@ -142,3 +150,160 @@ def test_null_says_what_leaving_out_says(base_url: str) -> None:
     expected = httpx.post(f"{base_url}/bce", json=plain).json()["loss"]
     spelt = httpx.post(f"{base_url}/bce", json={**plain, "pos_weight": None, "axis": None}).json()
     assert spelt["loss"] == expected
+
+
+def paths_of(base_url: str, method: str) -> list[str]:
+    document = httpx.get(f"{base_url}/openapi.json").json()
+    return [path for path, item in document["paths"].items() if method in item]
+
+
+def test_head_is_get_without_a_body(base_url: str) -> None:
+    for path in [*paths_of(base_url, "get"), "/docs", "/openapi.json", "/docs/assets/favicon.png"]:
+        got, asked = httpx.get(base_url + path), httpx.head(base_url + path)
+        assert (asked.status_code, asked.content) == (got.status_code, b""), path
+        assert got.status_code == 200
+        assert asked.headers.keys() == got.headers.keys(), path
+        if path not in ("/metrics", "/usage") and "stats" not in path:  # which change from one to the next
+            assert asked.headers["content-length"] == got.headers["content-length"], path
+    for path in ("/bce", "/nothing"):
+        got, asked = httpx.get(base_url + path), httpx.head(base_url + path)
+        assert (asked.status_code, asked.content) == (got.status_code, b"")
+        assert asked.headers.get("allow") == got.headers.get("allow")
+
+
+def test_nothing_follows_the_head_of_an_answer_to_head(base_url: str) -> None:
+    head = b"HEAD %b HTTP/1.1\r\nHost: x\r\n%b\r\n"
+    asked = [head % (path, b"") for path in (b"/info", b"/docs", b"/bce", b"/metrics")]
+    answer = talk(base_url, b"".join(asked) + head % (b"/livez", b"Connection: close\r\n"))
+    answers = answer.split(b"\r\n\r\n")
+    assert answers.pop() == b""
+    assert [one.split()[1] for one in answers] == [b"200", b"200", b"405", b"200", b"200"]
+
+
+def test_options_and_wrong_methods_say_what_a_path_takes(base_url: str) -> None:
+    for method, allowed in (("get", "GET, HEAD"), ("post", "POST")):
+        for path in paths_of(base_url, method):
+            asked = httpx.options(base_url + path)
+            assert (asked.status_code, asked.content) == (204, b""), path
+            assert set(asked.headers["allow"].split(", ")) == {*allowed.split(", "), "OPTIONS"}
+            assert "access-control-allow-origin" not in asked.headers
+            assert httpx.delete(base_url + path).headers["allow"] == allowed
+    assert httpx.options(f"{base_url}/nothing").status_code == 404
+    assert httpx.options(f"{base_url}/docs/assets/favicon.png").headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+PAGE = "https://dash.example.org"
+JSON = {"logits": [1.0], "targets": [1]}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server that pages of two origins may call."""
+    folder, key = tmp_path_factory.mktemp("shared"), make_key()
+    write_teams(folder / "teams.toml", team_table("pages", key))
+    origins = f"{PAGE}, http://localhost:3000"
+    with live_server(folder, cors_origins=origins, teams=folder / "teams.toml") as running:
+        running.key = key
+        yield running
+
+
+def test_a_page_of_another_origin_may_call(shared: LiveServer) -> None:
+    assert shared.key is not None
+    page = {"origin": PAGE}
+    keyed = {**page, "x-api-key": shared.key}
+    wanted = {"access-control-request-method": "POST", "access-control-request-headers": "x-api-key"}
+    with httpx.Client(base_url=shared.url) as client:
+        asked = client.options("/bce", headers={**page, **wanted})
+        assert (asked.status_code, asked.content) == (204, b"")
+        assert asked.headers["access-control-allow-origin"] == PAGE
+        assert "POST" in asked.headers["access-control-allow-methods"].split(", ")
+        allowed = set(asked.headers["access-control-allow-headers"].lower().split(", "))
+        ours = {"authorization", "x-api-key", "content-type", "content-encoding", "x-timeout-ms"}
+        assert allowed >= ours | {"x-request-id"}
+        assert int(asked.headers["access-control-max-age"]) > 0
+        assert asked.headers["x-request-id"]
+        answers = {
+            200: client.post("/bce", json=JSON, headers=keyed),  # as the fast lane takes it from others
+            405: client.get("/bce", headers=keyed),
+            401: client.post("/bce", json=JSON, headers=page),
+            404: client.get("/nothing", headers=page),
+            422: client.post("/bce?gamma=2", json=JSON, headers=keyed),
+            413: client.post(
+                "/bce", content=b" " * 40_000_000, headers={**keyed, "content-type": "application/json"}
+            ),
+            400: client.post("/v2/models/bce/infer", content=b"{", headers=keyed),
+            431: client.get("/livez", headers={**page, "x-long": "a" * 40_000}),
+        }
+    for status, answer in answers.items():
+        assert answer.status_code == status
+        assert answer.headers["access-control-allow-origin"] == PAGE
+        assert "Origin" in answer.headers["vary"]
+        exposed = set(answer.headers["access-control-expose-headers"].split(", "))
+        assert exposed >= {"Lossd-Sum", "Lossd-Count", "X-Request-Id", "Server-Timing", "Retry-After"}
+        assert exposed >= {name.title() for name in answer.headers if name.startswith("lossd-")}
+
+
+def test_a_page_of_no_origin_that_is_named_may_not(shared: LiveServer) -> None:
+    assert shared.key is not None
+    wanted = {"access-control-request-method": "POST"}
+    for origin in ("https://evil.example.org", "null", "http://dash.example.org", f"{PAGE}:8443"):
+        asked = httpx.options(f"{shared.url}/bce", headers={"origin": origin, **wanted})
+        answer = httpx.post(
+            f"{shared.url}/bce", json=JSON, headers={"origin": origin, "x-api-key": shared.key}
+        )
+        for one in (asked, answer):
+            assert not [name for name in one.headers if name.startswith("access-control-")]
+            assert one.headers["vary"] == "Origin"
+    plain = httpx.post(f"{shared.url}/bce", json=JSON, headers={"x-api-key": shared.key})
+    assert plain.status_code == 200
+
+
+def test_all_origins_may_where_a_star_says_so() -> None:
+    headers = dict(Origins(["*"]).headers(b"https://any.example.org"))
+    assert headers[b"access-control-allow-origin"] == b"*"
+    assert b"vary" not in headers
+
+
+class Stripping(BaseHTTPRequestHandler):
+    """What `location /lossd/ { proxy_pass http://127.0.0.1:8000/; }` makes of a request."""
+
+    behind = ""
+
+    def do_GET(self) -> None:
+        if not self.path.startswith("/lossd/"):
+            self.send_error(404)
+            return
+        sent = self.rfile.read(int(self.headers.get("content-length", "0")))
+        kind = {name: value for name, value in self.headers.items() if name.lower() == "content-type"}
+        url = self.behind + self.path.removeprefix("/lossd")
+        answer = httpx.request(self.command, url, content=sent, headers=kind)
+        self.send_response(answer.status_code)
+        self.send_header("content-type", answer.headers["content-type"])
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    do_POST = do_GET  # noqa: N815 -- as the base class has it
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_docs_work_behind_a_prefix(base_url: str) -> None:
+    handler = type("Handler", (Stripping,), {"behind": base_url})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        page = f"http://127.0.0.1:{proxy.server_port}/lossd/docs"
+        text = httpx.get(page).text
+        for asset in re.findall(r"(?:src|href)=\"([^\"]+)\"", text):
+            assert len(httpx.get(urljoin(page, asset)).content) > 1000, asset
+        (named,) = re.findall(r"\burl: '([^']+)'", text)
+        document = urljoin(page, named)
+        said = httpx.get(document).json()
+        (server,) = said["servers"]
+        # As Swagger UI puts the URL of a request together: relative to the document, without a last slash.
+        base = urljoin(document, server["url"]).rstrip("/")
+        assert base == f"http://127.0.0.1:{proxy.server_port}/lossd"
+        example = said["paths"]["/bce"]["post"]["requestBody"]["content"]["application/json"]["examples"]
+        answer = httpx.post(f"{base}/bce", json=example["mean"]["value"])
+        assert answer.json()["count"] == 6
+        proxy.shutdown()

@@ -753,7 +753,7 @@ def test_routes_and_methods(base_url: str) -> None:
     for path in ("/v2", "/v2/health/live", "/v2/models/bce", "/v2/models/bce/versions/1/config"):
         answer = httpx.post(base_url + path, content=b"x" * 100)
         assert "GET" in check_error(answer, 405, "method_not_allowed")
-        assert answer.headers["allow"] == "GET"
+        assert answer.headers["allow"] == "GET, HEAD"
     answer = httpx.get(f"{base_url}/v2/models/bce/infer", headers={"x-request-id": "mine"})
     assert "POST" in check_error(answer, 405, "method_not_allowed")
     assert answer.headers["x-request-id"] == "mine"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import inspect
 import io
+import json
 import re
+from collections.abc import Iterator
 from typing import Any, get_args
+from urllib.parse import urljoin
 
 import httpx
 import jsonschema_rs
 import numpy as np
+import pyarrow as pa
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -154,8 +158,10 @@ def test_docs_need_no_internet(base_url: str) -> None:
     page = httpx.get(f"{base_url}/docs")
     assert page.status_code == 200
     assert not re.search(r"(?:src|href)=[\"']?(?:https?:)?//", page.text)
-    for asset in re.findall(r"(?:src|href)=\"(/[^\"]+)\"", page.text):
-        found = httpx.get(base_url + asset)
+    assets = re.findall(r"(?:src|href)=\"([^\"]+)\"", page.text)
+    assert len(assets) == 3
+    for asset in assets:
+        found = httpx.get(urljoin(f"{base_url}/docs", asset))
         assert found.status_code == 200
         assert len(found.content) > 1000
 
@@ -176,3 +182,95 @@ def test_status_routes(base_url: str, document: dict[str, Any]) -> None:
         'lossd_worker_restarts_total{device="cpu"}',
     ):
         assert name in metrics.text
+
+
+X = np.array([[2.0, -1.5, 0.25], [-3.0, 4.0, 0.0]], np.float32)
+Y = np.array([[1, 0, 0], [0, 1, 1]], np.uint8)
+
+
+def picked_file(media: str) -> bytes:
+    """The file that somebody picks who has read the description of a body that is one."""
+    file = io.BytesIO()
+    if media == "application/x-npz":
+        np.savez(file, logits=X, targets=Y)
+    elif media == "application/vnd.apache.arrow.stream":
+        table = pa.table({"logits": X.ravel(), "targets": Y.ravel()})
+        with pa.ipc.new_stream(file, table.schema) as writer:
+            writer.write_table(table)
+    elif media == "application/octet-stream":  # an inference without binary tensors
+        data = [{"name": "logits", "shape": [2], "datatype": "FP32", "data": [1, 2]}]
+        file.write(json.dumps({"inputs": [*data, {**data[0], "name": "targets", "data": [0, 1]}]}).encode())
+    else:
+        for array in (X, Y):
+            np.save(file, array)
+    return file.getvalue()
+
+
+def picked_array(name: str) -> bytes:
+    file = io.BytesIO()
+    np.save(file, Y if name == "targets" else X)
+    return file.getvalue()
+
+
+def prefilled(parameter: dict[str, Any]) -> object:
+    """What Swagger UI 5 puts into a field of the query or the header; None leaves it out."""
+    schema = parameter["schema"]
+    for key in ("oneOf", "anyOf"):
+        schema = {**schema, **(schema.get(key) or [{}])[0]}
+    assert not {"examples", "content"} & parameter.keys()  # which would be prefilled in other ways
+    return parameter.get("example", schema.get("example", schema.get("default", ...)))
+
+
+def as_text(value: object) -> str:
+    if isinstance(value, list):
+        return ",".join(map(as_text, value))
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def field_text(schema: dict[str, Any]) -> str:
+    """What Swagger UI puts into a field of a form: a sample, where the document does not say."""
+    return as_text(schema.get("example", schema.get("default", "string")))
+
+
+def tries(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What "Try it out" sends for an operation, as it is prefilled: a name, and httpx's arguments."""
+    fields: dict[str, dict[str, str]] = {"query": {}, "header": {}, "path": {}}
+    for parameter in operation.get("parameters", ()):
+        if (value := prefilled(parameter)) is not ...:
+            fields[parameter["in"]][parameter["name"]] = as_text(value)
+    assert not fields["path"]
+    content = operation.get("requestBody", {}).get("content", {None: {}})
+    for media, body in content.items():
+        given = {"params": fields["query"], "headers": {**fields["header"]}}
+        schema = body.get("schema", {})
+        if media is None:
+            yield "", given
+        elif media == "multipart/form-data":
+            files = {name: (f"{name}.npy", picked_array(name)) for name in ("logits", "targets")}
+            texts = {
+                name: field_text(one)
+                for name, one in schema["properties"].items()
+                if one.get("format") != "binary"
+            }
+            yield media, {**given, "files": files, "data": texts}
+        elif schema.get("format") == "binary":
+            given["headers"]["content-type"] = media
+            yield media, {**given, "content": picked_file(media)}
+        else:
+            given["headers"]["content-type"] = media
+            for name, example in body["examples"].items():
+                yield f"{media} {name}", {**given, "content": json.dumps(example["value"])}
+
+
+def test_each_try_it_out_succeeds_as_it_is_prefilled(document: dict[str, Any], base_url: str) -> None:
+    found = {}
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            for name, filled in tries(operation):
+                answer = httpx.request(method, base_url + path, timeout=30, **filled)
+                found[f"{method} {path} {name}".strip()] = (answer.status_code, answer.text[:300])
+    assert {name: said for name, said in found.items() if said[0] != 200} == {}
+    assert len(found) > 30
+    for loss in LOSSES:
+        assert f"post /{loss} multipart/form-data" in found
+        assert f"post /{loss} application/json weighted" in found

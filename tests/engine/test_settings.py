@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from lossd import settings as module
 from lossd.core import grid
-from lossd.settings import Settings, unknown_variables
+from lossd.settings import Settings, explain, unknown_variables
 
 
 def test_blocks_are_those_of_the_grid() -> None:
@@ -56,3 +56,57 @@ def test_misspelt_variables_are_noticed() -> None:
     assert found["LOSSD_TIMEOUT_SECOND"] == "LOSSD_TIMEOUT_SECONDS"
     assert "LOSSD_PORT" not in found
     assert found["LOSSD_API_KEY"] is None
+    made = ["LOSSD_SERVICE_HOST", "LOSSD_SERVICE_PORT", "LOSSD_SERVICE_PORT_HTTP", "LOSSD_PORT_8000_TCP"]
+    made += [f"LOSSD_PORT_8000_TCP_{part}" for part in ("PROTO", "PORT", "ADDR")]
+    assert not any(unknown_variables(made).values())
+
+
+@pytest.mark.parametrize("link", ["tcp://10.96.12.7:8000", "udp://10.96.12.7:53", "tcp://[fd00::7]:8000"])
+def test_what_kubernetes_makes_of_a_service_is_no_port(monkeypatch: pytest.MonkeyPatch, link: str) -> None:
+    monkeypatch.setenv("LOSSD_PORT", link)
+    assert Settings().port == 8000
+    assert Settings(port=81).port == 81
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("LOSSD_PORT", "abc"),
+        ("LOSSD_PORT", "10.96.12.7:8000"),
+        ("LOSSD_PORT", "65536"),
+        ("LOSSD_PORT", ""),
+        ("LOSSD_DEVICE", "gpu"),
+        ("LOSSD_ARENA_BYTES", "2GiB"),
+        ("LOSSD_ARENA_BYTES", "5"),
+        ("LOSSD_ALLOW_OPEN", "perhaps"),
+        ("LOSSD_LOG_LEVEL", "loud"),
+        ("LOSSD_KERNEL", "fast"),
+        ("LOSSD_HOST", "0.0.0.0"),
+        ("LOSSD_TLS_KEY", "key.pem"),
+        ("LOSSD_TRUSTED_PROXIES", "nginx"),
+        ("LOSSD_CORS_ORIGINS", "example.org"),
+        ("LOSSD_CORS_ORIGINS", "https://example.org/"),
+        ("LOSSD_LINGER_CONNECTIONS", "-1"),
+    ],
+)
+def test_an_error_names_the_variable(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+    said = [explain(fault, ()) for fault in refused.value.errors()]
+    assert any(variable in one for one in said), said
+
+
+def test_or_the_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOSSD_DEVICE", "cpu")
+    with pytest.raises(ValidationError) as refused:
+        Settings(device="gpu", front_ends=65)  # type: ignore[arg-type] # as the command line gives it
+    said = [explain(fault, ["device", "front_ends"]) for fault in refused.value.errors()]
+    assert said[0].startswith("--device: ")
+    assert said[1].startswith("--front-ends: ")
+
+
+def test_what_is_dropped_is_bounded() -> None:
+    assert Settings().linger_bytes == Settings().max_body_bytes == 1 << 30
+    assert Settings(max_body_bytes=1).linger_bytes == 1 << 30
+    assert Settings(max_body_bytes=1 << 31, arena_bytes=1 << 33).linger_bytes == 1 << 31

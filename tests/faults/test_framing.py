@@ -168,7 +168,7 @@ TAKEN = {
     "no Host on HTTP/1.0": (host(version=b"HTTP/1.0"), 200),
     "an absolute target": (get(b"http://y:80/livez"), 200),
     "an absolute target of HTTPS": (get(b"HTTPS://y/livez"), 200),
-    "the options of all there is": (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+    "the options of all there is": (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 204),
     "an empty line before": (b"\r\n" + get(b"/livez"), 200),
     "a path that is quoted": (get(b"/%6Civez"), 200),
     "two slashes": (get(b"//livez"), 404),

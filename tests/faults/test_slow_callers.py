@@ -35,6 +35,7 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
         "upload_grace_seconds": 0.6,
         "stall_seconds": 1,
         "keep_alive_seconds": 30,
+        "linger_seconds": 1,
         "arena_bytes": 112 * MIB,
         "max_body_bytes": 40 * MIB,
         "max_json_bytes": MIB,

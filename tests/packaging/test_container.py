@@ -1,14 +1,19 @@
 """The image and its compose files, read rather than run: no container engine is needed."""
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
+
+from live_server import LiveServer, free_port
+from lossd.health import find_port
 
 ROOT = Path(__file__).resolve().parents[2]
 GIB = 1 << 30
@@ -57,7 +62,36 @@ def test_the_image_runs_without_root() -> None:
 
 def test_the_health_check_asks_readyz() -> None:
     (check,) = operands("HEALTHCHECK")
-    assert "'/readyz'" in check
+    assert check.endswith('CMD ["python", "-m", "lossd.health"]')
+
+
+@pytest.mark.parametrize(
+    ("command", "variable", "port"),
+    [
+        ("lossd serve --host 0.0.0.0", None, 8000),
+        ("lossd serve --host 0.0.0.0", "8080", 8080),
+        ("lossd serve --host 0.0.0.0", "tcp://10.96.12.7:8000", 8000),
+        ("lossd serve --host 0.0.0.0", "tcp://10.96.12.7:9000", 8000),
+        ("lossd serve --host 0.0.0.0 --port 9000", "tcp://10.96.12.7:8000", 9000),
+        ("/sbin/docker-init -- lossd serve --port=9000 --host 0.0.0.0", "8080", 9000),
+        ("sh -c lossd serve --port 9000", None, 9000),
+    ],
+)
+def test_it_is_asked_where_it_listens(command: str, variable: str | None, port: int) -> None:
+    assert find_port(command, {} if variable is None else {"LOSSD_PORT": variable}) == port
+
+
+def test_the_health_check_tells_a_server_that_is_ready(server: LiveServer) -> None:
+    if "--port" in Path("/proc/1/cmdline").read_text():
+        pytest.skip("the first process here says another port")
+    for port, status in ((server.url.rpartition(":")[2], 0), (str(free_port()), 1)):
+        environment = {**os.environ, "LOSSD_PORT": port}
+        done = subprocess.run(
+            [sys.executable, "-m", "lossd.health"], env=environment, capture_output=True, timeout=60
+        )
+        assert done.returncode == status
+        assert (port.encode() in done.stderr) == bool(status)
+        assert b"Traceback" not in done.stderr
 
 
 def test_the_image_alone_does_not_open_the_server_to_everyone() -> None:

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from lossd import __version__
 from lossd.api.asking import TEAM
 from lossd.api.context import RequestContext, client_host, request_id
+from lossd.api.cors import Cors, Origins
 from lossd.api.inference import infer_endpoints, inference_problem, is_inference, model_routes
 from lossd.api.losses import LossEndpoint
 from lossd.api.openapi import describe_api
@@ -29,7 +30,7 @@ from lossd.core.catalog import LOSSES
 from lossd.request import Fault
 from lossd.wire import MODEL_VERSION
 
-_ASSETS = "/docs/assets"
+_ASSETS = "docs/assets"
 
 
 def create_app(service: Service) -> ASGIApp:
@@ -56,23 +57,28 @@ def create_app(service: Service) -> ASGIApp:
     app.add_exception_handler(Fault, _fault_problem)
     app.add_exception_handler(Exception, _internal_problem)
     app.openapi = lambda: describe_api(app)  # type: ignore[method-assign] # FastAPI's own way to extend it
-    return RequestContext(Shortcut(app, endpoints))
+    routes: ASGIApp = Shortcut(app, endpoints)
+    if service.settings.cors_origins:
+        routes = Cors(routes, Origins(service.settings.cors_origins))
+    return RequestContext(routes)
 
 
 def _add_docs(app: FastAPI) -> None:
-    """``/docs``, from files on this machine: it works with no internet."""
+    """``/docs``, from files on this machine: it works with no internet.
+
+    Everything is found relative to the page, wherever a proxy has it.
+    """
     files = Path(fastapi_offline.__file__).parent / "static"
-    app.mount(_ASSETS, StaticFiles(directory=files), name="docs-assets")
+    app.mount(f"/{_ASSETS}", StaticFiles(directory=files), name="docs-assets")
 
     @app.get("/docs", include_in_schema=False)
-    async def docs(request: Request) -> HTMLResponse:
-        root = request.scope.get("root_path", "")
+    async def docs() -> HTMLResponse:
         return get_swagger_ui_html(
-            openapi_url=f"{root}/openapi.json",
+            openapi_url="openapi.json",
             title="lossd",
-            swagger_js_url=f"{root}{_ASSETS}/swagger-ui-bundle.js",
-            swagger_css_url=f"{root}{_ASSETS}/swagger-ui.css",
-            swagger_favicon_url=f"{root}{_ASSETS}/favicon.png",
+            swagger_js_url=f"{_ASSETS}/swagger-ui-bundle.js",
+            swagger_css_url=f"{_ASSETS}/swagger-ui.css",
+            swagger_favicon_url=f"{_ASSETS}/favicon.png",
         )
 
 
@@ -80,17 +86,26 @@ async def _framework_problem(request: Request, error: Exception) -> Response:
     """What the framework refuses by itself: unknown routes, wrong methods."""
     assert isinstance(error, HTTPException)
     code = BY_STATUS.get(error.status_code, "bad_request")
+    headers = dict(error.headers or {})
+    if (request.method, request.scope["path"]) == ("OPTIONS", "*"):  # those of the server as a whole
+        return Response(status_code=204, headers={"Allow": "GET, HEAD, POST, OPTIONS"})
+    if code == "method_not_allowed":
+        methods = [method.strip() for method in headers.get("Allow", "GET").split(",")]
+        methods += ["HEAD"] * ("GET" in methods and "HEAD" not in methods)
+        headers["Allow"] = ", ".join(methods)
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={"Allow": ", ".join([*methods, "OPTIONS"])})
     there_are = "the losses are " + ", ".join(f"POST /{name}" for name in LOSSES)
     if is_inference(request.scope):
         there_are = f"the models are {', '.join(LOSSES)}, of version {MODEL_VERSION} alone"
     details = {
         "not_found": f"there is no {request.url.path[:100]}; {there_are}, the rest is in /docs",
         "method_not_allowed": f"{request.url.path[:100]} does not take {request.method[:20]}; "
-        f"use {(error.headers or {}).get('Allow', 'another method')}",
+        f"use {headers.get('Allow')}",
         "bad_request": str(error.detail),
     }
     response = _respond(request, Fault(code, details[code]))
-    response.headers.update(error.headers or {})
+    response.headers.update(headers)
     return response
 
 

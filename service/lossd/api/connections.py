@@ -35,7 +35,7 @@ async def watch(connections: Collection[LossdProtocol]) -> None:
 def make_room(most: int, connection: LossdProtocol) -> bool:
     """See to it that there is room for a new connection.
 
-    Where there are too many, the one that has been idle longest is closed.
+    Where there are too many, one is closed: the one that has been idle, or but lingers, longest.
 
     Args:
         most: How many there may be.
@@ -47,7 +47,7 @@ def make_room(most: int, connection: LossdProtocol) -> bool:
     connections: Collection[LossdProtocol] = connection.connections  # type: ignore[assignment] # all are of ours
     if len(connections) <= most:
         return True
-    idle = [other for other in connections if other is not connection and other.idle]
+    idle = [other for other in connections if other is not connection and other.dispensable]
     if not idle:
         return False
     min(idle, key=lambda other: other.idle_since).transport.close()

@@ -247,20 +247,12 @@ class Exchange(Incoming):
         metrics.refused(self.loss, self.format, self.team.name, code, time.monotonic() - self.began)
 
     async def _refuse(self, fault: Fault, write_problem: WriteProblem, *, close: bool = False) -> None:
-        """Answer with a problem, then read away a little of what the caller is still sending.
-
-        Closing with unread bytes makes the kernel reset the connection, and the caller may never see why.
-        """
+        """Answer with a problem. What the caller is still sending is the connection's to drop."""
         own_deadline = fault.code == "deadline_exceeded" and self.deadline is None
-        await self.take_in()
-        unread = not self.body_read and self.has_body()
         answer = write_problem(
-            fault, request_id(self.scope), retryable=True if own_deadline else None, close=close or unread
+            fault, request_id(self.scope), retryable=True if own_deadline else None, close=close
         )
         self.status = answer.status
         headers = [*answer.headers, *rate_headers(self.gate, self.team)]
         await self.send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": answer.body, "more_body": unread})
-        if unread:
-            await self.discard()
-            await self.send({"type": "http.response.body", "body": b""})
+        await self.send({"type": "http.response.body", "body": answer.body})

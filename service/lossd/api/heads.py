@@ -31,7 +31,7 @@ BEGINNING: Final = b"POST /"
 _KEPT: Final = 1024
 _LINE: Final = re.compile(rb"POST /[^ ]+ HTTP/1\.1\r\n")
 _INFERENCES: Final = {f"{path}/infer": loss.name for loss in LOSSES.values() for path in model_paths(loss)}
-_UNUSUAL: Final = frozenset({b"content-encoding", b"expect", b"transfer-encoding", b"upgrade"})
+_UNUSUAL: Final = frozenset({b"content-encoding", b"expect", b"origin", b"transfer-encoding", b"upgrade"})
 
 
 @dataclass(slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,10 +15,6 @@ from lossd.api.protocol import CONNECTION, LossdProtocol
 from lossd.api.upload import LEAST_BYTES, Upload
 from lossd.request import Fault
 
-_DISCARD_BYTES: Final = 1 << 20
-_DISCARD_SECONDS: Final = 1.0
-_SHORT_BYTES: Final = 1 << 16
-_SHORT_SECONDS: Final = 0.02
 _TURN_SECONDS: Final = 0.002
 
 
@@ -170,55 +165,6 @@ class Incoming:
             raise _too_late()
         await asyncio.sleep(0)
         self.turn_began = time.monotonic()
-
-    async def take_in(self) -> None:
-        """Receive a short body that is there, or about to be: its connection can then be used again."""
-        if self.body_read or self.upload is not None or not 0 < (self.declared or 0) <= _SHORT_BYTES:
-            return
-        with suppress(TimeoutError, ClientDisconnect):
-            async with asyncio.timeout(_SHORT_SECONDS):
-                while not self.body_read:
-                    await self._receive_message()
-
-    async def discard(self) -> None:
-        """Read the rest of the body away, for a bounded time, if it is short.
-
-        A longer one is left where it is: who looks for an answer while sending sees it and stops, and for all
-        others the time is what counts.
-        """
-        declared = self.declared
-        if declared is not None and declared - self.received_bytes > _DISCARD_BYTES:
-            await self._linger()
-            return
-        left = _DISCARD_BYTES if declared is None else declared - self.received_bytes
-        try:
-            async with asyncio.timeout(_DISCARD_SECONDS):
-                while left > 0:
-                    message = await self.receive()
-                    left -= len(message.get("body", b""))
-                    if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                        return
-        except TimeoutError:
-            return
-
-    async def _linger(self) -> None:
-        """Wait until the caller has hung up, for a bounded time."""
-        connection: LossdProtocol | None = self.scope.get(CONNECTION)
-        if connection is None:
-            return
-        lost = asyncio.Event()
-        forget = connection.when_lost(lost.set)
-        try:
-            async with asyncio.timeout(_DISCARD_SECONDS):
-                await lost.wait()
-        except TimeoutError:
-            return
-        finally:
-            forget()
-
-    def has_body(self) -> bool:
-        """There is a body, or may be."""
-        return header(self.scope, b"transfer-encoding") is not None or self.declared not in (None, 0)
 
 
 def _too_late() -> Fault:

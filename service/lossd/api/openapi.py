@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -107,6 +108,7 @@ def describe_api(app: FastAPI) -> Document:
             for loss in LOSSES.values()
             for path in model_paths(loss)
         }
+        document["servers"] = [{"url": ".", "description": "Where this document is, also behind a prefix."}]
         document["paths"] = {**losses, **inferences, **document["paths"]}
         app.openapi_schema = document
     return app.openapi_schema
@@ -225,16 +227,19 @@ def _inference(loss: Loss, path: str) -> Document:
 
 
 def _query(parameters: Iterable[Parameter]) -> list[Document]:
-    """A query holds each value as JSON text; a bare word is a string, ``a,b`` a list."""
+    """A query holds each value as JSON text; a bare word is a string, ``a,b`` a list.
+
+    Defaults are said in words: pages that try requests out would send them along with those of the body.
+    """
     return [
         {
             "name": parameter.name,
             "in": "query",
             "required": False,
-            "description": parameter.summary,
+            "description": f"{parameter.summary} Default: {json.dumps(parameter.default)}.",
             "style": "form",
             "explode": False,
-            "schema": dict(parameter.schema),
+            "schema": {key: value for key, value in parameter.schema.items() if key != "default"},
         }
         for parameter in parameters
     ]
@@ -244,13 +249,13 @@ _TENSOR_NAMES: Final[Document] = {
     "name": "tensors",
     "in": "query",
     "required": False,
-    "description": "For application/x-npy alone: the tensors in the order of their files.",
+    "description": "For application/x-npy alone: the tensors in the order of their files. Default: "
+    "logits,targets.",
     "style": "form",
     "explode": False,
     "schema": {
         "type": "array",
         "items": {"type": "string", "enum": list(TENSOR_DTYPES)},
-        "default": ["logits", "targets"],
     },
 }
 
@@ -360,7 +365,11 @@ def _bodies(loss: Loss, parameters: Iterable[Parameter]) -> Document:
                 "properties": {
                     **{name: {"type": "string", "description": _FIELD} for name in beside},
                     **files,
-                    "params": {"type": "string", "description": "Parameters, as a JSON object."},
+                    "params": {
+                        "type": "string",
+                        "description": "Parameters, as a JSON object.",
+                        "default": "{}",
+                    },
                 },
             },
             "examples": {

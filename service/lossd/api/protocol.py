@@ -18,17 +18,21 @@ import httptools
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from lossd.api.context import NO_TIMING, choose_id
+from lossd.api.context import NO_TIMING, choose_id, header
+from lossd.api.cors import Origins
 from lossd.api.framing import check_head, without_upgrade
 from lossd.api.hangups import HangUps
+from lossd.api.linger import Linger
 from lossd.api.problems import KINDS, Problem, problem
 from lossd.api.requestlog import RequestLine, RequestLog
 from lossd.api.upload import Upload
 from lossd.request import Fault
 from lossd.settings import Settings
 
-_LAST_SECONDS: Final = 1.0
-"""For what is still coming when the answer is out: to be read away, so that the caller sees it."""
+_SHORT_BYTES: Final = 1 << 16
+"""A body that is not longer is soon over: the connection can be used again although it was not wanted."""
+_SHORT_SECONDS: Final = 1.0
+"""How long that may take."""
 _LEAST_READ: Final = 1 << 16
 """Bytes of an answer that a caller reads now and then, if it does not just keep the connection."""
 _MOST_BEHIND: Final = 1000
@@ -63,6 +67,7 @@ class LossdProtocol(HttpToolsProtocol):
         lane: Makes the lane beside it, if there is to be one.
         room: Called when it has been made; returns whether there is room for it.
         requests: Where what it refuses by itself has its line.
+        origins: Whose pages may call it, if it is to say so.
         uvicorns: What uvicorn gives its protocols.
 
     Attributes:
@@ -75,7 +80,7 @@ class LossdProtocol(HttpToolsProtocol):
     _within_body = False
     _held = b""  # the beginning of a line that may be an offer to upgrade
     _deaf = False  # what comes is not looked at any more
-    _parting = False  # its last answer has been written
+    _linger: Linger | None = None  # its last answer has been written, and what still comes is dropped
     _hang_ups: HangUps | None = None  # the event loop's
     _defaults: tuple[object, bytes] = None, b""  # headers that every answer has, and their lines
     _lost: Callable[[], None] | None = None  # what the running request wants to be told of that
@@ -85,6 +90,8 @@ class LossdProtocol(HttpToolsProtocol):
     _late_seconds = 0.0  # since the head began
     _stuck_seconds = 0.0  # since it last read enough of what is written
     _unread_bytes = 0  # how much was unread then
+    _announced: int | None = None  # the body's bytes, if the request tells
+    _keep_alive = False  # what uvicorn makes of the request's head
     _credit = 0.0  # bytes that the upload is ahead of what it must be at least
     _body_bytes = _counted_bytes = 0  # of the body; those of them that are in the credit
     reading = False
@@ -97,6 +104,7 @@ class LossdProtocol(HttpToolsProtocol):
         lane: Callable[[LossdProtocol], Lane] | None = None,
         room: Callable[[LossdProtocol], bool] | None = None,
         requests: RequestLog | None = None,
+        origins: Origins | None = None,
         **uvicorns: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**uvicorns)
@@ -104,6 +112,7 @@ class LossdProtocol(HttpToolsProtocol):
         self._lane = lane(self) if lane is not None else None
         self._room = room
         self._requests = requests
+        self._origins = origins
         self.idle_since = self.loop.time()
         self._cycles: list[
             RequestResponseCycle
@@ -148,6 +157,8 @@ class LossdProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes from the connection."""
         if self._deaf:
+            if self._linger is not None:
+                self._linger.drop(len(data))
             return
         lane = self._lane
         if lane is not None and (lane.busy or self._between_requests):
@@ -241,6 +252,8 @@ class LossdProtocol(HttpToolsProtocol):
         """Take note that the connection is lost."""
         if self._lane is not None:
             self._lane.lost()
+        if self._linger is not None:
+            self._linger.end()
         for cycle in self._cycles:
             cycle.disconnected = not cycle.response_complete
         super().connection_lost(exc)
@@ -257,6 +270,10 @@ class LossdProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """End what is being answered, as the server ends."""
+        if self._linger is not None:
+            self._linger.hurry()
+            return
+        self._keep_alive = False
         if self._lane is not None and self._lane.busy:
             self._lane.stop()
         super().shutdown()
@@ -290,7 +307,7 @@ class LossdProtocol(HttpToolsProtocol):
         As uvicorn does, but that it sets a timer each time to close the connection if nothing comes.
         """
         self.when_answered()
-        if self.transport.is_closing():
+        if self.is_closing():
             return
         self.flow.resume_reading()
         if self.pipeline:
@@ -327,12 +344,23 @@ class LossdProtocol(HttpToolsProtocol):
             detail = f"over {_MOST_BEHIND} requests came before an answer was awaited; wait for some"
             raise Fault("bad_request", detail)
         super().on_headers_complete()
-        self._within_body = True
+        self.cycle.transport = self  # type: ignore[assignment] # it is written to, and closed, by way of this
+        self._await_body()
         self._fruitless = self._body_bytes = self._counted_bytes = 0
         self._late_seconds = 0.0
         self._credit = self._settings.upload_grace_seconds * self._settings.upload_bytes_per_second
         self._cycles = [cycle for cycle in self._cycles if not cycle.response_complete]
         self._cycles.append(self.cycle)
+
+    def _await_body(self) -> None:
+        """Have the answer be the last, unless all of the body has come before it, or is sure to come soon."""
+        self._within_body = True
+        lengths = [int(value) for name, value in self.headers if name == b"content-length"]
+        chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
+        self._announced = None if chunked else sum(lengths)
+        self._keep_alive = self.cycle.keep_alive
+        if self.expect_100_continue or self._announced is None or self._announced > _SHORT_BYTES:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """Take some of a body."""
@@ -344,6 +372,8 @@ class LossdProtocol(HttpToolsProtocol):
         """End a request."""
         self._within_message = self._within_body = False
         self._fruitless = 0
+        if not self.cycle.response_started:
+            self.cycle.keep_alive = self._keep_alive
         super().on_message_complete()
 
     def _too_long(self) -> Fault:
@@ -388,18 +418,40 @@ class LossdProtocol(HttpToolsProtocol):
             self._requests.write(RequestLine(identity.decode(), "", host, fault.code, status))
         answer = problem(fault, identity.decode(), close=True)
         headers = [*answer.headers, (b"x-request-id", identity), (b"server-timing", NO_TIMING)]
+        if self._origins is not None:
+            headers += self._origins.headers(header({"headers": self.headers or ()}, b"origin"))
         self.respond(answer.status, header_lines(headers), answer.body)
 
-    def _part(self) -> None:
-        """Close, but take what is still coming for a moment.
+    def write(self, data: bytes) -> None:
+        """Write some of an answer that uvicorn's way gives."""
+        if self._linger is None:
+            self.transport.write(data)
 
-        Else the kernel resets the connection, and the caller may never see the answer.
-        """
-        self._parting, self._late_seconds = True, 0.0
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
+    def is_closing(self) -> bool:
+        """Nothing can be written any more."""
+        return self._linger is not None or self.transport.is_closing()
+
+    def close(self) -> None:
+        """Close behind an answer; but if there is still something to come, read that first."""
+        if self._within_body or self._deaf:
+            self._part()
         else:
             self.transport.close()
+
+    def _part(self) -> None:
+        """Close the sending half, and drop what is still coming, for a bounded time."""
+        if self.is_closing():
+            return
+        self._deaf, self.idle_since = True, self.loop.time()
+        left = self._settings.linger_bytes
+        if self._within_body and self._announced is not None:
+            left = self._announced - self._body_bytes
+        self._linger = Linger(self.loop, self.flow, self.transport, left, self._settings)
+
+    @property
+    def dispensable(self) -> bool:
+        """It can make room for another."""
+        return self.idle or self._linger is not None
 
     @property
     def idle(self) -> bool:
@@ -427,10 +479,12 @@ class LossdProtocol(HttpToolsProtocol):
         if self.idle:
             if now - self.idle_since > (self.timeout_keep_alive if self._served else settings.header_seconds):
                 self.transport.close()
-        elif self._parting or (self._within_body and self.cycle.response_complete):
+        elif self._linger is not None:
+            self._linger.look(seconds)
+        elif self._within_body and self.cycle.response_complete:
             self._late_seconds += seconds
-            if self._late_seconds > _LAST_SECONDS:
-                self.transport.close()
+            if self._late_seconds > _SHORT_SECONDS:
+                self._part()
         elif self._deaf or self.flow.read_paused:
             return
         elif self._within_body:

@@ -21,9 +21,9 @@ ORDINARY: Final = frozenset(
     {"ok", "overloaded", "draining", "rate_limited", "too_many_in_flight", "disconnected"}
 )
 """The outcomes that may be had by thousands, and say nothing of the request."""
-RATE: Final = 20.0
+RATE: Final = 10.0
 """Lines a second of requests that failed, at most."""
-BURST: Final = 50.0
+BURST: Final = 20.0
 """So many may come at once."""
 _SUMMARY_SECONDS: Final = 1.0
 

@@ -20,6 +20,7 @@ from lossd import logs
 from lossd.api.app import create_app
 from lossd.api.certificate import Certificate, open_certificate
 from lossd.api.connections import allow_descriptors, make_room, watch
+from lossd.api.cors import Origins
 from lossd.api.door import Door
 from lossd.api.fastlane import FastLane
 from lossd.api.gate import Gate
@@ -94,6 +95,7 @@ async def serve(
         lane=None if service.tracing is not None else partial(FastLane, service),  # it gives no spans
         room=room,
         requests=service.requests,
+        origins=Origins(settings.cors_origins) if settings.cors_origins else None,
     )
     config = uvicorn.Config(
         create_app(service),
@@ -217,7 +219,7 @@ def main(arguments: str) -> None:
         for place in settings.losses:
             register(place)
     except ValueError as error:
-        logger.error("%s", error)
+        logger.error("LOSSD_LOSSES: %s", error)
         sys.exit(UNUSABLE)
     if sys.platform == "win32":
         asyncio.run(_run(options, settings))

@@ -1,7 +1,6 @@
 """`lossd serve`: runs the server, if its dependencies are installed."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,7 +41,7 @@ def serve(
 
         from lossd.api.certificate import BadCertificate, Certificate
         from lossd.engine.supervisor import run
-        from lossd.settings import Settings, unknown_variables
+        from lossd.settings import Settings, explain, is_service_link, unknown_variables
         from lossd.teams import read_teams
         from lossd.tracing import is_installed
 
@@ -54,11 +53,12 @@ def serve(
         "teams": teams,
         "allow_open": allow_open or None,
     }
+    options = {name: value for name, value in given.items() if value is not None}
     try:
-        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+        settings = Settings(**options)
     except ValidationError as error:
         faults = [one for one in error.errors() if one["type"] != "default_factory_not_called"]
-        fail("\n".join(map(_fault, faults)), Exit.USAGE)
+        fail("\n".join(explain(one, options) for one in faults), Exit.USAGE)
     if settings.teams is not None:
         with teams_errors(settings.teams):
             read_teams(settings.teams)
@@ -68,14 +68,15 @@ def serve(
         try:
             Certificate(settings.tls_certificate, settings.tls_key)
         except BadCertificate as error:
-            fail(str(error), Exit.USAGE)
+            fail(f"LOSSD_TLS_CERTIFICATE and LOSSD_TLS_KEY: {error}", Exit.USAGE)
     for name, meant in unknown_variables(os.environ).items():
         if meant is not None:
             typer.echo(f"warning: {name} is no setting of the server's; did you mean {meant}?", err=True)
+    link = os.environ.get("LOSSD_PORT", "")
+    if is_service_link(link):
+        typer.echo(
+            f"warning: LOSSD_PORT={link} is ignored: Kubernetes makes it of a Service named lossd; "
+            "enableServiceLinks: false in the pod's spec is without it",
+            err=True,
+        )
     raise typer.Exit(run(settings))
-
-
-def _fault(fault: Mapping[str, Any]) -> str:
-    where = ".".join(str(part) for part in fault["loc"])
-    what = fault["msg"].removeprefix("Value error, ")
-    return f"{where}: {what}" if where else what
