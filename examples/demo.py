@@ -148,7 +148,7 @@ def score_files(console: Console, url: str, held_out: HeldOut) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         for name, rows in (("a.npz", slice(0, half)), ("b.npz", slice(half, None))):
             np.savez(Path(folder, name), logits=logits[rows], targets=ids[rows])
-        command = [Path(sys.executable).with_name("lossd"), "score", "a.npz", "b.npz", *options]
+        command = [str(Path(sys.executable).with_name("lossd")), "score", "a.npz", "b.npz", *options]
         done = subprocess.run(  # noqa: S603 - our own command
             [*command, "--json", "--url", url], cwd=folder, capture_output=True, text=True, check=False
         )
@@ -162,7 +162,7 @@ def score_files(console: Console, url: str, held_out: HeldOut) -> bool:
         f"{found['count']:,} logits, off float64 by {abs(found['loss'] - exact) / exact:.1e}; "
         f"{int((~kept).sum())} images had no label, and count in nothing."
     )
-    return abs(found["loss"] - exact) <= TOLERANCE * exact and found["count"] == 10 * kept.sum()
+    return bool(abs(found["loss"] - exact) <= TOLERANCE * exact and found["count"] == 10 * kept.sum())
 
 
 def main() -> int:

@@ -347,7 +347,10 @@ def test_no_rows(tmp_path: Path, base_url: str) -> None:
         (["t.parquet", "--by", "site", "--axis", "0"], "--by needs one loss a group"),
         (["t.parquet", "--by", "site", "--reduction", "none"], "--by needs one loss a group"),
         (["t.parquet", "--mask-column", "site"], "which are not numbers"),
-        (["semicolons.csv", "--logits-column", "logit"], "say by --targets-column which one holds the targets"),
+        (
+            ["semicolons.csv", "--logits-column", "logit"],
+            "say by --targets-column which one holds the targets",
+        ),
         (["one.csv"], "one.csv holds one column, logit: name a second file, with the targets"),
         (["ab.npz"], "arrays a, b: say by --logits-column which one holds the logits"),
         (["x.npy"], "name a second file, with the targets"),
