@@ -900,7 +900,6 @@ def test_limits(tmp_path: Path) -> None:
 
         answer = httpx.post(f"{server.url}/v2/models/bce/infer", content=b"x" * 100_001, headers=headers)
         check_error(answer, 413, "body_too_large")
-        assert answer.headers["connection"] == "close"
         long_text = {"inference-header-content-length": "2001"}
         refused(server.url, 413, "body_too_large", content=b"x" * 3000, headers=long_text)
         text = json.dumps(document()).encode() + b" " * 2000

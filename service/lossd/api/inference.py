@@ -73,7 +73,8 @@ _INDEX: Final[dict[str, Any]] = {
         "required": False,
         "content": {
             "application/json": {
-                "schema": {"type": "object", "properties": {"ready": {"type": ["boolean", "null"]}}}
+                "schema": {"type": "object", "properties": {"ready": {"type": ["boolean", "null"]}}},
+                "examples": {"ready": {"summary": "Those that are ready", "value": {"ready": True}}},
             }
         },
     }

@@ -115,7 +115,6 @@ def describe_api(app: FastAPI) -> Document:
 
 
 _WORDS: Final = ["Infinity", "-Infinity", "NaN"]
-_FIELD: Final = "A parameter, as text: what it stands for is the same as in a query."
 
 
 def _schemas() -> Document:
@@ -363,11 +362,11 @@ def _bodies(loss: Loss, parameters: Iterable[Parameter]) -> Document:
                 "type": "object",
                 "required": ["targets"],
                 "properties": {
-                    **{name: {"type": "string", "description": _FIELD} for name in beside},
                     **files,
                     "params": {
                         "type": "string",
-                        "description": "Parameters, as a JSON object.",
+                        "description": "Parameters, as a JSON object. Any of them may be a part of text of "
+                        "its own instead, which says what it does in a query: `-F gamma=2`.",
                         "default": "{}",
                     },
                 },
