@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from lossd import __version__
 from lossd.api.asking import SECURITY
 from lossd.api.inference import TAG, model_paths
 from lossd.api.problems import KINDS, MEDIA_TYPE
@@ -427,7 +428,7 @@ def _answer(loss: Loss) -> Document:
                             "kernel": "eager",
                             "device": "cpu",
                             "request_id": "5f0c2f5e3b7d4d0f9f3f9be1a6a4c1d2",
-                            "version": "0.1.0",
+                            "version": __version__,
                         },
                     }
                 },
