@@ -164,7 +164,9 @@ def missing(keys: Keys) -> Keys:
         (missing, ["y.parquet, joined by id: row 6 has no value"]),
     ],
 )
-def test_rows_that_have_no_partner_are_refused(base_url: str, change: Callable[[Keys], Keys], messages: list[str]) -> None:
+def test_rows_that_have_no_partner_are_refused(
+    base_url: str, change: Callable[[Keys], Keys], messages: list[str]
+) -> None:
     keys = change(NAMES[ORDER].astype(object))
     write("x.parquet", {"id": NAMES, "logits": X})
     write("y.parquet", {"id": pa.array(keys.tolist()), "targets": Y[: len(keys)]})
