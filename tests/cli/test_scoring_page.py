@@ -40,11 +40,23 @@ def test_every_command_runs(
     if "--json" in command:
         assert isinstance(json.loads(done.stdout), dict)
     if "--out" in command:
-        assert len(np.load(folder / shlex.split(command)[-1])) == 1000
+        out = folder / shlex.split(command)[-1]
+        rows = {
+            "rows.npy": lambda: len(np.load(out)),
+            "losses.csv": lambda: len(out.read_text().splitlines()) - 1,
+            "classes.json": lambda: len(json.loads(out.read_text())["loss"]),
+            "cameras.csv": lambda: len(out.read_text().splitlines()) - 1,
+        }
+        assert (
+            rows[out.name]()
+            == {"rows.npy": 1000, "losses.csv": 4000, "classes.json": 4, "cameras.csv": 2}[out.name]
+        )
 
 
 def test_the_page_has_every_option_that_is_about_files() -> None:
     options = {name for name in score.__annotations__ if "column" in name}
-    options |= {"probabilities", "weight", "mask", "by", "out", "no_progress", "targets_format"}
+    options |= {"probabilities", "targets", "weight", "mask", "by", "out", "no_progress", "targets_format"}
+    options |= {"background_index", "ignore_index", "drop_unlabelled"}
     assert options <= set(score.__annotations__)
+    assert "--id" in PAGE
     assert {f"--{name.replace('_', '-')}" for name in options} <= set(re.findall(r"--[a-z-]+", PAGE))

@@ -97,6 +97,8 @@ def _matches(text: str) -> list[str] | None:
     if not glob.has_magic(text) or Path(text).exists():
         return None
     found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 - Path's own has no absolute patterns
+    if not _is_passed_over(text.split("/")):  # what is in folders is passed over here, too
+        found = [path for path in found if not _is_passed_over(path.split("/"))]
     files = [path for path in found if not Path(path).is_dir()]
     return files or [file for path in found for file in sorted(_in_folder(Path(path)))]
 
@@ -130,7 +132,7 @@ def _in_folder(folder: Path) -> list[str]:
 
 def _is_passed_over(parts: Sequence[str]) -> bool:
     """Whether a name in a folder is hidden, or what other programs write beside data."""
-    return any(part.startswith((".", "_")) for part in parts)
+    return any(part.startswith((".", "_")) and part not in (".", "..") for part in parts)
 
 
 def _refuse_others(folder: str, files: Sequence[str]) -> None:

@@ -250,7 +250,7 @@ class Inputs:
         """The blocks of one of the shards, with all tensors in them if it is one of several."""
         for block in shard.blocks(rows):
             length = len(block[self.names[0]])
-            for name in ("targets", self.names[0]):
+            for name in (self.names[0], "targets"):
                 shape = block[name].shape[1:]
                 if length and shape != self._trailing.setdefault(name, shape):
                     there = list(self._trailing[name])

@@ -120,12 +120,18 @@ class Selection:
         ]
         if all(fits):
             return first, second
-        what = f"{seen(first)}; {seen(second)}: it is not clear what each is"
-        shards = f"two shards have {self.scored.role} and targets each"
+        if fits[0] and roles[1] == "none":
+            self.targets.find(second)  # which says that none of several is named
+        if fits[1] and roles[0] == "none":
+            self.scored.find(first)
         hint = other_form(first, self.scored.role) or other_form(second, self.scored.role)
-        pair = f"a pair has the {self.scored.role} in one file and the targets in the other"
-        remedy = f"if they are either, {_OWN_OPTIONS}{hint}"
-        raise BadFile(f"{what}. Two files are shards or a pair: {shards}, {pair}; {remedy}")
+        what = f"{seen(first)}; {seen(second)}. It is not clear what these two are"
+        role = self.scored.role
+        either = (
+            f"shards, with {role} and targets each, or a pair, the {role} in one and the targets in the other"
+        )
+        remedy = f"{_OWN_OPTIONS}, or the file with the targets by --targets{hint}"
+        raise BadFile(f"{what}: {either}. {remedy[0].upper()}{remedy[1:]}")
 
     def _roles(self, file: DataFile) -> str:
         """Say what a file has by name: "logits", "targets", "both" or "none"; "either" if its place tells."""

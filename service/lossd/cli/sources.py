@@ -139,6 +139,8 @@ class Wanted:
             other = other_form(file, self.role)
             raise BadFile(f"{seen(file)}: say by {self.option} which one holds the {self.role}{other}")
         hint = _did_you_mean(self.column, file)
+        if "," in self.column:
+            hint = f": several, a class each, are named by {self.option}s"
         if file.names.count(self.column) > 1:
             hint = ": rename all but one of these"
         raise BadFile(f"{seen(file)}, and {self.option} names {self.column}{hint}")
@@ -157,6 +159,8 @@ class Wanted:
             raise BadFile(f"{what}: there {'is' if names else 'are'} {len(names) or 'none'}")
         listed = names if self.prefix is not None else _listed(self.several)
         for name in listed:
+            if listed.count(name) > 1:
+                raise BadFile(f"{option} {self.several} names {name} twice")
             if file.names.count(name) != 1:
                 raise BadFile(f"{seen(file)}, and {option} names {name}{_did_you_mean(name, file)}")
             if file.dimensions(name) != 1:
