@@ -298,8 +298,8 @@ def test_it_takes_so_long_for_so_many_and_holds_nothing_but_a_connection(narrow:
                 except ConnectionError:
                     ended[number] = time.monotonic() - began
             time.sleep(0.02)
-    assert 0.9 < ended[2] < 2.5
-    assert 3.5 < min(ended[0], ended[1]) < max(ended[0], ended[1]) < 7
+    assert 0.5 < ended[2] < 2.5  # looks are a quarter of a second apart
+    assert 3.3 < min(ended[0], ended[1]) < max(ended[0], ended[1]) < 7
     wait_until(lambda: not connections(narrow, front_end), 2, "a connection is still there")
 
 

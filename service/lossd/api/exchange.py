@@ -250,7 +250,10 @@ class Exchange(Incoming):
         """Answer with a problem. What the caller is still sending is the connection's to drop."""
         own_deadline = fault.code == "deadline_exceeded" and self.deadline is None
         answer = write_problem(
-            fault, request_id(self.scope), retryable=True if own_deadline else None, close=close
+            fault,
+            request_id(self.scope),
+            retryable=True if own_deadline else None,
+            close=close or self.is_unread,
         )
         self.status = answer.status
         headers = [*answer.headers, *rate_headers(self.gate, self.team)]

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from lossd.api.context import header, header_text
-from lossd.api.protocol import CONNECTION, LossdProtocol
+from lossd.api.protocol import CONNECTION, SHORT_BYTES, LossdProtocol
 from lossd.api.upload import LEAST_BYTES, Upload
 from lossd.request import Fault
 
@@ -165,6 +165,14 @@ class Incoming:
             raise _too_late()
         await asyncio.sleep(0)
         self.turn_began = time.monotonic()
+
+    @property
+    def is_unread(self) -> bool:
+        """There is a body that has not been received, and is not short."""
+        declared = self.declared
+        chunked = header(self.scope, b"transfer-encoding") is not None
+        long = chunked if declared is None else declared > SHORT_BYTES
+        return long and not self.body_read
 
 
 def _too_late() -> Fault:

@@ -29,7 +29,7 @@ from lossd.api.upload import Upload
 from lossd.request import Fault
 from lossd.settings import Settings
 
-_SHORT_BYTES: Final = 1 << 16
+SHORT_BYTES: Final = 1 << 16
 """A body that is not longer is soon over: the connection can be used again although it was not wanted."""
 _SHORT_SECONDS: Final = 1.0
 """How long that may take."""
@@ -359,7 +359,7 @@ class LossdProtocol(HttpToolsProtocol):
         chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
         self._announced = None if chunked else sum(lengths)
         self._keep_alive = self.cycle.keep_alive
-        if self.expect_100_continue or self._announced is None or self._announced > _SHORT_BYTES:
+        if self.expect_100_continue or self._announced is None or self._announced > SHORT_BYTES:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
