@@ -30,6 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "both": {"logits": X, "targets": Y},
         "scores": {"score": X},
         "labels": {"label": Y},
+        "prob": {"prob": X.clip(0, 1)},
         "ab": {"a": X, "b": Y},
         "same": {"value": X},
         "same too": {"value": Y},
@@ -58,6 +59,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("ab.npz", "y.npy", "--logits-column", "a"),
         ("same.npz", "same too.npz", "--logits-column", "value", "--targets-column", "value"),
         ("x.npy", "u32.safetensors", "--targets-column", "labels"),
+        ("labels.npz", "scores.npz", "--logits-column", "score", "--targets-column", "label"),
         ("both.npz",),
         ("both.npz", "--targets", "y.npy"),
         ("x.npy", "--targets", "both.npz"),
@@ -74,6 +76,10 @@ def test_what_is_clear_is_scored(base_url: str, args: tuple[str, ...]) -> None:
     [
         # A tensor of a dtype that is not read does not make room for another one.
         (("f8.safetensors", "y.npy"), ("logits (which has dtype F8_E4M3)", "not clear")),
+        # What a name says of an array is not overruled by its place.
+        (("labels.npz", "scores.npz"), ("labels.npz has array label", "not clear")),
+        (("x.npy", "scores.npz"), ("not clear",)),
+        (("prob.npz", "labels.npz"), ("prob.npz has array prob", "--logits-column", "give --probabilities")),
         (("f8.safetensors",), ("array 'logits' has dtype F8_E4M3",)),
         (("f8.safetensors", "both.npz"), ("array 'logits' has dtype F8_E4M3",)),
         (("x.npy", "u32.safetensors"), ("labels", "scores", "say by --targets-column")),

@@ -5,7 +5,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import blake2b
-from typing import Any, Final
+from itertools import chain, islice
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,8 +65,7 @@ def join(first: DataFile, second: DataFile, used: Collection[str], asked: Sequen
     if np.array_equal(mine.digests, its.digests):
         mine.places()  # which refuses what is there twice
         return Join(names, None, 0, mine.digests.size)
-    order = mine.found_in(its)
-    its.found_in(mine)
+    order = mine.order_in(its)
     return Join(names, order, int(np.count_nonzero(order != np.arange(order.size))), order.size)
 
 
@@ -86,19 +86,23 @@ class _Keys:
 
     def __init__(self, file: DataFile, names: tuple[str, ...]) -> None:
         self._file, self._names = file, names
-        digests = b"".join(blake2b(_text(key), digest_size=16).digest() for key in self._keys())
-        self.digests = np.frombuffer(digests, dtype=_DIGEST)
+        digests = (
+            b"".join([blake2b(_bytes(key), digest_size=16).digest() for key in keys])
+            for keys in self._blocks()
+        )
+        self.digests = np.concatenate([np.frombuffer(part, dtype=_DIGEST) for part in digests])
 
-    def _keys(self) -> Iterator[tuple[str, ...]]:
+    def _blocks(self) -> Iterator[list[tuple[str, ...]]]:
+        """Read the keys of some rows after the other."""
         columns = [Column(name, Kind.LABEL) for name in self._names]
-        row = 0
+        start = 0
         for block in self._file.blocks(columns, _ROWS):
-            for values in zip(*(block[column].tolist() for column in columns), strict=True):
-                key = tuple(map(plain, values))
-                if None in key:
-                    raise BadFile(self._fault(f"row {row} has no value", "put the values in, or"))
-                yield tuple(map(str, key))
-                row += 1
+            keys = list(zip(*(map(plain, block[column].tolist()) for column in columns), strict=True))
+            missing = next((row for row, key in enumerate(keys) if None in key), None)
+            if missing is not None:
+                raise BadFile(self._fault(f"row {start + missing} has no value", "put the values in, or"))
+            yield cast("list[tuple[str, ...]]", keys)
+            start += len(keys)
 
     def places(self) -> tuple[NDArray[np.bytes_], NDArray[np.intp]]:
         """Give the digests sorted, and the row of each.
@@ -117,23 +121,29 @@ class _Keys:
             )
         return ordered, rows
 
-    def found_in(self, other: "_Keys") -> NDArray[np.intp]:
+    def order_in(self, other: "_Keys") -> NDArray[np.intp]:
         """Give the other file's row for each row.
 
         Raises:
-            BadFile: It has none, or a row is there twice.
+            BadFile: A row is in one file alone, or twice in one.
         """
-        ordered, rows = other.places()
-        places = np.searchsorted(ordered, self.digests).clip(max=max(ordered.size - 1, 0))
-        found = ordered[places] == self.digests if ordered.size else np.zeros(self.digests.size, dtype=bool)
+        ordered, rows = self.places()
+        its, its_rows = other.places()
+        if not np.array_equal(ordered, its):
+            self._refuse_alone(other)
+            other._refuse_alone(self)
+        order = np.empty(rows.size, dtype=np.intp)
+        order[rows] = its_rows
+        return order
+
+    def _refuse_alone(self, other: "_Keys") -> None:
+        """Refuse a row that the other file does not have."""
+        found = np.isin(self.digests, other.digests)
         if not found.all():
             row = int(np.argmin(found))
             what = f"{self._shown(row)} of row {row} is not in {other._file.place}"
-            raise BadFile(
-                self._fault(what, "leave out what only one has, name by --id what tells rows apart, or")
-            )
-        matched: NDArray[np.intp] = rows[places]
-        return matched
+            remedy = "leave out what only one has, name by --id what tells rows apart, or"
+            raise BadFile(self._fault(what, remedy))
 
     def _fault(self, what: str, remedy: str) -> str:
         names = ", ".join(self._names)
@@ -141,19 +151,21 @@ class _Keys:
         return f"{self._file.place}, joined by {names}: {what}; {remedy} {row_by_row}"
 
     def _shown(self, row: int) -> str:
-        key = next(key for number, key in enumerate(self._keys()) if number == row)
+        key = next(islice(chain.from_iterable(self._blocks()), row, None))
         return ", ".join(f"{name} {value}" for name, value in zip(self._names, key, strict=True))
 
 
-def _text(key: Sequence[str]) -> bytes:
+def _bytes(key: tuple[str, ...]) -> bytes:
     """Give the bytes that stand for a key and no other."""
-    return b"".join(
-        b"%d:%b" % (len(part), part) for part in (text.encode("utf-8", "surrogatepass") for text in key)
-    )
+    if len(key) > 1:
+        return b"".join(b"%d:%b" % (len(part), part) for part in (_bytes((text,)) for text in key))
+    return key[0].encode("utf-8", "surrogatepass")
 
 
 def plain(value: Any) -> str | None:  # noqa: ANN401 - whatever a column holds
     """Give a value as text, that of whole numbers the same whatever their type; None if there is none."""
+    if isinstance(value, str):
+        return value
     if value is None or value != value:
         return None
     if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):

@@ -115,8 +115,10 @@ class Selection:
             return second, first
         is_typed = all(entry.is_typed for entry in self.entries)
         fits = [
-            found == role or (found == "either" and is_typed)
-            for found, role in zip(roles, ("logits", "targets"), strict=True)
+            found == role or (found == "either" and is_typed and wanted.may_be(file))
+            for found, role, wanted, file in zip(
+                roles, ("logits", "targets"), (self.scored, self.targets), (first, second), strict=True
+            )
         ]
         if all(fits):
             return first, second

@@ -1,6 +1,7 @@
 """Which column of a file a tensor is, or which columns, where each holds one class."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,7 +15,9 @@ from lossd_client.foreign import widened
 
 _ROWS: Final = 1 << 16  # of a column of a class, read to be stacked
 _SHOWN: Final = 30  # names in a message
-_OF_TENSORS: Final = frozenset({"logits", "probabilities", "targets"})
+_OF_INPUTS: Final = re.compile(r"(y_)?(logit|prob|pred|score|output|hat)", re.IGNORECASE)
+_OF_PROBABILITIES: Final = re.compile("prob", re.IGNORECASE)
+_OF_TARGETS: Final = re.compile(r"(y_)?(target|label|gt|truth|ground|true|class)|y$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +118,16 @@ class Wanted:
         return tuple(name for name in names if name in file.names)
 
     def is_only(self, file: DataFile) -> bool:
-        """Tell whether a file holds nothing else, under a name that says nothing, or none."""
-        return not self.is_given and len(file.names) == 1 and not {*file.names} & _OF_TENSORS
+        """Tell whether a file holds nothing else, under a name that says nothing else."""
+        if self.is_given or len(file.names) != 1:
+            return False
+        other = {"logits": (_OF_TARGETS, _OF_PROBABILITIES), "targets": (_OF_INPUTS,)}
+        others = other.get(self.role, (_OF_TARGETS,) if self.role == "probabilities" else ())
+        return not any(pattern.match(file.names[0]) for pattern in others)
+
+    def may_be(self, file: DataFile) -> bool:
+        """Tell whether a file may hold it by its place on the command line alone."""
+        return file.names == ("",) or self.is_only(file) or bool(self.named(file))
 
     def find(self, file: DataFile, *, by_position: bool = True) -> Source:
         """Find the column or array of a file that is the tensor; nothing is guessed.
@@ -178,7 +189,7 @@ class Wanted:
 
 def other_form(file: DataFile, role: str) -> str:
     """Say what to do if a file has probabilities where logits are asked for, or logits for probabilities."""
-    if role == "logits" and "probabilities" in file.names:
+    if role == "logits" and any(map(_OF_PROBABILITIES.match, file.names)):
         return "; if its probabilities are meant, give --probabilities: that is another loss than of logits"
     if role == "probabilities" and "logits" in file.names:
         return (
