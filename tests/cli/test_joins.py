@@ -101,6 +101,14 @@ def test_columns_that_are_named(base_url: str) -> None:
     assert found["loss"] == pytest.approx(RIGHT, rel=1e-14)
 
 
+def test_whole_numbers_are_the_same_however_they_are_written(base_url: str) -> None:
+    write("x.parquet", {"id": np.arange(ROWS), "logits": X})
+    write("y.parquet", {"id": ORDER.astype(float), "targets": Y[ORDER]})
+    Path("y.csv").write_text("\n".join(["id,targets", *(f"{row}.0,{int(Y[row])}" for row in ORDER)]))
+    for second in ("y.parquet", "y.csv"):
+        assert answer(base_url, "x.parquet", second)["loss"] == pytest.approx(RIGHT, rel=1e-14)
+
+
 def test_pairs_of_shards(base_url: str) -> None:
     for place, part in enumerate((slice(0, 100), slice(100, ROWS))):
         order = random.permutation(len(X[part]))

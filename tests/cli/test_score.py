@@ -159,6 +159,24 @@ def test_weights_and_masks_in_blocks(tmp_path: Path, client: LossClient) -> None
     assert_same(found, client.bce(X, Y, weight=np.arange(4.0), mask=M[:, None], normalizer="weight"))
 
 
+@pytest.mark.parametrize("rows", [1 << 20, 100])
+def test_a_weight_that_could_go_two_ways_is_noted(
+    tmp_path: Path, client: LossClient, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    """In blocks too, whose own shapes say nothing of it; and not where a block alone is square."""
+    monkeypatch.setattr(inputs, "BLOCK_BYTES", 10 * rows)
+    monkeypatch.chdir(tmp_path)
+    square, wide, weight = random.normal(size=(40, 40)), random.normal(size=(40, 4)), np.arange(40.0)
+    for name, array in {"x": square, "y": square > 0, "wide": wide, "wide y": wide > 0, "w": weight}.items():
+        np.save(f"{name}.npy", array)
+    np.save("c.npy", np.arange(4.0))
+    found = answer(client.base_url, "x.npy", "y.npy", "--weight", "w.npy")
+    assert_same(found, client.bce(square, square > 0, weight=weight))
+    assert [note[:30] for note in found["notes"]] == ["weight of shape [40] goes alon"]
+    monkeypatch.setattr(inputs, "BLOCK_BYTES", 4 * 36)  # four rows of float64 and bool
+    assert answer(client.base_url, "wide.npy", "wide y.npy", "--weight", "c.npy")["notes"] == []
+
+
 @pytest.mark.usefixtures("in_blocks")
 def test_columns_by_name(tmp_path: Path, client: LossClient) -> None:
     parquet.write_table(table(), tmp_path / "t.parquet")
@@ -344,6 +362,9 @@ def test_no_rows(tmp_path: Path, base_url: str) -> None:
         (["t.parquet", "--logits-column", "targets"], "logits and the targets are the same"),
         (["t.parquet", "--by", "sight"], "did you mean site?"),
         (["t.parquet", "--by", "logits"], "groups have one"),
+        (["x.npy", "y.npy", "--by", "site"], "--by site: there is no such file, and x.npy is one array"),
+        (["x.npy", "y.npy", "--weight", "w.npy"], "a weight of shape [600] does not broadcast"),
+        (["x.npy", "y.npy", "--weight", "w.npy", "--axis", "0", "--normalizer", "weight"], "shape [600, 1]"),
         (["t.parquet", "--by", "site", "--axis", "0"], "--by needs one loss a group"),
         (["t.parquet", "--by", "site", "--reduction", "none"], "--by needs one loss a group"),
         (["t.parquet", "--mask-column", "site"], "which are not numbers"),
@@ -368,7 +389,7 @@ def test_what_is_not_clear_is_2(
     np.savez("ab.npz", a=X, b=Y)
     Path("semicolons.csv").write_text("logit;label\n0.5;1\n")
     Path("one.csv").write_text("logit\n0.5\n")
-    for name, array in {"x": X, "y": Y, "short": Y[:-1]}.items():
+    for name, array in {"x": X, "y": Y, "short": Y[:-1], "w": W}.items():
         np.save(f"{name}.npy", array)
     done = run(base_url, *args)
     assert (done.exit_code, done.stdout) == (2, "")

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from itertools import pairwise
@@ -182,6 +187,42 @@ def test_standard_input_as_data(base_url: str, kind: str) -> None:
         assert found["sum"] == pytest.approx(bce(X[:, 0], Y[:, 0]).sum(), rel=1e-14)
     assert (found["inputs"][0]["logits"], found["inputs"][0]["targets"]) == ("-", "-")
     assert not list(Path(tempfile.gettempdir()).glob("standard-input-*"))
+
+
+def test_a_signal_leaves_nothing_of_standard_input(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, logits=X, targets=Y)
+    (tmp_path / "spool").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        code = "from lossd.cli import main; main()"
+        with subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                code,
+                "score",
+                "-",
+                "--url",
+                url,
+                "--out",
+                str(tmp_path / "spool/out.npy"),
+            ],
+            stdin=subprocess.PIPE,
+            env={**os.environ, "TMPDIR": str(tmp_path / "spool")},
+        ) as process:
+            assert process.stdin is not None
+            process.stdin.write(buffer.getvalue())
+            process.stdin.close()
+            silent.settimeout(30)
+            connection, _ = silent.accept()
+            with connection:
+                assert connection.recv(1)
+                assert any("standard-input" in path.name for path in (tmp_path / "spool").iterdir())
+                process.send_signal(signal.SIGTERM)
+                process.wait(30)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert list((tmp_path / "spool").iterdir()) == []
 
 
 def test_urls(base_url: str) -> None:

@@ -1,6 +1,7 @@
 """Joins the rows of two files by the columns that say which row is which."""
 
 import math
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,6 +23,7 @@ _NAMES: Final = frozenset(
         *("__index_level_0__", "Unnamed: 0"),  # what pandas calls its index, in parquet and in csv
     )
 )
+_WHOLE: Final = re.compile(r"-?\d+\.0+", re.ASCII)
 _ROWS: Final = 1 << 16
 _DIGEST: Final = "S16"
 
@@ -164,8 +166,8 @@ def _bytes(key: tuple[str, ...]) -> bytes:
 
 def plain(value: Any) -> str | None:  # noqa: ANN401 - whatever a column holds
     """Give a value as text, that of whole numbers the same whatever their type; None if there is none."""
-    if isinstance(value, str):
-        return value
+    if isinstance(value, str):  # pandas writes whole numbers so, where some are missing
+        return value.partition(".")[0] if _WHOLE.fullmatch(value) else value
     if value is None or value != value:
         return None
     if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):

@@ -72,6 +72,8 @@ class Selection:
         path = Place(text)
         is_file = path.is_url or (path.path is not None and path.path.is_file())
         if text in first.names or text in second.names or not is_file:
+            if first.names == second.names == ("",):
+                raise BadFile(f"--by {text}: there is no such file, and {seen(first)}, without columns")
             return f"{LABELS} {place}"
         return self._refuse_wide(Wanted("by", "--by", Kind.LABEL).find(open_file(text)))
 
