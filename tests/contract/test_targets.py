@@ -151,6 +151,46 @@ def test_a_shape_that_could_mean_two_things_is_said(
     assert clear_notes == [] or name in ("weight", "mask")
 
 
+@pytest.mark.parametrize(
+    ("dtype", "ignored", "nearest"),
+    [("f4", 0.1, "0.10000000149011612"), ("f2", 2049, "2048.0"), ("V2", 257, "256.0")],
+)
+def test_what_no_target_can_be_equal_to_is_refused(
+    base_url: str, dtype: str, ignored: float, nearest: str
+) -> None:
+    targets = np.zeros(3, dtype="u2").view("V2") if dtype == "V2" else np.zeros(3, dtype=dtype)
+    refused = send(base_url, "bce", {"logits": X[0], "targets": targets}, ignore_index=ignored).json()
+    assert refused["code"] == "invalid_parameter"
+    assert f"(the nearest is {nearest})" in refused["detail"]
+    kept = send(base_url, "bce", {"logits": X[0], "targets": np.zeros(3)}, ignore_index=ignored).json()
+    assert kept["count"] == 3
+
+
+@pytest.mark.parametrize(("dtype", "classes"), [("f2", 2050), ("V2", 258)])
+def test_ids_that_may_have_been_rounded_are_refused(base_url: str, dtype: str, classes: int) -> None:
+    ids = np.zeros(2, dtype="u2").view("V2") if dtype == "V2" else np.zeros(2, dtype=dtype)
+    for number, status in ((classes, 415), (classes - 1, 200)):
+        tensors = {"logits": np.zeros((2, number), dtype=np.float32), "targets": ids}
+        answer = send(base_url, "bce", tensors, targets_format="index")
+        assert answer.status_code == status
+        assert answer.json().get("code") == ("dtype_not_allowed" if status == 415 else None)
+
+
+def test_ids_that_could_lie_along_another_axis_are_said(base_url: str) -> None:
+    rng = np.random.default_rng(1)
+    tensors = {"logits": rng.normal(size=(2, 4, 4)), "targets": rng.integers(0, 4, (2, 4))}
+    [note] = send(base_url, "bce", tensors, targets_format="index").json()["notes"]
+    assert note == (
+        "class ids were taken along axis 2 of the inputs, [2, 4, 4]; if the classes lie along axis 1, "
+        "class_axis=1 says so"
+    )
+    for axis in (1, 2, -1):
+        assert send(base_url, "bce", tensors, targets_format="index", class_axis=axis).json()["notes"] == []
+    for shape in ((4, 4), (2, 3, 4)):
+        clear = {"logits": rng.normal(size=shape), "targets": rng.integers(0, 4, shape[:-1])}
+        assert send(base_url, "bce", clear, targets_format="index").json()["notes"] == []
+
+
 def _saved(array: Array) -> bytes:
     file = io.BytesIO()
     np.save(file, array)

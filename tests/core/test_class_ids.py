@@ -108,6 +108,12 @@ def test_ids_that_are_missing_are_dropped_with_all_their_classes() -> None:
         ([0.0, math.nan], {}, "non_finite_input", 'ignore_index="nan"'),
         ([0.0, math.nan], {"allow_nan": True}, "non_finite_input", "NaN at /targets/1"),
         ([0.0, math.inf], {}, "target_out_of_range", "inf is outside"),
+        (
+            [0, 2**64 - 1],
+            {},
+            "target_out_of_range",
+            "-1 before a cast to unsigned integers, send signed ones",
+        ),
         ([3, 2], {}, "target_out_of_range", "background_index=3 counts it"),
         ([3, 2], {}, "target_out_of_range", "ignore_index=3 leaves it out"),
         ([3, 2], {}, "target_out_of_range", "if the labels are 1 to 3, subtract 1"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,9 @@ from lossd.request import (
     Tensor,
 )
 from lossd.wire import Column
+
+_WHOLE_TO: Final = {"float16": 2048, "bfloat16": 256}
+"""Beyond it a float of 16 bits has no room for every whole number."""
 
 Shape: TypeAlias = tuple[int, ...]
 Array: TypeAlias = npt.NDArray[np.float64] | npt.NDArray[np.bool_]
@@ -76,6 +79,8 @@ def assemble(
             params[name] = None  # it lies in the arena now
     grid = Grid(shape, reduced_axes(params, shape), block_elements)
     notes = (*body.notes, *_notes(tensors, shape, class_axis(params, shape)))
+    if params["targets_format"] == "index" and "class_axis" not in given:
+        notes += _class_axis_notes(shape, class_axis(params, shape))
     return LossRequest(loss.name, tensors, params, own, options, notes), grid
 
 
@@ -111,6 +116,7 @@ def assemble_rows(
     inner = tensors[inputs].shape
     axis = class_axis(params, (0, *inner))
     _check_rows(tensors, inputs, axis if by_index else None)
+    _check_exact(tensors["targets"].dtype, params, (0, *inner)[axis])
     _refuse_two(params, tensors)
     own, options = own_params(loss, params), _options(params, tensors)
     lists: dict[str, tuple[float, ...]] = {}
@@ -167,6 +173,7 @@ def _check(tensors: Mapping[str, Tensor], params: Mapping[str, object]) -> Shape
         raise Fault("bad_shape", detail, [(f"/{inputs}", detail)])
     axis = class_axis(params, shape)
     _check_targets(tensors["targets"].shape, inputs, shape, axis if by_index else None)
+    _check_exact(tensors["targets"].dtype, params, shape[axis])
     for name in ("weight", "mask"):
         if name in tensors:
             _check_broadcast(name, tensors[name].shape, shape)
@@ -209,6 +216,60 @@ def _notes(tensors: Mapping[str, Tensor], shape: Shape, axis: int) -> list[str]:
                 f"numpy's rules; if axis {other} is meant, send it in the shape {as_other}"
             )
     return notes
+
+
+def _class_axis_notes(shape: Shape, axis: int) -> tuple[str, ...]:
+    """What to say of class ids that could open out along another axis, if none is named.
+
+    Args:
+        shape: The inputs' shape.
+        axis: The class axis, the last one.
+    """
+    others = [other for other in range(1, axis) if len(set(shape[other:])) == 1]
+    if not others or shape[axis] < 2:
+        return ()
+    return (
+        f"class ids were taken along axis {axis} of the inputs, {list(shape)}; if the classes lie along axis "
+        f"{others[0]}, class_axis={others[0]} says so",
+    )
+
+
+def _check_exact(dtype: str, params: Mapping[str, object], classes: int) -> None:
+    """Check that targets can be equal to what they are compared with.
+
+    Args:
+        dtype: Theirs.
+        params: Checked parameters.
+        classes: How many classes there are.
+    """
+    for name in ("ignore_index", "background_index"):
+        value = params[name]
+        if not isinstance(value, float | int) or dtype not in FLOATS:
+            continue
+        nearest = _nearest(float(value), dtype)
+        if nearest != value:
+            detail = (
+                f"{name} is {value!r}, and targets are {dtype}, of which no number is equal to it "
+                f"(the nearest is {nearest!r}); send targets as float64, or the number that stands in them"
+            )
+            raise Fault("invalid_parameter", detail, [(f"/{name}", f"no {dtype}")])
+    most = _WHOLE_TO.get(dtype)
+    if params["targets_format"] == "index" and most is not None and classes - 1 > most:
+        detail = (
+            f"targets are {dtype}, which holds whole numbers to {most} exactly, and there are {classes} "
+            "classes: some ids may have been rounded to others; send integers, made before the cast"
+        )
+        raise Fault("dtype_not_allowed", detail, [("/targets", f"{dtype} for {classes} classes")])
+
+
+def _nearest(value: float, dtype: str) -> float:
+    """The number of a float dtype that is nearest."""
+    with np.errstate(over="ignore"):
+        if dtype != "bfloat16":
+            return float(np.dtype(dtype).type(value))
+        bits = np.float32(value).view(np.uint32)
+    half = (bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
+    return float(half.view(np.float32))
 
 
 def _check_names(tensors: Mapping[str, Tensor]) -> str:

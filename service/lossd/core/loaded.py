@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lossd.core.fetch import Read
 from lossd.core.inputs import Probabilities, stand_in
-from lossd.core.values import MASK, PROBABILITY, TARGET, WEIGHT, WHOLE, Check, class_id
+from lossd.core.values import MASK, POS_WEIGHT, PROBABILITY, TARGET, WEIGHT, WHOLE, Check, class_id
 from lossd.core.work import Work
 
 
@@ -101,5 +101,5 @@ def checks(work: Work, loaded: Loaded) -> list[Check]:
     if work.weight is not None and loaded.weight is not None:
         found.append(Check(WEIGHT, work.weight, loaded.weight, nan))
     if work.pos_weight is not None and loaded.pos_weight is not None:
-        found.append(Check(WEIGHT, work.pos_weight, loaded.pos_weight, nan))
+        found.append(Check(POS_WEIGHT, work.pos_weight, loaded.pos_weight, nan))
     return found

@@ -14,6 +14,9 @@ from lossd.core.grid import Block
 from lossd.core.operand import Operand
 from lossd.request import Fault
 
+_EXACT: Final = 2.0**53
+"""Beyond it float64 has no room for every whole number."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -48,6 +51,8 @@ def _target_remedy(value: float) -> str:
 
 def _id_remedy(classes: int) -> Callable[[float], str]:
     def remedy(value: float) -> str:
+        if not abs(value) < _EXACT:
+            return "ids count from 0; where one was -1 before a cast to unsigned integers, send signed ones"
         shown = f"{value:.17g}"
         labels = f"; if the labels are 1 to {classes}, subtract 1" if value == classes else ""
         return (
@@ -71,6 +76,12 @@ WEIGHT: Final = Rule(
     "weight_out_of_range",
     "not a finite number >= 0",
     lambda _: "a weight of 0 adds nothing to the sum but counts; a mask leaves the element out of both",
+)
+POS_WEIGHT: Final = Rule(
+    sys.float_info.max,
+    "weight_out_of_range",
+    "not a finite number >= 0",
+    lambda _: "send a finite number; negatives / positives is none for a class without positives",
 )
 MASK: Final = Rule(
     1.0,

@@ -595,7 +595,8 @@ def _remedy(name: str, initial: str, *, whole: bool) -> str:
     if initial == '"' and name not in WORDLESS:
         return f"send {name} as nested arrays of {numbers}; {TAKEN}"
     if initial in "tf":
-        return f"send {name} as nested arrays of numbers; are logits and targets swapped?"
+        swapped = "; are logits and targets swapped?" if name in ("logits", "probabilities") else ""
+        return f"send {name} as nested arrays of numbers{swapped}"
     if initial != "n" or whole:
         return f"send {name} as nested arrays of {numbers}"
     return _FOR_NULL.get(name, f"send {numbers}")
