@@ -137,7 +137,7 @@ def test_cut_anywhere(coding: str, data: bytes, cuts: list[int]) -> None:
     ("coding", "body"),
     [
         ("gzip", gzipped(TEXT[:300]) + gzipped(b"") + gzipped(TEXT[300:])),
-        ("gzip", gzip.compress(TEXT[:1]) + gzip.compress(TEXT[1:], compresslevel=0)),
+        ("gzip", gzip.compress(TEXT[:1], mtime=0) + gzip.compress(TEXT[1:], compresslevel=0, mtime=0)),
         ("zstd", frames(TEXT[:300]) + zstd.compress(b"") + zstd.compress(TEXT[300:])),
         ("zstd", skipped(b"") + frames(TEXT[:300], checked=False) + skipped(bytes(99)) + frames(TEXT[300:])),
     ],
