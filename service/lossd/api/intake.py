@@ -31,7 +31,7 @@ from lossd.request import (
     LossRequest,
     Tensor,
 )
-from lossd.wire import Column
+from lossd.wire import Column, nearest
 
 _WHOLE_TO: Final = {"float16": 2048, "bfloat16": 256}
 """Beyond it a float of 16 bits has no room for every whole number."""
@@ -246,11 +246,11 @@ def _check_exact(dtype: str, params: Mapping[str, object], classes: int) -> None
         value = params[name]
         if not isinstance(value, float | int) or dtype not in FLOATS:
             continue
-        nearest = _nearest(float(value), dtype)
-        if nearest != value:
+        [closest] = nearest(np.array([float(value)]), dtype).tolist()
+        if closest != value:
             detail = (
                 f"{name} is {value!r}, and targets are {dtype}, of which no number is equal to it "
-                f"(the nearest is {nearest!r}); send targets as float64, or the number that stands in them"
+                f"(the nearest is {closest!r}); send targets as float64, or the number that stands in them"
             )
             raise Fault("invalid_parameter", detail, [(f"/{name}", f"no {dtype}")])
     most = _WHOLE_TO.get(dtype)
@@ -260,16 +260,6 @@ def _check_exact(dtype: str, params: Mapping[str, object], classes: int) -> None
             "classes: some ids may have been rounded to others; send integers, made before the cast"
         )
         raise Fault("dtype_not_allowed", detail, [("/targets", f"{dtype} for {classes} classes")])
-
-
-def _nearest(value: float, dtype: str) -> float:
-    """The number of a float dtype that is nearest."""
-    with np.errstate(over="ignore"):
-        if dtype != "bfloat16":
-            return float(np.dtype(dtype).type(value))
-        bits = np.float32(value).view(np.uint32)
-    half = (bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
-    return float(half.view(np.float32))
 
 
 def _check_names(tensors: Mapping[str, Tensor]) -> str:

@@ -18,6 +18,7 @@ from lossd.wire.inference import (
     MODEL_VERSION,
     InferenceReader,
     RequestedOutput,
+    nearest,
     read_index_request,
     write_inference,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "model_config",
     "model_metadata",
     "model_stats",
+    "nearest",
     "parse_query",
     "read_in_place",
     "read_index_request",

@@ -672,7 +672,7 @@ def _fit(flat: _Array, dtype: str) -> tuple[_Array, npt.NDArray[np.bool_]]:
         range_of = np.iinfo(dtype)
         fits = (flat == np.trunc(flat)) & (flat >= range_of.min) & (flat <= range_of.max)
         return flat, fits & (np.abs(flat) < _EXACT)
-    rounded = _round(flat.astype(np.float64, copy=False), dtype)
+    rounded = nearest(flat.astype(np.float64, copy=False), dtype)
     return rounded, np.isfinite(rounded) | ~np.isfinite(flat)
 
 
@@ -695,7 +695,7 @@ def _misfit(described: _Input, flat: _Array, index: int) -> Fault:
     return Fault("dtype_not_allowed", detail, [(place, f"{value} is not {datatype}")])
 
 
-def _round(flat: Float64Array, dtype: str) -> Float64Array:
+def nearest(flat: Float64Array, dtype: str) -> Float64Array:
     """The nearest numbers that a floating-point dtype has; infinite beyond the largest."""
     if dtype == "float64":
         return flat
