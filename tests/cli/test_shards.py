@@ -154,7 +154,10 @@ def test_numbers_in_names_count_by_value(base_url: str, args: list[str]) -> None
     Path("many").mkdir()
     for place in range(12):
         part = slice(25 * place, 25 * place + 25)
-        np.savez(f"many/s-{place}.npz", logits=X[part], **({} if args[1:] else {"targets": Y[part]}))
+        if args[1:]:
+            np.savez(f"many/s-{place}.npz", logits=X[part])
+        else:
+            np.savez(f"many/s-{place}.npz", logits=X[part], targets=Y[part])
         np.savez(f"y-{place}.npz", targets=Y[part])
     np.save("w.npy", W[:, None])
     found = answer(base_url, *args, "--weight", "w.npy")
