@@ -78,7 +78,7 @@ def test_other_values_are_noted(base_url: str, ids: bool) -> None:
     found = answer(base_url, "x.parquet", "y.parquet")
     assert found["loss"] == pytest.approx(RIGHT, rel=1e-14)
     by = "by id" if ids else "by their place"
-    said = f"both have stamp, which differs from row 7 on, as do 1 more that both have; rows were taken {by}"
+    said = f"both have stamp (and 1 more), which differs from row 7 on; rows were taken {by}"
     assert any(said in note for note in found["notes"])
 
 

@@ -58,8 +58,8 @@ def compare(
     notes = []
     if unlike:
         name, (row, _) = next(iter(unlike.items()))
-        more = f", as do {len(unlike) - 1} more that both have" if len(unlike) > 1 else ""
-        notes.append(f"{both} {called([name])}, which differs from row {row} on{more}; {by}")
+        more = f" (and {len(unlike) - 1} more)" if len(unlike) > 1 else ""
+        notes.append(f"{both} {called([name])}{more}, which differs from row {row} on; {by}")
     return notes if joined is not None else [*notes, *_other_names(first, second, mine, its)]
 
 
