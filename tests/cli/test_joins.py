@@ -78,7 +78,7 @@ def test_rows_in_the_same_order_are_said_to_be(base_url: str) -> None:
 
 def test_without_ids_rows_go_with_rows(base_url: str) -> None:
     write("x.parquet", {"photo": NAMES, "logits": X})
-    write("y.parquet", {"targets": Y, "photo": NAMES[ORDER]})
+    write("y.parquet", {"targets": Y, "photo": NAMES})
     found = answer(base_url, "x.parquet", "y.parquet")
     assert found["loss"] == pytest.approx(RIGHT, rel=1e-14)
     assert "joined_by" not in found
@@ -107,6 +107,54 @@ def test_whole_numbers_are_the_same_however_they_are_written(base_url: str) -> N
     Path("y.csv").write_text("\n".join(["id,targets", *(f"{row}.0,{int(Y[row])}" for row in ORDER)]))
     for second in ("y.parquet", "y.csv"):
         assert answer(base_url, "x.parquet", second)["loss"] == pytest.approx(RIGHT, rel=1e-14)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        "ID",
+        "Id",
+        "ImageId",
+        "img_id",
+        "image-id",
+        "IMAGE ID",
+        "patient_id",
+        "frameID",
+        "",
+        "Unnamed: 0.1",
+        "index",
+        "__index_level_0__",
+        ("Image_ID", "imageid"),
+    ],
+)
+def test_names_that_ids_have(base_url: str, names: str | tuple[str, str], kind: str) -> None:
+    mine, its = names if isinstance(names, tuple) else (names, names)
+    write(f"x.{kind}", {mine: ORDER, "logits": X[ORDER]})
+    write(f"y.{kind}", {its: np.arange(ROWS), "targets": Y.astype(np.int8)})
+    found = answer(base_url, f"x.{kind}", f"y.{kind}")
+    assert found["loss"] == pytest.approx(RIGHT, rel=1e-14)
+    assert found["joined_by"] == [mine]
+
+
+def test_an_index_counts_only_without_better_ids(base_url: str) -> None:
+    for index in ("", "Unnamed: 0", "index"):
+        write("x.csv", {index: np.arange(ROWS), "img_id": NAMES, "logits": X})
+        write("y.csv", {index: np.arange(ROWS), "img_id": NAMES[ORDER], "targets": Y[ORDER].astype(int)})
+        found = answer(base_url, "x.csv", "y.csv")
+        assert found["loss"] == pytest.approx(RIGHT, rel=1e-14)
+        assert found["joined_by"] == ["img_id"]
+        assert not any("both have" in note for note in found["notes"])
+
+
+def test_what_several_rows_have_in_common_is_no_id_where_all_agree(base_url: str) -> None:
+    write("x.csv", {"patient_id": np.arange(ROWS) // 3, "logits": X})
+    write("y.csv", {"patient_id": np.arange(ROWS) // 3, "targets": Y.astype(int)})
+    found = answer(base_url, "x.csv", "y.csv")
+    assert found["loss"] == pytest.approx(RIGHT, rel=1e-14)
+    assert "joined_by" not in found
+    write("y.csv", {"patient_id": (np.arange(ROWS) // 3)[ORDER], "targets": Y[ORDER].astype(int)})
+    assert "is there twice" in refused(base_url, "x.csv", "y.csv")
 
 
 def test_pairs_of_shards(base_url: str) -> None:

@@ -140,6 +140,34 @@ def test_folders_that_name_a_column(base_url: str) -> None:
     assert shown[0].split()[:3] == ["site", "camera", "loss"]
 
 
+def test_a_folder_of_rows_without_a_value(base_url: str) -> None:
+    for place, folder in enumerate(("camera=a", "camera=__HIVE_DEFAULT_PARTITION__")):
+        Path(f"hive/{folder}").mkdir(parents=True)
+        parquet.write_table(table(slice(150 * place, 150 * place + 150)), f"hive/{folder}/x.parquet")
+    groups = answer(base_url, "hive", "--by", "camera")["groups"]
+    assert [one["group"] for one in groups] == ["a", None]
+    assert groups[1]["sum"] == pytest.approx(bce(X[150:], Y[150:]).sum(), rel=1e-14)
+
+
+@pytest.mark.parametrize("args", [["many"], ["many/s-*.npz"], ["many/s-*.npz", "--targets", "y-*.npz"]])
+def test_numbers_in_names_count_by_value(base_url: str, args: list[str]) -> None:
+    Path("many").mkdir()
+    for place in range(12):
+        part = slice(25 * place, 25 * place + 25)
+        if args[1:]:
+            np.savez(f"many/s-{place}.npz", logits=X[part])
+        else:
+            np.savez(f"many/s-{place}.npz", logits=X[part], targets=Y[part])
+        np.savez(f"y-{place}.npz", targets=Y[part])
+    np.save("w.npy", W[:, None])
+    found = answer(base_url, *args, "--weight", "w.npy")
+    assert found["sum"] == pytest.approx((bce(X, Y) * W[:, None]).sum(), rel=1e-14)
+    [note] = found["notes"]
+    assert "many/s-0.npz, many/s-1.npz, many/s-2.npz and so on, to many/s-11.npz" in note
+    run(base_url, *args, "--axis", "1", "--out", "rows.npy")
+    np.testing.assert_allclose(np.load("rows.npy"), bce(X, Y).mean(axis=1), rtol=1e-13)
+
+
 PAIRS = {
     "tabs": "logits\ttargets\nx 0.npy\ty 0.npy\nx 1.npy\ty 1.npy\n",
     "commas": "\ufefflogits,targets\r\nx 0.npy,y 0.npy\r\n# the last\r\nx 1.npy , y 1.npy\r\n",
@@ -187,6 +215,12 @@ def test_standard_input_as_data(base_url: str, kind: str) -> None:
         assert found["sum"] == pytest.approx(bce(X[:, 0], Y[:, 0]).sum(), rel=1e-14)
     assert (found["inputs"][0]["logits"], found["inputs"][0]["targets"]) == ("-", "-")
     assert not list(Path(tempfile.gettempdir()).glob("standard-input-*"))
+
+
+def test_errors_call_standard_input_so(base_url: str) -> None:
+    assert "standard input has columns a, b:" in refused(base_url, "-", given=b"a,b\n1,2\n")
+    found = answer(base_url, "-", given=b"logits;targets\n0,5;1\n-2;0\n")
+    assert found["notes"][0].startswith("standard input: read with")
 
 
 def test_a_signal_leaves_nothing_of_standard_input(tmp_path: Path) -> None:

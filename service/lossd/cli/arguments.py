@@ -6,7 +6,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ STDIN: Final = "-"
 _MANIFESTS: Final = (".txt", ".lst")
 _HEADER: Final = re.compile(r"(logits|probabilities)\s*[,\t ]\s*targets", re.IGNORECASE)
 _PARTITION: Final = re.compile(r"([^=/]+)=([^/]*)")
+_NO_VALUE: Final = "__HIVE_DEFAULT_PARTITION__"  # what Hive and Spark name a folder of rows without one
+_DIGITS: Final = re.compile(r"([0-9]+)")
 _HEAD_BYTES: Final = 1 << 16
 _PIECE_BYTES: Final = 1 << 20
 
@@ -33,10 +35,12 @@ class Entry:
     Attributes:
         files: A file that has all of it; or one with the logits, and one with the targets.
         is_typed: Whether it stands on the command line by its own name, in a place that may say what it is.
+        note: What a user should know of how it was found, and those after it.
     """
 
     files: tuple[str, ...]
     is_typed: bool = False
+    note: str | None = None
 
 
 def read_shards(texts: Sequence[str], targets: str | None, spool: Path | None) -> list[Entry]:
@@ -58,14 +62,17 @@ def read_shards(texts: Sequence[str], targets: str | None, spool: Path | None) -
     logits = [entry.files[0] for entry in entries]
     found = _matches(targets)
     files = [targets] if found is None else [entry.files[0] for entry in _many(targets, found)]
-    return [Entry(pair) for pair in paired(logits, files, targets)]
+    pairs = paired(logits, files, targets)
+    return [Entry(pair, note=entry.note) for pair, entry in zip(pairs, entries, strict=True)]
 
 
-def partitions_of(text: str) -> dict[str, str]:
-    """Give the columns that folders such as camera=a stand for."""
+def partitions_of(text: str) -> dict[str, str | None]:
+    """Give the columns that folders such as camera=a stand for; None is that a row has no value."""
     folders = text.partition("?")[0].split("/")[:-1]
     found = (_PARTITION.fullmatch(folder) for folder in folders)
-    return {unquote(match[1]): unquote(match[2]) for match in found if match}
+    return {
+        unquote(match[1]): unquote(match[2]) if match[2] != _NO_VALUE else None for match in found if match
+    }
 
 
 def _entries(text: str, spool: Path | None) -> Iterator[Entry]:
@@ -77,7 +84,7 @@ def _entries(text: str, spool: Path | None) -> Iterator[Entry]:
     elif Place(text).is_url:
         yield from [Entry((text,), True)] if (found := _matches(text)) is None else _many(text, found)
     elif Path(text).is_dir():
-        yield from _many(text, sorted(_in_folder(Path(text))))
+        yield from _many(text, in_order(_in_folder(Path(text))))
     elif Path(text).suffix.lower() in _MANIFESTS and _is_manifest(Path(text), Path(text).parent):
         yield from _manifest(Path(text), Path(text).parent)
     else:
@@ -87,20 +94,33 @@ def _entries(text: str, spool: Path | None) -> Iterator[Entry]:
 def _many(text: str, files: Sequence[str]) -> list[Entry]:
     if not files:
         raise BadFile(f"{text} stands for no file of data")
-    return [Entry((file,)) for file in files]
+    note = None
+    if list(files) != sorted(files):
+        shown = f"{', '.join(files[:3])} and so on, to {files[-1]}"
+        note = f"{text}: its files were taken by the numbers in their names: {shown}"
+    return [Entry((file,), note=None if place else note) for place, file in enumerate(files)]
+
+
+def in_order(files: Iterable[str]) -> list[str]:
+    """Sort names, with the numbers in them by value: x-2 comes before x-10."""
+    return sorted(files, key=lambda file: (_by_numbers(file), file))
+
+
+def _by_numbers(file: str) -> list[str | int]:
+    return [int(part) if place % 2 else part for place, part in enumerate(_DIGITS.split(file))]
 
 
 def _matches(text: str) -> list[str] | None:
-    """Give the files that a pattern stands for, sorted; None if it is none."""
+    """Give the files that a pattern stands for, in order; None if it is none."""
     if Place(text).is_url:
         return _url_matches(text)
     if not glob.has_magic(text) or Path(text).exists():
         return None
-    found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 - Path's own has no absolute patterns
+    found = in_order(glob.glob(text, recursive=True))  # noqa: PTH207 - Path's own has no absolute patterns
     if not _is_passed_over(text.split("/")):  # what is in folders is passed over here, too
         found = [path for path in found if not _is_passed_over(path.split("/"))]
     files = [path for path in found if not Path(path).is_dir()]
-    return files or [file for path in found for file in sorted(_in_folder(Path(path)))]
+    return files or [file for path in found for file in in_order(_in_folder(Path(path)))]
 
 
 def _url_matches(text: str) -> list[str] | None:
@@ -114,11 +134,11 @@ def _url_matches(text: str) -> list[str] | None:
 
         system, inner = url_to_fs(text)
         if not path.endswith("/"):
-            return sorted(map(str, map(system.unstrip_protocol, system.glob(inner))))
+            return in_order(map(str, map(system.unstrip_protocol, system.glob(inner))))
         found = [str(name) for name in system.find(inner)]
         names = [name for name in found if not _is_passed_over(name.removeprefix(inner).split("/"))]
         _refuse_others(text, names)
-        return sorted(map(str, map(system.unstrip_protocol, names)))
+        return in_order(map(str, map(system.unstrip_protocol, names)))
 
 
 def _in_folder(folder: Path) -> list[str]:
@@ -210,7 +230,7 @@ def spool_for(texts: Sequence[str]) -> Iterator[Path | None]:
     """Give an empty file for standard input, if that is one of the arguments; it goes in the end.
 
     Raises:
-        BadFile: Standard input is given twice.
+        BadFile: Standard input is given twice; or one that names this file, which says standard input now.
     """
     if STDIN not in texts:
         yield None
@@ -221,6 +241,8 @@ def spool_for(texts: Sequence[str]) -> Iterator[Path | None]:
     os.close(number)
     try:
         yield Path(name)
+    except BadFile as error:
+        raise BadFile(str(error).replace(name, "standard input")) from error
     finally:
         Path(name).unlink(missing_ok=True)
 

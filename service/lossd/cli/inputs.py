@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lossd.cli.files.errors import BadFile
 from lossd.cli.files.place import Place
+from lossd.cli.ids import called, is_weak
 from lossd.cli.shards import BROADCAST, LABELS, Arrays, Shard, grouped, has_rows
 from lossd.cli.sources import Source, alike
 from lossd_client.shape_notes import notes_of
@@ -31,7 +32,11 @@ class Inputs:
     """
 
     def __init__(
-        self, shards: Sequence[Shard], common: Mapping[str, Source], labels: Sequence[str | Source] = ()
+        self,
+        shards: Sequence[Shard],
+        common: Mapping[str, Source],
+        labels: Sequence[str | Source] = (),
+        notes: Sequence[str] = (),
     ) -> None:
         first = shards[0]
         self.shards = shards
@@ -40,6 +45,7 @@ class Inputs:
         self.names = tuple(self.tensors)
         self.joined_by = first.join.names if first.join is not None else ()
         self._common = common
+        self._notes = notes
         self._labels = {
             f"{LABELS} {place}" if isinstance(label, Source) else label: label
             for place, label in enumerate(labels)
@@ -134,6 +140,9 @@ class Inputs:
             f"{places[0]}{f' and {len(places) - 1} more' if len(places) > 1 else ''}: {note}"
             for note, places in said.items()
         ]
+        noted = [shard.notes for shard in self.shards if shard.notes]
+        more = f"; {len(noted) - 1} more shards have notes of this kind" if len(noted) > 1 else ""
+        notes += [*self._notes, *(f"{note}{more}" for note in (noted[0] if noted else ()))]
         joins = [shard.join for shard in self.shards if shard.join is not None]
         if joins:
             moved, rows = sum(join.moved for join in joins), sum(join.rows for join in joins)
@@ -142,7 +151,10 @@ class Inputs:
                 if moved
                 else "all rows stood in the same order"
             )
-            notes.append(f"the targets were joined to the rows by {', '.join(self.joined_by)}; {order}")
+            doubt = (
+                ", which may but number the rows of each file" if all(map(is_weak, self.joined_by)) else ""
+            )
+            notes.append(f"the targets were joined to the rows by {called(self.joined_by)}{doubt}; {order}")
         return notes
 
     def shape_notes(self, shapes: Mapping[str, tuple[int, ...]], class_axis: int) -> list[str]:

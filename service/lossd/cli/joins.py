@@ -14,15 +14,9 @@ from numpy.typing import NDArray
 
 from lossd.cli.files.datafile import Column, DataFile, Kind
 from lossd.cli.files.errors import BadFile
+from lossd.cli.ids import called, is_known, shared_names
 from lossd.cli.sources import Wanted
 
-_NAMES: Final = frozenset(
-    (
-        *("id", "ids", "image_id", "sample_id", "example_id", "row_id", "uid", "uuid", "guid", "key"),
-        *("index", "name", "filename", "file_name", "path"),
-        *("__index_level_0__", "Unnamed: 0"),  # what pandas calls its index, in parquet and in csv
-    )
-)
 _WHOLE: Final = re.compile(r"-?\d+\.0+", re.ASCII)
 _ROWS: Final = 1 << 16
 _DIGEST: Final = "S16"
@@ -57,30 +51,21 @@ def join(first: DataFile, second: DataFile, used: Collection[str], asked: Sequen
     Raises:
         BadFile: A row is in one file alone, or twice in one, or it is not said which it is.
     """
-    names = tuple(asked) or shared_names(first, second, used)
-    if not names:
+    pairs = [(name, name) for name in asked] or shared_names(first, second, used)
+    if not pairs:
         return None
     for name in asked:
         for file in (first, second):
             Wanted("id", "--id", Kind.LABEL, name).find(file)
-    mine, its = _Keys(first, names), _Keys(second, names)
+    names, others = (tuple(part) for part in zip(*pairs, strict=True))
+    mine, its = _Keys(first, names), _Keys(second, others)
     if np.array_equal(mine.digests, its.digests):
+        if not asked and not is_known(names[0]) and mine.has_repeats():
+            return None  # a guess that tells no rows apart; rows stand in the same order, as far as it says
         mine.places()  # which refuses what is there twice
         return Join(names, None, 0, mine.digests.size)
     order = mine.order_in(its)
     return Join(names, order, int(np.count_nonzero(order != np.arange(order.size))), order.size)
-
-
-def shared_names(first: DataFile, second: DataFile, used: Collection[str] = ()) -> tuple[str, ...]:
-    """Give the columns that two files share whose names are those of ids."""
-    return tuple(
-        name
-        for name in first.names
-        if name in _NAMES
-        and name in second.names
-        and name not in used
-        and first.dimensions(name) == second.dimensions(name) == 1
-    )
 
 
 class _Keys:
@@ -105,6 +90,10 @@ class _Keys:
                 raise BadFile(self._fault(f"row {start + missing} has no value", "put the values in, or"))
             yield cast("list[tuple[str, ...]]", keys)
             start += len(keys)
+
+    def has_repeats(self) -> bool:
+        """Whether one is there twice."""
+        return np.unique(self.digests).size < self.digests.size
 
     def places(self) -> tuple[NDArray[np.bytes_], NDArray[np.intp]]:
         """Give the digests sorted, and the row of each.
@@ -148,13 +137,13 @@ class _Keys:
             raise BadFile(self._fault(what, remedy))
 
     def _fault(self, what: str, remedy: str) -> str:
-        names = ", ".join(self._names)
+        names = called(self._names)
         row_by_row = f"take {names} out of one of the files, if they stand row by row as they are"
         return f"{self._file.place}, joined by {names}: {what}; {remedy} {row_by_row}"
 
     def _shown(self, row: int) -> str:
         key = next(islice(chain.from_iterable(self._blocks()), row, None))
-        return ", ".join(f"{name} {value}" for name, value in zip(self._names, key, strict=True))
+        return ", ".join(f"{called([name])} {value}" for name, value in zip(self._names, key, strict=True))
 
 
 def _bytes(key: tuple[str, ...]) -> bytes:

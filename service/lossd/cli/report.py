@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lossd.cli.groups import Group
+from lossd.cli.ids import called
 from lossd.cli.losses import Losses
 from lossd_client import LossResult
 
@@ -86,7 +87,7 @@ def _table(result: LossResult, losses: Losses, joined_by: Sequence[str], url: st
     for name, value in _rows(result, losses):
         table.add_row(name, Text(value))
     if joined_by:
-        table.add_row("joined by", Text(", ".join(joined_by)))
+        table.add_row("joined by", Text(called(joined_by)))
     for note in result.notes:
         table.add_row("note", Text(note))
     stages = ", ".join(f"{stage} {ms:.3g}" for stage, ms in result.timing.items())

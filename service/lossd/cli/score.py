@@ -329,6 +329,10 @@ class Work:
             if not by_rows and groups is None:
                 losses.add(result)
             result = replace(result, notes=tuple(dict.fromkeys([*inputs.notes(), *result.notes])))
+            for path in renamed:
+                result = replace(
+                    result, notes=tuple(note.replace(path, "standard input") for note in result.notes)
+                )
             about = _about(inputs, read, renamed)
             if file is not None or self.as_json:
                 answer = answer_of(result, groups, about)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from lossd.cli.alongside import compare, refuse_other_rows
 from lossd.cli.arguments import Entry, partitions_of
 from lossd.cli.files.datafile import DataFile, Kind
 from lossd.cli.files.errors import BadFile
@@ -65,7 +66,12 @@ class Selection:
         }
         labels = [self._label(place, text, *pairs[0]) for place, text in enumerate(self.by)]
         columns = {label: text for label, text in zip(labels, self.by, strict=True) if isinstance(label, str)}
-        return Inputs([self._shard(first, second, columns) for first, second in pairs], common, labels)
+        shards = [self._shard(first, second, columns) for first, second in pairs]
+        own = [("by", label) for label in labels if isinstance(label, Source)]
+        for name, source in (*common.items(), *own):
+            refuse_other_rows(name, source, shards)
+        notes = [entry.note for entry in self.entries if entry.note is not None]
+        return Inputs(shards, common, labels, notes)
 
     def _label(self, place: int, text: str, first: DataFile, second: DataFile) -> str | Source:
         """Give the name of a label that is a column of the shards, or the file of its own where it is."""
@@ -189,7 +195,12 @@ class Selection:
         self._refuse_unclear(tensors, by)
         used = {column.name for source in (*tensors.values(), *by.values()) for column in source.columns}
         joined = join(first, second, used, self.ids) if is_pair else None
-        return Shard(tensors, by, joined, twice)
+        notes = (
+            compare(tensors[self.scored.role], tensors["targets"], used, joined, is_asked=bool(self.ids))
+            if is_pair
+            else ()
+        )
+        return Shard(tensors, by, joined, twice, notes)
 
     def _refuse_unclear(self, tensors: Mapping[str, Source], by: Mapping[str, Source]) -> None:
         """Refuse columns that are two things at once, and prefixes that find others than were meant."""

@@ -32,12 +32,14 @@ class Shard:
         labels: Where what rows are grouped by comes from, by name.
         join: How the targets' file was joined to the other, if it was.
         twice: Columns that both files have, which must be alike.
+        notes: What a user should know of how the rows of two files stand to each other.
     """
 
     tensors: Mapping[str, Source]
     labels: Mapping[str, Source] = field(default_factory=dict)
     join: Join | None = None
     twice: Sequence[tuple[Source, Source]] = ()
+    notes: Sequence[str] = ()
 
     @property
     def scored(self) -> Source:
@@ -136,13 +138,7 @@ class Shard:
 
     def _check_twice(self, parts: Mapping[int, Block], start: int) -> None:
         for mine, its in self.twice:
-            first, second = (_texts(source.of(parts[id(source.file)])) for source in (mine, its))
-            if first == second:
-                continue
-            at = next(row for row, (a, b) in enumerate(zip(first, second, strict=True)) if a != b)
-            what = f"{mine.file.place} and {its.file.place} both have {mine.names}, which is {first[at]} and"
-            remedy = "are the rows in the same order? Else take it out of the one where it is not meant"
-            raise BadFile(f"{what} {second[at]} in row {start + at} of the first: {remedy}")
+            _refuse_differing(mine, its, [source.of(parts[id(source.file)]) for source in (mine, its)], start)
 
     def shaped(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         """Let a table's column of one value a row stand for the whole row, however many elements that has."""
@@ -156,6 +152,8 @@ class Shard:
         Raises:
             BadFile: A file cannot be read.
         """
+        for mine, its in self.twice:
+            _refuse_differing(mine, its, [mine.whole(), its.whole()], 0)
         return {name: self.shaped(name, source.whole()) for name, source in self.tensors.items()}
 
     def own_row(self, name: str, row: int) -> tuple[str, int]:
@@ -172,6 +170,18 @@ def has_rows(name: str, source: Source, dimensions: int) -> bool:
     if name not in BROADCAST or source.file.is_table:
         return True
     return source.dimensions == dimensions and source.rows != 1
+
+
+def _refuse_differing(mine: Source, its: Source, arrays: Sequence[NDArray[Any]], start: int) -> None:
+    """Refuse a column of both files that is not the same in both; `start` is the arrays' first row."""
+    first, second = map(_texts, arrays)
+    if first == second:
+        return
+    pairs = zip_longest(first, second)
+    at, (a, b) = next((row, pair) for row, pair in enumerate(pairs) if pair[0] != pair[1])
+    what = f"{mine.file.place} and {its.file.place} both have {mine.names}, which is {a} and {b}"
+    remedy = "are the rows in the same order? Else take it out of the one where it is not meant"
+    raise BadFile(f"{what} in row {start + at} of the first: {remedy}")
 
 
 def _length(block: Block) -> int:

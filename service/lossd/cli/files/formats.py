@@ -22,10 +22,10 @@ SUFFIXES: Final[tuple[str, ...]] = (*_PLAIN, *(f"{suffix}.gz" for suffix in _PLA
 
 _MAX_SAFETENSORS_HEADER: Final = 100_000_000  # the format's own limit
 _OLD_TORCH: Final = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"
-_NOTHING: Final[Mapping[str, str]] = {}
+_NOTHING: Final[Mapping[str, str | None]] = {}
 
 
-def open_file(text: str, partitions: Mapping[str, str] = _NOTHING) -> DataFile:
+def open_file(text: str, partitions: Mapping[str, str | None] = _NOTHING) -> DataFile:
     """Opens a path or URL as what it is, decompressed where gzip has compressed it.
 
     Args:

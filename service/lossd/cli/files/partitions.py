@@ -15,7 +15,7 @@ class PartitionedTable(DataFile):
 
     Args:
         table: The table.
-        values: The value of each such column: text.
+        values: The value of each such column: text, or None.
 
     Raises:
         BadFile: The table has a column of that name itself.
@@ -23,7 +23,7 @@ class PartitionedTable(DataFile):
 
     is_table = True
 
-    def __init__(self, table: DataFile, values: Mapping[str, str]) -> None:
+    def __init__(self, table: DataFile, values: Mapping[str, str | None]) -> None:
         self._table, self._values = table, values
         self.place, self.unreadable = table.place, table.unreadable
         self.names = (*table.names, *values)
