@@ -11,7 +11,7 @@ import pytest
 
 from cli.reading import read
 from lossd.cli.files import csvfile
-from lossd.cli.files.datafile import Kind
+from lossd.cli.files.datafile import Column, Kind
 from lossd.cli.files.errors import BadFile
 from lossd.cli.files.formats import open_file
 
@@ -46,7 +46,7 @@ def notes(path: Path) -> tuple[str, ...]:
         (TABLE.replace(",", ";").replace(".", ","), ("read with ; between columns and decimal commas",)),
         ("sep=;\r\n" + TABLE.replace(",", ";"), ("read with ; between columns",)),
         ("# run 7\n" + TABLE, ()),
-        ("# run 7, of 9\n\n#\n" + TABLE.replace("-2", "# a, b\n-2") + "\n# end\n", ()),
+        ("# run 7, of 9\n\n#\n" + TABLE, ()),
         ("\ufeff# run 7\r\n" + TABLE.replace("\n", "\r\n") + "\r\n", ()),
         (TABLE.replace("\n", "\r"), ()),
         ('"logits","targets"\n"0.5","1"\n"-2","0"\n', ()),
@@ -114,7 +114,13 @@ DECIMAL = "a decimal point, and the file has decimal commas"
         ("targets,logits\n1,1e400\n", "1e400 is greater than float64 holds"),
         ('logits,targets\n1,0\n"2,0\n3,1\n', r'a quote \("\) is not closed'),
         ("logits\n1\n\n2\n", 'line 3 is empty: write "" where there is no value'),
-        ("site,logits\na,1\n#b,2\n", "line 3 begins with # and has as many values as a row: put quotes"),
+        ("site,logits\na,1\n#b,2\n", 'line 3 begins with # and may be a row of 2 .* put quotes .* "#b"'),
+        ('tag,text,logits\nabc,hello,0.5\n#foo,"a, b",4\nxyz,q,-1\n', "line 3 begins with #"),
+        ("tag,targets,logits\n12,0,0.5\n#14,1,4\n13,0,-1\n", 'line 3 begins with # .* as in "#14"'),
+        ("tag,targets,logits\n#12,0,0.5\n13,0,-1\n", "line 2 begins with #"),
+        ("tag,targets,logits\n12,0,0.5\n#x,0,-1\n", "line 3 begins with #"),
+        ('a,b,c,logits\n#f,"x\ny,z",4,0\n1,2,3,4\n', "line 2 begins with #"),
+        ("a,targets,logits\n#x,0\n#y\n", "every line behind the header begins with #, from line 2 on"),
         ("s,logits\n\xfc,1\n".encode("latin-1"), r"line 2 is not UTF-8 \(byte 0xfc\): save it as UTF-8"),
         (TABLE.encode("utf-16"), "UTF-16: save it as UTF-8"),
         ("", "is empty"),
@@ -184,3 +190,21 @@ def test_a_damaged_gzip(tmp_path: Path) -> None:
     broken = content[:-6] + bytes([content[-6] ^ 1]) + content[-5:]  # of the checksum
     with pytest.raises(BadFile, match="cannot be read: CRC check failed"):
         read(written(tmp_path, broken, "t.csv.gz"), "logits", rows=1 << 16)
+
+
+def test_comments_behind_the_header_are_said(tmp_path: Path) -> None:
+    def found(text: str) -> tuple[list[float], tuple[str, ...]]:
+        path = written(tmp_path, text)
+        file = open_file(str(path))
+        values = [
+            float(x)
+            for block in file.blocks([Column("logits", Kind.NUMBER)], 2)
+            for x in [*block.values()][0]
+        ]
+        return values, tuple(note.removeprefix(f"{path}: ") for note in file.notes)
+
+    one = "line 4 begins with # and was passed over"
+    assert found("# a, b\nlogits,targets\n0.5,1\n# run\n-2,0\n") == ([0.5, -2.0], (one,))
+    two = "2 lines that begin with # were passed over, the first of them line 2"
+    assert found("logits,targets\n# a, b, c\n0.5,1\n-2,0\n\n# end\n") == ([0.5, -2.0], (two,))
+    assert found('tag,logits\n"#foo",0.5\n"#bar",-2\n') == ([0.5, -2.0], ())

@@ -49,11 +49,20 @@ class CsvFile(DataFile):
             self._dialect = find_dialect(place, _decoded(sample, 0))
         self.names = self._dialect.names
         self._plain = _plain_quotes(self._dialect.delimiter)
+        self._comments = 0  # that the last reading passed over, behind the header
+        self._first_comment = 0  # its line
 
     @property
     def notes(self) -> tuple[str, ...]:
         """As `DataFile`."""
-        return self._dialect.notes(self.place)
+        return (*self._dialect.notes(self.place), *self._of_comments())
+
+    def _of_comments(self) -> Iterator[str]:
+        if self._comments == 1:
+            yield f"{self.place}: line {self._first_comment} begins with # and was passed over"
+        elif self._comments:
+            what = f"{self._comments} lines that begin with # were passed over"
+            yield f"{self.place}: {what}, the first of them line {self._first_comment}"
 
     def rows(self, name: str) -> int | None:
         """As `DataFile`: only reading tells."""
@@ -73,18 +82,30 @@ class CsvFile(DataFile):
         yield from recut(self.place, chain([self._of_rows(none, columns)], self._read(columns)), rows)
 
     def _read(self, columns: Sequence[Column]) -> Iterator[Block]:
-        """Reads pieces of plain lines by pyarrow, and all from the first other one on by Python's own."""
+        self._comments = self._first_comment = 0
+        has_rows = False
         with self.place.errors(), self.place.open() as file:
-            pieces = _without_first_lines(_pieces(file), self._dialect.lines)
-            for line, piece in pieces:
-                if not has_pyarrow() or not self._is_plain(piece):
-                    yield from self._by_csv(chain([(line, piece)], pieces), columns)
-                    return
-                block = self._by_pyarrow(line, piece, columns)
-                if block is None:
-                    yield from self._by_csv(iter([(line, piece)]), columns)
-                else:
-                    yield block
+            for block in self._blocks(file, columns):
+                has_rows = True
+                yield block
+            if self._comments and not has_rows:
+                raise ValueError(
+                    f"every line behind the header begins with #, from line {self._first_comment} on: "
+                    "put quotes around the first value of each line that is a row"
+                )
+
+    def _blocks(self, file: BinaryIO, columns: Sequence[Column]) -> Iterator[Block]:
+        """Reads pieces of plain lines by pyarrow, and all from the first other one on by Python's own."""
+        pieces = _without_first_lines(_pieces(file), self._dialect.lines)
+        for line, piece in pieces:
+            if not has_pyarrow() or not self._is_plain(piece):
+                yield from self._by_csv(chain([(line, piece)], pieces), columns)
+                return
+            block = self._by_pyarrow(line, piece, columns)
+            if block is None:
+                yield from self._by_csv(iter([(line, piece)]), columns)
+            else:
+                yield block
 
     def _is_plain(self, piece: bytes) -> bool:
         """Whether every line is a row, whose quotes stand around whole cells."""
@@ -155,9 +176,11 @@ class CsvFile(DataFile):
             for start, data in chain([(first, piece)], pieces)
             for line in io.StringIO(_decoded(data, start), newline="")
         )
-        records = Records(lines, self._dialect.delimiter, self._dialect, first)
+        records = Records(lines, self._dialect.delimiter, len(self.names), first)
         while rows := [(records.line, row) for row in islice(records, _ROWS)]:
             yield self._of_rows(rows, columns)
+        self._comments += records.comments
+        self._first_comment = self._first_comment or records.first_comment
 
     def _of_rows(self, rows: _Rows, columns: Sequence[Column]) -> Block:
         for line, row in rows:

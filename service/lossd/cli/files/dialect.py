@@ -29,7 +29,6 @@ class Dialect:
         lines: How many lines there are before the first row.
         commas: The columns whose numbers have decimal commas.
         flags: The columns whose values are true and false.
-        labelled: Whether rows begin with what is not a number.
     """
 
     delimiter: str
@@ -37,7 +36,6 @@ class Dialect:
     lines: int
     commas: frozenset[str]
     flags: frozenset[str]
-    labelled: bool
 
     def notes(self, place: Place) -> tuple[str, ...]:
         """Says how it is written, if not as most are."""
@@ -56,18 +54,18 @@ class Records:
     Args:
         lines: Its lines, with their ends.
         delimiter: What parts the columns.
-        dialect: How it is written, if that is known: what could be both a comment and a row is refused.
+        width: How many columns there are, if the header has been read: a comment that may be a row is refused.
         line: How many lines came before.
     """
 
-    def __init__(
-        self, lines: Iterable[str], delimiter: str, dialect: Dialect | None = None, line: int = 0
-    ) -> None:
+    def __init__(self, lines: Iterable[str], delimiter: str, width: int | None = None, line: int = 0) -> None:
         self.line = line
         self.comment = ""  # the last one that was passed over
+        self.comments = 0  # how many were passed over
+        self.first_comment = 0  # its line
         self._lines = lines
-        self._dialect = dialect
-        self._is_single = dialect is not None and len(dialect.names) == 1
+        self._delimiter = delimiter
+        self._width = width
         self._is_between = True
         self._empty_line = 0
         self._reader = csv.reader(self._fed(), delimiter=delimiter, skipinitialspace=True, strict=True)
@@ -82,13 +80,16 @@ class Records:
             yield line
 
     def _pass_over(self, line: str) -> None:
+        if self._width is not None and _may_be_row(line, self._delimiter, self._width):
+            what = f"line {self.line} begins with # and may be a row of {self._width} or a comment"
+            first = _cells(line, self._delimiter)[0]
+            raise ValueError(
+                f'{what}: put quotes around its first value, as in "{_short(first)}", '
+                "if it is a row; take the line out if it is a comment"
+            )
         self.comment = line.strip()
-        if self._dialect is None or not self._dialect.labelled:
-            return
-        cells = line.split(self._dialect.delimiter)
-        if len(cells) == len(self._dialect.names) and any(is_number(cell.strip()) for cell in cells[1:]):
-            what = f"line {self.line} begins with # and has as many values as a row"
-            raise ValueError(f"{what}: put quotes around its first value if it is one, else take it out")
+        self.comments += 1
+        self.first_comment = self.first_comment or self.line
 
     def __iter__(self) -> Iterator[list[str]]:
         return self
@@ -100,20 +101,30 @@ class Records:
                 cells = [cell.strip(SPACES) for cell in next(self._reader)]
             except csv.Error as error:
                 raise ValueError(f"line {self.line}: {_why(error)}") from error
-            if any(cells) or len(cells) > 1 or (cells and self._is_single):
+            if any(cells) or len(cells) > 1 or (cells and self._width == 1):
                 if self._empty_line:
                     what = f'line {self._empty_line} is empty: write "" where there is no value'
                     raise ValueError(f"{what}, or take the line out")
                 return cells
-            if self._is_single:  # it could be a row without a value
+            if self._width == 1:  # it could be a row without a value
                 self._empty_line = self._empty_line or self.line
 
 
+def _may_be_row(line: str, delimiter: str, width: int) -> bool:
+    """Whether a line has as many cells as there are columns, or may have them with the lines that follow."""
+    try:
+        cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        return _is_open(error)
+    return len(cells) == width
+
+
+def _is_open(error: csv.Error) -> bool:
+    return "field limit" in str(error) or "unexpected end" in str(error)
+
+
 def _why(error: csv.Error) -> str:
-    text = str(error)
-    if "field limit" in text or "unexpected end" in text:
-        return 'a quote (") is not closed'
-    return text
+    return 'a quote (") is not closed' if _is_open(error) else str(error)
 
 
 def find_dialect(place: Place, sample: str) -> Dialect:
@@ -151,7 +162,6 @@ def find_dialect(place: Place, sample: str) -> Dialect:
         start,
         frozenset(names[at] for at in commas),
         frozenset(name for name, cell in zip(names, firsts, strict=True) if cell in WORDS),
-        bool(rows) and not is_number(rows[0][0]),
     )
 
 
