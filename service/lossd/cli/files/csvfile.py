@@ -24,6 +24,7 @@ _ROWS: Final = 1 << 14
 _PIECE_BYTES: Final = 1 << 20
 _LONGEST_LINE: Final = 64 << 20
 _BOM: Final = b"\xef\xbb\xbf"
+_AS_UTF8: Final = 'save it as UTF-8 (in Excel: Save As, "CSV UTF-8")'
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 _COMMENT: Final = re.compile(rb"(?:\A|[\r\n])#")
 _EMPTY_LINE: Final = re.compile(rb"\A[\r\n]|\n\r?\n|\r\r")
@@ -88,6 +89,7 @@ class CsvFile(DataFile):
             for block in self._blocks(file, columns):
                 has_rows = True
                 yield block
+            self._dialect.marks.check()
             if self._comments and not has_rows:
                 raise ValueError(
                     f"every line behind the header begins with #, from line {self._first_comment} on: "
@@ -151,12 +153,13 @@ class CsvFile(DataFile):
             return read.labels(pc.utf8_trim(text, read.SPACES).to_pylist())
         if text.null_count and not column.nulls:
             raise pa.ArrowInvalid("there are empty cells")
+        if self._is_flags(column):
+            return _flags(text, column.nulls)
+        self._check_marks(text, column)
         if column.name in self._dialect.commas:
             if pc.any(pc.match_substring(text, ".")).as_py():
                 raise pa.ArrowInvalid("there are decimal points")
             text = pc.replace_substring(text, ",", ".")
-        if self._is_flags(column):
-            return _flags(text, column.nulls)
         try:
             values = text.cast(pa.float64())
         except pa.ArrowInvalid:  # spaces, perhaps
@@ -165,6 +168,16 @@ class CsvFile(DataFile):
         if np.isinf(array).any():
             raise pa.ArrowInvalid("there are infinities, or numbers that overflow")
         return array
+
+    def _check_marks(self, text: Any, column: Column) -> None:  # noqa: ANN401 - pyarrow's
+        import pyarrow as pa
+        from pyarrow import compute as pc
+
+        if self._dialect.delimiter == ",":
+            return
+        commas, points = (bool(pc.any(pc.match_substring(text, mark)).as_py()) for mark in ",.")
+        if not self._dialect.marks.knows(column.name, commas, points):
+            raise pa.ArrowInvalid("there are marks to be looked at cell by cell")
 
     def _is_flags(self, column: Column) -> bool:
         return column.kind is Kind.FLAG or column.name in self._dialect.flags
@@ -202,7 +215,10 @@ class CsvFile(DataFile):
                 return read.labels(found)
             if self._is_flags(column):
                 return read.flags(found, column.nulls)
-            return read.numbers(found, column.nulls, column.name in self._dialect.commas)
+            is_parted = self._dialect.delimiter == ","
+            if not is_parted:
+                self._dialect.marks.read(column.name, found, [line for line, _ in rows])
+            return read.numbers(found, column.nulls, column.name in self._dialect.commas, is_parted)
         except read.CellError as error:
             where = f"{self.place}: column {column.name!r}, line {rows[error.row][0]}: {error}"
             is_absent = found[error.row] in read.ABSENT
@@ -237,7 +253,7 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
     """
     held = file.read(3)
     if held.startswith(_UTF16):
-        raise ValueError("it is UTF-16: save it as UTF-8")
+        raise ValueError(f"it is UTF-16: {_AS_UTF8}")
     held = held.removeprefix(_BOM)
     while piece := file.read(_PIECE_BYTES):
         held += piece
@@ -271,4 +287,4 @@ def _decoded(piece: bytes, before: int) -> str:
     except UnicodeDecodeError as error:
         line = before + piece.count(b"\n", 0, error.start) + 1
         what = f"line {line} is not UTF-8 (byte 0x{piece[error.start]:02x})"
-        raise ValueError(f"{what}: save it as UTF-8") from error
+        raise ValueError(f"{what}: {_AS_UTF8}") from error

@@ -11,6 +11,7 @@ from typing import Final
 
 from lossd.cli.files.cells import ABSENT, SPACES, WORDS, comma_columns, is_number
 from lossd.cli.files.errors import BadFile
+from lossd.cli.files.marks import Marks
 from lossd.cli.files.place import Place
 
 _DELIMITERS: Final = (",", ";", "\t", "|")
@@ -29,6 +30,7 @@ class Dialect:
         lines: How many lines there are before the first row.
         commas: The columns whose numbers have decimal commas.
         flags: The columns whose values are true and false.
+        marks: The decimal points and commas of its numbers; it learns of others as rows are read.
     """
 
     delimiter: str
@@ -36,14 +38,15 @@ class Dialect:
     lines: int
     commas: frozenset[str]
     flags: frozenset[str]
+    marks: Marks
 
     def notes(self, place: Place) -> tuple[str, ...]:
         """Says how it is written, if not as most are."""
         said = []
         if self.delimiter != ("\t" if place.suffix == ".tsv" else ","):
             said.append(f"{_name(self.delimiter)} between columns")
-        if self.commas:
-            which = "" if len(self.commas) == len(self.names) else f" in {', '.join(sorted(self.commas))}"
+        if commas := self.marks.columns:
+            which = "" if len(commas) == len(self.names) else f" in {', '.join(sorted(commas))}"
             said.append(f"decimal commas{which}")
         return (f"{place}: read with {' and '.join(said)}",) if said else ()
 
@@ -54,7 +57,7 @@ class Records:
     Args:
         lines: Its lines, with their ends.
         delimiter: What parts the columns.
-        width: How many columns there are, if the header has been read: a comment that may be a row is refused.
+        width: How many columns there are, once that is known: a comment that may be a row is refused.
         line: How many lines came before.
     """
 
@@ -149,9 +152,11 @@ def find_dialect(place: Place, sample: str) -> Dialect:
     names = tuple(next(records))
     start = passed + records.line
     _check_names(place, names, lines[at], records.comment, delimiter)
-    rows = list[list[str]]()
+    rows, numbers = list[list[str]](), list[int]()
     with suppress(ValueError):  # what is wrong with a row is said as it is read
-        rows.extend(islice(records, _FIRST_ROWS))
+        for row in islice(records, _FIRST_ROWS):
+            rows.append(row)
+            numbers.append(passed + records.line)
     if len(names) == 1:
         _check_parted(place, names[0], rows)
     commas = comma_columns(rows, len(names)) if delimiter != "," else set()
@@ -162,7 +167,19 @@ def find_dialect(place: Place, sample: str) -> Dialect:
         start,
         frozenset(names[at] for at in commas),
         frozenset(name for name, cell in zip(names, firsts, strict=True) if cell in WORDS),
+        _marks(names, rows, numbers) if delimiter != "," else Marks(),
     )
+
+
+def _marks(names: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int]) -> Marks:
+    """Gives the marks in the columns whose first rows hold nothing but numbers."""
+    marks = Marks()
+    whole = [(line, row) for line, row in zip(numbers, rows, strict=True) if len(row) == len(names)]
+    for at, name in enumerate(names):
+        cells = [row[at] for _, row in whole]
+        if all(cell in ABSENT or is_number(cell) for cell in cells):
+            marks.sample(name, cells, [line for line, _ in whole])
+    return marks
 
 
 def _first_line(lines: Sequence[str], start: int) -> int:
