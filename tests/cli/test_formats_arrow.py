@@ -23,6 +23,7 @@ from cli.reading import read
 from lossd.cli.files.datafile import Kind
 from lossd.cli.files.errors import BadFile
 from lossd.cli.files.formats import open_file
+from lossd.cli.sources import Wanted
 
 rng = np.random.default_rng(1)
 
@@ -284,3 +285,14 @@ def test_without_pyarrow_it_says_what_to_install(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(BadFile, match=r"t\.parquet needs pyarrow: pip install 'lossd\[files\]'"):
         open_file(str(tmp_path / "t.parquet"))
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.bool_(), pa.list_(pa.uint8()), pa.list_(pa.int32(), 1)])
+def test_inputs_of_integers_are_refused_by_name(write: Write, kind: pa.DataType) -> None:
+    values = pa.array([[1], [0]]) if pa.types.is_nested(kind) else pa.array([1, 0])
+    file = open_file(str(write({"x": values.cast(kind), "y": pa.array([0.5, 1.5])})))
+    remedy = r"if its whole numbers are the logits, .* df\['x'\]\.astype\('float64'\) in pandas"
+    with pytest.raises(BadFile, match=rf"column 'x' holds \w+, and logits are floats.* {remedy}"):
+        Wanted("logits", "--logits-column", column="x").find(file)
+    assert Wanted("targets", "--targets-column", column="x").find(file).names == "x"
+    assert Wanted("logits", "--logits-column", column="y").find(file).names == "y"

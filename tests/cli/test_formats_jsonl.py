@@ -109,7 +109,26 @@ def test_masks_of_other_values(tmp_path: Path, value: str) -> None:
 
 def test_json_that_may_not_be_lines_is_not_taken_for_them(tmp_path: Path) -> None:
     path = written(tmp_path, '{"logits": [[1, 2]], "targets": [[0, 1]]}', "t.json")
-    with pytest.raises(BadFile, match=r"name ends in .csv, .tsv or .jsonl"):
+    with pytest.raises(BadFile, match=r"write one object a line, a row each, .* as .jsonl"):
+        open_file(str(path))
+
+
+@pytest.mark.parametrize("name", ["t.json", "t.json.gz"])
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ('{"x": 1}\n{"x": 2}\n', "it has an object a line: rename it .jsonl"),
+        ('{"x": 1, "s": "%s"}\r\n{"x": 2}' % ("a" * 5000), "rename it .jsonl"),
+        ('[{"x": 1},\n{"x": 2}]\n', "write one object a line"),
+        ('[\n{"x": 1}\n]\n', "write one object a line"),
+        ('{\n"x": [1]\n}\n', "write one object a line"),
+        ('{"x": [1, 2]}\n', "write one object a line"),
+    ],
+)
+def test_what_to_do_with_a_json_file(tmp_path: Path, name: str, text: str, remedy: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    with pytest.raises(BadFile, match=remedy):
         open_file(str(path))
 
 

@@ -184,6 +184,9 @@ class Wanted:
         columns = tuple(Column(name, self.kind, self.nulls) for name in names)
         if self.kind is not Kind.LABEL and any(name in file.unreadable for name in names):
             file.row_bytes(columns)  # which says why, and what to do
+        if self.role in ("logits", "probabilities"):
+            for name in names:
+                file.refuse_integers(name, self.role)
         return Source(file, columns, is_stacked)
 
 

@@ -7,8 +7,17 @@ from typing import Any, BinaryIO, Final, cast
 
 from numpy.typing import NDArray
 
-from lossd.cli.files.columns import ColumnReader, as_labels, dimensions, refuse_meanings, row_bytes
+from lossd.cli.files.columns import (
+    ColumnReader,
+    as_labels,
+    dimensions,
+    is_whole,
+    leaf,
+    refuse_meanings,
+    row_bytes,
+)
 from lossd.cli.files.datafile import Block, Column, DataFile, Kind, recut
+from lossd.cli.files.errors import BadFile
 from lossd.cli.files.place import Place
 
 _BATCH_ROWS: Final = 1 << 16
@@ -47,6 +56,18 @@ class ArrowFile(DataFile):
     def dimensions(self, name: str) -> int:
         """As `DataFile`."""
         return dimensions(self._schema.field(name).type)
+
+    def refuse_integers(self, name: str, role: str) -> None:
+        """As `DataFile`."""
+        field = self._schema.field(name)
+        kind = leaf(field.type)
+        if is_whole(kind) and (field.metadata or {}).get(_DTYPE) != b"bfloat16":
+            what = f"{self.place}: column {name!r} holds {kind}, and {role} are floats"
+            cast_ = f"df[{name!r}] = df[{name!r}].astype('float64') in pandas, or pyarrow's cast to float64"
+            raise BadFile(
+                f"{what}. If it holds targets, or values that were rounded, name the column that holds the "
+                f"{role}; if its whole numbers are the {role}, write the table again with floats, by {cast_}"
+            )
 
     def row_bytes(self, columns: Sequence[Column]) -> int:
         """As `DataFile`; found out from the first rows where lists have no set length."""

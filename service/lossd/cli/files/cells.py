@@ -14,12 +14,14 @@ WORDS: Final = frozenset(TRUE + FALSE) - {"0", "1"}
 ABSENT: Final = frozenset(("", "NA", "N/A", "<NA>", "null", "NULL", "None"))
 """What stands where there is no value; nan is a number."""
 SPACES: Final = " \t"
+_FLAG_WORDS: Final = "0, 1, true and false"
+_NO_COMMAS: Final = "write a point in place of a decimal comma, and nothing between thousands"
 
 _NUMBER: Final = re.compile(
     r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf(?:inity)?|nan(?:\(\w*\))?)", re.IGNORECASE | re.ASCII
 )
 _COMMA: Final = re.compile(r"[+-]?\d+,\d+(?:e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
-_GROUPS: Final = re.compile(r"[+-]?[1-9]\d{0,2}(?:\.\d{3})+", re.ASCII)
+_GROUPS: Final = re.compile(r"[+-]?[1-9]\d{0,2}(?:(?:\.\d{3})+|(?:,\d{3})+)", re.ASCII)
 _FLAGS: Final = dict.fromkeys(TRUE, True) | dict.fromkeys(FALSE, False)
 
 
@@ -40,6 +42,21 @@ def is_number(cell: str) -> bool:
     return bool(_NUMBER.fullmatch(cell) or _COMMA.fullmatch(cell))
 
 
+def has_comma(cell: str) -> bool:
+    """Tells whether a cell is a number with one comma."""
+    return "," in cell and _COMMA.fullmatch(cell) is not None
+
+
+def has_point(cell: str) -> bool:
+    """Tells whether a cell is a number with a decimal point."""
+    return "." in cell and _NUMBER.fullmatch(cell) is not None
+
+
+def may_have_thousands(cell: str) -> bool:
+    """Tells whether commas or points may stand between thousands: in 1,200 they may; in 0,200 not."""
+    return _GROUPS.fullmatch(cell) is not None
+
+
 def comma_columns(rows: Sequence[Sequence[str]], width: int) -> set[int]:
     """Finds the columns whose numbers have decimal commas, in rows that no commas part.
 
@@ -49,28 +66,33 @@ def comma_columns(rows: Sequence[Sequence[str]], width: int) -> set[int]:
     commas, points = set[int](), set[int]()
     for row in rows:
         for place, cell in enumerate(row[:width]):
-            if _COMMA.fullmatch(cell):
+            if has_comma(cell):
                 commas.add(place)
-            elif "." in cell and _NUMBER.fullmatch(cell) and not _GROUPS.fullmatch(cell):
+            elif has_point(cell) and not may_have_thousands(cell):
                 points.add(place)
     return set(range(width)) - (points - commas) if commas else set()
 
 
-def numbers(cells: Sequence[str], nulls: bool, comma: bool = False) -> NDArray[np.float64]:
+def numbers(
+    cells: Sequence[str], nulls: bool, comma: bool = False, parted: bool = False
+) -> NDArray[np.float64]:
     """Reads float64.
 
     Args:
         cells: The cells, without spaces around them.
         nulls: Whether NaN stands where there is no value.
         comma: Whether they have decimal commas.
+        parted: Whether commas part the columns.
 
     Raises:
         CellError: One is no number, or there is none.
     """
-    return np.array([_number(row, cell, nulls, comma) for row, cell in enumerate(cells)], dtype=np.float64)
+    return np.array(
+        [_number(row, cell, nulls, comma, parted) for row, cell in enumerate(cells)], dtype=np.float64
+    )
 
 
-def _number(row: int, cell: str, nulls: bool, comma: bool) -> float:
+def _number(row: int, cell: str, nulls: bool, comma: bool, parted: bool) -> float:
     text = cell.replace(",", ".") if comma and "." not in cell else cell
     if _NUMBER.fullmatch(text) and not (comma and "." in cell):
         value = float(text.partition("(")[0])
@@ -84,9 +106,13 @@ def _number(row: int, cell: str, nulls: bool, comma: bool) -> float:
         raise CellError(
             row, f"{cell!r} has a decimal point, and the file has decimal commas: write all alike"
         )
-    if not comma and _COMMA.fullmatch(cell):
-        raise CellError(row, f"{cell!r} has a comma, and the first rows have decimal points: write all alike")
-    raise CellError(row, f"{cell!r} is not a number")
+    if has_comma(cell) or ("," in cell and may_have_thousands(cell)):
+        what = (
+            "commas part the columns" if parted else "no first row of its column has one as a decimal comma"
+        )
+        raise CellError(row, f"{cell!r} has a comma, and {what}: {_NO_COMMAS}")
+    what = f"; flags are written {_FLAG_WORDS}" if cell.isalpha() else ""
+    raise CellError(row, f"{cell!r} is not a number{what}")
 
 
 def flags(cells: Sequence[str], nulls: bool) -> NDArray[Any]:
@@ -101,7 +127,7 @@ def flags(cells: Sequence[str], nulls: bool) -> NDArray[Any]:
         if flag is None:
             _refuse_absent(row, cell, nulls)
             if not nulls or (cell not in ABSENT and cell.lower() != "nan"):
-                raise CellError(row, f"{cell!r} is none of 0, 1, true and false")
+                raise CellError(row, f"{cell!r} is none of {_FLAG_WORDS}")
         found.append(float("nan") if flag is None else flag)
     return np.array(found, dtype=np.float64 if nulls else np.bool_)
 

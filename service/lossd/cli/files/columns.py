@@ -49,6 +49,19 @@ def row_bytes(kind: Any, nulls: bool = False) -> int | None:  # noqa: ANN401
     return width if not nulls or pa.types.is_floating(kind) else 8
 
 
+def leaf(kind: Any) -> Any:  # noqa: ANN401 - a pyarrow type
+    """Gives the type of a column's single values, also where it holds lists."""
+    kind = _plain(kind)
+    return leaf(kind.value_type) if _is_list(kind) else kind
+
+
+def is_whole(kind: Any) -> bool:  # noqa: ANN401 - a pyarrow type
+    """Tells whether a type is of integers or bools."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(kind) or pa.types.is_boolean(kind))
+
+
 def refuse_meanings(field: Any, where: str) -> None:  # noqa: ANN401 - a pyarrow field
     """Refuses a column of numbers whose type's meaning is not known, on whatever level.
 

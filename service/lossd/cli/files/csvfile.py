@@ -24,6 +24,7 @@ _ROWS: Final = 1 << 14
 _PIECE_BYTES: Final = 1 << 20
 _LONGEST_LINE: Final = 64 << 20
 _BOM: Final = b"\xef\xbb\xbf"
+_AS_UTF8: Final = 'save it as UTF-8 (in Excel: Save As, "CSV UTF-8")'
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 _COMMENT: Final = re.compile(rb"(?:\A|[\r\n])#")
 _EMPTY_LINE: Final = re.compile(rb"\A[\r\n]|\n\r?\n|\r\r")
@@ -49,11 +50,20 @@ class CsvFile(DataFile):
             self._dialect = find_dialect(place, _decoded(sample, 0))
         self.names = self._dialect.names
         self._plain = _plain_quotes(self._dialect.delimiter)
+        self._comments = 0  # that the last reading passed over, behind the header
+        self._first_comment = 0  # its line
 
     @property
     def notes(self) -> tuple[str, ...]:
         """As `DataFile`."""
-        return self._dialect.notes(self.place)
+        return (*self._dialect.notes(self.place), *self._of_comments())
+
+    def _of_comments(self) -> Iterator[str]:
+        if self._comments == 1:
+            yield f"{self.place}: line {self._first_comment} begins with # and was passed over"
+        elif self._comments:
+            what = f"{self._comments} lines that begin with # were passed over"
+            yield f"{self.place}: {what}, the first of them line {self._first_comment}"
 
     def rows(self, name: str) -> int | None:
         """As `DataFile`: only reading tells."""
@@ -73,18 +83,31 @@ class CsvFile(DataFile):
         yield from recut(self.place, chain([self._of_rows(none, columns)], self._read(columns)), rows)
 
     def _read(self, columns: Sequence[Column]) -> Iterator[Block]:
-        """Reads pieces of plain lines by pyarrow, and all from the first other one on by Python's own."""
+        self._comments = self._first_comment = 0
+        has_rows = False
         with self.place.errors(), self.place.open() as file:
-            pieces = _without_first_lines(_pieces(file), self._dialect.lines)
-            for line, piece in pieces:
-                if not has_pyarrow() or not self._is_plain(piece):
-                    yield from self._by_csv(chain([(line, piece)], pieces), columns)
-                    return
-                block = self._by_pyarrow(line, piece, columns)
-                if block is None:
-                    yield from self._by_csv(iter([(line, piece)]), columns)
-                else:
-                    yield block
+            for block in self._blocks(file, columns):
+                has_rows = True
+                yield block
+            self._dialect.marks.check()
+            if self._comments and not has_rows:
+                raise ValueError(
+                    f"every line behind the header begins with #, from line {self._first_comment} on: "
+                    "put quotes around the first value of each line that is a row"
+                )
+
+    def _blocks(self, file: BinaryIO, columns: Sequence[Column]) -> Iterator[Block]:
+        """Reads pieces of plain lines by pyarrow, and all from the first other one on by Python's own."""
+        pieces = _without_first_lines(_pieces(file), self._dialect.lines)
+        for line, piece in pieces:
+            if not has_pyarrow() or not self._is_plain(piece):
+                yield from self._by_csv(chain([(line, piece)], pieces), columns)
+                return
+            block = self._by_pyarrow(line, piece, columns)
+            if block is None:
+                yield from self._by_csv(iter([(line, piece)]), columns)
+            else:
+                yield block
 
     def _is_plain(self, piece: bytes) -> bool:
         """Whether every line is a row, whose quotes stand around whole cells."""
@@ -130,12 +153,13 @@ class CsvFile(DataFile):
             return read.labels(pc.utf8_trim(text, read.SPACES).to_pylist())
         if text.null_count and not column.nulls:
             raise pa.ArrowInvalid("there are empty cells")
+        if self._is_flags(column):
+            return _flags(text, column.nulls)
+        self._check_marks(text, column)
         if column.name in self._dialect.commas:
             if pc.any(pc.match_substring(text, ".")).as_py():
                 raise pa.ArrowInvalid("there are decimal points")
             text = pc.replace_substring(text, ",", ".")
-        if self._is_flags(column):
-            return _flags(text, column.nulls)
         try:
             values = text.cast(pa.float64())
         except pa.ArrowInvalid:  # spaces, perhaps
@@ -144,6 +168,16 @@ class CsvFile(DataFile):
         if np.isinf(array).any():
             raise pa.ArrowInvalid("there are infinities, or numbers that overflow")
         return array
+
+    def _check_marks(self, text: Any, column: Column) -> None:  # noqa: ANN401 - pyarrow's
+        import pyarrow as pa
+        from pyarrow import compute as pc
+
+        if self._dialect.delimiter == ",":
+            return
+        commas, points = (bool(pc.any(pc.match_substring(text, mark)).as_py()) for mark in ",.")
+        if not self._dialect.marks.knows(column.name, commas, points):
+            raise pa.ArrowInvalid("there are marks to be looked at cell by cell")
 
     def _is_flags(self, column: Column) -> bool:
         return column.kind is Kind.FLAG or column.name in self._dialect.flags
@@ -155,9 +189,11 @@ class CsvFile(DataFile):
             for start, data in chain([(first, piece)], pieces)
             for line in io.StringIO(_decoded(data, start), newline="")
         )
-        records = Records(lines, self._dialect.delimiter, self._dialect, first)
+        records = Records(lines, self._dialect.delimiter, len(self.names), first)
         while rows := [(records.line, row) for row in islice(records, _ROWS)]:
             yield self._of_rows(rows, columns)
+        self._comments += records.comments
+        self._first_comment = self._first_comment or records.first_comment
 
     def _of_rows(self, rows: _Rows, columns: Sequence[Column]) -> Block:
         for line, row in rows:
@@ -179,7 +215,10 @@ class CsvFile(DataFile):
                 return read.labels(found)
             if self._is_flags(column):
                 return read.flags(found, column.nulls)
-            return read.numbers(found, column.nulls, column.name in self._dialect.commas)
+            is_parted = self._dialect.delimiter == ","
+            if not is_parted:
+                self._dialect.marks.read(column.name, found, [line for line, _ in rows])
+            return read.numbers(found, column.nulls, column.name in self._dialect.commas, is_parted)
         except read.CellError as error:
             where = f"{self.place}: column {column.name!r}, line {rows[error.row][0]}: {error}"
             is_absent = found[error.row] in read.ABSENT
@@ -214,7 +253,7 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
     """
     held = file.read(3)
     if held.startswith(_UTF16):
-        raise ValueError("it is UTF-16: save it as UTF-8")
+        raise ValueError(f"it is UTF-16: {_AS_UTF8}")
     held = held.removeprefix(_BOM)
     while piece := file.read(_PIECE_BYTES):
         held += piece
@@ -248,4 +287,4 @@ def _decoded(piece: bytes, before: int) -> str:
     except UnicodeDecodeError as error:
         line = before + piece.count(b"\n", 0, error.start) + 1
         what = f"line {line} is not UTF-8 (byte 0x{piece[error.start]:02x})"
-        raise ValueError(f"{what}: save it as UTF-8") from error
+        raise ValueError(f"{what}: {_AS_UTF8}") from error

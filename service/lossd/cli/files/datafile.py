@@ -69,6 +69,13 @@ class DataFile(ABC):
     def dimensions(self, name: str) -> int:
         """How many dimensions the array has, or the column, whose rows are the first."""
 
+    def refuse_integers(self, name: str, role: str) -> None:  # noqa: B027 - what is read tells elsewhere
+        """Refuses a column of integers or bools for a role of floats, if the file tells before it is read.
+
+        Raises:
+            BadFile: It is one.
+        """
+
     @abstractmethod
     def row_bytes(self, columns: Sequence[Column]) -> int:
         """About how many bytes a row of these takes in memory; at least 1."""

@@ -11,6 +11,7 @@ from typing import Final
 
 from lossd.cli.files.cells import ABSENT, SPACES, WORDS, comma_columns, is_number
 from lossd.cli.files.errors import BadFile
+from lossd.cli.files.marks import Marks
 from lossd.cli.files.place import Place
 
 _DELIMITERS: Final = (",", ";", "\t", "|")
@@ -29,7 +30,7 @@ class Dialect:
         lines: How many lines there are before the first row.
         commas: The columns whose numbers have decimal commas.
         flags: The columns whose values are true and false.
-        labelled: Whether rows begin with what is not a number.
+        marks: The decimal points and commas of its numbers; it learns of others as rows are read.
     """
 
     delimiter: str
@@ -37,15 +38,15 @@ class Dialect:
     lines: int
     commas: frozenset[str]
     flags: frozenset[str]
-    labelled: bool
+    marks: Marks
 
     def notes(self, place: Place) -> tuple[str, ...]:
         """Says how it is written, if not as most are."""
         said = []
         if self.delimiter != ("\t" if place.suffix == ".tsv" else ","):
             said.append(f"{_name(self.delimiter)} between columns")
-        if self.commas:
-            which = "" if len(self.commas) == len(self.names) else f" in {', '.join(sorted(self.commas))}"
+        if commas := self.marks.columns:
+            which = "" if len(commas) == len(self.names) else f" in {', '.join(sorted(commas))}"
             said.append(f"decimal commas{which}")
         return (f"{place}: read with {' and '.join(said)}",) if said else ()
 
@@ -56,18 +57,18 @@ class Records:
     Args:
         lines: Its lines, with their ends.
         delimiter: What parts the columns.
-        dialect: How it is written, if that is known: what could be both a comment and a row is refused.
+        width: How many columns there are, once that is known: a comment that may be a row is refused.
         line: How many lines came before.
     """
 
-    def __init__(
-        self, lines: Iterable[str], delimiter: str, dialect: Dialect | None = None, line: int = 0
-    ) -> None:
+    def __init__(self, lines: Iterable[str], delimiter: str, width: int | None = None, line: int = 0) -> None:
         self.line = line
         self.comment = ""  # the last one that was passed over
+        self.comments = 0  # how many were passed over
+        self.first_comment = 0  # its line
         self._lines = lines
-        self._dialect = dialect
-        self._is_single = dialect is not None and len(dialect.names) == 1
+        self._delimiter = delimiter
+        self._width = width
         self._is_between = True
         self._empty_line = 0
         self._reader = csv.reader(self._fed(), delimiter=delimiter, skipinitialspace=True, strict=True)
@@ -82,13 +83,16 @@ class Records:
             yield line
 
     def _pass_over(self, line: str) -> None:
+        if self._width is not None and _may_be_row(line, self._delimiter, self._width):
+            what = f"line {self.line} begins with # and may be a row of {self._width} or a comment"
+            first = _cells(line, self._delimiter)[0]
+            raise ValueError(
+                f'{what}: put quotes around its first value, as in "{_short(first)}", '
+                "if it is a row; take the line out if it is a comment"
+            )
         self.comment = line.strip()
-        if self._dialect is None or not self._dialect.labelled:
-            return
-        cells = line.split(self._dialect.delimiter)
-        if len(cells) == len(self._dialect.names) and any(is_number(cell.strip()) for cell in cells[1:]):
-            what = f"line {self.line} begins with # and has as many values as a row"
-            raise ValueError(f"{what}: put quotes around its first value if it is one, else take it out")
+        self.comments += 1
+        self.first_comment = self.first_comment or self.line
 
     def __iter__(self) -> Iterator[list[str]]:
         return self
@@ -100,20 +104,30 @@ class Records:
                 cells = [cell.strip(SPACES) for cell in next(self._reader)]
             except csv.Error as error:
                 raise ValueError(f"line {self.line}: {_why(error)}") from error
-            if any(cells) or len(cells) > 1 or (cells and self._is_single):
+            if any(cells) or len(cells) > 1 or (cells and self._width == 1):
                 if self._empty_line:
                     what = f'line {self._empty_line} is empty: write "" where there is no value'
                     raise ValueError(f"{what}, or take the line out")
                 return cells
-            if self._is_single:  # it could be a row without a value
+            if self._width == 1:  # it could be a row without a value
                 self._empty_line = self._empty_line or self.line
 
 
+def _may_be_row(line: str, delimiter: str, width: int) -> bool:
+    """Whether a line has as many cells as there are columns, or may have them with the lines that follow."""
+    try:
+        cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        return _is_open(error)
+    return len(cells) == width
+
+
+def _is_open(error: csv.Error) -> bool:
+    return "field limit" in str(error) or "unexpected end" in str(error)
+
+
 def _why(error: csv.Error) -> str:
-    text = str(error)
-    if "field limit" in text or "unexpected end" in text:
-        return 'a quote (") is not closed'
-    return text
+    return 'a quote (") is not closed' if _is_open(error) else str(error)
 
 
 def find_dialect(place: Place, sample: str) -> Dialect:
@@ -138,9 +152,11 @@ def find_dialect(place: Place, sample: str) -> Dialect:
     names = tuple(next(records))
     start = passed + records.line
     _check_names(place, names, lines[at], records.comment, delimiter)
-    rows = list[list[str]]()
+    rows, numbers = list[list[str]](), list[int]()
     with suppress(ValueError):  # what is wrong with a row is said as it is read
-        rows.extend(islice(records, _FIRST_ROWS))
+        for row in islice(records, _FIRST_ROWS):
+            rows.append(row)
+            numbers.append(passed + records.line)
     if len(names) == 1:
         _check_parted(place, names[0], rows)
     commas = comma_columns(rows, len(names)) if delimiter != "," else set()
@@ -151,8 +167,19 @@ def find_dialect(place: Place, sample: str) -> Dialect:
         start,
         frozenset(names[at] for at in commas),
         frozenset(name for name, cell in zip(names, firsts, strict=True) if cell in WORDS),
-        bool(rows) and not is_number(rows[0][0]),
+        _marks(names, rows, numbers) if delimiter != "," else Marks(),
     )
+
+
+def _marks(names: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int]) -> Marks:
+    """Gives the marks in the columns whose first rows hold nothing but numbers."""
+    marks = Marks()
+    whole = [(line, row) for line, row in zip(numbers, rows, strict=True) if len(row) == len(names)]
+    for at, name in enumerate(names):
+        cells = [row[at] for _, row in whole]
+        if all(cell in ABSENT or is_number(cell) for cell in cells):
+            marks.sample(name, cells, [line for line, _ in whole])
+    return marks
 
 
 def _first_line(lines: Sequence[str], start: int) -> int:

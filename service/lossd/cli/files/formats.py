@@ -1,8 +1,10 @@
 """Which format a file has: told by its first bytes, and a text table by its name."""
 
+import io
+import json
 import zipfile
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, cast
 
 from lossd.cli.files.datafile import DataFile
 from lossd.cli.files.errors import BadFile
@@ -21,6 +23,7 @@ SUFFIXES: Final[tuple[str, ...]] = (*_PLAIN, *(f"{suffix}.gz" for suffix in _PLA
 """What names of files of data end in."""
 
 _MAX_SAFETENSORS_HEADER: Final = 100_000_000  # the format's own limit
+_JSON_LINE: Final = 1 << 20
 _OLD_TORCH: Final = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"
 _NOTHING: Final[Mapping[str, str | None]] = {}
 
@@ -104,5 +107,20 @@ def _text(place: Place, head: bytes) -> DataFile:
         from lossd.cli.files.csvfile import CsvFile
 
         return CsvFile(place)
+    if place.suffix == ".json":
+        raise BadFile(f"{place} is no {_KNOWN}; {_json_remedy(place)}")
     hint = "; a text table's name ends in .csv, .tsv or .jsonl" if head else ": it is empty"
     raise BadFile(f"{place} is no {_KNOWN}{hint}")
+
+
+def _json_remedy(place: Place) -> str:
+    """Says how to give what a .json file holds; one object in it need not be one row."""
+    with place.errors(), place.open() as file, io.BufferedReader(cast("io.RawIOBase", file)) as reader:
+        first, second = (reader.readline(_JSON_LINE) for _ in range(2))
+    try:
+        is_object = isinstance(json.loads(first.removeprefix(b"\xef\xbb\xbf")), dict)
+    except ValueError:
+        is_object = False
+    if is_object and second.lstrip().startswith(b"{"):
+        return "it has an object a line: rename it .jsonl"
+    return 'write one object a line, a row each, such as {"logits": 0.5, "targets": 1}, as .jsonl'

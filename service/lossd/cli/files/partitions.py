@@ -47,6 +47,11 @@ class PartitionedTable(DataFile):
         """As `DataFile`."""
         return 1 if name in self._values else self._table.dimensions(name)
 
+    def refuse_integers(self, name: str, role: str) -> None:
+        """As `DataFile`."""
+        if name not in self._values:
+            self._table.refuse_integers(name, role)
+
     def row_bytes(self, columns: Sequence[Column]) -> int:
         """As `DataFile`."""
         own = [column for column in columns if column.name not in self._values]
