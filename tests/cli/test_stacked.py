@@ -65,7 +65,7 @@ def test_beside_a_column_of_lists(base_url: str) -> None:
     [
         (
             ["turned.parquet", "--logits-columns", "p_", "--targets-columns", "y_"],
-            "p_ is p_cat, and with y_ y_owl",
+            "--targets-columns y_cat,y_dog,y_owl",
         ),
         (
             ["wide.parquet", "--logits-columns", "p_c", "--targets-columns", "y_"],
@@ -133,3 +133,63 @@ def test_a_background_counts_and_an_ignored_id_does_not(base_url: str) -> None:
 )
 def test_what_contradicts_itself(base_url: str, options: list[str], message: str) -> None:
     assert message in refused(base_url, "wide.parquet", *options)
+
+
+def wide(path: str, columns: dict[str, list[float]]) -> None:
+    Path(path).write_text(
+        "\n".join(
+            [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
+        )
+    )
+
+
+def test_classes_with_numbers_go_by_number(base_url: str) -> None:
+    x = np.round(random.normal(size=(30, 12)), 4)
+    ids = random.integers(0, 12, 30)
+    texts = sorted(range(12), key=str)  # as a pivot writes them: 0, 1, 10, 11, 2
+    wide("pivot.csv", {f"logit_{k}": x[:, k].tolist() for k in texts} | {"label": ids.tolist()})
+    options = ["--targets-column", "label", "--targets-format", "index"]
+    found = answer(base_url, "pivot.csv", "--logits-columns", "logit_", *options)
+    assert found["loss"] == pytest.approx(bce(x, np.eye(12)[ids]).mean(), rel=1e-14)
+    [note] = found["notes"]
+    assert "logit_1, logit_2, logit_3" in note
+
+
+def test_a_prefix_that_finds_other_columns_is_refused(base_url: str) -> None:
+    wide("p.csv", {"p0": [1, 2], "p1": [3, 4], "patient": [7, 8], "label": [0, 1]})
+    options = ["--targets-column", "label", "--targets-format", "index"]
+    error = refused(base_url, "p.csv", "--logits-columns", "p", *options)
+    assert "finds patient beside columns with numbers" in error
+    assert "--logits-columns p0,p1" in error
+
+
+@pytest.mark.parametrize(
+    ("logits", "targets"), [("l_a,l_b", "y_b,y_a"), ("l_", "y_b,y_a"), ("l_a,l_b", "y_"), ("l_", "y_")]
+)
+def test_classes_in_another_order_are_refused(base_url: str, logits: str, targets: str) -> None:
+    wide("turned.csv", {"l_a": [0.5, -2], "l_b": [1, 3], "y_b": [1, 0], "y_a": [0, 0]})
+    error = refused(base_url, "turned.csv", "--logits-columns", logits, "--targets-columns", targets)
+    assert "--logits-columns l_a,l_b --targets-columns y_a,y_b" in error
+    found = answer(base_url, "turned.csv", "--logits-columns", "l_a,l_b", "--targets-columns", "y_a,y_b")
+    expected = bce(np.array([[0.5, 1], [-2, 3]]), np.array([[0, 1], [0, 0]])).mean()
+    assert found["loss"] == pytest.approx(expected, rel=1e-14)
+
+
+@pytest.mark.parametrize("name", ["prob", "probabilities", "Probability", "prob_cat"])
+def test_a_name_that_says_probabilities_is_believed(base_url: str, name: str) -> None:
+    wide("named.csv", {name: [0.5, 0.25], "y": [1, 0]})
+    options = ["--logits-column", name, "--targets-column", "y"]
+    assert "give --probabilities, or rename it" in refused(base_url, "named.csv", *options)
+    found = answer(base_url, "named.csv", *options, "--probabilities")
+    assert found["loss"] == pytest.approx(-(np.log(0.5) + np.log(0.75)) / 2, rel=1e-14)
+
+
+def test_a_table_of_pos_weights_has_one_column(base_url: str) -> None:
+    wide("x.csv", {"l_a": [0.5, -2], "l_b": [1, 3], "y_a": [0, 0], "y_b": [1, 0]})
+    Path("k.csv").write_text("class,pos_weight\nb,1\na,5\n")
+    options = ["--logits-columns", "l_", "--targets-columns", "y_", "--pos-weight"]
+    assert "has one column, with the classes in their order" in refused(base_url, "x.csv", *options, "k.csv")
+    Path("k.csv").write_text("pos_weight\n5\n1\n")
+    found = answer(base_url, "x.csv", *options, "k.csv")
+    each = bce(np.array([[0.5, 1], [-2, 3]]), np.array([[0, 1], [0, 0]]))
+    assert found["loss"] == pytest.approx(each.mean(), rel=1e-14)  # the 1 is b's, which has the positive

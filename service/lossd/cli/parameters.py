@@ -6,9 +6,10 @@ from typing import Any, Final
 import typer
 from numpy.typing import NDArray
 
+from lossd.cli.files.errors import BadFile
 from lossd.cli.files.formats import open_file
 from lossd.cli.files.place import Place
-from lossd.cli.sources import Wanted
+from lossd.cli.sources import Wanted, seen
 
 _NORMALIZERS: Final = ("count", "weight", "positives")
 
@@ -61,7 +62,13 @@ def pos_weight_of(text: str) -> float | list[float] | NDArray[Any]:
         return numbers[0] if len(numbers) == 1 else numbers
     place = Place(text)
     if place.is_url or (place.path is not None and place.path.is_file()):
-        return Wanted("pos_weight", "--pos-weight").find(open_file(text)).whole()
+        file = open_file(text)
+        if file.is_table and len(file.names) > 1:
+            raise BadFile(
+                f"{seen(file)}: a table for --pos-weight has one column, with the classes in their order, or "
+                "give the numbers themselves, as 1,2.5,4"
+            )
+        return Wanted("pos_weight", "--pos-weight").find(file).whole()
     raise typer.BadParameter(f"--pos-weight: {text!r} is neither numbers nor a file")
 
 

@@ -14,7 +14,15 @@ from lossd.cli.files.place import Place
 from lossd.cli.inputs import Inputs
 from lossd.cli.joins import join
 from lossd.cli.shards import LABELS, Shard
-from lossd.cli.sources import Source, Wanted, other_form, refuse_overlap, refuse_unlike, seen
+from lossd.cli.sources import (
+    Source,
+    Wanted,
+    classes_note,
+    other_form,
+    refuse_overlap,
+    refuse_unlike,
+    seen,
+)
 
 _OWN_OPTIONS: Final = "name the columns by --logits-column and --targets-column"
 
@@ -195,11 +203,14 @@ class Selection:
         self._refuse_unclear(tensors, by)
         used = {column.name for source in (*tensors.values(), *by.values()) for column in source.columns}
         joined = join(first, second, used, self.ids) if is_pair else None
-        notes = (
-            compare(tensors[self.scored.role], tensors["targets"], used, joined, is_asked=bool(self.ids))
-            if is_pair
-            else ()
-        )
+        notes = [
+            classes_note(tensors[wanted.role], wanted.prefix)
+            for wanted in (self.scored, self.targets)
+            if wanted.prefix is not None
+        ]
+        if is_pair:
+            scored, targets = tensors[self.scored.role], tensors["targets"]
+            notes += compare(scored, targets, used, joined, is_asked=bool(self.ids))
         return Shard(tensors, by, joined, twice, notes)
 
     def _refuse_unclear(self, tensors: Mapping[str, Source], by: Mapping[str, Source]) -> None:
@@ -212,7 +223,7 @@ class Selection:
                 where = f"{source.file.place}: {found.pop()} begins with {wanted.prefix}"
                 what = f"{where}, and another option names it"
                 raise BadFile(f"{what}: list the {wanted.role}, as in {wanted.option}s a,b,c")
-        if self.scored.prefix is not None and self.targets.prefix is not None:
+        if scored.is_stacked and targets.is_stacked:
             refuse_unlike(scored, targets, (self.scored.prefix, self.targets.prefix))
 
 

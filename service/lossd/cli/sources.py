@@ -17,6 +17,7 @@ _ROWS: Final = 1 << 16  # of a column of a class, read to be stacked
 _SHOWN: Final = 30  # names in a message
 _OF_INPUTS: Final = re.compile(r"(y_)?(logit|prob|pred|score|output|hat)", re.IGNORECASE)
 _OF_PROBABILITIES: Final = re.compile("prob", re.IGNORECASE)
+_NUMBERED: Final = re.compile(r"\W*_*(\d+)")  # what follows the prefix of a class that has a number
 _OF_TARGETS: Final = re.compile(r"(y_)?(target|label|gt|truth|ground|true|class)|y$", re.IGNORECASE)
 
 
@@ -113,7 +114,7 @@ class Wanted:
     def named(self, file: DataFile) -> tuple[str, ...]:
         """Give the names in a file that are the tensor's by name."""
         if self.prefix is not None:
-            return tuple(name for name in file.names if name.startswith(self.prefix))
+            return _by_number([name for name in file.names if name.startswith(self.prefix)], self.prefix)
         names = [self.column or self.role] if self.several is None else _listed(self.several)
         return tuple(name for name in names if name in file.names)
 
@@ -168,6 +169,8 @@ class Wanted:
         if self.prefix is not None and len(names) < 2:
             what = f"{seen(file)}, and {option} takes at least 2 that begin with {self.prefix}"
             raise BadFile(f"{what}: there {'is' if names else 'are'} {len(names) or 'none'}")
+        if self.prefix is not None:
+            _refuse_mixed(file, option, names, self.prefix)
         listed = names if self.prefix is not None else _listed(self.several)
         for name in listed:
             if listed.count(name) > 1:
@@ -186,6 +189,11 @@ class Wanted:
             file.row_bytes(columns)  # which says why, and what to do
         if self.role in ("logits", "probabilities"):
             for name in names:
+                if self.role == "logits" and _OF_PROBABILITIES.match(name) and "logit" not in name.lower():
+                    raise BadFile(
+                        f"{file.place}: {name} says that it holds probabilities: give --probabilities, or "
+                        "rename it if it holds logits"
+                    )
                 file.refuse_integers(name, self.role)
         return Source(file, columns, is_stacked)
 
@@ -199,6 +207,30 @@ def other_form(file: DataFile, role: str) -> str:
             "; if its logits are meant, leave --probabilities out: that is another loss than of probabilities"
         )
     return ""
+
+
+def _by_number(names: Sequence[str], prefix: str) -> tuple[str, ...]:
+    """Give columns in the order of their numbers, if nothing else follows the prefix; else as they are."""
+    found = [_NUMBERED.fullmatch(name.removeprefix(prefix)) for name in names]
+    numbers = [int(each[1]) for each in found if each is not None]
+    if len(numbers) < len(names):
+        return tuple(names)
+    return tuple(name for _, name in sorted(zip(numbers, names, strict=True)))
+
+
+def _refuse_mixed(file: DataFile, option: str, names: Sequence[str], prefix: str) -> None:
+    """Refuse a prefix that finds columns with numbers, which are classes, and others.
+
+    Raises:
+        BadFile: It does.
+    """
+    numbered = [name for name in names if _NUMBERED.fullmatch(name.removeprefix(prefix))]
+    others = [name for name in names if name not in numbered]
+    if numbered and others:
+        what = (
+            f"{file.place}: {option} {prefix} finds {', '.join(others[:_SHOWN])} beside columns with numbers"
+        )
+        raise BadFile(f"{what}: list the classes, as in {option} {','.join(_by_number(numbered, prefix))}")
 
 
 def _listed(text: str) -> list[str]:
@@ -239,27 +271,53 @@ def refuse_overlap(tensors: Mapping[str, Source]) -> None:
                 )
 
 
-def refuse_unlike(scored: Source, targets: Source, prefixes: tuple[str, str]) -> None:
-    """Refuse columns of classes, found by prefixes, whose names go on differently: these are other classes.
+def refuse_unlike(scored: Source, targets: Source, prefixes: tuple[str | None, str | None]) -> None:
+    """Refuse columns of classes that stand in another order than those of the other side.
+
+    Args:
+        scored: The columns of the logits or probabilities.
+        targets: Those of the targets.
+        prefixes: What each was found by, if by a prefix.
 
     Raises:
-        BadFile: They do.
+        BadFile: They do; or prefixes find other classes.
     """
-    mine, its = (
-        [column.name.removeprefix(prefix) for column in source.columns]
-        for source, prefix in zip((scored, targets), prefixes, strict=True)
-    )
+    names = [[column.name for column in source.columns] for source in (scored, targets)]
+    by_prefix = prefixes if None not in prefixes else (None, None)
+    mine, its = (_classes(each, prefix) for each, prefix in zip(names, by_prefix, strict=True))
     if mine == its:
         return
     at = next(
-        (place for place, (a, b) in enumerate(zip(mine, its, strict=False)) if a != b),
-        min(len(mine), len(its)),
+        (i for i, (a, b) in enumerate(zip(mine, its, strict=False)) if a != b), min(len(mine), len(its))
     )
-    first, second = (
-        source.columns[at].name if at < len(source.columns) else "none" for source in (scored, targets)
-    )
-    where = f"{scored.file.place}: column {at + 1} of those that begin with"
-    what = f"{where} {prefixes[0]} is {first}, and with {prefixes[1]} {second}"
-    raise BadFile(
-        f"{what}; classes must be the same, in the same order: list them, as in --logits-columns a,b"
-    )
+    first, second = (each[at] if at < len(each) else "none" for each in names)
+    what = f"{scored.file.place}: column {at + 1} of the classes is {first}, and of the targets {second}"
+    if sorted(mine) == sorted(its):
+        ordered = [names[1][its.index(name)] for name in mine]
+        remedy = f"--logits-columns {','.join(names[0])} --targets-columns {','.join(ordered)}"
+        raise BadFile(f"{what}; classes must be in the same order: {remedy}")
+    if None not in prefixes:
+        raise BadFile(f"{what}; classes must be the same: name those that both have, in the same order")
+
+
+def _classes(names: Sequence[str], prefix: str | None) -> list[str]:
+    """Give what tells columns apart: their names without what all of them begin and end with."""
+    if prefix is not None:
+        return [name.removeprefix(prefix) for name in names]
+    begin = _in_common(names)
+    rest = [name[begin:] for name in names]
+    end = _in_common([name[::-1] for name in rest])
+    return [name[: len(name) - end] for name in rest]
+
+
+def _in_common(texts: Sequence[str]) -> int:
+    """Give how many characters all of them begin with."""
+    least, greatest = min(texts), max(texts)
+    return next((at for at, (a, b) in enumerate(zip(least, greatest, strict=False)) if a != b), len(least))
+
+
+def classes_note(source: Source, prefix: str) -> str:
+    """Say which columns a prefix has found."""
+    names = [column.name for column in source.columns]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"the columns that begin with {prefix} are the classes: {', '.join(names[:_SHOWN])}{more}"
