@@ -13,7 +13,7 @@ from lossd.cli.files.place import Place
 from lossd.cli.inputs import Inputs
 from lossd.cli.joins import join
 from lossd.cli.shards import LABELS, Shard
-from lossd.cli.sources import Source, Wanted, other_form, refuse_overlap, refuse_unlike, seen
+from lossd.cli.sources import Source, Wanted, other_form, refuse_integers, refuse_overlap, refuse_unlike, seen
 
 _OWN_OPTIONS: Final = "name the columns by --logits-column and --targets-column"
 
@@ -194,6 +194,7 @@ class Selection:
     def _refuse_unclear(self, tensors: Mapping[str, Source], by: Mapping[str, Source]) -> None:
         """Refuse columns that are two things at once, and prefixes that find others than were meant."""
         refuse_overlap(tensors)
+        refuse_integers(tensors)
         scored, targets = tensors[self.scored.role], tensors["targets"]
         for wanted, source in ((self.scored, scored), (self.targets, targets)):
             others = {column.name for each in by.values() for column in each.columns} | {*self.ids}

@@ -184,9 +184,6 @@ class Wanted:
         columns = tuple(Column(name, self.kind, self.nulls) for name in names)
         if self.kind is not Kind.LABEL and any(name in file.unreadable for name in names):
             file.row_bytes(columns)  # which says why, and what to do
-        if self.role in ("logits", "probabilities"):
-            for name in names:
-                file.refuse_integers(name, self.role)
         return Source(file, columns, is_stacked)
 
 
@@ -237,6 +234,18 @@ def refuse_overlap(tensors: Mapping[str, Source]) -> None:
                 raise BadFile(
                     f"{where}, {column.name or 'its only array'}: name another column for one of them"
                 )
+
+
+def refuse_integers(tensors: Mapping[str, Source]) -> None:
+    """Refuse inputs that a table holds as integers or bools.
+
+    Raises:
+        BadFile: It does.
+    """
+    for role, source in tensors.items():
+        if role in ("logits", "probabilities"):
+            for column in source.columns:
+                source.file.refuse_integers(column.name, role)
 
 
 def refuse_unlike(scored: Source, targets: Source, prefixes: tuple[str, str]) -> None:
