@@ -23,7 +23,7 @@ from cli.reading import read
 from lossd.cli.files.datafile import Kind
 from lossd.cli.files.errors import BadFile
 from lossd.cli.files.formats import open_file
-from lossd.cli.sources import Wanted
+from lossd.cli.sources import Wanted, refuse_integers
 
 rng = np.random.default_rng(1)
 
@@ -293,6 +293,8 @@ def test_inputs_of_integers_are_refused_by_name(write: Write, kind: pa.DataType)
     file = open_file(str(write({"x": values.cast(kind), "y": pa.array([0.5, 1.5])})))
     remedy = r"if its whole numbers are the logits, .* df\['x'\]\.astype\('float64'\) in pandas"
     with pytest.raises(BadFile, match=rf"column 'x' holds \w+, and logits are floats.* {remedy}"):
-        Wanted("logits", "--logits-column", column="x").find(file)
-    assert Wanted("targets", "--targets-column", column="x").find(file).names == "x"
-    assert Wanted("logits", "--logits-column", column="y").find(file).names == "y"
+        refuse_integers({"logits": Wanted("logits", "--logits-column", column="x").find(file)})
+    targets = Wanted("targets", "--targets-column", column="x").find(file)
+    refuse_integers(
+        {"logits": Wanted("logits", "--logits-column", column="y").find(file), "targets": targets}
+    )

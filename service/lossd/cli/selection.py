@@ -19,6 +19,7 @@ from lossd.cli.sources import (
     Wanted,
     classes_note,
     other_form,
+    refuse_integers,
     refuse_overlap,
     refuse_unlike,
     seen,
@@ -216,6 +217,7 @@ class Selection:
     def _refuse_unclear(self, tensors: Mapping[str, Source], by: Mapping[str, Source]) -> None:
         """Refuse columns that are two things at once, and prefixes that find others than were meant."""
         refuse_overlap(tensors)
+        refuse_integers(tensors)
         scored, targets = tensors[self.scored.role], tensors["targets"]
         for wanted, source in ((self.scored, scored), (self.targets, targets)):
             others = {column.name for each in by.values() for column in each.columns} | {*self.ids}

@@ -187,14 +187,9 @@ class Wanted:
         columns = tuple(Column(name, self.kind, self.nulls) for name in names)
         if self.kind is not Kind.LABEL and any(name in file.unreadable for name in names):
             file.row_bytes(columns)  # which says why, and what to do
-        if self.role in ("logits", "probabilities"):
-            for name in names:
-                if self.role == "logits" and _OF_PROBABILITIES.match(name) and "logit" not in name.lower():
-                    raise BadFile(
-                        f"{file.place}: {name} says that it holds probabilities: give --probabilities, or "
-                        "rename it if it holds logits"
-                    )
-                file.refuse_integers(name, self.role)
+        if self.role == "logits" and any(map(_says_probabilities, names)):
+            what = f"{file.place}: {', '.join(names[:_SHOWN])} says that it holds probabilities"
+            raise BadFile(f"{what}: give --probabilities, or rename it if it holds logits")
         return Source(file, columns, is_stacked)
 
 
@@ -207,6 +202,10 @@ def other_form(file: DataFile, role: str) -> str:
             "; if its logits are meant, leave --probabilities out: that is another loss than of probabilities"
         )
     return ""
+
+
+def _says_probabilities(name: str) -> bool:
+    return _OF_PROBABILITIES.match(name) is not None and "logit" not in name.lower()
 
 
 def _by_number(names: Sequence[str], prefix: str) -> tuple[str, ...]:
@@ -269,6 +268,18 @@ def refuse_overlap(tensors: Mapping[str, Source]) -> None:
                 raise BadFile(
                     f"{where}, {column.name or 'its only array'}: name another column for one of them"
                 )
+
+
+def refuse_integers(tensors: Mapping[str, Source]) -> None:
+    """Refuse inputs that a table holds as integers or bools.
+
+    Raises:
+        BadFile: It does.
+    """
+    for role, source in tensors.items():
+        if role in ("logits", "probabilities"):
+            for column in source.columns:
+                source.file.refuse_integers(column.name, role)
 
 
 def refuse_unlike(scored: Source, targets: Source, prefixes: tuple[str | None, str | None]) -> None:

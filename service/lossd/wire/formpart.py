@@ -51,7 +51,8 @@ class FormPart:
             remedy = (
                 f"; a parameter goes into the query or into a part without a file name: -F {self.name}=..."
             )
-            raise unknown_tensor(self.name, remedy if self.name.isidentifier() else "")
+            is_word = self.name.isidentifier() and len(self.name) <= SHOWN
+            raise unknown_tensor(self.name, remedy if is_word else "")
 
     def feed(self, data: memoryview, position: int) -> None:
         """Take the next bytes of its data.
