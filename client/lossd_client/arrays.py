@@ -8,6 +8,7 @@ import mmap
 from collections.abc import Sequence
 from decimal import Decimal
 from io import BytesIO
+from itertools import chain
 from os import PathLike
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -65,6 +66,12 @@ def as_array(name: str, value: Array, allowed: tuple[str, ...], *, gaps: bool = 
             f"{name}: a masked array's mask would be lost; to drop what it masks, give {name}=array.data and "
             "mask=~np.ma.getmaskarray(array)"
         )
+    if isinstance(value, list | tuple) and _holds_masked(value):
+        raise TypeError(
+            f"{name}: masked arrays in a list would lose their masks; to drop what they mask, make one array "
+            f"of them first, array = np.ma.stack(...), and give {name}=array.data and "
+            "mask=~np.ma.getmaskarray(array)"
+        )
     if isinstance(value, str | PathLike):
         raise TypeError(f"{name} is the path {str(value)!r}, not an array; {_loading(str(value))}")
     array = _as_numpy(name, value, allowed, gaps)
@@ -76,6 +83,14 @@ def as_array(name: str, value: Array, allowed: tuple[str, ...], *, gaps: bool = 
             f"{_remedy(array, allowed)}"
         )
     return array
+
+
+def _holds_masked(items: Sequence[Any]) -> bool:
+    """Tell whether a list, or one in it, holds masked arrays, or the constant for a masked element."""
+    kinds = set(map(type, items))
+    if not kinds.isdisjoint((list, tuple)):
+        kinds.update(map(type, chain.from_iterable(item for item in items if type(item) in (list, tuple))))
+    return any(issubclass(kind, np.ma.MaskedArray) for kind in kinds)
 
 
 def _loading(path: str) -> str:
@@ -95,6 +110,8 @@ def _remedy(array: NDArray[Any], allowed: tuple[str, ...]) -> str:
         held = sorted({type(item).__name__ for item in array.reshape(-1)[:1000].tolist()})
         if {"list", "tuple", "ndarray"} & set(held):
             return "; it holds arrays: stack them first, with np.stack(...)"
+        if allowed == MASK:
+            return f"; it holds {', '.join(held)}: {_mask_remedy(held)}"
         numbers = "convert it first, with np.asarray(..., dtype=np.float64)"
         missing = ", which makes None NaN; targets may hold NaN under ignore_index='nan'"
         return f"; it holds {', '.join(held)}: {numbers}{missing if 'NoneType' in held else ''}"
@@ -106,6 +123,13 @@ def _remedy(array: NDArray[Any], allowed: tuple[str, ...]) -> str:
             "array.astype(np.float64), out of the sum alone"
         )
     return ""
+
+
+def _mask_remedy(held: list[str]) -> str:
+    """Say how to make a mask without taking text, or a part of one, for true."""
+    if {"float", "Decimal", "NoneType"} & set(held):
+        return "a mask is bool, or integers of 0 and 1; `array == 1` makes one that leaves all else out"
+    return "a mask is bool, or integers of 0 and 1; np.asarray(..., dtype=np.int64) makes such of digits"
 
 
 def _as_numpy(name: str, value: Array, allowed: tuple[str, ...], gaps: bool) -> NDArray[Any]:

@@ -113,7 +113,8 @@ class Client(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, BatchesT
         finally:
             part.forget()
         try:
-            return read_result(response, part.asked)
+            result = read_result(response, part.asked)
+            return part.plan.noted(result) if part.plan.is_whole else result
         except LossdError as error:
             error.request_id = error.request_id or part.request_id
             raise

@@ -299,6 +299,8 @@ def _numbers(value: Any) -> float | list[float]:  # noqa: ANN401 - checked by fl
 
 
 def _number_or_word(value: str | float) -> str | float:
+    if isinstance(value, str) and value not in _DIVISORS:  # the query has no other text than a number's
+        raise ValueError(f"must be 'count', 'weight' or 'positives', or a number, and is {value!r}")
     return value if isinstance(value, str) else float(value)
 
 
@@ -324,6 +326,7 @@ OPTIONS: Final[Mapping[str, Any]] = {
     "pos_weight": None,
 }
 """The other parameters, which all losses have, with the contract's defaults."""
+_DIVISORS: Final = ("count", "weight", "positives")
 _NULLABLE: Final = frozenset({"axis", "background_index", "ignore_index", "alpha"})
 _CONVERTERS: Final[Mapping[str, Callable[[Any], object]]] = {
     "reduction": str,

@@ -51,9 +51,21 @@ def as_ids(array: NDArray[Any], axis: int) -> NDArray[np.integer[Any]] | None:
     return ids.reshape(shape)
 
 
-def narrowed(array: NDArray[Any]) -> NDArray[Any]:
-    """Gives float64 as float32, each value rounded to the nearest; anything else as it is."""
+def narrowed(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """Gives float64 as float32, each value rounded to the nearest; anything else as it is.
+
+    Raises:
+        ValueError: A value becomes 0 or infinite by that.
+    """
     if array.dtype.kind != "f" or array.dtype.itemsize != 8:
         return array
-    with np.errstate(over="ignore"):  # beyond float32 is infinite
-        return array.astype(np.float32, order="K")
+    with np.errstate(over="ignore", under="ignore"):
+        narrow = array.astype(np.float32, order="K")
+    for what, of in (("0", np.logical_not), ("infinity", np.isinf)):
+        if np.count_nonzero(of(narrow)) != np.count_nonzero(of(array)):
+            value = array[of(narrow) & ~of(array)].flat[0]
+            raise ValueError(
+                f"narrow_floats: {name} holds {value}, which is {what} in float32; send it without "
+                "narrow_floats"
+            )
+    return narrow

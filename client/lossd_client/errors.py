@@ -183,6 +183,9 @@ def status_error(response: Response) -> StatusError:
     problem = _problem(response)
     code, retryable = problem.get("code"), problem.get("retryable")
     detail = problem.get("detail") or problem.get("title") or _unexplained(response)
+    below = _BELOW_ROUTE.match(str(detail)) if code == "not_found" else None
+    if below:
+        detail = f"{detail}; base_url ends before /{below[1]}"
     request_id = problem.get("request_id") or response.headers.get("x-request-id")
     return _kind(response.status)(
         response.status,
@@ -211,6 +214,7 @@ _PLAIN_HTTP: Final = (
     b"speaking plain HTTP to an SSL-enabled server port",  # Apache
     b"sent an HTTP request to an HTTPS server",  # Go: Caddy, Traefik
 )
+_BELOW_ROUTE: Final = re.compile(r"there is no \S*?/(bce|focal|info|readyz|livez|usage|docs)/[a-z]+;")
 _ROUTE: Final = re.compile(r"/(bce|focal|info|readyz|livez|usage)$")
 
 

@@ -20,7 +20,7 @@ from lossd_client.call import OPTIONS
 from lossd_client.fake_losses import Elements, Refused, losses_of
 from lossd_client.foreign import widened
 from lossd_client.message import JSON, NPY, PROBLEM, Request, Response
-from lossd_client.shape_notes import notes_of
+from lossd_client.shape_notes import id_notes, notes_of
 from lossd_client.timeout import Timeout
 
 _SHARED: Final[Mapping[str, Any]] = {"reduction": "mean", **OPTIONS}
@@ -82,6 +82,7 @@ def _scored(request: Request, own: Mapping[str, Any]) -> Response:
     name = request.path.rpartition("/")[2]
     with np.errstate(all="ignore"):
         tensors = _tensors(request)
+        params["targets_dtype"] = dtype_name(tensors["targets"].dtype)
         elements = Elements.of({key: widened(array) for key, array in tensors.items()}, params)
         found = losses_of(name, elements, params)
         loss = found.reduced(params["reduction"], params["axis"], params["normalizer"])
@@ -94,6 +95,8 @@ def _scored(request: Request, own: Mapping[str, Any]) -> Response:
     notes = notes_of(
         {key: array.shape for key, array in tensors.items()}, elements.shape, params["class_axis"]
     )
+    if params["targets_format"] == "index" and "class_axis" not in dict(request.query):
+        notes += id_notes(elements.shape)
     if request.headers.get("Accept") == NPY:
         headers = {f"lossd-{key.replace('_', '-')}": repr(value) for key, value in figures.items()}
         flat = {"reduction": params["reduction"], **applied, **options}

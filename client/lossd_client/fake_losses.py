@@ -162,12 +162,14 @@ def _targets(
     if params["targets_format"] == "dense":
         if targets.shape != x.shape:
             raise Refused("shape_mismatch", f"targets {targets.shape} are unlike {x.shape}", "/targets")
+        _check_exact(params, 1)
         return targets, kept & ~_are(targets, ignored)
     axis = params["class_axis"]
     classes = x.shape[axis]
     shape = tuple(size for place, size in enumerate(x.shape) if place != axis % x.ndim)
     if targets.shape != shape:
         raise Refused("shape_mismatch", f"targets {targets.shape} are unlike {shape}", "/targets")
+    _check_exact(params, classes)
     ids = np.expand_dims(targets, axis)
     kept = kept & ~_are(ids, ignored)
     wrong = kept.any(axis=axis) & ~_are(targets, params["background_index"])
@@ -181,6 +183,23 @@ def _targets(
         _refuse("targets", "target_out_of_range", targets, wrong, f"[0, {classes})")
     places = np.arange(classes).reshape([-1 if place == axis % x.ndim else 1 for place in range(x.ndim)])
     return (ids == places) & ~_are(ids, params["background_index"]), kept
+
+
+_WHOLE_TO = {"float16": 2048, "bfloat16": 256}
+
+
+def _check_exact(params: Mapping[str, Any], classes: int) -> None:
+    """Check that the targets' dtype holds the numbers that they are compared with."""
+    dtype = params["targets_dtype"]
+    for name in ("ignore_index", "background_index"):
+        value = params[name]
+        if isinstance(value, int | float) and dtype in ("float16", "bfloat16", "float32", "float64"):
+            narrow = np.dtype("float32" if dtype == "bfloat16" else dtype).type(value)
+            too_long = dtype == "bfloat16" and bool(narrow.view(np.uint32) & 0xFFFF)
+            if too_long or float(narrow) != value:
+                raise Refused("invalid_parameter", f"{name} is {value}, which is no {dtype}", f"/{name}")
+    if params["targets_format"] == "index" and classes - 1 > _WHOLE_TO.get(dtype, classes):
+        raise Refused("dtype_not_allowed", f"targets are {dtype} for {classes} classes", "/targets", 415)
 
 
 def _are(targets: NDArray[Any], value: float | str | None) -> NDArray[np.bool_]:
@@ -201,11 +220,16 @@ def _mask(mask: NDArray[Any], x: NDArray[Any]) -> NDArray[np.bool_]:
 
 def _pos_weight(given: Any, x: NDArray[Any], kept: NDArray[np.bool_], params: Mapping[str, Any]) -> Floats:  # noqa: ANN401
     """The positive term's factors in the inputs' shape."""
-    values = np.atleast_1d(np.asarray(given, dtype=np.float64))
-    every = np.ones(values.shape, dtype=np.bool_)
+    values = np.asarray(given, dtype=np.float64)
+    if not isinstance(given, np.ndarray):  # a parameter
+        values = np.atleast_1d(values)
     if values.ndim == 1:
+        _by_class("pos_weight", values, x, params)
+        axis = params["class_axis"] % x.ndim
+        others = tuple(place for place in range(x.ndim) if place != axis)
+        seen = kept.any(axis=others) if values.size > 1 else np.full(1, kept.any())
         return _by_class(
-            "pos_weight", _checked("pos_weight", values, every, 1.0, params, (0, math.inf)), x, params
+            "pos_weight", _checked("pos_weight", values, seen, 1.0, params, (0, math.inf)), x, params
         )
     return _factors("pos_weight", values, x, kept, params)
 

@@ -13,7 +13,7 @@ from lossd_client.call import Checked
 from lossd_client.errors import StatusError, moved
 from lossd_client.result import Asked, LossResult
 from lossd_client.retry import Patience
-from lossd_client.shape_notes import shape_notes
+from lossd_client.shape_notes import shape_notes, swapped_notes
 from lossd_client.tally import Tally, mean_of
 from lossd_client.wire import asked
 
@@ -123,6 +123,11 @@ class Plan:
             result = replace(result, notes=tuple(note for note in result.notes if note not in own))
         self._tally.add(result)
 
+    def noted(self, result: LossResult) -> LossResult:
+        """Add what the client notes of the whole call."""
+        notes = swapped_notes(self.call)
+        return replace(result, notes=(*result.notes, *notes)) if notes else result
+
     def result(self) -> LossResult:
         """Gives the answer to the call, when those to all parts were added.
 
@@ -140,6 +145,7 @@ class Plan:
             request_id=self._request_id,
             notes=tuple(dict.fromkeys([*shape_notes(self.call), *merged.notes])),
         )
+        merged = self.noted(merged)
         return _divided(merged) if _divides(self.call) else merged
 
 
@@ -217,7 +223,7 @@ def _sliced(call: Checked) -> frozenset[str]:
 
 
 def _has_rows(array: NDArray[Any], inputs: NDArray[Any], by_index: bool) -> bool:
-    return array.ndim == inputs.ndim - by_index and array.shape[0] == inputs.shape[0]
+    return array.ndim == inputs.ndim - by_index and array.shape[:1] == inputs.shape[:1]
 
 
 def _fit(call: Checked) -> bool:

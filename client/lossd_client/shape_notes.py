@@ -1,18 +1,67 @@
-"""What the server notes of tensors whose shapes could mean two things, for requests that are sent in parts.
+"""What to note of a call that is sent: what the server notes of shapes that could mean two things, and more.
 
-A part of a call may be ambiguous where the whole is not, and the other way round: a weight of shape [N] goes
-with inputs [N, N] in two ways, and with N / 2 of their rows in one.
+The server's notes are for requests that are sent in parts. A part of a call may be ambiguous where the whole
+is not, and the other way round: a weight of shape [N] goes with inputs [N, N] in two ways, and with N / 2 of
+their rows in one.
 """
 
 from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lossd_client.call import Checked
+from lossd_client.foreign import widened
+
+_FIRST: Final = 1024  # elements, of which one mostly tells that logits are logits
+_FEWEST: Final = 16
 
 
 def shape_notes(call: Checked) -> list[str]:
     """Give the notes of a call, in the server's words."""
     shapes = {name: array.shape for name, array in call.tensors.items()}
-    return notes_of(shapes, call.inputs.shape, call.class_axis)
+    notes = notes_of(shapes, call.inputs.shape, call.class_axis)
+    return (
+        [*notes, *id_notes(call.inputs.shape)] if call.by_index and "class_axis" not in call.params else notes
+    )
+
+
+def swapped_notes(call: Checked) -> list[str]:
+    """Give a note where the logits look like targets, and the targets like probabilities."""
+    logits = call.tensors.get("logits")
+    if logits is None or call.by_index or logits.size < _FEWEST:
+        return []
+    if not _are_bits(logits.flat[:_FIRST]):
+        return []
+    if not _are_bits(logits) or not 0 < np.count_nonzero(widened(logits)) < logits.size:
+        return []
+    targets = widened(call.tensors["targets"])
+    if not ((targets > 0) & (targets < 1)).any():
+        return []
+    return ["all logits are 0 or 1 and the targets are not: are they swapped?"]
+
+
+def _are_bits(array: NDArray[Any]) -> bool:
+    """Tell whether all numbers are 0 or 1."""
+    numbers = widened(array)
+    return bool(((numbers == 0) | (numbers == 1)).all())
+
+
+def id_notes(shape: tuple[int, ...]) -> list[str]:
+    """Give the note of class ids along the last axis by default that could open out along another.
+
+    Args:
+        shape: The inputs'.
+    """
+    last = len(shape) - 1
+    others = [other for other in range(1, last) if len(set(shape[other:])) == 1]
+    if not others or shape[last] < 2:
+        return []
+    return [
+        f"class ids were taken along axis {last} of the inputs, {list(shape)}; if the classes lie along axis "
+        f"{others[0]}, class_axis={others[0]} says so"
+    ]
 
 
 def notes_of(shapes: Mapping[str, tuple[int, ...]], shape: tuple[int, ...], class_axis: int) -> list[str]:

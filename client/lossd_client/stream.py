@@ -40,7 +40,7 @@ class BatchStream:
         self._params = checked_params(batch_call(loss_name, {}, params))
         limit = info.get("limits", {}).get("batch_bytes") or DEFAULT_BATCH_BYTES
         self._batch_bytes = operator.index(limit)
-        self._encoder = ArrowEncoder(self._batch_bytes)
+        self._encoder = self._new_encoder()
 
     @property
     def is_repeatable(self) -> bool:
@@ -67,8 +67,12 @@ class BatchStream:
         }
         return Asked(self._loss_name, self._encoder.shape, reduction, own, options)
 
+    def _new_encoder(self) -> ArrowEncoder:
+        by_index = self._params.get("targets_format") == "index"
+        return ArrowEncoder(self._batch_bytes, by_index=by_index)
+
     def _chunks(self) -> Chunks:
-        self._encoder = ArrowEncoder(self._batch_bytes)
+        self._encoder = self._new_encoder()
         if isinstance(self._batches, AsyncIterable):
             return self._async_pieces(self._batches)
         return self._pieces(self._batches)

@@ -91,9 +91,16 @@ class Tally:
         self._rows += result.shape[0] if result.shape else 0
         self._same_rows &= bool(result.shape) and result.shape[1:] == self._first.shape[1:]
         if self._join == "rows":
-            self._losses.append(np.asarray(result.loss, dtype=np.float64))
+            self._add_rows(np.asarray(result.loss, dtype=np.float64))
         elif self._join == "places":
             self._add_places(np.asarray(result.loss, dtype=np.float64))
+
+    def _add_rows(self, losses: NDArray[np.float64]) -> None:
+        if self._losses and self._losses[0].shape[1:] != losses.shape[1:]:
+            raise ValueError(
+                f"losses of shapes {self._losses[0].shape} and {losses.shape} cannot be joined row after row"
+            )
+        self._losses.append(losses)
 
     def _add_places(self, losses: NDArray[np.float64]) -> None:
         """Adds place by place, what is rounded off beside it (Neumaier): two arrays, however many batches."""
@@ -184,8 +191,13 @@ def _how_to_join(result: LossResult) -> str:
 def _refuse_unlike(first: LossResult, other: LossResult) -> None:
     for name in _COMMON:
         mine, its = getattr(first, name), getattr(other, name)
-        if _same_form(name, mine, first) != _same_form(name, its, other):
-            raise ValueError(f"results of different {name} cannot be merged: {_differing(mine, its)}")
+        dimensions = len(first.shape) or len(other.shape)  # a merged result may know none
+        others = len(other.shape) or dimensions
+        if _same_form(name, mine, dimensions) == _same_form(name, its, others):
+            continue
+        if _same_form(name, mine, dimensions) == _same_form(name, its, dimensions):
+            raise ValueError(f"results of inputs of {dimensions} and of {others} dimensions cannot be merged")
+        raise ValueError(f"results of different {name} cannot be merged: {_differing(mine, its)}")
     if isinstance(first.loss, np.ndarray) != isinstance(other.loss, np.ndarray):
         raise ValueError("a number and an array cannot be merged")
 
@@ -198,15 +210,14 @@ def _differing(mine: object, its: object) -> str:
     return f"{mine!r} and {its!r}"
 
 
-def _same_form(name: str, value: Any, result: LossResult) -> Any:  # noqa: ANN401 - any JSON value in and out
+def _same_form(name: str, value: Any, dimensions: int) -> Any:  # noqa: ANN401 - any JSON value in and out
     """Give what means the same one form: a default left out, 0 and [0], -1 and the last axis."""
     if name == "options":
         value = {**OPTIONS, **value}
     if not isinstance(value, Mapping):
         return value
     plain = {each: _plain_form(item) for each, item in value.items()}
-    if name == "options" and result.shape:
-        dimensions = len(result.shape)
+    if name == "options" and dimensions:
         plain["class_axis"] %= dimensions
         if plain["axis"] is not None:
             axes = plain["axis"] if isinstance(plain["axis"], tuple) else (plain["axis"],)

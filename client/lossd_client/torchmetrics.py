@@ -10,6 +10,7 @@ This is the one module of the client that imports torch.
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -53,6 +54,7 @@ class _RemoteLoss(Metric):
                 f"divide by a number, divide {self._loss}_sum"
             )
         self._client = client if client is not None else LossClient(base_url, api_key=api_key)
+        self._told: set[str] = set()
         self._inputs = "probabilities" if probabilities else "logits"
         self._params = {**params, "pos_weight": _plain(params["pos_weight"])}
         # Tells metrics of different parameters apart, whose sums may be alike in the first batch, after which
@@ -72,7 +74,7 @@ class _RemoteLoss(Metric):
     def update(
         self, preds: Tensor, target: Tensor, weight: Tensor | None = None, mask: Tensor | None = None
     ) -> None:
-        """Adds a batch, by one request.
+        """Adds a batch, by one request. What the result notes is a warning, once for each note.
 
         Args:
             preds: What the model said: logits, or probabilities if the metric was made for these. On any
@@ -89,6 +91,10 @@ class _RemoteLoss(Metric):
         params = {name: value for name, value in self._params.items() if name != "normalizer"}
         tensors = {self._inputs: preds, "targets": target, "weight": weight, "mask": mask}
         result = score(**tensors, **params, reduction="sum")  # of which a batch without elements has one too
+        for note in result.notes:
+            if note not in self._told:
+                warnings.warn(note, stacklevel=3)  # torchmetrics' wrapper is between
+                self._told.add(note)
         added = {"count": result.count, "weight": result.weight_sum, "positives": result.positives}
         self._add("sum", result.sum)
         self._add("weight", added[self._params["normalizer"]])

@@ -70,7 +70,7 @@ def _formed(call: Checked, form: Form) -> tuple[dict[str, NDArray[Any]], dict[st
     compares = call.by_index or "ignore_index" in params  # the targets with other values than 0 and 1
     if form.narrow_floats:
         kept = "targets" if compares else None  # rounded, they might equal nothing any more
-        tensors = {name: array if name == kept else narrowed(array) for name, array in tensors.items()}
+        tensors = {name: array if name == kept else narrowed(name, array) for name, array in tensors.items()}
     if compares:
         return tensors, params
     targets = tensors["targets"]
@@ -80,7 +80,8 @@ def _formed(call: Checked, form: Form) -> tuple[dict[str, NDArray[Any]], dict[st
         else None
     )
     if ids is not None:
-        tensors["targets"], params["targets_format"] = ids, "index"
+        tensors["targets"] = ids
+        params |= {"targets_format": "index", "class_axis": call.class_axis}  # named, it is no guess to note
     elif form.shrink_targets:
         bools = as_bools(targets)
         tensors["targets"] = targets if bools is None else bools

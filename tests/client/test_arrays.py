@@ -37,6 +37,7 @@ class Column:
         return array
 
 
+MASKED: Any = np.ma.MaskedArray([1.0, 2.0], mask=[True, False])
 BASE = np.arange(24, dtype=np.float32).reshape(4, 6)
 
 
@@ -159,6 +160,17 @@ def test_python_values(value: ArrayLike, allowed: tuple[str, ...], dtype: str) -
         (None, FLOATS, "weight has dtype object"),
         ({1.0}, FLOATS, "weight has dtype object"),
         (np.ma.MaskedArray([1.0], mask=[True]), FLOATS, r"mask=~np\.ma\.getmaskarray\(array\)"),
+        ([MASKED, MASKED], FLOATS, r"masked arrays in a list .*np\.ma\.stack"),
+        ((BASE[0].tolist(), [*MASKED]), FLOATS, r"masked arrays in a list .*np\.ma\.stack"),
+        ([[MASKED], [MASKED]], TARGETS, r"masked arrays in a list"),
+        ([0.5, np.ma.masked], TARGETS, r"masked arrays in a list"),
+        (np.array([b"1", b"0"]), MASK, r"holds bytes: a mask is bool, or integers of 0 and 1; .*np\.int64"),
+        (Column([True, False]), MASK, r"holds bool: a mask is bool, or integers of 0 and 1; .*np\.int64"),
+        (
+            Column([True, None, 0.5]),
+            MASK,
+            r"a mask is bool, .*`array == 1` makes one that leaves all else out",
+        ),
         (OnDevice(), FLOATS, r"weight cannot be read as an array: .* Use Tensor.cpu\(\)"),
     ],
 )
@@ -167,6 +179,18 @@ def test_what_cannot_be_sent_is_a_type_error(
 ) -> None:
     with pytest.raises(TypeError, match=message):
         as_array("weight", value, allowed)
+
+
+def test_the_advice_for_a_mask_of_digits_makes_that_mask() -> None:
+    for digits in (np.array([b"1", b"0"]), np.array(["1", "0"]), np.array([True, False], dtype=object)):
+        np.testing.assert_array_equal(np.asarray(digits, dtype=np.int64), [1, 0])
+    with pytest.raises(ValueError, match="invalid literal"):
+        np.asarray(np.array(["yes"]), dtype=np.int64)
+
+
+def test_the_advice_for_masked_arrays_keeps_their_masks() -> None:
+    joined = np.ma.stack([MASKED, MASKED])
+    np.testing.assert_array_equal(np.ma.getmaskarray(joined), [[True, False]] * 2)
 
 
 def test_a_matrix_is_an_array_like_any_other() -> None:

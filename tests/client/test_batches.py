@@ -31,6 +31,7 @@ from lossd_client.arrow import ArrowEncoder
 Batches = list[dict[str, Any]]
 
 RNG = np.random.default_rng(11)
+X23 = np.zeros((2, 3))
 SIZES = (4, 1, 0, 7, 3)
 QUICK = Retry(first_wait=0.001, longest_wait=0.002)
 
@@ -158,7 +159,7 @@ def test_only_a_whole_that_is_empty_is_an_empty_mean(ask: Ask, base_url: str) ->
 
 def test_a_normalizer_that_there_is_not_is_refused(ask: Ask, base_url: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        ask(base_url, "score_batches", "bce", [(np.zeros(3), np.zeros(3))], normalizer="sum")
+        ask(base_url, "score_batches", "bce", [(np.zeros(3), np.zeros(3))], normalizer=-1)
     assert caught.value.code == "invalid_parameter"
 
 
@@ -363,17 +364,73 @@ def test_parameters_that_there_are_not(base_url: str, method: str) -> None:
         ((np.zeros((2, 4)), np.zeros((2, 4))), TypeError, "same tensors, dtypes and columns"),
         ((np.zeros((2, 3)), np.zeros((1, 3))), ValueError, "with the same N"),
         ((np.zeros((2, 3, 1)), np.zeros((2, 3, 1))), ValueError, r"\[N\] or \[N, C\]"),
+        (
+            {"logits": X23, "targets": X23, "weight": X23},
+            TypeError,
+            "weight is in a later batch, and not in the first",
+        ),
+        ({"probabilities": X23, "targets": X23}, TypeError, "logits is missing in a later batch"),
     ],
 )
 def test_batches_that_do_not_make_one_stream(
     ask: Ask,
     base_url: str,
-    second: tuple[NDArray[Any], NDArray[Any]],
+    second: tuple[NDArray[Any], NDArray[Any]] | dict[str, NDArray[Any]],
     kind: type[Exception],
     message: str,
 ) -> None:
     with pytest.raises(kind, match=message):
         ask(base_url, "score_stream", "bce", [(np.zeros((2, 3)), np.zeros((2, 3))), second])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"weight": np.ones(6)},
+            r"weight has shape \(6,\), logits \(6, 3\): send weight\[:, None\] for one a row$",
+        ),
+        (
+            {"mask": np.ones(6, dtype=bool), "logits": np.zeros((6, 6)), "targets": np.zeros((6, 6))},
+            r"mask\[:, None\] for one a row, send np\.broadcast_to\(mask, \(6, 6\)\) for one a class",
+        ),
+        (
+            {"weight": np.ones(3)},
+            r"logits \(6, 3\): send np\.broadcast_to\(weight, \(6, 3\)\) for one a class",
+        ),
+        ({"weight": np.ones(1)}, r"send np\.broadcast_to\(weight, \(6, 3\)\) for all"),
+        ({"weight": np.ones(5)}, "with the same N: .*weight"),
+        ({"weight": np.array(2.0)}, r"\[N\] or \[N, C\].*weight \(\)"),
+        ({"logits": np.zeros(6), "targets": np.zeros((6, 1))}, r"\[N, 1\] is no \[N\], .* targets\[:, 0\]"),
+        (
+            {"logits": np.zeros((6, 1)), "targets": np.zeros(6)},
+            r"\[N\] is no \[N, 1\], .* targets\[:, None\]",
+        ),
+        ({"targets": np.zeros(6)}, "inputs' shape, or class ids with targets_format='index'"),
+        ({"logits": np.zeros(6), "targets": np.zeros(6), "weight": np.ones((6, 1))}, r"send weight\[:, 0\]"),
+    ],
+)
+def test_a_stream_reads_a_shape_as_the_other_calls_do_or_not_at_all(
+    ask: Ask, base_url: str, given: dict[str, Any], message: str
+) -> None:
+    batch = {"logits": np.zeros((6, 3)), "targets": np.zeros((6, 3)), **given}
+    with pytest.raises(ValueError, match=message):
+        ask(base_url, "score_stream", "bce", [batch])
+
+
+def test_what_a_stream_advises_is_the_loss_of_one_call(ask: Ask, base_url: str) -> None:
+    rng = np.random.default_rng(8)
+    x, y, weight = rng.normal(size=(3, 3)), rng.random((3, 3)), rng.random(3)
+    each = y * np.logaddexp(0, -x) + (1 - y) * np.logaddexp(0, x)
+    for given, factors in ((weight[:, None], weight[:, None]), (np.broadcast_to(weight, (3, 3)), weight)):
+        batch = {"logits": x, "targets": y, "weight": given}
+        assert float(ask(base_url, "score_stream", "bce", [batch])) == pytest.approx((each * factors).mean())
+
+
+def test_ids_of_a_stream_have_a_dimension_less(ask: Ask, base_url: str) -> None:
+    for batch in ((np.zeros((3, 2)), np.zeros((3, 1), int)), (np.zeros(3), np.zeros(3, int))):
+        with pytest.raises(ValueError, match="class ids have one dimension less than the inputs"):
+            ask(base_url, "score_stream", "bce", [batch], targets_format="index")
 
 
 def test_a_fault_in_a_stream_is_named_by_its_place(ask: Ask, base_url: str) -> None:

@@ -72,6 +72,34 @@ def test_float64_is_cut_only_when_asked(ask: Ask, playback: Playback) -> None:
         np.testing.assert_array_equal(array, wide[name].astype(np.float32), strict=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("weight", 1e-50, r"weight holds 1e-50, which is 0 in float32"),
+        ("weight", 1e300, r"weight holds 1e\+300, which is infinity in float32"),
+        ("logits", -1e39, r"logits holds -1e\+39, which is infinity"),
+        ("targets", 1e-46, r"targets holds 1e-46, which is 0"),
+    ],
+)
+def test_what_would_be_lost_by_it_is_not_sent(
+    ask: Ask, playback: Playback, name: str, value: float, said: str
+) -> None:
+    wide = {"logits": X.copy(), "targets": RNG.random((40, 6)), "weight": np.ones((40, 6))}
+    wide[name][3, 1] = value
+    with pytest.raises(ValueError, match=rf"^narrow_floats: {said} in float32; send it without|{said}"):
+        ask(playback.url, "bce", **wide, options={"narrow_floats": True})
+    assert playback.arrivals == []
+
+
+def test_and_what_is_lost_already_is(ask: Ask, playback: Playback) -> None:
+    wide = {"logits": X, "targets": HARD, "weight": np.full((40, 1), 1e-40)}
+    wide["logits"] = np.where(HARD, np.inf, 0.0)
+    ask(playback.url, "bce", **wide, options={"narrow_floats": True})
+    np.testing.assert_array_equal(
+        playback.last.tensors["weight"], wide["weight"].astype(np.float32), strict=True
+    )
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2, -1])
 def test_one_hot_rows_go_as_ids_when_asked(ask: Ask, playback: Playback, axis: int) -> None:
     ids = RNG.integers(0, 5, (3, 4)).astype(np.uint8)
@@ -80,6 +108,7 @@ def test_one_hot_rows_go_as_ids_when_asked(ask: Ask, playback: Playback, axis: i
     ask(playback.url, "bce", np.zeros(one_hot.shape), one_hot, class_axis=axis, options=options)
     np.testing.assert_array_equal(playback.last.tensors["targets"], ids, strict=True)
     assert dict(playback.last.params)["targets_format"] == "index"
+    assert dict(playback.last.params)["class_axis"] == str(axis)
 
 
 @pytest.mark.parametrize("wrong", [np.zeros(6), np.ones(6), [0.5, 0.5, 0, 0, 0, 0], [np.nan, 1, 0, 0, 0, 0]])

@@ -175,6 +175,17 @@ def test_the_client_names_a_likely_mistake(
     assert advice in caught.value.detail
 
 
+@pytest.mark.parametrize("method", ["ready", "info", "bce"])
+def test_a_base_url_that_goes_too_far(ask: Ask, base_url: str, method: str) -> None:
+    for route in ("bce", "readyz"):
+        with pytest.raises(lossd_client.NotFound) as caught:
+            ask(f"{base_url}/{route}", method, *((X, Y) if method == "bce" else ()))
+        assert caught.value.detail.endswith(f"; base_url ends before /{route}")
+    with pytest.raises(lossd_client.NotFound) as caught:
+        ask(f"{base_url}/elsewhere", method, *((X, Y) if method == "bce" else ()))
+    assert "base_url" not in caught.value.detail
+
+
 @pytest.mark.parametrize("options", [{}, {"request_bytes": 24}])
 @pytest.mark.parametrize(
     ("ids", "more", "said"),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.test_splits import CASES, MASK, STEP, C, N, X, Y
+from client.test_splits import CASES, GAPS, MASK, STEP, C, N, X, Y
 from lossd_client import AsyncLossClient, InvalidRequest, LossClient, NotFound, StatusError
 from lossd_client.fake import AsyncFakeTransport, FakeTransport
 
@@ -47,6 +47,14 @@ MORE: list[tuple[str, Options]] = [
     ("focal", {"logits": np.zeros((2, 20)), "targets": np.zeros((2, 20)), "alpha": [0.5] * 20, "axis": [1]}),
     ("bce", {"logits": X, "targets": HARD, "pos_weight": np.where(MASK, 2.0, np.nan), "mask": MASK}),
     ("bce", {"logits": X, "targets": HARD, "pos_weight": [2]}),
+    ("bce", {"logits": X, "targets": HARD, "pos_weight": [1, 1, -1, 1, 1], "mask": np.arange(C) != 2}),
+    ("bce", {"logits": X, "targets": HARD, "pos_weight": [np.inf], "mask": GAPS & False, "reduction": "sum"}),
+    ("bce", {"logits": X, "targets": HARD, "ignore_index": 0.5}),
+    ("bce", {"logits": X, "targets": HARD.astype(np.int8), "ignore_index": 0.1}),
+    ("bce", {"logits": np.zeros((1, 257)), "targets": np.zeros(1, dtype="V2"), "targets_format": "index"}),
+    ("bce", {"logits": [1.0, 2.0], "targets": 1, "targets_format": "index", "reduction": "none"}),
+    ("bce", {"logits": np.zeros((4, 3, 3)), "targets": np.zeros((4, 3), int), "targets_format": "index"}),
+    ("bce", {"logits": np.round(Y), "targets": Y}),
     ("bce", {"logits": X, "targets": np.where(MASK, HARD, np.nan), "allow_nan": True, "axis": 1}),
     ("bce", {"logits": np.zeros((0, 3)), "targets": np.zeros((0, 3)), "reduction": "none"}),
     ("bce", {"logits": np.zeros((0, 3)), "targets": np.zeros((0, 3)), "reduction": "sum"}),
@@ -87,7 +95,6 @@ def test_it_computes_what_the_server_does(
         {"alpha": []},
         {"label_smoothing": 1.0},
         {"normalizer": 0.0},
-        {"normalizer": "sum"},
         {"variant": "tanh"},
         {"reduction": "median"},
         {"reduction": "none", "axis": 0},
@@ -96,6 +103,16 @@ def test_it_computes_what_the_server_does(
         {"axis": []},
         {"reduction": "none", "normalizer": "weight"},
         {"class_axis": 2, "pos_weight": [1.0]},
+        {"pos_weight": np.array(-1.0)},
+        {"pos_weight": np.where(np.arange(C) == 1, -1, 1), "mask": np.arange(C) != 2},
+        {"ignore_index": 0.1, "targets": Y.astype(np.float32)},
+        {"ignore_index": 1e6, "targets": Y.astype(np.float16)},
+        {"ignore_index": 257, "targets": np.zeros((N, C), dtype="V2")},
+        {"background_index": 2049, "targets": np.zeros(N, dtype=np.float16), "targets_format": "index"},
+        {"logits": np.zeros((1, 2050)), "targets": np.zeros(1, np.float16), "targets_format": "index"},
+        {"logits": np.zeros((1, 258)), "targets": np.zeros(1, dtype="V2"), "targets_format": "index"},
+        {"logits": [1.0, 2.0], "targets": 2, "targets_format": "index"},
+        {"logits": [1.0, 2.0], "targets": 0.5, "targets_format": "index"},
         {"pos_weight": np.ones((N, 2))},
         {"pos_weight": np.ones((1, N, C))},
         {"pos_weight": np.where(MASK, 1.0, -1.0)},

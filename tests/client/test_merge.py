@@ -135,6 +135,27 @@ def test_another_option_is_not(one: dict[str, Any], other: dict[str, Any]) -> No
         LossResult.merge(parts)
 
 
+def test_inputs_of_other_dimensions_are_named() -> None:
+    parts = [result(shape=shape, options={"axis": -1}, reduction="none") for shape in ((4, 2, 3), (4, 3))]
+    with pytest.raises(ValueError, match="results of inputs of 3 and of 2 dimensions cannot be merged"):
+        LossResult.merge(parts)
+
+
+def test_results_of_other_widths_are_merged_one_after_the_other() -> None:
+    parts = [result(shape=(4, width), reduction="sum") for width in (3, 4, 5)]
+    running = LossResult.merge(parts[:2])
+    assert running.shape == ()
+    assert LossResult.merge([running, parts[2]]).sum == LossResult.merge([parts[2], running]).sum == 6.0
+
+
+def test_losses_of_other_widths_are_not_joined() -> None:
+    parts = [result(loss=np.ones((2, width)), shape=(2, width), reduction="none") for width in (4, 2)]
+    with pytest.raises(
+        ValueError, match=r"losses of shapes \(2, 4\) and \(2, 2\) cannot be joined row after"
+    ):
+        LossResult.merge(parts)
+
+
 def test_notes_are_united_in_order() -> None:
     parts = [result(notes=("b", "a")), result(), result(notes=("a", "c"))]
     merged = LossResult.merge(parts)

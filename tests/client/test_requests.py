@@ -285,6 +285,12 @@ def test_a_body_of_many_chunks_arrives_whole(ask: Ask, playback: Playback) -> No
         ({"class_axis": 0.5}, TypeError, "class_axis: .* integer"),
         ({"class_axis": None}, TypeError, "class_axis: .* integer"),
         ({"normalizer": float("inf")}, ValueError, "normalizer must be finite"),
+        ({"normalizer": "4"}, ValueError, "normalizer: must be 'count', .* or a number, and is '4'"),
+        (
+            {"normalizer": "sum"},
+            ValueError,
+            "normalizer: must be 'count', 'weight' or 'positives', or a number",
+        ),
         ({"label_smoothing": float("nan")}, ValueError, "label_smoothing must be finite"),
         ({"ignore_index": "none"}, ValueError, "ignore_index: must be a number, 'nan' or None"),
         ({"ignore_index": float("inf")}, ValueError, "ignore_index must be finite"),

@@ -85,7 +85,7 @@ def test_what_was_given_counts_not_the_form_it_was_sent_in(ask: Ask, playback: P
     playback.answer = Answer.of_json({**SCALAR, "options": {**DEFAULTS, "targets_format": "index"}})
     one_hot = {"one_hot_as_ids": True}
     assert ask(playback.url, "bce", X, np.eye(3)[:2], options=one_hot).options["targets_format"] == "dense"
-    assert playback.last.params == [("targets_format", "index")]
+    assert playback.last.params == [("targets_format", "index"), ("class_axis", "-1")]
 
 
 def test_a_pos_weight_is_told_apart_by_its_numbers(ask: Ask, playback: Playback) -> None:

@@ -100,6 +100,52 @@ CASES: list[tuple[str, Options]] = [
 ]  # fmt: skip
 
 
+SWAPPED = "all logits are 0 or 1 and the targets are not: are they swapped?"
+HARD = (Y > 0.5).astype(np.float32)
+
+
+@pytest.mark.parametrize("options", [{}, STEP])
+@pytest.mark.parametrize("loss", ["bce", "focal"])
+def test_labels_given_as_logits_are_noted(ask: Ask, base_url: str, loss: str, options: Options) -> None:
+    for reduction in ("mean", "none"):
+        result = ask(base_url, loss, HARD, Y, options=options, reduction=reduction)
+        assert result.notes == (SWAPPED,)
+    [bfloat16] = [(HARD.view(np.uint32) >> 16).astype(np.uint16).view("V2")]
+    assert ask(base_url, loss, bfloat16.T, Y.T, options=options).notes == (SWAPPED,)
+    assert ask(base_url, "score_batches", loss, [(HARD, Y), (X, Y)], options=options).notes == (SWAPPED,)
+
+
+@pytest.mark.parametrize(
+    ("logits", "targets"),
+    [
+        (HARD, HARD),
+        (HARD * 0, Y),
+        (HARD * 0 + 1, Y),
+        (np.where(HARD == 1, 2.0, 0.0), Y),
+        (np.append(np.tile(HARD, (30, 1)), [[0.5] * C], axis=0), np.tile(Y, (31, 1))[: 30 * N + 1]),
+        (HARD[:3], Y[:3]),
+        (Y, HARD),
+    ],
+)
+def test_other_logits_are_not(
+    client: LossClient, logits: NDArray[np.float64], targets: NDArray[np.float64]
+) -> None:
+    assert client.bce(logits, targets).notes == ()
+    assert client.bce(probabilities=np.round(Y), targets=Y, allow_nan=True).notes == ()
+    assert client.bce(HARD, IDS, targets_format="index").notes == ()
+
+
+@pytest.mark.parametrize("options", [{}, {"request_bytes": 200}])
+def test_one_id_for_inputs_of_one_dimension(ask: Ask, base_url: str, options: Options) -> None:
+    expected = (math.log1p(math.exp(1.0)) + math.log1p(math.exp(-2.0))) / 2
+    for targets in (1, np.array(1), [1][0]):
+        result = ask(base_url, "bce", [1.0, 2.0], targets, targets_format="index", options=options)
+        assert float(result) == pytest.approx(expected, rel=1e-14)
+    batch = ([1.0, 2.0], 1)
+    merged = ask(base_url, "score_batches", "bce", [batch, batch], targets_format="index", options=options)
+    assert (float(merged), merged.count) == (pytest.approx(expected, rel=1e-14), 4)
+
+
 @pytest.mark.parametrize(("loss", "given"), CASES)
 def test_the_answer_is_that_of_one_request(client: LossClient, loss: str, given: Options) -> None:
     whole = getattr(client, loss)(**given)

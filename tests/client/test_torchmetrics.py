@@ -130,6 +130,19 @@ def test_weights_masks_and_what_the_mean_divides_by(client: LossClient, normaliz
     assert float(metric.compute()) == pytest.approx(total / divisor, rel=1e-12)
 
 
+def test_what_a_result_notes_is_a_warning_once(client: LossClient) -> None:
+    logits, targets = batches((5,))[0]
+    for metric in (RemoteBCE(client), RemoteFocal(client)):
+        with pytest.warns(UserWarning, match=r"weight of shape \[5\] goes along axis 1") as told:
+            metric.update(logits, targets, weight=torch.ones(5))
+            metric(logits, targets, weight=torch.ones(5))
+        assert len(told) == 1
+        assert told[0].filename == __file__
+        with pytest.warns(UserWarning, match="are they swapped") as told:
+            metric.update((logits > 0).float(), torch.sigmoid(logits))
+        assert len(told) == 1
+
+
 def test_probabilities_class_ids_and_a_weight_a_class(client: LossClient) -> None:
     logits, _ = batches()[0]
     ids = torch.arange(7) % 5
