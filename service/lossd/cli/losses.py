@@ -19,6 +19,7 @@ import typer
 from numpy.typing import NDArray
 
 from lossd.cli.exits import Exit, fail
+from lossd.cli.groups import texts_of
 from lossd_client import LossResult
 
 _HEADER: Final = 128  # bytes; written at the end, when the number of rows is known
@@ -122,9 +123,9 @@ class CsvLossFile(LossFile):
         by = about["by"] if isinstance(about["by"], list) else [about["by"]]
         figures = [name for name in about["groups"][0] if name != "group"] if about["groups"] else ["loss"]
         self._lines([[*by, *figures]])
-        for group in about["groups"]:
-            key = group["group"] if isinstance(group["group"], list) else [group["group"]]
-            self._lines([[*key, *(group[name] for name in figures)]])
+        keys = [tuple(key) if isinstance(key := group["group"], list) else key for group in about["groups"]]
+        for texts, group in zip(texts_of(keys), about["groups"], strict=True):
+            self._lines([[*texts, *(group[name] for name in figures)]])
 
 
 class JsonLossFile(LossFile):

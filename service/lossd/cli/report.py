@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lossd.cli.groups import Group
+from lossd.cli.groups import Group, texts_of
 from lossd.cli.ids import called
 from lossd.cli.losses import Losses
 from lossd_client import LossResult
@@ -29,7 +29,7 @@ class Groups:
     """
 
     by: Sequence[str]
-    of: Mapping[Group, LossResult]
+    of: Sequence[tuple[Group, LossResult]]
 
 
 def answer_of(result: LossResult, groups: Groups | None, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,8 +37,7 @@ def answer_of(result: LossResult, groups: Groups | None, about: Mapping[str, Any
     found = result.to_dict() | dict(about)
     if groups is not None:
         listed = [
-            {"group": list(key) if isinstance(key, tuple) else key, **_figures(one)}
-            for key, one in groups.of.items()
+            {"group": list(key) if isinstance(key, tuple) else key, **_figures(one)} for key, one in groups.of
         ]
         found |= {"by": groups.by[0] if len(groups.by) == 1 else list(groups.by), "groups": listed}
     return found
@@ -64,11 +63,11 @@ def print_groups(groups: Groups) -> None:
         table.add_column(Text(name))
     for name in _FIGURES:
         table.add_column(name, justify="right")
-    for key, result in groups.of.items():
+    texts = texts_of([key for key, _ in groups.of])
+    for values, (_, result) in zip(texts, groups.of, strict=True):
         figures = _figures(result)
         cells = [str(figures[name]) if name == "count" else repr(figures[name]) for name in _FIGURES]
-        values = key if isinstance(key, tuple) else (key,)
-        table.add_row(*(Text("(none)" if value is None else str(value)) for value in values), *cells)
+        table.add_row(*(Text("(none)" if value is None else value) for value in values), *cells)
     # As wide as it needs: numbers that are cut off are of no use, and a pipe has no edge.
     console = Console(highlight=False, width=10_000)
     console.print(table)

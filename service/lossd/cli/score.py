@@ -259,6 +259,7 @@ def score(
                 "--logits-column",
                 column=logits_column,
                 several=logits_columns,
+                takes_ids=targets_format is TargetsFormatName.INDEX,
             ),
             Wanted(
                 "targets",
@@ -353,6 +354,13 @@ class Work:
             raise typer.BadParameter(
                 "--by needs one loss a group: no --axis, no --reduction none, no classes along axis 0, no "
                 "pos_weight a row"
+            )
+        ids = question.params["targets_format"] == "index"
+        if ids and dimensions == 1 and inputs.tensors["targets"].dimensions == 1:
+            raise typer.BadParameter(
+                "--targets-format index: the logits are one number a row, and the targets too. For 0 and 1 "
+                "as labels leave --targets-format out; class ids need a logit a class, [N, C], as by "
+                "--logits-columns"
             )
         if len(inputs.shards) > 1 and question.opens_out_along_rows(dimensions):
             raise typer.BadParameter(

@@ -8,14 +8,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 
 from lossd.cli.inputs import Inputs
+from lossd.cli.ranges import Ranges
 from lossd.cli.shards import Arrays
 from lossd_client import ErrorItem, InvalidRequest, LossClient, LossResult, StatusError
 from lossd_client.tally import Tally
+
+_SUM_IS_0: Final = "--reduction sum gives 0 there"
 
 Take = Callable[[LossResult], LossResult]
 """Takes a block's result, losses and all, and gives what is to be kept of it."""
@@ -120,8 +123,7 @@ class Question:
             "positives": max(sums.positives, 1.0),
         }.get(normalizer, normalizer)
         if divisor == 0:
-            what = "the mean is over nothing; use --reduction sum, or leave it out"
-            raise InvalidRequest(422, "empty_mean", what)
+            raise InvalidRequest(422, "empty_mean", f"the mean is over nothing; {_SUM_IS_0}")
         options = sums.options if normalizer == "count" else {**sums.options, "normalizer": normalizer}
         return replace(sums, loss=sums.loss / divisor, reduction="mean", options=options)
 
@@ -162,6 +164,7 @@ class Rows:
         self._under_way: deque[tuple[Sequence[int], Mapping[str, tuple[int, ...]]]] = deque()
         self._start = 0
         self._shapes: Mapping[str, tuple[int, ...]] = {}
+        self._ranges = Ranges(inputs.names[0], question.params["targets_format"] == "dense")
 
     def in_one(self, client: LossClient, block: Arrays) -> LossResult:
         """Scores all tensors by one call of the client.
@@ -171,10 +174,16 @@ class Rows:
         """
         given: dict[str, Any] = {**block, **self._question.params}
         scored = block[self._inputs.names[0]]
+        self._ranges.see(block)
         try:
-            return client.focal(**given) if self._question.loss == "focal" else client.bce(**given)
+            result = client.focal(**given) if self._question.loss == "focal" else client.bce(**given)
         except StatusError as error:
             raise self._moved(error, range(len(scored) if scored.ndim else 0)) from None
+        return self._ranged(result)
+
+    def _ranged(self, result: LossResult) -> LossResult:
+        """Adds what is to be noted of the values."""
+        return replace(result, notes=tuple(dict.fromkeys([*result.notes, *self._ranges.notes()])))
 
     def counted(self, blocks: Iterator[Arrays]) -> Iterator[Arrays]:
         """Passes blocks on that follow each other."""
@@ -190,6 +199,7 @@ class Rows:
             yield batch
 
     def _remember(self, block: Arrays, numbers: Sequence[int]) -> None:
+        self._ranges.see(block)
         self._shapes = {name: array.shape for name, array in block.items()}
         self._under_way.append((numbers, self._shapes))
         self._start += len(numbers)
@@ -217,7 +227,7 @@ class Rows:
         return replace(result, notes=tuple(note for note in result.notes if note not in own))
 
     def noted(self, result: LossResult) -> LossResult:
-        """Adds what is to be noted of the input's own shape."""
+        """Adds what is to be noted of the input's own shape, and of its values."""
         whole = {
             name: (self._start, *shape[1:]) if name in self._inputs.by_row else shape
             for name, shape in self._shapes.items()
@@ -226,7 +236,7 @@ class Rows:
         if pos_weight is not None:
             whole["pos_weight"] = np.shape(pos_weight)
         notes = self._inputs.shape_notes(whole, self._question.params["class_axis"])
-        return replace(result, notes=tuple(dict.fromkeys([*notes, *result.notes])))
+        return self._ranged(replace(result, notes=tuple(dict.fromkeys([*notes, *result.notes]))))
 
     def _moved(self, error: StatusError, rows: Sequence[int]) -> StatusError:
         """Makes an error of one request name the input's rows, and the file's if there are several."""
@@ -235,20 +245,29 @@ class Rows:
             row = int(match[3])
             if row >= len(rows):
                 return match[0]
-            own = self._inputs.own_row(match[2], rows[row])
+            own = self._inputs.own_row(self._inputs.names[0] if match[2] == "loss" else match[2], rows[row])
             if own is None:
                 return f"{match[1]}{rows[row]}{match[4]}"
             return f"{match[1]}{own[1]}{match[4]} (row {own[1]} of {own[0]})"
 
-        names = "|".join(map(re.escape, self._inputs.by_row))
+        has_own = self._question.joins_rows(self._inputs.dimensions)
+        names = "|".join(map(re.escape, [*self._inputs.by_row, *(["loss"] if has_own else [])]))
         pattern = re.compile(rf"(/({names})/)(\d+)((?:/\d+)*)")
         items = tuple(ErrorItem(pattern.sub(move, item.pointer), item.detail) for item in error.errors)
         return type(error)(
             error.status,
             error.code,
-            pattern.sub(move, error.detail),
+            pattern.sub(move, _as_options(error.detail)),
             error.request_id,
             error.retryable,
             items,
             error.retry_after,
         )
+
+
+def _as_options(detail: str) -> str:
+    """Says in the command's own words what to do about a mean over nothing, and where that is."""
+    found = re.sub(r"use reduction=sum, or leave [a-z ]+ out", _SUM_IS_0, detail)
+    return re.sub(
+        r"of output \[([\d, ]+)\] is", lambda match: f"at /loss/{match[1].replace(', ', '/')} is", found
+    )

@@ -76,6 +76,7 @@ class Selection:
         labels = [self._label(place, text, *pairs[0]) for place, text in enumerate(self.by)]
         columns = {label: text for label, text in zip(labels, self.by, strict=True) if isinstance(label, str)}
         shards = [self._shard(first, second, columns) for first, second in pairs]
+        _refuse_other_classes(shards)
         own = [("by", label) for label in labels if isinstance(label, Source)]
         for name, source in (*common.items(), *own):
             refuse_other_rows(name, source, shards)
@@ -227,6 +228,24 @@ class Selection:
                 raise BadFile(f"{what}: list the {wanted.role}, as in {wanted.option}s a,b,c")
         if scored.is_stacked and targets.is_stacked:
             refuse_unlike(scored, targets, (self.scored.prefix, self.targets.prefix))
+
+
+def _refuse_other_classes(shards: Sequence[Shard]) -> None:
+    """Refuse shards in which a prefix finds other classes than in the first, or in another order.
+
+    Raises:
+        BadFile: There is one.
+    """
+    for shard in shards[1:]:
+        for name, source in shard.tensors.items():
+            first = shards[0].tensors.get(name, source)
+            mine, its = ([column.name for column in each.columns] for each in (source, first))
+            if source.is_stacked and first.is_stacked and mine != its:
+                option = "--targets-columns" if name == "targets" else "--logits-columns"
+                what = (
+                    f"{seen(source.file)}: the classes are others than in {first.file.place}, or in another"
+                )
+                raise BadFile(f"{what} order: list those that all have, as in {option} {','.join(its)}")
 
 
 def _refuse_repeated(places: Sequence[Place]) -> None:

@@ -17,7 +17,10 @@ _ROWS: Final = 1 << 16  # of a column of a class, read to be stacked
 _SHOWN: Final = 30  # names in a message
 _OF_INPUTS: Final = re.compile(r"(y_)?(logit|prob|pred|score|output|hat)", re.IGNORECASE)
 _OF_PROBABILITIES: Final = re.compile("prob", re.IGNORECASE)
-_NUMBERED: Final = re.compile(r"\W*_*(\d+)")  # what follows the prefix of a class that has a number
+_SAYS_PROBABILITIES: Final = re.compile(r"(?<![A-Za-z])(?i:prob(s|as?|ability|abilities)?)(?![a-z])")
+_NUMBERED: Final = re.compile(r"\W*_*(\d+)(\.0+)?")  # what follows the prefix of a class that has a number
+_BEGINS_NUMBERED: Final = re.compile(r"\W*_*(\d+)(\.0+)?([\s_-].*)?")  # the same, as of 0_logit
+_OF_ONE_COLUMN: Final = ("by", "pos_weight")  # in files whose option says the file, and not the column
 _OF_TARGETS: Final = re.compile(r"(y_)?(target|label|gt|truth|ground|true|class)|y$", re.IGNORECASE)
 
 
@@ -92,6 +95,7 @@ class Wanted:
         column: The name that was given.
         several: Names with commas between them, or what all of them begin with.
         nulls: Whether values may be missing.
+        takes_ids: Whether class ids say by number which of the columns is meant.
     """
 
     role: str
@@ -100,6 +104,7 @@ class Wanted:
     column: str | None = None
     several: str | None = None
     nulls: bool = False
+    takes_ids: bool = False
 
     @property
     def is_given(self) -> bool:
@@ -148,6 +153,8 @@ class Wanted:
         if len(names) == 1 and file.names.count(names[0]) == 1:
             return self._source(file, names)
         if self.column is None:
+            if self.role in _OF_ONE_COLUMN:
+                raise BadFile(f"{seen(file)}: a file for {self.option} has one column{self._where_else()}")
             other = other_form(file, self.role)
             raise BadFile(f"{seen(file)}: say by {self.option} which one holds the {self.role}{other}")
         hint = _did_you_mean(self.column, file)
@@ -156,6 +163,10 @@ class Wanted:
         if file.names.count(self.column) > 1:
             hint = ": rename all but one of these"
         raise BadFile(f"{seen(file)}, and {self.option} names {self.column}{hint}")
+
+    def _where_else(self) -> str:
+        in_table = "; keep the one that is meant, or put it into the table that is scored, and give its name"
+        return in_table if self.role == "by" else f", or one that is called {self.role}"
 
     def _is_nameless(self, file: DataFile) -> bool:
         if file.names == ("",) and self.is_given:
@@ -181,6 +192,8 @@ class Wanted:
                 raise BadFile(
                     f"{file.place}: {name} has several numbers a row; {option} takes one a row, a class each"
                 )
+        if self.takes_ids:
+            _refuse_other_ids(file, option, listed, is_listed=self.prefix is None)
         return self._source(file, listed, is_stacked=True)
 
     def _source(self, file: DataFile, names: Sequence[str], is_stacked: bool = False) -> Source:
@@ -205,20 +218,25 @@ def other_form(file: DataFile, role: str) -> str:
 
 
 def _says_probabilities(name: str) -> bool:
-    return _OF_PROBABILITIES.match(name) is not None and "logit" not in name.lower()
+    return _SAYS_PROBABILITIES.search(name) is not None and "logit" not in name.lower()
 
 
 def _by_number(names: Sequence[str], prefix: str) -> tuple[str, ...]:
-    """Give columns in the order of their numbers, if nothing else follows the prefix; else as they are."""
-    found = [_NUMBERED.fullmatch(name.removeprefix(prefix)) for name in names]
-    numbers = [int(each[1]) for each in found if each is not None]
-    if len(numbers) < len(names):
+    """Give columns in the order of their numbers, if all have one after the prefix; else as they are."""
+    numbers = _numbers([name.removeprefix(prefix) for name in names])
+    if numbers is None:
         return tuple(names)
     return tuple(name for _, name in sorted(zip(numbers, names, strict=True)))
 
 
+def _numbers(rests: Sequence[str]) -> list[int] | None:
+    found = [_BEGINS_NUMBERED.fullmatch(rest) for rest in rests]
+    numbers = [int(each[1]) for each in found if each is not None]
+    return numbers if len(numbers) == len(rests) else None
+
+
 def _refuse_mixed(file: DataFile, option: str, names: Sequence[str], prefix: str) -> None:
-    """Refuse a prefix that finds columns with numbers, which are classes, and others.
+    """Refuse a prefix that finds columns with numbers, which are classes, and others; or two of a number.
 
     Raises:
         BadFile: It does.
@@ -230,6 +248,35 @@ def _refuse_mixed(file: DataFile, option: str, names: Sequence[str], prefix: str
             f"{file.place}: {option} {prefix} finds {', '.join(others[:_SHOWN])} beside columns with numbers"
         )
         raise BadFile(f"{what}: list the classes, as in {option} {','.join(_by_number(numbered, prefix))}")
+    numbers = _numbers([name.removeprefix(prefix) for name in names]) or []
+    twice = [name for name, number in zip(names, numbers, strict=False) if numbers.count(number) > 1]
+    if twice:
+        what = f"{file.place}: {option} {prefix} finds {' and '.join(twice[:2])}, which have one number"
+        raise BadFile(f"{what}: list the classes, as in {option} {twice[0]},...")
+
+
+def _refuse_other_ids(file: DataFile, option: str, names: Sequence[str], is_listed: bool) -> None:
+    """Refuse columns whose numbers are not those of the class ids that mean them: 0, 1, 2, and so on.
+
+    Raises:
+        BadFile: There are such.
+    """
+    found = [re.fullmatch(r"(.*?)[\W_]*(\d+)(\.0+)?(\D*)", name) for name in names]
+    if len({(each[1], each[4]) if each else None for each in found}) != 1 or found[0] is None:
+        return
+    numbers = [int(each[2]) for each in found if each]
+    wrong = next((place for place, number in enumerate(numbers) if place != number), None)
+    if wrong is None:
+        return
+    ordered = [name for _, name in sorted(zip(numbers, names, strict=True))]
+    what = (
+        f"{file.place}: class id {wrong} would be {names[wrong]}, of the classes {', '.join(names[:_SHOWN])}"
+    )
+    if sorted(numbers) == list(range(len(names))):
+        raise BadFile(f"{what}: list them by number, {option} {','.join(ordered)}")
+    if not is_listed:
+        remedy = f"list them in the order of the ids, as in {option} {','.join(ordered)} if that is meant"
+        raise BadFile(f"{what}; numbers of classes are 0, 1, 2 and so on. {remedy[0].upper()}{remedy[1:]}")
 
 
 def _listed(text: str) -> list[str]:
