@@ -113,7 +113,8 @@ class BatchLosses(Losses[AnswerT], Generic[AnswerT, BatchesT, AnswersT]):
         Args:
             loss: "bce" or "focal".
             batches: As in `score_batches`; all with the same tensors, dtypes, and number of columns: [N] or
-                [N, C]. Larger ones are cut to the server's limit for a record batch.
+                [N, C], and all tensors with as many dimensions as the inputs: a weight a row is [N, 1].
+                Larger ones are cut to the server's limit for a record batch.
             params: As in `bce` and `focal`.
 
         Returns:
@@ -121,7 +122,8 @@ class BatchLosses(Losses[AnswerT], Generic[AnswerT, BatchesT, AnswersT]):
 
         Raises:
             TypeError: As `score_batches`; or a batch's dtypes differ from the first one's.
-            ValueError: A batch has other than one or two dimensions, or other columns than the first one.
+            ValueError: A batch has other than one or two dimensions, or other columns than the first one, or
+                a tensor other dimensions than the inputs.
             ModuleNotFoundError: pyarrow is not installed.
             LossdError: As `bce`.
         """

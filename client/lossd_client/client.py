@@ -53,7 +53,7 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
         shrink_targets: Send targets that are all 0 or 1 as bool. The loss is the same to the last bit.
         one_hot_as_ids: Send targets that are one-hot along `class_axis` as class ids; likewise.
         narrow_floats: Send float64 tensors as float32, which rounds them: probabilities next to 1 become 1,
-            whose loss under a target of 0 is infinite.
+            whose loss under a target of 0 is infinite. What float32 makes 0 or infinite is a ValueError.
         transport: What makes the connections, instead of the client's own HTTP library: called with no
             arguments, and again after a fork or where the client is unpickled. For an `httpx.Client` of your
             own see `lossd_client.transport.HttpxTransport`; for tests without a server there is

@@ -227,7 +227,7 @@ def _pos_weight(given: Any, x: NDArray[Any], kept: NDArray[np.bool_], params: Ma
         _by_class("pos_weight", values, x, params)
         axis = params["class_axis"] % x.ndim
         others = tuple(place for place in range(x.ndim) if place != axis)
-        seen = kept.any(axis=others) if values.size > 1 else np.full(1, kept.any())
+        seen = np.asarray(kept.any(axis=others) if values.size > 1 else kept.any())
         return _by_class(
             "pos_weight", _checked("pos_weight", values, seen, 1.0, params, (0, math.inf)), x, params
         )

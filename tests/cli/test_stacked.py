@@ -193,3 +193,13 @@ def test_a_table_of_pos_weights_has_one_column(base_url: str) -> None:
     found = answer(base_url, "x.csv", *options, "k.csv")
     each = bce(np.array([[0.5, 1], [-2, 3]]), np.array([[0, 1], [0, 0]]))
     assert found["loss"] == pytest.approx(each.mean(), rel=1e-14)  # the 1 is b's, which has the positive
+
+
+def test_ids_that_may_lie_along_another_axis_are_noted_once(base_url: str) -> None:
+    x, ids = random.normal(size=(60, 3, 3)), random.integers(0, 3, (60, 3))
+    np.save("x.npy", x)
+    np.save("ids.npy", ids)
+    found = answer(base_url, "x.npy", "ids.npy", "--targets-format", "index")
+    assert found["loss"] == pytest.approx(bce(x, np.eye(3)[ids]).mean(), rel=1e-14)
+    assert len(found["notes"]) == 1
+    assert found["notes"][0].startswith("class ids were taken along axis 2 of the inputs, [60, 3, 3]")

@@ -12,7 +12,7 @@ from lossd.cli.files.place import Place
 from lossd.cli.ids import called, is_weak
 from lossd.cli.shards import BROADCAST, LABELS, Arrays, Shard, grouped, has_rows
 from lossd.cli.sources import Source, alike
-from lossd_client.shape_notes import notes_of
+from lossd_client.shape_notes import id_notes, notes_of
 
 BLOCK_BYTES: Final = 8 << 20  # of a request; several are in memory at a time
 
@@ -157,9 +157,13 @@ class Inputs:
             notes.append(f"the targets were joined to the rows by {called(self.joined_by)}{doubt}; {order}")
         return notes
 
-    def shape_notes(self, shapes: Mapping[str, tuple[int, ...]], class_axis: int) -> list[str]:
+    def shape_notes(
+        self, shapes: Mapping[str, tuple[int, ...]], class_axis: int, by_index: bool
+    ) -> list[str]:
         """Give the server's notes of tensors of these shapes."""
-        return notes_of(shapes, shapes[self.names[0]], class_axis)
+        shape = shapes[self.names[0]]
+        notes = notes_of(shapes, shape, class_axis)
+        return [*notes, *id_notes(shape)] if by_index and class_axis == -1 else notes
 
     def whole(self) -> Arrays:
         """Read everything.

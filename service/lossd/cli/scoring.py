@@ -223,7 +223,7 @@ class Rows:
         """Leaves out what is to be noted of a block's shape, which is not the input's."""
         if not result.notes:
             return result
-        own = self._inputs.shape_notes(shapes, self._question.params["class_axis"])
+        own = self._shape_notes(shapes)
         return replace(result, notes=tuple(note for note in result.notes if note not in own))
 
     def noted(self, result: LossResult) -> LossResult:
@@ -235,8 +235,12 @@ class Rows:
         pos_weight = self._question.params["pos_weight"]
         if pos_weight is not None:
             whole["pos_weight"] = np.shape(pos_weight)
-        notes = self._inputs.shape_notes(whole, self._question.params["class_axis"])
+        notes = self._shape_notes(whole)
         return self._ranged(replace(result, notes=tuple(dict.fromkeys([*notes, *result.notes]))))
+
+    def _shape_notes(self, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+        params = self._question.params
+        return self._inputs.shape_notes(shapes, params["class_axis"], params["targets_format"] == "index")
 
     def _moved(self, error: StatusError, rows: Sequence[int]) -> StatusError:
         """Makes an error of one request name the input's rows, and the file's if there are several."""
