@@ -5,17 +5,19 @@ is not, and the other way round: a weight of shape [N] goes with inputs [N, N] i
 their rows in one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lossd_client.arrays import forget
 from lossd_client.call import Checked
 from lossd_client.foreign import widened
 
 _FIRST: Final = 1024  # elements, of which one mostly tells that logits are logits
 _FEWEST: Final = 16
+_BLOCK: Final = 1 << 18  # elements that are looked at together
 
 
 def shape_notes(call: Checked) -> list[str]:
@@ -32,19 +34,34 @@ def swapped_notes(call: Checked) -> list[str]:
     logits = call.tensors.get("logits")
     if logits is None or call.by_index or logits.size < _FEWEST:
         return []
-    if not _are_bits(logits.flat[:_FIRST]):
+    if not _are_bits(widened(logits.flat[:_FIRST])):
         return []
-    if not _are_bits(logits) or not 0 < np.count_nonzero(widened(logits)) < logits.size:
+    ones = 0
+    for block in _blocks(logits):
+        if not _are_bits(block):
+            return []
+        ones += int(np.count_nonzero(block))
+    if not 0 < ones < logits.size:
         return []
-    targets = widened(call.tensors["targets"])
-    if not ((targets > 0) & (targets < 1)).any():
+    if not any(((block > 0) & (block < 1)).any() for block in _blocks(call.tensors["targets"])):
         return []
     return ["all logits are 0 or 1 and the targets are not: are they swapped?"]
 
 
-def _are_bits(array: NDArray[Any]) -> bool:
+def _blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Give some rows after the other; those of mapped files are let go again."""
+    if not array.ndim:
+        yield widened(array)
+        return
+    step = max(1, _BLOCK // max(1, array[:1].size))
+    for start in range(0, len(array), step):
+        rows = array[start : start + step]
+        yield widened(rows)
+        forget(rows)
+
+
+def _are_bits(numbers: NDArray[Any]) -> bool:
     """Tell whether all numbers are 0 or 1."""
-    numbers = widened(array)
     return bool(((numbers == 0) | (numbers == 1)).all())
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd.cli.shards import Arrays
+from lossd_client.arrays import forget
 from lossd_client.foreign import widened
 
 
@@ -37,6 +38,7 @@ class Ranges:
         self._least = min(self._least, float(values.min()))
         self._greatest = max(self._greatest, float(values.max()))
         self._is_within = bool(values.min() >= 0 and values.max() <= 1)  # of a NaN, too, it is not
+        forget(scored)
         if self._role == "probabilities":
             self._are_bits = self._are_bits and _are_bits(values)
             self._target_bits = self._target_bits and _are_bits(widened(block["targets"]))
