@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lossd.core.catalog import LOSSES
-from lossd.core.exact import ExactSum
+from lossd.core.exact_sum import ExactSum
 from lossd.core.fetch import VECTOR, Copied, Read, Staged
 from lossd.core.formula import Function, losses, with_limits
 from lossd.core.grid import Block, block_elements

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lossd.core.exact import ExactArray
+from lossd.core.exact_sum import ExactArray
 from lossd.core.grid import Block, Grid
 from lossd.request import Float64Array
 
