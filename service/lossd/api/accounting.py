@@ -35,8 +35,6 @@ class Accounted:
         seconds: Of reading, waiting and computing, if it was answered with a loss.
     """
 
-    __slots__ = ()
-
     loss: str
     format: str
     gate: Gate

@@ -5,13 +5,12 @@ Only what the fast lane is for (`lossd.api.fastlane`) is read here; all else has
 
 from __future__ import annotations
 
+import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
-
-import numpy as np
 
 from lossd import __version__
 from lossd.api.inference import inference_problem
@@ -65,7 +64,7 @@ class Scratch:
 
     def __init__(self, longest: int) -> None:
         self.nbytes: Final = inference_arena_bytes(longest, None) + PARAMETER_ROOM
-        self.view: Final = memoryview(np.empty(self.nbytes, np.uint8)).cast("B")
+        self.view: Final = memoryview(mmap.mmap(-1, self.nbytes))
 
 
 class Answers:

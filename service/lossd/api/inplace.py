@@ -1,8 +1,8 @@
 """Small requests, scored by the front end itself.
 
-What costs a core a fraction of a millisecond is scored where its bytes lie, in the event loop: to ask a worker
-for it would take longer. The loop's turns stay short all the same. When it has scored for some milliseconds
-the rest waits for later turns, in which teams take turns.
+What costs a core a fraction of a millisecond is scored where its bytes lie, in the event loop: to ask a
+worker for it would take longer. The loop's turns stay short all the same: when it has scored for two
+milliseconds the rest waits for later turns, fairly by team.
 """
 
 from __future__ import annotations
