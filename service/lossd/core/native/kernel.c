@@ -479,10 +479,12 @@ static void choose_threads(call *call, int threads)
     }
 }
 
-VISIBLE void KERNEL_NAME(const job *job, const part *part, const char *base, int threads, result *result)
+/* Score a part on up to so many threads. The job's tensors are counted from `base`. */
+VISIBLE void KERNEL_NAME(const job *job, const part *part, const char *base, int64_t offset, int threads,
+                         result *result)
 {
     share one;
-    call call = {job, part, base, &one, 1, {NULL, NULL}, 0, 0, INT64_MAX};
+    call call = {job, part, base + offset, &one, 1, {NULL, NULL}, 0, 0, INT64_MAX};
     memset(result, 0, offsetof(struct result, term));
     if (!open_planes(&call)) {
         result->fault.rule = RULE_MEMORY;
