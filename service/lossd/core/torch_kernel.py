@@ -23,7 +23,18 @@ from lossd.core.fetch import Fetch, Read
 from lossd.core.kernel import Sums
 from lossd.core.operand import Operand
 from lossd.core.torch_sum import planes_of, terms_of
-from lossd.core.values import LOGIT, MASK, POS_WEIGHT, PROBABILITY, TARGET, WEIGHT, WHOLE, Rule, class_id, fault_of
+from lossd.core.values import (
+    LOGIT,
+    MASK,
+    POS_WEIGHT,
+    PROBABILITY,
+    TARGET,
+    WEIGHT,
+    WHOLE,
+    Rule,
+    class_id,
+    fault_of,
+)
 from lossd.core.work import Work
 from lossd.request import Float64Array
 
