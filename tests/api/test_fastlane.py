@@ -452,7 +452,12 @@ def test_what_the_projects_client_sends_is_known_again(monkeypatch: pytest.Monke
     """Its heads, taken from its own transport: none is parsed but the first."""
     parsed: list[bytes] = []
     read_shape = heads._read_shape
-    monkeypatch.setattr(heads, "_read_shape", lambda raw, key: parsed.append(raw) or read_shape(raw, key))
+
+    def count(raw: bytes, key: bytes) -> heads.Shape | None:
+        parsed.append(raw)
+        return read_shape(raw, key)
+
+    monkeypatch.setattr(heads, "_read_shape", count)
     heads._known.clear()
 
     async def test(desk: FrontEnd) -> None:
@@ -499,14 +504,18 @@ def test_a_deadline_that_has_passed_is_seen_before_anything_is_computed(
         raise AssertionError
 
     add = LoopTurns.add
-    monkeypatch.setattr(NativeKernel, "score", fail)
-    monkeypatch.setattr(
-        LoopTurns,
-        "add",
-        lambda turns, team, nbytes, work: add(turns, team, nbytes, lambda: (time.sleep(0.1), work())),
-    )
+
+    def add_late(turns: LoopTurns, team: Team, nbytes: int, work: Callable[[], None]) -> bool:
+        def late() -> None:
+            time.sleep(0.1)
+            work()
+
+        return add(turns, team, nbytes, late)
+
+    monkeypatch.setattr(LoopTurns, "add", add_late)
 
     async def test(desk: FrontEnd) -> None:
+        monkeypatch.setattr(NativeKernel, "score", fail)
         desk.turns._until = 0.0
         status, answer = await desk.ask(request(BODY, "/bce", header))
         assert (status, json.loads(answer)["code"]) == (504, "deadline_exceeded")
