@@ -52,8 +52,8 @@ Function: TypeAlias = Callable[..., Element]
 class TorchKernel:
     """Scores with torch's own operations.
 
-    Where a device has not the memory for a part's blocks, they are made shorter and shorter. That is tried anew
-    for each part: what takes the memory may be another's, and gone a moment later.
+    Where a device has not the memory for a part's blocks, they are made shorter and shorter. That is tried
+    anew for each part: what takes the memory may be another's, and gone a moment later.
 
     Args:
         device: ``cpu`` or ``cuda:N``.
