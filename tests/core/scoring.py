@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lossd.core.catalog import LOSSES, check_params, reduced_axes
-from lossd.core.exact import ExactArray, ExactSum
+from lossd.core.exact_sum import ExactArray, ExactSum
 from lossd.core.grid import Grid
 from lossd.core.kernel import EagerKernel
 from lossd.core.work import Work, prepare

@@ -16,7 +16,7 @@ import reference
 from core.scoring import KERNEL as EAGER
 from core.scoring import work
 from lossd.core.compiled import CompiledKernel
-from lossd.core.exact import ExactSum
+from lossd.core.exact_sum import ExactSum
 from lossd.core.grid import BLOCK
 from lossd.core.kernel import Score
 from lossd.core.known_answers import check_known_answers

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.scoring import KERNEL, elements, sums, total, work
-from lossd.core.exact import ExactSum
+from lossd.core.exact_sum import ExactSum
 from lossd.core.grid import BLOCK, DEVICE_BLOCK, Grid
 from lossd.core.kernel import EagerKernel
 from lossd.core.known_answers import check_known_answers
