@@ -22,7 +22,6 @@ from lossd.core.catalog import LOSSES, check_params, reduced_axes
 from lossd.core.cut import Cut
 from lossd.core.kernel import Kernel, Sums, WrongAnswerError
 from lossd.core.native import native_kernel
-from lossd.core.torch_kernel import TorchKernel
 from lossd.core.work import Work
 from lossd.engine.arena import Memory, create_memory
 from lossd.engine.board import Board
@@ -57,6 +56,15 @@ def ticking() -> Clock:
     return itertools.count(0.0, TICK).__next__
 
 
+def _any_kernel() -> Kernel:
+    native = native_kernel()
+    if native is not None:
+        return native
+    from lossd.core.torch_kernel import TorchKernel
+
+    return TorchKernel()
+
+
 class HeardKernel:
     """Says before each slice that it is going to score one."""
 
@@ -64,7 +72,7 @@ class HeardKernel:
     device = "cpu"
 
     def __init__(self) -> None:
-        self.kernel: Kernel = native_kernel() or TorchKernel()
+        self.kernel = _any_kernel()
         self.hear: Callable[[Work], None] = lambda _: None
         self.error = 0.0
 
