@@ -300,10 +300,10 @@ static double *divisors(const job *job, block *block)
     return block->kept;
 }
 
-static void write_out(const block *block, double *to)
+static void write_out(const double *values, int count, double *to)
 {
-    for (int i = 0; i < block->count; i++)
-        to[i] = block->loss[i] == block->loss[i] ? block->loss[i] + 0.0 : NAN;
+    for (int i = 0; i < count; i++)
+        to[i] = values[i] == values[i] ? values[i] + 0.0 : NAN; /* one NaN, and no -0 */
 }
 
 /* Score the elements [from, to) of a part, counted from its first; 0 where a value is not allowed. */
@@ -320,7 +320,9 @@ static int score_range(const job *job, const part *part, const char *base, int64
         if (!part->memory[0])
             continue;
         if (part->elementwise) {
-            write_out(&block, part->memory[0] + from);
+            write_out(block.loss, block.count, part->memory[0] + from);
+            if (part->memory[1])
+                write_out(divisors(job, &block), block.count, part->memory[1] + from);
             continue;
         }
         if (part->memory[1])
@@ -514,9 +516,8 @@ VISIBLE void KERNEL_NAME(const job *job, const part *part, const char *base, int
         result->terms[0] = sum_terms(&all->loss, result->term[0]);
         result->terms[1] = job->weight.axes ? sum_terms(&all->weight, result->term[1]) : 0;
         result->terms[2] = sum_terms(&all->positives, result->term[2]);
-        result->planes[0] = part->memory[0] != NULL;
-        for (int channel = 0; channel < 2 && call.planes[channel]; channel++)
-            result->planes[channel] = join_planes(&call, channel);
+        for (int channel = 0; channel < 2 && part->memory[channel]; channel++)
+            result->planes[channel] = part->elementwise ? 1 : join_planes(&call, channel);
     }
     close_planes(&call);
     if (call.threads > 1)
