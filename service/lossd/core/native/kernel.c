@@ -207,18 +207,26 @@ static void pad(double *values, int count)
 
 /* Reducers */
 
+/* Add targets or weights, which are mostly numbers of few bits. */
+static void add_plain_block(wide_sum *sum, double *values, int count)
+{
+    double total;
+    pad(values, count);
+    if (sum_plain_block(values, count, &total))
+        add_number(sum, total);
+    else
+        add_block(sum, values, count);
+}
+
 /* Add to the sums of all elements. */
 static void add_totals(const job *job, block *block, share *share)
 {
     const int count = block->count;
     pad(block->loss, count);
-    pad(block->y, count);
     add_block(&share->loss, block->loss, count);
-    add_block(&share->positives, block->y, count);
-    if (job->weight.axes) {
-        pad(block->weight, count);
-        add_block(&share->weight, block->weight, count);
-    }
+    add_plain_block(&share->positives, block->y, count);
+    if (job->weight.axes)
+        add_plain_block(&share->weight, block->weight, count);
     if (!block->dropped) {
         share->count += count;
         return;
@@ -249,7 +257,7 @@ static void add_run(plane_sums *sums, int64_t output, const double *values, int 
 {
     double totals[3], copy[BLOCK];
     int rest = 1;
-    if (count >= 2 * LANES) {
+    if (count >= 16) {
         memcpy(copy, values, sizeof *copy * (size_t)count);
         pad(copy, count);
         if (cut_block(copy, count, totals, &rest)) {
