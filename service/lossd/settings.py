@@ -64,8 +64,8 @@ class Settings(BaseSettings):
     )
     threads: PositiveInt = Field(
         default_factory=available_cores,
-        description="Threads that the workers on a CPU have together. By default as many as there are cores, or "
-        "as this process's cgroup may use.",
+        description="Threads that the workers on a CPU have together. By default as many as there are cores, "
+        "or as this process's cgroup may use.",
     )
     front_ends: int = Field(
         default=1,

@@ -47,8 +47,7 @@ class Outputs:
         self._sums: list[dict[int, ExactArray]] = [{} for _ in range(channels)]  # by the first output
 
     def place(self, cut: Cut, index: int, output: int) -> list[tuple[int, int]] | None:
-        """Where the sums of a part go, as (offset, count of float64); None if there is no room until others
-        have been taken.
+        """Where the sums of a part go, as (offset, count of float64); None if there is no room now.
 
         Args:
             cut: What it is a part of.
