@@ -75,17 +75,20 @@ class FrontEnd:
         ordinary: The bodies of the requests that went the ordinary way.
     """
 
-    def __init__(self, service: Service, port: int, ordinary: list[bytes]) -> None:
+    def __init__(
+        self, service: Service, port: int, ordinary: list[bytes], connections: set[LossdProtocol]
+    ) -> None:
         self.service = service
         assert service.inplace is not None
         self.turns = service.inplace.turns
         self.ordinary = ordinary
+        self.connections: set[LossdProtocol] = connections
         self.url = f"http://127.0.0.1:{port}"
-        self._port = port
+        self.port = port
 
     async def ask(self, *pieces: bytes, pause: float = 0.0) -> tuple[int, bytes]:
         """The status and the body of the answer to one request, sent in pieces."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
@@ -120,12 +123,15 @@ async def front_end(**settings_given: float) -> AsyncIterator[FrontEnd]:
     service = Service.over(settings, memory, pool, gate, parser, [tally], 0)
     config = uvicorn.Config(app, ws="none", lifespan="off", log_config=None)
     state = ServerState()
+    assert service.inplace is not None
     protocol = partial(LossdProtocol, settings=settings, config=config, server_state=state, app_state={})
     server = await asyncio.get_running_loop().create_server(
         partial(protocol, lane=partial(FastLane, service, service.inplace)), "127.0.0.1", 0
     )
     try:
-        yield FrontEnd(service, server.sockets[0].getsockname()[1], ordinary)
+        yield FrontEnd(
+            service, server.sockets[0].getsockname()[1], ordinary, cast(set[LossdProtocol], state.connections)
+        )
         assert service.bodies.reserved == service.small_bodies.reserved == 0
     finally:
         server.close()
@@ -571,5 +577,69 @@ def test_a_request_that_waited_and_is_for_elsewhere_counts_once() -> None:
             desk.turns._until = 0.0
             assert await desk.ask(request(JSON[:-1], media="application/json")) == (299, b"")
         assert [one.state for one in quotas.left("default")] == ['"requests";r=5;t=0']
+
+    run(test)
+
+
+@pytest.mark.parametrize("sent", [request(), request() * 2, request()[:-9]])
+def test_who_hangs_up_is_counted_once_and_not_scored(
+    sent: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError
+
+    async def test(desk: FrontEnd) -> None:
+        monkeypatch.setattr(NativeKernel, "score", fail)
+        desk.turns._until, desk.turns._arranged = 0.0, True  # no turn comes
+        _, writer = await asyncio.open_connection("127.0.0.1", desk.port)
+        writer.write(sent)
+        while sent != request()[:-9] and not desk.turns._waiting:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(PATIENCE / 4)
+        writer.close()
+        totals = desk.service.metrics.totals
+        refused = ("requests", "bce", "npy", "disconnected", "default")
+        while not totals().get(refused):
+            await asyncio.sleep(0.001)
+        desk.turns._turn()
+        assert totals()[refused] == 1.0
+        assert totals()[("requests_in_flight",)] == 0.0
+        assert not desk.turns._waiting
+        await desk.service.door.close(1.0)
+        assert desk.service.door.closed
+
+    run(test)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_who_waits_when_the_time_for_draining_is_up() -> None:
+    async def test(desk: FrontEnd) -> None:
+        desk.turns._until, desk.turns._arranged = 0.0, True
+        asking = asyncio.ensure_future(desk.ask(request()))
+        while not desk.turns._waiting:
+            await asyncio.sleep(0.001)
+        for connection in desk.connections:
+            connection.shutdown()
+        status, answer = await asking
+        assert (status, json.loads(answer)["code"]) == (503, "draining")
+        desk.turns._turn()
+
+    run(test)
+
+
+def test_one_who_has_sent_more_while_waiting_has_all_answered_in_order() -> None:
+    async def test(desk: FrontEnd) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", desk.port)
+        for n in range(60):
+            if not n % 20:
+                desk.turns._until = 0.0
+            writer.write(request(BODY, "/bce", f"X-Request-Id: {n}"))
+        for n in range(60):
+            head = await reader.readuntil(2 * CRLF)
+            assert f"x-request-id: {n}\r\n".encode() in head
+            found = re.search(rb"content-length: (\d+)", head)
+            assert found
+            await reader.readexactly(int(found[1]))
+        writer.close()
 
     run(test)
