@@ -44,7 +44,7 @@ class Work:
         assert self.turns.add(team, 0, work)
 
     async def run(self) -> None:
-        while self.turns._waiting:
+        while len(self.turns._waiting):
             self.done.append([])
             await asyncio.sleep(0)
 
