@@ -70,8 +70,7 @@ class Plan:
     """How one call is sent: as it is, or in parts.
 
     It is sent as it is when it is small enough; and when its rows cannot be told apart, because classes lie
-    along them, or because it asks for means over rows that leave other axes standing, whose divisors no
-    answer gives.
+    along them, or because it asks for means over rows of which a part's alone may be over nothing.
 
     Args:
         call: What is asked for; an attribute, too.
@@ -105,7 +104,7 @@ class Plan:
             return
         sums = _as_sums(self.call)
         about = asked(sums)
-        names = self._sliced | ({"loss"} if sums.reduction == "none" or "axis" in sums.params else set())
+        names = self._sliced | ({"loss"} if sums.joins_rows else set())
         for number, start in enumerate(range(0, self._rows, self._step), 1):
             rows = slice(start, start + self._step)
             tensors = {
@@ -146,7 +145,7 @@ class Plan:
             notes=tuple(dict.fromkeys([*shape_notes(self.call), *merged.notes])),
         )
         merged = self.noted(merged)
-        return _divided(merged) if _divides(self.call) else merged
+        return replace(merged, loss=mean_of(merged)) if _divides(self.call) else merged
 
 
 class Joined:
@@ -162,7 +161,7 @@ class Joined:
 
     def asked(self, call: Checked) -> Checked:
         """Gives what to ask of a batch instead of `call`."""
-        if not (_divides(call) and _is_scalar(call) and _has_normalizer(call)):
+        if not (_divides(call) and _has_normalizer(call)):
             return call
         self._mean = self._mean or asked(call)
         return _as_sums(call)
@@ -202,12 +201,6 @@ def batch_tensors(batch: object) -> Mapping[str, Any]:
     raise TypeError(f"a batch is (logits, targets) or a mapping of tensors by name, and this is a {what}")
 
 
-def _divided(sums: LossResult) -> LossResult:
-    if isinstance(sums.loss, np.ndarray):
-        return replace(sums, loss=sums.loss / float(sums.options["normalizer"]))
-    return replace(sums, loss=mean_of(sums))
-
-
 def _sliced(call: Checked) -> frozenset[str]:
     """The tensors that have the rows of the input; others stand for every row."""
     inputs = call.inputs
@@ -240,15 +233,6 @@ def _fit(call: Checked) -> bool:
         return False
 
 
-def _axes(call: Checked) -> set[int]:
-    axis = call.params.get("axis")
-    dimensions = call.inputs.ndim
-    if axis is None:
-        return set(range(dimensions))
-    axes = axis if isinstance(axis, list) else [axis]
-    return {one + dimensions if one < 0 else one for one in axes}
-
-
 def _can_split(call: Checked) -> bool:
     if not ({"targets", next(iter(call.tensors))} <= _sliced(call) and _fit(call)):
         return False  # the server shall say so
@@ -259,13 +243,19 @@ def _can_split(call: Checked) -> bool:
         return False
     if not _has_normalizer(call):
         return False  # the server shall say so
-    axes = _axes(call)
-    if call.reduction not in ("none", "sum", "mean") or not axes <= set(range(call.inputs.ndim)):
+    if call.reduction not in ("none", "sum", "mean") or not call.axes <= set(range(call.inputs.ndim)):
         return False  # likewise
     if call.reduction == "none" and not {"axis", "normalizer"}.isdisjoint(call.params):
         return False  # likewise
-    over_rows = call.reduction == "mean" and 0 in axes
-    return not over_rows or _is_scalar(call) or isinstance(call.params.get("normalizer"), float)
+    return call.joins_rows or call.is_scalar or call.reduction == "sum" or not _may_be_empty(call)
+
+
+def _may_be_empty(call: Checked) -> bool:
+    """Whether some of the means of a part may be over nothing, though those of the whole are not."""
+    normalizer = call.params.get("normalizer", "count")
+    drops = "mask" in call.tensors or "ignore_index" in call.params
+    weighs = normalizer == "weight" and "weight" in call.tensors
+    return weighs or (drops and normalizer in ("count", "weight"))
 
 
 def _has_normalizer(call: Checked) -> bool:
@@ -276,13 +266,9 @@ def _has_normalizer(call: Checked) -> bool:
     return normalizer in ("count", "weight", "positives")
 
 
-def _is_scalar(call: Checked) -> bool:
-    return call.reduction != "none" and len(_axes(call)) == call.inputs.ndim
-
-
 def _divides(call: Checked) -> bool:
     """Whether the parts are asked for sums, and the client divides: one part alone may be empty."""
-    return call.reduction == "mean" and 0 in _axes(call)
+    return call.reduction == "mean" and call.is_scalar
 
 
 def _as_sums(call: Checked) -> Checked:
