@@ -74,6 +74,6 @@ class ExactSum:
             try:
                 terms.append(rest.units / _ONE)  # which Python rounds once
             except OverflowError:
-                return (math.copysign(math.inf, self.units),)
+                return (math.inf if self.units > 0 else -math.inf,)
             rest.add([-terms[-1]])
         return tuple(terms)

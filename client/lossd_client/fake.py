@@ -124,10 +124,12 @@ def _reduced(found: Losses, params: Mapping[str, Any]) -> tuple[NDArray[np.float
     if params["reduction"] == "none":
         return found.each, {}
     axes = axes_of(params["axis"], found.each.ndim)
-    planes = {"loss_terms": found.sums(axes)}
+    planes = {
+        "loss_terms": found.sums(axes),
+        "divisor_terms": found.divisors(axes, params["normalizer"]),
+    }
     loss = planes["loss_terms"][0]
     if params["reduction"] == "mean":
-        planes["divisor_terms"] = found.divisors(axes, params["normalizer"])
         loss = mean_of(loss, planes["divisor_terms"][0], params["normalizer"])
     if 0 not in axes or len(axes) == found.each.ndim:
         return loss, {}

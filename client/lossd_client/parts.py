@@ -14,7 +14,7 @@ from lossd_client.errors import StatusError, moved
 from lossd_client.result import Asked, LossResult
 from lossd_client.retry import Patience
 from lossd_client.shape_notes import shape_notes, swapped_notes
-from lossd_client.tally import Tally, mean_of
+from lossd_client.tally import Tally, reduced
 from lossd_client.wire import asked
 
 Batch: TypeAlias = tuple[Array, Array] | list[Array] | Mapping[str, Array]
@@ -69,8 +69,7 @@ class Part:
 class Plan:
     """How one call is sent: as it is, or in parts.
 
-    It is sent as it is when it is small enough; and when its rows cannot be told apart, because classes lie
-    along them, or because it asks for means over rows of which a part's alone may be over nothing.
+    It is sent as it is when it is small enough, or when classes lie along its rows.
 
     Args:
         call: What is asked for; an attribute, too.
@@ -145,14 +144,14 @@ class Plan:
             notes=tuple(dict.fromkeys([*shape_notes(self.call), *merged.notes])),
         )
         merged = self.noted(merged)
-        return replace(merged, loss=mean_of(merged)) if _divides(self.call) else merged
+        return replace(merged, loss=reduced(merged))
 
 
 class Joined:
     """The results of many batches, as one.
 
-    Batches are asked for sums where their mean is a number, and the client divides once: a batch may be empty
-    then, or have every element dropped.
+    Batches are asked for sums, where their means are over rows, and the client divides once: a batch may be
+    empty then, or have every element dropped.
     """
 
     def __init__(self) -> None:
@@ -161,7 +160,7 @@ class Joined:
 
     def asked(self, call: Checked) -> Checked:
         """Gives what to ask of a batch instead of `call`."""
-        if not (_divides(call) and _has_normalizer(call)):
+        if not _divides(call):
             return call
         self._mean = self._mean or asked(call)
         return _as_sums(call)
@@ -180,9 +179,8 @@ class Joined:
         merged = self._tally.result()
         if self._mean is None:
             return merged
-        options = {**merged.options, **self._mean.options}
-        merged = replace(merged, reduction=self._mean.reduction, options=options)
-        return replace(merged, loss=mean_of(merged))
+        merged = replace(merged, reduction=self._mean.reduction)
+        return replace(merged, loss=reduced(merged))
 
 
 def batch_tensors(batch: object) -> Mapping[str, Any]:
@@ -241,38 +239,15 @@ def _can_split(call: Checked) -> bool:
     by_class |= pos_weight is not None and pos_weight.size > 1 and pos_weight.ndim == 1
     if by_class and call.class_axis in (0, -call.inputs.ndim):
         return False
-    if not _has_normalizer(call):
-        return False  # the server shall say so
     if call.reduction not in ("none", "sum", "mean") or not call.axes <= set(range(call.inputs.ndim)):
         return False  # likewise
-    if call.reduction == "none" and not {"axis", "normalizer"}.isdisjoint(call.params):
-        return False  # likewise
-    return call.joins_rows or call.is_scalar or call.reduction == "sum" or not _may_be_empty(call)
-
-
-def _may_be_empty(call: Checked) -> bool:
-    """Whether some of the means of a part may be over nothing, though those of the whole are not."""
-    normalizer = call.params.get("normalizer", "count")
-    drops = "mask" in call.tensors or "ignore_index" in call.params
-    weighs = normalizer == "weight" and "weight" in call.tensors
-    return weighs or (drops and normalizer in ("count", "weight"))
-
-
-def _has_normalizer(call: Checked) -> bool:
-    """Whether the normalizer is one that there is."""
-    normalizer = call.params.get("normalizer", "count")
-    if isinstance(normalizer, float):
-        return normalizer > 0
-    return normalizer in ("count", "weight", "positives")
+    return call.reduction != "none" or {"axis", "normalizer"}.isdisjoint(call.params)
 
 
 def _divides(call: Checked) -> bool:
     """Whether the parts are asked for sums, and the client divides: one part alone may be empty."""
-    return call.reduction == "mean" and call.is_scalar
+    return call.reduction == "mean" and not call.joins_rows
 
 
 def _as_sums(call: Checked) -> Checked:
-    if not _divides(call):
-        return call
-    params: Mapping[str, Any] = {name: value for name, value in call.params.items() if name != "normalizer"}
-    return replace(call, params={**params, "reduction": "sum"})
+    return replace(call, params={**call.params, "reduction": "sum"}) if _divides(call) else call

@@ -49,8 +49,8 @@ class LossResult:
         positives_terms: Likewise for `positives`.
         loss_terms: Arrays of the loss's shape that add up exactly to its sums, before any division; where the
             rows (axis 0) are summed and other axes stay, else None.
-        divisor_terms: There, for means, likewise for what the sums are divided by; positives as they are,
-            though a mean divides by 1 at least.
+        divisor_terms: There, likewise for what a mean divides the sums by; positives as they are, though it
+            divides by 1 at least.
     """
 
     loss: float | NDArray[np.float64]

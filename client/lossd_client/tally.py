@@ -70,6 +70,8 @@ class Tally:
             self._join = _how_to_join(result)
             self._first = result
             self._kept = {name: getattr(result, name) for name in _KEPT}
+            if self._join == "places":
+                self._places = {name: _ExactArray(np.shape(result.loss)) for name in _planes(result)}
         else:
             _refuse_unlike(self._first, result)
         for name, kept in self._kept.items():
@@ -87,8 +89,10 @@ class Tally:
         if self._join == "rows":
             self._add_rows(np.asarray(result.loss, dtype=np.float64))
         elif self._join == "places":
-            for name, planes in _planes(result).items():
-                self._places.setdefault(name, _ExactArray(np.shape(self._first.loss))).add(planes)
+            planes = _planes(result)
+            self._places = {name: places for name, places in self._places.items() if name in planes}
+            for name, places in self._places.items():
+                places.add(planes[name])
 
     def _add_rows(self, losses: NDArray[np.float64]) -> None:
         if self._losses and self._losses[0].shape[1:] != losses.shape[1:]:
@@ -110,7 +114,9 @@ class Tally:
         if self._number == 1:
             return first
         sums: dict[str, Any] = {f"{name}_terms": exact.terms for name, exact in self._sums.items()}
-        places: dict[str, Any] = {f"{name}_terms": exact.terms for name, exact in self._places.items()}
+        places: dict[str, Any] = {name: exact.terms for name, exact in self._places.items()}
+        if not _divides_by_number(first):
+            places.setdefault("divisor_terms", None)  # not all gave them
         merged = replace(
             first,
             **{name: sums[f"{name}_terms"][0] for name in _SUMS},
@@ -126,27 +132,32 @@ class Tally:
 
 
 def reduced(figures: LossResult) -> float | NDArray[np.float64]:
-    """Makes the loss of the figures: a sum, or a mean, which is one division.
+    """Makes the loss of the figures: a sum, or a mean, which is one division; losses of rows stay.
 
     Raises:
-        InvalidRequest: The division is by zero.
+        ValueError: What a mean is divided by is not known.
+        InvalidRequest: It is zero.
     """
-    if figures.loss_terms is None:
+    loss = figures.loss
+    if not isinstance(loss, np.ndarray):
         return mean_of(figures) if figures.reduction == "mean" else figures.sum
-    sums = figures.loss_terms[0]
+    if _how_to_join(figures) == "rows":
+        return loss
+    sums = loss if figures.loss_terms is None else figures.loss_terms[0]
     if figures.reduction != "mean":
         return sums
-    normalizer = figures.options.get("normalizer", "count")
-    if isinstance(normalizer, int | float):
-        return sums / normalizer
-    assert figures.divisor_terms is not None  # `_planes` saw to it
+    if _divides_by_number(figures):
+        return np.asarray(sums / figures.options["normalizer"])
+    if figures.divisor_terms is None:
+        raise _without_terms(figures)
     divisors = figures.divisor_terms[0]
-    if normalizer == "positives":
+    if figures.options.get("normalizer") == "positives":
         divisors = np.maximum(divisors, 1.0)
     if (divisors == 0).any():
-        raise empty_mean("a mean", figures.request_id)
-    with np.errstate(invalid="ignore"):  # infinities
-        return sums / divisors
+        place = np.argwhere(divisors == 0)[0].tolist()
+        raise empty_mean(f"the mean of output {place}", figures.request_id)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray(sums / divisors)
 
 
 def mean_of(figures: LossResult) -> float:
@@ -174,32 +185,42 @@ def _axes(result: LossResult) -> Sequence[int] | None:
     return [one % len(result.shape) if result.shape else one for one in axes]
 
 
+def _divides_by_number(result: LossResult) -> bool:
+    return isinstance(result.options.get("normalizer"), int | float)
+
+
 def _how_to_join(result: LossResult) -> str:
     axes = _axes(result)
     if not isinstance(result.loss, np.ndarray):
         return "scalar"
+    if result.loss_terms is not None:
+        return "places"
     return "rows" if result.reduction == "none" or (axes is not None and 0 not in axes) else "places"
 
 
 def _planes(result: LossResult) -> dict[str, Sequence[NDArray[np.float64]]]:
-    """The arrays that add up to the sums over rows, and to what these are divided by.
+    """The arrays that add up to the sums over rows, and to what these are divided by, if that is a sum.
 
     Raises:
-        ValueError: The result does not hold them.
+        ValueError: The result is a mean and does not hold them.
     """
-    if result.reduction == "sum" and result.loss_terms is None:  # of an older server
-        return {"loss": (np.asarray(result.loss, dtype=np.float64),)}
-    planes: dict[str, Sequence[NDArray[np.float64]] | None] = {"loss": result.loss_terms}
-    if not isinstance(result.options.get("normalizer"), int | float):  # a number is no sum
-        planes["divisor"] = result.divisor_terms if result.reduction == "mean" else ()
-    found = {name: terms for name, terms in planes.items() if terms is not None}
-    if len(found) < len(planes):
-        raise ValueError(
-            f"means over axis={result.options.get('axis')} cannot be merged without the terms of their sums "
-            "and divisors, which this server does not give; score_stream gives them, or merge results of "
-            "reduction='sum' and divide each by its own"
-        )
-    return {name: terms for name, terms in found.items() if terms}
+    losses, divisors = result.loss_terms, result.divisor_terms
+    if _divides_by_number(result):
+        divisors = None
+    elif result.reduction == "mean" and divisors is None:
+        raise _without_terms(result)
+    if losses is None:
+        if result.reduction == "mean":
+            raise _without_terms(result)
+        losses = (np.asarray(result.loss, dtype=np.float64),)  # of an older server
+    return {"loss_terms": losses, **({} if divisors is None else {"divisor_terms": divisors})}
+
+
+def _without_terms(result: LossResult) -> ValueError:
+    return ValueError(
+        f"means over axis={result.options.get('axis')} of batches need the terms of their sums and divisors, "
+        "which this server does not give; score_stream gives such means"
+    )
 
 
 def _refuse_unlike(first: LossResult, other: LossResult) -> None:
