@@ -163,7 +163,7 @@ class _Options(msgspec.Struct, frozen=True):
         quotas_fd: What teams may use at most.
         tally_fds: The counters of all front ends.
         workers: How many workers there are.
-        block: How many elements a block has at most.
+        elements: How many elements a slice has at most.
         restarts: How many processes were in its place before.
     """
 
@@ -174,7 +174,7 @@ class _Options(msgspec.Struct, frozen=True):
     quotas_fd: int
     tally_fds: list[int]
     workers: int
-    block: int
+    elements: int
     restarts: int
 
 
@@ -193,7 +193,7 @@ async def _run(options: _Options, settings: Settings) -> None:
     for fd in (options.arena_fd, *options.tally_fds):
         os.close(fd)  # the mappings keep the memory
     control = socket.socket(fileno=options.control_fd)
-    pool = Pool(memory, control, options.workers, options.block, settings.slice_elements)
+    pool = Pool(memory, control, options.workers, options.elements)
     quotas = Quotas(options.quotas_fd, settings.front_ends, options.index)
     gate = Gate(quotas, teams=settings.teams is not None)
     pool.when_teams_changed = gate.change
