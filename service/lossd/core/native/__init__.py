@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from pathlib import Path
-from struct import Struct
+from struct import Struct, unpack_from
 from typing import Any, Final
 
 import numpy as np
@@ -113,8 +113,6 @@ _RESULT: Final = Struct("=qiiqd2i3i4x")
 """The head of kernel.h's result: count, the fault's rule, nan, position and value, planes, terms."""
 _RESULT_BYTES: Final = _RESULT.size + 8 * 3 * _MOST_TERMS
 _Result = ctypes.c_char * _RESULT_BYTES
-_TERMS: Final = Struct(f"={_MOST_TERMS}d")
-_FIRST_TERM: Final = Struct("=d")
 
 
 class NativeKernel:
@@ -297,7 +295,4 @@ def _fault(work: Work, rule: int, position: int, value: float) -> Exception:
 
 
 def _terms(found: ctypes.Array[ctypes.c_char], which: int, count: int) -> list[float]:
-    start = _RESULT.size + 8 * _MOST_TERMS * which
-    if count == 1:
-        return list(_FIRST_TERM.unpack_from(found, start))
-    return list(_TERMS.unpack_from(found, start)[:count])
+    return list(unpack_from(f"={count}d", found, _RESULT.size + 8 * _MOST_TERMS * which))

@@ -18,7 +18,13 @@
 #include <string.h>
 
 #define BLOCK 1024 /* elements that are computed together: their float64 arrays stay in the first cache */
-#define LANES 8    /* sums side by side in a loop, for the widest vectors; BLOCK is a multiple */
+#ifdef __AVX512F__ /* sums side by side: the numbers of one vector; BLOCK is a multiple */
+#define LANES 8
+#elif defined(__AVX__)
+#define LANES 4
+#else
+#define LANES 2
+#endif
 
 #define DIGITS 68       /* of 32 bits: 2^-1088 to 2^1088 */
 #define LOWEST 1088     /* the first digit's unit is 2^-LOWEST */
@@ -184,42 +190,75 @@ static inline double beyond_cuts(double value)
     return value - ((value + CUT_2) - CUT_2);
 }
 
-/* Cut a block, `count` numbers and zeros behind them up to a multiple of LANES, into three exact sums.
+/* LANES numbers, computed with side by side. */
+typedef double lanes __attribute__((vector_size(8 * LANES)));
+typedef int64_t lane_bits __attribute__((vector_size(8 * LANES)));
+
+static inline lanes load_lanes(const double *values)
+{
+    lanes found;
+    memcpy(&found, values, sizeof found);
+    return found;
+}
+
+static inline double add_lanes(lanes values)
+{
+    double sum = 0.0;
+    for (int j = 0; j < LANES; j++)
+        sum += values[j];
+    return sum;
+}
+
+static inline int any_lane(lane_bits values)
+{
+    int64_t any = 0;
+    for (int j = 0; j < LANES; j++)
+        any |= values[j];
+    return any != 0;
+}
+
+/* Cut a block, `count` numbers >= 0 and zeros behind them up to a multiple of LANES, into three exact sums.
  *
  * Returns 0 where some number is too large, infinite or NaN: `totals` are then of no use. Sets `rest` where the
  * sums lack what `beyond_cuts` gives.
  */
 static int cut_block(const double *values, int count, double totals[3], int *rest)
 {
-    double sums[3][LANES] = {{0}}, left[LANES] = {0}, large[LANES] = {0};
-    for (int i = 0; i < count; i += LANES)
-        for (int j = 0; j < LANES; j++) {
-            double value = values[i + j], part = (value + CUT_0) - CUT_0;
-            large[j] = fabs(value) < LARGEST ? large[j] : 1.0; /* NaN, too */
-            sums[0][j] += part;
-            value -= part;
-            part = (value + CUT_1) - CUT_1;
-            sums[1][j] += part;
-            value -= part;
-            part = (value + CUT_2) - CUT_2;
-            sums[2][j] += part;
-            left[j] = value - part != 0.0 ? 1.0 : left[j];
-        }
-    double any_left = 0.0, any_large = 0.0;
-    for (int j = 0; j < LANES; j++) {
-        any_left += left[j];
-        any_large += large[j];
+    lanes sums[3] = {{0}};
+    lane_bits left = {0}, large = {0};
+    for (int i = 0; i < count; i += LANES) {
+        lanes value = load_lanes(values + i), part = (value + CUT_0) - CUT_0;
+        large |= ~(value < LARGEST); /* NaN, too */
+        sums[0] += part;
+        value -= part;
+        part = (value + CUT_1) - CUT_1;
+        sums[1] += part;
+        value -= part;
+        part = (value + CUT_2) - CUT_2;
+        sums[2] += part;
+        left |= (lane_bits)(value - part);
     }
-    for (int level = 0; level < 3; level++) {
-        totals[level] = 0.0;
-        for (int j = 0; j < LANES; j++)
-            totals[level] += sums[level][j];
-    }
-    *rest = any_left != 0.0;
-    return any_large == 0.0;
+    for (int level = 0; level < 3; level++)
+        totals[level] = add_lanes(sums[level]);
+    *rest = any_lane(left);
+    return !any_lane(large);
 }
 
-/* Add a block, `count` numbers and zeros behind them up to a multiple of LANES, to one sum. */
+/* The sum of a block whose numbers are few bits each, such as 0 and 1; 0 where they are not. */
+static int sum_plain_block(const double *values, int count, double *total)
+{
+    lanes sum = {0};
+    lane_bits left = {0};
+    for (int i = 0; i < count; i += LANES) {
+        lanes value = load_lanes(values + i), part = (value + CUT_0) - CUT_0;
+        sum += part;
+        left |= (lane_bits)(value - part) | ~(value < LARGEST);
+    }
+    *total = add_lanes(sum);
+    return !any_lane(left);
+}
+
+/* Add a block, `count` numbers >= 0 and zeros behind them up to a multiple of LANES, to one sum. */
 static void add_block(wide_sum *sum, const double *values, int count)
 {
     double totals[3];

@@ -207,18 +207,26 @@ static void pad(double *values, int count)
 
 /* Reducers */
 
+/* Add targets or weights, which are mostly numbers of few bits. */
+static void add_plain_block(wide_sum *sum, double *values, int count)
+{
+    double total;
+    pad(values, count);
+    if (sum_plain_block(values, count, &total))
+        add_number(sum, total);
+    else
+        add_block(sum, values, count);
+}
+
 /* Add to the sums of all elements. */
 static void add_totals(const job *job, block *block, share *share)
 {
     const int count = block->count;
     pad(block->loss, count);
-    pad(block->y, count);
     add_block(&share->loss, block->loss, count);
-    add_block(&share->positives, block->y, count);
-    if (job->weight.axes) {
-        pad(block->weight, count);
-        add_block(&share->weight, block->weight, count);
-    }
+    add_plain_block(&share->positives, block->y, count);
+    if (job->weight.axes)
+        add_plain_block(&share->weight, block->weight, count);
     if (!block->dropped) {
         share->count += count;
         return;
@@ -249,7 +257,7 @@ static void add_run(plane_sums *sums, int64_t output, const double *values, int 
 {
     double totals[3], copy[BLOCK];
     int rest = 1;
-    if (count >= 2 * LANES) {
+    if (count >= 16) {
         memcpy(copy, values, sizeof *copy * (size_t)count);
         pad(copy, count);
         if (cut_block(copy, count, totals, &rest)) {
@@ -300,10 +308,10 @@ static double *divisors(const job *job, block *block)
     return block->kept;
 }
 
-static void write_out(const block *block, double *to)
+static void write_out(const double *values, int count, double *to)
 {
-    for (int i = 0; i < block->count; i++)
-        to[i] = block->loss[i] == block->loss[i] ? block->loss[i] + 0.0 : NAN;
+    for (int i = 0; i < count; i++)
+        to[i] = values[i] == values[i] ? values[i] + 0.0 : NAN; /* one NaN, and no -0 */
 }
 
 /* Score the elements [from, to) of a part, counted from its first; 0 where a value is not allowed. */
@@ -320,7 +328,9 @@ static int score_range(const job *job, const part *part, const char *base, int64
         if (!part->memory[0])
             continue;
         if (part->elementwise) {
-            write_out(&block, part->memory[0] + from);
+            write_out(block.loss, block.count, part->memory[0] + from);
+            if (part->memory[1])
+                write_out(divisors(job, &block), block.count, part->memory[1] + from);
             continue;
         }
         if (part->memory[1])
@@ -514,9 +524,8 @@ VISIBLE void KERNEL_NAME(const job *job, const part *part, const char *base, int
         result->terms[0] = sum_terms(&all->loss, result->term[0]);
         result->terms[1] = job->weight.axes ? sum_terms(&all->weight, result->term[1]) : 0;
         result->terms[2] = sum_terms(&all->positives, result->term[2]);
-        result->planes[0] = part->memory[0] != NULL;
-        for (int channel = 0; channel < 2 && call.planes[channel]; channel++)
-            result->planes[channel] = join_planes(&call, channel);
+        for (int channel = 0; channel < 2 && part->memory[channel]; channel++)
+            result->planes[channel] = part->elementwise ? 1 : join_planes(&call, channel);
     }
     close_planes(&call);
     if (call.threads > 1)
