@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lossd.api.exchange import Exchange
+from lossd.api.inplace import InPlace
 from lossd.api.intake import assemble
 from lossd.api.limits import Room
 from lossd.api.parsing import LARGE_BYTES
@@ -150,6 +151,9 @@ class BodyScoring:
             body = await self._finish(region)
             if self._job is None:
                 request, cut = self._assemble(body, region)
+                inplace = self._service.inplace
+                if inplace is not None and inplace.takes(request, cut):
+                    return await self._score_in_place(inplace, request, cut, region)
                 await self._start(request, cut)
             assert self._job is not None
             assert self._span is not None
@@ -234,6 +238,17 @@ class BodyScoring:
         request, cut = assemble(task.loss, body, free, region, params, self._service.pool.elements)
         self._exchange.charge(cut.size)
         return request, cut
+
+    async def _score_in_place(
+        self, inplace: InPlace, request: LossRequest, cut: Cut, region: Region
+    ) -> Outcome:
+        began, exchange = time.monotonic(), self._exchange
+        if cut.output_shape:
+            check_output(self._service, cut.outputs, self._task(), arrays(request, cut))
+        scored = inplace.score(request, cut, region.memory, 0, self._deadline(), exchange.team)
+        result, compute = await scored
+        waited = max(0.0, time.monotonic() - began - compute)
+        return Outcome(result, None, (exchange.read_seconds, waited, compute))
 
     async def _start(self, request: LossRequest, cut: Cut) -> None:
         exchange, patience = self._exchange, self._service.settings.timeout_seconds

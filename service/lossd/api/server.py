@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from functools import partial
 from types import FrameType
 from typing import Final
@@ -92,7 +93,7 @@ async def serve(
     protocol = partial(
         LossdProtocol,
         settings=settings,
-        lane=None if service.tracing is not None else partial(FastLane, service),  # it gives no spans
+        lane=_choose_lane(service),
         room=room,
         requests=service.requests,
         origins=Origins(settings.cors_origins) if settings.cors_origins else None,
@@ -134,6 +135,13 @@ async def serve(
     service.requests.close()
     if service.tracing is not None:
         service.tracing.close()
+
+
+def _choose_lane(service: Service) -> Callable[[LossdProtocol], FastLane] | None:
+    """The lane of each connection; None where small requests go to workers, or all are to have spans."""
+    if service.inplace is None or service.tracing is not None:
+        return None
+    return partial(FastLane, service, service.inplace)
 
 
 def _calm_collector() -> None:
