@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+PACKAGES := $(VENV)/.packages
+NATIVE := $(wildcard scripts/build_native.py service/lossd/core/native/*.[ch])
 CODE := service client tests examples scripts bench
 ARGS ?=
 MUTANTS ?= 10000
@@ -23,8 +25,13 @@ help: ## List what make can do
 
 install: $(READY) ## Create .venv with everything, as pinned in constraints.txt
 
-# The stamp is written last, so that a failed install is tried again and a finished one is not.
-$(READY): pyproject.toml constraints.txt
+# Stamps are written last, so that a failed install is tried again and a finished one is not. A change of the
+# kernel's sources compiles it again, and nothing more: no test runs a stale one.
+$(READY): $(PACKAGES) $(NATIVE)
+	$(BIN)/python -m scripts.build_native
+	@touch $@
+
+$(PACKAGES): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo 'lossd needs Python 3.11 or newer. Name one: make PYTHON=python3.12 $(or $(MAKECMDGOALS),install)' >&2; \
 	  exit 1; }
