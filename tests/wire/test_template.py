@@ -32,7 +32,7 @@ def write(result: LossResult, request_id: str) -> bytes:
 
 
 def write_v2(result: LossResult, _: str) -> bytes:
-    outputs = [RequestedOutput(name, binary=False) for name in ("count", "loss", "sum")]
+    outputs = [RequestedOutput(name, binary=False) for name in ("count", "loss", "positives_terms", "sum")]
     return b"".join(write_inference(result, model="focal", request_id="7%b", outputs=outputs).text)
 
 
@@ -50,6 +50,8 @@ def test_they_are_the_same(writer: Any) -> None:  # noqa: ANN401 -- one of two f
             weight_sum=weight_sum,
             positives=positives,
             count=int(rng.integers(0, 1 << 53)),
+            sum_terms=(total, *map(float, rng.normal(size=rng.integers(0, 3)))),
+            positives_terms=(positives,) * int(rng.integers(1, 4)),
         )
         assert template.write(result, b"an-id.1:2/3+4=5_6") == writer(result, "an-id.1:2/3+4=5_6")
 

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from lossd.core.exact import ExactSum
+from lossd.core.exact_sum import ExactSum
 from lossd.core.grid import Grid
 from lossd.engine.arena import Memory, Region
 from lossd.engine.figures import Totals, crashed, empty_mean, loss_of, result_of

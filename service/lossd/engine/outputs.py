@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from lossd.core.catalog import divisor
-from lossd.core.exact import ExactArray
+from lossd.core.exact_sum import ExactArray
 from lossd.core.grid import Grid
 from lossd.engine.arena import Memory
 from lossd.request import Float64Array, LossRequest

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from lossd.core.exact import ExactSum
+from lossd.core.exact_sum import ExactSum
 from lossd.core.grid import Grid
 from lossd.engine.figures import Totals, crashed, loss_of, result_of, too_late
 from lossd.engine.frames import Failed, Scored, Slice

@@ -10,7 +10,14 @@ or torch.
 
 from __future__ import annotations
 
-from lossd.wire.answer import write_json, write_json_pieces, write_npy, write_npy_header, write_params
+from lossd.wire.answer import (
+    write_figures,
+    write_json,
+    write_json_pieces,
+    write_npy,
+    write_npy_header,
+    write_params,
+)
 from lossd.wire.coding import MOST_INFLATED, Decoder, make_decoder
 from lossd.wire.document import read_in_place
 from lossd.wire.formats import FORMATS, STREAMS, Format, StreamFormat
@@ -78,6 +85,7 @@ __all__ = [
     "read_in_place",
     "read_index_request",
     "server_metadata",
+    "write_figures",
     "write_inference",
     "write_json",
     "write_json_pieces",

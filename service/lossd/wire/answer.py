@@ -11,13 +11,16 @@ import io
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import numpy as np
 import orjson
 
 from lossd.request import Fault, Float64Array, LossResult
+
+SUMS: Final = ("sum", "weight_sum", "positives")
+"""The sums that every answer has, each with its terms."""
 
 _MOST_EMPTY_LISTS: Final = 1 << 14  # a shape such as [2^40, 0] costs its sender nothing
 
@@ -57,6 +60,7 @@ def write_json_pieces(result: LossResult, *, request_id: str, version: str) -> I
         "shape": result.shape,
         "loss_name": result.loss_name,
         "params": dict(result.params),
+        **{f"{name}_terms": terms_of(result, name) for name in SUMS},
         "options": dict(result.options),
         "notes": result.notes,
         "kernel": result.kernel,
@@ -66,10 +70,48 @@ def write_json_pieces(result: LossResult, *, request_id: str, version: str) -> I
     }
     if not isinstance(loss, np.ndarray):
         return iter((_write({"loss": float(loss), **answer}),))
-    rest = b"," + _write(answer)[1:]
-    if loss.size > _PIECE_NUMBERS:
-        return itertools.chain(_write_long_array(loss, b'{"loss":'), (rest,))
-    return iter((b'{"loss":' + write_array(loss) + rest,))
+    arrays = [(b'{"loss":', loss)]
+    end = b","
+    for name, planes in (("loss_terms", result.loss_terms), ("divisor_terms", result.divisor_terms)):
+        for number, plane in enumerate(planes or ()):
+            arrays.append((b"," if number else end + b'"%b":[' % name.encode(), plane))
+            end = b"],"
+    pieces: list[Iterable[bytes]] = []
+    text = b""
+    for before, array in arrays:
+        text += before
+        if array.size > _PIECE_NUMBERS:
+            pieces.append(_write_long_array(array, text))
+            text = b""
+        else:
+            text += write_array(array)
+    pieces.append((text + end + _write(answer)[1:],))
+    return itertools.chain.from_iterable(pieces)
+
+
+def terms_of(result: LossResult, name: str) -> tuple[float, ...]:
+    """The terms of one of the `SUMS`; where they are not known, the sum alone."""
+    terms: tuple[float, ...] = getattr(result, f"{name}_terms")
+    return terms or (getattr(result, name),)
+
+
+def write_figures(result: LossResult) -> list[tuple[bytes, bytes]]:
+    """The figures of an answer that is the loss alone, as headers; terms are separated by commas."""
+    return [
+        (b"lossd-count", b"%d" % result.count),
+        *((_header_of(name), _number(getattr(result, name))) for name in SUMS),
+        *((_header_of(f"{name}_terms"), b",".join(map(_number, terms_of(result, name)))) for name in SUMS),
+    ]
+
+
+def _header_of(name: str) -> bytes:
+    return b"lossd-" + name.replace("_", "-").encode()
+
+
+def _number(value: float) -> bytes:
+    """A float64 as text that reads back to the same bits; Infinity and NaN by these names."""
+    text = repr(float(value))
+    return {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}.get(text, text).encode()
 
 
 def write_params(result: LossResult) -> bytes:

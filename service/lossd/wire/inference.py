@@ -36,7 +36,7 @@ from lossd.request import (
     LossResult,
     Tensor,
 )
-from lossd.wire.answer import write_array
+from lossd.wire.answer import SUMS, terms_of, write_array
 from lossd.wire.document import read_numbers
 from lossd.wire.query import parse_text
 from lossd.wire.reader import Piece
@@ -72,6 +72,7 @@ OUTPUTS: Final[Mapping[str, tuple[str, int]]] = {
     "weight_sum": ("FP64", 1),
     "positives": ("FP64", 1),
     "count": ("INT64", 1),
+    **{f"{name}_terms": ("FP64", -1) for name in SUMS},
 }
 """The outputs with their datatypes and lengths; -1 where that depends on the request."""
 
@@ -285,7 +286,9 @@ def write_inference(
     for output in outputs:
         datatype, _ = OUTPUTS[output.name]
         # Never of no dimensions: a number becomes an array of one.
-        array = np.ascontiguousarray(getattr(result, output.name), dtype=_LITTLE_ENDIAN[datatype])
+        terms = output.name.removesuffix("_terms")
+        value = getattr(result, terms) if terms == output.name else terms_of(result, terms)
+        array = np.ascontiguousarray(value, dtype=_LITTLE_ENDIAN[datatype])
         flat = array.reshape(-1)
         entry: dict[str, object] = {
             "name": output.name,

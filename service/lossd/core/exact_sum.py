@@ -1,51 +1,45 @@
-"""Sums without rounding error, kept as expansions: floats that do not overlap and add up to the exact sum.
+"""Sums without rounding error.
 
-`ExactSum` is the running form of `math.fsum` (Shewchuk, "Adaptive Precision Floating-Point Arithmetic and
-Fast Robust Geometric Predicates", 1997). `ExactArray` does the same for many sums side by side. Because
-nothing is rounded until the value is asked for, it does not matter in which order or in which groups the
+Nothing is rounded until the value is asked for, so it does not matter in which order or in which groups the
 terms are added: slices of any size, in any order, end in the same 64 bits.
+
+A sum is passed on as its terms, few floats that add up to it exactly, in one form: the first is the sum
+rounded once, to nearest even, the second is the rest rounded once, and so on until nothing is left. A sum of
+zero is ``[0.0]``. What is beyond float64 or has an infinite term is that infinity alone, what has a NaN or
+both infinities is NaN alone.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import numpy as np
 
 from lossd.request import Float64Array
 
+_BITS: Final = 1074  # every float64 is a multiple of 2^-1074
+_ONE: Final = 1 << _BITS
+
 
 class ExactSum:
-    """One running sum. Terms may be infinite or NaN; a sum beyond float64's range is infinite."""
+    """One running sum, as a whole number of the smallest float64. Terms may be infinite or NaN."""
 
-    __slots__ = ("_beyond", "_partials")
+    __slots__ = ("_beyond", "_units")
 
     def __init__(self, terms: Iterable[float] = ()) -> None:
-        self._partials: list[float] = []
-        self._beyond = 0.0  # what infinite, NaN or overflowing terms came to, else 0
+        self._units = 0
+        self._beyond = 0.0  # what infinite and NaN terms came to, else 0
         self.add_all(terms)
 
     def add(self, term: float) -> None:
         """Add one term."""
-        if not math.isfinite(term):
+        if math.isfinite(term):
+            numerator, denominator = term.as_integer_ratio()
+            self._units += numerator << (_BITS + 1 - denominator.bit_length())
+        else:
             self._beyond += term
-            return
-        partials = self._partials
-        kept = 0
-        for partial in partials:
-            if abs(term) < abs(partial):
-                term, partial = partial, term
-            high = term + partial
-            low = partial - (high - term)
-            if low:
-                partials[kept] = low
-                kept += 1
-            term = high
-        if math.isinf(term):
-            self._beyond += term
-            term = 0.0
-        partials[kept:] = [term]
 
     def add_all(self, terms: Iterable[float]) -> None:
         """Add several terms."""
@@ -53,16 +47,26 @@ class ExactSum:
             self.add(term)
 
     @property
-    def terms(self) -> list[float]:
-        """Floats that add up to the sum exactly, to be added to another `ExactSum`."""
-        return [self._beyond, *self._partials] if self._beyond else list(self._partials)
-
-    @property
     def value(self) -> float:
         """The sum, rounded once, to nearest even."""
+        return self.terms[0]
+
+    @property
+    def terms(self) -> list[float]:
+        """The sum exactly, as few floats, to be added to another `ExactSum`."""
         if self._beyond:  # NaN counts as true
-            return self._beyond
-        return math.fsum(self._partials)
+            return [math.nan if math.isnan(self._beyond) else self._beyond]
+        terms: list[float] = []
+        rest = ExactSum()
+        rest._units = self._units
+        while rest._units or not terms:
+            try:
+                term = rest._units / _ONE  # Python rounds this once
+            except OverflowError:
+                return [math.inf if rest._units > 0 else -math.inf]
+            terms.append(term)
+            rest.add(-term)
+        return terms
 
 
 def _two_sum(a: Float64Array, b: Float64Array) -> tuple[Float64Array, Float64Array]:
@@ -75,7 +79,11 @@ def _two_sum(a: Float64Array, b: Float64Array) -> tuple[Float64Array, Float64Arr
 
 
 class ExactArray:
-    """Running sums side by side: what `ExactSum` is, for arrays of one shape [n]."""
+    """Running sums side by side: what `ExactSum` is, for arrays of one shape [n].
+
+    Kept as expansions: planes that do not overlap and add up to the sums (Shewchuk, "Adaptive Precision
+    Floating-Point Arithmetic and Fast Robust Geometric Predicates", 1997).
+    """
 
     __slots__ = ("_planes",)
 
@@ -109,6 +117,20 @@ class ExactArray:
         """Arrays that add up to the sums exactly, to be added to another `ExactArray`."""
         return list(self._planes)
 
+    def canonical(self) -> list[Float64Array]:
+        """The planes in the one form that `ExactSum.terms` has: as many as the longest sum needs."""
+        terms: list[Float64Array] = []
+        rest = ExactArray(self._planes)
+        while True:
+            term = rest.value
+            if terms and not term.any():
+                return terms
+            terms.append(term)
+            special = ~np.isfinite(term)
+            for plane in rest._planes:
+                plane[special] = 0.0
+            rest.add(np.where(special, 0.0, -term))
+
     @property
     def value(self) -> Float64Array:
         """The sums, [n], each rounded once, to nearest even."""
@@ -121,11 +143,13 @@ class ExactArray:
                 for old, new in zip(before, self._planes, strict=True)
             ):
                 break
+        top = self._planes[-1] + 0.0  # a copy, and never -0
+        top[np.isnan(top)] = np.nan  # whatever sign it had
         if len(self._planes) == 1:
-            return self._planes[0].copy()
-        top, rest = self._planes[-1].copy(), self._planes[-2]
+            return top
         # Rounding is already right, but where the rest is just half a unit of the last place: there the
         # planes below decide, as in math.fsum.
+        rest = self._planes[-2]
         with np.errstate(invalid="ignore", over="ignore"):
             doubled = 2.0 * rest
             ties = np.flatnonzero((rest != 0.0) & ((top + doubled) - top == doubled))

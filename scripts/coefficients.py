@@ -1,0 +1,179 @@
+#!/usr/bin/env python3
+"""Derive the polynomials of the elements' exp and log, and check those in the sources.
+
+``coefficients.py`` prints them, for C and for Python. ``coefficients.py --check`` compares them with
+service/lossd/core/native/elements.h and service/lossd/core/elements.py, and says how far each is from its
+function, in exact arithmetic, over its whole interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from mpmath import binomial, ceil, cos, factorial, log, lu_solve, matrix, mp, mpf, pi, polyval, sqrt  # type: ignore[import-untyped]
+
+mp.dps = 50
+
+_SERVICE: Final = Path(__file__).parent.parent / "service" / "lossd" / "core"
+_TERMS: Final = 60
+"""Of the functions' own series, which are then exact to more than 60 digits."""
+
+
+class Polynomial(NamedTuple):
+    """A polynomial to derive.
+
+    Attributes:
+        name: Its name in the sources.
+        what: What it is.
+        series: The coefficient of each power of its function's own series.
+        low: Where its interval begins.
+        high: Where its interval ends.
+        count: How many coefficients it has.
+        share: What its error is multiplied by, at the most, in the relative error of the function that is
+            computed with it.
+    """
+
+    name: str
+    what: str
+    series: Callable[[int], Any]
+    low: Any
+    high: Any
+    count: int
+    share: Any
+
+
+_HALF_LN2: Final = log(2) / 2 * (1 + mpf(2) ** -40)
+_WIDE: Final = mpf(1) / 9
+_NARROW: Final = ((sqrt(2) - 1) / (sqrt(2) + 1)) ** 2 * (1 + mpf(2) ** -40)
+
+POLYNOMIALS: Final = (
+    Polynomial(
+        "EXP",
+        "(exp(r) - 1 - r - r^2 / 2) / r^3 for |r| <= ln(2) / 2",
+        lambda k: 1 / factorial(k + 3),
+        -_HALF_LN2,
+        _HALF_LN2,
+        10,
+        _HALF_LN2**3 * sqrt(2),
+    ),
+    Polynomial(
+        "LOG",
+        "(2 atanh(f) - 2 f) / f^3 in w = f^2, for |f| <= 1/3",
+        lambda k: mpf(2) / (2 * k + 3),
+        mpf(0),
+        _WIDE,
+        10,
+        _WIDE / 2,
+    ),
+    Polynomial(
+        "FINE_LOG",
+        "the same for |f| <= (sqrt(2) - 1) / (sqrt(2) + 1)",
+        lambda k: mpf(2) / (2 * k + 3),
+        mpf(0),
+        _NARROW,
+        8,
+        _NARROW / 2,
+    ),
+)
+
+
+def remez(wanted: Polynomial) -> list[float]:
+    """The polynomial of least greatest error, its coefficients rounded to float64, lowest power first."""
+    series = [wanted.series(k) for k in range(_TERMS)]
+    middle, radius = (wanted.low + wanted.high) / 2, (wanted.high - wanted.low) / 2
+    size = wanted.count + 1
+    points = [middle - radius * cos(pi * i / (size - 1)) for i in range(size)]
+    coefficients: list[Any] = []
+    for _ in range(6):
+        rows = [[*(x**k for k in range(wanted.count)), (-1) ** i] for i, x in enumerate(points)]
+        solved = list(lu_solve(matrix(rows), matrix([polyval(series[::-1], x) for x in points])))
+        coefficients = solved[:-1]
+        points = _extrema(_difference(series, coefficients), wanted, size)
+    return [float(c) for c in coefficients]
+
+
+def _difference(series: Sequence[Any], coefficients: Sequence[Any]) -> list[Any]:
+    """The polynomial's error, as a polynomial."""
+    return [a - (coefficients[k] if k < len(coefficients) else 0) for k, a in enumerate(series)]
+
+
+def _extrema(error: Sequence[Any], wanted: Polynomial, size: int) -> list[Any]:
+    """Where the error is greatest, between each two of its zeros."""
+    fine = 40 * size
+    middle, radius = (wanted.low + wanted.high) / 2, (wanted.high - wanted.low) / 2
+    grid = [middle - radius * cos(pi * i / fine) for i in range(fine + 1)]
+    values = [polyval(error[::-1], x) for x in grid]
+    runs: list[int] = []
+    for i, value in enumerate(values):
+        if runs and (value > 0) == (values[runs[-1]] > 0):
+            if abs(value) > abs(values[runs[-1]]):
+                runs[-1] = i
+        else:
+            runs.append(i)
+    if len(runs) != size:
+        msg = f"{wanted.name}: the error alternates {len(runs)} times, not {size}"
+        raise ArithmeticError(msg)
+    return [grid[i] for i in runs]
+
+
+def bound(wanted: Polynomial, coefficients: Sequence[float]) -> Any:  # noqa: ANN401 -- mpmath has no types
+    """A proven bound of the error that the polynomial adds to its function, relative to that.
+
+    The function's series is as good as exact, so the error is a polynomial, and a polynomial lies between
+    the least and the greatest of its Bernstein coefficients.
+    """
+    error = _difference([wanted.series(k) for k in range(_TERMS)], [mpf(c) for c in coefficients])
+    pieces = 32
+    worst = mpf(0)
+    for i in range(pieces):
+        low = wanted.low + (wanted.high - wanted.low) * i / pieces
+        width = (wanted.high - wanted.low) / pieces
+        shifted = [
+            sum(error[j] * binomial(j, k) * low ** (j - k) for j in range(k, _TERMS)) * width**k
+            for k in range(_TERMS)
+        ]
+        degree = _TERMS - 1
+        bernstein = (
+            sum(binomial(k, j) / binomial(degree, j) * shifted[j] for j in range(k + 1)) for k in range(_TERMS)
+        )
+        worst = max(worst, *(abs(b) for b in bernstein))
+    return worst * wanted.share
+
+
+def in_source(text: str, name: str) -> list[float]:
+    """The coefficients of one polynomial as a source file has them."""
+    found = re.search(rf"\b(?:LOSSD)?_{name}\b[^=\n]*= *[{{(]([^)}}]*)[)}}]", text)
+    if found is None:
+        return []
+    return [float.fromhex(number) for number in re.findall(r"-?0x[0-9a-f.]+p[-+]?\d+", found[1])]
+
+
+def main() -> int:
+    """Print the polynomials, or check those in the sources."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--check", action="store_true", help="compare with the sources, and say the errors")
+    check = parser.parse_args().check
+    wrong = 0
+    for wanted in POLYNOMIALS:
+        coefficients = remez(wanted)
+        error = bound(wanted, coefficients)
+        print(f"{wanted.name}: {wanted.what}; error below 2^{int(ceil(log(error, 2) * 10)) / 10}, relative")
+        if not check:
+            numbers = [c.hex() for c in coefficients]
+            print(f"static const double LOSSD_{wanted.name}[{wanted.count}] = {{{', '.join(numbers)}}};")
+            print(f"_{wanted.name}: Final = _hex({', '.join(repr(number) for number in numbers)})")
+            continue
+        for path in (_SERVICE / "native" / "elements.h", _SERVICE / "elements.py"):
+            if in_source(path.read_text(), wanted.name) != coefficients:
+                print(f"  {path} has others")
+                wrong += 1
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,509 @@
+/* The element losses for CPUs: the steps of core/elements.py, which says what they mean, bit for bit.
+ *
+ * Only + - * / sqrt, comparisons and moves of bits, each rounded on its own (-ffp-contract=off), so that every
+ * compiler, optimization and vector width gives the same bits. Nothing branches on data, so that the loops
+ * vectorize: a condition is a choice between two values.
+ */
+#ifndef LOSSD_ELEMENTS_H
+#define LOSSD_ELEMENTS_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { LOSSD_BLOCK = 1024 }; /* the most elements of one call */
+enum { LOSSD_BCE = 0, LOSSD_FOCAL = 1 };
+enum { LOSSD_SIGMOID = 0, LOSSD_EXP = 1, LOSSD_QUALITY = 2 };
+
+typedef struct {
+    int loss;          /* LOSSD_BCE, LOSSD_FOCAL */
+    int probabilities; /* the inputs are probabilities, not logits */
+    int variant;       /* of focal */
+    int balanced;      /* alpha is on: the number below, or an array */
+    double gamma, alpha;
+    double smoothing; /* label smoothing e; 0: none */
+} formula;
+
+/* scripts/coefficients.py derives and checks these. */
+static const double LOSSD_EXP_TAIL[10] = {
+    0x1.5555555555556p-3,  0x1.5555555555556p-5,  0x1.11111111109b4p-7,  0x1.6c16c16c15dc9p-10, 0x1.a01a01a7c3295p-13,
+    0x1.a01a01a934cebp-16, 0x1.71de0db2376c5p-19, 0x1.27e4d4d7da9eap-22, 0x1.af38a05de0ed3p-26, 0x1.1f7f20647c7cbp-29};
+static const double LOSSD_LOG_TAIL[10] = {
+    0x1.5555555555555p-1, 0x1.999999999a455p-2, 0x1.24924923cd3c8p-2, 0x1.c71c72765f6acp-3, 0x1.745cefc3e99bdp-3,
+    0x1.3b18caaec9103p-3, 0x1.10ab0550ca453p-3, 0x1.ebaa0639a5373p-4, 0x1.67ff2d1c026a4p-4, 0x1.4b858146f2246p-3};
+static const double LOSSD_FINE_LOG_TAIL[8] = {
+    0x1.5555555555555p-1, 0x1.9999999999a39p-2, 0x1.249249247694ap-2, 0x1.c71c7201b280bp-3,
+    0x1.745cf8e2a0693p-3, 0x1.3b1c3bf61d111p-3, 0x1.0fbdf27fbfc74p-3, 0x1.0c09ce6dcf5ffp-3};
+
+#define LOSSD_LOG2_E 0x1.71547652b82fep+0
+#define LOSSD_LN2_HIGH 0x1.62e42feep-1 /* so few digits that its product with an exponent is exact */
+#define LOSSD_LN2_LOW 0x1.a39ef35793c76p-33
+#define LOSSD_TO_INTEGER 0x1.8p+52 /* adding it rounds to an integer */
+#define LOSSD_FAR 800.0            /* exp(-800) is 0; a cost that is infinite is computed with as 800 */
+#define LOSSD_GREATEST 0x1.fffffffffffffp+1023
+#define LOSSD_LEAST_NORMAL 0x1p-1022
+#define LOSSD_SQRT_HALF 0x3fe6a09e667f3bcdu
+#define LOSSD_ONE 0x3ff0000000000000u
+#define LOSSD_MARGIN_HIGH 0x1.0c6f7a0b5ed8dp-20 /* 1e-6, the decimal number */
+#define LOSSD_MARGIN_LOW 0x1.b5a63f9a49c2cp-75
+
+#define LOSSD_INLINE static inline __attribute__((always_inline))
+
+LOSSD_INLINE uint64_t lossd_bits(double value) {
+    uint64_t bits;
+    memcpy(&bits, &value, 8);
+    return bits;
+}
+
+LOSSD_INLINE double lossd_of_bits(uint64_t bits) {
+    double value;
+    memcpy(&value, &bits, 8);
+    return value;
+}
+
+LOSSD_INLINE double lossd_polynomial8(const double *c, double v) {
+    double v2 = v * v, v4 = v2 * v2;
+    return ((c[0] + c[1] * v) + (c[2] + c[3] * v) * v2) + ((c[4] + c[5] * v) + (c[6] + c[7] * v) * v2) * v4;
+}
+
+LOSSD_INLINE double lossd_polynomial10(const double *c, double v) {
+    double v2 = v * v, v4 = v2 * v2;
+    return lossd_polynomial8(c, v) + (c[8] + c[9] * v) * (v4 * v4);
+}
+
+/* ---- numbers in two doubles ---- */
+
+typedef struct {
+    double hi, lo;
+} lossd_two;
+
+LOSSD_INLINE lossd_two lossd_pair(double hi, double lo) {
+    lossd_two two = {hi, lo};
+    return two;
+}
+
+LOSSD_INLINE lossd_two lossd_sum(double a, double b) {
+    double s = a + b, v = s - a;
+    return lossd_pair(s, (a - (s - v)) + (b - v));
+}
+
+/* the same where |a| >= |b|, or a is 0 */
+LOSSD_INLINE lossd_two lossd_sum_of_ordered(double a, double b) {
+    double s = a + b;
+    return lossd_pair(s, b - (s - a));
+}
+
+/* The upper half of the digits. */
+LOSSD_INLINE double lossd_upper(double a) { return lossd_of_bits(lossd_bits(a) & 0xfffffffff8000000u); }
+
+LOSSD_INLINE lossd_two lossd_product(double a, double b) {
+    double p = a * b, a1 = lossd_upper(a), a2 = a - a1, b1 = lossd_upper(b), b2 = b - b1;
+    return lossd_pair(p, (((a1 * b1 - p) + a1 * b2) + a2 * b1) + a2 * b2);
+}
+
+LOSSD_INLINE lossd_two lossd_plus(lossd_two a, lossd_two b) {
+    lossd_two s = lossd_sum(a.hi, b.hi);
+    return lossd_sum_of_ordered(s.hi, s.lo + (a.lo + b.lo));
+}
+
+LOSSD_INLINE lossd_two lossd_times(lossd_two a, lossd_two b) {
+    lossd_two p = lossd_product(a.hi, b.hi);
+    return lossd_pair(p.hi, p.lo + (a.hi * b.lo + a.lo * b.hi));
+}
+
+LOSSD_INLINE lossd_two lossd_over(lossd_two a, lossd_two b) {
+    double q = a.hi / b.hi;
+    lossd_two p = lossd_product(q, b.hi);
+    return lossd_pair(q, (((a.hi - p.hi) - p.lo) + (a.lo - q * b.lo)) / b.hi);
+}
+
+LOSSD_INLINE lossd_two lossd_minus(lossd_two a) { return lossd_pair(-a.hi, -a.lo); }
+
+/* ---- exp, log, power ---- */
+
+/* exp(-(t + low)) as 2^-n (1 + q) */
+typedef struct {
+    lossd_two q;
+    uint64_t n;
+} lossd_exp;
+
+LOSSD_INLINE lossd_exp lossd_exp_minus(int fine, double t, double low) {
+    double near = t < LOSSD_FAR ? t : LOSSD_FAR;
+    double shifted = near * LOSSD_LOG2_E + LOSSD_TO_INTEGER;
+    double n = shifted - LOSSD_TO_INTEGER;
+    double r1 = n * LOSSD_LN2_HIGH - near, r2 = n * LOSSD_LN2_LOW - low;
+    lossd_exp exp;
+    exp.n = lossd_bits(shifted) & 0xfff;
+    if (fine) {
+        lossd_two r = lossd_sum(r1, r2), square = lossd_product(r.hi, r.hi);
+        lossd_two head = lossd_sum_of_ordered(r.hi, 0.5 * square.hi);
+        double tail = (r.hi * square.hi) * lossd_polynomial10(LOSSD_EXP_TAIL, r.hi);
+        double rest = 0.5 * square.lo + (r.lo + r.lo * r.hi);
+        exp.q = lossd_sum_of_ordered(head.hi, head.lo + (rest + tail));
+    } else {
+        double r = r1 + r2;
+        exp.q = lossd_sum_of_ordered(r, (r * r) * (0.5 + r * lossd_polynomial10(LOSSD_EXP_TAIL, r)));
+    }
+    return exp;
+}
+
+/* value 2^-n, in two steps, of which the second alone may round */
+LOSSD_INLINE double lossd_scaled(double value, uint64_t n) {
+    uint64_t half = n >> 1;
+    return value * lossd_of_bits((1023 - half) << 52) * lossd_of_bits((1023 - (n - half)) << 52);
+}
+
+/* log(1 + v) for -1/2 <= v <= 1 */
+LOSSD_INLINE double lossd_log1p(double v) {
+    double f = v / (2.0 + v), w = f * f;
+    return v - f * (v - w * lossd_polynomial10(LOSSD_LOG_TAIL, w));
+}
+
+/* A number > 0 as c 2^n, sqrt(1/2) <= c < sqrt(2); c is the number times up, times scale. */
+typedef struct {
+    double c, n, up, scale;
+} lossd_split;
+
+LOSSD_INLINE lossd_split lossd_split_of(double value) {
+    int subnormal = value < LOSSD_LEAST_NORMAL;
+    double up = subnormal ? 0x1p54 : 1.0;
+    uint64_t raised = lossd_bits(value * up) + (LOSSD_ONE - LOSSD_SQRT_HALF);
+    uint64_t exponent = raised >> 52;
+    lossd_split split;
+    split.c = lossd_of_bits((raised & 0xfffffffffffffu) + LOSSD_SQRT_HALF);
+    split.n = (lossd_of_bits(exponent | 0x4330000000000000u) - 0x1p52) - (subnormal ? 1077.0 : 1023.0);
+    split.up = up;
+    split.scale = lossd_of_bits((2046 - exponent) << 52);
+    return split;
+}
+
+/* -log(value) for 0 < value <= 1/2; at 0 some number > 0 */
+LOSSD_INLINE double lossd_minus_log(double value) {
+    lossd_split split = lossd_split_of(value);
+    return -(split.n * LOSSD_LN2_HIGH) - (split.n * LOSSD_LN2_LOW + lossd_log1p(split.c - 1.0));
+}
+
+/* log((1 + f) / (1 - f)) + n log(2), for |f| <= (sqrt(2) - 1) / (sqrt(2) + 1) */
+LOSSD_INLINE lossd_two lossd_fine_log_of_ratio(lossd_two f, double n) {
+    double w = f.hi * f.hi;
+    double tail = f.hi * (w * lossd_polynomial8(LOSSD_FINE_LOG_TAIL, w));
+    lossd_two head = lossd_sum_of_ordered(n * LOSSD_LN2_HIGH, 2.0 * f.hi);
+    return lossd_sum_of_ordered(head.hi, head.lo + (n * LOSSD_LN2_LOW + (2.0 * (f.lo + f.lo * w) + tail)));
+}
+
+/* log(value) for a value > 0; at 0 some number < 0 */
+LOSSD_INLINE lossd_two lossd_fine_log(lossd_two value) {
+    lossd_split split = lossd_split_of(value.hi);
+    double low = value.lo * split.up * split.scale;
+    lossd_two below = lossd_sum(split.c - 1.0, low), above = lossd_sum_of_ordered(1.0, split.c);
+    return lossd_fine_log_of_ratio(lossd_over(below, lossd_pair(above.hi, above.lo + low)), split.n);
+}
+
+/* log(1 + v) for -1/2 <= v <= 1; of half or twice 1 + v where that is nearer to 1 */
+LOSSD_INLINE lossd_two lossd_fine_log1p(lossd_two v) {
+    int halve = v.hi > 0x1.a827999fcef32p-2, twice = v.hi < -0x1.2bec333018866p-2;
+    lossd_two below = lossd_sum(v.hi, halve ? -1.0 : twice ? 0.5 : 0.0);
+    lossd_two above = lossd_sum(v.hi, halve ? 3.0 : twice ? 1.5 : 2.0);
+    lossd_two f = lossd_over(lossd_pair(below.hi, below.lo + v.lo), lossd_pair(above.hi, above.lo + v.lo));
+    return lossd_fine_log_of_ratio(f, halve ? 1.0 : twice ? -1.0 : 0.0);
+}
+
+/* value^gamma for a value >= 0 and gamma > 0 */
+LOSSD_INLINE double lossd_power(lossd_two value, double gamma) {
+    lossd_two exponent = lossd_times(lossd_fine_log(value), lossd_pair(-gamma, 0.0));
+    lossd_exp exp = lossd_exp_minus(0, exponent.hi, exponent.lo);
+    double power = lossd_scaled(1.0 + exp.q.hi, exp.n);
+    return value.hi > 0.0 ? power : 0.0;
+}
+
+/* ---- elements ---- */
+
+/* A target after smoothing, and what stands for 1 - y. */
+typedef struct {
+    lossd_two y, z;
+} lossd_target;
+
+LOSSD_INLINE lossd_target lossd_target_of(double y, double smoothing) {
+    lossd_two keep = lossd_sum_of_ordered(1.0, -smoothing), half = lossd_pair(smoothing / 2.0, 0.0);
+    lossd_target target = {lossd_plus(lossd_times(keep, lossd_pair(y, 0.0)), half),
+                           lossd_plus(lossd_times(keep, lossd_sum_of_ordered(1.0, -y)), half)};
+    return target;
+}
+
+/* An input, seen from the class that it speaks for: the likely one. */
+typedef struct {
+    int positive;    /* whether that is the positive class */
+    double likely;   /* its cost, -log of its probability */
+    double unlikely; /* the other class's; where it is infinite, some number > 0 */
+    lossd_two small; /* logits: exp(-|x|); probabilities: the unlikely class's probability */
+} lossd_input;
+
+LOSSD_INLINE lossd_input lossd_logit(int fine, double x) {
+    double t = fabs(x);
+    lossd_exp exp = lossd_exp_minus(fine, t, 0.0);
+    lossd_two one = lossd_sum_of_ordered(1.0, exp.q.hi);
+    lossd_input input;
+    input.positive = x > 0.0;
+    input.small = lossd_pair(lossd_scaled(one.hi, exp.n), lossd_scaled(one.lo + exp.q.lo, exp.n));
+    input.likely = lossd_log1p(input.small.hi);
+    input.unlikely = (t > LOSSD_GREATEST ? LOSSD_FAR : t) + input.likely;
+    return input;
+}
+
+LOSSD_INLINE lossd_input lossd_probability(double p) {
+    lossd_input input;
+    input.positive = p > 0.5;
+    input.small = lossd_pair(input.positive ? 1.0 - p : p, 0.0);
+    input.likely = -lossd_log1p(-input.small.hi);
+    input.unlikely = lossd_minus_log(input.small.hi);
+    return input;
+}
+
+LOSSD_INLINE lossd_input lossd_input_of(int probabilities, int fine, double x) {
+    return probabilities ? lossd_probability(x) : lossd_logit(fine, x);
+}
+
+LOSSD_INLINE double lossd_cross_entropy(lossd_input input, double y, double z, double k) {
+    double share = k * y;
+    return (input.positive ? share : z) * input.likely + (input.positive ? z : share) * input.unlikely;
+}
+
+/* y q + z p, nearly as exact as a rounded number plus a correction can be */
+LOSSD_INLINE lossd_two lossd_miss(int probabilities, lossd_input input, double y, double z) {
+    double right = input.positive ? y : z, wrong = input.positive ? z : y, small = input.small.hi;
+    if (probabilities) {
+        lossd_two large = lossd_sum_of_ordered(1.0, -small);
+        return lossd_pair(wrong * large.hi + right * small, wrong * large.lo);
+    }
+    lossd_two under = lossd_sum_of_ordered(1.0, small);
+    double miss = (wrong + right * small) / under.hi;
+    double rest = right * input.small.lo - miss * (under.lo + input.small.lo);
+    return lossd_pair(miss, rest * (1.457 - 0.5 * under.hi)); /* 1 / under to within a tenth, which is enough */
+}
+
+/* y q + z p, or |y q - z p|, with twice the digits */
+LOSSD_INLINE lossd_two lossd_fine_miss(int probabilities, int quality, lossd_input input, lossd_target target) {
+    double sign = quality ? -1.0 : 1.0;
+    lossd_two right, wrong, miss;
+    right.hi = sign * (input.positive ? target.y.hi : target.z.hi);
+    right.lo = sign * (input.positive ? target.y.lo : target.z.lo);
+    wrong.hi = input.positive ? target.z.hi : target.y.hi;
+    wrong.lo = input.positive ? target.z.lo : target.y.lo;
+    if (probabilities) wrong = lossd_times(wrong, lossd_sum_of_ordered(1.0, -input.small.hi));
+    miss = lossd_plus(wrong, lossd_times(right, input.small));
+    if (!probabilities) {
+        lossd_two under = lossd_sum_of_ordered(1.0, input.small.hi);
+        miss = lossd_over(miss, lossd_pair(under.hi, under.lo + input.small.lo));
+    }
+    sign = quality && miss.hi < 0.0 ? -1.0 : 1.0;
+    return lossd_pair(sign * miss.hi, sign * miss.lo);
+}
+
+/* 1 + 1e-6 - exp(-BCE) */
+LOSSD_INLINE lossd_two lossd_fine_exp_miss(int probabilities, double x, lossd_input input, lossd_target target,
+                                           double k) {
+    lossd_two likely, unlikely, share = lossd_times(target.y, lossd_pair(k, 0.0)), right, wrong;
+    int certain;
+    if (probabilities) {
+        certain = input.small.hi == 0.0;
+        likely = lossd_minus(lossd_fine_log1p(lossd_minus(input.small)));
+        unlikely = lossd_minus(lossd_fine_log(input.small));
+    } else {
+        double t = fabs(x);
+        certain = t > LOSSD_GREATEST;
+        likely = lossd_fine_log1p(input.small);
+        unlikely = lossd_plus(lossd_pair(certain ? LOSSD_FAR : t, 0.0), likely);
+    }
+    right.hi = input.positive ? share.hi : target.z.hi;
+    right.lo = input.positive ? share.lo : target.z.lo;
+    wrong.hi = input.positive ? target.z.hi : share.hi;
+    wrong.lo = input.positive ? target.z.lo : share.lo;
+    lossd_two loss = lossd_plus(lossd_times(right, likely), lossd_times(wrong, unlikely));
+    int near = (loss.hi < 60.0) & ((certain ? loss.hi : 0.0) <= 0.0); /* beyond, exp(-BCE) is nothing */
+    lossd_exp exp = lossd_exp_minus(1, near ? loss.hi : 60.0, near ? loss.lo : 0.0);
+    double scale = lossd_of_bits((1023 - exp.n) << 52);
+    lossd_two gone = lossd_plus(lossd_pair(1.0 - scale, 0.0), lossd_pair(-scale * exp.q.hi, -scale * exp.q.lo));
+    return lossd_plus(gone, lossd_pair(LOSSD_MARGIN_HIGH, LOSSD_MARGIN_LOW));
+}
+
+/* coefficient times value, 0 times infinity being 0 */
+LOSSD_INLINE double lossd_share(double coefficient, double value) {
+    double product = coefficient * value;
+    return (coefficient == 0.0) & (value > LOSSD_GREATEST) ? 0.0 : product;
+}
+
+/* The loss, or infinity where the input is certain of a class that something speaks against. */
+LOSSD_INLINE double lossd_limit(int probabilities, double x, double against, double loss) {
+    int certain = probabilities ? (x == 0.0) | (x == 1.0) : fabs(x) > LOSSD_GREATEST;
+    return certain & (against > 0.0) ? INFINITY : loss;
+}
+
+/* ---- loops; the flags are numbers that the compiler knows ---- */
+
+/* What the steps of one call leave for the next. */
+typedef struct {
+    double y[LOSSD_BLOCK], z[LOSSD_BLOCK], y_low[LOSSD_BLOCK], z_low[LOSSD_BLOCK]; /* targets, after smoothing */
+    double k[LOSSD_BLOCK], a[LOSSD_BLOCK];
+    double miss[LOSSD_BLOCK], low[LOSSD_BLOCK];
+} lossd_memory;
+
+/* The most common cases by themselves, each in one loop: no pos_weight, no smoothing, one alpha. */
+LOSSD_INLINE void lossd_plain_bce(int probabilities, int n, const double *restrict x, const double *restrict y,
+                                  double *restrict value) {
+    for (int i = 0; i < n; i++) {
+        lossd_input input = lossd_input_of(probabilities, 0, x[i]);
+        double loss = lossd_cross_entropy(input, y[i], 1.0 - y[i], 1.0);
+        value[i] = lossd_limit(probabilities, x[i], loss, loss);
+    }
+}
+
+LOSSD_INLINE void lossd_plain_focal(int probabilities, double alpha, int n, const double *restrict x,
+                                    const double *restrict y, double *restrict value) {
+    for (int i = 0; i < n; i++) {
+        double z = 1.0 - y[i], balance = y[i] * alpha + z * (1.0 - alpha);
+        lossd_input input = lossd_input_of(probabilities, 0, x[i]);
+        double loss = lossd_cross_entropy(input, y[i], z, 1.0);
+        lossd_two miss = lossd_miss(probabilities, input, y[i], z);
+        double product = balance * (sqrt(miss.hi) * fabs(miss.hi + 1.5 * miss.lo) * loss);
+        value[i] = lossd_limit(probabilities, x[i], balance > 0.0 ? loss : 0.0, product);
+    }
+}
+
+LOSSD_INLINE void lossd_cross_entropies(int probabilities, int limit, int n, const double *restrict x,
+                                        const double *restrict y, const double *restrict z,
+                                        const double *restrict k, double *restrict value) {
+    for (int i = 0; i < n; i++) {
+        double loss = lossd_cross_entropy(lossd_input_of(probabilities, 0, x[i]), y[i], z[i], k[i]);
+        value[i] = limit ? lossd_limit(probabilities, x[i], loss, loss) : loss;
+    }
+}
+
+LOSSD_INLINE void lossd_misses(int probabilities, int variant, int fine, int n, const double *restrict x,
+                               const double *restrict y, const double *restrict z, const double *restrict y_low,
+                               const double *restrict z_low, const double *restrict k, double *restrict value,
+                               double *restrict miss, double *restrict low) {
+    for (int i = 0; i < n; i++) {
+        lossd_input input = lossd_input_of(probabilities, fine, x[i]);
+        lossd_two each;
+        value[i] = lossd_cross_entropy(input, y[i], z[i], k[i]);
+        if (fine) {
+            lossd_target target = {{y[i], y_low[i]}, {z[i], z_low[i]}};
+            each = variant == LOSSD_EXP ? lossd_fine_exp_miss(probabilities, x[i], input, target, k[i])
+                                        : lossd_fine_miss(probabilities, variant == LOSSD_QUALITY, input, target);
+        } else {
+            each = lossd_miss(probabilities, input, y[i], z[i]);
+        }
+        miss[i] = each.hi;
+        low[i] = each.lo;
+    }
+}
+
+/* miss^gamma, in place */
+static void lossd_powers(double gamma, int n, double *restrict miss, const double *restrict low) {
+    if (gamma == 0.0)
+        for (int i = 0; i < n; i++) miss[i] = 1.0;
+    else if (gamma == 0.5)
+        for (int i = 0; i < n; i++) miss[i] = sqrt(fabs(miss[i] + low[i]));
+    else if (gamma == 1.0)
+        for (int i = 0; i < n; i++) miss[i] = fabs(miss[i] + low[i]);
+    else if (gamma == 1.5)
+        for (int i = 0; i < n; i++) miss[i] = sqrt(miss[i]) * fabs(miss[i] + 1.5 * low[i]);
+    else if (gamma == 2.0)
+        for (int i = 0; i < n; i++) miss[i] = miss[i] * (miss[i] + 2.0 * low[i]);
+    else if (gamma == 3.0)
+        for (int i = 0; i < n; i++) miss[i] = (miss[i] * miss[i]) * (miss[i] + 3.0 * low[i]);
+    else
+        for (int i = 0; i < n; i++) miss[i] = lossd_power(lossd_pair(miss[i], low[i]), gamma);
+}
+
+LOSSD_INLINE void lossd_products(int probabilities, int even, int n, const double *restrict x,
+                                 const double *restrict y, const double *restrict z, const double *restrict a,
+                                 const double *restrict power, double *restrict value) {
+    for (int i = 0; i < n; i++) {
+        double loss = value[i], balance = even ? a[i] : y[i] * a[i] + z[i] * (1.0 - a[i]);
+        double product = lossd_share(balance, lossd_share(power[i], loss));
+        value[i] = lossd_limit(probabilities, x[i], balance > 0.0 ? loss : 0.0, product);
+    }
+}
+
+static void lossd_targets(double smoothing, int n, const double *restrict y, lossd_memory *restrict to) {
+    if (smoothing == 0.0)
+        for (int i = 0; i < n; i++) {
+            lossd_two z = lossd_sum_of_ordered(1.0, -y[i]);
+            to->y[i] = y[i];
+            to->y_low[i] = 0.0;
+            to->z[i] = z.hi;
+            to->z_low[i] = z.lo;
+        }
+    else
+        for (int i = 0; i < n; i++) {
+            lossd_target target = lossd_target_of(y[i], smoothing);
+            to->y[i] = target.y.hi;
+            to->y_low[i] = target.y.lo;
+            to->z[i] = target.z.hi;
+            to->z_low[i] = target.z.lo;
+        }
+}
+
+/* The losses of n elements, at most LOSSD_BLOCK.
+ *   x: logits or probabilities; y: targets before smoothing; k: pos_weight, or NULL for 1; a: alpha of each
+ *   element, or NULL for how->alpha.
+ * NaN in any of them gives NaN; a loss may be -0.
+ */
+static void lossd_elements(const formula *how, int n, const double *restrict x, const double *restrict y,
+                           const double *restrict k, const double *restrict a, double *restrict value) {
+    lossd_memory at;
+    double gamma = how->gamma;
+    int bce = how->loss == LOSSD_BCE, plain = !k && how->smoothing == 0.0, sigmoid = how->variant == LOSSD_SIGMOID;
+    int even = !how->balanced || how->variant == LOSSD_EXP; /* the balance is alpha itself, or 1 */
+    int rough = sigmoid && (gamma == 0.5 || gamma == 1.0 || gamma == 1.5);
+    if (bce && plain) {
+        if (how->probabilities)
+            lossd_plain_bce(1, n, x, y, value);
+        else
+            lossd_plain_bce(0, n, x, y, value);
+        return;
+    }
+    if (sigmoid && plain && gamma == 1.5 && !a && !even) {
+        if (how->probabilities)
+            lossd_plain_focal(1, how->alpha, n, x, y, value);
+        else
+            lossd_plain_focal(0, how->alpha, n, x, y, value);
+        return;
+    }
+    lossd_targets(how->smoothing, n, y, &at);
+    for (int i = 0; i < n; i++) at.k[i] = k ? k[i] : 1.0;
+#define LOSSD_MISSES(probabilities, variant, fine)                                                             \
+    lossd_misses(probabilities, variant, fine, n, x, at.y, at.z, at.y_low, at.z_low, at.k, value, at.miss, at.low)
+#define LOSSD_FIRST(probabilities)                                                  \
+    do {                                                                            \
+        if (bce)                                                                    \
+            lossd_cross_entropies(probabilities, 1, n, x, at.y, at.z, at.k, value); \
+        else if (gamma == 0.0)                                                      \
+            lossd_cross_entropies(probabilities, 0, n, x, at.y, at.z, at.k, value); \
+        else if (rough)                                                             \
+            LOSSD_MISSES(probabilities, LOSSD_SIGMOID, 0);                          \
+        else if (how->variant == LOSSD_EXP)                                         \
+            LOSSD_MISSES(probabilities, LOSSD_EXP, 1);                              \
+        else if (how->variant == LOSSD_QUALITY)                                     \
+            LOSSD_MISSES(probabilities, LOSSD_QUALITY, 1);                          \
+        else                                                                        \
+            LOSSD_MISSES(probabilities, LOSSD_SIGMOID, 1);                          \
+    } while (0)
+    if (how->probabilities)
+        LOSSD_FIRST(1);
+    else
+        LOSSD_FIRST(0);
+    if (bce) return;
+    lossd_powers(gamma, n, at.miss, at.low);
+    for (int i = 0; i < n; i++) at.a[i] = !how->balanced ? 1.0 : a ? a[i] : how->alpha;
+    if (how->probabilities && even)
+        lossd_products(1, 1, n, x, at.y, at.z, at.a, at.miss, value);
+    else if (how->probabilities)
+        lossd_products(1, 0, n, x, at.y, at.z, at.a, at.miss, value);
+    else if (even)
+        lossd_products(0, 1, n, x, at.y, at.z, at.a, at.miss, value);
+    else
+        lossd_products(0, 0, n, x, at.y, at.z, at.a, at.miss, value);
+}
+#endif
