@@ -34,7 +34,7 @@ WIDTHS: dict[str, dict[str, tuple[str, ...]]] = {
     "x86_64": {
         "sse2": (),
         "avx2": ("-mavx2",),
-        "avx512": ("-mavx512f", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"),
+        "avx512": ("-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mprefer-vector-width=512"),
     },
     "aarch64": {"neon": ()},
 }

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lossd.core.exact_sum import ExactArray
-from lossd.core.native import WIDTHS, NativeKernel, best_width, why_missing
 
 from core.native_cases import Case, answers_of, build_driver, cases, run_driver
+from lossd.core.exact_sum import ExactArray
+from lossd.core.native import WIDTHS, NativeKernel, best_width, why_missing
 from lossd.request import Fault
 from scripts import build_native
 
