@@ -41,8 +41,8 @@ class Fetch:
     ) -> Read:
         """Begin to bring the elements [start, stop) of a request's tensors, counted in C order.
 
-        The copies belong to the stream that makes them, and are used on the current one: whoever reads a block
-        waits for what is computed of it before letting go of it.
+        The copies belong to the stream that makes them and are used on the current one, so whoever reads a
+        block waits for what is computed of it before letting go of it.
 
         Args:
             operands: The tensors.

@@ -114,20 +114,19 @@ def _array(
     """The losses of several outputs, and the exact sums that they and their divisors are of."""
     shape = cut.output_shape
     losses = tuple(plane.reshape(shape) for plane in channels[0])
-    if request.params["reduction"] != "mean":
+    is_mean = request.params["reduction"] == "mean"
+    if not is_mean and 0 not in cut.axes:
         return losses[0], losses, None
+    divisors: tuple[Float64Array, ...]
     if len(channels) == 1:
-        even = _even_divisor(request, cut)
-        divisors: tuple[Float64Array, ...] = (np.broadcast_to(np.float64(even), shape),)
-        divisor: float | Float64Array = even
+        divisors = (np.broadcast_to(np.float64(_even_divisor(request, cut)), shape),)
     else:
         divisors = tuple(plane.reshape(shape) for plane in channels[1])
-        divisor = divisors[0]
-        if request.params["normalizer"] == "positives":
-            divisor = np.maximum(divisor, 1.0)
-        empty = np.argwhere(divisor == 0.0)
-        if len(empty):
-            raise empty_mean(tuple(empty[0]))
+    if not is_mean:
+        return losses[0], losses, divisors
+    divisor = np.maximum(divisors[0], 1.0) if request.params["normalizer"] == "positives" else divisors[0]
+    if not divisor.all():
+        raise empty_mean(tuple(np.argwhere(divisor == 0.0)[0]))
     into = None if 0 in cut.axes else losses[0]
     with np.errstate(invalid="ignore", over="ignore"):
         return np.divide(losses[0], divisor, out=into), losses, divisors
@@ -135,14 +134,10 @@ def _array(
 
 def _even_divisor(request: LossRequest, cut: Cut) -> float:
     """What every output is divided by, where that is the same for all."""
-    normalizer, outputs = request.params["normalizer"], cut.outputs
+    normalizer = request.params["normalizer"]
     if isinstance(normalizer, float):
         return normalizer
-    if outputs and not cut.size:
-        if normalizer == "positives":
-            return 1.0
-        raise empty_mean((0,) * len(cut.output_shape))
-    return float(cut.size // outputs) if outputs else 1.0
+    return float(cut.size // cut.outputs) if cut.outputs else 1.0
 
 
 def empty_mean(output: tuple[np.intp | int, ...]) -> Fault:
