@@ -144,7 +144,8 @@ def _by_all(job: Job, index: int) -> tuple[Sums, list[Float64Array]]:
     found, memories = score_part(KERNELS[0], job, index)
     for kernel in KERNELS[1:]:
         other, written = score_part(kernel, job, index)
-        assert repr(other[:-1]) == repr(found[:-1])  # NaN is equal to itself there
+        for name in ("loss", "weights", "positives", "count"):
+            assert repr(getattr(other, name)) == repr(getattr(found, name))  # NaN is equal to itself there
         for channel in range(job.work.channels):
             one = merge_outputs(job, [(index, found, memories)], channel)
             assert one.tobytes() == merge_outputs(job, [(index, other, written)], channel).tobytes()

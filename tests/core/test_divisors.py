@@ -65,7 +65,9 @@ def test_divisors(
     axes = {a % len(shape) for a in (axis if isinstance(axis, list) else [axis])}
     kept_axes = tuple(a for a in range(len(shape)) if a not in axes)
     expected = exact_sums(per_element[normalizer], kept_axes)
-    if job.work.divisor is None:  # then nothing is dropped or weighted: each output's divisor is how many it has
+    if (
+        job.work.divisor is None
+    ):  # then nothing is dropped or weighted: each output's divisor is how many it has
         assert normalizer != "positives"
         assert set(expected) == {math.prod(shape) / job.work.cut.outputs}
     else:

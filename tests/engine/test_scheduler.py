@@ -328,7 +328,7 @@ def test_teams_that_have_been_served_are_forgotten() -> None:
     for i in range(10_000):
         if i % 2:
             scheduler.add(f"team {i}", 1.0, i, i)
-        item = scheduler.next()
+        scheduler.next()
         scheduler.charge(0.001)
         most = max(most, scheduler.teams)
     assert most <= 4

@@ -211,7 +211,7 @@ class FastLane(Accounted):
         try:
             result = inplace.compute(layout.request, memory, start, deadline)
             ended = time.monotonic()
-            headers, body = layout.answers.write(result, self._identity)
+            headers, body = layout.write(result, self._identity.decode())
         except Fault as fault:
             self._end()
             self._refuse(fault)

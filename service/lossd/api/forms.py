@@ -20,17 +20,16 @@ from lossd.api.plan import Plan
 from lossd.api.problems import Problem, problem
 from lossd.api.scoring import PARAMETER_ROOM
 from lossd.core.catalog import LOSSES, Loss
-from lossd.request import Body, Fault, LossResult, Tensor
+from lossd.request import Body, Fault, LossRequest, LossResult, Tensor
 from lossd.wire import (
     Format,
     InferenceReader,
-    Template,
+    JsonAnswers,
     inference_arena_bytes,
     merge_params,
     parse_query,
     read_in_place,
     write_inference,
-    write_json,
 )
 
 ONE_PART: Final = 1 << 62
@@ -50,6 +49,8 @@ class Written(NamedTuple):
 
 Write: TypeAlias = Callable[[LossResult, str], Written]
 """Writes the answer with a result to the request of an id."""
+Writer: TypeAlias = Callable[[LossRequest], Write]
+"""What writes the answers to requests like one."""
 
 
 class Scratch:
@@ -67,32 +68,6 @@ class Scratch:
         self.view: Final = memoryview(mmap.mmap(-1, self.nbytes))
 
 
-class Answers:
-    """Writes the answers to requests that ask alike, for one number.
-
-    Args:
-        write: Writes any of them.
-    """
-
-    def __init__(self, write: Write) -> None:
-        self._write: Final = write
-        self._templates: dict[tuple[str, str], Template] = {}  # by kernel and device
-
-    def write(self, result: LossResult, identity: bytes) -> Written:
-        """The answer with a result to the request of an id."""
-        template = self._templates.get((result.kernel, result.device))
-        if template is not None:
-            text = template.write(result, identity)
-            if text is not None:
-                return Written(_JSON, text)
-        written = self._write(result, identity.decode())
-        if template is None and written.headers == _JSON:
-            self._templates[result.kernel, result.device] = Template(
-                lambda marked, name: self._write(marked, name).body, result
-            )
-        return written
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
     """What a body holds, and where.
@@ -101,12 +76,12 @@ class Layout:
         heads: Where in the body there is something else than numbers, and its bytes; nothing for a document.
         request: What to score, made ready, with offsets counted from the body's first byte; of a document,
             from the first multiple of 8 behind it.
-        answers: How it is answered.
+        write: Writes the answer.
     """
 
     heads: Sequence[tuple[int, bytes]]
     request: Ready
-    answers: Answers
+    write: Write
 
     def fits(self, data: bytes, start: int) -> bool:
         """Whether it is that of the body, of the same length, that begins at ``start``."""
@@ -134,7 +109,7 @@ class Form(ABC):
         self._known: dict[int, list[Layout]] = {}  # by the body's length
 
     @abstractmethod
-    def _parse(self, body: bytes, scratch: Scratch) -> tuple[Body, Write]:
+    def _parse(self, body: bytes, scratch: Scratch) -> tuple[Body, Writer]:
         """What a body holds, with offsets counted from its first byte.
 
         Raises:
@@ -162,7 +137,7 @@ class Form(ABC):
         """
         scratch.view[: len(body)] = body
         try:
-            found, write = self._parse(body, scratch)
+            found, writer = self._parse(body, scratch)
             base = self._base(body)
             layout = self._layout_like(found)
             if layout is not None:
@@ -174,7 +149,7 @@ class Form(ABC):
             return None
         if cut.output_shape or not inplace.takes(request, cut):
             return None
-        layout = Layout(self._heads(found, body), prepare_request(request, cut, base), Answers(write))
+        layout = Layout(self._heads(found, body), prepare_request(request, cut, base), writer(request))
         if request.tensors.keys() == found.tensors.keys():
             self._keep(layout, found, len(body))
         return layout, base
@@ -210,13 +185,13 @@ class NpyForm(Form):
         super().__init__("npy", plan.loss, plan.given)
         self._plan = plan
 
-    def _parse(self, body: bytes, scratch: Scratch) -> tuple[Body, Write]:
+    def _parse(self, body: bytes, scratch: Scratch) -> tuple[Body, Writer]:
         del scratch
         plan = self._plan
         assert isinstance(plan.form, Format)
         reader = plan.form.reader(options=plan.options, names=plan.names)
         reader.feed(body)
-        return reader.finish(memoryview(body)), _write_loss
+        return reader.finish(memoryview(body)), _write_json
 
 
 class JsonForm(Form):
@@ -226,11 +201,11 @@ class JsonForm(Form):
         super().__init__("json", plan.loss, plan.given)
         self._plan = plan
 
-    def _parse(self, body: bytes, scratch: Scratch) -> tuple[Body, Write]:
+    def _parse(self, body: bytes, scratch: Scratch) -> tuple[Body, Writer]:
         plan = self._plan
         assert isinstance(plan.form, Format)
         plan.form.reader(options=plan.options, names=plan.names).feed(body)  # looks at its beginning
-        return read_in_place(scratch.view, len(body)), _write_loss
+        return read_in_place(scratch.view, len(body)), _write_json
 
     def _base(self, body: bytes) -> int:
         return -(-len(body) // 8) * 8  # so that documents of any length have layouts in common
@@ -264,7 +239,7 @@ class InferenceForm(Form):
         super().__init__("v2", loss, given)
         self._header_length = header_length
 
-    def _parse(self, body: bytes, scratch: Scratch) -> tuple[Body, Write]:
+    def _parse(self, body: bytes, scratch: Scratch) -> tuple[Body, Writer]:
         del scratch
         reader = InferenceReader(header_length=self._header_length, max_json_bytes=len(body))
         reader.feed(body)
@@ -281,7 +256,7 @@ class InferenceForm(Form):
             headers = b"content-type: application/octet-stream\r\ninference-header-content-length: %d\r\n"
             return Written(headers % len(text), b"".join((text, *answer.binary)))
 
-        return found, write
+        return found, lambda _: write
 
 
 @lru_cache(_KEPT)
@@ -310,9 +285,9 @@ def inference_form(loss: str, query: bytes, header_length: int | None) -> Infere
     return InferenceForm(LOSSES[loss], parse_query(query), header_length)
 
 
-def _write_loss(result: LossResult, identity: str) -> Written:
-    body = write_json(result, request_id=identity, version=__version__)
-    return Written(_JSON, body)
+def _write_json(like: LossRequest) -> Write:
+    answers = JsonAnswers(like.own, like.options, __version__)
+    return lambda result, identity: Written(_JSON, answers.write(result, identity))
 
 
 def _between(tensors: Mapping[str, Tensor], body: bytes) -> list[tuple[int, bytes]]:

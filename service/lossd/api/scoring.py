@@ -235,7 +235,8 @@ class BodyScoring:
         params = merge_params(task.params, body.params)
         ends = (tensor.offset + tensor.nbytes for tensor in body.tensors.values())
         free = max(self._room.nbytes, *ends, 0)
-        request, cut = assemble(task.loss, body, free, region, params, self._service.pool.elements)
+        elements = self._service.pool.elements_for(task.loss)
+        request, cut = assemble(task.loss, body, free, region, params, elements)
         self._exchange.charge(cut.size)
         return request, cut
 

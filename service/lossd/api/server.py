@@ -201,7 +201,7 @@ async def _run(options: _Options, settings: Settings) -> None:
     for fd in (options.arena_fd, *options.tally_fds):
         os.close(fd)  # the mappings keep the memory
     control = socket.socket(fileno=options.control_fd)
-    pool = Pool(memory, control, options.workers, options.elements)
+    pool = Pool(memory, control, options.workers, options.elements, settings.slice_elements)
     quotas = Quotas(options.quotas_fd, settings.front_ends, options.index)
     gate = Gate(quotas, teams=settings.teams is not None)
     pool.when_teams_changed = gate.change

@@ -138,7 +138,7 @@ class StreamScoring:
         rows = dict(request.tensors)
         self._row_elements = math.prod(inner)
         axes = reduced_axes(request.params, (0, *inner))
-        elements, most = pool.elements, self._most_rows(columns)
+        elements, most = pool.elements_for(self._task.loss), self._most_rows(columns)
         bounded = most
         if 0 not in axes:
             self._outputs_per_row = math.prod(n for axis, n in enumerate(inner, 1) if axis not in axes)

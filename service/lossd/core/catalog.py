@@ -48,8 +48,8 @@ class Loss:
         summary: What it computes, for the documentation.
         function: Where the element function is, ``module:name``.
         parameters: Its own parameters, which its function takes by name; those of `SHARED` come to them.
-        nanoseconds: About what an element costs one core of a CPU where the native kernel has the loss; infinite
-            where it has not, and torch computes it.
+        nanoseconds: About what an element costs a core where the native kernel has the loss; infinite where
+            torch computes it.
     """
 
     name: str

@@ -41,8 +41,8 @@ class Fetch:
     ) -> Read:
         """Begin to bring the elements [start, stop) of a request's tensors, counted in C order.
 
-        The copies belong to the stream that makes them, and are used on the current one: whoever reads a block
-        waits for what is computed of it before letting go of it.
+        The copies belong to the stream that makes them and are used on the current one, so whoever reads a
+        block waits for what is computed of it before letting go of it.
 
         Args:
             operands: The tensors.
@@ -63,9 +63,7 @@ class Fetch:
 
         return read
 
-    def _copy(
-        self, operand: Operand, base: memoryview | bytes, offset: int, start: int, stop: int
-    ) -> Tensor:
+    def _copy(self, operand: Operand, base: memoryview | bytes, offset: int, start: int, stop: int) -> Tensor:
         run = run_of(operand.array(base, offset), start, stop)
         if operand.tensor.dtype == "bfloat16":
             run = run.view(np.int16)
@@ -74,7 +72,7 @@ class Fetch:
             run = run.astype(run.dtype.newbyteorder("="))
         there = torch.from_numpy(run)
         if self._stream is not None and not in_place:
-            there = there.pin_memory(self._device)  # type: ignore[no-untyped-call]
+            there = there.pin_memory(self._device)
         return there.to(self._device, non_blocking=True, copy=True)
 
 

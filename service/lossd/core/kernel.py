@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from lossd.core.work import Work
 from lossd.request import Float64Array
 
 
-class Sums(NamedTuple):
+@dataclass(slots=True)
+class Sums:
     """What a part comes to.
 
     A list of terms holds a sum exactly: the first is the sum, rounded; the second what is left, rounded; and

@@ -36,7 +36,7 @@ class Operand(NamedTuple):
         tensor: The tensor.
         shape: The request's shape.
         axes: The request's axis that each of the tensor's own lies along, ascending.
-        strides: Bytes from one element to the next along each of the request's axes; 0 where all are the same.
+        strides: Bytes from one element to the next along each of the request's axes; 0 where it is the same.
         first_row: How many rows, along the first axis, the request had before these.
     """
 
@@ -54,8 +54,7 @@ class Operand(NamedTuple):
 
     def array(self, memory: memoryview | bytes, base: int) -> npt.NDArray[Any]:
         """The elements where they lie, of the request's shape; bfloat16 as bit patterns."""
-        order = ">" if self.tensor.big_endian else "<"
-        dtype = np.dtype(_NUMPY[self.tensor.dtype]).newbyteorder(order)
+        dtype = np.dtype(_NUMPY[self.tensor.dtype]).newbyteorder(">" if self.tensor.big_endian else "<")
         return np.ndarray(self.shape, dtype, memory, base + self.tensor.offset, self.strides)
 
     def pointer(self, position: int) -> str:

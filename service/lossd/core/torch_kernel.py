@@ -23,7 +23,18 @@ from lossd.core.fetch import Fetch, Read
 from lossd.core.kernel import Sums
 from lossd.core.operand import Operand
 from lossd.core.torch_sum import planes_of, terms_of
-from lossd.core.values import LOGIT, MASK, POS_WEIGHT, PROBABILITY, TARGET, WEIGHT, WHOLE, Rule, class_id, fault_of
+from lossd.core.values import (
+    LOGIT,
+    MASK,
+    POS_WEIGHT,
+    PROBABILITY,
+    TARGET,
+    WEIGHT,
+    WHOLE,
+    Rule,
+    class_id,
+    fault_of,
+)
 from lossd.core.work import Work
 from lossd.request import Float64Array
 
@@ -41,8 +52,8 @@ Function: TypeAlias = Callable[..., Element]
 class TorchKernel:
     """Scores with torch's own operations.
 
-    Where a device has not the memory for a part's blocks, they are made shorter and shorter. That is tried anew
-    for each part: what takes the memory may be another's, and gone a moment later.
+    Where a device has not the memory for a part's blocks, they are made shorter and shorter. That is tried
+    anew for each part: what takes the memory may be another's, and gone a moment later.
 
     Args:
         device: ``cpu`` or ``cuda:N``.

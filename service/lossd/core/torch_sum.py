@@ -1,8 +1,8 @@
 """Sums of tensors without rounding, on any device.
 
-Each value is cut at a power of two so large that the parts before it, multiples of one quantum, add up exactly
-in whatever order the device adds them; what is left is cut again, until nothing is left (Rump, Ogita and
-Oishi, "Accurate floating-point summation part I", SIAM J. Sci. Comput. 31, 2008).
+Each value is cut at a power of two so large that the parts before it, multiples of one quantum, add up
+exactly in whatever order the device adds them; what is left is cut again, until nothing is left (Rump, Ogita
+and Oishi, "Accurate floating-point summation part I", SIAM J. Sci. Comput. 31, 2008).
 """
 
 from __future__ import annotations

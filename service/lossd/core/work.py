@@ -51,7 +51,7 @@ class Work:
 
     @property
     def channels(self) -> int:
-        """How many arrays of sums there are: none where all come to one number, and one of divisors, if any."""
+        """How many arrays of sums there are: none where all come to one number; 2 with divisors."""
         if not self.cut.output_shape:
             return 0
         return 1 if self.divisor is None else 2

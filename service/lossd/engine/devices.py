@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _CUDA_THREADS = 128
@@ -22,6 +24,15 @@ def resolve(names: Sequence[str]) -> list[str]:
     answer = subprocess.run([sys.executable, "-c", _COUNT], capture_output=True, text=True, check=False)  # noqa: S603
     count = int(answer.stdout) if answer.returncode == 0 else 0
     return [f"cuda:{i}" for i in range(count)] or ["cpu"]
+
+
+@cache
+def torch_version() -> str:
+    """The version of torch that is installed; empty if there is none."""
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return ""
 
 
 def slice_elements(devices: Sequence[str], threads: int, each: int) -> int:

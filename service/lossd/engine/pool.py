@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import socket
 import time
@@ -17,6 +18,7 @@ from typing import Final
 
 from structlog.contextvars import bound_contextvars
 
+from lossd.core.catalog import Loss
 from lossd.core.cut import Cut
 from lossd.engine.arena import Region
 from lossd.engine.frames import (
@@ -53,12 +55,16 @@ class Pool:
         control: The socket to the supervisor, which sends new workers over it.
         workers: How many workers there will be.
         elements: How many elements a slice has at most.
+        each: How many of these each of a CPU worker's threads has; by default all of them.
     """
 
-    def __init__(self, memory: Memory, control: socket.socket, workers: int, elements: int) -> None:
+    def __init__(
+        self, memory: Memory, control: socket.socket, workers: int, elements: int, each: int | None = None
+    ) -> None:
         self.seats: Final[dict[int, WorkerSeat]] = {}
         self.supervisor_gone: Final = asyncio.Event()
         self.elements: Final = elements
+        self._each = elements if each is None else each
         self.workers: Final = workers
         self.when_scored: Callable[[], None] = lambda: None
         """Called for each slice that a worker has answered."""
@@ -126,6 +132,14 @@ class Pool:
                 raise Fault("overloaded", "no worker has started yet; try again later") from None
         seat = _least_busy(self._ready_seats or self.seats.values())
         return Job(self, seat, request, cut, self._memory, output, team, weight, identity, trace)
+
+    def elements_for(self, loss: Loss) -> int:
+        """How many elements a slice has at most: fewer where torch scores it on one core of a CPU."""
+        by_torch = any(
+            seat.device.startswith("cpu") and (math.isinf(loss.nanoseconds) or seat.kernel == "torch")
+            for seat in self.seats.values()
+        )
+        return min(self._each, self.elements) if by_torch else self.elements
 
     def feed(self, job: Job) -> None:
         """Send a request's next slices, as many as may be out at a time, to whoever has least to do."""

@@ -23,7 +23,7 @@ from lossd import logs
 from lossd.engine.board import BLANK, Board
 from lossd.engine.board import nbytes as board_bytes
 from lossd.engine.children import Child, Pauses, start
-from lossd.engine.devices import resolve, slice_elements
+from lossd.engine.devices import resolve, slice_elements, torch_version
 from lossd.engine.frames import (
     MAX_FRAME,
     UNUSABLE,
@@ -281,11 +281,13 @@ class _Supervisor:
             "traces": settings.traces,
             "kernel": settings.kernel,
             "threads": self._threads,
+            "torch": torch_version(),
             "losses": settings.losses,
             "check_seconds": settings.check_seconds,
         }
+        environment = {**settings.environment(), "OPENBLAS_NUM_THREADS": "1"}  # numpy's, which nobody uses
         with theirs:
-            process = await start(_WORKER, options, (theirs.fileno(), self._board_fd), settings.environment())
+            process = await start(_WORKER, options, (theirs.fileno(), self._board_fd), environment)
         child = self._workers[index] = Child(index, process, control, time.monotonic(), restarts)
         for front_end, arena_fd in self._front_ends.values():
             self._introduce(front_end, arena_fd, child)

@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -78,6 +77,7 @@ class Worker:
         check_seconds: After how long it checks anew that it computes rightly.
         clock: What slices are measured and deadlines are checked by, in seconds.
         tracing: Where slices have their spans, if there are to be any.
+        torch: The version of torch that is installed; empty if there is none.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class Worker:
         check_seconds: float,
         clock: Callable[[], float] = time.monotonic,
         tracing: Tracing | None = None,
+        torch: str = "",
     ) -> None:
         self._index = index
         self._kernel = kernel
@@ -99,7 +100,8 @@ class Worker:
         self._check_seconds = check_seconds
         self._checked = clock()
         self._answered = 0
-        self._links = Links(control, _introduce(kernel), self._join, self._part)
+        ready = Ready(kernel.name, kernel.device, torch, getattr(kernel, "width", ""))
+        self._links = Links(control, ready, self._join, self._part)
         self._pinned: dict[FrontEnd, PinnedMemory] = {}
         self._scheduler: Scheduler[_Task] = Scheduler()
 
@@ -241,15 +243,6 @@ def _answer_of(piece: Slice, outcome: Sums | Fault, seconds: float) -> Scored | 
     return Scored(piece.id, loss, weights, positives, count, planes, seconds)
 
 
-def _introduce(kernel: Kernel) -> Ready:
-    """What front ends are told of a worker."""
-    try:
-        torch = version("torch")
-    except PackageNotFoundError:
-        torch = ""
-    return Ready(kernel.name, kernel.device, torch, getattr(kernel, "width", ""))
-
-
 def _log_failure(piece: Slice) -> None:
     """Log the error that is being handled, which has come of a slice."""
     from structlog.contextvars import bound_contextvars
@@ -312,9 +305,9 @@ def main(arguments: str) -> None:
     gc.collect()
     gc.freeze()  # what has been imported stays, and need not be looked through again and again
     tracing = Tracing("worker", options["index"]) if options["traces"] else None
-    seconds = options["check_seconds"]
+    seconds, torch = options["check_seconds"], options["torch"]
     try:
-        Worker(options["index"], kernel, board, control, seconds, tracing=tracing).run()
+        Worker(options["index"], kernel, board, control, seconds, tracing=tracing, torch=torch).run()
     except WrongAnswerError as error:
         logger.error("worker %d does not compute rightly any more: %s", options["index"], error)
         sys.exit(WRONG)
