@@ -163,7 +163,7 @@ class LossResult:
         shape: The inputs' shape.
         loss_name: Such as ``focal``.
         params: The loss's own parameters, such as gamma and alpha.
-        kernel: Which kernel computed the elements, such as ``eager``.
+        kernel: Which kernel computed the elements: ``native`` or ``torch``.
         device: Where, such as ``cpu`` or ``cuda:0``; of several devices that shared it, one.
         elsewhere: The seconds of computing on the others of these, by device; None if there are none.
         options: The parameters that every loss has, such as axis and normalizer.
