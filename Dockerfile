@@ -6,7 +6,8 @@
 # The Python that the tests run on; constraints.txt pins for it.
 ARG PYTHON_VERSION=3.11
 
-FROM python:${PYTHON_VERSION}-slim AS builder
+# It has a C compiler, which makes the kernel for CPUs; the image has none.
+FROM python:${PYTHON_VERSION} AS builder
 ARG TORCH=cuda
 ARG TORCH_INDEX_URL=
 # An empty folder, for the image to copy: usage is kept there.
@@ -19,12 +20,7 @@ RUN scripts/build_wheel.sh /wheels
 RUN scripts/install_runtime.sh /opt/lossd /wheels/lossd-*.whl
 
 FROM python:${PYTHON_VERSION}-slim
-# compiled: the image has a C++ compiler, and the code that it makes of the losses on the machine that builds
-# the image. It is used where LOSSD_KERNEL=compiled says so, and made anew on a CPU of another kind.
-ARG KERNEL=eager
 COPY --from=builder /opt/lossd /opt/lossd
-COPY scripts/install_kernel.sh scripts/
-RUN scripts/install_kernel.sh "$KERNEL" /opt/lossd /opt/lossd/cache
 # Nothing is written but usage, and by libraries that want a home: /var/lib/lossd is a volume, /tmp may be a
 # tmpfs and all else read-only.
 COPY --from=builder --chown=10001:10001 /var/lib/lossd /var/lib/lossd
@@ -32,7 +28,6 @@ VOLUME /var/lib/lossd
 ENV PATH=/opt/lossd/bin:$PATH \
     HOME=/tmp \
     PYTHONUNBUFFERED=1 \
-    LOSSD_CACHE_DIR=/opt/lossd/cache \
     LOSSD_USAGE_FILE=/var/lib/lossd/usage.sqlite3 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 # By number, so that an orchestrator can see that it is not root.

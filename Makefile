@@ -4,8 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+PACKAGES := $(VENV)/.packages
+NATIVE := $(wildcard scripts/build_native.py service/lossd/core/native/*.[ch])
 CODE := service client tests examples scripts bench
 ARGS ?=
+CASES ?= 5000
 MUTANTS ?= 10000
 ABORTS ?= 10000
 REQUESTS ?= 1000000
@@ -15,16 +18,21 @@ SECONDS_EACH ?= 60
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # the checks of `test` run in the order given
 .PHONY: help install format format-check lint types walls tests wheel test serve demo bench \
-  bench-backlog bench-core bench-fairness bench-formats bench-hot-path bench-json bench-neighbour \
-  bench-stream fuzz soak evaluation lock clean distclean
+  bench-backlog bench-core bench-formats bench-json bench-neighbour bench-peers bench-server bench-stream \
+  fuzz soak evaluation lock clean distclean
 
 help: ## List what make can do
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(READY) ## Create .venv with everything, as pinned in constraints.txt
 
-# The stamp is written last, so that a failed install is tried again and a finished one is not.
-$(READY): pyproject.toml constraints.txt
+# Stamps are written last, so that a failed install is tried again and a finished one is not. A change of the
+# kernel's sources compiles it again, and nothing more: no test runs a stale one.
+$(READY): $(PACKAGES) $(NATIVE)
+	$(BIN)/python -m scripts.build_native
+	@touch $@
+
+$(PACKAGES): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo 'lossd needs Python 3.11 or newer. Name one: make PYTHON=python3.12 $(or $(MAKECMDGOALS),install)' >&2; \
 	  exit 1; }
@@ -70,34 +78,35 @@ serve: $(READY) ## Keep a server up on 127.0.0.1:8000; ARGS goes to lossd serve
 demo: $(READY) ## Train on real digits, score over HTTP, compare with torch and scikit-learn
 	@$(BIN)/python -m examples.demo
 
-bench: $(READY) ## Measure lossd beside its peers, in under 40 minutes; needs wrk; ARGS="--write" puts it into the docs
-	@$(BIN)/python -m bench.peers $(ARGS)
+bench: bench-core bench-server bench-neighbour bench-backlog ## Measure the core, the server and what callers notice of each other
+
+bench-core: $(READY) ## Measure the core beside torch's own losses
+	@$(BIN)/python -m bench.core $(ARGS)
+
+bench-server: $(READY) ## Measure the server beside FastAPI and uvicorn alone; needs wrk; ARGS="--against CHECKOUT"
+	@$(BIN)/python -m bench.server $(ARGS)
+
+bench-neighbour: $(READY) ## Measure what large JSON bodies cost a caller of small requests
+	@$(BIN)/python -m bench.neighbour json $(ARGS)
 
 bench-backlog: $(READY) ## Measure what a team of small requests notices of another's backlog of large ones
-	@$(BIN)/python -m bench.backlog $(ARGS)
+	@$(BIN)/python -m bench.neighbour npy $(ARGS)
 
-bench-core: $(READY) ## Measure the core beside torch's own losses; ARGS="--eager-only" needs no compiler
-	@$(BIN)/python -m bench.core $(ARGS)
+bench-peers: $(READY) ## Measure the server beside serving frameworks, which it installs; needs wrk
+	@$(BIN)/python -m bench.peers $(ARGS)
 
 bench-formats: $(READY) ## Measure what a million elements cost the server in each format
 	@$(BIN)/python -m bench.formats $(ARGS)
 
-bench-hot-path: $(READY) ## Measure what a small request costs, beside uvicorn alone; needs wrk
-	@$(BIN)/python -m bench.hot_path $(ARGS)
-
 bench-json: $(READY) ## Measure how fast JSON becomes arrays, beside orjson and json
 	@$(BIN)/python -m bench.json $(ARGS)
-
-bench-neighbour: $(READY) ## Measure what large JSON bodies cost a caller of small requests
-	@$(BIN)/python -m bench.neighbour $(ARGS)
-
-bench-fairness: $(READY) ## Measure what teams that share a worker notice of each other
-	@$(BIN)/python -m bench.fairness $(ARGS)
 
 bench-stream: $(READY) ## Send 8 GB of Arrow through a server with an arena of 512 MB
 	@$(BIN)/python -m bench.stream $(ARGS)
 
-fuzz: $(READY) ## Send a server 10,000 mutants of each kind of body, and look for new ones for a minute a reader
+fuzz: $(READY) ## Draw requests for the kernel, send a server 10,000 mutants of each kind of body, and look for new ones
+	LOSSD_NATIVE_CASES=$(CASES) LOSSD_NATIVE_SEED=$$(date +%s) \
+	  $(BIN)/python -m pytest tests/core/test_native_builds.py --timeout 0
 	LOSSD_FUZZ_MUTANTS=$(MUTANTS) $(BIN)/python -m pytest tests/fuzz/test_mutants.py --timeout 0 $(ARGS)
 	for kind in json npy npz multipart arrow v2 gzip deflate zstd query; do \
 	  PYTHONPATH=tests $(BIN)/python -m fuzz.harness $$kind -max_total_time=$(SECONDS_EACH) || exit 1; \
@@ -106,7 +115,6 @@ fuzz: $(READY) ## Send a server 10,000 mutants of each kind of body, and look fo
 soak: $(READY) ## Break a server in every way, again and again, and print what its callers notice
 	LOSSD_SOAK=1 LOSSD_ABORTS=$(ABORTS) LOSSD_REQUESTS=$(REQUESTS) \
 	  $(BIN)/python -m pytest tests/faults --timeout 0 $(ARGS)
-	$(BIN)/python -m bench.fairness
 
 evaluation: $(READY) ## Score 2 GB in little memory while a worker is killed and the server restarted
 	LOSSD_SOAK=1 $(BIN)/python -m pytest tests/faults/test_evaluation.py --timeout 0 $(ARGS)

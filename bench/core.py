@@ -1,130 +1,183 @@
 """What the core costs beside torch's own losses: ``make bench-core``.
 
 Both sides score the same numbers in turn, several times, on one thread, by its CPU time; ratios of one run
-are what counts.
+are what counts. lossd computes in float64, with exact sums, torch in float32.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import math
 import time
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from rich.console import Console
-from rich.table import Table
 
-from lossd.core.catalog import LOSSES, check_params
-from lossd.core.compiled import CompiledKernel
-from lossd.core.grid import Grid, grid_of
-from lossd.core.kernel import EagerKernel
-from lossd.core.work import Work, prepare
+from bench.table import Figure, show
+from lossd.core.catalog import LOSSES, check_params, reduced_axes
+from lossd.core.exact_sum import ExactSum
+from lossd.core.kernel import Kernel
+from lossd.core.native import NativeKernel
+from lossd.core.torch_kernel import TorchKernel
+from lossd.core.work import prepare
+from lossd.request import Tensor
 
-LARGE = (1 << 24,)
-SMALL = (32, 80)
+ELEMENTS = 1 << 17
+"""Of a part, as a worker is given them."""
+SMALL, CACHED, LARGE = (32, 80), (4096, 80), (1 << 24,)
 GAMMA, ALPHA = 1.5, 0.25
 
+Array = npt.NDArray[Any]
 
-def torch_bce(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+
+class Numbers(NamedTuple):
+    """What is scored: a body as it is received, and the tensors that torch is given."""
+
+    shape: tuple[int, ...]
+    body: memoryview
+    tensors: dict[str, Tensor]
+    logits: torch.Tensor
+    targets: torch.Tensor
+
+
+def numbers(shape: tuple[int, ...]) -> Numbers:
+    """Float32 logits and 0/1 targets."""
+    rng = np.random.default_rng(0)
+    body = np.stack([rng.normal(0, 3, shape), rng.random(shape) < 0.1]).astype(np.float32)
+    tensors = {
+        name: Tensor("float32", shape, offset)
+        for name, offset in (("logits", 0), ("targets", body.nbytes // 2))
+    }
+    logits, targets = torch.from_numpy(body)
+    return Numbers(shape, memoryview(body.data).cast("B"), tensors, logits, targets)
+
+
+def ours(kernel: Kernel, loss: str, given: Numbers, elements: int = ELEMENTS) -> float:
+    """The mean, from checked parameters on."""
+    params = check_params(LOSSES[loss], {})
+    work = prepare(loss, params, given.shape, reduced_axes(params, given.shape), elements, given.tensors)
+    parts = [kernel.score(work, given.body, 0, index) for index in range(work.cut.parts)]
+    if len(parts) == 1:
+        return parts[0].loss[0] / parts[0].count
+    total = ExactSum()
+    for part in parts:
+        total.add_all(part.loss)
+    return total.value / work.cut.size
+
+
+def torch_bce(x: torch.Tensor, y: torch.Tensor) -> float:
     """torch.nn.BCEWithLogitsLoss, float32."""
-    return torch.nn.functional.binary_cross_entropy_with_logits(x, y)
+    return torch.nn.functional.binary_cross_entropy_with_logits(x, y).item()
 
 
-def yolov5_focal(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def yolov5_focal(x: torch.Tensor, y: torch.Tensor) -> float:
     """YOLOv5's FocalLoss on whole tensors, float32."""
     losses = torch.nn.functional.binary_cross_entropy_with_logits(x, y, reduction="none")
     p = torch.sigmoid(x)
     p_t = y * p + (1 - y) * (1 - p)
-    return (losses * (y * ALPHA + (1 - y) * (1 - ALPHA)) * (1.0 - p_t) ** GAMMA).mean()
+    return (losses * (y * ALPHA + (1 - y) * (1 - ALPHA)) * (1.0 - p_t) ** GAMMA).mean().item()
 
 
-def work(loss: str, shape: tuple[int, ...], x: np.ndarray, y: np.ndarray) -> Work:
-    """A request for the mean of a loss."""
-    grid = Grid(shape, range(len(shape)))
-    return prepare(loss, check_params(LOSSES[loss], {}), grid, {"logits": x, "targets": y})
-
-
-def cpu_seconds(action: Callable[[], object], times: int = 1) -> float:
-    """This thread's CPU time for an action, a time."""
-    began = time.thread_time()
+def seconds(action: Callable[[], object], times: int, clock: Callable[[], float]) -> float:
+    """How long an action takes, by a clock."""
+    began = clock()
     for _ in range(times):
         action()
-    return (time.thread_time() - began) / times
+    return (clock() - began) / times
 
 
-def large(kernels: list[EagerKernel], rounds: int) -> Table:
-    """16,777,216 elements: ratios to torch, interleaved."""
-    rng = np.random.default_rng(0)
-    x = rng.normal(0, 3, LARGE).astype(np.float32)
-    y = (rng.random(LARGE) < 0.1).astype(np.float32)
-    tensors = torch.from_numpy(x), torch.from_numpy(y)
-    rivals = {"bce": torch_bce, "focal": yolov5_focal}
-    table = Table(
-        "loss", "kernel", "torch's time / ours: median", "least", "greatest", title=f"{LARGE[0]:,} float32"
+class Race(NamedTuple):
+    """Two actions, how often each is repeated, and their ratio, of the one's time by the other's."""
+
+    figure: Figure
+    one: Callable[[], object]
+    other: Callable[[], object]
+    times: int
+    clock: Callable[[], float] = time.thread_time
+
+    def run(self, turn: int) -> None:
+        """Measure both, in turn first."""
+        taken = {}
+        for action in (self.one, self.other) if turn % 2 else (self.other, self.one):
+            taken[action] = seconds(action, self.times, self.clock)
+        self.figure.found.append(taken[self.one] / taken[self.other])
+
+
+def races(fast: Kernel, slow: Kernel) -> list[Race]:
+    """What is compared with what."""
+    small, cached, large = numbers(SMALL), numbers(CACHED), numbers(LARGE)
+    found = []
+    for loss, rival, asked in (("bce", torch_bce, (1.0, 2.5)), ("focal", yolov5_focal, (2.5, 8.0))):
+        name = "float32 BCE" if loss == "bce" else "YOLOv5's focal"
+        for what, given, wanted, times in (
+            ("4,096x80, in the cache", cached, asked[0], 20),
+            ("16.7 M elements", large, asked[1], 1),
+        ):
+
+            def theirs(rival: Callable[..., float] = rival, given: Numbers = given) -> float:
+                return rival(given.logits, given.targets)
+
+            def native(loss: str = loss, given: Numbers = given) -> float:
+                return ours(fast, loss, given)
+
+            found.append(Race(Figure(f"{what}: torch's {name} by {loss}", wanted), theirs, native, times))
+
+    def whole_call() -> float:
+        return ours(fast, "bce", small)
+
+    def torch_call() -> float:
+        return torch_bce(small.logits, small.targets)
+
+    found.append(
+        Race(Figure("32x80, a whole call: torch's float32 BCE by bce", 1.3), torch_call, whole_call, 2000)
     )
-    for loss, rival in rivals.items():
-        job = work(loss, LARGE, x, y)
-        ratios: dict[str, list[float]] = {kernel.name: [] for kernel in kernels}
-        for turn in range(rounds + 1):
-            theirs = cpu_seconds(lambda rival=rival: rival(*tensors))  # type: ignore[misc] # a default binds it
-            for kernel in kernels:
-                ours = cpu_seconds(lambda kernel=kernel, job=job: kernel.score(job, 0, job.grid.blocks))  # type: ignore[misc] # likewise
-                if turn:  # the first is a warm-up
-                    ratios[kernel.name].append(theirs / ours)
-        for name, found in ratios.items():
-            middle = statistics.median(found)
-            table.add_row(loss, name, f"{middle:.2f}", f"{min(found):.2f}", f"{max(found):.2f}")
-    return table
+    two = NativeKernel(2)
 
+    def on_one() -> float:
+        return ours(fast, "focal", large, 2 * ELEMENTS)
 
-def small(kernels: list[EagerKernel], rounds: int) -> Table:
-    """32x80: microseconds of CPU time in the core, from arrays and checked parameters to sums."""
-    rng = np.random.default_rng(0)
-    x = rng.normal(0, 3, SMALL).astype(np.float32)
-    y = (rng.random(SMALL) < 0.1).astype(np.float32)
-    title = "32x80 float32: CPU microseconds a request"
-    table = Table("loss", "kernel", "alone: median", "least", "prepared before", "8 together", title=title)
+    def on_two() -> float:
+        return ours(two, "focal", large, 2 * ELEMENTS)
+
+    figure = Figure("16.7 M elements: focal on one thread by focal on two, by the clock", 1.8)
+    found.append(Race(figure, on_one, on_two, 1, time.perf_counter))
     for loss in LOSSES:
-        params, grid = check_params(LOSSES[loss], {}), grid_of(SMALL, (0, 1))
 
-        def ready(loss: str = loss, params: dict[str, object] = params, grid: Grid = grid) -> Work:
-            return prepare(loss, params, grid, {"logits": x, "targets": y})
+        def defined(loss: str = loss) -> float:
+            return ours(slow, loss, cached)
 
-        job = ready()
-        for kernel in kernels:
-            ways: dict[str, list[float]] = {"alone": [], "prepared": [], "together": []}
-            for turn in range(rounds + 1):
-                found = {
-                    "alone": cpu_seconds(lambda: kernel.score(ready(), 0, 1), 500),  # noqa: B023 -- run at once
-                    "prepared": cpu_seconds(lambda: kernel.score(job, 0, 1), 500),  # noqa: B023 -- as well
-                    "together": cpu_seconds(
-                        lambda: kernel.score_together(job, [(x, y)] * 8),  # noqa: B023 -- as well
-                        100,
-                    )
-                    / 8,
-                }
-                for way, taken in found.items() if turn else ():  # the first is a warm-up
-                    ways[way].append(1e6 * taken)
-            middle = {way: f"{statistics.median(taken):.1f}" for way, taken in ways.items()}
-            least = f"{min(ways['alone']):.1f}"
-            table.add_row(loss, kernel.name, middle["alone"], least, middle["prepared"], middle["together"])
-    return table
+        def compiled(loss: str = loss) -> float:
+            return ours(fast, loss, cached)
+
+        found.append(Race(Figure(f"4,096x80: torch definition of {loss} by native"), defined, compiled, 2))
+    return found
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--eager-only", action="store_true", help="leave the compiled kernel out")
+    parser = argparse.ArgumentParser(prog="python -m bench.core", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--width", help="vector instructions to use, such as avx2; the widest by default")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    kernels = [EagerKernel()] if options.eager_only else [EagerKernel(), CompiledKernel()]
-    console = Console()
-    console.print(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, one thread")
-    console.print(large(kernels, options.rounds))
-    console.print(small(kernels, options.rounds))
+    fast = NativeKernel(width=options.width)
+    compared = races(fast, TorchKernel())
+    for race in compared:
+        race.run(0)  # a warm-up
+        race.figure.found.clear()
+    for turn in range(options.rounds):
+        for race in compared:
+            race.run(turn)
+    show(
+        f"torch {torch.__version__}, {fast.width}, medians of {options.rounds}",
+        [race.figure for race in compared],
+    )
+    for race in compared[:4:2]:
+        taken = min(seconds(race.other, race.times, race.clock) for _ in range(options.rounds))
+        print(f"{race.figure.what}: {1e9 * taken / math.prod(CACHED):.2f} ns an element at best")  # noqa: T201
 
 
 if __name__ == "__main__":

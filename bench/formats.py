@@ -11,8 +11,6 @@ import argparse
 import gzip
 import http.client
 import io
-import json
-import os
 import statistics
 import sys
 import time
@@ -26,10 +24,10 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 import pyarrow as pa
-from rich.console import Console
-from rich.table import Table
 
-from bench.memory import family
+from bench.memory import cpu_seconds, family
+from bench.payloads import as_json, npy, v2
+from bench.table import number, show_rows
 from examples.local_server import LocalServer
 
 if sys.version_info >= (3, 14):
@@ -55,14 +53,6 @@ class Case:
     seconds: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     sum: float = 0.0
-
-
-def npy(*arrays: Array) -> bytes:
-    """What np.save writes, one file after the other."""
-    file = io.BytesIO()
-    for array in arrays:
-        np.save(file, array)
-    return file.getvalue()
 
 
 def npz(save: Callable[..., None], **arrays: Array) -> bytes:
@@ -93,29 +83,13 @@ def arrow(**arrays: Array) -> bytes:
     return sink.getvalue()
 
 
-def v2(logits: Array, targets: Array) -> tuple[bytes, int]:
-    """A binary request of the Open Inference Protocol, and the length of its JSON."""
-    inputs = [
-        {
-            "name": name,
-            "shape": list(array.shape),
-            "datatype": datatype,
-            "parameters": {"binary_data_size": array.nbytes},
-        }
-        for name, array, datatype in (("logits", logits, "FP32"), ("targets", targets, "FP32"))
-    ]
-    head = json.dumps({"inputs": inputs}).encode()
-    return head + logits.tobytes() + targets.tobytes(), len(head)
-
-
 def cases() -> list[Case]:
     """Every way to send them."""
     rng = np.random.default_rng(0)
     x = rng.normal(0, 3, (ROWS, CLASSES)).astype(np.float32)
     y = (rng.random((ROWS, CLASSES)) < 0.05).astype(np.float32)
     plain = npy(x, y)
-    v2_body, v2_head = v2(x, y)
-    v2_headers = {"Inference-Header-Content-Length": str(v2_head)}
+    inference = v2(x, y, binary=True)
     document = {"logits": x, "targets": y.astype(np.uint8)}
     return [
         Case("npy", plain, {"Content-Type": NPY}),
@@ -126,7 +100,7 @@ def cases() -> list[Case]:
         Case("npz, compressed", npz(np.savez_compressed, logits=x, targets=y), {"Content-Type": NPZ}),
         Case("Arrow", arrow(logits=x, targets=y), {"Content-Type": ARROW}),
         Case("Arrow, bool targets", arrow(logits=x, targets=y.astype(bool)), {"Content-Type": ARROW}),
-        Case("v2, binary", v2_body, v2_headers, "/v2/models/focal/infer"),
+        Case("v2, binary", inference.data, inference.headers, "/v2/models/focal/infer"),
         Case("npy, zstd", zstd.compress(plain), {"Content-Type": NPY, "Content-Encoding": "zstd"}),
         Case("npy, gzip", gzip.compress(plain), {"Content-Type": NPY, "Content-Encoding": "gzip"}),
         Case("npy, deflate", zlib.compress(plain), {"Content-Type": NPY, "Content-Encoding": "deflate"}),
@@ -135,19 +109,10 @@ def cases() -> list[Case]:
         ),
         Case(
             "JSON (json.dumps of tolist())",
-            json.dumps({"logits": x.tolist(), "targets": y.tolist()}).encode(),
+            as_json(x, y),
             {"Content-Type": JSON},
         ),
     ]
-
-
-def cpu_seconds(pid: int) -> float:
-    """What a process and its descendants have used."""
-    ticks = 0
-    for member in family(pid):
-        fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -161,7 +126,7 @@ def main() -> None:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         for turn in range(arguments.rounds + 1):
             for case in found:
-                before, began = cpu_seconds(server.pid), time.perf_counter()
+                before, began = cpu_seconds(*family(server.pid)), time.perf_counter()
                 for _ in range(arguments.times):
                     connection.request("POST", case.path, case.body, case.headers)
                     answer = connection.getresponse()
@@ -170,21 +135,16 @@ def main() -> None:
                         sys.exit(f"{case.name}: {text.decode()}")
                 if turn:  # the first is for warming up
                     case.seconds.append((time.perf_counter() - began) / arguments.times)
-                    case.cpu.append((cpu_seconds(server.pid) - before) / arguments.times)
+                    case.cpu.append((cpu_seconds(*family(server.pid)) - before) / arguments.times)
         connection.close()
-    table = Table("format", "MB", "ms", "x npy", "server CPU ms", "x npy")
     base, base_cpu = statistics.median(found[0].seconds), statistics.median(found[0].cpu)
+    rows = []
     for case in found:
         wall, cpu = statistics.median(case.seconds), statistics.median(case.cpu)
-        table.add_row(
-            case.name,
-            f"{len(case.body) / 1e6:.2f}",
-            f"{1e3 * wall:.1f}",
-            f"{wall / base:.2f}",
-            f"{1e3 * cpu:.0f}",
-            f"{cpu / base_cpu:.2f}",
-        )
-    Console(width=100).print(f"focal, {ROWS} x {CLASSES}, medians of {arguments.rounds} rounds", table)
+        size = f"{len(case.body) / 1e6:.1f}"
+        rows.append((case.name, size, *map(number, (1e3 * wall, wall / base, 1e3 * cpu, cpu / base_cpu))))
+    columns = ("format", "MB", "ms", "of npy's", "server CPU, ms", "of npy's")
+    show_rows(f"focal, {ROWS} x {CLASSES}, medians of {arguments.rounds} rounds", columns, rows)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What processes hold in memory, by Linux's account."""
+"""What processes hold in memory and use of the CPU, by Linux's account."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -16,6 +17,18 @@ def family(pid: int) -> list[int]:
         for task in Path(f"/proc/{parent}/task").glob("*/children"):
             found += map(int, task.read_text().split())
     return found
+
+
+def find(pid: int, module: str) -> int:
+    """The one process among another's descendants that runs a module."""
+    (found,) = [one for one in family(pid) if module in Path(f"/proc/{one}/cmdline").read_text().split("\0")]
+    return found
+
+
+def cpu_seconds(*pids: int) -> float:
+    """What processes have used so far: utime and stime of proc(5)."""
+    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
+    return sum(int(one[11]) + int(one[12]) for one in fields) / os.sysconf("SC_CLK_TCK")
 
 
 def pss(pid: int, part: str = "Pss") -> int:

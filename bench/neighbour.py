@@ -1,113 +1,152 @@
-"""What a caller of small requests notices of one who posts large JSON bodies: ``make bench-neighbour``.
+"""What a caller of small requests notices of others: ``make bench-neighbour`` and ``make bench-backlog``.
 
-A 32x80 .npy request is sent again and again on one connection, with and without a neighbour, in turn; the
-neighbour is a process of its own that posts a JSON body of 30 MB as often as it is answered.
+Team ``small`` sends 32x80 .npy requests one after the other on one connection, alone and in turn beside team
+``big``: one connection that posts 30 MB of JSON after 30 MB of JSON, or three that post 200 MB of .npy each.
+Each connection of big's is a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import http.client
-import io
-import json
 import multiprocessing
 import statistics
 import sys
+import tempfile
 import time
-from multiprocessing.synchronize import Event
+from collections import Counter
+from collections.abc import Sequence
+from multiprocessing.synchronize import Event, Semaphore
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
+from bench.payloads import CLASSES, SMALL, Payload, as_json, npy, payload
+from bench.table import Figure, show
 from examples.local_server import LocalServer
+from lossd.teams import Team, digest_of, new_key
+from lossd.teamsfile import add_key, add_team
 
-MEGABYTES = 30
+ASKED: Final = 3.0
+"""How many times as long small's requests may take beside big's, by their p99."""
+JSON_BYTES, NPY_BYTES, AT_ONCE = 30_000_000, 200_000_000, 3
+_SETTLE_SECONDS: Final = 1.0
 
 
-def small() -> bytes:
-    """A 32x80 request: float32 logits and targets."""
+def large(kind: str) -> Payload:
+    """A body of big's: logits that look like a model's, and 0/1 targets, float32."""
     rng = np.random.default_rng(0)
-    file = io.BytesIO()
-    np.save(file, rng.normal(0, 3, (32, 80)).astype(np.float32))
-    np.save(file, (rng.random((32, 80)) < 0.05).astype(np.float32))
-    return file.getvalue()
+    rows = JSON_BYTES // (CLASSES * 26) if kind == "json" else NPY_BYTES // (CLASSES * 8)
+    x = np.resize(rng.normal(0, 3, 1 << 16).astype(np.float32), (rows, CLASSES))
+    y = (np.resize(rng.random(1 << 16), (rows, CLASSES)) < 0.05).astype(np.float32)
+    if kind == "json":
+        return Payload(as_json(x, y), {"Content-Type": "application/json"})
+    return Payload(npy(x, y), {"Content-Type": "application/x-npy"})
 
 
-def large(megabytes: int) -> bytes:
-    """A JSON body of about so many megabytes, as json.dumps writes tolist()."""
-    rng = np.random.default_rng(0)
-    rows = megabytes * 1_000_000 // (80 * 26)
-    logits = rng.normal(0, 3, (rows, 80)).astype(np.float32)
-    targets = (rng.random((rows, 80)) < 0.05).astype(np.float32)
-    return json.dumps({"logits": logits.tolist(), "targets": targets.tolist()}).encode()
+class Caller:
+    """A team's connection, made anew when it breaks."""
+
+    def __init__(self, port: int, key: str) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        self._key = {"Authorization": f"Bearer {key}"}
+
+    def post(self, body: Payload) -> int:
+        """One request; its answer's status, or 0 if there was none."""
+        try:
+            self._connection.request("POST", "/focal", body.data, body.headers | self._key)
+            answer = self._connection.getresponse()
+            answer.read()
+        except (OSError, http.client.HTTPException):
+            self._connection.close()
+            return 0
+        return answer.status
 
 
-def post(connection: http.client.HTTPConnection, body: bytes, media: str) -> None:
-    """One request."""
-    connection.request("POST", "/focal", body, {"Content-Type": media})
-    answer = connection.getresponse()
-    text = answer.read()
-    if answer.status != 200:
-        sys.exit(text.decode())
-
-
-def neighbour(port: int, body: bytes, wanted: Event, ended: Event, posted: Event) -> None:
-    """Post large bodies whenever wanted."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+def big(kind: str, port: int, key: str, ready: Semaphore, wanted: Event, ended: Event) -> None:
+    """A process of team big: a request as soon as the one before is answered, while they are wanted."""
+    caller, body, statuses = Caller(port, key), large(kind), Counter[int]()
+    ready.release()
     while not ended.is_set():
         if wanted.wait(0.1):
-            post(connection, body, "application/json")
-            posted.set()
-    connection.close()
+            status = caller.post(body)
+            statuses[status] += 1
+            if status != 200:
+                time.sleep(0.1)
+    print(f"big: {statuses[200]} scored, other statuses: {dict(statuses - Counter({200: statuses[200]}))}")  # noqa: T201
 
 
-def latencies(connection: http.client.HTTPConnection, body: bytes, seconds: float) -> list[float]:
-    """Seconds of each request, one after the other, for a while."""
-    found = []
+def small(caller: Caller, seconds: float) -> list[float]:
+    """How long each of small's requests took, for a while."""
+    found, body = [], payload("npy", SMALL)
     ends = time.perf_counter() + seconds
     while (began := time.perf_counter()) < ends:
-        post(connection, body, "application/x-npy")
+        if (status := caller.post(body)) != 200:
+            sys.exit(f"small: status {status}")
         found.append(time.perf_counter() - began)
     return found
 
 
+def p99(seconds: Sequence[float]) -> float:
+    """The 99th percentile."""
+    return statistics.quantiles(seconds, n=100)[98]
+
+
+def teams(folder: Path) -> tuple[Path, dict[str, str]]:
+    """A teams file, and the teams' keys."""
+    path, keys = folder / "teams.toml", {}
+    for name in ("small", "big"):
+        key_id, keys[name] = new_key()
+        add_team(path, Team(name))
+        add_key(path, name, key_id, digest_of(keys[name]))
+    return path, keys
+
+
 def main() -> None:
     """Measure, in turn."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each half of a round")
-    arguments = parser.parse_args()
+    parser = argparse.ArgumentParser(prog="python -m bench.neighbour", description=__doc__)
+    parser.add_argument("kind", choices=("json", "npy"), help="what big sends")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each half of a round")
+    options = parser.parse_args()
     context = multiprocessing.get_context("spawn")
-    wanted, ended, posted = context.Event(), context.Event(), context.Event()
-    body = large(MEGABYTES)
-    alone: list[float] = []
-    beside: list[float] = []
-    with LocalServer(Path(sys.executable).with_name("lossd")) as server:
-        other = context.Process(target=neighbour, args=(server.port, body, wanted, ended, posted))
-        other.start()
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-        latencies(connection, small(), 1.0)
-        for _ in range(arguments.rounds):
-            alone += latencies(connection, small(), arguments.seconds)
-            posted.clear()
-            wanted.set()
-            posted.wait(60)
-            beside += latencies(connection, small(), arguments.seconds)
-            wanted.clear()
-            time.sleep(1.0)  # the last large one ends
-        ended.set()
-        other.join()
-        connection.close()
-    print(f"the neighbour's body: {len(body) / 1e6:.1f} MB of JSON")  # noqa: T201
-    cuts = {}
-    for name, found in (("alone", alone), ("beside", beside)):
-        quantiles = statistics.quantiles(found, n=100)
-        cuts[name] = quantiles[98]
-        print(  # noqa: T201
-            f"{name}: {len(found)} requests, p50 {1e3 * quantiles[49]:.2f} ms, p99 {1e3 * quantiles[98]:.2f} "
-            f"ms, longest {1e3 * max(found):.2f} ms"
-        )
-    print(f"p99 beside / alone: {cuts['beside'] / cuts['alone']:.2f}")  # noqa: T201
+    ready, wanted, ended = context.Semaphore(0), context.Event(), context.Event()
+    alone, beside, ratio = (
+        Figure("alone: p99, ms"),
+        Figure("beside: p99, ms"),
+        Figure("ratio", ASKED, at_most=True),
+    )
+    longest = Figure("beside: longest, ms")
+    with tempfile.TemporaryDirectory() as place:
+        path, keys = teams(Path(place))
+        with LocalServer(Path(sys.executable).with_name("lossd"), settings={"teams": path}) as server:
+            arguments = (options.kind, server.port, keys["big"], ready, wanted, ended)
+            others = [
+                context.Process(target=big, args=arguments)
+                for _ in range(1 if options.kind == "json" else AT_ONCE)
+            ]
+            for other in others:
+                other.start()
+            for _ in others:
+                ready.acquire()
+            caller = Caller(server.port, keys["small"])
+            small(caller, 1.0)
+            for _ in range(options.rounds):
+                first = small(caller, options.seconds)
+                wanted.set()
+                time.sleep(_SETTLE_SECONDS)
+                second = small(caller, options.seconds)
+                wanted.clear()
+                time.sleep(2 * _SETTLE_SECONDS)  # the last large ones end
+                alone.found.append(1e3 * p99(first))
+                beside.found.append(1e3 * p99(second))
+                longest.found.append(1e3 * max(second))
+                ratio.found.append(p99(second) / p99(first))
+            ended.set()
+            for other in others:
+                other.join()
+    show(f"32x80 npy, alone and beside {options.kind}", [alone, beside, longest, ratio])
 
 
 if __name__ == "__main__":

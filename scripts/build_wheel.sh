@@ -12,3 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # pip alone is enough: it fetches the build backend that pyproject.toml names.
 "${PYTHON:-python3}" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$out" .
+if compgen -G "$out/lossd-*-any.whl" >/dev/null; then
+  echo "the wheel has no kernel for CPUs: that takes a C compiler (cc, or what CC names)" >&2
+  exit 1
+fi

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -22,11 +22,13 @@ import numpy as np
 from rich.console import Console
 
 from examples.local_server import LocalServer
+from scripts.build_native import NAME, NATIVE
 
 ROOT = Path(__file__).resolve().parents[1]
 INSTALL_SECONDS = 900
 COMMAND_SECONDS = 60
 PACKAGES = {"lossd", "lossd_client"}
+LIBRARY = f"lossd/core/native/{NAME}"
 SERVER_ONLY = ("fastapi", "starlette", "torch", "uvicorn", "pydantic_settings", "sklearn")
 
 LOGITS = [[2.0, -1.5, 0.0], [0.25, -15.0, 40.0]]
@@ -112,6 +114,9 @@ def check_contents(wheel: Path) -> None:
     for package in sorted(PACKAGES):
         if PurePosixPath(package, "py.typed") not in names:
             raise CheckError(f"{package}/py.typed is not in the wheel")
+    compiled = {str(name) for name in names if name.suffix in {".c", ".h", ".so"}}
+    if compiled != {LIBRARY} or wheel.stem.endswith("-any"):
+        raise CheckError(f"{wheel.name} holds {sorted(compiled)}, not {LIBRARY} alone")
     tests = sorted(str(name) for name in names if "tests" in name.parts or name.name.startswith("test_"))
     if tests:
         raise CheckError(f"the wheel holds tests: {tests}")
@@ -147,6 +152,24 @@ def check_scoring(sandbox: Sandbox, server: Path, client: Path) -> None:
         compare("lossd score --loss focal", json.loads(sandbox.run(score).stdout)["loss"], expected("focal"))
         if (code := running.stop()) != 0:
             raise CheckError(f"the server ended with {code} on SIGTERM:\n{running.log()}")
+
+
+def check_sources(sandbox: Sandbox, scratch: Path) -> None:
+    """A source distribution has what the kernel is compiled from, and makes a wheel without a compiler."""
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(scratch)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=COMMAND_SECONDS)  # noqa: S603
+    (sources,) = scratch.glob("lossd-*.tar.gz")
+    with tarfile.open(sources) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    native = {path.relative_to(ROOT).as_posix() for path in (ROOT / NATIVE).glob("*.[ch]")}
+    if not native <= held:
+        raise CheckError(f"{sources.name} lacks {sorted(native - held)}")
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(scratch / "pure")]
+    sandbox.run(["env", "CC=none", *pip, sources], seconds=INSTALL_SECONDS)
+    (wheel,) = (scratch / "pure").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        if LIBRARY in archive.namelist() or not wheel.stem.endswith("-py3-none-any"):
+            raise CheckError(f"{wheel.name} holds {LIBRARY}")
 
 
 def expected(name: str) -> float:
@@ -200,11 +223,8 @@ def check(say: Console, scratch: Path) -> None:
     server = scratch / "server"
     sandbox.run([install, server, wheel], seconds=INSTALL_SECONDS)
     check_scoring(sandbox, server, client)
-    kernel = "compiled" if shutil.which("g++") else "eager"
-    say.print(f"what the {kernel} kernel needs")
-    sandbox.run(
-        [ROOT / "scripts/install_kernel.sh", kernel, server, scratch / "cache"], seconds=INSTALL_SECONDS
-    )
+    say.print("a source distribution, without a compiler")
+    check_sources(sandbox, scratch)
     say.print(f"{wheel.name}: installs, serves and scores")
 
 

@@ -1,43 +1,189 @@
-"""lossd beside its peers, and beside what nothing can beat: ``make bench``.
+"""lossd beside serving frameworks, each around torch's own loss: ``make bench-peers``.
 
-Installs the peers into ``.bench`` and measures all of them in rounds, in turn. A peer that does not install
-or start is named as not measured. Needs wrk.
+Installs each framework into ``.bench`` first, in minutes. It and lossd then run side by side, idle
+but for the one that is measured, in turn. One that does not install or start is named. Needs wrk.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import platform
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
-from bench.peers import report
-from bench.peers.catalog import ENVIRONMENTS, ROOT, SERVERS
-from bench.peers.figures import Run
-from bench.peers.install import install, installed
-from bench.peers.measure import Plan, one_round
+from bench.loads import Load, by_hand, by_wrk, need_wrk, post
+from bench.payloads import CLASSES, LARGE, MIDDLE, SMALL, payload
+from bench.servers import ROOT, NotMeasuredError, Running, lossd, serving
+from bench.table import Figure, show
 
-PAGE = ROOT / "docs/performance.md"
+ENVIRONMENTS: Final = ROOT / ".bench"
+REQUIREMENTS: Final = Path(__file__).with_name("requirements")
+INSTALL_SECONDS: Final = 420.0
+INFER: Final = "/v2/models/bce/infer"
+OURS: Final = {"npy": "/bce", "json": "/bce", "v2": INFER, "v2-json": INFER}
+SERVERS: Final = "bench.peers.servers"
+_SYSTEM: Final = Path("/usr/bin/python3")  # Triton loads the distribution's libpython
+_CONNECTIONS: Final = {SMALL: 16, MIDDLE: 16, LARGE: 1}
 
 
-def machine() -> dict[str, str]:
-    """What this ran on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown")
-    kilobytes = int(Path("/proc/meminfo").read_text().split()[1])
-    return {
-        "cores": f"{len(os.sched_getaffinity(0))} of {model}, shared with the load generator",
-        "memory": f"{kilobytes / (1 << 20):.0f} GiB",
-        "kernel": platform.release(),
-        "Python": platform.python_version(),
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A framework.
+
+    Attributes:
+        name: As it calls itself.
+        environment: The folder of its environment, and its file of requirements.
+        ways: Where it is sent which form; lossd is sent the same, and .npy as .npy.
+        command: Behind ``bin/``; ``PORT`` stands for the port.
+        variables: Of its environment, likewise.
+    """
+
+    name: str
+    environment: str
+    ways: Mapping[str, str]
+    command: tuple[str, ...]
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+def _module(name: str) -> tuple[str, ...]:
+    return ("python", "-m", f"{SERVERS}.{name}", "PORT")
+
+
+PEERS: Final = (
+    # One API process, one worker an API, fast_queue; .npy in a raw body, which is not documented.
+    Peer("LitServe", "litserve", {"npy": "/npy", "json": "/json"}, _module("litserve_server")),
+    # One worker, no metrics, no access log; .npy as an octet stream (its pickled form it refuses).
+    Peer(
+        "BentoML",
+        "bentoml",
+        {"npy-octets": "/npy", "json": "/lists"},
+        ("bentoml", "serve", f"{SERVERS}.bentoml_server:Loss", "--host", "127.0.0.1", "--port", "PORT"),
+        {
+            "BENTOML_CONFIG_OPTIONS": "api_server.logging.access.enabled=false",
+            "BENTOML_DO_NOT_TRACK": "True",
+            "BENTOML_HOME": str(ENVIRONMENTS / "bentoml-home"),
+        },
+    ),
+    # One replica, user code and router in its own loop, no access log, .npy in a raw body.
+    Peer(
+        "Ray Serve",
+        "ray",
+        {"npy": "/", "json": "/"},
+        _module("ray_server"),
+        {
+            "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+            "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+            "RAY_SERVE_LOG_TO_STDERR": "0",
+            "RAY_USAGE_STATS_ENABLED": "0",
+        },
+    ),
+    # Dynamic batching up to 16 without delay, no metrics, no gRPC.
+    Peer("PyTriton", "pytriton", {"v2": INFER}, _module("pytriton_server")),
+    # In its own process (parallel_workers=0), no gzip, no metrics.
+    Peer(
+        "MLServer",
+        "mlserver",
+        {"v2-json": INFER},
+        ("mlserver", "start", "."),
+        {
+            "MLSERVER_HTTP_PORT": "PORT",
+            "MLSERVER_GRPC_PORT": "0",
+            "MLSERVER_METRICS_ENDPOINT": "",
+            "MLSERVER_HOST": "127.0.0.1",
+            "MLSERVER_PARALLEL_WORKERS": "0",
+            "MLSERVER_GZIP_ENABLED": "false",
+            "MLSERVER_DEBUG": "false",
+            "MLSERVER_MODEL_NAME": "bce",
+            "MLSERVER_MODEL_IMPLEMENTATION": f"{SERVERS}.mlserver_server.Loss",
+        },
+    ),
+)
+
+
+def install(name: str) -> None:
+    """Make an environment, unless it is there.
+
+    Raises:
+        NotMeasuredError: It cannot be had.
+    """
+    folder, wanted = ENVIRONMENTS / name, REQUIREMENTS / f"{name}.txt"
+    stamp = folder / ".installed"
+    if stamp.is_file() and stamp.read_bytes() == wanted.read_bytes():
+        return
+    python = _SYSTEM if name == "pytriton" else Path(sys.executable)
+    pip = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--only-binary", ":all:"]
+    for command in ([str(python), "-m", "venv", "--clear", str(folder)], [*pip, "-r", str(wanted)]):
+        try:
+            done = subprocess.run(  # noqa: S603 -- our own commands
+                command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise NotMeasuredError(f"not installed: {error}") from None
+        if done.returncode:
+            last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+            raise NotMeasuredError(f"not installed: {' '.join(last)[:280]}")
+    stamp.write_bytes(wanted.read_bytes())
+
+
+def measure(peer: Peer, ours: Running, rounds: int) -> list[Figure]:
+    """Measure requests a second, of a framework's.
+
+    Raises:
+        NotMeasuredError: It does not install, or does not start.
+    """
+    install(peer.environment)
+    bins = ENVIRONMENTS / peer.environment / "bin"
+
+    def command(port: int) -> list[str]:
+        words = [word.replace("PORT", str(port)) for word in peer.command]
+        variables = {name: value.replace("PORT", str(port)) for name, value in peer.variables.items()}
+        return [
+            "env",
+            *(f"{name}={value}" for name, value in variables.items()),
+            str(bins / words[0]),
+            *words[1:],
+        ]
+
+    form, path = next(iter(peer.ways.items()))
+    environment = {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+        "PATH": f"{bins}{os.pathsep}{os.environ.get('PATH', '')}",
     }
+    with serving(command, path, form, environment=environment) as theirs:
+        return [
+            figure
+            for form, path in peer.ways.items()
+            for rows in (SMALL, MIDDLE, *[LARGE] * ("json" not in form))
+            if (figure := _one(peer.name, (theirs, form, path), ours, rows, rounds)).found
+        ]
+
+
+def _one(name: str, way: tuple[Running, str, str], ours: Running, rows: int, rounds: int) -> Figure:
+    theirs, form, path = way
+    own_form = "npy" if form == "npy-octets" else form
+    figure = Figure(f"{rows:,}x{CLASSES} {form}, {_CONNECTIONS[rows]} connections, requests/s of {name}'s")
+    try:
+        for _ in range(rounds):
+            their_rate = _load(theirs, path, form, rows).rate
+            if their_rate:
+                figure.found.append(_load(ours, OURS[own_form], own_form, rows).rate / their_rate)
+    except OSError as error:  # too large for it
+        say(f"{figure.what}: {error}")
+    return figure
+
+
+def _load(running: Running, path: str, form: str, rows: int) -> Load:
+    body = payload(form, rows)
+    post(running.port, path, body)
+    if rows == LARGE:
+        return by_hand(running.port, path, body, 2)
+    return by_wrk(running.port, path, body, _CONNECTIONS[rows])
 
 
 def say(text: str) -> None:
@@ -45,68 +191,23 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
-def plots(run: Run, folder: Path) -> list[str]:
-    """Draw a run's plots beside the page; their names."""
-    if why := install("plots"):
-        say(f"no plots: {why}")
-        return []
-    with tempfile.TemporaryDirectory() as place:
-        run.save(Path(place) / "run.json")
-        python = ENVIRONMENTS / "plots/bin/python"
-        command = [python, Path(__file__).with_name("plots.py"), Path(place) / "run.json", folder]
-        subprocess.run(command, check=True)  # noqa: S603 -- our own command
-    return sorted(path.name for path in folder.glob("performance-*.svg"))
-
-
 def main() -> None:
     """Install, measure, tell."""
     parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=1, help="of each cell that wrk measures")
-    parser.add_argument("--minutes", type=float, default=38.0, help="begin no round that would end later")
-    parser.add_argument("--only", help="servers whose names contain one of these, separated by commas")
-    parser.add_argument("--no-install", action="store_true", help="take what is installed")
-    parser.add_argument(
-        "--quick", action="store_true", help="one round, without 4,096x80 and crowds of large ones"
-    )
-    parser.add_argument("--json", type=Path, help="write what was found into this file")
-    parser.add_argument("--from-json", type=Path, help="measure nothing: read what --json wrote")
-    parser.add_argument("--write", action="store_true", help="put tables and plots into docs/performance.md")
+    parser.add_argument("--only", default="", help="frameworks whose names contain one of these, by commas")
     options = parser.parse_args()
+    need_wrk()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers are stopped on the way out
-    run = Run.load(options.from_json) if options.from_json else measured(options)
-    report.show(run)
-    if options.json:
-        run.save(options.json)
-    if options.write:
-        drawn = plots(run, PAGE.parent)
-        PAGE.write_text(report.put(PAGE.read_text(), report.markdown(run, drawn)))
-
-
-def measured(options: argparse.Namespace) -> Run:
-    """A run, as asked for."""
-    if shutil.which("wrk") is None:
-        sys.exit("this needs wrk, a package of Debian's and Ubuntu's: apt-get install wrk")
-    began = time.monotonic()
-    names = options.only.split(",") if options.only else [""]
-    servers = [one for one in SERVERS if any(name.lower() in one.name.lower() for name in names)]
-    run = Run(machine(), len(os.sched_getaffinity(0)))
-    for server in servers:
-        if server.environment and not (options.no_install and installed(server.environment)):
-            say(f"{server.name}: installing into .bench/{server.environment}")
-            why = "not installed" if options.no_install else install(server.environment)
-            if why:
-                run.absent[server.name] = why
-    plan = Plan(options.seconds, options.quick)
-    longest = 0.0
-    for _ in range(1 if options.quick else options.rounds):
-        if time.monotonic() - began + longest > 60 * options.minutes:
-            say("no time for another round")
-            break
-        start = time.monotonic()
-        one_round(run, servers, plan, say)
-        longest = max(longest, time.monotonic() - start)
-    return run
+    figures = []
+    with lossd() as ours:
+        for peer in PEERS:
+            if any(word in peer.name.lower() for word in options.only.lower().split(",")):
+                try:
+                    figures += measure(peer, ours, options.rounds)
+                except NotMeasuredError as why:
+                    say(f"{peer.name}: {why}")
+    show("lossd beside serving frameworks", figures)
 
 
 if __name__ == "__main__":

@@ -166,6 +166,14 @@ class LossResult:
         elsewhere: The seconds of computing on the others of these, by device; None if there are none.
         options: The parameters that every loss has, such as axis and normalizer.
         notes: What the caller should know of the answer, a sentence each.
+        sum_terms: Floats that add up to the sum exactly, biggest first: ``sum``, what rounding it left, and
+            so on. Added by `math.fsum` over many requests they give the bits of one request over everything.
+        weight_sum_terms: Likewise for ``weight_sum``.
+        positives_terms: Likewise for ``positives``.
+        loss_terms: Arrays of the loss's shape that add up to its sums exactly, before any division; None
+            where the rows (axis 0) are not summed, or everything is.
+        divisor_terms: Likewise for what a mean divides the sums by, also where a sum is asked for;
+            positives as they are, though it divides by 1 at least.
     """
 
     loss: float | Float64Array
@@ -182,3 +190,8 @@ class LossResult:
     elsewhere: Mapping[str, float] | None = None
     options: Mapping[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    sum_terms: tuple[float, ...] = ()
+    weight_sum_terms: tuple[float, ...] = ()
+    positives_terms: tuple[float, ...] = ()
+    loss_terms: tuple[Float64Array, ...] | None = None
+    divisor_terms: tuple[Float64Array, ...] | None = None

@@ -1,29 +1,73 @@
-"""Scoring arrays with the core alone: no server, no arena."""
+"""Scoring arrays with the core alone, by each of its kernels, which must come to the same bits."""
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from lossd.core.catalog import LOSSES, check_params, reduced_axes
-from lossd.core.exact import ExactArray, ExactSum
-from lossd.core.grid import Grid
-from lossd.core.kernel import EagerKernel
+from lossd.core.exact_sum import ExactArray, ExactSum
+from lossd.core.kernel import Kernel, Sums
+from lossd.core.native import native_kernel
+from lossd.core.torch_kernel import TorchKernel
 from lossd.core.work import Work, prepare
+from lossd.request import Float64Array, Tensor
 
-KERNEL = EagerKernel()
+Array = npt.NDArray[Any]
+
+BLOCK = 32768
+"""Elements of a part here at most."""
 TENSORS = ("logits", "probabilities", "targets", "weight", "pos_weight", "mask", "alpha")
+NATIVE = native_kernel()
+KERNELS: list[Kernel] = [*([NATIVE] if NATIVE else []), TorchKernel()]
+
+
+class Job(NamedTuple):
+    """A request, and the bytes of its tensors."""
+
+    work: Work
+    body: bytes
+
+
+class Figures(NamedTuple):
+    """What a whole request comes to."""
+
+    sum: ExactSum
+    weight_sum: ExactSum | None
+    positives: ExactSum
+    count: int
 
 
 def work(
-    loss: str, tensors: dict[str, npt.NDArray[Any]], bfloat16: frozenset[str] = frozenset(), **params: object
-) -> Work:
+    loss: str,
+    tensors: dict[str, Array],
+    bfloat16: frozenset[str] = frozenset(),
+    elements: int = BLOCK,
+    **params: object,
+) -> Job:
+    """A request; tensors of ``bfloat16`` are bit patterns."""
     shape = next(tensors[name] for name in ("logits", "probabilities") if name in tensors).shape
     checked = check_params(LOSSES[loss], params)
-    return prepare(loss, checked, Grid(shape, reduced_axes(checked, shape)), tensors, bfloat16)
+    laid, body = lay(tensors, bfloat16)
+    return Job(prepare(loss, checked, shape, reduced_axes(checked, shape), elements, laid), body)
+
+
+def lay(tensors: dict[str, Array], bfloat16: frozenset[str]) -> tuple[dict[str, Tensor], bytes]:
+    """Lay arrays one behind the other, as they are: Fortran order, byte order and odd places stay."""
+    laid, body = {}, b""
+    for name, array in tensors.items():
+        fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+        offset = len(body)
+        if not array.flags.aligned:
+            body, offset = body + b"x", len(body) + 1
+        dtype = "bfloat16" if name in bfloat16 else array.dtype.newbyteorder("=").name
+        big = not array.dtype.isnative
+        laid[name] = Tensor(dtype, array.shape, offset, fortran=fortran, big_endian=big)
+        body += array.tobytes("F" if fortran else "C")
+    return laid, body
 
 
 def elements(
@@ -31,7 +75,7 @@ def elements(
     logits: npt.ArrayLike | None = None,
     targets: npt.ArrayLike | None = None,
     **given: Any,  # noqa: ANN401 -- whatever a loss takes
-) -> npt.NDArray[np.float64]:
+) -> Float64Array:
     """The element losses; an alpha that is an array is one a class."""
     given |= {name: value for name, value in (("logits", logits), ("targets", targets)) if value is not None}
     tensors = {
@@ -41,41 +85,79 @@ def elements(
     }
     params = {name: value for name, value in given.items() if name not in tensors}
     job = work(loss, tensors, reduction="none", **params)
-    return sums(job).reshape(job.grid.shape)
+    return sums(job).reshape(job.work.cut.shape)
 
 
-def sums(job: Work, cuts: list[int] | None = None, channel: int = 0) -> npt.NDArray[np.float64]:
-    """The summed outputs (or divisors), computed in runs of blocks that end at ``cuts``, last run first."""
-    channels = 1 + (job.divisor is not None)
-    whole = np.zeros(job.grid.outputs)
+def figures(job: Job) -> Figures:
+    """What a request comes to, by every kernel."""
+    return _merged(job, [_by_all(job, index)[0] for index in range(job.work.cut.parts)])
+
+
+def figures_by(kernel: Kernel, job: Job) -> Figures:
+    """What a request comes to, by one kernel."""
+    return _merged(job, [score_part(kernel, job, index)[0] for index in range(job.work.cut.parts)])
+
+
+def total(job: Job) -> float:
+    """The summed losses."""
+    return figures(job).sum.value
+
+
+def sums(job: Job, channel: int = 0) -> Float64Array:
+    """The summed outputs (or divisors), by every kernel."""
+    parts = [(index, *_by_all(job, index)) for index in reversed(range(job.work.cut.parts))]
+    return merge_outputs(job, [(index, found, memories) for index, found, memories in parts], channel)
+
+
+def sums_by(kernel: Kernel, job: Job, channel: int = 0) -> Float64Array:
+    """The summed outputs (or divisors), by one kernel."""
+    parts = [(index, *score_part(kernel, job, index)) for index in range(job.work.cut.parts)]
+    return merge_outputs(job, parts, channel)
+
+
+def score_part(kernel: Kernel, job: Job, index: int) -> tuple[Sums, list[Float64Array]]:
+    """What a part comes to, and the memories that were written to."""
+    memories = [np.full(job.work.cut.room(index), np.nan) for _ in range(job.work.channels)]
+    return kernel.score(job.work, job.body, 0, index, memories), memories
+
+
+def merge_outputs(
+    job: Job, parts: Iterable[tuple[int, Sums, Sequence[Float64Array]]], channel: int = 0
+) -> Float64Array:
+    """The sums of all outputs, from those of the parts in any order."""
+    cut = job.work.cut
     exact: dict[int, ExactArray] = {}
-    for first, last in reversed(list(pairwise(sorted({0, job.grid.blocks, *(cuts or [])})))):
-        memories = tuple(np.full(job.grid.partials(first, last), np.nan) for _ in range(channels))
-        offset = 0
-        for piece in KERNEL.score(job, first, last, memories).pieces[channel]:
-            for _ in range(piece.planes):
-                plane = memories[channel][offset : offset + piece.length]
-                exact.setdefault(piece.output, ExactArray()).add(plane)
-                offset += piece.length
+    for index, found, memories in parts:
+        part = cut.part(index)
+        planes = memories[channel][: found.planes[channel] * part.outputs].reshape(-1, part.outputs)
+        for plane in planes:
+            exact.setdefault(part.output, ExactArray()).add(plane)
+    whole = np.zeros(cut.outputs)
     for output, running in exact.items():
         value = running.value
         whole[output : output + len(value)] = value
     return whole
 
 
-def total(job: Work, cuts: list[int] | None = None) -> float:
-    """The summed losses, computed in runs of blocks that end at ``cuts``."""
-    running = ExactSum()
-    for first, last in pairwise(sorted({0, job.grid.blocks, *(cuts or [])})):
-        running.add_all(KERNEL.score(job, first, last).sum.terms)
-    return running.value
+def _by_all(job: Job, index: int) -> tuple[Sums, list[Float64Array]]:
+    """What a part comes to by the first kernel; the others must come to the same bits."""
+    found, memories = score_part(KERNELS[0], job, index)
+    for kernel in KERNELS[1:]:
+        other, written = score_part(kernel, job, index)
+        for name in ("loss", "weights", "positives", "count"):
+            assert repr(getattr(other, name)) == repr(getattr(found, name))  # NaN is equal to itself there
+        for channel in range(job.work.channels):
+            one = merge_outputs(job, [(index, found, memories)], channel)
+            assert one.tobytes() == merge_outputs(job, [(index, other, written)], channel).tobytes()
+    return found, memories
 
 
-def bits(kernel: EagerKernel, job: Work) -> tuple[object, ...]:
-    """All that a kernel makes of a request, to be compared."""
-    channels = (1 + (job.divisor is not None)) if job.grid.output_shape else 0
-    memories = tuple(np.full(job.grid.partials(0, job.grid.blocks), -1.0) for _ in range(channels))
-    score = kernel.score(job, 0, job.grid.blocks, memories)
-    weights = None if score.weight_sum is None else score.weight_sum.terms
-    figures = (score.sum.terms, weights, score.positives.terms, score.count, score.pieces)
-    return repr(figures), *(memory.tobytes() for memory in memories)
+def _merged(job: Job, parts: Iterable[Sums]) -> Figures:
+    merged = Figures(ExactSum(), ExactSum() if job.work.weight else None, ExactSum(), 0)
+    for part in parts:
+        merged.sum.add_all(part.loss)
+        merged.positives.add_all(part.positives)
+        if merged.weight_sum is not None and part.weights is not None:
+            merged.weight_sum.add_all(part.weights)
+        merged = merged._replace(count=merged.count + part.count)
+    return merged

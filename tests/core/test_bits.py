@@ -1,8 +1,11 @@
-"""The same request gives the same bits, however it is cut, wherever it runs and whatever is beside it."""
+"""The same request gives the same bits, however it is cut, in any order, by any kernel."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,12 +15,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.scoring import KERNEL, elements, sums, total, work
-from lossd.core.catalog import LOSSES as CATALOG
-from lossd.core.catalog import check_params, reduced_axes
-from lossd.core.grid import BLOCK, DEVICE_BLOCK, Grid
-from lossd.core.kernel import EagerKernel, Score
-from lossd.core.work import Work, prepare
+from core.scoring import (
+    BLOCK,
+    KERNELS,
+    NATIVE,
+    Job,
+    elements,
+    figures,
+    figures_by,
+    score_part,
+    sums,
+    sums_by,
+    work,
+)
+from lossd.core.exact_sum import ExactSum
+from lossd.core.native import NativeKernel
+from lossd.core.torch_kernel import TorchKernel
 
 Array = npt.NDArray[Any]
 
@@ -53,7 +66,12 @@ def tensors(inputs: str, shape: tuple[int, ...], seed: int = 0) -> dict[str, Arr
     return {inputs: values.astype(np.float32), "targets": np.where(y < 0.5, y > 0.25, y)}
 
 
-def everything(shape: tuple[int, ...], axis: object, **params: Any) -> Work:  # noqa: ANN401 -- whatever a loss takes
+def everything(
+    shape: tuple[int, ...],
+    axis: object,
+    elements: int = BLOCK,
+    **params: Any,  # noqa: ANN401 -- whatever a loss takes
+) -> Job:
     """A request with every tensor and every parameter at once."""
     rng = np.random.default_rng(9)
     given_ = tensors("logits", shape)
@@ -68,104 +86,94 @@ def everything(shape: tuple[int, ...], axis: object, **params: Any) -> Work:  # 
     if axis is not None:
         params["axis"] = axis
     params = {"normalizer": "weight", "label_smoothing": 0.0, "gamma": 2.7, **params}
-    return work("focal", given_, **params)
+    return work("focal", given_, elements=elements, **params)
 
 
-def outcome(job: Work, cuts: list[int] | None = None) -> tuple[bytes, ...]:
+def outcome(job: Job) -> tuple[bytes, ...]:
     """All that a request comes to, as bits."""
-    if not job.grid.output_shape:
-        return (np.float64(total(job, cuts)).tobytes(),)
-    channels = range(1 + (job.divisor is not None))
-    return tuple(sums(job, cuts, channel).tobytes() for channel in channels)
+    found = figures(job)
+    assert found.weight_sum is not None
+    terms = [found.sum.terms, found.weight_sum.terms, found.positives.terms]
+    channels = [sums(job, channel).tobytes() for channel in range(job.work.channels)]
+    return (*(np.array(each).tobytes() for each in terms), *channels)
 
 
 @pytest.mark.parametrize(("shape", "axis"), SHAPES_AND_AXES)
-@settings(max_examples=5)
+def test_no_cut_changes_a_bit(shape: tuple[int, ...], axis: object) -> None:
+    """Parts are scored last first, and by every kernel."""
+    expected = outcome(everything(shape, axis, 1 << 30))
+    for elements_ in (BLOCK, 5000, 333):
+        assert outcome(everything(shape, axis, elements_)) == expected
+
+
+@settings(max_examples=30)
 @given(data=st.data())
-def test_no_cut_changes_a_bit(shape: tuple[int, ...], axis: object, data: st.DataObject) -> None:
-    job = everything(shape, axis, variant=data.draw(st.sampled_from(["sigmoid", "exp", "quality"])))
-    cuts = data.draw(st.lists(st.integers(0, job.grid.blocks), max_size=6))
-    expected = outcome(job)
-    assert outcome(job, cuts) == expected
-    assert outcome(job, list(range(job.grid.blocks))) == expected
-
-
-@pytest.mark.parametrize(("loss", "params"), SOME)
-def test_no_cut_changes_an_element(loss: str, params: dict[str, Any]) -> None:
-    job = work(loss, tensors("logits", (5 * BLOCK + 77,)), reduction="none", **params)
-    expected = sums(job).tobytes()
-    for cuts in ([1], [2, 3], list(range(6))):
-        assert sums(job, cuts).tobytes() == expected
-
-
-@pytest.mark.parametrize(("shape", "axis"), SHAPES_AND_AXES)
-def test_what_is_scored_in_a_pause_changes_no_bit(shape: tuple[int, ...], axis: object) -> None:
-    jobs = [everything(shape, axis), everything((700, 90), 0, gamma=0.5), everything((5 * BLOCK,), None)]
-
-    def begin(job: Work) -> tuple[Score, list[Array]]:
-        room = job.grid.partials(0, job.grid.blocks) if job.grid.output_shape else 0
-        memories = [np.zeros(room) for _ in range(1 + (job.divisor is not None))] if room else []
-        return Score.of(job, memories), memories
-
-    alone, together = [begin(job) for job in jobs], [begin(job) for job in jobs]
-    for job, (score, _) in zip(jobs, alone, strict=True):
-        assert list(KERNEL.steps(job, 0, job.grid.blocks, score)) == list(range(1, job.grid.blocks + 1))
-    steps = [
-        KERNEL.steps(job, 0, job.grid.blocks, score) for job, (score, _) in zip(jobs, together, strict=True)
-    ]
-    while any([next(these, None) for these in steps]):  # noqa: C419 -- a step of each
-        pass
-    for (expected, laid), (score, also_laid) in zip(alone, together, strict=True):
-        assert score.weight_sum is not None
-        assert expected.weight_sum is not None
-        assert score.sum.terms == expected.sum.terms
-        assert score.weight_sum.terms == expected.weight_sum.terms
-        assert score.positives.terms == expected.positives.terms
-        assert score.count == expected.count
-        assert score.pieces == expected.pieces
-        assert [memory.tobytes() for memory in also_laid] == [memory.tobytes() for memory in laid]
-
-
-def test_the_figures_merge_to_the_same_bits() -> None:
-    job = everything((5 * BLOCK + 3,), None)
-    whole = KERNEL.score(job, 0, job.grid.blocks)
-    parts = [KERNEL.score(job, i, i + 1) for i in reversed(range(job.grid.blocks))]
-    merged = parts[0]
-    for part in parts[1:]:
-        assert merged.weight_sum is not None
+def test_rows_in_any_order_come_to_the_same_bits(data: st.DataObject) -> None:
+    seed = data.draw(st.integers(0, 1000))
+    rng = np.random.default_rng(seed)
+    rows = data.draw(st.integers(1, 60))
+    given_ = tensors("logits", (rows, 7), seed)
+    weight = rng.random((rows, 1)) * 10.0 ** rng.integers(-300, 300, (rows, 1))
+    whole = figures(work("focal", {**given_, "weight": weight}, reduction="sum"))
+    order = rng.permutation(rows)
+    borders = sorted({0, rows, *rng.integers(0, rows, 5).tolist()})
+    merged = []
+    for first, last in pairwise(borders):
+        chosen = order[first:last]
+        batch = {**{name: array[chosen] for name, array in given_.items()}, "weight": weight[chosen]}
+        merged.append(figures(work("focal", batch, reduction="sum")))
+    total_, weights = ExactSum(), ExactSum()
+    for part in merged:
         assert part.weight_sum is not None
-        merged.sum.add_all(part.sum.terms)
-        merged.weight_sum.add_all(part.weight_sum.terms)
-        merged.positives.add_all(part.positives.terms)
-        merged.count += part.count
+        total_.add_all(part.sum.terms)
+        weights.add_all(part.weight_sum.terms)
     assert whole.weight_sum is not None
-    assert merged.weight_sum is not None
-    assert merged.sum.value == whole.sum.value
-    assert merged.weight_sum.value == whole.weight_sum.value
-    assert merged.positives.value == whole.positives.value
-    assert merged.count == whole.count
+    assert total_.terms == whole.sum.terms
+    assert weights.terms == whole.weight_sum.terms
 
 
-@pytest.fixture
-def with_threads() -> Iterator[Callable[[int], None]]:
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
+@pytest.mark.parametrize(("loss", "params"), LOSSES)
+def test_sums_are_the_elements_summed_exactly(loss: str, params: dict[str, Any]) -> None:
+    given_ = tensors("logits", (3001,))
+    each = elements(loss, **given_, **params)
+    exact = sum(map(Fraction, each.tolist()))
+    found = figures(work(loss, given_, reduction="sum", **params))
+    assert found.sum.value == math.fsum(each)
+    assert sum(map(Fraction, found.sum.terms)) == exact
+    positives = sum(map(Fraction, given_["targets"].astype(np.float64).tolist()))
+    assert sum(map(Fraction, found.positives.terms)) == positives
 
 
+@pytest.mark.parametrize(("shape", "axis"), [case for case in SHAPES_AND_AXES if case[1] is not None])
+def test_sums_of_outputs_are_the_elements_summed_exactly(shape: tuple[int, ...], axis: Any) -> None:  # noqa: ANN401
+    given_ = tensors("logits", shape)
+    each = elements("bce", **given_)
+    job = work("bce", given_, reduction="sum", axis=axis)
+    kept = [i for i in range(len(shape)) if i not in job.work.cut.axes]
+    rows = np.moveaxis(each, kept, range(len(kept))).reshape(job.work.cut.outputs, -1)
+    assert sums(job).tolist() == [math.fsum(row) for row in rows]
+
+
+@pytest.mark.skipif(NATIVE is None, reason="the native kernel was not compiled")
+@pytest.mark.parametrize("threads", [2, 3, 8])
 @pytest.mark.parametrize(("shape", "axis"), SHAPES_AND_AXES)
-def test_threads_change_no_bit(
-    with_threads: Callable[[int], None], shape: tuple[int, ...], axis: object
-) -> None:
-    jobs = [everything(shape, axis)]
-    for loss, params in SOME:
-        over: dict[str, Any] = {} if axis is None else {"axis": axis}
-        jobs.append(work(loss, tensors("logits", shape), reduction="sum", **over, **params))
-    with_threads(1)
-    expected = [outcome(job) for job in jobs]
-    with_threads(2)
-    assert torch.get_num_threads() == 2
-    assert [outcome(job) for job in jobs] == expected
+def test_threads_change_no_bit(shape: tuple[int, ...], axis: object, threads: int) -> None:
+    job = everything(shape, axis, 1 << 30)
+    kernel = NativeKernel(threads)
+    assert repr(figures_by(kernel, job)[3]) == repr(figures(job)[3])
+    assert figures_by(kernel, job).sum.terms == figures(job).sum.terms
+    for channel in range(job.work.channels):
+        assert sums_by(kernel, job, channel).tobytes() == sums(job, channel).tobytes()
+
+
+@pytest.mark.skipif(NATIVE is None, reason="the native kernel was not compiled")
+def test_any_number_of_threads_may_call_at_once() -> None:
+    jobs = [everything(shape, axis, 1 << 30) for shape, axis in SHAPES_AND_AXES]
+    kernel = NativeKernel(3)
+    expected = [figures(job).sum.terms for job in jobs]
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda job: figures_by(kernel, job).sum.terms, jobs * 20))
+    assert found == expected * 20
 
 
 @pytest.mark.parametrize("inputs", INPUTS)
@@ -216,48 +224,43 @@ def test_a_nan_beside_an_element_changes_no_bit(loss: str, params: dict[str, Any
 def test_a_kernel_keeps_nothing_of_what_it_scored() -> None:
     job = everything((2 * BLOCK + 5,), None)
     expected = outcome(job)
-    worn = EagerKernel()
     for _, params in SOME[1:]:
-        other = everything((777, 3), [0], **params)
-        worn.score(
-            other,
-            0,
-            other.grid.blocks,
-            tuple(np.empty(other.grid.partials(0, other.grid.blocks)) for _ in range(2)),
-        )
-    fresh = worn.score(job, 0, job.grid.blocks).sum.value
-    assert np.float64(fresh).tobytes() == expected[0]
+        outcome(everything((777, 3), [0], **params))
+    assert outcome(job) == expected
 
 
 @pytest.mark.parametrize("reduction", [{"reduction": "none"}, {"axis": 0, "reduction": "sum"}])
 def test_what_was_in_the_memory_changes_no_bit(reduction: dict[str, Any]) -> None:
-    job = work("focal", tensors("logits", (BLOCK // 10, 33)), **reduction)
-    size = job.grid.partials(0, job.grid.blocks)
-    memories = [np.full(size, filler) for filler in (np.nan, 7.0)]
-    pieces = [KERNEL.score(job, 0, job.grid.blocks, (memory,)).pieces for memory in memories]
-    assert pieces[0] == pieces[1]
-    used = sum(piece.planes * piece.length for piece in pieces[0][0])
-    assert 0 < used <= size
-    assert memories[0][:used].tobytes() == memories[1][:used].tobytes()
+    job = work("focal", tensors("logits", (BLOCK // 33, 33)), **reduction)
+    for kernel in KERNELS:
+        found, [memory] = score_part(kernel, job, 0)
+        other = np.full(job.work.cut.room(0), 7.0)
+        again = kernel.score(job.work, job.body, 0, 0, [other])
+        used = found.planes[0] * job.work.cut.part(0).outputs
+        assert again == found
+        assert 0 < used <= len(memory)
+        assert other[:used].tobytes() == memory[:used].tobytes()
 
 
 @pytest.mark.parametrize(("shape", "axis"), SHAPES_AND_AXES)
 def test_a_devices_longer_blocks_come_to_the_same(shape: tuple[int, ...], axis: object) -> None:
     """The path that a CUDA device takes, on this machine: blocks of more elements, few or one of them."""
-    arrays = tensors("logits", shape)
-    over: dict[str, Any] = {} if axis is None else {"axis": axis}
-    params = check_params(CATALOG["focal"], {"reduction": "sum", **over})
-    grid = Grid(shape, reduced_axes(params, shape), DEVICE_BLOCK)
-    job = prepare("focal", params, grid, arrays)
-    memories = () if axis is None else (np.zeros(grid.partials(0, grid.blocks)),)
-    score = EagerKernel(block=DEVICE_BLOCK).score(job, 0, grid.blocks, memories)
-    short = work("focal", arrays, reduction="sum", **over)
-    assert score.sum.value == pytest.approx(total(short) if axis is None else sums(short).sum(), rel=1e-13)
-    for memory, pieces in zip(memories, score.pieces, strict=True):
-        got = np.zeros(grid.outputs)
-        offset = 0
-        for piece in pieces:
-            for _ in range(piece.planes):
-                got[piece.output : piece.output + piece.length] += memory[offset : offset + piece.length]
-                offset += piece.length
-        np.testing.assert_allclose(got, sums(short), rtol=1e-13)
+    job = everything(shape, axis, 1 << 30)
+    for length in (1 << 22, 1000):
+        kernel = TorchKernel(block=length)
+        assert figures_by(kernel, job).sum.terms == figures(job).sum.terms
+        for channel in range(job.work.channels):
+            assert sums_by(kernel, job, channel).tobytes() == sums(job, channel).tobytes()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("shape", "axis"), SHAPES_AND_AXES)
+def test_cuda_comes_to_the_same(shape: tuple[int, ...], axis: object) -> None:
+    kernel = TorchKernel("cuda:0")
+    for variant in ("sigmoid", "exp", "quality"):
+        for gamma in (0.0, 0.5, 1.5, 2.0, 2.7):
+            job = everything(shape, axis, 1 << 24, variant=variant, gamma=gamma)
+            assert figures_by(kernel, job).sum.terms == figures(job).sum.terms
+            for channel in range(job.work.channels):
+                assert sums_by(kernel, job, channel).tobytes() == sums(job, channel).tobytes()

@@ -9,10 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from core.scoring import KERNEL, elements, work
+from core.scoring import BLOCK, elements, figures, work
 from lossd.core.catalog import LOSSES, check_params, check_targets
-from lossd.core.grid import BLOCK
-from lossd.core.kernel import EagerKernel
 from lossd.request import Fault
 
 Array = npt.NDArray[Any]
@@ -45,21 +43,17 @@ def test_ids_may_be_bfloat16() -> None:
         "bce", {"logits": x, "targets": bits}, frozenset({"targets"}), targets_format="index", reduction="sum"
     )
     expected = work("bce", {"logits": x, "targets": ids}, targets_format="index", reduction="sum")
-    assert KERNEL.score(job, 0, 1).sum.value == KERNEL.score(expected, 0, 1).sum.value
+    assert figures(job).sum.value == figures(expected).sum.value
 
 
-@pytest.mark.parametrize("copied", [False, True])
 @pytest.mark.parametrize("dtype", ["u2", "u4", "u8"])
-def test_unsigned_targets_and_weights_have_the_same_bits_on_the_way_of_devices(
-    dtype: str, copied: bool
-) -> None:
+def test_unsigned_targets_and_weights_have_the_same_bits(dtype: str) -> None:
     x = logits((BLOCK + 64,))
     y = np.random.default_rng(5).integers(0, 2, x.shape)
     weight = np.random.default_rng(6).integers(0, 60_000, x.shape)
-    kernel = EagerKernel(copied=copied)
     given = {"logits": x, "targets": y.astype(dtype), "weight": weight.astype(dtype)}
     found = [
-        kernel.score(work("focal", tensors, reduction="sum"), 0, 2).sum.terms
+        figures(work("focal", tensors, reduction="sum")).sum.terms
         for tensors in (given, {"logits": x, "targets": y * 1.0, "weight": weight * 1.0})
     ]
     assert found[0] == found[1]
@@ -75,7 +69,7 @@ def test_a_background_is_of_no_class_and_counts(background: int, dtype: str, los
     got = elements(loss, x, ids.astype(dtype), label_smoothing=0.1, **params)
     assert got.tobytes() == expected.tobytes()
     job = work(loss, {"logits": x, "targets": ids.astype(dtype)}, reduction="sum", **params)
-    score = KERNEL.score(job, 0, 1)
+    score = figures(job)
     assert score.count == x.size
     assert score.positives.value == (ids != background).sum()
 

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reference
-from core.scoring import KERNEL, elements, sums, work
-from lossd.core.grid import BLOCK
+from core.scoring import BLOCK, elements, figures, sums, work
 from lossd.request import Fault
 
 Array = npt.NDArray[Any]
@@ -35,7 +34,7 @@ def assert_same(loss: str, first: dict[str, Any], second: dict[str, Any], **para
         tensors = {name: value for name, value in given_.items() if isinstance(value, np.ndarray)}
         own = {name: value for name, value in given_.items() if name not in tensors}
         jobs.append(work(loss, tensors, reduction="sum", **own, **params))
-    scores = [KERNEL.score(job, 0, job.grid.blocks) for job in jobs]
+    scores = [figures(job) for job in jobs]
     assert scores[0].sum.value == scores[1].sum.value
     assert scores[0].count == scores[1].count
     assert scores[0].positives.value == scores[1].positives.value

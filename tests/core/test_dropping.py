@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.scoring import KERNEL, elements, sums, total, work
-from lossd.core.grid import BLOCK
+from core.scoring import BLOCK, elements, sums, total, work
+from core.scoring import figures as figures_of
 from lossd.request import Fault
 
 Array = npt.NDArray[Any]
@@ -28,7 +28,7 @@ def tensors(inputs: str, shape: tuple[int, ...] = SHAPE, seed: int = 0) -> dict[
 
 
 def figures(job: Any) -> tuple[float, int, float, float]:  # noqa: ANN401 -- a Work
-    score = KERNEL.score(job, 0, job.grid.blocks)
+    score = figures_of(job)
     assert score.weight_sum is not None
     return score.sum.value, score.count, score.weight_sum.value, score.positives.value
 

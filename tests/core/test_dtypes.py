@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reference
-from core.scoring import KERNEL, elements, sums, work
-from lossd.core.grid import BLOCK
+from core.scoring import BLOCK, elements, figures, sums, work
 
 Array = npt.NDArray[Any]
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -42,7 +41,7 @@ def exactly(array: Array, dtype: str) -> Array:
 def scored(loss: str, tensors: dict[str, Array], dtypes: dict[str, str], **params: Any) -> Array:  # noqa: ANN401
     bfloat16 = frozenset(name for name, dtype in dtypes.items() if dtype == "bfloat16")
     job = work(loss, tensors, bfloat16, reduction="none", **params)
-    return sums(job).reshape(job.grid.shape)
+    return sums(job).reshape(job.work.cut.shape)
 
 
 @pytest.mark.parametrize("inputs", ["logits", "probabilities"])
@@ -162,7 +161,7 @@ def test_no_layout_changes_a_bit(variant: str, axis: object) -> None:
         job = work("focal", tensors, frozenset({"weight"}), **params)
         if axis is not None:
             return sums(job).tobytes(), 0.0
-        score = KERNEL.score(job, 0, job.grid.blocks)
+        score = figures(job)
         assert score.weight_sum is not None
         return np.float64(score.sum.value).tobytes(), score.weight_sum.value
 

@@ -5,9 +5,11 @@ import torch
 from torch import Tensor
 
 import reference
+from core.scoring import KERNELS
 from lossd.core import known_answers
-from lossd.core.element import Element
-from lossd.core.kernel import EagerKernel
+from lossd.core.elements import Element
+from lossd.core.kernel import Kernel, WrongAnswerError
+from lossd.core.torch_kernel import TorchKernel
 
 
 def test_the_known_answers_are_true() -> None:
@@ -16,23 +18,23 @@ def test_the_known_answers_are_true() -> None:
         assert focal == float(reference.focal(x, y))
 
 
-def test_a_sound_kernel_passes() -> None:
-    known_answers.check_known_answers(EagerKernel())
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+def test_a_sound_kernel_passes(kernel: Kernel) -> None:
+    known_answers.check_known_answers(kernel)
 
 
 def test_a_kernel_that_loses_the_tail_does_not() -> None:
-    class Careless(EagerKernel):
+    class Careless(TorchKernel):
         def __init__(self) -> None:
             super().__init__()
 
-            def loses_the_tail(x: object, y: Tensor, z: Tensor, *_: object) -> Element:
-                logits = torch.tensor([case[0] for case in known_answers.KNOWN], dtype=torch.float64)
-                padded = torch.zeros_like(y)
-                padded[: len(logits)] = logits
-                losses = torch.nn.functional.binary_cross_entropy_with_logits(padded, y, reduction="none")
+            def loses_the_tail(x: object, y: Tensor, *_: object) -> Element:
+                cases = (known_answers.KNOWN * len(y))[: len(y)]
+                logits = torch.tensor([case[0] for case in cases], dtype=torch.float64)
+                losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, y, reduction="none")
                 return Element(losses)
 
             self._functions["bce"] = loses_the_tail
 
-    with pytest.raises(known_answers.WrongAnswerError, match="bce of"):
+    with pytest.raises(WrongAnswerError, match="bce of"):
         known_answers.check_known_answers(Careless())

@@ -11,13 +11,11 @@ import pytest
 from torch import Tensor
 
 from core import scoring
-from core.scoring import work
+from core.scoring import BLOCK, work
 from lossd.core import catalog
 from lossd.core.catalog import Loss, Parameter, check_params
-from lossd.core.element import Element
-from lossd.core.grid import BLOCK
-from lossd.core.inputs import Inputs
-from lossd.core.kernel import EagerKernel
+from lossd.core.elements import Element, Inputs
+from lossd.core.torch_kernel import TorchKernel
 from lossd.request import Fault
 
 
@@ -43,19 +41,19 @@ ENTRY = Loss(
 
 
 @pytest.fixture
-def kernel(monkeypatch: pytest.MonkeyPatch) -> EagerKernel:
+def kernel(monkeypatch: pytest.MonkeyPatch) -> TorchKernel:
     """A kernel that starts with the entry in the catalogue, wherever that is read."""
     listed = catalog.LOSSES
     longer = MappingProxyType({**listed, ENTRY.name: ENTRY})
     for module in list(sys.modules.values()):
         if getattr(module, "LOSSES", None) is listed:
             monkeypatch.setattr(module, "LOSSES", longer)
-    fresh = EagerKernel()
-    monkeypatch.setattr(scoring, "KERNEL", fresh)
+    fresh = TorchKernel()
+    monkeypatch.setattr(scoring, "KERNELS", [fresh])
     return fresh
 
 
-def test_a_registered_loss_scores_with_every_shared_parameter(kernel: EagerKernel) -> None:
+def test_a_registered_loss_scores_with_every_shared_parameter(kernel: TorchKernel) -> None:
     rng = np.random.default_rng(0)
     tensors: dict[str, Any] = {
         "logits": rng.normal(0, 4, (BLOCK // 4, 9)).astype(np.float32),
@@ -70,7 +68,7 @@ def test_a_registered_loss_scores_with_every_shared_parameter(kernel: EagerKerne
     assert scoring.sums(work("scaled", tensors, scale=8, **shared)).tolist() == (8 * plain).tolist()
 
 
-def test_a_registered_loss_takes_the_limits_too(kernel: EagerKernel) -> None:
+def test_a_registered_loss_takes_the_limits_too(kernel: TorchKernel) -> None:
     job = work(
         "scaled",
         {"logits": np.array([np.inf, np.inf, 0.0]), "targets": np.array([1, 0, 1])},
@@ -79,7 +77,7 @@ def test_a_registered_loss_takes_the_limits_too(kernel: EagerKernel) -> None:
     assert scoring.sums(job).tolist() == [0.0, np.inf, 2 * np.log(2)]
 
 
-def test_a_registered_loss_checks_its_own_parameters(kernel: EagerKernel) -> None:
+def test_a_registered_loss_checks_its_own_parameters(kernel: TorchKernel) -> None:
     with pytest.raises(Fault, match="must be a positive number") as caught:
         check_params(ENTRY, {"scale": 0})
     assert caught.value.code == "invalid_parameter"

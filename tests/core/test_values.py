@@ -10,8 +10,7 @@ import numpy.typing as npt
 import pytest
 
 import reference
-from core.scoring import elements, total, work
-from lossd.core.grid import BLOCK
+from core.scoring import BLOCK, elements, total, work
 from lossd.request import Fault
 
 Array = npt.NDArray[Any]

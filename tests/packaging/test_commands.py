@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts.build_native import NAME, NATIVE, build_in_place, platform_tag
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = [ROOT / ".ci/run", *sorted((ROOT / "scripts").glob("*.sh"))]
 
@@ -97,6 +99,45 @@ def test_a_change_of_the_requirements_installs_again(fresh: Path, name: str) -> 
     os.utime(fresh / name, (later, later))
     assert install(fresh).returncode == 0
     assert calls(fresh) > before
+
+
+@pytest.mark.parametrize("change", ["kernel.c", "elements.h", "dispatch.c"])
+def test_a_change_of_the_kernels_sources_compiles_it_again_and_installs_nothing(
+    fresh: Path, change: str
+) -> None:
+    native = fresh / NATIVE
+    native.mkdir(parents=True)
+    (native / change).touch()
+    assert install(fresh).returncode == 0
+    before = calls(fresh)
+    later = (fresh / ".venv/.installed").stat().st_mtime + 10
+    os.utime(native / change, (later, later))
+    assert install(fresh).returncode == 0
+    assert (fresh / "calls").read_text().splitlines()[before:] == ["-m scripts.build_native"]
+
+
+def test_without_a_compiler_no_library_is_left_that_is_not_the_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / NAME).touch()
+    monkeypatch.setenv("CC", "no-such-compiler")
+    build_in_place(tmp_path)
+    assert not (tmp_path / NAME).exists()
+    assert "no C compiler 'no-such-compiler'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("symbols", "tag"),
+    [
+        ("GLIBC_2.2.5 GLIBC_2.14", "manylinux_2_17_x86_64"),
+        ("GLIBC_2.2.5 GLIBC_2.34 GLIBC_2.4", "manylinux_2_34_x86_64"),
+        ("", "linux_x86_64"),
+    ],
+)
+def test_a_wheel_says_which_glibc_its_library_calls(tmp_path: Path, symbols: str, tag: str) -> None:
+    library = tmp_path / NAME
+    library.write_bytes(b"".join(b"\0" + symbol.encode() + b"\0" for symbol in symbols.split()))
+    assert platform_tag(library, "x86_64") == tag
 
 
 def test_an_old_python_is_named_as_the_reason(fresh: Path) -> None:

@@ -55,6 +55,14 @@ def test_every_run_step_is_a_script_that_the_wheel_check_runs_too() -> None:
         assert script in check
 
 
+def test_the_kernel_is_compiled_where_there_is_a_compiler_and_the_image_has_none() -> None:
+    builder, image = operands("FROM")
+    assert builder.split()[0] == "python:${PYTHON_VERSION}"
+    assert image == "python:${PYTHON_VERSION}-slim"
+    (only,) = [line for line in operands("COPY") if "--from" not in line]
+    assert only == ". ."  # into the builder
+
+
 def test_the_image_runs_without_root() -> None:
     user = operands("USER")[-1]
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
@@ -109,7 +117,8 @@ def test_the_build_context_holds_what_the_build_reads() -> None:
     assert "*" in lines, "everything is left out, but for what is named"
     kept = {line[1:] for line in lines if line.startswith("!")}
     assert kept >= {"pyproject.toml", "constraints.txt", "README.md", "LICENSE", "service", "client"}
-    assert any(name.startswith("scripts") for name in kept)
+    assert {"scripts/*.sh", "scripts/build_native.py"} <= kept
+    assert "**/*.so" in lines, "nothing that was compiled elsewhere"
 
 
 def compose() -> list[str] | None:

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from lossd.request import Fault, Float64Array, LossResult
 from lossd.wire import answer as writing
-from lossd.wire import write_json, write_npy, write_npy_header
+from lossd.wire import write_figures, write_json, write_npy, write_npy_header
 from lossd.wire.answer import write_json_pieces
 from wire.feeding import same_bits
 
@@ -51,11 +51,44 @@ def test_the_whole_answer() -> None:
     assert written == {
         "loss": 0.7923818, "reduction": "mean", "sum": 2028.497, "count": 2560, "weight_sum": 2560.0,
         "positives": 251.0, "shape": [32, 80], "loss_name": "focal",
-        "params": {"gamma": 1.5, "alpha": 0.25, "variant": "sigmoid"}, "options": {}, "notes": [],
+        "params": {"gamma": 1.5, "alpha": 0.25, "variant": "sigmoid"},
+        "sum_terms": [2028.497], "weight_sum_terms": [2560.0], "positives_terms": [251.0],
+        "options": {}, "notes": [],
         "kernel": "eager", "device": "cpu",
         "request_id": "abc", "version": "1.2",
     }  # fmt: skip
     assert list(written)[:6] == ["loss", "reduction", "sum", "count", "weight_sum", "positives"]
+
+
+def test_terms_are_written_in_every_form() -> None:
+    result = result_of(0.5, 2028.497)
+    result.sum_terms, result.positives_terms = (2028.497, 3.1e-14, -1e-31), (math.inf,)
+    written = json.loads(write_json(result, request_id="abc", version="1.2"))
+    assert written["sum_terms"] == [2028.497, 3.1e-14, -1e-31]
+    assert (written["weight_sum_terms"], written["positives_terms"]) == ([2560.0], ["Infinity"])
+    assert dict(write_figures(result)) == {
+        b"lossd-sum": b"2028.497",
+        b"lossd-count": b"2560",
+        b"lossd-weight-sum": b"2560.0",
+        b"lossd-positives": b"251.0",
+        b"lossd-sum-terms": b"2028.497,3.1e-14,-1e-31",
+        b"lossd-weight-sum-terms": b"2560.0",
+        b"lossd-positives-terms": b"Infinity",
+    }
+
+
+@pytest.mark.parametrize("numbers", [1, 2, 5, 1 << 13])
+def test_an_array_has_the_terms_of_each_of_its_sums(numbers: int) -> None:
+    rng = np.random.default_rng(4)
+    result = result_of(rng.normal(size=(2, 3)))
+    result.loss_terms = tuple(rng.normal(size=(3, 2, 3)))
+    result.divisor_terms = (np.array([[1.0, 2.0, math.inf], [4.0, 5.0, 6.0]]),)
+    with mock.patch.object(writing, "_PIECE_NUMBERS", numbers):
+        text = b"".join(write_json_pieces(result, request_id="abc", version="1.2"))
+    written = json.loads(text)
+    assert list(written)[:4] == ["loss", "loss_terms", "divisor_terms", "reduction"]
+    assert written["loss_terms"] == [plane.tolist() for plane in result.loss_terms]
+    assert written["divisor_terms"] == [[[1.0, 2.0, "Infinity"], [4.0, 5.0, 6.0]]]
 
 
 @pytest.mark.parametrize("name", NAMES)

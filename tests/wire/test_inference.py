@@ -50,6 +50,7 @@ WEIGHT = np.array([[0.1, 2.0, 3.5]])
 RESULT = LossResult(
     loss=0.1 + 0.2, reduction="mean", sum=2028.497, count=2**53 + 1, weight_sum=2560.5, positives=251.0,
     shape=(32, 80), loss_name="focal", params={"gamma": 1.5}, kernel="eager", device="cpu",
+    sum_terms=(2028.497, 3.1e-14, -1e-31), weight_sum_terms=(2560.5,), positives_terms=(251.0, 1e-15),
 )  # fmt: skip
 
 
@@ -719,13 +720,13 @@ def with_loss(loss: float | Float64Array) -> LossResult:
     return LossResult(**{**{name: getattr(RESULT, name) for name in RESULT.__slots__}, "loss": loss})
 
 
-@pytest.mark.parametrize("binary", [(True,) * 5, (False,) * 5, (True, False, True, False, False)])
+@pytest.mark.parametrize("binary", [(True,) * 8, (False,) * 8, (True, False, True, False) * 2])
 def test_every_output_as_the_client_reads_it(binary: tuple[bool, ...]) -> None:
     outputs = [RequestedOutput(name, flag) for name, flag in zip(OUTPUTS, binary, strict=True)]
     result, body, header = answer(RESULT, outputs)
     for name, (datatype, _) in OUTPUTS.items():
         array = result.as_numpy(name)
-        assert array.tolist() == [getattr(RESULT, name)]
+        assert array.tolist() == np.atleast_1d(getattr(RESULT, name)).tolist()
         assert array.dtype == NUMPY[datatype]
         assert result.get_output(name)["datatype"] == datatype
     written = json.loads(body[:header])

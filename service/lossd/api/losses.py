@@ -28,7 +28,14 @@ from lossd.api.streaming import StreamScoring
 from lossd.api.traced import serve
 from lossd.core.catalog import Loss
 from lossd.request import Fault, Float64Array, LossResult
-from lossd.wire import StreamFormat, make_decoder, write_json_pieces, write_npy_header, write_params
+from lossd.wire import (
+    StreamFormat,
+    make_decoder,
+    write_figures,
+    write_json_pieces,
+    write_npy_header,
+    write_params,
+)
 
 _PIECE_NUMBERS: Final = 1 << 17
 
@@ -91,7 +98,7 @@ class LossEndpoint:
             )
         outcome = await scoring.score()
         try:
-            exchange.count(self._service.metrics, outcome.result, outcome.seconds)
+            exchange.count_answer(self._service.metrics, outcome.result, outcome.seconds)
             await _send(exchange, outcome, plan.answer)
         finally:
             outcome.release()
@@ -120,10 +127,7 @@ def _figures(result: LossResult) -> list[tuple[bytes, bytes]]:
     notes = [(b"lossd-notes", json.dumps(result.notes).encode("ascii"))] if result.notes else []
     return [
         *notes,
-        (b"lossd-sum", _number(result.sum)),
-        (b"lossd-count", b"%d" % result.count),
-        (b"lossd-weight-sum", _number(result.weight_sum)),
-        (b"lossd-positives", _number(result.positives)),
+        *write_figures(result),
         (b"lossd-params", write_params(result)),
         (b"lossd-kernel", result.kernel.encode()),
         (b"lossd-version", __version__.encode()),
@@ -141,9 +145,3 @@ def _npy_pieces(header: bytes, loss: Float64Array, dtype: str) -> Iterator[bytes
 def _rounded(numbers: Float64Array, dtype: str) -> bytes:
     with np.errstate(over="ignore"):
         return numbers.astype(dtype).tobytes()
-
-
-def _number(value: float) -> bytes:
-    """A float64 as text that reads back to the same bits; Infinity and NaN by these names."""
-    text = repr(float(value))
-    return {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}.get(text, text).encode()

@@ -389,6 +389,9 @@ def _answer(loss: Loss) -> Document:
         "Lossd-Count": "The elements of the whole request.",
         "Lossd-Weight-Sum": "Their weights, summed.",
         "Lossd-Positives": "Their targets, summed.",
+        "Lossd-Sum-Terms": "Numbers, separated by commas, that add up to the sum exactly.",
+        "Lossd-Weight-Sum-Terms": "Numbers that add up to the sum of the weights exactly.",
+        "Lossd-Positives-Terms": "Numbers that add up to the sum of the targets exactly.",
         "Lossd-Params": "Reduction and parameters, as a JSON object; of longer lists the length and SHA-256.",
         "Lossd-Kernel": "What computed the elements.",
         "Lossd-Version": "The server's version.",
@@ -421,6 +424,9 @@ def _answer(loss: Loss) -> Document:
                             "shape": [2, 3],
                             "loss_name": loss.name,
                             "params": {parameter.name: parameter.default for parameter in loss.parameters},
+                            "sum_terms": [total],
+                            "weight_sum_terms": [6.0],
+                            "positives_terms": [3.5],
                             "options": options_of(
                                 {parameter.name: parameter.default for parameter in SHARED}
                             ),

@@ -23,6 +23,16 @@ class LossAnswer(_Document):
     loss: Number | list[object] = Field(
         description="The loss: a number, or nested arrays for `none` and partial reductions."
     )
+    loss_terms: list[list[object]] | None = Field(
+        default=None,
+        description="Where rows (axis 0) are summed and other axes stay: arrays of the loss's shape that add "
+        "up to the sums exactly, before any division.",
+    )
+    divisor_terms: list[list[object]] | None = Field(
+        default=None,
+        description="There: likewise for what a mean divides the sums by, also where it is not asked for; "
+        "positives as they are, though it divides by 1 at least.",
+    )
     reduction: Literal["none", "sum", "mean"]
     sum: Number = Field(description="The weighted element losses of the whole request, summed.")
     count: int = Field(description="The elements of the whole request.")
@@ -31,6 +41,12 @@ class LossAnswer(_Document):
     shape: list[int] = Field(description="The inputs' shape.")
     loss_name: str
     params: dict[str, object] = Field(description="The loss's own parameters, such as gamma and alpha.")
+    sum_terms: list[Number] = Field(
+        description="Numbers that add up to the sum exactly: `sum`, what rounding it left, and so on. Those "
+        "of many answers, added by `math.fsum`, give the bits of one request over everything."
+    )
+    weight_sum_terms: list[Number] = Field(description="Likewise for `weight_sum`.")
+    positives_terms: list[Number] = Field(description="Likewise for `positives`.")
     options: dict[str, object] = Field(
         description="The parameters that every loss has, such as axis and normalizer; of a pos_weight that "
         "is a tensor its dtype and shape."
@@ -111,7 +127,16 @@ class InferenceOutput(_Tensor):
 class RequestedOutput(_Document):
     """An output that is wanted."""
 
-    name: Literal["loss", "sum", "weight_sum", "positives", "count"]
+    name: Literal[
+        "loss",
+        "sum",
+        "weight_sum",
+        "positives",
+        "count",
+        "sum_terms",
+        "weight_sum_terms",
+        "positives_terms",
+    ]
     parameters: dict[str, object] | None = Field(
         default=None, description="`binary_data`: whether it is to lie behind the object."
     )

@@ -7,13 +7,14 @@ is a function and an entry in `LOSSES`.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, TypeGuard
 
-from lossd.core.grid import Grid
+from lossd.core.cut import Cut
 from lossd.names import SHOWN, pointer, shown, suggestion
 from lossd.request import TENSOR_DTYPES, Fault
 
@@ -47,6 +48,8 @@ class Loss:
         summary: What it computes, for the documentation.
         function: Where the element function is, ``module:name``.
         parameters: Its own parameters, which its function takes by name; those of `SHARED` come to them.
+        nanoseconds: About what an element costs a core where the native kernel has the loss; infinite where
+            torch computes it.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Loss:
     summary: str
     function: str
     parameters: tuple[Parameter, ...] = ()
+    nanoseconds: float = math.inf
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
@@ -267,14 +271,16 @@ _LISTED: Final = (
         summary="`w [k y softplus(-x) + (1 - y) softplus(x)]` for logits x, targets y, weight w and "
         "pos_weight k, in float64 with both tails kept; or `w [k y (-log p) + (1 - y) (-log1p(-p))]` for "
         "probabilities p.",
-        function="lossd.core.bce:bce",
+        function="lossd.core.elements:bce",
+        nanoseconds=8.0,
     ),
     Loss(
         name="focal",
         title="Focal loss",
         summary="`w a_t m^gamma BCE`, with `m = y sigmoid(-x) + (1 - y) sigmoid(x)` and "
         "`a_t = y alpha + (1 - y) (1 - alpha)`: focal loss as YOLOv5 defines it.",
-        function="lossd.core.focal:focal",
+        function="lossd.core.elements:focal",
+        nanoseconds=10.0,
         parameters=(
             Parameter(
                 "gamma",
@@ -415,15 +421,17 @@ def class_axis(params: Mapping[str, object], shape: tuple[int, ...]) -> int:
     return axis % len(shape)
 
 
-def divisor(params: Mapping[str, object], grid: Grid, tensors: Mapping[str, object]) -> Divisor | None:
+def divisor(params: Mapping[str, object], cut: Cut, tensors: Mapping[str, object]) -> Divisor | None:
     """What each of several outputs is divided by, where that must be summed for each; else None.
+
+    Sums over rows have divisors, too: their mean may be wanted once those of other rows are added.
 
     Args:
         params: The request's checked parameters.
-        grid: Its blocks.
+        cut: Its parts.
         tensors: Its tensors, by name.
     """
-    if params["reduction"] != "mean" or not grid.output_shape:
+    if not cut.output_shape or (params["reduction"] != "mean" and 0 not in cut.axes):
         return None
     match params["normalizer"]:
         case "count" if "mask" in tensors or params["ignore_index"] is not None:

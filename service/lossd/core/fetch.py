@@ -1,154 +1,109 @@
-"""A block's tensors, brought to where they are computed with, as float64, padded to whole vectors.
+"""A block's tensors, brought to where they are computed with, as float64.
 
-On a CPU they are converted where they lie, into memory that is used again (`Staged`). To another device their
-bytes are copied as they are, which is often half of float64's or less, and converted there; the copies of
-the next block run beside the computations of this one (`Copied`). Both give the same numbers: every
-dtype's values convert in one way.
+Their bytes are copied to the device as they are, which is often half of float64's or less, and converted
+there; the copies of the next block run beside the computations of this one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lossd.core.grid import Block
-from lossd.core.operand import Operand, Positions
-from lossd.core.work import Work
-from lossd.request import Float64Array
+from lossd.core.operand import Operand
 
-VECTOR: Final = 64
-"""Blocks are padded to a multiple of this, so that no element is left to torch's scalar tail code."""
-
-Read: TypeAlias = Callable[[Operand | Positions], Tensor]
-"""Gives the elements of one of a block's tensors, float64, [n padded with zeros to whole vectors]."""
+Read: TypeAlias = Callable[[Operand], Tensor]
+"""Gives the elements of one of a block's tensors, float64, [n]."""
 
 
-class Staged:
-    """Reads a tensor when it is asked for. What is read is overwritten when the next block's is.
+class Fetch:
+    """Copies blocks to a device, on a stream of its own.
 
-    Args:
-        longest: The longest block, in elements.
-    """
-
-    ahead: Final = False
-    """Fetching the next block early would gain nothing."""
-
-    def __init__(self, longest: int) -> None:
-        self._longest = longest
-        self._buffers: dict[str, tuple[Tensor, Float64Array]] = {}
-
-    def fetch(self, work: Work, block: Block) -> Read:
-        """Begin to bring a block of a request."""
-        return lambda operand: self._read(operand, block)
-
-    def _read(self, operand: Operand | Positions, block: Block) -> Tensor:
-        if operand.name not in self._buffers:
-            memory = torch.zeros(self._longest, dtype=torch.float64)
-            self._buffers[operand.name] = memory, memory.numpy()
-        buffer, staging = self._buffers[operand.name]
-        n = block.stop - block.start
-        padded = _padded(n)
-        operand.read(block.start, block.stop, staging[:n])
-        if n < padded:
-            staging[n:padded] = 0.0
-        return buffer[:padded]
-
-
-class Copied:
-    """Copies a block's bytes to a device, on a stream of its own, as soon as the block is named.
-
-    They are read where they lie, which is beside other work if that memory is pinned (`lossd.core.pinned`).
-    What cannot be read in place is staged in pinned memory, in turn in two places for each tensor, so that
-    the one is written while the other is copied from.
+    Bytes are read where they lie, which is beside other work if that memory is pinned (`lossd.core.pinned`).
+    What does not lie in order is put in order first, in pinned memory that is used in turn.
 
     On a CPU all is done in order, and gives the same.
 
     Args:
         device: The device.
-        longest: The longest block, in elements.
     """
 
-    ahead: Final = True
-
-    def __init__(self, device: torch.device, longest: int) -> None:
+    def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._longest = longest
-        self._stream = _stream(device) if device.type == "cuda" else None
-        self._places: dict[tuple[str, int], _Place] = {}
-        self._turn = 0
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
-    def fetch(self, work: Work, block: Block) -> Read:
-        """Begin to bring a block of a request.
+    def begin(
+        self, operands: Sequence[Operand], base: memoryview | bytes, offset: int, start: int, stop: int
+    ) -> Read:
+        """Begin to bring the elements [start, stop) of a request's tensors, counted in C order.
 
-        The copies' memory belongs to the stream of the copies, and is used on the current one: whoever reads
-        a block waits for what is computed of it before letting go of it. A copy of a block that is not read
-        after all may read what is another's by then, and nobody looks at it.
+        The copies belong to the stream that makes them and are used on the current one, so whoever reads a
+        block waits for what is computed of it before letting go of it.
+
+        Args:
+            operands: The tensors.
+            base: The memory that they lie in.
+            offset: Where in it their offsets are counted from.
+            start: The first element.
+            stop: The element after the last.
         """
-        self._turn = 1 - self._turn
         with torch.cuda.stream(self._stream):
-            copies = {operand.name: self._copy(operand, block) for operand in work.operands}
+            copies = {operand.name: self._copy(operand, base, offset, start, stop) for operand in operands}
         arrived = None if self._stream is None else self._stream.record_event()
-        n = block.stop - block.start
 
-        def read(operand: Operand | Positions) -> Tensor:
+        def read(operand: Operand) -> Tensor:
             if arrived is not None:
                 torch.cuda.current_stream(self._device).wait_event(arrived)
-            return _widened(copies[operand.name], n)
+            copy = copies[operand.name]
+            return (copy.view(torch.bfloat16) if operand.tensor.dtype == "bfloat16" else copy).double()
 
         return read
 
-    def _copy(self, operand: Operand | Positions, block: Block) -> Tensor:
-        there = operand.view(block.start, block.stop)
-        if there is not None:
-            return torch.from_numpy(there).to(self._device, non_blocking=True, copy=True)
-        place = self._places.setdefault((operand.name, self._turn), _Place(self._longest, self._stream))
-        return place.copy(operand, block, self._device)
+    def _copy(self, operand: Operand, base: memoryview | bytes, offset: int, start: int, stop: int) -> Tensor:
+        run = run_of(operand.array(base, offset), start, stop)
+        if operand.tensor.dtype == "bfloat16":
+            run = run.view(np.int16)
+        in_place = run.flags.aligned and run.flags.writeable and run.dtype.isnative
+        if not in_place:
+            run = run.astype(run.dtype.newbyteorder("="))
+        there = torch.from_numpy(run)
+        if self._stream is not None and not in_place:
+            there = there.pin_memory(self._device)
+        return there.to(self._device, non_blocking=True, copy=True)
 
 
-class _Place:
-    """Memory to stage a block in.
-
-    Args:
-        longest: The longest block, in elements.
-        stream: The stream that it is copied from on; None on a CPU.
-    """
-
-    def __init__(self, longest: int, stream: torch.cuda.Stream | None) -> None:
-        self._longest = longest
-        self._stream = stream
-        self._buffer: Tensor | None = None
-        self._copied: torch.cuda.Event | None = None
-
-    def copy(self, operand: Operand | Positions, block: Block, device: torch.device) -> Tensor:
-        """A block's elements as float64, on their way to a device."""
-        if self._buffer is None:
-            pinned = self._stream is not None
-            self._buffer = torch.empty(self._longest, dtype=torch.float64, pin_memory=pinned)
-        if self._copied is not None:
-            self._copied.synchronize()
-        staged = self._buffer[: block.stop - block.start]
-        operand.read(block.start, block.stop, staged.numpy())
-        copy = staged.to(device, non_blocking=True, copy=True)
-        if self._stream is not None:
-            self._copied = self._stream.record_event()
-        return copy
+def run_of(array: npt.NDArray[Any], start: int, stop: int) -> npt.NDArray[Any]:
+    """The elements [start, stop) of an array, in C order: where they lie if that is in order, else copied."""
+    if array.flags.c_contiguous:
+        return array.reshape(-1)[start:stop]
+    out = np.empty(stop - start, array.dtype)
+    _copy_run(array, start, stop, out)
+    return out
 
 
-def _stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call] # torch's
-
-
-def _padded(n: int) -> int:
-    return -(-n // VECTOR) * VECTOR
-
-
-def _widened(values: Tensor, n: int) -> Tensor:
-    """float64, padded with zeros to whole vectors."""
-    if n % VECTOR == 0:
-        return values.double()
-    padded = torch.zeros(_padded(n), dtype=torch.float64, device=values.device)
-    padded[:n] = values
-    return padded
+def _copy_run(array: npt.NDArray[Any], start: int, stop: int, out: npt.NDArray[Any]) -> None:
+    """Copy a run of elements, in C order, out of an array of any strides, in few large pieces."""
+    if array.ndim <= 1:
+        np.copyto(out, array[start:stop] if array.ndim else array)
+        return
+    row = array[0].size
+    first, head = divmod(start, row)
+    last, tail = divmod(stop, row)
+    if first == last:  # within one row
+        _copy_run(array[first], head, tail, out)
+        return
+    done = 0
+    if head:
+        done = row - head
+        _copy_run(array[first], head, row, out[:done])
+        first += 1
+    if first < last:
+        whole = (last - first) * row
+        np.copyto(out[done : done + whole].reshape(last - first, *array.shape[1:]), array[first:last])
+        done += whole
+    if tail:
+        _copy_run(array[last], 0, tail, out[done:])

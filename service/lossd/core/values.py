@@ -1,16 +1,13 @@
-"""Checks of a block's values, and the faults that name the first element that fails one."""
+"""What values must hold of tensors, and the faults that name the first element of which it does not."""
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
-import torch
-from torch import Tensor
-
-from lossd.core.grid import Block
 from lossd.core.operand import Operand
 from lossd.request import Fault
 
@@ -83,6 +80,7 @@ POS_WEIGHT: Final = Rule(
     "not a finite number >= 0",
     lambda _: "send a finite number; negatives / positives is none for a class without positives",
 )
+LOGIT: Final = Rule(math.inf, "non_finite_input", "no number", lambda _: "send a number")
 MASK: Final = Rule(
     1.0,
     "weight_out_of_range",
@@ -106,60 +104,24 @@ def class_id(classes: int) -> Rule:
     return Rule(classes - 1.0, "target_out_of_range", f"outside [0, {classes})", _id_remedy(classes))
 
 
-class Check(NamedTuple):
-    """That a block's values are what a rule allows.
+def fault_of(rule: Rule, operand: Operand, position: int, value: float) -> Fault:
+    """The fault of a value that a rule does not allow.
 
-    Attributes:
+    Args:
         rule: The rule.
-        operand: The tensor that they are of.
-        values: float64, [n or more]; what is behind the n-th must be allowed.
-        allow_nan: Whether NaN is allowed.
-        shown: What a fault shows of an element, likewise, if not its value.
+        operand: The tensor that it is of.
+        position: Where it is in the request's shape, in C order.
+        value: The value; a NaN has a fault of its own.
     """
-
-    rule: Rule
-    operand: Operand
-    values: Tensor
-    allow_nan: bool
-    shown: Tensor | None = None
-
-    def holds(self, least: float, greatest: float) -> bool:
-        """Whether nothing is wrong, given the least and the greatest value; a NaN makes both NaN."""
-        return least >= 0.0 and greatest <= self.rule.largest
-
-    def refuse(self, block: Block) -> None:
-        """Refuse what is wrong, if anything is.
-
-        Args:
-            block: Where the values belong.
-
-        Raises:
-            Fault: The rule's, or ``non_finite_input`` for a NaN.
-        """
-        if not self.allow_nan:
-            refuse_nan(self.operand, block, self.values)
-        bad = torch.nonzero((self.values < 0.0) | (self.values > self.rule.largest))
-        if len(bad):
-            first = int(bad[0])
-            value = (self.values if self.shown is None else self.shown)[first].item()
-            what = f"{value:.17g} is {self.rule.wrong}"
-            raise _fault(self.rule.code, self.operand, block, first, what, self.rule.remedy(value))
-
-
-def refuse_nan(operand: Operand, block: Block, values: Tensor) -> None:
-    """Refuse a NaN.
-
-    Raises:
-        Fault: ``non_finite_input``.
-    """
-    bad = torch.nonzero(torch.isnan(values))
-    if len(bad):
+    if math.isnan(value):
         remedy = "a mask drops the element, allow_nan=true lets the NaN propagate into the loss"
         if operand.name == "targets":
             remedy = f'ignore_index="nan" drops elements whose target is missing; {remedy}'
-        raise _fault("non_finite_input", operand, block, int(bad[0]), "NaN", remedy)
+        return _fault("non_finite_input", operand, position, "NaN", remedy)
+    what = f"{value:.17g} is {rule.wrong}"
+    return _fault(rule.code, operand, position, what, rule.remedy(value))
 
 
-def _fault(code: str, operand: Operand, block: Block, position: int, what: str, remedy: str) -> Fault:
-    place = operand.pointer(block.start + position)
+def _fault(code: str, operand: Operand, position: int, what: str, remedy: str) -> Fault:
+    place = operand.pointer(position)
     return Fault(code, f"{operand.name}: {what} at {place}; {remedy}", [(place, what)])

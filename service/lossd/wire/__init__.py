@@ -10,7 +10,15 @@ or torch.
 
 from __future__ import annotations
 
-from lossd.wire.answer import write_json, write_json_pieces, write_npy, write_npy_header, write_params
+from lossd.wire.answer import (
+    JsonAnswers,
+    write_figures,
+    write_json,
+    write_json_pieces,
+    write_npy,
+    write_npy_header,
+    write_params,
+)
 from lossd.wire.coding import MOST_INFLATED, Decoder, make_decoder
 from lossd.wire.document import read_in_place
 from lossd.wire.formats import FORMATS, STREAMS, Format, StreamFormat
@@ -43,7 +51,6 @@ from lossd.wire.reader import (
     StreamReader,
     Values,
 )
-from lossd.wire.template import Template
 
 __all__ = [
     "FORMATS",
@@ -58,6 +65,7 @@ __all__ = [
     "Event",
     "Format",
     "InferenceReader",
+    "JsonAnswers",
     "ModelFigures",
     "Piece",
     "Reader",
@@ -65,7 +73,6 @@ __all__ = [
     "RequestedOutput",
     "StreamFormat",
     "StreamReader",
-    "Template",
     "Values",
     "inference_arena_bytes",
     "make_decoder",
@@ -78,6 +85,7 @@ __all__ = [
     "read_in_place",
     "read_index_request",
     "server_metadata",
+    "write_figures",
     "write_inference",
     "write_json",
     "write_json_pieces",

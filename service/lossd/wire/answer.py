@@ -11,13 +11,16 @@ import io
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import numpy as np
 import orjson
 
 from lossd.request import Fault, Float64Array, LossResult
+
+SUMS: Final = ("sum", "weight_sum", "positives")
+"""The sums that every answer has, each with its terms."""
 
 _MOST_EMPTY_LISTS: Final = 1 << 14  # a shape such as [2^40, 0] costs its sender nothing
 
@@ -26,6 +29,31 @@ _LONGEST_LIST: Final = 16
 _PIECE_NUMBERS: Final = 1 << 13  # about 160 KiB of text; 200 KiB at most
 
 _DESCRIPTORS: Final[Mapping[str, str]] = {"float64": "<f8", "float32": "<f4"}
+
+
+class JsonAnswers:
+    """Writes answers to requests for one number that ask alike; what all of these say it writes once.
+
+    Args:
+        params: The loss's own parameters.
+        options: The parameters that every loss has.
+        version: The service's version.
+    """
+
+    def __init__(self, params: Mapping[str, object], options: Mapping[str, object], version: str) -> None:
+        self._params = orjson.Fragment(_write(dict(params)))
+        self._options = orjson.Fragment(_write(dict(options)))
+        self._version = version
+
+    def write(self, result: LossResult, request_id: str) -> bytes:
+        """What `write_json` writes."""
+        answer = _members(result, self._params, self._options, request_id, self._version)
+        return orjson.dumps(answer if are_finite(result) else _plain(answer))
+
+
+def are_finite(result: LossResult) -> bool:
+    """Whether the figures of a result are, and its loss if that is a number."""
+    return math.isfinite(result.loss + result.sum + result.weight_sum + result.positives)
 
 
 def write_json(result: LossResult, *, request_id: str, version: str) -> bytes:
@@ -42,13 +70,11 @@ def write_json(result: LossResult, *, request_id: str, version: str) -> bytes:
     return b"".join(write_json_pieces(result, request_id=request_id, version=version))
 
 
-def write_json_pieces(result: LossResult, *, request_id: str, version: str) -> Iterator[bytes]:
-    """The result as a JSON object, in pieces of about 160 KiB that are written when they are asked for.
-
-    The arguments and faults are those of `write_json`; the faults come at once, not with the pieces.
-    """
-    loss = result.loss
-    answer: dict[str, object] = {
+def _members(
+    result: LossResult, params: object, options: object, request_id: str, version: str
+) -> dict[str, object]:
+    return {
+        "loss": result.loss,
         "reduction": result.reduction,
         "sum": result.sum,
         "count": result.count,
@@ -56,20 +82,71 @@ def write_json_pieces(result: LossResult, *, request_id: str, version: str) -> I
         "positives": result.positives,
         "shape": result.shape,
         "loss_name": result.loss_name,
-        "params": dict(result.params),
-        "options": dict(result.options),
+        "params": params,
+        "sum_terms": result.sum_terms or (result.sum,),
+        "weight_sum_terms": result.weight_sum_terms or (result.weight_sum,),
+        "positives_terms": result.positives_terms or (result.positives,),
+        "options": options,
         "notes": result.notes,
         "kernel": result.kernel,
         "device": result.device,
         "request_id": request_id,
         "version": version,
     }
+
+
+def write_json_pieces(result: LossResult, *, request_id: str, version: str) -> Iterator[bytes]:
+    """The result as a JSON object, in pieces of about 160 KiB that are written when they are asked for.
+
+    The arguments and faults are those of `write_json`; the faults come at once, not with the pieces.
+    """
+    loss = result.loss
+    answer = _members(result, dict(result.params), dict(result.options), request_id, version)
     if not isinstance(loss, np.ndarray):
-        return iter((_write({"loss": float(loss), **answer}),))
-    rest = b"," + _write(answer)[1:]
-    if loss.size > _PIECE_NUMBERS:
-        return itertools.chain(_write_long_array(loss, b'{"loss":'), (rest,))
-    return iter((b'{"loss":' + write_array(loss) + rest,))
+        return iter((_write(answer),))
+    del answer["loss"]
+    arrays = [(b'{"loss":', loss)]
+    end = b","
+    for name, planes in (("loss_terms", result.loss_terms), ("divisor_terms", result.divisor_terms)):
+        for number, plane in enumerate(planes or ()):
+            arrays.append((b"," if number else end + b'"%b":[' % name.encode(), plane))
+            end = b"],"
+    pieces: list[Iterable[bytes]] = []
+    text = b""
+    for before, array in arrays:
+        text += before
+        if array.size > _PIECE_NUMBERS:
+            pieces.append(_write_long_array(array, text))
+            text = b""
+        else:
+            text += write_array(array)
+    pieces.append((text + end + _write(answer)[1:],))
+    return itertools.chain.from_iterable(pieces)
+
+
+def terms_of(result: LossResult, name: str) -> tuple[float, ...]:
+    """The terms of one of the `SUMS`; where they are not known, the sum alone."""
+    terms: tuple[float, ...] = getattr(result, f"{name}_terms")
+    return terms or (getattr(result, name),)
+
+
+def write_figures(result: LossResult) -> list[tuple[bytes, bytes]]:
+    """The figures of an answer that is the loss alone, as headers; terms are separated by commas."""
+    return [
+        (b"lossd-count", b"%d" % result.count),
+        *((_header_of(name), _number(getattr(result, name))) for name in SUMS),
+        *((_header_of(f"{name}_terms"), b",".join(map(_number, terms_of(result, name)))) for name in SUMS),
+    ]
+
+
+def _header_of(name: str) -> bytes:
+    return b"lossd-" + name.replace("_", "-").encode()
+
+
+def _number(value: float) -> bytes:
+    """A float64 as text that reads back to the same bits; Infinity and NaN by these names."""
+    text = repr(float(value))
+    return {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}.get(text, text).encode()
 
 
 def write_params(result: LossResult) -> bytes:

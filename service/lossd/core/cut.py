@@ -1,0 +1,148 @@
+"""How a request is cut into parts, each of which one call of a kernel scores.
+
+Sums are exact, so that where a request is cut changes no bit of its answer. A part is a run of elements in C
+order that is also a box: some steps along one axis, with all that lies inside them. So the outputs that it
+adds to follow each other, too:
+
+    [N, C], all reduced      runs of elements
+    [N, C], axis=1, small C  runs of rows; a sum for every row
+    [N, C], axis=0, small C  runs of rows; C sums, which other parts add to as well
+    [N, C], axis=1, large C  runs of columns within one row; one sum, which other parts add to as well
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+MOST_PLANES: Final = 64
+"""So many float64 numbers, one in each plane, hold any sum of a part's elements exactly: each has at least 33
+bits of its own, and float64's range has 2,098."""
+
+
+class Part(NamedTuple):
+    """A run of elements.
+
+    Attributes:
+        start: The first element, counted in C order.
+        stop: The element after the last.
+        shape: Its elements as an array, whose axes are alternately reduced and kept.
+        output: The first output that it adds to.
+        outputs: How many outputs it adds to.
+    """
+
+    start: int
+    stop: int
+    shape: tuple[int, ...]
+    output: int
+    outputs: int
+
+    @property
+    def planes(self) -> int:
+        """How many planes its sums may need: no more than the elements that each output has in it."""
+        return min(MOST_PLANES, (self.stop - self.start) // self.outputs)
+
+
+class Cut:
+    """The parts of a request.
+
+    Args:
+        shape: The inputs' shape.
+        axes: The axes that are reduced, each in [0, len(shape)): all of them for one number, none for one
+            output an element.
+        elements: How many elements a part has at most.
+    """
+
+    def __init__(self, shape: Sequence[int], axes: Sequence[int], elements: int) -> None:
+        self.elements: Final = elements
+        self.shape: Final = tuple(shape)
+        self.axes: Final = tuple(sorted(axes))
+        self.size: Final = math.prod(shape)
+        self.output_shape: Final = tuple(n for axis, n in enumerate(shape) if axis not in self.axes)
+        self.outputs: Final = math.prod(self.output_shape)
+
+        runs = _runs(self.shape, self.axes)
+        split = 0
+        while split < len(runs) - 1 and _product(runs[split + 1 :]) > elements:
+            split += 1
+        self._outer = runs[:split]
+        self._length, self._split_reduced = runs[split]
+        self._inner = runs[split + 1 :]
+        self._inner_size = _product(self._inner)
+        self._inner_outputs = math.prod(n for n, reduced in self._inner if not reduced)
+        self._chunk = max(1, min(self._length, elements // max(1, self._inner_size)))
+        self._chunks = -(-self._length // self._chunk)
+        self.parts: Final = math.prod(n for n, _ in self._outer) * self._chunks if self.size else 0
+        self.reduced: Final = tuple(reduced for _, reduced in runs[split:])
+        """Which axes of a part's own shape are reduced."""
+        self.complete: Final = (
+            0 not in self.axes
+            and not any(reduced for _, reduced in self._outer)
+            and (not self._split_reduced or self._chunks == 1)
+        )
+        """A part's outputs are finished: no other part adds to them, and no other request's rows do."""
+
+    def part(self, index: int) -> Part:
+        """The part at ``index``, in [0, parts)."""
+        outer, chunk = divmod(index, self._chunks)
+        first = chunk * self._chunk
+        count = min(self._chunk, self._length - first)
+        start = (outer * self._length + first) * self._inner_size
+        # Where the outer position lies among the kept axes alone.
+        kept, scale = 0, 1
+        for n, reduced in reversed(self._outer):
+            outer, position = divmod(outer, n)
+            if not reduced:
+                kept += position * scale
+                scale *= n
+        if self._split_reduced:
+            output, rows = kept * self._inner_outputs, 1
+        else:
+            output, rows = (kept * self._length + first) * self._inner_outputs, count
+        return Part(
+            start=start,
+            stop=start + count * self._inner_size,
+            shape=(count, *(n for n, _ in self._inner)),
+            output=output,
+            outputs=rows * self._inner_outputs,
+        )
+
+    def parts_within(self, elements: int) -> int:
+        """How many parts lie within the first so many elements."""
+        if not self.size:
+            return 0
+        outer, rest = divmod(elements, self._length * self._inner_size)
+        return outer * self._chunks + rest // (self._chunk * self._inner_size)
+
+    def room(self, index: int) -> int:
+        """How many float64 numbers the sums of a part may need, as it leaves them; 0 if all come to one."""
+        if not self.output_shape:
+            return 0
+        part = self.part(index)
+        return part.outputs * (1 if self.complete else part.planes)
+
+
+@lru_cache(maxsize=256)
+def cut_of(shape: tuple[int, ...], axes: tuple[int, ...], elements: int) -> Cut:
+    """A `Cut`, the same one for requests that look alike: a small one takes less time than making it."""
+    return Cut(shape, axes, elements)
+
+
+def _runs(shape: Sequence[int], axes: Sequence[int]) -> list[tuple[int, bool]]:
+    """The axes as (length, reduced), neighbours of one kind merged, those of length 1 left out."""
+    runs: list[tuple[int, bool]] = []
+    for axis, n in enumerate(shape):
+        reduced = axis in axes
+        if n == 1:
+            continue
+        if runs and runs[-1][1] == reduced:
+            runs[-1] = (runs[-1][0] * n, reduced)
+        else:
+            runs.append((n, reduced))
+    return runs or [(1, len(axes) == len(shape))]
+
+
+def _product(runs: Sequence[tuple[int, bool]]) -> int:
+    return math.prod(n for n, _ in runs)

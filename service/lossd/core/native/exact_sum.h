@@ -1,0 +1,362 @@
+/* Sums of float64 numbers without rounding, in any order.
+ *
+ * `wide_sum` is one sum: an integer as wide as float64's range, in digits of 32 bits kept in 64, so that many
+ * numbers are added before a carry must move (Kulisch, "Very fast and exact accumulation of products", 2011;
+ * Neal, "Fast exact summation using small and large superaccumulators", https://arxiv.org/abs/1505.05571).
+ * A block is first cut at fixed powers of two: `(v + M) - M` is v rounded to a multiple of M's last place, and
+ * so few multiples of one quantum add up exactly in a double.
+ *
+ * `add_planes` is many sums side by side: each is kept as several float64 numbers, one a plane, that add up to
+ * it exactly (Shewchuk, "Adaptive precision floating-point arithmetic and fast robust geometric predicates",
+ * 1997).
+ */
+#ifndef LOSSD_EXACT_SUM_H
+#define LOSSD_EXACT_SUM_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define BLOCK 1024 /* elements that are computed together: their float64 arrays stay in the first cache */
+#ifdef __AVX512F__ /* sums side by side: the numbers of one vector; BLOCK is a multiple */
+#define LANES 8
+#elif defined(__AVX__)
+#define LANES 4
+#else
+#define LANES 2
+#endif
+
+#define DIGITS 68       /* of 32 bits: 2^-1088 to 2^1088 */
+#define LOWEST 1088     /* the first digit's unit is 2^-LOWEST */
+#define MOST_ADDS (1 << 30) /* additions before digits must be carried */
+#define MOST_TERMS 41   /* of 53 bits each, which is more than float64's range holds */
+
+typedef struct {
+    int64_t digit[DIGITS];
+    int64_t adds;
+    double beyond; /* the sum of infinities and NaN; 0 if there were none */
+} wide_sum;
+
+static inline double bits_to_double(uint64_t bits)
+{
+    double value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static inline uint64_t double_to_bits(double value)
+{
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static void clear_sum(wide_sum *sum)
+{
+    memset(sum, 0, sizeof *sum);
+}
+
+/* Carry, so that all digits but the last are in [0, 2^32). */
+static void carry_digits(wide_sum *sum)
+{
+    int64_t carry = 0;
+    for (int i = 0; i < DIGITS - 1; i++) {
+        int64_t digit = sum->digit[i] + carry;
+        carry = digit >> 32; /* rounds down, also where it is negative */
+        sum->digit[i] = digit & 0xffffffff;
+    }
+    sum->digit[DIGITS - 1] += carry;
+    sum->adds = 1;
+}
+
+static void add_number(wide_sum *sum, double value)
+{
+    uint64_t bits = double_to_bits(value), mantissa = bits & 0xfffffffffffff;
+    int exponent = (int)(bits >> 52) & 0x7ff;
+    if (exponent == 0x7ff) {
+        sum->beyond += value;
+        return;
+    }
+    if (exponent)
+        mantissa |= (uint64_t)1 << 52;
+    else
+        exponent = 1;
+    int place = exponent - 1075 + LOWEST, shift = place & 31;
+    int64_t *digit = sum->digit + (place >> 5);
+    uint64_t rest = mantissa >> (32 - shift);
+    int64_t low = (int64_t)((mantissa << shift) & 0xffffffff);
+    int64_t middle = (int64_t)(rest & 0xffffffff), high = (int64_t)(rest >> 32);
+    if (bits >> 63) {
+        digit[0] -= low;
+        digit[1] -= middle;
+        digit[2] -= high;
+    } else {
+        digit[0] += low;
+        digit[1] += middle;
+        digit[2] += high;
+    }
+    if (++sum->adds >= MOST_ADDS)
+        carry_digits(sum);
+}
+
+static void add_sum(wide_sum *sum, wide_sum *other)
+{
+    carry_digits(other);
+    for (int i = 0; i < DIGITS; i++)
+        sum->digit[i] += other->digit[i];
+    if (++sum->adds >= MOST_ADDS)
+        carry_digits(sum);
+    sum->beyond += other->beyond;
+}
+
+/* The sum, rounded to nearest even, where nothing infinite was added. */
+static double round_sum(wide_sum *sum)
+{
+    wide_sum magnitude = *sum;
+    carry_digits(&magnitude);
+    int negative = magnitude.digit[DIGITS - 1] < 0;
+    if (negative) {
+        for (int i = 0; i < DIGITS; i++)
+            magnitude.digit[i] = -magnitude.digit[i];
+        carry_digits(&magnitude);
+    }
+    int top = DIGITS - 1;
+    while (top >= 0 && !magnitude.digit[top])
+        top--;
+    if (top < 0)
+        return 0.0;
+    /* The 96 bits from the top digit on, of which the first 53 stay. */
+    uint64_t first = (uint64_t)magnitude.digit[top];
+    uint64_t second = top > 0 ? (uint64_t)magnitude.digit[top - 1] : 0;
+    uint64_t third = top > 1 ? (uint64_t)magnitude.digit[top - 2] : 0;
+    int width = 64 - __builtin_clzll(first); /* bits of the top digit, 1 to 32 */
+    int place = 32 * top + width - 1 - LOWEST; /* the leading bit is 2^place */
+    int last = place - 52 < -1074 ? -1074 : place - 52;
+    int dropped = last + LOWEST - 32 * (top - 2); /* bits of the 96 that do not stay */
+    /* At least 11 bits are dropped, except of the lowest numbers, below which there is nothing. */
+    unsigned __int128 all = ((unsigned __int128)first << 64) | (second << 32) | third;
+    uint64_t kept;
+    if (dropped <= 0) {
+        kept = (uint64_t)(all << -dropped);
+    } else {
+        unsigned __int128 rest = all & (((unsigned __int128)1 << dropped) - 1);
+        unsigned __int128 half = (unsigned __int128)1 << (dropped - 1);
+        kept = (uint64_t)(all >> dropped);
+        int sticky = 0;
+        for (int i = 0; i < top - 2 && !sticky; i++)
+            sticky = magnitude.digit[i] != 0;
+        if (rest > half || (rest == half && (sticky || (kept & 1))))
+            kept++;
+    }
+    double value = ldexp((double)kept, last); /* exact: kept has at most 53 bits, or is 2^53 */
+    return negative ? -value : value;
+}
+
+/* The canonical terms of the sum: t1 is the sum rounded, t2 what is left rounded, and so on; how many. */
+static int sum_terms(const wide_sum *sum, double terms[MOST_TERMS])
+{
+    wide_sum rest = *sum;
+    if (rest.beyond != 0.0) { /* NaN, too */
+        terms[0] = isnan(rest.beyond) ? NAN : rest.beyond;
+        return 1;
+    }
+    int count = 0;
+    do {
+        double term = round_sum(&rest);
+        terms[count++] = term;
+        if (isinf(term))
+            return 1;
+        add_number(&rest, -term);
+        carry_digits(&rest);
+        int left = 0;
+        for (int i = 0; i < DIGITS && !left; i++)
+            left = rest.digit[i] != 0;
+        if (!left)
+            break;
+    } while (count < MOST_TERMS);
+    return count;
+}
+
+/* Rounding to multiples of 2^-24, 2^-64 and 2^-104: BLOCK of them below 2^17, 2^-24 and 2^-64 add up exactly. */
+#define CUT_0 (1.5 * 0x1p28)
+#define CUT_1 (1.5 * 0x1p-12)
+#define CUT_2 (1.5 * 0x1p-52)
+#define LARGEST 0x1p17
+
+static inline double beyond_cuts(double value)
+{
+    value -= (value + CUT_0) - CUT_0;
+    value -= (value + CUT_1) - CUT_1;
+    return value - ((value + CUT_2) - CUT_2);
+}
+
+/* LANES numbers, computed with side by side. */
+typedef double lanes __attribute__((vector_size(8 * LANES)));
+typedef int64_t lane_bits __attribute__((vector_size(8 * LANES)));
+
+static inline lanes load_lanes(const double *values)
+{
+    lanes found;
+    memcpy(&found, values, sizeof found);
+    return found;
+}
+
+static inline double add_lanes(lanes values)
+{
+    double sum = 0.0;
+    for (int j = 0; j < LANES; j++)
+        sum += values[j];
+    return sum;
+}
+
+static inline int any_lane(lane_bits values)
+{
+    int64_t any = 0;
+    for (int j = 0; j < LANES; j++)
+        any |= values[j];
+    return any != 0;
+}
+
+/* Cut a block, `count` numbers >= 0 and zeros behind them up to a multiple of LANES, into three exact sums.
+ *
+ * Returns 0 where some number is too large, infinite or NaN: `totals` are then of no use. Sets `rest` where the
+ * sums lack what `beyond_cuts` gives.
+ */
+static int cut_block(const double *values, int count, double totals[3], int *rest)
+{
+    lanes sums[3] = {{0}};
+    lane_bits left = {0}, large = {0};
+    for (int i = 0; i < count; i += LANES) {
+        lanes value = load_lanes(values + i), part = (value + CUT_0) - CUT_0;
+        large |= ~(value < LARGEST); /* NaN, too */
+        sums[0] += part;
+        value -= part;
+        part = (value + CUT_1) - CUT_1;
+        sums[1] += part;
+        value -= part;
+        part = (value + CUT_2) - CUT_2;
+        sums[2] += part;
+        left |= (lane_bits)(value - part);
+    }
+    for (int level = 0; level < 3; level++)
+        totals[level] = add_lanes(sums[level]);
+    *rest = any_lane(left);
+    return !any_lane(large);
+}
+
+/* The sum of a block whose numbers are few bits each, such as 0 and 1; 0 where they are not. */
+static int sum_plain_block(const double *values, int count, double *total)
+{
+    lanes sum = {0};
+    lane_bits left = {0};
+    for (int i = 0; i < count; i += LANES) {
+        lanes value = load_lanes(values + i), part = (value + CUT_0) - CUT_0;
+        sum += part;
+        left |= (lane_bits)(value - part) | ~(value < LARGEST);
+    }
+    *total = add_lanes(sum);
+    return !any_lane(left);
+}
+
+/* Add a block, `count` numbers >= 0 and zeros behind them up to a multiple of LANES, to one sum. */
+static void add_block(wide_sum *sum, const double *values, int count)
+{
+    double totals[3];
+    int rest;
+    if (!cut_block(values, count, totals, &rest)) {
+        for (int i = 0; i < count; i++)
+            add_number(sum, values[i]);
+        return;
+    }
+    for (int level = 0; level < 3; level++)
+        add_number(sum, totals[level]);
+    for (int i = 0; rest && i < count; i++)
+        add_number(sum, beyond_cuts(values[i]));
+}
+
+/* Many sums side by side. */
+
+typedef struct {
+    double *plane;   /* [capacity][length]; the planes behind the first `count` hold nothing */
+    int64_t stride;  /* numbers from one plane to the next */
+    int64_t length;
+    int count;       /* planes in use */
+    int capacity;
+} plane_sums;
+
+/* The rounded sum, and what rounding took; nothing of an infinite or NaN sum (Knuth). */
+static inline double two_sum(double a, double b, double *lost)
+{
+    double sum = a + b, shadow = sum - a, error = (a - (sum - shadow)) + (b - shadow);
+    *lost = fabs(sum) <= 1.7976931348623157e308 ? error : 0.0;
+    return sum;
+}
+
+static void open_plane(plane_sums *sums)
+{
+    memset(sums->plane + sums->count * sums->stride, 0, sizeof(double) * (size_t)sums->length);
+    sums->count++;
+}
+
+/* Add numbers, which are used up, to the sums from `first` on. */
+static void add_planes(plane_sums *sums, int64_t first, double *values, int count)
+{
+    for (int p = 0;; p++) {
+        if (p == sums->count) {
+            uint64_t left = p == 0;
+            for (int i = 0; i < count; i++)
+                left |= double_to_bits(values[i]) << 1; /* without the sign: -0 is nothing */
+            if (!left)
+                return;
+            if (p == sums->capacity)
+                return; /* cannot be: see MOST_PLANES in cut.py */
+            open_plane(sums);
+        }
+        double *plane = sums->plane + p * sums->stride + first;
+        for (int i = 0; i < count; i++)
+            plane[i] = two_sum(plane[i], values[i], &values[i]);
+    }
+}
+
+/* Add one number to one sum. */
+static void add_to_plane(plane_sums *sums, int64_t place, double value)
+{
+    for (int p = 0; value != 0.0 || (p == 0 && sums->count == 0); p++) {
+        if (p == sums->count) {
+            if (p == sums->capacity)
+                return;
+            open_plane(sums);
+        }
+        double *number = sums->plane + p * sums->stride + place;
+        *number = two_sum(*number, value, &value);
+    }
+}
+
+/* Round each sum once: it is then all in the first plane. */
+static void round_planes(plane_sums *sums)
+{
+    if (!sums->count)
+        open_plane(sums);
+    double *first = sums->plane, *second = first + sums->stride;
+    for (int64_t i = 0; sums->count > 1 && i < sums->length; i++) {
+        double left = 0.0;
+        for (int p = 2; p < sums->count; p++)
+            left += fabs(sums->plane[p * sums->stride + i]);
+        if (left == 0.0) {
+            first[i] += second[i];
+            continue;
+        }
+        wide_sum sum;
+        double terms[MOST_TERMS];
+        clear_sum(&sum);
+        for (int p = 0; p < sums->count; p++)
+            add_number(&sum, sums->plane[p * sums->stride + i]);
+        sum_terms(&sum, terms);
+        first[i] = terms[0];
+    }
+    for (int64_t i = 0; i < sums->length; i++)
+        first[i] = isnan(first[i]) ? NAN : first[i] + 0.0;
+    sums->count = 1;
+}
+
+#endif

@@ -1,0 +1,94 @@
+/* Runs a build of the kernel on cases from a file, each in memory of exactly its size, and writes down what it
+ * answers: kernel_driver CASES ANSWERS THREADS. So builds are compared that Python cannot load: for other
+ * machines, and with sanitizers. With several THREADS all run all cases at once; the first one's are written.
+ */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "kernel.c"
+
+typedef struct {
+    int64_t threads, offset, body_bytes, channels, room;
+    job job;
+    part part;
+} header;
+
+static void *exactly(size_t bytes)
+{
+    void *memory = malloc(bytes ? bytes : 1);
+    if (!memory)
+        abort();
+    return memory;
+}
+
+static void put(FILE *answers, const void *bytes, size_t count)
+{
+    if (answers && fwrite(bytes, 1, count, answers) != count)
+        abort();
+}
+
+static void run_case(header *header, const char *body, FILE *answers)
+{
+    result *found = exactly(sizeof *found);
+    for (int channel = 0; channel < header->channels; channel++)
+        header->part.memory[channel] = exactly(sizeof(double) * (size_t)header->room);
+    KERNEL_NAME(&header->job, &header->part, body, header->offset, (int)header->threads, found);
+    if (found->fault.nan)
+        found->fault.value = 0.0; /* whatever its bits are */
+    if (found->fault.rule)
+        found->count = 0; /* by chance, of several threads */
+    else
+        found->fault.position = 0;
+    put(answers, &found->count, sizeof found->count);
+    put(answers, &found->fault, sizeof found->fault);
+    for (int which = 0; which < 3 && !found->fault.rule; which++)
+        put(answers, found->term[which], sizeof(double) * (size_t)found->terms[which]);
+    for (int channel = 0; channel < header->channels; channel++) {
+        double *memory = header->part.memory[channel];
+        size_t numbers = found->fault.rule ? 0 : (size_t)found->planes[channel] * (size_t)header->part.outputs;
+        for (size_t i = 0; i < numbers; i++)
+            if (memory[i] != memory[i] && !header->part.rounded && !header->part.elementwise)
+                memory[i] = NAN; /* made canonical when planes are added up */
+        put(answers, memory, sizeof(double) * numbers);
+        free(memory);
+    }
+    free(found);
+}
+
+static const char *cases_name, *answers_name;
+
+static void *run(void *first)
+{
+    FILE *cases = fopen(cases_name, "rb"), *answers = first ? fopen(answers_name, "wb") : NULL;
+    header header;
+    if (!cases || (first && !answers))
+        abort();
+    while (fread(&header, sizeof header, 1, cases) == 1) {
+        char *body = exactly((size_t)header.body_bytes);
+        if (fread(body, 1, (size_t)header.body_bytes, cases) != (size_t)header.body_bytes)
+            abort();
+        run_case(&header, body, answers);
+        free(body);
+    }
+    fclose(cases);
+    if (answers)
+        fclose(answers);
+    return NULL;
+}
+
+int main(int count, char **words)
+{
+    pthread_t thread[64];
+    if (count != 4)
+        return 2;
+    cases_name = words[1];
+    answers_name = words[2];
+    int threads = atoi(words[3]);
+    for (int i = 0; i < threads && i < 64; i++)
+        if (pthread_create(&thread[i], NULL, run, i ? NULL : words))
+            abort();
+    for (int i = 0; i < threads && i < 64; i++)
+        pthread_join(thread[i], NULL);
+    return 0;
+}

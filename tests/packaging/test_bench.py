@@ -1,0 +1,44 @@
+"""The benchmarks' payloads, tables and requirements; what they measure takes too long here."""
+
+import io
+
+import numpy as np
+import pytest
+
+from bench.payloads import SMALL, expected, numbers, payload
+from bench.peers.__main__ import PEERS, REQUIREMENTS
+from bench.server import client_head
+from bench.table import Figure
+
+
+def test_a_figure_is_judged_by_its_median() -> None:
+    assert Figure("speed", 2.0, found=[1.0, 2.0, 9.0]).row() == ("speed", "at least 2", "2", "1 to 9", "yes")
+    assert Figure("wait", 1.0, at_most=True, found=[0.5, 1.5, 3.0]).row()[-1] == "no"
+    assert Figure("wait", 1.0).row()[-1] == "not measured"
+    assert Figure("rate", found=[1234.5]).row() == ("rate", "", "1,234", "1,234 to 1,234", "")
+
+
+def test_payloads_hold_the_numbers_whose_mean_is_expected() -> None:
+    x, y = numbers(SMALL)
+    file = io.BytesIO(payload("npy-bool", SMALL).data)
+    np.testing.assert_array_equal(np.load(file), x)
+    np.testing.assert_array_equal(np.load(file), y.astype(bool))
+    assert payload("v2", SMALL).data.endswith(x.tobytes() + y.tobytes())
+    p = 1 / (1 + np.exp(-x.astype(float)))
+    assert expected(SMALL) == pytest.approx(float(-np.log(np.where(y == 1, p, 1 - p)).mean()))
+
+
+def test_the_clients_head_is_told_from_what_is_other_in_each_request() -> None:
+    path, headers = client_head()
+    assert path.startswith("/bce?")
+    assert headers["Content-Type"] == "application/x-npy"
+    fresh = [name.lower() for name, value in headers.items() if value == "*"]
+    assert fresh == ["x-request-id"]
+
+
+def test_every_peer_has_its_requirements_pinned_and_none_is_a_cuda_torch() -> None:
+    for name in {peer.environment for peer in PEERS}:
+        lines = (REQUIREMENTS / f"{name}.txt").read_text().splitlines()
+        assert lines
+        assert all("==" in line for line in lines)
+        assert not [line for line in lines if line.startswith(("nvidia-cu", "triton=="))]
