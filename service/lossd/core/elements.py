@@ -38,6 +38,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -176,8 +177,8 @@ def added(
 ) -> Tensor:
     """The losses of a function that an operator adds: ``function(inputs, y, z, pos_weight, **own)``.
 
-    The function gets `Inputs`, the targets after smoothing, what stands for 1 - y, and pos_weight or None. The
-    limits of certain inputs, and all that every loss has, are not its concern.
+    The function gets `Inputs`, the targets after smoothing, what stands for 1 - y, and pos_weight or None.
+    The limits of certain inputs, and all that every loss has, are not its concern.
     """
     target, complement = _smoothed(y, how.label_smoothing)
     inputs = Inputs(x, probabilities=how.probabilities)
@@ -282,9 +283,7 @@ class Inputs:
     def _miss(self, right: _Two, wrong: _Two) -> _Two:
         """``right`` times the other class's probability plus ``wrong`` times the likely one's."""
         if self._probabilities:
-            return _plus(
-                _times(wrong, _sum_of_ordered(1.0, -self._small.hi)), _times(right, self._small)
-            )
+            return _plus(_times(wrong, _sum_of_ordered(1.0, -self._small.hi)), _times(right, self._small))
         over = _plus(wrong, _times(right, self._small))
         under = _sum_of_ordered(1.0, self._small.hi)
         miss = over.hi / under.hi
@@ -425,21 +424,18 @@ def power(value: _Two, gamma: float) -> Tensor:
         last = (value.hi + gamma * value.lo).abs()
         if gamma == 1.0:
             return last
-        return (square_root(value.hi) if gamma == 1.5 else value.hi if gamma == 2.0 else value.hi * value.hi) * last
+        first = square_root(value.hi) if gamma == 1.5 else value.hi
+        return (first * first if gamma == 3.0 else first) * last
     exponent = _times(_fine_log(value), _two(torch.full_like(value.hi, -gamma)))
     exp = _exp_minus(exponent.hi, exponent.lo)
     return torch.where(value.hi > 0.0, _scaled(1.0 + exp.q.hi, exp.n), 0.0)
 
 
 def square_root(value: Tensor) -> Tensor:
-    """The square root, correctly rounded: torch's on a CPU is not, and one exact residual mends it."""
-    small = value < 2.0**-700  # whose products would be too small to be exact
-    raised = torch.where(small, value * 2.0**200, value)
-    root = torch.sqrt(raised)
-    square = _product(root, root)
-    mended = root + ((raised - square.hi) - square.lo) / (2.0 * root)
-    root = torch.where((raised > 0.0) & (raised < math.inf), mended, root)
-    return torch.where(small, root * 2.0**-100, root)
+    """The square root, correctly rounded: torch's is not on every CPU, and numpy's is the CPU's own."""
+    if value.is_cpu:
+        return torch.from_numpy(np.sqrt(value.numpy()))
+    return torch.sqrt(value)
 
 
 def _polynomial(c: tuple[float, ...], v: Tensor) -> Tensor:
@@ -513,7 +509,7 @@ def _choice(first: Tensor, a: _Two, b: _Two) -> _Two:
 
 
 def _choose(first: Tensor, a: float, second: Tensor, b: float, c: float) -> Tensor:
-    """a where first, else b where second, else c."""
+    """``a`` where first, else ``b`` where second, else ``c``."""
     return torch.where(first, a, torch.where(second, b, c).double())
 
 

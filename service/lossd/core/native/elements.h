@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { LOSSD_BLOCK = 1024 }; /* the most elements of one call */
+enum { LOSSD_PIECE = 256 }; /* so many elements at a time, whose numbers stay in the nearest cache */
 enum { LOSSD_BCE = 0, LOSSD_FOCAL = 1 };
 enum { LOSSD_SIGMOID = 0, LOSSD_EXP = 1, LOSSD_QUALITY = 2 };
 
@@ -206,7 +206,7 @@ LOSSD_INLINE lossd_two lossd_fine_log(lossd_two value) {
 
 /* log(1 + v) for -1/2 <= v <= 1; of half or twice 1 + v where that is nearer to 1 */
 LOSSD_INLINE lossd_two lossd_fine_log1p(lossd_two v) {
-    int halve = v.hi > 0x1.a827999fcef32p-2, twice = v.hi < -0x1.2bec333018866p-2;
+    int halve = v.hi > 0x1.a827999fcef34p-2, twice = v.hi < -0x1.2bec333018866p-2;
     lossd_two below = lossd_sum(v.hi, halve ? -1.0 : twice ? 0.5 : 0.0);
     lossd_two above = lossd_sum(v.hi, halve ? 3.0 : twice ? 1.5 : 2.0);
     lossd_two f = lossd_over(lossd_pair(below.hi, below.lo + v.lo), lossd_pair(above.hi, above.lo + v.lo));
@@ -268,7 +268,7 @@ LOSSD_INLINE lossd_input lossd_logit(int fine, int careful, double x) {
 LOSSD_INLINE lossd_input lossd_probability(double p) {
     lossd_input input;
     input.positive = p > 0.5;
-    input.small = lossd_pair(input.positive ? 1.0 - p : p, 0.0);
+    input.small = lossd_pair(input.positive ? 1.0 - p : fabs(p), 0.0);
     input.likely = -lossd_log1p(-input.small.hi, 0.0);
     input.unlikely = lossd_minus_log(input.small.hi);
     return input;
@@ -367,9 +367,9 @@ LOSSD_INLINE double lossd_limit(int probabilities, double x, double against, dou
 
 /* What the steps of one call leave for the next. */
 typedef struct {
-    double y[LOSSD_BLOCK], z[LOSSD_BLOCK], y_low[LOSSD_BLOCK], z_low[LOSSD_BLOCK]; /* targets, after smoothing */
-    double k[LOSSD_BLOCK], a[LOSSD_BLOCK];
-    double miss[LOSSD_BLOCK], low[LOSSD_BLOCK];
+    double y[LOSSD_PIECE], z[LOSSD_PIECE], y_low[LOSSD_PIECE], z_low[LOSSD_PIECE]; /* targets, after smoothing */
+    double k[LOSSD_PIECE], a[LOSSD_PIECE];
+    double miss[LOSSD_PIECE], low[LOSSD_PIECE];
 } lossd_memory;
 
 /* The most common cases each in one loop: targets of 0 and 1, no pos_weight, no smoothing, one alpha. */
@@ -479,13 +479,8 @@ static void lossd_targets(double smoothing, int n, const double *restrict y, los
         }
 }
 
-/* The losses of n elements, at most LOSSD_BLOCK.
- *   x: logits or probabilities; y: targets before smoothing; k: pos_weight, or NULL for 1; a: alpha of each
- *   element, or NULL for how->alpha.
- * NaN in any of them gives NaN; a loss may be -0.
- */
-static void lossd_elements(const formula *how, int n, const double *restrict x, const double *restrict y,
-                           const double *restrict k, const double *restrict a, double *restrict value) {
+static void lossd_piece(const formula *how, int n, const double *restrict x, const double *restrict y,
+                        const double *restrict k, const double *restrict a, double *restrict value) {
     lossd_memory at;
     double gamma = how->gamma;
     int bce = how->loss == LOSSD_BCE, sigmoid = how->variant == LOSSD_SIGMOID;
@@ -551,5 +546,18 @@ static void lossd_elements(const formula *how, int n, const double *restrict x, 
         lossd_products(0, 1, n, x, at.y, at.z, at.a, at.miss, value);
     else
         lossd_products(0, 0, n, x, at.y, at.z, at.a, at.miss, value);
+}
+
+/* The losses of n elements.
+ *   x: logits or probabilities; y: targets before smoothing; k: pos_weight, or NULL for 1; a: alpha of each
+ *   element, or NULL for how->alpha.
+ * NaN in any of them gives NaN; a loss may be -0.
+ */
+static void lossd_elements(const formula *how, int n, const double *x, const double *y, const double *k,
+                           const double *a, double *value) {
+    for (int i = 0; i < n; i += LOSSD_PIECE) {
+        int piece = n - i < LOSSD_PIECE ? n - i : LOSSD_PIECE;
+        lossd_piece(how, piece, x + i, y + i, k ? k + i : NULL, a ? a + i : NULL, value + i);
+    }
 }
 #endif
