@@ -214,8 +214,8 @@ class Inputs:
             small = torch.where(self._positive, 1.0 - values, values.abs())
             self._small = _Two(small, torch.zeros_like(small))
             self._certain = (values == 0.0) | (values == 1.0)
-            self._likely = -_log1p(-small)
-            self._unlikely = _minus_log(small)
+            self._likely = self._if_careful(_minus(_log1p(-small)))
+            self._unlikely = self._if_careful(_minus_log(small))
         else:
             self._positive = values > 0.0
             size = values.abs()
@@ -223,10 +223,10 @@ class Inputs:
             self._size = torch.where(self._certain, _FAR, size)
             exp = _exp_minus(self._size, fine=fine)
             one = _sum_of_ordered(1.0, exp.q.hi)
-            low = self._if_careful(_scaled(one.lo + exp.q.lo, exp.n))
-            self._small = _Two(_scaled(one.hi, exp.n), low)
-            self._likely = _log1p(self._small.hi, low)
-            self._unlikely = self._size + self._likely
+            small = _Two(_scaled(one.hi, exp.n), _scaled(one.lo + exp.q.lo, exp.n))
+            self._small = self._if_careful(small)
+            self._likely = self._if_careful(_log1p(*self._small))
+            self._unlikely = self._if_careful(_plus(_two(self._size), self._likely))
 
     def cross_entropy(self, y: Tensor, z: Tensor, pos_weight: Tensor | None) -> Tensor:
         """``k y (-log p) + z (-log q)``, k being pos_weight, 1 where it is None.
@@ -235,7 +235,8 @@ class Inputs:
         """
         share = y if pos_weight is None else pos_weight * y
         right, wrong = torch.where(self._positive, share, z), torch.where(self._positive, z, share)
-        return right * self._likely + wrong * self._unlikely
+        low = right * self._likely.lo + wrong * self._unlikely.lo
+        return (right * self._likely.hi + wrong * self._unlikely.hi) + low
 
     def miss(self, y: Tensor, z: Tensor) -> Tensor:
         """``y q + z p``: the probability given to the other class, 1 - p_t for a hard target."""
@@ -291,12 +292,13 @@ class Inputs:
         rest = ((over.hi - back.hi) - back.lo) + (over.lo - miss * (under.lo + self._small.lo))
         # What the division has left, over 1 + e: its reciprocal to within a tenth is enough unless fine.
         low = rest / under.hi if self._fine else rest * (1.457 - 0.5 * under.hi)
-        return _Two(miss, self._if_careful(low))
+        return self._if_careful(_Two(miss, low))
 
-    def _if_careful(self, low: Tensor) -> Tensor:
+    def _if_careful(self, a: _Two) -> _Two:
+        """The second double where it is wanted, else 0."""
         if isinstance(self._careful, bool):
-            return low if self._careful else torch.zeros_like(low)
-        return torch.where(self._careful, low, 0.0)
+            return a if self._careful else _two(a.hi)
+        return _Two(a.hi, torch.where(self._careful, a.lo, 0.0))
 
 
 def _is_soft(y: Tensor, k: Tensor | None) -> Tensor:
@@ -359,11 +361,11 @@ def _scaled(value: Tensor, n: Tensor) -> Tensor:
     return value * _float((1023 - half) << 52) * _float((1023 - (n - half)) << 52)
 
 
-def _log1p(v: Tensor, low: Tensor | float = 0.0) -> Tensor:
+def _log1p(v: Tensor, low: Tensor | float = 0.0) -> _Two:
     """``log(1 + v + low)`` for -1/2 <= v <= 1: with f = v / (2 + v) it is 2 atanh(f), and 2 f is v - f v."""
     f = v / (2.0 + v)
     w = f * f
-    return v - (f * (v - w * _polynomial(_LOG_TAIL, w)) - low)
+    return _sum_of_ordered(v, low - f * (v - w * _polynomial(_LOG_TAIL, w)))
 
 
 class _Split(NamedTuple):
@@ -385,10 +387,11 @@ def _split(value: Tensor) -> _Split:
     return _Split(c, n, up, _float((2046 - exponent) << 52))
 
 
-def _minus_log(value: Tensor) -> Tensor:
+def _minus_log(value: Tensor) -> _Two:
     """``-log(value)`` for 0 < value <= 1/2; at 0 some number > 0."""
     split = _split(value)
-    return -(split.n * _LN2_HIGH) - (split.n * _LN2_LOW + _log1p(split.c - 1.0))
+    rest = split.n * _LN2_LOW + _log1p(split.c - 1.0).hi
+    return _sum_of_ordered(-(split.n * _LN2_HIGH), -rest)
 
 
 def _fine_log(value: _Two) -> _Two:

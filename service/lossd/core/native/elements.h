@@ -159,9 +159,9 @@ LOSSD_INLINE double lossd_scaled(double value, uint64_t n) {
 }
 
 /* log(1 + v + low) for -1/2 <= v <= 1 and a tiny low */
-LOSSD_INLINE double lossd_log1p(double v, double low) {
+LOSSD_INLINE lossd_two lossd_log1p(double v, double low) {
     double f = v / (2.0 + v), w = f * f;
-    return v - (f * (v - w * lossd_polynomial10(LOSSD_LOG_TAIL, w)) - low);
+    return lossd_sum_of_ordered(v, low - f * (v - w * lossd_polynomial10(LOSSD_LOG_TAIL, w)));
 }
 
 /* A number > 0 as c 2^n, sqrt(1/2) <= c < sqrt(2); c is the number times up, times scale. */
@@ -183,9 +183,10 @@ LOSSD_INLINE lossd_split lossd_split_of(double value) {
 }
 
 /* -log(value) for 0 < value <= 1/2; at 0 some number > 0 */
-LOSSD_INLINE double lossd_minus_log(double value) {
+LOSSD_INLINE lossd_two lossd_minus_log(double value) {
     lossd_split split = lossd_split_of(value);
-    return -(split.n * LOSSD_LN2_HIGH) - (split.n * LOSSD_LN2_LOW + lossd_log1p(split.c - 1.0, 0.0));
+    double rest = split.n * LOSSD_LN2_LOW + lossd_log1p(split.c - 1.0, 0.0).hi;
+    return lossd_sum_of_ordered(-(split.n * LOSSD_LN2_HIGH), -rest);
 }
 
 /* log((1 + f) / (1 - f)) + n log(2), for |f| <= (sqrt(2) - 1) / (sqrt(2) + 1) */
@@ -244,12 +245,18 @@ LOSSD_INLINE lossd_target lossd_target_of(double y, double smoothing) {
     return target;
 }
 
+/* Whether a loss needs the second doubles: not for a target of 0 or 1 and no pos_weight, since few steps round. */
+LOSSD_INLINE int lossd_careful(double y, double k) { return (k != 1.0) | ((y != 0.0) & (y != 1.0)); }
+
+/* The second double stays where care is taken, and is else 0. */
+LOSSD_INLINE lossd_two lossd_if(int careful, lossd_two a) { return lossd_pair(a.hi, careful ? a.lo : 0.0); }
+
 /* An input, seen from the class that it speaks for: the likely one. */
 typedef struct {
-    int positive;    /* whether that is the positive class */
-    double likely;   /* its cost, -log of its probability */
-    double unlikely; /* the other class's; where it is infinite, some number > 0 */
-    lossd_two small; /* logits: exp(-|x|); probabilities: the unlikely class's probability */
+    int positive;       /* whether that is the positive class */
+    lossd_two likely;   /* its cost, -log of its probability */
+    lossd_two unlikely; /* the other class's; where it is infinite, some number > 0 */
+    lossd_two small;    /* logits: exp(-|x|); probabilities: the unlikely class's probability */
 } lossd_input;
 
 LOSSD_INLINE lossd_input lossd_logit(int fine, int careful, double x) {
@@ -259,31 +266,30 @@ LOSSD_INLINE lossd_input lossd_logit(int fine, int careful, double x) {
     double low = lossd_scaled(one.lo + exp.q.lo, exp.n);
     lossd_input input;
     input.positive = x > 0.0;
-    input.small = lossd_pair(lossd_scaled(one.hi, exp.n), careful ? low : 0.0);
-    input.likely = lossd_log1p(input.small.hi, input.small.lo);
-    input.unlikely = (t > LOSSD_GREATEST ? LOSSD_FAR : t) + input.likely;
+    input.small = lossd_if(careful, lossd_pair(lossd_scaled(one.hi, exp.n), low));
+    input.likely = lossd_if(careful, lossd_log1p(input.small.hi, input.small.lo));
+    lossd_two size = lossd_pair(t > LOSSD_GREATEST ? LOSSD_FAR : t, 0.0);
+    input.unlikely = lossd_if(careful, lossd_plus(size, input.likely));
     return input;
 }
 
-LOSSD_INLINE lossd_input lossd_probability(double p) {
+LOSSD_INLINE lossd_input lossd_probability(int careful, double p) {
     lossd_input input;
     input.positive = p > 0.5;
     input.small = lossd_pair(input.positive ? 1.0 - p : fabs(p), 0.0);
-    input.likely = -lossd_log1p(-input.small.hi, 0.0);
-    input.unlikely = lossd_minus_log(input.small.hi);
+    input.likely = lossd_if(careful, lossd_minus(lossd_log1p(-input.small.hi, 0.0)));
+    input.unlikely = lossd_if(careful, lossd_minus_log(input.small.hi));
     return input;
 }
 
 LOSSD_INLINE lossd_input lossd_input_of(int probabilities, int fine, int careful, double x) {
-    return probabilities ? lossd_probability(x) : lossd_logit(fine, careful, x);
+    return probabilities ? lossd_probability(careful, x) : lossd_logit(fine, careful, x);
 }
 
-/* Whether a loss needs the second doubles: not for a target of 0 or 1 and no pos_weight, since few steps round. */
-LOSSD_INLINE int lossd_careful(double y, double k) { return (k != 1.0) | ((y != 0.0) & (y != 1.0)); }
-
 LOSSD_INLINE double lossd_cross_entropy(lossd_input input, double y, double z, double k) {
-    double share = k * y;
-    return (input.positive ? share : z) * input.likely + (input.positive ? z : share) * input.unlikely;
+    double share = k * y, right = input.positive ? share : z, wrong = input.positive ? z : share;
+    double low = right * input.likely.lo + wrong * input.unlikely.lo;
+    return (right * input.likely.hi + wrong * input.unlikely.hi) + low;
 }
 
 /* over / (1 + e) */
@@ -314,9 +320,10 @@ LOSSD_INLINE lossd_two lossd_miss(int probabilities, int quality, int fine, int 
 }
 
 /* Both for a target of 0 or 1, without what then is nothing. */
-LOSSD_INLINE double lossd_hard_cross_entropy(lossd_input input, double y) {
+LOSSD_INLINE double lossd_hard_cross_entropy(int careful, lossd_input input, double y) {
     double right = input.positive ? y : 1.0 - y;
-    return right > 0.0 ? input.likely : input.unlikely;
+    lossd_two cost = lossd_choice(right > 0.0, input.likely, input.unlikely);
+    return careful ? cost.hi + cost.lo : cost.hi;
 }
 
 LOSSD_INLINE lossd_two lossd_hard_miss(int probabilities, int careful, lossd_input input, double y) {
@@ -376,7 +383,7 @@ typedef struct {
 LOSSD_INLINE void lossd_hard_bce(int probabilities, int n, const double *restrict x, const double *restrict y,
                                  double *restrict value) {
     for (int i = 0; i < n; i++) {
-        double loss = lossd_hard_cross_entropy(lossd_input_of(probabilities, 0, 0, x[i]), y[i]);
+        double loss = lossd_hard_cross_entropy(0, lossd_input_of(probabilities, 0, 0, x[i]), y[i]);
         value[i] = lossd_limit(probabilities, x[i], loss, loss);
     }
 }
@@ -387,7 +394,7 @@ LOSSD_INLINE void lossd_hard_focal(int probabilities, double gamma, double alpha
     for (int i = 0; i < n; i++) {
         double balance = y[i] > 0.0 ? alpha : 1.0 - alpha;
         lossd_input input = lossd_input_of(probabilities, 0, careful, x[i]);
-        double loss = lossd_hard_cross_entropy(input, y[i]);
+        double loss = lossd_hard_cross_entropy(careful, input, y[i]);
         double power = lossd_simple_power(lossd_hard_miss(probabilities, careful, input, y[i]), gamma);
         value[i] = lossd_limit(probabilities, x[i], balance > 0.0 ? loss : 0.0, balance * (power * loss));
     }
