@@ -125,12 +125,18 @@ def elements(
     target, complement = _smoothed(y, how.label_smoothing)
     gamma = 0.0 if how.loss == "bce" else how.gamma
     fine = gamma != 0.0 and (gamma not in _SIMPLE or how.variant == "exp")
-    # A target of 0 or 1 leaves so few steps that round that up to gamma 1.5 first doubles are exact enough.
+    # Where so few steps round that first doubles are exact enough, the second ones are left out.
     careful: Tensor | bool = True
-    if gamma == 0.0 or (gamma <= 1.5 and how.variant == "sigmoid" and not fine):
-        careful = False if hard and k is None and not how.label_smoothing else _is_soft(target.hi, k)
+    if gamma == 0.0 and not how.label_smoothing:
+        careful = False if k is None else k != 1.0
+    elif 0.0 < gamma <= 1.5 and how.variant == "sigmoid" and not fine:
+        if not hard or k is not None or how.label_smoothing:
+            careful = (target.hi != 0.0) & (target.hi != 1.0)
+            careful = careful if k is None else careful | (k != 1.0)
+        else:
+            careful = False
     inputs = Inputs(x, probabilities=how.probabilities, fine=fine, careful=careful)
-    losses = inputs.cross_entropy(target.hi, complement.hi, k)
+    losses = inputs.exact_cross_entropy(target, complement, k)
     if how.loss == "bce":
         return inputs.limit(losses, losses)
 
@@ -210,12 +216,11 @@ class Inputs:
         self._probabilities, self._fine, self._careful = probabilities, fine, careful
         if probabilities:
             self._positive = values > 0.5
-            # exact where it is taken: p and 1 - p are never rounded both
-            small = torch.where(self._positive, 1.0 - values, values.abs())
-            self._small = _Two(small, torch.zeros_like(small))
+            # p, or 1 - p where that is exact
+            small = _two(torch.where(self._positive, 1.0 - values, values.abs()))
             self._certain = (values == 0.0) | (values == 1.0)
-            self._likely = self._if_careful(_minus(_log1p(-small)))
-            self._unlikely = self._if_careful(_minus_log(small))
+            self._likely = self._if_careful(_minus(_log1p(-small.hi)))
+            self._unlikely = self._if_careful(_minus_log(small.hi))
         else:
             self._positive = values > 0.0
             size = values.abs()
@@ -224,19 +229,32 @@ class Inputs:
             exp = _exp_minus(self._size, fine=fine)
             one = _sum_of_ordered(1.0, exp.q.hi)
             small = _Two(_scaled(one.hi, exp.n), _scaled(one.lo + exp.q.lo, exp.n))
-            self._small = self._if_careful(small)
-            self._likely = self._if_careful(_log1p(*self._small))
+            small = self._if_careful(small)
+            self._likely = self._if_careful(_log1p(*small))
             self._unlikely = self._if_careful(_plus(_two(self._size), self._likely))
+        self._small = small
 
     def cross_entropy(self, y: Tensor, z: Tensor, pos_weight: Tensor | None) -> Tensor:
         """``k y (-log p) + z (-log q)``, k being pos_weight, 1 where it is None.
 
         Where an input is certain it is some number above 0 in the place of infinity.
         """
-        share = y if pos_weight is None else pos_weight * y
-        right, wrong = torch.where(self._positive, share, z), torch.where(self._positive, z, share)
-        low = right * self._likely.lo + wrong * self._unlikely.lo
-        return (right * self._likely.hi + wrong * self._unlikely.hi) + low
+        return self.exact_cross_entropy(_two(y), _two(z), pos_weight)
+
+    def exact_cross_entropy(self, y: _Two, z: _Two, pos_weight: Tensor | None) -> Tensor:
+        """The same of targets in two doubles."""
+        share = y
+        if pos_weight is not None:
+            product = _product(pos_weight, y.hi)
+            share = _Two(product.hi, product.lo + pos_weight * y.lo)
+        right, wrong = _choice(self._positive, share, z), _choice(self._positive, z, share)
+        likely, unlikely = self._likely, self._unlikely
+        lost = right.lo * likely.hi + wrong.lo * unlikely.hi
+        cost = _Two(
+            right.hi * likely.hi + wrong.hi * unlikely.hi,
+            lost + (right.hi * likely.lo + wrong.hi * unlikely.lo),
+        )
+        return cost.hi + self._if_careful(cost).lo
 
     def miss(self, y: Tensor, z: Tensor) -> Tensor:
         """``y q + z p``: the probability given to the other class, 1 - p_t for a hard target."""
@@ -299,12 +317,6 @@ class Inputs:
         if isinstance(self._careful, bool):
             return a if self._careful else _two(a.hi)
         return _Two(a.hi, torch.where(self._careful, a.lo, 0.0))
-
-
-def _is_soft(y: Tensor, k: Tensor | None) -> Tensor:
-    """Where a target is neither 0 nor 1, or there is a pos_weight."""
-    soft = (y != 0.0) & (y != 1.0)
-    return soft if k is None else soft | (k != 1.0)
 
 
 def _smoothed(y: Tensor, smoothing: float) -> tuple[_Two, _Two]:

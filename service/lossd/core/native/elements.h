@@ -245,9 +245,6 @@ LOSSD_INLINE lossd_target lossd_target_of(double y, double smoothing) {
     return target;
 }
 
-/* Whether a loss needs the second doubles: not for a target of 0 or 1 and no pos_weight, since few steps round. */
-LOSSD_INLINE int lossd_careful(double y, double k) { return (k != 1.0) | ((y != 0.0) & (y != 1.0)); }
-
 /* The second double stays where care is taken, and is else 0. */
 LOSSD_INLINE lossd_two lossd_if(int careful, lossd_two a) { return lossd_pair(a.hi, careful ? a.lo : 0.0); }
 
@@ -286,10 +283,14 @@ LOSSD_INLINE lossd_input lossd_input_of(int probabilities, int fine, int careful
     return probabilities ? lossd_probability(careful, x) : lossd_logit(fine, careful, x);
 }
 
-LOSSD_INLINE double lossd_cross_entropy(lossd_input input, double y, double z, double k) {
-    double share = k * y, right = input.positive ? share : z, wrong = input.positive ? z : share;
-    double low = right * input.likely.lo + wrong * input.unlikely.lo;
-    return (right * input.likely.hi + wrong * input.unlikely.hi) + low;
+LOSSD_INLINE double lossd_cross_entropy(lossd_input input, int careful, lossd_target target, double k) {
+    lossd_two share = lossd_product(k, target.y.hi);
+    share.lo = share.lo + k * target.y.lo;
+    lossd_two right = lossd_choice(input.positive, share, target.z);
+    lossd_two wrong = lossd_choice(input.positive, target.z, share);
+    double low = (right.lo * input.likely.hi + wrong.lo * input.unlikely.hi) +
+                 (right.hi * input.likely.lo + wrong.hi * input.unlikely.lo);
+    return (right.hi * input.likely.hi + wrong.hi * input.unlikely.hi) + (careful ? low : 0.0);
 }
 
 /* over / (1 + e) */
@@ -317,6 +318,12 @@ LOSSD_INLINE lossd_two lossd_miss(int probabilities, int quality, int fine, int 
         miss = lossd_choice(miss.hi < 0.0, lossd_minus(miss), miss);
     }
     return miss;
+}
+
+/* The cross entropy without what no care is taken for. */
+LOSSD_INLINE double lossd_plain_cross_entropy(lossd_input input, double y) {
+    double z = 1.0 - y;
+    return (input.positive ? y : z) * input.likely.hi + (input.positive ? z : y) * input.unlikely.hi;
 }
 
 /* Both for a target of 0 or 1, without what then is nothing. */
@@ -379,11 +386,11 @@ typedef struct {
     double miss[LOSSD_PIECE], low[LOSSD_PIECE];
 } lossd_memory;
 
-/* The most common cases each in one loop: targets of 0 and 1, no pos_weight, no smoothing, one alpha. */
-LOSSD_INLINE void lossd_hard_bce(int probabilities, int n, const double *restrict x, const double *restrict y,
-                                 double *restrict value) {
+/* The most common cases each in one loop: no pos_weight, no smoothing; for focal loss targets of 0 and 1, too. */
+LOSSD_INLINE void lossd_plain_bce(int probabilities, int n, const double *restrict x, const double *restrict y,
+                                  double *restrict value) {
     for (int i = 0; i < n; i++) {
-        double loss = lossd_hard_cross_entropy(0, lossd_input_of(probabilities, 0, 0, x[i]), y[i]);
+        double loss = lossd_plain_cross_entropy(lossd_input_of(probabilities, 0, 0, x[i]), y[i]);
         value[i] = lossd_limit(probabilities, x[i], loss, loss);
     }
 }
@@ -400,19 +407,21 @@ LOSSD_INLINE void lossd_hard_focal(int probabilities, double gamma, double alpha
     }
 }
 
-/* Whether those serve: no NaN, and targets of 0 and 1. */
+/* Whether that serves: no NaN, and targets of 0 and 1. */
 static int lossd_all_hard(int n, const double *restrict x, const double *restrict y) {
     int soft = 0;
     for (int i = 0; i < n; i++) soft |= (x[i] != x[i]) | ((y[i] != 0.0) & (y[i] != 1.0));
     return !soft;
 }
 
-LOSSD_INLINE void lossd_cross_entropies(int probabilities, int limit, int n, const double *restrict x,
+LOSSD_INLINE void lossd_cross_entropies(int probabilities, int limit, int careful, int n, const double *restrict x,
                                         const double *restrict y, const double *restrict z,
+                                        const double *restrict y_low, const double *restrict z_low,
                                         const double *restrict k, double *restrict value) {
     for (int i = 0; i < n; i++) {
-        lossd_input input = lossd_input_of(probabilities, 0, lossd_careful(y[i], k[i]), x[i]);
-        double loss = lossd_cross_entropy(input, y[i], z[i], k[i]);
+        lossd_input input = lossd_input_of(probabilities, 0, careful | (k[i] != 1.0), x[i]);
+        lossd_target target = {{y[i], y_low[i]}, {z[i], z_low[i]}};
+        double loss = lossd_cross_entropy(input, careful | (k[i] != 1.0), target, k[i]);
         value[i] = limit ? lossd_limit(probabilities, x[i], loss, loss) : loss;
     }
 }
@@ -422,20 +431,20 @@ LOSSD_INLINE void lossd_misses(int probabilities, int variant, int fine, int rou
                                const double *restrict z_low, const double *restrict k, double *restrict value,
                                double *restrict miss, double *restrict low) {
     for (int i = 0; i < n; i++) {
-        int careful = rough ? lossd_careful(y[i], k[i]) : 1;
+        int careful = rough ? (k[i] != 1.0) | ((y[i] != 0.0) & (y[i] != 1.0)) : 1;
         lossd_input input = lossd_input_of(probabilities, fine, careful, x[i]);
         lossd_target target = {{y[i], y_low[i]}, {z[i], z_low[i]}};
         lossd_two each = variant == LOSSD_EXP ? lossd_fine_exp_miss(probabilities, x[i], input, target, k[i])
                                               : lossd_miss(probabilities, variant == LOSSD_QUALITY, fine, careful,
                                                            input, target);
-        value[i] = lossd_cross_entropy(input, y[i], z[i], k[i]);
+        value[i] = lossd_cross_entropy(input, careful, target, k[i]);
         miss[i] = each.hi;
         low[i] = each.lo;
     }
 }
 
 /* miss^gamma, in place */
-static void lossd_powers(double gamma, int n, double *restrict miss, const double *restrict low) {
+static void lossd_powers(double gamma, int n, double *restrict miss, double *restrict low) {
 #define LOSSD_POWER(power)                                           \
     for (int i = 0; i < n; i++) {                                    \
         lossd_two each = {miss[i], low[i]};                          \
@@ -493,38 +502,48 @@ static void lossd_piece(const formula *how, int n, const double *restrict x, con
     int bce = how->loss == LOSSD_BCE, sigmoid = how->variant == LOSSD_SIGMOID;
     int even = !how->balanced || how->variant == LOSSD_EXP; /* the balance is alpha itself, or 1 */
     int simple = gamma == 0.5 || gamma == 1.0 || gamma == 1.5 || gamma == 2.0 || gamma == 3.0;
-    if (!k && how->smoothing == 0.0 && (bce || (sigmoid && !even && !a && simple)) && lossd_all_hard(n, x, y)) {
-#define LOSSD_HARD(probabilities)                                              \
-    do {                                                                       \
-        if (bce)                                                               \
-            lossd_hard_bce(probabilities, n, x, y, value);                     \
-        else if (gamma == 1.5)                                                 \
-            lossd_hard_focal(probabilities, 1.5, how->alpha, n, x, y, value);  \
-        else if (gamma == 2.0)                                                 \
-            lossd_hard_focal(probabilities, 2.0, how->alpha, n, x, y, value);  \
-        else if (gamma == 3.0)                                                 \
-            lossd_hard_focal(probabilities, 3.0, how->alpha, n, x, y, value);  \
-        else if (gamma == 1.0)                                                 \
-            lossd_hard_focal(probabilities, 1.0, how->alpha, n, x, y, value);  \
-        else                                                                   \
-            lossd_hard_focal(probabilities, 0.5, how->alpha, n, x, y, value);  \
+    int plain = !k && how->smoothing == 0.0;
+    if (bce && plain) {
+        if (how->probabilities)
+            lossd_plain_bce(1, n, x, y, value);
+        else
+            lossd_plain_bce(0, n, x, y, value);
+        return;
+    }
+    if (plain && sigmoid && simple && !even && !a && lossd_all_hard(n, x, y)) {
+#define LOSSD_HARD(probabilities, gamma) lossd_hard_focal(probabilities, gamma, how->alpha, n, x, y, value)
+#define LOSSD_HARDS(probabilities)           \
+    do {                                     \
+        if (gamma == 1.5)                    \
+            LOSSD_HARD(probabilities, 1.5);  \
+        else if (gamma == 2.0)               \
+            LOSSD_HARD(probabilities, 2.0);  \
+        else if (gamma == 3.0)               \
+            LOSSD_HARD(probabilities, 3.0);  \
+        else if (gamma == 1.0)               \
+            LOSSD_HARD(probabilities, 1.0);  \
+        else                                 \
+            LOSSD_HARD(probabilities, 0.5);  \
     } while (0)
         if (how->probabilities)
-            LOSSD_HARD(1);
+            LOSSD_HARDS(1);
         else
-            LOSSD_HARD(0);
+            LOSSD_HARDS(0);
         return;
     }
     lossd_targets(how->smoothing, n, y, &at);
     for (int i = 0; i < n; i++) at.k[i] = k ? k[i] : 1.0;
+#define LOSSD_CROSS_ENTROPIES(probabilities, limit)                                                          \
+    lossd_cross_entropies(probabilities, limit, how->smoothing != 0.0, n, x, at.y, at.z, at.y_low, at.z_low, \
+                          at.k, value)
 #define LOSSD_MISSES(probabilities, variant, fine, rough)                                                           \
     lossd_misses(probabilities, variant, fine, rough, n, x, at.y, at.z, at.y_low, at.z_low, at.k, value, at.miss, at.low)
 #define LOSSD_FIRST(probabilities)                                                  \
     do {                                                                            \
         if (bce)                                                                    \
-            lossd_cross_entropies(probabilities, 1, n, x, at.y, at.z, at.k, value); \
+            LOSSD_CROSS_ENTROPIES(probabilities, 1); \
         else if (gamma == 0.0)                                                      \
-            lossd_cross_entropies(probabilities, 0, n, x, at.y, at.z, at.k, value); \
+            LOSSD_CROSS_ENTROPIES(probabilities, 0); \
         else if (how->variant == LOSSD_EXP)                                         \
             LOSSD_MISSES(probabilities, LOSSD_EXP, 1, 0);                           \
         else if (sigmoid && simple && gamma <= 1.5)                                 \
