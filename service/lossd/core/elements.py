@@ -249,6 +249,8 @@ class Inputs:
             share = _Two(product.hi, product.lo + pos_weight * y.lo)
         right, wrong = _choice(self._positive, share, z), _choice(self._positive, z, share)
         likely, unlikely = self._likely, self._unlikely
+        if self._careful is False:
+            return right.hi * likely.hi + wrong.hi * unlikely.hi
         lost = right.lo * likely.hi + wrong.lo * unlikely.hi
         cost = _Two(
             right.hi * likely.hi + wrong.hi * unlikely.hi,
@@ -303,6 +305,8 @@ class Inputs:
         """``right`` times the other class's probability plus ``wrong`` times the likely one's."""
         if self._probabilities:
             return _plus(_times(wrong, _sum_of_ordered(1.0, -self._small.hi)), _times(right, self._small))
+        if self._careful is False:  # the targets are 0 and 1, and what follows would come to the same
+            return _two((wrong.hi + right.hi * self._small.hi) / (1.0 + self._small.hi))
         over = _plus(wrong, _times(right, self._small))
         under = _sum_of_ordered(1.0, self._small.hi)
         miss = over.hi / under.hi
