@@ -150,7 +150,7 @@ def bound(wanted: Polynomial, coefficients: Sequence[float]) -> Any:  # noqa: AN
 
 def in_source(text: str, name: str) -> list[float]:
     """The coefficients of one polynomial as a source file has them."""
-    found = re.search(rf"\b(?:LOSSD)?_{name}\b[^=\n]*= *[{{(]([^)}}]*)[)}}]", text)
+    found = re.search(rf"\b(?:LOSSD)?_{name}\b[^=\n]*= *\w*[{{(]([^)}}]*)[)}}]", text)
     if found is None:
         return []
     return [float.fromhex(number) for number in re.findall(r"-?0x[0-9a-f.]+p[-+]?\d+", found[1])]

@@ -125,12 +125,18 @@ def elements(
     target, complement = _smoothed(y, how.label_smoothing)
     gamma = 0.0 if how.loss == "bce" else how.gamma
     fine = gamma != 0.0 and (gamma not in _SIMPLE or how.variant == "exp")
-    # A target of 0 or 1 leaves so few steps that round that up to gamma 1.5 first doubles are exact enough.
+    # Where so few steps round that first doubles are exact enough, the second ones are left out.
     careful: Tensor | bool = True
-    if gamma == 0.0 or (gamma <= 1.5 and how.variant == "sigmoid" and not fine):
-        careful = False if hard and k is None and not how.label_smoothing else _is_soft(target.hi, k)
+    if gamma == 0.0 and not how.label_smoothing:
+        careful = False if k is None else k != 1.0
+    elif 0.0 < gamma <= 1.5 and how.variant == "sigmoid" and not fine:
+        if not hard or k is not None or how.label_smoothing:
+            careful = (target.hi != 0.0) & (target.hi != 1.0)
+            careful = careful if k is None else careful | (k != 1.0)
+        else:
+            careful = False
     inputs = Inputs(x, probabilities=how.probabilities, fine=fine, careful=careful)
-    losses = inputs.cross_entropy(target.hi, complement.hi, k)
+    losses = inputs.exact_cross_entropy(target, complement, k)
     if how.loss == "bce":
         return inputs.limit(losses, losses)
 
@@ -210,12 +216,11 @@ class Inputs:
         self._probabilities, self._fine, self._careful = probabilities, fine, careful
         if probabilities:
             self._positive = values > 0.5
-            # exact where it is taken: p and 1 - p are never rounded both
-            small = torch.where(self._positive, 1.0 - values, values.abs())
-            self._small = _Two(small, torch.zeros_like(small))
+            # p, or 1 - p where that is exact
+            small = _two(torch.where(self._positive, 1.0 - values, values.abs()))
             self._certain = (values == 0.0) | (values == 1.0)
-            self._likely = -_log1p(-small)
-            self._unlikely = _minus_log(small)
+            self._likely = self._if_careful(_minus(_log1p(-small.hi)))
+            self._unlikely = self._if_careful(_minus_log(small.hi))
         else:
             self._positive = values > 0.0
             size = values.abs()
@@ -223,19 +228,35 @@ class Inputs:
             self._size = torch.where(self._certain, _FAR, size)
             exp = _exp_minus(self._size, fine=fine)
             one = _sum_of_ordered(1.0, exp.q.hi)
-            low = self._if_careful(_scaled(one.lo + exp.q.lo, exp.n))
-            self._small = _Two(_scaled(one.hi, exp.n), low)
-            self._likely = _log1p(self._small.hi, low)
-            self._unlikely = self._size + self._likely
+            small = _Two(_scaled(one.hi, exp.n), _scaled(one.lo + exp.q.lo, exp.n))
+            small = self._if_careful(small)
+            self._likely = self._if_careful(_log1p(*small))
+            self._unlikely = self._if_careful(_plus(_two(self._size), self._likely))
+        self._small = small
 
     def cross_entropy(self, y: Tensor, z: Tensor, pos_weight: Tensor | None) -> Tensor:
         """``k y (-log p) + z (-log q)``, k being pos_weight, 1 where it is None.
 
         Where an input is certain it is some number above 0 in the place of infinity.
         """
-        share = y if pos_weight is None else pos_weight * y
-        right, wrong = torch.where(self._positive, share, z), torch.where(self._positive, z, share)
-        return right * self._likely + wrong * self._unlikely
+        return self.exact_cross_entropy(_two(y), _two(z), pos_weight)
+
+    def exact_cross_entropy(self, y: _Two, z: _Two, pos_weight: Tensor | None) -> Tensor:
+        """The same of targets in two doubles."""
+        share = y
+        if pos_weight is not None:
+            product = _product(pos_weight, y.hi)
+            share = _Two(product.hi, product.lo + pos_weight * y.lo)
+        right, wrong = _choice(self._positive, share, z), _choice(self._positive, z, share)
+        likely, unlikely = self._likely, self._unlikely
+        if self._careful is False:
+            return right.hi * likely.hi + wrong.hi * unlikely.hi
+        lost = right.lo * likely.hi + wrong.lo * unlikely.hi
+        cost = _Two(
+            right.hi * likely.hi + wrong.hi * unlikely.hi,
+            lost + (right.hi * likely.lo + wrong.hi * unlikely.lo),
+        )
+        return cost.hi + self._if_careful(cost).lo
 
     def miss(self, y: Tensor, z: Tensor) -> Tensor:
         """``y q + z p``: the probability given to the other class, 1 - p_t for a hard target."""
@@ -284,6 +305,8 @@ class Inputs:
         """``right`` times the other class's probability plus ``wrong`` times the likely one's."""
         if self._probabilities:
             return _plus(_times(wrong, _sum_of_ordered(1.0, -self._small.hi)), _times(right, self._small))
+        if self._careful is False:  # the targets are 0 and 1, and what follows would come to the same
+            return _two((wrong.hi + right.hi * self._small.hi) / (1.0 + self._small.hi))
         over = _plus(wrong, _times(right, self._small))
         under = _sum_of_ordered(1.0, self._small.hi)
         miss = over.hi / under.hi
@@ -291,18 +314,13 @@ class Inputs:
         rest = ((over.hi - back.hi) - back.lo) + (over.lo - miss * (under.lo + self._small.lo))
         # What the division has left, over 1 + e: its reciprocal to within a tenth is enough unless fine.
         low = rest / under.hi if self._fine else rest * (1.457 - 0.5 * under.hi)
-        return _Two(miss, self._if_careful(low))
+        return self._if_careful(_Two(miss, low))
 
-    def _if_careful(self, low: Tensor) -> Tensor:
+    def _if_careful(self, a: _Two) -> _Two:
+        """The second double where it is wanted, else 0."""
         if isinstance(self._careful, bool):
-            return low if self._careful else torch.zeros_like(low)
-        return torch.where(self._careful, low, 0.0)
-
-
-def _is_soft(y: Tensor, k: Tensor | None) -> Tensor:
-    """Where a target is neither 0 nor 1, or there is a pos_weight."""
-    soft = (y != 0.0) & (y != 1.0)
-    return soft if k is None else soft | (k != 1.0)
+            return a if self._careful else _two(a.hi)
+        return _Two(a.hi, torch.where(self._careful, a.lo, 0.0))
 
 
 def _smoothed(y: Tensor, smoothing: float) -> tuple[_Two, _Two]:
@@ -359,11 +377,11 @@ def _scaled(value: Tensor, n: Tensor) -> Tensor:
     return value * _float((1023 - half) << 52) * _float((1023 - (n - half)) << 52)
 
 
-def _log1p(v: Tensor, low: Tensor | float = 0.0) -> Tensor:
+def _log1p(v: Tensor, low: Tensor | float = 0.0) -> _Two:
     """``log(1 + v + low)`` for -1/2 <= v <= 1: with f = v / (2 + v) it is 2 atanh(f), and 2 f is v - f v."""
     f = v / (2.0 + v)
     w = f * f
-    return v - (f * (v - w * _polynomial(_LOG_TAIL, w)) - low)
+    return _sum_of_ordered(v, low - f * (v - w * _polynomial(_LOG_TAIL, w)))
 
 
 class _Split(NamedTuple):
@@ -385,10 +403,11 @@ def _split(value: Tensor) -> _Split:
     return _Split(c, n, up, _float((2046 - exponent) << 52))
 
 
-def _minus_log(value: Tensor) -> Tensor:
+def _minus_log(value: Tensor) -> _Two:
     """``-log(value)`` for 0 < value <= 1/2; at 0 some number > 0."""
     split = _split(value)
-    return -(split.n * _LN2_HIGH) - (split.n * _LN2_LOW + _log1p(split.c - 1.0))
+    rest = split.n * _LN2_LOW + _log1p(split.c - 1.0).hi
+    return _sum_of_ordered(-(split.n * _LN2_HIGH), -rest)
 
 
 def _fine_log(value: _Two) -> _Two:

@@ -159,9 +159,9 @@ LOSSD_INLINE double lossd_scaled(double value, uint64_t n) {
 }
 
 /* log(1 + v + low) for -1/2 <= v <= 1 and a tiny low */
-LOSSD_INLINE double lossd_log1p(double v, double low) {
+LOSSD_INLINE lossd_two lossd_log1p(double v, double low) {
     double f = v / (2.0 + v), w = f * f;
-    return v - (f * (v - w * lossd_polynomial10(LOSSD_LOG_TAIL, w)) - low);
+    return lossd_sum_of_ordered(v, low - f * (v - w * lossd_polynomial10(LOSSD_LOG_TAIL, w)));
 }
 
 /* A number > 0 as c 2^n, sqrt(1/2) <= c < sqrt(2); c is the number times up, times scale. */
@@ -183,9 +183,10 @@ LOSSD_INLINE lossd_split lossd_split_of(double value) {
 }
 
 /* -log(value) for 0 < value <= 1/2; at 0 some number > 0 */
-LOSSD_INLINE double lossd_minus_log(double value) {
+LOSSD_INLINE lossd_two lossd_minus_log(double value) {
     lossd_split split = lossd_split_of(value);
-    return -(split.n * LOSSD_LN2_HIGH) - (split.n * LOSSD_LN2_LOW + lossd_log1p(split.c - 1.0, 0.0));
+    double rest = split.n * LOSSD_LN2_LOW + lossd_log1p(split.c - 1.0, 0.0).hi;
+    return lossd_sum_of_ordered(-(split.n * LOSSD_LN2_HIGH), -rest);
 }
 
 /* log((1 + f) / (1 - f)) + n log(2), for |f| <= (sqrt(2) - 1) / (sqrt(2) + 1) */
@@ -244,12 +245,15 @@ LOSSD_INLINE lossd_target lossd_target_of(double y, double smoothing) {
     return target;
 }
 
+/* The second double stays where care is taken, and is else 0. */
+LOSSD_INLINE lossd_two lossd_if(int careful, lossd_two a) { return lossd_pair(a.hi, careful ? a.lo : 0.0); }
+
 /* An input, seen from the class that it speaks for: the likely one. */
 typedef struct {
-    int positive;    /* whether that is the positive class */
-    double likely;   /* its cost, -log of its probability */
-    double unlikely; /* the other class's; where it is infinite, some number > 0 */
-    lossd_two small; /* logits: exp(-|x|); probabilities: the unlikely class's probability */
+    int positive;       /* whether that is the positive class */
+    lossd_two likely;   /* its cost, -log of its probability */
+    lossd_two unlikely; /* the other class's; where it is infinite, some number > 0 */
+    lossd_two small;    /* logits: exp(-|x|); probabilities: the unlikely class's probability */
 } lossd_input;
 
 LOSSD_INLINE lossd_input lossd_logit(int fine, int careful, double x) {
@@ -259,31 +263,34 @@ LOSSD_INLINE lossd_input lossd_logit(int fine, int careful, double x) {
     double low = lossd_scaled(one.lo + exp.q.lo, exp.n);
     lossd_input input;
     input.positive = x > 0.0;
-    input.small = lossd_pair(lossd_scaled(one.hi, exp.n), careful ? low : 0.0);
-    input.likely = lossd_log1p(input.small.hi, input.small.lo);
-    input.unlikely = (t > LOSSD_GREATEST ? LOSSD_FAR : t) + input.likely;
+    input.small = lossd_if(careful, lossd_pair(lossd_scaled(one.hi, exp.n), low));
+    input.likely = lossd_if(careful, lossd_log1p(input.small.hi, input.small.lo));
+    lossd_two size = lossd_pair(t > LOSSD_GREATEST ? LOSSD_FAR : t, 0.0);
+    input.unlikely = lossd_if(careful, lossd_plus(size, input.likely));
     return input;
 }
 
-LOSSD_INLINE lossd_input lossd_probability(double p) {
+LOSSD_INLINE lossd_input lossd_probability(int careful, double p) {
     lossd_input input;
     input.positive = p > 0.5;
     input.small = lossd_pair(input.positive ? 1.0 - p : fabs(p), 0.0);
-    input.likely = -lossd_log1p(-input.small.hi, 0.0);
-    input.unlikely = lossd_minus_log(input.small.hi);
+    input.likely = lossd_if(careful, lossd_minus(lossd_log1p(-input.small.hi, 0.0)));
+    input.unlikely = lossd_if(careful, lossd_minus_log(input.small.hi));
     return input;
 }
 
 LOSSD_INLINE lossd_input lossd_input_of(int probabilities, int fine, int careful, double x) {
-    return probabilities ? lossd_probability(x) : lossd_logit(fine, careful, x);
+    return probabilities ? lossd_probability(careful, x) : lossd_logit(fine, careful, x);
 }
 
-/* Whether a loss needs the second doubles: not for a target of 0 or 1 and no pos_weight, since few steps round. */
-LOSSD_INLINE int lossd_careful(double y, double k) { return (k != 1.0) | ((y != 0.0) & (y != 1.0)); }
-
-LOSSD_INLINE double lossd_cross_entropy(lossd_input input, double y, double z, double k) {
-    double share = k * y;
-    return (input.positive ? share : z) * input.likely + (input.positive ? z : share) * input.unlikely;
+LOSSD_INLINE double lossd_cross_entropy(lossd_input input, int careful, lossd_target target, double k) {
+    lossd_two share = lossd_product(k, target.y.hi);
+    share.lo = share.lo + k * target.y.lo;
+    lossd_two right = lossd_choice(input.positive, share, target.z);
+    lossd_two wrong = lossd_choice(input.positive, target.z, share);
+    double low = (right.lo * input.likely.hi + wrong.lo * input.unlikely.hi) +
+                 (right.hi * input.likely.lo + wrong.hi * input.unlikely.lo);
+    return (right.hi * input.likely.hi + wrong.hi * input.unlikely.hi) + (careful ? low : 0.0);
 }
 
 /* over / (1 + e) */
@@ -313,10 +320,17 @@ LOSSD_INLINE lossd_two lossd_miss(int probabilities, int quality, int fine, int 
     return miss;
 }
 
+/* The cross entropy without what no care is taken for. */
+LOSSD_INLINE double lossd_plain_cross_entropy(lossd_input input, double y) {
+    double z = 1.0 - y;
+    return (input.positive ? y : z) * input.likely.hi + (input.positive ? z : y) * input.unlikely.hi;
+}
+
 /* Both for a target of 0 or 1, without what then is nothing. */
-LOSSD_INLINE double lossd_hard_cross_entropy(lossd_input input, double y) {
+LOSSD_INLINE double lossd_hard_cross_entropy(int careful, lossd_input input, double y) {
     double right = input.positive ? y : 1.0 - y;
-    return right > 0.0 ? input.likely : input.unlikely;
+    lossd_two cost = lossd_choice(right > 0.0, input.likely, input.unlikely);
+    return careful ? cost.hi + cost.lo : cost.hi;
 }
 
 LOSSD_INLINE lossd_two lossd_hard_miss(int probabilities, int careful, lossd_input input, double y) {
@@ -372,11 +386,11 @@ typedef struct {
     double miss[LOSSD_PIECE], low[LOSSD_PIECE];
 } lossd_memory;
 
-/* The most common cases each in one loop: targets of 0 and 1, no pos_weight, no smoothing, one alpha. */
-LOSSD_INLINE void lossd_hard_bce(int probabilities, int n, const double *restrict x, const double *restrict y,
-                                 double *restrict value) {
+/* The most common cases each in one loop: no pos_weight, no smoothing; for focal loss targets of 0 and 1, too. */
+LOSSD_INLINE void lossd_plain_bce(int probabilities, int n, const double *restrict x, const double *restrict y,
+                                  double *restrict value) {
     for (int i = 0; i < n; i++) {
-        double loss = lossd_hard_cross_entropy(lossd_input_of(probabilities, 0, 0, x[i]), y[i]);
+        double loss = lossd_plain_cross_entropy(lossd_input_of(probabilities, 0, 0, x[i]), y[i]);
         value[i] = lossd_limit(probabilities, x[i], loss, loss);
     }
 }
@@ -387,25 +401,27 @@ LOSSD_INLINE void lossd_hard_focal(int probabilities, double gamma, double alpha
     for (int i = 0; i < n; i++) {
         double balance = y[i] > 0.0 ? alpha : 1.0 - alpha;
         lossd_input input = lossd_input_of(probabilities, 0, careful, x[i]);
-        double loss = lossd_hard_cross_entropy(input, y[i]);
+        double loss = lossd_hard_cross_entropy(careful, input, y[i]);
         double power = lossd_simple_power(lossd_hard_miss(probabilities, careful, input, y[i]), gamma);
         value[i] = lossd_limit(probabilities, x[i], balance > 0.0 ? loss : 0.0, balance * (power * loss));
     }
 }
 
-/* Whether those serve: no NaN, and targets of 0 and 1. */
+/* Whether that serves: no NaN, and targets of 0 and 1. */
 static int lossd_all_hard(int n, const double *restrict x, const double *restrict y) {
     int soft = 0;
     for (int i = 0; i < n; i++) soft |= (x[i] != x[i]) | ((y[i] != 0.0) & (y[i] != 1.0));
     return !soft;
 }
 
-LOSSD_INLINE void lossd_cross_entropies(int probabilities, int limit, int n, const double *restrict x,
+LOSSD_INLINE void lossd_cross_entropies(int probabilities, int limit, int careful, int n, const double *restrict x,
                                         const double *restrict y, const double *restrict z,
+                                        const double *restrict y_low, const double *restrict z_low,
                                         const double *restrict k, double *restrict value) {
     for (int i = 0; i < n; i++) {
-        lossd_input input = lossd_input_of(probabilities, 0, lossd_careful(y[i], k[i]), x[i]);
-        double loss = lossd_cross_entropy(input, y[i], z[i], k[i]);
+        lossd_input input = lossd_input_of(probabilities, 0, careful | (k[i] != 1.0), x[i]);
+        lossd_target target = {{y[i], y_low[i]}, {z[i], z_low[i]}};
+        double loss = lossd_cross_entropy(input, careful | (k[i] != 1.0), target, k[i]);
         value[i] = limit ? lossd_limit(probabilities, x[i], loss, loss) : loss;
     }
 }
@@ -415,20 +431,20 @@ LOSSD_INLINE void lossd_misses(int probabilities, int variant, int fine, int rou
                                const double *restrict z_low, const double *restrict k, double *restrict value,
                                double *restrict miss, double *restrict low) {
     for (int i = 0; i < n; i++) {
-        int careful = rough ? lossd_careful(y[i], k[i]) : 1;
+        int careful = rough ? (k[i] != 1.0) | ((y[i] != 0.0) & (y[i] != 1.0)) : 1;
         lossd_input input = lossd_input_of(probabilities, fine, careful, x[i]);
         lossd_target target = {{y[i], y_low[i]}, {z[i], z_low[i]}};
         lossd_two each = variant == LOSSD_EXP ? lossd_fine_exp_miss(probabilities, x[i], input, target, k[i])
                                               : lossd_miss(probabilities, variant == LOSSD_QUALITY, fine, careful,
                                                            input, target);
-        value[i] = lossd_cross_entropy(input, y[i], z[i], k[i]);
+        value[i] = lossd_cross_entropy(input, careful, target, k[i]);
         miss[i] = each.hi;
         low[i] = each.lo;
     }
 }
 
 /* miss^gamma, in place */
-static void lossd_powers(double gamma, int n, double *restrict miss, const double *restrict low) {
+static void lossd_powers(double gamma, int n, double *restrict miss, double *restrict low) {
 #define LOSSD_POWER(power)                                           \
     for (int i = 0; i < n; i++) {                                    \
         lossd_two each = {miss[i], low[i]};                          \
@@ -486,38 +502,48 @@ static void lossd_piece(const formula *how, int n, const double *restrict x, con
     int bce = how->loss == LOSSD_BCE, sigmoid = how->variant == LOSSD_SIGMOID;
     int even = !how->balanced || how->variant == LOSSD_EXP; /* the balance is alpha itself, or 1 */
     int simple = gamma == 0.5 || gamma == 1.0 || gamma == 1.5 || gamma == 2.0 || gamma == 3.0;
-    if (!k && how->smoothing == 0.0 && (bce || (sigmoid && !even && !a && simple)) && lossd_all_hard(n, x, y)) {
-#define LOSSD_HARD(probabilities)                                              \
-    do {                                                                       \
-        if (bce)                                                               \
-            lossd_hard_bce(probabilities, n, x, y, value);                     \
-        else if (gamma == 1.5)                                                 \
-            lossd_hard_focal(probabilities, 1.5, how->alpha, n, x, y, value);  \
-        else if (gamma == 2.0)                                                 \
-            lossd_hard_focal(probabilities, 2.0, how->alpha, n, x, y, value);  \
-        else if (gamma == 3.0)                                                 \
-            lossd_hard_focal(probabilities, 3.0, how->alpha, n, x, y, value);  \
-        else if (gamma == 1.0)                                                 \
-            lossd_hard_focal(probabilities, 1.0, how->alpha, n, x, y, value);  \
-        else                                                                   \
-            lossd_hard_focal(probabilities, 0.5, how->alpha, n, x, y, value);  \
+    int plain = !k && how->smoothing == 0.0;
+    if (bce && plain) {
+        if (how->probabilities)
+            lossd_plain_bce(1, n, x, y, value);
+        else
+            lossd_plain_bce(0, n, x, y, value);
+        return;
+    }
+    if (plain && sigmoid && simple && !even && !a && lossd_all_hard(n, x, y)) {
+#define LOSSD_HARD(probabilities, gamma) lossd_hard_focal(probabilities, gamma, how->alpha, n, x, y, value)
+#define LOSSD_HARDS(probabilities)           \
+    do {                                     \
+        if (gamma == 1.5)                    \
+            LOSSD_HARD(probabilities, 1.5);  \
+        else if (gamma == 2.0)               \
+            LOSSD_HARD(probabilities, 2.0);  \
+        else if (gamma == 3.0)               \
+            LOSSD_HARD(probabilities, 3.0);  \
+        else if (gamma == 1.0)               \
+            LOSSD_HARD(probabilities, 1.0);  \
+        else                                 \
+            LOSSD_HARD(probabilities, 0.5);  \
     } while (0)
         if (how->probabilities)
-            LOSSD_HARD(1);
+            LOSSD_HARDS(1);
         else
-            LOSSD_HARD(0);
+            LOSSD_HARDS(0);
         return;
     }
     lossd_targets(how->smoothing, n, y, &at);
     for (int i = 0; i < n; i++) at.k[i] = k ? k[i] : 1.0;
+#define LOSSD_CROSS_ENTROPIES(probabilities, limit)                                                          \
+    lossd_cross_entropies(probabilities, limit, how->smoothing != 0.0, n, x, at.y, at.z, at.y_low, at.z_low, \
+                          at.k, value)
 #define LOSSD_MISSES(probabilities, variant, fine, rough)                                                           \
     lossd_misses(probabilities, variant, fine, rough, n, x, at.y, at.z, at.y_low, at.z_low, at.k, value, at.miss, at.low)
 #define LOSSD_FIRST(probabilities)                                                  \
     do {                                                                            \
         if (bce)                                                                    \
-            lossd_cross_entropies(probabilities, 1, n, x, at.y, at.z, at.k, value); \
+            LOSSD_CROSS_ENTROPIES(probabilities, 1); \
         else if (gamma == 0.0)                                                      \
-            lossd_cross_entropies(probabilities, 0, n, x, at.y, at.z, at.k, value); \
+            LOSSD_CROSS_ENTROPIES(probabilities, 0); \
         else if (how->variant == LOSSD_EXP)                                         \
             LOSSD_MISSES(probabilities, LOSSD_EXP, 1, 0);                           \
         else if (sigmoid && simple && gamma <= 1.5)                                 \
