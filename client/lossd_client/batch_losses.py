@@ -38,6 +38,8 @@ class BatchLosses(Losses[AnswerT], Generic[AnswerT, BatchesT, AnswersT]):
     def score_batches(self, loss: LossName, batches: BatchesT, /, **params: Unpack[FocalParams]) -> AnswerT:
         """Scores batches as if they were one input: `score_batches("focal", loader, gamma=2.0)`.
 
+        The result has the bits of one request over everything, in whatever order and sizes the batches come.
+
         Each batch is a request, `concurrency` of them under way at a time, and only so many batches are held
         in memory. A batch that fails is tried again as any request is; the first that fails for good ends it
         all. A batch may be empty, or have every element dropped: a mean is divided once, at the end.
@@ -104,9 +106,9 @@ class BatchLosses(Losses[AnswerT], Generic[AnswerT, BatchesT, AnswersT]):
     def score_stream(self, loss: LossName, batches: BatchesT, /, **params: Unpack[FocalParams]) -> AnswerT:
         """Scores batches as one input in one request: an Arrow stream, which the server scores as it comes.
 
-        Unlike `score_batches` it gives what one request over everything gives, to the last bit, means over
-        `axis=0` too. But it is one connection, one core of the server, and if that fails everything is sent
-        again; or not, if `batches` can be read only once, as a generator can.
+        Like `score_batches` it gives what one request over everything gives, to the last bit. It is one
+        connection, and if that fails everything is sent again; or not, if `batches` can be read only once, as
+        a generator can.
 
         Needs pyarrow: `pip install 'lossd[arrow]'`.
 

@@ -130,6 +130,26 @@ class Checked:
         return str(self.params.get("reduction", "mean"))
 
     @property
+    def axes(self) -> set[int]:
+        """The axes that are reduced over, if any are."""
+        axis = self.params.get("axis")
+        dimensions = self.inputs.ndim
+        if axis is None:
+            return set(range(dimensions))
+        axes = axis if isinstance(axis, list) else [axis]
+        return {one + dimensions if one < 0 else one for one in axes}
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether the loss is one number."""
+        return self.reduction != "none" and len(self.axes) == self.inputs.ndim
+
+    @property
+    def joins_rows(self) -> bool:
+        """Whether each row has losses of its own."""
+        return self.reduction == "none" or not (self.is_scalar or 0 in self.axes)
+
+    @property
     def class_axis(self) -> int:
         """The axis along which the classes lie."""
         return int(self.params.get("class_axis", -1))

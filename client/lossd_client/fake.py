@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lossd_client.arrays import dtype_name
 from lossd_client.call import OPTIONS
-from lossd_client.fake_losses import Elements, Refused, losses_of
+from lossd_client.fake_losses import Elements, Losses, Refused, axes_of, losses_of, mean_of
 from lossd_client.foreign import widened
 from lossd_client.message import JSON, NPY, PROBLEM, Request, Response
 from lossd_client.shape_notes import id_notes, notes_of
@@ -85,7 +85,7 @@ def _scored(request: Request, own: Mapping[str, Any]) -> Response:
         params["targets_dtype"] = dtype_name(tensors["targets"].dtype)
         elements = Elements.of({key: widened(array) for key, array in tensors.items()}, params)
         found = losses_of(name, elements, params)
-        loss = found.reduced(params["reduction"], params["axis"], params["normalizer"])
+        loss, terms = _reduced(found, params)
         figures = found.figures
     tensor = tensors.get("pos_weight")
     options = {key: _single(params[key]) for key in OPTIONS}
@@ -98,7 +98,7 @@ def _scored(request: Request, own: Mapping[str, Any]) -> Response:
     if params["targets_format"] == "index" and "class_axis" not in dict(request.query):
         notes += id_notes(elements.shape)
     if request.headers.get("Accept") == NPY:
-        headers = {f"lossd-{key.replace('_', '-')}": repr(value) for key, value in figures.items()}
+        headers = {f"lossd-{key.replace('_', '-')}": _header(value) for key, value in figures.items()}
         flat = {"reduction": params["reduction"], **applied, **options}
         headers["lossd-params"] = json.dumps({key: _shortened(value) for key, value in flat.items()})
         headers |= {"lossd-kernel": VERSION, "lossd-version": VERSION}
@@ -115,8 +115,29 @@ def _scored(request: Request, own: Mapping[str, Any]) -> Response:
         "device": "cpu",
         "version": VERSION,
     }
-    plain = {"loss": loss.tolist(), **figures}
+    plain = {"loss": loss.tolist(), **figures, **terms}
     return _of_json(request, {**{key: _plain(value) for key, value in plain.items()}, **about})
+
+
+def _reduced(found: Losses, params: Mapping[str, Any]) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    """The loss, and its terms by name where rows are summed and other axes stay."""
+    if params["reduction"] == "none":
+        return found.each, {}
+    axes = axes_of(params["axis"], found.each.ndim)
+    planes = {
+        "loss_terms": found.sums(axes),
+        "divisor_terms": found.divisors(axes, params["normalizer"]),
+    }
+    loss = planes["loss_terms"][0]
+    if params["reduction"] == "mean":
+        loss = mean_of(loss, planes["divisor_terms"][0], params["normalizer"])
+    if 0 not in axes or len(axes) == found.each.ndim:
+        return loss, {}
+    return loss, {name: [plane.tolist() for plane in each] for name, each in planes.items()}
+
+
+def _header(value: float | list[float]) -> str:
+    return ",".join(map(repr, value)) if isinstance(value, list) else repr(value)
 
 
 def _single(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JSON value out

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self, TypeAlias
 
@@ -81,42 +80,62 @@ class Losses:
     targets: Floats
     kept: NDArray[np.bool_]
 
-    def reduced(
-        self, reduction: str, axis: int | list[int] | None, normalizer: str | float
-    ) -> NDArray[np.float64]:
-        """Gives the loss as the parameters of those names want it."""
-        if reduction == "none":
-            return self.each
-        axes = _axes(axis, self.each.ndim)
-        sums = np.asarray(self.sum if axes is None else self.each.sum(axis=axes))
-        if reduction == "sum":
-            return sums
+    def sums(self, axes: tuple[int, ...]) -> list[Floats]:
+        """The terms of the sums over axes."""
+        return _terms(self.each, axes)
+
+    def divisors(self, axes: tuple[int, ...], normalizer: str | float) -> list[Floats]:
+        """The terms of what the sums over axes are divided by."""
         if isinstance(normalizer, float):
-            return np.asarray(sums / normalizer)
-        divided_by = {"count": self.kept, "weight": self.weights, "positives": self.targets}[normalizer]
-        divisors = np.asarray(divided_by.sum(axis=axes, dtype=np.float64))
-        if normalizer == "positives":
-            divisors = np.maximum(divisors, 1.0)
-        if (divisors == 0).any():
-            place = np.argwhere(np.atleast_1d(divisors == 0))[0].tolist() if divisors.ndim else []
-            pointer = "/".join(["/loss", *map(str, place)]) if place else ""
-            raise Refused("empty_mean", "the mean is over nothing", pointer)
-        return np.asarray(sums / divisors)
+            return [np.full(self.sums(axes)[0].shape, normalizer)]
+        return _terms(
+            {"count": self.kept, "weight": self.weights, "positives": self.targets}[normalizer], axes
+        )
 
     @property
-    def sum(self) -> float:
-        """All losses summed."""
-        if np.isfinite(self.each).all():
-            with suppress(OverflowError):  # beyond float64 it is infinite
-                return math.fsum(self.each.reshape(-1).tolist())
-        return float(self.each.sum())
-
-    @property
-    def figures(self) -> dict[str, float]:
+    def figures(self) -> dict[str, Any]:
         """The whole request's figures by name."""
-        count = int(self.kept.sum())
-        weight_sum, positives = float(self.weights.sum()), float(self.targets.sum())
-        return {"sum": self.sum, "count": count, "weight_sum": weight_sum, "positives": positives}
+        summed = {"sum": self.each, "weight_sum": self.weights, "positives": self.targets}
+        terms = {name: _terms(array, tuple(range(array.ndim))) for name, array in summed.items()}
+        return {
+            "count": int(self.kept.sum()),
+            **{name: float(planes[0]) for name, planes in terms.items()},
+            **{f"{name}_terms": [float(plane) for plane in planes] for name, planes in terms.items()},
+        }
+
+
+def mean_of(sums: Floats, divisors: Floats, normalizer: str | float) -> Floats:
+    """Divides."""
+    if normalizer == "positives":
+        divisors = np.maximum(divisors, 1.0)
+    if (divisors == 0).any():
+        place = np.argwhere(divisors == 0)[0].tolist() if divisors.ndim else []
+        pointer = "/".join(["/loss", *map(str, place)]) if place else ""
+        raise Refused("empty_mean", "the mean is over nothing", pointer)
+    return np.asarray(sums / divisors)
+
+
+def _terms(array: NDArray[Any], axes: tuple[int, ...]) -> list[Floats]:
+    """Arrays that add up to the sums over axes exactly: the sums rounded, the rest rounded, and so on."""
+    kept = [axis for axis in range(array.ndim) if axis not in axes]
+    shape = tuple(array.shape[axis] for axis in kept)
+    places = np.transpose(array, [*kept, *axes]).reshape(math.prod(shape), -1).astype(np.float64)
+    terms = list(map(_sum_terms, places.tolist()))
+    longest = max(map(len, terms), default=1)
+    padded = np.array([each + [0.0] * (longest - len(each)) for each in terms]).reshape(-1, longest)
+    return [np.array(plane).reshape(shape) for plane in padded.T]
+
+
+def _sum_terms(numbers: list[float]) -> list[float]:
+    terms: list[float] = []
+    try:
+        while (rest := math.fsum([*numbers, *(-term for term in terms)])) or not terms:
+            terms.append(rest)
+            if not math.isfinite(rest):
+                break
+    except OverflowError:  # beyond float64 it is infinite
+        return [math.inf]
+    return terms
 
 
 def losses_of(name: str, elements: Elements, params: Mapping[str, Any]) -> Losses:
@@ -257,15 +276,16 @@ def _like(array: NDArray[Any], name: str, x: NDArray[Any]) -> NDArray[Any]:
         raise Refused("shape_mismatch", f"{name} {array.shape} does not fit {x.shape}", f"/{name}") from error
 
 
-def _axes(axis: int | list[int] | None, dimensions: int) -> tuple[int, ...] | None:
+def axes_of(axis: int | list[int] | None, dimensions: int) -> tuple[int, ...]:
+    """Gives the axes, counted from the first, that are reduced over."""
     if axis is None:
-        return None
+        return tuple(range(dimensions))
     axes = axis if isinstance(axis, list) else [axis]
     if not all(-dimensions <= one < dimensions for one in axes):
         raise Refused("invalid_parameter", f"axis is {axis}, of {dimensions} dimensions", "/axis")
     if len({one % dimensions for one in axes}) < len(axes):
         raise Refused("invalid_parameter", f"axis is {axis}, which names one twice", "/axis")
-    return tuple(axes)
+    return tuple(one % dimensions for one in axes)
 
 
 def _by_class(name: str, given: Any, x: NDArray[Any], params: Mapping[str, Any]) -> Floats:  # noqa: ANN401

@@ -14,7 +14,7 @@ from lossd_client.errors import StatusError, moved
 from lossd_client.result import Asked, LossResult
 from lossd_client.retry import Patience
 from lossd_client.shape_notes import shape_notes, swapped_notes
-from lossd_client.tally import Tally, mean_of
+from lossd_client.tally import Tally, reduced
 from lossd_client.wire import asked
 
 Batch: TypeAlias = tuple[Array, Array] | list[Array] | Mapping[str, Array]
@@ -69,9 +69,7 @@ class Part:
 class Plan:
     """How one call is sent: as it is, or in parts.
 
-    It is sent as it is when it is small enough; and when its rows cannot be told apart, because classes lie
-    along them, or because it asks for means over rows that leave other axes standing, whose divisors no
-    answer gives.
+    It is sent as it is when it is small enough, or when classes lie along its rows.
 
     Args:
         call: What is asked for; an attribute, too.
@@ -105,7 +103,7 @@ class Plan:
             return
         sums = _as_sums(self.call)
         about = asked(sums)
-        names = self._sliced | ({"loss"} if sums.reduction == "none" or "axis" in sums.params else set())
+        names = self._sliced | ({"loss"} if sums.joins_rows else set())
         for number, start in enumerate(range(0, self._rows, self._step), 1):
             rows = slice(start, start + self._step)
             tensors = {
@@ -146,14 +144,14 @@ class Plan:
             notes=tuple(dict.fromkeys([*shape_notes(self.call), *merged.notes])),
         )
         merged = self.noted(merged)
-        return _divided(merged) if _divides(self.call) else merged
+        return replace(merged, loss=reduced(merged))
 
 
 class Joined:
     """The results of many batches, as one.
 
-    Batches are asked for sums where their mean is a number, and the client divides once: a batch may be empty
-    then, or have every element dropped.
+    Batches are asked for sums, where their means are over rows, and the client divides once: a batch may be
+    empty then, or have every element dropped.
     """
 
     def __init__(self) -> None:
@@ -162,7 +160,7 @@ class Joined:
 
     def asked(self, call: Checked) -> Checked:
         """Gives what to ask of a batch instead of `call`."""
-        if not (_divides(call) and _is_scalar(call) and _has_normalizer(call)):
+        if not _divides(call):
             return call
         self._mean = self._mean or asked(call)
         return _as_sums(call)
@@ -181,9 +179,8 @@ class Joined:
         merged = self._tally.result()
         if self._mean is None:
             return merged
-        options = {**merged.options, **self._mean.options}
-        merged = replace(merged, reduction=self._mean.reduction, options=options)
-        return replace(merged, loss=mean_of(merged))
+        merged = replace(merged, reduction=self._mean.reduction)
+        return replace(merged, loss=reduced(merged))
 
 
 def batch_tensors(batch: object) -> Mapping[str, Any]:
@@ -200,12 +197,6 @@ def batch_tensors(batch: object) -> Mapping[str, Any]:
         f"{type(batch).__name__} of {len(batch)}" if isinstance(batch, tuple | list) else type(batch).__name__
     )
     raise TypeError(f"a batch is (logits, targets) or a mapping of tensors by name, and this is a {what}")
-
-
-def _divided(sums: LossResult) -> LossResult:
-    if isinstance(sums.loss, np.ndarray):
-        return replace(sums, loss=sums.loss / float(sums.options["normalizer"]))
-    return replace(sums, loss=mean_of(sums))
 
 
 def _sliced(call: Checked) -> frozenset[str]:
@@ -240,15 +231,6 @@ def _fit(call: Checked) -> bool:
         return False
 
 
-def _axes(call: Checked) -> set[int]:
-    axis = call.params.get("axis")
-    dimensions = call.inputs.ndim
-    if axis is None:
-        return set(range(dimensions))
-    axes = axis if isinstance(axis, list) else [axis]
-    return {one + dimensions if one < 0 else one for one in axes}
-
-
 def _can_split(call: Checked) -> bool:
     if not ({"targets", next(iter(call.tensors))} <= _sliced(call) and _fit(call)):
         return False  # the server shall say so
@@ -257,36 +239,15 @@ def _can_split(call: Checked) -> bool:
     by_class |= pos_weight is not None and pos_weight.size > 1 and pos_weight.ndim == 1
     if by_class and call.class_axis in (0, -call.inputs.ndim):
         return False
-    if not _has_normalizer(call):
-        return False  # the server shall say so
-    axes = _axes(call)
-    if call.reduction not in ("none", "sum", "mean") or not axes <= set(range(call.inputs.ndim)):
+    if call.reduction not in ("none", "sum", "mean") or not call.axes <= set(range(call.inputs.ndim)):
         return False  # likewise
-    if call.reduction == "none" and not {"axis", "normalizer"}.isdisjoint(call.params):
-        return False  # likewise
-    over_rows = call.reduction == "mean" and 0 in axes
-    return not over_rows or _is_scalar(call) or isinstance(call.params.get("normalizer"), float)
-
-
-def _has_normalizer(call: Checked) -> bool:
-    """Whether the normalizer is one that there is."""
-    normalizer = call.params.get("normalizer", "count")
-    if isinstance(normalizer, float):
-        return normalizer > 0
-    return normalizer in ("count", "weight", "positives")
-
-
-def _is_scalar(call: Checked) -> bool:
-    return call.reduction != "none" and len(_axes(call)) == call.inputs.ndim
+    return call.reduction != "none" or {"axis", "normalizer"}.isdisjoint(call.params)
 
 
 def _divides(call: Checked) -> bool:
     """Whether the parts are asked for sums, and the client divides: one part alone may be empty."""
-    return call.reduction == "mean" and 0 in _axes(call)
+    return call.reduction == "mean" and not call.joins_rows
 
 
 def _as_sums(call: Checked) -> Checked:
-    if not _divides(call):
-        return call
-    params: Mapping[str, Any] = {name: value for name, value in call.params.items() if name != "normalizer"}
-    return replace(call, params={**params, "reduction": "sum"})
+    return replace(call, params={**call.params, "reduction": "sum"}) if _divides(call) else call

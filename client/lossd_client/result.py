@@ -20,8 +20,8 @@ from lossd_client.message import JSON, NPY, Response
 class LossResult:
     """What the server computed.
 
-    `sum`, `count`, `weight_sum` and `positives` are the whole request's, whatever the reduction: batches
-    are merged by adding them (sums with `math.fsum`) and dividing once.
+    `sum`, `count`, `weight_sum` and `positives` are the whole request's, whatever the reduction, and their
+    terms are what `merge` adds: what it makes of any batches has the bits of one request over everything.
 
     Attributes:
         loss: A float for a scalar, else a float64 array.
@@ -43,6 +43,14 @@ class LossResult:
             the caller gave, whatever was sent for it. A `pos_weight` of more than 16 numbers that is an array
             has its dtype, shape and SHA-256 (of its numbers as little-endian float64) here.
         notes: What to know of a loss that is right and may surprise: a sentence each, mostly none.
+        sum_terms: Numbers that add up to the sum exactly: `sum`, what rounding it left, and so on. (Older
+            servers do not say them: then `merge` takes `sum`.)
+        weight_sum_terms: Likewise for `weight_sum`.
+        positives_terms: Likewise for `positives`.
+        loss_terms: Arrays of the loss's shape that add up exactly to its sums, before any division; where the
+            rows (axis 0) are summed and other axes stay, else None.
+        divisor_terms: There, likewise for what a mean divides the sums by; positives as they are, though it
+            divides by 1 at least.
     """
 
     loss: float | NDArray[np.float64]
@@ -61,16 +69,21 @@ class LossResult:
     version: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    sum_terms: tuple[float, ...] = ()
+    weight_sum_terms: tuple[float, ...] = ()
+    positives_terms: tuple[float, ...] = ()
+    loss_terms: tuple[NDArray[np.float64], ...] | None = None
+    divisor_terms: tuple[NDArray[np.float64], ...] | None = None
 
     @classmethod
     def merge(cls, results: Iterable["LossResult"]) -> "LossResult":
         """Puts the results of batches together into the result of all of them.
 
-        A scalar sum or mean is what one request over everything would have given, to within 1e-14 relative:
-        the sums are added with `math.fsum`, what the normalizer divides by is added, and a division is made
-        once. A mean of means would weigh a short last batch like a full one. Losses of "none", and of an
-        `axis` that leaves the rows (axis 0) standing, are joined row after row; a "sum" over rows that leaves
-        other axes standing is added place by place.
+        The result is what one request over everything would have given, to the last bit, in whatever order
+        and groups the batches come: sums are added exactly, as is what the normalizer divides by, and rounded
+        and divided once. A mean of means would weigh a short last batch like a full one. Losses of "none",
+        and of an `axis` that leaves the rows (axis 0) standing, are joined row after row; sums and means over
+        rows that leave other axes standing are added place by place.
 
         Args:
             results: One a batch, in order; any iterable, read once. They may themselves be merged ones.
@@ -81,8 +94,7 @@ class LossResult:
 
         Raises:
             ValueError: There are none; or they are of different losses, parameters or reductions; or they are
-                means over rows that leave other axes standing, whose divisors the results do not hold:
-                `score_stream` gives these.
+                means over rows that leave other axes standing, of a server that does not give their terms.
             InvalidRequest: A mean over nothing, code "empty_mean", as the server says it.
         """
         from lossd_client.tally import Tally  # which is made of results
@@ -124,14 +136,14 @@ class LossResult:
         Arrays become nested lists, and numbers that are not finite become the strings "Infinity",
         "-Infinity" and "NaN", as in the server's own answers.
         """
-        plain = {f.name: getattr(self, f.name) for f in fields(self)}
-        loss = self.loss.tolist() if isinstance(self.loss, np.ndarray) else self.loss
-        return {name: _plain(value) for name, value in {**plain, "loss": loss}.items()}
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JSON value out
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
@@ -199,8 +211,15 @@ def read_result(response: Response, asked: Asked) -> LossResult:
         raise BadAnswer(f"the {response.media_type} answer cannot be read ({reason})") from error
 
 
+_TERMS = ("sum_terms", "weight_sum_terms", "positives_terms")
+
+
 def _from_json(response: Response, asked: Asked) -> LossResult:
     answer = json.loads(response.body)
+    terms: dict[str, Any] = {name: tuple(map(float, answer.get(name, ()))) for name in _TERMS}
+    for name in ("loss_terms", "divisor_terms"):
+        if answer.get(name):
+            terms[name] = tuple(np.asarray(plane, dtype=np.float64) for plane in answer[name])
     loss = answer["loss"]
     return LossResult(
         loss=np.asarray(loss, dtype=np.float64) if isinstance(loss, list) else float(loss),
@@ -219,12 +238,15 @@ def _from_json(response: Response, asked: Asked) -> LossResult:
         version=answer.get("version"),
         options=asked.all_options(answer.get("options", {})),
         notes=tuple(map(str, answer.get("notes", ()))),
+        **terms,
     )
 
 
 def _from_npy(response: Response, asked: Asked) -> LossResult:
     loss = read_npy(response.body)
     headers = response.headers
+    texts = {name: headers.get(f"lossd-{name.replace('_', '-')}") for name in _TERMS}
+    terms: dict[str, Any] = {name: tuple(map(float, text.split(","))) for name, text in texts.items() if text}
     applied = dict(json.loads(headers.get("lossd-params", "{}")))
     applied.pop("reduction", None)
     own = {name: applied.pop(name) for name in OWN.get(asked.loss_name, ()) if name in applied}
@@ -244,6 +266,7 @@ def _from_npy(response: Response, asked: Asked) -> LossResult:
         version=headers.get("lossd-version"),
         options=asked.all_options(applied),
         notes=tuple(map(str, json.loads(headers.get("lossd-notes", "[]")))),
+        **terms,
     )
 
 

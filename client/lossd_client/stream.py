@@ -49,12 +49,14 @@ class BatchStream:
 
     def request(self) -> Request:
         """Gives the request to send."""
-        scalar = self._params.get("reduction") != "none" and self._params.get("axis") is None
+        axis = self._params.get("axis", 0)
+        over_rows = not {0, -2}.isdisjoint(axis if isinstance(axis, list) else [axis])  # of [N, C], or all
+        merges = over_rows and self._params.get("reduction") != "none"
         return Request(
             method="POST",
             path=f"/{self._loss_name}",
             query=tuple(query_text(self._params)),
-            headers={"Content-Type": ARROW, "Accept": JSON if scalar else NPY},
+            headers={"Content-Type": ARROW, "Accept": JSON if merges else NPY},
             stream=self._chunks,
         )
 

@@ -10,43 +10,37 @@ from numpy.typing import NDArray
 
 from lossd_client.call import OPTIONS
 from lossd_client.errors import empty_mean
+from lossd_client.exact_sum import ExactSum
 from lossd_client.result import LossResult
 
 _COMMON = ("loss_name", "reduction", "params", "options")  # what results must have in common to be merged
+_SUMS = ("sum", "weight_sum", "positives")
 _KEPT = ("request_id", "kernel", "device", "version")  # what stays if it is the same in all
 
 
-class ExactSum:
-    """A running `math.fsum`: what was added, without rounding, as few floats that do not overlap."""
+class _ExactArray:
+    """An `ExactSum` for each place of an array."""
 
-    def __init__(self) -> None:
-        self._partials: list[float] = []
-        self._special = 0.0  # infinities and NaN, which have no exact parts
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        self._sums = [ExactSum() for _ in range(math.prod(shape))]
 
-    def add(self, number: float) -> None:
-        """Adds one number."""
-        if not math.isfinite(number):
-            self._special += number
-            return
-        partials, number = self._partials, float(number)
-        kept = 0
-        for partial in partials:
-            if abs(number) < abs(partial):
-                number, partial = partial, number
-            high = number + partial
-            if math.isinf(high):
-                self._special += high
-                return
-            low = partial - (high - number)
-            if low:
-                partials[kept] = low
-                kept += 1
-            number = high
-        partials[kept:] = [number]
+    def add(self, planes: Sequence[NDArray[np.float64]]) -> None:
+        """Adds arrays."""
+        for plane in planes:
+            if plane.shape != self._shape:
+                raise ValueError(f"losses of shapes {self._shape} and {plane.shape} cannot be added")
+            for each, number in zip(self._sums, plane.reshape(-1).tolist(), strict=True):
+                each.add([number])
 
-    def value(self) -> float:
-        """Gives the sum, rounded once."""
-        return self._special if self._special != 0.0 else math.fsum(self._partials)
+    @property
+    def terms(self) -> tuple[NDArray[np.float64], ...]:
+        """Arrays that add up to the sums exactly, as many as the longest sum needs."""
+        terms = [each.terms for each in self._sums]
+        planes = np.zeros((max(map(len, terms), default=1), len(terms)))
+        for place, numbers in enumerate(terms):
+            planes[: len(numbers), place] = numbers
+        return tuple(planes.reshape(-1, *self._shape))
 
 
 class Tally:
@@ -55,7 +49,8 @@ class Tally:
     def __init__(self) -> None:
         self._first: LossResult | None = None
         self._join = ""  # "scalar", "rows" or "places"
-        self._sum, self._weight_sum, self._positives = ExactSum(), ExactSum(), ExactSum()
+        self._sums = {name: ExactSum() for name in _SUMS}
+        self._places: dict[str, _ExactArray] = {}
         self._count = 0
         self._rows = 0
         self._same_rows = True
@@ -75,6 +70,8 @@ class Tally:
             self._join = _how_to_join(result)
             self._first = result
             self._kept = {name: getattr(result, name) for name in _KEPT}
+            if self._join == "places":
+                self._places = {name: _ExactArray(np.shape(result.loss)) for name in _planes(result)}
         else:
             _refuse_unlike(self._first, result)
         for name, kept in self._kept.items():
@@ -85,15 +82,17 @@ class Tally:
         self._notes |= dict.fromkeys(result.notes)
         self._number += 1
         self._count += result.count
-        self._sum.add(result.sum)
-        self._weight_sum.add(result.weight_sum)
-        self._positives.add(result.positives)
+        for name, exact in self._sums.items():
+            exact.add(getattr(result, f"{name}_terms") or [getattr(result, name)])
         self._rows += result.shape[0] if result.shape else 0
         self._same_rows &= bool(result.shape) and result.shape[1:] == self._first.shape[1:]
         if self._join == "rows":
             self._add_rows(np.asarray(result.loss, dtype=np.float64))
         elif self._join == "places":
-            self._add_places(np.asarray(result.loss, dtype=np.float64))
+            planes = _planes(result)
+            self._places = {name: places for name, places in self._places.items() if name in planes}
+            for name, places in self._places.items():
+                places.add(planes[name])
 
     def _add_rows(self, losses: NDArray[np.float64]) -> None:
         if self._losses and self._losses[0].shape[1:] != losses.shape[1:]:
@@ -101,19 +100,6 @@ class Tally:
                 f"losses of shapes {self._losses[0].shape} and {losses.shape} cannot be joined row after row"
             )
         self._losses.append(losses)
-
-    def _add_places(self, losses: NDArray[np.float64]) -> None:
-        """Adds place by place, what is rounded off beside it (Neumaier): two arrays, however many batches."""
-        if not self._losses:
-            self._losses = [losses.copy(), np.zeros_like(losses)]
-            return
-        total, lost = self._losses
-        if total.shape != losses.shape:
-            raise ValueError(f"losses of shapes {total.shape} and {losses.shape} cannot be added")
-        new = total + losses
-        with np.errstate(invalid="ignore"):  # infinities, whose rounding is NaN
-            low = np.where(np.abs(total) >= np.abs(losses), (total - new) + losses, (losses - new) + total)
-        self._losses = [new, lost + np.where(np.isfinite(new), low, 0.0)]
 
     def result(self) -> LossResult:
         """Gives the result of all that was added.
@@ -127,26 +113,51 @@ class Tally:
             raise ValueError("there are no results to merge")
         if self._number == 1:
             return first
+        sums: dict[str, Any] = {f"{name}_terms": exact.terms for name, exact in self._sums.items()}
+        places: dict[str, Any] = {name: exact.terms for name, exact in self._places.items()}
+        if not _divides_by_number(first):
+            places.setdefault("divisor_terms", None)  # not all gave them
         merged = replace(
             first,
-            loss=math.nan,
-            sum=self._sum.value(),
+            **{name: sums[f"{name}_terms"][0] for name in _SUMS},
+            **sums,
+            **places,
             count=self._count,
-            weight_sum=self._weight_sum.value(),
-            positives=self._positives.value(),
             timing=self._timing,
             notes=tuple(self._notes),
             shape=(self._rows, *first.shape[1:]) if self._same_rows else (),
             **self._kept,
         )
-        return replace(merged, loss=self._loss(merged))
+        return replace(merged, loss=np.concatenate(self._losses) if self._losses else reduced(merged))
 
-    def _loss(self, merged: LossResult) -> float | NDArray[np.float64]:
-        if self._join == "rows":
-            return np.concatenate(self._losses)
-        if self._join == "places":
-            return self._losses[0] + self._losses[1]
-        return mean_of(merged) if merged.reduction == "mean" else merged.sum
+
+def reduced(figures: LossResult) -> float | NDArray[np.float64]:
+    """Makes the loss of the figures: a sum, or a mean, which is one division; losses of rows stay.
+
+    Raises:
+        ValueError: What a mean is divided by is not known.
+        InvalidRequest: It is zero.
+    """
+    loss = figures.loss
+    if not isinstance(loss, np.ndarray):
+        return mean_of(figures) if figures.reduction == "mean" else figures.sum
+    if _how_to_join(figures) == "rows":
+        return loss
+    sums = loss if figures.loss_terms is None else figures.loss_terms[0]
+    if figures.reduction != "mean":
+        return sums
+    if _divides_by_number(figures):
+        return np.asarray(sums / figures.options["normalizer"])
+    if figures.divisor_terms is None:
+        raise _without_terms(figures)
+    divisors = figures.divisor_terms[0]
+    if figures.options.get("normalizer") == "positives":
+        divisors = np.maximum(divisors, 1.0)
+    if (divisors == 0).any():
+        place = np.argwhere(divisors == 0)[0].tolist()
+        raise empty_mean(f"the mean of output {place}", figures.request_id)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray(sums / divisors)
 
 
 def mean_of(figures: LossResult) -> float:
@@ -174,17 +185,41 @@ def _axes(result: LossResult) -> Sequence[int] | None:
     return [one % len(result.shape) if result.shape else one for one in axes]
 
 
+def _divides_by_number(result: LossResult) -> bool:
+    return isinstance(result.options.get("normalizer"), int | float)
+
+
 def _how_to_join(result: LossResult) -> str:
     axes = _axes(result)
     if not isinstance(result.loss, np.ndarray):
         return "scalar"
-    if result.reduction == "none" or (axes is not None and 0 not in axes):
-        return "rows"
-    if result.reduction == "sum" or isinstance(result.options.get("normalizer"), int | float):
+    if result.loss_terms is not None:
         return "places"
-    raise ValueError(
-        f"means over axis={result.options.get('axis')} cannot be merged, for want of each one's divisor; "
-        "score_stream gives them, or merge results of reduction='sum' and divide each by its own"
+    return "rows" if result.reduction == "none" or (axes is not None and 0 not in axes) else "places"
+
+
+def _planes(result: LossResult) -> dict[str, Sequence[NDArray[np.float64]]]:
+    """The arrays that add up to the sums over rows, and to what these are divided by, if that is a sum.
+
+    Raises:
+        ValueError: The result is a mean and does not hold them.
+    """
+    losses, divisors = result.loss_terms, result.divisor_terms
+    if _divides_by_number(result):
+        divisors = None
+    elif result.reduction == "mean" and divisors is None:
+        raise _without_terms(result)
+    if losses is None:
+        if result.reduction == "mean":
+            raise _without_terms(result)
+        losses = (np.asarray(result.loss, dtype=np.float64),)  # of an older server
+    return {"loss_terms": losses, **({} if divisors is None else {"divisor_terms": divisors})}
+
+
+def _without_terms(result: LossResult) -> ValueError:
+    return ValueError(
+        f"means over axis={result.options.get('axis')} of batches need the terms of their sums and divisors, "
+        "which this server does not give; score_stream gives such means"
     )
 
 

@@ -11,7 +11,7 @@ This is the one module of the client that imports torch.
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -21,6 +21,7 @@ from torchmetrics import Metric
 
 from lossd_client.call import DEFAULT, Default, IgnoreIndex, LossName, TargetsFormat, Variant
 from lossd_client.client import LossClient
+from lossd_client.exact_sum import ExactSum
 
 Normalizer: TypeAlias = Literal["count", "weight", "positives"]
 """What a mean over many batches may divide by: a number would divide each batch again."""
@@ -63,8 +64,8 @@ class _RemoteLoss(Metric):
         digest = torch.tensor(list(hashlib.sha256(about.encode()).digest()), dtype=torch.uint8)
         self.add_state(f"{self._loss}_parameters", digest, dist_reduce_fx=_the_same)
         for name in ("sum", "weight"):
-            zero = torch.zeros((), dtype=torch.float64)
-            self.add_state(f"{self._loss}_{name}", zero, dist_reduce_fx="sum")
+            zero = torch.tensor(ExactSum().digits, dtype=torch.int64)
+            self.add_state(f"{self._loss}_{name}_digits", zero, dist_reduce_fx="sum")
 
     @property
     def client(self) -> LossClient:
@@ -95,16 +96,23 @@ class _RemoteLoss(Metric):
             if note not in self._told:
                 warnings.warn(note, stacklevel=3)  # torchmetrics' wrapper is between
                 self._told.add(note)
-        added = {"count": result.count, "weight": result.weight_sum, "positives": result.positives}
-        self._add("sum", result.sum)
+        added = {
+            "count": [result.count],
+            "weight": result.weight_sum_terms or [result.weight_sum],
+            "positives": result.positives_terms or [result.positives],
+        }
+        self._add("sum", result.sum_terms or [result.sum])
         self._add("weight", added[self._params["normalizer"]])
 
     def compute(self) -> Tensor:
-        """Gives the mean over all batches, of all ranks, as a float64 scalar; NaN over nothing."""
-        divisor = self._state("weight")
+        """Gives the mean over all batches, of all ranks, as a float64 scalar; NaN over nothing.
+
+        It has the bits of one request over everything, however the batches were dealt out.
+        """
+        divisor = self._value("weight")
         if self._params["normalizer"] == "positives":
             divisor = divisor.clamp(min=1.0)
-        return self._state("sum") / divisor
+        return self._value("sum") / divisor
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as torchmetrics has it
         """Adds a batch and gives its own mean; see `update`."""
@@ -116,7 +124,7 @@ class _RemoteLoss(Metric):
             raise
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> "_RemoteLoss":
-        """Moves the states to a device, and leaves them float64 whatever dtype is asked for."""
+        """Moves the states to a device, and leaves them integers whatever dtype is asked for."""
 
         def moved(tensor: Tensor) -> Tensor:
             there = fn(tensor)
@@ -126,18 +134,27 @@ class _RemoteLoss(Metric):
         return self
 
     def _state(self, name: str) -> Tensor:
-        state: Tensor = getattr(self, f"{self._loss}_{name}")
+        state: Tensor = getattr(self, f"{self._loss}_{name}_digits")
         return state
 
-    def _add(self, name: str, number: float) -> None:
+    def _add(self, name: str, terms: Iterable[float]) -> None:
+        state = self._state(name)
+        digits = torch.tensor(ExactSum(terms).digits, dtype=torch.int64, device=state.device)
         # Not in place: torchmetrics may hold on to the tensor that was.
-        setattr(self, f"{self._loss}_{name}", self._state(name) + number)
+        setattr(self, f"{self._loss}_{name}_digits", state + digits)
+
+    def _value(self, name: str) -> Tensor:
+        """The sum, rounded once."""
+        state = self._state(name)
+        value = ExactSum.of_digits(state.tolist()).value
+        return torch.tensor(value, dtype=torch.float64, device=state.device)
 
 
 class RemoteBCE(_RemoteLoss):
     """Mean binary cross entropy over batches and ranks, computed by a server: one request an update.
 
-    Its states are float64 scalars whatever the model's dtype. With `dist_sync_on_step`, torchmetrics makes
+    Its states are integers whatever the model's dtype, and sums exact: batches and ranks in any order and
+    number give the bits of one request over everything. With `dist_sync_on_step`, torchmetrics makes
     two updates of each `forward`.
 
     Args:
@@ -158,8 +175,9 @@ class RemoteBCE(_RemoteLoss):
         options: Those of `torchmetrics.Metric`.
 
     Attributes:
-        bce_sum: The weighted losses of all batches, summed.
-        bce_weight: What the mean divides `bce_sum` by.
+        bce_sum_digits: The weighted losses of all batches, summed: int64 digits of 32 bits, which ranks
+            add up without rounding.
+        bce_weight_digits: Likewise what the mean divides the sum by.
 
     Raises:
         TypeError: There are both a client and a base_url or an api_key.
@@ -167,8 +185,8 @@ class RemoteBCE(_RemoteLoss):
     """
 
     _loss = "bce"
-    bce_sum: Tensor
-    bce_weight: Tensor
+    bce_sum_digits: Tensor
+    bce_weight_digits: Tensor
 
     def __init__(
         self,
@@ -199,6 +217,16 @@ class RemoteBCE(_RemoteLoss):
         }
         super().__init__(client, base_url, api_key, probabilities, params, options)
 
+    @property
+    def bce_sum(self) -> Tensor:
+        """The weighted losses of all batches, summed, as a float64 scalar."""
+        return self._value("sum")
+
+    @property
+    def bce_weight(self) -> Tensor:
+        """What the mean divides `bce_sum` by."""
+        return self._value("weight")
+
 
 class RemoteFocal(_RemoteLoss):
     """Mean focal loss over batches and ranks, computed by a server: one request an update.
@@ -222,8 +250,9 @@ class RemoteFocal(_RemoteLoss):
         options: Those of `torchmetrics.Metric`.
 
     Attributes:
-        focal_sum: The weighted losses of all batches, summed.
-        focal_weight: What the mean divides `focal_sum` by.
+        focal_sum_digits: The weighted losses of all batches, summed: int64 digits of 32 bits, which ranks
+            add up without rounding.
+        focal_weight_digits: Likewise what the mean divides the sum by.
 
     Raises:
         TypeError: As `RemoteBCE`.
@@ -231,8 +260,8 @@ class RemoteFocal(_RemoteLoss):
     """
 
     _loss = "focal"
-    focal_sum: Tensor
-    focal_weight: Tensor
+    focal_sum_digits: Tensor
+    focal_weight_digits: Tensor
 
     def __init__(
         self,
@@ -268,6 +297,16 @@ class RemoteFocal(_RemoteLoss):
             "allow_nan": allow_nan,
         }
         super().__init__(client, base_url, api_key, probabilities, params, options)
+
+    @property
+    def focal_sum(self) -> Tensor:
+        """The weighted losses of all batches, summed, as a float64 scalar."""
+        return self._value("sum")
+
+    @property
+    def focal_weight(self) -> Tensor:
+        """What the mean divides `focal_sum` by."""
+        return self._value("weight")
 
 
 def _plain(pos_weight: float | Sequence[float] | Tensor | None) -> float | list[Any] | None:

@@ -34,13 +34,12 @@ class Form:
 def encode(call: Checked, form: Form) -> Request:
     """Turns the call into the request to send."""
     tensors, params = _formed(call, form)
-    scalar = call.reduction != "none" and call.params.get("axis") is None
     query = [("tensors", ",".join(tensors)), *query_text({**call.own, **params})]
     return Request(
         method="POST",
         path=f"/{call.loss_name}",
         query=tuple(query),
-        headers={"Content-Type": NPY, "Accept": JSON if scalar else NPY},
+        headers={"Content-Type": NPY, "Accept": NPY if call.joins_rows else JSON},
         body=tuple(piece for array in tensors.values() for piece in npy_pieces(array)),
     )
 

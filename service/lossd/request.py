@@ -172,7 +172,8 @@ class LossResult:
         positives_terms: Likewise for ``positives``.
         loss_terms: Arrays of the loss's shape that add up to its sums exactly, before any division; None
             where the rows (axis 0) are not summed, or everything is.
-        divisor_terms: Likewise for what the sums are divided by; None where they are not.
+        divisor_terms: Likewise for what a mean divides the sums by, also where a sum is asked for;
+            positives as they are, though it divides by 1 at least.
     """
 
     loss: float | Float64Array

@@ -13,14 +13,13 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from lossd.machine import available_cores
+
 MIB = 1 << 20
 GIB = 1 << 30
 PAGE = 1 << 12
 
-# The longest blocks, in elements, by which partial sums are bounded; core/grid.py says why they are so long.
-CPU_BLOCK = 1 << 15
-DEVICE_BLOCK = 1 << 22
-
+_SUMS_BYTES: Final = 17 * MIB  # for parts of sums, more than one array answer needs
 
 PORT: Final = 8000
 _service_link: Final = re.compile(r"[a-z]+://.*", re.DOTALL)
@@ -61,7 +60,12 @@ class Settings(BaseSettings):
     device: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("auto",),
         description="Devices, one worker each, separated by commas: auto, cpu, cuda:0,cuda:1. "
-        "auto takes every CUDA device there is, else the CPU. A worker uses one core: cpu:0,cpu:1 is two.",
+        "auto takes every CUDA device there is, else the CPU.",
+    )
+    threads: PositiveInt = Field(
+        default_factory=available_cores,
+        description="Threads that the workers on a CPU have together. By default as many as there are cores, "
+        "or as this process's cgroup may use.",
     )
     front_ends: int = Field(
         default=1,
@@ -145,8 +149,7 @@ class Settings(BaseSettings):
     hang_seconds: float = Field(
         default=10.0,
         ge=1.0,
-        description="After how long a worker that does not go on is taken to hang, and replaced. (A minute "
-        "more with the compiled kernel, which may have to wait for the compiler.)",
+        description="After how long a worker that does not go on is taken to hang, and replaced.",
     )
     start_seconds: PositiveFloat = Field(
         default=180.0, description="How long a worker may take to be ready before it is started anew."
@@ -155,17 +158,20 @@ class Settings(BaseSettings):
         default=5.0, description="How often a worker checks that it still computes known answers rightly."
     )
     slice_elements: PositiveInt = Field(
-        default=262144,
-        description="About how many elements workers are given, and answer, at a time. It is not how long "
-        "others wait: a worker looks who is next after each half millisecond.",
+        default=131072,
+        description="How many elements a worker is given at a time for each of its threads, at most: about a "
+        "millisecond's, after which it looks who is next.",
     )
-    kernel: Literal["eager", "compiled"] = Field(
-        default="eager",
-        description="What computes on a CPU: torch's own operations, or code compiled from them, which needs "
-        "a C++ compiler and takes seconds to start. Their last bits differ.",
+    kernel: Literal["auto", "native", "torch"] = Field(
+        default="auto",
+        description="What computes on a CPU: the native kernel, or torch, several times more slowly. Their "
+        "answers are the same to the last bit. auto takes the native one if it was built.",
     )
-    cache_dir: Path | None = Field(
-        default=None, description="Where compiled code is kept between starts; torch's choice by default."
+    inline_ms: float = Field(
+        default=0.3,
+        ge=0.0,
+        description="Up to what cost, in milliseconds and as foretold, a front end scores a request itself, "
+        "with the native kernel; 0 leaves all to the workers.",
     )
     losses: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Further losses, each module:name of an entry, separated by commas."
@@ -293,9 +299,7 @@ class Settings(BaseSettings):
 
         Apart from the bodies, so that a request that holds its body never waits for one that holds its own.
         """
-        on_cpu = all(name.startswith("cpu") for name in self.device)
-        block = CPU_BLOCK if on_cpu else DEVICE_BLOCK
-        return self.max_output_bytes + 32 * (self.slice_elements + block) + MIB
+        return self.max_output_bytes + _SUMS_BYTES
 
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, for a child process."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Awaitable, Callable
 
 import pytest
+from lossd.core.grid import BLOCK
 from starlette.types import Message
 
 from lossd.api.door import Door
@@ -15,7 +16,6 @@ from lossd.api.gate import Gate
 from lossd.api.metrics import Metrics
 from lossd.api.problems import problem
 from lossd.api.requestlog import RequestLog
-from lossd.core.grid import BLOCK
 from lossd.engine.arena import Memory, create_memory
 from lossd.engine.frames import socket_pair
 from lossd.engine.pool import Pool

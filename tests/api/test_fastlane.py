@@ -8,8 +8,7 @@ import json
 import os
 import random
 import re
-import socket
-import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -22,24 +21,23 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from lossd.api import forms
+from lossd.api import forms, heads
 from lossd.api.fastlane import LONGEST, PATIENCE, FastLane
 from lossd.api.gate import Gate
 from lossd.api.heads import read_head
+from lossd.api.inplace import LoopTurns
 from lossd.api.parsing import Parser
 from lossd.api.protocol import LossdProtocol
 from lossd.api.service import Service
-from lossd.core.grid import BLOCK
-from lossd.core.kernel import EagerKernel
+from lossd.core.native import NativeKernel
 from lossd.engine.arena import Memory, create_memory
-from lossd.engine.board import Board
-from lossd.engine.board import nbytes as board_bytes
-from lossd.engine.frames import FrontEndStarted, WorkerStarted, encode, socket_pair
+from lossd.engine.frames import socket_pair
 from lossd.engine.pool import Pool
 from lossd.engine.quotas import Quotas, quotas_bytes
 from lossd.engine.tally import TALLY_BYTES, Tally
-from lossd.engine.worker import Worker
 from lossd.settings import Settings
+from lossd.teams import Limits, Team
+from lossd_client import LossClient
 
 RNG = np.random.default_rng(5)
 LOGITS = RNG.normal(0, 4, (5, 3)).astype(np.float32)
@@ -70,21 +68,27 @@ def request(
 
 
 class FrontEnd:
-    """A front end with a worker in a thread.
+    """A front end without a worker: what is scored is scored by itself.
 
     Attributes:
         service: Its parts.
         ordinary: The bodies of the requests that went the ordinary way.
     """
 
-    def __init__(self, service: Service, port: int, ordinary: list[bytes]) -> None:
+    def __init__(
+        self, service: Service, port: int, ordinary: list[bytes], connections: set[LossdProtocol]
+    ) -> None:
         self.service = service
+        assert service.inplace is not None
+        self.turns = service.inplace.turns
         self.ordinary = ordinary
-        self._port = port
+        self.connections: set[LossdProtocol] = connections
+        self.url = f"http://127.0.0.1:{port}"
+        self.port = port
 
     async def ask(self, *pieces: bytes, pause: float = 0.0) -> tuple[int, bytes]:
         """The status and the body of the answer to one request, sent in pieces."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
@@ -98,8 +102,8 @@ class FrontEnd:
 
 
 @asynccontextmanager
-async def front_end(*, worker: bool = True) -> AsyncIterator[FrontEnd]:
-    settings, ordinary = Settings(), list[bytes]()
+async def front_end(**settings_given: float) -> AsyncIterator[FrontEnd]:
+    settings, ordinary = Settings.model_validate(settings_given), list[bytes]()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         body, more = b"", True
@@ -110,49 +114,36 @@ async def front_end(*, worker: bool = True) -> AsyncIterator[FrontEnd]:
         await send({"type": "http.response.start", "status": 299, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
-    sizes = (settings.arena_bytes, board_bytes(1), TALLY_BYTES, quotas_bytes(1))
-    fds = [create_memory(n) for n in sizes]
-    arena_fd, board_fd, tally_fd, quotas_fd = fds
-    memory, board, tally = Memory(arena_fd, settings.arena_bytes), Board(board_fd, 1), Tally(tally_fd)
+    fds = [create_memory(n) for n in (settings.arena_bytes, TALLY_BYTES, quotas_bytes(1))]
+    memory, tally = Memory(fds[0], settings.arena_bytes), Tally(fds[1])
     control, supervisor = socket_pair()
-    worker_control, its_control = socket_pair()
-    link, worker_link = socket_pair()
-    pool = Pool(memory, control, 1, BLOCK, settings.slice_elements)
-    gate = Gate(Quotas(quotas_fd, 1, 0), teams=False)
-    parser = cast(Parser, None)  # JSON alone needs one
+    pool = Pool(memory, control, 1, settings.slice_elements)
+    gate = Gate(Quotas(fds[2], 1, 0), teams=False)
+    parser = cast(Parser, None)  # nobody asks it
     service = Service.over(settings, memory, pool, gate, parser, [tally], 0)
-    thread = threading.Thread(target=lambda: Worker(0, EagerKernel(), board, its_control, 60.0).run())
-    if worker:
-        joined = encode(FrontEndStarted(0, settings.arena_bytes))
-        socket.send_fds(worker_control, [joined], [worker_link.fileno(), arena_fd])
-        socket.send_fds(supervisor, [encode(WorkerStarted(0, "cpu", 1, 0))], [link.fileno()])
-        thread.start()
-        while not pool.ready:  # noqa: ASYNC110 -- it has no event to wait for
-            await asyncio.sleep(0.001)
     config = uvicorn.Config(app, ws="none", lifespan="off", log_config=None)
     state = ServerState()
+    assert service.inplace is not None
     protocol = partial(LossdProtocol, settings=settings, config=config, server_state=state, app_state={})
     server = await asyncio.get_running_loop().create_server(
-        partial(protocol, lane=partial(FastLane, service)), "127.0.0.1", 0
+        partial(protocol, lane=partial(FastLane, service, service.inplace)), "127.0.0.1", 0
     )
     try:
-        yield FrontEnd(service, server.sockets[0].getsockname()[1], ordinary)
+        yield FrontEnd(
+            service, server.sockets[0].getsockname()[1], ordinary, cast(set[LossdProtocol], state.connections)
+        )
         assert service.bodies.reserved == service.small_bodies.reserved == 0
     finally:
         server.close()
         pool.close()
-        worker_control.close()
-        if worker:
-            thread.join()
-        for end in (link, worker_link, its_control, supervisor):
-            end.close()
+        supervisor.close()
         for fd in fds:
             os.close(fd)
 
 
-def run(test: Callable[[FrontEnd], Awaitable[None]], *, worker: bool = True) -> None:
+def run(test: Callable[[FrontEnd], Awaitable[None]], **settings: float) -> None:
     async def main() -> None:
-        async with front_end(worker=worker) as desk:
+        async with front_end(**settings) as desk:
             await test(desk)
 
     asyncio.run(main())
@@ -295,24 +286,6 @@ def test_a_deadline_bounds_the_upload_there() -> None:
     run(test)
 
 
-def test_where_no_memory_is_free_at_once() -> None:
-    async def test(desk: FrontEnd) -> None:
-        bodies = desk.service.small_bodies
-        rest = await bodies.reserve(bodies.capacity, 1.0)
-        assert await desk.ask(request()) == (299, b"")
-        rest.release()
-        assert (await desk.ask(request()))[0] == 200
-
-    run(test)
-
-
-def test_where_there_is_no_worker() -> None:
-    async def test(desk: FrontEnd) -> None:
-        assert await desk.ask(request()) == (299, b"")
-
-    run(test, worker=False)
-
-
 def test_where_the_server_stops() -> None:
     async def test(desk: FrontEnd) -> None:
         await desk.service.door.close(1.0)
@@ -413,17 +386,48 @@ def test_a_name_with_a_null_byte_is_refused_the_ordinary_way() -> None:
     run(test)
 
 
-def test_heads_that_are_all_different_share_what_is_known() -> None:
-    async def test(desk: FrontEnd) -> None:
-        for n in range(3):
-            await desk.ask(request(BODY, "/bce", f"X-Request-Id: {n}"))
-        heads = [request(BODY, "/bce", f"X-Request-Id: {n}").removesuffix(BODY) for n in range(3)]
-        found = [read_head(head) for head in heads]
-        assert [head and head.identity for head in found] == [b"0", b"1", b"2"]
-        assert len({id(head and head.form) for head in found}) == 1
-        assert not desk.ordinary
+def test_the_same_head_with_other_values_is_known() -> None:
+    def head(n: int, *more: str) -> bytes:
+        varying = (
+            f"X-Request-Id: {n:032x}",
+            f"x-timeout-ms: {30000 - n}",
+            f"TraceParent: 00-{n:032x}-{n:016x}-01",
+            f"tracestate: a={n},b=1",
+        )
+        return request(b"x" * (n + 1), "/bce", *varying, *more).removesuffix(b"x" * (n + 1))
 
-    run(test)
+    heads._known.clear()
+    found = [read_head(head(n)) for n in range(9)]
+    assert len(heads._known) == 1
+    assert [(one.length, one.identity, one.timeout) for one in found if one] == [
+        (n + 1, f"{n:032x}".encode(), (30000 - n) / 1000) for n in range(9)
+    ]
+    assert len({id(one.shape) for one in found if one}) == 1
+    assert [one.headers for one in found if one] == 9 * [7]
+    read_head(head(9, "Accept: */*"))
+    assert len(heads._known) == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "X-Request-Id: one\r\nX-Request-Id: two",
+        "Content-Length: {length}",
+        "content-length: {length}\r\n folded",
+        "X-Request-Id: one\r\n two",
+        "X-Request-Id : one",
+        "X-Timeout-Ms: 0",
+        "X-Timeout-Ms: 1\r\nX-Timeout-Ms: 2",
+        "X-Timeout-Ms: soon",
+        "X-Request-Id: not well-formed",
+        "traceparent: \0",
+        "traceparent: a\n b",
+    ],
+)
+def test_lines_that_vary_and_are_written_oddly_are_for_the_parser(line: str) -> None:
+    for _ in range(2):
+        assert read_head(request(BODY, "/bce", line.format(length=len(BODY))).removesuffix(BODY)) is None
+        assert read_head(request().removesuffix(BODY)) is not None
 
 
 def test_a_head_that_ends_before_its_bytes_do_is_none() -> None:
@@ -432,4 +436,210 @@ def test_a_head_that_ends_before_its_bytes_do_is_none() -> None:
     assert read_head(head + b"x") is None
     assert read_head(head.replace(CRLF, b"\n") + 2 * CRLF) is None
     assert read_head(head[:-2]) is None
-    assert read_head(head.replace(b"Content-Length: ", b"Content-Length: 1\r\nContent-Length: ")) is None
+
+
+def test_a_head_of_no_length_does_not_hide_one_that_has() -> None:
+    head = request().removesuffix(BODY)
+    length = re.findall(rb"Content-Length: \d+\r\n", head)[0]
+    heads._known.clear()
+    assert read_head(head.replace(length, b"")) is None
+    assert read_head(head) is not None
+
+
+def test_headers_that_vary_are_counted_with_the_others() -> None:
+    async def test(desk: FrontEnd) -> None:
+        assert (await desk.ask(request(BODY, "/bce", "X-Request-Id: a")))[0] == 200
+        assert (await desk.ask(request(BODY, "/bce", "X-Request-Id: a", "Traceparent: b")))[0] == 431
+
+    run(test, max_headers=4)
+
+
+def test_what_the_projects_client_sends_is_known_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its heads, taken from its own transport: none is parsed but the first."""
+    parsed: list[bytes] = []
+    read_shape = heads._read_shape
+
+    def count(raw: bytes, key: bytes) -> heads.Shape | None:
+        parsed.append(raw)
+        return read_shape(raw, key)
+
+    monkeypatch.setattr(heads, "_read_shape", count)
+    heads._known.clear()
+
+    async def test(desk: FrontEnd) -> None:
+        def ask() -> None:
+            with LossClient(desk.url) as client:
+                for n in range(5):
+                    assert client.bce(LOGITS + n, TARGETS).count == LOGITS.size
+
+        await asyncio.to_thread(ask)
+        assert not desk.ordinary
+        assert len(parsed) == 1
+
+    run(test)
+
+
+def test_where_a_turn_of_the_loop_is_over_requests_wait_and_are_answered() -> None:
+    async def test(desk: FrontEnd) -> None:
+        for _ in range(3):
+            desk.turns._until = 0.0
+            answers = await asyncio.gather(*(desk.ask(request()) for _ in range(9)))
+            assert [status for status, _ in answers] == 9 * [200]
+        assert not desk.ordinary
+
+    run(test)
+
+
+def test_a_request_that_waited_for_its_turn_and_is_for_elsewhere_goes_there() -> None:
+    body = request(JSON[:-1], media="application/json")
+
+    async def test(desk: FrontEnd) -> None:
+        desk.turns._until = 0.0
+        assert await desk.ask(body) == (299, b"")
+        assert desk.ordinary == [JSON[:-1]]
+        assert (await desk.ask(request()))[0] == 200
+
+    run(test)
+
+
+@pytest.mark.parametrize("header", ["X-Timeout-Ms: 30", "X-Other: x"])
+def test_a_deadline_that_has_passed_is_seen_before_anything_is_computed(
+    header: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError
+
+    add = LoopTurns.add
+
+    def add_late(turns: LoopTurns, team: Team, nbytes: int, work: Callable[[], None]) -> bool:
+        def late() -> None:
+            time.sleep(0.1)
+            work()
+
+        return add(turns, team, nbytes, late)
+
+    monkeypatch.setattr(LoopTurns, "add", add_late)
+
+    async def test(desk: FrontEnd) -> None:
+        monkeypatch.setattr(NativeKernel, "score", fail)
+        desk.turns._until = 0.0
+        status, answer = await desk.ask(request(BODY, "/bce", header))
+        assert (status, json.loads(answer)["code"]) == (504, "deadline_exceeded")
+        assert json.loads(answer)["retryable"] is (header == "X-Other: x")
+
+    run(test, timeout_seconds=0.05)
+
+
+@pytest.mark.parametrize(
+    ("limits", "answered"),
+    [
+        (Limits(requests_per_second=5.0), 5),
+        (Limits(elements_per_second=20.0), 2),  # 15 elements each
+        (Limits(bytes_in_flight=len(BODY)), 9),
+        (Limits(bytes_in_flight=len(BODY) - 1), 0),
+        (Limits(requests_in_flight=1), 9),
+    ],
+    ids=str,
+)
+def test_the_limits_of_a_team_hold(limits: Limits, answered: int) -> None:
+    async def test(desk: FrontEnd) -> None:
+        desk.service.gate.quotas.change({"default": Team("default", limits=limits)}, {"default": 0})
+        found = [(await desk.ask(request()))[0] for _ in range(9)]
+        assert found == answered * [200] + (9 - answered) * [299]  # these are refused the ordinary way
+
+    run(test)
+
+
+def test_those_that_wait_are_under_way() -> None:
+    limits = Limits(requests_in_flight=2)
+
+    async def test(desk: FrontEnd) -> None:
+        desk.service.gate.quotas.change({"default": Team("default", limits=limits)}, {"default": 0})
+        desk.turns._until, desk.turns._arranged = 0.0, True  # no turn comes
+        asking = [asyncio.ensure_future(desk.ask(request())) for _ in range(5)]
+        done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED, timeout=5)
+        while len(done) < 3:
+            await asyncio.sleep(0.01)
+            done = {one for one in asking if one.done()}
+        desk.turns._turn()
+        assert sorted(status for status, _ in await asyncio.gather(*asking)) == [200, 200, 299, 299, 299]
+
+    run(test)
+
+
+def test_a_request_that_waited_and_is_for_elsewhere_counts_once() -> None:
+    limits = Limits(requests_per_second=5.0)
+
+    async def test(desk: FrontEnd) -> None:
+        quotas = desk.service.gate.quotas
+        quotas.change({"default": Team("default", limits=limits)}, {"default": 0})
+        for _ in range(20):
+            desk.turns._until = 0.0
+            assert await desk.ask(request(JSON[:-1], media="application/json")) == (299, b"")
+        assert [one.state for one in quotas.left("default")] == ['"requests";r=5;t=0']
+
+    run(test)
+
+
+@pytest.mark.parametrize("sent", [request(), request() * 2, request()[:-9]])
+def test_who_hangs_up_is_counted_once_and_not_scored(
+    sent: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError
+
+    async def test(desk: FrontEnd) -> None:
+        monkeypatch.setattr(NativeKernel, "score", fail)
+        desk.turns._until, desk.turns._arranged = 0.0, True  # no turn comes
+        _, writer = await asyncio.open_connection("127.0.0.1", desk.port)
+        writer.write(sent)
+        while sent != request()[:-9] and not desk.turns._waiting:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(PATIENCE / 4)
+        writer.close()
+        totals = desk.service.metrics.totals
+        refused = ("requests", "bce", "npy", "disconnected", "default")
+        while not totals().get(refused):
+            await asyncio.sleep(0.001)
+        desk.turns._turn()
+        assert totals()[refused] == 1.0
+        assert totals()[("requests_in_flight",)] == 0.0
+        assert not desk.turns._waiting
+        await desk.service.door.close(1.0)
+        assert desk.service.door.closed
+
+    run(test)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_who_waits_when_the_time_for_draining_is_up() -> None:
+    async def test(desk: FrontEnd) -> None:
+        desk.turns._until, desk.turns._arranged = 0.0, True
+        asking = asyncio.ensure_future(desk.ask(request()))
+        while not desk.turns._waiting:
+            await asyncio.sleep(0.001)
+        for connection in desk.connections:
+            connection.shutdown()
+        status, answer = await asking
+        assert (status, json.loads(answer)["code"]) == (503, "draining")
+        desk.turns._turn()
+
+    run(test)
+
+
+def test_one_who_has_sent_more_while_waiting_has_all_answered_in_order() -> None:
+    async def test(desk: FrontEnd) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", desk.port)
+        for n in range(60):
+            if not n % 20:
+                desk.turns._until = 0.0
+            writer.write(request(BODY, "/bce", f"X-Request-Id: {n}"))
+        for n in range(60):
+            head = await reader.readuntil(2 * CRLF)
+            assert f"x-request-id: {n}\r\n".encode() in head
+            found = re.search(rb"content-length: (\d+)", head)
+            assert found
+            await reader.readexactly(int(found[1]))
+        writer.close()
+
+    run(test)

@@ -2,15 +2,17 @@
 
 import math
 import pickle
+from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from lossd_client import InvalidRequest, LossResult
-from lossd_client.tally import ExactSum
 
 
 def result(total: float = 2.0, count: int = 4, loss: Any = None, **more: Any) -> LossResult:  # noqa: ANN401 - fields
@@ -27,19 +29,79 @@ def result(total: float = 2.0, count: int = 4, loss: Any = None, **more: Any) ->
     return LossResult(loss=total / count if loss is None else loss, **fields)
 
 
-FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+def exactly(numbers: Any) -> tuple[float, ...]:  # noqa: ANN401 - an array or a list
+    """The terms of a sum: rounded, what that left rounded, and so on."""
+    rest = sum(map(Fraction, np.ravel(numbers).tolist()), Fraction(0))
+    terms = [float(rest)]
+    while rest := rest - Fraction(terms[-1]):
+        terms.append(float(rest))
+    return tuple(terms)
 
 
-@given(st.lists(FLOATS, max_size=50))
-def test_the_running_sum_is_fsum(numbers: list[float]) -> None:
-    try:
-        expected = math.fsum(numbers)
-    except OverflowError:  # of a partial sum
-        return
-    running = ExactSum()
-    for number in numbers:
-        running.add(number)
-    assert running.value() == expected
+def planes(array: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """The terms of the sums over rows."""
+    terms = [exactly(column) for column in array.T]
+    return tuple(
+        np.array([each[number] if number < len(each) else 0.0 for each in terms])
+        for number in range(max(map(len, terms)))
+    )
+
+
+def scored(
+    losses: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    targets: NDArray[np.float64],
+    **params: Any,  # noqa: ANN401 - the options
+) -> LossResult:
+    """What a server makes of losses: by fractions, everything or a column at a time."""
+    summed = {"sum": losses, "weight_sum": weights, "positives": targets}
+    fields: dict[str, Any] = {name: exactly(array)[0] for name, array in summed.items()}
+    fields |= {f"{name}_terms": exactly(array) for name, array in summed.items()}
+    normalizer = params.get("normalizer", "count")
+    counts = np.ones_like(losses)
+    divided = {"count": counts, "weight": weights, "positives": targets}.get(normalizer, counts)
+    least = 1.0 if normalizer == "positives" else 0.0
+    if params.get("axis") == 0:
+        divisors = planes(divided) if isinstance(normalizer, str) else (np.full(losses.shape[1], normalizer),)
+        fields |= {"loss_terms": planes(losses), "divisor_terms": divisors}
+        loss: Any = planes(losses)[0] / np.maximum(divisors[0], least)
+    else:
+        divisor = max(exactly(divided)[0], least) if isinstance(normalizer, str) else normalizer
+        loss = fields["sum"] / divisor
+    return LossResult(
+        loss,
+        count=losses.size,
+        reduction="mean",
+        shape=losses.shape,
+        loss_name="bce",
+        options=params,
+        **fields,
+    )
+
+
+@pytest.mark.parametrize("axis", [None, 0])
+@pytest.mark.parametrize("normalizer", ["count", "weight", "positives", 7.0])
+@given(seed=st.integers(0, 1 << 32))
+def test_any_parts_in_any_order_have_the_bits_of_the_whole(
+    axis: int | None, normalizer: str | float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    rows = int(rng.integers(2, 20))
+    losses = rng.exponential(size=(rows, 3)) * 10.0 ** rng.integers(-200, 200, (rows, 3))
+    weights, targets = rng.random((rows, 3)) + 0.1, rng.random((rows, 3)) / 4
+    options: dict[str, Any] = {"axis": axis, "normalizer": normalizer}
+    whole = scored(losses, weights, targets, **options)
+    order = rng.permutation(rows)
+    cuts = np.unique(rng.integers(1, rows, 4))
+    parts = [
+        scored(losses[numbers], weights[numbers], targets[numbers], **options)
+        for numbers in np.split(order, cuts)
+    ]
+    running = parts[0]
+    for part in parts[1:]:
+        running = LossResult.merge([running, part])
+    for merged in (LossResult.merge(parts), running):
+        assert merged.to_dict() == whole.to_dict()
 
 
 def test_the_mean_is_one_division_of_exact_sums() -> None:
@@ -67,7 +129,7 @@ def test_merged_results_merge_on() -> None:
     for part in parts[1:]:
         running = LossResult.merge([running, part])
     assert running.count == 9
-    assert float(running) == pytest.approx(float(LossResult.merge(parts)), rel=1e-15)
+    assert running.to_dict() == LossResult.merge(parts).to_dict()
 
 
 def test_figures_of_the_server_stay_where_they_agree() -> None:
@@ -172,9 +234,31 @@ def test_nothing_is_refused() -> None:
     assert caught.value.code == "empty_mean"
 
 
-def test_means_over_rows_that_leave_columns_standing_are_refused() -> None:
+def test_means_over_rows_that_leave_columns_standing_need_their_terms() -> None:
     part = result(loss=np.ones(3), shape=(4, 3), options={"axis": 0})
-    with pytest.raises(ValueError, match="for want of each one's divisor; score_stream gives them"):
+    for number in ("count", 7.0):
+        old = replace(part, options={"axis": 0, "normalizer": number})
+        with pytest.raises(
+            ValueError, match="which this server does not give; score_stream gives such means"
+        ):
+            LossResult.merge([old, old])
+
+
+def test_divisors_that_some_results_lack_are_not_added_up() -> None:
+    ones = np.ones(3)
+    one = result(loss=ones, loss_terms=(ones,), divisor_terms=(ones,), reduction="sum", shape=(4, 3),
+                 options={"axis": 0})  # fmt: skip
+    old = replace(one, loss_terms=None, divisor_terms=None)
+    for parts in ([one, one, old], [old, one], [one, old, one]):
+        merged = LossResult.merge(parts)
+        np.testing.assert_array_equal(merged.loss, ones * len(parts))
+        assert merged.divisor_terms is None
+
+
+def test_a_mean_over_nothing_says_where() -> None:
+    zero, ones = np.array([4.0, 0.0]), np.ones(2)
+    part = result(loss=ones, loss_terms=(ones,), divisor_terms=(zero,), shape=(4, 2), options={"axis": 0})
+    with pytest.raises(InvalidRequest, match=r"the mean of output \[1\] is over nothing"):
         LossResult.merge([part, part])
 
 

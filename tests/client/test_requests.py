@@ -236,19 +236,22 @@ def test_every_shared_parameter_at_once(ask: Ask, playback: Playback, method: st
 
 
 @pytest.mark.parametrize(
-    ("given", "sent"),
+    ("given", "sent", "accept"),
     [
-        ({"reduction": "none"}, [("reduction", "none")]),
-        ({"axis": 0}, [("axis", "0")]),
-        ({"axis": np.int64(-1)}, [("axis", "-1")]),
-        ({"axis": (0, 1), "reduction": "sum"}, [("reduction", "sum"), ("axis", "[0,1]")]),
+        ({"reduction": "none"}, [("reduction", "none")], "application/x-npy"),
+        ({"axis": 0}, [("axis", "0")], "application/json"),
+        ({"axis": -2, "reduction": "sum"}, [("reduction", "sum"), ("axis", "-2")], "application/json"),
+        ({"axis": np.int64(-1)}, [("axis", "-1")], "application/x-npy"),
+        ({"axis": (0, 1), "reduction": "sum"}, [("reduction", "sum"), ("axis", "[0,1]")], "application/json"),
     ],
 )
-def test_an_array_is_asked_for_as_npy(ask: Ask, playback: Playback, given: Options, sent: Query) -> None:
+def test_losses_of_rows_are_asked_for_as_npy(
+    ask: Ask, playback: Playback, given: Options, sent: Query, accept: str
+) -> None:
     playback.answer = Answer.of_npy(np.zeros(3))
     ask(playback.url, "bce", LOGITS, TARGETS, **given)
     assert playback.last.params == sent
-    assert playback.last.headers["accept"] == "application/x-npy"
+    assert playback.last.headers["accept"] == accept
 
 
 @pytest.mark.parametrize(

@@ -258,7 +258,7 @@ def test_no_change_of_dtype_cuts_the_sums(client: LossClient, change: Callable[[
     metric.update(*batches()[0])
     before = float(metric.bce_sum)
     change(model)
-    assert (metric.bce_sum.dtype, metric.bce_weight.dtype) == (torch.float64, torch.float64)
+    assert (metric.bce_sum_digits.dtype, metric.bce_weight_digits.dtype) == (torch.int64, torch.int64)
     assert float(metric.bce_sum) == before
     metric.reset()
     metric.update(*batches()[0])
@@ -403,12 +403,12 @@ with LossClient(url) as client:
         unlike.compute()
     except ValueError as error:
         refused = str(error)
-print(float(got["RemoteBCE"]), float(got["RemoteFocal"]), float(step), refused, sep="\\n")
+print(*(float(value).hex() for value in (got["RemoteBCE"], got["RemoteFocal"], step)), refused, sep="\\n")
 distributed.destroy_process_group()
 """
 
 
-def test_ranks_add_up(base_url: str, tmp_path: Path) -> None:
+def test_ranks_have_the_bits_of_one_request(base_url: str, client: LossClient, tmp_path: Path) -> None:
     ranks = [
         subprocess.Popen(
             [sys.executable, "-c", RANK, str(rank), base_url, str(tmp_path / "meeting")],
@@ -428,8 +428,25 @@ def test_ranks_add_up(base_url: str, tmp_path: Path) -> None:
     everything, step = joined(batches()), joined(batches()[:2])
     for rank, (out, err) in zip(ranks, said, strict=True):
         assert rank.returncode == 0, err
-        total, focal_total, stepwise, refused = out.splitlines()
-        assert float(total) == close_to(bce(*everything).mean())
-        assert float(focal_total) == close_to(focal(*everything, gamma=2.0, alpha=0.4).mean())
-        assert float(stepwise) == close_to(bce(*step).mean())
+        *said_of, refused = out.splitlines()
+        total, focal_total, stepwise = map(float.fromhex, said_of)
+        assert total == float(client.bce(*everything)) == close_to(bce(*everything).mean())
+        assert focal_total == float(client.focal(*everything, gamma=2.0, alpha=0.4))
+        assert stepwise == float(client.bce(*step))
         assert "different parameters" in refused
+
+
+@pytest.mark.parametrize("normalizer", ["count", "weight", "positives"])
+def test_batches_in_any_order_have_the_bits_of_one_request(
+    client: LossClient, normalizer: Normalizer
+) -> None:
+    given = batches((40, 7, 1, 33, 90))
+    weights = [0.01 + targets + logits.abs() for logits, targets in given]
+    whole = client.bce(*joined(given), weight=torch.cat(weights), normalizer=normalizer)
+    for order in ([0, 1, 2, 3, 4], [4, 2, 0, 3, 1]):
+        metric, twin = (RemoteBCE(client, normalizer=normalizer) for _ in range(2))
+        for number, place in enumerate(order):
+            (metric, twin)[number % 2].update(*given[place], weight=weights[place])
+        metric.merge_state(twin)
+        assert float(metric.compute()) == float(whole)
+        assert (float(metric.bce_sum), metric.compute().dtype) == (whole.sum, torch.float64)

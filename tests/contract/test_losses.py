@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -182,8 +183,63 @@ def test_npy_answers_hold_the_same_bits(base_url: str, loss: str, params: Loss) 
         np.testing.assert_array_equal(got, np.asarray(expected["loss"]).astype(dtype))
         assert (got.dtype, got.shape) == (np.dtype(dtype), np.shape(expected["loss"]))
         for name in ("sum", "weight_sum", "positives"):
-            assert float(answer.headers[f"Lossd-{name.replace('_', '-')}"]) == expected[name]
+            header = f"Lossd-{name.replace('_', '-')}"
+            assert float(answer.headers[header]) == expected[name]
+            terms = answer.headers[f"{header}-Terms"].split(",")
+            assert list(map(float, terms)) == expected[f"{name}_terms"]
         assert int(answer.headers["Lossd-Count"]) == expected["count"]
+
+
+def exactly(numbers: npt.ArrayLike) -> list[float]:
+    """The terms of a sum: rounded once, what that left rounded, and so on until nothing is left."""
+    rest = sum(map(Fraction, np.ravel(numbers).tolist()), Fraction(0))
+    terms = [float(rest)]
+    while rest := rest - Fraction(terms[-1]):
+        terms.append(float(rest))
+    return terms
+
+
+@pytest.mark.parametrize("shape", [(9, 7), (3000, 50)])
+@pytest.mark.parametrize("normalizer", ["count", "weight", "positives", 3.0])
+def test_terms_add_up_to_the_sums_exactly(base_url: str, shape: tuple[int, ...], normalizer: object) -> None:
+    rng = np.random.default_rng(5)
+    x, y, w = rng.normal(0, 5, shape), rng.random(shape), rng.random(shape) + 0.1
+    kept = rng.random(shape) < 0.9
+
+    def ask(**params: object) -> dict[str, Any]:
+        query = {
+            name: value if isinstance(value, str) else json.dumps(value) for name, value in params.items()
+        }
+        query["tensors"] = "logits,targets,weight,mask"
+        headers = {"content-type": "application/x-npy"}
+        answer = httpx.post(f"{base_url}/focal", params=query, content=npy(x, y, w, kept), headers=headers)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    each = np.array(ask(reduction="none")["loss"])
+    summed = {"sum": each, "weight_sum": w * kept, "positives": y * kept}
+    divided = {"count": kept.astype(np.float64), "weight": w * kept, "positives": y * kept}
+    divisors = [exactly(column) for column in divided[normalizer].T] if normalizer in divided else [[3.0]]
+    least = 1.0 if normalizer == "positives" else 0.0
+    for reduction in ("sum", "mean"):
+        found = ask(reduction=reduction, axis=0, normalizer=normalizer)
+        for name, numbers in summed.items():
+            assert found[f"{name}_terms"] == exactly(numbers)
+            assert found[name] == found[f"{name}_terms"][0]
+        columns = list(map(exactly, each.T))
+        assert [list(trimmed(column)) for column in zip(*found["loss_terms"], strict=True)] == columns
+        terms = [list(trimmed(column)) for column in zip(*found["divisor_terms"], strict=True)]
+        assert terms == divisors * (shape[1] // len(divisors))
+        by = [max(divisor[0], least) if reduction == "mean" else 1.0 for divisor in terms]
+        assert found["loss"] == [column[0] / divisor for column, divisor in zip(columns, by, strict=True)]
+    for params in ({}, {"axis": 1}, {"axis": [0, 1]}, {"reduction": "none"}):
+        assert not {"loss_terms", "divisor_terms"} & ask(**params).keys()
+
+
+def trimmed(terms: tuple[float, ...]) -> tuple[float, ...]:
+    """Without the zeros that fill up what others need more terms for."""
+    return terms if len(terms) == 1 or terms[-1] else trimmed(terms[:-1])
 
 
 def test_fortran_order_and_big_endian_give_the_same_bits(base_url: str) -> None:

@@ -3,13 +3,16 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter, deque
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import TypeVar
 
 import pytest
 
 from lossd.engine.scheduler import NEW_WEIGHT, Scheduler
 
+T = TypeVar("T")
 SEEDS = 4000
 CHUNK = 500
 
@@ -18,7 +21,7 @@ CHUNK = 500
 class Item:
     team: str
     request: int
-    costs: deque[float]  # of the quanta to come
+    cost: float
 
 
 @dataclass
@@ -26,14 +29,14 @@ class Team:
     """A team, and what has been seen of it.
 
     Attributes:
-        longest: The most that a quantum of it may take, in seconds.
+        longest: The most that an item of it may take, in seconds.
         weight: The last one given.
-        new: Its requests that have had no quantum since they came, and their items.
+        new: Its requests of which nothing has run since they came, and their items.
         begun: The others.
-        limits: How much service the team may have had before each request's next quantum, in seconds.
+        limits: How much service the team may have had before each request's next item, in seconds.
         seconds: Of service.
         served: The same, by weight.
-        step: The most of them that a quantum was.
+        step: The most of them that an item was.
         waits: Since when it has work and is not served.
     """
 
@@ -71,7 +74,6 @@ class Simulation:
         }
         self.weights = {team: self.random.choice([0.1, 0.5, 1.0, 1.0, 2.0, 4.0]) for team in self.teams}
         self.fickle = self.random.random() < 0.2  # weights change
-        self.guesses = self.random.random() < 0.2  # costs are known later than they are charged
         self.now = 0.0
         self.arrivals = sorted(self._draw_arrivals(), key=lambda arrival: arrival[0])
         self.gaps: dict[tuple[str, str], tuple[float, float]] = {}  # least and most, while both have work
@@ -86,16 +88,11 @@ class Simulation:
                 if not self.arrivals:
                     return
                 self.now = self.arrivals[0][0]
-            elif self.random.random() < 0.1:
-                self.scheduler.put_back()
-                again = self.scheduler.next()
-                assert again is item
-                self._serve(item)
             else:
                 self._serve(item)
 
     def _draw_arrivals(self) -> list[tuple[float, Item]]:
-        """Requests of a few items of a few quanta; teams are busy, seldom there, or come in bursts."""
+        """Requests of a few items, or many; teams are busy, seldom there, or come in bursts."""
         arrivals = []
         request = 0
         for name, team in self.teams.items():
@@ -105,10 +102,9 @@ class Simulation:
                 request += 1
                 if self.random.random() < 0.7:
                     time += self.random.expovariate(1.0) * pause
-                for _ in range(self.random.randint(1, 4)):
-                    quanta = self.random.choice([1, 1, 2, 8])
-                    costs = deque(team.longest * self.random.uniform(0.05, 1.0) for _ in range(quanta))
-                    arrivals.append((time, Item(name, request, costs)))
+                for _ in range(self.random.choice([1, 1, 2, 3, 4, 8, 16])):
+                    cost = team.longest * self.random.uniform(0.05, 1.0)
+                    arrivals.append((time, Item(name, request, cost)))
                     if self.random.random() < 0.3:
                         time += pause * self.random.random()
         return arrivals
@@ -140,27 +136,21 @@ class Simulation:
         team = self.teams[item.team]
         assert item is team.items(item.request)[0], "items of a request keep their order"
         self._check_waits(team, item)
-        cost = item.costs.popleft()
+        cost = item.cost
         self.now += cost
         team.seconds += cost
         team.served += cost / team.weight
         team.step = max(team.step, cost / team.weight)
         team.waits = self.now
         items = team.take_out(item.request)
-        if not item.costs:
-            items.popleft()
+        items.popleft()
         if items:
-            # A quantum of each of the others that have begun, and beside each what new ones may have.
+            # An item of each of the others that have begun, and beside each what new ones may have.
             others = len(team.begun)
-            quanta = others + (others + 1) * (NEW_WEIGHT + 1.0)
-            team.limits[item.request] = team.seconds + quanta * team.longest
+            turns = others + (others + 1) * (NEW_WEIGHT + 1.0)
+            team.limits[item.request] = team.seconds + turns * team.longest
             team.begun[item.request] = items
-        if not self.guesses:
-            self.scheduler.charge(cost, finished=not item.costs)
-            return
-        guess = team.longest * self.random.random()
-        self.scheduler.charge(guess, finished=not item.costs)
-        self.scheduler.owe(item.team, self.teams[item.team].weight, cost - guess)
+        self.scheduler.charge(cost)
 
     def _check_idle(self) -> None:
         """Work is conserved: only if there is none has the scheduler none; and it forgets everyone."""
@@ -169,9 +159,8 @@ class Simulation:
         assert len(self.scheduler) == 0
 
     def _check_waits(self, team: Team, item: Item) -> None:
-        """Nobody starves: a request in its team, a team for more than others' share and a quantum of each."""
-        within = team.seconds <= team.limits[item.request] + 1e-9
-        assert within or self.guesses, "a request waits too long"
+        """Nobody starves: a request in its team, a team for more than others' share and an item of each."""
+        assert team.seconds <= team.limits[item.request] + 1e-9, "a request waits too long"
         if self.fickle:
             return
         others = [other for other in self.teams.values() if other is not team]
@@ -180,7 +169,7 @@ class Simulation:
         assert self.now - team.waits <= most + running + 1e-9, "a team waits too long"
 
     def _check_gaps(self) -> None:
-        """Of two teams that have work, neither gets ahead of its share by more than a quantum of each."""
+        """Of two teams that have work, neither gets ahead of its share by more than an item of each."""
         busy = [name for name, team in self.teams.items() if team.busy]
         gaps = {}
         for pair in combinations(busy, 2):
@@ -202,38 +191,44 @@ def test_what_holds_in_every_simulation(first: int) -> None:
             raise AssertionError(msg) from error
 
 
+def fill(scheduler: Scheduler[T], team: str, weight: float, request: Hashable, item: T, count: int) -> None:
+    """Give a request so many items."""
+    for _ in range(count):
+        scheduler.add(team, weight, request, item)
+
+
 def shares(weights: dict[str, float], costs: dict[str, float], seconds: float) -> dict[str, float]:
     """What part of a worker's time teams get that always have work, in quanta of so many seconds."""
     scheduler: Scheduler[str] = Scheduler()
     for team, weight in weights.items():
-        scheduler.add(team, weight, team, team)
+        fill(scheduler, team, weight, team, team, int(seconds / costs[team]))
     served = dict.fromkeys(weights, 0.0)
     while sum(served.values()) < seconds:
         item = scheduler.next()
         assert item is not None
         served[item] += costs[item]
-        scheduler.charge(costs[item], finished=False)
+        scheduler.charge(costs[item])
     return {team: value / sum(served.values()) for team, value in served.items()}
 
 
-def test_weights_are_kept_whatever_quanta_cost() -> None:
+def test_weights_are_kept_whatever_items_cost() -> None:
     found = shares({"a": 1.0, "b": 2.0, "c": 4.0}, {"a": 0.005, "b": 0.001, "c": 0.0003}, 60.0)
     assert found == pytest.approx({"a": 1 / 7, "b": 2 / 7, "c": 4 / 7}, rel=0.001)
 
 
 def test_idling_earns_nothing_and_costs_nothing() -> None:
     scheduler: Scheduler[str] = Scheduler()
-    scheduler.add("busy", 1.0, 1, "busy")
+    fill(scheduler, "busy", 1.0, 1, "busy", 1100)
     for _ in range(1000):
         assert scheduler.next() == "busy"
-        scheduler.charge(0.001, finished=False)
-    scheduler.add("new", 1.0, 2, "new")
+        scheduler.charge(0.001)
+    fill(scheduler, "new", 1.0, 2, "new", 100)
     order = []
     for _ in range(100):
         item = scheduler.next()
         assert item is not None
         order.append(item)
-        scheduler.charge(0.001, finished=False)
+        scheduler.charge(0.001)
     assert order.index("new") <= 1
     assert order.count("new") == 50
 
@@ -241,48 +236,26 @@ def test_idling_earns_nothing_and_costs_nothing() -> None:
 def test_coming_back_at_once_earns_nothing() -> None:
     """A team of little weight that has one short request at a time has no more than its share of the time."""
     scheduler: Scheduler[str] = Scheduler()
-    scheduler.add("busy", 1.0, 0, "busy")
+    fill(scheduler, "busy", 1.0, 0, "busy", 5000)
     scheduler.add("other", 0.01, 1, "other")
     served: Counter[str] = Counter()
     for request in range(2, 5000):
         item = scheduler.next()
         assert item is not None
         served[item] += 1
-        scheduler.charge(0.001, finished=item == "other")
+        scheduler.charge(0.001)
         if item == "other":
             scheduler.add("other", 0.01, request, "other")
     assert served["other"] == pytest.approx(served["busy"] / 100, abs=2)
 
 
-def test_what_is_owed_is_not_forgotten_with_the_last_request() -> None:
-    """A team that has nothing left when it turns out what its last request cost pays when it comes back."""
-    scheduler: Scheduler[str] = Scheduler()
-    scheduler.add("dear", 1.0, 1, "dear")
-    scheduler.add("other", 1.0, 2, "other")
-    assert scheduler.next() == "dear"
-    scheduler.charge(0.0, finished=True)
-    assert scheduler.next() == "other"  # now it is known that the first has no work
-    scheduler.charge(0.001, finished=False)
-    assert scheduler.next() == "other"
-    scheduler.charge(0.001, finished=False)
-    scheduler.owe("dear", 1.0, 0.1)
-    scheduler.add("dear", 1.0, 3, "dear")
-    order = []
-    for _ in range(120):
-        item = scheduler.next()
-        assert item is not None
-        order.append(item)
-        scheduler.charge(0.001, finished=False)
-    assert 95 <= order.index("dear") <= 105
-
-
 def test_a_small_request_does_not_wait_for_each_large_one() -> None:
     scheduler: Scheduler[int] = Scheduler()
     for request in range(8):
-        scheduler.add("team", 1.0, request, request)
+        fill(scheduler, "team", 1.0, request, request, 20)
     for _ in range(20):
         scheduler.next()
-        scheduler.charge(0.001, finished=False)
+        scheduler.charge(0.001)
     scheduler.add("team", 1.0, 8, 8)
     assert scheduler.next() == 8
 
@@ -292,23 +265,23 @@ def test_requests_that_kept_nobody_waiting_owe_nothing() -> None:
     for request in range(1000):
         scheduler.add("team", 1.0, request, "small")
         scheduler.next()
-        scheduler.charge(0.001, finished=True)
-    scheduler.add("team", 1.0, "large", "large")
+        scheduler.charge(0.001)
+    fill(scheduler, "team", 1.0, "large", "large", 3)
     scheduler.next()
-    scheduler.charge(0.001, finished=False)
+    scheduler.charge(0.001)
     scheduler.add("team", 1.0, "small", "small")
     order = []
     for _ in range(2):
         order.append(scheduler.next())
-        scheduler.charge(0.001, finished=order[-1] == "small")
+        scheduler.charge(0.001)
     assert "small" in order
 
 
 def test_small_requests_without_end_do_not_keep_a_large_one_waiting() -> None:
     scheduler: Scheduler[int] = Scheduler()
-    scheduler.add("team", 1.0, 0, 0)
+    fill(scheduler, "team", 1.0, 0, 0, 10_000)
     assert scheduler.next() == 0
-    scheduler.charge(0.001, finished=False)
+    scheduler.charge(0.001)
     for request in range(1, 10):
         scheduler.add("team", 1.0, request, request)
     seconds = {"large": 0.0, "small": 0.0}
@@ -316,7 +289,7 @@ def test_small_requests_without_end_do_not_keep_a_large_one_waiting() -> None:
         large = scheduler.next() == 0
         cost = 0.0015 if large else 0.0002
         seconds["large" if large else "small"] += cost
-        scheduler.charge(cost, finished=not large)
+        scheduler.charge(cost)
         if not large:
             scheduler.add("team", 1.0, request, request)
     assert seconds["small"] == pytest.approx(NEW_WEIGHT * seconds["large"], rel=0.01)
@@ -325,11 +298,11 @@ def test_small_requests_without_end_do_not_keep_a_large_one_waiting() -> None:
 def test_requests_that_have_begun_take_turns() -> None:
     scheduler: Scheduler[str] = Scheduler()
     for item in ("a", "b", "c"):
-        scheduler.add("team", 1.0, item, item)
+        fill(scheduler, "team", 1.0, item, item, 40)
     order = []
     for _ in range(40):
         order.append(scheduler.next())
-        scheduler.charge(0.001, finished=False)
+        scheduler.charge(0.001)
     for first in range(10, 37):
         assert set(order[first : first + 3]) == {"a", "b", "c"}
 
@@ -337,41 +310,41 @@ def test_requests_that_have_begun_take_turns() -> None:
 def test_a_new_weight_holds_from_then_on() -> None:
     scheduler: Scheduler[str] = Scheduler()
     for team in ("a", "b"):
-        scheduler.add(team, 1.0, team, team)
+        fill(scheduler, team, 1.0, team, team, 4000)
     scheduler.add("b", 3.0, "b", "b")
     served: Counter[str] = Counter()
     for _ in range(4000):
         item = scheduler.next()
         assert item is not None
         served[item] += 1
-        scheduler.charge(0.001, finished=False)
+        scheduler.charge(0.001)
     assert served["b"] == pytest.approx(3000, abs=2)
 
 
 def test_teams_that_have_been_served_are_forgotten() -> None:
     scheduler: Scheduler[int] = Scheduler()
-    scheduler.add("busy", 1.0, -1, -1)
+    fill(scheduler, "busy", 1.0, -1, -1, 10_000)
     most = 0
     for i in range(10_000):
         if i % 2:
             scheduler.add(f"team {i}", 1.0, i, i)
-        item = scheduler.next()
-        scheduler.charge(0.001, finished=item != -1)
+        scheduler.next()
+        scheduler.charge(0.001)
         most = max(most, scheduler.teams)
     assert most <= 4
 
 
 def test_a_dropped_request_is_not_run() -> None:
     scheduler: Scheduler[str] = Scheduler()
-    for item in ("a1", "a2"):
+    for item in ("a1", "a2", "a3"):
         scheduler.add("team", 1.0, "a", item)
     scheduler.add("team", 1.0, "b", "b1")
     assert scheduler.next() == "a1"
-    scheduler.charge(0.001, finished=False)
-    assert scheduler.drop("a") == ["a1", "a2"]
+    scheduler.charge(0.001)
+    assert scheduler.drop("a") == ["a2", "a3"]
     assert scheduler.drop("a") == []
     assert scheduler.next() == "b1"
-    scheduler.charge(0.001, finished=True)
+    scheduler.charge(0.001)
     assert scheduler.next() is None
 
 
@@ -379,12 +352,12 @@ def test_virtual_time_does_not_outgrow_its_precision() -> None:
     scheduler: Scheduler[str] = Scheduler()
     scheduler.add("a", 1e-9, "a", "a")
     scheduler.next()
-    scheduler.charge(math.pi * 1e9, finished=True)
+    scheduler.charge(math.pi * 1e9)
     assert scheduler.next() is None
-    scheduler.add("a", 1.0, "a", "a")
-    scheduler.add("b", 3.0, "b", "b")
+    fill(scheduler, "a", 1.0, "a", "a", 4)
+    fill(scheduler, "b", 3.0, "b", "b", 4)
     order = []
     for _ in range(4):
         order.append(scheduler.next())
-        scheduler.charge(1e-6, finished=False)
+        scheduler.charge(1e-6)
     assert order == ["a", "b", "b", "b"]

@@ -3,15 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from lossd import settings as module
-from lossd.core import grid
 from lossd.settings import Settings, explain, unknown_variables
-
-
-def test_blocks_are_those_of_the_grid() -> None:
-    assert (module.CPU_BLOCK, module.DEVICE_BLOCK) == (grid.BLOCK, grid.DEVICE_BLOCK)
-    assert grid.block_elements(["cuda:0", "cuda:1"]) == grid.DEVICE_BLOCK
-    assert grid.block_elements(["cpu"]) == grid.block_elements(["cuda:0", "cpu"]) == grid.BLOCK
 
 
 def test_a_child_has_its_parents_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,6 +73,8 @@ def test_what_kubernetes_makes_of_a_service_is_no_port(monkeypatch: pytest.Monke
         ("LOSSD_ALLOW_OPEN", "perhaps"),
         ("LOSSD_LOG_LEVEL", "loud"),
         ("LOSSD_KERNEL", "fast"),
+        ("LOSSD_THREADS", "0"),
+        ("LOSSD_INLINE_MS", "-1"),
         ("LOSSD_HOST", "0.0.0.0"),
         ("LOSSD_TLS_KEY", "key.pem"),
         ("LOSSD_TRUSTED_PROXIES", "nginx"),

@@ -11,8 +11,7 @@ from lossd.core.catalog import Loss, Parameter
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lossd.core.element import Element
-    from lossd.core.inputs import Inputs
+    from lossd.core.elements import Element, Inputs
 
 FAULTS = ("none", "error", "memory", "device", "exit", "kill")
 
@@ -34,7 +33,7 @@ def _elements(value: object) -> int:
 def fragile(x: Inputs, y: Tensor, z: Tensor, pos_weight: Tensor | None, *, fault: str, fits: int) -> Element:
     import torch  # which the front end does without
 
-    from lossd.core.element import Element
+    from lossd.core.elements import Element
 
     if y.numel() > fits:
         if fault == "error":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import signal
 import socket
@@ -19,8 +18,9 @@ import pytest
 import torch
 
 from live_server import LiveServer, free_port, live_server
-from lossd.core.grid import BLOCK
 from lossd_client import LossClient
+
+_ELEMENTS = 1 << 21
 
 
 @pytest.fixture(autouse=True)
@@ -148,27 +148,21 @@ def test_a_new_loss_is_a_function_and_an_entry(tmp_path: Path) -> None:
         assert "/brier" in httpx.get(f"{server.url}/openapi.json").json()["paths"]
 
 
-@pytest.mark.skipif(
-    subprocess.run(["which", "g++"], capture_output=True, check=False).returncode != 0,
-    reason="needs g++, which the compiled kernel needs",
-)
-def test_the_compiled_kernel_serves(server: LiveServer, tmp_path: Path) -> None:
+def test_torch_serves_where_the_native_kernel_is_missing(server: LiveServer, tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(0, 4, (3000, 80)).astype(np.float32)
     y = x > 3
-    start = {"kernel": "compiled", "cache_dir": tmp_path / "cache"}
-    with live_server(tmp_path, seconds=200, **start) as compiled:
-        info = compiled.info()
-        assert str(info["kernel"]).startswith("compiled-")
-        with LossClient(compiled.url) as fast, LossClient(server.url) as eager:
-            for reduction in ("mean", "none"):
-                got, expected = (c.focal(x, y, reduction=reduction) for c in (fast, eager))
-                np.testing.assert_allclose(got.loss, expected.loss, rtol=1e-14)
-                assert json.loads(json.dumps(got.positives)) == expected.positives
+    with live_server(tmp_path, kernel="torch") as other:
+        assert (server.info()["kernel"], other.info()["kernel"]) == ("native", "torch")
+        with LossClient(server.url) as native, LossClient(other.url) as torch:
+            for form in ({}, {"axis": 0}, {"reduction": "none", "gamma": 0.7}):
+                got, expected = (client.focal(x, y, **form) for client in (torch, native))
+                assert np.asarray(got.loss).tobytes() == np.asarray(expected.loss).tobytes()
+                assert (got.sum, got.positives) == (expected.sum, expected.positives)
 
 
 def test_while_it_stops_others_are_told_so(tmp_path: Path) -> None:
     file = io.BytesIO()
-    for array in (np.zeros(100 * BLOCK, np.float16), np.zeros(100 * BLOCK, np.bool_)):
+    for array in (np.zeros(_ELEMENTS, np.float16), np.zeros(_ELEMENTS, np.bool_)):
         np.save(file, array)
     media = {"content-type": "application/x-npy"}
     small = {"logits": [0.5], "targets": [1]}

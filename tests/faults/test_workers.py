@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 import urllib.parse
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def test_a_caller_who_hangs_up_frees_its_memory(server: LiveServer) -> None:
 
 
 def test_callers_who_hang_up_while_they_are_scored_free_their_memory(tmp_path: Path) -> None:
-    """Slices of these take 0.2 s, and two of each request are with the worker: 4 s to the last one's end."""
+    """Slices of these take 0.2 s, and four of each request are with the worker: 8 s to the last one's end."""
     elements = np.zeros(16 * 32768, np.float32)
     file = io.BytesIO()
     np.save(file, elements)
@@ -85,6 +86,7 @@ def test_callers_who_hang_up_while_they_are_scored_free_their_memory(tmp_path: P
     with live_server(
         tmp_path, modules=Path(__file__).parent, losses="slow_loss:SLOW", turn_bytes=1 << 30
     ) as server:
+        assert httpx.post(f"{server.url}/slow", json={"logits": [1], "targets": [1]}).status_code == 200
         address = urllib.parse.urlsplit(server.url)
         callers = [socket.create_connection((address.hostname, address.port)) for _ in range(10)]
         for caller in callers:
@@ -209,11 +211,14 @@ def test_several_workers_share_a_large_request(server: LiveServer, tmp_path: Pat
 
 def test_workers_that_share_a_request_name_its_first_fault(tmp_path: Path) -> None:
     """However fast each is: the one at the end of a slice, before the one at the beginning of the next."""
-    x, y = np.tile(X, (800, 1)), np.tile(Y, (800, 1))  # slices of 262,144 elements
-    wrong = x.copy()
-    wrong.reshape(-1)[[3 * 262_144 - 1, 3 * 262_144 + 5]] = np.nan
-    first = "/logits/" + "/".join(map(str, divmod(3 * 262_144 - 1, 80)))
-    with live_server(tmp_path, device="cpu:0,cpu:1") as server, Client(server.url, timeout=60) as client:
+    x, y = np.tile(X, (800, 1)), np.tile(Y, (800, 1))
+    wrong, slices = x.copy(), 131_072
+    wrong.reshape(-1)[[6 * slices - 1, 6 * slices + 5]] = np.nan
+    first = "/logits/" + "/".join(map(str, divmod(6 * slices - 1, 80)))
+    with (
+        live_server(tmp_path, device="cpu:0,cpu:1", threads=2) as server,
+        Client(server.url, timeout=60) as client,
+    ):
         for _ in range(20):
             with pytest.raises(LossdError) as caught:
                 client.focal(wrong, y)
@@ -222,7 +227,7 @@ def test_workers_that_share_a_request_name_its_first_fault(tmp_path: Path) -> No
 
 
 def test_a_worker_that_does_not_come_back_keeps_nobody_waiting(tmp_path: Path) -> None:
-    """Where another computes the same bits its requests are that one's."""
+    """Its requests are the other's."""
     x, y = np.tile(X, (4000, 1)), np.tile(Y, (4000, 1))
     with (
         live_server(tmp_path, device="cpu:0,cpu:1") as server,
@@ -250,6 +255,31 @@ def test_a_worker_that_does_not_come_back_keeps_nobody_waiting(tmp_path: Path) -
             assert time.monotonic() - began < 60
         assert answers == 18 * [expected_bits]
         assert killed
+
+
+@pytest.mark.alone
+def test_a_killed_worker_is_replaced_at_once(tmp_path: Path, say: Callable[[str], None]) -> None:
+    """It imports little: that is why it is small, too."""
+    x, y = np.tile(X, (128, 1)), np.tile(Y, (128, 1))
+    waits = []
+    with live_server(tmp_path) as server, Client(server.url, timeout=30) as client:
+        right = float(client.focal(x, y))
+        for _ in range(5):
+            pid = server.worker_pid()
+            os.kill(pid, signal.SIGKILL)
+            began = time.monotonic()
+            assert float(client.focal(x, y)) == right
+            waits.append(time.monotonic() - began)
+        megabytes = own_bytes(server.worker_pid()) / 1e6
+    say(f"a killed worker: longest wait {max(waits):.2f} s; {megabytes:.0f} MB without the arena")
+    assert max(waits) < 1.0
+    assert megabytes < 60.0
+
+
+def own_bytes(pid: int) -> int:
+    """What a process holds in memory, but for what it shares by design."""
+    lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return sum(1024 * int(fields[1]) for fields in lines if fields[0] in ("RssAnon:", "RssFile:"))
 
 
 def cpu_seconds(pid: int) -> float:

@@ -56,6 +56,7 @@ def test_the_page_has_every_setting_once_with_its_default(monkeypatch: pytest.Mo
     settings = Settings(arena_bytes=2 << 30)
     defaults = {name: as_written(name, getattr(settings, name)) for name in Settings.model_fields}
     defaults["arena_bytes"] += " a front end"
+    defaults["threads"] = "all cores"
     usage_file = default_usage_file()
     assert usage_file is not None
     assert usage_file.parts[-2:] == ("lossd", "usage.sqlite3")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -13,16 +12,16 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Send
 from structlog.contextvars import bind_contextvars
 
+from lossd.api.accounting import Accounted, WriteProblem
 from lossd.api.context import client_host, request_id
 from lossd.api.door import Door
 from lossd.api.gate import Gate, check_team, rate_headers
 from lossd.api.incoming import Incoming
 from lossd.api.metrics import Metrics
-from lossd.api.problems import Problem
 from lossd.api.protocol import CONNECTION, LossdProtocol
-from lossd.api.requestlog import RequestLine, RequestLog
+from lossd.api.requestlog import RequestLog
 from lossd.engine.quotas import Entry
-from lossd.request import Fault, LossResult
+from lossd.request import Fault
 from lossd.teams import NOBODY, Team
 
 logger = logging.getLogger(__name__)
@@ -34,26 +33,16 @@ FAILED: Final = Fault(
     "internal_error", "the server failed; report this with the request id, under which its log has more"
 )
 
-WriteProblem = Callable[..., Problem]
-
 
 @dataclass(slots=True, kw_only=True)
-class Exchange(Incoming):
+class Exchange(Incoming, Accounted):
     """A request and its answer.
 
     Attributes:
         send: ASGI's.
-        loss: The loss's name, for the metrics.
-        gate: Where it is found out who asks.
-        format: The format of its body, for the metrics.
         answering: Its answer has begun.
-        team: Whose it is; nobody's until its key has been looked at.
         entry: How it is counted among what its team may have in flight.
-        elements: How many its inputs have, as far as they have been announced.
         trace: What its slices are given, if there are traces.
-        outcome: What it came to: ``ok``, ``disconnected``, or a fault's code.
-        status: The answer's, once there is one.
-        seconds: Of reading, waiting and computing, if it was answered with a loss.
     """
 
     send: Send
@@ -73,6 +62,11 @@ class Exchange(Incoming):
     def identity(self) -> str:
         """The request's id."""
         return request_id(self.scope)
+
+    @property
+    def client_address(self) -> str:
+        """Where the request came from."""
+        return client_host(self.scope)
 
     async def send_answer(self, headers: list[tuple[bytes, bytes]], pieces: Iterator[bytes]) -> None:
         """Send the answer, status 200.
@@ -111,35 +105,15 @@ class Exchange(Incoming):
         try:
             door.enter()
         except Fault as fault:
-            self._count_refused(metrics, fault.code)
+            self.count_refusal(metrics, fault.code)
             await self._refuse(fault, write_problem, close=True)
-            self._log(requests)
+            self.log(requests)
             return
         try:
             await self._serve(answer, write_problem, metrics)
         finally:
             door.leave()
-            self._log(requests)
-
-    def _log(self, requests: RequestLog) -> None:
-        """Write its line, if it is to have one."""
-        if not requests.wants(self.outcome):
-            return
-        requests.write(
-            RequestLine(
-                request_id=self.identity,
-                team=self.team.name,
-                client=client_host(self.scope),
-                outcome=self.outcome,
-                status=self.status,
-                loss=self.loss,
-                format=self.format,
-                elements=self.elements,
-                nbytes=self.received_bytes,
-                seconds=self.seconds,
-                total=time.monotonic() - self.began,
-            )
-        )
+            self.log(requests)
 
     async def _serve(
         self, answer: Callable[[Exchange], Awaitable[None]], write_problem: WriteProblem, metrics: Metrics
@@ -151,15 +125,15 @@ class Exchange(Incoming):
             check_team(self.team)
             await self._while_connected(answer)
         except Fault as fault:
-            self._count_refused(metrics, fault.code)
+            self.count_refusal(metrics, fault.code)
             await self._refuse(fault, write_problem)
         except ClientDisconnect:
-            self._count_refused(metrics, "disconnected")
+            self.count_refusal(metrics, "disconnected")
         except asyncio.CancelledError:  # the time for draining is up, and this task is about to end anyway
-            self._count_refused(metrics, "draining")
+            self.count_refusal(metrics, "draining")
             await self._refuse(STOPPED, write_problem)
         except Exception:
-            self._count_refused(metrics, "internal_error")
+            self.count_refusal(metrics, "internal_error")
             logger.exception("request %s failed", request_id(self.scope))
             if self.answering:
                 raise  # the connection is closed, so that the caller sees that the answer is cut short
@@ -195,20 +169,6 @@ class Exchange(Incoming):
         self.elements += elements
         self.gate.quotas.charge(self.team.name, elements)
 
-    def count(self, metrics: Metrics, result: LossResult, seconds: tuple[float, float, float]) -> None:
-        """Count the answer: its seconds of reading, waiting and computing."""
-        self.seconds, total = seconds, time.monotonic() - self.began
-        metrics.answered(
-            self.loss,
-            self.format,
-            self.team.name,
-            result.device,
-            result.count,
-            self.received_bytes,
-            (*seconds, total),
-            result.elsewhere,
-        )
-
     async def _while_connected(self, answer: Callable[[Exchange], Awaitable[None]]) -> None:
         """Answer, but let everything go as soon as there is no use in it, whatever is being waited for.
 
@@ -242,20 +202,9 @@ class Exchange(Incoming):
             forget()
             self.end_upload()
 
-    def _count_refused(self, metrics: Metrics, code: str) -> None:
-        self.outcome = code
-        metrics.refused(self.loss, self.format, self.team.name, code, time.monotonic() - self.began)
-
     async def _refuse(self, fault: Fault, write_problem: WriteProblem, *, close: bool = False) -> None:
         """Answer with a problem. What the caller is still sending is the connection's to drop."""
-        own_deadline = fault.code == "deadline_exceeded" and self.deadline is None
-        answer = write_problem(
-            fault,
-            request_id(self.scope),
-            retryable=True if own_deadline else None,
-            close=close or self.is_unread,
-        )
-        self.status = answer.status
-        headers = [*answer.headers, *rate_headers(self.gate, self.team)]
-        await self.send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        answer = self.refusal(fault, write_problem, close=close or self.is_unread)
+        start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
+        await self.send(start)
         await self.send({"type": "http.response.body", "body": answer.body})

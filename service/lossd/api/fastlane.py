@@ -2,12 +2,12 @@
 
 Most requests are small, and like those before them. ASGI costs such a request a task, an event, and a dict
 for each of its messages, and to parse its head anew costs as much again (docs/performance.md). Here what head
-and layout mean is known by their bytes (`lossd.api.heads`, `lossd.api.forms`); the body is laid in the arena,
-its one slice sent to a worker, and the answer written, in two turns of the event loop and with no task.
+and layout mean is known by their bytes (`lossd.api.heads`, `lossd.api.forms`), and the body is scored where
+it lies in what was read from the connection (`lossd.api.inplace`).
 
-A request takes this lane as a whole or not at all. Whatever is unusual about it, or about the moment (no
-turn or memory at once, no worker, a body that is slow in coming, the server stopping), sends its bytes, as
-they came, the ordinary way; so does whatever is wrong with it, but for what only a worker finds.
+A request takes this lane as a whole or not at all. Whatever is unusual about it, or about the moment (a body
+that is slow in coming, an answer that the caller has not read, the server stopping), sends its bytes, as they
+came, the ordinary way; so does whatever is wrong with it, but for values and the deadline.
 """
 
 from __future__ import annotations
@@ -20,22 +20,18 @@ from typing import Final
 
 from structlog.contextvars import bound_contextvars
 
+from lossd.api.accounting import Accounted
 from lossd.api.context import choose_id
 from lossd.api.exchange import FAILED, STOPPED
-from lossd.api.forms import Layout
+from lossd.api.forms import Scratch
 from lossd.api.gate import rate_headers
 from lossd.api.heads import BEGINNING, LONGEST_HEAD, Head, read_head
-from lossd.api.problems import KINDS
+from lossd.api.inplace import InPlace
 from lossd.api.protocol import LossdProtocol, header_lines
-from lossd.api.requestlog import RequestLine
 from lossd.api.scoring import server_timing
 from lossd.api.service import Service
-from lossd.engine.arena import Region
 from lossd.engine.quotas import Entry
-from lossd.engine.single import Single
-from lossd.engine.turnstile import Turn
 from lossd.request import Fault
-from lossd.teams import EVERYONE
 
 logger = logging.getLogger(__name__)
 
@@ -44,52 +40,61 @@ LONGEST: Final = 1 << 17
 PATIENCE: Final = 0.02
 """Seconds for a body to be there. Slower ones go the ordinary way, which knows how slow is too slow."""
 
+_scratch: Final = Scratch(LONGEST)
 
-class FastLane:
-    """The lane of one connection. There is a request on it that is arriving, or one being scored, or none.
+
+class FastLane(Accounted):
+    """The lane of one connection. There is a request on it that is arriving, or one that waits, or none.
 
     Args:
-        service: The workers and the memory.
+        service: Where requests are counted.
+        inplace: What scores them.
         connection: Whose it is.
     """
 
-    def __init__(self, service: Service, connection: LossdProtocol) -> None:
+    def __init__(self, service: Service, inplace: InPlace, connection: LossdProtocol) -> None:
         self._service = service
+        self._inplace = inplace
         self._connection = connection
         settings = service.settings
         self._longest = min(LONGEST, settings.max_body_bytes, settings.max_json_bytes)
-        self._longest_head, self._most_headers = (
-            min(LONGEST_HEAD, settings.max_header_bytes),
-            settings.max_headers,
-        )
-        # Of the request that is on it, or was:
+        self._longest_head = min(LONGEST_HEAD, settings.max_header_bytes)
+        self._most_headers = settings.max_headers
+        # Of the request that is on it, or was (and as `Accounted` has it):
+        self.gate = service.gate
         self._head: Head | None = None
-        self._layout: Layout | None = None
         self._body_start = 0
         self._identity = b""
-        self._elements = 0
-        self._team = EVERYONE
-        self._entry: Entry | None = None  # among what its team may have in flight
-        self._began = 0.0  # when its head was there, by time.monotonic(),
-        self._arrived = 0.0  # and when all of it was
-        self._deadline = 0.0
+        self._arrived = 0.0  # when all of it was there
         # While it is arriving:
         self._pieces: list[bytes] = []
         self._missing = 0
         self._impatient: asyncio.TimerHandle | None = None
-        # While it is being scored:
-        self._run: Single | None = None
-        self._region: Region | None = None
-        self._turn: Turn | None = None
-        self._alarm: asyncio.TimerHandle | None = None
-        self._alarm_at = 0.0  # its deadline, or before
+        # While it waits for a later turn of the event loop:
+        self._waiting = b""
+        self._entry: Entry | None = None  # among what its team may have in flight
         self._behind = b""  # what has come behind it
         self._forget: Callable[[], None] | None = None
 
     @property
+    def identity(self) -> str:
+        """The request's id."""
+        if not self._identity:
+            assert self._head is not None
+            self._identity = choose_id(self._head.identity)
+        return self._identity.decode()
+
+    @property
+    def client_address(self) -> str:
+        """Where the request came from."""
+        assert self._head is not None
+        client = self._connection.client
+        return self._service.requests.client(client[0] if client else "", self._head.shape.forwarded)
+
+    @property
     def busy(self) -> bool:
         """A request is on it."""
-        return self._run is not None or bool(self._pieces)
+        return bool(self._waiting or self._pieces)
 
     def receive(self, data: bytes) -> bytes:
         """Take what has come, between two requests or while there is one on this lane.
@@ -97,39 +102,50 @@ class FastLane:
         Returns:
             What is to go the ordinary way: all that has come of a request, or nothing.
         """
-        if self._run is not None:
+        if self._waiting:
             self._keep(data)
             return b""
-        if not self._pieces and not self._enter(data):
-            return data
-        self._pieces.append(data)
-        self._missing -= len(data)
-        if self._missing > 0:
-            if self._impatient is None:
-                self._impatient = self._connection.loop.call_later(PATIENCE, self._give_way)
-            return b""
-        whole = self._take_pieces()
-        if not self._depart(whole):
-            return whole
-        if self._missing:
-            self._keep(whole[self._missing :])
+        service = self._service
+        while data:
+            if not self._pieces and not self._enter(data):
+                return data
+            self._missing -= len(data)
+            if self._missing > 0:
+                self._pieces.append(data)
+                if self._impatient is None:
+                    self._impatient = self._connection.loop.call_later(PATIENCE, self._give_way)
+                return b""
+            if self._pieces:
+                self._pieces.append(data)
+                data = self._take_pieces()
+            self._arrived = time.monotonic()
+            if service.door.closed or self._connection.flow.write_paused:
+                return data
+            if not self._inplace.turns.free:
+                return b"" if self._wait(data) else data
+            if not self._answer(data):
+                return data
+            if not self._missing or self._connection.transport.is_closing():
+                return b""
+            data = data[self._missing :]
         return b""
 
     def lost(self) -> None:
         """The caller has hung up."""
         if self.busy:
-            self._count_refused("disconnected")
-        if self._run is not None:
-            self._leave()
+            self.received_bytes -= max(0, self._missing)
+            self.count_refusal(self._service.metrics, "disconnected")
+            self.log(self._service.requests)
+        if self._waiting:
+            self._end()
         self._take_pieces()
-        if self._alarm is not None:
-            self._alarm.cancel()
         if self._forget is not None:
             self._forget()
 
     def stop(self) -> None:
         """The time for draining is up."""
-        if self._run is not None:
+        if self._waiting:
+            self._end()
             self._refuse(STOPPED, close=True)
         else:
             self._give_way()
@@ -142,14 +158,21 @@ class FastLane:
         head = read_head(data[:end])
         if head is None or head.length > self._longest or head.headers > self._most_headers:
             return False
+        shape = head.shape
         try:
-            self._team = self._service.gate.admit(head.credentials)
+            self.team = self.gate.admit(shape.credentials)
         except Fault:
             return False
-        self._head, self._body_start, self._began = head, end, time.monotonic()
-        self._identity, self._elements = b"", 0
-        self._missing = end + head.length
-        return head.timeout is None or self._missing <= len(data)  # else it bounds the upload, too
+        self._head, self._body_start, self._missing = head, end, end + head.length
+        self.began = now = time.monotonic()
+        self.loss, self.format = shape.form.loss.name, shape.form.name
+        self._identity, self.elements, self.received_bytes = b"", 0, head.length
+        self.outcome, self.status, self.seconds = "ok", None, None
+        if head.timeout is None:
+            self.deadline = None
+            return True
+        self.deadline = now + head.timeout
+        return self._missing <= len(data)  # it bounds the upload, too
 
     def _take_pieces(self) -> bytes:
         pieces, self._pieces = self._pieces, []
@@ -161,206 +184,124 @@ class FastLane:
     def _give_way(self) -> None:
         self._connection.receive_ordinarily(self._take_pieces())
 
-    def _depart(self, whole: bytes) -> bool:
-        """Hand a request that has arrived to a worker; False if it must go the ordinary way."""
-        service, head = self._service, self._head
+    def _answer(self, whole: bytes) -> bool:
+        """Score a request that has arrived, and answer; False if it must go the ordinary way."""
+        service, inplace, head = self._service, self._inplace, self._head
         assert head is not None
-        self._arrived = time.monotonic()
-        if service.door.closed or self._connection.flow.write_paused:
-            return False
-        team = self._team
-        turn = service.turns(head.length).take(head.length, team.name, team.weight)
-        if turn is None:
-            return False
-        turn.arrived()
-        needed = head.form.nbytes
-        region = service.memory(needed).take(needed, team.name, team.weight)
-        try:
-            if region is not None:
-                self._run = self._start(head, whole, region)
-        finally:
-            if self._run is None:
-                turn.end()
-                if region is not None:
-                    region.release()
-        if self._run is None:
-            return False
-        self._region, self._turn = region, turn
-        service.door.enter()
-        service.metrics.began()
-        self._watch_deadline()
-        return True
-
-    def _start(self, head: Head, whole: bytes, region: Region) -> Single | None:
-        """Lay a body in its region, and start its request, all of it in one slice."""
-        start, pool = self._body_start, self._service.pool
-        region.view[: head.length] = memoryview(whole)[start : start + head.length]
-        layout = head.form.find(whole, start)
+        form, start, team = head.shape.form, self._body_start, self.team.name
+        memory: bytes | memoryview = whole
+        layout = form.find(whole, start, head.length)
         if layout is None:
-            layout = head.form.read(whole[start : start + head.length], region, pool.block_elements)
-            if layout is None:
-                return None
-        team, quotas = self._team, self._service.gate.quotas
-        self._layout = layout
-        self._identity, self._elements = choose_id(head.identity), layout.grid.size
-        if not pool.seats:
-            return None
+            memory = _scratch.view
+            found = form.read(whole[start : start + head.length], _scratch, inplace)
+            if found is None:
+                return False
+            layout, start = found
+        if not self._waiting:
+            try:
+                self._entry = self.gate.quotas.enter(team, head.length)
+            except Fault:
+                return False
+        self.elements = layout.request.cut.size
+        self.gate.quotas.charge(team, self.elements)
+        began = time.monotonic()
+        deadline = self.deadline or self._arrived + service.settings.timeout_seconds
+        if not self._identity:
+            self._identity = choose_id(head.identity)
         try:
-            self._entry = quotas.enter(team.name, head.length)
-        except Fault:
-            return None
-        quotas.charge(team.name, layout.grid.size)
-        timeout, patience = head.timeout, self._service.settings.timeout_seconds
-        self._deadline = self._arrived + patience if timeout is None else self._began + timeout
-        return pool.start_single(
-            layout.request,
-            layout.grid,
-            layout.recipe,
-            region.offset + head.form.base,
-            self._deadline,
-            team.name,
-            team.weight,
-            self._identity.decode(),
-            self._answer,
-        )
-
-    def _watch_deadline(self) -> None:
-        """See to it that there is an answer at the deadline.
-
-        An alarm that an earlier request left behind will do, if it is no later: when it rings it is set anew.
-        """
-        if self._alarm is not None:
-            if self._alarm_at <= self._deadline:
-                return
-            self._alarm.cancel()
-        self._alarm_at = self._deadline
-        self._alarm = self._connection.loop.call_later(self._deadline - time.monotonic(), self._ring)
-
-    def _ring(self) -> None:
-        self._alarm = None
-        if self._run is None:
-            return
-        if time.monotonic() < self._deadline:
-            self._watch_deadline()
-        else:
-            self._answer()
-
-    def _answer(self) -> None:
-        """The request has been scored, or has come to a fault, or its deadline has passed."""
-        assert self._run is not None
-        assert self._head is not None
-        assert self._layout is not None
-        identity = self._identity
-        try:
-            result, compute = self._run.outcome()
-            headers, body = self._layout.answers.write(result, identity)
+            result = inplace.compute(layout.request, memory, start, deadline)
+            ended = time.monotonic()
+            headers, body = layout.write(result, self._identity.decode())
         except Fault as fault:
+            self._end()
             self._refuse(fault)
-            return
+            return True
         except Exception:
-            with bound_contextvars(request_id=identity.decode(), team=self._team.name):
-                logger.exception("request %s failed", identity.decode())
+            with bound_contextvars(request_id=self.identity, team=team):
+                logger.exception("request %s failed", self.identity)
+            self._end()
             self._refuse(FAILED)
-            return
-        now = time.monotonic()
-        waited = max(0.0, now - self._arrived - compute)
-        seconds = (self._arrived - self._began, waited, compute)
-        self._service.metrics.answered(
-            result.loss_name,
-            self._head.form.name,
-            self._team.name,
-            result.device,
-            result.count,
-            self._head.length,
-            (*seconds, now - self._began),
-        )
-        if self._service.requests.wants("ok"):
-            self._log("ok", 200, seconds)
-        self._leave()
-        timing = server_timing(seconds)
+            return True
+        self._end()
+        self.status = 200
+        seconds = (self._arrived - self.began, began - self._arrived, ended - began)
+        self.count_answer(service.metrics, result, seconds)
+        self.log(service.requests)
         self._connection.respond(
             200,
             b"server-timing: %b\r\n%bcontent-length: %d\r\nx-request-id: %b\r\n%b"
-            % (timing, headers, len(body), identity, self._rates()),
+            % (server_timing(seconds), headers, len(body), self._identity, self._rates()),
             body,
         )
-        self._go_on()
+        self._connection.when_answered()
+        return True
 
     def _refuse(self, fault: Fault, *, close: bool = False) -> None:
         """Answer with a problem."""
         assert self._head is not None
-        self._count_refused(fault.code)
-        self._leave()
-        own_deadline = fault.code == "deadline_exceeded" and self._head.timeout is None
-        identity = self._identity
-        answer = self._head.form.problem(
-            fault, identity.decode(), retryable=True if own_deadline else None, close=close
-        )
-        answer.headers.extend(rate_headers(self._service.gate, self._team))
-        self._connection.respond_problem(answer, identity)
-        self._go_on()
-
-    def _count_refused(self, code: str) -> None:
-        assert self._head is not None
-        form, seconds = self._head.form, time.monotonic() - self._began
-        self._service.metrics.refused(form.loss.name, form.name, self._team.name, code, seconds)
-        if self._service.requests.wants(code):
-            self._log(code, None if code == "disconnected" else KINDS[code].status)
-
-    def _log(
-        self, outcome: str, status: int | None, seconds: tuple[float, float, float] | None = None
-    ) -> None:
-        """Write the request's line."""
-        assert self._head is not None
-        requests, client = self._service.requests, self._connection.client
-        line = RequestLine(
-            request_id=(self._identity or choose_id(self._head.identity)).decode(),
-            team=self._team.name,
-            client=requests.client(client[0] if client else "", self._head.forwarded),
-            outcome=outcome,
-            status=status,
-            loss=self._head.form.loss.name,
-            format=self._head.form.name,
-            elements=self._elements,
-            nbytes=min(self._head.length, self._head.length - self._missing),
-            seconds=seconds,
-            total=time.monotonic() - self._began,
-        )
-        requests.write(line)
+        self.count_refusal(self._service.metrics, fault.code)
+        answer = self.refusal(fault, self._head.shape.form.problem, close=close)
+        self.log(self._service.requests)
+        self._connection.respond_problem(answer, self._identity)
+        self._connection.when_answered()
 
     def _rates(self) -> bytes:
         """The lines of the headers that say what is left of the team's rates."""
-        return header_lines(rate_headers(self._service.gate, self._team))
+        return header_lines(rate_headers(self.gate, self.team))
 
-    def _leave(self) -> None:
-        """End the request, whose memory is free as soon as no worker reads it."""
-        assert self._run is not None
-        assert self._region is not None
-        assert self._turn is not None
-        if self._run.end(self._region.release):
-            self._service.pool.cancel(self._run)
-        self._turn.end()
-        self._service.gate.quotas.leave(self._entry)
-        self._run = self._region = self._turn = self._entry = None
-        self._service.metrics.ended()
-        self._service.door.leave()
+    def _wait(self, whole: bytes) -> bool:
+        """Let a request that has arrived wait for a later turn of the event loop; False if it may not."""
+        assert self._head is not None
+        service, quotas, nbytes = self._service, self.gate.quotas, self._head.length
+        try:
+            self._entry = quotas.enter(self.team.name, nbytes)
+        except Fault:
+            return False
+        if not self._inplace.turns.add(self.team, nbytes, self._resume):
+            quotas.withdraw(self.team.name, self._entry)
+            return False
+        service.door.enter()
+        service.metrics.began()
+        self._waiting = whole
+        if self._missing:
+            self._keep(b"")
+        return True
+
+    def _resume(self) -> None:
+        """Answer the request that has waited."""
+        whole = self._waiting
+        if not whole:
+            return  # the caller has hung up
+        entry = self._entry
+        if self._answer(whole):
+            rest = whole[self._missing :] + self._behind if self._missing else self._behind
+        else:
+            self._entry = None
+            self._end()
+            self.gate.quotas.withdraw(self.team.name, entry)
+            self._connection.receive_ordinarily(whole)
+            rest = self._behind
+        self._behind = b""
+        if self._forget is not None:
+            self._forget()
+            self._forget = None
+        if not self._connection.transport.is_closing():
+            self._connection.flow.resume_reading()
+            if rest:
+                self._connection.data_received(rest)
+
+    def _end(self) -> None:
+        """Count the request no longer among those under way."""
+        self.gate.quotas.leave(self._entry)
+        self._entry = None
+        if self._waiting:
+            self._waiting = b""
+            self._service.metrics.ended()
+            self._service.door.leave()
 
     def _keep(self, data: bytes) -> None:
-        """Keep what comes behind the request that is being scored, and read no more of it until then."""
+        """Keep what comes behind the request that waits, and read no more of it until then."""
         self._behind += data
         self._connection.flow.pause_reading()
         if self._forget is None:  # nothing is read that would tell
             self._forget = self._connection.when_lost(lambda: None)
-
-    def _go_on(self) -> None:
-        """Go on with what has come behind the request that has been answered."""
-        self._connection.when_answered()
-        if self._forget is not None:
-            self._forget()
-            self._forget = None
-        if self._connection.transport.is_closing():
-            return
-        self._connection.flow.resume_reading()
-        behind, self._behind = self._behind, b""
-        if behind:
-            self._connection.data_received(behind)

@@ -5,37 +5,36 @@ Only what the fast lane is for (`lossd.api.fastlane`) is read here; all else has
 
 from __future__ import annotations
 
+import mmap
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 
 from lossd import __version__
 from lossd.api.inference import inference_problem
+from lossd.api.inplace import InPlace, Ready, prepare_request
 from lossd.api.intake import assemble
 from lossd.api.plan import Plan
 from lossd.api.problems import Problem, problem
 from lossd.api.scoring import PARAMETER_ROOM
 from lossd.core.catalog import LOSSES, Loss
-from lossd.core.grid import Grid
-from lossd.engine.arena import Region
-from lossd.engine.job import recipe_of
 from lossd.request import Body, Fault, LossRequest, LossResult, Tensor
 from lossd.wire import (
     Format,
     InferenceReader,
-    Template,
+    JsonAnswers,
     inference_arena_bytes,
     merge_params,
     parse_query,
     read_in_place,
     write_inference,
-    write_json,
 )
 
-_KEPT: Final = 1024
+ONE_PART: Final = 1 << 62
+"""Elements of a part: a request is one, whatever its size."""
+_KEPT: Final = 256
 _KEPT_LAYOUTS: Final = 4
 _KEPT_KINDS: Final = 256
 _JSON: Final = b"content-type: application/json\r\n"
@@ -50,32 +49,23 @@ class Written(NamedTuple):
 
 Write: TypeAlias = Callable[[LossResult, str], Written]
 """Writes the answer with a result to the request of an id."""
+Writer: TypeAlias = Callable[[LossRequest], Write]
+"""What writes the answers to requests like one."""
 
 
-class Answers:
-    """Writes the answers to requests that ask alike, for one number.
+class Scratch:
+    """Memory for one body and what is read from it, used for one request after the other.
 
-    Args:
-        write: Writes any of them.
+    Attributes:
+        offset: 0: what lies in it is counted from its first byte.
+        view: Its bytes.
     """
 
-    def __init__(self, write: Write) -> None:
-        self._write: Final = write
-        self._templates: dict[tuple[str, str], Template] = {}  # by kernel and device
+    offset: Final = 0
 
-    def write(self, result: LossResult, identity: bytes) -> Written:
-        """The answer with a result to the request of an id."""
-        template = self._templates.get((result.kernel, result.device))
-        if template is not None:
-            text = template.write(result, identity)
-            if text is not None:
-                return Written(_JSON, text)
-        written = self._write(result, identity.decode())
-        if template is None and written.headers == _JSON:
-            self._templates[result.kernel, result.device] = Template(
-                lambda marked, name: self._write(marked, name).body, result
-            )
-        return written
+    def __init__(self, longest: int) -> None:
+        self.nbytes: Final = inference_arena_bytes(longest, None) + PARAMETER_ROOM
+        self.view: Final = memoryview(mmap.mmap(-1, self.nbytes))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,17 +74,14 @@ class Layout:
 
     Attributes:
         heads: Where in the body there is something else than numbers, and its bytes; nothing for a document.
-        request: The request, with offsets counted from its form's base.
-        grid: Its blocks.
-        recipe: What a worker is asked, with offsets counted likewise.
-        answers: How it is answered.
+        request: What to score, made ready, with offsets counted from the body's first byte; of a document,
+            from the first multiple of 8 behind it.
+        write: Writes the answer.
     """
 
     heads: Sequence[tuple[int, bytes]]
-    request: LossRequest
-    grid: Grid
-    recipe: bytes
-    answers: Answers
+    request: Ready
+    write: Write
 
     def fits(self, data: bytes, start: int) -> bool:
         """Whether it is that of the body, of the same length, that begins at ``start``."""
@@ -111,75 +98,66 @@ class Form(ABC):
         name: Of the format, for metrics and logs.
         loss: What is asked for.
         given: The parameters of the query.
-        nbytes: The memory that a body needs, with the arrays that are built from it.
-        base: Where in that memory offsets are counted from.
     """
 
     problem: Callable[..., Problem] = staticmethod(problem)
 
-    def __init__(
-        self, name: str, loss: Loss, given: Mapping[str, object], nbytes: int, *, base: int = 0
-    ) -> None:
+    def __init__(self, name: str, loss: Loss, given: Mapping[str, object]) -> None:
         self.name: Final = name
         self.loss: Final = loss
-        self.nbytes: Final = nbytes
-        self.base: Final = base
         self._given = given
-        self._known: deque[Layout] = deque(maxlen=_KEPT_LAYOUTS)
+        self._known: dict[int, list[Layout]] = {}  # by the body's length
 
     @abstractmethod
-    def _parse(self, body: bytes, region: Region) -> tuple[Body, Write]:
+    def _parse(self, body: bytes, scratch: Scratch) -> tuple[Body, Writer]:
         """What a body holds, with offsets counted from its first byte.
 
         Raises:
             Fault: It is at fault, or unusual.
         """
 
-    def find(self, data: bytes, start: int) -> Layout | None:
+    def find(self, data: bytes, start: int, length: int) -> Layout | None:
         """The layout of the body that begins at ``start``, if it is known."""
-        for layout in self._known:
+        for layout in self._known.get(length, ()):
             if layout.fits(data, start):
                 return layout
         return None
 
-    def read(self, body: bytes, region: Region, block_elements: int) -> Layout | None:
-        """The layout of a body that has been laid in a region; arrays built from it are laid behind it.
+    def read(self, body: bytes, scratch: Scratch, inplace: InPlace) -> tuple[Layout, int] | None:
+        """The layout of a body that is laid in memory, with what is built from it behind it.
 
         Args:
             body: Its bytes.
-            region: Where they lie.
-            block_elements: How many elements a block has at most; a server never changes it.
+            scratch: The memory.
+            inplace: What is to score it.
 
         Returns:
-            None where that is no work at all, or more than a block, or an array is to be answered, or
-            something is wrong with it.
+            The layout, and where in the memory its offsets are counted from. None where the request is not
+            scored here, or an array is to be answered, or something is wrong with it.
         """
+        scratch.view[: len(body)] = body
         try:
-            found, write = self._parse(body, region)
+            found, writer = self._parse(body, scratch)
+            base = self._base(body)
             layout = self._layout_like(found)
             if layout is not None:
-                return layout
+                return layout, base
             free = max((tensor.offset + tensor.nbytes for tensor in found.tensors.values()), default=0)
             params = merge_params(self._given, found.params)
-            request, grid = assemble(self.loss, found, max(len(body), free), region, params, block_elements)
+            request, cut = assemble(self.loss, found, max(len(body), free), scratch, params, ONE_PART)
         except Fault:
             return None
-        if grid.blocks != 1 or len(grid.axes) != len(grid.shape):
+        if cut.output_shape or not inplace.takes(request, cut):
             return None
-        tensors = {
-            name: replace(tensor, offset=tensor.offset - region.offset - self.base)
-            for name, tensor in request.tensors.items()
-        }
-        layout = Layout(
-            self._heads(found, body),
-            replace(request, tensors=tensors),
-            grid,
-            recipe_of(request, tensors, grid),
-            Answers(write),
-        )
-        if tensors.keys() == found.tensors.keys():
-            self._keep(layout, found)
-        return layout
+        layout = Layout(self._heads(found, body), prepare_request(request, cut, base), writer(request))
+        if request.tensors.keys() == found.tensors.keys():
+            self._keep(layout, found, len(body))
+        return layout, base
+
+    def _base(self, body: bytes) -> int:
+        """Where offsets are counted from."""
+        del body
+        return 0
 
     def _heads(self, found: Body, body: bytes) -> Sequence[tuple[int, bytes]]:
         """By what a body of this layout is known, before it is parsed."""
@@ -190,42 +168,47 @@ class Form(ABC):
         del found
         return None
 
-    def _keep(self, layout: Layout, found: Body) -> None:
+    def _keep(self, layout: Layout, found: Body, length: int) -> None:
         """Keep the layout of a body, of which no tensor but those that were found is a part."""
         del found
-        self._known.appendleft(layout)
+        if len(self._known) >= _KEPT_KINDS:
+            self._known.clear()
+        known = self._known.setdefault(length, [])
+        known.insert(0, layout)
+        del known[_KEPT_LAYOUTS:]
 
 
 class NpyForm(Form):
     """.npy files, one after the other."""
 
-    def __init__(self, plan: Plan, length: int) -> None:
-        super().__init__("npy", plan.loss, plan.given, length)
+    def __init__(self, plan: Plan) -> None:
+        super().__init__("npy", plan.loss, plan.given)
         self._plan = plan
 
-    def _parse(self, body: bytes, region: Region) -> tuple[Body, Write]:
-        del region
+    def _parse(self, body: bytes, scratch: Scratch) -> tuple[Body, Writer]:
+        del scratch
         plan = self._plan
         assert isinstance(plan.form, Format)
         reader = plan.form.reader(options=plan.options, names=plan.names)
         reader.feed(body)
-        return reader.finish(memoryview(body)), _write_loss
+        return reader.finish(memoryview(body)), _write_json
 
 
 class JsonForm(Form):
     """A JSON object."""
 
-    def __init__(self, plan: Plan, length: int) -> None:
-        assert isinstance(plan.form, Format)
-        nbytes = plan.form.arena_bytes(length) + PARAMETER_ROOM
-        super().__init__("json", plan.loss, plan.given, nbytes, base=-(-length // 8) * 8)
+    def __init__(self, plan: Plan) -> None:
+        super().__init__("json", plan.loss, plan.given)
         self._plan = plan
 
-    def _parse(self, body: bytes, region: Region) -> tuple[Body, Write]:
+    def _parse(self, body: bytes, scratch: Scratch) -> tuple[Body, Writer]:
         plan = self._plan
         assert isinstance(plan.form, Format)
         plan.form.reader(options=plan.options, names=plan.names).feed(body)  # looks at its beginning
-        return read_in_place(region.view, len(body)), _write_loss
+        return read_in_place(scratch.view, len(body)), _write_json
+
+    def _base(self, body: bytes) -> int:
+        return -(-len(body) // 8) * 8  # so that documents of any length have layouts in common
 
     def _heads(self, found: Body, body: bytes) -> Sequence[tuple[int, bytes]]:
         del found, body  # none is known before
@@ -234,7 +217,8 @@ class JsonForm(Form):
     def _layout_like(self, found: Body) -> Layout | None:
         return _json_layouts.get((self._plan, _kind_of(found)))
 
-    def _keep(self, layout: Layout, found: Body) -> None:
+    def _keep(self, layout: Layout, found: Body, length: int) -> None:
+        del length
         if len(_json_layouts) >= _KEPT_KINDS:
             _json_layouts.clear()
         _json_layouts[self._plan, _kind_of(found)] = layout
@@ -247,19 +231,16 @@ class InferenceForm(Form):
         loss: What is asked for.
         given: The parameters of the query.
         header_length: Of the JSON object at a body's beginning; None where that is all of it.
-        length: Of a body.
     """
 
     problem: Callable[..., Problem] = staticmethod(inference_problem)
 
-    def __init__(
-        self, loss: Loss, given: Mapping[str, object], header_length: int | None, length: int
-    ) -> None:
-        super().__init__("v2", loss, given, inference_arena_bytes(length, header_length) + PARAMETER_ROOM)
+    def __init__(self, loss: Loss, given: Mapping[str, object], header_length: int | None) -> None:
+        super().__init__("v2", loss, given)
         self._header_length = header_length
 
-    def _parse(self, body: bytes, region: Region) -> tuple[Body, Write]:
-        del region
+    def _parse(self, body: bytes, scratch: Scratch) -> tuple[Body, Writer]:
+        del scratch
         reader = InferenceReader(header_length=self._header_length, max_json_bytes=len(body))
         reader.feed(body)
         found = reader.finish(memoryview(body))
@@ -275,13 +256,13 @@ class InferenceForm(Form):
             headers = b"content-type: application/octet-stream\r\ninference-header-content-length: %d\r\n"
             return Written(headers % len(text), b"".join((text, *answer.binary)))
 
-        return found, write
+        return found, lambda _: write
 
 
 @lru_cache(_KEPT)
-def form_of(plan: Plan, length: int) -> Form:
-    """The form of bodies of a length that come with a plan of JSON or .npy."""
-    return JsonForm(plan, length) if plan.form.name == "json" else NpyForm(plan, length)
+def form_of(plan: Plan) -> Form:
+    """The form of bodies that come with a plan of JSON or .npy."""
+    return JsonForm(plan) if plan.form.name == "json" else NpyForm(plan)
 
 
 _json_layouts: Final[dict[tuple[Plan, Hashable], Layout]] = {}
@@ -295,18 +276,18 @@ def _kind_of(found: Body) -> Hashable:
 
 
 @lru_cache(_KEPT)
-def inference_form(loss: str, query: bytes, header_length: int | None, length: int) -> InferenceForm:
-    """The form of inference bodies of a length.
+def inference_form(loss: str, query: bytes, header_length: int | None) -> InferenceForm:
+    """The form of inference bodies.
 
     Raises:
         Fault: ``invalid_parameter``, of the query.
     """
-    return InferenceForm(LOSSES[loss], parse_query(query), header_length, length)
+    return InferenceForm(LOSSES[loss], parse_query(query), header_length)
 
 
-def _write_loss(result: LossResult, identity: str) -> Written:
-    body = write_json(result, request_id=identity, version=__version__)
-    return Written(_JSON, body)
+def _write_json(like: LossRequest) -> Write:
+    answers = JsonAnswers(like.own, like.options, __version__)
+    return lambda result, identity: Written(_JSON, answers.write(result, identity))
 
 
 def _between(tensors: Mapping[str, Tensor], body: bytes) -> list[tuple[int, bytes]]:

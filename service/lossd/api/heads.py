@@ -1,24 +1,23 @@
-"""What is known of a request by the bytes of its head.
+"""Heads of requests, known again by what has meaning in them.
 
-Callers repeat themselves: a program sends the same head again and again, and arrays of the same shape. What
-bytes meant once they mean again. Only what the fast lane is for is kept (`lossd.api.fastlane`).
+Callers repeat themselves: a program sends the same head again and again, but for the body's length, a request
+id and the like. A head is parsed once, without these, and then looked up. Only what the fast lane is for is
+kept (`lossd.api.fastlane`).
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import httptools
 from starlette.types import Scope
 
-from lossd.api.context import header, header_text, joined_header
+from lossd.api.context import joined_header
 from lossd.api.forms import Form, form_of, inference_form
 from lossd.api.framing import check_head
 from lossd.api.gate import CREDENTIALS
-from lossd.api.incoming import read_timeout
 from lossd.api.inference import model_paths
 from lossd.api.negotiation import JSON
 from lossd.api.plan import Plan, make_plan, said_by
@@ -32,32 +31,59 @@ _KEPT: Final = 1024
 _LINE: Final = re.compile(rb"POST /[^ ]+ HTTP/1\.1\r\n")
 _INFERENCES: Final = {f"{path}/infer": loss.name for loss in LOSSES.values() for path in model_paths(loss)}
 _UNUSUAL: Final = frozenset({b"content-encoding", b"expect", b"origin", b"transfer-encoding", b"upgrade"})
+_TRACES: Final = ("traceparent", "tracestate", "baggage", "b3", "x-b3-[a-z]+", "x-amzn-trace-id")
+_VARYING: Final = re.compile(
+    rb"\r\n(?:content-length:[ \t]*([0-9]{1,15})"
+    rb"|x-request-id:[ \t]*([A-Za-z0-9._:/+=-]{1,128})"
+    rb"|x-timeout-ms:[ \t]*([1-9][0-9]{0,8})"
+    rb"|(?:%b):[ \t!-~]*)[ \t]*(?=\r\n[^ \t])" % "|".join(_TRACES).encode(),
+    re.IGNORECASE,
+)
+"""Lines whose values differ from request to request, and change nothing in how the rest is read. A line that
+goes on in the next, or is written in some other way, is left in its place."""
+_STEP: Final = 1 + _VARYING.groups
+_ONCE: Final = (b"\r\ncontent-length:", b"\r\nx-request-id:", b"\r\nx-timeout-ms:")
+"""What is left of lines that are written in some other way, or stand there twice."""
 
 
 @dataclass(slots=True)
-class Head:
-    """A request's head.
+class Shape:
+    """What heads say that are alike.
 
     Attributes:
-        form: The form of its body.
-        timeout: The seconds that the caller allows, if it says so.
-        length: Of the body.
-        identity: The request id that it gives.
-        credentials: Its headers that hold keys, as a scope.
-        headers: How many it has.
-        forwarded: Whom it is forwarded for, as it says.
+        form: The form of their bodies.
+        credentials: Their headers that hold keys, as a scope.
+        forwarded: Whom they are forwarded for, as they say.
+        headers: How many they have, but for those that vary.
     """
 
     form: Form
-    timeout: float | None
+    credentials: Scope
+    forwarded: bytes | None
+    headers: int
+
+
+class Head(NamedTuple):
+    """A request's head.
+
+    Attributes:
+        shape: What it has in common with others.
+        length: Of the body.
+        identity: The request id that it gives, if it is well-formed.
+        timeout: The seconds that the caller allows, if it says so.
+        headers: How many it has.
+    """
+
+    shape: Shape
     length: int
     identity: bytes | None
-    credentials: Scope
+    timeout: float | None
     headers: int
-    forwarded: bytes | None
 
 
-@lru_cache(_KEPT)
+_known: Final[dict[bytes, Shape | None]] = {}
+
+
 def read_head(raw: bytes) -> Head | None:
     """A head, up to and with the empty line, of at most `LONGEST_HEAD` bytes.
 
@@ -66,7 +92,41 @@ def read_head(raw: bytes) -> Head | None:
         JSON, of .npy files or JSON that are not coded, with parameters that are no lists, or for an
         inference; or where it is at fault.
     """
-    if not _LINE.match(raw):
+    pieces = _VARYING.split(raw)
+    length = identity = timeout = None
+    for i in range(1, len(pieces), _STEP):
+        if pieces[i]:
+            length, pieces[i] = pieces[i], length
+        elif pieces[i + 1]:
+            identity, pieces[i + 1] = pieces[i + 1], identity
+        elif pieces[i + 2]:
+            timeout, pieces[i + 2] = pieces[i + 2], timeout
+        if pieces[i] or pieces[i + 1] or pieces[i + 2]:
+            return None  # it says that twice
+    if length is None:
+        return None
+    key = b"".join(pieces[::_STEP])
+    try:
+        shape = _known[key]
+    except KeyError:
+        if len(_known) >= _KEPT:
+            del _known[next(iter(_known))]
+        shape = _known[key] = _read_shape(raw, key)
+    if shape is None:
+        return None
+    seconds = None if timeout is None else int(timeout) / 1000.0
+    return Head(shape, int(length), identity, seconds, shape.headers + len(pieces) // _STEP)
+
+
+def _read_shape(raw: bytes, key: bytes) -> Shape | None:
+    """What a head says.
+
+    Args:
+        raw: The head.
+        key: The same without the lines that vary.
+    """
+    lower = key.lower()
+    if not _LINE.match(raw) or any(line in lower for line in _ONCE):
         return None
     reader = _HeadReader()
     parser = httptools.HttpRequestParser(reader)
@@ -81,39 +141,33 @@ def read_head(raw: bytes) -> Head | None:
     if any(name in _UNUSUAL for name, _ in reader.headers):
         return None
     scope = {"headers": reader.headers, "query_string": url.query or b""}
-    length = int(header(scope, b"content-length") or 0)
     try:
-        found = _find_form((url.path or b"").decode("latin-1"), scope, length)
+        form = _find_form((url.path or b"").decode("latin-1"), scope)
     except Fault:
         return None
-    if not length or found is None:
+    if form is None:
         return None
-    form, timeout = found
-    identity, number = header(scope, b"x-request-id"), len(reader.headers)
     credentials = {"headers": [pair for pair in reader.headers if pair[0] in CREDENTIALS]}
-    forwarded = joined_header(scope, b"x-forwarded-for")
-    return Head(form, timeout, length, identity, credentials, number, forwarded)
+    headers = len(reader.headers) - (raw.count(b"\r\n") - key.count(b"\r\n"))
+    return Shape(form, credentials, joined_header(scope, b"x-forwarded-for"), headers)
 
 
-def _find_form(path: str, scope: Scope, length: int) -> tuple[Form, float | None] | None:
-    """The form of a request's body, with the seconds that its caller allows; None if it is for elsewhere.
+def _find_form(path: str, scope: Scope) -> Form | None:
+    """The form of a request's body; None if it is for elsewhere.
 
     Raises:
         Fault: What is wrong with what the request says.
     """
     if path[1:] in LOSSES:
-        plan = make_plan(path[1:], said_by(scope))
-        return (form_of(plan, length), plan.timeout) if _is_small(plan) else None
+        plan = make_plan(path[1:], said_by(scope)._replace(timeout_ms=None))
+        return form_of(plan) if _is_small(plan) else None
     loss = _INFERENCES.get(path)
     if loss is None:
         return None
     given = joined_header(scope, b"inference-header-content-length")
-    if given is not None and not (given.isdigit() and len(given) <= 15 and int(given) <= length):
+    if given is not None and not (given.isdigit() and len(given) <= 15):
         return None
-    header_length = None if given is None else int(given)
-    query: bytes = scope["query_string"]
-    form = inference_form(loss, query, header_length, length)
-    return form, read_timeout(header_text(scope, b"x-timeout-ms"))
+    return inference_form(loss, scope["query_string"], None if given is None else int(given))
 
 
 def _is_small(plan: Plan) -> bool:

@@ -145,7 +145,7 @@ class InferenceEndpoint:
         )
         outcome = await scoring.score()
         try:
-            exchange.count(self._service.metrics, outcome.result, outcome.seconds)
+            exchange.count_answer(self._service.metrics, outcome.result, outcome.seconds)
             await self._send(exchange, outcome, reader)
         finally:
             outcome.release()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,8 @@ from lossd.core.catalog import (
     own_params,
     reduced_axes,
 )
-from lossd.core.grid import Grid
-from lossd.engine.arena import Region
+from lossd.core.cut import Cut
+from lossd.engine.outputs import cut_for
 from lossd.request import (
     FLOATS,
     INTEGERS,
@@ -40,14 +40,30 @@ Shape: TypeAlias = tuple[int, ...]
 Array: TypeAlias = npt.NDArray[np.float64] | npt.NDArray[np.bool_]
 
 
+class Place(Protocol):
+    """Memory that holds a body, such as a region of the arena."""
+
+    @property
+    def offset(self) -> int:
+        """Where it begins, as tensors' offsets are counted."""
+
+    @property
+    def nbytes(self) -> int:
+        """How long it is."""
+
+    @property
+    def view(self) -> memoryview:
+        """Its bytes."""
+
+
 def assemble(
     loss: Loss,
     body: Body,
     free: int,
-    region: Region,
+    region: Place,
     given: Mapping[str, object],
-    block_elements: int,
-) -> tuple[LossRequest, Grid]:
+    elements: int,
+) -> tuple[LossRequest, Cut]:
     """Make the request, laying arrays that a reader built behind the body.
 
     Args:
@@ -56,7 +72,7 @@ def assemble(
         free: Where in the region memory begins that the body does not need.
         region: The memory that holds the body.
         given: The parameters given, those of the body and of the query together.
-        block_elements: How many elements a block has at most.
+        elements: How many elements a slice has at most.
 
     Raises:
         Fault: Something is missing, unknown, or does not go together.
@@ -77,11 +93,11 @@ def assemble(
             _check_classes(name, (len(numbers),), shape, class_axis(params, shape))
             tensors[name] = place.built(name, np.array(numbers, dtype=np.float64))
             params[name] = None  # it lies in the arena now
-    grid = Grid(shape, reduced_axes(params, shape), block_elements)
+    cut = cut_for(shape, reduced_axes(params, shape), elements)
     notes = (*body.notes, *_notes(tensors, shape, class_axis(params, shape)))
     if params["targets_format"] == "index" and "class_axis" not in given:
         notes += _class_axis_notes(shape, class_axis(params, shape))
-    return LossRequest(loss.name, tensors, params, own, options, notes), grid
+    return LossRequest(loss.name, tensors, params, own, options, notes), cut
 
 
 def assemble_rows(
@@ -138,7 +154,7 @@ def assemble_rows(
 class _Placer:
     """Gives tensors their places in the arena."""
 
-    def __init__(self, region: Region, free: int) -> None:
+    def __init__(self, region: Place, free: int) -> None:
         self._region = region
         self._free = -(-free // 8) * 8
 

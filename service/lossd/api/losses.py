@@ -98,7 +98,7 @@ class LossEndpoint:
             )
         outcome = await scoring.score()
         try:
-            exchange.count(self._service.metrics, outcome.result, outcome.seconds)
+            exchange.count_answer(self._service.metrics, outcome.result, outcome.seconds)
             await _send(exchange, outcome, plan.answer)
         finally:
             outcome.release()

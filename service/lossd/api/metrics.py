@@ -34,8 +34,6 @@ from lossd.wire import Duration, ModelFigures
 
 _SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 _BOUNDS: Final = (*map(str, map(float, _SECONDS)), "+Inf")
-_BATCHES: Final = (1, 2, 4, 8, 16, 32)
-_BATCH_BOUNDS: Final = (*map(str, map(float, _BATCHES)), "+Inf")
 _STAGES: Final = ("read", "queue", "compute", "total")
 
 
@@ -117,7 +115,6 @@ class Metrics:
             self._add(0.0, "request_seconds", stage, "sum")
         self._in_flight = self._cell("requests_in_flight")
         self._slices = self._cell("slices")
-        self._together = [self._cell("batch_requests", bound) for bound in (*_BATCH_BOUNDS, "sum")]
         pool.when_scored = self._count_slice
         for part, arena in arenas.items():
             self._set(float(arena.capacity), "memory_bytes", part)
@@ -231,11 +228,8 @@ class Metrics:
         """How many things are amiss, though losses are answered."""
         return len(self._pool.degraded)
 
-    def _count_slice(self, together: int) -> None:
+    def _count_slice(self) -> None:
         self._numbers[self._slices] += 1.0
-        if together:
-            self._numbers[self._together[bisect_left(_BATCHES, together)]] += 1.0
-            self._numbers[self._together[-1]] += together
 
     def _publish_reserved(self, arena: Arena, cell: int) -> None:
         self._numbers[cell] = arena.reserved
@@ -321,11 +315,6 @@ class _Exposition(Collector):
             total = found["request_seconds"].get((stage, "sum"), 0.0)
             histogram.add_metric((stage,), list(zip(_BOUNDS, counts, strict=True)), total)
         yield histogram
-        batches = HistogramMetricFamily("lossd_batch_requests", "Slices that were scored in one pass.")
-        counts = accumulate(found["batch_requests"].get((bound,), 0.0) for bound in _BATCH_BOUNDS)
-        total = found["batch_requests"].get(("sum",), 0.0)
-        batches.add_metric((), list(zip(_BATCH_BOUNDS, counts, strict=True)), total)
-        yield batches
         restarts = CounterMetricFamily(
             "lossd_worker_restarts", "How often a device's worker was replaced.", labels=("device",)
         )

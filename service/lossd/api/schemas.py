@@ -30,8 +30,8 @@ class LossAnswer(_Document):
     )
     divisor_terms: list[list[object]] | None = Field(
         default=None,
-        description="There, for means: likewise for what the sums are divided by; positives before they are "
-        "raised to 1.",
+        description="There: likewise for what a mean divides the sums by, also where it is not asked for; "
+        "positives as they are, though it divides by 1 at least.",
     )
     reduction: Literal["none", "sum", "mean"]
     sum: Number = Field(description="The weighted element losses of the whole request, summed.")

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from lossd.api.exchange import Exchange
+from lossd.api.inplace import InPlace
 from lossd.api.intake import assemble
 from lossd.api.limits import Room
 from lossd.api.parsing import LARGE_BYTES
 from lossd.api.service import SMALL_BYTES, Service
 from lossd.core.catalog import Loss, class_axis
-from lossd.core.grid import Grid
+from lossd.core.cut import Cut
 from lossd.engine.arena import Region
-from lossd.engine.job import Span
-from lossd.engine.outputs import channels, output_bytes
-from lossd.engine.run import Run
+from lossd.engine.job import Job, Span
+from lossd.engine.outputs import arrays, output_bytes
 from lossd.engine.turnstile import Turn
 from lossd.request import ITEMSIZE, Body, Fault, LossRequest, LossResult
 from lossd.wire import Decoder, Piece, Reader, merge_params
@@ -114,10 +114,9 @@ class BodyScoring:
         self._json_bytes = json_bytes
         self._laid = 0
         self._request: LossRequest | None = None
-        self._grid: Grid | None = None
         self._span: Span | None = None
         self._last = ""  # the tensor that arrives last
-        self._run: Run | None = None
+        self._job: Job | None = None
         self._output: Region | None = None
 
     async def score(self) -> Outcome:
@@ -145,24 +144,27 @@ class BodyScoring:
             turn.end()
 
     async def _score(self, region: Region, turn: Turn) -> Outcome:
-        patience, answered = self._service.settings.timeout_seconds, False
+        answered = False
         try:
             await self._receive(region)
             turn.arrived()
             body = await self._finish(region)
-            if self._run is None:
-                await self._start(body, region)
-            assert self._run is not None
-            assert self._grid is not None
-            deadline = self._exchange.deadline
-            self._run.set_deadline(time.monotonic() + patience if deadline is None else deadline)
-            self._let_go(self._grid.blocks)
-            self._run.close(self._grid)
-            outcome = await await_outcome(self._run, self._exchange, self._output)
+            if self._job is None:
+                request, cut = self._assemble(body, region)
+                inplace = self._service.inplace
+                if inplace is not None and inplace.takes(request, cut):
+                    return await self._score_in_place(inplace, request, cut, region)
+                await self._start(request, cut)
+            assert self._job is not None
+            assert self._span is not None
+            self._job.deadline = self._deadline()
+            self._let_go(self._span.cut.parts)
+            self._job.close(self._span.cut)
+            outcome = await await_outcome(self._job, self._exchange, self._output)
             answered = True
             return outcome
         finally:
-            release_after(self._run, [region], None if answered else self._output)
+            release_after(self._job, [region], None if answered else self._output)
 
     async def _receive(self, region: Region) -> None:
         view, aimed = region.view, False
@@ -207,7 +209,7 @@ class BodyScoring:
 
     async def _score_early(self, region: Region) -> None:
         """Let what has arrived be scored, once nothing but the end of the last tensor is to come."""
-        if self._run is None:
+        if self._job is None:
             if self._laid < _EARLY_BYTES or self._exchange.body_read:
                 return
             if self._reader.needed > self._room.nbytes:
@@ -217,28 +219,44 @@ class BodyScoring:
             if outline is None or not outline.tensors:
                 return
             self._last = max(outline.tensors, key=lambda name: outline.tensors[name].offset)
-            await self._start(outline, region)
-        assert self._run is not None
+            await self._start(*self._assemble(outline, region))
+        assert self._job is not None
         assert self._request is not None
-        assert self._grid is not None
-        if self._run.over:
-            await self._run.result()
-        arrived = arrived_elements(self._last, self._request, self._grid, region.offset + self._laid)
-        self._let_go(self._grid.blocks_within(arrived))
+        assert self._span is not None
+        if self._job.over:
+            await self._job.result()
+        cut = self._span.cut
+        arrived = arrived_elements(self._last, self._request, cut, region.offset + self._laid)
+        self._let_go(cut.parts_within(arrived))
 
-    async def _start(self, body: Body, region: Region) -> None:
+    def _assemble(self, body: Body, region: Region) -> tuple[LossRequest, Cut]:
+        """The request that a body is, charged to its team."""
         task = self._task()
         params = merge_params(task.params, body.params)
-        pool, patience = self._service.pool, self._service.settings.timeout_seconds
         ends = (tensor.offset + tensor.nbytes for tensor in body.tensors.values())
         free = max(self._room.nbytes, *ends, 0)
-        request, grid = assemble(task.loss, body, free, region, params, pool.block_elements)
-        exchange = self._exchange
-        exchange.charge(grid.size)
-        self._output = await reserve_output(self._service, request, grid, task, exchange)
-        self._run = await pool.start(
+        elements = self._service.pool.elements_for(task.loss)
+        request, cut = assemble(task.loss, body, free, region, params, elements)
+        self._exchange.charge(cut.size)
+        return request, cut
+
+    async def _score_in_place(
+        self, inplace: InPlace, request: LossRequest, cut: Cut, region: Region
+    ) -> Outcome:
+        began, exchange = time.monotonic(), self._exchange
+        if cut.output_shape:
+            check_output(self._service, cut.outputs, self._task(), arrays(request, cut))
+        scored = inplace.score(request, cut, region.memory, 0, self._deadline(), exchange.team)
+        result, compute = await scored
+        waited = max(0.0, time.monotonic() - began - compute)
+        return Outcome(result, None, (exchange.read_seconds, waited, compute))
+
+    async def _start(self, request: LossRequest, cut: Cut) -> None:
+        exchange, patience = self._exchange, self._service.settings.timeout_seconds
+        self._output = await reserve_output(self._service, request, cut, self._task(), exchange)
+        self._job = await self._service.pool.start(
             request,
-            grid,
+            cut,
             self._output,
             exchange.left(patience),
             exchange.team.name,
@@ -246,22 +264,27 @@ class BodyScoring:
             exchange.identity,
             exchange.trace,
         )
-        self._run.set_deadline(math.inf if self._exchange.deadline is None else self._exchange.deadline)
-        self._request, self._grid, self._span = request, grid, Span(request.tensors, grid)
-        self._run.append(self._span)
+        self._job.deadline = math.inf if exchange.deadline is None else exchange.deadline
+        self._request, self._span = request, Span(request.tensors, cut)
+        self._job.append(self._span)
 
-    def _let_go(self, blocks: int) -> None:
-        assert self._run is not None
+    def _deadline(self) -> float:
+        """When the answer is of no use any more, all of the body being there."""
+        deadline = self._exchange.deadline
+        return time.monotonic() + self._service.settings.timeout_seconds if deadline is None else deadline
+
+    def _let_go(self, parts: int) -> None:
+        assert self._job is not None
         assert self._span is not None
-        self._span.last = blocks
-        self._run.advance()
+        self._span.arrived = parts
+        self._job.advance()
 
 
-def release_after(run: Run | None, regions: list[Region], output: Region | None) -> None:
+def release_after(job: Job | None, regions: list[Region], output: Region | None) -> None:
     """Release a request's memory as soon as nobody reads or writes it.
 
     Args:
-        run: The request; None if it was never started.
+        job: The request; None if it was never started.
         regions: What its tensors lie in.
         output: What its answer lies in, unless somebody needs that yet.
     """
@@ -271,32 +294,32 @@ def release_after(run: Run | None, regions: list[Region], output: Region | None)
         for region in held:
             region.release()
 
-    if run is None:
+    if job is None:
         release()
     else:
-        run.end(release)
+        job.end(release)
 
 
-async def await_outcome(run: Run, exchange: Exchange, output: Region | None) -> Outcome:
+async def await_outcome(job: Job, exchange: Exchange, output: Region | None) -> Outcome:
     """What a request comes to, all of whose inputs have arrived."""
     submitted = time.monotonic()
-    result, compute = await run.result()
+    result, compute = await job.result()
     waited = max(0.0, time.monotonic() - submitted - compute)
     return Outcome(result, output, (exchange.read_seconds, waited, compute))
 
 
 async def reserve_output(
-    service: Service, request: LossRequest, grid: Grid, task: Task, exchange: Exchange
+    service: Service, request: LossRequest, cut: Cut, task: Task, exchange: Exchange
 ) -> Region | None:
     """Memory for an array answer; None where the answer is one number.
 
     Raises:
         Fault: ``output_too_large``, or ``overloaded``.
     """
-    if len(grid.axes) == len(grid.shape):
+    if len(cut.axes) == len(cut.shape):
         return None
-    check_output(service, grid.outputs, task, channels(request, grid))
-    nbytes = output_bytes(request, grid, service.pool.slice_elements)
+    check_output(service, cut.outputs, task, arrays(request, cut))
+    nbytes = output_bytes(request, cut)
     patience, team = exchange.left(service.settings.timeout_seconds), exchange.team
     return await service.outputs.reserve(nbytes, patience, team.name, team.weight)
 
@@ -308,7 +331,7 @@ def check_output(service: Service, outputs: int, task: Task, arrays: int) -> Non
         service: Whose limit it is.
         outputs: How many numbers the answer has.
         task: What is asked for.
-        arrays: How many arrays of that many float64 it takes to compute it.
+        arrays: How many arrays of so many float64 it takes to compute it.
 
     Raises:
         Fault: ``output_too_large``.
@@ -328,24 +351,24 @@ def number_bytes(task: Task, arrays: int) -> int:
     return max(8 if task.shorter is None else _TEXT_BYTES, 8 * arrays)
 
 
-def arrived_elements(name: str, request: LossRequest, grid: Grid, end: int) -> int:
+def arrived_elements(name: str, request: LossRequest, cut: Cut, end: int) -> int:
     """How many elements of a request, in C order, have all of their inputs in memory.
 
     Args:
         name: The one tensor that may not have arrived as a whole.
         request: The request.
-        grid: Its blocks.
+        cut: How it is cut.
         end: Where in the arena the bytes that have arrived end.
     """
     tensor = request.tensors[name]
     if tensor.offset + tensor.nbytes <= end:
-        return grid.size
+        return cut.size
     if tensor.fortran and len(tensor.shape) > 1:
         return 0
     count = max(0, end - tensor.offset) // ITEMSIZE[tensor.dtype]
-    if tensor.shape == grid.shape:
+    if tensor.shape == cut.shape:
         return count
     by_index = name == "targets" and request.params["targets_format"] == "index"
-    if by_index and class_axis(request.params, grid.shape) == len(grid.shape) - 1:
-        return count * grid.shape[-1]
+    if by_index and class_axis(request.params, cut.shape) == len(cut.shape) - 1:
+        return count * cut.shape[-1]
     return 0

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from functools import partial
 from types import FrameType
 from typing import Final
@@ -92,7 +93,7 @@ async def serve(
     protocol = partial(
         LossdProtocol,
         settings=settings,
-        lane=None if service.tracing is not None else partial(FastLane, service),  # it gives no spans
+        lane=_choose_lane(service),
         room=room,
         requests=service.requests,
         origins=Origins(settings.cors_origins) if settings.cors_origins else None,
@@ -136,6 +137,13 @@ async def serve(
         service.tracing.close()
 
 
+def _choose_lane(service: Service) -> Callable[[LossdProtocol], FastLane] | None:
+    """The lane of each connection; None where small requests go to workers, or all are to have spans."""
+    if service.inplace is None or service.tracing is not None:
+        return None
+    return partial(FastLane, service, service.inplace)
+
+
 def _calm_collector() -> None:
     """Have the garbage collector look less often, and not at what is there from the start.
 
@@ -163,7 +171,7 @@ class _Options(msgspec.Struct, frozen=True):
         quotas_fd: What teams may use at most.
         tally_fds: The counters of all front ends.
         workers: How many workers there are.
-        block: How many elements a block has at most.
+        elements: How many elements a slice has at most.
         restarts: How many processes were in its place before.
     """
 
@@ -174,7 +182,7 @@ class _Options(msgspec.Struct, frozen=True):
     quotas_fd: int
     tally_fds: list[int]
     workers: int
-    block: int
+    elements: int
     restarts: int
 
 
@@ -193,7 +201,7 @@ async def _run(options: _Options, settings: Settings) -> None:
     for fd in (options.arena_fd, *options.tally_fds):
         os.close(fd)  # the mappings keep the memory
     control = socket.socket(fileno=options.control_fd)
-    pool = Pool(memory, control, options.workers, options.block, settings.slice_elements)
+    pool = Pool(memory, control, options.workers, options.elements, settings.slice_elements)
     quotas = Quotas(options.quotas_fd, settings.front_ends, options.index)
     gate = Gate(quotas, teams=settings.teams is not None)
     pool.when_teams_changed = gate.change

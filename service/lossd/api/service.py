@@ -8,9 +8,12 @@ from typing import Final
 
 from lossd.api.door import Door
 from lossd.api.gate import Gate
+from lossd.api.inplace import InPlace
 from lossd.api.metrics import Metrics
 from lossd.api.parsing import Parser
 from lossd.api.requestlog import RequestLog
+from lossd.core.known_answers import check_known_answers
+from lossd.core.native import native_kernel
 from lossd.engine.arena import Arena, Memory
 from lossd.engine.pool import Pool
 from lossd.engine.tally import Tally
@@ -42,6 +45,7 @@ class Service:
         door: What requests for a loss come in by.
         requests: Where they have their lines.
         tracing: Where they have their spans, if there are to be any.
+        inplace: What scores small ones in this process, if it may and can.
     """
 
     settings: Settings
@@ -57,6 +61,7 @@ class Service:
     door: Door
     requests: RequestLog
     tracing: Tracing | None
+    inplace: InPlace | None
 
     @property
     def ready(self) -> bool:
@@ -105,4 +110,15 @@ class Service:
         tracing = Tracing("front-end", index) if settings.traces else None
         requests = RequestLog(settings.log_requests, settings.trusted_proxies)
         parts = (bodies, small_bodies, outputs, large, small)
-        return cls(settings, pool, gate, *parts, parser, metrics, Door(), requests, tracing)
+        inplace = _score_in_place(settings)
+        return cls(settings, pool, gate, *parts, parser, metrics, Door(), requests, tracing, inplace)
+
+
+def _score_in_place(settings: Settings) -> InPlace | None:
+    if not settings.inline_ms or settings.kernel == "torch":
+        return None
+    kernel = native_kernel(threads=1)
+    if kernel is None:
+        return None
+    check_known_answers(kernel)
+    return InPlace(kernel, settings.inline_ms)

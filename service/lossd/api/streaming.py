@@ -24,16 +24,15 @@ from lossd.api.scoring import (
 )
 from lossd.api.service import Service
 from lossd.core.catalog import reduced_axes
-from lossd.core.grid import Grid
 from lossd.engine.arena import Region
-from lossd.engine.outputs import channels
-from lossd.engine.run import Run
+from lossd.engine.job import Job
+from lossd.engine.outputs import arrays, cut_for
 from lossd.engine.stream import Stream
 from lossd.request import Fault, Tensor
 from lossd.wire import Batch, Column, Columns, Decoder, Event, Piece, StreamReader
 
 _MOST_ROWS: Final = 1 << 40
-"""More rows than will ever come; the grid of a stream must have some number of them."""
+"""More rows than will ever come; a stream must have some number of them."""
 
 
 class StreamScoring:
@@ -66,7 +65,7 @@ class StreamScoring:
         self._decoded_bytes = 0
         self._lists: list[Region] = []  # of the parameters
         self._output: Region | None = None
-        self._run: Run | None = None
+        self._job: Job | None = None
         self._stream: Stream | None = None
         self._outputs_per_row = 0  # of an answer that grows with the rows
         self._row_elements = 0
@@ -93,18 +92,18 @@ class StreamScoring:
             if self._decoder is not None:
                 self._decoder.finish()
             self._reader.finish()
-            assert self._run is not None
+            assert self._job is not None
             assert self._stream is not None
             patience, deadline = self._service.settings.timeout_seconds, self._exchange.deadline
-            self._run.set_deadline(time.monotonic() + patience if deadline is None else deadline)
+            self._job.deadline = time.monotonic() + patience if deadline is None else deadline
             self._stream.close()
-            outcome = await await_outcome(self._run, self._exchange, self._output)
+            outcome = await await_outcome(self._job, self._exchange, self._output)
             answered = True
             return outcome
         finally:
             rows = None if self._stream is None else self._stream.region
             regions = self._lists if rows is None else [*self._lists, rows]
-            release_after(self._run, regions, None if answered else self._output)
+            release_after(self._job, regions, None if answered else self._output)
 
     def _decoded(self, chunk: Piece) -> Iterable[Piece]:
         if self._decoder is None:
@@ -130,8 +129,8 @@ class StreamScoring:
             self._stream.write(event.column, event.data)
 
     async def _stop_if_failed(self) -> None:
-        if self._run is not None and self._run.over:
-            await self._run.result()
+        if self._job is not None and self._job.over:
+            await self._job.result()
 
     async def _start(self, columns: tuple[Column, ...]) -> None:
         pool, patience = self._service.pool, self._service.settings.timeout_seconds
@@ -139,18 +138,19 @@ class StreamScoring:
         rows = dict(request.tensors)
         self._row_elements = math.prod(inner)
         axes = reduced_axes(request.params, (0, *inner))
-        most = self._most_rows(columns)
+        elements, most = pool.elements_for(self._task.loss), self._most_rows(columns)
+        bounded = most
         if 0 not in axes:
             self._outputs_per_row = math.prod(n for axis, n in enumerate(inner, 1) if axis not in axes)
-            self._arrays = channels(request, Grid((2, *inner), axes))
+            self._arrays = arrays(request, cut_for((2, *inner), axes, elements))
             least = max(1, self._outputs_per_row) * number_bytes(self._task, self._arrays)
-            most = min(most, self._service.settings.max_output_bytes // least)
-        widest = Grid((max(2, most), *inner), axes, pool.block_elements, growing=True)
+            bounded = min(most, self._service.settings.max_output_bytes // least)
+        widest = cut_for((max(2, bounded), *inner), axes, elements)
         others = {name: await self._lay_down(numbers) for name, numbers in lists.items()}
         request = replace(request, tensors=rows | others)
         self._output = await reserve_output(self._service, request, widest, self._task, self._exchange)
         team = self._exchange.team
-        self._run = await pool.start(
+        self._job = await pool.start(
             request,
             widest,
             self._output,
@@ -160,17 +160,8 @@ class StreamScoring:
             self._exchange.identity,
             self._exchange.trace,
         )
-        self._run.set_deadline(math.inf if self._exchange.deadline is None else self._exchange.deadline)
-        self._stream = Stream(
-            self._run,
-            inner,
-            rows,
-            others,
-            axes,
-            pool.block_elements,
-            self._most_rows(columns),
-            self._reserve,
-        )
+        self._job.deadline = math.inf if self._exchange.deadline is None else self._exchange.deadline
+        self._stream = Stream(self._job, rows, others, widest, most, self._reserve)
 
     async def _reserve(self, nbytes: int) -> Region:
         bodies = self._service.bodies

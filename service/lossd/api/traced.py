@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from lossd.api.exchange import Exchange, WriteProblem
+from lossd.api.accounting import WriteProblem
+from lossd.api.exchange import Exchange
 from lossd.api.service import Service
 
 

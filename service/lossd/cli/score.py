@@ -246,8 +246,7 @@ def score(
             "ignore_index": dropped,
             "allow_nan": allow_nan,
         }
-        masks = mask is not None or mask_column is not None
-        question = Question(loss.value, {**params, **own}, masks)
+        question = Question(loss.value, {**params, **own})
         if spool is not None:
             fill(spool)
         named = {"weight": (weight, weight_column, Kind.NUMBER), "mask": (mask, mask_column, Kind.FLAG)}

@@ -16,7 +16,7 @@ from lossd.cli.inputs import Inputs
 from lossd.cli.ranges import Ranges
 from lossd.cli.shards import Arrays
 from lossd_client import ErrorItem, InvalidRequest, LossClient, LossResult, StatusError
-from lossd_client.tally import Tally
+from lossd_client.tally import Tally, reduced
 
 _SUM_IS_0: Final = "--reduction sum gives 0 there"
 
@@ -31,12 +31,10 @@ class Question:
     Attributes:
         loss: The loss.
         params: Its parameters, as the client takes them.
-        masks: Whether a mask says which elements count.
     """
 
     loss: str
     params: Mapping[str, Any]
-    masks: bool = False
 
     @property
     def reduction(self) -> str:
@@ -73,16 +71,9 @@ class Question:
         return self.params["targets_format"] == "index" and self.params["class_axis"] in (0, -dimensions)
 
     def goes_by_rows(self, dimensions: int) -> bool:
-        """Whether rows can be scored apart: no classes lie along them, and what comes out can be merged."""
-        if dimensions == 0:
-            return False
-        if self.has_classes_along_rows(dimensions) or self._weighs_rows(dimensions):
-            return False
-        return (
-            not self.divides(dimensions)
-            or self.is_scalar(dimensions)
-            or isinstance(self.params["normalizer"], float)
-            or self._counts_all()
+        """Whether rows can be scored apart: no classes lie along them."""
+        return dimensions > 0 and not (
+            self.has_classes_along_rows(dimensions) or self._weighs_rows(dimensions)
         )
 
     def has_classes_along_rows(self, dimensions: int) -> bool:
@@ -100,15 +91,11 @@ class Question:
         shape = np.shape(self.params["pos_weight"] if self.params["pos_weight"] is not None else 0)
         return len(shape) == dimensions > 1 and shape[0] > 1
 
-    def _counts_all(self) -> bool:
-        """Whether a mean divides by the number of elements, of which none is left out."""
-        return self.params["normalizer"] == "count" and not self.masks and self.params["ignore_index"] is None
-
     def sums(self, dimensions: int) -> "Question":
         """The same for a block."""
         if not self.divides(dimensions):
             return self
-        return replace(self, params={**self.params, "reduction": "sum", "normalizer": "count"})
+        return replace(self, params={**self.params, "reduction": "sum"})
 
     def finished(self, sums: LossResult) -> LossResult:
         """Makes the result of all from the sums of all.
@@ -116,16 +103,10 @@ class Question:
         Raises:
             InvalidRequest: It is a mean over nothing.
         """
-        normalizer = self.params["normalizer"]
-        divisor = {
-            "count": sums.count / np.size(sums.loss),  # as many for each output
-            "weight": sums.weight_sum,
-            "positives": max(sums.positives, 1.0),
-        }.get(normalizer, normalizer)
-        if divisor == 0:
-            raise InvalidRequest(422, "empty_mean", f"the mean is over nothing; {_SUM_IS_0}")
-        options = sums.options if normalizer == "count" else {**sums.options, "normalizer": normalizer}
-        return replace(sums, loss=sums.loss / divisor, reduction="mean", options=options)
+        try:
+            return replace(sums, loss=reduced(replace(sums, reduction="mean")), reduction="mean")
+        except InvalidRequest as error:
+            raise InvalidRequest(422, "empty_mean", _as_options(error.detail)) from None
 
 
 def score(client: LossClient, question: Question, inputs: Inputs, take: Take) -> LossResult:
@@ -271,7 +252,7 @@ class Rows:
 
 def _as_options(detail: str) -> str:
     """Says in the command's own words what to do about a mean over nothing, and where that is."""
-    found = re.sub(r"use reduction=sum, or leave [a-z ]+ out", _SUM_IS_0, detail)
+    found = re.sub(r"use reduction='?sum'?, or leave [a-z ]+ out", _SUM_IS_0, detail)
     return re.sub(
         r"of output \[([\d, ]+)\] is", lambda match: f"at /loss/{match[1].replace(', ', '/')} is", found
     )

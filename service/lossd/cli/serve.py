@@ -21,6 +21,10 @@ def serve(
         str | None,
         typer.Option(metavar="auto|cpu|cuda:0,cuda:1", help="What computes the losses.", show_default="auto"),
     ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="How many threads compute on a CPU.", show_default="all of its cores", min=1),
+    ] = None,
     front_ends: Annotated[
         int | None,
         typer.Option(help="How many processes receive and answer requests.", show_default="1", min=1, max=64),
@@ -49,6 +53,7 @@ def serve(
         "host": host,
         "port": port,
         "device": device,
+        "threads": threads,
         "front_ends": front_ends,
         "teams": teams,
         "allow_open": allow_open or None,

@@ -424,12 +424,14 @@ def class_axis(params: Mapping[str, object], shape: tuple[int, ...]) -> int:
 def divisor(params: Mapping[str, object], cut: Cut, tensors: Mapping[str, object]) -> Divisor | None:
     """What each of several outputs is divided by, where that must be summed for each; else None.
 
+    Sums over rows have divisors, too: their mean may be wanted once those of other rows are added.
+
     Args:
         params: The request's checked parameters.
         cut: Its parts.
         tensors: Its tensors, by name.
     """
-    if params["reduction"] != "mean" or not cut.output_shape:
+    if not cut.output_shape or (params["reduction"] != "mean" and 0 not in cut.axes):
         return None
     match params["normalizer"]:
         case "count" if "mask" in tensors or params["ignore_index"] is not None:

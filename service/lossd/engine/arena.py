@@ -5,37 +5,16 @@ Each front end has one of its own, and owns its allocation; workers only map it.
 
 from __future__ import annotations
 
-import mmap
-import os
-import sys
-import tempfile
 import time
 from bisect import bisect_left, insort
 from collections.abc import Callable
 from typing import Final
 
 from lossd.engine.admission import Admission
+from lossd.engine.memory import Memory as Memory
+from lossd.engine.memory import create_memory as create_memory
 
 _ALIGN: Final = 64
-
-
-def create_memory(nbytes: int) -> int:
-    """A descriptor of ``nbytes`` of unnamed memory; pages come into being when they are first touched."""
-    if sys.platform == "linux":
-        fd = os.memfd_create("lossd", os.MFD_CLOEXEC)
-    else:
-        with tempfile.TemporaryFile() as file:  # unlinked: it ends with its last descriptor
-            fd = os.dup(file.fileno())
-    os.ftruncate(fd, nbytes)
-    return fd
-
-
-class Memory:
-    """The arena's bytes, mapped into this process."""
-
-    def __init__(self, fd: int, nbytes: int) -> None:
-        self._map = mmap.mmap(fd, nbytes)
-        self.view: Final = memoryview(self._map)
 
 
 class Allocator:

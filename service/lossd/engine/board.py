@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-MOST_RUNNING: Final = 32
-"""So many slices may be run at a time."""
-_ROW: Final = struct.Struct(f"=dQQ{MOST_RUNNING}Q")
-_HEAD: Final = struct.Struct("=dQQ")
+_ROW: Final = struct.Struct("=dQQ")
 _NUMBERS: Final = 48  # bits of a slice's id; above them is the front end's number
 
 
@@ -25,15 +21,15 @@ class Row(NamedTuple):
     Attributes:
         beat: When it was last seen to go on, by time.monotonic(); 0 before it can compute.
         answered: How many slices it has answered.
-        running: The slices that it is running, each as (front end, slice id).
+        running: The slice that it is running, as (front end, slice id); ids are never 0.
     """
 
     beat: float
     answered: int
-    running: Sequence[tuple[int, int]]
+    running: tuple[int, int] | None
 
 
-BLANK: Final = Row(0.0, 0, ())
+BLANK: Final = Row(0.0, 0, None)
 """The row of a worker that has said nothing yet."""
 
 
@@ -49,16 +45,16 @@ class Board:
         self._map = mmap.mmap(fd, nbytes(workers))
 
     def write(self, worker: int, row: Row) -> None:
-        """Write a worker's row; it runs at most `MOST_RUNNING` slices."""
-        start = worker * _ROW.size
-        packed = [front_end << _NUMBERS | slice_id for front_end, slice_id in row.running]
-        struct.pack_into(f"={len(packed)}Q", self._map, start + _HEAD.size, *packed)
-        _HEAD.pack_into(self._map, start, row.beat, row.answered, len(packed))
+        """Write a worker's row."""
+        front_end, slice_id = row.running or (0, 0)
+        _ROW.pack_into(
+            self._map, worker * _ROW.size, row.beat, row.answered, front_end << _NUMBERS | slice_id
+        )
 
     def read(self, worker: int) -> Row:
         """Read a worker's row."""
-        beat, answered, count, *packed = _ROW.unpack_from(self._map, worker * _ROW.size)
-        return Row(beat, answered, [divmod(number, 1 << _NUMBERS) for number in packed[:count]])
+        beat, answered, running = _ROW.unpack_from(self._map, worker * _ROW.size)
+        return Row(beat, answered, divmod(running, 1 << _NUMBERS) if running else None)
 
 
 def nbytes(workers: int) -> int:

@@ -1,56 +1,42 @@
-"""What a request's sums come to: the loss, where that is one number, and the figures beside it."""
+"""What a request's sums come to: the loss, and the figures beside it."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from lossd.core.grid import Grid
+from lossd.core.cut import Cut
+from lossd.core.exact_sum import ExactArray
 from lossd.request import Fault, Float64Array, LossRequest, LossResult
+
+Planes: TypeAlias = Sequence[Float64Array]
+"""Sums of several outputs, [outputs] each: arrays that add up to them exactly, in canonical form. The first
+are the sums, each rounded once."""
 
 
 class Totals(NamedTuple):
-    """The sums over a whole request, each rounded once.
+    """The sums over a whole request: floats that add up to them exactly, in canonical form.
 
     Attributes:
         loss: Of the weighted losses.
-        weights: Of the weights; the elements where there are none.
+        weights: Of the weights; None if there are none.
         positives: Of the targets.
         elements: How many elements count.
     """
 
-    loss: float
-    weights: float
-    positives: float
+    loss: Sequence[float]
+    weights: Sequence[float] | None
+    positives: Sequence[float]
     elements: int
-
-
-def loss_of(request: LossRequest, totals: Totals) -> float:
-    """The loss of a request where everything is reduced.
-
-    Raises:
-        Fault: ``empty_mean``: it is a mean over nothing.
-    """
-    params = request.params
-    if params["reduction"] != "mean":
-        return totals.loss
-    normalizer = params["normalizer"]
-    if normalizer == "positives":
-        return totals.loss / max(1.0, totals.positives)
-    if isinstance(normalizer, float):
-        return totals.loss / normalizer
-    divisor = totals.weights if normalizer == "weight" else float(totals.elements)
-    if divisor == 0.0:
-        raise empty_mean(())
-    return totals.loss / divisor
 
 
 def result_of(
     request: LossRequest,
-    grid: Grid,
-    loss: float | Float64Array,
+    cut: Cut,
     totals: Totals,
+    channels: Sequence[Planes],
     kernel: str,
     device: str,
 ) -> LossResult:
@@ -58,27 +44,100 @@ def result_of(
 
     Args:
         request: The request.
-        grid: Its blocks.
-        loss: What it is asked for.
+        cut: How it was cut.
         totals: Its sums.
+        channels: Where there are several outputs: their sums, and then, if each has its own, their divisors.
+            Losses are written over the first one's first plane if nobody needs that.
         kernel: Which kernel computed the elements.
         device: Where.
+
+    Raises:
+        Fault: ``empty_mean``: it is a mean over nothing.
     """
+    weights = (float(totals.elements),) if totals.weights is None else tuple(totals.weights)
+    loss: float | Float64Array
+    loss_terms = divisor_terms = None
+    if channels:
+        loss, losses, divisors = _array(request, cut, channels)
+        if 0 in cut.axes:
+            loss_terms, divisor_terms = losses, divisors
+    else:
+        loss = _number(request, totals, weights[0])
     return LossResult(
         loss=loss,
         reduction=str(request.params["reduction"]),
-        sum=totals.loss,
+        sum=totals.loss[0],
         count=totals.elements,
-        weight_sum=totals.weights,
-        positives=totals.positives,
-        shape=grid.shape,
+        weight_sum=weights[0],
+        positives=totals.positives[0],
+        shape=cut.shape,
         loss_name=request.loss,
         params=request.own,
         kernel=kernel,
         device=device,
         options=request.options,
         notes=request.notes,
+        sum_terms=tuple(totals.loss),
+        weight_sum_terms=weights,
+        positives_terms=tuple(totals.positives),
+        loss_terms=loss_terms,
+        divisor_terms=divisor_terms,
     )
+
+
+def planes_of(cut: Cut, memory: Float64Array, planes: int) -> Planes:
+    """The sums of several outputs, of a request that is one part, as a kernel has written them to memory."""
+    count = cut.outputs
+    written = [memory[count * i : count * (i + 1)] for i in range(planes)]
+    return written if len(written) == 1 else ExactArray(written).canonical()
+
+
+def _number(request: LossRequest, totals: Totals, weights: float) -> float:
+    """The loss of a request where everything is reduced."""
+    params, total = request.params, totals.loss[0]
+    if params["reduction"] != "mean":
+        return total
+    normalizer = params["normalizer"]
+    if normalizer == "positives":
+        return total / max(1.0, totals.positives[0])
+    if isinstance(normalizer, float):
+        return total / normalizer
+    divisor = weights if normalizer == "weight" else float(totals.elements)
+    if divisor == 0.0:
+        raise empty_mean(())
+    return total / divisor
+
+
+def _array(
+    request: LossRequest, cut: Cut, channels: Sequence[Planes]
+) -> tuple[Float64Array, tuple[Float64Array, ...], tuple[Float64Array, ...] | None]:
+    """The losses of several outputs, and the exact sums that they and their divisors are of."""
+    shape = cut.output_shape
+    losses = tuple(plane.reshape(shape) for plane in channels[0])
+    is_mean = request.params["reduction"] == "mean"
+    if not is_mean and 0 not in cut.axes:
+        return losses[0], losses, None
+    divisors: tuple[Float64Array, ...]
+    if len(channels) == 1:
+        divisors = (np.broadcast_to(np.float64(_even_divisor(request, cut)), shape),)
+    else:
+        divisors = tuple(plane.reshape(shape) for plane in channels[1])
+    if not is_mean:
+        return losses[0], losses, divisors
+    divisor = np.maximum(divisors[0], 1.0) if request.params["normalizer"] == "positives" else divisors[0]
+    if not divisor.all():
+        raise empty_mean(tuple(np.argwhere(divisor == 0.0)[0]))
+    into = None if 0 in cut.axes else losses[0]
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.divide(losses[0], divisor, out=into), losses, divisors
+
+
+def _even_divisor(request: LossRequest, cut: Cut) -> float:
+    """What every output is divided by, where that is the same for all."""
+    normalizer = request.params["normalizer"]
+    if isinstance(normalizer, float):
+        return normalizer
+    return float(cut.size // cut.outputs) if cut.outputs else 1.0
 
 
 def empty_mean(output: tuple[np.intp | int, ...]) -> Fault:

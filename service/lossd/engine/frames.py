@@ -7,8 +7,6 @@ borders (SOCK_SEQPACKET), so a frame is one send and one recv.
 from __future__ import annotations
 
 import socket
-import struct
-from collections.abc import Iterator, Sequence
 from typing import Final, TypeAlias
 
 import msgspec
@@ -24,14 +22,14 @@ WRONG: Final = 70
 
 
 class Recipe(msgspec.Struct, array_like=True, frozen=True):
-    """What is asked of a worker, but for where it lies and which part of it: alike for alike requests.
+    """What is asked of a worker with all slices of a request, or of one batch of a stream's rows.
 
     Attributes:
         loss: The loss's name.
         params: Its checked parameters.
         shape: The inputs' shape.
         axes: The axes reduced.
-        block: How many elements a block has at most.
+        elements: How many elements a slice has at most.
         tensors: By name, with offsets counted from the slice's base.
     """
 
@@ -39,28 +37,25 @@ class Recipe(msgspec.Struct, array_like=True, frozen=True):
     params: dict[str, object]
     shape: tuple[int, ...]
     axes: tuple[int, ...]
-    block: int
+    elements: int
     tensors: dict[str, Tensor]
 
 
 class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
-    """Work for a worker: a run of a request's blocks.
+    """Work for a worker: a part of a request.
 
     Attributes:
         id: Unique in its front end, never 0, below 2**48.
         request: The request's number; slices of one request share it.
         recipe: A `Recipe`, encoded; whoever has decoded the same bytes before need not do so again.
         base: Where in the arena the recipe's offsets are counted from.
-        first: The first block.
-        last: The block after the last.
-        partials: Where partial sums go, as (offset, count of float64): of the losses, then of the divisors
-            where each output has its own; empty where everything is reduced.
+        index: Which part it is.
+        memories: Where sums of several outputs go, as (offset, count of float64): those of the losses, then
+            those of the divisors where each output has its own; empty where all is reduced to one number.
         deadline: When the answer is of no use any more, by time.monotonic(); infinite if there is none.
-        rows: For a stream, whose shape is what is known so far: the number of the tensors' first row, and how
-            many rows they have.
+        row: The number of the first row, of a stream's batch.
         team: Whose request it is.
         weight: The team's share of the worker's time, in proportion to others'.
-        alone: It was running when a worker ended, and is not to be scored together with others.
         identity: The id that the caller knows the request by, for the log.
         trace: The context of the request's span, if there is one (W3C's traceparent).
     """
@@ -69,14 +64,12 @@ class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
     request: int
     recipe: bytes
     base: int
-    first: int
-    last: int
-    partials: list[tuple[int, int]]
+    index: int
+    memories: list[tuple[int, int]]
     deadline: float
-    rows: tuple[int, int] | None = None
+    row: int = 0
     team: str = "default"
     weight: float = 1.0
-    alone: bool = False
     identity: str = ""
     trace: str = ""
 
@@ -96,9 +89,8 @@ class Scored(msgspec.Struct, array_like=True, tag="scored", frozen=True):
         weight_sum: The weights; None if there are none.
         positives: The targets.
         count: The elements.
-        pieces: What was written to each of the partials' memories, as (output, planes, length).
-        seconds: How long it took; of several that were scored together, its part.
-        together: How many those were, said of one of them, and 0 of the others; 1 for one that was alone.
+        planes: How many arrays of its outputs were written to each of its memories.
+        seconds: How long it took.
     """
 
     id: int
@@ -106,29 +98,28 @@ class Scored(msgspec.Struct, array_like=True, tag="scored", frozen=True):
     weight_sum: list[float] | None
     positives: list[float]
     count: int
-    pieces: list[list[tuple[int, int, int]]]
+    planes: list[int]
     seconds: float
-    together: int = 1
 
 
 class Failed(msgspec.Struct, array_like=True, tag="failed", frozen=True):
-    """A slice that could not be scored, and why: a Fault's fields, and ``together`` as in `Scored`."""
+    """A slice that could not be scored, and why: a Fault's fields."""
 
     id: int
     code: str
     detail: str
     errors: list[tuple[str, str]]
-    together: int = 1
-
-
-class Answers(msgspec.Struct, array_like=True, tag="answers", frozen=True):
-    """The answers to several slices, which were scored together."""
-
-    answers: list[Scored | Failed]
 
 
 class Ready(msgspec.Struct, array_like=True, tag="ready", frozen=True):
-    """A worker that has passed its known-answer check."""
+    """A worker that has passed its known-answer check.
+
+    Attributes:
+        kernel: What computes: ``native`` or ``torch``.
+        device: Where.
+        torch: The version of torch that is installed; empty if there is none.
+        capability: Which of the CPU's vector instructions are used.
+    """
 
     kernel: str
     device: str
@@ -161,13 +152,13 @@ class WorkerGone(msgspec.Struct, array_like=True, tag="gone", frozen=True):
         worker: The worker's number.
         pid: Its process.
         status: How it ended, as subprocess has it.
-        running: The slices of this front end that it was running.
+        running: The slice of this front end that it was running, if any.
     """
 
     worker: int
     pid: int
     status: int
-    running: list[int]
+    running: int | None
 
 
 class Listening(msgspec.Struct, array_like=True, tag="listening", frozen=True):
@@ -211,16 +202,11 @@ class FrontEndStarted(msgspec.Struct, array_like=True, tag="front", frozen=True)
 
 
 FromFrontEnd: TypeAlias = Slice | Cancel
-FromWorker: TypeAlias = Scored | Failed | Answers | Ready
+FromWorker: TypeAlias = Scored | Failed | Ready
 FromSupervisor: TypeAlias = WorkerStarted | WorkerGone | FrontEndStarted | TeamsChanged | Degraded
 
-_ARRAY_16: Final = 0xDC  # of msgpack: two bytes of length follow, more than fit into a frame
-_BUNDLE_HEAD: Final = struct.Struct(">BH")
-
 _encoder: Final = msgspec.msgpack.Encoder()
-_from_front_end: Final[msgspec.msgpack.Decoder[list[FromFrontEnd]]] = msgspec.msgpack.Decoder(
-    list[FromFrontEnd]
-)
+_from_front_end: Final[msgspec.msgpack.Decoder[FromFrontEnd]] = msgspec.msgpack.Decoder(FromFrontEnd)
 _recipes: Final[msgspec.msgpack.Decoder[Recipe]] = msgspec.msgpack.Decoder(Recipe)
 _from_worker: Final[msgspec.msgpack.Decoder[FromWorker]] = msgspec.msgpack.Decoder(FromWorker)
 _teams: Final[msgspec.msgpack.Decoder[Teams]] = msgspec.msgpack.Decoder(Teams)
@@ -242,19 +228,8 @@ def decode_recipe(data: bytes) -> Recipe:
     return _recipes.decode(data)
 
 
-def bundle(frames: Sequence[bytes]) -> Iterator[bytes]:
-    """Frames for a worker, encoded, as few messages: msgpack's array 16 of each message's."""
-    start = nbytes = 0
-    for end, frame in enumerate(frames):
-        if nbytes + len(frame) > MAX_FRAME - _BUNDLE_HEAD.size and end > start:
-            yield _BUNDLE_HEAD.pack(_ARRAY_16, end - start) + b"".join(frames[start:end])
-            start, nbytes = end, 0
-        nbytes += len(frame)
-    yield _BUNDLE_HEAD.pack(_ARRAY_16, len(frames) - start) + b"".join(frames[start:])
-
-
-def decode_from_front_end(data: bytes | memoryview) -> list[FromFrontEnd]:
-    """What the front end says to a worker in a message."""
+def decode_from_front_end(data: bytes | memoryview) -> FromFrontEnd:
+    """What the front end says to a worker, from its bytes."""
     return _from_front_end.decode(data)
 
 

@@ -12,7 +12,6 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from lossd.engine.arena import Memory
 from lossd.engine.frames import (
     MAX_FRAME,
     FromFrontEnd,
@@ -23,6 +22,7 @@ from lossd.engine.frames import (
     decode_from_supervisor,
     encode,
 )
+from lossd.engine.memory import Memory
 from lossd.engine.outbox import Outbox
 
 
@@ -87,7 +87,9 @@ class Links:
                 if event & select.EPOLLOUT and front_end.outbox.flush():
                     self._epoll.modify(fd, select.EPOLLIN)
                 if event & ~select.EPOLLOUT:
-                    found += [(front_end, frame) for frame in self._hear(front_end)]
+                    frame = self._hear(front_end)
+                    if frame is not None:
+                        found.append((front_end, frame))
             events = self._epoll.poll(0)
         return found
 
@@ -103,7 +105,7 @@ class Links:
         self._epoll.close()
         self._control.close()
 
-    def _hear(self, front_end: FrontEnd) -> list[FromFrontEnd]:
+    def _hear(self, front_end: FrontEnd) -> FromFrontEnd | None:
         try:
             size = front_end.link.recv_into(self._frame)
         except ConnectionError:
@@ -111,7 +113,7 @@ class Links:
         if size:
             return decode_from_front_end(self._frame[:size])
         self._part(front_end)
-        return []
+        return None
 
     def _hear_supervisor(self) -> None:
         try:

@@ -1,94 +1,149 @@
-"""The sums of an array answer: where they lie in the arena, and how slices' parts of them are added up."""
+"""The sums of an array answer: where workers write them in the arena, and how parts of them are added up."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
 from lossd.core.catalog import divisor
+from lossd.core.cut import Cut, cut_of
 from lossd.core.exact_sum import ExactArray
-from lossd.core.grid import Grid
-from lossd.engine.arena import Memory
+from lossd.engine.figures import Planes
+from lossd.engine.memory import Memory
 from lossd.request import Float64Array, LossRequest
 
-WINDOW: Final = 2
-"""Slices of one request that a worker holds at a time: one to run, and the next, so that it need not wait. Of
-one whose blocks share outputs there are no more out at all: each needs memory for its partial sums."""
+_SLOTS: Final = 8
+"""Slices of one request that may be out at a time where each needs memory for its parts of sums."""
+MOST_ROOM: Final = 1 << 17
+"""So many numbers a slice writes at most where they are added up here, which keeps the event loop from all
+else: its slices are shorter if need be."""
+_MOST_PLANES: Final = 3
+"""Arrays that such sums take in this process, as they are added up and answered: more are rare."""
 
 
 class Outputs:
-    """Sums of an array answer, in the arena: float64, [grid.outputs].
+    """The sums of several outputs: of the losses, and of the divisors where each output has its own.
+
+    Where each output lies in one part a worker writes it where it is answered from. Elsewhere workers write
+    planes, arrays of parts of sums, to memory that is then used anew.
 
     Args:
-        grid: The request's blocks; of a stream, those of the most rows that it may have.
+        cut: How the request is cut; of a stream, if it had the most rows that it may have.
+        channels: 1, or 2 with divisors.
         memory: The arena.
-        offset: Where they lie; behind them is the room for the slices' partial sums.
-        slice_elements: About how many elements a slice has.
+        offset: Where in it there is room, `output_bytes` long.
     """
 
-    def __init__(self, grid: Grid, memory: Memory, offset: int, slice_elements: int) -> None:
-        self._disjoint = grid.disjoint
+    def __init__(self, cut: Cut, channels: int, memory: Memory, offset: int) -> None:
+        self._complete = cut.complete
         self._memory = memory
-        self._offset = offset
-        self._sums: dict[int, ExactArray] = {}  # of outputs that several blocks add to, by the first output
-        scratch, room = offset + 8 * grid.outputs, _partials_room(grid, slice_elements)
-        self._free = deque(scratch + 8 * room * i for i in range(WINDOW)) if not grid.disjoint else deque()
+        self._places = [offset + 8 * cut.outputs * channel for channel in range(channels)]
+        self._room = 0 if cut.complete else _room(cut)
+        slot = 8 * self._room * channels
+        self._free = deque(offset + slot * i for i in range(0 if cut.complete else _SLOTS))
+        self._sums: list[dict[int, ExactArray]] = [{} for _ in range(channels)]  # by the first output
 
-    def place(self, grid: Grid, first: int, last: int) -> tuple[int, int]:
-        """Where the partial sums of a grid's blocks [first, last) go, and how many there are."""
-        count = grid.partials(first, last)
-        if self._disjoint:
-            return self._offset + 8 * grid.block(first).output, count
-        return self._free.popleft(), count
+    def place(self, cut: Cut, index: int, output: int) -> list[tuple[int, int]] | None:
+        """Where the sums of a part go, as (offset, count of float64); None if there is no room now.
 
-    def take(self, pieces: list[tuple[int, int, int]], offset: int) -> None:
-        """Add a slice's partial sums to the running ones, and free their memory for another slice."""
-        if self._disjoint:
-            return  # they are in their place
-        self._free.append(offset)
-        for output, planes, length in pieces:
-            sums = self._sums.setdefault(output, ExactArray())
-            for _ in range(planes):
-                sums.add(self._floats(offset, length))
-                offset += 8 * length
+        Args:
+            cut: What it is a part of.
+            index: Which.
+            output: The number of that cut's first output.
+        """
+        part = cut.part(index)
+        if self._complete:
+            return [(place + 8 * (output + part.output), part.outputs) for place in self._places]
+        if not self._free:
+            return None
+        slot = self._free.popleft()
+        return [(slot + 8 * self._room * channel, self._room) for channel in range(len(self._sums))]
 
-    def finish(self, grid: Grid) -> Float64Array:
-        """The sums of all of the grid's outputs."""
-        outputs = self._floats(self._offset, grid.outputs)
-        if not grid.blocks:
-            outputs[:] = 0.0
-        for output, sums in self._sums.items():
-            value = sums.value
-            outputs[output : output + len(value)] = value
-        return outputs
+    def take(
+        self, cut: Cut, index: int, output: int, memories: Sequence[tuple[int, int]], planes: Sequence[int]
+    ) -> None:
+        """Add the sums of a part that has been scored.
+
+        Args:
+            cut: As for `place`, like the next two.
+            index: As there.
+            output: As there.
+            memories: What `place` gave.
+            planes: How many planes were written to each.
+        """
+        if self._complete:
+            return  # they are where they belong
+        part = cut.part(index)
+        for sums, (offset, _), count in zip(self._sums, memories, planes, strict=True):
+            running = sums.setdefault(output + part.output, ExactArray())
+            for i in range(count):
+                running.add(self._floats(offset + 8 * part.outputs * i, part.outputs))
+        self._free.append(memories[0][0])
+
+    def finish(self, cut: Cut) -> list[Planes]:
+        """The sums of all of a request's outputs, of each channel.
+
+        Args:
+            cut: The whole request.
+        """
+        if not cut.size:
+            return [[np.zeros(cut.outputs)] for _ in self._places]
+        if self._complete:
+            return [[self._floats(place, cut.outputs)] for place in self._places]
+        return [_joined(sums, cut.outputs) for sums in self._sums]
 
     def _floats(self, offset: int, count: int) -> Float64Array:
         return np.frombuffer(self._memory.view, dtype=np.float64, count=count, offset=offset)
 
 
-def channels(request: LossRequest, grid: Grid) -> int:
+def _joined(sums: dict[int, ExactArray], outputs: int) -> Planes:
+    """The planes of runs of outputs, side by side."""
+    runs = {output: running.canonical() for output, running in sums.items()}
+    if len(runs) == 1:
+        return next(iter(runs.values()))
+    planes = [np.zeros(outputs) for _ in range(max(map(len, runs.values()), default=1))]
+    for output, run in runs.items():
+        for plane, its in zip(planes, run, strict=False):
+            plane[output : output + len(its)] = its
+    return planes
+
+
+def cut_for(shape: tuple[int, ...], axes: tuple[int, ...], elements: int) -> Cut:
+    """How a request is cut into slices.
+
+    Args:
+        shape: The inputs' shape.
+        axes: The axes reduced.
+        elements: How many elements a slice has at most.
+    """
+    cut = cut_of(shape, axes, elements)
+    while not cut.complete and _room(cut) > MOST_ROOM and elements > 1:
+        elements //= 2
+        cut = cut_of(shape, axes, elements)
+    return cut
+
+
+def _room(cut: Cut) -> int:
+    return cut.room(0) if cut.parts else 0
+
+
+def channels(request: LossRequest, cut: Cut) -> int:
     """How many arrays of sums an answer needs: 2 where each output has a divisor of its own."""
-    return 1 if divisor(request.params, grid, request.tensors) is None else 2
+    return 1 if divisor(request.params, cut, request.tensors) is None else 2
 
 
-def slice_blocks(grid: Grid, slice_elements: int) -> int:
-    """How many blocks a slice has."""
-    return max(1, slice_elements * grid.blocks // max(1, grid.size))
+def arrays(request: LossRequest, cut: Cut) -> int:
+    """How many arrays as long as the answer it takes to compute it."""
+    return channels(request, cut) * (1 if cut.complete else _MOST_PLANES)
 
 
-def _partials_room(grid: Grid, slice_elements: int) -> int:
-    """How many partial sums a slice has at most."""
-    return slice_blocks(grid, slice_elements) * (grid.block(0).outputs if grid.blocks else 0)
+def output_bytes(request: LossRequest, cut: Cut) -> int:
+    """How much memory an array answer needs while it is being computed.
 
-
-def output_bytes(request: LossRequest, grid: Grid, slice_elements: int) -> int:
-    """How much memory an array answer needs while it is being computed."""
-    return channels(request, grid) * channel_bytes(grid, slice_elements)
-
-
-def channel_bytes(grid: Grid, slice_elements: int) -> int:
-    """How much of that one of its arrays of sums takes."""
-    scratch = 0 if grid.disjoint else WINDOW * _partials_room(grid, slice_elements)
-    return 8 * (grid.outputs + scratch)
+    What is added up in this process is not in the arena, but counts.
+    """
+    scratch = 0 if cut.complete else _SLOTS * _room(cut) * channels(request, cut)
+    return 8 * (arrays(request, cut) * cut.outputs + scratch)

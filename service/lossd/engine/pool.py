@@ -8,45 +8,41 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
 from structlog.contextvars import bound_contextvars
 
-from lossd.core.grid import Grid
-from lossd.engine.arena import Memory, Region
+from lossd.core.catalog import Loss
+from lossd.core.cut import Cut
+from lossd.engine.arena import Region
 from lossd.engine.frames import (
     MAX_FRAME,
-    Answers,
     Cancel,
     Degraded,
-    Failed,
     Listening,
     Ready,
-    Scored,
-    Slice,
     TeamsChanged,
     WorkerGone,
     WorkerStarted,
-    bundle,
     decode_from_supervisor,
     decode_from_worker,
     encode,
 )
-from lossd.engine.job import Job, request_ids, slice_ids
+from lossd.engine.job import Job
+from lossd.engine.memory import Memory
 from lossd.engine.outbox import Outbox
-from lossd.engine.run import Run
-from lossd.engine.seat import Held, WorkerSeat
-from lossd.engine.single import Single
+from lossd.engine.seat import WorkerSeat
 from lossd.engine.spares import Spares
 from lossd.request import Fault, LossRequest
 
-_BUNDLE: Final = 4
-"""So many frames go to a worker without waiting for others: it may begin with them meanwhile."""
+_SLICES: Final = 4
+"""Slices of one request that a worker has at a time: so that it need not wait for the next."""
 
 logger = logging.getLogger(__name__)
 
@@ -58,26 +54,20 @@ class Pool:
         memory: The arena.
         control: The socket to the supervisor, which sends new workers over it.
         workers: How many workers there will be.
-        block_elements: How many elements a block has at most.
-        slice_elements: About how many elements a slice has.
+        elements: How many elements a slice has at most.
+        each: How many of these each of a CPU worker's threads has; by default all of them.
     """
 
     def __init__(
-        self,
-        memory: Memory,
-        control: socket.socket,
-        workers: int,
-        block_elements: int,
-        slice_elements: int,
+        self, memory: Memory, control: socket.socket, workers: int, elements: int, each: int | None = None
     ) -> None:
-        self.block_elements: Final = block_elements
         self.seats: Final[dict[int, WorkerSeat]] = {}
         self.supervisor_gone: Final = asyncio.Event()
-        self.slice_elements: Final = slice_elements
+        self.elements: Final = elements
+        self._each = elements if each is None else each
         self.workers: Final = workers
-        self.when_scored: Callable[[int], None] = lambda _: None
-        """Called with each slice that a worker has answered: how many were scored together, if it speaks for
-        them, else 0."""
+        self.when_scored: Callable[[], None] = lambda: None
+        """Called for each slice that a worker has answered."""
         self.when_teams_changed: Callable[[TeamsChanged, int], None] = lambda _, fd: os.close(fd)
         """Called with the supervisor's word that there are other teams, and what they stand in."""
         self.degraded: Sequence[str] = ()
@@ -111,19 +101,19 @@ class Pool:
     async def start(
         self,
         request: LossRequest,
-        grid: Grid,
+        cut: Cut,
         output: Region | None,
         seconds: float,
         team: str = "default",
         weight: float = 1.0,
         identity: str = "",
         trace: str = "",
-    ) -> Run:
+    ) -> Job:
         """Start a request, which is handed out as its inputs arrive.
 
         Args:
             request: What to score, with offsets counted from the start of the arena.
-            grid: Its blocks; of a stream, those of the most rows that it may have.
+            cut: How it is cut; of a stream, if it had the most rows that it may have.
             output: Memory for an array answer, if it is one.
             seconds: How long to wait for the first worker to be there.
             team: Whose it is.
@@ -140,93 +130,42 @@ class Pool:
                     await self._arrived.wait()
             except TimeoutError:
                 raise Fault("overloaded", "no worker has started yet; try again later") from None
-        seat, step = self._least_busy(), self.slice_elements
-        workers = max(1, len(self._alike(seat)))
-        job = Job(request, grid, self._memory, output, step, workers, team, weight, identity, trace)
-        return Run(self, job, seat)
+        seat = _least_busy(self._ready_seats or self.seats.values())
+        return Job(self, seat, request, cut, self._memory, output, team, weight, identity, trace)
 
-    def start_single(
-        self,
-        request: LossRequest,
-        grid: Grid,
-        recipe: bytes,
-        base: int,
-        deadline: float,
-        team: str,
-        weight: float,
-        identity: str,
-        then: Callable[[], None],
-    ) -> Single:
-        """Start a request of one block, all of whose inputs have arrived, and which comes to one number.
-
-        Some worker must have come.
-
-        Args:
-            request: What to score.
-            grid: Its block.
-            recipe: What a worker is asked, from `recipe_of`.
-            base: Where in the arena the recipe's offsets are counted from.
-            deadline: Compute nothing of it after this, by time.monotonic().
-            team: As `start`, like the next two.
-            weight: As there.
-            identity: As there.
-            then: As `Single` has it.
-        """
-        seat = self._least_busy()
-        piece = Slice(
-            id=next(slice_ids),
-            request=next(request_ids),
-            recipe=recipe,
-            base=base,
-            first=0,
-            last=1,
-            partials=[],
-            deadline=deadline,
-            team=team,
-            weight=weight,
-            identity=identity,
+    def elements_for(self, loss: Loss) -> int:
+        """How many elements a slice has at most: fewer where torch scores it on one core of a CPU."""
+        by_torch = any(
+            seat.device.startswith("cpu") and (math.isinf(loss.nanoseconds) or seat.kernel == "torch")
+            for seat in self.seats.values()
         )
-        single = Single(request, grid, piece, seat, then)
-        seat.runs[piece.id] = single
-        if seat.state == "ready":
-            self._send(seat, encode(piece))
-        return single
+        return min(self._each, self.elements) if by_torch else self.elements
 
-    def _least_busy(self) -> WorkerSeat:
-        if len(self.seats) == 1:
-            return next(iter(self.seats.values()))
-        ready = [seat for seat in self.seats.values() if seat.state == "ready"]
-        return min(ready or self.seats.values(), key=lambda seat: len(seat.runs))
-
-    def feed(self, run: Held) -> None:
+    def feed(self, job: Job) -> None:
         """Send a request's next slices, as many as may be out at a time, to whoever has least to do."""
-        while piece := run.next_slice():
-            seat = run.seat
-            if run.shared:
-                seat = min(self._alike(seat), key=lambda seat: len(seat.runs), default=seat)
-            seat.runs[piece.id] = run
+        ready = self._ready_seats
+        if ready and not job.outstanding and job.seat.state != "ready":
+            job.seat = _least_busy(ready)
+        seats = ready if ready and job.tried else [job.seat]
+        while piece := job.next_slice(_SLICES * len(seats)):
+            seat = _least_busy(seats)
+            seat.jobs[piece.id] = job
             if seat.state == "ready":
                 self._send(seat, encode(piece))
 
-    def cancel(self, run: Held) -> None:
-        """Have a request that has ended answered at once, if slices of it are outstanding."""
-        if not run.outstanding:
+    def cancel(self, job: Job) -> None:
+        """Have a request that has ended answered at once, if slices of it are out."""
+        if not job.outstanding:
             return
-        for seat in self.seats.values() if run.shared else (run.seat,):
-            if seat.state == "ready" and (not run.shared or run in seat.runs.values()):
-                self._send(seat, encode(Cancel(run.request)))
-            elif seat.state == "starting":  # they are with nobody
+        for seat in self.seats.values():
+            if seat.state == "starting":  # they are with nobody
                 self._forget_ended(seat)
+            elif seat.state == "ready" and job in seat.jobs.values():
+                self._send(seat, encode(Cancel(job.id)))
 
-    def _alike(self, seat: WorkerSeat) -> list[WorkerSeat]:
-        """The places whose workers are ready, and compute the same bits as one's does, or did."""
-        if seat.ready is None:
-            return []
-        return [
-            other
-            for other in self.seats.values()
-            if other.state == "ready" and other.ready and _same_bits(other.ready, seat.ready)
-        ]
+    @property
+    def _ready_seats(self) -> list[WorkerSeat]:
+        return [seat for seat in self.seats.values() if seat.state == "ready"]
 
     # What workers say
 
@@ -248,45 +187,19 @@ class Pool:
                 seat.ready, seat.ready_since = frame, time.monotonic()
                 seat.state = "ready"
                 logger.info("worker %d (pid %d) is ready on %s", seat.index, seat.pid, frame.device)
-                self._send_again(seat)
-            elif isinstance(frame, Answers):
-                for answer in frame.answers:
-                    self._take(seat, answer)
+                for slice_id, job in seat.jobs.items():
+                    self._send(seat, encode(job.piece(slice_id)))
             else:
-                self._take(seat, frame)
-
-    def _take(self, seat: WorkerSeat, answer: Scored | Failed) -> None:
-        self.when_scored(answer.together)
-        run = seat.runs.pop(answer.id)
-        run.take(answer, seat.computes_on)
-        self.feed(run)
-
-    def _send_again(self, seat: WorkerSeat) -> None:
-        for slice_id, run in seat.runs.items():
-            self._send(seat, encode(run.piece(slice_id)))
+                self.when_scored()
+                job = seat.jobs.pop(frame.id)
+                job.take(frame, seat)
+                self.feed(job)
 
     def _send(self, seat: WorkerSeat, frame: bytes) -> None:
-        """Send a frame, in one message with a few others of this turn: they may be scored together.
-
-        A worker that has nothing to do gets it at once.
-        """
-        if len(seat.runs) == 1:
-            seat.bundle.append(frame)
-            self._send_bundle(seat)
-            return
-        if not seat.bundle:
-            self._loop.call_soon(self._send_bundle, seat)
-        seat.bundle.append(frame)
-        if len(seat.bundle) == _BUNDLE:
-            self._send_bundle(seat)
-
-    def _send_bundle(self, seat: WorkerSeat) -> None:
-        frames, seat.bundle = seat.bundle, []
-        if not frames or seat.link is None or seat.outbox is None:
-            return  # they will be sent to the successor
-        for message in bundle(frames):
-            if not seat.outbox.send(message):
-                self._loop.add_writer(seat.link, self._send_rest, seat)
+        assert seat.link is not None
+        assert seat.outbox is not None
+        if not seat.outbox.send(frame):
+            self._loop.add_writer(seat.link, self._send_rest, seat)
 
     def _send_rest(self, seat: WorkerSeat) -> None:
         assert seat.link is not None
@@ -300,7 +213,6 @@ class Pool:
             self._loop.remove_writer(seat.link)
             seat.link.close()
             seat.link = seat.outbox = None
-            seat.bundle.clear()
 
     # What the supervisor says
 
@@ -353,39 +265,34 @@ class Pool:
             self._unlink(seat)
         seat.state = "lost"
         logger.warning("worker %d (pid %d) ended with status %d", gone.worker, gone.pid, gone.status)
-        for slice_id in gone.running:
-            run = seat.runs.get(slice_id)
-            if run is not None:
-                with bound_contextvars(request_id=run.identity, team=run.team):
-                    logger.warning("worker %d ended while it had this request", gone.worker)
-                run.ended_worker(slice_id)
+        job = None if gone.running is None else seat.jobs.get(gone.running)
+        if job is not None and gone.running is not None:
+            with bound_contextvars(request_id=job.identity, team=job.team):
+                logger.warning("worker %d ended while it had this request", gone.worker)
+            job.ended_worker(gone.running)
         self._forget_ended(seat)
         self._move(seat)
 
     def _move(self, seat: WorkerSeat) -> None:
-        """Have others that are ready go on with a seat's requests, if they compute alike."""
-        alike = self._alike(seat)
-        if not alike:
+        """Have others that are ready go on with a seat's requests."""
+        others = self._ready_seats
+        if not others:
             return  # the successor will
-        for slice_id, run in seat.runs.items():
-            other = run.seat
-            if run.shared or other not in alike:
-                other = min(alike, key=lambda other: len(other.runs))
-            if run.seat is seat:
-                run.seat = other
-            other.runs[slice_id] = run
-            self._send(other, encode(run.piece(slice_id)))
-        seat.runs.clear()
+        for slice_id, job in seat.jobs.items():
+            if job.seat is seat:
+                job.seat = _least_busy(others)
+            other = _least_busy(others) if job.tried else job.seat
+            other.jobs[slice_id] = job
+            self._send(other, encode(job.piece(slice_id)))
+        seat.jobs.clear()
 
     def _forget_ended(self, seat: WorkerSeat) -> None:
         """Strike the slices of requests that nobody waits for any more, which no worker has."""
-        for slice_id, run in list(seat.runs.items()):
-            if run.over:
-                del seat.runs[slice_id]
-                run.forget(slice_id)
+        for slice_id, job in list(seat.jobs.items()):
+            if job.over:
+                del seat.jobs[slice_id]
+                job.forget(slice_id)
 
 
-def _same_bits(one: Ready, other: Ready) -> bool:
-    """Two workers compute the same bits, whichever of a request's slices each has."""
-    kinds = [ready.device.partition(":")[0] for ready in (one, other)]
-    return kinds[0] == kinds[1] and one.kernel == other.kernel
+def _least_busy(seats: Iterable[WorkerSeat]) -> WorkerSeat:
+    return min(seats, key=lambda seat: len(seat.jobs))

@@ -140,6 +140,16 @@ class Quotas:
             self._numbers[own] -= 1.0
             self._numbers[own + 1] -= entry.nbytes
 
+    def withdraw(self, team: str, entry: Entry | None) -> None:
+        """Forget a request that has been let in, as if it had not asked: it is going to ask once more."""
+        self.leave(entry)
+        found = self._limited.get(team)
+        if found is None or found[1].requests_per_second is None:
+            return
+        place, rate = found[0], found[1].requests_per_second
+        with self._locked(place):
+            self._fill(place, self._level(place, rate) - 1.0)
+
     def charge(self, team: str, elements: int) -> None:
         """Charge a team with elements, now that it is known how many there are."""
         found = self._limited.get(team)

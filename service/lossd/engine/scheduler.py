@@ -1,11 +1,11 @@
-"""Which slice a worker runs a quantum of next: by team, and within a team by request. Pure bookkeeping.
+"""Which slice a worker runs next: by team, and within a team by request. Pure bookkeeping.
 
 Among teams it is start-time fair queueing (Goyal, Vin and Cheng, 1996). Each team has a tag: where its next
-quantum starts in virtual time, in seconds of service by weight. The least tag runs, and virtual time is the
+slice starts in virtual time, in seconds of service by weight. The least tag runs, and virtual time is the
 tag of what runs. A team that comes anew starts at virtual time, so idling earns nothing; one that comes back
 before virtual time has reached its tag keeps that tag, so coming and going earns nothing either. Costs are
-charged when they are known, after a quantum: they need not be foretold. Of two teams that both have work,
-neither gets further ahead of its share than by a quantum.
+charged when they are known, after a slice: they need not be foretold. Of two teams that both have work,
+neither gets further ahead of its share than by a slice.
 
 Within a team, requests that have begun take turns, and new ones go before them, so that a small one need not
 wait for a turn of each large one. For that, new ones have no more than three quarters of the team's time
@@ -54,10 +54,9 @@ class _Flow(Generic[Item]):
         self._turn = self._new if new else self._begun
         return next(iter(self._turn.values()))[0]
 
-    def charge(self, seconds: float, *, finished: bool) -> None:
+    def charge(self, seconds: float) -> None:
         request, items = self._turn.popitem(last=False)
-        if finished:
-            items.popleft()
+        items.popleft()
         if items:
             self._begun[request] = items
         if self._turn is self._new:
@@ -70,7 +69,7 @@ class _Flow(Generic[Item]):
 
 
 class Scheduler(Generic[Item]):
-    """The work that waits, of which quanta are run one at a time.
+    """The work that waits, of which one item runs at a time.
 
     What is known of a team is forgotten when virtual time has reached its tag and it has no work.
     """
@@ -110,7 +109,7 @@ class Scheduler(Generic[Item]):
         self._items += 1
 
     def next(self) -> Item | None:
-        """The item to run a quantum of, which must then be charged or put back; None if there is none."""
+        """The item to run, which must then be charged; None if there is none."""
         while self._heap:
             tag, order, flow = heapq.heappop(self._heap)
             self._virtual = max(self._virtual, tag)
@@ -121,38 +120,13 @@ class Scheduler(Generic[Item]):
         self._virtual = 0.0  # nobody has a tag: begin anew, so that it never grows beyond float64's precision
         return None
 
-    def charge(self, seconds: float, *, finished: bool) -> None:
-        """Take note of what the quantum of the item that `next` gave has cost.
-
-        Args:
-            seconds: How long it took.
-            finished: The item is done with; else its rest follows, when it is its request's turn again.
-        """
+    def charge(self, seconds: float) -> None:
+        """Take note of what the item that `next` gave has cost, which is done with."""
         assert self._running is not None
         (tag, _, flow), self._running = self._running, None
-        flow.charge(seconds, finished=finished)
-        self._items -= finished
+        flow.charge(seconds)
+        self._items -= 1
         self._push(tag + seconds / flow.weight, flow)
-
-    def put_back(self) -> None:
-        """Leave the item that `next` gave where it was."""
-        assert self._running is not None
-        heapq.heappush(self._heap, self._running)
-        self._running = None
-
-    def owe(self, team: str, weight: float, seconds: float) -> None:
-        """Charge a team what one of its quanta has cost beyond what was charged for it; or less, below 0.
-
-        One of which nothing is known any more has what it owes from now on.
-        """
-        for i, (tag, order, flow) in enumerate(self._heap):
-            if flow.team == team:
-                self._heap[i] = tag + seconds / flow.weight, order, flow
-                heapq.heapify(self._heap)
-                return
-        if seconds > 0.0:
-            flow = self._flows[team] = _Flow(team)
-            self._push(self._virtual + seconds / weight, flow)
 
     def drop(self, request: Hashable) -> list[Item]:
         """Take out all items of a request, if there are any. Not between `next` and `charge`."""

@@ -1,72 +1,22 @@
-"""A worker's place, and what a place has of the requests that are there."""
+"""A worker's place, as a front end sees it."""
 
 from __future__ import annotations
 
 import socket
 import time
 from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal
 
-from lossd.engine.frames import Failed, Ready, Scored, Slice
+from lossd.engine.frames import Ready
 from lossd.engine.outbox import Outbox
+
+if TYPE_CHECKING:
+    from lossd.engine.job import Job
 
 FAILURES: Final = 3
 """So many workers that end one after the other without having answered anything are a crash loop."""
 _STEADY_SECONDS: Final = 10.0
 """One that is ready for so long has come out of it."""
-
-
-class Held(Protocol):
-    """A request at a place, or several.
-
-    Attributes:
-        seat: Its place; another one, should that worker end while others are ready. Others at which it is
-            compute the same bits.
-    """
-
-    seat: WorkerSeat
-
-    @property
-    def request(self) -> int:
-        """Its number."""
-
-    @property
-    def team(self) -> str:
-        """Whose it is."""
-
-    @property
-    def identity(self) -> str:
-        """The id that the caller knows it by."""
-
-    @property
-    def shared(self) -> bool:
-        """Slices of it may be at several places."""
-
-    @property
-    def over(self) -> bool:
-        """Nobody waits for it any more, or it has come to what it comes to."""
-
-    @property
-    def outstanding(self) -> bool:
-        """Slices of it have been handed out and not been answered."""
-
-    def next_slice(self) -> Slice | None:
-        """The next slice to hand out; None if there is none, or enough of them are out already."""
-
-    def piece(self, slice_id: int) -> Slice:
-        """One that is outstanding."""
-
-    def take(self, answer: Scored | Failed, device: str) -> None:
-        """Take in the answer to one, from a device."""
-
-    def forget(self, slice_id: int) -> None:
-        """Strike one that no worker has any more."""
-
-    def ended_worker(self, slice_id: int) -> None:
-        """Take note that a worker ended while it ran one, which is alone from then on.
-
-        The second time it is the slice's fault.
-        """
 
 
 @dataclass(slots=True)
@@ -85,8 +35,7 @@ class WorkerSeat:
         ready_since: When that was, by time.monotonic().
         link: The socket to it.
         outbox: What sends over that.
-        bundle: The frames that go to it at the end of this turn of the event loop, or before.
-        runs: By the id of each outstanding slice.
+        jobs: By the id of each slice that it has.
     """
 
     index: int
@@ -99,8 +48,7 @@ class WorkerSeat:
     ready_since: float = 0.0
     link: socket.socket | None = None
     outbox: Outbox | None = None
-    bundle: list[bytes] = field(default_factory=list)
-    runs: dict[int, Held] = field(default_factory=dict)
+    jobs: dict[int, Job] = field(default_factory=dict)
 
     @property
     def steady(self) -> bool:

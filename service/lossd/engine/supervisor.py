@@ -20,12 +20,10 @@ from contextlib import suppress
 from typing import Final
 
 from lossd import logs
-from lossd.core.grid import block_elements
-from lossd.engine.arena import Memory, create_memory
 from lossd.engine.board import BLANK, Board
 from lossd.engine.board import nbytes as board_bytes
 from lossd.engine.children import Child, Pauses, start
-from lossd.engine.devices import resolve
+from lossd.engine.devices import resolve, slice_elements, torch_version
 from lossd.engine.frames import (
     MAX_FRAME,
     UNUSABLE,
@@ -34,6 +32,7 @@ from lossd.engine.frames import (
     WorkerStarted,
     socket_pair,
 )
+from lossd.engine.memory import Memory, create_memory
 from lossd.engine.quotas import quotas_bytes
 from lossd.engine.tally import TALLY_BYTES, Tally
 from lossd.engine.teamswatch import TeamsWatch
@@ -51,7 +50,6 @@ FRONT_END: Final = "lossd.api.server"
 _WORKER: Final = "lossd.engine.worker"
 _END_SECONDS: Final = 5.0  # for a process that has nothing left to do
 _LOOK_SECONDS: Final = 0.25  # between two looks at the board
-_COMPILING_SECONDS: Final = 60.0  # a worker that compiles for a new kind of request does not hang
 _FAILED_STARTS: Final = 3  # of front ends that never listened, one after the other: none ever will
 
 
@@ -116,7 +114,7 @@ class _Supervisor:
         self._settings = settings
         self._listener = listener
         self._devices: list[str] = []
-        self._block = 0
+        self._threads = 1  # of each worker on a CPU
         self._teams = TeamsWatch(settings.teams) if settings.teams is not None else None
         self._quotas_fd = create_memory(quotas_bytes(settings.front_ends))
         self._tallies = [create_memory(TALLY_BYTES) for _ in range(settings.front_ends)]
@@ -135,7 +133,8 @@ class _Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         self._devices = await asyncio.to_thread(resolve, self._settings.device)
-        self._block = block_elements(self._devices)  # one for all: who is free must not change a bit
+        on_cpu = sum(device.startswith("cpu") for device in self._devices)
+        self._threads = max(1, self._settings.threads // max(1, on_cpu))
         self._board_fd = create_memory(board_bytes(len(self._devices)))
         self._board = Board(self._board_fd, len(self._devices))
         if self._settings.usage_file is not None:
@@ -205,7 +204,7 @@ class _Supervisor:
             "quotas_fd": self._quotas_fd,
             "tally_fds": self._tallies,
             "workers": len(self._devices),
-            "block": self._block,
+            "elements": slice_elements(self._devices, self._threads, self._settings.slice_elements),
             "restarts": restarts,
         }
         fds = (self._listener.fileno(), arena_fd, theirs.fileno(), self._quotas_fd, *self._tallies)
@@ -281,13 +280,14 @@ class _Supervisor:
             "log_format": settings.log_format,
             "traces": settings.traces,
             "kernel": settings.kernel,
-            "block": self._block,
+            "threads": self._threads,
+            "torch": torch_version(),
             "losses": settings.losses,
-            "cache_dir": str(settings.cache_dir) if settings.cache_dir else None,
             "check_seconds": settings.check_seconds,
         }
+        environment = {**settings.environment(), "OPENBLAS_NUM_THREADS": "1"}  # numpy's, which nobody uses
         with theirs:
-            process = await start(_WORKER, options, (theirs.fileno(), self._board_fd), settings.environment())
+            process = await start(_WORKER, options, (theirs.fileno(), self._board_fd), environment)
         child = self._workers[index] = Child(index, process, control, time.monotonic(), restarts)
         for front_end, arena_fd in self._front_ends.values():
             self._introduce(front_end, arena_fd, child)
@@ -309,10 +309,10 @@ class _Supervisor:
             worker.tell(frame, worker_link.fileno(), arena_fd)
 
     def _bury(self, worker: Child) -> None:
-        """Tell the front ends of a worker's end, and which slices it was running."""
-        running = self._board.read(worker.index).running
+        """Tell the front ends of a worker's end, and which slice it was running."""
+        number, slice_id = self._board.read(worker.index).running or (None, None)
         for front_end, _ in self._front_ends.values():
-            its = [slice_id for number, slice_id in running if number == front_end.index]
+            its = slice_id if number == front_end.index else None
             front_end.tell(WorkerGone(*_ending(worker), its))
 
     async def _watch(self) -> None:
@@ -321,8 +321,6 @@ class _Supervisor:
         What is counted is looks, not seconds: if the whole machine has stood still for a while, that is one.
         """
         limit = self._settings.hang_seconds
-        if self._settings.kernel == "compiled":
-            limit += _COMPILING_SECONDS
         still: dict[int, tuple[Child, float, int]] = {}
         while True:
             await asyncio.sleep(_LOOK_SECONDS)

@@ -11,6 +11,7 @@ or torch.
 from __future__ import annotations
 
 from lossd.wire.answer import (
+    JsonAnswers,
     write_figures,
     write_json,
     write_json_pieces,
@@ -50,7 +51,6 @@ from lossd.wire.reader import (
     StreamReader,
     Values,
 )
-from lossd.wire.template import Template
 
 __all__ = [
     "FORMATS",
@@ -65,6 +65,7 @@ __all__ = [
     "Event",
     "Format",
     "InferenceReader",
+    "JsonAnswers",
     "ModelFigures",
     "Piece",
     "Reader",
@@ -72,7 +73,6 @@ __all__ = [
     "RequestedOutput",
     "StreamFormat",
     "StreamReader",
-    "Template",
     "Values",
     "inference_arena_bytes",
     "make_decoder",

@@ -31,6 +31,31 @@ _PIECE_NUMBERS: Final = 1 << 13  # about 160 KiB of text; 200 KiB at most
 _DESCRIPTORS: Final[Mapping[str, str]] = {"float64": "<f8", "float32": "<f4"}
 
 
+class JsonAnswers:
+    """Writes answers to requests for one number that ask alike; what all of these say it writes once.
+
+    Args:
+        params: The loss's own parameters.
+        options: The parameters that every loss has.
+        version: The service's version.
+    """
+
+    def __init__(self, params: Mapping[str, object], options: Mapping[str, object], version: str) -> None:
+        self._params = orjson.Fragment(_write(dict(params)))
+        self._options = orjson.Fragment(_write(dict(options)))
+        self._version = version
+
+    def write(self, result: LossResult, request_id: str) -> bytes:
+        """What `write_json` writes."""
+        answer = _members(result, self._params, self._options, request_id, self._version)
+        return orjson.dumps(answer if are_finite(result) else _plain(answer))
+
+
+def are_finite(result: LossResult) -> bool:
+    """Whether the figures of a result are, and its loss if that is a number."""
+    return math.isfinite(result.loss + result.sum + result.weight_sum + result.positives)
+
+
 def write_json(result: LossResult, *, request_id: str, version: str) -> bytes:
     """The result as a JSON object, at once.
 
@@ -45,13 +70,11 @@ def write_json(result: LossResult, *, request_id: str, version: str) -> bytes:
     return b"".join(write_json_pieces(result, request_id=request_id, version=version))
 
 
-def write_json_pieces(result: LossResult, *, request_id: str, version: str) -> Iterator[bytes]:
-    """The result as a JSON object, in pieces of about 160 KiB that are written when they are asked for.
-
-    The arguments and faults are those of `write_json`; the faults come at once, not with the pieces.
-    """
-    loss = result.loss
-    answer: dict[str, object] = {
+def _members(
+    result: LossResult, params: object, options: object, request_id: str, version: str
+) -> dict[str, object]:
+    return {
+        "loss": result.loss,
         "reduction": result.reduction,
         "sum": result.sum,
         "count": result.count,
@@ -59,17 +82,29 @@ def write_json_pieces(result: LossResult, *, request_id: str, version: str) -> I
         "positives": result.positives,
         "shape": result.shape,
         "loss_name": result.loss_name,
-        "params": dict(result.params),
-        **{f"{name}_terms": terms_of(result, name) for name in SUMS},
-        "options": dict(result.options),
+        "params": params,
+        "sum_terms": result.sum_terms or (result.sum,),
+        "weight_sum_terms": result.weight_sum_terms or (result.weight_sum,),
+        "positives_terms": result.positives_terms or (result.positives,),
+        "options": options,
         "notes": result.notes,
         "kernel": result.kernel,
         "device": result.device,
         "request_id": request_id,
         "version": version,
     }
+
+
+def write_json_pieces(result: LossResult, *, request_id: str, version: str) -> Iterator[bytes]:
+    """The result as a JSON object, in pieces of about 160 KiB that are written when they are asked for.
+
+    The arguments and faults are those of `write_json`; the faults come at once, not with the pieces.
+    """
+    loss = result.loss
+    answer = _members(result, dict(result.params), dict(result.options), request_id, version)
     if not isinstance(loss, np.ndarray):
-        return iter((_write({"loss": float(loss), **answer}),))
+        return iter((_write(answer),))
+    del answer["loss"]
     arrays = [(b'{"loss":', loss)]
     end = b","
     for name, planes in (("loss_terms", result.loss_terms), ("divisor_terms", result.divisor_terms)):

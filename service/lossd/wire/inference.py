@@ -36,7 +36,7 @@ from lossd.request import (
     LossResult,
     Tensor,
 )
-from lossd.wire.answer import SUMS, terms_of, write_array
+from lossd.wire.answer import SUMS, are_finite, terms_of, write_array
 from lossd.wire.document import read_numbers
 from lossd.wire.query import parse_text
 from lossd.wire.reader import Piece
@@ -271,7 +271,7 @@ class InferenceAnswer:
 
 
 def write_inference(
-    result: LossResult, *, model: str, request_id: str | None, outputs: Iterable[RequestedOutput]
+    result: LossResult, *, model: str, request_id: str | None, outputs: Sequence[RequestedOutput]
 ) -> InferenceAnswer:
     """The answer's body.
 
@@ -281,6 +281,14 @@ def write_inference(
         request_id: The caller's name for the request.
         outputs: What to write of it, in order.
     """
+    answer: dict[str, object] = {"model_name": model, "model_version": MODEL_VERSION}
+    if request_id is not None:
+        answer["id"] = request_id
+    if result.notes:
+        answer["parameters"] = {"notes": "; ".join(result.notes)}
+    if isinstance(result.loss, float) and are_finite(result) and not any(each.binary for each in outputs):
+        answer["outputs"] = [_number_output(output.name, result) for output in outputs]
+        return InferenceAnswer(iter((orjson.dumps(answer),)), ())
     described: list[tuple[dict[str, object], Float64Array | None]] = []
     binary: list[memoryview] = []
     for output in outputs:
@@ -302,12 +310,14 @@ def write_inference(
             entry["data"] = flat.tolist()
         in_text = not output.binary and datatype == "FP64"
         described.append((entry, flat if in_text else None))
-    answer: dict[str, object] = {"model_name": model, "model_version": MODEL_VERSION}
-    if request_id is not None:
-        answer["id"] = request_id
-    if result.notes:
-        answer["parameters"] = {"notes": "; ".join(result.notes)}
     return InferenceAnswer(_write_text(answer, described), tuple(binary))
+
+
+def _number_output(name: str, result: LossResult) -> dict[str, object]:
+    """An output of numbers that are finite, in text."""
+    summed = name.removesuffix("_terms")
+    data = (getattr(result, name),) if summed == name else terms_of(result, summed)
+    return {"name": name, "datatype": OUTPUTS[name][0], "shape": (len(data),), "data": data}
 
 
 def _write_text(
