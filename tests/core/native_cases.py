@@ -69,7 +69,7 @@ class Draw:
         return choices[int(self.rng.integers(len(choices)))]
 
     def shape(self) -> tuple[int, ...]:
-        dimensions = int(self.rng.integers(1, 6))
+        dimensions = int(self.rng.integers(1, 9))
         most = self.one_of([300, 3000, 3000, 60_000]) ** (1 / dimensions)
         return tuple(
             1 if self.chance(0.15) else int(self.rng.integers(1, 2 + most)) for _ in range(dimensions)
