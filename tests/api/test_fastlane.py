@@ -149,6 +149,12 @@ def run(test: Callable[[FrontEnd], Awaitable[None]], **settings: float) -> None:
     asyncio.run(main())
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 -- there is no event
+            await asyncio.sleep(0.001)
+
+
 def inference(
     tensors: dict[str, npt.NDArray[Any]] | None = None,
     path: str = "/v2/models/bce/infer",
@@ -593,14 +599,12 @@ def test_who_hangs_up_is_counted_once_and_not_scored(
         desk.turns._until, desk.turns._arranged = 0.0, True  # no turn comes
         _, writer = await asyncio.open_connection("127.0.0.1", desk.port)
         writer.write(sent)
-        while sent != request()[:-9] and not desk.turns._waiting:
-            await asyncio.sleep(0.001)
+        await until(lambda: sent == request()[:-9] or bool(desk.turns._waiting))
         await asyncio.sleep(PATIENCE / 4)
         writer.close()
         totals = desk.service.metrics.totals
         refused = ("requests", "bce", "npy", "disconnected", "default")
-        while not totals().get(refused):
-            await asyncio.sleep(0.001)
+        await until(lambda: bool(totals().get(refused)))
         desk.turns._turn()
         assert totals()[refused] == 1.0
         assert totals()[("requests_in_flight",)] == 0.0
@@ -616,8 +620,7 @@ def test_who_waits_when_the_time_for_draining_is_up() -> None:
     async def test(desk: FrontEnd) -> None:
         desk.turns._until, desk.turns._arranged = 0.0, True
         asking = asyncio.ensure_future(desk.ask(request()))
-        while not desk.turns._waiting:
-            await asyncio.sleep(0.001)
+        await until(lambda: bool(desk.turns._waiting))
         for connection in desk.connections:
             connection.shutdown()
         status, answer = await asking

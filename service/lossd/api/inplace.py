@@ -64,7 +64,7 @@ class LoopTurns:
         Returns:
             False where too much waits already.
         """
-        if self._nbytes and self._nbytes + nbytes > _MOST_WAITING:
+        if nbytes and self._nbytes and self._nbytes + nbytes > _MOST_WAITING:
             return False
         self._nbytes += nbytes
         self._waiting.add(team.name, team.weight, object(), (nbytes, work))

@@ -239,8 +239,15 @@ def _work_of(recipe: bytes, row: int) -> Work:
 def _answer_of(piece: Slice, outcome: Sums | Fault, seconds: float) -> Scored | Failed:
     if isinstance(outcome, Fault):
         return Failed(piece.id, outcome.code, outcome.detail, list(outcome.errors))
-    loss, weights, positives, count, planes = outcome
-    return Scored(piece.id, loss, weights, positives, count, planes, seconds)
+    return Scored(
+        piece.id,
+        outcome.loss,
+        outcome.weights,
+        outcome.positives,
+        outcome.count,
+        outcome.planes,
+        seconds,
+    )
 
 
 def _log_failure(piece: Slice) -> None:
