@@ -15,7 +15,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from mpmath import binomial, ceil, cos, factorial, log, lu_solve, matrix, mp, mpf, pi, polyval, sqrt  # type: ignore[import-untyped]
+from mpmath import (  # type: ignore[import-untyped] # it has none
+    binomial, ceil, cos, exp, factorial, log, lu_solve, matrix, mp, mpf, pi, polyval, sqrt,
+)  # fmt: skip
 
 mp.dps = 50
 
@@ -53,16 +55,16 @@ _NARROW: Final = ((sqrt(2) - 1) / (sqrt(2) + 1)) ** 2 * (1 + mpf(2) ** -40)
 
 POLYNOMIALS: Final = (
     Polynomial(
-        "EXP",
+        "EXP_TAIL",
         "(exp(r) - 1 - r - r^2 / 2) / r^3 for |r| <= ln(2) / 2",
         lambda k: 1 / factorial(k + 3),
         -_HALF_LN2,
         _HALF_LN2,
         10,
-        _HALF_LN2**3 * sqrt(2),
+        _HALF_LN2**3 * exp(_HALF_LN2),
     ),
     Polynomial(
-        "LOG",
+        "LOG_TAIL",
         "(2 atanh(f) - 2 f) / f^3 in w = f^2, for |f| <= 1/3",
         lambda k: mpf(2) / (2 * k + 3),
         mpf(0),
@@ -71,7 +73,7 @@ POLYNOMIALS: Final = (
         _WIDE / 2,
     ),
     Polynomial(
-        "FINE_LOG",
+        "FINE_LOG_TAIL",
         "the same for |f| <= (sqrt(2) - 1) / (sqrt(2) + 1)",
         lambda k: mpf(2) / (2 * k + 3),
         mpf(0),
@@ -139,7 +141,8 @@ def bound(wanted: Polynomial, coefficients: Sequence[float]) -> Any:  # noqa: AN
         ]
         degree = _TERMS - 1
         bernstein = (
-            sum(binomial(k, j) / binomial(degree, j) * shifted[j] for j in range(k + 1)) for k in range(_TERMS)
+            sum(binomial(k, j) / binomial(degree, j) * shifted[j] for j in range(k + 1))
+            for k in range(_TERMS)
         )
         worst = max(worst, *(abs(b) for b in bernstein))
     return worst * wanted.share
@@ -147,7 +150,7 @@ def bound(wanted: Polynomial, coefficients: Sequence[float]) -> Any:  # noqa: AN
 
 def in_source(text: str, name: str) -> list[float]:
     """The coefficients of one polynomial as a source file has them."""
-    found = re.search(rf"\b(?:LOSSD)?_{name}\b[^=\n]*= *[{{(]([^)}}]*)[)}}]", text)
+    found = re.search(rf"\b(?:LOSSD)?_{name}\b[^=\n]*= *\w*[{{(]([^)}}]*)[)}}]", text)
     if found is None:
         return []
     return [float.fromhex(number) for number in re.findall(r"-?0x[0-9a-f.]+p[-+]?\d+", found[1])]

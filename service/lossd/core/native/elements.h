@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { LOSSD_BLOCK = 1024 }; /* the most elements of one call */
+enum { LOSSD_PIECE = 256 }; /* so many elements at a time, whose numbers stay in the nearest cache */
 enum { LOSSD_BCE = 0, LOSSD_FOCAL = 1 };
 enum { LOSSD_SIGMOID = 0, LOSSD_EXP = 1, LOSSD_QUALITY = 2 };
 
@@ -103,7 +103,7 @@ LOSSD_INLINE lossd_two lossd_product(double a, double b) {
 
 LOSSD_INLINE lossd_two lossd_plus(lossd_two a, lossd_two b) {
     lossd_two s = lossd_sum(a.hi, b.hi);
-    return lossd_sum_of_ordered(s.hi, s.lo + (a.lo + b.lo));
+    return lossd_pair(s.hi, s.lo + (a.lo + b.lo));
 }
 
 LOSSD_INLINE lossd_two lossd_times(lossd_two a, lossd_two b) {
@@ -111,6 +111,7 @@ LOSSD_INLINE lossd_two lossd_times(lossd_two a, lossd_two b) {
     return lossd_pair(p.hi, p.lo + (a.hi * b.lo + a.lo * b.hi));
 }
 
+/* a / b, by what a / b.hi leaves */
 LOSSD_INLINE lossd_two lossd_over(lossd_two a, lossd_two b) {
     double q = a.hi / b.hi;
     lossd_two p = lossd_product(q, b.hi);
@@ -118,6 +119,10 @@ LOSSD_INLINE lossd_two lossd_over(lossd_two a, lossd_two b) {
 }
 
 LOSSD_INLINE lossd_two lossd_minus(lossd_two a) { return lossd_pair(-a.hi, -a.lo); }
+
+LOSSD_INLINE lossd_two lossd_choice(int first, lossd_two a, lossd_two b) {
+    return lossd_pair(first ? a.hi : b.hi, first ? a.lo : b.lo);
+}
 
 /* ---- exp, log, power ---- */
 
@@ -128,7 +133,7 @@ typedef struct {
 } lossd_exp;
 
 LOSSD_INLINE lossd_exp lossd_exp_minus(int fine, double t, double low) {
-    double near = t < LOSSD_FAR ? t : LOSSD_FAR;
+    double near = t > LOSSD_FAR ? LOSSD_FAR : t; /* a NaN stays one */
     double shifted = near * LOSSD_LOG2_E + LOSSD_TO_INTEGER;
     double n = shifted - LOSSD_TO_INTEGER;
     double r1 = n * LOSSD_LN2_HIGH - near, r2 = n * LOSSD_LN2_LOW - low;
@@ -153,10 +158,10 @@ LOSSD_INLINE double lossd_scaled(double value, uint64_t n) {
     return value * lossd_of_bits((1023 - half) << 52) * lossd_of_bits((1023 - (n - half)) << 52);
 }
 
-/* log(1 + v) for -1/2 <= v <= 1 */
-LOSSD_INLINE double lossd_log1p(double v) {
+/* log(1 + v + low) for -1/2 <= v <= 1 and a tiny low */
+LOSSD_INLINE lossd_two lossd_log1p(double v, double low) {
     double f = v / (2.0 + v), w = f * f;
-    return v - f * (v - w * lossd_polynomial10(LOSSD_LOG_TAIL, w));
+    return lossd_sum_of_ordered(v, low - f * (v - w * lossd_polynomial10(LOSSD_LOG_TAIL, w)));
 }
 
 /* A number > 0 as c 2^n, sqrt(1/2) <= c < sqrt(2); c is the number times up, times scale. */
@@ -178,9 +183,10 @@ LOSSD_INLINE lossd_split lossd_split_of(double value) {
 }
 
 /* -log(value) for 0 < value <= 1/2; at 0 some number > 0 */
-LOSSD_INLINE double lossd_minus_log(double value) {
+LOSSD_INLINE lossd_two lossd_minus_log(double value) {
     lossd_split split = lossd_split_of(value);
-    return -(split.n * LOSSD_LN2_HIGH) - (split.n * LOSSD_LN2_LOW + lossd_log1p(split.c - 1.0));
+    double rest = split.n * LOSSD_LN2_LOW + lossd_log1p(split.c - 1.0, 0.0).hi;
+    return lossd_sum_of_ordered(-(split.n * LOSSD_LN2_HIGH), -rest);
 }
 
 /* log((1 + f) / (1 - f)) + n log(2), for |f| <= (sqrt(2) - 1) / (sqrt(2) + 1) */
@@ -201,7 +207,7 @@ LOSSD_INLINE lossd_two lossd_fine_log(lossd_two value) {
 
 /* log(1 + v) for -1/2 <= v <= 1; of half or twice 1 + v where that is nearer to 1 */
 LOSSD_INLINE lossd_two lossd_fine_log1p(lossd_two v) {
-    int halve = v.hi > 0x1.a827999fcef32p-2, twice = v.hi < -0x1.2bec333018866p-2;
+    int halve = v.hi > 0x1.a827999fcef34p-2, twice = v.hi < -0x1.2bec333018866p-2;
     lossd_two below = lossd_sum(v.hi, halve ? -1.0 : twice ? 0.5 : 0.0);
     lossd_two above = lossd_sum(v.hi, halve ? 3.0 : twice ? 1.5 : 2.0);
     lossd_two f = lossd_over(lossd_pair(below.hi, below.lo + v.lo), lossd_pair(above.hi, above.lo + v.lo));
@@ -214,6 +220,15 @@ LOSSD_INLINE double lossd_power(lossd_two value, double gamma) {
     lossd_exp exp = lossd_exp_minus(0, exponent.hi, exponent.lo);
     double power = lossd_scaled(1.0 + exp.q.hi, exp.n);
     return value.hi > 0.0 ? power : 0.0;
+}
+
+/* the same for the gammas that need no logarithm */
+LOSSD_INLINE double lossd_simple_power(lossd_two value, double gamma) {
+    double first = gamma == 0.5 || gamma == 1.0 ? 1.0
+                   : gamma == 1.5               ? sqrt(value.hi)
+                   : gamma == 2.0               ? value.hi
+                                                : value.hi * value.hi;
+    return gamma == 0.5 ? sqrt(fabs(value.hi + value.lo)) : first * fabs(value.hi + gamma * value.lo);
 }
 
 /* ---- elements ---- */
@@ -230,73 +245,99 @@ LOSSD_INLINE lossd_target lossd_target_of(double y, double smoothing) {
     return target;
 }
 
+/* The second double stays where care is taken, and is else 0. */
+LOSSD_INLINE lossd_two lossd_if(int careful, lossd_two a) { return lossd_pair(a.hi, careful ? a.lo : 0.0); }
+
 /* An input, seen from the class that it speaks for: the likely one. */
 typedef struct {
-    int positive;    /* whether that is the positive class */
-    double likely;   /* its cost, -log of its probability */
-    double unlikely; /* the other class's; where it is infinite, some number > 0 */
-    lossd_two small; /* logits: exp(-|x|); probabilities: the unlikely class's probability */
+    int positive;       /* whether that is the positive class */
+    lossd_two likely;   /* its cost, -log of its probability */
+    lossd_two unlikely; /* the other class's; where it is infinite, some number > 0 */
+    lossd_two small;    /* logits: exp(-|x|); probabilities: the unlikely class's probability */
 } lossd_input;
 
-LOSSD_INLINE lossd_input lossd_logit(int fine, double x) {
+LOSSD_INLINE lossd_input lossd_logit(int fine, int careful, double x) {
     double t = fabs(x);
     lossd_exp exp = lossd_exp_minus(fine, t, 0.0);
     lossd_two one = lossd_sum_of_ordered(1.0, exp.q.hi);
+    double low = lossd_scaled(one.lo + exp.q.lo, exp.n);
     lossd_input input;
     input.positive = x > 0.0;
-    input.small = lossd_pair(lossd_scaled(one.hi, exp.n), lossd_scaled(one.lo + exp.q.lo, exp.n));
-    input.likely = lossd_log1p(input.small.hi);
-    input.unlikely = (t > LOSSD_GREATEST ? LOSSD_FAR : t) + input.likely;
+    input.small = lossd_if(careful, lossd_pair(lossd_scaled(one.hi, exp.n), low));
+    input.likely = lossd_if(careful, lossd_log1p(input.small.hi, input.small.lo));
+    lossd_two size = lossd_pair(t > LOSSD_GREATEST ? LOSSD_FAR : t, 0.0);
+    input.unlikely = lossd_if(careful, lossd_plus(size, input.likely));
     return input;
 }
 
-LOSSD_INLINE lossd_input lossd_probability(double p) {
+LOSSD_INLINE lossd_input lossd_probability(int careful, double p) {
     lossd_input input;
     input.positive = p > 0.5;
-    input.small = lossd_pair(input.positive ? 1.0 - p : p, 0.0);
-    input.likely = -lossd_log1p(-input.small.hi);
-    input.unlikely = lossd_minus_log(input.small.hi);
+    input.small = lossd_pair(input.positive ? 1.0 - p : fabs(p), 0.0);
+    input.likely = lossd_if(careful, lossd_minus(lossd_log1p(-input.small.hi, 0.0)));
+    input.unlikely = lossd_if(careful, lossd_minus_log(input.small.hi));
     return input;
 }
 
-LOSSD_INLINE lossd_input lossd_input_of(int probabilities, int fine, double x) {
-    return probabilities ? lossd_probability(x) : lossd_logit(fine, x);
+LOSSD_INLINE lossd_input lossd_input_of(int probabilities, int fine, int careful, double x) {
+    return probabilities ? lossd_probability(careful, x) : lossd_logit(fine, careful, x);
 }
 
-LOSSD_INLINE double lossd_cross_entropy(lossd_input input, double y, double z, double k) {
-    double share = k * y;
-    return (input.positive ? share : z) * input.likely + (input.positive ? z : share) * input.unlikely;
+LOSSD_INLINE double lossd_cross_entropy(lossd_input input, int careful, lossd_target target, double k) {
+    lossd_two share = lossd_product(k, target.y.hi);
+    share.lo = share.lo + k * target.y.lo;
+    lossd_two right = lossd_choice(input.positive, share, target.z);
+    lossd_two wrong = lossd_choice(input.positive, target.z, share);
+    double low = (right.lo * input.likely.hi + wrong.lo * input.unlikely.hi) +
+                 (right.hi * input.likely.lo + wrong.hi * input.unlikely.lo);
+    return (right.hi * input.likely.hi + wrong.hi * input.unlikely.hi) + (careful ? low : 0.0);
 }
 
-/* y q + z p, nearly as exact as a rounded number plus a correction can be */
-LOSSD_INLINE lossd_two lossd_miss(int probabilities, lossd_input input, double y, double z) {
-    double right = input.positive ? y : z, wrong = input.positive ? z : y, small = input.small.hi;
-    if (probabilities) {
-        lossd_two large = lossd_sum_of_ordered(1.0, -small);
-        return lossd_pair(wrong * large.hi + right * small, wrong * large.lo);
-    }
-    lossd_two under = lossd_sum_of_ordered(1.0, small);
-    double miss = (wrong + right * small) / under.hi;
-    double rest = right * input.small.lo - miss * (under.lo + input.small.lo);
-    return lossd_pair(miss, rest * (1.457 - 0.5 * under.hi)); /* 1 / under to within a tenth, which is enough */
+/* over / (1 + e) */
+LOSSD_INLINE lossd_two lossd_miss_of_logit(int fine, int careful, lossd_two over, lossd_two e) {
+    lossd_two under = lossd_sum_of_ordered(1.0, e.hi);
+    double miss = over.hi / under.hi;
+    lossd_two back = lossd_product(miss, under.hi);
+    double rest = ((over.hi - back.hi) - back.lo) + (over.lo - miss * (under.lo + e.lo));
+    /* 1 / (1 + e) to within a tenth is enough unless it is to be fine */
+    double low = fine ? rest / under.hi : rest * (1.457 - 0.5 * under.hi);
+    return lossd_pair(miss, careful ? low : 0.0);
 }
 
-/* y q + z p, or |y q - z p|, with twice the digits */
-LOSSD_INLINE lossd_two lossd_fine_miss(int probabilities, int quality, lossd_input input, lossd_target target) {
-    double sign = quality ? -1.0 : 1.0;
-    lossd_two right, wrong, miss;
-    right.hi = sign * (input.positive ? target.y.hi : target.z.hi);
-    right.lo = sign * (input.positive ? target.y.lo : target.z.lo);
-    wrong.hi = input.positive ? target.z.hi : target.y.hi;
-    wrong.lo = input.positive ? target.z.lo : target.y.lo;
+/* y q + z p, or |y q - z p| */
+LOSSD_INLINE lossd_two lossd_miss(int probabilities, int quality, int fine, int careful, lossd_input input,
+                                  lossd_target target) {
+    lossd_two right = lossd_choice(input.positive, target.y, target.z);
+    lossd_two wrong = lossd_choice(input.positive, target.z, target.y);
+    if (quality) right = lossd_minus(right);
     if (probabilities) wrong = lossd_times(wrong, lossd_sum_of_ordered(1.0, -input.small.hi));
-    miss = lossd_plus(wrong, lossd_times(right, input.small));
-    if (!probabilities) {
-        lossd_two under = lossd_sum_of_ordered(1.0, input.small.hi);
-        miss = lossd_over(miss, lossd_pair(under.hi, under.lo + input.small.lo));
+    lossd_two miss = lossd_plus(wrong, lossd_times(right, input.small));
+    if (!probabilities) miss = lossd_miss_of_logit(fine, careful, miss, input.small);
+    if (quality) {
+        miss = lossd_sum(miss.hi, miss.lo);
+        miss = lossd_choice(miss.hi < 0.0, lossd_minus(miss), miss);
     }
-    sign = quality && miss.hi < 0.0 ? -1.0 : 1.0;
-    return lossd_pair(sign * miss.hi, sign * miss.lo);
+    return miss;
+}
+
+/* The cross entropy without what no care is taken for. */
+LOSSD_INLINE double lossd_plain_cross_entropy(lossd_input input, double y) {
+    double z = 1.0 - y;
+    return (input.positive ? y : z) * input.likely.hi + (input.positive ? z : y) * input.unlikely.hi;
+}
+
+/* Both for a target of 0 or 1, without what then is nothing. */
+LOSSD_INLINE double lossd_hard_cross_entropy(int careful, lossd_input input, double y) {
+    double right = input.positive ? y : 1.0 - y;
+    lossd_two cost = lossd_choice(right > 0.0, input.likely, input.unlikely);
+    return careful ? cost.hi + cost.lo : cost.hi;
+}
+
+LOSSD_INLINE lossd_two lossd_hard_miss(int probabilities, int careful, lossd_input input, double y) {
+    double right = input.positive ? y : 1.0 - y;
+    lossd_two wrong = probabilities ? lossd_sum_of_ordered(1.0, -input.small.hi) : lossd_pair(1.0, 0.0);
+    lossd_two miss = lossd_choice(right > 0.0, input.small, wrong);
+    return probabilities ? miss : lossd_miss_of_logit(0, careful, miss, input.small);
 }
 
 /* 1 + 1e-6 - exp(-BCE) */
@@ -314,10 +355,8 @@ LOSSD_INLINE lossd_two lossd_fine_exp_miss(int probabilities, double x, lossd_in
         likely = lossd_fine_log1p(input.small);
         unlikely = lossd_plus(lossd_pair(certain ? LOSSD_FAR : t, 0.0), likely);
     }
-    right.hi = input.positive ? share.hi : target.z.hi;
-    right.lo = input.positive ? share.lo : target.z.lo;
-    wrong.hi = input.positive ? target.z.hi : share.hi;
-    wrong.lo = input.positive ? target.z.lo : share.lo;
+    right = lossd_choice(input.positive, share, target.z);
+    wrong = lossd_choice(input.positive, target.z, share);
     lossd_two loss = lossd_plus(lossd_times(right, likely), lossd_times(wrong, unlikely));
     int near = (loss.hi < 60.0) & ((certain ? loss.hi : 0.0) <= 0.0); /* beyond, exp(-BCE) is nothing */
     lossd_exp exp = lossd_exp_minus(1, near ? loss.hi : 60.0, near ? loss.lo : 0.0);
@@ -342,78 +381,89 @@ LOSSD_INLINE double lossd_limit(int probabilities, double x, double against, dou
 
 /* What the steps of one call leave for the next. */
 typedef struct {
-    double y[LOSSD_BLOCK], z[LOSSD_BLOCK], y_low[LOSSD_BLOCK], z_low[LOSSD_BLOCK]; /* targets, after smoothing */
-    double k[LOSSD_BLOCK], a[LOSSD_BLOCK];
-    double miss[LOSSD_BLOCK], low[LOSSD_BLOCK];
+    double y[LOSSD_PIECE], z[LOSSD_PIECE], y_low[LOSSD_PIECE], z_low[LOSSD_PIECE]; /* targets, after smoothing */
+    double k[LOSSD_PIECE], a[LOSSD_PIECE];
+    double miss[LOSSD_PIECE], low[LOSSD_PIECE];
 } lossd_memory;
 
-/* The most common cases by themselves, each in one loop: no pos_weight, no smoothing, one alpha. */
+/* The most common cases each in one loop: no pos_weight, no smoothing; for focal loss targets of 0 and 1, too. */
 LOSSD_INLINE void lossd_plain_bce(int probabilities, int n, const double *restrict x, const double *restrict y,
                                   double *restrict value) {
     for (int i = 0; i < n; i++) {
-        lossd_input input = lossd_input_of(probabilities, 0, x[i]);
-        double loss = lossd_cross_entropy(input, y[i], 1.0 - y[i], 1.0);
+        double loss = lossd_plain_cross_entropy(lossd_input_of(probabilities, 0, 0, x[i]), y[i]);
         value[i] = lossd_limit(probabilities, x[i], loss, loss);
     }
 }
 
-LOSSD_INLINE void lossd_plain_focal(int probabilities, double alpha, int n, const double *restrict x,
-                                    const double *restrict y, double *restrict value) {
+LOSSD_INLINE void lossd_hard_focal(int probabilities, double gamma, double alpha, int n, const double *restrict x,
+                                   const double *restrict y, double *restrict value) {
+    int careful = gamma > 1.5;
     for (int i = 0; i < n; i++) {
-        double z = 1.0 - y[i], balance = y[i] * alpha + z * (1.0 - alpha);
-        lossd_input input = lossd_input_of(probabilities, 0, x[i]);
-        double loss = lossd_cross_entropy(input, y[i], z, 1.0);
-        lossd_two miss = lossd_miss(probabilities, input, y[i], z);
-        double product = balance * (sqrt(miss.hi) * fabs(miss.hi + 1.5 * miss.lo) * loss);
-        value[i] = lossd_limit(probabilities, x[i], balance > 0.0 ? loss : 0.0, product);
+        double balance = y[i] > 0.0 ? alpha : 1.0 - alpha;
+        lossd_input input = lossd_input_of(probabilities, 0, careful, x[i]);
+        double loss = lossd_hard_cross_entropy(careful, input, y[i]);
+        double power = lossd_simple_power(lossd_hard_miss(probabilities, careful, input, y[i]), gamma);
+        value[i] = lossd_limit(probabilities, x[i], balance > 0.0 ? loss : 0.0, balance * (power * loss));
     }
 }
 
-LOSSD_INLINE void lossd_cross_entropies(int probabilities, int limit, int n, const double *restrict x,
+/* Whether that serves: no NaN, and targets of 0 and 1. */
+static int lossd_all_hard(int n, const double *restrict x, const double *restrict y) {
+    int soft = 0;
+    for (int i = 0; i < n; i++) soft |= (x[i] != x[i]) | ((y[i] != 0.0) & (y[i] != 1.0));
+    return !soft;
+}
+
+LOSSD_INLINE void lossd_cross_entropies(int probabilities, int limit, int careful, int n, const double *restrict x,
                                         const double *restrict y, const double *restrict z,
+                                        const double *restrict y_low, const double *restrict z_low,
                                         const double *restrict k, double *restrict value) {
     for (int i = 0; i < n; i++) {
-        double loss = lossd_cross_entropy(lossd_input_of(probabilities, 0, x[i]), y[i], z[i], k[i]);
+        lossd_input input = lossd_input_of(probabilities, 0, careful | (k[i] != 1.0), x[i]);
+        lossd_target target = {{y[i], y_low[i]}, {z[i], z_low[i]}};
+        double loss = lossd_cross_entropy(input, careful | (k[i] != 1.0), target, k[i]);
         value[i] = limit ? lossd_limit(probabilities, x[i], loss, loss) : loss;
     }
 }
 
-LOSSD_INLINE void lossd_misses(int probabilities, int variant, int fine, int n, const double *restrict x,
+LOSSD_INLINE void lossd_misses(int probabilities, int variant, int fine, int rough, int n, const double *restrict x,
                                const double *restrict y, const double *restrict z, const double *restrict y_low,
                                const double *restrict z_low, const double *restrict k, double *restrict value,
                                double *restrict miss, double *restrict low) {
     for (int i = 0; i < n; i++) {
-        lossd_input input = lossd_input_of(probabilities, fine, x[i]);
-        lossd_two each;
-        value[i] = lossd_cross_entropy(input, y[i], z[i], k[i]);
-        if (fine) {
-            lossd_target target = {{y[i], y_low[i]}, {z[i], z_low[i]}};
-            each = variant == LOSSD_EXP ? lossd_fine_exp_miss(probabilities, x[i], input, target, k[i])
-                                        : lossd_fine_miss(probabilities, variant == LOSSD_QUALITY, input, target);
-        } else {
-            each = lossd_miss(probabilities, input, y[i], z[i]);
-        }
+        int careful = rough ? (k[i] != 1.0) | ((y[i] != 0.0) & (y[i] != 1.0)) : 1;
+        lossd_input input = lossd_input_of(probabilities, fine, careful, x[i]);
+        lossd_target target = {{y[i], y_low[i]}, {z[i], z_low[i]}};
+        lossd_two each = variant == LOSSD_EXP ? lossd_fine_exp_miss(probabilities, x[i], input, target, k[i])
+                                              : lossd_miss(probabilities, variant == LOSSD_QUALITY, fine, careful,
+                                                           input, target);
+        value[i] = lossd_cross_entropy(input, careful, target, k[i]);
         miss[i] = each.hi;
         low[i] = each.lo;
     }
 }
 
 /* miss^gamma, in place */
-static void lossd_powers(double gamma, int n, double *restrict miss, const double *restrict low) {
+static void lossd_powers(double gamma, int n, double *restrict miss, double *restrict low) {
+#define LOSSD_POWER(power)                                           \
+    for (int i = 0; i < n; i++) {                                    \
+        lossd_two each = {miss[i], low[i]};                          \
+        miss[i] = power;                                             \
+    }
     if (gamma == 0.0)
-        for (int i = 0; i < n; i++) miss[i] = 1.0;
+        LOSSD_POWER((each.hi = 1.0))
     else if (gamma == 0.5)
-        for (int i = 0; i < n; i++) miss[i] = sqrt(fabs(miss[i] + low[i]));
+        LOSSD_POWER(lossd_simple_power(each, 0.5))
     else if (gamma == 1.0)
-        for (int i = 0; i < n; i++) miss[i] = fabs(miss[i] + low[i]);
+        LOSSD_POWER(lossd_simple_power(each, 1.0))
     else if (gamma == 1.5)
-        for (int i = 0; i < n; i++) miss[i] = sqrt(miss[i]) * fabs(miss[i] + 1.5 * low[i]);
+        LOSSD_POWER(lossd_simple_power(each, 1.5))
     else if (gamma == 2.0)
-        for (int i = 0; i < n; i++) miss[i] = miss[i] * (miss[i] + 2.0 * low[i]);
+        LOSSD_POWER(lossd_simple_power(each, 2.0))
     else if (gamma == 3.0)
-        for (int i = 0; i < n; i++) miss[i] = (miss[i] * miss[i]) * (miss[i] + 3.0 * low[i]);
+        LOSSD_POWER(lossd_simple_power(each, 3.0))
     else
-        for (int i = 0; i < n; i++) miss[i] = lossd_power(lossd_pair(miss[i], low[i]), gamma);
+        LOSSD_POWER(lossd_power(each, gamma))
 }
 
 LOSSD_INLINE void lossd_products(int probabilities, int even, int n, const double *restrict x,
@@ -445,18 +495,14 @@ static void lossd_targets(double smoothing, int n, const double *restrict y, los
         }
 }
 
-/* The losses of n elements, at most LOSSD_BLOCK.
- *   x: logits or probabilities; y: targets before smoothing; k: pos_weight, or NULL for 1; a: alpha of each
- *   element, or NULL for how->alpha.
- * NaN in any of them gives NaN; a loss may be -0.
- */
-static void lossd_elements(const formula *how, int n, const double *restrict x, const double *restrict y,
-                           const double *restrict k, const double *restrict a, double *restrict value) {
+static void lossd_piece(const formula *how, int n, const double *restrict x, const double *restrict y,
+                        const double *restrict k, const double *restrict a, double *restrict value) {
     lossd_memory at;
     double gamma = how->gamma;
-    int bce = how->loss == LOSSD_BCE, plain = !k && how->smoothing == 0.0, sigmoid = how->variant == LOSSD_SIGMOID;
+    int bce = how->loss == LOSSD_BCE, sigmoid = how->variant == LOSSD_SIGMOID;
     int even = !how->balanced || how->variant == LOSSD_EXP; /* the balance is alpha itself, or 1 */
-    int rough = sigmoid && (gamma == 0.5 || gamma == 1.0 || gamma == 1.5);
+    int simple = gamma == 0.5 || gamma == 1.0 || gamma == 1.5 || gamma == 2.0 || gamma == 3.0;
+    int plain = !k && how->smoothing == 0.0;
     if (bce && plain) {
         if (how->probabilities)
             lossd_plain_bce(1, n, x, y, value);
@@ -464,31 +510,52 @@ static void lossd_elements(const formula *how, int n, const double *restrict x, 
             lossd_plain_bce(0, n, x, y, value);
         return;
     }
-    if (sigmoid && plain && gamma == 1.5 && !a && !even) {
+    if (plain && sigmoid && simple && !even && !a && lossd_all_hard(n, x, y)) {
+#define LOSSD_HARD(probabilities, gamma) lossd_hard_focal(probabilities, gamma, how->alpha, n, x, y, value)
+#define LOSSD_HARDS(probabilities)           \
+    do {                                     \
+        if (gamma == 1.5)                    \
+            LOSSD_HARD(probabilities, 1.5);  \
+        else if (gamma == 2.0)               \
+            LOSSD_HARD(probabilities, 2.0);  \
+        else if (gamma == 3.0)               \
+            LOSSD_HARD(probabilities, 3.0);  \
+        else if (gamma == 1.0)               \
+            LOSSD_HARD(probabilities, 1.0);  \
+        else                                 \
+            LOSSD_HARD(probabilities, 0.5);  \
+    } while (0)
         if (how->probabilities)
-            lossd_plain_focal(1, how->alpha, n, x, y, value);
+            LOSSD_HARDS(1);
         else
-            lossd_plain_focal(0, how->alpha, n, x, y, value);
+            LOSSD_HARDS(0);
         return;
     }
     lossd_targets(how->smoothing, n, y, &at);
     for (int i = 0; i < n; i++) at.k[i] = k ? k[i] : 1.0;
-#define LOSSD_MISSES(probabilities, variant, fine)                                                             \
-    lossd_misses(probabilities, variant, fine, n, x, at.y, at.z, at.y_low, at.z_low, at.k, value, at.miss, at.low)
+#define LOSSD_CROSS_ENTROPIES(probabilities, limit)                                                          \
+    lossd_cross_entropies(probabilities, limit, how->smoothing != 0.0, n, x, at.y, at.z, at.y_low, at.z_low, \
+                          at.k, value)
+#define LOSSD_MISSES(probabilities, variant, fine, rough)                                                           \
+    lossd_misses(probabilities, variant, fine, rough, n, x, at.y, at.z, at.y_low, at.z_low, at.k, value, at.miss, at.low)
 #define LOSSD_FIRST(probabilities)                                                  \
     do {                                                                            \
         if (bce)                                                                    \
-            lossd_cross_entropies(probabilities, 1, n, x, at.y, at.z, at.k, value); \
+            LOSSD_CROSS_ENTROPIES(probabilities, 1); \
         else if (gamma == 0.0)                                                      \
-            lossd_cross_entropies(probabilities, 0, n, x, at.y, at.z, at.k, value); \
-        else if (rough)                                                             \
-            LOSSD_MISSES(probabilities, LOSSD_SIGMOID, 0);                          \
+            LOSSD_CROSS_ENTROPIES(probabilities, 0); \
         else if (how->variant == LOSSD_EXP)                                         \
-            LOSSD_MISSES(probabilities, LOSSD_EXP, 1);                              \
-        else if (how->variant == LOSSD_QUALITY)                                     \
-            LOSSD_MISSES(probabilities, LOSSD_QUALITY, 1);                          \
+            LOSSD_MISSES(probabilities, LOSSD_EXP, 1, 0);                           \
+        else if (sigmoid && simple && gamma <= 1.5)                                 \
+            LOSSD_MISSES(probabilities, LOSSD_SIGMOID, 0, 1);                       \
+        else if (sigmoid && simple)                                                 \
+            LOSSD_MISSES(probabilities, LOSSD_SIGMOID, 0, 0);                       \
+        else if (sigmoid)                                                           \
+            LOSSD_MISSES(probabilities, LOSSD_SIGMOID, 1, 0);                       \
+        else if (simple)                                                            \
+            LOSSD_MISSES(probabilities, LOSSD_QUALITY, 0, 0);                       \
         else                                                                        \
-            LOSSD_MISSES(probabilities, LOSSD_SIGMOID, 1);                          \
+            LOSSD_MISSES(probabilities, LOSSD_QUALITY, 1, 0);                       \
     } while (0)
     if (how->probabilities)
         LOSSD_FIRST(1);
@@ -505,5 +572,18 @@ static void lossd_elements(const formula *how, int n, const double *restrict x, 
         lossd_products(0, 1, n, x, at.y, at.z, at.a, at.miss, value);
     else
         lossd_products(0, 0, n, x, at.y, at.z, at.a, at.miss, value);
+}
+
+/* The losses of n elements.
+ *   x: logits or probabilities; y: targets before smoothing; k: pos_weight, or NULL for 1; a: alpha of each
+ *   element, or NULL for how->alpha.
+ * NaN in any of them gives NaN; a loss may be -0.
+ */
+static void lossd_elements(const formula *how, int n, const double *x, const double *y, const double *k,
+                           const double *a, double *value) {
+    for (int i = 0; i < n; i += LOSSD_PIECE) {
+        int piece = n - i < LOSSD_PIECE ? n - i : LOSSD_PIECE;
+        lossd_piece(how, piece, x + i, y + i, k ? k + i : NULL, a ? a + i : NULL, value + i);
+    }
 }
 #endif
