@@ -240,13 +240,13 @@ def _answer_of(piece: Slice, outcome: Sums | Fault, seconds: float) -> Scored | 
     if isinstance(outcome, Fault):
         return Failed(piece.id, outcome.code, outcome.detail, list(outcome.errors))
     return Scored(
-        piece.id,
-        outcome.loss,
-        outcome.weights,
-        outcome.positives,
-        outcome.count,
-        outcome.planes,
-        seconds,
+        id=piece.id,
+        sum=outcome.loss,
+        weight_sum=outcome.weights,
+        positives=outcome.positives,
+        count=outcome.count,
+        planes=outcome.planes,
+        seconds=seconds,
     )
 
 
