@@ -187,7 +187,7 @@ def _load(running: Running, path: str, form: str, rows: int) -> Load:
 
 def say(text: str) -> None:
     """Progress."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    print(text, file=sys.stderr, flush=True)
 
 
 def main() -> None:
