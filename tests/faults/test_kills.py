@@ -67,7 +67,11 @@ def test_killed_workers_are_latency(tmp_path: Path, say: Callable[[str], None]) 
 
 def test_a_hung_worker_is_replaced(tmp_path: Path, say: Callable[[str], None]) -> None:
     """One that is stopped in the midst of its work, as a driver that never returns would stop it."""
-    with live_server(tmp_path, hang_seconds=HANG_SECONDS, inline_ms=0) as server, Load() as load, Load() as single:
+    with (
+        live_server(tmp_path, hang_seconds=HANG_SECONDS, inline_ms=0) as server,
+        Load() as load,
+        Load() as single,
+    ):
         right = undisturbed(server, single)
         load.start(Plan(port_of(server), SMALL, rate=RATE))
         with worker_of(server) as (pid, fd):
