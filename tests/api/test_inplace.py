@@ -52,14 +52,14 @@ class Work:
 def test_what_a_turn_has_no_time_for_is_for_later_ones() -> None:
     async def test() -> None:
         work = Work()
-        assert not work.turns.free  # whatever the loop did before counts
+        assert not work.turns.has_time(work.now)  # whatever the loop did before counts
         for _ in range(100):
             work.add(EVERYONE, 0.3e-3)
         await work.run()
         assert [len(turn) for turn in work.done if turn] == [7] * 14 + [2]
-        assert work.turns.free
+        assert work.turns.has_time(work.now)
         work.now += TURN_SECONDS
-        assert not work.turns.free
+        assert not work.turns.has_time(work.now)
 
     asyncio.run(test())
 

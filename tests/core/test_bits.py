@@ -102,7 +102,7 @@ def outcome(job: Job) -> tuple[bytes, ...]:
 def test_no_cut_changes_a_bit(shape: tuple[int, ...], axis: object) -> None:
     """Parts are scored last first, and by every kernel."""
     expected = outcome(everything(shape, axis, 1 << 30))
-    for elements_ in (BLOCK, 5000, 333):
+    for elements_ in (BLOCK, 4999):
         assert outcome(everything(shape, axis, elements_)) == expected
 
 
