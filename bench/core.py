@@ -6,7 +6,6 @@ are what counts. lossd computes in float64, with exact sums, torch in float32.
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bench.table import Figure, show
+from bench.table import Figure, of_figures, options, tell
 from lossd.core.catalog import LOSSES, check_params, reduced_axes
 from lossd.core.exact_sum import ExactSum
 from lossd.core.kernel import Kernel
@@ -111,9 +110,9 @@ def races(fast: Kernel, slow: Kernel) -> list[Race]:
     small, cached, large = numbers(SMALL), numbers(CACHED), numbers(LARGE)
     found = []
     for loss, rival, asked in (("bce", torch_bce, (1.0, 2.5)), ("focal", yolov5_focal, (2.5, 8.0))):
-        name = "float32 BCE" if loss == "bce" else "YOLOv5's focal"
+        name = "torch's float32 BCE" if loss == "bce" else "YOLOv5's formula in torch"
         for what, given, wanted, times in (
-            ("4,096x80, in the cache", cached, asked[0], 20),
+            ("4,096x80 in the cache", cached, asked[0], 20),
             ("16.7 M elements", large, asked[1], 1),
         ):
 
@@ -123,7 +122,7 @@ def races(fast: Kernel, slow: Kernel) -> list[Race]:
             def native(loss: str = loss, given: Numbers = given) -> float:
                 return ours(fast, loss, given)
 
-            found.append(Race(Figure(f"{what}: torch's {name} by {loss}", wanted), theirs, native, times))
+            found.append(Race(Figure(f"{loss}, {what}: {name} by lossd", wanted), theirs, native, times))
 
     def whole_call() -> float:
         return ours(fast, "bce", small)
@@ -132,7 +131,21 @@ def races(fast: Kernel, slow: Kernel) -> list[Race]:
         return torch_bce(small.logits, small.targets)
 
     found.append(
-        Race(Figure("32x80, a whole call: torch's float32 BCE by bce", 1.3), torch_call, whole_call, 2000)
+        Race(
+            Figure("bce, 32x80, a whole call: torch's float32 BCE by lossd", 1.3),
+            torch_call,
+            whole_call,
+            2000,
+        )
+    )
+    params = check_params(LOSSES["bce"], {})
+    work = prepare("bce", params, SMALL, (0, 1), ELEMENTS, small.tensors)
+
+    def prepared() -> float:
+        return fast.score(work, small.body, 0, 0).loss[0]
+
+    found.append(
+        Race(Figure("the same, prepared before, as for requests that look alike"), torch_call, prepared, 2000)
     )
     two = NativeKernel(2)
 
@@ -142,7 +155,7 @@ def races(fast: Kernel, slow: Kernel) -> list[Race]:
     def on_two() -> float:
         return ours(two, "focal", large, 2 * ELEMENTS)
 
-    figure = Figure("16.7 M elements: focal on one thread by focal on two, by the clock", 1.8)
+    figure = Figure("focal, 16.7 M elements, by the clock: one thread by two", 1.8)
     found.append(Race(figure, on_one, on_two, 1, time.perf_counter))
     for loss in LOSSES:
 
@@ -152,32 +165,54 @@ def races(fast: Kernel, slow: Kernel) -> list[Race]:
         def compiled(loss: str = loss) -> float:
             return ours(fast, loss, cached)
 
-        found.append(Race(Figure(f"4,096x80: torch definition of {loss} by native"), defined, compiled, 2))
+        found.append(
+            Race(Figure(f"{loss}, 4,096x80: the torch definition by the native kernel"), defined, compiled, 2)
+        )
+    return found
+
+
+def on_device(device: str) -> list[Race]:
+    """The torch definition on a device beside torch's own losses there, from the host's bytes, by time."""
+    kernel, large = TorchKernel(device), numbers(LARGE)
+    found = []
+    for loss, rival in (("bce", torch_bce), ("focal", yolov5_focal)):
+
+        def theirs(rival: Callable[..., float] = rival) -> float:
+            return rival(large.logits.to(device), large.targets.to(device))
+
+        def exact(loss: str = loss) -> float:
+            return ours(kernel, loss, large, 128 * ELEMENTS)
+
+        figure = Figure(f"{loss}, 16.7 M elements, copies included: torch's float32 on {device} by lossd")
+        found.append(Race(figure, theirs, exact, 1, time.perf_counter))
     return found
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m bench.core", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser = options("core", __doc__, rounds=9)
     parser.add_argument("--width", help="vector instructions to use, such as avx2; the widest by default")
-    options = parser.parse_args()
+    parser.add_argument(
+        "--device", help="measure the torch definition here, too; a CUDA device, if there is one"
+    )
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    fast = NativeKernel(width=options.width)
+    fast = NativeKernel(width=given.width)
     compared = races(fast, TorchKernel())
+    if given.device or torch.cuda.is_available():
+        compared += on_device(given.device or "cuda:0")
     for race in compared:
         race.run(0)  # a warm-up
         race.figure.found.clear()
-    for turn in range(options.rounds):
+    for turn in range(given.rounds):
         for race in compared:
             race.run(turn)
-    show(
-        f"torch {torch.__version__}, {fast.width}, medians of {options.rounds}",
-        [race.figure for race in compared],
-    )
-    for race in compared[:4:2]:
-        taken = min(seconds(race.other, race.times, race.clock) for _ in range(options.rounds))
-        print(f"{race.figure.what}: {1e9 * taken / math.prod(CACHED):.2f} ns an element at best")  # noqa: T201
+    costs = []
+    for loss, race in zip(LOSSES, compared[::2], strict=False):
+        taken = min(seconds(race.other, race.times, race.clock) for _ in range(given.rounds))
+        costs.append(f"{loss} {1e9 * taken / math.prod(CACHED):.2f}")
+    built = f"torch {torch.__version__}, {fast.width}; ns an element of 4,096x80: {', '.join(costs)}."
+    tell("bench-core", given, built, of_figures([race.figure for race in compared]))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ medians, and ratios to .npy.
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import http.client
 import io
@@ -27,7 +26,7 @@ import pyarrow as pa
 
 from bench.memory import cpu_seconds, family
 from bench.payloads import as_json, npy, v2
-from bench.table import number, show_rows
+from bench.table import number, options, table, tell
 from examples.local_server import LocalServer
 
 if sys.version_info >= (3, 14):
@@ -117,25 +116,24 @@ def cases() -> list[Case]:
 
 def main() -> None:
     """Measure, in turn."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser = options("formats", __doc__, rounds=7)
     parser.add_argument("--times", type=int, default=10, help="requests of a format in a round")
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     found = cases()
     with LocalServer(Path(sys.executable).with_name("lossd")) as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-        for turn in range(arguments.rounds + 1):
+        for turn in range(given.rounds + 1):
             for case in found:
                 before, began = cpu_seconds(*family(server.pid)), time.perf_counter()
-                for _ in range(arguments.times):
+                for _ in range(given.times):
                     connection.request("POST", case.path, case.body, case.headers)
                     answer = connection.getresponse()
                     text = answer.read()
                     if answer.status != 200:
                         sys.exit(f"{case.name}: {text.decode()}")
                 if turn:  # the first is for warming up
-                    case.seconds.append((time.perf_counter() - began) / arguments.times)
-                    case.cpu.append((cpu_seconds(*family(server.pid)) - before) / arguments.times)
+                    case.seconds.append((time.perf_counter() - began) / given.times)
+                    case.cpu.append((cpu_seconds(*family(server.pid)) - before) / given.times)
         connection.close()
     base, base_cpu = statistics.median(found[0].seconds), statistics.median(found[0].cpu)
     rows = []
@@ -144,7 +142,7 @@ def main() -> None:
         size = f"{len(case.body) / 1e6:.1f}"
         rows.append((case.name, size, *map(number, (1e3 * wall, wall / base, 1e3 * cpu, cpu / base_cpu))))
     columns = ("format", "MB", "ms", "of npy's", "server CPU, ms", "of npy's")
-    show_rows(f"focal, {ROWS} x {CLASSES}, medians of {arguments.rounds} rounds", columns, rows)
+    tell("bench-formats", given, table(columns, rows))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ Each connection of big's is a process of its own.
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import multiprocessing
 import statistics
@@ -23,7 +22,7 @@ from typing import Final
 import numpy as np
 
 from bench.payloads import CLASSES, SMALL, Payload, as_json, npy, payload
-from bench.table import Figure, show
+from bench.table import Figure, of_figures, options, tell
 from examples.local_server import LocalServer
 from lossd.teams import Team, digest_of, new_key
 from lossd.teamsfile import add_key, add_team
@@ -74,7 +73,7 @@ def big(kind: str, port: int, key: str, ready: Semaphore, wanted: Event, ended: 
             statuses[status] += 1
             if status != 200:
                 time.sleep(0.1)
-    print(f"big: {statuses[200]} scored, other statuses: {dict(statuses - Counter({200: statuses[200]}))}")  # noqa: T201
+    print(f"big: {statuses[200]} scored, other statuses: {dict(statuses - Counter({200: statuses[200]}))}")
 
 
 def small(caller: Caller, seconds: float) -> list[float]:
@@ -105,11 +104,10 @@ def teams(folder: Path) -> tuple[Path, dict[str, str]]:
 
 def main() -> None:
     """Measure, in turn."""
-    parser = argparse.ArgumentParser(prog="python -m bench.neighbour", description=__doc__)
+    parser = options("neighbour", __doc__, rounds=5)
     parser.add_argument("kind", choices=("json", "npy"), help="what big sends")
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each half of a round")
-    options = parser.parse_args()
+    given = parser.parse_args()
     context = multiprocessing.get_context("spawn")
     ready, wanted, ended = context.Semaphore(0), context.Event(), context.Event()
     alone, beside, ratio = (
@@ -121,10 +119,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         path, keys = teams(Path(place))
         with LocalServer(Path(sys.executable).with_name("lossd"), settings={"teams": path}) as server:
-            arguments = (options.kind, server.port, keys["big"], ready, wanted, ended)
+            arguments = (given.kind, server.port, keys["big"], ready, wanted, ended)
             others = [
                 context.Process(target=big, args=arguments)
-                for _ in range(1 if options.kind == "json" else AT_ONCE)
+                for _ in range(1 if given.kind == "json" else AT_ONCE)
             ]
             for other in others:
                 other.start()
@@ -132,11 +130,11 @@ def main() -> None:
                 ready.acquire()
             caller = Caller(server.port, keys["small"])
             small(caller, 1.0)
-            for _ in range(options.rounds):
-                first = small(caller, options.seconds)
+            for _ in range(given.rounds):
+                first = small(caller, given.seconds)
                 wanted.set()
                 time.sleep(_SETTLE_SECONDS)
-                second = small(caller, options.seconds)
+                second = small(caller, given.seconds)
                 wanted.clear()
                 time.sleep(2 * _SETTLE_SECONDS)  # the last large ones end
                 alone.found.append(1e3 * p99(first))
@@ -146,7 +144,8 @@ def main() -> None:
             ended.set()
             for other in others:
                 other.join()
-    show(f"32x80 npy, alone and beside {options.kind}", [alone, beside, longest, ratio])
+    command = "bench-neighbour" if given.kind == "json" else "bench-backlog"
+    tell(command, given, of_figures([alone, beside, longest, ratio]))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ ratio's two sides are measured one after the other, in turn first. Needs wrk.
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import os
 import signal
@@ -21,11 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from bench.loads import Load, by_hand, by_wrk, exchange, need_wrk
+from bench.loads import Load, by_hand, by_wrk, exchange, need_wrk, post
 from bench.memory import cpu_seconds, find, own
 from bench.payloads import CLASSES, LARGE, MIDDLE, SMALL, numbers, payload
-from bench.servers import ROOT, Running, lossd, uvicorn
-from bench.table import Figure, number, show, show_rows
+from bench.servers import Running, lossd, uvicorn
+from bench.table import Figure, number, of_figures, options, table, tell
 from lossd_client import LossClient
 
 FASTAPI: Final = "bench.peers.servers.fastapi_server:app"
@@ -98,7 +97,7 @@ def pairs() -> list[Pair]:
              "FastAPI", "npy", SMALL, 1, lambda load: load.p50),
     ]  # fmt: skip
     middle = [
-        Pair(Figure(f"4,096x80 {form}, {connections} connections, requests/s of FastAPI's with np.load", 1.2),
+        Pair(Figure(f"4,096x80 {form}, connections: {connections}, requests/s of FastAPI's", 1.2),
              "FastAPI", form, MIDDLE, connections)
         for form in ("npy", "npy-bool")
         for connections in (1, 4, 16, 64)
@@ -188,7 +187,8 @@ def worker(running: Running, figures: dict[str, Figure]) -> None:
 
 
 def ready_seconds(running: Running) -> float:
-    """Kill the worker; how long after its start the next one is ready."""
+    """Kill the worker when it has served; how long after its start the next one is ready."""
+    post(running.port, "/bce", payload("npy", MIDDLE))
     killed = find(running.pid, WORKER)
     os.kill(killed, signal.SIGKILL)
     connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=10)
@@ -228,17 +228,16 @@ def servers(against: Path | None) -> Iterator[dict[str, Running]]:
 
 def main() -> None:
     """Measure, in turn."""
-    parser = argparse.ArgumentParser(prog="python -m bench.server", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = options("server", __doc__, rounds=5)
     parser.add_argument("--seconds", type=int, default=1, help="of each load by wrk")
     parser.add_argument("--only", default="small,large,worker", help="parts, separated by commas")
     parser.add_argument(
         "--against", type=Path, help="another checkout, whose server gets large requests, too"
     )
-    options = parser.parse_args()
+    given = parser.parse_args()
     need_wrk()
-    parts = set(options.only.split(","))
-    against = options.against.resolve() if options.against else None
+    parts = set(given.only.split(","))
+    against = given.against.resolve() if given.against else None
     compared = pairs()
     tail = Figure("32x80 npy, 64 connections, p99 over p50", 3, at_most=True)
     head = Figure("32x80 npy, the client's own head: CPU of the front end, of wrk's head", 1.3, at_most=True)
@@ -253,23 +252,28 @@ def main() -> None:
         "ready": Figure("a worker is ready after, s", 0.5, at_most=True),
     }
     with servers(against) as running:
-        bench = Bench(running, options.seconds)
+        bench = Bench(running, given.seconds)
         sides = {name: one for name, one in running.items() if name in sizes}
-        for turn in range(options.rounds):
+        if "small" in parts:
+            for pair in compared[:3]:  # a warm-up
+                pair.measure(Bench(running, 1), 0)
+                pair.figure.found.clear()
+        for turn in range(given.rounds):
             if "small" in parts:
                 for pair in compared:
                     pair.measure(bench, turn)
                 crowd(bench, tail)
-                heads(running["lossd"], options.seconds, head, turn)
+                heads(running["lossd"], given.seconds, head, turn)
             if "large" in parts:
                 large(sides, sizes, turn)
         if "worker" in parts:
             worker(running["lossd"], deaths)
     shown = [pair.figure for pair in compared] + [tail, head, *sizes.values(), *deaths.values()]
-    show(f"{ROOT.name}, {options.rounds} rounds", [one for one in shown if one.found])
+    tables = [of_figures([one for one in shown if one.found])]
     if bench.loads:
         columns = ("server", "form", "size", "connections", "requests/s", "p50, ms", "p99, ms")
-        show_rows("Medians", columns, bench.rows())
+        tables.append(table(columns, bench.rows()))
+    tell("bench-server", given, *tables)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,18 @@
-"""What a run found, in tables that Markdown understands."""
+"""What a run found: tables that people and Markdown read, for the terminal and for docs/performance.md."""
 
 from __future__ import annotations
 
+import argparse
+import os
+import re
 import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
+PAGE: Final = Path(__file__).resolve().parents[1] / "docs/performance.md"
 
 
 @dataclass(slots=True)
@@ -29,24 +33,16 @@ class Figure:
 
     def row(self) -> tuple[str, ...]:
         """Its line in the table."""
+        bound = "" if self.asked is None else f"at {'most' if self.at_most else 'least'} {self.asked:g}"
         if not self.found:
-            return (self.what, *[""] * 3, "not measured")
+            return (self.what, bound, "not measured", "", "")
         median = statistics.median(self.found)
-        if self.asked is None:
-            asked, verdict = "", ""
-        else:
+        verdict = ""
+        if self.asked is not None:
             good = median <= self.asked if self.at_most else median >= self.asked
-            asked, verdict = (
-                f"at {'most' if self.at_most else 'least'} {self.asked:g}",
-                "yes" if good else "no",
-            )
-        return (
-            self.what,
-            asked,
-            number(median),
-            f"{number(min(self.found))} to {number(max(self.found))}",
-            verdict,
-        )
+            verdict = "yes" if good else "no"
+        spread = f"{number(min(self.found))} to {number(max(self.found))}"
+        return (self.what, bound, number(median), spread, verdict)
 
 
 def number(value: float) -> str:
@@ -54,17 +50,48 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def show(title: str, figures: Sequence[Figure]) -> None:
-    """Print figures."""
-    show_rows(
-        title, ("what", "asked", "median", "least to greatest", "reached"), [one.row() for one in figures]
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows under their columns, all of a column of one width."""
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    lines = [columns, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        f"| {' | '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))} |"
+        for line in lines
     )
 
 
-def show_rows(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print any rows."""
-    table = Table(*heads, box=box.MARKDOWN)
-    for row in rows:
-        table.add_row(*row)
-    console = Console(width=None if Console().is_terminal else 200)
-    console.print(f"\n{title}\n", table, highlight=False)
+def of_figures(figures: Sequence[Figure]) -> str:
+    """Figures under each other."""
+    return table(("what", "asked", "median", "least to greatest", "reached"), [one.row() for one in figures])
+
+
+def options(name: str, about: str | None, rounds: int) -> argparse.ArgumentParser:
+    """A command's options, with those that all have."""
+    parser = argparse.ArgumentParser(prog=f"python -m bench.{name}", description=about)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/performance.md, too")
+    return parser
+
+
+def tell(command: str, given: argparse.Namespace, *tables: str) -> None:
+    """Print tables, and put them into the page where it is asked for.
+
+    Args:
+        command: Whose they are: the page has ``<!-- command -->`` and, behind them, ``<!-- end -->``.
+        given: Its options.
+        tables: What it found.
+    """
+    text = "\n\n".join([f"{_machine()}; rounds: {given.rounds}.", *tables])
+    print(text)
+    if given.write:
+        place = re.compile(rf"(?<=<!-- {re.escape(command)} -->\n).*?(?=<!-- end -->)", re.DOTALL)
+        page, count = place.subn(lambda _: f"{text}\n", PAGE.read_text())
+        if count != 1:
+            raise ValueError(f"the page has {count} places for {command}")
+        PAGE.write_text(page)
+
+
+def _machine() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown")
+    return f"{time.strftime('%Y-%m-%d', time.gmtime())}; {len(os.sched_getaffinity(0))} cores of {model}"

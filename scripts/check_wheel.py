@@ -147,7 +147,10 @@ def check_scoring(sandbox: Sandbox, server: Path, client: Path) -> None:
             compare(f"LossClient.{name}", value, expected(name))
         lossd = str(client / "bin/lossd")
         score = [lossd, "score", "logits.npy", "targets.npy", "--json", "--url", running.url]
-        compare("lossd score", json.loads(sandbox.run(score).stdout)["loss"], expected("bce"))
+        answer = json.loads(sandbox.run(score).stdout)
+        compare("lossd score", answer["loss"], expected("bce"))
+        if answer["kernel"] != "native":
+            raise CheckError(f"the server of the wheel computes with {answer['kernel']}, not native")
         score += ["--loss", "focal", "--gamma", str(GAMMA)]
         compare("lossd score --loss focal", json.loads(sandbox.run(score).stdout)["loss"], expected("focal"))
         if (code := running.stop()) != 0:

@@ -6,7 +6,6 @@ but for the one that is measured, in turn. One that does not install or start is
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import subprocess
@@ -19,7 +18,7 @@ from typing import Final
 from bench.loads import Load, by_hand, by_wrk, need_wrk, post
 from bench.payloads import CLASSES, LARGE, MIDDLE, SMALL, payload
 from bench.servers import ROOT, NotMeasuredError, Running, lossd, serving
-from bench.table import Figure, show
+from bench.table import Figure, of_figures, options, tell
 
 ENVIRONMENTS: Final = ROOT / ".bench"
 REQUIREMENTS: Final = Path(__file__).with_name("requirements")
@@ -188,26 +187,25 @@ def _load(running: Running, path: str, form: str, rows: int) -> Load:
 
 def say(text: str) -> None:
     """Progress."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    print(text, file=sys.stderr, flush=True)
 
 
 def main() -> None:
     """Install, measure, tell."""
-    parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = options("peers", __doc__, rounds=3)
     parser.add_argument("--only", default="", help="frameworks whose names contain one of these, by commas")
-    options = parser.parse_args()
+    given = parser.parse_args()
     need_wrk()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers are stopped on the way out
     figures = []
     with lossd() as ours:
         for peer in PEERS:
-            if any(word in peer.name.lower() for word in options.only.lower().split(",")):
+            if any(word in peer.name.lower() for word in given.only.lower().split(",")):
                 try:
-                    figures += measure(peer, ours, options.rounds)
+                    figures += measure(peer, ours, given.rounds)
                 except NotMeasuredError as why:
                     say(f"{peer.name}: {why}")
-    show("lossd beside serving frameworks", figures)
+    tell("bench-peers", given, of_figures(figures))
 
 
 if __name__ == "__main__":

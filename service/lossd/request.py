@@ -154,22 +154,20 @@ class LossResult:
     Attributes:
         loss: A number where everything is reduced, else a float64 array (0 or more elements).
         reduction: ``none``, ``sum`` or ``mean``.
-        sum: The weighted element losses of the whole request, summed.
         count: The elements of the whole request.
-        weight_sum: Their weights, summed; the count where there is no weight.
-        positives: Their targets, summed.
+        sum_terms: Floats that add up to the weighted losses of these exactly, biggest first: the sum rounded
+            once, what that left rounded, and so on. Those of many requests, added by `math.fsum`, give the
+            bits of one request over everything.
+        weight_sum_terms: Likewise for the weights; the count where there is no weight.
+        positives_terms: Likewise for the targets.
         shape: The inputs' shape.
         loss_name: Such as ``focal``.
         params: The loss's own parameters, such as gamma and alpha.
-        kernel: Which kernel computed the elements, such as ``eager``.
+        kernel: Which kernel computed the elements: ``native`` or ``torch``.
         device: Where, such as ``cpu`` or ``cuda:0``; of several devices that shared it, one.
         elsewhere: The seconds of computing on the others of these, by device; None if there are none.
         options: The parameters that every loss has, such as axis and normalizer.
         notes: What the caller should know of the answer, a sentence each.
-        sum_terms: Floats that add up to the sum exactly, biggest first: ``sum``, what rounding it left, and
-            so on. Added by `math.fsum` over many requests they give the bits of one request over everything.
-        weight_sum_terms: Likewise for ``weight_sum``.
-        positives_terms: Likewise for ``positives``.
         loss_terms: Arrays of the loss's shape that add up to its sums exactly, before any division; None
             where the rows (axis 0) are not summed, or everything is.
         divisor_terms: Likewise for what a mean divides the sums by, also where a sum is asked for;
@@ -178,10 +176,10 @@ class LossResult:
 
     loss: float | Float64Array
     reduction: str
-    sum: float
     count: int
-    weight_sum: float
-    positives: float
+    sum_terms: tuple[float, ...]
+    weight_sum_terms: tuple[float, ...]
+    positives_terms: tuple[float, ...]
     shape: tuple[int, ...]
     loss_name: str
     params: Mapping[str, object]
@@ -190,8 +188,20 @@ class LossResult:
     elsewhere: Mapping[str, float] | None = None
     options: Mapping[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    sum_terms: tuple[float, ...] = ()
-    weight_sum_terms: tuple[float, ...] = ()
-    positives_terms: tuple[float, ...] = ()
     loss_terms: tuple[Float64Array, ...] | None = None
     divisor_terms: tuple[Float64Array, ...] | None = None
+
+    @property
+    def sum(self) -> float:
+        """The weighted losses, summed and rounded once."""
+        return self.sum_terms[0]
+
+    @property
+    def weight_sum(self) -> float:
+        """The weights, likewise."""
+        return self.weight_sum_terms[0]
+
+    @property
+    def positives(self) -> float:
+        """The targets, likewise."""
+        return self.positives_terms[0]

@@ -7,7 +7,6 @@ import os
 from collections.abc import Awaitable, Callable
 
 import pytest
-from lossd.core.grid import BLOCK
 from starlette.types import Message
 
 from lossd.api.door import Door
@@ -16,8 +15,8 @@ from lossd.api.gate import Gate
 from lossd.api.metrics import Metrics
 from lossd.api.problems import problem
 from lossd.api.requestlog import RequestLog
-from lossd.engine.arena import Memory, create_memory
 from lossd.engine.frames import socket_pair
+from lossd.engine.memory import Memory, create_memory
 from lossd.engine.pool import Pool
 from lossd.engine.quotas import Quotas, quotas_bytes
 from lossd.engine.tally import TALLY_BYTES, Tally
@@ -36,7 +35,7 @@ async def serve(answer: Answer, sent: list[Message]) -> str:
 
     fd, tally_fd = create_memory(4096), create_memory(TALLY_BYTES)
     ours, theirs = socket_pair()
-    pool = Pool(Memory(fd, 4096), ours, 0, BLOCK, BLOCK)
+    pool = Pool(Memory(fd, 4096), ours, 0, 1 << 17)
     metrics = Metrics([Tally(tally_fd)], 0, {}, (), pool)
     quotas_fd = create_memory(quotas_bytes(1))
     gate = Gate(Quotas(quotas_fd, 1, 0), teams=False)

@@ -21,7 +21,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from lossd.api import forms, heads
+from lossd.api import fastlane, forms, heads
 from lossd.api.fastlane import LONGEST, PATIENCE, FastLane
 from lossd.api.gate import Gate
 from lossd.api.heads import read_head
@@ -30,8 +30,8 @@ from lossd.api.parsing import Parser
 from lossd.api.protocol import LossdProtocol
 from lossd.api.service import Service
 from lossd.core.native import NativeKernel
-from lossd.engine.arena import Memory, create_memory
 from lossd.engine.frames import socket_pair
+from lossd.engine.memory import Memory, create_memory
 from lossd.engine.pool import Pool
 from lossd.engine.quotas import Quotas, quotas_bytes
 from lossd.engine.tally import TALLY_BYTES, Tally
@@ -149,6 +149,12 @@ def run(test: Callable[[FrontEnd], Awaitable[None]], **settings: float) -> None:
     asyncio.run(main())
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 -- there is no event
+            await asyncio.sleep(0.001)
+
+
 def inference(
     tensors: dict[str, npt.NDArray[Any]] | None = None,
     path: str = "/v2/models/bce/infer",
@@ -245,6 +251,13 @@ NOT_TAKEN = {
 }
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow this machine is, bodies are there in time."""
+    monkeypatch.setattr(fastlane, "PATIENCE", 10.0)
+
+
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("whole", TAKEN.values(), ids=TAKEN)
 def test_who_takes_it(whole: bytes) -> None:
     async def test(desk: FrontEnd) -> None:
@@ -581,6 +594,7 @@ def test_a_request_that_waited_and_is_for_elsewhere_counts_once() -> None:
     run(test)
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("sent", [request(), request() * 2, request()[:-9]])
 def test_who_hangs_up_is_counted_once_and_not_scored(
     sent: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -593,14 +607,12 @@ def test_who_hangs_up_is_counted_once_and_not_scored(
         desk.turns._until, desk.turns._arranged = 0.0, True  # no turn comes
         _, writer = await asyncio.open_connection("127.0.0.1", desk.port)
         writer.write(sent)
-        while sent != request()[:-9] and not desk.turns._waiting:
-            await asyncio.sleep(0.001)
-        await asyncio.sleep(PATIENCE / 4)
+        await until(lambda: sent == request()[:-9] or bool(desk.turns._waiting))
+        await asyncio.sleep(0.02)
         writer.close()
         totals = desk.service.metrics.totals
         refused = ("requests", "bce", "npy", "disconnected", "default")
-        while not totals().get(refused):
-            await asyncio.sleep(0.001)
+        await until(lambda: bool(totals().get(refused)))
         desk.turns._turn()
         assert totals()[refused] == 1.0
         assert totals()[("requests_in_flight",)] == 0.0
@@ -616,8 +628,7 @@ def test_who_waits_when_the_time_for_draining_is_up() -> None:
     async def test(desk: FrontEnd) -> None:
         desk.turns._until, desk.turns._arranged = 0.0, True
         asking = asyncio.ensure_future(desk.ask(request()))
-        while not desk.turns._waiting:
-            await asyncio.sleep(0.001)
+        await until(lambda: bool(desk.turns._waiting))
         for connection in desk.connections:
             connection.shutdown()
         status, answer = await asking

@@ -374,7 +374,7 @@ def test_deadlines(impatient: LiveServer) -> None:
             status, _, body = connection.ask(request(BODY, "/bce", header))
             assert (status, json.loads(body)["code"]) == (504, "deadline_exceeded")
             assert json.loads(body)["retryable"] is retryable
-            assert least <= time.monotonic() - began < most
+            assert least - 0.005 < time.monotonic() - began < most  # a loop counts milliseconds
     with caller(impatient) as connection:
         assert connection.ask(request())[0] == 200
     assert metric(impatient, "lossd_bytes_in_flight") == 0

@@ -311,11 +311,11 @@ def test_results_come_in_the_batches_order(ask: Ask, base_url: str) -> None:
 
     async def collect() -> list[LossResult]:
         async with AsyncLossClient(base_url) as client:
-            return [result async for result in client.iter_batches("bce", parts)]
+            return [result async for result in client.iter_batches("bce", parts, reduction="sum")]
 
     with LossClient(base_url) as client:
-        alone = [client.bce(**batch).sum for batch in parts]
-        assert [result.sum for result in client.iter_batches("bce", parts)] == alone
+        alone = [client.bce(**batch, reduction="sum").sum for batch in parts]
+        assert [result.sum for result in client.iter_batches("bce", parts, reduction="sum")] == alone
     assert [result.sum for result in asyncio.run(collect())] == alone
 
 

@@ -110,9 +110,7 @@ def test_the_examples_are_answered(document: dict[str, Any], base_url: str, loss
         validate(document, "LossAnswer", answer.json())
     shown = operation["responses"]["200"]["content"]["application/json"]["examples"]["mean"]["value"]
     real = httpx.post(f"{base_url}/{loss}", json=examples["mean"]["value"]).json()
-    assert shown["loss"] == pytest.approx(real["loss"], rel=1e-6)
-    assert shown["sum"] == pytest.approx(real["sum"], rel=1e-6)
-    assert shown.keys() == real.keys()
+    assert shown == {**real, "request_id": shown["request_id"], "kernel": shown["kernel"]}
     validate(document, "LossAnswer", shown)
 
 

@@ -69,7 +69,7 @@ class Draw:
         return choices[int(self.rng.integers(len(choices)))]
 
     def shape(self) -> tuple[int, ...]:
-        dimensions = int(self.rng.integers(1, 6))
+        dimensions = int(self.rng.integers(1, 9))
         most = self.one_of([300, 3000, 3000, 60_000]) ** (1 / dimensions)
         return tuple(
             1 if self.chance(0.15) else int(self.rng.integers(1, 2 + most)) for _ in range(dimensions)
@@ -132,8 +132,10 @@ class Draw:
             weight = 10 ** self.rng.uniform(-5, 5, size) * (self.rng.random(size) > 0.1)
             found["weight"] = (self.dtype("weight"), weight)
         if self.chance(0.3):
-            by_class = (shape[class_axis],) if self.chance(0.5) else self.narrowed(shape)
-            found["pos_weight"] = (self.dtype("pos_weight"), self.rng.uniform(0, 9, by_class))
+            size = self.narrowed(shape)
+            if len(size) == 1:  # then it is one for every class
+                size = (shape[class_axis],)
+            found["pos_weight"] = (self.dtype("pos_weight"), self.rng.uniform(0, 9, size))
         if params.get("alpha") is not None and self.chance(0.4):
             found["alpha"] = ("float64", self.rng.random(shape[class_axis]))
         if self.chance(0.3):
@@ -243,11 +245,16 @@ def build_driver(program: Path, width: str, compiler: Sequence[str], *extra: str
     subprocess.run([*compiler, *flags, *sources, "-o", str(program), "-lm"], check=True, timeout=600)
 
 
-def run_driver(command: Sequence[str], asked: Sequence[Case], folder: Path, threads: int = 1) -> bytes:
+def run_driver(command: Sequence[str], asked: Sequence[Case], folder: Path, threads: int = 1) -> list[bytes]:
     """What a program says to cases; it must say nothing else."""
     (folder / "cases").write_bytes(b"".join(one.packed() for one in asked))
     words = [*command, str(folder / "cases"), str(folder / "answers"), str(threads)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
     assert not done.stderr, done.stderr[:3000]
     assert done.returncode == 0, done.stdout
-    return (folder / "answers").read_bytes()
+    answers, data = [], memoryview((folder / "answers").read_bytes())
+    while data:
+        (length,) = struct.unpack_from("=q", data)
+        answers.append(bytes(data[8 : 8 + length]))
+        data = data[8 + length :]
+    return answers

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from core.scoring import BLOCK, figures, figures_by, sums, sums_by, work
-from lossd.core.elements import Element, Inputs
 from lossd.core.torch_kernel import TorchKernel
 from lossd.request import Fault
 
@@ -26,17 +25,13 @@ class SmallDevice(TorchKernel):
         super().__init__()
         self.room = room
         self.asked: list[int] = []
-        self._functions = {name: self._limited(function) for name, function in self._functions.items()}
 
-    def _limited(self, function: Callable[..., Element]) -> Callable[..., Element]:
-        def limited(x: Inputs, y: torch.Tensor, *others: Any, **own: Any) -> Element:  # noqa: ANN401 -- a loss's
-            self.asked.append(len(y))
-            if len(y) > self.room:
-                msg = "injected"
-                raise torch.OutOfMemoryError(msg)
-            return function(x, y, *others, **own)
-
-        return limited
+    def _losses(self, work: Any, loaded: Any) -> torch.Tensor:  # noqa: ANN401 -- the kernel's own
+        self.asked.append(len(loaded.y))
+        if len(loaded.y) > self.room:
+            msg = "injected"
+            raise torch.OutOfMemoryError(msg)
+        return super()._losses(work, loaded)
 
 
 def tensors() -> dict[str, Any]:

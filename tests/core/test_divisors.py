@@ -108,7 +108,7 @@ def test_divisors_of_0_stay_0() -> None:
 
 
 @pytest.mark.parametrize(
-    "params", [{"normalizer": 2.5, "axis": 0}, {"reduction": "sum", "axis": 0}, {"normalizer": "positives"}]
+    "params", [{"normalizer": 2.5, "axis": 0}, {"reduction": "sum", "axis": 1}, {"normalizer": "positives"}]
 )
 def test_no_divisors_are_summed_where_there_is_nothing_to_tell_apart(params: dict[str, Any]) -> None:
     tensors = {

@@ -1,21 +1,44 @@
 """The benchmarks' payloads, tables and requirements; what they measure takes too long here."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import bench.table
 from bench.payloads import SMALL, expected, numbers, payload
 from bench.peers.__main__ import PEERS, REQUIREMENTS
 from bench.server import client_head
-from bench.table import Figure
+from bench.table import PAGE, Figure, options, table, tell
 
 
 def test_a_figure_is_judged_by_its_median() -> None:
     assert Figure("speed", 2.0, found=[1.0, 2.0, 9.0]).row() == ("speed", "at least 2", "2", "1 to 9", "yes")
     assert Figure("wait", 1.0, at_most=True, found=[0.5, 1.5, 3.0]).row()[-1] == "no"
-    assert Figure("wait", 1.0).row()[-1] == "not measured"
+    assert Figure("wait", 1.0).row()[2] == "not measured"
     assert Figure("rate", found=[1234.5]).row() == ("rate", "", "1,234", "1,234 to 1,234", "")
+
+
+def test_a_commands_tables_take_the_place_of_those_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n\n<!-- one -->\nold\n<!-- end -->\n\n<!-- two -->\nkept\n<!-- end -->\n")
+    monkeypatch.setattr(bench.table, "PAGE", page)
+    given = options("one", None, rounds=3).parse_args(["--write"])
+    tell("one", given, table(("a", "bb"), [("1", "2")]))
+    text = page.read_text()
+    assert "| a | bb |\n| - | -- |\n| 1 | 2  |\n<!-- end -->" in text
+    assert "old" not in text
+    assert text.endswith("<!-- two -->\nkept\n<!-- end -->\n")
+    with pytest.raises(ValueError, match="0 places for three"):
+        tell("three", given)
+
+
+@pytest.mark.parametrize("command", ["core", "server", "neighbour", "backlog", "formats", "peers"])
+def test_the_page_has_a_place_for_each_command(command: str) -> None:
+    assert PAGE.read_text().count(f"<!-- bench-{command} -->\n") == 1
 
 
 def test_payloads_hold_the_numbers_whose_mean_is_expected() -> None:

@@ -30,6 +30,7 @@ from lossd.api.inplace import InPlace
 from lossd.api.protocol import LossdProtocol, header_lines
 from lossd.api.scoring import server_timing
 from lossd.api.service import Service
+from lossd.engine.figures import too_late
 from lossd.engine.quotas import Entry
 from lossd.request import Fault
 
@@ -60,8 +61,10 @@ class FastLane(Accounted):
         self._longest = min(LONGEST, settings.max_body_bytes, settings.max_json_bytes)
         self._longest_head = min(LONGEST_HEAD, settings.max_header_bytes)
         self._most_headers = settings.max_headers
+        self._patience = settings.timeout_seconds
         # Of the request that is on it, or was (and as `Accounted` has it):
         self.gate = service.gate
+        self._raw = b""
         self._head: Head | None = None
         self._body_start = 0
         self._identity = b""
@@ -118,10 +121,12 @@ class FastLane(Accounted):
             if self._pieces:
                 self._pieces.append(data)
                 data = self._take_pieces()
-            self._arrived = time.monotonic()
+                self._arrived = time.monotonic()
+            else:
+                self._arrived = self.began
             if service.door.closed or self._connection.flow.write_paused:
                 return data
-            if not self._inplace.turns.free:
+            if not self._inplace.turns.has_time(self._arrived):
                 return b"" if self._wait(data) else data
             if not self._answer(data):
                 return data
@@ -155,7 +160,8 @@ class FastLane(Accounted):
         end = data.find(b"\r\n\r\n", 0, self._longest_head) + 4
         if end < 4 or not data.startswith(BEGINNING):
             return False
-        head = read_head(data[:end])
+        raw = data[:end]
+        head = self._head if raw == self._raw else read_head(raw)
         if head is None or head.length > self._longest or head.headers > self._most_headers:
             return False
         shape = head.shape
@@ -163,7 +169,7 @@ class FastLane(Accounted):
             self.team = self.gate.admit(shape.credentials)
         except Fault:
             return False
-        self._head, self._body_start, self._missing = head, end, end + head.length
+        self._raw, self._head, self._body_start, self._missing = raw, head, end, end + head.length
         self.began = now = time.monotonic()
         self.loss, self.format = shape.form.loss.name, shape.form.name
         self._identity, self.elements, self.received_bytes = b"", 0, head.length
@@ -204,12 +210,14 @@ class FastLane(Accounted):
                 return False
         self.elements = layout.request.cut.size
         self.gate.quotas.charge(team, self.elements)
-        began = time.monotonic()
-        deadline = self.deadline or self._arrived + service.settings.timeout_seconds
         if not self._identity:
             self._identity = choose_id(head.identity)
+        deadline = self.deadline or self._arrived + self._patience
+        began = time.monotonic()
         try:
-            result = inplace.compute(layout.request, memory, start, deadline)
+            if began >= deadline:
+                raise too_late()
+            result = inplace.compute(layout.request, memory, start)
             ended = time.monotonic()
             headers, body = layout.write(result, self._identity.decode())
         except Fault as fault:
@@ -222,6 +230,7 @@ class FastLane(Accounted):
             self._end()
             self._refuse(FAILED)
             return True
+        rates = header_lines(rate_headers(self.gate, self.team)) if self._entry else b""
         self._end()
         self.status = 200
         seconds = (self._arrived - self.began, began - self._arrived, ended - began)
@@ -230,7 +239,7 @@ class FastLane(Accounted):
         self._connection.respond(
             200,
             b"server-timing: %b\r\n%bcontent-length: %d\r\nx-request-id: %b\r\n%b"
-            % (server_timing(seconds), headers, len(body), self._identity, self._rates()),
+            % (server_timing(seconds), headers, len(body), self._identity, rates),
             body,
         )
         self._connection.when_answered()
@@ -244,10 +253,6 @@ class FastLane(Accounted):
         self.log(self._service.requests)
         self._connection.respond_problem(answer, self._identity)
         self._connection.when_answered()
-
-    def _rates(self) -> bytes:
-        """The lines of the headers that say what is left of the team's rates."""
-        return header_lines(rate_headers(self.gate, self.team))
 
     def _wait(self, whole: bytes) -> bool:
         """Let a request that has arrived wait for a later turn of the event loop; False if it may not."""

@@ -59,7 +59,7 @@ TAG: Final = "Open Inference Protocol"
 
 _PIECE_BYTES: Final = 1 << 20
 _SAMPLE_BYTES: Final = 1 << 12  # so much of an answer shows whether compressing it is worth the time
-_SHORT_BYTES: Final = 1 << 10  # an answer below that fits one packet as it is
+_SHORT_BYTES: Final = 1 << 11  # an answer below that fits two packets as it is
 _WORTH: Final = 0.8  # of the bytes, at most, are to be left
 _CODED_BYTES: Final = 1 << 16  # which take a millisecond or two to compress
 _LEVEL: Final = 1  # the fastest; numbers hardly get shorter by more effort

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple, TypeVar
 
@@ -19,7 +19,7 @@ from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut
 from lossd.core.kernel import Kernel
 from lossd.core.work import Work, prepare
-from lossd.engine.figures import Totals, planes_of, result_of, too_late
+from lossd.engine.figures import Planes, Totals, planes_of, result_of, too_late
 from lossd.engine.scheduler import Scheduler
 from lossd.request import LossRequest, LossResult
 from lossd.teams import Team
@@ -48,10 +48,9 @@ class LoopTurns:
         self._until = 0.0  # till when there is time in this turn
         self._arranged = False  # a later turn
 
-    @property
-    def free(self) -> bool:
-        """There is time in this turn, and nobody else waits."""
-        return not self._waiting and self._clock() < self._until
+    def has_time(self, now: float) -> bool:
+        """Whether there is time in this turn, by the clock, and nobody else waits."""
+        return now < self._until and not self._waiting
 
     def add(self, team: Team, nbytes: int, work: Callable[[], None]) -> bool:
         """Do something in a later turn.
@@ -64,7 +63,7 @@ class LoopTurns:
         Returns:
             False where too much waits already.
         """
-        if self._nbytes and self._nbytes + nbytes > _MOST_WAITING:
+        if nbytes and self._nbytes and self._nbytes + nbytes > _MOST_WAITING:
             return False
         self._nbytes += nbytes
         self._waiting.add(team.name, team.weight, object(), (nbytes, work))
@@ -73,7 +72,7 @@ class LoopTurns:
 
     async def run(self, team: Team, work: Callable[[], T]) -> T:
         """Do something now, or in a later turn, and return what it comes to."""
-        if self.free:
+        if self.has_time(self._clock()):
             return work()
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
@@ -158,43 +157,45 @@ class InPlace:
             cut: Its one part.
             memory: Where its tensors lie.
             base: Where in that memory its offsets are counted from.
-            deadline: As `compute`.
+            deadline: Compute nothing after this, by time.monotonic().
             team: Whose it is.
 
         Returns:
             The result, whose array is its own, and the seconds of computing.
 
         Raises:
-            Fault: As `compute`.
+            Fault: As `compute`, or the deadline has passed.
         """
 
         def work() -> tuple[LossResult, float]:
             began = time.monotonic()
-            result = self.compute(prepare_request(request, cut), memory, base, deadline)
+            if began >= deadline:
+                raise too_late()
+            result = self.compute(prepare_request(request, cut), memory, base)
             return result, time.monotonic() - began
 
         return await self.turns.run(team, work)
 
-    def compute(self, ready: Ready, memory: bytes | memoryview, base: int, deadline: float) -> LossResult:
+    def compute(self, ready: Ready, memory: bytes | memoryview, base: int) -> LossResult:
         """Score a request at once.
 
         Args:
             ready: The request.
             memory: Where its tensors lie.
             base: Where in that memory its offsets are counted from.
-            deadline: Compute nothing after this, by time.monotonic().
 
         Raises:
-            Fault: A value in a tensor, or the deadline, stands against it, or it is a mean over nothing.
+            Fault: A value in a tensor stands against it, or it is a mean over nothing.
         """
-        if time.monotonic() >= deadline:
-            raise too_late()
-        request, cut, work = ready
-        kernel = self._kernel
-        memories = [np.empty(cut.room(0)) for _ in range(work.channels)]
-        sums = kernel.score(work, memory, base, 0, memories)
+        (request, cut, work), kernel = ready, self._kernel
+        channels: Sequence[Planes] = ()
+        if cut.output_shape:
+            memories = [np.empty(cut.room(0)) for _ in range(work.channels)]
+            sums = kernel.score(work, memory, base, 0, memories)
+            channels = [planes_of(cut, *each) for each in zip(memories, sums.planes, strict=True)]
+        else:
+            sums = kernel.score(work, memory, base, 0)
         totals = Totals(sums.loss, sums.weights, sums.positives, sums.count)
-        channels = [planes_of(cut, into, planes) for into, planes in zip(memories, sums.planes, strict=True)]
         return result_of(request, cut, totals, channels, kernel.name, kernel.device)
 
 

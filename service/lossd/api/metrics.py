@@ -163,19 +163,25 @@ class Metrics:
         if cells is None:
             cells = self._answered[key] = self._answer_cells(*key)
         numbers = self._numbers
-        numbers[cells.requests] += 1.0
-        numbers[cells.elements] += elements
-        numbers[cells.bytes] += nbytes
-        numbers[cells.device_seconds] += seconds[2]
-        for other, spent in (elsewhere or {}).items():
-            self._add(spent, "device_seconds", team, other)
-            numbers[cells.device_seconds] -= spent
-        for stage, value in zip(cells.stages, seconds, strict=True):
+        requests, of_elements, of_bytes, of_device, stages, model, last = cells
+        numbers[requests] += 1.0
+        numbers[of_elements] += elements
+        numbers[of_bytes] += nbytes
+        _, waited, computed, total = seconds
+        numbers[of_device] += computed
+        if elsewhere:
+            for other, spent in elsewhere.items():
+                self._add(spent, "device_seconds", team, other)
+                numbers[of_device] -= spent
+        for stage, value in zip(stages, seconds, strict=True):
             numbers[stage[-1]] += value
             numbers[stage[bisect_left(_SECONDS, value)]] += 1.0
-        for cell, value in zip(cells.model, (1.0, seconds[3], seconds[1], seconds[2]), strict=True):
-            numbers[cell] += value
-        numbers[cells.last] = time.time() - seconds[3]
+        answers, in_total, in_queue, in_compute = model
+        numbers[answers] += 1.0
+        numbers[in_total] += total
+        numbers[in_queue] += waited
+        numbers[in_compute] += computed
+        numbers[last] = time.time() - total
 
     def refused(self, loss: str, form: str, team: str, code: str, seconds: float) -> None:
         """Count a request that was answered with a problem, or (``disconnected``) not at all.

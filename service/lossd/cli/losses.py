@@ -22,6 +22,9 @@ from lossd.cli.exits import Exit, fail
 from lossd.cli.groups import texts_of
 from lossd_client import LossResult
 
+FIGURES: Final = ("loss", "sum", "count", "weight_sum", "positives")
+"""The figures of groups in tables."""
+
 _HEADER: Final = 128  # bytes; written at the end, when the number of rows is known
 _ROWS: Final = 1 << 14  # that are made text at a time
 
@@ -121,7 +124,7 @@ class CsvLossFile(LossFile):
         if "groups" not in about:
             return
         by = about["by"] if isinstance(about["by"], list) else [about["by"]]
-        figures = [name for name in about["groups"][0] if name != "group"] if about["groups"] else ["loss"]
+        figures = FIGURES if about["groups"] else FIGURES[:1]
         self._lines([[*by, *figures]])
         keys = [tuple(key) if isinstance(key := group["group"], list) else key for group in about["groups"]]
         for texts, group in zip(texts_of(keys), about["groups"], strict=True):

@@ -13,10 +13,10 @@ from rich.text import Text
 
 from lossd.cli.groups import Group, texts_of
 from lossd.cli.ids import called
-from lossd.cli.losses import Losses
+from lossd.cli.losses import FIGURES, Losses
 from lossd_client import LossResult
 
-_FIGURES: Final = ("loss", "sum", "count", "weight_sum", "positives")
+_TERMS: Final = ("sum_terms", "weight_sum_terms", "positives_terms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,8 @@ def answer_of(result: LossResult, groups: Groups | None, about: Mapping[str, Any
     found = result.to_dict() | dict(about)
     if groups is not None:
         listed = [
-            {"group": list(key) if isinstance(key, tuple) else key, **_figures(one)} for key, one in groups.of
+            {"group": list(key) if isinstance(key, tuple) else key, **_plain(one, *FIGURES, *_TERMS)}
+            for key, one in groups.of
         ]
         found |= {"by": groups.by[0] if len(groups.by) == 1 else list(groups.by), "groups": listed}
     return found
@@ -61,12 +62,12 @@ def print_groups(groups: Groups) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in groups.by:
         table.add_column(Text(name))
-    for name in _FIGURES:
+    for name in FIGURES:
         table.add_column(name, justify="right")
     texts = texts_of([key for key, _ in groups.of])
     for values, (_, result) in zip(texts, groups.of, strict=True):
-        figures = _figures(result)
-        cells = [str(figures[name]) if name == "count" else repr(figures[name]) for name in _FIGURES]
+        figures = _plain(result, *FIGURES)
+        cells = [str(figures[name]) if name == "count" else repr(figures[name]) for name in FIGURES]
         table.add_row(*(Text("(none)" if value is None else value) for value in values), *cells)
     # As wide as it needs: numbers that are cut off are of no use, and a pipe has no edge.
     console = Console(highlight=False, width=10_000)
@@ -74,9 +75,9 @@ def print_groups(groups: Groups) -> None:
     console.print()
 
 
-def _figures(result: LossResult) -> dict[str, Any]:
+def _plain(result: LossResult, *names: str) -> dict[str, Any]:
     plain = result.to_dict()
-    return {name: plain[name] for name in _FIGURES}
+    return {name: plain[name] for name in names}
 
 
 def _table(result: LossResult, losses: Losses, joined_by: Sequence[str], url: str, elapsed: float) -> Table:

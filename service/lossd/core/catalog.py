@@ -46,8 +46,9 @@ class Loss:
         name: As in its route.
         title: What it is called.
         summary: What it computes, for the documentation.
-        function: Where the element function is, ``module:name``.
-        parameters: Its own parameters, which its function takes by name; those of `SHARED` come to them.
+        parameters: Its own parameters; those of `SHARED` come to them.
+        function: Of a loss that an operator adds, where its function is, ``module:name``; it takes the loss's
+            own parameters by name (see `lossd.core.elements.added`).
         nanoseconds: About what an element costs a core where the native kernel has the loss; infinite where
             torch computes it.
     """
@@ -55,8 +56,8 @@ class Loss:
     name: str
     title: str
     summary: str
-    function: str
     parameters: tuple[Parameter, ...] = ()
+    function: str = ""
     nanoseconds: float = math.inf
 
 
@@ -271,7 +272,6 @@ _LISTED: Final = (
         summary="`w [k y softplus(-x) + (1 - y) softplus(x)]` for logits x, targets y, weight w and "
         "pos_weight k, in float64 with both tails kept; or `w [k y (-log p) + (1 - y) (-log1p(-p))]` for "
         "probabilities p.",
-        function="lossd.core.elements:bce",
         nanoseconds=8.0,
     ),
     Loss(
@@ -279,7 +279,6 @@ _LISTED: Final = (
         title="Focal loss",
         summary="`w a_t m^gamma BCE`, with `m = y sigmoid(-x) + (1 - y) sigmoid(x)` and "
         "`a_t = y alpha + (1 - y) (1 - alpha)`: focal loss as YOLOv5 defines it.",
-        function="lossd.core.elements:focal",
         nanoseconds=10.0,
         parameters=(
             Parameter(

@@ -65,11 +65,11 @@ class Fetch:
 
     def _copy(self, operand: Operand, base: memoryview | bytes, offset: int, start: int, stop: int) -> Tensor:
         run = run_of(operand.array(base, offset), start, stop)
-        if operand.tensor.dtype == "bfloat16":
-            run = run.view(np.int16)
         in_place = run.flags.aligned and run.flags.writeable and run.dtype.isnative
         if not in_place:
             run = run.astype(run.dtype.newbyteorder("="))
+        if operand.tensor.dtype == "bfloat16":
+            run = run.view(np.int16)  # bit patterns; torch makes no uint16 a bfloat16
         there = torch.from_numpy(run)
         if self._stream is not None and not in_place:
             there = there.pin_memory(self._device)

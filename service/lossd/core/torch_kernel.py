@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut, Part
-from lossd.core.elements import Element, Inputs, Logits, Probabilities, times
+from lossd.core.elements import Element, Formula, added, elements
 from lossd.core.exact_sum import ExactArray, ExactSum
 from lossd.core.fetch import Fetch, Read
 from lossd.core.kernel import Sums
@@ -46,7 +46,7 @@ _LEAST_BLOCK: Final = 1 << 12
 """The shortest blocks to try where a device has no memory for longer ones."""
 
 Function: TypeAlias = Callable[..., Element]
-"""A loss's function, such as `lossd.core.elements.bce`."""
+"""The function of a loss that an operator adds; see `lossd.core.elements.added`."""
 
 
 class TorchKernel:
@@ -67,8 +67,9 @@ class TorchKernel:
         self._device = torch.device(device)
         self._functions: dict[str, Function] = {}
         for loss in LOSSES.values():
-            module, _, function = loss.function.partition(":")
-            self._functions[loss.name] = getattr(import_module(module), function)
+            if loss.function:
+                module, _, function = loss.function.partition(":")
+                self._functions[loss.name] = getattr(import_module(module), function)
         self._block = block or (_CPU_BLOCK if device == "cpu" else _DEVICE_BLOCK)
         self._fetch = Fetch(self._device)
 
@@ -130,18 +131,25 @@ class TorchKernel:
 
     def _losses(self, work: Work, loaded: _Loaded) -> Tensor:
         """A block's weighted element losses."""
-        own = work.own if loaded.alpha is None else {**work.own, "alpha": loaded.alpha}
-        y, z = loaded.y, 1.0 - loaded.y
-        if work.label_smoothing:
-            keep, half = 1.0 - work.label_smoothing, work.label_smoothing / 2.0
-            # z is smoothed from 1 - y, not taken from the smoothed y, whose rounding would drown it.
-            y, z = y * keep + half, z * keep + half
-        kind: type[Inputs] = Probabilities if work.inputs.name == "probabilities" else Logits
-        value, coefficient = self._functions[work.loss](kind(loaded.inputs), y, z, loaded.pos_weight, **own)
-        for factor in (coefficient, loaded.weight):
-            if factor is not None:
-                value = times(factor, value)
-        return value if loaded.kept is None else torch.where(loaded.kept, value, 0.0)
+        own, how = work.own, _formula(work)
+        function = self._functions.get(work.loss)
+        if function is None:
+            losses = elements(how, loaded.inputs, loaded.y, loaded.pos_weight, loaded.alpha)
+        else:
+            own = own if loaded.alpha is None else {**own, "alpha": loaded.alpha}
+            losses = added(function, own, how, loaded.inputs, loaded.y, loaded.pos_weight)
+        if loaded.weight is not None:
+            gone = (loaded.weight == 0.0) & ~torch.isnan(losses)  # no 0 times infinity
+            losses = torch.where(gone, 0.0, loaded.weight * losses)
+        return losses if loaded.kept is None else torch.where(loaded.kept, losses, 0.0)
+
+
+def _formula(work: Work) -> Formula:
+    known = {name: work.own[name] for name in ("gamma", "alpha", "variant") if name in work.own}
+    if work.alpha is not None:
+        del known["alpha"]
+    probabilities = work.inputs.name == "probabilities"
+    return Formula(work.loss, probabilities, work.label_smoothing, **known)  # type: ignore[arg-type] # checked
 
 
 @dataclass(slots=True)

@@ -19,6 +19,8 @@ from lossd.core.exact_sum import ExactSum
 from lossd.request import Float64Array
 
 _GREATEST: Final = 2046  # biased exponent
+_SMALL: Final = 128
+_UP: Final = 2.0**200
 
 
 def planes_of(values: Tensor, axes: Sequence[int]) -> list[Float64Array]:
@@ -38,6 +40,8 @@ def planes_of(values: Tensor, axes: Sequence[int]) -> list[Float64Array]:
         highest = int(top.max())
         if highest + bits + 1 > _GREATEST:  # infinite, NaN, or so large that a cut would be
             return [*planes, *_on_host(rest, axes)]
+        if highest < _SMALL and bool(rest.any()):  # else the last digits could not be cut off
+            return [*planes, *(plane / _UP for plane in planes_of(rest * _UP, axes))]
         # Below 2^(exponent - bias + 1) in magnitude each, so below `cut` all together.
         cut = ((top + bits + 1).clamp(min=1) << 52).view(torch.float64)
         part = (rest + cut) - cut

@@ -66,10 +66,7 @@ def result_of(
     return LossResult(
         loss=loss,
         reduction=str(request.params["reduction"]),
-        sum=totals.loss[0],
         count=totals.elements,
-        weight_sum=weights[0],
-        positives=totals.positives[0],
         shape=cut.shape,
         loss_name=request.loss,
         params=request.own,

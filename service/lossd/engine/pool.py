@@ -196,8 +196,8 @@ class Pool:
                 self.feed(job)
 
     def _send(self, seat: WorkerSeat, frame: bytes) -> None:
-        assert seat.link is not None
-        assert seat.outbox is not None
+        if seat.link is None or seat.outbox is None:
+            return  # it is sent to the successor, if there is to be one
         if not seat.outbox.send(frame):
             self._loop.add_writer(seat.link, self._send_rest, seat)
 

@@ -239,8 +239,15 @@ def _work_of(recipe: bytes, row: int) -> Work:
 def _answer_of(piece: Slice, outcome: Sums | Fault, seconds: float) -> Scored | Failed:
     if isinstance(outcome, Fault):
         return Failed(piece.id, outcome.code, outcome.detail, list(outcome.errors))
-    loss, weights, positives, count, planes = outcome
-    return Scored(piece.id, loss, weights, positives, count, planes, seconds)
+    return Scored(
+        id=piece.id,
+        sum=outcome.loss,
+        weight_sum=outcome.weights,
+        positives=outcome.positives,
+        count=outcome.count,
+        planes=outcome.planes,
+        seconds=seconds,
+    )
 
 
 def _log_failure(piece: Slice) -> None:

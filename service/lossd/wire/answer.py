@@ -83,9 +83,9 @@ def _members(
         "shape": result.shape,
         "loss_name": result.loss_name,
         "params": params,
-        "sum_terms": result.sum_terms or (result.sum,),
-        "weight_sum_terms": result.weight_sum_terms or (result.weight_sum,),
-        "positives_terms": result.positives_terms or (result.positives,),
+        "sum_terms": result.sum_terms,
+        "weight_sum_terms": result.weight_sum_terms,
+        "positives_terms": result.positives_terms,
         "options": options,
         "notes": result.notes,
         "kernel": result.kernel,
@@ -124,23 +124,14 @@ def write_json_pieces(result: LossResult, *, request_id: str, version: str) -> I
     return itertools.chain.from_iterable(pieces)
 
 
-def terms_of(result: LossResult, name: str) -> tuple[float, ...]:
-    """The terms of one of the `SUMS`; where they are not known, the sum alone."""
-    terms: tuple[float, ...] = getattr(result, f"{name}_terms")
-    return terms or (getattr(result, name),)
-
-
 def write_figures(result: LossResult) -> list[tuple[bytes, bytes]]:
     """The figures of an answer that is the loss alone, as headers; terms are separated by commas."""
-    return [
-        (b"lossd-count", b"%d" % result.count),
-        *((_header_of(name), _number(getattr(result, name))) for name in SUMS),
-        *((_header_of(f"{name}_terms"), b",".join(map(_number, terms_of(result, name)))) for name in SUMS),
-    ]
-
-
-def _header_of(name: str) -> bytes:
-    return b"lossd-" + name.replace("_", "-").encode()
+    headers = [(b"lossd-count", b"%d" % result.count)]
+    for name in SUMS:
+        terms = list(map(_number, getattr(result, f"{name}_terms")))
+        header = b"lossd-" + name.replace("_", "-").encode()
+        headers += [(header, terms[0]), (header + b"-terms", b",".join(terms))]
+    return headers
 
 
 def _number(value: float) -> bytes:

@@ -36,7 +36,7 @@ from lossd.request import (
     LossResult,
     Tensor,
 )
-from lossd.wire.answer import SUMS, are_finite, terms_of, write_array
+from lossd.wire.answer import SUMS, are_finite, write_array
 from lossd.wire.document import read_numbers
 from lossd.wire.query import parse_text
 from lossd.wire.reader import Piece
@@ -294,9 +294,7 @@ def write_inference(
     for output in outputs:
         datatype, _ = OUTPUTS[output.name]
         # Never of no dimensions: a number becomes an array of one.
-        terms = output.name.removesuffix("_terms")
-        value = getattr(result, terms) if terms == output.name else terms_of(result, terms)
-        array = np.ascontiguousarray(value, dtype=_LITTLE_ENDIAN[datatype])
+        array = np.ascontiguousarray(getattr(result, output.name), dtype=_LITTLE_ENDIAN[datatype])
         flat = array.reshape(-1)
         entry: dict[str, object] = {
             "name": output.name,
@@ -315,8 +313,8 @@ def write_inference(
 
 def _number_output(name: str, result: LossResult) -> dict[str, object]:
     """An output of numbers that are finite, in text."""
-    summed = name.removesuffix("_terms")
-    data = (getattr(result, name),) if summed == name else terms_of(result, summed)
+    value = getattr(result, name)
+    data = value if isinstance(value, tuple) else (value,)
     return {"name": name, "datatype": OUTPUTS[name][0], "shape": (len(data),), "data": data}
 
 

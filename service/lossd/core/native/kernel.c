@@ -105,8 +105,9 @@ static void read_targets(const job *job, const char *base, int64_t start, block 
         const double ignored = job->ignored;
         const int nan = job->ignores == IGNORE_NAN, mask = job->mask.axes != 0;
         for (int i = 0; i < count; i++) {
-            int drop = nan ? y[i] != y[i] : y[i] == ignored;
-            kept[i] = drop ? 0.0 : mask ? kept[i] : 1.0;
+            const int drop = nan ? y[i] != y[i] : y[i] == ignored;
+            const double kind = mask ? kept[i] : 1.0;
+            kept[i] = drop && (kind == 0.0 || kind == 1.0) ? 0.0 : kind; /* what is no mask is to be seen */
         }
     }
     if (block->dropped)
