@@ -171,14 +171,36 @@ def races(fast: Kernel, slow: Kernel) -> list[Race]:
     return found
 
 
+def on_device(device: str) -> list[Race]:
+    """The torch definition on a device beside torch's own losses there, from the host's bytes, by time."""
+    kernel, large = TorchKernel(device), numbers(LARGE)
+    found = []
+    for loss, rival in (("bce", torch_bce), ("focal", yolov5_focal)):
+
+        def theirs(rival: Callable[..., float] = rival) -> float:
+            return rival(large.logits.to(device), large.targets.to(device))
+
+        def exact(loss: str = loss) -> float:
+            return ours(kernel, loss, large, 128 * ELEMENTS)
+
+        figure = Figure(f"{loss}, 16.7 M elements, copies included: torch's float32 on {device} by lossd")
+        found.append(Race(figure, theirs, exact, 1, time.perf_counter))
+    return found
+
+
 def main() -> None:
     """Measure and print."""
     parser = options("core", __doc__, rounds=9)
     parser.add_argument("--width", help="vector instructions to use, such as avx2; the widest by default")
+    parser.add_argument(
+        "--device", help="measure the torch definition here, too; a CUDA device, if there is one"
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
     fast = NativeKernel(width=given.width)
     compared = races(fast, TorchKernel())
+    if given.device or torch.cuda.is_available():
+        compared += on_device(given.device or "cuda:0")
     for race in compared:
         race.run(0)  # a warm-up
         race.figure.found.clear()

@@ -73,7 +73,7 @@ def big(kind: str, port: int, key: str, ready: Semaphore, wanted: Event, ended: 
             statuses[status] += 1
             if status != 200:
                 time.sleep(0.1)
-    print(f"big: {statuses[200]} scored, other statuses: {dict(statuses - Counter({200: statuses[200]}))}")  # noqa: T201
+    print(f"big: {statuses[200]} scored, other statuses: {dict(statuses - Counter({200: statuses[200]}))}")
 
 
 def small(caller: Caller, seconds: float) -> list[float]:

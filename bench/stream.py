@@ -92,7 +92,7 @@ def main() -> None:
                 found = send(server.port, body, times, chunked=chunked)
                 seconds = time.perf_counter() - began
             sent = times * len(body[1])
-            print(  # noqa: T201
+            print(
                 f"{'chunked' if chunked else 'declared'}: {sent / 1e9:.2f} GB in batches of "
                 f"{len(body[1]) / 1e6:.1f} MB, {found['count']} elements, loss {found['loss']!r}; "
                 f"{seconds:.1f} s, {sent / seconds / 1e9:.2f} GB/s; memory "

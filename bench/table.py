@@ -82,7 +82,7 @@ def tell(command: str, given: argparse.Namespace, *tables: str) -> None:
         tables: What it found.
     """
     text = "\n\n".join([f"{_machine()}; rounds: {given.rounds}.", *tables])
-    print(text)  # noqa: T201
+    print(text)
     if given.write:
         place = re.compile(rf"(?<=<!-- {re.escape(command)} -->\n).*?(?=<!-- end -->)", re.DOTALL)
         page, count = place.subn(lambda _: f"{text}\n", PAGE.read_text())

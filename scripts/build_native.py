@@ -157,7 +157,7 @@ def build_in_place(native: Path) -> None:
 
 
 def _warn(why: NoCompilerError) -> None:
-    sys.stderr.write(f"lossd: {why}: CPUs will compute with torch, which is slower\n")
+    sys.stderr.write(f"lossd: {why}: CPUs will compute with torch, many times slower\n")
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from lossd.api.gate import Gate
 from lossd.api.metrics import Metrics
 from lossd.api.problems import problem
 from lossd.api.requestlog import RequestLog
-from lossd.engine.arena import Memory, create_memory
 from lossd.engine.frames import socket_pair
+from lossd.engine.memory import Memory, create_memory
 from lossd.engine.pool import Pool
 from lossd.engine.quotas import Quotas, quotas_bytes
 from lossd.engine.tally import TALLY_BYTES, Tally

@@ -30,8 +30,8 @@ from lossd.api.parsing import Parser
 from lossd.api.protocol import LossdProtocol
 from lossd.api.service import Service
 from lossd.core.native import NativeKernel
-from lossd.engine.arena import Memory, create_memory
 from lossd.engine.frames import socket_pair
+from lossd.engine.memory import Memory, create_memory
 from lossd.engine.pool import Pool
 from lossd.engine.quotas import Quotas, quotas_bytes
 from lossd.engine.tally import TALLY_BYTES, Tally

@@ -16,7 +16,8 @@ import pytest
 import uvloop
 
 from lossd.api.parsing import Parser
-from lossd.engine.arena import Arena, Memory, Region, create_memory
+from lossd.engine.arena import Arena, Region
+from lossd.engine.memory import Memory, create_memory
 from lossd.request import Body, Fault
 from lossd.wire.document import arena_bytes
 from wire.feeding import array_of, check_fault, same_bits

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from lossd.engine.arena import Allocator, Arena, Memory, Region, create_memory
+from lossd.engine.arena import Allocator, Arena, Region
+from lossd.engine.memory import Memory, create_memory
 from lossd.request import Fault
 
 SIZE = 1 << 20

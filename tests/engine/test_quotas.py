@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lossd.engine.arena import create_memory
+from lossd.engine.memory import create_memory
 from lossd.engine.quotas import Quotas, quotas_bytes
 from lossd.request import Fault
 from lossd.teams import MOST_TEAMS, Limits, Team

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lossd.engine.arena import create_memory
+from lossd.engine.memory import create_memory
 from lossd.engine.tally import TALLY_BYTES, Tally, totals
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from lossd.engine.arena import create_memory
 from lossd.engine.counters import encode_key
 from lossd.engine.ledger import figures, first_day, read_usage
+from lossd.engine.memory import create_memory
 from lossd.engine.tally import TALLY_BYTES, Tally
 from lossd.engine.usage import UsageKeeper
 

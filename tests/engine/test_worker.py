@@ -23,7 +23,6 @@ from lossd.core.cut import Cut
 from lossd.core.kernel import Kernel, Sums, WrongAnswerError
 from lossd.core.native import native_kernel
 from lossd.core.work import Work
-from lossd.engine.arena import Memory, create_memory
 from lossd.engine.board import Board
 from lossd.engine.board import nbytes as board_bytes
 from lossd.engine.frames import (
@@ -41,6 +40,7 @@ from lossd.engine.frames import (
     encode_recipe,
     socket_pair,
 )
+from lossd.engine.memory import Memory, create_memory
 from lossd.engine.worker import IDLE_SECONDS, Worker
 from lossd.request import Float64Array, Tensor
 

@@ -17,8 +17,9 @@ from typing import Final, TypeAlias
 import msgspec
 
 from lossd import logs
-from lossd.engine.arena import Memory, Region
+from lossd.engine.arena import Region
 from lossd.engine.helper import Helper, HelperDiedError, serve
+from lossd.engine.memory import Memory
 from lossd.request import Body, Fault, Tensor
 from lossd.wire.document import read_in_place
 

@@ -29,8 +29,8 @@ from lossd.api.parsing import Parser
 from lossd.api.protocol import LossdProtocol
 from lossd.api.service import Service
 from lossd.core.catalog import register
-from lossd.engine.arena import Memory
 from lossd.engine.frames import UNUSABLE
+from lossd.engine.memory import Memory
 from lossd.engine.pool import Pool
 from lossd.engine.quotas import Quotas
 from lossd.engine.tally import Tally

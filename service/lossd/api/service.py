@@ -14,7 +14,8 @@ from lossd.api.parsing import Parser
 from lossd.api.requestlog import RequestLog
 from lossd.core.known_answers import check_known_answers
 from lossd.core.native import native_kernel
-from lossd.engine.arena import Arena, Memory
+from lossd.engine.arena import Arena
+from lossd.engine.memory import Memory
 from lossd.engine.pool import Pool
 from lossd.engine.tally import Tally
 from lossd.engine.turnstile import Turnstile

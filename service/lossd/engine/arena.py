@@ -11,8 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from lossd.engine.admission import Admission
-from lossd.engine.memory import Memory as Memory
-from lossd.engine.memory import create_memory as create_memory
+from lossd.engine.memory import Memory
 
 _ALIGN: Final = 64
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from lossd.engine.arena import create_memory
 from lossd.engine.children import Child
 from lossd.engine.frames import Teams, TeamsChanged, encode_teams
+from lossd.engine.memory import create_memory
 from lossd.teams import MOST_TEAMS, BadTeams, Roster, read_teams
 
 logger = logging.getLogger(__name__)
