@@ -43,7 +43,7 @@ SMALLEST: Final = 5e-324
 
 
 class _Formula(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012 -- as ctypes has it
+    _fields_ = [
         ("loss", ctypes.c_int),
         ("probabilities", ctypes.c_int),
         ("variant", ctypes.c_int),
@@ -89,9 +89,9 @@ def compiled(
     return in_c
 
 
-def in_torch(how: Formula, *arrays: Floats | None, **known: bool) -> Floats:
+def in_torch(how: Formula, *arrays: Floats | None, hard: bool = False) -> Floats:
     tensors: list[Any] = [None if array is None else torch.from_numpy(array) for array in arrays]
-    found: Floats = elements(how, *tensors, **known).numpy()
+    found: Floats = elements(how, *tensors, hard=hard).numpy()
     return found
 
 
@@ -103,12 +103,12 @@ def bits(values: Floats) -> npt.NDArray[np.int64]:
 def draw_inputs(rng: np.random.Generator, *, probabilities: bool) -> Floats:
     n = CASES
     if probabilities:
+        drawn = [rng.random(n), np.exp(-740 * rng.random(n)), 1 - np.exp(-37 * rng.random(n))]
         special = [0.0, -0.0, 1.0, 0.5, SMALLEST, 2.0**-1022, 1 - 2.0**-53, np.nan]
-        drawn = [rng.random(n), np.exp(-740 * rng.random(n)), 1 - np.exp(-37 * rng.random(n)), special]
     else:
+        drawn = [rng.standard_normal(n) * scale for scale in (1.0, 30.0, 300.0)]
         special = [0.0, -0.0, np.inf, -np.inf, 745.2, -745.2, 1e308, np.nan]
-        drawn = [rng.standard_normal(n) * scale for scale in (1.0, 30.0, 300.0)] + [special]
-    return np.concatenate(drawn)
+    return np.concatenate([*drawn, np.array(special)])
 
 
 def draw_targets(rng: np.random.Generator, kind: str, n: int) -> Floats:

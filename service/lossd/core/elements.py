@@ -27,9 +27,12 @@ quality   abs(y q - z p)       y alpha +           QFocalLoss of YOLOv5; Li et a
 https://github.com/ultralytics/yolov5/blob/master/utils/loss.py. m of ``sigmoid`` is 1 - p_t of Lin et al.,
 "Focal Loss for Dense Object Detection" (https://arxiv.org/abs/1708.02002), extended to soft targets.
 
-How exactly: an error of m counts gamma times in m^gamma, so m has a second double, a correction that says
-what the first one's rounding has lost. Where gamma is such that m^gamma needs a logarithm, that is worked out
-in two doubles throughout ("fine"), and so is the whole of variant ``exp``.
+How exactly: a number that is wanted to more digits than one float64 has is two, `_Two`, of which the second
+is what the first one's rounding has lost. An error of m counts gamma times in m^gamma, so m is two; where
+m^gamma needs a logarithm, and in variant ``exp``, even exp is worked out in two throughout ("fine"). With
+pos_weight, smoothing or soft targets more steps round, and the costs are two as well ("careful"); else the
+first are exact enough, and the quickest. So the error stays below 4 units of the last place for the cross
+entropy, and below 8 for focal loss with gamma up to 10, beyond that 8 + gamma.
 """
 
 from __future__ import annotations
