@@ -167,6 +167,21 @@ def test_an_element_has_the_same_bits_wherever_it_stands(compiled: Callable[...,
             assert np.array_equal(part, whole[start:stop])
 
 
+def test_nothing_but_a_nan_gives_a_nan(compiled: Callable[..., Floats]) -> None:
+    # whatever is infinite, overflows or is multiplied by 0 on the way
+    targets, weights = [0.0, 1.0, 0.5, SMALLEST, 1 - 2.0**-53, np.nan], [0.0, 1.0, 3.0, 1e308, np.nan]
+    rng = np.random.default_rng(SEED)
+    for loss in ("bce", "focal"):
+        for how in formulas(loss, rng):
+            inputs = draw_inputs(rng, probabilities=how.probabilities)[-8:]
+            balances = [0.0, 1.0, 0.25, np.nan] if loss == "focal" else [0.25]
+            grid = np.meshgrid(inputs, targets, weights, balances)
+            x, y, k, a = (np.ascontiguousarray(given.ravel()) for given in grid)
+            found = compiled(how, x, y, k, a)
+            assert np.array_equal(np.isnan(found), np.isnan([x, y, k, a]).any(axis=0)), how
+            assert not (found < 0.0).any(), how
+
+
 def test_the_square_root_is_correctly_rounded() -> None:
     rng = np.random.default_rng(SEED)
     values = np.concatenate(
