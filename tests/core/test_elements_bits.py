@@ -54,7 +54,7 @@ class _Formula(ctypes.Structure):
     ]
 
 
-@pytest.fixture(scope="module", params=["-O0", "-O3", "-O3 -march=native"])
+@pytest.fixture(scope="module", params=["-O0", "-O3"])
 def compiled(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Floats]:
