@@ -256,8 +256,9 @@ class Inputs:
         if self._careful is False:
             return cost.hi
         lost = right.lo * likely.hi + wrong.lo * unlikely.hi
-        lost = lost + (right.hi * likely.lo + wrong.hi * unlikely.lo)
-        return cost.hi + self._if_careful(_Two(cost.hi, cost.lo + lost)).lo
+        lost = cost.lo + (lost + (right.hi * likely.lo + wrong.hi * unlikely.lo))
+        lost = torch.where(cost.hi < math.inf, lost, 0.0)  # infinity has lost nothing
+        return cost.hi + self._if_careful(_Two(cost.hi, lost)).lo
 
     def miss(self, y: Tensor, z: Tensor) -> Tensor:
         """``y q + z p``: the probability given to the other class, 1 - p_t for a hard target."""

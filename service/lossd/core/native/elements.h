@@ -291,7 +291,7 @@ LOSSD_INLINE double lossd_cross_entropy(lossd_input input, int careful, lossd_ta
     double low = (right.lo * input.likely.hi + wrong.lo * input.unlikely.hi) +
                  (right.hi * input.likely.lo + wrong.hi * input.unlikely.lo);
     lossd_two sum = lossd_sum(right.hi * input.likely.hi, wrong.hi * input.unlikely.hi);
-    return sum.hi + (careful ? sum.lo + low : 0.0);
+    return sum.hi + (careful & (sum.hi <= LOSSD_GREATEST) ? sum.lo + low : 0.0);
 }
 
 /* over / (1 + e) */
@@ -404,7 +404,8 @@ LOSSD_INLINE void lossd_hard_focal(int probabilities, double gamma, double alpha
         lossd_input input = lossd_input_of(probabilities, 0, careful, x[i]);
         double loss = lossd_hard_cross_entropy(careful, input, y[i]);
         double power = lossd_simple_power(lossd_hard_miss(probabilities, careful, input, y[i]), gamma);
-        value[i] = lossd_limit(probabilities, x[i], balance > 0.0 ? loss : 0.0, balance * (power * loss));
+        double product = balance * (power * loss); /* where something speaks against a certain input, power is 1 */
+        value[i] = lossd_limit(probabilities, x[i], product, product);
     }
 }
 
