@@ -143,8 +143,8 @@ def keeps_the_promise(
     y: float,
     **params: Any,  # noqa: ANN401 -- those of `element`
 ) -> bool:
-    """Whether an element loss is within the promise: 8 units of the last place for BCE, 8 + 4 gamma for
-    focal.
+    """Whether an element loss is within the promise: 4 units of the last place for BCE, 8 for focal with
+    gamma up to 10, and 8 + gamma beyond.
 
     Where the result or a factor is subnormal, one spacing of float64 is allowed for each; for ``quality``
     near y = p, 1e-15 w max(1, k) if gamma is at least 1, and anything below.
@@ -153,8 +153,8 @@ def keeps_the_promise(
     least, most = (element(loss, value, y, **params, nudge=nudge) for nudge in (-1, 1))
     if math.isinf(float(true)):
         return got >= float(least)  # which is infinite too, but where a subnormal coefficient may round to 0
-    gamma = params.get("gamma", 1.5) if loss == "focal" else 0.0
-    bound = (8 + 4 * mpf(gamma)) * mpf(math.ulp(float(true)))
+    gamma = params.get("gamma", 1.5)
+    bound = units(loss, gamma) * mpf(math.ulp(float(true)))
     if any(0 < part < _NORMAL for part in (true, most)):
         bound += _SPACING
     if loss == "focal" and params.get("variant") == "quality" and _cancels(value, y, **params):
@@ -162,6 +162,13 @@ def keeps_the_promise(
             return 0 <= got < math.inf
         bound = max(bound, mpf("1e-15") * params.get("weight", 1.0) * max(1.0, params.get("pos_weight", 1.0)))
     return bool(least - bound <= mpf(got) <= most + bound)
+
+
+def units(loss: str, gamma: float) -> float:
+    """How many units of the last place the promise allows."""
+    if loss == "bce":
+        return 4.0
+    return 8.0 if gamma <= 10.0 else 8.0 + gamma
 
 
 def _cancels(value: float, y: float, **params: Any) -> bool:  # noqa: ANN401 -- element's

@@ -37,7 +37,7 @@ class Peer:
     Attributes:
         name: As it calls itself.
         environment: The folder of its environment, and its file of requirements.
-        ways: Where it is sent which form; lossd is sent the same, and .npy as .npy.
+        ways: Where it is sent which form; lossd is sent the same, and .npy.
         command: Behind ``bin/``; ``PORT`` stands for the port.
         variables: Of its environment, likewise.
     """
@@ -158,20 +158,24 @@ def measure(peer: Peer, ours: Running, rounds: int) -> list[Figure]:
         return [
             figure
             for form, path in peer.ways.items()
+            for own in sorted({form.removesuffix("-octets"), "npy"})
             for rows in (SMALL, MIDDLE, *[LARGE] * ("json" not in form))
-            if (figure := _one(peer.name, (theirs, form, path), ours, rows, rounds)).found
+            if (figure := _one(peer.name, (theirs, form, path), (ours, own), rows, rounds)).found
         ]
 
 
-def _one(name: str, way: tuple[Running, str, str], ours: Running, rows: int, rounds: int) -> Figure:
-    theirs, form, path = way
-    own_form = "npy" if form == "npy-octets" else form
-    figure = Figure(f"{rows:,}x{CLASSES} {form}, {_CONNECTIONS[rows]} connections, requests/s of {name}'s")
+def _one(
+    name: str, way: tuple[Running, str, str], own_way: tuple[Running, str], rows: int, rounds: int
+) -> Figure:
+    (theirs, form, path), (ours, own) = way, own_way
+    figure = Figure(
+        f"{rows:,}x{CLASSES}, {_CONNECTIONS[rows]} at once, requests/s: {own}, of {name}'s {form}"
+    )
     try:
         for _ in range(rounds):
             their_rate = _load(theirs, path, form, rows).rate
             if their_rate:
-                figure.found.append(_load(ours, OURS[own_form], own_form, rows).rate / their_rate)
+                figure.found.append(_load(ours, OURS[own], own, rows).rate / their_rate)
     except OSError as error:  # too large for it
         say(f"{figure.what}: {error}")
     return figure

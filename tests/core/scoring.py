@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,7 +33,8 @@ class Job(NamedTuple):
     body: bytes
 
 
-class Figures(NamedTuple):
+@dataclass
+class Figures:
     """What a whole request comes to."""
 
     sum: ExactSum
@@ -159,5 +161,5 @@ def _merged(job: Job, parts: Iterable[Sums]) -> Figures:
         merged.positives.add_all(part.positives)
         if merged.weight_sum is not None and part.weights is not None:
             merged.weight_sum.add_all(part.weights)
-        merged = merged._replace(count=merged.count + part.count)
+        merged.count += part.count
     return merged

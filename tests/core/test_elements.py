@@ -141,7 +141,7 @@ def test_quality_where_the_target_is_nearly_the_probability(
         params: dict[str, Any] = {"gamma": gamma, "variant": "quality", "pos_weight": k, "alpha": None}
         got = float(elements("focal", [x], [given_off], **params)[0])
         true = reference.element("focal", x, given_off, **params)
-        relative = (8 + 4 * gamma) * math.ulp(float(true))
+        relative = reference.units("focal", gamma) * math.ulp(float(true))
         assert abs(reference.mpf(got) - true) <= max(1e-15 * max(1.0, k), relative)
 
 
@@ -169,12 +169,6 @@ def test_gamma_0_is_the_balanced_cross_entropy(kind: str) -> None:
         assert scored("focal", kind, values, y, gamma=0, alpha=1, variant="sigmoid") == [
             target * loss for target, loss in zip(y, scored("bce", kind, values, y), strict=True)
         ]
-
-
-def test_a_product_does_not_overflow_on_the_way() -> None:
-    # 1e308 * 100 is beyond float64, 1e-308 * 1e308 * 100 is not
-    got = float(elements("bce", [-100.0], [1.0], pos_weight=1e308, weight=[1e-308])[0])
-    assert reference.keeps_the_promise(got, "bce", -100.0, 1.0, pos_weight=1e308, weight=1e-308), got
 
 
 TRAPS = [

@@ -37,7 +37,7 @@ def test_cuda_copies_from_registered_memory_and_from_any() -> None:
     kernel = TorchKernel("cuda:0")
     check_known_answers(kernel)
     n = (3 << 22) + 77
-    given = {"logits": RNG.normal(0, 5, n).astype(np.float32), "targets": RNG.random(n)}
+    given: dict[str, Any] = {"logits": RNG.normal(0, 5, n).astype(np.float32), "targets": RNG.random(n)}
     job = work("focal", given, elements=1 << 24)
     expected = figures(job).sum.terms
     arena = bytearray(job.body)

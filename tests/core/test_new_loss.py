@@ -65,7 +65,9 @@ def test_a_registered_loss_scores_with_every_shared_parameter(kernel: TorchKerne
     shared: dict[str, Any] = {"label_smoothing": 0.1, "reduction": "sum", "axis": 0}
     plain = scoring.sums(work("bce", tensors, **shared))
     np.testing.assert_allclose(scoring.sums(work("scaled", tensors, **shared)), 2 * plain, rtol=1e-14)
-    np.testing.assert_allclose(scoring.sums(work("scaled", tensors, scale=8, **shared)), 8 * plain, rtol=1e-14)
+    np.testing.assert_allclose(
+        scoring.sums(work("scaled", tensors, scale=8, **shared)), 8 * plain, rtol=1e-14
+    )
 
 
 def test_a_registered_loss_takes_the_limits_too(kernel: TorchKernel) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from lossd.core.exact_sum import ExactSum
 from lossd.request import Float64Array
 
-_GREATEST: Final = 2046  # biased exponent
+_INFINITE: Final = 2047  # biased exponents
 _SMALL: Final = 128
 _UP: Final = 2.0**200
 
@@ -38,7 +38,12 @@ def planes_of(values: Tensor, axes: Sequence[int]) -> list[Float64Array]:
         greatest = rest.abs().amax(tuple(axes), keepdim=True)
         top = _exponents(greatest)
         highest = int(top.max())
-        if highest + bits + 1 > _GREATEST:  # infinite, NaN, or so large that a cut would be
+        if highest == _INFINITE:  # or NaN
+            finite = torch.isfinite(rest)
+            planes.append(torch.where(finite, 0.0, rest).sum(tuple(axes)).reshape(-1).cpu().numpy())
+            rest = torch.where(finite, rest, 0.0)
+            continue
+        if highest + bits + 1 >= _INFINITE:  # so large that a cut would be infinite
             return [*planes, *_on_host(rest, axes)]
         if highest < _SMALL and bool(rest.any()):  # else the last digits could not be cut off
             return [*planes, *(plane / _UP for plane in planes_of(rest * _UP, axes))]

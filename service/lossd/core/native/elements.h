@@ -26,11 +26,11 @@ typedef struct {
 
 /* scripts/coefficients.py derives and checks these. */
 static const double LOSSD_EXP_TAIL[10] = {
-    0x1.5555555555556p-3,  0x1.5555555555556p-5,  0x1.11111111109b4p-7,  0x1.6c16c16c15dc9p-10, 0x1.a01a01a7c3295p-13,
-    0x1.a01a01a934cebp-16, 0x1.71de0db2376c5p-19, 0x1.27e4d4d7da9eap-22, 0x1.af38a05de0ed3p-26, 0x1.1f7f20647c7cbp-29};
+    0x1.5555555555556p-3, 0x1.5555555555556p-5, 0x1.11111111109b5p-7, 0x1.6c16c16c15dbbp-10, 0x1.a01a01a7c311dp-13,
+    0x1.a01a01a93606fp-16, 0x1.71de0db299458p-19, 0x1.27e4d4dbdc846p-22, 0x1.af389f780df8dp-26, 0x1.1f7f108f9b2aap-29};
 static const double LOSSD_LOG_TAIL[10] = {
-    0x1.5555555555555p-1, 0x1.999999999a455p-2, 0x1.24924923cd3c8p-2, 0x1.c71c72765f6acp-3, 0x1.745cefc3e99bdp-3,
-    0x1.3b18caaec9103p-3, 0x1.10ab0550ca453p-3, 0x1.ebaa0639a5373p-4, 0x1.67ff2d1c026a4p-4, 0x1.4b858146f2246p-3};
+    0x1.5555555555555p-1, 0x1.999999999a455p-2, 0x1.24924923cd2a7p-2, 0x1.c71c72766dd16p-3, 0x1.745cefc11f145p-3,
+    0x1.3b18cafc5c9a1p-3, 0x1.10ab005e40b7dp-3, 0x1.ebaa64501402fp-4, 0x1.67fd4b5b53412p-4, 0x1.4b87822c076b8p-3};
 static const double LOSSD_FINE_LOG_TAIL[8] = {
     0x1.5555555555555p-1, 0x1.9999999999a39p-2, 0x1.249249247694ap-2, 0x1.c71c7201b280bp-3,
     0x1.745cf8e2a0693p-3, 0x1.3b1c3bf61d111p-3, 0x1.0fbdf27fbfc74p-3, 0x1.0c09ce6dcf5ffp-3};
@@ -290,7 +290,8 @@ LOSSD_INLINE double lossd_cross_entropy(lossd_input input, int careful, lossd_ta
     lossd_two wrong = lossd_choice(input.positive, target.z, share);
     double low = (right.lo * input.likely.hi + wrong.lo * input.unlikely.hi) +
                  (right.hi * input.likely.lo + wrong.hi * input.unlikely.lo);
-    return (right.hi * input.likely.hi + wrong.hi * input.unlikely.hi) + (careful ? low : 0.0);
+    lossd_two sum = lossd_sum(right.hi * input.likely.hi, wrong.hi * input.unlikely.hi);
+    return sum.hi + (careful & (sum.hi <= LOSSD_GREATEST) ? sum.lo + low : 0.0);
 }
 
 /* over / (1 + e) */
@@ -403,7 +404,8 @@ LOSSD_INLINE void lossd_hard_focal(int probabilities, double gamma, double alpha
         lossd_input input = lossd_input_of(probabilities, 0, careful, x[i]);
         double loss = lossd_hard_cross_entropy(careful, input, y[i]);
         double power = lossd_simple_power(lossd_hard_miss(probabilities, careful, input, y[i]), gamma);
-        value[i] = lossd_limit(probabilities, x[i], balance > 0.0 ? loss : 0.0, balance * (power * loss));
+        double product = balance * (power * loss); /* where something speaks against a certain input, power is 1 */
+        value[i] = lossd_limit(probabilities, x[i], product, product);
     }
 }
 
