@@ -198,6 +198,15 @@ def test_an_answer_that_outgrows_its_limit(tmp_path_factory: pytest.TempPathFact
             assert (found.status_code, found.json()["code"]) == (413, "output_too_large")
         exact = {name: array[:10_000] for name, array in tensors.items()}
         assert send(limited, exact, {"reduction": "none"}, 500, chunked=True).status_code == 200
+        # Sums over the rows come with terms, which are text in JSON: four arrays of 10,000 in all.
+        query = {"tensors": "logits,targets", "axis": "0", "reduction": "sum"}
+        file = io.BytesIO()
+        for array in inputs(2, 10_000).values():
+            np.save(file, array)
+        for accept, status in (("application/x-npy", 200), ("application/json", 413)):
+            headers = {"content-type": "application/x-npy", "accept": accept}
+            answer = httpx.post(f"{limited.url}/bce", content=file.getvalue(), params=query, headers=headers)
+            assert answer.status_code == status
 
 
 def test_nothing_stays_reserved(small: LiveServer) -> None:

@@ -245,7 +245,7 @@ class BodyScoring:
     ) -> Outcome:
         began, exchange = time.monotonic(), self._exchange
         if cut.output_shape:
-            check_output(self._service, cut.outputs, self._task(), arrays(request, cut))
+            check_answer(self._service, request, cut, self._task())
         scored = inplace.score(request, cut, region.memory, 0, self._deadline(), exchange.team)
         result, compute = await scored
         waited = max(0.0, time.monotonic() - began - compute)
@@ -318,13 +318,24 @@ async def reserve_output(
     """
     if len(cut.axes) == len(cut.shape):
         return None
-    check_output(service, cut.outputs, task, arrays(request, cut))
+    check_answer(service, request, cut, task)
     nbytes = output_bytes(request, cut)
     patience, team = exchange.left(service.settings.timeout_seconds), exchange.team
     return await service.outputs.reserve(nbytes, patience, team.name, team.weight)
 
 
-def check_output(service: Service, outputs: int, task: Task, arrays: int) -> None:
+def check_answer(service: Service, request: LossRequest, cut: Cut, task: Task) -> None:
+    """Refuse an array answer that is too large, as it is sent or as it is computed.
+
+    Raises:
+        Fault: ``output_too_large``.
+    """
+    needed = arrays(request, cut)
+    written = 1 + needed if 0 in cut.axes else 1  # text has the terms of sums over the rows, too
+    check_output(service, cut.outputs, task, needed, written)
+
+
+def check_output(service: Service, outputs: int, task: Task, arrays: int, written: int = 1) -> None:
     """Refuse an answer that is too large, as it is sent or as it is computed.
 
     Args:
@@ -332,11 +343,12 @@ def check_output(service: Service, outputs: int, task: Task, arrays: int) -> Non
         outputs: How many numbers the answer has.
         task: What is asked for.
         arrays: How many arrays of so many float64 it takes to compute it.
+        written: How many it has as text.
 
     Raises:
         Fault: ``output_too_large``.
     """
-    limit, needed = service.settings.max_output_bytes, outputs * number_bytes(task, arrays)
+    limit, needed = service.settings.max_output_bytes, outputs * number_bytes(task, arrays, written)
     if needed <= limit:
         return
     remedy = "reduce over more axes, or send less"
@@ -346,9 +358,9 @@ def check_output(service: Service, outputs: int, task: Task, arrays: int) -> Non
     raise Fault("output_too_large", detail)
 
 
-def number_bytes(task: Task, arrays: int) -> int:
+def number_bytes(task: Task, arrays: int, written: int = 1) -> int:
     """The bytes that a number of an array answer may take, as it is sent or as it is computed."""
-    return max(8 if task.shorter is None else _TEXT_BYTES, 8 * arrays)
+    return max(8 if task.shorter is None else _TEXT_BYTES * written, 8 * arrays)
 
 
 def arrived_elements(name: str, request: LossRequest, cut: Cut, end: int) -> int:
