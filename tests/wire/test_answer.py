@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lossd.request import Fault, Float64Array, LossResult
-from lossd.wire import answer as writing
 from lossd.wire import JsonAnswers, write_figures, write_json, write_npy, write_npy_header
+from lossd.wire import answer as writing
 from lossd.wire.answer import write_json_pieces
 from wire.feeding import same_bits
 
