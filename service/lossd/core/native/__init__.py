@@ -176,7 +176,9 @@ def why_missing() -> str | None:
 def slower_by() -> str:
     """What it costs that torch computes on a CPU, and why it does, for whoever runs the server."""
     why = why_missing() or "LOSSD_KERNEL=torch asks for it"
-    return f"torch computes on the CPU, about 20 times as slowly as the native kernel, the same numbers: {why}"
+    return (
+        f"torch computes on the CPU, about 20 times as slowly as the native kernel, the same numbers: {why}"
+    )
 
 
 def native_kernel(threads: int = 1) -> NativeKernel | None:
