@@ -114,6 +114,25 @@ def test_there_is_a_limit_to_what_waits() -> None:
     asyncio.run(test())
 
 
+def test_others_have_their_turn_though_one_fails() -> None:
+    async def test() -> None:
+        turns, done = LoopTurns(), []
+
+        def fail() -> None:
+            raise ValueError("odd")
+
+        said: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context["message"]))
+        for work in (fail, lambda: done.append(1), fail, lambda: done.append(2)):
+            turns.add(EVERYONE, 0, work)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert done == [1, 2]
+        assert len(said) == 2
+
+    asyncio.run(test())
+
+
 def test_what_is_waited_for_is_given_or_raised_and_not_done_in_vain() -> None:
     async def test() -> None:
         turns, done = LoopTurns(), []
@@ -247,8 +266,12 @@ def by_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]
 
 def slices(client: httpx.Client) -> float:
     """How many slices workers have answered."""
+    return counted(client, "lossd_slices_total")
+
+
+def counted(client: httpx.Client, series: str) -> float:
     lines = client.get("/metrics").text.splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith("lossd_slices_total"))
+    return next((float(line.split()[1]) for line in lines if line.startswith(f"{series} ")), 0.0)
 
 
 def test_a_worker_gives_the_same_bits(server: LiveServer, by_workers: LiveServer) -> None:
@@ -281,3 +304,27 @@ def test_what_costs_more_is_for_workers(server: LiveServer) -> None:
             answer = client.post("/bce", content=body, headers={"content-type": "application/x-npy"})
             assert answer.json()["count"] == rows * 80
             assert (slices(client) > before) is by_worker
+
+
+@pytest.mark.parametrize("coding", [{}, {"content-encoding": "identity"}], ids=["lane", "ordinary"])
+def test_it_is_counted_as_the_cpus(server: LiveServer, coding: dict[str, str]) -> None:
+    series = (
+        'lossd_requests_total{format="npy",loss="focal",outcome="ok",team="default"}',
+        'lossd_elements_total{loss="focal",team="default"}',
+        'lossd_bytes_total{team="default"}',
+        'lossd_device_seconds_total{device="cpu",team="default"}',
+        "lossd_requests_in_flight",
+        "lossd_bytes_in_flight",
+    )
+    body = npy(np.zeros((32, 80), np.float32)) * 2
+    headers = {"content-type": "application/x-npy", **coding}
+    with httpx.Client(base_url=server.url) as client:
+        before = [counted(client, one) for one in series]
+        for _ in range(3):
+            answer = client.post("/focal", content=body, headers=headers).json()
+        after = [counted(client, one) for one in series]
+    requests, elements, nbytes, seconds, under_way, held = (b - a for a, b in zip(before, after, strict=True))
+    assert (requests, elements, nbytes) == (3, 3 * 2560, 3 * len(body))
+    assert 0.0 < seconds < 1.0
+    assert under_way == held == 0
+    assert (answer["device"], answer["kernel"]) == ("cpu", "native")

@@ -98,7 +98,8 @@ def test_answers_that_are_alike_are_those_that_are_written_anew(numbers: list[fl
     like = replace(result_of(0.0, gamma=1.5, alpha=[0.25, 0.5]), options={"axis": None, "ignore_index": 3.0})
     answers = JsonAnswers(like.params, like.options, "0.1.0")
     loss, total, weights, positives = numbers
-    one = replace(like, loss=loss, sum=total, weight_sum=weights, positives=positives, sum_terms=(total, 1.0))
+    one = replace(like, loss=loss, sum_terms=(total, 1.0), weight_sum_terms=(weights,))
+    one = replace(one, positives_terms=(positives,))
     for result in (one, like):
         assert answers.write(result, name) == write_json(result, request_id=name, version="0.1.0")
 

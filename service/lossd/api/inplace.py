@@ -96,17 +96,19 @@ class LoopTurns:
         self._arranged = False
         now = self._clock()
         self._until = now + TURN_SECONDS
-        while now < self._until and (item := self._waiting.next()) is not None:
-            nbytes, work = item
-            self._nbytes -= nbytes
-            try:
-                work()
-            finally:
-                then = self._clock()
-                self._waiting.charge(then - now)
-                now = then
-        if self._waiting:
-            self._arrange()
+        try:
+            while now < self._until and (item := self._waiting.next()) is not None:
+                nbytes, work = item
+                self._nbytes -= nbytes
+                try:
+                    work()
+                finally:
+                    then = self._clock()
+                    self._waiting.charge(then - now)
+                    now = then
+        finally:
+            if self._waiting:
+                self._arrange()
 
 
 class Ready(NamedTuple):
