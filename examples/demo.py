@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from examples.local_server import LocalServer
-from lossd_client import LossClient, LossdError
+from lossd_client import LossClient, LossdError, LossResult
 
 GAMMA, ALPHA = 2.0, 0.25
 TOLERANCE = 1e-9
@@ -139,6 +139,22 @@ def show_tail(console: Console, client: LossClient) -> None:
     )
 
 
+def show_same_bits(console: Console, client: LossClient, held_out: HeldOut) -> bool:
+    """Scores the same rows as one request, and shuffled in many; tells whether all 64 bits agree."""
+    logits, targets = held_out.logits, held_out.targets
+    whole = client.focal(logits, targets)
+    order = torch.randperm(len(logits), generator=torch.Generator().manual_seed(1))
+    batches = [client.focal(logits[rows], targets[rows]) for rows in order.split(7)]
+    merged = LossResult.merge(batches)
+    naive = float(np.mean([float(batch) for batch in batches]))
+    console.print(
+        f"\nThe same rows, shuffled, in {len(batches)} requests of 7, and merged (LossResult.merge):\n"
+        f"  one request        {float(whole).hex()}\n  {len(batches)} requests merged {float(merged).hex()}\n"
+        f"  the mean of their means would be off by {abs(naive - float(whole)) / float(whole):.0e}."
+    )
+    return float(whole).hex() == float(merged).hex() and whole.sum_terms == merged.sum_terms
+
+
 def score_files(console: Console, url: str, held_out: HeldOut) -> bool:
     """Scores two files by the command, with class ids of which some are missing; tells if that is right."""
     logits, ids = held_out.logits.numpy(), held_out.targets.argmax(1).double().numpy()
@@ -178,13 +194,14 @@ def main() -> int:
             with LossClient(server.url) as client:
                 agrees = compare(console, client, held_out)
                 show_tail(console, client)
+                agrees = show_same_bits(console, client, held_out) and agrees
                 agrees = score_files(console, server.url, held_out) and agrees
     except (LossdError, RuntimeError, TimeoutError) as error:
         console.print("[red]The demo failed:[/red]")
         console.print(str(error), markup=False, soft_wrap=True)
         return 1
     if not agrees:
-        console.print(f"[red]The server's losses are more than {TOLERANCE:g} off float64's.[/red]")
+        console.print(f"[red]The server's losses are off: see above (float64's, to {TOLERANCE:g}).[/red]")
         return 1
     console.print(
         "\nRead on: README.md, and docs/ for the API, the numerics and operating.\n"

@@ -32,7 +32,10 @@ def test_a_crash_loop_is_told_and_ends(tmp_path: Path, say: Callable[[str], None
     module = tmp_path / "shaky_loss.py"
     module.write_text(WHOLE)
     paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parent)])
-    with live_server(tmp_path, modules=paths, losses="shaky_loss:SHAKY") as server, Load() as load:
+    with (
+        live_server(tmp_path, modules=paths, losses="shaky_loss:SHAKY", inline_ms=0) as server,
+        Load() as load,
+    ):
         plan = Plan(port_of(server), [URGENT], count=1)
         assert outcomes(load.run(plan)) == {"ok": 1}
         os.kill(server.worker_pid(), signal.SIGKILL)

@@ -27,7 +27,9 @@ ORDINARY = post("/bce", pair_body(32))
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """A server whose own deadline is a second, and that has a loss that takes longer."""
     folder, here = tmp_path_factory.mktemp("slow"), Path(__file__).parent
-    with live_server(folder, modules=here, losses="slow_loss:SLOW", timeout_seconds=1) as running:
+    with live_server(
+        folder, modules=here, losses="slow_loss:SLOW", inline_ms=0, timeout_seconds=1
+    ) as running:
         yield running
 
 

@@ -25,7 +25,7 @@ FAULTS = scaled(("device", "kill"), ("device", "exit", "kill"))
 def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """A server with a loss that breaks its worker."""
     folder, here = tmp_path_factory.mktemp("fragile"), Path(__file__).parent
-    with live_server(folder, modules=here, losses="fragile_loss:FRAGILE") as running:
+    with live_server(folder, modules=here, losses="fragile_loss:FRAGILE", inline_ms=0) as running:
         yield running
 
 

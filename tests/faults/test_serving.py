@@ -105,7 +105,7 @@ def test_accepted_requests_are_answered_before_the_end(tmp_path: Path) -> None:
 
 
 def test_what_is_not_done_in_time_is_said_so(tmp_path: Path) -> None:
-    with live_server(tmp_path, drain_seconds=1) as server:
+    with live_server(tmp_path, drain_seconds=1, inline_ms=0) as server:
         worker = server.worker_pid()
         os.kill(worker, signal.SIGSTOP)  # nothing is answered any more
         found: list[httpx.Response] = []

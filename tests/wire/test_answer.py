@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from io import BytesIO
 from unittest import mock
 
@@ -14,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 from lossd.request import Fault, Float64Array, LossResult
 from lossd.wire import answer as writing
-from lossd.wire import write_figures, write_json, write_npy, write_npy_header
+from lossd.wire import JsonAnswers, write_figures, write_json, write_npy, write_npy_header
 from lossd.wire.answer import write_json_pieces
 from wire.feeding import same_bits
 
@@ -90,6 +91,16 @@ def test_an_array_has_the_terms_of_each_of_its_sums(numbers: int) -> None:
     assert list(written)[:4] == ["loss", "loss_terms", "divisor_terms", "reduction"]
     assert written["loss_terms"] == [plane.tolist() for plane in result.loss_terms]
     assert written["divisor_terms"] == [[[1.0, 2.0, "Infinity"], [4.0, 5.0, 6.0]]]
+
+
+@given(st.lists(st.floats(), min_size=4, max_size=4), st.text(alphabet="%s{}a", min_size=1))
+def test_answers_that_are_alike_are_those_that_are_written_anew(numbers: list[float], name: str) -> None:
+    like = replace(result_of(0.0, gamma=1.5, alpha=[0.25, 0.5]), options={"axis": None, "ignore_index": 3.0})
+    answers = JsonAnswers(like.params, like.options, "0.1.0")
+    loss, total, weights, positives = numbers
+    one = replace(like, loss=loss, sum=total, weight_sum=weights, positives=positives, sum_terms=(total, 1.0))
+    for result in (one, like):
+        assert answers.write(result, name) == write_json(result, request_id=name, version="0.1.0")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -199,7 +199,7 @@ class FastLane(Accounted):
         layout = form.find(whole, start, head.length)
         if layout is None:
             memory = _scratch.view
-            found = form.read(whole[start : start + head.length], _scratch, inplace)
+            found = form.read(memoryview(whole)[start : start + head.length], _scratch, inplace)
             if found is None:
                 return False
             layout, start = found

@@ -109,7 +109,7 @@ class Form(ABC):
         self._known: dict[int, list[Layout]] = {}  # by the body's length
 
     @abstractmethod
-    def _parse(self, body: bytes, scratch: Scratch) -> tuple[Body, Writer]:
+    def _parse(self, body: memoryview, scratch: Scratch) -> tuple[Body, Writer]:
         """What a body holds, with offsets counted from its first byte.
 
         Raises:
@@ -123,7 +123,7 @@ class Form(ABC):
                 return layout
         return None
 
-    def read(self, body: bytes, scratch: Scratch, inplace: InPlace) -> tuple[Layout, int] | None:
+    def read(self, body: memoryview, scratch: Scratch, inplace: InPlace) -> tuple[Layout, int] | None:
         """The layout of a body that is laid in memory, with what is built from it behind it.
 
         Args:
@@ -154,12 +154,12 @@ class Form(ABC):
             self._keep(layout, found, len(body))
         return layout, base
 
-    def _base(self, body: bytes) -> int:
+    def _base(self, body: memoryview) -> int:
         """Where offsets are counted from."""
         del body
         return 0
 
-    def _heads(self, found: Body, body: bytes) -> Sequence[tuple[int, bytes]]:
+    def _heads(self, found: Body, body: memoryview) -> Sequence[tuple[int, bytes]]:
         """By what a body of this layout is known, before it is parsed."""
         return _between(found.tensors, body)
 
@@ -185,13 +185,13 @@ class NpyForm(Form):
         super().__init__("npy", plan.loss, plan.given)
         self._plan = plan
 
-    def _parse(self, body: bytes, scratch: Scratch) -> tuple[Body, Writer]:
+    def _parse(self, body: memoryview, scratch: Scratch) -> tuple[Body, Writer]:
         del scratch
         plan = self._plan
         assert isinstance(plan.form, Format)
         reader = plan.form.reader(options=plan.options, names=plan.names)
         reader.feed(body)
-        return reader.finish(memoryview(body)), _write_json
+        return reader.finish(body), _write_json
 
 
 class JsonForm(Form):
@@ -201,16 +201,16 @@ class JsonForm(Form):
         super().__init__("json", plan.loss, plan.given)
         self._plan = plan
 
-    def _parse(self, body: bytes, scratch: Scratch) -> tuple[Body, Writer]:
+    def _parse(self, body: memoryview, scratch: Scratch) -> tuple[Body, Writer]:
         plan = self._plan
         assert isinstance(plan.form, Format)
         plan.form.reader(options=plan.options, names=plan.names).feed(body)  # looks at its beginning
         return read_in_place(scratch.view, len(body)), _write_json
 
-    def _base(self, body: bytes) -> int:
+    def _base(self, body: memoryview) -> int:
         return -(-len(body) // 8) * 8  # so that documents of any length have layouts in common
 
-    def _heads(self, found: Body, body: bytes) -> Sequence[tuple[int, bytes]]:
+    def _heads(self, found: Body, body: memoryview) -> Sequence[tuple[int, bytes]]:
         del found, body  # none is known before
         return ()
 
@@ -239,11 +239,11 @@ class InferenceForm(Form):
         super().__init__("v2", loss, given)
         self._header_length = header_length
 
-    def _parse(self, body: bytes, scratch: Scratch) -> tuple[Body, Writer]:
+    def _parse(self, body: memoryview, scratch: Scratch) -> tuple[Body, Writer]:
         del scratch
         reader = InferenceReader(header_length=self._header_length, max_json_bytes=len(body))
         reader.feed(body)
-        found = reader.finish(memoryview(body))
+        found = reader.finish(body)
         if reader.timeout_us is not None:
             raise Fault("deadline_exceeded", "a deadline that the body gives is kept by the ordinary way")
         model, request_id, outputs = self.loss.name, reader.request_id, reader.outputs
@@ -290,11 +290,11 @@ def _write_json(like: LossRequest) -> Write:
     return lambda result, identity: Written(_JSON, answers.write(result, identity))
 
 
-def _between(tensors: Mapping[str, Tensor], body: bytes) -> list[tuple[int, bytes]]:
+def _between(tensors: Mapping[str, Tensor], body: memoryview) -> list[tuple[int, bytes]]:
     """What lies in a body before each of the tensors in it, and where."""
     heads, end = [], 0
     for tensor in tensors.values():
         if tensor.offset > end:
-            heads.append((end, body[end : tensor.offset]))
+            heads.append((end, bytes(body[end : tensor.offset])))
         end = tensor.offset + tensor.nbytes
     return heads

@@ -255,8 +255,9 @@ class Info(_Document):
 
     version: str
     torch: str | None = Field(description="The workers' torch; null before the first one is ready.")
-    cpu_capability: str | None = Field(description="The vector instructions that torch uses.")
-    kernel: str | None
+    cpu_capability: str | None = Field(description="The vector instructions that the native kernel uses.")
+    kernel: str | None = Field(description="What computes: `native` or `torch`, whose numbers are the same.")
+    notes: list[str] = Field(description="What its operator may want to change, such as a missing kernel.")
     losses: list[LossInfo]
     limits: Limits
     workers: list[WorkerInfo]

@@ -10,6 +10,7 @@ from lossd.api.asking import asking_team
 from lossd.api.schemas import Alive, Info, Limits, LossInfo, ParameterInfo, Readiness, WorkerInfo
 from lossd.api.service import Service
 from lossd.core.catalog import LOSSES, SHARED, Loss
+from lossd.core.native import slower_by
 
 
 def status_routes(service: Service) -> APIRouter:
@@ -61,11 +62,13 @@ def describe(service: Service) -> Info:
     seats = list(service.pool.seats.values())
     said = next((seat.ready for seat in seats if seat.ready is not None), None)
     settings = service.settings
+    slow = said is not None and said.kernel == "torch" and said.device == "cpu"
     return Info(
         version=__version__,
         torch=said.torch if said else None,
         cpu_capability=said.capability if said else None,
         kernel=said.kernel if said else None,
+        notes=[slower_by()] if slow else [],
         losses=[_describe_loss(loss) for loss in LOSSES.values()],
         limits=Limits(
             body_bytes=settings.max_body_bytes,

@@ -30,7 +30,7 @@ from lossd import logs
 from lossd.core.catalog import LOSSES, register
 from lossd.core.kernel import Kernel, Sums, WrongAnswerError
 from lossd.core.known_answers import check_known_answers
-from lossd.core.native import NativeKernel, native_kernel, why_missing
+from lossd.core.native import NativeKernel, native_kernel, slower_by, why_missing
 from lossd.core.work import Work, prepare
 from lossd.engine.board import Board, Row
 from lossd.engine.frames import UNUSABLE, WRONG, Failed, Ready, Scored, Slice, decode_recipe
@@ -277,6 +277,7 @@ def _make_kernel(device: str, kernel: str, threads: int) -> Kernel:
     if kernel == "native":
         msg = f"there is no native kernel: {why_missing()}"
         raise RuntimeError(msg)
+    logger.warning("%s", slower_by())
     return _torch_kernel("cpu", threads)  # the number tells workers apart, not cores
 
 

@@ -96,7 +96,7 @@ def _read_array(value: simdjson.Array, nbytes: int) -> npt.NDArray[np.float64] |
         return numbers if len(numbers) == length else None
     if length * _LEAST_ROW > nbytes:
         return None
-    width = len(rows[0])
-    if any(len(row) != width for row in rows):  # a TypeError, where one is no array
+    widths = set(map(len, rows))  # a TypeError, where one is no array
+    if len(widths) > 1:
         return None
-    return numbers.reshape(length, width)  # a ValueError, where some have rows themselves
+    return numbers.reshape(length, widths.pop())  # a ValueError, where some have rows themselves

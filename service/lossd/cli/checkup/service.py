@@ -185,6 +185,10 @@ def _versions(info: Mapping[str, Any]) -> Finding:
     if theirs != own:
         what = f"the server is lossd {theirs}, this is {own}"
         return warning("versions", what, "install the same here, if something is unknown to the server")
+    notes = info.get("notes") or []
+    if notes:
+        remedy = "install a wheel of lossd, or a C compiler and lossd again"
+        return warning("kernel", "; ".join(map(str, notes)), remedy)
     return ok("versions", f"both are {own}; {kernel}; workers: {workers}")
 
 
