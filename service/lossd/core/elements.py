@@ -295,7 +295,8 @@ class Inputs:
         near = (loss.hi < 60.0) & ~(self._certain & (loss.hi > 0.0))
         exp = _exp_minus(torch.where(near, loss.hi, 60.0), torch.where(near, loss.lo, 0.0), fine=True)
         scale = _float((1023 - exp.n) << 52)
-        gone = _plus(_two(1.0 - scale), _Two(-scale * exp.q.hi, -scale * exp.q.lo))  # 1 - scale (1 + q)
+        part = _Two(-scale * exp.q.hi, -scale * exp.q.lo)
+        gone = _plus(_sum_of_ordered(1.0, -scale), part)  # 1 - scale (1 + q)
         high, low = _MARGIN
         return _plus(gone, _Two(torch.full_like(scale, high), torch.full_like(scale, low)))
 

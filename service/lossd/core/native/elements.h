@@ -362,7 +362,8 @@ LOSSD_INLINE lossd_two lossd_fine_exp_miss(int probabilities, double x, lossd_in
     int near = (loss.hi < 60.0) & ((certain ? loss.hi : 0.0) <= 0.0); /* beyond, exp(-BCE) is nothing */
     lossd_exp exp = lossd_exp_minus(1, near ? loss.hi : 60.0, near ? loss.lo : 0.0);
     double scale = lossd_of_bits((1023 - exp.n) << 52);
-    lossd_two gone = lossd_plus(lossd_pair(1.0 - scale, 0.0), lossd_pair(-scale * exp.q.hi, -scale * exp.q.lo));
+    lossd_two part = lossd_pair(-scale * exp.q.hi, -scale * exp.q.lo);
+    lossd_two gone = lossd_plus(lossd_sum_of_ordered(1.0, -scale), part); /* 1 - scale (1 + q) */
     return lossd_plus(gone, lossd_pair(LOSSD_MARGIN_HIGH, LOSSD_MARGIN_LOW));
 }
 
