@@ -144,7 +144,10 @@ def show_same_bits(console: Console, client: LossClient, held_out: HeldOut) -> b
     logits, targets = held_out.logits, held_out.targets
     whole = client.focal(logits, targets)
     order = torch.randperm(len(logits), generator=torch.Generator().manual_seed(1))
-    batches = [client.focal(logits[rows], targets[rows]) for rows in order.split(7)]
+    batches = [
+        client.focal(logits[rows], targets[rows])
+        for rows in (order[i : i + 7] for i in range(0, len(order), 7))
+    ]
     merged = LossResult.merge(batches)
     naive = float(np.mean([float(batch) for batch in batches]))
     console.print(
