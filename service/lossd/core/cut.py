@@ -18,8 +18,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 MOST_PLANES: Final = 64
-"""So many float64 numbers, one in each plane, hold any sum of a part's elements exactly: each has at least 33
-bits of its own, and float64's range has 2,098."""
+"""So many float64 numbers, one in each plane, hold any sum exactly, with room to spare: 41 are enough."""
 
 
 class Part(NamedTuple):

@@ -134,7 +134,8 @@ class TorchKernel:
         own, how = work.own, _formula(work)
         function = self._functions.get(work.loss)
         if function is None:
-            losses = elements(how, loaded.inputs, loaded.y, loaded.pos_weight, loaded.alpha)
+            hard = work.class_axis is not None or not work.targets.is_float
+            losses = elements(how, loaded.inputs, loaded.y, loaded.pos_weight, loaded.alpha, hard=hard)
         else:
             own = own if loaded.alpha is None else {**own, "alpha": loaded.alpha}
             losses = added(function, own, how, loaded.inputs, loaded.y, loaded.pos_weight)

@@ -298,7 +298,24 @@ static void open_plane(plane_sums *sums)
     sums->count++;
 }
 
-/* Add numbers, which are used up, to the sums from `first` on. */
+/* Add a number to one sum for which there is no further plane: its terms take the place of its numbers. */
+static void make_room(plane_sums *sums, int64_t place, double value)
+{
+    wide_sum sum;
+    double terms[MOST_TERMS];
+    clear_sum(&sum);
+    add_number(&sum, value);
+    for (int p = 0; p < sums->count; p++)
+        add_number(&sum, sums->plane[p * sums->stride + place]);
+    int count = sum_terms(&sum, terms);
+    for (int p = 0; p < sums->count; p++)
+        sums->plane[p * sums->stride + place] = p < count ? terms[p] : 0.0;
+}
+
+/* Add numbers, which are used up, to the sums from `first` on.
+ *
+ * There is room for as many planes as there are numbers to a sum, or for more than the terms of any sum.
+ */
 static void add_planes(plane_sums *sums, int64_t first, double *values, int count)
 {
     for (int p = 0;; p++) {
@@ -308,8 +325,12 @@ static void add_planes(plane_sums *sums, int64_t first, double *values, int coun
                 left |= double_to_bits(values[i]) << 1; /* without the sign: -0 is nothing */
             if (!left)
                 return;
-            if (p == sums->capacity)
-                return; /* cannot be: see MOST_PLANES in cut.py */
+            if (p == sums->capacity) {
+                for (int i = 0; i < count; i++)
+                    if (values[i] != 0.0)
+                        make_room(sums, first + i, values[i]);
+                return;
+            }
             open_plane(sums);
         }
         double *plane = sums->plane + p * sums->stride + first;
@@ -323,8 +344,10 @@ static void add_to_plane(plane_sums *sums, int64_t place, double value)
 {
     for (int p = 0; value != 0.0 || (p == 0 && sums->count == 0); p++) {
         if (p == sums->count) {
-            if (p == sums->capacity)
+            if (p == sums->capacity) {
+                make_room(sums, place, value);
                 return;
+            }
             open_plane(sums);
         }
         double *number = sums->plane + p * sums->stride + place;
