@@ -38,7 +38,7 @@ SCALAR = {
     "params": PARAMS,
     "options": OPTIONS,
     "notes": [],
-    "kernel": "eager",
+    "kernel": "native",
     "device": "cpu",
     "request_id": "r-1",
     "version": "0.1.0",

@@ -133,10 +133,10 @@ def test_merged_results_merge_on() -> None:
 
 
 def test_figures_of_the_server_stay_where_they_agree() -> None:
-    one = result(request_id="a", kernel="eager", device="cpu", version="1", timing={"compute": 1.0})
-    two = result(request_id="b", kernel="eager", device="cuda:0", version="1", timing={"compute": 2.5})
+    one = result(request_id="a", kernel="native", device="cpu", version="1", timing={"compute": 1.0})
+    two = result(request_id="b", kernel="native", device="cuda:0", version="1", timing={"compute": 2.5})
     merged = LossResult.merge([one, two])
-    assert (merged.request_id, merged.kernel, merged.device, merged.version) == (None, "eager", None, "1")
+    assert (merged.request_id, merged.kernel, merged.device, merged.version) == (None, "native", None, "1")
     assert merged.timing == {"compute": 3.5}
     assert pickle.loads(pickle.dumps(merged)).to_dict() == merged.to_dict()
 

@@ -24,7 +24,7 @@ def test_a_scalar_with_its_figures(ask: Ask, playback: Playback) -> None:
     assert float(result) == result.loss == 0.7923818
     assert (result.sum, result.count, result.weight_sum, result.positives) == (2028.497, 2560, 2560.0, 251.0)
     assert (result.reduction, result.loss_name, result.shape) == ("mean", "focal", (32, 80))
-    assert (result.kernel, result.device, result.version) == ("eager", "cpu", "0.1.0")
+    assert (result.kernel, result.device, result.version) == ("native", "cpu", "0.1.0")
     assert result.params == SCALAR["params"]
     assert result.request_id == "r-1"
     assert result.timing == {"read": 0.25, "queue": 1.5, "compute": 3.0}

@@ -26,7 +26,7 @@ def result_of(loss: float | Float64Array, total: float = 1.0, **params: object) 
     return LossResult(
         loss=loss, reduction="mean", count=2560,
         sum_terms=(total,), weight_sum_terms=(2560.0,), positives_terms=(251.0,),
-        shape=(32, 80), loss_name="focal", params=params, kernel="eager", device="cpu",
+        shape=(32, 80), loss_name="focal", params=params, kernel="native", device="cpu",
     )  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def test_the_whole_answer() -> None:
         "params": {"gamma": 1.5, "alpha": 0.25, "variant": "sigmoid"},
         "sum_terms": [2028.497], "weight_sum_terms": [2560.0], "positives_terms": [251.0],
         "options": {}, "notes": [],
-        "kernel": "eager", "device": "cpu",
+        "kernel": "native", "device": "cpu",
         "request_id": "abc", "version": "1.2",
     }  # fmt: skip
     assert list(written)[:6] == ["loss", "reduction", "sum", "count", "weight_sum", "positives"]

@@ -49,7 +49,7 @@ MASK = np.array([[1, 0, 1], [2, 3, 0]], dtype=np.uint8)
 WEIGHT = np.array([[0.1, 2.0, 3.5]])
 RESULT = LossResult(
     loss=0.1 + 0.2, reduction="mean", count=2**53 + 1,
-    shape=(32, 80), loss_name="focal", params={"gamma": 1.5}, kernel="eager", device="cpu",
+    shape=(32, 80), loss_name="focal", params={"gamma": 1.5}, kernel="native", device="cpu",
     sum_terms=(2028.497, 3.1e-14, -1e-31), weight_sum_terms=(2560.5,), positives_terms=(251.0, 1e-15),
 )  # fmt: skip
 
