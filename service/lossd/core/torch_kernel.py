@@ -19,6 +19,7 @@ from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut, Part
 from lossd.core.elements import Element, Formula, added, elements
 from lossd.core.exact_sum import ExactArray, ExactSum
+from lossd.core.native.arrays import NativeArray, exact_array
 from lossd.core.fetch import Fetch, Read
 from lossd.core.kernel import Sums
 from lossd.core.operand import Operand
@@ -275,7 +276,7 @@ class _Collected:
         self._memories = memories
         self._loss, self._weights, self._positives = ExactSum(), ExactSum(), ExactSum()
         self._count = 0
-        self._outputs: list[dict[int, ExactArray]] = [{} for _ in memories]
+        self._outputs: list[dict[int, ExactArray | NativeArray]] = [{} for _ in memories]
 
     def add(self, block: Part, loaded: _Loaded, losses: Tensor) -> None:
         """Add a block."""
@@ -286,7 +287,7 @@ class _Collected:
         self._count += len(losses) if loaded.kept is None else int(loaded.kept.sum())
         channels = (losses, self._divisors(loaded)) if len(self._outputs) > 1 else (losses,)
         for sums, values in zip(self._outputs, channels, strict=False):
-            its = sums.setdefault(block.output, ExactArray())
+            its = sums[block.output] = sums.get(block.output) or exact_array()
             for plane in planes_of(values.reshape(block.shape), self._axes):
                 its.add(plane)
 
@@ -303,7 +304,7 @@ class _Collected:
             ],
         )
 
-    def _write(self, sums: dict[int, ExactArray], memory: Float64Array, outputs: int) -> int:
+    def _write(self, sums: dict[int, ExactArray | NativeArray], memory: Float64Array, outputs: int) -> int:
         planes = {output: list(self._planes(its)) for output, its in sums.items()}
         most = max(map(len, planes.values()))
         memory[: most * outputs] = 0.0
@@ -313,7 +314,7 @@ class _Collected:
                 memory[start : start + len(plane)] = plane
         return most
 
-    def _planes(self, sums: ExactArray) -> Iterator[Float64Array]:
+    def _planes(self, sums: ExactArray | NativeArray) -> Iterator[Float64Array]:
         if self._work.cut.complete:
             yield sums.value
         else:

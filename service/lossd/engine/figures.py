@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from lossd.core.cut import Cut
-from lossd.core.exact_sum import ExactArray
+from lossd.core.native.arrays import exact_array
 from lossd.request import Fault, Float64Array, LossRequest, LossResult
 
 Planes: TypeAlias = Sequence[Float64Array]
@@ -86,7 +86,7 @@ def planes_of(cut: Cut, memory: Float64Array, planes: int) -> Planes:
     """The sums of several outputs, of a request that is one part, as a kernel has written them to memory."""
     count = cut.outputs
     written = [memory[count * i : count * (i + 1)] for i in range(planes)]
-    return written if len(written) == 1 else ExactArray(written).canonical()
+    return written if len(written) == 1 else exact_array(written).canonical()
 
 
 def _number(request: LossRequest, totals: Totals, weights: float) -> float:

@@ -189,21 +189,30 @@ def native_kernel(threads: int = 1) -> NativeKernel | None:
 @cache
 def best_width() -> str:
     """The widest vector instructions that this CPU has and there is a build for."""
-    return WIDTHS[_library().lossd_best_width()]
+    return WIDTHS[library().lossd_best_width()]
 
 
 @cache
-def _library() -> ctypes.CDLL:
+def library() -> ctypes.CDLL:
+    """The C code.
+
+    Raises:
+        OSError: It was not compiled.
+    """
     if not LIBRARY.exists():
         msg = "the C code was not compiled when lossd was installed; install a wheel, or a C compiler first"
         raise OSError(msg)
-    return ctypes.CDLL(os.fspath(LIBRARY))
+    found = ctypes.CDLL(os.fspath(LIBRARY))
+    pointer, long, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+    found.lossd_add_numbers.argtypes = (pointer, long, number, number, pointer)
+    found.lossd_make_canonical.argtypes = (pointer, long, number, number)
+    return found
 
 
 @cache
 def _function(width: str) -> Any:  # noqa: ANN401 -- ctypes has no type for it
     try:
-        function = getattr(_library(), f"lossd_score_{width}")
+        function = getattr(library(), f"lossd_score_{width}")
     except AttributeError:
         msg = f"there is no build for {width} instructions"
         raise OSError(msg) from None

@@ -51,13 +51,13 @@ static inline uint64_t double_to_bits(double value)
     return bits;
 }
 
-static void clear_sum(wide_sum *sum)
+static inline void clear_sum(wide_sum *sum)
 {
     memset(sum, 0, sizeof *sum);
 }
 
 /* Carry, so that all digits but the last are in [0, 2^32). */
-static void carry_digits(wide_sum *sum)
+static inline void carry_digits(wide_sum *sum)
 {
     int64_t carry = 0;
     for (int i = 0; i < DIGITS - 1; i++) {
@@ -69,7 +69,7 @@ static void carry_digits(wide_sum *sum)
     sum->adds = 1;
 }
 
-static void add_number(wide_sum *sum, double value)
+static inline void add_number(wide_sum *sum, double value)
 {
     uint64_t bits = double_to_bits(value), mantissa = bits & 0xfffffffffffff;
     int exponent = (int)(bits >> 52) & 0x7ff;
@@ -99,7 +99,7 @@ static void add_number(wide_sum *sum, double value)
         carry_digits(sum);
 }
 
-static void add_sum(wide_sum *sum, wide_sum *other)
+static inline void add_sum(wide_sum *sum, wide_sum *other)
 {
     carry_digits(other);
     for (int i = 0; i < DIGITS; i++)
@@ -110,7 +110,7 @@ static void add_sum(wide_sum *sum, wide_sum *other)
 }
 
 /* The sum, rounded to nearest even, where nothing infinite was added. */
-static double round_sum(wide_sum *sum)
+static inline double round_sum(wide_sum *sum)
 {
     wide_sum magnitude = *sum;
     carry_digits(&magnitude);
@@ -153,7 +153,7 @@ static double round_sum(wide_sum *sum)
 }
 
 /* The canonical terms of the sum: t1 is the sum rounded, t2 what is left rounded, and so on; how many. */
-static int sum_terms(const wide_sum *sum, double terms[MOST_TERMS])
+static inline int sum_terms(const wide_sum *sum, double terms[MOST_TERMS])
 {
     wide_sum rest = *sum;
     if (rest.beyond != 0.0) { /* NaN, too */
@@ -222,7 +222,7 @@ static inline int any_lane(lane_bits values)
  * Returns 0 where some number is too large, infinite or NaN: `totals` are then of no use. Sets `rest` where the
  * sums lack what `beyond_cuts` gives.
  */
-static int cut_block(const double *values, int count, double totals[3], int *rest)
+static inline int cut_block(const double *values, int count, double totals[3], int *rest)
 {
     lanes sums[3] = {{0}};
     lane_bits left = {0}, large = {0};
@@ -245,7 +245,7 @@ static int cut_block(const double *values, int count, double totals[3], int *res
 }
 
 /* The sum of a block whose numbers are few bits each, such as 0 and 1; 0 where they are not. */
-static int sum_plain_block(const double *values, int count, double *total)
+static inline int sum_plain_block(const double *values, int count, double *total)
 {
     lanes sum = {0};
     lane_bits left = {0};
@@ -259,7 +259,7 @@ static int sum_plain_block(const double *values, int count, double *total)
 }
 
 /* Add a block, `count` numbers >= 0 and zeros behind them up to a multiple of LANES, to one sum. */
-static void add_block(wide_sum *sum, const double *values, int count)
+static inline void add_block(wide_sum *sum, const double *values, int count)
 {
     double totals[3];
     int rest;
@@ -292,14 +292,14 @@ static inline double two_sum(double a, double b, double *lost)
     return sum;
 }
 
-static void open_plane(plane_sums *sums)
+static inline void open_plane(plane_sums *sums)
 {
     memset(sums->plane + sums->count * sums->stride, 0, sizeof(double) * (size_t)sums->length);
     sums->count++;
 }
 
 /* Add a number to one sum for which there is no further plane: its terms take the place of its numbers. */
-static void make_room(plane_sums *sums, int64_t place, double value)
+static inline void make_room(plane_sums *sums, int64_t place, double value)
 {
     wide_sum sum;
     double terms[MOST_TERMS];
@@ -316,7 +316,7 @@ static void make_room(plane_sums *sums, int64_t place, double value)
  *
  * There is room for as many planes as there are numbers to a sum, or for more than the terms of any sum.
  */
-static void add_planes(plane_sums *sums, int64_t first, double *values, int count)
+static inline void add_planes(plane_sums *sums, int64_t first, double *values, int count)
 {
     for (int p = 0;; p++) {
         if (p == sums->count) {
@@ -340,7 +340,7 @@ static void add_planes(plane_sums *sums, int64_t first, double *values, int coun
 }
 
 /* Add one number to one sum. */
-static void add_to_plane(plane_sums *sums, int64_t place, double value)
+static inline void add_to_plane(plane_sums *sums, int64_t place, double value)
 {
     for (int p = 0; value != 0.0 || (p == 0 && sums->count == 0); p++) {
         if (p == sums->count) {
@@ -356,7 +356,7 @@ static void add_to_plane(plane_sums *sums, int64_t place, double value)
 }
 
 /* Round each sum once: it is then all in the first plane. */
-static void round_planes(plane_sums *sums)
+static inline void round_planes(plane_sums *sums)
 {
     if (!sums->count)
         open_plane(sums);
