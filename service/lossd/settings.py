@@ -170,6 +170,7 @@ class Settings(BaseSettings):
     inline_ms: float = Field(
         default=0.3,
         ge=0.0,
+        allow_inf_nan=False,
         description="Up to what cost, in milliseconds and as foretold, a front end scores a request itself, "
         "with the native kernel; 0 leaves all to the workers.",
     )

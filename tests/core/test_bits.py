@@ -264,3 +264,24 @@ def test_cuda_comes_to_the_same(shape: tuple[int, ...], axis: object) -> None:
             assert figures_by(kernel, job).sum.terms == figures(job).sum.terms
             for channel in range(job.work.channels):
                 assert sums_by(kernel, job, channel).tobytes() == sums(job, channel).tobytes()
+
+
+@pytest.mark.parametrize("rows", [3, 400])
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_sums_at_the_top_of_float64(rows: int, axis: int | None) -> None:
+    """Rounded sums overflow on the way where the exact one does not."""
+    rng = np.random.default_rng(4)
+    greatest = np.finfo(np.float64).max
+    for _ in range(40):
+        weight = np.zeros((rows, 2))
+        large = greatest / 64 * (1 + rng.choice([-1, 0, 1, 3]) * 2.0**-52)
+        weight[0] = large - 2.0**970 * rng.integers(0, 3)
+        weight[1:3] = np.ldexp(rng.random((2, 2)), rng.integers(955, 966))
+        given_ = {"logits": np.full((rows, 2), 64.0), "targets": np.zeros((rows, 2)), "weight": weight}
+        job = work("bce", given_, reduction="sum", **({} if axis is None else {"axis": axis}))
+        each = elements("bce", **given_)
+        if axis is None:
+            assert figures(job).sum.terms == ExactSum(each.ravel().tolist()).terms
+            continue
+        lines = each.T if axis == 0 else each
+        assert sums(job).tolist() == [ExactSum(line.tolist()).value for line in lines]

@@ -203,11 +203,13 @@ class FastLane(Accounted):
             if found is None:
                 return False
             layout, start = found
-        if not self._waiting:
-            try:
+        try:
+            if self._waiting:  # others may have used up the rate meanwhile
+                self.gate.quotas.check_elements(team)
+            else:
                 self._entry = self.gate.quotas.enter(team, head.length)
-            except Fault:
-                return False
+        except Fault:
+            return False
         self.elements = layout.request.cut.size
         self.gate.quotas.charge(team, self.elements)
         if not self._identity:

@@ -36,7 +36,10 @@ ONE_PART: Final = 1 << 62
 """Elements of a part: a request is one, whatever its size."""
 _KEPT: Final = 256
 _KEPT_LAYOUTS: Final = 4
+_KEPT_LENGTHS: Final = 64
 _KEPT_KINDS: Final = 256
+_LONGEST_HEADS: Final = 1 << 11
+"""Bytes of what lies between a body's tensors, where its layout is kept: a caller chooses what is kept."""
 _JSON: Final = b"content-type: application/json\r\n"
 
 
@@ -171,7 +174,9 @@ class Form(ABC):
     def _keep(self, layout: Layout, found: Body, length: int) -> None:
         """Keep the layout of a body, of which no tensor but those that were found is a part."""
         del found
-        if len(self._known) >= _KEPT_KINDS:
+        if sum(len(head) for _, head in layout.heads) > _LONGEST_HEADS:
+            return
+        if length not in self._known and len(self._known) >= _KEPT_LENGTHS:
             self._known.clear()
         known = self._known.setdefault(length, [])
         known.insert(0, layout)
@@ -275,7 +280,7 @@ def _kind_of(found: Body) -> Hashable:
     return tensors, repr(found.params) if found.params else ""
 
 
-@lru_cache(_KEPT)
+@lru_cache(_KEPT_LENGTHS)
 def inference_form(loss: str, query: bytes, header_length: int | None) -> InferenceForm:
     """The form of inference bodies.
 

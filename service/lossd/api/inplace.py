@@ -18,6 +18,7 @@ import numpy as np
 from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut
 from lossd.core.kernel import Kernel
+from lossd.core.known_answers import check_known_answers
 from lossd.core.work import Work, prepare
 from lossd.engine.figures import Planes, Totals, planes_of, result_of, too_late
 from lossd.engine.scheduler import Scheduler
@@ -30,6 +31,11 @@ TURN_SECONDS: Final = 2e-3
 """For so long small requests are scored within one turn of the event loop; one more may have begun."""
 MOST_OUTPUTS: Final = 1 << 13
 """Numbers of an array answer, at most: what is written at once."""
+_MOST_MERGED: Final = 1 << 9
+"""The same where each may need many terms."""
+_SIMPLE_GAMMAS: Final = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+_COSTLY: Final = 4.0
+"""How many times as much an element costs with another gamma, which needs a logarithm."""
 _MOST_WAITING: Final = 16 << 20
 """Bytes of bodies that wait for a turn of the loop, at most."""
 
@@ -138,10 +144,23 @@ class InPlace:
         self._most: Final = 1e6 * milliseconds
         self.turns: Final = LoopTurns()
 
+    def check(self) -> None:
+        """Score known answers.
+
+        Raises:
+            WrongAnswerError: Something else came of one.
+        """
+        check_known_answers(self._kernel)
+
     def takes(self, request: LossRequest, cut: Cut) -> bool:
         """Whether a request is small enough."""
-        cheap = cut.size * LOSSES[request.loss].nanoseconds <= self._most
-        return cut.parts == 1 and cheap and (not cut.output_shape or cut.outputs <= MOST_OUTPUTS)
+        loss = LOSSES[request.loss]
+        if not loss.is_native or cut.parts != 1:
+            return False
+        outputs = MOST_OUTPUTS if cut.complete else _MOST_MERGED
+        costly = _COSTLY if request.params.get("gamma", 1.5) not in _SIMPLE_GAMMAS else 1.0
+        cheap = costly * cut.size * loss.nanoseconds <= self._most
+        return cheap and (not cut.output_shape or cut.outputs <= outputs)
 
     async def score(
         self,

@@ -25,11 +25,13 @@ from lossd.api.cors import Origins
 from lossd.api.door import Door
 from lossd.api.fastlane import FastLane
 from lossd.api.gate import Gate
+from lossd.api.inplace import InPlace
 from lossd.api.parsing import Parser
 from lossd.api.protocol import LossdProtocol
 from lossd.api.service import Service
 from lossd.core.catalog import register
-from lossd.engine.frames import UNUSABLE
+from lossd.core.kernel import WrongAnswerError
+from lossd.engine.frames import UNUSABLE, WRONG
 from lossd.engine.memory import Memory
 from lossd.engine.pool import Pool
 from lossd.engine.quotas import Quotas
@@ -123,6 +125,8 @@ async def serve(
     ]
     if certificate is not None:
         tasks.append(asyncio.create_task(certificate.follow()))
+    if service.inplace is not None:
+        tasks.append(asyncio.create_task(_check_kernel(service.inplace, settings.check_seconds)))
     # uvicorn takes SIGTERM over, and when it has stopped raises it again for whoever handled it before.
     signal.signal(signal.SIGTERM, server.handle_exit)
     _calm_collector()
@@ -158,6 +162,18 @@ async def _end_with_supervisor(pool: Pool, server: uvicorn.Server) -> None:
     await pool.supervisor_gone.wait()
     logger.error("the supervisor is gone; stopping")
     server.should_exit = True
+
+
+async def _check_kernel(inplace: InPlace, seconds: float) -> None:
+    """Look now and then whether what scores small requests here still does so rightly."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            inplace.check()
+        except WrongAnswerError as error:
+            logger.critical("this process does not compute rightly any more, and ends: %s", error)
+            logging.shutdown()
+            os._exit(WRONG)  # without one more answer
 
 
 class _Options(msgspec.Struct, frozen=True):

@@ -12,7 +12,6 @@ from lossd.api.inplace import InPlace
 from lossd.api.metrics import Metrics
 from lossd.api.parsing import Parser
 from lossd.api.requestlog import RequestLog
-from lossd.core.known_answers import check_known_answers
 from lossd.core.native import native_kernel
 from lossd.engine.arena import Arena
 from lossd.engine.memory import Memory
@@ -121,5 +120,6 @@ def _score_in_place(settings: Settings) -> InPlace | None:
     kernel = native_kernel(threads=1)
     if kernel is None:
         return None
-    check_known_answers(kernel)
-    return InPlace(kernel, settings.inline_ms)
+    inplace = InPlace(kernel, settings.inline_ms)
+    inplace.check()
+    return inplace

@@ -60,6 +60,11 @@ class Loss:
     function: str = ""
     nanoseconds: float = math.inf
 
+    @property
+    def is_native(self) -> bool:
+        """Whether the native kernel has it."""
+        return math.isfinite(self.nanoseconds)
+
 
 def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)

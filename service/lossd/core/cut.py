@@ -40,8 +40,8 @@ class Part(NamedTuple):
 
     @property
     def planes(self) -> int:
-        """How many planes its sums may need: no more than the elements that each output has in it."""
-        return min(MOST_PLANES, (self.stop - self.start) // self.outputs)
+        """How many planes its sums may need: one more than the elements that each output has in it."""
+        return min(MOST_PLANES, (self.stop - self.start) // self.outputs + 1)
 
 
 class Cut:

@@ -28,8 +28,8 @@ KNOWN: Final = (
     (-1.25, 0.3, 0.6269290813453728, 0.09129103273325014),
     (3.0, 0.3, 2.148587351573742, 0.7245248675642761),
 )
-_ELEMENTS: Final = 4096
-"""Enough that no kernel takes a side path."""
+_ELEMENTS: Final = 1100
+"""More than a block of the native kernel."""
 _TOLERANCE: Final = {"bce": 4.0, "focal": 8.0}
 """In units of the last place; what docs/numerics.md promises."""
 

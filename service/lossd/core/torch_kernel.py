@@ -19,9 +19,9 @@ from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut, Part
 from lossd.core.elements import Element, Formula, added, elements
 from lossd.core.exact_sum import ExactArray, ExactSum
-from lossd.core.native.arrays import NativeArray, exact_array
 from lossd.core.fetch import Fetch, Read
 from lossd.core.kernel import Sums
+from lossd.core.native.arrays import NativeArray, exact_array
 from lossd.core.operand import Operand
 from lossd.core.torch_sum import planes_of, terms_of
 from lossd.core.values import (

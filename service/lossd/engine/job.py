@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut
 from lossd.core.exact_sum import ExactSum
 from lossd.engine.arena import Region
@@ -26,6 +27,8 @@ _slice_ids: Final = itertools.count(
     1 + secrets.randbits(40)
 )  # not those of the process before in this one's place
 _request_ids: Final = itertools.count(1)
+_MANY_OUTPUTS: Final = 1 << 14
+"""The sums of more outputs are put together beside the event loop, if they are not in the arena."""
 
 
 class Hands(Protocol):
@@ -193,7 +196,10 @@ class Job:
             raise too_late() from None
         if self._fault is not None:
             raise self._fault.anew()
-        return self._result(), sum(self._busy.values())
+        result = self._result
+        if self._outputs is None or self._cut.complete or self._cut.outputs <= _MANY_OUTPUTS:
+            return result(), sum(self._busy.values())
+        return await loop.run_in_executor(None, result), sum(self._busy.values())
 
     def end(self, release: Callable[[], None]) -> None:
         """End it if it has not ended, and call ``release`` as soon as nobody reads or writes its memory."""
@@ -275,7 +281,7 @@ class Job:
         if answer.weight_sum is not None:
             self._weight_sum.add_all(answer.weight_sum)
         self._count += answer.count
-        self._kernel = seat.kernel
+        self._kernel = seat.kernel if LOSSES[self._request.loss].is_native else "torch"
         self._busy[seat.computes_on] = self._busy.get(seat.computes_on, 0.0) + answer.seconds
         self._missing -= 1
         if self._outputs is not None:

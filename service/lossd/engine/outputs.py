@@ -45,7 +45,9 @@ class Outputs:
         self._room = 0 if cut.complete else _room(cut)
         slot = 8 * self._room * channels
         self._free = deque(offset + slot * i for i in range(0 if cut.complete else _SLOTS))
-        self._sums: list[dict[int, ExactArray | NativeArray]] = [{} for _ in range(channels)]  # by the first output
+        self._sums: list[dict[int, ExactArray | NativeArray]] = [
+            {} for _ in range(channels)
+        ]  # by the first output
 
     def place(self, cut: Cut, index: int, output: int) -> list[tuple[int, int]] | None:
         """Where the sums of a part go, as (offset, count of float64); None if there is no room now.

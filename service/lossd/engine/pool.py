@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 import socket
 import time
@@ -41,6 +40,8 @@ from lossd.engine.seat import WorkerSeat
 from lossd.engine.spares import Spares
 from lossd.request import Fault, LossRequest
 
+_TORCH_SHARE: Final = 16
+"""By how much slices are shorter that torch scores on a CPU, where it takes so many times as long."""
 _SLICES: Final = 4
 """Slices of one request that a worker has at a time: so that it need not wait for the next."""
 
@@ -136,10 +137,10 @@ class Pool:
     def elements_for(self, loss: Loss) -> int:
         """How many elements a slice has at most: fewer where torch scores it on one core of a CPU."""
         by_torch = any(
-            seat.device.startswith("cpu") and (math.isinf(loss.nanoseconds) or seat.kernel == "torch")
+            seat.device.startswith("cpu") and (not loss.is_native or seat.kernel == "torch")
             for seat in self.seats.values()
         )
-        return min(self._each, self.elements) if by_torch else self.elements
+        return max(1, min(self._each // _TORCH_SHARE, self.elements)) if by_torch else self.elements
 
     def feed(self, job: Job) -> None:
         """Send a request's next slices, as many as may be out at a time, to whoever has least to do."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import math
 import os
 import signal
 import socket
@@ -78,6 +77,7 @@ class Worker:
         clock: What slices are measured and deadlines are checked by, in seconds.
         tracing: Where slices have their spans, if there are to be any.
         torch: The version of torch that is installed; empty if there is none.
+        added: What computes losses that the native kernel has not; by default the kernel.
     """
 
     def __init__(
@@ -90,10 +90,11 @@ class Worker:
         clock: Callable[[], float] = time.monotonic,
         tracing: Tracing | None = None,
         torch: str = "",
+        added: Kernel | None = None,
     ) -> None:
         self._index = index
         self._kernel = kernel
-        self._added: Kernel | None = kernel if kernel.name == "torch" else None
+        self._added = added or kernel
         self._board = board
         self._clock = clock
         self._tracing = tracing
@@ -222,11 +223,7 @@ class Worker:
 
     def _kernel_for(self, loss: str) -> Kernel:
         """What has a loss: the native kernel has none that an operator has added."""
-        if math.isfinite(LOSSES[loss].nanoseconds):
-            return self._kernel
-        if self._added is None:
-            self._added = _torch_kernel("cpu", 1)
-        return self._added
+        return self._kernel if LOSSES[loss].is_native else self._added
 
 
 @lru_cache(maxsize=64)
@@ -306,6 +303,7 @@ def main(arguments: str) -> None:
             register(place)
         kernel = _make_kernel(options["device"], options["kernel"], options["threads"])
         check_known_answers(kernel)
+        added = _torch_kernel("cpu", 1) if options["losses"] and kernel.name == "native" else None
     except Exception as error:  # whatever torch raises: there is no list of it
         logger.error("cannot compute on %s: %s", options["device"], str(error).partition("\n")[0])
         logger.debug("in full:", exc_info=True)
@@ -315,7 +313,9 @@ def main(arguments: str) -> None:
     tracing = Tracing("worker", options["index"]) if options["traces"] else None
     seconds, torch = options["check_seconds"], options["torch"]
     try:
-        Worker(options["index"], kernel, board, control, seconds, tracing=tracing, torch=torch).run()
+        Worker(
+            options["index"], kernel, board, control, seconds, tracing=tracing, torch=torch, added=added
+        ).run()
     except WrongAnswerError as error:
         logger.error("worker %d does not compute rightly any more: %s", options["index"], error)
         sys.exit(WRONG)

@@ -298,8 +298,10 @@ static inline void open_plane(plane_sums *sums)
     sums->count++;
 }
 
-/* Add a number to one sum for which there is no further plane: its terms take the place of its numbers. */
-static inline void make_room(plane_sums *sums, int64_t place, double value)
+/* Add a number to one sum by way of its terms, which then take the place of its numbers: where there is no
+ * further plane, or the numbers are so large that rounding may overflow though the sum does not.
+ */
+static inline void add_by_terms(plane_sums *sums, int64_t place, double value)
 {
     wide_sum sum;
     double terms[MOST_TERMS];
@@ -308,19 +310,34 @@ static inline void make_room(plane_sums *sums, int64_t place, double value)
     for (int p = 0; p < sums->count; p++)
         add_number(&sum, sums->plane[p * sums->stride + place]);
     int count = sum_terms(&sum, terms);
+    while (sums->count < count && sums->count < sums->capacity)
+        open_plane(sums);
     for (int p = 0; p < sums->count; p++)
         sums->plane[p * sums->stride + place] = p < count ? terms[p] : 0.0;
 }
 
+#define VERY_LARGE 0x1p1022 /* two that are not larger have a finite sum */
+
 /* Add numbers, which are used up, to the sums from `first` on.
  *
- * There is room for as many planes as there are numbers to a sum, or for more than the terms of any sum.
+ * There is room for one more plane than there are numbers to a sum, or for more than the terms of any sum.
  */
 static inline void add_planes(plane_sums *sums, int64_t first, double *values, int count)
 {
+    if (!sums->count)
+        open_plane(sums);
+    double *top = sums->plane + first;
+    int64_t large = 0;
+    for (int i = 0; i < count; i++)
+        large |= (fabs(values[i]) > VERY_LARGE) | (fabs(top[i]) > VERY_LARGE);
+    for (int i = 0; large && i < count; i++)
+        if (fabs(values[i]) > VERY_LARGE || fabs(top[i]) > VERY_LARGE) {
+            add_by_terms(sums, first + i, values[i]);
+            values[i] = 0.0;
+        }
     for (int p = 0;; p++) {
         if (p == sums->count) {
-            uint64_t left = p == 0;
+            uint64_t left = 0;
             for (int i = 0; i < count; i++)
                 left |= double_to_bits(values[i]) << 1; /* without the sign: -0 is nothing */
             if (!left)
@@ -328,7 +345,7 @@ static inline void add_planes(plane_sums *sums, int64_t first, double *values, i
             if (p == sums->capacity) {
                 for (int i = 0; i < count; i++)
                     if (values[i] != 0.0)
-                        make_room(sums, first + i, values[i]);
+                        add_by_terms(sums, first + i, values[i]);
                 return;
             }
             open_plane(sums);
@@ -342,10 +359,16 @@ static inline void add_planes(plane_sums *sums, int64_t first, double *values, i
 /* Add one number to one sum. */
 static inline void add_to_plane(plane_sums *sums, int64_t place, double value)
 {
-    for (int p = 0; value != 0.0 || (p == 0 && sums->count == 0); p++) {
+    if (!sums->count)
+        open_plane(sums);
+    if (fabs(value) > VERY_LARGE || fabs(sums->plane[place]) > VERY_LARGE) {
+        add_by_terms(sums, place, value);
+        return;
+    }
+    for (int p = 0; value != 0.0; p++) {
         if (p == sums->count) {
             if (p == sums->capacity) {
-                make_room(sums, place, value);
+                add_by_terms(sums, place, value);
                 return;
             }
             open_plane(sums);
@@ -365,7 +388,7 @@ static inline void round_planes(plane_sums *sums)
         double left = 0.0;
         for (int p = 2; p < sums->count; p++)
             left += fabs(sums->plane[p * sums->stride + i]);
-        if (left == 0.0) {
+        if (left == 0.0 && fabs(first[i]) <= VERY_LARGE) {
             first[i] += second[i];
             continue;
         }

@@ -391,7 +391,7 @@ static void take_stretch(call *call, share *share, int index)
         sums->capacity = part->capacity;
         sums->plane = call->planes[channel] + first;
         if (shares_outputs(call)) {
-            int64_t most = (to - from) * call->inner / part->outputs;
+            int64_t most = (to - from) * call->inner / part->outputs + 1;
             sums->capacity = most < part->capacity ? (int)most : part->capacity;
             sums->plane = malloc(sizeof(double) * (size_t)(part->outputs * sums->capacity));
             if (!sums->plane) {

@@ -33,7 +33,7 @@ int lossd_make_canonical(double *planes, int64_t length, int count, int capacity
             if (first[p * length] != 0.0)
                 used = p + 1;
         int wanted;
-        if (used <= 2) { /* then that is their sum and what its rounding takes */
+        if (used <= 2 && !(fabs(first[0]) > VERY_LARGE)) { /* then that is their sum and what its rounding takes */
             terms[1] = 0.0;
             terms[0] = used == 1 ? first[0] : two_sum(first[0], first[length], &terms[1]);
             terms[0] = isnan(terms[0]) ? NAN : terms[0] + 0.0;
