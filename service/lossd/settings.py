@@ -164,7 +164,7 @@ class Settings(BaseSettings):
     )
     kernel: Literal["auto", "native", "torch"] = Field(
         default="auto",
-        description="What computes on a CPU: the native kernel, or torch, several times more slowly. Their "
+        description="What computes on a CPU: the native kernel, or torch, about 20 times as slowly. Their "
         "answers are the same to the last bit. auto takes the native one if it was built.",
     )
     inline_ms: float = Field(

@@ -35,7 +35,8 @@ _MOST_MERGED: Final = 1 << 9
 """The same where each may need many terms."""
 _SIMPLE_GAMMAS: Final = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 _COSTLY: Final = 4.0
-"""How many times as much an element costs with another gamma, which needs a logarithm."""
+"""How many times as much an element costs with another gamma, which needs a logarithm, or as part of one of
+several sums that may need many terms."""
 _MOST_WAITING: Final = 16 << 20
 """Bytes of bodies that wait for a turn of the loop, at most."""
 
@@ -157,10 +158,11 @@ class InPlace:
         loss = LOSSES[request.loss]
         if not loss.is_native or cut.parts != 1:
             return False
-        outputs = MOST_OUTPUTS if cut.complete else _MOST_MERGED
-        costly = _COSTLY if request.params.get("gamma", 1.5) not in _SIMPLE_GAMMAS else 1.0
-        cheap = costly * cut.size * loss.nanoseconds <= self._most
-        return cheap and (not cut.output_shape or cut.outputs <= outputs)
+        merged = bool(cut.output_shape) and not cut.complete
+        if cut.output_shape and cut.outputs > (_MOST_MERGED if merged else MOST_OUTPUTS):
+            return False
+        costly = merged or request.params.get("gamma", 1.5) not in _SIMPLE_GAMMAS
+        return cut.size * loss.nanoseconds * (_COSTLY if costly else 1.0) <= self._most
 
     async def score(
         self,

@@ -81,7 +81,17 @@ class Selection:
         for name, source in (*common.items(), *own):
             refuse_other_rows(name, source, shards)
         notes = [entry.note for entry in self.entries if entry.note is not None]
-        return Inputs(shards, common, labels, notes)
+        return Inputs(shards, common, labels, [*notes, *self._unused(*pairs[0])])
+
+    def _unused(self, first: DataFile, second: DataFile) -> list[str]:
+        """Say which columns have the name of a tensor that the loss could use, and are not used."""
+        return [
+            f"{file.place} has {name!r}, which is not used; --{name}-column {name} uses it"
+            for name in ("weight", "mask")
+            if name not in self.others
+            for file in ({id(first): first, id(second): second}.values())
+            if name in file.names
+        ]
 
     def _label(self, place: int, text: str, first: DataFile, second: DataFile) -> str | Source:
         """Give the name of a label that is a column of the shards, or the file of its own where it is."""
