@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 import os
@@ -390,6 +391,28 @@ def test_what_is_kept_of_documents_are_no_documents() -> None:
     run(test)
 
 
+def test_what_is_kept_of_bodies_is_bounded_whatever_callers_send() -> None:
+    """Long heads are read anew each time, and of each form few lengths are known."""
+    heads = {"inputs": [{"name": name, "shape": [3], "datatype": "FP32"} for name in ("logits", "targets")]}
+    for one in heads["inputs"]:
+        one["parameters"] = {"binary_data_size": 12}
+    data = np.zeros(6, dtype=np.float32).tobytes()
+
+    async def test(desk: FrontEnd) -> None:
+        for blanks in (*range(200), *range(3000, 3020)):
+            text = json.dumps(heads).encode() + b" " * blanks
+            extra = f"Inference-Header-Content-Length: {len(text)}"
+            sent = request(text + data, "/v2/models/bce/infer", extra, media="application/octet-stream")
+            assert (await desk.ask(sent))[0] == 200
+        assert not desk.ordinary
+        forms_kept = [one for one in gc.get_objects() if isinstance(one, forms.Form)]
+        kept = [layout for form in forms_kept for known in form._known.values() for layout in known]
+        assert 0 < len(kept) < 4 * 64 * 64
+        assert max(sum(len(head) for _, head in layout.heads) for layout in kept) <= 1 << 11
+
+    run(test)
+
+
 def test_a_name_with_a_null_byte_is_refused_the_ordinary_way() -> None:
     async def test(desk: FrontEnd) -> None:
         body = b'{"logits": [1, 2], "targets": [0, 1], "x\\u0000y": 1}'
@@ -576,6 +599,21 @@ def test_those_that_wait_are_under_way() -> None:
             done = {one for one in asking if one.done()}
         desk.turns._turn()
         assert sorted(status for status, _ in await asyncio.gather(*asking)) == [200, 200, 299, 299, 299]
+
+    run(test)
+
+
+def test_those_that_waited_are_not_let_in_when_others_have_used_up_the_rate() -> None:
+    limits = Limits(elements_per_second=20.0)  # 15 elements each
+
+    async def test(desk: FrontEnd) -> None:
+        desk.service.gate.quotas.change({"default": Team("default", limits=limits)}, {"default": 0})
+        desk.turns._until, desk.turns._arranged = 0.0, True  # no turn comes
+        asking = [asyncio.ensure_future(desk.ask(request())) for _ in range(6)]
+        await asyncio.sleep(0.05)
+        desk.turns._turn()
+        statuses = [status for status, _ in await asyncio.gather(*asking)]
+        assert sorted(statuses) == [200, 200, 299, 299, 299, 299]
 
     run(test)
 

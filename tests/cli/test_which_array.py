@@ -144,3 +144,15 @@ def test_the_other_commands_refuse_an_option_twice_too(base_url: str) -> None:
         done = CliRunner().invoke(app, command)
         assert done.exit_code == 2
         assert "is given twice" in done.stderr
+
+
+def test_what_has_a_tensors_name_and_is_not_used_is_noted(base_url: str) -> None:
+    np.savez("more.npz", logits=X, targets=Y, weight=np.ones((2, 1)), mask=Y == 1, mass=X)
+    notes = answer(base_url, "more.npz")["notes"]
+    assert [note for note in notes if "not used" in note] == [
+        "more.npz has 'weight', which is not used; --weight-column weight uses it",
+        "more.npz has 'mask', which is not used; --mask-column mask uses it",
+    ]
+    used = answer(base_url, "more.npz", "--mask-column", "mask", "--weight-column", "weight")
+    assert used["count"] == (Y == 1).sum()
+    assert not [note for note in used["notes"] if "not used" in note]

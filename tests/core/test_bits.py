@@ -278,7 +278,8 @@ def test_sums_at_the_top_of_float64(rows: int, axis: int | None) -> None:
         weight[0] = large - 2.0**970 * rng.integers(0, 3)
         weight[1:3] = np.ldexp(rng.random((2, 2)), rng.integers(955, 966))
         given_ = {"logits": np.full((rows, 2), 64.0), "targets": np.zeros((rows, 2)), "weight": weight}
-        job = work("bce", given_, reduction="sum", **({} if axis is None else {"axis": axis}))
+        over: dict[str, Any] = {} if axis is None else {"axis": axis}
+        job = work("bce", given_, reduction="sum", **over)
         each = elements("bce", **given_)
         if axis is None:
             assert figures(job).sum.terms == ExactSum(each.ravel().tolist()).terms
