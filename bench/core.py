@@ -137,20 +137,11 @@ def races(fast: Kernel, slow: Kernel) -> list[Race]:
 
     found.append(
         Race(
-            Figure("bce, 32x80, a whole call: torch's float32 BCE by lossd", 1.3),
+            Figure("bce, 32x80, a call for a body of a known layout: torch's float32 BCE by lossd", 1.3),
             torch_call,
             whole_call,
             2000,
         )
-    )
-    params = check_params(LOSSES["bce"], {})
-    work = prepare("bce", params, SMALL, (0, 1), ELEMENTS, small.tensors)
-
-    def prepared() -> float:
-        return fast.score(work, small.body, 0, 0).loss[0]
-
-    found.append(
-        Race(Figure("the same, prepared before, as for requests that look alike"), torch_call, prepared, 2000)
     )
     two = NativeKernel(2)
 

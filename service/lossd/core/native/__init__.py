@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from pathlib import Path
-from struct import Struct, unpack_from
+from struct import Struct
 from typing import Any, Final
 
 import numpy as np
@@ -113,6 +113,7 @@ _RESULT: Final = Struct("=qiiqd2i3i4x")
 """The head of kernel.h's result: count, the fault's rule, nan, position and value, planes, terms."""
 _RESULT_BYTES: Final = _RESULT.size + 8 * 3 * _MOST_TERMS
 _Result = ctypes.c_char * _RESULT_BYTES
+_TERMS: Final = [Struct(f"={count}d") for count in range(_MOST_TERMS + 1)]
 
 
 class NativeKernel:
@@ -312,4 +313,4 @@ def _fault(work: Work, rule: int, position: int, value: float) -> Exception:
 
 
 def _terms(found: ctypes.Array[ctypes.c_char], which: int, count: int) -> list[float]:
-    return list(unpack_from(f"={count}d", found, _RESULT.size + 8 * _MOST_TERMS * which))
+    return list(_TERMS[count].unpack_from(found, _RESULT.size + 8 * _MOST_TERMS * which))

@@ -40,6 +40,7 @@ static const double LOSSD_FINE_LOG_TAIL[8] = {
 #define LOSSD_LN2_LOW 0x1.a39ef35793c76p-33
 #define LOSSD_TO_INTEGER 0x1.8p+52 /* adding it rounds to an integer */
 #define LOSSD_FAR 800.0            /* exp(-800) is 0; a cost that is infinite is computed with as 800 */
+#define LOSSD_NEAR 690.0           /* exp(-690) is not subnormal */
 #define LOSSD_GREATEST 0x1.fffffffffffffp+1023
 #define LOSSD_LEAST_NORMAL 0x1p-1022
 #define LOSSD_SQRT_HALF 0x3fe6a09e667f3bcdu
@@ -152,6 +153,11 @@ LOSSD_INLINE lossd_exp lossd_exp_minus(int fine, double t, double low) {
     return exp;
 }
 
+/* the same where neither is subnormal nor 0 */
+LOSSD_INLINE double lossd_scaled_normal(double value, uint64_t n) {
+    return lossd_of_bits(lossd_bits(value) - (n << 52));
+}
+
 /* value 2^-n, in two steps, of which the second alone may round */
 LOSSD_INLINE double lossd_scaled(double value, uint64_t n) {
     uint64_t half = n >> 1;
@@ -256,16 +262,17 @@ typedef struct {
     lossd_two small;    /* logits: exp(-|x|); probabilities: the unlikely class's probability */
 } lossd_input;
 
-LOSSD_INLINE lossd_input lossd_logit(int fine, int careful, double x) {
+LOSSD_INLINE lossd_input lossd_logit(int fine, int careful, int near, double x) {
     double t = fabs(x);
     lossd_exp exp = lossd_exp_minus(fine, t, 0.0);
     lossd_two one = lossd_sum_of_ordered(1.0, exp.q.hi);
     double low = lossd_scaled(one.lo + exp.q.lo, exp.n);
     lossd_input input;
     input.positive = x > 0.0;
-    input.small = lossd_if(careful, lossd_pair(lossd_scaled(one.hi, exp.n), low));
+    double high = near ? lossd_scaled_normal(one.hi, exp.n) : lossd_scaled(one.hi, exp.n);
+    input.small = lossd_if(careful, lossd_pair(high, low));
     input.likely = lossd_if(careful, lossd_log1p(input.small.hi, input.small.lo));
-    lossd_two size = lossd_pair(t > LOSSD_GREATEST ? LOSSD_FAR : t, 0.0);
+    lossd_two size = lossd_pair(!near && t > LOSSD_GREATEST ? LOSSD_FAR : t, 0.0);
     input.unlikely = lossd_if(careful, lossd_plus(size, input.likely));
     return input;
 }
@@ -279,8 +286,9 @@ LOSSD_INLINE lossd_input lossd_probability(int careful, double p) {
     return input;
 }
 
-LOSSD_INLINE lossd_input lossd_input_of(int probabilities, int fine, int careful, double x) {
-    return probabilities ? lossd_probability(careful, x) : lossd_logit(fine, careful, x);
+/* near: a logit is known to be less than LOSSD_NEAR in size */
+LOSSD_INLINE lossd_input lossd_input_of(int probabilities, int fine, int careful, int near, double x) {
+    return probabilities ? lossd_probability(careful, x) : lossd_logit(fine, careful, near, x);
 }
 
 LOSSD_INLINE double lossd_cross_entropy(lossd_input input, int careful, lossd_target target, double k) {
@@ -388,13 +396,17 @@ typedef struct {
     double miss[LOSSD_PIECE], low[LOSSD_PIECE];
 } lossd_memory;
 
-/* The most common cases each in one loop: no pos_weight, no smoothing; for focal loss targets of 0 and 1, too. */
+/* The most common cases each in one loop: no pos_weight, no smoothing; the hard ones for targets of 0 and 1. */
 LOSSD_INLINE void lossd_plain_bce(int probabilities, int n, const double *restrict x, const double *restrict y,
                                   double *restrict value) {
     for (int i = 0; i < n; i++) {
-        double loss = lossd_plain_cross_entropy(lossd_input_of(probabilities, 0, 0, x[i]), y[i]);
+        double loss = lossd_plain_cross_entropy(lossd_input_of(probabilities, 0, 0, 0, x[i]), y[i]);
         value[i] = lossd_limit(probabilities, x[i], loss, loss);
     }
+}
+
+LOSSD_INLINE void lossd_hard_bce(int n, const double *restrict x, const double *restrict y, double *restrict value) {
+    for (int i = 0; i < n; i++) value[i] = lossd_hard_cross_entropy(0, lossd_input_of(0, 0, 0, 1, x[i]), y[i]);
 }
 
 LOSSD_INLINE void lossd_hard_focal(int probabilities, double gamma, double alpha, int n, const double *restrict x,
@@ -402,19 +414,19 @@ LOSSD_INLINE void lossd_hard_focal(int probabilities, double gamma, double alpha
     int careful = gamma > 1.5;
     for (int i = 0; i < n; i++) {
         double balance = y[i] > 0.0 ? alpha : 1.0 - alpha;
-        lossd_input input = lossd_input_of(probabilities, 0, careful, x[i]);
+        lossd_input input = lossd_input_of(probabilities, 0, careful, 1, x[i]);
         double loss = lossd_hard_cross_entropy(careful, input, y[i]);
         double power = lossd_simple_power(lossd_hard_miss(probabilities, careful, input, y[i]), gamma);
         double product = balance * (power * loss); /* where something speaks against a certain input, power is 1 */
-        value[i] = lossd_limit(probabilities, x[i], product, product);
+        value[i] = probabilities ? lossd_limit(1, x[i], product, product) : product;
     }
 }
 
-/* Whether that serves: no NaN, and targets of 0 and 1. */
+/* Whether those of hard targets serve: no logit of LOSSD_NEAR or more, or NaN, and targets of 0 and 1. */
 static int lossd_all_hard(int n, const double *restrict x, const double *restrict y) {
-    int soft = 0;
-    for (int i = 0; i < n; i++) soft |= (x[i] != x[i]) | ((y[i] != 0.0) & (y[i] != 1.0));
-    return !soft;
+    int64_t other = 0;
+    for (int i = 0; i < n; i++) other |= (!(fabs(x[i]) < LOSSD_NEAR)) | ((y[i] != 0.0) & (y[i] != 1.0));
+    return !other;
 }
 
 LOSSD_INLINE void lossd_cross_entropies(int probabilities, int limit, int careful, int n, const double *restrict x,
@@ -422,7 +434,7 @@ LOSSD_INLINE void lossd_cross_entropies(int probabilities, int limit, int carefu
                                         const double *restrict y_low, const double *restrict z_low,
                                         const double *restrict k, double *restrict value) {
     for (int i = 0; i < n; i++) {
-        lossd_input input = lossd_input_of(probabilities, 0, careful | (k[i] != 1.0), x[i]);
+        lossd_input input = lossd_input_of(probabilities, 0, careful | (k[i] != 1.0), 0, x[i]);
         lossd_target target = {{y[i], y_low[i]}, {z[i], z_low[i]}};
         double loss = lossd_cross_entropy(input, careful | (k[i] != 1.0), target, k[i]);
         value[i] = limit ? lossd_limit(probabilities, x[i], loss, loss) : loss;
@@ -435,7 +447,7 @@ LOSSD_INLINE void lossd_misses(int probabilities, int variant, int fine, int rou
                                double *restrict miss, double *restrict low) {
     for (int i = 0; i < n; i++) {
         int careful = rough ? (k[i] != 1.0) | ((y[i] != 0.0) & (y[i] != 1.0)) : 1;
-        lossd_input input = lossd_input_of(probabilities, fine, careful, x[i]);
+        lossd_input input = lossd_input_of(probabilities, fine, careful, 0, x[i]);
         lossd_target target = {{y[i], y_low[i]}, {z[i], z_low[i]}};
         lossd_two each = variant == LOSSD_EXP ? lossd_fine_exp_miss(probabilities, x[i], input, target, k[i])
                                               : lossd_miss(probabilities, variant == LOSSD_QUALITY, fine, careful,
@@ -509,6 +521,8 @@ static void lossd_piece(const formula *how, int n, const double *restrict x, con
     if (bce && plain) {
         if (how->probabilities)
             lossd_plain_bce(1, n, x, y, value);
+        else if (lossd_all_hard(n, x, y))
+            lossd_hard_bce(n, x, y, value);
         else
             lossd_plain_bce(0, n, x, y, value);
         return;
