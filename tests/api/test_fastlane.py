@@ -393,7 +393,9 @@ def test_what_is_kept_of_documents_are_no_documents() -> None:
 
 def test_what_is_kept_of_bodies_is_bounded_whatever_callers_send() -> None:
     """Long heads are read anew each time, and of each form few lengths are known."""
-    heads = {"inputs": [{"name": name, "shape": [3], "datatype": "FP32"} for name in ("logits", "targets")]}
+    heads: dict[str, list[dict[str, Any]]] = {
+        "inputs": [{"name": name, "shape": [3], "datatype": "FP32"} for name in ("logits", "targets")]
+    }
     for one in heads["inputs"]:
         one["parameters"] = {"binary_data_size": 12}
     data = np.zeros(6, dtype=np.float32).tobytes()

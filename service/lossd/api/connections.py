@@ -47,7 +47,11 @@ def make_room(most: int, connection: LossdProtocol) -> bool:
     connections: Collection[LossdProtocol] = connection.connections  # type: ignore[assignment] # all are of ours
     if len(connections) <= most:
         return True
-    idle = [other for other in connections if other is not connection and other.dispensable]
+    # One that is being closed is among them until the end of this turn of the loop.
+    staying = [other for other in connections if not other.transport.is_closing()]
+    if len(staying) <= most:
+        return True
+    idle = [other for other in staying if other is not connection and other.dispensable]
     if not idle:
         return False
     min(idle, key=lambda other: other.idle_since).transport.close()

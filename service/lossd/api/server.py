@@ -41,8 +41,8 @@ from lossd.settings import Settings
 logger = logging.getLogger(__name__)
 
 _ACCEPTS: Final = 8
-"""Connections that are let in in one turn of the event loop: libuv takes one of each socket that it listens on,
-so that of 64 callers who come at once the last would wait for 64 turns."""
+"""Connections that are let in in one turn of the event loop: libuv takes one of each socket that it listens
+on, so that of 64 callers who come at once the last would wait for 64 turns."""
 _COLLECT: Final = (50_000, 10, 100)
 _FAREWELL_SECONDS: Final = 0.3
 """For those who had connected just before the end of listening: what they ask is still answered."""
