@@ -407,7 +407,7 @@ def test_what_is_kept_of_bodies_is_bounded_whatever_callers_send() -> None:
             sent = request(text + data, "/v2/models/bce/infer", extra, media="application/octet-stream")
             assert (await desk.ask(sent))[0] == 200
         assert not desk.ordinary
-        forms_kept = [one for one in gc.get_objects() if isinstance(one, forms.Form)]
+        forms_kept = [one for one in gc.get_objects() if type(one) is forms.InferenceForm]
         kept = [layout for form in forms_kept for known in form._known.values() for layout in known]
         assert 0 < len(kept) < 4 * 64 * 64
         assert max(sum(len(head) for _, head in layout.heads) for layout in kept) <= 1 << 11
