@@ -32,7 +32,8 @@ RESET = struct.pack("ii", 1, 0)
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """A server with room for one body of 40 MiB, not for two."""
     settings = {
-        "arena_bytes": 64 * MIB,
+        "arena_bytes": 72 * MIB,
+        "inline_ms": 0,  # small requests are to wait for the worker, too
         "max_body_bytes": 40 * MIB,
         "max_json_bytes": MIB,
         "max_chunked_bytes": 8 * MIB,
