@@ -84,8 +84,8 @@ def tell(command: str, given: argparse.Namespace, *tables: str) -> None:
     text = "\n\n".join([f"{_machine()}; rounds: {given.rounds}.", *tables])
     print(text)
     if given.write:
-        place = re.compile(rf"(?<=<!-- {re.escape(command)} -->\n).*?(?=<!-- end -->)", re.DOTALL)
-        page, count = place.subn(lambda _: f"{text}\n", PAGE.read_text())
+        place = re.compile(rf"(<!-- {re.escape(command)} -->\n).*?(<!-- end -->)", re.DOTALL)
+        page, count = place.subn(lambda found: f"{found[1]}{text}\n{found[2]}", PAGE.read_text())
         if count != 1:
             raise ValueError(f"the page has {count} places for {command}")
         PAGE.write_text(page)
