@@ -307,7 +307,7 @@ def test_infinite_losses_are_strings(base_url: str) -> None:
     whole = httpx.post(f"{base_url}/bce", content=body, headers=headers).json()
     assert (whole["loss"], whole["sum"]) == ("Infinity", "Infinity")
     rows = httpx.post(f"{base_url}/bce?axis=1", content=body, headers=headers).json()
-    assert rows["loss"] == ["Infinity", pytest.approx(math.log(2), rel=4e-16)]
+    assert rows["loss"] == ["Infinity", math.log(2)]
     assert (whole["sum_terms"], rows["sum_terms"]) == (["Infinity"], ["Infinity"])
 
 

@@ -204,4 +204,4 @@ def test_an_infinite_logit_changes_no_other_element() -> None:
 def test_a_dropped_class_may_have_any_pos_weight() -> None:
     mask = np.array([False, True, True])
     got = elements("bce", np.zeros(3), np.ones(3), mask=mask, pos_weight=[-1.0, 1.0, 1.0])
-    assert got.tolist() == [0.0, *elements("bce", np.zeros(2), np.ones(2))]
+    assert got.tolist() == [0.0, math.log(2), math.log(2)]

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from lossd import __version__
 from lossd.api.inference import inference_problem
-from lossd.api.inplace import InPlace, Ready, prepare_request
+from lossd.api.inplace import InPlace, Prepared, prepare_request
 from lossd.api.intake import assemble
 from lossd.api.plan import Plan
 from lossd.api.problems import Problem, problem
@@ -83,7 +83,7 @@ class Layout:
     """
 
     heads: Sequence[tuple[int, bytes]]
-    request: Ready
+    request: Prepared
     write: Write
 
     def fits(self, data: bytes, start: int) -> bool:

@@ -118,7 +118,7 @@ class LoopTurns:
                 self._arrange()
 
 
-class Ready(NamedTuple):
+class Prepared(NamedTuple):
     """A request of one part, made ready to score.
 
     Attributes:
@@ -169,7 +169,7 @@ class InPlace:
         request: LossRequest,
         cut: Cut,
         memory: bytes | memoryview,
-        base: int,
+        offset: int,
         deadline: float,
         team: Team,
     ) -> tuple[LossResult, float]:
@@ -179,7 +179,7 @@ class InPlace:
             request: The request.
             cut: Its one part.
             memory: Where its tensors lie.
-            base: Where in that memory its offsets are counted from.
+            offset: Where in that memory its offsets are counted from.
             deadline: Compute nothing after this, by time.monotonic().
             team: Whose it is.
 
@@ -194,18 +194,18 @@ class InPlace:
             began = time.monotonic()
             if began >= deadline:
                 raise too_late()
-            result = self.compute(prepare_request(request, cut), memory, base)
+            result = self.compute(prepare_request(request, cut), memory, offset)
             return result, time.monotonic() - began
 
         return await self.turns.run(team, work)
 
-    def compute(self, ready: Ready, memory: bytes | memoryview, base: int) -> LossResult:
+    def compute(self, ready: Prepared, memory: bytes | memoryview, offset: int) -> LossResult:
         """Score a request at once.
 
         Args:
             ready: The request.
             memory: Where its tensors lie.
-            base: Where in that memory its offsets are counted from.
+            offset: Where in that memory its offsets are counted from.
 
         Raises:
             Fault: A value in a tensor stands against it, or it is a mean over nothing.
@@ -214,15 +214,15 @@ class InPlace:
         channels: Sequence[Planes] = ()
         if cut.output_shape:
             memories = [np.empty(cut.room(0)) for _ in range(work.channels)]
-            sums = kernel.score(work, memory, base, 0, memories)
+            sums = kernel.score(work, memory, offset, 0, memories)
             channels = [planes_of(cut, *each) for each in zip(memories, sums.planes, strict=True)]
         else:
-            sums = kernel.score(work, memory, base, 0)
+            sums = kernel.score(work, memory, offset, 0)
         totals = Totals(sums.loss, sums.weights, sums.positives, sums.count)
         return result_of(request, cut, totals, channels, kernel.name, kernel.device)
 
 
-def prepare_request(request: LossRequest, cut: Cut, base: int = 0) -> Ready:
+def prepare_request(request: LossRequest, cut: Cut, base: int = 0) -> Prepared:
     """Make a request of one part ready to score.
 
     Args:
@@ -232,4 +232,4 @@ def prepare_request(request: LossRequest, cut: Cut, base: int = 0) -> Ready:
     """
     tensors = {name: replace(tensor, offset=tensor.offset - base) for name, tensor in request.tensors.items()}
     work = prepare(request.loss, request.params, cut.shape, cut.axes, cut.elements, tensors)
-    return Ready(request, cut, work)
+    return Prepared(request, cut, work)

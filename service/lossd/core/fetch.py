@@ -37,7 +37,7 @@ class Fetch:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def begin(
-        self, operands: Sequence[Operand], base: memoryview | bytes, offset: int, start: int, stop: int
+        self, operands: Sequence[Operand], memory: memoryview | bytes, offset: int, start: int, stop: int
     ) -> Read:
         """Begin to bring the elements [start, stop) of a request's tensors, counted in C order.
 
@@ -46,13 +46,13 @@ class Fetch:
 
         Args:
             operands: The tensors.
-            base: The memory that they lie in.
+            memory: The memory that they lie in.
             offset: Where in it their offsets are counted from.
             start: The first element.
             stop: The element after the last.
         """
         with torch.cuda.stream(self._stream):
-            copies = {operand.name: self._copy(operand, base, offset, start, stop) for operand in operands}
+            copies = {operand.name: self._copy(operand, memory, offset, start, stop) for operand in operands}
         arrived = None if self._stream is None else self._stream.record_event()
 
         def read(operand: Operand) -> Tensor:
@@ -63,8 +63,10 @@ class Fetch:
 
         return read
 
-    def _copy(self, operand: Operand, base: memoryview | bytes, offset: int, start: int, stop: int) -> Tensor:
-        run = run_of(operand.array(base, offset), start, stop)
+    def _copy(
+        self, operand: Operand, memory: memoryview | bytes, offset: int, start: int, stop: int
+    ) -> Tensor:
+        run = run_of(operand.array(memory, offset), start, stop)
         in_place = run.flags.aligned and run.flags.writeable and run.dtype.isnative
         if not in_place:
             run = run.astype(run.dtype.newbyteorder("="))

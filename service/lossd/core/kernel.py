@@ -47,7 +47,7 @@ class Kernel(Protocol):
     def score(
         self,
         work: Work,
-        base: memoryview | bytes,
+        memory: memoryview | bytes,
         offset: int,
         index: int,
         memories: Sequence[Float64Array] = (),
@@ -56,7 +56,7 @@ class Kernel(Protocol):
 
         Args:
             work: The request.
-            base: The memory that its tensors lie in.
+            memory: The memory that its tensors lie in.
             offset: Where in it their offsets are counted from.
             index: Which part of ``work.cut``.
             memories: Where the sums of outputs go, and those of their divisors, as many as ``work.channels``,

@@ -52,10 +52,10 @@ class Operand(NamedTuple):
         """Whether elements may be other than whole numbers."""
         return self.tensor.dtype in FLOATS
 
-    def array(self, memory: memoryview | bytes, base: int) -> npt.NDArray[Any]:
+    def array(self, memory: memoryview | bytes, offset: int) -> npt.NDArray[Any]:
         """The elements where they lie, of the request's shape; bfloat16 as bit patterns."""
         dtype = np.dtype(_NUMPY[self.tensor.dtype]).newbyteorder(">" if self.tensor.big_endian else "<")
-        return np.ndarray(self.shape, dtype, memory, base + self.tensor.offset, self.strides)
+        return np.ndarray(self.shape, dtype, memory, offset + self.tensor.offset, self.strides)
 
     def pointer(self, position: int) -> str:
         """The JSON pointer of the element at a position of the request's shape, in C order."""

@@ -18,10 +18,10 @@ from torch import Tensor
 from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut, Part
 from lossd.core.elements import Element, Formula, added, elements
-from lossd.core.exact_sum import ExactArray, ExactSum
+from lossd.core.exact_sum import ExactSum
 from lossd.core.fetch import Fetch, Read
 from lossd.core.kernel import Sums
-from lossd.core.native.arrays import NativeArray, exact_array
+from lossd.core.native.arrays import RunningSums, exact_array
 from lossd.core.operand import Operand
 from lossd.core.torch_sum import planes_of, terms_of
 from lossd.core.values import (
@@ -77,7 +77,7 @@ class TorchKernel:
     def score(
         self,
         work: Work,
-        base: memoryview | bytes,
+        memory: memoryview | bytes,
         offset: int,
         index: int,
         memories: Sequence[Float64Array] = (),
@@ -90,7 +90,7 @@ class TorchKernel:
         length = self._block
         while True:
             try:
-                return self._score(work, base, offset, work.cut.part(index), memories, length)
+                return self._score(work, memory, offset, work.cut.part(index), memories, length)
             except torch.OutOfMemoryError:
                 if length <= _LEAST_BLOCK:
                     raise
@@ -101,7 +101,7 @@ class TorchKernel:
     def _score(
         self,
         work: Work,
-        base: memoryview | bytes,
+        memory: memoryview | bytes,
         offset: int,
         part: Part,
         memories: Sequence[Float64Array],
@@ -115,7 +115,7 @@ class TorchKernel:
                 return None
             block = blocks.part(number)
             start, stop = part.start + block.start, part.start + block.stop
-            return self._fetch.begin(work.operands, base, offset, start, stop)
+            return self._fetch.begin(work.operands, memory, offset, start, stop)
 
         collected = _Collected(work, blocks, memories)
         read = begin(0)
@@ -276,7 +276,7 @@ class _Collected:
         self._memories = memories
         self._loss, self._weights, self._positives = ExactSum(), ExactSum(), ExactSum()
         self._count = 0
-        self._outputs: list[dict[int, ExactArray | NativeArray]] = [{} for _ in memories]
+        self._outputs: list[dict[int, RunningSums]] = [{} for _ in memories]
 
     def add(self, block: Part, loaded: _Loaded, losses: Tensor) -> None:
         """Add a block."""
@@ -304,7 +304,7 @@ class _Collected:
             ],
         )
 
-    def _write(self, sums: dict[int, ExactArray | NativeArray], memory: Float64Array, outputs: int) -> int:
+    def _write(self, sums: dict[int, RunningSums], memory: Float64Array, outputs: int) -> int:
         planes = {output: list(self._planes(its)) for output, its in sums.items()}
         most = max(map(len, planes.values()))
         memory[: most * outputs] = 0.0
@@ -314,7 +314,7 @@ class _Collected:
                 memory[start : start + len(plane)] = plane
         return most
 
-    def _planes(self, sums: ExactArray | NativeArray) -> Iterator[Float64Array]:
+    def _planes(self, sums: RunningSums) -> Iterator[Float64Array]:
         if self._work.cut.complete:
             yield sums.value
         else:

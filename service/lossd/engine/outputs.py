@@ -10,8 +10,7 @@ import numpy as np
 
 from lossd.core.catalog import divisor
 from lossd.core.cut import Cut, cut_of
-from lossd.core.exact_sum import ExactArray
-from lossd.core.native.arrays import NativeArray, exact_array
+from lossd.core.native.arrays import RunningSums, exact_array
 from lossd.engine.figures import Planes
 from lossd.engine.memory import Memory
 from lossd.request import Float64Array, LossRequest
@@ -45,9 +44,7 @@ class Outputs:
         self._room = 0 if cut.complete else _room(cut)
         slot = 8 * self._room * channels
         self._free = deque(offset + slot * i for i in range(0 if cut.complete else _SLOTS))
-        self._sums: list[dict[int, ExactArray | NativeArray]] = [
-            {} for _ in range(channels)
-        ]  # by the first output
+        self._sums: list[dict[int, RunningSums]] = [{} for _ in range(channels)]  # by the first output
 
     def place(self, cut: Cut, index: int, output: int) -> list[tuple[int, int]] | None:
         """Where the sums of a part go, as (offset, count of float64); None if there is no room now.
@@ -103,7 +100,7 @@ class Outputs:
         return np.frombuffer(self._memory.view, dtype=np.float64, count=count, offset=offset)
 
 
-def _joined(sums: dict[int, ExactArray | NativeArray], outputs: int) -> Planes:
+def _joined(sums: dict[int, RunningSums], outputs: int) -> Planes:
     """The planes of runs of outputs, side by side."""
     runs = {output: running.canonical() for output, running in sums.items()}
     if len(runs) == 1:

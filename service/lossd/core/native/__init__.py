@@ -34,14 +34,13 @@ from lossd.core.values import (
     fault_of,
 )
 from lossd.core.work import Work
-from lossd.request import ITEMSIZE, Float64Array
+from lossd.request import ITEMSIZE, MAX_DIMENSIONS, Float64Array
 
 LIBRARY: Final = Path(__file__).with_name("_kernel.so")
 WIDTHS: Final = ("avx512", "avx2", "sse2", "neon")
 """Vector instructions that there is a build for, the widest first."""
 _MOST_TERMS: Final = 41
 _KEPT: Final = 256
-_MOST_AXES: Final = 8
 _DTYPES: Final = {name: number for number, name in enumerate(ITEMSIZE)}
 _LOSSES: Final = {"bce": 0, "focal": 1}
 _DIVISORS: Final = {None: 0, "count": 1, "weight": 2, "positives": 3}
@@ -65,8 +64,8 @@ class _Formula(ctypes.Structure):
 class _Tensor(ctypes.Structure):
     _fields_ = (
         ("offset", ctypes.c_int64),
-        ("length", ctypes.c_int64 * _MOST_AXES),
-        ("stride", ctypes.c_int64 * _MOST_AXES),
+        ("length", ctypes.c_int64 * MAX_DIMENSIONS),
+        ("stride", ctypes.c_int64 * MAX_DIMENSIONS),
         ("axes", ctypes.c_int32),
         ("dtype", ctypes.c_int32),
         ("swapped", ctypes.c_int32),
@@ -98,8 +97,8 @@ class _Part(ctypes.Structure):
     _fields_ = (
         ("start", ctypes.c_int64),
         ("stop", ctypes.c_int64),
-        ("length", ctypes.c_int64 * _MOST_AXES),
-        ("reduced", ctypes.c_int32 * _MOST_AXES),
+        ("length", ctypes.c_int64 * MAX_DIMENSIONS),
+        ("reduced", ctypes.c_int32 * MAX_DIMENSIONS),
         ("axes", ctypes.c_int32),
         ("elementwise", ctypes.c_int32),
         ("rounded", ctypes.c_int32),
@@ -140,7 +139,7 @@ class NativeKernel:
     def score(
         self,
         work: Work,
-        base: memoryview | bytes,
+        memory: memoryview | bytes,
         offset: int,
         index: int,
         memories: Sequence[Float64Array] = (),
@@ -150,7 +149,7 @@ class NativeKernel:
         if memories:
             part = _with_memories(part, memories)
         found = _Result()
-        address = base if isinstance(base, bytes) else np.frombuffer(base, dtype=np.uint8).ctypes.data
+        address = memory if isinstance(memory, bytes) else np.frombuffer(memory, dtype=np.uint8).ctypes.data
         self._score(job, part, address, offset, self.threads, found)
         count, rule, nan, position, value, *numbers = _RESULT.unpack_from(found)
         if rule:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TypeAlias
 
 import numpy as np
 
+from lossd.core.cut import MOST_PLANES
 from lossd.core.exact_sum import ExactArray
 from lossd.core.native import library, why_missing
 from lossd.request import Float64Array
-
-_MOST_PLANES: Final = 64
-"""More than any sum needs: float64's range has 2,098 bits, and a number holds 53."""
 
 
 class NativeArray:
@@ -64,12 +62,16 @@ class NativeArray:
 
     def _grow(self, length: int) -> None:
         """Make room for more planes."""
-        larger = np.empty((min(_MOST_PLANES, 2 * len(self._planes) + 4), length))
+        larger = np.empty((min(MOST_PLANES, 2 * len(self._planes) + 4), length))
         if self._count:
             larger[: self._count] = self._planes[: self._count]
         self._planes = larger
 
 
-def exact_array(planes: Sequence[Float64Array] = ()) -> ExactArray | NativeArray:
+RunningSums: TypeAlias = ExactArray | NativeArray
+"""Exact sums of arrays."""
+
+
+def exact_array(planes: Sequence[Float64Array] = ()) -> RunningSums:
     """Running sums of arrays: the native kernel's where there is one."""
     return ExactArray(planes) if why_missing() else NativeArray(planes)

@@ -7,9 +7,11 @@
 #ifndef LOSSD_ELEMENTS_H
 #define LOSSD_ELEMENTS_H
 
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
-#include <string.h>
+
+#include "bits.h"
 
 enum { LOSSD_PIECE = 256 }; /* so many elements at a time, whose numbers stay in the nearest cache */
 enum { LOSSD_BCE = 0, LOSSD_FOCAL = 1 };
@@ -41,26 +43,12 @@ static const double LOSSD_FINE_LOG_TAIL[8] = {
 #define LOSSD_TO_INTEGER 0x1.8p+52 /* adding it rounds to an integer */
 #define LOSSD_FAR 800.0            /* exp(-800) is 0; a cost that is infinite is computed with as 800 */
 #define LOSSD_NEAR 690.0           /* exp(-690) is not subnormal */
-#define LOSSD_GREATEST 0x1.fffffffffffffp+1023
-#define LOSSD_LEAST_NORMAL 0x1p-1022
 #define LOSSD_SQRT_HALF 0x3fe6a09e667f3bcdu
 #define LOSSD_ONE 0x3ff0000000000000u
 #define LOSSD_MARGIN_HIGH 0x1.0c6f7a0b5ed8dp-20 /* 1e-6, the decimal number */
 #define LOSSD_MARGIN_LOW 0x1.b5a63f9a49c2cp-75
 
 #define LOSSD_INLINE static inline __attribute__((always_inline))
-
-LOSSD_INLINE uint64_t lossd_bits(double value) {
-    uint64_t bits;
-    memcpy(&bits, &value, 8);
-    return bits;
-}
-
-LOSSD_INLINE double lossd_of_bits(uint64_t bits) {
-    double value;
-    memcpy(&value, &bits, 8);
-    return value;
-}
 
 LOSSD_INLINE double lossd_polynomial8(const double *c, double v) {
     double v2 = v * v, v4 = v2 * v2;
@@ -95,7 +83,7 @@ LOSSD_INLINE lossd_two lossd_sum_of_ordered(double a, double b) {
 }
 
 /* The upper half of the digits. */
-LOSSD_INLINE double lossd_upper(double a) { return lossd_of_bits(lossd_bits(a) & 0xfffffffff8000000u); }
+LOSSD_INLINE double lossd_upper(double a) { return bits_to_double(double_to_bits(a) & 0xfffffffff8000000u); }
 
 LOSSD_INLINE lossd_two lossd_product(double a, double b) {
     double p = a * b, a1 = lossd_upper(a), a2 = a - a1, b1 = lossd_upper(b), b2 = b - b1;
@@ -139,7 +127,7 @@ LOSSD_INLINE lossd_exp lossd_exp_minus(int fine, double t, double low) {
     double n = shifted - LOSSD_TO_INTEGER;
     double r1 = n * LOSSD_LN2_HIGH - near, r2 = n * LOSSD_LN2_LOW - low;
     lossd_exp exp;
-    exp.n = lossd_bits(shifted) & 0xfff;
+    exp.n = double_to_bits(shifted) & 0xfff;
     if (fine) {
         lossd_two r = lossd_sum(r1, r2), square = lossd_product(r.hi, r.hi);
         lossd_two head = lossd_sum_of_ordered(r.hi, 0.5 * square.hi);
@@ -155,13 +143,13 @@ LOSSD_INLINE lossd_exp lossd_exp_minus(int fine, double t, double low) {
 
 /* the same where neither is subnormal nor 0 */
 LOSSD_INLINE double lossd_scaled_normal(double value, uint64_t n) {
-    return lossd_of_bits(lossd_bits(value) - (n << 52));
+    return bits_to_double(double_to_bits(value) - (n << 52));
 }
 
 /* value 2^-n, in two steps, of which the second alone may round */
 LOSSD_INLINE double lossd_scaled(double value, uint64_t n) {
     uint64_t half = n >> 1;
-    return value * lossd_of_bits((1023 - half) << 52) * lossd_of_bits((1023 - (n - half)) << 52);
+    return value * bits_to_double((1023 - half) << 52) * bits_to_double((1023 - (n - half)) << 52);
 }
 
 /* log(1 + v + low) for -1/2 <= v <= 1 and a tiny low */
@@ -176,15 +164,15 @@ typedef struct {
 } lossd_split;
 
 LOSSD_INLINE lossd_split lossd_split_of(double value) {
-    int subnormal = value < LOSSD_LEAST_NORMAL;
+    int subnormal = value < DBL_MIN;
     double up = subnormal ? 0x1p54 : 1.0;
-    uint64_t raised = lossd_bits(value * up) + (LOSSD_ONE - LOSSD_SQRT_HALF);
+    uint64_t raised = double_to_bits(value * up) + (LOSSD_ONE - LOSSD_SQRT_HALF);
     uint64_t exponent = raised >> 52;
     lossd_split split;
-    split.c = lossd_of_bits((raised & 0xfffffffffffffu) + LOSSD_SQRT_HALF);
-    split.n = (lossd_of_bits(exponent | 0x4330000000000000u) - 0x1p52) - (subnormal ? 1077.0 : 1023.0);
+    split.c = bits_to_double((raised & 0xfffffffffffffu) + LOSSD_SQRT_HALF);
+    split.n = (bits_to_double(exponent | 0x4330000000000000u) - 0x1p52) - (subnormal ? 1077.0 : 1023.0);
     split.up = up;
-    split.scale = lossd_of_bits((2046 - exponent) << 52);
+    split.scale = bits_to_double((2046 - exponent) << 52);
     return split;
 }
 
@@ -272,7 +260,7 @@ LOSSD_INLINE lossd_input lossd_logit(int fine, int careful, int near, double x) 
     double high = near ? lossd_scaled_normal(one.hi, exp.n) : lossd_scaled(one.hi, exp.n);
     input.small = lossd_if(careful, lossd_pair(high, low));
     input.likely = lossd_if(careful, lossd_log1p(input.small.hi, input.small.lo));
-    lossd_two size = lossd_pair(!near && t > LOSSD_GREATEST ? LOSSD_FAR : t, 0.0);
+    lossd_two size = lossd_pair(!near && t > DBL_MAX ? LOSSD_FAR : t, 0.0);
     input.unlikely = lossd_if(careful, lossd_plus(size, input.likely));
     return input;
 }
@@ -299,7 +287,7 @@ LOSSD_INLINE double lossd_cross_entropy(lossd_input input, int careful, lossd_ta
     double low = (right.lo * input.likely.hi + wrong.lo * input.unlikely.hi) +
                  (right.hi * input.likely.lo + wrong.hi * input.unlikely.lo);
     lossd_two sum = lossd_sum(right.hi * input.likely.hi, wrong.hi * input.unlikely.hi);
-    return sum.hi + (careful & (sum.hi <= LOSSD_GREATEST) ? sum.lo + low : 0.0);
+    return sum.hi + (careful & (sum.hi <= DBL_MAX) ? sum.lo + low : 0.0);
 }
 
 /* over / (1 + e) */
@@ -360,7 +348,7 @@ LOSSD_INLINE lossd_two lossd_fine_exp_miss(int probabilities, double x, lossd_in
         unlikely = lossd_minus(lossd_fine_log(input.small));
     } else {
         double t = fabs(x);
-        certain = t > LOSSD_GREATEST;
+        certain = t > DBL_MAX;
         likely = lossd_fine_log1p(input.small);
         unlikely = lossd_plus(lossd_pair(certain ? LOSSD_FAR : t, 0.0), likely);
     }
@@ -369,7 +357,7 @@ LOSSD_INLINE lossd_two lossd_fine_exp_miss(int probabilities, double x, lossd_in
     lossd_two loss = lossd_plus(lossd_times(right, likely), lossd_times(wrong, unlikely));
     int near = (loss.hi < 60.0) & ((certain ? loss.hi : 0.0) <= 0.0); /* beyond, exp(-BCE) is nothing */
     lossd_exp exp = lossd_exp_minus(1, near ? loss.hi : 60.0, near ? loss.lo : 0.0);
-    double scale = lossd_of_bits((1023 - exp.n) << 52);
+    double scale = bits_to_double((1023 - exp.n) << 52);
     lossd_two part = lossd_pair(-scale * exp.q.hi, -scale * exp.q.lo);
     lossd_two gone = lossd_plus(lossd_sum_of_ordered(1.0, -scale), part); /* 1 - scale (1 + q) */
     return lossd_plus(gone, lossd_pair(LOSSD_MARGIN_HIGH, LOSSD_MARGIN_LOW));
@@ -378,12 +366,12 @@ LOSSD_INLINE lossd_two lossd_fine_exp_miss(int probabilities, double x, lossd_in
 /* coefficient times value, 0 times infinity being 0 */
 LOSSD_INLINE double lossd_share(double coefficient, double value) {
     double product = coefficient * value;
-    return (coefficient == 0.0) & (value > LOSSD_GREATEST) ? 0.0 : product;
+    return (coefficient == 0.0) & (value > DBL_MAX) ? 0.0 : product;
 }
 
 /* The loss, or infinity where the input is certain of a class that something speaks against. */
 LOSSD_INLINE double lossd_limit(int probabilities, double x, double against, double loss) {
-    int certain = probabilities ? (x == 0.0) | (x == 1.0) : fabs(x) > LOSSD_GREATEST;
+    int certain = probabilities ? (x == 0.0) | (x == 1.0) : fabs(x) > DBL_MAX;
     return certain & (against > 0.0) ? INFINITY : loss;
 }
 

@@ -13,9 +13,12 @@
 #ifndef LOSSD_EXACT_SUM_H
 #define LOSSD_EXACT_SUM_H
 
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+
+#include "bits.h"
 
 #define BLOCK 1024 /* elements that are computed together: their float64 arrays stay in the first cache */
 #ifdef __AVX512F__ /* sums side by side: the numbers of one vector; BLOCK is a multiple */
@@ -36,20 +39,6 @@ typedef struct {
     int64_t adds;
     double beyond; /* the sum of infinities and NaN; 0 if there were none */
 } wide_sum;
-
-static inline double bits_to_double(uint64_t bits)
-{
-    double value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static inline uint64_t double_to_bits(double value)
-{
-    uint64_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
 
 static inline void clear_sum(wide_sum *sum)
 {
@@ -288,7 +277,7 @@ typedef struct {
 static inline double two_sum(double a, double b, double *lost)
 {
     double sum = a + b, shadow = sum - a, error = (a - (sum - shadow)) + (b - shadow);
-    *lost = fabs(sum) <= 1.7976931348623157e308 ? error : 0.0;
+    *lost = fabs(sum) <= DBL_MAX ? error : 0.0;
     return sum;
 }
 

@@ -164,14 +164,14 @@ static int read_block(const job *job, const char *base, int64_t start, block *bl
         read_elements(&job->weight, base, start, count, block->weight);
         if (block->dropped)
             stand_in(block, block->weight, 0.0);
-        if (!check(share, RULE_WEIGHT, block->weight, block->weight, count, 0.0, LARGEST_NUMBER, nan, start))
+        if (!check(share, RULE_WEIGHT, block->weight, block->weight, count, 0.0, DBL_MAX, nan, start))
             return 0;
     }
     if (job->pos_weight.axes) {
         read_elements(&job->pos_weight, base, start, count, block->pos_weight);
         if (block->dropped)
             stand_in(block, block->pos_weight, 1.0);
-        if (!check(share, RULE_POS_WEIGHT, block->pos_weight, block->pos_weight, count, 0.0, LARGEST_NUMBER, nan,
+        if (!check(share, RULE_POS_WEIGHT, block->pos_weight, block->pos_weight, count, 0.0, DBL_MAX, nan,
                    start))
             return 0;
     }

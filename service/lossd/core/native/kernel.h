@@ -6,7 +6,6 @@
 #include "load.h"
 
 #define VISIBLE __attribute__((visibility("default")))
-#define LARGEST_NUMBER 1.7976931348623157e308
 
 enum { IGNORE_NONE, IGNORE_EQUAL, IGNORE_NAN };
 enum { DIVISOR_NONE, DIVISOR_COUNT, DIVISOR_WEIGHT, DIVISOR_POSITIVES };
