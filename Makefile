@@ -106,7 +106,7 @@ bench-stream: $(READY) ## Send 8 GB of Arrow through a server with an arena of 5
 
 fuzz: $(READY) ## Draw requests for the kernel, send a server 10,000 mutants of each kind of body, and look for new ones
 	LOSSD_NATIVE_CASES=$(CASES) LOSSD_NATIVE_SEED=$$(date +%s) \
-	  $(BIN)/python -m pytest tests/core/test_native_builds.py --timeout 0
+	  $(BIN)/python -m pytest tests/core/native/test_builds.py --timeout 0
 	LOSSD_FUZZ_MUTANTS=$(MUTANTS) $(BIN)/python -m pytest tests/fuzz/test_mutants.py --timeout 0 $(ARGS)
 	for kind in json npy npz multipart arrow v2 gzip deflate zstd query; do \
 	  PYTHONPATH=tests $(BIN)/python -m fuzz.harness $$kind -max_total_time=$(SECONDS_EACH) || exit 1; \

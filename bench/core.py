@@ -19,10 +19,10 @@ from bench.table import Figure, of_figures, options, tell
 from lossd.core.catalog import LOSSES, check_params, reduced_axes
 from lossd.core.exact_sum import ExactSum
 from lossd.core.kernel import Kernel
+from lossd.core.losses.kernel import TorchKernel
 from lossd.core.native import NativeKernel
-from lossd.core.torch_kernel import TorchKernel
-from lossd.core.work import prepare
-from lossd.request import Tensor
+from lossd.core.prepare import prepare
+from lossd.types import Tensor
 
 ELEMENTS = 1 << 17
 """Of a part, as a worker is given them."""

@@ -17,7 +17,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from lossd.wire.document import arena_bytes, read_in_place
+from lossd.wire.json.document import arena_bytes, read_in_place
 
 ROWS, COLUMNS = 5_000, 80
 

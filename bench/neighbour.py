@@ -25,7 +25,7 @@ from bench.payloads import CLASSES, SMALL, Payload, as_json, npy, payload
 from bench.table import Figure, of_figures, options, tell
 from examples.local_server import LocalServer
 from lossd.teams import Team, digest_of, new_key
-from lossd.teamsfile import add_key, add_team
+from lossd.teams_file import add_key, add_team
 
 ASKED: Final = 3.0
 """How many times as long small's requests may take beside big's, by their p99."""

@@ -28,7 +28,7 @@ from bench.table import Figure, number, of_figures, options, table, tell
 from lossd_client import LossClient
 
 FASTAPI: Final = "bench.peers.servers.fastapi_server:app"
-FRONT_END, WORKER = "lossd.api.server", "lossd.engine.worker"
+FRONT_END, WORKER = "lossd.api.main", "lossd.engine.worker.main"
 PATHS: Final = {
     "lossd": {"npy": "/bce", "npy-bool": "/bce", "json": "/bce"},
     "FastAPI": {"npy": "/npy", "npy-bool": "/npy", "json": "/json"},

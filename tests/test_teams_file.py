@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lossd import teamsfile
+from lossd import teams_file as teamsfile
 from lossd.teams import (
     KEY_ID,
     BadTeams,
@@ -29,7 +29,7 @@ from lossd.teams import (
     parse_teams,
     read_teams,
 )
-from lossd.teamsfile import add_key, add_team, revoke_key, set_disabled
+from lossd.teams_file import add_key, add_team, revoke_key, set_disabled
 
 DIGEST = "0123456789abcdef" * 4
 COMMENTED = f"""\
@@ -417,7 +417,7 @@ _EDITOR = """
 import sys
 from pathlib import Path
 from lossd.teams import digest_of, new_key
-from lossd.teamsfile import add_key
+from lossd.teams_file import add_key
 sys.stdin.read()
 for _ in range(10):
     key_id, key = new_key()

@@ -7,10 +7,8 @@ with LossClient("http://127.0.0.1:8000") as client:
     print(float(result), result.count)
 """
 
-from lossd_client._version import version as _version
-from lossd_client.arrays import Array
-from lossd_client.async_client import AsyncLossClient
-from lossd_client.call import (
+from lossd_client._arrays import Array
+from lossd_client._calls import (
     DEFAULT,
     Axis,
     Default,
@@ -21,6 +19,9 @@ from lossd_client.call import (
     TargetsFormat,
     Variant,
 )
+from lossd_client._splitting import Batch
+from lossd_client._version import version as _version
+from lossd_client.async_client import AsyncLossClient
 from lossd_client.client import LossClient
 from lossd_client.errors import (
     BadAnswer,
@@ -38,12 +39,11 @@ from lossd_client.errors import (
     Unauthorized,
     Unavailable,
 )
-from lossd_client.message import AsyncTransport, Request, Response, Transport
-from lossd_client.parts import Batch
 from lossd_client.progress import Progress, progress_bar
 from lossd_client.result import LossResult
 from lossd_client.retry import Retry
 from lossd_client.timeout import Timeout
+from lossd_client.transport import AsyncTransport, Request, Response, Transport
 
 __all__ = [
     "DEFAULT",

@@ -15,14 +15,10 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar, Unpack
 
-from lossd_client.base import Client, Meter
-from lossd_client.call import LossCall, LossName, check
-from lossd_client.errors import LossdError
-from lossd_client.message import AsyncTransport, Request, Response
-from lossd_client.parts import Batch, Joined, Part, Plan
-from lossd_client.result import LossResult, read_result
-from lossd_client.retry import DEFAULT_RETRY, Retry, Send, Steps
-from lossd_client.settings import (
+from lossd_client._base_client import Client, Meter
+from lossd_client._calls import LossCall, LossName, check
+from lossd_client._encoding import INFO, READY, USAGE, read_object, read_ready, usage_of
+from lossd_client._options import (
     DEFAULT_CONCURRENCY,
     DEFAULT_CONNECTIONS,
     DEFAULT_REQUEST_BYTES,
@@ -31,9 +27,13 @@ from lossd_client.settings import (
     ShowProgress,
     server_address,
 )
-from lossd_client.stream import BatchStream
+from lossd_client._splitting import Batch, Joined, Part, Plan
+from lossd_client._streams import BatchStream
+from lossd_client.errors import LossdError
+from lossd_client.result import LossResult, read_result
+from lossd_client.retry import DEFAULT_RETRY, Retry, Send, Steps
 from lossd_client.timeout import DEFAULT_TIMEOUT, Timeout
-from lossd_client.wire import INFO, READY, USAGE, read_object, read_ready, usage_of
+from lossd_client.transport import AsyncTransport, Request, Response
 
 ResultT = TypeVar("ResultT")
 Batches: TypeAlias = Iterable[Batch] | AsyncIterable[Batch]
@@ -120,7 +120,7 @@ class AsyncLossClient(
         if settings.transport is not None:
             opened: AsyncTransport = settings.transport()
             return opened
-        from lossd_client.transport import AsyncHttpxTransport  # slow to import
+        from lossd_client._httpx_transport import AsyncHttpxTransport  # slow to import
 
         return AsyncHttpxTransport(
             max_connections=settings.max_connections, use_environment=not settings.is_loopback

@@ -9,14 +9,10 @@ from itertools import chain
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from lossd_client.base import Client, Meter
-from lossd_client.call import LossCall, LossName, check
-from lossd_client.errors import LossdError
-from lossd_client.message import Response, Transport
-from lossd_client.parts import Batch, Joined, Part, Plan
-from lossd_client.result import LossResult, read_result
-from lossd_client.retry import DEFAULT_RETRY, Retry, Send, Steps
-from lossd_client.settings import (
+from lossd_client._base_client import Client, Meter
+from lossd_client._calls import LossCall, LossName, check
+from lossd_client._encoding import INFO, READY, USAGE, read_object, read_ready, usage_of
+from lossd_client._options import (
     DEFAULT_CONCURRENCY,
     DEFAULT_CONNECTIONS,
     DEFAULT_REQUEST_BYTES,
@@ -25,10 +21,14 @@ from lossd_client.settings import (
     ShowProgress,
     server_address,
 )
-from lossd_client.stream import BatchStream
+from lossd_client._splitting import Batch, Joined, Part, Plan
+from lossd_client._streams import BatchStream
+from lossd_client._threads import Workers, own_call_off
+from lossd_client.errors import LossdError
+from lossd_client.result import LossResult, read_result
+from lossd_client.retry import DEFAULT_RETRY, Retry, Send, Steps
 from lossd_client.timeout import DEFAULT_TIMEOUT, Timeout
-from lossd_client.wire import INFO, READY, USAGE, read_object, read_ready, usage_of
-from lossd_client.workers import Workers, own_call_off
+from lossd_client.transport import Response, Transport
 
 ResultT = TypeVar("ResultT")
 
@@ -56,8 +56,8 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
             whose loss under a target of 0 is infinite. What float32 makes 0 or infinite is a ValueError.
         transport: What makes the connections, instead of the client's own HTTP library: called with no
             arguments, and again after a fork or where the client is unpickled. For an `httpx.Client` of your
-            own see `lossd_client.transport.HttpxTransport`; for tests without a server there is
-            `lossd_client.fake.FakeTransport`.
+            own see `lossd_client._httpx_transport.HttpxTransport`; for tests without a server there is
+            `lossd_client.testing.fake.FakeTransport`.
         max_connections: How many connections the client's own transport keeps.
 
     Raises:
@@ -130,7 +130,7 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
         if settings.transport is not None:
             opened: Transport = settings.transport()
             return opened
-        from lossd_client.transport import HttpxTransport  # slow to import
+        from lossd_client._httpx_transport import HttpxTransport  # slow to import
 
         return HttpxTransport(
             max_connections=settings.max_connections, use_environment=not settings.is_loopback

@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-from lossd_client.message import PROBLEM, Response, without_password
+from lossd_client.transport import PROBLEM, Response, without_password
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from lossd_client.errors import ConnectionFailed
 
 START_SECONDS: Final = 120.0  # importing torch from a cold disk is most of it
 STOP_SECONDS: Final = 45.0  # the guard kills a server that drains for longer than 35
-_GUARD: Final = Path(__file__).with_name("guard.py")
+_GUARD: Final = Path(__file__).with_name("_guard.py")
 _LOG_CHARACTERS: Final = 2000
 
 

@@ -10,10 +10,10 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client.arrays import read_npy
-from lossd_client.call import OPTIONS, OWN
+from lossd_client._arrays import read_npy
+from lossd_client._calls import OPTIONS, OWN
 from lossd_client.errors import BadAnswer, status_error
-from lossd_client.message import JSON, NPY, Response
+from lossd_client.transport import JSON, NPY, Response
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -97,7 +97,7 @@ class LossResult:
                 means over rows that leave other axes standing, of a server that does not give their terms.
             InvalidRequest: A mean over nothing, code "empty_mean", as the server says it.
         """
-        from lossd_client.tally import Tally  # which is made of results
+        from lossd_client._merge import Tally  # which is made of results
 
         tally = Tally()
         for result in results:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, TypeVar
 
 from lossd_client.errors import ConnectionFailed, LossdError, TimedOut, status_error
-from lossd_client.message import Request, Response
 from lossd_client.timeout import Timeout
+from lossd_client.transport import Request, Response
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

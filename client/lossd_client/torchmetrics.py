@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lossd_client.call import DEFAULT, Default, IgnoreIndex, LossName, TargetsFormat, Variant
+from lossd_client._calls import DEFAULT, Default, IgnoreIndex, LossName, TargetsFormat, Variant
+from lossd_client._exact_sum import ExactSum
 from lossd_client.client import LossClient
-from lossd_client.exact_sum import ExactSum
 
 Normalizer: TypeAlias = Literal["count", "weight", "positives"]
 """What a mean over many batches may divide by: a number would divide each batch again."""

@@ -1,4 +1,4 @@
-"""The command: ``python -m lossd``, and the console script `lossd`."""
+"""The command `lossd`, also as `python -m lossd`: the client's commands and the server's."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ def main() -> None:
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.SIG_IGN:  # as background jobs of scripts have it
         signal.signal(signal.SIGINT, _leave)
-    from lossd.cli import main as command
+    from lossd.cli import add_commands
+    from lossd_client.cli import create_app, run
 
     signal.signal(signal.SIGINT, before)
     try:
-        command()
+        run(create_app(add_commands))
     except KeyboardInterrupt:
         os._exit(_INTERRUPTED)
 

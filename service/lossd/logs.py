@@ -48,7 +48,7 @@ class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """A record as it is written."""
         if self._renderer is None:
-            from lossd.loglines import Renderer
+            from lossd.log_lines import Renderer
 
             self._renderer = Renderer(self._process, self._number, self._form)
         return self._renderer.format(record)

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
+from lossd.types import Timings
+
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
@@ -77,7 +79,7 @@ class Tracing:
         self,
         span: Span,
         attributes: Mapping[str, str | int],
-        seconds: tuple[float, float, float] | None,
+        seconds: Timings | None,
         *,
         failed: bool,
     ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from lossd.cli import app
+from command import app
 from lossd.teams import is_key, read_teams
 
 

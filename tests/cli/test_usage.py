@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli.scripted import scripted
+from client.cli.scripted import scripted
+from command import app
 from live_server import live_server
-from lossd.cli import app
-from lossd.engine.ledger import FIGURES, Ledger
+from lossd.engine.usage_store import FIGURES, Ledger
 
 SOME = dict(zip(FIGURES, (2.0, 5120.0, 20480.0, 0.25), strict=True))
 

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from client.playback import SCALAR, Answer, Playback
-from lossd.cli import app
+from command import app
 
 LOGITS = np.linspace(-3, 3, 6, dtype=np.float32).reshape(2, 3)
 
@@ -351,7 +351,7 @@ def test_the_help_names_the_exit_codes() -> None:
 
 def test_the_version() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "from lossd.cli import main; main()", "--version"],
+        [sys.executable, "-c", "from lossd.__main__ import main; main()", "--version"],
         capture_output=True,
         text=True,
         check=True,
@@ -368,7 +368,7 @@ def _without(module: str | tuple[str, ...], *args: str) -> subprocess.CompletedP
         f"        if name.partition('.')[0] in {(module,) if isinstance(module, str) else module!r}:\n"
         "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
         "sys.meta_path.insert(0, Missing())\n"
-        "from lossd.cli import main; main()"
+        "from lossd.__main__ import main; main()"
     )
     return subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=False)
 

@@ -14,12 +14,12 @@ import pytest
 
 import lossd_client
 from certificates import make_certificate
-from cli.scripted import ALIVE, scripted
+from client.cli.scripted import ALIVE, scripted
 from client.conftest import Ask
 from client.playback import Answer, Playback
 from lossd_client import errors
-from lossd_client.fake import AsyncFakeTransport
-from lossd_client.transport import HttpxTransport, own_error
+from lossd_client._httpx_transport import HttpxTransport, own_error
+from lossd_client.testing.fake import AsyncFakeTransport
 
 X, Y = np.zeros((2, 3)), np.zeros((2, 3))
 

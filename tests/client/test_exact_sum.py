@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lossd_client.exact_sum import DIGITS, ExactSum
+from lossd_client._exact_sum import DIGITS, ExactSum
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 LISTS = st.lists(FLOATS | st.floats(-1e-300, 1e-300), max_size=40)

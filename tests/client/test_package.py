@@ -44,7 +44,7 @@ def test_the_import_is_quick_and_light() -> None:
 def test_scoring_imports_nothing_heavy_either() -> None:
     code = (
         "from lossd_client import LossClient\n"
-        "from lossd_client.fake import FakeTransport\n"
+        "from lossd_client.testing.fake import FakeTransport\n"
         "with LossClient(transport=FakeTransport, request_bytes=100) as client:\n"
         "    client.bce(numpy.zeros((9, 3)), [[0, 1, 0]] * 9)\n"
         "    client.score_batches('focal', [([0.0], [1])])\n"
@@ -64,6 +64,6 @@ def test_httpx_and_torch_are_in_one_file_each_and_the_server_in_none() -> None:
                 continue
             for name in names:
                 imported.setdefault(name.partition(".")[0], set()).add(path.name)
-    assert imported["httpx"] == {"transport.py"}
+    assert imported["httpx"] == {"_httpx_transport.py"}
     assert imported["torch"] == imported["torchmetrics"] == {"torchmetrics.py"}
     assert "lossd" not in imported

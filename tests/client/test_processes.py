@@ -29,7 +29,7 @@ from lossd_client import (
     Timeout,
     Unavailable,
 )
-from lossd_client.transport import AsyncHttpxTransport, HttpxTransport
+from lossd_client._httpx_transport import AsyncHttpxTransport, HttpxTransport
 
 X, Y = np.zeros((2, 3)), np.zeros((2, 3))
 GONE_SECONDS = 60.0

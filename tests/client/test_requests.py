@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from client.conftest import Ask
 from client.playback import Answer, Playback
 from lossd_client import DEFAULT, LossClient
-from lossd_client.call import Shared, Tensors
-from lossd_client.transport import CHUNK
+from lossd_client._calls import Shared, Tensors
+from lossd_client._httpx_transport import CHUNK
 
 Options = dict[str, Any]
 Query = list[tuple[str, str]]

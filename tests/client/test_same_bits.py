@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from core import scoring
-from lossd.core.torch_kernel import TorchKernel
+from lossd.core.losses.kernel import TorchKernel
 from lossd_client import LossClient, LossResult
 
 ROWS, CLASSES = 1000, 12

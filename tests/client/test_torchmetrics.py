@@ -19,8 +19,8 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import BinaryAccuracy
 
 from lossd_client import InvalidRequest, LossClient, Request, Response, Timeout
+from lossd_client._httpx_transport import HttpxTransport
 from lossd_client.torchmetrics import Normalizer, RemoteBCE, RemoteFocal
-from lossd_client.transport import HttpxTransport
 
 RANKS = 2
 Batches = list[tuple[Tensor, Tensor]]

@@ -38,9 +38,9 @@ from lossd_client import (
     Variant,
     progress_bar,
 )
-from lossd_client.fake import AsyncFakeTransport, FakeTransport
+from lossd_client._httpx_transport import AsyncHttpxTransport, HttpxTransport
+from lossd_client.testing.fake import AsyncFakeTransport, FakeTransport
 from lossd_client.torchmetrics import RemoteBCE, RemoteFocal
-from lossd_client.transport import AsyncHttpxTransport, HttpxTransport
 
 
 def sync(logits: NDArray[np.float32], targets: NDArray[np.bool_], how: Reduction, axes: Axis) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from live_server import LiveServer, live_server
-from lossd.api.cors import Origins
+from lossd.api.http.cors import Origins
 from teams_file import make_key, team_table, write_teams
 
 

@@ -36,8 +36,8 @@ from tritonclient.utils import (  # type: ignore[import-untyped]
 
 import reference
 from live_server import live_server
-from lossd.api.inference import inference_problem
-from lossd.request import Fault
+from lossd.api.routes.inference import inference_problem
+from lossd.types import ErrorCode, RequestError
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
@@ -873,7 +873,7 @@ def test_an_error_leaves_the_connection_usable(base_url: str) -> None:
 
 
 def test_errors_say_when_to_come_again() -> None:
-    headers = dict(inference_problem(Fault("overloaded", "full; try again"), "a").headers)
+    headers = dict(inference_problem(RequestError(ErrorCode.OVERLOADED, "full; try again"), "a").headers)
     assert int(headers[b"retry-after"]) > 0
     assert headers[b"lossd-code"] == b"overloaded"
 

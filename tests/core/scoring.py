@@ -12,10 +12,10 @@ import numpy.typing as npt
 from lossd.core.catalog import LOSSES, check_params, reduced_axes
 from lossd.core.exact_sum import ExactArray, ExactSum
 from lossd.core.kernel import Kernel, Sums
+from lossd.core.losses.kernel import TorchKernel
 from lossd.core.native import native_kernel
-from lossd.core.torch_kernel import TorchKernel
-from lossd.core.work import Work, prepare
-from lossd.request import Float64Array, Tensor
+from lossd.core.prepare import Work, prepare
+from lossd.types import Float64Array, Tensor
 
 Array = npt.NDArray[Any]
 

@@ -29,8 +29,8 @@ from core.scoring import (
     work,
 )
 from lossd.core.exact_sum import ExactSum
+from lossd.core.losses.kernel import TorchKernel
 from lossd.core.native import NativeKernel
-from lossd.core.torch_kernel import TorchKernel
 
 Array = npt.NDArray[Any]
 

@@ -11,7 +11,7 @@ import pytest
 
 from core.scoring import BLOCK, elements, figures, work
 from lossd.core.catalog import LOSSES, check_params, check_targets
-from lossd.request import Fault
+from lossd.types import RequestError
 
 Array = npt.NDArray[Any]
 DTYPES = ("u1", "u2", ">u2", "u4", ">u4", "u8", ">u8", "i1", "i2", "i4", "i8", "f2", "f4", ">f4", "f8")
@@ -79,7 +79,7 @@ def test_background_and_what_is_ignored_beside_each_other_along_any_axis() -> No
     ids = np.random.default_rng(7).integers(0, 6, (5, 7))
     ids[0], ids[1], ids[2] = 6, 255, -1
     params: dict[str, Any] = {"targets_format": "index", "class_axis": 1, "background_index": 6}
-    with pytest.raises(Fault, match="target_out_of_range"):
+    with pytest.raises(RequestError, match="target_out_of_range"):
         elements("bce", x, ids, ignore_index=255, **params)
     ids[2] = 3
     expected = elements("bce", x, np.moveaxis(dense(ids, 6), -1, 1))
@@ -115,7 +115,7 @@ def test_ids_that_are_missing_are_dropped_with_all_their_classes() -> None:
     ],
 )
 def test_other_ids_are_refused(ids: list[float], params: dict[str, Any], code: str, said: str) -> None:
-    with pytest.raises(Fault, match=code) as caught:
+    with pytest.raises(RequestError, match=code) as caught:
         elements("bce", np.zeros((2, 3)), np.array(ids), targets_format="index", **params)
     assert said in caught.value.detail
 
@@ -130,7 +130,7 @@ def test_other_ids_are_refused(ids: list[float], params: dict[str, Any], code: s
     ],
 )
 def test_a_dense_target_out_of_range_is_refused_with_all_that_it_may_mean(target: float, said: str) -> None:
-    with pytest.raises(Fault) as caught:
+    with pytest.raises(RequestError) as caught:
         elements("bce", [0.0, 0.0], [1.0, target])
     assert said in caught.value.detail
 
@@ -145,19 +145,19 @@ def test_a_dense_target_out_of_range_is_refused_with_all_that_it_may_mean(target
 )
 def test_a_background_goes_with_ids_and_is_not_ignored(params: dict[str, object]) -> None:
     checked = check_params(LOSSES["bce"], params)
-    with pytest.raises(Fault, match="invalid_parameter"):
+    with pytest.raises(RequestError, match="invalid_parameter"):
         check_targets(checked)
 
 
 @pytest.mark.parametrize("value", [1.5, "3", True, 2**53, [3]])
 def test_a_background_is_an_integer(value: object) -> None:
-    with pytest.raises(Fault, match="background_index must be an integer"):
+    with pytest.raises(RequestError, match="background_index must be an integer"):
         check_params(LOSSES["bce"], {"background_index": value})
 
 
 @pytest.mark.parametrize("value", ["NaN", "none", True, 2**53, [3]])
 def test_ignore_index_is_a_number_or_the_word_nan(value: object) -> None:
-    with pytest.raises(Fault, match="ignore_index must be a number"):
+    with pytest.raises(RequestError, match="ignore_index must be a number"):
         check_params(LOSSES["bce"], {"ignore_index": value})
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import reference
 from core.scoring import BLOCK, elements, figures, sums, work
-from lossd.request import Fault
+from lossd.types import RequestError
 
 Array = npt.NDArray[Any]
 DTYPES = ("u1", "i1", "i2", "i4", "i8", ">i2", ">i4", ">i8")
@@ -121,7 +121,7 @@ def test_one_id_for_one_vector_of_classes() -> None:
 )
 @pytest.mark.parametrize("allow_nan", [False, True])
 def test_an_id_of_no_class_is_named(ids: list[int], place: str, what: str, allow_nan: bool) -> None:
-    with pytest.raises(Fault) as caught:
+    with pytest.raises(RequestError) as caught:
         elements("bce", np.zeros((5, 3)), np.array(ids), targets_format="index", allow_nan=allow_nan)
     assert caught.value.code == "target_out_of_range"
     assert caught.value.errors[0][0] == place
@@ -131,7 +131,7 @@ def test_an_id_of_no_class_is_named(ids: list[int], place: str, what: str, allow
 def test_an_id_of_no_class_is_named_by_its_own_index() -> None:
     ids = np.zeros((4, 5), dtype=np.int64)
     ids[2, 3] = 6
-    with pytest.raises(Fault) as caught:
+    with pytest.raises(RequestError) as caught:
         elements("bce", np.zeros((4, 6, 5)), ids, targets_format="index", class_axis=1)
     assert caught.value.errors[0][0] == "/targets/2/3"
 
@@ -143,7 +143,7 @@ def test_an_id_of_no_class_is_hidden_by_a_mask_over_all_its_classes_alone() -> N
         "targets_format": "index",
     }
     assert elements("bce", **given_, mask=np.array([[True], [False]]))[1].tolist() == [0.0, 0.0, 0.0]
-    with pytest.raises(Fault, match="target_out_of_range"):
+    with pytest.raises(RequestError, match="target_out_of_range"):
         elements("bce", **given_, mask=np.array([[True] * 3, [False, True, False]]))
 
 
@@ -192,7 +192,7 @@ def test_a_pos_weight_of_the_channels_does_not_slip_to_the_columns() -> None:
 
 @pytest.mark.parametrize("axis", [2, -3])
 def test_a_class_axis_that_is_not_there(axis: int) -> None:
-    with pytest.raises(Fault, match="class_axis") as caught:
+    with pytest.raises(RequestError, match="class_axis") as caught:
         elements("bce", np.zeros((2, 2)), np.zeros((2, 2)), class_axis=axis)
     assert caught.value.code == "invalid_parameter"
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from core.scoring import BLOCK, figures, figures_by, sums, sums_by, work
-from lossd.core.torch_kernel import TorchKernel
-from lossd.request import Fault
+from lossd.core.losses.kernel import TorchKernel
+from lossd.types import RequestError
 
 RNG = np.random.default_rng(6)
 ROWS, CLASSES = 1100, 41  # two blocks, the second short
@@ -105,6 +105,6 @@ def test_a_device_without_the_least_memory_fails_the_request_and_no_other() -> N
 def test_a_fault_in_a_short_block_is_named_by_its_place_in_the_request() -> None:
     given = tensors()
     given["targets"][1050, 20] = 1.5
-    with pytest.raises(Fault) as caught:
+    with pytest.raises(RequestError) as caught:
         figures_by(SmallDevice(5000), work("focal", given, elements=1 << 30))
     assert caught.value.errors[0][0] == "/targets/1050/20"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from core.scoring import BLOCK, elements, sums, total, work
 from core.scoring import figures as figures_of
-from lossd.request import Fault
+from lossd.types import RequestError
 
 Array = npt.NDArray[Any]
 SHAPE = (7, 3, 5)
@@ -55,7 +55,7 @@ def test_a_mask_broadcasts(shape: tuple[int, ...], dtype: str) -> None:
 def test_a_mask_holds_0_and_1_alone(wrong: int) -> None:
     mask = np.array([1, 0, 1, wrong], dtype=np.uint8)
     for one in (mask, mask.view(np.bool_), mask.astype(np.int8), mask.astype(np.uint64)):
-        with pytest.raises(Fault) as caught:
+        with pytest.raises(RequestError) as caught:
             elements("bce", [0.5] * 4, [0] * 4, mask=one)
         said = wrong if one.dtype != np.int8 or wrong < 128 else wrong - 256
         assert caught.value.code == "weight_out_of_range"
@@ -81,7 +81,7 @@ def test_nan_as_ignore_index_drops_what_has_no_label(inputs: str, smoothing: flo
 
 def test_a_nan_target_is_refused_without_ignore_index() -> None:
     for params in ({}, {"ignore_index": 0.0}):
-        with pytest.raises(Fault, match='ignore_index="nan"') as caught:
+        with pytest.raises(RequestError, match='ignore_index="nan"') as caught:
             elements("bce", [1.0, 1.0], [0.5, math.nan], **params)
         assert caught.value.code == "non_finite_input"
         assert caught.value.errors[0][0] == "/targets/1"
@@ -147,7 +147,7 @@ def test_ignore_index_that_no_target_equals_changes_nothing() -> None:
     given = tensors("logits")
     expected = elements("focal", **given).tobytes()
     assert elements("focal", **given, ignore_index=-100).tobytes() == expected
-    with pytest.raises(Fault, match="target_out_of_range"):
+    with pytest.raises(RequestError, match="target_out_of_range"):
         elements("bce", [1.0], [255.0], ignore_index=254)
 
 

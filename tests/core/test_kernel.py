@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from core.scoring import BLOCK, elements, figures, sums, total, work
-from lossd.request import Fault
+from lossd.types import RequestError
 
 RNG = np.random.default_rng(20240501)
 
@@ -125,7 +125,7 @@ def test_faults_name_the_place(
     tensors = {**data(500, 80), "weight": np.ones((500, 1)), "pos_weight": np.ones(80)}
     tensors[name] = tensors[name].astype(np.float64)
     tensors[name][index] = value
-    with pytest.raises(Fault) as caught:
+    with pytest.raises(RequestError) as caught:
         total(work("focal", tensors))
     assert (caught.value.code, caught.value.errors[0][0]) == (code, pointer)
 

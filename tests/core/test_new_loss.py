@@ -14,9 +14,9 @@ from core import scoring
 from core.scoring import BLOCK, work
 from lossd.core import catalog
 from lossd.core.catalog import Loss, Parameter, check_params
-from lossd.core.elements import Element, Inputs
-from lossd.core.torch_kernel import TorchKernel
-from lossd.request import Fault
+from lossd.core.losses.elements import Element, Inputs
+from lossd.core.losses.kernel import TorchKernel
+from lossd.types import RequestError
 
 
 def scaled(x: Inputs, y: Tensor, z: Tensor, pos_weight: Tensor | None, *, scale: float) -> Element:
@@ -80,10 +80,10 @@ def test_a_registered_loss_takes_the_limits_too(kernel: TorchKernel) -> None:
 
 
 def test_a_registered_loss_checks_its_own_parameters(kernel: TorchKernel) -> None:
-    with pytest.raises(Fault, match="must be a positive number") as caught:
+    with pytest.raises(RequestError, match="must be a positive number") as caught:
         check_params(ENTRY, {"scale": 0})
     assert caught.value.code == "invalid_parameter"
-    with pytest.raises(Fault, match="did you mean scale"):
+    with pytest.raises(RequestError, match="did you mean scale"):
         check_params(ENTRY, {"scael": 1})
 
 

@@ -9,7 +9,7 @@ from lossd.core.catalog import Loss, Parameter
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lossd.core.elements import Element, Inputs
+    from lossd.core.losses.elements import Element, Inputs
 
 
 def _positive(value: object) -> float:
@@ -20,7 +20,7 @@ def _positive(value: object) -> float:
 
 
 def brier(x: Inputs, y: Tensor, z: Tensor, pos_weight: Tensor | None, *, scale: float) -> Element:
-    from lossd.core.elements import Element  # leads to torch, which the front end does without
+    from lossd.core.losses.elements import Element  # leads to torch, which the front end does without
 
     del pos_weight
     return Element(scale * x.gap(y, z) ** 2)

@@ -11,7 +11,7 @@ from lossd.core.catalog import Loss, Parameter
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lossd.core.elements import Element, Inputs
+    from lossd.core.losses.elements import Element, Inputs
 
 FAULTS = ("none", "error", "memory", "device", "exit", "kill")
 
@@ -33,7 +33,7 @@ def _elements(value: object) -> int:
 def fragile(x: Inputs, y: Tensor, z: Tensor, pos_weight: Tensor | None, *, fault: str, fits: int) -> Element:
     import torch  # which the front end does without
 
-    from lossd.core.elements import Element
+    from lossd.core.losses.elements import Element
 
     if y.numel() > fits:
         if fault == "error":

@@ -10,7 +10,7 @@ from lossd.core.catalog import Loss, Parameter
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lossd.core.elements import Element, Inputs
+    from lossd.core.losses.elements import Element, Inputs
 
 
 def _seconds(value: object) -> float:
@@ -21,7 +21,7 @@ def _seconds(value: object) -> float:
 
 
 def slow(x: Inputs, y: Tensor, z: Tensor, pos_weight: Tensor | None, *, seconds: float) -> Element:
-    from lossd.core.elements import Element  # leads to torch, which the front end does without
+    from lossd.core.losses.elements import Element  # leads to torch, which the front end does without
 
     del x, z, pos_weight
     time.sleep(seconds)

@@ -103,7 +103,7 @@ def test_a_front_end_takes_the_descriptors_that_it_needs(tmp_path: Path) -> None
 def test_where_it_may_not_it_says_so(tmp_path: Path) -> None:
     code = (
         "import logging, resource\n"
-        "from lossd.api.connections import allow_descriptors\n"
+        "from lossd.api.http.connections import allow_descriptors\n"
         "logging.basicConfig()\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (200, 300))\n"
         "print(allow_descriptors(50), allow_descriptors(100), allow_descriptors(1000))\n"

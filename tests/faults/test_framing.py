@@ -10,7 +10,7 @@ import pytest
 from faults.observe import total
 from faults.raw import talk
 from live_server import LiveServer
-from lossd.api.heads import read_head
+from lossd.api.small_requests.heads import read_head
 
 JSON = b'{"logits": [1], "targets": [1]}'
 USUAL = b"Host: x\r\nContent-Type: application/json\r\n"

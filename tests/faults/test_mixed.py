@@ -31,7 +31,7 @@ from fuzz.corpus import (
 from fuzz.mutate import mutate
 from live_server import live_server
 from lossd.teams import Limits, Team, digest_of, new_key
-from lossd.teamsfile import add_key, add_team, set_disabled
+from lossd.teams_file import add_key, add_team, set_disabled
 from wire.feeding import npy
 
 pytestmark = pytest.mark.alone

@@ -17,7 +17,7 @@ from faults.disks import Disk, small_disk
 from faults.load import Load, Plan, Request, Shot, post
 from faults.observe import children, ended, fetch, port_of, roles, wait_until, workers
 from live_server import LiveServer, live_server
-from lossd.engine.ledger import figures, first_day, read_usage
+from lossd.engine.usage_store import figures, first_day, read_usage
 from teams_file import make_key, team_table, write_teams
 
 KILLS = scaled(2, 20)

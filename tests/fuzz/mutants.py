@@ -23,7 +23,7 @@ from fuzz.corpus import Sample, corpus
 from fuzz.mutate import mutate
 from fuzz.reading import outcome
 from fuzz.witness import confirm
-from lossd.request import Fault
+from lossd.types import RequestError
 from wire.feeding import pieces
 
 IN_PROCESS: Final = tuple(kind for kind in corpus() if kind != "large")
@@ -100,7 +100,7 @@ def run(kind: str, count: int, seed: int, progress: Path) -> Report:
     """
     for sample in corpus()[kind]:
         for chunks in ([sample.body], pieces(sample.body, range(0, len(sample.body), 7))):
-            assert not isinstance(outcome(sample, chunks), Fault)
+            assert not isinstance(outcome(sample, chunks), RequestError)
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak is what is held now
     before = held("VmRSS")
@@ -118,7 +118,7 @@ def run(kind: str, count: int, seed: int, progress: Path) -> Report:
             slowest = max(slowest, time.perf_counter() - began)
             assert slowest < MOST_SECONDS, f"took {slowest:.2f} s"
             confirm(made, whole, cuts)
-            outcomes[whole.code if isinstance(whole, Fault) else "ok"] += 1
+            outcomes[whole.code if isinstance(whole, RequestError) else "ok"] += 1
     grown = held("VmHWM") - before
     assert grown < MOST_BYTES, f"memory grew by {grown} bytes"
     return Report(count, dict(outcomes.most_common()), slowest, grown)

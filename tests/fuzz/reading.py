@@ -13,7 +13,7 @@ import numpy as np
 from fuzz.corpus import Sample
 from lossd.api.problems import KINDS
 from lossd.core.catalog import LOSSES, check_params
-from lossd.request import ITEMSIZE, MAX_DIMENSIONS, TENSOR_DTYPES, Body, Fault
+from lossd.types import ITEMSIZE, MAX_DIMENSIONS, TENSOR_DTYPES, Body, ErrorCode, RequestError
 from lossd.wire import (
     FORMATS,
     STREAMS,
@@ -25,10 +25,10 @@ from lossd.wire import (
     merge_params,
     parse_query,
 )
-from lossd.wire.document import arena_bytes as document_bytes
-from lossd.wire.document import read_in_place
-from lossd.wire.inference import InferenceReader
-from lossd.wire.inference import arena_bytes as inference_bytes
+from lossd.wire.inference.body import InferenceReader
+from lossd.wire.inference.body import arena_bytes as inference_bytes
+from lossd.wire.json.document import arena_bytes as document_bytes
+from lossd.wire.json.document import read_in_place
 from lossd.wire.reader import Reader, StreamReader, Values
 from wire.feeding import OPTIONS, AnyArray, array_of, check_fault, same_bits
 
@@ -59,11 +59,11 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
-def outcome(sample: Sample, chunks: Sequence[bytes]) -> Found | Fault:
+def outcome(sample: Sample, chunks: Sequence[bytes]) -> Found | RequestError:
     """What reading a body in these chunks comes to; anything else than these two is a failure."""
     try:
         return read(sample, chunks)
-    except Fault as fault:
+    except RequestError as fault:
         check_fault(fault)
         kind = KINDS[fault.code]
         assert 400 <= kind.status < 500
@@ -75,7 +75,7 @@ def read(sample: Sample, chunks: Sequence[bytes]) -> Found:
     """Read a body as an endpoint does.
 
     Raises:
-        Fault: It cannot be read, or its parameters are wrong.
+        RequestError: It cannot be read, or its parameters are wrong.
     """
     query, names = _query(sample)
     decoder = make_decoder(sample.coding)
@@ -100,7 +100,7 @@ def read(sample: Sample, chunks: Sequence[bytes]) -> Found:
     return found
 
 
-def outcome_in_place(sample: Sample) -> Found | Fault:
+def outcome_in_place(sample: Sample) -> Found | RequestError:
     """What a document comes to whose arrays are laid behind it, as a server has it for large ones."""
     length = len(sample.body)
     region = bytearray(document_bytes(length))
@@ -112,22 +112,22 @@ def outcome_in_place(sample: Sample) -> Found | Fault:
         assert all(tensor.offset >= length for tensor in body.tensors.values())
         _check_room(body, len(region), len(region))
         check_params(LOSSES[sample.loss], merge_params(query, body.params))
-    except Fault as fault:
+    except RequestError as fault:
         check_fault(fault)
         return fault
     return _found(body, bytes(region))
 
 
-def alike(one: Found | Fault, other: Found | Fault, sample: Sample) -> bool:
+def alike(one: Found | RequestError, other: Found | RequestError, sample: Sample) -> bool:
     """Whether two readings of a body, cut at different places, came to the same.
 
     A body may have several faults. A decompressor may see its own sooner or later than what its bytes stand
     for is found to be wrong, and python-multipart looks for the first boundary within a chunk.
     """
-    if isinstance(one, Fault) and isinstance(other, Fault):
+    if isinstance(one, RequestError) and isinstance(other, RequestError):
         several = sample.coding is not None or sample.format in ("npz", "multipart")
         return several or one.code == other.code
-    if isinstance(one, Fault) or isinstance(other, Fault):
+    if isinstance(one, RequestError) or isinstance(other, RequestError):
         return False
     same = all(same_bits(array, other.tensors[name]) for name, array in one.tensors.items())
     said = (one.params, one.notes) == (other.params, other.notes)
@@ -140,7 +140,7 @@ def _query(sample: Sample) -> tuple[dict[str, object], list[str]]:
     given = params.pop("tensors", ["logits", "targets"])
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise Fault("invalid_parameter", "tensors names no tensors; send a list of them")
+        raise RequestError(ErrorCode.INVALID_PARAMETER, "tensors names no tensors; send a list of them")
     return params, names
 
 
@@ -150,7 +150,9 @@ def _decoded(decoder: Decoder | None, chunks: Sequence[bytes]) -> Iterator[bytes
         for plain in (chunk,) if decoder is None else decoder.feed(chunk):
             expanded += len(plain)
             if decoder is not None and expanded > MOST_EXPANDED:
-                raise Fault("expanded_too_large", "the body expands to more than is taken here")
+                raise RequestError(
+                    ErrorCode.EXPANDED_TOO_LARGE, "the body expands to more than is taken here"
+                )
             yield plain
     if decoder is not None:
         decoder.finish()
@@ -166,7 +168,9 @@ def _read_body(reader: Reader, decoder: Decoder | None, chunks: Sequence[bytes])
         for piece in reader.feed(plain):
             laid += piece
             if len(laid) + reader.skipped > MOST_EXPANDED:
-                raise Fault("expanded_too_large", "the body expands to more than is taken here")
+                raise RequestError(
+                    ErrorCode.EXPANDED_TOO_LARGE, "the body expands to more than is taken here"
+                )
         needed = max(needed, reader.needed)
         outline = outline or reader.outline(length)
     body = reader.finish(memoryview(laid))

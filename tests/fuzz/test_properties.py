@@ -22,9 +22,9 @@ from hypothesis.extra import numpy as hnp
 from fuzz.corpus import CODINGS, Sample, corpus, query, spelled
 from fuzz.reading import Found, outcome
 from fuzz.witness import confirm
-from lossd.request import TENSOR_DTYPES, Fault
+from lossd.types import TENSOR_DTYPES, RequestError
 from lossd.wire import parse_query
-from lossd.wire.inference import DATATYPES
+from lossd.wire.inference.body import DATATYPES
 from wire.feeding import BOUNDARY, check_fault, npy
 
 EXAMPLES = settings(max_examples=200)
@@ -41,7 +41,7 @@ def mostly(right: st.SearchStrategy[One], wrong: st.SearchStrategy[Other]) -> st
     return st.sampled_from([right] * 9 + [wrong]).flatmap(lambda chosen: chosen)
 
 
-def check(sample: Sample) -> Found | Fault:
+def check(sample: Sample) -> Found | RequestError:
     """Read a body whole, in pieces, and by an outsider."""
     whole = outcome(sample, [sample.body])
     confirm(sample, whole, range(0, len(sample.body), 7))
@@ -348,7 +348,7 @@ DOCUMENTS = mostly(
 @given(json_texts(DOCUMENTS))
 def test_json(body: bytes) -> None:
     found = check(Sample("", "json", body))
-    assert isinstance(found, Fault) or is_json(body.removeprefix(b"\xef\xbb\xbf"))
+    assert isinstance(found, RequestError) or is_json(body.removeprefix(b"\xef\xbb\xbf"))
 
 
 @st.composite
@@ -414,7 +414,7 @@ def inference_requests(draw: st.DrawFn) -> Sample:
 @given(inference_requests())
 def test_v2(sample: Sample) -> None:
     found = check(sample)
-    assert isinstance(found, Fault) or is_json(sample.body[: sample.header_length])
+    assert isinstance(found, RequestError) or is_json(sample.body[: sample.header_length])
 
 
 @given(st.sampled_from([*CODINGS]), st.lists(JUNK, max_size=3), mostly(st.just(b""), JUNK), st.data())
@@ -431,7 +431,7 @@ def test_a_query_of_json_values(params: dict[str, object]) -> None:
     if all(is_json(text.encode()) for text in texts.values()):
         assert parse_query(given) == params
         return
-    with pytest.raises(Fault) as caught:  # NaN, Infinity
+    with pytest.raises(RequestError) as caught:  # NaN, Infinity
         parse_query(given)
     check_fault(caught.value)
     assert caught.value.code == "invalid_parameter"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from lossd.request import Fault
+from lossd.types import RequestError
 from wire.feeding import form, npy, read
 
 ONES = ",".join(["1"] * 150_000)
@@ -23,6 +23,6 @@ def test_deep_parameters_of_large_documents(base_url: str, depth: int) -> None:
 def test_part_headers_that_may_be_read_in_two_ways(disposition: str) -> None:
     body = form([("logits", npy([1.0])), ("targets", npy([1.0]))])
     changed = body.replace(b'name="logits"', disposition.encode(), 1)
-    with pytest.raises(Fault) as caught:
+    with pytest.raises(RequestError) as caught:
         read("multipart/form-data", [changed])
     assert caught.value.code == "malformed_multipart"

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from fuzz.corpus import Sample
 from fuzz.reading import Found, alike, outcome, outcome_in_place
-from lossd.request import Fault
+from lossd.types import RequestError
 from wire.feeding import BOUNDARY, AnyArray, pieces, same_bits
 
 if sys.version_info >= (3, 14):
@@ -46,7 +46,7 @@ class UnreadableError(Exception):
     """An outsider takes less than the reader does."""
 
 
-def confirm(sample: Sample, whole: Found | Fault, cuts: Iterable[int]) -> None:
+def confirm(sample: Sample, whole: Found | RequestError, cuts: Iterable[int]) -> None:
     """See to it that a body comes to the same in pieces, and by an outsider.
 
     Args:
@@ -62,16 +62,16 @@ def confirm(sample: Sample, whole: Found | Fault, cuts: Iterable[int]) -> None:
     assert alike(whole, cut, sample), f"{whole!r}, but {cut!r} in pieces"
     if sample.format == "json" and sample.coding is None:
         expected, in_place = _as_taken(whole), outcome_in_place(sample)
-        both = isinstance(expected, Fault) and isinstance(in_place, Fault)
+        both = isinstance(expected, RequestError) and isinstance(in_place, RequestError)
         assert both or alike(expected, in_place, sample), f"{expected!r}, but {in_place!r} in place"
     if isinstance(whole, Found):
         with suppress(UnreadableError):
             _agree(sample, whole)
 
 
-def _as_taken(whole: Found | Fault) -> Found | Fault:
+def _as_taken(whole: Found | RequestError) -> Found | RequestError:
     """What a document came to, with its tensors as the losses take them."""
-    if isinstance(whole, Fault):
+    if isinstance(whole, RequestError):
         return whole
     tensors = dict(whole.tensors)
     if "mask" in tensors:

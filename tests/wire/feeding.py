@@ -9,7 +9,7 @@ from io import BytesIO
 import numpy as np
 import numpy.typing as npt
 
-from lossd.request import Body, Fault, Tensor
+from lossd.types import Body, RequestError, Tensor
 from lossd.wire import FORMATS
 
 AnyArray = npt.NDArray[np.generic]
@@ -61,16 +61,16 @@ def read(
 
 def outcome(
     media: str, chunks: Sequence[bytes], names: Sequence[str] = ("logits", "targets")
-) -> Body | Fault:
+) -> Body | RequestError:
     """What reading comes to: a body, or a fault; any other exception is the test's failure."""
     try:
         return read(media, chunks, names)
-    except Fault as fault:
+    except RequestError as fault:
         check_fault(fault)
         return fault
 
 
-def check_fault(fault: Fault) -> None:
+def check_fault(fault: RequestError) -> None:
     """A fault's own rules: a code, a sentence, pointers that point."""
     assert fault.code.replace("_", "").isalpha()
     assert 10 < len(fault.detail) < 1000

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lossd.request import Fault, Float64Array, LossResult
+from lossd.types import Float64Array, LossResult, RequestError
 from lossd.wire import JsonAnswers, write_figures, write_json, write_npy, write_npy_header
 from lossd.wire import answer as writing
 from lossd.wire.answer import write_json_pieces
@@ -180,12 +180,12 @@ def test_pieces_are_written_when_they_are_asked_for() -> None:
 
 
 def test_faults_come_before_the_first_piece() -> None:
-    with pytest.raises(Fault):
+    with pytest.raises(RequestError):
         write_json_pieces(result_of(np.empty((2**40, 0))), request_id="abc", version="1.2")
 
 
 def test_empty_lists_are_bounded() -> None:
-    with pytest.raises(Fault) as caught:
+    with pytest.raises(RequestError) as caught:
         answer(np.empty((2**40, 0)))
     assert caught.value.code == "output_too_large"
     assert answer(np.empty((0, 2**40)))["loss"] == []

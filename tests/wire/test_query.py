@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lossd.request import Fault
+from lossd.types import RequestError
 from lossd.wire import merge_params, parse_query
 from lossd.wire.query import MAX_QUERY_BYTES, MAX_QUERY_NAMES
 from wire.feeding import check_fault
@@ -74,7 +74,7 @@ def test_values(query: bytes, params: dict[str, object]) -> None:
     ],
 )
 def test_bad_values(query: bytes, place: str | None) -> None:
-    with pytest.raises(Fault) as caught:
+    with pytest.raises(RequestError) as caught:
         parse_query(query)
     assert caught.value.code == "invalid_parameter"
     assert [where for where, _ in caught.value.errors] == ([place] if place else [])
@@ -104,13 +104,13 @@ def test_whatever_is_written_as_json_comes_back(params: dict[str, object]) -> No
 def test_any_bytes_are_read_or_refused(query: bytes) -> None:
     try:
         json.dumps(parse_query(query), allow_nan=False).encode()
-    except Fault as fault:
+    except RequestError as fault:
         check_fault(fault)
 
 
 def test_merging() -> None:
     assert merge_params({"a": 1}, {"b": None}) == {"a": 1, "b": None}
-    with pytest.raises(Fault) as caught:
+    with pytest.raises(RequestError) as caught:
         merge_params({"a": 1, "b": 2, "c": 3}, {"c": 3, "b": 2})
     assert caught.value.code == "invalid_parameter"
     assert [where for where, _ in caught.value.errors] == ["/b", "/c"]
@@ -119,5 +119,5 @@ def test_merging() -> None:
 
 def test_the_word_for_a_missing_target_is_told() -> None:
     assert parse_query(b"ignore_index=nan") == {"ignore_index": "nan"}
-    with pytest.raises(Fault, match="NaN is not a JSON number, but nan is a word"):
+    with pytest.raises(RequestError, match="NaN is not a JSON number, but nan is a word"):
         parse_query(b"ignore_index=NaN")

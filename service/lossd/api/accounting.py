@@ -7,12 +7,12 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import TypeAlias
 
-from lossd.api.gate import Gate, rate_headers
+from lossd.api.auth import Gate, rate_headers
 from lossd.api.metrics import Metrics
 from lossd.api.problems import Problem
-from lossd.api.requestlog import RequestLine, RequestLog
-from lossd.request import Fault, LossResult
+from lossd.api.request_log import RequestLine, RequestLog
 from lossd.teams import Team
+from lossd.types import ErrorCode, LossResult, RequestError, Timings
 
 WriteProblem: TypeAlias = Callable[..., Problem]
 """Writes a fault, as `lossd.api.problems.problem` does."""
@@ -45,7 +45,7 @@ class Accounted:
     deadline: float | None
     outcome: str
     status: int | None
-    seconds: tuple[float, float, float] | None
+    seconds: Timings | None
 
     @property
     @abstractmethod
@@ -57,7 +57,7 @@ class Accounted:
     def client_address(self) -> str:
         """Where it came from."""
 
-    def count_answer(self, metrics: Metrics, result: LossResult, seconds: tuple[float, float, float]) -> None:
+    def count_answer(self, metrics: Metrics, result: LossResult, seconds: Timings) -> None:
         """Count it as answered, after seconds of reading, waiting and computing."""
         self.seconds = seconds
         metrics.answered(
@@ -76,9 +76,9 @@ class Accounted:
         self.outcome = code
         metrics.refused(self.loss, self.format, self.team.name, code, time.monotonic() - self.began)
 
-    def refusal(self, fault: Fault, write_problem: WriteProblem, *, close: bool) -> Problem:
+    def refusal(self, fault: RequestError, write_problem: WriteProblem, *, close: bool) -> Problem:
         """What is answered to it with a fault."""
-        own_deadline = fault.code == "deadline_exceeded" and self.deadline is None
+        own_deadline = fault.code == ErrorCode.DEADLINE_EXCEEDED and self.deadline is None
         retryable = True if own_deadline else None
         answer = write_problem(fault, self.identity, retryable=retryable, close=close)
         answer.headers.extend(rate_headers(self.gate, self.team))

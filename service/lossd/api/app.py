@@ -14,20 +14,20 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from lossd import __version__
-from lossd.api.asking import TEAM
-from lossd.api.context import RequestContext, client_host, request_id
-from lossd.api.cors import Cors, Origins
-from lossd.api.inference import infer_endpoints, inference_problem, is_inference, model_routes
-from lossd.api.losses import LossEndpoint
-from lossd.api.openapi import describe_api
+from lossd.api.http.cors import Cors, Origins
+from lossd.api.http.request_context import RequestContext, client_host, request_id
 from lossd.api.problems import BY_STATUS, problem
-from lossd.api.requestlog import RequestLine, RequestLog
-from lossd.api.service import Service
+from lossd.api.request_log import RequestLine, RequestLog
+from lossd.api.routes.asking import TEAM
+from lossd.api.routes.inference import infer_endpoints, inference_problem, is_inference, model_routes
+from lossd.api.routes.losses import LossEndpoint
+from lossd.api.routes.openapi import describe_api
+from lossd.api.routes.status import status_routes
+from lossd.api.routes.usage import usage_routes
+from lossd.api.services import Service
 from lossd.api.shortcut import Shortcut
-from lossd.api.status import status_routes
-from lossd.api.usage import usage_routes
 from lossd.core.catalog import LOSSES
-from lossd.request import Fault
+from lossd.types import ErrorCode, RequestError
 from lossd.wire import MODEL_VERSION
 
 _ASSETS = "docs/assets"
@@ -54,7 +54,7 @@ def create_app(service: Service) -> ASGIApp:
     app.state.gate = service.gate
     app.state.requests = service.requests
     app.add_exception_handler(HTTPException, _framework_problem)
-    app.add_exception_handler(Fault, _fault_problem)
+    app.add_exception_handler(RequestError, _fault_problem)
     app.add_exception_handler(Exception, _internal_problem)
     app.openapi = lambda: describe_api(app)  # type: ignore[method-assign] # FastAPI's own way to extend it
     routes: ASGIApp = Shortcut(app, endpoints)
@@ -85,11 +85,11 @@ def _add_docs(app: FastAPI) -> None:
 async def _framework_problem(request: Request, error: Exception) -> Response:
     """What the framework refuses by itself: unknown routes, wrong methods."""
     assert isinstance(error, HTTPException)
-    code = BY_STATUS.get(error.status_code, "bad_request")
+    code = BY_STATUS.get(error.status_code, ErrorCode.BAD_REQUEST)
     headers = dict(error.headers or {})
     if (request.method, request.scope["path"]) == ("OPTIONS", "*"):  # those of the server as a whole
         return Response(status_code=204, headers={"Allow": "GET, HEAD, POST, OPTIONS"})
-    if code == "method_not_allowed":
+    if code == ErrorCode.METHOD_NOT_ALLOWED:
         methods = [method.strip() for method in headers.get("Allow", "GET").split(",")]
         methods += ["HEAD"] * ("GET" in methods and "HEAD" not in methods)
         headers["Allow"] = ", ".join(methods)
@@ -99,27 +99,27 @@ async def _framework_problem(request: Request, error: Exception) -> Response:
     if is_inference(request.scope):
         there_are = f"the models are {', '.join(LOSSES)}, of version {MODEL_VERSION} alone"
     details = {
-        "not_found": f"there is no {request.url.path[:100]}; {there_are}, the rest is in /docs",
-        "method_not_allowed": f"{request.url.path[:100]} does not take {request.method[:20]}; "
+        ErrorCode.NOT_FOUND: f"there is no {request.url.path[:100]}; {there_are}, the rest is in /docs",
+        ErrorCode.METHOD_NOT_ALLOWED: f"{request.url.path[:100]} does not take {request.method[:20]}; "
         f"use {headers.get('Allow')}",
-        "bad_request": str(error.detail),
+        ErrorCode.BAD_REQUEST: str(error.detail),
     }
-    response = _respond(request, Fault(code, details[code]))
+    response = _respond(request, RequestError(code, details[code]))
     response.headers.update(headers)
     return response
 
 
 async def _fault_problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Fault)
+    assert isinstance(error, RequestError)
     return _respond(request, error)
 
 
 async def _internal_problem(request: Request, _error: Exception) -> Response:
     detail = "the server failed; report this with the request id, under which its log has more"
-    return _respond(request, Fault("internal_error", detail))
+    return _respond(request, RequestError(ErrorCode.INTERNAL_ERROR, detail))
 
 
-def _respond(request: Request, fault: Fault) -> Response:
+def _respond(request: Request, fault: RequestError) -> Response:
     write = inference_problem if is_inference(request.scope) else problem
     answer = write(fault, request_id(request.scope))
     requests: RequestLog = request.app.state.requests

@@ -1,7 +1,7 @@
 """What Prometheus is told. Labels come from fixed sets, so the number of series is bounded.
 
-Front ends count in memory that all of them map (`lossd.engine.tally`): whichever is asked adds up what all
-have counted, those before it in its place included.
+Front ends count in memory that all of them map (`lossd.engine.ipc.tally`): whichever is asked adds up what
+all have counted, those before it in its place included.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from lossd.engine.admission import Admission
-from lossd.engine.arena import Arena
-from lossd.engine.counters import ANSWERED, LABELS, Key, decode_key, encode_key
-from lossd.engine.pool import Pool
-from lossd.engine.tally import Tally, totals
-from lossd.engine.turnstile import Turnstile
+from lossd.engine.admission.arena import Arena
+from lossd.engine.admission.concurrency import Turnstile
+from lossd.engine.admission.fair_queue import Admission
+from lossd.engine.dispatch.worker_pool import Pool
+from lossd.engine.ipc.counters import ANSWERED, LABELS, Key, decode_key, encode_key
+from lossd.engine.ipc.tally import Tally, totals
 from lossd.wire import Duration, ModelFigures
 
 _SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from lossd.request import Fault
 from lossd.teams import conceal_keys
+from lossd.types import ErrorCode, RequestError
 
 _LONGEST_RETRY: Final = 60.0
 _RETRY_SPREAD: Final = 1.5
@@ -36,52 +36,54 @@ class Kind:
     retry_after: int | None = None
 
 
-KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
+KINDS: Final[Mapping[ErrorCode, Kind]] = MappingProxyType(
     {
-        "bad_request": Kind(400, "Not an HTTP request that this server understands"),
-        "malformed_json": Kind(400, "The JSON cannot be read"),
-        "malformed_npy": Kind(400, "A .npy file cannot be read"),
-        "malformed_npz": Kind(400, "The .npz file cannot be read"),
-        "malformed_arrow": Kind(400, "The Arrow stream cannot be read"),
-        "malformed_multipart": Kind(400, "The multipart body cannot be read"),
-        "truncated_body": Kind(400, "The body ends too early"),
-        "trailing_bytes": Kind(400, "The body goes on after its end"),
-        "unauthorized": Kind(401, "A valid key is needed"),
-        "forbidden": Kind(403, "This team may not use the server"),
-        "not_found": Kind(404, "There is no such route"),
-        "method_not_allowed": Kind(405, "The route does not take this method"),
-        "not_acceptable": Kind(406, "The answer is not to be had in that form"),
-        "upload_too_slow": Kind(408, "The request came too slowly", retryable=True),
-        "body_too_large": Kind(413, "The body is over the limit"),
-        "expanded_too_large": Kind(413, "The body expands beyond the limit"),
-        "output_too_large": Kind(413, "The answer would be over the limit"),
-        "unsupported_media_type": Kind(415, "Bodies of this type are not read"),
-        "dtype_not_allowed": Kind(415, "A tensor's elements have the wrong type"),
-        "unsupported_encoding": Kind(415, "Bodies in this encoding are not read"),
-        "shape_mismatch": Kind(422, "The tensors' shapes do not go together"),
-        "bad_shape": Kind(422, "A tensor's shape is not allowed"),
-        "target_out_of_range": Kind(422, "A target is outside [0, 1]"),
-        "probability_out_of_range": Kind(422, "A probability is outside [0, 1]"),
-        "weight_out_of_range": Kind(422, "A weight is negative or not finite"),
-        "non_finite_input": Kind(422, "A tensor holds a NaN"),
-        "invalid_parameter": Kind(422, "A parameter is unknown or not allowed"),
-        "missing_tensor": Kind(422, "A tensor is missing"),
-        "unknown_tensor": Kind(422, "There is no such tensor"),
-        "empty_mean": Kind(422, "A mean over no elements"),
-        "rate_limited": Kind(429, "The team's rate is used up", retryable=True, retry_after=1),
-        "too_many_in_flight": Kind(429, "The team has too much under way", retryable=True, retry_after=1),
-        "headers_too_large": Kind(431, "The request's head is over the limit"),
-        "internal_error": Kind(500, "The server failed"),
-        "worker_crashed": Kind(500, "This request ended a worker twice"),
-        "draining": Kind(503, "The server is being stopped", retryable=True, retry_after=5),
-        "overloaded": Kind(503, "The server has no room for this now", retryable=True, retry_after=1),
-        "deadline_exceeded": Kind(504, "The deadline passed"),
-        "out_of_memory": Kind(507, "The request does not fit the device"),
+        ErrorCode.BAD_REQUEST: Kind(400, "Not an HTTP request that this server understands"),
+        ErrorCode.MALFORMED_JSON: Kind(400, "The JSON cannot be read"),
+        ErrorCode.MALFORMED_NPY: Kind(400, "A .npy file cannot be read"),
+        ErrorCode.MALFORMED_NPZ: Kind(400, "The .npz file cannot be read"),
+        ErrorCode.MALFORMED_ARROW: Kind(400, "The Arrow stream cannot be read"),
+        ErrorCode.MALFORMED_MULTIPART: Kind(400, "The multipart body cannot be read"),
+        ErrorCode.TRUNCATED_BODY: Kind(400, "The body ends too early"),
+        ErrorCode.TRAILING_BYTES: Kind(400, "The body goes on after its end"),
+        ErrorCode.UNAUTHORIZED: Kind(401, "A valid key is needed"),
+        ErrorCode.FORBIDDEN: Kind(403, "This team may not use the server"),
+        ErrorCode.NOT_FOUND: Kind(404, "There is no such route"),
+        ErrorCode.METHOD_NOT_ALLOWED: Kind(405, "The route does not take this method"),
+        ErrorCode.NOT_ACCEPTABLE: Kind(406, "The answer is not to be had in that form"),
+        ErrorCode.UPLOAD_TOO_SLOW: Kind(408, "The request came too slowly", retryable=True),
+        ErrorCode.BODY_TOO_LARGE: Kind(413, "The body is over the limit"),
+        ErrorCode.EXPANDED_TOO_LARGE: Kind(413, "The body expands beyond the limit"),
+        ErrorCode.OUTPUT_TOO_LARGE: Kind(413, "The answer would be over the limit"),
+        ErrorCode.UNSUPPORTED_MEDIA_TYPE: Kind(415, "Bodies of this type are not read"),
+        ErrorCode.DTYPE_NOT_ALLOWED: Kind(415, "A tensor's elements have the wrong type"),
+        ErrorCode.UNSUPPORTED_ENCODING: Kind(415, "Bodies in this encoding are not read"),
+        ErrorCode.SHAPE_MISMATCH: Kind(422, "The tensors' shapes do not go together"),
+        ErrorCode.BAD_SHAPE: Kind(422, "A tensor's shape is not allowed"),
+        ErrorCode.TARGET_OUT_OF_RANGE: Kind(422, "A target is outside [0, 1]"),
+        ErrorCode.PROBABILITY_OUT_OF_RANGE: Kind(422, "A probability is outside [0, 1]"),
+        ErrorCode.WEIGHT_OUT_OF_RANGE: Kind(422, "A weight is negative or not finite"),
+        ErrorCode.NON_FINITE_INPUT: Kind(422, "A tensor holds a NaN"),
+        ErrorCode.INVALID_PARAMETER: Kind(422, "A parameter is unknown or not allowed"),
+        ErrorCode.MISSING_TENSOR: Kind(422, "A tensor is missing"),
+        ErrorCode.UNKNOWN_TENSOR: Kind(422, "There is no such tensor"),
+        ErrorCode.EMPTY_MEAN: Kind(422, "A mean over no elements"),
+        ErrorCode.RATE_LIMITED: Kind(429, "The team's rate is used up", retryable=True, retry_after=1),
+        ErrorCode.TOO_MANY_IN_FLIGHT: Kind(
+            429, "The team has too much under way", retryable=True, retry_after=1
+        ),
+        ErrorCode.HEADERS_TOO_LARGE: Kind(431, "The request's head is over the limit"),
+        ErrorCode.INTERNAL_ERROR: Kind(500, "The server failed"),
+        ErrorCode.WORKER_CRASHED: Kind(500, "This request ended a worker twice"),
+        ErrorCode.DRAINING: Kind(503, "The server is being stopped", retryable=True, retry_after=5),
+        ErrorCode.OVERLOADED: Kind(503, "The server has no room for this now", retryable=True, retry_after=1),
+        ErrorCode.DEADLINE_EXCEEDED: Kind(504, "The deadline passed"),
+        ErrorCode.OUT_OF_MEMORY: Kind(507, "The request does not fit the device"),
     }
 )
 """Every code that this server answers with."""
 
-BY_STATUS: Final = {404: "not_found", 405: "method_not_allowed"}
+BY_STATUS: Final = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED}
 """The codes of the statuses that the HTTP framework gives by itself."""
 
 
@@ -100,7 +102,7 @@ class Problem:
     body: bytes
 
 
-def retry_after(fault: Fault, least: int) -> int:
+def retry_after(fault: RequestError, least: int) -> int:
     """Seconds after which a caller is to try again: as long as it may take, not all at the same time."""
     expected = max(float(least), fault.retry_after or 0.0)
     if fault.code != "rate_limited":  # which is reckoned; all else is foretold
@@ -108,7 +110,9 @@ def retry_after(fault: Fault, least: int) -> int:
     return math.ceil(expected * random.uniform(1.0, _RETRY_SPREAD))  # noqa: S311
 
 
-def problem(fault: Fault, request_id: str, *, retryable: bool | None = None, close: bool = False) -> Problem:
+def problem(
+    fault: RequestError, request_id: str, *, retryable: bool | None = None, close: bool = False
+) -> Problem:
     """A fault as a problem document.
 
     Args:

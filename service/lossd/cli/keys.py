@@ -5,15 +5,15 @@ from typing import Annotated, Final
 
 import typer
 
-from lossd.cli.exits import EPILOG, Exit, fail, server_imports
-from lossd.cli.options import TeamsFile, teams_errors
+from lossd.cli.errors import fail, server_imports, teams_errors
+from lossd.cli.teams import TeamsFile
 
-app = typer.Typer(no_args_is_help=True, help="Make and revoke teams' keys.", epilog=EPILOG)
+app = typer.Typer(no_args_is_help=True, help="Make and revoke teams' keys.")
 
 _PREFIX: Final = "lossd_"
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def new(
     team: Annotated[str, typer.Argument(metavar="TEAM", help="The team that it is for.", show_default=False)],
     teams: TeamsFile,
@@ -24,7 +24,7 @@ def new(
     """
     with server_imports():
         from lossd.teams import digest_of, new_key
-        from lossd.teamsfile import add_key, revoke_key
+        from lossd.teams_file import add_key, revoke_key
 
     key_id, key = new_key()
     with teams_errors(teams):
@@ -34,13 +34,13 @@ def new(
     except OSError as error:
         with suppress(ValueError):
             revoke_key(teams, key_id)
-        fail(f"the key could not be printed ({error.strerror}), so it is revoked again", Exit.USAGE)
+        fail(f"the key could not be printed ({error.strerror}), so it is revoked again")
     typer.echo(
         f"key {key_id} of team {team}; it is shown only now. A running server knows it in a second.", err=True
     )
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def revoke(
     key_id: Annotated[
         str,
@@ -53,7 +53,7 @@ def revoke(
     """Revoke a key: a running server refuses it within a second."""
     with server_imports():
         from lossd.teams import KEY_ID
-        from lossd.teamsfile import revoke_key
+        from lossd.teams_file import revoke_key
 
     if key_id.startswith(_PREFIX):
         key_id = key_id.removeprefix(_PREFIX).partition("_")[0]
@@ -62,9 +62,7 @@ def revoke(
             err=True,
         )
     if not KEY_ID.fullmatch(key_id):  # which may be a secret: it is not repeated
-        fail(
-            "that is no key's id, which has 8 lower-case letters and digits; see lossd teams list", Exit.USAGE
-        )
+        fail("that is no key's id, which has 8 lower-case letters and digits; see lossd teams list")
     with teams_errors(teams):
         team = revoke_key(teams, key_id)
     typer.echo(f"revoked key {key_id} of team {team}", err=True)

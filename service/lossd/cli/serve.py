@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lossd.cli.exits import Exit, fail, server_imports
-from lossd.cli.options import teams_errors
+from lossd.cli.errors import fail, server_imports, teams_errors
 
 
 def serve(
@@ -43,8 +42,8 @@ def serve(
     with server_imports():
         from pydantic import ValidationError
 
-        from lossd.api.certificate import BadCertificate, Certificate
-        from lossd.engine.supervisor import run
+        from lossd.api.http.tls import BadCertificate, Certificate
+        from lossd.engine.supervisor.main import run
         from lossd.settings import Settings, explain, is_service_link, unknown_variables
         from lossd.teams import read_teams
         from lossd.tracing import is_installed
@@ -63,17 +62,17 @@ def serve(
         settings = Settings(**options)
     except ValidationError as error:
         faults = [one for one in error.errors() if one["type"] != "default_factory_not_called"]
-        fail("\n".join(explain(one, options) for one in faults), Exit.USAGE)
+        fail("\n".join(explain(one, options) for one in faults))
     if settings.teams is not None:
         with teams_errors(settings.teams):
             read_teams(settings.teams)
     if settings.traces and not is_installed():
-        fail("LOSSD_TRACES needs OpenTelemetry: pip install 'lossd[otel]'", Exit.USAGE)
+        fail("LOSSD_TRACES needs OpenTelemetry: pip install 'lossd[otel]'")
     if settings.tls_certificate is not None and settings.tls_key is not None:
         try:
             Certificate(settings.tls_certificate, settings.tls_key)
         except BadCertificate as error:
-            fail(f"LOSSD_TLS_CERTIFICATE and LOSSD_TLS_KEY: {error}", Exit.USAGE)
+            fail(f"LOSSD_TLS_CERTIFICATE and LOSSD_TLS_KEY: {error}")
     for name, meant in unknown_variables(os.environ).items():
         if meant is not None:
             typer.echo(f"warning: {name} is no setting of the server's; did you mean {meant}?", err=True)

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lossd.cli.exits import EPILOG, server_imports
-from lossd.cli.options import TeamsFile, teams_errors
+from lossd.cli.errors import server_imports, teams_errors
 
 if TYPE_CHECKING:
     from lossd.teams import Team
 
-app = typer.Typer(
-    no_args_is_help=True, help="Make and edit a teams file: who may use a server.", epilog=EPILOG
-)
+app = typer.Typer(no_args_is_help=True, help="Make and edit a teams file: who may use a server.")
 
+TeamsFile = Annotated[
+    Path, typer.Option("--teams", envvar="LOSSD_TEAMS", help="The teams file.", show_default=False)
+]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The team's name.", show_default=False)]
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def add(
     name: Name,
     teams: TeamsFile,
@@ -43,7 +43,7 @@ def add(
     """Add a team. Makes the file if there is none, readable for its owner alone."""
     with server_imports():
         from lossd.teams import Limits, Team
-        from lossd.teamsfile import add_team
+        from lossd.teams_file import add_team
 
     limits = Limits(requests_per_second, elements_per_second, requests_in_flight, bytes_in_flight)
     with teams_errors(teams):
@@ -51,7 +51,7 @@ def add(
     typer.echo(f"added team {name}; it has no key yet: lossd keys new {name} --teams {teams}", err=True)
 
 
-@app.command("list", epilog=EPILOG)
+@app.command("list")
 def show(
     teams: TeamsFile,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
@@ -69,13 +69,13 @@ def show(
         typer.echo("\n".join(_lines(team)))
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def disable(name: Name, teams: TeamsFile) -> None:
     """Refuse all of a team's keys, which it keeps."""
     _set_disabled(teams, name, disabled=True)
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def enable(name: Name, teams: TeamsFile) -> None:
     """Take the keys of a disabled team again."""
     _set_disabled(teams, name, disabled=False)
@@ -83,7 +83,7 @@ def enable(name: Name, teams: TeamsFile) -> None:
 
 def _set_disabled(path: Path, name: str, *, disabled: bool) -> None:
     with server_imports():
-        from lossd.teamsfile import set_disabled
+        from lossd.teams_file import set_disabled
 
     with teams_errors(path):
         set_disabled(path, name, disabled)

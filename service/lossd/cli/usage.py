@@ -10,14 +10,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
+import httpx
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from lossd.cli.exits import Exit, client_errors, fail, server_imports
-from lossd.cli.options import QUICK, ApiKey, Timeout
-from lossd_client import BadAnswer, LossClient
-from lossd_client.message import without_password
+from lossd.cli.errors import REFUSED, UNREACHABLE, fail, server_imports
 
 _VARIABLE: Final = "LOSSD_USAGE_FILE"
 _FIGURES: Final = {"requests": int, "elements": int, "bytes": int, "device_seconds": float}
@@ -45,8 +43,15 @@ def usage(
             rich_help_panel="Server",
         ),
     ] = None,
-    api_key: ApiKey = None,
-    timeout: Timeout = 10.0,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="LOSSD_API_KEY", help="The API key.", show_default=False, rich_help_panel="Server"
+        ),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds to wait for the network to move.", rich_help_panel="Server")
+    ] = 10.0,
 ) -> None:
     """Show what teams have used, by day: requests that were answered, their elements, bytes and seconds.
 
@@ -55,7 +60,7 @@ def usage(
     if url is not None:
         source = context.get_parameter_source("file")
         if source is not None and source.name == "COMMANDLINE":  # not the environment, where it may stand
-            fail("--url asks a server, and --file reads a file: give one of them", Exit.USAGE)
+            fail("--url asks a server, and --file reads a file: give one of them")
         about, since, rows = _asked(url, api_key, timeout, days, team)
     else:
         about, since, rows = _read(file, days, team)
@@ -71,26 +76,37 @@ def _asked(
     url: str, api_key: str | None, timeout: float, days: int, team: str | None
 ) -> tuple[dict[str, str], str, list[Row]]:
     """Ask the server what the key's team has used."""
-    with client_errors(), LossClient(url, api_key=api_key, timeout=timeout, retry=QUICK) as client:
-        said = client.usage(days)
-        where = without_password(client.base_url)
-        try:
-            own, since = str(said["team"]), date.fromisoformat(said["since"])
-            rows = [
-                (str(row["day"]), own, {name: kind(row[name]) for name, kind in _FIGURES.items()})
-                for row in said["days"]
-            ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadAnswer(f"the answer to /usage cannot be read; is {where} a lossd server?") from error
+    where = url.rstrip("/")
+    try:
+        address = httpx.URL(f"{where}/usage", params={"days": days})
+        where = str(httpx.URL(where).copy_with(userinfo=b""))  # as it may be shown
+        answer = httpx.get(
+            address, headers={"x-api-key": api_key.strip()} if api_key else {}, timeout=timeout
+        )
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        fail(f"{where} is no address of a server: {error}")
+    except httpx.HTTPError as error:
+        fail(f"{where} cannot be reached: {str(error) or type(error).__name__}", UNREACHABLE)
+    try:
+        said = answer.json()
+        if answer.status_code != 200:
+            fail(f"{where}: {answer.status_code} {said['code']}: {said['detail']}", REFUSED)
+        own, since = str(said["team"]), date.fromisoformat(said["since"])
+        rows = [
+            (str(row["day"]), own, {name: kind(row[name]) for name, kind in _FIGURES.items()})
+            for row in said["days"]
+        ]
+    except (KeyError, TypeError, ValueError):
+        fail(f"the answer to /usage cannot be read; is {where} a lossd server?", REFUSED)
     if team not in (None, own):
-        fail(f"a server says the usage of its key's team, {own}; for {team} give a key of {team}", Exit.USAGE)
+        fail(f"a server says the usage of its key's team, {own}; for {team} give a key of {team}")
     return {"server": where}, since.isoformat(), rows
 
 
 def _read(file: Path | None, days: int, team: str | None) -> tuple[dict[str, str], str, list[Row]]:
     """Read the usage file."""
     with server_imports("; or ask a server for it, with --url"):
-        from lossd.engine.ledger import figures, first_day, read_usage, reason
+        from lossd.engine.usage_store import figures, first_day, read_usage, reason
 
         path = _path(file)
     since = first_day(days)
@@ -99,11 +115,10 @@ def _read(file: Path | None, days: int, team: str | None) -> tuple[dict[str, str
     except FileNotFoundError:
         fail(
             f"there is no usage file at {path}; name the one that the server keeps, by --file or {_VARIABLE}"
-            ", or ask a server, by --url",
-            Exit.USAGE,
+            ", or ask a server, by --url"
         )
     except (OSError, sqlite3.Error) as error:
-        fail(f"{path}: {reason(error)}", Exit.USAGE)
+        fail(f"{path}: {reason(error)}")
     return (
         {"file": str(path)},
         since.isoformat(),
@@ -116,10 +131,10 @@ def _path(given: Path | None) -> Path:
     from lossd.settings import default_usage_file
 
     if given is None and os.environ.get(_VARIABLE) == "":
-        fail(f"{_VARIABLE} is empty, so no usage is kept; name a file by --file", Exit.USAGE)
+        fail(f"{_VARIABLE} is empty, so no usage is kept; name a file by --file")
     path = given or default_usage_file()
     if path is None:
-        fail(f"there is no home folder to look in; name the file by --file or {_VARIABLE}", Exit.USAGE)
+        fail(f"there is no home folder to look in; name the file by --file or {_VARIABLE}")
     return path
 
 

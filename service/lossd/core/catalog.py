@@ -15,8 +15,8 @@ from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, TypeGuard
 
 from lossd.core.cut import Cut
-from lossd.names import SHOWN, pointer, shown, suggestion
-from lossd.request import TENSOR_DTYPES, Fault
+from lossd.error_text import SHOWN, pointer, shown, suggestion
+from lossd.types import TENSOR_DTYPES, ErrorCode, RequestError
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Loss:
         summary: What it computes, for the documentation.
         parameters: Its own parameters; those of `SHARED` come to them.
         function: Of a loss that an operator adds, where its function is, ``module:name``; it takes the loss's
-            own parameters by name (see `lossd.core.elements.added`).
+            own parameters by name (see `lossd.core.losses.elements.added`).
         nanoseconds: About what an element costs a core where the native kernel has the loss; infinite where
             torch computes it.
     """
@@ -359,7 +359,8 @@ def check_params(loss: Loss, given: Mapping[str, object]) -> dict[str, object]:
         given: The parameters that the caller gave, as plain JSON values.
 
     Raises:
-        Fault: ``invalid_parameter``: a name that this loss does not have, or a value that is not allowed.
+        RequestError: ``invalid_parameter``: a name that this loss does not have, or a value that is not
+        allowed.
     """
     known = {parameter.name: parameter for parameter in (*SHARED, *loss.parameters)}
     params = {name: parameter.default for name, parameter in known.items()}
@@ -390,7 +391,7 @@ def reduced_axes(params: Mapping[str, object], shape: tuple[int, ...]) -> tuple[
         shape: The inputs' shape.
 
     Raises:
-        Fault: ``invalid_parameter``: an axis that is out of range or named twice.
+        RequestError: ``invalid_parameter``: an axis that is out of range or named twice.
     """
     if params["reduction"] == "none":
         return ()
@@ -416,7 +417,7 @@ def class_axis(params: Mapping[str, object], shape: tuple[int, ...]) -> int:
         shape: The inputs' shape, of at least one dimension.
 
     Raises:
-        Fault: ``invalid_parameter``: it is out of range.
+        RequestError: ``invalid_parameter``: it is out of range.
     """
     axis = params["class_axis"]
     assert isinstance(axis, int)
@@ -455,7 +456,7 @@ def _out_of_range(name: str, axis: int, dimensions: int) -> str:
     return f"{name} {axis} is out of range for inputs of {dimensions} dimensions; use {-dimensions} to {last}"
 
 
-def _unknown(loss: Loss, name: str, known: Mapping[str, Parameter]) -> Fault:
+def _unknown(loss: Loss, name: str, known: Mapping[str, Parameter]) -> RequestError:
     """The fault of a parameter that the loss does not have."""
     if name in TENSOR_DTYPES:
         remedy = f"{name} is a tensor; send it in the body"
@@ -466,11 +467,11 @@ def _unknown(loss: Loss, name: str, known: Mapping[str, Parameter]) -> Fault:
         if near := suggestion(name, [*known, *TENSOR_DTYPES]):
             remedy = near.removeprefix("; ")
     detail = f"{loss.name} has no parameter {shown(name)}; {remedy}"
-    return Fault("invalid_parameter", detail, [(pointer(name[:SHOWN]), "unknown parameter")])
+    return RequestError(ErrorCode.INVALID_PARAMETER, detail, [(pointer(name[:SHOWN]), "unknown parameter")])
 
 
-def _invalid(name: str, detail: str) -> Fault:
-    return Fault("invalid_parameter", detail, [(pointer(name), detail)])
+def _invalid(name: str, detail: str) -> RequestError:
+    return RequestError(ErrorCode.INVALID_PARAMETER, detail, [(pointer(name), detail)])
 
 
 def own_params(loss: Loss, params: Mapping[str, object]) -> dict[str, object]:
@@ -493,7 +494,7 @@ def check_targets(params: Mapping[str, object]) -> None:
     """Check that what is said of targets goes together. Checked parameters, of query and body together.
 
     Raises:
-        Fault: ``invalid_parameter``.
+        RequestError: ``invalid_parameter``.
     """
     background = params["background_index"]
     if background is None:

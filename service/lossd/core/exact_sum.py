@@ -17,7 +17,7 @@ from typing import Final
 
 import numpy as np
 
-from lossd.request import Float64Array
+from lossd.types import Float64Array
 
 _BITS: Final = 1074  # every float64 is a multiple of 2^-1074
 _ONE: Final = 1 << _BITS

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from lossd.core.work import Work
-from lossd.request import Float64Array
+from lossd.core.prepare import Work
+from lossd.types import Float64Array
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class Kernel(Protocol):
                 each of at least ``work.cut.room(index)`` numbers.
 
         Raises:
-            Fault: A value that is not allowed; the first one of its tensor in the part is named.
+            RequestError: A value that is not allowed; the first one of its tensor in the part is named.
             MemoryError: There is too little memory.
         """
 

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lossd.request import FLOATS, ITEMSIZE, Tensor
+from lossd.types import FLOATS, ITEMSIZE, Tensor
 
 _NUMPY: Final = {
     "float16": "f2",

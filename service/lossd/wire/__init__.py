@@ -1,11 +1,11 @@
 """Bytes in, tensors out; results in, bytes out.
 
 `FORMATS` and `STREAMS` have a reader for each media type of request bodies. A reader is fed the body as it
-comes, notes where the tensors lie, and says at the end what it found, or raises the `Fault` that says what is
-wrong, where and what to do. `make_decoder` undoes a Content-Encoding before. `write_json` and `write_npy`
-make the answers; `parse_query` reads the parameters that stand in a request's target. The Open Inference
-Protocol has a reader and a writer of its own, as it has routes of its own. Nothing here knows sockets, HTTP
-or torch.
+comes, notes where the tensors lie, and says at the end what it found, or raises the `RequestError` that says
+what is wrong, where and what to do. `make_decoder` undoes a Content-Encoding before. `write_json` and
+`write_npy` make the answers; `parse_query` reads the parameters that stand in a request's target. The Open
+Inference Protocol has a reader and a writer of its own, as it has routes of its own. Nothing here knows
+sockets, HTTP or torch.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ from lossd.wire.answer import (
     write_npy_header,
     write_params,
 )
-from lossd.wire.coding import MOST_INFLATED, Decoder, make_decoder
-from lossd.wire.document import read_in_place
-from lossd.wire.formats import FORMATS, STREAMS, Format, StreamFormat
-from lossd.wire.inference import (
+from lossd.wire.content_coding import MOST_INFLATED, Decoder, make_decoder
+from lossd.wire.inference.body import (
     MODEL_VERSION,
     InferenceReader,
     RequestedOutput,
@@ -30,8 +28,8 @@ from lossd.wire.inference import (
     read_index_request,
     write_inference,
 )
-from lossd.wire.inference import arena_bytes as inference_arena_bytes
-from lossd.wire.inference_models import (
+from lossd.wire.inference.body import arena_bytes as inference_arena_bytes
+from lossd.wire.inference.models import (
     Duration,
     ModelFigures,
     model_config,
@@ -39,6 +37,7 @@ from lossd.wire.inference_models import (
     model_stats,
     server_metadata,
 )
+from lossd.wire.json.document import read_in_place
 from lossd.wire.query import merge_params, parse_query
 from lossd.wire.reader import (
     Batch,
@@ -51,6 +50,7 @@ from lossd.wire.reader import (
     StreamReader,
     Values,
 )
+from lossd.wire.registry import FORMATS, STREAMS, Format, StreamFormat
 
 __all__ = [
     "FORMATS",

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 import orjson
 
-from lossd.request import Fault, Float64Array, LossResult
+from lossd.types import ErrorCode, Float64Array, LossResult, RequestError
 
 SUMS: Final = ("sum", "weight_sum", "positives")
 """The sums that every answer has, each with its terms."""
@@ -65,7 +65,8 @@ def write_json(result: LossResult, *, request_id: str, version: str) -> bytes:
         version: The service's version.
 
     Raises:
-        Fault: ``output_too_large``: the loss has no elements, in more empty lists than are worth writing.
+        RequestError: ``output_too_large``: the loss has no elements, in more empty lists than are worth
+        writing.
     """
     return b"".join(write_json_pieces(result, request_id=request_id, version=version))
 
@@ -228,7 +229,7 @@ def _as_lists(array: Float64Array) -> object:
     lists = math.prod(itertools.takewhile(bool, array.shape))
     if array.size == 0 and lists > _MOST_EMPTY_LISTS:
         detail = f"the answer is {lists} empty lists; accept application/x-npy, or reduce"
-        raise Fault("output_too_large", detail)
+        raise RequestError(ErrorCode.OUTPUT_TOO_LARGE, detail)
     return array.tolist()
 
 

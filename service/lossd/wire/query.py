@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from lossd.names import pointer, shown
-from lossd.request import Fault
-from lossd.wire.values import ForbiddenValueError, NotJsonError, parse_value
+from lossd.error_text import pointer, shown
+from lossd.types import ErrorCode, RequestError
+from lossd.wire.json.values import ForbiddenValueError, NotJsonError, parse_value
 
 MAX_QUERY_BYTES: Final = 1 << 15
 MAX_QUERY_NAMES: Final = 100
@@ -31,23 +31,26 @@ def parse_query(query_string: bytes) -> dict[str, object]:
         Plain JSON values by name, unchecked.
 
     Raises:
-        Fault: ``invalid_parameter``: a name is given twice, a number is not finite, a value is neither JSON
+        RequestError: ``invalid_parameter``: a name is given twice, a number is not finite, a value is neither
+        JSON
             nor a word, or the query is too long.
     """
     if len(query_string) > MAX_QUERY_BYTES:
         length = len(query_string)
         detail = f"the query has {length} bytes, at most {MAX_QUERY_BYTES} are read; send lists in the body"
-        raise Fault("invalid_parameter", detail)
+        raise RequestError(ErrorCode.INVALID_PARAMETER, detail)
     fields = [field for field in query_string.split(b"&") if field]
     if len(fields) > MAX_QUERY_NAMES:
-        raise Fault("invalid_parameter", f"the query has {len(fields)} parameters; name each once")
+        raise RequestError(
+            ErrorCode.INVALID_PARAMETER, f"the query has {len(fields)} parameters; name each once"
+        )
     params: dict[str, object] = {}
     for field in fields:
         quoted_name, _, quoted_value = field.partition(b"=")
         name = _unquote(quoted_name, "a name in the query")
         if name in params:
             detail = f"the query gives {shown(name)} twice; for a list write {shown(name)[1:-1]}=a,b"
-            raise Fault("invalid_parameter", detail, [(pointer(name), "given twice")])
+            raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [(pointer(name), "given twice")])
         params[name] = parse_text(name, _unquote(quoted_value, f"the value of {shown(name)}"))
     return params
 
@@ -56,12 +59,14 @@ def merge_params(query: Mapping[str, object], body: Mapping[str, object]) -> dic
     """The parameters of a query and those of a body together.
 
     Raises:
-        Fault: ``invalid_parameter``: a name is in both.
+        RequestError: ``invalid_parameter``: a name is in both.
     """
     both = [name for name in query if name in body]
     if both:
         detail = f"{', '.join(map(shown, both))} is given both in the query and in the body; leave one out"
-        raise Fault("invalid_parameter", detail, [(pointer(name), "given twice") for name in both])
+        raise RequestError(
+            ErrorCode.INVALID_PARAMETER, detail, [(pointer(name), "given twice") for name in both]
+        )
     return {**query, **body}
 
 
@@ -70,7 +75,7 @@ def _unquote(quoted: bytes, what: str) -> str:
     try:
         return unquote_to_bytes(spaced).decode()
     except UnicodeDecodeError:
-        raise Fault("invalid_parameter", f"{what} is not UTF-8: {shown(quoted)}") from None
+        raise RequestError(ErrorCode.INVALID_PARAMETER, f"{what} is not UTF-8: {shown(quoted)}") from None
 
 
 def parse_text(name: str, text: str) -> object:
@@ -84,7 +89,7 @@ def parse_text(name: str, text: str) -> object:
         A plain JSON value, unchecked.
 
     Raises:
-        Fault: ``invalid_parameter``: it is none of these, or holds a number that is not finite.
+        RequestError: ``invalid_parameter``: it is none of these, or holds a number that is not finite.
     """
     try:
         try:
@@ -96,7 +101,7 @@ def parse_text(name: str, text: str) -> object:
     except (NotJsonError, ForbiddenValueError) as error:
         reason = f"{error}, but nan is a word" if text.strip() == "NaN" else str(error)
         detail = f"{shown(name)} in the query cannot be read: {reason}; send JSON, a word, or a list a,b"
-        raise Fault("invalid_parameter", detail, [(pointer(name), reason)]) from None
+        raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [(pointer(name), reason)]) from None
 
 
 def _parse_item(text: str) -> object:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from lossd.request import Body
+from lossd.types import Body
 
 Piece: TypeAlias = bytes | memoryview
 
@@ -40,7 +40,7 @@ class Reader(Protocol):
             call; where this is lazy, faults come with the pieces.
 
         Raises:
-            Fault: These bytes cannot be part of a valid body, whatever follows.
+            RequestError: These bytes cannot be part of a valid body, whatever follows.
         """
 
     def outline(self, length: int | None) -> Body | None:
@@ -60,7 +60,7 @@ class Reader(Protocol):
             laid: All the bytes that were laid down, contiguous.
 
         Raises:
-            Fault: The body is incomplete or wrong.
+            RequestError: The body is incomplete or wrong.
         """
 
 
@@ -75,7 +75,7 @@ class ReaderFactory(Protocol):
             names: The names of the tensors to come, in order, for a format that does not name them itself.
 
         Raises:
-            Fault: The options do not make sense for this format.
+            RequestError: The options do not make sense for this format.
         """
 
 
@@ -85,7 +85,7 @@ class Column:
 
     Attributes:
         name: The tensor's.
-        dtype: A key of `lossd.request.ITEMSIZE`.
+        dtype: A key of `lossd.types.ITEMSIZE`.
         width: Elements a row; None where a row is a plain number.
         big_endian: The bytes of an element are in big-endian order.
         wire_bits: The bits that a row takes in the body; a bool may take one.
@@ -114,7 +114,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """The next bytes of a column's rows, in C order, an element as `lossd.request.ITEMSIZE` has it.
+    """The next bytes of a column's rows, in C order, an element as `lossd.types.ITEMSIZE` has it.
 
     Elements may be split between two of these.
 
@@ -137,14 +137,14 @@ class StreamReader(Protocol):
         """Take the body's next bytes, of any length; the events come as the iterator is used.
 
         Raises:
-            Fault: These bytes cannot be part of a valid body, whatever follows.
+            RequestError: These bytes cannot be part of a valid body, whatever follows.
         """
 
     def finish(self) -> None:
         """Take note that all of the body has been fed.
 
         Raises:
-            Fault: It is incomplete.
+            RequestError: It is incomplete.
         """
 
 

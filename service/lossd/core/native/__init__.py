@@ -19,9 +19,7 @@ from typing import Any, Final
 import numpy as np
 
 from lossd.core.catalog import VARIANTS
-from lossd.core.kernel import Sums
-from lossd.core.operand import Operand, merged
-from lossd.core.values import (
+from lossd.core.checks import (
     LOGIT,
     MASK,
     POS_WEIGHT,
@@ -33,8 +31,10 @@ from lossd.core.values import (
     class_id,
     fault_of,
 )
-from lossd.core.work import Work
-from lossd.request import ITEMSIZE, MAX_DIMENSIONS, Float64Array
+from lossd.core.kernel import Sums
+from lossd.core.operand import Operand, merged
+from lossd.core.prepare import Work
+from lossd.types import ITEMSIZE, MAX_DIMENSIONS, Float64Array
 
 LIBRARY: Final = Path(__file__).with_name("_kernel.so")
 WIDTHS: Final = ("avx512", "avx2", "sse2", "neon")

@@ -10,7 +10,7 @@ import numpy as np
 from lossd.core.cut import MOST_PLANES
 from lossd.core.exact_sum import ExactArray
 from lossd.core.native import library, why_missing
-from lossd.request import Float64Array
+from lossd.types import Float64Array
 
 
 class NativeArray:

@@ -2,7 +2,7 @@
  *
  * A block of elements at a time is read as float64 (load.h), checked, turned into losses (elements.h) and added
  * up (exact_sum.h) or written out. This file is compiled once for each vector width, with KERNEL_NAME saying by
- * which name; all widths, and lossd.core.elements in torch, give the same bits: there is no fused
+ * which name; all widths, and lossd.core.losses.elements in torch, give the same bits: there is no fused
  * multiply-add, no function of a library whose bits differ between machines, and no sum that depends on order.
  *
  * Any number of threads may call it at once: nothing is static but the pool of threads (pool.c).

@@ -1,0 +1,241 @@
+"""Arrays to .npy, without copying what lies contiguous in memory.
+
+An array becomes two pieces: the .npy header, and a view of its own memory. Fortran-contiguous arrays
+say so in their header instead of being turned round, and big-endian ones keep their byte order.
+"""
+
+import mmap
+from collections.abc import Sequence
+from decimal import Decimal
+from io import BytesIO
+from itertools import chain
+from os import PathLike
+from typing import Any, Final, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lossd_client._foreign import BFLOAT16, from_foreign
+
+
+class OnDevice(Protocol):
+    """An array that speaks DLPack: of torch, JAX, CuPy, TensorFlow and others."""
+
+    def __dlpack__(self) -> object:
+        """Hands the array's memory over."""
+        ...
+
+    def __dlpack_device__(self) -> tuple[Any, int]:
+        """Says where it lies."""
+        ...
+
+
+Numbers: TypeAlias = Decimal | Sequence["float | Decimal | None"] | Sequence["Numbers"]
+"""Lists that numpy does not know as numbers: None is a missing target."""
+
+Array: TypeAlias = ArrayLike | OnDevice | Numbers
+"""What the client takes for a tensor: an array of numpy's or another library's, or nested lists."""
+
+FLOATS: Final = ("float16", "bfloat16", "float32", "float64")
+INTEGERS: Final = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
+TARGETS: Final = (*FLOATS, "bool", *INTEGERS)
+IDS: Final = (*INTEGERS, *FLOATS)  # floats of whole numbers, which the server looks at
+WEIGHTS: Final = (*FLOATS, *INTEGERS)
+MASK: Final = ("bool", *INTEGERS)  # integers of 0 and 1, likewise
+
+
+def as_array(name: str, value: Array, allowed: tuple[str, ...], *, gaps: bool = False) -> NDArray[Any]:
+    """Convert `value` to a numpy array of one of the dtypes that the tensor `name` may have.
+
+    Numpy arrays, and what other libraries keep in this machine's memory, are not copied. Python numbers have
+    no dtype of their own: lists of integers become float64 where weights or inputs are meant, int64 where ids
+    are, and bool in a mask of zeros and ones. Decimals become the nearest float64.
+
+    Args:
+        name: The tensor's name, for errors.
+        value: The array.
+        allowed: The dtypes that it may have.
+        gaps: Whether None in a list is read as NaN.
+
+    Raises:
+        TypeError: The dtype is not allowed, or `value` cannot be read as an array.
+        ValueError: Nested lists are ragged.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name}: a masked array's mask would be lost; to drop what it masks, give {name}=array.data and "
+            "mask=~np.ma.getmaskarray(array)"
+        )
+    if isinstance(value, list | tuple) and _holds_masked(value):
+        raise TypeError(
+            f"{name}: masked arrays in a list would lose their masks; to drop what they mask, make one array "
+            f"of them first, array = np.ma.stack(...), and give {name}=array.data and "
+            "mask=~np.ma.getmaskarray(array)"
+        )
+    if isinstance(value, str | PathLike):
+        raise TypeError(f"{name} is the path {str(value)!r}, not an array; {_loading(str(value))}")
+    array = _as_numpy(name, value, allowed, gaps)
+    if array.dtype.name == "bfloat16":  # ml_dtypes'
+        array = array.view(BFLOAT16)
+    if dtype_name(array.dtype) not in allowed:
+        raise TypeError(
+            f"{name} has dtype {dtype_name(array.dtype)}; allowed are {', '.join(allowed)}"
+            f"{_remedy(array, allowed)}"
+        )
+    return array
+
+
+def _holds_masked(items: Sequence[Any]) -> bool:
+    """Tell whether a list, or one in it, holds masked arrays, or the constant for a masked element."""
+    kinds = set(map(type, items))
+    if not kinds.isdisjoint((list, tuple)):
+        kinds.update(map(type, chain.from_iterable(item for item in items if type(item) in (list, tuple))))
+    return any(issubclass(kind, np.ma.MaskedArray) for kind in kinds)
+
+
+def _loading(path: str) -> str:
+    """Say what to do with a path instead."""
+    unpacked = path.removesuffix(".gz")
+    load = "np.load(path)"
+    if unpacked.endswith((".pt", ".pth")):
+        load = "torch.load(path, weights_only=True)"
+    elif unpacked != path:
+        load = "np.load(gzip.open(path))"
+    return f"load it first, as with {load}, or score files with the command `lossd score`"
+
+
+def _remedy(array: NDArray[Any], allowed: tuple[str, ...]) -> str:
+    """Say what to do about a dtype that is not allowed, where that is clear."""
+    if array.dtype.kind in "USTO":
+        held = sorted({type(item).__name__ for item in array.reshape(-1)[:1000].tolist()})
+        if {"list", "tuple", "ndarray"} & set(held):
+            return "; it holds arrays: stack them first, with np.stack(...)"
+        if allowed == MASK:
+            return f"; it holds {', '.join(held)}: {_mask_remedy(held)}"
+        numbers = "convert it first, with np.asarray(..., dtype=np.float64)"
+        missing = ", which makes None NaN; targets may hold NaN under ignore_index='nan'"
+        return f"; it holds {', '.join(held)}: {numbers}{missing if 'NoneType' in held else ''}"
+    if allowed == MASK and array.dtype.kind == "f":
+        return "; of zeros and ones make a mask by `array != 0`; other factors are a weight"
+    if allowed == WEIGHTS and array.dtype.kind == "b":
+        return (
+            "; as the mask it leaves elements out of sum and count, and as a weight, by "
+            "array.astype(np.float64), out of the sum alone"
+        )
+    return ""
+
+
+def _mask_remedy(held: list[str]) -> str:
+    """Say how to make a mask without taking text, or a part of one, for true."""
+    if {"float", "Decimal", "NoneType"} & set(held):
+        return "a mask is bool, or integers of 0 and 1; `array == 1` makes one that leaves all else out"
+    return "a mask is bool, or integers of 0 and 1; np.asarray(..., dtype=np.int64) makes such of digits"
+
+
+def _as_numpy(name: str, value: Array, allowed: tuple[str, ...], gaps: bool) -> NDArray[Any]:
+    if isinstance(value, np.ndarray):
+        return np.asarray(value)  # a matrix has two dimensions whatever is taken of it
+    try:
+        array = from_foreign(value)
+        if array is not None:
+            return array
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be read as an array: {error}") from error
+    except (TypeError, RuntimeError) as error:
+        raise TypeError(f"{name} cannot be read as an array: {error}") from error
+    if isinstance(value, int | float | Decimal | list | tuple):
+        return _of_python_numbers(array, allowed, gaps)
+    return array
+
+
+def _of_python_numbers(array: NDArray[Any], allowed: tuple[str, ...], gaps: bool) -> NDArray[Any]:
+    if array.dtype.kind == "O":
+        array = _of_objects(array, gaps)
+    kind, is_empty = array.dtype.kind, not array.size  # to numpy an empty list holds floats
+    if allowed in (FLOATS, WEIGHTS) and kind in "iu":
+        return array.astype(np.float64)
+    if allowed == IDS and is_empty:
+        return array.astype(np.int64)
+    if allowed == MASK and (kind in "iu" or is_empty) and ((array == 0) | (array == 1)).all():
+        return array.astype(np.bool_)
+    return array
+
+
+def _of_objects(array: NDArray[Any], gaps: bool) -> NDArray[Any]:
+    """Convert mixed numbers, decimals among them, to the nearest float64; if all are whole, to int64."""
+    items = array.reshape(-1).tolist()
+    kinds: tuple[type, ...] = (int, float, Decimal, np.number, *([type(None)] if gaps else []))
+    if not all(isinstance(item, kinds) and not isinstance(item, bool) for item in items):
+        return array
+    numbers: NDArray[Any] = np.array(
+        [np.nan if item is None else float(item) for item in items], dtype=np.float64
+    )
+    if not any(isinstance(item, float | np.floating) for item in items) and (np.abs(numbers) < 2.0**53).all():
+        whole = numbers.astype(np.int64)
+        numbers = whole if (whole == numbers).all() else numbers
+    return numbers.reshape(array.shape)
+
+
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """Gives the contract's name of a dtype, or numpy's."""
+    # Two raw bytes are how numpy reads back a bfloat16 array that was saved as .npy.
+    return "bfloat16" if dtype == BFLOAT16 else dtype.name
+
+
+def npy_pieces(array: NDArray[Any]) -> tuple[bytes, memoryview]:
+    """Gives the array as a .npy file in two pieces: its header, and its memory as bytes.
+
+    Only an array that is contiguous in neither order is copied.
+    """
+    if not (array.flags.c_contiguous or array.flags.f_contiguous):
+        array = np.ascontiguousarray(array)
+    fortran = not array.flags.c_contiguous
+    flat = (array.T if fortran else array).reshape(-1)
+    header = BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": array.dtype.str, "fortran_order": fortran, "shape": array.shape}
+    )
+    return header.getvalue(), flat.view(np.uint8).data
+
+
+def copied(array: NDArray[Any]) -> NDArray[Any]:
+    """Gives a copy, in the same order in memory, that its owner cannot change."""
+    copy = array.copy(order="K")
+    forget(array)
+    return copy
+
+
+def forget(array: NDArray[Any]) -> None:
+    """Lets the system drop the pages of a mapped file that the array lies in, until they are read again.
+
+    A file that is read from end to end would otherwise count as this process's memory, all of it.
+    """
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        if isinstance(base, np.memmap) and base.mode == "c":  # its changes are in these pages alone
+            return
+        base = base.base
+    contiguous = array.flags.c_contiguous or array.flags.f_contiguous
+    if not (isinstance(base, mmap.mmap) and contiguous and array.nbytes and hasattr(mmap, "MADV_DONTNEED")):
+        return
+    first = _address(array) - _address(np.frombuffer(base, dtype=np.uint8, count=1))
+    start = first // mmap.PAGESIZE * mmap.PAGESIZE
+    base.madvise(mmap.MADV_DONTNEED, start, first + array.nbytes - start)
+
+
+def _address(array: NDArray[Any]) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def read_npy(body: bytes) -> NDArray[np.float64]:
+    """Reads a .npy body as float64.
+
+    Raises:
+        ValueError: The body is not a .npy file of numbers.
+    """
+    array: NDArray[Any] = np.lib.format.read_array(BytesIO(body), allow_pickle=False)
+    if array.dtype.kind != "f":
+        raise ValueError(f"a loss of dtype {array.dtype}")
+    return array.astype(np.float64, copy=False)

@@ -1,0 +1,138 @@
+"""What both clients are, but for sending: settings, copies, and one request from its plan to its result."""
+
+import uuid
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Generic, Self, Unpack
+
+from lossd_client._arrays import copied
+from lossd_client._batch_methods import AnswersT, BatchesT, BatchLosses
+from lossd_client._calls import Checked, batch_call, check
+from lossd_client._connections import Connections, Owned, TransportT
+from lossd_client._encoding import encode
+from lossd_client._loss_methods import AnswerT
+from lossd_client._options import Options, Settings
+from lossd_client._splitting import Part, Plan, batch_tensors
+from lossd_client.errors import LossdError, StatusError
+from lossd_client.progress import Progress
+from lossd_client.result import LossResult, read_result
+from lossd_client.retry import Line, Patience, Steps, attempts
+from lossd_client.transport import Request, Response, without_password
+
+
+class Client(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, BatchesT, AnswersT, TransportT]):
+    """What `LossClient` and `AsyncLossClient` have in common."""
+
+    _settings: Settings
+    _connections: Connections[TransportT]
+    _headers: Mapping[str, str]
+
+    @staticmethod
+    @abstractmethod
+    def _open_transport(settings: Settings) -> TransportT: ...
+
+    @classmethod
+    def _with_settings(cls, settings: Settings, server: Owned | None = None) -> Self:
+        client = cls.__new__(cls)
+        client._set_up(settings, server)
+        return client
+
+    def _set_up(self, settings: Settings, server: Owned | None = None) -> None:
+        self._settings, self._headers = settings, settings.headers()
+        self._connections = Connections(lambda: self._open_transport(settings), server)
+
+    @property
+    def base_url(self) -> str:
+        """Where the server is."""
+        return self._settings.base_url
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({without_password(self.base_url)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A callback means something in its own process only.
+        return type(self)._with_settings, (replace(self._settings, progress=None),)
+
+    def __copy__(self) -> Self:
+        return self._with_settings(self._settings)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self._with_settings(self._settings)
+
+    def with_options(self, **options: Unpack[Options]) -> Self:
+        """Gives a client with other options and the same connections and retry budget.
+
+        Closing one closes both.
+
+        Args:
+            options: Any of the constructor's but `base_url`, `transport` and `max_connections`.
+
+        Raises:
+            TypeError: There is no such option.
+            ValueError: As the constructor.
+        """
+        client = type(self).__new__(type(self))
+        client._settings = self._settings.changed(options)
+        client._headers = client._settings.headers()
+        client._connections = self._connections
+        return client
+
+    def _patience(self) -> Patience:
+        return Patience.beginning_now(self._settings.timeout, self._settings.retry)
+
+    def _addressed(self, request: Request, request_id: str | None = None) -> Request:
+        headers = {**self._headers, **request.headers, "X-Request-Id": request_id or uuid.uuid4().hex}
+        return replace(request, base_url=self._settings.base_url, headers=headers)
+
+    def _ask(self, request: Request, *, once: bool = False) -> Steps[Response]:
+        """Sends a request that is no part of a plan."""
+        _, line = self._connections.get()
+        patience = self._patience()
+        return attempts(self._addressed(request), replace(patience, retry=None) if once else patience, line)
+
+    def _plan(self, call: Checked) -> Plan:
+        return Plan(call, self._settings.request_bytes, uuid.uuid4().hex, self._patience())
+
+    def _batch_call(self, loss: str, batch: object, params: Mapping[str, Any]) -> Checked:
+        call = check(batch_call(loss, batch_tensors(batch), params))
+        if self._settings.concurrency == 1:  # it is answered before the next is drawn
+            return call
+        tensors = {name: copied(array) for name, array in call.tensors.items()}
+        return replace(call, tensors=tensors)
+
+    def _encoded(self, part: Part) -> Request:
+        return self._addressed(encode(part.call, self._settings.form), part.request_id)
+
+    def _exchange(self, part: Part, request: Request, line: Line) -> Steps[LossResult]:
+        """Sees a part's request through and reads its answer."""
+        try:
+            response = yield from attempts(request, part.plan.patience, line)
+        except StatusError as error:
+            raise part.own_error(error) from None
+        finally:
+            part.forget()
+        try:
+            result = read_result(response, part.asked)
+            return part.plan.noted(result) if part.plan.is_whole else result
+        except LossdError as error:
+            error.request_id = error.request_id or part.request_id
+            raise
+
+
+class Meter:
+    """Tells whoever asked for it how far things are."""
+
+    def __init__(self, settings: Settings, total_rows: int | None) -> None:
+        self._show = settings.progress
+        self._so_far = Progress(0, total_rows, 0, 0)
+
+    def add(self, rows: int, elements: int, requests: int = 1) -> None:
+        """Counts what was answered."""
+        if self._show is None:
+            return
+        was = self._so_far
+        self._so_far = Progress(
+            was.rows + rows, was.total_rows, was.elements + elements, was.requests + requests
+        )
+        self._show(self._so_far)

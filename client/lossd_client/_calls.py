@@ -1,0 +1,365 @@
+"""What a caller asks for: the tensors and parameters of one loss, checked and made ready to be sent.
+
+Knows neither sync from async nor the network; `wire` turns what comes out of here into bytes.
+"""
+
+import difflib
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Final, Literal, TypeAlias, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossd_client._arrays import FLOATS, IDS, MASK, TARGETS, WEIGHTS, Array, as_array, dtype_name
+from lossd_client._foreign import widened
+
+LossName: TypeAlias = Literal["bce", "focal"]
+Reduction: TypeAlias = Literal["none", "sum", "mean"]
+Axis: TypeAlias = int | Sequence[int] | None
+Normalizer: TypeAlias = Literal["count", "weight", "positives"] | float
+TargetsFormat: TypeAlias = Literal["dense", "index"]
+IgnoreIndex: TypeAlias = float | Literal["nan"] | None
+Variant: TypeAlias = Literal["sigmoid", "exp", "quality"]
+
+
+class Default(Enum):
+    """The type of `DEFAULT`."""
+
+    DEFAULT = "the server's default"
+
+    def __repr__(self) -> str:
+        return "DEFAULT"
+
+
+DEFAULT: Final = Default.DEFAULT
+"""Stands for a parameter that is not sent, where None has a meaning of its own."""
+
+
+class BceParams(TypedDict, total=False):
+    """The parameters of binary cross entropy for batches; see `LossClient.bce`."""
+
+    pos_weight: Array | None
+    reduction: Reduction
+    axis: Axis
+    normalizer: Normalizer
+    class_axis: int
+    targets_format: TargetsFormat
+    background_index: int | None
+    label_smoothing: float
+    ignore_index: IgnoreIndex
+    allow_nan: bool
+
+
+class FocalParams(BceParams, total=False):
+    """The parameters of focal loss for batches; see `LossClient.focal`."""
+
+    gamma: float | Default
+    alpha: Array | Default | None
+    variant: Variant | Default
+
+
+@dataclass(frozen=True, slots=True)
+class Tensors:
+    """A call's tensors as the caller gave them, in the order in which they are sent."""
+
+    logits: Array | None
+    probabilities: Array | None
+    targets: Array | None
+    weight: Array | None
+    mask: Array | None
+    pos_weight: Array | None  # a single number goes as a parameter
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The parameters that every loss has, with the contract's defaults; what equals its default stays here.
+
+    The clients' methods repeat these defaults, for whoever reads a signature.
+    """
+
+    reduction: Reduction = "mean"
+    axis: Axis = None
+    normalizer: Normalizer = "count"
+    class_axis: int = -1
+    targets_format: TargetsFormat = "dense"
+    background_index: int | None = None
+    label_smoothing: float = 0.0
+    ignore_index: IgnoreIndex = None
+    allow_nan: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LossCall:
+    """One scoring request as the caller gave it: nothing is converted or checked yet."""
+
+    loss_name: str
+    tensors: Tensors
+    shared: Shared
+    own: Mapping[str, Any] = field(default_factory=dict)  # the loss's own; DEFAULT for those not given
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The same once it is known to make sense.
+
+    Attributes:
+        loss_name: The loss.
+        tensors: By name, the logits or probabilities first, in the order in which they are sent.
+        params: What is sent of the shared parameters, as JSON values: what differs from its default.
+        own: What is sent of the loss's own.
+    """
+
+    loss_name: str
+    tensors: Mapping[str, NDArray[Any]]
+    params: Mapping[str, Any]
+    own: Mapping[str, Any]
+
+    @property
+    def inputs(self) -> NDArray[Any]:
+        """The logits or probabilities."""
+        return next(iter(self.tensors.values()))
+
+    @property
+    def reduction(self) -> str:
+        """What becomes of the elements' losses."""
+        return str(self.params.get("reduction", "mean"))
+
+    @property
+    def axes(self) -> set[int]:
+        """The axes that are reduced over, if any are."""
+        axis = self.params.get("axis")
+        dimensions = self.inputs.ndim
+        if axis is None:
+            return set(range(dimensions))
+        axes = axis if isinstance(axis, list) else [axis]
+        return {one + dimensions if one < 0 else one for one in axes}
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether the loss is one number."""
+        return self.reduction != "none" and len(self.axes) == self.inputs.ndim
+
+    @property
+    def joins_rows(self) -> bool:
+        """Whether each row has losses of its own."""
+        return self.reduction == "none" or not (self.is_scalar or 0 in self.axes)
+
+    @property
+    def class_axis(self) -> int:
+        """The axis along which the classes lie."""
+        return int(self.params.get("class_axis", -1))
+
+    @property
+    def by_index(self) -> bool:
+        """Whether the targets are class ids."""
+        return self.params.get("targets_format") == "index"
+
+
+def check(call: LossCall) -> Checked:
+    """Turns the arguments into arrays and JSON values.
+
+    Raises:
+        TypeError: A tensor is missing, or logits and probabilities are both there; a tensor's dtype is not
+            allowed, or a parameter has the wrong type.
+        ValueError: A tensor is ragged, or a parameter is no number or not finite.
+    """
+    params = _shared(call.shared)
+    tensors = _tensors(call, gaps=params.get("ignore_index") == "nan" or "allow_nan" in params)
+    pos_weight = call.tensors.pos_weight
+    if isinstance(pos_weight, int | float | Decimal | np.number):
+        params["pos_weight"] = _converted("pos_weight", pos_weight)
+    elif pos_weight is not None:
+        tensors["pos_weight"] = as_array("pos_weight", pos_weight, WEIGHTS)
+    return Checked(call.loss_name, tensors, params, _own(call.own))
+
+
+def checked_params(call: LossCall) -> dict[str, Any]:
+    """Gives all parameters to send, a pos_weight among them, without a look at the other tensors.
+
+    Raises:
+        TypeError: One has the wrong type.
+        ValueError: One is no number or not finite.
+    """
+    params = {**_own(call.own), **_shared(call.shared)}
+    if call.tensors.pos_weight is not None:
+        weights = widened(as_array("pos_weight", call.tensors.pos_weight, WEIGHTS))
+        if weights.ndim > 1:
+            raise ValueError(
+                f"pos_weight: a stream takes a number, or one a class, and not shape {weights.shape}; score "
+                "the arrays by one call of the loss, which sends it along with its rows"
+            )
+        params["pos_weight"] = _converted("pos_weight", weights.tolist())
+    return params
+
+
+def _own(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _converted(name, value) for name, value in given.items() if value is not DEFAULT}
+
+
+def batch_call(loss_name: str, tensors: Mapping[str, Any], params: Mapping[str, Any]) -> LossCall:
+    """Makes the call for one of many batches.
+
+    Raises:
+        TypeError: The loss, or a name among the tensors or parameters, is not one that there is.
+    """
+    if loss_name not in OWN:
+        raise TypeError(f"there is no loss {loss_name!r}; there are {', '.join(OWN)}")
+    shared = [each.name for each in fields(Shared)]
+    _refuse_unknown(f"{loss_name}: no parameter", params, (*shared, *OWN[loss_name], "pos_weight"))
+    names = [each.name for each in fields(Tensors) if each.name != "pos_weight"]
+    _refuse_unknown("a batch: no tensor", tensors, names)
+    return LossCall(
+        loss_name,
+        Tensors(**{name: tensors.get(name) for name in names}, pos_weight=params.get("pos_weight")),
+        Shared(**{name: params[name] for name in shared if name in params}),
+        {name: params.get(name, DEFAULT) for name in OWN[loss_name]},
+    )
+
+
+def _refuse_unknown(what: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise TypeError(f"{what} {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+
+
+def _tensors(call: LossCall, *, gaps: bool) -> dict[str, NDArray[Any]]:
+    """The tensors to send but for pos_weight, by name: the logits or probabilities first."""
+    method, given = f"{call.loss_name}()", call.tensors
+    if given.logits is not None and given.probabilities is not None:
+        raise TypeError(
+            f"{method} takes logits or probabilities, not both; beside probabilities, targets are given by "
+            f"name: {call.loss_name}(probabilities=..., targets=...)"
+        )
+    if given.logits is None and given.probabilities is None:
+        raise TypeError(f"{method} needs logits or probabilities")
+    if given.targets is None:
+        raise TypeError(f"{method} needs targets")
+    by_index = call.shared.targets_format == "index"
+    possible = (
+        ("logits", given.logits, FLOATS),
+        ("probabilities", given.probabilities, FLOATS),
+        ("targets", given.targets, IDS if by_index else TARGETS),
+        ("weight", given.weight, WEIGHTS),
+        ("mask", given.mask, MASK),
+    )
+    try:
+        return {
+            name: as_array(name, value, allowed, gaps=gaps and name == "targets")
+            for name, value, allowed in possible
+            if value is not None
+        }
+    except TypeError as error:
+        raise TypeError(f"{error}{_swapped(call.loss_name, given)}") from error
+
+
+def _swapped(loss_name: str, given: Tensors) -> str:
+    """Ask whether inputs that can be none are the targets."""
+    name = "logits" if given.logits is not None else "probabilities"
+    try:
+        inputs = as_array(name, getattr(given, name), TARGETS)
+        targets = as_array("targets", given.targets, TARGETS)  # type: ignore[arg-type] # there are some
+    except (TypeError, ValueError):
+        return ""
+    if inputs.dtype.kind not in "biu":
+        return ""
+    order = "logits, targets" if name == "logits" else "probabilities=..., targets=..."
+    swapped = f"; swapped? the order is {loss_name}({order})"
+    if ((inputs == 0) | (inputs == 1)).all():
+        return f"{swapped}; of predictions rounded to 0 and 1, give what they were before"
+    asked = swapped if dtype_name(targets.dtype) in FLOATS else ""
+    return f"{asked}; if these are {name}, convert them by array.astype(np.float64)"
+
+
+def _shared(shared: Shared) -> dict[str, Any]:
+    """The shared parameters to send, as JSON values."""
+    given = {f.name: (_converted(f.name, getattr(shared, f.name)), f.default) for f in fields(shared)}
+    return {name: value for name, (value, default) in given.items() if value != default}
+
+
+def _converted(name: str, value: Any) -> Any:  # noqa: ANN401 - any argument in, any JSON value out
+    if value is None and name in _NULLABLE:
+        return None
+    if name != "allow_nan" and isinstance(value, bool | np.bool_):  # which Python takes for 0 and 1
+        raise TypeError(f"{name} must not be {value}")
+    try:
+        converted = _CONVERTERS[name](value)
+    except (TypeError, ValueError) as error:  # which do not say which argument is meant
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}: {error}") from error
+    numbers = converted if isinstance(converted, list) else [converted]
+    if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
+        raise ValueError(f"{name} must be finite, and is {value}")
+    return converted
+
+
+def _integers(value: int | Sequence[int]) -> int | list[int]:
+    if isinstance(value, Sequence):
+        if any(isinstance(item, bool) for item in value):
+            raise TypeError(f"must be integers, and is {value}")
+        return [operator.index(item) for item in value]
+    return operator.index(value)
+
+
+def _numbers(value: Any) -> float | list[float]:  # noqa: ANN401 - checked by float()
+    if isinstance(value, str | int | float | Decimal | np.number):
+        return float(value)
+    if isinstance(value, Sequence):
+        return [float(item) for item in value]
+    array = widened(as_array("the array", value, WEIGHTS))
+    if array.ndim > 1:
+        raise ValueError(f"is a number, or one a class, and has {array.ndim} dimensions")
+    numbers: float | list[float] = array.astype(np.float64).tolist()
+    return numbers
+
+
+def _number_or_word(value: str | float) -> str | float:
+    if isinstance(value, str) and value not in _DIVISORS:  # the query has no other text than a number's
+        raise ValueError(f"must be 'count', 'weight' or 'positives', or a number, and is {value!r}")
+    return value if isinstance(value, str) else float(value)
+
+
+def _number_or_nan(value: str | float) -> str | float:
+    if isinstance(value, str):
+        if value != "nan":
+            raise ValueError(f"must be a number, 'nan' or None, and is {value!r}")
+        return value
+    number = float(value)
+    return "nan" if math.isnan(number) else number
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool | np.bool_):  # bool() would take "false" for true
+        raise TypeError(f"must be True or False, and is {value!r}")
+    return bool(value)
+
+
+OWN: Final[Mapping[str, tuple[str, ...]]] = {"bce": (), "focal": ("gamma", "alpha", "variant")}
+"""The losses, and the names of each one's own parameters."""
+OPTIONS: Final[Mapping[str, Any]] = {
+    **{each.name: each.default for each in fields(Shared) if each.name != "reduction"},
+    "pos_weight": None,
+}
+"""The other parameters, which all losses have, with the contract's defaults."""
+_DIVISORS: Final = ("count", "weight", "positives")
+_NULLABLE: Final = frozenset({"axis", "background_index", "ignore_index", "alpha"})
+_CONVERTERS: Final[Mapping[str, Callable[[Any], object]]] = {
+    "reduction": str,
+    "axis": _integers,
+    "normalizer": _number_or_word,
+    "class_axis": operator.index,
+    "targets_format": str,
+    "background_index": operator.index,
+    "label_smoothing": float,
+    "ignore_index": _number_or_nan,
+    "allow_nan": _flag,
+    "pos_weight": _numbers,
+    "gamma": float,
+    "alpha": _numbers,
+    "variant": str,
+}

@@ -1,0 +1,272 @@
+"""Results of batches, added up as they come, in memory that does not grow with their number."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossd_client._calls import OPTIONS
+from lossd_client._exact_sum import ExactSum
+from lossd_client.errors import empty_mean
+from lossd_client.result import LossResult
+
+_COMMON = ("loss_name", "reduction", "params", "options")  # what results must have in common to be merged
+_SUMS = ("sum", "weight_sum", "positives")
+_KEPT = ("request_id", "kernel", "device", "version")  # what stays if it is the same in all
+
+
+class _ExactArray:
+    """An `ExactSum` for each place of an array."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        self._sums = [ExactSum() for _ in range(math.prod(shape))]
+
+    def add(self, planes: Sequence[NDArray[np.float64]]) -> None:
+        """Adds arrays."""
+        for plane in planes:
+            if plane.shape != self._shape:
+                raise ValueError(f"losses of shapes {self._shape} and {plane.shape} cannot be added")
+            for each, number in zip(self._sums, plane.reshape(-1).tolist(), strict=True):
+                each.add([number])
+
+    @property
+    def terms(self) -> tuple[NDArray[np.float64], ...]:
+        """Arrays that add up to the sums exactly, as many as the longest sum needs."""
+        terms = [each.terms for each in self._sums]
+        planes = np.zeros((max(map(len, terms), default=1), len(terms)))
+        for place, numbers in enumerate(terms):
+            planes[: len(numbers), place] = numbers
+        return tuple(planes.reshape(-1, *self._shape))
+
+
+class Tally:
+    """Adds results up; what `LossResult.merge` says of them holds here."""
+
+    def __init__(self) -> None:
+        self._first: LossResult | None = None
+        self._join = ""  # "scalar", "rows" or "places"
+        self._sums = {name: ExactSum() for name in _SUMS}
+        self._places: dict[str, _ExactArray] = {}
+        self._count = 0
+        self._rows = 0
+        self._same_rows = True
+        self._number = 0
+        self._timing: dict[str, float] = {}
+        self._kept: dict[str, Any] = {}
+        self._notes: dict[str, None] = {}
+        self._losses: list[NDArray[np.float64]] = []
+
+    def add(self, result: LossResult) -> None:
+        """Adds one result.
+
+        Raises:
+            ValueError: It is unlike those before it, or cannot be merged with any.
+        """
+        if self._first is None:
+            self._join = _how_to_join(result)
+            self._first = result
+            self._kept = {name: getattr(result, name) for name in _KEPT}
+            if self._join == "places":
+                self._places = {name: _ExactArray(np.shape(result.loss)) for name in _planes(result)}
+        else:
+            _refuse_unlike(self._first, result)
+        for name, kept in self._kept.items():
+            if getattr(result, name) != kept:
+                self._kept[name] = None
+        for stage, milliseconds in result.timing.items():
+            self._timing[stage] = self._timing.get(stage, 0.0) + milliseconds
+        self._notes |= dict.fromkeys(result.notes)
+        self._number += 1
+        self._count += result.count
+        for name, exact in self._sums.items():
+            exact.add(getattr(result, f"{name}_terms") or [getattr(result, name)])
+        self._rows += result.shape[0] if result.shape else 0
+        self._same_rows &= bool(result.shape) and result.shape[1:] == self._first.shape[1:]
+        if self._join == "rows":
+            self._add_rows(np.asarray(result.loss, dtype=np.float64))
+        elif self._join == "places":
+            planes = _planes(result)
+            self._places = {name: places for name, places in self._places.items() if name in planes}
+            for name, places in self._places.items():
+                places.add(planes[name])
+
+    def _add_rows(self, losses: NDArray[np.float64]) -> None:
+        if self._losses and self._losses[0].shape[1:] != losses.shape[1:]:
+            raise ValueError(
+                f"losses of shapes {self._losses[0].shape} and {losses.shape} cannot be joined row after row"
+            )
+        self._losses.append(losses)
+
+    def result(self) -> LossResult:
+        """Gives the result of all that was added.
+
+        Raises:
+            ValueError: That is nothing.
+            InvalidRequest: It is a mean over nothing.
+        """
+        first = self._first
+        if first is None:
+            raise ValueError("there are no results to merge")
+        if self._number == 1:
+            return first
+        sums: dict[str, Any] = {f"{name}_terms": exact.terms for name, exact in self._sums.items()}
+        places: dict[str, Any] = {name: exact.terms for name, exact in self._places.items()}
+        if not _divides_by_number(first):
+            places.setdefault("divisor_terms", None)  # not all gave them
+        merged = replace(
+            first,
+            **{name: sums[f"{name}_terms"][0] for name in _SUMS},
+            **sums,
+            **places,
+            count=self._count,
+            timing=self._timing,
+            notes=tuple(self._notes),
+            shape=(self._rows, *first.shape[1:]) if self._same_rows else (),
+            **self._kept,
+        )
+        return replace(merged, loss=np.concatenate(self._losses) if self._losses else reduced(merged))
+
+
+def reduced(figures: LossResult) -> float | NDArray[np.float64]:
+    """Makes the loss of the figures: a sum, or a mean, which is one division; losses of rows stay.
+
+    Raises:
+        ValueError: What a mean is divided by is not known.
+        InvalidRequest: It is zero.
+    """
+    loss = figures.loss
+    if not isinstance(loss, np.ndarray):
+        return mean_of(figures) if figures.reduction == "mean" else figures.sum
+    if _how_to_join(figures) == "rows":
+        return loss
+    sums = loss if figures.loss_terms is None else figures.loss_terms[0]
+    if figures.reduction != "mean":
+        return sums
+    if _divides_by_number(figures):
+        return np.asarray(sums / figures.options["normalizer"])
+    if figures.divisor_terms is None:
+        raise _without_terms(figures)
+    divisors = figures.divisor_terms[0]
+    if figures.options.get("normalizer") == "positives":
+        divisors = np.maximum(divisors, 1.0)
+    if (divisors == 0).any():
+        place = np.argwhere(divisors == 0)[0].tolist()
+        raise empty_mean(f"the mean of output {place}", figures.request_id)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray(sums / divisors)
+
+
+def mean_of(figures: LossResult) -> float:
+    """Divides the sum by what the normalizer says.
+
+    Raises:
+        InvalidRequest: That is zero.
+    """
+    normalizer = figures.options.get("normalizer", "count")
+    divisor = {
+        "count": float(figures.count),
+        "weight": figures.weight_sum,
+        "positives": max(figures.positives, 1.0),
+    }.get(normalizer, normalizer)
+    if divisor == 0:
+        raise empty_mean("the mean", figures.request_id)
+    return float(figures.sum / divisor)
+
+
+def _axes(result: LossResult) -> Sequence[int] | None:
+    axis = result.options.get("axis")
+    if axis is None:
+        return None
+    axes = axis if isinstance(axis, list | tuple) else [axis]
+    return [one % len(result.shape) if result.shape else one for one in axes]
+
+
+def _divides_by_number(result: LossResult) -> bool:
+    return isinstance(result.options.get("normalizer"), int | float)
+
+
+def _how_to_join(result: LossResult) -> str:
+    axes = _axes(result)
+    if not isinstance(result.loss, np.ndarray):
+        return "scalar"
+    if result.loss_terms is not None:
+        return "places"
+    return "rows" if result.reduction == "none" or (axes is not None and 0 not in axes) else "places"
+
+
+def _planes(result: LossResult) -> dict[str, Sequence[NDArray[np.float64]]]:
+    """The arrays that add up to the sums over rows, and to what these are divided by, if that is a sum.
+
+    Raises:
+        ValueError: The result is a mean and does not hold them.
+    """
+    losses, divisors = result.loss_terms, result.divisor_terms
+    if _divides_by_number(result):
+        divisors = None
+    elif result.reduction == "mean" and divisors is None:
+        raise _without_terms(result)
+    if losses is None:
+        if result.reduction == "mean":
+            raise _without_terms(result)
+        losses = (np.asarray(result.loss, dtype=np.float64),)  # of an older server
+    return {"loss_terms": losses, **({} if divisors is None else {"divisor_terms": divisors})}
+
+
+def _without_terms(result: LossResult) -> ValueError:
+    return ValueError(
+        f"means over axis={result.options.get('axis')} of batches need the terms of their sums and divisors, "
+        "which this server does not give; score_stream gives such means"
+    )
+
+
+def _refuse_unlike(first: LossResult, other: LossResult) -> None:
+    for name in _COMMON:
+        mine, its = getattr(first, name), getattr(other, name)
+        dimensions = len(first.shape) or len(other.shape)  # a merged result may know none
+        others = len(other.shape) or dimensions
+        if _same_form(name, mine, dimensions) == _same_form(name, its, others):
+            continue
+        if _same_form(name, mine, dimensions) == _same_form(name, its, dimensions):
+            raise ValueError(f"results of inputs of {dimensions} and of {others} dimensions cannot be merged")
+        raise ValueError(f"results of different {name} cannot be merged: {_differing(mine, its)}")
+    if isinstance(first.loss, np.ndarray) != isinstance(other.loss, np.ndarray):
+        raise ValueError("a number and an array cannot be merged")
+
+
+def _differing(mine: object, its: object) -> str:
+    """Name what differs, of mappings nothing else."""
+    if isinstance(mine, Mapping) and isinstance(its, Mapping):
+        names = [name for name in {**mine, **its} if mine.get(name) != its.get(name)]
+        mine, its = ({name: each.get(name) for name in names} for each in (mine, its))
+    return f"{mine!r} and {its!r}"
+
+
+def _same_form(name: str, value: Any, dimensions: int) -> Any:  # noqa: ANN401 - any JSON value in and out
+    """Give what means the same one form: a default left out, 0 and [0], -1 and the last axis."""
+    if name == "options":
+        value = {**OPTIONS, **value}
+    if not isinstance(value, Mapping):
+        return value
+    plain = {each: _plain_form(item) for each, item in value.items()}
+    if name == "options" and dimensions:
+        plain["class_axis"] %= dimensions
+        if plain["axis"] is not None:
+            axes = plain["axis"] if isinstance(plain["axis"], tuple) else (plain["axis"],)
+            reduced = frozenset(axis % dimensions for axis in axes)
+            plain["axis"] = reduced if len(reduced) < dimensions else None
+    return plain
+
+
+def _plain_form(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, one that compares out
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        items = tuple(_plain_form(item) for item in value)
+        return items[0] if len(items) == 1 else items
+    if isinstance(value, float) and math.isnan(value):
+        return "nan"
+    return value

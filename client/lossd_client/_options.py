@@ -1,0 +1,155 @@
+"""What a client is made of: all of it can be pickled, and a client be made from it again."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from numbers import Integral  # numpy's too
+from typing import Any, Final, TypeAlias, TypedDict
+from urllib.parse import urlsplit
+
+from lossd_client._encoding import Form
+from lossd_client._version import version
+from lossd_client.progress import Progress
+from lossd_client.retry import DEFAULT_RETRY, Retry
+from lossd_client.timeout import DEFAULT_TIMEOUT, Timeout
+from lossd_client.transport import without_password
+
+DEFAULT_BASE_URL: Final = "http://127.0.0.1:8000"
+DEFAULT_REQUEST_BYTES: Final = 16 << 20
+DEFAULT_CONCURRENCY: Final = 4
+DEFAULT_CONNECTIONS: Final = 32
+
+ShowProgress: TypeAlias = Callable[[Progress], None]
+
+
+class Options(TypedDict, total=False):
+    """What `with_options` changes; see `LossClient`."""
+
+    api_key: str | None
+    timeout: float | Timeout | None
+    retry: Retry | None
+    request_bytes: int
+    concurrency: int
+    progress: ShowProgress | None
+    shrink_targets: bool
+    one_hot_as_ids: bool
+    narrow_floats: bool
+
+
+_KINDS: Final[Mapping[str, Any]] = {
+    "api_key": str | None,
+    "retry": Retry | None,
+    "request_bytes": Integral,
+    "concurrency": Integral,
+    "max_connections": Integral,
+}
+_NAMES: Final[Mapping[Any, str]] = {
+    str | None: "a str or None",
+    Retry | None: "a Retry or None",
+    Integral: "an int",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the constructors take, checked; see `LossClient` for what each means.
+
+    Raises:
+        TypeError: A value is of another type.
+        ValueError: A value is out of range.
+    """
+
+    base_url: str
+    api_key: str | None = None  # as given; without one, whoever unpickles this has its own environment's
+    timeout: Timeout = DEFAULT_TIMEOUT
+    retry: Retry | None = DEFAULT_RETRY
+    request_bytes: int = DEFAULT_REQUEST_BYTES
+    concurrency: int = DEFAULT_CONCURRENCY
+    progress: ShowProgress | None = None
+    shrink_targets: bool = True
+    one_hot_as_ids: bool = False
+    narrow_floats: bool = False
+    transport: Callable[[], Any] | None = None
+    max_connections: int = DEFAULT_CONNECTIONS
+
+    def __post_init__(self) -> None:
+        for name, kind in _KINDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is Integral):
+                raise TypeError(f"{name} must be {_NAMES[kind]}, and is {value!r}")
+        if min(self.request_bytes, self.concurrency, self.max_connections) < 1:
+            raise ValueError("request_bytes, concurrency and max_connections must be at least 1")
+
+    def changed(self, options: Options) -> "Settings":
+        """Gives the same with some options changed.
+
+        Raises:
+            TypeError: There is no such option.
+            ValueError: A value is out of range.
+        """
+        _refuse_unknown(options)
+        given: dict[str, Any] = dict(options)
+        if "timeout" in given:
+            given["timeout"] = Timeout.of(given["timeout"])
+        return replace(self, **given)
+
+    @property
+    def form(self) -> Form:
+        """In what form tensors are sent."""
+        return Form(self.shrink_targets, self.one_hot_as_ids, self.narrow_floats)
+
+    def headers(self) -> Mapping[str, str]:
+        """Gives the headers that every request bears.
+
+        Raises:
+            ValueError: The key has characters that no header may have.
+        """
+        agent = {"User-Agent": f"lossd-client/{version()}"}
+        # What was copied, or read from a file, may have a line end.
+        key = (self.api_key or "").strip() or os.environ.get("LOSSD_API_KEY", "").strip()
+        if not key:
+            return agent
+        if not (key.isascii() and key.isprintable() and " " not in key):
+            raise ValueError(
+                "api_key has characters that no key has: blanks or line ends within it, quotes, or letters "
+                "beyond ASCII; copy it again"
+            )
+        return {**agent, "Authorization": f"Bearer {key}"}
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the server is on this machine, before which no proxy stands."""
+        host = urlsplit(self.base_url).hostname or ""
+        try:
+            return ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
+
+
+def _refuse_unknown(options: Options) -> None:
+    for name in options:
+        if name not in Options.__annotations__:
+            raise TypeError(f"there is no option {name!r}; there are {', '.join(Options.__annotations__)}")
+
+
+def server_address(given: str | None) -> str:
+    """Gives the base URL: as given, else the environment's, else the default.
+
+    Raises:
+        TypeError: It is no text.
+        ValueError: It is not an http or https address.
+    """
+    if not isinstance(given, str | None):
+        raise TypeError(f"base_url must be a str or None, and is {given!r}")
+    url = (given or "").strip() or os.environ.get("LOSSD_BASE_URL", "").strip() or DEFAULT_BASE_URL
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # checked when it is read
+    except ValueError as error:
+        if "@" in url:  # the error may quote a part of the password
+            raise ValueError(f"base_url is {without_password(url)!r}, whose port is no number") from None
+        raise ValueError(f"base_url is {url!r}: {error}") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"base_url must be like http://host:8000, and is {without_password(url)!r}")
+    return url.rstrip("/")

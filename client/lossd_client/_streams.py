@@ -1,0 +1,99 @@
+"""One request over batches that come one after the other."""
+
+import operator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from lossd_client._arrow_stream import DEFAULT_BATCH_BYTES, ArrowEncoder
+from lossd_client._calls import batch_call, check, checked_params
+from lossd_client._encoding import query_text
+from lossd_client._splitting import batch_tensors
+from lossd_client.result import Asked
+from lossd_client.transport import ARROW, JSON, NPY, Chunks, Request
+
+
+class BatchStream:
+    """What `score_stream` sends.
+
+    Args:
+        loss_name: The loss.
+        batches: The batches, an iterable or an asynchronous one.
+        params: The parameters, as the caller gave them.
+        info: The server's account of itself, which has its limit for a record batch.
+        sent: Called after each batch with the rows and elements that went.
+
+    Raises:
+        TypeError: A parameter is not as it should be.
+        ValueError: Likewise.
+        ModuleNotFoundError: pyarrow is not installed.
+    """
+
+    def __init__(
+        self,
+        loss_name: str,
+        batches: Iterable[Any] | AsyncIterable[Any],
+        params: Mapping[str, Any],
+        info: Mapping[str, Any],
+        sent: Callable[[int, int], None],
+    ) -> None:
+        self._loss_name, self._batches, self._given, self._sent = loss_name, batches, params, sent
+        self._params = checked_params(batch_call(loss_name, {}, params))
+        limit = info.get("limits", {}).get("batch_bytes") or DEFAULT_BATCH_BYTES
+        self._batch_bytes = operator.index(limit)
+        self._encoder = self._new_encoder()
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the batches can be read more than once, as no iterator can."""
+        return not isinstance(self._batches, Iterator | AsyncIterator)
+
+    def request(self) -> Request:
+        """Gives the request to send."""
+        axis = self._params.get("axis", 0)
+        over_rows = not {0, -2}.isdisjoint(axis if isinstance(axis, list) else [axis])  # of [N, C], or all
+        merges = over_rows and self._params.get("reduction") != "none"
+        return Request(
+            method="POST",
+            path=f"/{self._loss_name}",
+            query=tuple(query_text(self._params)),
+            headers={"Content-Type": ARROW, "Accept": JSON if merges else NPY},
+            stream=self._chunks,
+        )
+
+    def asked(self) -> Asked:
+        """Gives what is needed to read the answer, once all is sent."""
+        own = {name: value for name, value in self._params.items() if name in ("gamma", "alpha", "variant")}
+        reduction = str(self._params.get("reduction", "mean"))
+        options = {
+            name: value for name, value in self._params.items() if name not in own and name != "reduction"
+        }
+        return Asked(self._loss_name, self._encoder.shape, reduction, own, options)
+
+    def _new_encoder(self) -> ArrowEncoder:
+        by_index = self._params.get("targets_format") == "index"
+        return ArrowEncoder(self._batch_bytes, by_index=by_index)
+
+    def _chunks(self) -> Chunks:
+        self._encoder = self._new_encoder()
+        if isinstance(self._batches, AsyncIterable):
+            return self._async_pieces(self._batches)
+        return self._pieces(self._batches)
+
+    def _pieces(self, batches: Iterable[Any]) -> Iterator[bytes]:
+        for batch in batches:
+            yield from self._encoded(batch)
+        yield self._encoder.end()
+
+    async def _async_pieces(self, batches: AsyncIterable[Any]) -> AsyncIterator[bytes]:
+        async for batch in batches:
+            for piece in self._encoded(batch):
+                yield piece
+        yield self._encoder.end()
+
+    def _encoded(self, batch: object) -> Iterator[bytes]:
+        tensors = check(
+            batch_call(self._loss_name, batch_tensors(batch), {**self._given, "pos_weight": None})
+        ).tensors
+        yield from self._encoder.encode(tensors)
+        inputs = next(iter(tensors.values()))
+        self._sent(inputs.shape[0], inputs.size)

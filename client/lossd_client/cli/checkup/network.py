@@ -1,0 +1,86 @@
+"""The way to the server: its name, a connection, TLS."""
+
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import Final
+from urllib.parse import urlsplit
+
+from lossd_client import LossdError, Request, Timeout
+from lossd_client.cli.checkup.finding import Finding, State, failed, ok
+from lossd_client.cli.checkup.setup import Target
+from lossd_client.cli.exits import Exit
+from lossd_client.cli.raw import raw_transport
+
+LIVEZ: Final = "/livez"
+
+
+def look_at_network(target: Target, seconds: float) -> Iterator[Finding]:
+    """Looks up the name, connects, and speaks TLS; stops at the first that fails."""
+    host, port = target.host, target.port
+    if target.proxy is not None:
+        parts = urlsplit(target.proxy)
+        host, port = parts.hostname or "", parts.port or 80
+    found = _name(host, port)
+    yield found
+    if found.state is State.FAILED:
+        return
+    found = _connection(host, port, seconds)
+    yield found
+    if found.state is not State.FAILED and target.is_https:
+        yield _tls(target, seconds)
+
+
+def _name(host: str, port: int) -> Finding:
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        remedy = f"is {host!r} spelt right, and known to this machine's DNS or /etc/hosts?"
+        return failed("name", f"{host} is not known ({error})", remedy, Exit.UNREACHABLE)
+    there = dict.fromkeys(str(address[0]) for *_, address in addresses)
+    return ok("name", f"{host} is {', '.join(there)}")
+
+
+def _connection(host: str, port: int, seconds: float) -> Finding:
+    try:
+        with socket.create_connection((host, port), timeout=seconds) as connected:
+            peer = connected.getpeername()
+    except ConnectionRefusedError:
+        remedy = f"is the server running (lossd serve), and does it listen on port {port} of this address?"
+        return failed("connection", f"nothing listens at {host}:{port}", remedy, Exit.UNREACHABLE)
+    except TimeoutError:
+        remedy = "does a firewall, or the wrong network, stand between?"
+        return failed(
+            "connection", f"no answer from {host}:{port} in {seconds:g} s", remedy, Exit.UNREACHABLE
+        )
+    except OSError as error:
+        remedy = "is there a network, and a way to that address?"
+        return failed("connection", f"{host}:{port}: {error.strerror or error}", remedy, Exit.UNREACHABLE)
+    return ok("connection", f"to {peer[0]}:{peer[1]}")
+
+
+def _tls(target: Target, seconds: float) -> Finding:
+    """Asks as the client does: with the same certificates."""
+    ask = Request("GET", LIVEZ, base_url=target.settings.base_url)
+    try:
+        with raw_transport(target.settings) as transport:
+            transport.send(ask, Timeout.of(seconds))
+    except LossdError as error:
+        reason = _of_tls(error)
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            what = f"the certificate is not trusted: {reason.verify_message}"
+            remedy = (
+                "name a file of who signed it in SSL_CERT_FILE, and use the name that the certificate has"
+            )
+            return failed("tls", what, remedy, Exit.UNREACHABLE)
+        if reason is not None:
+            remedy = "does the server speak TLS at all? if not, its address begins with http://"
+            return failed("tls", str(reason), remedy, Exit.UNREACHABLE)
+        return failed("tls", str(error), "is there a proxy, or another server?", Exit.UNREACHABLE)
+    return ok("tls", "the certificate is trusted")
+
+
+def _of_tls(error: BaseException | None) -> ssl.SSLError | None:
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error

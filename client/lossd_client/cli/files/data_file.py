@@ -1,0 +1,153 @@
+"""A file of arrays or columns, whatever its format."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossd_client.cli.files.errors import BadFile
+from lossd_client.cli.files.place import Place
+
+
+class Kind(StrEnum):
+    """What a column is read as, where the file itself does not say."""
+
+    NUMBER = "number"
+    FLAG = "flag"  # of a mask: bool, or integers of 0 and 1
+    LABEL = "label"  # any value, in an array of objects: None where there is none
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column, or an array, to be read.
+
+    Attributes:
+        name: Its name.
+        kind: What it is read as.
+        nulls: Whether values may be missing; they are read as NaN then.
+    """
+
+    name: str
+    kind: Kind
+    nulls: bool = False
+
+
+Block: TypeAlias = Mapping[Column, NDArray[Any]]
+"""Some rows, by column."""
+
+
+class DataFile(ABC):
+    """An opened file.
+
+    Attributes:
+        place: Where it is.
+        names: Its columns or arrays; a single one of a file without names is "".
+        is_table: Whether it is a table: what has one value a row stands for the whole row.
+        unreadable: Why no numbers can be read of some of the names; other kinds perhaps can.
+    """
+
+    place: Place
+    names: tuple[str, ...]
+    is_table: bool
+    unreadable: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of how it was read."""
+        return ()
+
+    @abstractmethod
+    def rows(self, name: str) -> int | None:
+        """How many there are; None if only reading tells, or if it is a single number."""
+
+    @abstractmethod
+    def dimensions(self, name: str) -> int:
+        """How many dimensions the array has, or the column, whose rows are the first."""
+
+    def refuse_integers(self, name: str, role: str) -> None:  # noqa: B027 - what is read tells elsewhere
+        """Refuses a column of integers or bools for a role of floats, if the file tells before it is read.
+
+        Raises:
+            BadFile: It is one.
+        """
+
+    @abstractmethod
+    def row_bytes(self, columns: Sequence[Column]) -> int:
+        """About how many bytes a row of these takes in memory; at least 1."""
+
+    @abstractmethod
+    def blocks(self, columns: Sequence[Column], rows: int) -> Iterator[Block]:
+        """Reads the columns from the first row to the last.
+
+        Args:
+            columns: What to read.
+            rows: How many rows each block has, but for the last.
+
+        Returns:
+            The blocks; at least one, which has no rows if the file has none.
+
+        Raises:
+            BadFile: It cannot be read, or has no such columns.
+        """
+
+    def whole(self, column: Column) -> NDArray[Any]:
+        """Reads all of a column.
+
+        Raises:
+            BadFile: It cannot be read.
+        """
+        parts = [block[column] for block in self.blocks([column], 1 << 20)]
+        return parts[0] if len(parts) == 1 else joined(self.place, parts)
+
+
+def joined(place: Place, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Puts rows behind rows.
+
+    Raises:
+        BadFile: Their shapes differ.
+    """
+    shapes = {part.shape[1:] for part in parts if part.shape[0]}
+    if len(shapes) > 1:
+        raise BadFile(f"{place}: rows have different shapes, {' and '.join(map(str, sorted(shapes)[:2]))}")
+    filled = [part for part in parts if part.shape[0]] or parts[:1]
+    return filled[0] if len(filled) == 1 else np.concatenate(filled)
+
+
+def recut(place: Place, pieces: Iterator[Block], rows: int) -> Iterator[Block]:
+    """Cuts pieces of any length into blocks of `rows` rows, but for the last; at least one.
+
+    Raises:
+        BadFile: Rows have different shapes.
+    """
+    held: list[Block] = []
+    number, gave = 0, False
+    for piece in pieces:
+        held.append(piece)
+        number += _length(piece)
+        if number < rows:
+            continue
+        block = _joined_blocks(place, held)
+        for start in range(0, number - rows + 1, rows):
+            yield {name: array[start : start + rows] for name, array in block.items()}
+            gave = True
+        left = number % rows
+        # A copy, so that the block it was cut from can go.
+        held = [{name: array[number - left :].copy() for name, array in block.items()}] if left else []
+        number = left
+    if number or (held and not gave):
+        yield _joined_blocks(place, held)
+
+
+def _joined_blocks(place: Place, blocks: Sequence[Block]) -> Block:
+    if len(blocks) == 1:
+        return blocks[0]
+    return {name: joined(place, [block[name] for block in blocks]) for name in blocks[0]}
+
+
+def _length(block: Block) -> int:
+    return next(iter(block.values())).shape[0] if block else 0

@@ -1,0 +1,88 @@
+"""Files that gzip has compressed: read as they are decompressed, or by way of a temporary file."""
+
+import gzip
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Final, cast
+
+from lossd_client.cli.files.errors import BadFile
+from lossd_client.cli.files.place import Place, reason
+
+MAGIC: Final = b"\x1f\x8b"
+_PIECE: Final = 1 << 20
+
+
+class _Stream(gzip.GzipFile):
+    """Decompresses a file, and closes it too."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(fileobj=file, mode="rb")
+        self._compressed = file
+
+    def close(self) -> None:
+        super().close()
+        self._compressed.close()
+
+
+@dataclass(frozen=True, slots=True)
+class GzipPlace(Place):
+    """A compressed file. Read it from the first byte to the last: to go back is to begin again."""
+
+    @property
+    def path(self) -> Path | None:
+        """None, since no path leads to the content."""
+        return None
+
+    def open(self) -> BinaryIO:
+        """Opens the content, decompressed.
+
+        Raises:
+            BadFile: It cannot be opened.
+        """
+        return cast("BinaryIO", _Stream(Place.open(self)))
+
+    @contextmanager
+    def open_to_end(self) -> Iterator[BinaryIO]:
+        """As `Place`; what is left is read, since only at its end a checksum tells whether it is damaged."""
+        with self.open() as file:
+            yield file
+            while file.read(_PIECE):
+                pass
+
+    def at_any_position(self) -> Place:
+        """Decompresses it to a temporary file, which lasts as long as the returned place.
+
+        Raises:
+            BadFile: It cannot be read, or there is no room.
+        """
+        with self.errors(), self.open() as file:
+            copy = tempfile.NamedTemporaryFile(prefix="lossd-")  # noqa: SIM115 - the place keeps it
+            try:
+                shutil.copyfileobj(file, copy, _PIECE)
+                copy.flush()
+            except gzip.BadGzipFile:
+                raise
+            except OSError as error:
+                where = f"{self.text} cannot be decompressed in {tempfile.gettempdir()}: {reason(error)}"
+                raise BadFile(f"{where}; TMPDIR names another folder") from error
+        return _TemporaryPlace(self.text, copy)
+
+
+@dataclass(frozen=True, slots=True)
+class _TemporaryPlace(Place):
+    """The decompressed copy of a file."""
+
+    copy: Any = field(compare=False)
+
+    @property
+    def path(self) -> Path | None:
+        """Where the copy is."""
+        return Path(self.copy.name)
+
+    def open(self) -> BinaryIO:
+        """Opens the copy."""
+        return Path(self.copy.name).open("rb", buffering=0)

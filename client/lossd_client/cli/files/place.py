@@ -1,0 +1,117 @@
+"""Where a file is: on this machine's disks, or wherever fsspec finds its URL."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+
+from lossd_client.cli.files.errors import BadFile
+
+_GONE: Final = (404, 410)  # HTTP's statuses for what is not there
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A path, or a URL such as s3://bucket/x.npy; it can be opened any number of times."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def is_url(self) -> bool:
+        """Whether it is a URL, which fsspec opens."""
+        return "://" in self.text
+
+    @property
+    def path(self) -> Path | None:
+        """The path; None for a URL."""
+        return None if self.is_url else Path(self.text)
+
+    @property
+    def suffix(self) -> str:
+        """What the name ends in, with its dot, in lower case; without a .gz after it."""
+        name = self.text.partition("?")[0].lower().removesuffix(".gz")
+        return os.path.splitext(name)[1]  # noqa: PTH122 - it may be a URL
+
+    def is_same(self, path: Path) -> bool:
+        """Whether it is the file at this path, by whatever name."""
+        own = Path(self.text.removeprefix("file://"))
+        try:
+            return own.samefile(path)
+        except OSError:  # one of them is not there, or the other kind of URL
+            return False
+
+    def open(self) -> BinaryIO:
+        """Opens it for reading, at any position.
+
+        Raises:
+            BadFile: It cannot be opened.
+        """
+        try:
+            return self._open_url() if self.is_url else self._open_path()
+        except FileNotFoundError as error:
+            raise BadFile(self._why_not_found(error.__cause__)) from error
+        except BadFile:
+            raise
+        except Exception as error:  # each kind of URL has errors of its own
+            raise BadFile(f"{self.text} cannot be opened: {reason(error)}") from error
+
+    @contextmanager
+    def open_to_end(self) -> Iterator[BinaryIO]:
+        """Opens it for reading from the first byte to the last, once.
+
+        Raises:
+            BadFile: It cannot be opened.
+        """
+        with self.open() as file:
+            yield file
+
+    def at_any_position(self) -> "Place":
+        """Gives the place to open where bytes are read in any order."""
+        return self
+
+    def _why_not_found(self, cause: BaseException | None) -> str:
+        """What fsspec calls a file that is not there, by HTTP, may be a server that is not."""
+        status = getattr(cause, "status", None)
+        if not self.text.startswith(("http://", "https://")) or cause is None or status in _GONE:
+            return f"there is no file {self.text}"
+        if status is not None:
+            return f"{self.text}: its server answers with status {status}"
+        return f"{self.text} could not be reached: {reason(cause)}"
+
+    def _open_path(self) -> BinaryIO:
+        path = Path(self.text)
+        if path.exists() and not path.is_file():  # a pipe can be opened only once
+            raise BadFile(f"{self.text} is not a regular file")
+        return path.open("rb", buffering=0)
+
+    def _open_url(self) -> BinaryIO:
+        try:
+            import fsspec  # type: ignore[import-untyped]
+        except ModuleNotFoundError:
+            raise BadFile(f"{self.text}: URLs need fsspec: pip install 'lossd[files]'") from None
+        return cast("BinaryIO", fsspec.open(self.text, "rb").open())
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turns what reading raises into a BadFile that names the file."""
+        try:
+            yield
+        except (BadFile, GeneratorExit):
+            raise
+        except ModuleNotFoundError as error:
+            name = (error.name or "").partition(".")[0]
+            raise BadFile(f"{self.text} needs {name}: pip install 'lossd[files]'") from error
+        except Exception as error:  # a damaged file may raise anything that a parser knows
+            raise BadFile(f"{self.text} cannot be read: {reason(error)}") from error
+
+
+def reason(error: BaseException) -> str:
+    """Gives an error's own words."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

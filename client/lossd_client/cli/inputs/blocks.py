@@ -1,0 +1,366 @@
+"""What `lossd score` reads: the rows of all shards, one after the other, in blocks."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossd_client._shape_notes import id_notes, notes_of
+from lossd_client.cli.files.errors import BadFile
+from lossd_client.cli.files.place import Place
+from lossd_client.cli.inputs.ids import called, is_weak
+from lossd_client.cli.inputs.shards import BROADCAST, LABELS, Arrays, Shard, grouped, has_rows
+from lossd_client.cli.inputs.sources import Source, alike
+
+BLOCK_BYTES: Final = 8 << 20  # of a request; several are in memory at a time
+
+
+class Inputs:
+    """The tensors of all shards.
+
+    Args:
+        shards: The shards; at least one.
+        common: Tensors from files of their own, whose rows are those of all shards, or stand for every row.
+        labels: What rows are grouped by, in the order of the options: the name of a shard's label, or a file
+            of its own with one value a row of all shards.
+        notes: What a user should know of how the files were found.
+
+    Raises:
+        BadFile: The shards do not go together.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        common: Mapping[str, Source],
+        labels: Sequence[str | Source] = (),
+        notes: Sequence[str] = (),
+    ) -> None:
+        first = shards[0]
+        self.shards = shards
+        self.dimensions = first.dimensions
+        self.tensors = {**first.tensors, **common}
+        self.names = tuple(self.tensors)
+        self.joined_by = first.join.names if first.join is not None else ()
+        self._common = common
+        self._notes = notes
+        self._labels = {
+            f"{LABELS} {place}" if isinstance(label, Source) else label: label
+            for place, label in enumerate(labels)
+        }
+        self._running = {
+            name: source for name, source in common.items() if has_rows(name, source, self.dimensions)
+        } | {name: label for name, label in self._labels.items() if isinstance(label, Source)}
+        self._starts: list[int] = []  # the first row of each shard that has been read
+        self._read_rows = 0
+        self._trailing: dict[str, tuple[int, ...]] = {}
+        self._fixed: Arrays | None = None
+        for shard in shards[1:]:
+            self._refuse_unlike(shard)
+        if self.dimensions == 0 and (len(shards) > 1 or self._labels):
+            raise BadFile(
+                f"{first.scored.file.place} holds a single number, which has no rows to go on or group"
+            )
+
+    def _refuse_unlike(self, shard: Shard) -> None:
+        first = self.shards[0]
+        mine, its = ([*one.tensors, *one.labels] for one in (first, shard))
+        names = shard.join.names if shard.join is not None else ()
+        what = None
+        if mine != its:
+            what = f"gives {', '.join(its)}, and {first.scored.file.place} {', '.join(mine)}"
+        elif names != self.joined_by:
+            by = (
+                f"is joined by {', '.join(one)}" if one else "is not joined"
+                for one in (names, self.joined_by)
+            )
+            what = f"{next(by)}, and {first.scored.file.place} {next(by)}"
+        for name in ("targets", next(iter(first.tensors))):
+            dimensions = shard.tensors[name].dimensions, first.tensors[name].dimensions
+            if dimensions[0] != dimensions[1]:
+                there = f"{first.scored.file.place} of {dimensions[1]}"
+                what = f"has {name} of {dimensions[0]} dimensions, and {there}"
+        if what is not None:
+            raise BadFile(f"{shard.scored.file.place} {what}: shards of one score must be alike")
+
+    @property
+    def places(self) -> set[Place]:
+        """The files that are read."""
+        files = [file for shard in self.shards for file in shard.files]
+        return {file.place for file in files} | {
+            source.file.place for source in (*self._common.values(), *self._running.values())
+        }
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows there are, if that is known before they are read."""
+        counts = [shard.rows for shard in self.shards]
+        return sum(count for count in counts if count is not None) if None not in counts else None
+
+    @property
+    def by_row(self) -> tuple[str, ...]:
+        """The tensors that have the rows of what is scored."""
+        is_spread = len(self.shards) > 1
+        fixed = {*self._common} - {*self._running} | (set() if is_spread else {*self.shards[0].fixed})
+        return tuple(name for name in self.names if name not in fixed)
+
+    def described(self) -> list[dict[str, Any]]:
+        """Say of each shard which file each tensor came from, which columns, and how many rows there were."""
+        ends = [*self._starts[1:], self._read_rows]
+        return [
+            self._described(shard, end - start if self.dimensions else None)
+            for shard, start, end in zip(self.shards, self._starts or [0], ends, strict=True)
+        ]
+
+    def _described(self, shard: Shard, rows: int | None) -> dict[str, Any]:
+        sources = {**shard.tensors, **self._common}
+        labels = [
+            label if isinstance(label, Source) else shard.labels[label] for label in self._labels.values()
+        ]
+        columns: dict[str, Any] = {
+            name: source.names for name, source in sources.items() if source.names is not None
+        }
+        found: dict[str, Any] = {name: str(source.file.place) for name, source in sources.items()}
+        if labels:
+            found["by"] = _one_or_all([str(label.file.place) for label in labels])
+            columns["by"] = _one_or_all([label.names for label in labels])
+        return found | {"columns": columns, "rows": rows}
+
+    def notes(self) -> list[str]:
+        """Say what a user should know of how the files were read: the same of several files once."""
+        files = [file for shard in self.shards for file in shard.files]
+        files += [source.file for source in (*self._common.values(), *self._running.values())]
+        said: dict[str, list[Place]] = {}
+        for file in {id(file): file for file in files}.values():
+            for note in file.notes:
+                said.setdefault(note.removeprefix(f"{file.place}: "), []).append(file.place)
+        notes = [
+            f"{places[0]}{f' and {len(places) - 1} more' if len(places) > 1 else ''}: {note}"
+            for note, places in said.items()
+        ]
+        noted = [shard.notes for shard in self.shards if shard.notes]
+        more = f"; {len(noted) - 1} more shards have notes of this kind" if len(noted) > 1 else ""
+        notes += [*self._notes, *(f"{note}{more}" for note in (noted[0] if noted else ()))]
+        joins = [shard.join for shard in self.shards if shard.join is not None]
+        if joins:
+            moved, rows = sum(join.moved for join in joins), sum(join.rows for join in joins)
+            order = (
+                f"{moved} of {rows} rows stood in another place"
+                if moved
+                else "all rows stood in the same order"
+            )
+            doubt = (
+                ", which may but number the rows of each file" if all(map(is_weak, self.joined_by)) else ""
+            )
+            notes.append(f"the targets were joined to the rows by {called(self.joined_by)}{doubt}; {order}")
+        return notes
+
+    def shape_notes(
+        self, shapes: Mapping[str, tuple[int, ...]], class_axis: int, by_index: bool
+    ) -> list[str]:
+        """Give the server's notes of tensors of these shapes."""
+        shape = shapes[self.names[0]]
+        notes = notes_of(shapes, shape, class_axis)
+        return [*notes, *id_notes(shape)] if by_index and class_axis == -1 else notes
+
+    def whole(self) -> Arrays:
+        """Read everything.
+
+        Raises:
+            BadFile: A file cannot be read.
+        """
+        if len(self.shards) == 1 and self.shards[0].join is None:
+            tensors = self.shards[0].whole() | {name: self._own(name) for name in self._common}
+            scored = tensors[self.names[0]]
+            if scored.ndim:
+                self._read_rows = len(scored)
+                self._refuse_no_broadcast(tensors, scored.shape)
+            return tensors
+        blocks = list(self.blocks())
+        return {
+            name: np.concatenate(alike([block[name] for block in blocks]))
+            if name in self.by_row
+            else blocks[0][name]
+            for name in self.names
+        }
+
+    def _own(self, name: str) -> NDArray[Any]:
+        """Read all of a tensor that has a file of its own."""
+        return self._shaped(name, self._common[name].whole())
+
+    def _shaped(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        if name in self._common and name in BROADCAST and self._common[name].file.is_table:
+            return array.reshape(array.shape + (1,) * (self.dimensions - array.ndim))
+        return array
+
+    def blocks(self) -> Iterator[Arrays]:
+        """Read some rows after the other, about BLOCK_BYTES of them at a time.
+
+        Returns:
+            Tensors by name, and the groups as LABELS; at least one block.
+
+        Raises:
+            BadFile: A file cannot be read, or one has more rows than another.
+        """
+        self._starts, self._trailing, self._read_rows = [], {}, 0
+        size = self.shards[0].row_bytes() + sum(
+            source.file.row_bytes(source.columns) for source in self._running.values()
+        )
+        rows = max(1, BLOCK_BYTES // size)
+        readers = {name: _Rows(source, rows) for name, source in self._running.items()}
+        fixed = {name: self._own(name) for name in self._common if name not in self._running}
+        if len(self.shards) == 1:
+            shard = self.shards[0]
+            fixed |= {name: shard.shaped(name, source.whole()) for name, source in shard.fixed.items()}
+        for block in self._joined(rows):
+            length = len(block[self.names[0]])
+            self._read_rows += length
+            for name, reader in readers.items():
+                block[name] = self._shaped(name, self._taken(name, reader, length))
+            shape = block[self.names[0]].shape
+            self._refuse_no_broadcast(fixed, shape)
+            found = {name: (block | fixed)[name] for name in self.names}
+            if self._labels:
+                found[LABELS] = grouped([block[name] for name in self._labels])
+            yield found
+        for name, reader in readers.items():
+            if len(reader.take(1)):
+                raise BadFile(f"{self._running[name].file.place} has more rows than {self._scored()}")
+
+    def _taken(self, name: str, reader: "_Rows", length: int) -> NDArray[Any]:
+        found = reader.take(length)
+        if len(found) != length:
+            source = self._running[name]
+            counts = (
+                f": {self.rows} in {self._scored()}, {source.rows} in {source.file.place}"
+                if None not in (self.rows, source.rows)
+                else ""
+            )
+            raise BadFile(f"{source.file.place} has fewer rows than {self._scored()}{counts}")
+        return found
+
+    def _scored(self) -> str:
+        first = self.shards[0].scored.file.place
+        return str(first) if len(self.shards) == 1 else f"the {len(self.shards)} shards"
+
+    def _joined(self, rows: int) -> Iterator[Arrays]:
+        """Put the blocks of small shards together, as far as they have the same dtypes."""
+        held: list[Arrays] = []
+        length = start = 0
+        for shard in self.shards:
+            self._starts.append(start)
+            for block in self._of_shard(shard, rows):
+                number = len(block[self.names[0]])
+                if number and length and (length + number > rows or form_of(held[0]) != form_of(block)):
+                    yield _concatenated(held)
+                    held, length = [], 0
+                if number or not held:
+                    held = [*held, block] if length else [block]
+                    length += number
+                start += number
+        yield _concatenated(held)
+
+    def _of_shard(self, shard: Shard, rows: int) -> Iterator[Arrays]:
+        """The blocks of one of the shards, with all tensors in them if it is one of several."""
+        for block in shard.blocks(rows):
+            length = len(block[self.names[0]])
+            for name in (self.names[0], "targets"):
+                shape = block[name].shape[1:]
+                if length and shape != self._trailing.setdefault(name, shape):
+                    there = list(self._trailing[name])
+                    what = f"has {name} of {list(shape)} a row, and those before {there}"
+                    raise BadFile(
+                        f"{shard.tensors[name].file.place} {what}: shards of one score must be alike"
+                    )
+            if len(self.shards) > 1 and shard.fixed:
+                fixed = {name: shard.shaped(name, source.whole()) for name, source in shard.fixed.items()}
+                self._refuse_no_broadcast(fixed, block[self.names[0]].shape)
+                block |= {name: _spread(array, length, self.dimensions) for name, array in fixed.items()}
+            yield block
+
+    def _refuse_no_broadcast(self, arrays: Mapping[str, NDArray[Any]], shape: tuple[int, ...]) -> None:
+        """Refuse weights and masks that stand for every row, and do not fit one.
+
+        Raises:
+            BadFile: One does not.
+        """
+        for name in BROADCAST:
+            given = arrays[name].shape if name in arrays else ()
+            is_long = len(given) == len(shape)
+            own = given[1:] if is_long else given
+            try:
+                fits = len(own) < len(shape) and np.broadcast_shapes(own, shape[1:]) == shape[1:]
+                fits &= not is_long or given[0] in (1, shape[0])
+            except ValueError:
+                fits = False
+            if not fits and name in arrays:
+                raise BadFile(self._why_no_broadcast(name, given, shape))
+
+    def _why_no_broadcast(self, name: str, given: tuple[int, ...], shape: tuple[int, ...]) -> str:
+        source = self.tensors[name]
+        each = f"{self.names[0]} have {list(shape[1:])} a row"
+        what = f"{source.file.place}: a {name} of shape {list(given)} does not broadcast to these: {each}"
+        column = [given[0] if given else 1, *[1] * (len(shape) - 1)]
+        classes = f"; one a class has the shape {list(shape[-1:])}" if len(shape) > 1 else ""
+        return f"{what}. Save it in the shape {column} if it is one a row{classes}"
+
+    def own_row(self, name: str, row: int) -> tuple[str, int] | None:
+        """Give the file and the row in it that a tensor's row comes from; None if that is the same row."""
+        if len(self.shards) == 1 and not self.joined_by:
+            return None
+        if name in self._common:
+            return str(self._common[name].file.place), row
+        place = bisect_right(self._starts, row) - 1
+        return self.shards[place].own_row(name, row - self._starts[place])
+
+
+def _one_or_all(items: list[Any]) -> Any:  # noqa: ANN401 - a text or a list
+    return items[0] if len(items) == 1 else items
+
+
+class _Rows:
+    """Reads a file as many rows at a time as are asked for.
+
+    Args:
+        source: What is read.
+        rows: About how many are asked for.
+    """
+
+    def __init__(self, source: Source, rows: int) -> None:
+        self._source = source
+        self._blocks = source.file.blocks(source.columns, rows)
+        self._held = source.of(next(self._blocks))
+
+    def take(self, length: int) -> NDArray[Any]:
+        """Give the next rows; fewer, if there are no more."""
+        parts = [self._held]
+        found = len(self._held)
+        while found < length and (block := next(self._blocks, None)) is not None:
+            parts.append(self._source.of(block))
+            found += len(parts[-1])
+        whole = parts[0] if len(parts) == 1 else np.concatenate(alike(parts))
+        self._held = whole[length:]
+        return whole[:length]
+
+
+def form_of(block: Arrays) -> object:
+    """Give what rows must have in common to be put together."""
+    return tuple((name, array.dtype, array.shape[1:]) for name, array in block.items())
+
+
+def _concatenated(blocks: Sequence[Arrays]) -> Arrays:
+    if len(blocks) == 1:
+        return dict(blocks[0])
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def _spread(array: NDArray[Any], rows: int, dimensions: int) -> NDArray[Any]:
+    """Give each row what stands for all of them."""
+    one = (
+        array[0]
+        if array.ndim == dimensions
+        else array.reshape((1,) * (dimensions - 1 - array.ndim) + array.shape)
+    )
+    return np.broadcast_to(one, (rows, *one.shape))

@@ -1,0 +1,105 @@
+"""Which file of targets goes with which file of logits, by what stands for `*` in the pattern of the targets.
+
+Files are never paired by the order of their names: one that is missing would pair all others wrongly.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final, TypeAlias
+
+from lossd_client.cli.files.errors import BadFile
+
+_Captured: TypeAlias = tuple[str, ...]  # what stands for each wildcard
+_Around: TypeAlias = tuple[str, ...]  # the text around these
+
+_WILDCARD: Final = re.compile(r"(\*\*/|\*\*|\*|\?|\[[^]]+\])")
+_MEANINGS: Final = {"**/": "((?:.*/)?)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}
+
+
+def paired(logits: Sequence[str], targets: Sequence[str], pattern: str) -> list[tuple[str, str]]:
+    """Pair files.
+
+    Args:
+        logits: Files of logits.
+        targets: The files that the pattern stands for.
+        pattern: The pattern.
+
+    Raises:
+        BadFile: One has no partner, or there are several ways to pair them.
+    """
+    captured = {_captured(pattern, path): path for path in targets}
+    if len(captured) < len(targets):
+        raise BadFile(f"--targets {pattern}: two of its files have the same text in place of the wildcards")
+    if len(logits) == len(targets) == 1 and not any(_captured(pattern, targets[0])):
+        return [(logits[0], targets[0])]
+    best: dict[str, str] = {}
+    found: set[tuple[tuple[str, str], ...]] = set()
+    for around in dict.fromkeys(_ways(logits, captured)):
+        texts = {_filled(around, key): path for key, path in captured.items()}
+        pairs = {path: texts[path] for path in logits if path in texts}
+        best = max(best, pairs, key=len)
+        if len(pairs) == len(logits) == len(captured):
+            found.add(tuple(pairs.items()))
+    if len(found) == 1:
+        return list(found.pop())
+    if found:
+        raise BadFile(
+            f"--targets {pattern}: there are several ways to pair its files; name the pairs in a manifest"
+        )
+    raise BadFile(_without_partner(logits, targets, pattern, best))
+
+
+def _captured(pattern: str, path: str) -> _Captured:
+    """Give what stands for each wildcard."""
+    parts = _WILDCARD.split(_bare(pattern))
+    meaning = "".join(
+        _MEANINGS.get(part, f"({part.replace('[!', '[^')})") if place % 2 else re.escape(part)
+        for place, part in enumerate(parts)
+    )
+    match = re.search(f"{meaning}$", _bare(path), re.DOTALL)
+    return match.groups() if match else (path,)
+
+
+def _bare(path: str) -> str:
+    """Give a path, or a URL as it is listed and as it was given alike."""
+    return path.partition("://")[2].lstrip("/") if "://" in path else path
+
+
+def _ways(logits: Sequence[str], captured: dict[_Captured, str]) -> Iterator[_Around]:
+    """Give each text around wildcards by which a file of logits comes of the longest text for these."""
+    longest = max(captured, key=lambda key: sum(map(len, key)), default=())
+    for path in logits:
+        yield from _splits(path, longest)
+
+
+def _splits(path: str, captured: _Captured) -> Iterator[_Around]:
+    if not captured:
+        yield (path,)
+        return
+    start = path.find(captured[0])
+    while start >= 0:
+        for rest in _splits(path[start + len(captured[0]) :], captured[1:]):
+            yield (path[:start], *rest)
+        start = path.find(captured[0], start + 1)
+
+
+def _filled(around: _Around, captured: _Captured) -> str:
+    return around[0] + "".join(text + after for text, after in zip(captured, around[1:], strict=False))
+
+
+def _without_partner(
+    logits: Sequence[str], targets: Sequence[str], pattern: str, best: dict[str, str]
+) -> str:
+    alone = (
+        [path for path in logits if path not in best],
+        [path for path in targets if path not in best.values()],
+    )
+    said = [
+        f"{path} has no partner among the {kind}"
+        for paths, kind in zip(alone, ("targets", "logits"), strict=True)
+        for path in paths[:2]
+    ]
+    what = f"--targets {pattern} stands for {len(targets)} of targets, beside {len(logits)} of logits"
+    rule = "what stands for * must stand in the names of the logits, too, in the same place of each"
+    other = "or name the pairs in a manifest, two files a line"
+    return f"{what}, which do not pair: {'; '.join(said)}. {rule}; {other}"

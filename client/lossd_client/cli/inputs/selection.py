@@ -1,0 +1,280 @@
+"""Which file and column each tensor is, by what the command line names. What is not clear is refused."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from lossd_client.cli.files.data_file import DataFile, Kind
+from lossd_client.cli.files.errors import BadFile
+from lossd_client.cli.files.formats import open_file
+from lossd_client.cli.files.place import Place
+from lossd_client.cli.inputs.alongside import compare, refuse_other_rows
+from lossd_client.cli.inputs.arguments import Entry, partitions_of
+from lossd_client.cli.inputs.blocks import Inputs
+from lossd_client.cli.inputs.joins import join
+from lossd_client.cli.inputs.shards import LABELS, Shard
+from lossd_client.cli.inputs.sources import (
+    Source,
+    Wanted,
+    classes_note,
+    other_form,
+    refuse_integers,
+    refuse_overlap,
+    refuse_unlike,
+    seen,
+)
+
+_OWN_OPTIONS: Final = "name the columns by --logits-column and --targets-column"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What the command line says of files.
+
+    Attributes:
+        entries: The shards as they are named.
+        scored: What is said of the logits or probabilities.
+        targets: What is said of the targets.
+        others: What is said of the other tensors, by name: each has a file of its own, or a column's name.
+        files: The files of these, by name; None where the shards have the column.
+        by: The columns, or the files, with the groups.
+        ids: The columns by which two files are joined; none if their names shall tell.
+    """
+
+    entries: Sequence[Entry]
+    scored: Wanted
+    targets: Wanted
+    others: Mapping[str, Wanted]
+    files: Mapping[str, str | None]
+    by: Sequence[str] = ()
+    ids: Sequence[str] = ()
+
+    def inputs(self) -> Inputs:
+        """Open the files.
+
+        Raises:
+            BadFile: One cannot be used, or which column is meant is not clear.
+        """
+        pairs = self._pairs()
+        _refuse_repeated(
+            [
+                file.place
+                for first, second in pairs
+                for file in {id(first): first, id(second): second}.values()
+            ]
+        )
+        if self.ids and any(first is second for first, second in pairs):
+            raise BadFile(
+                "--id joins the file with the logits to another one with the targets; here one has both"
+            )
+        common = {
+            name: wanted.find(open_file(file))
+            for name, wanted in self.others.items()
+            if (file := self.files[name]) is not None
+        }
+        labels = [self._label(place, text, *pairs[0]) for place, text in enumerate(self.by)]
+        columns = {label: text for label, text in zip(labels, self.by, strict=True) if isinstance(label, str)}
+        shards = [self._shard(first, second, columns) for first, second in pairs]
+        _refuse_other_classes(shards)
+        own = [("by", label) for label in labels if isinstance(label, Source)]
+        for name, source in (*common.items(), *own):
+            refuse_other_rows(name, source, shards)
+        notes = [entry.note for entry in self.entries if entry.note is not None]
+        return Inputs(shards, common, labels, [*notes, *self._unused(*pairs[0])])
+
+    def _unused(self, first: DataFile, second: DataFile) -> list[str]:
+        """Say which columns have the name of a tensor that the loss could use, and are not used."""
+        return [
+            f"{file.place} has {name!r}, which is not used; --{name}-column {name} uses it"
+            for name in ("weight", "mask")
+            if name not in self.others
+            for file in ({id(first): first, id(second): second}.values())
+            if name in file.names
+        ]
+
+    def _label(self, place: int, text: str, first: DataFile, second: DataFile) -> str | Source:
+        """Give the name of a label that is a column of the shards, or the file of its own where it is."""
+        path = Place(text)
+        is_file = path.is_url or (path.path is not None and path.path.is_file())
+        if text in first.names or text in second.names or not is_file:
+            if first.names == second.names == ("",):
+                raise BadFile(f"--by {text}: there is no such file, and {seen(first)}, without columns")
+            return f"{LABELS} {place}"
+        return self._refuse_wide(Wanted("by", "--by", Kind.LABEL).find(open_file(text)))
+
+    def _refuse_wide(self, source: Source) -> Source:
+        if source.dimensions != 1:
+            what = f"--by: {source.file.place} has {source.dimensions} dimensions there"
+            raise BadFile(f"{what}; groups have one")
+        return source
+
+    # Which files are shards, and which are pairs.
+
+    def _open(self, text: str) -> DataFile:
+        return open_file(
+            text, {name: value for name, value in partitions_of(text).items() if name in self.by}
+        )
+
+    def _pairs(self) -> list[tuple[DataFile, DataFile]]:
+        """Open the shards: a file with the logits and one with the targets each, which may be the same."""
+        if not self.entries:
+            raise BadFile("no files are named")
+        opened = [[self._open(file) for file in entry.files] for entry in self.entries]
+        if len(opened) == 2 and all(len(files) == 1 for files in opened):
+            pair = self._as_pair(opened[0][0], opened[1][0])
+            if pair is not None:
+                return [pair]
+        for files in opened:
+            if len(files) == 1:
+                self._refuse_half(files[0], len(opened))
+        return [(files[0], files[-1]) for files in opened]
+
+    def _as_pair(self, first: DataFile, second: DataFile) -> tuple[DataFile, DataFile] | None:
+        """Tell whether two files are a pair, logits and targets; None if they are two shards.
+
+        Raises:
+            BadFile: They are neither.
+        """
+        roles = [self._roles(file) for file in (first, second)]
+        if roles == ["both", "both"]:
+            return None
+        if roles == ["targets", "logits"]:
+            return second, first
+        is_typed = all(entry.is_typed for entry in self.entries)
+        fits = [
+            found == role or (found == "either" and is_typed and wanted.may_be(file))
+            for found, role, wanted, file in zip(
+                roles, ("logits", "targets"), (self.scored, self.targets), (first, second), strict=True
+            )
+        ]
+        if all(fits):
+            return first, second
+        if fits[0] and roles[1] == "none":
+            self.targets.find(second)  # which says that none of several is named
+        if fits[1] and roles[0] == "none":
+            self.scored.find(first)
+        hint = other_form(first, self.scored.role) or other_form(second, self.scored.role)
+        what = f"{seen(first)}; {seen(second)}. It is not clear what these two are"
+        role = self.scored.role
+        either = (
+            f"shards, with {role} and targets each, or a pair, the {role} in one and the targets in the other"
+        )
+        remedy = f"{_OWN_OPTIONS}, or the file with the targets by --targets{hint}"
+        raise BadFile(f"{what}: {either}. {remedy[0].upper()}{remedy[1:]}")
+
+    def _roles(self, file: DataFile) -> str:
+        """Say what a file has by name: "logits", "targets", "both" or "none"; "either" if its place tells."""
+        scored, targets = self.scored.named(file), self.targets.named(file)
+        if scored and scored == targets:  # one name for both: the place tells
+            return "either"
+        if scored or targets:
+            return "both" if scored and targets else "logits" if scored else "targets"
+        is_first = file.names == ("",) or self.scored.is_only(file) or self.targets.is_only(file)
+        return "either" if is_first else "none"
+
+    def _refuse_half(self, file: DataFile, number: int) -> None:
+        """Refuse a shard that does not have logits and targets by name."""
+        if number > 1:
+            for wanted in (self.scored, self.targets):
+                if not wanted.named(file):
+                    what = (
+                        f"{seen(file)}, and no {wanted.role} by name; of {number} shards each must have both"
+                    )
+                    remedy = (
+                        f"{_OWN_OPTIONS}, or pair files of logits with those of targets by --targets PATTERN"
+                    )
+                    raise BadFile(f"{what}: {remedy} or in a manifest, two files a line")
+        elif len(file.names) == 1:
+            what = f"column, {file.names[0]}" if file.is_table else "array"
+            raise BadFile(f"{file.place} holds one {what}: name a second file, with the targets")
+
+    # Which columns a shard's tensors are.
+
+    def _shard(self, first: DataFile, second: DataFile, labels: Mapping[str, str]) -> Shard:
+        is_pair = first is not second
+        tensors = {
+            self.scored.role: self.scored.find(first, by_position=is_pair),
+            "targets": self.targets.find(second, by_position=is_pair),
+        }
+        wanted = {name: each for name, each in self.others.items() if self.files[name] is None}
+        wanted |= {label: Wanted("by", "--by", Kind.LABEL, column) for label, column in labels.items()}
+        twice = []
+        by: dict[str, Source] = {}
+        for name, each in wanted.items():
+            found = [
+                each.find(file) for file in ((first, second) if is_pair else (first,)) if each.named(file)
+            ]
+            source = found[0] if found else each.find(first)
+            if name in labels:
+                by[name] = self._refuse_wide(source)
+            else:
+                tensors[name] = source
+            if len(found) > 1:
+                twice.append((found[0], found[1]))
+        self._refuse_unclear(tensors, by)
+        used = {column.name for source in (*tensors.values(), *by.values()) for column in source.columns}
+        joined = join(first, second, used, self.ids) if is_pair else None
+        notes = [
+            classes_note(tensors[wanted.role], wanted.prefix)
+            for wanted in (self.scored, self.targets)
+            if wanted.prefix is not None
+        ]
+        if is_pair:
+            scored, targets = tensors[self.scored.role], tensors["targets"]
+            notes += compare(scored, targets, used, joined, is_asked=bool(self.ids))
+        return Shard(tensors, by, joined, twice, notes)
+
+    def _refuse_unclear(self, tensors: Mapping[str, Source], by: Mapping[str, Source]) -> None:
+        """Refuse columns that are two things at once, and prefixes that find others than were meant."""
+        refuse_overlap(tensors)
+        refuse_integers(tensors)
+        scored, targets = tensors[self.scored.role], tensors["targets"]
+        for wanted, source in ((self.scored, scored), (self.targets, targets)):
+            others = {column.name for each in by.values() for column in each.columns} | {*self.ids}
+            if wanted.prefix is not None and (found := others & {column.name for column in source.columns}):
+                where = f"{source.file.place}: {found.pop()} begins with {wanted.prefix}"
+                what = f"{where}, and another option names it"
+                raise BadFile(f"{what}: list the {wanted.role}, as in {wanted.option}s a,b,c")
+        if scored.is_stacked and targets.is_stacked:
+            refuse_unlike(scored, targets, (self.scored.prefix, self.targets.prefix))
+
+
+def _refuse_other_classes(shards: Sequence[Shard]) -> None:
+    """Refuse shards in which a prefix finds other classes than in the first, or in another order.
+
+    Raises:
+        BadFile: There is one.
+    """
+    for shard in shards[1:]:
+        for name, source in shard.tensors.items():
+            first = shards[0].tensors.get(name, source)
+            mine, its = ([column.name for column in each.columns] for each in (source, first))
+            if source.is_stacked and first.is_stacked and mine != its:
+                option = "--targets-columns" if name == "targets" else "--logits-columns"
+                what = (
+                    f"{seen(source.file)}: the classes are others than in {first.file.place}, or in another"
+                )
+                raise BadFile(f"{what} order: list those that all have, as in {option} {','.join(its)}")
+
+
+def _refuse_repeated(places: Sequence[Place]) -> None:
+    """Refuse a file that is named twice, by whatever name: its rows would count twice.
+
+    Raises:
+        BadFile: One is.
+    """
+    there: dict[object, Place] = {}
+    for place in places:
+        other = there.setdefault(_identity(place), place)
+        if other is not place:
+            also = "" if str(other) == str(place) else f", as {other} before"
+            raise BadFile(f"{place} is given twice{also}: name each file once")
+
+
+def _identity(place: Place) -> object:
+    try:
+        status = os.stat(place.text.removeprefix("file://"))  # noqa: PTH116 - what may be a URL
+    except (OSError, ValueError):
+        return place.text
+    return status.st_dev, status.st_ino

@@ -1,0 +1,201 @@
+"""One shard: a file, or one with the logits and one with the targets, whose rows are read side by side."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import zip_longest
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossd_client.cli.files.data_file import Block, Column, DataFile
+from lossd_client.cli.files.errors import BadFile
+from lossd_client.cli.inputs.joins import Join, plain
+from lossd_client.cli.inputs.sources import Source
+
+Arrays: TypeAlias = dict[str, NDArray[Any]]
+"""Tensors by name, and the groups."""
+
+LABELS: Final = "by"
+"""The name of the groups among a block's arrays."""
+BROADCAST: Final = ("weight", "mask")
+"""The tensors that may stand for every row."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The tensors of some rows.
+
+    Attributes:
+        tensors: Where each comes from: the logits or probabilities first.
+        labels: Where what rows are grouped by comes from, by name.
+        join: How the targets' file was joined to the other, if it was.
+        twice: Columns that both files have, which must be alike.
+        notes: What a user should know of how the rows of two files stand to each other.
+    """
+
+    tensors: Mapping[str, Source]
+    labels: Mapping[str, Source] = field(default_factory=dict)
+    join: Join | None = None
+    twice: Sequence[tuple[Source, Source]] = ()
+    notes: Sequence[str] = ()
+
+    @property
+    def scored(self) -> Source:
+        """The logits or probabilities."""
+        return next(iter(self.tensors.values()))
+
+    @property
+    def dimensions(self) -> int:
+        """How many dimensions these have."""
+        return self.scored.dimensions
+
+    @cached_property
+    def fixed(self) -> dict[str, Source]:
+        """The tensors that stand for every row."""
+        return {
+            name: source
+            for name, source in self.tensors.items()
+            if not has_rows(name, source, self.dimensions)
+        }
+
+    @cached_property
+    def by_row(self) -> dict[str, Source]:
+        """What has the rows of what is scored."""
+        return {
+            name: source for name, source in {**self.tensors, **self.labels}.items() if name not in self.fixed
+        }
+
+    @property
+    def files(self) -> list[DataFile]:
+        """The files that are read."""
+        sources = (*self.tensors.values(), *self.labels.values())
+        return list({id(source.file): source.file for source in sources}.values())
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows there are, if that is known."""
+        return next((source.rows for source in self.by_row.values() if source.rows is not None), None)
+
+    def row_bytes(self) -> int:
+        """About how many bytes a row takes."""
+        return sum(file.row_bytes(columns) for file, columns in self._wanted())
+
+    def _wanted(self) -> list[tuple[DataFile, list[Column]]]:
+        """The columns to read of each file by row."""
+        wanted: dict[int, tuple[DataFile, dict[Column, None]]] = {}
+        for source in (*self.by_row.values(), *(source for pair in self.twice for source in pair)):
+            _, columns = wanted.setdefault(id(source.file), (source.file, {}))
+            columns |= dict.fromkeys(source.columns)
+        return [(file, list(columns)) for file, columns in wanted.values()]
+
+    def blocks(self, rows: int) -> Iterator[Arrays]:
+        """Read so many rows after the other; at least one block.
+
+        Raises:
+            BadFile: A file cannot be read, or one has more rows than another.
+        """
+        wanted = self._wanted()
+        readers = [self._reader(file, columns, rows) for file, columns in wanted]
+        files = [file for file, _ in wanted]
+        start = 0
+        for found in zip_longest(*readers):
+            self._check_lengths(files, found)
+            parts = {id(file): part for file, part in zip(files, found, strict=True)}
+            self._check_twice(parts, start)
+            block = {
+                name: self.shaped(name, source.of(parts[id(source.file)]))
+                for name, source in self.by_row.items()
+            }
+            start += len(block[next(iter(self.tensors))])
+            yield block
+
+    def _reader(self, file: DataFile, columns: Sequence[Column], rows: int) -> Iterator[Block]:
+        """Read blocks of a file, in the order of the first one's rows."""
+        if self.join is None or self.join.order is None or file is not self.tensors["targets"].file:
+            return file.blocks(columns, rows)
+        return self._gathered(file, columns, rows, self.join.order)
+
+    def _gathered(
+        self, file: DataFile, columns: Sequence[Column], rows: int, order: NDArray[np.intp]
+    ) -> Iterator[Block]:
+        whole = {column: file.whole(column) for column in columns}
+        for start in range(0, max(order.size, 1), rows):
+            yield {column: array[order[start : start + rows]] for column, array in whole.items()}
+
+    def _check_lengths(self, files: Sequence[DataFile], found: Sequence[Block | None]) -> None:
+        lengths = [0 if block is None else _length(block) for block in found]
+        if len(set(lengths)) > 1:
+            less, more = lengths.index(min(lengths)), lengths.index(max(lengths))
+            raise BadFile(f"{files[less].place} has fewer rows than {files[more].place}{self._said()}")
+
+    def _said(self) -> str:
+        counts = {
+            source.file.place: source.rows for source in self.by_row.values() if source.rows is not None
+        }
+        return f": {', '.join(f'{count} in {place}' for place, count in counts.items())}" if counts else ""
+
+    def _check_twice(self, parts: Mapping[int, Block], start: int) -> None:
+        for mine, its in self.twice:
+            _refuse_differing(mine, its, [source.of(parts[id(source.file)]) for source in (mine, its)], start)
+
+    def shaped(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        """Let a table's column of one value a row stand for the whole row, however many elements that has."""
+        if name in BROADCAST and self.tensors[name].file.is_table:
+            return array.reshape(array.shape + (1,) * (self.dimensions - array.ndim))
+        return array
+
+    def whole(self) -> Arrays:
+        """Read the tensors, each from its first row to its last, whatever its rows are.
+
+        Raises:
+            BadFile: A file cannot be read.
+        """
+        for mine, its in self.twice:
+            _refuse_differing(mine, its, [mine.whole(), its.whole()], 0)
+        return {name: self.shaped(name, source.whole()) for name, source in self.tensors.items()}
+
+    def own_row(self, name: str, row: int) -> tuple[str, int]:
+        """Give the file and the row in it that a row of a tensor comes from."""
+        source = self.tensors[name]
+        is_moved = self.join is not None and self.join.order is not None
+        if is_moved and source.file is self.tensors["targets"].file:
+            return str(source.file.place), int(self.join.order[row])  # type: ignore[index,union-attr]
+        return str(source.file.place), row
+
+
+def has_rows(name: str, source: Source, dimensions: int) -> bool:
+    """Tell whether a tensor has the rows of what is scored; else it stands for every row."""
+    if name not in BROADCAST or source.file.is_table:
+        return True
+    return source.dimensions == dimensions and source.rows != 1
+
+
+def _refuse_differing(mine: Source, its: Source, arrays: Sequence[NDArray[Any]], start: int) -> None:
+    """Refuse a column of both files that is not the same in both; `start` is the arrays' first row."""
+    first, second = map(_texts, arrays)
+    if first == second:
+        return
+    pairs = zip_longest(first, second)
+    at, (a, b) = next((row, pair) for row, pair in enumerate(pairs) if pair[0] != pair[1])
+    what = f"{mine.file.place} and {its.file.place} both have {mine.names}, which is {a} and {b}"
+    remedy = "are the rows in the same order? Else take it out of the one where it is not meant"
+    raise BadFile(f"{what} in row {start + at} of the first: {remedy}")
+
+
+def _length(block: Block) -> int:
+    return len(next(iter(block.values())))
+
+
+def _texts(array: NDArray[Any]) -> list[Any]:
+    return [plain(value) if not isinstance(value, list) else value for value in array.tolist()]
+
+
+def grouped(labels: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Give what rows are grouped by: one value each, or a tuple of several."""
+    if len(labels) == 1:
+        return labels[0]
+    return np.fromiter(
+        zip(*(array.tolist() for array in labels), strict=True), dtype=object, count=len(labels[0])
+    )

@@ -1,0 +1,56 @@
+"""The options of commands that talk to a server."""
+
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperCommand
+
+from lossd_client import Retry
+
+_PANEL = "Server"
+
+QUICK: Final = Retry(first_refusal=3)
+"""For commands: who mistypes a port is told within a second; `lossd ping --wait` waits for a start."""
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the server is; else LOSSD_BASE_URL, else http://127.0.0.1:8000.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        help="The API key; else LOSSD_API_KEY, which other users of this machine cannot read as they can "
+        "a command line.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        help="Seconds to wait for the connection, and for the network to move.", rich_help_panel=_PANEL
+    ),
+]
+
+
+class Command(TyperCommand):
+    """A command that refuses an option that is given twice, of which one would be passed over."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - click's, or typer's own copy of it
+        """Read the command line.
+
+        Raises:
+            UsageError: An option is given twice.
+        """
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        for option in order:
+            takes_many = (
+                getattr(option, "multiple", False) or getattr(option, "count", False) or option.nargs == -1
+            )
+            if order.count(option) > 1 and not takes_many:
+                ctx.fail(f"{option.opts[-1]} is given twice")
+        return super().parse_args(ctx, args)

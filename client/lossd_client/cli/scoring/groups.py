@@ -1,0 +1,156 @@
+"""The losses of an input's rows by group, in one pass.
+
+Rows are held until there are enough of them for a request a group to be worth it, in whatever order they
+come. Of what has been sent only sums are kept.
+"""
+
+import json
+import math
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossd_client import InvalidRequest, LossClient, LossResult
+from lossd_client._merge import Tally
+from lossd_client.cli.files.errors import BadFile
+from lossd_client.cli.inputs.blocks import Inputs, form_of
+from lossd_client.cli.inputs.shards import LABELS, Arrays
+from lossd_client.cli.scoring.one_input import Question, Rows
+
+_HELD_BYTES: Final = 32 << 20
+_MOST_GROUPS: Final = 10_000
+
+_WORDS: Final = ("NaN", "Infinity", "-Infinity")  # numbers, as JSON has them
+
+Value: TypeAlias = str | int | float | bool | None
+"""A value that rows of a group have in common; None is that they have none."""
+
+Group: TypeAlias = Value | tuple[Value, ...]
+"""What rows of a group have in common: a tuple, if they are grouped by several columns."""
+
+_Key: TypeAlias = tuple[tuple[bool, Value], ...]  # true is 1 to a dict, and another group
+_Picked: TypeAlias = tuple[Arrays, NDArray[np.intp]]  # rows, and their numbers in the input
+_Held: TypeAlias = dict[tuple[_Key, object], list[_Picked]]  # also by form: only the same can be one request
+
+
+def score_groups(
+    client: LossClient, question: Question, inputs: Inputs
+) -> tuple[LossResult, list[tuple[Group, LossResult]]]:
+    """Scores the rows by group.
+
+    Returns:
+        The result of all rows; and that of each group's, in the order of the groups' values. A group's mean
+        over nothing, since its elements are all masked, is NaN.
+
+    Raises:
+        BadFile: A file cannot be read, or there are too many groups.
+        LossdError: As the client.
+    """
+    asked = question.sums(inputs.dimensions)
+    rows, keys = Rows(inputs, question), deque[_Key]()
+    total, groups = Tally(), dict[_Key, Tally]()
+    for result in rows.results(client, asked, rows.picked(_batches(inputs, keys))):
+        total.add(result)
+        groups.setdefault(keys.popleft(), Tally()).add(result)
+    if not groups:
+        return rows.in_one(client, inputs.whole()), []
+    ordered = sorted(groups, key=_place)
+    if asked is question:
+        return rows.noted(total.result()), [(_group(key), groups[key].result()) for key in ordered]
+    return question.finished(rows.noted(total.result())), [
+        (_group(key), _mean(question, groups[key])) for key in ordered
+    ]
+
+
+def _mean(question: Question, tally: Tally) -> LossResult:
+    sums = tally.result()
+    with suppress(InvalidRequest):
+        return question.finished(sums)
+    return replace(sums, loss=math.nan, reduction="mean")
+
+
+def _place(key: _Key) -> list[tuple[bool, bool, bool, Any]]:
+    """By what groups are sorted, value for value: numbers, true and false, text, and what has no value."""
+    return [
+        (value is None, isinstance(value, str), is_bool, value if value is not None else 0)
+        for is_bool, value in key
+    ]
+
+
+def _batches(inputs: Inputs, keys: deque[_Key]) -> Iterator[tuple[Arrays, Sequence[int]]]:
+    """Gives rows of one group each, with their numbers; `keys` takes the groups."""
+    held: _Held = {}
+    seen: set[_Key] = set()
+    size = start = 0
+    for block in inputs.blocks():
+        for key, numbers in _numbers_by_group(block[LABELS]).items():
+            rows = {name: block[name][numbers] for name in inputs.by_row}
+            held.setdefault((key, form_of(rows)), []).append((rows, numbers + start))
+            seen.add(key)
+        if len(seen) > _MOST_GROUPS:
+            raise BadFile(f"--by: there are more than {_MOST_GROUPS} groups; is it the right column?")
+        fixed = {name: block[name] for name in inputs.names if name not in inputs.by_row}
+        start += block[LABELS].shape[0]
+        size += sum(block[name].nbytes for name in inputs.by_row)
+        if size >= _HELD_BYTES:
+            yield from _drained(held, fixed, keys)
+            size = 0
+    yield from _drained(held, fixed, keys)
+
+
+def _drained(
+    held: _Held, fixed: Mapping[str, NDArray[Any]], keys: deque[_Key]
+) -> Iterator[tuple[Arrays, Sequence[int]]]:
+    while held:
+        (key, _), picked = held.popitem()
+        parts = [rows for rows, _ in picked]
+        rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        keys.append(key)
+        yield {**rows, **fixed}, np.concatenate([numbers for _, numbers in picked]).tolist()
+
+
+def _numbers_by_group(labels: NDArray[Any]) -> dict[_Key, NDArray[np.intp]]:
+    """Gives the rows' numbers by group, in order."""
+    codes: dict[_Key, int] = {}
+    of_row = np.array([codes.setdefault(_key(label), len(codes)) for label in labels.tolist()], dtype=np.intp)
+    order = np.argsort(of_row, kind="stable")
+    starts = np.searchsorted(of_row[order], np.arange(len(codes) + 1))
+    return {key: order[starts[code] : starts[code + 1]] for key, code in codes.items()}
+
+
+def _key(label: object) -> _Key:
+    values = label if isinstance(label, tuple) else (label,)
+    return tuple((type(value) is bool, _value(value)) for value in values)
+
+
+def _group(key: _Key) -> Group:
+    values = tuple(value for _, value in key)
+    return values if len(values) > 1 else values[0]
+
+
+def _value(label: object) -> Value:
+    if isinstance(label, float) and not math.isfinite(label):  # no two NaN are equal, and JSON has none
+        return "NaN" if math.isnan(label) else "Infinity" if label > 0 else "-Infinity"
+    return label if isinstance(label, str | int | float) or label is None else str(label)
+
+
+def texts_of(groups: Sequence[Group]) -> list[list[str | None]]:
+    """Gives groups' values as text, no two alike: in quotes where a column has text and other values."""
+    rows = [group if isinstance(group, tuple) else (group,) for group in groups]
+    return [list(row) for row in zip(*map(_texts, zip(*rows, strict=True)), strict=True)]
+
+
+def _texts(column: Sequence[Value]) -> list[str | None]:
+    is_text = [isinstance(value, str) and value not in _WORDS for value in column]
+    is_mixed = any(is_text) and any(
+        value is not None and not text for value, text in zip(column, is_text, strict=True)
+    )
+    return [
+        None if value is None else json.dumps(value, ensure_ascii=False) if is_mixed and text else str(value)
+        for value, text in zip(column, is_text, strict=True)
+    ]

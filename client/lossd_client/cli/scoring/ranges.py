@@ -1,0 +1,64 @@
+"""What the values that were scored say by their range: probabilities as logits, or files that are swapped."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossd_client._arrays import forget
+from lossd_client._foreign import widened
+from lossd_client.cli.inputs.shards import Arrays
+
+
+class Ranges:
+    """Looks at the blocks of an input as they are read.
+
+    Args:
+        role: What is scored: "logits" or "probabilities".
+        is_dense: Whether the targets are of the inputs' shape, and no class ids.
+    """
+
+    def __init__(self, role: str, is_dense: bool) -> None:
+        self._role, self._is_dense = role, is_dense
+        self._size = self._rows = 0
+        self._has_rows = False
+        self._least, self._greatest = np.inf, -np.inf
+        self._is_within = True  # all of [0, 1] so far; what is not is looked at no further
+        self._are_bits, self._target_bits = True, True
+
+    def see(self, block: Arrays) -> None:
+        """Look at some rows."""
+        scored = block[self._role]
+        self._size += scored.size
+        self._has_rows |= scored.ndim > 0
+        self._rows += len(scored) if scored.ndim else 0
+        if not (self._is_within and scored.size):
+            return
+        values = widened(scored)
+        self._least = min(self._least, float(values.min()))
+        self._greatest = max(self._greatest, float(values.max()))
+        self._is_within = bool(values.min() >= 0 and values.max() <= 1)  # of a NaN, too, it is not
+        forget(scored)
+        if self._role == "probabilities":
+            self._are_bits = self._are_bits and _are_bits(values)
+            self._target_bits = self._target_bits and _are_bits(widened(block["targets"]))
+
+    def notes(self) -> list[str]:
+        """Say what may be meant otherwise."""
+        if self._has_rows and not self._rows:
+            return ["the input has no rows"]
+        if self._size < 2 or not self._is_within:
+            return []
+        if self._role == "logits" and self._least < self._greatest:
+            swapped = "; if they are targets, the files are swapped" if self._is_dense else ""
+            return [f"all logits lie in [0, 1]: if they are probabilities, use --probabilities{swapped}"]
+        if self._role == "probabilities" and self._is_dense and self._are_bits and not self._target_bits:
+            return [
+                "all probabilities are 0 or 1, and the targets are not: if they are the targets, "
+                "the two are swapped"
+            ]
+        return []
+
+
+def _are_bits(values: NDArray[Any]) -> bool:
+    return bool(np.isin(values[~np.isnan(values)] if values.dtype.kind == "f" else values, (0, 1)).all())

@@ -1,0 +1,247 @@
+"""A stand-in for the server, for tests of what uses the client: `LossClient(transport=FakeTransport)`.
+
+It answers within the process, in numpy's float64, every request that the client makes but Arrow streams. Its
+losses are the server's to about 1e-12 relative; it knows no keys, limits, deadlines or load. What it refuses,
+it refuses with the server's status and code; the wording is its own.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from hashlib import sha256
+from io import BytesIO
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossd_client._arrays import dtype_name
+from lossd_client._calls import OPTIONS
+from lossd_client._foreign import widened
+from lossd_client._shape_notes import id_notes, notes_of
+from lossd_client.testing.fake_losses import Elements, Losses, Refused, axes_of, losses_of, mean_of
+from lossd_client.timeout import Timeout
+from lossd_client.transport import JSON, NPY, PROBLEM, Request, Response
+
+_SHARED: Final[Mapping[str, Any]] = {"reduction": "mean", **OPTIONS}
+_OWN: Final[Mapping[str, Mapping[str, Any]]] = {
+    "/bce": {},
+    "/focal": {"gamma": 1.5, "alpha": 0.25, "variant": "sigmoid"},
+}
+_WORDS: Final = {
+    "reduction": ("none", "sum", "mean"),
+    "targets_format": ("dense", "index"),
+    "variant": ("sigmoid", "exp", "quality"),
+}
+VERSION: Final = "fake"
+
+
+class FakeTransport:
+    """Answers the requests of a `LossClient`."""
+
+    def send(self, request: Request, timeout: Timeout) -> Response:
+        """Gives the answer; the timeout goes unheeded."""
+        return answer(request)
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+class AsyncFakeTransport:
+    """Answers the requests of an `AsyncLossClient`."""
+
+    async def send(self, request: Request, timeout: Timeout) -> Response:  # noqa: ASYNC109 - the seam's
+        """Gives the answer; the timeout goes unheeded."""
+        return answer(request)
+
+    async def aclose(self) -> None:
+        """Does nothing."""
+
+
+def answer(request: Request) -> Response:
+    """Gives what a server would answer."""
+    try:
+        if request.path.endswith("/info"):
+            return _of_json(request, {"version": VERSION, "losses": [], "limits": {}, "workers": []})
+        if request.path.endswith("/readyz"):
+            return _of_json(request, {})
+        own = next((own for path, own in _OWN.items() if request.path.endswith(path)), None)
+        if own is None:
+            raise Refused("not_found", f"the fake has no {request.path}", status=404)
+        if request.stream is not None:
+            raise Refused(
+                "unsupported_media_type", "the fake takes no streams: use score_batches", status=415
+            )
+        return _scored(request, own)
+    except Refused as refused:
+        return _problem(request, *refused.args)
+
+
+def _scored(request: Request, own: Mapping[str, Any]) -> Response:
+    params = _params(request, {**_SHARED, **own})
+    name = request.path.rpartition("/")[2]
+    with np.errstate(all="ignore"):
+        tensors = _tensors(request)
+        params["targets_dtype"] = dtype_name(tensors["targets"].dtype)
+        elements = Elements.of({key: widened(array) for key, array in tensors.items()}, params)
+        found = losses_of(name, elements, params)
+        loss, terms = _reduced(found, params)
+        figures = found.figures
+    tensor = tensors.get("pos_weight")
+    options = {key: _single(params[key]) for key in OPTIONS}
+    if tensor is not None:
+        options["pos_weight"] = {"dtype": dtype_name(tensor.dtype), "shape": list(tensor.shape)}
+    applied = {key: params[key] for key in own}
+    notes = notes_of(
+        {key: array.shape for key, array in tensors.items()}, elements.shape, params["class_axis"]
+    )
+    if params["targets_format"] == "index" and "class_axis" not in dict(request.query):
+        notes += id_notes(elements.shape)
+    if request.headers.get("Accept") == NPY:
+        headers = {f"lossd-{key.replace('_', '-')}": _header(value) for key, value in figures.items()}
+        flat = {"reduction": params["reduction"], **applied, **options}
+        headers["lossd-params"] = json.dumps({key: _shortened(value) for key, value in flat.items()})
+        headers |= {"lossd-kernel": VERSION, "lossd-version": VERSION}
+        headers |= {"lossd-notes": json.dumps(notes)} if notes else {}
+        return _response(request, 200, NPY, _npy(loss), headers)
+    about = {
+        "reduction": params["reduction"],
+        "shape": list(elements.shape),
+        "loss_name": name,
+        "params": applied,
+        "options": options,
+        "notes": notes,
+        "kernel": VERSION,
+        "device": "cpu",
+        "version": VERSION,
+    }
+    plain = {"loss": loss.tolist(), **figures, **terms}
+    return _of_json(request, {**{key: _plain(value) for key, value in plain.items()}, **about})
+
+
+def _reduced(found: Losses, params: Mapping[str, Any]) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    """The loss, and its terms by name where rows are summed and other axes stay."""
+    if params["reduction"] == "none":
+        return found.each, {}
+    axes = axes_of(params["axis"], found.each.ndim)
+    planes = {
+        "loss_terms": found.sums(axes),
+        "divisor_terms": found.divisors(axes, params["normalizer"]),
+    }
+    loss = planes["loss_terms"][0]
+    if params["reduction"] == "mean":
+        loss = mean_of(loss, planes["divisor_terms"][0], params["normalizer"])
+    if 0 not in axes or len(axes) == found.each.ndim:
+        return loss, {}
+    return loss, {name: [plane.tolist() for plane in each] for name, each in planes.items()}
+
+
+def _header(value: float | list[float]) -> str:
+    return ",".join(map(repr, value)) if isinstance(value, list) else repr(value)
+
+
+def _single(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JSON value out
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _shortened(value: object) -> object:
+    if not isinstance(value, list) or len(value) <= 16:
+        return value
+    return {"length": len(value), "sha256": sha256(np.asarray(value, dtype="<f8").tobytes()).hexdigest()}
+
+
+def _params(request: Request, known: Mapping[str, Any]) -> dict[str, Any]:
+    params = dict(known)
+    for name, text in request.query:
+        if name == "tensors":
+            continue
+        if name not in known:
+            raise _invalid(name, f"there is no parameter {name}")
+        try:
+            params[name] = json.loads(text)
+        except ValueError:
+            params[name] = text
+    for name, words in _WORDS.items():
+        if name in params and params[name] not in words:
+            raise _invalid(name, f"{name} must be one of {', '.join(words)}")
+    _check_numbers(params)
+    _check_index(params)
+    if params["reduction"] == "none":
+        for name in ("axis", "normalizer"):
+            if params[name] != known[name]:
+                raise _invalid(name, f"reduction=none does not go with {name}")
+    return params
+
+
+def _invalid(name: str, detail: str) -> Refused:
+    return Refused("invalid_parameter", detail, f"/{name}")
+
+
+def _check_numbers(params: Mapping[str, Any]) -> None:
+    normalizer = params["normalizer"]
+    alphas = params.get("alpha")
+    alphas = alphas if isinstance(alphas, list) else [alphas]
+    for name in ("axis", "alpha"):
+        if params.get(name) == []:
+            raise _invalid(name, f"{name} is an empty list")
+    for name, fits in {
+        "label_smoothing": 0 <= params["label_smoothing"] < 1,
+        "gamma": 0 <= params.get("gamma", 0) <= 1000,
+        "alpha": all(alpha is None or 0 <= alpha <= 1 for alpha in alphas),
+        "normalizer": normalizer in ("count", "weight", "positives")
+        or (isinstance(normalizer, float) and 0 < normalizer < math.inf),
+    }.items():
+        if not fits:
+            raise _invalid(name, f"{name} is {params[name]}, which is out of range")
+
+
+def _check_index(params: Mapping[str, Any]) -> None:
+    background, ignored = params["background_index"], params["ignore_index"]
+    if ignored is not None and not isinstance(ignored, int | float) and ignored != "nan":
+        raise _invalid("ignore_index", f"ignore_index is {ignored!r}, which is no number, nan or null")
+    if background is None:
+        return
+    if abs(background) >= 2**53:
+        raise _invalid("background_index", f"background_index is {background}, which is out of range")
+    if params["targets_format"] != "index":
+        raise _invalid("background_index", "background_index is for index targets")
+    if background == ignored:
+        raise _invalid("background_index", "background_index equals ignore_index")
+
+
+def _tensors(request: Request) -> dict[str, NDArray[Any]]:
+    stream = BytesIO(b"".join(request.body))
+    names = dict(request.query)["tensors"].split(",")
+    return {name: np.lib.format.read_array(stream, allow_pickle=False) for name in names}
+
+
+def _npy(loss: NDArray[np.float64]) -> bytes:
+    body = BytesIO()
+    np.lib.format.write_array(body, loss, allow_pickle=False)
+    return body.getvalue()
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JSON value out
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _of_json(request: Request, value: Mapping[str, Any], status: int = 200, kind: str = JSON) -> Response:
+    said = {**value, "request_id": request.headers.get("X-Request-Id")}
+    return _response(request, status, kind, json.dumps(said).encode(), {})
+
+
+def _problem(request: Request, code: str, detail: str, pointer: str, status: int) -> Response:
+    problem: dict[str, Any] = {"type": "about:blank", "title": code, "status": status, "detail": detail}
+    problem |= {"code": code, "retryable": False}
+    if pointer:
+        problem["errors"] = [{"pointer": pointer, "detail": detail}]
+    return _of_json(request, problem, status, PROBLEM)
+
+
+def _response(request: Request, status: int, kind: str, body: bytes, headers: Mapping[str, str]) -> Response:
+    own = {"content-type": kind, "x-request-id": request.headers.get("X-Request-Id", "")}
+    return Response(status, {**own, **headers}, body)

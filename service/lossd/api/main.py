@@ -1,0 +1,265 @@
+"""The front end's process: receives, answers, and owns every request on the way. It never imports torch."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from functools import partial
+from types import FrameType
+from typing import Final
+
+import msgspec
+import uvicorn
+
+from lossd import logs
+from lossd.api.app import create_app
+from lossd.api.auth import Gate
+from lossd.api.drain import Door
+from lossd.api.http.connections import allow_descriptors, make_room, watch
+from lossd.api.http.cors import Origins
+from lossd.api.http.protocol import LossdProtocol
+from lossd.api.http.tls import Certificate, open_certificate
+from lossd.api.json_helper.parser import Parser
+from lossd.api.services import Service
+from lossd.api.small_requests.lane import FastLane
+from lossd.core.catalog import register
+from lossd.core.kernel import WrongAnswerError
+from lossd.engine.admission.quotas import Quotas
+from lossd.engine.dispatch.in_place import InPlace
+from lossd.engine.dispatch.worker_pool import Pool
+from lossd.engine.ipc.memory import Memory
+from lossd.engine.ipc.messages import UNUSABLE, WRONG
+from lossd.engine.ipc.tally import Tally
+from lossd.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_ACCEPTS: Final = 8
+"""Connections that are let in in one turn of the event loop: libuv takes one of each socket that it listens
+on, so that of 64 callers who come at once the last would wait for 64 turns."""
+_COLLECT: Final = (50_000, 10, 100)
+_FAREWELL_SECONDS: Final = 0.3
+"""For those who had connected just before the end of listening: what they ask is still answered."""
+_LAST_SECONDS: Final = 1
+"""For those who are not served when the time for draining is up: to be told so."""
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn's server, but it goes on listening, and says that it is being stopped, until all are served.
+
+    Args:
+        config: uvicorn's.
+        door: What requests come in by.
+        listener: What it listens on.
+        drain_seconds: How long those that are in may take.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, door: Door, listener: socket.socket, drain_seconds: float
+    ) -> None:
+        super().__init__(config)
+        self._door = door
+        self._listener = listener
+        self._drain_seconds = drain_seconds
+        self._loop = asyncio.get_running_loop()
+        self._draining: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop, on a signal."""
+        self._loop.call_soon_threadsafe(self.stop, sig, frame)
+
+    def stop(self, sig: int = signal.SIGTERM, frame: FrameType | None = None) -> None:
+        """Begin to stop."""
+        if self._draining is None:
+            self._draining = self._loop.create_task(self._drain(sig, frame))
+
+    async def _drain(self, sig: int, frame: FrameType | None) -> None:
+        logger.info("stopping: what has been accepted is answered first")
+        await self._door.close(self._drain_seconds)
+        await asyncio.sleep(0)  # in which all are let in who have come so far
+        for server in self.servers:
+            server.close()
+        self._listener.close()
+        await asyncio.sleep(_FAREWELL_SECONDS)
+        super().handle_exit(sig, frame)
+
+
+async def serve(
+    settings: Settings, listener: socket.socket, service: Service, certificate: Certificate | None
+) -> None:
+    """Serve until SIGTERM, then until the accepted requests have been answered."""
+    room = partial(make_room, allow_descriptors(settings.max_connections))
+    protocol = partial(
+        LossdProtocol,
+        settings=settings,
+        lane=_choose_lane(service),
+        room=room,
+        requests=service.requests,
+        origins=Origins(settings.cors_origins) if settings.cors_origins else None,
+    )
+    config = uvicorn.Config(
+        create_app(service),
+        http=protocol,  # type: ignore[arg-type] # called alone
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        ssl_context_factory=None if certificate is None else lambda _config, _default: certificate.context,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        server_header=False,
+        reset_contextvars=True,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_graceful_shutdown=_LAST_SECONDS,
+    )
+    server = DrainingServer(config, service.door, listener, settings.drain_seconds)
+    host, port = listener.getsockname()[:2]
+    scheme = "http" if certificate is None else "https"
+    logger.info("listening on %s://%s:%d", scheme, f"[{host}]" if ":" in host else host, port)
+    tasks = [
+        asyncio.create_task(_end_with_supervisor(service.pool, server)),
+        asyncio.create_task(watch(server.server_state.connections)),  # type: ignore[arg-type] # all are of ours
+    ]
+    if certificate is not None:
+        tasks.append(asyncio.create_task(certificate.follow()))
+    if service.inplace is not None:
+        tasks.append(asyncio.create_task(_check_kernel(service.inplace, settings.check_seconds)))
+    # uvicorn takes SIGTERM over, and when it has stopped raises it again for whoever handled it before.
+    signal.signal(signal.SIGTERM, server.handle_exit)
+    _calm_collector()
+    service.pool.announce()
+    doubles = [listener.dup() for _ in range(_ACCEPTS - 1)]
+    await server.serve(sockets=[listener, *doubles])
+    for double in doubles:
+        double.close()
+    for task in tasks:
+        task.cancel()
+    await service.parser.close()
+    service.pool.close()
+    service.requests.close()
+    if service.tracing is not None:
+        service.tracing.close()
+
+
+def _choose_lane(service: Service) -> Callable[[LossdProtocol], FastLane] | None:
+    """The lane of each connection; None where small requests go to workers, or all are to have spans."""
+    if service.inplace is None or service.tracing is not None:
+        return None
+    return partial(FastLane, service, service.inplace)
+
+
+def _calm_collector() -> None:
+    """Have the garbage collector look less often, and not at what is there from the start.
+
+    While it looks through everything, everybody waits: over 100 ms, by default, when many requests do.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT)
+
+
+async def _end_with_supervisor(pool: Pool, server: uvicorn.Server) -> None:
+    await pool.supervisor_gone.wait()
+    logger.error("the supervisor is gone; stopping")
+    server.should_exit = True
+
+
+async def _check_kernel(inplace: InPlace, seconds: float) -> None:
+    """Look now and then whether what scores small requests here still does so rightly."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            inplace.check()
+        except WrongAnswerError as error:
+            logger.critical("this process does not compute rightly any more, and ends: %s", error)
+            logging.shutdown()
+            os._exit(WRONG)  # without one more answer
+
+
+class _Options(msgspec.Struct, frozen=True):
+    """What the supervisor hands to a front end; descriptors are inherited.
+
+    Attributes:
+        index: Its number.
+        listen_fd: The listening socket.
+        arena_fd: Its arena.
+        control_fd: The socket to the supervisor.
+        quotas_fd: What teams may use at most.
+        tally_fds: The counters of all front ends.
+        workers: How many workers there are.
+        elements: How many elements a slice has at most.
+        restarts: How many processes were in its place before.
+    """
+
+    index: int
+    listen_fd: int
+    arena_fd: int
+    control_fd: int
+    quotas_fd: int
+    tally_fds: list[int]
+    workers: int
+    elements: int
+    restarts: int
+
+
+async def _prepare(settings: Settings, gate: Gate) -> Certificate | None:
+    """Wait for what must be there before anybody is let in: the teams, and a certificate if there is one."""
+    await gate.known.wait()
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    return await open_certificate(settings.tls_certificate, settings.tls_key)
+
+
+async def _run(options: _Options, settings: Settings) -> None:
+    memory = Memory(options.arena_fd, settings.arena_bytes_each)
+    parser = Parser(options.arena_fd, settings.arena_bytes_each, settings.timeout_seconds, options.index)
+    tallies = [Tally(fd) for fd in options.tally_fds]
+    for fd in (options.arena_fd, *options.tally_fds):
+        os.close(fd)  # the mappings keep the memory
+    control = socket.socket(fileno=options.control_fd)
+    pool = Pool(memory, control, options.workers, options.elements, settings.slice_elements)
+    quotas = Quotas(options.quotas_fd, settings.front_ends, options.index)
+    gate = Gate(quotas, teams=settings.teams is not None)
+    pool.when_teams_changed = gate.change
+    service = Service.over(settings, memory, pool, gate, parser, tallies, options.index)
+    service.metrics.restarted(options.restarts)
+    listener = socket.socket(fileno=options.listen_fd)
+    preparing = asyncio.ensure_future(_prepare(settings, gate))
+    alone = asyncio.ensure_future(pool.supervisor_gone.wait())
+    await asyncio.wait((preparing, alone), return_when=asyncio.FIRST_COMPLETED)
+    alone.cancel()
+    if not preparing.done():  # and nobody would end this process
+        preparing.cancel()
+        return
+    await serve(settings, listener, service, preparing.result())
+
+
+def main(arguments: str) -> None:
+    """Run a front end, given its descriptors as a JSON object; its settings are in the environment."""
+    settings = Settings()
+    options = msgspec.json.decode(arguments, type=_Options)
+    logs.configure("front-end", options.index, settings.log_level, settings.log_format)
+    try:
+        for place in settings.losses:
+            register(place)
+    except ValueError as error:
+        logger.error("LOSSD_LOSSES: %s", error)
+        sys.exit(UNUSABLE)
+    if sys.platform == "win32":
+        asyncio.run(_run(options, settings))
+        return
+    import uvloop
+
+    from lossd.api.http.event_loop import FrontEndLoop
+
+    uvloop.run(_run(options, settings), loop_factory=partial(FrontEndLoop, settings.header_seconds))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,101 @@
+"""What the team that asks has used, from the file that the supervisor writes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Request
+
+from lossd.api.routes.asking import asking_team
+from lossd.api.routes.openapi import problem_response
+from lossd.api.routes.schemas import Usage, UsageDay, UsageTotal
+from lossd.engine.usage_store import MOST_DAYS, Used, figures, first_day, read_usage, reason
+from lossd.error_text import pointer, shown, suggestion
+from lossd.teams import Team
+from lossd.types import ErrorCode, RequestError
+from lossd.wire import parse_query
+
+logger = logging.getLogger(__name__)
+
+_DAYS: Final = 30
+_READ_SECONDS: Final = 5.0
+_PARAMETERS: Final = [
+    {
+        "name": "days",
+        "in": "query",
+        "required": False,
+        "description": "How many days, of which today (in UTC) is the last.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MOST_DAYS, "default": _DAYS},
+    }
+]
+_PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
+    401: problem_response([ErrorCode.UNAUTHORIZED]),
+    403: problem_response([ErrorCode.FORBIDDEN]),
+    404: {**problem_response([]), "description": "This server keeps no usage."},
+    422: problem_response([ErrorCode.INVALID_PARAMETER]),
+    500: {**problem_response([ErrorCode.INTERNAL_ERROR]), "description": "The usage cannot be read."},
+}
+
+
+def usage_routes(path: Path | None) -> APIRouter:
+    """The route, over the usage file, if there is one."""
+    router = APIRouter(tags=["status"])
+    reader = ThreadPoolExecutor(1)  # a disk that does not answer holds up nobody but who asks for this
+
+    @router.get(
+        "/usage",
+        summary="What has my team used?",
+        openapi_extra={"parameters": _PARAMETERS},
+        responses=_PROBLEMS,
+    )
+    async def usage(request: Request, team: Annotated[Team, Depends(asking_team)]) -> Usage:
+        since = first_day(_days(request.scope["query_string"]))
+        if path is None:
+            detail = "this server keeps no usage (LOSSD_USAGE_FILE is empty); ask who runs it"
+            raise RequestError(ErrorCode.NOT_FOUND, detail)
+        try:
+            async with asyncio.timeout(_READ_SECONDS):
+                loop = asyncio.get_running_loop()
+                used = await loop.run_in_executor(reader, read_usage, path, since, team.name)
+        except FileNotFoundError:
+            used = []  # it is about to be made, or cannot be, which /readyz tells
+        except (OSError, sqlite3.Error, TimeoutError) as error:
+            logger.error("usage cannot be read from %s: %s", path, error)
+            why = "it takes too long" if isinstance(error, TimeoutError) else reason(error)
+            raise RequestError(
+                ErrorCode.INTERNAL_ERROR, f"usage cannot be read: {why}; it is kept, try again later"
+            ) from None
+        return Usage(team=team.name, since=since, days=[_day(one) for one in used], total=_total(used))
+
+    return router
+
+
+def _days(query_string: bytes) -> int:
+    """How many days are asked for.
+
+    Raises:
+        RequestError: ``invalid_parameter``.
+    """
+    given = parse_query(query_string)
+    days = given.pop("days", _DAYS)
+    for name in given:
+        hint = suggestion(name, ["days"])
+        detail = f"/usage has no parameter {shown(name)}{hint or '; it has days'}"
+        raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [(pointer(name), f"unknown parameter{hint}")])
+    if type(days) is not int or not 1 <= days <= MOST_DAYS:
+        detail = f"days is {shown(str(days))}; send a whole number from 1 to {MOST_DAYS}"
+        raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/days", f"not from 1 to {MOST_DAYS}")])
+    return days
+
+
+def _day(used: Used) -> UsageDay:
+    return UsageDay.model_validate({"day": used.day, **figures([used])})
+
+
+def _total(used: list[Used]) -> UsageTotal:
+    return UsageTotal.model_validate(figures(used))

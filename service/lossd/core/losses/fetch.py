@@ -1,0 +1,112 @@
+"""A block's tensors, brought to where they are computed with, as float64.
+
+Their bytes are copied to the device as they are, which is often half of float64's or less, and converted
+there; the copies of the next block run beside the computations of this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lossd.core.operand import Operand
+
+Read: TypeAlias = Callable[[Operand], Tensor]
+"""Gives the elements of one of a block's tensors, float64, [n]."""
+
+
+class Fetch:
+    """Copies blocks to a device, on a stream of its own.
+
+    Bytes are read where they lie, which is beside other work if that memory is pinned
+    (`lossd.core.losses.pinned`). What does not lie in order is put in order first, in pinned memory that is
+    used in turn.
+
+    On a CPU all is done in order, and gives the same.
+
+    Args:
+        device: The device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+
+    def begin(
+        self, operands: Sequence[Operand], memory: memoryview | bytes, offset: int, start: int, stop: int
+    ) -> Read:
+        """Begin to bring the elements [start, stop) of a request's tensors, counted in C order.
+
+        The copies belong to the stream that makes them and are used on the current one, so whoever reads a
+        block waits for what is computed of it before letting go of it.
+
+        Args:
+            operands: The tensors.
+            memory: The memory that they lie in.
+            offset: Where in it their offsets are counted from.
+            start: The first element.
+            stop: The element after the last.
+        """
+        with torch.cuda.stream(self._stream):
+            copies = {operand.name: self._copy(operand, memory, offset, start, stop) for operand in operands}
+        arrived = None if self._stream is None else self._stream.record_event()
+
+        def read(operand: Operand) -> Tensor:
+            if arrived is not None:
+                torch.cuda.current_stream(self._device).wait_event(arrived)
+            copy = copies[operand.name]
+            return (copy.view(torch.bfloat16) if operand.tensor.dtype == "bfloat16" else copy).double()
+
+        return read
+
+    def _copy(
+        self, operand: Operand, memory: memoryview | bytes, offset: int, start: int, stop: int
+    ) -> Tensor:
+        run = run_of(operand.array(memory, offset), start, stop)
+        in_place = run.flags.aligned and run.flags.writeable and run.dtype.isnative
+        if not in_place:
+            run = run.astype(run.dtype.newbyteorder("="))
+        if operand.tensor.dtype == "bfloat16":
+            run = run.view(np.int16)  # bit patterns; torch makes no uint16 a bfloat16
+        there = torch.from_numpy(run)
+        if self._stream is not None and not in_place:
+            there = there.pin_memory(self._device)
+        return there.to(self._device, non_blocking=True, copy=True)
+
+
+def run_of(array: npt.NDArray[Any], start: int, stop: int) -> npt.NDArray[Any]:
+    """The elements [start, stop) of an array, in C order: where they lie if that is in order, else copied."""
+    if array.flags.c_contiguous:
+        return array.reshape(-1)[start:stop]
+    out = np.empty(stop - start, array.dtype)
+    _copy_run(array, start, stop, out)
+    return out
+
+
+def _copy_run(array: npt.NDArray[Any], start: int, stop: int, out: npt.NDArray[Any]) -> None:
+    """Copy a run of elements, in C order, out of an array of any strides, in few large pieces."""
+    if array.ndim <= 1:
+        np.copyto(out, array[start:stop] if array.ndim else array)
+        return
+    row = array[0].size
+    first, head = divmod(start, row)
+    last, tail = divmod(stop, row)
+    if first == last:  # within one row
+        _copy_run(array[first], head, tail, out)
+        return
+    done = 0
+    if head:
+        done = row - head
+        _copy_run(array[first], head, row, out[:done])
+        first += 1
+    if first < last:
+        whole = (last - first) * row
+        np.copyto(out[done : done + whole].reshape(last - first, *array.shape[1:]), array[first:last])
+        done += whole
+    if tail:
+        _copy_run(array[last], 0, tail, out[done:])

@@ -1,0 +1,329 @@
+"""The kernel in torch: on any device, for any loss, the same bits as the native one on CPUs.
+
+It is what computes on CUDA, and for losses that an operator adds. A part is scored block by block: its bytes
+are copied to the device, where they become float64 and then losses, and are summed without rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Final, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from lossd.core.catalog import LOSSES
+from lossd.core.checks import (
+    LOGIT,
+    MASK,
+    POS_WEIGHT,
+    PROBABILITY,
+    TARGET,
+    WEIGHT,
+    WHOLE,
+    Rule,
+    class_id,
+    fault_of,
+)
+from lossd.core.cut import Cut, Part
+from lossd.core.exact_sum import ExactSum
+from lossd.core.kernel import Sums
+from lossd.core.losses.elements import Element, Formula, added, elements
+from lossd.core.losses.fetch import Fetch, Read
+from lossd.core.losses.sums import planes_of, terms_of
+from lossd.core.native.arrays import RunningSums, exact_array
+from lossd.core.operand import Operand
+from lossd.core.prepare import Work
+from lossd.types import Float64Array
+
+_CPU_BLOCK: Final = 1 << 15
+"""Elements of a block at most: its float64 temporaries, 256 KiB each, stay in a CPU's cache."""
+_DEVICE_BLOCK: Final = 1 << 22
+"""The same for another device, where each operation costs its launch: 32 MiB a temporary."""
+_LEAST_BLOCK: Final = 1 << 12
+"""The shortest blocks to try where a device has no memory for longer ones."""
+
+Function: TypeAlias = Callable[..., Element]
+"""The function of a loss that an operator adds; see `lossd.core.losses.elements.added`."""
+
+
+class TorchKernel:
+    """Scores with torch's own operations.
+
+    Where a device has not the memory for a part's blocks, they are made shorter and shorter. That is tried
+    anew for each part: what takes the memory may be another's, and gone a moment later.
+
+    Args:
+        device: ``cpu`` or ``cuda:N``.
+        block: Elements of a block at most; by default what suits the device.
+    """
+
+    name = "torch"
+
+    def __init__(self, device: str = "cpu", block: int | None = None) -> None:
+        self.device: Final = device
+        self._device = torch.device(device)
+        self._functions: dict[str, Function] = {}
+        for loss in LOSSES.values():
+            if loss.function:
+                module, _, function = loss.function.partition(":")
+                self._functions[loss.name] = getattr(import_module(module), function)
+        self._block = block or (_CPU_BLOCK if device == "cpu" else _DEVICE_BLOCK)
+        self._fetch = Fetch(self._device)
+
+    def score(
+        self,
+        work: Work,
+        memory: memoryview | bytes,
+        offset: int,
+        index: int,
+        memories: Sequence[Float64Array] = (),
+    ) -> Sums:
+        """See `lossd.core.kernel.Kernel`.
+
+        Raises:
+            torch.OutOfMemoryError: The device has not even the memory for short blocks.
+        """
+        length = self._block
+        while True:
+            try:
+                return self._score(work, memory, offset, work.cut.part(index), memories, length)
+            except torch.OutOfMemoryError:
+                if length <= _LEAST_BLOCK:
+                    raise
+            length //= 2  # outside of the handler, with which all goes that the attempt held
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _score(
+        self,
+        work: Work,
+        memory: memoryview | bytes,
+        offset: int,
+        part: Part,
+        memories: Sequence[Float64Array],
+        length: int,
+    ) -> Sums:
+        reduced = [axis for axis, gone in enumerate(work.cut.reduced) if gone]
+        blocks = Cut(part.shape, reduced, length)
+
+        def begin(number: int) -> Read | None:
+            if number == blocks.parts:
+                return None
+            block = blocks.part(number)
+            start, stop = part.start + block.start, part.start + block.stop
+            return self._fetch.begin(work.operands, memory, offset, start, stop)
+
+        collected = _Collected(work, blocks, memories)
+        read = begin(0)
+        for number in range(blocks.parts):
+            assert read is not None
+            block = blocks.part(number)
+            start = part.start + block.start
+            loaded = _load(work, read, start, block.stop - block.start, self._device)
+            losses = self._losses(work, loaded)
+            read = begin(number + 1)  # its bytes are copied while this block is computed
+            _refuse(work, loaded, start)
+            collected.add(block, loaded, losses)
+        return collected.finish(part)
+
+    def _losses(self, work: Work, loaded: _Loaded) -> Tensor:
+        """A block's weighted element losses."""
+        own, how = work.own, _formula(work)
+        function = self._functions.get(work.loss)
+        if function is None:
+            hard = work.class_axis is not None or not work.targets.is_float
+            losses = elements(how, loaded.inputs, loaded.y, loaded.pos_weight, loaded.alpha, hard=hard)
+        else:
+            own = own if loaded.alpha is None else {**own, "alpha": loaded.alpha}
+            losses = added(function, own, how, loaded.inputs, loaded.y, loaded.pos_weight)
+        if loaded.weight is not None:
+            gone = (loaded.weight == 0.0) & ~torch.isnan(losses)  # no 0 times infinity
+            losses = torch.where(gone, 0.0, loaded.weight * losses)
+        return losses if loaded.kept is None else torch.where(loaded.kept, losses, 0.0)
+
+
+def _formula(work: Work) -> Formula:
+    known = {name: work.own[name] for name in ("gamma", "alpha", "variant") if name in work.own}
+    if work.alpha is not None:
+        del known["alpha"]
+    probabilities = work.inputs.name == "probabilities"
+    return Formula(work.loss, probabilities, work.label_smoothing, **known)  # type: ignore[arg-type] # checked
+
+
+@dataclass(slots=True)
+class _Loaded:
+    """A block's tensors, float64, [n], with values that change nothing where elements are dropped.
+
+    Attributes:
+        inputs: The logits or probabilities.
+        y: The targets, before smoothing.
+        weight: The weights, if any.
+        pos_weight: What the positive class weighs, if not 1.
+        alpha: The balance, if not one number.
+        kept: Which elements count, bool, if not all.
+        checks: What must hold of them.
+    """
+
+    inputs: Tensor
+    y: Tensor
+    weight: Tensor | None
+    pos_weight: Tensor | None
+    alpha: Tensor | None
+    kept: Tensor | None
+    checks: list[_Check]
+
+
+class _Check(NamedTuple):
+    """That values are in [0, rule.largest], or any number for a logit.
+
+    Attributes:
+        rule: What is allowed.
+        operand: The tensor.
+        values: Its elements.
+        shown: What a fault shows of one.
+        allow_nan: Whether NaN is allowed.
+    """
+
+    rule: Rule
+    operand: Operand
+    values: Tensor
+    shown: Tensor
+    allow_nan: bool
+
+    @property
+    def wrong(self) -> Tensor:
+        """Where it does not hold."""
+        wrong = torch.isnan(self.values)
+        if self.rule is not LOGIT:
+            wrong = (self.values < 0.0) | (self.values > self.rule.largest) | wrong
+        return wrong & ~torch.isnan(self.values) if self.allow_nan else wrong
+
+
+def _load(work: Work, read: Read, start: int, n: int, device: torch.device) -> _Loaded:
+    """A block's tensors, and what must hold of them."""
+    nan, y, checks = work.allow_nan, read(work.targets), list[_Check]()
+    mask = None if work.mask is None else read(work.mask)
+    kept = None if mask is None else mask != 0.0
+    if work.ignore_index is not None:
+        other = ~torch.isnan(y) if math.isnan(work.ignore_index) else y != work.ignore_index
+        kept = other if kept is None else kept & other
+
+    def or_else(operand: Operand | None, value: float) -> Tensor | None:
+        if operand is None:
+            return None
+        return read(operand) if kept is None else torch.where(kept, read(operand), value)
+
+    y = y if kept is None else torch.where(kept, y, 0.0)
+    if work.mask is not None and mask is not None:
+        checks.append(_Check(MASK, work.mask, mask, mask, allow_nan=False))
+    if work.class_axis is None:
+        checks.append(_Check(TARGET, work.targets, y, y, nan))
+    else:
+        ids, shape = y, work.cut.shape
+        classes = torch.arange(start, start + n, device=device) // math.prod(shape[work.class_axis + 1 :])
+        y = (ids == classes % shape[work.class_axis]).double()
+        if work.background_index is not None:
+            background = ids == work.background_index
+            ids, y = torch.where(background, 0.0, ids), torch.where(background, 0.0, y)
+        if kept is not None:
+            y = torch.where(kept, y, 0.0)
+        checks.append(_Check(class_id(shape[work.class_axis]), work.targets, ids, ids, allow_nan=False))
+        checks.append(_Check(WHOLE, work.targets, ids - ids.floor(), ids, allow_nan=False))
+    probabilities = work.inputs.name == "probabilities"
+    inputs = or_else(work.inputs, 0.5 if probabilities else 0.0)
+    assert inputs is not None
+    checks.append(_Check(PROBABILITY if probabilities else LOGIT, work.inputs, inputs, inputs, nan))
+    weight, pos_weight = or_else(work.weight, 0.0), or_else(work.pos_weight, 1.0)
+    for rule, operand, values in (
+        (WEIGHT, work.weight, weight),
+        (POS_WEIGHT, work.pos_weight, pos_weight),
+    ):
+        if operand is not None and values is not None:
+            checks.append(_Check(rule, operand, values, values, nan))
+    alpha = None if work.alpha is None else read(work.alpha)
+    return _Loaded(inputs, y, weight, pos_weight, alpha, kept, checks)
+
+
+def _refuse(work: Work, loaded: _Loaded, start: int) -> None:
+    """Refuse a block of which something does not hold.
+
+    Raises:
+        RequestError: The first one of the first check that fails.
+    """
+    failed = torch.stack([check.wrong.any() for check in loaded.checks]).tolist()  # one wait for all of them
+    for check, fails in zip(loaded.checks, failed, strict=True):
+        if fails:
+            first = int(torch.nonzero(check.wrong)[0])
+            raise fault_of(check.rule, check.operand, start + first, float(check.shown[first]))
+
+
+class _Collected:
+    """The sums of a part, block by block.
+
+    Args:
+        work: The request.
+        blocks: The part's blocks.
+        memories: Where the sums of outputs go in the end.
+    """
+
+    def __init__(self, work: Work, blocks: Cut, memories: Sequence[Float64Array]) -> None:
+        self._work = work
+        self._axes = tuple(axis for axis, gone in enumerate(blocks.reduced) if gone)
+        self._memories = memories
+        self._loss, self._weights, self._positives = ExactSum(), ExactSum(), ExactSum()
+        self._count = 0
+        self._outputs: list[dict[int, RunningSums]] = [{} for _ in memories]
+
+    def add(self, block: Part, loaded: _Loaded, losses: Tensor) -> None:
+        """Add a block."""
+        self._loss.add_all(terms_of(losses))
+        self._positives.add_all(terms_of(loaded.y))
+        if loaded.weight is not None:
+            self._weights.add_all(terms_of(loaded.weight))
+        self._count += len(losses) if loaded.kept is None else int(loaded.kept.sum())
+        channels = (losses, self._divisors(loaded)) if len(self._outputs) > 1 else (losses,)
+        for sums, values in zip(self._outputs, channels, strict=False):
+            its = sums[block.output] = sums.get(block.output) or exact_array()
+            for plane in planes_of(values.reshape(block.shape), self._axes):
+                its.add(plane)
+
+    def finish(self, part: Part) -> Sums:
+        """What the part comes to."""
+        return Sums(
+            loss=self._loss.terms,
+            weights=None if self._work.weight is None else self._weights.terms,
+            positives=self._positives.terms,
+            count=self._count,
+            planes=[
+                self._write(sums, memory, part.outputs)
+                for sums, memory in zip(self._outputs, self._memories, strict=True)
+            ],
+        )
+
+    def _write(self, sums: dict[int, RunningSums], memory: Float64Array, outputs: int) -> int:
+        planes = {output: list(self._planes(its)) for output, its in sums.items()}
+        most = max(map(len, planes.values()))
+        memory[: most * outputs] = 0.0
+        for output, its in planes.items():
+            for number, plane in enumerate(its):
+                start = number * outputs + output
+                memory[start : start + len(plane)] = plane
+        return most
+
+    def _planes(self, sums: RunningSums) -> Iterator[Float64Array]:
+        if self._work.cut.complete:
+            yield sums.value
+        else:
+            yield from sums.canonical()
+
+    def _divisors(self, loaded: _Loaded) -> Tensor:
+        """What each element adds to its output's divisor, [n]."""
+        if self._work.divisor == "weight" and loaded.weight is not None:
+            return loaded.weight
+        if self._work.divisor == "positives":
+            return loaded.y
+        return torch.ones_like(loaded.y) if loaded.kept is None else loaded.kept.double()

@@ -1,0 +1,370 @@
+"""Starts the front ends and the workers, replaces what ends or hangs, and stops them all in order.
+
+It imports neither torch nor the HTTP framework, and holds no request: if it were to die, all others would see
+their sockets to it close, and end too.
+
+Each front end has an arena of its own, and a socket pair with each worker. Whichever of the two is there
+later is introduced to those that are there already; when one ends its sockets end with it, and an arena goes
+with the last process that maps it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+from contextlib import suppress
+from typing import Final
+
+from lossd import logs
+from lossd.engine.admission.quotas import quotas_bytes
+from lossd.engine.ipc.heartbeats import BLANK, Board
+from lossd.engine.ipc.heartbeats import nbytes as board_bytes
+from lossd.engine.ipc.memory import Memory, create_memory
+from lossd.engine.ipc.messages import (
+    MAX_FRAME,
+    UNUSABLE,
+    FrontEndStarted,
+    WorkerGone,
+    WorkerStarted,
+    socket_pair,
+)
+from lossd.engine.ipc.tally import TALLY_BYTES, Tally
+from lossd.engine.supervisor.devices import resolve, slice_elements, torch_version
+from lossd.engine.supervisor.processes import Child, Pauses, start
+from lossd.engine.supervisor.teams_watcher import TeamsWatch
+from lossd.engine.supervisor.usage_recorder import UsageKeeper
+from lossd.settings import Settings
+from lossd.teams import BadTeams
+
+logger = logging.getLogger(__name__)
+
+_UNSENT_BYTES: Final = 1 << 18
+"""How much the kernel takes of an answer beyond what can be sent: else it takes megabytes for each caller who
+does not read."""
+
+FRONT_END: Final = "lossd.api.main"
+_WORKER: Final = "lossd.engine.worker.main"
+_END_SECONDS: Final = 5.0  # for a process that has nothing left to do
+_LOOK_SECONDS: Final = 0.25  # between two looks at the board
+_FAILED_STARTS: Final = 3  # of front ends that never listened, one after the other: none ever will
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; the exit status, 0 for a clean end."""
+    logs.configure("supervisor", None, settings.log_level, settings.log_format)
+    try:
+        listener = listen(settings.host, settings.port)
+    except OSError as error:
+        logger.error("cannot listen on %s port %d: %s", settings.host, settings.port, error.strerror or error)
+        return 1
+    if not _has_memory(settings.arena_bytes_each):
+        logger.error(
+            "there is no memory for an arena of %d bytes; lower LOSSD_ARENA_BYTES", settings.arena_bytes
+        )
+        return 1
+    try:
+        supervisor = _Supervisor(settings, listener)
+    except BadTeams as error:
+        logger.error("%s cannot be used: %s", settings.teams, error)
+        return 1
+    return asyncio.run(supervisor.run())
+
+
+def _has_memory(nbytes: int) -> bool:
+    """Whether so much can be mapped, which does not mean that it can be used."""
+    try:
+        fd = create_memory(nbytes)
+        try:
+            Memory(fd, nbytes)
+        finally:
+            os.close(fd)
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        OSError: The address is taken, or not one of this machine's.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # each connection has it from its listener
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+class _Supervisor:
+    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._devices: list[str] = []
+        self._threads = 1  # of each worker on a CPU
+        self._teams = TeamsWatch(settings.teams) if settings.teams is not None else None
+        self._quotas_fd = create_memory(quotas_bytes(settings.front_ends))
+        self._tallies = [create_memory(TALLY_BYTES) for _ in range(settings.front_ends)]
+        self._usage: UsageKeeper | None = None
+        self._front_ends: dict[int, tuple[Child, int]] = {}  # with their arenas' descriptors
+        self._workers: dict[int, Child] = {}
+        self._failures: dict[int, int] = {}  # of each worker's predecessors
+        self._stopping = asyncio.Event()
+        self._drained = asyncio.Event()  # all front ends have ended
+        self._status = 0
+        self._board_fd = -1
+        self._board: Board
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        self._devices = await asyncio.to_thread(resolve, self._settings.device)
+        on_cpu = sum(device.startswith("cpu") for device in self._devices)
+        self._threads = max(1, self._settings.threads // max(1, on_cpu))
+        self._board_fd = create_memory(board_bytes(len(self._devices)))
+        self._board = Board(self._board_fd, len(self._devices))
+        if self._settings.usage_file is not None:
+            self._usage = UsageKeeper(self._settings.usage_file, [Tally(fd) for fd in self._tallies])
+        front_ends = [
+            asyncio.create_task(self._keep_front_end(index)) for index in range(self._settings.front_ends)
+        ]
+        workers = [
+            asyncio.create_task(self._keep_worker(index, device))
+            for index, device in enumerate(self._devices)
+        ]
+        watches = [asyncio.create_task(self._watch())]
+        if self._teams is not None:
+            watches.append(asyncio.create_task(self._teams.follow(self._tell_teams)))
+        if self._usage is not None:
+            watches.append(asyncio.create_task(self._usage.follow(self._tell_degraded)))
+        stop = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({stop, *watches, *front_ends, *workers}, return_when=asyncio.FIRST_COMPLETED)
+        if not self._stopping.is_set():
+            self._status = 1
+            logger.error("stopping, since there is no going on")
+            self._stopping.set()
+        # The front ends go on listening until they have drained; whoever comes then is refused at once.
+        self._listener.close()
+        await asyncio.gather(*front_ends)
+        self._drained.set()
+        if self._usage is not None:
+            await asyncio.to_thread(self._usage.end)
+        await asyncio.gather(*workers)
+        for task in (stop, *watches):
+            task.cancel()
+        for fd in (*self._tallies, self._board_fd, self._quotas_fd):
+            os.close(fd)
+        if self._teams is not None:
+            self._teams.close()
+        return self._status
+
+    # Front ends
+
+    async def _keep_front_end(self, index: int) -> None:
+        """Keep a front end running until everything stops, then let it finish what it has accepted."""
+        pauses, restarts = Pauses(), 0
+        while not self._stopping.is_set():
+            child = await self._start_front_end(index, restarts)
+            await _outlive(child, self._stopping)
+            if self._stopping.is_set():
+                await self._drain(child)
+                self._part(index)
+                return
+            listened = _has_listened(child)
+            self._part(index)
+            logger.error("front end %d (pid %d) ended with status %d", *_ending(child))
+            pause = pauses.after(child, useful=listened)
+            if pauses.failures == _FAILED_STARTS or child.process.returncode == UNUSABLE:
+                return  # whatever stops it has been said; everything ends
+            await _pause(pause, self._stopping)
+            restarts += 1
+
+    async def _start_front_end(self, index: int, restarts: int) -> Child:
+        arena_fd = create_memory(self._settings.arena_bytes_each)
+        control, theirs = socket_pair()
+        options = {
+            "index": index,
+            "listen_fd": self._listener.fileno(),
+            "arena_fd": arena_fd,
+            "control_fd": theirs.fileno(),
+            "quotas_fd": self._quotas_fd,
+            "tally_fds": self._tallies,
+            "workers": len(self._devices),
+            "elements": slice_elements(self._devices, self._threads, self._settings.slice_elements),
+            "restarts": restarts,
+        }
+        fds = (self._listener.fileno(), arena_fd, theirs.fileno(), self._quotas_fd, *self._tallies)
+        with theirs:
+            process = await start(FRONT_END, options, fds, self._settings.environment())
+        child = Child(index, process, control, time.monotonic(), restarts)
+        self._front_ends[index] = child, arena_fd
+        if self._teams is not None:
+            self._teams.tell(child)
+        if self._usage is not None:
+            self._usage.tell(child)
+        for worker in self._workers.values():
+            self._introduce(child, arena_fd, worker)
+        return child
+
+    def _tell_teams(self) -> None:
+        assert self._teams is not None
+        for child, _ in self._front_ends.values():
+            self._teams.tell(child)
+
+    def _tell_degraded(self) -> None:
+        assert self._usage is not None
+        for child, _ in self._front_ends.values():
+            self._usage.tell(child)
+
+    def _part(self, index: int) -> None:
+        child, arena_fd = self._front_ends.pop(index)
+        child.control.close()
+        os.close(arena_fd)
+
+    async def _drain(self, child: Child) -> None:
+        if child.process.returncode is None:
+            child.process.terminate()
+        if not await child.end(self._settings.drain_seconds + _END_SECONDS):
+            logger.error("front end %d did not drain in time; killed", child.index)
+            self._status = 1
+        elif child.process.returncode not in (0, -signal.SIGTERM):  # the latter before it began to listen
+            self._status = 1
+
+    # Workers
+
+    async def _keep_worker(self, index: int, device: str) -> None:
+        """Keep a worker running on a device until all front ends have ended."""
+        pauses, restarts = Pauses(), 0
+        while not self._drained.is_set():
+            self._failures[index] = pauses.failures
+            child = await self._start_worker(index, device, restarts)
+            await _outlive(child, self._drained)
+            del self._workers[index]
+            child.control.close()
+            if self._drained.is_set():
+                if not await child.end(_END_SECONDS):
+                    logger.error("worker pid %d did not end by itself; killed", child.process.pid)
+                return
+            self._bury(child)
+            if child.process.returncode == UNUSABLE and not restarts:
+                return  # it said why; everything stops, as an operator expects of a wrong setting
+            row = self._board.read(index)
+            self._board.write(index, BLANK)
+            await _pause(pauses.after(child, useful=row.answered > 0), self._drained)
+            restarts += 1
+
+    async def _start_worker(self, index: int, device: str, restarts: int) -> Child:
+        settings = self._settings
+        control, theirs = socket_pair()
+        options = {
+            "index": index,
+            "device": device,
+            "control_fd": theirs.fileno(),
+            "board_fd": self._board_fd,
+            "workers": len(self._devices),
+            "log_level": settings.log_level,
+            "log_format": settings.log_format,
+            "traces": settings.traces,
+            "kernel": settings.kernel,
+            "threads": self._threads,
+            "torch": torch_version(),
+            "losses": settings.losses,
+            "check_seconds": settings.check_seconds,
+        }
+        environment = {**settings.environment(), "OPENBLAS_NUM_THREADS": "1"}  # numpy's, which nobody uses
+        with theirs:
+            process = await start(_WORKER, options, (theirs.fileno(), self._board_fd), environment)
+        child = self._workers[index] = Child(index, process, control, time.monotonic(), restarts)
+        for front_end, arena_fd in self._front_ends.values():
+            self._introduce(front_end, arena_fd, child)
+        return child
+
+    def _introduce(self, front_end: Child, arena_fd: int, worker: Child) -> None:
+        """Connect a front end and a worker with each other."""
+        front_link, worker_link = socket_pair()
+        with front_link, worker_link:
+            started = WorkerStarted(
+                worker.index,
+                self._devices[worker.index],
+                worker.process.pid,
+                worker.restarts,
+                self._failures[worker.index],
+            )
+            front_end.tell(started, front_link.fileno())
+            frame = FrontEndStarted(front_end.index, self._settings.arena_bytes_each)
+            worker.tell(frame, worker_link.fileno(), arena_fd)
+
+    def _bury(self, worker: Child) -> None:
+        """Tell the front ends of a worker's end, and which slice it was running."""
+        number, slice_id = self._board.read(worker.index).running or (None, None)
+        for front_end, _ in self._front_ends.values():
+            its = slice_id if number == front_end.index else None
+            front_end.tell(WorkerGone(*_ending(worker), its))
+
+    async def _watch(self) -> None:
+        """Kill workers that do not go on.
+
+        What is counted is looks, not seconds: if the whole machine has stood still for a while, that is one.
+        """
+        limit = self._settings.hang_seconds
+        still: dict[int, tuple[Child, float, int]] = {}
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            for index, worker in self._workers.items():
+                beat = self._board.read(index).beat
+                seen, last, looks = still.get(index, (worker, beat, 0))
+                looks = looks + 1 if (seen, last) == (worker, beat) else 0
+                still[index] = worker, beat, looks
+                seconds = looks * _LOOK_SECONDS
+                if beat and seconds > limit:
+                    logger.error(
+                        "worker pid %d has not gone on for %.1f s; killed", worker.process.pid, seconds
+                    )
+                    worker.kill()
+                elif not beat and seconds > self._settings.start_seconds:
+                    logger.error(
+                        "worker pid %d is not ready after %.0f s; killed", worker.process.pid, seconds
+                    )
+                    worker.kill()
+
+
+async def _outlive(child: Child, event: asyncio.Event) -> None:
+    """Wait for a child's end, or for an event."""
+    waits = [asyncio.create_task(child.process.wait()), asyncio.create_task(event.wait())]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+
+
+async def _pause(seconds: float, event: asyncio.Event) -> None:
+    """Wait for an event, but no longer than some seconds."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+def _ending(child: Child) -> tuple[int, int, int]:
+    """A child's number, its process, and how that has ended."""
+    return child.index, child.process.pid, child.process.returncode or 0
+
+
+def _has_listened(child: Child) -> bool:
+    """A front end that has ended took requests before."""
+    try:
+        return bool(child.control.recv(MAX_FRAME, socket.MSG_DONTWAIT))
+    except (BlockingIOError, ConnectionError):
+        return False

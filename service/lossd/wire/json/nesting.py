@@ -1,0 +1,165 @@
+"""The shape of nested arrays, reckoned from their JSON text.
+
+simdjson hands out the numbers of an array flat and fast, whatever way they were nested. How they were nested
+is in the text: without elements and spaces only brackets and commas are left, and those of a regular array
+are wholly given by its shape. So the shape is read off the first arrays, and the rest is compared as bytes.
+An irregular array, or an element that is no number, is looked at again, more slowly, to say where it is.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from lossd.error_text import pointer
+from lossd.types import MAX_DIMENSIONS, ErrorCode, RequestError
+
+_Tokens: TypeAlias = npt.NDArray[np.uint8]
+_Depths: TypeAlias = npt.NDArray[np.int16]
+
+_SPACES: Final = b" \t\r\n"
+_NUMBERS: Final = b"0123456789+-.eE"
+_WORDS: Final = b'truefalsn"NaIity'  # of true, false, null, "NaN" and "Infinity"
+_OPEN, _CLOSE, _COMMA, _NUMBER = b"[],0"
+_SHOWN_STEPS: Final = MAX_DIMENSIONS + 1
+
+
+def without_elements(text: bytes) -> bytes:
+    """The skeleton of an array, its brackets and commas, or of a part of one."""
+    return text.translate(None, _SPACES + _NUMBERS + _WORDS)
+
+
+def regular_shape(skeleton: bytes, *, empty: bool) -> tuple[int, ...] | None:
+    """The shape of an array of numbers, booleans and words.
+
+    Args:
+        skeleton: Of the array, which need not be known to be well formed.
+        empty: There are no elements in it. ``[]`` and ``[0]`` have one skeleton.
+
+    Returns:
+        The shape of a regular array with this skeleton; None where there is none, or it has more than 8
+        dimensions. An array of this skeleton with fewer elements than the shape has is ragged: ``[[0],[]]``.
+    """
+    depth = len(skeleton) - len(skeleton.lstrip(b"["))
+    if not 0 < depth <= MAX_DIMENSIONS:
+        return None
+    commas = skeleton.find(b"]", depth) - depth
+    if commas < 0:
+        return None
+    shape = [0 if empty and not commas else commas + 1]
+    unit = b"[" + b"," * commas + b"]"
+    for level in range(2, depth + 1):
+        # The first array that holds units ends where that many brackets close.
+        end = skeleton.find(b"]" * level)
+        length, odd = divmod(end + level - (depth - level) - 1, len(unit) + 1)
+        if end < 0 or odd:
+            return None
+        shape.insert(0, length)
+        unit = _repeat(unit, length, len(skeleton))
+    return tuple(shape) if skeleton == unit else None
+
+
+def ragged(name: str, text: bytes) -> RequestError:
+    """The fault of an array that has no `regular_shape`, with the first place that disagrees.
+
+    Args:
+        name: The tensor's name.
+        text: Of the array, with no brackets or commas in its elements.
+    """
+    tokens, depths = _tokenise(text)
+    dimensions = int(np.argmax(tokens != _OPEN))
+    if dimensions > MAX_DIMENSIONS:
+        detail = f"{name} has more than {MAX_DIMENSIONS} dimensions; send 1 to {MAX_DIMENSIONS}"
+        return RequestError(
+            ErrorCode.BAD_SHAPE, detail, [(pointer(name), f"{dimensions} or more dimensions")]
+        )
+    shape = [_first_length(tokens, depths, level) for level in range(1, dimensions + 1)]
+    expected = np.frombuffer(_expect(shape, tokens.size), dtype=np.uint8)
+    common = min(tokens.size, expected.size)
+    at = int(np.argmax(tokens[:common] != expected[:common]))
+    path = _path(tokens[:at], depths[:at])
+    if {int(tokens[at]), int(expected[at])} == {_NUMBER, _OPEN}:
+        found = "a number" if tokens[at] == _NUMBER else "an array"
+        seen = (
+            f"{found}, where the first at this depth is {'an array' if found == 'a number' else 'a number'}"
+        )
+    else:
+        path.pop()
+        seen = f"{_length_at(tokens, depths, at)} elements, where the arrays before have {shape[len(path)]}"
+    where = pointer(name, *path)
+    remedy = (
+        "send arrays of one length at each depth, and where shorter ones are padded a mask that drops that"
+    )
+    detail = f"{name} is ragged: {where} has {seen}; {remedy}"
+    return RequestError(ErrorCode.BAD_SHAPE, detail, [(where, seen)])
+
+
+def element_pointer(name: str, before: bytes) -> str:
+    """The JSON pointer of an element.
+
+    Args:
+        name: The tensor's name.
+        before: The array's text up to the element, with no brackets or commas in its elements.
+    """
+    tokens, depths = _tokenise(before)
+    return pointer(name, *_path(tokens, depths))
+
+
+def _repeat(unit: bytes, length: int, most: int) -> bytes:
+    """An array of so many units; its beginning, where it would have more than so many bytes."""
+    fitting = min(length, most // (len(unit) + 1) + 2)
+    items = (unit + b",") * fitting
+    return b"[" + (items[:-1] + b"]" if fitting == length else items)[: most + 1]
+
+
+def _expect(shape: list[int], most: int) -> bytes:
+    """The tokens of a regular array, or at least the first so many."""
+    unit = b"0"
+    for length in reversed(shape):
+        unit = _repeat(unit, length, most) if length else b"[]"
+    return unit
+
+
+def _tokenise(text: bytes) -> tuple[_Tokens, _Depths]:
+    """Brackets, commas, and a 0 for each number; and after each token, how many brackets are open."""
+    dense = np.frombuffer(text.translate(None, _SPACES), dtype=np.uint8)
+    structural = (dense == _OPEN) | (dense == _CLOSE) | (dense == _COMMA)
+    first = structural.copy()
+    first[1:] |= structural[:-1]
+    tokens = np.where(structural, dense, np.uint8(_NUMBER))[first]
+    steps = (tokens == _OPEN).astype(np.int8) - (tokens == _CLOSE).astype(np.int8)
+    return tokens, np.cumsum(steps, dtype=np.int16)
+
+
+def _path(tokens: _Tokens, depths: _Depths) -> list[int]:
+    """The index at each depth, down to where the tokens end: at an element, or before an array's end."""
+    path: list[int] = []
+    begin = 0
+    for level in range(1, min(int(depths[-1]), _SHOWN_STEPS) + 1):
+        opened = (tokens[begin:] == _OPEN) & (depths[begin:] == level)
+        begin += opened.size - 1 - int(np.argmax(opened[::-1]))
+        path.append(int(np.count_nonzero((tokens[begin:] == _COMMA) & (depths[begin:] == level))))
+    return path
+
+
+def _first_length(tokens: _Tokens, depths: _Depths, level: int) -> int:
+    """The length of the first array at a depth; the array is opened by the token of that number."""
+    return _length(tokens, depths, level - 1)
+
+
+def _length_at(tokens: _Tokens, depths: _Depths, at: int) -> int:
+    """The length of the array that is open before a token."""
+    level = int(depths[at - 1])
+    opened = (tokens[:at] == _OPEN) & (depths[:at] == level)
+    return _length(tokens, depths, at - 1 - int(np.argmax(opened[::-1])))
+
+
+def _length(tokens: _Tokens, depths: _Depths, opened: int) -> int:
+    level = int(depths[opened])
+    if tokens[opened + 1] == _CLOSE:
+        return 0
+    size = int(np.argmax(depths[opened:] < level))
+    inside = slice(opened, opened + size)
+    return int(np.count_nonzero((tokens[inside] == _COMMA) & (depths[inside] == level))) + 1

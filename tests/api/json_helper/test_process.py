@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+import uvloop
+
+from lossd.api.json_helper.process import Helper, HelperDiedError
+
+TESTS = Path(__file__).parents[2]
+Runner: TypeAlias = Callable[[Coroutine[None, None, None]], None]
+
+
+@pytest.fixture(autouse=True)
+def where_the_handlers_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+
+
+@pytest.fixture(params=[asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Runner:
+    found: Runner = request.param
+    return found
+
+
+@asynccontextmanager
+async def a_helper(fds: tuple[int, ...] = (), seconds: float = 30.0) -> AsyncIterator[Helper]:
+    """A helper, of which nothing is to be left."""
+    helper = Helper("api.json_helper.handlers", "", fds, seconds)
+    try:
+        yield helper
+    finally:
+        pid = helper.pid
+        await helper.close()
+        assert helper.pid is None
+        assert pid is None or not alive(pid)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def ask(helper: Helper, request: bytes) -> bytes:
+    """Ask, and see to it that the helper says once that it is done with it."""
+    ended: list[None] = []
+    try:
+        answer = await helper.call(request, lambda: ended.append(None))
+    finally:
+        await asyncio.sleep(0)
+        assert len(ended) == 1
+    return answer
+
+
+async def pid_of(helper: Helper) -> int:
+    return int((await ask(helper, b"pid")).split()[0])
+
+
+def test_requests_and_answers_of_any_length(run: Runner) -> None:
+    async def check() -> None:
+        async with a_helper() as helper:
+            assert helper.pid is None  # not before it is needed
+            for length in (0, 1, 1 << 16, 3_000_000):
+                assert (await ask(helper, b"echo " + length * b"x")).endswith(b" " + length * b"x")
+            assert await pid_of(helper) == helper.pid
+
+    run(check())
+
+
+def test_one_after_the_other(run: Runner) -> None:
+    async def check() -> None:
+        async with a_helper() as helper:
+            order: list[int] = []
+
+            async def one(number: int) -> None:
+                assert (await ask(helper, b"echo %d" % number)).endswith(b" %d" % number)
+                order.append(number)
+
+            await asyncio.gather(*(one(number) for number in range(50)))
+            assert order == list(range(50))
+
+    run(check())
+
+
+def test_what_it_prints_is_no_answer(run: Runner) -> None:
+    async def check() -> None:
+        async with a_helper() as helper:
+            assert await ask(helper, b"print") == b"printed"
+
+    run(check())
+
+
+def test_it_inherits_descriptors(run: Runner) -> None:
+    async def check() -> None:
+        with tempfile.TemporaryFile() as file:
+            file.write(b"shared")
+            file.flush()
+            async with a_helper((file.fileno(),)) as helper:
+                assert await ask(helper, b"descriptor %d" % file.fileno()) == b"shared"
+
+    run(check())
+
+
+def test_it_stands_back_and_leaves_signals_to_the_front_end(run: Runner) -> None:
+    async def check() -> None:
+        async with a_helper() as helper:
+            assert int(await ask(helper, b"nice")) == os.nice(0) + 10
+            pid = await pid_of(helper)
+            os.kill(pid, signal.SIGINT)
+            os.kill(pid, signal.SIGTERM)
+            assert await pid_of(helper) == pid
+
+    run(check())
+
+
+def test_who_dies_is_replaced_and_asked_again(run: Runner, tmp_path: Path) -> None:
+    async def check() -> None:
+        async with a_helper() as helper:
+            first = await pid_of(helper)
+            answer = await ask(helper, b"die-once " + os.fsencode(tmp_path / "mark"))
+            assert int(answer.split()[0]) not in (first, 0)
+            assert not alive(first)
+
+    run(check())
+
+
+def test_who_died_between_requests_costs_none(run: Runner) -> None:
+    async def check() -> None:
+        async with a_helper() as helper:
+            for _ in range(3):
+                os.kill(await pid_of(helper), signal.SIGKILL)
+            await pid_of(helper)
+
+    run(check())
+
+
+@pytest.mark.parametrize("request_", [b"die", b"raise it"])
+def test_what_ends_it_twice_is_given_up(run: Runner, request_: bytes) -> None:
+    async def check() -> None:
+        async with a_helper() as helper:
+            with pytest.raises(HelperDiedError):
+                await ask(helper, request_)
+            assert helper.pid is None
+            await pid_of(helper)
+
+    run(check())
+
+
+def test_who_hangs_is_killed(run: Runner) -> None:
+    async def check() -> None:
+        async with a_helper(seconds=1.0) as helper:
+            pid = await pid_of(helper)
+            with pytest.raises(HelperDiedError):
+                await ask(helper, b"hang")
+            assert not alive(pid)
+            await pid_of(helper)
+
+    run(check())
+
+
+def test_what_has_begun_is_not_over_when_it_is_cancelled(run: Runner, tmp_path: Path) -> None:
+    async def check() -> None:
+        async with a_helper() as helper:
+            pid = await pid_of(helper)
+            fifo = tmp_path / "fifo"
+            os.mkfifo(fifo)
+            idle = asyncio.Event()
+            begun = asyncio.create_task(helper.call(b"read " + os.fsencode(fifo), idle.set))
+            waiting_idle = asyncio.Event()
+            waiting = asyncio.create_task(helper.call(b"die", waiting_idle.set))
+            await asyncio.sleep(0.01)
+            begun.cancel()
+            waiting.cancel()
+            await asyncio.wait([begun, waiting])
+            await asyncio.sleep(0)
+            assert begun.cancelled()
+            assert waiting.cancelled()
+            assert waiting_idle.is_set()
+            assert not idle.is_set()
+            fifo.write_bytes(b"go on")
+            await asyncio.wait_for(idle.wait(), 10)
+            assert await pid_of(helper) == pid
+
+    run(check())
+
+
+def test_closing_ends_what_is_under_way(run: Runner) -> None:
+    async def check() -> None:
+        async with a_helper() as helper:
+            pid = await pid_of(helper)
+            idle: list[bool] = []
+            begun = asyncio.create_task(helper.call(b"hang", lambda: idle.append(alive(pid))))
+            waiting = asyncio.create_task(ask(helper, b"pid"))
+            await asyncio.sleep(0.01)
+            await helper.close()
+            await asyncio.wait([begun, waiting])
+            assert idle == [False]
+            assert begun.cancelled()
+            assert waiting.cancelled()
+
+    run(check())
+
+
+FRONT_END = """
+import asyncio
+from lossd.api.json_helper.process import Helper
+
+async def main():
+    helper = Helper("api.json_helper.handlers", "", (), 60)
+    print((await helper.call(b"pid", lambda: None)).decode(), flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+def test_it_ends_with_a_killed_front_end() -> None:
+    with subprocess.Popen([sys.executable, "-c", FRONT_END], stdout=subprocess.PIPE, text=True) as front_end:
+        assert front_end.stdout is not None
+        pid = int(front_end.stdout.readline())
+        assert alive(pid)
+        front_end.kill()
+    ends = time.monotonic() + 10
+    while alive(pid):
+        assert time.monotonic() < ends
+        time.sleep(0.01)

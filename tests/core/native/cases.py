@@ -1,0 +1,260 @@
+"""Requests for the native kernel, drawn from all that its binding can ask for, and what a build answers."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lossd.core import native
+from lossd.core.catalog import LOSSES, VARIANTS, check_params, reduced_axes
+from lossd.core.prepare import Work, prepare
+from lossd.types import FLOATS, INTEGERS, ITEMSIZE, TENSOR_DTYPES, Float64Array, Tensor
+from scripts.build_native import FLAGS
+
+Array = npt.NDArray[Any]
+
+SOURCES = Path(native.__file__).parent
+DRIVER = Path(__file__).with_name("driver.c")
+SPECIAL = [np.inf, -np.inf, 0.0, -0.0, 1e-300, -5e-324, 745.0, -746.0, 36.0, 1e300]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A part of a request, and where its bytes lie.
+
+    Attributes:
+        work: The request.
+        index: Which part.
+        body: The bytes of its tensors, and no more.
+        offset: Where in these their offsets are counted from.
+        threads: How many the call may use.
+    """
+
+    work: Work
+    index: int
+    body: bytes
+    offset: int
+    threads: int
+
+    def packed(self) -> bytes:
+        """As the driver reads it."""
+        room = self.work.cut.room(self.index)
+        head = struct.pack("=5q", self.threads, self.offset, len(self.body), self.work.channels, room)
+        return (
+            head
+            + bytes(native._job_of(self.work))
+            + bytes(native._part_of(self.work, self.index))
+            + self.body
+        )
+
+
+class Draw:
+    """Draws cases."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+
+    def chance(self, probability: float) -> bool:
+        return bool(self.rng.random() < probability)
+
+    def one_of(self, choices: Sequence[Any]) -> Any:  # noqa: ANN401 -- one of them
+        return choices[int(self.rng.integers(len(choices)))]
+
+    def shape(self) -> tuple[int, ...]:
+        dimensions = int(self.rng.integers(1, 9))
+        most = self.one_of([300, 3000, 3000, 60_000]) ** (1 / dimensions)
+        return tuple(
+            1 if self.chance(0.15) else int(self.rng.integers(1, 2 + most)) for _ in range(dimensions)
+        )
+
+    def case(self) -> Case:
+        shape = self.shape()
+        params = self.params(len(shape))
+        given = {name: value for name, value in params.items() if name != "loss"}
+        checked = check_params(LOSSES[params["loss"]], given)
+        axis = checked["class_axis"] % len(shape)  # type: ignore[operator]
+        arrays = self.arrays(shape, axis, checked)
+        tensors, body, offset = self.laid(arrays)
+        elements = self.one_of([64, 1000, 5000, 1 << 20])
+        axes = reduced_axes(checked, shape)
+        work = prepare(params["loss"], checked, shape, axes, elements, tensors)
+        index = int(self.rng.integers(work.cut.parts))
+        return Case(work, index, body, offset, self.one_of([1, 1, 2, 4]))
+
+    def params(self, dimensions: int) -> dict[str, Any]:
+        params: dict[str, Any] = {"loss": self.one_of(["bce", "focal", "focal"])}
+        if params["loss"] == "focal":
+            general = float(self.rng.uniform(0, 5)) if self.chance(0.9) else float(self.rng.uniform(0, 1000))
+            params["gamma"] = self.one_of([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, general, general])
+            params["alpha"] = self.one_of([0.25, None, 0.0, 1.0, float(self.rng.random())])
+            params["variant"] = self.one_of(VARIANTS)
+        reduction = params["reduction"] = self.one_of(["none", "sum", "mean"])
+        if reduction != "none" and self.chance(0.6):
+            count = int(self.rng.integers(1, dimensions + 1))
+            params["axis"] = [int(axis) for axis in self.rng.permutation(dimensions)[:count]]
+        if reduction == "mean":
+            params["normalizer"] = self.one_of(["count", "weight", "positives"])
+        params["class_axis"] = int(self.rng.integers(dimensions))
+        if self.chance(0.3):
+            params["targets_format"] = "index"
+            if self.chance(0.4):
+                params["background_index"] = -2
+        if self.chance(0.3):
+            params["label_smoothing"] = float(self.one_of([1e-6, 0.1, 0.999]))
+        if self.chance(0.3):
+            params["ignore_index"] = self.one_of(["nan", -1, 255, 0.5])
+        params["allow_nan"] = self.chance(0.2)
+        return params
+
+    def arrays(
+        self, shape: tuple[int, ...], class_axis: int, params: dict[str, Any]
+    ) -> dict[str, tuple[str, Float64Array]]:
+        """Each tensor's dtype and its values."""
+        found = {}
+        inputs = self.one_of(["logits", "logits", "probabilities"])
+        x = self.rng.normal(0, 10 ** self.rng.uniform(-3, 2.5), shape)
+        if inputs == "probabilities":
+            x = self.one_of([1 / (1 + np.exp(-x.clip(-700))), np.round(self.rng.random(shape))])
+        elif self.chance(0.3):
+            x = np.where(self.rng.random(shape) < 0.05, self.rng.choice(SPECIAL, shape), x)
+        found[inputs] = (self.dtype(inputs), x)
+        found["targets"] = self.targets(shape, class_axis, params)
+        if self.chance(0.4):
+            size = self.narrowed(shape)
+            weight = 10 ** self.rng.uniform(-5, 5, size) * (self.rng.random(size) > 0.1)
+            found["weight"] = (self.dtype("weight"), weight)
+        if self.chance(0.3):
+            size = self.narrowed(shape)
+            if len(size) == 1:  # then it is one for every class
+                size = (shape[class_axis],)
+            found["pos_weight"] = (self.dtype("pos_weight"), self.rng.uniform(0, 9, size))
+        if params.get("alpha") is not None and self.chance(0.4):
+            found["alpha"] = ("float64", self.rng.random(shape[class_axis]))
+        if self.chance(0.3):
+            found["mask"] = (self.dtype("mask"), (self.rng.random(self.narrowed(shape)) < 0.7).astype(float))
+        if self.chance(0.25):
+            name = self.one_of([name for name in found if name != "alpha"][-2:])
+            values = found[name][1].reshape(-1)
+            wrong = np.nan if self.chance(0.5) else self.one_of([0.5, 0.5, 1.5, -1.0, 3e38, np.inf])
+            values[int(self.rng.integers(values.size))] = wrong
+        return found
+
+    def targets(
+        self, shape: tuple[int, ...], class_axis: int, params: dict[str, Any]
+    ) -> tuple[str, Float64Array]:
+        if params["targets_format"] == "index":
+            own = shape[:class_axis] + shape[class_axis + 1 :]
+            values = self.rng.integers(0, shape[class_axis], own).astype(float)
+            dtype = self.one_of(sorted(INTEGERS if self.chance(0.6) else FLOATS))
+            if params["background_index"] is not None and not dtype.startswith("u"):
+                values = np.where(self.rng.random(own) < 0.3, -2.0, values)
+        else:
+            dtype, size = self.dtype("targets"), shape if self.chance(0.9) else self.narrowed(shape)
+            values = (self.rng.random(size) < 0.3).astype(float)
+            if dtype in FLOATS and self.chance(0.5):
+                values = self.rng.random(size) ** self.one_of([1, 30])
+        ignored = params["ignore_index"]
+        if ignored is not None and (dtype in FLOATS or dtype == "uint8"):
+            values = np.where(self.rng.random(values.shape) < 0.2, float(ignored), values)
+        return dtype, values
+
+    def dtype(self, name: str) -> str:
+        return str(self.one_of(sorted(TENSOR_DTYPES[name])))
+
+    def narrowed(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """A shape that broadcasts to another."""
+        kept = shape[int(self.rng.integers(len(shape))) :] if self.chance(0.3) else shape
+        return tuple(1 if self.chance(0.3) else n for n in kept)
+
+    def laid(self, arrays: dict[str, tuple[str, Float64Array]]) -> tuple[dict[str, Tensor], bytes, int]:
+        """Lay tensors one behind the other in any order, at odd places; the last one ends with the body."""
+        names = list(arrays)
+        offset = int(self.rng.integers(0, 70))
+        tensors, body = {}, b"\xff" * offset
+        for place in self.rng.permutation(len(names)):
+            name = names[place]
+            dtype, values = arrays[name]
+            body += b"\xff" * int(self.rng.integers(0, 9))
+            fortran, big = self.chance(0.2), self.chance(0.2)
+            tensors[name] = Tensor(dtype, values.shape, len(body) - offset, fortran=fortran, big_endian=big)
+            body += encoded(values, dtype, big=big).tobytes("F" if fortran else "C")
+        return tensors, body, offset
+
+
+def encoded(values: Float64Array, dtype: str, *, big: bool) -> Array:
+    """Values as a dtype's bytes; what it cannot hold becomes something that it can."""
+    with np.errstate(all="ignore"):
+        if dtype == "bfloat16":
+            array: Array = (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+        elif dtype in FLOATS:
+            array = values.astype(dtype)
+        else:
+            array = np.nan_to_num(values, nan=2.0, posinf=3.0, neginf=3.0).clip(-100, 100).astype("int64")
+            array = array.astype("uint8" if dtype == "bool" else dtype)
+    assert array.dtype.itemsize == ITEMSIZE[dtype]
+    return array.astype(array.dtype.newbyteorder(">")) if big else array
+
+
+def cases(count: int, seed: int = 0) -> list[Case]:
+    """So many of them."""
+    draw = Draw(seed)
+    return [draw.case() for _ in range(count)]
+
+
+def answers_of(kernel: native.NativeKernel, asked: Sequence[Case]) -> list[bytes]:
+    """What a build of the library says to cases, each as the driver writes it."""
+    return [_answer_of(kernel, one) for one in asked]
+
+
+def _answer_of(kernel: native.NativeKernel, case: Case) -> bytes:
+    cut = case.work.cut
+    memories = [np.empty(cut.room(case.index)) for _ in range(case.work.channels)]
+    part = native._with_memories(native._part_of(case.work, case.index), memories)
+    found = native._Result()
+    kernel._score(native._job_of(case.work), part, case.body, case.offset, case.threads, found)
+    count, rule, nan, position, value, *numbers = native._RESULT.unpack_from(found)
+    answer = struct.pack(
+        "=qiiqd", 0 if rule else count, rule, nan, position if rule else 0, 0.0 if nan else value
+    )
+    if rule:
+        return answer
+    for which, terms in enumerate(numbers[2:]):
+        start = native._RESULT.size + 8 * native._MOST_TERMS * which
+        answer += ctypes.string_at(ctypes.addressof(found) + start, 8 * terms)
+    for planes, memory in zip(numbers[:2], memories, strict=False):
+        written = memory[: planes * cut.part(case.index).outputs]
+        if not (cut.complete or part.elementwise):
+            written[np.isnan(written)] = np.nan
+        answer += written.tobytes()
+    return answer
+
+
+def build_driver(program: Path, width: str, compiler: Sequence[str], *extra: str) -> None:
+    """Compile the kernel and the driver into a program."""
+    others = (path for path in SOURCES.glob("*.c") if path.name != "kernel.c")  # which the driver includes
+    sources = [str(DRIVER), *map(str, others)]
+    flags = [*FLAGS, f"-I{SOURCES}", f"-DKERNEL_NAME=lossd_score_{width}", *extra]
+    subprocess.run([*compiler, *flags, *sources, "-o", str(program), "-lm"], check=True, timeout=600)
+
+
+def run_driver(command: Sequence[str], asked: Sequence[Case], folder: Path, threads: int = 1) -> list[bytes]:
+    """What a program says to cases; it must say nothing else."""
+    (folder / "cases").write_bytes(b"".join(one.packed() for one in asked))
+    words = [*command, str(folder / "cases"), str(folder / "answers"), str(threads)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
+    assert not done.stderr, done.stderr[:3000]
+    assert done.returncode == 0, done.stdout
+    answers, data = [], memoryview((folder / "answers").read_bytes())
+    while data:
+        (length,) = struct.unpack_from("=q", data)
+        answers.append(bytes(data[8 : 8 + length]))
+        data = data[8 + length :]
+    return answers

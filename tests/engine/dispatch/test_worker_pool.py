@@ -1,0 +1,313 @@
+"""The front end's side of the workers: two of them are sockets here, whose other ends the tests hold."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import numpy as np
+import pytest
+
+from lossd.core.catalog import LOSSES, check_params
+from lossd.core.cut import Cut
+from lossd.engine.admission.arena import Arena
+from lossd.engine.dispatch.array_outputs import output_bytes
+from lossd.engine.dispatch.job import Job, Span
+from lossd.engine.dispatch.worker_pool import Pool
+from lossd.engine.ipc.memory import Memory, create_memory
+from lossd.engine.ipc.messages import (
+    MAX_FRAME,
+    Cancel,
+    Failed,
+    FromFrontEnd,
+    FromWorker,
+    Ready,
+    Scored,
+    Slice,
+    WorkerGone,
+    WorkerStarted,
+    decode_from_front_end,
+    decode_recipe,
+    encode,
+    socket_pair,
+)
+from lossd.types import LossRequest, RequestError, Tensor
+
+ELEMENTS = 64
+PARTS = 20
+ARENA = 1 << 18
+CUT = Cut((ELEMENTS * PARTS,), (0,), ELEMENTS)
+TENSORS = {
+    "logits": Tensor("float32", CUT.shape, 640),
+    "targets": Tensor("float32", CUT.shape, 640 + 4 * CUT.size),
+}
+REQUEST = LossRequest("bce", TENSORS, check_params(LOSSES["bce"], {}), {})
+
+
+class Worker:
+    """A worker's end."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self.link = link
+        link.setblocking(False)
+
+    def hear(self) -> list[FromFrontEnd]:
+        found: list[FromFrontEnd] = []
+        with suppress(BlockingIOError):
+            while data := self.link.recv(MAX_FRAME):
+                found.append(decode_from_front_end(data))
+        return found
+
+    def slices(self) -> list[Slice]:
+        return [frame for frame in self.hear() if isinstance(frame, Slice)]
+
+    def say(self, frame: FromWorker) -> None:
+        self.link.send(encode(frame))
+
+
+class Desk:
+    """A pool of two workers, on two devices of a kind."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        self.supervisor, control = socket_pair()
+        self.pool = Pool(memory, control, 2, ELEMENTS)
+        self.workers: list[Worker] = []
+
+    async def start_worker(self, number: int, *, failures: int = 0) -> Worker:
+        ours, theirs = socket_pair()
+        frame = encode(WorkerStarted(number, f"cuda:{number}", 100 + number, failures))
+        socket.send_fds(self.supervisor, [frame], [ours.fileno()])
+        ours.close()
+        worker = Worker(theirs)
+        worker.say(Ready("torch", f"cuda:{number}", "2", "x"))
+        await turns()
+        return worker
+
+    async def end_worker(self, number: int, running: int | None) -> None:
+        self.workers[number].link.close()
+        await turns()
+        self.supervisor.send(encode(WorkerGone(number, 100 + number, -9, running)))
+        await turns()
+
+    async def start(self) -> Job:
+        job = await self.pool.start(REQUEST, CUT, None, 1.0)
+        job.append(Span(TENSORS, CUT, CUT.parts))
+        job.close(CUT)
+        return job
+
+
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0.001)
+
+
+def scored(piece: Slice) -> Scored:
+    return Scored(piece.id, [float(piece.index)], None, [0.0], ELEMENTS, [], 0.25)
+
+
+def failed(piece: Slice, code: str) -> Failed:
+    return Failed(piece.id, code, "it is not", [(f"/logits/{piece.index}", "so")])
+
+
+def run(test: Callable[[Desk], Awaitable[None]]) -> None:
+    async def main() -> None:
+        fd = create_memory(ARENA)
+        desk = Desk(Memory(fd, ARENA))
+        try:
+            desk.workers = [await desk.start_worker(number) for number in range(2)]
+            async with asyncio.timeout(20):
+                await test(desk)
+        finally:
+            desk.pool.close()
+            desk.supervisor.close()
+            for worker in desk.workers:
+                worker.link.close()
+            os.close(fd)
+
+    asyncio.run(main())
+
+
+async def answer_all(desk: Desk, job: Job, seen: list[tuple[int, int]]) -> None:
+    """Have the workers score all that they are sent, each a slice in turn."""
+    while not job.over:
+        for number, worker in enumerate(desk.workers):
+            for piece in worker.slices() if worker.link.fileno() >= 0 else ():
+                seen.append((number, piece.index))
+                worker.say(scored(piece))
+                await turns()
+
+
+def test_a_request_is_one_workers_until_something_of_it_has_been_scored() -> None:
+    async def test(desk: Desk) -> None:
+        job = await desk.start()
+        await turns()
+        first, other = desk.workers[0].slices(), desk.workers[1].slices()
+        assert sorted(len(one) for one in (first, other)) == [0, 4]
+        number = 0 if first else 1
+        pieces = first or other
+        assert {piece.recipe for piece in pieces} == {pieces[0].recipe}
+        assert pieces[0].base == 640
+        assert decode_recipe(pieces[0].recipe).tensors["targets"].offset == 4 * CUT.size
+        desk.workers[number].say(scored(pieces[0]))
+        await turns()
+        found = [worker.slices() for worker in desk.workers]
+        assert len(found[number]) + len(found[1 - number]) == 5  # eight in all
+        assert len(found[1 - number]) == 4
+        seen = [(number, pieces[0].index)]
+        for at, piece in [
+            *((number, one) for one in pieces[1:]),
+            *((i, one) for i in (0, 1) for one in found[i]),
+        ]:
+            seen.append((at, piece.index))
+            desk.workers[at].say(scored(piece))
+        await turns()
+        await answer_all(desk, job, seen)
+        result, seconds = await job.result()
+        assert sorted(index for _, index in seen) == list(range(PARTS))
+        assert (result.sum, result.count, seconds) == (sum(range(PARTS)), CUT.size, 0.25 * PARTS)
+        others = sum(1 for at, _ in seen if f"cuda:{at}" != result.device)
+        assert result.kernel == "torch"
+        assert result.elsewhere is not None
+        assert sum(result.elsewhere.values()) == pytest.approx(0.25 * others)
+        assert result.device not in result.elsewhere
+
+    run(test)
+
+
+@pytest.mark.parametrize("earlier", ["scored", "failed"])
+def test_the_first_fault_is_told_whoever_finds_one_first(earlier: str) -> None:
+    async def test(desk: Desk) -> None:
+        job = await desk.start()
+        await turns()
+        out = {piece.index: (worker, piece) for worker in desk.workers for piece in worker.slices()}
+        worker, piece = out.pop(0)
+        worker.say(scored(piece))
+        await turns()
+        out |= {piece.index: (worker, piece) for worker in desk.workers for piece in worker.slices()}
+        assert sorted(out) == list(range(1, 9))
+        for index in (3, 2, *range(4, 9)):
+            worker, piece = out[index]
+            worker.say(failed(piece, f"code {index}"))
+            await turns()
+            assert not job.over
+        assert not [piece for worker in desk.workers for piece in worker.slices()]
+        worker, piece = out[1]
+        worker.say(scored(piece) if earlier == "scored" else failed(piece, "code 1"))
+        await turns()
+        with pytest.raises(RequestError) as caught:
+            await job.result()
+        assert caught.value.code == ("code 2" if earlier == "scored" else "code 1")
+
+    run(test)
+
+
+def test_memory_is_released_when_neither_worker_has_a_slice() -> None:
+    async def test(desk: Desk) -> None:
+        job = await desk.start()
+        await turns()
+        (worker, piece), *_ = [(w, p) for w in desk.workers for p in w.slices()]
+        worker.say(scored(piece))
+        await turns()
+        free: list[bool] = []
+        job.end(lambda: free.append(True))
+        await turns()
+        heard = [worker.hear() for worker in desk.workers]
+        assert [[frame for frame in one if isinstance(frame, Cancel)] for one in heard] == [
+            [Cancel(job.id)],
+            [Cancel(job.id)],
+        ]
+        pieces = [(i, frame.id) for i, one in enumerate(heard) for frame in one if isinstance(frame, Slice)]
+        out = {i: set(desk.pool.seats[i].jobs) for i in (0, 1)}
+        assert all(slice_id in out[i] for i, slice_id in pieces)
+        for i, ids in out.items():
+            for slice_id in ids:
+                assert not free
+                desk.workers[i].say(Failed(slice_id, "cancelled", "nobody waits", []))
+                await turns()
+        assert free == [True]
+
+    run(test)
+
+
+@pytest.mark.parametrize("when", ["before it is sent", "when it is there"])
+def test_what_a_dead_worker_had_is_anothers(when: str) -> None:
+    async def test(desk: Desk) -> None:
+        job = await desk.start()
+        number = 0 if desk.pool.seats[0].jobs else 1
+        if when == "when it is there":
+            await turns()
+        await desk.end_worker(number, None)
+        seen: list[tuple[int, int]] = []
+        await answer_all(desk, job, seen)
+        result, _ = await job.result()
+        assert seen == [(1 - number, index) for index in range(PARTS)]
+        assert result.sum == sum(range(PARTS))
+
+    run(test)
+
+
+def test_a_request_that_ends_its_worker_twice_is_refused() -> None:
+    async def test(desk: Desk) -> None:
+        await desk.end_worker(1, None)
+        job = await desk.start()
+        free: list[bool] = []
+        for attempt in (1, 2):
+            await turns()
+            pieces = desk.workers[0].slices()
+            assert [piece.index for piece in pieces] == [0, 1, 2, 3]
+            assert not job.over
+            await desk.end_worker(0, pieces[0].id)
+            desk.workers[0] = await desk.start_worker(0, failures=attempt)
+        with pytest.raises(RequestError, match="worker_crashed"):
+            await job.result()
+        job.end(lambda: free.append(True))
+        assert free == [True]
+        assert not desk.workers[0].slices()
+
+    run(test)
+
+
+def test_sums_of_several_outputs_are_added_up_exactly() -> None:
+    """Workers write planes of parts of sums; the answer has them in canonical form."""
+    rows, columns, elements = 40, 3, 9  # three rows a part
+    cut = Cut((rows, columns), (0,), elements)
+    params = check_params(LOSSES["bce"], {"reduction": "mean", "axis": 0})
+    tensors = {name: Tensor("float32", cut.shape, 0) for name in TENSORS}
+    request = LossRequest("bce", tensors, params, {})
+    rng = np.random.default_rng(5)
+    values = rng.choice([1e300, -1e300, 1.0, 1e-300, 3e-5], (cut.parts, 2, columns))
+
+    async def test(desk: Desk) -> None:
+        arena = Arena(desk.memory, 0, ARENA, "answers")
+        output = arena.take(output_bytes(request, cut))
+        assert output is not None
+        job = await desk.pool.start(request, cut, output, 1.0)
+        job.append(Span(tensors, cut, cut.parts))
+        job.close(cut)
+        while not job.over:
+            await turns()
+            for worker in desk.workers:
+                for piece in rng.permutation(np.array(worker.slices(), dtype=object)):
+                    ((offset, count),) = piece.memories
+                    memory = np.frombuffer(desk.memory.view, np.float64, count, offset)
+                    memory[: 2 * columns] = values[piece.index].ravel()
+                    worker.say(Scored(piece.id, [0.0], None, [0.0], elements, [2], 0.0))
+        result, _ = await job.result()
+        exact = [math.fsum(values[:, :, column].ravel().tolist()) for column in range(columns)]
+        assert isinstance(result.loss, np.ndarray)
+        assert result.loss.tolist() == [one / rows for one in exact]
+        assert result.loss_terms is not None
+        assert result.loss_terms[0].tolist() == exact
+        for column in range(columns):
+            terms = [float(plane[column]) for plane in result.loss_terms]
+            rest = [*values[:, :, column].ravel().tolist(), *(-term for term in terms)]
+            assert math.fsum(rest) == 0.0
+        assert result.divisor_terms is not None
+        assert [plane.tolist() for plane in result.divisor_terms] == [[float(rows)] * columns]
+
+    run(test)
