@@ -16,11 +16,12 @@ import numpy.typing as npt
 import torch
 
 from bench.table import Figure, of_figures, options, tell
-from lossd.core.catalog import LOSSES, check_params, reduced_axes
+from lossd.core.catalog import LOSSES
 from lossd.core.exact_sum import ExactSum
 from lossd.core.kernel import Kernel
 from lossd.core.losses.kernel import TorchKernel
-from lossd.core.native import NativeKernel
+from lossd.core.native.kernel import NativeKernel
+from lossd.core.parameters import check_params, reduced_axes
 from lossd.core.prepare import prepare
 from lossd.types import Tensor
 

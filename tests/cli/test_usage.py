@@ -16,9 +16,9 @@ from typer.testing import CliRunner, Result
 from client.cli.scripted import scripted
 from command import app
 from live_server import live_server
-from lossd.engine.usage_store import FIGURES, Ledger
+from lossd.engine.usage_store import FIELDS, UsageStore
 
-SOME = dict(zip(FIGURES, (2.0, 5120.0, 20480.0, 0.25), strict=True))
+SOME = dict(zip(FIELDS, (2.0, 5120.0, 20480.0, 0.25), strict=True))
 
 
 def day(ago: int) -> str:
@@ -28,8 +28,8 @@ def day(ago: int) -> str:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     found = tmp_path / "lossd" / "usage.sqlite3"
-    with closing(Ledger(found)) as ledger:
-        ledger.add({(day(0), "vision"): SOME, (day(3), "vision"): SOME, (day(3), "speech"): SOME})
+    with closing(UsageStore(found)) as store:
+        store.add({(day(0), "vision"): SOME, (day(3), "vision"): SOME, (day(3), "speech"): SOME})
     return found
 
 
@@ -97,8 +97,8 @@ def asked(tmp_path: Path) -> Iterator[tuple[str, str]]:
     for name in ("vision", "speech"):
         assert runner.invoke(app, ["teams", "add", name, "--teams", str(teams)]).exit_code == 0
     key = runner.invoke(app, ["keys", "new", "vision", "--teams", str(teams)]).stdout.split()[-1]
-    with closing(Ledger(file)) as ledger:
-        ledger.add({(day(0), "vision"): SOME, (day(9), "vision"): SOME, (day(0), "speech"): SOME})
+    with closing(UsageStore(file)) as store:
+        store.add({(day(0), "vision"): SOME, (day(9), "vision"): SOME, (day(0), "speech"): SOME})
     with live_server(tmp_path, teams=teams, usage_file=file) as server:
         yield server.url, key
 

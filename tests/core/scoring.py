@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lossd.core.catalog import LOSSES, check_params, reduced_axes
+from lossd.core.catalog import LOSSES
 from lossd.core.exact_sum import ExactArray, ExactSum
 from lossd.core.kernel import Kernel, Sums
 from lossd.core.losses.kernel import TorchKernel
-from lossd.core.native import native_kernel
+from lossd.core.native.kernel import native_kernel
+from lossd.core.parameters import check_params, reduced_axes
 from lossd.core.prepare import Work, prepare
 from lossd.types import Float64Array, Tensor
 

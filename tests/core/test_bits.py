@@ -30,7 +30,7 @@ from core.scoring import (
 )
 from lossd.core.exact_sum import ExactSum
 from lossd.core.losses.kernel import TorchKernel
-from lossd.core.native import NativeKernel
+from lossd.core.native.kernel import NativeKernel
 
 Array = npt.NDArray[Any]
 

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pytest
 
 from core.scoring import BLOCK, elements, figures, work
-from lossd.core.catalog import LOSSES, check_params, check_targets
+from lossd.core.catalog import LOSSES
+from lossd.core.parameters import check_params, check_targets
 from lossd.types import RequestError
 
 Array = npt.NDArray[Any]

@@ -13,9 +13,10 @@ from torch import Tensor
 from core import scoring
 from core.scoring import BLOCK, work
 from lossd.core import catalog
-from lossd.core.catalog import Loss, Parameter, check_params
+from lossd.core.catalog import Loss, Parameter
 from lossd.core.losses.elements import Element, Inputs
 from lossd.core.losses.kernel import TorchKernel
+from lossd.core.parameters import check_params
 from lossd.types import RequestError
 
 

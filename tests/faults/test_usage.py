@@ -17,7 +17,7 @@ from faults.disks import Disk, small_disk
 from faults.load import Load, Plan, Request, Shot, post
 from faults.observe import children, ended, fetch, port_of, roles, wait_until, workers
 from live_server import LiveServer, live_server
-from lossd.engine.usage_store import figures, first_day, read_usage
+from lossd.engine.usage_store import first_day, read_usage, total_usage
 from teams_file import make_key, team_table, write_teams
 
 KILLS = scaled(2, 20)
@@ -60,7 +60,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 def used(path: Path, team: str) -> dict[str, int | float]:
     """A team's totals, as they stand in the file."""
-    return figures(read_usage(path, first_day(2), team) if path.exists() else [])
+    return total_usage(read_usage(path, first_day(2), team) if path.exists() else [])
 
 
 def told(server: LiveServer) -> float:

@@ -12,7 +12,8 @@ import numpy as np
 
 from fuzz.corpus import Sample
 from lossd.api.problems import KINDS
-from lossd.core.catalog import LOSSES, check_params
+from lossd.core.catalog import LOSSES
+from lossd.core.parameters import check_params
 from lossd.types import ITEMSIZE, MAX_DIMENSIONS, TENSOR_DTYPES, Body, ErrorCode, RequestError
 from lossd.wire import (
     FORMATS,

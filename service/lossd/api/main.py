@@ -32,10 +32,11 @@ from lossd.core.catalog import register
 from lossd.core.kernel import WrongAnswerError
 from lossd.engine.admission.quotas import Quotas
 from lossd.engine.dispatch.in_place import InPlace
-from lossd.engine.dispatch.worker_pool import Pool
+from lossd.engine.dispatch.worker_pool import WorkerPool
+from lossd.engine.ipc.counters import Counters
 from lossd.engine.ipc.memory import Memory
 from lossd.engine.ipc.messages import UNUSABLE, WRONG
-from lossd.engine.ipc.tally import Tally
+from lossd.engine.ipc.options import FrontEndOptions
 from lossd.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -164,7 +165,7 @@ def _calm_collector() -> None:
     gc.set_threshold(*_COLLECT)
 
 
-async def _end_with_supervisor(pool: Pool, server: uvicorn.Server) -> None:
+async def _end_with_supervisor(pool: WorkerPool, server: uvicorn.Server) -> None:
     await pool.supervisor_gone.wait()
     logger.error("the supervisor is gone; stopping")
     server.should_exit = True
@@ -177,35 +178,9 @@ async def _check_kernel(inplace: InPlace, seconds: float) -> None:
         try:
             inplace.check()
         except WrongAnswerError as error:
-            logger.critical("this process does not compute rightly any more, and ends: %s", error)
+            logger.critical("this process no longer computes correctly, and ends: %s", error)
             logging.shutdown()
             os._exit(WRONG)  # without one more answer
-
-
-class _Options(msgspec.Struct, frozen=True):
-    """What the supervisor hands to a front end; descriptors are inherited.
-
-    Attributes:
-        index: Its number.
-        listen_fd: The listening socket.
-        arena_fd: Its arena.
-        control_fd: The socket to the supervisor.
-        quotas_fd: What teams may use at most.
-        tally_fds: The counters of all front ends.
-        workers: How many workers there are.
-        elements: How many elements a slice has at most.
-        restarts: How many processes were in its place before.
-    """
-
-    index: int
-    listen_fd: int
-    arena_fd: int
-    control_fd: int
-    quotas_fd: int
-    tally_fds: list[int]
-    workers: int
-    elements: int
-    restarts: int
 
 
 async def _prepare(settings: Settings, gate: Gate) -> Certificate | None:
@@ -216,18 +191,18 @@ async def _prepare(settings: Settings, gate: Gate) -> Certificate | None:
     return await open_certificate(settings.tls_certificate, settings.tls_key)
 
 
-async def _run(options: _Options, settings: Settings) -> None:
+async def _run(options: FrontEndOptions, settings: Settings) -> None:
     memory = Memory(options.arena_fd, settings.arena_bytes_each)
     parser = Parser(options.arena_fd, settings.arena_bytes_each, settings.timeout_seconds, options.index)
-    tallies = [Tally(fd) for fd in options.tally_fds]
-    for fd in (options.arena_fd, *options.tally_fds):
+    counters = [Counters(fd) for fd in options.counters_fds]
+    for fd in (options.arena_fd, *options.counters_fds):
         os.close(fd)  # the mappings keep the memory
     control = socket.socket(fileno=options.control_fd)
-    pool = Pool(memory, control, options.workers, options.elements, settings.slice_elements)
+    pool = WorkerPool(memory, control, options.workers, options.elements, settings.slice_elements)
     quotas = Quotas(options.quotas_fd, settings.front_ends, options.index)
     gate = Gate(quotas, teams=settings.teams is not None)
     pool.when_teams_changed = gate.change
-    service = Service.over(settings, memory, pool, gate, parser, tallies, options.index)
+    service = Service.over(settings, memory, pool, gate, parser, counters, options.index)
     service.metrics.restarted(options.restarts)
     listener = socket.socket(fileno=options.listen_fd)
     preparing = asyncio.ensure_future(_prepare(settings, gate))
@@ -243,7 +218,7 @@ async def _run(options: _Options, settings: Settings) -> None:
 def main(arguments: str) -> None:
     """Run a front end, given its descriptors as a JSON object; its settings are in the environment."""
     settings = Settings()
-    options = msgspec.json.decode(arguments, type=_Options)
+    options = msgspec.json.decode(arguments, type=FrontEndOptions)
     logs.configure("front-end", options.index, settings.log_level, settings.log_format)
     try:
         for place in settings.losses:

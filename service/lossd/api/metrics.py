@@ -1,6 +1,6 @@
 """What Prometheus is told. Labels come from fixed sets, so the number of series is bounded.
 
-Front ends count in memory that all of them map (`lossd.engine.ipc.tally`): whichever is asked adds up what
+Front ends count in memory that all of them map (`lossd.engine.ipc.counters`): whichever is asked adds up what
 all have counted, those before it in its place included.
 """
 
@@ -25,11 +25,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from lossd.engine.admission.arena import Arena
-from lossd.engine.admission.concurrency import Turnstile
-from lossd.engine.admission.fair_queue import Admission
-from lossd.engine.dispatch.worker_pool import Pool
-from lossd.engine.ipc.counters import ANSWERED, LABELS, Key, decode_key, encode_key
-from lossd.engine.ipc.tally import Tally, totals
+from lossd.engine.admission.concurrency import ConcurrencyLimiter
+from lossd.engine.admission.fair_queue import FairQueue
+from lossd.engine.dispatch.worker_pool import WorkerPool
+from lossd.engine.ipc.counters import ANSWERED, LABELS, Counters, Key, decode_key, encode_key, totals
 from lossd.wire import Duration, ModelFigures
 
 _SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
@@ -90,18 +89,18 @@ class Metrics:
 
     def __init__(
         self,
-        tallies: Sequence[Tally],
+        tallies: Sequence[Counters],
         index: int,
         arenas: Mapping[str, Arena],
-        turnstiles: Iterable[Turnstile],
-        pool: Pool,
+        turnstiles: Iterable[ConcurrencyLimiter],
+        pool: WorkerPool,
     ) -> None:
         self._tallies = list(tallies)
         self._own = tallies[index]
         self._numbers = self._own.numbers
         self._cells: dict[Key, int] = {}
         self._answered: dict[tuple[str, str, str, str], _AnswerCells] = {}
-        self._queues: tuple[Admission[Any], ...] = (*arenas.values(), *turnstiles)
+        self._queues: tuple[FairQueue[Any], ...] = (*arenas.values(), *turnstiles)
         self._pool = pool
         self._registry = CollectorRegistry()
         self._registry.register(_Exposition(self))
@@ -226,8 +225,8 @@ class Metrics:
 
     def workers(self) -> Iterator[tuple[str, int, bool]]:
         """The workers' devices, how often each one's worker was replaced, and whether it is ready."""
-        for seat in self._pool.seats.values():
-            yield seat.device, seat.restarts, seat.steady
+        for slot in self._pool.slots.values():
+            yield slot.device, slot.restarts, slot.steady
 
     @property
     def degraded(self) -> int:

@@ -11,13 +11,13 @@ from lossd.api.drain import Door
 from lossd.api.json_helper.parser import Parser
 from lossd.api.metrics import Metrics
 from lossd.api.request_log import RequestLog
-from lossd.core.native import native_kernel
+from lossd.core.native.kernel import native_kernel
 from lossd.engine.admission.arena import Arena
-from lossd.engine.admission.concurrency import Turnstile
+from lossd.engine.admission.concurrency import ConcurrencyLimiter
 from lossd.engine.dispatch.in_place import InPlace
-from lossd.engine.dispatch.worker_pool import Pool
+from lossd.engine.dispatch.worker_pool import WorkerPool
+from lossd.engine.ipc.counters import Counters
 from lossd.engine.ipc.memory import Memory
-from lossd.engine.ipc.tally import Tally
 from lossd.settings import Settings
 from lossd.tracing import Tracing
 
@@ -49,13 +49,13 @@ class Service:
     """
 
     settings: Settings
-    pool: Pool
+    pool: WorkerPool
     gate: Gate
     bodies: Arena
     small_bodies: Arena
     outputs: Arena
-    large_turns: Turnstile
-    small_turns: Turnstile
+    large_turns: ConcurrencyLimiter
+    small_turns: ConcurrencyLimiter
     parser: Parser
     metrics: Metrics
     door: Door
@@ -68,7 +68,7 @@ class Service:
         """It takes requests, and every worker computes rightly."""
         return self.pool.ready and not self.door.closed
 
-    def turns(self, nbytes: int) -> Turnstile:
+    def turns(self, nbytes: int) -> ConcurrencyLimiter:
         """Where a body of a length waits for its turn."""
         return self.small_turns if nbytes <= SMALL_BYTES else self.large_turns
 
@@ -81,10 +81,10 @@ class Service:
         cls,
         settings: Settings,
         memory: Memory,
-        pool: Pool,
+        pool: WorkerPool,
         gate: Gate,
         parser: Parser,
-        tallies: Sequence[Tally],
+        tallies: Sequence[Counters],
         index: int,
     ) -> Service:
         """The service over an arena, its workers and its parser.
@@ -104,7 +104,7 @@ class Service:
         bodies = Arena(memory, small_bytes, border, "request bodies")
         outputs = Arena(memory, border, settings.arena_bytes_each, "array answers")
         inside = settings.turn_bytes * pool.workers
-        large, small = Turnstile(inside), Turnstile(max(SMALL_BYTES, inside // 8))
+        large, small = ConcurrencyLimiter(inside), ConcurrencyLimiter(max(SMALL_BYTES, inside // 8))
         arenas = {"small_bodies": small_bodies, "bodies": bodies, "answers": outputs}
         metrics = Metrics(tallies, index, arenas, (large, small), pool)
         tracing = Tracing("front-end", index) if settings.traces else None

@@ -106,7 +106,7 @@ def _asked(
 def _read(file: Path | None, days: int, team: str | None) -> tuple[dict[str, str], str, list[Row]]:
     """Read the usage file."""
     with server_imports("; or ask a server for it, with --url"):
-        from lossd.engine.usage_store import figures, first_day, read_usage, reason
+        from lossd.engine.usage_store import first_day, read_usage, reason, total_usage
 
         path = _path(file)
     since = first_day(days)
@@ -122,7 +122,7 @@ def _read(file: Path | None, days: int, team: str | None) -> tuple[dict[str, str
     return (
         {"file": str(path)},
         since.isoformat(),
-        [(row.day, row.team, dict(figures([row]))) for row in used],
+        [(row.day, row.team, dict(total_usage([row]))) for row in used],
     )
 
 

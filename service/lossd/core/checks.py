@@ -1,4 +1,4 @@
-"""What values must hold of tensors, and the faults that name the first element of which it does not."""
+"""The values allowed in each tensor, and the errors that name the first element with another value."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from lossd.core.operand import Operand
 from lossd.types import ErrorCode, RequestError
 
 _EXACT: Final = 2.0**53
-"""Beyond it float64 has no room for every whole number."""
+"""From here on float64 cannot hold every whole number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Values from 0 to ``largest`` are allowed, both included.
+    """A range of allowed values, from 0 to ``largest``, both included.
 
     Attributes:
         largest: The largest value.
-        code: The fault's code.
-        wrong: What another value is.
-        remedy: What to do about a value: each thing that it may mean, and what says so.
+        code: The error's code.
+        wrong: What a detail calls another value, such as "outside [0, 1]".
+        remedy: Returns the remedy for a value: what it may have been meant for, and how to send that.
     """
 
     largest: float
@@ -96,32 +96,32 @@ WHOLE: Final = Rule(
     "no class id",
     lambda _: "send whole numbers, or probabilities of every class with targets_format=dense",
 )
-"""Of what an id has beyond a whole number."""
+"""The rule for an id's fraction."""
 
 
 def class_id(classes: int) -> Rule:
-    """The rule for ids of so many classes."""
+    """Return the rule for class ids."""
     return Rule(classes - 1.0, ErrorCode.TARGET_OUT_OF_RANGE, f"outside [0, {classes})", _id_remedy(classes))
 
 
-def fault_of(rule: Rule, operand: Operand, position: int, value: float) -> RequestError:
-    """The fault of a value that a rule does not allow.
+def value_error(rule: Rule, operand: Operand, position: int, value: float) -> RequestError:
+    """Return the error of a value that a rule does not allow.
 
     Args:
         rule: The rule.
-        operand: The tensor that it is of.
-        position: Where it is in the request's shape, in C order.
-        value: The value; a NaN has a fault of its own.
+        operand: The value's tensor.
+        position: Its position in the request's shape, in C order.
+        value: The value; NaN has an error of its own.
     """
     if math.isnan(value):
         remedy = "a mask drops the element, allow_nan=true lets the NaN propagate into the loss"
         if operand.name == "targets":
             remedy = f'ignore_index="nan" drops elements whose target is missing; {remedy}'
-        return _fault(ErrorCode.NON_FINITE_INPUT, operand, position, "NaN", remedy)
+        return _error(ErrorCode.NON_FINITE_INPUT, operand, position, "NaN", remedy)
     what = f"{value:.17g} is {rule.wrong}"
-    return _fault(rule.code, operand, position, what, rule.remedy(value))
+    return _error(rule.code, operand, position, what, rule.remedy(value))
 
 
-def _fault(code: ErrorCode, operand: Operand, position: int, what: str, remedy: str) -> RequestError:
-    place = operand.pointer(position)
-    return RequestError(code, f"{operand.name}: {what} at {place}; {remedy}", [(place, what)])
+def _error(code: ErrorCode, operand: Operand, position: int, what: str, remedy: str) -> RequestError:
+    pointer = operand.pointer(position)
+    return RequestError(code, f"{operand.name}: {what} at {pointer}; {remedy}", [(pointer, what)])

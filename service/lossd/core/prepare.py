@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lossd.core.catalog import LOSSES, Divisor, class_axis, divisor, own_params
+from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut, cut_of
 from lossd.core.operand import Operand, spread
+from lossd.core.parameters import Divisor, class_axis, divisor, own_params
 from lossd.types import Tensor
 
 

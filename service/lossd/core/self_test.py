@@ -7,8 +7,9 @@ from typing import Final
 
 import numpy as np
 
-from lossd.core.catalog import LOSSES, check_params
+from lossd.core.catalog import LOSSES
 from lossd.core.kernel import Kernel, WrongAnswerError
+from lossd.core.parameters import check_params
 from lossd.core.prepare import prepare
 from lossd.types import Tensor
 

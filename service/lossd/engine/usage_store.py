@@ -1,10 +1,10 @@
-"""The usage file: what each team has used on each day (UTC), in SQLite.
+"""The usage file: each team's usage by day (UTC), in SQLite.
 
-What is written is additions, so that several servers may share a file, and whoever reads it sees whole ones.
+Usage is added to the totals in transactions, so several servers may share a file.
 
-With SQLite's write-ahead log readers and the writer would not wait for each other. But it maps a file into
-memory, and where a full disk cannot hold a page of that, the kernel ends the process that touches it
-(SIGBUS), which here would be the supervisor. With a rollback journal a full disk is an error like others.
+The journal is a rollback journal. A write-ahead log would let readers and writer work at once, but maps a
+file into memory: on a full disk the kernel ends the process that touches a page that has no room (SIGBUS),
+here the supervisor. With a rollback journal a full disk is an error like others.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
-FIGURES: Final = ("requests", "elements", "bytes", "device_seconds")
-"""What is kept of a team's day: answered requests, their elements, the bytes of their bodies, and the seconds
-of computing. They are named as the counters are."""
+FIELDS: Final = ("requests", "elements", "bytes", "device_seconds")
+"""The usage of a team on a day: answered requests, their elements, the bytes of their bodies, and seconds of
+computing. The counters have the same names."""
 MOST_DAYS: Final = 3660
-"""As many as are read at a time."""
+"""Most days that are read at a time."""
 
 Amounts: TypeAlias = Mapping[str, float]
-"""So much of each of `FIGURES`; none where one is missing."""
+"""Usage by the names of `FIELDS`; 0 where one is missing."""
 
-_BUSY_SECONDS: Final = 1.0  # for which another server's transaction, or a reader's, is waited for
+_BUSY_SECONDS: Final = 1.0  # the wait for another process's transaction
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS usage (
     day TEXT NOT NULL,
@@ -54,14 +54,14 @@ WHERE day >= ? AND (team = ? OR ? IS NULL) ORDER BY day, team
 
 
 class Used(NamedTuple):
-    """What a team has used on a day.
+    """A team's usage on a day.
 
     Attributes:
-        day: As ISO 8601 has it, in UTC.
+        day: The day in UTC, by ISO 8601.
         team: The team's name.
         requests: Requests that were answered with a loss.
         elements: Their elements.
-        bytes: Those of their bodies, as sent.
+        bytes: The bytes of their bodies, as sent.
         device_seconds: Seconds of computing them.
     """
 
@@ -73,11 +73,11 @@ class Used(NamedTuple):
     device_seconds: float
 
 
-class Ledger:
-    """Writes the file. To be used by one thread; it opens the file when it needs it, and anew after an error.
+class UsageStore:
+    """Writes the usage file, from one thread. Opens it when needed, and again after an error.
 
     Args:
-        path: The file. It and its folders are made, for their owner alone, where they are missing.
+        path: The file. It and its folders are created if they are missing, for their owner alone.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,18 +86,18 @@ class Ledger:
         self._opened: tuple[int, int] | None = None
 
     def add(self, used: Mapping[tuple[str, str], Amounts]) -> None:
-        """Add to the totals of (day, team), all or nothing. What was added is on the disk.
+        """Add usage to the totals by (day, team), all or nothing. On return it is on the disk.
 
         Raises:
             OSError, sqlite3.Error: Nothing was added.
         """
         rows = [
-            (day, team, *(int(some.get(name, 0)) for name in FIGURES[:3]), some.get(FIGURES[3], 0.0))
+            (day, team, *(int(some.get(name, 0)) for name in FIELDS[:3]), some.get(FIELDS[3], 0.0))
             for (day, team), some in used.items()
         ]
         try:
             connection = self._open()
-            connection.execute("BEGIN IMMEDIATE")  # which fails, too, if the file may only be read
+            connection.execute("BEGIN IMMEDIATE")  # also fails at once for a read-only file
             connection.executemany(_ADD, rows)
             connection.execute("COMMIT")
         except (OSError, sqlite3.Error):
@@ -105,19 +105,19 @@ class Ledger:
             raise
 
     def close(self) -> None:
-        """Let go of the file; an unfinished transaction is undone."""
+        """Close the file; an unfinished transaction is rolled back."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     def _open(self) -> sqlite3.Connection:
-        if self._connection is not None and _identity(self._path) == self._opened:
+        if self._connection is not None and _file_id(self._path) == self._opened:
             return self._connection
-        self.close()  # also one whose file was taken away: nobody would find again what is written there
+        self.close()  # also if the file was moved or deleted: nobody would find what is written there
         _make_folders(self._path.parent)
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
-        self._connection, self._opened = connection, _identity(self._path)
+        self._connection, self._opened = connection, _file_id(self._path)
         connection.execute("PRAGMA journal_mode = TRUNCATE")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(_SCHEMA)
@@ -125,18 +125,18 @@ class Ledger:
 
 
 def first_day(days: int) -> date:
-    """The first of so many days of which today, in UTC, is the last."""
+    """Return the first of some days that end today, in UTC."""
     return datetime.now(UTC).date() - timedelta(days=days - 1)
 
 
 def read_usage(path: Path, since: date, team: str | None = None) -> list[Used]:
-    """What was used from a day on, oldest first, by one team or by all. Works while others write.
+    """Read the usage since a day, oldest first, of one team or of all. Others may write meanwhile.
 
     Raises:
-        OSError, sqlite3.Error: The file is not there, or cannot be read.
+        OSError, sqlite3.Error: The file does not exist, or cannot be read.
     """
     path.stat()
-    # Not mode=ro: what a writer left unfinished that was killed, whoever opens the file next has to undo.
+    # Not mode=ro: if a writer was killed, whoever opens the file next must roll back its transaction.
     where = f"{path.absolute().as_uri()}?mode=rw"
     with closing(sqlite3.connect(where, uri=True, timeout=_BUSY_SECONDS)) as connection:
         connection.execute("PRAGMA query_only = ON")
@@ -145,8 +145,8 @@ def read_usage(path: Path, since: date, team: str | None = None) -> list[Used]:
         return [Used(*row) for row in connection.execute(_READ, (since.isoformat(), team, team))]
 
 
-def figures(used: Iterable[Used]) -> dict[str, int | float]:
-    """The totals, by the names of `FIGURES`."""
+def total_usage(used: Iterable[Used]) -> dict[str, int | float]:
+    """Return the totals, by the names of `FIELDS`."""
     rows = list(used)
     return {
         "requests": sum(row.requests for row in rows),
@@ -157,12 +157,12 @@ def figures(used: Iterable[Used]) -> dict[str, int | float]:
 
 
 def reason(error: OSError | sqlite3.Error) -> str:
-    """Why a file cannot be used, without its place."""
+    """Return why a file cannot be used, without its path."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file it is that stands at a place, if any."""
+def _file_id(path: Path) -> tuple[int, int] | None:
+    """Return the device and inode of the file at a path, if there is one."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -171,7 +171,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _make_folders(folder: Path) -> None:
-    """Make a folder and those above it, for their owner alone, where they are missing."""
+    """Create a folder and its parents if they are missing, for their owner alone."""
     if not folder.is_dir():
         _make_folders(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)

@@ -16,10 +16,10 @@ from lossd.api.problems import problem
 from lossd.api.request_log import RequestLog
 from lossd.api.scoring.exchange import Exchange
 from lossd.engine.admission.quotas import Quotas, quotas_bytes
-from lossd.engine.dispatch.worker_pool import Pool
+from lossd.engine.dispatch.worker_pool import WorkerPool
+from lossd.engine.ipc.channel import socket_pair
+from lossd.engine.ipc.counters import COUNTERS_BYTES, Counters
 from lossd.engine.ipc.memory import Memory, create_memory
-from lossd.engine.ipc.messages import socket_pair
-from lossd.engine.ipc.tally import TALLY_BYTES, Tally
 
 Answer = Callable[[Exchange], Awaitable[None]]
 
@@ -33,10 +33,10 @@ async def serve(answer: Answer, sent: list[Message]) -> str:
     async def receive() -> Message:
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    fd, tally_fd = create_memory(4096), create_memory(TALLY_BYTES)
+    fd, tally_fd = create_memory(4096), create_memory(COUNTERS_BYTES)
     ours, theirs = socket_pair()
-    pool = Pool(Memory(fd, 4096), ours, 0, 1 << 17)
-    metrics = Metrics([Tally(tally_fd)], 0, {}, (), pool)
+    pool = WorkerPool(Memory(fd, 4096), ours, 0, 1 << 17)
+    metrics = Metrics([Counters(tally_fd)], 0, {}, (), pool)
     quotas_fd = create_memory(quotas_bytes(1))
     gate = Gate(Quotas(quotas_fd, 1, 0), teams=False)
     scope = {"type": "http", "headers": [], "lossd.request_id": "r1"}

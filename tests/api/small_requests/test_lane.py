@@ -29,13 +29,13 @@ from lossd.api.services import Service
 from lossd.api.small_requests import heads, lane, layouts
 from lossd.api.small_requests.heads import read_head
 from lossd.api.small_requests.lane import LONGEST, PATIENCE, FastLane
-from lossd.core.native import NativeKernel
+from lossd.core.native.kernel import NativeKernel
 from lossd.engine.admission.quotas import Quotas, quotas_bytes
 from lossd.engine.dispatch.in_place import LoopTurns
-from lossd.engine.dispatch.worker_pool import Pool
+from lossd.engine.dispatch.worker_pool import WorkerPool
+from lossd.engine.ipc.channel import socket_pair
+from lossd.engine.ipc.counters import COUNTERS_BYTES, Counters
 from lossd.engine.ipc.memory import Memory, create_memory
-from lossd.engine.ipc.messages import socket_pair
-from lossd.engine.ipc.tally import TALLY_BYTES, Tally
 from lossd.settings import Settings
 from lossd.teams import Limits, Team
 from lossd_client import LossClient
@@ -115,10 +115,10 @@ async def front_end(**settings_given: float) -> AsyncIterator[FrontEnd]:
         await send({"type": "http.response.start", "status": 299, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
-    fds = [create_memory(n) for n in (settings.arena_bytes, TALLY_BYTES, quotas_bytes(1))]
-    memory, tally = Memory(fds[0], settings.arena_bytes), Tally(fds[1])
+    fds = [create_memory(n) for n in (settings.arena_bytes, COUNTERS_BYTES, quotas_bytes(1))]
+    memory, tally = Memory(fds[0], settings.arena_bytes), Counters(fds[1])
     control, supervisor = socket_pair()
-    pool = Pool(memory, control, 1, settings.slice_elements)
+    pool = WorkerPool(memory, control, 1, settings.slice_elements)
     gate = Gate(Quotas(fds[2], 1, 0), teams=False)
     parser = cast(Parser, None)  # nobody asks it
     service = Service.over(settings, memory, pool, gate, parser, [tally], 0)

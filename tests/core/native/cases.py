@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lossd.core import native
-from lossd.core.catalog import LOSSES, VARIANTS, check_params, reduced_axes
+from lossd.core.catalog import LOSSES, VARIANTS
+from lossd.core.native import kernel as native
+from lossd.core.parameters import check_params, reduced_axes
 from lossd.core.prepare import Work, prepare
 from lossd.types import FLOATS, INTEGERS, ITEMSIZE, TENSOR_DTYPES, Float64Array, Tensor
 from scripts.build_native import FLAGS

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lossd.core.exact_sum import ExactSum
-from lossd.core.native import why_missing
 from lossd.core.native.arrays import NativeArray
+from lossd.core.native.library import why_missing
 
 pytestmark = pytest.mark.skipif(why_missing() is not None, reason="the native kernel was not compiled")
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False, max_value=1e300, min_value=-1e300)

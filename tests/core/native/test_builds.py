@@ -20,7 +20,8 @@ import pytest
 
 from core.native.cases import Case, answers_of, build_driver, cases, run_driver
 from lossd.core.exact_sum import ExactArray
-from lossd.core.native import WIDTHS, NativeKernel, best_width, why_missing
+from lossd.core.native.kernel import NativeKernel
+from lossd.core.native.library import WIDTHS, best_width, why_missing
 from lossd.types import RequestError
 from scripts import build_native
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lossd.engine.admission.concurrency import PATIENCE, Turn, Turnstile
+from lossd.engine.admission.concurrency import PATIENCE_SECONDS, ConcurrencyLimiter, Permit
 from lossd.types import RequestError
 
 BODY = 1000
@@ -45,8 +45,8 @@ def simulate(main: Coroutine[Any, Any, None]) -> None:
         runner.run(main)
 
 
-def turnstile(capacity: int) -> Turnstile:
-    return Turnstile(capacity, asyncio.get_running_loop().time)
+def limiter(capacity: int) -> ConcurrencyLimiter:
+    return ConcurrencyLimiter(capacity, asyncio.get_running_loop().time)
 
 
 @dataclass
@@ -71,7 +71,7 @@ class Seen:
 class Server:
     """Bodies come at once, and are scored one after the other."""
 
-    def __init__(self, turns: Turnstile) -> None:
+    def __init__(self, turns: ConcurrencyLimiter) -> None:
         self._turns = turns
         self._scoring = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
@@ -113,7 +113,7 @@ async def come(
 @pytest.mark.parametrize("seed", range(10))
 def test_of_three_times_what_can_be_done_a_third_is(seed: int) -> None:
     async def main() -> None:
-        turns = turnstile(10 * BODY)
+        turns = limiter(10 * BODY)
         rng = random.Random(seed)
         seen = await come(rng, Server(turns), "a", 3 * RATE / BODY, 30.0)
         done = [one.done - one.came for one in seen if one.done is not None]
@@ -131,7 +131,7 @@ def test_of_three_times_what_can_be_done_a_third_is(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(10))
 def test_a_teams_backlog_is_not_anothers(seed: int) -> None:
     async def main() -> None:
-        turns = turnstile(4 * BODY)
+        turns = limiter(4 * BODY)
         rng = random.Random(seed)
         server = Server(turns)
         greedy, modest = await asyncio.gather(
@@ -151,7 +151,7 @@ def test_what_stands_still_for_a_while_is_no_reason_to_refuse(seconds: float) ->
     """As while a worker is replaced: who comes meanwhile, and just after, is served."""
 
     async def main() -> None:
-        server = Server(turnstile(10 * BODY))
+        server = Server(limiter(10 * BODY))
         coming = asyncio.create_task(come(random.Random(1), server, "a", 0.7 * RATE / BODY, 30.0, 60.0))
         await asyncio.sleep(2.0)
         for _ in range(2):
@@ -165,10 +165,10 @@ def test_what_stands_still_for_a_while_is_no_reason_to_refuse(seconds: float) ->
 def test_who_sends_slowly_is_no_reason_to_wait() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        turns = turnstile(2 * BODY)
+        turns = limiter(2 * BODY)
         slow = [await turns.ask(BODY, DEADLINE) for _ in range(2)]
         turn = await turns.ask(BODY, DEADLINE)
-        assert loop.time() == pytest.approx(PATIENCE)
+        assert loop.time() == pytest.approx(PATIENCE_SECONDS)
         assert turns.nbytes == BODY
         turn.arrived()
         other = await turns.ask(BODY, DEADLINE)
@@ -186,7 +186,7 @@ def test_who_sends_slowly_is_no_reason_to_wait() -> None:
 
 def test_empty_bodies_have_turns_like_any_other() -> None:
     async def main() -> None:
-        turns = turnstile(BODY)
+        turns = limiter(BODY)
         first = await turns.ask(BODY, DEADLINE)
         empty = [asyncio.create_task(turns.ask(0, 60)) for _ in range(2)]
         await asyncio.sleep(0.1)
@@ -201,14 +201,14 @@ def test_empty_bodies_have_turns_like_any_other() -> None:
 
 def test_one_that_is_too_long_goes_by_itself() -> None:
     async def main() -> None:
-        turns = turnstile(2 * BODY)
+        turns = limiter(2 * BODY)
         long = await turns.ask(100 * BODY, DEADLINE)
         long.arrived()
         behind = asyncio.create_task(turns.ask(100 * BODY, DEADLINE))
         await asyncio.sleep(0.1)
         assert not behind.done()
         long.end()
-        assert isinstance(await behind, Turn)
+        assert isinstance(await behind, Permit)
         assert turns.take(BODY) is None
 
     simulate(main())
@@ -216,7 +216,7 @@ def test_one_that_is_too_long_goes_by_itself() -> None:
 
 def test_who_gives_up_leaves_nothing_behind() -> None:
     async def main() -> None:
-        turns = turnstile(BODY)
+        turns = limiter(BODY)
         first = await turns.ask(BODY, DEADLINE)
         first.arrived()
         gone = asyncio.create_task(turns.ask(BODY, DEADLINE))

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from lossd.core.catalog import LOSSES, check_params, reduced_axes
+from lossd.core.catalog import LOSSES
+from lossd.core.parameters import check_params, reduced_axes
 from lossd.engine.dispatch.array_outputs import MOST_ROOM, cut_for, output_bytes
 from lossd.settings import Settings
 from lossd.types import LossRequest, Tensor

@@ -12,15 +12,16 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from lossd.core.catalog import LOSSES, check_params
+from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut
+from lossd.core.parameters import check_params
 from lossd.engine.admission.arena import Arena
 from lossd.engine.dispatch.array_outputs import output_bytes
-from lossd.engine.dispatch.job import Job, Span
-from lossd.engine.dispatch.worker_pool import Pool
+from lossd.engine.dispatch.job import Batch, Job
+from lossd.engine.dispatch.worker_pool import WorkerPool
+from lossd.engine.ipc.channel import MAX_MESSAGE_BYTES, socket_pair
 from lossd.engine.ipc.memory import Memory, create_memory
 from lossd.engine.ipc.messages import (
-    MAX_FRAME,
     Cancel,
     Failed,
     FromFrontEnd,
@@ -30,10 +31,9 @@ from lossd.engine.ipc.messages import (
     Slice,
     WorkerGone,
     WorkerStarted,
+    decode_batch,
     decode_from_front_end,
-    decode_recipe,
     encode,
-    socket_pair,
 )
 from lossd.types import LossRequest, RequestError, Tensor
 
@@ -58,15 +58,15 @@ class Worker:
     def hear(self) -> list[FromFrontEnd]:
         found: list[FromFrontEnd] = []
         with suppress(BlockingIOError):
-            while data := self.link.recv(MAX_FRAME):
+            while data := self.link.recv(MAX_MESSAGE_BYTES):
                 found.append(decode_from_front_end(data))
         return found
 
     def slices(self) -> list[Slice]:
-        return [frame for frame in self.hear() if isinstance(frame, Slice)]
+        return [message for message in self.hear() if isinstance(message, Slice)]
 
-    def say(self, frame: FromWorker) -> None:
-        self.link.send(encode(frame))
+    def say(self, message: FromWorker) -> None:
+        self.link.send(encode(message))
 
 
 class Desk:
@@ -75,13 +75,13 @@ class Desk:
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
         self.supervisor, control = socket_pair()
-        self.pool = Pool(memory, control, 2, ELEMENTS)
+        self.pool = WorkerPool(memory, control, 2, ELEMENTS)
         self.workers: list[Worker] = []
 
     async def start_worker(self, number: int, *, failures: int = 0) -> Worker:
         ours, theirs = socket_pair()
-        frame = encode(WorkerStarted(number, f"cuda:{number}", 100 + number, failures))
-        socket.send_fds(self.supervisor, [frame], [ours.fileno()])
+        message = encode(WorkerStarted(number, f"cuda:{number}", 100 + number, failures))
+        socket.send_fds(self.supervisor, [message], [ours.fileno()])
         ours.close()
         worker = Worker(theirs)
         worker.say(Ready("torch", f"cuda:{number}", "2", "x"))
@@ -96,7 +96,7 @@ class Desk:
 
     async def start(self) -> Job:
         job = await self.pool.start(REQUEST, CUT, None, 1.0)
-        job.append(Span(TENSORS, CUT, CUT.parts))
+        job.append(Batch(TENSORS, CUT, CUT.parts))
         job.close(CUT)
         return job
 
@@ -106,12 +106,12 @@ async def turns() -> None:
         await asyncio.sleep(0.001)
 
 
-def scored(piece: Slice) -> Scored:
-    return Scored(piece.id, [float(piece.index)], None, [0.0], ELEMENTS, [], 0.25)
+def scored(part: Slice) -> Scored:
+    return Scored(part.id, [float(part.index)], None, [0.0], ELEMENTS, [], 0.25)
 
 
-def failed(piece: Slice, code: str) -> Failed:
-    return Failed(piece.id, code, "it is not", [(f"/logits/{piece.index}", "so")])
+def failed(part: Slice, code: str) -> Failed:
+    return Failed(part.id, code, "it is not", [(f"/logits/{part.index}", "so")])
 
 
 def run(test: Callable[[Desk], Awaitable[None]]) -> None:
@@ -136,9 +136,9 @@ async def answer_all(desk: Desk, job: Job, seen: list[tuple[int, int]]) -> None:
     """Have the workers score all that they are sent, each a slice in turn."""
     while not job.over:
         for number, worker in enumerate(desk.workers):
-            for piece in worker.slices() if worker.link.fileno() >= 0 else ():
-                seen.append((number, piece.index))
-                worker.say(scored(piece))
+            for part in worker.slices() if worker.link.fileno() >= 0 else ():
+                seen.append((number, part.index))
+                worker.say(scored(part))
                 await turns()
 
 
@@ -149,22 +149,22 @@ def test_a_request_is_one_workers_until_something_of_it_has_been_scored() -> Non
         first, other = desk.workers[0].slices(), desk.workers[1].slices()
         assert sorted(len(one) for one in (first, other)) == [0, 4]
         number = 0 if first else 1
-        pieces = first or other
-        assert {piece.recipe for piece in pieces} == {pieces[0].recipe}
-        assert pieces[0].base == 640
-        assert decode_recipe(pieces[0].recipe).tensors["targets"].offset == 4 * CUT.size
-        desk.workers[number].say(scored(pieces[0]))
+        parts = first or other
+        assert {part.batch for part in parts} == {parts[0].batch}
+        assert parts[0].base == 640
+        assert decode_batch(parts[0].batch).tensors["targets"].offset == 4 * CUT.size
+        desk.workers[number].say(scored(parts[0]))
         await turns()
         found = [worker.slices() for worker in desk.workers]
         assert len(found[number]) + len(found[1 - number]) == 5  # eight in all
         assert len(found[1 - number]) == 4
-        seen = [(number, pieces[0].index)]
-        for at, piece in [
-            *((number, one) for one in pieces[1:]),
+        seen = [(number, parts[0].index)]
+        for at, part in [
+            *((number, one) for one in parts[1:]),
             *((i, one) for i in (0, 1) for one in found[i]),
         ]:
-            seen.append((at, piece.index))
-            desk.workers[at].say(scored(piece))
+            seen.append((at, part.index))
+            desk.workers[at].say(scored(part))
         await turns()
         await answer_all(desk, job, seen)
         result, seconds = await job.result()
@@ -180,24 +180,24 @@ def test_a_request_is_one_workers_until_something_of_it_has_been_scored() -> Non
 
 
 @pytest.mark.parametrize("earlier", ["scored", "failed"])
-def test_the_first_fault_is_told_whoever_finds_one_first(earlier: str) -> None:
+def test_the_first_error_is_told_whoever_finds_one_first(earlier: str) -> None:
     async def test(desk: Desk) -> None:
         job = await desk.start()
         await turns()
-        out = {piece.index: (worker, piece) for worker in desk.workers for piece in worker.slices()}
-        worker, piece = out.pop(0)
-        worker.say(scored(piece))
+        out = {part.index: (worker, part) for worker in desk.workers for part in worker.slices()}
+        worker, part = out.pop(0)
+        worker.say(scored(part))
         await turns()
-        out |= {piece.index: (worker, piece) for worker in desk.workers for piece in worker.slices()}
+        out |= {part.index: (worker, part) for worker in desk.workers for part in worker.slices()}
         assert sorted(out) == list(range(1, 9))
         for index in (3, 2, *range(4, 9)):
-            worker, piece = out[index]
-            worker.say(failed(piece, f"code {index}"))
+            worker, part = out[index]
+            worker.say(failed(part, f"code {index}"))
             await turns()
             assert not job.over
-        assert not [piece for worker in desk.workers for piece in worker.slices()]
-        worker, piece = out[1]
-        worker.say(scored(piece) if earlier == "scored" else failed(piece, "code 1"))
+        assert not [part for worker in desk.workers for part in worker.slices()]
+        worker, part = out[1]
+        worker.say(scored(part) if earlier == "scored" else failed(part, "code 1"))
         await turns()
         with pytest.raises(RequestError) as caught:
             await job.result()
@@ -210,20 +210,22 @@ def test_memory_is_released_when_neither_worker_has_a_slice() -> None:
     async def test(desk: Desk) -> None:
         job = await desk.start()
         await turns()
-        (worker, piece), *_ = [(w, p) for w in desk.workers for p in w.slices()]
-        worker.say(scored(piece))
+        (worker, part), *_ = [(w, p) for w in desk.workers for p in w.slices()]
+        worker.say(scored(part))
         await turns()
         free: list[bool] = []
         job.end(lambda: free.append(True))
         await turns()
         heard = [worker.hear() for worker in desk.workers]
-        assert [[frame for frame in one if isinstance(frame, Cancel)] for one in heard] == [
+        assert [[message for message in one if isinstance(message, Cancel)] for one in heard] == [
             [Cancel(job.id)],
             [Cancel(job.id)],
         ]
-        pieces = [(i, frame.id) for i, one in enumerate(heard) for frame in one if isinstance(frame, Slice)]
-        out = {i: set(desk.pool.seats[i].jobs) for i in (0, 1)}
-        assert all(slice_id in out[i] for i, slice_id in pieces)
+        parts = [
+            (i, message.id) for i, one in enumerate(heard) for message in one if isinstance(message, Slice)
+        ]
+        out = {i: set(desk.pool.slots[i].slices) for i in (0, 1)}
+        assert all(slice_id in out[i] for i, slice_id in parts)
         for i, ids in out.items():
             for slice_id in ids:
                 assert not free
@@ -238,7 +240,7 @@ def test_memory_is_released_when_neither_worker_has_a_slice() -> None:
 def test_what_a_dead_worker_had_is_anothers(when: str) -> None:
     async def test(desk: Desk) -> None:
         job = await desk.start()
-        number = 0 if desk.pool.seats[0].jobs else 1
+        number = 0 if desk.pool.slots[0].slices else 1
         if when == "when it is there":
             await turns()
         await desk.end_worker(number, None)
@@ -258,10 +260,10 @@ def test_a_request_that_ends_its_worker_twice_is_refused() -> None:
         free: list[bool] = []
         for attempt in (1, 2):
             await turns()
-            pieces = desk.workers[0].slices()
-            assert [piece.index for piece in pieces] == [0, 1, 2, 3]
+            parts = desk.workers[0].slices()
+            assert [part.index for part in parts] == [0, 1, 2, 3]
             assert not job.over
-            await desk.end_worker(0, pieces[0].id)
+            await desk.end_worker(0, parts[0].id)
             desk.workers[0] = await desk.start_worker(0, failures=attempt)
         with pytest.raises(RequestError, match="worker_crashed"):
             await job.result()
@@ -287,16 +289,16 @@ def test_sums_of_several_outputs_are_added_up_exactly() -> None:
         output = arena.take(output_bytes(request, cut))
         assert output is not None
         job = await desk.pool.start(request, cut, output, 1.0)
-        job.append(Span(tensors, cut, cut.parts))
+        job.append(Batch(tensors, cut, cut.parts))
         job.close(cut)
         while not job.over:
             await turns()
             for worker in desk.workers:
-                for piece in rng.permutation(np.array(worker.slices(), dtype=object)):
-                    ((offset, count),) = piece.memories
+                for part in rng.permutation(np.array(worker.slices(), dtype=object)):
+                    ((offset, count),) = part.memories
                     memory = np.frombuffer(desk.memory.view, np.float64, count, offset)
-                    memory[: 2 * columns] = values[piece.index].ravel()
-                    worker.say(Scored(piece.id, [0.0], None, [0.0], elements, [2], 0.0))
+                    memory[: 2 * columns] = values[part.index].ravel()
+                    worker.say(Scored(part.id, [0.0], None, [0.0], elements, [2], 0.0))
         result, _ = await job.result()
         exact = [math.fsum(values[:, :, column].ravel().tolist()) for column in range(columns)]
         assert isinstance(result.loss, np.ndarray)

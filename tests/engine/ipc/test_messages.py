@@ -3,23 +3,22 @@ from __future__ import annotations
 import pytest
 
 from lossd.engine.ipc.messages import (
+    BatchSpec,
     Cancel,
     Failed,
     FromFrontEnd,
     FromWorker,
     Ready,
-    Recipe,
     Scored,
     Slice,
+    decode_batch,
     decode_from_front_end,
     decode_from_worker,
-    decode_recipe,
     encode,
-    encode_recipe,
 )
 from lossd.types import Tensor
 
-RECIPE = Recipe(
+BATCH = BatchSpec(
     loss="focal",
     params={"gamma": 1.5, "alpha": None, "reduction": "mean", "axis": None},
     shape=(2, 3),
@@ -29,8 +28,8 @@ RECIPE = Recipe(
 )
 SLICE = Slice(
     id=7,
-    request=3,
-    recipe=encode_recipe(RECIPE),
+    job=3,
+    batch=encode(BATCH),
     base=640,
     index=2,
     memories=[(64, 3)],
@@ -38,13 +37,13 @@ SLICE = Slice(
     row=5,
     team="vision",
     weight=0.25,
-    identity="a",
+    request_id="a",
     trace="b",
 )
 
 
-def test_a_recipe_survives_its_journey() -> None:
-    assert decode_recipe(SLICE.recipe) == RECIPE
+def test_a_batch_survives_its_journey() -> None:
+    assert decode_batch(SLICE.batch) == BATCH
 
 
 @pytest.mark.parametrize("sent", [SLICE, Cancel(3)])

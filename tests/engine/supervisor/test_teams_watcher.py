@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lossd.engine.supervisor.teams_watcher import TeamsWatch
+from lossd.engine.supervisor.teams_watcher import TeamsWatcher
 from lossd.teams import BadTeams
 from teams_file import make_key, team_table, write_teams
 
@@ -26,7 +26,7 @@ def test_a_file_that_changes_is_taken_up_and_one_at_fault_is_not(
     write_teams(path, team_table("a", make_key()))
 
     async def follow() -> None:
-        watch = TeamsWatch(path)
+        watch = TeamsWatcher(path)
         task = asyncio.create_task(watch.follow(lambda: changes.append(1)))
         write_teams(path, team_table("a"), team_table("b"))
         await _until(lambda: len(changes) == 1)
@@ -64,7 +64,7 @@ def test_a_mounted_secret_is_followed_through_its_links(tmp_path: Path) -> None:
     changes = list[int]()
 
     async def follow() -> None:
-        watch = TeamsWatch(tmp_path / "teams.toml")
+        watch = TeamsWatcher(tmp_path / "teams.toml")
         task = asyncio.create_task(watch.follow(lambda: changes.append(1)))
         (tmp_path / "next").symlink_to("two")
         (tmp_path / "next").replace(tmp_path / "current")
@@ -81,4 +81,4 @@ def test_there_is_no_beginning_with_a_file_that_cannot_be_used(tmp_path: Path, t
     if text is not None:
         path.write_bytes(text)
     with pytest.raises(BadTeams):
-        TeamsWatch(path)
+        TeamsWatcher(path)

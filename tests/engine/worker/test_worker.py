@@ -18,28 +18,26 @@ import numpy.typing as npt
 import pytest
 
 import reference
-from lossd.core.catalog import LOSSES, check_params, reduced_axes
+from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut
 from lossd.core.kernel import Kernel, Sums, WrongAnswerError
-from lossd.core.native import native_kernel
+from lossd.core.native.kernel import native_kernel
+from lossd.core.parameters import check_params, reduced_axes
 from lossd.core.prepare import Work
-from lossd.engine.ipc.heartbeats import Board
-from lossd.engine.ipc.heartbeats import nbytes as board_bytes
+from lossd.engine.ipc.channel import MAX_MESSAGE_BYTES, socket_pair
+from lossd.engine.ipc.heartbeats import Heartbeats, heartbeats_bytes
 from lossd.engine.ipc.memory import Memory, create_memory
 from lossd.engine.ipc.messages import (
-    MAX_FRAME,
+    BatchSpec,
     Cancel,
     Failed,
     FromFrontEnd,
     FrontEndStarted,
     Ready,
-    Recipe,
     Scored,
     Slice,
     decode_from_worker,
     encode,
-    encode_recipe,
-    socket_pair,
 )
 from lossd.engine.worker.main import IDLE_SECONDS, Worker
 from lossd.types import Float64Array, Tensor
@@ -102,7 +100,7 @@ class Desk:
     def __init__(self) -> None:
         self.arena_fd = create_memory(ARENA)
         self.memory = Memory(self.arena_fd, ARENA)
-        self.board = Board(create_memory(board_bytes(1)), 1)
+        self.heartbeats = Heartbeats(create_memory(heartbeats_bytes(1)), 1)
         self.control, self.worker_control = socket_pair()
         self.link = self.join(FRONT_END, self.arena_fd)
         self.kernel = HeardKernel()
@@ -116,25 +114,25 @@ class Desk:
         """Introduce a front end; its end of the socket."""
         link, worker_link = socket_pair()
         with worker_link:
-            frame = encode(FrontEndStarted(number, ARENA))
-            socket.send_fds(self.control, [frame], [worker_link.fileno(), arena_fd])
+            message = encode(FrontEndStarted(number, ARENA))
+            socket.send_fds(self.control, [message], [worker_link.fileno(), arena_fd])
         return link
 
     @property
     def running(self) -> int:
         """The slice that the worker says it is running."""
-        return (self.board.read(0).running or (0, 0))[1]
+        return (self.heartbeats.read(0).running or (0, 0))[1]
 
-    def send(self, *frames: FromFrontEnd) -> None:
-        for frame in frames:
-            self.link.sendall(encode(frame))
+    def send(self, *messages: FromFrontEnd) -> None:
+        for message in messages:
+            self.link.sendall(encode(message))
 
     def answers(self, count: int) -> dict[int, Scored | Failed]:
         found: dict[int, Scored | Failed] = {}
         while len(found) < count:
-            frame = decode_from_worker(self.link.recv(MAX_FRAME))
-            if not isinstance(frame, Ready):
-                found[frame.id] = frame
+            message = decode_from_worker(self.link.recv(MAX_MESSAGE_BYTES))
+            if not isinstance(message, Ready):
+                found[message.id] = message
         return found
 
     def request(
@@ -158,12 +156,12 @@ class Desk:
             name: Tensor(array.dtype.name, array.shape, self._lay(array) - base)
             for name, array in arrays.items()
         }
-        recipe = encode_recipe(Recipe(loss, checked, shape, cut.axes, ELEMENTS, tensors))
+        batch = encode(BatchSpec(loss, checked, shape, cut.axes, ELEMENTS, tensors))
         return [
             Slice(
                 id=next(self._ids),
-                request=number,
-                recipe=recipe,
+                job=number,
+                batch=batch,
                 base=base,
                 index=index,
                 memories=[(self._lay(np.zeros(room)), room)] if (room := cut.room(index)) else [],
@@ -202,7 +200,7 @@ def working(desk: Desk, clock: Clock, check_seconds: float = math.inf) -> Iterat
 
     What is to be there from the start is sent before.
     """
-    worker = Worker(0, desk.kernel, desk.board, desk.worker_control, check_seconds, clock)
+    worker = Worker(0, desk.kernel, desk.heartbeats, desk.worker_control, check_seconds, clock)
     thread = threading.Thread(target=worker.run)
     thread.start()
     try:
@@ -215,7 +213,7 @@ def working(desk: Desk, clock: Clock, check_seconds: float = math.inf) -> Iterat
 
 
 def ids(slices: list[Slice]) -> set[int]:
-    return {piece.id for piece in slices}
+    return {part.id for part in slices}
 
 
 def test_slices_are_scored_where_they_lie() -> None:
@@ -229,13 +227,13 @@ def test_slices_are_scored_where_they_lie() -> None:
         answers = desk.answers(len(summed) + len(each))
         places = [
             np.frombuffer(desk.memory.view, np.float64, count, offset)
-            for piece in each
-            for offset, count in piece.memories
+            for part in each
+            for offset, count in part.memories
         ]
         found = np.concatenate(places).reshape(x.shape)
     terms: list[float] = []
-    for piece in summed:
-        answer = answers[piece.id]
+    for part in summed:
+        answer = answers[part.id]
         assert isinstance(answer, Scored)
         assert answer.planes == []
         terms += answer.sum
@@ -359,10 +357,10 @@ def test_a_poisoned_device_is_not_used_again() -> None:
         raise poison
 
     desk.kernel.hear = fail
-    worker = Worker(0, desk.kernel, desk.board, desk.worker_control, math.inf)
+    worker = Worker(0, desk.kernel, desk.heartbeats, desk.worker_control, math.inf)
     with pytest.raises(poison):
         worker.run()
-    assert desk.board.read(0).running == (FRONT_END, 1)
+    assert desk.heartbeats.read(0).running == (FRONT_END, 1)
     desk.link.close()
     desk.control.close()
     os.close(desk.arena_fd)
@@ -378,18 +376,18 @@ def test_front_ends_come_and_go() -> None:
     def hear(work: Work) -> None:
         desk.trace.append(desk.running)
         if len(desk.trace) == 10:
-            for piece in other:
-                late.sendall(encode(piece))
+            for part in other:
+                late.sendall(encode(part))
             desk.link.close()
 
     desk.kernel.hear = hear
     desk.send(*gone)
     with late, working(desk, ticking()):
-        assert isinstance(decode_from_worker(late.recv(MAX_FRAME)), Ready)
-        for piece in other:
-            answer = decode_from_worker(late.recv(MAX_FRAME))
+        assert isinstance(decode_from_worker(late.recv(MAX_MESSAGE_BYTES)), Ready)
+        for part in other:
+            answer = decode_from_worker(late.recv(MAX_MESSAGE_BYTES))
             assert isinstance(answer, Scored)
-            assert answer.id == piece.id
+            assert answer.id == part.id
     assert len(desk.trace) == 10 + len(other)
 
 
@@ -398,14 +396,14 @@ def test_a_front_end_that_does_not_listen_holds_up_nobody() -> None:
     deaf = desk.join(4, desk.arena_fd)
     slices, one = desk.plain(1, 3000), desk.plain(2, 1)
     with deaf, working(desk, ticking()):
-        for piece in slices:
-            deaf.sendall(encode(piece))
+        for part in slices:
+            deaf.sendall(encode(part))
         while not desk.trace or desk.trace[-1] != slices[-1].id:
             time.sleep(0.001)
         desk.send(*one)
         assert isinstance(desk.answers(1)[one[0].id], Scored)
-        heard = [decode_from_worker(deaf.recv(MAX_FRAME)) for _ in range(1 + len(slices))]
-        assert [answer.id for answer in heard if isinstance(answer, Scored)] == [piece.id for piece in slices]
+        heard = [decode_from_worker(deaf.recv(MAX_MESSAGE_BYTES)) for _ in range(1 + len(slices))]
+        assert [answer.id for answer in heard if isinstance(answer, Scored)] == [part.id for part in slices]
 
 
 def test_it_says_that_it_goes_on() -> None:
@@ -413,18 +411,18 @@ def test_it_says_that_it_goes_on() -> None:
     with working(desk, ticking()):
         desk.send(*desk.plain(1, 10))
         desk.answers(10)
-        first = desk.board.read(0)
+        first = desk.heartbeats.read(0)
         ends = time.monotonic() + 10.0
-        while desk.board.read(0).beat <= first.beat + 2 * IDLE_SECONDS:  # with nothing to do
+        while desk.heartbeats.read(0).beat <= first.beat + 2 * IDLE_SECONDS:  # with nothing to do
             assert time.monotonic() < ends
             time.sleep(0.01)
-        assert desk.board.read(0).answered == 10
+        assert desk.heartbeats.read(0).answered == 10
 
 
 def test_one_that_comes_to_err_ends() -> None:
     """It checks itself between two slices, and answers nothing after it has found itself wrong."""
     desk = Desk()
-    worker = Worker(0, desk.kernel, desk.board, desk.worker_control, 20 * TICK, ticking())
+    worker = Worker(0, desk.kernel, desk.heartbeats, desk.worker_control, 20 * TICK, ticking())
     desk.send(*desk.plain(1, 100))
 
     def hear(work: Work) -> None:
@@ -438,7 +436,7 @@ def test_one_that_comes_to_err_ends() -> None:
         worker.run()
     assert 30 <= len(desk.trace) < 100
     heard = []
-    while data := desk.link.recv(MAX_FRAME):
+    while data := desk.link.recv(MAX_MESSAGE_BYTES):
         heard.append(decode_from_worker(data))
     assert len(heard) == 1 + len(desk.trace)
     desk.link.close()

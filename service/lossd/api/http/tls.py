@@ -11,6 +11,8 @@ import ssl
 from pathlib import Path
 from typing import Final
 
+from lossd.watched_files import WatchedFiles
+
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 2.0
@@ -36,38 +38,27 @@ class Certificate:
 
     def __init__(self, chain: Path, key: Path) -> None:
         self._chain, self._key = chain, key
-        self._seen = self._state()
+        self._files = WatchedFiles(chain, key, seconds=_LOOK_SECONDS)
         self.context: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self._load()
 
     async def follow(self) -> None:
-        """Look at the files again and again, and go on with what is in them."""
-        while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+        """Load the files again whenever one changes.
+
+        They are replaced one after the other, and are in use as soon as they match.
+        """
+        async for _ in self._files.changes():
             try:
-                if await asyncio.to_thread(self._changed):
-                    self._load()
-                    logger.info("the certificate is that of %s as it is now", self._chain)
+                self._load()
+                logger.info("the certificate is that of %s as it is now", self._chain)
             except BadCertificate as error:
                 logger.error("%s; the certificate stays as it was", error)
-
-    def _changed(self) -> bool:
-        """Whether the files are others than at the last look.
-
-        They come one after the other, and are in use as soon as they go together.
-        """
-        state = self._state()
-        changed, self._seen = state != self._seen, state
-        return changed
 
     def _load(self) -> None:
         # A pair that cannot be loaded spoils the context all the same, so another is tried first.
         load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._chain, self._key)
         load(self.context, self._chain, self._key)
-
-    def _state(self) -> list[tuple[int, ...]]:
-        return [_state(self._chain), _state(self._key)]
 
 
 async def open_certificate(chain: Path, key: Path) -> Certificate:
@@ -120,12 +111,3 @@ def _check(path: Path, mark: bytes, complaint: str) -> None:
     if not found:
         msg = f"{path}: there is {complaint} in it"
         raise BadCertificate(msg)
-
-
-def _state(path: Path) -> tuple[int, ...]:
-    """What changes when a file does."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        return (error.errno or 0,)
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

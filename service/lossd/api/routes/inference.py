@@ -35,7 +35,8 @@ from lossd.api.scoring.negotiation import Coding, choose_coding
 from lossd.api.scoring.traced import serve
 from lossd.api.scoring.whole_body import BodyScoring, Outcome, Task
 from lossd.api.services import Service
-from lossd.core.catalog import LOSSES, SHARED, Loss, check_params
+from lossd.core.catalog import LOSSES, SHARED, Loss
+from lossd.core.parameters import check_params
 from lossd.teams import conceal_keys
 from lossd.types import ErrorCode, RequestError
 from lossd.wire import (

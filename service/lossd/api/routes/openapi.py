@@ -15,7 +15,8 @@ from lossd.api.problems import KINDS, MEDIA_TYPE
 from lossd.api.routes.asking import SECURITY
 from lossd.api.routes.inference import TAG, model_paths
 from lossd.api.routes.schemas import InferenceAnswer, InferenceError, InferenceRequest, LossAnswer, Problem
-from lossd.core.catalog import LOSSES, SHARED, Loss, Parameter, options_of
+from lossd.core.catalog import LOSSES, SHARED, Loss, Parameter
+from lossd.core.parameters import options_of
 from lossd.types import TENSOR_DTYPES, ErrorCode
 
 Document = dict[str, Any]

@@ -10,7 +10,7 @@ from lossd.api.routes.asking import asking_team
 from lossd.api.routes.schemas import Alive, Info, Limits, LossInfo, ParameterInfo, Readiness, WorkerInfo
 from lossd.api.services import Service
 from lossd.core.catalog import LOSSES, SHARED, Loss
-from lossd.core.native import slower_by
+from lossd.core.native.kernel import slower_by
 
 
 def status_routes(service: Service) -> APIRouter:
@@ -59,8 +59,8 @@ def status_routes(service: Service) -> APIRouter:
 
 def describe(service: Service) -> Info:
     """The server, for ``/info``."""
-    seats = list(service.pool.seats.values())
-    said = next((seat.ready for seat in seats if seat.ready is not None), None)
+    slots = list(service.pool.slots.values())
+    said = next((slot.ready for slot in slots if slot.ready.kernel), None)
     settings = service.settings
     slow = said is not None and said.kernel == "torch" and said.device == "cpu"
     return Info(
@@ -81,8 +81,8 @@ def describe(service: Service) -> Info:
             timeout_seconds=settings.timeout_seconds,
         ),
         workers=[
-            WorkerInfo(pid=seat.pid, device=seat.device, state=seat.state, restarts=seat.restarts)
-            for seat in seats
+            WorkerInfo(pid=slot.pid, device=slot.device, state=slot.state, restarts=slot.restarts)
+            for slot in slots
         ],
     )
 

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Request
 from lossd.api.routes.asking import asking_team
 from lossd.api.routes.openapi import problem_response
 from lossd.api.routes.schemas import Usage, UsageDay, UsageTotal
-from lossd.engine.usage_store import MOST_DAYS, Used, figures, first_day, read_usage, reason
+from lossd.engine.usage_store import MOST_DAYS, Used, first_day, read_usage, reason, total_usage
 from lossd.error_text import pointer, shown, suggestion
 from lossd.teams import Team
 from lossd.types import ErrorCode, RequestError
@@ -94,8 +94,8 @@ def _days(query_string: bytes) -> int:
 
 
 def _day(used: Used) -> UsageDay:
-    return UsageDay.model_validate({"day": used.day, **figures([used])})
+    return UsageDay.model_validate({"day": used.day, **total_usage([used])})
 
 
 def _total(used: list[Used]) -> UsageTotal:
-    return UsageTotal.model_validate(figures(used))
+    return UsageTotal.model_validate(total_usage(used))

@@ -15,7 +15,8 @@ from starlette.types import Scope
 from lossd.api.http.request_context import header_text, joined_header
 from lossd.api.scoring.body import read_timeout
 from lossd.api.scoring.negotiation import AnswerForm, choose_answer, parse_media_type
-from lossd.core.catalog import LOSSES, Loss, check_params
+from lossd.core.catalog import LOSSES, Loss
+from lossd.core.parameters import check_params
 from lossd.types import ErrorCode, RequestError
 from lossd.wire import FORMATS, STREAMS, Format, StreamFormat, make_decoder, parse_query
 

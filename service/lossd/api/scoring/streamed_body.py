@@ -23,11 +23,11 @@ from lossd.api.scoring.whole_body import (
     reserve_output,
 )
 from lossd.api.services import Service
-from lossd.core.catalog import reduced_axes
+from lossd.core.parameters import reduced_axes
 from lossd.engine.admission.arena import Region
 from lossd.engine.dispatch.array_outputs import arrays, cut_for
 from lossd.engine.dispatch.job import Job
-from lossd.engine.dispatch.row_stream import Stream
+from lossd.engine.dispatch.row_stream import RowStream
 from lossd.types import ErrorCode, RequestError, Tensor
 from lossd.wire import Batch, Column, Columns, Decoder, Event, Piece, StreamReader
 
@@ -66,7 +66,7 @@ class StreamScoring:
         self._lists: list[Region] = []  # of the parameters
         self._output: Region | None = None
         self._job: Job | None = None
-        self._stream: Stream | None = None
+        self._stream: RowStream | None = None
         self._outputs_per_row = 0  # of an answer that grows with the rows
         self._row_elements = 0
         self._arrays = 1  # of so many numbers that it takes to compute it
@@ -161,7 +161,7 @@ class StreamScoring:
             self._exchange.trace,
         )
         self._job.deadline = math.inf if self._exchange.deadline is None else self._exchange.deadline
-        self._stream = Stream(self._job, rows, others, widest, most, self._reserve)
+        self._stream = RowStream(self._job, rows, others, widest, most, self._reserve)
 
     async def _reserve(self, nbytes: int) -> Region:
         bodies = self._service.bodies

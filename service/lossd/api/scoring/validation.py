@@ -9,8 +9,9 @@ from typing import Final, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lossd.core.catalog import (
-    Loss,
+from lossd.core.catalog import Loss
+from lossd.core.cut import Cut
+from lossd.core.parameters import (
     check_params,
     check_targets,
     class_axis,
@@ -18,7 +19,6 @@ from lossd.core.catalog import (
     own_params,
     reduced_axes,
 )
-from lossd.core.cut import Cut
 from lossd.engine.dispatch.array_outputs import cut_for
 from lossd.types import (
     FLOATS,

@@ -14,13 +14,14 @@ from lossd.api.scoring.body_limits import Room
 from lossd.api.scoring.exchange import Exchange
 from lossd.api.scoring.validation import assemble
 from lossd.api.services import SMALL_BYTES, Service
-from lossd.core.catalog import Loss, class_axis
+from lossd.core.catalog import Loss
 from lossd.core.cut import Cut
+from lossd.core.parameters import class_axis
 from lossd.engine.admission.arena import Region
-from lossd.engine.admission.concurrency import Turn
+from lossd.engine.admission.concurrency import Permit
 from lossd.engine.dispatch.array_outputs import arrays, output_bytes
 from lossd.engine.dispatch.in_place import InPlace
-from lossd.engine.dispatch.job import Job, Span
+from lossd.engine.dispatch.job import Batch, Job
 from lossd.types import ITEMSIZE, Body, ErrorCode, LossRequest, LossResult, RequestError, Timings
 from lossd.wire import Decoder, Piece, Reader, merge_params
 
@@ -114,7 +115,7 @@ class BodyScoring:
         self._json_bytes = json_bytes
         self._laid = 0
         self._request: LossRequest | None = None
-        self._span: Span | None = None
+        self._span: Batch | None = None
         self._last = ""  # the tensor that arrives last
         self._job: Job | None = None
         self._output: Region | None = None
@@ -143,7 +144,7 @@ class BodyScoring:
         finally:
             turn.end()
 
-    async def _score(self, region: Region, turn: Turn) -> Outcome:
+    async def _score(self, region: Region, turn: Permit) -> Outcome:
         answered = False
         try:
             await self._receive(region)
@@ -265,7 +266,7 @@ class BodyScoring:
             exchange.trace,
         )
         self._job.deadline = math.inf if exchange.deadline is None else exchange.deadline
-        self._request, self._span = request, Span(request.tensors, cut)
+        self._request, self._span = request, Batch(request.tensors, cut)
         self._job.append(self._span)
 
     def _deadline(self) -> float:

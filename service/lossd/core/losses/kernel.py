@@ -26,7 +26,7 @@ from lossd.core.checks import (
     WHOLE,
     Rule,
     class_id,
-    fault_of,
+    value_error,
 )
 from lossd.core.cut import Cut, Part
 from lossd.core.exact_sum import ExactSum
@@ -258,7 +258,7 @@ def _refuse(work: Work, loaded: _Loaded, start: int) -> None:
     for check, fails in zip(loaded.checks, failed, strict=True):
         if fails:
             first = int(torch.nonzero(check.wrong)[0])
-            raise fault_of(check.rule, check.operand, start + first, float(check.shown[first]))
+            raise value_error(check.rule, check.operand, start + first, float(check.shown[first]))
 
 
 class _Collected:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lossd.core.cut import MOST_PLANES
 from lossd.core.exact_sum import ExactArray
-from lossd.core.native import library, why_missing
+from lossd.core.native.library import library, why_missing
 from lossd.types import Float64Array
 
 

@@ -1,4 +1,4 @@
-/* What is asked of the kernel, and what it answers. lossd.core.native has the same in Python. */
+/* What is asked of the kernel, and what it answers. library.py has the same in Python. */
 #ifndef LOSSD_KERNEL_H
 #define LOSSD_KERNEL_H
 

@@ -1,6 +1,6 @@
-"""The memory that front end and workers share: an unnamed file in memory, mapped by both, reused for ever.
+"""The arena: shared memory for bodies and array answers, allocated fairly by team.
 
-Each front end has one of its own, and owns its allocation; workers only map it.
+Each front end has its own arena and allocates it; workers only map it.
 """
 
 from __future__ import annotations
@@ -10,14 +10,19 @@ from bisect import bisect_left, insort
 from collections.abc import Callable
 from typing import Final
 
-from lossd.engine.admission.fair_queue import Admission
+from lossd.engine.admission.fair_queue import FairQueue
 from lossd.engine.ipc.memory import Memory
 
 _ALIGN: Final = 64
 
 
 class Allocator:
-    """Divides a range of bytes: best fit, freed neighbours joined. Pure bookkeeping."""
+    """Allocates ranges of a range of bytes: best fit, free neighbours joined. Touches no memory.
+
+    Args:
+        start: The first byte.
+        stop: The byte after the last.
+    """
 
     def __init__(self, start: int, stop: int) -> None:
         self.capacity: Final = stop - start
@@ -27,11 +32,11 @@ class Allocator:
 
     @property
     def largest(self) -> int:
-        """The most bytes that could be taken at once."""
+        """The length of the largest free range."""
         return max(self._sizes.values(), default=0)
 
     def take(self, nbytes: int) -> int | None:
-        """The offset of a range of ``nbytes``, or None if there is none so large."""
+        """Return the offset of a range of ``nbytes``, or None if no free range is large enough."""
         fitting = [start for start in self._starts if self._sizes[start] >= nbytes]
         if not fitting:
             return None
@@ -42,13 +47,13 @@ class Allocator:
         return start
 
     def give(self, start: int, nbytes: int) -> None:
-        """Take back a range that `take` gave."""
-        place = bisect_left(self._starts, start)
-        if place < len(self._starts) and self._starts[place] == start + nbytes:
-            after = self._starts[place]
+        """Free a range that `take` returned."""
+        index = bisect_left(self._starts, start)
+        if index < len(self._starts) and self._starts[index] == start + nbytes:
+            after = self._starts[index]
             nbytes += self._sizes[after]
             self._remove(after, self._sizes[after])
-        if place and (before := self._starts[place - 1]) + self._sizes[before] == start:
+        if index and (before := self._starts[index - 1]) + self._sizes[before] == start:
             nbytes += self._sizes[before]
             self._remove(before, self._sizes[before])
             start = before
@@ -79,7 +84,7 @@ class Region:
 
     @property
     def memory(self) -> memoryview:
-        """The bytes of all of the memory that it is a range of."""
+        """All bytes of the arena's memory."""
         return self._arena.memory.view
 
     @property
@@ -88,25 +93,25 @@ class Region:
         return self._arena.memory.view[self.offset : self.offset + self.nbytes]
 
     def share(self) -> None:
-        """Hold it for one more: it is given back when `release` has been called that much more often."""
+        """Add a holder: it is freed when each has called `release`."""
         self._holders += 1
 
     def release(self) -> None:
-        """Give it back. Nothing may read or write it any more; a worker's slices count."""
+        """Free it, if this was its last holder. Nothing may use it any more, no worker's slice either."""
         self._holders -= 1
         if not self._holders:
             self._arena.release(self)
 
 
-class Arena(Admission[Region]):
-    """Reserves regions of a part of the memory.
+class Arena(FairQueue[Region]):
+    """Reserves regions of a part of the memory, fairly by team.
 
     Args:
         memory: The memory.
         start: The first byte of the part.
         stop: The byte after its last.
-        use: What it is for, for faults.
-        clock: Seconds, as time.monotonic() gives them.
+        use: Its purpose, for error details.
+        clock: Seconds, as time.monotonic() returns them.
     """
 
     def __init__(
@@ -119,12 +124,12 @@ class Arena(Admission[Region]):
 
     @property
     def capacity(self) -> int:
-        """Bytes that can be reserved in all."""
+        """All bytes of the part."""
         return self._allocator.capacity
 
     @property
     def reserved(self) -> int:
-        """Bytes that are reserved."""
+        """Bytes reserved now."""
         return self._allocator.capacity - self._allocator.free_bytes
 
     async def reserve(
@@ -138,11 +143,11 @@ class Arena(Admission[Region]):
         return await self.ask(aligned(max(nbytes, 1)), timeout, team, weight)
 
     def take(self, nbytes: int, team: str = "default", weight: float = 1.0) -> Region | None:
-        """Reserve ``nbytes``, if they are free and nobody waits; else None."""
+        """Reserve ``nbytes`` if they are free and nobody waits, else return None."""
         return super().take(aligned(max(nbytes, 1)), team, weight)
 
     def release(self, region: Region) -> None:
-        """Take a region back and serve who waits."""
+        """Free a region, and serve requests that wait."""
         self._allocator.give(region.offset, region.nbytes)
         self._give_back(region.team, region.nbytes)
 
@@ -155,5 +160,5 @@ class Arena(Admission[Region]):
 
 
 def aligned(nbytes: int) -> int:
-    """The least multiple of the alignment of regions that is not less."""
+    """Return ``nbytes`` rounded up to the alignment of regions."""
     return -(-nbytes // _ALIGN) * _ALIGN

@@ -1,11 +1,11 @@
-"""Lets a few bodies at a time be received and scored, while the others wait unread.
+"""Limits the bytes of bodies that are received and scored at a time. Other requests wait unread.
 
-What has been let in is soon done, so that almost all of the waiting is done here, where it can be foretold,
-where teams take turns, and where a request that would wait too long costs nothing but its refusal. Were all
-of them read at once, each would take as long as all of them together.
+An admitted body is done soon, so nearly all waiting happens here, where it can be predicted, where teams are
+served fairly, and where a request that would wait too long costs nothing but its refusal. If all bodies were
+read at once, each would take as long as all of them together.
 
-A caller who sends slowly is no reason for others to wait: a body that has not come as a whole within a
-quarter of a second counts no longer.
+A slow sender must not make others wait: a body that has not arrived as a whole within a quarter of a second
+is no longer counted.
 """
 
 from __future__ import annotations
@@ -15,46 +15,46 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from lossd.engine.admission.fair_queue import Admission
+from lossd.engine.admission.fair_queue import FairQueue
 
-PATIENCE: Final = 0.25
-"""Seconds for which a body that is still coming counts."""
+PATIENCE_SECONDS: Final = 0.25
+"""How long a body that is still arriving counts."""
 _CAUTION: Final = 1.5
-"""A body waits if it can be scored in time though that takes so many times as long as foretold: what has been
-read in vain is worse than a refusal."""
+"""A body may wait if there is time for so many times the predicted wait: a body read in vain costs more than a
+refusal."""
 
 
-class Turn:
-    """A body's turn.
+class Permit:
+    """Permission to receive and score a body.
 
     Args:
-        turnstile: Where it was let in.
-        team: Whose it is.
-        nbytes: How long it is.
+        limiter: The limiter that gave it.
+        team: The body's team.
+        nbytes: The body's length.
     """
 
-    __slots__ = ("_turnstile", "nbytes", "team")
+    __slots__ = ("_limiter", "nbytes", "team")
 
-    def __init__(self, turnstile: Turnstile, team: str, nbytes: int) -> None:
-        self._turnstile = turnstile
+    def __init__(self, limiter: ConcurrencyLimiter, team: str, nbytes: int) -> None:
+        self._limiter = limiter
         self.team: Final = team
         self.nbytes: Final = nbytes
 
     def arrived(self) -> None:
-        """All of it has been received: from now on it counts until it is scored."""
-        self._turnstile.arrived(self)
+        """Mark the body as received: from now on it counts until it is scored."""
+        self._limiter.arrived(self)
 
     def end(self) -> None:
-        """It has been scored, or nobody wants it any more."""
-        self._turnstile.end(self)
+        """Give the permission back: the body has been scored, or is no longer wanted."""
+        self._limiter.end(self)
 
 
-class Turnstile(Admission[Turn]):
-    """Hands out turns.
+class ConcurrencyLimiter(FairQueue[Permit]):
+    """Gives out permits.
 
     Args:
-        capacity: How many bytes of bodies are let in at a time; a longer one is when it is the only one.
-        clock: Seconds, as time.monotonic() gives them.
+        capacity: Most bytes of bodies at a time; a longer body is admitted alone.
+        clock: Seconds, as time.monotonic() returns them.
     """
 
     def __init__(self, capacity: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -62,11 +62,11 @@ class Turnstile(Admission[Turn]):
         super().__init__(detail, capacity, clock)
         self._capacity = capacity
         self._clock = clock
-        self._inside: set[Turn] = set()  # those that count
-        self._coming: dict[Turn, float] = {}  # of these, in order, who has not arrived, and until when it may
+        self._counted: set[Permit] = set()
+        self._arriving: dict[Permit, float] = {}  # in order, with the time until which each is counted
         self._timer: asyncio.TimerHandle | None = None
         self.nbytes = 0
-        """Of the bodies that are let in, and count."""
+        """Bytes of the counted bodies."""
 
     async def ask(
         self,
@@ -74,58 +74,57 @@ class Turnstile(Admission[Turn]):
         timeout: float,  # noqa: ASYNC109 -- becomes a RequestError
         team: str = "default",
         weight: float = 1.0,
-    ) -> Turn:
-        """Get a turn; see `Admission.ask`.
+    ) -> Permit:
+        """Get a permit; see `FairQueue.ask`.
 
-        One that comes too late for the body to be scored within ``timeout`` seconds is not used: then it is
-        ``overloaded``, too.
+        A permit that comes too late to score the body within ``timeout`` seconds is ``overloaded``, too.
         """
         self._expire()
         began = self._clock()
-        turn = await super().ask(nbytes, timeout, team, weight)
-        if self.waiting and self._clock() - began + self._drain.seconds(self.nbytes) > timeout:
-            self._leave(turn, served=False)
+        permit = await super().ask(nbytes, timeout, team, weight)
+        if self.waiting and self._clock() - began + self._released.seconds(self.nbytes) > timeout:
+            self._leave(permit, served=False)
             raise self._full(self.expected_wait(nbytes, team))
-        return turn
+        return permit
 
-    def arrived(self, turn: Turn) -> None:
-        """See `Turn.arrived`."""
-        self._coming.pop(turn, None)
+    def arrived(self, permit: Permit) -> None:
+        """See `Permit.arrived`."""
+        self._arriving.pop(permit, None)
 
-    def end(self, turn: Turn) -> None:
-        """See `Turn.end`."""
-        self._leave(turn, served=True)
+    def end(self, permit: Permit) -> None:
+        """See `Permit.end`."""
+        self._leave(permit, served=True)
 
-    def _try(self, team: str, nbytes: int) -> Turn | None:
+    def _try(self, team: str, nbytes: int) -> Permit | None:
         if self.nbytes and self.nbytes + nbytes > self._capacity:
             self._watch()
             return None
-        turn = Turn(self, team, nbytes)
-        self._inside.add(turn)
-        self._coming[turn] = self._clock() + PATIENCE
+        permit = Permit(self, team, nbytes)
+        self._counted.add(permit)
+        self._arriving[permit] = self._clock() + PATIENCE_SECONDS
         self.nbytes += nbytes
-        return turn
+        return permit
 
     def _time_for(self, nbytes: int, team: str) -> float:
         return _CAUTION * self.expected_wait(nbytes, team)
 
-    def _undo(self, given: Turn) -> None:
+    def _undo(self, given: Permit) -> None:
         self._leave(given, served=False)
 
     def _before(self, held: int, asked: int) -> int:
-        return held + asked  # turns end when bodies are scored: those inside come first, too
+        return held + asked  # permits end when bodies are scored: admitted ones come first, too
 
-    def _leave(self, turn: Turn, *, served: bool) -> None:
-        if turn in self._inside:
-            self._inside.remove(turn)
-            self._coming.pop(turn, None)
-            self.nbytes -= turn.nbytes
-            self._give_back(turn.team, turn.nbytes, served=served)
+    def _leave(self, permit: Permit, *, served: bool) -> None:
+        if permit in self._counted:
+            self._counted.remove(permit)
+            self._arriving.pop(permit, None)
+            self.nbytes -= permit.nbytes
+            self._give_back(permit.team, permit.nbytes, served=served)
 
     def _watch(self) -> None:
-        """Look again when the next of those that are still coming counts no longer."""
-        if self._timer is None and self._coming:
-            until = next(iter(self._coming.values()))
+        """Set a timer for when the next arriving body is no longer counted."""
+        if self._timer is None and self._arriving:
+            until = next(iter(self._arriving.values()))
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(max(0.0, until - self._clock()), self._look)
 
@@ -137,5 +136,5 @@ class Turnstile(Admission[Turn]):
 
     def _expire(self) -> None:
         now = self._clock()
-        for turn in [turn for turn, until in self._coming.items() if until <= now]:
-            self._leave(turn, served=False)
+        for permit in [permit for permit, until in self._arriving.items() if until <= now]:
+            self._leave(permit, served=False)

@@ -1,31 +1,79 @@
-"""Something limited, in bytes, that is handed out fairly by team: who finds none left waits, or is refused.
+"""Weighted-fair admission to a budget of bytes: a request that finds none left waits, or is refused.
 
-What it is that is handed out, say the memory of the arena or turns to be read, is a subclass's.
+Subclasses say what the bytes are: memory of the arena, or bodies that are received and scored at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
-from lossd.engine.admission.drain import DrainRate
 from lossd.types import ErrorCode, RequestError
 
 T = TypeVar("T")
 
+LONGEST_GAP_SECONDS: Final = 0.25
+_MEMORY_SECONDS: Final = 10.0
+"""After this a released byte counts for a third in the rate of release."""
+
+
+class ReleaseRate:
+    """Predicts how long a wait takes, from the recent rate at which bytes were released.
+
+    Only the time in which requests wait is measured. A long time without a release means that something stood
+    still, such as a worker that was being replaced, and does not foretell how things go afterwards: it counts
+    as a quarter of a second.
+
+    Args:
+        clock: Seconds.
+        least: Bytes that must have been released lately for the rate to be known.
+    """
+
+    def __init__(self, clock: Callable[[], float], least: float) -> None:
+        self._clock = clock
+        self._least: Final = least
+        self._since: float | None = None  # the last measurement; None while nobody waits
+        self._units = 0.0
+        self._seconds = 0.0
+
+    def begin(self) -> None:
+        """Start measuring: a request waits."""
+        if self._since is None:
+            self._since = self._clock()
+
+    def end(self) -> None:
+        """Stop measuring: no request waits."""
+        self.count(0)
+        self._since = None
+
+    def count(self, units: int) -> None:
+        """Count bytes that were released."""
+        if self._since is None:
+            return
+        now = self._clock()
+        passed, self._since = min(now - self._since, LONGEST_GAP_SECONDS), now
+        fading = math.exp(-passed / _MEMORY_SECONDS)
+        self._units = self._units * fading + units
+        self._seconds = self._seconds * fading + passed
+
+    def seconds(self, units: float) -> float:
+        """Return the seconds until so many bytes are released; 0 if the rate is not known."""
+        return units * self._seconds / self._units if self._units >= self._least else 0.0
+
 
 @dataclass(slots=True, eq=False)
 class _Waiter(Generic[T]):
-    """Who waits.
+    """A request that waits.
 
     Attributes:
-        nbytes: For how much.
-        given: What it is told of by.
+        nbytes: The bytes it needs.
+        given: Done when they are given.
     """
 
     nbytes: int
@@ -34,13 +82,13 @@ class _Waiter(Generic[T]):
 
 @dataclass(slots=True)
 class _Team(Generic[T]):
-    """What a team holds and waits for.
+    """The bytes that a team holds and waits for.
 
     Attributes:
-        weight: Its share of what there is, is to the others' as their weights.
-        held: Bytes.
+        weight: Its share, in proportion to other teams' weights.
+        held: Bytes held.
         asked: Bytes that its requests wait for.
-        waiting: These, in the order of their coming.
+        waiting: These requests, first come first.
     """
 
     weight: float = 1.0
@@ -49,53 +97,53 @@ class _Team(Generic[T]):
     waiting: deque[_Waiter[T]] = field(default_factory=deque)
 
 
-class Admission(ABC, Generic[T]):
-    """Hands something out.
+class FairQueue(ABC, Generic[T]):
+    """Gives out a budget of bytes.
 
-    Who finds too little left waits. When something is given back the team that holds least, by its weight, is
-    served first, and within a team who came first. Where that request cannot be served yet nobody else is
-    either, so that small requests do not starve a large one, nor many requests of one team another's.
+    A request that finds too little left waits. When bytes are given back, the team that holds least for its
+    weight is served first, and within a team the request that came first. While that one cannot be served,
+    nobody else is either, so that small requests do not starve a large one, nor one team another.
 
     Args:
-        full: What to say to who is refused.
-        least: How many bytes must have been given back lately to foretell anything from.
-        clock: Seconds, as time.monotonic() gives them.
+        full: The detail of the refusal.
+        least: Bytes that must have been given back lately to predict a wait.
+        clock: Seconds, as time.monotonic() returns them.
     """
 
     def __init__(self, full: str, least: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.changed: Callable[[], None] = lambda: None
-        """Called when what is held has changed."""
+        """Called when the bytes held have changed."""
         self.waiting_changed: Callable[[], None] = lambda: None
         """Called when `waiting` has changed."""
         self.waiting = 0
-        """Requests that wait."""
+        """Number of requests that wait."""
         self._full_detail = full
-        self._teams: dict[str, _Team[T]] = {}  # those that hold or wait for something
-        self._drain = DrainRate(clock, least)
+        self._teams: dict[str, _Team[T]] = {}  # those that hold or wait for bytes
+        self._released = ReleaseRate(clock, least)
 
     @abstractmethod
     def _try(self, team: str, nbytes: int) -> T | None:
-        """Take something, if it is there."""
+        """Take bytes if they are there."""
 
     @abstractmethod
     def _undo(self, given: T) -> None:
-        """Give back what nobody has come for."""
+        """Give back bytes whose request is gone."""
 
     def _time_for(self, nbytes: int, team: str) -> float:
-        """How much time a request must have to be let wait, in seconds."""
+        """Return the seconds that a request must have left to be allowed to wait."""
         return self.expected_wait(nbytes, team)
 
     def _before(self, held: int, asked: int) -> int:
-        """Of the bytes that a team holds and has asked for, how many come before its next request."""
+        """Return how many of a team's held and asked bytes must be served before its next request."""
         del held
         return asked
 
     def expected_wait(self, nbytes: int, team: str = "default") -> float:
-        """About how many seconds a request would wait that has to, by how fast things were given back lately.
+        """Predict the seconds that a new request would wait, from the recent rate of release.
 
         Args:
-            nbytes: For how much.
-            team: Whose it is. Of what other teams want no more comes before it than what is fair.
+            nbytes: The bytes it needs.
+            team: Its team. Other teams' requests are counted only up to their fair share.
         """
         account = self._teams.get(team) or _Team()
         own = self._before(account.held, account.asked) + nbytes
@@ -104,13 +152,13 @@ class Admission(ABC, Generic[T]):
             for name, other in self._teams.items()
             if name != team
         )
-        return self._drain.seconds(own + others)
+        return self._released.seconds(own + others)
 
     def take(self, nbytes: int, team: str = "default", weight: float = 1.0) -> T | None:
-        """What `ask` gives, if it need not wait; else None."""
+        """Return what `ask` returns, or None if the request would have to wait."""
         if self.waiting:
             return None
-        nbytes = max(nbytes, 1)  # whoever holds something can be told from who holds nothing
+        nbytes = max(nbytes, 1)  # a team that holds nothing is forgotten
         account = self._teams.get(team)
         if account is None:
             account = self._teams[team] = _Team()
@@ -130,17 +178,16 @@ class Admission(ABC, Generic[T]):
         team: str = "default",
         weight: float = 1.0,
     ) -> T:
-        """Take something, waiting until it is there.
+        """Take bytes, waiting until there are enough.
 
         Args:
-            nbytes: How much.
-            timeout: How many seconds to wait at most.
-            team: For whom.
-            weight: The team's.
+            nbytes: The bytes needed.
+            timeout: Most seconds to wait.
+            team: The request's team.
+            weight: The team's weight.
 
         Raises:
-            RequestError: ``overloaded``: it was not there within ``timeout`` seconds, or would not be, as
-            things go.
+            RequestError: ``overloaded``: the wait took, or is expected to take, more than ``timeout``.
         """
         nbytes = max(nbytes, 1)
         given = self.take(nbytes, team, weight)
@@ -153,13 +200,13 @@ class Admission(ABC, Generic[T]):
         waiter: _Waiter[T] = _Waiter(nbytes, asyncio.get_running_loop().create_future())
         account.waiting.append(waiter)
         self._count_waiter(account, waiter, 1)
-        self._drain.begin()
-        self._serve()  # this team may be the one whose turn it is
+        self._released.begin()
+        self._serve()  # this team may be the one to serve next
         try:
             async with asyncio.timeout(timeout):
                 return await waiter.given
         except BaseException as error:
-            if waiter.given.done() and not waiter.given.cancelled():  # served as it gave up
+            if waiter.given.done() and not waiter.given.cancelled():  # served just as it gave up
                 self._undo(waiter.given.result())
             elif waiter in account.waiting:
                 account.waiting.remove(waiter)
@@ -171,19 +218,19 @@ class Admission(ABC, Generic[T]):
             raise
 
     def _give_back(self, team: str, nbytes: int, *, served: bool = True) -> None:
-        """Take note that a team holds so much less, and serve who waits.
+        """Give back some of a team's bytes, and serve requests that wait.
 
         Args:
-            team: Which team.
-            nbytes: How much less.
-            served: It was done with, which says how fast things go.
+            team: The team.
+            nbytes: The bytes.
+            served: Their request was finished, so that they count in the rate of release.
         """
         account = self._teams[team]
         account.held -= nbytes
         if not account.held and not account.waiting:
             del self._teams[team]
         if self.waiting and served:
-            self._drain.count(nbytes)
+            self._released.count(nbytes)
         self.changed()
         if self.waiting:
             self._serve()
@@ -195,16 +242,16 @@ class Admission(ABC, Generic[T]):
                 key=lambda item: item[1].held / item[1].weight,
             )
             waiter = team.waiting[0]
-            if not waiter.given.done():  # else it gave up, and is about to say so
+            if not waiter.given.done():  # else it gave up, and leaves the queue soon
                 given = self._try(name, waiter.nbytes)
                 if given is None:
-                    return  # it is its turn, however small those behind it are
+                    return  # smaller ones behind it wait, too
                 team.held += waiter.nbytes
                 self.changed()
                 waiter.given.set_result(given)
             team.waiting.popleft()
             self._count_waiter(team, waiter, -1)
-        self._drain.end()
+        self._released.end()
 
     def _count_waiter(self, team: _Team[T], waiter: _Waiter[T], by: int) -> None:
         team.asked += by * waiter.nbytes

@@ -1,63 +1,58 @@
-"""What teams may use at most, held over all front ends: rates, and what is in flight.
+"""Quotas of the teams, held over all front ends: rates, and what is in flight.
 
-The numbers stand in memory that all front ends map, so that to ask them takes microseconds and no message. A
-rate is kept as a leaky bucket (ITU-T I.371): how much has been used and not leaked out yet, and when that was
-so; what is left thus follows a change of the rate. Elements are known only when a request has been let
-in; they are charged then, and may put the team into debt, which the requests after it wait out.
+The numbers are in memory that all front ends map, so a look at them takes microseconds and no message.
 
-What is in flight is counted by each front end in numbers of its own, which its successor begins anew. A lock
-on a team's row, which the kernel takes from who dies, makes looking and taking one thing.
+A request is counted before it is checked, in numbers that this front end alone writes, and no longer if it is
+refused. So two front ends never both take the last place, and neither waits for the other. Elements are known
+only after a request has been admitted. They are charged then and may put the team into debt, which the next
+requests wait out.
 """
 
 from __future__ import annotations
 
-import fcntl
 import math
 import mmap
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from lossd.engine.admission.rate_buckets import RateBuckets
 from lossd.teams import MOST_TEAMS, Limits, Team
 from lossd.types import ErrorCode, RequestError
 
-_BUCKET: Final = 2  # numbers of a bucket: what is in it, and when that was so
-_SHARED: Final = 2 * _BUCKET  # numbers of a row that are all front ends': the requests' bucket, the elements'
-_TRIES: Final = 1000
-_WINDOW: Final = 1.0  # seconds whose worth of a rate may be used at once
+_BUCKETS: Final = 2 * MOST_TEAMS  # each team's requests, and its elements
+_WINDOW_SECONDS: Final = 1.0  # a rate's worth of this may be used at once
 
 
 def quotas_bytes(front_ends: int) -> int:
-    """How much memory it takes; of most of it no page is ever touched."""
-    return 8 * MOST_TEAMS * _row(front_ends)
+    """Return the bytes of memory that the quotas need; most of its pages are never touched."""
+    return 8 * (_rate_numbers(front_ends) + 2 * MOST_TEAMS * front_ends)
 
 
-def _row(front_ends: int) -> int:
-    return _SHARED + 2 * front_ends
+def _rate_numbers(front_ends: int) -> int:
+    return RateBuckets.numbers_needed(_BUCKETS, front_ends)
 
 
 class Entry(NamedTuple):
-    """A request that has been let in.
+    """A request that has been admitted.
 
     Attributes:
-        place: Where among the numbers its team's row begins.
-        nbytes: What it is counted with.
+        slot: Its team's slot.
+        nbytes: The bytes it is counted with.
     """
 
-    place: int
+    slot: int
     nbytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What is left of a rate.
+    """What is left of a rate, as RateLimit header fields.
 
     Attributes:
-        policy: What the rate is: ``"requests";q=50;w=1``.
-        state: What is left, and in how many seconds all of it will be there again: ``"requests";r=49;t=1``.
+        policy: The rate: ``"requests";q=50;w=1``.
+        state: What is left, and the seconds until all of it is available: ``"requests";r=49;t=1``.
     """
 
     policy: str
@@ -65,194 +60,169 @@ class Left:
 
 
 class Quotas:
-    """The quotas, as one front end sees them.
+    """The quotas as one front end sees them.
 
     Args:
-        fd: The memory, `quotas_bytes` long, from `create_memory`. It is kept, for the locks.
-        front_ends: How many front ends there are.
-        index: Which of them this is.
+        fd: The memory, `quotas_bytes` long, from `create_memory`. It stays open.
+        front_ends: Number of front ends.
+        index: This one's number.
         clock: Seconds, the same for all front ends.
     """
 
     def __init__(
         self, fd: int, front_ends: int, index: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._fd = fd
-        self._numbers = memoryview(mmap.mmap(fd, quotas_bytes(front_ends))).cast("d")
-        self._row = _row(front_ends)
-        self._own = _SHARED + 2 * index
-        self._shared = front_ends > 1
-        self._clock = clock
+        numbers = memoryview(mmap.mmap(fd, quotas_bytes(front_ends))).cast("d")
+        rates = _rate_numbers(front_ends)
+        self._rates = RateBuckets(fd, numbers[:rates], _BUCKETS, front_ends, index, clock)
+        each = 2 * MOST_TEAMS  # requests and bytes of each team
+        self._in_flight = [numbers[rates + i * each : rates + (i + 1) * each] for i in range(front_ends)]
+        self._own = self._in_flight[index]
         self._limited: dict[str, tuple[int, Limits]] = {}
-        used = range(self._own, len(self._numbers), self._row)
-        for place in used:  # what one before it had in flight went with it
-            if self._numbers[place] or self._numbers[place + 1]:
-                self._numbers[place] = self._numbers[place + 1] = 0.0
+        for i, number in enumerate(self._own):
+            if number:  # in flight in the process before this one
+                self._own[i] = 0.0
 
     def change(self, teams: Mapping[str, Team], slots: Mapping[str, int]) -> None:
-        """Go on with other teams, or limits.
+        """Take over other teams or limits.
 
         Args:
             teams: By name.
-            slots: The row of each team, the same for ever.
+            slots: The slot of each team, which never changes.
         """
         self._limited = {
-            name: (slots[name] * self._row, team.limits)
-            for name, team in teams.items()
-            if team.limits != Limits()
+            name: (slots[name], team.limits) for name, team in teams.items() if team.limits != Limits()
         }
 
     def enter(self, team: str, nbytes: int) -> Entry | None:
-        """Let a request in, and count it until `leave`.
+        """Admit a request, and count it until `leave`.
 
         Args:
-            team: Whose it is.
-            nbytes: How much of the memory for bodies it takes.
+            team: Its team.
+            nbytes: The bytes of memory that its body takes.
 
         Returns:
-            None where the team has no limits.
+            None if the team has no limits.
 
         Raises:
-            RequestError: ``rate_limited``, ``too_many_in_flight``; ``body_too_large`` if it is over the limit
-            alone.
+            RequestError: ``rate_limited``, ``too_many_in_flight``; ``body_too_large`` if the body alone is
+            over the limit.
         """
         found = self._limited.get(team)
         if found is None:
             return None
-        place, limits = found
+        slot, limits = found
         if limits.bytes_in_flight is not None and nbytes > limits.bytes_in_flight:
             detail = (
                 f"the body takes {nbytes} bytes, and team {team} may have {limits.bytes_in_flight} under "
                 "way; send it in several requests"
             )
             raise RequestError(ErrorCode.BODY_TOO_LARGE, detail)
-        with self._locked(place):
-            self._check_in_flight(place, limits, nbytes, team)
-            self._take_rate(place, limits, team)
-            own = place + self._own
-            self._numbers[own] += 1.0
-            self._numbers[own + 1] += nbytes
-        return Entry(place, nbytes)
+        entry = Entry(slot, nbytes)
+        self._count(entry, 1)
+        try:
+            self._check_in_flight(entry, limits, team)
+            self._check_elements(slot, limits, team)
+            self._take_rate(slot, limits, team)
+        except RequestError:
+            self._count(entry, -1)
+            raise
+        return entry
 
     def leave(self, entry: Entry | None) -> None:
-        """Count a request no longer."""
+        """Stop counting a request."""
         if entry is not None:
-            own = entry.place + self._own
-            self._numbers[own] -= 1.0
-            self._numbers[own + 1] -= entry.nbytes
+            self._count(entry, -1)
 
     def withdraw(self, team: str, entry: Entry | None) -> None:
-        """Forget a request that has been let in, as if it had not asked: it is going to ask once more."""
+        """Undo `enter` as if it had not happened: the request is about to enter once more."""
         self.leave(entry)
         found = self._limited.get(team)
-        if found is None or found[1].requests_per_second is None:
-            return
-        place, rate = found[0], found[1].requests_per_second
-        with self._locked(place):
-            self._fill(place, self._level(place, rate) - 1.0)
+        if found is not None and found[1].requests_per_second is not None:
+            self._rates.use(2 * found[0], -1.0)
+            self._rates.update(2 * found[0], found[1].requests_per_second)
 
     def charge(self, team: str, elements: int) -> None:
-        """Charge a team with elements, now that it is known how many there are."""
+        """Charge a team for elements, once their number is known."""
         found = self._limited.get(team)
-        if found is None or found[1].elements_per_second is None:
-            return
-        place, rate = found[0] + _BUCKET, found[1].elements_per_second
-        with self._locked(found[0]):
-            self._fill(place, self._level(place, rate) + elements)
+        if found is not None and found[1].elements_per_second is not None:
+            self._rates.use(2 * found[0] + 1, elements)
+            self._rates.update(2 * found[0] + 1, found[1].elements_per_second)
 
     def check_elements(self, team: str) -> None:
-        """Refuse a request that has been let in, if others of its team have used up the elements since.
+        """Refuse an admitted request if others of its team have used up the elements since.
 
         Raises:
             RequestError: ``rate_limited``.
         """
         found = self._limited.get(team)
         if found is not None:
-            self._check_elements(found[0], found[1], team)
+            self._check_elements(*found, team)
 
     def left(self, team: str) -> list[Left]:
-        """What is left of a team's rates; empty where it has none."""
+        """Return what is left of a team's rates; empty if it has none."""
         found = self._limited.get(team)
         if found is None:
             return []
-        place, limits = found
+        slot, limits = found
         rates = (("requests", limits.requests_per_second), ("elements", limits.elements_per_second))
         return [
-            _describe(name, rate, self._level(place + i * _BUCKET, rate) / rate)
+            _describe(name, rate, self._rates.level(2 * slot + i, rate) / rate)
             for i, (name, rate) in enumerate(rates)
             if rate is not None
         ]
 
-    def _level(self, place: int, rate: float) -> float:
-        """What is in a bucket now."""
-        used, then = self._numbers[place : place + _BUCKET]
-        return max(0.0, used - (self._clock() - then) * rate)
+    def _count(self, entry: Entry, by: int) -> None:
+        self._own[2 * entry.slot] += by
+        self._own[2 * entry.slot + 1] += by * entry.nbytes
 
-    def _fill(self, place: int, level: float) -> None:
-        self._numbers[place], self._numbers[place + 1] = level, self._clock()
-
-    def _check_in_flight(self, place: int, limits: Limits, nbytes: int, team: str) -> None:
-        row = self._numbers[place + _SHARED : place + self._row]
+    def _check_in_flight(self, entry: Entry, limits: Limits, team: str) -> None:
         most, most_bytes = limits.requests_in_flight, limits.bytes_in_flight
-        if most is not None and sum(row[::2]) >= most:
+        if most is not None and sum(own[2 * entry.slot] for own in self._in_flight) > most:
             detail = f"team {team} may have {most} requests under way; wait for one of them to be answered"
             raise RequestError(ErrorCode.TOO_MANY_IN_FLIGHT, detail)
-        if most_bytes is not None and (held := sum(row[1::2])) + nbytes > most_bytes:
+        if most_bytes is None:
+            return
+        others = sum(own[2 * entry.slot + 1] for own in self._in_flight) - entry.nbytes
+        if others + entry.nbytes > most_bytes:
             detail = (
-                f"team {team} may have {most_bytes} bytes under way, and has {held:.0f}; wait for an answer"
+                f"team {team} may have {most_bytes} bytes under way, and has {others:.0f}; wait for an answer"
             )
             raise RequestError(ErrorCode.TOO_MANY_IN_FLIGHT, detail)
 
-    def _check_elements(self, place: int, limits: Limits, team: str) -> None:
+    def _check_elements(self, slot: int, limits: Limits, team: str) -> None:
         rate = limits.elements_per_second
-        if rate is not None and (late := self._level(place + _BUCKET, rate) / rate - _WINDOW) >= 0.0:
+        if rate is None:
+            return
+        late = self._rates.level(2 * slot + 1, rate) / rate - _WINDOW_SECONDS
+        if late >= 0.0:
             detail = (
                 f"team {team} may have {rate:g} elements a second scored, and is {late:.1f} s ahead of that"
             )
             raise RequestError(ErrorCode.RATE_LIMITED, f"{detail}; send less, or wait", retry_after=late)
 
-    def _take_rate(self, place: int, limits: Limits, team: str) -> None:
-        self._check_elements(place, limits, team)
+    def _take_rate(self, slot: int, limits: Limits, team: str) -> None:
         rate = limits.requests_per_second
         if rate is None:
             return
-        level = self._level(place, rate) + 1.0
-        late = level / rate - max(_WINDOW, 1.0 / rate)
+        self._rates.use(2 * slot, 1.0)
+        late = self._rates.level(2 * slot, rate) / rate - max(_WINDOW_SECONDS, 1.0 / rate)
         if late > 1e-9:
+            self._rates.use(2 * slot, -1.0)
             detail = f"team {team} may send {rate:g} requests a second; send fewer and larger ones, or wait"
             raise RequestError(ErrorCode.RATE_LIMITED, detail, retry_after=late)
-        self._fill(place, level)
-
-    @contextmanager
-    def _locked(self, place: int) -> Iterator[None]:
-        """Have a row to oneself.
-
-        Who cannot get it soon goes on without, and counts a little wrongly at worst: a front end that has
-        been stopped in between must not stop the others.
-        """
-        if not self._shared:
-            yield
-            return
-        for _ in range(_TRIES):
-            with suppress(BlockingIOError, PermissionError):
-                fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 8 * place)
-                break
-            os.sched_yield()
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, 8 * place)
+        self._rates.update(2 * slot, rate)
 
 
 def _describe(name: str, rate: float, ahead: float) -> Left:
-    """A rate's fields of the RateLimit headers (draft-ietf-httpapi-ratelimit-headers-10).
+    """Return a rate's fields of the RateLimit headers (draft-ietf-httpapi-ratelimit-headers-10).
 
     Args:
-        name: The policy's.
-        rate: A second.
-        ahead: For how many seconds' worth of the rate the team has used more.
+        name: The policy's name.
+        rate: Units a second.
+        ahead: Seconds' worth of the rate that the team has used in advance.
     """
-    window = max(_WINDOW, 1.0 / rate)
+    window = max(_WINDOW_SECONDS, 1.0 / rate)
     left = max(0.0, window - max(0.0, ahead)) * rate
     policy = f'"{name}";q={math.floor(window * rate + 1e-6)};w={math.ceil(window)}'
     return Left(policy, f'"{name}";r={math.floor(left + 1e-6)};t={math.ceil(max(0.0, ahead))}')

@@ -1,81 +1,82 @@
-"""The sums of an array answer: where workers write them in the arena, and how parts of them are added up."""
+"""Array answers: where workers write the outputs' sums in the arena, and how sums of parts are added up."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
 
-from lossd.core.catalog import divisor
 from lossd.core.cut import Cut, cut_of
 from lossd.core.native.arrays import RunningSums, exact_array
+from lossd.core.parameters import divisor
 from lossd.engine.dispatch.result import Planes
 from lossd.engine.ipc.memory import Memory
 from lossd.types import Float64Array, LossRequest
 
 _SLOTS: Final = 8
-"""Slices of one request that may be out at a time where each needs memory for its parts of sums."""
+"""Most slices of a request out at a time, if each needs memory for sums that are added up here."""
 MOST_ROOM: Final = 1 << 17
-"""So many numbers a slice writes at most where they are added up here, which keeps the event loop from all
-else: its slices are shorter if need be."""
+"""Most numbers that a slice writes for sums that are added up here, which blocks the event loop: slices are made
+shorter to stay below."""
 _MOST_PLANES: Final = 3
-"""Arrays that such sums take in this process, as they are added up and answered: more are rare."""
+"""Arrays that such sums take in this process while they are added up and answered; more are rare."""
 
 
-class Outputs:
-    """The sums of several outputs: of the losses, and of the divisors where each output has its own.
+class ArrayOutputs:
+    """The sums of several outputs: of the losses, and of the divisors if each output has its own.
 
-    Where each output lies in one part a worker writes it where it is answered from. Elsewhere workers write
-    planes, arrays of parts of sums, to memory that is then used anew.
+    An output that lies within one part is final: the worker writes it to its place in the answer. Otherwise
+    workers write planes, arrays that add up to the sums of a part, to memory that later slices use again.
 
     Args:
-        cut: How the request is cut; of a stream, if it had the most rows that it may have.
+        cut: How the request is cut; for a stream, the cut for the most rows that it may have.
         channels: 1, or 2 with divisors.
         memory: The arena.
-        offset: Where in it there is room, `output_bytes` long.
+        offset: Offset in it of `output_bytes` of reserved memory.
     """
 
     def __init__(self, cut: Cut, channels: int, memory: Memory, offset: int) -> None:
         self._complete = cut.complete
         self._memory = memory
-        self._places = [offset + 8 * cut.outputs * channel for channel in range(channels)]
+        self._offsets = [offset + 8 * cut.outputs * channel for channel in range(channels)]
         self._room = 0 if cut.complete else _room(cut)
         slot = 8 * self._room * channels
         self._free = deque(offset + slot * i for i in range(0 if cut.complete else _SLOTS))
         self._sums: list[dict[int, RunningSums]] = [{} for _ in range(channels)]  # by the first output
 
-    def place(self, cut: Cut, index: int, output: int) -> list[tuple[int, int]] | None:
-        """Where the sums of a part go, as (offset, count of float64); None if there is no room now.
+    def memories_for(self, cut: Cut, index: int, output: int) -> list[tuple[int, int]] | None:
+        """Return where a part's sums go, as (offset, count of float64), or None if there is no room now.
 
         Args:
-            cut: What it is a part of.
-            index: Which.
-            output: The number of that cut's first output.
+            cut: The part's batch.
+            index: The part.
+            output: The number of the batch's first output.
         """
         part = cut.part(index)
         if self._complete:
-            return [(place + 8 * (output + part.output), part.outputs) for place in self._places]
+            return [(offset + 8 * (output + part.output), part.outputs) for offset in self._offsets]
         if not self._free:
             return None
         slot = self._free.popleft()
         return [(slot + 8 * self._room * channel, self._room) for channel in range(len(self._sums))]
 
-    def take(
+    def add(
         self, cut: Cut, index: int, output: int, memories: Sequence[tuple[int, int]], planes: Sequence[int]
     ) -> None:
         """Add the sums of a part that has been scored.
 
         Args:
-            cut: As for `place`, like the next two.
+            cut: As for `memories_for`, like the next two.
             index: As there.
             output: As there.
-            memories: What `place` gave.
-            planes: How many planes were written to each.
+            memories: Its result.
+            planes: Number of planes written to each.
         """
         if self._complete:
-            return  # they are where they belong
+            return  # they are in the answer already
         part = cut.part(index)
         for sums, (offset, _), count in zip(self._sums, memories, planes, strict=True):
             first = output + part.output
@@ -85,15 +86,15 @@ class Outputs:
         self._free.append(memories[0][0])
 
     def finish(self, cut: Cut) -> list[Planes]:
-        """The sums of all of a request's outputs, of each channel.
+        """Return the sums of all outputs, by channel.
 
         Args:
-            cut: The whole request.
+            cut: The cut of the whole request.
         """
         if not cut.size:
-            return [[np.zeros(cut.outputs)] for _ in self._places]
+            return [[np.zeros(cut.outputs)] for _ in self._offsets]
         if self._complete:
-            return [[self._floats(place, cut.outputs)] for place in self._places]
+            return [[self._floats(offset, cut.outputs)] for offset in self._offsets]
         return [_joined(sums, cut.outputs) for sums in self._sums]
 
     def _floats(self, offset: int, count: int) -> Float64Array:
@@ -101,7 +102,7 @@ class Outputs:
 
 
 def _joined(sums: dict[int, RunningSums], outputs: int) -> Planes:
-    """The planes of runs of outputs, side by side."""
+    """Join the planes of runs of outputs, side by side."""
     runs = {output: running.canonical() for output, running in sums.items()}
     if len(runs) == 1:
         return next(iter(runs.values()))
@@ -112,13 +113,14 @@ def _joined(sums: dict[int, RunningSums], outputs: int) -> Planes:
     return planes
 
 
+@lru_cache(maxsize=256)
 def cut_for(shape: tuple[int, ...], axes: tuple[int, ...], elements: int) -> Cut:
-    """How a request is cut into slices.
+    """Return how a request is cut into slices.
 
     Args:
         shape: The inputs' shape.
         axes: The axes reduced.
-        elements: How many elements a slice has at most.
+        elements: Most elements of a slice.
     """
     cut = cut_of(shape, axes, elements)
     while not cut.complete and _room(cut) > MOST_ROOM and elements > 1:
@@ -132,19 +134,19 @@ def _room(cut: Cut) -> int:
 
 
 def channels(request: LossRequest, cut: Cut) -> int:
-    """How many arrays of sums an answer needs: 2 where each output has a divisor of its own."""
+    """Return the number of arrays of sums: 2 if each output has its own divisor, else 1."""
     return 1 if divisor(request.params, cut, request.tensors) is None else 2
 
 
 def arrays(request: LossRequest, cut: Cut) -> int:
-    """How many arrays as long as the answer it takes to compute it."""
+    """Return the number of arrays of the answer's length that computing it takes."""
     return channels(request, cut) * (1 if cut.complete else _MOST_PLANES)
 
 
 def output_bytes(request: LossRequest, cut: Cut) -> int:
-    """How much memory an array answer needs while it is being computed.
+    """Return the bytes of memory that computing an array answer takes.
 
-    What is added up in this process is not in the arena, but counts.
+    They include sums that are added up in this process, not in the arena.
     """
     scratch = 0 if cut.complete else _SLOTS * _room(cut) * channels(request, cut)
     return 8 * (arrays(request, cut) * cut.outputs + scratch)

@@ -1,4 +1,4 @@
-"""What a request's sums come to: the loss, and the figures beside it."""
+"""The result of a request: the loss, computed from exact sums, and the sums beside it."""
 
 from __future__ import annotations
 
@@ -8,28 +8,62 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from lossd.core.cut import Cut
+from lossd.core.exact_sum import ExactSum
 from lossd.core.native.arrays import exact_array
 from lossd.types import ErrorCode, Float64Array, LossRequest, LossResult, RequestError
 
 Planes: TypeAlias = Sequence[Float64Array]
-"""Sums of several outputs, [outputs] each: arrays that add up to them exactly, in canonical form. The first
-are the sums, each rounded once."""
+"""Sums of several outputs, as arrays, [outputs] each, that add up to them exactly, in canonical form: the first
+array holds the sums rounded once, the next what that left, rounded once, and so on."""
 
 
 class Totals(NamedTuple):
-    """The sums over a whole request: floats that add up to them exactly, in canonical form.
+    """Sums of a slice or a request, as floats that add up to them exactly, in canonical form.
 
     Attributes:
-        loss: Of the weighted losses.
-        weights: Of the weights; None if there are none.
-        positives: Of the targets.
-        elements: How many elements count.
+        loss: The weighted losses.
+        weights: The weights; None if there are none.
+        positives: The targets.
+        elements: Number of elements that count.
     """
 
     loss: Sequence[float]
     weights: Sequence[float] | None
     positives: Sequence[float]
     elements: int
+
+
+class RunningTotals:
+    """The totals of a request's slices, added up exactly, in any order."""
+
+    def __init__(self) -> None:
+        self._first: Totals | None = None
+        self._sums: tuple[ExactSum, ExactSum, ExactSum] | None = None  # from the second slice on
+        self._elements = 0
+
+    def add(self, totals: Totals) -> None:
+        """Add a slice's totals."""
+        self._elements += totals.elements
+        if self._first is None:
+            self._first = totals
+            return
+        if self._sums is None:
+            loss, weights, positives, _ = self._first
+            self._sums = ExactSum(loss), ExactSum(weights or ()), ExactSum(positives)
+        for sums, terms in zip(self._sums, totals[:3], strict=True):
+            sums.add_all(terms or ())
+
+    def totals(self, *, weighted: bool) -> Totals:
+        """Return the totals so far.
+
+        Args:
+            weighted: Whether the request has weights.
+        """
+        if self._sums is None:
+            zero = (0.0,)
+            return self._first or Totals(zero, zero if weighted else None, zero, 0)
+        loss, weights, positives = self._sums
+        return Totals(loss.terms, weights.terms if weighted else None, positives.terms, self._elements)
 
 
 def result_of(
@@ -40,19 +74,19 @@ def result_of(
     kernel: str,
     device: str,
 ) -> LossResult:
-    """The result of a request.
+    """Return the result of a request.
 
     Args:
         request: The request.
         cut: How it was cut.
         totals: Its sums.
-        channels: Where there are several outputs: their sums, and then, if each has its own, their divisors.
-            Losses are written over the first one's first plane if nobody needs that.
-        kernel: Which kernel computed the elements.
-        device: Where.
+        channels: For several outputs: their sums and, if each has its own divisor, the divisors' sums. Losses
+            may be written over the first array.
+        kernel: The kernel that computed the elements.
+        device: Where it did.
 
     Raises:
-        RequestError: ``empty_mean``: it is a mean over nothing.
+        RequestError: ``empty_mean``: a mean over nothing.
     """
     weights = (float(totals.elements),) if totals.weights is None else tuple(totals.weights)
     loss: float | Float64Array
@@ -83,14 +117,14 @@ def result_of(
 
 
 def planes_of(cut: Cut, memory: Float64Array, planes: int) -> Planes:
-    """The sums of several outputs, of a request that is one part, as a kernel has written them to memory."""
+    """Return the sums of several outputs that a kernel wrote to memory, for a request of one part."""
     count = cut.outputs
     written = [memory[count * i : count * (i + 1)] for i in range(planes)]
     return written if len(written) == 1 else exact_array(written).canonical()
 
 
 def _number(request: LossRequest, totals: Totals, weights: float) -> float:
-    """The loss of a request where everything is reduced."""
+    """Return the loss of a request that is reduced to a number."""
     params, total = request.params, totals.loss[0]
     if params["reduction"] != "mean":
         return total
@@ -108,7 +142,7 @@ def _number(request: LossRequest, totals: Totals, weights: float) -> float:
 def _array(
     request: LossRequest, cut: Cut, channels: Sequence[Planes]
 ) -> tuple[Float64Array, tuple[Float64Array, ...], tuple[Float64Array, ...] | None]:
-    """The losses of several outputs, and the exact sums that they and their divisors are of."""
+    """Return the losses of several outputs, and the exact sums of these and of their divisors."""
     shape = cut.output_shape
     losses = tuple(plane.reshape(shape) for plane in channels[0])
     is_mean = request.params["reduction"] == "mean"
@@ -130,7 +164,7 @@ def _array(
 
 
 def _even_divisor(request: LossRequest, cut: Cut) -> float:
-    """What every output is divided by, where that is the same for all."""
+    """Return the divisor that all outputs have in common."""
     normalizer = request.params["normalizer"]
     if isinstance(normalizer, float):
         return normalizer
@@ -138,21 +172,21 @@ def _even_divisor(request: LossRequest, cut: Cut) -> float:
 
 
 def empty_mean(output: tuple[np.intp | int, ...]) -> RequestError:
-    """The fault of a mean over nothing: of an output of an array answer, or of the one number."""
-    place = "".join(f"/{int(i)}" for i in output)
+    """Return the error of a mean over nothing: of an output of an array answer, or of the one number."""
+    pointer = "".join(f"/{int(i)}" for i in output)
     of_output = f" of output {list(map(int, output))}" if output else ""
     detail = f"the mean{of_output} is over nothing; use reduction=sum, or leave such batches out"
     return RequestError(
-        ErrorCode.EMPTY_MEAN, detail, [(f"/loss{place}", "a divisor of zero")] if output else []
+        ErrorCode.EMPTY_MEAN, detail, [(f"/loss{pointer}", "a divisor of zero")] if output else []
     )
 
 
 def crashed() -> RequestError:
-    """The fault of a request that ended a worker, was tried once more, and ended that one, too."""
+    """Return the error of a request that ended two workers, one after the other."""
     return RequestError(ErrorCode.WORKER_CRASHED, "this request ended a worker twice; it is not tried again")
 
 
 def too_late() -> RequestError:
-    """The fault of a request that is not scored when its deadline comes."""
+    """Return the error of a request whose deadline has passed."""
     detail = "the deadline passed before the answer was there; allow more time or send smaller batches"
     return RequestError(ErrorCode.DEADLINE_EXCEEDED, detail)

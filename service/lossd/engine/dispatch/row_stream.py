@@ -1,8 +1,8 @@
-"""A request whose rows come one batch after the other, in memory that does not grow with their number.
+"""A request whose rows arrive in batches, scored in memory that does not grow with the number of rows.
 
-Two windows of memory are filled in turn: rows are written to one while those in the other are scored. Within
-a window each tensor has a stretch of its own, so that its rows lie one behind the other however they were
-batched. What has arrived is scored as soon as it is worth a slice.
+Two windows of memory are used by turns: rows are written to one while those in the other are scored. Within a
+window each tensor has a range of its own, so that its rows are contiguous however they were batched. Rows are
+scored as soon as there are enough for a slice.
 """
 
 from __future__ import annotations
@@ -16,43 +16,42 @@ from typing import Final
 
 from lossd.core.cut import Cut
 from lossd.engine.admission.arena import Region
-from lossd.engine.dispatch.job import Job, Span
+from lossd.engine.dispatch.job import Batch, Job
 from lossd.types import Tensor
 
 _ALIGN: Final = 64
 _WINDOW_ELEMENTS: Final = 1 << 20
-"""A window has room for so many, if there are so many: short batches are scored together."""
+"""A window has room for at least so many, unless there are fewer: short batches are scored together."""
 
 
 @dataclass(slots=True)
 class _Window:
-    """One of the two.
+    """One of the two windows.
 
     Attributes:
-        places: Where each tensor's stretch begins in the region.
-        spans: What was handed out of it.
+        starts: Offset in the region of each tensor's range.
+        batches: The batches handed out from it.
     """
 
-    places: list[int]
-    spans: list[Span] = field(default_factory=list)
+    starts: list[int]
+    batches: list[Batch] = field(default_factory=list)
 
     @property
     def free(self) -> bool:
-        return all(span.done for span in self.spans)
+        return all(batch.done for batch in self.batches)
 
 
-class Stream:
-    """The rows of one request, on their way to its job.
+class RowStream:
+    """The rows of a request, written to memory and handed to its job.
 
-    Memory is reserved when the first batch has announced itself, for two of its size, and anew when one comes
-    that does not fit.
+    Memory is reserved when the first batch begins, for two of its size, and again when a larger batch begins.
 
     Args:
-        job: The request.
-        rows: A row of each tensor that comes in rows, whose shape is that of the row.
-        others: The tensors that every row needs, which lie in the arena already.
-        widest: How the request would be cut if it had the most rows that it may have.
-        most_rows: How many rows there can be at most.
+        job: The request's job.
+        rows: For each tensor that arrives in rows, a tensor of one row's shape.
+        others: The tensors that every row needs, in the arena already.
+        widest: The request's cut for the most rows that it may have.
+        most_rows: Most rows that there may be.
         reserve: Reserves memory.
     """
 
@@ -81,25 +80,25 @@ class Stream:
         self._window, self._other = _Window([]), _Window([])
         self._announced = 0  # rows
         self._begun = 0  # the first row in the window
-        self._handed = 0  # rows that have been handed out
+        self._handed = 0  # rows
         self._written = [0] * len(self._row_bytes)  # bytes in the window
         self._answered = asyncio.Event()
         job.when_answered(self._answered.set)
 
     @property
     def rows(self) -> int:
-        """How many rows have been announced."""
+        """Number of rows announced."""
         return self._announced
 
     @property
     def region(self) -> Region | None:
-        """The memory that it holds."""
+        """The memory that it holds, if any."""
         return self._region
 
     async def begin(self, rows: int) -> None:
-        """Make room for a batch of rows, which may take until earlier ones have been scored.
+        """Announce a batch of rows and make room for it, which may wait until earlier rows have been scored.
 
-        All rows begun before must have been written. Returns at once if the job has failed.
+        All rows announced before must have been written. Returns at once if the job has failed.
 
         Raises:
             RequestError: As ``reserve`` does.
@@ -112,32 +111,37 @@ class Stream:
             else:
                 await self._wait_for(self._other)
                 self._window, self._other = self._other, self._window
-            self._window.spans.clear()
+            self._window.batches.clear()
             self._written = [0] * len(self._row_bytes)
             self._begun = self._announced
         self._announced += rows
 
     def write(self, tensor: int, data: bytes | memoryview) -> None:
-        """Take the next bytes of a tensor's rows, the tensors counted in order."""
+        """Write the next bytes of a tensor's rows.
+
+        Args:
+            tensor: The tensor's index in `rows`.
+            data: The bytes.
+        """
         assert self._region is not None
-        start = self._region.offset + self._window.places[tensor] + self._written[tensor]
+        start = self._region.offset + self._window.starts[tensor] + self._written[tensor]
         self._region.memory[start : start + len(data)] = data
         self._written[tensor] += len(data)
 
     def advance(self) -> None:
-        """Let what has been written be scored, if it is worth a slice."""
+        """Hand out the rows written so far, if they are enough for a slice."""
         if (self._arrived() - self._handed) * self._row_elements >= self._elements:
             self._hand_out()
 
     def close(self) -> Cut:
-        """Take note that all rows have been written; the whole request."""
+        """End the stream: all rows have been written. Return the cut of the whole request."""
         self._hand_out()
         cut = self._cut(self._announced)
         self._job.close(cut)
         return cut
 
     def _arrived(self) -> int:
-        """How many rows have come of every tensor."""
+        """Return the number of rows that have arrived of every tensor."""
         complete = [
             self._begun + written // nbytes if nbytes else self._announced
             for written, nbytes in zip(self._written, self._row_bytes, strict=True)
@@ -152,20 +156,20 @@ class Stream:
             name: replace(
                 row,
                 shape=(arrived - first, *row.shape),
-                offset=self._region.offset + place + (first - self._begun) * row.nbytes,
+                offset=self._region.offset + start + (first - self._begun) * row.nbytes,
             )
-            for (name, row), place in zip(self._rows.items(), self._window.places, strict=True)
+            for (name, row), start in zip(self._rows.items(), self._window.starts, strict=True)
         }
         cut = self._cut(arrived - first)
-        span = Span(tensors | dict(self._others), cut, cut.parts, first, first * self._row_outputs)
+        batch = Batch(tensors | dict(self._others), cut, cut.parts, first, first * self._row_outputs)
         self._handed = arrived
-        self._window.spans.append(span)
-        self._job.append(span)
+        self._window.batches.append(batch)
+        self._job.append(batch)
 
     async def _grow(self, rows: int) -> None:
-        """Go on in other memory, in which a window has room for a batch of so many rows."""
+        """Replace the memory by some whose windows have room for a batch of so many rows."""
         if self._region is not None:
-            # What is given back is given back first: who holds memory must not wait for more.
+            # Released first: requests that hold memory while they wait for more could block each other.
             for window in (self._window, self._other):
                 await self._wait_for(window)
             if self._job.over:
@@ -174,13 +178,11 @@ class Stream:
             self._region = None
         least = _WINDOW_ELEMENTS // max(1, self._row_elements)
         self._capacity = max(rows, min(least, self._most_rows))
-        stretches = [_aligned(nbytes * self._capacity) for nbytes in self._row_bytes]
-        self._region = await self._reserve(2 * sum(stretches))
-        places = [0, *accumulate(2 * stretches)]
-        self._window, self._other = (
-            _Window(places[: len(stretches)]),
-            _Window(places[len(stretches) : 2 * len(stretches)]),
-        )
+        ranges = [_aligned(nbytes * self._capacity) for nbytes in self._row_bytes]
+        self._region = await self._reserve(2 * sum(ranges))
+        starts = [0, *accumulate(2 * ranges)]
+        self._window = _Window(starts[: len(ranges)])
+        self._other = _Window(starts[len(ranges) : 2 * len(ranges)])
 
     async def _wait_for(self, window: _Window) -> None:
         while not window.free and not self._job.over:
@@ -192,7 +194,7 @@ class Stream:
 
 
 def _row_outputs(inner: Sequence[int], axes: Sequence[int]) -> int:
-    """How many outputs a row has of its own."""
+    """Return the number of outputs that a row has of its own."""
     if 0 in axes:
         return 0
     return math.prod(n for axis, n in enumerate(inner, 1) if axis not in axes)

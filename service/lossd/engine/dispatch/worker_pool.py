@@ -1,7 +1,7 @@
-"""The workers, as the front end sees them: it sends them slices, and keeps every unanswered one.
+"""The workers as a front end sees them: it sends them slices, and keeps every slice until it is answered.
 
-A worker that dies is replaced by the supervisor. Its slices are sent again to its successor, once the
-supervisor has reaped it: until then it might still write to their memory.
+The supervisor replaces a worker that dies. Its slices are sent again, to another worker or to its successor,
+once the supervisor has reaped it: until then it might still write to their memory.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from lossd.core.catalog import Loss
 from lossd.core.cut import Cut
 from lossd.engine.admission.arena import Region
 from lossd.engine.dispatch.job import Job
-from lossd.engine.dispatch.worker_slot import WorkerSeat
+from lossd.engine.dispatch.worker_slot import WorkerSlot
+from lossd.engine.ipc.channel import MAX_MESSAGE_BYTES, Sender, SpareDescriptors
 from lossd.engine.ipc.memory import Memory
 from lossd.engine.ipc.messages import (
-    MAX_FRAME,
     Cancel,
     Degraded,
+    Failed,
     Listening,
     Ready,
+    Scored,
     TeamsChanged,
     WorkerGone,
     WorkerStarted,
@@ -36,33 +38,31 @@ from lossd.engine.ipc.messages import (
     decode_from_worker,
     encode,
 )
-from lossd.engine.ipc.outbox import Outbox
-from lossd.engine.ipc.spares import Spares
 from lossd.types import ErrorCode, LossRequest, RequestError
 
 _TORCH_SHARE: Final = 16
-"""By how much slices are shorter that torch scores on a CPU, where it takes so many times as long."""
+"""Slices that torch scores on a CPU are shorter by this, about as much as it is slower."""
 _SLICES: Final = 4
-"""Slices of one request that a worker has at a time: so that it need not wait for the next."""
+"""Slices of a request that a worker has at a time, so that it need not wait for the next."""
 
 logger = logging.getLogger(__name__)
 
 
-class Pool:
+class WorkerPool:
     """Scores requests on the workers.
 
     Args:
         memory: The arena.
         control: The socket to the supervisor, which sends new workers over it.
-        workers: How many workers there will be.
-        elements: How many elements a slice has at most.
-        each: How many of these each of a CPU worker's threads has; by default all of them.
+        workers: Number of workers there will be.
+        elements: Most elements of a slice.
+        each: The part of these that each thread of a CPU worker gets; all of them by default.
     """
 
     def __init__(
         self, memory: Memory, control: socket.socket, workers: int, elements: int, each: int | None = None
     ) -> None:
-        self.seats: Final[dict[int, WorkerSeat]] = {}
+        self.slots: Final[dict[int, WorkerSlot]] = {}
         self.supervisor_gone: Final = asyncio.Event()
         self.elements: Final = elements
         self._each = elements if each is None else each
@@ -70,31 +70,32 @@ class Pool:
         self.when_scored: Callable[[], None] = lambda: None
         """Called for each slice that a worker has answered."""
         self.when_teams_changed: Callable[[TeamsChanged, int], None] = lambda _, fd: os.close(fd)
-        """Called with the supervisor's word that there are other teams, and what they stand in."""
+        """Called with the supervisor's message and the descriptor that came with it."""
         self.degraded: Sequence[str] = ()
-        """What is amiss, by the supervisor's word, although requests are answered."""
+        """What is wrong although requests are answered, as the supervisor said last."""
+        self._jobs: Final[dict[int, Job]] = {}  # by the id of each slice that is out
         self._memory = memory
         self._control = control
-        self._spares = Spares()
+        self._spares = SpareDescriptors()
         self._loop = asyncio.get_running_loop()
-        self._arrived = asyncio.Event()
+        self._first_worker = asyncio.Event()
         control.setblocking(False)
-        self._loop.add_reader(control, self._hear_supervisor)
+        self._loop.add_reader(control, self._read_supervisor)
 
     @property
     def ready(self) -> bool:
-        """Every worker is there, has passed its known-answer check, and is not in a crash loop."""
-        return len(self.seats) == self.workers and all(seat.steady for seat in self.seats.values())
+        """Whether every worker has passed its known-answer check, and none is in a crash loop."""
+        return len(self.slots) == self.workers and all(slot.steady for slot in self.slots.values())
 
     def announce(self) -> None:
-        """Tell the supervisor that requests are taken."""
-        with suppress(ConnectionError):  # the reader hears of it
+        """Tell the supervisor that requests are accepted."""
+        with suppress(ConnectionError):  # the reader notices it, too
             self._control.send(encode(Listening()))
 
     def close(self) -> None:
-        """Let go of the workers, which then end."""
-        for seat in self.seats.values():
-            self._unlink(seat)
+        """Close the sockets to the workers and the supervisor."""
+        for slot in self.slots.values():
+            self._unlink(slot)
         self._loop.remove_reader(self._control)
         self._control.close()
         self._spares.close()
@@ -110,120 +111,127 @@ class Pool:
         identity: str = "",
         trace: str = "",
     ) -> Job:
-        """Start a request, which is handed out as its inputs arrive.
+        """Start a request, whose slices are sent as its inputs arrive.
 
         Args:
-            request: What to score, with offsets counted from the start of the arena.
-            cut: How it is cut; of a stream, if it had the most rows that it may have.
-            output: Memory for an array answer, if it is one.
-            seconds: How long to wait for the first worker to be there.
-            team: Whose it is.
+            request: The request, with offsets counted from the start of the arena.
+            cut: How it is cut; for a stream, the cut for the most rows that it may have.
+            output: Memory for an array answer; None if the answer is a number.
+            seconds: Most seconds to wait for the first worker to start.
+            team: Its team.
             weight: The team's share of a worker's time, in proportion to others'; over 0.
-            identity: The id that the caller knows it by, for the log.
-            trace: Its span's context, for traces.
+            identity: The request id.
+            trace: Context of its span, for traces.
 
         Raises:
-            RequestError: ``overloaded``: none came.
+            RequestError: ``overloaded``: no worker has started.
         """
-        if not self.seats:
+        if not self.slots:
             try:
                 async with asyncio.timeout(seconds):
-                    await self._arrived.wait()
+                    await self._first_worker.wait()
             except TimeoutError:
                 raise RequestError(
                     ErrorCode.OVERLOADED, "no worker has started yet; try again later"
                 ) from None
-        seat = _least_busy(self._ready_seats or self.seats.values())
-        return Job(self, seat, request, cut, self._memory, output, team, weight, identity, trace)
+        slot = _least_busy(self._ready_slots or self.slots.values())
+        return Job(self, slot, request, cut, self._memory, output, team, weight, identity, trace)
 
     def elements_for(self, loss: Loss) -> int:
-        """How many elements a slice has at most: fewer where torch scores it on one core of a CPU."""
+        """Return the most elements of a slice: fewer where torch scores the loss on a core of a CPU."""
         by_torch = any(
-            seat.device.startswith("cpu") and (not loss.is_native or seat.kernel == "torch")
-            for seat in self.seats.values()
+            slot.device.startswith("cpu") and (not loss.is_native or slot.ready.kernel == "torch")
+            for slot in self.slots.values()
         )
         return max(1, min(self._each // _TORCH_SHARE, self.elements)) if by_torch else self.elements
 
     def feed(self, job: Job) -> None:
-        """Send a request's next slices, as many as may be out at a time, to whoever has least to do."""
-        ready = self._ready_seats
-        if ready and not job.outstanding and job.seat.state != "ready":
-            job.seat = _least_busy(ready)
-        seats = ready if ready and job.tried else [job.seat]
-        while piece := job.next_slice(_SLICES * len(seats)):
-            seat = _least_busy(seats)
-            seat.jobs[piece.id] = job
-            if seat.state == "ready":
-                self._send(seat, encode(piece))
+        """Send a job's next slices, as many as may be out at a time, to the workers with the fewest."""
+        ready = self._ready_slots
+        if ready and not job.outstanding and job.slot.state != "ready":
+            job.slot = _least_busy(ready)
+        slots = ready if ready and job.tried else [job.slot]
+        while following := job.next_slice(_SLICES * len(slots)):
+            slot = _least_busy(slots)
+            slot.slices[following.id] = following
+            self._jobs[following.id] = job
+            if slot.state == "ready":
+                self._send(slot, encode(following))
 
     def cancel(self, job: Job) -> None:
-        """Have a request that has ended answered at once, if slices of it are out."""
+        """Have the slices of an ended job answered at once, if any are out."""
         if not job.outstanding:
             return
-        for seat in self.seats.values():
-            if seat.state == "starting":  # they are with nobody
-                self._forget_ended(seat)
-            elif seat.state == "ready" and job in seat.jobs.values():
-                self._send(seat, encode(Cancel(job.id)))
+        for slot in self.slots.values():
+            if slot.state == "starting":  # no process has them
+                self._forget_ended(slot)
+            elif slot.state == "ready" and any(part.job == job.id for part in slot.slices.values()):
+                self._send(slot, encode(Cancel(job.id)))
 
     @property
-    def _ready_seats(self) -> list[WorkerSeat]:
-        return [seat for seat in self.seats.values() if seat.state == "ready"]
+    def _ready_slots(self) -> list[WorkerSlot]:
+        return [slot for slot in self.slots.values() if slot.state == "ready"]
 
-    # What workers say
+    # Messages from and to workers
 
-    def _hear_worker(self, seat: WorkerSeat) -> None:
-        assert seat.link is not None
+    def _read_worker(self, slot: WorkerSlot) -> None:
+        assert slot.link is not None
         while True:
             try:
-                data = seat.link.recv(MAX_FRAME)
+                data = slot.link.recv(MAX_MESSAGE_BYTES)
             except BlockingIOError:
                 return
             except ConnectionError:
                 data = b""
             if not data:
-                self._unlink(seat)
-                seat.state = "lost"
+                self._unlink(slot)
+                slot.state = "lost"
                 return
-            frame = decode_from_worker(data)
-            if isinstance(frame, Ready):
-                seat.ready, seat.ready_since = frame, time.monotonic()
-                seat.state = "ready"
-                logger.info("worker %d (pid %d) is ready on %s", seat.index, seat.pid, frame.device)
-                for slice_id, job in seat.jobs.items():
-                    self._send(seat, encode(job.piece(slice_id)))
+            message = decode_from_worker(data)
+            if isinstance(message, Ready):
+                self._make_ready(slot, message)
             else:
-                self.when_scored()
-                job = seat.jobs.pop(frame.id)
-                job.take(frame, seat)
-                self.feed(job)
+                self._take(slot, message)
 
-    def _send(self, seat: WorkerSeat, frame: bytes) -> None:
-        if seat.link is None or seat.outbox is None:
-            return  # it is sent to the successor, if there is to be one
-        if not seat.outbox.send(frame):
-            self._loop.add_writer(seat.link, self._send_rest, seat)
+    def _make_ready(self, slot: WorkerSlot, ready: Ready) -> None:
+        slot.ready, slot.ready_since, slot.state = ready, time.monotonic(), "ready"
+        logger.info("worker %d (pid %d) is ready on %s", slot.index, slot.pid, ready.device)
+        for part in slot.slices.values():
+            self._send(slot, encode(part))
 
-    def _send_rest(self, seat: WorkerSeat) -> None:
-        assert seat.link is not None
-        assert seat.outbox is not None
-        if seat.outbox.flush():
-            self._loop.remove_writer(seat.link)
+    def _take(self, slot: WorkerSlot, answer: Scored | Failed) -> None:
+        self.when_scored()
+        del slot.slices[answer.id]
+        job = self._jobs.pop(answer.id)
+        job.take(answer, slot)
+        self.feed(job)
 
-    def _unlink(self, seat: WorkerSeat) -> None:
-        if seat.link is not None:
-            self._loop.remove_reader(seat.link)
-            self._loop.remove_writer(seat.link)
-            seat.link.close()
-            seat.link = seat.outbox = None
+    def _send(self, slot: WorkerSlot, message: bytes) -> None:
+        if slot.link is None or slot.sender is None:
+            return  # the successor gets it
+        if not slot.sender.send(message):
+            self._loop.add_writer(slot.link, self._send_rest, slot)
 
-    # What the supervisor says
+    def _send_rest(self, slot: WorkerSlot) -> None:
+        assert slot.link is not None
+        assert slot.sender is not None
+        if slot.sender.flush():
+            self._loop.remove_writer(slot.link)
 
-    def _hear_supervisor(self) -> None:
+    def _unlink(self, slot: WorkerSlot) -> None:
+        if slot.link is not None:
+            self._loop.remove_reader(slot.link)
+            self._loop.remove_writer(slot.link)
+            slot.link.close()
+            slot.link = slot.sender = None
+
+    # Messages from the supervisor
+
+    def _read_supervisor(self) -> None:
         while True:
-            self._spares.give()
+            self._spares.free_one()
             try:
-                data, fds, _, _ = socket.recv_fds(self._control, MAX_FRAME, 1)
+                data, fds, _, _ = socket.recv_fds(self._control, MAX_MESSAGE_BYTES, 1)
             except BlockingIOError:
                 self._spares.refill()
                 return
@@ -233,69 +241,72 @@ class Pool:
                 self._loop.remove_reader(self._control)
                 self.supervisor_gone.set()
                 return
-            frame = decode_from_supervisor(data)
-            if isinstance(frame, WorkerStarted | TeamsChanged) and not fds:
-                logger.error("this process has too many descriptors to go on; another takes its place")
+            message = decode_from_supervisor(data)
+            if isinstance(message, WorkerStarted | TeamsChanged) and not fds:
+                logger.error("this process has no descriptor left for a new socket; it ends, and is replaced")
                 self.supervisor_gone.set()
                 return
-            if isinstance(frame, WorkerStarted):
-                self._welcome(frame, fds[0])
-            elif isinstance(frame, WorkerGone):
-                self._bury(frame)
-            elif isinstance(frame, TeamsChanged):
-                self.when_teams_changed(frame, fds[0])
-            elif isinstance(frame, Degraded):
-                self.degraded = frame.reasons
+            if isinstance(message, WorkerStarted):
+                self._link(message, fds[0])
+            elif isinstance(message, WorkerGone):
+                self._replace(message)
+            elif isinstance(message, TeamsChanged):
+                self.when_teams_changed(message, fds[0])
+            elif isinstance(message, Degraded):
+                self.degraded = message.reasons
             self._spares.refill()
 
-    def _welcome(self, started: WorkerStarted, fd: int) -> None:
-        seat = self.seats.setdefault(
-            started.worker, WorkerSeat(index=started.worker, device=started.device, pid=started.pid)
+    def _link(self, started: WorkerStarted, fd: int) -> None:
+        """Fill a slot with a new process."""
+        slot = self.slots.setdefault(
+            started.worker, WorkerSlot(index=started.worker, device=started.device, pid=started.pid)
         )
-        seat.pid, seat.restarts, seat.failures = started.pid, started.restarts, started.failures
-        seat.state = "starting"
+        slot.pid, slot.restarts, slot.failures = started.pid, started.restarts, started.failures
+        slot.state = "starting"
         os.set_inheritable(fd, False)
-        seat.link = socket.socket(fileno=fd)
-        seat.link.setblocking(False)
-        seat.outbox = Outbox(seat.link)
-        self._loop.add_reader(seat.link, self._hear_worker, seat)
-        self._arrived.set()
+        slot.link = socket.socket(fileno=fd)
+        slot.link.setblocking(False)
+        slot.sender = Sender(slot.link)
+        self._loop.add_reader(slot.link, self._read_worker, slot)
+        self._first_worker.set()
 
-    def _bury(self, gone: WorkerGone) -> None:
-        seat = self.seats[gone.worker]
-        if seat.link is not None:
-            self._hear_worker(seat)  # what it still said before it died
-            self._unlink(seat)
-        seat.state = "lost"
+    def _replace(self, gone: WorkerGone) -> None:
+        """Empty a slot whose process has ended, and send its slices to others."""
+        slot = self.slots[gone.worker]
+        if slot.link is not None:
+            self._read_worker(slot)  # the messages it sent before it died
+            self._unlink(slot)
+        slot.state = "lost"
         logger.warning("worker %d (pid %d) ended with status %d", gone.worker, gone.pid, gone.status)
-        job = None if gone.running is None else seat.jobs.get(gone.running)
-        if job is not None and gone.running is not None:
+        if gone.running is not None and gone.running in slot.slices:
+            job = self._jobs[gone.running]
             with bound_contextvars(request_id=job.identity, team=job.team):
                 logger.warning("worker %d ended while it had this request", gone.worker)
             job.ended_worker(gone.running)
-        self._forget_ended(seat)
-        self._move(seat)
+        self._forget_ended(slot)
+        self._move(slot)
 
-    def _move(self, seat: WorkerSeat) -> None:
-        """Have others that are ready go on with a seat's requests."""
-        others = self._ready_seats
+    def _move(self, slot: WorkerSlot) -> None:
+        """Send a slot's slices to other workers that are ready; without any, they wait for the successor."""
+        others = self._ready_slots
         if not others:
-            return  # the successor will
-        for slice_id, job in seat.jobs.items():
-            if job.seat is seat:
-                job.seat = _least_busy(others)
-            other = _least_busy(others) if job.tried else job.seat
-            other.jobs[slice_id] = job
-            self._send(other, encode(job.piece(slice_id)))
-        seat.jobs.clear()
+            return
+        for slice_id, part in slot.slices.items():
+            job = self._jobs[slice_id]
+            if job.slot is slot:
+                job.slot = _least_busy(others)
+            other = _least_busy(others) if job.tried else job.slot
+            other.slices[slice_id] = part
+            self._send(other, encode(part))
+        slot.slices.clear()
 
-    def _forget_ended(self, seat: WorkerSeat) -> None:
-        """Strike the slices of requests that nobody waits for any more, which no worker has."""
-        for slice_id, job in list(seat.jobs.items()):
-            if job.over:
-                del seat.jobs[slice_id]
-                job.forget(slice_id)
+    def _forget_ended(self, slot: WorkerSlot) -> None:
+        """Drop the slices of ended jobs from a slot whose process does not have them."""
+        for slice_id in list(slot.slices):
+            if self._jobs[slice_id].over:
+                del slot.slices[slice_id]
+                self._jobs.pop(slice_id).forget(slice_id)
 
 
-def _least_busy(seats: Iterable[WorkerSeat]) -> WorkerSeat:
-    return min(seats, key=lambda seat: len(seat.jobs))
+def _least_busy(slots: Iterable[WorkerSlot]) -> WorkerSlot:
+    return min(slots, key=lambda slot: len(slot.slices))

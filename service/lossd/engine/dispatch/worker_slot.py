@@ -1,41 +1,40 @@
-"""A worker's place, as a front end sees it."""
+"""A worker's slot in a front end: the process that fills it, and the slices assigned to it."""
 
 from __future__ import annotations
 
 import socket
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
-from lossd.engine.ipc.messages import Ready
-from lossd.engine.ipc.outbox import Outbox
+from lossd.engine.ipc.channel import Sender
+from lossd.engine.ipc.messages import Ready, Slice
 
-if TYPE_CHECKING:
-    from lossd.engine.dispatch.job import Job
-
-FAILURES: Final = 3
-"""So many workers that end one after the other without having answered anything are a crash loop."""
+CRASH_LOOP: Final = 3
+"""So many workers in a row that end without answering anything are a crash loop."""
 _STEADY_SECONDS: Final = 10.0
-"""One that is ready for so long has come out of it."""
+"""A worker that has been ready this long has ended the crash loop."""
+UNKNOWN: Final = Ready("", "", "", "")
+"""What is known of a worker before the first one is ready."""
 
 
 @dataclass(slots=True)
-class WorkerSeat:
-    """A worker's place: it outlives the processes that take it.
+class WorkerSlot:
+    """A slot, which outlives the processes that fill it one after the other.
 
     Attributes:
-        index: Its number.
-        device: What it computes on.
-        pid: The process that has it now, or had it last.
-        state: ``starting`` until its known-answer check has passed, ``ready``, then ``lost`` until it is
-            reaped and replaced.
-        restarts: How many processes had it before.
-        failures: How many of these, without a break up to the last, answered nothing.
-        ready: What the process said of itself when it became ready.
-        ready_since: When that was, by time.monotonic().
-        link: The socket to it.
-        outbox: What sends over that.
-        jobs: By the id of each slice that it has.
+        index: The worker's number.
+        device: Its device.
+        pid: The process in it, or the last one.
+        state: ``starting`` until the known-answer check has passed, then ``ready``; ``lost`` until a process
+            that has ended is reaped and replaced.
+        restarts: Number of processes before this one.
+        failures: How many of these in a row, up to the last, answered nothing.
+        ready: The message by which the latest process became ready.
+        ready_since: Time of that, by time.monotonic().
+        link: The socket to the process.
+        sender: Sends over it.
+        slices: The slices assigned to it and not answered, by id.
     """
 
     index: int
@@ -44,25 +43,15 @@ class WorkerSeat:
     state: Literal["starting", "ready", "lost"] = "starting"
     restarts: int = 0
     failures: int = 0
-    ready: Ready | None = None
+    ready: Ready = UNKNOWN
     ready_since: float = 0.0
     link: socket.socket | None = None
-    outbox: Outbox | None = None
-    jobs: dict[int, Job] = field(default_factory=dict)
+    sender: Sender | None = None
+    slices: dict[int, Slice] = field(default_factory=dict)
 
     @property
     def steady(self) -> bool:
-        """It is ready, and is not about to end like those before it."""
+        """Whether it is ready, and not in a crash loop."""
         if self.state != "ready":
             return False
-        return self.failures < FAILURES or time.monotonic() - self.ready_since > _STEADY_SECONDS
-
-    @property
-    def kernel(self) -> str:
-        """What computes here, as far as that is known."""
-        return self.ready.kernel if self.ready else ""
-
-    @property
-    def computes_on(self) -> str:
-        """What its worker says that it computes on."""
-        return self.ready.device if self.ready else ""
+        return self.failures < CRASH_LOOP or time.monotonic() - self.ready_since > _STEADY_SECONDS

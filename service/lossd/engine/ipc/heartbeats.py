@@ -1,8 +1,7 @@
-"""What each worker says of itself without being asked: that it is alive, what it runs, how much it has done.
+"""Heartbeats of the workers, in shared memory: last sign of life, slice being scored, slices answered.
 
-It stands in memory that outlives the worker, so that the supervisor can tell a worker that hangs from one
-that idles, and what a dead one was busy with. Each worker writes its own row, and nobody else does but the
-supervisor, when it has reaped that worker.
+The memory outlives a worker, so the supervisor can tell a hung worker from an idle one, and knows which slice
+a dead one was scoring. Each worker writes its own row; the supervisor clears it once the worker is reaped.
 """
 
 from __future__ import annotations
@@ -12,16 +11,16 @@ import struct
 from typing import Final, NamedTuple
 
 _ROW: Final = struct.Struct("=dQQ")
-_NUMBERS: Final = 48  # bits of a slice's id; above them is the front end's number
+_SLICE_ID_BITS: Final = 48  # of the third number; the bits above are the front end's number
 
 
-class Row(NamedTuple):
+class Heartbeat(NamedTuple):
     """A worker's row.
 
     Attributes:
-        beat: When it was last seen to go on, by time.monotonic(); 0 before it can compute.
-        answered: How many slices it has answered.
-        running: The slice that it is running, as (front end, slice id); ids are never 0.
+        beat: Time of the last sign of life, by time.monotonic(); 0 before the worker is ready.
+        answered: Number of slices answered.
+        running: The slice being scored, as (front end, slice id); ids are never 0.
     """
 
     beat: float
@@ -29,34 +28,33 @@ class Row(NamedTuple):
     running: tuple[int, int] | None
 
 
-BLANK: Final = Row(0.0, 0, None)
-"""The row of a worker that has said nothing yet."""
+NO_HEARTBEAT: Final = Heartbeat(0.0, 0, None)
+"""The row of a worker that is not ready yet."""
 
 
-class Board:
+class Heartbeats:
     """The rows of all workers, mapped into this process.
 
     Args:
-        fd: The memory, from `create_memory`.
-        workers: How many rows it has.
+        fd: The memory, `heartbeats_bytes` long, from `create_memory`.
+        workers: Number of rows.
     """
 
     def __init__(self, fd: int, workers: int) -> None:
-        self._map = mmap.mmap(fd, nbytes(workers))
+        self._map = mmap.mmap(fd, heartbeats_bytes(workers))
 
-    def write(self, worker: int, row: Row) -> None:
+    def write(self, worker: int, heartbeat: Heartbeat) -> None:
         """Write a worker's row."""
-        front_end, slice_id = row.running or (0, 0)
-        _ROW.pack_into(
-            self._map, worker * _ROW.size, row.beat, row.answered, front_end << _NUMBERS | slice_id
-        )
+        beat, answered, running = heartbeat
+        front_end, slice_id = running or (0, 0)
+        _ROW.pack_into(self._map, worker * _ROW.size, beat, answered, front_end << _SLICE_ID_BITS | slice_id)
 
-    def read(self, worker: int) -> Row:
+    def read(self, worker: int) -> Heartbeat:
         """Read a worker's row."""
         beat, answered, running = _ROW.unpack_from(self._map, worker * _ROW.size)
-        return Row(beat, answered, divmod(running, 1 << _NUMBERS) if running else None)
+        return Heartbeat(beat, answered, divmod(running, 1 << _SLICE_ID_BITS) if running else None)
 
 
-def nbytes(workers: int) -> int:
-    """How much memory the rows of so many workers need."""
+def heartbeats_bytes(workers: int) -> int:
+    """Return the bytes of memory that the rows of some workers need."""
     return workers * _ROW.size

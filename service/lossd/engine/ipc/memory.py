@@ -1,4 +1,4 @@
-"""Memory that processes share: an unnamed file in memory, mapped by each."""
+"""Unnamed memory that processes share: each maps it by its file descriptor."""
 
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ from typing import Final
 
 
 def create_memory(nbytes: int) -> int:
-    """A descriptor of ``nbytes`` of unnamed memory; pages come into being when they are first touched."""
+    """Return a descriptor of ``nbytes`` of memory; a page is allocated when it is first written."""
     if sys.platform == "linux":
         fd = os.memfd_create("lossd", os.MFD_CLOEXEC)
     else:
-        with tempfile.TemporaryFile() as file:  # unlinked: it ends with its last descriptor
+        with tempfile.TemporaryFile() as file:  # without a name, it is gone with its last descriptor
             fd = os.dup(file.fileno())
     os.ftruncate(fd, nbytes)
     return fd
 
 
 class Memory:
-    """The arena's bytes, mapped into this process."""
+    """Shared memory mapped into this process.
+
+    Args:
+        fd: Its descriptor, from `create_memory`; may be closed afterwards.
+        nbytes: Its length.
+    """
 
     def __init__(self, fd: int, nbytes: int) -> None:
         self._map = mmap.mmap(fd, nbytes)

@@ -1,12 +1,11 @@
-"""What front end, worker and supervisor say to each other: small msgpack frames on socket pairs.
+"""Messages between front end, worker and supervisor, encoded as msgpack.
 
-Tensors never travel here, only where they lie in the arena. Nothing is pickled. The sockets keep message
-borders (SOCK_SEQPACKET), so a frame is one send and one recv.
+Tensors are not sent, only their offsets in the arena. Nothing is pickled.
 """
 
 from __future__ import annotations
 
-import socket
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 import msgspec
@@ -14,22 +13,21 @@ import msgspec
 from lossd.teams import Team
 from lossd.types import Tensor
 
-MAX_FRAME: Final = 1 << 17
 UNUSABLE: Final = 78
-"""Exit status of a worker that cannot use its device at all (EX_CONFIG)."""
+"""Exit status of a process whose device or settings cannot be used (EX_CONFIG)."""
 WRONG: Final = 70
-"""Exit status of a worker that has come to compute wrongly (EX_SOFTWARE)."""
+"""Exit status of a process that fails its known-answer check (EX_SOFTWARE)."""
 
 
-class Recipe(msgspec.Struct, array_like=True, frozen=True):
-    """What is asked of a worker with all slices of a request, or of one batch of a stream's rows.
+class BatchSpec(msgspec.Struct, array_like=True, frozen=True):
+    """The loss and the tensors of a batch: a whole request, or some rows of a stream. Its slices share it.
 
     Attributes:
         loss: The loss's name.
         params: Its checked parameters.
         shape: The inputs' shape.
         axes: The axes reduced.
-        elements: How many elements a slice has at most.
+        elements: Most elements of a slice.
         tensors: By name, with offsets counted from the slice's base.
     """
 
@@ -42,27 +40,27 @@ class Recipe(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
-    """Work for a worker: a part of a request.
+    """From a front end to a worker: a part of a batch to score.
 
     Attributes:
         id: Unique in its front end, never 0, below 2**48.
-        request: The request's number; slices of one request share it.
-        recipe: A `Recipe`, encoded; whoever has decoded the same bytes before need not do so again.
-        base: Where in the arena the recipe's offsets are counted from.
-        index: Which part it is.
+        job: The number of its job, the same for all slices of a request.
+        batch: A `BatchSpec`, encoded: a worker decodes equal bytes only once.
+        base: The arena offset that the batch's offsets are counted from.
+        index: Which part of the batch.
         memories: Where sums of several outputs go, as (offset, count of float64): those of the losses, then
-            those of the divisors where each output has its own; empty where all is reduced to one number.
-        deadline: When the answer is of no use any more, by time.monotonic(); infinite if there is none.
-        row: The number of the first row, of a stream's batch.
-        team: Whose request it is.
+            those of the divisors if each output has its own; empty where everything is reduced to a number.
+        deadline: Time by time.monotonic() after which no answer is wanted; infinite if there is none.
+        row: The number of the first row, in a stream.
+        team: The request's team.
         weight: The team's share of the worker's time, in proportion to others'.
-        identity: The id that the caller knows the request by, for the log.
-        trace: The context of the request's span, if there is one (W3C's traceparent).
+        request_id: The request's id, for the log.
+        trace: Context of the request's span (W3C traceparent); empty if there is none.
     """
 
     id: int
-    request: int
-    recipe: bytes
+    job: int
+    batch: bytes
     base: int
     index: int
     memories: list[tuple[int, int]]
@@ -70,27 +68,27 @@ class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
     row: int = 0
     team: str = "default"
     weight: float = 1.0
-    identity: str = ""
+    request_id: str = ""
     trace: str = ""
 
 
 class Cancel(msgspec.Struct, array_like=True, tag="cancel", frozen=True):
-    """For a worker: nobody waits for this request; its unfinished slices are answered at once."""
+    """From a front end to a worker: answer all slices of this job at once, unscored."""
 
-    request: int
+    job: int
 
 
 class Scored(msgspec.Struct, array_like=True, tag="scored", frozen=True):
-    """A slice's sums: lists of floats that add up to them exactly.
+    """From a worker: the sums of a slice, as lists of floats that add up to them exactly.
 
     Attributes:
-        id: The slice's.
+        id: The slice's id.
         sum: The weighted losses.
         weight_sum: The weights; None if there are none.
         positives: The targets.
-        count: The elements.
-        planes: How many arrays of its outputs were written to each of its memories.
-        seconds: How long it took.
+        count: Number of elements.
+        planes: Number of arrays of its outputs written to each of its memories.
+        seconds: Seconds of computing.
     """
 
     id: int
@@ -103,7 +101,7 @@ class Scored(msgspec.Struct, array_like=True, tag="scored", frozen=True):
 
 
 class Failed(msgspec.Struct, array_like=True, tag="failed", frozen=True):
-    """A slice that could not be scored, and why: a RequestError's fields."""
+    """From a worker: a slice that could not be scored, with a `RequestError`'s fields."""
 
     id: int
     code: str
@@ -112,13 +110,13 @@ class Failed(msgspec.Struct, array_like=True, tag="failed", frozen=True):
 
 
 class Ready(msgspec.Struct, array_like=True, tag="ready", frozen=True):
-    """A worker that has passed its known-answer check.
+    """From a worker: it has passed its known-answer check.
 
     Attributes:
-        kernel: What computes: ``native`` or ``torch``.
-        device: Where.
-        torch: The version of torch that is installed; empty if there is none.
-        capability: Which of the CPU's vector instructions are used.
+        kernel: ``native`` or ``torch``.
+        device: Where it computes, such as ``cpu`` or ``cuda:0``.
+        torch: The installed version of torch; empty if there is none.
+        capability: The CPU's vector instructions in use.
     """
 
     kernel: str
@@ -128,14 +126,14 @@ class Ready(msgspec.Struct, array_like=True, tag="ready", frozen=True):
 
 
 class WorkerStarted(msgspec.Struct, array_like=True, tag="started", frozen=True):
-    """For a front end, from the supervisor, with one end of its socket pair with a new worker attached.
+    """From the supervisor to a front end, with one end of its socket pair with a new worker.
 
     Attributes:
         worker: The worker's number.
-        device: What it computes on.
-        pid: Its process.
-        restarts: How many processes had its place before.
-        failures: How many of these, without a break up to the last, answered nothing.
+        device: Its device.
+        pid: Its process id.
+        restarts: Number of processes before it in its slot.
+        failures: How many of these in a row, up to the last, ended without answering anything.
     """
 
     worker: int
@@ -146,13 +144,13 @@ class WorkerStarted(msgspec.Struct, array_like=True, tag="started", frozen=True)
 
 
 class WorkerGone(msgspec.Struct, array_like=True, tag="gone", frozen=True):
-    """For a front end: this worker has been reaped and writes to no memory any more.
+    """From the supervisor to a front end: this worker has been reaped and writes to no memory any more.
 
     Attributes:
         worker: The worker's number.
-        pid: Its process.
-        status: How it ended, as subprocess has it.
-        running: The slice of this front end that it was running, if any.
+        pid: Its process id.
+        status: Its exit status, as subprocess reports it.
+        running: The id of the slice of this front end that it was scoring, if any.
     """
 
     worker: int
@@ -162,17 +160,21 @@ class WorkerGone(msgspec.Struct, array_like=True, tag="gone", frozen=True):
 
 
 class Listening(msgspec.Struct, array_like=True, tag="listening", frozen=True):
-    """For the supervisor: the front end takes requests."""
+    """From a front end to the supervisor: it accepts requests."""
 
 
 class TeamsChanged(msgspec.Struct, array_like=True, tag="teams", frozen=True):
-    """For a front end, with memory attached that holds a `Teams` of so many bytes."""
+    """From the supervisor to a front end, with a descriptor of memory that holds an encoded `Teams`.
+
+    Attributes:
+        nbytes: Its length.
+    """
 
     nbytes: int
 
 
 class Degraded(msgspec.Struct, array_like=True, tag="degraded", frozen=True):
-    """For a front end: what is amiss although requests are answered; nothing, if there are no reasons."""
+    """From the supervisor to a front end: what is wrong although requests are answered; empty if nothing."""
 
     reasons: list[str]
 
@@ -182,7 +184,7 @@ class Teams(msgspec.Struct, array_like=True, frozen=True):
 
     Attributes:
         teams: By name.
-        slots: The row of the quotas that is each one's.
+        slots: Each team's row of the quotas, by name.
     """
 
     teams: dict[str, Team]
@@ -190,11 +192,11 @@ class Teams(msgspec.Struct, array_like=True, frozen=True):
 
 
 class FrontEndStarted(msgspec.Struct, array_like=True, tag="front", frozen=True):
-    """For a worker, with one end of its socket pair with a front end attached, and that one's arena.
+    """From the supervisor to a worker, with its socket to a new front end, and that one's arena.
 
     Attributes:
         front_end: The front end's number.
-        arena_bytes: How long its arena is.
+        arena_bytes: Length of its arena.
     """
 
     front_end: int
@@ -205,57 +207,11 @@ FromFrontEnd: TypeAlias = Slice | Cancel
 FromWorker: TypeAlias = Scored | Failed | Ready
 FromSupervisor: TypeAlias = WorkerStarted | WorkerGone | FrontEndStarted | TeamsChanged | Degraded
 
-_encoder: Final = msgspec.msgpack.Encoder()
-_from_front_end: Final[msgspec.msgpack.Decoder[FromFrontEnd]] = msgspec.msgpack.Decoder(FromFrontEnd)
-_recipes: Final[msgspec.msgpack.Decoder[Recipe]] = msgspec.msgpack.Decoder(Recipe)
-_from_worker: Final[msgspec.msgpack.Decoder[FromWorker]] = msgspec.msgpack.Decoder(FromWorker)
-_teams: Final[msgspec.msgpack.Decoder[Teams]] = msgspec.msgpack.Decoder(Teams)
-_from_supervisor: Final[msgspec.msgpack.Decoder[FromSupervisor]] = msgspec.msgpack.Decoder(FromSupervisor)
-
-
-def encode(frame: FromFrontEnd | FromWorker | FromSupervisor | Listening) -> bytes:
-    """A frame's bytes."""
-    return _encoder.encode(frame)
-
-
-def encode_recipe(recipe: Recipe) -> bytes:
-    """A recipe's bytes: the same for equal ones whose parts are in the same order."""
-    return _encoder.encode(recipe)
-
-
-def decode_recipe(data: bytes) -> Recipe:
-    """A recipe, from its bytes."""
-    return _recipes.decode(data)
-
-
-def decode_from_front_end(data: bytes | memoryview) -> FromFrontEnd:
-    """What the front end says to a worker, from its bytes."""
-    return _from_front_end.decode(data)
-
-
-def decode_from_worker(data: bytes) -> FromWorker:
-    """What a worker says, from its bytes."""
-    return _from_worker.decode(data)
-
-
-def decode_from_supervisor(data: bytes | memoryview) -> FromSupervisor:
-    """What the supervisor says, from its bytes."""
-    return _from_supervisor.decode(data)
-
-
-def encode_teams(teams: Teams) -> bytes:
-    """All teams' bytes."""
-    return _encoder.encode(teams)
-
-
-def decode_teams(data: bytes) -> Teams:
-    """All teams, from their bytes."""
-    return _teams.decode(data)
-
-
-def socket_pair() -> tuple[socket.socket, socket.socket]:
-    """Two connected ends for frames."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    for end in (ours, theirs):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 * MAX_FRAME)
-    return ours, theirs
+encode: Final = msgspec.msgpack.Encoder().encode
+"""Encode a message, a `BatchSpec` or `Teams`. Equal ones have equal bytes if their dicts have one order."""
+_Decoder: Final = msgspec.msgpack.Decoder
+decode_from_front_end: Final[Callable[[bytes | memoryview], FromFrontEnd]] = _Decoder(FromFrontEnd).decode
+decode_from_worker: Final[Callable[[bytes], FromWorker]] = _Decoder(FromWorker).decode
+decode_from_supervisor: Final[Callable[[bytes], FromSupervisor]] = _Decoder(FromSupervisor).decode
+decode_batch: Final[Callable[[bytes], BatchSpec]] = _Decoder(BatchSpec).decode
+decode_teams: Final[Callable[[bytes], Teams]] = _Decoder(Teams).decode

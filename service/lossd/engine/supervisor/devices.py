@@ -1,4 +1,4 @@
-"""Which devices there are to compute on."""
+"""The devices to compute on, and how long slices for them are."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _CUDA_THREADS = 128
-"""A CUDA device has slices as if it were so many threads: each of its operations costs a launch."""
+"""Slices of a CUDA device are as long as for so many threads, since each of its operations costs a launch."""
 _COUNT = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
 
 
 def resolve(names: Sequence[str]) -> list[str]:
-    """The devices that ``names`` mean: themselves, or for ``auto`` every CUDA device, else the CPU."""
+    """Return the named devices; for ``auto`` every CUDA device, or the CPU if there is none."""
     if list(names) != ["auto"]:
         return list(names)
     if not any(Path("/dev").glob("nvidia[0-9]*")):
-        return ["cpu"]  # without asking torch, which takes seconds
-    # In a process of its own: this one must not import torch, nor open the device.
+        return ["cpu"]  # torch need not be asked, which takes seconds
+    # In another process: this one must not import torch, nor open the device.
     answer = subprocess.run([sys.executable, "-c", _COUNT], capture_output=True, text=True, check=False)  # noqa: S603
     count = int(answer.stdout) if answer.returncode == 0 else 0
     return [f"cuda:{i}" for i in range(count)] or ["cpu"]
@@ -28,7 +28,7 @@ def resolve(names: Sequence[str]) -> list[str]:
 
 @cache
 def torch_version() -> str:
-    """The version of torch that is installed; empty if there is none."""
+    """Return the installed version of torch; empty if there is none."""
     try:
         return version("torch")
     except PackageNotFoundError:
@@ -36,12 +36,12 @@ def torch_version() -> str:
 
 
 def slice_elements(devices: Sequence[str], threads: int, each: int) -> int:
-    """How many elements a slice has at most: one length for all, since any worker may have any slice.
+    """Return the most elements of a slice: one length for all workers, since any may get any slice.
 
     Args:
         devices: The workers' devices.
-        threads: How many threads each worker on a CPU has.
-        each: How many elements for each thread.
+        threads: Threads of each worker on a CPU.
+        each: Elements for each thread.
     """
     on_cpu = any(device.startswith("cpu") for device in devices)
     return each * (threads if on_cpu else _CUDA_THREADS)

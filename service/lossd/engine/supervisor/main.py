@@ -1,11 +1,11 @@
-"""Starts the front ends and the workers, replaces what ends or hangs, and stops them all in order.
+"""The supervisor's process: starts front ends and workers, replaces those that end, and stops all in order.
 
-It imports neither torch nor the HTTP framework, and holds no request: if it were to die, all others would see
-their sockets to it close, and end too.
+It imports neither torch nor the HTTP framework, and holds no request. If it died, all others would see their
+sockets to it close, and end, too.
 
-Each front end has an arena of its own, and a socket pair with each worker. Whichever of the two is there
-later is introduced to those that are there already; when one ends its sockets end with it, and an arena goes
-with the last process that maps it.
+Each front end has an arena of its own, and a socket pair with each worker. A new process is connected with
+all that run already. When a process ends its sockets close; an arena is freed with the last process that maps
+it.
 """
 
 from __future__ import annotations
@@ -16,45 +16,40 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from lossd import logs
 from lossd.engine.admission.quotas import quotas_bytes
-from lossd.engine.ipc.heartbeats import BLANK, Board
-from lossd.engine.ipc.heartbeats import nbytes as board_bytes
+from lossd.engine.ipc.channel import MAX_MESSAGE_BYTES, socket_pair
+from lossd.engine.ipc.counters import COUNTERS_BYTES, Counters
+from lossd.engine.ipc.heartbeats import NO_HEARTBEAT, Heartbeats, heartbeats_bytes
 from lossd.engine.ipc.memory import Memory, create_memory
-from lossd.engine.ipc.messages import (
-    MAX_FRAME,
-    UNUSABLE,
-    FrontEndStarted,
-    WorkerGone,
-    WorkerStarted,
-    socket_pair,
-)
-from lossd.engine.ipc.tally import TALLY_BYTES, Tally
+from lossd.engine.ipc.messages import UNUSABLE, FrontEndStarted, WorkerGone, WorkerStarted
+from lossd.engine.ipc.options import FrontEndOptions, WorkerOptions
 from lossd.engine.supervisor.devices import resolve, slice_elements, torch_version
+from lossd.engine.supervisor.hang_watcher import HangWatcher
 from lossd.engine.supervisor.processes import Child, Pauses, start
-from lossd.engine.supervisor.teams_watcher import TeamsWatch
-from lossd.engine.supervisor.usage_recorder import UsageKeeper
+from lossd.engine.supervisor.teams_watcher import TeamsWatcher
+from lossd.engine.supervisor.usage_recorder import UsageRecorder
 from lossd.settings import Settings
 from lossd.teams import BadTeams
 
 logger = logging.getLogger(__name__)
 
 _UNSENT_BYTES: Final = 1 << 18
-"""How much the kernel takes of an answer beyond what can be sent: else it takes megabytes for each caller who
-does not read."""
+"""Bytes that the kernel buffers of an answer that cannot be sent yet. By default it buffers megabytes for a
+caller who does not read."""
 
 FRONT_END: Final = "lossd.api.main"
 _WORKER: Final = "lossd.engine.worker.main"
 _END_SECONDS: Final = 5.0  # for a process that has nothing left to do
-_LOOK_SECONDS: Final = 0.25  # between two looks at the board
-_FAILED_STARTS: Final = 3  # of front ends that never listened, one after the other: none ever will
+_FAILED_STARTS: Final = 3  # front ends in a row that never accepted a request: the next will not either
 
 
 def run(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT; the exit status, 0 for a clean end."""
+    """Serve until SIGTERM or SIGINT. Return the exit status: 0 for a clean end, else 1."""
     logs.configure("supervisor", None, settings.log_level, settings.log_format)
     try:
         listener = listen(settings.host, settings.port)
@@ -75,7 +70,7 @@ def run(settings: Settings) -> int:
 
 
 def _has_memory(nbytes: int) -> bool:
-    """Whether so much can be mapped, which does not mean that it can be used."""
+    """Return whether so much memory can be mapped, which does not mean that it can be used."""
     try:
         fd = create_memory(nbytes)
         try:
@@ -88,10 +83,10 @@ def _has_memory(nbytes: int) -> bool:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
+    """Return a listening socket.
 
     Raises:
-        OSError: The address is taken, or not one of this machine's.
+        OSError: The address is in use, or not one of this machine's.
     """
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -99,7 +94,7 @@ def listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # each connection has it from its listener
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # connections inherit it
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         listener.bind(address)
         listener.listen(2048)
@@ -115,30 +110,27 @@ class _Supervisor:
         self._listener = listener
         self._devices: list[str] = []
         self._threads = 1  # of each worker on a CPU
-        self._teams = TeamsWatch(settings.teams) if settings.teams is not None else None
+        self._teams = TeamsWatcher(settings.teams) if settings.teams is not None else None
         self._quotas_fd = create_memory(quotas_bytes(settings.front_ends))
-        self._tallies = [create_memory(TALLY_BYTES) for _ in range(settings.front_ends)]
-        self._usage: UsageKeeper | None = None
+        self._counters_fds = tuple(create_memory(COUNTERS_BYTES) for _ in range(settings.front_ends))
+        self._usage: UsageRecorder | None = None
         self._front_ends: dict[int, tuple[Child, int]] = {}  # with their arenas' descriptors
         self._workers: dict[int, Child] = {}
         self._failures: dict[int, int] = {}  # of each worker's predecessors
         self._stopping = asyncio.Event()
         self._drained = asyncio.Event()  # all front ends have ended
         self._status = 0
-        self._board_fd = -1
-        self._board: Board
+        self._heartbeats_fd = -1
+        self._heartbeats: Heartbeats
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        self._devices = await asyncio.to_thread(resolve, self._settings.device)
-        on_cpu = sum(device.startswith("cpu") for device in self._devices)
-        self._threads = max(1, self._settings.threads // max(1, on_cpu))
-        self._board_fd = create_memory(board_bytes(len(self._devices)))
-        self._board = Board(self._board_fd, len(self._devices))
+        await self._find_devices()
         if self._settings.usage_file is not None:
-            self._usage = UsageKeeper(self._settings.usage_file, [Tally(fd) for fd in self._tallies])
+            counters = [Counters(fd) for fd in self._counters_fds]
+            self._usage = UsageRecorder(self._settings.usage_file, counters)
         front_ends = [
             asyncio.create_task(self._keep_front_end(index)) for index in range(self._settings.front_ends)
         ]
@@ -146,70 +138,85 @@ class _Supervisor:
             asyncio.create_task(self._keep_worker(index, device))
             for index, device in enumerate(self._devices)
         ]
-        watches = [asyncio.create_task(self._watch())]
-        if self._teams is not None:
-            watches.append(asyncio.create_task(self._teams.follow(self._tell_teams)))
-        if self._usage is not None:
-            watches.append(asyncio.create_task(self._usage.follow(self._tell_degraded)))
-        stop = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait({stop, *watches, *front_ends, *workers}, return_when=asyncio.FIRST_COMPLETED)
+        watches = [asyncio.create_task(watch) for watch in self._watches()]
+        await asyncio.wait({*watches, *front_ends, *workers}, return_when=asyncio.FIRST_COMPLETED)
         if not self._stopping.is_set():
             self._status = 1
-            logger.error("stopping, since there is no going on")
+            logger.error("stopping: a process cannot be kept running")
             self._stopping.set()
-        # The front ends go on listening until they have drained; whoever comes then is refused at once.
+        # The front ends keep listening until they have drained, and refuse new requests at once.
         self._listener.close()
         await asyncio.gather(*front_ends)
         self._drained.set()
         if self._usage is not None:
             await asyncio.to_thread(self._usage.end)
         await asyncio.gather(*workers)
-        for task in (stop, *watches):
+        for task in watches:
             task.cancel()
-        for fd in (*self._tallies, self._board_fd, self._quotas_fd):
+        self._close()
+        return self._status
+
+    async def _find_devices(self) -> None:
+        self._devices = await asyncio.to_thread(resolve, self._settings.device)
+        on_cpu = sum(device.startswith("cpu") for device in self._devices)
+        self._threads = max(1, self._settings.threads // max(1, on_cpu))
+        self._heartbeats_fd = create_memory(heartbeats_bytes(len(self._devices)))
+        self._heartbeats = Heartbeats(self._heartbeats_fd, len(self._devices))
+
+    def _watches(self) -> list[Coroutine[Any, Any, object]]:
+        """Return what runs beside the processes; the first ends when the server is to stop."""
+        settings = self._settings
+        hangs = HangWatcher(self._heartbeats, self._workers, settings.hang_seconds, settings.start_seconds)
+        watches: list[Coroutine[Any, Any, object]] = [self._stopping.wait(), hangs.follow()]
+        if self._teams is not None:
+            watches.append(self._teams.follow(self._tell_teams))
+        if self._usage is not None:
+            watches.append(self._usage.follow(self._tell_degraded))
+        return watches
+
+    def _close(self) -> None:
+        for fd in (*self._counters_fds, self._heartbeats_fd, self._quotas_fd):
             os.close(fd)
         if self._teams is not None:
             self._teams.close()
-        return self._status
 
     # Front ends
 
     async def _keep_front_end(self, index: int) -> None:
-        """Keep a front end running until everything stops, then let it finish what it has accepted."""
+        """Keep a front end running until the server stops, then let it answer what it has accepted."""
         pauses, restarts = Pauses(), 0
         while not self._stopping.is_set():
             child = await self._start_front_end(index, restarts)
             await _outlive(child, self._stopping)
             if self._stopping.is_set():
                 await self._drain(child)
-                self._part(index)
+                self._remove(index)
                 return
             listened = _has_listened(child)
-            self._part(index)
+            self._remove(index)
             logger.error("front end %d (pid %d) ended with status %d", *_ending(child))
             pause = pauses.after(child, useful=listened)
             if pauses.failures == _FAILED_STARTS or child.process.returncode == UNUSABLE:
-                return  # whatever stops it has been said; everything ends
+                return  # it has logged why; the server stops
             await _pause(pause, self._stopping)
             restarts += 1
 
     async def _start_front_end(self, index: int, restarts: int) -> Child:
         arena_fd = create_memory(self._settings.arena_bytes_each)
         control, theirs = socket_pair()
-        options = {
-            "index": index,
-            "listen_fd": self._listener.fileno(),
-            "arena_fd": arena_fd,
-            "control_fd": theirs.fileno(),
-            "quotas_fd": self._quotas_fd,
-            "tally_fds": self._tallies,
-            "workers": len(self._devices),
-            "elements": slice_elements(self._devices, self._threads, self._settings.slice_elements),
-            "restarts": restarts,
-        }
-        fds = (self._listener.fileno(), arena_fd, theirs.fileno(), self._quotas_fd, *self._tallies)
+        options = FrontEndOptions(
+            index=index,
+            listen_fd=self._listener.fileno(),
+            arena_fd=arena_fd,
+            control_fd=theirs.fileno(),
+            quotas_fd=self._quotas_fd,
+            counters_fds=self._counters_fds,
+            workers=len(self._devices),
+            elements=slice_elements(self._devices, self._threads, self._settings.slice_elements),
+            restarts=restarts,
+        )
         with theirs:
-            process = await start(FRONT_END, options, fds, self._settings.environment())
+            process = await start(FRONT_END, options, self._settings.environment())
         child = Child(index, process, control, time.monotonic(), restarts)
         self._front_ends[index] = child, arena_fd
         if self._teams is not None:
@@ -217,7 +224,7 @@ class _Supervisor:
         if self._usage is not None:
             self._usage.tell(child)
         for worker in self._workers.values():
-            self._introduce(child, arena_fd, worker)
+            self._connect(child, arena_fd, worker)
         return child
 
     def _tell_teams(self) -> None:
@@ -230,7 +237,7 @@ class _Supervisor:
         for child, _ in self._front_ends.values():
             self._usage.tell(child)
 
-    def _part(self, index: int) -> None:
+    def _remove(self, index: int) -> None:
         child, arena_fd = self._front_ends.pop(index)
         child.control.close()
         os.close(arena_fd)
@@ -241,7 +248,7 @@ class _Supervisor:
         if not await child.end(self._settings.drain_seconds + _END_SECONDS):
             logger.error("front end %d did not drain in time; killed", child.index)
             self._status = 1
-        elif child.process.returncode not in (0, -signal.SIGTERM):  # the latter before it began to listen
+        elif child.process.returncode not in (0, -signal.SIGTERM):  # SIGTERM came before it handled signals
             self._status = 1
 
     # Workers
@@ -259,42 +266,42 @@ class _Supervisor:
                 if not await child.end(_END_SECONDS):
                     logger.error("worker pid %d did not end by itself; killed", child.process.pid)
                 return
-            self._bury(child)
+            self._tell_gone(child)
             if child.process.returncode == UNUSABLE and not restarts:
-                return  # it said why; everything stops, as an operator expects of a wrong setting
-            row = self._board.read(index)
-            self._board.write(index, BLANK)
-            await _pause(pauses.after(child, useful=row.answered > 0), self._drained)
+                return  # it has logged why; a wrong setting stops the server
+            answered = self._heartbeats.read(index).answered
+            self._heartbeats.write(index, NO_HEARTBEAT)
+            await _pause(pauses.after(child, useful=answered > 0), self._drained)
             restarts += 1
 
     async def _start_worker(self, index: int, device: str, restarts: int) -> Child:
         settings = self._settings
         control, theirs = socket_pair()
-        options = {
-            "index": index,
-            "device": device,
-            "control_fd": theirs.fileno(),
-            "board_fd": self._board_fd,
-            "workers": len(self._devices),
-            "log_level": settings.log_level,
-            "log_format": settings.log_format,
-            "traces": settings.traces,
-            "kernel": settings.kernel,
-            "threads": self._threads,
-            "torch": torch_version(),
-            "losses": settings.losses,
-            "check_seconds": settings.check_seconds,
-        }
-        environment = {**settings.environment(), "OPENBLAS_NUM_THREADS": "1"}  # numpy's, which nobody uses
+        options = WorkerOptions(
+            index=index,
+            device=device,
+            control_fd=theirs.fileno(),
+            heartbeats_fd=self._heartbeats_fd,
+            workers=len(self._devices),
+            log_level=settings.log_level,
+            log_format=settings.log_format,
+            traces=settings.traces,
+            kernel=settings.kernel,
+            threads=self._threads,
+            torch=torch_version(),
+            losses=settings.losses,
+            check_seconds=settings.check_seconds,
+        )
+        environment = {**settings.environment(), "OPENBLAS_NUM_THREADS": "1"}  # numpy's threads are not used
         with theirs:
-            process = await start(_WORKER, options, (theirs.fileno(), self._board_fd), environment)
+            process = await start(_WORKER, options, environment)
         child = self._workers[index] = Child(index, process, control, time.monotonic(), restarts)
         for front_end, arena_fd in self._front_ends.values():
-            self._introduce(front_end, arena_fd, child)
+            self._connect(front_end, arena_fd, child)
         return child
 
-    def _introduce(self, front_end: Child, arena_fd: int, worker: Child) -> None:
-        """Connect a front end and a worker with each other."""
+    def _connect(self, front_end: Child, arena_fd: int, worker: Child) -> None:
+        """Connect a front end and a worker by a new socket pair."""
         front_link, worker_link = socket_pair()
         with front_link, worker_link:
             started = WorkerStarted(
@@ -305,45 +312,19 @@ class _Supervisor:
                 self._failures[worker.index],
             )
             front_end.tell(started, front_link.fileno())
-            frame = FrontEndStarted(front_end.index, self._settings.arena_bytes_each)
-            worker.tell(frame, worker_link.fileno(), arena_fd)
+            joined = FrontEndStarted(front_end.index, self._settings.arena_bytes_each)
+            worker.tell(joined, worker_link.fileno(), arena_fd)
 
-    def _bury(self, worker: Child) -> None:
-        """Tell the front ends of a worker's end, and which slice it was running."""
-        number, slice_id = self._board.read(worker.index).running or (None, None)
+    def _tell_gone(self, worker: Child) -> None:
+        """Tell the front ends that a worker has ended, and which slice it was scoring."""
+        number, slice_id = self._heartbeats.read(worker.index).running or (None, None)
         for front_end, _ in self._front_ends.values():
-            its = slice_id if number == front_end.index else None
-            front_end.tell(WorkerGone(*_ending(worker), its))
-
-    async def _watch(self) -> None:
-        """Kill workers that do not go on.
-
-        What is counted is looks, not seconds: if the whole machine has stood still for a while, that is one.
-        """
-        limit = self._settings.hang_seconds
-        still: dict[int, tuple[Child, float, int]] = {}
-        while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            for index, worker in self._workers.items():
-                beat = self._board.read(index).beat
-                seen, last, looks = still.get(index, (worker, beat, 0))
-                looks = looks + 1 if (seen, last) == (worker, beat) else 0
-                still[index] = worker, beat, looks
-                seconds = looks * _LOOK_SECONDS
-                if beat and seconds > limit:
-                    logger.error(
-                        "worker pid %d has not gone on for %.1f s; killed", worker.process.pid, seconds
-                    )
-                    worker.kill()
-                elif not beat and seconds > self._settings.start_seconds:
-                    logger.error(
-                        "worker pid %d is not ready after %.0f s; killed", worker.process.pid, seconds
-                    )
-                    worker.kill()
+            running = slice_id if number == front_end.index else None
+            front_end.tell(WorkerGone(*_ending(worker), running))
 
 
 async def _outlive(child: Child, event: asyncio.Event) -> None:
-    """Wait for a child's end, or for an event."""
+    """Wait until a child ends or an event is set."""
     waits = [asyncio.create_task(child.process.wait()), asyncio.create_task(event.wait())]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
@@ -351,20 +332,20 @@ async def _outlive(child: Child, event: asyncio.Event) -> None:
 
 
 async def _pause(seconds: float, event: asyncio.Event) -> None:
-    """Wait for an event, but no longer than some seconds."""
+    """Wait until an event is set, but no longer than some seconds."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
 
 
 def _ending(child: Child) -> tuple[int, int, int]:
-    """A child's number, its process, and how that has ended."""
+    """Return a child's number, its process id, and its exit status."""
     return child.index, child.process.pid, child.process.returncode or 0
 
 
 def _has_listened(child: Child) -> bool:
-    """A front end that has ended took requests before."""
+    """Return whether a front end that has ended had accepted requests."""
     try:
-        return bool(child.control.recv(MAX_FRAME, socket.MSG_DONTWAIT))
+        return bool(child.control.recv(MAX_MESSAGE_BYTES, socket.MSG_DONTWAIT))
     except (BlockingIOError, ConnectionError):
         return False

@@ -1,9 +1,8 @@
-"""The supervisor's children: how they are started, ended, and started again."""
+"""Child processes of the supervisor: how they are started, told things, ended and restarted."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 import sys
@@ -13,24 +12,27 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from lossd.engine.ipc.messages import FromSupervisor, encode
+from lossd.engine.ipc.options import FrontEndOptions, WorkerOptions
 
 STEADY_SECONDS: Final = 10.0
-"""A child that lived so long did not end for what it is."""
+"""A child that lived this long is restarted at once."""
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
 
 
 @dataclass(slots=True, eq=False)
 class Child:
-    """A process, and the socket over which it is told things.
+    """A front end or a worker.
 
     Attributes:
         index: Its number among its kind.
         process: The process.
-        control: Our end of the socket.
-        started: When it was started, by time.monotonic().
-        restarts: How many had its place before.
+        control: The supervisor's end of their socket pair.
+        started: Time of its start, by time.monotonic().
+        restarts: Number of processes before it in its place.
     """
 
     index: int
@@ -39,22 +41,22 @@ class Child:
     started: float
     restarts: int
 
-    def tell(self, frame: FromSupervisor, *fds: int) -> None:
-        """Tell it something. One that does not listen is as good as hung, and killed."""
+    def tell(self, message: FromSupervisor, *fds: int) -> None:
+        """Send it a message with descriptors. A child whose socket is full counts as hung, and is killed."""
         try:
-            socket.send_fds(self.control, [encode(frame)], list(fds), socket.MSG_DONTWAIT)
+            socket.send_fds(self.control, [encode(message)], list(fds), socket.MSG_DONTWAIT)
         except BlockingIOError:
             self.kill()
         except ConnectionError:
-            pass  # it has ended, which is about to be noticed
+            pass  # it has ended; whoever waits for it notices
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill it."""
         with suppress(ProcessLookupError):
             self.process.kill()
 
     async def end(self, seconds: float) -> bool:
-        """Wait for its end, which is to come by itself; whether it did within so many seconds."""
+        """Wait for it to end by itself; after some seconds kill it, and return False."""
         try:
             async with asyncio.timeout(seconds):
                 await self.process.wait()
@@ -67,46 +69,44 @@ class Child:
 
 async def start(
     module: str,
-    options: Mapping[str, object],
-    fds: tuple[int, ...],
+    options: FrontEndOptions | WorkerOptions,
     environment: Mapping[str, str],
 ) -> asyncio.subprocess.Process:
     """Start a module as a process.
 
     Args:
-        module: What it runs.
-        options: Its argument, passed on as JSON.
-        fds: Descriptors that it inherits.
-        environment: What is added to ours.
+        module: The module.
+        options: Its argument, passed as JSON; the descriptors in it are inherited.
+        environment: Variables added to this process's.
     """
-    # A group of its own: Ctrl-C is for the supervisor, which then stops the others in order.
+    # In a group of its own: Ctrl-C is for the supervisor, which then stops the others in order.
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         module,
-        json.dumps(options),
-        pass_fds=fds,
+        msgspec.json.encode(options).decode(),
+        pass_fds=options.fds,
         env={**os.environ, **environment},
         process_group=0,
     )
 
 
 class Pauses:
-    """How long to wait before a child is started again: not at all, unless it ends again and again.
+    """The pauses before a child is restarted: none, unless it ends again and again.
 
-    One that has done its work, or lived for long, is started again at once.
+    A child that was useful, or lived long, is restarted at once.
     """
 
     def __init__(self) -> None:
         self.failures = 0
-        """How many have ended one after the other without having been of use."""
+        """Number of children in a row that ended soon, without having been useful."""
 
     def after(self, child: Child, *, useful: bool) -> float:
-        """Seconds to wait after the end of a child.
+        """Return the seconds to wait after the end of a child.
 
         Args:
-            child: What has ended.
-            useful: It had done some of its work.
+            child: The child.
+            useful: Whether it had done some of its work.
         """
         if useful or time.monotonic() - child.started > STEADY_SECONDS:
             self.failures = 0

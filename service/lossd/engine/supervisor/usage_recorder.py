@@ -1,8 +1,8 @@
-"""What teams use, written down while the server runs.
+"""The teams' usage, written to the usage file while the server runs.
 
-Front ends count in their tallies, and the supervisor, which lives as long as these, writes down what has been
-added since it last looked. It does so in a thread of its own, so that a disk that does not answer holds up
-nothing else. What cannot be written is kept in memory, and tried again.
+Front ends count in shared memory. The supervisor writes what has been added since its last look, in a thread
+of its own, so that a disk that hangs delays nothing else. What cannot be written is kept in memory and tried
+again.
 """
 
 from __future__ import annotations
@@ -18,38 +18,37 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from lossd.engine.ipc.counters import decode_key, used_by
+from lossd.engine.ipc.counters import Counters, decode_key, used_by
 from lossd.engine.ipc.messages import Degraded
-from lossd.engine.ipc.tally import Tally
 from lossd.engine.supervisor.processes import Child
-from lossd.engine.usage_store import FIGURES, Ledger, reason
+from lossd.engine.usage_store import FIELDS, UsageStore, reason
 
 logger = logging.getLogger(__name__)
 
-_EACH_SECONDS: Final = 0.5  # so that with the time to write it down, not more than a second's is ever lost
+_WRITE_SECONDS: Final = 0.5  # with the time of writing, no more than a second's usage is ever lost
 _LOOK_SECONDS: Final = 0.25
-_STALL_SECONDS: Final = 5.0  # well over what the ledger waits for others
-_RETRY_SECONDS: Final = 2.0  # at the end, for whoever holds the file to let go of it
+_STALL_SECONDS: Final = 5.0  # well over the store's own wait for others
+_RETRY_SECONDS: Final = 2.0  # at the end, while another process holds the file
 _END_SECONDS: Final = 5.0
 
 
-class UsageKeeper:
-    """Writes down what has been used, from its making on.
+class UsageRecorder:
+    """Writes usage from the moment it is created.
 
     Args:
         path: The file.
-        tallies: The counters of all front ends.
+        counters: The counters of all front ends.
     """
 
-    def __init__(self, path: Path, tallies: Sequence[Tally]) -> None:
+    def __init__(self, path: Path, counters: Sequence[Counters]) -> None:
         self._path = path
-        self._ledger = Ledger(path)
-        self._tallies = tallies
-        self._taken: dict[tuple[int, bytes], float] = {}  # by tally and key
+        self._store = UsageStore(path)
+        self._counters = counters
+        self._taken: dict[tuple[int, bytes], float] = {}  # by front end and key
         self._pending: defaultdict[tuple[str, str], defaultdict[str, float]] = defaultdict(_nothing)
-        self._written = False  # the last attempt succeeded
+        self._written = False  # whether the last attempt succeeded
         self._failure: str | None = None
-        self._began = 0.0  # the attempt that is under way, if one is
+        self._began = 0.0  # the time of the attempt under way; 0 if there is none
         self._told: str | None = None
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="usage", daemon=True)
@@ -57,7 +56,7 @@ class UsageKeeper:
 
     @property
     def fault(self) -> str | None:
-        """Why nothing can be written, if that is so."""
+        """The reason why nothing can be written, if any."""
         began = self._began
         if began and time.monotonic() - began > _STALL_SECONDS:
             return "the disk does not answer"
@@ -69,7 +68,7 @@ class UsageKeeper:
         front_end.tell(Degraded(reasons))
 
     async def follow(self, changed: Callable[[], None]) -> None:
-        """Look again and again whether usage can be written, and call ``changed`` when that has changed."""
+        """Call ``changed`` whenever writing begins to fail, or works again."""
         while True:
             fault = self.fault
             if fault != self._told:
@@ -86,7 +85,7 @@ class UsageKeeper:
             await asyncio.sleep(_LOOK_SECONDS)
 
     def end(self) -> None:
-        """Write down the rest, after all front ends have ended. Waits for that, but not for ever."""
+        """Write the rest, once all front ends have ended. Gives up after some seconds."""
         self._ending.set()
         self._thread.join(_END_SECONDS)
         if self._thread.is_alive() or not self._written:
@@ -95,23 +94,23 @@ class UsageKeeper:
     def _run(self) -> None:
         while True:
             ending = self._ending.is_set()
-            self._keep()
+            self._write()
             if ending:
                 break
-            self._ending.wait(_EACH_SECONDS)
+            self._ending.wait(_WRITE_SECONDS)
         ends = time.monotonic() + _RETRY_SECONDS
         while not self._written and time.monotonic() < ends:
             time.sleep(0.1)
-            self._keep()
-        self._ledger.close()
+            self._write()
+        self._store.close()
 
-    def _keep(self) -> None:
-        """Write down what has been used since the last time, and what could not be written then."""
+    def _write(self) -> None:
+        """Write what has been used since the last time, and what could not be written then."""
         self._began = time.monotonic()
         self._take()
         if self._pending or not self._written:
             try:
-                self._ledger.add(self._pending)
+                self._store.add(self._pending)
             except (OSError, sqlite3.Error) as error:
                 self._failure, self._written = reason(error), False
             else:
@@ -120,16 +119,16 @@ class UsageKeeper:
         self._began = 0.0
 
     def _take(self) -> None:
-        """Add to what is pending what has been counted since the last time, as used on the day that it is."""
+        """Add what has been counted since the last time to the pending usage of today."""
         day = datetime.now(UTC).date().isoformat()
-        for i, tally in enumerate(self._tallies):
-            for data, number in tally.items():
+        for i, counters in enumerate(self._counters):
+            for data, number in counters.items():
                 more = number - self._taken.get((i, data), 0.0)
                 if not more:
                     continue
                 self._taken[i, data] = number
                 key = decode_key(data)
-                for name in FIGURES:
+                for name in FIELDS:
                     team = used_by(key, name)
                     if team is not None:
                         self._pending[day, team][name] += more

@@ -1,17 +1,16 @@
-"""A worker: the process that owns a device, and scores slices out of the arena.
+"""The worker's process: owns a device, and scores slices that lie in the front ends' arenas.
 
-It keeps no request's state. It ends when the supervisor's socket closes, and whoever kills it costs callers
-time and nothing else. It says on the board that it goes on, and checks now and then that it still computes
-rightly: the supervisor replaces one that hangs, and one that has come to err ends by itself.
+It keeps no state of requests, so its death costs callers time and nothing else. It ends when the supervisor
+closes its socket. It writes heartbeats, and the supervisor replaces it if they stop. It checks known answers
+now and then, and ends by itself if one is wrong.
 
-It is ready within a fraction of a second, and so replaced, because it imports little: torch only for a CUDA
-device, for losses that an operator has added, or where there is no native kernel.
+It is ready within a fraction of a second because it imports little: torch only for a CUDA device, for losses
+that an operator has added, or where there is no native kernel.
 """
 
 from __future__ import annotations
 
 import gc
-import json
 import logging
 import os
 import signal
@@ -23,18 +22,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import numpy as np
 
 from lossd import logs
 from lossd.core.catalog import LOSSES, register
 from lossd.core.kernel import Kernel, Sums, WrongAnswerError
-from lossd.core.native import NativeKernel, native_kernel, slower_by, why_missing
 from lossd.core.prepare import Work, prepare
 from lossd.core.self_test import check_known_answers
-from lossd.engine.ipc.heartbeats import Board, Row
-from lossd.engine.ipc.messages import UNUSABLE, WRONG, Failed, Ready, Scored, Slice, decode_recipe
+from lossd.engine.ipc.heartbeats import Heartbeat, Heartbeats
+from lossd.engine.ipc.messages import UNUSABLE, WRONG, Failed, Ready, Scored, Slice, decode_batch
+from lossd.engine.ipc.options import WorkerOptions
 from lossd.engine.scheduler import Scheduler
-from lossd.engine.worker.front_ends import FrontEnd, Links
+from lossd.engine.worker.front_ends import FrontEnd, FrontEnds
+from lossd.engine.worker.kernels import make_kernel, torch_kernel
 from lossd.tracing import Tracing
 from lossd.types import ErrorCode, RequestError
 
@@ -44,9 +45,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 IDLE_SECONDS: Final = 0.5
-"""How long a worker with nothing to do waits before it says on the board that it is alive."""
+"""How long an idle worker waits between two heartbeats."""
 _NICENESS: Final = 10
-"""A worker on a CPU uses all cores. What receives and answers requests there goes before it."""
+"""A worker on a CPU uses all cores; the front ends, which share them, must come first."""
 
 
 @dataclass(slots=True)
@@ -54,37 +55,37 @@ class _Task:
     """A slice that has arrived.
 
     Attributes:
-        front_end: Whose it is.
-        piece: The slice.
+        front_end: The front end that sent it.
+        slice: The slice.
     """
 
     front_end: FrontEnd
-    piece: Slice
+    slice: Slice
 
 
 class Worker:
-    """Scores the slices that arrive from the front ends.
+    """Scores the slices that the front ends send.
 
-    A slice takes about a millisecond. Between two of them the worker takes in what has arrived, and decides
-    anew who is next: however large requests are, nobody waits for the end of one.
+    A slice takes about a millisecond. After each one the worker reads new messages and asks the scheduler for
+    the next slice, so that nobody waits for the end of a large request.
 
     Args:
-        index: The worker's number, which is its row on the board.
-        kernel: What computes.
-        board: Where it says how it does.
+        index: The worker's number.
+        kernel: The kernel.
+        heartbeats: Where it writes its heartbeat.
         control: The socket to the supervisor.
-        check_seconds: After how long it checks anew that it computes rightly.
-        clock: What slices are measured and deadlines are checked by, in seconds.
-        tracing: Where slices have their spans, if there are to be any.
-        torch: The version of torch that is installed; empty if there is none.
-        added: What computes losses that the native kernel has not; by default the kernel.
+        check_seconds: Seconds between two known-answer checks.
+        clock: Seconds, for measuring slices and checking deadlines.
+        tracing: Records a span for each slice, if there are traces.
+        torch: The installed version of torch; empty if there is none.
+        added: The kernel for losses that the native one does not have; by default the same.
     """
 
     def __init__(
         self,
         index: int,
         kernel: Kernel,
-        board: Board,
+        heartbeats: Heartbeats,
         control: socket.socket,
         check_seconds: float,
         clock: Callable[[], float] = time.monotonic,
@@ -95,56 +96,55 @@ class Worker:
         self._index = index
         self._kernel = kernel
         self._added = added or kernel
-        self._board = board
+        self._heartbeats = heartbeats
         self._clock = clock
         self._tracing = tracing
         self._check_seconds = check_seconds
         self._checked = clock()
         self._answered = 0
         ready = Ready(kernel.name, kernel.device, torch, getattr(kernel, "width", ""))
-        self._links = Links(control, ready, self._join, self._part)
+        self._front_ends = FrontEnds(control, ready, self._join, self._leave)
         self._pinned: dict[FrontEnd, PinnedMemory] = {}
         self._scheduler: Scheduler[_Task] = Scheduler()
 
     def run(self) -> None:
-        """Score until the supervisor closes its end.
+        """Score until the supervisor closes its socket.
 
         Raises:
-            WrongAnswerError: It does not compute rightly any more.
+            WrongAnswerError: The kernel fails a known-answer check.
         """
         seconds = 0.0
         try:
-            while not self._links.ended:
+            while not self._front_ends.ended:
                 self._receive(seconds)
                 self._check_when_due()
                 seconds = 0.0 if self._run_next() else IDLE_SECONDS
         finally:
-            self._links.close()
+            self._front_ends.close()
 
     def _receive(self, seconds: float) -> None:
-        """Take in what has arrived, or arrives within so many seconds."""
-        for front_end, frame in self._links.receive(seconds):
-            request = front_end.number, frame.request
-            if isinstance(frame, Slice):
-                self._scheduler.add(frame.team, frame.weight, request, _Task(front_end, frame))
+        """Take all messages that have arrived, waiting up to some seconds for the first."""
+        for front_end, message in self._front_ends.receive(seconds):
+            job = front_end.number, message.job
+            if isinstance(message, Slice):
+                self._scheduler.add(message.team, message.weight, job, _Task(front_end, message))
             else:
-                for task in self._scheduler.drop(request):
-                    self._answer(
-                        task, RequestError(ErrorCode.CANCELLED, "nobody waits for this any more"), 0.0
-                    )
+                cancelled = RequestError(ErrorCode.CANCELLED, "nobody waits for this any more")
+                for task in self._scheduler.drop(job):
+                    self._answer(task, cancelled, 0.0)
 
     def _check_when_due(self) -> None:
         now = self._clock()
         if now - self._checked < self._check_seconds:
             return
         self._checked = now
-        self._write(None)
+        self._beat(None)
         check_known_answers(self._kernel)
 
     def _run_next(self) -> bool:
-        """Score the slice whose turn it is; whether there was any."""
+        """Score the next slice; return False if there is none."""
         task = self._scheduler.next()
-        self._write(task)
+        self._beat(task)
         if task is None:
             return False
         began = self._clock()
@@ -157,26 +157,26 @@ class Worker:
 
     def _answer(self, task: _Task, outcome: Sums | RequestError, seconds: float) -> None:
         self._answered += 1
-        piece, answer = task.piece, _answer_of(task.piece, outcome, seconds)
-        self._links.send(task.front_end, answer)
+        scored, answer = task.slice, _answer_of(task.slice, outcome, seconds)
+        self._front_ends.send(task.front_end, answer)
         if self._tracing is not None:
             attributes: dict[str, str | int] = {
                 "lossd.device": self._kernel.device,
-                "lossd.part": piece.index,
-                "lossd.team": piece.team,
-                "lossd.request_id": piece.identity,
+                "lossd.part": scored.index,
+                "lossd.team": scored.team,
+                "lossd.request_id": scored.request_id,
             }
             self._tracing.record_slice(
-                piece.trace, seconds, attributes, failed=isinstance(outcome, RequestError)
+                scored.trace, seconds, attributes, failed=isinstance(outcome, RequestError)
             )
 
-    def _write(self, task: _Task | None) -> None:
-        """Say on the board that it goes on, and with what."""
-        running = None if task is None else (task.front_end.number, task.piece.id)
-        self._board.write(self._index, Row(time.monotonic(), self._answered, running))
+    def _beat(self, task: _Task | None) -> None:
+        """Write a heartbeat, with the slice that is scored next."""
+        running = None if task is None else (task.front_end.number, task.slice.id)
+        self._heartbeats.write(self._index, Heartbeat(time.monotonic(), self._answered, running))
 
     def _join(self, front_end: FrontEnd) -> None:
-        """Have a CUDA device copy from a new front end's memory by itself, if it can."""
+        """Pin a new front end's arena, so that a CUDA device copies from it by itself."""
         if self._kernel.device == "cpu":
             return
         import torch
@@ -188,8 +188,8 @@ class Worker:
         except RuntimeError as error:
             logger.warning("the arena is not pinned, which makes copies to the device slower: %s", error)
 
-    def _part(self, front_end: FrontEnd) -> None:
-        """Let go of a front end's memory; its slices are struck when it is their turn."""
+    def _leave(self, front_end: FrontEnd) -> None:
+        """Unpin a front end's arena. Its slices are dropped when the scheduler returns them."""
         pinned = self._pinned.pop(front_end, None)
         if pinned is not None:
             import torch
@@ -198,50 +198,49 @@ class Worker:
             pinned.close()
 
     def _attempt(self, task: _Task) -> Sums | RequestError:
-        """What a slice comes to."""
-        piece = task.piece
-        if self._clock() >= piece.deadline:
+        """Score a slice; return its sums, or the error."""
+        if self._clock() >= task.slice.deadline:
             return RequestError(ErrorCode.DEADLINE_EXCEEDED, "the deadline passed before this was computed")
         try:
             return self._score(task)
-        except RequestError as fault:
-            return fault
+        except RequestError as error:
+            return error
         except Exception as error:
-            # Torch's errors are known by their names, since torch need not be there.
+            # By its name, since torch may not be installed.
             if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
                 detail = f"{self._kernel.device} has no memory left for this request; send a smaller one"
                 return RequestError(ErrorCode.OUT_OF_MEMORY, detail)
-            _log_failure(piece)
+            _log_failure(task.slice)
             if self._kernel.device != "cpu" or type(error).__name__ == "AcceleratorError":
                 raise  # the device may be poisoned: a new process starts from a clean one
             return RequestError(ErrorCode.INTERNAL_ERROR, "the loss could not be computed; see the log")
 
     def _score(self, task: _Task) -> Sums:
-        piece, memory = task.piece, task.front_end.memory.view
-        work = _work_of(piece.recipe, piece.row)
+        part, memory = task.slice, task.front_end.memory.view
+        work = _work_of(part.batch, part.row)
         memories = [
             np.frombuffer(memory, dtype=np.float64, count=count, offset=offset)
-            for offset, count in piece.memories
+            for offset, count in part.memories
         ]
-        return self._kernel_for(work.loss).score(work, memory, piece.base, piece.index, memories)
+        return self._kernel_for(work.loss).score(work, memory, part.base, part.index, memories)
 
     def _kernel_for(self, loss: str) -> Kernel:
-        """What has a loss: the native kernel has none that an operator has added."""
+        """Return the kernel that has a loss: the native one has none that an operator has added."""
         return self._kernel if LOSSES[loss].is_native else self._added
 
 
 @lru_cache(maxsize=64)
-def _work_of(recipe: bytes, row: int) -> Work:
-    """What is asked with a recipe, ready to score: slices of one request follow each other."""
-    told = decode_recipe(recipe)
-    return prepare(told.loss, told.params, told.shape, told.axes, told.elements, told.tensors, row)
+def _work_of(batch: bytes, row: int) -> Work:
+    """Decode a batch and prepare it for scoring. Cached, since all its slices need it."""
+    spec = decode_batch(batch)
+    return prepare(spec.loss, spec.params, spec.shape, spec.axes, spec.elements, spec.tensors, row)
 
 
-def _answer_of(piece: Slice, outcome: Sums | RequestError, seconds: float) -> Scored | Failed:
+def _answer_of(part: Slice, outcome: Sums | RequestError, seconds: float) -> Scored | Failed:
     if isinstance(outcome, RequestError):
-        return Failed(piece.id, outcome.code, outcome.detail, list(outcome.errors))
+        return Failed(part.id, outcome.code, outcome.detail, list(outcome.errors))
     return Scored(
-        id=piece.id,
+        id=part.id,
         sum=outcome.loss,
         weight_sum=outcome.weights,
         positives=outcome.positives,
@@ -251,81 +250,67 @@ def _answer_of(piece: Slice, outcome: Sums | RequestError, seconds: float) -> Sc
     )
 
 
-def _log_failure(piece: Slice) -> None:
-    """Log the error that is being handled, which has come of a slice."""
+def _log_failure(part: Slice) -> None:
+    """Log the exception that is being handled, which a slice caused."""
     from structlog.contextvars import bound_contextvars
 
-    with bound_contextvars(request_id=piece.identity, team=piece.team):
-        logger.exception("slice %d failed", piece.id)
-
-
-def _make_kernel(device: str, kernel: str, threads: int) -> Kernel:
-    """What computes.
-
-    Args:
-        device: Where.
-        kernel: ``native``, ``torch``, or ``auto`` for the first of them that there is.
-        threads: How many threads it may use on a CPU.
-
-    Raises:
-        RuntimeError: There is no such kernel here.
-    """
-    if not device.startswith("cpu"):
-        return _torch_kernel(device, threads)
-    native: NativeKernel | None = None if kernel == "torch" else native_kernel(threads)
-    if native is not None:
-        return native
-    if kernel == "native":
-        msg = f"there is no native kernel: {why_missing()}"
-        raise RuntimeError(msg)
-    logger.warning("%s", slower_by())
-    return _torch_kernel("cpu", threads)  # the number tells workers apart, not cores
-
-
-def _torch_kernel(device: str, threads: int) -> Kernel:
-    import torch
-
-    from lossd.core.losses.kernel import TorchKernel
-
-    torch.set_num_threads(threads)
-    kernel = TorchKernel(device)
-    check_known_answers(kernel)
-    return kernel
+    with bound_contextvars(request_id=part.request_id, team=part.team):
+        logger.exception("slice %d failed", part.id)
 
 
 def main(arguments: str) -> None:
-    """Run a worker, given its descriptors and its device as a JSON object."""
-    options = json.loads(arguments)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to handle
-    logs.configure("worker", options["index"], options["log_level"], options["log_format"])
-    control = socket.socket(fileno=options["control_fd"])
-    board = Board(options["board_fd"], options["workers"])
-    if options["device"].startswith("cpu"):
+    """Run a worker.
+
+    Args:
+        arguments: Its `WorkerOptions` in JSON.
+    """
+    options = msgspec.json.decode(arguments, type=WorkerOptions)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor
+    logs.configure("worker", options.index, options.log_level, options.log_format)
+    control = socket.socket(fileno=options.control_fd)
+    heartbeats = Heartbeats(options.heartbeats_fd, options.workers)
+    if options.device.startswith("cpu"):
         os.nice(_NICENESS)
-    try:
-        for place in options["losses"]:
-            register(place)
-        kernel = _make_kernel(options["device"], options["kernel"], options["threads"])
-        check_known_answers(kernel)
-        added = _torch_kernel("cpu", 1) if options["losses"] and kernel.name == "native" else None
-    except Exception as error:  # whatever torch raises: there is no list of it
-        logger.error("cannot compute on %s: %s", options["device"], str(error).partition("\n")[0])
-        logger.debug("in full:", exc_info=True)
-        sys.exit(UNUSABLE)
+    kernel, added = _load_kernels(options)
     gc.collect()
     gc.freeze()  # what has been imported stays, and need not be looked through again and again
-    tracing = Tracing("worker", options["index"]) if options["traces"] else None
-    seconds, torch = options["check_seconds"], options["torch"]
+    tracing = Tracing("worker", options.index) if options.traces else None
+    worker = Worker(
+        options.index,
+        kernel,
+        heartbeats,
+        control,
+        options.check_seconds,
+        tracing=tracing,
+        torch=options.torch,
+        added=added,
+    )
     try:
-        Worker(
-            options["index"], kernel, board, control, seconds, tracing=tracing, torch=torch, added=added
-        ).run()
+        worker.run()
     except WrongAnswerError as error:
-        logger.error("worker %d does not compute rightly any more: %s", options["index"], error)
+        logger.error("worker %d no longer computes correctly: %s", options.index, error)
         sys.exit(WRONG)
     finally:
         if tracing is not None:
             tracing.close()
+
+
+def _load_kernels(options: WorkerOptions) -> tuple[Kernel, Kernel | None]:
+    """Return the device's kernel, and another for an operator's losses if the first does not have them.
+
+    Exits if the device cannot be used.
+    """
+    try:
+        for entry in options.losses:
+            register(entry)
+        kernel = make_kernel(options.device, options.kernel, options.threads)
+        check_known_answers(kernel)
+        added = torch_kernel("cpu", 1) if options.losses and kernel.name == "native" else None
+    except Exception as error:  # torch's errors have no common class
+        logger.error("cannot compute on %s: %s", options.device, str(error).partition("\n")[0])
+        logger.debug("in full:", exc_info=True)
+        sys.exit(UNUSABLE)
+    return kernel, added
 
 
 if __name__ == "__main__":

@@ -1,0 +1,195 @@
+"""The native kernel: scores on CPUs with the C code beside this file, without the interpreter's lock.
+
+The C code is compiled when the package is built. Without a compiler it is missing, and torch computes the same
+numbers, about 20 times as slowly.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import sys
+from collections.abc import Sequence
+from functools import lru_cache
+from struct import Struct
+from typing import Final
+
+import numpy as np
+
+from lossd.core.catalog import VARIANTS
+from lossd.core.checks import (
+    LOGIT,
+    MASK,
+    POS_WEIGHT,
+    PROBABILITY,
+    TARGET,
+    WEIGHT,
+    WHOLE,
+    Rule,
+    class_id,
+    value_error,
+)
+from lossd.core.kernel import Sums
+from lossd.core.native import library
+from lossd.core.native.library import best_width, scoring_function, why_missing
+from lossd.core.operand import Operand, merged
+from lossd.core.prepare import Work
+from lossd.types import ITEMSIZE, Float64Array
+
+_MOST_TERMS: Final = 41
+_CACHED: Final = 256
+_DTYPES: Final = {name: number for number, name in enumerate(ITEMSIZE)}
+_LOSSES: Final = {"bce": 0, "focal": 1}
+_DIVISORS: Final = {None: 0, "count": 1, "weight": 2, "positives": 3}
+_OUT_OF_MEMORY: Final = 8
+_RESULT: Final = Struct("=qiiqd2i3i4x")
+"""The head of kernel.h's result: count; rule, nan, position and value of an error; planes; terms."""
+_RESULT_BYTES: Final = _RESULT.size + 8 * 3 * _MOST_TERMS
+_Result = ctypes.c_char * _RESULT_BYTES
+_TERMS: Final = [Struct(f"={count}d") for count in range(_MOST_TERMS + 1)]
+
+
+class NativeKernel:
+    """Scores with the C code. Any number of threads may call it at once.
+
+    Args:
+        threads: Most threads that one call uses.
+        width: One of `library.WIDTHS`; by default the widest that this CPU has.
+
+    Raises:
+        OSError: The C code was not compiled, or not for this width.
+    """
+
+    name = "native"
+    device = "cpu"
+
+    def __init__(self, threads: int = 1, width: str | None = None) -> None:
+        self.threads: Final = threads
+        self.width: Final = best_width() if width is None else width
+        self._score: Final = scoring_function(self.width)
+
+    def score(
+        self,
+        work: Work,
+        memory: memoryview | bytes,
+        offset: int,
+        index: int,
+        memories: Sequence[Float64Array] = (),
+    ) -> Sums:
+        """See `lossd.core.kernel.Kernel`."""
+        job, part = _job_of(work), _part_of(work, index)
+        if memories:
+            part = _with_memories(part, memories)
+        found = _Result()
+        address = memory if isinstance(memory, bytes) else np.frombuffer(memory, dtype=np.uint8).ctypes.data
+        self._score(job, part, address, offset, self.threads, found)
+        count, rule, nan, position, value, *numbers = _RESULT.unpack_from(found)
+        if rule:
+            raise _error(work, rule, position, float("nan") if nan else value)
+        planes, terms = numbers[:2], numbers[2:]
+        return Sums(
+            loss=_terms(found, 0, terms[0]),
+            weights=_terms(found, 1, terms[1]) if terms[1] else None,
+            positives=_terms(found, 2, terms[2]),
+            count=count,
+            planes=planes[: len(memories)],
+        )
+
+
+def slower_by() -> str:
+    """Return the warning that torch computes on the CPU, with its cost and the reason."""
+    why = why_missing() or "LOSSD_KERNEL=torch asks for it"
+    return (
+        f"torch computes on the CPU, about 20 times as slowly as the native kernel, the same numbers: {why}"
+    )
+
+
+def native_kernel(threads: int = 1) -> NativeKernel | None:
+    """Return a native kernel, or None if it was not compiled."""
+    return None if why_missing() else NativeKernel(threads)
+
+
+@lru_cache(maxsize=_CACHED)
+def _job_of(work: Work) -> library.Job:
+    cut, own, alpha = work.cut, work.own, work.own.get("alpha")
+    formula = library.Formula(
+        loss=_LOSSES[work.loss],
+        probabilities=work.inputs.name == "probabilities",
+        variant=VARIANTS.index(str(own.get("variant", VARIANTS[0]))),
+        balanced=alpha is not None or work.alpha is not None,
+        gamma=own.get("gamma", 0.0),
+        alpha=alpha if isinstance(alpha, float) else 0.0,
+        smoothing=work.label_smoothing,
+    )
+    job = library.Job(formula=formula, allow_nan=work.allow_nan, divisor=_DIVISORS[work.divisor])
+    for name in ("inputs", "targets", "weight", "pos_weight", "alpha", "mask"):
+        operand = getattr(work, name)
+        if operand is not None:
+            setattr(job, name, _tensor_of(operand))
+    if work.class_axis is not None:
+        job.classes = cut.shape[work.class_axis]
+        job.class_inner = math.prod(cut.shape[work.class_axis + 1 :])
+    if work.ignore_index is not None:
+        job.ignores, job.ignored = 2 if math.isnan(work.ignore_index) else 1, work.ignore_index
+    if work.background_index is not None:
+        job.has_background, job.background = 1, work.background_index
+    return job
+
+
+def _tensor_of(operand: Operand) -> library.Tensor:
+    lengths, strides = merged(operand)
+    tensor = operand.tensor
+    swapped = tensor.big_endian != (sys.byteorder == "big")
+    return library.Tensor(
+        offset=tensor.offset,
+        length=tuple(lengths),
+        stride=tuple(strides),
+        axes=len(lengths),
+        dtype=_DTYPES[tensor.dtype],
+        swapped=swapped,
+    )
+
+
+@lru_cache(maxsize=_CACHED)
+def _part_of(work: Work, index: int) -> library.Part:
+    cut = work.cut
+    part = cut.part(index)
+    return library.Part(
+        start=part.start,
+        stop=part.stop,
+        length=part.shape,
+        reduced=cut.reduced,
+        axes=len(part.shape),
+        elementwise=not any(cut.reduced),
+        rounded=cut.complete,
+        capacity=part.planes,
+        outputs=part.outputs,
+    )
+
+
+def _with_memories(part: library.Part, memories: Sequence[Float64Array]) -> library.Part:
+    part = library.Part.from_buffer_copy(part)
+    for channel, memory in enumerate(memories):
+        part.memory[channel] = memory.ctypes.data
+    return part
+
+
+def _error(work: Work, rule: int, position: int, value: float) -> Exception:
+    """Return the exception for an error that the kernel found."""
+    if rule == _OUT_OF_MEMORY:
+        return MemoryError("the kernel has no memory for the sums")
+    found: Rule
+    name, found = {
+        1: ("mask", MASK),
+        2: ("targets", class_id(work.cut.shape[work.class_axis or 0])),
+        3: ("targets", WHOLE),
+        4: ("targets", TARGET),
+        5: ("inputs", PROBABILITY if work.inputs.name == "probabilities" else LOGIT),
+        6: ("weight", WEIGHT),
+        7: ("pos_weight", POS_WEIGHT),
+    }[rule]
+    return value_error(found, getattr(work, name), position, value)
+
+
+def _terms(found: ctypes.Array[ctypes.c_char], which: int, count: int) -> list[float]:
+    return list(_TERMS[count].unpack_from(found, _RESULT.size + 8 * _MOST_TERMS * which))

@@ -1,0 +1,139 @@
+"""The compiled C code: its structures and functions, by ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from lossd.types import MAX_DIMENSIONS
+
+LIBRARY: Final = Path(__file__).with_name("_kernel.so")
+WIDTHS: Final = ("avx512", "avx2", "sse2", "neon")
+"""Vector instructions that there is a build for, widest first."""
+
+
+class Formula(ctypes.Structure):
+    """The loss, kernel.h's ``formula``."""
+
+    _fields_ = (
+        ("loss", ctypes.c_int32),
+        ("probabilities", ctypes.c_int32),
+        ("variant", ctypes.c_int32),
+        ("balanced", ctypes.c_int32),
+        ("gamma", ctypes.c_double),
+        ("alpha", ctypes.c_double),
+        ("smoothing", ctypes.c_double),
+    )
+
+
+class Tensor(ctypes.Structure):
+    """A tensor, as strides over the request's axes."""
+
+    _fields_ = (
+        ("offset", ctypes.c_int64),
+        ("length", ctypes.c_int64 * MAX_DIMENSIONS),
+        ("stride", ctypes.c_int64 * MAX_DIMENSIONS),
+        ("axes", ctypes.c_int32),
+        ("dtype", ctypes.c_int32),
+        ("swapped", ctypes.c_int32),
+        ("padding", ctypes.c_int32),
+    )
+
+
+class Job(ctypes.Structure):
+    """A request, kernel.h's ``job``."""
+
+    _fields_ = (
+        ("formula", Formula),
+        ("inputs", Tensor),
+        ("targets", Tensor),
+        ("weight", Tensor),
+        ("pos_weight", Tensor),
+        ("alpha", Tensor),
+        ("mask", Tensor),
+        ("class_inner", ctypes.c_int64),
+        ("classes", ctypes.c_int64),
+        ("ignored", ctypes.c_double),
+        ("background", ctypes.c_double),
+        ("ignores", ctypes.c_int32),
+        ("has_background", ctypes.c_int32),
+        ("allow_nan", ctypes.c_int32),
+        ("divisor", ctypes.c_int32),
+    )
+
+
+class Part(ctypes.Structure):
+    """A part of a request, kernel.h's ``part``."""
+
+    _fields_ = (
+        ("start", ctypes.c_int64),
+        ("stop", ctypes.c_int64),
+        ("length", ctypes.c_int64 * MAX_DIMENSIONS),
+        ("reduced", ctypes.c_int32 * MAX_DIMENSIONS),
+        ("axes", ctypes.c_int32),
+        ("elementwise", ctypes.c_int32),
+        ("rounded", ctypes.c_int32),
+        ("capacity", ctypes.c_int32),
+        ("outputs", ctypes.c_int64),
+        ("memory", ctypes.c_void_p * 2),
+    )
+
+
+def why_missing() -> str | None:
+    """Return why there is no native kernel here; None if there is one."""
+    try:
+        scoring_function(best_width())
+    except OSError as error:
+        return str(error)
+    return None
+
+
+@cache
+def best_width() -> str:
+    """Return the widest vector instructions that this CPU has and there is a build for."""
+    return WIDTHS[library().lossd_best_width()]
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """Load the library.
+
+    Raises:
+        OSError: It was not compiled.
+    """
+    if not LIBRARY.exists():
+        msg = "the C code was not compiled when lossd was installed; install a wheel, or a C compiler first"
+        raise OSError(msg)
+    found = ctypes.CDLL(os.fspath(LIBRARY))
+    pointer, long, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+    found.lossd_add_numbers.argtypes = (pointer, long, number, number, pointer)
+    found.lossd_make_canonical.argtypes = (pointer, long, number, number)
+    return found
+
+
+@cache
+def scoring_function(width: str) -> Any:  # noqa: ANN401 -- ctypes has no type for it
+    """Return the function that scores a part with some vector instructions.
+
+    Raises:
+        OSError: It was not compiled, or not for these.
+    """
+    try:
+        function = getattr(library(), f"lossd_score_{width}")
+    except AttributeError:
+        msg = f"there is no build for {width} instructions"
+        raise OSError(msg) from None
+    pointer = ctypes.c_void_p
+    function.argtypes = (
+        ctypes.POINTER(Job),
+        ctypes.POINTER(Part),
+        pointer,
+        ctypes.c_int64,
+        ctypes.c_int,
+        pointer,
+    )
+    function.restype = None
+    return function

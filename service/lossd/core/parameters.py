@@ -1,0 +1,173 @@
+"""The parameters of a request: checked, and read for its shape."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
+from lossd.core.catalog import SHARED, Loss, Parameter
+from lossd.core.cut import Cut
+from lossd.error_text import SHOWN, pointer, shown, suggestion
+from lossd.types import TENSOR_DTYPES, ErrorCode, RequestError
+
+Divisor: TypeAlias = Literal["count", "weight", "positives"]
+
+
+def check_params(loss: Loss, given: Mapping[str, object]) -> dict[str, object]:
+    """Return every parameter of a loss, as given or its default.
+
+    Args:
+        loss: The loss.
+        given: The caller's parameters, as plain JSON values.
+
+    Raises:
+        RequestError: ``invalid_parameter``: a name that the loss does not have, or a value that is not
+        allowed.
+    """
+    known = {parameter.name: parameter for parameter in (*SHARED, *loss.parameters)}
+    params = {name: parameter.default for name, parameter in known.items()}
+    for name, value in given.items():
+        if name not in known:
+            raise _unknown(loss, name, known)
+        if value is None and known[name].default is None:
+            continue  # as if it were left out
+        try:
+            params[name] = known[name].check(value)
+        except ValueError as error:
+            raise _invalid(name, f"{name} {error}, not {shown(json.dumps(value))}") from None
+        except OverflowError:
+            raise _invalid(name, f"{name} is beyond float64's range; send a smaller number") from None
+    if params["reduction"] == "none":
+        for name in ("axis", "normalizer"):
+            if given.get(name) is not None:
+                detail = f"{name} goes with reduction sum or mean, not with none; leave one of them out"
+                raise _invalid(name, detail)
+    return params
+
+
+def reduced_axes(params: Mapping[str, object], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the axes over which a request is reduced, each in [0, len(shape)), ascending.
+
+    Args:
+        params: Checked parameters.
+        shape: The inputs' shape.
+
+    Raises:
+        RequestError: ``invalid_parameter``: an axis that is out of range or named twice.
+    """
+    if params["reduction"] == "none":
+        return ()
+    axes = params["axis"]
+    if axes is None:
+        return tuple(range(len(shape)))
+    assert isinstance(axes, tuple)
+    seen: set[int] = set()
+    for axis in axes:
+        if not -len(shape) <= axis < len(shape):
+            raise _invalid("axis", _out_of_range("axis", axis, len(shape)))
+        if axis % len(shape) in seen:
+            raise _invalid("axis", f"axis {axis} is named twice; name each axis once")
+        seen.add(axis % len(shape))
+    return tuple(sorted(seen))
+
+
+def class_axis(params: Mapping[str, object], shape: tuple[int, ...]) -> int:
+    """Return the axis along which the classes lie, in [0, len(shape)).
+
+    Args:
+        params: Checked parameters.
+        shape: The inputs' shape, of at least one dimension.
+
+    Raises:
+        RequestError: ``invalid_parameter``: it is out of range.
+    """
+    axis = params["class_axis"]
+    assert isinstance(axis, int)
+    if not -len(shape) <= axis < len(shape):
+        raise _invalid("class_axis", _out_of_range("class_axis", axis, len(shape)))
+    return axis % len(shape)
+
+
+def divisor(params: Mapping[str, object], cut: Cut, tensors: Mapping[str, object]) -> Divisor | None:
+    """Return what each of several outputs is divided by, if it must be summed for each output; else None.
+
+    Sums over rows have divisors, too: a mean may be wanted once the sums of other rows are added.
+
+    Args:
+        params: The request's checked parameters.
+        cut: Its parts.
+        tensors: Its tensors, by name.
+    """
+    if not cut.output_shape or (params["reduction"] != "mean" and 0 not in cut.axes):
+        return None
+    match params["normalizer"]:
+        case "count" if "mask" in tensors or params["ignore_index"] is not None:
+            return "count"
+        case "weight" if "weight" in tensors:
+            return "weight"
+        case "weight" if "mask" in tensors or params["ignore_index"] is not None:
+            return "count"
+        case "positives":
+            return "positives"
+        case _:
+            return None
+
+
+def _out_of_range(name: str, axis: int, dimensions: int) -> str:
+    last = dimensions - 1
+    return f"{name} {axis} is out of range for inputs of {dimensions} dimensions; use {-dimensions} to {last}"
+
+
+def _unknown(loss: Loss, name: str, known: Mapping[str, Parameter]) -> RequestError:
+    """Return the error of a parameter that the loss does not have."""
+    if name in TENSOR_DTYPES:
+        remedy = f"{name} is a tensor; send it in the body"
+    elif name == "tensors":
+        remedy = "tensors goes with application/x-npy, whose arrays have no names"
+    else:
+        remedy = f"it takes {', '.join(sorted(known))}"
+        if near := suggestion(name, [*known, *TENSOR_DTYPES]):
+            remedy = near.removeprefix("; ")
+    detail = f"{loss.name} has no parameter {shown(name)}; {remedy}"
+    return RequestError(ErrorCode.INVALID_PARAMETER, detail, [(pointer(name[:SHOWN]), "unknown parameter")])
+
+
+def _invalid(name: str, detail: str) -> RequestError:
+    return RequestError(ErrorCode.INVALID_PARAMETER, detail, [(pointer(name), detail)])
+
+
+def own_params(loss: Loss, params: Mapping[str, object]) -> dict[str, object]:
+    """Return the loss's own parameters, such as gamma and alpha."""
+    return {parameter.name: params[parameter.name] for parameter in loss.parameters}
+
+
+def options_of(params: Mapping[str, object]) -> dict[str, object]:
+    """Return the shared parameters without the reduction, as an answer repeats them."""
+    options = {parameter.name: params[parameter.name] for parameter in SHARED}
+    del options["reduction"]
+    for name in ("axis", "pos_weight"):
+        value = options[name]
+        if isinstance(value, tuple):
+            options[name] = value[0] if len(value) == 1 else list(value)
+    return options
+
+
+def check_targets(params: Mapping[str, object]) -> None:
+    """Check that the parameters about targets go together.
+
+    Args:
+        params: Checked parameters, of query and body together.
+
+    Raises:
+        RequestError: ``invalid_parameter``.
+    """
+    background = params["background_index"]
+    if background is None:
+        return
+    if params["targets_format"] != "index":
+        detail = "background_index goes with targets_format=index, whose ids it is among; dense targets of a "
+        raise _invalid("background_index", detail + "background are 0 for every class")
+    if background == params["ignore_index"]:
+        detail = f"{background} is both background_index, whose elements count, and ignore_index, whose "
+        raise _invalid("background_index", detail + "elements do not; leave out the one that is not meant")

@@ -1,0 +1,47 @@
+"""The choice of a worker's kernel. Torch is imported only where it computes, since that takes seconds."""
+
+from __future__ import annotations
+
+import logging
+
+from lossd.core.kernel import Kernel
+from lossd.core.native.kernel import native_kernel, slower_by
+from lossd.core.native.library import why_missing
+from lossd.core.self_test import check_known_answers
+
+logger = logging.getLogger(__name__)
+
+
+def make_kernel(device: str, kernel: str, threads: int) -> Kernel:
+    """Return the kernel for a device.
+
+    Args:
+        device: The device.
+        kernel: ``native``, ``torch``, or ``auto`` for the native one if it was built.
+        threads: Most threads on a CPU.
+
+    Raises:
+        RuntimeError: There is no such kernel here.
+    """
+    if not device.startswith("cpu"):
+        return torch_kernel(device, threads)
+    native = None if kernel == "torch" else native_kernel(threads)
+    if native is not None:
+        return native
+    if kernel == "native":
+        msg = f"there is no native kernel: {why_missing()}"
+        raise RuntimeError(msg)
+    logger.warning("%s", slower_by())
+    return torch_kernel("cpu", threads)  # not cpu:N, whose number tells workers apart, not cores
+
+
+def torch_kernel(device: str, threads: int) -> Kernel:
+    """Return a kernel in torch that has passed the known-answer check."""
+    import torch
+
+    from lossd.core.losses.kernel import TorchKernel
+
+    torch.set_num_threads(threads)
+    kernel = TorchKernel(device)
+    check_known_answers(kernel)
+    return kernel
