@@ -35,7 +35,7 @@ from lossd.engine.ipc.messages import (
     decode_from_front_end,
     encode,
 )
-from lossd.types import LossRequest, RequestError, Tensor
+from lossd.types import ErrorCode, LossRequest, RequestError, Tensor
 
 ELEMENTS = 64
 PARTS = 20
@@ -110,8 +110,8 @@ def scored(part: Slice) -> Scored:
     return Scored(part.id, [float(part.index)], None, [0.0], ELEMENTS, [], 0.25)
 
 
-def failed(part: Slice, code: str) -> Failed:
-    return Failed(part.id, code, "it is not", [(f"/logits/{part.index}", "so")])
+def failed(part: Slice, code: ErrorCode) -> Failed:
+    return Failed(part.id, code, f"part {part.index} is wrong", [(f"/logits/{part.index}", "so")])
 
 
 def run(test: Callable[[Desk], Awaitable[None]]) -> None:
@@ -192,16 +192,16 @@ def test_the_first_error_is_told_whoever_finds_one_first(earlier: str) -> None:
         assert sorted(out) == list(range(1, 9))
         for index in (3, 2, *range(4, 9)):
             worker, part = out[index]
-            worker.say(failed(part, f"code {index}"))
+            worker.say(failed(part, ErrorCode.NON_FINITE_INPUT))
             await turns()
             assert not job.over
         assert not [part for worker in desk.workers for part in worker.slices()]
         worker, part = out[1]
-        worker.say(scored(part) if earlier == "scored" else failed(part, "code 1"))
+        worker.say(scored(part) if earlier == "scored" else failed(part, ErrorCode.NON_FINITE_INPUT))
         await turns()
         with pytest.raises(RequestError) as caught:
             await job.result()
-        assert caught.value.code == ("code 2" if earlier == "scored" else "code 1")
+        assert caught.value.detail.startswith("part 2" if earlier == "scored" else "part 1")
 
     run(test)
 
@@ -229,7 +229,7 @@ def test_memory_is_released_when_neither_worker_has_a_slice() -> None:
         for i, ids in out.items():
             for slice_id in ids:
                 assert not free
-                desk.workers[i].say(Failed(slice_id, "cancelled", "nobody waits", []))
+                desk.workers[i].say(Failed(slice_id, ErrorCode.CANCELLED, "nobody waits", []))
                 await turns()
         assert free == [True]
 

@@ -16,7 +16,7 @@ from lossd.engine.ipc.messages import (
     decode_from_worker,
     encode,
 )
-from lossd.types import Tensor
+from lossd.types import ErrorCode, Tensor
 
 BATCH = BatchSpec(
     loss="focal",
@@ -55,7 +55,7 @@ def test_what_a_worker_is_told_survives_its_journey(sent: FromFrontEnd) -> None:
     "sent",
     [
         Scored(7, [0.5, 1e-20], None, [float("inf")], 3, [2], 0.001),
-        Failed(7, "target_out_of_range", "1.7 is outside [0, 1]", [("/targets/0", "1.7")]),
+        Failed(7, ErrorCode.TARGET_OUT_OF_RANGE, "1.7 is outside [0, 1]", [("/targets/0", "1.7")]),
         Ready("native", "cpu", "2.12", "avx2"),
     ],
 )

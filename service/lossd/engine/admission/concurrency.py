@@ -20,8 +20,8 @@ from lossd.engine.admission.fair_queue import FairQueue
 PATIENCE_SECONDS: Final = 0.25
 """How long a body that is still arriving counts."""
 _CAUTION: Final = 1.5
-"""A body may wait if there is time for so many times the predicted wait: a body read in vain costs more than a
-refusal."""
+"""A body may wait if there is time for so many times the predicted wait, since reading a body in vain costs more
+than a refusal."""
 
 
 class Permit:

@@ -20,7 +20,7 @@ from lossd.engine.dispatch.result import Planes, RunningTotals, Totals, crashed,
 from lossd.engine.dispatch.worker_slot import WorkerSlot
 from lossd.engine.ipc.memory import Memory
 from lossd.engine.ipc.messages import BatchSpec, Failed, Scored, Slice, encode
-from lossd.types import ErrorCode, LossRequest, LossResult, RequestError, Tensor
+from lossd.types import LossRequest, LossResult, RequestError, Tensor
 
 _slice_ids: Final = itertools.count(1 + secrets.randbits(40))  # other ids than the process before this one's
 _job_ids: Final = itertools.count(1)
@@ -259,7 +259,7 @@ class Job:
         if self.over:
             return
         if isinstance(answer, Failed) and (self._failed is None or answer.id < self._failed[0]):
-            self._failed = answer.id, RequestError(ErrorCode(answer.code), answer.detail, answer.errors)
+            self._failed = answer.id, RequestError(answer.code, answer.detail, answer.errors)
         if self._failed is not None:
             first, error = self._failed
             if all(other > first for other in self._sent):  # ids are in the order of the slices

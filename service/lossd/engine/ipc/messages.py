@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from lossd.teams import Team
-from lossd.types import Tensor
+from lossd.types import ErrorCode, Tensor
 
 UNUSABLE: Final = 78
 """Exit status of a process whose device or settings cannot be used (EX_CONFIG)."""
@@ -104,7 +104,7 @@ class Failed(msgspec.Struct, array_like=True, tag="failed", frozen=True):
     """From a worker: a slice that could not be scored, with a `RequestError`'s fields."""
 
     id: int
-    code: str
+    code: ErrorCode
     detail: str
     errors: list[tuple[str, str]]
 
