@@ -29,7 +29,7 @@ from lossd.wire.inference.body import InferenceReader
 from lossd.wire.inference.body import arena_bytes as inference_bytes
 from lossd.wire.json.document import arena_bytes as document_bytes
 from lossd.wire.json.document import read_in_place
-from lossd.wire.reader import Reader, StreamReader, Values
+from lossd.wire.reader import ColumnData, Reader, StreamReader
 from wire.feeding import OPTIONS, AnyArray, array_of, check_fault, same_bits
 
 MOST_EXPANDED: Final = 1 << 20
@@ -228,7 +228,7 @@ def _read_stream(
                 rows += event.rows
                 due = [rows * _row_bytes(column) for column in columns]
             else:
-                assert isinstance(event, Values)
+                assert isinstance(event, ColumnData)
                 assert 0 < len(event.data) <= due[event.column] - len(laid[event.column])
                 assert [len(data) for data in laid[: event.column]] == due[: event.column]
                 laid[event.column] += event.data

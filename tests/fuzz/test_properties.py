@@ -24,7 +24,7 @@ from fuzz.reading import Found, outcome
 from fuzz.witness import confirm
 from lossd.types import TENSOR_DTYPES, RequestError
 from lossd.wire import parse_query
-from lossd.wire.inference.body import DATATYPES
+from lossd.wire.inference.objects import DATATYPES
 from wire.feeding import BOUNDARY, check_fault, npy
 
 EXAMPLES = settings(max_examples=200)

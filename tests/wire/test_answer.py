@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 from lossd.types import Float64Array, LossResult, RequestError
 from lossd.wire import JsonAnswers, write_figures, write_json, write_npy, write_npy_header
 from lossd.wire import answer as writing
-from lossd.wire.answer import write_json_pieces
+from lossd.wire.answer import write_json_chunks
 from wire.feeding import same_bits
 
 NAMES = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
@@ -85,8 +85,8 @@ def test_an_array_has_the_terms_of_each_of_its_sums(numbers: int) -> None:
     result = result_of(rng.normal(size=(2, 3)))
     result.loss_terms = tuple(rng.normal(size=(3, 2, 3)))
     result.divisor_terms = (np.array([[1.0, 2.0, math.inf], [4.0, 5.0, 6.0]]),)
-    with mock.patch.object(writing, "_PIECE_NUMBERS", numbers):
-        text = b"".join(write_json_pieces(result, request_id="abc", version="1.2"))
+    with mock.patch.object(writing, "_CHUNK_NUMBERS", numbers):
+        text = b"".join(write_json_chunks(result, request_id="abc", version="1.2"))
     written = json.loads(text)
     assert list(written)[:4] == ["loss", "loss_terms", "divisor_terms", "reduction"]
     assert written["loss_terms"] == [plane.tolist() for plane in result.loss_terms]
@@ -147,8 +147,8 @@ def named(value: object) -> object:
 )
 def test_pieces_are_what_is_written_at_once(array: Float64Array, numbers: int) -> None:
     for laid in (array, np.asfortranarray(array), array.astype(">f8"), np.flip(array, -1)):
-        with mock.patch.object(writing, "_PIECE_NUMBERS", numbers):
-            pieces = list(write_json_pieces(result_of(laid), request_id="abc", version="1.2"))
+        with mock.patch.object(writing, "_CHUNK_NUMBERS", numbers):
+            pieces = list(write_json_chunks(result_of(laid), request_id="abc", version="1.2"))
             whole = write_json(result_of(laid), request_id="abc", version="1.2")
         assert b"".join(pieces) == whole
         loss = orjson.dumps(named(laid.tolist()))
@@ -166,14 +166,14 @@ def test_pieces_are_what_is_written_at_once(array: Float64Array, numbers: int) -
 )
 def test_pieces_of_a_long_answer_are_of_a_size(shape: tuple[int, ...]) -> None:
     array = np.random.default_rng(0).normal(0, 1e-300, shape)
-    pieces = write_json_pieces(result_of(array), request_id="abc", version="1.2")
+    pieces = write_json_chunks(result_of(array), request_id="abc", version="1.2")
     lengths = [len(piece) for piece in pieces]
     assert all(1 << 16 <= length <= 1 << 18 for length in lengths[:-2])
 
 
 def test_pieces_are_written_when_they_are_asked_for() -> None:
     array = np.zeros(1 << 15)
-    pieces = write_json_pieces(result_of(array), request_id="abc", version="1.2")
+    pieces = write_json_chunks(result_of(array), request_id="abc", version="1.2")
     assert b"0.0,0.0" in next(pieces)
     array[:] = 1.0
     assert b"1.0,1.0" in next(pieces)
@@ -181,7 +181,7 @@ def test_pieces_are_written_when_they_are_asked_for() -> None:
 
 def test_faults_come_before_the_first_piece() -> None:
     with pytest.raises(RequestError):
-        write_json_pieces(result_of(np.empty((2**40, 0))), request_id="abc", version="1.2")
+        write_json_chunks(result_of(np.empty((2**40, 0))), request_id="abc", version="1.2")
 
 
 def test_empty_lists_are_bounded() -> None:

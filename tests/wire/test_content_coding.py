@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lossd.types import RequestError
-from lossd.wire.content_coding import MAX_MEMBERS, PIECE_BYTES, Decoder, make_decoder
+from lossd.wire.content_coding import CHUNK_BYTES, MAX_MEMBERS, Decoder, make_decoder
 from wire.feeding import check_fault, pieces
 
 if sys.version_info >= (3, 14):
@@ -282,8 +282,8 @@ def test_a_bomb_is_never_held(coding: str) -> None:
     tracemalloc.stop()
     reading.finish()
     assert found == size
-    assert longest == PIECE_BYTES
-    assert peak < 4 * PIECE_BYTES
+    assert longest == CHUNK_BYTES
+    assert peak < 4 * CHUNK_BYTES
 
 
 @pytest.mark.parametrize("coding", WRITERS)
@@ -292,7 +292,7 @@ def test_a_bomb_is_decoded_only_as_far_as_it_is_asked(coding: str) -> None:
     begin = time.perf_counter()
     first = next(filter(None, decoder(coding).feed(body)))
     assert time.perf_counter() - begin < 0.05
-    assert 0 < len(first) <= PIECE_BYTES
+    assert 0 < len(first) <= CHUNK_BYTES
 
 
 @pytest.mark.parametrize(("coding", "empty"), [("gzip", gzipped(b"")), ("zstd", zstd.compress(b""))])

@@ -108,7 +108,7 @@ async def documents() -> None:
 
         fault = await desk.refused(b'{"logits": [[1, 2], [3]]}')
         assert fault.code == "bad_shape"
-        assert fault.errors == (("/logits/1", "1 elements, where the arrays before have 2"),)
+        assert fault.errors == (("/logits/1", "1 elements, but the arrays before have 2"),)
         assert (await desk.refused(b'{"logits": [1, 2')).code == "malformed_json"
         assert (await desk.refused(b'{"logits": [null]}')).code == "dtype_not_allowed"
 

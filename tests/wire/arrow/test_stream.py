@@ -22,14 +22,14 @@ from hypothesis import strategies as st
 
 from lossd.types import ITEMSIZE, TENSOR_DTYPES, RequestError
 from lossd.wire.arrow.flatbuffer import INT, LONG, TWO_LONGS, FlatBufferError, Table
+from lossd.wire.arrow.schema import MAX_FIELD_METADATA
 from lossd.wire.arrow.stream import (
     MAX_BATCH_METADATA_BYTES,
-    MAX_FIELD_METADATA,
     MAX_PACKED_BYTES,
     MAX_SCHEMA_BYTES,
     ArrowReader,
 )
-from lossd.wire.reader import Batch, Column, Columns, Event, Values
+from lossd.wire.reader import Batch, Column, ColumnData, Columns, Event
 from wire.feeding import AnyArray, check_fault, pieces, same_bits
 
 MAX_BATCH_BYTES = 1 << 25
@@ -60,7 +60,7 @@ def read(
             batches.append((event.rows, [bytearray() for _ in first.columns]))
             last = 0
         else:
-            assert isinstance(event, Values)
+            assert isinstance(event, ColumnData)
             assert event.column >= last
             last = event.column
             assert len(event.data) > 0
@@ -212,7 +212,7 @@ def test_bools_are_unpacked_in_pieces_of_bounded_length() -> None:
     rows = 3 * 8 * MAX_PACKED_BYTES + 5
     array = some("bool", (rows,))
     chunk = stream(table_of({"mask": array}))
-    sizes = [len(event.data) for event in events([chunk]) if isinstance(event, Values)]
+    sizes = [len(event.data) for event in events([chunk]) if isinstance(event, ColumnData)]
     assert sizes == [8 * MAX_PACKED_BYTES] * 3 + [5]
     _, (batch,) = read([chunk])
     assert same_bits(batch["mask"], array)
@@ -221,7 +221,7 @@ def test_bools_are_unpacked_in_pieces_of_bounded_length() -> None:
 def test_big_buffers_are_not_copied() -> None:
     array = some("float32", (1000, 80))
     chunk = stream(table_of({"logits": array}))
-    (values,) = [event for event in events([chunk]) if isinstance(event, Values)]
+    (values,) = [event for event in events([chunk]) if isinstance(event, ColumnData)]
     assert isinstance(values.data, memoryview)
     assert values.data.obj is chunk
     assert values.data == array.tobytes()
@@ -330,7 +330,7 @@ REFUSED: dict[str, tuple[AnyColumn, str, str]] = {
     "string view": (pa.array(["1"], pa.string_view()), "dtype_not_allowed", "utf8_view"),
     "lists of strings": (pa.array([["1"]], pa.list_(pa.string(), 1)), "dtype_not_allowed", "utf8"),
     "tensors": (TENSORS, "dtype_not_allowed", "ARROW:extension:name='arrow.fixed_shape_tensor'"),
-    "tensors, and what to do": (TENSORS, "dtype_not_allowed", "send to_numpy_ndarray() as .npy"),
+    "tensors, and what to do": (TENSORS, "dtype_not_allowed", "to_numpy_ndarray() as .npy"),
     "booleans of a byte": (
         pa.ExtensionArray.from_storage(pa.bool8(), pa.array([2, 0], pa.int8())),
         "dtype_not_allowed",
@@ -536,7 +536,7 @@ def test_a_row_too_long() -> None:
     fault = outcome([stream(table_of({"logits": some("float32", (1, 1000))}))], 1000)
     assert fault is not None
     assert fault.code == "body_too_large"
-    assert "not even one row fits" in fault.detail
+    assert "a single row is too long" in fault.detail
 
 
 # FlatBuffers made by hand, of what pyarrow would never write.
@@ -1058,7 +1058,7 @@ def test_mutants_are_read_or_refused() -> None:
         laid = 0
         try:
             for event in events([body]):
-                laid += len(event.data) if isinstance(event, Values) else 0
+                laid += len(event.data) if isinstance(event, ColumnData) else 0
             read_well += 1
         except RequestError as fault:
             check_fault(fault)

@@ -22,16 +22,9 @@ from tritonclient.http._utils import _get_inference_request  # type: ignore[impo
 from tritonclient.utils import np_to_triton_dtype  # type: ignore[import-untyped]
 
 from lossd.types import TENSOR_DTYPES, Body, Float64Array, LossResult, RequestError
-from lossd.wire.inference.body import (
-    DATATYPES,
-    MAX_DESCRIPTION_BYTES,
-    MAX_KEPT_BYTES,
-    OUTPUTS,
-    InferenceReader,
-    RequestedOutput,
-    arena_bytes,
-    write_inference,
-)
+from lossd.wire.inference.answer import write_inference
+from lossd.wire.inference.body import MAX_KEPT_BYTES, InferenceReader, arena_bytes
+from lossd.wire.inference.data import MAX_DESCRIPTION_BYTES
 from lossd.wire.inference.models import (
     Duration,
     ModelFigures,
@@ -40,6 +33,8 @@ from lossd.wire.inference.models import (
     model_stats,
     server_metadata,
 )
+from lossd.wire.inference.objects import DATATYPES, OUTPUTS
+from lossd.wire.inference.request import RequestedOutput
 from wire.feeding import AnyArray, array_of, check_fault, pieces, same_bits
 
 MAX_JSON_BYTES = 1 << 25

@@ -16,8 +16,10 @@ from hypothesis.extra import numpy as hnp
 
 from lossd.types import Body, RequestError
 from lossd.wire import FORMATS
-from lossd.wire.json import document as reading
-from lossd.wire.json.document import MAX_NAMES, arena_bytes, read_in_place, read_numbers
+from lossd.wire.json import arrays as json_arrays
+from lossd.wire.json import syntax
+from lossd.wire.json.arrays import read_numbers
+from lossd.wire.json.document import MAX_NAMES, arena_bytes, read_in_place
 from lossd.wire.json.values import MAX_PARAMETER_BYTES
 from wire.feeding import AnyArray, array_of, check_fault, outcome, pieces, read, same_bits
 
@@ -159,7 +161,7 @@ def test_ragged_arrays(text: str, place: str) -> None:
 
 def test_ragged_arrays_say_by_how_much() -> None:
     fault = refused('{"logits": [[1,2,3],[4,5,6],[7,8]]}')
-    assert "/logits/2 has 2 elements, where the arrays before have 3" in fault.detail
+    assert "/logits/2 has 2 elements, but the arrays before have 3" in fault.detail
 
 
 @pytest.mark.parametrize(
@@ -257,7 +259,10 @@ def laid_out(text: bytes) -> tuple[bytearray, int]:
 def test_seams_between_pieces_do_not_show(inside: str, seam: int, name: str, rest: str) -> None:
     text = f'{{"{name}": [{inside}]{rest}}}'
     # A document of this size is checked as a whole when in doubt; what is shown here is what goes before.
-    with mock.patch.object(reading, "_PIECE_BYTES", seam), mock.patch.object(reading, "_EXPLAINED_BYTES", 0):
+    with (
+        mock.patch.object(json_arrays, "_PART_BYTES", seam),
+        mock.patch.object(syntax, "_EXPLAINED_BYTES", 0),
+    ):
         result = outcome(MEDIA, [text.encode()])
     try:
         value = as_numbers(json.loads(text, parse_float=finite)[name], name)
@@ -314,7 +319,7 @@ def test_any_document_in_place(
     arrays = {"logits": logits, "targets": targets, "mask": mask, "weight": np.array(0.5)}
     document = {"gamma": 2, **{name: array.tolist() for name, array in arrays.items()}, "alpha": [0.5]}
     region, length = laid_out(json.dumps(document, indent=indent).encode())
-    with mock.patch.object(reading, "_PIECE_BYTES", seam):
+    with mock.patch.object(json_arrays, "_PART_BYTES", seam):
         found = read_in_place(memoryview(region), length)
     assert found.params == {"gamma": 2, "alpha": [0.5]}
     assert found.arrays == {}
@@ -361,7 +366,7 @@ def test_words_stand_for_what_no_number_is(
     arrays = {"logits": logits, "targets": targets, "weight": np.array(np.inf)}
     document = {name: spelled(array.tolist(), null and name == "targets") for name, array in arrays.items()}
     region, length = laid_out(json.dumps({**document, "note": "NaN"}, indent=indent).encode())
-    with mock.patch.object(reading, "_PIECE_BYTES", seam):
+    with mock.patch.object(json_arrays, "_PART_BYTES", seam):
         body, found = load(bytes(region[:length])), read_in_place(memoryview(region), length)
     for name, array in arrays.items():
         np.testing.assert_array_equal(body.arrays[name], array, strict=True)
@@ -402,7 +407,7 @@ def test_words_are_not_names() -> None:
         ('{"mask": [true, 2]}', "mask: 2 is neither 0 nor 1 at /mask/1"),
         ('{"mask": [[0.5]]}', "mask: 0.5 is neither 0 nor 1 at /mask/0/0"),
         ('{"logits": [1, true]}', "are logits and targets swapped?"),
-        ('{"logits": [[1, 2], [3]]}', "where shorter ones are padded a mask"),
+        ('{"logits": [[1, 2], [3]]}', "pad shorter ones, and send a mask"),
         ('{"logits": [1e999]}', 'or in tensors "Infinity"'),
         ('{"logits": [NaN]}', 'the strings "NaN", "Infinity" and "-Infinity"'),
     ],
@@ -550,7 +555,7 @@ def test_a_parameter_is_bounded() -> None:
 )
 def test_what_only_looks_like_elements(inside: str) -> None:
     region, length = laid_out(f'{{"targets": [{inside}, 0.5]}}'.encode())
-    with mock.patch.object(reading, "_EXPLAINED_BYTES", 0), pytest.raises(RequestError) as caught:
+    with mock.patch.object(syntax, "_EXPLAINED_BYTES", 0), pytest.raises(RequestError) as caught:
         read_in_place(memoryview(region), length)
     assert caught.value.code == "malformed_json"
 

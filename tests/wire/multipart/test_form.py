@@ -222,7 +222,7 @@ def test_a_field_may_come_beside_params() -> None:
 
 def test_what_python_multipart_says_is_not_repeated() -> None:
     for case, words in (
-        ("no colon", "a part's head has a line that is no header"),
+        ("no colon", "a part has a line among its headers that is no header"),
         ("many headers", "more than 8 headers"),
         ("a long header", "a header of more than 4096 bytes"),
     ):

@@ -21,9 +21,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lossd.types import Body, RequestError
-from lossd.wire.content_coding import PIECE_BYTES
-from lossd.wire.npy.npz import MAX_EXTRA_BYTES, NpzReader, arena_bytes
-from lossd.wire.reader import Piece, Reader
+from lossd.wire import FORMATS
+from lossd.wire.content_coding import CHUNK_BYTES
+from lossd.wire.npy.npz import NpzReader
+from lossd.wire.npy.zip_input import MAX_EXTRA_BYTES
+from lossd.wire.reader import Chunk, Reader
 from wire.feeding import AnyArray, array_of, check_fault, npy, pieces, same_bits
 
 LOGITS = np.array([[0.5, -1.25, np.inf], [3.0, -0.0, 1e-40]], dtype=np.float32)
@@ -425,10 +427,10 @@ def test_needed_is_known_from_a_header_on() -> None:
 
 
 def test_the_arena_need_not_be_larger_than_the_body() -> None:
-    assert arena_bytes(12345) == 12345
+    assert FORMATS["application/x-npz"].arena_bytes(12345) == 12345
 
 
-# What is passed over.
+# What is skipped.
 
 OTHERS: Mapping[str, AnyArray] = {
     "meta": np.array({"epoch": 3}, dtype=object),
@@ -440,11 +442,9 @@ OTHERS: Mapping[str, AnyArray] = {
     "empty": np.array([], dtype=object),
 }
 NOTES = {
-    ("meta",): "passed over meta (Python objects), which is no tensor",
-    ("class names", "when"): "passed over 'class names' (text) and when (dates), which are no tensors",
-    tuple(
-        OTHERS
-    ): "passed over meta (Python objects), 'class names' (text), paths (text), when (dates), took "
+    ("meta",): "skipped meta (Python objects), which is no tensor",
+    ("class names", "when"): "skipped 'class names' (text) and when (dates), which are no tensors",
+    tuple(OTHERS): "skipped meta (Python objects), 'class names' (text), paths (text), when (dates), took "
     "(durations) and 2 more, which are no tensors",
 }
 
@@ -494,8 +494,8 @@ def test_what_is_passed_over_counts() -> None:
     tracemalloc.stop()
     assert reader.skipped == len(OBJECTS) + (1 << 24)
     assert sum(lengths) == len(npy(LOGITS)) + len(npy(TARGETS))
-    assert lengths.count(0) >= (1 << 24) // PIECE_BYTES  # a turn for who counts, each time
-    assert peak < 4 * PIECE_BYTES
+    assert lengths.count(0) >= (1 << 24) // CHUNK_BYTES  # a turn for who counts, each time
+    assert peak < 4 * CHUNK_BYTES
 
 
 # What is refused.
@@ -900,13 +900,13 @@ def test_a_bomb_is_never_held() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert laid == 128 + size
-    assert longest == PIECE_BYTES
-    assert peak < 4 * PIECE_BYTES
+    assert longest == CHUNK_BYTES
+    assert peak < 4 * CHUNK_BYTES
 
 
 def test_a_bomb_behind_an_array_is_refused_at_its_first_piece() -> None:
     reader = NpzReader(options={}, names=())
-    taken: list[Piece] = []
+    taken: list[Chunk] = []
     with pytest.raises(RequestError, match="from byte 138 of its member on"):
         taken.extend(reader.feed(bomb(64 << 20, 10)))
     assert taken == []
@@ -915,7 +915,7 @@ def test_a_bomb_behind_an_array_is_refused_at_its_first_piece() -> None:
 def test_a_bomb_announces_itself_before_it_is_inflated() -> None:
     reader = NpzReader(options={}, names=())
     first = next(iter(reader.feed(bomb(16 << 20, 1 << 50))))
-    assert len(first) == PIECE_BYTES
+    assert len(first) == CHUNK_BYTES
     assert reader.needed == 128 + (1 << 50)
 
 
