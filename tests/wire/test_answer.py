@@ -125,12 +125,12 @@ def test_any_scalar_reads_back_to_its_bits(value: float) -> None:
 @given(hnp.arrays(np.float64, hnp.array_shapes(min_dims=1, max_dims=5, min_side=0, max_side=4)))
 def test_any_array_reads_back_to_its_bits(array: Float64Array) -> None:
     canonical = np.where(np.isnan(array), np.nan, array)
-    for laid in (array, np.asfortranarray(array), array.astype(">f8")):
-        back = np.array(floats(answer(laid)["loss"]), dtype=np.float64)
+    for arranged in (array, np.asfortranarray(array), array.astype(">f8")):
+        back = np.array(floats(answer(arranged)["loss"]), dtype=np.float64)
         if array.size:
             assert same_bits(back, canonical)
         else:
-            assert answer(laid)["loss"] == array.tolist()
+            assert answer(arranged)["loss"] == array.tolist()
 
 
 def named(value: object) -> object:
@@ -146,19 +146,19 @@ def named(value: object) -> object:
     st.integers(1, 12),
 )
 def test_pieces_are_what_is_written_at_once(array: Float64Array, numbers: int) -> None:
-    for laid in (array, np.asfortranarray(array), array.astype(">f8"), np.flip(array, -1)):
+    for arranged in (array, np.asfortranarray(array), array.astype(">f8"), np.flip(array, -1)):
         with mock.patch.object(writing, "_CHUNK_NUMBERS", numbers):
-            pieces = list(write_json_chunks(result_of(laid), request_id="abc", version="1.2"))
-            whole = write_json(result_of(laid), request_id="abc", version="1.2")
-        assert b"".join(pieces) == whole
-        loss = orjson.dumps(named(laid.tolist()))
+            parts = list(write_json_chunks(result_of(arranged), request_id="abc", version="1.2"))
+            whole = write_json(result_of(arranged), request_id="abc", version="1.2")
+        assert b"".join(parts) == whole
+        loss = orjson.dumps(named(arranged.tolist()))
         rest = write_json(result_of(0.5), request_id="abc", version="1.2").removeprefix(b'{"loss":0.5')
         assert whole == b'{"loss":' + loss + rest
         if array.size > numbers:
-            assert len(pieces) <= 2 + 2 * array.size // numbers
-            assert all(piece.count(b",") <= numbers for piece in pieces[:-1])
+            assert len(parts) <= 2 + 2 * array.size // numbers
+            assert all(part.count(b",") <= numbers for part in parts[:-1])
         else:
-            assert len(pieces) == 1
+            assert len(parts) == 1
 
 
 @pytest.mark.parametrize(
@@ -166,20 +166,20 @@ def test_pieces_are_what_is_written_at_once(array: Float64Array, numbers: int) -
 )
 def test_pieces_of_a_long_answer_are_of_a_size(shape: tuple[int, ...]) -> None:
     array = np.random.default_rng(0).normal(0, 1e-300, shape)
-    pieces = write_json_chunks(result_of(array), request_id="abc", version="1.2")
-    lengths = [len(piece) for piece in pieces]
+    parts = write_json_chunks(result_of(array), request_id="abc", version="1.2")
+    lengths = [len(part) for part in parts]
     assert all(1 << 16 <= length <= 1 << 18 for length in lengths[:-2])
 
 
 def test_pieces_are_written_when_they_are_asked_for() -> None:
     array = np.zeros(1 << 15)
-    pieces = write_json_chunks(result_of(array), request_id="abc", version="1.2")
-    assert b"0.0,0.0" in next(pieces)
+    parts = write_json_chunks(result_of(array), request_id="abc", version="1.2")
+    assert b"0.0,0.0" in next(parts)
     array[:] = 1.0
-    assert b"1.0,1.0" in next(pieces)
+    assert b"1.0,1.0" in next(parts)
 
 
-def test_faults_come_before_the_first_piece() -> None:
+def test_errors_come_before_the_first_piece() -> None:
     with pytest.raises(RequestError):
         write_json_chunks(result_of(np.empty((2**40, 0))), request_id="abc", version="1.2")
 
@@ -194,8 +194,8 @@ def test_empty_lists_are_bounded() -> None:
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @given(hnp.arrays(np.float64, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)))
 def test_npy_is_what_numpy_loads(dtype: str, array: Float64Array) -> None:
-    for laid in (array, array.copy(order="F")):
-        data = write_npy(laid, dtype)
+    for arranged in (array, array.copy(order="F")):
+        data = write_npy(arranged, dtype)
         loaded = np.load(BytesIO(data), allow_pickle=False)
         with np.errstate(over="ignore"):
             assert same_bits(loaded, array.astype(dtype))

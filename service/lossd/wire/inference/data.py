@@ -38,9 +38,9 @@ class DataText(NamedTuple):
 
 
 class Input(NamedTuple):
-    """An input: its index, its name, its datatype and its shape."""
+    """An input: its number in the list, its name, its datatype and its shape."""
 
-    index: int
+    number: int
     name: str
     datatype: str
     shape: tuple[int, ...]
@@ -125,7 +125,7 @@ def read_data(
             ``dtype_not_allowed``.
     """
     name, datatype, shape = described.name, described.datatype, described.shape
-    place = pointer("inputs", described.index, "data")
+    place = pointer("inputs", described.number, "data")
     index = given.get("data")
     if index is None:
         detail = f"the input {name} has neither data nor binary_data_size; send one of the two"

@@ -247,7 +247,7 @@ def _bad_shape(name: str, place: str, seen: str) -> RequestError:
 
 def _binary_size(described: Input, given: Mapping[str, object]) -> int | None:
     """Return the bytes of an input behind the object; None where its numbers are in the object."""
-    place = pointer("inputs", described.index)
+    place = pointer("inputs", described.number)
     size = _tensor_parameters(given, place).get("binary_data_size")
     if size is None:
         return None
