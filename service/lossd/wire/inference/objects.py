@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from lossd.error_text import SHOWN, pointer, shown, suggestion
-from lossd.types import ErrorCode, RequestError
+from lossd.types import ITEMSIZE, ErrorCode, RequestError
 from lossd.wire.answer import SUMS
 from lossd.wire.json.syntax import locate
 from lossd.wire.json.values import ForbiddenValueError, NotJsonError, parse_value
@@ -19,21 +19,9 @@ MODEL_VERSION: Final = "1"
 """The version of every model."""
 
 DATATYPES: Final[Mapping[str, str]] = {
-    "FP16": "float16",
-    "BF16": "bfloat16",
-    "FP32": "float32",
-    "FP64": "float64",
-    "BOOL": "bool",
-    "UINT8": "uint8",
-    "UINT16": "uint16",
-    "UINT32": "uint32",
-    "UINT64": "uint64",
-    "INT8": "int8",
-    "INT16": "int16",
-    "INT32": "int32",
-    "INT64": "int64",
+    dtype.replace("bfloat", "BF").replace("float", "FP").upper(): dtype for dtype in ITEMSIZE
 }
-"""The protocol's names of the dtypes (rest_predict_v2.yaml, tensor data types)."""
+"""The dtypes by the protocol's names ("Tensor Data Types"), such as FP32, BF16, BOOL and UINT8."""
 
 OUTPUTS: Final[Mapping[str, tuple[str, int]]] = {
     "loss": ("FP64", -1),
