@@ -1,7 +1,7 @@
-"""What the core costs beside torch's own losses: ``make bench-core``.
+"""Benchmark of the core against torch's own losses: ``make bench-core``.
 
-Both sides score the same numbers in turn, several times, on one thread, by its CPU time; ratios of one run
-are what counts. lossd computes in float64, with exact sums, torch in float32.
+Both sides score the same numbers in turn, several times, on one thread. Times are CPU times. Only the ratios
+of one run are comparable. lossd computes in float64 with exact sums, torch in float32.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lossd.core.prepare import prepare
 from lossd.types import Tensor
 
 ELEMENTS = 1 << 17
-"""Of a part, as a worker is given them."""
+"""Elements of a part, as in a worker."""
 SMALL, CACHED, LARGE = (32, 80), (4096, 80), (1 << 24,)
 GAMMA, ALPHA = 1.5, 0.25
 
@@ -34,7 +34,7 @@ Array = npt.NDArray[Any]
 
 
 class Numbers(NamedTuple):
-    """What is scored: a body as it is received, and the tensors that torch is given."""
+    """Numbers to score: a body for lossd, and the same numbers as tensors for torch."""
 
     shape: tuple[int, ...]
     body: memoryview
@@ -44,7 +44,7 @@ class Numbers(NamedTuple):
 
 
 def numbers(shape: tuple[int, ...]) -> Numbers:
-    """Float32 logits and 0/1 targets."""
+    """Return float32 logits and 0/1 targets."""
     rng = np.random.default_rng(0)
     body = np.stack([rng.normal(0, 3, shape), rng.random(shape) < 0.1]).astype(np.float32)
     tensors = {
@@ -56,7 +56,7 @@ def numbers(shape: tuple[int, ...]) -> Numbers:
 
 
 def ours(kernel: Kernel, loss: str, given: Numbers, elements: int = ELEMENTS) -> float:
-    """The mean, from checked parameters on."""
+    """Return lossd's mean."""
     params = check_params(LOSSES[loss], {})
     work = prepare(loss, params, given.shape, reduced_axes(params, given.shape), elements, given.tensors)
     parts = [kernel.score(work, given.body, 0, index) for index in range(work.cut.parts)]
@@ -69,12 +69,12 @@ def ours(kernel: Kernel, loss: str, given: Numbers, elements: int = ELEMENTS) ->
 
 
 def torch_bce(x: torch.Tensor, y: torch.Tensor) -> float:
-    """torch.nn.BCEWithLogitsLoss, float32."""
+    """Return the mean of torch.nn.BCEWithLogitsLoss, float32."""
     return torch.nn.functional.binary_cross_entropy_with_logits(x, y).item()
 
 
 def yolov5_focal(x: torch.Tensor, y: torch.Tensor) -> float:
-    """YOLOv5's FocalLoss on whole tensors, float32."""
+    """Return the mean of YOLOv5's FocalLoss, float32."""
     losses = torch.nn.functional.binary_cross_entropy_with_logits(x, y, reduction="none")
     p = torch.sigmoid(x)
     p_t = y * p + (1 - y) * (1 - p)
@@ -82,7 +82,7 @@ def yolov5_focal(x: torch.Tensor, y: torch.Tensor) -> float:
 
 
 def seconds(action: Callable[[], object], times: int, clock: Callable[[], float]) -> float:
-    """How long an action takes, by a clock."""
+    """Return the average seconds that an action takes, by a clock."""
     began = clock()
     for _ in range(times):
         action()
@@ -90,7 +90,7 @@ def seconds(action: Callable[[], object], times: int, clock: Callable[[], float]
 
 
 class Race(NamedTuple):
-    """Two actions, how often each is repeated, and their ratio, of the one's time by the other's."""
+    """Two actions, the number of repetitions, and the ratio of the first's time to the second's."""
 
     figure: Figure
     one: Callable[[], object]
@@ -99,7 +99,7 @@ class Race(NamedTuple):
     clock: Callable[[], float] = time.thread_time
 
     def run(self, turn: int) -> None:
-        """Measure both, in turn first."""
+        """Measure both, each first in every other turn."""
         taken = {}
         for action in (self.one, self.other) if turn % 2 else (self.other, self.one):
             taken[action] = seconds(action, self.times, self.clock)
@@ -107,7 +107,7 @@ class Race(NamedTuple):
 
 
 def races(fast: Kernel, slow: Kernel) -> list[Race]:
-    """What is compared with what."""
+    """Return the comparisons."""
     small, cached, large = numbers(SMALL), numbers(CACHED), numbers(LARGE)
     found = []
     for loss, rival, asked in (("bce", torch_bce, (1.0, 2.5)), ("focal", yolov5_focal, (2.5, 8.0))):
@@ -129,7 +129,7 @@ def races(fast: Kernel, slow: Kernel) -> list[Race]:
     work = prepare("bce", params, SMALL, reduced_axes(params, SMALL), ELEMENTS, small.tensors)
 
     def whole_call() -> float:
-        """As a front end scores the body of a known layout."""
+        """Score as a front end does a body of a known layout."""
         found = fast.score(work, body, 0, 0)
         return found.loss[0] / found.count
 
@@ -169,7 +169,7 @@ def races(fast: Kernel, slow: Kernel) -> list[Race]:
 
 
 def on_device(device: str) -> list[Race]:
-    """The torch definition on a device beside torch's own losses there, from the host's bytes, by time."""
+    """Return the comparisons of the torch definition with torch's own losses on a device, copies included."""
     kernel, large = TorchKernel(device), numbers(LARGE)
     found = []
     for loss, rival in (("bce", torch_bce), ("focal", yolov5_focal)):

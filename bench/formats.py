@@ -1,8 +1,8 @@
-"""What a million elements cost the server in each format: ``make bench-formats``.
+"""Benchmark of the request formats, with a million elements: ``make bench-formats``.
 
-The same 12,500 x 80 logits (float32) and targets go over one connection in every format, in turn, several
-times. Prints the bytes sent, the seconds until the answer, and the CPU seconds of all the server's processes;
-medians, and ratios to .npy.
+The same 12,500 x 80 logits (float32) and targets are sent over one connection in every format, in turn,
+several times. Prints the bytes sent, the seconds until the answer and the CPU seconds of all the server's
+processes: medians, and ratios to .npy.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Array = npt.NDArray[Any]
 
 @dataclass
 class Case:
-    """One way to send the numbers."""
+    """A format, its body and its measurements."""
 
     name: str
     body: bytes
@@ -55,14 +55,14 @@ class Case:
 
 
 def npz(save: Callable[..., None], **arrays: Array) -> bytes:
-    """What np.savez or np.savez_compressed writes."""
+    """Write arrays with np.savez or np.savez_compressed."""
     file = io.BytesIO()
     save(file, **arrays)
     return file.getvalue()
 
 
 def form(**arrays: Array) -> bytes:
-    """A form of .npy files."""
+    """Write arrays as a form of .npy files."""
     parts = [
         f'--sep\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode() + npy(array) + b"\r\n"
         for name, array in arrays.items()
@@ -71,7 +71,7 @@ def form(**arrays: Array) -> bytes:
 
 
 def arrow(**arrays: Array) -> bytes:
-    """An Arrow stream with batches of a thousand rows."""
+    """Write arrays as an Arrow stream with batches of a thousand rows."""
     columns = [
         pa.FixedSizeListArray.from_arrays(pa.array(array.reshape(-1)), CLASSES) for array in arrays.values()
     ]
@@ -83,7 +83,7 @@ def arrow(**arrays: Array) -> bytes:
 
 
 def cases() -> list[Case]:
-    """Every way to send them."""
+    """Return every format with its body."""
     rng = np.random.default_rng(0)
     x = rng.normal(0, 3, (ROWS, CLASSES)).astype(np.float32)
     y = (rng.random((ROWS, CLASSES)) < 0.05).astype(np.float32)
@@ -115,7 +115,7 @@ def cases() -> list[Case]:
 
 
 def main() -> None:
-    """Measure, in turn."""
+    """Measure the formats in turn, and print the table."""
     parser = options("formats", __doc__, rounds=7)
     parser.add_argument("--times", type=int, default=10, help="requests of a format in a round")
     given = parser.parse_args()

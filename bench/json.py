@@ -1,7 +1,7 @@
-"""How fast numbers come out of JSON bodies, beside other ways to have them as arrays: ``make bench-json``.
+"""Benchmark of reading numbers from JSON bodies, against orjson and json: ``make bench-json``.
 
-Every body is read in turn by each of the ways, several times, on one thread; ratios of one run are what
-counts. Seconds are the processor's, so that what else runs on the machine matters less.
+Every body is read in turn by each parser, several times, on one thread. Only the ratios of one run are
+comparable. Times are CPU times, so that other load on the machine matters less.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROWS, COLUMNS = 5_000, 80
 
 
 def bodies() -> dict[str, bytes]:
-    """Bodies of 400,000 numbers and more, as clients write them."""
+    """Return bodies of 400,000 numbers and more, as clients write them."""
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 3, (ROWS, COLUMNS))
     narrow = logits.astype(np.float32)
@@ -45,7 +45,7 @@ def bodies() -> dict[str, bytes]:
 
 
 def ours(body: bytes) -> Callable[[], dict[str, np.ndarray]]:
-    """Read a body where it lies, as the server does, into memory that has been used before."""
+    """Read a body in place, as the server does, into memory that has been used before."""
     region = memoryview(bytearray(arena_bytes(len(body))))
     region[: len(body)] = body
 
@@ -59,7 +59,7 @@ def ours(body: bytes) -> Callable[[], dict[str, np.ndarray]]:
 
 
 def theirs(body: bytes, loads: Callable[[bytes], dict[str, object]]) -> Callable[[], dict[str, np.ndarray]]:
-    """Read a body as Python's objects, and make arrays of them."""
+    """Read a body as Python objects, and convert them to arrays."""
 
     def read() -> dict[str, np.ndarray]:
         tensors = {name: value for name, value in loads(body).items() if isinstance(value, list)}
@@ -69,16 +69,16 @@ def theirs(body: bytes, loads: Callable[[bytes], dict[str, object]]) -> Callable
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """How long an action takes."""
+    """Return the CPU seconds that an action takes."""
     began = time.process_time()
     action()
     return time.process_time() - began
 
 
 def measure(body: bytes, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each way, round by round."""
+    """Return the seconds of each parser, one value for each round."""
     ways = {"ours": ours(body), "orjson": theirs(body, orjson.loads), "json": theirs(body, json.loads)}
-    found = {way: read() for way, read in ways.items()}  # which warms up, too
+    found = {way: read() for way, read in ways.items()}  # this warms up, too
     for arrays in found.values():
         for name, array in found["ours"].items():
             np.testing.assert_array_equal(array, arrays[name])
@@ -90,7 +90,7 @@ def measure(body: bytes, rounds: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()

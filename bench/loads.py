@@ -1,4 +1,4 @@
-"""Requests: by wrk, or by a small client of its own where bodies are large."""
+"""Load on a server: by wrk, or by a small client for large bodies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Final
 
 from bench.payloads import Payload
 
-# Headers whose value is "*" are other ones in each request.
+# A header of the value "*" gets another value in each request.
 _SCRIPT: Final = """
 local fresh, number = {}, 0
 for line in io.open(os.getenv("HEADERS"), "r"):lines() do
@@ -46,14 +46,14 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What came of a load.
+    """The outcome of a load.
 
     Attributes:
-        requests: How many were answered.
-        seconds: In how long.
-        failed: How many were not, or with another status than 200.
-        p50: Milliseconds.
-        p99: Likewise; the longest where there are few.
+        requests: Requests that were answered.
+        seconds: The time that they took together.
+        failed: Requests without an answer, or with a status other than 200.
+        p50: The median time of a request, in milliseconds.
+        p99: The 99th percentile, in milliseconds; the longest time where requests are few.
     """
 
     requests: int
@@ -64,21 +64,21 @@ class Load:
 
     @property
     def rate(self) -> float:
-        """Requests a second; 0 where one failed, which is no figure."""
+        """Requests a second; 0 if one failed."""
         return 0.0 if self.failed else self.requests / self.seconds
 
 
 def need_wrk() -> None:
-    """End where wrk is missing."""
+    """Exit if wrk is missing."""
     if shutil.which("wrk") is None:
         sys.exit("this needs wrk, a package of Debian's and Ubuntu's: apt-get install wrk")
 
 
 def post(port: int, path: str, payload: Payload, timeout: float = 120.0) -> bytes:
-    """One request on a connection of its own; the answer's body.
+    """Send one request on a new connection, and return the answer's body.
 
     Raises:
-        OSError: The server cannot be reached, or says anything but 200.
+        OSError: The server cannot be reached, or answers with a status other than 200.
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
@@ -90,7 +90,7 @@ def post(port: int, path: str, payload: Payload, timeout: float = 120.0) -> byte
 
 
 def exchange(connection: http.client.HTTPConnection, path: str, payload: Payload) -> bytes:
-    """One request on a connection that is kept; the answer's body."""
+    """Send one request on an open connection, and return the answer's body."""
     connection.request("POST", path, payload.data, payload.headers)
     answer = connection.getresponse()
     text = answer.read()
@@ -107,7 +107,7 @@ def by_wrk(
     seconds: int = 1,
     headers: Mapping[str, str] | None = None,
 ) -> Load:
-    """Requests for so long, each connection's next as soon as it is answered."""
+    """Send requests for some seconds; each connection sends the next once it has the answer."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "body").write_bytes(payload.data)
@@ -126,7 +126,7 @@ def by_wrk(
 
 
 def by_hand(port: int, path: str, payload: Payload, times: int) -> Load:
-    """So many requests on one connection."""
+    """Send requests one after the other on one connection."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300.0)
     taken = []
     for _ in range(times):

@@ -1,4 +1,4 @@
-"""What processes hold in memory and use of the CPU, by Linux's account."""
+"""Memory and CPU time of processes, from Linux's /proc."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Self
 
 
 def family(pid: int) -> list[int]:
-    """A process and all that descend from it."""
+    """Return a process and all its descendants."""
     found = [pid]
     for parent in found:
         for task in Path(f"/proc/{parent}/task").glob("*/children"):
@@ -20,24 +20,24 @@ def family(pid: int) -> list[int]:
 
 
 def find(pid: int, module: str) -> int:
-    """The one process among another's descendants that runs a module."""
+    """Return the descendant of a process that runs a module."""
     (found,) = [one for one in family(pid) if module in Path(f"/proc/{one}/cmdline").read_text().split("\0")]
     return found
 
 
 def cpu_seconds(*pids: int) -> float:
-    """What processes have used so far: utime and stime of proc(5)."""
+    """Return the CPU seconds of processes so far: utime and stime of proc(5)."""
     fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
     return sum(int(one[11]) + int(one[12]) for one in fields) / os.sysconf("SC_CLK_TCK")
 
 
 def pss(pid: int, part: str = "Pss") -> int:
-    """Bytes that a process holds, its share of what it shares with others; 0 if it is gone.
+    """Return the memory of a process in bytes, with its share of shared memory; 0 if it has ended.
 
     Args:
         pid: The process.
-        part: ``Pss_Anon``, what is its own; ``Pss_File``, mapped files; ``Pss_Shmem``, which is the arena; or
-            ``Pss``, all of them.
+        part: ``Pss_Anon``, private memory; ``Pss_File``, mapped files; ``Pss_Shmem``, the arena; or ``Pss``,
+            all of them.
     """
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
@@ -47,16 +47,16 @@ def pss(pid: int, part: str = "Pss") -> int:
 
 
 def own(pid: int) -> int:
-    """Bytes that a process holds besides the arena."""
+    """Return the memory of a process without the arena, in bytes."""
     return pss(pid) - pss(pid, "Pss_Shmem")
 
 
 class Peak:
-    """The most that a process and its descendants hold together while a ``with`` block lasts.
+    """Peak memory of a process and its descendants during a ``with`` block.
 
     Args:
         pid: The process.
-        interval: Seconds between two looks.
+        interval: Seconds between two measurements.
     """
 
     def __init__(self, pid: int, interval: float = 0.05) -> None:
@@ -69,7 +69,7 @@ class Peak:
 
     @property
     def growth(self) -> int:
-        """The most, beyond what it was before."""
+        """The peak beyond the memory held before."""
         return self.most - self.before
 
     def __enter__(self) -> Self:

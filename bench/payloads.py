@@ -1,4 +1,4 @@
-"""The numbers that are scored, and the bodies that carry them."""
+"""Numbers to score, and request bodies that hold them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 CLASSES: Final = 80
 SMALL, MIDDLE, LARGE = 32, 4_096, 262_144
-"""Rows."""
+"""Rows of the three sizes."""
 MEDIA: Final = {"npy": "application/x-npy", "npy-bool": "application/x-npy"}
 
 Array = npt.NDArray[Any]
@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """A request's body and what its headers say of it."""
+    """A request's body and its headers."""
 
     data: bytes
     headers: dict[str, str]
@@ -29,20 +29,20 @@ class Payload:
 
 @lru_cache(maxsize=1)
 def numbers(rows: int) -> tuple[Array, Array]:
-    """Logits and 0/1 targets, float32."""
+    """Return logits and 0/1 targets, float32."""
     rng = np.random.default_rng(0)
     shape = (rows, CLASSES)
     return rng.normal(0, 3, shape).astype(np.float32), (rng.random(shape) < 0.05).astype(np.float32)
 
 
 def expected(rows: int) -> float:
-    """The mean of binary cross entropy, in float64."""
+    """Compute the mean binary cross entropy, in float64."""
     x, y = (array.astype(np.float64) for array in numbers(rows))
     return float(np.mean(np.maximum(x, 0) - x * y + np.log1p(np.exp(-np.abs(x)))))
 
 
 def npy(*arrays: Array) -> bytes:
-    """What np.save writes, one file after the other."""
+    """Write arrays with np.save, one file after the other."""
     file = io.BytesIO()
     for array in arrays:
         np.save(file, array)
@@ -50,12 +50,12 @@ def npy(*arrays: Array) -> bytes:
 
 
 def as_json(logits: Array, targets: Array) -> bytes:
-    """What json.dumps writes of tolist()."""
+    """Write arrays with tolist() and json.dumps."""
     return json.dumps({"logits": logits.tolist(), "targets": targets.tolist()}).encode()
 
 
 def v2(logits: Array, targets: Array, *, binary: bool) -> Payload:
-    """A request of the Open Inference Protocol."""
+    """Write an Open Inference Protocol request."""
     tensors = {"logits": logits, "targets": targets}
     inputs: list[dict[str, Any]] = [
         {"name": name, "shape": list(one.shape), "datatype": "FP32"} for name, one in tensors.items()
@@ -72,14 +72,14 @@ def v2(logits: Array, targets: Array, *, binary: bool) -> Payload:
     return Payload(head + logits.tobytes() + targets.tobytes(), octets)
 
 
-@lru_cache(maxsize=4)  # of the largest, half a gigabyte
+@lru_cache(maxsize=4)  # four of the largest: half a gigabyte
 def payload(form: str, rows: int) -> Payload:
-    """The numbers of so many rows in a form.
+    """Return a request with a number of rows, in a format.
 
     Args:
         form: ``json``, ``npy``, ``npy-bool`` (bool targets), ``npy-octets`` (npy under another name), ``v2``
             (binary; each is a batch of one, so that Triton may batch several) or ``v2-json``.
-        rows: How many.
+        rows: The number of rows.
     """
     x, y = numbers(rows)
     if form == "json":

@@ -1,8 +1,9 @@
-"""The server beside what a team would write itself, and beside what nothing can beat: ``make bench-server``.
+"""Benchmark of the server against a small service and an upper limit: ``make bench-server``.
 
-lossd on its default settings, FastAPI with ten lines around torch's own loss, and uvicorn with an application
-that reads the body and drops it run side by side, idle but for the one that is measured. In each round every
-ratio's two sides are measured one after the other, in turn first. Needs wrk.
+Three servers run: lossd on its default settings; FastAPI with ten lines around torch's own loss; and uvicorn
+with an application that reads the body and drops it, which no framework can beat. Only the measured one is
+busy. In each round the two sides of a ratio are measured one after the other, each first in every other
+round. Needs wrk.
 """
 
 from __future__ import annotations
@@ -41,21 +42,21 @@ MIB: Final = 1 << 20
 
 @dataclass(slots=True)
 class Bench:
-    """The servers, and what was found of each."""
+    """The servers and their measurements."""
 
     servers: dict[str, Running]
     seconds: int
     loads: dict[tuple[str, str, int, int], list[Load]] = field(default_factory=dict)
 
     def load(self, server: str, form: str, rows: int, connections: int) -> Load:
-        """A load on a server, noted."""
+        """Measure a load on a server, and keep the outcome."""
         port, body = self.servers[server].port, payload(form, rows)
         found = by_wrk(port, PATHS[server][form], body, connections, self.seconds)
         self.loads.setdefault((server, form, rows, connections), []).append(found)
         return found
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Medians of every load."""
+        """Return a row of medians for each load."""
         return [
             (server, form, f"{rows:,}x{CLASSES}", str(connections), *_medians(found))
             for (server, form, rows, connections), found in self.loads.items()
@@ -68,7 +69,7 @@ def _medians(found: list[Load]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A ratio of lossd's figure to another server's in the same form."""
+    """A ratio of lossd's figure to another server's, for the same body."""
 
     figure: Figure
     other: str
@@ -78,7 +79,7 @@ class Pair:
     of: Callable[[Load], float] = lambda load: load.rate
 
     def measure(self, bench: Bench, turn: int) -> None:
-        """Both sides, one after the other."""
+        """Measure both sides, one after the other."""
         sides = ["lossd", self.other] if turn % 2 else [self.other, "lossd"]
         found = {side: self.of(bench.load(side, self.form, self.rows, self.connections)) for side in sides}
         if found[self.other]:
@@ -86,7 +87,7 @@ class Pair:
 
 
 def pairs() -> list[Pair]:
-    """What is compared."""
+    """Return the comparisons."""
     small = [
         Pair(Figure("32x80 npy, 16 connections, requests/s of uvicorn's that drops the body", 0.65),
              "uvicorn", "npy", SMALL, 16),
@@ -106,13 +107,13 @@ def pairs() -> list[Pair]:
 
 
 def crowd(bench: Bench, figure: Figure) -> None:
-    """How far the slowest of 64 connections are behind."""
+    """Measure how far the slowest of 64 connections fall behind."""
     found = bench.load("lossd", "npy", SMALL, 64)
     figure.found.append(found.p99 / found.p50)
 
 
 def heads(running: Running, seconds: int, figure: Figure, turn: int) -> None:
-    """What the project's client's head costs the front end, against wrk's, for the same body."""
+    """Measure the front end's CPU time for the client's headers against wrk's, with the same body."""
     front, body = find(running.pid, FRONT_END), payload("npy", SMALL)
     path, headers = client_head()
     ways = {"wrk": ("/bce", body.headers), "client": (path, headers)}
@@ -125,7 +126,7 @@ def heads(running: Running, seconds: int, figure: Figure, turn: int) -> None:
 
 
 def client_head() -> tuple[str, dict[str, str]]:
-    """The target and the headers of the client's requests; ``*`` is other in each of them."""
+    """Return the target and the headers of the client's requests; ``*`` is a value that changes."""
     seen: list[tuple[str, dict[str, str]]] = []
     x, y = numbers(SMALL)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -145,7 +146,7 @@ def client_head() -> tuple[str, dict[str, str]]:
             for _ in range(2):
                 try:
                     client.bce(x, y)
-                except Exception:  # noqa: S112 -- only what is asked counts
+                except Exception:  # noqa: S112 -- only the request counts
                     continue
         thread.join()
     (path, first), (_, second) = seen[:2]
@@ -155,7 +156,7 @@ def client_head() -> tuple[str, dict[str, str]]:
 
 
 def large(sides: dict[str, Running], figures: dict[str, Figure], turn: int) -> None:
-    """168 MB to /focal on one connection: elements a second, and the ratio where there are two."""
+    """Send 168 MB to /focal on one connection: elements a second, and the ratio if there are two servers."""
     rates = {}
     for name in sorted(sides, reverse=bool(turn % 2)):
         body = payload("npy", LARGE)
@@ -166,7 +167,7 @@ def large(sides: dict[str, Running], figures: dict[str, Figure], turn: int) -> N
 
 
 def worker(running: Running, figures: dict[str, Figure]) -> None:
-    """What a worker's death costs a caller, and what a worker holds."""
+    """Measure the wait of a caller when a worker is killed, and a worker's memory and start."""
     body = payload("npy", MIDDLE)
     connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
     for _ in range(KILLS):
@@ -187,7 +188,7 @@ def worker(running: Running, figures: dict[str, Figure]) -> None:
 
 
 def ready_seconds(running: Running) -> float:
-    """Kill the worker when it has served; how long after its start the next one is ready."""
+    """Kill the worker, and return the seconds from the next one's start until it is ready."""
     post(running.port, "/bce", payload("npy", MIDDLE))
     killed = find(running.pid, WORKER)
     os.kill(killed, signal.SIGKILL)
@@ -198,7 +199,7 @@ def ready_seconds(running: Running) -> float:
         if not fresh:
             try:
                 fresh = find(running.pid, WORKER)
-            except (OSError, ValueError):  # there is none just now
+            except (OSError, ValueError):  # there is none at the moment
                 continue
             fresh = 0 if fresh == killed else fresh
             continue
@@ -214,7 +215,7 @@ def ready_seconds(running: Running) -> float:
 
 @contextmanager
 def servers(against: Path | None) -> Iterator[dict[str, Running]]:
-    """All of them."""
+    """Run all servers."""
     with ExitStack() as stack:
         found = {
             "lossd": stack.enter_context(lossd()),
@@ -227,7 +228,7 @@ def servers(against: Path | None) -> Iterator[dict[str, Running]]:
 
 
 def main() -> None:
-    """Measure, in turn."""
+    """Measure all parts, and print the tables."""
     parser = options("server", __doc__, rounds=5)
     parser.add_argument("--seconds", type=int, default=1, help="of each load by wrk")
     parser.add_argument("--only", default="small,large,worker", help="parts, separated by commas")

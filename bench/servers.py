@@ -1,4 +1,4 @@
-"""The servers that are measured, each for as long as a ``with`` block lasts."""
+"""The measured servers, each running for a ``with`` block."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ANSWER: Final = b'{"loss":' + b"0" * 320 + b"}"
 
 
 class NotMeasuredError(Exception):
-    """Why a server cannot be measured."""
+    """A server cannot be measured. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class Running:
     """A server that answers.
 
     Attributes:
-        port: Where.
-        pid: The process that was started.
+        port: Its port.
+        pid: Its main process.
     """
 
     port: int
@@ -43,7 +43,7 @@ class Running:
 
 
 async def read_and_drop(scope: dict[str, Any], receive: Any, send: Any) -> None:  # noqa: ANN401 -- ASGI's
-    """What no framework can beat: an answer as long as a loss's, when the body has been read."""
+    """Read the body, and send an answer as long as a loss's: the upper limit for any framework."""
     while (await receive()).get("more_body"):
         pass
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_ANSWER))]
@@ -53,7 +53,7 @@ async def read_and_drop(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 @contextmanager
 def lossd(root: Path = ROOT, settings: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """A checkout's server, on its own defaults."""
+    """Run a checkout's lossd server on its default settings."""
     command = [sys.executable, "-c", "from lossd.cli import main; main()", "serve", "--host", "127.0.0.1"]
     environment = {"PYTHONPATH": f"{root}/service{os.pathsep}{root}/client", "LOSSD_USAGE_FILE": ""}
     with serving(
@@ -64,7 +64,7 @@ def lossd(root: Path = ROOT, settings: Mapping[str, str] | None = None) -> Itera
 
 @contextmanager
 def uvicorn(application: str, path: str, form: str = "npy") -> Iterator[Running]:
-    """An application on uvicorn, in one process and as fast as it can be had."""
+    """Run an application on uvicorn, in one process with its fastest options."""
     options = "--http httptools --loop uvloop --lifespan off --no-access-log --no-server-header"
     options += " --no-proxy-headers --log-level warning --host 127.0.0.1"
     command = [sys.executable, "-m", "uvicorn", application, *options.split()]
@@ -86,10 +86,10 @@ def serving(
     """Start a server, wait until it answers a small request, and leave no process of it behind.
 
     Args:
-        command: From the port.
-        path: Where a small request goes.
-        form: Of `payload`.
-        environment: Variables besides this process's own, less lossd's settings in these.
+        command: Function from a port to the command.
+        path: The path of a small request.
+        form: The request's format, as `payload` names it.
+        environment: Variables besides this process's own, from which lossd's settings are removed.
 
     Raises:
         NotMeasuredError: It does not answer within `START_SECONDS`.
@@ -120,7 +120,7 @@ def serving(
 
 
 def _wait(port: int, path: str, form: str, process: subprocess.Popen[bytes]) -> str:
-    """Wait for an answer; why there is none, or nothing."""
+    """Wait for an answer; return why there is none, or an empty text."""
     deadline = time.monotonic() + START_SECONDS
     why = ""
     while time.monotonic() < deadline:
@@ -145,7 +145,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    for pid, when in started.items():  # those that outlived it, unless the number is another's by now
+    for pid, when in started.items():  # those that outlived it, unless the id has been reused
         if when and _started(pid) == when:
             os.kill(pid, signal.SIGKILL)
 

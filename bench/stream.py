@@ -1,8 +1,7 @@
-"""An Arrow stream larger than the server's memory: ``make bench-stream``.
+"""Benchmark of an Arrow stream larger than the server's memory: ``make bench-stream``.
 
-The batch is generated once and sent again and again; nothing is stored. Prints what came back, how fast, and
-the most memory that the server's processes held together meanwhile, the arena included, beyond what they held
-before.
+One batch is generated and sent again and again; nothing is stored. Prints the answer, the speed, and the peak
+memory of the server's processes together, with the arena, beyond the memory that they held before.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ MIB = 1 << 20
 
 
 def parts(rows: int, targets_dtype: str) -> tuple[bytes, bytes, bytes]:
-    """A stream's schema, one batch of so many rows, and its end, as pyarrow writes them."""
+    """Return a stream's schema, one batch and its end marker, as pyarrow writes them."""
     rng = np.random.default_rng(1)
     logits = rng.normal(0, 3, rows * CLASSES).astype(np.float32)
     targets = (rng.random(rows * CLASSES) < 0.05).astype(targets_dtype)
@@ -41,7 +40,7 @@ def parts(rows: int, targets_dtype: str) -> tuple[bytes, bytes, bytes]:
 def send(
     port: int, body: tuple[bytes, bytes, bytes], times: int, *, chunked: bool, loss: str = "focal"
 ) -> dict[str, object]:
-    """Post the stream; the answer's JSON."""
+    """Send the stream, and return the answer's JSON."""
     schema, batch, end = body
     length = len(schema) + times * len(batch) + len(end)
     framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {length}"
@@ -51,10 +50,10 @@ def send(
     )
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(head.encode())
-        for piece in (schema, *(batch for _ in range(times)), end):
+        for part in (schema, *(batch for _ in range(times)), end):
             if chunked:
-                connection.sendall(b"%x\r\n" % len(piece))
-            connection.sendall(piece)
+                connection.sendall(b"%x\r\n" % len(part))
+            connection.sendall(part)
             if chunked:
                 connection.sendall(b"\r\n")
         if chunked:

@@ -1,4 +1,4 @@
-"""What a run found: tables that people and Markdown read, for the terminal and for docs/performance.md."""
+"""Tables of figures in Markdown, for the terminal and for docs/performance.md."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ PAGE: Final = Path(__file__).resolve().parents[1] / "docs/performance.md"
 
 @dataclass(slots=True)
 class Figure:
-    """A figure that something is asked of.
+    """A measured figure, with a bound if there is one.
 
     Attributes:
-        what: In words.
-        asked: What its median should be at least; nothing if None.
-        at_most: At most, instead.
-        found: What it was, round by round.
+        what: The figure, in words.
+        asked: The least value that its median should have; None for no bound.
+        at_most: Whether ``asked`` is the greatest value instead.
+        found: The values, one for each round.
     """
 
     what: str
@@ -32,7 +32,7 @@ class Figure:
     found: list[float] = field(default_factory=list)
 
     def row(self) -> tuple[str, ...]:
-        """Its line in the table."""
+        """Return its row of the table."""
         bound = "" if self.asked is None else f"at {'most' if self.at_most else 'least'} {self.asked:g}"
         if not self.found:
             return (self.what, bound, "not measured", "", "")
@@ -46,12 +46,12 @@ class Figure:
 
 
 def number(value: float) -> str:
-    """Three digits."""
+    """Format a number with three digits."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows under their columns, all of a column of one width."""
+    """Format rows as a Markdown table with aligned columns."""
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     lines = [columns, ["-" * width for width in widths], *rows]
     return "\n".join(
@@ -61,25 +61,25 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def of_figures(figures: Sequence[Figure]) -> str:
-    """Figures under each other."""
+    """Format figures as a table."""
     return table(("what", "asked", "median", "least to greatest", "reached"), [one.row() for one in figures])
 
 
 def options(name: str, about: str | None, rounds: int) -> argparse.ArgumentParser:
-    """A command's options, with those that all have."""
+    """Return the parser of a benchmark's options, with those that all share."""
     parser = argparse.ArgumentParser(prog=f"python -m bench.{name}", description=about)
     parser.add_argument("--rounds", type=int, default=rounds)
-    parser.add_argument("--write", action="store_true", help="put the tables into docs/performance.md, too")
+    parser.add_argument("--write", action="store_true", help="write the tables to docs/performance.md, too")
     return parser
 
 
 def tell(command: str, given: argparse.Namespace, *tables: str) -> None:
-    """Print tables, and put them into the page where it is asked for.
+    """Print tables, and write them to docs/performance.md with ``--write``.
 
     Args:
-        command: Whose they are: the page has ``<!-- command -->`` and, behind them, ``<!-- end -->``.
-        given: Its options.
-        tables: What it found.
+        command: The Make target. In the page they stand between ``<!-- command -->`` and ``<!-- end -->``.
+        given: The options.
+        tables: The tables.
     """
     text = "\n\n".join([f"{_machine()}; rounds: {given.rounds}.", *tables])
     print(text)

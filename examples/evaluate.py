@@ -1,7 +1,7 @@
-"""Binary cross entropy of two .npy files, however large, without torch and in little memory.
+"""Binary cross entropy of two .npy files of any size, without torch and in little memory.
 
-Run it with ``python -m examples.evaluate logits.npy targets.npy``. The files are mapped, not read: what has
-been sent is dropped from memory again. It goes on when the server loses a worker or is started anew.
+Run it with ``python -m examples.evaluate logits.npy targets.npy``. The files are mapped, not read, and sent
+parts are dropped from memory. It continues when the server loses a worker or is restarted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PATIENT = Retry(attempts=40)
 
 
 def evaluate(client: LossClient, logits_file: str, targets_file: str) -> LossResult:
-    """Scores the files, with a bar on a terminal.
+    """Score the files, with a progress bar on a terminal.
 
     Raises:
         OSError: A file cannot be read.
@@ -31,18 +31,18 @@ def evaluate(client: LossClient, logits_file: str, targets_file: str) -> LossRes
 
 
 def main() -> None:
-    """Prints the mean."""
+    """Print the mean."""
     parser = argparse.ArgumentParser(description="Binary cross entropy of two .npy files.")
     parser.add_argument("logits")
     parser.add_argument("targets")
-    parser.add_argument("--url", help="where the server is; else LOSSD_BASE_URL says it")
+    parser.add_argument("--url", help="the server's address; by default LOSSD_BASE_URL")
     arguments = parser.parse_args()
     try:
         with LossClient(arguments.url) as client:
             result = evaluate(client, arguments.logits, arguments.targets)
     except (LossdError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    print(float(result))  # noqa: T201 - what it is for
+    print(float(result))  # noqa: T201 -- the purpose of the command
 
 
 if __name__ == "__main__":

@@ -19,15 +19,15 @@ STOP_SECONDS = 40.0  # a server drains for 30 s at most
 
 
 class LocalServer:
-    """Starts ``lossd serve``, waits until it is ready, and stops it whatever happens.
+    """A ``lossd serve`` process that is ready when the block begins and stopped when it ends.
 
     Args:
         lossd: The ``lossd`` command to run, such as ``.venv/bin/lossd``.
-        device: What to compute on.
-        directory: The server's working directory; this process's own where none is given.
-        environment: Its environment, likewise. Settings in it (``LOSSD_…``) are left out.
-        settings: The server's settings, by name, such as ``{"arena_bytes": 1 << 30}``. Where they do not say
-            otherwise it keeps no usage: what is tried out is nobody's.
+        device: The device to compute on.
+        directory: The server's working directory; by default this process's own.
+        environment: The server's environment, without settings (``LOSSD_…``); by default this process's own.
+        settings: The server's settings, by name, such as ``{"arena_bytes": 1 << 30}``. By default it records
+            no usage.
     """
 
     def __init__(
@@ -51,19 +51,19 @@ class LocalServer:
 
     @property
     def url(self) -> str:
-        """Where the server listens."""
+        """The server's address."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
-        """The process that was started; its children are the front end and the workers."""
+        """The process id of the server; its children are the front ends and the workers."""
         if self._process is None:
             raise RuntimeError("the server was never started")
         return self._process.pid
 
     def __enter__(self) -> Self:
         self.port = _free_port()
-        # A group of its own: Ctrl-C reaches this process alone, which then stops the server in order.
+        # A session of its own: Ctrl-C reaches this process alone, which then stops the server in order.
         self._process = subprocess.Popen(  # noqa: S603 -- the caller's own command
             [*self._command, "--port", str(self.port)],
             cwd=self._directory,
@@ -91,7 +91,7 @@ class LocalServer:
         self._log.close()
 
     def stop(self) -> int:
-        """Asks the server to end, waits for it, and gives its exit code; -9 where it had to be killed."""
+        """Stop the server, wait for its end, and return its exit code; -9 if it had to be killed."""
         process = self._process
         if process is None:
             raise RuntimeError("the server was never started")
@@ -107,7 +107,7 @@ class LocalServer:
             raise
 
     def log(self) -> str:
-        """What the server has printed so far."""
+        """Return the server's output so far."""
         self._log.seek(0)
         return self._log.read().decode(errors="replace")
 
@@ -122,7 +122,7 @@ class LocalServer:
 
 
 def _is_ready(port: int) -> bool:
-    # http.client rather than urllib, which would ask a proxy named in the environment.
+    # http.client, because urllib would use a proxy from the environment.
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/readyz")

@@ -1,7 +1,7 @@
-"""Compiles the CPU kernel, once for each vector width, into one library beside its binding.
+"""Compile the CPU kernel, once for each vector width, into one library beside its binding.
 
-The build backend calls it for wheels and editable installs, and ``make install`` when a source has changed.
-$CC names the compiler (cc). Without one the install works all the same, and torch computes instead.
+The build backend calls this for wheels and editable installs, and ``make install`` when a source has changed.
+$CC names the compiler (default cc). Without a compiler the install still works, and torch computes instead.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 NATIVE = Path("service/lossd/core/native")
 NAME = "_kernel.so"
-# No fused multiply-add, which would give other bits; no errno and no traps, which would keep sqrt and
-# comparisons from being vectorised.
+# Fused multiply-adds would give other bits. errno and traps would prevent vectorised sqrt and comparisons.
 FLAGS = (
     *("-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
     *("-fPIC", "-fvisibility=hidden", "-pthread", "-Wall", "-Wextra", "-Werror=implicit"),
 )
-# By the machine that the compiler compiles for: the name and the flags of each width.
+# By the compiler's target machine: the name and the flags of each width.
 WIDTHS: dict[str, dict[str, tuple[str, ...]]] = {
     "x86_64": {
         "sse2": (),
@@ -38,15 +37,15 @@ WIDTHS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "aarch64": {"neon": ()},
 }
-_OLDEST_GLIBC = 17  # of manylinux_2_17, which every pip of today knows
+_OLDEST_GLIBC = 17  # of manylinux_2_17, which all current versions of pip know
 
 
 class NoCompilerError(Exception):
-    """Why nothing can be compiled."""
+    """There is no compiler for the kernel. The message says why."""
 
 
 def find_compiler() -> list[str]:
-    """The command of the C compiler.
+    """Return the command of the C compiler.
 
     Raises:
         NoCompilerError: There is none.
@@ -58,10 +57,10 @@ def find_compiler() -> list[str]:
 
 
 def machine_of(compiler: Sequence[str]) -> str:
-    """The kind of processor that a compiler compiles for.
+    """Return the compiler's target machine.
 
     Raises:
-        NoCompilerError: It is one that the kernel is not made for.
+        NoCompilerError: The kernel does not support it.
     """
     target = _run([*compiler, "-dumpmachine"]).strip()
     machine = target.partition("-")[0]
@@ -75,7 +74,7 @@ def compile_library(sources: Path, library: Path, compiler: Sequence[str], extra
 
     Args:
         sources: The folder.
-        library: What is made.
+        library: The library to write.
         compiler: The compiler's command.
         extra: Flags after the usual ones.
     """
@@ -94,14 +93,14 @@ def compile_library(sources: Path, library: Path, compiler: Sequence[str], extra
         list(done)
         made = Path(scratch, NAME)
         _run([*compiler, "-shared", "-pthread", *extra, *objects, "-o", str(made)])
-        # Whoever has the old one mapped keeps it.
+        # Processes that have mapped the old library keep it.
         new = library.with_name(f"{library.name}.new")
         shutil.copyfile(made, new)
         new.replace(library)
 
 
 def platform_tag(library: Path, machine: str) -> str:
-    """The wheel's platform: the oldest glibc that has all that the library calls."""
+    """Return the wheel's platform: the oldest glibc with all functions that the library calls."""
     needed = [int(minor) for minor in re.findall(rb"\0GLIBC_2\.(\d+)", library.read_bytes())]
     return f"manylinux_2_{max(*needed, _OLDEST_GLIBC)}_{machine}" if needed else f"linux_{machine}"
 
@@ -115,12 +114,12 @@ def _run(command: Sequence[str]) -> str:
 
 
 class NativeBuildHook(BuildHookInterface[BuilderConfig]):
-    """Puts the library into a wheel, or into the source tree for an editable install."""
+    """Build hook that adds the library to a wheel, or to the source tree for an editable install."""
 
     _scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile before the wheel is put together."""
+        """Compile before the wheel is built."""
         native = Path(self.root) / NATIVE
         if version == "editable":
             build_in_place(native)
@@ -139,13 +138,13 @@ class NativeBuildHook(BuildHookInterface[BuilderConfig]):
         build_data["tag"] = f"py3-none-{platform_tag(library, machine)}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        """Remove what was compiled: the wheel has it."""
+        """Remove the compiled library: the wheel has it."""
         if self._scratch is not None:
             self._scratch.cleanup()
 
 
 def build_in_place(native: Path) -> None:
-    """Compile into the source tree; without a compiler, leave no library that is not the sources'."""
+    """Compile into the source tree. Without a compiler, remove the library: it may be out of date."""
     try:
         compiler = find_compiler()
         machine_of(compiler)

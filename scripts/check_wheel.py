@@ -1,8 +1,8 @@
-"""Builds the wheel and uses it as a stranger would, with the sources out of reach. Run by ``make wheel``.
+"""Build the wheel, install it and use it with the sources out of reach: ``make wheel``.
 
-Two clean environments, made by the script that the Dockerfile runs: a server with ``lossd[server]``, and a
-client with the base install alone. The client scores over HTTP; what it gets is compared with arithmetic
-here.
+There are two clean environments, made by the script that the Dockerfile runs: a server with ``lossd[server]``
+and a client with the base install. The client scores over HTTP, and its losses are compared with values
+computed here.
 """
 
 from __future__ import annotations
@@ -65,18 +65,18 @@ assert lossd_client.__version__ != "unknown"
 
 
 class CheckError(Exception):
-    """What the wheel, or a command of it, did wrong."""
+    """A fault of the wheel or of one of its commands."""
 
 
 class Sandbox:
-    """Runs commands in a directory away from the sources, with nothing in the environment that leads back."""
+    """A directory and an environment for commands, from which the sources cannot be found."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         away = ("PYTHON", "LOSSD_", "VIRTUAL_ENV")
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith(away)} | {
-            "PYTHON": sys.executable,  # what the install scripts make environments with
-            "COLUMNS": "200",  # no message is broken in two
+            "PYTHON": sys.executable,  # for the install scripts
+            "COLUMNS": "200",  # no message is wrapped
             "NO_COLOR": "1",
             "NO_PROXY": "127.0.0.1",
         }
@@ -84,11 +84,11 @@ class Sandbox:
     def run(
         self, command: Sequence[str | Path], *, seconds: float = COMMAND_SECONDS, code: int = 0
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a command that must end with ``code`` in time."""
-        words = [str(word) for word in command]
+        """Run a command that must exit with ``code`` in time."""
+        arguments = [str(part) for part in command]
         try:
             done = subprocess.run(  # noqa: S603 -- commands of this file
-                words,
+                arguments,
                 cwd=self.directory,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -98,14 +98,16 @@ class Sandbox:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise CheckError(f"{words} took more than {seconds:g} s") from error
+            raise CheckError(f"{arguments} took more than {seconds:g} s") from error
         if done.returncode != code:
-            raise CheckError(f"{words} ended with {done.returncode}, not {code}:\n{done.stdout}{done.stderr}")
+            raise CheckError(
+                f"{arguments} ended with {done.returncode}, not {code}:\n{done.stdout}{done.stderr}"
+            )
         return done
 
 
 def check_contents(wheel: Path) -> None:
-    """The wheel holds both packages with their types' marker, and nothing else."""
+    """Check that the wheel holds both packages with py.typed, and nothing else."""
     with zipfile.ZipFile(wheel) as archive:
         names = {PurePosixPath(name) for name in archive.namelist()}
     tops = {name.parts[0] for name in names if not name.parts[0].endswith(".dist-info")}
@@ -123,7 +125,7 @@ def check_contents(wheel: Path) -> None:
 
 
 def check_base_install(sandbox: Sandbox, client: Path) -> None:
-    """The base install is a working client that brings no server, and says how to get one."""
+    """Check that the base install is a working client without the server, and says how to get one."""
     python, lossd = client / "bin/python", client / "bin/lossd"
     sandbox.run([python, "-c", IMPORT_CLIENT])
     sandbox.run([python, "-c", FIND_SERVER_ONLY])
@@ -136,7 +138,7 @@ def check_base_install(sandbox: Sandbox, client: Path) -> None:
 
 
 def check_scoring(sandbox: Sandbox, server: Path, client: Path) -> None:
-    """A client of the base install gets true losses from a server of the wheel, which then ends cleanly."""
+    """Check that a client gets correct losses from a server of the wheel, which then ends cleanly."""
     np.save(sandbox.directory / "logits.npy", np.array(LOGITS))
     np.save(sandbox.directory / "targets.npy", np.array(TARGETS))
     with LocalServer(
@@ -158,7 +160,7 @@ def check_scoring(sandbox: Sandbox, server: Path, client: Path) -> None:
 
 
 def check_sources(sandbox: Sandbox, scratch: Path) -> None:
-    """A source distribution has what the kernel is compiled from, and makes a wheel without a compiler."""
+    """Check that a source distribution has the kernel's sources, and builds a wheel without a compiler."""
     build = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(scratch)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=COMMAND_SECONDS)  # noqa: S603
     (sources,) = scratch.glob("lossd-*.tar.gz")
@@ -176,7 +178,7 @@ def check_sources(sandbox: Sandbox, scratch: Path) -> None:
 
 
 def expected(name: str) -> float:
-    """The mean loss, element by element from its definition."""
+    """Compute the mean loss, element by element, from its definition."""
     element = {"bce": bce, "focal": focal}[name]
     losses = [
         element(x, y)
@@ -187,26 +189,26 @@ def expected(name: str) -> float:
 
 
 def bce(x: float, y: float) -> float:
-    """-y log p - (1-y) log(1-p), with neither logarithm taken of a rounded p."""
+    """Compute -y log p - (1-y) log(1-p) without rounding p first."""
     tail = math.log1p(math.exp(-abs(x)))
     return y * (max(-x, 0.0) + tail) + (1 - y) * (max(x, 0.0) + tail)
 
 
 def focal(x: float, y: float) -> float:
-    """Binary cross entropy times the balance and (1 - p_t)^gamma."""
+    """Compute the binary cross entropy times the balance and (1 - p_t)^gamma."""
     p, q = 1 / (1 + math.exp(-x)), 1 / (1 + math.exp(x))
     balance = y * ALPHA + (1 - y) * (1 - ALPHA)
     return float(balance * (y * q + (1 - y) * p) ** GAMMA * bce(x, y))
 
 
 def compare(who: str, value: float, truth: float) -> None:
-    """Fails where a loss is not the true one."""
+    """Raise if a loss is not the correct one."""
     if not math.isclose(value, truth, rel_tol=TOLERANCE):
         raise CheckError(f"{who} gave {value!r}, and the loss is {truth!r}")
 
 
 def check(say: Console, scratch: Path) -> None:
-    """Builds, installs twice, uses."""
+    """Build the wheel, install it twice, and use it."""
     outside = scratch / "outside"
     outside.mkdir()
     sandbox = Sandbox(outside)
@@ -232,7 +234,7 @@ def check(say: Console, scratch: Path) -> None:
 
 
 def main() -> int:
-    """Checks in a scratch directory that is gone afterwards; 1 where something is wrong."""
+    """Check the wheel in a temporary directory; return 1 if something is wrong."""
     say = Console(highlight=False)
     try:
         with tempfile.TemporaryDirectory(prefix="lossd-wheel-") as scratch:

@@ -2,8 +2,8 @@
 """Derive the polynomials of the elements' exp and log, and check those in the sources.
 
 ``coefficients.py`` prints them, for C and for Python. ``coefficients.py --check`` compares them with
-service/lossd/core/native/elements.h and service/lossd/core/losses/elements.py, and says how far each is from
-its function, in exact arithmetic, over its whole interval.
+service/lossd/core/native/elements.h and service/lossd/core/losses/elements.py, and prints a proven bound of
+each one's error over its whole interval.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ mp.dps = 50
 
 _SERVICE: Final = Path(__file__).parent.parent / "service" / "lossd" / "core"
 _TERMS: Final = 60
-"""Of the functions' own series, which are then exact to more than 60 digits."""
+"""Terms of the functions' power series, which make them exact to more than 60 digits."""
 
 
 class Polynomial(NamedTuple):
@@ -42,13 +42,12 @@ class Polynomial(NamedTuple):
 
     Attributes:
         name: Its name in the sources.
-        what: What it is.
-        series: The coefficient of each power of its function's own series.
-        low: Where its interval begins.
-        high: Where its interval ends.
-        terms: How many coefficients it has.
-        share: What its error is multiplied by, at the most, in the relative error of the function that is
-            computed with it.
+        what: Its formula and interval, in words.
+        series: The coefficient of each power in the power series of its function.
+        low: The lower end of its interval.
+        high: The upper end of its interval.
+        terms: The number of its coefficients.
+        share: The greatest factor of its error in the relative error of the function computed with it.
     """
 
     name: str
@@ -62,7 +61,7 @@ class Polynomial(NamedTuple):
 
 _HALF_LN2: Final = log(2) / 2 * (1 + mpf(2) ** -40)
 _WIDE: Final = mpf(1) / 9 * (1 + mpf(2) ** -14)
-"""A little wider than asked, by so much that log(2), which people know by heart, is correctly rounded."""
+"""A little wider than needed, so that the well-known log(2) is correctly rounded."""
 _NARROW: Final = ((sqrt(2) - 1) / (sqrt(2) + 1)) ** 2 * (1 + mpf(2) ** -40)
 
 POLYNOMIALS: Final = (
@@ -97,7 +96,7 @@ POLYNOMIALS: Final = (
 
 
 def remez(wanted: Polynomial) -> list[float]:
-    """The polynomial of least greatest error, its coefficients rounded to float64, lowest power first."""
+    """Find the polynomial of least greatest error: coefficients as float64, lowest power first."""
     series = [wanted.series(k) for k in range(_TERMS)]
     middle, radius = (wanted.low + wanted.high) / 2, (wanted.high - wanted.low) / 2
     size = wanted.terms + 1
@@ -112,12 +111,12 @@ def remez(wanted: Polynomial) -> list[float]:
 
 
 def _difference(series: Sequence[Any], coefficients: Sequence[Any]) -> list[Any]:
-    """The polynomial's error, as a polynomial."""
+    """Return the polynomial's error, as a polynomial."""
     return [a - (coefficients[k] if k < len(coefficients) else 0) for k, a in enumerate(series)]
 
 
 def _extrema(error: Sequence[Any], wanted: Polynomial, size: int) -> list[Any]:
-    """Where the error is greatest, between each two of its zeros."""
+    """Find the points where the error is greatest, between each two of its zeros."""
     fine = 16 * size
     middle, radius = (wanted.low + wanted.high) / 2, (wanted.high - wanted.low) / 2
     grid = [middle - radius * cos(pi * i / fine) for i in range(fine + 1)]
@@ -136,15 +135,15 @@ def _extrema(error: Sequence[Any], wanted: Polynomial, size: int) -> list[Any]:
 
 
 def bound(wanted: Polynomial, coefficients: Sequence[float]) -> Any:  # noqa: ANN401 -- mpmath has no types
-    """A proven bound of the error that the polynomial adds to its function, relative to that.
+    """Return a proven bound of the relative error that the polynomial adds to its function.
 
-    The function's series is as good as exact, so the error is a polynomial, and a polynomial lies between
+    The function's power series is practically exact, so the error is a polynomial. A polynomial lies between
     the least and the greatest of its Bernstein coefficients.
     """
     error = _difference([wanted.series(k) for k in range(_TERMS)], [mpf(c) for c in coefficients])
-    degree, pieces, worst = _TERMS - 1, 16, mpf(0)
-    width = (wanted.high - wanted.low) / pieces
-    for i in range(pieces):
+    degree, intervals, worst = _TERMS - 1, 16, mpf(0)
+    width = (wanted.high - wanted.low) / intervals
+    for i in range(intervals):
         low = wanted.low + width * i
         powers = [low**k for k in range(_TERMS)]
         shifted = [
@@ -158,7 +157,7 @@ def bound(wanted: Polynomial, coefficients: Sequence[float]) -> Any:  # noqa: AN
 
 
 def in_source(text: str, name: str) -> list[float]:
-    """The coefficients of one polynomial as a source file has them."""
+    """Return the coefficients of a polynomial in a source file."""
     found = re.search(rf"\b(?:LOSSD)?_{name}\b[^=\n]*= *\w*[{{(]([^)}}]*)[)}}]", text)
     if found is None:
         return []
@@ -168,7 +167,7 @@ def in_source(text: str, name: str) -> list[float]:
 def main() -> int:
     """Print the polynomials, or check those in the sources."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--check", action="store_true", help="compare with the sources, and say the errors")
+    parser.add_argument("--check", action="store_true", help="compare with the sources, and print the errors")
     check, right, lines = parser.parse_args().check, True, list[str]()
     for wanted in POLYNOMIALS:
         coefficients = remez(wanted)

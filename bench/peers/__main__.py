@@ -1,7 +1,7 @@
-"""lossd beside serving frameworks, each around torch's own loss: ``make bench-peers``.
+"""Benchmark of lossd against serving frameworks around torch's own loss: ``make bench-peers``.
 
-Installs each framework into ``.bench`` first, in minutes. It and lossd then run side by side, idle
-but for the one that is measured, in turn. One that does not install or start is named. Needs wrk.
+Installs each framework into ``.bench`` first, which takes minutes. It and lossd then run side by side and are
+measured in turn. A framework that does not install or start is reported. Needs wrk.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class Peer:
     """A framework.
 
     Attributes:
-        name: As it calls itself.
-        environment: The folder of its environment, and its file of requirements.
-        ways: Where it is sent which form; lossd is sent the same, and .npy.
-        command: Behind ``bin/``; ``PORT`` stands for the port.
-        variables: Of its environment, likewise.
+        name: Its name.
+        environment: The name of its environment's folder and of its requirements file.
+        ways: The path for each format that it is sent; lossd is sent the same formats, and .npy.
+        command: Its command in ``bin/``; ``PORT`` stands for the port.
+        variables: Environment variables; ``PORT`` stands for the port.
     """
 
     name: str
@@ -105,10 +105,10 @@ PEERS: Final = (
 
 
 def install(name: str) -> None:
-    """Make an environment, unless it is there.
+    """Install a framework's environment, unless it is there.
 
     Raises:
-        NotMeasuredError: It cannot be had.
+        NotMeasuredError: It cannot be installed.
     """
     folder, wanted = ENVIRONMENTS / name, REQUIREMENTS / f"{name}.txt"
     stamp = folder / ".installed"
@@ -130,7 +130,7 @@ def install(name: str) -> None:
 
 
 def measure(peer: Peer, ours: Running, rounds: int) -> list[Figure]:
-    """Measure requests a second, of a framework's.
+    """Measure lossd's requests a second as ratios to a framework's.
 
     Raises:
         NotMeasuredError: It does not install, or does not start.
@@ -139,13 +139,13 @@ def measure(peer: Peer, ours: Running, rounds: int) -> list[Figure]:
     bins = ENVIRONMENTS / peer.environment / "bin"
 
     def command(port: int) -> list[str]:
-        words = [word.replace("PORT", str(port)) for word in peer.command]
+        arguments = [word.replace("PORT", str(port)) for word in peer.command]
         variables = {name: value.replace("PORT", str(port)) for name, value in peer.variables.items()}
         return [
             "env",
             *(f"{name}={value}" for name, value in variables.items()),
-            str(bins / words[0]),
-            *words[1:],
+            str(bins / arguments[0]),
+            *arguments[1:],
         ]
 
     form, path = next(iter(peer.ways.items()))
@@ -176,7 +176,7 @@ def _one(
             their_rate = _load(theirs, path, form, rows).rate
             if their_rate:
                 figure.found.append(_load(ours, OURS[own], own, rows).rate / their_rate)
-    except OSError as error:  # too large for it
+    except OSError as error:  # the body is too large for it
         say(f"{figure.what}: {error}")
     return figure
 
@@ -190,12 +190,12 @@ def _load(running: Running, path: str, form: str, rows: int) -> Load:
 
 
 def say(text: str) -> None:
-    """Progress."""
+    """Print progress."""
     print(text, file=sys.stderr, flush=True)
 
 
 def main() -> None:
-    """Install, measure, tell."""
+    """Install and measure the frameworks, and print the table."""
     parser = options("peers", __doc__, rounds=3)
     parser.add_argument("--only", default="", help="frameworks whose names contain one of these, by commas")
     given = parser.parse_args()

@@ -50,6 +50,11 @@ TENSOR_DTYPES: Final[Mapping[str, frozenset[str]]] = {
 """The tensors that a request may hold, and the dtypes allowed in each."""
 
 
+def is_addressable(shape: Sequence[int], dtype: str) -> bool:
+    """Return whether an array's strides in bytes are below 2^63. Strides ignore lengths of 0."""
+    return math.prod(n for n in shape if n) * ITEMSIZE[dtype] < 1 << 63
+
+
 class ErrorCode(StrEnum):
     """Codes of problems, as the contract has them. `lossd.api.problems` gives each a status and a title."""
 

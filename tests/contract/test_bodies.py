@@ -58,7 +58,7 @@ def refused(answer: httpx.Response, status: int, code: str) -> str:
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_an_npz_with_more_than_tensors(base_url: str, save: object) -> None:
     others = {"meta": np.array({"epoch": 3}, dtype=object), "names": np.array(["cat", "dog", "bird"])}
-    note = "passed over meta (Python objects) and names (text), which are no tensors"
+    note = "skipped meta (Python objects) and names (text), which are no tensors"
     answer = post_npz(base_url, npz(save, **others, logits=X, targets=Y))
     check(answer, bce(X, Y).mean(), [note])
     headers = {"content-type": "application/x-npz", "accept": "application/x-npy"}

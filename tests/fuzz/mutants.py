@@ -24,7 +24,7 @@ from fuzz.mutate import mutate
 from fuzz.reading import outcome
 from fuzz.witness import confirm
 from lossd.types import RequestError
-from wire.feeding import pieces
+from wire.feeding import split_at
 
 IN_PROCESS: Final = tuple(kind for kind in corpus() if kind != "large")
 """The kinds that are read here, where a large document is like any other."""
@@ -87,7 +87,7 @@ def load(file: Path) -> Sample:
 
 
 def run(kind: str, count: int, seed: int, progress: Path) -> Report:
-    """Read mutants, each whole and in pieces.
+    """Read mutants, each whole and in chunks.
 
     Args:
         kind: Of the corpus.
@@ -99,7 +99,7 @@ def run(kind: str, count: int, seed: int, progress: Path) -> Report:
         AssertionError: One of them came to something else than a promise allows.
     """
     for sample in corpus()[kind]:
-        for chunks in ([sample.body], pieces(sample.body, range(0, len(sample.body), 7))):
+        for chunks in ([sample.body], split_at(sample.body, range(0, len(sample.body), 7))):
             assert not isinstance(outcome(sample, chunks), RequestError)
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak is what is held now

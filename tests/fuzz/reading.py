@@ -30,8 +30,8 @@ from lossd.wire.inference.body import InferenceReader
 from lossd.wire.inference.body import arena_bytes as inference_bytes
 from lossd.wire.json.document import arena_bytes as document_bytes
 from lossd.wire.json.document import read_in_place
-from lossd.wire.reader import Reader, StreamReader, Values
-from wire.feeding import OPTIONS, AnyArray, array_of, check_fault, same_bits
+from lossd.wire.reader import ColumnData, Reader, StreamReader
+from wire.feeding import OPTIONS, AnyArray, array_of, check_error, same_bits
 
 MOST_EXPANDED: Final = 1 << 20
 """Bytes that a coded body may come to; a server allows more."""
@@ -64,12 +64,12 @@ def outcome(sample: Sample, chunks: Sequence[bytes]) -> Found | RequestError:
     """What reading a body in these chunks comes to; anything else than these two is a failure."""
     try:
         return read(sample, chunks)
-    except RequestError as fault:
-        check_fault(fault)
-        kind = KINDS[fault.code]
+    except RequestError as error:
+        check_error(error)
+        kind = KINDS[error.code]
         assert 400 <= kind.status < 500
         assert not kind.retryable
-        return fault
+        return error
 
 
 def read(sample: Sample, chunks: Sequence[bytes]) -> Found:
@@ -87,22 +87,22 @@ def read(sample: Sample, chunks: Sequence[bytes]) -> Found:
     elif media in FORMATS:
         form = FORMATS[media]
         reader = form.reader(options=OPTIONS.get(media, {}), names=names)
-        body, laid = _read_body(reader, decoder, chunks)
-        _check_room(body, len(laid), form.arena_bytes(len(laid)))
-        found = _found(body, laid)
+        body, stored = _read_body(reader, decoder, chunks)
+        _check_room(body, len(stored), form.arena_bytes(len(stored)))
+        found = _found(body, stored)
     else:
         header_length = sample.header_length
         inference = InferenceReader(header_length=header_length, max_json_bytes=MAX_JSON_BYTES)
-        body, laid = _read_body(inference, decoder, chunks)
-        _check_room(body, len(laid), inference_bytes(len(laid), header_length))
+        body, stored = _read_body(inference, decoder, chunks)
+        _check_room(body, len(stored), inference_bytes(len(stored), header_length))
         json.dumps([inference.request_id, inference.timeout_us])
-        found = _found(body, laid)
+        found = _found(body, stored)
     check_params(LOSSES[sample.loss], merge_params(query, found.params))
     return found
 
 
 def outcome_in_place(sample: Sample) -> Found | RequestError:
-    """What a document comes to whose arrays are laid behind it, as a server has it for large ones."""
+    """What a document comes to whose arrays are stored behind it, as a server has it for large ones."""
     length = len(sample.body)
     region = bytearray(document_bytes(length))
     region[:length] = sample.body
@@ -113,16 +113,16 @@ def outcome_in_place(sample: Sample) -> Found | RequestError:
         assert all(tensor.offset >= length for tensor in body.tensors.values())
         _check_room(body, len(region), len(region))
         check_params(LOSSES[sample.loss], merge_params(query, body.params))
-    except RequestError as fault:
-        check_fault(fault)
-        return fault
+    except RequestError as error:
+        check_error(error)
+        return error
     return _found(body, bytes(region))
 
 
 def alike(one: Found | RequestError, other: Found | RequestError, sample: Sample) -> bool:
     """Whether two readings of a body, cut at different places, came to the same.
 
-    A body may have several faults. A decompressor may see its own sooner or later than what its bytes stand
+    A body may have several errors. A decompressor may see its own sooner or later than what its bytes stand
     for is found to be wrong, and python-multipart looks for the first boundary within a chunk.
     """
     if isinstance(one, RequestError) and isinstance(other, RequestError):
@@ -160,37 +160,37 @@ def _decoded(decoder: Decoder | None, chunks: Sequence[bytes]) -> Iterator[bytes
 
 
 def _read_body(reader: Reader, decoder: Decoder | None, chunks: Sequence[bytes]) -> tuple[Body, bytes]:
-    """What is found in a body, and what is laid down of it."""
-    laid = bytearray()
+    """What is found in a body, and what is stored of it."""
+    stored = bytearray()
     length = sum(map(len, chunks)) if decoder is None else None
     needed = 0
     outline = None
     for plain in _decoded(decoder, chunks):
-        for piece in reader.feed(plain):
-            laid += piece
-            if len(laid) + reader.skipped > MOST_EXPANDED:
+        for part in reader.feed(plain):
+            stored += part
+            if len(stored) + reader.skipped > MOST_EXPANDED:
                 raise RequestError(
                     ErrorCode.EXPANDED_TOO_LARGE, "the body expands to more than is taken here"
                 )
         needed = max(needed, reader.needed)
         outline = outline or reader.outline(length)
-    body = reader.finish(memoryview(laid))
-    assert needed <= len(laid)
+    body = reader.finish(memoryview(stored))
+    assert needed <= len(stored)
     if outline is not None:
         assert outline.tensors == body.tensors
         assert outline.params == body.params
-    return body, bytes(laid)
+    return body, bytes(stored)
 
 
-def _check_room(body: Body, laid: int, arena_bytes: int) -> None:
+def _check_room(body: Body, stored: int, arena_bytes: int) -> None:
     """See to it that tensors lie within what was laid, and that arrays have room behind it."""
     assert set(body.tensors) | set(body.arrays) <= set(TENSOR_DTYPES)
     assert not set(body.tensors) & set(body.arrays)
     for tensor in body.tensors.values():
         assert tensor.dtype in ITEMSIZE
         assert len(tensor.shape) <= MAX_DIMENSIONS
-        assert 0 <= tensor.offset <= tensor.offset + tensor.nbytes <= laid
-    end = laid
+        assert 0 <= tensor.offset <= tensor.offset + tensor.nbytes <= stored
+    end = stored
     for array in body.arrays.values():
         assert array.dtype in (np.float64, np.bool_)
         assert array.flags.c_contiguous
@@ -199,9 +199,9 @@ def _check_room(body: Body, laid: int, arena_bytes: int) -> None:
     assert end <= arena_bytes
 
 
-def _found(body: Body, laid: bytes) -> Found:
+def _found(body: Body, stored: bytes) -> Found:
     json.dumps(body.params, allow_nan=False)
-    tensors = {name: array_of(tensor, laid) for name, tensor in body.tensors.items()}
+    tensors = {name: array_of(tensor, stored) for name, tensor in body.tensors.items()}
     return Found({**tensors, **body.arrays}, body.params, tuple(body.notes))
 
 
@@ -211,7 +211,7 @@ def _read_stream(
     """The columns of a stream, all batches together."""
     columns: tuple[Column, ...] | None = None
     rows = 0
-    laid: list[bytearray] = []
+    stored: list[bytearray] = []
     due: list[int] = []  # of each column, up to the end of the batch
     for plain in _decoded(decoder, chunks):
         for event in reader.feed(plain):
@@ -220,23 +220,23 @@ def _read_stream(
                 columns = event.columns
                 assert len({column.name for column in columns}) == len(columns)
                 assert {column.name for column in columns} <= set(TENSOR_DTYPES)
-                laid = [bytearray() for _ in columns]
+                stored = [bytearray() for _ in columns]
                 due = [0] * len(columns)
             elif isinstance(event, Batch):
                 assert columns is not None
-                assert [len(data) for data in laid] == due
+                assert [len(data) for data in stored] == due
                 assert event.rows >= 0
                 rows += event.rows
                 due = [rows * _row_bytes(column) for column in columns]
             else:
-                assert isinstance(event, Values)
-                assert 0 < len(event.data) <= due[event.column] - len(laid[event.column])
-                assert [len(data) for data in laid[: event.column]] == due[: event.column]
-                laid[event.column] += event.data
+                assert isinstance(event, ColumnData)
+                assert 0 < len(event.data) <= due[event.column] - len(stored[event.column])
+                assert [len(data) for data in stored[: event.column]] == due[: event.column]
+                stored[event.column] += event.data
     reader.finish()
     assert columns is not None
-    assert [len(data) for data in laid] == due
-    return {column.name: _array(column, rows, data) for column, data in zip(columns, laid, strict=True)}
+    assert [len(data) for data in stored] == due
+    return {column.name: _array(column, rows, data) for column, data in zip(columns, stored, strict=True)}
 
 
 def _row_bytes(column: Column) -> int:

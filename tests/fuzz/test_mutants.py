@@ -29,7 +29,7 @@ from fuzz.mutate import mutate
 from fuzz.reading import MEDIA
 from live_server import LiveServer
 from lossd.api.problems import KINDS
-from wire.feeding import BOUNDARY, pieces
+from wire.feeding import BOUNDARY, split_at
 
 SENT: Final = int(os.environ.get("LOSSD_FUZZ_MUTANTS", "150"))
 READ: Final = max(10_000, SENT)
@@ -191,7 +191,7 @@ def _headers(sample: Sample) -> dict[str, str]:
 
 
 async def _chunks(body: bytes) -> AsyncIterator[bytes]:
-    for chunk in pieces(body, (len(body) // 3, len(body) // 2)):
+    for chunk in split_at(body, (len(body) // 3, len(body) // 2)):
         yield chunk
 
 

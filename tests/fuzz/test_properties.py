@@ -24,8 +24,8 @@ from fuzz.reading import Found, outcome
 from fuzz.witness import confirm
 from lossd.types import TENSOR_DTYPES, RequestError
 from lossd.wire import parse_query
-from lossd.wire.inference.body import DATATYPES
-from wire.feeding import BOUNDARY, check_fault, npy
+from lossd.wire.inference.objects import DATATYPES
+from wire.feeding import BOUNDARY, check_error, npy
 
 EXAMPLES = settings(max_examples=200)
 
@@ -433,7 +433,7 @@ def test_a_query_of_json_values(params: dict[str, object]) -> None:
         return
     with pytest.raises(RequestError) as caught:  # NaN, Infinity
         parse_query(given)
-    check_fault(caught.value)
+    check_error(caught.value)
     assert caught.value.code == "invalid_parameter"
 
 

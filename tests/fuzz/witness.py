@@ -23,7 +23,7 @@ import pyarrow as pa
 from fuzz.corpus import Sample
 from fuzz.reading import Found, alike, outcome, outcome_in_place
 from lossd.types import RequestError
-from wire.feeding import BOUNDARY, AnyArray, pieces, same_bits
+from wire.feeding import BOUNDARY, AnyArray, same_bits, split_at
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -47,7 +47,7 @@ class UnreadableError(Exception):
 
 
 def confirm(sample: Sample, whole: Found | RequestError, cuts: Iterable[int]) -> None:
-    """See to it that a body comes to the same in pieces, and by an outsider.
+    """See to it that a body comes to the same in chunks, and by an outsider.
 
     Args:
         sample: The body.
@@ -58,8 +58,8 @@ def confirm(sample: Sample, whole: Found | RequestError, cuts: Iterable[int]) ->
         AssertionError: It does not.
         Exception: An outsider cannot read it at all.
     """
-    cut = outcome(sample, pieces(sample.body, cuts))
-    assert alike(whole, cut, sample), f"{whole!r}, but {cut!r} in pieces"
+    cut = outcome(sample, split_at(sample.body, cuts))
+    assert alike(whole, cut, sample), f"{whole!r}, but {cut!r} in chunks"
     if sample.format == "json" and sample.coding is None:
         expected, in_place = _as_taken(whole), outcome_in_place(sample)
         both = isinstance(expected, RequestError) and isinstance(in_place, RequestError)

@@ -27,17 +27,17 @@ def npy(array: npt.ArrayLike) -> bytes:
 
 def form(parts: Iterable[tuple[str, bytes]], boundary: str = BOUNDARY) -> bytes:
     """A form as a plain client writes it."""
-    pieces = [
+    written = [
         f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{name}.npy"\r\n'
         "Content-Type: application/octet-stream\r\n\r\n".encode()
         + data
         + b"\r\n"
         for name, data in parts
     ]
-    return b"".join(pieces) + f"--{boundary}--\r\n".encode()
+    return b"".join(written) + f"--{boundary}--\r\n".encode()
 
 
-def pieces(body: bytes, cuts: Iterable[int]) -> list[bytes]:
+def split_at(body: bytes, cuts: Iterable[int]) -> list[bytes]:
     """The body, cut at these places."""
     places = [0, *sorted(cut for cut in cuts if 0 <= cut <= len(body)), len(body)]
     return [body[start:end] for start, end in itertools.pairwise(places)]
@@ -52,30 +52,30 @@ def read(
     """Feed chunks, one after the other, and finish."""
     given = OPTIONS.get(media, {}) if options is None else options
     reader = FORMATS[media].reader(options=given, names=names)
-    laid = bytearray()
+    stored = bytearray()
     for chunk in chunks:
-        for piece in reader.feed(chunk):
-            laid += piece
-    return reader.finish(memoryview(laid))
+        for part in reader.feed(chunk):
+            stored += part
+    return reader.finish(memoryview(stored))
 
 
 def outcome(
     media: str, chunks: Sequence[bytes], names: Sequence[str] = ("logits", "targets")
 ) -> Body | RequestError:
-    """What reading comes to: a body, or a fault; any other exception is the test's failure."""
+    """Return the body or the error; any other exception is the test's failure."""
     try:
         return read(media, chunks, names)
-    except RequestError as fault:
-        check_fault(fault)
-        return fault
+    except RequestError as error:
+        check_error(error)
+        return error
 
 
-def check_fault(fault: RequestError) -> None:
-    """A fault's own rules: a code, a sentence, pointers that point."""
-    assert fault.code.replace("_", "").isalpha()
-    assert 10 < len(fault.detail) < 1000
-    assert fault.detail.isprintable()
-    for place, detail in fault.errors:
+def check_error(error: RequestError) -> None:
+    """An error's own rules: a code, a sentence, pointers that point."""
+    assert error.code.replace("_", "").isalpha()
+    assert 10 < len(error.detail) < 1000
+    assert error.detail.isprintable()
+    for place, detail in error.errors:
         assert place.startswith("/")
         assert detail
 

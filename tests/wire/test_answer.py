@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 from lossd.types import Float64Array, LossResult, RequestError
 from lossd.wire import JsonAnswers, write_figures, write_json, write_npy, write_npy_header
 from lossd.wire import answer as writing
-from lossd.wire.answer import write_json_pieces
+from lossd.wire.answer import write_json_chunks
 from wire.feeding import same_bits
 
 NAMES = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
@@ -85,8 +85,8 @@ def test_an_array_has_the_terms_of_each_of_its_sums(numbers: int) -> None:
     result = result_of(rng.normal(size=(2, 3)))
     result.loss_terms = tuple(rng.normal(size=(3, 2, 3)))
     result.divisor_terms = (np.array([[1.0, 2.0, math.inf], [4.0, 5.0, 6.0]]),)
-    with mock.patch.object(writing, "_PIECE_NUMBERS", numbers):
-        text = b"".join(write_json_pieces(result, request_id="abc", version="1.2"))
+    with mock.patch.object(writing, "_CHUNK_NUMBERS", numbers):
+        text = b"".join(write_json_chunks(result, request_id="abc", version="1.2"))
     written = json.loads(text)
     assert list(written)[:4] == ["loss", "loss_terms", "divisor_terms", "reduction"]
     assert written["loss_terms"] == [plane.tolist() for plane in result.loss_terms]
@@ -125,12 +125,12 @@ def test_any_scalar_reads_back_to_its_bits(value: float) -> None:
 @given(hnp.arrays(np.float64, hnp.array_shapes(min_dims=1, max_dims=5, min_side=0, max_side=4)))
 def test_any_array_reads_back_to_its_bits(array: Float64Array) -> None:
     canonical = np.where(np.isnan(array), np.nan, array)
-    for laid in (array, np.asfortranarray(array), array.astype(">f8")):
-        back = np.array(floats(answer(laid)["loss"]), dtype=np.float64)
+    for arranged in (array, np.asfortranarray(array), array.astype(">f8")):
+        back = np.array(floats(answer(arranged)["loss"]), dtype=np.float64)
         if array.size:
             assert same_bits(back, canonical)
         else:
-            assert answer(laid)["loss"] == array.tolist()
+            assert answer(arranged)["loss"] == array.tolist()
 
 
 def named(value: object) -> object:
@@ -146,19 +146,19 @@ def named(value: object) -> object:
     st.integers(1, 12),
 )
 def test_pieces_are_what_is_written_at_once(array: Float64Array, numbers: int) -> None:
-    for laid in (array, np.asfortranarray(array), array.astype(">f8"), np.flip(array, -1)):
-        with mock.patch.object(writing, "_PIECE_NUMBERS", numbers):
-            pieces = list(write_json_pieces(result_of(laid), request_id="abc", version="1.2"))
-            whole = write_json(result_of(laid), request_id="abc", version="1.2")
-        assert b"".join(pieces) == whole
-        loss = orjson.dumps(named(laid.tolist()))
+    for arranged in (array, np.asfortranarray(array), array.astype(">f8"), np.flip(array, -1)):
+        with mock.patch.object(writing, "_CHUNK_NUMBERS", numbers):
+            parts = list(write_json_chunks(result_of(arranged), request_id="abc", version="1.2"))
+            whole = write_json(result_of(arranged), request_id="abc", version="1.2")
+        assert b"".join(parts) == whole
+        loss = orjson.dumps(named(arranged.tolist()))
         rest = write_json(result_of(0.5), request_id="abc", version="1.2").removeprefix(b'{"loss":0.5')
         assert whole == b'{"loss":' + loss + rest
         if array.size > numbers:
-            assert len(pieces) <= 2 + 2 * array.size // numbers
-            assert all(piece.count(b",") <= numbers for piece in pieces[:-1])
+            assert len(parts) <= 2 + 2 * array.size // numbers
+            assert all(part.count(b",") <= numbers for part in parts[:-1])
         else:
-            assert len(pieces) == 1
+            assert len(parts) == 1
 
 
 @pytest.mark.parametrize(
@@ -166,22 +166,22 @@ def test_pieces_are_what_is_written_at_once(array: Float64Array, numbers: int) -
 )
 def test_pieces_of_a_long_answer_are_of_a_size(shape: tuple[int, ...]) -> None:
     array = np.random.default_rng(0).normal(0, 1e-300, shape)
-    pieces = write_json_pieces(result_of(array), request_id="abc", version="1.2")
-    lengths = [len(piece) for piece in pieces]
+    parts = write_json_chunks(result_of(array), request_id="abc", version="1.2")
+    lengths = [len(part) for part in parts]
     assert all(1 << 16 <= length <= 1 << 18 for length in lengths[:-2])
 
 
 def test_pieces_are_written_when_they_are_asked_for() -> None:
     array = np.zeros(1 << 15)
-    pieces = write_json_pieces(result_of(array), request_id="abc", version="1.2")
-    assert b"0.0,0.0" in next(pieces)
+    parts = write_json_chunks(result_of(array), request_id="abc", version="1.2")
+    assert b"0.0,0.0" in next(parts)
     array[:] = 1.0
-    assert b"1.0,1.0" in next(pieces)
+    assert b"1.0,1.0" in next(parts)
 
 
-def test_faults_come_before_the_first_piece() -> None:
+def test_errors_come_before_the_first_piece() -> None:
     with pytest.raises(RequestError):
-        write_json_pieces(result_of(np.empty((2**40, 0))), request_id="abc", version="1.2")
+        write_json_chunks(result_of(np.empty((2**40, 0))), request_id="abc", version="1.2")
 
 
 def test_empty_lists_are_bounded() -> None:
@@ -194,8 +194,8 @@ def test_empty_lists_are_bounded() -> None:
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @given(hnp.arrays(np.float64, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)))
 def test_npy_is_what_numpy_loads(dtype: str, array: Float64Array) -> None:
-    for laid in (array, array.copy(order="F")):
-        data = write_npy(laid, dtype)
+    for arranged in (array, array.copy(order="F")):
+        data = write_npy(arranged, dtype)
         loaded = np.load(BytesIO(data), allow_pickle=False)
         with np.errstate(over="ignore"):
             assert same_bits(loaded, array.astype(dtype))

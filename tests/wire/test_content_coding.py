@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lossd.types import RequestError
-from lossd.wire.content_coding import MAX_MEMBERS, PIECE_BYTES, Decoder, make_decoder
-from wire.feeding import check_fault, pieces
+from lossd.wire.content_coding import CHUNK_BYTES, MAX_MEMBERS, Decoder, make_decoder
+from wire.feeding import check_error, split_at
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -68,18 +68,18 @@ def decoder(coding: str) -> Decoder:
 
 def decode(coding: str, chunks: Iterable[bytes]) -> bytes:
     reading = decoder(coding)
-    found = b"".join(piece for chunk in chunks for piece in reading.feed(chunk))
+    found = b"".join(plain for chunk in chunks for plain in reading.feed(chunk))
     reading.finish()
     return found
 
 
 def outcome(coding: str, chunks: Iterable[bytes]) -> bytes | RequestError:
-    """What decoding comes to; any exception but a fault is the test's failure."""
+    """What decoding comes to; any exception but an error is the test's failure."""
     try:
         return decode(coding, chunks)
-    except RequestError as fault:
-        check_fault(fault)
-        return fault
+    except RequestError as error:
+        check_error(error)
+        return error
 
 
 def refused(coding: str, chunks: Iterable[bytes]) -> RequestError:
@@ -117,20 +117,20 @@ def test_other_codings_are_refused(value: str) -> None:
     with pytest.raises(RequestError, match="send one of identity, gzip, deflate and zstd") as caught:
         make_decoder(value)
     assert caught.value.code == "unsupported_encoding"
-    check_fault(caught.value)
+    check_error(caught.value)
 
 
 @pytest.mark.parametrize("coding", WRITERS)
 def test_whole_and_byte_by_byte(coding: str) -> None:
     body = WRITERS[coding](TEXT)
     assert decode(coding, [body]) == TEXT
-    assert decode(coding, pieces(body, range(len(body)))) == TEXT
+    assert decode(coding, split_at(body, range(len(body)))) == TEXT
     assert decode(coding, [b"", body, b""]) == TEXT
 
 
 @given(st.sampled_from(sorted(WRITERS)), st.binary(max_size=2000), st.lists(st.integers(0, 2000), max_size=8))
 def test_cut_anywhere(coding: str, data: bytes, cuts: list[int]) -> None:
-    assert decode(coding, pieces(WRITERS[coding](data), cuts)) == data
+    assert decode(coding, split_at(WRITERS[coding](data), cuts)) == data
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ def test_cut_anywhere(coding: str, data: bytes, cuts: list[int]) -> None:
 )
 def test_several_streams_follow_each_other(coding: str, body: bytes) -> None:
     assert decode(coding, [body]) == TEXT
-    assert decode(coding, pieces(body, range(len(body)))) == TEXT
+    assert decode(coding, split_at(body, range(len(body)))) == TEXT
     for cut in range(len(body)):
-        assert decode(coding, pieces(body, [cut])) == TEXT
+        assert decode(coding, split_at(body, [cut])) == TEXT
 
 
 @pytest.mark.parametrize("coding", WRITERS)
@@ -154,7 +154,7 @@ def test_much_that_does_not_compress(coding: str) -> None:
     data = random.Random(3).randbytes(3 << 20)
     body = WRITERS[coding](data)
     assert decode(coding, [body]) == data
-    assert decode(coding, pieces(body, range(0, len(body), 100_003))) == data
+    assert decode(coding, split_at(body, range(0, len(body), 100_003))) == data
 
 
 @pytest.mark.parametrize("level", [1, 3, 19])
@@ -167,9 +167,9 @@ def test_zstd_levels_of_one_shot(level: int) -> None:
 def test_truncated_anywhere(coding: str) -> None:
     body = WRITERS[coding](TEXT)
     for length in range(len(body)):
-        fault = refused(coding, [body[:length]])
-        assert fault.code == "truncated_body"
-        assert f"after {length} bytes; send all" in fault.detail
+        error = refused(coding, [body[:length]])
+        assert error.code == "truncated_body"
+        assert f"after {length} bytes; send all" in error.detail
 
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd"])
@@ -193,10 +193,10 @@ def test_a_second_stream_truncated_anywhere(coding: str) -> None:
 )
 def test_trailing_bytes(coding: str, more: bytes) -> None:
     body = WRITERS[coding](TEXT)
-    for chunks in ([body + more], [body, more], pieces(body + more, range(len(body + more)))):
-        fault = refused(coding, chunks)
-        assert fault.code == "trailing_bytes"
-        assert f"from byte {len(body)} on; end the body there" in fault.detail
+    for chunks in ([body + more], [body, more], split_at(body + more, range(len(body + more)))):
+        error = refused(coding, chunks)
+        assert error.code == "trailing_bytes"
+        assert f"from byte {len(body)} on; end the body there" in error.detail
 
 
 CORRUPT: Mapping[str, tuple[str, bytes, str]] = {
@@ -230,8 +230,8 @@ def test_corrupt_data(case: str) -> None:
     with pytest.raises(RequestError, match=words) as caught:
         decode(coding, [body])
     assert caught.value.code == "bad_request"
-    check_fault(caught.value)
-    assert refused(coding, pieces(body, range(len(body)))).code == "bad_request"
+    check_error(caught.value)
+    assert refused(coding, split_at(body, range(len(body)))).code == "bad_request"
 
 
 def test_where_it_is_corrupt() -> None:
@@ -246,13 +246,13 @@ def test_a_zstd_window_is_at_most_8_mib(window_log: int) -> None:
     data = bytes(9 << 20)
     assert decode("zstd", [frames(data, 23)]) == data
     body = frames(data, window_log)
-    for chunks in ([body], pieces(body, range(40))):
+    for chunks in ([body], split_at(body, range(40))):
         with pytest.raises(
             RequestError, match="has a window over 8 MiB; compress with a window log of"
         ) as caught:
             decode("zstd", chunks)
         assert caught.value.code == "unsupported_encoding"
-        check_fault(caught.value)
+        check_error(caught.value)
 
 
 # Bombs.
@@ -275,15 +275,15 @@ def test_a_bomb_is_never_held(coding: str) -> None:
     reading = decoder(coding)
     found, longest = 0, 0
     tracemalloc.start()
-    for piece in reading.feed(body):
-        found += len(piece)
-        longest = max(longest, len(piece))
+    for plain in reading.feed(body):
+        found += len(plain)
+        longest = max(longest, len(plain))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     reading.finish()
     assert found == size
-    assert longest == PIECE_BYTES
-    assert peak < 4 * PIECE_BYTES
+    assert longest == CHUNK_BYTES
+    assert peak < 4 * CHUNK_BYTES
 
 
 @pytest.mark.parametrize("coding", WRITERS)
@@ -292,7 +292,7 @@ def test_a_bomb_is_decoded_only_as_far_as_it_is_asked(coding: str) -> None:
     begin = time.perf_counter()
     first = next(filter(None, decoder(coding).feed(body)))
     assert time.perf_counter() - begin < 0.05
-    assert 0 < len(first) <= PIECE_BYTES
+    assert 0 < len(first) <= CHUNK_BYTES
 
 
 @pytest.mark.parametrize(("coding", "empty"), [("gzip", gzipped(b"")), ("zstd", zstd.compress(b""))])
@@ -334,7 +334,7 @@ def test_mutants_are_decoded_as_others_do_or_refused(coding: str) -> None:
                 case _ if at < len(wrong):
                     wrong[at] ^= 1 << chance.randrange(8)
         started = time.perf_counter()
-        result = outcome(coding, pieces(bytes(wrong), [chance.randrange(len(wrong) + 1)]))
+        result = outcome(coding, split_at(bytes(wrong), [chance.randrange(len(wrong) + 1)]))
         assert time.perf_counter() - started < 1
         if isinstance(result, RequestError):
             refusals += 1

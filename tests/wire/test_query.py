@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lossd.types import RequestError
 from lossd.wire import merge_params, parse_query
 from lossd.wire.query import MAX_QUERY_BYTES, MAX_QUERY_NAMES
-from wire.feeding import check_fault
+from wire.feeding import check_error
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_bad_values(query: bytes, place: str | None) -> None:
         parse_query(query)
     assert caught.value.code == "invalid_parameter"
     assert [where for where, _ in caught.value.errors] == ([place] if place else [])
-    check_fault(caught.value)
+    check_error(caught.value)
 
 
 PLAIN = st.recursive(
@@ -104,8 +104,8 @@ def test_whatever_is_written_as_json_comes_back(params: dict[str, object]) -> No
 def test_any_bytes_are_read_or_refused(query: bytes) -> None:
     try:
         json.dumps(parse_query(query), allow_nan=False).encode()
-    except RequestError as fault:
-        check_fault(fault)
+    except RequestError as error:
+        check_error(error)
 
 
 def test_merging() -> None:
@@ -114,7 +114,7 @@ def test_merging() -> None:
         merge_params({"a": 1, "b": 2, "c": 3}, {"c": 3, "b": 2})
     assert caught.value.code == "invalid_parameter"
     assert [where for where, _ in caught.value.errors] == ["/b", "/c"]
-    check_fault(caught.value)
+    check_error(caught.value)
 
 
 def test_the_word_for_a_missing_target_is_told() -> None:

@@ -1,4 +1,4 @@
-"""BentoML: nested lists at /lists, .npy files as one octet stream at /npy, which it lays in a file."""
+"""BentoML: nested lists at /lists; .npy files as one octet stream, which it writes to a file, at /npy."""
 
 import io
 from pathlib import Path
@@ -19,11 +19,11 @@ class Loss:
 
     @bentoml.api  # type: ignore[untyped-decorator] # no types where it is not installed
     def lists(self, logits: Floats, targets: Floats) -> float:
-        """The mean."""
+        """Return the mean."""
         return mean(logits, targets)
 
     @bentoml.api  # type: ignore[untyped-decorator] # likewise
     def npy(self, body: Annotated[Path, ContentType("application/octet-stream")], /) -> float:
-        """The mean."""
+        """Return the mean."""
         file = io.BytesIO(body.read_bytes())
         return mean(np.load(file), np.load(file))

@@ -23,12 +23,12 @@ class Body(BaseModel):
 
 @app.post("/json")
 async def score_json(body: Body) -> dict[str, float]:
-    """Lists that pydantic has checked."""
+    """Score lists that pydantic has checked."""
     return {"loss": mean(torch.tensor(body.logits), torch.tensor(body.targets))}
 
 
 @app.post("/npy")
 async def score_npy(request: Request) -> dict[str, float]:
-    """Two .npy files one after the other."""
+    """Score two .npy files, one after the other."""
     file = io.BytesIO(await request.body())
     return {"loss": mean(np.load(file), np.load(file))}

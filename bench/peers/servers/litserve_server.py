@@ -16,28 +16,28 @@ class Lists(litserve.LitAPI):  # type: ignore[misc] # no types where it is not i
     """Nested lists."""
 
     def setup(self, device: str) -> None:
-        """Nothing to load."""
+        """Load nothing."""
 
     def decode_request(self, request: dict[str, Any]) -> tuple[Any, Any]:
-        """Logits and targets."""
+        """Return logits and targets."""
         return torch.tensor(request["logits"]), torch.tensor(request["targets"])
 
     def predict(self, x: tuple[Any, Any]) -> float:
-        """The mean."""
+        """Return the mean."""
         return mean(*x)
 
     def encode_response(self, output: float) -> dict[str, float]:
-        """The answer."""
+        """Return the answer."""
         return {"loss": output}
 
 
 class Arrays(Lists):
-    """The body as it is: not documented, but FastAPI, which it stands on, reads the annotation."""
+    """The body's bytes. Not documented, but FastAPI, which LitServe uses, reads the annotation."""
 
     def decode_request(  # type: ignore[override] # what the annotation is for
         self, request: Annotated[bytes, Body(media_type="application/octet-stream")]
     ) -> tuple[Any, Any]:
-        """Logits and targets."""
+        """Return logits and targets."""
         file = io.BytesIO(request)
         return np.load(file), np.load(file)
 

@@ -1,4 +1,4 @@
-"""What every peer computes: torch's own mean, float32, one thread."""
+"""The loss that every peer computes: torch's own mean, float32, one thread."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ Tensor = torch.Tensor | npt.NDArray[np.generic]
 
 
 def mean(logits: Tensor, targets: Tensor) -> float:
-    """The mean of binary cross entropy with logits."""
+    """Compute the mean binary cross entropy of logits."""
     x, y = (torch.as_tensor(one) for one in (logits, targets))
     return float(torch.nn.functional.binary_cross_entropy_with_logits(x, y.to(x.dtype)))

@@ -1,4 +1,4 @@
-"""MLServer: the Open Inference Protocol in JSON, which is all that it has over HTTP."""
+"""MLServer: the Open Inference Protocol in JSON, its only format over HTTP."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Loss(MLModel):  # type: ignore[misc] # no types where it is not installed
     """One model."""
 
     async def predict(self, payload: types.InferenceRequest) -> types.InferenceResponse:
-        """The mean."""
+        """Return the mean."""
         logits, targets = (NumpyCodec.decode_input(one) for one in payload.inputs)
         output = types.ResponseOutput(name="loss", shape=[1], datatype="FP32", data=[mean(logits, targets)])
         return types.InferenceResponse(model_name=self.name, outputs=[output])

@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float32]
 
 @batch  # type: ignore[untyped-decorator] # no types where it is not installed
 def infer(logits: Floats, targets: Floats) -> dict[str, Floats]:
-    """The mean of each request; arrays are [requests, N, C]."""
+    """Return the mean of each request; arrays are [requests, N, C]."""
     return {"loss": np.array([[mean(x, y)] for x, y in zip(logits, targets, strict=True)], np.float32)}
 
 

@@ -21,7 +21,7 @@ class Loss:
     """One model."""
 
     async def __call__(self, request: Any) -> dict[str, float]:  # noqa: ANN401 -- starlette's, of its environment
-        """The mean."""
+        """Return the mean."""
         if request.headers["content-type"] == "application/json":
             body = await request.json()
             return {"loss": mean(torch.tensor(body["logits"]), torch.tensor(body["targets"]))}

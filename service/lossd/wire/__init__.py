@@ -1,11 +1,10 @@
-"""Bytes in, tensors out; results in, bytes out.
+"""Formats of bodies and answers: bytes to tensors, results to bytes.
 
-`FORMATS` and `STREAMS` have a reader for each media type of request bodies. A reader is fed the body as it
-comes, notes where the tensors lie, and says at the end what it found, or raises the `RequestError` that says
-what is wrong, where and what to do. `make_decoder` undoes a Content-Encoding before. `write_json` and
-`write_npy` make the answers; `parse_query` reads the parameters that stand in a request's target. The Open
-Inference Protocol has a reader and a writer of its own, as it has routes of its own. Nothing here knows
-sockets, HTTP or torch.
+`FORMATS` and `STREAMS` hold a reader for each media type of request bodies. A reader is fed the body in
+chunks, finds the tensors in it, and returns them at the end, or raises a `RequestError`. `make_decoder`
+decodes a Content-Encoding before that. `write_json` and `write_npy` write answers. `parse_query` reads the
+parameters in a query. The Open Inference Protocol has its own reader and writer, since it has its own routes.
+Nothing here imports sockets, an HTTP framework or torch.
 """
 
 from __future__ import annotations
@@ -14,21 +13,16 @@ from lossd.wire.answer import (
     JsonAnswers,
     write_figures,
     write_json,
-    write_json_pieces,
+    write_json_chunks,
     write_npy,
     write_npy_header,
     write_params,
 )
 from lossd.wire.content_coding import MOST_INFLATED, Decoder, make_decoder
-from lossd.wire.inference.body import (
-    MODEL_VERSION,
-    InferenceReader,
-    RequestedOutput,
-    nearest,
-    read_index_request,
-    write_inference,
-)
+from lossd.wire.inference.answer import write_inference
+from lossd.wire.inference.body import InferenceReader
 from lossd.wire.inference.body import arena_bytes as inference_arena_bytes
+from lossd.wire.inference.data import nearest
 from lossd.wire.inference.models import (
     Duration,
     ModelFigures,
@@ -37,18 +31,20 @@ from lossd.wire.inference.models import (
     model_stats,
     server_metadata,
 )
+from lossd.wire.inference.objects import MODEL_VERSION
+from lossd.wire.inference.request import RequestedOutput, read_index_request
 from lossd.wire.json.document import read_in_place
 from lossd.wire.query import merge_params, parse_query
 from lossd.wire.reader import (
     Batch,
+    Chunk,
     Column,
+    ColumnData,
     Columns,
     Event,
-    Piece,
     Reader,
     ReaderFactory,
     StreamReader,
-    Values,
 )
 from lossd.wire.registry import FORMATS, STREAMS, Format, StreamFormat
 
@@ -58,7 +54,9 @@ __all__ = [
     "MOST_INFLATED",
     "STREAMS",
     "Batch",
+    "Chunk",
     "Column",
+    "ColumnData",
     "Columns",
     "Decoder",
     "Duration",
@@ -67,13 +65,11 @@ __all__ = [
     "InferenceReader",
     "JsonAnswers",
     "ModelFigures",
-    "Piece",
     "Reader",
     "ReaderFactory",
     "RequestedOutput",
     "StreamFormat",
     "StreamReader",
-    "Values",
     "inference_arena_bytes",
     "make_decoder",
     "merge_params",
@@ -88,7 +84,7 @@ __all__ = [
     "write_figures",
     "write_inference",
     "write_json",
-    "write_json_pieces",
+    "write_json_chunks",
     "write_npy",
     "write_npy_header",
     "write_params",

@@ -1,7 +1,8 @@
-"""The answers: the whole result as JSON, or the loss alone as a .npy file.
+"""Answers: the whole result as JSON, or the loss alone as a .npy file.
 
-JSON has no word for infinities and NaN: they are written as the strings ``"Infinity"``, ``"-Infinity"`` and
-``"NaN"``. Every other float64 is written in the shortest form that reads back to the same bits.
+JSON has no infinities and no NaN (RFC 8259, 6). They are written as the strings ``"Infinity"``,
+``"-Infinity"`` and ``"NaN"``. Every other float64 is written in the shortest form that reads back to the same
+bits.
 """
 
 from __future__ import annotations
@@ -20,23 +21,25 @@ import orjson
 from lossd.types import ErrorCode, Float64Array, LossResult, RequestError
 
 SUMS: Final = ("sum", "weight_sum", "positives")
-"""The sums that every answer has, each with its terms."""
+"""The sums of every answer, each of which also has terms."""
 
-_MOST_EMPTY_LISTS: Final = 1 << 14  # a shape such as [2^40, 0] costs its sender nothing
+_MOST_EMPTY_LISTS: Final = 1 << 14  # a shape such as [2^40, 0] takes no bytes of a body
 
 _LONGEST_LIST: Final = 16
-"""Numbers of a list that a header has room for: three such lists take 1.2 kB."""
-_PIECE_NUMBERS: Final = 1 << 13  # about 160 KiB of text; 200 KiB at most
+"""The most numbers of a list in a header: three such lists take 1.2 kB."""
+_CHUNK_NUMBERS: Final = 1 << 13  # about 160 KiB of text; 200 KiB at most
 
 _DESCRIPTORS: Final[Mapping[str, str]] = {"float64": "<f8", "float32": "<f4"}
 
 
 class JsonAnswers:
-    """Writes answers to requests for one number that ask alike; what all of these say it writes once.
+    """Writer of JSON answers to requests with equal parameters, which are encoded once.
+
+    The answers are those of requests for one number.
 
     Args:
         params: The loss's own parameters.
-        options: The parameters that every loss has.
+        options: The parameters that all losses share.
         version: The service's version.
     """
 
@@ -46,29 +49,28 @@ class JsonAnswers:
         self._version = version
 
     def write(self, result: LossResult, request_id: str) -> bytes:
-        """What `write_json` writes."""
+        """Write a result as `write_json` does."""
         answer = _members(result, self._params, self._options, request_id, self._version)
         return orjson.dumps(answer if are_finite(result) else _plain(answer))
 
 
 def are_finite(result: LossResult) -> bool:
-    """Whether the figures of a result are, and its loss if that is a number."""
+    """Return whether a result's loss, which is a number, and its sums are finite."""
     return math.isfinite(result.loss + result.sum + result.weight_sum + result.positives)
 
 
 def write_json(result: LossResult, *, request_id: str, version: str) -> bytes:
-    """The result as a JSON object, at once.
+    """Write a result as a JSON object.
 
     Args:
-        result: What to write.
-        request_id: The request's name, to be found in logs.
+        result: The result.
+        request_id: The request's id, which the logs have too.
         version: The service's version.
 
     Raises:
-        RequestError: ``output_too_large``: the loss has no elements, in more empty lists than are worth
-        writing.
+        RequestError: ``output_too_large``: the loss has no elements, but very many empty lists.
     """
-    return b"".join(write_json_pieces(result, request_id=request_id, version=version))
+    return b"".join(write_json_chunks(result, request_id=request_id, version=version))
 
 
 def _members(
@@ -96,10 +98,10 @@ def _members(
     }
 
 
-def write_json_pieces(result: LossResult, *, request_id: str, version: str) -> Iterator[bytes]:
-    """The result as a JSON object, in pieces of about 160 KiB that are written when they are asked for.
+def write_json_chunks(result: LossResult, *, request_id: str, version: str) -> Iterator[bytes]:
+    """Write a result as a JSON object, in chunks of about 160 KiB, each written when it is asked for.
 
-    The arguments and faults are those of `write_json`; the faults come at once, not with the pieces.
+    The arguments and errors are those of `write_json`. Errors are raised by this call, not by the iterator.
     """
     loss = result.loss
     answer = _members(result, dict(result.params), dict(result.options), request_id, version)
@@ -112,21 +114,21 @@ def write_json_pieces(result: LossResult, *, request_id: str, version: str) -> I
         for number, plane in enumerate(planes or ()):
             arrays.append((b"," if number else end + b'"%b":[' % name.encode(), plane))
             end = b"],"
-    pieces: list[Iterable[bytes]] = []
+    chunks: list[Iterable[bytes]] = []
     text = b""
     for before, array in arrays:
         text += before
-        if array.size > _PIECE_NUMBERS:
-            pieces.append(_write_long_array(array, text))
+        if array.size > _CHUNK_NUMBERS:
+            chunks.append(_write_long_array(array, text))
             text = b""
         else:
             text += write_array(array)
-    pieces.append((text + end + _write(answer)[1:],))
-    return itertools.chain.from_iterable(pieces)
+    chunks.append((text + end + _write(answer)[1:],))
+    return itertools.chain.from_iterable(chunks)
 
 
 def write_figures(result: LossResult) -> list[tuple[bytes, bytes]]:
-    """The figures of an answer that is the loss alone, as headers; terms are separated by commas."""
+    """Return the sums of an answer that is the loss alone, as headers; commas separate terms."""
     headers = [(b"lossd-count", b"%d" % result.count)]
     for name in SUMS:
         terms = list(map(_number, getattr(result, f"{name}_terms")))
@@ -136,15 +138,15 @@ def write_figures(result: LossResult) -> list[tuple[bytes, bytes]]:
 
 
 def _number(value: float) -> bytes:
-    """A float64 as text that reads back to the same bits; Infinity and NaN by these names."""
+    """Write a float64 so that it reads back to the same bits, or as Infinity, -Infinity or NaN."""
     text = repr(float(value))
     return {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}.get(text, text).encode()
 
 
 def write_params(result: LossResult) -> bytes:
-    """The parameters of an answer that is the loss alone, for a header: one ASCII JSON object.
+    """Return the parameters of an answer that is the loss alone, for a header: one ASCII JSON object.
 
-    Lists that no header has room for are said by their length and the SHA-256 of their float64s.
+    A long list is replaced by its length and the SHA-256 of its float64s.
     """
     params = {"reduction": result.reduction, **result.params, **result.options}
     short = {
@@ -162,11 +164,11 @@ def _shortened(numbers: list[float] | tuple[float, ...]) -> object:
 
 
 def write_npy(loss: float | Float64Array, dtype: str) -> bytes:
-    """The loss alone as a .npy file, of no dimensions where it is a number.
+    """Write the loss alone as a .npy file, of no dimensions if it is a number.
 
     Args:
-        loss: What to write.
-        dtype: ``float64``, or ``float32`` to round to the nearest; what is too large becomes infinite.
+        loss: The loss.
+        dtype: ``float64``; or ``float32`` to round to the nearest, where numbers too large become infinite.
     """
     array = np.asarray(loss, dtype=np.float64)
     with np.errstate(over="ignore"):
@@ -174,10 +176,10 @@ def write_npy(loss: float | Float64Array, dtype: str) -> bytes:
 
 
 def write_npy_header(shape: tuple[int, ...], dtype: str) -> bytes:
-    """All of a .npy file that goes before the elements, which are to follow in C order, little-endian.
+    """Write a .npy file up to its elements, which must follow in C order, little-endian.
 
     Args:
-        shape: Of the array.
+        shape: The array's shape.
         dtype: ``float64`` or ``float32``.
     """
     header = io.BytesIO()
@@ -187,38 +189,38 @@ def write_npy_header(shape: tuple[int, ...], dtype: str) -> bytes:
 
 
 def write_array(array: Float64Array) -> bytes:
-    """Nested arrays. orjson writes null where a number is not finite; these are named one after the other."""
+    """Write nested arrays. orjson writes null for a number that is not finite; each null is then replaced."""
     contiguous = np.ascontiguousarray(array, dtype=np.float64).reshape(array.shape)
-    # orjson's own way with numpy arrays knows no empty ones and none of no dimensions.
+    # orjson does not support numpy arrays that are empty or have no dimensions.
     source = contiguous if contiguous.ndim and contiguous.size else _as_lists(contiguous)
     text = orjson.dumps(source, option=orjson.OPT_SERIALIZE_NUMPY)
     odd = contiguous[~np.isfinite(contiguous)].tolist()
     if not odd:
         return text
-    pieces = text.split(b"null")
+    parts = text.split(b"null")
     named = [orjson.dumps(_plain(value)) for value in odd]
-    return b"".join(piece + name for piece, name in zip(pieces, [*named, b""], strict=True))
+    return b"".join(part + name for part, name in zip(parts, [*named, b""], strict=True))
 
 
 def _write_long_array(array: Float64Array, before: bytes) -> Iterator[bytes]:
-    """Nested arrays in pieces of at most `_PIECE_NUMBERS` numbers, of which the array has more.
+    """Write nested arrays of more than `_CHUNK_NUMBERS` numbers, in chunks of at most so many.
 
     Args:
-        array: What to write.
-        before: What goes before it.
+        array: The array.
+        before: The text before it.
     """
-    # The lists along one axis are cut: the first axis whose items are no longer than a piece.
+    # The lists along one axis are cut: the first axis whose items fit a chunk.
     sizes = [math.prod(array.shape[axis + 1 :]) for axis in range(array.ndim)]
-    axis = next(axis for axis, size in enumerate(sizes) if size <= _PIECE_NUMBERS)
+    axis = next(axis for axis, size in enumerate(sizes) if size <= _CHUNK_NUMBERS)
     outer, length = array.shape[:axis], array.shape[axis]
-    pieces = -(-length // (_PIECE_NUMBERS // sizes[axis]))
-    cuts = [length * piece // pieces for piece in range(pieces + 1)]
+    parts = -(-length // (_CHUNK_NUMBERS // sizes[axis]))
+    cuts = [length * part // parts for part in range(parts + 1)]
     before += b"[" * (axis + 1)
     for place in np.ndindex(*outer):
         for start, stop in itertools.pairwise(cuts):
             yield before + write_array(array[place][start:stop])[1:-1]
             before = b","
-        # A list ends here, and those around it of which it is the last.
+        # This list ends here, and so does each list around it whose last item it is.
         inner_first = zip(reversed(place), reversed(outer), strict=True)
         ended = 1 + sum(1 for _ in itertools.takewhile(lambda at: at[0] + 1 == at[1], inner_first))
         before = b"]" * ended + b"," + b"[" * ended
@@ -234,13 +236,13 @@ def _as_lists(array: Float64Array) -> object:
 
 
 def _write(answer: dict[str, object]) -> bytes:
-    """An object. orjson writes null where a number is not finite: where it wrote any, look closer."""
+    """Write an object. orjson writes null for a number that is not finite: if it wrote any, convert those."""
     text = orjson.dumps(answer)
     return orjson.dumps(_plain(answer)) if b"null" in text else text
 
 
 def _plain(value: object) -> object:
-    """A value as JSON can write it."""
+    """Return a value with strings for numbers that are not finite."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):

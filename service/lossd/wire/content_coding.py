@@ -1,7 +1,7 @@
-"""Content codings of a request body (RFC 9110, 8.4.1): gzip, deflate and zstd, decoded as the bytes come.
+"""Content codings of a request body (RFC 9110, 8.4.1): gzip, deflate and zstd, decoded as the bytes arrive.
 
-What a few bytes expand to is handed out in pieces of bounded size, each made when it is asked for, so that
-whoever counts them can stop at a limit.
+Decoded bytes are handed out in chunks of bounded size. Each is decoded only when it is asked for, so that the
+caller can stop at a limit.
 """
 
 from __future__ import annotations
@@ -14,26 +14,27 @@ from typing import Final, TypeAlias
 
 from lossd.error_text import shown
 from lossd.types import ErrorCode, RequestError
+from lossd.wire.reader import Chunk
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
 
-PIECE_BYTES: Final = 256 << 10
-"""The most bytes that are handed out at once."""
+CHUNK_BYTES: Final = 256 << 10
+"""The most decoded bytes of a chunk."""
 
 STEP_BYTES: Final = 64 << 10
-"""The most coded bytes that a decompressor is given at once: it copies what it cannot use yet, each time."""
+"""The most coded bytes that a decompressor is given at once: it copies those it cannot use yet, each time."""
 
 MAX_MEMBERS: Final = 1 << 15
 """The most gzip members or zstd frames in a body. One takes 9 bytes, and time to set up."""
 
 ZSTD_WINDOW_LOG: Final = 23
-"""The largest window of a zstd frame: 8 MiB, all that RFC 9659 lets this coding ask for."""
+"""The largest window of a zstd frame: 8 MiB, the limit of RFC 9659, 3."""
 
 MOST_INFLATED: Final = 1032
-"""The most bytes that a deflated byte comes to (https://zlib.net/zlib_tech.html)."""
+"""The most bytes that one deflated byte can expand to (https://zlib.net/zlib_tech.html)."""
 
 Stream: TypeAlias = "zlib._Decompress | zstd.ZstdDecompressor"
 
@@ -43,10 +44,10 @@ class _Coding:
     """A content coding.
 
     Attributes:
-        name: As details call it.
-        stream: Makes a decompressor for one stream of it.
-        again: The first bytes by which another stream may follow one.
-        most: What a coded byte can come to at most, in bytes; None where there is no useful bound.
+        name: Its name in error details.
+        stream: Maker of a decompressor for one stream.
+        again: The bytes that may begin a further stream.
+        most: The most bytes that one coded byte can expand to; None where there is no useful bound.
     """
 
     name: str
@@ -62,25 +63,25 @@ _DEFLATE: Final = _Coding("deflate (zlib, RFC 1950)", zlib.decompressobj, frozen
 _ZSTD: Final = _Coding(
     "zstd",
     lambda: zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG}),
-    frozenset({0x28, *range(0x50, 0x60)}),  # of a frame, and of one to be skipped
+    frozenset({0x28, *range(0x50, 0x60)}),  # Zstandard and skippable frames: RFC 8878, 3.1
     None,
 )
 _CODINGS: Final[Mapping[str, _Coding]] = {
     "gzip": _GZIP,
-    "x-gzip": _GZIP,  # the same by RFC 9110, 8.4.1.3
+    "x-gzip": _GZIP,  # equivalent to gzip: RFC 9110, 8.4.1.3
     "deflate": _DEFLATE,
     "zstd": _ZSTD,
 }
 
 
 class Decoder:
-    """Decodes one body."""
+    """Decoder of one body."""
 
     def __init__(self, coding: _Coding) -> None:
         """Expect a body.
 
         Args:
-            coding: The body's.
+            coding: The body's coding.
         """
         self._coding = coding
         self._stream: Stream | None = None  # None between two streams
@@ -88,37 +89,36 @@ class Decoder:
         self._position = 0
 
     def most(self, coded: int) -> int | None:
-        """The most bytes that so many coded ones can come to; None where there is no useful bound."""
+        """Return the most bytes that coded bytes can expand to; None where there is no useful bound."""
         return None if self._coding.most is None else self._coding.most * coded
 
-    def feed(self, chunk: bytes | memoryview) -> Iterator[bytes]:
-        """Decode the body's next bytes, of any length.
+    def feed(self, chunk: Chunk) -> Iterator[bytes]:
+        """Decode the body's next bytes.
 
         Returns:
-            What they stand for, in pieces of at most `PIECE_BYTES`, decoded as the iterator is used. To be
-            used up before the next call.
+            The decoded bytes, in chunks of at most `CHUNK_BYTES`, each decoded as the iterator is used. Use
+            them up before the next call.
 
         Raises:
-            RequestError: ``bad_request`` where the bytes are not what the coding makes, ``trailing_bytes``
-            where
-                others follow them, ``unsupported_encoding`` where zstd needs a larger window.
+            RequestError: ``bad_request`` where the bytes are not of the coding; ``trailing_bytes`` where
+                others follow its end; ``unsupported_encoding`` where zstd needs a larger window.
         """
         rest = memoryview(chunk)
         while rest:
             stream = self._stream or self._begin(rest[0])
             coded = rest[:STEP_BYTES]
-            yield b""  # where streams are empty, too, whoever counts gets its turn
+            yield b""  # so that the caller can check its limits even if all streams are empty
             try:
                 yield from expand(stream, coded)
             except (zlib.error, zstd.ZstdError) as error:
-                raise self._fault(error, len(coded)) from None
+                raise self._error(error, len(coded)) from None
             used = len(coded) - len(stream.unused_data)
             self._stream = None if stream.eof else stream
             self._position += used
             rest = rest[used:]
 
     def finish(self) -> None:
-        """Take note that all of the body has been fed.
+        """Check that the body is complete, after the last byte was fed.
 
         Raises:
             RequestError: ``truncated_body``.
@@ -128,10 +128,12 @@ class Decoder:
             raise RequestError(ErrorCode.TRUNCATED_BODY, f"{seen}; send all of it")
 
     def _begin(self, first: int) -> Stream:
-        """A decompressor for the stream that begins here.
+        """Return a decompressor for the stream that begins here.
+
+        RFC 1952, 2.2, and RFC 8878, 3, allow several streams in one body; RFC 1950 does not.
 
         Args:
-            first: The first byte that comes.
+            first: The stream's first byte.
         """
         if self._streams and first not in self._coding.again:
             seen = f"bytes follow the end of the {self._coding.name} coding, from byte {self._position} on"
@@ -142,7 +144,7 @@ class Decoder:
         self._streams += 1
         return self._coding.stream()
 
-    def _fault(self, error: Exception, length: int) -> RequestError:
+    def _error(self, error: Exception, length: int) -> RequestError:
         reason = str(error).rpartition(": ")[2]
         between = f"between bytes {self._position} and {self._position + length}"
         if "too much memory" in reason:
@@ -154,16 +156,13 @@ class Decoder:
 
 
 def make_decoder(value: str | None) -> Decoder | None:
-    """A decoder for a request's Content-Encoding.
+    """Return a decoder for a request's Content-Encoding; None where the body is not coded.
 
     Args:
-        value: Of the header; None where there is none.
-
-    Returns:
-        None where the body is not coded.
+        value: The header's value; None where there is no header.
 
     Raises:
-        RequestError: ``unsupported_encoding``: a coding that is not known, or several.
+        RequestError: ``unsupported_encoding``: the coding is unknown, or there are several.
     """
     name = (value or "").strip().lower()
     if name in ("", "identity"):
@@ -177,21 +176,21 @@ def make_decoder(value: str | None) -> Decoder | None:
 
 
 def expand(stream: Stream, coded: memoryview) -> Iterator[bytes]:
-    """What coded bytes come to, in pieces of 1 to `PIECE_BYTES`, up to the stream's end.
+    """Yield what coded bytes expand to, in chunks of 1 to `CHUNK_BYTES`, up to the stream's end.
 
     Args:
-        stream: Which has not ended.
-        coded: The next of its bytes; few, as the decompressor may copy them for each piece.
+        stream: A stream that has not ended.
+        coded: Its next bytes; few, as the decompressor may copy them for each chunk.
 
     Raises:
-        zlib.error: They are wrong.
-        zstd.ZstdError: Likewise.
+        zlib.error: The bytes are wrong.
+        zstd.ZstdError: The bytes are wrong.
     """
-    piece = stream.decompress(coded, PIECE_BYTES)
-    while piece:
-        yield piece
+    chunk = stream.decompress(coded, CHUNK_BYTES)
+    while chunk:
+        yield chunk
         if stream.eof:
             return
-        # zlib hands back what it has not used, zstd keeps it. Either may hold output still with nothing left.
+        # zlib returns the bytes that it has not used, zstd keeps them. Either may still hold output.
         tail = b"" if isinstance(stream, zstd.ZstdDecompressor) else stream.unconsumed_tail
-        piece = stream.decompress(tail, PIECE_BYTES)
+        chunk = stream.decompress(tail, CHUNK_BYTES)

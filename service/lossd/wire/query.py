@@ -1,4 +1,9 @@
-"""Parameters in a query: each value is JSON, a bare word is a string, and ``a,b`` is a list."""
+"""Parameters in a query string: each value is JSON, a bare word is a string, and ``a,b`` is a list.
+
+A query is parsed as a form's (application/x-www-form-urlencoded, https://url.spec.whatwg.org/#urlencoded-parsing),
+with limits on its length and its number of names. A name given twice is refused: which value wins is not
+agreed between servers. Parameters as text in other formats are parsed by the same `parse_text`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,7 @@ from lossd.wire.json.values import ForbiddenValueError, NotJsonError, parse_valu
 MAX_QUERY_BYTES: Final = 1 << 15
 MAX_QUERY_NAMES: Final = 100
 
-# In a form's encoding + is a space; but who types gamma=1e+3 means no space, and a number has none.
+# In a form's encoding + is a space. But gamma=1e+3 means no space, and numbers have none.
 _EXPONENT_PLUS: Final = re.compile(rb"(?<=[0-9.][eE])\+(?=[0-9])")
 
 _CONSTANTS: Final = frozenset({"NaN", "Infinity", "-Infinity"})
@@ -22,18 +27,14 @@ _QUOTED: Final = ("[", "{", '"')
 
 
 def parse_query(query_string: bytes) -> dict[str, object]:
-    """The parameters of a query.
+    """Return the parameters of a query: plain JSON values by name, unchecked.
 
     Args:
-        query_string: As it stands in the request's target, percent-encoded, without the question mark.
-
-    Returns:
-        Plain JSON values by name, unchecked.
+        query_string: The query of the request's target, percent-encoded, without the question mark.
 
     Raises:
         RequestError: ``invalid_parameter``: a name is given twice, a number is not finite, a value is neither
-        JSON
-            nor a word, or the query is too long.
+            JSON nor a word, or the query is too long.
     """
     if len(query_string) > MAX_QUERY_BYTES:
         length = len(query_string)
@@ -51,12 +52,13 @@ def parse_query(query_string: bytes) -> dict[str, object]:
         if name in params:
             detail = f"the query gives {shown(name)} twice; for a list write {shown(name)[1:-1]}=a,b"
             raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [(pointer(name), "given twice")])
-        params[name] = parse_text(name, _unquote(quoted_value, f"the value of {shown(name)}"))
+        text = _unquote(quoted_value, f"the value of {shown(name)}")
+        params[name] = parse_text(text, f"{shown(name)} in the query", pointer(name))
     return params
 
 
 def merge_params(query: Mapping[str, object], body: Mapping[str, object]) -> dict[str, object]:
-    """The parameters of a query and those of a body together.
+    """Return the parameters of a query and of a body together.
 
     Raises:
         RequestError: ``invalid_parameter``: a name is in both.
@@ -78,15 +80,13 @@ def _unquote(quoted: bytes, what: str) -> str:
         raise RequestError(ErrorCode.INVALID_PARAMETER, f"{what} is not UTF-8: {shown(quoted)}") from None
 
 
-def parse_text(name: str, text: str) -> object:
-    """What a parameter's text stands for.
+def parse_text(text: str, what: str, place: str) -> object:
+    """Return the value of a parameter that was sent as text: a plain JSON value, unchecked.
 
     Args:
-        name: The parameter's, for faults.
-        text: JSON, a bare word, or items of these separated by commas.
-
-    Returns:
-        A plain JSON value, unchecked.
+        text: JSON, a bare word, or a list of these separated by commas.
+        what: The parameter, for the error's detail.
+        place: The JSON pointer to it.
 
     Raises:
         RequestError: ``invalid_parameter``: it is none of these, or holds a number that is not finite.
@@ -100,8 +100,8 @@ def parse_text(name: str, text: str) -> object:
             return [_parse_item(item) for item in text.split(",")]
     except (NotJsonError, ForbiddenValueError) as error:
         reason = f"{error}, but nan is a word" if text.strip() == "NaN" else str(error)
-        detail = f"{shown(name)} in the query cannot be read: {reason}; send JSON, a word, or a list a,b"
-        raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [(pointer(name), reason)]) from None
+        detail = f"{what} cannot be read: {reason}; send JSON, a word, or a list a,b"
+        raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [(place, reason)]) from None
 
 
 def _parse_item(text: str) -> object:
@@ -112,7 +112,7 @@ def _parse_item(text: str) -> object:
 
 
 def _parse_word(text: str) -> str:
-    """A bare word: anything that does not set out to be something else."""
+    """Return a bare word: a text that does not begin like JSON."""
     word = text.strip()
     if not word:
         raise NotJsonError("it is empty")

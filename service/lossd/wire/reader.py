@@ -1,9 +1,8 @@
-"""What readers of request bodies are: sans-IO state machines, fed the body's bytes as they come.
+"""Interfaces of the readers of request bodies: state machines without I/O, fed a body's bytes as they arrive.
 
-There are two kinds. A `Reader` is for a body that lies in memory as a whole: it says which bytes to lay down
-one after the other (for most formats all of them, as they came) and where among those each tensor lies. A
-`StreamReader` is for a body of any length: it hands out each tensor's rows as they come, and what becomes of
-them is the caller's affair. Neither copies or keeps tensors.
+There are two kinds. A `Reader` is for a body that is kept in memory whole, in the arena. It says which bytes
+to store (for most formats all of them, unchanged) and where among them each tensor lies. A `StreamReader` is
+for a body of any length. It hands out each tensor's rows as they arrive. Neither copies or keeps tensors.
 """
 
 from __future__ import annotations
@@ -14,50 +13,62 @@ from typing import Protocol, TypeAlias
 
 from lossd.types import Body
 
-Piece: TypeAlias = bytes | memoryview
+Chunk: TypeAlias = bytes | memoryview
+"""Some of a body's bytes, of any length."""
 
 
 class Reader(Protocol):
-    """Reads one request body that is laid down in memory."""
+    """Reader of one request body that is stored in the arena."""
 
     @property
     def as_is(self) -> bool:
-        """All of the body's bytes are laid down, as they come."""
+        """Whether every byte of the body is stored, in order and unchanged.
+
+        The caller may then receive the rest of the body straight into the arena.
+        """
 
     @property
     def needed(self) -> int:
-        """How many bytes are laid down at least if the body is what it announced so far."""
+        """The least number of stored bytes, by what the body has announced so far.
+
+        An .npy header, for one, announces the bytes of its array. The caller refuses a body that cannot fit.
+        """
 
     @property
     def skipped(self) -> int:
-        """How many bytes, expanded, have come that are not laid down: they count against limits, too."""
+        """The number of bytes, after decompression, that were read but not stored.
 
-    def feed(self, chunk: Piece) -> Iterable[Piece]:
-        """Take the body's next bytes, of any length.
+        They count against the limit of the body's size, too.
+        """
+
+    def feed(self, chunk: Chunk) -> Iterable[Chunk]:
+        """Take the body's next bytes.
 
         Returns:
-            What to lay down next, in pieces of bounded size, at times empty. To be used up before the next
-            call; where this is lazy, faults come with the pieces.
+            The next bytes to store, in chunks of bounded size, some of them empty. Use them up before the
+            next call. Where this is an iterator, errors are raised while it is used.
 
         Raises:
-            RequestError: These bytes cannot be part of a valid body, whatever follows.
+            RequestError: No valid body has these bytes here.
         """
 
     def outline(self, length: int | None) -> Body | None:
-        """What the body holds, as soon as that is certain: all but the bytes of the tensor laid down last.
+        """Return what the body holds as soon as only the data of the last tensor is missing.
+
+        The caller can then score the last tensor's rows while they arrive.
 
         Args:
-            length: Of the body, where that is known.
+            length: The body's length, if it is known.
 
         Returns:
-            What `finish` will return if those bytes come and are right; None where it is not certain yet.
+            What `finish` will return if the missing bytes arrive and are right; None while that is uncertain.
         """
 
-    def finish(self, laid: memoryview) -> Body:
-        """Say what the body held. Called once, when all of it has been fed.
+    def finish(self, stored: memoryview) -> Body:
+        """Return what the body held. Call this once, after the last byte was fed.
 
         Args:
-            laid: All the bytes that were laid down, contiguous.
+            stored: All the stored bytes, contiguous.
 
         Raises:
             RequestError: The body is incomplete or wrong.
@@ -65,30 +76,30 @@ class Reader(Protocol):
 
 
 class ReaderFactory(Protocol):
-    """Makes a reader for one body."""
+    """Maker of readers for one format."""
 
     def __call__(self, *, options: Mapping[str, str], names: Sequence[str]) -> Reader:
-        """Make one.
+        """Make a reader for one body.
 
         Args:
-            options: The media type's own parameters, such as ``{"boundary": "..."}``; keys in lower case.
-            names: The names of the tensors to come, in order, for a format that does not name them itself.
+            options: The media type's parameters, such as ``{"boundary": "..."}``; keys in lower case.
+            names: The tensors' names in order, for a format that does not name them itself.
 
         Raises:
-            RequestError: The options do not make sense for this format.
+            RequestError: The options or the names are wrong.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A tensor that comes in rows.
+    """A tensor that arrives in rows.
 
     Attributes:
-        name: The tensor's.
+        name: The tensor's name.
         dtype: A key of `lossd.types.ITEMSIZE`.
         width: Elements a row; None where a row is a plain number.
-        big_endian: The bytes of an element are in big-endian order.
-        wire_bits: The bits that a row takes in the body; a bool may take one.
+        big_endian: Whether elements are in big-endian byte order.
+        wire_bits: Bits a row in the body; a bool may take one.
     """
 
     name: str
@@ -97,51 +108,56 @@ class Column:
     big_endian: bool
     wire_bits: int
 
+    @property
+    def elements(self) -> int:
+        """The elements of a row."""
+        return 1 if self.width is None else self.width
+
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The first event of a stream: which tensors come."""
+    """The first event of a stream: the tensors that it holds."""
 
     columns: tuple[Column, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """So many rows begin: all `Values` up to the next batch are theirs, columns one after the other."""
+    """The start of a batch of rows. All `ColumnData` up to the next batch belong to it, column by column."""
 
     rows: int
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
-    """The next bytes of a column's rows, in C order, an element as `lossd.types.ITEMSIZE` has it.
+class ColumnData:
+    """The next bytes of a column, in C order, with elements of the sizes in `lossd.types.ITEMSIZE`.
 
-    Elements may be split between two of these.
+    An element may be split between two of these.
 
     Attributes:
-        column: Its place among the columns.
+        column: The column's index.
         data: The bytes, valid until the next event.
     """
 
     column: int
-    data: Piece
+    data: Chunk
 
 
-Event: TypeAlias = Columns | Batch | Values
+Event: TypeAlias = Columns | Batch | ColumnData
 
 
 class StreamReader(Protocol):
-    """Reads one request body of any length."""
+    """Reader of one request body of any length."""
 
-    def feed(self, chunk: Piece) -> Iterator[Event]:
-        """Take the body's next bytes, of any length; the events come as the iterator is used.
+    def feed(self, chunk: Chunk) -> Iterator[Event]:
+        """Take the body's next bytes, and yield the events in them.
 
         Raises:
-            RequestError: These bytes cannot be part of a valid body, whatever follows.
+            RequestError: No valid body has these bytes here.
         """
 
     def finish(self) -> None:
-        """Take note that all of the body has been fed.
+        """Check that the body is complete, after the last byte was fed.
 
         Raises:
             RequestError: It is incomplete.
@@ -149,12 +165,12 @@ class StreamReader(Protocol):
 
 
 class StreamReaderFactory(Protocol):
-    """Makes a reader for one body."""
+    """Maker of stream readers for one format."""
 
     def __call__(self, *, options: Mapping[str, str], max_batch_bytes: int) -> StreamReader:
-        """Make one.
+        """Make a reader for one body.
 
         Args:
-            options: The media type's own parameters.
+            options: The media type's parameters.
             max_batch_bytes: The longest batch, in bytes of the body.
         """

@@ -6,28 +6,34 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from lossd.wire.arrow import stream
+from lossd.wire.arrow.stream import ArrowReader
 from lossd.wire.json import document
-from lossd.wire.multipart import form
-from lossd.wire.npy import npy_stream, npz
+from lossd.wire.multipart.form import MultipartReader
+from lossd.wire.npy.npy import NpyReader
+from lossd.wire.npy.npz import NpzReader
 from lossd.wire.reader import ReaderFactory, StreamReaderFactory
+
+
+def _body_alone(nbytes: int) -> int:
+    """Return the memory for a body whose tensors lie in it as they were sent."""
+    return nbytes
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format of bodies that are laid down as a whole.
+    """A format of bodies that are stored whole.
 
     Attributes:
         name: A short name, for metrics and logs.
-        reader: Makes a reader for one body.
-        arena_bytes: The memory that a body of a given length, as it is laid down, needs with the arrays that
-            its reader may build and the caller lays behind it.
-        expands: What is laid down may be longer than what was sent.
+        reader: Maker of a reader for one body.
+        arena_bytes: Function from the number of stored bytes to the memory for them and for the arrays that
+            are built behind them.
+        expands: Whether more bytes may be stored than were sent.
     """
 
     name: str
     reader: ReaderFactory
-    arena_bytes: Callable[[int], int]
+    arena_bytes: Callable[[int], int] = _body_alone
     expands: bool = False
 
 
@@ -37,7 +43,7 @@ class StreamFormat:
 
     Attributes:
         name: A short name, for metrics and logs.
-        reader: Makes a reader for one body.
+        reader: Maker of a reader for one body.
     """
 
     name: str
@@ -46,13 +52,13 @@ class StreamFormat:
 
 FORMATS: Final[Mapping[str, Format]] = {
     "application/json": Format("json", document.JsonReader, document.arena_bytes),
-    "application/x-npy": Format("npy", npy_stream.NpyReader, npy_stream.arena_bytes),
-    "application/x-npz": Format("npz", npz.NpzReader, npz.arena_bytes, expands=True),
-    "multipart/form-data": Format("multipart", form.MultipartReader, form.arena_bytes),
+    "application/x-npy": Format("npy", NpyReader),
+    "application/x-npz": Format("npz", NpzReader, expands=True),
+    "multipart/form-data": Format("multipart", MultipartReader),
 }
-"""Every format that is laid down as a whole, by media type in lower case."""
+"""The formats that are stored whole, by media type in lower case."""
 
 STREAMS: Final[Mapping[str, StreamFormat]] = {
-    "application/vnd.apache.arrow.stream": StreamFormat("arrow", stream.ArrowReader),
+    "application/vnd.apache.arrow.stream": StreamFormat("arrow", ArrowReader),
 }
-"""Every format of any length, likewise."""
+"""The formats of any length, by media type in lower case."""

@@ -20,7 +20,7 @@ from lossd.engine.admission.arena import Arena, Region
 from lossd.engine.ipc.memory import Memory, create_memory
 from lossd.types import Body, RequestError
 from lossd.wire.json.document import arena_bytes
-from wire.feeding import array_of, check_fault, same_bits
+from wire.feeding import array_of, check_error, same_bits
 
 SIZE = 256 << 20
 X = np.random.default_rng(0).normal(0, 3, (10_000, 80))
@@ -52,7 +52,7 @@ class Desk:
     async def refused(self, document: bytes) -> RequestError:
         with pytest.raises(RequestError) as caught:
             await self.parse(document)
-        check_fault(caught.value)
+        check_error(caught.value)
         return caught.value
 
 
@@ -108,7 +108,7 @@ async def documents() -> None:
 
         fault = await desk.refused(b'{"logits": [[1, 2], [3]]}')
         assert fault.code == "bad_shape"
-        assert fault.errors == (("/logits/1", "1 elements, where the arrays before have 2"),)
+        assert fault.errors == (("/logits/1", "1 elements, but the arrays before have 2"),)
         assert (await desk.refused(b'{"logits": [1, 2')).code == "malformed_json"
         assert (await desk.refused(b'{"logits": [null]}')).code == "dtype_not_allowed"
 
@@ -149,7 +149,7 @@ def test_killed_in_the_middle() -> None:
 def test_killed_in_the_middle_twice() -> None:
     with pytest.raises(RequestError) as caught:
         uvloop.run(killed(2))
-    check_fault(caught.value)
+    check_error(caught.value)
     assert caught.value.code == "internal_error"
 
 

@@ -22,15 +22,15 @@ from hypothesis import strategies as st
 
 from lossd.types import ITEMSIZE, TENSOR_DTYPES, RequestError
 from lossd.wire.arrow.flatbuffer import INT, LONG, TWO_LONGS, FlatBufferError, Table
+from lossd.wire.arrow.schema import MAX_FIELD_METADATA
 from lossd.wire.arrow.stream import (
     MAX_BATCH_METADATA_BYTES,
-    MAX_FIELD_METADATA,
     MAX_PACKED_BYTES,
     MAX_SCHEMA_BYTES,
     ArrowReader,
 )
-from lossd.wire.reader import Batch, Column, Columns, Event, Values
-from wire.feeding import AnyArray, check_fault, pieces, same_bits
+from lossd.wire.reader import Batch, Column, ColumnData, Columns, Event
+from wire.feeding import AnyArray, check_error, same_bits, split_at
 
 MAX_BATCH_BYTES = 1 << 25
 END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
@@ -60,14 +60,17 @@ def read(
             batches.append((event.rows, [bytearray() for _ in first.columns]))
             last = 0
         else:
-            assert isinstance(event, Values)
+            assert isinstance(event, ColumnData)
             assert event.column >= last
             last = event.column
             assert len(event.data) > 0
             batches[-1][1][last] += event.data
     return first.columns, [
-        {column.name: as_array(column, rows, data) for column, data in zip(first.columns, laid, strict=True)}
-        for rows, laid in batches
+        {
+            column.name: as_array(column, rows, data)
+            for column, data in zip(first.columns, received, strict=True)
+        }
+        for rows, received in batches
     ]
 
 
@@ -79,13 +82,13 @@ def as_array(column: Column, rows: int, data: bytearray) -> AnyArray:
 
 
 def outcome(chunks: Iterable[bytes], max_batch_bytes: int = MAX_BATCH_BYTES) -> RequestError | None:
-    """What reading comes to: nothing of note, or a fault; any other exception is the test's failure."""
+    """What reading comes to: nothing of note, or an error; any other exception is the test's failure."""
     try:
         for _ in events(chunks, max_batch_bytes):
             pass
-    except RequestError as fault:
-        check_fault(fault)
-        return fault
+    except RequestError as error:
+        check_error(error)
+        return error
     return None
 
 
@@ -123,7 +126,7 @@ def some(dtype: str, shape: tuple[int, ...], seed: int = 0) -> AnyArray:
 
 def check(body: bytes, arrays: Mapping[str, AnyArray], rows: Sequence[int]) -> None:
     """A body is these arrays, in batches of so many rows, however it is cut."""
-    for chunks in ([body], pieces(body, range(len(body)))):
+    for chunks in ([body], split_at(body, range(len(body)))):
         columns, batches = read(chunks)
         assert [column.name for column in columns] == list(arrays)
         assert [len(batch[columns[0].name]) for batch in batches] == list(rows)
@@ -212,7 +215,7 @@ def test_bools_are_unpacked_in_pieces_of_bounded_length() -> None:
     rows = 3 * 8 * MAX_PACKED_BYTES + 5
     array = some("bool", (rows,))
     chunk = stream(table_of({"mask": array}))
-    sizes = [len(event.data) for event in events([chunk]) if isinstance(event, Values)]
+    sizes = [len(event.data) for event in events([chunk]) if isinstance(event, ColumnData)]
     assert sizes == [8 * MAX_PACKED_BYTES] * 3 + [5]
     _, (batch,) = read([chunk])
     assert same_bits(batch["mask"], array)
@@ -221,7 +224,7 @@ def test_bools_are_unpacked_in_pieces_of_bounded_length() -> None:
 def test_big_buffers_are_not_copied() -> None:
     array = some("float32", (1000, 80))
     chunk = stream(table_of({"logits": array}))
-    (values,) = [event for event in events([chunk]) if isinstance(event, Values)]
+    (values,) = [event for event in events([chunk]) if isinstance(event, ColumnData)]
     assert isinstance(values.data, memoryview)
     assert values.data.obj is chunk
     assert values.data == array.tobytes()
@@ -274,17 +277,17 @@ def test_what_others_write_is_read(
 
 @given(st.lists(st.integers(0, len(BODY)), max_size=12))
 def test_cut_anywhere(cuts: list[int]) -> None:
-    _, batches = read(pieces(BODY, cuts))
+    _, batches = read(split_at(BODY, cuts))
     for name, array in MANY.items():
         assert same_bits(np.concatenate([batch[name] for batch in batches]), array)
 
 
 def test_truncated_anywhere() -> None:
     for length in range(len(BODY)):
-        fault = outcome([BODY[:length]])
-        assert fault is not None
-        assert fault.code == "truncated_body"
-        assert f"after {length} bytes" in fault.detail
+        error = outcome([BODY[:length]])
+        assert error is not None
+        assert error.code == "truncated_body"
+        assert f"after {length} bytes" in error.detail
 
 
 def test_truncation_says_where() -> None:
@@ -300,19 +303,19 @@ def test_truncation_says_where() -> None:
         (logits + 79, "within a record batch, 1 bytes before the end of logits", ["/logits"]),
         (len(BODY) - 8, "before its end-of-stream marker", []),
     ]:
-        fault = outcome([BODY[:length]])
-        assert fault is not None
-        assert where in fault.detail
-        assert [pointer for pointer, _ in fault.errors] == place
+        error = outcome([BODY[:length]])
+        assert error is not None
+        assert where in error.detail
+        assert [pointer for pointer, _ in error.errors] == place
 
 
 @pytest.mark.parametrize("extra", [b"\x00", END, BODY])
 def test_trailing_bytes(extra: bytes) -> None:
     for chunks in ([BODY + extra], [BODY, extra]):
-        fault = outcome(chunks)
-        assert fault is not None
-        assert fault.code == "trailing_bytes"
-        assert f"from byte {len(BODY)} on" in fault.detail
+        error = outcome(chunks)
+        assert error is not None
+        assert error.code == "trailing_bytes"
+        assert f"from byte {len(BODY)} on" in error.detail
 
 
 FLAT = pa.array(np.arange(6, dtype=np.float32))
@@ -330,7 +333,7 @@ REFUSED: dict[str, tuple[AnyColumn, str, str]] = {
     "string view": (pa.array(["1"], pa.string_view()), "dtype_not_allowed", "utf8_view"),
     "lists of strings": (pa.array([["1"]], pa.list_(pa.string(), 1)), "dtype_not_allowed", "utf8"),
     "tensors": (TENSORS, "dtype_not_allowed", "ARROW:extension:name='arrow.fixed_shape_tensor'"),
-    "tensors, and what to do": (TENSORS, "dtype_not_allowed", "send to_numpy_ndarray() as .npy"),
+    "tensors, and what to do": (TENSORS, "dtype_not_allowed", "to_numpy_ndarray() as .npy"),
     "booleans of a byte": (
         pa.ExtensionArray.from_storage(pa.bool8(), pa.array([2, 0], pa.int8())),
         "dtype_not_allowed",
@@ -369,13 +372,13 @@ REFUSED: dict[str, tuple[AnyColumn, str, str]] = {
 def test_types_that_are_refused(case: str) -> None:
     array, code, words = REFUSED[case]
     body = stream(pa.table([FLAT[: len(array)], array], names=["logits", "targets"]))
-    for chunks in ([body], pieces(body, range(len(body)))):
-        fault = outcome(chunks)
-        assert fault is not None
-        assert fault.code == code
-        assert fault.detail.startswith("targets ")
-        assert words in fault.detail
-        assert [pointer for pointer, _ in fault.errors] == ["/targets"]
+    for chunks in ([body], split_at(body, range(len(body)))):
+        error = outcome(chunks)
+        assert error is not None
+        assert error.code == code
+        assert error.detail.startswith("targets ")
+        assert words in error.detail
+        assert [pointer for pointer, _ in error.errors] == ["/targets"]
 
 
 @pytest.mark.parametrize(
@@ -384,32 +387,32 @@ def test_types_that_are_refused(case: str) -> None:
 )
 def test_declarations_that_cannot_be(kind: str, declared: str) -> None:
     schema = pa.schema([pa.field("logits", getattr(pa, kind)(), metadata={"lossd.dtype": declared})])
-    fault = outcome([stream(schema.empty_table())])
-    assert fault is not None
-    assert fault.code == "dtype_not_allowed"
-    assert f"the Arrow type {kind}" in fault.detail
+    error = outcome([stream(schema.empty_table())])
+    assert error is not None
+    assert error.code == "dtype_not_allowed"
+    assert f"the Arrow type {kind}" in error.detail
 
 
 def test_bfloat16_that_is_not_declared_is_told_how() -> None:
-    fault = outcome([stream(table_of({"logits": np.array([0x3F80], dtype=np.uint16)}))])
-    assert fault is not None
-    assert fault.code == "dtype_not_allowed"
-    assert "lossd.dtype=bfloat16" in fault.detail
+    error = outcome([stream(table_of({"logits": np.array([0x3F80], dtype=np.uint16)}))])
+    assert error is not None
+    assert error.code == "dtype_not_allowed"
+    assert "lossd.dtype=bfloat16" in error.detail
 
 
 def test_a_column_that_is_no_tensor_is_not_simply_to_be_dropped() -> None:
-    fault = outcome([stream(table_of({"logits": np.zeros(2), "keep": np.zeros(2, dtype=bool)}))])
-    assert fault is not None
-    assert fault.code == "unknown_tensor"
-    assert "leave out those that the loss does not depend on" in fault.detail
+    error = outcome([stream(table_of({"logits": np.zeros(2), "keep": np.zeros(2, dtype=bool)}))])
+    assert error is not None
+    assert error.code == "unknown_tensor"
+    assert "leave out those that the loss does not depend on" in error.detail
 
 
 @pytest.mark.parametrize("name", TENSOR_DTYPES)
 def test_nulls_are_told_apart_by_what_they_could_mean(name: str) -> None:
-    fault = outcome([stream(pa.table({name: pa.array([1.0, None])}))])
-    assert fault is not None
-    assert fault.code == "bad_shape"
-    assert f"{name} has nulls; " in fault.detail
+    error = outcome([stream(pa.table({name: pa.array([1.0, None])}))])
+    assert error is not None
+    assert error.code == "bad_shape"
+    assert f"{name} has nulls; " in error.detail
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint16"])
@@ -421,9 +424,9 @@ def test_a_declaration_of_what_is_so_is_taken(dtype: str) -> None:
 def test_declarations_that_contradict_each_other() -> None:
     item = pa.field("item", pa.uint16(), metadata={"lossd.dtype": "float16"})
     schema = pa.schema([pa.field("logits", pa.list_(item, 2), metadata=BFLOAT16)])
-    fault = outcome([stream(schema.empty_table())])
-    assert fault is not None
-    assert fault.code == "dtype_not_allowed"
+    error = outcome([stream(schema.empty_table())])
+    assert error is not None
+    assert error.code == "dtype_not_allowed"
 
 
 @pytest.mark.parametrize(
@@ -437,11 +440,11 @@ def test_declarations_that_contradict_each_other() -> None:
     ],
 )
 def test_names_that_make_no_sense(names: list[str], code: str) -> None:
-    fault = outcome([schema_of(*map(field_of, names)) + END])
-    assert fault is not None
-    assert fault.code == code
+    error = outcome([schema_of(*map(field_of, names)) + END])
+    assert error is not None
+    assert error.code == code
     if names[-1] == "target":
-        assert "did you mean targets?" in fault.detail
+        assert "did you mean targets?" in error.detail
 
 
 def test_a_schema_of_no_columns_is_what_it_says() -> None:
@@ -452,18 +455,18 @@ def test_a_schema_of_no_columns_is_what_it_says() -> None:
 @pytest.mark.parametrize("compression", ["lz4", "zstd"])
 def test_compressed_buffers(compression: Literal["lz4", "zstd"]) -> None:
     options = pa.ipc.IpcWriteOptions(compression=compression)
-    fault = outcome([stream(table_of(MANY), options=options)])
-    assert fault is not None
-    assert fault.code == "unsupported_encoding"
-    assert "Content-Encoding" in fault.detail
+    error = outcome([stream(table_of(MANY), options=options)])
+    assert error is not None
+    assert error.code == "unsupported_encoding"
+    assert "Content-Encoding" in error.detail
 
 
 def test_compression_is_refused_before_anything_is_read() -> None:
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     bomb = stream(table_of({"logits": np.zeros((1000, 1000))}), options=options)
-    fault = outcome([bomb], max_batch_bytes=10)
-    assert fault is not None
-    assert fault.code == "unsupported_encoding"
+    error = outcome([bomb], max_batch_bytes=10)
+    assert error is not None
+    assert error.code == "unsupported_encoding"
 
 
 def test_version_4_is_read() -> None:
@@ -473,21 +476,21 @@ def test_version_4_is_read() -> None:
 
 def test_the_legacy_format() -> None:
     options = pa.ipc.IpcWriteOptions(use_legacy_format=True)
-    fault = outcome([stream(table_of(MANY), options=options)])
-    assert fault is not None
-    assert fault.code == "malformed_arrow"
-    assert "use_legacy_format=False" in fault.detail
+    error = outcome([stream(table_of(MANY), options=options)])
+    assert error is not None
+    assert error.code == "malformed_arrow"
+    assert "use_legacy_format=False" in error.detail
 
 
 def test_the_file_format() -> None:
     sink = io.BytesIO()
     with pa.ipc.new_file(sink, table_of(MANY).schema) as writer:
         writer.write_table(table_of(MANY))
-    for chunks in ([sink.getvalue()], pieces(sink.getvalue(), range(100))):
-        fault = outcome(chunks)
-        assert fault is not None
-        assert fault.code == "malformed_arrow"
-        assert "pa.ipc.new_stream" in fault.detail
+    for chunks in ([sink.getvalue()], split_at(sink.getvalue(), range(100))):
+        error = outcome(chunks)
+        assert error is not None
+        assert error.code == "malformed_arrow"
+        assert "pa.ipc.new_stream" in error.detail
 
 
 @pytest.mark.parametrize("max_batch_bytes", [2_000, 50_000, 170_000])
@@ -499,11 +502,11 @@ def test_a_batch_too_long_and_the_remedy(max_batch_bytes: int) -> None:
             "weight": some("float64", (1000,)),
         }
     )
-    fault = outcome([stream(table)], max_batch_bytes)
-    assert fault is not None
-    assert fault.code == "body_too_large"
-    assert str(max_batch_bytes) in fault.detail
-    found = re.search(r"max_chunksize=(\d+)", fault.detail)
+    error = outcome([stream(table)], max_batch_bytes)
+    assert error is not None
+    assert error.code == "body_too_large"
+    assert str(max_batch_bytes) in error.detail
+    found = re.search(r"max_chunksize=(\d+)", error.detail)
     assert found is not None
     rows = int(found[1])
     assert outcome([stream(table, rows)], max_batch_bytes) is None
@@ -517,9 +520,9 @@ def test_the_remedy_leaves_room_for_padding_and_bitmaps(max_batch_bytes: int) ->
         arrays = {"logits": some("float32", (rows, 3)), "mask": some("bool", (rows,))}
         return Writer(bitmaps=True, align=64).write(arrays)
 
-    fault = outcome([write(500)], max_batch_bytes)
-    assert fault is not None
-    found = re.search(r"max_chunksize=(\d+)", fault.detail)
+    error = outcome([write(500)], max_batch_bytes)
+    assert error is not None
+    found = re.search(r"max_chunksize=(\d+)", error.detail)
     assert found is not None
     assert outcome([write(int(found[1]))], max_batch_bytes) is None
 
@@ -527,21 +530,21 @@ def test_the_remedy_leaves_room_for_padding_and_bitmaps(max_batch_bytes: int) ->
 def test_the_longest_batch_is_taken() -> None:
     body = stream(table_of({"logits": some("float32", (100, 16))}))
     assert outcome([body], 6400) is None
-    fault = outcome([body], 6399)
-    assert fault is not None
-    assert fault.code == "body_too_large"
+    error = outcome([body], 6399)
+    assert error is not None
+    assert error.code == "body_too_large"
 
 
 def test_a_row_too_long() -> None:
-    fault = outcome([stream(table_of({"logits": some("float32", (1, 1000))}))], 1000)
-    assert fault is not None
-    assert fault.code == "body_too_large"
-    assert "not even one row fits" in fault.detail
+    error = outcome([stream(table_of({"logits": some("float32", (1, 1000))}))], 1000)
+    assert error is not None
+    assert error.code == "body_too_large"
+    assert "a single row is too long" in error.detail
 
 
 # FlatBuffers made by hand, of what pyarrow would never write.
 #
-# A table is a dict from its fields' numbers, in the order in which they are laid down; numbers are bytes.
+# A table is a dict from its fields' numbers, in the order in which they are stored; numbers are bytes.
 Node: TypeAlias = "bytes | str | Raw | Mapping[int, Node] | Sequence[Mapping[int, Node]] | Structs"
 
 
@@ -953,16 +956,16 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("case", HOSTILE)
 def test_hostile_streams(case: str) -> None:
     body, code = HOSTILE[case]
-    for chunks in ([body + END], pieces(body, range(len(body)))):
-        fault = outcome(chunks)
-        assert fault is not None
-        assert fault.code == code
+    for chunks in ([body + END], split_at(body, range(len(body)))):
+        error = outcome(chunks)
+        assert error is not None
+        assert error.code == code
 
 
-def test_faults_say_where() -> None:
-    fault = outcome([ONE + BATCH + bytes(8)])
-    assert fault is not None
-    assert f"00 00 00 00 at byte {len(ONE + BATCH)}" in fault.detail
+def test_errors_say_where() -> None:
+    error = outcome([ONE + BATCH + bytes(8)])
+    assert error is not None
+    assert f"00 00 00 00 at byte {len(ONE + BATCH)}" in error.detail
 
 
 def test_what_the_hostile_streams_were_made_from_is_sound() -> None:
@@ -1006,10 +1009,10 @@ def test_the_longest_schemas_take_little_time() -> None:
         for mark in re.finditer(b"\xff\xff\xff\x7f", bytes(out[:place])):
             struct.pack_into("<I", out, mark.start(), place - mark.start())
         begun = time.perf_counter()
-        fault = outcome([prefixed(bytes(out))])
+        error = outcome([prefixed(bytes(out))])
         assert time.perf_counter() - begun < 0.5
-        assert fault is not None
-        assert fault.code == "malformed_arrow"
+        assert error is not None
+        assert error.code == "malformed_arrow"
 
 
 WORDS = [struct.pack("<i", n) for n in (-(2**31), -1, 0, 1, 7, 8, 255, 65535, 2**31 - 1)]
@@ -1055,15 +1058,15 @@ def test_mutants_are_read_or_refused() -> None:
     for round_ in range(5000):
         body = mutant(parents[round_ % len(parents)], generator)
         begun = time.perf_counter()
-        laid = 0
+        received = 0
         try:
             for event in events([body]):
-                laid += len(event.data) if isinstance(event, Values) else 0
+                received += len(event.data) if isinstance(event, ColumnData) else 0
             read_well += 1
-        except RequestError as fault:
-            check_fault(fault)
+        except RequestError as error:
+            check_error(error)
         slowest = max(slowest, time.perf_counter() - begun)
-        assert laid <= 8 * len(body)
+        assert received <= 8 * len(body)
     assert 100 < read_well < 4900  # mutants of values are as good as what they were made from
     assert slowest < 1
 
@@ -1073,7 +1076,7 @@ def test_mutants_come_to_the_same_however_they_are_cut() -> None:
     parent = stream(table_of(MIXED), 3)
     for _ in range(100):
         body = mutant(parent, generator)
-        whole, cut = outcome([body]), outcome(pieces(body, range(len(body))))
+        whole, cut = outcome([body]), outcome(split_at(body, range(len(body))))
         assert (whole is None) == (cut is None)
         if whole is not None and cut is not None:
             assert (whole.code, whole.detail) == (cut.code, cut.detail)

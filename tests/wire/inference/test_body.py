@@ -22,16 +22,9 @@ from tritonclient.http._utils import _get_inference_request  # type: ignore[impo
 from tritonclient.utils import np_to_triton_dtype  # type: ignore[import-untyped]
 
 from lossd.types import TENSOR_DTYPES, Body, Float64Array, LossResult, RequestError
-from lossd.wire.inference.body import (
-    DATATYPES,
-    MAX_DESCRIPTION_BYTES,
-    MAX_KEPT_BYTES,
-    OUTPUTS,
-    InferenceReader,
-    RequestedOutput,
-    arena_bytes,
-    write_inference,
-)
+from lossd.wire.inference.answer import write_inference
+from lossd.wire.inference.body import MAX_KEPT_BYTES, InferenceReader, arena_bytes
+from lossd.wire.inference.data import MAX_DESCRIPTION_BYTES
 from lossd.wire.inference.models import (
     Duration,
     ModelFigures,
@@ -40,7 +33,9 @@ from lossd.wire.inference.models import (
     model_stats,
     server_metadata,
 )
-from wire.feeding import AnyArray, array_of, check_fault, pieces, same_bits
+from lossd.wire.inference.objects import DATATYPES, OUTPUTS
+from lossd.wire.inference.request import RequestedOutput
+from wire.feeding import AnyArray, array_of, check_error, same_bits, split_at
 
 MAX_JSON_BYTES = 1 << 25
 LOGITS = np.array([[0.5, -1.25, np.inf], [3.0, -0.0, 1e-40]], dtype=np.float32)
@@ -87,11 +82,11 @@ BODY, HEADER = build(
 
 def feed(chunks: Iterable[bytes], header_length: int | None) -> tuple[InferenceReader, Body]:
     reader = InferenceReader(header_length=header_length, max_json_bytes=MAX_JSON_BYTES)
-    laid = bytearray()
+    stored = bytearray()
     for chunk in chunks:
-        for piece in reader.feed(chunk):
-            laid += piece
-    return reader, reader.finish(memoryview(laid))
+        for part in reader.feed(chunk):
+            stored += part
+    return reader, reader.finish(memoryview(stored))
 
 
 def read(data: bytes, header_length: int | None = None) -> Body:
@@ -101,9 +96,9 @@ def read(data: bytes, header_length: int | None = None) -> Body:
 def outcome(chunks: Iterable[bytes], header_length: int | None = None) -> Body | RequestError:
     try:
         return feed(chunks, header_length)[1]
-    except RequestError as fault:
-        check_fault(fault)
-        return fault
+    except RequestError as error:
+        check_error(error)
+        return error
 
 
 def refused(data: bytes | str | object, header_length: int | None = None) -> RequestError:
@@ -143,19 +138,19 @@ def check_body(chunks: Iterable[bytes]) -> None:
 
 def test_whole_and_byte_by_byte() -> None:
     check_body([BODY])
-    check_body(pieces(BODY, range(len(BODY))))
+    check_body(split_at(BODY, range(len(BODY))))
 
 
 @given(st.lists(st.integers(0, len(BODY)), max_size=8))
 def test_cut_anywhere(cuts: list[int]) -> None:
-    check_body(pieces(BODY, cuts))
+    check_body(split_at(BODY, cuts))
 
 
 def test_truncated_anywhere() -> None:
     ends = {"logits": 24, "targets": 30, "mask": 36}
     assert HEADER is not None
     for length in range(len(BODY)):
-        for chunks in ([BODY[:length]], pieces(BODY[:length], range(length))):
+        for chunks in ([BODY[:length]], split_at(BODY[:length], range(length))):
             result = outcome(chunks, HEADER)
             assert isinstance(result, RequestError)
             assert result.code == "truncated_body"
@@ -339,9 +334,9 @@ def test_booleans_are_of_the_datatype_bool() -> None:
     booleans = document(name="mask", datatype="BOOL", data=[True, False])
     assert same_bits(read(json.dumps(booleans).encode()).arrays["mask"], np.array([True, False]))
     for name, datatype in (("mask", "UINT8"), ("targets", "FP32"), ("logits", "FP32")):
-        fault = refused(document(name=name, datatype=datatype, data=[True, False]))
-        assert fault.code == "dtype_not_allowed"
-        assert fault.errors[0][0] == f"/{name}/0"
+        error = refused(document(name=name, datatype=datatype, data=[True, False]))
+        assert error.code == "dtype_not_allowed"
+        assert error.errors[0][0] == f"/{name}/0"
 
 
 def test_what_infinities_and_nan_become() -> None:
@@ -349,11 +344,11 @@ def test_what_infinities_and_nan_become() -> None:
     body, header = build([given_input("logits", array)])
     assert same_bits(array_of(read(body, header).tensors["logits"], body), array)
     text, _ = build([given_input("logits", array, binary=False)])
-    fault = refused(text)  # the client writes tokens that JSON does not have
-    assert fault.code == "malformed_json"
-    assert '"NaN", "Infinity" and "-Infinity"' in fault.detail
-    assert "NaN at byte 1 is not a JSON number" in fault.detail
-    assert "binary data" in fault.detail
+    error = refused(text)  # the client writes tokens that JSON does not have
+    assert error.code == "malformed_json"
+    assert '"NaN", "Infinity" and "-Infinity"' in error.detail
+    assert "NaN at byte 1 is not a JSON number" in error.detail
+    assert "binary data" in error.detail
 
 
 @pytest.mark.parametrize("datatype", ["FP16", "BF16", "FP32", "FP64"])
@@ -370,19 +365,19 @@ def test_words_in_data_stand_for_numbers(datatype: str, space: str) -> None:
 def test_null_in_data_is_an_element_of_targets_alone() -> None:
     text = json.dumps(document(name="targets", datatype="FP32", data=[None, 1])).encode()
     assert same_bits(read(text).arrays["targets"], np.array([np.nan, 1.0]))
-    fault = refused(document(data=[None, 1]))
-    assert fault.code == "dtype_not_allowed"
-    assert 'send "NaN" with allow_nan=true' in fault.detail
+    error = refused(document(data=[None, 1]))
+    assert error.code == "dtype_not_allowed"
+    assert 'send "NaN" with allow_nan=true' in error.detail
 
 
 @pytest.mark.parametrize("datatype", ["INT64", "UINT8", "BOOL"])
 @pytest.mark.parametrize("value", ["NaN", "Infinity", None])
 def test_words_are_of_no_integer_datatype(datatype: str, value: str | None) -> None:
-    fault = refused(document(name="targets", datatype=datatype, data=[0, value]))
-    assert fault.code == "dtype_not_allowed"
-    assert fault.errors[0][0] == "/targets/1"
+    error = refused(document(name="targets", datatype=datatype, data=[0, value]))
+    assert error.code == "dtype_not_allowed"
+    assert error.errors[0][0] == "/targets/1"
     word = value or "NaN"
-    assert f"/targets/1 is {word}, which the datatype {datatype} does not hold; declare" in fault.detail
+    assert f"/targets/1 is {word}, which the datatype {datatype} does not hold; declare" in error.detail
 
 
 def test_words_are_not_members() -> None:
@@ -420,10 +415,10 @@ def test_parameters(case: str) -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "NaN", "[1", "1e999", "{", '"', '{"a":1,"a":2}'])
 def test_parameters_that_cannot_be_read(text: str) -> None:
-    fault = refused({**document(), "parameters": {"alpha": text}})
-    assert fault.code == "invalid_parameter"
-    assert fault.errors[0][0] == "/parameters/alpha"
-    assert "query" not in fault.detail
+    error = refused({**document(), "parameters": {"alpha": text}})
+    assert error.code == "invalid_parameter"
+    assert error.errors[0][0] == "/parameters/alpha"
+    assert "query" not in error.detail
 
 
 def test_parameters_of_the_protocol_itself() -> None:
@@ -434,9 +429,9 @@ def test_parameters_of_the_protocol_itself() -> None:
     assert feed(*wrapped(build(inputs, timeout=0)))[0].timeout_us is None
     assert feed(*wrapped(build(inputs)))[0].request_id is None
     for sequence in (7, "batch"):
-        fault = refused(*build(inputs, sequence_id=sequence))
-        assert fault.code == "invalid_parameter"
-        assert fault.errors[0][0] == "/parameters/sequence_id"
+        error = refused(*build(inputs, sequence_id=sequence))
+        assert error.code == "invalid_parameter"
+        assert error.errors[0][0] == "/parameters/sequence_id"
     nothing = {"sequence_id": 0, "sequence_start": False, "sequence_end": None, "priority": 0}
     assert read(json.dumps({**document(), "parameters": nothing}).encode()).params == {}
     for timeout in (-1, 0.5, "1", True, 2**63):
@@ -590,7 +585,7 @@ def test_bad_documents(case: str) -> None:
     assert refused(given).code == code
 
 
-def test_faults_say_where() -> None:
+def test_errors_say_where() -> None:
     assert "did you mean logits?" in refused(document(name="logit")).detail
     assert "did you mean loss?" in refused(with_outputs({"name": "losss"})).detail
     assert "the body's parameters" in refused({**document(), "gamma": 2}).detail
@@ -781,8 +776,8 @@ def test_a_long_text_is_written_as_it_is_asked_for() -> None:
     loss[17, 500:600] = np.inf
     outputs = [RequestedOutput(name, False) for name in ("sum", "loss", "count")]
     written = write_inference(with_loss(loss), model="bce", request_id=None, outputs=outputs)
-    pieces = list(written.text)
-    assert max(map(len, pieces)) < 1 << 17 < sum(map(len, pieces))
+    split_at = list(written.text)
+    assert max(map(len, split_at)) < 1 << 17 < sum(map(len, split_at))
     assert not written.binary
     assert same_bits(answer(with_loss(loss), outputs)[0].as_numpy("loss"), loss)
     assert answer(with_loss(loss), outputs)[0].as_numpy("count").tolist() == [RESULT.count]

@@ -16,10 +16,12 @@ from hypothesis.extra import numpy as hnp
 
 from lossd.types import Body, RequestError
 from lossd.wire import FORMATS
-from lossd.wire.json import document as reading
-from lossd.wire.json.document import MAX_NAMES, arena_bytes, read_in_place, read_numbers
+from lossd.wire.json import arrays as json_arrays
+from lossd.wire.json import syntax
+from lossd.wire.json.arrays import read_numbers
+from lossd.wire.json.document import MAX_NAMES, arena_bytes, read_in_place
 from lossd.wire.json.values import MAX_PARAMETER_BYTES
-from wire.feeding import AnyArray, array_of, check_fault, outcome, pieces, read, same_bits
+from wire.feeding import AnyArray, array_of, check_error, outcome, read, same_bits, split_at
 
 MEDIA = "application/json"
 SMALL = (
@@ -48,14 +50,14 @@ def check_small(chunks: list[bytes]) -> None:
 
 def test_whole_and_byte_by_byte() -> None:
     check_small([SMALL])
-    check_small(pieces(SMALL, range(len(SMALL))))
+    check_small(split_at(SMALL, range(len(SMALL))))
     check_small([b" \r\n\t", SMALL, b" \r\n\t"])
     check_small([b"\xef\xbb", b"\xbf" + SMALL])
 
 
 @given(st.lists(st.integers(0, len(SMALL)), max_size=8))
 def test_cut_anywhere(cuts: list[int]) -> None:
-    check_small(pieces(SMALL, cuts))
+    check_small(split_at(SMALL, cuts))
 
 
 def test_truncated_anywhere() -> None:
@@ -152,14 +154,14 @@ def test_any_nesting_is_told_right(value: object, indent: int | None) -> None:
     ],
 )
 def test_ragged_arrays(text: str, place: str) -> None:
-    fault = refused(f'{{"targets": [1], "logits": {text}, "z": 1}}')
-    assert fault.code == "bad_shape"
-    assert fault.errors[0][0] == place
+    error = refused(f'{{"targets": [1], "logits": {text}, "z": 1}}')
+    assert error.code == "bad_shape"
+    assert error.errors[0][0] == place
 
 
 def test_ragged_arrays_say_by_how_much() -> None:
-    fault = refused('{"logits": [[1,2,3],[4,5,6],[7,8]]}')
-    assert "/logits/2 has 2 elements, where the arrays before have 3" in fault.detail
+    error = refused('{"logits": [[1,2,3],[4,5,6],[7,8]]}')
+    assert "/logits/2 has 2 elements, but the arrays before have 3" in error.detail
 
 
 @pytest.mark.parametrize(
@@ -211,9 +213,9 @@ def test_small_shapes(text: str, shape: tuple[int, ...]) -> None:
     ],
 )
 def test_elements_of_the_wrong_type(document: str, place: str) -> None:
-    fault = refused(document)
-    assert fault.code == "dtype_not_allowed"
-    assert fault.errors[0][0] == place
+    error = refused(document)
+    assert error.code == "dtype_not_allowed"
+    assert error.errors[0][0] == place
 
 
 def test_booleans_and_numbers_mixed_are_numbers() -> None:
@@ -240,7 +242,7 @@ TOKENS = st.sampled_from(
 SEAMS = st.sampled_from([1, 2, 3, 5, 8, 1 << 16])
 
 
-def laid_out(text: bytes) -> tuple[bytearray, int]:
+def with_room(text: bytes) -> tuple[bytearray, int]:
     """A document with the room behind it that the caller keeps for its arrays."""
     region = bytearray(arena_bytes(len(text)))
     region[: len(text)] = text
@@ -254,10 +256,13 @@ def laid_out(text: bytes) -> tuple[bytearray, int]:
     st.sampled_from(["targets", "logits", "mask"]),
     st.sampled_from(["", ', "NaN": 1', ', "x": "NaN"', ' , "NaN" : "Infinity"']),
 )
-def test_seams_between_pieces_do_not_show(inside: str, seam: int, name: str, rest: str) -> None:
+def test_cuts_between_parts_do_not_show(inside: str, seam: int, name: str, rest: str) -> None:
     text = f'{{"{name}": [{inside}]{rest}}}'
     # A document of this size is checked as a whole when in doubt; what is shown here is what goes before.
-    with mock.patch.object(reading, "_PIECE_BYTES", seam), mock.patch.object(reading, "_EXPLAINED_BYTES", 0):
+    with (
+        mock.patch.object(json_arrays, "_PART_BYTES", seam),
+        mock.patch.object(syntax, "_EXPLAINED_BYTES", 0),
+    ):
         result = outcome(MEDIA, [text.encode()])
     try:
         value = as_numbers(json.loads(text, parse_float=finite)[name], name)
@@ -281,7 +286,7 @@ def test_seams_between_pieces_do_not_show(inside: str, seam: int, name: str, res
 
 
 def as_numbers(value: object, name: str) -> object:
-    """Nested lists with the numbers that words stand for."""
+    """Nested lists with special numbers as floats."""
     if isinstance(value, list):
         return [as_numbers(item, name) for item in value]
     if isinstance(value, str) and value in ("NaN", "Infinity", "-Infinity") and name != "mask":
@@ -313,8 +318,8 @@ def test_any_document_in_place(
 ) -> None:
     arrays = {"logits": logits, "targets": targets, "mask": mask, "weight": np.array(0.5)}
     document = {"gamma": 2, **{name: array.tolist() for name, array in arrays.items()}, "alpha": [0.5]}
-    region, length = laid_out(json.dumps(document, indent=indent).encode())
-    with mock.patch.object(reading, "_PIECE_BYTES", seam):
+    region, length = with_room(json.dumps(document, indent=indent).encode())
+    with mock.patch.object(json_arrays, "_PART_BYTES", seam):
         found = read_in_place(memoryview(region), length)
     assert found.params == {"gamma": 2, "alpha": [0.5]}
     assert found.arrays == {}
@@ -330,7 +335,7 @@ def test_any_document_in_place(
 
 @given(hnp.arrays(np.int64, SHAPES, elements=st.integers(-(2**53) + 1, 2**53 - 1)))
 def test_class_ids_are_numbers_as_others_are(ids: AnyArray) -> None:
-    region, length = laid_out(json.dumps({"targets": ids.tolist(), "targets_format": "index"}).encode())
+    region, length = with_room(json.dumps({"targets": ids.tolist(), "targets_format": "index"}).encode())
     found = read_in_place(memoryview(region), length)
     assert same_bits(array_of(found.tensors["targets"], bytes(region)), ids.astype(np.float64))
 
@@ -355,13 +360,13 @@ def spelled(value: object, null: bool) -> object:
     SEAMS,
     st.booleans(),
 )
-def test_words_stand_for_what_no_number_is(
+def test_special_numbers(
     logits: AnyArray, targets: AnyArray, indent: int | None, seam: int, null: bool
 ) -> None:
     arrays = {"logits": logits, "targets": targets, "weight": np.array(np.inf)}
     document = {name: spelled(array.tolist(), null and name == "targets") for name, array in arrays.items()}
-    region, length = laid_out(json.dumps({**document, "note": "NaN"}, indent=indent).encode())
-    with mock.patch.object(reading, "_PIECE_BYTES", seam):
+    region, length = with_room(json.dumps({**document, "note": "NaN"}, indent=indent).encode())
+    with mock.patch.object(json_arrays, "_PART_BYTES", seam):
         body, found = load(bytes(region[:length])), read_in_place(memoryview(region), length)
     for name, array in arrays.items():
         np.testing.assert_array_equal(body.arrays[name], array, strict=True)
@@ -370,19 +375,19 @@ def test_words_stand_for_what_no_number_is(
 
 
 @pytest.mark.parametrize("space", ["", " ", "\n\t", " " * 9])
-def test_words_at_the_borders_of_pieces(space: str) -> None:
-    words: list[str | float] = ["NaN", "Infinity", "-Infinity", 0.25]
+def test_special_numbers_at_the_borders_of_parts(space: str) -> None:
+    special: list[str | float] = ["NaN", "Infinity", "-Infinity", 0.25]
     for shift in range(0, 40, 3):
         count = (1 << 16) // 4
-        array = [*[0] * shift, *(words[i % 4] for i in range(count))]
+        array = [*[0] * shift, *(special[i % 4] for i in range(count))]
         text = json.dumps({"logits": array, "targets": [array]}, separators=(f"{space},{space}", ": "))
-        expected: AnyArray = np.array([0.0] * shift + [float(words[i % 4]) for i in range(count)])
+        expected: AnyArray = np.array([0.0] * shift + [float(special[i % 4]) for i in range(count)])
         found = load(text)
         assert same_bits(found.arrays["logits"], expected)
         assert same_bits(found.arrays["targets"], expected[None])
 
 
-def test_words_are_not_names() -> None:
+def test_special_numbers_are_not_names() -> None:
     found = load('{"logits": [1], "NaN": [1, "]"], "Infinity": "NaN", "-Infinity" : null}')
     assert found.params == {"NaN": [1, "]"], "Infinity": "NaN", "-Infinity": None}
     assert same_bits(found.arrays["logits"], np.array([1.0]))
@@ -391,7 +396,7 @@ def test_words_are_not_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("document", "words"),
+    ("document", "expected"),
     [
         ('{"logits": [1, null]}', 'send "NaN" with allow_nan=true'),
         ('{"logits": [1, null]}', "a mask that is false there"),
@@ -402,13 +407,13 @@ def test_words_are_not_names() -> None:
         ('{"mask": [true, 2]}', "mask: 2 is neither 0 nor 1 at /mask/1"),
         ('{"mask": [[0.5]]}', "mask: 0.5 is neither 0 nor 1 at /mask/0/0"),
         ('{"logits": [1, true]}', "are logits and targets swapped?"),
-        ('{"logits": [[1, 2], [3]]}', "where shorter ones are padded a mask"),
+        ('{"logits": [[1, 2], [3]]}', "pad shorter ones, and send a mask"),
         ('{"logits": [1e999]}', 'or in tensors "Infinity"'),
         ('{"logits": [NaN]}', 'the strings "NaN", "Infinity" and "-Infinity"'),
     ],
 )
-def test_what_to_send_instead(document: str, words: str) -> None:
-    assert words in refused(document).detail
+def test_what_to_send_instead(document: str, expected: str) -> None:
+    assert expected in refused(document).detail
 
 
 INTEGERS = st.one_of(
@@ -474,7 +479,7 @@ def test_no_numbers(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("document", "words"),
+    ("document", "expected"),
     [
         (b"", "it is empty"),
         (b" \n", "it is empty"),
@@ -504,13 +509,13 @@ def test_no_numbers(text: str) -> None:
         (b'{"logits": "' + b'\\"' * 100_000, ""),
     ],
 )
-def test_malformed_documents(document: bytes, words: str) -> None:
+def test_malformed_documents(document: bytes, expected: str) -> None:
     result = outcome(MEDIA, [document])
     if isinstance(result, Body):  # 1,000 levels are read or not, as the interpreter's stack has it
         assert document.startswith(b'{"a": [[[')
         return
     assert result.code == "malformed_json"
-    assert words in result.detail
+    assert expected in result.detail
 
 
 def test_parameters_are_plain_values() -> None:
@@ -549,8 +554,8 @@ def test_a_parameter_is_bounded() -> None:
     ],
 )
 def test_what_only_looks_like_elements(inside: str) -> None:
-    region, length = laid_out(f'{{"targets": [{inside}, 0.5]}}'.encode())
-    with mock.patch.object(reading, "_EXPLAINED_BYTES", 0), pytest.raises(RequestError) as caught:
+    region, length = with_room(f'{{"targets": [{inside}, 0.5]}}'.encode())
+    with mock.patch.object(syntax, "_EXPLAINED_BYTES", 0), pytest.raises(RequestError) as caught:
         read_in_place(memoryview(region), length)
     assert caught.value.code == "malformed_json"
 
@@ -666,7 +671,7 @@ def test_the_numbers_of_one_value(value: object, indent: int | None) -> None:
 def test_one_value_that_is_no_numbers(name: str, text: bytes, code: str) -> None:
     with pytest.raises(RequestError) as caught:
         read_numbers(name, text)
-    check_fault(caught.value)
+    check_error(caught.value)
     assert caught.value.code == code
 
 

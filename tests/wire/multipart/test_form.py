@@ -10,7 +10,7 @@ from lossd.types import Body, RequestError
 from lossd.wire.json.values import MAX_PARAMETER_BYTES
 from lossd.wire.multipart.form import MAX_PART_HEADERS
 from lossd.wire.multipart.preamble import MAX_EPILOGUE_BYTES, MAX_PREAMBLE_BYTES
-from wire.feeding import AnyArray, array_of, check_fault, form, npy, outcome, pieces, read, same_bits
+from wire.feeding import AnyArray, array_of, check_error, form, npy, outcome, read, same_bits, split_at
 
 MEDIA = "multipart/form-data"
 # Data that sets out to be the boundary, again and again, and is not.
@@ -36,23 +36,23 @@ def check_body(chunks: list[bytes]) -> None:
 
 def test_whole_and_byte_by_byte() -> None:
     check_body([BODY])
-    check_body(pieces(BODY, range(len(BODY))))
+    check_body(split_at(BODY, range(len(BODY))))
 
 
 def test_cut_at_every_place() -> None:
     for cut in range(len(BODY)):
-        check_body(pieces(BODY, [cut]))
+        check_body(split_at(BODY, [cut]))
 
 
 @pytest.mark.parametrize("length", [2, 3, 5, 7, 8, 9, 10, 11, 12])
 def test_chunks_of_every_small_length(length: int) -> None:
     for first in range(length):
-        check_body(pieces(BODY, range(first, len(BODY), length)))
+        check_body(split_at(BODY, range(first, len(BODY), length)))
 
 
 @given(st.lists(st.integers(0, len(BODY)), max_size=12))
 def test_cut_anywhere(cuts: list[int]) -> None:
-    check_body(pieces(BODY, cuts))
+    check_body(split_at(BODY, cuts))
 
 
 NEARLY = st.lists(
@@ -70,7 +70,7 @@ def test_data_like_a_boundary(data: bytes, cuts: list[int]) -> None:
     inside = body[body.index(b"\x93NUMPY") : body.rindex(b"--bound--")]
     if any(inside.find(b"\r\n--bound" + end) >= 0 for end in (b"\r\n", b"--", b" ", b"\t")):
         return  # it is one
-    for chunks in (pieces(body, cuts), pieces(body, range(len(body)))):
+    for chunks in (split_at(body, cuts), split_at(body, range(len(body)))):
         tensor = read(MEDIA, chunks).tensors["targets"]
         assert same_bits(array_of(tensor, body), array)
 
@@ -86,7 +86,7 @@ def test_what_httpx_sends(dtype: str) -> None:
     request = httpx.Request("POST", "http://test", files=files)
     body = request.read()
     boundary = request.headers["content-type"].partition("boundary=")[2]
-    for chunks in ([body], pieces(body, range(0, len(body), 997))):
+    for chunks in ([body], split_at(body, range(0, len(body), 997))):
         found = read(MEDIA, chunks, options={"boundary": boundary})
         assert same_bits(array_of(found.tensors["logits"], body), array)
         assert same_bits(array_of(found.tensors["targets"], body), array)
@@ -122,7 +122,7 @@ def test_trailing_bytes(case: str) -> None:
     for chunks in (
         [body],
         [CLOSED, TRAILING[case]],
-        pieces(body, range(0, len(body), 1 + len(body) // 2000)),
+        split_at(body, range(0, len(body), 1 + len(body) // 2000)),
     ):
         result = outcome(MEDIA, chunks)
         assert isinstance(result, RequestError)
@@ -138,7 +138,7 @@ def test_trailing_bytes(case: str) -> None:
 def test_preambles_and_epilogues_are_passed_over(before: bytes, after: bytes) -> None:
     body = before + CLOSED + after
     check_body([body])
-    check_body(pieces(body, range(len(body))))
+    check_body(split_at(body, range(len(body))))
     check_body([before, CLOSED, after])
 
 
@@ -155,7 +155,7 @@ def test_parts_may_be_empty() -> None:
     """The closing boundary is found behind them, too."""
     parts = b"".join(part(name, b"") for name in ("a", "b"))
     for body in (parts + b"--bound--x", BODY.removesuffix(b"--bound--\r\n") + parts + b"--bound--x"):
-        for chunks in ([body], pieces(body, range(len(body)))):
+        for chunks in ([body], split_at(body, range(len(body)))):
             result = outcome(MEDIA, chunks)
             assert isinstance(result, RequestError)
             assert result.code == "invalid_parameter"  # an empty parameter
@@ -192,7 +192,7 @@ def test_fields_of_text_are_parameters() -> None:
         ("gama", "\u00e9".encode(), "\u00e9"),
     ]
     body = with_fields(*[(name, text) for name, text, _ in fields])
-    for chunks in ([body], pieces(body, range(len(body))), pieces(body, range(0, len(body), 37))):
+    for chunks in ([body], split_at(body, range(len(body))), split_at(body, range(0, len(body), 37))):
         found = read(MEDIA, chunks)
         assert found.params == {name: value for name, _, value in fields}
         assert same_bits(array_of(found.tensors["logits"], body), LOGITS)
@@ -202,7 +202,7 @@ def test_fields_of_text_are_parameters() -> None:
 def test_pos_weight_may_be_a_file_and_a_field() -> None:
     weights = np.array([1.0, 2.0])
     for body in (form([("pos_weight", npy(weights))]), part("pos_weight", npy(weights)) + b"--bound--"):
-        for chunks in ([body], pieces(body, range(len(body)))):
+        for chunks in ([body], split_at(body, range(len(body)))):
             found = read(MEDIA, chunks)
             assert same_bits(array_of(found.tensors["pos_weight"], body), weights)
             assert found.params == {}
@@ -222,7 +222,7 @@ def test_a_field_may_come_beside_params() -> None:
 
 def test_what_python_multipart_says_is_not_repeated() -> None:
     for case, words in (
-        ("no colon", "a part's head has a line that is no header"),
+        ("no colon", "a part has a line among its headers that is no header"),
         ("many headers", "more than 8 headers"),
         ("a long header", "a header of more than 4096 bytes"),
     ):
@@ -243,7 +243,7 @@ def test_what_python_multipart_says_is_not_repeated() -> None:
 @pytest.mark.parametrize("name", ["logits", "targets", "weight", "mask"])
 def test_a_file_without_its_at_sign_gets_a_hint(name: str, text: bytes) -> None:
     body = part(name, text) + b"--bound--"
-    for chunks in ([body], pieces(body, range(len(body)))):
+    for chunks in ([body], split_at(body, range(len(body)))):
         result = outcome(MEDIA, chunks)
         assert isinstance(result, RequestError)
         assert result.code == "malformed_npy"
@@ -315,9 +315,9 @@ BAD: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_forms(case: str) -> None:
     body, code = BAD[case]
-    ways = [[body], pieces(body, range(0, len(body), 17))]
+    ways = [[body], split_at(body, range(0, len(body), 17))]
     if len(body) < 10_000:
-        ways.append(pieces(body, range(len(body))))
+        ways.append(split_at(body, range(len(body))))
     for chunks in ways:
         result = outcome(MEDIA, chunks)
         assert isinstance(result, RequestError)
@@ -337,13 +337,13 @@ def test_bad_boundaries(boundary: str) -> None:
         with pytest.raises(RequestError) as caught:
             read(MEDIA, [], options=options)
         assert caught.value.code == "malformed_multipart"
-        check_fault(caught.value)
+        check_error(caught.value)
 
 
 @pytest.mark.parametrize("boundary", ["x", "x" * 70, "a b'()+_,./:=?-z"])
 def test_good_boundaries(boundary: str) -> None:
     body = form(PARTS, boundary)
-    found = read(MEDIA, pieces(body, range(len(body))), options={"boundary": boundary})
+    found = read(MEDIA, split_at(body, range(len(body))), options={"boundary": boundary})
     assert same_bits(array_of(found.tensors["targets"], body), TARGETS)
 
 
@@ -351,7 +351,7 @@ def test_empty_arrays_and_padding_after_a_boundary() -> None:
     body = form([("logits", npy([])), ("targets", npy([]))]).replace(
         b"\r\n--bound\r\n", b"\r\n--bound \t\r\n"
     )
-    for chunks in ([body], pieces(body, range(len(body)))):
+    for chunks in ([body], split_at(body, range(len(body)))):
         assert [tensor.shape for tensor in read(MEDIA, chunks).tensors.values()] == [(0,), (0,)]
 
 
@@ -362,7 +362,7 @@ def test_mutants_are_read_or_refused_however_cut(data: st.DataObject) -> None:
         at = data.draw(st.integers(0, len(mutant) - 1))
         mutant[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=3))
     cuts = data.draw(st.lists(st.integers(0, len(mutant)), max_size=6))
-    whole, cut = outcome(MEDIA, [bytes(mutant)]), outcome(MEDIA, pieces(bytes(mutant), cuts))
+    whole, cut = outcome(MEDIA, [bytes(mutant)]), outcome(MEDIA, split_at(bytes(mutant), cuts))
     assert isinstance(whole, Body) == isinstance(cut, Body)
     if isinstance(whole, Body):
         assert whole == cut

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from lossd.types import RequestError
 from lossd.wire.npy.npy import MAX_HEADER_BYTES, NpyParser
-from wire.feeding import AnyArray, array_of, check_fault, npy, outcome, pieces, read, same_bits
+from wire.feeding import AnyArray, array_of, check_error, npy, outcome, read, same_bits, split_at
 
 MEDIA = "application/x-npy"
 DTYPES = [
@@ -128,12 +128,12 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_headers(case: str) -> None:
     data, code = BAD[case]
-    for chunks in ([data], pieces(data, range(len(data)))):
+    for chunks in ([data], split_at(data, range(len(data)))):
         with pytest.raises(RequestError) as caught:
             read(MEDIA, chunks)
         assert caught.value.code == code
         assert "logits" in caught.value.detail
-        check_fault(caught.value)
+        check_error(caught.value)
 
 
 def test_saved_objects_are_never_unpickled() -> None:
@@ -164,12 +164,12 @@ def check_body(chunks: list[bytes]) -> None:
 
 def test_whole_and_byte_by_byte() -> None:
     check_body([BODY])
-    check_body(pieces(BODY, range(len(BODY))))
+    check_body(split_at(BODY, range(len(BODY))))
 
 
 @given(st.lists(st.integers(0, len(BODY)), max_size=8))
 def test_cut_anywhere(cuts: list[int]) -> None:
-    check_body(pieces(BODY, cuts))
+    check_body(split_at(BODY, cuts))
 
 
 def test_truncated_anywhere() -> None:
@@ -208,7 +208,7 @@ def test_names_that_make_no_sense(names: list[str], code: str) -> None:
     with pytest.raises(RequestError) as caught:
         read(MEDIA, [], names)
     assert caught.value.code == code
-    check_fault(caught.value)
+    check_error(caught.value)
     if names[-1:] == ["target"]:
         assert "did you mean targets?" in caught.value.detail
 

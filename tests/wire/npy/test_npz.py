@@ -21,10 +21,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lossd.types import Body, RequestError
-from lossd.wire.content_coding import PIECE_BYTES
-from lossd.wire.npy.npz import MAX_EXTRA_BYTES, NpzReader, arena_bytes
-from lossd.wire.reader import Piece, Reader
-from wire.feeding import AnyArray, array_of, check_fault, npy, pieces, same_bits
+from lossd.wire import FORMATS
+from lossd.wire.content_coding import CHUNK_BYTES
+from lossd.wire.npy.npz import NpzReader
+from lossd.wire.npy.zip_input import MAX_EXTRA_BYTES
+from lossd.wire.reader import Chunk, Reader
+from wire.feeding import AnyArray, array_of, check_error, npy, same_bits, split_at
 
 LOGITS = np.array([[0.5, -1.25, np.inf], [3.0, -0.0, 1e-40]], dtype=np.float32)
 TARGETS = np.array([[True, False, True], [False, False, True]])
@@ -41,22 +43,22 @@ DTYPES = [
 def read(chunks: Iterable[bytes]) -> tuple[Body, bytes]:
     """What a reader finds, and what it lays down."""
     reader: Reader = NpzReader(options={}, names=())
-    laid = bytearray()
+    stored = bytearray()
     for chunk in chunks:
-        for piece in reader.feed(chunk):
-            laid += piece
-            assert reader.needed >= len(laid)
+        for part in reader.feed(chunk):
+            stored += part
+            assert reader.needed >= len(stored)
         assert reader.outline(None) is None
-    return reader.finish(memoryview(laid)), bytes(laid)
+    return reader.finish(memoryview(stored)), bytes(stored)
 
 
 def outcome(chunks: Iterable[bytes]) -> tuple[Body, bytes] | RequestError:
-    """What reading comes to; any exception but a fault is the test's failure."""
+    """What reading comes to; any exception but an error is the test's failure."""
     try:
         return read(chunks)
-    except RequestError as fault:
-        check_fault(fault)
-        return fault
+    except RequestError as error:
+        check_error(error)
+        return error
 
 
 def refused(chunks: Iterable[bytes]) -> RequestError:
@@ -66,12 +68,12 @@ def refused(chunks: Iterable[bytes]) -> RequestError:
 
 
 def check(chunks: Iterable[bytes], arrays: Mapping[str, AnyArray] = ARRAYS) -> None:
-    """That these arrays are read, and their .npy files laid down one after the other."""
-    body, laid = read(chunks)
+    """That these arrays are read, and their .npy files stored one after the other."""
+    body, stored = read(chunks)
     assert list(body.tensors) == list(arrays)
     for name, array in arrays.items():
-        assert same_bits(array_of(body.tensors[name], laid), array)
-    assert laid == b"".join(npy(array) for array in arrays.values())
+        assert same_bits(array_of(body.tensors[name], stored), array)
+    assert stored == b"".join(npy(array) for array in arrays.values())
     assert (body.arrays, body.params) == ({}, {})
 
 
@@ -266,12 +268,12 @@ def zip64_field(*numbers: int) -> bytes:
 def test_whole_and_byte_by_byte(how: str) -> None:
     body = WRITTEN[how]
     check([body])
-    check(pieces(body, range(len(body))))
+    check(split_at(body, range(len(body))))
 
 
 @given(st.sampled_from(sorted(WRITTEN)), st.lists(st.integers(0, 1200), max_size=8))
 def test_cut_anywhere(how: str, cuts: list[int]) -> None:
-    check(pieces(WRITTEN[how], cuts))
+    check(split_at(WRITTEN[how], cuts))
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -297,15 +299,15 @@ def test_what_numpy_saves_is_read(save: Callable[..., None], dtype: str) -> None
 def test_any_arrays_bit_for_bit(
     arrays: dict[str, AnyArray], save: Callable[..., None], cuts: list[int]
 ) -> None:
-    check(pieces(savez(arrays, save), cuts), arrays)
+    check(split_at(savez(arrays, save), cuts), arrays)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_bfloat16_as_ml_dtypes_saves_it(save: Callable[..., None]) -> None:
     array = np.array([1.0, -2.0, np.inf], dtype=ml_dtypes.bfloat16)
-    body, laid = read([savez({"logits": array}, save)])
+    body, stored = read([savez({"logits": array}, save)])
     assert body.tensors["logits"].dtype == "bfloat16"
-    assert array_of(body.tensors["logits"], laid).tobytes() == array.tobytes()
+    assert array_of(body.tensors["logits"], stored).tobytes() == array.tobytes()
 
 
 def test_offsets_are_counted_in_what_is_laid_down() -> None:
@@ -316,10 +318,10 @@ def test_offsets_are_counted_in_what_is_laid_down() -> None:
 
 def test_stored_arrays_are_slices_of_what_came() -> None:
     reader = NpzReader(options={}, names=())
-    for chunk in pieces(savez(), range(0, len(savez()), 97)):
-        for piece in reader.feed(chunk):
-            assert isinstance(piece, memoryview)
-            assert piece.obj is chunk
+    for chunk in split_at(savez(), range(0, len(savez()), 97)):
+        for part in reader.feed(chunk):
+            assert isinstance(part, memoryview)
+            assert part.obj is chunk
 
 
 def test_an_empty_archive_holds_nothing() -> None:
@@ -334,7 +336,7 @@ def test_every_end_is_read_where_zip64_begins_early(monkeypatch: pytest.MonkeyPa
         assert b"PK\x06\x06" in body
         assert b"PK\x06\x07" in body
         check([body])
-        check(pieces(body, range(len(body))))
+        check(split_at(body, range(len(body))))
 
 
 @pytest.mark.parametrize("form", ["with 32", "with 64", "without 32", "without 64"])
@@ -342,7 +344,7 @@ def test_every_end_is_read_where_zip64_begins_early(monkeypatch: pytest.MonkeyPa
 def test_sizes_may_follow_the_data(how: str, form: str) -> None:
     body = followed(METHODS[how], form)
     check([body])
-    check(pieces(body, range(len(body))))
+    check(split_at(body, range(len(body))))
 
 
 def forged(data: bytes, crc: int) -> bytes:
@@ -409,26 +411,26 @@ def test_what_others_may_write(case: str) -> None:
     with zipfile.ZipFile(BytesIO(body)) as witness:
         assert witness.testzip() is None
     check([body])
-    check(pieces(body, range(len(body))))
+    check(split_at(body, range(len(body))))
 
 
 def test_needed_is_known_from_a_header_on() -> None:
     array = np.zeros(1 << 20, dtype=np.uint8)
     for body in (savez({"targets": array}), savez({"targets": array}, np.savez_compressed)):
         reader = NpzReader(options={}, names=())
-        laid = 0
+        stored = 0
         for byte in body[:400]:
-            for piece in reader.feed(bytes([byte])):
-                laid += len(piece)
-                assert reader.needed == (laid if laid < 128 else len(npy(array)))
-        assert laid >= 128
+            for part in reader.feed(bytes([byte])):
+                stored += len(part)
+                assert reader.needed == (stored if stored < 128 else len(npy(array)))
+        assert stored >= 128
 
 
 def test_the_arena_need_not_be_larger_than_the_body() -> None:
-    assert arena_bytes(12345) == 12345
+    assert FORMATS["application/x-npz"].arena_bytes(12345) == 12345
 
 
-# What is passed over.
+# What is skipped.
 
 OTHERS: Mapping[str, AnyArray] = {
     "meta": np.array({"epoch": 3}, dtype=object),
@@ -440,11 +442,9 @@ OTHERS: Mapping[str, AnyArray] = {
     "empty": np.array([], dtype=object),
 }
 NOTES = {
-    ("meta",): "passed over meta (Python objects), which is no tensor",
-    ("class names", "when"): "passed over 'class names' (text) and when (dates), which are no tensors",
-    tuple(
-        OTHERS
-    ): "passed over meta (Python objects), 'class names' (text), paths (text), when (dates), took "
+    ("meta",): "skipped meta (Python objects), which is no tensor",
+    ("class names", "when"): "skipped 'class names' (text) and when (dates), which are no tensors",
+    tuple(OTHERS): "skipped meta (Python objects), 'class names' (text), paths (text), when (dates), took "
     "(durations) and 2 more, which are no tensors",
 }
 
@@ -462,7 +462,7 @@ def test_what_is_no_tensor_is_passed_over_and_named(
     ):
         body = savez(arrays, save)
         check([body])
-        check(pieces(body, range(len(body))))
+        check(split_at(body, range(len(body))))
         assert read([body])[0].notes == [NOTES[names]]
         for length in range(0, len(body), 7):
             assert refused([body[:length]]).code == "truncated_body"
@@ -473,7 +473,7 @@ def test_deflated_objects_may_have_their_sizes_behind_them() -> None:
     member = Member(b"meta.npy", OBJECTS, 8, 8, descriptor=descriptor(OBJECTS, 8, "with 64"))
     for body in (archive(Member(), member, TARGETS_MEMBER), archive(member, Member(), TARGETS_MEMBER)):
         check([body])
-        check(pieces(body, range(len(body))))
+        check(split_at(body, range(len(body))))
 
 
 def test_nothing_is_unpickled() -> None:
@@ -489,13 +489,13 @@ def test_what_is_passed_over_counts() -> None:
     zeros = archive(Member(), Member(b"meta.npy", OBJECTS + bytes(1 << 24), 8), TARGETS_MEMBER)
     assert len(zeros) < 1 << 16
     tracemalloc.start()
-    lengths = [len(piece) for piece in reader.feed(zeros)]
+    lengths = [len(part) for part in reader.feed(zeros)]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert reader.skipped == len(OBJECTS) + (1 << 24)
     assert sum(lengths) == len(npy(LOGITS)) + len(npy(TARGETS))
-    assert lengths.count(0) >= (1 << 24) // PIECE_BYTES  # a turn for who counts, each time
-    assert peak < 4 * PIECE_BYTES
+    assert lengths.count(0) >= (1 << 24) // CHUNK_BYTES  # a turn for who counts, each time
+    assert peak < 4 * CHUNK_BYTES
 
 
 # What is refused.
@@ -823,11 +823,11 @@ HOSTILE: Mapping[str, tuple[bytes, str, str]] = {
 def test_what_is_refused(case: str) -> None:
     body, code, words = HOSTILE[case]
     begin = time.perf_counter()
-    for chunks in ([body], pieces(body, range(min(len(body), 1500))), [body[:40], body[40:]]):
+    for chunks in ([body], split_at(body, range(min(len(body), 1500))), [body[:40], body[40:]]):
         with pytest.raises(RequestError, match=words) as caught:
             read(chunks)
         assert caught.value.code == code
-        check_fault(caught.value)
+        check_error(caught.value)
     assert time.perf_counter() - begin < 1
 
 
@@ -844,8 +844,8 @@ def test_what_is_refused(case: str) -> None:
 )
 def test_truncated_anywhere(body: bytes) -> None:
     for length in range(len(body)):
-        fault = refused([body[:length]])
-        assert fault.code == "truncated_body"
+        error = refused([body[:length]])
+        assert error.code == "truncated_body"
 
 
 def test_truncation_says_where() -> None:
@@ -864,7 +864,7 @@ def test_truncation_says_where() -> None:
         read([GOOD[:END]])
 
 
-def test_faults_are_told_as_soon_as_they_show() -> None:
+def test_errors_are_told_as_soon_as_they_show() -> None:
     reader = NpzReader(options={}, names=())
     with pytest.raises(RequestError, match="announces 152 bytes"):
         deque(reader.feed(one(local={"size": 151})[: 40 + 128]))
@@ -891,22 +891,22 @@ def test_a_bomb_is_never_held() -> None:
     assert len(body) < size / 900
     reader = NpzReader(options={}, names=())
     tracemalloc.start()
-    laid = 0
+    stored = 0
     longest = 0
-    for piece in reader.feed(body):
-        laid += len(piece)
-        longest = max(longest, len(piece))
+    for part in reader.feed(body):
+        stored += len(part)
+        longest = max(longest, len(part))
         assert reader.needed == 128 + size
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert laid == 128 + size
-    assert longest == PIECE_BYTES
-    assert peak < 4 * PIECE_BYTES
+    assert stored == 128 + size
+    assert longest == CHUNK_BYTES
+    assert peak < 4 * CHUNK_BYTES
 
 
 def test_a_bomb_behind_an_array_is_refused_at_its_first_piece() -> None:
     reader = NpzReader(options={}, names=())
-    taken: list[Piece] = []
+    taken: list[Chunk] = []
     with pytest.raises(RequestError, match="from byte 138 of its member on"):
         taken.extend(reader.feed(bomb(64 << 20, 10)))
     assert taken == []
@@ -915,7 +915,7 @@ def test_a_bomb_behind_an_array_is_refused_at_its_first_piece() -> None:
 def test_a_bomb_announces_itself_before_it_is_inflated() -> None:
     reader = NpzReader(options={}, names=())
     first = next(iter(reader.feed(bomb(16 << 20, 1 << 50))))
-    assert len(first) == PIECE_BYTES
+    assert len(first) == CHUNK_BYTES
     assert reader.needed == 128 + (1 << 50)
 
 
@@ -952,18 +952,18 @@ def test_mutants_are_read_as_numpy_reads_them_or_refused() -> None:
     for _ in range(6000):
         body = mutant(chance.choice(bodies), bodies, chance)
         begin = time.perf_counter()
-        result = outcome(pieces(body, [chance.randrange(len(body) + 1)]))
+        result = outcome(split_at(body, [chance.randrange(len(body) + 1)]))
         assert time.perf_counter() - begin < 1
         if isinstance(result, RequestError):
             continue
         read_ones += 1
-        found, laid = result
+        found, stored = result
         try:
             with np.load(BytesIO(body)) as witness:
                 theirs = dict(witness)
         except (NotImplementedError, zipfile.BadZipFile):
             continue  # of a field that says nothing of the arrays, such as a version
-        assert {name: array_of(tensor, laid).tobytes() for name, tensor in found.tensors.items()} == {
+        assert {name: array_of(tensor, stored).tobytes() for name, tensor in found.tensors.items()} == {
             name: array.tobytes() for name, array in theirs.items()
         }
     assert 100 < read_ones < 3000

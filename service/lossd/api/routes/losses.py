@@ -32,7 +32,7 @@ from lossd.wire import (
     StreamFormat,
     make_decoder,
     write_figures,
-    write_json_pieces,
+    write_json_chunks,
     write_npy_header,
     write_params,
 )
@@ -114,7 +114,7 @@ async def _send(exchange: Exchange, outcome: Outcome, form: AnswerForm) -> None:
         await exchange.send_answer(headers, _npy_pieces(header, np.asarray(result.loss), form.dtype))
         return
     headers.append((b"content-type", b"application/json"))
-    pieces = write_json_pieces(result, request_id=request_id(exchange.scope), version=__version__)
+    pieces = write_json_chunks(result, request_id=request_id(exchange.scope), version=__version__)
     first = next(pieces)
     second = next(pieces, None)
     if second is None:

@@ -29,7 +29,7 @@ from lossd.engine.dispatch.array_outputs import arrays, cut_for
 from lossd.engine.dispatch.job import Job
 from lossd.engine.dispatch.row_stream import RowStream
 from lossd.types import ErrorCode, RequestError, Tensor
-from lossd.wire import Batch, Column, Columns, Decoder, Event, Piece, StreamReader
+from lossd.wire import Batch, Chunk, Column, Columns, Decoder, Event, StreamReader
 
 _MOST_ROWS: Final = 1 << 40
 """More rows than will ever come; a stream must have some number of them."""
@@ -105,7 +105,7 @@ class StreamScoring:
             regions = self._lists if rows is None else [*self._lists, rows]
             release_after(self._job, regions, None if answered else self._output)
 
-    def _decoded(self, chunk: Piece) -> Iterable[Piece]:
+    def _decoded(self, chunk: Chunk) -> Iterable[Chunk]:
         if self._decoder is None:
             yield chunk
             return

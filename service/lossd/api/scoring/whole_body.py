@@ -23,7 +23,7 @@ from lossd.engine.dispatch.array_outputs import arrays, output_bytes
 from lossd.engine.dispatch.in_place import InPlace
 from lossd.engine.dispatch.job import Batch, Job
 from lossd.types import ITEMSIZE, Body, ErrorCode, LossRequest, LossResult, RequestError, Timings
-from lossd.wire import Decoder, Piece, Reader, merge_params
+from lossd.wire import Chunk, Decoder, Reader, merge_params
 
 PARAMETER_ROOM: Final = 1 << 16
 """Bytes for lists among the parameters, such as a pos_weight."""
@@ -186,7 +186,7 @@ class BodyScoring:
         if self._decoder is not None:
             self._decoder.finish()
 
-    def _decoded(self, chunk: Piece) -> Iterable[Piece]:
+    def _decoded(self, chunk: Chunk) -> Iterable[Chunk]:
         return (chunk,) if self._decoder is None else self._decoder.feed(chunk)
 
     async def _finish(self, region: Region) -> Body:

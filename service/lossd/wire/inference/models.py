@@ -1,7 +1,7 @@
-"""What the Open Inference Protocol tells of the server and its models, each a loss, as plain JSON values.
+"""Metadata of the server and its models in the Open Inference Protocol, as plain JSON values.
 
-The protocol has no word for several datatypes of an input, nor for any number of dimensions: those listed
-are the most usual, and others are taken.
+A model is a loss. The protocol cannot say that an input may have several datatypes or numbers of dimensions.
+Listed are the usual ones; others are accepted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 import orjson
 
-from lossd.wire.inference.body import MODEL_VERSION, OUTPUTS
+from lossd.wire.inference.objects import MODEL_VERSION, OUTPUTS
 
 _INPUTS: Final[Mapping[str, tuple[str, tuple[int, ...]]]] = {
     "logits": ("FP32", (-1, -1)),
@@ -27,7 +27,7 @@ _NEEDED: Final = frozenset({"targets"})
 
 @dataclass(frozen=True, slots=True)
 class Duration:
-    """How often something was done, and the nanoseconds that it took together."""
+    """A number of events, and the nanoseconds that they took in total."""
 
     count: int
     ns: int
@@ -35,15 +35,15 @@ class Duration:
 
 @dataclass(frozen=True, slots=True)
 class ModelFigures:
-    """What has been done for a model since the server started.
+    """The counts and times of a model since the server started.
 
     Attributes:
         model: The loss's name.
-        last_inference_ms: When the last request came, in milliseconds since 1970; 0 where none has.
+        last_inference_ms: The time of the last request, in milliseconds since 1970; 0 before the first.
         success: Requests that were answered with a loss, from their headers to their result.
-        fail: Requests that were not.
-        queue: Waiting for a worker.
-        compute: Computing.
+        fail: Requests that were refused or failed.
+        queue: Waits for a worker.
+        compute: Computations.
     """
 
     model: str
@@ -55,17 +55,17 @@ class ModelFigures:
 
 
 def server_metadata(version: str) -> dict[str, object]:
-    """What ``GET /v2`` answers.
+    """Return the answer to ``GET /v2``.
 
     Args:
-        version: The service's.
+        version: The service's version.
     """
     extensions = ["binary_tensor_data", "parameters", "statistics", "model_configuration"]
     return {"name": "lossd", "version": version, "extensions": extensions}
 
 
 def model_metadata(model: str) -> dict[str, object]:
-    """What ``GET /v2/models/{model}`` answers: the inputs, those that may be left out too, and the outputs.
+    """Return the answer to ``GET /v2/models/{model}``: all inputs, optional ones too, and the outputs.
 
     Args:
         model: The loss's name.
@@ -86,18 +86,18 @@ def model_metadata(model: str) -> dict[str, object]:
 
 
 def model_config(model: str, defaults: Mapping[str, object]) -> dict[str, object]:
-    """What ``GET /v2/models/{model}/config`` answers, in the form of Triton's ModelConfig.
+    """Return the answer to ``GET /v2/models/{model}/config``, as Triton's ModelConfig.
 
     Args:
         model: The loss's name.
-        defaults: The value of each of its parameters where it is not given.
+        defaults: The default of each of its parameters.
     """
     return {
         "name": model,
         "platform": "lossd",
         "backend": "lossd",
         "version_policy": {"latest": {"num_versions": 1}},
-        "max_batch_size": 0,  # which means: the shapes are whole, no batch dimension goes before them
+        "max_batch_size": 0,  # the shapes are complete: no batch dimension precedes them
         "input": [
             {
                 "name": name,
@@ -119,24 +119,24 @@ def model_config(model: str, defaults: Mapping[str, object]) -> dict[str, object
 
 
 def model_stats(figures: Iterable[ModelFigures]) -> dict[str, object]:
-    """What ``GET /v2/models/{model}/stats`` answers, for one model or several."""
+    """Return the answer to ``GET /v2/models/{model}/stats``, for one model or several."""
     nothing = Duration(0, 0)
     return {
         "model_stats": [
             {
-                "name": of.model,
+                "name": model.model,
                 "version": MODEL_VERSION,
-                "last_inference": of.last_inference_ms,
-                "inference_count": of.success.count,
-                "execution_count": of.success.count,
+                "last_inference": model.last_inference_ms,
+                "inference_count": model.success.count,
+                "execution_count": model.success.count,
                 "inference_stats": {
                     name: {"count": duration.count, "ns": duration.ns}
                     for name, duration in (
-                        ("success", of.success),
-                        ("fail", of.fail),
-                        ("queue", of.queue),
+                        ("success", model.success),
+                        ("fail", model.fail),
+                        ("queue", model.queue),
                         ("compute_input", nothing),
-                        ("compute_infer", of.compute),
+                        ("compute_infer", model.compute),
                         ("compute_output", nothing),
                         ("cache_hit", nothing),
                         ("cache_miss", nothing),
@@ -144,6 +144,6 @@ def model_stats(figures: Iterable[ModelFigures]) -> dict[str, object]:
                 },
                 "batch_stats": [],
             }
-            for of in figures
+            for model in figures
         ]
     }

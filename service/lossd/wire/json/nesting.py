@@ -1,9 +1,9 @@
-"""The shape of nested arrays, reckoned from their JSON text.
+"""The shape of nested arrays, computed from their JSON text.
 
-simdjson hands out the numbers of an array flat and fast, whatever way they were nested. How they were nested
-is in the text: without elements and spaces only brackets and commas are left, and those of a regular array
-are wholly given by its shape. So the shape is read off the first arrays, and the rest is compared as bytes.
-An irregular array, or an element that is no number, is looked at again, more slowly, to say where it is.
+simdjson returns the numbers of an array flat, without their nesting. The nesting is found here. Without
+elements and spaces only brackets and commas are left, the skeleton, and a regular array's skeleton is
+determined by its shape. So the shape is taken from the first arrays, and the whole skeleton is compared with
+the one that the shape gives. Only an array that is wrong is read again, more slowly, to find the place.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ _Depths: TypeAlias = npt.NDArray[np.int16]
 
 _SPACES: Final = b" \t\r\n"
 _NUMBERS: Final = b"0123456789+-.eE"
-_WORDS: Final = b'truefalsn"NaIity'  # of true, false, null, "NaN" and "Infinity"
+_SPECIAL: Final = b'truefalsn"NaIity'  # of true, false, null, "NaN" and "Infinity"
 _OPEN, _CLOSE, _COMMA, _NUMBER = b"[],0"
 _SHOWN_STEPS: Final = MAX_DIMENSIONS + 1
 
 
 def without_elements(text: bytes) -> bytes:
-    """The skeleton of an array, its brackets and commas, or of a part of one."""
-    return text.translate(None, _SPACES + _NUMBERS + _WORDS)
+    """Return the skeleton of an array, or of a part of one: its brackets and commas."""
+    return text.translate(None, _SPACES + _NUMBERS + _SPECIAL)
 
 
 def regular_shape(skeleton: bytes, *, empty: bool) -> tuple[int, ...] | None:
-    """The shape of an array of numbers, booleans and words.
+    """Return the shape of an array of numbers, booleans and special numbers.
 
     Args:
-        skeleton: Of the array, which need not be known to be well formed.
-        empty: There are no elements in it. ``[]`` and ``[0]`` have one skeleton.
+        skeleton: The array's skeleton. The array need not be JSON.
+        empty: Whether the array has no elements. ``[]`` and ``[0]`` have the same skeleton.
 
     Returns:
         The shape of a regular array with this skeleton; None where there is none, or it has more than 8
-        dimensions. An array of this skeleton with fewer elements than the shape has is ragged: ``[[0],[]]``.
+        dimensions. An array with fewer elements than this shape is ragged, such as ``[[0],[]]``.
     """
     depth = len(skeleton) - len(skeleton.lstrip(b"["))
     if not 0 < depth <= MAX_DIMENSIONS:
@@ -51,7 +51,7 @@ def regular_shape(skeleton: bytes, *, empty: bool) -> tuple[int, ...] | None:
     shape = [0 if empty and not commas else commas + 1]
     unit = b"[" + b"," * commas + b"]"
     for level in range(2, depth + 1):
-        # The first array that holds units ends where that many brackets close.
+        # The first array of this level ends where so many brackets close together.
         end = skeleton.find(b"]" * level)
         length, odd = divmod(end + level - (depth - level) - 1, len(unit) + 1)
         if end < 0 or odd:
@@ -62,11 +62,11 @@ def regular_shape(skeleton: bytes, *, empty: bool) -> tuple[int, ...] | None:
 
 
 def ragged(name: str, text: bytes) -> RequestError:
-    """The fault of an array that has no `regular_shape`, with the first place that disagrees.
+    """Return the error of an array that has no `regular_shape`, with the first place that differs.
 
     Args:
         name: The tensor's name.
-        text: Of the array, with no brackets or commas in its elements.
+        text: The array's text, with no brackets or commas in its elements.
     """
     tokens, depths = _tokenise(text)
     dimensions = int(np.argmax(tokens != _OPEN))
@@ -82,22 +82,20 @@ def ragged(name: str, text: bytes) -> RequestError:
     path = _path(tokens[:at], depths[:at])
     if {int(tokens[at]), int(expected[at])} == {_NUMBER, _OPEN}:
         found = "a number" if tokens[at] == _NUMBER else "an array"
-        seen = (
-            f"{found}, where the first at this depth is {'an array' if found == 'a number' else 'a number'}"
-        )
+        seen = f"{found}, but the first at this depth is {'an array' if found == 'a number' else 'a number'}"
     else:
         path.pop()
-        seen = f"{_length_at(tokens, depths, at)} elements, where the arrays before have {shape[len(path)]}"
+        seen = f"{_length_at(tokens, depths, at)} elements, but the arrays before have {shape[len(path)]}"
     where = pointer(name, *path)
     remedy = (
-        "send arrays of one length at each depth, and where shorter ones are padded a mask that drops that"
+        "send arrays of one length at each depth; pad shorter ones, and send a mask that drops the padding"
     )
     detail = f"{name} is ragged: {where} has {seen}; {remedy}"
     return RequestError(ErrorCode.BAD_SHAPE, detail, [(where, seen)])
 
 
 def element_pointer(name: str, before: bytes) -> str:
-    """The JSON pointer of an element.
+    """Return the JSON pointer to an element.
 
     Args:
         name: The tensor's name.
@@ -108,14 +106,14 @@ def element_pointer(name: str, before: bytes) -> str:
 
 
 def _repeat(unit: bytes, length: int, most: int) -> bytes:
-    """An array of so many units; its beginning, where it would have more than so many bytes."""
+    """Return an array of ``length`` units, cut behind ``most`` bytes."""
     fitting = min(length, most // (len(unit) + 1) + 2)
     items = (unit + b",") * fitting
     return b"[" + (items[:-1] + b"]" if fitting == length else items)[: most + 1]
 
 
 def _expect(shape: list[int], most: int) -> bytes:
-    """The tokens of a regular array, or at least the first so many."""
+    """Return the tokens of a regular array, at least the first ``most`` of them."""
     unit = b"0"
     for length in reversed(shape):
         unit = _repeat(unit, length, most) if length else b"[]"
@@ -123,7 +121,7 @@ def _expect(shape: list[int], most: int) -> bytes:
 
 
 def _tokenise(text: bytes) -> tuple[_Tokens, _Depths]:
-    """Brackets, commas, and a 0 for each number; and after each token, how many brackets are open."""
+    """Return the tokens: brackets, commas, a 0 for each number; and behind each, the depth of nesting."""
     dense = np.frombuffer(text.translate(None, _SPACES), dtype=np.uint8)
     structural = (dense == _OPEN) | (dense == _CLOSE) | (dense == _COMMA)
     first = structural.copy()
@@ -134,7 +132,7 @@ def _tokenise(text: bytes) -> tuple[_Tokens, _Depths]:
 
 
 def _path(tokens: _Tokens, depths: _Depths) -> list[int]:
-    """The index at each depth, down to where the tokens end: at an element, or before an array's end."""
+    """Return the index at each depth of the place where the tokens end: an element, or an array's end."""
     path: list[int] = []
     begin = 0
     for level in range(1, min(int(depths[-1]), _SHOWN_STEPS) + 1):
@@ -145,12 +143,12 @@ def _path(tokens: _Tokens, depths: _Depths) -> list[int]:
 
 
 def _first_length(tokens: _Tokens, depths: _Depths, level: int) -> int:
-    """The length of the first array at a depth; the array is opened by the token of that number."""
+    """Return the length of the first array at a depth. The token before index ``level`` opens it."""
     return _length(tokens, depths, level - 1)
 
 
 def _length_at(tokens: _Tokens, depths: _Depths, at: int) -> int:
-    """The length of the array that is open before a token."""
+    """Return the length of the innermost array that is open before a token."""
     level = int(depths[at - 1])
     opened = (tokens[:at] == _OPEN) & (depths[:at] == level)
     return _length(tokens, depths, at - 1 - int(np.argmax(opened[::-1])))

@@ -1,15 +1,12 @@
-"""Small JSON documents of the usual kind, parsed at once.
+"""A fast path for small JSON documents of the usual kind.
 
-A long document is read in parts (`lossd.wire.json.document`). One that the parser's memory holds as a whole,
-and whose tensors are arrays of numbers in one or two dimensions, is parsed in one go: simdjson finds that it
-is JSON, where each array ends and how long it is, and hands out the numbers. This takes half the time.
-Whatever is unusual about a document, or wrong with it, is for the other way, which also knows what to say of
-it.
+A document whose tensors are arrays of numbers in one or two dimensions is parsed in one go: simdjson checks
+that it is JSON, finds each array's end and length, and returns the numbers. This takes half the time of
+`lossd.wire.json.document`, which reads every other document and reports every error.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Final, TypeAlias, cast
 
@@ -18,53 +15,44 @@ import numpy.typing as npt
 import simdjson
 
 from lossd.types import TENSOR_DTYPES
+from lossd.wire.json.syntax import thread
 
 _Arrays: TypeAlias = dict[str, npt.NDArray[np.float64]]
 
 LONGEST: Final = 1 << 17
-"""Bytes of a document, at most: what a parser builds from it fits the processor's second cache."""
+"""The most bytes of a document: the parser's output for it fits the processor's second cache."""
 _LEAST_ROW: Final = 200
-"""Bytes of a row, on average, from which on it is quicker to ask for the length of each."""
+"""The average bytes of a row from which this is faster: it asks simdjson for each row's length."""
 _MOST_NAMES: Final = 16
 _BRACKET: Final = ord("[")
-_ELEMENTWISE: Final = frozenset(TENSOR_DTYPES) - {"mask"}  # numbers are not a mask's usual elements
-
-
-class _Kept(threading.local):
-    """A parser that each thread keeps: to touch a new one's memory takes longer than a short text does."""
-
-    def __init__(self) -> None:
-        self.parser = simdjson.Parser()
-
-
-kept: Final = _Kept()
+_ELEMENTWISE: Final = frozenset(TENSOR_DTYPES) - {"mask"}  # a mask usually holds booleans
 
 
 def read_small(text: memoryview) -> tuple[_Arrays, dict[str, object]] | None:
-    """The tensors and the parameters of a document, in order.
+    """Return the tensors and the parameters of a document.
 
     Args:
         text: At most `LONGEST` bytes.
 
     Returns:
-        Parameters that are strings, numbers, true, false or null; and float64 arrays. None for a document
-        that is not of the usual kind, or is at fault.
+        float64 arrays; and parameters that are strings, numbers, booleans or null. None for a document that
+        is wrong or not of the usual kind.
     """
     try:
         return _read(text)
-    except (ValueError, TypeError, RuntimeError, LookupError):  # simdjson's, on what is no JSON or no number
+    except (ValueError, TypeError, RuntimeError, LookupError):  # by simdjson, on what is no JSON or no number
         return None
 
 
 def _read(text: memoryview) -> tuple[_Arrays, dict[str, object]] | None:
-    document = kept.parser.parse(text)
+    document = thread.parser.parse(text)
     if not isinstance(document, simdjson.Object) or len(document) > _MOST_NAMES:
         return None
     arrays: _Arrays = {}
     params: dict[str, object] = {}
     brackets = 0
-    for name in document:  # items() would make lists of all arrays
-        if name in arrays or name in params or "\0" in name:  # simdjson looks up no further than that
+    for name in document:  # items() would convert all arrays to lists
+        if name in arrays or name in params or "\0" in name:  # simdjson looks names up only to there
             return None
         value = document[name]
         if isinstance(value, simdjson.Array):
@@ -81,7 +69,7 @@ def _read(text: memoryview) -> tuple[_Arrays, dict[str, object]] | None:
             return None
         else:
             params[name] = value
-    # Numbers are handed out flat, however they were nested; more brackets than rows are rows in rows.
+    # The numbers come flat, however they were nested. More brackets than rows: there are rows in rows.
     if np.count_nonzero(np.frombuffer(text, dtype=np.uint8) == _BRACKET) != brackets:
         return None
     return arrays, params
@@ -92,12 +80,12 @@ def _read_array(value: simdjson.Array, nbytes: int) -> npt.NDArray[np.float64] |
     if not length:
         return None
     numbers = np.frombuffer(value.as_buffer(of_type="d"), dtype=np.float64)
-    rows = cast("Sequence[simdjson.Array]", value)  # if the first is one; else numbers
+    rows = cast("Sequence[simdjson.Array]", value)  # if the first item is one; else numbers
     if not isinstance(value.at_pointer("/0"), simdjson.Array):
         return numbers if len(numbers) == length else None
     if length * _LEAST_ROW > nbytes:
         return None
-    widths = set(map(len, rows))  # a TypeError, where one is no array
+    widths = set(map(len, rows))  # a TypeError where one is no array
     if len(widths) > 1:
         return None
-    return numbers.reshape(length, widths.pop())  # a ValueError, where some have rows themselves
+    return numbers.reshape(length, widths.pop())  # a ValueError where some hold rows themselves

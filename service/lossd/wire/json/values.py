@@ -1,7 +1,8 @@
-"""Plain JSON values, read strictly: what Python's json lets through beyond RFC 8259 is refused here.
+"""Plain JSON values, parsed strictly.
 
-NaN and Infinity tokens, numbers that overflow a double, names given twice in an object, lone surrogates and
-nesting deeper than the interpreter's stack are all the caller's mistakes.
+Python's json accepts more than RFC 8259. Refused here are NaN and Infinity tokens (RFC 8259, 6), numbers that
+overflow a double (6), names given twice in an object (4), lone surrogates (8.2) and nesting deeper than
+`MAX_DEPTH` (9 allows limits).
 """
 
 from __future__ import annotations
@@ -14,29 +15,26 @@ from lossd.error_text import pointer, shown
 from lossd.types import ErrorCode, RequestError
 
 MAX_PARAMETER_BYTES: Final = 1 << 20
-"""The most bytes that a JSON value beside the tensors may have."""
-
-
+"""The most bytes of a JSON value beside the tensors."""
 MAX_DEPTH: Final = 64
-"""How many lists and objects may lie in each other in such a value."""
+"""The deepest nesting of lists and objects in such a value."""
 
 
 class NotJsonError(ValueError):
-    """A text that is not one JSON value; the message says why."""
+    """A text that is not one JSON value. The message says why."""
 
 
 class ForbiddenValueError(ValueError):
-    """A JSON value but for a number or a name that must not be; the message says which."""
+    """A JSON value with a number or a name that is refused. The message says which."""
 
 
 def parse_value(text: str) -> object:
-    """The plain Python value of a JSON text.
+    """Return the plain value of a JSON text.
+
+    It is None, a bool, an int, a finite float or a str, or lists and dicts of these.
 
     Args:
-        text: Of bounded length: the caller has seen to that.
-
-    Returns:
-        None, a bool, an int, a finite float, a str, or lists and dicts of these.
+        text: The text, of a length that the caller has bounded.
 
     Raises:
         NotJsonError: The text is not JSON.
@@ -51,7 +49,7 @@ def parse_value(text: str) -> object:
             object_pairs_hook=_unique_names,
         )
         _check_depth(value, MAX_DEPTH)
-        # json.loads makes lone surrogates, which no one can send
+        # json.loads accepts lone surrogates
         json.dumps(value, ensure_ascii=False).encode()
     except ForbiddenValueError:
         raise
@@ -65,11 +63,7 @@ def parse_value(text: str) -> object:
 
 
 def _check_depth(value: object, left: int) -> None:
-    """Refuse nesting that other parts, whose stacks may be less deep, could not follow.
-
-    Raises:
-        NotJsonError: More than ``left`` lists or objects lie in each other.
-    """
+    """Refuse a value that is nested more than ``left`` deep, which recursive functions may not manage."""
     if not isinstance(value, list | dict):
         return
     if not left:
@@ -79,11 +73,11 @@ def _check_depth(value: object, left: int) -> None:
 
 
 def parse_params(data: bytes, where: str) -> dict[str, object]:
-    """The parameters of a body: a JSON object of at most `MAX_PARAMETER_BYTES`.
+    """Return the parameters of a body.
 
     Args:
-        data: UTF-8.
-        where: What holds it, such as ``the part params``.
+        data: A JSON object in UTF-8, of at most `MAX_PARAMETER_BYTES`.
+        where: Its place, for the error's detail, such as ``the part params``.
 
     Raises:
         RequestError: ``malformed_json``.
@@ -114,7 +108,7 @@ def _parse_float(token: str) -> float:
 
 
 def _parse_int(token: str) -> int:
-    # int() refuses more than 4,300 digits, with advice about the interpreter; a double overflows long before.
+    # int() refuses more than 4,300 digits with an unhelpful message; a double overflows long before.
     _parse_float(token)
     return int(token)
 

@@ -1,11 +1,11 @@
-"""``multipart/form-data`` (RFC 7578): a part a tensor, each a .npy file, and parameters.
+"""``multipart/form-data`` (RFC 7578): a part for each tensor, as a .npy file, and parts for parameters.
 
-Parameters come as a part ``params`` of JSON, or each as a part of text. What stands before the first boundary
-and behind the closing one is passed over (RFC 2046, 5.1.1), within limits.
+Parameters come as one part ``params`` of JSON, or each as a part of text. Text before the first boundary and
+behind the closing one is ignored (RFC 2046, 5.1.1), within limits.
 
-python-multipart finds the parts; what is kept of a part is the place of its first byte and the .npy header.
-The parser holds back bytes that may be the beginning of a boundary, and hands them out of a buffer of its own
-once they turn out to be data: such bytes lie just before the chunk that settled the matter.
+python-multipart finds the parts. Of a tensor's part only the position and the .npy header are kept. The
+library holds back bytes that may begin a boundary. If they turn out to be data, it passes them from a buffer
+of its own; they lie just before the current chunk.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from lossd.error_text import pointer, shown
 from lossd.types import Body, ErrorCode, RequestError, Tensor
 from lossd.wire.multipart.part import FormPart
-from lossd.wire.multipart.preamble import MAX_EPILOGUE_BYTES, Preamble, check_epilogue, too_long_an_epilogue
-from lossd.wire.reader import Piece
+from lossd.wire.multipart.preamble import MAX_EPILOGUE_BYTES, Preamble, check_epilogue, epilogue_too_long
+from lossd.wire.reader import Chunk
 
 MAX_PARTS: Final = 100
 MAX_PART_HEADERS: Final = 8
 MAX_PART_HEADER_BYTES: Final = 4096
 
-# RFC 2046, 5.1.1: 1 to 70 of these, and the last is no space. None is CR, which the parser relies on.
+# RFC 2046, 5.1.1: 1 to 70 of these characters, and the last is no space. The parser needs that none is CR.
 _BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 
-# RFC 7578, 4.7, deprecates the header; only the values that change nothing can be taken.
+# RFC 7578, 4.7, deprecates the header. Only values that do not change the data are accepted.
 _PLAIN_ENCODINGS: Final = frozenset({b"binary", b"8bit", b"7bit"})
 
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _NAMES: Final = re.compile(rb";[ \t]*name[ \t]*=", re.IGNORECASE)
 
-# A body at fault is the caller's affair, which the answer tells; the parser would log a warning besides.
+# The parser would log a warning for a wrong body. The answer reports it already.
 _SILENT: Final = logging.getLogger("lossd.wire.multipart.form")
 _SILENT.disabled = True
 
 
 class MultipartReader:
-    """Reads the parts of a form."""
+    """Reader of a form."""
 
     def __init__(self, *, options: Mapping[str, str], names: Sequence[str]) -> None:
         """Expect a form.
 
         Args:
             options: The boundary.
-            names: Not needed; the parts bear names.
+            names: Ignored: parts have names.
 
         Raises:
             RequestError: ``malformed_multipart``: there is no boundary, or none that RFC 2046 allows.
@@ -62,13 +62,13 @@ class MultipartReader:
             remedy = "send Content-Type: multipart/form-data; boundary=... as an HTTP library makes it"
             raise RequestError(ErrorCode.MALFORMED_MULTIPART, f"the Content-Type has {seen}; {remedy}")
         self._delimiter = b"--" + boundary.encode("ascii")
-        self._preamble: Preamble | None = Preamble(self._delimiter)  # until it has ended
+        self._preamble: Preamble | None = Preamble(self._delimiter)  # until the first boundary
         self._parser = self._make_parser(boundary)
         self._chunk = b""
-        self._base = 0  # where the chunk begins in the body
-        self._data_end = 0  # where the data of a part ended last
+        self._base = 0  # the chunk's position in the body
+        self._data_end = 0  # the end of the last data of a part
         self._ended = False
-        self._epilogue = 0  # bytes of later chunks than the one in which the form ended
+        self._epilogue = 0  # bytes in chunks after the one in which the form ended
         self._part: FormPart | None = None
         self._field = bytearray()
         self._value = bytearray()
@@ -80,22 +80,21 @@ class MultipartReader:
 
     @property
     def needed(self) -> int:
-        """Up to the end of the array that is coming."""
+        """The end of the current array."""
         return self._base + (self._part.wanted if self._part is not None else 0)
 
-    def feed(self, chunk: Piece) -> Iterable[Piece]:
-        """Take the body's next bytes, which are laid down as they are.
+    def feed(self, chunk: Chunk) -> Iterable[Chunk]:
+        """Take the body's next bytes, and return them.
 
         Raises:
             RequestError: ``malformed_multipart``, ``unknown_tensor``, ``malformed_json``, ``trailing_bytes``,
-            or as
-                `NpyParser` does.
+                or as `NpyParser` does.
         """
-        data = bytes(chunk)  # the parser takes nothing else
+        data = bytes(chunk)  # the parser takes only bytes
         if self._ended:
             self._epilogue += len(data)
             if self._epilogue > MAX_EPILOGUE_BYTES:
-                raise too_long_an_epilogue()
+                raise epilogue_too_long()
         elif self._preamble is None:
             self._parse(data, self._base)
         else:
@@ -104,7 +103,7 @@ class MultipartReader:
         return (chunk,)
 
     def outline(self, length: int | None) -> Body | None:
-        """The parts, once a tensor has begun behind which there is room for the closing boundary alone."""
+        """Return the parts, once a tensor has begun behind which only the closing boundary fits."""
         last = None if self._part is None or length is None else self._part.announced
         if self._part is None or length is None or last is None:
             return None
@@ -113,12 +112,12 @@ class MultipartReader:
             return None
         return Body(tensors={**self._body.tensors, self._part.name: last}, params=self._body.params)
 
-    def finish(self, laid: memoryview) -> Body:
-        """The parts that came.
+    def finish(self, stored: memoryview) -> Body:
+        """Return the parts.
 
         Raises:
             RequestError: ``truncated_body`` where the closing boundary is missing, ``trailing_bytes`` where
-                something follows it that cannot be passed over.
+                something follows it that cannot be ignored.
         """
         if self._preamble is not None:
             self._preamble.finish()
@@ -128,13 +127,13 @@ class MultipartReader:
         if self._part is None:
             raise _malformed("the form has no parts", "send logits and targets, each a .npy file")
         closing = b"\r\n" + self._delimiter + b"--"
-        rest = bytes(laid[self._data_end :])  # with the heads of parts without data, if there are any
+        rest = bytes(stored[self._data_end :])  # with the headers of parts without data, if there are any
         end = rest.index(closing) + len(closing)
         check_epilogue(rest[end:], self._data_end + end, self._delimiter)
         return self._body
 
     def _look_for_parts(self, preamble: Preamble, data: bytes) -> None:
-        """Go on to the parts where the first boundary's line has come."""
+        """Go on to the parts once the first boundary's line is complete."""
         rest = preamble.feed(data)
         if rest is None:
             return
@@ -146,11 +145,11 @@ class MultipartReader:
         self._parse(rest, self._base + len(data) - len(rest))
 
     def _parse(self, data: bytes, base: int) -> None:
-        """Have the next bytes parsed.
+        """Pass the next bytes to the parser.
 
         Args:
-            data: From the first part's head on.
-            base: Where they begin in the body.
+            data: Bytes from the first part's headers on.
+            base: Their position in the body.
         """
         self._chunk, chunk_base, self._base = data, self._base, base
         try:
@@ -235,13 +234,8 @@ class MultipartReader:
         self._ended = True
 
 
-def arena_bytes(content_length: int) -> int:
-    """The memory that a body needs: the tensors lie in it as they came."""
-    return content_length
-
-
 def _read_disposition(disposition: bytes) -> tuple[str, bool]:
-    """A part's name, and whether it has the name of a file besides."""
+    """Return a part's name, and whether it has a file name (RFC 7578, 4.2)."""
     if _CONTROL.search(disposition):
         raise _malformed(f"a part has a control character in Content-Disposition {shown(disposition)}")
     if len(_NAMES.findall(disposition)) > 1:
@@ -256,11 +250,11 @@ def _read_disposition(disposition: bytes) -> tuple[str, bool]:
 
 
 def _unparsed(error: FormParserError, base: int) -> RequestError:
-    """The fault of a form that the parser refuses, in words that need not be known from its source.
+    """Return the error of a form that the parser refuses, in plain words.
 
     Args:
-        error: The parser's.
-        base: Where the bytes begin that it was given last.
+        error: The parser's error.
+        base: The position of the bytes that it was given last.
     """
     reason = str(error)
     if reason.startswith("Maximum header count"):
@@ -270,7 +264,7 @@ def _unparsed(error: FormParserError, base: int) -> RequestError:
     elif "boundary" in reason:
         seen = "the line of a boundary goes on"
     else:
-        seen = "a part's head has a line that is no header, such as Content-Type: text/plain"
+        seen = "a part has a line among its headers that is no header, such as Content-Type: text/plain"
     return _malformed(f"{seen}, at byte {base + max(getattr(error, 'offset', 0), 0)}")
 
 

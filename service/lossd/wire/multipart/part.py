@@ -13,16 +13,16 @@ from lossd.wire.query import parse_text
 PARAMS: Final = "params"
 """The name of the part that is a JSON object of parameters."""
 
-_ALSO_PARAMETERS: Final = frozenset({"pos_weight"})  # tensors that text may be, too
-_NPY: Final = 0x93  # what .npy files begin with, and no text in UTF-8
+_ALSO_PARAMETERS: Final = frozenset({"pos_weight"})  # tensors that may be sent as text
+_NPY: Final = 0x93  # the first byte of a .npy file, and of no text in UTF-8
 
 
 class FormPart:
-    """A part, fed as it comes.
+    """Reader of one part.
 
     Attributes:
-        name: Its name; empty while that is not known.
-        is_file: It has the name of a file, too.
+        name: The part's name; empty until it is known.
+        is_file: Whether the part has a file name (RFC 7578, 4.2).
     """
 
     def __init__(self) -> None:
@@ -33,19 +33,19 @@ class FormPart:
 
     @property
     def announced(self) -> Tensor | None:
-        """The tensor that its header announced, once that has come."""
+        """The tensor that its .npy header announces; None until that is complete."""
         return None if self._parser is None else self._parser.tensor
 
     @property
     def wanted(self) -> int:
-        """The bytes of its array that are still to come."""
+        """The bytes of its array that are still missing."""
         return 0 if self._parser is None else self._parser.wanted
 
     def begin(self) -> None:
-        """Take note that its headers have come.
+        """Check the part's headers, once they are complete.
 
         Raises:
-            RequestError: ``unknown_tensor``: a file under a name that is no tensor's.
+            RequestError: ``unknown_tensor``: it is a file, but its name is no tensor's.
         """
         if self.is_file and self.name != PARAMS and self.name not in TENSOR_DTYPES:
             remedy = (
@@ -59,10 +59,10 @@ class FormPart:
 
         Args:
             data: At least one.
-            position: Where they lie in the body.
+            position: Their position in the body.
 
         Raises:
-            RequestError: ``trailing_bytes``: a second file. ``malformed_npy``: a text for a tensor.
+            RequestError: ``trailing_bytes``: a second file. ``malformed_npy``: text instead of a tensor.
                 ``unknown_tensor``: a .npy file under another name. Or as `NpyParser` does.
         """
         if self._parser is None and not self._text and self._is_npy(data[0]):
@@ -70,10 +70,10 @@ class FormPart:
                 raise unknown_tensor(self.name)
             self._parser = NpyParser(self.name, position)
         if self._parser is None:
-            # One byte more than is allowed is enough to tell.
+            # One byte more than allowed is enough to refuse it.
             self._text += data[: MAX_PARAMETER_BYTES + 1 - len(self._text)]
             if len(self._text) > SHOWN and self._is_tensor_alone():
-                raise self._no_file()
+                raise self._not_a_file()
             return
         used = self._parser.feed(data)
         if used < len(data):
@@ -83,7 +83,7 @@ class FormPart:
             )
 
     def finish(self) -> Tensor | dict[str, object]:
-        """What it holds, at its end: a tensor, or parameters.
+        """Return the part's tensor, or its parameters.
 
         Raises:
             RequestError: ``truncated_body``, ``malformed_npy``, ``malformed_json`` or ``invalid_parameter``.
@@ -95,26 +95,26 @@ class FormPart:
         if self._parser is not None:
             return self._parser.finish()
         if self._is_tensor_alone():
-            raise self._no_file()
+            raise self._not_a_file()
         return {self.name: self._value()}
 
     def _is_npy(self, first: int) -> bool:
-        """Whether its data are a .npy file, or should be: known by the first byte."""
+        """Return whether the data are a .npy file, or should be, by their first byte."""
         return self.name != PARAMS and (self.is_file or first == _NPY)
 
     def _is_tensor_alone(self) -> bool:
         return self.name in TENSOR_DTYPES and self.name not in _ALSO_PARAMETERS
 
-    def _no_file(self) -> RequestError:
-        """The fault of a text under a tensor's name: mostly curl was not told that it is a file's name."""
-        seen = f"the text {shown(bytes(self._text))}, where a .npy file is due"
+    def _not_a_file(self) -> RequestError:
+        """Return the error of text under a tensor's name: often curl lacks the @ before a file name."""
+        seen = f"the text {shown(bytes(self._text))}, not a .npy file"
         remedy = f"send the file itself, with @ before its name: curl -F {self.name}=@FILE.npy"
         return RequestError(
             ErrorCode.MALFORMED_NPY, f"the part {self.name} is {seen}; {remedy}", [(pointer(self.name), seen)]
         )
 
     def _value(self) -> object:
-        """The parameter's value, read as in a query.
+        """Return the parameter's value, read as in a query.
 
         Raises:
             RequestError: ``invalid_parameter``.
@@ -124,13 +124,10 @@ class FormPart:
             detail = f"the part {name} has more than {MAX_PARAMETER_BYTES} bytes; send arrays as .npy files"
             raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [(place, "too long")])
         try:
-            return parse_text(self.name, self._text.decode())
+            text = self._text.decode()
         except UnicodeDecodeError:
             detail = (
                 f"the part {name} is not text in UTF-8; send a parameter as text, a tensor as a .npy file"
             )
             raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [(place, "not UTF-8")]) from None
-        except RequestError as fault:
-            [(_, reason)] = fault.errors
-            detail = f"the part {name} cannot be read: {reason}; send JSON, a word, or a list a,b"
-            raise RequestError(fault.code, detail, [(place, reason)]) from None
+        return parse_text(text, f"the part {name}", place)

@@ -1,7 +1,7 @@
-"""What may stand before and behind a form's parts, and is passed over (RFC 2046, 5.1.1).
+"""The preamble and the epilogue of a form: ignored text before and behind its parts (RFC 2046, 5.1.1).
 
-Neither may hold the boundary or the head of a part: that would be a part, ill written, without which the
-answer is another.
+Neither may hold the boundary or the header of a part. That would be a part written wrongly, and ignoring it
+would change the answer.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _HEAD: Final = re.compile(rb"content-disposition[ \t]*+:", re.IGNORECASE)
 
 
 class Preamble:
-    """Finds the first boundary, in a body fed in pieces of any length.
+    """Finder of the first boundary, fed in chunks of any length.
 
     Attributes:
-        empty: The boundary that was found closes the form, too.
+        empty: Whether the first boundary is also the closing one.
     """
 
     def __init__(self, delimiter: bytes) -> None:
@@ -36,18 +36,19 @@ class Preamble:
         """
         self.empty = False
         self._delimiter = delimiter
+        # RFC 2046, 5.1.1: the boundary begins a line; spaces may follow it.
         self._line = re.compile(rb"(?:\A|(?<=\r\n))" + re.escape(delimiter) + rb"(?:(--)|[ \t]*+\r\n)")
         self._begun = bytearray()
-        self._looked = 0  # so far there is none
+        self._looked = 0  # no boundary begins before
 
     def feed(self, data: bytes) -> bytes | None:
         """Take the next bytes.
 
         Returns:
-            What has come behind the first boundary's line; None while that has not come.
+            The bytes behind the first boundary's line; None until that line is complete.
 
         Raises:
-            RequestError: ``malformed_multipart``: there is none where it must be.
+            RequestError: ``malformed_multipart``: there is no boundary within `MAX_PREAMBLE_BYTES`.
         """
         self._begun += data
         found = self._line.search(self._begun, self._looked)
@@ -75,7 +76,7 @@ class Preamble:
             )
 
     def finish(self) -> None:
-        """Say what is wrong with a body that has ended before its first boundary's line did.
+        """Refuse a body that has ended before its first boundary's line.
 
         Raises:
             RequestError: ``truncated_body`` or ``malformed_multipart``.
@@ -96,11 +97,11 @@ class Preamble:
 
 
 def check_epilogue(rest: bytes, at: int, delimiter: bytes) -> None:
-    """See to it that what follows the closing boundary may be passed over.
+    """Check the bytes behind the closing boundary.
 
     Args:
-        rest: What follows it.
-        at: Where that begins in the body.
+        rest: Those bytes.
+        at: Their position in the body.
         delimiter: The boundary with the hyphens before it.
 
     Raises:
@@ -116,10 +117,10 @@ def check_epilogue(rest: bytes, at: int, delimiter: bytes) -> None:
         seen = f"more parts follow the closing boundary, from byte {at} on"
         raise RequestError(ErrorCode.TRAILING_BYTES, f"{seen}; send one form, and each tensor once")
     if len(rest) > MAX_EPILOGUE_BYTES:
-        raise too_long_an_epilogue()
+        raise epilogue_too_long()
 
 
-def too_long_an_epilogue() -> RequestError:
-    """The fault of too many bytes behind the closing boundary."""
+def epilogue_too_long() -> RequestError:
+    """Return the error of too many bytes behind the closing boundary."""
     seen = f"more than {MAX_EPILOGUE_BYTES} bytes follow the closing boundary"
     return RequestError(ErrorCode.TRAILING_BYTES, f"{seen}; end the form there")

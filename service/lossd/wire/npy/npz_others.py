@@ -1,8 +1,8 @@
-"""The members of an .npz that are no tensors: what np.savez saves beside them, such as names and settings.
+"""Members of an .npz that are no tensors: what np.savez saves beside them, such as names and settings.
 
-Numbers under a name that is no tensor's may be a tensor under a misspelt name, and are refused. So is
-anything under a name that is but a slip away from a tensor's. Python objects, text, records and times are
-passed over: nothing is unpickled, and a note says so.
+Python objects, text, records and times are skipped, and a note in the answer says so; nothing is unpickled.
+Numbers under an unknown name are refused, as they may be a tensor whose name is misspelt. So is anything
+under a name that is very like a tensor's.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ from collections.abc import Sequence
 from typing import Final
 
 from lossd.error_text import shown, unknown_tensor
-from lossd.types import TENSOR_DTYPES, RequestError
+from lossd.types import TENSOR_DTYPES, ErrorCode, RequestError
 from lossd.wire.npy.npy import NpyParser
+from lossd.wire.reader import Chunk
 
 MAX_OTHERS: Final = 1000
-"""The most members that are passed over."""
+"""The most members that are skipped."""
 
 _NAMED: Final = 5  # in a note
-_SLIP: Final = 0.8  # the likeness from which on a name is another's with a slip, as weigth is weight's
+_MISSPELT: Final = 0.8  # the similarity from which a name counts as misspelt, such as weigth for weight
 _REMEDY: Final = (
     "; save each tensor under its name, as in np.savez(file, logits=x, targets=y), and leave out numbers "
     "that the loss does not depend on"
 )
 
-# By the letter that numpy has for a dtype, or the bracket that a structured one begins with.
+# By numpy's letter for the dtype, or the opening bracket of a structured one.
 _KINDS: Final = {
     "O": "Python objects",
     "U": "text",
@@ -38,16 +39,16 @@ _KINDS: Final = {
 
 
 class OtherMember:
-    """Reads a member whose name is no tensor's, fed in pieces of any length.
+    """Reader of a member whose name is no tensor's, fed in chunks of any length.
 
     Attributes:
-        name: The member's, without .npy.
-        kind: What it holds; empty until that is known.
+        name: The member's name, without .npy.
+        kind: The kind of its contents, in words; empty until it is known.
     """
 
     tensor: Final = None
     complete: Final = False
-    """Its .npy header does not say where it ends."""
+    """Its header does not tell where it ends."""
     wanted: Final = 0
 
     def __init__(self, name: str) -> None:
@@ -60,26 +61,27 @@ class OtherMember:
         self.kind = ""
         self._header = NpyParser(name, 0)
 
-    def feed(self, data: bytes | memoryview) -> int:
+    def feed(self, data: Chunk) -> int:
         """Take the next bytes, all of them.
 
         Raises:
-            RequestError: ``unknown_tensor``: it holds numbers, or may be a tensor.
+            RequestError: ``unknown_tensor``: it holds numbers, or may be a misspelt tensor.
         """
         if not self.kind:
             try:
                 self._header.feed(data)
-            except RequestError as fault:
-                descr = self._header.descr.lstrip("<>|=") if fault.code == "dtype_not_allowed" else ""
+            except RequestError as error:
+                refused = error.code == ErrorCode.DTYPE_NOT_ALLOWED
+                descr = self._header.descr.lstrip("<>|=") if refused else ""
                 self.kind = _KINDS.get(descr[:1], "")
-                if not self.kind or difflib.get_close_matches(self.name, TENSOR_DTYPES, 1, _SLIP):
+                if not self.kind or difflib.get_close_matches(self.name, TENSOR_DTYPES, 1, _MISSPELT):
                     raise unknown_tensor(self.name, _REMEDY) from None
             if self._header.tensor is not None:
                 raise unknown_tensor(self.name, _REMEDY)
         return len(data)
 
     def finish(self) -> None:
-        """Take note that all of it has come.
+        """Check the member, after its last byte was fed.
 
         Raises:
             RequestError: ``unknown_tensor``: it is no .npy file.
@@ -89,13 +91,13 @@ class OtherMember:
 
 
 def note_of(members: Sequence[OtherMember]) -> str:
-    """What to say of members that were passed over."""
+    """Return the note about skipped members."""
     named = [f"{_plain(member.name)} ({member.kind})" for member in members[:_NAMED]]
     if len(members) > _NAMED:
         named.append(f"{len(members) - _NAMED} more")
     *some, last = named
     listed = f"{', '.join(some)} and {last}" if some else last
-    return f"passed over {listed}, which {'are no tensors' if len(members) > 1 else 'is no tensor'}"
+    return f"skipped {listed}, which {'are no tensors' if len(members) > 1 else 'is no tensor'}"
 
 
 def _plain(name: str) -> str:

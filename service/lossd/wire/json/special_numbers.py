@@ -1,8 +1,8 @@
-r"""The elements of a JSON tensor that are no numbers: ``"NaN"``, ``"Infinity"``, ``"-Infinity"`` and null.
+r"""Elements of a JSON tensor that are not JSON numbers: ``"NaN"``, ``"Infinity"``, ``"-Infinity"`` and null.
 
-The parser knows numbers only. So each of these gets a 0 of the same length in its place before it parses a
-text, and the numbers that it finds are set right afterwards: the commas before an element count those before
-it. What is written with an escape, such as ``"N\u0061N"``, is another string.
+The parser knows numbers only. So each special number is replaced by a 0 of the same length before a text is
+parsed, and put back into the parsed numbers: its index is the number of commas before it. A string with an
+escape, such as ``"N\u0061N"``, is another string.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ import numpy.typing as npt
 
 _Floats: TypeAlias = npt.NDArray[np.float64]
 
-WORDS: Final[Mapping[bytes, float]] = {
+SPECIAL_NUMBERS: Final[Mapping[bytes, float]] = {
     b'"NaN"': math.nan,
     b'"Infinity"': math.inf,
     b'"-Infinity"': -math.inf,
 }
 """The strings that stand for numbers."""
 TAKEN: Final = 'of strings, only "NaN", "Infinity" and "-Infinity" are taken for numbers'
-"""What to say where another string stands."""
+"""The remedy where another string is found."""
 
-WORDLESS: Final = frozenset({"mask"})
-"""The tensors that have no such elements."""
+NO_SPECIAL: Final = frozenset({"mask"})
+"""The tensors that may not have special numbers."""
 NULLABLE: Final = frozenset({"targets"})
-"""The tensors in which null is an element, which stands for NaN."""
+"""The tensors in which null is allowed and means NaN."""
 
 _QUOTE, _COMMA = b'",'
 _NULL_INITIAL: Final = ord("n")
-# From one quote on, words that are elements, and what is between them.
+# From a quote on: special numbers, and what is between them.
 _RUN: Final = re.compile(rb'(?:"(?:NaN|-?Infinity)"(?=[ \t\r\n]*+[,\]])[^"]*+)*+')
 _BY_INITIAL: Final = np.full(256, math.nan)
 _BY_INITIAL[ord("I")] = math.inf
@@ -41,10 +41,11 @@ _BY_INITIAL[ord("-")] = -math.inf
 
 
 def find_other_quote(text: bytes, start: int = 0) -> int:
-    """Where the first quote is that begins no element; -1 where there is none.
+    """Find the first quote that begins no special number; return -1 where there is none.
 
     Args:
-        text: From within an array on, and at its end behind a comma or a bracket, if it goes on behind that.
+        text: A text that begins within an array. If the array goes on behind it, it ends behind a comma or a
+            bracket.
         start: Where to begin.
     """
     quote = text.find(b'"', start)
@@ -56,43 +57,43 @@ def find_other_quote(text: bytes, start: int = 0) -> int:
 
 
 def cut_behind_element(text: memoryview, start: int, size: int) -> bytes:
-    """A part of a text of about so many bytes, which does not end within a string that is an element."""
+    """Return about ``size`` bytes of a text, ending behind an element or with the text."""
     while start + size < len(text):
-        piece = bytes(text[start : start + size])
-        end = max(piece.rfind(b","), piece.rfind(b"]")) + 1
+        part = bytes(text[start : start + size])
+        end = max(part.rfind(b","), part.rfind(b"]")) + 1
         if end:
-            return piece[:end]
+            return part[:end]
         size *= 2
     return bytes(text[start:])
 
 
-def blank_words(name: str, text: bytes) -> bytes:
-    """A text with a 0 in the place of each of these elements.
+def zero_special(name: str, text: bytes) -> bytes:
+    """Return a text of the same length with a 0 for each special number.
 
     Args:
-        name: Of the tensor whose text it is.
-        text: Of an array, or a part of one.
+        name: The tensor's name.
+        text: An array, or a part of one.
     """
-    if name not in WORDLESS and b'"' in text:
-        for word in WORDS:
-            text = text.replace(word, b" 0".ljust(len(word)))  # which does not join what is beside it
+    if name not in NO_SPECIAL and b'"' in text:
+        for special in SPECIAL_NUMBERS:
+            text = text.replace(special, b" 0".ljust(len(special)))  # the spaces keep neighbours apart
     if name in NULLABLE and b"n" in text:
         text = text.replace(b"null", b" 0  ")
     return text
 
 
-def set_words(text: bytes, numbers: _Floats) -> _Floats:
-    """An array's numbers, with those elements as they are that had a 0 in their place.
+def restore_special(text: bytes, numbers: _Floats) -> _Floats:
+    """Return an array's numbers with the special numbers put back.
 
     Args:
-        text: Of the array, before `blank_words`; it has nothing but these elements, numbers and booleans.
-        numbers: Flat. Fewer than the commas say where the array is ragged, which is for others to find.
+        text: The array before `zero_special`; it holds only special numbers, numbers and booleans.
+        numbers: The numbers, flat. A ragged array has fewer than its commas say; others report that.
     """
     letters = np.frombuffer(text, dtype=np.uint8)
     quotes = np.flatnonzero(letters == _QUOTE)
     opening = quotes[::2]
     values = _BY_INITIAL[letters[opening + 1]]
-    # Infinity has an n, too, but always behind an odd number of quotes.
+    # Infinity has an n too, but always behind an odd number of quotes.
     initials = np.flatnonzero(letters == _NULL_INITIAL)
     nulls = initials[np.searchsorted(quotes, initials) % 2 == 0]
     places = np.concatenate((opening, nulls))
