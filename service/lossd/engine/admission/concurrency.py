@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from lossd.engine.admission.fair_queue import Admission
+from lossd.engine.admission.fair_queue import Admission, Observer
 
 PATIENCE: Final = 0.25
 """Seconds for which a body that is still coming counts."""
@@ -55,11 +55,17 @@ class Turnstile(Admission[Turn]):
     Args:
         capacity: How many bytes of bodies are let in at a time; a longer one is when it is the only one.
         clock: Seconds, as time.monotonic() gives them.
+        observer: Is told of changes.
     """
 
-    def __init__(self, capacity: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        clock: Callable[[], float] = time.monotonic,
+        observer: Observer | None = None,
+    ) -> None:
         detail = "more is waiting than can be scored in time; try again later, or allow more time"
-        super().__init__(detail, capacity, clock)
+        super().__init__(detail, capacity, clock, observer)
         self._capacity = capacity
         self._clock = clock
         self._inside: set[Turn] = set()  # those that count

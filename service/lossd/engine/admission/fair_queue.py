@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from lossd.engine.admission.drain import DrainRate
 from lossd.types import ErrorCode, RequestError
@@ -49,6 +49,26 @@ class _Team(Generic[T]):
     waiting: deque[_Waiter[T]] = field(default_factory=deque)
 
 
+class Observer(Protocol):
+    """What is told of a queue's changes, such as gauges."""
+
+    def held(self, nbytes: int) -> None:
+        """Add to the bytes that are held; a negative number when they are given back."""
+
+    def waits(self, requests: int) -> None:
+        """Add to the requests that wait."""
+
+
+class Unobserved:
+    """An observer that ignores what it is told."""
+
+    def held(self, nbytes: int) -> None:
+        """Ignore it."""
+
+    def waits(self, requests: int) -> None:
+        """Ignore it."""
+
+
 class Admission(ABC, Generic[T]):
     """Hands something out.
 
@@ -60,13 +80,17 @@ class Admission(ABC, Generic[T]):
         full: What to say to who is refused.
         least: How many bytes must have been given back lately to foretell anything from.
         clock: Seconds, as time.monotonic() gives them.
+        observer: Is told of changes; by default nobody.
     """
 
-    def __init__(self, full: str, least: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.changed: Callable[[], None] = lambda: None
-        """Called when what is held has changed."""
-        self.waiting_changed: Callable[[], None] = lambda: None
-        """Called when `waiting` has changed."""
+    def __init__(
+        self,
+        full: str,
+        least: int,
+        clock: Callable[[], float] = time.monotonic,
+        observer: Observer | None = None,
+    ) -> None:
+        self._observer: Observer = observer or Unobserved()
         self.waiting = 0
         """Requests that wait."""
         self._full_detail = full
@@ -120,7 +144,7 @@ class Admission(ABC, Generic[T]):
             self._forget_idle(team)
             return None
         account.held += nbytes
-        self.changed()
+        self._observer.held(nbytes)
         return given
 
     async def ask(
@@ -184,7 +208,7 @@ class Admission(ABC, Generic[T]):
             del self._teams[team]
         if self.waiting and served:
             self._drain.count(nbytes)
-        self.changed()
+        self._observer.held(-nbytes)
         if self.waiting:
             self._serve()
 
@@ -200,7 +224,7 @@ class Admission(ABC, Generic[T]):
                 if given is None:
                     return  # it is its turn, however small those behind it are
                 team.held += waiter.nbytes
-                self.changed()
+                self._observer.held(waiter.nbytes)
                 waiter.given.set_result(given)
             team.waiting.popleft()
             self._count_waiter(team, waiter, -1)
@@ -209,7 +233,7 @@ class Admission(ABC, Generic[T]):
     def _count_waiter(self, team: _Team[T], waiter: _Waiter[T], by: int) -> None:
         team.asked += by * waiter.nbytes
         self.waiting += by
-        self.waiting_changed()
+        self._observer.waits(by)
 
     def _forget_idle(self, team: str) -> None:
         account = self._teams.get(team)

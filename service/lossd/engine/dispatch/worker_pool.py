@@ -57,20 +57,29 @@ class Pool:
         workers: How many workers there will be.
         elements: How many elements a slice has at most.
         each: How many of these each of a CPU worker's threads has; by default all of them.
+        when_scored: Called for each slice that a worker has answered.
+        when_teams_changed: Called with the supervisor's message about new teams, and the descriptor of the
+            memory that holds them.
     """
 
     def __init__(
-        self, memory: Memory, control: socket.socket, workers: int, elements: int, each: int | None = None
+        self,
+        memory: Memory,
+        control: socket.socket,
+        workers: int,
+        elements: int,
+        each: int | None = None,
+        *,
+        when_scored: Callable[[], None] = lambda: None,
+        when_teams_changed: Callable[[TeamsChanged, int], None] = lambda _, fd: os.close(fd),
     ) -> None:
         self.seats: Final[dict[int, WorkerSeat]] = {}
         self.supervisor_gone: Final = asyncio.Event()
         self.elements: Final = elements
         self._each = elements if each is None else each
         self.workers: Final = workers
-        self.when_scored: Callable[[], None] = lambda: None
-        """Called for each slice that a worker has answered."""
-        self.when_teams_changed: Callable[[TeamsChanged, int], None] = lambda _, fd: os.close(fd)
-        """Called with the supervisor's word that there are other teams, and what they stand in."""
+        self._when_scored = when_scored
+        self._when_teams_changed = when_teams_changed
         self.degraded: Sequence[str] = ()
         """What is amiss, by the supervisor's word, although requests are answered."""
         self._memory = memory
@@ -193,7 +202,7 @@ class Pool:
                 for slice_id, job in seat.jobs.items():
                     self._send(seat, encode(job.piece(slice_id)))
             else:
-                self.when_scored()
+                self._when_scored()
                 job = seat.jobs.pop(frame.id)
                 job.take(frame, seat)
                 self.feed(job)
@@ -243,7 +252,7 @@ class Pool:
             elif isinstance(frame, WorkerGone):
                 self._bury(frame)
             elif isinstance(frame, TeamsChanged):
-                self.when_teams_changed(frame, fds[0])
+                self._when_teams_changed(frame, fds[0])
             elif isinstance(frame, Degraded):
                 self.degraded = frame.reasons
             self._spares.refill()
