@@ -76,7 +76,7 @@ def address_of(text: str) -> str:
 
 
 class RequestLine(NamedTuple):
-    """What the log says of a request; none of it in the caller's own words.
+    """A line of the log about a request. It repeats no text of the client's.
 
     Attributes:
         request_id: Its id.
@@ -106,7 +106,7 @@ class RequestLine(NamedTuple):
 
 
 class RequestLog:
-    """The log of requests. Lines about failures are limited by rate, and the ones left out are counted.
+    """The log of requests. The rate of lines about failures is limited; those left out are counted.
 
     Args:
         which: The requests that have a line.

@@ -24,6 +24,7 @@ from lossd.api.auth import Gate
 from lossd.api.http.connections import allow_descriptors, make_room, watch
 from lossd.api.http.cors import Origins
 from lossd.api.http.disconnects import HangUps
+from lossd.api.http.linger import Lingerers
 from lossd.api.http.protocol import LossdProtocol
 from lossd.api.http.tls import Certificate, open_certificate
 from lossd.api.json_helper.parser import Parser
@@ -43,8 +44,8 @@ from lossd.settings import Settings
 logger = logging.getLogger(__name__)
 
 _ACCEPTS: Final = 8
-"""Connections accepted in one turn of the event loop. libuv accepts one from each listening socket, so the
-socket is listened on under so many descriptors; with one, the last of 64 clients would wait for 64 turns."""
+"""Connections accepted in one turn of the event loop: libuv accepts one for each listening descriptor, so the
+socket has this many. With one, the last of 64 clients would wait for 64 turns."""
 _COLLECT: Final = (50_000, 10, 100)
 _FAREWELL_SECONDS: Final = 0.3
 """Time in which clients that connected just before the socket closed are still answered."""
@@ -104,6 +105,7 @@ async def serve(
         room=room,
         log=service.accounting.log,
         hang_ups=HangUps(),
+        lingerers=Lingerers(settings),
         origins=Origins(settings.cors_origins) if settings.cors_origins else None,
     )
     config = uvicorn.Config(

@@ -347,7 +347,9 @@ class _Exposition(Collector):
             "lossd_worker_restarts", "How often a device's worker was replaced.", labels=("device",)
         )
         ready = GaugeMetricFamily(
-            "lossd_worker_ready", "Whether a device's worker computes rightly.", labels=("device",)
+            "lossd_worker_ready",
+            "Whether a device's worker has passed its known-answer check.",
+            labels=("device",),
         )
         for worker in self._pool.seats.values():
             restarts.add_metric((worker.device,), worker.restarts)

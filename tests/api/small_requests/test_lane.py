@@ -24,6 +24,7 @@ from uvicorn.server import ServerState
 
 from lossd.api.auth import Gate
 from lossd.api.http.disconnects import HangUps
+from lossd.api.http.linger import Lingerers
 from lossd.api.http.protocol import LossdProtocol
 from lossd.api.json_helper.parser import Parser
 from lossd.api.metrics import Metrics
@@ -131,6 +132,7 @@ async def front_end(**settings_given: float) -> AsyncIterator[FrontEnd]:
         LossdProtocol,
         settings=settings,
         hang_ups=HangUps(),
+        lingerers=Lingerers(settings),
         config=config,
         server_state=state,
         app_state={},
@@ -602,7 +604,7 @@ def test_those_that_wait_are_under_way() -> None:
 
     async def test(desk: FrontEnd) -> None:
         desk.service.gate.quotas.change({"default": Team("default", limits=limits)}, {"default": 0})
-        desk.turns._until, desk.turns._arranged = 0.0, True  # no turn comes
+        desk.turns._until, desk.turns._scheduled = 0.0, True  # no turn comes
         asking = [asyncio.ensure_future(desk.ask(request())) for _ in range(5)]
         done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED, timeout=5)
         while len(done) < 3:
@@ -619,7 +621,7 @@ def test_those_that_waited_are_not_let_in_when_others_have_used_up_the_rate() ->
 
     async def test(desk: FrontEnd) -> None:
         desk.service.gate.quotas.change({"default": Team("default", limits=limits)}, {"default": 0})
-        desk.turns._until, desk.turns._arranged = 0.0, True  # no turn comes
+        desk.turns._until, desk.turns._scheduled = 0.0, True  # no turn comes
         asking = [asyncio.ensure_future(desk.ask(request())) for _ in range(6)]
         await asyncio.sleep(0.05)
         desk.turns._turn()
@@ -653,7 +655,7 @@ def test_who_hangs_up_is_counted_once_and_not_scored(
 
     async def test(desk: FrontEnd) -> None:
         monkeypatch.setattr(NativeKernel, "score", fail)
-        desk.turns._until, desk.turns._arranged = 0.0, True  # no turn comes
+        desk.turns._until, desk.turns._scheduled = 0.0, True  # no turn comes
         _, writer = await asyncio.open_connection("127.0.0.1", desk.port)
         writer.write(sent)
         await until(lambda: sent == request()[:-9] or bool(desk.turns._waiting))
@@ -675,7 +677,7 @@ def test_who_hangs_up_is_counted_once_and_not_scored(
 
 def test_who_waits_when_the_time_for_draining_is_up() -> None:
     async def test(desk: FrontEnd) -> None:
-        desk.turns._until, desk.turns._arranged = 0.0, True
+        desk.turns._until, desk.turns._scheduled = 0.0, True
         asking = asyncio.ensure_future(desk.ask(request()))
         await until(lambda: bool(desk.turns._waiting))
         for connection in desk.connections:

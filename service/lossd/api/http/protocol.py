@@ -26,7 +26,7 @@ from lossd.api.accounting import NO_TIMING, RequestLine, RequestLog, choose_id
 from lossd.api.http.cors import Origins
 from lossd.api.http.disconnects import HangUps
 from lossd.api.http.interfaces import Lane
-from lossd.api.http.linger import Linger
+from lossd.api.http.linger import Linger, Lingerers
 from lossd.api.http.request_context import header
 from lossd.api.http.request_parser import RequestParser
 from lossd.api.http.slow_clients import SlowClientGuard, Stage
@@ -37,11 +37,12 @@ from lossd.types import ErrorCode, RequestError
 
 
 class LossdProtocol(RequestParser):
-    """A connection, whose every answer is one of the contract's.
+    """A connection. All its answers are ones of the contract.
 
     Args:
         settings: The server's settings.
         hang_ups: The event loop's watch for hang-ups.
+        lingerers: The server's lingering connections.
         lane: Makes the connection's lane, if there is to be one.
         room: Is called with a new connection; returns whether there is room for it.
         log: The log of requests, for those that the connection refuses by itself.
@@ -64,6 +65,7 @@ class LossdProtocol(RequestParser):
         *,
         settings: Settings,
         hang_ups: HangUps,
+        lingerers: Lingerers,
         lane: Callable[[LossdProtocol], Lane] | None = None,
         room: Callable[[LossdProtocol], bool] | None = None,
         log: RequestLog | None = None,
@@ -72,6 +74,7 @@ class LossdProtocol(RequestParser):
     ) -> None:
         super().__init__(settings, **uvicorns)
         self._hang_ups = hang_ups
+        self._lingerers = lingerers
         self._lane = lane(self) if lane is not None else None
         self._room = room
         self._log = log
@@ -271,7 +274,7 @@ class LossdProtocol(RequestParser):
 
     @property
     def stage(self) -> Stage:
-        """What the connection waits for."""
+        """The stage that it is in, by what it waits for."""
         if self.flow.write_paused or self.transport.is_closing():
             return Stage.ANSWER
         if self.idle:
@@ -330,7 +333,7 @@ class LossdProtocol(RequestParser):
         left = self._settings.linger_bytes
         if self._within_body and self._declared is not None:
             left = self._declared - self.body_bytes
-        self._linger = Linger(self.loop, self.flow, self.transport, left, self._settings)
+        self._linger = Linger(self._lingerers, self.loop, self.flow, self.transport, left)
 
     def is_closing(self) -> bool:
         """Return whether nothing can be written any more."""

@@ -1,4 +1,4 @@
-"""What the scope of a request holds: its id, its client's address, its headers."""
+"""The id, the client's address and the headers of a request, from its ASGI scope."""
 
 from __future__ import annotations
 

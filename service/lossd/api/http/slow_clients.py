@@ -20,7 +20,7 @@ _REST_SECONDS: Final = 1.0
 
 
 class Stage(Enum):
-    """What a connection waits for."""
+    """The stages of a connection, by what it waits for."""
 
     NOTHING = "nothing that its client could delay"
     REQUEST = "the next request"
@@ -31,7 +31,7 @@ class Stage(Enum):
 
 
 class Connection(Protocol):
-    """What the guard reads of a connection, and how it ends one.
+    """A connection, as seen by its guard.
 
     Attributes:
         transport: Its transport.
@@ -45,10 +45,10 @@ class Connection(Protocol):
 
     @property
     def stage(self) -> Stage:
-        """What it waits for now."""
+        """The stage that it is in."""
 
     def idle_too_long(self, now: float) -> bool:
-        """Whether a next request has been awaited for too long, by the loop's clock."""
+        """Return whether it has waited too long for the next request, by the loop's clock."""
 
     def hang_up(self) -> None:
         """Abort it, and what answers its request."""
