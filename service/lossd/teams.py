@@ -52,6 +52,8 @@ _KEY: Final = re.compile(
 KEY_ID: Final = re.compile(rf"[a-z0-9]{{{_ID_LENGTH}}}")
 """The form of a key's id."""
 _SECRET: Final = re.compile(rf"(lossd_[a-z0-9]{{{_ID_LENGTH}}}_)[0-9A-Za-z]{{12,}}")
+KEY_IN_BYTES: Final = re.compile(_SECRET.pattern.encode())
+"""Finds a key, or most of one."""
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -199,11 +201,6 @@ def read_teams(path: Path) -> Roster:
         BadTeams: It cannot be read, or used: what is wrong with it, and where.
     """
     return parse_teams(read_text(path))
-
-
-def holds_key(text: bytes) -> bool:
-    """Whether a text has a key in it, or most of one."""
-    return b"lossd_" in text and _SECRET.search(text.decode("latin-1")) is not None
 
 
 def parse_toml(text: str) -> dict[str, object]:

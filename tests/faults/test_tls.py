@@ -147,12 +147,13 @@ def test_what_is_accepted_is_answered_before_the_end(
 ) -> None:
     chain, key = pair_of_files
     answers: list[httpx.Response] = []
+    body = pair_body(100_000)  # made here: the server is stopped soon after the thread has started
     with live_server(tmp_path, tls_certificate=chain, tls_key=key) as server:
 
         def ask() -> None:
             with httpx.Client(verify=server.verify, timeout=60) as client:
                 headers = {"content-type": NPY}
-                answers.append(client.post(f"{server.url}/bce", content=pair_body(100_000), headers=headers))
+                answers.append(client.post(f"{server.url}/bce", content=body, headers=headers))
 
         caller = threading.Thread(target=ask)
         caller.start()

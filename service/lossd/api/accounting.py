@@ -1,38 +1,258 @@
-"""How requests for a loss end: in the counters, in the log, and in what is said to who is refused."""
+"""Accounting of requests: their ids, those in flight, and how each ends in the counters and in the log.
+
+Both ways of a loss request, and the connections and routes that refuse others, meet here.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
+import itertools
+import logging
+import os
+import re
 import time
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from ipaddress import ip_address
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+from structlog.contextvars import bound_contextvars
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from lossd.api.auth import Gate, rate_headers
 from lossd.api.metrics import Metrics
 from lossd.api.problems import Problem
-from lossd.api.request_log import RequestLine, RequestLog
-from lossd.teams import Team
+from lossd.teams import KEY_IN_BYTES, Team
 from lossd.types import ErrorCode, LossResult, RequestError, Timings
 
+Which = Literal["none", "failed", "all"]
 WriteProblem: TypeAlias = Callable[..., Problem]
-"""Writes a fault, as `lossd.api.problems.problem` does."""
+"""Writes an error, as `lossd.api.problems.problem` does."""
+
+logger = logging.getLogger(__name__)
+
+NO_TIMING: Final = b"read;dur=0, queue;dur=0, compute;dur=0"
+"""The Server-Timing header of an answer without a loss."""
+ORDINARY: Final = frozenset(
+    {"ok", "overloaded", "draining", "rate_limited", "too_many_in_flight", "disconnected"}
+)
+"""Outcomes that may come by the thousand under load, and that no request is to blame for."""
+RATE: Final = 10.0
+"""Lines a second about failed requests, at most."""
+BURST: Final = 20.0
+"""Lines about failed requests that may come at once."""
+STOPPED: Final = RequestError(
+    ErrorCode.DRAINING, "the server stopped before the answer was ready; send this to another, or again later"
+)
+FAILED: Final = RequestError(
+    ErrorCode.INTERNAL_ERROR, "the server failed; report this with the request id, which is in its log"
+)
+_SUMMARY_SECONDS: Final = 1.0
+_WELL_FORMED_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
+_PROCESS: Final = os.urandom(8).hex().encode()  # so that no two processes make the same id
+_numbers: Final = itertools.count()
 
 
-class Accounted:
-    """A request for a loss, as far as it is counted and logged. Subclasses hold its parts.
+def choose_id(given: bytes | None) -> bytes:
+    """Return a request's id: the one it gives if that is well-formed and holds no key, else a new one."""
+    if given is not None and _WELL_FORMED_ID.fullmatch(given) and not KEY_IN_BYTES.search(given):
+        return given
+    return b"%b%016x" % (_PROCESS, next(_numbers))
+
+
+def server_timing(timings: Timings) -> bytes:
+    """Return the value of the Server-Timing header, in milliseconds."""
+    read, queue, compute = timings
+    return b"read;dur=%.3f, queue;dur=%.3f, compute;dur=%.3f" % (1e3 * read, 1e3 * queue, 1e3 * compute)
+
+
+def address_of(text: str) -> str:
+    """Return an IP address in its usual form, or ``unknown``: proxies may pass on anything."""
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return "unknown"
+
+
+class RequestLine(NamedTuple):
+    """A line of the log about a request. It repeats no text of the client's.
+
+    Attributes:
+        request_id: Its id.
+        team: The team's name; empty if not known.
+        client: The client's address.
+        outcome: ``ok``, ``disconnected``, or an error code.
+        status: The answer's status; None if there was no answer.
+        loss: The loss's name; empty if not known.
+        format: The body's format.
+        elements: Elements of the inputs, as far as announced.
+        nbytes: Bytes of the body that were received.
+        seconds: Time by stage; None if it was not answered with a loss.
+        total: Seconds from its head to its answer.
+    """
+
+    request_id: str
+    team: str
+    client: str
+    outcome: str
+    status: int | None
+    loss: str = ""
+    format: str = ""
+    elements: int = 0
+    nbytes: int = 0
+    seconds: Timings | None = None
+    total: float = 0.0
+
+
+class RequestLog:
+    """The log of requests. The rate of lines about failures is limited; those left out are counted.
+
+    Args:
+        which: The requests that have a line.
+        proxies: The addresses of proxies whose X-Forwarded-For is trusted.
+        clock: The time in seconds.
+    """
+
+    def __init__(
+        self, which: Which, proxies: Sequence[str] = (), clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._which = which
+        self._proxies = ProxyHeadersMiddleware(_no_app, list(proxies)).trusted_hosts
+        self._clock = clock
+        self._credit, self._credited = BURST, clock()
+        self._left_out = 0
+
+    def client(self, peer: str, forwarded: bytes | None) -> str:
+        """Return the client's address of a request that did not pass uvicorn's own middleware.
+
+        Args:
+            peer: The address at the other end of the connection.
+            forwarded: The request's whole X-Forwarded-For.
+        """
+        if not forwarded or peer not in self._proxies:
+            return peer
+        return address_of(self._proxies.get_trusted_client_address(forwarded.decode("latin-1"))[0])
+
+    def wants(self, outcome: str) -> bool:
+        """Return whether requests with this outcome have lines."""
+        return self._which == "all" or (self._which == "failed" and outcome not in ORDINARY)
+
+    def write(self, line: RequestLine) -> None:
+        """Write a line, if the rate allows it."""
+        if self._which != "all" and not self._spend():
+            return
+        level = logging.INFO if line.outcome in ORDINARY else logging.WARNING
+        logger.log(level, "request", extra={"fields": _fields(line)})
+
+    def close(self) -> None:
+        """Write how many lines were left out since the last summary."""
+        if self._left_out:
+            fields = {"left_out": self._left_out}
+            logger.warning("further requests failed, and have no lines", extra={"fields": fields})
+            self._left_out = 0
+
+    def _spend(self) -> bool:
+        """Return whether the rate allows another line; if not, count it as left out."""
+        now = self._clock()
+        self._credit = min(BURST, self._credit + (now - self._credited) * RATE)
+        self._credited = now
+        if self._credit >= 1.0:
+            self._credit -= 1.0
+            return True
+        if not self._left_out:
+            empty = contextvars.Context()  # the summary is about no single request
+            asyncio.get_running_loop().call_later(_SUMMARY_SECONDS, self.close, context=empty)
+        self._left_out += 1
+        return False
+
+
+async def _no_app(*_: Any) -> None:  # noqa: ANN401
+    """Stand in for an application: of the middleware only the list of trusted hosts is used."""
+
+
+def _fields(line: RequestLine) -> dict[str, object]:
+    fields: dict[str, object] = {
+        "outcome": line.outcome,
+        "status": line.status,
+        "loss": line.loss,
+        "format": line.format,
+        "elements": line.elements,
+        "bytes": line.nbytes,
+    }
+    if line.seconds is not None:
+        names = ("read_seconds", "queue_seconds", "compute_seconds")
+        fields |= {name: round(seconds, 6) for name, seconds in zip(names, line.seconds, strict=True)}
+    fields |= {"total_seconds": round(line.total, 6), "client": line.client}
+    known = {name: value for name, value in fields.items() if value not in (None, "")}
+    return {**known, "team": line.team, "request_id": line.request_id}
+
+
+class Accounting:
+    """The loss requests of one front end: those in flight now, and where each is counted and logged.
+
+    Args:
+        metrics: The counters.
+        log: The log of requests.
+
+    Attributes:
+        draining: New requests are refused, since the server is being stopped.
+    """
+
+    def __init__(self, metrics: Metrics, log: RequestLog) -> None:
+        self.metrics: Final = metrics
+        self.log: Final = log
+        self.draining = False
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def enter(self) -> None:
+        """Count a request as in flight.
+
+        Raises:
+            RequestError: ``draining``.
+        """
+        if self.draining:
+            raise RequestError(
+                ErrorCode.DRAINING, "the server is being stopped; send this to another, or again later"
+            )
+        self._in_flight += 1
+        self._idle.clear()
+        self.metrics.began()
+
+    def leave(self) -> None:
+        """Count a request as no longer in flight."""
+        self.metrics.ended()
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._idle.set()
+
+    async def drain(self, seconds: float) -> None:
+        """Refuse new requests, and wait up to some seconds until none is in flight."""
+        self.draining = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            return
+
+
+class RequestRecord:
+    """A loss request as it is counted, logged and refused. Subclasses hold the fields.
 
     Attributes:
         loss: The loss's name.
-        format: The format of its body.
-        gate: Where it is found out who asks.
-        team: Whose it is; nobody's until its key has been looked at.
-        began: When its head was there, by time.monotonic().
-        received_bytes: Of its body.
-        elements: How many its inputs have, as far as they have been announced.
-        deadline: When its caller stops waiting, by time.monotonic(); None if the caller does not say.
-        outcome: What it came to: ``ok``, ``disconnected``, or a fault's code.
-        status: The answer's, once there is one.
-        seconds: Of reading, waiting and computing, if it was answered with a loss.
+        format: The body's format.
+        gate: The keys and limits of teams.
+        team: The request's team; nobody's until its key has been checked.
+        began: When its head had arrived, by time.monotonic().
+        received_bytes: Bytes of its body that were received.
+        elements: Elements of its inputs, as far as announced.
+        deadline: The client's own deadline, by time.monotonic(); None if it gave none.
+        outcome: ``ok``, ``disconnected``, or an error code.
+        status: The answer's status, once there is one.
+        seconds: Time by stage, once it was answered with a loss.
     """
 
     loss: str
@@ -49,16 +269,16 @@ class Accounted:
 
     @property
     @abstractmethod
-    def identity(self) -> str:
+    def request_id(self) -> str:
         """Its id."""
 
     @property
     @abstractmethod
     def client_address(self) -> str:
-        """Where it came from."""
+        """The client's address."""
 
     def count_answer(self, metrics: Metrics, result: LossResult, seconds: Timings) -> None:
-        """Count it as answered, after seconds of reading, waiting and computing."""
+        """Count it as answered with a loss."""
         self.seconds = seconds
         metrics.answered(
             self.loss,
@@ -71,27 +291,35 @@ class Accounted:
             result.elsewhere,
         )
 
-    def count_refusal(self, metrics: Metrics, code: str) -> None:
-        """Count it as refused, or (``disconnected``) as not answered at all."""
-        self.outcome = code
-        metrics.refused(self.loss, self.format, self.team.name, code, time.monotonic() - self.began)
+    def count_failure(self, metrics: Metrics, outcome: str) -> None:
+        """Count it as not answered with a loss: an error code, or ``disconnected``."""
+        self.outcome = outcome
+        metrics.refused(self.loss, self.format, self.team.name, outcome, time.monotonic() - self.began)
 
-    def refusal(self, fault: RequestError, write_problem: WriteProblem, *, close: bool) -> Problem:
-        """What is answered to it with a fault."""
-        own_deadline = fault.code == ErrorCode.DEADLINE_EXCEEDED and self.deadline is None
+    def refuse(
+        self, metrics: Metrics, error: RequestError, write_problem: WriteProblem, *, close: bool
+    ) -> Problem:
+        """Count it as refused, and return the answer."""
+        self.count_failure(metrics, error.code)
+        own_deadline = error.code == ErrorCode.DEADLINE_EXCEEDED and self.deadline is None
         retryable = True if own_deadline else None
-        answer = write_problem(fault, self.identity, retryable=retryable, close=close)
+        answer = write_problem(error, self.request_id, retryable=retryable, close=close)
         answer.headers.extend(rate_headers(self.gate, self.team))
         self.status = answer.status
         return answer
 
+    def log_exception(self) -> None:
+        """Log the exception that is being handled, which is the server's own failure."""
+        with bound_contextvars(request_id=self.request_id, team=self.team.name):
+            logger.exception("request %s failed", self.request_id)
+
     def log(self, requests: RequestLog) -> None:
-        """Write its line, if it is to have one."""
+        """Write its line, if its outcome has one."""
         if not requests.wants(self.outcome):
             return
         requests.write(
             RequestLine(
-                request_id=self.identity,
+                request_id=self.request_id,
                 team=self.team.name,
                 client=self.client_address,
                 outcome=self.outcome,

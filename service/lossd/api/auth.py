@@ -1,12 +1,15 @@
-"""Who asks: the key that a request presents, and the team that it is of."""
+"""Keys and teams: which team a request is of, and whether that team may use the server."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from typing import Final
+from typing import Annotated, Final
 
+from fastapi import Request, Security
+from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.types import Scope
+from structlog.contextvars import bind_contextvars
 
 from lossd.engine.admission.quotas import Quotas
 from lossd.engine.ipc.messages import TeamsChanged, decode_teams
@@ -16,32 +19,41 @@ from lossd.types import ErrorCode, RequestError
 _REMEDY: Final = "send one as Authorization: Bearer KEY, or as X-API-Key: KEY"
 _LONGEST: Final = 256
 CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key"})
-"""The headers that keys are presented in."""
+"""The headers that carry keys."""
+TEAM: Final = "lossd.team"
+"""The scope's key of the team's name, once that is known."""
+SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"header": []}]
+"""The security requirements, in the OpenAPI document, of routes that need a key."""
+# These two only document how to send a key; `Gate` reads it.
+_BEARER: Final = HTTPBearer(
+    scheme_name="bearer", description="A key of a team, where there are teams.", auto_error=False
+)
+_HEADER: Final = APIKeyHeader(
+    name="X-API-Key", scheme_name="header", description="The same, in a header of its own.", auto_error=False
+)
 
 
 class Gate:
-    """Finds the team of a request, by its key; without teams, everyone is of one.
+    """Finds the team of a request by its key. Without teams, every request is of one team.
 
     Args:
-        quotas: What teams may use.
-        teams: There are teams; nobody gets in before it is known which.
+        quotas: The limits of teams.
+        teams: There are teams. Requests wait until they are loaded.
+
+    Attributes:
+        quotas: The limits of teams.
+        known: Set once the teams are loaded.
     """
 
     def __init__(self, quotas: Quotas, *, teams: bool) -> None:
         self.quotas: Final = quotas
         self.known: Final = asyncio.Event()
-        """It is known who may come in."""
         self._roster: Roster | None = Roster({}) if teams else None
         if not teams:
             self.known.set()
 
-    @property
-    def open(self) -> bool:
-        """No key is asked for."""
-        return self._roster is None
-
     def change(self, frame: TeamsChanged, fd: int) -> None:
-        """Go on with other teams, which stand in a descriptor's memory."""
+        """Load new teams from the memory behind a descriptor, and close it."""
         try:
             found = decode_teams(os.pread(fd, frame.nbytes, 0))
         finally:
@@ -51,7 +63,7 @@ class Gate:
         self.known.set()
 
     def admit(self, scope: Scope) -> Team:
-        """The team that a request is of, if it may come in.
+        """Return the team of a request, if it may use the server.
 
         Raises:
             RequestError: ``unauthorized``, ``forbidden``.
@@ -61,28 +73,27 @@ class Gate:
         return team
 
     def identify(self, scope: Scope) -> Team:
-        """The team that a request is of.
+        """Return the team of a request.
 
         Args:
-            scope: ASGI's. Its headers alone matter: a route that asks for a key asks for it here, whatever
-                its path looked like.
+            scope: ASGI's; only its headers are read.
 
         Raises:
             RequestError: ``unauthorized``.
         """
         if self._roster is None:
             return EVERYONE
-        key = _presented(scope)
+        key = _read_key(scope)
         if key is None:
             raise RequestError(ErrorCode.UNAUTHORIZED, f"this server asks for a key; {_REMEDY}")
         team = self._roster.find(key)
         if team is None:
-            raise RequestError(ErrorCode.UNAUTHORIZED, _why_not(key))
+            raise RequestError(ErrorCode.UNAUTHORIZED, _why_invalid(key))
         return team
 
 
 def check_team(team: Team) -> None:
-    """Refuse a team that may not come in.
+    """Refuse a disabled team.
 
     Raises:
         RequestError: ``forbidden``.
@@ -91,11 +102,29 @@ def check_team(team: Team) -> None:
         raise RequestError(ErrorCode.FORBIDDEN, f"team {team.name} is disabled; ask who runs this server")
 
 
-def _presented(scope: Scope) -> str | None:
-    """The key that a request presents, or None.
+async def asking_team(
+    request: Request,
+    _bearer: Annotated[object, Security(_BEARER)],
+    _header: Annotated[object, Security(_HEADER)],
+) -> Team:
+    """Return the team of a request: a dependency of the framework's routes that need a key.
 
     Raises:
-        RequestError: ``unauthorized``: it presents several, or in a way that is not known.
+        RequestError: ``unauthorized``, ``forbidden``.
+    """
+    gate: Gate = request.app.state.gate
+    team = gate.identify(request.scope)
+    request.scope[TEAM] = team.name
+    bind_contextvars(team=team.name)
+    check_team(team)
+    return team
+
+
+def _read_key(scope: Scope) -> str | None:
+    """Return the key in a request's headers, or None.
+
+    Raises:
+        RequestError: ``unauthorized``: there are two keys, or the scheme is not known.
     """
     found: str | None = None
     for name, value in scope["headers"]:
@@ -116,15 +145,15 @@ def _presented(scope: Scope) -> str | None:
     return found
 
 
-def _why_not(key: str) -> str:
-    """What to say of a key that is no team's. Of the key only its id is repeated, which is no secret."""
+def _why_invalid(key: str) -> str:
+    """Return what to say of a key that is no team's. It repeats only the key's id, which is no secret."""
     if is_key(key):
         return f"the key {key.split('_')[1]} is not valid, or not any more; ask who runs this server for one"
     return "what was sent is not a whole key: it begins with lossd_ and has 53 characters; was it cut?"
 
 
 def rate_headers(gate: Gate, team: Team) -> list[tuple[bytes, bytes]]:
-    """What an answer says of the rates of a team that has some."""
+    """Return the RateLimit headers of a team; none if its rates are not limited."""
     left = gate.quotas.left(team.name)
     if not left:
         return []

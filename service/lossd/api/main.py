@@ -1,4 +1,4 @@
-"""The front end's process: receives, answers, and owns every request on the way. It never imports torch."""
+"""The process of a front end: it receives and answers requests. It never imports torch."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ import msgspec
 import uvicorn
 
 from lossd import logs
+from lossd.api.accounting import Accounting
 from lossd.api.app import create_app
 from lossd.api.auth import Gate
-from lossd.api.drain import Door
 from lossd.api.http.connections import allow_descriptors, make_room, watch
 from lossd.api.http.cors import Origins
+from lossd.api.http.disconnects import HangUps
+from lossd.api.http.linger import Lingerers
 from lossd.api.http.protocol import LossdProtocol
 from lossd.api.http.tls import Certificate, open_certificate
 from lossd.api.json_helper.parser import Parser
+from lossd.api.metrics import Metrics
 from lossd.api.services import Service
 from lossd.api.small_requests.lane import FastLane
 from lossd.core.catalog import register
@@ -42,30 +45,30 @@ from lossd.settings import Settings
 logger = logging.getLogger(__name__)
 
 _ACCEPTS: Final = 8
-"""Connections that are let in in one turn of the event loop: libuv takes one of each socket that it listens
-on, so that of 64 callers who come at once the last would wait for 64 turns."""
+"""Connections accepted in one turn of the event loop: libuv accepts one for each listening descriptor, so the
+socket has this many. With one, the last of 64 clients would wait for 64 turns."""
 _COLLECT: Final = (50_000, 10, 100)
 _FAREWELL_SECONDS: Final = 0.3
-"""For those who had connected just before the end of listening: what they ask is still answered."""
+"""Time in which clients that connected just before the socket closed are still answered."""
 _LAST_SECONDS: Final = 1
-"""For those who are not served when the time for draining is up: to be told so."""
+"""Time to refuse the requests that are left when the time for draining is up."""
 
 
 class DrainingServer(uvicorn.Server):
-    """uvicorn's server, but it goes on listening, and says that it is being stopped, until all are served.
+    """uvicorn's server, which on a signal refuses new requests and keeps listening until none is in flight.
 
     Args:
         config: uvicorn's.
-        door: What requests come in by.
-        listener: What it listens on.
-        drain_seconds: How long those that are in may take.
+        accounting: The requests in flight.
+        listener: The socket it listens on.
+        drain_seconds: How long requests in flight may take.
     """
 
     def __init__(
-        self, config: uvicorn.Config, door: Door, listener: socket.socket, drain_seconds: float
+        self, config: uvicorn.Config, accounting: Accounting, listener: socket.socket, drain_seconds: float
     ) -> None:
         super().__init__(config)
-        self._door = door
+        self._accounting = accounting
         self._listener = listener
         self._drain_seconds = drain_seconds
         self._loop = asyncio.get_running_loop()
@@ -81,9 +84,9 @@ class DrainingServer(uvicorn.Server):
             self._draining = self._loop.create_task(self._drain(sig, frame))
 
     async def _drain(self, sig: int, frame: FrameType | None) -> None:
-        logger.info("stopping: what has been accepted is answered first")
-        await self._door.close(self._drain_seconds)
-        await asyncio.sleep(0)  # in which all are let in who have come so far
+        logger.info("stopping: accepted requests are answered first")
+        await self._accounting.drain(self._drain_seconds)
+        await asyncio.sleep(0)  # accept the clients that have connected so far
         for server in self.servers:
             server.close()
         self._listener.close()
@@ -101,7 +104,9 @@ async def serve(
         settings=settings,
         lane=_choose_lane(service),
         room=room,
-        requests=service.requests,
+        log=service.accounting.log,
+        hang_ups=HangUps(),
+        lingerers=Lingerers(settings),
         origins=Origins(settings.cors_origins) if settings.cors_origins else None,
     )
     config = uvicorn.Config(
@@ -119,7 +124,7 @@ async def serve(
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=_LAST_SECONDS,
     )
-    server = DrainingServer(config, service.door, listener, settings.drain_seconds)
+    server = DrainingServer(config, service.accounting, listener, settings.drain_seconds)
     host, port = listener.getsockname()[:2]
     scheme = "http" if certificate is None else "https"
     logger.info("listening on %s://%s:%d", scheme, f"[{host}]" if ":" in host else host, port)
@@ -131,7 +136,7 @@ async def serve(
         tasks.append(asyncio.create_task(certificate.follow()))
     if service.inplace is not None:
         tasks.append(asyncio.create_task(_check_kernel(service.inplace, settings.check_seconds)))
-    # uvicorn takes SIGTERM over, and when it has stopped raises it again for whoever handled it before.
+    # uvicorn handles SIGTERM, and once stopped raises it again for the handler that was there before.
     signal.signal(signal.SIGTERM, server.handle_exit)
     _calm_collector()
     service.pool.announce()
@@ -143,22 +148,22 @@ async def serve(
         task.cancel()
     await service.parser.close()
     service.pool.close()
-    service.requests.close()
+    service.accounting.log.close()
     if service.tracing is not None:
         service.tracing.close()
 
 
 def _choose_lane(service: Service) -> Callable[[LossdProtocol], FastLane] | None:
-    """The lane of each connection; None where small requests go to workers, or all are to have spans."""
+    """Return what makes the lane of a connection; None if workers score all requests, or all have spans."""
     if service.inplace is None or service.tracing is not None:
         return None
     return partial(FastLane, service, service.inplace)
 
 
 def _calm_collector() -> None:
-    """Have the garbage collector look less often, and not at what is there from the start.
+    """Make the garbage collector run less often, and skip the objects that exist now.
 
-    While it looks through everything, everybody waits: over 100 ms, by default, when many requests do.
+    A full collection stops every request: by default for over 100 ms, when there are many.
     """
     gc.collect()
     gc.freeze()
@@ -172,7 +177,7 @@ async def _end_with_supervisor(pool: WorkerPool, server: uvicorn.Server) -> None
 
 
 async def _check_kernel(inplace: InPlace, seconds: float) -> None:
-    """Look now and then whether what scores small requests here still does so rightly."""
+    """Check the kernel that scores small requests here, again and again, and end the process if it fails."""
     while True:
         await asyncio.sleep(seconds)
         try:
@@ -180,11 +185,11 @@ async def _check_kernel(inplace: InPlace, seconds: float) -> None:
         except WrongAnswerError as error:
             logger.critical("this process no longer computes correctly, and ends: %s", error)
             logging.shutdown()
-            os._exit(WRONG)  # without one more answer
+            os._exit(WRONG)  # without another answer
 
 
 async def _prepare(settings: Settings, gate: Gate) -> Certificate | None:
-    """Wait for what must be there before anybody is let in: the teams, and a certificate if there is one."""
+    """Wait until the teams are loaded, and the certificate if there is one."""
     await gate.known.wait()
     if settings.tls_certificate is None or settings.tls_key is None:
         return None
@@ -198,25 +203,33 @@ async def _run(options: FrontEndOptions, settings: Settings) -> None:
     for fd in (options.arena_fd, *options.counters_fds):
         os.close(fd)  # the mappings keep the memory
     control = socket.socket(fileno=options.control_fd)
-    pool = WorkerPool(memory, control, options.workers, options.elements, settings.slice_elements)
     quotas = Quotas(options.quotas_fd, settings.front_ends, options.index)
     gate = Gate(quotas, teams=settings.teams is not None)
-    pool.when_teams_changed = gate.change
-    service = Service.over(settings, memory, pool, gate, parser, counters, options.index)
-    service.metrics.restarted(options.restarts)
+    metrics = Metrics(counters, options.index)
+    metrics.restarted(options.restarts)
+    pool = WorkerPool(
+        memory,
+        control,
+        options.workers,
+        options.elements,
+        settings.slice_elements,
+        when_scored=metrics.slice_scored,
+        when_teams_changed=gate.change,
+    )
+    service = Service.over(settings, memory, pool, gate, parser, metrics, options.index)
     listener = socket.socket(fileno=options.listen_fd)
     preparing = asyncio.ensure_future(_prepare(settings, gate))
     alone = asyncio.ensure_future(pool.supervisor_gone.wait())
     await asyncio.wait((preparing, alone), return_when=asyncio.FIRST_COMPLETED)
     alone.cancel()
-    if not preparing.done():  # and nobody would end this process
+    if not preparing.done():  # without a supervisor nothing else would end this process
         preparing.cancel()
         return
     await serve(settings, listener, service, preparing.result())
 
 
 def main(arguments: str) -> None:
-    """Run a front end, given its descriptors as a JSON object; its settings are in the environment."""
+    """Run a front end, given its options as a JSON object. Its settings are in the environment."""
     settings = Settings()
     options = msgspec.json.decode(arguments, type=FrontEndOptions)
     logs.configure("front-end", options.index, settings.log_level, settings.log_format)

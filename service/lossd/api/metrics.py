@@ -1,7 +1,7 @@
-"""What Prometheus is told. Labels come from fixed sets, so the number of series is bounded.
+"""Metrics, in Prometheus's format. Labels come from fixed sets, so the number of series is bounded.
 
-Front ends count in memory that all of them map (`lossd.engine.ipc.counters`): whichever is asked adds up what
-all have counted, those before it in its place included.
+Front ends count in memory that all of them map (`lossd.engine.ipc.counters`). The one that is scraped adds up
+the counts of all, including those of front ends that have been replaced.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -24,9 +23,6 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from lossd.engine.admission.arena import Arena
-from lossd.engine.admission.concurrency import ConcurrencyLimiter
-from lossd.engine.admission.fair_queue import FairQueue
 from lossd.engine.dispatch.worker_pool import WorkerPool
 from lossd.engine.ipc.counters import ANSWERED, LABELS, Counters, Key, decode_key, encode_key, totals
 from lossd.wire import Duration, ModelFigures
@@ -40,9 +36,9 @@ class _Family(NamedTuple):
     """A metric whose values are cells of the tallies.
 
     Attributes:
-        name: Without the prefix.
-        summary: What it is.
-        labels: The labels' names.
+        name: Its name without the prefix.
+        summary: Its help text.
+        labels: The names of its labels.
     """
 
     name: str
@@ -74,37 +70,47 @@ _SECONDS_SUMMARY: Final = (
 )
 
 
+class QueueGauges:
+    """The gauges of one queue (`lossd.engine.admission.fair_queue.Observer`).
+
+    Args:
+        numbers: The tally's numbers.
+        waiting: The cell of waiting requests, shared by all queues.
+        reserved: The cell of reserved bytes; None if the queue does not reserve memory.
+    """
+
+    def __init__(self, numbers: memoryview[float], waiting: int, reserved: int | None) -> None:
+        self._numbers = numbers
+        self._waiting = waiting
+        self._reserved = reserved
+
+    def held(self, nbytes: int) -> None:
+        """Add to the bytes that are held; a negative number when they are given back."""
+        if self._reserved is not None:
+            self._numbers[self._reserved] += nbytes
+
+    def waits(self, requests: int) -> None:
+        """Add to the requests that wait."""
+        self._numbers[self._waiting] += requests
+
+
 class Metrics:
     """The counters of one front end, and the totals of all.
 
     Args:
         tallies: The counters of all front ends.
-        index: Which of these are this one's.
-        arenas: The arena's parts, by name.
-        turnstiles: Where bodies wait for their turn.
-        pool: The workers.
+        index: Which of these are this front end's.
     """
 
     content_type: Final = CONTENT_TYPE_LATEST
 
-    def __init__(
-        self,
-        tallies: Sequence[Counters],
-        index: int,
-        arenas: Mapping[str, Arena],
-        turnstiles: Iterable[ConcurrencyLimiter],
-        pool: WorkerPool,
-    ) -> None:
+    def __init__(self, tallies: Sequence[Counters], index: int) -> None:
         self._tallies = list(tallies)
         self._own = tallies[index]
         self._numbers = self._own.numbers
         self._cells: dict[Key, int] = {}
         self._answered: dict[tuple[str, str, str, str], _AnswerCells] = {}
-        self._queues: tuple[FairQueue[Any], ...] = (*arenas.values(), *turnstiles)
-        self._pool = pool
-        self._registry = CollectorRegistry()
-        self._registry.register(_Exposition(self))
-        for family in _GAUGES:  # what one before it held went with it
+        for family in _GAUGES:  # a front end that was here before may have left other values
             if not family.labels:
                 self._set(0.0, family.name)
         for family in _COUNTERS:
@@ -114,30 +120,45 @@ class Metrics:
             self._add(0.0, "request_seconds", stage, "sum")
         self._in_flight = self._cell("requests_in_flight")
         self._slices = self._cell("slices")
-        pool.when_scored = self._count_slice
-        for part, arena in arenas.items():
-            self._set(float(arena.capacity), "memory_bytes", part)
-            self._set(0.0, "memory_reserved_bytes", part)
-            arena.changed = partial(self._publish_reserved, arena, self._cell("memory_reserved_bytes", part))
-        for queue in self._queues:
-            queue.waiting_changed = self._publish_waiting
+
+    def queue_gauges(self) -> QueueGauges:
+        """Return the gauges of a queue for turns."""
+        return QueueGauges(self._numbers, self._cell("requests_waiting"), None)
+
+    def memory_gauges(self, part: str) -> QueueGauges:
+        """Return the gauges of a queue for memory, which nobody holds yet.
+
+        Args:
+            part: The part of the memory, as the metrics name it.
+        """
+        self._set(0.0, "memory_reserved_bytes", part)
+        reserved = self._cell("memory_reserved_bytes", part)
+        return QueueGauges(self._numbers, self._cell("requests_waiting"), reserved)
+
+    def set_capacity(self, part: str, nbytes: int) -> None:
+        """Record the size of a part of the memory."""
+        self._set(float(nbytes), "memory_bytes", part)
+
+    def slice_scored(self) -> None:
+        """Count a slice that a worker has answered."""
+        self._numbers[self._slices] += 1.0
 
     def restarted(self, times: int) -> None:
-        """Take note of how many processes were in this front end's place before."""
+        """Record how often this front end was replaced."""
         self._set(float(times), "front_end_restarts")
 
     def began(self) -> None:
-        """Count a request in."""
+        """Count a request as in flight."""
         self._numbers[self._in_flight] += 1.0
 
     def ended(self) -> None:
-        """Count a request out."""
+        """Count a request as no longer in flight."""
         self._numbers[self._in_flight] -= 1.0
 
     def answered(
         self,
         loss: str,
-        form: str,
+        format: str,  # noqa: A002 -- the label's name
         team: str,
         device: str,
         elements: int,
@@ -149,15 +170,15 @@ class Metrics:
 
         Args:
             loss: The loss's name.
-            form: The body's format.
-            team: Whose it was.
-            device: Where it was computed.
-            elements: How many elements it had.
-            nbytes: How long its body was, as sent.
-            seconds: Of reading, waiting, computing, and in total.
-            elsewhere: Those of the seconds of computing that were spent on other devices, by device.
+            format: The body's format.
+            team: The team's name.
+            device: The device that computed it.
+            elements: The number of its elements.
+            nbytes: The length of its body, as sent.
+            seconds: For reading, waiting, computing, and in total.
+            elsewhere: The part of the computing seconds that other devices spent, by device.
         """
-        key = loss, form, team, device
+        key = loss, format, team, device
         cells = self._answered.get(key)
         if cells is None:
             cells = self._answered[key] = self._answer_cells(*key)
@@ -182,23 +203,30 @@ class Metrics:
         numbers[in_compute] += computed
         numbers[last] = time.time() - total
 
-    def refused(self, loss: str, form: str, team: str, code: str, seconds: float) -> None:
-        """Count a request that was answered with a problem, or (``disconnected``) not at all.
+    def refused(
+        self,
+        loss: str,
+        format: str,  # noqa: A002 -- the label's name
+        team: str,
+        outcome: str,
+        seconds: float,
+    ) -> None:
+        """Count a request that was not answered with a loss.
 
         Args:
             loss: The loss's name.
-            form: The body's format.
-            team: Whose it was, if that is known.
-            code: What became of it.
-            seconds: From its headers on.
+            format: The body's format.
+            team: The team's name, if known.
+            outcome: The error code, or ``disconnected``.
+            seconds: Since its headers arrived.
         """
-        self._add(1.0, "requests", loss, form, code, team)
+        self._add(1.0, "requests", loss, format, outcome, team)
         self._add(1.0, "model", loss, "refusals")
         self._add(seconds, "model", loss, "refusal_seconds")
         self._set(time.time() - seconds, "last", loss)
 
     def figures(self, loss: str) -> ModelFigures:
-        """What has been done for a loss, in whatever format it was asked for."""
+        """Return the totals of one loss, over all formats."""
         found = self.totals()
         last = max(tally.get(encode_key(("last", loss))) for tally in self._tallies)
 
@@ -215,36 +243,29 @@ class Metrics:
             compute=duration("answers", "compute_seconds"),
         )
 
-    def expose(self) -> bytes:
-        """The metrics in Prometheus's text format."""
-        return generate_latest(self._registry)
+    def expose(self, pool: WorkerPool) -> bytes:
+        """Return the metrics in Prometheus's text format.
+
+        Args:
+            pool: The workers, whose state is read now.
+        """
+        registry = CollectorRegistry()
+        registry.register(_Exposition(self, pool))
+        return generate_latest(registry)
 
     def totals(self) -> dict[Key, float]:
-        """What all front ends have counted, by name and labels."""
+        """Return the sums over all front ends, by name and labels."""
         return {decode_key(key): number for key, number in totals(self._tallies).items()}
 
-    def workers(self) -> Iterator[tuple[str, int, bool]]:
-        """The workers' devices, how often each one's worker was replaced, and whether it is ready."""
-        for slot in self._pool.slots.values():
-            yield slot.device, slot.restarts, slot.steady
-
-    @property
-    def degraded(self) -> int:
-        """How many things are amiss, though losses are answered."""
-        return len(self._pool.degraded)
-
-    def _count_slice(self) -> None:
-        self._numbers[self._slices] += 1.0
-
-    def _publish_reserved(self, arena: Arena, cell: int) -> None:
-        self._numbers[cell] = arena.reserved
-
-    def _publish_waiting(self) -> None:
-        self._set(sum(queue.waiting for queue in self._queues), "requests_waiting")
-
-    def _answer_cells(self, loss: str, form: str, team: str, device: str) -> _AnswerCells:
+    def _answer_cells(
+        self,
+        loss: str,
+        format: str,  # noqa: A002 -- the label's name
+        team: str,
+        device: str,
+    ) -> _AnswerCells:
         return _AnswerCells(
-            requests=self._cell("requests", loss, form, ANSWERED, team),
+            requests=self._cell("requests", loss, format, ANSWERED, team),
             elements=self._cell("elements", loss, team),
             bytes=self._cell("bytes", team),
             device_seconds=self._cell("device_seconds", team, device),
@@ -273,16 +294,16 @@ class Metrics:
 
 
 class _AnswerCells(NamedTuple):
-    """Where an answer is counted: cells of the tally, by what they hold.
+    """The cells of the tally that one answer adds to.
 
     Attributes:
         requests: Answers.
-        elements: Their elements.
-        bytes: Those of their bodies.
+        elements: Elements scored.
+        bytes: Bytes of bodies.
         device_seconds: Seconds of computing.
-        stages: Of each stage, the histogram's cells, and the sum's.
+        stages: The histogram's buckets and sum, by stage.
         model: For the inference protocol: answers, and their seconds in total, of waiting, of computing.
-        last: When the last request came, by time.time().
+        last: The time of the last request, by time.time().
     """
 
     requests: int
@@ -295,13 +316,14 @@ class _AnswerCells(NamedTuple):
 
 
 class _Exposition(Collector):
-    """The totals as Prometheus's families, made anew at each scrape."""
+    """The totals as Prometheus's families, for one scrape."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, pool: WorkerPool) -> None:
         self._metrics = metrics
+        self._pool = pool
 
     def collect(self) -> Iterator[Metric]:
-        """The families."""
+        """Yield the families."""
         found: defaultdict[str, dict[Key, float]] = defaultdict(dict)
         for key, number in self._metrics.totals().items():
             found[key[0]][key[1:]] = number
@@ -324,13 +346,15 @@ class _Exposition(Collector):
             "lossd_worker_restarts", "How often a device's worker was replaced.", labels=("device",)
         )
         ready = GaugeMetricFamily(
-            "lossd_worker_ready", "Whether a device's worker computes rightly.", labels=("device",)
+            "lossd_worker_ready",
+            "Whether a device's worker has passed its known-answer check.",
+            labels=("device",),
         )
-        for device, times, steady in self._metrics.workers():
-            restarts.add_metric((device,), times)
-            ready.add_metric((device,), steady)
+        for worker in self._pool.slots.values():
+            restarts.add_metric((worker.device,), worker.restarts)
+            ready.add_metric((worker.device,), worker.steady)
         yield restarts
         yield ready
         degraded = GaugeMetricFamily("lossd_degraded", "What is amiss, though losses are answered.")
-        degraded.add_metric((), self._metrics.degraded)
+        degraded.add_metric((), len(self._pool.degraded))
         yield degraded

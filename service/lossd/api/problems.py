@@ -1,4 +1,4 @@
-"""Problem details (RFC 9457): the one place where a fault's code becomes a status."""
+"""Problem details (RFC 9457): the one place where an error code gets a status and a title."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Kind:
 
     Attributes:
         status: Its HTTP status.
-        title: What it is, in a few words, the same for every occurrence.
+        title: Its title, the same for every occurrence.
         retryable: Whether the same request may succeed later.
-        retry_after: Seconds after which to try again, for the kinds that say so.
+        retry_after: The least seconds for Retry-After, for the kinds that have that header.
     """
 
     status: int
@@ -81,10 +81,10 @@ KINDS: Final[Mapping[ErrorCode, Kind]] = MappingProxyType(
         ErrorCode.OUT_OF_MEMORY: Kind(507, "The request does not fit the device"),
     }
 )
-"""Every code that this server answers with."""
+"""The kind of every error code."""
 
 BY_STATUS: Final = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED}
-"""The codes of the statuses that the HTTP framework gives by itself."""
+"""The error codes of the framework's own statuses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Problem:
 
     Attributes:
         status: The HTTP status.
-        headers: The headers that go with it.
+        headers: Its headers.
         body: The JSON document.
     """
 
@@ -102,45 +102,45 @@ class Problem:
     body: bytes
 
 
-def retry_after(fault: RequestError, least: int) -> int:
-    """Seconds after which a caller is to try again: as long as it may take, not all at the same time."""
-    expected = max(float(least), fault.retry_after or 0.0)
-    if fault.code != "rate_limited":  # which is reckoned; all else is foretold
+def retry_after(error: RequestError, least: int) -> int:
+    """Return the seconds for Retry-After: the expected wait, and a random part so that clients spread out."""
+    expected = max(float(least), error.retry_after or 0.0)
+    if error.code != ErrorCode.RATE_LIMITED:  # its wait is exact, all others are estimates
         expected = min(expected, _LONGEST_RETRY)
     return math.ceil(expected * random.uniform(1.0, _RETRY_SPREAD))  # noqa: S311
 
 
 def problem(
-    fault: RequestError, request_id: str, *, retryable: bool | None = None, close: bool = False
+    error: RequestError, request_id: str, *, retryable: bool | None = None, close: bool = False
 ) -> Problem:
-    """A fault as a problem document.
+    """Return an error as a problem document.
 
     Args:
-        fault: What went wrong.
+        error: The error.
         request_id: The request's id.
-        retryable: Whether the same request may succeed later; by default what its kind says.
-        close: The connection is of no use after it.
+        retryable: Whether the same request may succeed later; by default that of its kind.
+        close: Whether the connection is closed after it.
     """
-    kind = KINDS[fault.code]
+    kind = KINDS[error.code]
     document: dict[str, object] = {
-        "type": f"urn:lossd:problem:{fault.code}",
+        "type": f"urn:lossd:problem:{error.code}",
         "title": kind.title,
         "status": kind.status,
-        "detail": conceal_keys(fault.detail),
-        "code": fault.code,
+        "detail": conceal_keys(error.detail),
+        "code": error.code,
         "request_id": request_id,
         "retryable": kind.retryable if retryable is None else retryable,
     }
-    if fault.errors:
+    if error.errors:
         document["errors"] = [
             {"pointer": conceal_keys(pointer), "detail": conceal_keys(detail)}
-            for pointer, detail in fault.errors
+            for pointer, detail in error.errors
         ]
-    # Unpaired surrogates, which a caller's JSON may hold, cannot be written as UTF-8; as ASCII they can.
+    # A client's JSON may hold unpaired surrogates, which can be written as ASCII but not as UTF-8.
     body = json.dumps(document).encode("ascii")
     headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body))]
     if kind.retry_after is not None:
-        headers.append((b"retry-after", b"%d" % retry_after(fault, kind.retry_after)))
+        headers.append((b"retry-after", b"%d" % retry_after(error, kind.retry_after)))
     if kind.status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="lossd"'))
     if close:

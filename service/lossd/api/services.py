@@ -1,51 +1,47 @@
-"""What the routes work with."""
+"""The parts of one front end, which its routes and connections share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from lossd.api.accounting import Accounting, RequestLog
 from lossd.api.auth import Gate
-from lossd.api.drain import Door
 from lossd.api.json_helper.parser import Parser
 from lossd.api.metrics import Metrics
-from lossd.api.request_log import RequestLog
 from lossd.core.native.kernel import native_kernel
 from lossd.engine.admission.arena import Arena
 from lossd.engine.admission.concurrency import ConcurrencyLimiter
 from lossd.engine.dispatch.in_place import InPlace
 from lossd.engine.dispatch.worker_pool import WorkerPool
-from lossd.engine.ipc.counters import Counters
 from lossd.engine.ipc.memory import Memory
 from lossd.settings import Settings
 from lossd.tracing import Tracing
 
 SMALL_BYTES: Final = 1 << 18
-"""A body that is not longer takes no time to speak of."""
+"""The longest body that is read and scored in next to no time."""
 _SMALL_PART: Final = 32 << 20
 """Bytes of the arena for small bodies, at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One front end's parts.
+    """The parts of one front end.
 
     Attributes:
         settings: The server's settings.
         pool: The workers.
-        gate: Where it is found out who asks, and what they may use.
-        bodies: The arena's part for bodies, but for small ones.
-        small_bodies: Its part for those, so that there is room for them whoever fills the other.
+        gate: The keys and limits of teams.
+        bodies: The arena's part for bodies, except small ones.
+        small_bodies: The arena's part for small bodies, so that large ones cannot fill it.
         outputs: The arena's part for array answers.
-        large_turns: Where large bodies wait for their turn to be received and scored.
-        small_turns: Where small ones do, so that they need not wait for large ones.
+        large_turns: The queue of large bodies, to be received and scored.
+        small_turns: The queue of small bodies, which thus do not wait for large ones.
         parser: Parses large JSON documents.
         metrics: The counters.
-        door: What requests for a loss come in by.
-        requests: Where they have their lines.
-        tracing: Where they have their spans, if there are to be any.
-        inplace: What scores small ones in this process, if it may and can.
+        accounting: The requests in flight, and the log of requests.
+        tracing: The spans of requests; None without tracing.
+        inplace: Scores small requests in this process; None if workers score them all.
     """
 
     settings: Settings
@@ -58,22 +54,21 @@ class Service:
     small_turns: ConcurrencyLimiter
     parser: Parser
     metrics: Metrics
-    door: Door
-    requests: RequestLog
+    accounting: Accounting
     tracing: Tracing | None
     inplace: InPlace | None
 
     @property
     def ready(self) -> bool:
-        """It takes requests, and every worker computes rightly."""
-        return self.pool.ready and not self.door.closed
+        """It takes requests, and every worker has passed its known-answer check."""
+        return self.pool.ready and not self.accounting.draining
 
     def turns(self, nbytes: int) -> ConcurrencyLimiter:
-        """Where a body of a length waits for its turn."""
+        """Return the queue for a body of a length."""
         return self.small_turns if nbytes <= SMALL_BYTES else self.large_turns
 
     def memory(self, nbytes: int) -> Arena:
-        """Where a body of a length is laid down."""
+        """Return the part of the arena for a body of a length."""
         return self.small_bodies if nbytes <= self.small_bodies.capacity // 8 else self.bodies
 
     @classmethod
@@ -84,34 +79,49 @@ class Service:
         pool: WorkerPool,
         gate: Gate,
         parser: Parser,
-        tallies: Sequence[Counters],
+        metrics: Metrics,
         index: int,
     ) -> Service:
-        """The service over an arena, its workers and its parser.
+        """Build the service of a front end.
 
         Args:
             settings: The server's settings.
             memory: The arena.
             pool: The workers.
-            gate: Where it is found out who asks.
+            gate: The keys and limits of teams.
             parser: Parses large JSON documents.
-            tallies: The counters of all front ends.
-            index: Which of these are this one's.
+            metrics: The counters.
+            index: The front end's number.
         """
-        border = settings.arena_bytes_each - settings.output_bytes
+        end = settings.arena_bytes_each
+        border = end - settings.output_bytes
         small_bytes = min(_SMALL_PART, border // 16)
-        small_bodies = Arena(memory, 0, small_bytes, "request bodies")
-        bodies = Arena(memory, small_bytes, border, "request bodies")
-        outputs = Arena(memory, border, settings.arena_bytes_each, "array answers")
+
+        def arena(part: str, start: int, stop: int, use: str) -> Arena:
+            made = Arena(memory, start, stop, use, observer=metrics.memory_gauges(part))
+            metrics.set_capacity(part, made.capacity)
+            return made
+
+        def turns(nbytes: int) -> ConcurrencyLimiter:
+            return ConcurrencyLimiter(nbytes, observer=metrics.queue_gauges())
+
         inside = settings.turn_bytes * pool.workers
-        large, small = ConcurrencyLimiter(inside), ConcurrencyLimiter(max(SMALL_BYTES, inside // 8))
-        arenas = {"small_bodies": small_bodies, "bodies": bodies, "answers": outputs}
-        metrics = Metrics(tallies, index, arenas, (large, small), pool)
-        tracing = Tracing("front-end", index) if settings.traces else None
-        requests = RequestLog(settings.log_requests, settings.trusted_proxies)
-        parts = (bodies, small_bodies, outputs, large, small)
-        inplace = _score_in_place(settings)
-        return cls(settings, pool, gate, *parts, parser, metrics, Door(), requests, tracing, inplace)
+        log = RequestLog(settings.log_requests, settings.trusted_proxies)
+        return cls(
+            settings=settings,
+            pool=pool,
+            gate=gate,
+            bodies=arena("bodies", small_bytes, border, "request bodies"),
+            small_bodies=arena("small_bodies", 0, small_bytes, "request bodies"),
+            outputs=arena("answers", border, end, "array answers"),
+            large_turns=turns(inside),
+            small_turns=turns(max(SMALL_BYTES, inside // 8)),
+            parser=parser,
+            metrics=metrics,
+            accounting=Accounting(metrics, log),
+            tracing=Tracing("front-end", index) if settings.traces else None,
+            inplace=_score_in_place(settings),
+        )
 
 
 def _score_in_place(settings: Settings) -> InPlace | None:

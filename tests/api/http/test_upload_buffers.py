@@ -20,15 +20,15 @@ class Caller:
 
     def __init__(self, data: bytes, dice: random.Random) -> None:
         self.reading = True
-        self.upload = Upload(self, len(data))
+        self.upload = Upload(self, self, len(data))
         self._data = memoryview(data)
         self._dice = dice
 
-    def pause_upload(self) -> None:
+    def pause_reading(self) -> None:
         assert self.reading
         self.reading = False
 
-    def resume_upload(self) -> None:
+    def resume_reading(self) -> None:
         assert not self.reading
         self.reading = True
 

@@ -9,11 +9,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 from starlette.types import Message
 
+from lossd.api.accounting import Accounting, RequestLog
 from lossd.api.auth import Gate
-from lossd.api.drain import Door
 from lossd.api.metrics import Metrics
 from lossd.api.problems import problem
-from lossd.api.request_log import RequestLog
 from lossd.api.scoring.exchange import Exchange
 from lossd.engine.admission.quotas import Quotas, quotas_bytes
 from lossd.engine.dispatch.worker_pool import WorkerPool
@@ -36,20 +35,20 @@ async def serve(answer: Answer, sent: list[Message]) -> str:
     fd, tally_fd = create_memory(4096), create_memory(COUNTERS_BYTES)
     ours, theirs = socket_pair()
     pool = WorkerPool(Memory(fd, 4096), ours, 0, 1 << 17)
-    metrics = Metrics([Counters(tally_fd)], 0, {}, (), pool)
+    metrics = Metrics([Counters(tally_fd)], 0)
     quotas_fd = create_memory(quotas_bytes(1))
     gate = Gate(Quotas(quotas_fd, 1, 0), teams=False)
     scope = {"type": "http", "headers": [], "lossd.request_id": "r1"}
     try:
         exchange = Exchange(scope=scope, receive=receive, send=send, loss="bce", began=0.0, gate=gate)
-        await exchange.serve(answer, problem, metrics, Door(), RequestLog("failed"))
+        await exchange.serve(answer, problem, Accounting(metrics, RequestLog("failed")))
     finally:
         pool.close()
         theirs.close()
         os.close(quotas_fd)
         os.close(fd)
         os.close(tally_fd)
-    return metrics.expose().decode()
+    return metrics.expose(pool).decode()
 
 
 def test_a_failure_of_the_servers_own_is_a_problem_and_in_the_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -23,8 +23,11 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from lossd.api.auth import Gate
+from lossd.api.http.disconnects import HangUps
+from lossd.api.http.linger import Lingerers
 from lossd.api.http.protocol import LossdProtocol
 from lossd.api.json_helper.parser import Parser
+from lossd.api.metrics import Metrics
 from lossd.api.services import Service
 from lossd.api.small_requests import heads, lane, layouts
 from lossd.api.small_requests.heads import read_head
@@ -121,11 +124,19 @@ async def front_end(**settings_given: float) -> AsyncIterator[FrontEnd]:
     pool = WorkerPool(memory, control, 1, settings.slice_elements)
     gate = Gate(Quotas(fds[2], 1, 0), teams=False)
     parser = cast(Parser, None)  # nobody asks it
-    service = Service.over(settings, memory, pool, gate, parser, [tally], 0)
+    service = Service.over(settings, memory, pool, gate, parser, Metrics([tally], 0), 0)
     config = uvicorn.Config(app, ws="none", lifespan="off", log_config=None)
     state = ServerState()
     assert service.inplace is not None
-    protocol = partial(LossdProtocol, settings=settings, config=config, server_state=state, app_state={})
+    protocol = partial(
+        LossdProtocol,
+        settings=settings,
+        hang_ups=HangUps(),
+        lingerers=Lingerers(settings),
+        config=config,
+        server_state=state,
+        app_state={},
+    )
     server = await asyncio.get_running_loop().create_server(
         partial(protocol, lane=partial(FastLane, service, service.inplace)), "127.0.0.1", 0
     )
@@ -302,7 +313,7 @@ def test_a_deadline_bounds_the_upload_there() -> None:
 
 def test_where_the_server_stops() -> None:
     async def test(desk: FrontEnd) -> None:
-        await desk.service.door.close(1.0)
+        await desk.service.accounting.drain(1.0)
         assert await desk.ask(request()) == (299, b"")
 
     run(test)
@@ -384,7 +395,7 @@ def test_what_is_kept_of_documents_are_no_documents() -> None:
             text = json.dumps({"logits": [n / 7] * (n % 50 + 1), "targets": [1] * (n % 50 + 1), "gamma": n})
             status, _ = await desk.ask(request(text.encode(), "/focal", media="application/json"))
             assert status == 200
-        assert not any(layout.heads for layout in layouts._json_layouts.values())
+        assert not any(layout.gaps for layout in layouts._json_layouts.values())
         assert 0 < len(layouts._json_layouts) <= 256
         assert not desk.ordinary
 
@@ -407,10 +418,10 @@ def test_what_is_kept_of_bodies_is_bounded_whatever_callers_send() -> None:
             sent = request(text + data, "/v2/models/bce/infer", extra, media="application/octet-stream")
             assert (await desk.ask(sent))[0] == 200
         assert not desk.ordinary
-        forms_kept = [one for one in gc.get_objects() if type(one) is layouts.InferenceForm]
+        forms_kept = [one for one in gc.get_objects() if type(one) is layouts.InferenceLayouts]
         kept = [layout for form in forms_kept for known in form._known.values() for layout in known]
         assert 0 < len(kept) < 4 * 64 * 64
-        assert max(sum(len(head) for _, head in layout.heads) for layout in kept) <= 1 << 11
+        assert max(sum(len(gap) for _, gap in layout.gaps) for layout in kept) <= 1 << 11
 
     run(test)
 
@@ -437,10 +448,10 @@ def test_the_same_head_with_other_values_is_known() -> None:
     heads._known.clear()
     found = [read_head(head(n)) for n in range(9)]
     assert len(heads._known) == 1
-    assert [(one.length, one.identity, one.timeout) for one in found if one] == [
+    assert [(one.length, one.request_id, one.timeout) for one in found if one] == [
         (n + 1, f"{n:032x}".encode(), (30000 - n) / 1000) for n in range(9)
     ]
-    assert len({id(one.shape) for one in found if one}) == 1
+    assert len({id(one.common) for one in found if one}) == 1
     assert [one.headers for one in found if one] == 9 * [7]
     read_head(head(9, "Accept: */*"))
     assert len(heads._known) == 2
@@ -495,13 +506,13 @@ def test_headers_that_vary_are_counted_with_the_others() -> None:
 def test_what_the_projects_client_sends_is_known_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its heads, taken from its own transport: none is parsed but the first."""
     parsed: list[bytes] = []
-    read_shape = heads._read_shape
+    parse_common = heads._parse_common
 
-    def count(raw: bytes, key: bytes) -> heads.Shape | None:
+    def count(raw: bytes, key: bytes) -> heads.CommonHead | None:
         parsed.append(raw)
-        return read_shape(raw, key)
+        return parse_common(raw, key)
 
-    monkeypatch.setattr(heads, "_read_shape", count)
+    monkeypatch.setattr(heads, "_parse_common", count)
     heads._known.clear()
 
     async def test(desk: FrontEnd) -> None:
@@ -593,7 +604,7 @@ def test_those_that_wait_are_under_way() -> None:
 
     async def test(desk: FrontEnd) -> None:
         desk.service.gate.quotas.change({"default": Team("default", limits=limits)}, {"default": 0})
-        desk.turns._until, desk.turns._arranged = 0.0, True  # no turn comes
+        desk.turns._until, desk.turns._scheduled = 0.0, True  # no turn comes
         asking = [asyncio.ensure_future(desk.ask(request())) for _ in range(5)]
         done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED, timeout=5)
         while len(done) < 3:
@@ -610,7 +621,7 @@ def test_those_that_waited_are_not_let_in_when_others_have_used_up_the_rate() ->
 
     async def test(desk: FrontEnd) -> None:
         desk.service.gate.quotas.change({"default": Team("default", limits=limits)}, {"default": 0})
-        desk.turns._until, desk.turns._arranged = 0.0, True  # no turn comes
+        desk.turns._until, desk.turns._scheduled = 0.0, True  # no turn comes
         asking = [asyncio.ensure_future(desk.ask(request())) for _ in range(6)]
         await asyncio.sleep(0.05)
         desk.turns._turn()
@@ -644,7 +655,7 @@ def test_who_hangs_up_is_counted_once_and_not_scored(
 
     async def test(desk: FrontEnd) -> None:
         monkeypatch.setattr(NativeKernel, "score", fail)
-        desk.turns._until, desk.turns._arranged = 0.0, True  # no turn comes
+        desk.turns._until, desk.turns._scheduled = 0.0, True  # no turn comes
         _, writer = await asyncio.open_connection("127.0.0.1", desk.port)
         writer.write(sent)
         await until(lambda: sent == request()[:-9] or bool(desk.turns._waiting))
@@ -657,8 +668,8 @@ def test_who_hangs_up_is_counted_once_and_not_scored(
         assert totals()[refused] == 1.0
         assert totals()[("requests_in_flight",)] == 0.0
         assert not desk.turns._waiting
-        await desk.service.door.close(1.0)
-        assert desk.service.door.closed
+        await desk.service.accounting.drain(1.0)
+        assert desk.service.accounting.draining
 
     run(test)
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
@@ -666,7 +677,7 @@ def test_who_hangs_up_is_counted_once_and_not_scored(
 
 def test_who_waits_when_the_time_for_draining_is_up() -> None:
     async def test(desk: FrontEnd) -> None:
-        desk.turns._until, desk.turns._arranged = 0.0, True
+        desk.turns._until, desk.turns._scheduled = 0.0, True
         asking = asyncio.ensure_future(desk.ask(request()))
         await until(lambda: bool(desk.turns._waiting))
         for connection in desk.connections:

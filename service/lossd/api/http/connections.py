@@ -1,4 +1,4 @@
-"""All connections of a front end: how many there may be, and that none waits for its caller for ever."""
+"""All connections of a front end: their number is bounded, and slow clients are ended."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 0.25
 _STILL_SECONDS: Final = 2.0
-"""A look that is so late says nothing of callers: it is this process that stood still."""
+"""A look that is later than this says nothing about clients: this process stood still."""
 _OTHER_DESCRIPTORS: Final = 128
-"""For all that a front end needs besides connections, and those that are being refused."""
+"""Descriptors for everything but connections, and for connections that are being refused."""
 
 
 async def watch(connections: Collection[LossdProtocol]) -> None:
-    """Have each connection look at its caller, again and again."""
+    """Let each connection look at its client, again and again."""
     loop = asyncio.get_running_loop()
     last = loop.time()
     while True:
@@ -33,21 +33,21 @@ async def watch(connections: Collection[LossdProtocol]) -> None:
 
 
 def make_room(most: int, connection: LossdProtocol) -> bool:
-    """See to it that there is room for a new connection.
+    """Make room for a new connection.
 
-    Where there are too many, one is closed: the one that has been idle, or but lingers, longest.
+    If there are too many, close the one that has been idle, or lingering, for the longest time.
 
     Args:
-        most: How many there may be.
-        connection: The new one.
+        most: The most connections there may be.
+        connection: The new connection.
 
     Returns:
-        False where none is idle.
+        False if none can be closed.
     """
     connections: Collection[LossdProtocol] = connection.connections  # type: ignore[assignment] # all are of ours
     if len(connections) <= most:
         return True
-    # One that is being closed is among them until the end of this turn of the loop.
+    # A connection that is being closed counts until the end of this turn of the loop.
     staying = [other for other in connections if not other.transport.is_closing()]
     if len(staying) <= most:
         return True
@@ -59,10 +59,10 @@ def make_room(most: int, connection: LossdProtocol) -> bool:
 
 
 def allow_descriptors(connections: int) -> int:
-    """Have the process be allowed the descriptors that some connections need.
+    """Raise the process's limit of descriptors for a number of connections.
 
     Returns:
-        How many connections it can hold, which is less where it may not have more descriptors.
+        The number of connections that the process can hold, fewer if the limit cannot be raised enough.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = connections + _OTHER_DESCRIPTORS

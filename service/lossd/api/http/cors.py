@@ -1,4 +1,4 @@
-"""Cross-origin requests: browsers let pages of these origins call the server, and see what it answers.
+"""Cross-origin requests: browsers let pages of the allowed origins call the server and read its answers.
 
 https://fetch.spec.whatwg.org/#http-cors-protocol
 """
@@ -34,17 +34,17 @@ class Origins:
     """The origins whose pages may call the server.
 
     Args:
-        origins: As browsers write them, or ``*`` for all.
+        origins: The origins as browsers write them, or ``*`` for all.
     """
 
     def __init__(self, origins: Iterable[str]) -> None:
         self._origins = frozenset(origin.encode() for origin in origins)
 
     def headers(self, origin: bytes | None) -> Headers:
-        """What an answer bears.
+        """Return the headers of an answer.
 
         Args:
-            origin: Whose page the request says that it is from.
+            origin: The request's Origin.
         """
         exposed = (b"access-control-expose-headers", _EXPOSED.encode())
         if b"*" in self._origins:
@@ -54,33 +54,31 @@ class Origins:
         return [(b"access-control-allow-origin", origin), exposed, (b"vary", b"Origin")]
 
     def allows(self, origin: bytes) -> bool:
-        """Whether pages of an origin may call."""
+        """Return whether pages of an origin may call."""
         return origin in self._origins or b"*" in self._origins
 
 
 class Cors:
-    """Answers preflights, and has all other answers bear what `Origins` says."""
+    """Answers preflights, and adds the headers of `Origins` to all other answers."""
 
     def __init__(self, app: ASGIApp, origins: Origins) -> None:
         self._app = app
         self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, as ASGI has it."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+        """Serve one HTTP request, as ASGI has it."""
         origin = header(scope, b"origin")
-        bears = self._origins.headers(origin)
-        asks = scope["method"] == "OPTIONS" and header(scope, b"access-control-request-method") is not None
-        if asks and origin is not None and self._origins.allows(origin):
-            await send({"type": "http.response.start", "status": 204, "headers": [*bears, *_PREFLIGHT]})
+        added = self._origins.headers(origin)
+        method = header(scope, b"access-control-request-method")
+        is_preflight = scope["method"] == "OPTIONS" and method is not None
+        if is_preflight and origin is not None and self._origins.allows(origin):
+            await send({"type": "http.response.start", "status": 204, "headers": [*added, *_PREFLIGHT]})
             await send({"type": "http.response.body"})
             return
 
         async def send_with_origin(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *bears]
+                message["headers"] = [*message.get("headers", ()), *added]
             await send(message)
 
         await self._app(scope, receive, send_with_origin)

@@ -1,4 +1,4 @@
-"""Callers who hang up while nothing is being read from their connections."""
+"""Clients that hang up while nothing is read from their connections."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import suppress
 
 
 class HangUps:
-    """Tells which of some sockets their peers have closed, by an epoll of its own.
+    """Watches sockets for peers that have closed them, with an epoll of its own.
 
-    The event loop looks at a socket only while it reads from it, and it does not while a request's upload is
-    paused.
+    The event loop notices that only while it reads from a socket, which it does not while an upload is
+    paused. Each event loop has one such watch.
     """
 
     def __init__(self) -> None:
@@ -23,18 +23,18 @@ class HangUps:
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         """Call ``callback`` once the peer has hung up, or has closed its half."""
         self._callbacks[fd] = callback
-        events = select.EPOLLRDHUP | select.EPOLLONESHOT  # and errors, which always count
+        events = select.EPOLLRDHUP | select.EPOLLONESHOT  # errors are always reported
         try:
             self._epoll.register(fd, events)
-        except FileExistsError:  # for the request before on the same connection
+        except FileExistsError:  # from an earlier request of the same connection
             self._epoll.modify(fd, events)
 
     def forget(self, fd: int, callback: Callable[[], None]) -> None:
         """Do not call ``callback`` any more."""
-        if self._callbacks.get(fd) is not callback:
+        if self._callbacks.get(fd) != callback:
             return  # the descriptor is another connection's by now
         del self._callbacks[fd]
-        with suppress(OSError):  # closed already, which ended the watch
+        with suppress(OSError):  # the socket was closed, which ended the watch
             self._epoll.unregister(fd)
 
     def _tell(self) -> None:

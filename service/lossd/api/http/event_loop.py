@@ -11,10 +11,10 @@ _SHUTDOWN_SECONDS = 2.0
 
 
 class FrontEndLoop(uvloop.Loop):
-    """uvloop's, but that no caller may take as long as it likes to begin or to end TLS.
+    """uvloop's loop, with limits on how long a client may take to begin and to end TLS.
 
     Args:
-        handshake_seconds: How long it may take to begin.
+        handshake_seconds: The limit for the handshake.
     """
 
     def __init__(self, handshake_seconds: float) -> None:
@@ -26,7 +26,7 @@ class FrontEndLoop(uvloop.Loop):
         *args: Any,  # noqa: ANN401
         **options: Any,  # noqa: ANN401
     ) -> asyncio.AbstractServer:
-        """Listen, with these limits where it is for TLS."""
+        """Listen, with these limits if it is for TLS."""
         if options.get("ssl") is not None:
             options["ssl_handshake_timeout"] = self._handshake_seconds
             options["ssl_shutdown_timeout"] = _SHUTDOWN_SECONDS

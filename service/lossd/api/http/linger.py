@@ -1,7 +1,7 @@
-"""The end of a connection whose caller still sends: what comes is read, and dropped, for a bounded time.
+"""The end of a connection whose client still sends: what it sends is read and dropped, for a bounded time.
 
-Closing with unread bytes makes the kernel reset the connection. Ordinary callers (urllib, requests, Java's)
-look for an answer only when they have sent everything, and would never see why they were refused
+Closing with unread bytes makes the kernel reset the connection. Ordinary clients (urllib, requests, Java's)
+read the answer only after they have sent everything, and would never see why they were refused
 (RFC 9112, 9.6).
 """
 
@@ -9,51 +9,77 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import ClassVar, Final
+from typing import Final
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from lossd.settings import Settings
 
 _SHORT_SECONDS: Final = 1.0
-"""For a connection, where there are as many already as may take longer."""
+"""The time of a connection when as many as allowed have a long time."""
 _HURRIED_SECONDS: Final = 0.4
-"""For a connection, where the server is about to end."""
+"""The time of a connection when the server is about to end."""
 _QUIET_SECONDS: Final = 1.0
-"""When nothing has come for so long, nothing is on its way that could cause a reset."""
+"""When nothing has been received for so long, no bytes are on their way that could cause a reset."""
+
+
+class Lingerers:
+    """The lingering connections of a server: how many have a long time, and whose turn it is to be read.
+
+    Args:
+        settings: The server's settings.
+
+    Attributes:
+        settings: The server's settings.
+        long: The connections that have a long time.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings: Final = settings
+        self.long = 0
+        self._waiting: deque[Linger] = deque()  # one is read in each turn of the event loop
+
+    def read_later(self, linger: Linger, loop: asyncio.AbstractEventLoop) -> None:
+        """Read a connection on after the others, and after everything else in the event loop."""
+        self._waiting.append(linger)
+        if len(self._waiting) == 1:
+            loop.call_soon(self._read_next, loop)
+
+    def _read_next(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._waiting.popleft().read_on()
+        if self._waiting:
+            loop.call_soon(self._read_next, loop)
 
 
 class Linger:
-    """What is left to be read of a connection. Nothing of it is kept.
+    """The end of one connection.
+
+    The sending half is closed. TLS may not be able to; then a quiet client is not waited for.
 
     Args:
+        others: The server's lingering connections.
         loop: The event loop.
-        flow: By which the connection is read.
-        transport: The connection. Its sending half is closed, which not every TLS can; there, a caller that
-            is quiet is not waited for.
-        left_bytes: What is still to come at most.
-        settings: The server's.
+        flow: The flow of the connection.
+        transport: The transport of the connection.
+        left_bytes: The most bytes that are still to be received.
     """
-
-    _long: ClassVar[int] = 0  # how many there are that may take all of the time
-    _waiting: ClassVar[deque[Linger]] = (
-        deque()
-    )  # to be read on: one a turn of the event loop, others come first
 
     def __init__(
         self,
+        others: Lingerers,
         loop: asyncio.AbstractEventLoop,
         flow: FlowControl,
         transport: asyncio.Transport,
         left_bytes: int,
-        settings: Settings,
     ) -> None:
+        settings = others.settings
+        self._others = others
         self._loop = loop
         self._flow = flow
         self._transport = transport
         self._left_bytes = min(left_bytes, settings.linger_bytes)
-        self._is_long = Linger._long < settings.linger_connections
-        Linger._long += self._is_long
+        self._is_long = others.long < settings.linger_connections
+        others.long += self._is_long
         self._left_seconds = settings.linger_seconds if self._is_long else _SHORT_SECONDS
         self._quiet_seconds = 0.0
         self._half_closed = transport.can_write_eof()
@@ -62,22 +88,25 @@ class Linger:
         flow.resume_reading()
 
     def drop(self, nbytes: int) -> None:
-        """Take note that so many bytes have come; everybody else is served before the next are read."""
+        """Count bytes that were received, and let everything else run before the next are read."""
         self._left_bytes -= nbytes
         self._quiet_seconds = 0.0
         if self._left_bytes <= 0:
             self._transport.close()
             return
         self._flow.pause_reading()
-        Linger._waiting.append(self)
-        if len(Linger._waiting) == 1:
-            self._loop.call_soon(self._read_on)
+        self._others.read_later(self, self._loop)
+
+    def read_on(self) -> None:
+        """Read more, if the connection still exists."""
+        if not self._transport.is_closing():
+            self._flow.resume_reading()
 
     def look(self, seconds: float) -> None:
-        """Close, if it has taken too long.
+        """Close the connection if its time is up.
 
         Args:
-            seconds: How long it is since the last look.
+            seconds: The time since the last look.
         """
         self._left_seconds -= seconds
         self._quiet_seconds += seconds
@@ -85,18 +114,10 @@ class Linger:
             self._transport.close()
 
     def hurry(self) -> None:
-        """Take little longer: the server is about to end."""
+        """Shorten the time: the server is about to end."""
         self._left_seconds = min(self._left_seconds, _HURRIED_SECONDS)
 
     def end(self) -> None:
-        """Make room for another: the connection is lost."""
-        Linger._long -= self._is_long
+        """Let another connection have a long time: this one is lost."""
+        self._others.long -= self._is_long
         self._is_long = False
-
-    @classmethod
-    def _read_on(cls) -> None:
-        linger = cls._waiting.popleft()
-        if not linger._transport.is_closing():
-            linger._flow.resume_reading()
-        if cls._waiting:
-            linger._loop.call_soon(cls._read_on)

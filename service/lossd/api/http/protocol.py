@@ -1,162 +1,101 @@
-"""The HTTP protocol of a connection: uvicorn's, but for what a server on a network needs.
+"""The HTTP protocol of a connection: uvicorn's, made fit for an open network.
 
-What it refuses by itself is a problem document, too. A request can be told at once that its caller has hung
-up, also while nothing is being read from the connection. Heads are bounded, and looked at
-(`lossd.api.http.head_rules`). No caller keeps the server waiting for as long as it likes: each connection
-looks at its own a few times a second (`lossd.api.http.connections`), so that no request costs a timer. Long
-bodies are read past it (`lossd.api.http.upload`). And a lane beside it may take requests as they come, before
-anything is parsed (`lossd.api.small_requests.lane`).
+Beyond uvicorn, a connection
+
+- answers its own refusals with problem documents, and lets the client finish sending (`linger`);
+- bounds and checks heads (`request_parser`), and ends slow clients (`slow_clients`);
+- notices at once that a client has hung up (`disconnects`);
+- reads long bodies past the parser (`upload`);
+- offers each request first to a lane, which may answer it before it is parsed (`small_requests`).
+
+It overrides parts of uvicorn that are not its public interface: pyproject.toml allows the versions that were
+tested, and tests/api/http/test_uvicorn.py lists these parts.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import httptools
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from lossd.api.accounting import NO_TIMING, RequestLine, RequestLog, choose_id
 from lossd.api.http.cors import Origins
 from lossd.api.http.disconnects import HangUps
-from lossd.api.http.head_rules import check_head, without_upgrade
-from lossd.api.http.linger import Linger
-from lossd.api.http.request_context import NO_TIMING, choose_id, header
+from lossd.api.http.interfaces import Lane
+from lossd.api.http.linger import Linger, Lingerers
+from lossd.api.http.request_context import header
+from lossd.api.http.request_parser import RequestParser
+from lossd.api.http.slow_clients import SlowClientGuard, Stage
 from lossd.api.http.upload import Upload
-from lossd.api.problems import KINDS, Problem, problem
-from lossd.api.request_log import RequestLine, RequestLog
+from lossd.api.problems import Problem, problem
 from lossd.settings import Settings
 from lossd.types import ErrorCode, RequestError
 
-SHORT_BYTES: Final = 1 << 16
-"""A body that is not longer is soon over: the connection can be used again although it was not wanted."""
-_SHORT_SECONDS: Final = 1.0
-"""How long that may take."""
-_LEAST_READ: Final = 1 << 16
-"""Bytes of an answer that a caller reads now and then, if it does not just keep the connection."""
-_MOST_BEHIND: Final = 1000
-"""Requests behind the one that is being answered: a chunk of bytes has room for ten thousand."""
 
-CONNECTION: Final = "lossd.connection"
-"""Where a request's scope has its connection."""
-
-
-class Lane(Protocol):
-    """What may take requests of one connection before they are parsed."""
-
-    @property
-    def busy(self) -> bool:
-        """It has taken one that is not answered."""
-
-    def receive(self, data: bytes) -> bytes:
-        """Take what has come while it is busy, or between two requests; what it does not want is returned."""
-
-    def lost(self) -> None:
-        """Take note that the caller has hung up."""
-
-    def stop(self) -> None:
-        """Answer at once."""
-
-
-class LossdProtocol(HttpToolsProtocol):
-    """A connection whose every answer is one that the contract knows.
+class LossdProtocol(RequestParser):
+    """A connection. All its answers are ones of the contract.
 
     Args:
         settings: The server's settings.
-        lane: Makes the lane beside it, if there is to be one.
-        room: Called when it has been made; returns whether there is room for it.
-        requests: Where what it refuses by itself has its line.
-        origins: Whose pages may call it, if it is to say so.
-        uvicorns: What uvicorn gives its protocols.
+        hang_ups: The event loop's watch for hang-ups.
+        lingerers: The server's lingering connections.
+        lane: Makes the connection's lane, if there is to be one.
+        room: Is called with a new connection; returns whether there is room for it.
+        log: The log of requests, for those that the connection refuses by itself.
+        origins: The origins that may call the server, if any.
+        uvicorns: uvicorn's own arguments.
 
     Attributes:
-        reading: Whoever answers its request is waiting for more of the body.
-        interrupt: What to tell whoever answers its request if the body cannot be read on.
-        idle_since: When it was last answered, or made, by the loop's clock.
+        idle_since: When it was made, or last had answered a request, by the loop's clock.
     """
 
-    _within_message = False
-    _within_body = False
-    _held = b""  # the beginning of a line that may be an offer to upgrade
-    _deaf = False  # what comes is not looked at any more
-    _linger: Linger | None = None  # its last answer has been written, and what still comes is dropped
-    _hang_ups: HangUps | None = None  # the event loop's
-    _defaults: tuple[object, bytes] = None, b""  # headers that every answer has, and their lines
-    _lost: Callable[[], None] | None = None  # what the running request wants to be told of that
-    # Of what is awaited from the caller:
-    _served = False  # it has been answered before
-    _fruitless = 0  # bytes since the last that ended a head or were of a body
-    _late_seconds = 0.0  # since the head began
-    _stuck_seconds = 0.0  # since it last read enough of what is written
-    _unread_bytes = 0  # how much was unread then
-    _announced: int | None = None  # the body's bytes, if the request tells
-    _keep_alive = False  # what uvicorn makes of the request's head
-    _credit = 0.0  # bytes that the upload is ahead of what it must be at least
-    _body_bytes = _counted_bytes = 0  # of the body; those of them that are in the credit
-    reading = False
-    interrupt: Callable[[RequestError], None] | None = None
+    _linger: Linger | None = None  # drops what is received after the last answer
+    _interrupt: Callable[[RequestError | None], None] | None = None  # of the request being answered
+    _reading = False  # more of a body is awaited
+    _served = False  # it has answered a request
+    _lines_of: Sequence[tuple[bytes, bytes]] | None = None  # the headers that `_default_lines` was made of
+    _default_lines = b""
 
     def __init__(
         self,
         *,
         settings: Settings,
+        hang_ups: HangUps,
+        lingerers: Lingerers,
         lane: Callable[[LossdProtocol], Lane] | None = None,
         room: Callable[[LossdProtocol], bool] | None = None,
-        requests: RequestLog | None = None,
+        log: RequestLog | None = None,
         origins: Origins | None = None,
         **uvicorns: Any,  # noqa: ANN401
     ) -> None:
-        super().__init__(**uvicorns)
-        self._settings = settings
+        super().__init__(settings, **uvicorns)
+        self._hang_ups = hang_ups
+        self._lingerers = lingerers
         self._lane = lane(self) if lane is not None else None
         self._room = room
-        self._requests = requests
+        self._log = log
         self._origins = origins
+        self._guard = SlowClientGuard(settings)
         self.idle_since = self.loop.time()
-        self._cycles: list[
-            RequestResponseCycle
-        ] = []  # requests that are not answered, and maybe the last one
+
+    # From the transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Begin, if there is room."""
         super().connection_made(transport)
         if self._room is not None and not self._room(self):
-            self._deaf = True
+            self._ignoring = True
             detail = "the server has as many connections as it may; send this to another, or again later"
-            self._respond_fault(RequestError(ErrorCode.OVERLOADED, detail))
+            self._respond_error(RequestError(ErrorCode.OVERLOADED, detail))
             transport.close()
 
-    def when_lost(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call ``callback`` once the caller has hung up.
-
-        Returns:
-            What to call when that does not matter any more.
-        """
-        if LossdProtocol._hang_ups is None:
-            LossdProtocol._hang_ups = HangUps()
-        watched, fd = LossdProtocol._hang_ups, self.transport.get_extra_info("socket").fileno()
-
-        def lost() -> None:
-            for cycle in self._cycles:
-                cycle.disconnected = True  # uvicorn may not have read as far as to know
-            self.transport.abort()
-            callback()
-
-        def forget() -> None:
-            self._lost = None
-            watched.forget(fd, lost)
-
-        if fd < 0:
-            lost()
-            return lambda: None
-        self._lost = lost
-        watched.watch(fd, lost)
-        return forget
-
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the connection."""
-        if self._deaf:
+        """Take bytes: first the lane, then the parser."""
+        if self._ignoring:
             if self._linger is not None:
                 self._linger.drop(len(data))
             return
@@ -164,94 +103,10 @@ class LossdProtocol(HttpToolsProtocol):
         if lane is not None and (lane.busy or self._between_requests):
             data = lane.receive(data)
         if data:
-            self.receive_ordinarily(data)
-
-    def begin_upload(self, scope: Scope, missing: int) -> Upload | None:
-        """Have the rest of a body read past the parser.
-
-        Args:
-            scope: Of the request.
-            missing: How many bytes of its body have not been received.
-
-        Returns:
-            None where that cannot be.
-        """
-        cycle: RequestResponseCycle | None = self.cycle
-        if self.scheme != "http" or cycle is None or cycle.scope is not scope or cycle.body:
-            return None
-        if not self._within_body or self.transport.is_closing():
-            return None
-        upload = Upload(self, missing)
-        self._change_protocol(upload)
-        return upload
-
-    def end_upload(self, upload: Upload) -> None:
-        """Read by itself again what comes behind an upload, or is left of one that nobody wants."""
-        if self.transport.is_closing():
-            return
-        self._change_protocol(self)
-        if not upload.missing:
-            self.parser = httptools.HttpRequestParser(self)  # that before waits for the body
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-            self.on_message_complete()
-
-    def pause_upload(self) -> None:
-        """Read no more for now."""
-        self.flow.pause_reading()
-
-    def resume_upload(self) -> None:
-        """Read on."""
-        self.flow.resume_reading()
-
-    def count_upload(self, nbytes: int) -> None:
-        """Take note that so many bytes have come."""
-        self._body_bytes += nbytes
-
-    def _change_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self.flow.pause_reading()  # how a transport reads is chosen when it begins to
-        self.transport.set_protocol(protocol)
-        self.flow.resume_reading()
-
-    def receive_ordinarily(self, data: bytes) -> None:
-        """Take bytes from the connection that are for no lane.
-
-        An offer to upgrade (curl's and Java's of HTTP/2) may be ignored, says RFC 9110, 7.8. The parser takes
-        it up by itself, and with that loses the body, or takes it for a request; so it does not get to see
-        the offer.
-        """
-        if not self._within_body:
-            data, self._held = without_upgrade(self._held + data, begun=self._within_message)
-        if data:
-            self._parse(data)
-
-    def _parse(self, data: bytes) -> None:
-        self._fruitless += len(data)
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # There was an offer all the same: it stood in a head behind a body, in one chunk with that. What
-            # follows is not understood, and the answer is the last.
-            self.cycle.keep_alive = False
-            self._deaf = True
-            return
-        except httptools.HttpParserError as error:
-            found = error.__context__  # what was raised while it told what it had found
-            malformed = RequestError(
-                ErrorCode.BAD_REQUEST, "this is no HTTP request; send a well-formed one, HTTP/1.1"
-            )
-            self.refuse(found if isinstance(found, RequestError) else malformed)
-            return
-        if self._fruitless > self._settings.max_header_bytes:
-            self.refuse(self._too_long())
-
-    @property
-    def _between_requests(self) -> bool:
-        """All that has come before has been parsed, and answered."""
-        cycle: RequestResponseCycle | None = self.cycle  # None, whatever uvicorn declares, until the first
-        return not self._within_message and (cycle is None or cycle.response_complete)
+            self.parse(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Take note that the connection is lost."""
+        """End: the connection is lost."""
         if self._lane is not None:
             self._lane.lost()
         if self._linger is not None:
@@ -259,139 +114,103 @@ class LossdProtocol(HttpToolsProtocol):
         for cycle in self._cycles:
             cycle.disconnected = not cycle.response_complete
         super().connection_lost(exc)
-        # These refer to the connection in turn: it would stay, with all that came of the last body, until the
-        # garbage collector found it, who would have much to do when many are refused.
+        # These refer back to the connection. Without this it would stay in memory, with what was received of
+        # the last body, until the garbage collector found it.
         self._lane = None
         self._cycles.clear()
         self.cycle = self.scope = None  # type: ignore[assignment] # as uvicorn begins itself
 
     def resume_writing(self) -> None:
-        """Go on writing: the caller has read."""
-        self._stuck_seconds = 0.0
+        """Go on writing: the client has read."""
+        self._guard.client_read()
         super().resume_writing()
 
-    def shutdown(self) -> None:
-        """End what is being answered, as the server ends."""
-        if self._linger is not None:
-            self._linger.hurry()
+    # For what answers a request (`lossd.api.http.interfaces.Connection`)
+
+    def when_interrupted(self, callback: Callable[[RequestError | None], None]) -> Callable[[], None]:
+        """See `Connection.when_interrupted`."""
+        self._interrupt = callback
+        fd = self.transport.get_extra_info("socket").fileno()
+        if fd < 0:
+            self.hang_up()
+            return lambda: None
+        self._hang_ups.watch(fd, self.hang_up)
+
+        def end() -> None:
+            self._interrupt = None
+            self._hang_ups.forget(fd, self.hang_up)
+
+        return end
+
+    def set_reading(self, reading: bool) -> None:
+        """See `Connection.set_reading`."""
+        self._reading = reading
+
+    def begin_upload(self, scope: Scope, missing: int) -> Upload | None:
+        """See `Connection.begin_upload`."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if self.scheme != "http" or cycle is None or cycle.scope is not scope or cycle.body:
+            return None
+        if not self._within_body or self.transport.is_closing():
+            return None
+        upload = Upload(self, self.flow, missing)
+        self._change_protocol(upload)
+        return upload
+
+    def end_upload(self, upload: Upload) -> None:
+        """See `Connection.end_upload`."""
+        if self.transport.is_closing():
             return
-        self._keep_alive = False
-        if self._lane is not None and self._lane.busy:
-            self._lane.stop()
-        super().shutdown()
+        self._change_protocol(self)
+        if not upload.missing:
+            self.parser = httptools.HttpRequestParser(self)  # the one before still expects the body
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self.on_message_complete()
+
+    def count_upload(self, nbytes: int) -> None:
+        """Count bytes of a body that were read past the parser."""
+        self.body_bytes += nbytes
+
+    def _change_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.flow.pause_reading()  # a transport chooses how to read when it begins to
+        self.transport.set_protocol(protocol)
+        self.flow.resume_reading()
+
+    # Answers
 
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
         """Write an answer.
 
         Args:
             status: Its status.
-            headers: Its headers, but for those that every answer has, each with its line's end.
+            headers: The lines of its headers, without those that every answer has.
             body: Its body.
         """
-        self.transport.write(b"".join((STATUS_LINE[status], self._default_lines(), headers, b"\r\n", body)))
+        defaults = self.server_state.default_headers
+        if defaults is not self._lines_of:  # uvicorn makes new ones each second, with the date
+            self._lines_of, self._default_lines = defaults, header_lines(defaults)
+        self.transport.write(b"".join((STATUS_LINE[status], self._default_lines, headers, b"\r\n", body)))
 
-    def respond_problem(self, answer: Problem, identity: bytes) -> None:
-        """Write a problem, and close if that is what it says."""
-        headers = [*answer.headers, (b"x-request-id", identity), (b"server-timing", NO_TIMING)]
-        self.respond(answer.status, header_lines(headers), answer.body)
-        if (b"connection", b"close") in answer.headers:
-            self.transport.close()
+    def respond_problem(
+        self, answer: Problem, request_id: bytes, headers: Iterable[tuple[bytes, bytes]] = ()
+    ) -> None:
+        """Write a problem document.
 
-    def when_answered(self) -> None:
-        """Do what uvicorn does when a request has been answered, for one that it has not seen."""
-        self.server_state.total_requests += 1
-        self.idle_since = self.loop.time()
-        self._served = True
-
-    def on_response_complete(self) -> None:
-        """Go on with what has come behind a request that has been answered.
-
-        As uvicorn does, but that it sets a timer each time to close the connection if nothing comes.
+        Args:
+            answer: The problem.
+            request_id: The request's id.
+            headers: Further headers.
         """
-        self.when_answered()
-        if self.is_closing():
-            return
-        self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+        given = [*answer.headers, (b"x-request-id", request_id), (b"server-timing", NO_TIMING), *headers]
+        self.respond(answer.status, header_lines(given), answer.body)
 
-    def _default_lines(self) -> bytes:
-        headers = self.server_state.default_headers
-        if headers is not LossdProtocol._defaults[0]:  # uvicorn makes them anew each second, with the date
-            LossdProtocol._defaults = headers, header_lines(headers)
-        return LossdProtocol._defaults[1]
+    def refuse(self, error: RequestError) -> None:
+        """Read no further, and answer with an error, the last answer of the connection.
 
-    def on_message_begin(self) -> None:
-        """Begin a request."""
-        self._within_message = True
-        super().on_message_begin()
-        self.scope[CONNECTION] = self  # type: ignore[typeddict-unknown-key]
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header. Those behind a chunked body are passed over (RFC 9112, 7.1.2)."""
-        if self._within_body:
-            return
-        super().on_header(name, value)
-        if len(self.headers) > self._settings.max_headers:
-            detail = f"the head has more than {self._settings.max_headers} headers; send fewer"
-            raise RequestError(ErrorCode.HEADERS_TOO_LARGE, detail)
-
-    def on_headers_complete(self) -> None:
-        """End a request's head."""
-        check_head(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
-        headers = sum(len(name) + len(value) for name, value in self.headers)
-        if len(self.url) + headers > self._settings.max_header_bytes:
-            raise self._too_long()
-        if len(self.pipeline) == _MOST_BEHIND:
-            detail = f"over {_MOST_BEHIND} requests came before an answer was awaited; wait for some"
-            raise RequestError(ErrorCode.BAD_REQUEST, detail)
-        super().on_headers_complete()
-        self.cycle.transport = self  # type: ignore[assignment] # it is written to, and closed, by way of this
-        self._await_body()
-        self._fruitless = self._body_bytes = self._counted_bytes = 0
-        self._late_seconds = 0.0
-        self._credit = self._settings.upload_grace_seconds * self._settings.upload_bytes_per_second
-        self._cycles = [cycle for cycle in self._cycles if not cycle.response_complete]
-        self._cycles.append(self.cycle)
-
-    def _await_body(self) -> None:
-        """Have the answer be the last, unless all of the body has come before it, or is sure to come soon."""
-        self._within_body = True
-        lengths = [int(value) for name, value in self.headers if name == b"content-length"]
-        chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
-        self._announced = None if chunked else sum(lengths)
-        self._keep_alive = self.cycle.keep_alive
-        if self.expect_100_continue or self._announced is None or self._announced > SHORT_BYTES:
-            self.cycle.keep_alive = False
-
-    def on_body(self, body: bytes) -> None:
-        """Take some of a body."""
-        self._fruitless = 0
-        self._body_bytes += len(body)
-        super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        """End a request."""
-        self._within_message = self._within_body = False
-        self._fruitless = 0
-        if not self.cycle.response_started:
-            self.cycle.keep_alive = self._keep_alive
-        super().on_message_complete()
-
-    def _too_long(self) -> RequestError:
-        most = self._settings.max_header_bytes
-        detail = (
-            f"a head, or what stands between the bytes of a chunked body, has over {most} bytes; send less"
-        )
-        return RequestError(ErrorCode.HEADERS_TOO_LARGE, detail)
-
-    def refuse(self, fault: RequestError) -> None:
-        """Read no further, and say why, in the last answer of this connection.
-
-        Requests before what is at fault are answered first; then there is no saying why. One whose body is at
-        fault has but one answer, too.
+        Requests before the faulty one are answered first, and the error is then dropped. A request whose body
+        is at fault has only one answer.
         """
-        self._deaf = True
+        self._ignoring = True
         waiting = [cycle for cycle in self._cycles if not cycle.response_complete]
         broken = self.cycle if self._within_body else None
         if broken is not None and broken in waiting:
@@ -402,116 +221,142 @@ class LossdProtocol(HttpToolsProtocol):
             waiting[-1].keep_alive = False
             self.flow.pause_reading()
         elif broken is None:
-            self._respond_fault(fault)
-            self._part()
-        elif self.interrupt is not None:
-            self.interrupt(fault)
+            self._respond_error(error)
+            self.linger()
+        elif self._interrupt is not None:
+            self._interrupt(error)
         else:
             if not broken.response_started:
-                self._respond_fault(fault)
+                self._respond_error(error)
             broken.disconnected = True
             broken.message_event.set()
-            self._part()
+            self.linger()
 
-    def _respond_fault(self, fault: RequestError) -> None:
-        identity = choose_id(None)
-        if self._requests is not None and self._requests.wants(fault.code):
-            host, status = self.client[0] if self.client else "", KINDS[fault.code].status
-            self._requests.write(RequestLine(identity.decode(), "", host, fault.code, status))
-        answer = problem(fault, identity.decode(), close=True)
-        headers = [*answer.headers, (b"x-request-id", identity), (b"server-timing", NO_TIMING)]
-        if self._origins is not None:
-            headers += self._origins.headers(header({"headers": self.headers or ()}, b"origin"))
-        self.respond(answer.status, header_lines(headers), answer.body)
+    def _respond_error(self, error: RequestError) -> None:
+        request_id = choose_id(None)
+        answer = problem(error, request_id.decode(), close=True)
+        if self._log is not None and self._log.wants(error.code):
+            host = self.client[0] if self.client else ""
+            self._log.write(RequestLine(request_id.decode(), "", host, error.code, answer.status))
+        origin = header({"headers": self.headers or ()}, b"origin")
+        self.respond_problem(answer, request_id, self._origins.headers(origin) if self._origins else ())
+
+    def when_answered(self) -> None:
+        """Count a request as answered, as uvicorn does."""
+        self.server_state.total_requests += 1
+        self.idle_since = self.loop.time()
+        self._served = True
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request.
+
+        Unlike uvicorn, it sets no timer to close an idle connection.
+        """
+        self.when_answered()
+        if self.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
 
     def write(self, data: bytes) -> None:
-        """Write some of an answer that uvicorn's way gives."""
+        """Write some of an answer from uvicorn's cycle."""
         if self._linger is None:
             self.transport.write(data)
 
-    def is_closing(self) -> bool:
-        """Nothing can be written any more."""
-        return self._linger is not None or self.transport.is_closing()
-
-    def close(self) -> None:
-        """Close behind an answer; but if there is still something to come, read that first."""
-        if self._within_body or self._deaf:
-            self._part()
-        else:
-            self.transport.close()
-
-    def _part(self) -> None:
-        """Close the sending half, and drop what is still coming, for a bounded time."""
-        if self.is_closing():
-            return
-        self._deaf, self.idle_since = True, self.loop.time()
-        left = self._settings.linger_bytes
-        if self._within_body and self._announced is not None:
-            left = self._announced - self._body_bytes
-        self._linger = Linger(self.loop, self.flow, self.transport, left, self._settings)
+    # Ends
 
     @property
-    def dispensable(self) -> bool:
-        """It can make room for another."""
-        return self.idle or self._linger is not None
+    def _between_requests(self) -> bool:
+        """All that was received has been parsed and answered."""
+        cycle: RequestResponseCycle | None = self.cycle  # None, whatever uvicorn declares, until the first
+        return not self._within_message and (cycle is None or cycle.response_complete)
+
+    @property
+    def stage(self) -> Stage:
+        """The stage that it is in, by what it waits for."""
+        if self.flow.write_paused or self.transport.is_closing():
+            return Stage.ANSWER
+        if self.idle:
+            return Stage.REQUEST
+        if self._linger is not None:
+            return Stage.NOTHING
+        if self._within_body and self.cycle.response_complete:
+            return Stage.REST
+        if self._ignoring or self.flow.read_paused:
+            return Stage.NOTHING
+        if self._within_body:
+            return Stage.BODY if self._reading else Stage.NOTHING
+        return Stage.HEAD if self._within_message or self._overhead else Stage.NOTHING
 
     @property
     def idle(self) -> bool:
-        """Nothing of a request has come that is not answered."""
+        """No part of an unanswered request has been received."""
         busy = self._lane is not None and self._lane.busy
-        return self._between_requests and not (self._fruitless or busy or self._deaf)
+        return self._between_requests and not (self._overhead or busy or self._ignoring)
+
+    @property
+    def dispensable(self) -> bool:
+        """It may be closed to make room for another."""
+        return self.idle or self._linger is not None
+
+    def idle_too_long(self, now: float) -> bool:
+        """Return whether it has waited too long for a request, by the loop's clock."""
+        most = self.timeout_keep_alive if self._served else self._settings.header_seconds
+        return now - self.idle_since > most
 
     def look(self, now: float, seconds: float) -> None:
-        """See whether the caller keeps the server waiting for too long.
+        """End the connection if its client is too slow.
 
         Args:
             now: The loop's clock.
-            seconds: How long it is since the last look.
+            seconds: The time since the last look.
         """
-        settings = self._settings
-        if self.flow.write_paused or self.transport.is_closing():
-            unread = self.transport.get_write_buffer_size()
-            if not self._stuck_seconds or unread <= self._unread_bytes - _LEAST_READ:
-                self._stuck_seconds, self._unread_bytes = 0.0, unread
-            self._stuck_seconds += seconds
-            if self._stuck_seconds > settings.stall_seconds:
-                (self._lost or self.transport.abort)()
-            return
-        self._stuck_seconds = 0.0
-        if self.idle:
-            if now - self.idle_since > (self.timeout_keep_alive if self._served else settings.header_seconds):
-                self.transport.close()
-        elif self._linger is not None:
+        if self._linger is not None and self.stage is not Stage.ANSWER:
             self._linger.look(seconds)
-        elif self._within_body and self.cycle.response_complete:
-            self._late_seconds += seconds
-            if self._late_seconds > _SHORT_SECONDS:
-                self._part()
-        elif self._deaf or self.flow.read_paused:
-            return
-        elif self._within_body:
-            if self.reading:
-                self._charge(seconds)
-        elif self._within_message or self._fruitless:
-            self._late_seconds += seconds
-            if self._late_seconds > settings.header_seconds:
-                detail = f"the head took over {settings.header_seconds:g} s to come; send it in one piece"
-                self.refuse(RequestError(ErrorCode.UPLOAD_TOO_SLOW, detail))
+        else:
+            self._guard.look(self, now, seconds)
 
-    def _charge(self, seconds: float) -> None:
-        """Have an upload pay for the time in which the server was reading it."""
-        settings, came = self._settings, self._body_bytes
-        rate, pause = settings.upload_bytes_per_second, settings.upload_pause_seconds
-        ahead = min(self._credit + came - self._counted_bytes, rate * pause)
-        self._counted_bytes, self._credit = came, ahead - rate * seconds
-        if self._credit < 0.0:
-            detail = (
-                f"the body comes too slowly: {came} bytes of it have come, and {rate} a second must, but for "
-                f"pauses of up to {pause:g} s; send it faster, or in smaller requests"
-            )
-            self.refuse(RequestError(ErrorCode.UPLOAD_TOO_SLOW, detail))
+    def hang_up(self) -> None:
+        """Abort the connection, and what answers its request."""
+        for cycle in self._cycles:
+            cycle.disconnected = True  # uvicorn may not have read far enough to know
+        self.transport.abort()
+        if self._interrupt is not None:
+            self._interrupt(None)
+
+    def linger(self) -> None:
+        """Close the sending half, and drop what is still received, for a bounded time."""
+        if self.is_closing():
+            return
+        self._ignoring, self.idle_since = True, self.loop.time()
+        left = self._settings.linger_bytes
+        if self._within_body and self._declared is not None:
+            left = self._declared - self.body_bytes
+        self._linger = Linger(self._lingerers, self.loop, self.flow, self.transport, left)
+
+    def is_closing(self) -> bool:
+        """Return whether nothing can be written any more."""
+        return self._linger is not None or self.transport.is_closing()
+
+    def close(self) -> None:
+        """Close after an answer, once the client has sent all of its request."""
+        if self._within_body or self._ignoring:
+            self.linger()
+        else:
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        """End, after the answer to a request in flight: the server is about to end."""
+        if self._linger is not None:
+            self._linger.hurry()
+            return
+        self._keep_alive = False
+        if self._lane is not None and self._lane.busy:
+            self._lane.stop()
+        super().shutdown()
 
 
 def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Headers as they are sent, each with its line's end."""
+    """Return headers as they are sent, each with its line's end."""
     return b"".join(name + b": " + value + b"\r\n" for name, value in headers)

@@ -1,6 +1,6 @@
-"""The certificate that HTTPS is served with: read again when its files change.
+"""The certificate for HTTPS, read again when its files change.
 
-It imports nothing of the HTTP framework: the command looks at the files with it, before anything is started.
+This imports nothing of the HTTP framework, since the command uses it to check the files before the start.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ _LOOK_SECONDS: Final = 2.0
 
 
 class BadCertificate(ValueError):  # noqa: N818 -- it is the files that are bad
-    """Files that HTTPS cannot be served with; says which, and why."""
+    """Certificate files that cannot be used; says which, and why."""
 
 
 class Certificate:
     """A certificate chain and its private key, each in a PEM file.
 
     Args:
-        chain: The certificate's file, and those of who has signed it.
-        key: The key's.
+        chain: The file of the certificate and its signers.
+        key: The file of the key.
 
     Attributes:
-        context: What connections are made with; each has the files as they were last.
+        context: The context of new connections, with the files as last read.
 
     Raises:
-        BadCertificate: They cannot be used.
+        BadCertificate: The files cannot be used.
     """
 
     def __init__(self, chain: Path, key: Path) -> None:
@@ -56,15 +56,15 @@ class Certificate:
                 logger.error("%s; the certificate stays as it was", error)
 
     def _load(self) -> None:
-        # A pair that cannot be loaded spoils the context all the same, so another is tried first.
+        # A pair that cannot be loaded would still spoil the context, so it is tried on another.
         load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._chain, self._key)
         load(self.context, self._chain, self._key)
 
 
 async def open_certificate(chain: Path, key: Path) -> Certificate:
-    """A certificate, as soon as its files can be used.
+    """Return a certificate, as soon as its files can be used.
 
-    The command has seen that they can; whoever comes later may find them in the middle of a change.
+    The command has checked them, but a process started later may find them in the middle of a change.
     """
     said = ""
     while True:
@@ -77,7 +77,7 @@ async def open_certificate(chain: Path, key: Path) -> Certificate:
 
 
 def load(context: ssl.SSLContext, chain: Path, key: Path) -> None:
-    """Have a context use a certificate.
+    """Load a certificate into a context.
 
     Raises:
         BadCertificate: It cannot be used.

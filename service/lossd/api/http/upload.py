@@ -1,9 +1,8 @@
 """The rest of a long body, read straight into memory, past the HTTP parser.
 
-uvicorn hands a body over by way of several objects, each of them a copy. In a body whose length is known
-there is nothing to parse, so while it lasts its connection is read by this protocol instead: into the arena,
-or where its bytes are not laid down as they come, into buffers so small that they stay in the processor's
-cache.
+uvicorn copies a body several times. A body of known length needs no parser, so this protocol reads the
+connection while it lasts: into the arena, or if the bytes are not stored as they are, into buffers so small
+that they stay in the processor's cache.
 """
 
 from __future__ import annotations
@@ -12,64 +11,72 @@ import asyncio
 from typing import Final, Protocol
 
 LEAST_BYTES: Final = 1 << 18
-"""A shorter rest is not worth it."""
+"""The shortest rest that is read this way."""
 _SCRATCH_BYTES: Final = 1 << 18
 _MOST_SPARE: Final = 32
 
 _spare: Final[list[memoryview]] = []
 
 
-class Connection(Protocol):
-    """What an upload needs of the connection that it reads."""
+class Flow(Protocol):
+    """Starts and stops the reading of a connection."""
 
-    def pause_upload(self) -> None:
+    def pause_reading(self) -> None:
         """Read no more for now."""
 
-    def resume_upload(self) -> None:
+    def resume_reading(self) -> None:
         """Read on."""
 
+
+class Connection(Protocol):
+    """A connection, as seen by the upload that reads it."""
+
     def count_upload(self, nbytes: int) -> None:
-        """Take note that so many bytes have come."""
+        """Count bytes that were received."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is lost."""
+        """End: the connection is lost."""
 
     def pause_writing(self) -> None:
-        """What is written does not go out fast enough."""
+        """Stop writing: the client does not read fast enough."""
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """Go on writing."""
 
 
 class Upload(asyncio.BufferedProtocol):
-    """A body's rest.
+    """The rest of a body.
 
     Args:
-        connection: What it comes over.
-        missing: How many bytes are to come.
+        connection: The connection.
+        flow: The flow of the connection.
+        missing: The bytes that have not been received.
+
+    Attributes:
+        missing: The bytes that have not been received.
+        lost: The client has hung up.
     """
 
-    def __init__(self, connection: Connection, missing: int) -> None:
+    def __init__(self, connection: Connection, flow: Flow, missing: int) -> None:
         self.missing = missing
-        """How many bytes are still to come."""
         self.lost = False
-        """The caller has hung up."""
         self._connection = connection
+        self._flow = flow
         self._buffers = [_spare.pop() if _spare else memoryview(bytearray(_SCRATCH_BYTES)) for _ in range(2)]
-        self._view = self._buffers[0]  # what is being filled
-        self._filled = 0  # of it
-        self._taken = 0  # how many bytes have been handed out of what is asked for next
-        self._full: memoryview | None = None  # the other buffer, while there is something in it to hand out
+        self._view = self._buffers[0]  # the memory that is being filled
+        self._filled = 0  # bytes of it
+        self._taken = 0  # bytes of the next chunk's memory that have been handed out
+        self._full: memoryview | None = None  # the other buffer, while it holds bytes to hand out
         self._paused = False
         self._arrived = asyncio.Event()
 
     @property
     def ended(self) -> bool:
-        """All of it has come and been handed out."""
+        """All of it has been received and handed out."""
         return not self.missing and self._full is None and self._taken == self._filled
 
     def aim(self, view: memoryview) -> None:
-        """Read into some memory, which is large enough for all; said before the first chunk is asked for."""
+        """Read into memory that is large enough for all. To be called before the first `chunk`."""
         nbytes = 0
         for part in (self._full or b"", self._view[: self._filled]):
             view[nbytes : nbytes + len(part)] = part
@@ -79,9 +86,9 @@ class Upload(asyncio.BufferedProtocol):
         self._go_on()
 
     async def chunk(self) -> memoryview:
-        """What has come since the last call, valid until the next one; nothing if the caller is gone."""
+        """Return the bytes since the last call, valid until the next; none if the client has hung up."""
         if self._full is not None:
-            if self._taken == len(self._full):  # what was handed out last may be looked at until now
+            if self._taken == len(self._full):  # the last chunk was valid until now
                 self._full, self._taken = None, 0
                 if self.missing and self._filled == len(self._view):
                     self._turn()
@@ -102,16 +109,16 @@ class Upload(asyncio.BufferedProtocol):
         return chunk
 
     def close(self) -> None:
-        """Take note that nobody looks at what has come any more."""
+        """Return the buffers: no chunk is used any more."""
         self._give_buffers_back()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next bytes go."""
+        """Return the memory for the next bytes."""
         del sizehint
         return self._view[self._filled : self._filled + self.missing]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take note that so many bytes have come."""
+        """Take bytes that were received."""
         self._filled += nbytes
         self.missing -= nbytes
         self._connection.count_upload(nbytes)
@@ -143,17 +150,17 @@ class Upload(asyncio.BufferedProtocol):
         return self._buffers[self._view is self._buffers[0]]
 
     def _turn(self) -> None:
-        """Have a buffer that is full handed out, and fill the other one meanwhile."""
+        """Hand out the full buffer, and fill the other."""
         self._full, self._view, self._filled = self._view, self._other, 0
 
     def _pause(self) -> None:
         self._paused = True
-        self._connection.pause_upload()
+        self._flow.pause_reading()
 
     def _go_on(self) -> None:
         if self._paused and self.missing:
             self._paused = False
-            self._connection.resume_upload()
+            self._flow.resume_reading()
 
     def _give_buffers_back(self) -> None:
         if len(_spare) + 2 <= _MOST_SPARE:

@@ -11,8 +11,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from lossd import __version__
+from lossd.api.auth import SECURITY
 from lossd.api.problems import KINDS, MEDIA_TYPE
-from lossd.api.routes.asking import SECURITY
 from lossd.api.routes.inference import TAG, model_paths
 from lossd.api.routes.schemas import InferenceAnswer, InferenceError, InferenceRequest, LossAnswer, Problem
 from lossd.core.catalog import LOSSES, SHARED, Loss, Parameter
@@ -118,7 +118,7 @@ _PROBLEMS: Final = {
     ErrorCode.INTERNAL_ERROR: ("the server failed; report this with the request id", None),
     ErrorCode.WORKER_CRASHED: ("this request ended a worker twice; it is not tried again", None),
     ErrorCode.DRAINING: (
-        "the server was stopped before this was done; send it to another, or again later",
+        "the server stopped before the answer was ready; send this to another, or again later",
         None,
     ),
     ErrorCode.OVERLOADED: ("the memory for request bodies is full; try again later", None),

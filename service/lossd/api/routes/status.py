@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse, Response
 
 from lossd import __version__
-from lossd.api.routes.asking import asking_team
+from lossd.api.auth import asking_team
 from lossd.api.routes.schemas import Alive, Info, Limits, LossInfo, ParameterInfo, Readiness, WorkerInfo
 from lossd.api.services import Service
 from lossd.core.catalog import LOSSES, SHARED, Loss
@@ -52,7 +52,8 @@ def status_routes(service: Service) -> APIRouter:
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
     async def metrics() -> Response:
-        return Response(service.metrics.expose(), headers={"content-type": service.metrics.content_type})
+        text = service.metrics.expose(service.pool)
+        return Response(text, headers={"content-type": service.metrics.content_type})
 
     return router
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request
 
-from lossd.api.routes.asking import asking_team
+from lossd.api.auth import asking_team
 from lossd.api.routes.openapi import problem_response
 from lossd.api.routes.schemas import Usage, UsageDay, UsageTotal
 from lossd.engine.usage_store import MOST_DAYS, Used, first_day, read_usage, reason, total_usage

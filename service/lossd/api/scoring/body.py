@@ -10,7 +10,7 @@ from typing import Final
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
-from lossd.api.http.protocol import CONNECTION, SHORT_BYTES, LossdProtocol
+from lossd.api.http.interfaces import CONNECTION, SHORT_BYTES, Connection
 from lossd.api.http.request_context import header, header_text
 from lossd.api.http.upload import LEAST_BYTES, Upload
 from lossd.types import ErrorCode, RequestError
@@ -90,16 +90,16 @@ class Incoming:
 
     async def _receive(self) -> bytes | memoryview:
         """What comes next, for which the caller may not take as long as it likes."""
-        connection: LossdProtocol | None = self.scope.get(CONNECTION)
+        connection: Connection | None = self.scope.get(CONNECTION)
         if connection is None:
             return await self._receive_message()
-        connection.reading = True
+        connection.set_reading(True)
         try:
             if self.upload is not None:
                 return await self._receive_upload(self.upload)
             return await self._receive_message()
         finally:
-            connection.reading = False
+            connection.set_reading(False)
 
     async def _receive_message(self) -> bytes:
         message = await self.receive()
@@ -127,7 +127,7 @@ class Incoming:
 
     def _begin_upload(self, received: int) -> None:
         """Read on past the parser, where it is known how long and there is much to come."""
-        connection: LossdProtocol | None = self.scope.get(CONNECTION)
+        connection: Connection | None = self.scope.get(CONNECTION)
         declared = self.declared
         if connection is None or declared is None:
             return
@@ -145,7 +145,7 @@ class Incoming:
     def end_upload(self) -> None:
         """Let the parser read again."""
         if self.upload is not None:
-            connection: LossdProtocol = self.scope[CONNECTION]
+            connection: Connection = self.scope[CONNECTION]
             connection.end_upload(self.upload)
             self.upload.close()
             self.upload = None

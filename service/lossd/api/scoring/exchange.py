@@ -3,40 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Send
 from structlog.contextvars import bind_contextvars
 
-from lossd.api.accounting import Accounted, WriteProblem
+from lossd.api.accounting import FAILED, STOPPED, Accounting, RequestRecord, WriteProblem
 from lossd.api.auth import Gate, check_team, rate_headers
-from lossd.api.drain import Door
-from lossd.api.http.protocol import CONNECTION, LossdProtocol
+from lossd.api.http.interfaces import CONNECTION, Connection
 from lossd.api.http.request_context import client_host, request_id
 from lossd.api.metrics import Metrics
-from lossd.api.request_log import RequestLog
 from lossd.api.scoring.body import Incoming
 from lossd.engine.admission.quotas import Entry
 from lossd.teams import NOBODY, Team
 from lossd.types import ErrorCode, RequestError, Timings
 
-logger = logging.getLogger(__name__)
-
-STOPPED: Final = RequestError(
-    ErrorCode.DRAINING, "the server was stopped before this was done; send it to another, or again later"
-)
-FAILED: Final = RequestError(
-    ErrorCode.INTERNAL_ERROR,
-    "the server failed; report this with the request id, under which its log has more",
-)
-
 
 @dataclass(slots=True, kw_only=True)
-class Exchange(Incoming, Accounted):
+class Exchange(Incoming, RequestRecord):
     """A request and its answer.
 
     Attributes:
@@ -60,7 +46,7 @@ class Exchange(Incoming, Accounted):
     seconds: Timings | None = None
 
     @property
-    def identity(self) -> str:
+    def request_id(self) -> str:
         """The request's id."""
         return request_id(self.scope)
 
@@ -90,58 +76,48 @@ class Exchange(Incoming, Accounted):
         self,
         answer: Callable[[Exchange], Awaitable[None]],
         write_problem: WriteProblem,
-        metrics: Metrics,
-        door: Door,
-        requests: RequestLog,
+        accounting: Accounting,
     ) -> None:
         """Answer it, or say why not.
 
         Args:
             answer: Sends the answer, or raises a RequestError.
             write_problem: Writes a fault, as `lossd.api.problems.problem` does.
-            metrics: Where it is counted.
-            door: By which it comes in.
-            requests: Where it has its line.
+            accounting: Where it is counted and logged.
         """
         try:
-            door.enter()
+            accounting.enter()
         except RequestError as fault:
-            self.count_refusal(metrics, fault.code)
-            await self._refuse(fault, write_problem, close=True)
-            self.log(requests)
+            await self._refuse(accounting.metrics, fault, write_problem, close=True)
+            self.log(accounting.log)
             return
         try:
-            await self._serve(answer, write_problem, metrics)
+            await self._serve(answer, write_problem, accounting.metrics)
         finally:
-            door.leave()
-            self.log(requests)
+            self.gate.quotas.leave(self.entry)
+            accounting.leave()
+            self.log(accounting.log)
 
     async def _serve(
         self, answer: Callable[[Exchange], Awaitable[None]], write_problem: WriteProblem, metrics: Metrics
     ) -> None:
-        metrics.began()
         try:
             self.team = self.gate.identify(self.scope)
             bind_contextvars(team=self.team.name)  # for the log
             check_team(self.team)
             await self._while_connected(answer)
         except RequestError as fault:
-            self.count_refusal(metrics, fault.code)
-            await self._refuse(fault, write_problem)
+            await self._refuse(metrics, fault, write_problem)
         except ClientDisconnect:
-            self.count_refusal(metrics, "disconnected")
+            self.count_failure(metrics, "disconnected")
         except asyncio.CancelledError:  # the time for draining is up, and this task is about to end anyway
-            self.count_refusal(metrics, ErrorCode.DRAINING)
-            await self._refuse(STOPPED, write_problem)
+            await self._refuse(metrics, STOPPED, write_problem)
         except Exception:
-            self.count_refusal(metrics, ErrorCode.INTERNAL_ERROR)
-            logger.exception("request %s failed", request_id(self.scope))
+            self.log_exception()
             if self.answering:
+                self.count_failure(metrics, ErrorCode.INTERNAL_ERROR)
                 raise  # the connection is closed, so that the caller sees that the answer is cut short
-            await self._refuse(FAILED, write_problem)
-        finally:
-            self.gate.quotas.leave(self.entry)
-            metrics.ended()
+            await self._refuse(metrics, FAILED, write_problem)
 
     def enter(self, nbytes: int, *, certain: bool) -> None:
         """Have its team's quotas let it in.
@@ -177,7 +153,7 @@ class Exchange(Incoming, Accounted):
             ClientDisconnect: The caller has hung up.
             RequestError: The body cannot be read on.
         """
-        connection: LossdProtocol | None = self.scope.get(CONNECTION)
+        connection: Connection | None = self.scope.get(CONNECTION)
         task, lost, fault = asyncio.current_task(), False, None
         if connection is None or task is None:
             await answer(self)
@@ -189,8 +165,7 @@ class Exchange(Incoming, Accounted):
                 lost, fault = why is None, why
                 task.cancel()
 
-        forget = connection.when_lost(let_go)
-        connection.interrupt = let_go
+        forget = connection.when_interrupted(let_go)
         try:
             await answer(self)
         except asyncio.CancelledError:
@@ -199,13 +174,14 @@ class Exchange(Incoming, Accounted):
             task.uncancel()
             raise (ClientDisconnect() if fault is None else fault.copy()) from None
         finally:
-            connection.interrupt = None
             forget()
             self.end_upload()
 
-    async def _refuse(self, fault: RequestError, write_problem: WriteProblem, *, close: bool = False) -> None:
+    async def _refuse(
+        self, metrics: Metrics, fault: RequestError, write_problem: WriteProblem, *, close: bool = False
+    ) -> None:
         """Answer with a problem. What the caller is still sending is the connection's to drop."""
-        answer = self.refusal(fault, write_problem, close=close or self.is_unread)
+        answer = self.refuse(metrics, fault, write_problem, close=close or self.is_unread)
         start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
         await self.send(start)
         await self.send({"type": "http.response.body", "body": answer.body})

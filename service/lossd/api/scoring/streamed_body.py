@@ -157,7 +157,7 @@ class StreamScoring:
             self._exchange.left(patience),
             team.name,
             team.weight,
-            self._exchange.identity,
+            self._exchange.request_id,
             self._exchange.trace,
         )
         self._job.deadline = math.inf if self._exchange.deadline is None else self._exchange.deadline

@@ -18,12 +18,12 @@ async def serve(
     """Answer a request, as `Exchange.serve` does, with all that a service has."""
     tracing = service.tracing
     if tracing is None:
-        await exchange.serve(answer, write_problem, service.metrics, service.door, service.requests)
+        await exchange.serve(answer, write_problem, service.accounting)
         return
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in exchange.scope["headers"]}
     span, exchange.trace = tracing.begin_request(f"/{exchange.loss}", headers)
     try:
-        await exchange.serve(answer, write_problem, service.metrics, service.door, service.requests)
+        await exchange.serve(answer, write_problem, service.accounting)
     finally:
         attributes: dict[str, str | int] = {
             "lossd.loss": exchange.loss,
@@ -31,7 +31,7 @@ async def serve(
             "lossd.elements": exchange.elements,
             "lossd.team": exchange.team.name,
             "lossd.outcome": exchange.outcome,
-            "lossd.request_id": exchange.identity,
+            "lossd.request_id": exchange.request_id,
             "http.request.method": "POST",
         }
         if exchange.status is not None:

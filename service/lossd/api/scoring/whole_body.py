@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from lossd.api.accounting import server_timing
 from lossd.api.json_helper.parser import LARGE_BYTES
 from lossd.api.scoring.body_limits import Room
 from lossd.api.scoring.exchange import Exchange
@@ -71,12 +72,6 @@ class Outcome:
         """Give its memory back."""
         if self.output is not None:
             self.output.release()
-
-
-def server_timing(seconds: Timings) -> bytes:
-    """The Server-Timing header's value: of reading, waiting and computing, in milliseconds."""
-    read, queue, compute = seconds
-    return b"read;dur=%.3f, queue;dur=%.3f, compute;dur=%.3f" % (1e3 * read, 1e3 * queue, 1e3 * compute)
 
 
 class BodyScoring:
@@ -262,7 +257,7 @@ class BodyScoring:
             exchange.left(patience),
             exchange.team.name,
             exchange.team.weight,
-            exchange.identity,
+            exchange.request_id,
             exchange.trace,
         )
         self._job.deadline = math.inf if exchange.deadline is None else exchange.deadline

@@ -1,8 +1,7 @@
-"""Heads of requests, known again by what has meaning in them.
+"""A cache of parsed heads, keyed by what has meaning in them.
 
-Callers repeat themselves: a program sends the same head again and again, but for the body's length, a request
-id and the like. A head is parsed once, without these, and then looked up. Only what the fast lane is for is
-kept (`lossd.api.small_requests.lane`).
+A program sends the same head again and again, except for the body's length, the request id and the like. So a
+head is parsed once without these, and then looked up.
 """
 
 from __future__ import annotations
@@ -15,18 +14,18 @@ import httptools
 from starlette.types import Scope
 
 from lossd.api.auth import CREDENTIALS
-from lossd.api.http.head_rules import check_head
 from lossd.api.http.request_context import joined_header
+from lossd.api.http.request_parser import check_head
 from lossd.api.routes.inference import model_paths
 from lossd.api.scoring.negotiation import JSON
 from lossd.api.scoring.request_spec import Plan, make_plan, said_by
-from lossd.api.small_requests.layouts import Form, form_of, inference_form
+from lossd.api.small_requests.layouts import Layouts, inference_layouts, layouts_of
 from lossd.core.catalog import LOSSES
 from lossd.types import RequestError
 
 LONGEST_HEAD: Final = 4096
 BEGINNING: Final = b"POST /"
-"""A head that begins otherwise is none for here."""
+"""The beginning of every head that is taken here."""
 _KEPT: Final = 1024
 _LINE: Final = re.compile(rb"POST /[^ ]+ HTTP/1\.1\r\n")
 _INFERENCES: Final = {f"{path}/infer": loss.name for loss in LOSSES.values() for path in model_paths(loss)}
@@ -39,87 +38,87 @@ _VARYING: Final = re.compile(
     rb"|(?:%b):[ \t!-~]*)[ \t]*(?=\r\n[^ \t])" % "|".join(_TRACES).encode(),
     re.IGNORECASE,
 )
-"""Lines whose values differ from request to request, and change nothing in how the rest is read. A line that
-goes on in the next, or is written in some other way, is left in its place."""
+"""Lines whose values differ from request to request, and do not change the meaning of the rest. A line that
+is folded, or written in another way, is left in its place."""
 _STEP: Final = 1 + _VARYING.groups
 _ONCE: Final = (b"\r\ncontent-length:", b"\r\nx-request-id:", b"\r\nx-timeout-ms:")
-"""What is left of lines that are written in some other way, or stand there twice."""
+"""Lines that were left in their place, since they are written in another way or stand there twice."""
 
 
 @dataclass(slots=True)
-class Shape:
-    """What heads say that are alike.
+class CommonHead:
+    """The part that similar heads have in common.
 
     Attributes:
-        form: The form of their bodies.
-        credentials: Their headers that hold keys, as a scope.
-        forwarded: Whom they are forwarded for, as they say.
-        headers: How many they have, but for those that vary.
+        layouts: The layouts of their bodies.
+        credentials: A scope with the headers that carry keys.
+        forwarded: X-Forwarded-For.
+        headers: The number of headers, without those that vary.
     """
 
-    form: Form
+    layouts: Layouts
     credentials: Scope
     forwarded: bytes | None
     headers: int
 
 
 class Head(NamedTuple):
-    """A request's head.
+    """The head of a request.
 
     Attributes:
-        shape: What it has in common with others.
-        length: Of the body.
-        identity: The request id that it gives, if it is well-formed.
-        timeout: The seconds that the caller allows, if it says so.
-        headers: How many it has.
+        common: The part that it has in common with similar heads.
+        length: The length of the body.
+        request_id: The request id that it gives, if well-formed.
+        timeout: The client's own timeout in seconds, if it gives one.
+        headers: The number of headers.
     """
 
-    shape: Shape
+    common: CommonHead
     length: int
-    identity: bytes | None
+    request_id: bytes | None
     timeout: float | None
     headers: int
 
 
-_known: Final[dict[bytes, Shape | None]] = {}
+_known: Final[dict[bytes, CommonHead | None]] = {}
 
 
 def read_head(raw: bytes) -> Head | None:
-    """A head, up to and with the empty line, of at most `LONGEST_HEAD` bytes.
+    """Parse a head of at most `LONGEST_HEAD` bytes, with the empty line at its end.
 
     Returns:
-        None unless it is HTTP/1.1, may be followed by another request, and asks for a loss, as one number in
-        JSON, of .npy files or JSON that are not coded, with parameters that are no lists, or for an
-        inference; or where it is at fault.
+        None if the fast lane does not take it. It takes HTTP/1.1 on a connection that is kept, for an
+        inference, or for a loss that is one number answered in JSON, of .npy files or JSON without a coding,
+        and with no lists among the parameters.
     """
     pieces = _VARYING.split(raw)
-    length = identity = timeout = None
+    length = request_id = timeout = None
     for i in range(1, len(pieces), _STEP):
         if pieces[i]:
             length, pieces[i] = pieces[i], length
         elif pieces[i + 1]:
-            identity, pieces[i + 1] = pieces[i + 1], identity
+            request_id, pieces[i + 1] = pieces[i + 1], request_id
         elif pieces[i + 2]:
             timeout, pieces[i + 2] = pieces[i + 2], timeout
         if pieces[i] or pieces[i + 1] or pieces[i + 2]:
-            return None  # it says that twice
+            return None  # the line stands there twice
     if length is None:
         return None
     key = b"".join(pieces[::_STEP])
     try:
-        shape = _known[key]
+        common = _known[key]
     except KeyError:
         if len(_known) >= _KEPT:
             del _known[next(iter(_known))]
-        shape = _known[key] = _read_shape(raw, key)
-    if shape is None:
+        common = _known[key] = _parse_common(raw, key)
+    if common is None:
         return None
     seconds = None if timeout is None else int(timeout) / 1000.0
-    return Head(shape, int(length), identity, seconds, shape.headers + len(pieces) // _STEP)
+    return Head(common, int(length), request_id, seconds, common.headers + len(pieces) // _STEP)
 
 
-def _read_shape(raw: bytes, key: bytes) -> Shape | None:
-    """What a head says.
+def _parse_common(raw: bytes, key: bytes) -> CommonHead | None:
+    """Parse the part of a head that similar ones have in common; None if the fast lane does not take it.
 
     Args:
         raw: The head.
@@ -142,36 +141,36 @@ def _read_shape(raw: bytes, key: bytes) -> Shape | None:
         return None
     scope = {"headers": reader.headers, "query_string": url.query or b""}
     try:
-        form = _find_form((url.path or b"").decode("latin-1"), scope)
+        layouts = _find_layouts((url.path or b"").decode("latin-1"), scope)
     except RequestError:
         return None
-    if form is None:
+    if layouts is None:
         return None
     credentials = {"headers": [pair for pair in reader.headers if pair[0] in CREDENTIALS]}
     headers = len(reader.headers) - (raw.count(b"\r\n") - key.count(b"\r\n"))
-    return Shape(form, credentials, joined_header(scope, b"x-forwarded-for"), headers)
+    return CommonHead(layouts, credentials, joined_header(scope, b"x-forwarded-for"), headers)
 
 
-def _find_form(path: str, scope: Scope) -> Form | None:
-    """The form of a request's body; None if it is for elsewhere.
+def _find_layouts(path: str, scope: Scope) -> Layouts | None:
+    """Return the layouts of a request's body; None if the fast lane does not take it.
 
     Raises:
-        RequestError: What is wrong with what the request says.
+        RequestError: The error of its query or headers.
     """
     if path[1:] in LOSSES:
         plan = make_plan(path[1:], said_by(scope)._replace(timeout_ms=None))
-        return form_of(plan) if _is_small(plan) else None
+        return layouts_of(plan) if _is_small(plan) else None
     loss = _INFERENCES.get(path)
     if loss is None:
         return None
     given = joined_header(scope, b"inference-header-content-length")
     if given is not None and not (given.isdigit() and len(given) <= 15):
         return None
-    return inference_form(loss, scope["query_string"], None if given is None else int(given))
+    return inference_layouts(loss, scope["query_string"], None if given is None else int(given))
 
 
 def _is_small(plan: Plan) -> bool:
-    """Whether it is of a usual format, and both its parameters and its answer are a few numbers."""
+    """Return whether the format is a usual one, and parameters and answer are a few numbers."""
     params = plan.params
     one_number = params["reduction"] != "none" and params["axis"] is None
     lists = any(isinstance(value, tuple) for value in params.values())
@@ -179,12 +178,12 @@ def _is_small(plan: Plan) -> bool:
 
 
 class _HeadReader:
-    """Keeps what httptools finds, in the form of ASGI.
+    """Collects what httptools finds in a head, as ASGI has it.
 
     Attributes:
-        url: The request's target.
-        headers: Its headers, their names in lower case.
-        beyond: The head has ended before the bytes did.
+        url: The request target.
+        headers: The headers, with names in lower case.
+        beyond: Whether there were bytes behind the head.
     """
 
     def __init__(self) -> None:

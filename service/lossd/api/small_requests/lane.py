@@ -1,61 +1,109 @@
 """The fast lane: small requests for one number, answered past ASGI.
 
-Most requests are small, and like those before them. ASGI costs such a request a task, an event, and a dict
-for each of its messages, and to parse its head anew costs as much again (docs/performance.md). Here what head
-and layout mean is known by their bytes (`lossd.api.small_requests.heads`,
-`lossd.api.small_requests.layouts`), and the body is scored where it lies in what was read from the connection
-(`lossd.engine.dispatch.in_place`).
+Most requests are small, and like earlier ones. ASGI costs such a request a task, an event, and a dict for
+each message, and parsing its head costs as much again (docs/performance.md). Here the meaning of head and
+body is known by their bytes (`lossd.api.small_requests.heads`, `lossd.api.small_requests.layouts`), and the
+body is scored where it lies in the bytes read from the connection (`lossd.engine.dispatch.in_place`).
 
-A request takes this lane as a whole or not at all. Whatever is unusual about it, or about the moment (a body
-that is slow in coming, an answer that the caller has not read, the server stopping), sends its bytes, as they
-came, the ordinary way; so does whatever is wrong with it, but for values and the deadline.
+A request takes this lane as a whole or not at all. Its bytes go the ordinary way, untouched, if anything
+about it is unusual, if the moment is (a body that arrives slowly, an unread answer, a server that is
+stopping), or if it has any error but a value out of range or a passed deadline.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
-from structlog.contextvars import bound_contextvars
-
-from lossd.api.accounting import Accounted
-from lossd.api.auth import rate_headers
+from lossd.api.accounting import FAILED, STOPPED, RequestLog, RequestRecord, choose_id, server_timing
+from lossd.api.auth import Gate, rate_headers
 from lossd.api.http.protocol import LossdProtocol, header_lines
-from lossd.api.http.request_context import choose_id
-from lossd.api.scoring.exchange import FAILED, STOPPED
-from lossd.api.scoring.whole_body import server_timing
 from lossd.api.services import Service
 from lossd.api.small_requests.heads import BEGINNING, LONGEST_HEAD, Head, read_head
 from lossd.api.small_requests.layouts import Scratch
 from lossd.engine.admission.quotas import Entry
 from lossd.engine.dispatch.in_place import InPlace
 from lossd.engine.dispatch.result import too_late
+from lossd.teams import Team
 from lossd.types import RequestError, Timings
-
-logger = logging.getLogger(__name__)
 
 LONGEST: Final = 1 << 17
 """Bytes of a body, at most: what JSON of thousands of numbers takes."""
 PATIENCE: Final = 0.02
-"""Seconds for a body to be there. Slower ones go the ordinary way, which knows how slow is too slow."""
+"""Seconds for a body to arrive. The ordinary way takes slower ones, and refuses those that are too slow."""
 
 _scratch: Final = Scratch(LONGEST)
 
 
-class FastLane(Accounted):
-    """The lane of one connection. There is a request on it that is arriving, or one that waits, or none.
+@dataclass(slots=True, eq=False)
+class SmallRequest(RequestRecord):
+    """One request on a lane.
+
+    Attributes:
+        head: Its head.
+        start: Where its body starts, in its bytes.
+        nbytes: Bytes of head and body.
+        peer: The address at the other end of the connection.
+        requests: The log, which knows the client's address behind proxies.
+        chosen_id: Its id, once chosen.
+        arrived: When all of it had arrived, by time.monotonic().
+        entry: Its entry in its team's quotas, while it is in flight.
+    """
+
+    gate: Gate
+    team: Team
+    loss: str
+    format: str
+    began: float
+    received_bytes: int
+    deadline: float | None
+    head: Head
+    start: int
+    nbytes: int
+    peer: str
+    requests: RequestLog
+    chosen_id: bytes = b""
+    arrived: float = 0.0
+    entry: Entry | None = None
+    elements: int = 0
+    outcome: str = "ok"
+    status: int | None = None
+    seconds: Timings | None = None
+
+    @property
+    def id_bytes(self) -> bytes:
+        """Its id, as bytes."""
+        if not self.chosen_id:
+            self.chosen_id = choose_id(self.head.request_id)
+        return self.chosen_id
+
+    @property
+    def request_id(self) -> str:
+        """Its id."""
+        return self.id_bytes.decode()
+
+    @property
+    def client_address(self) -> str:
+        """The client's address."""
+        return self.requests.client(self.peer, self.head.common.forwarded)
+
+
+class FastLane:
+    """The lane of one connection. It has at most one request, which is arriving or waits for its turn.
 
     Args:
-        service: Where requests are counted.
-        inplace: What scores them.
-        connection: Whose it is.
+        service: The front end's parts.
+        inplace: Scores the requests.
+        connection: The connection.
     """
 
     def __init__(self, service: Service, inplace: InPlace, connection: LossdProtocol) -> None:
-        self._service = service
+        self._gate = service.gate
+        self._accounting = service.accounting
+        self._metrics = service.metrics
         self._inplace = inplace
         self._connection = connection
         settings = service.settings
@@ -63,37 +111,15 @@ class FastLane(Accounted):
         self._longest_head = min(LONGEST_HEAD, settings.max_header_bytes)
         self._most_headers = settings.max_headers
         self._patience = settings.timeout_seconds
-        # Of the request that is on it, or was (and as `Accounted` has it):
-        self.gate = service.gate
-        self._raw = b""
-        self._head: Head | None = None
-        self._body_start = 0
-        self._identity = b""
-        self._arrived = 0.0  # when all of it was there
-        # While it is arriving:
-        self._pieces: list[bytes] = []
-        self._missing = 0
+        self._last_raw = b""  # the last head
+        self._last_head: Head | None = None
+        self._request: SmallRequest | None = None  # the one on the lane
+        self._pieces: list[bytes] = []  # of a request that is arriving
+        self._missing = 0  # bytes of it that have not arrived
         self._impatient: asyncio.TimerHandle | None = None
-        # While it waits for a later turn of the event loop:
-        self._waiting = b""
-        self._entry: Entry | None = None  # among what its team may have in flight
-        self._behind = b""  # what has come behind it
-        self._forget: Callable[[], None] | None = None
-
-    @property
-    def identity(self) -> str:
-        """The request's id."""
-        if not self._identity:
-            assert self._head is not None
-            self._identity = choose_id(self._head.identity)
-        return self._identity.decode()
-
-    @property
-    def client_address(self) -> str:
-        """Where the request came from."""
-        assert self._head is not None
-        client = self._connection.client
-        return self._service.requests.client(client[0] if client else "", self._head.shape.forwarded)
+        self._waiting = b""  # the bytes of a request that waits for a later turn of the event loop
+        self._behind = b""  # bytes received behind it
+        self._stop_watching: Callable[[], None] | None = None
 
     @property
     def busy(self) -> bool:
@@ -101,17 +127,19 @@ class FastLane(Accounted):
         return bool(self._waiting or self._pieces)
 
     def receive(self, data: bytes) -> bytes:
-        """Take what has come, between two requests or while there is one on this lane.
+        """Take bytes, between two requests or while there is one on this lane.
 
         Returns:
-            What is to go the ordinary way: all that has come of a request, or nothing.
+            The bytes that are to go the ordinary way: all of a request so far, or none.
         """
         if self._waiting:
             self._keep(data)
             return b""
-        service = self._service
         while data:
-            if not self._pieces and not self._enter(data):
+            if not self._pieces:
+                self._request = self._enter(data)
+            request = self._request
+            if request is None:
                 return data
             self._missing -= len(data)
             if self._missing > 0:
@@ -122,64 +150,76 @@ class FastLane(Accounted):
             if self._pieces:
                 self._pieces.append(data)
                 data = self._take_pieces()
-                self._arrived = time.monotonic()
+                request.arrived = time.monotonic()
             else:
-                self._arrived = self.began
-            if service.door.closed or self._connection.flow.write_paused:
+                request.arrived = request.began
+            if self._accounting.draining or self._connection.flow.write_paused:
                 return data
-            if not self._inplace.turns.has_time(self._arrived):
-                return b"" if self._wait(data) else data
-            if not self._answer(data):
+            if not self._inplace.turns.has_time(request.arrived):
+                return b"" if self._wait(request, data) else data
+            if not self._answer(request, data):
                 return data
-            if not self._missing or self._connection.transport.is_closing():
+            if len(data) == request.nbytes or self._connection.transport.is_closing():
                 return b""
-            data = data[self._missing :]
+            data = data[request.nbytes :]
         return b""
 
     def lost(self) -> None:
-        """The caller has hung up."""
-        if self.busy:
-            self.received_bytes -= max(0, self._missing)
-            self.count_refusal(self._service.metrics, "disconnected")
-            self.log(self._service.requests)
-        if self._waiting:
-            self._end()
+        """End: the client has hung up."""
+        request = self._request
+        if request is not None and self.busy:
+            request.received_bytes -= max(0, self._missing)
+            request.count_failure(self._metrics, "disconnected")
+            request.log(self._accounting.log)
+            self._leave(request)
         self._take_pieces()
-        if self._forget is not None:
-            self._forget()
+        self._watch_no_more()
 
     def stop(self) -> None:
-        """The time for draining is up."""
-        if self._waiting:
-            self._end()
-            self._refuse(STOPPED, close=True)
+        """Answer at once: the time for draining is up."""
+        request = self._request
+        if self._waiting and request is not None:
+            self._leave(request)
+            self._refuse(request, STOPPED, close=True)
         else:
             self._give_way()
 
-    def _enter(self, data: bytes) -> bool:
-        """Whether a request that begins so may take this lane."""
+    def _enter(self, data: bytes) -> SmallRequest | None:
+        """Return the request that begins so, if it may take this lane."""
         end = data.find(b"\r\n\r\n", 0, self._longest_head) + 4
         if end < 4 or not data.startswith(BEGINNING):
-            return False
+            return None
         raw = data[:end]
-        head = self._head if raw == self._raw else read_head(raw)
+        head = self._last_head if raw == self._last_raw else read_head(raw)
         if head is None or head.length > self._longest or head.headers > self._most_headers:
-            return False
-        shape = head.shape
+            return None
+        common = head.common
         try:
-            self.team = self.gate.admit(shape.credentials)
+            team = self._gate.admit(common.credentials)
         except RequestError:
-            return False
-        self._raw, self._head, self._body_start, self._missing = raw, head, end, end + head.length
-        self.began = now = time.monotonic()
-        self.loss, self.format = shape.form.loss.name, shape.form.name
-        self._identity, self.elements, self.received_bytes = b"", 0, head.length
-        self.outcome, self.status, self.seconds = "ok", None, None
-        if head.timeout is None:
-            self.deadline = None
-            return True
-        self.deadline = now + head.timeout
-        return self._missing <= len(data)  # it bounds the upload, too
+            return None
+        self._last_raw, self._last_head = raw, head
+        self._missing = nbytes = end + head.length
+        now, deadline = time.monotonic(), None
+        if head.timeout is not None:
+            deadline = now + head.timeout
+            if nbytes > len(data):  # the deadline holds for the upload, too
+                return None
+        client, layouts = self._connection.client, common.layouts
+        return SmallRequest(
+            self._gate,
+            team,
+            layouts.loss.name,
+            layouts.format,
+            now,
+            head.length,
+            deadline,
+            head,
+            end,
+            nbytes,
+            client[0] if client else "",
+            self._accounting.log,
+        )
 
     def _take_pieces(self) -> bytes:
         pieces, self._pieces = self._pieces, []
@@ -189,127 +229,123 @@ class FastLane(Accounted):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _give_way(self) -> None:
-        self._connection.receive_ordinarily(self._take_pieces())
+        self._connection.parse(self._take_pieces())
 
-    def _answer(self, whole: bytes) -> bool:
-        """Score a request that has arrived, and answer; False if it must go the ordinary way."""
-        service, inplace, head = self._service, self._inplace, self._head
-        assert head is not None
-        form, start, team = head.shape.form, self._body_start, self.team.name
-        memory: bytes | memoryview = whole
-        layout = form.find(whole, start, head.length)
+    def _answer(self, request: SmallRequest, data: bytes) -> bool:
+        """Score and answer a request; return False if it must go the ordinary way."""
+        inplace, head, start = self._inplace, request.head, request.start
+        layouts, quotas, team = head.common.layouts, self._gate.quotas, request.team.name
+        memory: bytes | memoryview = data
+        layout = layouts.find(data, start, head.length)
         if layout is None:
             memory = _scratch.view
-            found = form.read(memoryview(whole)[start : start + head.length], _scratch, inplace)
+            found = layouts.read(memoryview(data)[start : start + head.length], _scratch, inplace)
             if found is None:
                 return False
             layout, start = found
         try:
-            if self._waiting:  # others may have used up the rate meanwhile
-                self.gate.quotas.check_elements(team)
+            if self._waiting:  # meanwhile others may have used up the rate
+                quotas.check_elements(team)
             else:
-                self._entry = self.gate.quotas.enter(team, head.length)
+                request.entry = quotas.enter(team, head.length)
         except RequestError:
             return False
-        self.elements = layout.request.cut.size
-        self.gate.quotas.charge(team, self.elements)
-        if not self._identity:
-            self._identity = choose_id(head.identity)
-        deadline = self.deadline or self._arrived + self._patience
+        request.elements = layout.request.cut.size
+        quotas.charge(team, request.elements)
+        deadline = request.deadline or request.arrived + self._patience
         began = time.monotonic()
         try:
             if began >= deadline:
                 raise too_late()
             result = inplace.compute(layout.request, memory, start)
             ended = time.monotonic()
-            headers, body = layout.write(result, self._identity.decode())
-        except RequestError as fault:
-            self._end()
-            self._refuse(fault)
+            headers, body = layout.write(result, request.request_id)
+        except RequestError as error:
+            self._leave(request)
+            self._refuse(request, error)
             return True
         except Exception:
-            with bound_contextvars(request_id=self.identity, team=team):
-                logger.exception("request %s failed", self.identity)
-            self._end()
-            self._refuse(FAILED)
+            request.log_exception()
+            self._leave(request)
+            self._refuse(request, FAILED)
             return True
-        rates = header_lines(rate_headers(self.gate, self.team)) if self._entry else b""
-        self._end()
-        self.status = 200
-        seconds = Timings(self._arrived - self.began, began - self._arrived, ended - began)
-        self.count_answer(service.metrics, result, seconds)
-        self.log(service.requests)
+        rates = header_lines(rate_headers(self._gate, request.team)) if request.entry else b""
+        self._leave(request)
+        request.status = 200
+        seconds = Timings(request.arrived - request.began, began - request.arrived, ended - began)
+        request.count_answer(self._metrics, result, seconds)
+        request.log(self._accounting.log)
         self._connection.respond(
             200,
             b"server-timing: %b\r\n%bcontent-length: %d\r\nx-request-id: %b\r\n%b"
-            % (server_timing(seconds), headers, len(body), self._identity, rates),
+            % (server_timing(seconds), headers, len(body), request.chosen_id, rates),
             body,
         )
         self._connection.when_answered()
         return True
 
-    def _refuse(self, fault: RequestError, *, close: bool = False) -> None:
+    def _refuse(self, request: SmallRequest, error: RequestError, *, close: bool = False) -> None:
         """Answer with a problem."""
-        assert self._head is not None
-        self.count_refusal(self._service.metrics, fault.code)
-        answer = self.refusal(fault, self._head.shape.form.problem, close=close)
-        self.log(self._service.requests)
-        self._connection.respond_problem(answer, self._identity)
+        answer = request.refuse(self._metrics, error, request.head.common.layouts.problem, close=close)
+        request.log(self._accounting.log)
+        self._connection.respond_problem(answer, request.id_bytes)
+        if close:
+            self._connection.transport.close()
         self._connection.when_answered()
 
-    def _wait(self, whole: bytes) -> bool:
-        """Let a request that has arrived wait for a later turn of the event loop; False if it may not."""
-        assert self._head is not None
-        service, quotas, nbytes = self._service, self.gate.quotas, self._head.length
+    def _wait(self, request: SmallRequest, data: bytes) -> bool:
+        """Let a request wait for a later turn of the event loop; return False if it may not."""
+        quotas, team, nbytes = self._gate.quotas, request.team, request.head.length
         try:
-            self._entry = quotas.enter(self.team.name, nbytes)
+            request.entry = quotas.enter(team.name, nbytes)
         except RequestError:
             return False
-        if not self._inplace.turns.add(self.team, nbytes, self._resume):
-            quotas.withdraw(self.team.name, self._entry)
+        if not self._inplace.turns.add(team, nbytes, self._resume):
+            quotas.withdraw(team.name, request.entry)
             return False
-        service.door.enter()
-        service.metrics.began()
-        self._waiting = whole
-        if self._missing:
+        self._accounting.enter()
+        self._waiting = data
+        if len(data) > request.nbytes:
             self._keep(b"")
         return True
 
     def _resume(self) -> None:
         """Answer the request that has waited."""
-        whole = self._waiting
-        if not whole:
-            return  # the caller has hung up
-        entry = self._entry
-        if self._answer(whole):
-            rest = whole[self._missing :] + self._behind if self._missing else self._behind
+        data, request = self._waiting, self._request
+        if not data or request is None:
+            return  # the client has hung up, or was refused
+        self._watch_no_more()
+        entry = request.entry
+        if self._answer(request, data):
+            rest = data[request.nbytes :] + self._behind
         else:
-            self._entry = None
-            self._end()
-            self.gate.quotas.withdraw(self.team.name, entry)
-            self._connection.receive_ordinarily(whole)
+            request.entry = None
+            self._leave(request)
+            self._gate.quotas.withdraw(request.team.name, entry)
+            self._connection.parse(data)
             rest = self._behind
         self._behind = b""
-        if self._forget is not None:
-            self._forget()
-            self._forget = None
         if not self._connection.transport.is_closing():
             self._connection.flow.resume_reading()
             if rest:
                 self._connection.data_received(rest)
 
-    def _end(self) -> None:
-        """Count the request no longer among those under way."""
-        self.gate.quotas.leave(self._entry)
-        self._entry = None
+    def _leave(self, request: SmallRequest) -> None:
+        """Count a request as no longer in flight."""
+        self._gate.quotas.leave(request.entry)
+        request.entry = None
         if self._waiting:
             self._waiting = b""
-            self._service.metrics.ended()
-            self._service.door.leave()
+            self._accounting.leave()
 
     def _keep(self, data: bytes) -> None:
-        """Keep what comes behind the request that waits, and read no more of it until then."""
+        """Keep bytes behind the request that waits, and read no more until it is answered."""
         self._behind += data
         self._connection.flow.pause_reading()
-        if self._forget is None:  # nothing is read that would tell
-            self._forget = self._connection.when_lost(lambda: None)
+        if self._stop_watching is None:  # a hang-up would not be noticed while nothing is read
+            self._stop_watching = self._connection.when_interrupted(lambda _: None)
+
+    def _watch_no_more(self) -> None:
+        if self._stop_watching is not None:
+            self._stop_watching()
+            self._stop_watching = None

@@ -1,7 +1,6 @@
-"""The forms of small requests: how a body of each is read, and how the answer to it is written.
+"""The layouts of small bodies: where the tensors lie in a body, and how the answer to it is written.
 
-Only what the fast lane is for (`lossd.api.small_requests.lane`) is read here; all else has its place in
-`scoring`.
+Only the fast lane (`lossd.api.small_requests.lane`) uses them.
 """
 
 from __future__ import annotations
@@ -34,34 +33,34 @@ from lossd.wire import (
 )
 
 ONE_PART: Final = 1 << 62
-"""Elements of a part: a request is one, whatever its size."""
+"""The most elements of a part: every request is one part, whatever its size."""
 _KEPT: Final = 256
 _KEPT_LAYOUTS: Final = 4
 _KEPT_LENGTHS: Final = 64
 _KEPT_KINDS: Final = 256
-_LONGEST_HEADS: Final = 1 << 11
-"""Bytes of what lies between a body's tensors, where its layout is kept: a caller chooses what is kept."""
+_LONGEST_GAPS: Final = 1 << 11
+"""The most bytes between the tensors of a body whose layout is kept, since clients choose them."""
 _JSON: Final = b"content-type: application/json\r\n"
 
 
 class Written(NamedTuple):
-    """An answer: the lines of the headers that say what it is, and its body."""
+    """An answer: the lines of its content headers, and its body."""
 
     headers: bytes
     body: bytes
 
 
 Write: TypeAlias = Callable[[LossResult, str], Written]
-"""Writes the answer with a result to the request of an id."""
+"""Writes a result and a request id as an answer."""
 Writer: TypeAlias = Callable[[LossRequest], Write]
-"""What writes the answers to requests like one."""
+"""Makes what writes the answers to requests like one."""
 
 
 class Scratch:
-    """Memory for one body and what is read from it, used for one request after the other.
+    """Memory for a body and the tensors built from it, used for one request after another.
 
     Attributes:
-        offset: 0: what lies in it is counted from its first byte.
+        offset: 0: offsets are counted from its first byte.
         view: Its bytes.
     """
 
@@ -74,70 +73,70 @@ class Scratch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """What a body holds, and where.
+    """The tensors of a body, and where they lie.
 
     Attributes:
-        heads: Where in the body there is something else than numbers, and its bytes; nothing for a document.
-        request: What to score, made ready, with offsets counted from the body's first byte; of a document,
-            from the first multiple of 8 behind it.
+        gaps: The bytes that are not a tensor's, and their offsets in the body; none for a JSON document.
+        request: The request, ready to score. Offsets are counted from the body's first byte; those of a
+            document from the first multiple of 8 behind it.
         write: Writes the answer.
     """
 
-    heads: Sequence[tuple[int, bytes]]
+    gaps: Sequence[tuple[int, bytes]]
     request: Prepared
     write: Write
 
     def fits(self, data: bytes, start: int) -> bool:
-        """Whether it is that of the body, of the same length, that begins at ``start``."""
-        for place, head in self.heads:  # noqa: SIM110 -- a third of the time of all()
-            if not data.startswith(head, start + place):
+        """Return whether the body at ``start``, of the same length, has this layout."""
+        for offset, gap in self.gaps:  # noqa: SIM110 -- a third of the time of all()
+            if not data.startswith(gap, start + offset):
                 return False
         return True
 
 
-class Form(ABC):
-    """The form of requests that say the same, but for their numbers.
+class Layouts(ABC):
+    """The layouts of bodies that come with the same loss, format and query.
 
     Args:
-        name: Of the format, for metrics and logs.
-        loss: What is asked for.
+        format: The format's name, for metrics and logs.
+        loss: The loss.
         given: The parameters of the query.
     """
 
     problem: Callable[..., Problem] = staticmethod(problem)
 
-    def __init__(self, name: str, loss: Loss, given: Mapping[str, object]) -> None:
-        self.name: Final = name
+    def __init__(self, format: str, loss: Loss, given: Mapping[str, object]) -> None:  # noqa: A002
+        self.format: Final = format
         self.loss: Final = loss
         self._given = given
         self._known: dict[int, list[Layout]] = {}  # by the body's length
 
     @abstractmethod
     def _parse(self, body: memoryview, scratch: Scratch) -> tuple[Body, Writer]:
-        """What a body holds, with offsets counted from its first byte.
+        """Parse a body; offsets are counted from its first byte.
 
         Raises:
-            RequestError: It is at fault, or unusual.
+            RequestError: It is malformed, or unusual.
         """
 
     def find(self, data: bytes, start: int, length: int) -> Layout | None:
-        """The layout of the body that begins at ``start``, if it is known."""
+        """Return the layout of the body that begins at ``start``, if it is known."""
         for layout in self._known.get(length, ()):
             if layout.fits(data, start):
                 return layout
         return None
 
     def read(self, body: memoryview, scratch: Scratch, inplace: InPlace) -> tuple[Layout, int] | None:
-        """The layout of a body that is laid in memory, with what is built from it behind it.
+        """Copy a body to memory, with the tensors built from it behind it, and find its layout.
 
         Args:
-            body: Its bytes.
+            body: The body.
             scratch: The memory.
-            inplace: What is to score it.
+            inplace: Is to score it.
 
         Returns:
-            The layout, and where in the memory its offsets are counted from. None where the request is not
-            scored here, or an array is to be answered, or something is wrong with it.
+            The layout, and the offset in the memory that its offsets are counted from. None if the request
+            is too large, its answer is an array, or it has an error.
         """
         scratch.view[: len(body)] = body
         try:
@@ -149,33 +148,33 @@ class Form(ABC):
             free = max((tensor.offset + tensor.nbytes for tensor in found.tensors.values()), default=0)
             params = merge_params(self._given, found.params)
             request, cut = assemble(self.loss, found, max(len(body), free), scratch, params, ONE_PART)
-        except Exception:  # the ordinary way finds the same, and says what it is
+        except Exception:  # the ordinary way finds the same error, and reports it
             return None
         if cut.output_shape or not inplace.takes(request, cut):
             return None
-        layout = Layout(self._heads(found, body), prepare_request(request, cut, base), writer(request))
+        layout = Layout(self._gaps(found, body), prepare_request(request, cut, base), writer(request))
         if request.tensors.keys() == found.tensors.keys():
             self._keep(layout, found, len(body))
         return layout, base
 
     def _base(self, body: memoryview) -> int:
-        """Where offsets are counted from."""
+        """Return the offset that those of a layout are counted from."""
         del body
         return 0
 
-    def _heads(self, found: Body, body: memoryview) -> Sequence[tuple[int, bytes]]:
-        """By what a body of this layout is known, before it is parsed."""
-        return _between(found.tensors, body)
+    def _gaps(self, found: Body, body: memoryview) -> Sequence[tuple[int, bytes]]:
+        """Return the bytes by which this layout is found again, before a body is parsed."""
+        return _gaps_between(found.tensors, body)
 
     def _layout_like(self, found: Body) -> Layout | None:
-        """The layout of a body that has been parsed, if that is known by what was found."""
+        """Return the known layout of a body that has been parsed, if there is one."""
         del found
         return None
 
     def _keep(self, layout: Layout, found: Body, length: int) -> None:
-        """Keep the layout of a body, of which no tensor but those that were found is a part."""
+        """Keep a layout. All of its tensors lie in the body."""
         del found
-        if sum(len(head) for _, head in layout.heads) > _LONGEST_HEADS:
+        if sum(len(gap) for _, gap in layout.gaps) > _LONGEST_GAPS:
             return
         if length not in self._known and len(self._known) >= _KEPT_LENGTHS:
             self._known.clear()
@@ -184,8 +183,8 @@ class Form(ABC):
         del known[_KEPT_LAYOUTS:]
 
 
-class NpyForm(Form):
-    """.npy files, one after the other."""
+class NpyLayouts(Layouts):
+    """The layouts of .npy files, one after another."""
 
     def __init__(self, plan: Plan) -> None:
         super().__init__("npy", plan.loss, plan.given)
@@ -200,8 +199,8 @@ class NpyForm(Form):
         return reader.finish(body), _write_json
 
 
-class JsonForm(Form):
-    """A JSON object."""
+class JsonLayouts(Layouts):
+    """The layouts of JSON objects."""
 
     def __init__(self, plan: Plan) -> None:
         super().__init__("json", plan.loss, plan.given)
@@ -210,14 +209,14 @@ class JsonForm(Form):
     def _parse(self, body: memoryview, scratch: Scratch) -> tuple[Body, Writer]:
         plan = self._plan
         assert isinstance(plan.form, Format)
-        plan.form.reader(options=plan.options, names=plan.names).feed(body)  # looks at its beginning
+        plan.form.reader(options=plan.options, names=plan.names).feed(body)  # checks its beginning
         return read_in_place(scratch.view, len(body)), _write_json
 
     def _base(self, body: memoryview) -> int:
-        return -(-len(body) // 8) * 8  # so that documents of any length have layouts in common
+        return -(-len(body) // 8) * 8  # so that documents of different lengths share layouts
 
-    def _heads(self, found: Body, body: memoryview) -> Sequence[tuple[int, bytes]]:
-        del found, body  # none is known before
+    def _gaps(self, found: Body, body: memoryview) -> Sequence[tuple[int, bytes]]:
+        del found, body  # a document is always parsed
         return ()
 
     def _layout_like(self, found: Body) -> Layout | None:
@@ -230,13 +229,13 @@ class JsonForm(Form):
         _json_layouts[self._plan, _kind_of(found)] = layout
 
 
-class InferenceForm(Form):
-    """A request of the Open Inference Protocol.
+class InferenceLayouts(Layouts):
+    """The layouts of requests of the Open Inference Protocol.
 
     Args:
-        loss: What is asked for.
+        loss: The loss.
         given: The parameters of the query.
-        header_length: Of the JSON object at a body's beginning; None where that is all of it.
+        header_length: The length of the JSON object at the body's start; None if it is the whole body.
     """
 
     problem: Callable[..., Problem] = staticmethod(inference_problem)
@@ -256,7 +255,7 @@ class InferenceForm(Form):
             )
         model, request_id, outputs = self.loss.name, reader.request_id, reader.outputs
 
-        def write(result: LossResult, _identity: str) -> Written:
+        def write(result: LossResult, _request_id: str) -> Written:
             answer = write_inference(result, model=model, request_id=request_id, outputs=outputs)
             text = b"".join(answer.text)
             if not answer.binary:
@@ -268,41 +267,44 @@ class InferenceForm(Form):
 
 
 @lru_cache(_KEPT)
-def form_of(plan: Plan) -> Form:
-    """The form of bodies that come with a plan of JSON or .npy."""
-    return JsonForm(plan) if plan.form.name == "json" else NpyForm(plan)
+def layouts_of(plan: Plan) -> Layouts:
+    """Return the layouts of bodies that come with a plan of JSON or .npy."""
+    return JsonLayouts(plan) if plan.form.name == "json" else NpyLayouts(plan)
 
 
 _json_layouts: Final[dict[tuple[Plan, Hashable], Layout]] = {}
-"""The layouts of documents of any length, by the plan that they came with and what was found in them."""
+"""The layouts of JSON documents, by their plan and by `_kind_of` their content."""
 
 
 def _kind_of(found: Body) -> Hashable:
-    """What documents say that are alike but for their numbers: their tensors lie behind them in order."""
+    """Return what documents that differ only in numbers have in common.
+
+    Their tensors lie behind them, in this order.
+    """
     tensors = tuple([(name, tensor.dtype, tensor.shape) for name, tensor in found.tensors.items()])
     return tensors, repr(found.params) if found.params else ""
 
 
 @lru_cache(_KEPT_LENGTHS)
-def inference_form(loss: str, query: bytes, header_length: int | None) -> InferenceForm:
-    """The form of inference bodies.
+def inference_layouts(loss: str, query: bytes, header_length: int | None) -> InferenceLayouts:
+    """Return the layouts of inference bodies.
 
     Raises:
-        RequestError: ``invalid_parameter``, of the query.
+        RequestError: ``invalid_parameter``: the query is malformed.
     """
-    return InferenceForm(LOSSES[loss], parse_query(query), header_length)
+    return InferenceLayouts(LOSSES[loss], parse_query(query), header_length)
 
 
 def _write_json(like: LossRequest) -> Write:
     answers = JsonAnswers(like.own, like.options, __version__)
-    return lambda result, identity: Written(_JSON, answers.write(result, identity))
+    return lambda result, request_id: Written(_JSON, answers.write(result, request_id))
 
 
-def _between(tensors: Mapping[str, Tensor], body: memoryview) -> list[tuple[int, bytes]]:
-    """What lies in a body before each of the tensors in it, and where."""
-    heads, end = [], 0
+def _gaps_between(tensors: Mapping[str, Tensor], body: memoryview) -> list[tuple[int, bytes]]:
+    """Return the bytes of a body before each of its tensors, and their offsets."""
+    gaps, end = [], 0
     for tensor in tensors.values():
         if tensor.offset > end:
-            heads.append((end, bytes(body[end : tensor.offset])))
+            gaps.append((end, bytes(body[end : tensor.offset])))
         end = tensor.offset + tensor.nbytes
-    return heads
+    return gaps

@@ -10,7 +10,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable
 from typing import Final
 
-from lossd.engine.admission.fair_queue import FairQueue
+from lossd.engine.admission.fair_queue import FairQueue, Observer
 from lossd.engine.ipc.memory import Memory
 
 _ALIGN: Final = 64
@@ -112,13 +112,20 @@ class Arena(FairQueue[Region]):
         stop: The byte after its last.
         use: Its purpose, for error details.
         clock: Seconds, as time.monotonic() returns them.
+        observer: Is told of changes.
     """
 
     def __init__(
-        self, memory: Memory, start: int, stop: int, use: str, clock: Callable[[], float] = time.monotonic
+        self,
+        memory: Memory,
+        start: int,
+        stop: int,
+        use: str,
+        clock: Callable[[], float] = time.monotonic,
+        observer: Observer | None = None,
     ) -> None:
         detail = f"the memory for {use} is full; try again later or send smaller batches"
-        super().__init__(detail, (stop - start) // 8, clock)
+        super().__init__(detail, (stop - start) // 8, clock, observer)
         self.memory: Final = memory
         self._allocator = Allocator(aligned(start), stop // _ALIGN * _ALIGN)
 

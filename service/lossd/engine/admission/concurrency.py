@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from lossd.engine.admission.fair_queue import FairQueue
+from lossd.engine.admission.fair_queue import FairQueue, Observer
 
 PATIENCE_SECONDS: Final = 0.25
 """How long a body that is still arriving counts."""
@@ -55,11 +55,17 @@ class ConcurrencyLimiter(FairQueue[Permit]):
     Args:
         capacity: Most bytes of bodies at a time; a longer body is admitted alone.
         clock: Seconds, as time.monotonic() returns them.
+        observer: Is told of changes.
     """
 
-    def __init__(self, capacity: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        clock: Callable[[], float] = time.monotonic,
+        observer: Observer | None = None,
+    ) -> None:
         detail = "more is waiting than can be scored in time; try again later, or allow more time"
-        super().__init__(detail, capacity, clock)
+        super().__init__(detail, capacity, clock, observer)
         self._capacity = capacity
         self._clock = clock
         self._counted: set[Permit] = set()

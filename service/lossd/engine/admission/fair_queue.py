@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from lossd.types import ErrorCode, RequestError
 
@@ -97,6 +97,26 @@ class _Team(Generic[T]):
     waiting: deque[_Waiter[T]] = field(default_factory=deque)
 
 
+class Observer(Protocol):
+    """Is told of a queue's changes, such as gauges."""
+
+    def held(self, nbytes: int) -> None:
+        """Add to the bytes that are held; a negative number when they are given back."""
+
+    def waits(self, requests: int) -> None:
+        """Add to the requests that wait."""
+
+
+class Unobserved:
+    """An observer that ignores what it is told."""
+
+    def held(self, nbytes: int) -> None:
+        """Ignore it."""
+
+    def waits(self, requests: int) -> None:
+        """Ignore it."""
+
+
 class FairQueue(ABC, Generic[T]):
     """Gives out a budget of bytes.
 
@@ -108,13 +128,17 @@ class FairQueue(ABC, Generic[T]):
         full: The detail of the refusal.
         least: Bytes that must have been given back lately to predict a wait.
         clock: Seconds, as time.monotonic() returns them.
+        observer: Is told of changes; by default nobody.
     """
 
-    def __init__(self, full: str, least: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.changed: Callable[[], None] = lambda: None
-        """Called when the bytes held have changed."""
-        self.waiting_changed: Callable[[], None] = lambda: None
-        """Called when `waiting` has changed."""
+    def __init__(
+        self,
+        full: str,
+        least: int,
+        clock: Callable[[], float] = time.monotonic,
+        observer: Observer | None = None,
+    ) -> None:
+        self._observer: Observer = observer or Unobserved()
         self.waiting = 0
         """Number of requests that wait."""
         self._full_detail = full
@@ -168,7 +192,7 @@ class FairQueue(ABC, Generic[T]):
             self._forget_idle(team)
             return None
         account.held += nbytes
-        self.changed()
+        self._observer.held(nbytes)
         return given
 
     async def ask(
@@ -231,7 +255,7 @@ class FairQueue(ABC, Generic[T]):
             del self._teams[team]
         if self.waiting and served:
             self._released.count(nbytes)
-        self.changed()
+        self._observer.held(-nbytes)
         if self.waiting:
             self._serve()
 
@@ -247,7 +271,7 @@ class FairQueue(ABC, Generic[T]):
                 if given is None:
                     return  # smaller ones behind it wait, too
                 team.held += waiter.nbytes
-                self.changed()
+                self._observer.held(waiter.nbytes)
                 waiter.given.set_result(given)
             team.waiting.popleft()
             self._count_waiter(team, waiter, -1)
@@ -256,7 +280,7 @@ class FairQueue(ABC, Generic[T]):
     def _count_waiter(self, team: _Team[T], waiter: _Waiter[T], by: int) -> None:
         team.asked += by * waiter.nbytes
         self.waiting += by
-        self.waiting_changed()
+        self._observer.waits(by)
 
     def _forget_idle(self, team: str) -> None:
         account = self._teams.get(team)

@@ -1,8 +1,8 @@
 """Small requests, scored by the front end itself.
 
-What costs a core a fraction of a millisecond is scored where its bytes lie, in the event loop: to ask a
-worker for it would take longer. The loop's turns stay short all the same: when it has scored for two
-milliseconds the rest waits for later turns, fairly by team.
+A request that takes one core a fraction of a millisecond is scored in the event loop, where its bytes lie:
+asking a worker would take longer. Each turn of the loop scores for two milliseconds at most. The other
+requests wait for later turns, shared fairly between teams.
 """
 
 from __future__ import annotations
@@ -28,63 +28,63 @@ from lossd.types import LossRequest, LossResult
 T = TypeVar("T")
 
 TURN_SECONDS: Final = 2e-3
-"""For so long small requests are scored within one turn of the event loop; one more may have begun."""
+"""The time for small requests in one turn of the event loop. The last one may exceed it."""
 MOST_OUTPUTS: Final = 1 << 13
-"""Numbers of an array answer, at most: what is written at once."""
+"""The most numbers of an array answer: those that are written in one piece."""
 _MOST_MERGED: Final = 1 << 9
-"""The same where each may need many terms."""
+"""The same if each number may need many terms."""
 _SIMPLE_GAMMAS: Final = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 _COSTLY: Final = 4.0
-"""How many times as much an element costs with another gamma, which needs a logarithm, or as part of one of
-several sums that may need many terms."""
+"""The factor by which an element takes longer with another gamma, which needs a logarithm, or in sums of
+several outputs, which may need many terms."""
 _MOST_WAITING: Final = 16 << 20
-"""Bytes of bodies that wait for a turn of the loop, at most."""
+"""The most bytes of bodies that wait for a turn of the loop."""
 
 
 class LoopTurns:
-    """Shares the event loop's time among small requests: fairly by team, when a turn has no room for all.
+    """Shares the event loop's time between small requests, fairly by team.
 
     Args:
-        clock: Seconds.
+        clock: The time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._waiting: Scheduler[tuple[int, Callable[[], None]]] = Scheduler()
-        self._nbytes = 0  # of the bodies that wait
-        self._until = 0.0  # till when there is time in this turn
-        self._arranged = False  # a later turn
+        self._nbytes = 0  # bytes of the bodies that wait
+        self._until = 0.0  # the end of the time in this turn
+        self._scheduled = False  # there will be a later turn
 
     def has_time(self, now: float) -> bool:
-        """Whether there is time in this turn, by the clock, and nobody else waits."""
+        """Return whether this turn has time left, by the clock, and no other request waits."""
         return now < self._until and not self._waiting
 
     def add(self, team: Team, nbytes: int, work: Callable[[], None]) -> bool:
-        """Do something in a later turn.
+        """Call a function in a later turn.
 
         Args:
-            team: Whose it is.
-            nbytes: Of memory that is kept for it, and has not been reserved.
-            work: Does it, and raises nothing.
+            team: The team to charge.
+            nbytes: Bytes of unreserved memory that are kept until then.
+            work: The function, which raises nothing.
 
         Returns:
-            False where too much waits already.
+            False if too much waits already.
         """
         if nbytes and self._nbytes and self._nbytes + nbytes > _MOST_WAITING:
             return False
         self._nbytes += nbytes
         self._waiting.add(team.name, team.weight, object(), (nbytes, work))
-        self._arrange()
+        self._schedule()
         return True
 
     async def run(self, team: Team, work: Callable[[], T]) -> T:
-        """Do something now, or in a later turn, and return what it comes to."""
+        """Call a function now, or in a later turn, and return its result."""
         if self.has_time(self._clock()):
             return work()
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
         def late() -> None:
-            if done.done():  # nobody waits any more
+            if done.done():  # the request has been given up
                 return
             try:
                 done.set_result(work())
@@ -94,13 +94,13 @@ class LoopTurns:
         self.add(team, 0, late)
         return await done
 
-    def _arrange(self) -> None:
-        if not self._arranged:
-            self._arranged = True
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
             asyncio.get_running_loop().call_soon(self._turn)
 
     def _turn(self) -> None:
-        self._arranged = False
+        self._scheduled = False
         now = self._clock()
         self._until = now + TURN_SECONDS
         try:
@@ -115,16 +115,16 @@ class LoopTurns:
                     now = then
         finally:
             if self._waiting:
-                self._arrange()
+                self._schedule()
 
 
 class Prepared(NamedTuple):
-    """A request of one part, made ready to score.
+    """A request of one part, ready to score.
 
     Attributes:
         request: The request.
         cut: Its one part.
-        work: What the kernel is asked.
+        work: The kernel's arguments.
     """
 
     request: LossRequest
@@ -133,11 +133,11 @@ class Prepared(NamedTuple):
 
 
 class InPlace:
-    """Scores small requests.
+    """Scores small requests in this process.
 
     Args:
-        kernel: With what, on one core.
-        milliseconds: What a request may cost at most, as foretold.
+        kernel: A kernel for one core.
+        milliseconds: The most time that a request may take, as estimated.
     """
 
     def __init__(self, kernel: Kernel, milliseconds: float) -> None:
@@ -146,15 +146,15 @@ class InPlace:
         self.turns: Final = LoopTurns()
 
     def check(self) -> None:
-        """Score known answers.
+        """Score requests whose answers are known.
 
         Raises:
-            WrongAnswerError: Something else came of one.
+            WrongAnswerError: An answer is wrong.
         """
         check_known_answers(self._kernel)
 
     def takes(self, request: LossRequest, cut: Cut) -> bool:
-        """Whether a request is small enough."""
+        """Return whether a request is small enough."""
         loss = LOSSES[request.loss]
         if not loss.is_native or cut.parts != 1:
             return False
@@ -178,16 +178,16 @@ class InPlace:
         Args:
             request: The request.
             cut: Its one part.
-            memory: Where its tensors lie.
-            offset: Where in that memory its offsets are counted from.
-            deadline: Compute nothing after this, by time.monotonic().
-            team: Whose it is.
+            memory: The memory of its tensors.
+            offset: The place in that memory that the tensors' offsets are counted from.
+            deadline: The time after which nothing is computed, by time.monotonic().
+            team: The request's team.
 
         Returns:
-            The result, whose array is its own, and the seconds of computing.
+            The result, with an array of its own, and the seconds of computing.
 
         Raises:
-            RequestError: As `compute`, or the deadline has passed.
+            RequestError: That of `compute`, or ``deadline_exceeded``.
         """
 
         def work() -> tuple[LossResult, float]:
@@ -204,11 +204,11 @@ class InPlace:
 
         Args:
             ready: The request.
-            memory: Where its tensors lie.
-            offset: Where in that memory its offsets are counted from.
+            memory: The memory of its tensors.
+            offset: The place in that memory that the tensors' offsets are counted from.
 
         Raises:
-            RequestError: A value in a tensor stands against it, or it is a mean over nothing.
+            RequestError: A value of a tensor is not allowed, or a mean is over nothing.
         """
         (request, cut, work), kernel = ready, self._kernel
         channels: Sequence[Planes] = ()
@@ -227,8 +227,8 @@ def prepare_request(request: LossRequest, cut: Cut, base: int = 0) -> Prepared:
 
     Args:
         request: The request.
-        cut: Its part.
-        base: Where its offsets are to be counted from.
+        cut: Its one part.
+        base: The place that offsets are to be counted from.
     """
     tensors = {name: replace(tensor, offset=tensor.offset - base) for name, tensor in request.tensors.items()}
     work = prepare(request.loss, request.params, cut.shape, cut.axes, cut.elements, tensors)

@@ -57,20 +57,29 @@ class WorkerPool:
         workers: Number of workers there will be.
         elements: Most elements of a slice.
         each: The part of these that each thread of a CPU worker gets; all of them by default.
+        when_scored: Called for each slice that a worker has answered.
+        when_teams_changed: Called with the supervisor's message about new teams, and the descriptor of the
+            memory that holds them.
     """
 
     def __init__(
-        self, memory: Memory, control: socket.socket, workers: int, elements: int, each: int | None = None
+        self,
+        memory: Memory,
+        control: socket.socket,
+        workers: int,
+        elements: int,
+        each: int | None = None,
+        *,
+        when_scored: Callable[[], None] = lambda: None,
+        when_teams_changed: Callable[[TeamsChanged, int], None] = lambda _, fd: os.close(fd),
     ) -> None:
         self.slots: Final[dict[int, WorkerSlot]] = {}
         self.supervisor_gone: Final = asyncio.Event()
         self.elements: Final = elements
         self._each = elements if each is None else each
         self.workers: Final = workers
-        self.when_scored: Callable[[], None] = lambda: None
-        """Called for each slice that a worker has answered."""
-        self.when_teams_changed: Callable[[TeamsChanged, int], None] = lambda _, fd: os.close(fd)
-        """Called with the supervisor's message and the descriptor that came with it."""
+        self._when_scored = when_scored
+        self._when_teams_changed = when_teams_changed
         self.degraded: Sequence[str] = ()
         """What is wrong although requests are answered, as the supervisor said last."""
         self._jobs: Final[dict[int, Job]] = {}  # by the id of each slice that is out
@@ -200,7 +209,7 @@ class WorkerPool:
             self._send(slot, encode(part))
 
     def _take(self, slot: WorkerSlot, answer: Scored | Failed) -> None:
-        self.when_scored()
+        self._when_scored()
         del slot.slices[answer.id]
         job = self._jobs.pop(answer.id)
         job.take(answer, slot)
@@ -251,7 +260,7 @@ class WorkerPool:
             elif isinstance(message, WorkerGone):
                 self._replace(message)
             elif isinstance(message, TeamsChanged):
-                self.when_teams_changed(message, fds[0])
+                self._when_teams_changed(message, fds[0])
             elif isinstance(message, Degraded):
                 self.degraded = message.reasons
             self._spares.refill()

@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
+from lossd.api.accounting import BURST, ORDINARY, RATE, RequestLine, RequestLog
 from lossd.api.problems import KINDS
-from lossd.api.request_log import BURST, ORDINARY, RATE, RequestLine, RequestLog
 
 LINE = RequestLine("r1", "vision", "192.0.2.1", "bad_shape", 422, "bce", "npy", 12, 48)
 

@@ -1,0 +1,63 @@
+"""Interfaces between a connection and what answers its requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from starlette.types import Scope
+
+from lossd.api.http.upload import Upload
+from lossd.types import RequestError
+
+CONNECTION: Final = "lossd.connection"
+"""The scope's key of a request's connection."""
+SHORT_BYTES: Final = 1 << 16
+"""The longest body that soon ends, so that its connection can be used again though nobody wanted it."""
+
+
+class Connection(Protocol):
+    """A connection, as seen by what answers one of its requests."""
+
+    def when_interrupted(self, callback: Callable[[RequestError | None], None]) -> Callable[[], None]:
+        """Call ``callback`` if the request cannot go on.
+
+        It is called with None if the client has hung up, or with the error if the body cannot be read on.
+
+        Returns:
+            A function that ends this.
+        """
+
+    def set_reading(self, reading: bool) -> None:
+        """Say whether more of the body is awaited, for which the client may not take too long."""
+
+    def begin_upload(self, scope: Scope, missing: int) -> Upload | None:
+        """Read the rest of a body past the parser.
+
+        Args:
+            scope: The request's.
+            missing: The bytes of its body that have not been received.
+
+        Returns:
+            None where that is not possible.
+        """
+
+    def end_upload(self, upload: Upload) -> None:
+        """Parse again what comes behind an upload, or what is left of an unwanted one."""
+
+
+class Lane(Protocol):
+    """A second way for the requests of one connection, which they may take before they are parsed."""
+
+    @property
+    def busy(self) -> bool:
+        """There is a request on it that has not been answered."""
+
+    def receive(self, data: bytes) -> bytes:
+        """Take bytes while it is busy, or between two requests; return those it does not want."""
+
+    def lost(self) -> None:
+        """End: the client has hung up."""
+
+    def stop(self) -> None:
+        """Answer at once: the server is about to end."""
