@@ -68,14 +68,6 @@ class Service:
         """It takes requests, and every worker computes rightly."""
         return self.pool.ready and not self.door.closed
 
-    def turns(self, nbytes: int) -> Turnstile:
-        """Where a body of a length waits for its turn."""
-        return self.small_turns if nbytes <= SMALL_BYTES else self.large_turns
-
-    def memory(self, nbytes: int) -> Arena:
-        """Where a body of a length is laid down."""
-        return self.small_bodies if nbytes <= self.small_bodies.capacity // 8 else self.bodies
-
     @classmethod
     def over(
         cls,

@@ -12,12 +12,19 @@ from structlog.contextvars import bind_contextvars
 
 from lossd.api.request_log import address_of
 from lossd.teams import holds_key
+from lossd.types import Timings
 
 _WELL_FORMED: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
 _KEY: Final = "lossd.request_id"
 _PROCESS: Final = os.urandom(8).hex().encode()  # so that no two processes give the same id
 _numbers: Final = itertools.count()
 NO_TIMING: Final = b"read;dur=0, queue;dur=0, compute;dur=0"
+
+
+def server_timing(timings: Timings) -> bytes:
+    """Return the value of a Server-Timing header, in milliseconds."""
+    read, queue, compute = timings
+    return b"read;dur=%.3f, queue;dur=%.3f, compute;dur=%.3f" % (1e3 * read, 1e3 * queue, 1e3 * compute)
 
 
 def request_id(scope: Scope) -> str:

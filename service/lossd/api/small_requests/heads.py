@@ -19,7 +19,7 @@ from lossd.api.http.head_rules import check_head
 from lossd.api.http.request_context import joined_header
 from lossd.api.routes.inference import model_paths
 from lossd.api.scoring.negotiation import JSON
-from lossd.api.scoring.request_spec import Plan, make_plan, said_by
+from lossd.api.scoring.request_spec import RequestSpec, read_spec, spec_fields
 from lossd.api.small_requests.layouts import Form, form_of, inference_form
 from lossd.core.catalog import LOSSES
 from lossd.types import RequestError
@@ -159,7 +159,7 @@ def _find_form(path: str, scope: Scope) -> Form | None:
         RequestError: What is wrong with what the request says.
     """
     if path[1:] in LOSSES:
-        plan = make_plan(path[1:], said_by(scope)._replace(timeout_ms=None))
+        plan = read_spec(path[1:], spec_fields(scope)._replace(timeout_ms=None))
         return form_of(plan) if _is_small(plan) else None
     loss = _INFERENCES.get(path)
     if loss is None:
@@ -170,7 +170,7 @@ def _find_form(path: str, scope: Scope) -> Form | None:
     return inference_form(loss, scope["query_string"], None if given is None else int(given))
 
 
-def _is_small(plan: Plan) -> bool:
+def _is_small(plan: RequestSpec) -> bool:
     """Whether it is of a usual format, and both its parameters and its answer are a few numbers."""
     params = plan.params
     one_number = params["reduction"] != "none" and params["axis"] is None

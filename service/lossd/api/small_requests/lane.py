@@ -24,9 +24,8 @@ from structlog.contextvars import bound_contextvars
 from lossd.api.accounting import Accounted
 from lossd.api.auth import rate_headers
 from lossd.api.http.protocol import LossdProtocol, header_lines
-from lossd.api.http.request_context import choose_id
+from lossd.api.http.request_context import choose_id, server_timing
 from lossd.api.scoring.exchange import FAILED, STOPPED
-from lossd.api.scoring.whole_body import server_timing
 from lossd.api.services import Service
 from lossd.api.small_requests.heads import BEGINNING, LONGEST_HEAD, Head, read_head
 from lossd.api.small_requests.layouts import Scratch

@@ -16,9 +16,9 @@ from typing import Final, NamedTuple, TypeAlias
 from lossd import __version__
 from lossd.api.problems import Problem, problem
 from lossd.api.routes.inference import inference_problem
-from lossd.api.scoring.request_spec import Plan
+from lossd.api.scoring.request_spec import RequestSpec
 from lossd.api.scoring.validation import assemble
-from lossd.api.scoring.whole_body import PARAMETER_ROOM
+from lossd.api.scoring.whole_body import PARAMETER_BYTES
 from lossd.core.catalog import LOSSES, Loss
 from lossd.engine.dispatch.in_place import InPlace, Prepared, prepare_request
 from lossd.types import Body, ErrorCode, LossRequest, LossResult, RequestError, Tensor
@@ -68,7 +68,7 @@ class Scratch:
     offset: Final = 0
 
     def __init__(self, longest: int) -> None:
-        self.nbytes: Final = inference_arena_bytes(longest, None) + PARAMETER_ROOM
+        self.nbytes: Final = inference_arena_bytes(longest, None) + PARAMETER_BYTES
         self.view: Final = memoryview(mmap.mmap(-1, self.nbytes))
 
 
@@ -187,7 +187,7 @@ class Form(ABC):
 class NpyForm(Form):
     """.npy files, one after the other."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: RequestSpec) -> None:
         super().__init__("npy", plan.loss, plan.given)
         self._plan = plan
 
@@ -203,7 +203,7 @@ class NpyForm(Form):
 class JsonForm(Form):
     """A JSON object."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: RequestSpec) -> None:
         super().__init__("json", plan.loss, plan.given)
         self._plan = plan
 
@@ -268,12 +268,12 @@ class InferenceForm(Form):
 
 
 @lru_cache(_KEPT)
-def form_of(plan: Plan) -> Form:
+def form_of(plan: RequestSpec) -> Form:
     """The form of bodies that come with a plan of JSON or .npy."""
     return JsonForm(plan) if plan.form.name == "json" else NpyForm(plan)
 
 
-_json_layouts: Final[dict[tuple[Plan, Hashable], Layout]] = {}
+_json_layouts: Final[dict[tuple[RequestSpec, Hashable], Layout]] = {}
 """The layouts of documents of any length, by the plan that they came with and what was found in them."""
 
 

@@ -21,7 +21,7 @@ from lossd.engine.dispatch.result import Planes, Totals, crashed, result_of, too
 from lossd.engine.dispatch.worker_slot import WorkerSeat
 from lossd.engine.ipc.memory import Memory
 from lossd.engine.ipc.messages import Failed, Recipe, Scored, Slice, encode_recipe
-from lossd.types import ErrorCode, LossRequest, LossResult, RequestError, Tensor
+from lossd.types import ErrorCode, LossRequest, LossResult, Requester, RequestError, Tensor
 
 _slice_ids: Final = itertools.count(
     1 + secrets.randbits(40)
@@ -102,10 +102,7 @@ class Job:
         cut: How it is cut; of a stream, if it had the most rows that it may have.
         memory: The arena.
         output: Where array answers go, as long as `output_bytes` says; None where there is no array.
-        team: Whose it is.
-        weight: The team's share of a worker's time, in proportion to others'.
-        identity: The id that the caller knows it by.
-        trace: Its span's context, for traces.
+        requester: Who sent it.
     """
 
     def __init__(
@@ -116,20 +113,14 @@ class Job:
         cut: Cut,
         memory: Memory,
         output: Region | None,
-        team: str,
-        weight: float,
-        identity: str = "",
-        trace: str = "",
+        requester: Requester,
     ) -> None:
         self.id: Final = next(_request_ids)
         self.seat = seat
-        self.team: Final = team
-        self.identity: Final = identity
+        self.requester: Final = requester
         self.deadline = math.inf  # by time.monotonic(): nothing is computed that is handed out after it
         self._pool = pool
         self._request = request
-        self._trace = trace
-        self._weight = weight
         self._cut = cut
         self._done: Final[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
         self._out: Final[dict[int, _Out]] = {}
@@ -248,10 +239,10 @@ class Job:
             memories=memories,
             deadline=self.deadline,
             row=span.row,
-            team=self.team,
-            weight=self._weight,
-            identity=self.identity,
-            trace=self._trace,
+            team=self.requester.team,
+            weight=self.requester.weight,
+            identity=self.requester.request_id,
+            trace=self.requester.trace,
         )
         span.handed += 1
         self._out[piece.id] = _Out(piece, span)

@@ -38,7 +38,7 @@ from lossd.engine.ipc.messages import (
 )
 from lossd.engine.ipc.outbox import Outbox
 from lossd.engine.ipc.spares import Spares
-from lossd.types import ErrorCode, LossRequest, RequestError
+from lossd.types import ErrorCode, LossRequest, Requester, RequestError
 
 _TORCH_SHARE: Final = 16
 """By how much slices are shorter that torch scores on a CPU, where it takes so many times as long."""
@@ -105,10 +105,7 @@ class Pool:
         cut: Cut,
         output: Region | None,
         seconds: float,
-        team: str = "default",
-        weight: float = 1.0,
-        identity: str = "",
-        trace: str = "",
+        requester: Requester = Requester(),  # noqa: B008 -- it is immutable
     ) -> Job:
         """Start a request, which is handed out as its inputs arrive.
 
@@ -117,10 +114,7 @@ class Pool:
             cut: How it is cut; of a stream, if it had the most rows that it may have.
             output: Memory for an array answer, if it is one.
             seconds: How long to wait for the first worker to be there.
-            team: Whose it is.
-            weight: The team's share of a worker's time, in proportion to others'; over 0.
-            identity: The id that the caller knows it by, for the log.
-            trace: Its span's context, for traces.
+            requester: Who sent it.
 
         Raises:
             RequestError: ``overloaded``: none came.
@@ -134,7 +128,7 @@ class Pool:
                     ErrorCode.OVERLOADED, "no worker has started yet; try again later"
                 ) from None
         seat = _least_busy(self._ready_seats or self.seats.values())
-        return Job(self, seat, request, cut, self._memory, output, team, weight, identity, trace)
+        return Job(self, seat, request, cut, self._memory, output, requester)
 
     def elements_for(self, loss: Loss) -> int:
         """How many elements a slice has at most: fewer where torch scores it on one core of a CPU."""
@@ -270,7 +264,7 @@ class Pool:
         logger.warning("worker %d (pid %d) ended with status %d", gone.worker, gone.pid, gone.status)
         job = None if gone.running is None else seat.jobs.get(gone.running)
         if job is not None and gone.running is not None:
-            with bound_contextvars(request_id=job.identity, team=job.team):
+            with bound_contextvars(request_id=job.requester.request_id, team=job.requester.team):
                 logger.warning("worker %d ended while it had this request", gone.worker)
             job.ended_worker(gone.running)
         self._forget_ended(seat)
