@@ -36,14 +36,14 @@ def check_answer(service: Service, request: LossRequest, cut: Cut, spec: LossSpe
     """
     count = arrays(request, cut)
     written = 1 + count if 0 in cut.axes else 1  # with sums over the rows, text has their terms, too
-    check_output(service, cut.outputs, spec, count, written)
+    check_output(service.settings.max_output_bytes, cut.outputs, spec, count, written)
 
 
-def check_output(service: Service, outputs: int, spec: LossSpec, arrays: int, written: int = 1) -> None:
+def check_output(limit: int, outputs: int, spec: LossSpec, arrays: int, written: int = 1) -> None:
     """Refuse an answer that is too large, as it is sent or as it is computed.
 
     Args:
-        service: The service whose limit applies.
+        limit: The most bytes of an answer.
         outputs: The answer's numbers.
         spec: The loss, and whether the answer is text.
         arrays: The float64 arrays of that length that computing it takes.
@@ -52,7 +52,7 @@ def check_output(service: Service, outputs: int, spec: LossSpec, arrays: int, wr
     Raises:
         RequestError: ``output_too_large``.
     """
-    limit, needed = service.settings.max_output_bytes, outputs * number_bytes(spec, arrays, written)
+    needed = outputs * number_bytes(spec, arrays, written)
     if needed <= limit:
         return
     remedy = "reduce over more axes, or send less"

@@ -28,7 +28,7 @@ STOPPED: Final = RequestError(
     ErrorCode.DRAINING, "the server stopped before the answer was ready; send this to another, or again later"
 )
 FAILED: Final = RequestError(
-    ErrorCode.INTERNAL_ERROR, "the server failed; report this with the request id, which is in its log"
+    ErrorCode.INTERNAL_ERROR, "the server failed; report this with the request id: its log has the cause"
 )
 
 

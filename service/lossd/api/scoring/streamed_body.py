@@ -112,7 +112,8 @@ class StreamedBody:
         assert self._stream is not None
         if isinstance(event, Batch):
             outputs = (self._stream.rows + event.rows) * self._outputs_per_row
-            check_output(self._service, outputs, self._spec, self._arrays)
+            limit = self._service.settings.max_output_bytes
+            check_output(limit, outputs, self._spec, self._arrays)
             self._exchange.charge(event.rows * self._row_elements)
             await self._stream.begin(event.rows)
             await self._raise_if_failed()
