@@ -1,4 +1,4 @@
-"""The OpenAPI document says what is served, and the client's types say what OpenAPI says."""
+"""The OpenAPI document fits the server, and the client's types fit the document."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ CHECKS = [
 
 
 @pytest.mark.parametrize("path", ["/bce", "/focal", "/livez", "/readyz", "/info", "/metrics", "/usage"])
-def test_what_is_served_is_what_is_documented(api_schema: schemathesis.BaseSchema, path: str) -> None:
+def test_the_server_answers_as_documented(api_schema: schemathesis.BaseSchema, path: str) -> None:
     for method in api_schema[path]:
 
         @settings(
@@ -241,7 +241,7 @@ Y = np.array([[1, 0, 0], [0, 1, 1]], np.uint8)
 
 
 def picked_file(media: str) -> bytes:
-    """The file that somebody picks who has read the description of a body that is one."""
+    """A file for a body that is one, as its description asks for."""
     file = io.BytesIO()
     if media == "application/x-npz":
         np.savez(file, logits=X, targets=Y)
@@ -269,7 +269,7 @@ def prefilled(parameter: dict[str, Any]) -> object:
     schema = parameter["schema"]
     for key in ("oneOf", "anyOf"):
         schema = {**schema, **(schema.get(key) or [{}])[0]}
-    assert not {"examples", "content"} & parameter.keys()  # which would be prefilled in other ways
+    assert not {"examples", "content"} & parameter.keys()  # they would be prefilled in other ways
     return parameter.get("example", schema.get("example", schema.get("default", ...)))
 
 
@@ -280,7 +280,7 @@ def as_text(value: object) -> str:
 
 
 def field_text(schema: dict[str, Any]) -> str:
-    """What Swagger UI puts into a field of a form: a sample, where the document does not say."""
+    """What Swagger UI puts into a form field: a sample, if the document has no default."""
     return as_text(schema.get("example", schema.get("default", "string")))
 
 
@@ -314,7 +314,7 @@ def tries(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{media} {name}", {**given, "content": json.dumps(example["value"])}
 
 
-def test_each_try_it_out_succeeds_as_it_is_prefilled(document: dict[str, Any], base_url: str) -> None:
+def test_each_prefilled_try_it_out_succeeds(document: dict[str, Any], base_url: str) -> None:
     found = {}
     for path, item in document["paths"].items():
         for method, operation in item.items():

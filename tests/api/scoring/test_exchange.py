@@ -54,7 +54,7 @@ async def serve(answer: Answer, sent: list[Message]) -> str:
     return service.metrics.expose().decode()
 
 
-def test_a_failure_of_the_servers_own_is_a_problem_and_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_of_the_server_is_a_problem_and_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     async def fail(exchange: Exchange) -> None:
         raise ZeroDivisionError
 
