@@ -128,6 +128,22 @@ class RequestError(Exception):
         return RequestError(self.code, self.detail, self.errors, retry_after=self.retry_after)
 
 
+class Requester(NamedTuple):
+    """Who sent a request, as far as its jobs need to know.
+
+    Attributes:
+        team: The team's name.
+        weight: The team's share of a worker's time, relative to other teams'; over 0.
+        request_id: The request's id, for logs.
+        trace: The context of the request's span; empty without traces.
+    """
+
+    team: str = "default"
+    weight: float = 1.0
+    request_id: str = ""
+    trace: str = ""
+
+
 class Timings(NamedTuple):
     """Seconds that an answered request took, by stage.
 

@@ -1,4 +1,4 @@
-"""What bodies may hold besides plain numbers: words, nulls, fields of text, members that are no tensors."""
+"""Bodies with more than plain numbers: strings, nulls, text fields, members that are not tensors."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def refused(answer: httpx.Response, status: int, code: str) -> str:
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_an_npz_with_more_than_tensors(base_url: str, save: object) -> None:
+def test_an_npz_with_other_members(base_url: str, save: object) -> None:
     others = {"meta": np.array({"epoch": 3}, dtype=object), "names": np.array(["cat", "dog", "bird"])}
     note = "skipped meta (Python objects) and names (text), which are no tensors"
     answer = post_npz(base_url, npz(save, **others, logits=X, targets=Y))
@@ -69,7 +69,7 @@ def test_an_npz_with_more_than_tensors(base_url: str, save: object) -> None:
     assert "did you mean weight?" in detail
 
 
-def test_what_is_passed_over_is_limited(tmp_path: Path) -> None:
+def test_skipped_members_count_against_the_limit(tmp_path: Path) -> None:
     zeros = np.array("x" * (1 << 20))  # 4 MiB, of which deflate makes 4 kB
     body = npz(np.savez_compressed, logits=X, targets=Y, names=zeros)
     assert len(body) < 1 << 16
@@ -97,7 +97,7 @@ def curl(folder: Path, url: str, *fields: str) -> dict[str, Any]:
     return document
 
 
-def test_fields_of_a_form_are_parameters(base_url: str, files: Path) -> None:
+def test_form_fields_are_parameters(base_url: str, files: Path) -> None:
     url, both = f"{base_url}/bce", ("logits=@x.npy", "targets=@y.npy")
     answer = curl(files, url, *both, "pos_weight=2")
     assert answer["loss"] == pytest.approx(bce(X, Y, 2.0).mean(), rel=1e-14)
@@ -137,7 +137,7 @@ def test_preambles_and_epilogues(base_url: str) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 3000], ids=["small", "parsed by a helper"])
-def test_words_and_null_in_json(base_url: str, rows: int) -> None:
+def test_strings_and_null_in_json(base_url: str, rows: int) -> None:
     logits = [["Infinity", "-Infinity", 0.5, 2.0]] * rows
     targets = [[1, 0, None, "NaN"]] * rows
     document = {"logits": logits, "targets": targets, "ignore_index": "nan", "reduction": "none"}
@@ -190,7 +190,7 @@ def bodies(arrays: dict[str, Array]) -> dict[str, tuple[str, bytes, str]]:
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"])
-def test_whole_numbers_of_any_width_in_any_format(base_url: str, dtype: str) -> None:
+def test_integers_of_any_width_in_any_format(base_url: str, dtype: str) -> None:
     weight = np.array([[1, 2, 0], [3, 1, 1]], dtype)
     mask = np.array([[1, 1, 0], [1, 0, 1]], dtype)
     arrays = {"logits": X, "targets": Y.astype(dtype), "weight": weight, "mask": mask}

@@ -1,4 +1,4 @@
-"""HTTP itself: what callers' libraries do, and what hostile ones try."""
+"""HTTP: what ordinary client libraries and hostile callers send."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HEAD = b"POST /bce HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-npy\r\nCon
 
 
 def talk(base_url: str, *parts: bytes, pause: float = 0.0, seconds: float = 5.0) -> bytes:
-    """What the server says to bytes on a connection, until it closes or falls silent."""
+    """The server's bytes on a connection, until it closes or falls silent."""
     address = urlsplit(base_url)
     answer = b""
     with socket.create_connection((address.hostname, address.port), timeout=seconds) as connection:
@@ -69,12 +69,12 @@ def test_an_offer_to_upgrade_is_ignored_wherever_it_is_cut(base_url: str) -> Non
         assert b"malformed_json" in answer, cut
 
 
-def test_an_offer_behind_another_request_is_ignored_or_ends_the_connection(base_url: str) -> None:
+def test_an_offer_after_another_request_is_ignored_or_ends_the_connection(base_url: str) -> None:
     text = b'{"logits": [1], "targets": [1]}'
     head = b"POST /bce HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     head += b"Content-Length: %d\r\n" % len(text)
     plain, offer = head + b"\r\n" + text, head + b"Connection: upgrade\r\nUpgrade: h2c\r\n\r\n" + text
-    coded = head + b"Content-Encoding: identity\r\n\r\n" + text  # which does not take the fast lane
+    coded = head + b"Content-Encoding: identity\r\n\r\n" + text  # takes the ordinary way
     answer = talk(base_url, coded + offer + plain)
     assert answer.count(b"HTTP/1.1 ") == 2
     assert answer.count(b"HTTP/1.1 200 ") == 1
@@ -83,7 +83,7 @@ def test_an_offer_behind_another_request_is_ignored_or_ends_the_connection(base_
     assert talk(base_url, plain + offer + last).count(b"HTTP/1.1 200 ") == 3
 
 
-def test_a_body_that_speaks_of_upgrades_is_left_alone(base_url: str) -> None:
+def test_a_body_that_mentions_upgrades_is_kept(base_url: str) -> None:
     text = b'{"logits": [1],\r\nupgrade: "targets": [1]}'
     answer = httpx.post(f"{base_url}/bce", content=text, headers={"content-type": "application/json"})
     assert answer.json()["code"] == "malformed_json"
@@ -136,7 +136,7 @@ def test_accept_headers_are_joined(base_url: str) -> None:
     assert httpx.post(f"{base_url}/bce", content=BODY, headers=headers).status_code == 200
 
 
-def test_a_problem_repeats_only_a_little_of_what_was_sent(base_url: str) -> None:
+def test_a_problem_repeats_little_of_the_request(base_url: str) -> None:
     sent = {"a" * 1_000_000: 1, "logits": [1], "targets": [1]}
     answer = httpx.post(f"{base_url}/bce", json=sent)
     assert answer.json()["code"] == "invalid_parameter"
@@ -145,7 +145,7 @@ def test_a_problem_repeats_only_a_little_of_what_was_sent(base_url: str) -> None
     assert escaped.json()["errors"][0]["pointer"] == "/a~1b~0"
 
 
-def test_null_says_what_leaving_out_says(base_url: str) -> None:
+def test_null_means_the_default(base_url: str) -> None:
     plain = {"logits": [1.0], "targets": [1]}
     expected = httpx.post(f"{base_url}/bce", json=plain).json()["loss"]
     spelt = httpx.post(f"{base_url}/bce", json={**plain, "pos_weight": None, "axis": None}).json()
@@ -163,7 +163,7 @@ def test_head_is_get_without_a_body(base_url: str) -> None:
         assert (asked.status_code, asked.content) == (got.status_code, b""), path
         assert got.status_code == 200
         assert asked.headers.keys() == got.headers.keys(), path
-        if path not in ("/metrics", "/usage") and "stats" not in path:  # which change from one to the next
+        if path not in ("/metrics", "/usage") and "stats" not in path:  # they change with each request
             assert asked.headers["content-length"] == got.headers["content-length"], path
     for path in ("/bce", "/nothing"):
         got, asked = httpx.get(base_url + path), httpx.head(base_url + path)
@@ -180,7 +180,7 @@ def test_nothing_follows_the_head_of_an_answer_to_head(base_url: str) -> None:
     assert [one.split()[1] for one in answers] == [b"200", b"200", b"405", b"200", b"200"]
 
 
-def test_options_and_wrong_methods_say_what_a_path_takes(base_url: str) -> None:
+def test_options_and_wrong_methods_name_the_allowed_methods(base_url: str) -> None:
     for method, allowed in (("get", "GET, HEAD"), ("post", "POST")):
         for path in paths_of(base_url, method):
             asked = httpx.options(base_url + path)
@@ -223,7 +223,9 @@ def test_a_page_of_another_origin_may_call(shared: LiveServer) -> None:
         assert int(asked.headers["access-control-max-age"]) > 0
         assert asked.headers["x-request-id"]
         answers = {
-            200: client.post("/bce", json=JSON, headers=keyed),  # as the fast lane takes it from others
+            200: client.post(
+                "/bce", json=JSON, headers=keyed
+            ),  # other callers' requests like it take the fast lane
             405: client.get("/bce", headers=keyed),
             401: client.post("/bce", json=JSON, headers=page),
             404: client.get("/nothing", headers=page),
@@ -243,7 +245,7 @@ def test_a_page_of_another_origin_may_call(shared: LiveServer) -> None:
         assert exposed >= {name.title() for name in answer.headers if name.startswith("lossd-")}
 
 
-def test_a_page_of_no_origin_that_is_named_may_not(shared: LiveServer) -> None:
+def test_a_page_of_an_unlisted_origin_may_not_call(shared: LiveServer) -> None:
     assert shared.key is not None
     wanted = {"access-control-request-method": "POST"}
     for origin in ("https://evil.example.org", "null", "http://dash.example.org", f"{PAGE}:8443"):
@@ -258,14 +260,14 @@ def test_a_page_of_no_origin_that_is_named_may_not(shared: LiveServer) -> None:
     assert plain.status_code == 200
 
 
-def test_all_origins_may_where_a_star_says_so() -> None:
+def test_a_star_allows_all_origins() -> None:
     headers = dict(Origins(["*"]).headers(b"https://any.example.org"))
     assert headers[b"access-control-allow-origin"] == b"*"
     assert b"vary" not in headers
 
 
 class Stripping(BaseHTTPRequestHandler):
-    """What `location /lossd/ { proxy_pass http://127.0.0.1:8000/; }` makes of a request."""
+    """A proxy like nginx with `location /lossd/ { proxy_pass http://127.0.0.1:8000/; }`."""
 
     behind = ""
 

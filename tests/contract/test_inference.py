@@ -1,4 +1,4 @@
-"""The Open Inference Protocol as its own clients see it: Triton's, sync and asyncio, unchanged."""
+"""The Open Inference Protocol with Triton's own clients, sync and asyncio."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_parameters_of_every_kind(
     check(client.infer("focal", tensors(DENSE), query_params=query), expected)
 
 
-def test_lists_and_null_that_triton_has_not(base_url: str) -> None:
+def test_lists_and_null_beyond_triton(base_url: str) -> None:
     body = document(parameters={"alpha": None, "axis": [0, 1], "pos_weight": [2.0, 1.0]})
     answer = httpx.post(f"{base_url}/v2/models/focal/infer", json=body)
     text = {"logits": [[1, 2], [3, 4]], "targets": [[0, 1], [1, 0]]}
@@ -220,7 +220,7 @@ def test_lists_and_null_that_triton_has_not(base_url: str) -> None:
         (dtype, binary)
         for dtype in (*FLOATS, *INTEGERS, np.bool_)
         for binary in (True, False)
-        if binary or dtype != ml_dtypes.bfloat16  # which Triton's client sends as binary data alone
+        if binary or dtype != ml_dtypes.bfloat16  # Triton's client sends it as binary data only
     ],
 )
 def test_every_datatype(
@@ -293,7 +293,7 @@ def test_chosen_outputs(base_url: str, client: InferenceServerClient) -> None:
             assert all(("data" in result.get_output(name)) == (name in text) for name in names)
 
 
-def test_what_is_not_finite_comes_back(client: InferenceServerClient) -> None:
+def test_infinite_outputs_come_back(client: InferenceServerClient) -> None:
     x, y = np.array([[np.inf, -np.inf, 1.0]]), np.array([[0.0, 0.0, np.nan]])
     inputs = tensors({"logits": x, "targets": y})
     params = {"reduction": "none", "allow_nan": True}
@@ -303,7 +303,7 @@ def test_what_is_not_finite_comes_back(client: InferenceServerClient) -> None:
         assert math.isnan(result.as_numpy("sum")[0])
 
 
-def test_what_is_not_finite_is_sent_as_words(base_url: str) -> None:
+def test_infinite_numbers_are_strings_in_json(base_url: str) -> None:
     logits = {"name": "logits", "shape": [4], "datatype": "FP32", "data": ["Infinity", "-Infinity", 1, 2]}
     targets = {"name": "targets", "shape": [4], "datatype": "FP32", "data": [1, 0.5, None, "NaN"]}
     params: Params = {"ignore_index": "nan", "reduction": "none"}
@@ -322,7 +322,7 @@ def test_what_is_not_finite_is_sent_as_words(base_url: str) -> None:
     assert "NaN at /targets/2" in check_error(answer, 422, "non_finite_input")
 
 
-def test_what_to_know_of_an_answer_is_told(base_url: str, client: InferenceServerClient) -> None:
+def test_notes_come_with_the_answer(base_url: str, client: InferenceServerClient) -> None:
     square = {name: np.ones((3, 3), np.float32) for name in DENSE}
     for binary in (True, False):
         result = client.infer("bce", tensors({**square, "weight": np.arange(3.0)}, binary))
@@ -418,7 +418,7 @@ def test_the_coding_of_an_answer(base_url: str, accept: str, coding: str | None)
     check(result, natively(base_url, "bce", ones, {"reduction": "none"}))
 
 
-def test_what_does_not_get_shorter_is_not_compressed(base_url: str) -> None:
+def test_answers_that_compress_badly_are_not_compressed(base_url: str) -> None:
     headers = {"accept-encoding": "gzip"}
     for reduction, binary, coded in (("none", True, False), ("none", False, True), ("mean", False, False)):
         body, length = InferenceServerClient.generate_request_body(
@@ -579,7 +579,7 @@ def mlserver_request(array_type: str | None = "np", **members: object) -> dict[s
     return {"id": "a", **types, "inputs": inputs, **members}
 
 
-def test_what_mlservers_clients_send(base_url: str) -> None:
+def test_requests_of_mlservers_clients(base_url: str) -> None:
     expected = natively(base_url, "focal", DENSE, {})["loss"].tolist()
     outputs = [{"name": "loss", "parameters": {"content_type": "np"}}]
     for body in (mlserver_request(), mlserver_request(None), mlserver_request(outputs=outputs)):
@@ -622,7 +622,7 @@ def test_statistics(client: InferenceServerClient) -> None:
     assert figures() in everything
 
 
-def test_metrics_tell_the_format(base_url: str, client: InferenceServerClient) -> None:
+def test_metrics_have_the_format(base_url: str, client: InferenceServerClient) -> None:
     client.infer("bce", tensors(DENSE))
     exposed = httpx.get(f"{base_url}/metrics").text
     assert 'lossd_requests_total{format="v2",loss="bce",outcome="ok",team="default"}' in exposed
@@ -698,7 +698,7 @@ def test_errors_as_tritons_client_raises_them(
     client: InferenceServerClient, arrays: Arrays, params: Params, status: str, message: str, binary: bool
 ) -> None:
     if not binary and any(np.isnan(array).any() for array in arrays.values()):
-        status, message = "400", "NaN"  # which is not JSON
+        status, message = "400", "NaN"  # not JSON
     with pytest.raises(InferenceServerException, match=message) as caught:
         client.infer("focal", tensors(arrays, binary), parameters=params)
     assert caught.value.status() == status
@@ -713,8 +713,8 @@ def test_unknown_outputs(client: InferenceServerClient) -> None:
     assert caught.value.status() == "400"
 
 
-def test_what_else_triton_has(client: InferenceServerClient) -> None:
-    """Nothing of it is there, and each call says so in the protocol's own way."""
+def test_routes_of_triton_that_are_missing(client: InferenceServerClient) -> None:
+    """Each call gets an error of the protocol."""
     calls: list[tuple[str, Callable[[], object]]] = [
         ("dice", lambda: client.infer("dice", tensors(DENSE))),
         ("versions/2", lambda: client.infer("focal", tensors(DENSE), model_version="2")),
@@ -768,12 +768,12 @@ BODY, LENGTH = InferenceServerClient.generate_request_body(tensors(DENSE))
 @pytest.mark.parametrize(
     "length", ["-1", "1.5", "", "x", "0x10", "+5", "1e3", "9" * 30, "²", str(len(BODY) + 1)]
 )
-def test_header_lengths_that_are_none(base_url: str, length: str) -> None:
+def test_malformed_header_lengths(base_url: str, length: str) -> None:
     headers = [(b"inference-header-content-length", length.encode("latin-1"))]
     assert "Inference-Header" in refused(base_url, 400, "bad_request", content=BODY, headers=headers)
 
 
-def test_header_lengths_that_lie(base_url: str) -> None:
+def test_wrong_header_lengths(base_url: str) -> None:
     def at(length: int, body: bytes = BODY, **headers: str) -> dict[str, Any]:
         return {"content": body, "headers": {"inference-header-content-length": str(length), **headers}}
 
@@ -872,7 +872,7 @@ def test_an_error_leaves_the_connection_usable(base_url: str) -> None:
             assert connection.post("/v2/models/focal/infer", json=document()).status_code == 200
 
 
-def test_errors_say_when_to_come_again() -> None:
+def test_errors_have_retry_after() -> None:
     headers = dict(inference_problem(RequestError(ErrorCode.OVERLOADED, "full; try again"), "a").headers)
     assert int(headers[b"retry-after"]) > 0
     assert headers[b"lossd-code"] == b"overloaded"

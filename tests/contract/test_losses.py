@@ -1,4 +1,4 @@
-"""What a caller can rely on: every format gives the true number, by mpmath, not by the core."""
+"""Every format gives the true number, computed with mpmath rather than the core."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_npy_answers_hold_the_same_bits(base_url: str, loss: str, params: Loss) 
 
 
 def exactly(numbers: npt.ArrayLike) -> list[float]:
-    """The terms of a sum: rounded once, what that left rounded, and so on until nothing is left."""
+    """The terms of a sum: the rounded sum, the rounded rest, and so on until nothing is left."""
     rest = sum(map(Fraction, np.ravel(numbers).tolist()), Fraction(0))
     terms = [float(rest)]
     while rest := rest - Fraction(terms[-1]):
@@ -238,7 +238,7 @@ def test_terms_add_up_to_the_sums_exactly(base_url: str, shape: tuple[int, ...],
 
 
 def trimmed(terms: tuple[float, ...]) -> tuple[float, ...]:
-    """Without the zeros that fill up what others need more terms for."""
+    """Terms without trailing zeros, which pad those of other outputs."""
     return terms if len(terms) == 1 or terms[-1] else trimmed(terms[:-1])
 
 
@@ -311,7 +311,7 @@ def test_infinite_losses_are_strings(base_url: str) -> None:
     assert (whole["sum_terms"], rows["sum_terms"]) == (["Infinity"], ["Infinity"])
 
 
-def test_curl_as_in_the_readme(base_url: str, tmp_path: Path) -> None:
+def test_the_curl_command_of_the_readme(base_url: str, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", X)
     np.save(tmp_path / "y.npy", Y)
     done = subprocess.run(

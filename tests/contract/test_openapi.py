@@ -1,12 +1,14 @@
-"""The OpenAPI document says what is served, and the client's types say what OpenAPI says."""
+"""The OpenAPI document fits the server, and the client's types fit the document."""
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import io
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import urljoin
 
@@ -20,8 +22,15 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.specs.openapi import checks as openapi_checks
 
+from engine.worker.test_worker import Desk, ticking, working
+from faults.raw import connect, hear
+from live_server import live_server
 from lossd.api.problems import KINDS
+from lossd.api.routes.examples import QUOTED
 from lossd.core.catalog import LOSSES, SHARED
+from lossd.engine.admission.concurrency import ConcurrencyLimiter
+from lossd.engine.ipc.messages import Failed
+from lossd.types import ErrorCode, RequestError
 from lossd_client import AsyncLossClient, LossClient, LossResult, Reduction
 
 
@@ -64,7 +73,7 @@ CHECKS = [
 
 
 @pytest.mark.parametrize("path", ["/bce", "/focal", "/livez", "/readyz", "/info", "/metrics", "/usage"])
-def test_what_is_served_is_what_is_documented(api_schema: schemathesis.BaseSchema, path: str) -> None:
+def test_the_server_answers_as_documented(api_schema: schemathesis.BaseSchema, path: str) -> None:
     for method in api_schema[path]:
 
         @settings(
@@ -87,7 +96,9 @@ def test_the_document_is_valid_and_names_every_problem(document: dict[str, Any])
             if status == "200":
                 continue
             examples = response["content"]["application/problem+json"]["examples"]
-            assert all(example["value"]["status"] == int(status) for example in examples.values())
+            for name, example in examples.items():
+                assert (example["value"]["code"], example["value"]["status"]) == (name, int(status))
+                validate(document, "Problem", example["value"])
             named |= set(examples)
         assert named == set(KINDS) - {"not_found", "method_not_allowed"}
         assert all(media["examples"] for media in operation["requestBody"]["content"].values())
@@ -110,8 +121,51 @@ def test_the_examples_are_answered(document: dict[str, Any], base_url: str, loss
         validate(document, "LossAnswer", answer.json())
     shown = operation["responses"]["200"]["content"]["application/json"]["examples"]["mean"]["value"]
     real = httpx.post(f"{base_url}/{loss}", json=examples["mean"]["value"]).json()
-    assert shown == {**real, "request_id": shown["request_id"], "kernel": shown["kernel"]}
+    assert shown == {**real, "request_id": shown["request_id"]}
     validate(document, "LossAnswer", shown)
+
+
+def without_numbers(detail: str) -> str:
+    return re.sub(r"[0-9]+(\.[0-9]+)?", "0", detail)
+
+
+def test_quoted_problems_of_a_connection_are_what_it_answers(tmp_path: Path) -> None:
+    """Other examples are raised by the code that raises them for callers."""
+    with live_server(tmp_path, upload_grace_seconds=0.1, upload_pause_seconds=0.1) as hasty:
+        headers = {f"x-{i}": "1" for i in range(101)}
+        refused = httpx.post(f"{hasty.url}/bce", headers=headers).json()
+        assert refused["detail"] == QUOTED[ErrorCode.HEADERS_TOO_LARGE]
+        with connect(hasty) as connection:
+            head = b"POST /bce HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-npy\r\n"
+            connection.sendall(head + b"Content-Length: 100000\r\n\r\n\x93NUMPY")
+            slow = json.loads(hear(connection).raw.rpartition(b"\r\n\r\n")[2])
+    assert without_numbers(slow["detail"]) == without_numbers(QUOTED[ErrorCode.UPLOAD_TOO_SLOW])
+
+
+def test_the_quoted_problem_of_a_queue_is_what_it_raises() -> None:
+    async def overload() -> None:
+        queue = ConcurrencyLimiter(1)
+        await queue.ask(1, 1.0)
+        await queue.ask(1, 0.01)
+
+    with pytest.raises(RequestError) as caught:
+        asyncio.run(overload())
+    assert caught.value.detail == QUOTED[ErrorCode.OVERLOADED]
+
+
+def test_the_quoted_problem_of_a_device_is_what_its_worker_answers() -> None:
+    desk = Desk()
+
+    def fail(_: object) -> None:
+        raise MemoryError
+
+    desk.kernel.hear = fail
+    (piece,) = desk.plain(1, 1)
+    desk.send(piece)
+    with working(desk, ticking()):
+        failed = desk.answers(1)[piece.id]
+    assert isinstance(failed, Failed)
+    assert failed.detail == QUOTED[ErrorCode.OUT_OF_MEMORY].replace("cuda:0", "cpu")
 
 
 def test_problems_are_as_documented(document: dict[str, Any], base_url: str) -> None:
@@ -187,7 +241,7 @@ Y = np.array([[1, 0, 0], [0, 1, 1]], np.uint8)
 
 
 def picked_file(media: str) -> bytes:
-    """The file that somebody picks who has read the description of a body that is one."""
+    """A file for a body that is one, as its description asks for."""
     file = io.BytesIO()
     if media == "application/x-npz":
         np.savez(file, logits=X, targets=Y)
@@ -215,7 +269,7 @@ def prefilled(parameter: dict[str, Any]) -> object:
     schema = parameter["schema"]
     for key in ("oneOf", "anyOf"):
         schema = {**schema, **(schema.get(key) or [{}])[0]}
-    assert not {"examples", "content"} & parameter.keys()  # which would be prefilled in other ways
+    assert not {"examples", "content"} & parameter.keys()  # they would be prefilled in other ways
     return parameter.get("example", schema.get("example", schema.get("default", ...)))
 
 
@@ -226,7 +280,7 @@ def as_text(value: object) -> str:
 
 
 def field_text(schema: dict[str, Any]) -> str:
-    """What Swagger UI puts into a field of a form: a sample, where the document does not say."""
+    """What Swagger UI puts into a form field: a sample, if the document has no default."""
     return as_text(schema.get("example", schema.get("default", "string")))
 
 
@@ -260,7 +314,7 @@ def tries(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{media} {name}", {**given, "content": json.dumps(example["value"])}
 
 
-def test_each_try_it_out_succeeds_as_it_is_prefilled(document: dict[str, Any], base_url: str) -> None:
+def test_each_prefilled_try_it_out_succeeds(document: dict[str, Any], base_url: str) -> None:
     found = {}
     for path, item in document["paths"].items():
         for method, operation in item.items():

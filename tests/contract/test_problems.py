@@ -1,4 +1,4 @@
-"""Bad input gets the coded problem of the contract, with the place of the fault."""
+"""Bad input gets the contract's code, and a pointer to the place."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_bad_json(base_url: str, body: str, status: int, code: str, pointer: str
     check(answer, status, code, pointer)
 
 
-def test_the_nearest_name_is_offered(base_url: str) -> None:
+def test_the_nearest_name_is_suggested(base_url: str) -> None:
     assert (
         "gamma" in check(httpx.post(f"{base_url}/focal?gama=2", json=OK), 422, "invalid_parameter")["detail"]
     )
@@ -232,7 +232,7 @@ def exchange(base_url: str, request: bytes) -> bytes:
     return answer
 
 
-def test_what_is_not_http_gets_a_problem(base_url: str) -> None:
+def test_bytes_that_are_not_http_get_a_problem(base_url: str) -> None:
     answer = exchange(base_url, b"GET / HTTP/9.9\r\n\r\n")
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 ")

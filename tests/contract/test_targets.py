@@ -1,4 +1,4 @@
-"""What targets, masks and weights may be: whole numbers of any dtype, backgrounds, missing labels."""
+"""Targets, masks and weights: integers of any dtype, backgrounds, missing labels."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_background_counts_as_no_class(base_url: str, dtype: str, params: dict
     assert httpx.post(f"{base_url}/focal", json=body).json()["sum"] == found["sum"]
 
 
-def test_an_id_out_of_range_names_what_it_may_be(base_url: str) -> None:
+def test_an_id_out_of_range_suggests_what_it_means(base_url: str) -> None:
     answer = send(base_url, "bce", {"logits": X, "targets": IDS}, targets_format="index")
     found = answer.json()
     assert (answer.status_code, found["code"]) == (422, "target_out_of_range")
@@ -69,7 +69,7 @@ def test_an_id_out_of_range_names_what_it_may_be(base_url: str) -> None:
         assert said in found["detail"]
 
 
-def test_a_background_goes_with_ids(base_url: str) -> None:
+def test_a_background_needs_index_targets(base_url: str) -> None:
     for params in ({}, {"targets_format": "index", "ignore_index": 3}):
         answer = send(base_url, "bce", {"logits": X, "targets": DENSE}, background_index=3, **params)
         assert answer.json()["code"] == "invalid_parameter"
@@ -109,7 +109,7 @@ def test_masks_and_weights_of_integers(base_url: str, dtype: str) -> None:
 @pytest.mark.parametrize(
     "k", [np.array([1, 2, 3]).reshape(3, 1), np.arange(12).reshape(3, 4), np.array([[2.5]])]
 )
-def test_a_pos_weight_as_torch_shapes_it(base_url: str, k: Array) -> None:
+def test_a_pos_weight_in_the_shape_of_torch(base_url: str, k: Array) -> None:
     x, y = np.random.default_rng(0).normal(size=(2, 3, 4)), np.random.default_rng(1).random((2, 3, 4))
     found = send(base_url, "bce", {"logits": x, "targets": y, "pos_weight": k}, reduction="none").json()
     every = np.broadcast_to(k, x.shape)
@@ -131,7 +131,7 @@ def test_a_pos_weight_as_torch_shapes_it(base_url: str, k: Array) -> None:
         ("weight", [1, 3], [3, 1]),
     ],
 )
-def test_a_shape_that_could_mean_two_things_is_said(
+def test_an_ambiguous_shape_has_a_note(
     base_url: str, name: str, shape: list[int], as_other: list[int]
 ) -> None:
     tensors = {"logits": X[:3], "targets": DENSE[:3], name: np.ones(shape, dtype=np.uint8)}
@@ -155,7 +155,7 @@ def test_a_shape_that_could_mean_two_things_is_said(
     ("dtype", "ignored", "nearest"),
     [("f4", 0.1, "0.10000000149011612"), ("f2", 2049, "2048.0"), ("V2", 257, "256.0")],
 )
-def test_what_no_target_can_be_equal_to_is_refused(
+def test_an_index_that_no_target_can_equal_is_refused(
     base_url: str, dtype: str, ignored: float, nearest: str
 ) -> None:
     targets = np.zeros(3, dtype="u2").view("V2") if dtype == "V2" else np.zeros(3, dtype=dtype)
@@ -176,7 +176,7 @@ def test_ids_that_may_have_been_rounded_are_refused(base_url: str, dtype: str, c
         assert answer.json().get("code") == ("dtype_not_allowed" if status == 415 else None)
 
 
-def test_ids_that_could_lie_along_another_axis_are_said(base_url: str) -> None:
+def test_ids_that_could_lie_along_another_axis_have_a_note(base_url: str) -> None:
     rng = np.random.default_rng(1)
     tensors = {"logits": rng.normal(size=(2, 4, 4)), "targets": rng.integers(0, 4, (2, 4))}
     [note] = send(base_url, "bce", tensors, targets_format="index").json()["notes"]
@@ -197,7 +197,7 @@ def _saved(array: Array) -> bytes:
     return file.getvalue()
 
 
-def test_an_answer_says_what_it_is_of(base_url: str) -> None:
+def test_an_answer_repeats_parameters_and_options(base_url: str) -> None:
     tensors = {"logits": X, "targets": DENSE}
     options = {
         "axis": 1,
@@ -226,7 +226,7 @@ def test_an_answer_says_what_it_is_of(base_url: str) -> None:
     assert "lossd-notes" not in npy.headers
 
 
-def test_a_header_has_long_lists_by_their_digest(base_url: str) -> None:
+def test_a_header_has_the_digest_of_a_long_list(base_url: str) -> None:
     from hashlib import sha256
 
     x, k = np.zeros((2, 80), dtype=np.float32), [i / 7 for i in range(80)]

@@ -1,4 +1,4 @@
-"""Who may ask for what, with which key; and what is said to who may not, or not so much."""
+"""Keys, teams and their limits, and the refusals."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def ask(server: LiveServer, path: str = "/focal", body: bytes = BODY, **headers:
 
 
 @pytest.mark.parametrize("path", OPEN)
-def test_what_says_that_the_server_is_there_needs_no_key(closed: LiveServer, path: str) -> None:
+def test_liveness_and_docs_need_no_key(closed: LiveServer, path: str) -> None:
     assert httpx.get(closed.url + path).status_code == 200
 
 
 @pytest.mark.parametrize("path", KEYED)
-def test_everything_else_does(closed: LiveServer, path: str) -> None:
+def test_other_routes_need_a_key(closed: LiveServer, path: str) -> None:
     answer = httpx.get(closed.url + path)
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"].startswith("Bearer")
@@ -85,7 +85,7 @@ def test_losses_need_a_key_in_every_form(closed: LiveServer, path: str) -> None:
         assert ask(closed, path, x_api_key=KEYS["vision"]).status_code == 200
 
 
-def test_a_tritonclient_is_told_in_its_own_form(closed: LiveServer) -> None:
+def test_a_tritonclient_gets_errors_of_its_protocol(closed: LiveServer) -> None:
     answer = ask(closed, "/v2/models/bce/infer", b"{}")
     assert list(answer.json()) == ["error"]
     with_key = ask(closed, "/v2/models/bce/infer", b"{}", x_api_key=KEYS["vision"])
@@ -108,12 +108,12 @@ NO_KEYS = {
 
 
 @pytest.mark.parametrize("key", NO_KEYS.values(), ids=NO_KEYS)
-def test_what_is_no_key_is_refused_and_never_repeated(closed: LiveServer, key: str) -> None:
+def test_a_wrong_key_is_refused_and_never_repeated(closed: LiveServer, key: str) -> None:
     problem = check(ask(closed, x_api_key=key.encode("latin-1")), 401, "unauthorized")  # type: ignore[arg-type] # bytes go as they are
     assert key not in problem["detail"] or len(key) < 7
 
 
-def test_a_key_is_presented_once_and_as_a_key(closed: LiveServer) -> None:
+def test_a_key_is_sent_once_and_as_a_bearer(closed: LiveServer) -> None:
     key = KEYS["vision"]
     assert ask(closed, x_api_key=key, authorization=f"Bearer {key}").status_code == 200
     other = ask(closed, x_api_key=key, authorization=f"Bearer {KEYS['slow']}")
@@ -122,12 +122,12 @@ def test_a_key_is_presented_once_and_as_a_key(closed: LiveServer) -> None:
     check(ask(closed, f"/focal?api_key={key}"), 401, "unauthorized")
 
 
-def test_a_disabled_team_is_told_so(closed: LiveServer) -> None:
+def test_a_disabled_team_is_forbidden(closed: LiveServer) -> None:
     check(ask(closed, x_api_key=KEYS["disabled"]), 403, "forbidden")
     assert httpx.get(closed.url + "/info", headers={"x-api-key": KEYS["disabled"]}).status_code == 403
 
 
-def test_the_route_comes_first_then_the_key_then_everything_else(closed: LiveServer) -> None:
+def test_the_route_is_checked_first_then_the_key_then_the_rest(closed: LiveServer) -> None:
     check(ask(closed, "/nothing"), 404, "not_found")
     check(httpx.get(closed.url + "/bce"), 405, "method_not_allowed")
     wrong = httpx.post(closed.url + "/bce?gama=1", content=b"x", headers={"content-type": "text/csv"})
@@ -138,7 +138,7 @@ def test_the_route_comes_first_then_the_key_then_everything_else(closed: LiveSer
     "target", ["//bce", "/bce/", "/./bce", "/x/../bce", "/livez/../bce", "/bce;/livez", "/BCE"]
 )
 @pytest.mark.parametrize("host", ["x", "x/livez?", "localhost:80"])
-def test_paths_and_hosts_play_no_tricks(closed: LiveServer, target: str, host: str) -> None:
+def test_paths_and_hosts_cannot_avoid_the_key(closed: LiveServer, target: str, host: str) -> None:
     parts = urlsplit(closed.url)
     with socket.create_connection((parts.hostname, parts.port), timeout=10) as link:
         head = f"POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-npy\r\n"
@@ -147,7 +147,7 @@ def test_paths_and_hosts_play_no_tricks(closed: LiveServer, target: str, host: s
     assert answer.split(b" ")[1] in (b"400", b"401", b"404"), answer
 
 
-def test_a_rate_that_is_used_up_is_429_and_says_when(closed: LiveServer) -> None:
+def test_a_used_up_rate_is_429_with_retry_after(closed: LiveServer) -> None:
     first = ask(closed, x_api_key=KEYS["slow"])
     assert first.status_code == 200
     assert first.headers["ratelimit-policy"] == '"requests";q=1;w=1000'
@@ -160,19 +160,19 @@ def test_a_rate_that_is_used_up_is_429_and_says_when(closed: LiveServer) -> None
     assert (inference.status_code, inference.headers["lossd-code"]) == (429, "rate_limited")
 
 
-def test_elements_beyond_the_rate_are_waited_for(closed: LiveServer) -> None:
+def test_elements_beyond_the_rate_delay_later_requests(closed: LiveServer) -> None:
     assert ask(closed, x_api_key=KEYS["few"]).status_code == 200
     problem = check(ask(closed, x_api_key=KEYS["few"]), 429, "rate_limited")
     assert "elements a second" in problem["detail"]
     assert "ratelimit" not in ask(closed, x_api_key=KEYS["vision"]).headers
 
 
-def test_a_body_over_what_a_team_may_have_in_flight_is_too_large(closed: LiveServer) -> None:
+def test_a_body_over_the_teams_bytes_in_flight_is_too_large(closed: LiveServer) -> None:
     assert ask(closed, x_api_key=KEYS["narrow"]).status_code == 200
     check(ask(closed, body=BODY + bytes(8000), x_api_key=KEYS["narrow"]), 413, "body_too_large")
 
 
-def test_a_body_counts_by_what_is_sent(closed: LiveServer) -> None:
+def test_a_body_counts_with_its_sent_bytes(closed: LiveServer) -> None:
     headers = NPY | {"x-api-key": KEYS["narrow"]}
     chunked = httpx.post(
         f"{closed.url}/focal", content=iter([BODY[:9], BODY[9:]]), headers=headers, timeout=30
@@ -181,7 +181,7 @@ def test_a_body_counts_by_what_is_sent(closed: LiveServer) -> None:
     packed = ask(closed, body=gzip.compress(BODY), x_api_key=KEYS["narrow"], content_encoding="gzip")
     assert packed.status_code == 200, packed.text
     zeros = np.zeros((1000, 8), np.float32)
-    rows = stream({"logits": zeros, "targets": zeros}, 100)  # which takes memory for its batches alone
+    rows = stream({"logits": zeros, "targets": zeros}, 100)  # takes memory for its batches only
     assert len(rows) > LIMITS["narrow"]["bytes_in_flight"]
     streamed = ask(closed, body=rows, x_api_key=KEYS["narrow"], content_type=ARROW)
     assert streamed.status_code == 200, streamed.text
@@ -192,8 +192,8 @@ def test_a_body_counts_by_what_is_sent(closed: LiveServer) -> None:
 @pytest.mark.parametrize(
     "fields", ["Content-Encoding: gzip\r\nContent-Length: 99", "Transfer-Encoding: chunked"]
 )
-def test_a_body_that_may_take_more_is_alone_under_way(closed: LiveServer, fields: str) -> None:
-    """However little of it is sent: else many of them would hold all memory."""
+def test_a_body_of_unknown_size_is_alone_in_flight(closed: LiveServer, fields: str) -> None:
+    """Even if little of it is sent: else many of them would hold all memory."""
     parts = urlsplit(closed.url)
     head = f"POST /bce HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEYS['narrow']}\r\n"
     with socket.create_connection((parts.hostname, parts.port), timeout=10) as held:
@@ -202,7 +202,7 @@ def test_a_body_that_may_take_more_is_alone_under_way(closed: LiveServer, fields
     wait_until(lambda: ask(closed, x_api_key=KEYS["narrow"]).status_code == 200, 10, "it has gone")
 
 
-def test_a_refusal_of_what_has_come_keeps_the_connection(closed: LiveServer) -> None:
+def test_a_refusal_after_the_body_keeps_the_connection(closed: LiveServer) -> None:
     with httpx.Client(base_url=closed.url, headers=NPY, timeout=30) as client:
         for key in (KEYS["few"], "lossd_no", KEYS["disabled"]):
             client.post("/bce", content=BODY, headers={"x-api-key": key})
@@ -217,7 +217,7 @@ def test_an_id_that_is_a_key_is_not_repeated(closed: LiveServer) -> None:
     assert KEYS["vision"] not in str(answer.headers) + answer.text
 
 
-def test_a_thousand_connections_gain_nothing(closed: LiveServer) -> None:
+def test_a_thousand_connections_do_not_raise_a_limit(closed: LiveServer) -> None:
     parts = urlsplit(closed.url)
     head = (
         f"POST /bce HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEYS['busy']}\r\nContent-Type: application/x-npy\r\n"
@@ -235,7 +235,7 @@ def test_a_thousand_connections_gain_nothing(closed: LiveServer) -> None:
         assert ask(closed, x_api_key=KEYS["busy"]).status_code == 200
 
 
-def test_metrics_are_by_team_and_refusals_without_one(closed: LiveServer) -> None:
+def test_metrics_by_team_and_of_refusals_without_a_team(closed: LiveServer) -> None:
     ask(closed, x_api_key=KEYS["vision"])
     ask(closed)
     text = httpx.get(closed.url + "/metrics", headers={"x-api-key": KEYS["vision"]}).text
@@ -244,7 +244,7 @@ def test_metrics_are_by_team_and_refusals_without_one(closed: LiveServer) -> Non
     assert 'lossd_bytes_total{team="vision"}' in text
     ask(closed, x_api_key=KEYS["disabled"])
     text = httpx.get(closed.url + "/metrics", headers={"x-api-key": KEYS["vision"]}).text
-    assert 'outcome="forbidden",team="disabled"}' in text  # who knocks is known
+    assert 'outcome="forbidden",team="disabled"}' in text  # a disabled team is known
     assert not any(key in text for key in KEYS.values())
 
 

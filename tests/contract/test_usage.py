@@ -1,4 +1,4 @@
-"""What teams are told of their usage, and what is said while it cannot be written."""
+"""A team's usage, also while it cannot be written or read."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def readiness(server: LiveServer) -> tuple[int, dict[str, Any]]:
     return answer.status_code, answer.json()
 
 
-def test_a_team_is_told_its_own_usage(closed: LiveServer) -> None:
+def test_a_team_gets_its_own_usage(closed: LiveServer) -> None:
     assert [score(closed, "vision") for _ in range(3)] == [200] * 3
-    assert score(closed, "vision", BODY[:-1]) == 400  # which is not answered with a loss
+    assert score(closed, "vision", BODY[:-1]) == 400  # not answered with a loss
     assert score(closed, "speech") == 200
     wait_until(lambda: requests_of(closed, "speech") == 1, 10, "it is written down")
     wait_until(lambda: requests_of(closed, "vision") == 3, 10, "it is written down")
@@ -87,12 +87,12 @@ def test_it_is_as_documented(closed: LiveServer) -> None:
 
 
 @pytest.mark.parametrize("days", ["0", "-1", "3661", "1.0", "x", "", "1,2", "null", "9" * 400, "true"])
-def test_days_are_a_whole_number_of_them(closed: LiveServer, days: str) -> None:
+def test_days_are_an_integer(closed: LiveServer, days: str) -> None:
     problem = check(usage(closed, "vision", days=days), 422, "invalid_parameter", "/days")
     assert "days" in problem["detail"]
 
 
-def test_what_else_is_asked_is_refused(closed: LiveServer) -> None:
+def test_other_parameters_are_refused(closed: LiveServer) -> None:
     problem = check(usage(closed, "vision", day=3), 422, "invalid_parameter", "/day")
     assert "did you mean days?" in problem["detail"]
     check(usage(closed, "vision", key="speech"), 422, "invalid_parameter", "/key")
@@ -108,7 +108,7 @@ def test_a_server_that_keeps_no_usage_says_so(tmp_path: Path) -> None:
         assert readiness(server) == (200, {"status": "ready"})
 
 
-def test_usage_that_cannot_be_written_degrades_and_stops_nothing(tmp_path: Path) -> None:
+def test_unwritable_usage_only_degrades_the_server(tmp_path: Path) -> None:
     degraded = (
         200,
         {"status": "degraded", "reasons": ["usage cannot be written: database is locked"]},
@@ -135,7 +135,7 @@ def test_usage_that_cannot_be_written_degrades_and_stops_nothing(tmp_path: Path)
     assert log.count("usage is written") == 1
 
 
-def test_a_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+def test_an_unreadable_usage_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "usage.sqlite3").write_bytes(b"no database" * 500)
     with live_server(tmp_path) as server:
         assert score(server) == 200

@@ -63,14 +63,6 @@ class Service:
         """It takes requests, and every worker has passed its known-answer check."""
         return self.pool.ready and not self.accounting.draining
 
-    def turns(self, nbytes: int) -> ConcurrencyLimiter:
-        """Return the queue for a body of a length."""
-        return self.small_turns if nbytes <= SMALL_BYTES else self.large_turns
-
-    def memory(self, nbytes: int) -> Arena:
-        """Return the part of the arena for a body of a length."""
-        return self.small_bodies if nbytes <= self.small_bodies.capacity // 8 else self.bodies
-
     @classmethod
     def over(
         cls,

@@ -1,4 +1,4 @@
-"""What the helper of test_helper does when it is asked: the first word of a request says it."""
+"""The handler of the helper in test_process: the first word of a request says what to do."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Desk:
         return region
 
     async def parse(self, document: bytes, *, deadline: float | None = None) -> tuple[Body, bytes]:
-        """What a document comes to, and the region's bytes."""
+        """The parsed document, and the region's bytes."""
         region = await self.lay(document)
         try:
             body = await self.parser.parse_document(region, len(document), deadline=deadline)
@@ -58,7 +58,7 @@ class Desk:
 
 @asynccontextmanager
 async def a_desk() -> AsyncIterator[Desk]:
-    """A desk, of which nothing is to be left."""
+    """A desk that must leave nothing behind."""
     fd = create_memory(SIZE)
     desk = Desk(fd)
     os.close(fd)
@@ -113,7 +113,7 @@ async def documents() -> None:
         assert (await desk.refused(b'{"logits": [null]}')).code == "dtype_not_allowed"
 
 
-def test_documents_and_their_faults() -> None:
+def test_documents_and_their_errors() -> None:
     uvloop.run(documents())
 
 
@@ -173,13 +173,13 @@ async def given_up(*, by_deadline: bool) -> None:
         assert desk.arena.reserved == 0
 
 
-def test_memory_is_held_for_as_long_as_it_is_written_to() -> None:
+def test_memory_is_held_while_the_helper_writes() -> None:
     uvloop.run(given_up(by_deadline=False))
     uvloop.run(given_up(by_deadline=True))
 
 
 async def longest_turns() -> list[float]:
-    """How long the event loop was kept from turning while large documents were parsed."""
+    """The longest block of the event loop while large documents were parsed."""
     async with a_desk() as desk:
         await desk.parse(b'{"logits": [1]}')
         region = await desk.lay(LARGE)
@@ -198,7 +198,7 @@ async def longest_turns() -> list[float]:
     return turns
 
 
-def test_the_event_loop_goes_on_turning() -> None:
+def test_the_event_loop_is_not_blocked() -> None:
     turns = uvloop.run(longest_turns())
     assert len(turns) > 50
     assert sorted(turns)[int(0.95 * len(turns))] < 0.01  # seconds; more is another process's turn

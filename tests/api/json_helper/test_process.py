@@ -34,7 +34,7 @@ def run(request: pytest.FixtureRequest) -> Runner:
 
 @asynccontextmanager
 async def a_helper(fds: tuple[int, ...] = (), seconds: float = 30.0) -> AsyncIterator[Helper]:
-    """A helper, of which nothing is to be left."""
+    """A helper that must leave nothing behind."""
     helper = Helper("api.json_helper.handlers", "", fds, seconds)
     try:
         yield helper
@@ -54,7 +54,7 @@ def alive(pid: int) -> bool:
 
 
 async def ask(helper: Helper, request: bytes) -> bytes:
-    """Ask, and see to it that the helper says once that it is done with it."""
+    """Ask, and check that the helper reports once that it is done."""
     ended: list[None] = []
     try:
         answer = await helper.call(request, lambda: ended.append(None))
@@ -94,7 +94,7 @@ def test_one_after_the_other(run: Runner) -> None:
     run(check())
 
 
-def test_what_it_prints_is_no_answer(run: Runner) -> None:
+def test_printed_text_is_not_an_answer(run: Runner) -> None:
     async def check() -> None:
         async with a_helper() as helper:
             assert await ask(helper, b"print") == b"printed"
@@ -113,7 +113,7 @@ def test_it_inherits_descriptors(run: Runner) -> None:
     run(check())
 
 
-def test_it_stands_back_and_leaves_signals_to_the_front_end(run: Runner) -> None:
+def test_it_has_low_priority_and_ignores_signals(run: Runner) -> None:
     async def check() -> None:
         async with a_helper() as helper:
             assert int(await ask(helper, b"nice")) == os.nice(0) + 10
@@ -125,7 +125,7 @@ def test_it_stands_back_and_leaves_signals_to_the_front_end(run: Runner) -> None
     run(check())
 
 
-def test_who_dies_is_replaced_and_asked_again(run: Runner, tmp_path: Path) -> None:
+def test_a_dead_helper_is_replaced_and_the_request_tried_again(run: Runner, tmp_path: Path) -> None:
     async def check() -> None:
         async with a_helper() as helper:
             first = await pid_of(helper)
@@ -136,7 +136,7 @@ def test_who_dies_is_replaced_and_asked_again(run: Runner, tmp_path: Path) -> No
     run(check())
 
 
-def test_who_died_between_requests_costs_none(run: Runner) -> None:
+def test_a_death_between_requests_costs_none(run: Runner) -> None:
     async def check() -> None:
         async with a_helper() as helper:
             for _ in range(3):
@@ -147,7 +147,7 @@ def test_who_died_between_requests_costs_none(run: Runner) -> None:
 
 
 @pytest.mark.parametrize("request_", [b"die", b"raise it"])
-def test_what_ends_it_twice_is_given_up(run: Runner, request_: bytes) -> None:
+def test_a_request_that_kills_it_twice_fails(run: Runner, request_: bytes) -> None:
     async def check() -> None:
         async with a_helper() as helper:
             with pytest.raises(HelperDiedError):
@@ -158,7 +158,7 @@ def test_what_ends_it_twice_is_given_up(run: Runner, request_: bytes) -> None:
     run(check())
 
 
-def test_who_hangs_is_killed(run: Runner) -> None:
+def test_a_hanging_helper_is_killed(run: Runner) -> None:
     async def check() -> None:
         async with a_helper(seconds=1.0) as helper:
             pid = await pid_of(helper)
@@ -170,7 +170,7 @@ def test_who_hangs_is_killed(run: Runner) -> None:
     run(check())
 
 
-def test_what_has_begun_is_not_over_when_it_is_cancelled(run: Runner, tmp_path: Path) -> None:
+def test_a_cancelled_request_that_has_begun_goes_on(run: Runner, tmp_path: Path) -> None:
     async def check() -> None:
         async with a_helper() as helper:
             pid = await pid_of(helper)
@@ -196,7 +196,7 @@ def test_what_has_begun_is_not_over_when_it_is_cancelled(run: Runner, tmp_path: 
     run(check())
 
 
-def test_closing_ends_what_is_under_way(run: Runner) -> None:
+def test_closing_ends_requests_in_flight(run: Runner) -> None:
     async def check() -> None:
         async with a_helper() as helper:
             pid = await pid_of(helper)

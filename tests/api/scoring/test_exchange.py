@@ -5,26 +5,29 @@ import json
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import pytest
 from starlette.types import Message
 
-from lossd.api.accounting import Accounting, RequestLog
 from lossd.api.auth import Gate
+from lossd.api.json_helper.parser import Parser
 from lossd.api.metrics import Metrics
 from lossd.api.problems import problem
 from lossd.api.scoring.exchange import Exchange
+from lossd.api.services import Service
 from lossd.engine.admission.quotas import Quotas, quotas_bytes
 from lossd.engine.dispatch.worker_pool import WorkerPool
 from lossd.engine.ipc.channel import socket_pair
 from lossd.engine.ipc.counters import COUNTERS_BYTES, Counters
 from lossd.engine.ipc.memory import Memory, create_memory
+from lossd.settings import Settings
 
 Answer = Callable[[Exchange], Awaitable[None]]
 
 
 async def serve(answer: Answer, sent: list[Message]) -> str:
-    """Serve one request, with what is sent kept; the metrics afterwards."""
+    """Serve one request and keep the messages that it sends; return the metrics."""
 
     async def send(message: Message) -> None:
         sent.append(message)
@@ -32,26 +35,28 @@ async def serve(answer: Answer, sent: list[Message]) -> str:
     async def receive() -> Message:
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    fd, tally_fd = create_memory(4096), create_memory(COUNTERS_BYTES)
+    settings = Settings(inline_ms=0, log_requests="failed")
+    memory_fd, tally_fd = create_memory(settings.arena_bytes), create_memory(COUNTERS_BYTES)
+    memory, quotas_fd = Memory(memory_fd, settings.arena_bytes), create_memory(quotas_bytes(1))
     ours, theirs = socket_pair()
-    pool = WorkerPool(Memory(fd, 4096), ours, 0, 1 << 17)
-    metrics = Metrics([Counters(tally_fd)], 0)
-    quotas_fd = create_memory(quotas_bytes(1))
+    pool = WorkerPool(memory, ours, 0, 1 << 17)
     gate = Gate(Quotas(quotas_fd, 1, 0), teams=False)
+    parser = cast(Parser, None)  # no request has a long document
+    metrics = Metrics([Counters(tally_fd)], 0)
+    service = Service.over(settings, memory, pool, gate, parser, metrics, 0)
     scope = {"type": "http", "headers": [], "lossd.request_id": "r1"}
     try:
         exchange = Exchange(scope=scope, receive=receive, send=send, loss="bce", began=0.0, gate=gate)
-        await exchange.serve(answer, problem, Accounting(metrics, RequestLog("failed")))
+        await exchange.serve(answer, problem, service)
     finally:
         pool.close()
         theirs.close()
-        os.close(quotas_fd)
-        os.close(fd)
-        os.close(tally_fd)
-    return metrics.expose(pool).decode()
+        for fd in (memory_fd, tally_fd, quotas_fd):
+            os.close(fd)
+    return service.metrics.expose(pool).decode()
 
 
-def test_a_failure_of_the_servers_own_is_a_problem_and_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_of_the_server_is_a_problem_and_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     async def fail(exchange: Exchange) -> None:
         raise ZeroDivisionError
 
@@ -66,7 +71,7 @@ def test_a_failure_of_the_servers_own_is_a_problem_and_in_the_log(caplog: pytest
     assert 'lossd_requests_total{format="none",loss="bce",outcome="internal_error"' in metrics
 
 
-def test_a_failure_within_the_answer_breaks_it_off() -> None:
+def test_a_failure_within_the_answer_cuts_it_short() -> None:
     async def fail(exchange: Exchange) -> None:
         await exchange.send_answer([], iter([b"a", b"b"]))
         raise ZeroDivisionError

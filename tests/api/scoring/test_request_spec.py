@@ -1,31 +1,31 @@
-"""Plans: made once for what is said again, and never for what is at fault."""
+"""Request specs: kept for fields that come again, never for refused ones."""
 
 from __future__ import annotations
 
 import pytest
 
-from lossd.api.scoring.request_spec import Said, format_name, make_plan, said_by
+from lossd.api.scoring.request_spec import SpecFields, format_name, read_spec, spec_fields
 from lossd.types import RequestError
 
-NPY = Said(b"gamma=2", "application/x-npy", None, None, None)
+NPY = SpecFields(b"gamma=2", "application/x-npy", None, None, None)
 
 
-def test_the_same_words_have_the_same_plan() -> None:
-    first = make_plan("focal", NPY)
-    assert make_plan("focal", Said(*NPY)) is first
+def test_the_same_fields_have_the_same_spec() -> None:
+    first = read_spec("focal", NPY)
+    assert read_spec("focal", SpecFields(*NPY)) is first
     for other in (NPY._replace(query=b"gamma=3"), NPY._replace(timeout_ms="5")):
-        assert make_plan("focal", other) is not first
+        assert read_spec("focal", other) is not first
     assert first.params["gamma"] == 2.0
     assert first.names == ("logits", "targets")
 
 
-def test_what_is_long_is_not_kept() -> None:
+def test_long_fields_are_not_kept() -> None:
     long = NPY._replace(accept="application/json, " * 300)
-    assert make_plan("focal", long) is not make_plan("focal", long)
+    assert read_spec("focal", long) is not read_spec("focal", long)
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("fields", "code"),
     [
         (NPY._replace(content_type=None), "unsupported_media_type"),
         (NPY._replace(content_type="text/html", content_encoding="br"), "unsupported_media_type"),
@@ -36,10 +36,10 @@ def test_what_is_long_is_not_kept() -> None:
         (NPY._replace(timeout_ms="0"), "invalid_parameter"),
     ],
 )
-def test_the_first_fault_is_named_each_time(said: Said, code: str) -> None:
+def test_the_first_error_is_raised_each_time(fields: SpecFields, code: str) -> None:
     for _ in range(2):
         with pytest.raises(RequestError) as caught:
-            make_plan("focal", said)
+            read_spec("focal", fields)
         assert caught.value.code == code
 
 
@@ -50,11 +50,11 @@ def test_headers_of_a_name_are_joined() -> None:
         (b"accept", b"application/json"),
         (b"x-timeout-ms", b"5"),
     ]
-    said = said_by({"query_string": b"a=1", "headers": headers})
-    assert said == Said(b"a=1", "application/x-npy", None, "text/html, application/json", "5")
+    fields = spec_fields({"query_string": b"a=1", "headers": headers})
+    assert fields == SpecFields(b"a=1", "application/x-npy", None, "text/html, application/json", "5")
 
 
-def test_formats_have_names_also_beside_a_fault() -> None:
+def test_format_names_of_refused_requests() -> None:
     assert format_name("application/x-npy; a=b") == "npy"
     assert format_name("application/vnd.apache.arrow.stream") == "arrow"
     assert format_name("text/html") == format_name(None) == format_name(";") == "none"

@@ -1,4 +1,4 @@
-"""Arrow streams through a server whose windows are small: the same bits as one .npy request, to the last."""
+"""Arrow streams through a server with small windows: the same bits as one .npy request."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ UNFIT: dict[str, tuple[Arrays, dict[str, Any], int, str]] = {
 
 
 @pytest.mark.parametrize(("tensors", "params", "status", "code"), UNFIT.values(), ids=UNFIT)
-def test_what_does_not_go_together(
+def test_tensors_that_do_not_fit(
     small: LiveServer, tensors: Arrays, params: dict[str, Any], status: int, code: str
 ) -> None:
     found = send(small, tensors, params, 2, chunked=False)

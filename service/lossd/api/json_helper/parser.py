@@ -1,13 +1,12 @@
-"""Large JSON bodies, parsed by a helper: it finds a body in the arena, and lays the arrays behind it.
+"""Parsing of long JSON bodies in a helper process, which reads them from the arena and writes arrays to it.
 
-This is both ends: `Parser` is the front end's, and as a program this module is the helper. It imports neither
-torch nor the HTTP framework.
+`Parser` is the front end's side; run as a program, this module is the helper. It imports neither torch nor
+the HTTP framework.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import sys
@@ -26,29 +25,43 @@ from lossd.wire.json.document import read_in_place
 logger = logging.getLogger(__name__)
 
 LARGE_BYTES: Final = 1 << 18
-"""A body that is shorter is parsed in less time than it takes others to notice."""
+"""A shorter body is parsed in the front end, in a millisecond or two."""
+
+
+class _Options(msgspec.Struct, frozen=True):
+    """Options of the helper process, as its argument.
+
+    Attributes:
+        arena_fd: The arena's descriptor.
+        arena_bytes: The arena's length.
+        number: The front end's number, for logs.
+    """
+
+    arena_fd: int
+    arena_bytes: int
+    number: int
 
 
 class _Document(msgspec.Struct, array_like=True, frozen=True):
     """A document to parse.
 
     Attributes:
-        offset: Where it begins in the arena.
-        length: How long it is.
-        room: How long the region is that it lies in.
+        offset: The document's offset in the arena.
+        length: The document's length.
+        region_bytes: The length of the region that holds it.
     """
 
     offset: int
     length: int
-    room: int
+    region_bytes: int
 
 
 class _Parsed(msgspec.Struct, array_like=True, tag="parsed", frozen=True):
-    """What it held.
+    """The tensors and parameters of a document.
 
     Attributes:
-        tensors: By name, with offsets counted from the first byte of the document.
-        params: The parameters as JSON, whose integers may have any length.
+        tensors: The tensors by name, with offsets counted from the document's first byte.
+        params: The parameters as JSON, in which integers may have any length.
     """
 
     tensors: dict[str, Tensor]
@@ -56,7 +69,7 @@ class _Parsed(msgspec.Struct, array_like=True, tag="parsed", frozen=True):
 
 
 class _Refused(msgspec.Struct, array_like=True, tag="refused", frozen=True):
-    """What is wrong with it; the fields are a RequestError's."""
+    """The error of a document, with the fields of a RequestError."""
 
     code: ErrorCode
     detail: str
@@ -71,41 +84,40 @@ _answers: Final[msgspec.msgpack.Decoder[_Answer]] = msgspec.msgpack.Decoder(_Ans
 
 
 class Parser:
-    """Has large documents parsed by a helper, which is started with the first of them.
+    """Parses long documents in a helper process, which the first of them starts.
 
     Args:
         arena_fd: The arena's descriptor; kept as a duplicate.
         arena_bytes: The arena's length.
-        seconds: How long parsing one may take before the helper is taken to hang.
-        number: The front end's.
+        seconds: The time limit of one document, after which the helper is killed.
+        number: The front end's number.
     """
 
     def __init__(self, arena_fd: int, arena_bytes: int, seconds: float, number: int = 0) -> None:
         self._fd: Final = os.dup(arena_fd)
-        options = json.dumps({"arena_fd": self._fd, "arena_bytes": arena_bytes, "number": number})
+        options = msgspec.json.encode(_Options(self._fd, arena_bytes, number)).decode()
         self._helper: Final = Helper("lossd.api.json_helper.parser", options, (self._fd,), seconds)
 
     @property
     def pid(self) -> int | None:
-        """The helper's process, if there is one."""
+        """The helper's process id, if there is a process."""
         return self._helper.pid
 
     async def parse_document(self, region: Region, length: int, *, deadline: float | None) -> Body:
-        """Parse a document that lies at the beginning of a region, and lay its arrays behind it.
+        """Parse a document at the beginning of a region, and write its arrays behind it.
 
         Args:
-            region: Holds the document and has room for the arrays. It is held here, too, for as long as the
-                helper may write to it: the caller may release it at any time.
-            length: Of the document.
-            deadline: When the answer is of no use any more, by time.monotonic(); None for never.
+            region: The memory that holds the document and has room for the arrays. The parser holds it too,
+                while the helper may write to it: the caller may release it at any time.
+            length: The document's length.
+            deadline: When the caller stops waiting, by time.monotonic(); None for never.
 
         Returns:
-            All its tensors, as `lossd.wire.json.document.read_in_place` lays them, and its parameters.
+            The tensors, placed as by `lossd.wire.json.document.read_in_place`, and the parameters.
 
         Raises:
-            RequestError: What is wrong with the document; ``deadline_exceeded``; ``internal_error``: the
-            helper died
-                of it.
+            RequestError: The document is wrong; ``deadline_exceeded``; or ``internal_error``: the helper
+                died of it.
         """
         document = _Document(region.offset, length, region.nbytes)
         seconds = None if deadline is None else deadline - time.monotonic()
@@ -118,7 +130,7 @@ class Parser:
             raise RequestError(ErrorCode.DEADLINE_EXCEEDED, detail) from None
         except HelperDiedError:
             logger.error("a document of %d bytes could not be parsed", length)
-            detail = "the document could not be parsed, for a fault of the server's; send .npy files"
+            detail = "the server failed to parse the document; send .npy files"
             raise RequestError(ErrorCode.INTERNAL_ERROR, detail) from None
         answer = _answers.decode(encoded)
         if isinstance(answer, _Refused):
@@ -132,24 +144,24 @@ class Parser:
 
 
 def _parse(memory: Memory, request: bytes) -> bytes:
-    """The helper's answer to a request."""
+    """Return the helper's answer to a request."""
     document = _documents.decode(request)
-    region = memory.view[document.offset : document.offset + document.room]
+    region = memory.view[document.offset : document.offset + document.region_bytes]
     answer: _Answer
     try:
         body = read_in_place(region, document.length)
         answer = _Parsed(body.tensors, msgspec.json.encode(body.params))
-    except RequestError as fault:
-        answer = _Refused(fault.code, fault.detail, list(fault.errors))
+    except RequestError as error:
+        answer = _Refused(error.code, error.detail, list(error.errors))
     return _encoder.encode(answer)
 
 
 def main(argument: str) -> None:
-    """Be the helper, given the arena as a JSON object."""
-    options = json.loads(argument)
+    """Run the helper, given its options as JSON."""
+    options = msgspec.json.decode(argument, type=_Options)
     level, form = os.environ.get("LOSSD_LOG_LEVEL", "info"), os.environ.get("LOSSD_LOG_FORMAT")
-    logs.configure("helper", options["number"], level, "json" if form == "json" else "console")
-    memory = Memory(options["arena_fd"], options["arena_bytes"])
+    logs.configure("helper", options.number, level, "json" if form == "json" else "console")
+    memory = Memory(options.arena_fd, options.arena_bytes)
     serve(lambda request: _parse(memory, request))
 
 

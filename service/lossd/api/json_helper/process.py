@@ -1,9 +1,8 @@
-"""A process beside the front end, for work that would keep the interpreter, and so everyone else, waiting.
+"""A helper process for work that would block the front end's event loop, and the front end's side of it.
 
-It is asked over its standard input and answers over its standard output, one request after the other; what a
-request says, and where in shared memory its work lies, is between the caller and the handler. It is started
-when it is first needed and again when it has died, stands back where others want the processor, and ends when
-its input does, in whatever way the front end came to its end.
+The front end sends requests over the helper's standard input, one at a time, and reads the answers from its
+standard output. What a request means is up to the handler. The helper is started by the first request, and
+again after it has died. It runs at low priority, and ends when its input ends, however the front end ended.
 """
 
 from __future__ import annotations
@@ -21,24 +20,24 @@ from typing import Final
 
 logger = logging.getLogger(__name__)
 
-_LENGTH: Final = struct.Struct("=Q")  # goes before every request and every answer
+_LENGTH: Final = struct.Struct("=Q")  # precedes every request and answer
 _TRIES: Final = 2
 _NICENESS: Final = 10
-_END_SECONDS: Final = 5.0  # for a process that has nothing left to do
+_END_SECONDS: Final = 5.0  # for an idle process to end
 
 
 class HelperDiedError(Exception):
-    """A request was not answered: it ended the helper at each try, or took too long."""
+    """The helper died at each try of a request, or took too long."""
 
 
 class Helper:
-    """A helper, as the front end sees it.
+    """The front end's side of a helper process.
 
     Args:
-        module: What it runs, as ``python -m`` does; that is to call `serve`.
+        module: The module that the process runs with ``python -m``, which calls `serve`.
         argument: The module's argument.
-        fds: Descriptors that it inherits.
-        seconds: After how long without an answer it is taken to hang, and killed.
+        fds: The descriptors that the process inherits.
+        seconds: The time limit of a request, after which the process is killed.
     """
 
     def __init__(self, module: str, argument: str, fds: Sequence[int], seconds: float) -> None:
@@ -46,30 +45,30 @@ class Helper:
         self._fds: Final = tuple(fds)
         self._seconds: Final = seconds
         self._process: Process | None = None
-        self._turn: Final = asyncio.Lock()
+        self._one_request: Final = asyncio.Lock()
         self._tasks: Final[set[asyncio.Task[bytes]]] = set()
 
     @property
     def pid(self) -> int | None:
-        """The process, if there is one."""
+        """The process id, if there is a process."""
         return None if self._process is None else self._process.pid
 
     async def call(self, request: bytes, when_idle: Callable[[], None]) -> bytes:
-        """Have a request answered; first come, first served.
+        """Return the answer to a request; requests are answered in order.
 
         Args:
-            request: For the handler, which is given it once more if the process dies.
-            when_idle: Called as soon as no process is at work on it, come what may. Where this is cancelled,
-                that may be later: what has begun is not interrupted.
+            request: The request for the handler. It is tried once more if the process dies.
+            when_idle: Called once no process works on the request any more. If this call is cancelled, that
+                may be later: a request that has begun is not interrupted.
 
         Raises:
-            HelperDiedError: The process died twice, or hung.
+            HelperDiedError: The process died twice, or took too long.
         """
         begun = False
 
         async def work() -> bytes:
             nonlocal begun
-            async with self._turn:
+            async with self._one_request:
                 begun = True
                 return await self._answer(request)
 
@@ -77,7 +76,7 @@ class Helper:
             self._tasks.discard(task)
             when_idle()
             if not task.cancelled():
-                task.exception()  # now it has been seen, even if nobody waits for it any more
+                task.exception()  # retrieved, even if no caller waits any more
 
         task = asyncio.create_task(work())
         self._tasks.add(task)
@@ -90,7 +89,7 @@ class Helper:
             raise
 
     async def close(self) -> None:
-        """End the process, and give up what it has been asked for."""
+        """End the process, and drop its requests."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -102,7 +101,7 @@ class Helper:
                 async with asyncio.timeout(_END_SECONDS):
                     await process.wait()
             except TimeoutError:
-                logger.error("the helper (pid %d) did not end by itself; killed", process.pid)
+                logger.error("the helper (pid %d) did not end when told to; killed", process.pid)
                 await self._kill(process)
             self._process = None
 
@@ -115,7 +114,7 @@ class Helper:
                     answer = await _ask(process, request)
                 return answer
             except TimeoutError:
-                logger.error("the helper (pid %d) gave no answer; killed", process.pid)
+                logger.error("the helper (pid %d) did not answer in time; killed", process.pid)
                 break
             except (ConnectionError, EOFError):
                 logger.warning("the helper (pid %d) died", process.pid)
@@ -132,7 +131,7 @@ class Helper:
         return self._process
 
     async def _kill(self, process: Process) -> None:
-        """See to it that a process is gone and writes to no memory any more."""
+        """Kill a process, and wait until it is gone and writes to no memory any more."""
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
@@ -140,11 +139,11 @@ class Helper:
 
 
 async def _ask(process: Process, request: bytes) -> bytes:
-    """Send a request to a helper and wait for the answer.
+    """Send a request to a helper and return the answer.
 
     Raises:
-        ConnectionError: It died.
-        EOFError: It died.
+        ConnectionError: The helper died.
+        EOFError: The helper died.
     """
     assert process.stdin is not None
     assert process.stdout is not None
@@ -155,16 +154,16 @@ async def _ask(process: Process, request: bytes) -> bytes:
 
 
 def serve(handler: Callable[[bytes], bytes]) -> None:
-    """Be a helper: answer requests until the front end has no more.
+    """Answer requests until standard input ends; this runs in the helper.
 
     Args:
-        handler: Gives the answer to a request. If it raises, the process ends.
+        handler: Returns the answer to a request. If it raises, the process ends.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the front end's to handle, which needs this one meanwhile
+        signal.signal(number, signal.SIG_IGN)  # the front end handles them, and needs the helper meanwhile
     os.nice(_NICENESS)
     requests, answers = os.fdopen(os.dup(0), "rb"), os.dup(1)
-    os.dup2(2, 1)  # what else is printed belongs in the log
+    os.dup2(2, 1)  # other output goes to the log
     while len(head := requests.read(_LENGTH.size)) == _LENGTH.size:
         (length,) = _LENGTH.unpack(head)
         request = requests.read(length)

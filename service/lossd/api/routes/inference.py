@@ -1,12 +1,11 @@
-"""The Open Inference Protocol, version 2, under ``/v2``: every loss is a model, of the one version 1.
+"""The Open Inference Protocol, version 2, under ``/v2``: every loss is a model with one version, 1.
 
-An inference is scored as any other body is, and gives the same bits. What is this protocol's own: neither
-Content-Type nor Accept matters, as its clients send neither or anything; an error is ``{"error": ...}``, its
-code in the header ``Lossd-Code``; and an answer may come compressed.
+An inference is scored like any other body, to the same bits. The protocol differs in this: Content-Type and
+Accept are ignored, since its clients send arbitrary ones; an error is ``{"error": ...}``, with its code in
+the header ``Lossd-Code``; an answer may be compressed.
 
-The caller's deadline is the sooner one of X-Timeout-Ms and the parameter ``timeout``, in microseconds. Both
-run from the request's headers on, but the parameter is known only when the JSON object that holds it has
-come.
+The caller's deadline is the earlier of X-Timeout-Ms and the parameter ``timeout``, in microseconds. Both run
+from the request's headers, but the parameter is known only once the JSON object has arrived.
 """
 
 from __future__ import annotations
@@ -28,12 +27,11 @@ from lossd.api.auth import asking_team
 from lossd.api.http.request_context import joined_header
 from lossd.api.problems import Problem, problem
 from lossd.api.routes.schemas import InferenceError, InferenceReadiness, RepositoryModel
-from lossd.api.scoring.body import read_timeout
-from lossd.api.scoring.body_limits import room_of
+from lossd.api.scoring.body import read_timeout, whole_body_limit
 from lossd.api.scoring.exchange import Exchange
 from lossd.api.scoring.negotiation import Coding, choose_coding
-from lossd.api.scoring.traced import serve
-from lossd.api.scoring.whole_body import BodyScoring, Outcome, Task
+from lossd.api.scoring.request_spec import LossSpec
+from lossd.api.scoring.whole_body import Answer, WholeBody
 from lossd.api.services import Service
 from lossd.core.catalog import LOSSES, SHARED, Loss
 from lossd.core.parameters import check_params
@@ -54,28 +52,28 @@ from lossd.wire import (
 )
 
 PREFIX: Final = "/v2"
-"""What the path of every route of the protocol begins with."""
+"""Path prefix of the protocol's routes."""
 TAG: Final = "Open Inference Protocol"
-"""What its routes are listed under."""
+"""Tag of the protocol's routes in the OpenAPI document."""
 
 _PIECE_BYTES: Final = 1 << 20
-_SAMPLE_BYTES: Final = 1 << 12  # so much of an answer shows whether compressing it is worth the time
-_SHORT_BYTES: Final = 1 << 11  # an answer below that fits two packets as it is
-_WORTH: Final = 0.8  # of the bytes, at most, are to be left
-_CODED_BYTES: Final = 1 << 16  # which take a millisecond or two to compress
-_LEVEL: Final = 1  # the fastest; numbers hardly get shorter by more effort
+_SAMPLE_BYTES: Final = 1 << 12  # the beginning of an answer shows whether it compresses well
+_SHORT_BYTES: Final = 1 << 11  # a shorter answer fits two packets without compression
+_WORTH: Final = 0.8  # compress if at most this share of the bytes is left
+_CODED_BYTES: Final = 1 << 16  # take a millisecond or two to compress
+_LEVEL: Final = 1  # the fastest; a higher level hardly shortens numbers
 _WINDOW_BITS: Final[dict[Coding, int]] = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
-_MOST_ASKED_BYTES: Final = 1 << 10
-"""Bytes of a request for the list of models, of which one is known: ready."""
+_MOST_INDEX_BYTES: Final = 1 << 10
+"""Limit on the body of a request for the list of models, whose only field is ``ready``."""
 _INDEX: Final[dict[str, Any]] = {
     "requestBody": {
-        "description": "Which of them: with `ready`, those alone that can be asked now.",
+        "description": "With `ready`, list only models that are ready now.",
         "required": False,
         "content": {
             "application/json": {
                 "schema": {"type": "object", "properties": {"ready": {"type": ["boolean", "null"]}}},
-                "examples": {"ready": {"summary": "Those that are ready", "value": {"ready": True}}},
+                "examples": {"ready": {"summary": "Only models that are ready", "value": {"ready": True}}},
             }
         },
     }
@@ -83,9 +81,9 @@ _INDEX: Final[dict[str, Any]] = {
 _NO_INDEX: Final[dict[int | str, dict[str, Any]]] = {
     status: {"model": InferenceError, "description": description}
     for status, description in (
-        (400, "The body is no JSON object."),
+        (400, "The body is not a JSON object."),
         (413, "The body is too long."),
-        (422, "There is something else in it."),
+        (422, "The body has unknown fields."),
     )
 }
 
@@ -97,14 +95,14 @@ Document: TypeAlias = dict[str, object]
 
 
 class InferenceEndpoint:
-    """The ASGI endpoint of one loss's inferences."""
+    """ASGI endpoint of one loss's inferences."""
 
     def __init__(self, loss: Loss, service: Service) -> None:
         self._loss = loss
         self._service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, as ASGI has it."""
+        """Serve one request, as an ASGI app."""
         exchange = Exchange(
             scope=scope,
             receive=receive,
@@ -114,7 +112,7 @@ class InferenceEndpoint:
             gate=self._service.gate,
             format="v2",
         )
-        await serve(exchange, self._answer, inference_problem, self._service)
+        await exchange.serve(self._answer, inference_problem, self._service)
 
     async def _answer(self, exchange: Exchange) -> None:
         settings = self._service.settings
@@ -124,63 +122,63 @@ class InferenceEndpoint:
         check_params(self._loss, query)
         exchange.set_timeout(read_timeout(exchange.header(b"x-timeout-ms")))
         limit = settings.max_json_bytes if header_length is None else settings.max_body_bytes
-        room = room_of(exchange.declared, limit, decoder, settings)
-        exchange.enter(room.nbytes, certain=room.as_declared)
+        size = whole_body_limit(exchange.content_length, limit, decoder, settings)
+        exchange.enter(size.nbytes, certain=size.is_content_length)
         reader = InferenceReader(header_length=header_length, max_json_bytes=settings.max_json_bytes)
 
-        def task() -> Task:
+        def spec() -> LossSpec:
             if reader.timeout_us is not None:
                 exchange.set_timeout(1e-6 * reader.timeout_us)
             in_text = any(output.name == "loss" and not output.binary for output in reader.outputs)
-            return Task(self._loss, query, "ask for the loss as binary data" if in_text else None)
+            return LossSpec(self._loss, query, "ask for the loss as binary data" if in_text else None)
 
-        scoring = BodyScoring(
+        scoring = WholeBody(
             self._service,
             exchange,
-            task,
+            spec,
             reader,
             decoder,
-            room,
-            inference_arena_bytes(room.nbytes, header_length),
-            json_bytes=room.nbytes if header_length is None else header_length,
+            size,
+            inference_arena_bytes(size.nbytes, header_length),
+            json_bytes=size.nbytes if header_length is None else header_length,
         )
-        outcome = await scoring.score()
+        answer = await scoring.score()
         try:
-            exchange.count_answer(self._service.metrics, outcome.result, outcome.seconds)
-            await self._send(exchange, outcome, reader)
+            exchange.count_answer(self._service.metrics, answer.result, answer.timings)
+            await self._send(exchange, answer, reader)
         finally:
-            outcome.release()
+            answer.release()
 
-    async def _send(self, exchange: Exchange, outcome: Outcome, reader: InferenceReader) -> None:
-        answer = write_inference(
-            outcome.result, model=self._loss.name, request_id=reader.request_id, outputs=reader.outputs
+    async def _send(self, exchange: Exchange, answer: Answer, reader: InferenceReader) -> None:
+        written = write_inference(
+            answer.result, model=self._loss.name, request_id=reader.request_id, outputs=reader.outputs
         )
-        if not answer.binary:
-            headers = [outcome.timing, (b"content-type", b"application/json")]
-            await _send_body(exchange, headers, answer.text, None)
+        if not written.binary:
+            headers = [answer.timing_header, (b"content-type", b"application/json")]
+            await _send_body(exchange, headers, written.text, None)
             return
         text = bytearray()
-        for piece in answer.text:  # of which all is needed, to say how long it is
+        for piece in written.text:  # the header below gives its length
             text += piece
             await asyncio.sleep(0)
         headers = [
-            outcome.timing,
+            answer.timing_header,
             (b"content-type", b"application/octet-stream"),
             (b"inference-header-content-length", b"%d" % len(text)),
         ]
-        length = len(text) + sum(array.nbytes for array in answer.binary)
-        pieces = chain((bytes(text),), *map(_copies, answer.binary))
+        length = len(text) + sum(array.nbytes for array in written.binary)
+        pieces = chain((bytes(text),), *map(_copies, written.binary))
         await _send_body(exchange, headers, pieces, length)
 
 
 def model_paths(loss: Loss) -> tuple[str, str]:
-    """Where a loss's model is: by its name alone, and by its version too."""
+    """Return the paths of a loss's model, without and with its version."""
     path = f"{PREFIX}/models/{loss.name}"
     return path, f"{path}/versions/{MODEL_VERSION}"
 
 
 def infer_endpoints(service: Service) -> dict[str, InferenceEndpoint]:
-    """The endpoints of the inferences, by path."""
+    """Return the inference endpoints by path."""
     return {
         f"{path}/infer": InferenceEndpoint(loss, service)
         for loss in LOSSES.values()
@@ -189,33 +187,33 @@ def infer_endpoints(service: Service) -> dict[str, InferenceEndpoint]:
 
 
 def model_routes(service: Service) -> APIRouter:
-    """The routes by which the server and its models describe themselves."""
+    """Return the routes that describe the server and its models."""
     router, keyed = APIRouter(tags=[TAG]), APIRouter(tags=[TAG], dependencies=[Depends(asking_team)])
 
-    @keyed.get(PREFIX, summary="What is it?")
+    @keyed.get(PREFIX, summary="Server metadata")
     async def server() -> Document:
         return server_metadata(__version__)
 
-    @router.get(f"{PREFIX}/health/live", summary="Is the server there?")
+    @router.get(f"{PREFIX}/health/live", summary="Server liveness")
     async def live() -> Document:
         return {"live": True}
 
     @router.get(
         f"{PREFIX}/health/ready",
-        summary="Can it compute?",
+        summary="Server readiness",
         response_model=InferenceReadiness,
         responses=_NOT_READY,
     )
     async def ready() -> JSONResponse:
         return _readiness(service)
 
-    @keyed.get(f"{PREFIX}/models/stats", summary="What have all the models done?")
+    @keyed.get(f"{PREFIX}/models/stats", summary="Statistics of all models")
     async def stats() -> Document:
         return model_stats(map(service.metrics.figures, LOSSES))
 
     @keyed.post(
         f"{PREFIX}/repository/index",
-        summary="Which models are there?",
+        summary="List of models",
         openapi_extra=_INDEX,
         responses=_NO_INDEX,
     )
@@ -223,8 +221,8 @@ def model_routes(service: Service) -> APIRouter:
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
-            if len(body) > _MOST_ASKED_BYTES:
-                detail = f"the body has more than {_MOST_ASKED_BYTES} bytes; send none, or {{}}"
+            if len(body) > _MOST_INDEX_BYTES:
+                detail = f"the body has more than {_MOST_INDEX_BYTES} bytes; send none, or {{}}"
                 raise RequestError(ErrorCode.BODY_TOO_LARGE, detail)
         if read_index_request(bytes(body)) and not service.ready:
             return []
@@ -247,24 +245,24 @@ def model_routes(service: Service) -> APIRouter:
 
 
 def _add_model(router: APIRouter, path: str, loss: Loss, service: Service) -> None:
-    """Add what is told of one model."""
+    """Add the routes that describe one model."""
     defaults = {parameter.name: parameter.default for parameter in (*SHARED, *loss.parameters)}
 
-    @router.get(path, summary="What does it take, and give?")
+    @router.get(path, summary="Model metadata")
     async def metadata() -> Document:
         return model_metadata(loss.name)
 
     @router.get(
-        f"{path}/ready", summary="Can it compute?", response_model=InferenceReadiness, responses=_NOT_READY
+        f"{path}/ready", summary="Model readiness", response_model=InferenceReadiness, responses=_NOT_READY
     )
     async def ready() -> JSONResponse:
         return _readiness(service)
 
-    @router.get(f"{path}/config", summary="How is it set up?")
+    @router.get(f"{path}/config", summary="Model configuration")
     async def config() -> Document:
         return model_config(loss.name, defaults)
 
-    @router.get(f"{path}/stats", summary="What has it done?")
+    @router.get(f"{path}/stats", summary="Model statistics")
     async def stats() -> Document:
         return model_stats([service.metrics.figures(loss.name)])
 
@@ -275,29 +273,29 @@ def _readiness(service: Service) -> JSONResponse:
 
 
 def inference_problem(
-    fault: RequestError, request_id: str, *, retryable: bool | None = None, close: bool = False
+    error: RequestError, request_id: str, *, retryable: bool | None = None, close: bool = False
 ) -> Problem:
-    """A fault as this protocol's clients expect it; the arguments are `lossd.api.problems.problem`'s."""
-    like = problem(fault, request_id, retryable=retryable, close=close)
-    body = json.dumps({"error": conceal_keys(fault.detail)}).encode("ascii")
-    others = [(name, value) for name, value in like.headers if not name.startswith(b"content-")]
+    """Write an error as this protocol has it; the arguments are those of `lossd.api.problems.problem`."""
+    plain = problem(error, request_id, retryable=retryable, close=close)
+    body = json.dumps({"error": conceal_keys(error.detail)}).encode("ascii")
+    others = [(name, value) for name, value in plain.headers if not name.startswith(b"content-")]
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
-        (b"lossd-code", fault.code.encode()),
+        (b"lossd-code", error.code.encode()),
         *others,
     ]
-    return Problem(like.status, headers, body)
+    return Problem(plain.status, headers, body)
 
 
 def is_inference(scope: Scope) -> bool:
-    """Whether a request is for a path of this protocol, be there such a route or not."""
+    """Return whether a request's path is under this protocol's prefix."""
     path: str = scope["path"]
     return path == PREFIX or path.startswith(f"{PREFIX}/")
 
 
 def _read_header_length(exchange: Exchange) -> int | None:
-    """How many bytes of the body are the JSON object; None where all are.
+    """Return the length in bytes of the JSON object; None if it is the whole body.
 
     Raises:
         RequestError: ``bad_request``.
@@ -309,15 +307,15 @@ def _read_header_length(exchange: Exchange) -> int | None:
     if not (given.isdigit() and len(given) <= 15):
         detail = f"{name} is {text!r}; send the number of bytes of the JSON object, or leave it out"
         raise RequestError(ErrorCode.BAD_REQUEST, detail)
-    length, declared = int(given), exchange.declared
-    if declared is not None and length > declared and exchange.header(b"content-encoding") is None:
-        detail = f"{name} is {text}, but the body has {declared} bytes; send how many of them are JSON"
+    length, body_length = int(given), exchange.content_length
+    if body_length is not None and length > body_length and exchange.header(b"content-encoding") is None:
+        detail = f"{name} is {text}, but the body has {body_length} bytes; send how many of them are JSON"
         raise RequestError(ErrorCode.BAD_REQUEST, detail)
     return length
 
 
 def _copies(array: memoryview) -> Iterator[bytes]:
-    """An array's bytes in pieces, which outlive the memory that it lies in."""
+    """Yield copies of an array's bytes, so that its memory may be released before they are sent."""
     for start in range(0, array.nbytes, _PIECE_BYTES):
         yield bytes(array[start : start + _PIECE_BYTES])
 
@@ -328,24 +326,24 @@ async def _send_body(
     pieces: Iterator[bytes],
     length: int | None,
 ) -> None:
-    """Send an answer, compressed if the caller wants that and it is worth it.
+    """Send an answer, compressed if the caller accepts that and the answer compresses well.
 
     Args:
         exchange: The request.
-        headers: But for those that the body's form and length need.
+        headers: The headers, without the body's coding and length.
         pieces: The body.
-        length: Its length in bytes; None where that is not known yet.
+        length: The body's length in bytes, if it is known.
     """
-    begin = bytearray()
+    beginning = bytearray()
     for piece in pieces:
-        begin += piece
-        if len(begin) >= _SAMPLE_BYTES:
+        beginning += piece
+        if len(beginning) >= _SAMPLE_BYTES:
             break
     else:
-        length = len(begin)
-    body: Iterator[bytes] = chain((bytes(begin),), pieces)
+        length = len(beginning)
+    body: Iterator[bytes] = chain((bytes(beginning),), pieces)
     coding = choose_coding(exchange.header(b"accept-encoding"))
-    if coding is not None and _is_worth_coding(begin):
+    if coding is not None and _compresses_well(beginning):
         headers.append((b"content-encoding", coding.encode()))
         body = _compress(body, coding)
     elif length is not None:
@@ -353,9 +351,9 @@ async def _send_body(
     await exchange.send_answer(headers, body)
 
 
-def _is_worth_coding(begin: bytearray) -> bool:
-    """Whether an answer that begins like this gets notably shorter."""
-    sample = begin[:_SAMPLE_BYTES]
+def _compresses_well(beginning: bytearray) -> bool:
+    """Return whether an answer that begins like this compresses well."""
+    sample = beginning[:_SAMPLE_BYTES]
     return len(sample) >= _SHORT_BYTES and len(zlib.compress(sample, _LEVEL)) < _WORTH * len(sample)
 
 

@@ -1,7 +1,7 @@
-"""``POST /bce``, ``POST /focal`` and every other loss: body in, loss out.
+"""``POST /bce``, ``POST /focal`` and every other loss: a body in, a loss out.
 
-These are plain ASGI endpoints: the body's chunks go from the server's protocol into the arena, and nowhere
-else. docs/api.md says in which order a request is checked; the methods here follow it.
+These are plain ASGI endpoints: a body's chunks go straight from the connection to the arena. docs/api.md says
+in which order a request is checked; the methods here follow it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from starlette.types import Receive, Scope, Send
 from lossd import __version__
 from lossd.api.http.request_context import request_id
 from lossd.api.problems import problem
-from lossd.api.scoring.body_limits import room_expanded, room_of
+from lossd.api.scoring.body import expanded_limit, whole_body_limit
 from lossd.api.scoring.exchange import Exchange
 from lossd.api.scoring.negotiation import AnswerForm
-from lossd.api.scoring.request_spec import format_name, make_plan, said_by
-from lossd.api.scoring.streamed_body import StreamScoring
-from lossd.api.scoring.traced import serve
-from lossd.api.scoring.whole_body import BodyScoring, Outcome, Task
+from lossd.api.scoring.request_spec import LossSpec, RequestSpec, format_name, read_spec, spec_fields
+from lossd.api.scoring.streamed_body import StreamedBody
+from lossd.api.scoring.whole_body import Answer, WholeBody
 from lossd.api.services import Service
 from lossd.core.catalog import Loss
 from lossd.types import Float64Array, LossResult, RequestError
 from lossd.wire import (
+    Decoder,
+    Format,
     StreamFormat,
     make_decoder,
     write_figures,
@@ -41,14 +42,14 @@ _PIECE_NUMBERS: Final = 1 << 17
 
 
 class LossEndpoint:
-    """The ASGI endpoint of one loss."""
+    """ASGI endpoint of one loss."""
 
     def __init__(self, loss: Loss, service: Service) -> None:
         self._loss = loss
         self._service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, as ASGI has it."""
+        """Serve one request, as an ASGI app."""
         exchange = Exchange(
             scope=scope,
             receive=receive,
@@ -57,55 +58,70 @@ class LossEndpoint:
             began=time.monotonic(),
             gate=self._service.gate,
         )
-        await serve(exchange, self._answer, problem, self._service)
+        await exchange.serve(self._answer, problem, self._service)
 
     async def _answer(self, exchange: Exchange) -> None:
-        said = said_by(exchange.scope)
+        fields = spec_fields(exchange.scope)
         try:
-            plan = make_plan(self._loss.name, said)
+            spec = read_spec(self._loss.name, fields)
         except RequestError:
-            exchange.format = format_name(said.content_type)
+            exchange.format = format_name(fields.content_type)
             raise
-        exchange.format = plan.form.name
-        exchange.set_timeout(plan.timeout)
-        decoder, settings = make_decoder(plan.coding), self._service.settings
-        task = Task(
-            plan.loss, plan.given, "accept application/x-npy" if plan.answer.format == "json" else None
-        )
-        scoring: BodyScoring | StreamScoring
-        if isinstance(plan.form, StreamFormat):
-            limit = settings.max_batch_bytes
-            stream_reader = plan.form.reader(options=plan.options, max_batch_bytes=limit)
-            room = room_expanded(settings.max_expanded_bytes, settings)
-            most = 4 * limit if exchange.declared is None else min(exchange.declared, 4 * limit)
-            exchange.enter(most, certain=False)
-            scoring = StreamScoring(self._service, exchange, task, stream_reader, decoder, room)
+        exchange.format = spec.form.name
+        exchange.set_timeout(spec.timeout)
+        decoder = None if spec.coding is None else make_decoder(spec.coding)
+        scoring: WholeBody | StreamedBody
+        if isinstance(spec.form, StreamFormat):
+            scoring = self._admit_stream(exchange, spec, spec.form, decoder)
         else:
-            json = plan.form.name == "json"
-            limit = settings.max_json_bytes if json else settings.max_body_bytes
-            room = room_of(exchange.declared, limit, decoder, settings, expands=plan.form.expands)
-            exchange.enter(room.nbytes, certain=room.as_declared)
-            reader = plan.form.reader(options=plan.options, names=plan.names)
-            scoring = BodyScoring(
-                self._service,
-                exchange,
-                lambda: task,
-                reader,
-                decoder,
-                room,
-                plan.form.arena_bytes(room.nbytes),
-                json_bytes=room.nbytes if json else 0,
-            )
-        outcome = await scoring.score()
+            scoring = self._admit_whole(exchange, spec, spec.form, decoder)
+        answer = await scoring.score()
         try:
-            exchange.count_answer(self._service.metrics, outcome.result, outcome.seconds)
-            await _send(exchange, outcome, plan.answer)
+            exchange.count_answer(self._service.metrics, answer.result, answer.timings)
+            await _send(exchange, answer, spec.answer)
         finally:
-            outcome.release()
+            answer.release()
+
+    def _admit_whole(
+        self, exchange: Exchange, spec: RequestSpec, form: Format, decoder: Decoder | None
+    ) -> WholeBody:
+        """Admit a body that is kept in memory as a whole."""
+        settings = self._service.settings
+        is_json = form.name == "json"
+        most = settings.max_json_bytes if is_json else settings.max_body_bytes
+        limit = whole_body_limit(exchange.content_length, most, decoder, settings, expands=form.expands)
+        exchange.enter(limit.nbytes, certain=limit.is_content_length)
+        loss_spec = _loss_spec(spec)
+        return WholeBody(
+            self._service,
+            exchange,
+            lambda: loss_spec,
+            form.reader(options=spec.options, names=spec.names),
+            decoder,
+            limit,
+            form.arena_bytes(limit.nbytes),
+            json_bytes=limit.nbytes if is_json else 0,
+        )
+
+    def _admit_stream(
+        self, exchange: Exchange, spec: RequestSpec, form: StreamFormat, decoder: Decoder | None
+    ) -> StreamedBody:
+        """Admit a body of any length."""
+        settings, length = self._service.settings, exchange.content_length
+        reader = form.reader(options=spec.options, max_batch_bytes=settings.max_batch_bytes)
+        window_bytes = 4 * settings.max_batch_bytes
+        exchange.enter(window_bytes if length is None else min(length, window_bytes), certain=False)
+        limit = expanded_limit(settings.max_expanded_bytes)
+        return StreamedBody(self._service, exchange, _loss_spec(spec), reader, decoder, limit)
 
 
-async def _send(exchange: Exchange, outcome: Outcome, form: AnswerForm) -> None:
-    result, headers = outcome.result, [outcome.timing]
+def _loss_spec(spec: RequestSpec) -> LossSpec:
+    hint = "accept application/x-npy" if spec.answer.format == "json" else None
+    return LossSpec(spec.loss, spec.given, hint)
+
+
+async def _send(exchange: Exchange, answer: Answer, form: AnswerForm) -> None:
+    result, headers = answer.result, [answer.timing_header]
     if form.format == "npy":
         headers += _figures(result)
         header = write_npy_header(np.shape(result.loss), form.dtype)
@@ -123,7 +139,7 @@ async def _send(exchange: Exchange, outcome: Outcome, form: AnswerForm) -> None:
 
 
 def _figures(result: LossResult) -> list[tuple[bytes, bytes]]:
-    """The headers by which an answer that is the loss alone merges with others, and says what it is of."""
+    """Return the headers of a .npy answer: what the JSON answer has beside the loss."""
     notes = [(b"lossd-notes", json.dumps(result.notes).encode("ascii"))] if result.notes else []
     return [
         *notes,
@@ -135,7 +151,7 @@ def _figures(result: LossResult) -> list[tuple[bytes, bytes]]:
 
 
 def _npy_pieces(header: bytes, loss: Float64Array, dtype: str) -> Iterator[bytes]:
-    """An answer in pieces: an array as large as the arena's part costs the front end no second one."""
+    """Return a .npy answer in pieces, so that a large array is not copied as a whole."""
     flat = loss.reshape(-1)
     yield header + _rounded(flat[:_PIECE_NUMBERS], dtype)
     for start in range(_PIECE_NUMBERS, flat.size, _PIECE_NUMBERS):

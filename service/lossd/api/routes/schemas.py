@@ -1,4 +1,4 @@
-"""The documents that the server sends, as pydantic models: the OpenAPI document is made of them."""
+"""The JSON documents that the server sends, as pydantic models for the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _Document(BaseModel):
 
 
 class LossAnswer(_Document):
-    """A loss, and the figures by which it merges with others."""
+    """A loss, and the sums that merge with those of other requests."""
 
     loss: Number | list[object] = Field(
         description="The loss: a number, or nested arrays for `none` and partial reductions."
@@ -30,36 +30,36 @@ class LossAnswer(_Document):
     )
     divisor_terms: list[list[object]] | None = Field(
         default=None,
-        description="There: likewise for what a mean divides the sums by, also where it is not asked for; "
-        "positives as they are, though it divides by 1 at least.",
+        description="There: the same for the divisors of a mean, also for a sum; positives as they are, "
+        "though a mean divides by 1 at least.",
     )
     reduction: Literal["none", "sum", "mean"]
-    sum: Number = Field(description="The weighted element losses of the whole request, summed.")
-    count: int = Field(description="The elements of the whole request.")
-    weight_sum: Number = Field(description="Their weights, summed; the count where there is no weight.")
-    positives: Number = Field(description="Their targets, summed.")
+    sum: Number = Field(description="The sum of the weighted losses of all elements.")
+    count: int = Field(description="The number of elements.")
+    weight_sum: Number = Field(description="The sum of the weights; the count if there is no weight.")
+    positives: Number = Field(description="The sum of the targets.")
     shape: list[int] = Field(description="The inputs' shape.")
     loss_name: str
     params: dict[str, object] = Field(description="The loss's own parameters, such as gamma and alpha.")
     sum_terms: list[Number] = Field(
-        description="Numbers that add up to the sum exactly: `sum`, what rounding it left, and so on. Those "
-        "of many answers, added by `math.fsum`, give the bits of one request over everything."
+        description="Numbers that add up to the sum exactly: `sum`, then its rounding error, and so on. "
+        "Those of many answers, added by `math.fsum`, give the bits of one request over everything."
     )
-    weight_sum_terms: list[Number] = Field(description="Likewise for `weight_sum`.")
-    positives_terms: list[Number] = Field(description="Likewise for `positives`.")
+    weight_sum_terms: list[Number] = Field(description="The same for `weight_sum`.")
+    positives_terms: list[Number] = Field(description="The same for `positives`.")
     options: dict[str, object] = Field(
-        description="The parameters that every loss has, such as axis and normalizer; of a pos_weight that "
-        "is a tensor its dtype and shape."
+        description="The parameters that every loss has, such as axis and normalizer; for a pos_weight "
+        "tensor its dtype and shape."
     )
-    notes: list[str] = Field(description="What to know of the answer, a sentence each; mostly none.")
-    kernel: str = Field(description="What computed the elements.")
-    device: str = Field(description="Where they were computed.")
+    notes: list[str] = Field(description="Notes on the answer, a sentence each; mostly none.")
+    kernel: str = Field(description="The kernel that computed the elements.")
+    device: str = Field(description="The device that computed the elements.")
     request_id: str
     version: str = Field(description="The server's version.")
 
 
-class Place(_Document):
-    """A place at fault."""
+class ErrorPlace(_Document):
+    """A place in the request that is wrong."""
 
     pointer: str = Field(description="A JSON pointer, such as `/targets/17/3`.")
     detail: str
@@ -68,24 +68,24 @@ class Place(_Document):
 class Problem(_Document):
     """Problem details (RFC 9457)."""
 
-    type: str = Field(description="A URI for the kind of problem: `urn:lossd:problem:` and the code.")
+    type: str = Field(description="The URI of the code: `urn:lossd:problem:` and the code.")
     title: str
     status: int
     detail: str = Field(description="What happened, and what to do next.")
     code: str
     request_id: str
     retryable: bool = Field(description="Whether the same request may succeed later.")
-    errors: list[Place] | None = None
+    errors: list[ErrorPlace] | None = None
 
 
 class InferenceReadiness(_Document):
-    """Whether every worker has passed its known-answer check, as the Open Inference Protocol has it."""
+    """Readiness in the Open Inference Protocol: whether every worker has passed its known-answer check."""
 
     ready: bool
 
 
 class InferenceError(_Document):
-    """A problem, as the Open Inference Protocol has it."""
+    """An error in the Open Inference Protocol."""
 
     error: str = Field(description="What happened, and what to do next.")
 
@@ -112,20 +112,20 @@ class _Tensor(_Document):
 
 
 class InferenceInput(_Tensor):
-    """A tensor: in `data`, or of `binary_data_size` bytes behind the object."""
+    """An input tensor: in `data`, or in `binary_data_size` bytes after the object."""
 
     name: Literal["logits", "probabilities", "targets", "weight", "pos_weight", "mask"]
     data: list[object] | None = Field(default=None, description="The numbers, flat or nested.")
 
 
 class InferenceOutput(_Tensor):
-    """An output: in `data`, or of `binary_data_size` bytes behind the object."""
+    """An output tensor: in `data`, or in `binary_data_size` bytes after the object."""
 
     data: list[Number] | None = Field(default=None, description="The numbers, flat.")
 
 
 class RequestedOutput(_Document):
-    """An output that is wanted."""
+    """An output that the caller asks for."""
 
     name: Literal[
         "loss",
@@ -138,76 +138,78 @@ class RequestedOutput(_Document):
         "positives_terms",
     ]
     parameters: dict[str, object] | None = Field(
-        default=None, description="`binary_data`: whether it is to lie behind the object."
+        default=None, description="`binary_data`: whether it follows the object as binary data."
     )
 
 
 class InferenceRequest(_Document):
-    """An inference: a loss of the inputs."""
+    """An inference request."""
 
-    id: str | None = Field(default=None, description="Comes back with the answer.")
+    id: str | None = Field(default=None, description="An id that the answer repeats.")
     parameters: dict[str, object] | None = Field(
-        default=None, description="The loss's parameters. A string stands for what it does in a query."
+        default=None, description="The loss's parameters. A string is read as in a query."
     )
     inputs: list[InferenceInput]
-    outputs: list[RequestedOutput] | None = Field(default=None, description="All, if none is named.")
+    outputs: list[RequestedOutput] | None = Field(
+        default=None, description="The outputs to send; by default all."
+    )
 
 
 class InferenceAnswer(_Document):
-    """The outputs of an inference."""
+    """An inference answer."""
 
     model_name: str
     model_version: str
     id: str | None = None
     parameters: dict[str, object] | None = Field(
-        default=None, description="`notes`: what to know of the answer, where there is something."
+        default=None, description="`notes`: notes on the answer, if there are any."
     )
     outputs: list[InferenceOutput]
 
 
 class RepositoryModel(_Document):
-    """A model that there is."""
+    """A model in the repository index."""
 
     name: str
     version: str
     state: Literal["READY", "UNAVAILABLE"]
-    reason: str = Field(description="Why it is unavailable, if it is.")
+    reason: str = Field(description="Why an unavailable model is unavailable.")
 
 
 class Alive(_Document):
-    """The server answers."""
+    """Liveness of the server."""
 
     status: Literal["alive"] = "alive"
 
 
 class Readiness(_Document):
-    """Whether every worker has passed its known-answer check; ``degraded`` is ready, too."""
+    """Readiness: whether every worker has passed its known-answer check; ``degraded`` is ready, too."""
 
     status: Literal["ready", "degraded", "not ready"]
-    reasons: list[str] | None = Field(default=None, description="What is amiss where it is degraded.")
+    reasons: list[str] | None = Field(default=None, description="What is wrong with a degraded server.")
 
 
 class UsageTotal(_Document):
-    """What a team has used."""
+    """A team's usage in total."""
 
-    requests: int = Field(description="Requests that were answered with a loss.")
-    elements: int = Field(description="Their elements.")
+    requests: int = Field(description="Requests answered with a loss.")
+    elements: int = Field(description="The elements of these requests.")
     bytes: int = Field(description="The bytes of their bodies, as sent.")
     device_seconds: float = Field(description="The seconds of computing them.")
 
 
 class UsageDay(UsageTotal):
-    """What a team has used on a day."""
+    """A team's usage on one day."""
 
-    day: date = Field(description="In UTC.")
+    day: date = Field(description="The day in UTC.")
 
 
 class Usage(_Document):
-    """What a team has used, by day."""
+    """A team's usage by day."""
 
     team: str
-    since: date = Field(description="The first of the days that were asked for.")
-    days: list[UsageDay] = Field(description="The days on which anything was used, oldest first.")
+    since: date = Field(description="The first day of the period asked for.")
+    days: list[UsageDay] = Field(description="The days with any usage, oldest first.")
     total: UsageTotal
 
 
@@ -229,7 +231,7 @@ class ParameterInfo(_Document):
 
 
 class LossInfo(_Document):
-    """A loss that there is."""
+    """A loss."""
 
     name: str
     title: str
@@ -238,7 +240,7 @@ class LossInfo(_Document):
 
 
 class Limits(_Document):
-    """What the server takes and sends at most."""
+    """Limits of the server."""
 
     body_bytes: int
     json_bytes: int
@@ -251,13 +253,13 @@ class Limits(_Document):
 
 
 class Info(_Document):
-    """What this server is."""
+    """A server's version, limits, losses and workers."""
 
     version: str
     torch: str | None = Field(description="The workers' torch; null before the first one is ready.")
     cpu_capability: str | None = Field(description="The vector instructions that the native kernel uses.")
-    kernel: str | None = Field(description="What computes: `native` or `torch`, whose numbers are the same.")
-    notes: list[str] = Field(description="What its operator may want to change, such as a missing kernel.")
+    kernel: str | None = Field(description="The kernel, `native` or `torch`; both give the same numbers.")
+    notes: list[str] = Field(description="Notes for the operator, such as a missing kernel.")
     losses: list[LossInfo]
     limits: Limits
     workers: list[WorkerInfo]

@@ -1,4 +1,4 @@
-"""The routes around the losses: is it alive, is it ready, what is it, what has it done."""
+"""The routes around the losses: liveness, readiness, server information, metrics."""
 
 from __future__ import annotations
 
@@ -14,61 +14,63 @@ from lossd.core.native.kernel import slower_by
 
 
 def status_routes(service: Service) -> APIRouter:
-    """The routes, over a service."""
+    """Return the routes of a service."""
     router = APIRouter(tags=["status"])
 
-    @router.get("/livez", summary="Is the server there?")
+    @router.get("/livez", summary="Liveness")
     async def livez() -> Alive:
         return Alive()
 
     @router.get(
         "/readyz",
-        summary="Can it compute?",
+        summary="Readiness",
         response_model=Readiness,
         response_model_exclude_none=True,
         responses={
-            200: {"description": "Every worker is ready. `degraded`: something else is amiss."},
+            200: {"description": "Every worker is ready. `degraded`: something else is wrong."},
             503: {"model": Readiness, "description": "Not every worker is ready."},
         },
     )
     async def readyz() -> JSONResponse:
         if not service.ready:
-            said = Readiness(status="not ready")
+            readiness = Readiness(status="not ready")
         elif service.pool.degraded:
-            said = Readiness(status="degraded", reasons=list(service.pool.degraded))
+            readiness = Readiness(status="degraded", reasons=list(service.pool.degraded))
         else:
-            said = Readiness(status="ready")
-        return JSONResponse(said.model_dump(exclude_none=True), 503 if said.status == "not ready" else 200)
+            readiness = Readiness(status="ready")
+        status = 503 if readiness.status == "not ready" else 200
+        return JSONResponse(readiness.model_dump(exclude_none=True), status)
 
-    @router.get("/info", summary="What is it?", dependencies=[Depends(asking_team)])
+    @router.get("/info", summary="Server information", dependencies=[Depends(asking_team)])
     async def info() -> Info:
         return describe(service)
 
     @router.get(
         "/metrics",
-        summary="What has it done?",
+        summary="Prometheus metrics",
         response_class=Response,
         dependencies=[] if service.settings.metrics_open else [Depends(asking_team)],
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
     async def metrics() -> Response:
-        text = service.metrics.expose(service.pool)
-        return Response(text, headers={"content-type": service.metrics.content_type})
+        return Response(
+            service.metrics.expose(service.pool), headers={"content-type": service.metrics.content_type}
+        )
 
     return router
 
 
 def describe(service: Service) -> Info:
-    """The server, for ``/info``."""
+    """Return the document of ``/info``."""
     slots = list(service.pool.slots.values())
-    said = next((slot.ready for slot in slots if slot.ready.kernel), None)
+    ready = next((slot.ready for slot in slots if slot.ready.kernel), None)
     settings = service.settings
-    slow = said is not None and said.kernel == "torch" and said.device == "cpu"
+    slow = ready is not None and ready.kernel == "torch" and ready.device == "cpu"
     return Info(
         version=__version__,
-        torch=said.torch if said else None,
-        cpu_capability=said.capability if said else None,
-        kernel=said.kernel if said else None,
+        torch=ready.torch if ready else None,
+        cpu_capability=ready.capability if ready else None,
+        kernel=ready.kernel if ready else None,
         notes=[slower_by()] if slow else [],
         losses=[_describe_loss(loss) for loss in LOSSES.values()],
         limits=Limits(

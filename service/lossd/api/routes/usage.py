@@ -1,4 +1,4 @@
-"""What the team that asks has used, from the file that the supervisor writes."""
+"""``GET /usage``: the usage of the caller's team, from the file that the supervisor writes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PARAMETERS: Final = [
         "name": "days",
         "in": "query",
         "required": False,
-        "description": "How many days, of which today (in UTC) is the last.",
+        "description": "The number of days, up to and including today (in UTC).",
         "schema": {"type": "integer", "minimum": 1, "maximum": MOST_DAYS, "default": _DAYS},
     }
 ]
@@ -43,13 +43,13 @@ _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def usage_routes(path: Path | None) -> APIRouter:
-    """The route, over the usage file, if there is one."""
+    """Return the route; ``path`` is the usage file, if there is one."""
     router = APIRouter(tags=["status"])
-    reader = ThreadPoolExecutor(1)  # a disk that does not answer holds up nobody but who asks for this
+    reader = ThreadPoolExecutor(1)  # a disk that hangs holds up only this route
 
     @router.get(
         "/usage",
-        summary="What has my team used?",
+        summary="Usage of the caller's team",
         openapi_extra={"parameters": _PARAMETERS},
         responses=_PROBLEMS,
     )
@@ -63,7 +63,7 @@ def usage_routes(path: Path | None) -> APIRouter:
                 loop = asyncio.get_running_loop()
                 used = await loop.run_in_executor(reader, read_usage, path, since, team.name)
         except FileNotFoundError:
-            used = []  # it is about to be made, or cannot be, which /readyz tells
+            used = []  # not made yet; /readyz says so if it cannot be made
         except (OSError, sqlite3.Error, TimeoutError) as error:
             logger.error("usage cannot be read from %s: %s", path, error)
             why = "it takes too long" if isinstance(error, TimeoutError) else reason(error)
@@ -76,7 +76,7 @@ def usage_routes(path: Path | None) -> APIRouter:
 
 
 def _days(query_string: bytes) -> int:
-    """How many days are asked for.
+    """Return the number of days in a query.
 
     Raises:
         RequestError: ``invalid_parameter``.

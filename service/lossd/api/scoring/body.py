@@ -1,9 +1,10 @@
-"""A request as it comes in: its headers, how long it may take, and its body."""
+"""A request whose body is still arriving, and the limits on how long its body may be."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,25 +14,28 @@ from starlette.types import Receive, Scope
 from lossd.api.http.interfaces import CONNECTION, SHORT_BYTES, Connection
 from lossd.api.http.request_context import header, header_text
 from lossd.api.http.upload import LEAST_BYTES, Upload
+from lossd.settings import Settings
 from lossd.types import ErrorCode, RequestError
+from lossd.wire import MOST_INFLATED, Chunk, Decoder
 
-_TURN_SECONDS: Final = 0.002
+_BUSY_SECONDS: Final = 0.002
+"""A request that has kept the event loop for longer lets others run."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Incoming:
-    """A request as it comes in.
+class IncomingRequest:
+    """A request whose body is still arriving.
 
     Attributes:
-        scope: ASGI's.
-        receive: ASGI's.
-        began: When its headers were there, by time.monotonic().
-        deadline: When the caller gives up, by time.monotonic(), if it said so.
-        body_read: All of the body has been received.
-        read_seconds: How long that took.
-        received_bytes: How much of it has been received.
-        turn_began: Since when it has had the processor to itself, by time.monotonic().
-        upload: What its body comes by, while it does not come by `receive`.
+        scope: The ASGI scope.
+        receive: The ASGI receive function.
+        began: When the headers had arrived, by time.monotonic().
+        deadline: When the caller stops waiting, by time.monotonic(); None if the caller sets no timeout.
+        body_read: Whether the whole body has arrived.
+        read_seconds: Seconds from the headers to the end of the body.
+        received_bytes: Bytes of the body that have arrived.
+        busy_since: When it last got the event loop, by time.monotonic().
+        upload: The reader of a long body's rest, which bypasses the HTTP parser; None while the parser reads.
     """
 
     scope: Scope
@@ -41,33 +45,33 @@ class Incoming:
     body_read: bool = False
     read_seconds: float = 0.0
     received_bytes: int = 0
-    turn_began: float = 0.0
+    busy_since: float = 0.0
     upload: Upload | None = None
 
     def header(self, name: bytes) -> str | None:
-        """The value of a header, its name given in lower case, or None; of several, joined by commas."""
+        """Return the value of a header, or None; several are joined by commas. The name is in lower case."""
         return header_text(self.scope, name)
 
     @property
-    def declared(self) -> int | None:
-        """The body's length, if the request tells it."""
+    def content_length(self) -> int | None:
+        """The Content-Length, or None for a chunked body."""
         value = header(self.scope, b"content-length")
-        return None if value is None else int(value)  # digits only: the protocol has seen to that
+        return None if value is None else int(value)  # the protocol lets only digits pass
 
     def set_timeout(self, seconds: float | None) -> None:
-        """Take note of what the caller allows, from the headers on; of several, the least counts."""
+        """Set a timeout, counted from the headers; of several, the shortest counts."""
         if seconds is not None:
             deadline = self.began + seconds
             self.deadline = deadline if self.deadline is None else min(self.deadline, deadline)
 
-    def left(self, patience: float) -> float:
-        """Seconds to wait at most: until the caller's deadline, and no longer than ``patience``."""
+    def seconds_left(self, limit: float) -> float:
+        """Return the seconds until the caller's deadline, at most ``limit``."""
         if self.deadline is None:
-            return patience
-        return min(patience, max(0.0, self.deadline - time.monotonic()))
+            return limit
+        return min(limit, max(0.0, self.deadline - time.monotonic()))
 
-    async def chunk(self) -> bytes | memoryview | None:
-        """The body's next bytes, valid until the next call; None at its end.
+    async def next_chunk(self) -> bytes | memoryview | None:
+        """Return the body's next bytes, valid until the next call; None at the end of the body.
 
         Raises:
             ClientDisconnect: The caller has hung up.
@@ -83,13 +87,13 @@ class Incoming:
                 async with asyncio.timeout(self.deadline - time.monotonic()):
                     chunk = await self._receive()
             except TimeoutError:
-                raise _too_late() from None
-        self.turn_began = time.monotonic()
+                raise _upload_too_late() from None
+        self.busy_since = time.monotonic()
         self.received_bytes += len(chunk)
         return chunk
 
     async def _receive(self) -> bytes | memoryview:
-        """What comes next, for which the caller may not take as long as it likes."""
+        """Receive the next bytes while the connection watches the upload rate."""
         connection: Connection | None = self.scope.get(CONNECTION)
         if connection is None:
             return await self._receive_message()
@@ -112,11 +116,6 @@ class Incoming:
             self._end_body()
         return received
 
-    def _end_body(self) -> None:
-        """Take note that all of the body has come."""
-        self.body_read = True
-        self.read_seconds = time.monotonic() - self.began
-
     async def _receive_upload(self, upload: Upload) -> memoryview:
         chunk = await upload.chunk()
         if not chunk:
@@ -125,70 +124,175 @@ class Incoming:
             self._end_body()
         return chunk
 
+    def _end_body(self) -> None:
+        self.body_read = True
+        self.read_seconds = time.monotonic() - self.began
+
     def _begin_upload(self, received: int) -> None:
-        """Read on past the parser, where it is known how long and there is much to come."""
+        """Read the rest without the HTTP parser if its length is known and it is long."""
         connection: Connection | None = self.scope.get(CONNECTION)
-        declared = self.declared
-        if connection is None or declared is None:
+        length = self.content_length
+        if connection is None or length is None:
             return
-        missing = declared - self.received_bytes - received
+        missing = length - self.received_bytes - received
         if missing >= LEAST_BYTES:
             self.upload = connection.begin_upload(self.scope, missing)
 
-    def aim_upload(self, view: memoryview) -> bool:
-        """Have what is to come of the body read into some memory; whether that can be."""
+    def read_into(self, view: memoryview) -> bool:
+        """Have the rest of the body read straight into memory; return whether that is possible."""
         if self.upload is None:
             return False
         self.upload.aim(view)
         return True
 
     def end_upload(self) -> None:
-        """Let the parser read again."""
+        """Let the HTTP parser read again."""
         if self.upload is not None:
             connection: Connection = self.scope[CONNECTION]
             connection.end_upload(self.upload)
             self.upload.close()
             self.upload = None
 
-    async def breathe(self) -> None:
-        """Let others have their turn, if this request has had the processor for long.
+    async def let_others_run(self) -> None:
+        """Yield to the event loop if this request has kept it for long.
 
-        To be called again and again where a chunk may cost more than it takes to receive.
+        To be called between the pieces of a chunk, which may cost more than receiving it.
 
         Raises:
             RequestError: ``deadline_exceeded``: the caller's deadline has passed.
         """
         now = time.monotonic()
-        if now - self.turn_began < _TURN_SECONDS:
+        if now - self.busy_since < _BUSY_SECONDS:
             return
         if self.deadline is not None and now >= self.deadline:
-            raise _too_late()
+            raise _upload_too_late()
         await asyncio.sleep(0)
-        self.turn_began = time.monotonic()
+        self.busy_since = time.monotonic()
 
     @property
     def is_unread(self) -> bool:
-        """There is a body that has not been received, and is not short."""
-        declared = self.declared
+        """Whether there is a body that has not arrived, and is not short."""
+        length = self.content_length
         chunked = header(self.scope, b"transfer-encoding") is not None
-        long = chunked if declared is None else declared > SHORT_BYTES
+        long = chunked if length is None else length > SHORT_BYTES
         return long and not self.body_read
 
 
-def _too_late() -> RequestError:
-    detail = "the deadline passed before all of the body had come; allow more time"
+def _upload_too_late() -> RequestError:
+    detail = "the deadline passed before the whole body had arrived; allow more time"
     return RequestError(ErrorCode.DEADLINE_EXCEEDED, detail)
 
 
-def read_timeout(given: str | None) -> float | None:
-    """The seconds that a caller allows by X-Timeout-Ms, or None.
+def read_timeout(value: str | None) -> float | None:
+    """Return the seconds that X-Timeout-Ms allows, or None without that header.
 
     Raises:
         RequestError: ``invalid_parameter``.
     """
-    if given is None:
+    if value is None:
         return None
-    if not (given.isascii() and given.isdecimal() and len(given) <= 12 and int(given)):
-        detail = f"X-Timeout-Ms is {given[:50]!r}; send a positive whole number of milliseconds"
+    if not (value.isascii() and value.isdecimal() and len(value) <= 12 and int(value)):
+        detail = f"X-Timeout-Ms is {value[:50]!r}; send a positive whole number of milliseconds"
         raise RequestError(ErrorCode.INVALID_PARAMETER, detail)
-    return int(given) / 1000.0
+    return int(value) / 1000.0
+
+
+def decoded(chunk: Chunk, decoder: Decoder | None) -> Iterable[Chunk]:
+    """Return a chunk's bytes without their content coding, in pieces."""
+    return (chunk,) if decoder is None else decoder.feed(chunk)
+
+
+@dataclass(frozen=True, slots=True)
+class SizeLimit:
+    """The most bytes that a body may have, decoded, and the error for a longer one.
+
+    Attributes:
+        nbytes: The limit in bytes.
+        code: The error's code.
+        detail: The error's detail.
+    """
+
+    nbytes: int
+    code: ErrorCode
+    detail: str
+
+    @property
+    def is_content_length(self) -> bool:
+        """Whether the limit is the Content-Length of a body without coding."""
+        return self.code == ErrorCode.TRUNCATED_BODY
+
+    def check(self, nbytes: int) -> None:
+        """Refuse a body that has more bytes.
+
+        Raises:
+            RequestError: With the code.
+        """
+        if nbytes > self.nbytes:
+            raise RequestError(self.code, self.detail)
+
+    def check_announced(self, nbytes: int) -> None:
+        """Refuse a body that announces more bytes than the limit.
+
+        One that announces more than its Content-Length is left to its reader, which says where it ends.
+
+        Raises:
+            RequestError: With the code.
+        """
+        if not self.is_content_length:
+            self.check(nbytes)
+
+
+def whole_body_limit(
+    content_length: int | None,
+    limit: int,
+    decoder: Decoder | None,
+    settings: Settings,
+    *,
+    expands: bool = False,
+) -> SizeLimit:
+    """Return the limit on a body that is kept in memory as a whole.
+
+    Args:
+        content_length: The Content-Length; None for a chunked body.
+        limit: The most bytes for bodies of its format.
+        decoder: The decoder of its content coding, if it has one.
+        settings: The server's settings.
+        expands: Whether the format itself expands, as .npz does.
+
+    Raises:
+        RequestError: ``body_too_large``, by the Content-Length.
+    """
+    sent = _sent_limit(content_length, limit, settings)
+    expanded = min(limit, settings.max_expanded_bytes)
+    if decoder is not None:
+        most = None if content_length is None or expands else decoder.most(content_length)
+        return expanded_limit(expanded if most is None else min(expanded, most))
+    if expands:  # its members that are not compressed may have as many bytes as any body
+        return expanded_limit(max(min(expanded, MOST_INFLATED * sent.nbytes), sent.nbytes))
+    return sent
+
+
+def expanded_limit(nbytes: int) -> SizeLimit:
+    """Return a limit on a body's decoded bytes."""
+    detail = (
+        f"the body expands to more than {nbytes} bytes; send it in several requests, or in a binary format "
+        "without compression"
+    )
+    return SizeLimit(nbytes, ErrorCode.EXPANDED_TOO_LARGE, detail)
+
+
+def _sent_limit(content_length: int | None, limit: int, settings: Settings) -> SizeLimit:
+    """Return the limit on a body as it is sent, after a check of its Content-Length."""
+    if content_length is None:
+        limit = min(limit, settings.max_chunked_bytes)
+        detail = (
+            f"a body without Content-Length may have {limit} bytes; send a Content-Length, or a shorter body"
+        )
+        return SizeLimit(limit, ErrorCode.BODY_TOO_LARGE, detail)
+    if content_length > limit:
+        detail = (
+            f"the body has {content_length} bytes, at most {limit} are taken; send it in several requests"
+        )
+        raise RequestError(ErrorCode.BODY_TOO_LARGE, detail)
+    detail = f"the body goes on behind the {content_length} bytes of Content-Length"
+    return SizeLimit(content_length, ErrorCode.TRUNCATED_BODY, detail)

@@ -1,4 +1,4 @@
-"""One request for a loss and its answer: letting it in, answering or refusing it, counting it."""
+"""A request for a loss and its answer: admission, answer or refusal, accounting and its trace."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Send
 from structlog.contextvars import bind_contextvars
 
-from lossd.api.accounting import FAILED, STOPPED, Accounting, RequestRecord, WriteProblem
+from lossd.api.accounting import FAILED, STOPPED, RequestRecord, WriteProblem
 from lossd.api.auth import Gate, check_team, rate_headers
 from lossd.api.http.interfaces import CONNECTION, Connection
 from lossd.api.http.request_context import client_host, request_id
 from lossd.api.metrics import Metrics
-from lossd.api.scoring.body import Incoming
+from lossd.api.scoring.body import IncomingRequest
+from lossd.api.services import Service
 from lossd.engine.admission.quotas import Entry
 from lossd.teams import NOBODY, Team
-from lossd.types import ErrorCode, RequestError, Timings
+from lossd.types import ErrorCode, Requester, RequestError, Timings
 
 
 @dataclass(slots=True, kw_only=True)
-class Exchange(Incoming, RequestRecord):
-    """A request and its answer.
+class Exchange(IncomingRequest, RequestRecord):
+    """A request for a loss and its answer.
 
     Attributes:
-        send: ASGI's.
-        answering: Its answer has begun.
-        entry: How it is counted among what its team may have in flight.
-        trace: What its slices are given, if there are traces.
+        send: The ASGI send function.
+        answering: Whether the answer has begun.
+        entry: The request's entry in its team's quotas, once it is admitted.
+        trace: The context of the request's span; empty without traces.
     """
 
     send: Send
@@ -52,53 +53,86 @@ class Exchange(Incoming, RequestRecord):
 
     @property
     def client_address(self) -> str:
-        """Where the request came from."""
+        """The address that the request came from."""
         return client_host(self.scope)
 
+    @property
+    def requester(self) -> Requester:
+        """Who sent the request."""
+        return Requester(self.team.name, self.team.weight, self.request_id, self.trace)
+
     async def send_answer(self, headers: list[tuple[bytes, bytes]], pieces: Iterator[bytes]) -> None:
-        """Send the answer, status 200.
+        """Send the answer, with status 200.
 
         Args:
-            headers: All of them. Without Content-Length the body goes in chunks.
-            pieces: The body, at least one; each is made when it is its turn.
+            headers: All headers. Without Content-Length the body is chunked.
+            pieces: The body, at least one piece; each is made when it is about to be sent.
         """
-        held = next(pieces)
+        piece = next(pieces)
         self.answering, self.status = True, 200
         headers += rate_headers(self.gate, self.team)
         await self.send({"type": "http.response.start", "status": 200, "headers": headers})
-        for piece in pieces:
-            await self.send({"type": "http.response.body", "body": held, "more_body": True})
-            await asyncio.sleep(0)  # each piece took its time, and others want theirs
-            held = piece
-        await self.send({"type": "http.response.body", "body": held})
+        for following in pieces:
+            await self.send({"type": "http.response.body", "body": piece, "more_body": True})
+            await asyncio.sleep(0)  # a piece takes time to make, and other requests wait
+            piece = following
+        await self.send({"type": "http.response.body", "body": piece})
 
     async def serve(
-        self,
-        answer: Callable[[Exchange], Awaitable[None]],
-        write_problem: WriteProblem,
-        accounting: Accounting,
+        self, answer: Callable[[Exchange], Awaitable[None]], write_problem: WriteProblem, service: Service
     ) -> None:
-        """Answer it, or say why not.
+        """Answer or refuse the request.
 
         Args:
             answer: Sends the answer, or raises a RequestError.
-            write_problem: Writes a fault, as `lossd.api.problems.problem` does.
-            accounting: Where it is counted and logged.
+            write_problem: Writes an error, as `lossd.api.problems.problem` does.
+            service: The front end's parts, which count, log and trace the request.
         """
+        tracing = service.tracing
+        if tracing is None:
+            await self._serve(answer, write_problem, service)
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
+        span, self.trace = tracing.begin_request(f"/{self.loss}", headers)
+        try:
+            await self._serve(answer, write_problem, service)
+        finally:
+            failed = self.status is not None and self.status >= 500
+            tracing.end_request(span, self._trace_attributes(), self.seconds, failed=failed)
+
+    def _trace_attributes(self) -> dict[str, str | int]:
+        attributes: dict[str, str | int] = {
+            "lossd.loss": self.loss,
+            "lossd.format": self.format,
+            "lossd.elements": self.elements,
+            "lossd.team": self.team.name,
+            "lossd.outcome": self.outcome,
+            "lossd.request_id": self.request_id,
+            "http.request.method": "POST",
+        }
+        if self.status is not None:
+            attributes["http.response.status_code"] = self.status
+        return attributes
+
+    async def _serve(
+        self, answer: Callable[[Exchange], Awaitable[None]], write_problem: WriteProblem, service: Service
+    ) -> None:
+        """Count the request in and out, unless the server is draining, and log it."""
+        accounting = service.accounting
         try:
             accounting.enter()
-        except RequestError as fault:
-            await self._refuse(accounting.metrics, fault, write_problem, close=True)
+        except RequestError as error:
+            await self._refuse(accounting.metrics, error, write_problem, close=True)
             self.log(accounting.log)
             return
         try:
-            await self._serve(answer, write_problem, accounting.metrics)
+            await self._answer_or_refuse(answer, write_problem, accounting.metrics)
         finally:
             self.gate.quotas.leave(self.entry)
             accounting.leave()
             self.log(accounting.log)
 
-    async def _serve(
+    async def _answer_or_refuse(
         self, answer: Callable[[Exchange], Awaitable[None]], write_problem: WriteProblem, metrics: Metrics
     ) -> None:
         try:
@@ -106,29 +140,29 @@ class Exchange(Incoming, RequestRecord):
             bind_contextvars(team=self.team.name)  # for the log
             check_team(self.team)
             await self._while_connected(answer)
-        except RequestError as fault:
-            await self._refuse(metrics, fault, write_problem)
+        except RequestError as error:
+            await self._refuse(metrics, error, write_problem)
         except ClientDisconnect:
             self.count_failure(metrics, "disconnected")
-        except asyncio.CancelledError:  # the time for draining is up, and this task is about to end anyway
+        except asyncio.CancelledError:  # the time for draining is up; this task ends after the answer
             await self._refuse(metrics, STOPPED, write_problem)
         except Exception:
             self.log_exception()
             if self.answering:
                 self.count_failure(metrics, ErrorCode.INTERNAL_ERROR)
-                raise  # the connection is closed, so that the caller sees that the answer is cut short
+                raise  # closes the connection, so that the caller sees that the answer is cut short
             await self._refuse(metrics, FAILED, write_problem)
 
     def enter(self, nbytes: int, *, certain: bool) -> None:
-        """Have its team's quotas let it in.
+        """Admit the request by its team's quotas.
 
         Args:
-            nbytes: The memory for bodies that it takes.
-            certain: It does take that much. Else that is the most that it may, and a team whose limit is
-                lower has it alone under way.
+            nbytes: The bytes of memory that its body takes.
+            certain: Whether it takes exactly that many. If not, a team with a lower limit may still send it,
+                as its only request in flight.
 
         Raises:
-            RequestError: They do not.
+            RequestError: ``rate_limited`` or ``too_many_in_flight``.
         """
         limit = self.team.limits.bytes_in_flight
         if not certain and limit is not None:
@@ -136,10 +170,11 @@ class Exchange(Incoming, RequestRecord):
         self.entry = self.gate.quotas.enter(self.team.name, nbytes)
 
     def charge(self, elements: int) -> None:
-        """Charge its team with elements.
+        """Charge elements to the team.
 
         Raises:
-            RequestError: ``rate_limited``, unless it has been charged before: others were faster.
+            RequestError: ``rate_limited``: other requests have used up the rate. Only the first charge of a
+                request can fail.
         """
         if not self.elements:
             self.gate.quotas.check_elements(self.team.name)
@@ -147,41 +182,41 @@ class Exchange(Incoming, RequestRecord):
         self.gate.quotas.charge(self.team.name, elements)
 
     async def _while_connected(self, answer: Callable[[Exchange], Awaitable[None]]) -> None:
-        """Answer, but let everything go as soon as there is no use in it, whatever is being waited for.
+        """Answer, but stop as soon as the caller hangs up or the connection cannot be read on.
 
         Raises:
             ClientDisconnect: The caller has hung up.
             RequestError: The body cannot be read on.
         """
         connection: Connection | None = self.scope.get(CONNECTION)
-        task, lost, fault = asyncio.current_task(), False, None
+        task, lost, error = asyncio.current_task(), False, None
         if connection is None or task is None:
             await answer(self)
             return
 
-        def let_go(why: RequestError | None = None) -> None:
-            nonlocal lost, fault
-            if not lost and fault is None:
-                lost, fault = why is None, why
+        def interrupt(reason: RequestError | None = None) -> None:
+            nonlocal lost, error
+            if not lost and error is None:
+                lost, error = reason is None, reason
                 task.cancel()
 
-        forget = connection.when_interrupted(let_go)
+        forget = connection.when_interrupted(interrupt)
         try:
             await answer(self)
         except asyncio.CancelledError:
-            if fault is None and not lost:
+            if error is None and not lost:
                 raise
             task.uncancel()
-            raise (ClientDisconnect() if fault is None else fault.copy()) from None
+            raise (ClientDisconnect() if error is None else error.copy()) from None
         finally:
             forget()
             self.end_upload()
 
     async def _refuse(
-        self, metrics: Metrics, fault: RequestError, write_problem: WriteProblem, *, close: bool = False
+        self, metrics: Metrics, error: RequestError, write_problem: WriteProblem, *, close: bool = False
     ) -> None:
-        """Answer with a problem. What the caller is still sending is the connection's to drop."""
-        answer = self.refuse(metrics, fault, write_problem, close=close or self.is_unread)
+        """Answer with a problem. The connection drops what the caller still sends."""
+        answer = self.refuse(metrics, error, write_problem, close=close or self.is_unread)
         start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
         await self.send(start)
         await self.send({"type": "http.response.body", "body": answer.body})

@@ -16,7 +16,7 @@ _TYPE: Final = re.compile(rf"\s*({_TOKEN}/{_TOKEN})", re.ASCII)
 
 Coding: TypeAlias = Literal["gzip", "deflate"]
 CODINGS: Final[tuple[Coding, ...]] = ("gzip", "deflate")
-"""The content codings that an answer may have, the better one first."""
+"""Content codings of answers, the preferred one first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class MediaType:
 
 @dataclass(frozen=True, slots=True)
 class AnswerForm:
-    """How an answer is written: as JSON, or the loss alone as a .npy file of a dtype."""
+    """An answer's format: JSON, or the loss alone as a .npy file of a dtype."""
 
     format: Literal["json", "npy"]
     dtype: Literal["float64", "float32"] = "float64"
@@ -41,7 +41,7 @@ _NPY_FLOAT32: Final = AnswerForm("npy", "float32")
 
 
 def parse_media_type(value: str) -> MediaType | None:
-    """A Content-Type header's value, or one range of an Accept header's; None if it cannot be read."""
+    """Parse a Content-Type, or one range of an Accept header; return None for a malformed one."""
     match = _TYPE.match(value)
     if not match:
         return None
@@ -56,16 +56,16 @@ def parse_media_type(value: str) -> MediaType | None:
 
 
 def choose_answer(accept: str | None) -> AnswerForm:
-    """The answer's form that an Accept header prefers; JSON where it does not care.
+    """Return the answer format that an Accept header prefers; JSON if it has no preference.
 
     Raises:
-        RequestError: ``not_acceptable``: it takes none of the forms there are.
+        RequestError: ``not_acceptable``: it accepts no format that the server has.
     """
     if accept is None or not accept.strip() or accept.strip() == "*/*":
         return JSON
     ranges = [media for part in _split(accept) if (media := parse_media_type(part))]
     best, best_quality = None, 0.0
-    for form in (JSON, _NPY, _NPY_FLOAT32):  # the first of equals wins
+    for form in (JSON, _NPY, _NPY_FLOAT32):  # the first of equal ones wins
         if (quality := _quality(form, ranges)) > best_quality:
             best, best_quality = form, quality
     if best is None:
@@ -78,18 +78,18 @@ def choose_answer(accept: str | None) -> AnswerForm:
 
 
 def choose_coding(accept: str | None) -> Coding | None:
-    """The content coding that an Accept-Encoding header prefers; None to leave the answer as it is."""
+    """Return the content coding that an Accept-Encoding header prefers; None for no coding."""
     wanted: dict[str, float] = {}
     for item in (accept or "").lower().split(","):
         name, *options = (part.strip() for part in item.split(";"))
         wanted[name] = _q(next((option[2:] for option in options if option.startswith("q=")), "1"))
     rest = wanted.get("*", 0.0)
-    best = max(CODINGS, key=lambda coding: wanted.get(coding, rest))  # the first of equals
+    best = max(CODINGS, key=lambda coding: wanted.get(coding, rest))  # the first of equal ones
     return best if 0.0 < wanted.get(best, rest) >= wanted.get("identity", 0.0) else None
 
 
 def _quality(form: AnswerForm, ranges: list[MediaType]) -> float:
-    """How much the most specific range that covers a form wants it; 0 not at all."""
+    """Return the q-value of the most specific range that covers a format; 0 if none does."""
     main, sub = "application", "json" if form.format == "json" else "x-npy"
     found, specificity = 0.0, -1
     for media in ranges:
@@ -111,5 +111,5 @@ def _q(text: str) -> float:
 
 
 def _split(accept: str) -> list[str]:
-    """The comma-separated parts, commas within quotes apart."""
+    """Split a header at its commas, except those within quotes."""
     return re.findall(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+', accept)

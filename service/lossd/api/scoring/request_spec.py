@@ -1,6 +1,6 @@
-"""What a request asks for, as far as its target and its headers say.
+"""What a request's target and headers say: the loss, its parameters, the body's format and the answer's.
 
-Callers repeat themselves: a plan is made once, and kept for requests that say the same.
+Callers repeat themselves, so a spec is kept and shared by all requests that say the same.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from lossd.core.parameters import check_params
 from lossd.types import ErrorCode, RequestError
 from lossd.wire import FORMATS, STREAMS, Format, StreamFormat, make_decoder, parse_query
 
-_KEPT: Final = 256
-_LONGEST_KEPT: Final = 4096
-"""Bytes of what is said, all in all, by a request whose plan is kept."""
+_CACHED: Final = 256
+_LONGEST_CACHED: Final = 4096
+"""Bytes of a request's fields, in all, whose spec is kept."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
-    """What is to be done with a body. Shared by requests: nothing of it is ever changed.
+class RequestSpec:
+    """What a request's target and headers say. Shared by requests, so never changed.
 
     Attributes:
         loss: The loss.
         form: The body's format.
-        options: Its media type's own parameters.
-        coding: Its Content-Encoding.
-        answer: How the answer is written.
+        options: The parameters of the Content-Type, such as a boundary.
+        coding: The Content-Encoding, if there is one.
+        answer: The answer's format.
         given: The parameters of the query.
-        params: All parameters, if the body gives none.
-        names: The tensors that the body holds, for a format that does not name them itself.
-        timeout: The seconds that the caller allows, if it says so.
+        params: All parameters, checked, if the body adds none.
+        names: The tensors of the body, in order, for a format that does not name them.
+        timeout: The caller's timeout in seconds, if it sets one.
     """
 
     loss: Loss
@@ -52,8 +52,23 @@ class Plan:
     timeout: float | None
 
 
-class Said(NamedTuple):
-    """What a plan follows from: the query, and headers' values."""
+@dataclass(frozen=True, slots=True)
+class LossSpec:
+    """Loss and parameters known before the body.
+
+    Attributes:
+        loss: The loss.
+        params: The parameters given outside the body.
+        binary_hint: How to get arrays in binary, for an answer that has them as text; None for a binary one.
+    """
+
+    loss: Loss
+    params: Mapping[str, object]
+    binary_hint: str | None
+
+
+class SpecFields(NamedTuple):
+    """The query and the header fields that a spec follows from."""
 
     query: bytes
     content_type: str | None
@@ -62,25 +77,25 @@ class Said(NamedTuple):
     timeout_ms: str | None
 
 
-def make_plan(loss: str, said: Said) -> Plan:
-    """The plan of a request.
+def read_spec(loss: str, fields: SpecFields) -> RequestSpec:
+    """Return the spec of a request.
 
     Args:
         loss: The loss's name.
-        said: What the request says.
+        fields: The query and the header fields.
 
     Raises:
-        RequestError: What is wrong with it, in the order that docs/api.md promises.
+        RequestError: The first error, in the order that docs/api.md promises.
     """
-    values = (said.content_type, said.content_encoding, said.accept, said.timeout_ms)
-    length = len(said.query) + sum(len(value) for value in values if value is not None)
-    return _kept_plan(loss, said) if length <= _LONGEST_KEPT else _make_plan(loss, said)
+    values = (fields.content_type, fields.content_encoding, fields.accept, fields.timeout_ms)
+    length = len(fields.query) + sum(len(value) for value in values if value is not None)
+    return _cached_spec(loss, fields) if length <= _LONGEST_CACHED else _read_spec(loss, fields)
 
 
-def said_by(scope: Scope) -> Said:
-    """What the request of an ASGI scope says, several headers of a name as one."""
+def spec_fields(scope: Scope) -> SpecFields:
+    """Return the fields of a request from its ASGI scope, several headers of a name joined."""
     accept = joined_header(scope, b"accept")
-    return Said(
+    return SpecFields(
         scope["query_string"],
         header_text(scope, b"content-type"),
         header_text(scope, b"content-encoding"),
@@ -90,47 +105,44 @@ def said_by(scope: Scope) -> Said:
 
 
 def format_name(content_type: str | None) -> str:
-    """The name of a body's format, ``none`` where it is not known."""
+    """Return the name of a body's format; ``none`` for an unknown Content-Type."""
     form, _ = _find_format(content_type)
     return "none" if form is None else form.name
 
 
 def _find_format(content_type: str | None) -> tuple[Format | StreamFormat | None, Mapping[str, str]]:
-    """The format of a body, if it is known, and its media type's options."""
-    media = parse_media_type(content_type) if content_type is not None else None
-    return (
-        (None, {}) if media is None else (FORMATS.get(media.name) or STREAMS.get(media.name), media.options)
-    )
+    """Return the format of a Content-Type, None for an unknown one, and the media type's parameters."""
+    media = None if content_type is None else parse_media_type(content_type)
+    if media is None:
+        return None, {}
+    return FORMATS.get(media.name) or STREAMS.get(media.name), media.options
 
 
-def _choose_format(content_type: str | None) -> tuple[Format | StreamFormat, Mapping[str, str]]:
-    form, options = _find_format(content_type)
-    if form is None:
-        shown = "no Content-Type" if content_type is None else f"Content-Type {content_type[:100]!r}"
-        raise RequestError(
-            ErrorCode.UNSUPPORTED_MEDIA_TYPE,
-            f"the request has {shown}; send {', '.join([*FORMATS, *STREAMS])}",
-        )
-    return form, options
-
-
-def _make_plan(name: str, said: Said) -> Plan:
+def _read_spec(name: str, fields: SpecFields) -> RequestSpec:
     loss = LOSSES[name]
-    form, options = _choose_format(said.content_type)
-    make_decoder(said.content_encoding)  # whether there is one
-    answer = choose_answer(said.accept)
-    given = parse_query(said.query)
-    names = _tensor_names(given) if form.name == "npy" else ()
+    form, options = _find_format(fields.content_type)
+    if form is None:
+        raise _unsupported_media_type(fields.content_type)
+    make_decoder(fields.content_encoding)  # refuses an unknown coding
+    answer = choose_answer(fields.accept)
+    given = parse_query(fields.query)
+    names = _pop_tensor_names(given) if form.name == "npy" else ()
     params = check_params(loss, given)
-    timeout = read_timeout(said.timeout_ms)
-    return Plan(loss, form, options, said.content_encoding, answer, given, params, names, timeout)
+    timeout = read_timeout(fields.timeout_ms)
+    return RequestSpec(loss, form, options, fields.content_encoding, answer, given, params, names, timeout)
 
 
-_kept_plan = lru_cache(_KEPT)(_make_plan)
+_cached_spec = lru_cache(_CACHED)(_read_spec)
 
 
-def _tensor_names(query: dict[str, object]) -> tuple[str, ...]:
-    """Take the names of the tensors to come out of the query, for the format that needs them."""
+def _unsupported_media_type(content_type: str | None) -> RequestError:
+    shown = "no Content-Type" if content_type is None else f"Content-Type {content_type[:100]!r}"
+    detail = f"the request has {shown}; send {', '.join([*FORMATS, *STREAMS])}"
+    return RequestError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, detail)
+
+
+def _pop_tensor_names(query: dict[str, object]) -> tuple[str, ...]:
+    """Remove ``tensors`` from the query's parameters, and return the names in it."""
     names = query.pop("tensors", ["logits", "targets"])
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

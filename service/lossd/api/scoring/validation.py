@@ -1,4 +1,4 @@
-"""From what a body held to a request that can be scored: names, dtypes, shapes, places in the arena."""
+"""A body's tensors and parameters, checked and made into a `LossRequest`: names, dtypes, shapes, offsets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lossd.core.catalog import Loss
-from lossd.core.cut import Cut
+from lossd.core.cut import Cut, cut_of
 from lossd.core.parameters import (
     check_params,
     check_targets,
@@ -34,70 +34,73 @@ from lossd.types import (
 )
 from lossd.wire import Column, nearest
 
-_WHOLE_TO: Final = {"float16": 2048, "bfloat16": 256}
-"""Beyond it a float of 16 bits has no room for every whole number."""
+_EXACT_INTEGERS: Final = {"float16": 2048, "bfloat16": 256}
+"""The largest integer up to which a 16-bit float holds every integer."""
+_ROWS: Final = -1
+"""Stands in a shape for a stream's number of rows, which is not known yet."""
 
 Shape: TypeAlias = tuple[int, ...]
 Array: TypeAlias = npt.NDArray[np.float64] | npt.NDArray[np.bool_]
 
 
-class Place(Protocol):
+class BodyMemory(Protocol):
     """Memory that holds a body, such as a region of the arena."""
 
     @property
     def offset(self) -> int:
-        """Where it begins, as tensors' offsets are counted."""
+        """The memory's first byte, as tensors' offsets are counted."""
 
     @property
     def nbytes(self) -> int:
-        """How long it is."""
+        """The memory's length in bytes."""
 
     @property
     def view(self) -> memoryview:
-        """Its bytes."""
+        """The memory's bytes."""
 
 
 def assemble(
     loss: Loss,
     body: Body,
     free: int,
-    region: Place,
+    memory: BodyMemory,
     given: Mapping[str, object],
     elements: int,
 ) -> tuple[LossRequest, Cut]:
-    """Make the request, laying arrays that a reader built behind the body.
+    """Make the request of a whole body, and write arrays that its reader built behind the body.
 
     Args:
-        loss: The loss asked for.
-        body: What its reader found.
-        free: Where in the region memory begins that the body does not need.
-        region: The memory that holds the body.
-        given: The parameters given, those of the body and of the query together.
-        elements: How many elements a slice has at most.
+        loss: The loss.
+        body: The tensors that the body's reader found.
+        free: The offset in the memory from which the body does not need it.
+        memory: The memory that holds the body.
+        given: The parameters of the body and the query.
+        elements: The most elements of a slice.
+
+    Returns:
+        The request, and how it is cut into slices.
 
     Raises:
-        RequestError: Something is missing, unknown, or does not go together.
+        RequestError: A tensor or parameter is missing, unknown, not allowed, or does not fit the others.
     """
     params = check_params(loss, given)
     check_targets(params)
-    place = _Placer(region, free)
-    tensors = {name: place.found(tensor) for name, tensor in body.tensors.items()}
+    placed = _TensorMemory(memory, free)
+    tensors = {name: placed.found(tensor) for name, tensor in body.tensors.items()}
     for name, array in body.arrays.items():
-        # JSON has one kind of number, of which a mask's are 0 and 1 here.
-        tensors[name] = place.built(name, array.astype(np.bool_) if name == "mask" else array)
+        # All numbers in JSON are float64, also the 0 and 1 of a mask.
+        tensors[name] = placed.write(name, array.astype(np.bool_) if name == "mask" else array)
     shape = _check(tensors, params)
-    _refuse_two(params, tensors)
     own, options = own_params(loss, params), _options(params, tensors)
-    for name in ("pos_weight", "alpha"):
-        numbers = params.get(name)
-        if isinstance(numbers, tuple):
-            _check_classes(name, (len(numbers),), shape, class_axis(params, shape))
-            tensors[name] = place.built(name, np.array(numbers, dtype=np.float64))
-            params[name] = None  # it lies in the arena now
-    cut = cut_for(shape, reduced_axes(params, shape), elements)
-    notes = (*body.notes, *_notes(tensors, shape, class_axis(params, shape)))
+    for name, numbers in _take_lists(params, shape).items():
+        tensors[name] = placed.write(name, np.array(numbers, dtype=np.float64))
+    axes = reduced_axes(params, shape)
+    one_number = len(axes) == len(shape)
+    cut = cut_of(shape, axes, elements) if one_number else cut_for(shape, axes, elements)
+    axis = class_axis(params, shape)
+    notes = (*body.notes, *_shape_notes(tensors, shape, axis))
     if params["targets_format"] == "index" and "class_axis" not in given:
-        notes += _class_axis_notes(shape, class_axis(params, shape))
+        notes += _class_axis_notes(shape, axis)
     return LossRequest(loss.name, tensors, params, own, options, notes), cut
 
 
@@ -107,80 +110,80 @@ def assemble_rows(
     """Make the request of a stream, whose number of rows is not known yet.
 
     Args:
-        loss: The loss asked for.
-        columns: The tensors that come in rows.
-        given: The parameters given.
+        loss: The loss.
+        columns: The tensors that arrive row by row.
+        given: The parameters.
 
     Returns:
-        The request, each of whose tensors is but one row, with the row's shape; the shape of the inputs'
-        rows; and the lists of numbers among the parameters, by name.
+        The request, each of whose tensors stands for one row; the shape of a row of the inputs; and the
+        lists of numbers among the parameters, by name.
 
     Raises:
-        RequestError: Something is missing, unknown, or does not go together.
+        RequestError: As `assemble`.
     """
     params = check_params(loss, given)
     check_targets(params)
-    by_index = params["targets_format"] == "index"
+    rows = _row_tensors(columns, by_index=params["targets_format"] == "index")
+    tensors = {name: replace(row, shape=(_ROWS, *row.shape)) for name, row in rows.items()}
+    shape = _check(tensors, params)
+    own, options = own_params(loss, params), _options(params, rows)
+    lists = _take_lists(params, shape)
+    return LossRequest(loss.name, rows, params, own, options), shape[1:], lists
+
+
+def _row_tensors(columns: Sequence[Column], *, by_index: bool) -> dict[str, Tensor]:
+    """Return a tensor of one row for each column; beside lists, a plain number is a list of one."""
     wide = any(column.width is not None for column in columns)
-    tensors: dict[str, Tensor] = {}
+    rows = {}
     for column in columns:
         shape: Shape = () if column.width is None else (column.width,)
         if wide and not shape and not (by_index and column.name == "targets"):
-            shape = (1,)  # a plain column beside lists
-        tensors[column.name] = Tensor(column.dtype, shape, 0, big_endian=column.big_endian)
-    inputs = _check_names(tensors)
-    _check_dtypes(tensors, by_index=by_index)
-    inner = tensors[inputs].shape
-    axis = class_axis(params, (0, *inner))
-    _check_rows(tensors, inputs, axis if by_index else None)
-    _check_exact(tensors["targets"].dtype, params, (0, *inner)[axis])
-    _refuse_two(params, tensors)
-    own, options = own_params(loss, params), _options(params, tensors)
-    lists: dict[str, tuple[float, ...]] = {}
-    for name in ("pos_weight", "alpha"):
-        numbers = params.get(name)
-        if isinstance(numbers, tuple):
-            if axis == 0 and len(numbers) > 1:
-                detail = (
-                    f"{name} has a number for each row, and a stream does not say beforehand how many it "
-                    "has; send .npy files, which do"
-                )
-                raise RequestError(
-                    ErrorCode.INVALID_PARAMETER, detail, [(f"/{name}", "along the rows of a stream")]
-                )
-            _check_classes(name, (len(numbers),), (1, *inner), axis)
-            lists[name] = numbers
-            params[name] = None
-    return LossRequest(loss.name, tensors, params, own, options), inner, lists
+            shape = (1,)
+        rows[column.name] = Tensor(column.dtype, shape, 0, big_endian=column.big_endian)
+    return rows
 
 
-class _Placer:
-    """Gives tensors their places in the arena."""
+class _TensorMemory:
+    """Gives tensors their offsets in the memory that holds a body.
 
-    def __init__(self, region: Place, free: int) -> None:
-        self._region = region
+    Args:
+        memory: The memory.
+        free: The offset in it from which the body does not need it.
+    """
+
+    def __init__(self, memory: BodyMemory, free: int) -> None:
+        self._memory = memory
         self._free = -(-free // 8) * 8
 
     def found(self, tensor: Tensor) -> Tensor:
-        """A tensor that lies in the body."""
-        return replace(tensor, offset=self._region.offset + tensor.offset)
+        """Return a tensor of the body, its offset counted as the memory's is."""
+        return replace(tensor, offset=self._memory.offset + tensor.offset)
 
-    def built(self, name: str, array: Array) -> Tensor:
-        """A tensor that is laid behind the body."""
+    def write(self, name: str, array: Array) -> Tensor:
+        """Write an array behind the body.
+
+        Raises:
+            RequestError: ``invalid_parameter``: the memory is too short.
+        """
         offset = self._free
-        if offset + array.nbytes > self._region.nbytes:
+        if offset + array.nbytes > self._memory.nbytes:
             detail = f"{name} has {array.size} numbers, too many for a parameter; send fewer classes"
             raise RequestError(
                 ErrorCode.INVALID_PARAMETER, detail, [(f"/{name}", "too long for a parameter")]
             )
         self._free = -(-(offset + array.nbytes) // 8) * 8
-        into = np.frombuffer(self._region.view, dtype=array.dtype, count=array.size, offset=offset)
+        into = np.frombuffer(self._memory.view, dtype=array.dtype, count=array.size, offset=offset)
         into[:] = array.reshape(-1)
-        return Tensor(array.dtype.name, array.shape, self._region.offset + offset)
+        return Tensor(array.dtype.name, array.shape, self._memory.offset + offset)
 
 
 def _check(tensors: Mapping[str, Tensor], params: Mapping[str, object]) -> Shape:
-    """Check names, dtypes and shapes; the inputs' shape."""
+    """Check the tensors' names, dtypes and shapes; return the inputs' shape.
+
+    Args:
+        tensors: The tensors by name; those of a stream begin with `_ROWS`.
+        params: Checked parameters.
+    """
     inputs = _check_names(tensors)
     by_index = params["targets_format"] == "index"
     _check_dtypes(tensors, by_index=by_index)
@@ -195,20 +198,43 @@ def _check(tensors: Mapping[str, Tensor], params: Mapping[str, object]) -> Shape
     axis = class_axis(params, shape)
     _check_targets(tensors["targets"].shape, inputs, shape, axis if by_index else None)
     _check_exact(tensors["targets"].dtype, params, shape[axis])
-    for name in ("weight", "mask"):
+    for name in ("weight", "mask", "pos_weight"):
         if name in tensors:
-            _check_broadcast(name, tensors[name].shape, shape)
-    if "pos_weight" in tensors:
-        given = tensors["pos_weight"].shape
-        if len(given) > 1:
-            _check_broadcast("pos_weight", given, shape)
-        else:
-            _check_classes("pos_weight", given, shape, axis)
+            given = tensors[name].shape
+            if name == "pos_weight" and len(given) < 2:
+                _check_classes(name, given, shape, axis)
+            else:
+                _check_broadcast(name, given, shape)
+    if params["pos_weight"] is not None and "pos_weight" in tensors:
+        detail = "pos_weight is given both as a tensor and as a parameter; leave one out"
+        raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/pos_weight", "given twice")])
     return shape
 
 
+def _take_lists(params: dict[str, object], shape: Shape) -> dict[str, tuple[float, ...]]:
+    """Check the lists of numbers among the parameters, and take them out: they become tensors."""
+    axis = class_axis(params, shape)
+    lists: dict[str, tuple[float, ...]] = {}
+    for name in ("pos_weight", "alpha"):
+        numbers = params.get(name)
+        if not isinstance(numbers, tuple):
+            continue
+        if shape[axis] == _ROWS and len(numbers) > 1:
+            detail = (
+                f"{name} has one number a row, but a stream's number of rows is not known beforehand; send "
+                ".npy files"
+            )
+            raise RequestError(
+                ErrorCode.INVALID_PARAMETER, detail, [(f"/{name}", "along the rows of a stream")]
+            )
+        _check_classes(name, (len(numbers),), shape, axis)
+        lists[name] = numbers
+        params[name] = None
+    return lists
+
+
 def _options(params: Mapping[str, object], tensors: Mapping[str, Tensor]) -> dict[str, object]:
-    """The parameters that every loss has, as the answer repeats them; of a tensor its dtype and shape."""
+    """Return the options that the answer repeats; for a pos_weight tensor, its dtype and shape."""
     options = options_of(params)
     weights = tensors.get("pos_weight")
     if weights is not None:
@@ -216,31 +242,31 @@ def _options(params: Mapping[str, object], tensors: Mapping[str, Tensor]) -> dic
     return options
 
 
-def _notes(tensors: Mapping[str, Tensor], shape: Shape, axis: int) -> list[str]:
-    """What to say of tensors whose shapes could mean two things.
+def _shape_notes(tensors: Mapping[str, Tensor], shape: Shape, axis: int) -> list[str]:
+    """Return notes on tensors whose shapes could mean two things.
 
     Args:
-        tensors: By name.
+        tensors: The tensors by name.
         shape: The inputs' shape.
         axis: The class axis.
     """
     notes = []
     for name, other in (("weight", 0), ("mask", 0), ("pos_weight", axis)):
         given = tensors[name].shape if name in tensors else ()
-        found = [len(shape) - len(given) + place for place, n in enumerate(given) if n != 1]
         if name == "pos_weight" and len(given) < 2:
-            continue  # along the class axis, which is what class_axis says
-        if len(found) == 1 and found != [other] and shape[found[0]] == shape[other]:
+            continue  # class_axis says where it lies
+        wide = [len(shape) - len(given) + place for place, n in enumerate(given) if n != 1]
+        if len(wide) == 1 and wide != [other] and shape[wide[0]] == shape[other]:
             as_other = [n if place == other else 1 for place, n in enumerate(shape)]
             notes.append(
-                f"{name} of shape {list(given)} goes along axis {found[0]} of the inputs, {list(shape)}, by "
+                f"{name} of shape {list(given)} goes along axis {wide[0]} of the inputs, {list(shape)}, by "
                 f"numpy's rules; if axis {other} is meant, send it in the shape {as_other}"
             )
     return notes
 
 
 def _class_axis_notes(shape: Shape, axis: int) -> tuple[str, ...]:
-    """What to say of class ids that could open out along another axis, if none is named.
+    """Return a note on class ids that could open out along another axis, for requests that name none.
 
     Args:
         shape: The inputs' shape.
@@ -256,12 +282,12 @@ def _class_axis_notes(shape: Shape, axis: int) -> tuple[str, ...]:
 
 
 def _check_exact(dtype: str, params: Mapping[str, object], classes: int) -> None:
-    """Check that targets can be equal to what they are compared with.
+    """Check that the targets' dtype can hold the numbers that they are compared with.
 
     Args:
-        dtype: Theirs.
+        dtype: The targets' dtype.
         params: Checked parameters.
-        classes: How many classes there are.
+        classes: The number of classes.
     """
     for name in ("ignore_index", "background_index"):
         value = params[name]
@@ -270,11 +296,11 @@ def _check_exact(dtype: str, params: Mapping[str, object], classes: int) -> None
         [closest] = nearest(np.array([float(value)]), dtype).tolist()
         if closest != value:
             detail = (
-                f"{name} is {value!r}, and targets are {dtype}, of which no number is equal to it "
-                f"(the nearest is {closest!r}); send targets as float64, or the number that stands in them"
+                f"{name} is {value!r}, which no {dtype} target can be equal to (the nearest is {closest!r}); "
+                "send targets as float64, or the number that they hold"
             )
             raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [(f"/{name}", f"no {dtype}")])
-    most = _WHOLE_TO.get(dtype)
+    most = _EXACT_INTEGERS.get(dtype)
     if params["targets_format"] == "index" and most is not None and classes - 1 > most:
         detail = (
             f"targets are {dtype}, which holds whole numbers to {most} exactly, and there are {classes} "
@@ -286,7 +312,7 @@ def _check_exact(dtype: str, params: Mapping[str, object], classes: int) -> None
 
 
 def _check_names(tensors: Mapping[str, Tensor]) -> str:
-    """Check that each tensor is known, and none is missing; which of the two inputs there is."""
+    """Check that every tensor is known and none is missing; return ``logits`` or ``probabilities``."""
     for name in tensors:
         if name not in TENSOR_DTYPES:
             detail = f"there is no tensor {name!r}; there are {', '.join(TENSOR_DTYPES)}"
@@ -314,63 +340,28 @@ def _check_dtypes(tensors: Mapping[str, Tensor], *, by_index: bool) -> None:
             )
 
 
-def _refuse_two(params: Mapping[str, object], tensors: Mapping[str, Tensor]) -> None:
-    if params["pos_weight"] is not None and "pos_weight" in tensors:
-        detail = "pos_weight is given both as a tensor and as a parameter; leave one out"
-        raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/pos_weight", "given twice")])
-
-
-def _check_rows(tensors: Mapping[str, Tensor], inputs: str, index_axis: int | None) -> None:
-    """Check that the rows of a stream's tensors go together.
-
-    Args:
-        tensors: A row of each.
-        inputs: Which of them are the inputs.
-        index_axis: Where targets that are class ids open out.
-    """
-    inner = tensors[inputs].shape
-    allowed: dict[str, set[Shape]] = {
-        "targets": {inner},
-        "weight": {inner, (1,) * len(inner)},
-        "mask": {inner, (1,) * len(inner)},
-        "pos_weight": {inner, (1,) * len(inner)},
-    }
-    if index_axis is not None:
-        allowed["targets"] = {()} if index_axis == 1 else set()
-    for name, tensor in tensors.items():
-        if name == inputs or tensor.shape in allowed[name]:
-            continue
-        remedy = "make each row as wide as those of the inputs"
-        if name == "pos_weight":
-            remedy = "give one of each class as a parameter"
-        elif name == "targets" and index_axis is not None:
-            remedy = "send a plain column of ids beside a list column of inputs, with class_axis=1"
-        detail = (
-            f"{name} has rows of shape {list(tensor.shape)}, {inputs} of {list(inner)}, which do not go "
-            f"together; {remedy}"
-        )
-        raise RequestError(
-            ErrorCode.SHAPE_MISMATCH, detail, [(f"/{name}", f"rows of shape {list(tensor.shape)}")]
-        )
-
-
 def _check_targets(targets: Shape, inputs: str, shape: Shape, index_axis: int | None) -> None:
     expected = shape if index_axis is None else shape[:index_axis] + shape[index_axis + 1 :]
     if targets == expected:
         return
-    what = "they must be equal" if index_axis is None else f"class ids must be {list(expected)}"
-    detail = f"targets has shape {list(targets)}, {inputs} {list(shape)}; {what}"
-    raise RequestError(ErrorCode.SHAPE_MISMATCH, detail, [("/targets", f"shape {list(targets)}")])
+    if index_axis is None:
+        remedy = "they must be equal"
+    elif shape[index_axis] == _ROWS:
+        remedy = "send a plain column of ids beside a list column of inputs, with class_axis=1"
+    else:
+        remedy = f"class ids must be {_shown(expected)}"
+    detail = f"targets has shape {_shown(targets)}, {inputs} {_shown(shape)}; {remedy}"
+    raise _shape_mismatch("targets", targets, detail)
 
 
 def _check_broadcast(name: str, given: Shape, shape: Shape) -> None:
     aligned = shape[len(shape) - len(given) :]
     if len(given) > len(shape) or any(n not in (1, m) for n, m in zip(given, aligned, strict=True)):
         detail = (
-            f"{name} has shape {list(given)}, which does not broadcast to the inputs' {list(shape)}; "
+            f"{name} has shape {_shown(given)}, which does not broadcast to the inputs' {_shown(shape)}; "
             "reshape it by numpy's rules"
         )
-        raise RequestError(ErrorCode.SHAPE_MISMATCH, detail, [(f"/{name}", f"shape {list(given)}")])
+        raise _shape_mismatch(name, given, detail)
 
 
 def _check_classes(name: str, given: Shape, shape: Shape, axis: int) -> None:
@@ -378,7 +369,16 @@ def _check_classes(name: str, given: Shape, shape: Shape, axis: int) -> None:
     if given in ((classes,), (), (1,)):
         return
     detail = (
-        f"{name} has shape {list(given)}; send a number, or one for each of the {classes} classes along axis "
-        f"{axis} (class_axis names another)"
+        f"{name} has shape {_shown(given)}; send a number, or one for each of the {classes} classes along "
+        f"axis {axis} (class_axis names another)"
     )
-    raise RequestError(ErrorCode.SHAPE_MISMATCH, detail, [(f"/{name}", f"shape {list(given)}")])
+    raise _shape_mismatch(name, given, detail)
+
+
+def _shape_mismatch(name: str, given: Shape, detail: str) -> RequestError:
+    return RequestError(ErrorCode.SHAPE_MISMATCH, detail, [(f"/{name}", f"shape {_shown(given)}")])
+
+
+def _shown(shape: Shape) -> str:
+    """Return a shape as text, such as ``[32, 80]``, or ``[rows, 80]`` for a stream."""
+    return f"[{', '.join('rows' if n == _ROWS else str(n) for n in shape)}]"

@@ -1,288 +1,287 @@
-"""From a body to its loss: whole bodies, which are laid down in the arena and scored as they arrive."""
+"""Scoring of a body that is kept in the arena as a whole, begun while its last tensor still arrives."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from lossd.api.accounting import server_timing
 from lossd.api.json_helper.parser import LARGE_BYTES
-from lossd.api.scoring.body_limits import Room
+from lossd.api.scoring.array_answer import check_answer, reserve_output
+from lossd.api.scoring.body import SizeLimit, decoded
 from lossd.api.scoring.exchange import Exchange
+from lossd.api.scoring.request_spec import LossSpec
 from lossd.api.scoring.validation import assemble
 from lossd.api.services import SMALL_BYTES, Service
-from lossd.core.catalog import Loss
 from lossd.core.cut import Cut
 from lossd.core.parameters import class_axis
 from lossd.engine.admission.arena import Region
 from lossd.engine.admission.concurrency import Permit
-from lossd.engine.dispatch.array_outputs import arrays, output_bytes
 from lossd.engine.dispatch.in_place import InPlace
 from lossd.engine.dispatch.job import Batch, Job
-from lossd.types import ITEMSIZE, Body, ErrorCode, LossRequest, LossResult, RequestError, Timings
-from lossd.wire import Chunk, Decoder, Reader, merge_params
+from lossd.types import ITEMSIZE, Body, LossRequest, LossResult, Timings
+from lossd.wire import Decoder, Reader, merge_params
 
-PARAMETER_ROOM: Final = 1 << 16
-"""Bytes for lists among the parameters, such as a pos_weight."""
-_EARLY_BYTES: Final = 1 << 20  # a shorter body has arrived before scoring its beginning would be of use
-_TEXT_SHARE: Final = 4
-"""How much longer numbers are as text, about: a document that is parsed keeps no others from their turn."""
-_TEXT_BYTES: Final = 24  # "-1.7976931348623157e+308" is the longest that there is
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What is asked for, but for what the body says.
-
-    Attributes:
-        loss: The loss.
-        params: The parameters given outside of the body.
-        shorter: Where arrays are answered as text: what to do to have them in binary.
-    """
-
-    loss: Loss
-    params: Mapping[str, object]
-    shorter: str | None
+PARAMETER_BYTES: Final = 1 << 16
+"""Memory behind a body for lists among the parameters, such as a pos_weight."""
+_EARLY_BYTES: Final = 1 << 20  # a shorter body arrives before an early start would help
+_JSON_SHARE: Final = 4
+"""A JSON body counts as this many times shorter in the queue: numbers are about that much longer as text, and
+parsing leaves the event loop to others."""
 
 
 @dataclass(slots=True)
-class Outcome:
-    """A result, and what must be done with it.
+class Answer:
+    """A result, its memory, and how long it took.
 
     Attributes:
-        result: The loss.
-        output: The memory that its array lies in, to be released when that has been sent.
-        seconds: Of reading, waiting and computing.
+        result: The loss and the figures beside it.
+        output: The memory of an array result, to be released after it is sent; None for a number.
+        timings: The seconds of each stage.
     """
 
     result: LossResult
     output: Region | None
-    seconds: Timings
+    timings: Timings
 
     @property
-    def timing(self) -> tuple[bytes, bytes]:
+    def timing_header(self) -> tuple[bytes, bytes]:
         """The Server-Timing header."""
-        return b"server-timing", server_timing(self.seconds)
+        return b"server-timing", server_timing(self.timings)
 
     def release(self) -> None:
-        """Give its memory back."""
+        """Give the result's memory back."""
         if self.output is not None:
             self.output.release()
 
 
-class BodyScoring:
-    """Scores one body that is laid down as a whole.
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """A job that has started.
+
+    Attributes:
+        job: The job.
+        request: The job's request.
+        span: The job's only span.
+        last: The name of the tensor that arrives last.
+    """
+
+    job: Job
+    request: LossRequest
+    span: Batch
+    last: str
+
+
+class WholeBody:
+    """Receives and scores one body that is kept in the arena as a whole.
 
     Args:
-        service: The workers and the memory.
+        service: The front end's workers and memory.
         exchange: The request.
-        task: What is asked for; called when the reader has said what the body holds, which may say that too.
-        reader: Reads the body.
-        decoder: Undoes the body's coding, if it has one.
-        room: How long the body may be as it is laid down.
-        arena_bytes: The memory that it needs then.
-        json_bytes: How many bytes, from the body's first on, are JSON that the reader parses at the end.
+        spec: Returns the loss and the parameters known before the body; called once the reader knows the
+            tensors, as some of that may stand in the body.
+        reader: The body's reader.
+        decoder: The decoder of its content coding, if it has one.
+        limit: The most bytes that the body may have, decoded.
+        arena_bytes: The memory that a body of that length needs.
+        json_bytes: The bytes at the body's beginning that are JSON, which the reader parses at the end.
     """
 
     def __init__(
         self,
         service: Service,
         exchange: Exchange,
-        task: Callable[[], Task],
+        spec: Callable[[], LossSpec],
         reader: Reader,
         decoder: Decoder | None,
-        room: Room,
+        limit: SizeLimit,
         arena_bytes: int,
         *,
         json_bytes: int = 0,
     ) -> None:
         self._service = service
         self._exchange = exchange
-        self._task = task
+        self._spec = spec
         self._reader = reader
         self._decoder = decoder
-        self._room = room
-        self._arena_bytes = arena_bytes
+        self._limit = limit
+        self._arena_bytes = arena_bytes + PARAMETER_BYTES
         self._json_bytes = json_bytes
-        self._laid = 0
-        self._request: LossRequest | None = None
-        self._span: Batch | None = None
-        self._last = ""  # the tensor that arrives last
-        self._job: Job | None = None
+        self._received = 0  # bytes in the arena
+        self._started: _Started | None = None
         self._output: Region | None = None
 
-    async def score(self) -> Outcome:
+    async def score(self) -> Answer:
         """Receive the body and score it.
 
         Raises:
-            RequestError: Whatever is wrong with it.
+            RequestError: The body is wrong, or cannot be scored now.
             ClientDisconnect: The caller has hung up.
         """
-        patience = self._service.settings.timeout_seconds
-        declared = self._exchange.declared
-        nbytes = SMALL_BYTES if declared is None else declared  # as it turns out, most are short
-        if self._exchange.format == "json":
-            nbytes //= _TEXT_SHARE
-        team, needed = self._exchange.team, self._arena_bytes + PARAMETER_ROOM
-        turn = await self._service.turns(nbytes).ask(
-            nbytes, self._exchange.left(patience), team.name, team.weight
-        )
+        turn = await self._wait_for_turn()
         try:
-            region = await self._service.memory(needed).reserve(
-                needed, self._exchange.left(patience), team.name, team.weight
-            )
-            return await self._score(region, turn)
+            region = await self._reserve_memory()
+            answer = None
+            try:
+                answer = await self._score(region, turn)
+                return answer
+            finally:
+                job = None if self._started is None else self._started.job
+                release_after(job, [region], self._output if answer is None else None)
         finally:
             turn.end()
 
-    async def _score(self, region: Region, turn: Permit) -> Outcome:
-        answered = False
-        try:
-            await self._receive(region)
-            turn.arrived()
-            body = await self._finish(region)
-            if self._job is None:
-                request, cut = self._assemble(body, region)
-                inplace = self._service.inplace
-                if inplace is not None and inplace.takes(request, cut):
-                    return await self._score_in_place(inplace, request, cut, region)
-                await self._start(request, cut)
-            assert self._job is not None
-            assert self._span is not None
-            self._job.deadline = self._deadline()
-            self._let_go(self._span.cut.parts)
-            self._job.close(self._span.cut)
-            outcome = await await_outcome(self._job, self._exchange, self._output)
-            answered = True
-            return outcome
-        finally:
-            release_after(self._job, [region], None if answered else self._output)
+    async def _wait_for_turn(self) -> Permit:
+        """Wait until the body may be received."""
+        service, team = self._service, self._exchange.team
+        length = self._exchange.content_length
+        nbytes = SMALL_BYTES if length is None else length  # most chunked bodies are small
+        if self._exchange.format == "json":
+            nbytes //= _JSON_SHARE
+        turns = service.small_turns if nbytes <= SMALL_BYTES else service.large_turns
+        return await turns.ask(nbytes, self._timeout(), team.name, team.weight)
+
+    async def _reserve_memory(self) -> Region:
+        service, team = self._service, self._exchange.team
+        small = self._arena_bytes <= service.small_bodies.capacity // 8
+        arena = service.small_bodies if small else service.bodies
+        return await arena.reserve(self._arena_bytes, self._timeout(), team.name, team.weight)
+
+    async def _score(self, region: Region, turn: Permit) -> Answer:
+        await self._receive(region)
+        turn.arrived()
+        body = await self._finish(region)
+        started = self._started
+        if started is None:
+            request, cut = self._assemble(body, region)
+            inplace = self._service.inplace
+            if inplace is not None and inplace.takes(request, cut):
+                return await self._score_in_place(inplace, request, cut, region)
+            started = await self._start(request, cut)
+        job, span = started.job, started.span
+        job.deadline = self._deadline()
+        _hand_out(started, span.cut.parts)
+        job.close(span.cut)
+        return await await_answer(job, self._exchange, self._output)
 
     async def _receive(self, region: Region) -> None:
-        view, aimed = region.view, False
-        while (chunk := await self._exchange.chunk()) is not None:
-            for plain in self._decoded(chunk):
-                await self._exchange.breathe()
+        """Write the body to the region as it arrives; a long rest is read straight into it."""
+        view, direct = region.view, False
+        while (chunk := await self._exchange.next_chunk()) is not None:
+            for plain in decoded(chunk, self._decoder):
+                await self._exchange.let_others_run()
                 for piece in self._reader.feed(plain):
-                    end = self._laid + len(piece)
-                    self._room.check(end + self._reader.skipped)
-                    if not aimed:
-                        view[self._laid : end] = piece
-                    self._laid = end
-                    await self._exchange.breathe()
-                self._room.check_announced(self._reader.needed)
+                    end = self._received + len(piece)
+                    self._limit.check(end + self._reader.skipped)
+                    if not direct:
+                        view[self._received : end] = piece
+                    self._received = end
+                    await self._exchange.let_others_run()
+                self._limit.check_announced(self._reader.needed)
             await self._score_early(region)
-            if not aimed and self._decoder is None and self._reader.as_is:
-                aimed = self._exchange.aim_upload(view[self._laid :])
+            if not direct and self._decoder is None and self._reader.as_is:
+                direct = self._exchange.read_into(view[self._received :])
         if self._decoder is not None:
             self._decoder.finish()
 
-    def _decoded(self, chunk: Chunk) -> Iterable[Chunk]:
-        return (chunk,) if self._decoder is None else self._decoder.feed(chunk)
-
     async def _finish(self, region: Region) -> Body:
-        """What the body held. What would take long is done beside the event loop."""
-        laid = region.view[: self._laid]
-        if min(self._laid, self._json_bytes) <= LARGE_BYTES:
-            return self._reader.finish(laid)
+        """Return the body's tensors and parameters. Long JSON is parsed off the event loop."""
+        received = region.view[: self._received]
+        if min(self._received, self._json_bytes) <= LARGE_BYTES:
+            return self._reader.finish(received)
         if self._exchange.format == "json":
             deadline = self._exchange.deadline
-            return await self._service.parser.parse_document(region, self._laid, deadline=deadline)
+            return await self._service.parser.parse_document(region, self._received, deadline=deadline)
         loop = asyncio.get_running_loop()
         region.share()
 
         def finish() -> Body:
             try:
-                return self._reader.finish(laid)
+                return self._reader.finish(received)
             finally:
                 loop.call_soon_threadsafe(region.release)
 
         return await loop.run_in_executor(None, finish)
 
     async def _score_early(self, region: Region) -> None:
-        """Let what has arrived be scored, once nothing but the end of the last tensor is to come."""
-        if self._job is None:
-            if self._laid < _EARLY_BYTES or self._exchange.body_read:
+        """Have the elements that have arrived scored, once only the last tensor is incomplete."""
+        started = self._started
+        if started is None:
+            if self._received < _EARLY_BYTES or self._exchange.body_read:
                 return
-            if self._reader.needed > self._room.nbytes:
-                return  # it is going to end within a tensor
-            length = None if self._decoder is not None else self._exchange.declared
+            if self._reader.needed > self._limit.nbytes:
+                return  # the body will end within a tensor
+            length = None if self._decoder is not None else self._exchange.content_length
             outline = self._reader.outline(length)
             if outline is None or not outline.tensors:
                 return
-            self._last = max(outline.tensors, key=lambda name: outline.tensors[name].offset)
-            await self._start(*self._assemble(outline, region))
-        assert self._job is not None
-        assert self._request is not None
-        assert self._span is not None
-        if self._job.over:
-            await self._job.result()
-        cut = self._span.cut
-        arrived = arrived_elements(self._last, self._request, cut, region.offset + self._laid)
-        self._let_go(cut.parts_within(arrived))
+            last = max(outline.tensors, key=lambda name: outline.tensors[name].offset)
+            started = await self._start(*self._assemble(outline, region), last)
+        if started.job.over:
+            await started.job.result()
+        cut = started.span.cut
+        arrived = arrived_elements(started.last, started.request, cut, region.offset + self._received)
+        _hand_out(started, cut.parts_within(arrived))
 
     def _assemble(self, body: Body, region: Region) -> tuple[LossRequest, Cut]:
-        """The request that a body is, charged to its team."""
-        task = self._task()
-        params = merge_params(task.params, body.params)
+        """Return the body's request, and charge its elements to the team."""
+        spec = self._spec()
+        params = merge_params(spec.params, body.params) if body.params else spec.params
         ends = (tensor.offset + tensor.nbytes for tensor in body.tensors.values())
-        free = max(self._room.nbytes, *ends, 0)
-        elements = self._service.pool.elements_for(task.loss)
-        request, cut = assemble(task.loss, body, free, region, params, elements)
+        free = max(self._limit.nbytes, *ends, 0)
+        elements = self._service.pool.elements_for(spec.loss)
+        request, cut = assemble(spec.loss, body, free, region, params, elements)
         self._exchange.charge(cut.size)
         return request, cut
 
     async def _score_in_place(
         self, inplace: InPlace, request: LossRequest, cut: Cut, region: Region
-    ) -> Outcome:
+    ) -> Answer:
         began, exchange = time.monotonic(), self._exchange
         if cut.output_shape:
-            check_answer(self._service, request, cut, self._task())
+            check_answer(self._service, request, cut, self._spec())
         scored = inplace.score(request, cut, region.memory, 0, self._deadline(), exchange.team)
         result, compute = await scored
-        waited = max(0.0, time.monotonic() - began - compute)
-        return Outcome(result, None, Timings(exchange.read_seconds, waited, compute))
+        return Answer(result, None, _timings(exchange, began, compute))
 
-    async def _start(self, request: LossRequest, cut: Cut) -> None:
-        exchange, patience = self._exchange, self._service.settings.timeout_seconds
-        self._output = await reserve_output(self._service, request, cut, self._task(), exchange)
-        self._job = await self._service.pool.start(
-            request,
-            cut,
-            self._output,
-            exchange.left(patience),
-            exchange.team.name,
-            exchange.team.weight,
-            exchange.request_id,
-            exchange.trace,
-        )
-        self._job.deadline = math.inf if exchange.deadline is None else exchange.deadline
-        self._request, self._span = request, Batch(request.tensors, cut)
-        self._job.append(self._span)
+    async def _start(self, request: LossRequest, cut: Cut, last: str = "") -> _Started:
+        exchange, service = self._exchange, self._service
+        if len(cut.axes) < len(cut.shape):
+            self._output = await reserve_output(service, request, cut, self._spec(), exchange)
+        job = await service.pool.start(request, cut, self._output, self._timeout(), exchange.requester)
+        job.deadline = math.inf if exchange.deadline is None else exchange.deadline
+        span = Batch(request.tensors, cut)
+        self._started = _Started(job, request, span, last)
+        job.append(span)
+        return self._started
+
+    def _timeout(self) -> float:
+        """Return the seconds that this may wait for what it needs next."""
+        return self._exchange.seconds_left(self._service.settings.timeout_seconds)
 
     def _deadline(self) -> float:
-        """When the answer is of no use any more, all of the body being there."""
+        """Return when the answer is due, by time.monotonic(), now that the body has arrived."""
         deadline = self._exchange.deadline
         return time.monotonic() + self._service.settings.timeout_seconds if deadline is None else deadline
 
-    def _let_go(self, parts: int) -> None:
-        assert self._job is not None
-        assert self._span is not None
-        self._span.arrived = parts
-        self._job.advance()
+
+def _hand_out(started: _Started, parts: int) -> None:
+    """Let the parts whose inputs have arrived be scored."""
+    started.span.arrived = parts
+    started.job.advance()
 
 
 def release_after(job: Job | None, regions: list[Region], output: Region | None) -> None:
-    """Release a request's memory as soon as nobody reads or writes it.
+    """Release a request's memory as soon as no worker reads or writes it.
 
     Args:
-        job: The request; None if it was never started.
-        regions: What its tensors lie in.
-        output: What its answer lies in, unless somebody needs that yet.
+        job: The request's job; None if it was not started.
+        regions: The memory of the tensors.
+        output: The memory of the result, unless it is still to be sent.
     """
     held = [*regions, output] if output is not None else regions
 
@@ -296,77 +295,26 @@ def release_after(job: Job | None, regions: list[Region], output: Region | None)
         job.end(release)
 
 
-async def await_outcome(job: Job, exchange: Exchange, output: Region | None) -> Outcome:
-    """What a request comes to, all of whose inputs have arrived."""
-    submitted = time.monotonic()
+async def await_answer(job: Job, exchange: Exchange, output: Region | None) -> Answer:
+    """Wait for the answer to a request whose body has arrived."""
+    began = time.monotonic()
     result, compute = await job.result()
-    waited = max(0.0, time.monotonic() - submitted - compute)
-    return Outcome(result, output, Timings(exchange.read_seconds, waited, compute))
+    return Answer(result, output, _timings(exchange, began, compute))
 
 
-async def reserve_output(
-    service: Service, request: LossRequest, cut: Cut, task: Task, exchange: Exchange
-) -> Region | None:
-    """Memory for an array answer; None where the answer is one number.
-
-    Raises:
-        RequestError: ``output_too_large``, or ``overloaded``.
-    """
-    if len(cut.axes) == len(cut.shape):
-        return None
-    check_answer(service, request, cut, task)
-    nbytes = output_bytes(request, cut)
-    patience, team = exchange.left(service.settings.timeout_seconds), exchange.team
-    return await service.outputs.reserve(nbytes, patience, team.name, team.weight)
-
-
-def check_answer(service: Service, request: LossRequest, cut: Cut, task: Task) -> None:
-    """Refuse an array answer that is too large, as it is sent or as it is computed.
-
-    Raises:
-        RequestError: ``output_too_large``.
-    """
-    needed = arrays(request, cut)
-    written = 1 + needed if 0 in cut.axes else 1  # text has the terms of sums over the rows, too
-    check_output(service, cut.outputs, task, needed, written)
-
-
-def check_output(service: Service, outputs: int, task: Task, arrays: int, written: int = 1) -> None:
-    """Refuse an answer that is too large, as it is sent or as it is computed.
-
-    Args:
-        service: Whose limit it is.
-        outputs: How many numbers the answer has.
-        task: What is asked for.
-        arrays: How many arrays of so many float64 it takes to compute it.
-        written: How many it has as text.
-
-    Raises:
-        RequestError: ``output_too_large``.
-    """
-    limit, needed = service.settings.max_output_bytes, outputs * number_bytes(task, arrays, written)
-    if needed <= limit:
-        return
-    remedy = "reduce over more axes, or send less"
-    if task.shorter is not None:
-        remedy = f"{task.shorter}, {remedy}"
-    detail = f"the answer's {outputs} numbers may take {needed} bytes, at most {limit} are allowed; {remedy}"
-    raise RequestError(ErrorCode.OUTPUT_TOO_LARGE, detail)
-
-
-def number_bytes(task: Task, arrays: int, written: int = 1) -> int:
-    """The bytes that a number of an array answer may take, as it is sent or as it is computed."""
-    return max(8 if task.shorter is None else _TEXT_BYTES * written, 8 * arrays)
+def _timings(exchange: Exchange, began: float, compute: float) -> Timings:
+    """Return the timings of a request, scored now, whose body had arrived at ``began``."""
+    return Timings(exchange.read_seconds, max(0.0, time.monotonic() - began - compute), compute)
 
 
 def arrived_elements(name: str, request: LossRequest, cut: Cut, end: int) -> int:
-    """How many elements of a request, in C order, have all of their inputs in memory.
+    """Return the number of elements, in C order, whose inputs have all arrived.
 
     Args:
-        name: The one tensor that may not have arrived as a whole.
+        name: The one tensor that may be incomplete.
         request: The request.
-        cut: How it is cut.
-        end: Where in the arena the bytes that have arrived end.
+        cut: The request's cut.
+        end: The offset in the arena at which the received bytes end.
     """
     tensor = request.tensors[name]
     if tensor.offset + tensor.nbytes <= end:

@@ -18,7 +18,7 @@ from lossd.api.http.request_context import joined_header
 from lossd.api.http.request_parser import check_head
 from lossd.api.routes.inference import model_paths
 from lossd.api.scoring.negotiation import JSON
-from lossd.api.scoring.request_spec import Plan, make_plan, said_by
+from lossd.api.scoring.request_spec import RequestSpec, read_spec, spec_fields
 from lossd.api.small_requests.layouts import Layouts, inference_layouts, layouts_of
 from lossd.core.catalog import LOSSES
 from lossd.types import RequestError
@@ -158,8 +158,8 @@ def _find_layouts(path: str, scope: Scope) -> Layouts | None:
         RequestError: The error of its query or headers.
     """
     if path[1:] in LOSSES:
-        plan = make_plan(path[1:], said_by(scope)._replace(timeout_ms=None))
-        return layouts_of(plan) if _is_small(plan) else None
+        spec = read_spec(path[1:], spec_fields(scope)._replace(timeout_ms=None))
+        return layouts_of(spec) if _is_small(spec) else None
     loss = _INFERENCES.get(path)
     if loss is None:
         return None
@@ -169,12 +169,12 @@ def _find_layouts(path: str, scope: Scope) -> Layouts | None:
     return inference_layouts(loss, scope["query_string"], None if given is None else int(given))
 
 
-def _is_small(plan: Plan) -> bool:
+def _is_small(spec: RequestSpec) -> bool:
     """Return whether the format is a usual one, and parameters and answer are a few numbers."""
-    params = plan.params
+    params = spec.params
     one_number = params["reduction"] != "none" and params["axis"] is None
     lists = any(isinstance(value, tuple) for value in params.values())
-    return plan.form.name in ("npy", "json") and plan.answer == JSON and one_number and not lists
+    return spec.form.name in ("npy", "json") and spec.answer == JSON and one_number and not lists
 
 
 class _HeadReader:

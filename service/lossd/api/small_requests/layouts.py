@@ -15,9 +15,9 @@ from typing import Final, NamedTuple, TypeAlias
 from lossd import __version__
 from lossd.api.problems import Problem, problem
 from lossd.api.routes.inference import inference_problem
-from lossd.api.scoring.request_spec import Plan
+from lossd.api.scoring.request_spec import RequestSpec
 from lossd.api.scoring.validation import assemble
-from lossd.api.scoring.whole_body import PARAMETER_ROOM
+from lossd.api.scoring.whole_body import PARAMETER_BYTES
 from lossd.core.catalog import LOSSES, Loss
 from lossd.engine.dispatch.in_place import InPlace, Prepared, prepare_request
 from lossd.types import Body, ErrorCode, LossRequest, LossResult, RequestError, Tensor
@@ -67,7 +67,7 @@ class Scratch:
     offset: Final = 0
 
     def __init__(self, longest: int) -> None:
-        self.nbytes: Final = inference_arena_bytes(longest, None) + PARAMETER_ROOM
+        self.nbytes: Final = inference_arena_bytes(longest, None) + PARAMETER_BYTES
         self.view: Final = memoryview(mmap.mmap(-1, self.nbytes))
 
 
@@ -186,7 +186,7 @@ class Layouts(ABC):
 class NpyLayouts(Layouts):
     """The layouts of .npy files, one after another."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: RequestSpec) -> None:
         super().__init__("npy", plan.loss, plan.given)
         self._plan = plan
 
@@ -202,7 +202,7 @@ class NpyLayouts(Layouts):
 class JsonLayouts(Layouts):
     """The layouts of JSON objects."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: RequestSpec) -> None:
         super().__init__("json", plan.loss, plan.given)
         self._plan = plan
 
@@ -267,12 +267,12 @@ class InferenceLayouts(Layouts):
 
 
 @lru_cache(_KEPT)
-def layouts_of(plan: Plan) -> Layouts:
+def layouts_of(plan: RequestSpec) -> Layouts:
     """Return the layouts of bodies that come with a plan of JSON or .npy."""
     return JsonLayouts(plan) if plan.form.name == "json" else NpyLayouts(plan)
 
 
-_json_layouts: Final[dict[tuple[Plan, Hashable], Layout]] = {}
+_json_layouts: Final[dict[tuple[RequestSpec, Hashable], Layout]] = {}
 """The layouts of JSON documents, by their plan and by `_kind_of` their content."""
 
 

@@ -20,7 +20,7 @@ from lossd.engine.dispatch.result import Planes, RunningTotals, Totals, crashed,
 from lossd.engine.dispatch.worker_slot import WorkerSlot
 from lossd.engine.ipc.memory import Memory
 from lossd.engine.ipc.messages import BatchSpec, Failed, Scored, Slice, encode
-from lossd.types import LossRequest, LossResult, RequestError, Tensor
+from lossd.types import LossRequest, LossResult, Requester, RequestError, Tensor
 
 _slice_ids: Final = itertools.count(1 + secrets.randbits(40))  # other ids than the process before this one's
 _job_ids: Final = itertools.count(1)
@@ -98,10 +98,7 @@ class Job:
         cut: How it is cut; for a stream, the cut for the most rows that it may have.
         memory: The arena.
         output: Memory for an array answer, `output_bytes` long; None if the answer is a number.
-        team: Its team.
-        weight: The team's share of a worker's time, in proportion to others'.
-        identity: The request id.
-        trace: Context of its span, for traces.
+        requester: Who sent the request.
     """
 
     def __init__(
@@ -112,20 +109,14 @@ class Job:
         cut: Cut,
         memory: Memory,
         output: Region | None,
-        team: str,
-        weight: float,
-        identity: str = "",
-        trace: str = "",
+        requester: Requester,
     ) -> None:
         self.id: Final = next(_job_ids)
         self.slot = slot
-        self.team: Final = team
-        self.identity: Final = identity
+        self.requester: Final = requester
         self.deadline = math.inf  # by time.monotonic(); slices handed out from now on are not scored after it
         self._pool = pool
         self._request = request
-        self._trace = trace
-        self._weight = weight
         self._cut = cut
         self._done: Final[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
         self._sent: Final[dict[int, _Sent]] = {}
@@ -242,10 +233,10 @@ class Job:
             memories=memories,
             deadline=self.deadline,
             row=batch.row,
-            team=self.team,
-            weight=self._weight,
-            request_id=self.identity,
-            trace=self._trace,
+            team=self.requester.team,
+            weight=self.requester.weight,
+            request_id=self.requester.request_id,
+            trace=self.requester.trace,
         )
         batch.handed += 1
         self._sent[following.id] = _Sent(following, batch)

@@ -38,7 +38,7 @@ from lossd.engine.ipc.messages import (
     decode_from_worker,
     encode,
 )
-from lossd.types import ErrorCode, LossRequest, RequestError
+from lossd.types import ErrorCode, LossRequest, Requester, RequestError
 
 _TORCH_SHARE: Final = 16
 """Slices that torch scores on a CPU are shorter by this, about as much as it is slower."""
@@ -115,10 +115,7 @@ class WorkerPool:
         cut: Cut,
         output: Region | None,
         seconds: float,
-        team: str = "default",
-        weight: float = 1.0,
-        identity: str = "",
-        trace: str = "",
+        requester: Requester = Requester(),  # noqa: B008 -- it is immutable
     ) -> Job:
         """Start a request, whose slices are sent as its inputs arrive.
 
@@ -127,10 +124,7 @@ class WorkerPool:
             cut: How it is cut; for a stream, the cut for the most rows that it may have.
             output: Memory for an array answer; None if the answer is a number.
             seconds: Most seconds to wait for the first worker to start.
-            team: Its team.
-            weight: The team's share of a worker's time, in proportion to others'; over 0.
-            identity: The request id.
-            trace: Context of its span, for traces.
+            requester: Who sent the request.
 
         Raises:
             RequestError: ``overloaded``: no worker has started.
@@ -144,7 +138,7 @@ class WorkerPool:
                     ErrorCode.OVERLOADED, "no worker has started yet; try again later"
                 ) from None
         slot = _least_busy(self._ready_slots or self.slots.values())
-        return Job(self, slot, request, cut, self._memory, output, team, weight, identity, trace)
+        return Job(self, slot, request, cut, self._memory, output, requester)
 
     def elements_for(self, loss: Loss) -> int:
         """Return the most elements of a slice: fewer where torch scores the loss on a core of a CPU."""
@@ -289,7 +283,7 @@ class WorkerPool:
         logger.warning("worker %d (pid %d) ended with status %d", gone.worker, gone.pid, gone.status)
         if gone.running is not None and gone.running in slot.slices:
             job = self._jobs[gone.running]
-            with bound_contextvars(request_id=job.identity, team=job.team):
+            with bound_contextvars(request_id=job.requester.request_id, team=job.requester.team):
                 logger.warning("worker %d ended while it had this request", gone.worker)
             job.ended_worker(gone.running)
         self._forget_ended(slot)

@@ -89,7 +89,7 @@ CASES: dict[str, tuple[str, Arrays, str]] = {
 
 
 @pytest.mark.parametrize(("media", "tensors", "query"), CASES.values(), ids=CASES)
-def test_what_has_arrived_is_scored(server: LiveServer, media: str, tensors: Arrays, query: str) -> None:
+def test_arrived_elements_are_scored(server: LiveServer, media: str, tensors: Arrays, query: str) -> None:
     body = body_of(media, tensors)
     whole = httpx.post(
         f"{server.url}/focal?{query}",
@@ -152,7 +152,7 @@ def test_a_bad_value_is_answered_before_the_body_ends(server: LiveServer) -> Non
 
 
 @pytest.mark.parametrize("media", ["application/x-npy", "multipart/form-data"])
-def test_a_caller_who_hangs_up_in_between_leaves_nothing(server: LiveServer, media: str) -> None:
+def test_a_caller_that_hangs_up_leaves_nothing(server: LiveServer, media: str) -> None:
     body = body_of(media, {"logits": LOGITS, "targets": TARGETS})
     before = slices(server)
     connection = begin(server, media, "", len(body))

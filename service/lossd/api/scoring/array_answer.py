@@ -1,0 +1,67 @@
+"""Size limit and memory of array answers: those of `none`, and of reductions over some axes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lossd.api.scoring.exchange import Exchange
+from lossd.api.scoring.request_spec import LossSpec
+from lossd.api.services import Service
+from lossd.core.cut import Cut
+from lossd.engine.admission.arena import Region
+from lossd.engine.dispatch.array_outputs import arrays, output_bytes
+from lossd.types import ErrorCode, LossRequest, RequestError
+
+_TEXT_BYTES: Final = 24  # "-1.7976931348623157e+308" is the longest number
+
+
+async def reserve_output(
+    service: Service, request: LossRequest, cut: Cut, spec: LossSpec, exchange: Exchange
+) -> Region:
+    """Reserve memory for an array answer.
+
+    Raises:
+        RequestError: ``output_too_large``, or ``overloaded``.
+    """
+    check_answer(service, request, cut, spec)
+    timeout, team = exchange.seconds_left(service.settings.timeout_seconds), exchange.team
+    return await service.outputs.reserve(output_bytes(request, cut), timeout, team.name, team.weight)
+
+
+def check_answer(service: Service, request: LossRequest, cut: Cut, spec: LossSpec) -> None:
+    """Refuse an array answer that is too large, as it is sent or as it is computed.
+
+    Raises:
+        RequestError: ``output_too_large``.
+    """
+    count = arrays(request, cut)
+    written = 1 + count if 0 in cut.axes else 1  # with sums over the rows, text has their terms, too
+    check_output(service.settings.max_output_bytes, cut.outputs, spec, count, written)
+
+
+def check_output(limit: int, outputs: int, spec: LossSpec, arrays: int, written: int = 1) -> None:
+    """Refuse an answer that is too large, as it is sent or as it is computed.
+
+    Args:
+        limit: The most bytes of an answer.
+        outputs: The answer's numbers.
+        spec: The loss, and whether the answer is text.
+        arrays: The float64 arrays of that length that computing it takes.
+        written: The arrays of that length that its text has.
+
+    Raises:
+        RequestError: ``output_too_large``.
+    """
+    needed = outputs * number_bytes(spec, arrays, written)
+    if needed <= limit:
+        return
+    remedy = "reduce over more axes, or send less"
+    if spec.binary_hint is not None:
+        remedy = f"{spec.binary_hint}, {remedy}"
+    detail = f"the answer's {outputs} numbers may take {needed} bytes, at most {limit} are allowed; {remedy}"
+    raise RequestError(ErrorCode.OUTPUT_TOO_LARGE, detail)
+
+
+def number_bytes(spec: LossSpec, arrays: int, written: int = 1) -> int:
+    """Return the bytes that one number of an array answer may take, sent or computed; see `check_output`."""
+    return max(8 if spec.binary_hint is None else _TEXT_BYTES * written, 8 * arrays)
