@@ -2,7 +2,7 @@
 """Derive the polynomials of the elements' exp and log, and check those in the sources.
 
 ``coefficients.py`` prints them, for C and for Python. ``coefficients.py --check`` compares them with
-service/lossd/core/native/elements.h and service/lossd/core/losses/elements.py, and prints a proven bound of
+service/lossd/core/native/elements.h and service/lossd/core/losses/exp_log.py, and prints a proven bound of
 each one's error over its whole interval.
 """
 
@@ -180,7 +180,7 @@ def main() -> int:
             )
             lines.append(f"_{wanted.name}: Final = _hex({', '.join(map(repr, numbers))})")
             continue
-        for path in (_SERVICE / "native" / "elements.h", _SERVICE / "losses" / "elements.py"):
+        for path in (_SERVICE / "native" / "elements.h", _SERVICE / "losses" / "exp_log.py"):
             if in_source(path.read_text(), wanted.name) != coefficients:
                 lines.append(f"  {path} has others")
                 right = False

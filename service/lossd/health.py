@@ -1,6 +1,6 @@
-"""`python -m lossd.health`: whether the server of this container is ready, for the image's HEALTHCHECK.
+"""`python -m lossd.health`: checks whether this container's server is ready, for the image's HEALTHCHECK.
 
-It is started every few seconds, and so imports little.
+It runs every few seconds, so it imports little.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _option: Final = re.compile(r"--port[ =](\d+)")
 
 
 def find_port(command: str, environment: Mapping[str, str]) -> int:
-    """Where the server listens.
+    """Return the port that the server listens on.
 
     Args:
-        command: What started it. An option wins there, too.
-        environment: Its variables. Kubernetes may make LOSSD_PORT of a Service, which is no port.
+        command: The server's command line, whose option comes before the variable.
+        environment: Its variables. Kubernetes may set LOSSD_PORT to something else for a Service.
     """
     option = _option.search(command)
     if option is not None:
@@ -34,7 +34,7 @@ def find_port(command: str, environment: Mapping[str, str]) -> int:
 
 
 def main() -> bool:
-    """Ask; whether it is ready."""
+    """Ask the server; return whether it is ready."""
     command = Path("/proc/1/cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
     address = ("127.0.0.1", find_port(command, os.environ))
     # http.client rather than urllib, which would ask a proxy named in the environment.

@@ -1,4 +1,4 @@
-"""What this process has of the machine."""
+"""The part of the machine that this process may use."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def available_cores(cgroups: Path = _CGROUPS, membership: Path = Path("/proc/self/cgroup")) -> int:
-    """How many cores it may use: by its affinity, and by the quotas of its cgroup and those around it.
+    """Return the number of cores it may use, by its affinity and the quotas of its cgroup and its parents.
 
     Args:
-        cgroups: Where cgroups (version 2) are mounted.
-        membership: What says which one is this process's.
+        cgroups: The mount point of cgroups (version 2).
+        membership: The file that names this process's cgroup.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:

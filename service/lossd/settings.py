@@ -1,4 +1,4 @@
-"""What can be set, each also as an environment variable ``LOSSD_…``."""
+"""The server's settings. Each is also an environment variable ``LOSSD_…``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MIB = 1 << 20
 GIB = 1 << 30
 PAGE = 1 << 12
 
-_SUMS_BYTES: Final = 17 * MIB  # for parts of sums, more than one array answer needs
+_SUMS_BYTES: Final = 17 * MIB  # for partial sums: more than one array answer needs
 
 PORT: Final = 8000
 _service_link: Final = re.compile(r"[a-z]+://.*", re.DOTALL)
@@ -27,7 +27,7 @@ _origin: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+")
 
 
 def default_usage_file() -> Path | None:
-    """Where usage is kept, by the XDG base directory specification; None where there is no home."""
+    """Return the usage file's path by the XDG base directory specification; None if there is no home."""
     try:
         state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     except RuntimeError:
@@ -47,25 +47,25 @@ class Settings(BaseSettings):
     )
     teams: Path | None = Field(
         default=None,
-        description="The teams file (TOML), looked at again whenever it changes. Without one the server is "
-        "open, and everyone is of the team `default`.",
+        description="The teams file (TOML), read again whenever it changes. Without one the server is open, "
+        "and every request belongs to the team `default`.",
     )
     metrics_open: bool = Field(
         default=False, description="Answer /metrics without a key, also where there are teams."
     )
     usage_file: Path | None = Field(
         default_factory=default_usage_file,
-        description="The SQLite file in which teams' usage is kept over restarts; empty keeps none.",
+        description="The SQLite file that keeps teams' usage over restarts; empty keeps none.",
     )
     device: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("auto",),
         description="Devices, one worker each, separated by commas: auto, cpu, cuda:0,cuda:1. "
-        "auto takes every CUDA device there is, else the CPU.",
+        "auto takes every CUDA device, or the CPU if there is none.",
     )
     threads: PositiveInt = Field(
         default_factory=available_cores,
-        description="Threads that the workers on a CPU have together. By default as many as there are cores, "
-        "or as this process's cgroup may use.",
+        description="Threads of all workers on a CPU together. By default the number of cores, or of those "
+        "that this process's cgroup may use.",
     )
     front_ends: int = Field(
         default=1,
@@ -75,22 +75,24 @@ class Settings(BaseSettings):
     )
     arena_bytes: PositiveInt = Field(
         default_factory=lambda given: 2 * GIB * given.get("front_ends", 1),
-        description="Memory for bodies and array answers, shared with the workers; each front end has an "
-        "equal part. 2 GiB for each by default.",
+        description="Memory for bodies and array answers, shared with the workers and divided equally among "
+        "the front ends. By default 2 GiB for each.",
     )
     max_body_bytes: PositiveInt = Field(default=GIB, description="Largest binary body.")
     max_json_bytes: PositiveInt = Field(default=32 * MIB, description="Largest JSON body.")
     max_chunked_bytes: PositiveInt = Field(
-        default=64 * MIB, description="Largest body without Content-Length; reserved at once."
+        default=64 * MIB,
+        description="Largest body without Content-Length. So much memory is reserved for each.",
     )
     max_expanded_bytes: PositiveInt = Field(
-        default=64 * MIB, description="Largest body that was sent compressed, expanded."
+        default=64 * MIB, description="Largest compressed body, after decompression."
     )
     max_batch_bytes: PositiveInt = Field(
-        default=32 * MIB, description="Largest record batch of an Arrow stream, which may have any number."
+        default=32 * MIB,
+        description="Largest record batch of an Arrow stream. The number of batches is not limited.",
     )
     max_output_bytes: PositiveInt = Field(default=256 * MIB, description="Largest array answer, as float64.")
-    max_headers: PositiveInt = Field(default=100, description="Most headers that a request may have.")
+    max_headers: PositiveInt = Field(default=100, description="Most headers of a request.")
     max_header_bytes: PositiveInt = Field(
         default=32 << 10, description="Longest head of a request: its first line and its headers."
     )
@@ -101,100 +103,109 @@ class Settings(BaseSettings):
     )
     max_connections: PositiveInt = Field(
         default=4096,
-        description="Most connections that a front end holds. The one that has been idle longest makes room "
-        "for another; where none is idle, that one is refused.",
+        description="Most connections of a front end. A new one replaces the one that has been idle longest; "
+        "if none is idle, it is refused.",
     )
     header_seconds: PositiveFloat = Field(
-        default=10.0, description="How long a request's head may take to come, and the first of a connection."
+        default=10.0,
+        description="Most seconds for a request's head to arrive; on a new connection they run from its "
+        "start.",
     )
     upload_bytes_per_second: PositiveInt = Field(
-        default=8 << 10, description="How fast bodies must come at least, while the server reads them."
+        default=8 << 10, description="Minimum upload rate of a body, while the server reads it."
     )
     upload_grace_seconds: PositiveFloat = Field(
-        default=5.0, description="From when on that counts, after the head."
+        default=5.0, description="Grace period before the minimum upload rate applies."
     )
     upload_pause_seconds: PositiveFloat = Field(
-        default=60.0, description="How long a caller may pause who has sent much faster before."
+        default=60.0, description="Longest pause of a caller who has sent much faster before."
     )
     stall_seconds: PositiveFloat = Field(
         default=60.0,
-        description="How long a caller may leave an answer unread, or read less than 64 KiB of it.",
+        description="Most seconds in which a caller reads less than 64 KiB of its answer.",
     )
     linger_seconds: PositiveFloat = Field(
         default=30.0,
-        description="How long what a refused caller still sends is read, and dropped, until it looks for the "
-        "answer.",
+        description="Most seconds for which the rest of a refused body is read and dropped, so that the "
+        "caller "
+        "gets the answer.",
     )
     linger_connections: NonNegativeInt = Field(
         default=64,
-        description="For how many connections of a front end at a time; for others it is a second.",
+        description="Most connections of a front end that get this time; others get a second.",
     )
     turn_bytes: PositiveInt = Field(
         default=32 * MIB,
-        description="How many bytes of bodies are received and scored at a time, for each worker, if they "
-        "come quickly; others wait unread. (A longer one is by itself; small ones have a part of their own.)",
+        description="Bytes of bodies that are received and scored at a time, for each worker; other requests "
+        "wait unread. A longer body is admitted alone, slow uploads do not count, and small bodies have a "
+        "share of their own.",
     )
     timeout_seconds: PositiveFloat = Field(
         default=60.0,
-        description="How long a request may wait for memory and, its body received, for its answer.",
+        description="Most seconds that a request waits for memory and, once its body is received, for "
+        "its answer.",
     )
     keep_alive_seconds: PositiveInt = Field(
         default=75,
-        description="How long a connection may be idle. Longer than callers keep theirs, or some request is "
-        "sent just as its connection is closed.",
+        description="Most seconds that a connection is idle. Should be longer than callers keep theirs, or "
+        "a request may be sent just as its connection is closed.",
     )
     drain_seconds: PositiveFloat = Field(
-        default=30.0, description="How long accepted requests may still take after SIGTERM."
+        default=30.0, description="Most seconds that accepted requests may still take after SIGTERM."
     )
     hang_seconds: float = Field(
         default=10.0,
         ge=1.0,
-        description="After how long a worker that does not go on is taken to hang, and replaced.",
+        description="Seconds without a heartbeat after which a worker is replaced.",
     )
     start_seconds: PositiveFloat = Field(
-        default=180.0, description="How long a worker may take to be ready before it is started anew."
+        default=180.0, description="Most seconds for a worker to get ready; then it is replaced."
     )
     check_seconds: PositiveFloat = Field(
-        default=5.0, description="How often a worker checks that it still computes known answers rightly."
+        default=5.0, description="Seconds between two known-answer checks of a worker."
     )
     slice_elements: PositiveInt = Field(
         default=131072,
-        description="How many elements a worker is given at a time for each of its threads, at most: about a "
-        "millisecond's, after which it looks who is next.",
+        description="Most elements of a slice, for each thread of a worker. A slice takes about a "
+        "millisecond; "
+        "after it the worker chooses the next request.",
     )
     kernel: Literal["auto", "native", "torch"] = Field(
         default="auto",
-        description="What computes on a CPU: the native kernel, or torch, about 20 times as slowly. Their "
-        "answers are the same to the last bit. auto takes the native one if it was built.",
+        description="The kernel on a CPU: native, or torch, which is about 20 times slower and gives the "
+        "same "
+        "bits. auto takes the native one if it was built.",
     )
     inline_ms: float = Field(
         default=0.3,
         ge=0.0,
         allow_inf_nan=False,
-        description="Up to what cost, in milliseconds and as foretold, a front end scores a request itself, "
-        "with the native kernel; 0 leaves all to the workers.",
+        description="A front end scores a request itself, with the native kernel, if it predicts at most so "
+        "many milliseconds; 0 leaves all requests to the workers.",
     )
     losses: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="Further losses, each module:name of an entry, separated by commas."
+        default=(), description="Further losses, each the module:name of its entry, separated by commas."
     )
     log_level: str = Field(
-        default="info", pattern="^(debug|info|warning|error|critical)$", description="What is logged."
+        default="info",
+        pattern="^(debug|info|warning|error|critical)$",
+        description="The least level that is logged.",
     )
     log_format: Literal["console", "json"] = Field(
-        default="console", description="How: lines to read, or an object of JSON a line."
+        default="console", description="Lines to read, or a JSON object for each."
     )
     log_requests: Literal["none", "failed", "all"] = Field(
         default="failed",
-        description="Which requests have a line of their own: none, those that were refused or failed (so "
-        "many a second at most), or all, which costs more time than small ones take.",
+        description="The requests that are logged: none, those that were refused or failed (a limited number "
+        "a second), or all, which takes more time than a small request.",
     )
     traces: bool = Field(
         default=False,
-        description="Send OpenTelemetry traces, to where the variables OTEL_EXPORTER_OTLP_… say; needs "
-        "lossd[otel]. Small requests take longer with them.",
+        description="Send OpenTelemetry traces, as the variables OTEL_EXPORTER_OTLP_… configure; needs "
+        "lossd[otel]. Small requests take longer.",
     )
     tls_certificate: Path | None = Field(
-        default=None, description="The certificate chain (PEM) to serve HTTPS with; read again if it changes."
+        default=None, description="The certificate chain (PEM) for HTTPS; read again when it changes."
     )
     tls_key: Path | None = Field(default=None, description="Its private key (PEM).")
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -267,9 +278,8 @@ class Settings(BaseSettings):
         if (self.tls_certificate is None) != (self.tls_key is None):
             msg = "a certificate and its key go together; set both LOSSD_TLS_CERTIFICATE and LOSSD_TLS_KEY"
             raise ValueError(msg)
-        # Numbers that stand in JSON take four times the text's size besides, also where that is but the
-        # beginning of an inference's body. A stream has room for two batches, whose bools take a byte each in
-        # memory, and what lies between.
+        # JSON's numbers take four times the text's size besides, also in the head of an inference body. A
+        # stream has room for two batches, whose bools take a byte each, and for alignment.
         text_bytes = 4 * self.max_json_bytes + max(self.max_json_bytes, self.max_body_bytes)
         bodies = (text_bytes, self.max_chunked_bytes)
         largest = max(*bodies, self.max_expanded_bytes, 4 * self.max_batch_bytes) + MIB
@@ -286,50 +296,50 @@ class Settings(BaseSettings):
 
     @property
     def arena_bytes_each(self) -> int:
-        """The part of the arena that a front end has."""
+        """Bytes of a front end's part of the arena."""
         return self.arena_bytes // self.front_ends // PAGE * PAGE
 
     @property
     def linger_bytes(self) -> int:
-        """How much of what a refused caller still sends is read, and dropped, at most."""
+        """Most bytes of a refused body that are read and dropped."""
         return max(self.max_body_bytes, GIB)
 
     @property
     def output_bytes(self) -> int:
-        """The part of the arena kept for array answers and the partial sums behind them.
+        """Bytes of the arena for array answers and their partial sums.
 
-        Apart from the bodies, so that a request that holds its body never waits for one that holds its own.
+        They are apart from bodies, so that requests that hold their bodies never wait for each other.
         """
         return self.max_output_bytes + _SUMS_BYTES
 
     def environment(self) -> dict[str, str]:
-        """These settings as environment variables, for a child process."""
+        """Return these settings as environment variables, for a child process."""
         values = self.model_dump(mode="json")
         given = {
             f"LOSSD_{name.upper()}": ",".join(value) if isinstance(value, list) else str(value)
             for name, value in values.items()
             if value is not None
         }
-        return {"LOSSD_USAGE_FILE": "", **given}  # which has a default that is not None
+        return {"LOSSD_USAGE_FILE": "", **given}  # its default is not None
 
 
 def unknown_variables(environment: Iterable[str]) -> dict[str, str | None]:
-    """Variables that look like settings and are none, each with the setting that may be meant, if any."""
+    """Return variables that look like settings but are not, with the nearest setting's name, if any."""
     known = {f"LOSSD_{name.upper()}" for name in Settings.model_fields}
     strange = [name for name in environment if name.startswith("LOSSD_") and name not in known]
     return {name: next(iter(get_close_matches(name, known, 1, 0.85)), None) for name in strange}
 
 
 def is_service_link(value: str) -> bool:
-    """Whether LOSSD_PORT is what Kubernetes makes of a Service named lossd, as in ``tcp://10.96.12.7:8000``."""
+    """Return whether LOSSD_PORT is set by Kubernetes for a Service named lossd: ``tcp://10.96.12.7:8000``."""
     return _service_link.fullmatch(value) is not None
 
 
 def explain(fault: Mapping[str, Any], options: Iterable[str]) -> str:
-    """What is wrong with a setting, under the name by which it was set.
+    """Return what is wrong with a setting, under the name by which it was set.
 
     Args:
-        fault: As pydantic has it.
+        fault: One of pydantic's errors.
         options: The settings that were given as options.
     """
     what = fault["msg"].removeprefix("Value error, ")
@@ -344,7 +354,7 @@ def explain(fault: Mapping[str, Any], options: Iterable[str]) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can connect to ``host``."""
+    """Return whether only this machine can connect to ``host``."""
     if host == "localhost":
         return True
     try:

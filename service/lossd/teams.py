@@ -1,4 +1,4 @@
-"""Teams: who may use the server, by which keys, with what share and within which limits.
+"""Teams: their keys, shares and limits, as a teams file defines them.
 
 A teams file is TOML, one table a team:
 
@@ -6,7 +6,7 @@ A teams file is TOML, one table a team:
     weight = 2.0                      # share of the workers' time, in proportion to others'; 1 by default
     disabled = false                  # true refuses all of its keys
 
-    [teams.vision.limits]             # each may be left out, and does not limit then
+    [teams.vision.limits]             # each is optional
     requests_per_second = 50
     elements_per_second = 1e9
     requests_in_flight = 64
@@ -16,9 +16,9 @@ A teams file is TOML, one table a team:
     sha256 = "..."                    # of the whole key, in hexadecimal
     created = 2026-11-26T08:00:00Z
 
-A key is ``lossd_<id>_<secret><checksum>``. What is kept of it is its SHA-256: the secret has 190 random bits,
-so there is nothing to guess that a slow hash would protect. The prefix lets scanners of repositories find
-keys that have leaked, and the checksum lets them, and us, tell a key from what only looks like one.
+A key is ``lossd_<id>_<secret><checksum>``. Only its SHA-256 is kept: the secret has 190 random bits, which
+nobody can guess, so a slow hash would protect nothing. The prefix lets scanners of repositories find leaked
+keys, and the checksum tells keys from similar text.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from typing import Final
 import msgspec
 
 DEFAULT: Final = "default"
-"""The team that everyone is of, as long as there are no teams."""
+"""The team of all requests, on a server without teams."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_ID_ALPHABET: Final = "abcdefghijkmnpqrstuvwxyz23456789"  # none that are mistaken for others
+_ID_ALPHABET: Final = "abcdefghijkmnpqrstuvwxyz23456789"  # without look-alikes
 _ID_LENGTH: Final = 8
 _SECRET_LENGTH: Final = 32
 _CHECKSUM_LENGTH: Final = 6
@@ -50,7 +50,7 @@ _KEY: Final = re.compile(
     rf"lossd_([a-z0-9]{{{_ID_LENGTH}}})_([0-9A-Za-z]{{{_SECRET_LENGTH}}})([0-9A-Za-z]{{{_CHECKSUM_LENGTH}}})"
 )
 KEY_ID: Final = re.compile(rf"[a-z0-9]{{{_ID_LENGTH}}}")
-"""The form of a key's id."""
+"""The pattern of a key's id."""
 _SECRET: Final = re.compile(rf"(lossd_[a-z0-9]{{{_ID_LENGTH}}}_)[0-9A-Za-z]{{12,}}")
 KEY_IN_BYTES: Final = re.compile(_SECRET.pattern.encode())
 """Finds a key, or most of one."""
@@ -58,12 +58,12 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a team may use at most, over all front ends together; None does not limit.
+    """Limits of a team, over all front ends together; None does not limit.
 
     Attributes:
-        requests_per_second: Requests for a loss that begin; as many may come at once as in one second.
+        requests_per_second: Requests for a loss; a second's worth may come at once.
         elements_per_second: Elements of their inputs.
-        requests_in_flight: Requests that are not answered.
+        requests_in_flight: Requests that are not answered yet.
         bytes_in_flight: Bytes of their bodies, as announced.
     """
 
@@ -74,11 +74,11 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is kept of a key.
+    """The record of a key.
 
     Attributes:
-        sha256: Of the key's text, in hexadecimal.
-        created: When it was made, as TOML writes it; for people.
+        sha256: SHA-256 of the key's text, in hexadecimal.
+        created: Time of its creation, as TOML writes it; for people.
     """
 
     sha256: str
@@ -90,10 +90,10 @@ class Team(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         name: Its name.
-        weight: Its share of what is shared, in proportion to others'.
-        limits: What it may use at most.
-        keys: By id.
-        disabled: It may not use the server.
+        weight: Its share of the server, in proportion to others'.
+        limits: Its limits.
+        keys: Its keys, by id.
+        disabled: Whether all its requests are refused.
     """
 
     name: str
@@ -108,11 +108,11 @@ MOST_TEAMS: Final = 4096
 EVERYONE: Final = Team(DEFAULT)
 """The team of a server without teams."""
 NOBODY: Final = Team("")
-"""Instead of a team, for a request whose key is not valid, or not looked at yet."""
+"""Stands for the team of a request whose key is invalid, or not checked yet."""
 
 
 class BadTeams(ValueError):  # noqa: N818 -- it is the file that is bad
-    """A teams file that cannot be used; says where in it, and why."""
+    """A teams file that cannot be used: the place in it, and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class Roster:
                 self._owners[key_id] = team, bytes.fromhex(key.sha256)
 
     def find(self, key: str) -> Team | None:
-        """The team that a key is of, if it is one; also if that is disabled."""
+        """Return a key's team, even if it is disabled; None if there is no such key."""
         _, _, rest = key.partition("_")
         owner = self._owners.get(rest.partition("_")[0])
         if owner is None:
@@ -142,28 +142,28 @@ class Roster:
 
 
 def conceal_keys(text: str) -> str:
-    """A text without the secrets of the keys in it, which may be cut short."""
+    """Return a text without the secrets of keys in it, even of truncated ones."""
     return _SECRET.sub(r"\1***", text) if "lossd_" in text else text
 
 
 def new_key() -> tuple[str, str]:
-    """A new key's id, and its text."""
+    """Return a new key's id and its text."""
     key_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
     secret = "".join(secrets.choice(_ALPHABET) for _ in range(_SECRET_LENGTH))
     return key_id, f"lossd_{key_id}_{secret}{_checksum(key_id, secret)}"
 
 
 def digest_of(key: str) -> str:
-    """What is kept of a key: its SHA-256, in hexadecimal."""
+    """Return the SHA-256 of a key, in hexadecimal."""
     return _sha256(key).hexdigest()
 
 
 def _sha256(key: str) -> hashlib._Hash:
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass"))  # whatever text comes for one
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass"))  # any text may come as a key
 
 
 def is_key(text: str) -> bool:
-    """Whether a text has the form of a key, its checksum included; no team need have it."""
+    """Return whether a text has a key's form and checksum, whether or not a team has it."""
     found = _KEY.fullmatch(text)
     return found is not None and found[3] == _checksum(found[1], found[2])
 
@@ -177,7 +177,7 @@ def _checksum(key_id: str, secret: str) -> str:
 
 
 def read_text(path: Path) -> str:
-    """What a teams file holds.
+    """Return the text of a teams file.
 
     Raises:
         BadTeams: It cannot be read, or is not text.
@@ -195,19 +195,19 @@ def read_text(path: Path) -> str:
 
 
 def read_teams(path: Path) -> Roster:
-    """The teams that a file names.
+    """Read a teams file.
 
     Raises:
-        BadTeams: It cannot be read, or used: what is wrong with it, and where.
+        BadTeams: It cannot be read, or is invalid.
     """
     return parse_teams(read_text(path))
 
 
 def parse_toml(text: str) -> dict[str, object]:
-    """A file's text as TOML, whatever it names.
+    """Parse a file's text as TOML.
 
     Raises:
-        BadTeams: It is none.
+        BadTeams: It is not TOML.
     """
     try:
         return tomllib.loads(text)
@@ -217,10 +217,10 @@ def parse_toml(text: str) -> dict[str, object]:
 
 
 def parse_teams(text: str) -> Roster:
-    """The teams that a file's text names.
+    """Parse the text of a teams file.
 
     Raises:
-        BadTeams: It cannot be used: what is wrong with it, and where.
+        BadTeams: It is invalid.
     """
     document = parse_toml(text)
     strange = [name for name in document if name != "teams"]
@@ -240,10 +240,10 @@ def parse_teams(text: str) -> Roster:
 
 
 def check_name(name: str) -> None:
-    """Refuse what is no team's name.
+    """Check a team's name.
 
     Raises:
-        BadTeams: With what names are.
+        BadTeams: It is invalid.
     """
     if not _NAME.fullmatch(name):
         msg = f"{name[:80]!r} is no name of a team: 1 to 64 letters, digits, '.', '_' and '-', no mark first"
@@ -279,7 +279,7 @@ def _read_team(name: str, table: object) -> Team:
 
 
 def _readable(key: object) -> object:
-    """A key's table whose date, a type of TOML's own, is text."""
+    """Return a key's table with its TOML date as text."""
     if not isinstance(key, dict) or not isinstance(key.get("created"), date):
         return key
     return key | {"created": str(key["created"])}

@@ -1,9 +1,8 @@
-"""Edits of a teams file that leave what people wrote in it as it is, order and comments included.
+"""Edits of a teams file that keep what people wrote in it, order and comments included.
 
-Lines are put in and taken out, and none is written anew. (tomlkit keeps comments too, but counts those above
-a table as the end of the one before, so a table that comes or goes there leaves them above another.) A result
-whose parse is not what was asked for is refused: the file is then written in a way that is not known here,
-with inline tables for instance, and is left to people.
+Lines are inserted and deleted; no other line changes. (tomlkit keeps comments, too, but treats those above a
+table as the end of the table before, and so moves them.) If the result does not parse to the wanted teams,
+the edit is refused: the file is then written in a way not known here, for instance with inline tables.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ import msgspec
 from lossd.teams import BadTeams, Key, Team, check_name, parse_teams, parse_toml, read_text
 
 PATIENCE_SECONDS: Final = 20.0
-"""How long others who edit the file are waited for."""
+"""The longest wait for another process that edits the file."""
 _HEAD: Final = "# The teams of a lossd server. `lossd teams` and `lossd keys` edit this file; so may you."
 _DISABLED: Final = re.compile(r"^(\s*disabled\s*=\s*)(?:true|false)\b")
 
 
 def add_team(path: Path, team: Team) -> None:
-    """Add a team that has no keys yet; makes the file if there is none.
+    """Add a team without keys; create the file if there is none.
 
     Raises:
-        BadTeams: There is such a team, or the file or the team cannot be used.
+        BadTeams: There is such a team already, or the file or the team is invalid.
     """
     check_name(team.name)
 
@@ -82,7 +81,7 @@ def add_key(path: Path, name: str, key_id: str, sha256: str) -> None:
 
 
 def revoke_key(path: Path, key_id: str) -> str:
-    """Take a key out; the team that it was of.
+    """Delete a key; return the name of its team.
 
     Raises:
         BadTeams: There is no such key, or the file cannot be used.
@@ -106,7 +105,7 @@ def revoke_key(path: Path, key_id: str) -> str:
 
 
 def set_disabled(path: Path, name: str, disabled: bool) -> None:
-    """Refuse all of a team's keys, or take them again.
+    """Disable a team, so that all its keys are refused, or enable it again.
 
     Raises:
         BadTeams: There is no such team, or the file cannot be used.
@@ -134,7 +133,7 @@ def _nearest(name: str, known: Mapping[str, object]) -> str:
 
 
 def _place(*names: str) -> str:
-    """A table's name as TOML writes it; none of the names has a quote in it."""
+    """Return a table's name as TOML writes it. The names have no quotes in them."""
     return ".".join(name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else f'"{name}"' for name in names)
 
 
@@ -144,7 +143,7 @@ def _number(value: float) -> str:
 
 @dataclass(slots=True)
 class _Table:
-    """Where a table stands: the lines of its header and of its last value."""
+    """A table's place in the file: the lines of its header and of its last value."""
 
     name: tuple[str, ...]
     header: int
@@ -162,11 +161,11 @@ class _Lines:
         return "\n".join([*self._lines, ""])
 
     def append(self, table: list[str]) -> None:
-        """Put a table at the end."""
+        """Append a table."""
         self._put(len(self._lines), table)
 
     def insert(self, table: list[str], behind: tuple[str, ...]) -> None:
-        """Put a table behind the last that is within another, else at the end."""
+        """Insert a table behind the last one within another, or at the end."""
         within = [one for one in self._tables() if one.name[: len(behind)] == behind]
         if not within:
             self.append(table)
@@ -179,11 +178,11 @@ class _Lines:
         self._put(place, table)
 
     def remove(self, name: tuple[str, ...]) -> None:
-        """Take a table's header and values out; all comments stay."""
+        """Delete a table's header and values; all comments stay."""
         lines = self._lines
         for table in [one for one in self._tables() if one.name == name]:
             inside = lines[table.header : table.last + 1]
-            lines[table.header : table.last + 1] = [line for line in inside if not _is_said(line)]
+            lines[table.header : table.last + 1] = [line for line in inside if not _is_statement(line)]
             above = lines[table.header - 1].strip() if table.header else ""
             below = lines[table.header].strip() if table.header < len(lines) else ""
             if above.startswith("#") and below:
@@ -215,18 +214,18 @@ class _Lines:
             name = _header(line)
             if name is not None:
                 tables.append(_Table(name, number, number))
-            elif tables and _is_said(line):
+            elif tables and _is_statement(line):
                 tables[-1].last = number
         return tables
 
 
-def _is_said(line: str) -> bool:
-    """Whether a line is more than a comment."""
+def _is_statement(line: str) -> bool:
+    """Return whether a line is more than a comment."""
     return line.strip() != "" and not line.lstrip().startswith("#")
 
 
 def _header(line: str) -> tuple[str, ...] | None:
-    """The table that a line begins, if it begins one."""
+    """Return the name of the table that a line begins, if it begins one."""
     if not line.lstrip().startswith("["):
         return None
     try:
@@ -245,8 +244,8 @@ def _edit(path: Path, change: Callable[[_Lines, Mapping[str, Team]], Team], *, c
 
     Args:
         path: The file, or a link to it.
-        change: Changes the lines, and says what that team is then.
-        create: Whether there may be no file yet, or one that names nothing.
+        change: Changes the lines, and returns the team as it is then.
+        create: Whether the file may be missing or empty.
     """
     try:
         path = path.resolve()
@@ -268,15 +267,15 @@ def _edit(path: Path, change: Callable[[_Lines, Mapping[str, Team]], Team], *, c
 
 
 def _read(path: Path) -> str | None:
-    """What a file holds; None if there is none."""
+    """Return the text of a file; None if there is none."""
     return read_text(path) if os.path.lexists(path) else None
 
 
 def _check(text: str, teams: Mapping[str, Team], name: str) -> None:
-    """See to it that a text says what it should.
+    """Check that a text parses to the wanted teams.
 
     Raises:
-        BadTeams: The team is not one that can be, or the lines were not changed as they should have been.
+        BadTeams: The team is invalid, or the edit did not have the wanted effect.
     """
     try:
         found = parse_teams(text).teams
@@ -291,7 +290,7 @@ def _check(text: str, teams: Mapping[str, Team], name: str) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep others of these commands out of a folder."""
+    """Lock a folder against other edits of a teams file in it."""
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
@@ -321,10 +320,10 @@ def _lock(fd: int) -> bool:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Put a text in a file's place at once, with the file's owner and mode, or for its owner alone.
+    """Replace a file atomically, keeping its owner and mode; a new file is for its owner alone.
 
     Raises:
-        BadTeams: That cannot be done; the file is as it was.
+        BadTeams: It cannot be written; the file is as it was.
     """
     fresh = ""
     try:

@@ -1,8 +1,8 @@
 """Traces of requests, by OpenTelemetry: a span in the front end, and one for each slice in a worker.
 
-Where they go is said by OpenTelemetry's own variables (``OTEL_EXPORTER_OTLP_ENDPOINT`` and the like). They
-are sent by a thread, in batches; where nobody takes them they are dropped, and nobody waits. Nothing of it is
-imported unless there are to be traces.
+OpenTelemetry's own variables (``OTEL_EXPORTER_OTLP_ENDPOINT`` and the like) configure the exporter. A thread
+sends spans in batches; if nobody takes them they are dropped, and no request waits. OpenTelemetry is imported
+only if there are traces.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _HEADERS: Final = ("traceparent", "tracestate")
 
 
 def is_installed() -> bool:
-    """Whether there is what traces need."""
+    """Return whether OpenTelemetry is installed."""
     try:
         return all(find_spec(name) is not None for name in _NEEDED)
     except ModuleNotFoundError:
@@ -36,8 +36,8 @@ class Tracing:
     """The spans of one process.
 
     Args:
-        process: What kind of process it is.
-        number: Which of its kind.
+        process: The kind of process.
+        number: Its number among its kind.
     """
 
     def __init__(self, process: str, number: int) -> None:
@@ -62,10 +62,10 @@ class Tracing:
 
         Args:
             name: The loss's path.
-            headers: Its headers; what they say of a caller's own trace is heeded.
+            headers: The request's headers; the span continues the caller's trace, if they name one.
 
         Returns:
-            The span, and what its slices are to be given.
+            The span, and its context for the slices.
         """
         from opentelemetry.trace import SpanKind, set_span_in_context
 
@@ -87,9 +87,9 @@ class Tracing:
 
         Args:
             span: The span.
-            attributes: What the request was.
-            seconds: Of reading, waiting and computing, if it was scored.
-            failed: The server is to blame for what it came to.
+            attributes: The request's attributes.
+            seconds: Its timings, if it was scored.
+            failed: Whether it failed by the server's fault.
         """
         from opentelemetry.trace import StatusCode, set_span_in_context
 
@@ -108,13 +108,13 @@ class Tracing:
     def record_slice(
         self, trace: str, seconds: float, attributes: Mapping[str, str | int], *, failed: bool
     ) -> None:
-        """Record what a slice took that has just been answered.
+        """Record the span of a slice that has just been answered.
 
         Args:
-            trace: What its request's span gave.
-            seconds: How long it was computed.
-            attributes: What the slice was.
-            failed: It could not be scored.
+            trace: The context of its request's span; empty for none.
+            seconds: Seconds of computing.
+            attributes: The slice's attributes.
+            failed: Whether it could not be scored.
         """
         if not trace:
             return
@@ -129,7 +129,7 @@ class Tracing:
         span.end(ended)
 
     def close(self) -> None:
-        """Send what is left, if somebody takes it at once."""
+        """Send the remaining spans, for at most two seconds."""
         last = threading.Thread(target=self._provider.shutdown, daemon=True)
         last.start()
         last.join(_FLUSH_SECONDS)

@@ -1,8 +1,8 @@
-"""What the rooms pass each other.
+"""Types shared by all layers.
 
-A body becomes a `Body` (wire), a body and its parameters become a `LossRequest` (api), the engine and the
-core turn that into a `LossResult`, and whatever is wrong with any of them is a `RequestError`. Nothing here
-knows HTTP, torch or processes.
+A body is read into a `Body` (wire). With the parameters it becomes a `LossRequest` (api), and that a
+`LossResult` (engine and core). Whatever is wrong with a request is a `RequestError`. Nothing here knows HTTP,
+torch or processes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ITEMSIZE: Final[Mapping[str, int]] = {
     "int32": 4,
     "int64": 8,
 }
-"""Bytes an element of every dtype that a tensor may have."""
+"""Bytes of an element, by dtype."""
 
 FLOATS: Final = frozenset({"float16", "bfloat16", "float32", "float64"})
 INTEGERS: Final = frozenset({"uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"})
@@ -56,7 +56,7 @@ def is_addressable(shape: Sequence[int], dtype: str) -> bool:
 
 
 class ErrorCode(StrEnum):
-    """Codes of problems, as the contract has them. `lossd.api.problems` gives each a status and a title."""
+    """Codes of errors, which callers rely on. `lossd.api.problems` gives each a status and a title."""
 
     BAD_REQUEST = "bad_request"
     MALFORMED_JSON = "malformed_json"
@@ -104,9 +104,10 @@ class RequestError(Exception):
     """A request that cannot be answered, and why.
 
     Attributes:
-        code: The kind of problem. detail: A sentence for the caller: what is wrong, and what to do. errors:
-        `(JSON pointer, detail)` pairs for the places that are wrong, such as `("/targets/17/3", ...)`.
-        retry_after: Seconds after which to try again, where they are known.
+        code: The kind of error.
+        detail: A sentence for the caller: what is wrong, and what to do.
+        errors: `(JSON pointer, detail)` pairs for the wrong places, such as `("/targets/17/3", ...)`.
+        retry_after: Seconds after which to try again, if they are known.
     """
 
     def __init__(
@@ -160,7 +161,7 @@ class Timings(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor as it was received: where its bytes lie, and how to read them.
+    """A tensor as it was received: the place and layout of its bytes.
 
     Attributes:
         dtype: A key of `ITEMSIZE`.
@@ -189,14 +190,14 @@ class Tensor:
 
 @dataclass(slots=True)
 class Body:
-    """What a reader found in a body.
+    """A body as a reader has read it.
 
     Attributes:
         tensors: Tensors that lie in the body as received.
         arrays: Tensors that the reader had to build (JSON), not yet in the arena: C-contiguous float64, or
-            bool for an array of nothing but booleans.
-        params: Parameters that the body carried, as plain JSON values, unchecked.
-        notes: What the caller should know of how the body was read, a sentence each.
+            bool for an array of booleans only.
+        params: The body's parameters, as plain JSON values, unchecked.
+        notes: Remarks for the caller on how the body was read, a sentence each.
     """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
@@ -216,7 +217,7 @@ class LossRequest:
         params: Every parameter of the loss, checked, defaults filled in.
         own: The loss's own parameters, such as gamma, as the answer repeats them.
         options: The parameters that every loss has, likewise.
-        notes: What the caller should know of the answer, a sentence each.
+        notes: Remarks for the caller, a sentence each.
     """
 
     loss: str
@@ -229,29 +230,29 @@ class LossRequest:
 
 @dataclass(slots=True)  # a frozen one takes three times as long to make
 class LossResult:
-    """A loss, and the figures by which it merges with others.
+    """A loss, and the sums by which it merges with others.
 
     Attributes:
         loss: A number where everything is reduced, else a float64 array (0 or more elements).
         reduction: ``none``, ``sum`` or ``mean``.
-        count: The elements of the whole request.
-        sum_terms: Floats that add up to the weighted losses of these exactly, biggest first: the sum rounded
-            once, what that left rounded, and so on. Those of many requests, added by `math.fsum`, give the
-            bits of one request over everything.
+        count: Number of elements of the whole request.
+        sum_terms: Floats that add up to the sum of the weighted losses exactly, largest first: the sum
+            rounded once, what that left rounded once, and so on. `math.fsum` over many requests' terms
+            gives the bits of one request over everything.
         weight_sum_terms: Likewise for the weights; the count where there is no weight.
         positives_terms: Likewise for the targets.
         shape: The inputs' shape.
         loss_name: Such as ``focal``.
         params: The loss's own parameters, such as gamma and alpha.
         kernel: Which kernel computed the elements: ``native`` or ``torch``.
-        device: Where, such as ``cpu`` or ``cuda:0``; of several devices that shared it, one.
-        elsewhere: The seconds of computing on the others of these, by device; None if there are none.
+        device: The device, such as ``cpu`` or ``cuda:0``; one of them if several shared it.
+        elsewhere: Seconds of computing on the others, by device; None if there are none.
         options: The parameters that every loss has, such as axis and normalizer.
-        notes: What the caller should know of the answer, a sentence each.
+        notes: Remarks for the caller, a sentence each.
         loss_terms: Arrays of the loss's shape that add up to its sums exactly, before any division; None
-            where the rows (axis 0) are not summed, or everything is.
-        divisor_terms: Likewise for what a mean divides the sums by, also where a sum is asked for;
-            positives as they are, though it divides by 1 at least.
+            unless rows (axis 0) are summed and the loss is an array.
+        divisor_terms: Likewise for the divisors of a mean, also if a sum is asked for; sums of positives
+            below 1 are not raised to 1.
     """
 
     loss: float | Float64Array

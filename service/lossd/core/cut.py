@@ -1,8 +1,8 @@
-"""How a request is cut into parts, each of which one call of a kernel scores.
+"""The parts of a request, each scored by one call of a kernel.
 
-Sums are exact, so that where a request is cut changes no bit of its answer. A part is a run of elements in C
-order that is also a box: some steps along one axis, with all that lies inside them. So the outputs that it
-adds to follow each other, too:
+Sums are exact, so the cut changes no bit of the answer. A part is a run of elements in C order that is also
+a box: some steps along one axis, with everything inside them. So the outputs that it adds to are contiguous,
+too:
 
     [N, C], all reduced      runs of elements
     [N, C], axis=1, small C  runs of rows; a sum for every row
@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 MOST_PLANES: Final = 64
-"""So many float64 numbers, one in each plane, hold any sum exactly, with room to spare: 41 are enough."""
+"""Enough float64 numbers, one in each plane, to hold any sum exactly: 41 would do."""
 
 
 class Part(NamedTuple):
@@ -40,7 +40,7 @@ class Part(NamedTuple):
 
     @property
     def planes(self) -> int:
-        """How many planes its sums may need: one more than the elements that each output has in it."""
+        """Most planes that its sums need: one more than the elements that each output has in it."""
         return min(MOST_PLANES, (self.stop - self.start) // self.outputs + 1)
 
 
@@ -51,7 +51,7 @@ class Cut:
         shape: The inputs' shape.
         axes: The axes that are reduced, each in [0, len(shape)): all of them for one number, none for one
             output an element.
-        elements: How many elements a part has at most.
+        elements: Most elements of a part.
     """
 
     def __init__(self, shape: Sequence[int], axes: Sequence[int], elements: int) -> None:
@@ -75,21 +75,21 @@ class Cut:
         self._chunks = -(-self._length // self._chunk)
         self.parts: Final = math.prod(n for n, _ in self._outer) * self._chunks if self.size else 0
         self.reduced: Final = tuple(reduced for _, reduced in runs[split:])
-        """Which axes of a part's own shape are reduced."""
+        """Whether each axis of a part's own shape is reduced."""
         self.complete: Final = (
             0 not in self.axes
             and not any(reduced for _, reduced in self._outer)
             and (not self._split_reduced or self._chunks == 1)
         )
-        """A part's outputs are finished: no other part adds to them, and no other request's rows do."""
+        """Whether a part's outputs are final: neither other parts nor other requests' rows add to them."""
 
     def part(self, index: int) -> Part:
-        """The part at ``index``, in [0, parts)."""
+        """Return the part at ``index``, in [0, parts)."""
         outer, chunk = divmod(index, self._chunks)
         first = chunk * self._chunk
         count = min(self._chunk, self._length - first)
         start = (outer * self._length + first) * self._inner_size
-        # Where the outer position lies among the kept axes alone.
+        # The outer position among the kept axes alone.
         kept, scale = 0, 1
         for n, reduced in reversed(self._outer):
             outer, position = divmod(outer, n)
@@ -109,14 +109,18 @@ class Cut:
         )
 
     def parts_within(self, elements: int) -> int:
-        """How many parts lie within the first so many elements."""
+        """Return how many parts lie within the first elements.
+
+        Args:
+            elements: The number of these.
+        """
         if not self.size:
             return 0
         outer, rest = divmod(elements, self._length * self._inner_size)
         return outer * self._chunks + rest // (self._chunk * self._inner_size)
 
     def room(self, index: int) -> int:
-        """How many float64 numbers the sums of a part may need, as it leaves them; 0 if all come to one."""
+        """Return the most float64 numbers that a part's sums need; 0 if everything is reduced to one."""
         if not self.output_shape:
             return 0
         part = self.part(index)
@@ -125,12 +129,12 @@ class Cut:
 
 @lru_cache(maxsize=256)
 def cut_of(shape: tuple[int, ...], axes: tuple[int, ...], elements: int) -> Cut:
-    """A `Cut`, the same one for requests that look alike: a small one takes less time than making it."""
+    """Return a `Cut`, cached: to score a small request takes less time than to make one."""
     return Cut(shape, axes, elements)
 
 
 def _runs(shape: Sequence[int], axes: Sequence[int]) -> list[tuple[int, bool]]:
-    """The axes as (length, reduced), neighbours of one kind merged, those of length 1 left out."""
+    """Return the axes as (length, reduced), with like neighbours merged and those of length 1 left out."""
     runs: list[tuple[int, bool]] = []
     for axis, n in enumerate(shape):
         reduced = axis in axes

@@ -1,12 +1,12 @@
 """Sums without rounding error.
 
-Nothing is rounded until the value is asked for, so it does not matter in which order or in which groups the
-terms are added: slices of any size, in any order, end in the same 64 bits.
+Nothing is rounded until the value is read, so the order and grouping of the terms do not matter: slices of
+any size, in any order, give the same 64 bits.
 
-A sum is passed on as its terms, few floats that add up to it exactly, in one form: the first is the sum
-rounded once, to nearest even, the second is the rest rounded once, and so on until nothing is left. A sum of
-zero is ``[0.0]``. What is beyond float64 or has an infinite term is that infinity alone, what has a NaN or
-both infinities is NaN alone.
+A sum is passed on as its terms, a few floats that add up to it exactly, in canonical form: the first is the
+sum rounded once, to nearest even, the second is the rest rounded once, and so on until nothing is left. A
+sum of zero is ``[0.0]``. A sum beyond float64, or with an infinite term, is that infinity alone; one with a
+NaN or both infinities is NaN alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ExactSum:
 
     def __init__(self, terms: Iterable[float] = ()) -> None:
         self._units = 0
-        self._beyond = 0.0  # what infinite and NaN terms came to, else 0
+        self._beyond = 0.0  # the sum of infinite and NaN terms, else 0
         self.add_all(terms)
 
     def add(self, term: float) -> None:
@@ -53,7 +53,7 @@ class ExactSum:
 
     @property
     def terms(self) -> list[float]:
-        """The sum exactly, as few floats, to be added to another `ExactSum`."""
+        """The sum exactly, in canonical form."""
         if self._beyond:  # NaN counts as true
             return [math.nan if math.isnan(self._beyond) else self._beyond]
         terms: list[float] = []
@@ -70,7 +70,7 @@ class ExactSum:
 
 
 def _two_sum(a: Float64Array, b: Float64Array) -> tuple[Float64Array, Float64Array]:
-    """The rounded sums and their exact errors (Knuth); an infinite or NaN sum has no error."""
+    """Return the rounded sums and their exact errors (Knuth); an infinite or NaN sum has no error."""
     total = a + b
     shadow = total - a
     error = (a - (total - shadow)) + (b - shadow)
@@ -79,7 +79,7 @@ def _two_sum(a: Float64Array, b: Float64Array) -> tuple[Float64Array, Float64Arr
 
 
 class ExactArray:
-    """Running sums side by side: what `ExactSum` is, for arrays of one shape [n].
+    """Running sums of arrays of one shape [n], each like an `ExactSum`.
 
     Kept as expansions: planes that do not overlap and add up to the sums (Shewchuk, "Adaptive Precision
     Floating-Point Arithmetic and Fast Robust Geometric Predicates", 1997).
@@ -102,10 +102,9 @@ class ExactArray:
             self._lift()
 
     def _lift(self) -> None:
-        """Move what can be moved to the larger planes, and forget planes of nothing but zeros.
+        """Move digits to the larger planes, and drop planes of zeros.
 
-        Without this every term would add a plane; with it there are as many as the sums need bits, two or
-        three in practice.
+        Without this every term would add a plane; with it there are two or three in practice.
         """
         planes = self._planes
         for i in range(len(planes) - 1, 0, -1):
@@ -114,11 +113,11 @@ class ExactArray:
 
     @property
     def planes(self) -> list[Float64Array]:
-        """Arrays that add up to the sums exactly, to be added to another `ExactArray`."""
+        """Arrays that add up to the sums exactly."""
         return list(self._planes)
 
     def canonical(self) -> list[Float64Array]:
-        """The planes in the one form that `ExactSum.terms` has: as many as the longest sum needs."""
+        """Return the planes in canonical form: as many as the longest sum needs."""
         terms: list[Float64Array] = []
         rest = ExactArray(self._planes)
         while True:
@@ -147,7 +146,7 @@ class ExactArray:
         top[np.isnan(top)] = np.nan  # whatever sign it had
         if len(self._planes) == 1:
             return top
-        # Rounding is already right, but where the rest is just half a unit of the last place: there the
+        # This is rounded correctly, except where the rest is exactly half a unit of the last place: there the
         # planes below decide, as in math.fsum.
         rest = self._planes[-2]
         with np.errstate(invalid="ignore", over="ignore"):

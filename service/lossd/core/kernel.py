@@ -1,4 +1,4 @@
-"""What a kernel is: something that scores parts of requests. All kernels give the same bits."""
+"""The interface of the kernels, which score parts of requests. All give the same bits."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from lossd.types import Float64Array
 
 @dataclass(slots=True)
 class Sums:
-    """What a part comes to.
+    """The sums of a part.
 
     A list of terms holds a sum exactly: the first is the sum, rounded; the second what is left, rounded; and
-    so on. A sum that is infinite or NaN is that alone.
+    so on. An infinite or NaN sum is one term.
 
     Attributes:
         loss: Terms of the weighted losses' sum.
         weights: Terms of the weights' sum; None if there are none.
         positives: Terms of the targets' sum.
-        count: The elements that are not dropped.
-        planes: How many planes of numbers, one for each output, were written to each memory: the sum of an
-            output is what stands in its place in all of them.
+        count: Number of elements that are not dropped.
+        planes: Number of planes written to each memory. A plane is an array with a number for each output; an
+            output's sum is the sum of its numbers in all planes.
     """
 
     loss: list[float]
@@ -38,11 +38,11 @@ class Kernel(Protocol):
 
     @property
     def name(self) -> str:
-        """Which kernel it is, such as ``native``."""
+        """The kernel's name, ``native`` or ``torch``."""
 
     @property
     def device(self) -> str:
-        """What it computes on, such as ``cpu`` or ``cuda:0``."""
+        """The device, such as ``cpu`` or ``cuda:0``."""
 
     def score(
         self,
@@ -56,17 +56,17 @@ class Kernel(Protocol):
 
         Args:
             work: The request.
-            memory: The memory that its tensors lie in.
-            offset: Where in it their offsets are counted from.
-            index: Which part of ``work.cut``.
-            memories: Where the sums of outputs go, and those of their divisors, as many as ``work.channels``,
-                each of at least ``work.cut.room(index)`` numbers.
+            memory: The memory that holds its tensors.
+            offset: The offset in it that theirs are counted from.
+            index: The part of ``work.cut``.
+            memories: Arrays for the sums of outputs and of their divisors, as many as ``work.channels``, each
+                of at least ``work.cut.room(index)`` numbers.
 
         Raises:
-            RequestError: A value that is not allowed; the first one of its tensor in the part is named.
+            RequestError: A value is not allowed; the error names the first in its tensor.
             MemoryError: There is too little memory.
         """
 
 
 class WrongAnswerError(RuntimeError):
-    """A kernel computed something else than a known answer: its device or build is not to be trusted."""
+    """A kernel failed a known-answer check: its device or build cannot be trusted."""

@@ -1,4 +1,4 @@
-"""A tensor of a request, spread over the request's shape: where its bytes lie, without reading any."""
+"""A tensor of a request, broadcast to the request's shape by strides. No bytes are read."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _NUMPY: Final = {
 
 
 class Operand(NamedTuple):
-    """A tensor as it is spread over the request's shape.
+    """A tensor, broadcast to the request's shape.
 
     Attributes:
         name: The tensor's name.
         tensor: The tensor.
         shape: The request's shape.
-        axes: The request's axis that each of the tensor's own lies along, ascending.
-        strides: Bytes from one element to the next along each of the request's axes; 0 where it is the same.
-        first_row: How many rows, along the first axis, the request had before these.
+        axes: The request's axis for each axis of the tensor, ascending.
+        strides: Bytes from one element to the next along each of the request's axes; 0 where it repeats.
+        first_row: Number of rows, along the first axis, that a stream had before these.
     """
 
     name: str
@@ -49,16 +49,16 @@ class Operand(NamedTuple):
 
     @property
     def is_float(self) -> bool:
-        """Whether elements may be other than whole numbers."""
+        """Whether its dtype is a float."""
         return self.tensor.dtype in FLOATS
 
     def array(self, memory: memoryview | bytes, offset: int) -> npt.NDArray[Any]:
-        """The elements where they lie, of the request's shape; bfloat16 as bit patterns."""
+        """Return a view of the elements, of the request's shape; bfloat16 as bit patterns."""
         dtype = np.dtype(_NUMPY[self.tensor.dtype]).newbyteorder(">" if self.tensor.big_endian else "<")
         return np.ndarray(self.shape, dtype, memory, offset + self.tensor.offset, self.strides)
 
     def pointer(self, position: int) -> str:
-        """The JSON pointer of the element at a position of the request's shape, in C order."""
+        """Return the JSON pointer of the element at a position in the request's shape, in C order."""
         index = np.unravel_index(position, self.shape)
         own = [
             0 if n == 1 else int(index[axis]) for axis, n in zip(self.axes, self.tensor.shape, strict=True)
@@ -71,14 +71,14 @@ class Operand(NamedTuple):
 def spread(
     name: str, tensor: Tensor, shape: tuple[int, ...], axes: Sequence[int] | None = None, first_row: int = 0
 ) -> Operand:
-    """Spread a tensor over a request's shape.
+    """Broadcast a tensor to a request's shape.
 
     Args:
         name: The tensor's name.
         tensor: The tensor.
         shape: The request's shape, to which it is known to broadcast.
-        axes: The request's axis that each of its own lies along; by default the last ones, as in numpy.
-        first_row: As `Operand` has it.
+        axes: The request's axis for each of its axes; by default the last ones, as in numpy.
+        first_row: As in `Operand`.
     """
     own = tensor.shape
     placed = tuple(range(len(shape) - len(own), len(shape)) if axes is None else axes)
@@ -92,7 +92,7 @@ def spread(
 
 
 def merged(operand: Operand) -> tuple[list[int], list[int]]:
-    """The fewest axes, as lengths and strides, that give the same elements in the same order."""
+    """Return the fewest axes, as lengths and strides, with the same elements in the same order."""
     lengths: list[int] = []
     strides: list[int] = []
     for n, stride in zip(operand.shape, operand.strides, strict=True):

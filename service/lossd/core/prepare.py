@@ -1,4 +1,4 @@
-"""A request, made ready to score: what is asked of which tensors, wherever their bytes lie."""
+"""A request prepared for a kernel: the loss, the parameters, and each tensor's strides over the request."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class Work:
         loss: The loss's name.
         own: The loss's own parameters, such as gamma.
         cut: Its parts.
-        inputs: The logits or probabilities, as their name says.
+        inputs: The logits or probabilities, by their name.
         targets: The targets, or the class ids.
         weight: The weights, if any.
-        pos_weight: What the positive class weighs, if not 1.
+        pos_weight: The positive class's weight, if not 1.
         alpha: The balance of each class, if it is not one number.
         mask: 0 where an element is dropped, if any is.
-        class_axis: Along which axis the classes lie, where targets are class ids; else None.
+        class_axis: The axis of the classes if targets are class ids, else None.
         label_smoothing: e.
         ignore_index: The target that drops its element, if any, which may be NaN.
-        background_index: The id that is of no class, if any.
+        background_index: The id that means no class, if any.
         allow_nan: Whether a NaN propagates.
-        divisor: What each output is divided by, where that must be summed for each.
+        divisor: What each output is divided by, if it must be summed for each.
     """
 
     loss: str
@@ -52,14 +52,14 @@ class Work:
 
     @property
     def channels(self) -> int:
-        """How many arrays of sums there are: none where all come to one number; 2 with divisors."""
+        """Number of arrays of sums: none if everything is reduced to a number; 2 with divisors."""
         if not self.cut.output_shape:
             return 0
         return 1 if self.divisor is None else 2
 
     @property
     def operands(self) -> list[Operand]:
-        """All tensors that there are."""
+        """The tensors of the request."""
         candidates = (self.inputs, self.targets, self.weight, self.pos_weight, self.alpha, self.mask)
         return [operand for operand in candidates if operand is not None]
 
@@ -73,16 +73,16 @@ def prepare(
     tensors: Mapping[str, Tensor],
     first_row: int = 0,
 ) -> Work:
-    """Make a request ready.
+    """Prepare a request.
 
     Args:
         loss: The loss's name.
         params: Its checked parameters.
         shape: The inputs' shape.
         axes: The axes that are reduced.
-        elements: How many elements a part has at most.
-        tensors: Where its tensors lie, whose shapes are known to go together; ``alpha`` may be among them.
-        first_row: How many rows a stream had before these.
+        elements: Most elements of a part.
+        tensors: Its tensors, whose shapes have been checked; ``alpha`` may be among them.
+        first_row: Number of rows of a stream before these.
     """
     axis = class_axis(params, shape)
     cut = cut_of(shape, axes, elements)

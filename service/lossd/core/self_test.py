@@ -1,4 +1,4 @@
-"""What a kernel must get right before its worker may answer anyone."""
+"""The known-answer check, which a kernel must pass before it may answer requests."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ KNOWN: Final = (
     (3.0, 0.3, 2.148587351573742, 0.7245248675642761),
 )
 _ELEMENTS: Final = 1100
-"""More than a block of the native kernel."""
+"""More elements than a block of the native kernel has."""
 _TOLERANCE: Final = {"bce": 4.0, "focal": 8.0}
-"""In units of the last place; what docs/numerics.md promises."""
+"""Units of the last place, as docs/numerics.md promises."""
 
 
 def check_known_answers(kernel: Kernel) -> None:

@@ -1,15 +1,15 @@
-"""Which slice a worker runs next: by team, and within a team by request. Pure bookkeeping.
+"""The order of work: which item runs next, by team, and within a team by request. Runs nothing itself.
 
-Among teams it is start-time fair queueing (Goyal, Vin and Cheng, 1996). Each team has a tag: where its next
-slice starts in virtual time, in seconds of service by weight. The least tag runs, and virtual time is the
-tag of what runs. A team that comes anew starts at virtual time, so idling earns nothing; one that comes back
-before virtual time has reached its tag keeps that tag, so coming and going earns nothing either. Costs are
-charged when they are known, after a slice: they need not be foretold. Of two teams that both have work,
-neither gets further ahead of its share than by a slice.
+Teams are scheduled by start-time fair queueing (Goyal, Vin and Cheng, 1996). Each team has a tag: the start
+of its next item in virtual time, in seconds of service by weight. The least tag runs, and virtual time is
+the tag of the running item. A new team starts at virtual time, so idling earns nothing. A team that returns
+before virtual time has reached its tag keeps the tag, so coming and going earns nothing either. An item's
+cost is charged after it has run, and need not be predicted. Of two teams with work, neither gets ahead of
+its share by more than an item.
 
-Within a team, requests that have begun take turns, and new ones go before them, so that a small one need not
-wait for a turn of each large one. For that, new ones have no more than three quarters of the team's time
-while others wait: small requests without end do not keep a large one from its end.
+Within a team, requests that have begun are served in rotation. New ones go first, so that a small request
+need not wait for an item of each large one. While others wait, new ones get at most three quarters of the
+team's time, so that an endless flow of small requests does not stop a large one.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Item = TypeVar("Item")
 _Requests: TypeAlias = OrderedDict[Hashable, deque[Item]]
 
 NEW_WEIGHT: Final = 3.0
-"""What new requests weigh together, against 1 for those of the team that have begun."""
+"""The weight of a team's new requests together, against 1 for those that have begun."""
 
 
 class _Flow(Generic[Item]):
-    """A team's work, of which there may be none.
+    """A team's work, which may be empty.
 
     Args:
         team: Its name.
@@ -39,7 +39,7 @@ class _Flow(Generic[Item]):
         self.weight = 1.0
         self._new: _Requests[Item] = OrderedDict()
         self._begun: _Requests[Item] = OrderedDict()
-        self._turn = self._new
+        self._serving = self._new
         self._lead = 0.0  # of new requests over begun ones, in seconds of service by weight
 
     def __bool__(self) -> bool:
@@ -51,15 +51,15 @@ class _Flow(Generic[Item]):
 
     def next(self) -> Item:
         new = self._new and (self._lead <= 0.0 or not self._begun)
-        self._turn = self._new if new else self._begun
-        return next(iter(self._turn.values()))[0]
+        self._serving = self._new if new else self._begun
+        return next(iter(self._serving.values()))[0]
 
     def charge(self, seconds: float) -> None:
-        request, items = self._turn.popitem(last=False)
+        request, items = self._serving.popitem(last=False)
         items.popleft()
         if items:
             self._begun[request] = items
-        if self._turn is self._new:
+        if self._serving is self._new:
             self._lead = min(self._lead, 0.0) + seconds / NEW_WEIGHT
         else:
             self._lead = max(self._lead, 0.0) - seconds
@@ -69,9 +69,9 @@ class _Flow(Generic[Item]):
 
 
 class Scheduler(Generic[Item]):
-    """The work that waits, of which one item runs at a time.
+    """The waiting work, one item of which runs at a time.
 
-    What is known of a team is forgotten when virtual time has reached its tag and it has no work.
+    A team without work is forgotten when virtual time has reached its tag.
     """
 
     def __init__(self) -> None:
@@ -83,21 +83,21 @@ class Scheduler(Generic[Item]):
         self._items = 0
 
     def __len__(self) -> int:
-        """How many items wait or run."""
+        """Return the number of items that wait or run."""
         return self._items
 
     @property
     def teams(self) -> int:
-        """How many teams something is known of."""
+        """Number of teams that are not forgotten."""
         return len(self._flows)
 
     def add(self, team: str, weight: float, request: Hashable, item: Item) -> None:
-        """Put an item behind the others of its request.
+        """Add an item behind the others of its request.
 
         Args:
-            team: Whose it is.
-            weight: The team's share, over 0, in proportion to others'; the last one given holds.
-            request: Of which of the team's requests.
+            team: Its team.
+            weight: The team's share, over 0, in proportion to others'; the last one given counts.
+            request: Its request.
             item: The item.
         """
         flow = self._flows.get(team)
@@ -109,7 +109,7 @@ class Scheduler(Generic[Item]):
         self._items += 1
 
     def next(self) -> Item | None:
-        """The item to run, which must then be charged; None if there is none."""
+        """Return the item to run, which must then be charged; None if there is none."""
         while self._heap:
             tag, order, flow = heapq.heappop(self._heap)
             self._virtual = max(self._virtual, tag)
@@ -117,11 +117,11 @@ class Scheduler(Generic[Item]):
                 self._running = tag, order, flow
                 return flow.next()
             del self._flows[flow.team]
-        self._virtual = 0.0  # nobody has a tag: begin anew, so that it never grows beyond float64's precision
+        self._virtual = 0.0  # nobody has a tag: start again, before it grows beyond float64's precision
         return None
 
     def charge(self, seconds: float) -> None:
-        """Take note of what the item that `next` gave has cost, which is done with."""
+        """Charge the cost of the item from `next`, which has run."""
         assert self._running is not None
         (tag, _, flow), self._running = self._running, None
         flow.charge(seconds)
@@ -129,7 +129,7 @@ class Scheduler(Generic[Item]):
         self._push(tag + seconds / flow.weight, flow)
 
     def drop(self, request: Hashable) -> list[Item]:
-        """Take out all items of a request, if there are any. Not between `next` and `charge`."""
+        """Remove and return all items of a request. Not between `next` and `charge`."""
         assert self._running is None
         dropped = [item for flow in self._flows.values() for item in flow.drop(request)]
         self._items -= len(dropped)

@@ -23,7 +23,8 @@ import torch
 
 from lossd.core import native
 from lossd.core.catalog import VARIANTS
-from lossd.core.losses.elements import Formula, elements, square_root
+from lossd.core.losses.elements import Formula, elements
+from lossd.core.losses.exp_log import square_root
 from scripts.build_native import FLAGS
 
 Floats = npt.NDArray[np.float64]

@@ -1,7 +1,7 @@
-"""A block's tensors, brought to where they are computed with, as float64.
+"""Copies of a block's tensors on the device that computes, as float64.
 
-Their bytes are copied to the device as they are, which is often half of float64's or less, and converted
-there; the copies of the next block run beside the computations of this one.
+Bytes are copied in their own dtype, often half of float64's or less, and converted on the device. The next
+block is copied while this one is computed.
 """
 
 from __future__ import annotations
@@ -17,17 +17,14 @@ from torch import Tensor
 from lossd.core.operand import Operand
 
 Read: TypeAlias = Callable[[Operand], Tensor]
-"""Gives the elements of one of a block's tensors, float64, [n]."""
+"""Returns the elements of one of a block's tensors, float64, [n]."""
 
 
 class Fetch:
     """Copies blocks to a device, on a stream of its own.
 
-    Bytes are read where they lie, which is beside other work if that memory is pinned
-    (`lossd.core.losses.pinned`). What does not lie in order is put in order first, in pinned memory that is
-    used in turn.
-
-    On a CPU all is done in order, and gives the same.
+    Bytes are copied from where they lie, beside other work if that memory is pinned
+    (`lossd.core.losses.pinned`). Elements that are not contiguous are first gathered in pinned memory.
 
     Args:
         device: The device.
@@ -40,15 +37,15 @@ class Fetch:
     def begin(
         self, operands: Sequence[Operand], memory: memoryview | bytes, offset: int, start: int, stop: int
     ) -> Read:
-        """Begin to bring the elements [start, stop) of a request's tensors, counted in C order.
+        """Begin to copy the elements [start, stop) of a request's tensors, counted in C order.
 
-        The copies belong to the stream that makes them and are used on the current one, so whoever reads a
-        block waits for what is computed of it before letting go of it.
+        The copies belong to this stream and are used on the current one, so the caller must wait for the
+        computations on a block before it drops the block.
 
         Args:
             operands: The tensors.
-            memory: The memory that they lie in.
-            offset: Where in it their offsets are counted from.
+            memory: The memory that holds them.
+            offset: The offset in it that theirs are counted from.
             start: The first element.
             stop: The element after the last.
         """
@@ -80,7 +77,7 @@ class Fetch:
 
 
 def run_of(array: npt.NDArray[Any], start: int, stop: int) -> npt.NDArray[Any]:
-    """The elements [start, stop) of an array, in C order: where they lie if that is in order, else copied."""
+    """Return the elements [start, stop) of an array, in C order; a view if they are contiguous."""
     if array.flags.c_contiguous:
         return array.reshape(-1)[start:stop]
     out = np.empty(stop - start, array.dtype)
@@ -89,7 +86,7 @@ def run_of(array: npt.NDArray[Any], start: int, stop: int) -> npt.NDArray[Any]:
 
 
 def _copy_run(array: npt.NDArray[Any], start: int, stop: int, out: npt.NDArray[Any]) -> None:
-    """Copy a run of elements, in C order, out of an array of any strides, in few large pieces."""
+    """Copy a run of elements, in C order, out of an array of any strides, by few large copies."""
     if array.ndim <= 1:
         np.copyto(out, array[start:stop] if array.ndim else array)
         return

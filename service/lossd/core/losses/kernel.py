@@ -1,7 +1,7 @@
-"""The kernel in torch: on any device, for any loss, the same bits as the native one on CPUs.
+"""The kernel in torch, for any device and any loss, with the same bits as the native kernel.
 
-It is what computes on CUDA, and for losses that an operator adds. A part is scored block by block: its bytes
-are copied to the device, where they become float64 and then losses, and are summed without rounding.
+It computes on CUDA devices, and the losses that an operator adds. A part is scored block by block: the bytes
+are copied to the device and converted to float64, and the losses are summed without rounding.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from lossd.core.prepare import Work
 from lossd.types import Float64Array
 
 _CPU_BLOCK: Final = 1 << 15
-"""Elements of a block at most: its float64 temporaries, 256 KiB each, stay in a CPU's cache."""
+"""Most elements of a block on a CPU: float64 temporaries, 256 KiB each, stay in its cache."""
 _DEVICE_BLOCK: Final = 1 << 22
-"""The same for another device, where each operation costs its launch: 32 MiB a temporary."""
+"""The same on another device, where each operation costs a launch: 32 MiB a temporary."""
 _LEAST_BLOCK: Final = 1 << 12
-"""The shortest blocks to try where a device has no memory for longer ones."""
+"""The shortest blocks to try when a device has no memory for longer ones."""
 
 Function: TypeAlias = Callable[..., Element]
 """The function of a loss that an operator adds; see `lossd.core.losses.elements.added`."""
@@ -53,12 +53,12 @@ Function: TypeAlias = Callable[..., Element]
 class TorchKernel:
     """Scores with torch's own operations.
 
-    Where a device has not the memory for a part's blocks, they are made shorter and shorter. That is tried
-    anew for each part: what takes the memory may be another's, and gone a moment later.
+    If a device has no memory for a part's blocks, they are halved until they fit. Each part starts with full
+    blocks again, since another process may have held the memory for a moment.
 
     Args:
         device: ``cpu`` or ``cuda:N``.
-        block: Elements of a block at most; by default what suits the device.
+        block: Most elements of a block; by default what suits the device.
     """
 
     name = "torch"
@@ -94,7 +94,7 @@ class TorchKernel:
             except torch.OutOfMemoryError:
                 if length <= _LEAST_BLOCK:
                     raise
-            length //= 2  # outside of the handler, with which all goes that the attempt held
+            length //= 2  # outside the handler, which keeps the attempt's tensors alive
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
 
@@ -125,13 +125,13 @@ class TorchKernel:
             start = part.start + block.start
             loaded = _load(work, read, start, block.stop - block.start, self._device)
             losses = self._losses(work, loaded)
-            read = begin(number + 1)  # its bytes are copied while this block is computed
+            read = begin(number + 1)  # copied while this block is computed
             _refuse(work, loaded, start)
             collected.add(block, loaded, losses)
         return collected.finish(part)
 
     def _losses(self, work: Work, loaded: _Loaded) -> Tensor:
-        """A block's weighted element losses."""
+        """Return a block's weighted element losses."""
         own, how = work.own, _formula(work)
         function = self._functions.get(work.loss)
         if function is None:
@@ -156,16 +156,16 @@ def _formula(work: Work) -> Formula:
 
 @dataclass(slots=True)
 class _Loaded:
-    """A block's tensors, float64, [n], with values that change nothing where elements are dropped.
+    """A block's tensors, float64, [n], with neutral values for dropped elements.
 
     Attributes:
         inputs: The logits or probabilities.
         y: The targets, before smoothing.
         weight: The weights, if any.
-        pos_weight: What the positive class weighs, if not 1.
+        pos_weight: The positive class's weights, if not 1.
         alpha: The balance, if not one number.
-        kept: Which elements count, bool, if not all.
-        checks: What must hold of them.
+        kept: Whether each element counts, bool, if some do not.
+        checks: The checks of their values.
     """
 
     inputs: Tensor
@@ -178,13 +178,13 @@ class _Loaded:
 
 
 class _Check(NamedTuple):
-    """That values are in [0, rule.largest], or any number for a logit.
+    """A check that values are in [0, rule.largest], or any number for a logit.
 
     Attributes:
-        rule: What is allowed.
+        rule: The allowed values.
         operand: The tensor.
         values: Its elements.
-        shown: What a fault shows of one.
+        shown: The elements as an error shows them.
         allow_nan: Whether NaN is allowed.
     """
 
@@ -196,7 +196,7 @@ class _Check(NamedTuple):
 
     @property
     def wrong(self) -> Tensor:
-        """Where it does not hold."""
+        """Where the check fails."""
         wrong = torch.isnan(self.values)
         if self.rule is not LOGIT:
             wrong = (self.values < 0.0) | (self.values > self.rule.largest) | wrong
@@ -204,7 +204,7 @@ class _Check(NamedTuple):
 
 
 def _load(work: Work, read: Read, start: int, n: int, device: torch.device) -> _Loaded:
-    """A block's tensors, and what must hold of them."""
+    """Load a block's tensors, and list the checks of their values."""
     nan, y, checks = work.allow_nan, read(work.targets), list[_Check]()
     mask = None if work.mask is None else read(work.mask)
     kept = None if mask is None else mask != 0.0
@@ -249,10 +249,10 @@ def _load(work: Work, read: Read, start: int, n: int, device: torch.device) -> _
 
 
 def _refuse(work: Work, loaded: _Loaded, start: int) -> None:
-    """Refuse a block of which something does not hold.
+    """Check a block's values.
 
     Raises:
-        RequestError: The first one of the first check that fails.
+        RequestError: For the first wrong value of the first check that fails.
     """
     failed = torch.stack([check.wrong.any() for check in loaded.checks]).tolist()  # one wait for all of them
     for check, fails in zip(loaded.checks, failed, strict=True):
@@ -262,12 +262,12 @@ def _refuse(work: Work, loaded: _Loaded, start: int) -> None:
 
 
 class _Collected:
-    """The sums of a part, block by block.
+    """The sums of a part, added up block by block.
 
     Args:
         work: The request.
         blocks: The part's blocks.
-        memories: Where the sums of outputs go in the end.
+        memories: Arrays for the sums of outputs.
     """
 
     def __init__(self, work: Work, blocks: Cut, memories: Sequence[Float64Array]) -> None:
@@ -279,7 +279,7 @@ class _Collected:
         self._outputs: list[dict[int, RunningSums]] = [{} for _ in memories]
 
     def add(self, block: Part, loaded: _Loaded, losses: Tensor) -> None:
-        """Add a block."""
+        """Add a block's losses."""
         self._loss.add_all(terms_of(losses))
         self._positives.add_all(terms_of(loaded.y))
         if loaded.weight is not None:
@@ -292,7 +292,7 @@ class _Collected:
                 its.add(plane)
 
     def finish(self, part: Part) -> Sums:
-        """What the part comes to."""
+        """Return the part's sums."""
         return Sums(
             loss=self._loss.terms,
             weights=None if self._work.weight is None else self._weights.terms,
@@ -321,7 +321,7 @@ class _Collected:
             yield from sums.canonical()
 
     def _divisors(self, loaded: _Loaded) -> Tensor:
-        """What each element adds to its output's divisor, [n]."""
+        """Return what each element adds to its output's divisor, [n]."""
         if self._work.divisor == "weight" and loaded.weight is not None:
             return loaded.weight
         if self._work.divisor == "positives":

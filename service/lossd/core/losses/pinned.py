@@ -1,4 +1,4 @@
-"""Host memory that a CUDA device may copy from by itself, while the host and the device do something else."""
+"""Pinned host memory, which a CUDA device copies from by itself, beside other work."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _PORTABLE: Final = 1
 
 
 class PinnedMemory:
-    """Memory registered with CUDA, until it is closed. Elsewhere it is just the memory.
+    """Memory registered with CUDA until it is closed; for other devices it does nothing.
 
-    A worker maps the arena, registers it, and from then on the copy engine reads what the network wrote.
+    A worker registers the arena, so that the device's copy engine reads the bytes that the network wrote.
 
     Args:
         memory: Writable, contiguous; stays mapped until this is closed.
-        device: The device that is to read it; for ``cpu`` nothing is done.
+        device: The device that reads it.
 
     Raises:
-        RuntimeError: CUDA does not register it, for want of lockable memory, say.
+        RuntimeError: CUDA cannot register it, for example because memory may not be locked.
     """
 
     def __init__(self, memory: memoryview, device: torch.device) -> None:
@@ -35,11 +35,11 @@ class PinnedMemory:
 
     @property
     def registered(self) -> bool:
-        """Whether copies from it run by themselves."""
+        """Whether it is registered."""
         return self._address is not None
 
     def close(self) -> None:
-        """Have CUDA forget it. No copy from it may be under way."""
+        """Unregister it. No copy from it may be under way."""
         if self._address is not None:
             address, self._address = self._address, None
             torch.cuda.check_error(_runtime().cudaHostUnregister(address))

@@ -1,7 +1,7 @@
-"""Sums of tensors without rounding, on any device.
+"""Exact sums of tensors, on any device.
 
-Each value is cut at a power of two so large that the parts before it, multiples of one quantum, add up
-exactly in whatever order the device adds them; what is left is cut again, until nothing is left (Rump, Ogita
+Each value is split at a power of two so large that the upper parts, multiples of one quantum, add up exactly
+in whatever order the device adds them. The rests are split again, until nothing is left (Rump, Ogita
 and Oishi, "Accurate floating-point summation part I", SIAM J. Sci. Comput. 31, 2008).
 """
 
@@ -24,7 +24,7 @@ _UP: Final = 2.0**200
 
 
 def planes_of(values: Tensor, axes: Sequence[int]) -> list[Float64Array]:
-    """Arrays that add up exactly to the sums over some axes.
+    """Return arrays that add up exactly to the sums over some axes.
 
     Args:
         values: float64, of any shape.
@@ -43,11 +43,11 @@ def planes_of(values: Tensor, axes: Sequence[int]) -> list[Float64Array]:
             planes.append(torch.where(finite, 0.0, rest).sum(tuple(axes)).reshape(-1).cpu().numpy())
             rest = torch.where(finite, rest, 0.0)
             continue
-        if highest + bits + 1 >= _INFINITE:  # so large that a cut would be infinite
+        if highest + bits + 1 >= _INFINITE:  # so large that the power of two would be infinite
             return [*planes, *_on_host(rest, axes)]
-        if highest < _SMALL and bool(rest.any()):  # else the last digits could not be cut off
+        if highest < _SMALL and bool(rest.any()):  # else the last digits could not be split off
             return [*planes, *(plane / _UP for plane in planes_of(rest * _UP, axes))]
-        # Below 2^(exponent - bias + 1) in magnitude each, so below `cut` all together.
+        # Each is below 2^(exponent - bias + 1) in magnitude, so their sum is below `cut`.
         cut = ((top + bits + 1).clamp(min=1) << 52).view(torch.float64)
         part = (rest + cut) - cut
         planes.append(part.sum(tuple(axes)).reshape(-1).cpu().numpy())
@@ -57,21 +57,21 @@ def planes_of(values: Tensor, axes: Sequence[int]) -> list[Float64Array]:
 
 
 def terms_of(values: Tensor) -> list[float]:
-    """Numbers that add up exactly to the sum of a tensor, float64, [n]."""
+    """Return numbers that add up exactly to the sum of a tensor, float64, [n]."""
     return [float(plane[0]) for plane in planes_of(values, (0,))]
 
 
 def _exponents(values: Tensor) -> Tensor:
-    """The biased exponents of numbers that are not negative."""
+    """Return the biased exponents of numbers that are not negative."""
     return values.view(torch.int64) >> 52
 
 
 def _on_host(values: Tensor, axes: Sequence[int]) -> list[Float64Array]:
-    """As `planes_of`, number by number."""
+    """Return what `planes_of` does, computed number by number."""
     kept = [axis for axis in range(values.dim()) if axis not in axes]
     rows = values.permute(*kept, *axes).reshape(-1, math.prod(values.shape[axis] for axis in axes))
     sums = [ExactSum(row).terms for row in rows.tolist()]
     planes = np.zeros((max(map(len, sums)), len(sums)))
-    for place, terms in enumerate(sums):
-        planes[: len(terms), place] = terms
+    for output, terms in enumerate(sums):
+        planes[: len(terms), output] = terms
     return list(planes)

@@ -1,4 +1,4 @@
-"""Exact sums side by side, by the native kernel's code: what `ExactArray` is, many times as fast."""
+"""Exact sums of arrays by the native code: many times as fast as `ExactArray`, with the same results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class NativeArray:
     """Running sums of arrays of one shape [n], kept as planes, arrays that add up to them exactly.
 
     Args:
-        planes: What to begin with.
+        planes: Arrays to begin with.
     """
 
     __slots__ = ("_count", "_planes")
@@ -44,7 +44,7 @@ class NativeArray:
         return list(self._planes[: self._count])
 
     def canonical(self) -> list[Float64Array]:
-        """The planes in the one form that `ExactSum.terms` has: as many as the longest sum needs."""
+        """Return the planes in canonical form: as many as the longest sum needs."""
         while True:
             planes = self._planes
             count = library().lossd_make_canonical(
@@ -73,5 +73,5 @@ RunningSums: TypeAlias = ExactArray | NativeArray
 
 
 def exact_array(planes: Sequence[Float64Array] = ()) -> RunningSums:
-    """Running sums of arrays: the native kernel's where there is one."""
+    """Return running sums of arrays, native ones if the library was compiled."""
     return ExactArray(planes) if why_missing() else NativeArray(planes)

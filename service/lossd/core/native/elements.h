@@ -1,4 +1,4 @@
-/* The element losses for CPUs: the steps of core/losses/elements.py, which says what they mean, bit for bit.
+/* The element losses for CPUs: the steps of core/losses (bce.py, focal.py, exp_log.py), bit for bit.
  *
  * Only + - * / sqrt, comparisons and moves of bits, each rounded on its own (-ffp-contract=off), so that every
  * compiler, optimization and vector width gives the same bits. Nothing branches on data, so that the loops

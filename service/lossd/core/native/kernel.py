@@ -1,7 +1,7 @@
 """The native kernel: scores on CPUs with the C code beside this file, without the interpreter's lock.
 
-The C code is compiled when the package is built. Without a compiler it is missing, and torch computes the same
-numbers, about 20 times as slowly.
+The C code is compiled when the package is built. Without a compiler it is missing, and torch computes the
+same numbers, about 20 times as slowly.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from lossd.engine.admission.fair_queue import FairQueue, Observer
 PATIENCE_SECONDS: Final = 0.25
 """How long a body that is still arriving counts."""
 _CAUTION: Final = 1.5
-"""A body may wait if there is time for so many times the predicted wait, since reading a body in vain costs more
+"""A body may wait if there is time for so many times the predicted wait: reading it in vain would cost more
 than a refusal."""
 
 

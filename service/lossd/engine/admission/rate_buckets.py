@@ -95,7 +95,7 @@ class RateBuckets:
         while True:
             sequence = self._numbers[start]
             copy = start + 1 + int(sequence) % 2 * self._copy
-            found = self._numbers[copy : copy + self._copy].tolist()
+            found = list(self._numbers[copy : copy + self._copy])
             if self._numbers[start] == sequence:
                 return found
 

@@ -19,8 +19,8 @@ from lossd.types import Float64Array, LossRequest
 _SLOTS: Final = 8
 """Most slices of a request out at a time, if each needs memory for sums that are added up here."""
 MOST_ROOM: Final = 1 << 17
-"""Most numbers that a slice writes for sums that are added up here, since that blocks the event loop. Slices are
-shortened to stay below."""
+"""Most numbers that a slice writes for sums that are added up here, since that blocks the event loop: slices
+are shortened to stay below."""
 _MOST_PLANES: Final = 3
 """Arrays that such sums take in this process while they are added up and answered; more are rare."""
 

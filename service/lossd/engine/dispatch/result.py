@@ -13,8 +13,8 @@ from lossd.core.native.arrays import exact_array
 from lossd.types import ErrorCode, Float64Array, LossRequest, LossResult, RequestError
 
 Planes: TypeAlias = Sequence[Float64Array]
-"""Sums of several outputs, as arrays, [outputs] each, that add up to them exactly, in canonical form. The first
-holds the sums rounded once, the next what that left, rounded once, and so on."""
+"""Sums of several outputs, as arrays, [outputs] each, that add up to them exactly, in canonical form: the
+sums rounded once, then what that left, rounded once, and so on."""
 
 
 class Totals(NamedTuple):
