@@ -1,4 +1,4 @@
-"""Good bodies of every format, written by outsiders: numpy, pyarrow, json, orjson, httpx, Triton's client."""
+"""Valid bodies of every format, by other writers: numpy, pyarrow, json, orjson, httpx, Triton's client."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ CODINGS: Final[Mapping[str, Callable[[bytes], bytes]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A body, and what its request says of it.
+    """A body with its request's headers and query.
 
     Attributes:
-        name: What it is.
+        name: Its name in reports.
         format: ``json``, ``npy``, ``npz``, ``multipart``, ``arrow`` or ``v2``.
-        body: As it is sent.
-        loss: Which is asked for.
-        query: Of the request's target, before percent-encoding.
+        body: The body as sent.
+        loss: The requested loss.
+        query: The query before percent-encoding.
         coding: The Content-Encoding.
         header_length: Inference-Header-Content-Length.
     """
@@ -60,13 +60,13 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A request, whatever its format.
+    """A request in no particular format.
 
     Attributes:
-        name: What it is.
-        tensors: By name; bfloat16 as ml_dtypes has it.
+        name: Its name in reports.
+        tensors: The arrays by name; bfloat16 with ml_dtypes.
         params: Plain JSON values.
-        loss: Which is asked for.
+        loss: The requested loss.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Case:
 
 
 def cases() -> Iterator[Case]:
-    """Small requests, which have every dtype, tensor and parameter between them."""
+    """Yield small requests that together have every dtype, tensor and parameter."""
     random = np.random.default_rng(7)
 
     def floats(*shape: int, dtype: npt.DTypeLike = np.float32) -> AnyArray:
@@ -144,7 +144,7 @@ def cases() -> Iterator[Case]:
 
 
 def large_cases() -> Iterator[Case]:
-    """Requests whose documents are long enough for a server to have them parsed by a process of their own."""
+    """Yield requests whose documents are long enough for the JSON helper."""
     logits = np.random.default_rng(8).normal(0, 3, (120, 120))
     yield Case("large", {"logits": logits, "targets": logits > 0}, {"gamma": 2, "alpha": None}, "focal")
     ids = np.arange(120)
@@ -152,7 +152,7 @@ def large_cases() -> Iterator[Case]:
 
 
 def swapped(case: Case) -> Case:
-    """The same, column by column and with the high bytes first."""
+    """Return the same request with Fortran-ordered, big-endian arrays."""
     tensors = {
         name: np.asfortranarray(array.astype(array.dtype.newbyteorder(">")))
         for name, array in case.tensors.items()
@@ -161,7 +161,7 @@ def swapped(case: Case) -> Case:
 
 
 def query(params: Mapping[str, object]) -> bytes:
-    """Parameters as they stand in a query."""
+    """Write parameters as a query."""
     texts = {
         name: value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
         for name, value in params.items()
@@ -170,7 +170,7 @@ def query(params: Mapping[str, object]) -> bytes:
 
 
 def spelled(value: Any, *, null: bool = False) -> Any:  # noqa: ANN401 -- numbers, in lists or not
-    """Numbers as JSON has them, with the names of those that are not finite; a NaN may be null."""
+    """Return numbers with strings for special ones; a NaN may be null."""
     if isinstance(value, list):
         return [spelled(item, null=null) for item in value]
     if isinstance(value, float) and not np.isfinite(value):
@@ -243,7 +243,7 @@ def arrow_samples(case: Case) -> Iterator[Sample]:
 
 
 def column(array: AnyArray) -> pa.Array[Any]:
-    """An array as a column of numbers, or of lists where a row has several."""
+    """Return an array as a column of numbers, or of lists where a row has several."""
     numbers = array.view(np.uint16) if array.dtype == ml_dtypes.bfloat16 else array
     flat = pa.array(numbers.reshape(-1))
     plain = array.ndim == 1 or array.shape[1] == 1
@@ -251,7 +251,7 @@ def column(array: AnyArray) -> pa.Array[Any]:
 
 
 def schema(tensors: Mapping[str, AnyArray]) -> pa.Schema:
-    """The columns, with what Arrow does not know of bfloat16."""
+    """Return the schema, with metadata for bfloat16."""
     fields = []
     for name, array in tensors.items():
         metadata = {"lossd.dtype": "bfloat16"} if array.dtype == ml_dtypes.bfloat16 else None
@@ -263,8 +263,8 @@ def v2_samples(case: Case, *, binary: bool) -> Iterator[Sample]:
     half = any(array.dtype.itemsize == 2 and array.dtype.kind in "fV" for array in case.tensors.values())
     finite = all(np.isfinite(array).all() for array in case.tensors.values())
     if not binary and not finite:
-        yield _words_in_v2(case)
-    if not binary and (half or not finite):  # which Triton's client does not write as JSON
+        yield _special_in_v2(case)
+    if not binary and (half or not finite):  # Triton's client does not write these as JSON
         return
     inputs = []
     for name, array in case.tensors.items():
@@ -278,8 +278,8 @@ def v2_samples(case: Case, *, binary: bool) -> Iterator[Sample]:
     yield Sample(case.name, "v2", body, case.loss, header_length=length)
 
 
-def _words_in_v2(case: Case) -> Sample:
-    """An inference whose data have names for what is not finite."""
+def _special_in_v2(case: Case) -> Sample:
+    """Return an inference request with strings for special numbers."""
     inputs = [
         {
             "name": name,
@@ -290,20 +290,21 @@ def _words_in_v2(case: Case) -> Sample:
         for name, array in case.tensors.items()
     ]
     body = json.dumps({"inputs": inputs, "parameters": {**case.params, "content_type": "np"}}).encode()
-    return Sample(f"{case.name}, words", "v2", body, case.loss)
+    return Sample(f"{case.name}, special numbers", "v2", body, case.loss)
 
 
 def coded_samples(coding: str, samples: Sequence[Sample]) -> Iterator[Sample]:
     for sample in samples:
-        if sample.format != "v2" or coding != "zstd":  # which that protocol does not have
+        if sample.format != "v2" or coding != "zstd":  # the protocol does not have it
             name = f"{sample.format}, {sample.name}, {coding}"
             yield replace(sample, name=name, body=CODINGS[coding](sample.body), coding=coding)
 
 
 @cache
 def corpus() -> Mapping[str, tuple[Sample, ...]]:
-    """The bodies by kind: the formats, v2 with binary tensors, many of them in every coding, those whose
-    query has parameters, and large documents.
+    """Return the bodies by kind.
+
+    The kinds are the formats, v2 with binary tensors, the codings, bodies with a query, and large documents.
     """
     plain = list(cases())
     both = plain + [swapped(case) for case in plain if "bfloat16" not in case.name]

@@ -30,19 +30,19 @@ FORMATS: Final = {
     **dict.fromkeys(CODINGS, "json"),
     "query": "json",
 }
-"""What is fuzzed, and the format of its bodies."""
+"""The kinds of inputs, and the format of their bodies."""
 
-# An input has seconds, as watched code is slow. Watching leaks memory: how much an input takes, `check` sees.
+# Instrumented code is slow and leaks memory, so the limits are wide. `check` measures each input's memory.
 OPTIONS: Final = ("-timeout=5", "-rss_limit_mb=2048")
 
-# Before the body: the length of the pieces, the number of tensors named, the length of the JSON object.
+# Before the body: the length of the chunks, the number of tensors named, the length of the JSON object.
 _HEAD: Final = struct.Struct("<BBH")
 _NAMES: Final = ("logits", "targets", "weight", "pos_weight", "mask", "probabilities")
 _NO_LENGTH: Final = 0xFFFF
 
 
 def seeds(kind: str) -> list[bytes]:
-    """The corpus as inputs."""
+    """Return the corpus as inputs."""
     if kind == "query":
         return [bytes(_HEAD.size) + sample.query for sample in corpus()["query"]]
     samples = [*corpus()[kind], *corpus()["v2-binary"]] if kind == "v2" else corpus()[kind]
@@ -80,12 +80,12 @@ def check(kind: str, data: bytes) -> None:
 
 
 def _peak() -> int:
-    """The most bytes that this process has held."""
+    """Return the peak memory of this process, in bytes."""
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m fuzz.harness", description=__doc__)
     parser.add_argument("kind", choices=FORMATS)
     parser.add_argument("--folder", type=Path, default=Path("build/fuzz"), help="where inputs are kept")

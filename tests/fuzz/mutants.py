@@ -1,4 +1,4 @@
-"""Reads mutants of one kind of body in a process of its own, and prints what came of them as JSON.
+"""Read mutants of one kind of body in a process of its own, and print the outcomes as JSON.
 
 PYTHONPATH=tests python -m fuzz.mutants json --count 10000 --seed 1
 PYTHONPATH=tests python -m fuzz.mutants --replay FILE
@@ -27,21 +27,21 @@ from lossd.types import RequestError
 from wire.feeding import split_at
 
 IN_PROCESS: Final = tuple(kind for kind in corpus() if kind != "large")
-"""The kinds that are read here, where a large document is like any other."""
+"""The kinds that are read here. A large document is no different from others here."""
 MOST_SECONDS: Final = 1.0
 MOST_BYTES: Final = 32 << 20
-MOST_QUERY_BYTES: Final = 16 << 10  # of which clients write three for one
+MOST_QUERY_BYTES: Final = 16 << 10  # percent-encoding makes up to three bytes of one
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of mutants.
+    """The outcomes of mutants.
 
     Attributes:
-        mutants: How many there were.
-        outcomes: How often each code came, or ``ok``.
-        slowest: The seconds that the slowest took.
-        grown: The bytes by which memory grew beyond what good bodies take.
+        mutants: Their number.
+        outcomes: The number of each code, or of ``ok``.
+        slowest: The seconds of the slowest.
+        grown: The growth of memory beyond that of valid bodies, in bytes.
     """
 
     mutants: int
@@ -56,7 +56,7 @@ class Report:
 
 
 def mutant(kind: str, seed: int, number: int) -> Sample:
-    """A mutant, always the same for the same arguments."""
+    """Return a mutant, always the same for the same arguments."""
     random = Random(f"{seed}/{kind}/{number}")
     samples = corpus()[kind]
     sample, other = random.choice(samples), random.choice(samples)
@@ -65,7 +65,7 @@ def mutant(kind: str, seed: int, number: int) -> Sample:
     body = mutate(sample.body, other.body, random)
     header_length = sample.header_length
     if header_length is not None:
-        # An edit of the JSON object and one of its length are both of use, and so are both together.
+        # The length may keep its value, follow the edit, or be wrong.
         moved = header_length + len(body) - len(sample.body)
         header_length = max(
             0, random.choice((header_length, moved, moved, random.choice((0, moved + 1, 1 << 40))))
@@ -74,13 +74,13 @@ def mutant(kind: str, seed: int, number: int) -> Sample:
 
 
 def save(sample: Sample, file: Path) -> None:
-    """Keep a mutant: a line of JSON, and its body."""
+    """Save a mutant: a line of JSON, and its body."""
     said = {**asdict(sample), "body": len(sample.body), "query": sample.query.decode("latin-1")}
     file.write_bytes(json.dumps(said).encode() + b"\n" + sample.body)
 
 
 def load(file: Path) -> Sample:
-    """A mutant that was kept."""
+    """Load a mutant that was saved."""
     line, _, body = file.read_bytes().partition(b"\n")
     said = json.loads(line)
     return Sample(**{**said, "body": body, "query": said["query"].encode("latin-1")})
@@ -90,19 +90,19 @@ def run(kind: str, count: int, seed: int, progress: Path) -> Report:
     """Read mutants, each whole and in chunks.
 
     Args:
-        kind: Of the corpus.
-        count: How many.
-        seed: Decides which.
-        progress: Holds the number of the one that is being read, for when it ends the process.
+        kind: A kind of the corpus.
+        count: The number of mutants.
+        seed: The seed of the mutants.
+        progress: The file for the current mutant's number, in case it ends the process.
 
     Raises:
-        AssertionError: One of them came to something else than a promise allows.
+        AssertionError: One of them breaks a promise.
     """
     for sample in corpus()[kind]:
         for chunks in ([sample.body], split_at(sample.body, range(0, len(sample.body), 7))):
             assert not isinstance(outcome(sample, chunks), RequestError)
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is what is held now
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak to the current memory
     before = held("VmRSS")
     outcomes: Counter[str] = Counter()
     slowest = 0.0
@@ -125,13 +125,13 @@ def run(kind: str, count: int, seed: int, progress: Path) -> Report:
 
 
 def held(name: str, pid: int | str = "self") -> int:
-    """The bytes that a process holds, by one of the figures of /proc/<pid>/status."""
+    """Return a figure of a process's memory in /proc/<pid>/status, in bytes."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m fuzz.mutants")
     parser.add_argument("kind", nargs="?", choices=IN_PROCESS)
     parser.add_argument("--count", type=int, default=10_000)

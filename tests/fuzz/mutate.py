@@ -1,4 +1,4 @@
-"""Mutants of a body: a few edits that know nothing of its format, the same for the same random numbers."""
+"""Mutants of a body: a few edits without knowledge of its format, reproducible by the random numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 _EDITS_EACH: Final = (1, 1, 1, 2, 2, 3, 4)
 _RANGES: Final = (1, 4, 16, 256)  # bytes at most
-_REPEATS: Final = (20, 500, 20_000)  # at most: enough for what takes time or stack for each of them to show
+_REPEATS: Final = (20, 500, 20_000)  # at most: enough to show time or stack that grows with each
 
 _BYTES: Final = b"\x00\x01\x7f\x80\xfe\xff" + b"\"'[]{}(),:;=-+.\\/ \t\r\n" + b"09aAeEnNtfxV<>|O"
 _NUMBERS: Final = tuple(
@@ -33,12 +33,12 @@ Edit: TypeAlias = Callable[[bytearray, bytes, Random], None]
 
 
 def mutate(body: bytes, other: bytes, random: Random) -> bytes:
-    """A mutant.
+    """Return a mutant.
 
     Args:
-        body: What it is made from.
-        other: What else it may get parts of.
-        random: Decides.
+        body: The body to change.
+        other: A body to take parts from.
+        random: The source of all choices.
     """
     mutant = bytearray(body)
     for _ in range(random.choice(_EDITS_EACH)):
@@ -49,7 +49,7 @@ def mutate(body: bytes, other: bytes, random: Random) -> bytes:
 
 
 def _range(body: bytes | bytearray, random: Random) -> slice:
-    """At least a byte of a body that has one; mostly few."""
+    """Return a range of at least one byte, mostly short."""
     start = random.randrange(len(body))
     return slice(start, start + random.randint(1, random.choice(_RANGES)))
 
@@ -67,7 +67,7 @@ def _insert_byte(mutant: bytearray, other: bytes, random: Random) -> None:
 
 
 def _set_number(mutant: bytearray, other: bytes, random: Random) -> None:
-    """Take a little-endian integer, and make it one more, one less, or another."""
+    """Change a little-endian integer by one, or to another number."""
     width = random.choice((1, 2, 4, 8))
     start = random.randrange(len(mutant))
     field = mutant[start : start + width]
@@ -77,7 +77,7 @@ def _set_number(mutant: bytearray, other: bytes, random: Random) -> None:
 
 
 def _set_digits(mutant: bytearray, other: bytes, random: Random) -> None:
-    """Take digits, and make them another number's."""
+    """Replace digits by another number's."""
     found = _DIGITS.search(mutant, random.randrange(len(mutant)))
     if found:
         mutant[found.start() : found.end()] = random.choice(_TEXTS)
@@ -111,12 +111,12 @@ def _move(mutant: bytearray, other: bytes, random: Random) -> None:
 
 
 def _splice(mutant: bytearray, other: bytes, random: Random) -> None:
-    """Put a part of the other body in the place of a part."""
+    """Replace a part by a part of the other body."""
     mutant[_range(mutant, random)] = other[_range(other, random)] if other else b""
 
 
 def _cross(mutant: bytearray, other: bytes, random: Random) -> None:
-    """Go on as the other body does from a place of its own."""
+    """Continue with the rest of the other body from some place."""
     mutant[random.randrange(len(mutant)) :] = other[random.randrange(len(other) + 1) :]
 
 

@@ -1,4 +1,4 @@
-"""What reading a body comes to, with all that a reader promises checked on the way."""
+"""Reading of bodies, with checks of everything that a reader promises."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from lossd.wire.reader import ColumnData, Reader, StreamReader
 from wire.feeding import OPTIONS, AnyArray, array_of, check_error, same_bits
 
 MOST_EXPANDED: Final = 1 << 20
-"""Bytes that a coded body may come to; a server allows more."""
+"""The most bytes that a coded body may expand to; a server allows more."""
 MAX_JSON_BYTES: Final = 1 << 25
 MAX_BATCH_BYTES: Final = 1 << 25
 
@@ -47,7 +47,7 @@ MEDIA: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a body held.
+    """The contents of a body.
 
     Attributes:
         tensors: By name; bfloat16 as uint16.
@@ -61,7 +61,7 @@ class Found:
 
 
 def outcome(sample: Sample, chunks: Sequence[bytes]) -> Found | RequestError:
-    """What reading a body in these chunks comes to; anything else than these two is a failure."""
+    """Read a body in these chunks, and return the contents or the error."""
     try:
         return read(sample, chunks)
     except RequestError as error:
@@ -102,7 +102,7 @@ def read(sample: Sample, chunks: Sequence[bytes]) -> Found:
 
 
 def outcome_in_place(sample: Sample) -> Found | RequestError:
-    """What a document comes to whose arrays are stored behind it, as a server has it for large ones."""
+    """Read a document with its arrays stored behind it, as a server does with large ones."""
     length = len(sample.body)
     region = bytearray(document_bytes(length))
     region[:length] = sample.body
@@ -120,10 +120,10 @@ def outcome_in_place(sample: Sample) -> Found | RequestError:
 
 
 def alike(one: Found | RequestError, other: Found | RequestError, sample: Sample) -> bool:
-    """Whether two readings of a body, cut at different places, came to the same.
+    """Return whether two readings of a body, cut at different places, gave the same.
 
-    A body may have several errors. A decompressor may see its own sooner or later than what its bytes stand
-    for is found to be wrong, and python-multipart looks for the first boundary within a chunk.
+    A body may have several errors. A decompressor may find its own sooner or later than the reader finds one
+    in the decoded bytes, and python-multipart looks for the first boundary within a chunk.
     """
     if isinstance(one, RequestError) and isinstance(other, RequestError):
         several = sample.coding is not None or sample.format in ("npz", "multipart")
@@ -136,7 +136,7 @@ def alike(one: Found | RequestError, other: Found | RequestError, sample: Sample
 
 
 def _query(sample: Sample) -> tuple[dict[str, object], list[str]]:
-    """The parameters of the query, and the tensors that it says come."""
+    """Return the parameters of the query, and the tensors that it names."""
     params = parse_query(sample.query)
     given = params.pop("tensors", ["logits", "targets"])
     names = [given] if isinstance(given, str) else given
@@ -160,7 +160,7 @@ def _decoded(decoder: Decoder | None, chunks: Sequence[bytes]) -> Iterator[bytes
 
 
 def _read_body(reader: Reader, decoder: Decoder | None, chunks: Sequence[bytes]) -> tuple[Body, bytes]:
-    """What is found in a body, and what is stored of it."""
+    """Return the body, and the bytes stored."""
     stored = bytearray()
     length = sum(map(len, chunks)) if decoder is None else None
     needed = 0
@@ -183,7 +183,7 @@ def _read_body(reader: Reader, decoder: Decoder | None, chunks: Sequence[bytes])
 
 
 def _check_room(body: Body, stored: int, arena_bytes: int) -> None:
-    """See to it that tensors lie within what was laid, and that arrays have room behind it."""
+    """Check that tensors lie within the stored bytes, and that arrays have room behind them."""
     assert set(body.tensors) | set(body.arrays) <= set(TENSOR_DTYPES)
     assert not set(body.tensors) & set(body.arrays)
     for tensor in body.tensors.values():
@@ -208,11 +208,11 @@ def _found(body: Body, stored: bytes) -> Found:
 def _read_stream(
     reader: StreamReader, decoder: Decoder | None, chunks: Sequence[bytes]
 ) -> dict[str, AnyArray]:
-    """The columns of a stream, all batches together."""
+    """Return the columns of a stream, with all batches joined."""
     columns: tuple[Column, ...] | None = None
     rows = 0
     stored: list[bytearray] = []
-    due: list[int] = []  # of each column, up to the end of the batch
+    due: list[int] = []  # bytes of each column up to the end of the batch
     for plain in _decoded(decoder, chunks):
         for event in reader.feed(plain):
             if isinstance(event, Columns):

@@ -1,4 +1,4 @@
-"""Each coverage-guided harness, for some runs; `python -m fuzz.harness` runs one for as long as is wished."""
+"""Each coverage-guided harness, for some runs. `python -m fuzz.harness` runs one for longer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Done = subprocess.CompletedProcess[str]
 
 @pytest.fixture(scope="module")
 def harnesses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Future[Done]]]:
-    """A run of each, as many at a time as there are processors."""
+    """Run each harness, as many at a time as there are processors."""
     folder = tmp_path_factory.mktemp("fuzz")
 
     def fuzz(kind: str) -> Done:

@@ -1,7 +1,7 @@
 """10,000 mutants of each kind of body are read or refused: quickly, in little memory, the same however cut.
 
-`LOSSD_FUZZ_MUTANTS` is how many of each kind a server is sent, and the readers too if it is more than 10,000.
-`LOSSD_FUZZ_SEED` decides which. The figures are shown at the end.
+`LOSSD_FUZZ_MUTANTS` is the number of each kind that is sent to a server, and to the readers if it is over
+10,000. `LOSSD_FUZZ_SEED` is their seed. The figures are shown at the end.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ pytestmark = [
 
 
 def kept(sample: Sample, folder: Path) -> str:
-    """Keep a mutant, and say how to read it again."""
+    """Save a mutant, and return the command that reads it again."""
     file = folder / "mutant"
     save(sample, file)
     return f"LOSSD_FUZZ_SEED={SEED}; PYTHONPATH=tests python -m fuzz.mutants --replay {file}"
@@ -71,7 +71,7 @@ Done = subprocess.CompletedProcess[str]
 
 @pytest.fixture(scope="module")
 def readings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, tuple[Future[Done], Path]]]:
-    """For each kind a process that reads its mutants, as many at a time as there are processors."""
+    """Run a process for each kind that reads its mutants, as many at a time as there are processors."""
 
     def read(kind: str, progress: Path) -> Done:
         command = [sys.executable, "-m", "fuzz.mutants", kind, f"--count={READ}", f"--seed={SEED}"]
@@ -110,12 +110,12 @@ def test_mutants_are_read_or_refused(
 
 
 class Sending:
-    """Sends bodies to a server, and checks what comes back.
+    """Sender of bodies to a server, which checks the answers.
 
     Attributes:
-        outcomes: How often each code came, or ``ok``; a status where there are no codes.
-        slowest: The seconds that the slowest took.
-        memory: The most bytes that the server was seen to hold.
+        outcomes: The number of each code, or of ``ok``; of each status where there are no codes.
+        slowest: The seconds of the slowest.
+        memory: The peak of the server's memory, in bytes.
     """
 
     def __init__(self, server: LiveServer, folder: Path) -> None:
@@ -147,7 +147,7 @@ class Sending:
                 tasks.create_task(send_some())
 
     async def _send(self, client: httpx.AsyncClient, sample: Sample, *, in_chunks: bool) -> str:
-        for attempt in range(2):  # the second where the machine may have had other things to do
+        for attempt in range(2):  # a second one in case the machine was busy
             began = time.perf_counter()
             body = _chunks(sample.body) if in_chunks else sample.body
             answer = await client.post(_target(sample), headers=_headers(sample), content=body)
@@ -160,7 +160,7 @@ class Sending:
 
 
 def _check(sample: Sample, answer: httpx.Response) -> str:
-    """See to it that an answer is the loss, or says what is wrong with the request."""
+    """Check that an answer is a loss or an error of the request."""
     said = answer.json() if "json" in answer.headers["content-type"] else {}
     if answer.status_code == 200:
         return "ok"
@@ -196,12 +196,12 @@ async def _chunks(body: bytes) -> AsyncIterator[bytes]:
 
 
 def memory(server: LiveServer) -> int:
-    """The bytes that a server's processes hold of their own: neither the arena nor mapped files."""
+    """Return the private memory of a server's processes, in bytes."""
     return sum(held("RssAnon", pid) for pid in _family(server.process.pid))
 
 
 def _family(pid: int) -> Iterator[int]:
-    """A process and all that descend from it."""
+    """Yield a process and all its descendants."""
     yield pid
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
@@ -209,14 +209,14 @@ def _family(pid: int) -> Iterator[int]:
 
 
 def figure(server: LiveServer, name: str) -> float:
-    """Of the server's metrics."""
+    """Return one of the server's metrics."""
     lines = httpx.get(f"{server.url}/metrics").text.splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
 
 @pytest.fixture(scope="module")
 def warm(server: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> tuple[LiveServer, int]:
-    """A server that has seen every kind of mutant, and the bytes that it then holds."""
+    """Return a server that has seen every kind of mutant, and its memory then."""
     folder = tmp_path_factory.mktemp("warm")
     for kind, samples in corpus().items():
         good = Sending(server, folder)

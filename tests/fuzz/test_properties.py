@@ -1,4 +1,4 @@
-"""Bodies built field by field, right or wrong: they are read as outsiders read them, or refused."""
+"""Bodies built field by field, right or wrong: they are read as independent readers do, or refused."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ WIDTHS = {"BF16": "u2", **{name: dtype for name, dtype in DATATYPES.items() if d
 
 
 def mostly(right: st.SearchStrategy[One], wrong: st.SearchStrategy[Other]) -> st.SearchStrategy[One | Other]:
-    """Right nine times out of ten, so that many fields are often right together."""
+    """Draw a right value nine times out of ten, so that many fields are often right together."""
     return st.sampled_from([right] * 9 + [wrong]).flatmap(lambda chosen: chosen)
 
 
 def check(sample: Sample) -> Found | RequestError:
-    """Read a body whole, in pieces, and by an outsider."""
+    """Read a body whole, in chunks, and with an independent reader."""
     whole = outcome(sample, [sample.body])
     confirm(sample, whole, range(0, len(sample.body), 7))
     return whole
@@ -78,7 +78,7 @@ SHAPES = mostly(
 
 @st.composite
 def npy_files(draw: st.DrawFn) -> bytes:
-    """A .npy file, any of whose fields may be wrong."""
+    """Draw a .npy file, any of whose fields may be wrong."""
     (descr, itemsize), (shape, count) = draw(DESCRS), draw(SHAPES)
     given_fields = [("'descr'", descr), ("'fortran_order'", draw(ORDERS)), ('"shape"', shape)]
     fields = draw(st.permutations(given_fields))
@@ -107,7 +107,7 @@ FILES = mostly(ARRAYS.map(npy), npy_files() | JUNK)
 
 
 def saved(array: npt.NDArray[Any]) -> bytes:
-    """What np.savez writes of what is no tensor."""
+    """Write a member that is no tensor, as np.savez does."""
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
@@ -122,7 +122,7 @@ SAVED = st.sampled_from(
 
 
 class Unseekable(io.BytesIO):
-    """A file whose zip is written as it goes, sizes behind the data."""
+    """File for a zip that is written as a stream, with sizes behind the data."""
 
     def seekable(self) -> bool:
         return False
@@ -136,7 +136,7 @@ class Unseekable(io.BytesIO):
 
 @st.composite
 def zip_files(draw: st.DrawFn) -> bytes:
-    """A zip as zipfile writes it, with a field that is something else at times."""
+    """Draw a zip by zipfile, with a field that is sometimes changed."""
     file = draw(st.sampled_from([io.BytesIO, Unseekable]))()
     others = st.sampled_from(["meta", "class names", "paths", "weigth"])
     names = draw(st.lists((NAMES | others).map(lambda name: f"{name}.npy"), max_size=4, unique=True))
@@ -191,7 +191,7 @@ FIELDS = mostly(
 
 @st.composite
 def forms(draw: st.DrawFn) -> bytes:
-    """A form that more or less keeps to RFC 7578."""
+    """Draw a form that more or less follows RFC 7578."""
     end = draw(mostly(st.just(b"\r\n"), st.sampled_from([b"\n", b"\r", b"\r\n "])))
     body = draw(mostly(st.just(b""), JUNK.map(lambda junk: junk + b"\r\n")))
     fields = st.sampled_from(["gamma", "alpha", "pos_weight", "params", "reduction"])
@@ -247,7 +247,7 @@ METADATA = mostly(
 
 
 def column(data_type: pa.DataType, rows: int, seed: int, nulls: bool) -> pa.Array[Any]:
-    """A column of some values; of nulls or of nothing for a type that has no numbers."""
+    """Draw a column of values; of nulls or empty for a type without numbers."""
     random = np.random.default_rng(seed)
     if pa.types.is_fixed_size_list(data_type) and data_type.value_type in NUMBERS and data_type.list_size:
         items = column(data_type.value_type, rows * data_type.list_size, seed, nulls)
@@ -260,7 +260,7 @@ def column(data_type: pa.DataType, rows: int, seed: int, nulls: bool) -> pa.Arra
 
 @st.composite
 def streams(draw: st.DrawFn) -> bytes:
-    """An Arrow stream of columns of any types, sliced and batched anyhow."""
+    """Draw an Arrow stream of columns of any types, slices and batches."""
     names = draw(st.lists(NAMES, max_size=4))
     rows, seed = draw(st.integers(0, 20)), draw(st.integers(0, 9))
     columns = [column(draw(TYPES), rows, seed, draw(mostly(st.just(False), st.just(True)))) for _ in names]
@@ -308,7 +308,7 @@ TOKENS = st.sampled_from(
 
 @st.composite
 def json_texts(draw: st.DrawFn, documents: st.SearchStrategy[object]) -> bytes:
-    """A JSON text, into which a token may have slipped."""
+    """Draw a JSON text, perhaps with a wrong token."""
     separators = draw(st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", "\t:\r\n")]))
     text = json.dumps(draw(documents), separators=separators, ensure_ascii=draw(st.booleans()))
     for _ in range(draw(mostly(st.just(0), st.integers(1, 2)))):
@@ -318,7 +318,7 @@ def json_texts(draw: st.DrawFn, documents: st.SearchStrategy[object]) -> bytes:
 
 
 def is_json(body: bytes) -> bool:
-    """Whether a body is what RFC 8259 has, without names given twice or numbers that overflow."""
+    """Return whether a body follows RFC 8259, without names given twice or numbers that overflow."""
 
     def refuse(token: str) -> NoReturn:
         raise ValueError(token)
@@ -353,7 +353,7 @@ def test_json(body: bytes) -> None:
 
 @st.composite
 def inputs(draw: st.DrawFn) -> tuple[dict[str, object], bytes]:
-    """An input of the Open Inference Protocol, and its binary data."""
+    """Draw an input of the Open Inference Protocol, and its binary data."""
     name = draw(NAMES)
     allowed = [
         datatype
@@ -386,7 +386,7 @@ def inputs(draw: st.DrawFn) -> tuple[dict[str, object], bytes]:
 
 @st.composite
 def inference_requests(draw: st.DrawFn) -> Sample:
-    """A request of the Open Inference Protocol, any of whose fields may be wrong."""
+    """Draw a request of the Open Inference Protocol, any of whose fields may be wrong."""
     described = draw(st.lists(inputs(), max_size=3))
     document: dict[str, object] = {"inputs": [given for given, _ in described]}
     outputs = st.fixed_dictionaries(

@@ -1,4 +1,4 @@
-"""What fuzzing has found once."""
+"""Bodies that fuzzing once found a defect with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What outsiders make of a body that a reader took: json, numpy, zipfile, email, pyarrow."""
+"""Independent readers that confirm what a reader found: json, numpy, zipfile, email, pyarrow."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ _DATATYPES: Final[Mapping[str, Any]] = {
 
 
 class UnreadableError(Exception):
-    """An outsider takes less than the reader does."""
+    """An independent reader does not support a body that ours accepts."""
 
 
 def confirm(sample: Sample, whole: Found | RequestError, cuts: Iterable[int]) -> None:
-    """See to it that a body comes to the same in chunks, and by an outsider.
+    """Check that a body gives the same in chunks, and with an independent reader.
 
     Args:
         sample: The body.
-        whole: What it came to in one piece.
+        whole: What reading it whole gave.
         cuts: Where to cut it.
 
     Raises:
         AssertionError: It does not.
-        Exception: An outsider cannot read it at all.
+        Exception: The independent reader fails.
     """
     cut = outcome(sample, split_at(sample.body, cuts))
     assert alike(whole, cut, sample), f"{whole!r}, but {cut!r} in chunks"
@@ -70,7 +70,7 @@ def confirm(sample: Sample, whole: Found | RequestError, cuts: Iterable[int]) ->
 
 
 def _as_taken(whole: Found | RequestError) -> Found | RequestError:
-    """What a document came to, with its tensors as the losses take them."""
+    """Return what was found in a document, with the dtypes that the losses take."""
     if isinstance(whole, RequestError):
         return whole
     tensors = dict(whole.tensors)
@@ -101,13 +101,13 @@ def _read_json(body: bytes, sample: Sample, found: Found) -> _Reading:
     for name in found.tensors:
         value = _numbers(document.pop(name), name)
         array = np.array(value)
-        # Of an integer 0 no sign is kept.
+        # An integer 0 has no sign.
         tensors[name] = array if array.dtype == bool and array.size else np.array(value, dtype=np.float64)
     return tensors, document
 
 
 def _numbers(value: Any, name: str) -> Any:  # noqa: ANN401 -- what JSON has
-    """A tensor's value with numbers in the place of their names, which are taken in tensors but a mask."""
+    """Return a tensor's value with numbers for the strings that name them, which a mask may not have."""
     if isinstance(value, list):
         return [_numbers(item, name) for item in value]
     if value is None:
@@ -136,12 +136,12 @@ def _read_npz(body: bytes, sample: Sample, found: Found) -> _Reading:
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
             files = {name: archive.read(name) for name in archive.namelist()}
-    except NotImplementedError:  # by the version that is said to be needed
+    except NotImplementedError:  # by the version that the header requires
         raise UnreadableError from None
     except zipfile.BadZipFile:
         if body.count(b"PK\x05\x06") == 1:
             raise
-        raise UnreadableError from None  # it takes the last for the end, though that be in the comment
+        raise UnreadableError from None  # it takes the last record for the end, even one in the comment
     tensors = {}
     for file, data in files.items():
         name = file.removesuffix(".npy")
@@ -155,7 +155,7 @@ def _read_npz(body: bytes, sample: Sample, found: Found) -> _Reading:
 
 
 def _dtype_in(data: bytes) -> np.dtype[Any]:
-    """The dtype of a .npy file, by numpy."""
+    """Read the dtype of a .npy file with numpy."""
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
     header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -169,7 +169,7 @@ def _read_multipart(body: bytes, sample: Sample, found: Found) -> _Reading:
     params: dict[str, object] = {}
     for part in (b"\r\n" + body).split(f"\r\n--{BOUNDARY}".encode())[1:-1]:
         head, _, data = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
-        if re.search(rb"\r(?!\n)|(?<!\r)\n", head):  # either is the end of a line to it
+        if re.search(rb"\r(?!\n)|(?<!\r)\n", head):  # it takes either for the end of a line
             raise UnreadableError
         options = email.message_from_bytes(head).get_params(header="content-disposition") or []
         name, *others = [value for option, value in options if option == "name"]
@@ -185,7 +185,7 @@ def _read_multipart(body: bytes, sample: Sample, found: Found) -> _Reading:
 
 
 def _parameter(text: bytes, value: object) -> object:
-    """What a field's text is in JSON; other words stand for what is the server's affair."""
+    """Read a field's text as JSON. What other words mean is for the server to decide."""
     try:
         return json.loads(text)
     except ValueError:
@@ -196,7 +196,7 @@ def _read_arrow(body: bytes, sample: Sample, found: Found) -> _Reading:
     try:
         table = pa.ipc.open_stream(body).read_all()
         table.validate()
-    except (pa.ArrowInvalid, OSError):  # it wants alignment, and looks at what is of no use here
+    except (pa.ArrowInvalid, OSError):  # it requires alignment, and checks parts that are not used here
         raise UnreadableError from None
     return {name: _array(table.column(name)) for name in table.column_names}, {}
 
@@ -229,7 +229,7 @@ def _read_v2(body: bytes, sample: Sample, found: Found) -> _Reading:
             tensors[given["name"]] = np.frombuffer(body, dtype, int(np.prod(shape)), at).reshape(shape)
             at += given["parameters"]["binary_data_size"]
     assert at == len(body)
-    # What strings stand for is the server's affair.
+    # What strings mean is for the server to decide.
     params = {
         name: found.params[name] if isinstance(value, str) else value
         for name, value in (document.get("parameters") or {}).items()

@@ -1,4 +1,4 @@
-"""Ways to feed a reader, and what it found as numpy sees it."""
+"""Functions that feed readers, and that return what they found as numpy arrays."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ OPTIONS = {"multipart/form-data": {"boundary": BOUNDARY}}
 
 
 def npy(array: npt.ArrayLike) -> bytes:
-    """What np.save writes."""
+    """Write an array with np.save."""
     file = BytesIO()
     np.save(file, np.asarray(array))
     return file.getvalue()
 
 
 def form(parts: Iterable[tuple[str, bytes]], boundary: str = BOUNDARY) -> bytes:
-    """A form as a plain client writes it."""
+    """Write a form as a simple client does."""
     written = [
         f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{name}.npy"\r\n'
         "Content-Type: application/octet-stream\r\n\r\n".encode()
@@ -38,7 +38,7 @@ def form(parts: Iterable[tuple[str, bytes]], boundary: str = BOUNDARY) -> bytes:
 
 
 def split_at(body: bytes, cuts: Iterable[int]) -> list[bytes]:
-    """The body, cut at these places."""
+    """Cut a body at these places."""
     places = [0, *sorted(cut for cut in cuts if 0 <= cut <= len(body)), len(body)]
     return [body[start:end] for start, end in itertools.pairwise(places)]
 
@@ -49,7 +49,7 @@ def read(
     names: Sequence[str] = ("logits", "targets"),
     options: Mapping[str, str] | None = None,
 ) -> Body:
-    """Feed chunks, one after the other, and finish."""
+    """Feed chunks to a reader, and finish."""
     given = OPTIONS.get(media, {}) if options is None else options
     reader = FORMATS[media].reader(options=given, names=names)
     stored = bytearray()
@@ -71,7 +71,7 @@ def outcome(
 
 
 def check_error(error: RequestError) -> None:
-    """An error's own rules: a code, a sentence, pointers that point."""
+    """Check that an error has a code, a sentence, and valid pointers."""
     assert error.code.replace("_", "").isalpha()
     assert 10 < len(error.detail) < 1000
     assert error.detail.isprintable()
@@ -81,7 +81,7 @@ def check_error(error: RequestError) -> None:
 
 
 def array_of(tensor: Tensor, body: bytes) -> AnyArray:
-    """A received tensor, by numpy (bfloat16 as uint16)."""
+    """Return a received tensor as an array (bfloat16 as uint16)."""
     base = {"bfloat16": "uint16"}.get(tensor.dtype, tensor.dtype)
     dtype = np.dtype(base).newbyteorder(">" if tensor.big_endian else "<")
     flat = np.frombuffer(body, dtype=dtype, count=tensor.size, offset=tensor.offset)
@@ -89,7 +89,7 @@ def array_of(tensor: Tensor, body: bytes) -> AnyArray:
 
 
 def same_bits(one: AnyArray, other: AnyArray) -> bool:
-    """Whether two arrays are alike to the bit, in shape and dtype."""
+    """Return whether two arrays have the same bits, shape and dtype."""
     same = one.shape == other.shape and one.dtype.newbyteorder("=") == other.dtype.newbyteorder("=")
     native = one.dtype.newbyteorder("=")
     return same and one.astype(native).tobytes() == other.astype(native).tobytes()

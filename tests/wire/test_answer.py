@@ -42,7 +42,7 @@ def refuse(token: str) -> object:
 
 
 def floats(value: object) -> object:
-    """Names of numbers as numbers."""
+    """Return special numbers as floats."""
     if isinstance(value, list):
         return [floats(item) for item in value]
     return NAMES[value] if isinstance(value, str) else value
@@ -134,7 +134,7 @@ def test_any_array_reads_back_to_its_bits(array: Float64Array) -> None:
 
 
 def named(value: object) -> object:
-    """Numbers that are not finite by their names."""
+    """Return strings for special numbers."""
     if isinstance(value, list):
         return [named(item) for item in value]
     names = {repr(number): name for name, number in NAMES.items()}
@@ -145,7 +145,7 @@ def named(value: object) -> object:
     hnp.arrays(np.float64, hnp.array_shapes(min_dims=1, max_dims=8, min_side=0, max_side=5)),
     st.integers(1, 12),
 )
-def test_pieces_are_what_is_written_at_once(array: Float64Array, numbers: int) -> None:
+def test_chunks_join_to_the_whole_answer(array: Float64Array, numbers: int) -> None:
     for arranged in (array, np.asfortranarray(array), array.astype(">f8"), np.flip(array, -1)):
         with mock.patch.object(writing, "_CHUNK_NUMBERS", numbers):
             parts = list(write_json_chunks(result_of(arranged), request_id="abc", version="1.2"))
@@ -164,14 +164,14 @@ def test_pieces_are_what_is_written_at_once(array: Float64Array, numbers: int) -
 @pytest.mark.parametrize(
     "shape", [(1_000_000,), (20, 50_000), (1_000, 1_000), (50_000, 20), (1_000_000, 1), (3, 1, 5, 60_000)]
 )
-def test_pieces_of_a_long_answer_are_of_a_size(shape: tuple[int, ...]) -> None:
+def test_chunks_of_a_long_answer_are_of_bounded_size(shape: tuple[int, ...]) -> None:
     array = np.random.default_rng(0).normal(0, 1e-300, shape)
     parts = write_json_chunks(result_of(array), request_id="abc", version="1.2")
     lengths = [len(part) for part in parts]
     assert all(1 << 16 <= length <= 1 << 18 for length in lengths[:-2])
 
 
-def test_pieces_are_written_when_they_are_asked_for() -> None:
+def test_chunks_are_written_when_they_are_asked_for() -> None:
     array = np.zeros(1 << 15)
     parts = write_json_chunks(result_of(array), request_id="abc", version="1.2")
     assert b"0.0,0.0" in next(parts)
@@ -179,7 +179,7 @@ def test_pieces_are_written_when_they_are_asked_for() -> None:
     assert b"1.0,1.0" in next(parts)
 
 
-def test_errors_come_before_the_first_piece() -> None:
+def test_errors_are_raised_before_the_first_chunk() -> None:
     with pytest.raises(RequestError):
         write_json_chunks(result_of(np.empty((2**40, 0))), request_id="abc", version="1.2")
 

@@ -33,7 +33,7 @@ def gzipped(data: bytes) -> bytes:
 
 
 def frames(data: bytes, window_log: int | None = None, *, checked: bool = True) -> bytes:
-    """A zstd frame whose header does not say how long its content is."""
+    """Return a zstd frame without its content's length."""
     options = {int(zstd.CompressionParameter.checksum_flag): int(checked)}
     if window_log is not None:
         options[zstd.CompressionParameter.window_log] = window_log
@@ -42,7 +42,7 @@ def frames(data: bytes, window_log: int | None = None, *, checked: bool = True) 
 
 
 def skipped(data: bytes) -> bytes:
-    """A zstd frame that decoders skip."""
+    """Return a zstd frame that decoders skip."""
     return b"\x5a\x2a\x4d\x18" + len(data).to_bytes(4, "little") + data
 
 
@@ -74,7 +74,7 @@ def decode(coding: str, chunks: Iterable[bytes]) -> bytes:
 
 
 def outcome(coding: str, chunks: Iterable[bytes]) -> bytes | RequestError:
-    """What decoding comes to; any exception but an error is the test's failure."""
+    """Return the decoded bytes or the error; any other exception is the test's failure."""
     try:
         return decode(coding, chunks)
     except RequestError as error:
@@ -259,7 +259,7 @@ def test_a_zstd_window_is_at_most_8_mib(window_log: int) -> None:
 
 
 def bomb(coding: str, size: int) -> bytes:
-    """So many zeros."""
+    """Return zeros."""
     if coding == "zstd":
         return zstd.compress(bytes(size), 1)
     compressor = zlib.compressobj(9, wbits={"gzip": 31, "deflate": 15}[coding])

@@ -41,7 +41,7 @@ AnyColumn: TypeAlias = "pa.Array[Any]"
 
 
 def events(chunks: Iterable[bytes], max_batch_bytes: int = MAX_BATCH_BYTES) -> Iterator[Event]:
-    """Feed chunks, one after the other, and finish."""
+    """Feed chunks to a reader, and finish."""
     reader = ArrowReader(options={}, max_batch_bytes=max_batch_bytes)
     for chunk in chunks:
         yield from reader.feed(chunk)
@@ -51,7 +51,7 @@ def events(chunks: Iterable[bytes], max_batch_bytes: int = MAX_BATCH_BYTES) -> I
 def read(
     chunks: Iterable[bytes], max_batch_bytes: int = MAX_BATCH_BYTES
 ) -> tuple[tuple[Column, ...], list[Arrays]]:
-    """The columns and the batches of a stream, by numpy (bfloat16 as uint16)."""
+    """Return the columns and the batches of a stream as arrays (bfloat16 as uint16)."""
     first, *others = events(chunks, max_batch_bytes)
     assert isinstance(first, Columns)
     batches: list[tuple[int, list[bytearray]]] = []
@@ -82,7 +82,7 @@ def as_array(column: Column, rows: int, data: bytearray) -> AnyArray:
 
 
 def outcome(chunks: Iterable[bytes], max_batch_bytes: int = MAX_BATCH_BYTES) -> RequestError | None:
-    """What reading comes to: nothing of note, or an error; any other exception is the test's failure."""
+    """Return the error, if there is one; any other exception is the test's failure."""
     try:
         for _ in events(chunks, max_batch_bytes):
             pass
@@ -93,7 +93,7 @@ def outcome(chunks: Iterable[bytes], max_batch_bytes: int = MAX_BATCH_BYTES) -> 
 
 
 def column_of(array: AnyArray) -> AnyColumn:
-    """An array as a column: [N], or [N, C] as lists of C."""
+    """Return an array as a column: [N], or [N, C] as lists of C."""
     flat = pa.array(array.ravel())
     if array.ndim == 1:
         return flat
@@ -109,7 +109,7 @@ def table_of(arrays: Mapping[str, AnyArray]) -> pa.Table:
 def stream(
     table: pa.Table, chunk_rows: int | None = None, options: pa.ipc.IpcWriteOptions | None = None
 ) -> bytes:
-    """A table as pyarrow writes it."""
+    """Write a table with pyarrow."""
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
         writer.write_table(table, max_chunksize=chunk_rows)
@@ -117,7 +117,7 @@ def stream(
 
 
 def some(dtype: str, shape: tuple[int, ...], seed: int = 0) -> AnyArray:
-    """Any bits, but for bools."""
+    """Return an array of random bits, or of bools."""
     generator = np.random.default_rng(seed)
     if dtype == "bool":
         return generator.random(shape) < 0.5
@@ -125,7 +125,7 @@ def some(dtype: str, shape: tuple[int, ...], seed: int = 0) -> AnyArray:
 
 
 def check(body: bytes, arrays: Mapping[str, AnyArray], rows: Sequence[int]) -> None:
-    """A body is these arrays, in batches of so many rows, however it is cut."""
+    """Check that a body holds these arrays, in batches of these rows, however it is cut."""
     for chunks in ([body], split_at(body, range(len(body)))):
         columns, batches = read(chunks)
         assert [column.name for column in columns] == list(arrays)
@@ -211,7 +211,7 @@ def test_bfloat16_is_declared(where: str) -> None:
     check(stream(table), {"logits": bits, "weight": bits[0]}, [2])
 
 
-def test_bools_are_unpacked_in_pieces_of_bounded_length() -> None:
+def test_bools_are_unpacked_in_chunks_of_bounded_length() -> None:
     rows = 3 * 8 * MAX_PACKED_BYTES + 5
     array = some("bool", (rows,))
     chunk = stream(table_of({"mask": array}))
@@ -230,7 +230,7 @@ def test_big_buffers_are_not_copied() -> None:
     assert values.data == array.tobytes()
 
 
-# What writers other than pyarrow write, of the tables below.
+# The tables below, written by other writers than pyarrow.
 POLARS = (  # polars 2.1.0: buffers aligned to 64 bytes, vtables behind their tables
     "eNqtUTFOw0AQnEuMY+AKQ1ykoEhBSUFBn7wB8QEKy7GUKFKwRHsV4hEUPIUn8A5EgSgQQkjH7HkJ0SmWQGKtvb2d2dudO3vv/akBEgCv"
     "3BeQPQHsYR8Z1wTvxC2RjJ+wfa639DO05y7IHzHmoQYwUkA7J95jTOnXZV3NGsARm+rZUMtDRvvckXObfdK2zyfxhBU3jNJ6QG8uV1XZ"
@@ -542,35 +542,35 @@ def test_a_row_too_long() -> None:
     assert "a single row is too long" in error.detail
 
 
-# FlatBuffers made by hand, of what pyarrow would never write.
+# FlatBuffers made by hand, with contents that pyarrow would never write.
 #
-# A table is a dict from its fields' numbers, in the order in which they are stored; numbers are bytes.
+# A table is a dict by field number, in the order in which the fields are stored; numbers are bytes.
 Node: TypeAlias = "bytes | str | Raw | Mapping[int, Node] | Sequence[Mapping[int, Node]] | Structs"
 
 
 @dataclass
 class Structs:
-    """A vector of pairs."""
+    """Return a vector of pairs."""
 
     pairs: Sequence[tuple[int, int]]
 
 
 @dataclass
 class Raw:
-    """A reference to wherever, counted from itself."""
+    """Return a reference at a distance from itself."""
 
     distance: int
 
 
 def flat(root: Mapping[int, Node]) -> bytes:
-    """A FlatBuffer."""
+    """Return a FlatBuffer."""
     out = bytearray(4)
     struct.pack_into("<I", out, 0, lay_table(out, root))
     return bytes(out)
 
 
 def pad(out: bytearray, more: int, to: int) -> None:
-    """Let what follows so many bytes be aligned."""
+    """Return the padding behind so many bytes."""
     out += bytes(-(len(out) + more) % to)
 
 
@@ -701,16 +701,16 @@ def batch_of(
 
 @dataclass
 class Writer:
-    """Writes arrays as one batch, in one of the ways that the format leaves open."""
+    """Writer of arrays as one batch, with the choices that the format leaves."""
 
     big: bool = False
     version: int = 4
     backwards: bool = False  # the order of fields in tables
     align: int = 8
-    bitmaps: bool = False  # of what is not null, although all is
+    bitmaps: bool = False  # although nothing is null
     padded: bool = False  # lengths of buffers count their padding
-    empties: int = 0  # where empty buffers are said to lie
-    gap: int = 0  # more bytes between buffers
+    empties: int = 0  # the offset of empty buffers
+    gap: int = 0  # extra bytes between buffers
     _body: bytearray = field(default_factory=bytearray)
     _buffers: list[tuple[int, int]] = field(default_factory=list)
 
@@ -780,7 +780,7 @@ MIXED: Arrays = {
 def test_whatever_the_format_leaves_open(make: Callable[[], Writer]) -> None:
     body = make().write(MIXED)
     check(body, MIXED, [5])
-    # pyarrow takes what was made by hand for the same.
+    # pyarrow reads the same from the buffers made by hand.
     table = pa.ipc.open_stream(body).read_all()
     for name, array in MIXED.items():
         assert repr(table.column(name).to_pylist()) == repr(array.tolist())
@@ -802,7 +802,7 @@ ITEM = field_of("item")
 
 
 def made(name: str = "logits", **changes: Node) -> bytes:
-    """A schema of one column of lists with fields of its own: kind, details, children, metadata."""
+    """Return a schema of one column of lists with given fields: kind, details, children, metadata."""
     base: dict[str, Node] = {"kind": byte(16), "details": {0: integer(2)}, "children": [ITEM]}
     numbers = {"kind": 2, "details": 3, "dictionary": 4, "children": 5, "metadata": 6}
     return schema_of({0: name, **{numbers[key]: node for key, node in {**base, **changes}.items()}})
@@ -932,7 +932,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         ONE + batch_of(4, [(4, 0)], [NO_BITMAP, (0, 16)], FOUR, more={3: {}}),
         "unsupported_encoding",
     ),
-    # Numbers of rows that no one has.
+    # Impossible numbers of rows.
     "rows 2^62": (ONE + batch_of(2**62, [(2**62, 0)], [NO_BITMAP, (0, 16)], FOUR), "bad_shape"),
     "rows 2^61": (ONE + batch_of(2**61, [(2**61, 0)], [NO_BITMAP, (0, 16)], FOUR), "bad_shape"),
     "rows 2^60": (ONE + batch_of(2**60, [(2**60, 0)], [NO_BITMAP, (0, 16)], FOUR), "malformed_arrow"),
@@ -994,7 +994,7 @@ def test_hostile_streams_take_neither_memory_nor_time() -> None:
 
 
 def test_the_longest_schemas_take_little_time() -> None:
-    """Vectors may have a quarter of a million entries, all of them the same table."""
+    """Refuse vectors with a quarter of a million references to the same table."""
     size = MAX_SCHEMA_BYTES - 1024
     count = size // 4
     vector = struct.pack("<I", count)
@@ -1020,7 +1020,7 @@ LONG_WORDS = [struct.pack("<q", n) for n in (-(2**63), -1, 0, 1, 2**32, 2**61, 2
 
 
 def mutant(body: bytes, generator: random.Random) -> bytes:
-    """A body with some places changed."""
+    """Return a body with some places changed."""
     data = bytearray(body)
     for _ in range(generator.randint(1, 4)):
         at = generator.randrange(len(data))
@@ -1067,7 +1067,7 @@ def test_mutants_are_read_or_refused() -> None:
             check_error(error)
         slowest = max(slowest, time.perf_counter() - begun)
         assert received <= 8 * len(body)
-    assert 100 < read_well < 4900  # mutants of values are as good as what they were made from
+    assert 100 < read_well < 4900  # mutants of values are valid
     assert slowest < 1
 
 
@@ -1083,7 +1083,7 @@ def test_mutants_come_to_the_same_however_they_are_cut() -> None:
 
 
 def small_flatbuffer(vtable_bytes: int = 6, table_bytes: int = 8, offset: int = 4) -> bytes:
-    """A table of one number, 7, that ends with the buffer: its vtable's lengths, and the number's place."""
+    """Return a table of one number, 7, at the end of a buffer, with given vtable lengths and offset."""
     return struct.pack("<IHHHxxii", 12, vtable_bytes, table_bytes, offset, 8, 7)
 
 
@@ -1110,7 +1110,7 @@ def test_fields_outside_of_their_tables(offset: int) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_flatbuffer_or_not(data: bytes) -> None:
-    """Whatever is asked of whatever bytes, the answer lies within them or is refused."""
+    """Read any field of any bytes: the result lies within them, or is refused."""
 
     def walk(table: Table, depth: int) -> None:
         asks: list[Callable[[int], object]] = [

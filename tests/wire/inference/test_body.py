@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from tritonclient.http import (  # type: ignore[import-untyped]  # as witness, without a server
+from tritonclient.http import (  # type: ignore[import-untyped]  # a witness, without a server
     InferInput,
     InferRequestedOutput,
     InferResult,
@@ -63,7 +63,7 @@ def build(
     timeout: int | None = None,
     parameters: dict[str, object] | None = None,
 ) -> tuple[bytes, int | None]:
-    """What Triton's client sends: the body, and Inference-Header-Content-Length."""
+    """Return a body by Triton's client, and its Inference-Header-Content-Length."""
     body, length = _get_inference_request(
         inputs, request_id, outputs, sequence_id, False, False, priority, timeout, parameters
     )
@@ -110,7 +110,7 @@ def refused(data: bytes | str | object, header_length: int | None = None) -> Req
 
 
 def document(**inputs: object) -> dict[str, object]:
-    """A request for one input, logits, some of whose members are replaced; None leaves one out."""
+    """Return a request with one input, logits, and some members replaced; None leaves one out."""
     described = {"name": "logits", "shape": [2], "datatype": "FP32", "data": [1, 2], **inputs}
     return {"inputs": [{name: value for name, value in described.items() if value is not None}]}
 
@@ -271,7 +271,7 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
 
 def rounded(values: Float64Array, datatype: str) -> Float64Array:
-    """By numpy and ml_dtypes."""
+    """Round with numpy and ml_dtypes."""
     with np.errstate(over="ignore"):
         return values.astype(NUMPY[datatype]).astype(np.float64)
 
@@ -691,7 +691,7 @@ def test_mutants_are_read_or_refused(binary: bool) -> None:
         began = time.perf_counter()
         result = outcome([bytes(mutant)], header)
         assert time.perf_counter() - began < 0.5
-        if isinstance(result, Body):  # another parser finds the same in it
+        if isinstance(result, Body):  # another parser must find the same
             found = orjson.loads(mutant[:header])
             assert [tensor["name"] for tensor in found["inputs"]] == [*result.tensors, *result.arrays]
             for tensor in found["inputs"] if not binary else ():
@@ -706,7 +706,7 @@ def test_mutants_are_read_or_refused(binary: bool) -> None:
 def answer(
     result: LossResult, outputs: Sequence[RequestedOutput], request_id: str | None = "a"
 ) -> tuple[InferResult, bytes, int | None]:
-    """The answer as Triton's client reads it."""
+    """Read an answer with Triton's client."""
     written = write_inference(result, model="focal", request_id=request_id, outputs=outputs)
     text = b"".join(written.text)
     body, header = b"".join((text, *written.binary)), len(text) if written.binary else None

@@ -98,7 +98,7 @@ NESTED = st.recursive(
 
 
 def shape_of(value: object) -> tuple[int, ...] | None:
-    """The shape by recursion, None if ragged: the plain way that the reader's fast one must agree with."""
+    """Find the shape by recursion, None if ragged: a plain witness for the fast reader."""
     if not isinstance(value, list):
         return ()
     shapes = {shape_of(item) for item in value}
@@ -232,7 +232,7 @@ def test_pos_weight_in_all_its_forms() -> None:
     assert load('{"pos_weight": null}').params == {"pos_weight": None}
 
 
-# Every part of an array's text, and what does not belong there; a seam may fall between any two.
+# Tokens of an array's text, right and wrong ones. A cut may fall between any two.
 TOKENS = st.sampled_from(
     [
         *"[[[]]],,,,0127 \n", "true", "false", "-3", "1.5", "e2", "null", "null", "{}", "t", "12",
@@ -243,7 +243,7 @@ SEAMS = st.sampled_from([1, 2, 3, 5, 8, 1 << 16])
 
 
 def with_room(text: bytes) -> tuple[bytearray, int]:
-    """A document with the room behind it that the caller keeps for its arrays."""
+    """Return a document with the room for its arrays behind it, and its length."""
     region = bytearray(arena_bytes(len(text)))
     region[: len(text)] = text
     return region, len(text)
@@ -258,7 +258,7 @@ def with_room(text: bytes) -> tuple[bytearray, int]:
 )
 def test_cuts_between_parts_do_not_show(inside: str, seam: int, name: str, rest: str) -> None:
     text = f'{{"{name}": [{inside}]{rest}}}'
-    # A document of this size is checked as a whole when in doubt; what is shown here is what goes before.
+    # A document of this size would be checked whole in case of an error; this tests the step before that.
     with (
         mock.patch.object(json_arrays, "_PART_BYTES", seam),
         mock.patch.object(syntax, "_EXPLAINED_BYTES", 0),
@@ -286,7 +286,7 @@ def test_cuts_between_parts_do_not_show(inside: str, seam: int, name: str, rest:
 
 
 def as_numbers(value: object, name: str) -> object:
-    """Nested lists with special numbers as floats."""
+    """Return nested lists with floats for special numbers."""
     if isinstance(value, list):
         return [as_numbers(item, name) for item in value]
     if isinstance(value, str) and value in ("NaN", "Infinity", "-Infinity") and name != "mask":
@@ -295,7 +295,7 @@ def as_numbers(value: object, name: str) -> object:
 
 
 def elements(value: object) -> list[object]:
-    """The leaves of nested lists."""
+    """Yield the leaves of nested lists."""
     return [leaf for item in value for leaf in elements(item)] if isinstance(value, list) else [value]
 
 
@@ -344,7 +344,7 @@ WORDY = st.floats(width=32) | st.sampled_from([math.nan, math.inf, -math.inf])
 
 
 def spelled(value: object, null: bool) -> object:
-    """Nested lists as JSON has them: of what is not finite the names."""
+    """Return nested lists with strings for special numbers."""
     if isinstance(value, list):
         return [spelled(item, null) for item in value]
     assert isinstance(value, float)
@@ -511,7 +511,7 @@ def test_no_numbers(text: str) -> None:
 )
 def test_malformed_documents(document: bytes, expected: str) -> None:
     result = outcome(MEDIA, [document])
-    if isinstance(result, Body):  # 1,000 levels are read or not, as the interpreter's stack has it
+    if isinstance(result, Body):  # whether 1,000 levels are read depends on the interpreter's stack
         assert document.startswith(b'{"a": [[[')
         return
     assert result.code == "malformed_json"
@@ -597,7 +597,7 @@ print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 
 
 def test_little_memory_is_needed_beside_the_numbers() -> None:
-    length = 1 << 24  # of nothing but single digits: the most numbers that there may be
+    length = 1 << 24  # single digits only: the most numbers that fit
     ran = subprocess.run(
         [sys.executable, "-c", PEAK, str(length)], capture_output=True, text=True, timeout=60, check=True
     )

@@ -1,4 +1,4 @@
-"""Small documents that are parsed at once are read as those that are read in parts."""
+"""The fast path for small documents finds the same as the reader for any document."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROWS = RNG.normal(0, 3, (4, 80)).tolist()
 
 
 def in_parts(text: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the reader finds that takes documents of any length."""
+    """Read with the reader for documents of any length."""
     reader = JsonReader(options={}, names=())
     assert b"".join(map(bytes, reader.feed(text))) == text
     body = reader.finish(memoryview(text))

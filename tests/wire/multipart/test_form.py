@@ -13,7 +13,7 @@ from lossd.wire.multipart.preamble import MAX_EPILOGUE_BYTES, MAX_PREAMBLE_BYTES
 from wire.feeding import AnyArray, array_of, check_error, form, npy, outcome, read, same_bits, split_at
 
 MEDIA = "multipart/form-data"
-# Data that sets out to be the boundary, again and again, and is not.
+# Data that begins like the boundary again and again.
 TRICKY = (
     b"\r\n--bound\r\r\n--boun\r\n--bound-\r\n\r\n--bound-X\r\n--boundX\r\r\r\n-\r\n--bound\rX--bound--\r\n-"
 )
@@ -152,7 +152,7 @@ def test_a_preamble_is_bounded() -> None:
 
 
 def test_parts_may_be_empty() -> None:
-    """The closing boundary is found behind them, too."""
+    """Find the closing boundary behind them, too."""
     parts = b"".join(part(name, b"") for name in ("a", "b"))
     for body in (parts + b"--bound--x", BODY.removesuffix(b"--bound--\r\n") + parts + b"--bound--x"):
         for chunks in ([body], split_at(body, range(len(body)))):
@@ -166,7 +166,7 @@ def test_parts_may_be_empty() -> None:
 
 
 def part(name: str, text: bytes) -> bytes:
-    """A part without a file's name, as curl -F name=text writes it."""
+    """Return a part without a file name, as curl -F name=text writes it."""
     return f'--bound\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode() + text + b"\r\n"
 
 
@@ -174,7 +174,7 @@ FILES = form([("logits", npy(LOGITS)), ("targets", npy(TARGETS))])
 
 
 def with_fields(*fields: tuple[str, bytes]) -> bytes:
-    """Two files and some fields of text, before and between them."""
+    """Return a form of two files, with fields of text before and between them."""
     first, second = FILES.split(b"\r\n--bound\r\n")
     between = b"".join(part(*field) for field in fields[1:])
     return part(*fields[0]) + first + b"\r\n" + between + b"--bound\r\n" + second
@@ -207,7 +207,7 @@ def test_pos_weight_may_be_a_file_and_a_field() -> None:
             assert same_bits(array_of(found.tensors["pos_weight"], body), weights)
             assert found.params == {}
     assert read(MEDIA, [part("pos_weight", b"2") + b"--bound--"]).params == {"pos_weight": 2}
-    assert isinstance(outcome(MEDIA, [form([("pos_weight", b"2")])]), RequestError)  # a file that is none
+    assert isinstance(outcome(MEDIA, [form([("pos_weight", b"2")])]), RequestError)  # not a .npy file
 
 
 def test_a_field_may_come_beside_params() -> None:

@@ -41,7 +41,7 @@ DTYPES = [
 
 
 def read(chunks: Iterable[bytes]) -> tuple[Body, bytes]:
-    """What a reader finds, and what it lays down."""
+    """Return the body, and the bytes stored."""
     reader: Reader = NpzReader(options={}, names=())
     stored = bytearray()
     for chunk in chunks:
@@ -53,7 +53,7 @@ def read(chunks: Iterable[bytes]) -> tuple[Body, bytes]:
 
 
 def outcome(chunks: Iterable[bytes]) -> tuple[Body, bytes] | RequestError:
-    """What reading comes to; any exception but an error is the test's failure."""
+    """Return the body or the error; any other exception is the test's failure."""
     try:
         return read(chunks)
     except RequestError as error:
@@ -68,7 +68,7 @@ def refused(chunks: Iterable[bytes]) -> RequestError:
 
 
 def check(chunks: Iterable[bytes], arrays: Mapping[str, AnyArray] = ARRAYS) -> None:
-    """That these arrays are read, and their .npy files stored one after the other."""
+    """Check that these arrays are read, and their .npy files stored one after the other."""
     body, stored = read(chunks)
     assert list(body.tensors) == list(arrays)
     for name, array in arrays.items():
@@ -77,11 +77,11 @@ def check(chunks: Iterable[bytes], arrays: Mapping[str, AnyArray] = ARRAYS) -> N
     assert (body.arrays, body.params) == ({}, {})
 
 
-# Writing, by others.
+# Archives by other writers.
 
 
 class Pipe:
-    """A file that can only be written, one byte after the other."""
+    """File that can only be written, one byte after the other."""
 
     def __init__(self) -> None:
         self.written = bytearray()
@@ -91,7 +91,7 @@ class Pipe:
         return len(data)
 
     def flush(self) -> None:
-        """Nothing is held."""
+        """Hold nothing."""
 
 
 def savez(arrays: Mapping[str, AnyArray] = ARRAYS, save: Callable[..., None] = np.savez) -> bytes:
@@ -101,7 +101,7 @@ def savez(arrays: Mapping[str, AnyArray] = ARRAYS, save: Callable[..., None] = n
 
 
 def zipped(method: int, *, seekable: bool, zip64: bool = False) -> bytes:
-    """What zipfile writes."""
+    """Write an archive with zipfile."""
     file = BytesIO()
     pipe = Pipe()
     with zipfile.ZipFile(file if seekable else pipe, "w", method) as archive:  # type: ignore[call-overload]
@@ -126,12 +126,12 @@ WRITTEN = {
 }
 
 
-# Writing by hand, so that anything in it can be wrong.
+# Archives made by hand, so that any field can be wrong.
 
 
 @dataclass
 class Member:
-    """A member, and what its headers say other than the truth."""
+    """A member, and the wrong values in its headers."""
 
     name: bytes = b"logits.npy"
     data: bytes = npy(LOGITS)
@@ -180,7 +180,7 @@ def entry(member: Member, facts: Mapping[str, Any]) -> bytes:
 
 
 def end64(at: int, count: int, size: int, offset: int, said: Mapping[str, int]) -> bytes:
-    """The zip64 end record at a place, and its locator, which say other than the truth in this."""
+    """Return the zip64 end record at a position and its locator, with some wrong values."""
     facts = {"length": 44, "count": count, "offset": offset, "at": at, "disks": 1, "mark": 7} | dict(said)
     return (
         struct.pack("<4sQHHII", b"PK\x06\x06", facts["length"], 45, 45, 0, 0)
@@ -199,7 +199,7 @@ def archive(
     end: Mapping[str, int] | None = None,
     comment: bytes = b"",
 ) -> bytes:
-    """An archive of these members.
+    """Return an archive of these members.
 
     Args:
         members: In order.
@@ -246,7 +246,7 @@ def descriptor(data: bytes, method: int, form: str) -> bytes:
 
 
 def followed(method: int, form: str) -> bytes:
-    """An archive whose sizes follow the data."""
+    """Return an archive whose sizes follow the data."""
     return archive(
         *(
             Member(
@@ -310,7 +310,7 @@ def test_bfloat16_as_ml_dtypes_saves_it(save: Callable[..., None]) -> None:
     assert array_of(body.tensors["logits"], stored).tobytes() == array.tobytes()
 
 
-def test_offsets_are_counted_in_what_is_laid_down() -> None:
+def test_offsets_are_counted_in_the_stored_bytes() -> None:
     body, _ = read([savez(save=np.savez_compressed)])
     assert body.tensors["logits"].offset == len(npy(LOGITS)) - LOGITS.nbytes
     assert body.tensors["targets"].offset == len(npy(LOGITS)) + len(npy(TARGETS)) - TARGETS.nbytes
@@ -348,7 +348,7 @@ def test_sizes_may_follow_the_data(how: str, form: str) -> None:
 
 
 def forged(data: bytes, crc: int) -> bytes:
-    """The data and four more bytes that give them this CRC32."""
+    """Return the data with four more bytes that give them this CRC32."""
     table = [zlib.crc32(bytes([n])) ^ zlib.crc32(b"\0") for n in range(256)]
     by_high_byte = {value >> 24: n for n, value in enumerate(table)}
     state, picks = crc ^ 0xFFFFFFFF, []
@@ -494,7 +494,7 @@ def test_what_is_passed_over_counts() -> None:
     tracemalloc.stop()
     assert reader.skipped == len(OBJECTS) + (1 << 24)
     assert sum(lengths) == len(npy(LOGITS)) + len(npy(TARGETS))
-    assert lengths.count(0) >= (1 << 24) // CHUNK_BYTES  # a turn for who counts, each time
+    assert lengths.count(0) >= (1 << 24) // CHUNK_BYTES  # each time the caller can check its limits
     assert peak < 4 * CHUNK_BYTES
 
 
@@ -502,7 +502,7 @@ def test_what_is_passed_over_counts() -> None:
 
 
 def one(**wrong: Any) -> bytes:  # noqa: ANN401 -- whatever Member takes
-    """An archive whose first member is wrong."""
+    """Return an archive whose first member is wrong."""
     return archive(Member(**wrong), TARGETS_MEMBER)
 
 
@@ -515,7 +515,7 @@ DEFLATED = deflated(npy(LOGITS))
 
 
 def pickled(value: object) -> bytes:
-    """What np.save writes of a Python object."""
+    """Write a Python object with np.save."""
     file = BytesIO()
     np.save(file, np.array(value, dtype=object))
     return file.getvalue()
@@ -874,7 +874,7 @@ def test_errors_are_told_as_soon_as_they_show() -> None:
 
 
 def bomb(size: int, announced: int) -> bytes:
-    """The header and deflated data of a member: zeros, of which its .npy header announces a number."""
+    """Return a member's header and deflated data: zeros, and a .npy header that announces some of them."""
     compressor = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     header = BytesIO()
     described = {"descr": "|u1", "fortran_order": False, "shape": (announced,)}
@@ -904,7 +904,7 @@ def test_a_bomb_is_never_held() -> None:
     assert peak < 4 * CHUNK_BYTES
 
 
-def test_a_bomb_behind_an_array_is_refused_at_its_first_piece() -> None:
+def test_a_bomb_behind_an_array_is_refused_at_its_first_chunk() -> None:
     reader = NpzReader(options={}, names=())
     taken: list[Chunk] = []
     with pytest.raises(RequestError, match="from byte 138 of its member on"):
@@ -923,7 +923,7 @@ def test_a_bomb_announces_itself_before_it_is_inflated() -> None:
 
 
 def mutant(body: bytes, others: Sequence[bytes], chance: random.Random) -> bytes:
-    """The body, with one to three things wrong."""
+    """Return a body with one to three errors."""
     wrong = bytearray(body)
     for _ in range(chance.choice((1, 1, 2, 3))):
         at = chance.randrange(len(wrong) + 1)
@@ -962,7 +962,7 @@ def test_mutants_are_read_as_numpy_reads_them_or_refused() -> None:
             with np.load(BytesIO(body)) as witness:
                 theirs = dict(witness)
         except (NotImplementedError, zipfile.BadZipFile):
-            continue  # of a field that says nothing of the arrays, such as a version
+            continue  # a field that does not concern the arrays, such as a version
         assert {name: array_of(tensor, stored).tobytes() for name, tensor in found.tensors.items()} == {
             name: array.tobytes() for name, array in theirs.items()
         }
