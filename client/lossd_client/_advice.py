@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lossd_client._arrays import widened
 from lossd_client._calls import Checked
-from lossd_client._foreign import widened
 from lossd_client.errors import StatusError, anew
 
 

@@ -5,6 +5,7 @@ say so in their header instead of being turned round, and big-endian ones keep t
 """
 
 import mmap
+import sys
 from collections.abc import Sequence
 from decimal import Decimal
 from io import BytesIO
@@ -14,8 +15,6 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from lossd_client._foreign import BFLOAT16, from_foreign
 
 
 class OnDevice(Protocol):
@@ -42,6 +41,11 @@ TARGETS: Final = (*FLOATS, "bool", *INTEGERS)
 IDS: Final = (*INTEGERS, *FLOATS)  # floats of whole numbers, which the server looks at
 WEIGHTS: Final = (*FLOATS, *INTEGERS)
 MASK: Final = ("bool", *INTEGERS)  # integers of 0 and 1, likewise
+
+BFLOAT16 = np.dtype("V2")
+"""How numpy holds what it has no dtype for, and how a .npy file says it."""
+_BLOCK: Final = 1 << 18  # elements; a block and its flags stay in the processor's cache
+_MIN_BYTES: Final = 256  # below that it is the request that costs, not its bytes
 
 
 def as_array(name: str, value: Array, allowed: tuple[str, ...], *, gaps: bool = False) -> NDArray[Any]:
@@ -177,6 +181,74 @@ def _of_objects(array: NDArray[Any], gaps: bool) -> NDArray[Any]:
     return numbers.reshape(array.shape)
 
 
+def widened(array: NDArray[Any]) -> NDArray[Any]:
+    """Gives bfloat16 as float32; anything else as it is."""
+    if array.dtype != BFLOAT16:
+        return array
+    bits = np.ascontiguousarray(array).view(np.uint16).astype(np.uint32) << 16
+    return bits.view(np.float32)
+
+
+_CPU, _PINNED = 1, 3  # device types of DLPack whose memory the processor can read
+
+
+def from_foreign(value: Any) -> NDArray[Any] | None:  # noqa: ANN401 - what it is, is the question
+    """Gives another library's array as numpy's, or None if `value` speaks no protocol of arrays.
+
+    Raises:
+        TypeError: It does, and yet cannot be read.
+    """
+    if _is_torch(value):
+        return _from_torch(value)
+    reasons = []
+    for read in (_by_dlpack, _by_array, _by_get):
+        try:
+            array = read(value)
+        except (AttributeError, BufferError, NotImplementedError, RuntimeError, TypeError) as error:
+            reasons.append(f"{type(error).__name__}: {error}")
+            continue
+        if array is not None:
+            return array
+    if reasons:
+        raise TypeError("; ".join(reasons))
+    return None
+
+
+def _is_torch(value: object) -> bool:
+    torch = sys.modules.get("torch")  # a tensor's module has been imported
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _from_torch(tensor: Any) -> NDArray[Any]:  # noqa: ANN401 - torch is not imported here
+    torch = sys.modules["torch"]
+    try:
+        tensor = tensor.detach().cpu().resolve_neg()
+        if tensor.dtype is torch.bfloat16:
+            return np.asarray(tensor.view(torch.int16).numpy()).view(BFLOAT16)
+        return np.asarray(tensor.numpy())
+    except (RuntimeError, TypeError) as error:  # sparse, quantised, meta
+        raise TypeError(f"{type(error).__name__}: {error}") from error
+
+
+def _by_dlpack(value: Any) -> NDArray[Any] | None:  # noqa: ANN401 - see above
+    if not (hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__")):
+        return None
+    if value.__dlpack_device__()[0] in (_CPU, _PINNED):
+        return np.from_dlpack(value)
+    if hasattr(value, "__array__") or hasattr(value, "get"):  # older and more widely understood
+        return None
+    return np.from_dlpack(value, device="cpu")
+
+
+def _by_array(value: Any) -> NDArray[Any] | None:  # noqa: ANN401 - see above
+    return np.asarray(value) if hasattr(value, "__array__") else None
+
+
+def _by_get(value: Any) -> NDArray[Any] | None:  # noqa: ANN401 - see above
+    # CuPy refuses __array__ and offers this.
+    return np.asarray(value.get()) if hasattr(value, "__cuda_array_interface__") else None
+
+
 def dtype_name(dtype: np.dtype[Any]) -> str:
     """Gives the contract's name of a dtype, or numpy's."""
     # Two raw bytes are how numpy reads back a bfloat16 array that was saved as .npy.
@@ -239,3 +311,65 @@ def read_npy(body: bytes) -> NDArray[np.float64]:
     if array.dtype.kind != "f":
         raise ValueError(f"a loss of dtype {array.dtype}")
     return array.astype(np.float64, copy=False)
+
+
+def as_bools(array: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Gives numbers that are all 0 or 1 as bools; None if they are not, or would be no smaller."""
+    if array.dtype.itemsize < 2 or array.dtype.kind not in "fiu" or array.nbytes < _MIN_BYTES:
+        return None
+    fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+    flat = (array.T if fortran else array).reshape(-1)
+    ones = np.empty(flat.size, dtype=np.bool_)
+    for start in range(0, flat.size, _BLOCK):
+        block, found = flat[start : start + _BLOCK], ones[start : start + _BLOCK]
+        np.equal(block, 1, out=found)
+        zeros = np.equal(block, 0)
+        zeros |= found
+        if not zeros.all():
+            return None
+    return ones.reshape(array.shape, order="F" if fortran else "C")
+
+
+def as_ids(array: NDArray[Any], axis: int) -> NDArray[np.integer[Any]] | None:
+    """Gives targets of which exactly one along `axis` is 1 and the others are 0 as the places of the ones.
+
+    Returns:
+        The places, in the smallest dtype that holds them; None if the targets are not like that.
+    """
+    if array.dtype.kind not in "bfiu" or not -array.ndim <= axis < array.ndim or not array.size:
+        return None
+    classes = array.shape[axis]
+    rows = np.moveaxis(array, axis, -1).reshape(-1, classes)
+    small = next(
+        kind for kind in (np.uint8, np.int16, np.int32, np.int64) if classes - 1 <= np.iinfo(kind).max
+    )
+    ids = np.empty(rows.shape[0], dtype=small)
+    step = max(1, _BLOCK // classes)
+    for start in range(0, rows.shape[0], step):
+        block = rows[start : start + step]
+        ones = block == 1
+        if not ((ones | (block == 0)).all() and (ones.sum(axis=1) == 1).all()):
+            return None
+        ids[start : start + step] = ones.argmax(axis=1)
+    shape = tuple(size for place, size in enumerate(array.shape) if place != axis % array.ndim)
+    return ids.reshape(shape)
+
+
+def narrowed(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """Gives float64 as float32, each value rounded to the nearest; anything else as it is.
+
+    Raises:
+        ValueError: A value becomes 0 or infinite by that.
+    """
+    if array.dtype.kind != "f" or array.dtype.itemsize != 8:
+        return array
+    with np.errstate(over="ignore", under="ignore"):
+        narrow = array.astype(np.float32, order="K")
+    for what, of in (("0", np.logical_not), ("infinity", np.isinf)):
+        if np.count_nonzero(of(narrow)) != np.count_nonzero(of(array)):
+            value = array[of(narrow) & ~of(array)].flat[0]
+            raise ValueError(
+                f"narrow_floats: {name} holds {value}, which is {what} in float32; send it without "
+                "narrow_floats"
+            )
+    return narrow

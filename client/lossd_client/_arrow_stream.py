@@ -9,8 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client._arrays import dtype_name
-from lossd_client._foreign import BFLOAT16
+from lossd_client._arrays import BFLOAT16, dtype_name
 
 DEFAULT_BATCH_BYTES: Final = 32 << 20
 _HEADROOM: Final = 0.9  # for padding, and for the bits of bool columns that do not fill a byte

@@ -2,31 +2,71 @@
 
 import uuid
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Generic, Self, Unpack
 
 from lossd_client._arrays import copied
-from lossd_client._batch_methods import AnswersT, BatchesT, BatchLosses
 from lossd_client._calls import Checked, batch_call, check
 from lossd_client._connections import Connections, Owned, TransportT
-from lossd_client._encoding import encode
-from lossd_client._loss_methods import AnswerT
-from lossd_client._options import Options, Settings
+from lossd_client._encoding import encode, read_result
+from lossd_client._methods import AnswersT, AnswerT, BatchesT, BatchLosses
+from lossd_client._options import (
+    DEFAULT_CONCURRENCY,
+    DEFAULT_CONNECTIONS,
+    DEFAULT_REQUEST_BYTES,
+    Options,
+    Settings,
+    ShowProgress,
+    server_address,
+)
 from lossd_client._splitting import Part, Plan, batch_tensors
 from lossd_client.errors import LossdError, StatusError
 from lossd_client.progress import Progress
-from lossd_client.result import LossResult, read_result
-from lossd_client.retry import Line, Patience, Steps, attempts
+from lossd_client.result import LossResult
+from lossd_client.retry import DEFAULT_RETRY, Line, Patience, Retry, Steps, attempts
+from lossd_client.timeout import DEFAULT_TIMEOUT, Timeout
 from lossd_client.transport import Request, Response, without_password
 
 
-class Client(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, BatchesT, AnswersT, TransportT]):
+class BaseClient(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, BatchesT, AnswersT, TransportT]):
     """What `LossClient` and `AsyncLossClient` have in common."""
 
     _settings: Settings
     _connections: Connections[TransportT]
     _headers: Mapping[str, str]
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout: float | Timeout | None = DEFAULT_TIMEOUT,
+        retry: Retry | None = DEFAULT_RETRY,
+        request_bytes: int = DEFAULT_REQUEST_BYTES,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        progress: ShowProgress | None = None,
+        shrink_targets: bool = True,
+        one_hot_as_ids: bool = False,
+        narrow_floats: bool = False,
+        transport: Callable[[], TransportT] | None = None,
+        max_connections: int = DEFAULT_CONNECTIONS,
+    ) -> None:
+        settings = Settings(
+            base_url=server_address(base_url),
+            api_key=api_key,
+            timeout=Timeout.of(timeout),
+            retry=retry,
+            request_bytes=request_bytes,
+            concurrency=concurrency,
+            progress=progress,
+            shrink_targets=shrink_targets,
+            one_hot_as_ids=one_hot_as_ids,
+            narrow_floats=narrow_floats,
+            transport=transport,
+            max_connections=max_connections,
+        )
+        self._set_up(settings)
 
     @staticmethod
     @abstractmethod

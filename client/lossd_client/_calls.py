@@ -15,8 +15,7 @@ from typing import Any, Final, Literal, TypeAlias, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client._arrays import FLOATS, IDS, MASK, TARGETS, WEIGHTS, Array, as_array, dtype_name
-from lossd_client._foreign import widened
+from lossd_client._arrays import FLOATS, IDS, MASK, TARGETS, WEIGHTS, Array, as_array, dtype_name, widened
 
 LossName: TypeAlias = Literal["bce", "focal"]
 Reduction: TypeAlias = Literal["none", "sum", "mean"]

@@ -2,20 +2,19 @@
 
 import json
 import operator
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client._arrays import dtype_name, npy_pieces
-from lossd_client._calls import Checked
-from lossd_client._compact import as_bools, as_ids, narrowed
-from lossd_client._foreign import widened
+from lossd_client._arrays import as_bools, as_ids, dtype_name, narrowed, npy_pieces, read_npy, widened
+from lossd_client._calls import OPTIONS, OWN, Checked
 from lossd_client.errors import BadAnswer, status_error
-from lossd_client.result import Asked
+from lossd_client.result import LossResult
 from lossd_client.transport import JSON, NPY, Request, Response
 
 _LISTED: Final = 16  # numbers; longer lists are shortened, as the server does
@@ -42,6 +41,34 @@ def encode(call: Checked, form: Form) -> Request:
         headers={"Content-Type": NPY, "Accept": NPY if call.joins_rows else JSON},
         body=tuple(piece for array in tensors.values() for piece in npy_pieces(array)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the caller asked for: an answer may not repeat all of it.
+
+    Attributes:
+        loss_name: The loss.
+        shape: The inputs' shape.
+        reduction: What becomes of the elements' losses.
+        params: Those of the loss's own parameters that were given.
+        options: Those of the other parameters that were given.
+    """
+
+    loss_name: str
+    shape: tuple[int, ...]
+    reduction: str
+    params: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def all_params(self, applied: Mapping[str, Any]) -> dict[str, Any]:
+        """Complete the loss's own parameters by what the server says that it applied."""
+        long = {name for name, value in applied.items() if isinstance(value, Mapping)}  # lists, shortened
+        return {**self.params, **{name: value for name, value in applied.items() if name not in long}}
+
+    def all_options(self, applied: Mapping[str, Any]) -> dict[str, Any]:
+        """Complete the other parameters. What the caller gave counts: it may be sent in another form."""
+        return {**OPTIONS, **applied, "targets_format": "dense", **self.options}
 
 
 def asked(call: Checked) -> Asked:
@@ -93,6 +120,107 @@ def query_text(params: Mapping[str, Any]) -> list[tuple[str, str]]:
         (name, value if isinstance(value, str) else json.dumps(value, allow_nan=False, separators=(",", ":")))
         for name, value in params.items()
     ]
+
+
+_UNREADABLE = (
+    AttributeError,
+    EOFError,
+    KeyError,
+    MemoryError,  # a shape that nobody could hold
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
+def read_result(response: Response, asked: Asked) -> LossResult:
+    """Reads the answer to a scoring request.
+
+    Raises:
+        StatusError: The status is not 200.
+        BadAnswer: It is 200, and yet the answer cannot be read.
+    """
+    if response.status != 200:
+        raise status_error(response)
+    reader = {JSON: _from_json, NPY: _from_npy}.get(response.media_type)
+    if reader is None:
+        kind = response.media_type or "no content type"
+        raise BadAnswer(f"the answer is neither JSON nor .npy but {kind}; is base_url a lossd server?")
+    try:
+        return reader(response, asked)
+    except _UNREADABLE as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise BadAnswer(f"the {response.media_type} answer cannot be read ({reason})") from error
+
+
+_TERMS = ("sum_terms", "weight_sum_terms", "positives_terms")
+
+
+def _from_json(response: Response, asked: Asked) -> LossResult:
+    answer = json.loads(response.body)
+    terms: dict[str, Any] = {name: tuple(map(float, answer.get(name, ()))) for name in _TERMS}
+    for name in ("loss_terms", "divisor_terms"):
+        if answer.get(name):
+            terms[name] = tuple(np.asarray(plane, dtype=np.float64) for plane in answer[name])
+    loss = answer["loss"]
+    return LossResult(
+        loss=np.asarray(loss, dtype=np.float64) if isinstance(loss, list) else float(loss),
+        sum=float(answer["sum"]),
+        count=int(answer["count"]),
+        weight_sum=float(answer["weight_sum"]),
+        positives=float(answer["positives"]),
+        reduction=answer.get("reduction", asked.reduction),
+        params=asked.all_params(answer.get("params", {})),
+        request_id=answer.get("request_id", response.headers.get("x-request-id")),
+        timing=_timing(response),
+        loss_name=answer.get("loss_name", asked.loss_name),
+        shape=tuple(answer.get("shape", asked.shape)),
+        kernel=answer.get("kernel"),
+        device=answer.get("device"),
+        version=answer.get("version"),
+        options=asked.all_options(answer.get("options", {})),
+        notes=tuple(map(str, answer.get("notes", ()))),
+        **terms,
+    )
+
+
+def _from_npy(response: Response, asked: Asked) -> LossResult:
+    loss = read_npy(response.body)
+    headers = response.headers
+    texts = {name: headers.get(f"lossd-{name.replace('_', '-')}") for name in _TERMS}
+    terms: dict[str, Any] = {name: tuple(map(float, text.split(","))) for name, text in texts.items() if text}
+    applied = dict(json.loads(headers.get("lossd-params", "{}")))
+    applied.pop("reduction", None)
+    own = {name: applied.pop(name) for name in OWN.get(asked.loss_name, ()) if name in applied}
+    return LossResult(
+        loss=loss if loss.ndim else loss.item(),
+        sum=float(headers["lossd-sum"]),
+        count=int(headers["lossd-count"]),
+        weight_sum=float(headers["lossd-weight-sum"]),
+        positives=float(headers["lossd-positives"]),
+        reduction=asked.reduction,
+        params=asked.all_params(own),
+        request_id=headers.get("x-request-id"),
+        timing=_timing(response),
+        loss_name=asked.loss_name,
+        shape=asked.shape,
+        kernel=headers.get("lossd-kernel"),
+        version=headers.get("lossd-version"),
+        options=asked.all_options(applied),
+        notes=tuple(map(str, json.loads(headers.get("lossd-notes", "[]")))),
+        **terms,
+    )
+
+
+# One metric of a Server-Timing header: a name, then parameters, of which "dur" is in milliseconds.
+_METRIC = re.compile(r"([\w-]+)[^,]*?;\s*dur\s*=\s*\"?([0-9.eE+-]+)")
+
+
+def _timing(response: Response) -> dict[str, float]:
+    return {
+        name: float(duration) for name, duration in _METRIC.findall(response.headers.get("server-timing", ""))
+    }
 
 
 INFO: Final = Request("GET", "/info", headers={"Accept": JSON})

@@ -3,15 +3,16 @@
 import os
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any, cast
 from urllib.request import getproxies
 
+import httpcore
 import httpx
 
-from lossd_client._sockets import Backend
+from lossd_client._threads import own_call_off
 from lossd_client.errors import BadAnswer, ConnectionFailed, LossdError, TimedOut
 from lossd_client.timeout import Timeout
 from lossd_client.transport import Request, Response, without_password
@@ -201,6 +202,63 @@ def _proxy_errors() -> Iterator[None]:
         ) from error
 
 
+class _Backend(httpcore.NetworkBackend):
+    """Makes the connections that `inner` makes."""
+
+    def __init__(self, inner: httpcore.NetworkBackend) -> None:
+        self._inner = inner
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Connects to a port."""
+        return _Stream(self._inner.connect_tcp(host, port, timeout, local_address, socket_options))
+
+    def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
+    ) -> httpcore.NetworkStream:
+        """Connects to a socket that is a file."""
+        return _Stream(self._inner.connect_unix_socket(path, timeout, socket_options))
+
+    def sleep(self, seconds: float) -> None:
+        """Waits."""
+        self._inner.sleep(seconds)
+
+
+class _Stream(httpcore.NetworkStream):
+    def __init__(self, inner: httpcore.NetworkStream) -> None:
+        self._inner = inner
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        with self._held():
+            return self._inner.read(max_bytes, timeout)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        with self._held():
+            self._inner.write(buffer, timeout)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        with self._held():
+            return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - httpcore's signature
+        return self._inner.get_extra_info(info)
+
+    def _held(self) -> AbstractContextManager[None]:
+        call_off = own_call_off()
+        return nullcontext() if call_off is None else call_off.holding(self._inner.get_extra_info("socket"))
+
+
 def _opened(max_connections: int, use_environment: bool) -> httpx.Client:
     with _proxy_errors():
         http = httpx.Client(**_options(max_connections, use_environment))
@@ -208,7 +266,7 @@ def _opened(max_connections: int, use_environment: bool) -> httpx.Client:
     for each in (http._transport, *http._mounts.values()):
         pool: Any = getattr(each, "_pool", None)
         if hasattr(pool, "_network_backend"):
-            pool._network_backend = Backend(pool._network_backend)
+            pool._network_backend = _Backend(pool._network_backend)
     return http
 
 

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +11,40 @@ from numpy.typing import NDArray
 from lossd_client._calls import OPTIONS
 from lossd_client._exact_sum import ExactSum
 from lossd_client.errors import empty_mean
-from lossd_client.result import LossResult
 
 _COMMON = ("loss_name", "reduction", "params", "options")  # what results must have in common to be merged
 _SUMS = ("sum", "weight_sum", "positives")
 _KEPT = ("request_id", "kernel", "device", "version")  # what stays if it is the same in all
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Figures:
+    """The fields of a `LossResult`, which describes them."""
+
+    loss: float | NDArray[np.float64]
+    sum: float
+    count: int
+    weight_sum: float
+    positives: float
+    reduction: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    request_id: str | None = None
+    timing: Mapping[str, float] = field(default_factory=dict)
+    loss_name: str = ""
+    shape: tuple[int, ...] = ()
+    kernel: str | None = None
+    device: str | None = None
+    version: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    sum_terms: tuple[float, ...] = ()
+    weight_sum_terms: tuple[float, ...] = ()
+    positives_terms: tuple[float, ...] = ()
+    loss_terms: tuple[NDArray[np.float64], ...] | None = None
+    divisor_terms: tuple[NDArray[np.float64], ...] | None = None
+
+
+FiguresT = TypeVar("FiguresT", bound=Figures)
 
 
 class _ExactArray:
@@ -43,11 +72,11 @@ class _ExactArray:
         return tuple(planes.reshape(-1, *self._shape))
 
 
-class Tally:
+class Tally(Generic[FiguresT]):
     """Adds results up; what `LossResult.merge` says of them holds here."""
 
     def __init__(self) -> None:
-        self._first: LossResult | None = None
+        self._first: FiguresT | None = None
         self._join = ""  # "scalar", "rows" or "places"
         self._sums = {name: ExactSum() for name in _SUMS}
         self._places: dict[str, _ExactArray] = {}
@@ -60,7 +89,7 @@ class Tally:
         self._notes: dict[str, None] = {}
         self._losses: list[NDArray[np.float64]] = []
 
-    def add(self, result: LossResult) -> None:
+    def add(self, result: FiguresT) -> None:
         """Adds one result.
 
         Raises:
@@ -101,7 +130,7 @@ class Tally:
             )
         self._losses.append(losses)
 
-    def result(self) -> LossResult:
+    def result(self) -> FiguresT:
         """Gives the result of all that was added.
 
         Raises:
@@ -131,7 +160,7 @@ class Tally:
         return replace(merged, loss=np.concatenate(self._losses) if self._losses else reduced(merged))
 
 
-def reduced(figures: LossResult) -> float | NDArray[np.float64]:
+def reduced(figures: Figures) -> float | NDArray[np.float64]:
     """Makes the loss of the figures: a sum, or a mean, which is one division; losses of rows stay.
 
     Raises:
@@ -140,7 +169,7 @@ def reduced(figures: LossResult) -> float | NDArray[np.float64]:
     """
     loss = figures.loss
     if not isinstance(loss, np.ndarray):
-        return mean_of(figures) if figures.reduction == "mean" else figures.sum
+        return _mean_of(figures) if figures.reduction == "mean" else figures.sum
     if _how_to_join(figures) == "rows":
         return loss
     sums = loss if figures.loss_terms is None else figures.loss_terms[0]
@@ -160,7 +189,17 @@ def reduced(figures: LossResult) -> float | NDArray[np.float64]:
         return np.asarray(sums / divisors)
 
 
-def mean_of(figures: LossResult) -> float:
+def as_mean(sums: FiguresT) -> FiguresT:
+    """Return the mean that sums over rows make.
+
+    Raises:
+        InvalidRequest: It is a mean over nothing, code "empty_mean".
+    """
+    mean = replace(sums, reduction="mean")
+    return replace(mean, loss=reduced(mean))
+
+
+def _mean_of(figures: Figures) -> float:
     """Divides the sum by what the normalizer says.
 
     Raises:
@@ -177,7 +216,7 @@ def mean_of(figures: LossResult) -> float:
     return float(figures.sum / divisor)
 
 
-def _axes(result: LossResult) -> Sequence[int] | None:
+def _axes(result: Figures) -> Sequence[int] | None:
     axis = result.options.get("axis")
     if axis is None:
         return None
@@ -185,11 +224,11 @@ def _axes(result: LossResult) -> Sequence[int] | None:
     return [one % len(result.shape) if result.shape else one for one in axes]
 
 
-def _divides_by_number(result: LossResult) -> bool:
+def _divides_by_number(result: Figures) -> bool:
     return isinstance(result.options.get("normalizer"), int | float)
 
 
-def _how_to_join(result: LossResult) -> str:
+def _how_to_join(result: Figures) -> str:
     axes = _axes(result)
     if not isinstance(result.loss, np.ndarray):
         return "scalar"
@@ -198,7 +237,7 @@ def _how_to_join(result: LossResult) -> str:
     return "rows" if result.reduction == "none" or (axes is not None and 0 not in axes) else "places"
 
 
-def _planes(result: LossResult) -> dict[str, Sequence[NDArray[np.float64]]]:
+def _planes(result: Figures) -> dict[str, Sequence[NDArray[np.float64]]]:
     """The arrays that add up to the sums over rows, and to what these are divided by, if that is a sum.
 
     Raises:
@@ -216,14 +255,14 @@ def _planes(result: LossResult) -> dict[str, Sequence[NDArray[np.float64]]]:
     return {"loss_terms": losses, **({} if divisors is None else {"divisor_terms": divisors})}
 
 
-def _without_terms(result: LossResult) -> ValueError:
+def _without_terms(result: Figures) -> ValueError:
     return ValueError(
         f"means over axis={result.options.get('axis')} of batches need the terms of their sums and divisors, "
         "which this server does not give; score_stream gives such means"
     )
 
 
-def _refuse_unlike(first: LossResult, other: LossResult) -> None:
+def _refuse_unlike(first: Figures, other: Figures) -> None:
     for name in _COMMON:
         mine, its = getattr(first, name), getattr(other, name)
         dimensions = len(first.shape) or len(other.shape)  # a merged result may know none

@@ -11,9 +11,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client._arrays import forget
+from lossd_client._arrays import forget, widened
 from lossd_client._calls import Checked
-from lossd_client._foreign import widened
 
 _FIRST: Final = 1024  # elements, of which one mostly tells that logits are logits
 _FEWEST: Final = 16

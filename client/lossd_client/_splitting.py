@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from lossd_client._advice import explained
 from lossd_client._arrays import Array, forget
 from lossd_client._calls import Checked
-from lossd_client._encoding import asked
+from lossd_client._encoding import Asked, asked
 from lossd_client._merge import Tally, reduced
 from lossd_client._shape_notes import shape_notes, swapped_notes
 from lossd_client.errors import StatusError, moved
-from lossd_client.result import Asked, LossResult
+from lossd_client.result import LossResult
 from lossd_client.retry import Patience
 
 Batch: TypeAlias = tuple[Array, Array] | list[Array] | Mapping[str, Array]

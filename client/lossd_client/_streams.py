@@ -6,9 +6,8 @@ from typing import Any
 
 from lossd_client._arrow_stream import DEFAULT_BATCH_BYTES, ArrowEncoder
 from lossd_client._calls import batch_call, check, checked_params
-from lossd_client._encoding import query_text
+from lossd_client._encoding import Asked, query_text
 from lossd_client._splitting import batch_tensors
-from lossd_client.result import Asked
 from lossd_client.transport import ARROW, JSON, NPY, Chunks, Request
 
 

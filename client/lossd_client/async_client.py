@@ -6,7 +6,6 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
-    Callable,
     Coroutine,
     Iterable,
     Mapping,
@@ -15,24 +14,15 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar, Unpack
 
-from lossd_client._base_client import Client, Meter
+from lossd_client._base_client import BaseClient, Meter
 from lossd_client._calls import LossCall, LossName, check
-from lossd_client._encoding import INFO, READY, USAGE, read_object, read_ready, usage_of
-from lossd_client._options import (
-    DEFAULT_CONCURRENCY,
-    DEFAULT_CONNECTIONS,
-    DEFAULT_REQUEST_BYTES,
-    Options,
-    Settings,
-    ShowProgress,
-    server_address,
-)
+from lossd_client._encoding import INFO, READY, USAGE, read_object, read_ready, read_result, usage_of
+from lossd_client._options import Options, Settings
 from lossd_client._splitting import Batch, Joined, Part, Plan
 from lossd_client._streams import BatchStream
 from lossd_client.errors import LossdError
-from lossd_client.result import LossResult, read_result
-from lossd_client.retry import DEFAULT_RETRY, Retry, Send, Steps
-from lossd_client.timeout import DEFAULT_TIMEOUT, Timeout
+from lossd_client.result import LossResult
+from lossd_client.retry import Send, Steps
 from lossd_client.transport import AsyncTransport, Request, Response
 
 ResultT = TypeVar("ResultT")
@@ -42,7 +32,7 @@ _LARGE = 1 << 20  # bytes: making less than that ready takes the event loop less
 
 
 class AsyncLossClient(
-    Client[Coroutine[Any, Any, LossResult], Batches, AsyncIterator[LossResult], AsyncTransport]
+    BaseClient[Coroutine[Any, Any, LossResult], Batches, AsyncIterator[LossResult], AsyncTransport]
 ):
     """The same client for asyncio: everything that asks the server is awaited.
 
@@ -68,39 +58,6 @@ class AsyncLossClient(
         ConnectionFailed: As there.
         ValueError: As there.
     """
-
-    def __init__(
-        self,
-        base_url: str | None = None,
-        *,
-        api_key: str | None = None,
-        timeout: float | Timeout | None = DEFAULT_TIMEOUT,
-        retry: Retry | None = DEFAULT_RETRY,
-        request_bytes: int = DEFAULT_REQUEST_BYTES,
-        concurrency: int = DEFAULT_CONCURRENCY,
-        progress: ShowProgress | None = None,
-        shrink_targets: bool = True,
-        one_hot_as_ids: bool = False,
-        narrow_floats: bool = False,
-        transport: Callable[[], AsyncTransport] | None = None,
-        max_connections: int = DEFAULT_CONNECTIONS,
-    ) -> None:
-        self._set_up(
-            Settings(
-                base_url=server_address(base_url),
-                api_key=api_key,
-                timeout=Timeout.of(timeout),
-                retry=retry,
-                request_bytes=request_bytes,
-                concurrency=concurrency,
-                progress=progress,
-                shrink_targets=shrink_targets,
-                one_hot_as_ids=one_hot_as_ids,
-                narrow_floats=narrow_floats,
-                transport=transport,
-                max_connections=max_connections,
-            )
-        )
 
     @classmethod
     async def local(cls, *, settings: Mapping[str, object] | None = None, **options: Unpack[Options]) -> Self:

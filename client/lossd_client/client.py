@@ -2,38 +2,29 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from functools import partial
 from itertools import chain
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from lossd_client._base_client import Client, Meter
+from lossd_client._base_client import BaseClient, Meter
 from lossd_client._calls import LossCall, LossName, check
-from lossd_client._encoding import INFO, READY, USAGE, read_object, read_ready, usage_of
-from lossd_client._options import (
-    DEFAULT_CONCURRENCY,
-    DEFAULT_CONNECTIONS,
-    DEFAULT_REQUEST_BYTES,
-    Options,
-    Settings,
-    ShowProgress,
-    server_address,
-)
+from lossd_client._encoding import INFO, READY, USAGE, read_object, read_ready, read_result, usage_of
+from lossd_client._options import Options, Settings
 from lossd_client._splitting import Batch, Joined, Part, Plan
 from lossd_client._streams import BatchStream
 from lossd_client._threads import Workers, own_call_off
 from lossd_client.errors import LossdError
-from lossd_client.result import LossResult, read_result
-from lossd_client.retry import DEFAULT_RETRY, Retry, Send, Steps
-from lossd_client.timeout import DEFAULT_TIMEOUT, Timeout
+from lossd_client.result import LossResult
+from lossd_client.retry import Send, Steps
 from lossd_client.transport import Response, Transport
 
 ResultT = TypeVar("ResultT")
 
 
-class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Transport]):
+class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], Transport]):
     """A client that waits for each answer.
 
     Threads may share one. A forked child may go on using its parent's: it opens connections of its own. A
@@ -57,7 +48,7 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
         transport: What makes the connections, instead of the client's own HTTP library: called with no
             arguments, and again after a fork or where the client is unpickled. For an `httpx.Client` of your
             own see `lossd_client._httpx_transport.HttpxTransport`; for tests without a server there is
-            `lossd_client.testing.fake.FakeTransport`.
+            `lossd_client.testing.FakeTransport`.
         max_connections: How many connections the client's own transport keeps.
 
     Raises:
@@ -66,39 +57,6 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
         ValueError: base_url is not an http or https address, the key has characters that no header may have,
             or a number is out of range.
     """
-
-    def __init__(
-        self,
-        base_url: str | None = None,
-        *,
-        api_key: str | None = None,
-        timeout: float | Timeout | None = DEFAULT_TIMEOUT,
-        retry: Retry | None = DEFAULT_RETRY,
-        request_bytes: int = DEFAULT_REQUEST_BYTES,
-        concurrency: int = DEFAULT_CONCURRENCY,
-        progress: ShowProgress | None = None,
-        shrink_targets: bool = True,
-        one_hot_as_ids: bool = False,
-        narrow_floats: bool = False,
-        transport: Callable[[], Transport] | None = None,
-        max_connections: int = DEFAULT_CONNECTIONS,
-    ) -> None:
-        self._set_up(
-            Settings(
-                base_url=server_address(base_url),
-                api_key=api_key,
-                timeout=Timeout.of(timeout),
-                retry=retry,
-                request_bytes=request_bytes,
-                concurrency=concurrency,
-                progress=progress,
-                shrink_targets=shrink_targets,
-                one_hot_as_ids=one_hot_as_ids,
-                narrow_floats=narrow_floats,
-                transport=transport,
-                max_connections=max_connections,
-            )
-        )
 
     @classmethod
     def local(cls, *, settings: Mapping[str, object] | None = None, **options: Unpack[Options]) -> Self:

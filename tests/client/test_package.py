@@ -44,7 +44,7 @@ def test_the_import_is_quick_and_light() -> None:
 def test_scoring_imports_nothing_heavy_either() -> None:
     code = (
         "from lossd_client import LossClient\n"
-        "from lossd_client.testing.fake import FakeTransport\n"
+        "from lossd_client.testing import FakeTransport\n"
         "with LossClient(transport=FakeTransport, request_bytes=100) as client:\n"
         "    client.bce(numpy.zeros((9, 3)), [[0, 1, 0]] * 9)\n"
         "    client.score_batches('focal', [([0.0], [1])])\n"

@@ -39,7 +39,7 @@ from lossd_client import (
     progress_bar,
 )
 from lossd_client._httpx_transport import AsyncHttpxTransport, HttpxTransport
-from lossd_client.testing.fake import AsyncFakeTransport, FakeTransport
+from lossd_client.testing import AsyncFakeTransport, FakeTransport
 from lossd_client.torchmetrics import RemoteBCE, RemoteFocal
 
 

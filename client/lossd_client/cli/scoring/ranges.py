@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client._arrays import forget
-from lossd_client._foreign import widened
+from lossd_client._arrays import forget, widened
 from lossd_client.cli.inputs.shards import Arrays
 
 

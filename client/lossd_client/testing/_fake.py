@@ -15,11 +15,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client._arrays import dtype_name
+from lossd_client._arrays import dtype_name, widened
 from lossd_client._calls import OPTIONS
-from lossd_client._foreign import widened
 from lossd_client._shape_notes import id_notes, notes_of
-from lossd_client.testing.fake_losses import Elements, Losses, Refused, axes_of, losses_of, mean_of
+from lossd_client.testing._fake_losses import Elements, Losses, Refused, axes_of, losses_of, mean_of
 from lossd_client.timeout import Timeout
 from lossd_client.transport import JSON, NPY, PROBLEM, Request, Response
 
