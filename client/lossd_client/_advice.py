@@ -10,33 +10,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client._arrays import widened
-from lossd_client._calls import Checked
-from lossd_client.errors import StatusError, anew
+from lossd_client._calls import CheckedCall
+from lossd_client._problems import anew
+from lossd_client.errors import StatusError
 
 
-def explained(error: StatusError, call: Checked) -> StatusError:
+def explained(error: StatusError, call: CheckedCall) -> StatusError:
     """Add to the detail of an error what its cause seems to be."""
     advise = _ADVICE.get(error.code or "")
     advice = advise(call) if advise is not None else None
     return error if advice is None else anew(error, f"{error.detail}; {advice}", error.errors)
 
 
-def _shapes(call: Checked) -> str | None:
+def _shapes(call: CheckedCall) -> str | None:
     """What to do about targets whose shape is the right one but for axes of length 1, or are class ids."""
     inputs, targets = call.inputs, call.tensors["targets"]
     name = next(iter(call.tensors))
     said = f"{name} {inputs.shape}, targets {targets.shape}"
     expected = inputs.shape
     if call.by_index:
-        if not -inputs.ndim <= call.class_axis < inputs.ndim:
+        if not -inputs.ndim <= call.axes.classes < inputs.ndim:
             return None
-        expected = _without(inputs.shape, call.class_axis)
+        expected = _without(inputs.shape, call.axes.classes)
     if targets.shape == expected:
         return None  # it is another tensor
     if [n for n in targets.shape if n != 1] == [n for n in expected if n != 1]:
         return f"{said}: reshape one: {_reshaping(targets.shape, expected)}"
-    classes_apart = -inputs.ndim <= call.class_axis < inputs.ndim and inputs.ndim > 1
-    if not call.by_index and classes_apart and targets.shape == _without(inputs.shape, call.class_axis):
+    classes_apart = -inputs.ndim <= call.axes.classes < inputs.ndim and inputs.ndim > 1
+    if not call.by_index and classes_apart and targets.shape == _without(inputs.shape, call.axes.classes):
         return f"{said}: if the targets are class ids, give targets_format='index'"
     return None
 
@@ -54,7 +55,7 @@ def _reshaping(given: tuple[int, ...], expected: tuple[int, ...]) -> str:
     return f"targets.reshape({', '.join(map(str, expected))})"
 
 
-def _targets(call: Checked) -> str | None:
+def _targets(call: CheckedCall) -> str | None:
     """Whether the class ids seem to count from 1, or the arguments to be swapped."""
     targets = widened(call.tensors["targets"])
     if not targets.size:
@@ -71,10 +72,10 @@ def _targets(call: Checked) -> str | None:
     return None
 
 
-def _ids(ids: NDArray[Any], call: Checked) -> str | None:
-    if not -call.inputs.ndim <= call.class_axis < call.inputs.ndim:
+def _ids(ids: NDArray[Any], call: CheckedCall) -> str | None:
+    if not -call.inputs.ndim <= call.axes.classes < call.inputs.ndim:
         return None
-    classes = call.inputs.shape[call.class_axis]
+    classes = call.inputs.shape[call.axes.classes]
     kept = ids[~np.isnan(ids)] if ids.dtype.kind == "f" else ids
     for name in ("ignore_index", "background_index"):
         kept = kept[kept != call.params[name]] if isinstance(call.params.get(name), int | float) else kept
@@ -87,7 +88,7 @@ def _ids(ids: NDArray[Any], call: Checked) -> str | None:
     )
 
 
-_ADVICE: Final[Mapping[str, Callable[[Checked], str | None]]] = {
+_ADVICE: Final[Mapping[str, Callable[[CheckedCall], str | None]]] = {
     "shape_mismatch": _shapes,
     "target_out_of_range": _targets,
 }

@@ -6,27 +6,30 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Generic, Self, Unpack
 
+from lossd_client._addresses import server_address, without_password
 from lossd_client._arrays import copied
-from lossd_client._calls import Checked, batch_call, check
-from lossd_client._connections import Connections, Owned, TransportT
+from lossd_client._attempts import CallLimits, RetryState, Steps, attempts
+from lossd_client._calls import CheckedCall, batch_call, check
+from lossd_client._connections import Connections, OwnedServer, TransportT
 from lossd_client._encoding import encode, read_result
 from lossd_client._methods import AnswersT, AnswerT, BatchesT, BatchLosses
 from lossd_client._options import (
     DEFAULT_CONCURRENCY,
     DEFAULT_CONNECTIONS,
     DEFAULT_REQUEST_BYTES,
+    DEFAULT_RETRY,
+    DEFAULT_TIMEOUT,
     Options,
     Settings,
     ShowProgress,
-    server_address,
 )
 from lossd_client._splitting import Part, Plan, batch_tensors
 from lossd_client.errors import LossdError, StatusError
 from lossd_client.progress import Progress
 from lossd_client.result import LossResult
-from lossd_client.retry import DEFAULT_RETRY, Line, Patience, Retry, Steps, attempts
-from lossd_client.timeout import DEFAULT_TIMEOUT, Timeout
-from lossd_client.transport import Request, Response, without_password
+from lossd_client.retry import Retry
+from lossd_client.timeout import Timeout
+from lossd_client.transport import Request, Response
 
 
 class BaseClient(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, BatchesT, AnswersT, TransportT]):
@@ -73,12 +76,12 @@ class BaseClient(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, Batc
     def _open_transport(settings: Settings) -> TransportT: ...
 
     @classmethod
-    def _with_settings(cls, settings: Settings, server: Owned | None = None) -> Self:
+    def _with_settings(cls, settings: Settings, server: OwnedServer | None = None) -> Self:
         client = cls.__new__(cls)
         client._set_up(settings, server)
         return client
 
-    def _set_up(self, settings: Settings, server: Owned | None = None) -> None:
+    def _set_up(self, settings: Settings, server: OwnedServer | None = None) -> None:
         self._settings, self._headers = settings, settings.headers()
         self._connections = Connections(lambda: self._open_transport(settings), server)
 
@@ -118,23 +121,23 @@ class BaseClient(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, Batc
         client._connections = self._connections
         return client
 
-    def _patience(self) -> Patience:
-        return Patience.beginning_now(self._settings.timeout, self._settings.retry)
+    def _limits(self) -> CallLimits:
+        return CallLimits.starting_now(self._settings.timeout, self._settings.retry)
 
     def _addressed(self, request: Request, request_id: str | None = None) -> Request:
         headers = {**self._headers, **request.headers, "X-Request-Id": request_id or uuid.uuid4().hex}
         return replace(request, base_url=self._settings.base_url, headers=headers)
 
-    def _ask(self, request: Request, *, once: bool = False) -> Steps[Response]:
+    def _request(self, request: Request, *, once: bool = False) -> Steps[Response]:
         """Sends a request that is no part of a plan."""
-        _, line = self._connections.get()
-        patience = self._patience()
-        return attempts(self._addressed(request), replace(patience, retry=None) if once else patience, line)
+        _, state = self._connections.get()
+        limits = self._limits()
+        return attempts(self._addressed(request), replace(limits, retry=None) if once else limits, state)
 
-    def _plan(self, call: Checked) -> Plan:
-        return Plan(call, self._settings.request_bytes, uuid.uuid4().hex, self._patience())
+    def _plan(self, call: CheckedCall) -> Plan:
+        return Plan(call, self._settings.request_bytes, uuid.uuid4().hex, self._limits())
 
-    def _batch_call(self, loss: str, batch: object, params: Mapping[str, Any]) -> Checked:
+    def _batch_call(self, loss: str, batch: object, params: Mapping[str, Any]) -> CheckedCall:
         call = check(batch_call(loss, batch_tensors(batch), params))
         if self._settings.concurrency == 1:  # it is answered before the next is drawn
             return call
@@ -144,16 +147,16 @@ class BaseClient(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, Batc
     def _encoded(self, part: Part) -> Request:
         return self._addressed(encode(part.call, self._settings.form), part.request_id)
 
-    def _exchange(self, part: Part, request: Request, line: Line) -> Steps[LossResult]:
+    def _exchange(self, part: Part, request: Request, state: RetryState) -> Steps[LossResult]:
         """Sees a part's request through and reads its answer."""
         try:
-            response = yield from attempts(request, part.plan.patience, line)
+            response = yield from attempts(request, part.plan.limits, state)
         except StatusError as error:
             raise part.own_error(error) from None
         finally:
             part.forget()
         try:
-            result = read_result(response, part.asked)
+            result = read_result(response, part.summary)
             return part.plan.noted(result) if part.plan.is_whole else result
         except LossdError as error:
             error.request_id = error.request_id or part.request_id

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Final, Literal, TypeAlias, TypedDict
+from typing import Any, Final, Literal, Self, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,7 +103,7 @@ class LossCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckedCall:
     """The same once it is known to make sense.
 
     Attributes:
@@ -124,34 +124,10 @@ class Checked:
         return next(iter(self.tensors.values()))
 
     @property
-    def reduction(self) -> str:
-        """What becomes of the elements' losses."""
-        return str(self.params.get("reduction", "mean"))
-
-    @property
-    def axes(self) -> set[int]:
-        """The axes that are reduced over, if any are."""
-        axis = self.params.get("axis")
-        dimensions = self.inputs.ndim
-        if axis is None:
-            return set(range(dimensions))
-        axes = axis if isinstance(axis, list) else [axis]
-        return {one + dimensions if one < 0 else one for one in axes}
-
-    @property
-    def is_scalar(self) -> bool:
-        """Whether the loss is one number."""
-        return self.reduction != "none" and len(self.axes) == self.inputs.ndim
-
-    @property
-    def joins_rows(self) -> bool:
-        """Whether each row has losses of its own."""
-        return self.reduction == "none" or not (self.is_scalar or 0 in self.axes)
-
-    @property
-    def class_axis(self) -> int:
-        """The axis along which the classes lie."""
-        return int(self.params.get("class_axis", -1))
+    def axes(self) -> "Axes":
+        """Which axes are reduced over, and which one the classes lie along."""
+        given = {**self.own, **self.params}
+        return Axes.of(self.inputs.ndim, given, self.tensors.get("pos_weight"))
 
     @property
     def by_index(self) -> bool:
@@ -159,7 +135,69 @@ class Checked:
         return self.params.get("targets_format") == "index"
 
 
-def check(call: LossCall) -> Checked:
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """The axes of the inputs: which ones a loss reduces over, and which one the classes lie along.
+
+    Attributes:
+        dimensions: How many axes there are.
+        reduction: "none", "sum" or "mean".
+        reduced: The axes that `axis` names, counted from the first; all by default.
+        classes: The axis of the classes, as given.
+        has_classes: Whether class ids, or an `alpha` or a `pos_weight` of several numbers, lie along it.
+    """
+
+    dimensions: int
+    reduction: str
+    reduced: frozenset[int]
+    classes: int
+    has_classes: bool
+
+    @classmethod
+    def of(cls, dimensions: int, params: Mapping[str, Any], pos_weight: object = None) -> Self:
+        """Return the axes of a call with these parameters, of which defaults may be missing."""
+        axis = params.get("axis")
+        axes = range(dimensions) if axis is None else axis if isinstance(axis, list) else [axis]
+        has_classes = (
+            params.get("targets_format") == "index"
+            or isinstance(params.get("alpha"), list)
+            or (np.ndim(pos_weight) == 1 and np.size(pos_weight) > 1)  # type: ignore[arg-type] # an array
+        )
+        return cls(
+            dimensions,
+            str(params.get("reduction", "mean")),
+            frozenset(one + dimensions if one < 0 else one for one in axes),
+            int(params.get("class_axis", -1)),
+            has_classes,
+        )
+
+    @property
+    def left(self) -> list[int]:
+        """The axes that the loss has."""
+        return [one for one in range(self.dimensions) if self.reduction == "none" or one not in self.reduced]
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether the loss is one number."""
+        return self.reduction != "none" and len(self.reduced) == self.dimensions
+
+    @property
+    def joins_rows(self) -> bool:
+        """Whether each row has losses of its own."""
+        return self.reduction == "none" or not (self.is_scalar or 0 in self.reduced)
+
+    @property
+    def averages_rows(self) -> bool:
+        """Whether the loss is a mean over rows: some of them are asked for sums, since they may be empty."""
+        return self.reduction == "mean" and not self.joins_rows
+
+    @property
+    def classes_are_rows(self) -> bool:
+        """Whether the classes lie along the rows, which cannot be scored apart then."""
+        return self.has_classes and self.classes in (0, -self.dimensions)
+
+
+def check(call: LossCall) -> CheckedCall:
     """Turns the arguments into arrays and JSON values.
 
     Raises:
@@ -174,7 +212,7 @@ def check(call: LossCall) -> Checked:
         params["pos_weight"] = _converted("pos_weight", pos_weight)
     elif pos_weight is not None:
         tensors["pos_weight"] = as_array("pos_weight", pos_weight, WEIGHTS)
-    return Checked(call.loss_name, tensors, params, _own(call.own))
+    return CheckedCall(call.loss_name, tensors, params, _own(call.own))
 
 
 def checked_params(call: LossCall) -> dict[str, Any]:

@@ -4,12 +4,12 @@ import os
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from lossd_client.retry import Line
+from lossd_client._attempts import RetryState
 
 TransportT = TypeVar("TransportT")
 
 
-class Owned(Protocol):
+class OwnedServer(Protocol):
     """A server that ends with the client."""
 
     def stop(self) -> None:
@@ -24,16 +24,16 @@ class Connections(Generic[TransportT]):
     with alone, over which its parent still speaks.
     """
 
-    def __init__(self, open_transport: Callable[[], TransportT], server: Owned | None = None) -> None:
+    def __init__(self, open_transport: Callable[[], TransportT], server: OwnedServer | None = None) -> None:
         self._open = open_transport
         self._server = server
         self._born = os.getpid()
         self._inherited: list[TransportT] = []  # never closed, nor collected, which might close them
         self._is_closed = False
         self._loop: object = None
-        self._pid, self._transport, self._line = os.getpid(), open_transport(), Line()
+        self._pid, self._transport, self._state = os.getpid(), open_transport(), RetryState()
 
-    def get(self) -> tuple[TransportT, Line]:
+    def get(self) -> tuple[TransportT, RetryState]:
         """Gives the transport of this process.
 
         Raises:
@@ -42,7 +42,7 @@ class Connections(Generic[TransportT]):
         if self._is_closed:
             raise RuntimeError("the client is closed")
         self._own()
-        return self._transport, self._line
+        return self._transport, self._state
 
     def bind(self, loop: object) -> None:
         """Has the transport belong to an event loop, if it does not yet.
@@ -76,4 +76,4 @@ class Connections(Generic[TransportT]):
         if self._pid != os.getpid():
             self._inherited.append(self._transport)
             self._loop = None
-            self._pid, self._transport, self._line = os.getpid(), self._open(), Line()
+            self._pid, self._transport, self._state = os.getpid(), self._open(), RetryState()

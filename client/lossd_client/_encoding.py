@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client._arrays import as_bools, as_ids, dtype_name, narrowed, npy_pieces, read_npy, widened
-from lossd_client._calls import OPTIONS, OWN, Checked
-from lossd_client.errors import BadAnswer, status_error
+from lossd_client._calls import OPTIONS, OWN, CheckedCall
+from lossd_client._media_types import JSON, NPY
+from lossd_client._problems import status_error
+from lossd_client.errors import BadAnswer
 from lossd_client.result import LossResult
-from lossd_client.transport import JSON, NPY, Request, Response
+from lossd_client.transport import Request, Response
 
 _LISTED: Final = 16  # numbers; longer lists are shortened, as the server does
 _BLOCK: Final = 1 << 18
@@ -30,7 +32,7 @@ class Form:
     narrow_floats: bool = False
 
 
-def encode(call: Checked, form: Form) -> Request:
+def encode(call: CheckedCall, form: Form) -> Request:
     """Turns the call into the request to send."""
     tensors, params = _formed(call, form)
     query = [("tensors", ",".join(tensors)), *query_text({**call.own, **params})]
@@ -38,13 +40,13 @@ def encode(call: Checked, form: Form) -> Request:
         method="POST",
         path=f"/{call.loss_name}",
         query=tuple(query),
-        headers={"Content-Type": NPY, "Accept": NPY if call.joins_rows else JSON},
+        headers={"Content-Type": NPY, "Accept": NPY if call.axes.joins_rows else JSON},
         body=tuple(piece for array in tensors.values() for piece in npy_pieces(array)),
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestSummary:
     """What the caller asked for: an answer may not repeat all of it.
 
     Attributes:
@@ -71,13 +73,13 @@ class Asked:
         return {**OPTIONS, **applied, "targets_format": "dense", **self.options}
 
 
-def asked(call: Checked) -> Asked:
+def summary_of(call: CheckedCall) -> RequestSummary:
     """Note what is needed to read the answer, and what it may leave out."""
     options = {name: value for name, value in call.params.items() if name != "reduction"}
     pos_weight = call.tensors.get("pos_weight")
     if pos_weight is not None:
         options["pos_weight"] = _described(pos_weight)
-    return Asked(call.loss_name, call.inputs.shape, call.reduction, call.own, options)
+    return RequestSummary(call.loss_name, call.inputs.shape, call.axes.reduction, call.own, options)
 
 
 def _described(array: NDArray[Any]) -> object:
@@ -91,7 +93,7 @@ def _described(array: NDArray[Any]) -> object:
     return {"dtype": dtype_name(array.dtype), "shape": list(array.shape), "sha256": digest.hexdigest()}
 
 
-def _formed(call: Checked, form: Form) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def _formed(call: CheckedCall, form: Form) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     tensors, params = dict(call.tensors), dict(call.params)
     compares = call.by_index or "ignore_index" in params  # the targets with other values than 0 and 1
     if form.narrow_floats:
@@ -101,13 +103,16 @@ def _formed(call: Checked, form: Form) -> tuple[dict[str, NDArray[Any]], dict[st
         return tensors, params
     targets = tensors["targets"]
     ids = (
-        as_ids(targets, call.class_axis)
+        as_ids(targets, call.axes.classes)
         if form.one_hot_as_ids and targets.shape == call.inputs.shape
         else None
     )
     if ids is not None:
         tensors["targets"] = ids
-        params |= {"targets_format": "index", "class_axis": call.class_axis}  # named, it is no guess to note
+        params |= {
+            "targets_format": "index",
+            "class_axis": call.axes.classes,
+        }
     elif form.shrink_targets:
         bools = as_bools(targets)
         tensors["targets"] = targets if bools is None else bools
@@ -134,7 +139,7 @@ _UNREADABLE = (
 )
 
 
-def read_result(response: Response, asked: Asked) -> LossResult:
+def read_result(response: Response, summary: RequestSummary) -> LossResult:
     """Reads the answer to a scoring request.
 
     Raises:
@@ -148,7 +153,7 @@ def read_result(response: Response, asked: Asked) -> LossResult:
         kind = response.media_type or "no content type"
         raise BadAnswer(f"the answer is neither JSON nor .npy but {kind}; is base_url a lossd server?")
     try:
-        return reader(response, asked)
+        return reader(response, summary)
     except _UNREADABLE as error:
         reason = f"{type(error).__name__}: {error}"
         raise BadAnswer(f"the {response.media_type} answer cannot be read ({reason})") from error
@@ -157,7 +162,7 @@ def read_result(response: Response, asked: Asked) -> LossResult:
 _TERMS = ("sum_terms", "weight_sum_terms", "positives_terms")
 
 
-def _from_json(response: Response, asked: Asked) -> LossResult:
+def _from_json(response: Response, summary: RequestSummary) -> LossResult:
     answer = json.loads(response.body)
     terms: dict[str, Any] = {name: tuple(map(float, answer.get(name, ()))) for name in _TERMS}
     for name in ("loss_terms", "divisor_terms"):
@@ -170,44 +175,44 @@ def _from_json(response: Response, asked: Asked) -> LossResult:
         count=int(answer["count"]),
         weight_sum=float(answer["weight_sum"]),
         positives=float(answer["positives"]),
-        reduction=answer.get("reduction", asked.reduction),
-        params=asked.all_params(answer.get("params", {})),
+        reduction=answer.get("reduction", summary.reduction),
+        params=summary.all_params(answer.get("params", {})),
         request_id=answer.get("request_id", response.headers.get("x-request-id")),
         timing=_timing(response),
-        loss_name=answer.get("loss_name", asked.loss_name),
-        shape=tuple(answer.get("shape", asked.shape)),
+        loss_name=answer.get("loss_name", summary.loss_name),
+        shape=tuple(answer.get("shape", summary.shape)),
         kernel=answer.get("kernel"),
         device=answer.get("device"),
         version=answer.get("version"),
-        options=asked.all_options(answer.get("options", {})),
+        options=summary.all_options(answer.get("options", {})),
         notes=tuple(map(str, answer.get("notes", ()))),
         **terms,
     )
 
 
-def _from_npy(response: Response, asked: Asked) -> LossResult:
+def _from_npy(response: Response, summary: RequestSummary) -> LossResult:
     loss = read_npy(response.body)
     headers = response.headers
     texts = {name: headers.get(f"lossd-{name.replace('_', '-')}") for name in _TERMS}
     terms: dict[str, Any] = {name: tuple(map(float, text.split(","))) for name, text in texts.items() if text}
     applied = dict(json.loads(headers.get("lossd-params", "{}")))
     applied.pop("reduction", None)
-    own = {name: applied.pop(name) for name in OWN.get(asked.loss_name, ()) if name in applied}
+    own = {name: applied.pop(name) for name in OWN.get(summary.loss_name, ()) if name in applied}
     return LossResult(
         loss=loss if loss.ndim else loss.item(),
         sum=float(headers["lossd-sum"]),
         count=int(headers["lossd-count"]),
         weight_sum=float(headers["lossd-weight-sum"]),
         positives=float(headers["lossd-positives"]),
-        reduction=asked.reduction,
-        params=asked.all_params(own),
+        reduction=summary.reduction,
+        params=summary.all_params(own),
         request_id=headers.get("x-request-id"),
         timing=_timing(response),
-        loss_name=asked.loss_name,
-        shape=asked.shape,
+        loss_name=summary.loss_name,
+        shape=summary.shape,
         kernel=headers.get("lossd-kernel"),
         version=headers.get("lossd-version"),
-        options=asked.all_options(applied),
+        options=summary.all_options(applied),
         notes=tuple(map(str, json.loads(headers.get("lossd-notes", "[]")))),
         **terms,
     )

@@ -12,10 +12,11 @@ from urllib.request import getproxies
 import httpcore
 import httpx
 
+from lossd_client._addresses import without_password
 from lossd_client._threads import own_call_off
 from lossd_client.errors import BadAnswer, ConnectionFailed, LossdError, TimedOut
 from lossd_client.timeout import Timeout
-from lossd_client.transport import Request, Response, without_password
+from lossd_client.transport import Request, Response
 
 # One large bytes object is sent about ten times slower than the same bytes in pieces of this size: the
 # library slices off the rest after every partial write.

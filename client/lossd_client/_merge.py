@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lossd_client._calls import OPTIONS
 from lossd_client._exact_sum import ExactSum
-from lossd_client.errors import empty_mean
+from lossd_client._problems import empty_mean
 
 _COMMON = ("loss_name", "reduction", "params", "options")  # what results must have in common to be merged
 _SUMS = ("sum", "weight_sum", "positives")

@@ -3,19 +3,17 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
 from numbers import Integral  # numpy's too
 from typing import Any, Final, TypeAlias, TypedDict
-from urllib.parse import urlsplit
 
 from lossd_client._encoding import Form
 from lossd_client._version import version
 from lossd_client.progress import Progress
-from lossd_client.retry import DEFAULT_RETRY, Retry
-from lossd_client.timeout import DEFAULT_TIMEOUT, Timeout
-from lossd_client.transport import without_password
+from lossd_client.retry import Retry
+from lossd_client.timeout import Timeout
 
-DEFAULT_BASE_URL: Final = "http://127.0.0.1:8000"
+DEFAULT_TIMEOUT: Final = Timeout()
+DEFAULT_RETRY: Final = Retry()
 DEFAULT_REQUEST_BYTES: Final = 16 << 20
 DEFAULT_CONCURRENCY: Final = 4
 DEFAULT_CONNECTIONS: Final = 32
@@ -117,39 +115,8 @@ class Settings:
             )
         return {**agent, "Authorization": f"Bearer {key}"}
 
-    @property
-    def is_loopback(self) -> bool:
-        """Whether the server is on this machine, before which no proxy stands."""
-        host = urlsplit(self.base_url).hostname or ""
-        try:
-            return ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost"
-
 
 def _refuse_unknown(options: Options) -> None:
     for name in options:
         if name not in Options.__annotations__:
             raise TypeError(f"there is no option {name!r}; there are {', '.join(Options.__annotations__)}")
-
-
-def server_address(given: str | None) -> str:
-    """Gives the base URL: as given, else the environment's, else the default.
-
-    Raises:
-        TypeError: It is no text.
-        ValueError: It is not an http or https address.
-    """
-    if not isinstance(given, str | None):
-        raise TypeError(f"base_url must be a str or None, and is {given!r}")
-    url = (given or "").strip() or os.environ.get("LOSSD_BASE_URL", "").strip() or DEFAULT_BASE_URL
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # checked when it is read
-    except ValueError as error:
-        if "@" in url:  # the error may quote a part of the password
-            raise ValueError(f"base_url is {without_password(url)!r}, whose port is no number") from None
-        raise ValueError(f"base_url is {url!r}: {error}") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(f"base_url must be like http://host:8000, and is {without_password(url)!r}")
-    return url.rstrip("/")

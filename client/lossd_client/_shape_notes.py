@@ -12,23 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client._arrays import forget, widened
-from lossd_client._calls import Checked
+from lossd_client._calls import CheckedCall
 
 _FIRST: Final = 1024  # elements, of which one mostly tells that logits are logits
 _FEWEST: Final = 16
 _BLOCK: Final = 1 << 18  # elements that are looked at together
 
 
-def shape_notes(call: Checked) -> list[str]:
+def shape_notes(call: CheckedCall) -> list[str]:
     """Give the notes of a call, in the server's words."""
     shapes = {name: array.shape for name, array in call.tensors.items()}
-    notes = notes_of(shapes, call.inputs.shape, call.class_axis)
+    notes = notes_of(shapes, call.inputs.shape, call.axes.classes)
     return (
         [*notes, *id_notes(call.inputs.shape)] if call.by_index and "class_axis" not in call.params else notes
     )
 
 
-def swapped_notes(call: Checked) -> list[str]:
+def swapped_notes(call: CheckedCall) -> list[str]:
     """Give a note where the logits look like targets, and the targets like probabilities."""
     logits = call.tensors.get("logits")
     if logits is None or call.by_index or logits.size < _FEWEST:

@@ -6,9 +6,10 @@ from typing import Any
 
 from lossd_client._arrow_stream import DEFAULT_BATCH_BYTES, ArrowEncoder
 from lossd_client._calls import batch_call, check, checked_params
-from lossd_client._encoding import Asked, query_text
+from lossd_client._encoding import RequestSummary, query_text
+from lossd_client._media_types import ARROW, JSON, NPY
 from lossd_client._splitting import batch_tensors
-from lossd_client.transport import ARROW, JSON, NPY, Chunks, Request
+from lossd_client.transport import Request
 
 
 class BatchStream:
@@ -59,20 +60,20 @@ class BatchStream:
             stream=self._chunks,
         )
 
-    def asked(self) -> Asked:
+    def summary(self) -> RequestSummary:
         """Gives what is needed to read the answer, once all is sent."""
         own = {name: value for name, value in self._params.items() if name in ("gamma", "alpha", "variant")}
         reduction = str(self._params.get("reduction", "mean"))
         options = {
             name: value for name, value in self._params.items() if name not in own and name != "reduction"
         }
-        return Asked(self._loss_name, self._encoder.shape, reduction, own, options)
+        return RequestSummary(self._loss_name, self._encoder.shape, reduction, own, options)
 
     def _new_encoder(self) -> ArrowEncoder:
         by_index = self._params.get("targets_format") == "index"
         return ArrowEncoder(self._batch_bytes, by_index=by_index)
 
-    def _chunks(self) -> Chunks:
+    def _chunks(self) -> Iterator[bytes] | AsyncIterator[bytes]:
         self._encoder = self._new_encoder()
         if isinstance(self._batches, AsyncIterable):
             return self._async_pieces(self._batches)

@@ -14,6 +14,8 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar, Unpack
 
+from lossd_client._addresses import is_loopback
+from lossd_client._attempts import Send, Steps
 from lossd_client._base_client import BaseClient, Meter
 from lossd_client._calls import LossCall, LossName, check
 from lossd_client._encoding import INFO, READY, USAGE, read_object, read_ready, read_result, usage_of
@@ -22,17 +24,16 @@ from lossd_client._splitting import Batch, Joined, Part, Plan
 from lossd_client._streams import BatchStream
 from lossd_client.errors import LossdError
 from lossd_client.result import LossResult
-from lossd_client.retry import Send, Steps
 from lossd_client.transport import AsyncTransport, Request, Response
 
-ResultT = TypeVar("ResultT")
-Batches: TypeAlias = Iterable[Batch] | AsyncIterable[Batch]
+_ResultT = TypeVar("_ResultT")
+_Batches: TypeAlias = Iterable[Batch] | AsyncIterable[Batch]
 
 _LARGE = 1 << 20  # bytes: making less than that ready takes the event loop less time than a thread would
 
 
 class AsyncLossClient(
-    BaseClient[Coroutine[Any, Any, LossResult], Batches, AsyncIterator[LossResult], AsyncTransport]
+    BaseClient[Coroutine[Any, Any, LossResult], _Batches, AsyncIterator[LossResult], AsyncTransport]
 ):
     """The same client for asyncio: everything that asks the server is awaited.
 
@@ -80,16 +81,16 @@ class AsyncLossClient(
         from lossd_client._httpx_transport import AsyncHttpxTransport  # slow to import
 
         return AsyncHttpxTransport(
-            max_connections=settings.max_connections, use_environment=not settings.is_loopback
+            max_connections=settings.max_connections, use_environment=not is_loopback(settings.base_url)
         )
 
     async def info(self) -> dict[str, Any]:
         """As `LossClient.info`."""
-        return read_object(await self._run(self._ask(INFO)), INFO.path)
+        return read_object(await self._run(self._request(INFO)), INFO.path)
 
     async def usage(self, days: int | None = None) -> dict[str, Any]:
         """As `LossClient.usage`."""
-        return read_object(await self._run(self._ask(usage_of(days))), USAGE.path)
+        return read_object(await self._run(self._request(usage_of(days))), USAGE.path)
 
     async def ready(self) -> bool:
         """As `LossClient.ready`."""
@@ -118,7 +119,7 @@ class AsyncLossClient(
         self._connections.bind(asyncio.get_running_loop())
         return self._connections.get()[0]
 
-    async def _run(self, steps: Steps[ResultT]) -> ResultT:
+    async def _run(self, steps: Steps[_ResultT]) -> _ResultT:
         """Does what the steps say, until they come to a result."""
         transport = self._own_transport()
         answer: Response | None = None
@@ -136,19 +137,19 @@ class AsyncLossClient(
                     await asyncio.sleep(step.seconds)
                 step = steps.send(answer)
         except StopIteration as done:
-            result: ResultT = done.value
+            result: _ResultT = done.value
             return result
         finally:
             steps.close()  # what a cancelled task leaves half done
 
     async def _score_part(self, part: Part) -> LossResult:
-        _, line = self._connections.get()
+        _, state = self._connections.get()
         request: Request
         if part.size > _LARGE:
             request = await asyncio.to_thread(self._encoded, part)
         else:
             request = self._encoded(part)
-        return await self._run(self._exchange(part, request, line))
+        return await self._run(self._exchange(part, request, state))
 
     async def _score(self, call: LossCall) -> LossResult:
         plan = self._plan(check(call))
@@ -160,10 +161,13 @@ class AsyncLossClient(
         async with aclosing(self._results(_each([plan]), plan.rows)) as results:
             return await anext(results)
 
-    async def _score_batches(self, loss: LossName, batches: Batches, params: Mapping[str, Any]) -> LossResult:
+    async def _score_batches(
+        self, loss: LossName, batches: _Batches, params: Mapping[str, Any]
+    ) -> LossResult:
         joined = Joined()
         plans = (
-            self._plan(joined.asked(self._batch_call(loss, batch, params))) async for batch in _each(batches)
+            self._plan(joined.sums_of(self._batch_call(loss, batch, params)))
+            async for batch in _each(batches)
         )
         async with aclosing(self._results(plans, None)) as results:
             async for result in results:
@@ -171,7 +175,7 @@ class AsyncLossClient(
         return joined.result()
 
     def _iter_batches(
-        self, loss: LossName, batches: Batches, params: Mapping[str, Any]
+        self, loss: LossName, batches: _Batches, params: Mapping[str, Any]
     ) -> AsyncIterator[LossResult]:
         plans = (self._plan(self._batch_call(loss, batch, params)) async for batch in _each(batches))
         return self._results(plans, None)
@@ -206,14 +210,14 @@ class AsyncLossClient(
                 task.cancel()
             await asyncio.gather(*(task for _, task in waiting), return_exceptions=True)
 
-    async def _score_stream(self, loss: LossName, batches: Batches, params: Mapping[str, Any]) -> LossResult:
+    async def _score_stream(self, loss: LossName, batches: _Batches, params: Mapping[str, Any]) -> LossResult:
         meter = Meter(self._settings, None)
         stream = BatchStream(loss, batches, params, await self.info(), meter.add)
-        response = await self._run(self._ask(stream.request(), once=not stream.is_repeatable))
-        return read_result(response, stream.asked())
+        response = await self._run(self._request(stream.request(), once=not stream.is_repeatable))
+        return read_result(response, stream.summary())
 
 
-async def _each(batches: Iterable[ResultT] | AsyncIterable[ResultT]) -> AsyncGenerator[ResultT, None]:
+async def _each(batches: Iterable[_ResultT] | AsyncIterable[_ResultT]) -> AsyncGenerator[_ResultT, None]:
     if isinstance(batches, AsyncIterable):
         async for batch in batches:
             yield batch

@@ -9,6 +9,8 @@ from itertools import chain
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
+from lossd_client._addresses import is_loopback
+from lossd_client._attempts import Send, Steps
 from lossd_client._base_client import BaseClient, Meter
 from lossd_client._calls import LossCall, LossName, check
 from lossd_client._encoding import INFO, READY, USAGE, read_object, read_ready, read_result, usage_of
@@ -18,10 +20,9 @@ from lossd_client._streams import BatchStream
 from lossd_client._threads import Workers, own_call_off
 from lossd_client.errors import LossdError
 from lossd_client.result import LossResult
-from lossd_client.retry import Send, Steps
 from lossd_client.transport import Response, Transport
 
-ResultT = TypeVar("ResultT")
+_ResultT = TypeVar("_ResultT")
 
 
 class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], Transport]):
@@ -47,7 +48,7 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], T
             whose loss under a target of 0 is infinite. What float32 makes 0 or infinite is a ValueError.
         transport: What makes the connections, instead of the client's own HTTP library: called with no
             arguments, and again after a fork or where the client is unpickled. For an `httpx.Client` of your
-            own see `lossd_client._httpx_transport.HttpxTransport`; for tests without a server there is
+            own see `lossd_client.HttpxTransport`; for tests without a server there is
             `lossd_client.testing.FakeTransport`.
         max_connections: How many connections the client's own transport keeps.
 
@@ -91,7 +92,7 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], T
         from lossd_client._httpx_transport import HttpxTransport  # slow to import
 
         return HttpxTransport(
-            max_connections=settings.max_connections, use_environment=not settings.is_loopback
+            max_connections=settings.max_connections, use_environment=not is_loopback(settings.base_url)
         )
 
     def info(self) -> dict[str, Any]:
@@ -100,7 +101,7 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], T
         Raises:
             LossdError: The server gave none.
         """
-        return read_object(self._run(self._ask(INFO)), INFO.path)
+        return read_object(self._run(self._request(INFO)), INFO.path)
 
     def usage(self, days: int | None = None) -> dict[str, Any]:
         """Ask what the team that the key belongs to has used: by day, and in total.
@@ -115,7 +116,7 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], T
         Raises:
             LossdError: The server gave none.
         """
-        return read_object(self._run(self._ask(usage_of(days))), USAGE.path)
+        return read_object(self._run(self._request(usage_of(days))), USAGE.path)
 
     def ready(self) -> bool:
         """Tells whether the server is up and ready to score; asks once.
@@ -144,7 +145,7 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], T
     ) -> None:
         self.close()
 
-    def _run(self, steps: Steps[ResultT]) -> ResultT:
+    def _run(self, steps: Steps[_ResultT]) -> _ResultT:
         """Does what the steps say, until they come to a result."""
         transport, _ = self._connections.get()
         answer: Response | None = None
@@ -162,12 +163,12 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], T
                     _pause(step.seconds)
                 step = steps.send(answer)
         except StopIteration as done:
-            result: ResultT = done.value
+            result: _ResultT = done.value
             return result
 
     def _score_part(self, part: Part) -> LossResult:
-        _, line = self._connections.get()
-        return self._run(self._exchange(part, self._encoded(part), line))
+        _, state = self._connections.get()
+        return self._run(self._exchange(part, self._encoded(part), state))
 
     def _score(self, call: LossCall) -> LossResult:
         plan = self._plan(check(call))
@@ -182,7 +183,8 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], T
         self, loss: LossName, batches: Iterable[Batch], params: Mapping[str, Any]
     ) -> LossResult:
         joined = Joined()
-        plans = (self._plan(joined.asked(self._batch_call(loss, batch, params))) for batch in batches)
+        calls = (self._batch_call(loss, batch, params) for batch in batches)
+        plans = (self._plan(joined.sums_of(call)) for call in calls)
         for result in self._results(plans, None):
             joined.add(result)
         return joined.result()
@@ -224,8 +226,8 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], T
     ) -> LossResult:
         meter = Meter(self._settings, None)
         stream = BatchStream(loss, batches, params, self.info(), meter.add)
-        response = self._run(self._ask(stream.request(), once=not stream.is_repeatable))
-        return read_result(response, stream.asked())
+        response = self._run(self._request(stream.request(), once=not stream.is_repeatable))
+        return read_result(response, stream.summary())
 
 
 def _pause(seconds: float) -> None:

@@ -14,8 +14,8 @@ from typing import Final
 
 from lossd_client.errors import ConnectionFailed
 
-START_SECONDS: Final = 120.0  # importing torch from a cold disk is most of it
-STOP_SECONDS: Final = 45.0  # the guard kills a server that drains for longer than 35
+_START_SECONDS: Final = 120.0  # importing torch from a cold disk is most of it
+_STOP_SECONDS: Final = 45.0  # the guard kills a server that drains for longer than 35
 _GUARD: Final = Path(__file__).with_name("_guard.py")
 _LOG_CHARACTERS: Final = 2000
 
@@ -64,13 +64,13 @@ class LocalServer:
         Raises:
             ConnectionFailed: It ended, or was not ready in time.
         """
-        ends = time.monotonic() + START_SECONDS
+        ends = time.monotonic() + _START_SECONDS
         while not self._is_ready():
             if self._guard.poll() is not None:
                 raise ConnectionFailed(f"the local server did not start:\n{self._tail()}")
             if time.monotonic() > ends:
                 raise ConnectionFailed(
-                    f"the local server was not ready within {START_SECONDS:g} s:\n{self._tail()}"
+                    f"the local server was not ready within {_START_SECONDS:g} s:\n{self._tail()}"
                 )
             time.sleep(0.05)
 
@@ -81,7 +81,7 @@ class LocalServer:
             self._guard.stdin.write(b".")  # a forked child may hold the pipe open
             self._guard.stdin.close()
         try:
-            self._guard.wait(STOP_SECONDS)
+            self._guard.wait(_STOP_SECONDS)
         except BaseException:  # a second Ctrl-C too: leave nothing behind
             self._guard.kill()  # whose end the server notices
             self._guard.wait()

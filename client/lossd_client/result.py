@@ -7,7 +7,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from lossd_client._merge import Figures, Tally
+from lossd_client._merge import Figures, Tally, as_mean
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -73,6 +73,18 @@ class LossResult(Figures):
         for result in results:
             tally.add(result)
         return tally.result()
+
+    def as_mean(self) -> "LossResult":
+        """Return the mean that this result's sums make, for sums over rows that were merged.
+
+        A batch that may have nothing to divide by is asked for reduction="sum"; the mean of all batches is
+        then `LossResult.merge(results).as_mean()`.
+
+        Raises:
+            ValueError: The divisors are not known.
+            InvalidRequest: It is a mean over nothing, code "empty_mean".
+        """
+        return as_mean(self)
 
     def __float__(self) -> float:
         if isinstance(self.loss, np.ndarray):

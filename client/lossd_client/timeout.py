@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, fields
-from typing import Final, Self
+from typing import Self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,3 @@ class Timeout:
             return value
         seconds = None if value is None else float(value)  # type: ignore[arg-type] # a Timeout is a cls
         return cls(connect=seconds, read=seconds, write=seconds, pool=seconds)
-
-
-DEFAULT_TIMEOUT: Final = Timeout()

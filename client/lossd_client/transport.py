@@ -4,24 +4,11 @@ A transport turns one `Request` into one `Response`. It knows nothing of losses,
 client knows nothing of what carries its requests.
 """
 
-import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from lossd_client.timeout import Timeout
-
-JSON = "application/json"
-NPY = "application/x-npy"
-ARROW = "application/vnd.apache.arrow.stream"
-PROBLEM = "application/problem+json"
-
-Chunks: TypeAlias = Iterator[bytes] | AsyncIterator[bytes]
-
-
-def without_password(url: str) -> str:
-    """Gives an address to be shown."""
-    return re.sub("//.*@", "//[secure]@", url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +32,7 @@ class Request:
     query: tuple[tuple[str, str], ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     body: tuple[bytes | memoryview, ...] = ()
-    stream: Callable[[], Chunks] | None = None
+    stream: Callable[[], Iterator[bytes] | AsyncIterator[bytes]] | None = None
     base_url: str = ""
 
     @property

@@ -14,13 +14,13 @@ from rich.text import Text
 
 from lossd_client import LossClient, Request, TooLarge
 from lossd_client import Timeout as Limits
+from lossd_client._addresses import without_password
 from lossd_client._options import Settings
 from lossd_client.cli.benchmark.bodies import formats, request_of, rounded
 from lossd_client.cli.benchmark.load import Measured, measure
 from lossd_client.cli.exits import Exit, client_errors, fail, leave_at_signals
 from lossd_client.cli.options import ApiKey, Timeout, Url
 from lossd_client.cli.raw import raw_transport
-from lossd_client.transport import without_password
 
 _SIZES: Final = (1_000, 100_000, 1_000_000)
 _NOTE: Final = (

@@ -8,9 +8,9 @@ import typer
 
 from lossd_client import BadAnswer, ConnectionFailed, LossClient, LossdError, StatusError
 from lossd_client import Timeout as Limits
+from lossd_client._addresses import without_password
 from lossd_client.cli.exits import Exit, client_errors, exit_code, fail
 from lossd_client.cli.options import ApiKey, Timeout, Url
-from lossd_client.transport import without_password
 
 _PAUSE: Final = 0.5
 

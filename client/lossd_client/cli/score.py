@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from lossd_client import LossClient, LossResult, Progress, progress_bar
+from lossd_client._addresses import without_password
 from lossd_client.cli.exits import client_errors, leave_at_signals
 from lossd_client.cli.files.data_file import Kind
 from lossd_client.cli.files.errors import BadFile
@@ -37,7 +38,6 @@ from lossd_client.cli.scoring.groups import score_groups
 from lossd_client.cli.scoring.losses import Losses, check_out, open_out, part_of, refuse_groups
 from lossd_client.cli.scoring.one_input import Question
 from lossd_client.cli.scoring.one_input import score as score_inputs
-from lossd_client.transport import without_password
 
 _PANEL: Final = "Files"
 

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from lossd_client._arrays import dtype_name, widened
 from lossd_client._calls import OPTIONS
+from lossd_client._media_types import JSON, NPY, PROBLEM
 from lossd_client._shape_notes import id_notes, notes_of
 from lossd_client.testing._fake_losses import Elements, Losses, Refused, axes_of, losses_of, mean_of
 from lossd_client.timeout import Timeout
-from lossd_client.transport import JSON, NPY, PROBLEM, Request, Response
+from lossd_client.transport import Request, Response
 
 _SHARED: Final[Mapping[str, Any]] = {"reduction": "mean", **OPTIONS}
 _OWN: Final[Mapping[str, Mapping[str, Any]]] = {

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client import Request
+from lossd_client._media_types import ARROW, JSON, NPY
 from lossd_client.cli.extras import has_pyarrow
-from lossd_client.transport import ARROW, JSON, NPY
 
 _COLUMNS: Final = 10
 _POSITIVE: Final = 0.1

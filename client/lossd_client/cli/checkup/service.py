@@ -23,13 +23,13 @@ from lossd_client import (
     Unauthorized,
     Unavailable,
 )
+from lossd_client._problems import status_error
 from lossd_client._version import version
 from lossd_client.cli.checkup.finding import Finding, State, failed, ok, warning
 from lossd_client.cli.checkup.network import LIVEZ
 from lossd_client.cli.checkup.setup import Target
 from lossd_client.cli.exits import Exit, exit_code
 from lossd_client.cli.raw import raw_transport
-from lossd_client.errors import status_error
 
 _LOGITS: Final = np.array([[-3.0, -0.5, 0.0, 0.25], [1.5, 2.0, -1.0, 3.0]])
 _TARGETS: Final = np.array([[0.0, 1.0, 0.5, 1.0], [1.0, 0.0, 0.25, 1.0]])

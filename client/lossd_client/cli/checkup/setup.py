@@ -13,7 +13,8 @@ from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from lossd_client._options import Settings, server_address
+from lossd_client._addresses import is_loopback, server_address
+from lossd_client._options import Settings
 from lossd_client.cli.checkup.finding import Finding, failed, ok, warning
 from lossd_client.cli.exits import Exit
 
@@ -133,7 +134,7 @@ def _proxy(settings: Settings, scheme: str, host: str) -> tuple[str | None, Find
     if not found:
         return None, ok("proxy", "none")
     named = ", ".join(f"{name.upper()}_PROXY" for name in found)
-    if settings.is_loopback:
+    if is_loopback(settings.base_url):
         return None, ok("proxy", f"{named} set, and not used for this machine")
     if "*" not in map(str.strip, there.get("no", "").split(",")):  # all must be usable, whichever is used
         for name, value in found.items():
