@@ -20,12 +20,9 @@ _BLOCK: Final = 1 << 18  # elements that are looked at together
 
 
 def shape_notes(call: CheckedCall) -> list[str]:
-    """Give the notes of a call, in the server's words."""
+    """Return the notes of a call, in the server's words."""
     shapes = {name: array.shape for name, array in call.tensors.items()}
-    notes = notes_of(shapes, call.inputs.shape, call.axes.classes)
-    return (
-        [*notes, *id_notes(call.inputs.shape)] if call.by_index and "class_axis" not in call.params else notes
-    )
+    return notes_of(shapes, call.inputs.shape, call.axes.classes, by_index=call.by_index)
 
 
 def swapped_notes(call: CheckedCall) -> list[str]:
@@ -64,7 +61,7 @@ def _are_bits(numbers: NDArray[Any]) -> bool:
     return bool(((numbers == 0) | (numbers == 1)).all())
 
 
-def id_notes(shape: tuple[int, ...]) -> list[str]:
+def _id_notes(shape: tuple[int, ...]) -> list[str]:
     """Give the note of class ids along the last axis by default that could open out along another.
 
     Args:
@@ -80,13 +77,16 @@ def id_notes(shape: tuple[int, ...]) -> list[str]:
     ]
 
 
-def notes_of(shapes: Mapping[str, tuple[int, ...]], shape: tuple[int, ...], class_axis: int) -> list[str]:
+def notes_of(
+    shapes: Mapping[str, tuple[int, ...]], shape: tuple[int, ...], class_axis: int, *, by_index: bool
+) -> list[str]:
     """Give the notes of tensors.
 
     Args:
         shapes: By name.
         shape: The inputs'.
-        class_axis: Where the classes lie.
+        class_axis: Where the classes lie; -1 where the caller leaves it at that.
+        by_index: Whether the targets are class ids.
     """
     if not -len(shape) <= class_axis < len(shape):
         return []
@@ -102,4 +102,4 @@ def notes_of(shapes: Mapping[str, tuple[int, ...]], shape: tuple[int, ...], clas
                 f"{name} of shape {list(given)} goes along axis {found[0]} of the inputs, {list(shape)}, by "
                 f"numpy's rules; if axis {other} is meant, send it in the shape {as_other}"
             )
-    return notes
+    return [*notes, *_id_notes(shape)] if by_index and class_axis == -1 else notes

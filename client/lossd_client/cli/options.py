@@ -1,6 +1,9 @@
-"""The options of commands that talk to a server."""
+"""How commands take their options, and the options of those that talk to a server."""
 
-from typing import Annotated, Any, Final
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 from typer.core import TyperCommand
@@ -35,6 +38,28 @@ Timeout = Annotated[
         help="Seconds to wait for the connection, and for the network to move.", rich_help_panel=_PANEL
     ),
 ]
+
+
+OptionsT = TypeVar("OptionsT")
+
+
+def takes(options: type[OptionsT]) -> Callable[[Callable[[OptionsT], None]], Callable[..., None]]:
+    """Make a command of a function that takes its options as one object.
+
+    Args:
+        options: A dataclass whose fields are annotated as typer has it.
+    """
+
+    def decorate(run: Callable[[OptionsT], None]) -> Callable[..., None]:
+        @wraps(run)
+        def command(**given: Any) -> None:  # noqa: ANN401 - the fields
+            run(options(**given))
+
+        command.__signature__ = inspect.signature(options)  # type: ignore[attr-defined] # typer reads it
+        command.__annotations__ = options.__annotations__
+        return command
+
+    return decorate
 
 
 class Command(TyperCommand):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lossd_client._arrays import dtype_name, widened
 from lossd_client._calls import OPTIONS
 from lossd_client._media_types import JSON, NPY, PROBLEM
-from lossd_client._shape_notes import id_notes, notes_of
+from lossd_client._shape_notes import notes_of
 from lossd_client.testing._fake_losses import Elements, Losses, Refused, axes_of, losses_of, mean_of
 from lossd_client.timeout import Timeout
 from lossd_client.transport import Request, Response
@@ -92,11 +92,9 @@ def _scored(request: Request, own: Mapping[str, Any]) -> Response:
     if tensor is not None:
         options["pos_weight"] = {"dtype": dtype_name(tensor.dtype), "shape": list(tensor.shape)}
     applied = {key: params[key] for key in own}
-    notes = notes_of(
-        {key: array.shape for key, array in tensors.items()}, elements.shape, params["class_axis"]
-    )
-    if params["targets_format"] == "index" and "class_axis" not in dict(request.query):
-        notes += id_notes(elements.shape)
+    by_default = params["targets_format"] == "index" and "class_axis" not in dict(request.query)
+    shapes = {key: array.shape for key, array in tensors.items()}
+    notes = notes_of(shapes, elements.shape, params["class_axis"], by_index=by_default)
     if request.headers.get("Accept") == NPY:
         headers = {f"lossd-{key.replace('_', '-')}": _header(value) for key, value in figures.items()}
         flat = {"reduction": params["reduction"], **applied, **options}

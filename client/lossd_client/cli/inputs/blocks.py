@@ -7,7 +7,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client._shape_notes import id_notes, notes_of
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.place import Place
 from lossd_client.cli.inputs.ids import called, is_weak
@@ -156,14 +155,6 @@ class Inputs:
             )
             notes.append(f"the targets were joined to the rows by {called(self.joined_by)}{doubt}; {order}")
         return notes
-
-    def shape_notes(
-        self, shapes: Mapping[str, tuple[int, ...]], class_axis: int, by_index: bool
-    ) -> list[str]:
-        """Give the server's notes of tensors of these shapes."""
-        shape = shapes[self.names[0]]
-        notes = notes_of(shapes, shape, class_axis)
-        return [*notes, *id_notes(shape)] if by_index and class_axis == -1 else notes
 
     def whole(self) -> Arrays:
         """Read everything.

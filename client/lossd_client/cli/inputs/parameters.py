@@ -91,19 +91,8 @@ def ignore_index_of(text: str | None, drops_unlabelled: bool) -> float | str | N
     return "nan" if drops_unlabelled else found
 
 
-def own_options(gamma: float | None, alpha: str | None, variant: VariantName | None) -> dict[str, Any]:
-    """Gives the focal loss's own options, those that were given."""
-    own: dict[str, Any] = {}
-    if gamma is not None:
-        own["gamma"] = gamma
-    if alpha is not None:
-        own["alpha"] = _alpha(alpha)
-    if variant is not None:
-        own["variant"] = variant.value
-    return own
-
-
-def _alpha(text: str) -> float | list[float] | None:
+def alpha_of(text: str) -> float | list[float] | None:
+    """Return --alpha."""
     if text.lower() == "none":
         return None
     numbers = _numbers(text)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from lossd_client.cli.files.data_file import DataFile, Kind
 from lossd_client.cli.files.errors import BadFile
@@ -13,6 +13,7 @@ from lossd_client.cli.inputs.alongside import compare, refuse_other_rows
 from lossd_client.cli.inputs.arguments import Entry, partitions_of
 from lossd_client.cli.inputs.blocks import Inputs
 from lossd_client.cli.inputs.joins import join
+from lossd_client.cli.inputs.parameters import TargetsFormatName
 from lossd_client.cli.inputs.shards import LABELS, Shard
 from lossd_client.cli.inputs.sources import (
     Source,
@@ -24,6 +25,7 @@ from lossd_client.cli.inputs.sources import (
     refuse_unlike,
     seen,
 )
+from lossd_client.cli.score_options import ScoreOptions
 
 _OWN_OPTIONS: Final = "name the columns by --logits-column and --targets-column"
 
@@ -49,6 +51,32 @@ class Selection:
     files: Mapping[str, str | None]
     by: Sequence[str] = ()
     ids: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, options: ScoreOptions, entries: Sequence[Entry]) -> Self:
+        """Return what the command line says of files, once the shards are found."""
+        scored = Wanted(
+            "probabilities" if options.probabilities else "logits",
+            "--logits-column",
+            column=options.logits_column,
+            several=options.logits_columns,
+            takes_ids=options.targets_format is TargetsFormatName.INDEX,
+        )
+        targets = Wanted(
+            "targets",
+            "--targets-column",
+            column=options.targets_column,
+            several=options.targets_columns,
+            nulls=options.ignored() == "nan",
+        )
+        others, files = {}, {}
+        for name, file, column, kind in (
+            ("weight", options.weight, options.weight_column, Kind.NUMBER),
+            ("mask", options.mask, options.mask_column, Kind.FLAG),
+        ):
+            if file is not None or column is not None:
+                others[name], files[name] = Wanted(name, f"--{name}-column", kind, column), file
+        return cls(entries, scored, targets, others, files, options.by or [], options.ids or [])
 
     def inputs(self) -> Inputs:
         """Open the files.

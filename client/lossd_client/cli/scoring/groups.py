@@ -10,17 +10,18 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client import InvalidRequest, LossClient, LossResult
-from lossd_client._merge import Tally
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.inputs.blocks import Inputs, form_of
 from lossd_client.cli.inputs.shards import LABELS, Arrays
-from lossd_client.cli.scoring.one_input import Question, Rows
+from lossd_client.cli.scoring.one_input import Rows
+from lossd_client.cli.scoring.request import LossRequest, mean_of
 
 _HELD_BYTES: Final = 32 << 20
 _MOST_GROUPS: Final = 10_000
@@ -39,7 +40,7 @@ _Held: TypeAlias = dict[tuple[_Key, object], list[_Picked]]  # also by form: onl
 
 
 def score_groups(
-    client: LossClient, question: Question, inputs: Inputs
+    client: LossClient, request: LossRequest, inputs: Inputs
 ) -> tuple[LossResult, list[tuple[Group, LossResult]]]:
     """Scores the rows by group.
 
@@ -51,30 +52,34 @@ def score_groups(
         BadFile: A file cannot be read, or there are too many groups.
         LossdError: As the client.
     """
-    asked = question.sums(inputs.dimensions)
-    rows, keys = Rows(inputs, question), deque[_Key]()
-    total, groups = Tally(), dict[_Key, Tally]()
-    for result in rows.results(client, asked, rows.picked(_batches(inputs, keys))):
-        total.add(result)
-        groups.setdefault(keys.popleft(), Tally()).add(result)
-    if not groups:
-        return rows.in_one(client, inputs.whole()), []
-    ordered = sorted(groups, key=_place)
-    if asked is question:
-        return rows.noted(total.result()), [(_group(key), groups[key].result()) for key in ordered]
-    return question.finished(rows.noted(total.result())), [
-        (_group(key), _mean(question, groups[key])) for key in ordered
-    ]
+    averages = request.axes(inputs.dimensions).averages_rows
+    asked = request.sums() if averages else request
+    rows, keys, groups = Rows(inputs, request), deque[_Key](), dict[_Key, LossResult]()
+
+    def by_group() -> Iterator[LossResult]:
+        for result in rows.results(client, asked, rows.picked(_batches(inputs, keys))):
+            key = keys.popleft()
+            groups[key] = LossResult.merge([groups[key], result]) if key in groups else result
+            yield result
+
+    results = by_group()
+    first = next(results, None)
+    if first is None:
+        return rows.score_whole(client, inputs.whole()), []
+    total = rows.noted(LossResult.merge(chain([first], results)))
+    if averages:
+        total = mean_of(total)
+        groups = {key: _mean_or_nan(sums) for key, sums in groups.items()}
+    return total, [(_group(key), groups[key]) for key in sorted(groups, key=_order)]
 
 
-def _mean(question: Question, tally: Tally) -> LossResult:
-    sums = tally.result()
+def _mean_or_nan(sums: LossResult) -> LossResult:
     with suppress(InvalidRequest):
-        return question.finished(sums)
+        return sums.as_mean()
     return replace(sums, loss=math.nan, reduction="mean")
 
 
-def _place(key: _Key) -> list[tuple[bool, bool, bool, Any]]:
+def _order(key: _Key) -> list[tuple[bool, bool, bool, Any]]:
     """By what groups are sorted, value for value: numbers, true and false, text, and what has no value."""
     return [
         (value is None, isinstance(value, str), is_bool, value if value is not None else 0)
