@@ -10,7 +10,7 @@ _DEFAULT: Final = "http://127.0.0.1:8000"
 
 
 def server_address(given: str | None) -> str:
-    """Gives the base URL: as given, else the environment's, else the default.
+    """Return the base URL: the given one, else LOSSD_BASE_URL, else the default.
 
     Raises:
         TypeError: It is no text.
@@ -41,5 +41,5 @@ def is_loopback(url: str) -> bool:
 
 
 def without_password(url: str) -> str:
-    """Return an address as it may be shown."""
+    """Return an address without its password, for messages."""
     return re.sub("//.*@", "//[secure]@", url)

@@ -1,4 +1,4 @@
-"""What the client can add to an error of the server's, since it has the arrays: the likely mistake by name.
+"""Advice added to the server's errors: the likely mistake, found by looking at the arrays.
 
 Advice never names one remedy where two are possible: they give different losses.
 """
@@ -16,14 +16,14 @@ from lossd_client.errors import StatusError
 
 
 def explained(error: StatusError, call: CheckedCall) -> StatusError:
-    """Add to the detail of an error what its cause seems to be."""
+    """Add the likely cause to the detail of an error."""
     advise = _ADVICE.get(error.code or "")
     advice = advise(call) if advise is not None else None
     return error if advice is None else anew(error, f"{error.detail}; {advice}", error.errors)
 
 
 def _shapes(call: CheckedCall) -> str | None:
-    """What to do about targets whose shape is the right one but for axes of length 1, or are class ids."""
+    """Return advice for targets that lack an axis of length 1, or are class ids."""
     inputs, targets = call.inputs, call.tensors["targets"]
     name = next(iter(call.tensors))
     said = f"{name} {inputs.shape}, targets {targets.shape}"
@@ -47,7 +47,7 @@ def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 
 
 def _reshaping(given: tuple[int, ...], expected: tuple[int, ...]) -> str:
-    """The way from a shape to another that differs in axes of length 1."""
+    """Return the expression that reshapes targets to a shape that differs in axes of length 1."""
     if expected == (*given, 1):
         return f"targets[{':, ' * len(given)}None]"
     if given == (*expected, 1):
@@ -56,7 +56,7 @@ def _reshaping(given: tuple[int, ...], expected: tuple[int, ...]) -> str:
 
 
 def _targets(call: CheckedCall) -> str | None:
-    """Whether the class ids seem to count from 1, or the arguments to be swapped."""
+    """Return advice for class ids that count from 1, and for swapped arguments."""
     targets = widened(call.tensors["targets"])
     if not targets.size:
         return None

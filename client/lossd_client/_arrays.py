@@ -1,4 +1,4 @@
-"""Arrays to .npy, without copying what lies contiguous in memory.
+"""Tensors: from what the caller gives to numpy arrays, in their smallest form, and as .npy files.
 
 An array becomes two pieces: the .npy header, and a view of its own memory. Fortran-contiguous arrays
 say so in their header instead of being turned round, and big-endian ones keep their byte order.
@@ -21,11 +21,11 @@ class OnDevice(Protocol):
     """An array that speaks DLPack: of torch, JAX, CuPy, TensorFlow and others."""
 
     def __dlpack__(self) -> object:
-        """Hands the array's memory over."""
+        """Return a capsule with the array's memory."""
         ...
 
     def __dlpack_device__(self) -> tuple[Any, int]:
-        """Says where it lies."""
+        """Return the device."""
         ...
 
 
@@ -90,7 +90,7 @@ def as_array(name: str, value: Array, allowed: tuple[str, ...], *, gaps: bool = 
 
 
 def _holds_masked(items: Sequence[Any]) -> bool:
-    """Tell whether a list, or one in it, holds masked arrays, or the constant for a masked element."""
+    """Return whether a list, or a list in it, holds masked arrays or masked elements."""
     kinds = set(map(type, items))
     if not kinds.isdisjoint((list, tuple)):
         kinds.update(map(type, chain.from_iterable(item for item in items if type(item) in (list, tuple))))
@@ -98,7 +98,7 @@ def _holds_masked(items: Sequence[Any]) -> bool:
 
 
 def _loading(path: str) -> str:
-    """Say what to do with a path instead."""
+    """Return how to load a path."""
     unpacked = path.removesuffix(".gz")
     load = "np.load(path)"
     if unpacked.endswith((".pt", ".pth")):
@@ -109,7 +109,7 @@ def _loading(path: str) -> str:
 
 
 def _remedy(array: NDArray[Any], allowed: tuple[str, ...]) -> str:
-    """Say what to do about a dtype that is not allowed, where that is clear."""
+    """Return the remedy for a dtype that is not allowed, or ""."""
     if array.dtype.kind in "USTO":
         held = sorted({type(item).__name__ for item in array.reshape(-1)[:1000].tolist()})
         if {"list", "tuple", "ndarray"} & set(held):
@@ -130,7 +130,7 @@ def _remedy(array: NDArray[Any], allowed: tuple[str, ...]) -> str:
 
 
 def _mask_remedy(held: list[str]) -> str:
-    """Say how to make a mask without taking text, or a part of one, for true."""
+    """Return how to make a mask of values that are not flags."""
     if {"float", "Decimal", "NoneType"} & set(held):
         return "a mask is bool, or integers of 0 and 1; `array == 1` makes one that leaves all else out"
     return "a mask is bool, or integers of 0 and 1; np.asarray(..., dtype=np.int64) makes such of digits"
@@ -167,7 +167,7 @@ def _of_python_numbers(array: NDArray[Any], allowed: tuple[str, ...], gaps: bool
 
 
 def _of_objects(array: NDArray[Any], gaps: bool) -> NDArray[Any]:
-    """Convert mixed numbers, decimals among them, to the nearest float64; if all are whole, to int64."""
+    """Convert mixed numbers and decimals to float64, or to int64 if all are whole."""
     items = array.reshape(-1).tolist()
     kinds: tuple[type, ...] = (int, float, Decimal, np.number, *([type(None)] if gaps else []))
     if not all(isinstance(item, kinds) and not isinstance(item, bool) for item in items):
@@ -182,7 +182,7 @@ def _of_objects(array: NDArray[Any], gaps: bool) -> NDArray[Any]:
 
 
 def widened(array: NDArray[Any]) -> NDArray[Any]:
-    """Gives bfloat16 as float32; anything else as it is."""
+    """Return bfloat16 as float32, and other arrays unchanged."""
     if array.dtype != BFLOAT16:
         return array
     bits = np.ascontiguousarray(array).view(np.uint16).astype(np.uint32) << 16
@@ -193,7 +193,7 @@ _CPU, _PINNED = 1, 3  # device types of DLPack whose memory the processor can re
 
 
 def from_foreign(value: Any) -> NDArray[Any] | None:  # noqa: ANN401 - what it is, is the question
-    """Gives another library's array as numpy's, or None if `value` speaks no protocol of arrays.
+    """Return another library's array as numpy's; None if `value` is no array.
 
     Raises:
         TypeError: It does, and yet cannot be read.
@@ -250,13 +250,13 @@ def _by_get(value: Any) -> NDArray[Any] | None:  # noqa: ANN401 - see above
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:
-    """Gives the contract's name of a dtype, or numpy's."""
+    """Return the API's name of a dtype."""
     # Two raw bytes are how numpy reads back a bfloat16 array that was saved as .npy.
     return "bfloat16" if dtype == BFLOAT16 else dtype.name
 
 
 def npy_pieces(array: NDArray[Any]) -> tuple[bytes, memoryview]:
-    """Gives the array as a .npy file in two pieces: its header, and its memory as bytes.
+    """Return the array as a .npy file in two pieces: its header, and its memory as bytes.
 
     Only an array that is contiguous in neither order is copied.
     """
@@ -272,14 +272,14 @@ def npy_pieces(array: NDArray[Any]) -> tuple[bytes, memoryview]:
 
 
 def copied(array: NDArray[Any]) -> NDArray[Any]:
-    """Gives a copy, in the same order in memory, that its owner cannot change."""
+    """Return a copy in the same memory order."""
     copy = array.copy(order="K")
     forget(array)
     return copy
 
 
 def forget(array: NDArray[Any]) -> None:
-    """Lets the system drop the pages of a mapped file that the array lies in, until they are read again.
+    """Drop the pages of a mapped file from this process's memory, until they are read again.
 
     A file that is read from end to end would otherwise count as this process's memory, all of it.
     """
@@ -302,7 +302,7 @@ def _address(array: NDArray[Any]) -> int:
 
 
 def read_npy(body: bytes) -> NDArray[np.float64]:
-    """Reads a .npy body as float64.
+    """Read a .npy body as float64.
 
     Raises:
         ValueError: The body is not a .npy file of numbers.
@@ -314,7 +314,7 @@ def read_npy(body: bytes) -> NDArray[np.float64]:
 
 
 def as_bools(array: NDArray[Any]) -> NDArray[np.bool_] | None:
-    """Gives numbers that are all 0 or 1 as bools; None if they are not, or would be no smaller."""
+    """Return numbers that are all 0 or 1 as bools; None if they are not, or if bools are no smaller."""
     if array.dtype.itemsize < 2 or array.dtype.kind not in "fiu" or array.nbytes < _MIN_BYTES:
         return None
     fortran = array.flags.f_contiguous and not array.flags.c_contiguous
@@ -331,10 +331,10 @@ def as_bools(array: NDArray[Any]) -> NDArray[np.bool_] | None:
 
 
 def as_ids(array: NDArray[Any], axis: int) -> NDArray[np.integer[Any]] | None:
-    """Gives targets of which exactly one along `axis` is 1 and the others are 0 as the places of the ones.
+    """Return one-hot targets as class ids.
 
     Returns:
-        The places, in the smallest dtype that holds them; None if the targets are not like that.
+        The positions of the ones along `axis`, in the smallest dtype; None if the targets are not one-hot.
     """
     if array.dtype.kind not in "bfiu" or not -array.ndim <= axis < array.ndim or not array.size:
         return None
@@ -356,7 +356,7 @@ def as_ids(array: NDArray[Any], axis: int) -> NDArray[np.integer[Any]] | None:
 
 
 def narrowed(name: str, array: NDArray[Any]) -> NDArray[Any]:
-    """Gives float64 as float32, each value rounded to the nearest; anything else as it is.
+    """Return float64 as float32, rounded to nearest, and other arrays unchanged.
 
     Raises:
         ValueError: A value becomes 0 or infinite by that.

@@ -22,7 +22,7 @@ logger = logging.getLogger("lossd_client")
 
 
 class RetryState:
-    """What a client's requests share of their server: whether it has ever answered, and the retry budget."""
+    """State that a client's requests share: whether the server has answered, and the retry budget."""
 
     def __init__(self) -> None:
         self.has_answered = False
@@ -32,7 +32,7 @@ class RetryState:
         self._seen = time.monotonic()
 
     def reserve(self, retry: Retry) -> float | None:
-        """Takes a retry out of the budget.
+        """Reserve a retry in the budget.
 
         Returns:
             The seconds until its turn; None if that is too far away, and then nothing is taken.
@@ -50,7 +50,7 @@ class RetryState:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """To be done next: send this, and give back the response or throw the LossdError."""
+    """A step: send this request, and send back its response or throw the LossdError."""
 
     request: Request
     timeout: Timeout
@@ -58,7 +58,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """To be done next: let so many seconds pass."""
+    """A step: wait for so many seconds."""
 
     seconds: float
 
@@ -69,7 +69,7 @@ Steps: TypeAlias = Generator[Send | Wait, Response | None, ResultT]
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """How long to bother for one call.
+    """The timeout, the retries and the deadline of one call.
 
     Attributes:
         timeout: For each attempt.
@@ -83,7 +83,7 @@ class CallLimits:
 
     @classmethod
     def starting_now(cls, timeout: Timeout, retry: Retry | None) -> "CallLimits":
-        """Makes one whose deadline runs from now."""
+        """Return limits whose deadline runs from now."""
         return cls(timeout, retry, None if timeout.deadline is None else time.monotonic() + timeout.deadline)
 
     @property
@@ -93,7 +93,7 @@ class CallLimits:
 
 
 def attempts(request: Request, limits: CallLimits, state: RetryState) -> Steps[Response]:
-    """Sends the request until its answer is one to keep.
+    """Send the request until it is answered, or its retries are used up.
 
     Returns:
         The answer, of status 200.
@@ -135,7 +135,7 @@ def _send(request: Request, limits: CallLimits) -> Send:
 
 
 def _wait(error: LossdError, failures: int, limits: CallLimits, state: RetryState) -> float | None:
-    """The seconds until the next attempt; None if there is to be none."""
+    """Return the seconds until the next attempt; None for no further attempt."""
     retry = limits.retry
     if retry is None or not error.retryable:
         return None
@@ -157,19 +157,19 @@ def _wait(error: LossdError, failures: int, limits: CallLimits, state: RetryStat
 
 
 def _most(error: LossdError, retry: Retry, state: RetryState) -> int:
-    """The attempts at most, by what is known of the server."""
+    """Return the largest number of attempts, by what is known of the server."""
     if state.has_answered:
         return retry.attempts
     return retry.first_refusal if is_refused(error) else retry.first_contact
 
 
 def _broke_at_first(error: LossdError, state: RetryState) -> bool:
-    """Tell whether a connection broke to where nothing has ever answered, as of a server that awaits TLS."""
+    """Return whether the first connection broke, as that of http:// to a server with TLS."""
     return isinstance(error, ConnectionFailed) and error.connected and not state.has_answered
 
 
 def is_refused(error: BaseException | None) -> bool:
-    """Tell whether a connection was refused: the machine is there, and nothing listens at the port."""
+    """Return whether a connection was refused: the machine is there, and nothing listens at the port."""
     while error is not None and not isinstance(error, ConnectionRefusedError):
         if isinstance(error, BaseExceptionGroup):  # one for each of the name's addresses
             return all(map(is_refused, error.exceptions))

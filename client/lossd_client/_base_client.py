@@ -1,4 +1,4 @@
-"""What both clients are, but for sending: settings, copies, and one request from its plan to its result."""
+"""What both clients share: the constructor, options, copies, and a request's way to its result."""
 
 import uuid
 from abc import abstractmethod
@@ -33,7 +33,7 @@ from lossd_client.transport import Request, Response
 
 
 class BaseClient(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, BatchesT, AnswersT, TransportT]):
-    """What `LossClient` and `AsyncLossClient` have in common."""
+    """The base of `LossClient` and `AsyncLossClient`, which differ in how they send."""
 
     _settings: Settings
     _connections: Connections[TransportT]
@@ -87,7 +87,7 @@ class BaseClient(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, Batc
 
     @property
     def base_url(self) -> str:
-        """Where the server is."""
+        """The server's address."""
         return self._settings.base_url
 
     def __repr__(self) -> str:
@@ -104,7 +104,7 @@ class BaseClient(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, Batc
         return self._with_settings(self._settings)
 
     def with_options(self, **options: Unpack[Options]) -> Self:
-        """Gives a client with other options and the same connections and retry budget.
+        """Return a client with other options and the same connections and retry budget.
 
         Closing one closes both.
 
@@ -129,7 +129,7 @@ class BaseClient(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, Batc
         return replace(request, base_url=self._settings.base_url, headers=headers)
 
     def _request(self, request: Request, *, once: bool = False) -> Steps[Response]:
-        """Sends a request that is no part of a plan."""
+        """Send a request as it is."""
         _, state = self._connections.get()
         limits = self._limits()
         return attempts(self._addressed(request), replace(limits, retry=None) if once else limits, state)
@@ -148,7 +148,7 @@ class BaseClient(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, Batc
         return self._addressed(encode(part.call, self._settings.form), part.request_id)
 
     def _exchange(self, part: Part, request: Request, state: RetryState) -> Steps[LossResult]:
-        """Sees a part's request through and reads its answer."""
+        """Send a part's request, with retries, and read its answer."""
         try:
             response = yield from attempts(request, part.plan.limits, state)
         except StatusError as error:
@@ -164,14 +164,14 @@ class BaseClient(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, Batc
 
 
 class Meter:
-    """Tells whoever asked for it how far things are."""
+    """Counts what was answered, for the progress callback."""
 
     def __init__(self, settings: Settings, total_rows: int | None) -> None:
         self._show = settings.progress
         self._so_far = Progress(0, total_rows, 0, 0)
 
     def add(self, rows: int, elements: int, requests: int = 1) -> None:
-        """Counts what was answered."""
+        """Count what was answered."""
         if self._show is None:
             return
         was = self._so_far

@@ -1,6 +1,6 @@
-"""What a caller asks for: the tensors and parameters of one loss, checked and made ready to be sent.
+"""One call: the tensors and parameters of a loss, as given and as checked.
 
-Knows neither sync from async nor the network; `wire` turns what comes out of here into bytes.
+Nothing here sends; `_encoding` turns a checked call into a request.
 """
 
 import difflib
@@ -64,7 +64,7 @@ class FocalParams(BceParams, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Tensors:
-    """A call's tensors as the caller gave them, in the order in which they are sent."""
+    """The tensors of a call as given, in the order in which they are sent."""
 
     logits: Array | None
     probabilities: Array | None
@@ -76,7 +76,7 @@ class Tensors:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The parameters that every loss has, with the contract's defaults; what equals its default stays here.
+    """The parameters that every loss has, with the API's defaults. What equals its default is not sent.
 
     The clients' methods repeat these defaults, for whoever reads a signature.
     """
@@ -94,7 +94,7 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class LossCall:
-    """One scoring request as the caller gave it: nothing is converted or checked yet."""
+    """A call as given, before anything is converted or checked."""
 
     loss_name: str
     tensors: Tensors
@@ -104,7 +104,7 @@ class LossCall:
 
 @dataclass(frozen=True, slots=True)
 class CheckedCall:
-    """The same once it is known to make sense.
+    """A call whose tensors are arrays and whose parameters are JSON values.
 
     Attributes:
         loss_name: The loss.
@@ -198,7 +198,7 @@ class Axes:
 
 
 def check(call: LossCall) -> CheckedCall:
-    """Turns the arguments into arrays and JSON values.
+    """Convert the arguments to arrays and JSON values.
 
     Raises:
         TypeError: A tensor is missing, or logits and probabilities are both there; a tensor's dtype is not
@@ -216,7 +216,7 @@ def check(call: LossCall) -> CheckedCall:
 
 
 def checked_params(call: LossCall) -> dict[str, Any]:
-    """Gives all parameters to send, a pos_weight among them, without a look at the other tensors.
+    """Return all parameters to send, `pos_weight` included, without looking at the other tensors.
 
     Raises:
         TypeError: One has the wrong type.
@@ -239,7 +239,7 @@ def _own(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def batch_call(loss_name: str, tensors: Mapping[str, Any], params: Mapping[str, Any]) -> LossCall:
-    """Makes the call for one of many batches.
+    """Return the call for one batch.
 
     Raises:
         TypeError: The loss, or a name among the tensors or parameters, is not one that there is.
@@ -266,7 +266,7 @@ def _refuse_unknown(what: str, given: Mapping[str, Any], known: Sequence[str]) -
 
 
 def _tensors(call: LossCall, *, gaps: bool) -> dict[str, NDArray[Any]]:
-    """The tensors to send but for pos_weight, by name: the logits or probabilities first."""
+    """Return the tensors by name, without `pos_weight`: the logits or probabilities first."""
     method, given = f"{call.loss_name}()", call.tensors
     if given.logits is not None and given.probabilities is not None:
         raise TypeError(
@@ -296,7 +296,7 @@ def _tensors(call: LossCall, *, gaps: bool) -> dict[str, NDArray[Any]]:
 
 
 def _swapped(loss_name: str, given: Tensors) -> str:
-    """Ask whether inputs that can be none are the targets."""
+    """Return a hint that inputs and targets are swapped, or ""."""
     name = "logits" if given.logits is not None else "probabilities"
     try:
         inputs = as_array(name, getattr(given, name), TARGETS)
@@ -314,7 +314,7 @@ def _swapped(loss_name: str, given: Tensors) -> str:
 
 
 def _shared(shared: Shared) -> dict[str, Any]:
-    """The shared parameters to send, as JSON values."""
+    """Return the shared parameters to send, as JSON values."""
     given = {f.name: (_converted(f.name, getattr(shared, f.name)), f.default) for f in fields(shared)}
     return {name: value for name, (value, default) in given.items() if value != default}
 

@@ -13,12 +13,12 @@ class OwnedServer(Protocol):
     """A server that ends with the client."""
 
     def stop(self) -> None:
-        """Ends it."""
+        """End it."""
         ...
 
 
 class Connections(Generic[TransportT]):
-    """A transport, and what its requests share; shared by the clients that `with_options` makes.
+    """A transport and the state of its requests, shared by the clients that `with_options` makes.
 
     Connections must not be used on both sides of a fork: a child opens its own, and leaves those it was born
     with alone, over which its parent still speaks.
@@ -34,7 +34,7 @@ class Connections(Generic[TransportT]):
         self._pid, self._transport, self._state = os.getpid(), open_transport(), RetryState()
 
     def get(self) -> tuple[TransportT, RetryState]:
-        """Gives the transport of this process.
+        """Return the transport of this process.
 
         Raises:
             RuntimeError: It was closed.
@@ -45,7 +45,7 @@ class Connections(Generic[TransportT]):
         return self._transport, self._state
 
     def bind(self, loop: object) -> None:
-        """Has the transport belong to an event loop, if it does not yet.
+        """Bind the transport to an event loop.
 
         Raises:
             RuntimeError: It belongs to another.
@@ -60,7 +60,7 @@ class Connections(Generic[TransportT]):
             )
 
     def close(self) -> TransportT | None:
-        """Marks it closed and gives the transport to close, if that is still to be done."""
+        """Mark it closed, and return the transport that is still to be closed."""
         if self._is_closed:
             return None
         self._own()
@@ -68,7 +68,7 @@ class Connections(Generic[TransportT]):
         return self._transport
 
     def stop_server(self) -> None:
-        """Ends the server that belongs to the client, if it does and this process started it."""
+        """Stop the client's own server, if this process started it."""
         if self._server is not None and self._born == os.getpid():
             self._server.stop()
 

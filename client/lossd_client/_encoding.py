@@ -1,4 +1,4 @@
-"""What goes over the wire for a call, and how the answers about the server are read."""
+"""Requests from calls, and results from answers."""
 
 import json
 import operator
@@ -25,7 +25,7 @@ _BLOCK: Final = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """In what form tensors are sent; see `LossClient`."""
+    """The form in which tensors are sent; see `LossClient`."""
 
     shrink_targets: bool = True
     one_hot_as_ids: bool = False
@@ -33,7 +33,7 @@ class Form:
 
 
 def encode(call: CheckedCall, form: Form) -> Request:
-    """Turns the call into the request to send."""
+    """Return the request of a call."""
     tensors, params = _formed(call, form)
     query = [("tensors", ",".join(tensors)), *query_text({**call.own, **params})]
     return Request(
@@ -47,7 +47,7 @@ def encode(call: CheckedCall, form: Form) -> Request:
 
 @dataclass(frozen=True, slots=True)
 class RequestSummary:
-    """What the caller asked for: an answer may not repeat all of it.
+    """The parts of a request that its answer may not repeat.
 
     Attributes:
         loss_name: The loss.
@@ -64,17 +64,17 @@ class RequestSummary:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def all_params(self, applied: Mapping[str, Any]) -> dict[str, Any]:
-        """Complete the loss's own parameters by what the server says that it applied."""
+        """Return the loss's own parameters: those that the server applied, and given lists in full."""
         long = {name for name, value in applied.items() if isinstance(value, Mapping)}  # lists, shortened
         return {**self.params, **{name: value for name, value in applied.items() if name not in long}}
 
     def all_options(self, applied: Mapping[str, Any]) -> dict[str, Any]:
-        """Complete the other parameters. What the caller gave counts: it may be sent in another form."""
+        """Return the other parameters: as given, since they may be sent in another form."""
         return {**OPTIONS, **applied, "targets_format": "dense", **self.options}
 
 
 def summary_of(call: CheckedCall) -> RequestSummary:
-    """Note what is needed to read the answer, and what it may leave out."""
+    """Return what is needed to read the answer to a call."""
     options = {name: value for name, value in call.params.items() if name != "reduction"}
     pos_weight = call.tensors.get("pos_weight")
     if pos_weight is not None:
@@ -83,7 +83,7 @@ def summary_of(call: CheckedCall) -> RequestSummary:
 
 
 def _described(array: NDArray[Any]) -> object:
-    """Describe a tensor among the parameters: a small one as a list, a large one so that it is told apart."""
+    """Return a tensor as a parameter: a small one as a list, a large one by its SHA-256."""
     if array.size <= _LISTED:
         return widened(array).astype(np.float64).tolist()
     numbers = np.ascontiguousarray(widened(array)).reshape(-1)
@@ -120,7 +120,7 @@ def _formed(call: CheckedCall, form: Form) -> tuple[dict[str, NDArray[Any]], dic
 
 
 def query_text(params: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Gives parameters as a query has them: JSON, but for bare words."""
+    """Return parameters as the query has them: bare words, and JSON for the rest."""
     return [
         (name, value if isinstance(value, str) else json.dumps(value, allow_nan=False, separators=(",", ":")))
         for name, value in params.items()
@@ -140,7 +140,7 @@ _UNREADABLE = (
 
 
 def read_result(response: Response, summary: RequestSummary) -> LossResult:
-    """Reads the answer to a scoring request.
+    """Read the answer to a scoring request.
 
     Raises:
         StatusError: The status is not 200.
@@ -234,12 +234,12 @@ USAGE: Final = Request("GET", "/usage", headers={"Accept": JSON})
 
 
 def usage_of(days: int | None) -> Request:
-    """Make the request for the usage of so many days, or as many as the server likes."""
+    """Return the request for the usage of so many days; None for the server's default."""
     return USAGE if days is None else replace(USAGE, query=(("days", str(operator.index(days))),))
 
 
 def read_object(response: Response, path: str) -> dict[str, Any]:
-    """Reads the answer to INFO or USAGE.
+    """Read the answer to INFO or USAGE.
 
     Raises:
         StatusError: The status is not 200.
@@ -257,7 +257,7 @@ def read_object(response: Response, path: str) -> dict[str, Any]:
 
 
 def read_ready(response: Response) -> bool:
-    """Reads the answer to READY: 200 is yes, 503 is no.
+    """Read the answer to READY: 200 is yes, 503 is no.
 
     Raises:
         StatusError: The status is neither.

@@ -1,4 +1,4 @@
-"""Sums without rounding error: in whatever groups and order numbers are added, the bits are the same."""
+"""Sums without rounding error: their bits do not depend on the order or grouping of the numbers."""
 
 import math
 import struct
@@ -14,7 +14,7 @@ _SPECIAL: Final = (math.inf, -math.inf, math.nan)
 
 
 class ExactSum:
-    """A running sum, as a whole number of the smallest float64.
+    """A running sum, as a multiple of the smallest float64.
 
     Attributes:
         units: That number, infinities and NaN apart.
@@ -29,7 +29,7 @@ class ExactSum:
         self.add(numbers)
 
     def add(self, numbers: Iterable[float]) -> None:
-        """Adds numbers."""
+        """Add numbers."""
         for number in numbers:
             if math.isfinite(number):
                 numerator, denominator = number.as_integer_ratio()
@@ -39,7 +39,7 @@ class ExactSum:
 
     @classmethod
     def of_digits(cls, digits: Sequence[int]) -> Self:
-        """Makes a sum of what `digits` gives, or of several such rows added up."""
+        """Return the sum that `digits` describes, or several such rows added up."""
         made = cls()
         units = sum(digit << 32 * place for place, digit in enumerate(digits[:DIGITS]))
         size = 1 << 32 * DIGITS

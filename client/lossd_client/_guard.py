@@ -1,4 +1,4 @@
-"""Runs a command until its caller writes to this process's standard input, closes it, or is gone.
+"""A guard process: runs a command until its caller writes to standard input, closes it, or is gone.
 
 Run as a file of its own, by `local`, in a bare interpreter: `guard.py CALLER_PID COMMAND...`. A pipe tells
 of a caller that was killed too; but a process that the caller forked may hold the pipe as well, so the
@@ -29,7 +29,7 @@ def _is_held(caller: int) -> bool:
 
 
 def main(caller: int, command: list[str]) -> int:
-    """Runs the command and gives its exit status."""
+    """Run the command and return its exit status."""
     # This process has one thread, so that what runs between fork and exec is safe.
     process = subprocess.Popen(  # noqa: S603 - the caller's own command
         command,

@@ -1,4 +1,4 @@
-"""The one file that knows the HTTP library: a request in, a response or an error of our own out."""
+"""Transports by httpx. No other file imports it."""
 
 import os
 import ssl
@@ -43,7 +43,7 @@ _OWN: tuple[tuple[type[Exception], type[LossdError], str, bool], ...] = (
 
 
 def own_error(error: Exception, url: str) -> LossdError:
-    """Turns the HTTP library's exception into ours; any other becomes ConnectionFailed."""
+    """Return httpx's exception as one of the client's."""
     kind, what, retryable = next(
         ((own, what, again) for foreign, own, what, again in _OWN if isinstance(error, foreign)),
         (ConnectionFailed, "the connection broke", False),
@@ -70,7 +70,7 @@ _NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_L
 
 
 def _scheme(tls: ssl.SSLError | None, url: str) -> str:
-    """Say that the server speaks no TLS, if it does not."""
+    """Return a hint that the server does not speak TLS, or ""."""
     if getattr(tls, "reason", None) not in _NOT_TLS:
         return ""
     return (
@@ -79,7 +79,7 @@ def _scheme(tls: ssl.SSLError | None, url: str) -> str:
 
 
 class _Left(dict[str, float | None]):
-    """The timeouts as the library reads them, before each step anew: none is longer than what is left."""
+    """The timeouts of httpx, which reads them before each step: none exceeds the time left."""
 
     def __init__(self, timeout: Timeout) -> None:
         super().__init__(connect=timeout.connect, read=timeout.read, write=timeout.write, pool=timeout.pool)
@@ -94,7 +94,7 @@ class _Left(dict[str, float | None]):
         return left if own is None else min(own, left)
 
     def check(self) -> None:
-        """Raises TimedOut if nothing is left: for steps that move, and yet take too long together."""
+        """Raise TimedOut if no time is left, for steps that move and together take too long."""
         if self._ends is not None and time.monotonic() > self._ends:
             raise TimedOut("the deadline passed")
 
@@ -187,7 +187,7 @@ def _options(max_connections: int, use_environment: bool) -> dict[str, Any]:
 
 @cache
 def _trusted(file: str | None, folder: str | None) -> ssl.SSLContext:
-    """Whom to trust, by the environment's two variables: that takes longer to read than a client to make."""
+    """Return the trusted certificates, which are slow to read."""
     return httpx.create_ssl_context()
 
 
@@ -204,7 +204,7 @@ def _proxy_errors() -> Iterator[None]:
 
 
 class _Backend(httpcore.NetworkBackend):
-    """Makes the connections that `inner` makes."""
+    """A network backend whose reads and writes end when their thread is cancelled."""
 
     def __init__(self, inner: httpcore.NetworkBackend) -> None:
         self._inner = inner
@@ -217,17 +217,17 @@ class _Backend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        """Connects to a port."""
+        """Connect by TCP."""
         return _Stream(self._inner.connect_tcp(host, port, timeout, local_address, socket_options))
 
     def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
     ) -> httpcore.NetworkStream:
-        """Connects to a socket that is a file."""
+        """Connect to a Unix socket."""
         return _Stream(self._inner.connect_unix_socket(path, timeout, socket_options))
 
     def sleep(self, seconds: float) -> None:
-        """Waits."""
+        """Wait."""
         self._inner.sleep(seconds)
 
 
@@ -272,7 +272,7 @@ def _opened(max_connections: int, use_environment: bool) -> httpx.Client:
 
 
 class HttpxTransport:
-    """Sends requests over a pool of connections; threads may share one.
+    """A transport with a pool of connections. Threads may share one.
 
     Args:
         max_connections: How many connections there may be at once.
@@ -288,7 +288,7 @@ class HttpxTransport:
         self._http = http or _opened(max_connections, use_environment)
 
     def send(self, request: Request, timeout: Timeout) -> Response:
-        """Sends one request and reads its answer whole, whatever its status."""
+        """Send one request and read its whole answer, whatever its status."""
         left = _Left(timeout)
         arguments = _arguments(request, left)
         chunks = []
@@ -302,12 +302,12 @@ class HttpxTransport:
         return _response(answer, chunks)
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         self._http.close()
 
 
 class AsyncHttpxTransport:
-    """Sends requests over a pool of connections, within one event loop.
+    """A transport with a pool of connections, for one event loop.
 
     Args:
         max_connections: As in `HttpxTransport`.
@@ -326,7 +326,7 @@ class AsyncHttpxTransport:
             self._http = http or httpx.AsyncClient(**_options(max_connections, use_environment))
 
     async def send(self, request: Request, timeout: Timeout) -> Response:  # noqa: ASYNC109 - as the other
-        """Sends one request and reads its answer whole, whatever its status."""
+        """Send one request and read its whole answer, whatever its status."""
         left = _Left(timeout)
         arguments = _arguments(request, left)
         if request.body or request.stream:
@@ -340,5 +340,5 @@ class AsyncHttpxTransport:
         return _response(answer, chunks)
 
     async def aclose(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         await self._http.aclose()

@@ -1,4 +1,4 @@
-"""Results of batches, added up as they come, in memory that does not grow with their number."""
+"""Results of batches merged as they come, in memory that does not grow with their number."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -48,14 +48,14 @@ FiguresT = TypeVar("FiguresT", bound=Figures)
 
 
 class _ExactArray:
-    """An `ExactSum` for each place of an array."""
+    """An array of exact sums."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._shape = shape
         self._sums = [ExactSum() for _ in range(math.prod(shape))]
 
     def add(self, planes: Sequence[NDArray[np.float64]]) -> None:
-        """Adds arrays."""
+        """Add arrays."""
         for plane in planes:
             if plane.shape != self._shape:
                 raise ValueError(f"losses of shapes {self._shape} and {plane.shape} cannot be added")
@@ -64,7 +64,7 @@ class _ExactArray:
 
     @property
     def terms(self) -> tuple[NDArray[np.float64], ...]:
-        """Arrays that add up to the sums exactly, as many as the longest sum needs."""
+        """Arrays that add up to the sums exactly."""
         terms = [each.terms for each in self._sums]
         planes = np.zeros((max(map(len, terms), default=1), len(terms)))
         for place, numbers in enumerate(terms):
@@ -73,7 +73,7 @@ class _ExactArray:
 
 
 class Tally(Generic[FiguresT]):
-    """Adds results up; what `LossResult.merge` says of them holds here."""
+    """Merges results one by one; see `LossResult.merge`."""
 
     def __init__(self) -> None:
         self._first: FiguresT | None = None
@@ -90,7 +90,7 @@ class Tally(Generic[FiguresT]):
         self._losses: list[NDArray[np.float64]] = []
 
     def add(self, result: FiguresT) -> None:
-        """Adds one result.
+        """Add one result.
 
         Raises:
             ValueError: It is unlike those before it, or cannot be merged with any.
@@ -131,7 +131,7 @@ class Tally(Generic[FiguresT]):
         self._losses.append(losses)
 
     def result(self) -> FiguresT:
-        """Gives the result of all that was added.
+        """Return the result of all that was added.
 
         Raises:
             ValueError: That is nothing.
@@ -161,7 +161,7 @@ class Tally(Generic[FiguresT]):
 
 
 def reduced(figures: Figures) -> float | NDArray[np.float64]:
-    """Makes the loss of the figures: a sum, or a mean, which is one division; losses of rows stay.
+    """Return the loss that figures make: the sum, the mean, or the losses of rows as they are.
 
     Raises:
         ValueError: What a mean is divided by is not known.
@@ -200,7 +200,7 @@ def as_mean(sums: FiguresT) -> FiguresT:
 
 
 def _mean_of(figures: Figures) -> float:
-    """Divides the sum by what the normalizer says.
+    """Return the sum divided by the normalizer's divisor.
 
     Raises:
         InvalidRequest: That is zero.
@@ -238,7 +238,7 @@ def _how_to_join(result: Figures) -> str:
 
 
 def _planes(result: Figures) -> dict[str, Sequence[NDArray[np.float64]]]:
-    """The arrays that add up to the sums over rows, and to what these are divided by, if that is a sum.
+    """Return the terms of the sums over rows, and of their divisors.
 
     Raises:
         ValueError: The result is a mean and does not hold them.
@@ -277,7 +277,7 @@ def _refuse_unlike(first: Figures, other: Figures) -> None:
 
 
 def _differing(mine: object, its: object) -> str:
-    """Name what differs, of mappings nothing else."""
+    """Return the text of two values; of mappings, only the items that differ."""
     if isinstance(mine, Mapping) and isinstance(its, Mapping):
         names = [name for name in {**mine, **its} if mine.get(name) != its.get(name)]
         mine, its = ({name: each.get(name) for name in names} for each in (mine, its))
@@ -285,7 +285,7 @@ def _differing(mine: object, its: object) -> str:
 
 
 def _same_form(name: str, value: Any, dimensions: int) -> Any:  # noqa: ANN401 - any JSON value in and out
-    """Give what means the same one form: a default left out, 0 and [0], -1 and the last axis."""
+    """Return one form for values that mean the same: 0 and [0], -1 and the last axis."""
     if name == "options":
         value = {**OPTIONS, **value}
     if not isinstance(value, Mapping):

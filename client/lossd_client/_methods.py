@@ -1,4 +1,4 @@
-"""The losses as methods. What both clients offer is written once, here; they differ in how they send."""
+"""The losses as methods of both clients."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ AnswersT = TypeVar("AnswersT")  # an iterator of LossResult, or an asynchronous 
 
 
 class Losses(ABC, Generic[AnswerT]):
-    """A method a loss."""
+    """A method for each loss."""
 
     @abstractmethod
     def _score(self, call: LossCall) -> AnswerT: ...
@@ -184,7 +184,7 @@ class Losses(ABC, Generic[AnswerT]):
 
 
 class BatchLosses(Losses[AnswerT], Generic[AnswerT, BatchesT, AnswersT]):
-    """Adds to the losses what scores one batch after another.
+    """Methods that score many batches.
 
     A batch is `(logits, targets)`, a tuple or a list, or a mapping of tensors by name, such as
     `{"probabilities": p, "targets": y, "mask": m}`. Parameters are those of `bce` and `focal`.
@@ -208,7 +208,7 @@ class BatchLosses(Losses[AnswerT], Generic[AnswerT, BatchesT, AnswersT]):
         self, loss: Literal["focal"], batches: BatchesT, /, **params: Unpack[FocalParams]
     ) -> AnswerT: ...
     def score_batches(self, loss: LossName, batches: BatchesT, /, **params: Unpack[FocalParams]) -> AnswerT:
-        """Scores batches as if they were one input: `score_batches("focal", loader, gamma=2.0)`.
+        """Score batches as if they were one input: `score_batches("focal", loader, gamma=2.0)`.
 
         The result has the bits of one request over everything, in whatever order and sizes the batches come.
 
@@ -245,7 +245,7 @@ class BatchLosses(Losses[AnswerT], Generic[AnswerT, BatchesT, AnswersT]):
         self, loss: Literal["focal"], batches: BatchesT, /, **params: Unpack[FocalParams]
     ) -> AnswersT: ...
     def iter_batches(self, loss: LossName, batches: BatchesT, /, **params: Unpack[FocalParams]) -> AnswersT:
-        """Scores batches as they come and gives each one's own result, in order; for streams without an end.
+        """Score batches as they come and yield the result of each, in order.
 
         Batches are drawn as results are taken, `concurrency` ahead, and copied as in `score_batches`. Closing
         the iterator, or leaving it to the garbage collector, breaks off what is under way and draws no more.
@@ -276,7 +276,7 @@ class BatchLosses(Losses[AnswerT], Generic[AnswerT, BatchesT, AnswersT]):
         self, loss: Literal["focal"], batches: BatchesT, /, **params: Unpack[FocalParams]
     ) -> AnswerT: ...
     def score_stream(self, loss: LossName, batches: BatchesT, /, **params: Unpack[FocalParams]) -> AnswerT:
-        """Scores batches as one input in one request: an Arrow stream, which the server scores as it comes.
+        """Score batches as one input in one request: an Arrow stream, which the server scores as it comes.
 
         Like `score_batches` it gives what one request over everything gives, to the last bit. It is one
         connection, and if that fails everything is sent again; or not, if `batches` can be read only once, as

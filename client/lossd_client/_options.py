@@ -1,4 +1,4 @@
-"""What a client is made of: all of it can be pickled, and a client be made from it again."""
+"""The settings of a client, from which a copy or an unpickled client is made."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ ShowProgress: TypeAlias = Callable[[Progress], None]
 
 
 class Options(TypedDict, total=False):
-    """What `with_options` changes; see `LossClient`."""
+    """The options that `with_options` changes; see `LossClient`."""
 
     api_key: str | None
     timeout: float | Timeout | None
@@ -51,7 +51,7 @@ _NAMES: Final[Mapping[Any, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the constructors take, checked; see `LossClient` for what each means.
+    """The arguments of the constructor, checked; see `LossClient`.
 
     Raises:
         TypeError: A value is of another type.
@@ -80,7 +80,7 @@ class Settings:
             raise ValueError("request_bytes, concurrency and max_connections must be at least 1")
 
     def changed(self, options: Options) -> "Settings":
-        """Gives the same with some options changed.
+        """Return settings with some options changed.
 
         Raises:
             TypeError: There is no such option.
@@ -94,11 +94,11 @@ class Settings:
 
     @property
     def form(self) -> Form:
-        """In what form tensors are sent."""
+        """The form in which tensors are sent."""
         return Form(self.shrink_targets, self.one_hot_as_ids, self.narrow_floats)
 
     def headers(self) -> Mapping[str, str]:
-        """Gives the headers that every request bears.
+        """Return the headers of every request.
 
         Raises:
             ValueError: The key has characters that no header may have.

@@ -1,4 +1,4 @@
-"""The server's answers that are errors, as the client's exceptions."""
+"""Error answers as the client's exceptions."""
 
 import json
 import math
@@ -47,7 +47,7 @@ def _kind(status: int) -> type[StatusError]:
 
 
 def status_error(response: Response) -> StatusError:
-    """Makes the error for a response whose status is not 200."""
+    """Return the error of a response whose status is not 200."""
     problem = _problem(response)
     code, retryable = problem.get("code"), problem.get("retryable")
     detail = problem.get("detail") or problem.get("title") or _unexplained(response)
@@ -87,7 +87,7 @@ _ROUTE: Final = re.compile(r"/(bce|focal|info|readyz|livez|usage)$")
 
 
 def _unexplained(response: Response) -> str:
-    """Explain an answer that is not the server's own."""
+    """Return the likely reason of an answer that is not lossd's."""
     location = response.headers.get("location")
     if 300 <= response.status < 400 and location:
         address = without_password(location.partition("?")[0])
@@ -139,7 +139,7 @@ def _seconds_until(date: str) -> float | None:
 
 
 def empty_mean(what: str, request_id: str | None = None) -> InvalidRequest:
-    """Makes the error that a server gives for a mean over nothing, for a mean that is divided out here."""
+    """Return the server's error for a mean over nothing, for means that the client divides."""
     detail = f"{what} is over nothing; use reduction='sum', or leave it out"
     return InvalidRequest(422, "empty_mean", detail, request_id)
 
@@ -167,6 +167,6 @@ def relocated(
 
 
 def anew(error: StatusError, detail: str, items: tuple[ErrorItem, ...]) -> StatusError:
-    """Make the same error with another detail and other places."""
+    """Return an error with another detail and other items."""
     status, code, _, request_id, retryable, _, retry_after = error.args
     return type(error)(status, code, detail, request_id, retryable, items, retry_after)

@@ -1,4 +1,4 @@
-"""What to note of a call that is sent: what the server notes of shapes that could mean two things, and more.
+"""Notes of calls whose shapes could mean two things, and of arguments that may be swapped.
 
 The server's notes are for requests that are sent in parts. A part of a call may be ambiguous where the whole
 is not, and the other way round: a weight of shape [N] goes with inputs [N, N] in two ways, and with N / 2 of
@@ -26,7 +26,7 @@ def shape_notes(call: CheckedCall) -> list[str]:
 
 
 def swapped_notes(call: CheckedCall) -> list[str]:
-    """Give a note where the logits look like targets, and the targets like probabilities."""
+    """Return a note if the logits look like targets, and the targets like probabilities."""
     logits = call.tensors.get("logits")
     if logits is None or call.by_index or logits.size < _FEWEST:
         return []
@@ -45,7 +45,7 @@ def swapped_notes(call: CheckedCall) -> list[str]:
 
 
 def _blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Give some rows after the other; those of mapped files are let go again."""
+    """Yield blocks of rows, and drop the pages of mapped files behind them."""
     if not array.ndim:
         yield widened(array)
         return
@@ -57,12 +57,12 @@ def _blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
 
 
 def _are_bits(numbers: NDArray[Any]) -> bool:
-    """Tell whether all numbers are 0 or 1."""
+    """Return whether all numbers are 0 or 1."""
     return bool(((numbers == 0) | (numbers == 1)).all())
 
 
 def _id_notes(shape: tuple[int, ...]) -> list[str]:
-    """Give the note of class ids along the last axis by default that could open out along another.
+    """Return a note if class ids could lie along another axis than the last.
 
     Args:
         shape: The inputs'.
@@ -80,7 +80,7 @@ def _id_notes(shape: tuple[int, ...]) -> list[str]:
 def notes_of(
     shapes: Mapping[str, tuple[int, ...]], shape: tuple[int, ...], class_axis: int, *, by_index: bool
 ) -> list[str]:
-    """Give the notes of tensors.
+    """Return the notes of tensors.
 
     Args:
         shapes: By name.

@@ -1,4 +1,4 @@
-"""Large inputs as several requests of some of their rows each, and their answers as one result."""
+"""Large inputs split by rows into several requests, and their answers merged."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ _ALONG_ROWS: Final = ("logits", "probabilities", "targets", "weight", "mask", "p
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One request of a plan.
+    """One request of a call.
 
     Attributes:
         call: What it asks for.
@@ -53,11 +53,11 @@ class Part:
 
     @property
     def size(self) -> int:
-        """Its bytes, before they are made smaller."""
+        """The bytes of its tensors as given."""
         return sum(array.nbytes for array in self.call.tensors.values())
 
     def own_error(self, error: StatusError) -> StatusError:
-        """Gives what the server said of the part as said of the whole."""
+        """Return the server's error with places in the whole input."""
         own = error if self.plan.is_whole else relocated(error, self.sliced, self._place_of)
         return explained(own, self.plan.call)
 
@@ -65,13 +65,13 @@ class Part:
         return self.start + row, ""
 
     def forget(self) -> None:
-        """Lets go of what was read of mapped files."""
+        """Drop the pages of mapped files."""
         for array in self.call.tensors.values():
             forget(array)
 
 
 class Plan:
-    """How one call is sent: as it is, or in parts.
+    """The requests of one call: one, or several of some rows each.
 
     It is sent as it is when it is small enough, or when classes lie along its rows.
 
@@ -100,7 +100,7 @@ class Plan:
         return self._rows
 
     def parts(self) -> Iterator[Part]:
-        """Gives the requests, in order."""
+        """Yield the requests, in order."""
         if self.is_whole:
             none: frozenset[str] = frozenset()
             yield Part(self.call, summary_of(self.call), 0, none, self, True, self._request_id)
@@ -119,19 +119,19 @@ class Plan:
             yield Part(part, own, start, names, self, last, f"{self._request_id}-{number}")
 
     def add(self, part: Part, result: LossResult) -> None:
-        """Take the answer to the next part."""
+        """Add the result of the next part."""
         if not self.is_whole and result.notes:
             own = shape_notes(part.call)
             result = replace(result, notes=tuple(note for note in result.notes if note not in own))
         self._tally.add(result)
 
     def noted(self, result: LossResult) -> LossResult:
-        """Add what the client notes of the whole call."""
+        """Return a result with the client's notes of the whole call."""
         notes = swapped_notes(self.call)
         return replace(result, notes=(*result.notes, *notes)) if notes else result
 
     def result(self) -> LossResult:
-        """Gives the answer to the call, when those to all parts were added.
+        """Return the result of the call, once all parts were added.
 
         Raises:
             InvalidRequest: It is a mean over nothing.
@@ -182,7 +182,7 @@ class Joined:
 
 
 def batch_tensors(batch: object) -> Mapping[str, Any]:
-    """Gives a batch's tensors by name.
+    """Return a batch's tensors by name.
 
     Raises:
         TypeError: It is no batch.
@@ -198,7 +198,7 @@ def batch_tensors(batch: object) -> Mapping[str, Any]:
 
 
 def _sliced(call: CheckedCall) -> frozenset[str]:
-    """The tensors that have the rows of the input; others stand for every row."""
+    """Return the tensors that have the input's rows; the others apply to every row."""
     inputs = call.inputs
     if not inputs.ndim or inputs.shape[0] < 2:
         return frozenset()
@@ -216,7 +216,7 @@ def _has_rows(array: NDArray[Any], inputs: NDArray[Any], by_index: bool) -> bool
 
 
 def _fit(call: CheckedCall) -> bool:
-    """Whether what broadcasts does so to the whole: it might do so to a part alone."""
+    """Return whether all tensors broadcast to the whole input, since they might only fit a part."""
     shape = call.inputs.shape
     others = [
         call.tensors[name].shape
@@ -230,7 +230,7 @@ def _fit(call: CheckedCall) -> bool:
 
 
 def _can_split(call: CheckedCall) -> bool:
-    """Return whether the rows can be scored apart. What the server refuses goes in one request, too."""
+    """Return whether rows can go in several requests. A call that the server refuses goes in one."""
     axes = call.axes
     if not ({"targets", next(iter(call.tensors))} <= _sliced(call) and _fit(call)):
         return False

@@ -1,4 +1,4 @@
-"""One request over batches that come one after the other."""
+"""Many batches in one request, an Arrow stream."""
 
 import operator
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -13,7 +13,7 @@ from lossd_client.transport import Request
 
 
 class BatchStream:
-    """What `score_stream` sends.
+    """The request of `score_stream`.
 
     Args:
         loss_name: The loss.
@@ -48,7 +48,7 @@ class BatchStream:
         return not isinstance(self._batches, Iterator | AsyncIterator)
 
     def request(self) -> Request:
-        """Gives the request to send."""
+        """Return the request to send."""
         axis = self._params.get("axis", 0)
         over_rows = not {0, -2}.isdisjoint(axis if isinstance(axis, list) else [axis])  # of [N, C], or all
         merges = over_rows and self._params.get("reduction") != "none"
@@ -61,7 +61,7 @@ class BatchStream:
         )
 
     def summary(self) -> RequestSummary:
-        """Gives what is needed to read the answer, once all is sent."""
+        """Return what is needed to read the answer, once everything is sent."""
         own = {name: value for name, value in self._params.items() if name in ("gamma", "alpha", "variant")}
         reduction = str(self._params.get("reduction", "mean"))
         options = {

@@ -1,4 +1,4 @@
-"""Threads that a call has for itself, and that can be called off while they wait for the network.
+"""Threads of one call, which can be cancelled while they wait for the network.
 
 The threads of concurrent.futures are waited for when the interpreter exits, whatever they wait for; these
 are daemons.
@@ -19,7 +19,7 @@ _JOIN_SECONDS: Final = 2.0  # a thread that was called off while it connects tak
 
 
 class CallOff:
-    """Says to some threads that nobody wants their results, and wakes those that wait at a socket."""
+    """Cancels some threads, and wakes those that wait for a socket."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -28,11 +28,11 @@ class CallOff:
 
     @property
     def is_set(self) -> bool:
-        """Whether it was said."""
+        """Whether the threads are cancelled."""
         return self._event.is_set()
 
     def set(self) -> None:
-        """Says it."""
+        """Cancel the threads."""
         with self._lock:  # a socket that is not held any more may be another thread's
             self._event.set()
             for each in self._held:
@@ -40,20 +40,20 @@ class CallOff:
                     socket.socket.shutdown(each, socket.SHUT_RDWR)  # a TLS socket's own is for its owner
 
     def pause(self, seconds: float) -> None:
-        """Lets so many seconds pass.
+        """Wait for so many seconds.
 
         Raises:
-            CancelledError: It was said meanwhile.
+            CancelledError: The thread was cancelled meanwhile.
         """
         if self._event.wait(seconds):
             raise CancelledError
 
     @contextmanager
     def holding(self, own: socket.socket) -> Iterator[None]:
-        """Has a socket shut down if it is said while the block lasts.
+        """Shut the socket down if the threads are cancelled while the block lasts.
 
         Raises:
-            CancelledError: It was said.
+            CancelledError: The thread was cancelled.
         """
         with self._lock:
             if self.is_set:
@@ -76,12 +76,12 @@ _own = _Own()
 
 
 def own_call_off() -> CallOff | None:
-    """Gives what calls the present thread off, if it is one of these."""
+    """Return the cancellation of the present thread; None if it is not one of these."""
     return _own.call_off
 
 
 class Workers(Generic[ResultT]):
-    """Does tasks in threads, in the order in which they are submitted.
+    """Threads that run tasks in the order in which they are submitted.
 
     Args:
         number: How many threads there are at most.
@@ -94,7 +94,7 @@ class Workers(Generic[ResultT]):
         self._call_off = CallOff()
 
     def submit(self, task: Callable[[], ResultT]) -> Future[ResultT]:
-        """Has a task done, and gives where its result will be."""
+        """Submit a task and return the future of its result."""
         future: Future[ResultT] = Future()
         self._tasks.put((future, task))
         if len(self._threads) < self._number:
@@ -104,7 +104,7 @@ class Workers(Generic[ResultT]):
         return future
 
     def close(self, *, at_once: bool) -> None:
-        """Ends the threads: when all tasks are done, or else at once."""
+        """End the threads, at once or when all tasks are done."""
         if at_once:
             self._call_off.set()
         for _ in self._threads:

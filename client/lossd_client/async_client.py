@@ -35,7 +35,7 @@ _LARGE = 1 << 20  # bytes: making less than that ready takes the event loop less
 class AsyncLossClient(
     BaseClient[Coroutine[Any, Any, LossResult], _Batches, AsyncIterator[LossResult], AsyncTransport]
 ):
-    """The same client for asyncio: everything that asks the server is awaited.
+    """`LossClient` for asyncio: methods that ask the server are awaited.
 
     It belongs to the event loop in which it is first used, and raises a RuntimeError in another. Batches may
     come from asynchronous iterables too; what draws them from others runs in the event loop.
@@ -98,7 +98,7 @@ class AsyncLossClient(
         return read_ready(await transport.send(self._addressed(READY), self._settings.timeout))
 
     async def aclose(self) -> None:
-        """Closes the connections, and ends the server that `local` started."""
+        """Close the connections, and stop the server that `local` started."""
         transport = self._connections.close()
         if transport is not None:
             await transport.aclose()
@@ -120,7 +120,7 @@ class AsyncLossClient(
         return self._connections.get()[0]
 
     async def _run(self, steps: Steps[_ResultT]) -> _ResultT:
-        """Does what the steps say, until they come to a result."""
+        """Take the steps until they return a result."""
         transport = self._own_transport()
         answer: Response | None = None
         try:
@@ -183,7 +183,7 @@ class AsyncLossClient(
     async def _results(
         self, plans: AsyncIterator[Plan], total_rows: int | None
     ) -> AsyncGenerator[LossResult, None]:
-        """The result of each plan, in order."""
+        """Yield the result of each plan, in order."""
         meter = Meter(self._settings, total_rows)
         parts = (part async for plan in plans for part in plan.parts())
         async with aclosing(self._in_order(parts)) as answered:
@@ -194,7 +194,7 @@ class AsyncLossClient(
                     yield part.plan.result()
 
     async def _in_order(self, parts: AsyncIterator[Part]) -> AsyncGenerator[tuple[Part, LossResult], None]:
-        """Scores parts, several at a time; gives their results in order, and holds no more of them."""
+        """Score parts, several at a time, and yield their results in order."""
         waiting: deque[tuple[Part, asyncio.Task[LossResult]]] = deque()
         try:
             async for part in parts:

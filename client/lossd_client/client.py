@@ -61,7 +61,7 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], T
 
     @classmethod
     def local(cls, *, settings: Mapping[str, object] | None = None, **options: Unpack[Options]) -> Self:
-        """Starts a server on this machine, in processes of its own, and gives a client of it.
+        """Start a server on this machine, in processes of its own, and return a client of it.
 
         It ends with the client, and with this process however that ends. It takes some seconds to start, and
         needs the server's dependencies: `pip install 'lossd[server]'`.
@@ -96,15 +96,15 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], T
         )
 
     def info(self) -> dict[str, Any]:
-        """Gives the server's account of itself: version, losses with their defaults, limits, workers.
+        """Return the server's version, losses with their defaults, limits and workers.
 
         Raises:
-            LossdError: The server gave none.
+            LossdError: The request failed.
         """
         return read_object(self._run(self._request(INFO)), INFO.path)
 
     def usage(self, days: int | None = None) -> dict[str, Any]:
-        """Ask what the team that the key belongs to has used: by day, and in total.
+        """Return what the key's team has used, by day and in total.
 
         Args:
             days: How many days, of which today, in UTC, is the last. The server's default is 30.
@@ -114,21 +114,21 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], T
             and their `total`.
 
         Raises:
-            LossdError: The server gave none.
+            LossdError: The request failed.
         """
         return read_object(self._run(self._request(usage_of(days))), USAGE.path)
 
     def ready(self) -> bool:
-        """Tells whether the server is up and ready to score; asks once.
+        """Return whether the server is ready to score, asking once.
 
         Raises:
-            LossdError: There was no answer, or one that says neither.
+            LossdError: There was no answer, or another than yes or no.
         """
         transport, _ = self._connections.get()
         return read_ready(transport.send(self._addressed(READY), self._settings.timeout))
 
     def close(self) -> None:
-        """Closes the connections, and ends the server that `local` started."""
+        """Close the connections, and stop the server that `local` started."""
         transport = self._connections.close()
         if transport is not None:
             transport.close()
@@ -146,7 +146,7 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], T
         self.close()
 
     def _run(self, steps: Steps[_ResultT]) -> _ResultT:
-        """Does what the steps say, until they come to a result."""
+        """Take the steps until they return a result."""
         transport, _ = self._connections.get()
         answer: Response | None = None
         try:
@@ -195,7 +195,7 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], T
         return self._results((self._plan(self._batch_call(loss, batch, params)) for batch in batches), None)
 
     def _results(self, plans: Iterator[Plan], total_rows: int | None) -> Iterator[LossResult]:
-        """The result of each plan, in order."""
+        """Yield the result of each plan, in order."""
         meter = Meter(self._settings, total_rows)
         for part, result in self._in_order(chain.from_iterable(plan.parts() for plan in plans)):
             meter.add(part.rows, result.count)
@@ -204,7 +204,7 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], T
                 yield part.plan.result()
 
     def _in_order(self, parts: Iterator[Part]) -> Iterator[tuple[Part, LossResult]]:
-        """Scores parts, several at a time; gives their results in order, and holds no more of them."""
+        """Score parts, several at a time, and yield their results in order."""
         concurrency = self._settings.concurrency
         waiting: deque[tuple[Part, Future[LossResult]]] = deque()
         workers: Workers[LossResult] = Workers(concurrency)

@@ -1,4 +1,4 @@
-"""A server in child processes of this one, for as long as it is wanted."""
+"""A server in child processes of this one."""
 
 import os
 import socket
@@ -21,7 +21,7 @@ _LOG_CHARACTERS: Final = 2000
 
 
 class LocalServer:
-    """Runs `lossd serve` under a guard, a process that ends it when this one lets go or is gone.
+    """A server, `lossd serve`, under a guard process that ends it when this process is gone.
 
     Args:
         settings: The server's settings by name.
@@ -55,11 +55,11 @@ class LocalServer:
 
     @property
     def url(self) -> str:
-        """Where the server listens."""
+        """The server's address."""
         return f"http://127.0.0.1:{self._port}"
 
     def wait_until_ready(self) -> None:
-        """Waits until it can score.
+        """Wait until the server can score.
 
         Raises:
             ConnectionFailed: It ended, or was not ready in time.
@@ -75,7 +75,7 @@ class LocalServer:
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """Ends it and waits until it is gone."""
+        """End the server and wait until it is gone."""
         assert self._guard.stdin is not None
         with suppress(OSError):  # it has ended by itself
             self._guard.stdin.write(b".")  # a forked child may hold the pipe open

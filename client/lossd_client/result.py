@@ -12,7 +12,7 @@ from lossd_client._merge import Figures, Tally, as_mean
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LossResult(Figures):
-    """What the server computed.
+    """A loss, with the figures that merge batches.
 
     `sum`, `count`, `weight_sum` and `positives` are the whole request's, whatever the reduction, and their
     terms are what `merge` adds: what it makes of any batches has the bits of one request over everything.
@@ -49,7 +49,7 @@ class LossResult(Figures):
 
     @classmethod
     def merge(cls, results: Iterable["LossResult"]) -> "LossResult":
-        """Puts the results of batches together into the result of all of them.
+        """Merge the results of batches into the result of all of them.
 
         The result is what one request over everything would have given, to the last bit, in whatever order
         and groups the batches come: sums are added exactly, as is what the normalizer divides by, and rounded
@@ -113,7 +113,7 @@ class LossResult(Figures):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Gives every field in a form that `json.dumps` takes.
+        """Return every field in a form that `json.dumps` takes.
 
         Arrays become nested lists, and numbers that are not finite become the strings "Infinity",
         "-Infinity" and "NaN", as in the server's own answers.

@@ -42,7 +42,7 @@ class Timeout:
 
     @classmethod
     def of(cls, value: "float | Timeout | None") -> Self:
-        """Gives `value` itself, or with a number every step but the deadline that long."""
+        """Return `value` itself, or with a number every step but the deadline that long."""
         if isinstance(value, cls):
             return value
         seconds = None if value is None else float(value)  # type: ignore[arg-type] # a Timeout is a cls

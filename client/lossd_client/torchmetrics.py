@@ -28,7 +28,7 @@ Normalizer: TypeAlias = Literal["count", "weight", "positives"]
 
 
 class _RemoteLoss(Metric):
-    """What the losses have in common: sums that are added up, and a division at the end."""
+    """The base of the metrics: running sums, divided at the end."""
 
     is_differentiable = False
     higher_is_better = False
@@ -69,13 +69,13 @@ class _RemoteLoss(Metric):
 
     @property
     def client(self) -> LossClient:
-        """What the metric asks; a copy of the metric has a client of its own."""
+        """The metric's client; a copy of the metric has its own."""
         return self._client
 
     def update(
         self, preds: Tensor, target: Tensor, weight: Tensor | None = None, mask: Tensor | None = None
     ) -> None:
-        """Adds a batch, by one request. What the result notes is a warning, once for each note.
+        """Add a batch by one request. Each note of its results is a warning, once.
 
         Args:
             preds: What the model said: logits, or probabilities if the metric was made for these. On any
@@ -105,7 +105,7 @@ class _RemoteLoss(Metric):
         self._add("weight", added[self._params["normalizer"]])
 
     def compute(self) -> Tensor:
-        """Gives the mean over all batches, of all ranks, as a float64 scalar; NaN over nothing.
+        """Return the mean over all batches of all ranks, a float64 scalar; NaN over nothing.
 
         It has the bits of one request over everything, however the batches were dealt out.
         """
@@ -115,7 +115,7 @@ class _RemoteLoss(Metric):
         return self._value("sum") / divisor
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as torchmetrics has it
-        """Adds a batch and gives its own mean; see `update`."""
+        """Add a batch and return its own mean; see `update`."""
         before = dict(self.__dict__)
         try:
             return super().forward(*args, **kwargs)
@@ -124,7 +124,7 @@ class _RemoteLoss(Metric):
             raise
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> "_RemoteLoss":
-        """Moves the states to a device, and leaves them integers whatever dtype is asked for."""
+        """Move the states to a device; they stay integers whatever dtype is asked for."""
 
         def moved(tensor: Tensor) -> Tensor:
             there = fn(tensor)
@@ -144,7 +144,7 @@ class _RemoteLoss(Metric):
         setattr(self, f"{self._loss}_{name}_digits", state + digits)
 
     def _value(self, name: str) -> Tensor:
-        """The sum, rounded once."""
+        """Return the sum, rounded once."""
         state = self._state(name)
         value = ExactSum.of_digits(state.tolist()).value
         return torch.tensor(value, dtype=torch.float64, device=state.device)
@@ -321,7 +321,7 @@ def _text(value: object) -> object:
 
 
 def _the_same(stacked: Tensor) -> Tensor:
-    """Gives what all ranks' metrics, or two that are merged, were made with."""
+    """Return the parameters that all ranks' metrics have in common."""
     first = stacked[0]
     if not bool((stacked == first).all()):
         raise ValueError("metrics that were made with different parameters cannot be merged")

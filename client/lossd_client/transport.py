@@ -1,4 +1,4 @@
-"""What the client's parts pass each other, and the seam at which another HTTP library fits in.
+"""Requests, responses, and the transports that carry them: where another HTTP library fits in.
 
 A transport turns one `Request` into one `Response`. It knows nothing of losses, keys or retries; the
 client knows nothing of what carries its requests.
@@ -61,10 +61,10 @@ class Response:
 
 
 class Transport(Protocol):
-    """What carries the requests of a `LossClient`. Several threads use one at a time."""
+    """A transport of a `LossClient`. Several threads use it at a time."""
 
     def send(self, request: Request, timeout: Timeout) -> Response:
-        """Sends one request and reads its answer whole, whatever its status; follows no redirects.
+        """Send one request and read its whole answer, whatever its status; follows no redirects.
 
         Args:
             request: What to send.
@@ -78,12 +78,12 @@ class Transport(Protocol):
         ...
 
     def close(self) -> None:
-        """Closes the connections. Called once, and no `send` after it."""
+        """Close the connections. Called once, and no `send` after it."""
         ...
 
 
 class AsyncTransport(Protocol):
-    """What carries the requests of an `AsyncLossClient`, within one event loop."""
+    """A transport of an `AsyncLossClient`, within one event loop."""
 
     async def send(self, request: Request, timeout: Timeout) -> Response:  # noqa: ASYNC109 - as the other
         """As `Transport.send`."""

@@ -19,7 +19,7 @@ from lossd_client.cli.files.errors import BadFile
 
 
 class Exit(IntEnum):
-    """What a command's exit code says; a signal or a bug gives others."""
+    """The exit codes of commands; signals and bugs have others."""
 
     OK = 0
     REFUSED = 1
@@ -39,7 +39,7 @@ EPILOG = (
 
 
 def fail(message: str, code: Exit) -> NoReturn:
-    """Prints the message to standard error and ends the command."""
+    """Print a message to standard error and end the command."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     console.print(Text.assemble(("error: ", "bold red"), message))
     raise typer.Exit(code)
@@ -47,7 +47,7 @@ def fail(message: str, code: Exit) -> NoReturn:
 
 @contextmanager
 def client_errors() -> Iterator[None]:
-    """Turns what the client raises, and files that cannot be used, into a message and an exit code."""
+    """Turn errors of the client and of files into a message and an exit code."""
     try:
         yield
     except BadFile as error:
@@ -63,7 +63,7 @@ def client_errors() -> Iterator[None]:
 
 @contextmanager
 def leave_at_signals(*parts: Path) -> Iterator[None]:
-    """Ends the process at Ctrl-C and at SIGTERM at once, and removes unfinished files.
+    """End the process at once at Ctrl-C and SIGTERM, and remove unfinished files.
 
     Otherwise it would wait for the answers to requests in other threads, for as long as these may take.
     """
@@ -107,7 +107,7 @@ def leave_at_signals(*parts: Path) -> Iterator[None]:
 
 
 def exit_code(error: LossdError) -> Exit:
-    """Gives the exit code for what the client raises."""
+    """Return the exit code of a client's error."""
     if isinstance(error, ConnectionFailed) and isinstance(
         error.__cause__, ImportError | OSError | ValueError
     ):

@@ -63,7 +63,7 @@ def takes(options: type[OptionsT]) -> Callable[[Callable[[OptionsT], None]], Cal
 
 
 class Command(TyperCommand):
-    """A command that refuses an option that is given twice, of which one would be passed over."""
+    """A command that refuses an option that is given twice."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - click's, or typer's own copy of it
         """Read the command line.

@@ -8,7 +8,7 @@ The stages, in order:
 3. `inputs/joins.py` and `inputs/alongside.py` compare the rows of two files.
 4. `inputs/blocks.py` reads blocks of rows.
 5. `scoring/one_input.py` sends them as requests; under --by, `scoring/groups.py`.
-6. `scoring/losses.py` writes the file of --out, and `report.py` prints the result.
+6. `scoring/losses.py` writes the file of --out, and `scoring/printing.py` prints the result.
 """
 
 import sys
@@ -31,11 +31,11 @@ from lossd_client.cli.inputs.blocks import Inputs
 from lossd_client.cli.inputs.parameters import LossName, is_file
 from lossd_client.cli.inputs.selection import Selection
 from lossd_client.cli.options import QUICK, takes
-from lossd_client.cli.report import Groups, answer_of, print_groups, print_json, print_result
 from lossd_client.cli.score_options import ScoreOptions
 from lossd_client.cli.scoring.groups import score_groups
 from lossd_client.cli.scoring.losses import Losses, check_out, open_out, part_of, refuse_groups
 from lossd_client.cli.scoring.one_input import score as score_inputs
+from lossd_client.cli.scoring.printing import Groups, answer_of, print_groups, print_json, print_result
 from lossd_client.cli.scoring.request import LossRequest
 
 

@@ -20,7 +20,7 @@ _FILES: Final = "Files"
 
 @dataclass(frozen=True, slots=True)
 class ScoreOptions:
-    """What the command line says; each field has its help text."""
+    """The options, with their help texts."""
 
     shards: Annotated[
         list[str],

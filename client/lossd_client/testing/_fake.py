@@ -40,26 +40,26 @@ class FakeTransport:
     """Answers the requests of a `LossClient`."""
 
     def send(self, request: Request, timeout: Timeout) -> Response:
-        """Gives the answer; the timeout goes unheeded."""
+        """Return the answer, whatever the timeout."""
         return answer(request)
 
     def close(self) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
 
 class AsyncFakeTransport:
     """Answers the requests of an `AsyncLossClient`."""
 
     async def send(self, request: Request, timeout: Timeout) -> Response:  # noqa: ASYNC109 - the seam's
-        """Gives the answer; the timeout goes unheeded."""
+        """Return the answer, whatever the timeout."""
         return answer(request)
 
     async def aclose(self) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
 
 def answer(request: Request) -> Response:
-    """Gives what a server would answer."""
+    """Return the answer to a request."""
     try:
         if request.path.endswith("/info"):
             return _of_json(request, {"version": VERSION, "losses": [], "limits": {}, "workers": []})
@@ -118,7 +118,7 @@ def _scored(request: Request, own: Mapping[str, Any]) -> Response:
 
 
 def _reduced(found: Losses, params: Mapping[str, Any]) -> tuple[NDArray[np.float64], dict[str, Any]]:
-    """The loss, and its terms by name where rows are summed and other axes stay."""
+    """Return the loss, and its terms by name where rows are summed and other axes stay."""
     if params["reduction"] == "none":
         return found.each, {}
     axes = axes_of(params["axis"], found.each.ndim)

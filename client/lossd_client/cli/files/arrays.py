@@ -1,7 +1,6 @@
 """Files of arrays by name: npy, npz, safetensors, and what torch saves.
 
-Rows are read with plain reads into a block of their own. A mapped file would count as this process's memory,
-page after page, as far as it has been read.
+Rows are read into a block of their own. The pages of a mapped file would count as this process's memory.
 """
 
 import math
@@ -43,7 +42,7 @@ class StoredArray:
         return self.dtype.itemsize * math.prod(self.shape[1:])
 
     def blocks(self, rows: int) -> Iterator[NDArray[Any]]:
-        """Gives some rows after the other; at least one block."""
+        """Yield blocks of rows; at least one."""
         length = self.shape[0]
         if self.fortran and len(self.shape) > 1 and not self.is_seekable:
             array = self.whole()
@@ -62,7 +61,7 @@ class StoredArray:
                     yield block
 
     def _fortran_rows(self, file: BinaryIO, first: int, start: int, number: int) -> NDArray[Any]:
-        """Rows of an array that has them scattered: so many elements of each column."""
+        """Return rows of a Fortran-ordered array: some elements of each column."""
         length, rest = self.shape[0], self.shape[1:]
         columns = np.empty((math.prod(rest), number), dtype=self.dtype)
         for place, column in enumerate(columns):
@@ -71,7 +70,7 @@ class StoredArray:
         return columns.reshape((*rest[::-1], number)).T
 
     def whole(self) -> NDArray[Any]:
-        """Gives all of it."""
+        """Return all of it."""
         array = np.empty(self.shape[::-1] if self.fortran else self.shape, dtype=self.dtype)
         with self.open() as file:
             _fill(file, array)
@@ -90,7 +89,7 @@ def _fill(file: BinaryIO, array: NDArray[Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class HeldArray:
-    """An array that is in memory, or is mapped there; as `StoredArray`."""
+    """An array that is in memory, or is mapped there; see `StoredArray`."""
 
     array: NDArray[Any]
 
@@ -110,12 +109,12 @@ class HeldArray:
         return self.dtype.itemsize * math.prod(self.shape[1:])
 
     def blocks(self, rows: int) -> Iterator[NDArray[Any]]:
-        """Gives some rows after the other; at least one block."""
+        """Yield blocks of rows; at least one."""
         for start in range(0, max(self.shape[0], 1), rows):
             yield self.array[start : start + rows]
 
     def whole(self) -> NDArray[Any]:
-        """Gives all of it."""
+        """Return all of it."""
         return self.array
 
 
@@ -131,7 +130,7 @@ _MOST_NOTED: Final = 8
 
 
 def why_no_numbers(dtype: np.dtype[Any]) -> str | None:
-    """Gives why losses are not computed from arrays of a dtype; None if they are."""
+    """Return why no losses are computed from a dtype; None if they are."""
     if dtype.hasobject:
         return OBJECTS
     if dtype.kind in "US":
@@ -175,7 +174,7 @@ class ArraysFile(DataFile):
         self._read: set[str] = set()
 
     def _array(self, name: str, kind: Kind | None = None) -> StoredArray | HeldArray:
-        """Gives the array; text too where it is not said that it is to be numbers.
+        """Return the array. Text is allowed for labels only.
 
         Raises:
             BadFile: It cannot be read as what it is to be.
@@ -219,7 +218,7 @@ class ArraysFile(DataFile):
             return labels(found) if column.kind is Kind.LABEL else found
 
     def passed_over(self) -> tuple[str, ...]:
-        """Gives a note of the arrays that cannot be read, but for those of text that were."""
+        """Return a note of the arrays that were passed over."""
         left = [name for name in self.unreadable if name not in self._read]
         said = [
             f"{name} ({self.unreadable[name].removeprefix('holds ').removeprefix('has ')})"
@@ -230,7 +229,7 @@ class ArraysFile(DataFile):
 
 
 def labels(array: NDArray[Any]) -> NDArray[Any]:
-    """Gives an array's values as Python's own."""
+    """Return an array's values as Python objects."""
     found = np.empty(array.shape[0], dtype=object)
     found[:] = [str(value) if isinstance(value, list) else value for value in array.tolist()]
     return found

@@ -1,4 +1,4 @@
-"""Tables by pyarrow: parquet, Arrow's IPC files and streams, and columns of all of them as arrays."""
+"""Tables read by pyarrow: parquet, and Arrow IPC files and streams."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -43,11 +43,11 @@ class ArrowFile(DataFile):
 
     @abstractmethod
     def _look(self, file: BinaryIO) -> Any:  # noqa: ANN401 - pyarrow's; it is imported when it is needed
-        """Gives the schema, and sets the number of rows if that is known."""
+        """Return the schema, and set the number of rows if it is known."""
 
     @abstractmethod
     def _batches(self, file: BinaryIO, names: Sequence[str], rows: int) -> Iterator[Any]:
-        """Gives record batches of these columns and perhaps others; none need be of `rows` rows."""
+        """Return record batches with these columns, of any number of rows."""
 
     def rows(self, name: str) -> int | None:
         """As `DataFile`."""
@@ -70,7 +70,7 @@ class ArrowFile(DataFile):
             )
 
     def row_bytes(self, columns: Sequence[Column]) -> int:
-        """As `DataFile`; found out from the first rows where lists have no set length."""
+        """As `DataFile`; read from the first rows where lists have no fixed length."""
         sizes = [row_bytes(self._schema.field(column.name).type, column.nulls) for column in columns]
         known = [size for size in sizes if size is not None]
         if len(known) < len(sizes):

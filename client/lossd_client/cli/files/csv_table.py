@@ -1,7 +1,7 @@
-"""Text tables: .csv, and .tsv. By pyarrow where that is installed, ten times faster; else by Python's own.
+"""Text tables: .csv and .tsv. pyarrow reads them ten times faster, where it is installed; else Python's csv.
 
-Both take the same files and give the same bits: pyarrow is given pieces of plain lines alone, and where it
-finds something wrong in one, Python's own reads that piece again, and says what it is.
+Both take the same files and give the same bits: pyarrow reads pieces of plain lines only. Where it fails,
+Python's csv reads that piece again, and names the line and the fault.
 """
 
 import io
@@ -97,7 +97,7 @@ class CsvFile(DataFile):
                 )
 
     def _blocks(self, file: BinaryIO, columns: Sequence[Column]) -> Iterator[Block]:
-        """Reads pieces of plain lines by pyarrow, and all from the first other one on by Python's own."""
+        """Read plain pieces by pyarrow, and everything from the first other one on by Python's csv."""
         pieces = _without_first_lines(_pieces(file), self._dialect.lines)
         for line, piece in pieces:
             if not has_pyarrow() or not self._is_plain(piece):
@@ -110,13 +110,13 @@ class CsvFile(DataFile):
                 yield block
 
     def _is_plain(self, piece: bytes) -> bool:
-        """Whether every line is a row, whose quotes stand around whole cells."""
+        """Return whether every line is a row, with quotes only around whole cells."""
         if (b"#" in piece and _COMMENT.search(piece)) or (len(self.names) == 1 and _EMPTY_LINE.search(piece)):
             return False
         return b'"' not in piece or b'"' not in self._plain.sub(b"", b"\n%b\n" % piece)
 
     def _by_pyarrow(self, line: int, piece: bytes, columns: Sequence[Column]) -> Block | None:
-        """Gives a block; None if something is wrong, which Python's own reader will find."""
+        """Return a block; None if something is wrong, which Python's csv will find."""
         import pyarrow as pa
         from pyarrow import csv as arrow_csv
 
@@ -141,7 +141,7 @@ class CsvFile(DataFile):
             return None
 
     def _of_text(self, text: Any, column: Column) -> NDArray[Any]:  # noqa: ANN401 - pyarrow's
-        """Reads a column of text.
+        """Read a column of text.
 
         Raises:
             ArrowException: A cell does not hold what it should.
@@ -240,13 +240,13 @@ def _flags(text: Any, nulls: bool) -> NDArray[Any]:  # noqa: ANN401 - pyarrow's
 
 
 def _plain_quotes(delimiter: str) -> re.Pattern[bytes]:
-    """What matches whole cells in quotes, without ends of lines."""
+    """Return a pattern of whole cells in quotes, without line ends."""
     ends = rb"[%b\r\n]" % re.escape(delimiter.encode())
     return re.compile(rb'"(?<=%b")[^"\r\n]*(?:""[^"\r\n]*)*"(?=%b)' % (ends, ends))
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:
-    """Gives whole lines, about _PIECE_BYTES of them at a time.
+    """Yield whole lines, about _PIECE_BYTES at a time.
 
     Raises:
         ValueError: It is not in UTF-8, or a line has no end.
@@ -268,7 +268,7 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _without_first_lines(pieces: Iterator[bytes], number: int) -> Iterator[tuple[int, bytes]]:
-    """Leaves lines out at the start; gives pieces with the number of lines before each."""
+    """Yield pieces without the first lines, with the number of lines before each."""
     before = 0
     for piece in pieces:
         if before < number:

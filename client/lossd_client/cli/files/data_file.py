@@ -1,4 +1,4 @@
-"""A file of arrays or columns, whatever its format."""
+"""The interface of files of arrays or columns."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from lossd_client.cli.files.place import Place
 
 
 class Kind(StrEnum):
-    """What a column is read as, where the file itself does not say."""
+    """How a column is read, where the file itself does not tell."""
 
     NUMBER = "number"
     FLAG = "flag"  # of a mask: bool, or integers of 0 and 1
@@ -63,14 +63,14 @@ class DataFile(ABC):
 
     @abstractmethod
     def rows(self, name: str) -> int | None:
-        """How many there are; None if only reading tells, or if it is a single number."""
+        """Return the number of rows; None if only reading tells, or for a single number."""
 
     @abstractmethod
     def dimensions(self, name: str) -> int:
-        """How many dimensions the array has, or the column, whose rows are the first."""
+        """Return how many dimensions the array or column has, rows included."""
 
     def refuse_integers(self, name: str, role: str) -> None:  # noqa: B027 - what is read tells elsewhere
-        """Refuses a column of integers or bools for a role of floats, if the file tells before it is read.
+        """Refuse a column of integers or bools for logits or probabilities, if the file tells.
 
         Raises:
             BadFile: It is one.
@@ -78,11 +78,11 @@ class DataFile(ABC):
 
     @abstractmethod
     def row_bytes(self, columns: Sequence[Column]) -> int:
-        """About how many bytes a row of these takes in memory; at least 1."""
+        """Return about how many bytes a row of these takes in memory; at least 1."""
 
     @abstractmethod
     def blocks(self, columns: Sequence[Column], rows: int) -> Iterator[Block]:
-        """Reads the columns from the first row to the last.
+        """Read the columns from the first row to the last.
 
         Args:
             columns: What to read.
@@ -96,7 +96,7 @@ class DataFile(ABC):
         """
 
     def whole(self, column: Column) -> NDArray[Any]:
-        """Reads all of a column.
+        """Read all of a column.
 
         Raises:
             BadFile: It cannot be read.
@@ -106,7 +106,7 @@ class DataFile(ABC):
 
 
 def joined(place: Place, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Puts rows behind rows.
+    """Concatenate rows.
 
     Raises:
         BadFile: Their shapes differ.
@@ -119,7 +119,7 @@ def joined(place: Place, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 
 def recut(place: Place, pieces: Iterator[Block], rows: int) -> Iterator[Block]:
-    """Cuts pieces of any length into blocks of `rows` rows, but for the last; at least one.
+    """Cut pieces of any length into blocks of `rows` rows; at least one.
 
     Raises:
         BadFile: Rows have different shapes.

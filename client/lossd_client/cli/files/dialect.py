@@ -1,4 +1,4 @@
-"""How a text table is written: what parts its columns, and how its numbers look. Its first rows tell."""
+"""The dialect of a text table, found from its first rows: the delimiter, and how numbers are written."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ _SEPARATOR_LINE: Final = re.compile(r"\"?sep=(.)\"?\s*", re.IGNORECASE)  # what 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a text table is written.
+    """The dialect of a text table.
 
     Attributes:
         delimiter: What parts its columns.
@@ -41,7 +41,7 @@ class Dialect:
     marks: Marks
 
     def notes(self, place: Place) -> tuple[str, ...]:
-        """Says how it is written, if not as most are."""
+        """Return notes of an unusual dialect."""
         said = []
         if self.delimiter != ("\t" if place.suffix == ".tsv" else ","):
             said.append(f"{_name(self.delimiter)} between columns")
@@ -114,7 +114,7 @@ class Records:
 
 
 def _may_be_row(line: str, delimiter: str, width: int) -> bool:
-    """Whether a line has as many cells as there are columns, or may have them with the lines that follow."""
+    """Return whether a line is a row, or may be one with the lines that follow."""
     try:
         cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True))
     except csv.Error as error:
@@ -131,7 +131,7 @@ def _why(error: csv.Error) -> str:
 
 
 def find_dialect(place: Place, sample: str) -> Dialect:
-    """Finds out how a table is written.
+    """Return the dialect of a table.
 
     Args:
         place: Where it is.
@@ -172,7 +172,7 @@ def find_dialect(place: Place, sample: str) -> Dialect:
 
 
 def _marks(names: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int]) -> Marks:
-    """Gives the marks in the columns whose first rows hold nothing but numbers."""
+    """Return the marks in the columns whose first rows are all numbers."""
     marks = Marks()
     whole = [(line, row) for line, row in zip(numbers, rows, strict=True) if len(row) == len(names)]
     for at, name in enumerate(names):
@@ -183,7 +183,7 @@ def _marks(names: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequenc
 
 
 def _first_line(lines: Sequence[str], start: int) -> int:
-    """Gives the place of the first line that is neither empty nor a comment."""
+    """Return the index of the first line that is neither empty nor a comment."""
     for at in range(start, len(lines)):
         if lines[at].strip() and not lines[at].startswith("#"):
             return at
@@ -195,7 +195,7 @@ def _first_value(rows: Sequence[Sequence[str]], at: int) -> str:
 
 
 def _delimiter(place: Place, lines: Sequence[str]) -> str:
-    """Finds what parts the columns: the usual, if the header has it and the rows fit; else what else does."""
+    """Return the delimiter: the usual one if the header has it and the rows fit, else another that fits."""
     header = lines[0]
     usual = "\t" if place.suffix == ".tsv" else ","
     there = [delimiter for delimiter in _DELIMITERS if len(_cells(header, delimiter)) > 1]
@@ -209,13 +209,13 @@ def _delimiter(place: Place, lines: Sequence[str]) -> str:
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
-    """The cells of a line, as far as it goes."""
+    """Return the cells of a line, as far as it goes."""
     cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
     return [cell.strip(SPACES) for cell in cells]
 
 
 def _fits(lines: Sequence[str], delimiter: str) -> bool:
-    """Whether the first rows have as many values as the header."""
+    """Return whether the first rows have as many values as the header."""
     records = Records(lines, delimiter)
     try:
         return len({len(cells) for cells in islice(records, 20)}) == 1
@@ -238,7 +238,7 @@ def _check_names(place: Place, names: Sequence[str], line: str, comment: str, de
 
 
 def _check_parted(place: Place, name: str, rows: Sequence[Sequence[str]]) -> None:
-    """Refuses columns that are parted by spaces, or by what else is not looked for."""
+    """Refuse columns with spaces or other unknown delimiters between them."""
     for mark in (None, ":", "/"):
         parts = len(name.split(mark))
         fits = all(len(row) == 1 and len(row[0].split(mark)) == parts for row in rows)

@@ -1,4 +1,4 @@
-"""Which format a file has: told by its first bytes, and a text table by its name."""
+"""The format of a file: found from its first bytes, that of a text table from its name."""
 
 import io
 import json
@@ -29,7 +29,7 @@ _NOTHING: Final[Mapping[str, str | None]] = {}
 
 
 def open_file(text: str, partitions: Mapping[str, str | None] = _NOTHING) -> DataFile:
-    """Opens a path or URL as what it is, decompressed where gzip has compressed it.
+    """Open a path or URL with the reader of its format, decompressed if it is gzip.
 
     Args:
         text: The path or URL.
@@ -75,7 +75,7 @@ def _opened(place: Place, head: bytes) -> DataFile:
 
 
 def _zip(place: Place) -> DataFile:
-    """Opens a zip of arrays: what torch saves has a file named data.pkl."""
+    """Open a zip: torch's has a member data.pkl, else it is .npz."""
     with place.errors(), place.open() as file, zipfile.ZipFile(file) as archive:
         is_torch = any(name.rpartition("/")[2] == "data.pkl" for name in archive.namelist())
     if is_torch:
@@ -96,7 +96,7 @@ def _arrow(place: Place, head: bytes) -> DataFile:
 
 
 def _text(place: Place, head: bytes) -> DataFile:
-    """Opens a text table: what its name does not tell is told by its first line, of tables alone."""
+    """Open a text table, by its name, or by its first line if the name has no known suffix."""
     first = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     is_other = place.suffix in _ANY_TEXT and b"\0" not in head
     if place.suffix in _JSON_LINES or (is_other and first.startswith(b'{"')):
@@ -114,7 +114,7 @@ def _text(place: Place, head: bytes) -> DataFile:
 
 
 def _json_remedy(place: Place) -> str:
-    """Says how to give what a .json file holds; one object in it need not be one row."""
+    """Return how to write a .json file as .jsonl."""
     with place.errors(), place.open() as file, io.BufferedReader(cast("io.RawIOBase", file)) as reader:
         first, second = (reader.readline(_JSON_LINE) for _ in range(2))
     try:

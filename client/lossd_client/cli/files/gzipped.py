@@ -1,4 +1,4 @@
-"""Files that gzip has compressed: read as they are decompressed, or by way of a temporary file."""
+"""Files compressed by gzip: read as a stream, or through a temporary file."""
 
 import gzip
 import shutil
@@ -17,7 +17,7 @@ _PIECE: Final = 1 << 20
 
 
 class _Stream(gzip.GzipFile):
-    """Decompresses a file, and closes it too."""
+    """A decompressed file, which closes the compressed one."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(fileobj=file, mode="rb")
@@ -30,7 +30,7 @@ class _Stream(gzip.GzipFile):
 
 @dataclass(frozen=True, slots=True)
 class GzipPlace(Place):
-    """A compressed file. Read it from the first byte to the last: to go back is to begin again."""
+    """A compressed file, to be read from the first byte to the last: going back starts again."""
 
     @property
     def path(self) -> Path | None:
@@ -38,7 +38,7 @@ class GzipPlace(Place):
         return None
 
     def open(self) -> BinaryIO:
-        """Opens the content, decompressed.
+        """Open the content, decompressed.
 
         Raises:
             BadFile: It cannot be opened.
@@ -47,14 +47,14 @@ class GzipPlace(Place):
 
     @contextmanager
     def open_to_end(self) -> Iterator[BinaryIO]:
-        """As `Place`; what is left is read, since only at its end a checksum tells whether it is damaged."""
+        """As `Place`; reads the rest, since the checksum is at the end."""
         with self.open() as file:
             yield file
             while file.read(_PIECE):
                 pass
 
     def at_any_position(self) -> Place:
-        """Decompresses it to a temporary file, which lasts as long as the returned place.
+        """Decompress to a temporary file, which lasts as long as the returned place.
 
         Raises:
             BadFile: It cannot be read, or there is no room.
@@ -84,5 +84,5 @@ class _TemporaryPlace(Place):
         return Path(self.copy.name)
 
     def open(self) -> BinaryIO:
-        """Opens the copy."""
+        """Open the copy."""
         return Path(self.copy.name).open("rb", buffering=0)

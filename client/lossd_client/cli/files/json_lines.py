@@ -1,4 +1,4 @@
-"""Tables of JSON: an object a line, in .jsonl and .ndjson."""
+"""Tables of JSON objects, one a line: .jsonl and .ndjson."""
 
 import io
 import json
@@ -103,7 +103,7 @@ class JsonLinesFile(DataFile):
             raise BadFile(f"{self._where(column, next(wrong, rows[0][0]))}: {what}")
 
     def _numbers(self, values: Sequence[Any], rows: Sequence[_Row], column: Column) -> NDArray[Any]:
-        """Gives bools, integers or floats."""
+        """Return bools, integers or floats."""
         shape = self._shape(column.name)
         try:
             array = np.array(values)
@@ -118,7 +118,7 @@ class JsonLinesFile(DataFile):
 
 
 def _read(value: Any, where: str, nulls: bool, shape: tuple[int, ...]) -> NDArray[Any]:  # noqa: ANN401
-    """Reads a row that has other things than numbers in it, or another shape than the first."""
+    """Read a row with a null or a word, or refuse it."""
     plain = _plain(value, where, nulls)
     if value is None:
         return np.full(shape, plain)
@@ -177,7 +177,7 @@ def _label(value: Any) -> Any:  # noqa: ANN401
 
 
 def _tables(file: BinaryIO, names: Sequence[str] = ()) -> Iterator[list[_Row]]:
-    """Gives some rows after the other; at least one list, which has none if the file has none.
+    """Yield lists of rows; at least one, which may be empty.
 
     Raises:
         ValueError: A line is not an object, or has other names than the first.

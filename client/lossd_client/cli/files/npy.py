@@ -48,7 +48,7 @@ class NpyFile(ArraysFile):
             self.dimensions("")  # there is nothing else to be read
 
     def whole(self, column: Column) -> NDArray[Any]:
-        """As `DataFile`; a file on this machine is mapped, and goes to the server from where it lies."""
+        """As `DataFile`; a local file is mapped, and sent without a copy."""
         if self.place.path is None or column.kind is Kind.LABEL or self.unreadable:
             return super().whole(column)
         with self.place.errors():
@@ -99,7 +99,7 @@ def _stored(place: Place, archive: zipfile.ZipFile, member: str) -> Member:
 
 
 def _header(file: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
-    """Reads a .npy header: dtype, shape, whether in Fortran's order; the file is then at the first element.
+    """Read a .npy header, up to the first element: dtype, shape, and whether it is in Fortran order.
 
     Raises:
         ValueError: It is none.
@@ -115,7 +115,7 @@ def _header(file: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
 
 @contextmanager
 def _header_errors() -> Iterator[None]:
-    """Says in place of numpy, whose advice is for those who call it, what is wrong with a header."""
+    """Replace numpy's advice, which is for its callers, by what is wrong with a header."""
     try:
         yield
     except (ValueError, SyntaxError, TokenError) as error:

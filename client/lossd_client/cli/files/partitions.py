@@ -1,4 +1,4 @@
-"""Tables from folders such as camera=a/, whose names stand for columns of one value."""
+"""Tables from folders such as camera=a/, whose names are columns of one value."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -79,7 +79,7 @@ class PartitionedTable(DataFile):
         return found
 
     def _own(self, name: str) -> str:
-        """Gives a name that the table itself has: any will do in place of a folder's."""
+        """Return a column of the table itself, in place of a folder's."""
         if name in self._table.names:
             return name
         flat = (other for other in self._table.names if self._table.dimensions(other) == 1)

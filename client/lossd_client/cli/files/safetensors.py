@@ -1,4 +1,4 @@
-"""safetensors: a JSON header, and arrays behind it. Read here, since blocks of rows need no library."""
+"""safetensors files: a JSON header, and arrays behind it."""
 
 import json
 import math

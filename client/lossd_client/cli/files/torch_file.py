@@ -1,4 +1,4 @@
-"""What torch.save has written: tensors by name. Nothing in a file is run, and no other objects are made."""
+"""Files by torch.save: tensors by name. No code of a file is run, and no other objects are made."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -66,7 +66,7 @@ def _is_zip(file: BinaryIO) -> bool:
 
 
 def _parts(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401
-    """Gives what a value holds, by names such as outputs.logits, and outputs.0 in lists."""
+    """Yield the items of nested dicts and lists, by names such as outputs.logits and outputs.0."""
     if isinstance(value, dict):
         items = list(value.items())
     elif isinstance(value, list | tuple) and any(hasattr(item, "layout") for item in value):
@@ -95,7 +95,7 @@ def _member(value: Any) -> Member:  # noqa: ANN401
 
 
 def _numpys() -> "set[torch.dtype]":
-    """The dtypes that numpy has too."""
+    """Return the dtypes that numpy has, too."""
     import torch
 
     floats = {torch.float16, torch.float32, torch.float64, torch.bool}

@@ -1,4 +1,4 @@
-"""Compares the columns that files have in common, row by row: rows in another order give a wrong number."""
+"""Stage 3 of `lossd score`: columns that two files share, compared, since row order matters."""
 
 from collections.abc import Collection, Sequence
 from itertools import islice
@@ -21,7 +21,7 @@ _BY_PLACE: Final = "rows were taken by their place"
 def compare(
     scored: Source, targets: Source, used: Collection[str], joined: Join | None, *, is_asked: bool
 ) -> list[str]:
-    """Compare what two files both have beside what is used of them, as their rows were joined.
+    """Compare the unused columns that two files share, in the order in which rows were joined.
 
     Args:
         scored: The logits or probabilities.
@@ -64,7 +64,7 @@ def compare(
 
 
 def _other_names(first: DataFile, second: DataFile, mine: Sequence[str], its: Sequence[str]) -> list[str]:
-    """Say that each of two files has ids, under names of its own.
+    """Return a note of ids under another name in each file.
 
     Raises:
         BadFile: These are the same, in another order.
@@ -88,7 +88,7 @@ def _other_names(first: DataFile, second: DataFile, mine: Sequence[str], its: Se
 
 
 def flat_rows(source: Source, used: Collection[str]) -> list[str]:
-    """Give the columns beside a tensor that have one value for each of its rows."""
+    """Return the columns of a tensor's file with one value for each of its rows."""
     file = source.file
     names = flat_names(file, used)
     return names if file.is_table else [name for name in names if file.rows(name) == source.rows]
@@ -135,7 +135,7 @@ def _used(shards: Sequence[Shard], own: Source) -> set[str]:
 def _are_equal(
     first: DataFile, second: DataFile, names: Sequence[str], order: NDArray[np.intp] | None
 ) -> bool:
-    """Tell whether all of these are alike in all rows, in one pass."""
+    """Return whether all of these columns are equal in all rows, in one pass."""
     try:
         mine, its = _hashes(first, names), _hashes(second, names)
     except BadFile:  # one that cannot be read so
@@ -146,7 +146,7 @@ def _are_equal(
 def _unlike(
     first: DataFile, second: DataFile, names: Sequence[str], order: NDArray[np.intp] | None
 ) -> dict[str, tuple[int, bool]]:
-    """Give the columns that differ, from which row on, and whether they hold the same in another order."""
+    """Return the columns that differ, from which row, and whether only their order differs."""
     found = {}
     for name in names:
         try:
@@ -161,7 +161,7 @@ def _unlike(
 
 
 def _hashes(file: DataFile, names: Sequence[str]) -> NDArray[np.int64]:
-    """Give a hash of each row's values in some columns: 8 bytes a row, enough to see whether they differ."""
+    """Return a hash of each row's values in some columns, 8 bytes a row, to compare them."""
     columns = [Column(name, Kind.LABEL) for name in names]
     parts = [
         np.fromiter(

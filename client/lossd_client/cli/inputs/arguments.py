@@ -1,4 +1,4 @@
-"""What the files named on the command line stand for: globs, folders and manifests become files, in order."""
+"""Stage 1 of `lossd score`: files from arguments: globs, folders, manifests and standard input."""
 
 import glob
 import os
@@ -30,7 +30,7 @@ _PIECE_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A shard as it is named.
+    """A shard: its files, as named.
 
     Attributes:
         files: A file that has all of it; or one with the logits, and one with the targets.
@@ -44,7 +44,7 @@ class Entry:
 
 
 def read_shards(texts: Sequence[str], targets: str | None, spool: Path | None) -> list[Entry]:
-    """Find the shards that arguments stand for.
+    """Return the shards that the arguments name.
 
     Args:
         texts: The arguments.
@@ -67,7 +67,7 @@ def read_shards(texts: Sequence[str], targets: str | None, spool: Path | None) -
 
 
 def partitions_of(text: str) -> dict[str, str | None]:
-    """Give the columns that folders such as camera=a stand for; None is that a row has no value."""
+    """Return the columns that folders such as camera=a name; None for no value."""
     folders = text.partition("?")[0].split("/")[:-1]
     found = (_PARTITION.fullmatch(folder) for folder in folders)
     return {
@@ -111,7 +111,7 @@ def _by_numbers(file: str) -> list[str | int]:
 
 
 def _matches(text: str) -> list[str] | None:
-    """Give the files that a pattern stands for, in order; None if it is none."""
+    """Return the files that a pattern matches, in order; None if it is no pattern."""
     if Place(text).is_url:
         return _url_matches(text)
     if not glob.has_magic(text) or Path(text).exists():
@@ -124,7 +124,7 @@ def _matches(text: str) -> list[str] | None:
 
 
 def _url_matches(text: str) -> list[str] | None:
-    """The same of a URL, in whose query wildcards are none; one that ends in / is a folder."""
+    """Return the files that a URL matches: a pattern, or a folder that ends in /."""
     path = text.partition("?")[0] if text.startswith("http") else text
     if not (glob.has_magic(path) or path.endswith("/")):
         return None
@@ -151,7 +151,7 @@ def _in_folder(folder: Path) -> list[str]:
 
 
 def _is_passed_over(parts: Sequence[str]) -> bool:
-    """Whether a name in a folder is hidden, or what other programs write beside data."""
+    """Return whether a name is hidden, or one that other programs write beside data."""
     return any(part.startswith((".", "_")) and part not in (".", "..") for part in parts)
 
 
@@ -167,7 +167,7 @@ def _refuse_others(folder: str, files: Sequence[str]) -> None:
 
 
 def _lines(path: Path, size: int = -1) -> list[tuple[int, str]]:
-    """Give the lines that say something, with their numbers."""
+    """Return the lines that are neither empty nor comments, with their numbers."""
     place = Place(str(path))
     with place.errors(), place.open() as file:
         text = file.read(size)
@@ -181,7 +181,7 @@ def _lines(path: Path, size: int = -1) -> list[tuple[int, str]]:
 
 
 def _is_manifest(path: Path, folder: Path) -> bool:
-    """Whether a file's first line names a file; or what ends like one, if it is missing."""
+    """Return whether a file's first line names a file, which may be missing."""
     if path.suffix.lower() == ".lst" or not path.is_file():
         return path.is_file()
     lines = _lines(path, _HEAD_BYTES)
@@ -214,7 +214,7 @@ def _manifest(path: Path, folder: Path) -> Iterator[Entry]:
 
 
 def _split(line: str, folder: Path) -> list[str]:
-    """Give the files of a line: parted by tabs, else by commas, else by spaces, unless all of it is one."""
+    """Return the files of a line, between tabs, else commas, else spaces, unless the whole line is one."""
     if "\t" not in line and _beside(folder, line).is_file():
         return [line]
     mark = next((mark for mark in "\t," if mark in line), None)
@@ -227,7 +227,7 @@ def _beside(folder: Path, file: str) -> Path:
 
 @contextmanager
 def spool_for(texts: Sequence[str]) -> Iterator[Path | None]:
-    """Give an empty file for standard input, if that is one of the arguments; it goes in the end.
+    """Yield a temporary file for standard input, if that is one of the arguments.
 
     Raises:
         BadFile: Standard input is given twice; or one that names this file, which says standard input now.
@@ -248,7 +248,7 @@ def spool_for(texts: Sequence[str]) -> Iterator[Path | None]:
 
 
 def fill(spool: Path) -> None:
-    """Write all of standard input to a file: formats are read from several places."""
+    """Write all of standard input to a file, since formats are read in any order."""
     source: BinaryIO = sys.stdin.buffer
     with spool.open("wb") as file:
         shutil.copyfileobj(source, file, _PIECE_BYTES)

@@ -1,4 +1,4 @@
-"""What `lossd score` reads: the rows of all shards, one after the other, in blocks."""
+"""Stage 4 of `lossd score`: the rows of all shards, read in blocks."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ BLOCK_BYTES: Final = 8 << 20  # of a request; several are in memory at a time
 
 
 class Inputs:
-    """The tensors of all shards.
+    """The tensors of all shards, and how their rows go on from one to the next.
 
     Args:
         shards: The shards; at least one.
@@ -94,7 +94,7 @@ class Inputs:
 
     @property
     def rows(self) -> int | None:
-        """How many rows there are, if that is known before they are read."""
+        """The number of rows, if it is known before they are read."""
         counts = [shard.rows for shard in self.shards]
         return sum(count for count in counts if count is not None) if None not in counts else None
 
@@ -106,7 +106,7 @@ class Inputs:
         return tuple(name for name in self.names if name not in fixed)
 
     def described(self) -> list[dict[str, Any]]:
-        """Say of each shard which file each tensor came from, which columns, and how many rows there were."""
+        """Return, for each shard, the file and columns of each tensor and the number of rows."""
         ends = [*self._starts[1:], self._read_rows]
         return [
             self._described(shard, end - start if self.dimensions else None)
@@ -128,7 +128,7 @@ class Inputs:
         return found | {"columns": columns, "rows": rows}
 
     def notes(self) -> list[str]:
-        """Say what a user should know of how the files were read: the same of several files once."""
+        """Return notes of how the files were read; one for several files with the same note."""
         files = [file for shard in self.shards for file in shard.files]
         files += [source.file for source in (*self._common.values(), *self._running.values())]
         said: dict[str, list[Place]] = {}
@@ -187,7 +187,7 @@ class Inputs:
         return array
 
     def blocks(self) -> Iterator[Arrays]:
-        """Read some rows after the other, about BLOCK_BYTES of them at a time.
+        """Yield blocks of rows, of about BLOCK_BYTES.
 
         Returns:
             Tensors by name, and the groups as LABELS; at least one block.
@@ -237,7 +237,7 @@ class Inputs:
         return str(first) if len(self.shards) == 1 else f"the {len(self.shards)} shards"
 
     def _joined(self, rows: int) -> Iterator[Arrays]:
-        """Put the blocks of small shards together, as far as they have the same dtypes."""
+        """Yield blocks, those of small shards joined where they have the same dtypes."""
         held: list[Arrays] = []
         length = start = 0
         for shard in self.shards:
@@ -254,7 +254,7 @@ class Inputs:
         yield _concatenated(held)
 
     def _of_shard(self, shard: Shard, rows: int) -> Iterator[Arrays]:
-        """The blocks of one of the shards, with all tensors in them if it is one of several."""
+        """Yield the blocks of one of the shards, with all tensors in them if it is one of several."""
         for block in shard.blocks(rows):
             length = len(block[self.names[0]])
             for name in (self.names[0], "targets"):
@@ -272,7 +272,7 @@ class Inputs:
             yield block
 
     def _refuse_no_broadcast(self, arrays: Mapping[str, NDArray[Any]], shape: tuple[int, ...]) -> None:
-        """Refuse weights and masks that stand for every row, and do not fit one.
+        """Refuse weights and masks that apply to every row and do not broadcast to it.
 
         Raises:
             BadFile: One does not.
@@ -298,7 +298,7 @@ class Inputs:
         return f"{what}. Save it in the shape {column} if it is one a row{classes}"
 
     def own_row(self, name: str, row: int) -> tuple[str, int] | None:
-        """Give the file and the row in it that a tensor's row comes from; None if that is the same row."""
+        """Return the file and row that a tensor's row comes from; None if the row is the same."""
         if len(self.shards) == 1 and not self.joined_by:
             return None
         if name in self._common:
@@ -312,7 +312,7 @@ def _one_or_all(items: list[Any]) -> Any:  # noqa: ANN401 - a text or a list
 
 
 class _Rows:
-    """Reads a file as many rows at a time as are asked for.
+    """A reader of a file by any number of rows.
 
     Args:
         source: What is read.
@@ -325,7 +325,7 @@ class _Rows:
         self._held = source.of(next(self._blocks))
 
     def take(self, length: int) -> NDArray[Any]:
-        """Give the next rows; fewer, if there are no more."""
+        """Return the next rows; fewer at the end."""
         parts = [self._held]
         found = len(self._held)
         while found < length and (block := next(self._blocks, None)) is not None:
@@ -337,7 +337,7 @@ class _Rows:
 
 
 def form_of(block: Arrays) -> object:
-    """Give what rows must have in common to be put together."""
+    """Return the dtypes and shapes that rows must share to be joined."""
     return tuple((name, array.dtype, array.shape[1:]) for name, array in block.items())
 
 
@@ -348,7 +348,7 @@ def _concatenated(blocks: Sequence[Arrays]) -> Arrays:
 
 
 def _spread(array: NDArray[Any], rows: int, dimensions: int) -> NDArray[Any]:
-    """Give each row what stands for all of them."""
+    """Return an array that applies to all rows, broadcast to each."""
     one = (
         array[0]
         if array.ndim == dimensions

@@ -1,4 +1,4 @@
-"""Joins the rows of two files by the columns that say which row is which."""
+"""Stage 3 of `lossd score`: joins of the rows of two files by id columns."""
 
 import math
 import re
@@ -24,7 +24,7 @@ _DIGEST: Final = "S16"
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """How the rows of a second file stand to those of the first.
+    """The order in which the rows of a second file go with those of the first.
 
     Attributes:
         names: The columns that say which row is which.
@@ -40,7 +40,7 @@ class Join:
 
 
 def join(first: DataFile, second: DataFile, used: Collection[str], asked: Sequence[str]) -> Join | None:
-    """Find out how to join two files; None if they share no columns for that.
+    """Return how to join two files; None if they share no id columns.
 
     Args:
         first: The file with the logits.
@@ -69,7 +69,7 @@ def join(first: DataFile, second: DataFile, used: Collection[str], asked: Sequen
 
 
 class _Keys:
-    """What says which row is which, as a digest of 16 bytes a row: text takes far more memory."""
+    """The ids of a file's rows, as digests of 16 bytes, which take less memory than text."""
 
     def __init__(self, file: DataFile, names: tuple[str, ...]) -> None:
         self._file, self._names = file, names
@@ -80,7 +80,7 @@ class _Keys:
         self.digests = np.concatenate([np.frombuffer(part, dtype=_DIGEST) for part in digests])
 
     def _blocks(self) -> Iterator[list[tuple[str, ...]]]:
-        """Read the keys of some rows after the other."""
+        """Yield the ids of blocks of rows."""
         columns = [Column(name, Kind.LABEL) for name in self._names]
         start = 0
         for block in self._file.blocks(columns, _ROWS):
@@ -92,11 +92,11 @@ class _Keys:
             start += len(keys)
 
     def has_repeats(self) -> bool:
-        """Whether one is there twice."""
+        """Return whether an id is there twice."""
         return np.unique(self.digests).size < self.digests.size
 
     def places(self) -> tuple[NDArray[np.bytes_], NDArray[np.intp]]:
-        """Give the digests sorted, and the row of each.
+        """Return the digests sorted, and the row of each.
 
         Raises:
             BadFile: One is there twice.
@@ -113,7 +113,7 @@ class _Keys:
         return ordered, rows
 
     def order_in(self, other: "_Keys") -> NDArray[np.intp]:
-        """Give the other file's row for each row.
+        """Return the other file's row for each row.
 
         Raises:
             BadFile: A row is in one file alone, or twice in one.
@@ -147,14 +147,14 @@ class _Keys:
 
 
 def _bytes(key: tuple[str, ...]) -> bytes:
-    """Give the bytes that stand for a key and no other."""
+    """Return the bytes of an id, which no other id has."""
     if len(key) > 1:
         return b"".join(b"%d:%b" % (len(part), part) for part in (_bytes((text,)) for text in key))
     return key[0].encode("utf-8", "surrogatepass")
 
 
 def plain(value: Any) -> str | None:  # noqa: ANN401 - whatever a column holds
-    """Give a value as text, that of whole numbers the same whatever their type; None if there is none."""
+    """Return a value as text; whole numbers alike whatever their type, and None for no value."""
     if isinstance(value, str):  # pandas writes whole numbers so, where some are missing
         return value.partition(".")[0] if _WHOLE.fullmatch(value) else value
     if value is None or value != value:

@@ -1,4 +1,4 @@
-"""The losses' parameters as text: what the options of `lossd score` say."""
+"""Parameters of losses from their text on the command line."""
 
 from enum import StrEnum
 from typing import Any, Final
@@ -30,7 +30,7 @@ class ReductionName(StrEnum):
 
 
 class TargetsFormatName(StrEnum):
-    """What the targets' file may hold."""
+    """The formats of targets."""
 
     DENSE = "dense"
     INDEX = "index"
@@ -52,7 +52,7 @@ def _numbers(text: str) -> list[float] | None:
 
 
 def pos_weight_of(text: str) -> float | list[float] | NDArray[Any]:
-    """Gives --pos-weight: numbers, or what a file holds.
+    """Return --pos-weight: numbers, or the array of a file.
 
     Raises:
         BadFile: It cannot be read.
@@ -73,12 +73,12 @@ def pos_weight_of(text: str) -> float | list[float] | NDArray[Any]:
 
 
 def is_file(text: str | None) -> bool:
-    """Tell whether --pos-weight names a file."""
+    """Return whether --pos-weight names a file."""
     return text is not None and _numbers(text) is None
 
 
 def ignore_index_of(text: str | None, drops_unlabelled: bool) -> float | str | None:
-    """Gives --ignore-index, and --drop-unlabelled, which is the same for NaN."""
+    """Return --ignore-index, or "nan" for --drop-unlabelled."""
     found: float | str | None = None
     if text is not None:
         try:
@@ -102,7 +102,7 @@ def alpha_of(text: str) -> float | list[float] | None:
 
 
 def normalizer_of(text: str) -> str | float:
-    """Gives --normalizer."""
+    """Return --normalizer."""
     if text in _NORMALIZERS:
         return text
     try:
@@ -114,7 +114,7 @@ def normalizer_of(text: str) -> str | float:
 
 
 def axis_of(text: str | None) -> int | list[int] | None:
-    """Gives --axis."""
+    """Return --axis."""
     if text is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Which file and column each tensor is, by what the command line names. What is not clear is refused."""
+"""Stage 2 of `lossd score`: which column of which file each tensor is. What is unclear is refused."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -32,16 +32,16 @@ _OWN_OPTIONS: Final = "name the columns by --logits-column and --targets-column"
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What the command line says of files.
+    """What the command line says about files.
 
     Attributes:
-        entries: The shards as they are named.
-        scored: What is said of the logits or probabilities.
-        targets: What is said of the targets.
-        others: What is said of the other tensors, by name: each has a file of its own, or a column's name.
-        files: The files of these, by name; None where the shards have the column.
-        by: The columns, or the files, with the groups.
-        ids: The columns by which two files are joined; none if their names shall tell.
+        entries: The shards.
+        scored: The column of the logits or probabilities.
+        targets: The column of the targets.
+        others: The columns of the other tensors by name, in files of their own or in the shards.
+        files: The files of these by name; None for a column of the shards.
+        by: The columns or files of the groups.
+        ids: The columns by which two files are joined; empty to find them by name.
     """
 
     entries: Sequence[Entry]
@@ -54,7 +54,7 @@ class Selection:
 
     @classmethod
     def of(cls, options: ScoreOptions, entries: Sequence[Entry]) -> Self:
-        """Return what the command line says of files, once the shards are found."""
+        """Return the selection of the command line's options and shards."""
         scored = Wanted(
             "probabilities" if options.probabilities else "logits",
             "--logits-column",
@@ -79,7 +79,7 @@ class Selection:
         return cls(entries, scored, targets, others, files, options.by or [], options.ids or [])
 
     def inputs(self) -> Inputs:
-        """Open the files.
+        """Open the files and return the inputs.
 
         Raises:
             BadFile: One cannot be used, or which column is meant is not clear.
@@ -112,7 +112,7 @@ class Selection:
         return Inputs(shards, common, labels, [*notes, *self._unused(*pairs[0])])
 
     def _unused(self, first: DataFile, second: DataFile) -> list[str]:
-        """Say which columns have the name of a tensor that the loss could use, and are not used."""
+        """Return notes of columns named weight or mask that are not used."""
         return [
             f"{file.place} has {name!r}, which is not used; --{name}-column {name} uses it"
             for name in ("weight", "mask")
@@ -122,7 +122,7 @@ class Selection:
         ]
 
     def _label(self, place: int, text: str, first: DataFile, second: DataFile) -> str | Source:
-        """Give the name of a label that is a column of the shards, or the file of its own where it is."""
+        """Return the name of a label in the shards, or the source of one in its own file."""
         path = Place(text)
         is_file = path.is_url or (path.path is not None and path.path.is_file())
         if text in first.names or text in second.names or not is_file:
@@ -145,7 +145,7 @@ class Selection:
         )
 
     def _pairs(self) -> list[tuple[DataFile, DataFile]]:
-        """Open the shards: a file with the logits and one with the targets each, which may be the same."""
+        """Open the shards: for each the file of the logits and that of the targets, which may be the same."""
         if not self.entries:
             raise BadFile("no files are named")
         opened = [[self._open(file) for file in entry.files] for entry in self.entries]
@@ -159,7 +159,7 @@ class Selection:
         return [(files[0], files[-1]) for files in opened]
 
     def _as_pair(self, first: DataFile, second: DataFile) -> tuple[DataFile, DataFile] | None:
-        """Tell whether two files are a pair, logits and targets; None if they are two shards.
+        """Return two files as a pair, logits first; None if they are two shards.
 
         Raises:
             BadFile: They are neither.
@@ -192,7 +192,7 @@ class Selection:
         raise BadFile(f"{what}: {either}. {remedy[0].upper()}{remedy[1:]}")
 
     def _roles(self, file: DataFile) -> str:
-        """Say what a file has by name: "logits", "targets", "both" or "none"; "either" if its place tells."""
+        """Return what a file has by name: logits, targets, both, none, or either if its order tells."""
         scored, targets = self.scored.named(file), self.targets.named(file)
         if scored and scored == targets:  # one name for both: the place tells
             return "either"
@@ -254,7 +254,7 @@ class Selection:
         return Shard(tensors, by, joined, twice, notes)
 
     def _refuse_unclear(self, tensors: Mapping[str, Source], by: Mapping[str, Source]) -> None:
-        """Refuse columns that are two things at once, and prefixes that find others than were meant."""
+        """Refuse columns with two uses, and prefixes that match columns with another use."""
         refuse_overlap(tensors)
         refuse_integers(tensors)
         scored, targets = tensors[self.scored.role], tensors["targets"]
@@ -269,7 +269,7 @@ class Selection:
 
 
 def _refuse_other_classes(shards: Sequence[Shard]) -> None:
-    """Refuse shards in which a prefix finds other classes than in the first, or in another order.
+    """Refuse shards with other classes than the first, or in another order.
 
     Raises:
         BadFile: There is one.
@@ -287,7 +287,7 @@ def _refuse_other_classes(shards: Sequence[Shard]) -> None:
 
 
 def _refuse_repeated(places: Sequence[Place]) -> None:
-    """Refuse a file that is named twice, by whatever name: its rows would count twice.
+    """Refuse a file that is named twice: its rows would count twice.
 
     Raises:
         BadFile: One is.

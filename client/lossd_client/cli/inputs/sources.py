@@ -1,4 +1,4 @@
-"""Which column of a file a tensor is, or which columns, where each holds one class."""
+"""Columns of files as tensors: one column, or one for each class."""
 
 import difflib
 import re
@@ -26,7 +26,7 @@ _OF_TARGETS: Final = re.compile(r"(y_)?(target|label|gt|truth|ground|true|class)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a tensor comes from.
+    """The file and columns of a tensor.
 
     Attributes:
         file: The file.
@@ -40,7 +40,7 @@ class Source:
 
     @property
     def rows(self) -> int | None:
-        """How many there are, if that is known."""
+        """The number of rows, if it is known."""
         return self.file.rows(self.columns[0].name)
 
     @property
@@ -55,7 +55,7 @@ class Source:
         return names if self.is_stacked else names[0] or None
 
     def of(self, block: Block) -> NDArray[Any]:
-        """Give the tensor's rows in a block of the file."""
+        """Return the tensor's rows in a block of the file."""
         return (
             stacked([block[column] for column in self.columns]) if self.is_stacked else block[self.columns[0]]
         )
@@ -72,12 +72,12 @@ class Source:
 
 
 def stacked(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Put columns side by side, in a dtype that holds them all."""
+    """Stack columns side by side, in a dtype that holds them all."""
     return np.stack(alike(columns), axis=1)
 
 
 def alike(arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-    """Give arrays of one dtype, which holds the numbers of all."""
+    """Return arrays of one dtype, which holds the numbers of all."""
     if len({array.dtype for array in arrays}) <= 1:
         return list(arrays)
     wide = [widened(array) for array in arrays]
@@ -86,7 +86,7 @@ def alike(arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the command line says of the column that is a tensor.
+    """The column that a tensor is read from, as the command line names it.
 
     Attributes:
         role: The tensor, which is also the column's name if no other was given.
@@ -113,18 +113,18 @@ class Wanted:
 
     @property
     def prefix(self) -> str | None:
-        """What the names of the columns begin with, if that is how they were given."""
+        """The prefix of the columns' names, if one was given."""
         return self.several if self.several is not None and "," not in self.several else None
 
     def named(self, file: DataFile) -> tuple[str, ...]:
-        """Give the names in a file that are the tensor's by name."""
+        """Return the columns of a file that have the tensor's name."""
         if self.prefix is not None:
             return _by_number([name for name in file.names if name.startswith(self.prefix)], self.prefix)
         names = [self.column or self.role] if self.several is None else _listed(self.several)
         return tuple(name for name in names if name in file.names)
 
     def is_only(self, file: DataFile) -> bool:
-        """Tell whether a file holds nothing else, under a name that says nothing else."""
+        """Return whether a file's only column may be the tensor, by its name."""
         if self.is_given or len(file.names) != 1:
             return False
         other = {"logits": (_OF_TARGETS, _OF_PROBABILITIES), "targets": (_OF_INPUTS,)}
@@ -132,11 +132,11 @@ class Wanted:
         return not any(pattern.match(file.names[0]) for pattern in others)
 
     def may_be(self, file: DataFile) -> bool:
-        """Tell whether a file may hold it by its place on the command line alone."""
+        """Return whether a file may hold the tensor, by its order on the command line."""
         return file.names == ("",) or self.is_only(file) or bool(self.named(file))
 
     def find(self, file: DataFile, *, by_position: bool = True) -> Source:
-        """Find the column or array of a file that is the tensor; nothing is guessed.
+        """Return the tensor's column in a file, without guessing.
 
         Args:
             file: The file.
@@ -207,7 +207,7 @@ class Wanted:
 
 
 def other_form(file: DataFile, role: str) -> str:
-    """Say what to do if a file has probabilities where logits are asked for, or logits for probabilities."""
+    """Return advice if a file has probabilities instead of logits, or the other way round."""
     if role == "logits" and any(map(_OF_PROBABILITIES.match, file.names)):
         return "; if its probabilities are meant, give --probabilities: that is another loss than of logits"
     if role == "probabilities" and "logits" in file.names:
@@ -222,7 +222,7 @@ def _says_probabilities(name: str) -> bool:
 
 
 def _by_number(names: Sequence[str], prefix: str) -> tuple[str, ...]:
-    """Give columns in the order of their numbers, if all have one after the prefix; else as they are."""
+    """Return columns in the order of the numbers after the prefix, if all have one."""
     numbers = _numbers([name.removeprefix(prefix) for name in names])
     if numbers is None:
         return tuple(names)
@@ -236,7 +236,7 @@ def _numbers(rests: Sequence[str]) -> list[int] | None:
 
 
 def _refuse_mixed(file: DataFile, option: str, names: Sequence[str], prefix: str) -> None:
-    """Refuse a prefix that finds columns with numbers, which are classes, and others; or two of a number.
+    """Refuse a prefix that matches columns with and without numbers, or two with the same number.
 
     Raises:
         BadFile: It does.
@@ -256,7 +256,7 @@ def _refuse_mixed(file: DataFile, option: str, names: Sequence[str], prefix: str
 
 
 def _refuse_other_ids(file: DataFile, option: str, names: Sequence[str], is_listed: bool) -> None:
-    """Refuse columns whose numbers are not those of the class ids that mean them: 0, 1, 2, and so on.
+    """Refuse columns whose numbers are not their class ids: 0, 1, 2, and so on.
 
     Raises:
         BadFile: There are such.
@@ -289,7 +289,7 @@ def _did_you_mean(name: str, file: DataFile) -> str:
 
 
 def seen(file: DataFile) -> str:
-    """Say what a file has."""
+    """Return a description of a file's columns or arrays."""
     if file.names == ("",):
         return f"{file.place} is one array without a name"
     kind = "column" if file.is_table else "array"
@@ -301,7 +301,7 @@ def seen(file: DataFile) -> str:
 
 
 def refuse_overlap(tensors: Mapping[str, Source]) -> None:
-    """Refuse a column that is two tensors at once.
+    """Refuse a column that is used for two tensors.
 
     Raises:
         BadFile: There is one.
@@ -318,7 +318,7 @@ def refuse_overlap(tensors: Mapping[str, Source]) -> None:
 
 
 def refuse_integers(tensors: Mapping[str, Source]) -> None:
-    """Refuse inputs that a table holds as integers or bools.
+    """Refuse logits or probabilities that a table has as integers or bools.
 
     Raises:
         BadFile: It does.
@@ -330,7 +330,7 @@ def refuse_integers(tensors: Mapping[str, Source]) -> None:
 
 
 def refuse_unlike(scored: Source, targets: Source, prefixes: tuple[str | None, str | None]) -> None:
-    """Refuse columns of classes that stand in another order than those of the other side.
+    """Refuse logits and targets whose classes are in different orders.
 
     Args:
         scored: The columns of the logits or probabilities.
@@ -359,7 +359,7 @@ def refuse_unlike(scored: Source, targets: Source, prefixes: tuple[str | None, s
 
 
 def _classes(names: Sequence[str], prefix: str | None) -> list[str]:
-    """Give what tells columns apart: their names without what all of them begin and end with."""
+    """Return column names without their common beginning and end."""
     if prefix is not None:
         return [name.removeprefix(prefix) for name in names]
     begin = _in_common(names)
@@ -369,13 +369,13 @@ def _classes(names: Sequence[str], prefix: str | None) -> list[str]:
 
 
 def _in_common(texts: Sequence[str]) -> int:
-    """Give how many characters all of them begin with."""
+    """Return how many characters all of them begin with."""
     least, greatest = min(texts), max(texts)
     return next((at for at, (a, b) in enumerate(zip(least, greatest, strict=False)) if a != b), len(least))
 
 
 def classes_note(source: Source, prefix: str) -> str:
-    """Say which columns a prefix has found."""
+    """Return a note of the columns that a prefix matches."""
     names = [column.name for column in source.columns]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return f"the columns that begin with {prefix} are the classes: {', '.join(names[:_SHOWN])}{more}"

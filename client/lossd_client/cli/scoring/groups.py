@@ -1,7 +1,6 @@
-"""The losses of an input's rows by group, in one pass.
+"""Stage 5 of `lossd score --by`: the losses of rows by group, in one pass.
 
-Rows are held until there are enough of them for a request a group to be worth it, in whatever order they
-come. Of what has been sent only sums are kept.
+Rows are held until there are enough for one request a group. Of sent rows only sums are kept.
 """
 
 import json
@@ -42,7 +41,7 @@ _Held: TypeAlias = dict[tuple[_Key, object], list[_Picked]]  # also by form: onl
 def score_groups(
     client: LossClient, request: LossRequest, inputs: Inputs
 ) -> tuple[LossResult, list[tuple[Group, LossResult]]]:
-    """Scores the rows by group.
+    """Score the rows by group.
 
     Returns:
         The result of all rows; and that of each group's, in the order of the groups' values. A group's mean
@@ -80,7 +79,7 @@ def _mean_or_nan(sums: LossResult) -> LossResult:
 
 
 def _order(key: _Key) -> list[tuple[bool, bool, bool, Any]]:
-    """By what groups are sorted, value for value: numbers, true and false, text, and what has no value."""
+    """Return the sort key of a group: numbers, true and false, text, no value."""
     return [
         (value is None, isinstance(value, str), is_bool, value if value is not None else 0)
         for is_bool, value in key
@@ -88,7 +87,7 @@ def _order(key: _Key) -> list[tuple[bool, bool, bool, Any]]:
 
 
 def _batches(inputs: Inputs, keys: deque[_Key]) -> Iterator[tuple[Arrays, Sequence[int]]]:
-    """Gives rows of one group each, with their numbers; `keys` takes the groups."""
+    """Yield rows of one group each, with their numbers; append the groups to `keys`."""
     held: _Held = {}
     seen: set[_Key] = set()
     size = start = 0
@@ -120,7 +119,7 @@ def _drained(
 
 
 def _numbers_by_group(labels: NDArray[Any]) -> dict[_Key, NDArray[np.intp]]:
-    """Gives the rows' numbers by group, in order."""
+    """Return the rows' numbers by group, in order."""
     codes: dict[_Key, int] = {}
     of_row = np.array([codes.setdefault(_key(label), len(codes)) for label in labels.tolist()], dtype=np.intp)
     order = np.argsort(of_row, kind="stable")
@@ -145,7 +144,7 @@ def _value(label: object) -> Value:
 
 
 def texts_of(groups: Sequence[Group]) -> list[list[str | None]]:
-    """Gives groups' values as text, no two alike: in quotes where a column has text and other values."""
+    """Return groups' values as distinct text, in quotes where a column has text and other values."""
     rows = [group if isinstance(group, tuple) else (group,) for group in groups]
     return [list(row) for row in zip(*map(_texts, zip(*rows, strict=True)), strict=True)]
 

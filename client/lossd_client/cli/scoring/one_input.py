@@ -1,4 +1,4 @@
-"""One input: scored in one request where it is small, else in blocks of rows."""
+"""Stage 5 of `lossd score`: one input, scored in one request if it is small, else in blocks of rows."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What the values that were scored say by their range: probabilities as logits, or files that are swapped."""
+"""Notes of the values' range: probabilities scored as logits, or swapped files."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from lossd_client.cli.inputs.shards import Arrays
 
 
 class Ranges:
-    """Looks at the blocks of an input as they are read.
+    """The range of an input's values, updated by block.
 
     Args:
         role: What is scored: "logits" or "probabilities".
@@ -43,7 +43,7 @@ class Ranges:
             self._target_bits = self._target_bits and _are_bits(widened(block["targets"]))
 
     def notes(self) -> list[str]:
-        """Say what may be meant otherwise."""
+        """Return notes of likely mistakes."""
         if self._has_rows and not self._rows:
             return ["the input has no rows"]
         if self._size < 2 or not self._is_within:

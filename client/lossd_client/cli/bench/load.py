@@ -1,4 +1,4 @@
-"""The same request again and again, over several connections, and how long each took."""
+"""Repeated requests over several connections, and their times."""
 
 import math
 import threading
@@ -16,7 +16,7 @@ _NEEDED: Final = {50: 1, 95: 20, 99: 100}  # below so many times, a percentile s
 
 @dataclass(slots=True)
 class Measured:
-    """What came of one load.
+    """The times of one load.
 
     Attributes:
         wall: The seconds it took, from the first request sent to the last answer.
@@ -29,7 +29,7 @@ class Measured:
     refused: int = 0
 
     def percentile(self, percent: int) -> float | None:
-        """The time that so many percent did not exceed, in seconds; None if there are too few to tell."""
+        """Return a percentile of the times, in seconds; None for too few requests."""
         ordered = sorted(self.times)
         if len(ordered) < _NEEDED[percent]:
             return None
@@ -39,7 +39,7 @@ class Measured:
 def measure(
     transport: Transport, request: Request, seconds: float, connections: int, timeout: Timeout
 ) -> Measured:
-    """Sends the request for so long, `connections` at a time.
+    """Send the request for so long, `connections` at a time.
 
     Raises:
         LossdError: One failed for another reason than that the server is busy.
@@ -81,7 +81,7 @@ def _raise_first(errors: Sequence[BaseException | None]) -> None:
 
 
 def _send(transport: Transport, request: Request, timeout: Timeout) -> StatusError | None:
-    """Sends it once; gives what a busy server says.
+    """Send the request once, and return a busy server's error.
 
     Raises:
         LossdError: It failed.

@@ -1,4 +1,4 @@
-"""What a check found."""
+"""Findings of checks."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from lossd_client.cli.exits import Exit
 
 
 class State(StrEnum):
-    """How bad it is."""
+    """The severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
@@ -16,7 +16,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found.
+    """The finding of a check.
 
     Attributes:
         name: What was looked at.
@@ -34,15 +34,15 @@ class Finding:
 
 
 def ok(name: str, detail: str) -> Finding:
-    """Makes the finding that all is well."""
+    """Return a finding without fault."""
     return Finding(name, detail)
 
 
 def warning(name: str, detail: str, remedy: str) -> Finding:
-    """Makes the finding that something may get in the way."""
+    """Return a finding of something that may fail."""
     return Finding(name, detail, State.WARNING, remedy)
 
 
 def failed(name: str, detail: str, remedy: str, code: Exit) -> Finding:
-    """Makes the finding that this does not work."""
+    """Return a finding of something that fails."""
     return Finding(name, detail, State.FAILED, remedy, code)

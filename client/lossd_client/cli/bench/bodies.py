@@ -18,17 +18,17 @@ _PATH: Final = "/focal"
 
 
 def formats() -> tuple[str, ...]:
-    """The formats that can be made here."""
+    """Return the formats that can be made here."""
     return tuple(name for name in _BODIES if name != "arrow" or has_pyarrow())
 
 
 def rounded(elements: int) -> int:
-    """Gives the number of elements in whole rows."""
+    """Return the number of elements in whole rows."""
     return max(1, elements // _COLUMNS) * _COLUMNS
 
 
 def request_of(form: str, elements: int, base_url: str, headers: Mapping[str, str]) -> Request:
-    """Makes the request for so many random elements, rounded to whole rows."""
+    """Return a request of so many random elements, rounded to whole rows."""
     random = np.random.default_rng(0)
     shape = (rounded(elements) // _COLUMNS, _COLUMNS)
     logits = random.normal(size=shape).astype(np.float32)
