@@ -13,7 +13,7 @@ import httpcore
 import httpx
 
 from lossd_client._addresses import without_password
-from lossd_client._threads import own_call_off
+from lossd_client._threads import own_cancellation
 from lossd_client.errors import BadAnswer, ConnectionFailed, LossdError, TimedOut
 from lossd_client.timeout import Timeout
 from lossd_client.transport import Request, Response
@@ -256,8 +256,12 @@ class _Stream(httpcore.NetworkStream):
         return self._inner.get_extra_info(info)
 
     def _held(self) -> AbstractContextManager[None]:
-        call_off = own_call_off()
-        return nullcontext() if call_off is None else call_off.holding(self._inner.get_extra_info("socket"))
+        cancellation = own_cancellation()
+        return (
+            nullcontext()
+            if cancellation is None
+            else cancellation.holding(self._inner.get_extra_info("socket"))
+        )
 
 
 def _opened(max_connections: int, use_environment: bool) -> httpx.Client:

@@ -18,7 +18,7 @@ ResultT = TypeVar("ResultT")
 _JOIN_SECONDS: Final = 2.0  # a thread that was called off while it connects takes as long as that
 
 
-class CallOff:
+class Cancellation:
     """Cancels some threads, and wakes those that wait for a socket."""
 
     def __init__(self) -> None:
@@ -69,15 +69,15 @@ class CallOff:
 
 
 class _Own(threading.local):
-    call_off: CallOff | None = None
+    cancellation: Cancellation | None = None
 
 
 _own = _Own()
 
 
-def own_call_off() -> CallOff | None:
+def own_cancellation() -> Cancellation | None:
     """Return the cancellation of the present thread; None if it is not one of these."""
-    return _own.call_off
+    return _own.cancellation
 
 
 class Workers(Generic[ResultT]):
@@ -91,7 +91,7 @@ class Workers(Generic[ResultT]):
         self._number = number
         self._tasks: SimpleQueue[tuple[Future[ResultT], Callable[[], ResultT]] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._call_off = CallOff()
+        self._cancellation = Cancellation()
 
     def submit(self, task: Callable[[], ResultT]) -> Future[ResultT]:
         """Submit a task and return the future of its result."""
@@ -106,7 +106,7 @@ class Workers(Generic[ResultT]):
     def close(self, *, at_once: bool) -> None:
         """End the threads, at once or when all tasks are done."""
         if at_once:
-            self._call_off.set()
+            self._cancellation.set()
         for _ in self._threads:
             self._tasks.put(None)
         ends = time.monotonic() + _JOIN_SECONDS
@@ -114,8 +114,8 @@ class Workers(Generic[ResultT]):
             each.join(max(0.0, ends - time.monotonic()))
 
     def _work(self) -> None:
-        _own.call_off = self._call_off
-        while (item := self._tasks.get()) is not None and not self._call_off.is_set:
+        _own.cancellation = self._cancellation
+        while (item := self._tasks.get()) is not None and not self._cancellation.is_set:
             future, task = item
             try:
                 future.set_result(task())

@@ -17,7 +17,7 @@ from lossd_client._encoding import INFO, READY, USAGE, read_object, read_ready, 
 from lossd_client._options import Options, Settings
 from lossd_client._splitting import Batch, Joined, Part, Plan
 from lossd_client._streams import BatchStream
-from lossd_client._threads import Workers, own_call_off
+from lossd_client._threads import Workers, own_cancellation
 from lossd_client.errors import LossdError
 from lossd_client.result import LossResult
 from lossd_client.transport import Response, Transport
@@ -231,8 +231,8 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], T
 
 
 def _pause(seconds: float) -> None:
-    call_off = own_call_off()
-    if call_off is None:
+    cancellation = own_cancellation()
+    if cancellation is None:
         time.sleep(seconds)
     else:
-        call_off.pause(seconds)
+        cancellation.pause(seconds)

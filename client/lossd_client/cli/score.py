@@ -25,7 +25,7 @@ from lossd_client import LossClient, LossResult, progress_bar
 from lossd_client._addresses import without_password
 from lossd_client.cli.exits import client_errors, leave_at_signals
 from lossd_client.cli.files.errors import BadFile
-from lossd_client.cli.files.place import Place
+from lossd_client.cli.files.location import Location
 from lossd_client.cli.inputs.arguments import STDIN, fill, read_shards, spool_for
 from lossd_client.cli.inputs.blocks import Inputs
 from lossd_client.cli.inputs.parameters import LossName, is_file
@@ -101,10 +101,10 @@ def _refuse_impossible(options: ScoreOptions, request: LossRequest, inputs: Inpu
         )
     if options.out is None:
         return
-    read = {Place(options.pos_weight)} if options.pos_weight and is_file(options.pos_weight) else set()
-    for place in inputs.places | read:
-        if place.is_same(options.out):
-            raise BadFile(f"--out {options.out} is {place}, which is read: name another file")
+    read = {Location(options.pos_weight)} if options.pos_weight and is_file(options.pos_weight) else set()
+    for location in inputs.locations | read:
+        if location.is_same(options.out):
+            raise BadFile(f"--out {options.out} is {location}, which is read: name another file")
     if options.by:
         refuse_groups(options.out)
 

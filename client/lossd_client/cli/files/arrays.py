@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lossd_client.cli.files.data_file import Block, Column, DataFile, Kind
 from lossd_client.cli.files.errors import BadFile
-from lossd_client.cli.files.place import Place
+from lossd_client.cli.files.location import Location
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,8 @@ class StoredArray:
         """Return rows of a Fortran-ordered array: some elements of each column."""
         length, rest = self.shape[0], self.shape[1:]
         columns = np.empty((math.prod(rest), number), dtype=self.dtype)
-        for place, column in enumerate(columns):
-            file.seek(first + (place * length + start) * self.dtype.itemsize)
+        for index, column in enumerate(columns):
+            file.seek(first + (index * length + start) * self.dtype.itemsize)
             _fill(file, column)
         return columns.reshape((*rest[::-1], number)).T
 
@@ -156,14 +156,14 @@ class ArraysFile(DataFile):
     """A file of arrays by name.
 
     Args:
-        place: Where it is.
+        location: Where it is.
         members: What it holds by name.
     """
 
     is_table = False
 
-    def __init__(self, place: Place, members: Mapping[str, Member]) -> None:
-        self.place = place
+    def __init__(self, location: Location, members: Mapping[str, Member]) -> None:
+        self.location = location
         self.names = tuple(members)
         self.arrays = {name: member for name, member in members.items() if not isinstance(member, str)}
         whys = {
@@ -181,7 +181,7 @@ class ArraysFile(DataFile):
         """
         why = self.unreadable.get(name)
         if why is not None and (name not in self.arrays or kind not in (None, Kind.LABEL)):
-            what = f"{self.place}: array {name!r}" if name else str(self.place)
+            what = f"{self.location}: array {name!r}" if name else str(self.location)
             raise BadFile(f"{what} {why}, not numbers that losses are computed from: {_remedy(why)}")
         if kind is not None:
             self._read.add(name)
@@ -203,7 +203,7 @@ class ArraysFile(DataFile):
     def blocks(self, columns: Sequence[Column], rows: int) -> Iterator[Block]:
         """As `DataFile`."""
         readers = [self._array(column.name, column.kind).blocks(rows) for column in columns]
-        with self.place.errors():
+        with self.location.errors():
             for parts in zip(*readers, strict=True):
                 yield {
                     column: labels(part) if column.kind is Kind.LABEL else part
@@ -213,7 +213,7 @@ class ArraysFile(DataFile):
     def whole(self, column: Column) -> NDArray[Any]:
         """As `DataFile`."""
         array = self._array(column.name, column.kind)
-        with self.place.errors():
+        with self.location.errors():
             found = array.whole()
             return labels(found) if column.kind is Kind.LABEL else found
 
@@ -225,7 +225,7 @@ class ArraysFile(DataFile):
             for name in left[:_MOST_NOTED]
         ]
         more = f" and {len(left) - _MOST_NOTED} more" if len(left) > _MOST_NOTED else ""
-        return (f"{self.place}: passed over {', '.join(said)}{more}",) if left else ()
+        return (f"{self.location}: passed over {', '.join(said)}{more}",) if left else ()
 
 
 def labels(array: NDArray[Any]) -> NDArray[Any]:

@@ -65,11 +65,11 @@ def comma_columns(rows: Sequence[Sequence[str]], width: int) -> set[int]:
     """
     commas, points = set[int](), set[int]()
     for row in rows:
-        for place, cell in enumerate(row[:width]):
+        for index, cell in enumerate(row[:width]):
             if has_comma(cell):
-                commas.add(place)
+                commas.add(index)
             elif has_point(cell) and not may_have_thousands(cell):
-                points.add(place)
+                points.add(index)
     return set(range(width)) - (points - commas) if commas else set()
 
 

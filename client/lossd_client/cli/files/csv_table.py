@@ -18,7 +18,7 @@ from lossd_client.cli.files import cells as read
 from lossd_client.cli.files.data_file import Block, Column, DataFile, Kind, recut
 from lossd_client.cli.files.dialect import Records, find_dialect
 from lossd_client.cli.files.errors import FILL, BadFile
-from lossd_client.cli.files.place import Place
+from lossd_client.cli.files.location import Location
 
 _ROWS: Final = 1 << 14
 _PIECE_BYTES: Final = 1 << 20
@@ -43,11 +43,11 @@ class CsvFile(DataFile):
 
     is_table = True
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
-        with place.errors(), place.open() as file:
+    def __init__(self, location: Location) -> None:
+        self.location = location
+        with location.errors(), location.open() as file:
             sample = next(_pieces(file), b"")
-            self._dialect = find_dialect(place, _decoded(sample, 0))
+            self._dialect = find_dialect(location, _decoded(sample, 0))
         self.names = self._dialect.names
         self._plain = _plain_quotes(self._dialect.delimiter)
         self._comments = 0  # that the last reading passed over, behind the header
@@ -56,14 +56,14 @@ class CsvFile(DataFile):
     @property
     def notes(self) -> tuple[str, ...]:
         """As `DataFile`."""
-        return (*self._dialect.notes(self.place), *self._of_comments())
+        return (*self._dialect.notes(self.location), *self._of_comments())
 
     def _of_comments(self) -> Iterator[str]:
         if self._comments == 1:
-            yield f"{self.place}: line {self._first_comment} begins with # and was passed over"
+            yield f"{self.location}: line {self._first_comment} begins with # and was passed over"
         elif self._comments:
             what = f"{self._comments} lines that begin with # were passed over"
-            yield f"{self.place}: {what}, the first of them line {self._first_comment}"
+            yield f"{self.location}: {what}, the first of them line {self._first_comment}"
 
     def rows(self, name: str) -> int | None:
         """As `DataFile`: only reading tells."""
@@ -80,12 +80,12 @@ class CsvFile(DataFile):
     def blocks(self, columns: Sequence[Column], rows: int) -> Iterator[Block]:
         """As `DataFile`."""
         none: _Rows = []
-        yield from recut(self.place, chain([self._of_rows(none, columns)], self._read(columns)), rows)
+        yield from recut(self.location, chain([self._of_rows(none, columns)], self._read(columns)), rows)
 
     def _read(self, columns: Sequence[Column]) -> Iterator[Block]:
         self._comments = self._first_comment = 0
         has_rows = False
-        with self.place.errors(), self.place.open() as file:
+        with self.location.errors(), self.location.open() as file:
             for block in self._blocks(file, columns):
                 has_rows = True
                 yield block
@@ -208,8 +208,8 @@ class CsvFile(DataFile):
         return what
 
     def _converted(self, rows: _Rows, column: Column) -> NDArray[Any]:
-        place = self.names.index(column.name)
-        found = [row[place] for _, row in rows]
+        index = self.names.index(column.name)
+        found = [row[index] for _, row in rows]
         try:
             if column.kind is Kind.LABEL:
                 return read.labels(found)
@@ -220,7 +220,7 @@ class CsvFile(DataFile):
                 self._dialect.marks.read(column.name, found, [line for line, _ in rows])
             return read.numbers(found, column.nulls, column.name in self._dialect.commas, is_parted)
         except read.CellError as error:
-            where = f"{self.place}: column {column.name!r}, line {rows[error.row][0]}: {error}"
+            where = f"{self.location}: column {column.name!r}, line {rows[error.row][0]}: {error}"
             is_absent = found[error.row] in read.ABSENT
             raise BadFile(f"{where}. Where values are missing, {FILL}" if is_absent else where) from error
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client.cli.files.errors import BadFile
-from lossd_client.cli.files.place import Place
+from lossd_client.cli.files.location import Location
 
 
 class Kind(StrEnum):
@@ -45,13 +45,13 @@ class DataFile(ABC):
     """An opened file.
 
     Attributes:
-        place: Where it is.
+        location: Where it is.
         names: Its columns or arrays; a single one of a file without names is "".
         is_table: Whether it is a table: what has one value a row stands for the whole row.
         unreadable: Why no numbers can be read of some of the names; other kinds perhaps can.
     """
 
-    place: Place
+    location: Location
     names: tuple[str, ...]
     is_table: bool
     unreadable: Mapping[str, str] = MappingProxyType({})
@@ -102,10 +102,10 @@ class DataFile(ABC):
             BadFile: It cannot be read.
         """
         parts = [block[column] for block in self.blocks([column], 1 << 20)]
-        return parts[0] if len(parts) == 1 else joined(self.place, parts)
+        return parts[0] if len(parts) == 1 else joined(self.location, parts)
 
 
-def joined(place: Place, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+def joined(location: Location, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Concatenate rows.
 
     Raises:
@@ -113,12 +113,12 @@ def joined(place: Place, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """
     shapes = {part.shape[1:] for part in parts if part.shape[0]}
     if len(shapes) > 1:
-        raise BadFile(f"{place}: rows have different shapes, {' and '.join(map(str, sorted(shapes)[:2]))}")
+        raise BadFile(f"{location}: rows have different shapes, {' and '.join(map(str, sorted(shapes)[:2]))}")
     filled = [part for part in parts if part.shape[0]] or parts[:1]
     return filled[0] if len(filled) == 1 else np.concatenate(filled)
 
 
-def recut(place: Place, pieces: Iterator[Block], rows: int) -> Iterator[Block]:
+def recut(location: Location, pieces: Iterator[Block], rows: int) -> Iterator[Block]:
     """Cut pieces of any length into blocks of `rows` rows; at least one.
 
     Raises:
@@ -131,7 +131,7 @@ def recut(place: Place, pieces: Iterator[Block], rows: int) -> Iterator[Block]:
         number += _length(piece)
         if number < rows:
             continue
-        block = _joined_blocks(place, held)
+        block = _joined_blocks(location, held)
         for start in range(0, number - rows + 1, rows):
             yield {name: array[start : start + rows] for name, array in block.items()}
             gave = True
@@ -140,13 +140,13 @@ def recut(place: Place, pieces: Iterator[Block], rows: int) -> Iterator[Block]:
         held = [{name: array[number - left :].copy() for name, array in block.items()}] if left else []
         number = left
     if number or (held and not gave):
-        yield _joined_blocks(place, held)
+        yield _joined_blocks(location, held)
 
 
-def _joined_blocks(place: Place, blocks: Sequence[Block]) -> Block:
+def _joined_blocks(location: Location, blocks: Sequence[Block]) -> Block:
     if len(blocks) == 1:
         return blocks[0]
-    return {name: joined(place, [block[name] for block in blocks]) for name in blocks[0]}
+    return {name: joined(location, [block[name] for block in blocks]) for name in blocks[0]}
 
 
 def _length(block: Block) -> int:

@@ -45,12 +45,12 @@ def compare(
         {} if not names or _are_equal(first, second, names, order) else _unlike(first, second, names, order)
     )
     by = f"rows were taken by {called(joined.names)}" if joined is not None else _BY_PLACE
-    both = f"{first.place} and {second.place} both have"
+    both = f"{first.location} and {second.location} both have"
     for name, (row, is_moved) in unlike.items():
         if is_moved and not is_asked:
             values = _value(first, name, row), _value(second, name, row if order is None else int(order[row]))
             what = f"{both} {called([name])}, with the same values in another order: {by}, and row {row} of"
-            shown = f"{first.place} has {values[0]}, what goes with it {values[1]}"
+            shown = f"{first.location} has {values[0]}, what goes with it {values[1]}"
             remedy = f"Name by --id the columns that tell rows apart, as in --id {name or 'COLUMN'}"
             raise BadFile(
                 f"{what} {shown}. {remedy}; or, if rows go together as they are, take it out of one file"
@@ -76,7 +76,7 @@ def _other_names(first: DataFile, second: DataFile, mine: Sequence[str], its: Se
         if not any(ids) or not (first.is_table and second.is_table):
             return []
     has = [
-        f"{file.place} has {called(names[:1]) if names else 'none'}"
+        f"{file.location} has {called(names[:1]) if names else 'none'}"
         for file, names in zip((first, second), ids, strict=True)
     ]
     if all(ids):
@@ -117,9 +117,9 @@ def refuse_other_rows(name: str, own: Source, shards: Sequence[Shard]) -> None:
         rows, other = np.concatenate(keys), _hashes(own.file, [its for _, its in names])
         if rows.size == other.size and not np.array_equal(rows, other):
             row = int(np.argmax(rows != other))
-            where = f"{sources[0].file.place}{f' and {len(shards) - 1} more' if len(shards) > 1 else ''}"
+            where = f"{sources[0].file.location}{f' and {len(shards) - 1} more' if len(shards) > 1 else ''}"
             its = called([name for _, name in names])
-            what = f"{own.file.place}: its {its} is not that of {where} from row {row} on"
+            what = f"{own.file.location}: its {its} is not that of {where} from row {row} on"
             raise BadFile(
                 f"{what}, and --{name} takes rows by their place: bring the file into the same order, or put "
                 "its column into the table with the logits"

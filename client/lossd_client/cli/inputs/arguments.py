@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.formats import SUFFIXES
-from lossd_client.cli.files.place import Place
+from lossd_client.cli.files.location import Location
 from lossd_client.cli.inputs.pairing import paired
 
 STDIN: Final = "-"
@@ -81,7 +81,7 @@ def _entries(text: str, spool: Path | None) -> Iterator[Entry]:
         yield from _manifest(spool, Path()) if _is_manifest(spool, Path()) else [Entry((str(spool),), True)]
     elif text.startswith("@"):
         yield from _manifest(Path(text[1:]), Path(text[1:]).parent)
-    elif Place(text).is_url:
+    elif Location(text).is_url:
         yield from [Entry((text,), True)] if (found := _matches(text)) is None else _many(text, found)
     elif Path(text).is_dir():
         yield from _many(text, in_order(_in_folder(Path(text))))
@@ -112,7 +112,7 @@ def _by_numbers(file: str) -> list[str | int]:
 
 def _matches(text: str) -> list[str] | None:
     """Return the files that a pattern matches, in order; None if it is no pattern."""
-    if Place(text).is_url:
+    if Location(text).is_url:
         return _url_matches(text)
     if not glob.has_magic(text) or Path(text).exists():
         return None
@@ -128,8 +128,8 @@ def _url_matches(text: str) -> list[str] | None:
     path = text.partition("?")[0] if text.startswith("http") else text
     if not (glob.has_magic(path) or path.endswith("/")):
         return None
-    place = Place(text)
-    with place.errors():
+    location = Location(text)
+    with location.errors():
         from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
         system, inner = url_to_fs(text)
@@ -168,8 +168,8 @@ def _refuse_others(folder: str, files: Sequence[str]) -> None:
 
 def _lines(path: Path, size: int = -1) -> list[tuple[int, str]]:
     """Return the lines that are neither empty nor comments, with their numbers."""
-    place = Place(str(path))
-    with place.errors(), place.open() as file:
+    location = Location(str(path))
+    with location.errors(), location.open() as file:
         text = file.read(size)
     try:
         lines = text.decode("utf-8-sig", errors="strict" if size < 0 else "replace").splitlines()
@@ -189,7 +189,7 @@ def _is_manifest(path: Path, folder: Path) -> bool:
         return False
     try:
         first = _split(lines[0][1], folder)[0]
-        there = Place(first).is_url or _beside(folder, first).is_file()
+        there = Location(first).is_url or _beside(folder, first).is_file()
     except (OSError, ValueError):  # longer than a name can be
         return False
     return there or first.lower().endswith(SUFFIXES)
@@ -206,9 +206,9 @@ def _manifest(path: Path, folder: Path) -> Iterator[Entry]:
                 f"{path}, line {number}: it names {len(files)} files; a line has one file, or the logits' and"
             )
             raise BadFile(f"{what} the targets', with a tab between them where names have spaces or commas")
-        places = [file if Place(file).is_url else str(_beside(folder, file)) for file in files]
+        places = [file if Location(file).is_url else str(_beside(folder, file)) for file in files]
         for file, place in zip(files, places, strict=True):
-            if not Place(file).is_url and not Path(place).exists():
+            if not Location(file).is_url and not Path(place).exists():
                 raise BadFile(f"{path}, line {number}: there is no file {place}")
         yield Entry(tuple(places))
 

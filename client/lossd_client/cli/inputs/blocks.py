@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client.cli.files.errors import BadFile
-from lossd_client.cli.files.place import Place
+from lossd_client.cli.files.location import Location
 from lossd_client.cli.inputs.ids import called, is_weak
 from lossd_client.cli.inputs.shards import BROADCAST, LABELS, Arrays, Shard, grouped, has_rows
 from lossd_client.cli.inputs.sources import Source, alike
@@ -46,8 +46,8 @@ class Inputs:
         self._common = common
         self._notes = notes
         self._labels = {
-            f"{LABELS} {place}" if isinstance(label, Source) else label: label
-            for place, label in enumerate(labels)
+            f"{LABELS} {number}" if isinstance(label, Source) else label: label
+            for number, label in enumerate(labels)
         }
         self._running = {
             name: source for name, source in common.items() if has_rows(name, source, self.dimensions)
@@ -60,7 +60,7 @@ class Inputs:
             self._refuse_unlike(shard)
         if self.dimensions == 0 and (len(shards) > 1 or self._labels):
             raise BadFile(
-                f"{first.scored.file.place} holds a single number, which has no rows to go on or group"
+                f"{first.scored.file.location} holds a single number, which has no rows to go on or group"
             )
 
     def _refuse_unlike(self, shard: Shard) -> None:
@@ -69,27 +69,27 @@ class Inputs:
         names = shard.join.names if shard.join is not None else ()
         what = None
         if mine != its:
-            what = f"gives {', '.join(its)}, and {first.scored.file.place} {', '.join(mine)}"
+            what = f"gives {', '.join(its)}, and {first.scored.file.location} {', '.join(mine)}"
         elif names != self.joined_by:
             by = (
                 f"is joined by {', '.join(one)}" if one else "is not joined"
                 for one in (names, self.joined_by)
             )
-            what = f"{next(by)}, and {first.scored.file.place} {next(by)}"
+            what = f"{next(by)}, and {first.scored.file.location} {next(by)}"
         for name in ("targets", next(iter(first.tensors))):
             dimensions = shard.tensors[name].dimensions, first.tensors[name].dimensions
             if dimensions[0] != dimensions[1]:
-                there = f"{first.scored.file.place} of {dimensions[1]}"
+                there = f"{first.scored.file.location} of {dimensions[1]}"
                 what = f"has {name} of {dimensions[0]} dimensions, and {there}"
         if what is not None:
-            raise BadFile(f"{shard.scored.file.place} {what}: shards of one score must be alike")
+            raise BadFile(f"{shard.scored.file.location} {what}: shards of one score must be alike")
 
     @property
-    def places(self) -> set[Place]:
+    def locations(self) -> set[Location]:
         """The files that are read."""
         files = [file for shard in self.shards for file in shard.files]
-        return {file.place for file in files} | {
-            source.file.place for source in (*self._common.values(), *self._running.values())
+        return {file.location for file in files} | {
+            source.file.location for source in (*self._common.values(), *self._running.values())
         }
 
     @property
@@ -121,9 +121,9 @@ class Inputs:
         columns: dict[str, Any] = {
             name: source.names for name, source in sources.items() if source.names is not None
         }
-        found: dict[str, Any] = {name: str(source.file.place) for name, source in sources.items()}
+        found: dict[str, Any] = {name: str(source.file.location) for name, source in sources.items()}
         if labels:
-            found["by"] = _one_or_all([str(label.file.place) for label in labels])
+            found["by"] = _one_or_all([str(label.file.location) for label in labels])
             columns["by"] = _one_or_all([label.names for label in labels])
         return found | {"columns": columns, "rows": rows}
 
@@ -131,10 +131,10 @@ class Inputs:
         """Return notes of how the files were read; one for several files with the same note."""
         files = [file for shard in self.shards for file in shard.files]
         files += [source.file for source in (*self._common.values(), *self._running.values())]
-        said: dict[str, list[Place]] = {}
+        said: dict[str, list[Location]] = {}
         for file in {id(file): file for file in files}.values():
             for note in file.notes:
-                said.setdefault(note.removeprefix(f"{file.place}: "), []).append(file.place)
+                said.setdefault(note.removeprefix(f"{file.location}: "), []).append(file.location)
         notes = [
             f"{places[0]}{f' and {len(places) - 1} more' if len(places) > 1 else ''}: {note}"
             for note, places in said.items()
@@ -218,22 +218,22 @@ class Inputs:
             yield found
         for name, reader in readers.items():
             if len(reader.take(1)):
-                raise BadFile(f"{self._running[name].file.place} has more rows than {self._scored()}")
+                raise BadFile(f"{self._running[name].file.location} has more rows than {self._scored()}")
 
     def _taken(self, name: str, reader: "_Rows", length: int) -> NDArray[Any]:
         found = reader.take(length)
         if len(found) != length:
             source = self._running[name]
             counts = (
-                f": {self.rows} in {self._scored()}, {source.rows} in {source.file.place}"
+                f": {self.rows} in {self._scored()}, {source.rows} in {source.file.location}"
                 if None not in (self.rows, source.rows)
                 else ""
             )
-            raise BadFile(f"{source.file.place} has fewer rows than {self._scored()}{counts}")
+            raise BadFile(f"{source.file.location} has fewer rows than {self._scored()}{counts}")
         return found
 
     def _scored(self) -> str:
-        first = self.shards[0].scored.file.place
+        first = self.shards[0].scored.file.location
         return str(first) if len(self.shards) == 1 else f"the {len(self.shards)} shards"
 
     def _joined(self, rows: int) -> Iterator[Arrays]:
@@ -263,7 +263,7 @@ class Inputs:
                     there = list(self._trailing[name])
                     what = f"has {name} of {list(shape)} a row, and those before {there}"
                     raise BadFile(
-                        f"{shard.tensors[name].file.place} {what}: shards of one score must be alike"
+                        f"{shard.tensors[name].file.location} {what}: shards of one score must be alike"
                     )
             if len(self.shards) > 1 and shard.fixed:
                 fixed = {name: shard.shaped(name, source.whole()) for name, source in shard.fixed.items()}
@@ -292,7 +292,7 @@ class Inputs:
     def _why_no_broadcast(self, name: str, given: tuple[int, ...], shape: tuple[int, ...]) -> str:
         source = self.tensors[name]
         each = f"{self.names[0]} have {list(shape[1:])} a row"
-        what = f"{source.file.place}: a {name} of shape {list(given)} does not broadcast to these: {each}"
+        what = f"{source.file.location}: a {name} of shape {list(given)} does not broadcast to these: {each}"
         column = [given[0] if given else 1, *[1] * (len(shape) - 1)]
         classes = f"; one a class has the shape {list(shape[-1:])}" if len(shape) > 1 else ""
         return f"{what}. Save it in the shape {column} if it is one a row{classes}"
@@ -302,9 +302,9 @@ class Inputs:
         if len(self.shards) == 1 and not self.joined_by:
             return None
         if name in self._common:
-            return str(self._common[name].file.place), row
-        place = bisect_right(self._starts, row) - 1
-        return self.shards[place].own_row(name, row - self._starts[place])
+            return str(self._common[name].file.location), row
+        number = bisect_right(self._starts, row) - 1
+        return self.shards[number].own_row(name, row - self._starts[number])
 
 
 def _one_or_all(items: list[Any]) -> Any:  # noqa: ANN401 - a text or a list

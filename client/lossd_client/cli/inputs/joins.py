@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lossd_client.cli.files.data_file import Column, DataFile, Kind
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.inputs.ids import called, is_known, shared_names
-from lossd_client.cli.inputs.sources import Wanted
+from lossd_client.cli.inputs.sources import ColumnChoice
 
 _WHOLE: Final = re.compile(r"-?\d+\.0+", re.ASCII)
 _ROWS: Final = 1 << 16
@@ -56,7 +56,7 @@ def join(first: DataFile, second: DataFile, used: Collection[str], asked: Sequen
         return None
     for name in asked:
         for file in (first, second):
-            Wanted("id", "--id", Kind.LABEL, name).find(file)
+            ColumnChoice("id", "--id", Kind.LABEL, name).find(file)
     names, others = (tuple(part) for part in zip(*pairs, strict=True))
     mine, its = _Keys(first, names), _Keys(second, others)
     if np.array_equal(mine.digests, its.digests):
@@ -132,14 +132,14 @@ class _Keys:
         found = np.isin(self.digests, other.digests)
         if not found.all():
             row = int(np.argmin(found))
-            what = f"{self._shown(row)} of row {row} is not in {other._file.place}"
+            what = f"{self._shown(row)} of row {row} is not in {other._file.location}"
             remedy = "leave out what only one has, name by --id what tells rows apart, or"
             raise BadFile(self._fault(what, remedy))
 
     def _fault(self, what: str, remedy: str) -> str:
         names = called(self._names)
         row_by_row = f"take {names} out of one of the files, if they stand row by row as they are"
-        return f"{self._file.place}, joined by {names}: {what}; {remedy} {row_by_row}"
+        return f"{self._file.location}, joined by {names}: {what}; {remedy} {row_by_row}"
 
     def _shown(self, row: int) -> str:
         key = next(islice(chain.from_iterable(self._blocks()), row, None))

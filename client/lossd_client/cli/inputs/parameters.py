@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.formats import open_file
-from lossd_client.cli.files.place import Place
-from lossd_client.cli.inputs.sources import Wanted, seen
+from lossd_client.cli.files.location import Location
+from lossd_client.cli.inputs.sources import ColumnChoice, seen
 
 _NORMALIZERS: Final = ("count", "weight", "positives")
 
@@ -60,15 +60,15 @@ def pos_weight_of(text: str) -> float | list[float] | NDArray[Any]:
     numbers = _numbers(text)
     if numbers is not None:
         return numbers[0] if len(numbers) == 1 else numbers
-    place = Place(text)
-    if place.is_url or (place.path is not None and place.path.is_file()):
+    location = Location(text)
+    if location.is_url or (location.path is not None and location.path.is_file()):
         file = open_file(text)
         if file.is_table and len(file.names) > 1:
             raise BadFile(
                 f"{seen(file)}: a table for --pos-weight has one column, with the classes in their order, or "
                 "give the numbers themselves, as 1,2.5,4"
             )
-        return Wanted("pos_weight", "--pos-weight").find(file).whole()
+        return ColumnChoice("pos_weight", "--pos-weight").find(file).whole()
     raise typer.BadParameter(f"--pos-weight: {text!r} is neither numbers nor a file")
 
 

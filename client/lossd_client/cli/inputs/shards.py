@@ -128,11 +128,11 @@ class Shard:
         lengths = [0 if block is None else _length(block) for block in found]
         if len(set(lengths)) > 1:
             less, more = lengths.index(min(lengths)), lengths.index(max(lengths))
-            raise BadFile(f"{files[less].place} has fewer rows than {files[more].place}{self._said()}")
+            raise BadFile(f"{files[less].location} has fewer rows than {files[more].location}{self._said()}")
 
     def _said(self) -> str:
         counts = {
-            source.file.place: source.rows for source in self.by_row.values() if source.rows is not None
+            source.file.location: source.rows for source in self.by_row.values() if source.rows is not None
         }
         return f": {', '.join(f'{count} in {place}' for place, count in counts.items())}" if counts else ""
 
@@ -161,8 +161,8 @@ class Shard:
         source = self.tensors[name]
         is_moved = self.join is not None and self.join.order is not None
         if is_moved and source.file is self.tensors["targets"].file:
-            return str(source.file.place), int(self.join.order[row])  # type: ignore[index,union-attr]
-        return str(source.file.place), row
+            return str(source.file.location), int(self.join.order[row])  # type: ignore[index,union-attr]
+        return str(source.file.location), row
 
 
 def has_rows(name: str, source: Source, dimensions: int) -> bool:
@@ -179,7 +179,7 @@ def _refuse_differing(mine: Source, its: Source, arrays: Sequence[NDArray[Any]],
         return
     pairs = zip_longest(first, second)
     at, (a, b) = next((row, pair) for row, pair in enumerate(pairs) if pair[0] != pair[1])
-    what = f"{mine.file.place} and {its.file.place} both have {mine.names}, which is {a} and {b}"
+    what = f"{mine.file.location} and {its.file.location} both have {mine.names}, which is {a} and {b}"
     remedy = "are the rows in the same order? Else take it out of the one where it is not meant"
     raise BadFile(f"{what} in row {start + at} of the first: {remedy}")
 

@@ -68,7 +68,7 @@ class Source:
         """
         if not self.is_stacked:
             return self.file.whole(self.columns[0])
-        return joined(self.file.place, [self.of(block) for block in self.file.blocks(self.columns, _ROWS)])
+        return joined(self.file.location, [self.of(block) for block in self.file.blocks(self.columns, _ROWS)])
 
 
 def stacked(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -85,7 +85,7 @@ def alike(arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ColumnChoice:
     """The column that a tensor is read from, as the command line names it.
 
     Attributes:
@@ -170,7 +170,7 @@ class Wanted:
 
     def _is_nameless(self, file: DataFile) -> bool:
         if file.names == ("",) and self.is_given:
-            raise BadFile(f"{file.place} is one array without a name: leave {self.option} out")
+            raise BadFile(f"{file.location} is one array without a name: leave {self.option} out")
         return file.names == ("",)
 
     def _stack(self, file: DataFile) -> Source:
@@ -189,9 +189,8 @@ class Wanted:
             if file.names.count(name) != 1:
                 raise BadFile(f"{seen(file)}, and {option} names {name}{_did_you_mean(name, file)}")
             if file.dimensions(name) != 1:
-                raise BadFile(
-                    f"{file.place}: {name} has several numbers a row; {option} takes one a row, a class each"
-                )
+                what = f"{file.location}: {name} has several numbers a row"
+                raise BadFile(f"{what}; {option} takes one a row, a class each")
         if self.takes_ids:
             _refuse_other_ids(file, option, listed, is_listed=self.prefix is None)
         return self._source(file, listed, is_stacked=True)
@@ -201,7 +200,7 @@ class Wanted:
         if self.kind is not Kind.LABEL and any(name in file.unreadable for name in names):
             file.row_bytes(columns)  # which says why, and what to do
         if self.role == "logits" and any(map(_says_probabilities, names)):
-            what = f"{file.place}: {', '.join(names[:_SHOWN])} says that it holds probabilities"
+            what = f"{file.location}: {', '.join(names[:_SHOWN])} says that it holds probabilities"
             raise BadFile(f"{what}: give --probabilities, or rename it if it holds logits")
         return Source(file, columns, is_stacked)
 
@@ -244,14 +243,15 @@ def _refuse_mixed(file: DataFile, option: str, names: Sequence[str], prefix: str
     numbered = [name for name in names if _NUMBERED.fullmatch(name.removeprefix(prefix))]
     others = [name for name in names if name not in numbered]
     if numbered and others:
-        what = (
-            f"{file.place}: {option} {prefix} finds {', '.join(others[:_SHOWN])} beside columns with numbers"
+        what = f"{file.location}: {option} {prefix} finds {', '.join(others[:_SHOWN])}"
+        raise BadFile(
+            f"{what} beside columns with numbers: list the classes, as in {option} "
+            f"{','.join(_by_number(numbered, prefix))}"
         )
-        raise BadFile(f"{what}: list the classes, as in {option} {','.join(_by_number(numbered, prefix))}")
     numbers = _numbers([name.removeprefix(prefix) for name in names]) or []
     twice = [name for name, number in zip(names, numbers, strict=False) if numbers.count(number) > 1]
     if twice:
-        what = f"{file.place}: {option} {prefix} finds {' and '.join(twice[:2])}, which have one number"
+        what = f"{file.location}: {option} {prefix} finds {' and '.join(twice[:2])}, which have one number"
         raise BadFile(f"{what}: list the classes, as in {option} {twice[0]},...")
 
 
@@ -269,9 +269,8 @@ def _refuse_other_ids(file: DataFile, option: str, names: Sequence[str], is_list
     if wrong is None:
         return
     ordered = [name for _, name in sorted(zip(numbers, names, strict=True))]
-    what = (
-        f"{file.place}: class id {wrong} would be {names[wrong]}, of the classes {', '.join(names[:_SHOWN])}"
-    )
+    classes = ", ".join(names[:_SHOWN])
+    what = f"{file.location}: class id {wrong} would be {names[wrong]}, of the classes {classes}"
     if sorted(numbers) == list(range(len(names))):
         raise BadFile(f"{what}: list them by number, {option} {','.join(ordered)}")
     if not is_listed:
@@ -291,13 +290,13 @@ def _did_you_mean(name: str, file: DataFile) -> str:
 def seen(file: DataFile) -> str:
     """Return a description of a file's columns or arrays."""
     if file.names == ("",):
-        return f"{file.place} is one array without a name"
+        return f"{file.location} is one array without a name"
     kind = "column" if file.is_table else "array"
     names = [
         f"{name} (which {file.unreadable[name]})" if name in file.unreadable else name for name in file.names
     ]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{file.place} has {kind}{'s' if len(names) > 1 else ''} {', '.join(names[:_SHOWN])}{more}"
+    return f"{file.location} has {kind}{'s' if len(names) > 1 else ''} {', '.join(names[:_SHOWN])}{more}"
 
 
 def refuse_overlap(tensors: Mapping[str, Source]) -> None:
@@ -311,7 +310,7 @@ def refuse_overlap(tensors: Mapping[str, Source]) -> None:
         for column in source.columns:
             other = taken.setdefault((id(source.file), column.name), role)
             if other != role:
-                where = f"{source.file.place}: the {other} and the {role} are the same"
+                where = f"{source.file.location}: the {other} and the {role} are the same"
                 raise BadFile(
                     f"{where}, {column.name or 'its only array'}: name another column for one of them"
                 )
@@ -349,7 +348,7 @@ def refuse_unlike(scored: Source, targets: Source, prefixes: tuple[str | None, s
         (i for i, (a, b) in enumerate(zip(mine, its, strict=False)) if a != b), min(len(mine), len(its))
     )
     first, second = (each[at] if at < len(each) else "none" for each in names)
-    what = f"{scored.file.place}: column {at + 1} of the classes is {first}, and of the targets {second}"
+    what = f"{scored.file.location}: column {at + 1} of the classes is {first}, and of the targets {second}"
     if sorted(mine) == sorted(its):
         ordered = [names[1][its.index(name)] for name in mine]
         remedy = f"--logits-columns {','.join(names[0])} --targets-columns {','.join(ordered)}"

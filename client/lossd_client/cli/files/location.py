@@ -13,7 +13,7 @@ _GONE: Final = (404, 410)  # HTTP's statuses for what is not there
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """A path, or a URL such as s3://bucket/x.npy. It can be opened any number of times."""
 
     text: str
@@ -70,8 +70,8 @@ class Place:
         with self.open() as file:
             yield file
 
-    def at_any_position(self) -> "Place":
-        """Return a place whose bytes can be read in any order."""
+    def at_any_position(self) -> "Location":
+        """Return a location whose bytes can be read in any order."""
         return self
 
     def _why_not_found(self, cause: BaseException | None) -> str:
