@@ -81,7 +81,7 @@ def _ids(ids: NDArray[Any], call: CheckedCall) -> str | None:
         kept = kept[kept != call.params[name]] if isinstance(call.params.get(name), int | float) else kept
     if not kept.size or kept.max() != classes or kept.min() < 0:
         return None
-    # The server has named what an id of C may mean; not that 0 may be what it stands for.
+    # The server's detail names other causes; this one it cannot see.
     return (
         f"here the ids go from {int(kept.min())} to {classes}: if 0 is a background, subtract 1 from all and "
         "give background_index=-1"

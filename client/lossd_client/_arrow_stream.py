@@ -43,12 +43,12 @@ class ArrowEncoder:
     """An encoder of batches into the bytes of one stream.
 
     Args:
-        batch_bytes: How many bytes the server takes in one record batch.
+        batch_bytes: The bytes that the server takes in one record batch.
         by_index: Whether the targets are class ids, which have a dimension less than the inputs.
 
     Attributes:
-        shape: That of the rows encoded so far.
-        batches: How many record batches they went into.
+        shape: The shape of the rows encoded so far.
+        batches: The number of record batches.
 
     Raises:
         ModuleNotFoundError: pyarrow is not installed.

@@ -109,8 +109,8 @@ class CheckedCall:
     Attributes:
         loss_name: The loss.
         tensors: By name, the logits or probabilities first, in the order in which they are sent.
-        params: What is sent of the shared parameters, as JSON values: what differs from its default.
-        own: What is sent of the loss's own.
+        params: The shared parameters that differ from their defaults, as JSON values.
+        own: The given ones of the loss's own parameters, likewise.
     """
 
     loss_name: str
@@ -140,7 +140,7 @@ class Axes:
     """The axes of the inputs: which ones a loss reduces over, and which one the classes lie along.
 
     Attributes:
-        dimensions: How many axes there are.
+        dimensions: The number of axes.
         reduction: "none", "sum" or "mean".
         reduced: The axes that `axis` names, counted from the first; all by default.
         classes: The axis of the classes, as given.
@@ -322,11 +322,11 @@ def _shared(shared: Shared) -> dict[str, Any]:
 def _converted(name: str, value: Any) -> Any:  # noqa: ANN401 - any argument in, any JSON value out
     if value is None and name in _NULLABLE:
         return None
-    if name != "allow_nan" and isinstance(value, bool | np.bool_):  # which Python takes for 0 and 1
+    if name != "allow_nan" and isinstance(value, bool | np.bool_):  # 0 and 1 to Python
         raise TypeError(f"{name} must not be {value}")
     try:
         converted = _CONVERTERS[name](value)
-    except (TypeError, ValueError) as error:  # which do not say which argument is meant
+    except (TypeError, ValueError) as error:  # its text lacks the argument's name
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{name}: {error}") from error
     numbers = converted if isinstance(converted, list) else [converted]

@@ -20,15 +20,14 @@ class OwnedServer(Protocol):
 class Connections(Generic[TransportT]):
     """A transport and the state of its requests, shared by the clients that `with_options` makes.
 
-    Connections must not be used on both sides of a fork: a child opens its own, and leaves those it was born
-    with alone, over which its parent still speaks.
+    Connections must not be used on both sides of a fork: a child opens its own and leaves its parent's alone.
     """
 
     def __init__(self, open_transport: Callable[[], TransportT], server: OwnedServer | None = None) -> None:
         self._open = open_transport
         self._server = server
         self._born = os.getpid()
-        self._inherited: list[TransportT] = []  # never closed, nor collected, which might close them
+        self._inherited: list[TransportT] = []  # kept, since collecting them might close them
         self._is_closed = False
         self._loop: object = None
         self._pid, self._transport, self._state = os.getpid(), open_transport(), RetryState()

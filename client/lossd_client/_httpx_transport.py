@@ -83,7 +83,7 @@ class _Left(dict[str, float | None]):
 
     def __init__(self, timeout: Timeout) -> None:
         super().__init__(connect=timeout.connect, read=timeout.read, write=timeout.write, pool=timeout.pool)
-        self.raised: Exception | None = None  # by what gives the body
+        self.raised: Exception | None = None  # by the iterator of the body
         self._ends = None if timeout.deadline is None else time.monotonic() + timeout.deadline
 
     def get(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - dict's signature
@@ -257,11 +257,9 @@ class _Stream(httpcore.NetworkStream):
 
     def _held(self) -> AbstractContextManager[None]:
         cancellation = own_cancellation()
-        return (
-            nullcontext()
-            if cancellation is None
-            else cancellation.holding(self._inner.get_extra_info("socket"))
-        )
+        if cancellation is None:
+            return nullcontext()
+        return cancellation.holding(self._inner.get_extra_info("socket"))
 
 
 def _opened(max_connections: int, use_environment: bool) -> httpx.Client:

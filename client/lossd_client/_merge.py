@@ -12,9 +12,9 @@ from lossd_client._calls import OPTIONS
 from lossd_client._exact_sum import ExactSum
 from lossd_client._problems import empty_mean
 
-_COMMON = ("loss_name", "reduction", "params", "options")  # what results must have in common to be merged
+_COMMON = ("loss_name", "reduction", "params", "options")  # equal in results that are merged
 _SUMS = ("sum", "weight_sum", "positives")
-_KEPT = ("request_id", "kernel", "device", "version")  # what stays if it is the same in all
+_KEPT = ("request_id", "kernel", "device", "version")  # kept if equal in all results
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -61,7 +61,7 @@ class Losses(ABC, Generic[AnswerT]):
         Args:
             logits: The raw outputs, before any sigmoid. Floats of 16 to 64 bits, 1 to 8 dimensions;
                 infinities are allowed.
-            targets: What they should be; always needed. Each in [0, 1], in the inputs' shape: the same
+            targets: Always needed. Each in [0, 1], in the inputs' shape: the same
                 floats, bool, or integers of 8 to 64 bits. Or class ids, see `targets_format`. Lists may hold
                 None, see `ignore_index`.
             probabilities: Instead of logits: each in [0, 1]. Floats, 1 to 8 dimensions.
@@ -134,16 +134,16 @@ class Losses(ABC, Generic[AnswerT]):
         ignore_index: IgnoreIndex = None,
         allow_nan: bool = False,
     ) -> AnswerT:
-        """Focal loss of logits or probabilities: binary cross entropy that plays down what is already easy.
+        """Focal loss of logits or probabilities: binary cross entropy in which easy elements count less.
 
         Args:
             logits: As in `bce`.
             targets: As in `bce`.
             probabilities: As in `bce`.
-            gamma: How much easy elements are played down, 0 to 1000. The server's default is 1.5.
+            gamma: How much less easy elements count, 0 to 1000. The server's default is 1.5.
             alpha: The positives' share of the balance, in [0, 1]: a number, or one a class along
                 `class_axis`, in a list or an array. None turns it off. The server's default is 0.25.
-            variant: What plays easy elements down: "sigmoid", one minus the probability of the target;
+            variant: The factor to the power of gamma: "sigmoid", one minus the probability of the target;
                 "exp", one minus exp(-bce); or "quality", the distance between probability and target.
                 The server's default is "sigmoid".
             weight: As in `bce`.

@@ -59,7 +59,7 @@ class Settings:
     """
 
     base_url: str
-    api_key: str | None = None  # as given; without one, whoever unpickles this has its own environment's
+    api_key: str | None = None  # as given; None reads the environment, also where this is unpickled
     timeout: Timeout = DEFAULT_TIMEOUT
     retry: Retry | None = DEFAULT_RETRY
     request_bytes: int = DEFAULT_REQUEST_BYTES
@@ -104,7 +104,7 @@ class Settings:
             ValueError: The key has characters that no header may have.
         """
         agent = {"User-Agent": f"lossd-client/{version()}"}
-        # What was copied, or read from a file, may have a line end.
+        # A copied key may have a line end.
         key = (self.api_key or "").strip() or os.environ.get("LOSSD_API_KEY", "").strip()
         if not key:
             return agent

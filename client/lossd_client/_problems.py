@@ -76,7 +76,7 @@ def _problem(response: Response) -> dict[str, Any]:
     return problem if isinstance(problem, dict) else {}
 
 
-# What servers say, by what they are, to a caller without TLS at their port for it.
+# The answers of servers to plain HTTP at their TLS port.
 _PLAIN_HTTP: Final = (
     b"plain HTTP request was sent to HTTPS port",  # nginx
     b"speaking plain HTTP to an SSL-enabled server port",  # Apache
@@ -123,7 +123,7 @@ def _seconds(text: str | None) -> float | None:
         return None
     try:
         seconds = float(text)
-    except ValueError:  # the header's other form, a date, which proxies send
+    except ValueError:  # a date, which proxies send
         return _seconds_until(text)
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lossd_client._arrays import forget, widened
 from lossd_client._calls import CheckedCall
 
-_FIRST: Final = 1024  # elements, of which one mostly tells that logits are logits
+_FIRST: Final = 1024  # elements; mostly enough to see that logits are logits
 _FEWEST: Final = 16
 _BLOCK: Final = 1 << 18  # elements that are looked at together
 

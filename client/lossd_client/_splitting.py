@@ -29,13 +29,13 @@ class Part:
     """One request of a call.
 
     Attributes:
-        call: What it asks for.
-        summary: What its answer is read with.
-        start: How many rows of the input stand before it.
-        sliced: The tensors of which it holds some rows only; "loss" is one where the losses are joined.
-        plan: What it is a part of.
-        is_last: Whether no part of that plan comes after it.
-        request_id: What it is called in the server's logs.
+        call: The rows to score.
+        summary: For reading its answer.
+        start: Its first row in the input.
+        sliced: The tensors of which it has some rows only; "loss" too, where losses are joined by row.
+        plan: The call's plan.
+        is_last: Whether it is the last part.
+        request_id: The request id.
     """
 
     call: CheckedCall
@@ -76,9 +76,9 @@ class Plan:
     It is sent as it is when it is small enough, or when classes lie along its rows.
 
     Args:
-        call: What is asked for; an attribute, too.
-        size: How many bytes a request may have.
-        request_id: What the call is called in the server's logs.
+        call: The call; an attribute, too.
+        size: The bytes that a request may have.
+        request_id: The request id of the call; parts have it with a number.
         limits: The deadline and the retries of the whole call.
     """
 
@@ -207,7 +207,7 @@ def _sliced(call: CheckedCall) -> frozenset[str]:
         for name, array in call.tensors.items()
         if name in _ALONG_ROWS
         and _has_rows(array, inputs, name == "targets" and call.by_index)
-        and not (name == "pos_weight" and array.ndim == 1)  # which lies along the classes
+        and not (name == "pos_weight" and array.ndim == 1)  # it lies along the classes
     )
 
 

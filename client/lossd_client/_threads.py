@@ -1,7 +1,6 @@
 """Threads of one call, which can be cancelled while they wait for the network.
 
-The threads of concurrent.futures are waited for when the interpreter exits, whatever they wait for; these
-are daemons.
+At exit, the interpreter waits for the threads of concurrent.futures. These are daemons.
 """
 
 import socket
@@ -84,7 +83,7 @@ class Workers(Generic[ResultT]):
     """Threads that run tasks in the order in which they are submitted.
 
     Args:
-        number: How many threads there are at most.
+        number: The largest number of threads.
     """
 
     def __init__(self, number: int) -> None:
@@ -121,4 +120,4 @@ class Workers(Generic[ResultT]):
                 future.set_result(task())
             except BaseException as error:  # raised where the result is asked for
                 future.set_exception(error)
-            del item, future, task  # which hold a request's arrays while this waits for the next
+            del item, future, task  # they would hold a request's arrays while this waits

@@ -40,24 +40,8 @@ class AsyncLossClient(
     It belongs to the event loop in which it is first used, and raises a RuntimeError in another. Batches may
     come from asynchronous iterables too; what draws them from others runs in the event loop.
 
-    Args:
-        base_url: As in `LossClient`, and so are all others.
-        api_key: As there.
-        timeout: As there.
-        retry: As there.
-        request_bytes: As there.
-        concurrency: As there.
-        progress: As there; called in the event loop.
-        shrink_targets: As there.
-        one_hot_as_ids: As there.
-        narrow_floats: As there.
-        transport: As there, of an `AsyncTransport`.
-        max_connections: As there.
-
-    Raises:
-        TypeError: As there.
-        ConnectionFailed: As there.
-        ValueError: As there.
+    The constructor takes what that of `LossClient` takes. `progress` is called in the event loop, and
+    `transport` makes an `AsyncTransport`.
     """
 
     @classmethod

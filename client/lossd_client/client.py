@@ -33,24 +33,23 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], T
     given as an argument; one from the environment does not, and is looked up anew in the environment there.
 
     Args:
-        base_url: Where the server is. Else the environment's LOSSD_BASE_URL, else http://127.0.0.1:8000.
+        base_url: The server's address; by default LOSSD_BASE_URL of the environment, else http://127.0.0.1:8000.
         api_key: Sent as a bearer token. Else the environment's LOSSD_API_KEY, else none is sent.
         timeout: How long each step may take, and the whole call. A number of seconds is for each step; None
             waits for ever.
         retry: When failed requests are sent again; None never.
         request_bytes: An input of more bytes than this is split by rows into requests of about that size.
             Where memory is short, count on `concurrency` times as much.
-        concurrency: How many requests of one call are under way at a time.
+        concurrency: Requests of one call in flight at a time.
         progress: Called after each answered request with how far the call is, in the thread that called.
         shrink_targets: Send targets that are all 0 or 1 as bool. The loss is the same to the last bit.
         one_hot_as_ids: Send targets that are one-hot along `class_axis` as class ids; likewise.
         narrow_floats: Send float64 tensors as float32, which rounds them: probabilities next to 1 become 1,
             whose loss under a target of 0 is infinite. What float32 makes 0 or infinite is a ValueError.
-        transport: What makes the connections, instead of the client's own HTTP library: called with no
-            arguments, and again after a fork or where the client is unpickled. For an `httpx.Client` of your
-            own see `lossd_client.HttpxTransport`; for tests without a server there is
-            `lossd_client.testing.FakeTransport`.
-        max_connections: How many connections the client's own transport keeps.
+        transport: Makes the transport, instead of the client's own. It is called without arguments, and again
+            after a fork or where the client is unpickled. `lossd_client.HttpxTransport` takes an `httpx.Client`
+            of your own; `lossd_client.testing.FakeTransport` is for tests without a server.
+        max_connections: Connections that the client's own transport keeps.
 
     Raises:
         TypeError: An argument is of another type.
@@ -107,7 +106,7 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], T
         """Return what the key's team has used, by day and in total.
 
         Args:
-            days: How many days, of which today, in UTC, is the last. The server's default is 30.
+            days: The number of days up to today, in UTC. The server's default is 30.
 
         Returns:
             `team`, `since`, `days` (of each its `day`, `requests`, `elements`, `bytes` and `device_seconds`),
@@ -211,14 +210,14 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], T
         try:
             for part in parts:
                 waiting.append((part, workers.submit(partial(self._score_part, part))))
-                # What is done is not kept from the caller until a slow source has given more.
+                # Yield what is done before drawing from a source that may be slow.
                 while waiting and (len(waiting) >= concurrency or waiting[0][1].done()):
                     yield waiting[0][0], waiting[0][1].result()
                     waiting.popleft()
             while waiting:
                 yield waiting[0][0], waiting[0][1].result()
                 waiting.popleft()
-        finally:  # after an error, or Ctrl-C, what is under way is not waited for
+        finally:  # after an error or Ctrl-C, do not wait for requests in flight
             workers.close(at_once=not all(future.done() for _, future in waiting))
 
     def _score_stream(

@@ -25,11 +25,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ErrorItem:
-    """One fault in a request.
+    """One error in a request.
 
     Attributes:
-        pointer: Where it is, as a JSON pointer such as "/targets/17/3".
-        detail: What is wrong there.
+        pointer: A JSON pointer to it, such as "/targets/17/3".
+        detail: What is wrong.
     """
 
     pointer: str
@@ -40,13 +40,13 @@ class LossdError(Exception):
     """Any failure of a request: the one class to catch.
 
     Attributes:
-        code: A name for the fault that programs can go by: the server's, such as "target_out_of_range", or
+        code: The error's code: the server's, such as "target_out_of_range", or
             the client's own "connection_failed", "timed_out" and "bad_answer". None when the answer was
             not a lossd server's (a proxy's page, say).
-        request_id: The request's identity in the server's logs, where one was sent or came back.
+        request_id: The request id in the server's logs, where one was sent or came back.
         retryable: Whether the same request may succeed later. The client has tried again already, as its
             `Retry` says.
-        errors: The single faults and where they are, if the server lists them.
+        errors: The single errors and their positions, if the server lists them.
     """
 
     code: str | None = None

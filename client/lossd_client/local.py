@@ -30,7 +30,7 @@ class LocalServer:
     def __init__(self, settings: Mapping[str, object]) -> None:
         self._port = _free_port()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LOSSD_")}
-        environment["LOSSD_USAGE_FILE"] = ""  # whose would it be?
+        environment["LOSSD_USAGE_FILE"] = ""  # usage is not recorded
         environment |= {f"LOSSD_{name.upper()}": str(value) for name, value in settings.items()}
         command = [
             sys.executable,
@@ -50,7 +50,7 @@ class LocalServer:
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for the caller, which then ends this in order
+            start_new_session=True,  # Ctrl-C goes to the caller, which then stops the server
         )
 
     @property
@@ -83,7 +83,7 @@ class LocalServer:
         try:
             self._guard.wait(_STOP_SECONDS)
         except BaseException:  # a second Ctrl-C too: leave nothing behind
-            self._guard.kill()  # whose end the server notices
+            self._guard.kill()  # the server notices, and ends
             self._guard.wait()
             raise
         finally:

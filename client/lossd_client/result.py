@@ -20,23 +20,23 @@ class LossResult(Figures):
     Attributes:
         loss: A float for a scalar, else a float64 array.
         sum: The weighted losses summed.
-        count: How many elements were scored.
+        count: The number of elements scored.
         weight_sum: The broadcast weights summed; the count where there is no weight.
         positives: The targets summed, unweighted.
         reduction: "none", "sum" or "mean".
         params: The loss's own parameters, such as gamma, as the server applied them, defaults too. (Older
             servers do not say them of an array: then those that were given.)
-        request_id: The request's identity in the server's logs.
+        request_id: The request id in the server's logs.
         timing: Milliseconds that the server spent, by stage: "read", "queue", "compute".
         loss_name: "bce" or "focal".
         shape: The inputs' shape.
-        kernel: What computed it.
-        device: Where; None when the loss is an array.
+        kernel: The code that computed it.
+        device: The device; None when the loss is an array.
         version: The server's version.
-        options: The parameters that all losses have, such as the axis and the normalizer, defaults too: what
-            the caller gave, whatever was sent for it. A `pos_weight` of more than 16 numbers that is an array
+        options: The parameters that all losses have, such as the axis and the normalizer, defaults too, as
+            the caller gave them. A `pos_weight` of more than 16 numbers that is an array
             has its dtype, shape and SHA-256 (of its numbers as little-endian float64) here.
-        notes: What to know of a loss that is right and may surprise: a sentence each, mostly none.
+        notes: Sentences on a loss that is right and may surprise; mostly none.
         sum_terms: Numbers that add up to the sum exactly: `sum`, what rounding it left, and so on. (Older
             servers do not say them: then `merge` takes `sum`.)
         weight_sum_terms: Likewise for `weight_sum`.

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 class Retry:
     """When a request is sent again, and how soon.
 
-    That is after failures that may pass: the connection failed, a proxy answered 502, or the server's own
-    document calls its answer `retryable` (overloaded, shutting down, rate limited). Losses are pure functions
-    of the request, so sending one twice does no harm. Nothing else is tried again, an answer that does not
-    come in time least of all.
+    Transient failures are retried: the connection failed, a proxy answered 502, or the server's answer says
+    `retryable` (overloaded, shutting down, rate limited). Losses are pure functions of the request, so sending
+    one twice does no harm. Nothing else is retried; an answer that does not come in time is not, either.
 
     The n-th wait is a random time between half of and the whole `first_wait` * 2**(n - 1), at most
     `longest_wait`, or what the server's Retry-After says if that is longer: seconds, or a date. A wait that
@@ -20,21 +19,21 @@ class Retry:
     answer is raised then.
 
     All requests of a client, and of those made from it by `with_options`, draw on one budget: `burst` retries
-    at once and `per_second` more each second, so that a thousand callers do not fall upon a server that has
-    just come back. A retry waits for its turn, and is not made if that is longer away than `longest_wait`.
+    at once and `per_second` more each second, so that a thousand callers do not overload a server that has
+    just come back. A retry waits for its turn, and is not made if that wait exceeds `longest_wait`.
 
     Attributes:
-        attempts: How often a request is sent at most. The defaults outlast a server that is away for half a
+        attempts: The most times that a request is sent. The defaults outlast a server that is away for half a
             minute, and give up after 28 to 56 seconds.
-        first_contact: The same while no server has ever answered this client: a name that nobody knows, or
-            another program's port, should not take half a minute to show.
+        first_contact: The same while no server has answered this client, so that an unknown name, or another
+            program's port, shows before half a minute.
         first_refusal: The same where the connection is refused: the machine is there, and the server may be
             starting. That is logged once as a warning, by the logger `lossd_client`.
         first_wait: Seconds before the second attempt.
         longest_wait: Seconds between attempts at most, Retry-After aside.
         longest_retry_after: Seconds that a Retry-After may ask for.
-        burst: How many retries the budget holds when it is full.
-        per_second: How fast it fills.
+        burst: The retries in a full budget.
+        per_second: The retries added each second.
 
     Raises:
         ValueError: A number is out of range.
@@ -63,6 +62,6 @@ class Retry:
             raise ValueError("Retry: burst must be at least 1; retry=None turns retries off")
 
     def wait(self, failures: int) -> float:
-        """Return the seconds to wait after so many failures, by chance."""
+        """Return the seconds to wait after so many failures, with jitter."""
         longest = min(self.longest_wait, self.first_wait * 2.0 ** min(failures - 1, 60))
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads callers, keeps no secret

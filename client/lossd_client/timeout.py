@@ -1,4 +1,4 @@
-"""How long each step of a request may take."""
+"""Timeouts of requests."""
 
 import math
 from dataclasses import dataclass, fields
@@ -7,10 +7,10 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeout:
-    """How long to wait, in seconds; None waits for ever.
+    """Limits on the steps of a request, in seconds; None waits for ever.
 
-    The first four bound single steps: a large upload that moves may take as long as it takes. The last one
-    bounds the call.
+    The first four limit single steps: a large upload may take any time as long as it moves. The last limits
+    the call.
 
     Attributes:
         connect: For a connection to be made.

@@ -58,8 +58,8 @@ class _RemoteLoss(Metric):
         self._told: set[str] = set()
         self._inputs = "probabilities" if probabilities else "logits"
         self._params = {**params, "pos_weight": _plain(params["pos_weight"])}
-        # Tells metrics of different parameters apart, whose sums may be alike in the first batch, after which
-        # a MetricCollection would let one stand for both. The first state: refused before sums are added up.
+        # Metrics of different parameters may have equal sums after the first batch, and a MetricCollection
+        # would then merge them: this state differs. It is the first, so that merging fails before any sum.
         about = json.dumps([self._inputs, self._params], sort_keys=True, default=_text)
         digest = torch.tensor(list(hashlib.sha256(about.encode()).digest()), dtype=torch.uint8)
         self.add_state(f"{self._loss}_parameters", digest, dist_reduce_fx=_the_same)
@@ -78,9 +78,9 @@ class _RemoteLoss(Metric):
         """Add a batch by one request. Each note of its results is a warning, once.
 
         Args:
-            preds: What the model said: logits, or probabilities if the metric was made for these. On any
+            preds: The model's outputs: logits, or probabilities if the metric was made for these. On any
                 device; it is copied to this machine's memory if it is elsewhere.
-            target: What it should have said, in the shape of `preds`, or class ids.
+            target: The targets, in the shape of `preds`, or class ids.
             weight: A factor for each element; broadcasts.
             mask: Which elements count; broadcasts.
 
@@ -91,7 +91,7 @@ class _RemoteLoss(Metric):
         score: Callable[..., Any] = self._client.bce if self._loss == "bce" else self._client.focal
         params = {name: value for name, value in self._params.items() if name != "normalizer"}
         tensors = {self._inputs: preds, "targets": target, "weight": weight, "mask": mask}
-        result = score(**tensors, **params, reduction="sum")  # of which a batch without elements has one too
+        result = score(**tensors, **params, reduction="sum")  # defined for a batch without elements, too
         for note in result.notes:
             if note not in self._told:
                 warnings.warn(note, stacklevel=3)  # torchmetrics' wrapper is between
@@ -158,8 +158,8 @@ class RemoteBCE(_RemoteLoss):
     two updates of each `forward`.
 
     Args:
-        client: What asks the server. It may be shared, by metrics too.
-        base_url: Without a client: where the server is, as for `LossClient`.
+        client: A client, which metrics may share.
+        base_url: Without a client: the server's address, as for `LossClient`.
         api_key: Likewise.
         probabilities: `preds` are probabilities, not logits.
         pos_weight: A factor for the positive term, one a class, or an array of more dimensions that

@@ -22,9 +22,9 @@ class Request:
         headers: All that are to be sent but Host, Content-Length and Transfer-Encoding.
         body: Pieces to be sent one after the other, without being joined first. The same request may be
             sent again.
-        stream: Instead of `body`, what gives a body of unknown length, anew at each call. To an
-            asynchronous transport it may give an asynchronous iterator.
-        base_url: What stands before the path.
+        stream: Instead of `body`, returns a body of unknown length, from its start at each call; for an
+            asynchronous transport perhaps an asynchronous iterator.
+        base_url: The address before the path.
     """
 
     method: str
@@ -67,13 +67,13 @@ class Transport(Protocol):
         """Send one request and read its whole answer, whatever its status; follows no redirects.
 
         Args:
-            request: What to send.
-            timeout: How long the steps may take; its `deadline` is what is left for all of them.
+            request: The request.
+            timeout: The limits of the steps; `deadline` is the time left for all of them.
 
         Raises:
             ConnectionFailed: No whole answer came; `retryable` says whether another try may help.
             TimedOut: A timeout passed.
-            BadAnswer: What came is not HTTP as it should be.
+            BadAnswer: The answer is not valid HTTP.
         """
         ...
 

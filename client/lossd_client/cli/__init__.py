@@ -48,7 +48,7 @@ def run(app: typer.Typer) -> None:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # to which the rest is written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
         sys.stderr.write(f"error: standard output: {error.strerror}\n")
         sys.exit(Exit.USAGE)
 

@@ -29,7 +29,7 @@ class Exit(IntEnum):
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 _SIGNALLED: Final = 128  # and the signal's number: as a shell has it
-_SHOW_CURSOR: Final = b"\x1b[?25h\r\x1b[2K"  # which a progress bar has hidden; and its line goes
+_SHOW_CURSOR: Final = b"\x1b[?25h\r\x1b[2K"  # hidden by a progress bar, whose line is cleared
 
 
 EPILOG = (
@@ -65,15 +65,15 @@ def client_errors() -> Iterator[None]:
 def leave_at_signals(*parts: Path) -> Iterator[None]:
     """End the process at once at Ctrl-C and SIGTERM, and remove unfinished files.
 
-    Otherwise it would wait for the answers to requests in other threads, for as long as these may take.
+    Otherwise it would wait for the requests in other threads.
     """
     if threading.current_thread() is not threading.main_thread():  # signals come to that one alone
         yield
         return
     is_terminal = sys.stderr.isatty()
     heeded = [one for one in _ENDING if signal.getsignal(one) is not signal.SIG_IGN]
-    # A handler runs when the main thread comes to it, which may be waiting for a lock, or for numpy; a pipe
-    # has the signal's number at once.
+    # A handler runs in the main thread, which may be waiting for a lock or for numpy. The wakeup pipe has the
+    # signal's number at once.
     heard, told = os.pipe()
     os.set_blocking(told, False)
 
@@ -82,7 +82,7 @@ def leave_at_signals(*parts: Path) -> Iterator[None]:
             if number[0] in heeded:
                 leave(number[0])
 
-    # It may come in the midst of a write: files that are open must be left alone.
+    # A write may be under way: open files are left alone.
     def leave(number: int) -> None:
         for part in parts:
             with suppress(OSError):  # it may have its name already

@@ -28,10 +28,10 @@ from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.location import Location
 from lossd_client.cli.inputs.arguments import STDIN, fill, read_shards, spool_for
 from lossd_client.cli.inputs.blocks import Inputs
+from lossd_client.cli.inputs.options import ScoreOptions
 from lossd_client.cli.inputs.parameters import LossName, is_file
 from lossd_client.cli.inputs.selection import Selection
 from lossd_client.cli.options import QUICK, takes
-from lossd_client.cli.score_options import ScoreOptions
 from lossd_client.cli.scoring.groups import score_groups
 from lossd_client.cli.scoring.losses import Losses, check_out, open_out, part_of, refuse_groups
 from lossd_client.cli.scoring.one_input import score as score_inputs
@@ -77,7 +77,7 @@ def _refuse_contradictions(options: ScoreOptions) -> None:
         raise typer.BadParameter(f"--by {', '.join(by)}: one is named twice")
     if options.out is not None:
         check_out(options.out)
-    options.ignored()  # which refuses what is no number
+    options.ignored()  # refuses a wrong --ignore-index
 
 
 def _refuse_impossible(options: ScoreOptions, request: LossRequest, inputs: Inputs) -> None:

@@ -21,7 +21,7 @@ class Measured:
     Attributes:
         wall: The seconds it took, from the first request sent to the last answer.
         times: The seconds that each answered request took, as its caller saw it.
-        refused: How many were told to come again later; the others ended it all.
+        refused: The number of requests refused by a busy server; other errors end the load.
     """
 
     wall: float = 0.0
@@ -44,7 +44,7 @@ def measure(
     Raises:
         LossdError: One failed for another reason than that the server is busy.
     """
-    _send(transport, request, timeout)  # so that connecting, and what is done the first time, do not count
+    _send(transport, request, timeout)  # a warm-up
     found, lock = Measured(), threading.Lock()
     start = time.perf_counter()
     ends = start + seconds

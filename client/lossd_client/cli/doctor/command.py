@@ -29,7 +29,7 @@ def doctor(
     """
     found = []
     with client_errors():
-        Limits.of(timeout)  # refuses what is none
+        Limits.of(timeout)  # refuses a number that is no timeout
         for finding in _findings(url, api_key, timeout):
             found.append(finding)
             if not as_json:

@@ -19,11 +19,11 @@ class Finding:
     """The finding of a check.
 
     Attributes:
-        name: What was looked at.
-        detail: How it is.
-        state: How bad that is.
-        remedy: What to do about it.
-        code: What the command's exit code is if this is the first that failed.
+        name: The check.
+        detail: What it found.
+        state: The severity.
+        remedy: The remedy, if there is a fault.
+        code: The command's exit code if this is the first failure.
     """
 
     name: str

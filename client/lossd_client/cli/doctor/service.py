@@ -69,7 +69,7 @@ def _known_client(client: LossClient) -> Iterator[Finding]:
     except LossdError as error:
         finding = _understood(error)
         if finding is not None:
-            yield limits  # which the server's own may be one of
+            yield limits  # the refusal may come from one of them
         yield finding or failed("answer", str(error), "see the server's log", exit_code(error))
         return
     try:

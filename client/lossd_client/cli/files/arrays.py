@@ -156,8 +156,8 @@ class ArraysFile(DataFile):
     """A file of arrays by name.
 
     Args:
-        location: Where it is.
-        members: What it holds by name.
+        location: Its path or URL.
+        members: Its arrays by name.
     """
 
     is_table = False

@@ -28,7 +28,7 @@ class Column:
 
     Attributes:
         name: Its name.
-        kind: What it is read as.
+        kind: How it is read.
         nulls: Whether values may be missing; they are read as NaN then.
     """
 
@@ -45,7 +45,7 @@ class DataFile(ABC):
     """An opened file.
 
     Attributes:
-        location: Where it is.
+        location: Its path or URL.
         names: Its columns or arrays; a single one of a file without names is "".
         is_table: Whether it is a table: what has one value a row stands for the whole row.
         unreadable: Why no numbers can be read of some of the names; other kinds perhaps can.
@@ -69,7 +69,7 @@ class DataFile(ABC):
     def dimensions(self, name: str) -> int:
         """Return how many dimensions the array or column has, rows included."""
 
-    def refuse_integers(self, name: str, role: str) -> None:  # noqa: B027 - what is read tells elsewhere
+    def refuse_integers(self, name: str, role: str) -> None:  # noqa: B027 - other files tell when they are read
         """Refuse a column of integers or bools for logits or probabilities, if the file tells.
 
         Raises:
@@ -85,8 +85,8 @@ class DataFile(ABC):
         """Read the columns from the first row to the last.
 
         Args:
-            columns: What to read.
-            rows: How many rows each block has, but for the last.
+            columns: The columns.
+            rows: The rows of each block but the last.
 
         Returns:
             The blocks; at least one, which has no rows if the file has none.

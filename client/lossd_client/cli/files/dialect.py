@@ -17,7 +17,7 @@ from lossd_client.cli.files.marks import Marks
 _DELIMITERS: Final = (",", ";", "\t", "|")
 _NAMES: Final = {"\t": "tab"}
 _FIRST_ROWS: Final = 1000
-_SEPARATOR_LINE: Final = re.compile(r"\"?sep=(.)\"?\s*", re.IGNORECASE)  # what Excel goes by
+_SEPARATOR_LINE: Final = re.compile(r"\"?sep=(.)\"?\s*", re.IGNORECASE)  # Excel reads it
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,9 @@ class Dialect:
     """The dialect of a text table.
 
     Attributes:
-        delimiter: What parts its columns.
+        delimiter: The delimiter of its columns.
         names: Its columns.
-        lines: How many lines there are before the first row.
+        lines: The number of lines before the first row.
         commas: The columns whose numbers have decimal commas.
         flags: The columns whose values are true and false.
         marks: The decimal points and commas of its numbers; it learns of others as rows are read.
@@ -56,9 +56,9 @@ class Records:
 
     Args:
         lines: Its lines, with their ends.
-        delimiter: What parts the columns.
-        width: How many columns there are, once that is known: a comment that may be a row is refused.
-        line: How many lines came before.
+        delimiter: The delimiter of the columns.
+        width: The number of columns, if it is known: then a comment that may be a row is refused.
+        line: The number of lines read before.
     """
 
     def __init__(self, lines: Iterable[str], delimiter: str, width: int | None = None, line: int = 0) -> None:
@@ -134,7 +134,7 @@ def find_dialect(location: Location, sample: str) -> Dialect:
     """Return the dialect of a table.
 
     Args:
-        location: Where it is.
+        location: Its path or URL.
         sample: Its first lines.
 
     Raises:
@@ -153,7 +153,7 @@ def find_dialect(location: Location, sample: str) -> Dialect:
     start = passed + records.line
     _check_names(location, names, lines[at], records.comment, delimiter)
     rows, numbers = list[list[str]](), list[int]()
-    with suppress(ValueError):  # what is wrong with a row is said as it is read
+    with suppress(ValueError):  # a wrong row is reported when it is read
         for row in islice(records, _FIRST_ROWS):
             rows.append(row)
             numbers.append(passed + records.line)

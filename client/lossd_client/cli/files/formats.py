@@ -54,7 +54,7 @@ def _head(location: Location) -> bytes:
 
 
 def _opened(location: Location, head: bytes) -> DataFile:
-    # Imported one by one: who scores .npy files shall not wait for what others need.
+    # Imported one by one, since some are slow to import.
     if head.startswith(b"\x93NUMPY"):
         from lossd_client.cli.files.npy import NpyFile
 

@@ -66,7 +66,7 @@ class PartitionedTable(DataFile):
                 what = f"{self.location}: {column.name} is the name of its folder, {value}"
                 raise BadFile(f"{what}, which can be what losses are grouped by, but no numbers")
         own = [column for column in columns if column.name not in self._values]
-        counted = own or [Column(self._own(""), Kind.LABEL)]  # of which only the number of rows is of use
+        counted = own or [Column(self._own(""), Kind.LABEL)]  # for the number of rows
         for block in self._table.blocks(counted, rows):
             length = len(block[counted[0]])
             yield {column: self._constant(column, length) for column in constant} | {

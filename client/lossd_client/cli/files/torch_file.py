@@ -54,7 +54,7 @@ def _loaded(location: Location) -> Any:  # noqa: ANN401 - whatever was saved
             if location.path is not None and _is_zip(file):
                 return torch.load(location.path, map_location="cpu", weights_only=True, mmap=True)
             return torch.load(file, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:  # whose own words advise to load whatever there is
+        except pickle.UnpicklingError as error:  # its message advises to load anyway
             what = "it is damaged, or holds more than tensors and plain values, which might run code"
             raise BadFile(f"{location} is not loaded: {what}; save {_PARTS}") from error
 

@@ -34,8 +34,8 @@ class Entry:
 
     Attributes:
         files: A file that has all of it; or one with the logits, and one with the targets.
-        is_typed: Whether it stands on the command line by its own name, in a place that may say what it is.
-        note: What a user should know of how it was found, and those after it.
+        is_typed: Whether the command line names it, so that its order may tell what it is.
+        note: A note for the user on how it, and those after it, were found.
     """
 
     files: tuple[str, ...]
@@ -49,7 +49,7 @@ def read_shards(texts: Sequence[str], targets: str | None, spool: Path | None) -
     Args:
         texts: The arguments.
         targets: A pattern of the files with the targets, if these are others.
-        spool: Where standard input lies, if it is one of them.
+        spool: The file with standard input, if that is one of them.
 
     Raises:
         BadFile: There is none, or files cannot be paired.

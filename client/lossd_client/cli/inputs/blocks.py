@@ -22,9 +22,9 @@ class Inputs:
     Args:
         shards: The shards; at least one.
         common: Tensors from files of their own, whose rows are those of all shards, or stand for every row.
-        labels: What rows are grouped by, in the order of the options: the name of a shard's label, or a file
+        labels: The labels of groups, in the order of the options: the name of a shard's label, or a file
             of its own with one value a row of all shards.
-        notes: What a user should know of how the files were found.
+        notes: Notes for the user on how the files were found.
 
     Raises:
         BadFile: The shards do not go together.
@@ -315,8 +315,8 @@ class _Rows:
     """A reader of a file by any number of rows.
 
     Args:
-        source: What is read.
-        rows: About how many are asked for.
+        source: The file and columns.
+        rows: The usual number of rows.
     """
 
     def __init__(self, source: Source, rows: int) -> None:

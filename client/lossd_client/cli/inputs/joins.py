@@ -29,8 +29,8 @@ class Join:
     Attributes:
         names: The columns that say which row is which.
         order: The second file's row for each row of the first; None if they stand in the same order.
-        moved: How many stand in another place.
-        rows: How many there are.
+        moved: The number of rows in another position.
+        rows: The number of rows.
     """
 
     names: tuple[str, ...]
@@ -62,7 +62,7 @@ def join(first: DataFile, second: DataFile, used: Collection[str], asked: Sequen
     if np.array_equal(mine.digests, its.digests):
         if not asked and not is_known(names[0]) and mine.has_repeats():
             return None  # a guess that tells no rows apart; rows stand in the same order, as far as it says
-        mine.places()  # which refuses what is there twice
+        mine.places()  # refuses an id that is there twice
         return Join(names, None, 0, mine.digests.size)
     order = mine.order_in(its)
     return Join(names, order, int(np.count_nonzero(order != np.arange(order.size))), order.size)

@@ -13,6 +13,7 @@ from lossd_client.cli.inputs.alongside import compare, refuse_other_rows
 from lossd_client.cli.inputs.arguments import Entry, partitions_of
 from lossd_client.cli.inputs.blocks import Inputs
 from lossd_client.cli.inputs.joins import join
+from lossd_client.cli.inputs.options import ScoreOptions
 from lossd_client.cli.inputs.parameters import TargetsFormatName
 from lossd_client.cli.inputs.shards import LABELS, Shard
 from lossd_client.cli.inputs.sources import (
@@ -25,7 +26,6 @@ from lossd_client.cli.inputs.sources import (
     refuse_unlike,
     seen,
 )
-from lossd_client.cli.score_options import ScoreOptions
 
 _OWN_OPTIONS: Final = "name the columns by --logits-column and --targets-column"
 
@@ -179,7 +179,7 @@ class Selection:
         if all(fits):
             return first, second
         if fits[0] and roles[1] == "none":
-            self.targets.find(second)  # which says that none of several is named
+            self.targets.find(second)  # raises, since none of several is named
         if fits[1] and roles[0] == "none":
             self.scored.find(first)
         hint = other_form(first, self.scored.role) or other_form(second, self.scored.role)

@@ -28,11 +28,11 @@ class Shard:
     """The tensors of a shard.
 
     Attributes:
-        tensors: Where each comes from: the logits or probabilities first.
-        labels: Where what rows are grouped by comes from, by name.
+        tensors: The tensors' sources: the logits or probabilities first.
+        labels: The sources of the groups' labels, by name.
         join: How the targets' file was joined to the other, if it was.
         twice: Columns that both files have, which must be alike.
-        notes: What a user should know of how the rows of two files stand to each other.
+        notes: Notes for the user on the row order of two files.
     """
 
     tensors: Mapping[str, Source]

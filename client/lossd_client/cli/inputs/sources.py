@@ -91,7 +91,7 @@ class ColumnChoice:
     Attributes:
         role: The tensor, which is also the column's name if no other was given.
         option: The option that names the column.
-        kind: What it is read as.
+        kind: How it is read.
         column: The name that was given.
         several: Names with commas between them, or what all of them begin with.
         nulls: Whether values may be missing.
@@ -198,7 +198,7 @@ class ColumnChoice:
     def _source(self, file: DataFile, names: Sequence[str], is_stacked: bool = False) -> Source:
         columns = tuple(Column(name, self.kind, self.nulls) for name in names)
         if self.kind is not Kind.LABEL and any(name in file.unreadable for name in names):
-            file.row_bytes(columns)  # which says why, and what to do
+            file.row_bytes(columns)  # raises, with the reason and the remedy
         if self.role == "logits" and any(map(_says_probabilities, names)):
             what = f"{file.location}: {', '.join(names[:_SHOWN])} says that it holds probabilities"
             raise BadFile(f"{what}: give --probabilities, or rename it if it holds logits")
@@ -334,7 +334,7 @@ def refuse_unlike(scored: Source, targets: Source, prefixes: tuple[str | None, s
     Args:
         scored: The columns of the logits or probabilities.
         targets: Those of the targets.
-        prefixes: What each was found by, if by a prefix.
+        prefixes: The prefix of each, if it was named by one.
 
     Raises:
         BadFile: They do; or prefixes find other classes.

@@ -37,7 +37,7 @@ def part_of(path: Path) -> Path:
 
 
 def _is_special(path: Path) -> bool:
-    return path.exists() and not path.is_file()  # a pipe, which has no way back
+    return path.exists() and not path.is_file()  # a pipe, which cannot seek
 
 
 class LossFile:
@@ -66,7 +66,7 @@ class LossFile:
         """Give the file its name.
 
         Args:
-            about: What else is known of the losses.
+            about: The rest of the answer.
         """
         self._end(about)
         self._file.close()
@@ -207,7 +207,7 @@ class Losses:
     """The losses of all blocks: their shape, range and mean.
 
     Args:
-        file: Where they are written to.
+        file: The file of --out.
         keeps: Whether the result shall have them; it takes memory for all of them.
     """
 

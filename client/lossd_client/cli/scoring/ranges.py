@@ -13,7 +13,7 @@ class Ranges:
     """The range of an input's values, updated by block.
 
     Args:
-        role: What is scored: "logits" or "probabilities".
+        role: The input: "logits" or "probabilities".
         is_dense: Whether the targets are of the inputs' shape, and no class ids.
     """
 
@@ -22,7 +22,7 @@ class Ranges:
         self._size = self._rows = 0
         self._has_rows = False
         self._least, self._greatest = np.inf, -np.inf
-        self._is_within = True  # all of [0, 1] so far; what is not is looked at no further
+        self._is_within = True  # all in [0, 1] so far; else nothing more is looked at
         self._are_bits, self._target_bits = True, True
 
     def see(self, block: Arrays) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 
 from lossd_client import InvalidRequest, LossResult
 from lossd_client._calls import Axes
+from lossd_client.cli.inputs.options import ScoreOptions
 from lossd_client.cli.inputs.parameters import alpha_of, axis_of, normalizer_of, pos_weight_of
-from lossd_client.cli.score_options import ScoreOptions
 
 
 @dataclass(frozen=True, slots=True)
