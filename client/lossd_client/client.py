@@ -47,8 +47,8 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], T
         narrow_floats: Send float64 tensors as float32, which rounds them: probabilities next to 1 become 1,
             whose loss under a target of 0 is infinite. What float32 makes 0 or infinite is a ValueError.
         transport: Makes the transport, instead of the client's own. It is called without arguments, and again
-            after a fork or where the client is unpickled. `lossd_client.HttpxTransport` takes an `httpx.Client`
-            of your own; `lossd_client.testing.FakeTransport` is for tests without a server.
+            after a fork or where the client is unpickled. `lossd_client.HttpxTransport` takes your own
+            `httpx.Client`; `lossd_client.testing.FakeTransport` is for tests without a server.
         max_connections: Connections that the client's own transport keeps.
 
     Raises:
