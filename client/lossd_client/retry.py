@@ -10,8 +10,8 @@ class Retry:
     """When a request is sent again, and how soon.
 
     Transient failures are retried: the connection failed, a proxy answered 502, or the server's answer says
-    `retryable` (overloaded, shutting down, rate limited). Losses are pure functions of the request, so it does
-    no harm to send one twice. Nothing else is retried, nor is an answer that does not come in time.
+    `retryable` (overloaded, shutting down, rate limited). Losses are pure functions of the request: sending
+    it twice does no harm. Nothing else is retried, nor is an answer that does not come in time.
 
     The n-th wait is a random time between half of and the whole `first_wait` * 2**(n - 1), at most
     `longest_wait`, or what the server's Retry-After says if that is longer: seconds, or a date. A wait that
