@@ -58,7 +58,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """A step: wait for so many seconds."""
+    """A step: wait."""
 
     seconds: float
 

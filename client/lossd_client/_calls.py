@@ -78,7 +78,7 @@ class Tensors:
 class Shared:
     """The parameters that every loss has, with the API's defaults. What equals its default is not sent.
 
-    The clients' methods repeat these defaults, for whoever reads a signature.
+    The clients' methods repeat these defaults, for readers of a signature.
     """
 
     reduction: Reduction = "mean"

@@ -131,7 +131,7 @@ _UNREADABLE = (
     AttributeError,
     EOFError,
     KeyError,
-    MemoryError,  # a shape that nobody could hold
+    MemoryError,  # a shape that does not fit into memory
     OverflowError,
     RecursionError,
     TypeError,
@@ -234,7 +234,7 @@ USAGE: Final = Request("GET", "/usage", headers={"Accept": JSON})
 
 
 def usage_of(days: int | None) -> Request:
-    """Return the request for the usage of so many days; None for the server's default."""
+    """Return the request for the usage of a number of days; None for the server's default."""
     return USAGE if days is None else replace(USAGE, query=(("days", str(operator.index(days))),))
 
 

@@ -212,12 +212,11 @@ class BatchLosses(Losses[AnswerT], Generic[AnswerT, BatchesT, AnswersT]):
 
         The result has the bits of one request over everything, in whatever order and sizes the batches come.
 
-        Each batch is a request, `concurrency` of them under way at a time, and only so many batches are held
-        in memory. A batch that fails is tried again as any request is; the first that fails for good ends it
-        all. A batch may be empty, or have every element dropped: a mean is divided once, at the end.
+        Each batch is a request. `concurrency` requests are in flight, and that many batches are in memory. A
+        batch that fails is retried as any request is; the first that fails for good ends the call. A batch may
+        be empty, or have every element dropped: a mean is divided once, at the end.
 
-        Batches are copied as they are drawn, unless `concurrency` is 1: whoever makes them may use a buffer
-        again.
+        Batches are copied as they are drawn, unless `concurrency` is 1, so their maker may reuse a buffer.
 
         Args:
             loss: "bce" or "focal".

@@ -39,7 +39,7 @@ class Cancellation:
                     socket.socket.shutdown(each, socket.SHUT_RDWR)  # a TLS socket's own is for its owner
 
     def pause(self, seconds: float) -> None:
-        """Wait for so many seconds.
+        """Wait.
 
         Raises:
             CancelledError: The thread was cancelled meanwhile.

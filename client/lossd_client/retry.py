@@ -62,6 +62,6 @@ class Retry:
             raise ValueError("Retry: burst must be at least 1; retry=None turns retries off")
 
     def wait(self, failures: int) -> float:
-        """Return the seconds to wait after so many failures, with jitter."""
+        """Return the seconds to wait after a number of failures, with jitter."""
         longest = min(self.longest_wait, self.first_wait * 2.0 ** min(failures - 1, 60))
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads callers, keeps no secret

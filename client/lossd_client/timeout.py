@@ -20,7 +20,7 @@ class Timeout:
         pool: For one of the client's connections to be free.
         deadline: For the whole call: all attempts, the waits between them, and all the requests that a large
             input is split into. In `score_batches` and `iter_batches`, for each batch. Sent along as
-            X-Timeout-Ms, so that the server does not work on what nobody waits for.
+            X-Timeout-Ms, so that the server drops expired work.
 
     Raises:
         ValueError: One is not a positive number.

@@ -28,7 +28,7 @@ def rounded(elements: int) -> int:
 
 
 def request_of(form: str, elements: int, base_url: str, headers: Mapping[str, str]) -> Request:
-    """Return a request of so many random elements, rounded to whole rows."""
+    """Return a request of random elements, rounded to whole rows."""
     random = np.random.default_rng(0)
     shape = (rounded(elements) // _COLUMNS, _COLUMNS)
     logits = random.normal(size=shape).astype(np.float32)

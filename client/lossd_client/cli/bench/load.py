@@ -11,7 +11,7 @@ from typing import Final
 from lossd_client import LossdError, Request, StatusError, Timeout, Transport
 from lossd_client._problems import status_error
 
-_NEEDED: Final = {50: 1, 95: 20, 99: 100}  # below so many times, a percentile says nothing of its own
+_NEEDED: Final = {50: 1, 95: 20, 99: 100}  # the fewest times that a percentile needs
 
 
 @dataclass(slots=True)

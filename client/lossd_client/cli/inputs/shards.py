@@ -91,7 +91,7 @@ class Shard:
         return [(file, list(columns)) for file, columns in wanted.values()]
 
     def blocks(self, rows: int) -> Iterator[Arrays]:
-        """Yield blocks of so many rows; at least one.
+        """Yield blocks of `rows` rows; at least one.
 
         Raises:
             BadFile: A file cannot be read, or one has more rows than another.

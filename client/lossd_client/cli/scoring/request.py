@@ -59,7 +59,7 @@ class LossRequest:
         return bool(self.params["targets_format"] == "index")
 
     def axes(self, dimensions: int) -> Axes:
-        """Return the axes of inputs of so many dimensions."""
+        """Return the axes of inputs with this number of dimensions."""
         return Axes.of(dimensions, self.params, self.params["pos_weight"])
 
     def can_split(self, dimensions: int) -> bool:
