@@ -193,8 +193,11 @@ def as_mean(sums: FiguresT) -> FiguresT:
     """Return the mean that sums over rows make.
 
     Raises:
+        ValueError: They are not over rows, or the divisors are not known.
         InvalidRequest: It is a mean over nothing, code "empty_mean".
     """
+    if _how_to_join(sums) == "rows":
+        raise ValueError("these are losses of rows; a mean needs sums over rows, as of reduction='sum'")
     mean = replace(sums, reduction="mean")
     return replace(mean, loss=reduced(mean))
 

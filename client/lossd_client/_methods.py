@@ -213,8 +213,8 @@ class BatchLosses(Losses[AnswerT], Generic[AnswerT, BatchesT, AnswersT]):
         The result has the bits of one request over everything, in whatever order and sizes the batches come.
 
         Each batch is a request. `concurrency` requests are in flight, and that many batches are in memory. A
-        batch that fails is retried as any request is; the first that fails for good ends the call. A batch may
-        be empty, or have every element dropped: a mean is divided once, at the end.
+        batch that fails is retried as any request is; the first that fails for good ends the call. A batch
+        may be empty, or have every element dropped: a mean is divided once, at the end.
 
         Batches are copied as they are drawn, unless `concurrency` is 1, so their maker may reuse a buffer.
 

@@ -81,7 +81,7 @@ class LossResult(Figures):
         then `LossResult.merge(results).as_mean()`.
 
         Raises:
-            ValueError: The divisors are not known.
+            ValueError: The losses are not sums over rows, or the divisors are not known.
             InvalidRequest: It is a mean over nothing, code "empty_mean".
         """
         return as_mean(self)
