@@ -7,6 +7,8 @@ with LossClient("http://127.0.0.1:8000") as client:
     print(float(result), result.count)
 """
 
+import typing
+
 from lossd_client._arrays import Array
 from lossd_client._calls import (
     DEFAULT,
@@ -45,9 +47,15 @@ from lossd_client.retry import Retry
 from lossd_client.timeout import Timeout
 from lossd_client.transport import AsyncTransport, Request, Response, Transport
 
+if typing.TYPE_CHECKING:
+    from lossd_client._httpx_transport import AsyncHttpxTransport, HttpxTransport
+
+    __version__: str
+
 __all__ = [
     "DEFAULT",
     "Array",
+    "AsyncHttpxTransport",
     "AsyncLossClient",
     "AsyncTransport",
     "Axis",
@@ -57,6 +65,7 @@ __all__ = [
     "DeadlineExceeded",
     "Default",
     "ErrorItem",
+    "HttpxTransport",
     "IgnoreIndex",
     "InvalidRequest",
     "LossClient",
@@ -85,7 +94,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> str:
-    if name == "__version__":  # asked for seldom, and slow to find
+def __getattr__(name: str) -> object:
+    if name == "__version__":  # rarely read, and slow to find
         return _version()
+    if name in ("AsyncHttpxTransport", "HttpxTransport"):  # rarely used by name, and slow to import
+        from lossd_client import _httpx_transport
+
+        return getattr(_httpx_transport, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

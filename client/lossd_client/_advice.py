@@ -1,4 +1,4 @@
-"""What the client can add to an error of the server's, since it has the arrays: the likely mistake by name.
+"""Advice added to the server's errors: the likely mistake, found by looking at the arrays.
 
 Advice never names one remedy where two are possible: they give different losses.
 """
@@ -9,34 +9,35 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client._calls import Checked
-from lossd_client._foreign import widened
-from lossd_client.errors import StatusError, anew
+from lossd_client._arrays import widened
+from lossd_client._calls import CheckedCall
+from lossd_client._problems import anew
+from lossd_client.errors import StatusError
 
 
-def explained(error: StatusError, call: Checked) -> StatusError:
-    """Add to the detail of an error what its cause seems to be."""
+def explained(error: StatusError, call: CheckedCall) -> StatusError:
+    """Add the likely cause to the detail of an error."""
     advise = _ADVICE.get(error.code or "")
     advice = advise(call) if advise is not None else None
     return error if advice is None else anew(error, f"{error.detail}; {advice}", error.errors)
 
 
-def _shapes(call: Checked) -> str | None:
-    """What to do about targets whose shape is the right one but for axes of length 1, or are class ids."""
+def _shapes(call: CheckedCall) -> str | None:
+    """Return advice for targets that lack an axis of length 1, or are class ids."""
     inputs, targets = call.inputs, call.tensors["targets"]
     name = next(iter(call.tensors))
     said = f"{name} {inputs.shape}, targets {targets.shape}"
     expected = inputs.shape
     if call.by_index:
-        if not -inputs.ndim <= call.class_axis < inputs.ndim:
+        if not -inputs.ndim <= call.axes.classes < inputs.ndim:
             return None
-        expected = _without(inputs.shape, call.class_axis)
+        expected = _without(inputs.shape, call.axes.classes)
     if targets.shape == expected:
         return None  # it is another tensor
     if [n for n in targets.shape if n != 1] == [n for n in expected if n != 1]:
         return f"{said}: reshape one: {_reshaping(targets.shape, expected)}"
-    classes_apart = -inputs.ndim <= call.class_axis < inputs.ndim and inputs.ndim > 1
-    if not call.by_index and classes_apart and targets.shape == _without(inputs.shape, call.class_axis):
+    classes_apart = -inputs.ndim <= call.axes.classes < inputs.ndim and inputs.ndim > 1
+    if not call.by_index and classes_apart and targets.shape == _without(inputs.shape, call.axes.classes):
         return f"{said}: if the targets are class ids, give targets_format='index'"
     return None
 
@@ -46,7 +47,7 @@ def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 
 
 def _reshaping(given: tuple[int, ...], expected: tuple[int, ...]) -> str:
-    """The way from a shape to another that differs in axes of length 1."""
+    """Return the expression that reshapes targets to a shape that differs in axes of length 1."""
     if expected == (*given, 1):
         return f"targets[{':, ' * len(given)}None]"
     if given == (*expected, 1):
@@ -54,8 +55,8 @@ def _reshaping(given: tuple[int, ...], expected: tuple[int, ...]) -> str:
     return f"targets.reshape({', '.join(map(str, expected))})"
 
 
-def _targets(call: Checked) -> str | None:
-    """Whether the class ids seem to count from 1, or the arguments to be swapped."""
+def _targets(call: CheckedCall) -> str | None:
+    """Return advice for class ids that count from 1, and for swapped arguments."""
     targets = widened(call.tensors["targets"])
     if not targets.size:
         return None
@@ -71,23 +72,23 @@ def _targets(call: Checked) -> str | None:
     return None
 
 
-def _ids(ids: NDArray[Any], call: Checked) -> str | None:
-    if not -call.inputs.ndim <= call.class_axis < call.inputs.ndim:
+def _ids(ids: NDArray[Any], call: CheckedCall) -> str | None:
+    if not -call.inputs.ndim <= call.axes.classes < call.inputs.ndim:
         return None
-    classes = call.inputs.shape[call.class_axis]
+    classes = call.inputs.shape[call.axes.classes]
     kept = ids[~np.isnan(ids)] if ids.dtype.kind == "f" else ids
     for name in ("ignore_index", "background_index"):
         kept = kept[kept != call.params[name]] if isinstance(call.params.get(name), int | float) else kept
     if not kept.size or kept.max() != classes or kept.min() < 0:
         return None
-    # The server has named what an id of C may mean; not that 0 may be what it stands for.
+    # The server's detail names other causes; this one it cannot see.
     return (
         f"here the ids go from {int(kept.min())} to {classes}: if 0 is a background, subtract 1 from all and "
         "give background_index=-1"
     )
 
 
-_ADVICE: Final[Mapping[str, Callable[[Checked], str | None]]] = {
+_ADVICE: Final[Mapping[str, Callable[[CheckedCall], str | None]]] = {
     "shape_mismatch": _shapes,
     "target_out_of_range": _targets,
 }

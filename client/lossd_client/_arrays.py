@@ -1,10 +1,11 @@
-"""Arrays to .npy, without copying what lies contiguous in memory.
+"""Tensors: from what the caller gives to numpy arrays, in their smallest form, and as .npy files.
 
 An array becomes two pieces: the .npy header, and a view of its own memory. Fortran-contiguous arrays
 say so in their header instead of being turned round, and big-endian ones keep their byte order.
 """
 
 import mmap
+import sys
 from collections.abc import Sequence
 from decimal import Decimal
 from io import BytesIO
@@ -15,18 +16,16 @@ from typing import Any, Final, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lossd_client._foreign import BFLOAT16, from_foreign
-
 
 class OnDevice(Protocol):
     """An array that speaks DLPack: of torch, JAX, CuPy, TensorFlow and others."""
 
     def __dlpack__(self) -> object:
-        """Hands the array's memory over."""
+        """Return a capsule with the array's memory."""
         ...
 
     def __dlpack_device__(self) -> tuple[Any, int]:
-        """Says where it lies."""
+        """Return the device."""
         ...
 
 
@@ -42,6 +41,11 @@ TARGETS: Final = (*FLOATS, "bool", *INTEGERS)
 IDS: Final = (*INTEGERS, *FLOATS)  # floats of whole numbers, which the server looks at
 WEIGHTS: Final = (*FLOATS, *INTEGERS)
 MASK: Final = ("bool", *INTEGERS)  # integers of 0 and 1, likewise
+
+BFLOAT16 = np.dtype("V2")
+"""How numpy holds what it has no dtype for, and how a .npy file says it."""
+_BLOCK: Final = 1 << 18  # elements; a block and its flags stay in the processor's cache
+_MIN_BYTES: Final = 256  # below that it is the request that costs, not its bytes
 
 
 def as_array(name: str, value: Array, allowed: tuple[str, ...], *, gaps: bool = False) -> NDArray[Any]:
@@ -86,7 +90,7 @@ def as_array(name: str, value: Array, allowed: tuple[str, ...], *, gaps: bool = 
 
 
 def _holds_masked(items: Sequence[Any]) -> bool:
-    """Tell whether a list, or one in it, holds masked arrays, or the constant for a masked element."""
+    """Return whether a list, or a list in it, holds masked arrays or masked elements."""
     kinds = set(map(type, items))
     if not kinds.isdisjoint((list, tuple)):
         kinds.update(map(type, chain.from_iterable(item for item in items if type(item) in (list, tuple))))
@@ -94,7 +98,7 @@ def _holds_masked(items: Sequence[Any]) -> bool:
 
 
 def _loading(path: str) -> str:
-    """Say what to do with a path instead."""
+    """Return how to load a path."""
     unpacked = path.removesuffix(".gz")
     load = "np.load(path)"
     if unpacked.endswith((".pt", ".pth")):
@@ -105,7 +109,7 @@ def _loading(path: str) -> str:
 
 
 def _remedy(array: NDArray[Any], allowed: tuple[str, ...]) -> str:
-    """Say what to do about a dtype that is not allowed, where that is clear."""
+    """Return the remedy for a dtype that is not allowed, or ""."""
     if array.dtype.kind in "USTO":
         held = sorted({type(item).__name__ for item in array.reshape(-1)[:1000].tolist()})
         if {"list", "tuple", "ndarray"} & set(held):
@@ -126,7 +130,7 @@ def _remedy(array: NDArray[Any], allowed: tuple[str, ...]) -> str:
 
 
 def _mask_remedy(held: list[str]) -> str:
-    """Say how to make a mask without taking text, or a part of one, for true."""
+    """Return how to make a mask of values that are not flags."""
     if {"float", "Decimal", "NoneType"} & set(held):
         return "a mask is bool, or integers of 0 and 1; `array == 1` makes one that leaves all else out"
     return "a mask is bool, or integers of 0 and 1; np.asarray(..., dtype=np.int64) makes such of digits"
@@ -163,7 +167,7 @@ def _of_python_numbers(array: NDArray[Any], allowed: tuple[str, ...], gaps: bool
 
 
 def _of_objects(array: NDArray[Any], gaps: bool) -> NDArray[Any]:
-    """Convert mixed numbers, decimals among them, to the nearest float64; if all are whole, to int64."""
+    """Convert mixed numbers and decimals to float64, or to int64 if all are whole."""
     items = array.reshape(-1).tolist()
     kinds: tuple[type, ...] = (int, float, Decimal, np.number, *([type(None)] if gaps else []))
     if not all(isinstance(item, kinds) and not isinstance(item, bool) for item in items):
@@ -177,14 +181,82 @@ def _of_objects(array: NDArray[Any], gaps: bool) -> NDArray[Any]:
     return numbers.reshape(array.shape)
 
 
+def widened(array: NDArray[Any]) -> NDArray[Any]:
+    """Return bfloat16 as float32, and other arrays unchanged."""
+    if array.dtype != BFLOAT16:
+        return array
+    bits = np.ascontiguousarray(array).view(np.uint16).astype(np.uint32) << 16
+    return bits.view(np.float32)
+
+
+_CPU, _PINNED = 1, 3  # device types of DLPack whose memory the processor can read
+
+
+def from_foreign(value: Any) -> NDArray[Any] | None:  # noqa: ANN401 - what it is, is the question
+    """Return another library's array as numpy's; None if `value` is no array.
+
+    Raises:
+        TypeError: It does, and yet cannot be read.
+    """
+    if _is_torch(value):
+        return _from_torch(value)
+    reasons = []
+    for read in (_by_dlpack, _by_array, _by_get):
+        try:
+            array = read(value)
+        except (AttributeError, BufferError, NotImplementedError, RuntimeError, TypeError) as error:
+            reasons.append(f"{type(error).__name__}: {error}")
+            continue
+        if array is not None:
+            return array
+    if reasons:
+        raise TypeError("; ".join(reasons))
+    return None
+
+
+def _is_torch(value: object) -> bool:
+    torch = sys.modules.get("torch")  # a tensor's module has been imported
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _from_torch(tensor: Any) -> NDArray[Any]:  # noqa: ANN401 - torch is not imported here
+    torch = sys.modules["torch"]
+    try:
+        tensor = tensor.detach().cpu().resolve_neg()
+        if tensor.dtype is torch.bfloat16:
+            return np.asarray(tensor.view(torch.int16).numpy()).view(BFLOAT16)
+        return np.asarray(tensor.numpy())
+    except (RuntimeError, TypeError) as error:  # sparse, quantised, meta
+        raise TypeError(f"{type(error).__name__}: {error}") from error
+
+
+def _by_dlpack(value: Any) -> NDArray[Any] | None:  # noqa: ANN401 - see above
+    if not (hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__")):
+        return None
+    if value.__dlpack_device__()[0] in (_CPU, _PINNED):
+        return np.from_dlpack(value)
+    if hasattr(value, "__array__") or hasattr(value, "get"):  # older and more widely understood
+        return None
+    return np.from_dlpack(value, device="cpu")
+
+
+def _by_array(value: Any) -> NDArray[Any] | None:  # noqa: ANN401 - see above
+    return np.asarray(value) if hasattr(value, "__array__") else None
+
+
+def _by_get(value: Any) -> NDArray[Any] | None:  # noqa: ANN401 - see above
+    # CuPy refuses __array__ and offers this.
+    return np.asarray(value.get()) if hasattr(value, "__cuda_array_interface__") else None
+
+
 def dtype_name(dtype: np.dtype[Any]) -> str:
-    """Gives the contract's name of a dtype, or numpy's."""
+    """Return the API's name of a dtype."""
     # Two raw bytes are how numpy reads back a bfloat16 array that was saved as .npy.
     return "bfloat16" if dtype == BFLOAT16 else dtype.name
 
 
 def npy_pieces(array: NDArray[Any]) -> tuple[bytes, memoryview]:
-    """Gives the array as a .npy file in two pieces: its header, and its memory as bytes.
+    """Return the array as a .npy file in two pieces: its header, and its memory as bytes.
 
     Only an array that is contiguous in neither order is copied.
     """
@@ -200,14 +272,14 @@ def npy_pieces(array: NDArray[Any]) -> tuple[bytes, memoryview]:
 
 
 def copied(array: NDArray[Any]) -> NDArray[Any]:
-    """Gives a copy, in the same order in memory, that its owner cannot change."""
+    """Return a copy in the same memory order."""
     copy = array.copy(order="K")
     forget(array)
     return copy
 
 
 def forget(array: NDArray[Any]) -> None:
-    """Lets the system drop the pages of a mapped file that the array lies in, until they are read again.
+    """Drop the pages of a mapped file from this process's memory, until they are read again.
 
     A file that is read from end to end would otherwise count as this process's memory, all of it.
     """
@@ -230,7 +302,7 @@ def _address(array: NDArray[Any]) -> int:
 
 
 def read_npy(body: bytes) -> NDArray[np.float64]:
-    """Reads a .npy body as float64.
+    """Read a .npy body as float64.
 
     Raises:
         ValueError: The body is not a .npy file of numbers.
@@ -239,3 +311,65 @@ def read_npy(body: bytes) -> NDArray[np.float64]:
     if array.dtype.kind != "f":
         raise ValueError(f"a loss of dtype {array.dtype}")
     return array.astype(np.float64, copy=False)
+
+
+def as_bools(array: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Return numbers that are all 0 or 1 as bools; None if they are not, or if bools are no smaller."""
+    if array.dtype.itemsize < 2 or array.dtype.kind not in "fiu" or array.nbytes < _MIN_BYTES:
+        return None
+    fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+    flat = (array.T if fortran else array).reshape(-1)
+    ones = np.empty(flat.size, dtype=np.bool_)
+    for start in range(0, flat.size, _BLOCK):
+        block, found = flat[start : start + _BLOCK], ones[start : start + _BLOCK]
+        np.equal(block, 1, out=found)
+        zeros = np.equal(block, 0)
+        zeros |= found
+        if not zeros.all():
+            return None
+    return ones.reshape(array.shape, order="F" if fortran else "C")
+
+
+def as_ids(array: NDArray[Any], axis: int) -> NDArray[np.integer[Any]] | None:
+    """Return one-hot targets as class ids.
+
+    Returns:
+        The positions of the ones along `axis`, in the smallest dtype; None if the targets are not one-hot.
+    """
+    if array.dtype.kind not in "bfiu" or not -array.ndim <= axis < array.ndim or not array.size:
+        return None
+    classes = array.shape[axis]
+    rows = np.moveaxis(array, axis, -1).reshape(-1, classes)
+    small = next(
+        kind for kind in (np.uint8, np.int16, np.int32, np.int64) if classes - 1 <= np.iinfo(kind).max
+    )
+    ids = np.empty(rows.shape[0], dtype=small)
+    step = max(1, _BLOCK // classes)
+    for start in range(0, rows.shape[0], step):
+        block = rows[start : start + step]
+        ones = block == 1
+        if not ((ones | (block == 0)).all() and (ones.sum(axis=1) == 1).all()):
+            return None
+        ids[start : start + step] = ones.argmax(axis=1)
+    shape = tuple(size for place, size in enumerate(array.shape) if place != axis % array.ndim)
+    return ids.reshape(shape)
+
+
+def narrowed(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """Return float64 as float32, rounded to nearest, and other arrays unchanged.
+
+    Raises:
+        ValueError: A value becomes 0 or infinite by that.
+    """
+    if array.dtype.kind != "f" or array.dtype.itemsize != 8:
+        return array
+    with np.errstate(over="ignore", under="ignore"):
+        narrow = array.astype(np.float32, order="K")
+    for what, of in (("0", np.logical_not), ("infinity", np.isinf)):
+        if np.count_nonzero(of(narrow)) != np.count_nonzero(of(array)):
+            value = array[of(narrow) & ~of(array)].flat[0]
+            raise ValueError(
+                f"narrow_floats: {name} holds {value}, which is {what} in float32; send it without "
+                "narrow_floats"
+            )
+    return narrow

@@ -1,4 +1,4 @@
-"""Batches as an Arrow IPC stream, a column a tensor, in pieces as they come.
+"""Batches as an Arrow IPC stream: a column for each tensor, encoded batch by batch.
 
 pyarrow is imported when the first stream is made: the base install does without.
 """
@@ -9,8 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client._arrays import dtype_name
-from lossd_client._foreign import BFLOAT16
+from lossd_client._arrays import BFLOAT16, dtype_name
 
 DEFAULT_BATCH_BYTES: Final = 32 << 20
 _HEADROOM: Final = 0.9  # for padding, and for the bits of bool columns that do not fill a byte
@@ -19,12 +18,12 @@ _END: Final = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
 
 def _kind(dtype: str, columns: tuple[int, ...]) -> str:
-    """Name what a tensor has in common in all batches."""
+    """Return the text of a tensor's dtype and columns."""
     return f"{dtype} of {columns[0]} columns" if columns else dtype
 
 
 def _reshaping(name: str, given: tuple[int, ...], shape: tuple[int, ...], *, by_index: bool) -> str:
-    """Say how to give a tensor the dimensions of the inputs; nothing where it has other rows, too."""
+    """Return how to give a tensor the dimensions of the inputs, or "" where its rows differ, too."""
     if by_index:
         return "class ids have one dimension less than the inputs"
     if len(given) == 2:
@@ -41,15 +40,15 @@ def _reshaping(name: str, given: tuple[int, ...], shape: tuple[int, ...], *, by_
 
 
 class ArrowEncoder:
-    """Turns batch after batch into the bytes of one stream.
+    """An encoder of batches into the bytes of one stream.
 
     Args:
-        batch_bytes: How many bytes the server takes in one record batch.
+        batch_bytes: The bytes that the server takes in one record batch.
         by_index: Whether the targets are class ids, which have a dimension less than the inputs.
 
     Attributes:
-        shape: That of the rows encoded so far.
-        batches: How many record batches they went into.
+        shape: The shape of the rows encoded so far.
+        batches: The number of record batches.
 
     Raises:
         ModuleNotFoundError: pyarrow is not installed.
@@ -70,7 +69,7 @@ class ArrowEncoder:
         self.batches = 0
 
     def encode(self, tensors: Mapping[str, NDArray[Any]]) -> Iterator[bytes]:
-        """Gives the next batch's bytes, cut to what the server takes.
+        """Yield the bytes of the next batch, in record batches that the server takes.
 
         Raises:
             TypeError: A tensor or dtype differs from the first batch's.
@@ -94,7 +93,7 @@ class ArrowEncoder:
             self.shape = (self.shape[0] + batch.num_rows, *self.shape[1:])
 
     def end(self) -> bytes:
-        """Gives the bytes after the last batch.
+        """Return the bytes after the last batch.
 
         Raises:
             ValueError: There was none.
@@ -104,7 +103,7 @@ class ArrowEncoder:
         return _END
 
     def _check_dimensions(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """Check that the server, to which [N] is one a row, reads each tensor as the other calls do."""
+        """Refuse tensors whose [N] the server would read as one a row, and other calls would broadcast."""
         inputs, shape = next((name, array.shape) for name, array in tensors.items())
         for name, array in tensors.items():
             by_index = self._by_index and name == "targets"

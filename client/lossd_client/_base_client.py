@@ -1,50 +1,93 @@
-"""What both clients are, but for sending: settings, copies, and one request from its plan to its result."""
+"""What both clients share: the constructor, options, copies, and a request's way to its result."""
 
 import uuid
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Generic, Self, Unpack
 
+from lossd_client._addresses import server_address, without_password
 from lossd_client._arrays import copied
-from lossd_client._batch_methods import AnswersT, BatchesT, BatchLosses
-from lossd_client._calls import Checked, batch_call, check
-from lossd_client._connections import Connections, Owned, TransportT
-from lossd_client._encoding import encode
-from lossd_client._loss_methods import AnswerT
-from lossd_client._options import Options, Settings
+from lossd_client._attempts import CallLimits, RetryState, Steps, attempts
+from lossd_client._calls import CheckedCall, batch_call, check
+from lossd_client._connections import Connections, OwnedServer, TransportT
+from lossd_client._encoding import encode, read_result
+from lossd_client._methods import AnswersT, AnswerT, BatchesT, BatchLosses
+from lossd_client._options import (
+    DEFAULT_CONCURRENCY,
+    DEFAULT_CONNECTIONS,
+    DEFAULT_REQUEST_BYTES,
+    DEFAULT_RETRY,
+    DEFAULT_TIMEOUT,
+    Options,
+    Settings,
+    ShowProgress,
+)
 from lossd_client._splitting import Part, Plan, batch_tensors
 from lossd_client.errors import LossdError, StatusError
 from lossd_client.progress import Progress
-from lossd_client.result import LossResult, read_result
-from lossd_client.retry import Line, Patience, Steps, attempts
-from lossd_client.transport import Request, Response, without_password
+from lossd_client.result import LossResult
+from lossd_client.retry import Retry
+from lossd_client.timeout import Timeout
+from lossd_client.transport import Request, Response
 
 
-class Client(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, BatchesT, AnswersT, TransportT]):
-    """What `LossClient` and `AsyncLossClient` have in common."""
+class BaseClient(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, BatchesT, AnswersT, TransportT]):
+    """The base of `LossClient` and `AsyncLossClient`, which differ in how they send."""
 
     _settings: Settings
     _connections: Connections[TransportT]
     _headers: Mapping[str, str]
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout: float | Timeout | None = DEFAULT_TIMEOUT,
+        retry: Retry | None = DEFAULT_RETRY,
+        request_bytes: int = DEFAULT_REQUEST_BYTES,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        progress: ShowProgress | None = None,
+        shrink_targets: bool = True,
+        one_hot_as_ids: bool = False,
+        narrow_floats: bool = False,
+        transport: Callable[[], TransportT] | None = None,
+        max_connections: int = DEFAULT_CONNECTIONS,
+    ) -> None:
+        settings = Settings(
+            base_url=server_address(base_url),
+            api_key=api_key,
+            timeout=Timeout.of(timeout),
+            retry=retry,
+            request_bytes=request_bytes,
+            concurrency=concurrency,
+            progress=progress,
+            shrink_targets=shrink_targets,
+            one_hot_as_ids=one_hot_as_ids,
+            narrow_floats=narrow_floats,
+            transport=transport,
+            max_connections=max_connections,
+        )
+        self._set_up(settings)
 
     @staticmethod
     @abstractmethod
     def _open_transport(settings: Settings) -> TransportT: ...
 
     @classmethod
-    def _with_settings(cls, settings: Settings, server: Owned | None = None) -> Self:
+    def _with_settings(cls, settings: Settings, server: OwnedServer | None = None) -> Self:
         client = cls.__new__(cls)
         client._set_up(settings, server)
         return client
 
-    def _set_up(self, settings: Settings, server: Owned | None = None) -> None:
+    def _set_up(self, settings: Settings, server: OwnedServer | None = None) -> None:
         self._settings, self._headers = settings, settings.headers()
         self._connections = Connections(lambda: self._open_transport(settings), server)
 
     @property
     def base_url(self) -> str:
-        """Where the server is."""
+        """The server's address."""
         return self._settings.base_url
 
     def __repr__(self) -> str:
@@ -61,7 +104,7 @@ class Client(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, BatchesT
         return self._with_settings(self._settings)
 
     def with_options(self, **options: Unpack[Options]) -> Self:
-        """Gives a client with other options and the same connections and retry budget.
+        """Return a client with other options and the same connections and retry budget.
 
         Closing one closes both.
 
@@ -78,23 +121,23 @@ class Client(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, BatchesT
         client._connections = self._connections
         return client
 
-    def _patience(self) -> Patience:
-        return Patience.beginning_now(self._settings.timeout, self._settings.retry)
+    def _limits(self) -> CallLimits:
+        return CallLimits.starting_now(self._settings.timeout, self._settings.retry)
 
     def _addressed(self, request: Request, request_id: str | None = None) -> Request:
         headers = {**self._headers, **request.headers, "X-Request-Id": request_id or uuid.uuid4().hex}
         return replace(request, base_url=self._settings.base_url, headers=headers)
 
-    def _ask(self, request: Request, *, once: bool = False) -> Steps[Response]:
-        """Sends a request that is no part of a plan."""
-        _, line = self._connections.get()
-        patience = self._patience()
-        return attempts(self._addressed(request), replace(patience, retry=None) if once else patience, line)
+    def _request(self, request: Request, *, once: bool = False) -> Steps[Response]:
+        """Send a request as it is."""
+        _, state = self._connections.get()
+        limits = self._limits()
+        return attempts(self._addressed(request), replace(limits, retry=None) if once else limits, state)
 
-    def _plan(self, call: Checked) -> Plan:
-        return Plan(call, self._settings.request_bytes, uuid.uuid4().hex, self._patience())
+    def _plan(self, call: CheckedCall) -> Plan:
+        return Plan(call, self._settings.request_bytes, uuid.uuid4().hex, self._limits())
 
-    def _batch_call(self, loss: str, batch: object, params: Mapping[str, Any]) -> Checked:
+    def _batch_call(self, loss: str, batch: object, params: Mapping[str, Any]) -> CheckedCall:
         call = check(batch_call(loss, batch_tensors(batch), params))
         if self._settings.concurrency == 1:  # it is answered before the next is drawn
             return call
@@ -104,16 +147,16 @@ class Client(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, BatchesT
     def _encoded(self, part: Part) -> Request:
         return self._addressed(encode(part.call, self._settings.form), part.request_id)
 
-    def _exchange(self, part: Part, request: Request, line: Line) -> Steps[LossResult]:
-        """Sees a part's request through and reads its answer."""
+    def _exchange(self, part: Part, request: Request, state: RetryState) -> Steps[LossResult]:
+        """Send a part's request, with retries, and read its answer."""
         try:
-            response = yield from attempts(request, part.plan.patience, line)
+            response = yield from attempts(request, part.plan.limits, state)
         except StatusError as error:
             raise part.own_error(error) from None
         finally:
             part.forget()
         try:
-            result = read_result(response, part.asked)
+            result = read_result(response, part.summary)
             return part.plan.noted(result) if part.plan.is_whole else result
         except LossdError as error:
             error.request_id = error.request_id or part.request_id
@@ -121,14 +164,14 @@ class Client(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, BatchesT
 
 
 class Meter:
-    """Tells whoever asked for it how far things are."""
+    """Counts what was answered, for the progress callback."""
 
     def __init__(self, settings: Settings, total_rows: int | None) -> None:
         self._show = settings.progress
         self._so_far = Progress(0, total_rows, 0, 0)
 
     def add(self, rows: int, elements: int, requests: int = 1) -> None:
-        """Counts what was answered."""
+        """Count what was answered."""
         if self._show is None:
             return
         was = self._so_far

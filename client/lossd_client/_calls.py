@@ -1,6 +1,6 @@
-"""What a caller asks for: the tensors and parameters of one loss, checked and made ready to be sent.
+"""One call: the tensors and parameters of a loss, as given and as checked.
 
-Knows neither sync from async nor the network; `wire` turns what comes out of here into bytes.
+Nothing here sends; `_encoding` turns a checked call into a request.
 """
 
 import difflib
@@ -10,13 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Final, Literal, TypeAlias, TypedDict
+from typing import Any, Final, Literal, Self, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client._arrays import FLOATS, IDS, MASK, TARGETS, WEIGHTS, Array, as_array, dtype_name
-from lossd_client._foreign import widened
+from lossd_client._arrays import FLOATS, IDS, MASK, TARGETS, WEIGHTS, Array, as_array, dtype_name, widened
 
 LossName: TypeAlias = Literal["bce", "focal"]
 Reduction: TypeAlias = Literal["none", "sum", "mean"]
@@ -65,7 +64,7 @@ class FocalParams(BceParams, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Tensors:
-    """A call's tensors as the caller gave them, in the order in which they are sent."""
+    """The tensors of a call as given, in the order in which they are sent."""
 
     logits: Array | None
     probabilities: Array | None
@@ -77,9 +76,9 @@ class Tensors:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The parameters that every loss has, with the contract's defaults; what equals its default stays here.
+    """The parameters that every loss has, with the API's defaults. What equals its default is not sent.
 
-    The clients' methods repeat these defaults, for whoever reads a signature.
+    The clients' methods repeat these defaults, for readers of a signature.
     """
 
     reduction: Reduction = "mean"
@@ -95,7 +94,7 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class LossCall:
-    """One scoring request as the caller gave it: nothing is converted or checked yet."""
+    """A call as given, before anything is converted or checked."""
 
     loss_name: str
     tensors: Tensors
@@ -104,14 +103,14 @@ class LossCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """The same once it is known to make sense.
+class CheckedCall:
+    """A call whose tensors are arrays and whose parameters are JSON values.
 
     Attributes:
         loss_name: The loss.
         tensors: By name, the logits or probabilities first, in the order in which they are sent.
-        params: What is sent of the shared parameters, as JSON values: what differs from its default.
-        own: What is sent of the loss's own.
+        params: The shared parameters that differ from their defaults, as JSON values.
+        own: The given ones of the loss's own parameters, likewise.
     """
 
     loss_name: str
@@ -125,34 +124,10 @@ class Checked:
         return next(iter(self.tensors.values()))
 
     @property
-    def reduction(self) -> str:
-        """What becomes of the elements' losses."""
-        return str(self.params.get("reduction", "mean"))
-
-    @property
-    def axes(self) -> set[int]:
-        """The axes that are reduced over, if any are."""
-        axis = self.params.get("axis")
-        dimensions = self.inputs.ndim
-        if axis is None:
-            return set(range(dimensions))
-        axes = axis if isinstance(axis, list) else [axis]
-        return {one + dimensions if one < 0 else one for one in axes}
-
-    @property
-    def is_scalar(self) -> bool:
-        """Whether the loss is one number."""
-        return self.reduction != "none" and len(self.axes) == self.inputs.ndim
-
-    @property
-    def joins_rows(self) -> bool:
-        """Whether each row has losses of its own."""
-        return self.reduction == "none" or not (self.is_scalar or 0 in self.axes)
-
-    @property
-    def class_axis(self) -> int:
-        """The axis along which the classes lie."""
-        return int(self.params.get("class_axis", -1))
+    def axes(self) -> "Axes":
+        """Which axes are reduced over, and which one the classes lie along."""
+        given = {**self.own, **self.params}
+        return Axes.of(self.inputs.ndim, given, self.tensors.get("pos_weight"))
 
     @property
     def by_index(self) -> bool:
@@ -160,8 +135,70 @@ class Checked:
         return self.params.get("targets_format") == "index"
 
 
-def check(call: LossCall) -> Checked:
-    """Turns the arguments into arrays and JSON values.
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """The axes of the inputs: which ones a loss reduces over, and which one the classes lie along.
+
+    Attributes:
+        dimensions: The number of axes.
+        reduction: "none", "sum" or "mean".
+        reduced: The axes that `axis` names, counted from the first; all by default.
+        classes: The axis of the classes, as given.
+        has_classes: Whether class ids, or an `alpha` or a `pos_weight` of several numbers, lie along it.
+    """
+
+    dimensions: int
+    reduction: str
+    reduced: frozenset[int]
+    classes: int
+    has_classes: bool
+
+    @classmethod
+    def of(cls, dimensions: int, params: Mapping[str, Any], pos_weight: object = None) -> Self:
+        """Return the axes of a call with these parameters, of which defaults may be missing."""
+        axis = params.get("axis")
+        axes = range(dimensions) if axis is None else axis if isinstance(axis, list) else [axis]
+        has_classes = (
+            params.get("targets_format") == "index"
+            or isinstance(params.get("alpha"), list)
+            or (np.ndim(pos_weight) == 1 and np.size(pos_weight) > 1)  # type: ignore[arg-type] # an array
+        )
+        return cls(
+            dimensions,
+            str(params.get("reduction", "mean")),
+            frozenset(one + dimensions if one < 0 else one for one in axes),
+            int(params.get("class_axis", -1)),
+            has_classes,
+        )
+
+    @property
+    def left(self) -> list[int]:
+        """The axes that the loss has."""
+        return [one for one in range(self.dimensions) if self.reduction == "none" or one not in self.reduced]
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether the loss is one number."""
+        return self.reduction != "none" and len(self.reduced) == self.dimensions
+
+    @property
+    def joins_rows(self) -> bool:
+        """Whether each row has losses of its own."""
+        return self.reduction == "none" or not (self.is_scalar or 0 in self.reduced)
+
+    @property
+    def averages_rows(self) -> bool:
+        """Whether the loss is a mean over rows: some of them are asked for sums, since they may be empty."""
+        return self.reduction == "mean" and not self.joins_rows
+
+    @property
+    def classes_are_rows(self) -> bool:
+        """Whether the classes lie along the rows, which cannot be scored apart then."""
+        return self.has_classes and self.classes in (0, -self.dimensions)
+
+
+def check(call: LossCall) -> CheckedCall:
+    """Convert the arguments to arrays and JSON values.
 
     Raises:
         TypeError: A tensor is missing, or logits and probabilities are both there; a tensor's dtype is not
@@ -175,11 +212,11 @@ def check(call: LossCall) -> Checked:
         params["pos_weight"] = _converted("pos_weight", pos_weight)
     elif pos_weight is not None:
         tensors["pos_weight"] = as_array("pos_weight", pos_weight, WEIGHTS)
-    return Checked(call.loss_name, tensors, params, _own(call.own))
+    return CheckedCall(call.loss_name, tensors, params, _own(call.own))
 
 
 def checked_params(call: LossCall) -> dict[str, Any]:
-    """Gives all parameters to send, a pos_weight among them, without a look at the other tensors.
+    """Return all parameters to send, `pos_weight` included, without looking at the other tensors.
 
     Raises:
         TypeError: One has the wrong type.
@@ -202,7 +239,7 @@ def _own(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def batch_call(loss_name: str, tensors: Mapping[str, Any], params: Mapping[str, Any]) -> LossCall:
-    """Makes the call for one of many batches.
+    """Return the call for one batch.
 
     Raises:
         TypeError: The loss, or a name among the tensors or parameters, is not one that there is.
@@ -229,7 +266,7 @@ def _refuse_unknown(what: str, given: Mapping[str, Any], known: Sequence[str]) -
 
 
 def _tensors(call: LossCall, *, gaps: bool) -> dict[str, NDArray[Any]]:
-    """The tensors to send but for pos_weight, by name: the logits or probabilities first."""
+    """Return the tensors by name, without `pos_weight`: the logits or probabilities first."""
     method, given = f"{call.loss_name}()", call.tensors
     if given.logits is not None and given.probabilities is not None:
         raise TypeError(
@@ -259,7 +296,7 @@ def _tensors(call: LossCall, *, gaps: bool) -> dict[str, NDArray[Any]]:
 
 
 def _swapped(loss_name: str, given: Tensors) -> str:
-    """Ask whether inputs that can be none are the targets."""
+    """Return a hint that inputs and targets are swapped, or ""."""
     name = "logits" if given.logits is not None else "probabilities"
     try:
         inputs = as_array(name, getattr(given, name), TARGETS)
@@ -277,7 +314,7 @@ def _swapped(loss_name: str, given: Tensors) -> str:
 
 
 def _shared(shared: Shared) -> dict[str, Any]:
-    """The shared parameters to send, as JSON values."""
+    """Return the shared parameters to send, as JSON values."""
     given = {f.name: (_converted(f.name, getattr(shared, f.name)), f.default) for f in fields(shared)}
     return {name: value for name, (value, default) in given.items() if value != default}
 
@@ -285,11 +322,11 @@ def _shared(shared: Shared) -> dict[str, Any]:
 def _converted(name: str, value: Any) -> Any:  # noqa: ANN401 - any argument in, any JSON value out
     if value is None and name in _NULLABLE:
         return None
-    if name != "allow_nan" and isinstance(value, bool | np.bool_):  # which Python takes for 0 and 1
+    if name != "allow_nan" and isinstance(value, bool | np.bool_):  # 0 and 1 to Python
         raise TypeError(f"{name} must not be {value}")
     try:
         converted = _CONVERTERS[name](value)
-    except (TypeError, ValueError) as error:  # which do not say which argument is meant
+    except (TypeError, ValueError) as error:  # its text lacks the argument's name
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{name}: {error}") from error
     numbers = converted if isinstance(converted, list) else [converted]

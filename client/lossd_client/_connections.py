@@ -4,37 +4,36 @@ import os
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from lossd_client.retry import Line
+from lossd_client._attempts import RetryState
 
 TransportT = TypeVar("TransportT")
 
 
-class Owned(Protocol):
+class OwnedServer(Protocol):
     """A server that ends with the client."""
 
     def stop(self) -> None:
-        """Ends it."""
+        """End it."""
         ...
 
 
 class Connections(Generic[TransportT]):
-    """A transport, and what its requests share; shared by the clients that `with_options` makes.
+    """A transport and the state of its requests, shared by the clients that `with_options` makes.
 
-    Connections must not be used on both sides of a fork: a child opens its own, and leaves those it was born
-    with alone, over which its parent still speaks.
+    Connections must not be used on both sides of a fork: a child opens its own and leaves its parent's alone.
     """
 
-    def __init__(self, open_transport: Callable[[], TransportT], server: Owned | None = None) -> None:
+    def __init__(self, open_transport: Callable[[], TransportT], server: OwnedServer | None = None) -> None:
         self._open = open_transport
         self._server = server
         self._born = os.getpid()
-        self._inherited: list[TransportT] = []  # never closed, nor collected, which might close them
+        self._inherited: list[TransportT] = []  # kept, since collecting them might close them
         self._is_closed = False
         self._loop: object = None
-        self._pid, self._transport, self._line = os.getpid(), open_transport(), Line()
+        self._pid, self._transport, self._state = os.getpid(), open_transport(), RetryState()
 
-    def get(self) -> tuple[TransportT, Line]:
-        """Gives the transport of this process.
+    def get(self) -> tuple[TransportT, RetryState]:
+        """Return the transport of this process.
 
         Raises:
             RuntimeError: It was closed.
@@ -42,10 +41,10 @@ class Connections(Generic[TransportT]):
         if self._is_closed:
             raise RuntimeError("the client is closed")
         self._own()
-        return self._transport, self._line
+        return self._transport, self._state
 
     def bind(self, loop: object) -> None:
-        """Has the transport belong to an event loop, if it does not yet.
+        """Bind the transport to an event loop.
 
         Raises:
             RuntimeError: It belongs to another.
@@ -60,7 +59,7 @@ class Connections(Generic[TransportT]):
             )
 
     def close(self) -> TransportT | None:
-        """Marks it closed and gives the transport to close, if that is still to be done."""
+        """Mark it closed, and return the transport that is still to be closed."""
         if self._is_closed:
             return None
         self._own()
@@ -68,7 +67,7 @@ class Connections(Generic[TransportT]):
         return self._transport
 
     def stop_server(self) -> None:
-        """Ends the server that belongs to the client, if it does and this process started it."""
+        """Stop the client's own server, if this process started it."""
         if self._server is not None and self._born == os.getpid():
             self._server.stop()
 
@@ -76,4 +75,4 @@ class Connections(Generic[TransportT]):
         if self._pid != os.getpid():
             self._inherited.append(self._transport)
             self._loop = None
-            self._pid, self._transport, self._line = os.getpid(), self._open(), Line()
+            self._pid, self._transport, self._state = os.getpid(), self._open(), RetryState()

@@ -1,22 +1,23 @@
-"""What goes over the wire for a call, and how the answers about the server are read."""
+"""Requests from calls, and results from answers."""
 
 import json
 import operator
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client._arrays import dtype_name, npy_pieces
-from lossd_client._calls import Checked
-from lossd_client._compact import as_bools, as_ids, narrowed
-from lossd_client._foreign import widened
-from lossd_client.errors import BadAnswer, status_error
-from lossd_client.result import Asked
-from lossd_client.transport import JSON, NPY, Request, Response
+from lossd_client._arrays import as_bools, as_ids, dtype_name, narrowed, npy_pieces, read_npy, widened
+from lossd_client._calls import OPTIONS, OWN, CheckedCall
+from lossd_client._media_types import JSON, NPY
+from lossd_client._problems import status_error
+from lossd_client.errors import BadAnswer
+from lossd_client.result import LossResult
+from lossd_client.transport import Request, Response
 
 _LISTED: Final = 16  # numbers; longer lists are shortened, as the server does
 _BLOCK: Final = 1 << 18
@@ -24,37 +25,65 @@ _BLOCK: Final = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """In what form tensors are sent; see `LossClient`."""
+    """The form in which tensors are sent; see `LossClient`."""
 
     shrink_targets: bool = True
     one_hot_as_ids: bool = False
     narrow_floats: bool = False
 
 
-def encode(call: Checked, form: Form) -> Request:
-    """Turns the call into the request to send."""
+def encode(call: CheckedCall, form: Form) -> Request:
+    """Return the request of a call."""
     tensors, params = _formed(call, form)
     query = [("tensors", ",".join(tensors)), *query_text({**call.own, **params})]
     return Request(
         method="POST",
         path=f"/{call.loss_name}",
         query=tuple(query),
-        headers={"Content-Type": NPY, "Accept": NPY if call.joins_rows else JSON},
+        headers={"Content-Type": NPY, "Accept": NPY if call.axes.joins_rows else JSON},
         body=tuple(piece for array in tensors.values() for piece in npy_pieces(array)),
     )
 
 
-def asked(call: Checked) -> Asked:
-    """Note what is needed to read the answer, and what it may leave out."""
+@dataclass(frozen=True, slots=True)
+class RequestSummary:
+    """The parts of a request that its answer may not repeat.
+
+    Attributes:
+        loss_name: The loss.
+        shape: The inputs' shape.
+        reduction: What becomes of the elements' losses.
+        params: Those of the loss's own parameters that were given.
+        options: Those of the other parameters that were given.
+    """
+
+    loss_name: str
+    shape: tuple[int, ...]
+    reduction: str
+    params: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def all_params(self, applied: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the loss's own parameters: those that the server applied, and given lists in full."""
+        long = {name for name, value in applied.items() if isinstance(value, Mapping)}  # lists, shortened
+        return {**self.params, **{name: value for name, value in applied.items() if name not in long}}
+
+    def all_options(self, applied: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the other parameters: as given, since they may be sent in another form."""
+        return {**OPTIONS, **applied, "targets_format": "dense", **self.options}
+
+
+def summary_of(call: CheckedCall) -> RequestSummary:
+    """Return what is needed to read the answer to a call."""
     options = {name: value for name, value in call.params.items() if name != "reduction"}
     pos_weight = call.tensors.get("pos_weight")
     if pos_weight is not None:
         options["pos_weight"] = _described(pos_weight)
-    return Asked(call.loss_name, call.inputs.shape, call.reduction, call.own, options)
+    return RequestSummary(call.loss_name, call.inputs.shape, call.axes.reduction, call.own, options)
 
 
 def _described(array: NDArray[Any]) -> object:
-    """Describe a tensor among the parameters: a small one as a list, a large one so that it is told apart."""
+    """Return a tensor as a parameter: a small one as a list, a large one by its SHA-256."""
     if array.size <= _LISTED:
         return widened(array).astype(np.float64).tolist()
     numbers = np.ascontiguousarray(widened(array)).reshape(-1)
@@ -64,7 +93,7 @@ def _described(array: NDArray[Any]) -> object:
     return {"dtype": dtype_name(array.dtype), "shape": list(array.shape), "sha256": digest.hexdigest()}
 
 
-def _formed(call: Checked, form: Form) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def _formed(call: CheckedCall, form: Form) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     tensors, params = dict(call.tensors), dict(call.params)
     compares = call.by_index or "ignore_index" in params  # the targets with other values than 0 and 1
     if form.narrow_floats:
@@ -74,13 +103,16 @@ def _formed(call: Checked, form: Form) -> tuple[dict[str, NDArray[Any]], dict[st
         return tensors, params
     targets = tensors["targets"]
     ids = (
-        as_ids(targets, call.class_axis)
+        as_ids(targets, call.axes.classes)
         if form.one_hot_as_ids and targets.shape == call.inputs.shape
         else None
     )
     if ids is not None:
         tensors["targets"] = ids
-        params |= {"targets_format": "index", "class_axis": call.class_axis}  # named, it is no guess to note
+        params |= {
+            "targets_format": "index",
+            "class_axis": call.axes.classes,
+        }
     elif form.shrink_targets:
         bools = as_bools(targets)
         tensors["targets"] = targets if bools is None else bools
@@ -88,11 +120,112 @@ def _formed(call: Checked, form: Form) -> tuple[dict[str, NDArray[Any]], dict[st
 
 
 def query_text(params: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Gives parameters as a query has them: JSON, but for bare words."""
+    """Return parameters as the query has them: bare words, and JSON for the rest."""
     return [
         (name, value if isinstance(value, str) else json.dumps(value, allow_nan=False, separators=(",", ":")))
         for name, value in params.items()
     ]
+
+
+_UNREADABLE = (
+    AttributeError,
+    EOFError,
+    KeyError,
+    MemoryError,  # a shape that does not fit into memory
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
+def read_result(response: Response, summary: RequestSummary) -> LossResult:
+    """Read the answer to a scoring request.
+
+    Raises:
+        StatusError: The status is not 200.
+        BadAnswer: It is 200, and yet the answer cannot be read.
+    """
+    if response.status != 200:
+        raise status_error(response)
+    reader = {JSON: _from_json, NPY: _from_npy}.get(response.media_type)
+    if reader is None:
+        kind = response.media_type or "no content type"
+        raise BadAnswer(f"the answer is neither JSON nor .npy but {kind}; is base_url a lossd server?")
+    try:
+        return reader(response, summary)
+    except _UNREADABLE as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise BadAnswer(f"the {response.media_type} answer cannot be read ({reason})") from error
+
+
+_TERMS = ("sum_terms", "weight_sum_terms", "positives_terms")
+
+
+def _from_json(response: Response, summary: RequestSummary) -> LossResult:
+    answer = json.loads(response.body)
+    terms: dict[str, Any] = {name: tuple(map(float, answer.get(name, ()))) for name in _TERMS}
+    for name in ("loss_terms", "divisor_terms"):
+        if answer.get(name):
+            terms[name] = tuple(np.asarray(plane, dtype=np.float64) for plane in answer[name])
+    loss = answer["loss"]
+    return LossResult(
+        loss=np.asarray(loss, dtype=np.float64) if isinstance(loss, list) else float(loss),
+        sum=float(answer["sum"]),
+        count=int(answer["count"]),
+        weight_sum=float(answer["weight_sum"]),
+        positives=float(answer["positives"]),
+        reduction=answer.get("reduction", summary.reduction),
+        params=summary.all_params(answer.get("params", {})),
+        request_id=answer.get("request_id", response.headers.get("x-request-id")),
+        timing=_timing(response),
+        loss_name=answer.get("loss_name", summary.loss_name),
+        shape=tuple(answer.get("shape", summary.shape)),
+        kernel=answer.get("kernel"),
+        device=answer.get("device"),
+        version=answer.get("version"),
+        options=summary.all_options(answer.get("options", {})),
+        notes=tuple(map(str, answer.get("notes", ()))),
+        **terms,
+    )
+
+
+def _from_npy(response: Response, summary: RequestSummary) -> LossResult:
+    loss = read_npy(response.body)
+    headers = response.headers
+    texts = {name: headers.get(f"lossd-{name.replace('_', '-')}") for name in _TERMS}
+    terms: dict[str, Any] = {name: tuple(map(float, text.split(","))) for name, text in texts.items() if text}
+    applied = dict(json.loads(headers.get("lossd-params", "{}")))
+    applied.pop("reduction", None)
+    own = {name: applied.pop(name) for name in OWN.get(summary.loss_name, ()) if name in applied}
+    return LossResult(
+        loss=loss if loss.ndim else loss.item(),
+        sum=float(headers["lossd-sum"]),
+        count=int(headers["lossd-count"]),
+        weight_sum=float(headers["lossd-weight-sum"]),
+        positives=float(headers["lossd-positives"]),
+        reduction=summary.reduction,
+        params=summary.all_params(own),
+        request_id=headers.get("x-request-id"),
+        timing=_timing(response),
+        loss_name=summary.loss_name,
+        shape=summary.shape,
+        kernel=headers.get("lossd-kernel"),
+        version=headers.get("lossd-version"),
+        options=summary.all_options(applied),
+        notes=tuple(map(str, json.loads(headers.get("lossd-notes", "[]")))),
+        **terms,
+    )
+
+
+# One metric of a Server-Timing header: a name, then parameters, of which "dur" is in milliseconds.
+_METRIC = re.compile(r"([\w-]+)[^,]*?;\s*dur\s*=\s*\"?([0-9.eE+-]+)")
+
+
+def _timing(response: Response) -> dict[str, float]:
+    return {
+        name: float(duration) for name, duration in _METRIC.findall(response.headers.get("server-timing", ""))
+    }
 
 
 INFO: Final = Request("GET", "/info", headers={"Accept": JSON})
@@ -101,12 +234,12 @@ USAGE: Final = Request("GET", "/usage", headers={"Accept": JSON})
 
 
 def usage_of(days: int | None) -> Request:
-    """Make the request for the usage of so many days, or as many as the server likes."""
+    """Return the request for the usage of a number of days; None for the server's default."""
     return USAGE if days is None else replace(USAGE, query=(("days", str(operator.index(days))),))
 
 
 def read_object(response: Response, path: str) -> dict[str, Any]:
-    """Reads the answer to INFO or USAGE.
+    """Read the answer to INFO or USAGE.
 
     Raises:
         StatusError: The status is not 200.
@@ -124,7 +257,7 @@ def read_object(response: Response, path: str) -> dict[str, Any]:
 
 
 def read_ready(response: Response) -> bool:
-    """Reads the answer to READY: 200 is yes, 503 is no.
+    """Read the answer to READY: 200 is yes, 503 is no.
 
     Raises:
         StatusError: The status is neither.

@@ -1,4 +1,4 @@
-"""Sums without rounding error: in whatever groups and order numbers are added, the bits are the same."""
+"""Sums without rounding error: their bits do not depend on the order or grouping of the numbers."""
 
 import math
 import struct
@@ -8,17 +8,17 @@ from typing import Final, Self
 DIGITS: Final = 68
 """32-bit digits that hold the sum of 2**60 float64 numbers, and its sign."""
 
-_BITS: Final = 1074  # every float64 is a whole multiple of 2 to the power of minus this
+_BITS: Final = 1074  # every float64 is a multiple of 2**-1074
 _ONE: Final = 1 << _BITS
 _SPECIAL: Final = (math.inf, -math.inf, math.nan)
 
 
 class ExactSum:
-    """A running sum, as a whole number of the smallest float64.
+    """A running sum, as a multiple of the smallest float64.
 
     Attributes:
-        units: That number, infinities and NaN apart.
-        special: What the infinities and NaN came to; 0 where there were none.
+        units: That multiple, without infinities and NaN.
+        special: The sum of infinities and NaN; 0 without any.
     """
 
     __slots__ = ("special", "units")
@@ -29,7 +29,7 @@ class ExactSum:
         self.add(numbers)
 
     def add(self, numbers: Iterable[float]) -> None:
-        """Adds numbers."""
+        """Add numbers."""
         for number in numbers:
             if math.isfinite(number):
                 numerator, denominator = number.as_integer_ratio()
@@ -39,7 +39,7 @@ class ExactSum:
 
     @classmethod
     def of_digits(cls, digits: Sequence[int]) -> Self:
-        """Makes a sum of what `digits` gives, or of several such rows added up."""
+        """Return the sum that `digits` describes, or several such rows added up."""
         made = cls()
         units = sum(digit << 32 * place for place, digit in enumerate(digits[:DIGITS]))
         size = 1 << 32 * DIGITS
@@ -72,7 +72,7 @@ class ExactSum:
         rest.units = self.units
         while rest.units or not terms:
             try:
-                terms.append(rest.units / _ONE)  # which Python rounds once
+                terms.append(rest.units / _ONE)  # Python rounds it once
             except OverflowError:
                 return (math.inf if self.units > 0 else -math.inf,)
             rest.add([-terms[-1]])

@@ -1,8 +1,8 @@
-"""Runs a command until its caller writes to this process's standard input, closes it, or is gone.
+"""A guard process: runs a command until its caller writes to standard input, closes it, or is gone.
 
-Run as a file of its own, by `local`, in a bare interpreter: `guard.py CALLER_PID COMMAND...`. A pipe tells
-of a caller that was killed too; but a process that the caller forked may hold the pipe as well, so the
-caller's own end is looked for besides. Where this process itself is killed, Linux tells the command.
+Run as a file of its own, by `local`, in a bare interpreter: `guard.py CALLER_PID COMMAND...`. A closed pipe
+shows that the caller is gone. A process that the caller forked may hold the pipe open, so the caller's pid is
+checked, too. If this process is killed, Linux ends the command.
 """
 
 import ctypes
@@ -29,7 +29,7 @@ def _is_held(caller: int) -> bool:
 
 
 def main(caller: int, command: list[str]) -> int:
-    """Runs the command and gives its exit status."""
+    """Run the command and return its exit status."""
     # This process has one thread, so that what runs between fork and exec is safe.
     process = subprocess.Popen(  # noqa: S603 - the caller's own command
         command,

@@ -1,20 +1,22 @@
-"""The one file that knows the HTTP library: a request in, a response or an error of our own out."""
+"""Transports by httpx. No other file imports it."""
 
 import os
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any, cast
 from urllib.request import getproxies
 
+import httpcore
 import httpx
 
-from lossd_client._sockets import Backend
+from lossd_client._addresses import without_password
+from lossd_client._threads import own_cancellation
 from lossd_client.errors import BadAnswer, ConnectionFailed, LossdError, TimedOut
 from lossd_client.timeout import Timeout
-from lossd_client.transport import Request, Response, without_password
+from lossd_client.transport import Request, Response
 
 # One large bytes object is sent about ten times slower than the same bytes in pieces of this size: the
 # library slices off the rest after every partial write.
@@ -41,7 +43,7 @@ _OWN: tuple[tuple[type[Exception], type[LossdError], str, bool], ...] = (
 
 
 def own_error(error: Exception, url: str) -> LossdError:
-    """Turns the HTTP library's exception into ours; any other becomes ConnectionFailed."""
+    """Return httpx's exception as one of the client's."""
     kind, what, retryable = next(
         ((own, what, again) for foreign, own, what, again in _OWN if isinstance(error, foreign)),
         (ConnectionFailed, "the connection broke", False),
@@ -68,7 +70,7 @@ _NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_L
 
 
 def _scheme(tls: ssl.SSLError | None, url: str) -> str:
-    """Say that the server speaks no TLS, if it does not."""
+    """Return a hint that the server does not speak TLS, or ""."""
     if getattr(tls, "reason", None) not in _NOT_TLS:
         return ""
     return (
@@ -77,11 +79,11 @@ def _scheme(tls: ssl.SSLError | None, url: str) -> str:
 
 
 class _Left(dict[str, float | None]):
-    """The timeouts as the library reads them, before each step anew: none is longer than what is left."""
+    """The timeouts of httpx, which reads them before each step: none exceeds the time left."""
 
     def __init__(self, timeout: Timeout) -> None:
         super().__init__(connect=timeout.connect, read=timeout.read, write=timeout.write, pool=timeout.pool)
-        self.raised: Exception | None = None  # by what gives the body
+        self.raised: Exception | None = None  # by the iterator of the body
         self._ends = None if timeout.deadline is None else time.monotonic() + timeout.deadline
 
     def get(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - dict's signature
@@ -92,7 +94,7 @@ class _Left(dict[str, float | None]):
         return left if own is None else min(own, left)
 
     def check(self) -> None:
-        """Raises TimedOut if nothing is left: for steps that move, and yet take too long together."""
+        """Raise TimedOut if no time is left, for steps that move and together take too long."""
         if self._ends is not None and time.monotonic() > self._ends:
             raise TimedOut("the deadline passed")
 
@@ -185,7 +187,7 @@ def _options(max_connections: int, use_environment: bool) -> dict[str, Any]:
 
 @cache
 def _trusted(file: str | None, folder: str | None) -> ssl.SSLContext:
-    """Whom to trust, by the environment's two variables: that takes longer to read than a client to make."""
+    """Return the trusted certificates, which are slow to read."""
     return httpx.create_ssl_context()
 
 
@@ -201,6 +203,65 @@ def _proxy_errors() -> Iterator[None]:
         ) from error
 
 
+class _Backend(httpcore.NetworkBackend):
+    """A network backend whose reads and writes end when their thread is cancelled."""
+
+    def __init__(self, inner: httpcore.NetworkBackend) -> None:
+        self._inner = inner
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Connect by TCP."""
+        return _Stream(self._inner.connect_tcp(host, port, timeout, local_address, socket_options))
+
+    def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
+    ) -> httpcore.NetworkStream:
+        """Connect to a Unix socket."""
+        return _Stream(self._inner.connect_unix_socket(path, timeout, socket_options))
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        self._inner.sleep(seconds)
+
+
+class _Stream(httpcore.NetworkStream):
+    def __init__(self, inner: httpcore.NetworkStream) -> None:
+        self._inner = inner
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        with self._held():
+            return self._inner.read(max_bytes, timeout)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        with self._held():
+            self._inner.write(buffer, timeout)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        with self._held():
+            return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - httpcore's signature
+        return self._inner.get_extra_info(info)
+
+    def _held(self) -> AbstractContextManager[None]:
+        cancellation = own_cancellation()
+        if cancellation is None:
+            return nullcontext()
+        return cancellation.holding(self._inner.get_extra_info("socket"))
+
+
 def _opened(max_connections: int, use_environment: bool) -> httpx.Client:
     with _proxy_errors():
         http = httpx.Client(**_options(max_connections, use_environment))
@@ -208,12 +269,12 @@ def _opened(max_connections: int, use_environment: bool) -> httpx.Client:
     for each in (http._transport, *http._mounts.values()):
         pool: Any = getattr(each, "_pool", None)
         if hasattr(pool, "_network_backend"):
-            pool._network_backend = Backend(pool._network_backend)
+            pool._network_backend = _Backend(pool._network_backend)
     return http
 
 
 class HttpxTransport:
-    """Sends requests over a pool of connections; threads may share one.
+    """A transport with a pool of connections. Threads may share one.
 
     Args:
         max_connections: How many connections there may be at once.
@@ -229,7 +290,7 @@ class HttpxTransport:
         self._http = http or _opened(max_connections, use_environment)
 
     def send(self, request: Request, timeout: Timeout) -> Response:
-        """Sends one request and reads its answer whole, whatever its status."""
+        """Send one request and read its whole answer, whatever its status."""
         left = _Left(timeout)
         arguments = _arguments(request, left)
         chunks = []
@@ -243,12 +304,12 @@ class HttpxTransport:
         return _response(answer, chunks)
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         self._http.close()
 
 
 class AsyncHttpxTransport:
-    """Sends requests over a pool of connections, within one event loop.
+    """A transport with a pool of connections, for one event loop.
 
     Args:
         max_connections: As in `HttpxTransport`.
@@ -267,7 +328,7 @@ class AsyncHttpxTransport:
             self._http = http or httpx.AsyncClient(**_options(max_connections, use_environment))
 
     async def send(self, request: Request, timeout: Timeout) -> Response:  # noqa: ASYNC109 - as the other
-        """Sends one request and reads its answer whole, whatever its status."""
+        """Send one request and read its whole answer, whatever its status."""
         left = _Left(timeout)
         arguments = _arguments(request, left)
         if request.body or request.stream:
@@ -281,5 +342,5 @@ class AsyncHttpxTransport:
         return _response(answer, chunks)
 
     async def aclose(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         await self._http.aclose()

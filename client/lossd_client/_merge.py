@@ -1,32 +1,61 @@
-"""Results of batches, added up as they come, in memory that does not grow with their number."""
+"""Results of batches merged as they come, in memory that does not grow with their number."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client._calls import OPTIONS
 from lossd_client._exact_sum import ExactSum
-from lossd_client.errors import empty_mean
-from lossd_client.result import LossResult
+from lossd_client._problems import empty_mean
 
-_COMMON = ("loss_name", "reduction", "params", "options")  # what results must have in common to be merged
+_COMMON = ("loss_name", "reduction", "params", "options")  # equal in results that are merged
 _SUMS = ("sum", "weight_sum", "positives")
-_KEPT = ("request_id", "kernel", "device", "version")  # what stays if it is the same in all
+_KEPT = ("request_id", "kernel", "device", "version")  # kept if equal in all results
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Figures:
+    """The fields of a `LossResult`, which describes them."""
+
+    loss: float | NDArray[np.float64]
+    sum: float
+    count: int
+    weight_sum: float
+    positives: float
+    reduction: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    request_id: str | None = None
+    timing: Mapping[str, float] = field(default_factory=dict)
+    loss_name: str = ""
+    shape: tuple[int, ...] = ()
+    kernel: str | None = None
+    device: str | None = None
+    version: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    sum_terms: tuple[float, ...] = ()
+    weight_sum_terms: tuple[float, ...] = ()
+    positives_terms: tuple[float, ...] = ()
+    loss_terms: tuple[NDArray[np.float64], ...] | None = None
+    divisor_terms: tuple[NDArray[np.float64], ...] | None = None
+
+
+FiguresT = TypeVar("FiguresT", bound=Figures)
 
 
 class _ExactArray:
-    """An `ExactSum` for each place of an array."""
+    """An array of exact sums."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._shape = shape
         self._sums = [ExactSum() for _ in range(math.prod(shape))]
 
     def add(self, planes: Sequence[NDArray[np.float64]]) -> None:
-        """Adds arrays."""
+        """Add arrays."""
         for plane in planes:
             if plane.shape != self._shape:
                 raise ValueError(f"losses of shapes {self._shape} and {plane.shape} cannot be added")
@@ -35,7 +64,7 @@ class _ExactArray:
 
     @property
     def terms(self) -> tuple[NDArray[np.float64], ...]:
-        """Arrays that add up to the sums exactly, as many as the longest sum needs."""
+        """Arrays that add up to the sums exactly."""
         terms = [each.terms for each in self._sums]
         planes = np.zeros((max(map(len, terms), default=1), len(terms)))
         for place, numbers in enumerate(terms):
@@ -43,11 +72,11 @@ class _ExactArray:
         return tuple(planes.reshape(-1, *self._shape))
 
 
-class Tally:
-    """Adds results up; what `LossResult.merge` says of them holds here."""
+class Tally(Generic[FiguresT]):
+    """Merges results one by one; see `LossResult.merge`."""
 
     def __init__(self) -> None:
-        self._first: LossResult | None = None
+        self._first: FiguresT | None = None
         self._join = ""  # "scalar", "rows" or "places"
         self._sums = {name: ExactSum() for name in _SUMS}
         self._places: dict[str, _ExactArray] = {}
@@ -60,8 +89,8 @@ class Tally:
         self._notes: dict[str, None] = {}
         self._losses: list[NDArray[np.float64]] = []
 
-    def add(self, result: LossResult) -> None:
-        """Adds one result.
+    def add(self, result: FiguresT) -> None:
+        """Add one result.
 
         Raises:
             ValueError: It is unlike those before it, or cannot be merged with any.
@@ -101,8 +130,8 @@ class Tally:
             )
         self._losses.append(losses)
 
-    def result(self) -> LossResult:
-        """Gives the result of all that was added.
+    def result(self) -> FiguresT:
+        """Return the result of all that was added.
 
         Raises:
             ValueError: That is nothing.
@@ -131,8 +160,8 @@ class Tally:
         return replace(merged, loss=np.concatenate(self._losses) if self._losses else reduced(merged))
 
 
-def reduced(figures: LossResult) -> float | NDArray[np.float64]:
-    """Makes the loss of the figures: a sum, or a mean, which is one division; losses of rows stay.
+def reduced(figures: Figures) -> float | NDArray[np.float64]:
+    """Return the loss that figures make: the sum, the mean, or the losses of rows as they are.
 
     Raises:
         ValueError: What a mean is divided by is not known.
@@ -140,7 +169,7 @@ def reduced(figures: LossResult) -> float | NDArray[np.float64]:
     """
     loss = figures.loss
     if not isinstance(loss, np.ndarray):
-        return mean_of(figures) if figures.reduction == "mean" else figures.sum
+        return _mean_of(figures) if figures.reduction == "mean" else figures.sum
     if _how_to_join(figures) == "rows":
         return loss
     sums = loss if figures.loss_terms is None else figures.loss_terms[0]
@@ -160,8 +189,21 @@ def reduced(figures: LossResult) -> float | NDArray[np.float64]:
         return np.asarray(sums / divisors)
 
 
-def mean_of(figures: LossResult) -> float:
-    """Divides the sum by what the normalizer says.
+def as_mean(sums: FiguresT) -> FiguresT:
+    """Return the mean that sums over rows make.
+
+    Raises:
+        ValueError: They are not over rows, or the divisors are not known.
+        InvalidRequest: It is a mean over nothing, code "empty_mean".
+    """
+    if _how_to_join(sums) == "rows":
+        raise ValueError("these are losses of rows; a mean needs sums over rows, as of reduction='sum'")
+    mean = replace(sums, reduction="mean")
+    return replace(mean, loss=reduced(mean))
+
+
+def _mean_of(figures: Figures) -> float:
+    """Return the sum divided by the normalizer's divisor.
 
     Raises:
         InvalidRequest: That is zero.
@@ -177,7 +219,7 @@ def mean_of(figures: LossResult) -> float:
     return float(figures.sum / divisor)
 
 
-def _axes(result: LossResult) -> Sequence[int] | None:
+def _axes(result: Figures) -> Sequence[int] | None:
     axis = result.options.get("axis")
     if axis is None:
         return None
@@ -185,11 +227,11 @@ def _axes(result: LossResult) -> Sequence[int] | None:
     return [one % len(result.shape) if result.shape else one for one in axes]
 
 
-def _divides_by_number(result: LossResult) -> bool:
+def _divides_by_number(result: Figures) -> bool:
     return isinstance(result.options.get("normalizer"), int | float)
 
 
-def _how_to_join(result: LossResult) -> str:
+def _how_to_join(result: Figures) -> str:
     axes = _axes(result)
     if not isinstance(result.loss, np.ndarray):
         return "scalar"
@@ -198,8 +240,8 @@ def _how_to_join(result: LossResult) -> str:
     return "rows" if result.reduction == "none" or (axes is not None and 0 not in axes) else "places"
 
 
-def _planes(result: LossResult) -> dict[str, Sequence[NDArray[np.float64]]]:
-    """The arrays that add up to the sums over rows, and to what these are divided by, if that is a sum.
+def _planes(result: Figures) -> dict[str, Sequence[NDArray[np.float64]]]:
+    """Return the terms of the sums over rows, and of their divisors.
 
     Raises:
         ValueError: The result is a mean and does not hold them.
@@ -216,14 +258,14 @@ def _planes(result: LossResult) -> dict[str, Sequence[NDArray[np.float64]]]:
     return {"loss_terms": losses, **({} if divisors is None else {"divisor_terms": divisors})}
 
 
-def _without_terms(result: LossResult) -> ValueError:
+def _without_terms(result: Figures) -> ValueError:
     return ValueError(
         f"means over axis={result.options.get('axis')} of batches need the terms of their sums and divisors, "
         "which this server does not give; score_stream gives such means"
     )
 
 
-def _refuse_unlike(first: LossResult, other: LossResult) -> None:
+def _refuse_unlike(first: Figures, other: Figures) -> None:
     for name in _COMMON:
         mine, its = getattr(first, name), getattr(other, name)
         dimensions = len(first.shape) or len(other.shape)  # a merged result may know none
@@ -238,7 +280,7 @@ def _refuse_unlike(first: LossResult, other: LossResult) -> None:
 
 
 def _differing(mine: object, its: object) -> str:
-    """Name what differs, of mappings nothing else."""
+    """Return the text of two values; of mappings, only the items that differ."""
     if isinstance(mine, Mapping) and isinstance(its, Mapping):
         names = [name for name in {**mine, **its} if mine.get(name) != its.get(name)]
         mine, its = ({name: each.get(name) for name in names} for each in (mine, its))
@@ -246,7 +288,7 @@ def _differing(mine: object, its: object) -> str:
 
 
 def _same_form(name: str, value: Any, dimensions: int) -> Any:  # noqa: ANN401 - any JSON value in and out
-    """Give what means the same one form: a default left out, 0 and [0], -1 and the last axis."""
+    """Return one form for values that mean the same: 0 and [0], -1 and the last axis."""
     if name == "options":
         value = {**OPTIONS, **value}
     if not isinstance(value, Mapping):

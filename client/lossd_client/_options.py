@@ -1,21 +1,19 @@
-"""What a client is made of: all of it can be pickled, and a client be made from it again."""
+"""The settings of a client, from which a copy or an unpickled client is made."""
 
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
 from numbers import Integral  # numpy's too
 from typing import Any, Final, TypeAlias, TypedDict
-from urllib.parse import urlsplit
 
 from lossd_client._encoding import Form
 from lossd_client._version import version
 from lossd_client.progress import Progress
-from lossd_client.retry import DEFAULT_RETRY, Retry
-from lossd_client.timeout import DEFAULT_TIMEOUT, Timeout
-from lossd_client.transport import without_password
+from lossd_client.retry import Retry
+from lossd_client.timeout import Timeout
 
-DEFAULT_BASE_URL: Final = "http://127.0.0.1:8000"
+DEFAULT_TIMEOUT: Final = Timeout()
+DEFAULT_RETRY: Final = Retry()
 DEFAULT_REQUEST_BYTES: Final = 16 << 20
 DEFAULT_CONCURRENCY: Final = 4
 DEFAULT_CONNECTIONS: Final = 32
@@ -24,7 +22,7 @@ ShowProgress: TypeAlias = Callable[[Progress], None]
 
 
 class Options(TypedDict, total=False):
-    """What `with_options` changes; see `LossClient`."""
+    """The options that `with_options` changes; see `LossClient`."""
 
     api_key: str | None
     timeout: float | Timeout | None
@@ -53,7 +51,7 @@ _NAMES: Final[Mapping[Any, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the constructors take, checked; see `LossClient` for what each means.
+    """The arguments of the constructor, checked; see `LossClient`.
 
     Raises:
         TypeError: A value is of another type.
@@ -61,7 +59,7 @@ class Settings:
     """
 
     base_url: str
-    api_key: str | None = None  # as given; without one, whoever unpickles this has its own environment's
+    api_key: str | None = None  # as given; None reads the environment, also where this is unpickled
     timeout: Timeout = DEFAULT_TIMEOUT
     retry: Retry | None = DEFAULT_RETRY
     request_bytes: int = DEFAULT_REQUEST_BYTES
@@ -82,7 +80,7 @@ class Settings:
             raise ValueError("request_bytes, concurrency and max_connections must be at least 1")
 
     def changed(self, options: Options) -> "Settings":
-        """Gives the same with some options changed.
+        """Return settings with some options changed.
 
         Raises:
             TypeError: There is no such option.
@@ -96,17 +94,17 @@ class Settings:
 
     @property
     def form(self) -> Form:
-        """In what form tensors are sent."""
+        """The form in which tensors are sent."""
         return Form(self.shrink_targets, self.one_hot_as_ids, self.narrow_floats)
 
     def headers(self) -> Mapping[str, str]:
-        """Gives the headers that every request bears.
+        """Return the headers of every request.
 
         Raises:
             ValueError: The key has characters that no header may have.
         """
         agent = {"User-Agent": f"lossd-client/{version()}"}
-        # What was copied, or read from a file, may have a line end.
+        # A copied key may have a line end.
         key = (self.api_key or "").strip() or os.environ.get("LOSSD_API_KEY", "").strip()
         if not key:
             return agent
@@ -117,39 +115,8 @@ class Settings:
             )
         return {**agent, "Authorization": f"Bearer {key}"}
 
-    @property
-    def is_loopback(self) -> bool:
-        """Whether the server is on this machine, before which no proxy stands."""
-        host = urlsplit(self.base_url).hostname or ""
-        try:
-            return ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost"
-
 
 def _refuse_unknown(options: Options) -> None:
     for name in options:
         if name not in Options.__annotations__:
             raise TypeError(f"there is no option {name!r}; there are {', '.join(Options.__annotations__)}")
-
-
-def server_address(given: str | None) -> str:
-    """Gives the base URL: as given, else the environment's, else the default.
-
-    Raises:
-        TypeError: It is no text.
-        ValueError: It is not an http or https address.
-    """
-    if not isinstance(given, str | None):
-        raise TypeError(f"base_url must be a str or None, and is {given!r}")
-    url = (given or "").strip() or os.environ.get("LOSSD_BASE_URL", "").strip() or DEFAULT_BASE_URL
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # checked when it is read
-    except ValueError as error:
-        if "@" in url:  # the error may quote a part of the password
-            raise ValueError(f"base_url is {without_password(url)!r}, whose port is no number") from None
-        raise ValueError(f"base_url is {url!r}: {error}") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(f"base_url must be like http://host:8000, and is {without_password(url)!r}")
-    return url.rstrip("/")

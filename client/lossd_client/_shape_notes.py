@@ -1,4 +1,4 @@
-"""What to note of a call that is sent: what the server notes of shapes that could mean two things, and more.
+"""Notes of calls whose shapes could mean two things, and of arguments that may be swapped.
 
 The server's notes are for requests that are sent in parts. A part of a call may be ambiguous where the whole
 is not, and the other way round: a weight of shape [N] goes with inputs [N, N] in two ways, and with N / 2 of
@@ -11,26 +11,22 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client._arrays import forget
-from lossd_client._calls import Checked
-from lossd_client._foreign import widened
+from lossd_client._arrays import forget, widened
+from lossd_client._calls import CheckedCall
 
-_FIRST: Final = 1024  # elements, of which one mostly tells that logits are logits
+_FIRST: Final = 1024  # elements; mostly enough to see that logits are logits
 _FEWEST: Final = 16
 _BLOCK: Final = 1 << 18  # elements that are looked at together
 
 
-def shape_notes(call: Checked) -> list[str]:
-    """Give the notes of a call, in the server's words."""
+def shape_notes(call: CheckedCall) -> list[str]:
+    """Return the notes of a call, in the server's words."""
     shapes = {name: array.shape for name, array in call.tensors.items()}
-    notes = notes_of(shapes, call.inputs.shape, call.class_axis)
-    return (
-        [*notes, *id_notes(call.inputs.shape)] if call.by_index and "class_axis" not in call.params else notes
-    )
+    return notes_of(shapes, call.inputs.shape, call.axes.classes, by_index=call.by_index)
 
 
-def swapped_notes(call: Checked) -> list[str]:
-    """Give a note where the logits look like targets, and the targets like probabilities."""
+def swapped_notes(call: CheckedCall) -> list[str]:
+    """Return a note if the logits look like targets, and the targets like probabilities."""
     logits = call.tensors.get("logits")
     if logits is None or call.by_index or logits.size < _FEWEST:
         return []
@@ -49,7 +45,7 @@ def swapped_notes(call: Checked) -> list[str]:
 
 
 def _blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Give some rows after the other; those of mapped files are let go again."""
+    """Yield blocks of rows, and drop the pages of mapped files behind them."""
     if not array.ndim:
         yield widened(array)
         return
@@ -61,12 +57,12 @@ def _blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
 
 
 def _are_bits(numbers: NDArray[Any]) -> bool:
-    """Tell whether all numbers are 0 or 1."""
+    """Return whether all numbers are 0 or 1."""
     return bool(((numbers == 0) | (numbers == 1)).all())
 
 
-def id_notes(shape: tuple[int, ...]) -> list[str]:
-    """Give the note of class ids along the last axis by default that could open out along another.
+def _id_notes(shape: tuple[int, ...]) -> list[str]:
+    """Return a note if class ids could lie along another axis than the last.
 
     Args:
         shape: The inputs'.
@@ -81,13 +77,16 @@ def id_notes(shape: tuple[int, ...]) -> list[str]:
     ]
 
 
-def notes_of(shapes: Mapping[str, tuple[int, ...]], shape: tuple[int, ...], class_axis: int) -> list[str]:
-    """Give the notes of tensors.
+def notes_of(
+    shapes: Mapping[str, tuple[int, ...]], shape: tuple[int, ...], class_axis: int, *, by_index: bool
+) -> list[str]:
+    """Return the notes of tensors.
 
     Args:
         shapes: By name.
         shape: The inputs'.
-        class_axis: Where the classes lie.
+        class_axis: Where the classes lie; -1 where the caller leaves it at that.
+        by_index: Whether the targets are class ids.
     """
     if not -len(shape) <= class_axis < len(shape):
         return []
@@ -103,4 +102,4 @@ def notes_of(shapes: Mapping[str, tuple[int, ...]], shape: tuple[int, ...], clas
                 f"{name} of shape {list(given)} goes along axis {found[0]} of the inputs, {list(shape)}, by "
                 f"numpy's rules; if axis {other} is meant, send it in the shape {as_other}"
             )
-    return notes
+    return [*notes, *_id_notes(shape)] if by_index and class_axis == -1 else notes

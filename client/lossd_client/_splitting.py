@@ -1,4 +1,4 @@
-"""Large inputs as several requests of some of their rows each, and their answers as one result."""
+"""Large inputs split by rows into several requests, and their answers merged."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from lossd_client._advice import explained
 from lossd_client._arrays import Array, forget
-from lossd_client._calls import Checked
-from lossd_client._encoding import asked
-from lossd_client._merge import Tally, reduced
+from lossd_client._attempts import CallLimits
+from lossd_client._calls import CheckedCall
+from lossd_client._encoding import RequestSummary, summary_of
+from lossd_client._merge import Tally, as_mean, reduced
+from lossd_client._problems import relocated
 from lossd_client._shape_notes import shape_notes, swapped_notes
-from lossd_client.errors import StatusError, moved
-from lossd_client.result import Asked, LossResult
-from lossd_client.retry import Patience
+from lossd_client.errors import StatusError
+from lossd_client.result import LossResult
 
 Batch: TypeAlias = tuple[Array, Array] | list[Array] | Mapping[str, Array]
 """Logits and targets, or tensors by name."""
@@ -25,20 +26,20 @@ _ALONG_ROWS: Final = ("logits", "probabilities", "targets", "weight", "mask", "p
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One request of a plan.
+    """One request of a call.
 
     Attributes:
-        call: What it asks for.
-        asked: What its answer is read by.
-        start: How many rows of the input stand before it.
-        sliced: The tensors of which it holds some rows only; "loss" is one where the losses are joined.
-        plan: What it is a part of.
-        is_last: Whether no part of that plan comes after it.
-        request_id: What it is called in the server's logs.
+        call: The rows to score.
+        summary: For reading its answer.
+        start: Its first row in the input.
+        sliced: The tensors of which it has some rows only; "loss" too, where losses are joined by row.
+        plan: The call's plan.
+        is_last: Whether it is the last part.
+        request_id: The request id.
     """
 
-    call: Checked
-    asked: Asked
+    call: CheckedCall
+    summary: RequestSummary
     start: int
     sliced: frozenset[str]
     plan: "Plan"
@@ -52,34 +53,37 @@ class Part:
 
     @property
     def size(self) -> int:
-        """Its bytes, before they are made smaller."""
+        """The bytes of its tensors as given."""
         return sum(array.nbytes for array in self.call.tensors.values())
 
     def own_error(self, error: StatusError) -> StatusError:
-        """Gives what the server said of the part as said of the whole."""
-        own = error if self.plan.is_whole else moved(error, self.start, self.sliced)
+        """Return the server's error with places in the whole input."""
+        own = error if self.plan.is_whole else relocated(error, self.sliced, self._place_of)
         return explained(own, self.plan.call)
 
+    def _place_of(self, name: str, row: int) -> tuple[int, str]:
+        return self.start + row, ""
+
     def forget(self) -> None:
-        """Lets go of what was read of mapped files."""
+        """Drop the pages of mapped files."""
         for array in self.call.tensors.values():
             forget(array)
 
 
 class Plan:
-    """How one call is sent: as it is, or in parts.
+    """The requests of one call: one, or several of some rows each.
 
     It is sent as it is when it is small enough, or when classes lie along its rows.
 
     Args:
-        call: What is asked for; an attribute, too.
-        size: How many bytes a request may have.
-        request_id: What the call is called in the server's logs.
-        patience: How long to bother for all of it.
+        call: The call; an attribute, too.
+        size: The bytes that a request may have.
+        request_id: The request id of the call; parts have it with a number.
+        limits: The deadline and the retries of the whole call.
     """
 
-    def __init__(self, call: Checked, size: int, request_id: str, patience: Patience) -> None:
-        self.patience = patience
+    def __init__(self, call: CheckedCall, size: int, request_id: str, limits: CallLimits) -> None:
+        self.limits = limits
         self.call = call
         self._request_id = request_id
         self._sliced = _sliced(call)
@@ -88,7 +92,7 @@ class Plan:
         self._rows = rows
         self._step = max(1, size // max(row_bytes, 1))
         self.is_whole = self._step >= rows or not _can_split(call)
-        self._tally = Tally()
+        self._tally: Tally[LossResult] = Tally()
 
     @property
     def rows(self) -> int:
@@ -96,14 +100,14 @@ class Plan:
         return self._rows
 
     def parts(self) -> Iterator[Part]:
-        """Gives the requests, in order."""
+        """Yield the requests, in order."""
         if self.is_whole:
             none: frozenset[str] = frozenset()
-            yield Part(self.call, asked(self.call), 0, none, self, True, self._request_id)
+            yield Part(self.call, summary_of(self.call), 0, none, self, True, self._request_id)
             return
         sums = _as_sums(self.call)
-        about = asked(sums)
-        names = self._sliced | ({"loss"} if sums.joins_rows else set())
+        about = summary_of(sums)
+        names = self._sliced | ({"loss"} if sums.axes.joins_rows else set())
         for number, start in enumerate(range(0, self._rows, self._step), 1):
             rows = slice(start, start + self._step)
             tensors = {
@@ -115,19 +119,19 @@ class Plan:
             yield Part(part, own, start, names, self, last, f"{self._request_id}-{number}")
 
     def add(self, part: Part, result: LossResult) -> None:
-        """Take the answer to the next part."""
+        """Add the result of the next part."""
         if not self.is_whole and result.notes:
             own = shape_notes(part.call)
             result = replace(result, notes=tuple(note for note in result.notes if note not in own))
         self._tally.add(result)
 
     def noted(self, result: LossResult) -> LossResult:
-        """Add what the client notes of the whole call."""
+        """Return a result with the client's notes of the whole call."""
         notes = swapped_notes(self.call)
         return replace(result, notes=(*result.notes, *notes)) if notes else result
 
     def result(self) -> LossResult:
-        """Gives the answer to the call, when those to all parts were added.
+        """Return the result of the call, once all parts were added.
 
         Raises:
             InvalidRequest: It is a mean over nothing.
@@ -135,7 +139,7 @@ class Plan:
         merged = self._tally.result()
         if self.is_whole:
             return merged
-        about = asked(self.call)
+        about = summary_of(self.call)
         merged = replace(
             merged,
             reduction=about.reduction,
@@ -148,43 +152,37 @@ class Plan:
 
 
 class Joined:
-    """The results of many batches, as one.
+    """The results of many batches as one.
 
-    Batches are asked for sums, where their means are over rows, and the client divides once: a batch may be
-    empty then, or have every element dropped.
+    Means over rows are divided once, at the end: a batch alone may be empty, or have every element dropped.
     """
 
     def __init__(self) -> None:
-        self._tally = Tally()
-        self._mean: Asked | None = None
+        self._tally: Tally[LossResult] = Tally()
+        self._is_mean = False
 
-    def asked(self, call: Checked) -> Checked:
-        """Gives what to ask of a batch instead of `call`."""
-        if not _divides(call):
-            return call
-        self._mean = self._mean or asked(call)
+    def sums_of(self, call: CheckedCall) -> CheckedCall:
+        """Return the request to send for a batch: its sums, where the loss is a mean over rows."""
+        self._is_mean |= call.axes.averages_rows
         return _as_sums(call)
 
     def add(self, result: LossResult) -> None:
-        """Takes the result of the next batch."""
+        """Add the result of the next batch."""
         self._tally.add(result)
 
     def result(self) -> LossResult:
-        """Gives the result of all batches.
+        """Return the result of all batches.
 
         Raises:
             ValueError: There were none.
             InvalidRequest: It is a mean over nothing.
         """
         merged = self._tally.result()
-        if self._mean is None:
-            return merged
-        merged = replace(merged, reduction=self._mean.reduction)
-        return replace(merged, loss=reduced(merged))
+        return as_mean(merged) if self._is_mean else merged
 
 
 def batch_tensors(batch: object) -> Mapping[str, Any]:
-    """Gives a batch's tensors by name.
+    """Return a batch's tensors by name.
 
     Raises:
         TypeError: It is no batch.
@@ -199,8 +197,8 @@ def batch_tensors(batch: object) -> Mapping[str, Any]:
     raise TypeError(f"a batch is (logits, targets) or a mapping of tensors by name, and this is a {what}")
 
 
-def _sliced(call: Checked) -> frozenset[str]:
-    """The tensors that have the rows of the input; others stand for every row."""
+def _sliced(call: CheckedCall) -> frozenset[str]:
+    """Return the tensors that have the input's rows; the others apply to every row."""
     inputs = call.inputs
     if not inputs.ndim or inputs.shape[0] < 2:
         return frozenset()
@@ -209,7 +207,7 @@ def _sliced(call: Checked) -> frozenset[str]:
         for name, array in call.tensors.items()
         if name in _ALONG_ROWS
         and _has_rows(array, inputs, name == "targets" and call.by_index)
-        and not (name == "pos_weight" and array.ndim == 1)  # which lies along the classes
+        and not (name == "pos_weight" and array.ndim == 1)  # it lies along the classes
     )
 
 
@@ -217,8 +215,8 @@ def _has_rows(array: NDArray[Any], inputs: NDArray[Any], by_index: bool) -> bool
     return array.ndim == inputs.ndim - by_index and array.shape[:1] == inputs.shape[:1]
 
 
-def _fit(call: Checked) -> bool:
-    """Whether what broadcasts does so to the whole: it might do so to a part alone."""
+def _fit(call: CheckedCall) -> bool:
+    """Return whether all tensors broadcast to the whole input, since they might only fit a part."""
     shape = call.inputs.shape
     others = [
         call.tensors[name].shape
@@ -231,23 +229,19 @@ def _fit(call: Checked) -> bool:
         return False
 
 
-def _can_split(call: Checked) -> bool:
+def _can_split(call: CheckedCall) -> bool:
+    """Return whether rows can go in several requests. A call that the server refuses goes in one."""
+    axes = call.axes
     if not ({"targets", next(iter(call.tensors))} <= _sliced(call) and _fit(call)):
-        return False  # the server shall say so
-    by_class = call.by_index or isinstance(call.own.get("alpha"), list)
-    pos_weight = call.tensors.get("pos_weight")
-    by_class |= pos_weight is not None and pos_weight.size > 1 and pos_weight.ndim == 1
-    if by_class and call.class_axis in (0, -call.inputs.ndim):
         return False
-    if call.reduction not in ("none", "sum", "mean") or not call.axes <= set(range(call.inputs.ndim)):
-        return False  # likewise
-    return call.reduction != "none" or {"axis", "normalizer"}.isdisjoint(call.params)
+    if axes.classes_are_rows or not axes.reduced <= set(range(axes.dimensions)):
+        return False
+    if axes.reduction == "none":
+        return {"axis", "normalizer"}.isdisjoint(call.params)
+    return axes.reduction in ("sum", "mean")
 
 
-def _divides(call: Checked) -> bool:
-    """Whether the parts are asked for sums, and the client divides: one part alone may be empty."""
-    return call.reduction == "mean" and not call.joins_rows
-
-
-def _as_sums(call: Checked) -> Checked:
-    return replace(call, params={**call.params, "reduction": "sum"}) if _divides(call) else call
+def _as_sums(call: CheckedCall) -> CheckedCall:
+    if not call.axes.averages_rows:
+        return call
+    return replace(call, params={**call.params, "reduction": "sum"})

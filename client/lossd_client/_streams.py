@@ -1,4 +1,4 @@
-"""One request over batches that come one after the other."""
+"""Many batches in one request, an Arrow stream."""
 
 import operator
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -6,14 +6,14 @@ from typing import Any
 
 from lossd_client._arrow_stream import DEFAULT_BATCH_BYTES, ArrowEncoder
 from lossd_client._calls import batch_call, check, checked_params
-from lossd_client._encoding import query_text
+from lossd_client._encoding import RequestSummary, query_text
+from lossd_client._media_types import ARROW, JSON, NPY
 from lossd_client._splitting import batch_tensors
-from lossd_client.result import Asked
-from lossd_client.transport import ARROW, JSON, NPY, Chunks, Request
+from lossd_client.transport import Request
 
 
 class BatchStream:
-    """What `score_stream` sends.
+    """The request of `score_stream`.
 
     Args:
         loss_name: The loss.
@@ -48,7 +48,7 @@ class BatchStream:
         return not isinstance(self._batches, Iterator | AsyncIterator)
 
     def request(self) -> Request:
-        """Gives the request to send."""
+        """Return the request to send."""
         axis = self._params.get("axis", 0)
         over_rows = not {0, -2}.isdisjoint(axis if isinstance(axis, list) else [axis])  # of [N, C], or all
         merges = over_rows and self._params.get("reduction") != "none"
@@ -60,20 +60,20 @@ class BatchStream:
             stream=self._chunks,
         )
 
-    def asked(self) -> Asked:
-        """Gives what is needed to read the answer, once all is sent."""
+    def summary(self) -> RequestSummary:
+        """Return what is needed to read the answer, once everything is sent."""
         own = {name: value for name, value in self._params.items() if name in ("gamma", "alpha", "variant")}
         reduction = str(self._params.get("reduction", "mean"))
         options = {
             name: value for name, value in self._params.items() if name not in own and name != "reduction"
         }
-        return Asked(self._loss_name, self._encoder.shape, reduction, own, options)
+        return RequestSummary(self._loss_name, self._encoder.shape, reduction, own, options)
 
     def _new_encoder(self) -> ArrowEncoder:
         by_index = self._params.get("targets_format") == "index"
         return ArrowEncoder(self._batch_bytes, by_index=by_index)
 
-    def _chunks(self) -> Chunks:
+    def _chunks(self) -> Iterator[bytes] | AsyncIterator[bytes]:
         self._encoder = self._new_encoder()
         if isinstance(self._batches, AsyncIterable):
             return self._async_pieces(self._batches)

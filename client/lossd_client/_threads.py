@@ -1,7 +1,6 @@
-"""Threads that a call has for itself, and that can be called off while they wait for the network.
+"""Threads of one call, which can be cancelled while they wait for the network.
 
-The threads of concurrent.futures are waited for when the interpreter exits, whatever they wait for; these
-are daemons.
+At exit, the interpreter waits for the threads of concurrent.futures. These are daemons.
 """
 
 import socket
@@ -18,8 +17,8 @@ ResultT = TypeVar("ResultT")
 _JOIN_SECONDS: Final = 2.0  # a thread that was called off while it connects takes as long as that
 
 
-class CallOff:
-    """Says to some threads that nobody wants their results, and wakes those that wait at a socket."""
+class Cancellation:
+    """Cancels some threads, and wakes those that wait for a socket."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -28,11 +27,11 @@ class CallOff:
 
     @property
     def is_set(self) -> bool:
-        """Whether it was said."""
+        """Whether the threads are cancelled."""
         return self._event.is_set()
 
     def set(self) -> None:
-        """Says it."""
+        """Cancel the threads."""
         with self._lock:  # a socket that is not held any more may be another thread's
             self._event.set()
             for each in self._held:
@@ -40,20 +39,20 @@ class CallOff:
                     socket.socket.shutdown(each, socket.SHUT_RDWR)  # a TLS socket's own is for its owner
 
     def pause(self, seconds: float) -> None:
-        """Lets so many seconds pass.
+        """Wait.
 
         Raises:
-            CancelledError: It was said meanwhile.
+            CancelledError: The thread was cancelled meanwhile.
         """
         if self._event.wait(seconds):
             raise CancelledError
 
     @contextmanager
     def holding(self, own: socket.socket) -> Iterator[None]:
-        """Has a socket shut down if it is said while the block lasts.
+        """Shut the socket down if the threads are cancelled while the block lasts.
 
         Raises:
-            CancelledError: It was said.
+            CancelledError: The thread was cancelled.
         """
         with self._lock:
             if self.is_set:
@@ -69,32 +68,32 @@ class CallOff:
 
 
 class _Own(threading.local):
-    call_off: CallOff | None = None
+    cancellation: Cancellation | None = None
 
 
 _own = _Own()
 
 
-def own_call_off() -> CallOff | None:
-    """Gives what calls the present thread off, if it is one of these."""
-    return _own.call_off
+def own_cancellation() -> Cancellation | None:
+    """Return the cancellation of the present thread; None if it is not one of these."""
+    return _own.cancellation
 
 
 class Workers(Generic[ResultT]):
-    """Does tasks in threads, in the order in which they are submitted.
+    """Threads that run tasks in the order in which they are submitted.
 
     Args:
-        number: How many threads there are at most.
+        number: The largest number of threads.
     """
 
     def __init__(self, number: int) -> None:
         self._number = number
         self._tasks: SimpleQueue[tuple[Future[ResultT], Callable[[], ResultT]] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._call_off = CallOff()
+        self._cancellation = Cancellation()
 
     def submit(self, task: Callable[[], ResultT]) -> Future[ResultT]:
-        """Has a task done, and gives where its result will be."""
+        """Submit a task and return the future of its result."""
         future: Future[ResultT] = Future()
         self._tasks.put((future, task))
         if len(self._threads) < self._number:
@@ -104,9 +103,9 @@ class Workers(Generic[ResultT]):
         return future
 
     def close(self, *, at_once: bool) -> None:
-        """Ends the threads: when all tasks are done, or else at once."""
+        """End the threads, at once or when all tasks are done."""
         if at_once:
-            self._call_off.set()
+            self._cancellation.set()
         for _ in self._threads:
             self._tasks.put(None)
         ends = time.monotonic() + _JOIN_SECONDS
@@ -114,11 +113,11 @@ class Workers(Generic[ResultT]):
             each.join(max(0.0, ends - time.monotonic()))
 
     def _work(self) -> None:
-        _own.call_off = self._call_off
-        while (item := self._tasks.get()) is not None and not self._call_off.is_set:
+        _own.cancellation = self._cancellation
+        while (item := self._tasks.get()) is not None and not self._cancellation.is_set:
             future, task = item
             try:
                 future.set_result(task())
             except BaseException as error:  # raised where the result is asked for
                 future.set_exception(error)
-            del item, future, task  # which hold a request's arrays while this waits for the next
+            del item, future, task  # they would hold a request's arrays while this waits

@@ -3,7 +3,7 @@ from functools import cache
 
 @cache
 def version() -> str:
-    """The installed distribution's version, or "unknown" when the package runs uninstalled."""
+    """Return the installed distribution's version, or "unknown" when the package runs uninstalled."""
     from importlib import metadata  # slow to import, and most callers never ask
 
     try:

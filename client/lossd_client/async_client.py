@@ -6,7 +6,6 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
-    Callable,
     Coroutine,
     Iterable,
     Mapping,
@@ -15,92 +14,35 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar, Unpack
 
-from lossd_client._base_client import Client, Meter
+from lossd_client._addresses import is_loopback
+from lossd_client._attempts import Send, Steps
+from lossd_client._base_client import BaseClient, Meter
 from lossd_client._calls import LossCall, LossName, check
-from lossd_client._encoding import INFO, READY, USAGE, read_object, read_ready, usage_of
-from lossd_client._options import (
-    DEFAULT_CONCURRENCY,
-    DEFAULT_CONNECTIONS,
-    DEFAULT_REQUEST_BYTES,
-    Options,
-    Settings,
-    ShowProgress,
-    server_address,
-)
+from lossd_client._encoding import INFO, READY, USAGE, read_object, read_ready, read_result, usage_of
+from lossd_client._options import Options, Settings
 from lossd_client._splitting import Batch, Joined, Part, Plan
 from lossd_client._streams import BatchStream
 from lossd_client.errors import LossdError
-from lossd_client.result import LossResult, read_result
-from lossd_client.retry import DEFAULT_RETRY, Retry, Send, Steps
-from lossd_client.timeout import DEFAULT_TIMEOUT, Timeout
+from lossd_client.result import LossResult
 from lossd_client.transport import AsyncTransport, Request, Response
 
-ResultT = TypeVar("ResultT")
-Batches: TypeAlias = Iterable[Batch] | AsyncIterable[Batch]
+_ResultT = TypeVar("_ResultT")
+_Batches: TypeAlias = Iterable[Batch] | AsyncIterable[Batch]
 
 _LARGE = 1 << 20  # bytes: making less than that ready takes the event loop less time than a thread would
 
 
 class AsyncLossClient(
-    Client[Coroutine[Any, Any, LossResult], Batches, AsyncIterator[LossResult], AsyncTransport]
+    BaseClient[Coroutine[Any, Any, LossResult], _Batches, AsyncIterator[LossResult], AsyncTransport]
 ):
-    """The same client for asyncio: everything that asks the server is awaited.
+    """`LossClient` for asyncio: methods that ask the server are awaited.
 
     It belongs to the event loop in which it is first used, and raises a RuntimeError in another. Batches may
     come from asynchronous iterables too; what draws them from others runs in the event loop.
 
-    Args:
-        base_url: As in `LossClient`, and so are all others.
-        api_key: As there.
-        timeout: As there.
-        retry: As there.
-        request_bytes: As there.
-        concurrency: As there.
-        progress: As there; called in the event loop.
-        shrink_targets: As there.
-        one_hot_as_ids: As there.
-        narrow_floats: As there.
-        transport: As there, of an `AsyncTransport`.
-        max_connections: As there.
-
-    Raises:
-        TypeError: As there.
-        ConnectionFailed: As there.
-        ValueError: As there.
+    The constructor takes what that of `LossClient` takes. `progress` is called in the event loop, and
+    `transport` makes an `AsyncTransport`.
     """
-
-    def __init__(
-        self,
-        base_url: str | None = None,
-        *,
-        api_key: str | None = None,
-        timeout: float | Timeout | None = DEFAULT_TIMEOUT,
-        retry: Retry | None = DEFAULT_RETRY,
-        request_bytes: int = DEFAULT_REQUEST_BYTES,
-        concurrency: int = DEFAULT_CONCURRENCY,
-        progress: ShowProgress | None = None,
-        shrink_targets: bool = True,
-        one_hot_as_ids: bool = False,
-        narrow_floats: bool = False,
-        transport: Callable[[], AsyncTransport] | None = None,
-        max_connections: int = DEFAULT_CONNECTIONS,
-    ) -> None:
-        self._set_up(
-            Settings(
-                base_url=server_address(base_url),
-                api_key=api_key,
-                timeout=Timeout.of(timeout),
-                retry=retry,
-                request_bytes=request_bytes,
-                concurrency=concurrency,
-                progress=progress,
-                shrink_targets=shrink_targets,
-                one_hot_as_ids=one_hot_as_ids,
-                narrow_floats=narrow_floats,
-                transport=transport,
-                max_connections=max_connections,
-            )
-        )
 
     @classmethod
     async def local(cls, *, settings: Mapping[str, object] | None = None, **options: Unpack[Options]) -> Self:
@@ -123,16 +65,16 @@ class AsyncLossClient(
         from lossd_client._httpx_transport import AsyncHttpxTransport  # slow to import
 
         return AsyncHttpxTransport(
-            max_connections=settings.max_connections, use_environment=not settings.is_loopback
+            max_connections=settings.max_connections, use_environment=not is_loopback(settings.base_url)
         )
 
     async def info(self) -> dict[str, Any]:
         """As `LossClient.info`."""
-        return read_object(await self._run(self._ask(INFO)), INFO.path)
+        return read_object(await self._run(self._request(INFO)), INFO.path)
 
     async def usage(self, days: int | None = None) -> dict[str, Any]:
         """As `LossClient.usage`."""
-        return read_object(await self._run(self._ask(usage_of(days))), USAGE.path)
+        return read_object(await self._run(self._request(usage_of(days))), USAGE.path)
 
     async def ready(self) -> bool:
         """As `LossClient.ready`."""
@@ -140,7 +82,7 @@ class AsyncLossClient(
         return read_ready(await transport.send(self._addressed(READY), self._settings.timeout))
 
     async def aclose(self) -> None:
-        """Closes the connections, and ends the server that `local` started."""
+        """Close the connections, and stop the server that `local` started."""
         transport = self._connections.close()
         if transport is not None:
             await transport.aclose()
@@ -161,8 +103,8 @@ class AsyncLossClient(
         self._connections.bind(asyncio.get_running_loop())
         return self._connections.get()[0]
 
-    async def _run(self, steps: Steps[ResultT]) -> ResultT:
-        """Does what the steps say, until they come to a result."""
+    async def _run(self, steps: Steps[_ResultT]) -> _ResultT:
+        """Take the steps until they return a result."""
         transport = self._own_transport()
         answer: Response | None = None
         try:
@@ -179,19 +121,19 @@ class AsyncLossClient(
                     await asyncio.sleep(step.seconds)
                 step = steps.send(answer)
         except StopIteration as done:
-            result: ResultT = done.value
+            result: _ResultT = done.value
             return result
         finally:
             steps.close()  # what a cancelled task leaves half done
 
     async def _score_part(self, part: Part) -> LossResult:
-        _, line = self._connections.get()
+        _, state = self._connections.get()
         request: Request
         if part.size > _LARGE:
             request = await asyncio.to_thread(self._encoded, part)
         else:
             request = self._encoded(part)
-        return await self._run(self._exchange(part, request, line))
+        return await self._run(self._exchange(part, request, state))
 
     async def _score(self, call: LossCall) -> LossResult:
         plan = self._plan(check(call))
@@ -203,10 +145,13 @@ class AsyncLossClient(
         async with aclosing(self._results(_each([plan]), plan.rows)) as results:
             return await anext(results)
 
-    async def _score_batches(self, loss: LossName, batches: Batches, params: Mapping[str, Any]) -> LossResult:
+    async def _score_batches(
+        self, loss: LossName, batches: _Batches, params: Mapping[str, Any]
+    ) -> LossResult:
         joined = Joined()
         plans = (
-            self._plan(joined.asked(self._batch_call(loss, batch, params))) async for batch in _each(batches)
+            self._plan(joined.sums_of(self._batch_call(loss, batch, params)))
+            async for batch in _each(batches)
         )
         async with aclosing(self._results(plans, None)) as results:
             async for result in results:
@@ -214,7 +159,7 @@ class AsyncLossClient(
         return joined.result()
 
     def _iter_batches(
-        self, loss: LossName, batches: Batches, params: Mapping[str, Any]
+        self, loss: LossName, batches: _Batches, params: Mapping[str, Any]
     ) -> AsyncIterator[LossResult]:
         plans = (self._plan(self._batch_call(loss, batch, params)) async for batch in _each(batches))
         return self._results(plans, None)
@@ -222,7 +167,7 @@ class AsyncLossClient(
     async def _results(
         self, plans: AsyncIterator[Plan], total_rows: int | None
     ) -> AsyncGenerator[LossResult, None]:
-        """The result of each plan, in order."""
+        """Yield the result of each plan, in order."""
         meter = Meter(self._settings, total_rows)
         parts = (part async for plan in plans for part in plan.parts())
         async with aclosing(self._in_order(parts)) as answered:
@@ -233,7 +178,7 @@ class AsyncLossClient(
                     yield part.plan.result()
 
     async def _in_order(self, parts: AsyncIterator[Part]) -> AsyncGenerator[tuple[Part, LossResult], None]:
-        """Scores parts, several at a time; gives their results in order, and holds no more of them."""
+        """Score parts, several at a time, and yield their results in order."""
         waiting: deque[tuple[Part, asyncio.Task[LossResult]]] = deque()
         try:
             async for part in parts:
@@ -249,14 +194,14 @@ class AsyncLossClient(
                 task.cancel()
             await asyncio.gather(*(task for _, task in waiting), return_exceptions=True)
 
-    async def _score_stream(self, loss: LossName, batches: Batches, params: Mapping[str, Any]) -> LossResult:
+    async def _score_stream(self, loss: LossName, batches: _Batches, params: Mapping[str, Any]) -> LossResult:
         meter = Meter(self._settings, None)
         stream = BatchStream(loss, batches, params, await self.info(), meter.add)
-        response = await self._run(self._ask(stream.request(), once=not stream.is_repeatable))
-        return read_result(response, stream.asked())
+        response = await self._run(self._request(stream.request(), once=not stream.is_repeatable))
+        return read_result(response, stream.summary())
 
 
-async def _each(batches: Iterable[ResultT] | AsyncIterable[ResultT]) -> AsyncGenerator[ResultT, None]:
+async def _each(batches: Iterable[_ResultT] | AsyncIterable[_ResultT]) -> AsyncGenerator[_ResultT, None]:
     if isinstance(batches, AsyncIterable):
         async for batch in batches:
             yield batch

@@ -2,38 +2,30 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from functools import partial
 from itertools import chain
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from lossd_client._base_client import Client, Meter
+from lossd_client._addresses import is_loopback
+from lossd_client._attempts import Send, Steps
+from lossd_client._base_client import BaseClient, Meter
 from lossd_client._calls import LossCall, LossName, check
-from lossd_client._encoding import INFO, READY, USAGE, read_object, read_ready, usage_of
-from lossd_client._options import (
-    DEFAULT_CONCURRENCY,
-    DEFAULT_CONNECTIONS,
-    DEFAULT_REQUEST_BYTES,
-    Options,
-    Settings,
-    ShowProgress,
-    server_address,
-)
+from lossd_client._encoding import INFO, READY, USAGE, read_object, read_ready, read_result, usage_of
+from lossd_client._options import Options, Settings
 from lossd_client._splitting import Batch, Joined, Part, Plan
 from lossd_client._streams import BatchStream
-from lossd_client._threads import Workers, own_call_off
+from lossd_client._threads import Workers, own_cancellation
 from lossd_client.errors import LossdError
-from lossd_client.result import LossResult, read_result
-from lossd_client.retry import DEFAULT_RETRY, Retry, Send, Steps
-from lossd_client.timeout import DEFAULT_TIMEOUT, Timeout
+from lossd_client.result import LossResult
 from lossd_client.transport import Response, Transport
 
-ResultT = TypeVar("ResultT")
+_ResultT = TypeVar("_ResultT")
 
 
-class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Transport]):
+class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], Transport]):
     """A client that waits for each answer.
 
     Threads may share one. A forked child may go on using its parent's: it opens connections of its own. A
@@ -41,24 +33,23 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
     given as an argument; one from the environment does not, and is looked up anew in the environment there.
 
     Args:
-        base_url: Where the server is. Else the environment's LOSSD_BASE_URL, else http://127.0.0.1:8000.
+        base_url: The server's address; by default LOSSD_BASE_URL of the environment, else http://127.0.0.1:8000.
         api_key: Sent as a bearer token. Else the environment's LOSSD_API_KEY, else none is sent.
         timeout: How long each step may take, and the whole call. A number of seconds is for each step; None
             waits for ever.
         retry: When failed requests are sent again; None never.
         request_bytes: An input of more bytes than this is split by rows into requests of about that size.
             Where memory is short, count on `concurrency` times as much.
-        concurrency: How many requests of one call are under way at a time.
+        concurrency: Requests of one call in flight at a time.
         progress: Called after each answered request with how far the call is, in the thread that called.
         shrink_targets: Send targets that are all 0 or 1 as bool. The loss is the same to the last bit.
         one_hot_as_ids: Send targets that are one-hot along `class_axis` as class ids; likewise.
         narrow_floats: Send float64 tensors as float32, which rounds them: probabilities next to 1 become 1,
             whose loss under a target of 0 is infinite. What float32 makes 0 or infinite is a ValueError.
-        transport: What makes the connections, instead of the client's own HTTP library: called with no
-            arguments, and again after a fork or where the client is unpickled. For an `httpx.Client` of your
-            own see `lossd_client._httpx_transport.HttpxTransport`; for tests without a server there is
-            `lossd_client.testing.fake.FakeTransport`.
-        max_connections: How many connections the client's own transport keeps.
+        transport: Makes the transport, instead of the client's own. It is called without arguments, and again
+            after a fork or where the client is unpickled. `lossd_client.HttpxTransport` takes your own
+            `httpx.Client`; `lossd_client.testing.FakeTransport` is for tests without a server.
+        max_connections: Connections that the client's own transport keeps.
 
     Raises:
         TypeError: An argument is of another type.
@@ -67,42 +58,9 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
             or a number is out of range.
     """
 
-    def __init__(
-        self,
-        base_url: str | None = None,
-        *,
-        api_key: str | None = None,
-        timeout: float | Timeout | None = DEFAULT_TIMEOUT,
-        retry: Retry | None = DEFAULT_RETRY,
-        request_bytes: int = DEFAULT_REQUEST_BYTES,
-        concurrency: int = DEFAULT_CONCURRENCY,
-        progress: ShowProgress | None = None,
-        shrink_targets: bool = True,
-        one_hot_as_ids: bool = False,
-        narrow_floats: bool = False,
-        transport: Callable[[], Transport] | None = None,
-        max_connections: int = DEFAULT_CONNECTIONS,
-    ) -> None:
-        self._set_up(
-            Settings(
-                base_url=server_address(base_url),
-                api_key=api_key,
-                timeout=Timeout.of(timeout),
-                retry=retry,
-                request_bytes=request_bytes,
-                concurrency=concurrency,
-                progress=progress,
-                shrink_targets=shrink_targets,
-                one_hot_as_ids=one_hot_as_ids,
-                narrow_floats=narrow_floats,
-                transport=transport,
-                max_connections=max_connections,
-            )
-        )
-
     @classmethod
     def local(cls, *, settings: Mapping[str, object] | None = None, **options: Unpack[Options]) -> Self:
-        """Starts a server on this machine, in processes of its own, and gives a client of it.
+        """Start a server on this machine, in processes of its own, and return a client of it.
 
         It ends with the client, and with this process however that ends. It takes some seconds to start, and
         needs the server's dependencies: `pip install 'lossd[server]'`.
@@ -133,43 +91,43 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
         from lossd_client._httpx_transport import HttpxTransport  # slow to import
 
         return HttpxTransport(
-            max_connections=settings.max_connections, use_environment=not settings.is_loopback
+            max_connections=settings.max_connections, use_environment=not is_loopback(settings.base_url)
         )
 
     def info(self) -> dict[str, Any]:
-        """Gives the server's account of itself: version, losses with their defaults, limits, workers.
+        """Return the server's version, losses with their defaults, limits and workers.
 
         Raises:
-            LossdError: The server gave none.
+            LossdError: The request failed.
         """
-        return read_object(self._run(self._ask(INFO)), INFO.path)
+        return read_object(self._run(self._request(INFO)), INFO.path)
 
     def usage(self, days: int | None = None) -> dict[str, Any]:
-        """Ask what the team that the key belongs to has used: by day, and in total.
+        """Return what the key's team has used, by day and in total.
 
         Args:
-            days: How many days, of which today, in UTC, is the last. The server's default is 30.
+            days: The number of days up to today, in UTC. The server's default is 30.
 
         Returns:
             `team`, `since`, `days` (of each its `day`, `requests`, `elements`, `bytes` and `device_seconds`),
             and their `total`.
 
         Raises:
-            LossdError: The server gave none.
+            LossdError: The request failed.
         """
-        return read_object(self._run(self._ask(usage_of(days))), USAGE.path)
+        return read_object(self._run(self._request(usage_of(days))), USAGE.path)
 
     def ready(self) -> bool:
-        """Tells whether the server is up and ready to score; asks once.
+        """Return whether the server is ready to score, asking once.
 
         Raises:
-            LossdError: There was no answer, or one that says neither.
+            LossdError: There was no answer, or another than yes or no.
         """
         transport, _ = self._connections.get()
         return read_ready(transport.send(self._addressed(READY), self._settings.timeout))
 
     def close(self) -> None:
-        """Closes the connections, and ends the server that `local` started."""
+        """Close the connections, and stop the server that `local` started."""
         transport = self._connections.close()
         if transport is not None:
             transport.close()
@@ -186,8 +144,8 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
     ) -> None:
         self.close()
 
-    def _run(self, steps: Steps[ResultT]) -> ResultT:
-        """Does what the steps say, until they come to a result."""
+    def _run(self, steps: Steps[_ResultT]) -> _ResultT:
+        """Take the steps until they return a result."""
         transport, _ = self._connections.get()
         answer: Response | None = None
         try:
@@ -204,12 +162,12 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
                     _pause(step.seconds)
                 step = steps.send(answer)
         except StopIteration as done:
-            result: ResultT = done.value
+            result: _ResultT = done.value
             return result
 
     def _score_part(self, part: Part) -> LossResult:
-        _, line = self._connections.get()
-        return self._run(self._exchange(part, self._encoded(part), line))
+        _, state = self._connections.get()
+        return self._run(self._exchange(part, self._encoded(part), state))
 
     def _score(self, call: LossCall) -> LossResult:
         plan = self._plan(check(call))
@@ -224,7 +182,8 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
         self, loss: LossName, batches: Iterable[Batch], params: Mapping[str, Any]
     ) -> LossResult:
         joined = Joined()
-        plans = (self._plan(joined.asked(self._batch_call(loss, batch, params))) for batch in batches)
+        calls = (self._batch_call(loss, batch, params) for batch in batches)
+        plans = (self._plan(joined.sums_of(call)) for call in calls)
         for result in self._results(plans, None):
             joined.add(result)
         return joined.result()
@@ -235,7 +194,7 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
         return self._results((self._plan(self._batch_call(loss, batch, params)) for batch in batches), None)
 
     def _results(self, plans: Iterator[Plan], total_rows: int | None) -> Iterator[LossResult]:
-        """The result of each plan, in order."""
+        """Yield the result of each plan, in order."""
         meter = Meter(self._settings, total_rows)
         for part, result in self._in_order(chain.from_iterable(plan.parts() for plan in plans)):
             meter.add(part.rows, result.count)
@@ -244,21 +203,21 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
                 yield part.plan.result()
 
     def _in_order(self, parts: Iterator[Part]) -> Iterator[tuple[Part, LossResult]]:
-        """Scores parts, several at a time; gives their results in order, and holds no more of them."""
+        """Score parts, several at a time, and yield their results in order."""
         concurrency = self._settings.concurrency
         waiting: deque[tuple[Part, Future[LossResult]]] = deque()
         workers: Workers[LossResult] = Workers(concurrency)
         try:
             for part in parts:
                 waiting.append((part, workers.submit(partial(self._score_part, part))))
-                # What is done is not kept from the caller until a slow source has given more.
+                # Yield what is done before drawing from a source that may be slow.
                 while waiting and (len(waiting) >= concurrency or waiting[0][1].done()):
                     yield waiting[0][0], waiting[0][1].result()
                     waiting.popleft()
             while waiting:
                 yield waiting[0][0], waiting[0][1].result()
                 waiting.popleft()
-        finally:  # after an error, or Ctrl-C, what is under way is not waited for
+        finally:  # after an error or Ctrl-C, do not wait for requests in flight
             workers.close(at_once=not all(future.done() for _, future in waiting))
 
     def _score_stream(
@@ -266,13 +225,13 @@ class LossClient(Client[LossResult, Iterable[Batch], Iterator[LossResult], Trans
     ) -> LossResult:
         meter = Meter(self._settings, None)
         stream = BatchStream(loss, batches, params, self.info(), meter.add)
-        response = self._run(self._ask(stream.request(), once=not stream.is_repeatable))
-        return read_result(response, stream.asked())
+        response = self._run(self._request(stream.request(), once=not stream.is_repeatable))
+        return read_result(response, stream.summary())
 
 
 def _pause(seconds: float) -> None:
-    call_off = own_call_off()
-    if call_off is None:
+    cancellation = own_cancellation()
+    if cancellation is None:
         time.sleep(seconds)
     else:
-        call_off.pause(seconds)
+        cancellation.pause(seconds)

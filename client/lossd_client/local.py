@@ -1,4 +1,4 @@
-"""A server in child processes of this one, for as long as it is wanted."""
+"""A server in child processes of this one."""
 
 import os
 import socket
@@ -14,14 +14,14 @@ from typing import Final
 
 from lossd_client.errors import ConnectionFailed
 
-START_SECONDS: Final = 120.0  # importing torch from a cold disk is most of it
-STOP_SECONDS: Final = 45.0  # the guard kills a server that drains for longer than 35
+_START_SECONDS: Final = 120.0  # importing torch from a cold disk is most of it
+_STOP_SECONDS: Final = 45.0  # the guard kills a server that drains for longer than 35
 _GUARD: Final = Path(__file__).with_name("_guard.py")
 _LOG_CHARACTERS: Final = 2000
 
 
 class LocalServer:
-    """Runs `lossd serve` under a guard, a process that ends it when this one lets go or is gone.
+    """A server, `lossd serve`, under a guard process that ends it when this process is gone.
 
     Args:
         settings: The server's settings by name.
@@ -30,7 +30,7 @@ class LocalServer:
     def __init__(self, settings: Mapping[str, object]) -> None:
         self._port = _free_port()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LOSSD_")}
-        environment["LOSSD_USAGE_FILE"] = ""  # whose would it be?
+        environment["LOSSD_USAGE_FILE"] = ""  # usage is not recorded
         environment |= {f"LOSSD_{name.upper()}": str(value) for name, value in settings.items()}
         command = [
             sys.executable,
@@ -50,40 +50,40 @@ class LocalServer:
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for the caller, which then ends this in order
+            start_new_session=True,  # Ctrl-C goes to the caller, which then stops the server
         )
 
     @property
     def url(self) -> str:
-        """Where the server listens."""
+        """The server's address."""
         return f"http://127.0.0.1:{self._port}"
 
     def wait_until_ready(self) -> None:
-        """Waits until it can score.
+        """Wait until the server can score.
 
         Raises:
             ConnectionFailed: It ended, or was not ready in time.
         """
-        ends = time.monotonic() + START_SECONDS
+        ends = time.monotonic() + _START_SECONDS
         while not self._is_ready():
             if self._guard.poll() is not None:
                 raise ConnectionFailed(f"the local server did not start:\n{self._tail()}")
             if time.monotonic() > ends:
                 raise ConnectionFailed(
-                    f"the local server was not ready within {START_SECONDS:g} s:\n{self._tail()}"
+                    f"the local server was not ready within {_START_SECONDS:g} s:\n{self._tail()}"
                 )
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """Ends it and waits until it is gone."""
+        """End the server and wait until it is gone."""
         assert self._guard.stdin is not None
         with suppress(OSError):  # it has ended by itself
             self._guard.stdin.write(b".")  # a forked child may hold the pipe open
             self._guard.stdin.close()
         try:
-            self._guard.wait(STOP_SECONDS)
+            self._guard.wait(_STOP_SECONDS)
         except BaseException:  # a second Ctrl-C too: leave nothing behind
-            self._guard.kill()  # whose end the server notices
+            self._guard.kill()  # the server notices, and ends
             self._guard.wait()
             raise
         finally:

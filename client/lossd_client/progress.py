@@ -1,4 +1,4 @@
-"""How far a large input or a stream has come."""
+"""Progress of a large input or a stream of batches."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What is done so far.
+    """The rows, elements and requests done so far.
 
     Attributes:
         rows: Rows scored: along axis 0 of the inputs.
@@ -24,7 +24,7 @@ class Progress:
 
 @contextmanager
 def progress_bar(description: str = "Scoring") -> Iterator[Callable[[Progress], None]]:
-    """Shows a bar on standard error, on a terminal only, while a `with` block lasts.
+    """Show a bar on standard error, on a terminal only, while a `with` block lasts.
 
     with progress_bar() as show:
         client.with_options(progress=show).bce(logits, targets)

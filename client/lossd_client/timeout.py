@@ -1,16 +1,16 @@
-"""How long each step of a request may take."""
+"""Timeouts of requests."""
 
 import math
 from dataclasses import dataclass, fields
-from typing import Final, Self
+from typing import Self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeout:
-    """How long to wait, in seconds; None waits for ever.
+    """Limits on the steps of a request, in seconds; None waits for ever.
 
-    The first four bound single steps: a large upload that moves may take as long as it takes. The last one
-    bounds the call.
+    The first four limit single steps: a large upload may take any time as long as it moves. The last limits
+    the call.
 
     Attributes:
         connect: For a connection to be made.
@@ -20,7 +20,7 @@ class Timeout:
         pool: For one of the client's connections to be free.
         deadline: For the whole call: all attempts, the waits between them, and all the requests that a large
             input is split into. In `score_batches` and `iter_batches`, for each batch. Sent along as
-            X-Timeout-Ms, so that the server does not work on what nobody waits for.
+            X-Timeout-Ms, so that the server drops expired work.
 
     Raises:
         ValueError: One is not a positive number.
@@ -42,11 +42,8 @@ class Timeout:
 
     @classmethod
     def of(cls, value: "float | Timeout | None") -> Self:
-        """Gives `value` itself, or with a number every step but the deadline that long."""
+        """Return `value` itself, or with a number every step but the deadline that long."""
         if isinstance(value, cls):
             return value
         seconds = None if value is None else float(value)  # type: ignore[arg-type] # a Timeout is a cls
         return cls(connect=seconds, read=seconds, write=seconds, pool=seconds)
-
-
-DEFAULT_TIMEOUT: Final = Timeout()

@@ -28,7 +28,7 @@ Normalizer: TypeAlias = Literal["count", "weight", "positives"]
 
 
 class _RemoteLoss(Metric):
-    """What the losses have in common: sums that are added up, and a division at the end."""
+    """The base of the metrics: running sums, divided at the end."""
 
     is_differentiable = False
     higher_is_better = False
@@ -58,8 +58,8 @@ class _RemoteLoss(Metric):
         self._told: set[str] = set()
         self._inputs = "probabilities" if probabilities else "logits"
         self._params = {**params, "pos_weight": _plain(params["pos_weight"])}
-        # Tells metrics of different parameters apart, whose sums may be alike in the first batch, after which
-        # a MetricCollection would let one stand for both. The first state: refused before sums are added up.
+        # Metrics of different parameters may have equal sums after the first batch, and a MetricCollection
+        # would then merge them: this state differs. It is the first, so that merging fails before any sum.
         about = json.dumps([self._inputs, self._params], sort_keys=True, default=_text)
         digest = torch.tensor(list(hashlib.sha256(about.encode()).digest()), dtype=torch.uint8)
         self.add_state(f"{self._loss}_parameters", digest, dist_reduce_fx=_the_same)
@@ -69,18 +69,18 @@ class _RemoteLoss(Metric):
 
     @property
     def client(self) -> LossClient:
-        """What the metric asks; a copy of the metric has a client of its own."""
+        """The metric's client; a copy of the metric has its own."""
         return self._client
 
     def update(
         self, preds: Tensor, target: Tensor, weight: Tensor | None = None, mask: Tensor | None = None
     ) -> None:
-        """Adds a batch, by one request. What the result notes is a warning, once for each note.
+        """Add a batch by one request. Each note of its results is a warning, once.
 
         Args:
-            preds: What the model said: logits, or probabilities if the metric was made for these. On any
+            preds: The model's outputs: logits, or probabilities if the metric was made for these. On any
                 device; it is copied to this machine's memory if it is elsewhere.
-            target: What it should have said, in the shape of `preds`, or class ids.
+            target: The targets, in the shape of `preds`, or class ids.
             weight: A factor for each element; broadcasts.
             mask: Which elements count; broadcasts.
 
@@ -91,7 +91,7 @@ class _RemoteLoss(Metric):
         score: Callable[..., Any] = self._client.bce if self._loss == "bce" else self._client.focal
         params = {name: value for name, value in self._params.items() if name != "normalizer"}
         tensors = {self._inputs: preds, "targets": target, "weight": weight, "mask": mask}
-        result = score(**tensors, **params, reduction="sum")  # of which a batch without elements has one too
+        result = score(**tensors, **params, reduction="sum")  # defined for a batch without elements, too
         for note in result.notes:
             if note not in self._told:
                 warnings.warn(note, stacklevel=3)  # torchmetrics' wrapper is between
@@ -105,7 +105,7 @@ class _RemoteLoss(Metric):
         self._add("weight", added[self._params["normalizer"]])
 
     def compute(self) -> Tensor:
-        """Gives the mean over all batches, of all ranks, as a float64 scalar; NaN over nothing.
+        """Return the mean over all batches of all ranks, a float64 scalar; NaN over nothing.
 
         It has the bits of one request over everything, however the batches were dealt out.
         """
@@ -115,7 +115,7 @@ class _RemoteLoss(Metric):
         return self._value("sum") / divisor
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as torchmetrics has it
-        """Adds a batch and gives its own mean; see `update`."""
+        """Add a batch and return its own mean; see `update`."""
         before = dict(self.__dict__)
         try:
             return super().forward(*args, **kwargs)
@@ -124,7 +124,7 @@ class _RemoteLoss(Metric):
             raise
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> "_RemoteLoss":
-        """Moves the states to a device, and leaves them integers whatever dtype is asked for."""
+        """Move the states to a device; they stay integers whatever dtype is asked for."""
 
         def moved(tensor: Tensor) -> Tensor:
             there = fn(tensor)
@@ -144,7 +144,7 @@ class _RemoteLoss(Metric):
         setattr(self, f"{self._loss}_{name}_digits", state + digits)
 
     def _value(self, name: str) -> Tensor:
-        """The sum, rounded once."""
+        """Return the sum, rounded once."""
         state = self._state(name)
         value = ExactSum.of_digits(state.tolist()).value
         return torch.tensor(value, dtype=torch.float64, device=state.device)
@@ -158,8 +158,8 @@ class RemoteBCE(_RemoteLoss):
     two updates of each `forward`.
 
     Args:
-        client: What asks the server. It may be shared, by metrics too.
-        base_url: Without a client: where the server is, as for `LossClient`.
+        client: A client, which metrics may share.
+        base_url: Without a client: the server's address, as for `LossClient`.
         api_key: Likewise.
         probabilities: `preds` are probabilities, not logits.
         pos_weight: A factor for the positive term, one a class, or an array of more dimensions that
@@ -321,7 +321,7 @@ def _text(value: object) -> object:
 
 
 def _the_same(stacked: Tensor) -> Tensor:
-    """Gives what all ranks' metrics, or two that are merged, were made with."""
+    """Return the parameters that all ranks' metrics have in common."""
     first = stacked[0]
     if not bool((stacked == first).all()):
         raise ValueError("metrics that were made with different parameters cannot be merged")

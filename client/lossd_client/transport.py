@@ -1,27 +1,14 @@
-"""What the client's parts pass each other, and the seam at which another HTTP library fits in.
+"""Requests, responses, and the transports that carry them: where another HTTP library fits in.
 
 A transport turns one `Request` into one `Response`. It knows nothing of losses, keys or retries; the
 client knows nothing of what carries its requests.
 """
 
-import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from lossd_client.timeout import Timeout
-
-JSON = "application/json"
-NPY = "application/x-npy"
-ARROW = "application/vnd.apache.arrow.stream"
-PROBLEM = "application/problem+json"
-
-Chunks: TypeAlias = Iterator[bytes] | AsyncIterator[bytes]
-
-
-def without_password(url: str) -> str:
-    """Gives an address to be shown."""
-    return re.sub("//.*@", "//[secure]@", url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +22,9 @@ class Request:
         headers: All that are to be sent but Host, Content-Length and Transfer-Encoding.
         body: Pieces to be sent one after the other, without being joined first. The same request may be
             sent again.
-        stream: Instead of `body`, what gives a body of unknown length, anew at each call. To an
-            asynchronous transport it may give an asynchronous iterator.
-        base_url: What stands before the path.
+        stream: Instead of `body`, returns a body of unknown length, from its start at each call; for an
+            asynchronous transport perhaps an asynchronous iterator.
+        base_url: The address before the path.
     """
 
     method: str
@@ -45,7 +32,7 @@ class Request:
     query: tuple[tuple[str, str], ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     body: tuple[bytes | memoryview, ...] = ()
-    stream: Callable[[], Chunks] | None = None
+    stream: Callable[[], Iterator[bytes] | AsyncIterator[bytes]] | None = None
     base_url: str = ""
 
     @property
@@ -74,29 +61,29 @@ class Response:
 
 
 class Transport(Protocol):
-    """What carries the requests of a `LossClient`. Several threads use one at a time."""
+    """A transport of a `LossClient`. Several threads use it at a time."""
 
     def send(self, request: Request, timeout: Timeout) -> Response:
-        """Sends one request and reads its answer whole, whatever its status; follows no redirects.
+        """Send one request and read its whole answer, whatever its status; follows no redirects.
 
         Args:
-            request: What to send.
-            timeout: How long the steps may take; its `deadline` is what is left for all of them.
+            request: The request.
+            timeout: The limits of the steps; `deadline` is the time left for all of them.
 
         Raises:
             ConnectionFailed: No whole answer came; `retryable` says whether another try may help.
             TimedOut: A timeout passed.
-            BadAnswer: What came is not HTTP as it should be.
+            BadAnswer: The answer is not valid HTTP.
         """
         ...
 
     def close(self) -> None:
-        """Closes the connections. Called once, and no `send` after it."""
+        """Close the connections. Called once, and no `send` after it."""
         ...
 
 
 class AsyncTransport(Protocol):
-    """What carries the requests of an `AsyncLossClient`, within one event loop."""
+    """A transport of an `AsyncLossClient`, within one event loop."""
 
     async def send(self, request: Request, timeout: Timeout) -> Response:  # noqa: ASYNC109 - as the other
         """As `Transport.send`."""

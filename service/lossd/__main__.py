@@ -11,7 +11,7 @@ _INTERRUPTED: Final = 128 + signal.SIGINT
 
 
 def main() -> None:
-    """Runs the command; Ctrl-C ends it without a traceback, while its parts are being imported too."""
+    """Run the command; Ctrl-C ends it without a traceback, while its parts are being imported too."""
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.SIG_IGN:  # as background jobs of scripts have it
         signal.signal(signal.SIGINT, _leave)

@@ -10,7 +10,7 @@ import pytest
 
 from client.test_splits import CASES, GAPS, MASK, STEP, C, N, X, Y
 from lossd_client import AsyncLossClient, InvalidRequest, LossClient, NotFound, StatusError
-from lossd_client.testing.fake import AsyncFakeTransport, FakeTransport
+from lossd_client.testing import AsyncFakeTransport, FakeTransport
 
 Options = dict[str, Any]
 

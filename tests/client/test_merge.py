@@ -282,3 +282,15 @@ def test_what_is_not_finite_stays_so() -> None:
         for big in (math.inf, 1.0)
     ]
     np.testing.assert_array_equal(LossResult.merge(columns).loss, [math.inf, 2.0])
+
+
+def test_sums_make_a_mean() -> None:
+    parts = [result(2.0, 4, loss=2.0, reduction="sum"), result(0.0, 0, loss=0.0, reduction="sum")]
+    mean = LossResult.merge(parts).as_mean()
+    assert (mean.loss, mean.reduction, mean.sum, mean.count) == (0.5, "mean", 2.0, 4)
+    with pytest.raises(InvalidRequest, match="empty_mean"):
+        parts[1].as_mean()
+    for more in ({"reduction": "none"}, {"reduction": "sum", "options": {"axis": 1}}):
+        rows = result(loss=np.array([1.0, 1.0]), shape=(2, 2), **more)
+        with pytest.raises(ValueError, match="losses of rows"):
+            rows.as_mean()

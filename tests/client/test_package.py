@@ -1,9 +1,11 @@
 import ast
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import lossd_client
+from lossd_client import errors
 
 FOLDER = Path(lossd_client.__file__).parent
 
@@ -14,10 +16,75 @@ def test_all_is_complete_and_sorted() -> None:
         for name, item in vars(lossd_client).items()
         if not name.startswith("_") and not isinstance(item, type(sys))
     ]
-    assert sorted(lossd_client.__all__) == sorted(public)
+    lazy = {"AsyncHttpxTransport", "HttpxTransport"}  # slow to import
+    assert sorted(lossd_client.__all__) == sorted({*public, *lazy})
+    assert all(hasattr(lossd_client, name) for name in lazy)
     groups = [name.isupper() for name in lossd_client.__all__]  # constants, then the rest
     assert lossd_client.__all__ == sorted(lossd_client.__all__, key=lambda name: (not name.isupper(), name))
     assert groups[0]
+
+
+PUBLIC = {
+    "__init__": set(),
+    "async_client": {"AsyncLossClient"},
+    "client": {"LossClient"},
+    "errors": {
+        "BadAnswer",
+        "ConnectionFailed",
+        "DeadlineExceeded",
+        "ErrorItem",
+        "InvalidRequest",
+        "LossdError",
+        "NotFound",
+        "ServerError",
+        "StatusError",
+        "Throttled",
+        "TimedOut",
+        "TooLarge",
+        "Unauthorized",
+        "Unavailable",
+    },
+    "local": {"LocalServer"},
+    "progress": {"Progress", "progress_bar"},
+    "result": {"LossResult"},
+    "retry": {"Retry"},
+    "testing": {"AsyncFakeTransport", "FakeTransport"},
+    "timeout": {"Timeout"},
+    "torchmetrics": {"Normalizer", "RemoteBCE", "RemoteFocal"},
+    "transport": {"AsyncTransport", "Request", "Response", "Transport"},
+}
+
+
+def _defined(path: Path) -> set[str]:
+    """The names that a file defines, by classes, functions and assignments."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return {name for name in found if not name.startswith("_")}
+
+
+def test_public_modules_have_the_names_that_are_meant() -> None:
+    modules = {path.stem for path in FOLDER.glob("*.py") if path.stem == "__init__" or path.stem[0] != "_"}
+    packages = {path.parent.name for path in FOLDER.glob("*/__init__.py")} - {"cli"}
+    assert modules | packages == set(PUBLIC)
+    for name in modules:
+        assert _defined(FOLDER / f"{name}.py") == PUBLIC[name], name
+    for name in packages:
+        assert set(import_module(f"lossd_client.{name}").__all__) == PUBLIC[name]
+        assert all(path.stem[0] == "_" for path in (FOLDER / name).glob("*.py"))
+
+
+def test_every_error_is_a_lossd_error() -> None:
+    exported = {getattr(lossd_client, name) for name in lossd_client.__all__}
+    kinds = {kind for kind in exported if isinstance(kind, type) and issubclass(kind, BaseException)}
+    defined = {getattr(errors, name) for name in PUBLIC["errors"]} - {errors.ErrorItem}
+    assert kinds == defined
+    assert all(issubclass(kind, errors.LossdError) for kind in kinds)
+    assert all(f" {kind.__name__} " in f"{errors.__doc__} ".replace("\n", " ") for kind in kinds)
 
 
 def test_the_version_is_the_distributions() -> None:
@@ -44,7 +111,7 @@ def test_the_import_is_quick_and_light() -> None:
 def test_scoring_imports_nothing_heavy_either() -> None:
     code = (
         "from lossd_client import LossClient\n"
-        "from lossd_client.testing.fake import FakeTransport\n"
+        "from lossd_client.testing import FakeTransport\n"
         "with LossClient(transport=FakeTransport, request_bytes=100) as client:\n"
         "    client.bce(numpy.zeros((9, 3)), [[0, 1, 0]] * 9)\n"
         "    client.score_batches('focal', [([0.0], [1])])\n"

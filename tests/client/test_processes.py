@@ -19,8 +19,10 @@ import pytest
 
 from client.playback import SCALAR, Answer, Playback
 from lossd_client import (
+    AsyncHttpxTransport,
     AsyncLossClient,
     ConnectionFailed,
+    HttpxTransport,
     LossClient,
     Progress,
     Request,
@@ -29,7 +31,6 @@ from lossd_client import (
     Timeout,
     Unavailable,
 )
-from lossd_client._httpx_transport import AsyncHttpxTransport, HttpxTransport
 
 X, Y = np.zeros((2, 3)), np.zeros((2, 3))
 GONE_SECONDS = 60.0

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from lossd_client import LossClient, Progress, progress_bar
-from lossd_client.testing.fake import FakeTransport
+from lossd_client.testing import FakeTransport
 
 
 class Terminal(io.StringIO):

@@ -18,7 +18,7 @@ import lossd_client
 from client.conftest import Ask
 from client.playback import SCALAR, Answer, Playback
 from lossd_client import LossClient, Retry, Timeout
-from lossd_client.retry import Line
+from lossd_client._attempts import RetryState
 
 X, Y = np.zeros((2, 3)), np.ones((2, 3))
 QUICK = Retry(first_wait=0.001, longest_wait=0.002, per_second=1000.0)
@@ -201,7 +201,7 @@ def test_the_budget_is_the_clients_and_its_copies_with_other_options(playback: P
 
 
 def test_a_budget_that_is_spent_makes_retries_wait_their_turn() -> None:
-    line, retry = Line(), Retry(burst=2, per_second=1.0, longest_wait=2.5)
+    line, retry = RetryState(), Retry(burst=2, per_second=1.0, longest_wait=2.5)
     turns = [line.reserve(retry) for _ in range(5)]
     assert turns[:2] == [0.0, 0.0]
     assert turns[2:4] == [pytest.approx(1, abs=0.5), pytest.approx(2, abs=0.5)]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from client.conftest import Ask
 from client.playback import Answer, Playback
 from lossd_client import InvalidRequest, LossClient, Progress, Throttled, Timeout
-from lossd_client.testing.fake import FakeTransport
+from lossd_client.testing import FakeTransport
 
 Options = dict[str, Any]
 

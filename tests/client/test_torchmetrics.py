@@ -18,8 +18,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import BinaryAccuracy
 
-from lossd_client import InvalidRequest, LossClient, Request, Response, Timeout
-from lossd_client._httpx_transport import HttpxTransport
+from lossd_client import HttpxTransport, InvalidRequest, LossClient, Request, Response, Timeout
 from lossd_client.torchmetrics import Normalizer, RemoteBCE, RemoteFocal
 
 RANKS = 2

@@ -16,12 +16,14 @@ import lossd_client
 from lossd_client import (
     DEFAULT,
     Array,
+    AsyncHttpxTransport,
     AsyncLossClient,
     AsyncTransport,
     Axis,
     Batch,
     Default,
     ErrorItem,
+    HttpxTransport,
     IgnoreIndex,
     LossClient,
     LossName,
@@ -38,8 +40,7 @@ from lossd_client import (
     Variant,
     progress_bar,
 )
-from lossd_client._httpx_transport import AsyncHttpxTransport, HttpxTransport
-from lossd_client.testing.fake import AsyncFakeTransport, FakeTransport
+from lossd_client.testing import AsyncFakeTransport, FakeTransport
 from lossd_client.torchmetrics import RemoteBCE, RemoteFocal
 
 

@@ -1,4 +1,4 @@
-"""The command `lossd`: what needs only the client. Where the server is installed, its commands join these."""
+"""The command `lossd`: the commands that need only the client. `lossd.__main__` adds the server's."""
 
 import errno
 import os
@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from lossd_client.cli.bench import bench
-from lossd_client.cli.doctor import doctor
+from lossd_client.cli.bench.command import bench
+from lossd_client.cli.doctor.command import doctor
 from lossd_client.cli.exits import EPILOG, Exit
 from lossd_client.cli.options import Command
 from lossd_client.cli.ping import ping
@@ -48,13 +48,13 @@ def run(app: typer.Typer) -> None:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # to which the rest is written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
         sys.stderr.write(f"error: standard output: {error.strerror}\n")
         sys.exit(Exit.USAGE)
 
 
 def _unify(group: typer.Typer) -> None:
-    """Have all commands of a group say the exit codes, and refuse an option that is given twice."""
+    """Have all commands of a group show the exit codes, and refuse an option that is given twice."""
     group.info.epilog = EPILOG
     for command in group.registered_commands:
         command.cls, command.epilog = Command, EPILOG

@@ -19,7 +19,7 @@ from lossd_client.cli.files.errors import BadFile
 
 
 class Exit(IntEnum):
-    """What a command's exit code says; a signal or a bug gives others."""
+    """The exit codes of commands; signals and bugs have others."""
 
     OK = 0
     REFUSED = 1
@@ -29,7 +29,7 @@ class Exit(IntEnum):
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 _SIGNALLED: Final = 128  # and the signal's number: as a shell has it
-_SHOW_CURSOR: Final = b"\x1b[?25h\r\x1b[2K"  # which a progress bar has hidden; and its line goes
+_SHOW_CURSOR: Final = b"\x1b[?25h\r\x1b[2K"  # hidden by a progress bar, whose line is cleared
 
 
 EPILOG = (
@@ -39,7 +39,7 @@ EPILOG = (
 
 
 def fail(message: str, code: Exit) -> NoReturn:
-    """Prints the message to standard error and ends the command."""
+    """Print a message to standard error and end the command."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     console.print(Text.assemble(("error: ", "bold red"), message))
     raise typer.Exit(code)
@@ -47,7 +47,7 @@ def fail(message: str, code: Exit) -> NoReturn:
 
 @contextmanager
 def client_errors() -> Iterator[None]:
-    """Turns what the client raises, and files that cannot be used, into a message and an exit code."""
+    """Turn errors of the client and of files into a message and an exit code."""
     try:
         yield
     except BadFile as error:
@@ -63,17 +63,17 @@ def client_errors() -> Iterator[None]:
 
 @contextmanager
 def leave_at_signals(*parts: Path) -> Iterator[None]:
-    """Ends the process at Ctrl-C and at SIGTERM at once, and removes unfinished files.
+    """End the process at once at Ctrl-C and SIGTERM, and remove unfinished files.
 
-    Otherwise it would wait for the answers to requests in other threads, for as long as these may take.
+    Otherwise it would wait for the requests in other threads.
     """
     if threading.current_thread() is not threading.main_thread():  # signals come to that one alone
         yield
         return
     is_terminal = sys.stderr.isatty()
     heeded = [one for one in _ENDING if signal.getsignal(one) is not signal.SIG_IGN]
-    # A handler runs when the main thread comes to it, which may be waiting for a lock, or for numpy; a pipe
-    # has the signal's number at once.
+    # A handler runs in the main thread, which may be waiting for a lock or for numpy. The wakeup pipe has the
+    # signal's number at once.
     heard, told = os.pipe()
     os.set_blocking(told, False)
 
@@ -82,7 +82,7 @@ def leave_at_signals(*parts: Path) -> Iterator[None]:
             if number[0] in heeded:
                 leave(number[0])
 
-    # It may come in the midst of a write: files that are open must be left alone.
+    # A write may be under way: open files are left alone.
     def leave(number: int) -> None:
         for part in parts:
             with suppress(OSError):  # it may have its name already
@@ -107,7 +107,7 @@ def leave_at_signals(*parts: Path) -> Iterator[None]:
 
 
 def exit_code(error: LossdError) -> Exit:
-    """Gives the exit code for what the client raises."""
+    """Return the exit code of a client's error."""
     if isinstance(error, ConnectionFailed) and isinstance(
         error.__cause__, ImportError | OSError | ValueError
     ):

@@ -1,8 +1,8 @@
-"""Packages that are of use where they are installed."""
+"""Optional packages."""
 
 
 def has_pyarrow() -> bool:
-    """Tells whether pyarrow can be imported."""
+    """Return whether pyarrow can be imported."""
     try:
         import pyarrow  # noqa: F401
     except ModuleNotFoundError:

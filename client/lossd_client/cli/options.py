@@ -1,6 +1,9 @@
-"""The options of commands that talk to a server."""
+"""How commands take their options, and the options of those that talk to a server."""
 
-from typing import Annotated, Any, Final
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 from typer.core import TyperCommand
@@ -37,8 +40,30 @@ Timeout = Annotated[
 ]
 
 
+OptionsT = TypeVar("OptionsT")
+
+
+def takes(options: type[OptionsT]) -> Callable[[Callable[[OptionsT], None]], Callable[..., None]]:
+    """Make a command of a function that takes its options as one object.
+
+    Args:
+        options: A dataclass whose fields are annotated as typer has it.
+    """
+
+    def decorate(run: Callable[[OptionsT], None]) -> Callable[..., None]:
+        @wraps(run)
+        def command(**given: Any) -> None:  # noqa: ANN401 - the fields
+            run(options(**given))
+
+        command.__signature__ = inspect.signature(options)  # type: ignore[attr-defined] # typer reads it
+        command.__annotations__ = options.__annotations__
+        return command
+
+    return decorate
+
+
 class Command(TyperCommand):
-    """A command that refuses an option that is given twice, of which one would be passed over."""
+    """A command that refuses an option that is given twice."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - click's, or typer's own copy of it
         """Read the command line.

@@ -1,4 +1,4 @@
-"""`lossd ping`: is the server there?"""
+"""`lossd ping`: asks a server whether it is ready."""
 
 import sys
 import time
@@ -8,9 +8,9 @@ import typer
 
 from lossd_client import BadAnswer, ConnectionFailed, LossClient, LossdError, StatusError
 from lossd_client import Timeout as Limits
+from lossd_client._addresses import without_password
 from lossd_client.cli.exits import Exit, client_errors, exit_code, fail
 from lossd_client.cli.options import ApiKey, Timeout, Url
-from lossd_client.transport import without_password
 
 _PAUSE: Final = 0.5
 
@@ -41,7 +41,7 @@ def ping(
 
 
 def _wait(client: LossClient, where: str, timeout: float, seconds: float) -> None:
-    """Ask again until the server is ready; on a terminal say what is waited for, as often as it changes."""
+    """Ask until the server is ready, and show on a terminal why it is not."""
     ends, shown = time.monotonic() + seconds, ""
     while True:
         left = ends - time.monotonic()
@@ -58,7 +58,7 @@ def _wait(client: LossClient, where: str, timeout: float, seconds: float) -> Non
 
 
 def _reason(client: LossClient, where: str) -> str | None:
-    """Ask once; say why the server is not ready, or None if it is.
+    """Return why the server is not ready; None if it is.
 
     Raises:
         LossdError: It never will be: something else is there, or the address is none.

@@ -1,16 +1,16 @@
-"""Single requests as the client would send them, with their answers as they come."""
+"""Single requests, sent as the client sends them, with their answers as they come."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lossd_client import LossClient, Transport
-from lossd_client._options import Settings
+from lossd_client import HttpxTransport, Transport
+from lossd_client._addresses import is_loopback
 
 
 @contextmanager
-def raw_transport(settings: Settings) -> Iterator[Transport]:
-    """Opens what the client sends by: the same proxies, the same certificates."""
-    transport = LossClient._open_transport(settings)
+def raw_transport(base_url: str, *, max_connections: int = 1) -> Iterator[Transport]:
+    """Open a transport with the client's proxies and certificates."""
+    transport = HttpxTransport(max_connections=max_connections, use_environment=not is_loopback(base_url))
     try:
         yield transport
     finally:

@@ -1,4 +1,4 @@
-"""How the server's commands end when they cannot be done."""
+"""Error messages and exit codes of the server's commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lossd keys`: makes teams' keys, and revokes them."""
+"""`lossd keys`: makes and revokes teams' keys."""
 
 from contextlib import suppress
 from typing import Annotated, Final

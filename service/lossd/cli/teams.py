@@ -91,7 +91,7 @@ def _set_disabled(path: Path, name: str, *, disabled: bool) -> None:
 
 
 def _said(team: "Team") -> dict[str, Any]:
-    """What may be shown of a team."""
+    """Return what may be shown of a team."""
     import msgspec
 
     limits = msgspec.structs.asdict(team.limits)

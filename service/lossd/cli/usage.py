@@ -1,4 +1,4 @@
-"""`lossd usage`: what teams have used, from the file that a server keeps, or asked of a server."""
+"""`lossd usage`: what teams have used, from the server's file, or from a server over HTTP."""
 
 import json
 import math
@@ -127,7 +127,7 @@ def _read(file: Path | None, days: int, team: str | None) -> tuple[dict[str, str
 
 
 def _path(given: Path | None) -> Path:
-    """The file: the given one, else where a server of this user keeps it."""
+    """Return the file: the given one, else where a server of this user keeps it."""
     from lossd.settings import default_usage_file
 
     if given is None and os.environ.get(_VARIABLE) == "":

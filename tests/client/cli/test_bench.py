@@ -11,8 +11,8 @@ from typer.testing import CliRunner, Result
 from client.cli.scripted import ALIVE, Answers, scripted
 from command import app
 from lossd_client import LossClient
-from lossd_client.cli.benchmark.bodies import request_of
-from lossd_client.cli.benchmark.load import Measured
+from lossd_client.cli.bench.bodies import request_of
+from lossd_client.cli.bench.load import Measured
 
 FORMATS = ["npy float32", "npy, targets bool", "arrow", "json"]
 OPTIONS = ("--seconds", "0.1", "--elements", "1000")

@@ -23,7 +23,7 @@ from client.cli.reading import read
 from lossd_client.cli.files.data_file import Kind
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.formats import open_file
-from lossd_client.cli.inputs.sources import Wanted, refuse_integers
+from lossd_client.cli.inputs.sources import ColumnChoice, refuse_integers
 
 rng = np.random.default_rng(1)
 
@@ -293,8 +293,8 @@ def test_inputs_of_integers_are_refused_by_name(write: Write, kind: pa.DataType)
     file = open_file(str(write({"x": values.cast(kind), "y": pa.array([0.5, 1.5])})))
     remedy = r"if its whole numbers are the logits, .* df\['x'\]\.astype\('float64'\) in pandas"
     with pytest.raises(BadFile, match=rf"column 'x' holds \w+, and logits are floats.* {remedy}"):
-        refuse_integers({"logits": Wanted("logits", "--logits-column", column="x").find(file)})
-    targets = Wanted("targets", "--targets-column", column="x").find(file)
+        refuse_integers({"logits": ColumnChoice("logits", "--logits-column", column="x").find(file)})
+    targets = ColumnChoice("targets", "--targets-column", column="x").find(file)
     refuse_integers(
-        {"logits": Wanted("logits", "--logits-column", column="y").find(file), "targets": targets}
+        {"logits": ColumnChoice("logits", "--logits-column", column="y").find(file), "targets": targets}
     )

@@ -1,5 +1,7 @@
-"""Reads arrays and columns from files, some rows at a time.
+"""Readers of files of arrays and columns, block by block.
 
-A file is either arrays by name, each with a shape of its own (`arrays`), or a table, whose columns have the
-same rows (`table`). Nothing of it is kept: memory holds a block of rows, not the file.
+In order: `location` opens a path or URL; `formats` finds the format from the first bytes and picks the
+reader, a `data_file.DataFile`. A file is either arrays by name (`arrays`: npy, npz, safetensors, torch) or a
+table whose columns have the same rows (`csv_table`, `json_lines`, `arrow`). Memory holds a block of rows, not
+the file.
 """

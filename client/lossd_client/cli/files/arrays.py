@@ -1,7 +1,6 @@
 """Files of arrays by name: npy, npz, safetensors, and what torch saves.
 
-Rows are read with plain reads into a block of their own. A mapped file would count as this process's memory,
-page after page, as far as it has been read.
+Rows are read into a block of their own. The pages of a mapped file would count as this process's memory.
 """
 
 import math
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from lossd_client.cli.files.data_file import Block, Column, DataFile, Kind
 from lossd_client.cli.files.errors import BadFile
-from lossd_client.cli.files.place import Place
+from lossd_client.cli.files.location import Location
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class StoredArray:
         return self.dtype.itemsize * math.prod(self.shape[1:])
 
     def blocks(self, rows: int) -> Iterator[NDArray[Any]]:
-        """Gives some rows after the other; at least one block."""
+        """Yield blocks of rows; at least one."""
         length = self.shape[0]
         if self.fortran and len(self.shape) > 1 and not self.is_seekable:
             array = self.whole()
@@ -62,16 +61,16 @@ class StoredArray:
                     yield block
 
     def _fortran_rows(self, file: BinaryIO, first: int, start: int, number: int) -> NDArray[Any]:
-        """Rows of an array that has them scattered: so many elements of each column."""
+        """Return rows of a Fortran-ordered array: some elements of each column."""
         length, rest = self.shape[0], self.shape[1:]
         columns = np.empty((math.prod(rest), number), dtype=self.dtype)
-        for place, column in enumerate(columns):
-            file.seek(first + (place * length + start) * self.dtype.itemsize)
+        for index, column in enumerate(columns):
+            file.seek(first + (index * length + start) * self.dtype.itemsize)
             _fill(file, column)
         return columns.reshape((*rest[::-1], number)).T
 
     def whole(self) -> NDArray[Any]:
-        """Gives all of it."""
+        """Return all of it."""
         array = np.empty(self.shape[::-1] if self.fortran else self.shape, dtype=self.dtype)
         with self.open() as file:
             _fill(file, array)
@@ -90,7 +89,7 @@ def _fill(file: BinaryIO, array: NDArray[Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class HeldArray:
-    """An array that is in memory, or is mapped there; as `StoredArray`."""
+    """An array that is in memory, or is mapped there; see `StoredArray`."""
 
     array: NDArray[Any]
 
@@ -110,12 +109,12 @@ class HeldArray:
         return self.dtype.itemsize * math.prod(self.shape[1:])
 
     def blocks(self, rows: int) -> Iterator[NDArray[Any]]:
-        """Gives some rows after the other; at least one block."""
+        """Yield blocks of rows; at least one."""
         for start in range(0, max(self.shape[0], 1), rows):
             yield self.array[start : start + rows]
 
     def whole(self) -> NDArray[Any]:
-        """Gives all of it."""
+        """Return all of it."""
         return self.array
 
 
@@ -131,7 +130,7 @@ _MOST_NOTED: Final = 8
 
 
 def why_no_numbers(dtype: np.dtype[Any]) -> str | None:
-    """Gives why losses are not computed from arrays of a dtype; None if they are."""
+    """Return why no losses are computed from a dtype; None if they are."""
     if dtype.hasobject:
         return OBJECTS
     if dtype.kind in "US":
@@ -157,14 +156,14 @@ class ArraysFile(DataFile):
     """A file of arrays by name.
 
     Args:
-        place: Where it is.
-        members: What it holds by name.
+        location: Its path or URL.
+        members: Its arrays by name.
     """
 
     is_table = False
 
-    def __init__(self, place: Place, members: Mapping[str, Member]) -> None:
-        self.place = place
+    def __init__(self, location: Location, members: Mapping[str, Member]) -> None:
+        self.location = location
         self.names = tuple(members)
         self.arrays = {name: member for name, member in members.items() if not isinstance(member, str)}
         whys = {
@@ -175,14 +174,14 @@ class ArraysFile(DataFile):
         self._read: set[str] = set()
 
     def _array(self, name: str, kind: Kind | None = None) -> StoredArray | HeldArray:
-        """Gives the array; text too where it is not said that it is to be numbers.
+        """Return the array. Text is allowed for labels only.
 
         Raises:
             BadFile: It cannot be read as what it is to be.
         """
         why = self.unreadable.get(name)
         if why is not None and (name not in self.arrays or kind not in (None, Kind.LABEL)):
-            what = f"{self.place}: array {name!r}" if name else str(self.place)
+            what = f"{self.location}: array {name!r}" if name else str(self.location)
             raise BadFile(f"{what} {why}, not numbers that losses are computed from: {_remedy(why)}")
         if kind is not None:
             self._read.add(name)
@@ -204,7 +203,7 @@ class ArraysFile(DataFile):
     def blocks(self, columns: Sequence[Column], rows: int) -> Iterator[Block]:
         """As `DataFile`."""
         readers = [self._array(column.name, column.kind).blocks(rows) for column in columns]
-        with self.place.errors():
+        with self.location.errors():
             for parts in zip(*readers, strict=True):
                 yield {
                     column: labels(part) if column.kind is Kind.LABEL else part
@@ -214,23 +213,23 @@ class ArraysFile(DataFile):
     def whole(self, column: Column) -> NDArray[Any]:
         """As `DataFile`."""
         array = self._array(column.name, column.kind)
-        with self.place.errors():
+        with self.location.errors():
             found = array.whole()
             return labels(found) if column.kind is Kind.LABEL else found
 
     def passed_over(self) -> tuple[str, ...]:
-        """Gives a note of the arrays that cannot be read, but for those of text that were."""
+        """Return a note of the arrays that were passed over."""
         left = [name for name in self.unreadable if name not in self._read]
         said = [
             f"{name} ({self.unreadable[name].removeprefix('holds ').removeprefix('has ')})"
             for name in left[:_MOST_NOTED]
         ]
         more = f" and {len(left) - _MOST_NOTED} more" if len(left) > _MOST_NOTED else ""
-        return (f"{self.place}: passed over {', '.join(said)}{more}",) if left else ()
+        return (f"{self.location}: passed over {', '.join(said)}{more}",) if left else ()
 
 
 def labels(array: NDArray[Any]) -> NDArray[Any]:
-    """Gives an array's values as Python's own."""
+    """Return an array's values as Python objects."""
     found = np.empty(array.shape[0], dtype=object)
     found[:] = [str(value) if isinstance(value, list) else value for value in array.tolist()]
     return found

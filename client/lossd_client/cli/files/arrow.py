@@ -1,4 +1,4 @@
-"""Tables by pyarrow: parquet, Arrow's IPC files and streams, and columns of all of them as arrays."""
+"""Tables read by pyarrow: parquet, and Arrow IPC files and streams."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from lossd_client.cli.files.columns import (
 )
 from lossd_client.cli.files.data_file import Block, Column, DataFile, Kind, recut
 from lossd_client.cli.files.errors import BadFile
-from lossd_client.cli.files.place import Place
+from lossd_client.cli.files.location import Location
 
 _BATCH_ROWS: Final = 1 << 16
 _DTYPE: Final = b"lossd.dtype"  # of a field: what its uint16 stands for
@@ -33,21 +33,21 @@ class ArrowFile(DataFile):
 
     is_table = True
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, location: Location) -> None:
+        self.location = location
         self._rows: int | None = None
-        with place.errors(), place.open() as file:
+        with location.errors(), location.open() as file:
             self._schema = self._look(file)
         self.names = tuple(self._schema.names)
         self._shapes: dict[str, tuple[int, ...]] = {}  # of rows, once some were read
 
     @abstractmethod
     def _look(self, file: BinaryIO) -> Any:  # noqa: ANN401 - pyarrow's; it is imported when it is needed
-        """Gives the schema, and sets the number of rows if that is known."""
+        """Return the schema, and set the number of rows if it is known."""
 
     @abstractmethod
     def _batches(self, file: BinaryIO, names: Sequence[str], rows: int) -> Iterator[Any]:
-        """Gives record batches of these columns and perhaps others; none need be of `rows` rows."""
+        """Return record batches with these columns, of any number of rows."""
 
     def rows(self, name: str) -> int | None:
         """As `DataFile`."""
@@ -62,7 +62,7 @@ class ArrowFile(DataFile):
         field = self._schema.field(name)
         kind = leaf(field.type)
         if is_whole(kind) and (field.metadata or {}).get(_DTYPE) != b"bfloat16":
-            what = f"{self.place}: column {name!r} holds {kind}, and {role} are floats"
+            what = f"{self.location}: column {name!r} holds {kind}, and {role} are floats"
             cast_ = f"df[{name!r}] = df[{name!r}].astype('float64') in pandas, or pyarrow's cast to float64"
             raise BadFile(
                 f"{what}. If it holds targets, or values that were rounded, name the column that holds the "
@@ -70,7 +70,7 @@ class ArrowFile(DataFile):
             )
 
     def row_bytes(self, columns: Sequence[Column]) -> int:
-        """As `DataFile`; found out from the first rows where lists have no set length."""
+        """As `DataFile`; read from the first rows where lists have no fixed length."""
         sizes = [row_bytes(self._schema.field(column.name).type, column.nulls) for column in columns]
         known = [size for size in sizes if size is not None]
         if len(known) < len(sizes):
@@ -80,13 +80,13 @@ class ArrowFile(DataFile):
 
     def blocks(self, columns: Sequence[Column], rows: int) -> Iterator[Block]:
         """As `DataFile`."""
-        yield from recut(self.place, self._pieces(columns, rows), rows)
+        yield from recut(self.location, self._pieces(columns, rows), rows)
 
     def _pieces(self, columns: Sequence[Column], rows: int) -> Iterator[Block]:
         import pyarrow as pa
 
         names = [column.name for column in columns]
-        with self.place.errors(), self.place.open_to_end() as file:
+        with self.location.errors(), self.location.open_to_end() as file:
             empty = True
             for batch in self._batches(file, names, rows):
                 empty = False
@@ -101,7 +101,7 @@ class ArrowFile(DataFile):
         if column.kind is Kind.LABEL:
             return as_labels(values)
         field = self._schema.field(column.name)
-        where = f"{self.place}: column {column.name!r}"
+        where = f"{self.location}: column {column.name!r}"
         refuse_meanings(field, where)
         is_bfloat16 = (field.metadata or {}).get(_DTYPE) == b"bfloat16"
         reader = ColumnReader(where, column, self._shapes.get(column.name), is_bfloat16)

@@ -1,4 +1,4 @@
-"""What the cells of a text table hold: numbers, flags, labels, or nothing."""
+"""Cells of text tables: numbers, flags, labels, or nothing."""
 
 import math
 import re
@@ -38,45 +38,45 @@ class CellError(ValueError):
 
 
 def is_number(cell: str) -> bool:
-    """Tells whether a cell is a number, with a decimal point or comma."""
+    """Return whether a cell is a number, with a decimal point or comma."""
     return bool(_NUMBER.fullmatch(cell) or _COMMA.fullmatch(cell))
 
 
 def has_comma(cell: str) -> bool:
-    """Tells whether a cell is a number with one comma."""
+    """Return whether a cell is a number with one comma."""
     return "," in cell and _COMMA.fullmatch(cell) is not None
 
 
 def has_point(cell: str) -> bool:
-    """Tells whether a cell is a number with a decimal point."""
+    """Return whether a cell is a number with a decimal point."""
     return "." in cell and _NUMBER.fullmatch(cell) is not None
 
 
 def may_have_thousands(cell: str) -> bool:
-    """Tells whether commas or points may stand between thousands: in 1,200 they may; in 0,200 not."""
+    """Return whether commas or points may separate thousands: in 1,200 they may, in 0,200 not."""
     return _GROUPS.fullmatch(cell) is not None
 
 
 def comma_columns(rows: Sequence[Sequence[str]], width: int) -> set[int]:
-    """Finds the columns whose numbers have decimal commas, in rows that no commas part.
+    """Return the columns whose numbers have decimal commas, in rows with another delimiter.
 
     Where one column has them, 1.234 in another may be a thousand and more: that column is taken to have them
     too, so that it is refused, unless it has a number such as 0.5.
     """
     commas, points = set[int](), set[int]()
     for row in rows:
-        for place, cell in enumerate(row[:width]):
+        for index, cell in enumerate(row[:width]):
             if has_comma(cell):
-                commas.add(place)
+                commas.add(index)
             elif has_point(cell) and not may_have_thousands(cell):
-                points.add(place)
+                points.add(index)
     return set(range(width)) - (points - commas) if commas else set()
 
 
 def numbers(
     cells: Sequence[str], nulls: bool, comma: bool = False, parted: bool = False
 ) -> NDArray[np.float64]:
-    """Reads float64.
+    """Read cells as float64.
 
     Args:
         cells: The cells, without spaces around them.
@@ -116,7 +116,7 @@ def _number(row: int, cell: str, nulls: bool, comma: bool, parted: bool) -> floa
 
 
 def flags(cells: Sequence[str], nulls: bool) -> NDArray[Any]:
-    """Reads bool; with `nulls`, float64 of 0 and 1, and NaN where there is no value.
+    """Read cells as bool; with `nulls` as float64 of 0, 1, and NaN for no value.
 
     Raises:
         CellError: One is neither true nor false, or there is none.
@@ -138,7 +138,7 @@ def _refuse_absent(row: int, cell: str, nulls: bool) -> None:
 
 
 def labels(cells: Sequence[str | None]) -> NDArray[Any]:
-    """Gives text, and None where there is none."""
+    """Return the cells' text, and None for empty cells."""
     found = np.empty(len(cells), dtype=object)
     found[:] = [cell or None for cell in cells]
     return found

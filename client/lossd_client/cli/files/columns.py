@@ -1,7 +1,6 @@
-"""Columns of pyarrow's as numpy arrays of numbers, or as labels.
+"""Columns of pyarrow as numpy arrays of numbers, or as labels.
 
-What a column means is in its type: an extension type's values are not those that it is stored as, unless its
-meaning is known here.
+A column of an extension type is refused unless the type's meaning is known here.
 """
 
 import math
@@ -20,7 +19,7 @@ _BFLOAT16_NAN: Final = 0x7FC0
 
 
 def dimensions(kind: Any) -> int:  # noqa: ANN401 - a pyarrow type
-    """Gives how many dimensions a column of a type has, its rows among them."""
+    """Return how many dimensions a column of a type has, rows included."""
     import pyarrow as pa
 
     if isinstance(kind, pa.FixedShapeTensorType):
@@ -30,7 +29,7 @@ def dimensions(kind: Any) -> int:  # noqa: ANN401 - a pyarrow type
 
 
 def row_bytes(kind: Any, nulls: bool = False) -> int | None:  # noqa: ANN401
-    """Gives the bytes of a value; None if lists have no set length.
+    """Return the bytes of a value; None if lists have no fixed length.
 
     Args:
         kind: A pyarrow type.
@@ -50,20 +49,20 @@ def row_bytes(kind: Any, nulls: bool = False) -> int | None:  # noqa: ANN401
 
 
 def leaf(kind: Any) -> Any:  # noqa: ANN401 - a pyarrow type
-    """Gives the type of a column's single values, also where it holds lists."""
+    """Return the type of a column's single values, or of its lists' values."""
     kind = _plain(kind)
     return leaf(kind.value_type) if _is_list(kind) else kind
 
 
 def is_whole(kind: Any) -> bool:  # noqa: ANN401 - a pyarrow type
-    """Tells whether a type is of integers or bools."""
+    """Return whether a type is of integers or bools."""
     import pyarrow as pa
 
     return bool(pa.types.is_integer(kind) or pa.types.is_boolean(kind))
 
 
 def refuse_meanings(field: Any, where: str) -> None:  # noqa: ANN401 - a pyarrow field
-    """Refuses a column of numbers whose type's meaning is not known, on whatever level.
+    """Refuse a column whose type, or whose lists' type, has an unknown meaning.
 
     Raises:
         BadFile: It has such a type.
@@ -105,7 +104,7 @@ def _is_numeric(kind: Any) -> bool:  # noqa: ANN401
 
 
 def _plain(kind: Any) -> Any:  # noqa: ANN401
-    """What a dictionary, or an extension type, such as that of tensors of one shape, holds."""
+    """Return the type of the values that a dictionary or an extension type stores."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(kind):
@@ -115,7 +114,7 @@ def _plain(kind: Any) -> Any:  # noqa: ANN401
 
 @dataclass(frozen=True, slots=True)
 class ColumnReader:
-    """Makes arrays of a column: of numbers [N]; of lists of one length [N, C], and so on.
+    """A reader of a column as arrays: numbers as [N], lists of one length as [N, C], and so on.
 
     Attributes:
         where: The file and the column, for messages.
@@ -130,7 +129,7 @@ class ColumnReader:
     is_bfloat16: bool = False
 
     def read(self, values: Any) -> NDArray[Any]:  # noqa: ANN401 - a pyarrow array
-        """Makes an array.
+        """Return an array of a column's values.
 
         Raises:
             BadFile: There are nulls, and there may be none; or lists of different lengths, or values that are
@@ -155,7 +154,7 @@ class ColumnReader:
         return self._lists(values, shape) if _is_list(values.type) else self._numbers(values)
 
     def _tensors(self, values: Any, shape: tuple[int, ...] | None) -> NDArray[Any]:  # noqa: ANN401
-        """Tensors of one shape, whose axes may be stored in another order than they have."""
+        """Return tensors of one shape, whose axes may be stored in another order."""
         stored = tuple(values.type.shape)
         inner = shape and (math.prod(stored),)
         array = self._read(values.storage, inner).reshape((-1, *stored))
@@ -166,7 +165,7 @@ class ColumnReader:
         return array.transpose(0, *(axis + 1 for axis in order))
 
     def _check_order(self, stored: tuple[int, ...], order: Sequence[int]) -> None:
-        """Refuses an order of axes that could be meant in two ways.
+        """Refuse an order of axes that could mean two things.
 
         Arrow says that the tensor's axis i is the stored axis order[i]; pyarrow writes the inverse of that,
         and reads neither back. Where two axes are swapped, all of these are the same.
@@ -236,7 +235,7 @@ class ColumnReader:
         return _BFLOAT16_NAN if dtype.kind == "u" else math.nan
 
     def _of_decimals(self, values: Any) -> Any:  # noqa: ANN401
-        """The float64 nearest to each; whole numbers where they are flags."""
+        """Return decimals as the nearest float64, or as integers for flags."""
         import pyarrow as pa
 
         if self.column.kind is Kind.FLAG and values.type.scale == 0:
@@ -255,7 +254,7 @@ def _is_null(values: Any) -> NDArray[np.bool_]:  # noqa: ANN401
 
 
 def as_labels(values: Any) -> NDArray[Any]:  # noqa: ANN401 - a pyarrow array
-    """Gives a column's values as Python's own; those of extension types as they are stored, but for UUIDs."""
+    """Return a column's values as Python objects; those of extension types as stored, UUIDs as text."""
     import pyarrow as pa
 
     if isinstance(values.type, pa.BaseExtensionType):

@@ -1,7 +1,7 @@
-"""Text tables: .csv, and .tsv. By pyarrow where that is installed, ten times faster; else by Python's own.
+"""Text tables: .csv and .tsv. pyarrow reads them ten times faster, where it is installed; else Python's csv.
 
-Both take the same files and give the same bits: pyarrow is given pieces of plain lines alone, and where it
-finds something wrong in one, Python's own reads that piece again, and says what it is.
+Both take the same files and give the same bits: pyarrow reads pieces of plain lines only. Where it fails,
+Python's csv reads that piece again, and names the line and the fault.
 """
 
 import io
@@ -18,7 +18,7 @@ from lossd_client.cli.files import cells as read
 from lossd_client.cli.files.data_file import Block, Column, DataFile, Kind, recut
 from lossd_client.cli.files.dialect import Records, find_dialect
 from lossd_client.cli.files.errors import FILL, BadFile
-from lossd_client.cli.files.place import Place
+from lossd_client.cli.files.location import Location
 
 _ROWS: Final = 1 << 14
 _PIECE_BYTES: Final = 1 << 20
@@ -43,11 +43,11 @@ class CsvFile(DataFile):
 
     is_table = True
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
-        with place.errors(), place.open() as file:
+    def __init__(self, location: Location) -> None:
+        self.location = location
+        with location.errors(), location.open() as file:
             sample = next(_pieces(file), b"")
-            self._dialect = find_dialect(place, _decoded(sample, 0))
+            self._dialect = find_dialect(location, _decoded(sample, 0))
         self.names = self._dialect.names
         self._plain = _plain_quotes(self._dialect.delimiter)
         self._comments = 0  # that the last reading passed over, behind the header
@@ -56,14 +56,14 @@ class CsvFile(DataFile):
     @property
     def notes(self) -> tuple[str, ...]:
         """As `DataFile`."""
-        return (*self._dialect.notes(self.place), *self._of_comments())
+        return (*self._dialect.notes(self.location), *self._of_comments())
 
     def _of_comments(self) -> Iterator[str]:
         if self._comments == 1:
-            yield f"{self.place}: line {self._first_comment} begins with # and was passed over"
+            yield f"{self.location}: line {self._first_comment} begins with # and was passed over"
         elif self._comments:
             what = f"{self._comments} lines that begin with # were passed over"
-            yield f"{self.place}: {what}, the first of them line {self._first_comment}"
+            yield f"{self.location}: {what}, the first of them line {self._first_comment}"
 
     def rows(self, name: str) -> int | None:
         """As `DataFile`: only reading tells."""
@@ -80,12 +80,12 @@ class CsvFile(DataFile):
     def blocks(self, columns: Sequence[Column], rows: int) -> Iterator[Block]:
         """As `DataFile`."""
         none: _Rows = []
-        yield from recut(self.place, chain([self._of_rows(none, columns)], self._read(columns)), rows)
+        yield from recut(self.location, chain([self._of_rows(none, columns)], self._read(columns)), rows)
 
     def _read(self, columns: Sequence[Column]) -> Iterator[Block]:
         self._comments = self._first_comment = 0
         has_rows = False
-        with self.place.errors(), self.place.open() as file:
+        with self.location.errors(), self.location.open() as file:
             for block in self._blocks(file, columns):
                 has_rows = True
                 yield block
@@ -97,7 +97,7 @@ class CsvFile(DataFile):
                 )
 
     def _blocks(self, file: BinaryIO, columns: Sequence[Column]) -> Iterator[Block]:
-        """Reads pieces of plain lines by pyarrow, and all from the first other one on by Python's own."""
+        """Read plain pieces by pyarrow, and everything from the first other one on by Python's csv."""
         pieces = _without_first_lines(_pieces(file), self._dialect.lines)
         for line, piece in pieces:
             if not has_pyarrow() or not self._is_plain(piece):
@@ -110,13 +110,13 @@ class CsvFile(DataFile):
                 yield block
 
     def _is_plain(self, piece: bytes) -> bool:
-        """Whether every line is a row, whose quotes stand around whole cells."""
+        """Return whether every line is a row, with quotes only around whole cells."""
         if (b"#" in piece and _COMMENT.search(piece)) or (len(self.names) == 1 and _EMPTY_LINE.search(piece)):
             return False
         return b'"' not in piece or b'"' not in self._plain.sub(b"", b"\n%b\n" % piece)
 
     def _by_pyarrow(self, line: int, piece: bytes, columns: Sequence[Column]) -> Block | None:
-        """Gives a block; None if something is wrong, which Python's own reader will find."""
+        """Return a block; None if something is wrong, which Python's csv will find."""
         import pyarrow as pa
         from pyarrow import csv as arrow_csv
 
@@ -141,7 +141,7 @@ class CsvFile(DataFile):
             return None
 
     def _of_text(self, text: Any, column: Column) -> NDArray[Any]:  # noqa: ANN401 - pyarrow's
-        """Reads a column of text.
+        """Read a column of text.
 
         Raises:
             ArrowException: A cell does not hold what it should.
@@ -208,8 +208,8 @@ class CsvFile(DataFile):
         return what
 
     def _converted(self, rows: _Rows, column: Column) -> NDArray[Any]:
-        place = self.names.index(column.name)
-        found = [row[place] for _, row in rows]
+        index = self.names.index(column.name)
+        found = [row[index] for _, row in rows]
         try:
             if column.kind is Kind.LABEL:
                 return read.labels(found)
@@ -220,7 +220,7 @@ class CsvFile(DataFile):
                 self._dialect.marks.read(column.name, found, [line for line, _ in rows])
             return read.numbers(found, column.nulls, column.name in self._dialect.commas, is_parted)
         except read.CellError as error:
-            where = f"{self.place}: column {column.name!r}, line {rows[error.row][0]}: {error}"
+            where = f"{self.location}: column {column.name!r}, line {rows[error.row][0]}: {error}"
             is_absent = found[error.row] in read.ABSENT
             raise BadFile(f"{where}. Where values are missing, {FILL}" if is_absent else where) from error
 
@@ -240,13 +240,13 @@ def _flags(text: Any, nulls: bool) -> NDArray[Any]:  # noqa: ANN401 - pyarrow's
 
 
 def _plain_quotes(delimiter: str) -> re.Pattern[bytes]:
-    """What matches whole cells in quotes, without ends of lines."""
+    """Return a pattern of whole cells in quotes, without line ends."""
     ends = rb"[%b\r\n]" % re.escape(delimiter.encode())
     return re.compile(rb'"(?<=%b")[^"\r\n]*(?:""[^"\r\n]*)*"(?=%b)' % (ends, ends))
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:
-    """Gives whole lines, about _PIECE_BYTES of them at a time.
+    """Yield whole lines, about _PIECE_BYTES at a time.
 
     Raises:
         ValueError: It is not in UTF-8, or a line has no end.
@@ -268,7 +268,7 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _without_first_lines(pieces: Iterator[bytes], number: int) -> Iterator[tuple[int, bytes]]:
-    """Leaves lines out at the start; gives pieces with the number of lines before each."""
+    """Yield pieces without the first lines, with the number of lines before each."""
     before = 0
     for piece in pieces:
         if before < number:

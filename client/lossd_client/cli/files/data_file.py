@@ -1,4 +1,4 @@
-"""A file of arrays or columns, whatever its format."""
+"""The interface of files of arrays or columns."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client.cli.files.errors import BadFile
-from lossd_client.cli.files.place import Place
+from lossd_client.cli.files.location import Location
 
 
 class Kind(StrEnum):
-    """What a column is read as, where the file itself does not say."""
+    """How a column is read, where the file itself does not tell."""
 
     NUMBER = "number"
     FLAG = "flag"  # of a mask: bool, or integers of 0 and 1
@@ -28,7 +28,7 @@ class Column:
 
     Attributes:
         name: Its name.
-        kind: What it is read as.
+        kind: How it is read.
         nulls: Whether values may be missing; they are read as NaN then.
     """
 
@@ -45,13 +45,13 @@ class DataFile(ABC):
     """An opened file.
 
     Attributes:
-        place: Where it is.
+        location: Its path or URL.
         names: Its columns or arrays; a single one of a file without names is "".
         is_table: Whether it is a table: what has one value a row stands for the whole row.
         unreadable: Why no numbers can be read of some of the names; other kinds perhaps can.
     """
 
-    place: Place
+    location: Location
     names: tuple[str, ...]
     is_table: bool
     unreadable: Mapping[str, str] = MappingProxyType({})
@@ -63,14 +63,14 @@ class DataFile(ABC):
 
     @abstractmethod
     def rows(self, name: str) -> int | None:
-        """How many there are; None if only reading tells, or if it is a single number."""
+        """Return the number of rows; None if only reading tells, or for a single number."""
 
     @abstractmethod
     def dimensions(self, name: str) -> int:
-        """How many dimensions the array has, or the column, whose rows are the first."""
+        """Return how many dimensions the array or column has, rows included."""
 
-    def refuse_integers(self, name: str, role: str) -> None:  # noqa: B027 - what is read tells elsewhere
-        """Refuses a column of integers or bools for a role of floats, if the file tells before it is read.
+    def refuse_integers(self, name: str, role: str) -> None:  # noqa: B027 - other files tell when they are read
+        """Refuse a column of integers or bools for logits or probabilities, if the file tells.
 
         Raises:
             BadFile: It is one.
@@ -78,15 +78,15 @@ class DataFile(ABC):
 
     @abstractmethod
     def row_bytes(self, columns: Sequence[Column]) -> int:
-        """About how many bytes a row of these takes in memory; at least 1."""
+        """Return about how many bytes a row of these takes in memory; at least 1."""
 
     @abstractmethod
     def blocks(self, columns: Sequence[Column], rows: int) -> Iterator[Block]:
-        """Reads the columns from the first row to the last.
+        """Read the columns from the first row to the last.
 
         Args:
-            columns: What to read.
-            rows: How many rows each block has, but for the last.
+            columns: The columns.
+            rows: The rows of each block but the last.
 
         Returns:
             The blocks; at least one, which has no rows if the file has none.
@@ -96,30 +96,30 @@ class DataFile(ABC):
         """
 
     def whole(self, column: Column) -> NDArray[Any]:
-        """Reads all of a column.
+        """Read all of a column.
 
         Raises:
             BadFile: It cannot be read.
         """
         parts = [block[column] for block in self.blocks([column], 1 << 20)]
-        return parts[0] if len(parts) == 1 else joined(self.place, parts)
+        return parts[0] if len(parts) == 1 else joined(self.location, parts)
 
 
-def joined(place: Place, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Puts rows behind rows.
+def joined(location: Location, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Concatenate rows.
 
     Raises:
         BadFile: Their shapes differ.
     """
     shapes = {part.shape[1:] for part in parts if part.shape[0]}
     if len(shapes) > 1:
-        raise BadFile(f"{place}: rows have different shapes, {' and '.join(map(str, sorted(shapes)[:2]))}")
+        raise BadFile(f"{location}: rows have different shapes, {' and '.join(map(str, sorted(shapes)[:2]))}")
     filled = [part for part in parts if part.shape[0]] or parts[:1]
     return filled[0] if len(filled) == 1 else np.concatenate(filled)
 
 
-def recut(place: Place, pieces: Iterator[Block], rows: int) -> Iterator[Block]:
-    """Cuts pieces of any length into blocks of `rows` rows, but for the last; at least one.
+def recut(location: Location, pieces: Iterator[Block], rows: int) -> Iterator[Block]:
+    """Cut pieces of any length into blocks of `rows` rows; at least one.
 
     Raises:
         BadFile: Rows have different shapes.
@@ -131,7 +131,7 @@ def recut(place: Place, pieces: Iterator[Block], rows: int) -> Iterator[Block]:
         number += _length(piece)
         if number < rows:
             continue
-        block = _joined_blocks(place, held)
+        block = _joined_blocks(location, held)
         for start in range(0, number - rows + 1, rows):
             yield {name: array[start : start + rows] for name, array in block.items()}
             gave = True
@@ -140,13 +140,13 @@ def recut(place: Place, pieces: Iterator[Block], rows: int) -> Iterator[Block]:
         held = [{name: array[number - left :].copy() for name, array in block.items()}] if left else []
         number = left
     if number or (held and not gave):
-        yield _joined_blocks(place, held)
+        yield _joined_blocks(location, held)
 
 
-def _joined_blocks(place: Place, blocks: Sequence[Block]) -> Block:
+def _joined_blocks(location: Location, blocks: Sequence[Block]) -> Block:
     if len(blocks) == 1:
         return blocks[0]
-    return {name: joined(place, [block[name] for block in blocks]) for name in blocks[0]}
+    return {name: joined(location, [block[name] for block in blocks]) for name in blocks[0]}
 
 
 def _length(block: Block) -> int:

@@ -1,4 +1,4 @@
-"""How a text table is written: what parts its columns, and how its numbers look. Its first rows tell."""
+"""The dialect of a text table, found from its first rows: the delimiter, and how numbers are written."""
 
 import csv
 import io
@@ -11,23 +11,23 @@ from typing import Final
 
 from lossd_client.cli.files.cells import ABSENT, SPACES, WORDS, comma_columns, is_number
 from lossd_client.cli.files.errors import BadFile
+from lossd_client.cli.files.location import Location
 from lossd_client.cli.files.marks import Marks
-from lossd_client.cli.files.place import Place
 
 _DELIMITERS: Final = (",", ";", "\t", "|")
 _NAMES: Final = {"\t": "tab"}
 _FIRST_ROWS: Final = 1000
-_SEPARATOR_LINE: Final = re.compile(r"\"?sep=(.)\"?\s*", re.IGNORECASE)  # what Excel goes by
+_SEPARATOR_LINE: Final = re.compile(r"\"?sep=(.)\"?\s*", re.IGNORECASE)  # Excel reads it
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a text table is written.
+    """The dialect of a text table.
 
     Attributes:
-        delimiter: What parts its columns.
+        delimiter: The delimiter of its columns.
         names: Its columns.
-        lines: How many lines there are before the first row.
+        lines: The number of lines before the first row.
         commas: The columns whose numbers have decimal commas.
         flags: The columns whose values are true and false.
         marks: The decimal points and commas of its numbers; it learns of others as rows are read.
@@ -40,15 +40,15 @@ class Dialect:
     flags: frozenset[str]
     marks: Marks
 
-    def notes(self, place: Place) -> tuple[str, ...]:
-        """Says how it is written, if not as most are."""
+    def notes(self, location: Location) -> tuple[str, ...]:
+        """Return notes of an unusual dialect."""
         said = []
-        if self.delimiter != ("\t" if place.suffix == ".tsv" else ","):
+        if self.delimiter != ("\t" if location.suffix == ".tsv" else ","):
             said.append(f"{_name(self.delimiter)} between columns")
         if commas := self.marks.columns:
             which = "" if len(commas) == len(self.names) else f" in {', '.join(sorted(commas))}"
             said.append(f"decimal commas{which}")
-        return (f"{place}: read with {' and '.join(said)}",) if said else ()
+        return (f"{location}: read with {' and '.join(said)}",) if said else ()
 
 
 class Records:
@@ -56,9 +56,9 @@ class Records:
 
     Args:
         lines: Its lines, with their ends.
-        delimiter: What parts the columns.
-        width: How many columns there are, once that is known: a comment that may be a row is refused.
-        line: How many lines came before.
+        delimiter: The delimiter of the columns.
+        width: The number of columns, if it is known: then a comment that may be a row is refused.
+        line: The number of lines read before.
     """
 
     def __init__(self, lines: Iterable[str], delimiter: str, width: int | None = None, line: int = 0) -> None:
@@ -114,7 +114,7 @@ class Records:
 
 
 def _may_be_row(line: str, delimiter: str, width: int) -> bool:
-    """Whether a line has as many cells as there are columns, or may have them with the lines that follow."""
+    """Return whether a line is a row, or may be one with the lines that follow."""
     try:
         cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True))
     except csv.Error as error:
@@ -130,11 +130,11 @@ def _why(error: csv.Error) -> str:
     return 'a quote (") is not closed' if _is_open(error) else str(error)
 
 
-def find_dialect(place: Place, sample: str) -> Dialect:
-    """Finds out how a table is written.
+def find_dialect(location: Location, sample: str) -> Dialect:
+    """Return the dialect of a table.
 
     Args:
-        place: Where it is.
+        location: Its path or URL.
         sample: Its first lines.
 
     Raises:
@@ -146,19 +146,19 @@ def find_dialect(place: Place, sample: str) -> Dialect:
     passed = at + 1 if said is not None and said[1] in _DELIMITERS else 0
     at = _first_line(lines, passed)
     if at == len(lines):
-        raise BadFile(f"{place} is empty; its first line must name the columns")
-    delimiter = said[1] if said is not None and passed else _delimiter(place, lines[at:])
+        raise BadFile(f"{location} is empty; its first line must name the columns")
+    delimiter = said[1] if said is not None and passed else _delimiter(location, lines[at:])
     records = Records(lines[passed:], delimiter)
     names = tuple(next(records))
     start = passed + records.line
-    _check_names(place, names, lines[at], records.comment, delimiter)
+    _check_names(location, names, lines[at], records.comment, delimiter)
     rows, numbers = list[list[str]](), list[int]()
-    with suppress(ValueError):  # what is wrong with a row is said as it is read
+    with suppress(ValueError):  # a wrong row is reported when it is read
         for row in islice(records, _FIRST_ROWS):
             rows.append(row)
             numbers.append(passed + records.line)
     if len(names) == 1:
-        _check_parted(place, names[0], rows)
+        _check_parted(location, names[0], rows)
     commas = comma_columns(rows, len(names)) if delimiter != "," else set()
     firsts = [_first_value(rows, at) for at in range(len(names))]
     return Dialect(
@@ -172,7 +172,7 @@ def find_dialect(place: Place, sample: str) -> Dialect:
 
 
 def _marks(names: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int]) -> Marks:
-    """Gives the marks in the columns whose first rows hold nothing but numbers."""
+    """Return the marks in the columns whose first rows are all numbers."""
     marks = Marks()
     whole = [(line, row) for line, row in zip(numbers, rows, strict=True) if len(row) == len(names)]
     for at, name in enumerate(names):
@@ -183,7 +183,7 @@ def _marks(names: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequenc
 
 
 def _first_line(lines: Sequence[str], start: int) -> int:
-    """Gives the place of the first line that is neither empty nor a comment."""
+    """Return the index of the first line that is neither empty nor a comment."""
     for at in range(start, len(lines)):
         if lines[at].strip() and not lines[at].startswith("#"):
             return at
@@ -194,10 +194,10 @@ def _first_value(rows: Sequence[Sequence[str]], at: int) -> str:
     return next((row[at] for row in rows if at < len(row) and row[at] not in ABSENT), "")
 
 
-def _delimiter(place: Place, lines: Sequence[str]) -> str:
-    """Finds what parts the columns: the usual, if the header has it and the rows fit; else what else does."""
+def _delimiter(location: Location, lines: Sequence[str]) -> str:
+    """Return the delimiter: the usual one if the header has it and the rows fit, else another that fits."""
     header = lines[0]
-    usual = "\t" if place.suffix == ".tsv" else ","
+    usual = "\t" if location.suffix == ".tsv" else ","
     there = [delimiter for delimiter in _DELIMITERS if len(_cells(header, delimiter)) > 1]
     if len(there) <= 1:
         return there[0] if there else usual
@@ -205,17 +205,19 @@ def _delimiter(place: Place, lines: Sequence[str]) -> str:
     if usual in fitting or len(fitting) == 1:
         return usual if usual in fitting else fitting[0]
     named = " or ".join(_name(delimiter) for delimiter in there)
-    raise BadFile(f"{place}: its first line, {header.strip()}, may be parted by {named}: part all lines by ,")
+    raise BadFile(
+        f"{location}: its first line, {header.strip()}, may be parted by {named}: part all lines by ,"
+    )
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
-    """The cells of a line, as far as it goes."""
+    """Return the cells of a line, as far as it goes."""
     cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
     return [cell.strip(SPACES) for cell in cells]
 
 
 def _fits(lines: Sequence[str], delimiter: str) -> bool:
-    """Whether the first rows have as many values as the header."""
+    """Return whether the first rows have as many values as the header."""
     records = Records(lines, delimiter)
     try:
         return len({len(cells) for cells in islice(records, 20)}) == 1
@@ -227,23 +229,23 @@ def _name(delimiter: str) -> str:
     return _NAMES.get(delimiter, delimiter)
 
 
-def _check_names(place: Place, names: Sequence[str], line: str, comment: str, delimiter: str) -> None:
+def _check_names(location: Location, names: Sequence[str], line: str, comment: str, delimiter: str) -> None:
     if any(all(map(is_number, _cells(line, mark))) for mark in _DELIMITERS):
-        what = f"{place}: its first line, {_short(line)}, is all numbers; it must name the columns"
+        what = f"{location}: its first line, {_short(line)}, is all numbers; it must name the columns"
         if comment.count(delimiter) == line.count(delimiter):
             what += f" (they seem to be named in the comment {_short(comment)}: take the # away)"
         raise BadFile(what)
     if len(set(names)) < len(names):
-        raise BadFile(f"{place} has columns of the same name: {', '.join(names)}")
+        raise BadFile(f"{location} has columns of the same name: {', '.join(names)}")
 
 
-def _check_parted(place: Place, name: str, rows: Sequence[Sequence[str]]) -> None:
-    """Refuses columns that are parted by spaces, or by what else is not looked for."""
+def _check_parted(location: Location, name: str, rows: Sequence[Sequence[str]]) -> None:
+    """Refuse columns with spaces or other unknown delimiters between them."""
     for mark in (None, ":", "/"):
         parts = len(name.split(mark))
         fits = all(len(row) == 1 and len(row[0].split(mark)) == parts for row in rows)
         if parts > 1 and rows and fits and any(map(is_number, rows[0][0].split(mark))):
-            what = f"{place}: its first line, {_short(name)}, seems to name {parts} columns"
+            what = f"{location}: its first line, {_short(name)}, seems to name {parts} columns"
             raise BadFile(f"{what}; they are read where , ; tab or | stands between them")
 
 

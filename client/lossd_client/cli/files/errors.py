@@ -1,4 +1,4 @@
-"""What is wrong with a file."""
+"""The error of files that cannot be used."""
 
 from typing import Final
 
@@ -10,4 +10,4 @@ FILL: Final = (
 
 
 class BadFile(Exception):  # noqa: N818 - as the client's errors: the name says what happened
-    """A file cannot be opened, or holds other than what was asked for. The message says what to do."""
+    """A file cannot be opened, or does not hold what was asked for. The message has a remedy."""

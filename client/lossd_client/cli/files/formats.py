@@ -1,4 +1,4 @@
-"""Which format a file has: told by its first bytes, and a text table by its name."""
+"""The format of a file: found from its first bytes, that of a text table from its name."""
 
 import io
 import json
@@ -8,9 +8,9 @@ from typing import Final, cast
 
 from lossd_client.cli.files.data_file import DataFile
 from lossd_client.cli.files.errors import BadFile
-from lossd_client.cli.files.gzipped import MAGIC, GzipPlace
+from lossd_client.cli.files.gzipped import MAGIC, GzipLocation
+from lossd_client.cli.files.location import Location
 from lossd_client.cli.files.partitions import PartitionedTable
-from lossd_client.cli.files.place import Place
 
 _KNOWN: Final = "npy, npz, parquet, Arrow (IPC file or stream, feather), safetensors, .pt, csv or jsonl"
 _CSV: Final = (".csv", ".tsv")
@@ -29,7 +29,7 @@ _NOTHING: Final[Mapping[str, str | None]] = {}
 
 
 def open_file(text: str, partitions: Mapping[str, str | None] = _NOTHING) -> DataFile:
-    """Opens a path or URL as what it is, decompressed where gzip has compressed it.
+    """Open a path or URL with the reader of its format, decompressed if it is gzip.
 
     Args:
         text: The path or URL.
@@ -39,83 +39,83 @@ def open_file(text: str, partitions: Mapping[str, str | None] = _NOTHING) -> Dat
         BadFile: It cannot be opened, or has no format that is known here; or a table has a column of a
             partition's name.
     """
-    place = Place(text)
-    head = _head(place)
+    location = Location(text)
+    head = _head(location)
     if head.startswith(MAGIC):
-        place = GzipPlace(text)
-        head = _head(place)
-    file = _opened(place, head)
+        location = GzipLocation(text)
+        head = _head(location)
+    file = _opened(location, head)
     return PartitionedTable(file, partitions) if partitions and file.is_table else file
 
 
-def _head(place: Place) -> bytes:
-    with place.errors(), place.open() as file:
+def _head(location: Location) -> bytes:
+    with location.errors(), location.open() as file:
         return file.read(1024)
 
 
-def _opened(place: Place, head: bytes) -> DataFile:
-    # Imported one by one: who scores .npy files shall not wait for what others need.
+def _opened(location: Location, head: bytes) -> DataFile:
+    # Imported one by one, since some are slow to import.
     if head.startswith(b"\x93NUMPY"):
         from lossd_client.cli.files.npy import NpyFile
 
-        return NpyFile(place)
+        return NpyFile(location)
     if head.startswith(b"PK\x03\x04"):
-        return _zip(place.at_any_position())
+        return _zip(location.at_any_position())
     if head.startswith(_OLD_TORCH):
         from lossd_client.cli.files.torch_file import TorchFile
 
-        return TorchFile(place.at_any_position())
+        return TorchFile(location.at_any_position())
     if head.startswith((b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")):
-        return _arrow(place, head)
+        return _arrow(location, head)
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _MAX_SAFETENSORS_HEADER:
         from lossd_client.cli.files.safetensors import SafetensorsFile
 
-        return SafetensorsFile(place.at_any_position())
-    return _text(place, head)
+        return SafetensorsFile(location.at_any_position())
+    return _text(location, head)
 
 
-def _zip(place: Place) -> DataFile:
-    """Opens a zip of arrays: what torch saves has a file named data.pkl."""
-    with place.errors(), place.open() as file, zipfile.ZipFile(file) as archive:
+def _zip(location: Location) -> DataFile:
+    """Open a zip: torch's has a member data.pkl, else it is .npz."""
+    with location.errors(), location.open() as file, zipfile.ZipFile(file) as archive:
         is_torch = any(name.rpartition("/")[2] == "data.pkl" for name in archive.namelist())
     if is_torch:
         from lossd_client.cli.files.torch_file import TorchFile
 
-        return TorchFile(place)
+        return TorchFile(location)
     from lossd_client.cli.files.npy import NpzFile
 
-    return NpzFile(place)
+    return NpzFile(location)
 
 
-def _arrow(place: Place, head: bytes) -> DataFile:
+def _arrow(location: Location, head: bytes) -> DataFile:
     from lossd_client.cli.files.arrow import IpcFile, IpcStream, ParquetFile
 
     if head.startswith(b"\xff"):
-        return IpcStream(place)
-    return {b"P": ParquetFile, b"A": IpcFile}[head[:1]](place.at_any_position())
+        return IpcStream(location)
+    return {b"P": ParquetFile, b"A": IpcFile}[head[:1]](location.at_any_position())
 
 
-def _text(place: Place, head: bytes) -> DataFile:
-    """Opens a text table: what its name does not tell is told by its first line, of tables alone."""
+def _text(location: Location, head: bytes) -> DataFile:
+    """Open a text table, by its name, or by its first line if the name has no known suffix."""
     first = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    is_other = place.suffix in _ANY_TEXT and b"\0" not in head
-    if place.suffix in _JSON_LINES or (is_other and first.startswith(b'{"')):
+    is_other = location.suffix in _ANY_TEXT and b"\0" not in head
+    if location.suffix in _JSON_LINES or (is_other and first.startswith(b'{"')):
         from lossd_client.cli.files.json_lines import JsonLinesFile
 
-        return JsonLinesFile(place)
-    if place.suffix in _CSV or (is_other and any(mark in first.partition(b"\n")[0] for mark in b",;\t|")):
+        return JsonLinesFile(location)
+    if location.suffix in _CSV or (is_other and any(mark in first.partition(b"\n")[0] for mark in b",;\t|")):
         from lossd_client.cli.files.csv_table import CsvFile
 
-        return CsvFile(place)
-    if place.suffix == ".json":
-        raise BadFile(f"{place} is no {_KNOWN}; {_json_remedy(place)}")
+        return CsvFile(location)
+    if location.suffix == ".json":
+        raise BadFile(f"{location} is no {_KNOWN}; {_json_remedy(location)}")
     hint = "; a text table's name ends in .csv, .tsv or .jsonl" if head else ": it is empty"
-    raise BadFile(f"{place} is no {_KNOWN}{hint}")
+    raise BadFile(f"{location} is no {_KNOWN}{hint}")
 
 
-def _json_remedy(place: Place) -> str:
-    """Says how to give what a .json file holds; one object in it need not be one row."""
-    with place.errors(), place.open() as file, io.BufferedReader(cast("io.RawIOBase", file)) as reader:
+def _json_remedy(location: Location) -> str:
+    """Return how to write a .json file as .jsonl."""
+    with location.errors(), location.open() as file, io.BufferedReader(cast("io.RawIOBase", file)) as reader:
         first, second = (reader.readline(_JSON_LINE) for _ in range(2))
     try:
         is_object = isinstance(json.loads(first.removeprefix(b"\xef\xbb\xbf")), dict)

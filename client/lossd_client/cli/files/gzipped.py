@@ -1,4 +1,4 @@
-"""Files that gzip has compressed: read as they are decompressed, or by way of a temporary file."""
+"""Files compressed by gzip: read as a stream, or through a temporary file."""
 
 import gzip
 import shutil
@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
 from lossd_client.cli.files.errors import BadFile
-from lossd_client.cli.files.place import Place, reason
+from lossd_client.cli.files.location import Location, reason
 
 MAGIC: Final = b"\x1f\x8b"
 _PIECE: Final = 1 << 20
 
 
 class _Stream(gzip.GzipFile):
-    """Decompresses a file, and closes it too."""
+    """A decompressed file, which closes the compressed one."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(fileobj=file, mode="rb")
@@ -29,8 +29,8 @@ class _Stream(gzip.GzipFile):
 
 
 @dataclass(frozen=True, slots=True)
-class GzipPlace(Place):
-    """A compressed file. Read it from the first byte to the last: to go back is to begin again."""
+class GzipLocation(Location):
+    """A compressed file, to be read from the first byte to the last: going back starts again."""
 
     @property
     def path(self) -> Path | None:
@@ -38,29 +38,29 @@ class GzipPlace(Place):
         return None
 
     def open(self) -> BinaryIO:
-        """Opens the content, decompressed.
+        """Open the content, decompressed.
 
         Raises:
             BadFile: It cannot be opened.
         """
-        return cast("BinaryIO", _Stream(Place.open(self)))
+        return cast("BinaryIO", _Stream(Location.open(self)))
 
     @contextmanager
     def open_to_end(self) -> Iterator[BinaryIO]:
-        """As `Place`; what is left is read, since only at its end a checksum tells whether it is damaged."""
+        """As `Location`; reads the rest, since the checksum is at the end."""
         with self.open() as file:
             yield file
             while file.read(_PIECE):
                 pass
 
-    def at_any_position(self) -> Place:
-        """Decompresses it to a temporary file, which lasts as long as the returned place.
+    def at_any_position(self) -> Location:
+        """Decompress to a temporary file, which lasts as long as the returned location.
 
         Raises:
             BadFile: It cannot be read, or there is no room.
         """
         with self.errors(), self.open() as file:
-            copy = tempfile.NamedTemporaryFile(prefix="lossd-")  # noqa: SIM115 - the place keeps it
+            copy = tempfile.NamedTemporaryFile(prefix="lossd-")  # noqa: SIM115 - the location keeps it
             try:
                 shutil.copyfileobj(file, copy, _PIECE)
                 copy.flush()
@@ -69,11 +69,11 @@ class GzipPlace(Place):
             except OSError as error:
                 where = f"{self.text} cannot be decompressed in {tempfile.gettempdir()}: {reason(error)}"
                 raise BadFile(f"{where}; TMPDIR names another folder") from error
-        return _TemporaryPlace(self.text, copy)
+        return _TemporaryLocation(self.text, copy)
 
 
 @dataclass(frozen=True, slots=True)
-class _TemporaryPlace(Place):
+class _TemporaryLocation(Location):
     """The decompressed copy of a file."""
 
     copy: Any = field(compare=False)
@@ -84,5 +84,5 @@ class _TemporaryPlace(Place):
         return Path(self.copy.name)
 
     def open(self) -> BinaryIO:
-        """Opens the copy."""
+        """Open the copy."""
         return Path(self.copy.name).open("rb", buffering=0)

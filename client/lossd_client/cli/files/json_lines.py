@@ -1,4 +1,4 @@
-"""Tables of JSON: an object a line, in .jsonl and .ndjson."""
+"""Tables of JSON objects, one a line: .jsonl and .ndjson."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lossd_client.cli.files.data_file import Block, Column, DataFile, Kind, recut
 from lossd_client.cli.files.errors import FILL, BadFile
-from lossd_client.cli.files.place import Place
+from lossd_client.cli.files.location import Location
 
 _ROWS: Final = 1 << 12
 _PIECE_BYTES: Final = 4 << 20
@@ -37,11 +37,11 @@ class JsonLinesFile(DataFile):
 
     is_table = True
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, location: Location) -> None:
+        self.location = location
         self.names = ()
         self._firsts: dict[str, Any] = {}  # the first value of each column that is not null
-        with place.errors(), place.open() as file:
+        with location.errors(), location.open() as file:
             rows = (row for rows in _tables(file) for _, row in rows)
             for number, row in enumerate(rows):
                 self.names = self.names or tuple(row)
@@ -50,7 +50,7 @@ class JsonLinesFile(DataFile):
                     break
                 self._firsts.update((name, row[name]) for name in missing)
         if not self.names:
-            raise BadFile(f'{place} is empty; each line must be an object, such as {{"logits": 0.5}}')
+            raise BadFile(f'{location} is empty; each line must be an object, such as {{"logits": 0.5}}')
 
     def rows(self, name: str) -> int | None:
         """As `DataFile`: only reading tells."""
@@ -66,10 +66,10 @@ class JsonLinesFile(DataFile):
 
     def blocks(self, columns: Sequence[Column], rows: int) -> Iterator[Block]:
         """As `DataFile`."""
-        yield from recut(self.place, self._read(columns), rows)
+        yield from recut(self.location, self._read(columns), rows)
 
     def _read(self, columns: Sequence[Column]) -> Iterator[Block]:
-        with self.place.errors(), self.place.open() as file:
+        with self.location.errors(), self.location.open() as file:
             for rows in _tables(file, self.names):
                 yield {column: self._array(rows, column) for column in columns}
 
@@ -77,7 +77,7 @@ class JsonLinesFile(DataFile):
         return _shape(self._firsts[name])
 
     def _where(self, column: Column, line: int) -> str:
-        return f"{self.place}: column {column.name!r}, line {line}"
+        return f"{self.location}: column {column.name!r}, line {line}"
 
     def _array(self, rows: Sequence[_Row], column: Column) -> NDArray[Any]:
         values = [row[column.name] for _, row in rows]
@@ -103,7 +103,7 @@ class JsonLinesFile(DataFile):
             raise BadFile(f"{self._where(column, next(wrong, rows[0][0]))}: {what}")
 
     def _numbers(self, values: Sequence[Any], rows: Sequence[_Row], column: Column) -> NDArray[Any]:
-        """Gives bools, integers or floats."""
+        """Return bools, integers or floats."""
         shape = self._shape(column.name)
         try:
             array = np.array(values)
@@ -118,7 +118,7 @@ class JsonLinesFile(DataFile):
 
 
 def _read(value: Any, where: str, nulls: bool, shape: tuple[int, ...]) -> NDArray[Any]:  # noqa: ANN401
-    """Reads a row that has other things than numbers in it, or another shape than the first."""
+    """Read a row with a null or a word, or refuse it."""
     plain = _plain(value, where, nulls)
     if value is None:
         return np.full(shape, plain)
@@ -177,7 +177,7 @@ def _label(value: Any) -> Any:  # noqa: ANN401
 
 
 def _tables(file: BinaryIO, names: Sequence[str] = ()) -> Iterator[list[_Row]]:
-    """Gives some rows after the other; at least one list, which has none if the file has none.
+    """Yield lists of rows; at least one, which may be empty.
 
     Raises:
         ValueError: A line is not an object, or has other names than the first.

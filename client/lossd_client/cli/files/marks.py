@@ -1,6 +1,6 @@
-"""Decimal points and commas in the numbers of a text table whose columns commas do not part.
+"""Decimal points and commas in the numbers of a text table with another delimiter.
 
-0,5 has a decimal comma. 1,200 may be 1.2 or 1200: the table's other numbers tell, or it is refused.
+0,5 has a decimal comma. 1,200 may be 1.2 or 1200: other numbers of the table tell, or it is refused.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _REMEDY: Final = "write all numbers with decimal points, and nothing between tho
 
 
 class Seen(NamedTuple):
-    """A cell, and where it is."""
+    """A cell and its position."""
 
     name: str
     line: int
@@ -25,7 +25,7 @@ class Seen(NamedTuple):
 
 @dataclass(slots=True)
 class Marks:
-    """The marks that were seen so far, in the first rows and in those read.
+    """The marks seen so far, in the first rows and in those read.
 
     Attributes:
         point: A number with a decimal point.
@@ -42,7 +42,7 @@ class Marks:
     columns: set[str] = field(default_factory=set)
 
     def sample(self, name: str, cells: Sequence[str], lines: Sequence[int]) -> None:
-        """Looks at the first rows of a column, which may not be read; 1.234 tells nothing there."""
+        """Look at the first rows of a column that may not be read; 1.234 tells nothing there."""
         for cell, line in zip(cells, lines, strict=True):
             if has_comma(cell):
                 self.is_decimal = self.is_decimal or not may_have_thousands(cell)
@@ -50,13 +50,13 @@ class Marks:
                 self.point = Seen(name, line, cell)
 
     def knows(self, name: str, commas: bool, points: bool) -> bool:
-        """Whether cells with such marks would tell nothing new, and are right beside the others."""
+        """Return whether cells with these marks are consistent with the others and tell nothing new."""
         if commas and (self.point is not None or not self.is_decimal or name not in self.columns):
             return False
         return not points or (self.point is not None and self.comma is None)
 
     def read(self, name: str, cells: Sequence[str], lines: Sequence[int]) -> None:
-        """Looks at cells of a column of numbers.
+        """Look at cells of a column of numbers.
 
         Raises:
             ValueError: Some numbers have commas, and others decimal points.
@@ -77,7 +77,7 @@ class Marks:
                 raise ValueError(f"{what}; what the comma means is unclear: {_REMEDY}")
 
     def check(self) -> None:
-        """Refuses, once all rows were read, commas that may stand between thousands.
+        """Refuse commas that may separate thousands, once all rows are read.
 
         Raises:
             ValueError: There are, and no number shows that commas are decimal commas.

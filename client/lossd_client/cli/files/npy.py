@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lossd_client.cli.files.arrays import OBJECTS, ArraysFile, Member, StoredArray
 from lossd_client.cli.files.data_file import Column, Kind
 from lossd_client.cli.files.errors import BadFile
-from lossd_client.cli.files.place import Place
+from lossd_client.cli.files.location import Location
 
 _SUFFIX = ".npy"
 _READ: Final = {
@@ -28,31 +28,31 @@ class NpyFile(ArraysFile):
         BadFile: It is damaged, or holds Python objects.
     """
 
-    def __init__(self, place: Place) -> None:
-        with place.errors(), place.open() as file:
+    def __init__(self, location: Location) -> None:
+        with location.errors(), location.open() as file:
             dtype, shape, fortran = _header(file)
             first = file.tell()
         if fortran:  # rows lie scattered
-            place = place.at_any_position()
+            location = location.at_any_position()
 
         @contextmanager
         def at_data() -> Iterator[BinaryIO]:
-            with place.open_to_end() as opened:
+            with location.open_to_end() as opened:
                 opened.seek(first)
                 yield opened
 
         super().__init__(
-            place, {"": OBJECTS if dtype.hasobject else StoredArray(dtype, shape, at_data, fortran)}
+            location, {"": OBJECTS if dtype.hasobject else StoredArray(dtype, shape, at_data, fortran)}
         )
         if dtype.hasobject:
             self.dimensions("")  # there is nothing else to be read
 
     def whole(self, column: Column) -> NDArray[Any]:
-        """As `DataFile`; a file on this machine is mapped, and goes to the server from where it lies."""
-        if self.place.path is None or column.kind is Kind.LABEL or self.unreadable:
+        """As `DataFile`; a local file is mapped, and sent without a copy."""
+        if self.location.path is None or column.kind is Kind.LABEL or self.unreadable:
             return super().whole(column)
-        with self.place.errors():
-            array: NDArray[Any] = np.lib.format.open_memmap(self.place.path, mode="r")
+        with self.location.errors():
+            array: NDArray[Any] = np.lib.format.open_memmap(self.location.path, mode="r")
         return array
 
 
@@ -63,18 +63,18 @@ class NpzFile(ArraysFile):
         BadFile: It is damaged, or has no arrays.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, location: Location) -> None:
         members: dict[str, Member] = {}
-        with place.errors(), place.open() as file, zipfile.ZipFile(file) as archive:
+        with location.errors(), location.open() as file, zipfile.ZipFile(file) as archive:
             for member in archive.namelist():
                 name = member.removesuffix(_SUFFIX)
                 if name in members:
-                    raise BadFile(f"{place} holds two arrays named {name!r}")
+                    raise BadFile(f"{location} holds two arrays named {name!r}")
                 if name != member:
-                    members[name] = _stored(place, archive, member)
+                    members[name] = _stored(location, archive, member)
         if not members:
-            raise BadFile(f"{place} is a zip file without arrays")
-        super().__init__(place, members)
+            raise BadFile(f"{location} is a zip file without arrays")
+        super().__init__(location, members)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -82,7 +82,7 @@ class NpzFile(ArraysFile):
         return self.passed_over()
 
 
-def _stored(place: Place, archive: zipfile.ZipFile, member: str) -> Member:
+def _stored(location: Location, archive: zipfile.ZipFile, member: str) -> Member:
     with archive.open(member) as file:
         dtype, shape, fortran = _header(cast("BinaryIO", file))
     if dtype.hasobject:
@@ -90,7 +90,7 @@ def _stored(place: Place, archive: zipfile.ZipFile, member: str) -> Member:
 
     @contextmanager
     def at_data() -> Iterator[BinaryIO]:
-        with place.open() as file, zipfile.ZipFile(file) as archive, archive.open(member) as opened:
+        with location.open() as file, zipfile.ZipFile(file) as archive, archive.open(member) as opened:
             data = cast("BinaryIO", opened)
             _header(data)
             yield data
@@ -99,7 +99,7 @@ def _stored(place: Place, archive: zipfile.ZipFile, member: str) -> Member:
 
 
 def _header(file: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
-    """Reads a .npy header: dtype, shape, whether in Fortran's order; the file is then at the first element.
+    """Read a .npy header, up to the first element: dtype, shape, and whether it is in Fortran order.
 
     Raises:
         ValueError: It is none.
@@ -115,7 +115,7 @@ def _header(file: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
 
 @contextmanager
 def _header_errors() -> Iterator[None]:
-    """Says in place of numpy, whose advice is for those who call it, what is wrong with a header."""
+    """Replace numpy's advice, which is for its callers, by what is wrong with a header."""
     try:
         yield
     except (ValueError, SyntaxError, TokenError) as error:

@@ -1,4 +1,4 @@
-"""Tables from folders such as camera=a/, whose names stand for columns of one value."""
+"""Tables from folders such as camera=a/, whose names are columns of one value."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -25,13 +25,13 @@ class PartitionedTable(DataFile):
 
     def __init__(self, table: DataFile, values: Mapping[str, str | None]) -> None:
         self._table, self._values = table, values
-        self.place, self.unreadable = table.place, table.unreadable
+        self.location, self.unreadable = table.location, table.unreadable
         self.names = (*table.names, *values)
         for name in values:
             if name in table.names:
                 folder = f"{name}={values[name]}"
                 raise BadFile(
-                    f"{table.place} has a column {name}, and its folder {folder} stands for one too"
+                    f"{table.location} has a column {name}, and its folder {folder} stands for one too"
                 )
 
     @property
@@ -63,10 +63,10 @@ class PartitionedTable(DataFile):
         for column in constant:
             if column.kind is not Kind.LABEL:
                 value = self._values[column.name]
-                what = f"{self.place}: {column.name} is the name of its folder, {value}"
+                what = f"{self.location}: {column.name} is the name of its folder, {value}"
                 raise BadFile(f"{what}, which can be what losses are grouped by, but no numbers")
         own = [column for column in columns if column.name not in self._values]
-        counted = own or [Column(self._own(""), Kind.LABEL)]  # of which only the number of rows is of use
+        counted = own or [Column(self._own(""), Kind.LABEL)]  # for the number of rows
         for block in self._table.blocks(counted, rows):
             length = len(block[counted[0]])
             yield {column: self._constant(column, length) for column in constant} | {
@@ -79,7 +79,7 @@ class PartitionedTable(DataFile):
         return found
 
     def _own(self, name: str) -> str:
-        """Gives a name that the table itself has: any will do in place of a folder's."""
+        """Return a column of the table itself, in place of a folder's."""
         if name in self._table.names:
             return name
         flat = (other for other in self._table.names if self._table.dimensions(other) == 1)

@@ -1,4 +1,4 @@
-"""safetensors: a JSON header, and arrays behind it. Read here, since blocks of rows need no library."""
+"""safetensors files: a JSON header, and arrays behind it."""
 
 import json
 import math
@@ -10,7 +10,7 @@ import numpy as np
 
 from lossd_client.cli.files.arrays import ArraysFile, Member, StoredArray
 from lossd_client.cli.files.errors import BadFile
-from lossd_client.cli.files.place import Place
+from lossd_client.cli.files.location import Location
 
 _DTYPES: Final = {
     "F64": "<f8",
@@ -36,19 +36,19 @@ class SafetensorsFile(ArraysFile):
         BadFile: It is not one.
     """
 
-    def __init__(self, place: Place) -> None:
-        with place.errors(), place.open() as file:
+    def __init__(self, location: Location) -> None:
+        with location.errors(), location.open() as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(_read(file, size))
             end = file.seek(0, 2) - 8 - size
             members = {
-                name: _stored(place, name, about, 8 + size, end)
+                name: _stored(location, name, about, 8 + size, end)
                 for name, about in header.items()
                 if name != "__metadata__"
             }
         if not members:
-            raise BadFile(f"{place} has no tensors")
-        super().__init__(place, members)
+            raise BadFile(f"{location} has no tensors")
+        super().__init__(location, members)
 
 
 def _read(file: BinaryIO, size: int) -> bytes:
@@ -62,7 +62,7 @@ def _read(file: BinaryIO, size: int) -> bytes:
     return b"".join(pieces)
 
 
-def _stored(place: Place, name: str, about: Mapping[str, Any], data: int, size: int) -> Member:
+def _stored(location: Location, name: str, about: Mapping[str, Any], data: int, size: int) -> Member:
     if about["dtype"] not in _DTYPES:
         return f"has dtype {about['dtype']}"
     dtype, shape = np.dtype(_DTYPES[about["dtype"]]), tuple(int(length) for length in about["shape"])
@@ -72,7 +72,7 @@ def _stored(place: Place, name: str, about: Mapping[str, Any], data: int, size: 
 
     @contextmanager
     def at_data() -> Iterator[BinaryIO]:
-        with place.open() as opened:
+        with location.open() as opened:
             opened.seek(data + first)
             yield opened
 

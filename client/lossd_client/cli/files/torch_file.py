@@ -1,11 +1,11 @@
-"""What torch.save has written: tensors by name. Nothing in a file is run, and no other objects are made."""
+"""Files by torch.save: tensors by name. No code of a file is run, and no other objects are made."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from lossd_client.cli.files.arrays import ArraysFile, HeldArray, Member
 from lossd_client.cli.files.errors import BadFile
-from lossd_client.cli.files.place import Place
+from lossd_client.cli.files.location import Location
 
 if TYPE_CHECKING:
     import torch
@@ -20,19 +20,19 @@ class TorchFile(ArraysFile):
         BadFile: It is damaged, holds objects that are not loaded, or torch is not installed.
     """
 
-    def __init__(self, place: Place) -> None:
-        loaded = _loaded(place)
+    def __init__(self, location: Location) -> None:
+        loaded = _loaded(location)
         members: dict[str, Member] = {}
-        with place.errors():
+        with location.errors():
             for name, value in _parts(loaded):
                 if name in members:
-                    raise BadFile(f"{place} holds two arrays that are named {name}")
+                    raise BadFile(f"{location} holds two arrays that are named {name}")
                 members[name] = _member(value)
         if not any(isinstance(member, HeldArray) for member in members.values()):
             whys = [f"{name} {why}".strip() for name, why in list(members.items())[:8]]
             what = ", ".join(whys)
-            raise BadFile(f"{place} holds no tensor of numbers ({what or 'it is empty'}): save {_PARTS}")
-        super().__init__(place, members)
+            raise BadFile(f"{location} holds no tensor of numbers ({what or 'it is empty'}): save {_PARTS}")
+        super().__init__(location, members)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -40,23 +40,23 @@ class TorchFile(ArraysFile):
         return self.passed_over()
 
 
-def _loaded(place: Place) -> Any:  # noqa: ANN401 - whatever was saved
+def _loaded(location: Location) -> Any:  # noqa: ANN401 - whatever was saved
     try:
         import torch
     except ModuleNotFoundError:
         remedy = "pip install torch, or save the arrays as .safetensors or .npz"
-        raise BadFile(f"{place} was saved by torch, and needs it to be read: {remedy}") from None
+        raise BadFile(f"{location} was saved by torch, and needs it to be read: {remedy}") from None
     import pickle
 
-    with place.errors(), place.open() as file:
+    with location.errors(), location.open() as file:
         try:
             # Mapped where that can be: blocks of rows are then all that is in memory.
-            if place.path is not None and _is_zip(file):
-                return torch.load(place.path, map_location="cpu", weights_only=True, mmap=True)
+            if location.path is not None and _is_zip(file):
+                return torch.load(location.path, map_location="cpu", weights_only=True, mmap=True)
             return torch.load(file, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:  # whose own words advise to load whatever there is
+        except pickle.UnpicklingError as error:  # its message advises to load anyway
             what = "it is damaged, or holds more than tensors and plain values, which might run code"
-            raise BadFile(f"{place} is not loaded: {what}; save {_PARTS}") from error
+            raise BadFile(f"{location} is not loaded: {what}; save {_PARTS}") from error
 
 
 def _is_zip(file: BinaryIO) -> bool:
@@ -66,7 +66,7 @@ def _is_zip(file: BinaryIO) -> bool:
 
 
 def _parts(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401
-    """Gives what a value holds, by names such as outputs.logits, and outputs.0 in lists."""
+    """Yield the items of nested dicts and lists, by names such as outputs.logits and outputs.0."""
     if isinstance(value, dict):
         items = list(value.items())
     elif isinstance(value, list | tuple) and any(hasattr(item, "layout") for item in value):
@@ -95,7 +95,7 @@ def _member(value: Any) -> Member:  # noqa: ANN401
 
 
 def _numpys() -> "set[torch.dtype]":
-    """The dtypes that numpy has too."""
+    """Return the dtypes that numpy has, too."""
     import torch
 
     floats = {torch.float16, torch.float32, torch.float64, torch.bool}

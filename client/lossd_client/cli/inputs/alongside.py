@@ -1,4 +1,4 @@
-"""Compares the columns that files have in common, row by row: rows in another order give a wrong number."""
+"""Stage 3 of `lossd score`: columns that two files share, compared, since row order matters."""
 
 from collections.abc import Collection, Sequence
 from itertools import islice
@@ -21,7 +21,7 @@ _BY_PLACE: Final = "rows were taken by their place"
 def compare(
     scored: Source, targets: Source, used: Collection[str], joined: Join | None, *, is_asked: bool
 ) -> list[str]:
-    """Compare what two files both have beside what is used of them, as their rows were joined.
+    """Compare the unused columns that two files share, in the order in which rows were joined.
 
     Args:
         scored: The logits or probabilities.
@@ -45,12 +45,12 @@ def compare(
         {} if not names or _are_equal(first, second, names, order) else _unlike(first, second, names, order)
     )
     by = f"rows were taken by {called(joined.names)}" if joined is not None else _BY_PLACE
-    both = f"{first.place} and {second.place} both have"
+    both = f"{first.location} and {second.location} both have"
     for name, (row, is_moved) in unlike.items():
         if is_moved and not is_asked:
             values = _value(first, name, row), _value(second, name, row if order is None else int(order[row]))
             what = f"{both} {called([name])}, with the same values in another order: {by}, and row {row} of"
-            shown = f"{first.place} has {values[0]}, what goes with it {values[1]}"
+            shown = f"{first.location} has {values[0]}, what goes with it {values[1]}"
             remedy = f"Name by --id the columns that tell rows apart, as in --id {name or 'COLUMN'}"
             raise BadFile(
                 f"{what} {shown}. {remedy}; or, if rows go together as they are, take it out of one file"
@@ -64,7 +64,7 @@ def compare(
 
 
 def _other_names(first: DataFile, second: DataFile, mine: Sequence[str], its: Sequence[str]) -> list[str]:
-    """Say that each of two files has ids, under names of its own.
+    """Return a note of ids under another name in each file.
 
     Raises:
         BadFile: These are the same, in another order.
@@ -76,7 +76,7 @@ def _other_names(first: DataFile, second: DataFile, mine: Sequence[str], its: Se
         if not any(ids) or not (first.is_table and second.is_table):
             return []
     has = [
-        f"{file.place} has {called(names[:1]) if names else 'none'}"
+        f"{file.location} has {called(names[:1]) if names else 'none'}"
         for file, names in zip((first, second), ids, strict=True)
     ]
     if all(ids):
@@ -88,7 +88,7 @@ def _other_names(first: DataFile, second: DataFile, mine: Sequence[str], its: Se
 
 
 def flat_rows(source: Source, used: Collection[str]) -> list[str]:
-    """Give the columns beside a tensor that have one value for each of its rows."""
+    """Return the columns of a tensor's file with one value for each of its rows."""
     file = source.file
     names = flat_names(file, used)
     return names if file.is_table else [name for name in names if file.rows(name) == source.rows]
@@ -117,9 +117,9 @@ def refuse_other_rows(name: str, own: Source, shards: Sequence[Shard]) -> None:
         rows, other = np.concatenate(keys), _hashes(own.file, [its for _, its in names])
         if rows.size == other.size and not np.array_equal(rows, other):
             row = int(np.argmax(rows != other))
-            where = f"{sources[0].file.place}{f' and {len(shards) - 1} more' if len(shards) > 1 else ''}"
+            where = f"{sources[0].file.location}{f' and {len(shards) - 1} more' if len(shards) > 1 else ''}"
             its = called([name for _, name in names])
-            what = f"{own.file.place}: its {its} is not that of {where} from row {row} on"
+            what = f"{own.file.location}: its {its} is not that of {where} from row {row} on"
             raise BadFile(
                 f"{what}, and --{name} takes rows by their place: bring the file into the same order, or put "
                 "its column into the table with the logits"
@@ -135,7 +135,7 @@ def _used(shards: Sequence[Shard], own: Source) -> set[str]:
 def _are_equal(
     first: DataFile, second: DataFile, names: Sequence[str], order: NDArray[np.intp] | None
 ) -> bool:
-    """Tell whether all of these are alike in all rows, in one pass."""
+    """Return whether all of these columns are equal in all rows, in one pass."""
     try:
         mine, its = _hashes(first, names), _hashes(second, names)
     except BadFile:  # one that cannot be read so
@@ -146,7 +146,7 @@ def _are_equal(
 def _unlike(
     first: DataFile, second: DataFile, names: Sequence[str], order: NDArray[np.intp] | None
 ) -> dict[str, tuple[int, bool]]:
-    """Give the columns that differ, from which row on, and whether they hold the same in another order."""
+    """Return the columns that differ, from which row, and whether only their order differs."""
     found = {}
     for name in names:
         try:
@@ -161,7 +161,7 @@ def _unlike(
 
 
 def _hashes(file: DataFile, names: Sequence[str]) -> NDArray[np.int64]:
-    """Give a hash of each row's values in some columns: 8 bytes a row, enough to see whether they differ."""
+    """Return a hash of each row's values in some columns, 8 bytes a row, to compare them."""
     columns = [Column(name, Kind.LABEL) for name in names]
     parts = [
         np.fromiter(

@@ -1,4 +1,4 @@
-"""What the files named on the command line stand for: globs, folders and manifests become files, in order."""
+"""Stage 1 of `lossd score`: files from arguments: globs, folders, manifests and standard input."""
 
 import glob
 import os
@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.formats import SUFFIXES
-from lossd_client.cli.files.place import Place
+from lossd_client.cli.files.location import Location
 from lossd_client.cli.inputs.pairing import paired
 
 STDIN: Final = "-"
@@ -30,12 +30,12 @@ _PIECE_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A shard as it is named.
+    """A shard: its files, as named.
 
     Attributes:
         files: A file that has all of it; or one with the logits, and one with the targets.
-        is_typed: Whether it stands on the command line by its own name, in a place that may say what it is.
-        note: What a user should know of how it was found, and those after it.
+        is_typed: Whether the command line names it, so that its order may tell what it is.
+        note: A note for the user on how it, and those after it, were found.
     """
 
     files: tuple[str, ...]
@@ -44,12 +44,12 @@ class Entry:
 
 
 def read_shards(texts: Sequence[str], targets: str | None, spool: Path | None) -> list[Entry]:
-    """Find the shards that arguments stand for.
+    """Return the shards that the arguments name.
 
     Args:
         texts: The arguments.
         targets: A pattern of the files with the targets, if these are others.
-        spool: Where standard input lies, if it is one of them.
+        spool: The file with standard input, if that is one of them.
 
     Raises:
         BadFile: There is none, or files cannot be paired.
@@ -67,7 +67,7 @@ def read_shards(texts: Sequence[str], targets: str | None, spool: Path | None) -
 
 
 def partitions_of(text: str) -> dict[str, str | None]:
-    """Give the columns that folders such as camera=a stand for; None is that a row has no value."""
+    """Return the columns that folders such as camera=a name; None for no value."""
     folders = text.partition("?")[0].split("/")[:-1]
     found = (_PARTITION.fullmatch(folder) for folder in folders)
     return {
@@ -81,7 +81,7 @@ def _entries(text: str, spool: Path | None) -> Iterator[Entry]:
         yield from _manifest(spool, Path()) if _is_manifest(spool, Path()) else [Entry((str(spool),), True)]
     elif text.startswith("@"):
         yield from _manifest(Path(text[1:]), Path(text[1:]).parent)
-    elif Place(text).is_url:
+    elif Location(text).is_url:
         yield from [Entry((text,), True)] if (found := _matches(text)) is None else _many(text, found)
     elif Path(text).is_dir():
         yield from _many(text, in_order(_in_folder(Path(text))))
@@ -111,8 +111,8 @@ def _by_numbers(file: str) -> list[str | int]:
 
 
 def _matches(text: str) -> list[str] | None:
-    """Give the files that a pattern stands for, in order; None if it is none."""
-    if Place(text).is_url:
+    """Return the files that a pattern matches, in order; None if it is no pattern."""
+    if Location(text).is_url:
         return _url_matches(text)
     if not glob.has_magic(text) or Path(text).exists():
         return None
@@ -124,12 +124,12 @@ def _matches(text: str) -> list[str] | None:
 
 
 def _url_matches(text: str) -> list[str] | None:
-    """The same of a URL, in whose query wildcards are none; one that ends in / is a folder."""
+    """Return the files that a URL matches: a pattern, or a folder that ends in /."""
     path = text.partition("?")[0] if text.startswith("http") else text
     if not (glob.has_magic(path) or path.endswith("/")):
         return None
-    place = Place(text)
-    with place.errors():
+    location = Location(text)
+    with location.errors():
         from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
         system, inner = url_to_fs(text)
@@ -151,7 +151,7 @@ def _in_folder(folder: Path) -> list[str]:
 
 
 def _is_passed_over(parts: Sequence[str]) -> bool:
-    """Whether a name in a folder is hidden, or what other programs write beside data."""
+    """Return whether a name is hidden, or one that other programs write beside data."""
     return any(part.startswith((".", "_")) and part not in (".", "..") for part in parts)
 
 
@@ -167,9 +167,9 @@ def _refuse_others(folder: str, files: Sequence[str]) -> None:
 
 
 def _lines(path: Path, size: int = -1) -> list[tuple[int, str]]:
-    """Give the lines that say something, with their numbers."""
-    place = Place(str(path))
-    with place.errors(), place.open() as file:
+    """Return the lines that are neither empty nor comments, with their numbers."""
+    location = Location(str(path))
+    with location.errors(), location.open() as file:
         text = file.read(size)
     try:
         lines = text.decode("utf-8-sig", errors="strict" if size < 0 else "replace").splitlines()
@@ -181,7 +181,7 @@ def _lines(path: Path, size: int = -1) -> list[tuple[int, str]]:
 
 
 def _is_manifest(path: Path, folder: Path) -> bool:
-    """Whether a file's first line names a file; or what ends like one, if it is missing."""
+    """Return whether a file's first line names a file, which may be missing."""
     if path.suffix.lower() == ".lst" or not path.is_file():
         return path.is_file()
     lines = _lines(path, _HEAD_BYTES)
@@ -189,7 +189,7 @@ def _is_manifest(path: Path, folder: Path) -> bool:
         return False
     try:
         first = _split(lines[0][1], folder)[0]
-        there = Place(first).is_url or _beside(folder, first).is_file()
+        there = Location(first).is_url or _beside(folder, first).is_file()
     except (OSError, ValueError):  # longer than a name can be
         return False
     return there or first.lower().endswith(SUFFIXES)
@@ -206,15 +206,15 @@ def _manifest(path: Path, folder: Path) -> Iterator[Entry]:
                 f"{path}, line {number}: it names {len(files)} files; a line has one file, or the logits' and"
             )
             raise BadFile(f"{what} the targets', with a tab between them where names have spaces or commas")
-        places = [file if Place(file).is_url else str(_beside(folder, file)) for file in files]
+        places = [file if Location(file).is_url else str(_beside(folder, file)) for file in files]
         for file, place in zip(files, places, strict=True):
-            if not Place(file).is_url and not Path(place).exists():
+            if not Location(file).is_url and not Path(place).exists():
                 raise BadFile(f"{path}, line {number}: there is no file {place}")
         yield Entry(tuple(places))
 
 
 def _split(line: str, folder: Path) -> list[str]:
-    """Give the files of a line: parted by tabs, else by commas, else by spaces, unless all of it is one."""
+    """Return the files of a line, between tabs, else commas, else spaces, unless the whole line is one."""
     if "\t" not in line and _beside(folder, line).is_file():
         return [line]
     mark = next((mark for mark in "\t," if mark in line), None)
@@ -227,7 +227,7 @@ def _beside(folder: Path, file: str) -> Path:
 
 @contextmanager
 def spool_for(texts: Sequence[str]) -> Iterator[Path | None]:
-    """Give an empty file for standard input, if that is one of the arguments; it goes in the end.
+    """Yield a temporary file for standard input, if that is one of the arguments.
 
     Raises:
         BadFile: Standard input is given twice; or one that names this file, which says standard input now.
@@ -248,7 +248,7 @@ def spool_for(texts: Sequence[str]) -> Iterator[Path | None]:
 
 
 def fill(spool: Path) -> None:
-    """Write all of standard input to a file: formats are read from several places."""
+    """Write all of standard input to a file, since formats are read in any order."""
     source: BinaryIO = sys.stdin.buffer
     with spool.open("wb") as file:
         shutil.copyfileobj(source, file, _PIECE_BYTES)

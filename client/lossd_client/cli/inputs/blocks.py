@@ -1,4 +1,4 @@
-"""What `lossd score` reads: the rows of all shards, one after the other, in blocks."""
+"""Stage 4 of `lossd score`: the rows of all shards, read in blocks."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,9 +7,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client._shape_notes import id_notes, notes_of
 from lossd_client.cli.files.errors import BadFile
-from lossd_client.cli.files.place import Place
+from lossd_client.cli.files.location import Location
 from lossd_client.cli.inputs.ids import called, is_weak
 from lossd_client.cli.inputs.shards import BROADCAST, LABELS, Arrays, Shard, grouped, has_rows
 from lossd_client.cli.inputs.sources import Source, alike
@@ -18,14 +17,14 @@ BLOCK_BYTES: Final = 8 << 20  # of a request; several are in memory at a time
 
 
 class Inputs:
-    """The tensors of all shards.
+    """The tensors of all shards, and how their rows go on from one to the next.
 
     Args:
         shards: The shards; at least one.
         common: Tensors from files of their own, whose rows are those of all shards, or stand for every row.
-        labels: What rows are grouped by, in the order of the options: the name of a shard's label, or a file
+        labels: The labels of groups, in the order of the options: the name of a shard's label, or a file
             of its own with one value a row of all shards.
-        notes: What a user should know of how the files were found.
+        notes: Notes for the user on how the files were found.
 
     Raises:
         BadFile: The shards do not go together.
@@ -47,8 +46,8 @@ class Inputs:
         self._common = common
         self._notes = notes
         self._labels = {
-            f"{LABELS} {place}" if isinstance(label, Source) else label: label
-            for place, label in enumerate(labels)
+            f"{LABELS} {number}" if isinstance(label, Source) else label: label
+            for number, label in enumerate(labels)
         }
         self._running = {
             name: source for name, source in common.items() if has_rows(name, source, self.dimensions)
@@ -61,7 +60,7 @@ class Inputs:
             self._refuse_unlike(shard)
         if self.dimensions == 0 and (len(shards) > 1 or self._labels):
             raise BadFile(
-                f"{first.scored.file.place} holds a single number, which has no rows to go on or group"
+                f"{first.scored.file.location} holds a single number, which has no rows to go on or group"
             )
 
     def _refuse_unlike(self, shard: Shard) -> None:
@@ -70,32 +69,32 @@ class Inputs:
         names = shard.join.names if shard.join is not None else ()
         what = None
         if mine != its:
-            what = f"gives {', '.join(its)}, and {first.scored.file.place} {', '.join(mine)}"
+            what = f"gives {', '.join(its)}, and {first.scored.file.location} {', '.join(mine)}"
         elif names != self.joined_by:
             by = (
                 f"is joined by {', '.join(one)}" if one else "is not joined"
                 for one in (names, self.joined_by)
             )
-            what = f"{next(by)}, and {first.scored.file.place} {next(by)}"
+            what = f"{next(by)}, and {first.scored.file.location} {next(by)}"
         for name in ("targets", next(iter(first.tensors))):
             dimensions = shard.tensors[name].dimensions, first.tensors[name].dimensions
             if dimensions[0] != dimensions[1]:
-                there = f"{first.scored.file.place} of {dimensions[1]}"
+                there = f"{first.scored.file.location} of {dimensions[1]}"
                 what = f"has {name} of {dimensions[0]} dimensions, and {there}"
         if what is not None:
-            raise BadFile(f"{shard.scored.file.place} {what}: shards of one score must be alike")
+            raise BadFile(f"{shard.scored.file.location} {what}: shards of one score must be alike")
 
     @property
-    def places(self) -> set[Place]:
+    def locations(self) -> set[Location]:
         """The files that are read."""
         files = [file for shard in self.shards for file in shard.files]
-        return {file.place for file in files} | {
-            source.file.place for source in (*self._common.values(), *self._running.values())
+        return {file.location for file in files} | {
+            source.file.location for source in (*self._common.values(), *self._running.values())
         }
 
     @property
     def rows(self) -> int | None:
-        """How many rows there are, if that is known before they are read."""
+        """The number of rows, if it is known before they are read."""
         counts = [shard.rows for shard in self.shards]
         return sum(count for count in counts if count is not None) if None not in counts else None
 
@@ -107,7 +106,7 @@ class Inputs:
         return tuple(name for name in self.names if name not in fixed)
 
     def described(self) -> list[dict[str, Any]]:
-        """Say of each shard which file each tensor came from, which columns, and how many rows there were."""
+        """Return, for each shard, the file and columns of each tensor and the number of rows."""
         ends = [*self._starts[1:], self._read_rows]
         return [
             self._described(shard, end - start if self.dimensions else None)
@@ -122,20 +121,20 @@ class Inputs:
         columns: dict[str, Any] = {
             name: source.names for name, source in sources.items() if source.names is not None
         }
-        found: dict[str, Any] = {name: str(source.file.place) for name, source in sources.items()}
+        found: dict[str, Any] = {name: str(source.file.location) for name, source in sources.items()}
         if labels:
-            found["by"] = _one_or_all([str(label.file.place) for label in labels])
+            found["by"] = _one_or_all([str(label.file.location) for label in labels])
             columns["by"] = _one_or_all([label.names for label in labels])
         return found | {"columns": columns, "rows": rows}
 
     def notes(self) -> list[str]:
-        """Say what a user should know of how the files were read: the same of several files once."""
+        """Return notes of how the files were read; one for several files with the same note."""
         files = [file for shard in self.shards for file in shard.files]
         files += [source.file for source in (*self._common.values(), *self._running.values())]
-        said: dict[str, list[Place]] = {}
+        said: dict[str, list[Location]] = {}
         for file in {id(file): file for file in files}.values():
             for note in file.notes:
-                said.setdefault(note.removeprefix(f"{file.place}: "), []).append(file.place)
+                said.setdefault(note.removeprefix(f"{file.location}: "), []).append(file.location)
         notes = [
             f"{places[0]}{f' and {len(places) - 1} more' if len(places) > 1 else ''}: {note}"
             for note, places in said.items()
@@ -156,14 +155,6 @@ class Inputs:
             )
             notes.append(f"the targets were joined to the rows by {called(self.joined_by)}{doubt}; {order}")
         return notes
-
-    def shape_notes(
-        self, shapes: Mapping[str, tuple[int, ...]], class_axis: int, by_index: bool
-    ) -> list[str]:
-        """Give the server's notes of tensors of these shapes."""
-        shape = shapes[self.names[0]]
-        notes = notes_of(shapes, shape, class_axis)
-        return [*notes, *id_notes(shape)] if by_index and class_axis == -1 else notes
 
     def whole(self) -> Arrays:
         """Read everything.
@@ -196,7 +187,7 @@ class Inputs:
         return array
 
     def blocks(self) -> Iterator[Arrays]:
-        """Read some rows after the other, about BLOCK_BYTES of them at a time.
+        """Yield blocks of rows, of about BLOCK_BYTES.
 
         Returns:
             Tensors by name, and the groups as LABELS; at least one block.
@@ -227,26 +218,26 @@ class Inputs:
             yield found
         for name, reader in readers.items():
             if len(reader.take(1)):
-                raise BadFile(f"{self._running[name].file.place} has more rows than {self._scored()}")
+                raise BadFile(f"{self._running[name].file.location} has more rows than {self._scored()}")
 
     def _taken(self, name: str, reader: "_Rows", length: int) -> NDArray[Any]:
         found = reader.take(length)
         if len(found) != length:
             source = self._running[name]
             counts = (
-                f": {self.rows} in {self._scored()}, {source.rows} in {source.file.place}"
+                f": {self.rows} in {self._scored()}, {source.rows} in {source.file.location}"
                 if None not in (self.rows, source.rows)
                 else ""
             )
-            raise BadFile(f"{source.file.place} has fewer rows than {self._scored()}{counts}")
+            raise BadFile(f"{source.file.location} has fewer rows than {self._scored()}{counts}")
         return found
 
     def _scored(self) -> str:
-        first = self.shards[0].scored.file.place
+        first = self.shards[0].scored.file.location
         return str(first) if len(self.shards) == 1 else f"the {len(self.shards)} shards"
 
     def _joined(self, rows: int) -> Iterator[Arrays]:
-        """Put the blocks of small shards together, as far as they have the same dtypes."""
+        """Yield blocks, those of small shards joined where they have the same dtypes."""
         held: list[Arrays] = []
         length = start = 0
         for shard in self.shards:
@@ -263,7 +254,7 @@ class Inputs:
         yield _concatenated(held)
 
     def _of_shard(self, shard: Shard, rows: int) -> Iterator[Arrays]:
-        """The blocks of one of the shards, with all tensors in them if it is one of several."""
+        """Yield the blocks of one of the shards, with all tensors in them if it is one of several."""
         for block in shard.blocks(rows):
             length = len(block[self.names[0]])
             for name in (self.names[0], "targets"):
@@ -272,7 +263,7 @@ class Inputs:
                     there = list(self._trailing[name])
                     what = f"has {name} of {list(shape)} a row, and those before {there}"
                     raise BadFile(
-                        f"{shard.tensors[name].file.place} {what}: shards of one score must be alike"
+                        f"{shard.tensors[name].file.location} {what}: shards of one score must be alike"
                     )
             if len(self.shards) > 1 and shard.fixed:
                 fixed = {name: shard.shaped(name, source.whole()) for name, source in shard.fixed.items()}
@@ -281,7 +272,7 @@ class Inputs:
             yield block
 
     def _refuse_no_broadcast(self, arrays: Mapping[str, NDArray[Any]], shape: tuple[int, ...]) -> None:
-        """Refuse weights and masks that stand for every row, and do not fit one.
+        """Refuse weights and masks that apply to every row and do not broadcast to it.
 
         Raises:
             BadFile: One does not.
@@ -301,19 +292,19 @@ class Inputs:
     def _why_no_broadcast(self, name: str, given: tuple[int, ...], shape: tuple[int, ...]) -> str:
         source = self.tensors[name]
         each = f"{self.names[0]} have {list(shape[1:])} a row"
-        what = f"{source.file.place}: a {name} of shape {list(given)} does not broadcast to these: {each}"
+        what = f"{source.file.location}: a {name} of shape {list(given)} does not broadcast to these: {each}"
         column = [given[0] if given else 1, *[1] * (len(shape) - 1)]
         classes = f"; one a class has the shape {list(shape[-1:])}" if len(shape) > 1 else ""
         return f"{what}. Save it in the shape {column} if it is one a row{classes}"
 
     def own_row(self, name: str, row: int) -> tuple[str, int] | None:
-        """Give the file and the row in it that a tensor's row comes from; None if that is the same row."""
+        """Return the file and row that a tensor's row comes from; None if the row is the same."""
         if len(self.shards) == 1 and not self.joined_by:
             return None
         if name in self._common:
-            return str(self._common[name].file.place), row
-        place = bisect_right(self._starts, row) - 1
-        return self.shards[place].own_row(name, row - self._starts[place])
+            return str(self._common[name].file.location), row
+        number = bisect_right(self._starts, row) - 1
+        return self.shards[number].own_row(name, row - self._starts[number])
 
 
 def _one_or_all(items: list[Any]) -> Any:  # noqa: ANN401 - a text or a list
@@ -321,11 +312,11 @@ def _one_or_all(items: list[Any]) -> Any:  # noqa: ANN401 - a text or a list
 
 
 class _Rows:
-    """Reads a file as many rows at a time as are asked for.
+    """A reader of a file by any number of rows.
 
     Args:
-        source: What is read.
-        rows: About how many are asked for.
+        source: The file and columns.
+        rows: The usual number of rows.
     """
 
     def __init__(self, source: Source, rows: int) -> None:
@@ -334,7 +325,7 @@ class _Rows:
         self._held = source.of(next(self._blocks))
 
     def take(self, length: int) -> NDArray[Any]:
-        """Give the next rows; fewer, if there are no more."""
+        """Return the next rows; fewer at the end."""
         parts = [self._held]
         found = len(self._held)
         while found < length and (block := next(self._blocks, None)) is not None:
@@ -346,7 +337,7 @@ class _Rows:
 
 
 def form_of(block: Arrays) -> object:
-    """Give what rows must have in common to be put together."""
+    """Return the dtypes and shapes that rows must share to be joined."""
     return tuple((name, array.dtype, array.shape[1:]) for name, array in block.items())
 
 
@@ -357,7 +348,7 @@ def _concatenated(blocks: Sequence[Arrays]) -> Arrays:
 
 
 def _spread(array: NDArray[Any], rows: int, dimensions: int) -> NDArray[Any]:
-    """Give each row what stands for all of them."""
+    """Return an array that applies to all rows, broadcast to each."""
     one = (
         array[0]
         if array.ndim == dimensions

@@ -1,4 +1,4 @@
-"""Names that columns have which say which row is which."""
+"""Column names of ids, which tell rows apart."""
 
 import re
 from collections.abc import Callable, Collection, Sequence
@@ -19,29 +19,29 @@ _BETWEEN: Final = str.maketrans("", "", "_- ")
 
 
 def is_known(name: str) -> bool:
-    """Tell whether a name is one that ids have: each is meant to be there once."""
+    """Return whether a name is one of an id that is there once."""
     return _folded(name) in _KNOWN
 
 
 def is_like_id(name: str) -> bool:
-    """Tell whether a name reads as an id's, perhaps of what several rows have in common: patient_id."""
+    """Return whether a name is like an id's, perhaps one that several rows share: patient_id."""
     return is_known(name) or _LIKE_IDS.fullmatch(name) is not None
 
 
 def is_weak(name: str) -> bool:
-    """Tell whether a column may but number the rows of its file: an index, as pandas writes it."""
+    """Return whether a column may only number the rows of its file, like the index of pandas."""
     return _folded(name) == "index" or is_pandas(name)
 
 
 def is_pandas(name: str) -> bool:
-    """Tell whether pandas gives its index this name: none in csv."""
+    """Return whether pandas gives its index this name."""
     return _PANDAS.fullmatch(name) is not None
 
 
 def shared_names(
     first: DataFile, second: DataFile, used: Collection[str] = (), *, weak: bool = True
 ) -> list[tuple[str, str]]:
-    """Give the columns that two files share whose names are those of ids, of the surest kind there is.
+    """Return the id columns that two files share, of the surest kind.
 
     Args:
         first: A file.
@@ -63,7 +63,7 @@ def shared_names(
 
 
 def flat_names(file: DataFile, used: Collection[str]) -> list[str]:
-    """Give the columns of one value a row that are nothing else."""
+    """Return the unused columns of one value a row."""
     return [
         name
         for name in file.names
@@ -72,7 +72,7 @@ def flat_names(file: DataFile, used: Collection[str]) -> list[str]:
 
 
 def called(names: Sequence[str]) -> str:
-    """Give names as a message shows them."""
+    """Return names for a message."""
     return ", ".join(name or "the column without a name" for name in names)
 
 

@@ -1,4 +1,4 @@
-"""Joins the rows of two files by the columns that say which row is which."""
+"""Stage 3 of `lossd score`: joins of the rows of two files by id columns."""
 
 import math
 import re
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lossd_client.cli.files.data_file import Column, DataFile, Kind
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.inputs.ids import called, is_known, shared_names
-from lossd_client.cli.inputs.sources import Wanted
+from lossd_client.cli.inputs.sources import ColumnChoice
 
 _WHOLE: Final = re.compile(r"-?\d+\.0+", re.ASCII)
 _ROWS: Final = 1 << 16
@@ -24,13 +24,13 @@ _DIGEST: Final = "S16"
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """How the rows of a second file stand to those of the first.
+    """The order in which the rows of a second file go with those of the first.
 
     Attributes:
         names: The columns that say which row is which.
         order: The second file's row for each row of the first; None if they stand in the same order.
-        moved: How many stand in another place.
-        rows: How many there are.
+        moved: The number of rows in another position.
+        rows: The number of rows.
     """
 
     names: tuple[str, ...]
@@ -40,7 +40,7 @@ class Join:
 
 
 def join(first: DataFile, second: DataFile, used: Collection[str], asked: Sequence[str]) -> Join | None:
-    """Find out how to join two files; None if they share no columns for that.
+    """Return how to join two files; None if they share no id columns.
 
     Args:
         first: The file with the logits.
@@ -56,20 +56,20 @@ def join(first: DataFile, second: DataFile, used: Collection[str], asked: Sequen
         return None
     for name in asked:
         for file in (first, second):
-            Wanted("id", "--id", Kind.LABEL, name).find(file)
+            ColumnChoice("id", "--id", Kind.LABEL, name).find(file)
     names, others = (tuple(part) for part in zip(*pairs, strict=True))
     mine, its = _Keys(first, names), _Keys(second, others)
     if np.array_equal(mine.digests, its.digests):
         if not asked and not is_known(names[0]) and mine.has_repeats():
             return None  # a guess that tells no rows apart; rows stand in the same order, as far as it says
-        mine.places()  # which refuses what is there twice
+        mine.places()  # refuses an id that is there twice
         return Join(names, None, 0, mine.digests.size)
     order = mine.order_in(its)
     return Join(names, order, int(np.count_nonzero(order != np.arange(order.size))), order.size)
 
 
 class _Keys:
-    """What says which row is which, as a digest of 16 bytes a row: text takes far more memory."""
+    """The ids of a file's rows, as digests of 16 bytes, which take less memory than text."""
 
     def __init__(self, file: DataFile, names: tuple[str, ...]) -> None:
         self._file, self._names = file, names
@@ -80,7 +80,7 @@ class _Keys:
         self.digests = np.concatenate([np.frombuffer(part, dtype=_DIGEST) for part in digests])
 
     def _blocks(self) -> Iterator[list[tuple[str, ...]]]:
-        """Read the keys of some rows after the other."""
+        """Yield the ids of blocks of rows."""
         columns = [Column(name, Kind.LABEL) for name in self._names]
         start = 0
         for block in self._file.blocks(columns, _ROWS):
@@ -92,11 +92,11 @@ class _Keys:
             start += len(keys)
 
     def has_repeats(self) -> bool:
-        """Whether one is there twice."""
+        """Return whether an id is there twice."""
         return np.unique(self.digests).size < self.digests.size
 
     def places(self) -> tuple[NDArray[np.bytes_], NDArray[np.intp]]:
-        """Give the digests sorted, and the row of each.
+        """Return the digests sorted, and the row of each.
 
         Raises:
             BadFile: One is there twice.
@@ -113,7 +113,7 @@ class _Keys:
         return ordered, rows
 
     def order_in(self, other: "_Keys") -> NDArray[np.intp]:
-        """Give the other file's row for each row.
+        """Return the other file's row for each row.
 
         Raises:
             BadFile: A row is in one file alone, or twice in one.
@@ -132,14 +132,14 @@ class _Keys:
         found = np.isin(self.digests, other.digests)
         if not found.all():
             row = int(np.argmin(found))
-            what = f"{self._shown(row)} of row {row} is not in {other._file.place}"
+            what = f"{self._shown(row)} of row {row} is not in {other._file.location}"
             remedy = "leave out what only one has, name by --id what tells rows apart, or"
             raise BadFile(self._fault(what, remedy))
 
     def _fault(self, what: str, remedy: str) -> str:
         names = called(self._names)
         row_by_row = f"take {names} out of one of the files, if they stand row by row as they are"
-        return f"{self._file.place}, joined by {names}: {what}; {remedy} {row_by_row}"
+        return f"{self._file.location}, joined by {names}: {what}; {remedy} {row_by_row}"
 
     def _shown(self, row: int) -> str:
         key = next(islice(chain.from_iterable(self._blocks()), row, None))
@@ -147,14 +147,14 @@ class _Keys:
 
 
 def _bytes(key: tuple[str, ...]) -> bytes:
-    """Give the bytes that stand for a key and no other."""
+    """Return the bytes of an id, which no other id has."""
     if len(key) > 1:
         return b"".join(b"%d:%b" % (len(part), part) for part in (_bytes((text,)) for text in key))
     return key[0].encode("utf-8", "surrogatepass")
 
 
 def plain(value: Any) -> str | None:  # noqa: ANN401 - whatever a column holds
-    """Give a value as text, that of whole numbers the same whatever their type; None if there is none."""
+    """Return a value as text; whole numbers alike whatever their type, and None for no value."""
     if isinstance(value, str):  # pandas writes whole numbers so, where some are missing
         return value.partition(".")[0] if _WHOLE.fullmatch(value) else value
     if value is None or value != value:

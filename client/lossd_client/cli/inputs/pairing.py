@@ -1,6 +1,6 @@
-"""Which file of targets goes with which file of logits, by what stands for `*` in the pattern of the targets.
+"""Pairs of files: targets go with logits by the text that the `*` of the targets' pattern matches.
 
-Files are never paired by the order of their names: one that is missing would pair all others wrongly.
+Files are never paired by the order of their names, since a missing one would shift all others.
 """
 
 import re
@@ -17,7 +17,7 @@ _MEANINGS: Final = {"**/": "((?:.*/)?)", "**": "(.*)", "*": "([^/]*)", "?": "([^
 
 
 def paired(logits: Sequence[str], targets: Sequence[str], pattern: str) -> list[tuple[str, str]]:
-    """Pair files.
+    """Return pairs of files of logits and of targets.
 
     Args:
         logits: Files of logits.
@@ -50,7 +50,7 @@ def paired(logits: Sequence[str], targets: Sequence[str], pattern: str) -> list[
 
 
 def _captured(pattern: str, path: str) -> _Captured:
-    """Give what stands for each wildcard."""
+    """Return the text that each wildcard matches."""
     parts = _WILDCARD.split(_bare(pattern))
     meaning = "".join(
         _MEANINGS.get(part, f"({part.replace('[!', '[^')})") if place % 2 else re.escape(part)
@@ -61,12 +61,12 @@ def _captured(pattern: str, path: str) -> _Captured:
 
 
 def _bare(path: str) -> str:
-    """Give a path, or a URL as it is listed and as it was given alike."""
+    """Return a path or URL without its scheme, since listed URLs may lack it."""
     return path.partition("://")[2].lstrip("/") if "://" in path else path
 
 
 def _ways(logits: Sequence[str], captured: dict[_Captured, str]) -> Iterator[_Around]:
-    """Give each text around wildcards by which a file of logits comes of the longest text for these."""
+    """Yield the texts around wildcards that turn the longest matched text into a file of logits."""
     longest = max(captured, key=lambda key: sum(map(len, key)), default=())
     for path in logits:
         yield from _splits(path, longest)

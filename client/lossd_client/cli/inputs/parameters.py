@@ -1,4 +1,4 @@
-"""The losses' parameters as text: what the options of `lossd score` say."""
+"""Parameters of losses from their text on the command line."""
 
 from enum import StrEnum
 from typing import Any, Final
@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.formats import open_file
-from lossd_client.cli.files.place import Place
-from lossd_client.cli.inputs.sources import Wanted, seen
+from lossd_client.cli.files.location import Location
+from lossd_client.cli.inputs.sources import ColumnChoice, seen
 
 _NORMALIZERS: Final = ("count", "weight", "positives")
 
@@ -30,7 +30,7 @@ class ReductionName(StrEnum):
 
 
 class TargetsFormatName(StrEnum):
-    """What the targets' file may hold."""
+    """The formats of targets."""
 
     DENSE = "dense"
     INDEX = "index"
@@ -52,7 +52,7 @@ def _numbers(text: str) -> list[float] | None:
 
 
 def pos_weight_of(text: str) -> float | list[float] | NDArray[Any]:
-    """Gives --pos-weight: numbers, or what a file holds.
+    """Return --pos-weight: numbers, or the array of a file.
 
     Raises:
         BadFile: It cannot be read.
@@ -60,25 +60,25 @@ def pos_weight_of(text: str) -> float | list[float] | NDArray[Any]:
     numbers = _numbers(text)
     if numbers is not None:
         return numbers[0] if len(numbers) == 1 else numbers
-    place = Place(text)
-    if place.is_url or (place.path is not None and place.path.is_file()):
+    location = Location(text)
+    if location.is_url or (location.path is not None and location.path.is_file()):
         file = open_file(text)
         if file.is_table and len(file.names) > 1:
             raise BadFile(
                 f"{seen(file)}: a table for --pos-weight has one column, with the classes in their order, or "
                 "give the numbers themselves, as 1,2.5,4"
             )
-        return Wanted("pos_weight", "--pos-weight").find(file).whole()
+        return ColumnChoice("pos_weight", "--pos-weight").find(file).whole()
     raise typer.BadParameter(f"--pos-weight: {text!r} is neither numbers nor a file")
 
 
 def is_file(text: str | None) -> bool:
-    """Tell whether --pos-weight names a file."""
+    """Return whether --pos-weight names a file."""
     return text is not None and _numbers(text) is None
 
 
 def ignore_index_of(text: str | None, drops_unlabelled: bool) -> float | str | None:
-    """Gives --ignore-index, and --drop-unlabelled, which is the same for NaN."""
+    """Return --ignore-index, or "nan" for --drop-unlabelled."""
     found: float | str | None = None
     if text is not None:
         try:
@@ -91,19 +91,8 @@ def ignore_index_of(text: str | None, drops_unlabelled: bool) -> float | str | N
     return "nan" if drops_unlabelled else found
 
 
-def own_options(gamma: float | None, alpha: str | None, variant: VariantName | None) -> dict[str, Any]:
-    """Gives the focal loss's own options, those that were given."""
-    own: dict[str, Any] = {}
-    if gamma is not None:
-        own["gamma"] = gamma
-    if alpha is not None:
-        own["alpha"] = _alpha(alpha)
-    if variant is not None:
-        own["variant"] = variant.value
-    return own
-
-
-def _alpha(text: str) -> float | list[float] | None:
+def alpha_of(text: str) -> float | list[float] | None:
+    """Return --alpha."""
     if text.lower() == "none":
         return None
     numbers = _numbers(text)
@@ -113,7 +102,7 @@ def _alpha(text: str) -> float | list[float] | None:
 
 
 def normalizer_of(text: str) -> str | float:
-    """Gives --normalizer."""
+    """Return --normalizer."""
     if text in _NORMALIZERS:
         return text
     try:
@@ -125,7 +114,7 @@ def normalizer_of(text: str) -> str | float:
 
 
 def axis_of(text: str | None) -> int | list[int] | None:
-    """Gives --axis."""
+    """Return --axis."""
     if text is None:
         return None
     try:

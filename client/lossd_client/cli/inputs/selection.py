@@ -1,22 +1,24 @@
-"""Which file and column each tensor is, by what the command line names. What is not clear is refused."""
+"""Stage 2 of `lossd score`: which column of which file each tensor is. What is unclear is refused."""
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from lossd_client.cli.files.data_file import DataFile, Kind
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.formats import open_file
-from lossd_client.cli.files.place import Place
+from lossd_client.cli.files.location import Location
 from lossd_client.cli.inputs.alongside import compare, refuse_other_rows
 from lossd_client.cli.inputs.arguments import Entry, partitions_of
 from lossd_client.cli.inputs.blocks import Inputs
 from lossd_client.cli.inputs.joins import join
+from lossd_client.cli.inputs.options import ScoreOptions
+from lossd_client.cli.inputs.parameters import TargetsFormatName
 from lossd_client.cli.inputs.shards import LABELS, Shard
 from lossd_client.cli.inputs.sources import (
+    ColumnChoice,
     Source,
-    Wanted,
     classes_note,
     other_form,
     refuse_integers,
@@ -30,28 +32,54 @@ _OWN_OPTIONS: Final = "name the columns by --logits-column and --targets-column"
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What the command line says of files.
+    """What the command line says about files.
 
     Attributes:
-        entries: The shards as they are named.
-        scored: What is said of the logits or probabilities.
-        targets: What is said of the targets.
-        others: What is said of the other tensors, by name: each has a file of its own, or a column's name.
-        files: The files of these, by name; None where the shards have the column.
-        by: The columns, or the files, with the groups.
-        ids: The columns by which two files are joined; none if their names shall tell.
+        entries: The shards.
+        scored: The column of the logits or probabilities.
+        targets: The column of the targets.
+        others: The columns of the other tensors by name, in files of their own or in the shards.
+        files: The files of these by name; None for a column of the shards.
+        by: The columns or files of the groups.
+        ids: The columns by which two files are joined; empty to find them by name.
     """
 
     entries: Sequence[Entry]
-    scored: Wanted
-    targets: Wanted
-    others: Mapping[str, Wanted]
+    scored: ColumnChoice
+    targets: ColumnChoice
+    others: Mapping[str, ColumnChoice]
     files: Mapping[str, str | None]
     by: Sequence[str] = ()
     ids: Sequence[str] = ()
 
+    @classmethod
+    def of(cls, options: ScoreOptions, entries: Sequence[Entry]) -> Self:
+        """Return the selection of the command line's options and shards."""
+        scored = ColumnChoice(
+            "probabilities" if options.probabilities else "logits",
+            "--logits-column",
+            column=options.logits_column,
+            several=options.logits_columns,
+            takes_ids=options.targets_format is TargetsFormatName.INDEX,
+        )
+        targets = ColumnChoice(
+            "targets",
+            "--targets-column",
+            column=options.targets_column,
+            several=options.targets_columns,
+            nulls=options.ignored() == "nan",
+        )
+        others, files = {}, {}
+        for name, file, column, kind in (
+            ("weight", options.weight, options.weight_column, Kind.NUMBER),
+            ("mask", options.mask, options.mask_column, Kind.FLAG),
+        ):
+            if file is not None or column is not None:
+                others[name], files[name] = ColumnChoice(name, f"--{name}-column", kind, column), file
+        return cls(entries, scored, targets, others, files, options.by or [], options.ids or [])
+
     def inputs(self) -> Inputs:
-        """Open the files.
+        """Open the files and return the inputs.
 
         Raises:
             BadFile: One cannot be used, or which column is meant is not clear.
@@ -59,7 +87,7 @@ class Selection:
         pairs = self._pairs()
         _refuse_repeated(
             [
-                file.place
+                file.location
                 for first, second in pairs
                 for file in {id(first): first, id(second): second}.values()
             ]
@@ -73,7 +101,7 @@ class Selection:
             for name, wanted in self.others.items()
             if (file := self.files[name]) is not None
         }
-        labels = [self._label(place, text, *pairs[0]) for place, text in enumerate(self.by)]
+        labels = [self._label(number, text, *pairs[0]) for number, text in enumerate(self.by)]
         columns = {label: text for label, text in zip(labels, self.by, strict=True) if isinstance(label, str)}
         shards = [self._shard(first, second, columns) for first, second in pairs]
         _refuse_other_classes(shards)
@@ -84,28 +112,28 @@ class Selection:
         return Inputs(shards, common, labels, [*notes, *self._unused(*pairs[0])])
 
     def _unused(self, first: DataFile, second: DataFile) -> list[str]:
-        """Say which columns have the name of a tensor that the loss could use, and are not used."""
+        """Return notes of columns named weight or mask that are not used."""
         return [
-            f"{file.place} has {name!r}, which is not used; --{name}-column {name} uses it"
+            f"{file.location} has {name!r}, which is not used; --{name}-column {name} uses it"
             for name in ("weight", "mask")
             if name not in self.others
             for file in ({id(first): first, id(second): second}.values())
             if name in file.names
         ]
 
-    def _label(self, place: int, text: str, first: DataFile, second: DataFile) -> str | Source:
-        """Give the name of a label that is a column of the shards, or the file of its own where it is."""
-        path = Place(text)
+    def _label(self, number: int, text: str, first: DataFile, second: DataFile) -> str | Source:
+        """Return the name of a label in the shards, or the source of one in its own file."""
+        path = Location(text)
         is_file = path.is_url or (path.path is not None and path.path.is_file())
         if text in first.names or text in second.names or not is_file:
             if first.names == second.names == ("",):
                 raise BadFile(f"--by {text}: there is no such file, and {seen(first)}, without columns")
-            return f"{LABELS} {place}"
-        return self._refuse_wide(Wanted("by", "--by", Kind.LABEL).find(open_file(text)))
+            return f"{LABELS} {number}"
+        return self._refuse_wide(ColumnChoice("by", "--by", Kind.LABEL).find(open_file(text)))
 
     def _refuse_wide(self, source: Source) -> Source:
         if source.dimensions != 1:
-            what = f"--by: {source.file.place} has {source.dimensions} dimensions there"
+            what = f"--by: {source.file.location} has {source.dimensions} dimensions there"
             raise BadFile(f"{what}; groups have one")
         return source
 
@@ -117,7 +145,7 @@ class Selection:
         )
 
     def _pairs(self) -> list[tuple[DataFile, DataFile]]:
-        """Open the shards: a file with the logits and one with the targets each, which may be the same."""
+        """Open the shards: for each the file of the logits and that of the targets, which may be the same."""
         if not self.entries:
             raise BadFile("no files are named")
         opened = [[self._open(file) for file in entry.files] for entry in self.entries]
@@ -131,7 +159,7 @@ class Selection:
         return [(files[0], files[-1]) for files in opened]
 
     def _as_pair(self, first: DataFile, second: DataFile) -> tuple[DataFile, DataFile] | None:
-        """Tell whether two files are a pair, logits and targets; None if they are two shards.
+        """Return two files as a pair, logits first; None if they are two shards.
 
         Raises:
             BadFile: They are neither.
@@ -151,7 +179,7 @@ class Selection:
         if all(fits):
             return first, second
         if fits[0] and roles[1] == "none":
-            self.targets.find(second)  # which says that none of several is named
+            self.targets.find(second)  # raises, since none of several is named
         if fits[1] and roles[0] == "none":
             self.scored.find(first)
         hint = other_form(first, self.scored.role) or other_form(second, self.scored.role)
@@ -164,9 +192,9 @@ class Selection:
         raise BadFile(f"{what}: {either}. {remedy[0].upper()}{remedy[1:]}")
 
     def _roles(self, file: DataFile) -> str:
-        """Say what a file has by name: "logits", "targets", "both" or "none"; "either" if its place tells."""
+        """Return what a file has by name: logits, targets, both, none, or either if its order tells."""
         scored, targets = self.scored.named(file), self.targets.named(file)
-        if scored and scored == targets:  # one name for both: the place tells
+        if scored and scored == targets:  # one name for both: their order tells
             return "either"
         if scored or targets:
             return "both" if scored and targets else "logits" if scored else "targets"
@@ -187,7 +215,7 @@ class Selection:
                     raise BadFile(f"{what}: {remedy} or in a manifest, two files a line")
         elif len(file.names) == 1:
             what = f"column, {file.names[0]}" if file.is_table else "array"
-            raise BadFile(f"{file.place} holds one {what}: name a second file, with the targets")
+            raise BadFile(f"{file.location} holds one {what}: name a second file, with the targets")
 
     # Which columns a shard's tensors are.
 
@@ -198,7 +226,7 @@ class Selection:
             "targets": self.targets.find(second, by_position=is_pair),
         }
         wanted = {name: each for name, each in self.others.items() if self.files[name] is None}
-        wanted |= {label: Wanted("by", "--by", Kind.LABEL, column) for label, column in labels.items()}
+        wanted |= {label: ColumnChoice("by", "--by", Kind.LABEL, column) for label, column in labels.items()}
         twice = []
         by: dict[str, Source] = {}
         for name, each in wanted.items():
@@ -226,14 +254,14 @@ class Selection:
         return Shard(tensors, by, joined, twice, notes)
 
     def _refuse_unclear(self, tensors: Mapping[str, Source], by: Mapping[str, Source]) -> None:
-        """Refuse columns that are two things at once, and prefixes that find others than were meant."""
+        """Refuse columns with two uses, and prefixes that match columns with another use."""
         refuse_overlap(tensors)
         refuse_integers(tensors)
         scored, targets = tensors[self.scored.role], tensors["targets"]
         for wanted, source in ((self.scored, scored), (self.targets, targets)):
             others = {column.name for each in by.values() for column in each.columns} | {*self.ids}
             if wanted.prefix is not None and (found := others & {column.name for column in source.columns}):
-                where = f"{source.file.place}: {found.pop()} begins with {wanted.prefix}"
+                where = f"{source.file.location}: {found.pop()} begins with {wanted.prefix}"
                 what = f"{where}, and another option names it"
                 raise BadFile(f"{what}: list the {wanted.role}, as in {wanted.option}s a,b,c")
         if scored.is_stacked and targets.is_stacked:
@@ -241,7 +269,7 @@ class Selection:
 
 
 def _refuse_other_classes(shards: Sequence[Shard]) -> None:
-    """Refuse shards in which a prefix finds other classes than in the first, or in another order.
+    """Refuse shards with other classes than the first, or in another order.
 
     Raises:
         BadFile: There is one.
@@ -252,29 +280,29 @@ def _refuse_other_classes(shards: Sequence[Shard]) -> None:
             mine, its = ([column.name for column in each.columns] for each in (source, first))
             if source.is_stacked and first.is_stacked and mine != its:
                 option = "--targets-columns" if name == "targets" else "--logits-columns"
-                what = (
-                    f"{seen(source.file)}: the classes are others than in {first.file.place}, or in another"
+                what = f"{seen(source.file)}: the classes are others than in {first.file.location}"
+                raise BadFile(
+                    f"{what}, or in another order: list those that all have, as in {option} {','.join(its)}"
                 )
-                raise BadFile(f"{what} order: list those that all have, as in {option} {','.join(its)}")
 
 
-def _refuse_repeated(places: Sequence[Place]) -> None:
-    """Refuse a file that is named twice, by whatever name: its rows would count twice.
+def _refuse_repeated(locations: Sequence[Location]) -> None:
+    """Refuse a file that is named twice: its rows would count twice.
 
     Raises:
         BadFile: One is.
     """
-    there: dict[object, Place] = {}
-    for place in places:
-        other = there.setdefault(_identity(place), place)
-        if other is not place:
-            also = "" if str(other) == str(place) else f", as {other} before"
-            raise BadFile(f"{place} is given twice{also}: name each file once")
+    there: dict[object, Location] = {}
+    for location in locations:
+        other = there.setdefault(_identity(location), location)
+        if other is not location:
+            also = "" if str(other) == str(location) else f", as {other} before"
+            raise BadFile(f"{location} is given twice{also}: name each file once")
 
 
-def _identity(place: Place) -> object:
+def _identity(location: Location) -> object:
     try:
-        status = os.stat(place.text.removeprefix("file://"))  # noqa: PTH116 - what may be a URL
+        status = os.stat(location.text.removeprefix("file://"))  # noqa: PTH116 - what may be a URL
     except (OSError, ValueError):
-        return place.text
+        return location.text
     return status.st_dev, status.st_ino

@@ -1,4 +1,4 @@
-"""One shard: a file, or one with the logits and one with the targets, whose rows are read side by side."""
+"""One shard: a file, or two files, logits and targets, read side by side."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,14 +25,14 @@ BROADCAST: Final = ("weight", "mask")
 
 @dataclass(frozen=True)
 class Shard:
-    """The tensors of some rows.
+    """The tensors of a shard.
 
     Attributes:
-        tensors: Where each comes from: the logits or probabilities first.
-        labels: Where what rows are grouped by comes from, by name.
+        tensors: The tensors' sources: the logits or probabilities first.
+        labels: The sources of the groups' labels, by name.
         join: How the targets' file was joined to the other, if it was.
         twice: Columns that both files have, which must be alike.
-        notes: What a user should know of how the rows of two files stand to each other.
+        notes: Notes for the user on the row order of two files.
     """
 
     tensors: Mapping[str, Source]
@@ -53,7 +53,7 @@ class Shard:
 
     @cached_property
     def fixed(self) -> dict[str, Source]:
-        """The tensors that stand for every row."""
+        """The tensors that apply to every row."""
         return {
             name: source
             for name, source in self.tensors.items()
@@ -62,7 +62,7 @@ class Shard:
 
     @cached_property
     def by_row(self) -> dict[str, Source]:
-        """What has the rows of what is scored."""
+        """The tensors and labels that have the rows."""
         return {
             name: source for name, source in {**self.tensors, **self.labels}.items() if name not in self.fixed
         }
@@ -75,15 +75,15 @@ class Shard:
 
     @property
     def rows(self) -> int | None:
-        """How many rows there are, if that is known."""
+        """The number of rows, if it is known."""
         return next((source.rows for source in self.by_row.values() if source.rows is not None), None)
 
     def row_bytes(self) -> int:
-        """About how many bytes a row takes."""
+        """Return about how many bytes a row takes."""
         return sum(file.row_bytes(columns) for file, columns in self._wanted())
 
     def _wanted(self) -> list[tuple[DataFile, list[Column]]]:
-        """The columns to read of each file by row."""
+        """Return the columns to read of each file by row."""
         wanted: dict[int, tuple[DataFile, dict[Column, None]]] = {}
         for source in (*self.by_row.values(), *(source for pair in self.twice for source in pair)):
             _, columns = wanted.setdefault(id(source.file), (source.file, {}))
@@ -91,7 +91,7 @@ class Shard:
         return [(file, list(columns)) for file, columns in wanted.values()]
 
     def blocks(self, rows: int) -> Iterator[Arrays]:
-        """Read so many rows after the other; at least one block.
+        """Yield blocks of `rows` rows; at least one.
 
         Raises:
             BadFile: A file cannot be read, or one has more rows than another.
@@ -112,7 +112,7 @@ class Shard:
             yield block
 
     def _reader(self, file: DataFile, columns: Sequence[Column], rows: int) -> Iterator[Block]:
-        """Read blocks of a file, in the order of the first one's rows."""
+        """Return blocks of a file, in the order of the first file's rows."""
         if self.join is None or self.join.order is None or file is not self.tensors["targets"].file:
             return file.blocks(columns, rows)
         return self._gathered(file, columns, rows, self.join.order)
@@ -128,11 +128,11 @@ class Shard:
         lengths = [0 if block is None else _length(block) for block in found]
         if len(set(lengths)) > 1:
             less, more = lengths.index(min(lengths)), lengths.index(max(lengths))
-            raise BadFile(f"{files[less].place} has fewer rows than {files[more].place}{self._said()}")
+            raise BadFile(f"{files[less].location} has fewer rows than {files[more].location}{self._said()}")
 
     def _said(self) -> str:
         counts = {
-            source.file.place: source.rows for source in self.by_row.values() if source.rows is not None
+            source.file.location: source.rows for source in self.by_row.values() if source.rows is not None
         }
         return f": {', '.join(f'{count} in {place}' for place, count in counts.items())}" if counts else ""
 
@@ -141,13 +141,13 @@ class Shard:
             _refuse_differing(mine, its, [source.of(parts[id(source.file)]) for source in (mine, its)], start)
 
     def shaped(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
-        """Let a table's column of one value a row stand for the whole row, however many elements that has."""
+        """Return a weight or mask of one value a row in a shape that broadcasts to the row."""
         if name in BROADCAST and self.tensors[name].file.is_table:
             return array.reshape(array.shape + (1,) * (self.dimensions - array.ndim))
         return array
 
     def whole(self) -> Arrays:
-        """Read the tensors, each from its first row to its last, whatever its rows are.
+        """Return all tensors, read whole.
 
         Raises:
             BadFile: A file cannot be read.
@@ -157,29 +157,29 @@ class Shard:
         return {name: self.shaped(name, source.whole()) for name, source in self.tensors.items()}
 
     def own_row(self, name: str, row: int) -> tuple[str, int]:
-        """Give the file and the row in it that a row of a tensor comes from."""
+        """Return the file and row that a tensor's row comes from."""
         source = self.tensors[name]
         is_moved = self.join is not None and self.join.order is not None
         if is_moved and source.file is self.tensors["targets"].file:
-            return str(source.file.place), int(self.join.order[row])  # type: ignore[index,union-attr]
-        return str(source.file.place), row
+            return str(source.file.location), int(self.join.order[row])  # type: ignore[index,union-attr]
+        return str(source.file.location), row
 
 
 def has_rows(name: str, source: Source, dimensions: int) -> bool:
-    """Tell whether a tensor has the rows of what is scored; else it stands for every row."""
+    """Return whether a tensor has the rows of the input; else it applies to every row."""
     if name not in BROADCAST or source.file.is_table:
         return True
     return source.dimensions == dimensions and source.rows != 1
 
 
 def _refuse_differing(mine: Source, its: Source, arrays: Sequence[NDArray[Any]], start: int) -> None:
-    """Refuse a column of both files that is not the same in both; `start` is the arrays' first row."""
+    """Refuse a column that differs between both files; `start` is the arrays' first row."""
     first, second = map(_texts, arrays)
     if first == second:
         return
     pairs = zip_longest(first, second)
     at, (a, b) = next((row, pair) for row, pair in enumerate(pairs) if pair[0] != pair[1])
-    what = f"{mine.file.place} and {its.file.place} both have {mine.names}, which is {a} and {b}"
+    what = f"{mine.file.location} and {its.file.location} both have {mine.names}, which is {a} and {b}"
     remedy = "are the rows in the same order? Else take it out of the one where it is not meant"
     raise BadFile(f"{what} in row {start + at} of the first: {remedy}")
 
@@ -193,7 +193,7 @@ def _texts(array: NDArray[Any]) -> list[Any]:
 
 
 def grouped(labels: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Give what rows are grouped by: one value each, or a tuple of several."""
+    """Return the labels of rows: one value each, or a tuple of several."""
     if len(labels) == 1:
         return labels[0]
     return np.fromiter(

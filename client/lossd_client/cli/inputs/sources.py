@@ -1,4 +1,4 @@
-"""Which column of a file a tensor is, or which columns, where each holds one class."""
+"""Columns of files as tensors: one column, or one for each class."""
 
 import difflib
 import re
@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client._foreign import widened
+from lossd_client._arrays import widened
 from lossd_client.cli.files.data_file import Block, Column, DataFile, Kind, joined
 from lossd_client.cli.files.errors import BadFile
 
@@ -26,7 +26,7 @@ _OF_TARGETS: Final = re.compile(r"(y_)?(target|label|gt|truth|ground|true|class)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a tensor comes from.
+    """The file and columns of a tensor.
 
     Attributes:
         file: The file.
@@ -40,7 +40,7 @@ class Source:
 
     @property
     def rows(self) -> int | None:
-        """How many there are, if that is known."""
+        """The number of rows, if it is known."""
         return self.file.rows(self.columns[0].name)
 
     @property
@@ -55,7 +55,7 @@ class Source:
         return names if self.is_stacked else names[0] or None
 
     def of(self, block: Block) -> NDArray[Any]:
-        """Give the tensor's rows in a block of the file."""
+        """Return the tensor's rows in a block of the file."""
         return (
             stacked([block[column] for column in self.columns]) if self.is_stacked else block[self.columns[0]]
         )
@@ -68,16 +68,16 @@ class Source:
         """
         if not self.is_stacked:
             return self.file.whole(self.columns[0])
-        return joined(self.file.place, [self.of(block) for block in self.file.blocks(self.columns, _ROWS)])
+        return joined(self.file.location, [self.of(block) for block in self.file.blocks(self.columns, _ROWS)])
 
 
 def stacked(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Put columns side by side, in a dtype that holds them all."""
+    """Stack columns side by side, in a dtype that holds them all."""
     return np.stack(alike(columns), axis=1)
 
 
 def alike(arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-    """Give arrays of one dtype, which holds the numbers of all."""
+    """Return arrays of one dtype, which holds the numbers of all."""
     if len({array.dtype for array in arrays}) <= 1:
         return list(arrays)
     wide = [widened(array) for array in arrays]
@@ -85,13 +85,13 @@ def alike(arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the command line says of the column that is a tensor.
+class ColumnChoice:
+    """The column that a tensor is read from, as the command line names it.
 
     Attributes:
         role: The tensor, which is also the column's name if no other was given.
         option: The option that names the column.
-        kind: What it is read as.
+        kind: How it is read.
         column: The name that was given.
         several: Names with commas between them, or what all of them begin with.
         nulls: Whether values may be missing.
@@ -113,18 +113,18 @@ class Wanted:
 
     @property
     def prefix(self) -> str | None:
-        """What the names of the columns begin with, if that is how they were given."""
+        """The prefix of the columns' names, if one was given."""
         return self.several if self.several is not None and "," not in self.several else None
 
     def named(self, file: DataFile) -> tuple[str, ...]:
-        """Give the names in a file that are the tensor's by name."""
+        """Return the columns of a file that have the tensor's name."""
         if self.prefix is not None:
             return _by_number([name for name in file.names if name.startswith(self.prefix)], self.prefix)
         names = [self.column or self.role] if self.several is None else _listed(self.several)
         return tuple(name for name in names if name in file.names)
 
     def is_only(self, file: DataFile) -> bool:
-        """Tell whether a file holds nothing else, under a name that says nothing else."""
+        """Return whether a file's only column may be the tensor, by its name."""
         if self.is_given or len(file.names) != 1:
             return False
         other = {"logits": (_OF_TARGETS, _OF_PROBABILITIES), "targets": (_OF_INPUTS,)}
@@ -132,11 +132,11 @@ class Wanted:
         return not any(pattern.match(file.names[0]) for pattern in others)
 
     def may_be(self, file: DataFile) -> bool:
-        """Tell whether a file may hold it by its place on the command line alone."""
+        """Return whether a file may hold the tensor, by its order on the command line."""
         return file.names == ("",) or self.is_only(file) or bool(self.named(file))
 
     def find(self, file: DataFile, *, by_position: bool = True) -> Source:
-        """Find the column or array of a file that is the tensor; nothing is guessed.
+        """Return the tensor's column in a file, without guessing.
 
         Args:
             file: The file.
@@ -170,7 +170,7 @@ class Wanted:
 
     def _is_nameless(self, file: DataFile) -> bool:
         if file.names == ("",) and self.is_given:
-            raise BadFile(f"{file.place} is one array without a name: leave {self.option} out")
+            raise BadFile(f"{file.location} is one array without a name: leave {self.option} out")
         return file.names == ("",)
 
     def _stack(self, file: DataFile) -> Source:
@@ -189,9 +189,8 @@ class Wanted:
             if file.names.count(name) != 1:
                 raise BadFile(f"{seen(file)}, and {option} names {name}{_did_you_mean(name, file)}")
             if file.dimensions(name) != 1:
-                raise BadFile(
-                    f"{file.place}: {name} has several numbers a row; {option} takes one a row, a class each"
-                )
+                what = f"{file.location}: {name} has several numbers a row"
+                raise BadFile(f"{what}; {option} takes one a row, a class each")
         if self.takes_ids:
             _refuse_other_ids(file, option, listed, is_listed=self.prefix is None)
         return self._source(file, listed, is_stacked=True)
@@ -199,15 +198,15 @@ class Wanted:
     def _source(self, file: DataFile, names: Sequence[str], is_stacked: bool = False) -> Source:
         columns = tuple(Column(name, self.kind, self.nulls) for name in names)
         if self.kind is not Kind.LABEL and any(name in file.unreadable for name in names):
-            file.row_bytes(columns)  # which says why, and what to do
+            file.row_bytes(columns)  # raises, with the reason and the remedy
         if self.role == "logits" and any(map(_says_probabilities, names)):
-            what = f"{file.place}: {', '.join(names[:_SHOWN])} says that it holds probabilities"
+            what = f"{file.location}: {', '.join(names[:_SHOWN])} says that it holds probabilities"
             raise BadFile(f"{what}: give --probabilities, or rename it if it holds logits")
         return Source(file, columns, is_stacked)
 
 
 def other_form(file: DataFile, role: str) -> str:
-    """Say what to do if a file has probabilities where logits are asked for, or logits for probabilities."""
+    """Return advice if a file has probabilities instead of logits, or the other way round."""
     if role == "logits" and any(map(_OF_PROBABILITIES.match, file.names)):
         return "; if its probabilities are meant, give --probabilities: that is another loss than of logits"
     if role == "probabilities" and "logits" in file.names:
@@ -222,7 +221,7 @@ def _says_probabilities(name: str) -> bool:
 
 
 def _by_number(names: Sequence[str], prefix: str) -> tuple[str, ...]:
-    """Give columns in the order of their numbers, if all have one after the prefix; else as they are."""
+    """Return columns in the order of the numbers after the prefix, if all have one."""
     numbers = _numbers([name.removeprefix(prefix) for name in names])
     if numbers is None:
         return tuple(names)
@@ -236,7 +235,7 @@ def _numbers(rests: Sequence[str]) -> list[int] | None:
 
 
 def _refuse_mixed(file: DataFile, option: str, names: Sequence[str], prefix: str) -> None:
-    """Refuse a prefix that finds columns with numbers, which are classes, and others; or two of a number.
+    """Refuse a prefix that matches columns with and without numbers, or two with the same number.
 
     Raises:
         BadFile: It does.
@@ -244,19 +243,20 @@ def _refuse_mixed(file: DataFile, option: str, names: Sequence[str], prefix: str
     numbered = [name for name in names if _NUMBERED.fullmatch(name.removeprefix(prefix))]
     others = [name for name in names if name not in numbered]
     if numbered and others:
-        what = (
-            f"{file.place}: {option} {prefix} finds {', '.join(others[:_SHOWN])} beside columns with numbers"
+        what = f"{file.location}: {option} {prefix} finds {', '.join(others[:_SHOWN])}"
+        raise BadFile(
+            f"{what} beside columns with numbers: list the classes, as in {option} "
+            f"{','.join(_by_number(numbered, prefix))}"
         )
-        raise BadFile(f"{what}: list the classes, as in {option} {','.join(_by_number(numbered, prefix))}")
     numbers = _numbers([name.removeprefix(prefix) for name in names]) or []
     twice = [name for name, number in zip(names, numbers, strict=False) if numbers.count(number) > 1]
     if twice:
-        what = f"{file.place}: {option} {prefix} finds {' and '.join(twice[:2])}, which have one number"
+        what = f"{file.location}: {option} {prefix} finds {' and '.join(twice[:2])}, which have one number"
         raise BadFile(f"{what}: list the classes, as in {option} {twice[0]},...")
 
 
 def _refuse_other_ids(file: DataFile, option: str, names: Sequence[str], is_listed: bool) -> None:
-    """Refuse columns whose numbers are not those of the class ids that mean them: 0, 1, 2, and so on.
+    """Refuse columns whose numbers are not their class ids: 0, 1, 2, and so on.
 
     Raises:
         BadFile: There are such.
@@ -269,9 +269,8 @@ def _refuse_other_ids(file: DataFile, option: str, names: Sequence[str], is_list
     if wrong is None:
         return
     ordered = [name for _, name in sorted(zip(numbers, names, strict=True))]
-    what = (
-        f"{file.place}: class id {wrong} would be {names[wrong]}, of the classes {', '.join(names[:_SHOWN])}"
-    )
+    classes = ", ".join(names[:_SHOWN])
+    what = f"{file.location}: class id {wrong} would be {names[wrong]}, of the classes {classes}"
     if sorted(numbers) == list(range(len(names))):
         raise BadFile(f"{what}: list them by number, {option} {','.join(ordered)}")
     if not is_listed:
@@ -289,19 +288,19 @@ def _did_you_mean(name: str, file: DataFile) -> str:
 
 
 def seen(file: DataFile) -> str:
-    """Say what a file has."""
+    """Return a description of a file's columns or arrays."""
     if file.names == ("",):
-        return f"{file.place} is one array without a name"
+        return f"{file.location} is one array without a name"
     kind = "column" if file.is_table else "array"
     names = [
         f"{name} (which {file.unreadable[name]})" if name in file.unreadable else name for name in file.names
     ]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{file.place} has {kind}{'s' if len(names) > 1 else ''} {', '.join(names[:_SHOWN])}{more}"
+    return f"{file.location} has {kind}{'s' if len(names) > 1 else ''} {', '.join(names[:_SHOWN])}{more}"
 
 
 def refuse_overlap(tensors: Mapping[str, Source]) -> None:
-    """Refuse a column that is two tensors at once.
+    """Refuse a column that is used for two tensors.
 
     Raises:
         BadFile: There is one.
@@ -311,14 +310,14 @@ def refuse_overlap(tensors: Mapping[str, Source]) -> None:
         for column in source.columns:
             other = taken.setdefault((id(source.file), column.name), role)
             if other != role:
-                where = f"{source.file.place}: the {other} and the {role} are the same"
+                where = f"{source.file.location}: the {other} and the {role} are the same"
                 raise BadFile(
                     f"{where}, {column.name or 'its only array'}: name another column for one of them"
                 )
 
 
 def refuse_integers(tensors: Mapping[str, Source]) -> None:
-    """Refuse inputs that a table holds as integers or bools.
+    """Refuse logits or probabilities that a table has as integers or bools.
 
     Raises:
         BadFile: It does.
@@ -330,12 +329,12 @@ def refuse_integers(tensors: Mapping[str, Source]) -> None:
 
 
 def refuse_unlike(scored: Source, targets: Source, prefixes: tuple[str | None, str | None]) -> None:
-    """Refuse columns of classes that stand in another order than those of the other side.
+    """Refuse logits and targets whose classes are in different orders.
 
     Args:
         scored: The columns of the logits or probabilities.
         targets: Those of the targets.
-        prefixes: What each was found by, if by a prefix.
+        prefixes: The prefix of each, if it was named by one.
 
     Raises:
         BadFile: They do; or prefixes find other classes.
@@ -349,7 +348,7 @@ def refuse_unlike(scored: Source, targets: Source, prefixes: tuple[str | None, s
         (i for i, (a, b) in enumerate(zip(mine, its, strict=False)) if a != b), min(len(mine), len(its))
     )
     first, second = (each[at] if at < len(each) else "none" for each in names)
-    what = f"{scored.file.place}: column {at + 1} of the classes is {first}, and of the targets {second}"
+    what = f"{scored.file.location}: column {at + 1} of the classes is {first}, and of the targets {second}"
     if sorted(mine) == sorted(its):
         ordered = [names[1][its.index(name)] for name in mine]
         remedy = f"--logits-columns {','.join(names[0])} --targets-columns {','.join(ordered)}"
@@ -359,7 +358,7 @@ def refuse_unlike(scored: Source, targets: Source, prefixes: tuple[str | None, s
 
 
 def _classes(names: Sequence[str], prefix: str | None) -> list[str]:
-    """Give what tells columns apart: their names without what all of them begin and end with."""
+    """Return column names without their common beginning and end."""
     if prefix is not None:
         return [name.removeprefix(prefix) for name in names]
     begin = _in_common(names)
@@ -369,13 +368,13 @@ def _classes(names: Sequence[str], prefix: str | None) -> list[str]:
 
 
 def _in_common(texts: Sequence[str]) -> int:
-    """Give how many characters all of them begin with."""
+    """Return how many characters all of them begin with."""
     least, greatest = min(texts), max(texts)
     return next((at for at, (a, b) in enumerate(zip(least, greatest, strict=False)) if a != b), len(least))
 
 
 def classes_note(source: Source, prefix: str) -> str:
-    """Say which columns a prefix has found."""
+    """Return a note of the columns that a prefix matches."""
     names = [column.name for column in source.columns]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return f"the columns that begin with {prefix} are the classes: {', '.join(names[:_SHOWN])}{more}"

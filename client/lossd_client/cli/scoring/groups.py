@@ -1,7 +1,6 @@
-"""The losses of an input's rows by group, in one pass.
+"""Stage 5 of `lossd score --by`: the losses of rows by group, in one pass.
 
-Rows are held until there are enough of them for a request a group to be worth it, in whatever order they
-come. Of what has been sent only sums are kept.
+Rows are held until there are enough for one request a group. Of sent rows only sums are kept.
 """
 
 import json
@@ -10,17 +9,18 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client import InvalidRequest, LossClient, LossResult
-from lossd_client._merge import Tally
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.inputs.blocks import Inputs, form_of
 from lossd_client.cli.inputs.shards import LABELS, Arrays
-from lossd_client.cli.scoring.one_input import Question, Rows
+from lossd_client.cli.scoring.one_input import Rows
+from lossd_client.cli.scoring.request import LossRequest, mean_of
 
 _HELD_BYTES: Final = 32 << 20
 _MOST_GROUPS: Final = 10_000
@@ -39,9 +39,9 @@ _Held: TypeAlias = dict[tuple[_Key, object], list[_Picked]]  # also by form: onl
 
 
 def score_groups(
-    client: LossClient, question: Question, inputs: Inputs
+    client: LossClient, request: LossRequest, inputs: Inputs
 ) -> tuple[LossResult, list[tuple[Group, LossResult]]]:
-    """Scores the rows by group.
+    """Score the rows by group.
 
     Returns:
         The result of all rows; and that of each group's, in the order of the groups' values. A group's mean
@@ -51,31 +51,35 @@ def score_groups(
         BadFile: A file cannot be read, or there are too many groups.
         LossdError: As the client.
     """
-    asked = question.sums(inputs.dimensions)
-    rows, keys = Rows(inputs, question), deque[_Key]()
-    total, groups = Tally(), dict[_Key, Tally]()
-    for result in rows.results(client, asked, rows.picked(_batches(inputs, keys))):
-        total.add(result)
-        groups.setdefault(keys.popleft(), Tally()).add(result)
-    if not groups:
-        return rows.in_one(client, inputs.whole()), []
-    ordered = sorted(groups, key=_place)
-    if asked is question:
-        return rows.noted(total.result()), [(_group(key), groups[key].result()) for key in ordered]
-    return question.finished(rows.noted(total.result())), [
-        (_group(key), _mean(question, groups[key])) for key in ordered
-    ]
+    averages = request.axes(inputs.dimensions).averages_rows
+    asked = request.sums() if averages else request
+    rows, keys, groups = Rows(inputs, request), deque[_Key](), dict[_Key, LossResult]()
+
+    def by_group() -> Iterator[LossResult]:
+        for result in rows.results(client, asked, rows.picked(_batches(inputs, keys))):
+            key = keys.popleft()
+            groups[key] = LossResult.merge([groups[key], result]) if key in groups else result
+            yield result
+
+    results = by_group()
+    first = next(results, None)
+    if first is None:
+        return rows.score_whole(client, inputs.whole()), []
+    total = rows.noted(LossResult.merge(chain([first], results)))
+    if averages:
+        total = mean_of(total)
+        groups = {key: _mean_or_nan(sums) for key, sums in groups.items()}
+    return total, [(_group(key), groups[key]) for key in sorted(groups, key=_order)]
 
 
-def _mean(question: Question, tally: Tally) -> LossResult:
-    sums = tally.result()
+def _mean_or_nan(sums: LossResult) -> LossResult:
     with suppress(InvalidRequest):
-        return question.finished(sums)
+        return sums.as_mean()
     return replace(sums, loss=math.nan, reduction="mean")
 
 
-def _place(key: _Key) -> list[tuple[bool, bool, bool, Any]]:
-    """By what groups are sorted, value for value: numbers, true and false, text, and what has no value."""
+def _order(key: _Key) -> list[tuple[bool, bool, bool, Any]]:
+    """Return the sort key of a group: numbers, true and false, text, no value."""
     return [
         (value is None, isinstance(value, str), is_bool, value if value is not None else 0)
         for is_bool, value in key
@@ -83,7 +87,7 @@ def _place(key: _Key) -> list[tuple[bool, bool, bool, Any]]:
 
 
 def _batches(inputs: Inputs, keys: deque[_Key]) -> Iterator[tuple[Arrays, Sequence[int]]]:
-    """Gives rows of one group each, with their numbers; `keys` takes the groups."""
+    """Yield rows of one group each, with their numbers; append the groups to `keys`."""
     held: _Held = {}
     seen: set[_Key] = set()
     size = start = 0
@@ -115,7 +119,7 @@ def _drained(
 
 
 def _numbers_by_group(labels: NDArray[Any]) -> dict[_Key, NDArray[np.intp]]:
-    """Gives the rows' numbers by group, in order."""
+    """Return the rows' numbers by group, in order."""
     codes: dict[_Key, int] = {}
     of_row = np.array([codes.setdefault(_key(label), len(codes)) for label in labels.tolist()], dtype=np.intp)
     order = np.argsort(of_row, kind="stable")
@@ -140,7 +144,7 @@ def _value(label: object) -> Value:
 
 
 def texts_of(groups: Sequence[Group]) -> list[list[str | None]]:
-    """Gives groups' values as text, no two alike: in quotes where a column has text and other values."""
+    """Return groups' values as distinct text, in quotes where a column has text and other values."""
     rows = [group if isinstance(group, tuple) else (group,) for group in groups]
     return [list(row) for row in zip(*map(_texts, zip(*rows, strict=True)), strict=True)]
 

@@ -1,4 +1,4 @@
-"""What becomes of many losses, whose number grows with the rows: a file, figures of them, or an array."""
+"""Stage 6 of `lossd score`: losses of rows, written to the file of --out and summarised for printing."""
 
 import csv
 import io
@@ -30,18 +30,18 @@ _ROWS: Final = 1 << 14  # that are made text at a time
 
 
 def part_of(path: Path) -> Path:
-    """Where a file lies until all of it is there."""
+    """Return the temporary path of a file that is being written."""
     path = path.resolve()
     folder = path.parent if not _is_special(path) else Path(tempfile.gettempdir())
     return folder / f".{path.name}.{os.getpid()}.part"
 
 
 def _is_special(path: Path) -> bool:
-    return path.exists() and not path.is_file()  # a pipe, which has no way back
+    return path.exists() and not path.is_file()  # a pipe, which cannot seek
 
 
 class LossFile:
-    """A float64 .npy file, written as losses come. It has its name only when all of it is there.
+    """A float64 .npy file, written as losses come. It gets its name when it is complete.
 
     Args:
         path: Its name.
@@ -57,16 +57,16 @@ class LossFile:
         self._begin()
 
     def add(self, losses: NDArray[np.float64]) -> None:
-        """Writes losses behind those before."""
+        """Write losses behind those before."""
         rows = self._shape[0] if self._shape else 0
         self._write(losses, rows)
         self._shape = (rows + losses.shape[0], *losses.shape[1:]) if losses.ndim else ()
 
     def finish(self, about: Mapping[str, Any]) -> None:
-        """Gives the file its name.
+        """Give the file its name.
 
         Args:
-            about: What else is known of the losses.
+            about: The rest of the answer.
         """
         self._end(about)
         self._file.close()
@@ -77,7 +77,7 @@ class LossFile:
             self.part.replace(self._path)
 
     def discard(self) -> None:
-        """Removes what was written, unless it has its name already."""
+        """Remove an unfinished file."""
         self._file.close()
         with suppress(OSError):
             self.part.unlink()
@@ -96,7 +96,7 @@ class LossFile:
 
 
 class CsvLossFile(LossFile):
-    """A text table of a loss a line, after its places along the axes; or of a group a line."""
+    """A text table: a loss a line, after its indices; or a group a line."""
 
     suffix: ClassVar = ".csv"
 
@@ -132,7 +132,7 @@ class CsvLossFile(LossFile):
 
 
 class JsonLossFile(LossFile):
-    """The answer as one JSON object, whose losses are nested lists; the same that --json prints."""
+    """The JSON object that --json prints, with the losses as nested lists."""
 
     suffix: ClassVar = ".json"
 
@@ -172,7 +172,7 @@ _FILES: Final = {kind.suffix: kind for kind in (LossFile, CsvLossFile, JsonLossF
 
 
 def check_out(path: Path) -> None:
-    """Refuse a name that does not say what to write, before anything is scored."""
+    """Refuse a name without a known suffix, before anything is scored."""
     if not _is_special(path) and path.suffix.lower() not in _FILES:
         raise typer.BadParameter(
             f"--out {path}: its name must end in {', '.join(_FILES)}, which says what is written"
@@ -180,7 +180,7 @@ def check_out(path: Path) -> None:
 
 
 def refuse_groups(path: Path) -> None:
-    """Refuse an array for losses of groups."""
+    """Refuse an array file for losses of groups."""
     if path.suffix.lower() not in (CsvLossFile.suffix, JsonLossFile.suffix):
         raise typer.BadParameter(
             f"--out {path}: an array cannot say which group a loss is of; name a .csv or .json"
@@ -189,7 +189,7 @@ def refuse_groups(path: Path) -> None:
 
 @contextmanager
 def open_out(path: Path | None, axes: Sequence[int]) -> Iterator[LossFile | None]:
-    """Give the file for the losses, if there shall be one; what is not finished is removed."""
+    """Yield the file of --out, if there is one; remove it if it is not finished."""
     if path is None:
         yield None
         return
@@ -204,10 +204,10 @@ def open_out(path: Path | None, axes: Sequence[int]) -> Iterator[LossFile | None
 
 
 class Losses:
-    """The losses of all blocks, if they come as arrays of rows, or at once.
+    """The losses of all blocks: their shape, range and mean.
 
     Args:
-        file: Where they are written to.
+        file: The file of --out.
         keeps: Whether the result shall have them; it takes memory for all of them.
     """
 
@@ -223,14 +223,14 @@ class Losses:
         return math.fsum(self._sums) / math.prod(self.shape)
 
     def take(self, result: LossResult) -> LossResult:
-        """Take the losses of some rows, and give what is to be kept of the result."""
+        """Add the losses of some rows, and return the result without them unless they are kept."""
         self.add(result)
         if self._keeps or not isinstance(result.loss, np.ndarray):
             return result
         return replace(result, loss=np.empty((0, *result.loss.shape[1:])))
 
     def add(self, result: LossResult) -> None:
-        """Take all losses, or those of the next rows."""
+        """Add all losses, or those of the next rows."""
         losses = np.asarray(result.loss, dtype=np.float64)
         if losses.ndim:
             rows = self.shape[0] if self.shape else 0

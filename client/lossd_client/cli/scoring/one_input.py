@@ -1,180 +1,90 @@
-"""One input from its files to its result: in one request where it is small, else in blocks of rows.
+"""Stage 5 of `lossd score`: one input, scored in one request if it is small, else in blocks of rows."""
 
-A mean over blocks is asked for as sums, and divided once: a block alone may have nothing to divide by.
-"""
-
-import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
-from typing import Any, Final, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from lossd_client import ErrorItem, InvalidRequest, LossClient, LossResult, StatusError
-from lossd_client._merge import Tally, reduced
+from lossd_client import LossClient, LossResult, StatusError
+from lossd_client._problems import anew, relocated
+from lossd_client._shape_notes import notes_of
 from lossd_client.cli.inputs.blocks import Inputs
 from lossd_client.cli.inputs.shards import Arrays
 from lossd_client.cli.scoring.ranges import Ranges
+from lossd_client.cli.scoring.request import LossRequest, as_options, mean_of
 
-_SUM_IS_0: Final = "--reduction sum gives 0 there"
+Take: TypeAlias = Callable[[LossResult], LossResult]
+"""Takes the result of a block, and returns what to keep of it."""
 
-Take = Callable[[LossResult], LossResult]
-"""Takes a block's result, losses and all, and gives what is to be kept of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked of the input.
-
-    Attributes:
-        loss: The loss.
-        params: Its parameters, as the client takes them.
-    """
-
-    loss: str
-    params: Mapping[str, Any]
-
-    @property
-    def reduction(self) -> str:
-        """What becomes of the elements' losses."""
-        return str(self.params["reduction"])
-
-    def axes(self, dimensions: int) -> set[int]:
-        """The axes that are reduced over."""
-        axis = self.params["axis"]
-        if axis is None:
-            return set(range(dimensions))
-        axes = axis if isinstance(axis, list) else [axis]
-        return {one + dimensions if one < 0 else one for one in axes}
-
-    def divides(self, dimensions: int) -> bool:
-        """Whether its mean goes over rows, so that blocks are asked for their sums."""
-        return self.reduction == "mean" and 0 in self.axes(dimensions)
-
-    def is_scalar(self, dimensions: int) -> bool:
-        """Whether one number comes out."""
-        return self.reduction != "none" and len(self.axes(dimensions)) == dimensions
-
-    def joins_rows(self, dimensions: int) -> bool:
-        """Whether each row has losses of its own in what comes out."""
-        return dimensions > 0 and (self.reduction == "none" or 0 not in self.axes(dimensions))
-
-    def left_axes(self, dimensions: int) -> list[int]:
-        """The inputs' axes that what comes out has."""
-        reduced = set() if self.reduction == "none" else self.axes(dimensions)
-        return [axis for axis in range(dimensions) if axis not in reduced]
-
-    def opens_out_along_rows(self, dimensions: int) -> bool:
-        """Whether the targets are class ids, and the classes lie along the rows."""
-        return self.params["targets_format"] == "index" and self.params["class_axis"] in (0, -dimensions)
-
-    def goes_by_rows(self, dimensions: int) -> bool:
-        """Whether rows can be scored apart: no classes lie along them."""
-        return dimensions > 0 and not (
-            self.has_classes_along_rows(dimensions) or self._weighs_rows(dimensions)
-        )
-
-    def has_classes_along_rows(self, dimensions: int) -> bool:
-        """Whether what is of a class goes with rows."""
-        pos_weight = self.params["pos_weight"]
-        by_class = (
-            self.params["targets_format"] == "index"
-            or isinstance(self.params.get("alpha"), list)
-            or np.size(pos_weight if pos_weight is not None else 0) > 1
-        )
-        return by_class and self.params["class_axis"] in (0, -dimensions)
-
-    def _weighs_rows(self, dimensions: int) -> bool:
-        """Whether each row has a pos_weight of its own."""
-        shape = np.shape(self.params["pos_weight"] if self.params["pos_weight"] is not None else 0)
-        return len(shape) == dimensions > 1 and shape[0] > 1
-
-    def sums(self, dimensions: int) -> "Question":
-        """The same for a block."""
-        if not self.divides(dimensions):
-            return self
-        return replace(self, params={**self.params, "reduction": "sum"})
-
-    def finished(self, sums: LossResult) -> LossResult:
-        """Makes the result of all from the sums of all.
-
-        Raises:
-            InvalidRequest: It is a mean over nothing.
-        """
-        try:
-            return replace(sums, loss=reduced(replace(sums, reduction="mean")), reduction="mean")
-        except InvalidRequest as error:
-            raise InvalidRequest(422, "empty_mean", _as_options(error.detail)) from None
+_Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 
 
-def score(client: LossClient, question: Question, inputs: Inputs, take: Take) -> LossResult:
-    """Scores the input.
+def score(client: LossClient, request: LossRequest, inputs: Inputs, take: Take) -> LossResult:
+    """Score the input.
+
+    A mean over rows is asked for as sums of blocks, and divided once.
 
     Raises:
         BadFile: A file cannot be read.
         LossdError: As the client.
     """
-    rows = Rows(inputs, question)
-    if not question.goes_by_rows(inputs.dimensions):
-        return take(rows.in_one(client, inputs.whole()))
+    rows = Rows(inputs, request)
+    if not request.can_split(inputs.dimensions):
+        return take(rows.score_whole(client, inputs.whole()))
     blocks = inputs.blocks()
     first = next(blocks)
     second = next(blocks, None)
     if second is None:
-        return take(rows.in_one(client, first))
-    asked = question.sums(inputs.dimensions)
-    tally = Tally()
-    for result in rows.results(client, asked, rows.counted(chain((first, second), blocks))):
-        tally.add(take(result))
-    merged = rows.noted(tally.result())
-    return question.finished(merged) if asked is not question else merged
+        return take(rows.score_whole(client, first))
+    averages = request.axes(inputs.dimensions).averages_rows
+    asked = request.sums() if averages else request
+    results = rows.results(client, asked, rows.counted(chain((first, second), blocks)))
+    merged = rows.noted(LossResult.merge(map(take, results)))
+    return mean_of(merged) if averages else merged
 
 
 class Rows:
-    """Keeps in mind which rows of the input each request under way holds, for errors to name.
+    """The rows of the input that each request in flight has, for errors to name.
 
     Args:
         inputs: The input.
-        question: What is asked of it.
+        request: The loss and its parameters.
     """
 
-    def __init__(self, inputs: Inputs, question: Question) -> None:
-        self._inputs, self._question = inputs, question
-        self._under_way: deque[tuple[Sequence[int], Mapping[str, tuple[int, ...]]]] = deque()
+    def __init__(self, inputs: Inputs, request: LossRequest) -> None:
+        self._inputs, self._request = inputs, request
+        self._in_flight: deque[tuple[Sequence[int], _Shapes]] = deque()
         self._start = 0
-        self._shapes: Mapping[str, tuple[int, ...]] = {}
-        self._ranges = Ranges(inputs.names[0], question.params["targets_format"] == "dense")
+        self._shapes: _Shapes = {}
+        self._ranges = Ranges(inputs.names[0], is_dense=not request.by_index)
 
-    def in_one(self, client: LossClient, block: Arrays) -> LossResult:
-        """Scores all tensors by one call of the client.
+    def score_whole(self, client: LossClient, block: Arrays) -> LossResult:
+        """Score all tensors by one call of the client.
 
         Raises:
-            LossdError: As the client; what is wrong is said of rows of the input.
+            LossdError: As the client; places are rows of the input.
         """
-        given: dict[str, Any] = {**block, **self._question.params}
+        given: dict[str, Any] = {**block, **self._request.params}
         scored = block[self._inputs.names[0]]
         self._ranges.see(block)
         try:
-            result = client.focal(**given) if self._question.loss == "focal" else client.bce(**given)
+            result = client.focal(**given) if self._request.loss == "focal" else client.bce(**given)
         except StatusError as error:
-            raise self._moved(error, range(len(scored) if scored.ndim else 0)) from None
-        return self._ranged(result)
-
-    def _ranged(self, result: LossResult) -> LossResult:
-        """Adds what is to be noted of the values."""
-        return replace(result, notes=tuple(dict.fromkeys([*result.notes, *self._ranges.notes()])))
+            raise self._named(error, range(len(scored) if scored.ndim else 0)) from None
+        return self._with_notes(result, [])
 
     def counted(self, blocks: Iterator[Arrays]) -> Iterator[Arrays]:
-        """Passes blocks on that follow each other."""
+        """Yield blocks that follow each other."""
         for block in blocks:
             length = block[self._inputs.names[0]].shape[0]
             self._remember(block, range(self._start, self._start + length))
             yield block
 
     def picked(self, batches: Iterator[tuple[Arrays, Sequence[int]]]) -> Iterator[Arrays]:
-        """Passes batches on whose rows were picked, and come with their numbers."""
+        """Yield batches of picked rows, which come with their numbers."""
         for batch, numbers in batches:
             self._remember(batch, numbers)
             yield batch
@@ -182,77 +92,52 @@ class Rows:
     def _remember(self, block: Arrays, numbers: Sequence[int]) -> None:
         self._ranges.see(block)
         self._shapes = {name: array.shape for name, array in block.items()}
-        self._under_way.append((numbers, self._shapes))
+        self._in_flight.append((numbers, self._shapes))
         self._start += len(numbers)
 
     def results(
-        self, client: LossClient, question: Question, batches: Iterator[Arrays]
+        self, client: LossClient, request: LossRequest, batches: Iterator[Arrays]
     ) -> Iterator[LossResult]:
-        """Gives each batch's result.
+        """Yield each batch's result, without notes of its shape, which is not the input's.
 
         Raises:
-            LossdError: As the client; what is wrong is said of rows of the input.
+            LossdError: As the client; places are rows of the input.
         """
         try:
-            for result in client.iter_batches(cast("Any", question.loss), batches, **question.params):
-                _, shapes = self._under_way.popleft()
-                yield self._without(result, shapes)
+            for result in client.iter_batches(cast("Any", request.loss), batches, **request.params):
+                _, shapes = self._in_flight.popleft()
+                own = self._shape_notes(shapes) if result.notes else []
+                yield replace(result, notes=tuple(note for note in result.notes if note not in own))
         except StatusError as error:
-            raise self._moved(error, self._under_way[0][0] if self._under_way else ()) from None
-
-    def _without(self, result: LossResult, shapes: Mapping[str, tuple[int, ...]]) -> LossResult:
-        """Leaves out what is to be noted of a block's shape, which is not the input's."""
-        if not result.notes:
-            return result
-        own = self._shape_notes(shapes)
-        return replace(result, notes=tuple(note for note in result.notes if note not in own))
+            raise self._named(error, self._in_flight[0][0] if self._in_flight else ()) from None
 
     def noted(self, result: LossResult) -> LossResult:
-        """Adds what is to be noted of the input's own shape, and of its values."""
+        """Return a result with the notes of the input's own shape and values."""
         whole = {
             name: (self._start, *shape[1:]) if name in self._inputs.by_row else shape
             for name, shape in self._shapes.items()
         }
-        pos_weight = self._question.params["pos_weight"]
+        pos_weight = self._request.params["pos_weight"]
         if pos_weight is not None:
             whole["pos_weight"] = np.shape(pos_weight)
-        notes = self._shape_notes(whole)
-        return self._ranged(replace(result, notes=tuple(dict.fromkeys([*notes, *result.notes]))))
+        return self._with_notes(result, self._shape_notes(whole))
 
-    def _shape_notes(self, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-        params = self._question.params
-        return self._inputs.shape_notes(shapes, params["class_axis"], params["targets_format"] == "index")
+    def _shape_notes(self, shapes: _Shapes) -> list[str]:
+        class_axis = self._request.params["class_axis"]
+        return notes_of(shapes, shapes[self._inputs.names[0]], class_axis, by_index=self._request.by_index)
 
-    def _moved(self, error: StatusError, rows: Sequence[int]) -> StatusError:
-        """Makes an error of one request name the input's rows, and the file's if there are several."""
+    def _with_notes(self, result: LossResult, first: Sequence[str]) -> LossResult:
+        return replace(result, notes=tuple(dict.fromkeys([*first, *result.notes, *self._ranges.notes()])))
 
-        def move(match: re.Match[str]) -> str:
-            row = int(match[3])
+    def _named(self, error: StatusError, rows: Sequence[int]) -> StatusError:
+        """Return the error of one request with the rows of the input, or of its file if there are several."""
+
+        def place_of(name: str, row: int) -> tuple[int, str]:
             if row >= len(rows):
-                return match[0]
-            own = self._inputs.own_row(self._inputs.names[0] if match[2] == "loss" else match[2], rows[row])
-            if own is None:
-                return f"{match[1]}{rows[row]}{match[4]}"
-            return f"{match[1]}{own[1]}{match[4]} (row {own[1]} of {own[0]})"
+                return row, ""
+            own = self._inputs.own_row(self._inputs.names[0] if name == "loss" else name, rows[row])
+            return (rows[row], "") if own is None else (own[1], f" (row {own[1]} of {own[0]})")
 
-        has_own = self._question.joins_rows(self._inputs.dimensions)
-        names = "|".join(map(re.escape, [*self._inputs.by_row, *(["loss"] if has_own else [])]))
-        pattern = re.compile(rf"(/({names})/)(\d+)((?:/\d+)*)")
-        items = tuple(ErrorItem(pattern.sub(move, item.pointer), item.detail) for item in error.errors)
-        return type(error)(
-            error.status,
-            error.code,
-            pattern.sub(move, _as_options(error.detail)),
-            error.request_id,
-            error.retryable,
-            items,
-            error.retry_after,
-        )
-
-
-def _as_options(detail: str) -> str:
-    """Says in the command's own words what to do about a mean over nothing, and where that is."""
-    found = re.sub(r"use reduction='?sum'?, or leave [a-z ]+ out", _SUM_IS_0, detail)
-    return re.sub(
-        r"of output \[([\d, ]+)\] is", lambda match: f"at /loss/{match[1].replace(', ', '/')} is", found
-    )
+        error = anew(error, as_options(error.detail), error.errors)
+        has_rows = self._request.axes(self._inputs.dimensions).joins_rows
+        return relocated(error, [*self._inputs.by_row, *(["loss"] if has_rows else [])], place_of)

@@ -1,20 +1,19 @@
-"""What the values that were scored say by their range: probabilities as logits, or files that are swapped."""
+"""Notes of the values' range: probabilities scored as logits, or swapped files."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client._arrays import forget
-from lossd_client._foreign import widened
+from lossd_client._arrays import forget, widened
 from lossd_client.cli.inputs.shards import Arrays
 
 
 class Ranges:
-    """Looks at the blocks of an input as they are read.
+    """The range of an input's values, updated by block.
 
     Args:
-        role: What is scored: "logits" or "probabilities".
+        role: The input: "logits" or "probabilities".
         is_dense: Whether the targets are of the inputs' shape, and no class ids.
     """
 
@@ -23,7 +22,7 @@ class Ranges:
         self._size = self._rows = 0
         self._has_rows = False
         self._least, self._greatest = np.inf, -np.inf
-        self._is_within = True  # all of [0, 1] so far; what is not is looked at no further
+        self._is_within = True  # all in [0, 1] so far; else nothing more is looked at
         self._are_bits, self._target_bits = True, True
 
     def see(self, block: Arrays) -> None:
@@ -44,7 +43,7 @@ class Ranges:
             self._target_bits = self._target_bits and _are_bits(widened(block["targets"]))
 
     def notes(self) -> list[str]:
-        """Say what may be meant otherwise."""
+        """Return notes of likely mistakes."""
         if self._has_rows and not self._rows:
             return ["the input has no rows"]
         if self._size < 2 or not self._is_within:

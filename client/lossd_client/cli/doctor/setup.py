@@ -1,4 +1,4 @@
-"""What is on this machine: Python, packages, and what the environment says."""
+"""Checks of this machine: Python, packages, address, key, proxies and certificates."""
 
 import os
 import platform
@@ -13,8 +13,9 @@ from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from lossd_client._options import Settings, server_address
-from lossd_client.cli.checkup.finding import Finding, failed, ok, warning
+from lossd_client._addresses import is_loopback, server_address
+from lossd_client._options import Settings
+from lossd_client.cli.doctor.finding import Finding, failed, ok, warning
 from lossd_client.cli.exits import Exit
 
 _NEEDED: Final = ("httpx", "numpy", "pydantic", "rich", "typer")
@@ -31,28 +32,30 @@ _LEAST: Final = (3, 11)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which server is meant, and how it is reached.
+    """The server to check, and the proxy to it.
 
     Attributes:
-        settings: The client's settings.
+        base_url: The server's address.
+        api_key: The key, if one was given.
         host: The server's host.
         port: Its port.
         proxy: The proxy that requests go by, if they do.
     """
 
-    settings: Settings
+    base_url: str
+    api_key: str | None
     host: str
     port: int
     proxy: str | None
 
     @property
     def is_https(self) -> bool:
-        """Whether the server is spoken to by TLS."""
-        return self.settings.base_url.startswith("https:")
+        """Whether the address is https."""
+        return self.base_url.startswith("https:")
 
 
 def look_at_packages() -> Iterator[Finding]:
-    """Looks at Python and what is installed."""
+    """Yield findings of Python and the installed packages."""
     running = platform.python_version()
     if sys.version_info < _LEAST:
         yield failed("python", running, "lossd needs Python 3.11 or later", Exit.USAGE)
@@ -83,7 +86,7 @@ def _version(name: str) -> str | None:
 
 
 def look_at_settings(url: str | None, api_key: str | None) -> Iterator[Finding | Target]:
-    """Looks at address, key and proxies; gives the target last, if there can be one."""
+    """Yield findings of address, key and proxies; then the target, if they are usable."""
     try:
         settings = Settings(base_url=server_address(url), api_key=api_key)
     except ValueError as error:
@@ -99,7 +102,7 @@ def look_at_settings(url: str | None, api_key: str | None) -> Iterator[Finding |
     yield ok("key", _key(api_key))
     parts = urlsplit(settings.base_url)
     host = parts.hostname or ""
-    proxy, finding = _proxy(settings, parts.scheme, host)
+    proxy, finding = _proxy(settings.base_url, parts.scheme, host)
     yield finding
     if finding.code != Exit.OK:
         return
@@ -107,11 +110,13 @@ def look_at_settings(url: str | None, api_key: str | None) -> Iterator[Finding |
         yield found
         if found.code is not Exit.OK:
             return
-    yield Target(settings, host, parts.port or (443 if parts.scheme == "https" else 80), proxy)
+    yield Target(
+        settings.base_url, api_key, host, parts.port or (443 if parts.scheme == "https" else 80), proxy
+    )
 
 
 def _key(given: str | None) -> str:
-    """Says of the key no more than its id, which is no secret."""
+    """Return a description of the key with nothing but its id, which is no secret."""
     given, variable = (given or "").strip(), os.environ.get("LOSSD_API_KEY", "").strip()
     key = given or variable
     if not key:
@@ -123,7 +128,7 @@ def _key(given: str | None) -> str:
     )
 
 
-def _proxy(settings: Settings, scheme: str, host: str) -> tuple[str | None, Finding]:
+def _proxy(base_url: str, scheme: str, host: str) -> tuple[str | None, Finding]:
     there = getproxies()
     found = {
         name: value if "://" in value else f"http://{value}"
@@ -133,7 +138,7 @@ def _proxy(settings: Settings, scheme: str, host: str) -> tuple[str | None, Find
     if not found:
         return None, ok("proxy", "none")
     named = ", ".join(f"{name.upper()}_PROXY" for name in found)
-    if settings.is_loopback:
+    if is_loopback(base_url):
         return None, ok("proxy", f"{named} set, and not used for this machine")
     if "*" not in map(str.strip, there.get("no", "").split(",")):  # all must be usable, whichever is used
         for name, value in found.items():
@@ -148,13 +153,13 @@ def _proxy(settings: Settings, scheme: str, host: str) -> tuple[str | None, Find
 
 
 def _variable(name: str) -> str:
-    """The environment variable of a proxy, as it is written there."""
+    """Return the name of a proxy's environment variable, in the case in which it is set."""
     lower = f"{name}_proxy"
     return lower if os.environ.get(lower) else lower.upper()
 
 
 def _unusable(variable: str, proxy: str) -> Finding | None:
-    """Says what is wrong with a proxy's URL; of the URL itself no more than its scheme, for its password."""
+    """Return the finding of a proxy's URL that cannot be used, without its password."""
     scheme, _, _ = proxy.partition("://")
     remedy = f"set {variable} to http://host:port, or unset it"
     if scheme.lower() not in _PROXY_SCHEMES:
@@ -184,7 +189,7 @@ def _without_password(proxy: str) -> str:
 
 
 def _certificates() -> Iterator[Finding]:
-    """Looks at files of certificates; one that cannot be read stops the client, with http:// too."""
+    """Yield findings of files of certificates, which must be readable for http:// too."""
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         path = os.environ.get(name)
         if not path:

@@ -1,4 +1,4 @@
-"""The way to the server: its name, a connection, TLS."""
+"""Checks of the network: the server's name, a connection, TLS."""
 
 import socket
 import ssl
@@ -7,8 +7,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from lossd_client import LossdError, Request, Timeout
-from lossd_client.cli.checkup.finding import Finding, State, failed, ok
-from lossd_client.cli.checkup.setup import Target
+from lossd_client.cli.doctor.finding import Finding, State, failed, ok
+from lossd_client.cli.doctor.setup import Target
 from lossd_client.cli.exits import Exit
 from lossd_client.cli.raw import raw_transport
 
@@ -16,7 +16,7 @@ LIVEZ: Final = "/livez"
 
 
 def look_at_network(target: Target, seconds: float) -> Iterator[Finding]:
-    """Looks up the name, connects, and speaks TLS; stops at the first that fails."""
+    """Yield findings of the name, a connection and TLS, up to the first failure."""
     host, port = target.host, target.port
     if target.proxy is not None:
         parts = urlsplit(target.proxy)
@@ -60,10 +60,10 @@ def _connection(host: str, port: int, seconds: float) -> Finding:
 
 
 def _tls(target: Target, seconds: float) -> Finding:
-    """Asks as the client does: with the same certificates."""
-    ask = Request("GET", LIVEZ, base_url=target.settings.base_url)
+    """Check TLS with the client's certificates."""
+    ask = Request("GET", LIVEZ, base_url=target.base_url)
     try:
-        with raw_transport(target.settings) as transport:
+        with raw_transport(target.base_url) as transport:
             transport.send(ask, Timeout.of(seconds))
     except LossdError as error:
         reason = _of_tls(error)

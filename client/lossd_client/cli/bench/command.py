@@ -1,4 +1,4 @@
-"""`lossd bench`: what does this server give me?"""
+"""`lossd bench`: measures a server."""
 
 import json
 import sys
@@ -14,13 +14,13 @@ from rich.text import Text
 
 from lossd_client import LossClient, Request, TooLarge
 from lossd_client import Timeout as Limits
+from lossd_client._addresses import without_password
 from lossd_client._options import Settings
-from lossd_client.cli.benchmark.bodies import formats, request_of, rounded
-from lossd_client.cli.benchmark.load import Measured, measure
+from lossd_client.cli.bench.bodies import formats, request_of, rounded
+from lossd_client.cli.bench.load import Measured, measure
 from lossd_client.cli.exits import Exit, client_errors, fail, leave_at_signals
 from lossd_client.cli.options import ApiKey, Timeout, Url
 from lossd_client.cli.raw import raw_transport
-from lossd_client.transport import without_password
 
 _SIZES: Final = (1_000, 100_000, 1_000_000)
 _NOTE: Final = (
@@ -56,7 +56,7 @@ def bench(
     with client_errors(), LossClient(url, api_key=api_key, timeout=timeout, retry=None) as client:
         if not client.ready():
             fail(f"{without_password(client.base_url)} is there, but not ready", Exit.REFUSED)
-        settings = Settings(base_url=client.base_url, api_key=api_key, max_connections=connections)
+        headers = Settings(base_url=client.base_url, api_key=api_key).headers()
         about = {
             "server": without_password(client.base_url),
             "version": client.info().get("version"),
@@ -66,10 +66,14 @@ def bench(
         }
         cases = [(form, size) for form in formats() for size in elements or _SIZES]
         rows = []
-        with raw_transport(settings) as transport, leave_at_signals(), _bar(len(cases)) as tell:
+        with (
+            raw_transport(client.base_url, max_connections=connections) as transport,
+            leave_at_signals(),
+            _bar(len(cases)) as tell,
+        ):
             for form, size in cases:
                 tell(f"{form}, {size:,} elements")
-                request = request_of(form, size, settings.base_url, settings.headers())
+                request = request_of(form, size, client.base_url, headers)
                 try:
                     measured = measure(transport, request, seconds, connections, Limits.of(timeout))
                 except TooLarge as error:
@@ -84,7 +88,7 @@ def bench(
 
 @contextmanager
 def _bar(total: int) -> Iterator[Callable[[str], None]]:
-    """Shows on standard error, if that is a terminal, what is being measured."""
+    """Show on standard error, if that is a terminal, what is being measured."""
     if not sys.stderr.isatty():
         yield lambda what: None
         return

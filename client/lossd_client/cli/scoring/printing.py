@@ -1,4 +1,4 @@
-"""What `lossd score` says of its results."""
+"""Stage 6 of `lossd score`: the answer as JSON and as tables."""
 
 import json
 import math
@@ -33,7 +33,7 @@ class Groups:
 
 
 def answer_of(result: LossResult, groups: Groups | None, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the answer as one JSON object: the result's fields, the groups' figures, and what is added."""
+    """Return the answer as a JSON object: the result's fields, the groups' figures, and `about`."""
     found = result.to_dict() | dict(about)
     if groups is not None:
         listed = [
@@ -45,20 +45,20 @@ def answer_of(result: LossResult, groups: Groups | None, about: Mapping[str, Any
 
 
 def print_json(answer: Mapping[str, Any]) -> None:
-    """Prints the answer as one object."""
+    """Print the answer as one object."""
     typer.echo(json.dumps(answer, allow_nan=False))
 
 
 def print_result(
     result: LossResult, losses: Losses, joined_by: Sequence[str], url: str, elapsed: float
 ) -> None:
-    """Prints the result as a table."""
+    """Print the result as a table."""
     # As wide as it needs: notes that are cut into lines cannot be looked for.
     Console(highlight=False, width=10_000).print(_table(result, losses, joined_by, url, elapsed))
 
 
 def print_groups(groups: Groups) -> None:
-    """Prints the groups' results as a table, a row each."""
+    """Print the groups' results as a table, a row each."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in groups.by:
         table.add_column(Text(name))

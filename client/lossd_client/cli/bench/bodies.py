@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client import Request
+from lossd_client._media_types import ARROW, JSON, NPY
 from lossd_client.cli.extras import has_pyarrow
-from lossd_client.transport import ARROW, JSON, NPY
 
 _COLUMNS: Final = 10
 _POSITIVE: Final = 0.1
@@ -18,17 +18,17 @@ _PATH: Final = "/focal"
 
 
 def formats() -> tuple[str, ...]:
-    """The formats that can be made here."""
+    """Return the formats that can be made here."""
     return tuple(name for name in _BODIES if name != "arrow" or has_pyarrow())
 
 
 def rounded(elements: int) -> int:
-    """Gives the number of elements in whole rows."""
+    """Return the number of elements in whole rows."""
     return max(1, elements // _COLUMNS) * _COLUMNS
 
 
 def request_of(form: str, elements: int, base_url: str, headers: Mapping[str, str]) -> Request:
-    """Makes the request for so many random elements, rounded to whole rows."""
+    """Return a request of random elements, rounded to whole rows."""
     random = np.random.default_rng(0)
     shape = (rounded(elements) // _COLUMNS, _COLUMNS)
     logits = random.normal(size=shape).astype(np.float32)

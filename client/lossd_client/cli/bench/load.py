@@ -1,4 +1,4 @@
-"""The same request again and again, over several connections, and how long each took."""
+"""Repeated requests over several connections, and their times."""
 
 import math
 import threading
@@ -9,19 +9,19 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from lossd_client import LossdError, Request, StatusError, Timeout, Transport
-from lossd_client.errors import status_error
+from lossd_client._problems import status_error
 
-_NEEDED: Final = {50: 1, 95: 20, 99: 100}  # below so many times, a percentile says nothing of its own
+_NEEDED: Final = {50: 1, 95: 20, 99: 100}  # the fewest times that a percentile needs
 
 
 @dataclass(slots=True)
 class Measured:
-    """What came of one load.
+    """The times of one load.
 
     Attributes:
         wall: The seconds it took, from the first request sent to the last answer.
         times: The seconds that each answered request took, as its caller saw it.
-        refused: How many were told to come again later; the others ended it all.
+        refused: The number of requests refused by a busy server; other errors end the load.
     """
 
     wall: float = 0.0
@@ -29,7 +29,7 @@ class Measured:
     refused: int = 0
 
     def percentile(self, percent: int) -> float | None:
-        """The time that so many percent did not exceed, in seconds; None if there are too few to tell."""
+        """Return a percentile of the times, in seconds; None for too few requests."""
         ordered = sorted(self.times)
         if len(ordered) < _NEEDED[percent]:
             return None
@@ -39,12 +39,12 @@ class Measured:
 def measure(
     transport: Transport, request: Request, seconds: float, connections: int, timeout: Timeout
 ) -> Measured:
-    """Sends the request for so long, `connections` at a time.
+    """Send the request for so long, `connections` at a time.
 
     Raises:
         LossdError: One failed for another reason than that the server is busy.
     """
-    _send(transport, request, timeout)  # so that connecting, and what is done the first time, do not count
+    _send(transport, request, timeout)  # a warm-up
     found, lock = Measured(), threading.Lock()
     start = time.perf_counter()
     ends = start + seconds
@@ -81,7 +81,7 @@ def _raise_first(errors: Sequence[BaseException | None]) -> None:
 
 
 def _send(transport: Transport, request: Request, timeout: Timeout) -> StatusError | None:
-    """Sends it once; gives what a busy server says.
+    """Send the request once, and return a busy server's error.
 
     Raises:
         LossdError: It failed.

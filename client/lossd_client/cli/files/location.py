@@ -1,4 +1,4 @@
-"""Where a file is: on this machine's disks, or wherever fsspec finds its URL."""
+"""Paths, and URLs that fsspec opens."""
 
 import os
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ _GONE: Final = (404, 410)  # HTTP's statuses for what is not there
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A path, or a URL such as s3://bucket/x.npy; it can be opened any number of times."""
+class Location:
+    """A path, or a URL such as s3://bucket/x.npy. It can be opened any number of times."""
 
     text: str
 
@@ -38,7 +38,7 @@ class Place:
         return os.path.splitext(name)[1]  # noqa: PTH122 - it may be a URL
 
     def is_same(self, path: Path) -> bool:
-        """Whether it is the file at this path, by whatever name."""
+        """Return whether it is the file at this path, by whatever name."""
         own = Path(self.text.removeprefix("file://"))
         try:
             return own.samefile(path)
@@ -46,7 +46,7 @@ class Place:
             return False
 
     def open(self) -> BinaryIO:
-        """Opens it for reading, at any position.
+        """Open it for reading, at any position.
 
         Raises:
             BadFile: It cannot be opened.
@@ -62,7 +62,7 @@ class Place:
 
     @contextmanager
     def open_to_end(self) -> Iterator[BinaryIO]:
-        """Opens it for reading from the first byte to the last, once.
+        """Open it for reading from the first byte to the last, once.
 
         Raises:
             BadFile: It cannot be opened.
@@ -70,12 +70,12 @@ class Place:
         with self.open() as file:
             yield file
 
-    def at_any_position(self) -> "Place":
-        """Gives the place to open where bytes are read in any order."""
+    def at_any_position(self) -> "Location":
+        """Return a location whose bytes can be read in any order."""
         return self
 
     def _why_not_found(self, cause: BaseException | None) -> str:
-        """What fsspec calls a file that is not there, by HTTP, may be a server that is not."""
+        """Return whether the file or its server was not found."""
         status = getattr(cause, "status", None)
         if not self.text.startswith(("http://", "https://")) or cause is None or status in _GONE:
             return f"there is no file {self.text}"
@@ -98,7 +98,7 @@ class Place:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turns what reading raises into a BadFile that names the file."""
+        """Turn any error of reading into a BadFile that names the file."""
         try:
             yield
         except (BadFile, GeneratorExit):
@@ -111,7 +111,7 @@ class Place:
 
 
 def reason(error: BaseException) -> str:
-    """Gives an error's own words."""
+    """Return an error's text."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__

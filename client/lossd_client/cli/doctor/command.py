@@ -1,4 +1,4 @@
-"""`lossd doctor`: what is wrong with my set-up?"""
+"""`lossd doctor`: runs the checks and prints their findings."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from lossd_client.cli.exits import Exit, client_errors
 from lossd_client.cli.options import ApiKey, Timeout, Url
 
 if TYPE_CHECKING:
-    from lossd_client.cli.checkup.finding import Finding
+    from lossd_client.cli.doctor.finding import Finding
 
 
 def doctor(
@@ -29,7 +29,7 @@ def doctor(
     """
     found = []
     with client_errors():
-        Limits.of(timeout)  # refuses what is none
+        Limits.of(timeout)  # refuses a number that is no timeout
         for finding in _findings(url, api_key, timeout):
             found.append(finding)
             if not as_json:
@@ -45,10 +45,10 @@ def doctor(
 
 
 def _findings(url: str | None, api_key: str | None, seconds: float) -> Iterator["Finding"]:
-    from lossd_client.cli.checkup.finding import State
-    from lossd_client.cli.checkup.network import look_at_network
-    from lossd_client.cli.checkup.service import look_at_service
-    from lossd_client.cli.checkup.setup import Target, look_at_packages, look_at_settings
+    from lossd_client.cli.doctor.finding import State
+    from lossd_client.cli.doctor.network import look_at_network
+    from lossd_client.cli.doctor.service import look_at_service
+    from lossd_client.cli.doctor.setup import Target, look_at_packages, look_at_settings
 
     yield from look_at_packages()
     target = None

@@ -49,7 +49,7 @@ class Elements:
 
     @classmethod
     def of(cls, tensors: Mapping[str, NDArray[Any]], params: Mapping[str, Any]) -> Self:
-        """Makes them of a request's tensors and parameters."""
+        """Return the elements of a request's tensors and parameters."""
         name = "logits" if "logits" in tensors else "probabilities"
         x = tensors[name]
         if not 1 <= x.ndim <= 8:
@@ -81,11 +81,11 @@ class Losses:
     kept: NDArray[np.bool_]
 
     def sums(self, axes: tuple[int, ...]) -> list[Floats]:
-        """The terms of the sums over axes."""
+        """Return the terms of the sums over axes."""
         return _terms(self.each, axes)
 
     def divisors(self, axes: tuple[int, ...], normalizer: str | float) -> list[Floats]:
-        """The terms of what the sums over axes are divided by."""
+        """Return the terms of what the sums over axes are divided by."""
         if isinstance(normalizer, float):
             return [np.full(self.sums(axes)[0].shape, normalizer)]
         return _terms(
@@ -105,7 +105,7 @@ class Losses:
 
 
 def mean_of(sums: Floats, divisors: Floats, normalizer: str | float) -> Floats:
-    """Divides."""
+    """Return the sums divided."""
     if normalizer == "positives":
         divisors = np.maximum(divisors, 1.0)
     if (divisors == 0).any():
@@ -139,7 +139,7 @@ def _sum_terms(numbers: list[float]) -> list[float]:
 
 
 def losses_of(name: str, elements: Elements, params: Mapping[str, Any]) -> Losses:
-    """Scores the elements: `name` is "bce" or "focal"."""
+    """Score the elements: `name` is "bce" or "focal"."""
     smoothing = params["label_smoothing"]
     y = elements.y * (1 - smoothing) + smoothing / 2
     z = (1 - elements.y) * (1 - smoothing) + smoothing / 2
@@ -169,14 +169,14 @@ def _focal(
 
 
 def _times(factor: Floats, losses: Floats) -> Floats:
-    """A factor of zero gives zero, of infinity too."""
+    """Multiply; a factor of zero gives zero, of infinity too."""
     return np.where((factor == 0) & ~np.isnan(losses), 0.0, factor * losses)
 
 
 def _targets(
     targets: NDArray[Any], x: NDArray[Any], kept: NDArray[np.bool_], params: Mapping[str, Any]
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """The targets in the inputs' shape, and what is kept of them."""
+    """Return the targets in the inputs' shape, and what is kept of them."""
     ignored = params["ignore_index"]
     if params["targets_format"] == "dense":
         if targets.shape != x.shape:
@@ -222,7 +222,7 @@ def _check_exact(params: Mapping[str, Any], classes: int) -> None:
 
 
 def _are(targets: NDArray[Any], value: float | str | None) -> NDArray[np.bool_]:
-    """Which targets are the number `value`, or NaN if that is "nan"; none are None."""
+    """Return which targets are the number `value`, or NaN if that is "nan"; none are None."""
     if value is None:
         return np.zeros(targets.shape, dtype=np.bool_)
     are: NDArray[np.bool_] = np.isnan(targets) if value == "nan" else np.equal(targets, value)
@@ -238,7 +238,7 @@ def _mask(mask: NDArray[Any], x: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _pos_weight(given: Any, x: NDArray[Any], kept: NDArray[np.bool_], params: Mapping[str, Any]) -> Floats:  # noqa: ANN401
-    """The positive term's factors in the inputs' shape."""
+    """Return the positive term's factors in the inputs' shape."""
     values = np.asarray(given, dtype=np.float64)
     if not isinstance(given, np.ndarray):  # a parameter
         values = np.atleast_1d(values)
@@ -277,7 +277,7 @@ def _like(array: NDArray[Any], name: str, x: NDArray[Any]) -> NDArray[Any]:
 
 
 def axes_of(axis: int | list[int] | None, dimensions: int) -> tuple[int, ...]:
-    """Gives the axes, counted from the first, that are reduced over."""
+    """Return the axes, counted from the first, that are reduced over."""
     if axis is None:
         return tuple(range(dimensions))
     axes = axis if isinstance(axis, list) else [axis]
@@ -289,7 +289,7 @@ def axes_of(axis: int | list[int] | None, dimensions: int) -> tuple[int, ...]:
 
 
 def _by_class(name: str, given: Any, x: NDArray[Any], params: Mapping[str, Any]) -> Floats:  # noqa: ANN401
-    """A number, or one a class, in the inputs' shape."""
+    """Return a number, or one a class, in the inputs' shape."""
     values = np.asarray(given, dtype=np.float64)
     axis = params["class_axis"] % x.ndim if -x.ndim <= params["class_axis"] < x.ndim else None
     if axis is None:
@@ -316,7 +316,7 @@ def _checked(
     params: Mapping[str, Any],
     limits: tuple[float, float] | None,
 ) -> Floats:
-    """The array as float64, what is dropped made harmless, once its values are known to be allowed."""
+    """Return the array as float64, what is dropped made harmless, once its values are known to be allowed."""
     values = np.where(kept, array, harmless).astype(np.float64)
     missing = np.isnan(values)
     if missing.any() and not params["allow_nan"]:

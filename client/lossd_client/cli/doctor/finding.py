@@ -1,4 +1,4 @@
-"""What a check found."""
+"""Findings of checks."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from lossd_client.cli.exits import Exit
 
 
 class State(StrEnum):
-    """How bad it is."""
+    """The severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
@@ -16,14 +16,14 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found.
+    """The finding of a check.
 
     Attributes:
-        name: What was looked at.
-        detail: How it is.
-        state: How bad that is.
-        remedy: What to do about it.
-        code: What the command's exit code is if this is the first that failed.
+        name: The check.
+        detail: What it found.
+        state: The severity.
+        remedy: The remedy, if there is a fault.
+        code: The command's exit code if this is the first failure.
     """
 
     name: str
@@ -34,15 +34,15 @@ class Finding:
 
 
 def ok(name: str, detail: str) -> Finding:
-    """Makes the finding that all is well."""
+    """Return a finding without fault."""
     return Finding(name, detail)
 
 
 def warning(name: str, detail: str, remedy: str) -> Finding:
-    """Makes the finding that something may get in the way."""
+    """Return a finding of something that may fail."""
     return Finding(name, detail, State.WARNING, remedy)
 
 
 def failed(name: str, detail: str, remedy: str, code: Exit) -> Finding:
-    """Makes the finding that this does not work."""
+    """Return a finding of something that fails."""
     return Finding(name, detail, State.FAILED, remedy, code)

@@ -1,4 +1,4 @@
-"""The server itself: is it one, is it ready, does it know the key, are its numbers right?"""
+"""Checks of the server: its health, the key, its versions, its numbers, its times."""
 
 import json
 import math
@@ -23,13 +23,13 @@ from lossd_client import (
     Unauthorized,
     Unavailable,
 )
+from lossd_client._problems import status_error
 from lossd_client._version import version
-from lossd_client.cli.checkup.finding import Finding, State, failed, ok, warning
-from lossd_client.cli.checkup.network import LIVEZ
-from lossd_client.cli.checkup.setup import Target
+from lossd_client.cli.doctor.finding import Finding, State, failed, ok, warning
+from lossd_client.cli.doctor.network import LIVEZ
+from lossd_client.cli.doctor.setup import Target
 from lossd_client.cli.exits import Exit, exit_code
 from lossd_client.cli.raw import raw_transport
-from lossd_client.errors import status_error
 
 _LOGITS: Final = np.array([[-3.0, -0.5, 0.0, 0.25], [1.5, 2.0, -1.0, 3.0]])
 _TARGETS: Final = np.array([[0.0, 1.0, 0.5, 1.0], [1.0, 0.0, 0.25, 1.0]])
@@ -39,17 +39,16 @@ _GAMMA, _ALPHA = 1.5, 0.25
 
 
 def look_at_service(target: Target, seconds: float) -> Iterator[Finding]:
-    """Asks the server, as the client does; stops at the first that fails."""
-    with raw_transport(target.settings) as transport:
+    """Yield findings of the server, up to the first failure."""
+    with raw_transport(target.base_url) as transport:
         for look in (_alive, _ready):
             finding = look(transport, target, seconds)
             yield finding
             if finding.state is State.FAILED:
                 return
-    given = target.settings
     # A limit that passes soon is waited out, so that numbers can be looked at.
     retry = Retry(attempts=4, first_contact=1, first_refusal=1, longest_retry_after=max(1.0, seconds))
-    with LossClient(given.base_url, api_key=given.api_key, timeout=seconds, retry=retry) as client:
+    with LossClient(target.base_url, api_key=target.api_key, timeout=seconds, retry=retry) as client:
         yield from _known_client(client)
 
 
@@ -70,7 +69,7 @@ def _known_client(client: LossClient) -> Iterator[Finding]:
     except LossdError as error:
         finding = _understood(error)
         if finding is not None:
-            yield limits  # which the server's own may be one of
+            yield limits  # the refusal may come from one of them
         yield finding or failed("answer", str(error), "see the server's log", exit_code(error))
         return
     try:
@@ -87,7 +86,7 @@ def _known_client(client: LossClient) -> Iterator[Finding]:
 
 
 def _understood(error: LossdError) -> Finding | None:
-    """Say what a refusal means that is not about what was sent; None if it is another failure."""
+    """Return the finding of a refused key or a limit; None for another failure."""
     if isinstance(error, Unauthorized):
         return _refused(error)
     if not isinstance(error, Throttled | Unavailable):
@@ -106,7 +105,7 @@ def _understood(error: LossdError) -> Finding | None:
 
 def _send(transport: Transport, target: Target, path: str, seconds: float) -> Response | Finding:
     try:
-        return transport.send(Request("GET", path, base_url=target.settings.base_url), Timeout.of(seconds))
+        return transport.send(Request("GET", path, base_url=target.base_url), Timeout.of(seconds))
     except LossdError as error:
         remedy = (
             "does the server speak https? then the address begins with https://; or is it another program?"
@@ -130,7 +129,7 @@ def _alive(transport: Transport, target: Target, seconds: float) -> Finding:
 
 
 def _before(answer: Response) -> Finding | None:
-    """Say what stands before the server, where an answer that is not lossd's tells."""
+    """Return the finding of a proxy's answer; None for another answer."""
     error = status_error(answer)
     if error.code is not None:
         return None

@@ -15,13 +15,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client._arrays import dtype_name
+from lossd_client._arrays import dtype_name, widened
 from lossd_client._calls import OPTIONS
-from lossd_client._foreign import widened
-from lossd_client._shape_notes import id_notes, notes_of
-from lossd_client.testing.fake_losses import Elements, Losses, Refused, axes_of, losses_of, mean_of
+from lossd_client._media_types import JSON, NPY, PROBLEM
+from lossd_client._shape_notes import notes_of
+from lossd_client.testing._fake_losses import Elements, Losses, Refused, axes_of, losses_of, mean_of
 from lossd_client.timeout import Timeout
-from lossd_client.transport import JSON, NPY, PROBLEM, Request, Response
+from lossd_client.transport import Request, Response
 
 _SHARED: Final[Mapping[str, Any]] = {"reduction": "mean", **OPTIONS}
 _OWN: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -40,26 +40,26 @@ class FakeTransport:
     """Answers the requests of a `LossClient`."""
 
     def send(self, request: Request, timeout: Timeout) -> Response:
-        """Gives the answer; the timeout goes unheeded."""
+        """Return the answer, whatever the timeout."""
         return answer(request)
 
     def close(self) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
 
 class AsyncFakeTransport:
     """Answers the requests of an `AsyncLossClient`."""
 
     async def send(self, request: Request, timeout: Timeout) -> Response:  # noqa: ASYNC109 - the seam's
-        """Gives the answer; the timeout goes unheeded."""
+        """Return the answer, whatever the timeout."""
         return answer(request)
 
     async def aclose(self) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
 
 def answer(request: Request) -> Response:
-    """Gives what a server would answer."""
+    """Return the answer to a request."""
     try:
         if request.path.endswith("/info"):
             return _of_json(request, {"version": VERSION, "losses": [], "limits": {}, "workers": []})
@@ -92,11 +92,9 @@ def _scored(request: Request, own: Mapping[str, Any]) -> Response:
     if tensor is not None:
         options["pos_weight"] = {"dtype": dtype_name(tensor.dtype), "shape": list(tensor.shape)}
     applied = {key: params[key] for key in own}
-    notes = notes_of(
-        {key: array.shape for key, array in tensors.items()}, elements.shape, params["class_axis"]
-    )
-    if params["targets_format"] == "index" and "class_axis" not in dict(request.query):
-        notes += id_notes(elements.shape)
+    by_default = params["targets_format"] == "index" and "class_axis" not in dict(request.query)
+    shapes = {key: array.shape for key, array in tensors.items()}
+    notes = notes_of(shapes, elements.shape, params["class_axis"], by_index=by_default)
     if request.headers.get("Accept") == NPY:
         headers = {f"lossd-{key.replace('_', '-')}": _header(value) for key, value in figures.items()}
         flat = {"reduction": params["reduction"], **applied, **options}
@@ -120,7 +118,7 @@ def _scored(request: Request, own: Mapping[str, Any]) -> Response:
 
 
 def _reduced(found: Losses, params: Mapping[str, Any]) -> tuple[NDArray[np.float64], dict[str, Any]]:
-    """The loss, and its terms by name where rows are summed and other axes stay."""
+    """Return the loss, and its terms by name where rows are summed and other axes stay."""
     if params["reduction"] == "none":
         return found.each, {}
     axes = axes_of(params["axis"], found.each.ndim)

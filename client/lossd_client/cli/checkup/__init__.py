@@ -1,1 +1,0 @@
-"""What `lossd doctor` looks at, one thing after the other, each built on those before it."""

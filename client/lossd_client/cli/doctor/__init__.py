@@ -1,0 +1,1 @@
+"""`lossd doctor`: checks the set-up, the network and the server, in this order."""

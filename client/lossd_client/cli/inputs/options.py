@@ -1,0 +1,194 @@
+"""The options of `lossd score`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from lossd_client.cli.inputs.parameters import (
+    LossName,
+    ReductionName,
+    TargetsFormatName,
+    VariantName,
+    ignore_index_of,
+)
+from lossd_client.cli.options import ApiKey, Timeout, Url
+
+_FILES: Final = "Files"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreOptions:
+    """The options, with their help texts."""
+
+    shards: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SHARD",
+            help="Files that have logits and targets each; or two, the logits and the targets. Also URLs, "
+            "globs, folders, manifests (.txt, .lst, @FILE) and - for standard input.",
+            show_default=False,
+        ),
+    ]
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="The targets of several files of logits: 'labels/part-*.npy', where what stands for * "
+            "stands in the names of the logits, too.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None
+    loss: Annotated[LossName, typer.Option(help="Which loss.")] = LossName.BCE
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Score probabilities, each in [0, 1], instead of logits.")
+    ] = False
+    logits_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The column or array with the logits or probabilities.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None
+    targets_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The one with the targets.", rich_help_panel=_FILES)
+    ] = None
+    logits_columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES|PREFIX",
+            help="Columns with a class each, side by side: a,b,c, or what their names begin with.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None
+    targets_columns: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES|PREFIX", help="Those with the targets.", rich_help_panel=_FILES),
+    ] = None
+    ids: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--id",
+            metavar="COLUMN",
+            help="Join two files by this column, which tells their rows apart; may be given again. Else by "
+            "those that both have and that are named like an id, such as image_id.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None
+    weight: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Weights that broadcast to the logits.", rich_help_panel=_FILES),
+    ] = None
+    weight_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Their column; of the shards without --weight.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Which elements count: true and false, or 1 and 0, that broadcast to the logits.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None
+    mask_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Its column; of the shards without --mask.", rich_help_panel=_FILES
+        ),
+    ] = None
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN|FILE",
+            help="Print the losses by the values of this column, or of a file with one value a row; may be "
+            "given again, for groups by several.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None
+    pos_weight: Annotated[
+        str | None,
+        typer.Option(metavar="NUMBERS|FILE", help="The positives' weight: 2, or 1,2.5,4 one a class."),
+    ] = None
+    gamma: Annotated[
+        float | None, typer.Option(help="Focal only: the server's default is 1.5.", show_default=False)
+    ] = None
+    alpha: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBERS|none",
+            help="Focal only: 0.5, or 0.5,0.25,0.1 one a class; the server's default is 0.25.",
+        ),
+    ] = None
+    variant: Annotated[
+        VariantName | None,
+        typer.Option(help="Focal only: the server's default is sigmoid.", show_default=False),
+    ] = None
+    reduction: Annotated[ReductionName, typer.Option(help="What becomes of the elements' losses.")] = (
+        ReductionName.MEAN
+    )
+    axis: Annotated[
+        str | None, typer.Option(metavar="AXES", help="Reduce over these axes only: 0, -1 or 0,1.")
+    ] = None
+    normalizer: Annotated[
+        str,
+        typer.Option(metavar="count|weight|positives|NUMBER", help="What a mean divides by."),
+    ] = "count"
+    class_axis: Annotated[int, typer.Option(help="The axis along which the classes lie.")] = -1
+    targets_format: Annotated[
+        TargetsFormatName,
+        typer.Option(help="index: the targets are class ids, in the logits' shape less the class axis."),
+    ] = TargetsFormatName.DENSE
+    background_index: Annotated[
+        int | None,
+        typer.Option(
+            metavar="ID",
+            help="Class ids only: this one is of no class, a negative of all of them, and counts.",
+            show_default=False,
+        ),
+    ] = None
+    label_smoothing: Annotated[
+        float, typer.Option(metavar="E", help="Turn each target y into y (1 - E) + E / 2.")
+    ] = 0.0
+    ignore_index: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER|nan", help="Drop the elements whose target equals this, or has no value."
+        ),
+    ] = None
+    drop_unlabelled: Annotated[
+        bool,
+        typer.Option(
+            "--drop-unlabelled", help="Drop the elements that have no target; as --ignore-index nan."
+        ),
+    ] = False
+    allow_nan: Annotated[
+        bool, typer.Option("--allow-nan", help="Let a NaN propagate instead of refusing it.")
+    ] = False
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the answer as one JSON object and nothing else.")
+    ] = False
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the losses here: a float64 .npy, a .csv with a loss a line, or the .json of --json.",
+            dir_okay=False,
+        ),
+    ] = None
+    no_progress: Annotated[
+        bool, typer.Option("--no-progress", help="Show no progress bar on a terminal.")
+    ] = False
+    url: Url = None
+    api_key: ApiKey = None
+    timeout: Timeout = 60.0
+
+    def ignored(self) -> float | str | None:
+        """Return --ignore-index, or "nan" for --drop-unlabelled."""
+        return ignore_index_of(self.ignore_index, self.drop_unlabelled)
