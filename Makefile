@@ -7,6 +7,7 @@ READY := $(VENV)/.installed
 PACKAGES := $(VENV)/.packages
 NATIVE := $(wildcard scripts/build_native.py service/lossd/core/native/*.[ch])
 CODE := service client tests examples scripts bench
+UNITS := tests/core tests/wire tests/engine tests/api tests/client tests/test_machine.py tests/test_settings.py tests/test_teams_file.py
 ARGS ?=
 CASES ?= 5000
 MUTANTS ?= 10000
@@ -16,8 +17,8 @@ SECONDS_EACH ?= 60
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.NOTPARALLEL: # the checks of `test` run in the order given
-.PHONY: help install format format-check lint types walls tests wheel test serve demo bench \
+.NOTPARALLEL: # the checks of `test` and `quick` run in the order given
+.PHONY: help install format format-check lint types walls units quick tests coverage wheel test release serve demo bench \
   bench-backlog bench-core bench-formats bench-json bench-neighbour bench-peers bench-server bench-stream \
   fuzz soak evaluation lock clean distclean
 
@@ -59,6 +60,11 @@ types: $(READY) ## Check the types with mypy, strictly
 walls: $(READY) ## Check which room imports which
 	$(BIN)/lint-imports
 
+units: $(READY) ## Run the tests that need no server
+	$(BIN)/python -m pytest $(UNITS) -m 'not alone and not served' --numprocesses auto --dist loadfile -q
+
+quick: format-check lint types walls units ## The checks for every save: lint, types, walls and unit tests
+
 tests: $(READY) ## Run the tests; with ARGS, pytest with those instead
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
@@ -67,10 +73,17 @@ else
 	$(BIN)/python -m pytest -m alone
 endif
 
+coverage: $(READY) ## Run the tests that need nothing to themselves, and hold the floor of coverage
+	$(BIN)/python -m pytest -m 'not alone' --numprocesses auto --dist loadfile --cov --cov-report term:skip-covered $(ARGS)
+
 wheel: $(READY) ## Build the wheel and use it in clean environments
 	$(BIN)/python -m scripts.check_wheel
 
 test: format-check lint types walls tests wheel ## Every check and test, as in CI
+
+release: $(READY) ## Build what is published, into dist/: the source distribution and the wheel
+	$(BIN)/python -m hatchling build -t sdist -d dist
+	PYTHON=$(BIN)/python scripts/build_wheel.sh dist
 
 serve: $(READY) ## Keep a server up on 127.0.0.1:8000; ARGS goes to lossd serve
 	@$(BIN)/lossd serve $(ARGS)
@@ -123,7 +136,7 @@ lock: ## Pin the newest of everything anew in constraints.txt; KEEP="torch==2.13
 	PYTHON='$(PYTHON)' scripts/lock.sh $(KEEP)
 
 clean: ## Remove what checks and builds leave behind
-	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## Remove .venv and the environments of the peers too
