@@ -60,8 +60,8 @@ types: $(READY) ## Check the types with mypy, strictly
 walls: $(READY) ## Check which room imports which
 	$(BIN)/lint-imports
 
-units: $(READY) ## Run the tests that need no server
-	$(BIN)/python -m pytest $(UNITS) -m 'not alone and not served' --numprocesses auto --dist loadfile -q
+units: $(READY) ## Run the quick tests of the rooms, without a server
+	$(BIN)/python -m pytest $(UNITS) -m 'not alone and not slow' --hypothesis-profile quick --numprocesses auto --dist loadfile -q
 
 quick: format-check lint types walls units ## The checks for every save: lint, types, walls and unit tests
 

@@ -1,4 +1,4 @@
-"""What a run found: tables that people and Markdown read, for the terminal and for docs/performance.md."""
+"""Tables of measured figures, for the terminal and for docs/performance.md."""
 
 from __future__ import annotations
 
@@ -17,41 +17,31 @@ PAGE: Final = Path(__file__).resolve().parents[1] / "docs/performance.md"
 
 @dataclass(slots=True)
 class Figure:
-    """A figure that something is asked of.
+    """A figure, measured in several rounds.
 
     Attributes:
-        what: In words.
-        asked: What its median should be at least; nothing if None.
-        at_most: At most, instead.
-        found: What it was, round by round.
+        what: Its name in the table.
+        found: Its value in each round.
     """
 
     what: str
-    asked: float | None = None
-    at_most: bool = False
     found: list[float] = field(default_factory=list)
 
     def row(self) -> tuple[str, ...]:
-        """Its line in the table."""
-        bound = "" if self.asked is None else f"at {'most' if self.at_most else 'least'} {self.asked:g}"
+        """Return its row of the table: name, median and spread."""
         if not self.found:
-            return (self.what, bound, "not measured", "", "")
-        median = statistics.median(self.found)
-        verdict = ""
-        if self.asked is not None:
-            good = median <= self.asked if self.at_most else median >= self.asked
-            verdict = "yes" if good else "no"
+            return (self.what, "not measured", "")
         spread = f"{number(min(self.found))} to {number(max(self.found))}"
-        return (self.what, bound, number(median), spread, verdict)
+        return (self.what, number(statistics.median(self.found)), spread)
 
 
 def number(value: float) -> str:
-    """Three digits."""
+    """Format a number with three digits."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows under their columns, all of a column of one width."""
+    """Format rows as a Markdown table whose columns are aligned."""
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     lines = [columns, ["-" * width for width in widths], *rows]
     return "\n".join(
@@ -61,12 +51,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def of_figures(figures: Sequence[Figure]) -> str:
-    """Figures under each other."""
-    return table(("what", "asked", "median", "least to greatest", "reached"), [one.row() for one in figures])
+    """Format figures as a table."""
+    return table(("what", "median", "least to greatest"), [one.row() for one in figures])
 
 
 def options(name: str, about: str | None, rounds: int) -> argparse.ArgumentParser:
-    """A command's options, with those that all have."""
+    """Return a parser with the options that all benchmarks have."""
     parser = argparse.ArgumentParser(prog=f"python -m bench.{name}", description=about)
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--write", action="store_true", help="put the tables into docs/performance.md, too")
@@ -74,12 +64,12 @@ def options(name: str, about: str | None, rounds: int) -> argparse.ArgumentParse
 
 
 def tell(command: str, given: argparse.Namespace, *tables: str) -> None:
-    """Print tables, and put them into the page where it is asked for.
+    """Print tables, and with ``--write`` put them into the page.
 
     Args:
-        command: Whose they are: the page has ``<!-- command -->`` and, behind them, ``<!-- end -->``.
-        given: Its options.
-        tables: What it found.
+        command: The name between the page's ``<!-- command -->`` and ``<!-- end -->``.
+        given: The command's options.
+        tables: The tables that it made.
     """
     text = "\n\n".join([f"{_machine()}; rounds: {given.rounds}.", *tables])
     print(text)

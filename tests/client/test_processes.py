@@ -31,6 +31,8 @@ from lossd_client import (
 )
 from lossd_client._httpx_transport import AsyncHttpxTransport, HttpxTransport
 
+pytestmark = pytest.mark.slow
+
 X, Y = np.zeros((2, 3)), np.zeros((2, 3))
 GONE_SECONDS = 60.0
 

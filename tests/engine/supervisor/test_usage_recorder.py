@@ -19,6 +19,8 @@ from lossd.engine.ipc.tally import TALLY_BYTES, Tally
 from lossd.engine.supervisor.usage_recorder import UsageKeeper
 from lossd.engine.usage_store import figures, first_day, read_usage
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def tallies() -> Iterator[list[Tally]]:
