@@ -39,20 +39,22 @@ def test_the_rooms_are_those_of_the_tree() -> None:
 
 
 def paths(page: Path) -> Iterator[str]:
-    """Yield the paths that a page names as code: those of the packages, of tests and of the root."""
+    """Yield the paths that a page names as code, relative to the root, to a package or to the tests."""
     for path in PATH.findall(page.read_text()):
         if path.split("/")[0] in TOPS:
             yield path
 
 
-TOPS = {*PACKAGES, "api", "wire", "engine", "core", "tests", "docs", "deploy", "scripts", "bench", "examples"}
+TOPS = {*PACKAGES, "api", "wire", "engine", "core", "cli"}
+TOPS |= {"tests", "contract", "faults", "fuzz", "packaging"}
+TOPS |= {"docs", "deploy", "scripts", "bench", "examples"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_paths_lead_somewhere(page: Path) -> None:
     for path in paths(page):
         top, _, rest = path.partition("/")
-        places = [ROOT / path, PACKAGES["lossd"] / path]
+        places = [ROOT / path, PACKAGES["lossd"] / path, ROOT / "tests" / path]
         places += [PACKAGES[top] / rest] if top in PACKAGES else []
         assert any(place.exists() or any(place.parent.glob(place.name)) for place in places), path
 
