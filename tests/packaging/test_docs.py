@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from pages import ROOT, headings
+
 PACKAGES = {"lossd": ROOT / "service/lossd", "lossd_client": ROOT / "client/lossd_client"}
 PAGES = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs/decisions").glob("*.md")],
@@ -57,12 +58,6 @@ def test_paths_lead_somewhere(page: Path) -> None:
         places = [ROOT / path, PACKAGES["lossd"] / path, ROOT / "tests" / path]
         places += [PACKAGES[top] / rest] if top in PACKAGES else []
         assert any(place.exists() or any(place.parent.glob(place.name)) for place in places), path
-
-
-def headings(text: str) -> set[str]:
-    """Return the anchors of a page's headings."""
-    found = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
