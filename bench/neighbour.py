@@ -1,8 +1,8 @@
-"""What a caller of small requests notices of others: ``make bench-neighbour`` and ``make bench-backlog``.
+"""Benchmark of small requests beside large ones: ``make bench-neighbour`` and ``make bench-backlog``.
 
-Team ``small`` sends 32x80 .npy requests one after the other on one connection, alone and in turn beside team
-``big``: one connection that posts 30 MB of JSON after 30 MB of JSON, or three that post 200 MB of .npy each.
-Each connection of big's is a process of its own.
+Team ``small`` sends 32x80 .npy requests one after the other on one connection, in turn alone and beside team
+``big``. Big has one connection that sends requests of 30 MB of JSON, or three that send requests of 200 MB of
+.npy. Each of its connections is a process.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SETTLE_SECONDS: Final = 1.0
 
 
 def large(kind: str) -> Payload:
-    """A body of big's: logits that look like a model's, and 0/1 targets, float32."""
+    """Return a body of big's: logits like a model's, and 0/1 targets, float32."""
     rng = np.random.default_rng(0)
     rows = JSON_BYTES // (CLASSES * 26) if kind == "json" else NPY_BYTES // (CLASSES * 8)
     x = np.resize(rng.normal(0, 3, 1 << 16).astype(np.float32), (rows, CLASSES))
@@ -43,14 +43,14 @@ def large(kind: str) -> Payload:
 
 
 class Caller:
-    """A team's connection, made anew when it breaks."""
+    """A team's connection, opened again when it breaks."""
 
     def __init__(self, port: int, key: str) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
         self._key = {"Authorization": f"Bearer {key}"}
 
     def post(self, body: Payload) -> int:
-        """One request; its answer's status, or 0 if there was none."""
+        """Send one request, and return the status of its answer; 0 if there was none."""
         try:
             self._connection.request("POST", "/focal", body.data, body.headers | self._key)
             answer = self._connection.getresponse()
@@ -62,7 +62,7 @@ class Caller:
 
 
 def big(kind: str, port: int, key: str, ready: Semaphore, wanted: Event, ended: Event) -> None:
-    """A process of team big: a request as soon as the one before is answered, while they are wanted."""
+    """Send requests of team big one after the other while they are wanted. Runs in a process of its own."""
     caller, body, statuses = Caller(port, key), large(kind), Counter[int]()
     ready.release()
     while not ended.is_set():
@@ -75,7 +75,7 @@ def big(kind: str, port: int, key: str, ready: Semaphore, wanted: Event, ended: 
 
 
 def small(caller: Caller, seconds: float) -> list[float]:
-    """How long each of small's requests took, for a while."""
+    """Send small's requests for some seconds, and return the seconds that each took."""
     found, body = [], payload("npy", SMALL)
     ends = time.perf_counter() + seconds
     while (began := time.perf_counter()) < ends:
@@ -86,12 +86,12 @@ def small(caller: Caller, seconds: float) -> list[float]:
 
 
 def p99(seconds: Sequence[float]) -> float:
-    """The 99th percentile."""
+    """Return the 99th percentile."""
     return statistics.quantiles(seconds, n=100)[98]
 
 
 def teams(folder: Path) -> tuple[Path, dict[str, str]]:
-    """A teams file, and the teams' keys."""
+    """Write a teams file, and return it with the teams' keys."""
     path, keys = folder / "teams.toml", {}
     for name in ("small", "big"):
         key_id, keys[name] = new_key()
@@ -101,7 +101,7 @@ def teams(folder: Path) -> tuple[Path, dict[str, str]]:
 
 
 def main() -> None:
-    """Measure, in turn."""
+    """Measure both halves of each round, and print the table."""
     parser = options("neighbour", __doc__, rounds=5)
     parser.add_argument("kind", choices=("json", "npy"), help="what big sends")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each half of a round")

@@ -1,4 +1,4 @@
-"""Tables of measured figures, for the terminal and for docs/performance.md."""
+"""Tables of figures in Markdown, for the terminal and for docs/performance.md."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ PAGE: Final = Path(__file__).resolve().parents[1] / "docs/performance.md"
 
 @dataclass(slots=True)
 class Figure:
-    """A figure, measured in several rounds.
+    """A measured figure.
 
     Attributes:
-        what: Its name in the table.
-        found: Its value in each round.
+        what: The figure, in words.
+        found: The values, one for each round.
     """
 
     what: str
     found: list[float] = field(default_factory=list)
 
     def row(self) -> tuple[str, ...]:
-        """Return its row of the table: name, median and spread."""
+        """Return its row of the table: the figure, its median and its spread."""
         if not self.found:
             return (self.what, "not measured", "")
         spread = f"{number(min(self.found))} to {number(max(self.found))}"
@@ -41,7 +41,7 @@ def number(value: float) -> str:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Format rows as a Markdown table whose columns are aligned."""
+    """Format rows as a Markdown table with aligned columns."""
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     lines = [columns, ["-" * width for width in widths], *rows]
     return "\n".join(
@@ -56,20 +56,20 @@ def of_figures(figures: Sequence[Figure]) -> str:
 
 
 def options(name: str, about: str | None, rounds: int) -> argparse.ArgumentParser:
-    """Return a parser with the options that all benchmarks have."""
+    """Return the parser of a benchmark's options, with those that all share."""
     parser = argparse.ArgumentParser(prog=f"python -m bench.{name}", description=about)
     parser.add_argument("--rounds", type=int, default=rounds)
-    parser.add_argument("--write", action="store_true", help="put the tables into docs/performance.md, too")
+    parser.add_argument("--write", action="store_true", help="write the tables to docs/performance.md, too")
     return parser
 
 
 def tell(command: str, given: argparse.Namespace, *tables: str) -> None:
-    """Print tables, and with ``--write`` put them into the page.
+    """Print tables, and write them to docs/performance.md with ``--write``.
 
     Args:
-        command: The name between the page's ``<!-- command -->`` and ``<!-- end -->``.
-        given: The command's options.
-        tables: The tables that it made.
+        command: The Make target. In the page they stand between ``<!-- command -->`` and ``<!-- end -->``.
+        given: The options.
+        tables: The tables.
     """
     text = "\n\n".join([f"{_machine()}; rounds: {given.rounds}.", *tables])
     print(text)
