@@ -1,4 +1,4 @@
-# One target a verb; CI runs the same ones. `make` alone lists them.
+# One target for each verb; CI runs the same ones. `make` alone lists them.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,6 +7,7 @@ READY := $(VENV)/.installed
 PACKAGES := $(VENV)/.packages
 NATIVE := $(wildcard scripts/build_native.py service/lossd/core/native/*.[ch])
 CODE := service client tests examples scripts bench
+UNITS := tests/core tests/wire tests/engine tests/api tests/client tests/test_machine.py tests/test_settings.py tests/test_teams_file.py
 ARGS ?=
 CASES ?= 5000
 MUTANTS ?= 10000
@@ -16,8 +17,8 @@ SECONDS_EACH ?= 60
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.NOTPARALLEL: # the checks of `test` run in the order given
-.PHONY: help install format format-check lint types walls tests wheel test serve demo bench \
+.NOTPARALLEL: # the checks of `test` and `quick` run in the order given
+.PHONY: help install format format-check lint types walls units quick tests coverage wheel test release serve demo bench \
   bench-backlog bench-core bench-formats bench-json bench-neighbour bench-peers bench-server bench-stream \
   fuzz soak evaluation lock clean distclean
 
@@ -26,8 +27,8 @@ help: ## List what make can do
 
 install: $(READY) ## Create .venv with everything, as pinned in constraints.txt
 
-# Stamps are written last, so that a failed install is tried again and a finished one is not. A change of the
-# kernel's sources compiles it again, and nothing more: no test runs a stale one.
+# The stamps are written last, so a failed install is tried again. A change of the kernel's sources only
+# compiles it again: no test runs a stale one.
 $(READY): $(PACKAGES) $(NATIVE)
 	$(BIN)/python -m scripts.build_native
 	@touch $@
@@ -56,8 +57,13 @@ lint: $(READY) ## Look for mistakes with ruff
 types: $(READY) ## Check the types with mypy, strictly
 	$(BIN)/mypy $(CODE)
 
-walls: $(READY) ## Check which room imports which
+walls: $(READY) ## Check that rooms import only what they may
 	$(BIN)/lint-imports
+
+units: $(READY) ## Run the quick tests of the rooms, without a server
+	$(BIN)/python -m pytest $(UNITS) -m 'not alone and not slow' --hypothesis-profile quick --numprocesses auto --dist loadfile -q
+
+quick: format-check lint types walls units ## The checks to run often: format, lint, types, walls and units; under 90 s
 
 tests: $(READY) ## Run the tests; with ARGS, pytest with those instead
 ifdef ARGS
@@ -67,10 +73,17 @@ else
 	$(BIN)/python -m pytest -m alone
 endif
 
+coverage: $(READY) ## Run the tests that may run beside others, and hold the floor of coverage
+	$(BIN)/python -m pytest -m 'not alone' --numprocesses auto --dist loadfile --cov --cov-report term:skip-covered $(ARGS)
+
 wheel: $(READY) ## Build the wheel and use it in clean environments
 	$(BIN)/python -m scripts.check_wheel
 
 test: format-check lint types walls tests wheel ## Every check and test, as in CI
+
+release: $(READY) ## Build what is published, into dist/: the source distribution and the wheel
+	$(BIN)/python -m hatchling build -t sdist -d dist
+	PYTHON=$(BIN)/python scripts/build_wheel.sh dist
 
 serve: $(READY) ## Keep a server up on 127.0.0.1:8000; ARGS goes to lossd serve
 	@$(BIN)/lossd serve $(ARGS)
@@ -78,7 +91,7 @@ serve: $(READY) ## Keep a server up on 127.0.0.1:8000; ARGS goes to lossd serve
 demo: $(READY) ## Train on real digits, score over HTTP, compare with torch and scikit-learn
 	@$(BIN)/python -m examples.demo
 
-bench: bench-core bench-server bench-neighbour bench-backlog ## Measure the core, the server and what callers notice of each other
+bench: bench-core bench-server bench-neighbour bench-backlog ## Measure the core, the server and how callers affect each other
 
 bench-core: $(READY) ## Measure the core beside torch's own losses
 	@$(BIN)/python -m bench.core $(ARGS)
@@ -86,16 +99,16 @@ bench-core: $(READY) ## Measure the core beside torch's own losses
 bench-server: $(READY) ## Measure the server beside FastAPI and uvicorn alone; needs wrk; ARGS="--against CHECKOUT"
 	@$(BIN)/python -m bench.server $(ARGS)
 
-bench-neighbour: $(READY) ## Measure what large JSON bodies cost a caller of small requests
+bench-neighbour: $(READY) ## Measure how large JSON bodies delay a caller of small requests
 	@$(BIN)/python -m bench.neighbour json $(ARGS)
 
-bench-backlog: $(READY) ## Measure what a team of small requests notices of another's backlog of large ones
+bench-backlog: $(READY) ## Measure how one team's backlog of large requests delays another's small ones
 	@$(BIN)/python -m bench.neighbour npy $(ARGS)
 
 bench-peers: $(READY) ## Measure the server beside serving frameworks, which it installs; needs wrk
 	@$(BIN)/python -m bench.peers $(ARGS)
 
-bench-formats: $(READY) ## Measure what a million elements cost the server in each format
+bench-formats: $(READY) ## Measure the cost of a million elements in each format
 	@$(BIN)/python -m bench.formats $(ARGS)
 
 bench-json: $(READY) ## Measure how fast JSON becomes arrays, beside orjson and json
@@ -104,7 +117,7 @@ bench-json: $(READY) ## Measure how fast JSON becomes arrays, beside orjson and 
 bench-stream: $(READY) ## Send 8 GB of Arrow through a server with an arena of 512 MB
 	@$(BIN)/python -m bench.stream $(ARGS)
 
-fuzz: $(READY) ## Draw requests for the kernel, send a server 10,000 mutants of each kind of body, and look for new ones
+fuzz: $(READY) ## Draw requests for the kernel, send a server 10,000 mutants of each format, and search for new ones
 	LOSSD_NATIVE_CASES=$(CASES) LOSSD_NATIVE_SEED=$$(date +%s) \
 	  $(BIN)/python -m pytest tests/core/native/test_builds.py --timeout 0
 	LOSSD_FUZZ_MUTANTS=$(MUTANTS) $(BIN)/python -m pytest tests/fuzz/test_mutants.py --timeout 0 $(ARGS)
@@ -119,11 +132,11 @@ soak: $(READY) ## Break a server in every way, again and again, and print what i
 evaluation: $(READY) ## Score 2 GB in little memory while a worker is killed and the server restarted
 	LOSSD_SOAK=1 $(BIN)/python -m pytest tests/faults/test_evaluation.py --timeout 0 $(ARGS)
 
-lock: ## Pin the newest of everything anew in constraints.txt; KEEP="torch==2.13.0" holds some back
+lock: ## Pin the newest versions in constraints.txt; KEEP="torch==2.13.0" holds some back
 	PYTHON='$(PYTHON)' scripts/lock.sh $(KEEP)
 
 clean: ## Remove what checks and builds leave behind
-	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## Remove .venv and the environments of the peers too

@@ -17,32 +17,22 @@ PAGE: Final = Path(__file__).resolve().parents[1] / "docs/performance.md"
 
 @dataclass(slots=True)
 class Figure:
-    """A measured figure, with a bound if there is one.
+    """A measured figure.
 
     Attributes:
         what: The figure, in words.
-        asked: The least value that its median should have; None for no bound.
-        at_most: Whether ``asked`` is the greatest value instead.
         found: The values, one for each round.
     """
 
     what: str
-    asked: float | None = None
-    at_most: bool = False
     found: list[float] = field(default_factory=list)
 
     def row(self) -> tuple[str, ...]:
-        """Return its row of the table."""
-        bound = "" if self.asked is None else f"at {'most' if self.at_most else 'least'} {self.asked:g}"
+        """Return its row of the table: the figure, its median and its spread."""
         if not self.found:
-            return (self.what, bound, "not measured", "", "")
-        median = statistics.median(self.found)
-        verdict = ""
-        if self.asked is not None:
-            good = median <= self.asked if self.at_most else median >= self.asked
-            verdict = "yes" if good else "no"
+            return (self.what, "not measured", "")
         spread = f"{number(min(self.found))} to {number(max(self.found))}"
-        return (self.what, bound, number(median), spread, verdict)
+        return (self.what, number(statistics.median(self.found)), spread)
 
 
 def number(value: float) -> str:
@@ -62,7 +52,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def of_figures(figures: Sequence[Figure]) -> str:
     """Format figures as a table."""
-    return table(("what", "asked", "median", "least to greatest", "reached"), [one.row() for one in figures])
+    return table(("what", "median", "least to greatest"), [one.row() for one in figures])
 
 
 def options(name: str, about: str | None, rounds: int) -> argparse.ArgumentParser:

@@ -1,6 +1,6 @@
-"""The whole job once: a model trained here, its held-out logits scored by a server, beside other libraries.
+"""Train a model, score its held-out logits with a server, and compare with other libraries: ``make demo``.
 
-Run it with ``make demo``. It ends with an error where the server and a float64 computation disagree.
+It ends with an error if the server and a float64 computation disagree.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ElementLoss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What a trained model says of images it has not seen, and what they are: both [images, 10]."""
+    """Logits of a trained model for images it has not seen, and their targets: both [images, 10]."""
 
     logits: Tensor
     targets: Tensor
@@ -44,7 +44,7 @@ class HeldOut:
 
 
 def train() -> HeldOut:
-    """Trains a small network to tell ten handwritten digits apart, one yes-or-no question a digit."""
+    """Train a small network on ten handwritten digits, with one yes-or-no question for each digit."""
     torch.manual_seed(0)
     torch.set_num_threads(2)
     digits = load_digits()
@@ -69,12 +69,12 @@ def train() -> HeldOut:
 
 
 def bce(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross entropy as torch computes it, an element each."""
+    """Compute binary cross entropy with torch, for each element."""
     return torch.nn.BCEWithLogitsLoss(reduction="none")(logits, targets)  # type: ignore[no-any-return]
 
 
 def yolov5_focal(logits: Tensor, targets: Tensor) -> Tensor:
-    """The focal loss as YOLOv5 writes it, an element each."""
+    """Compute focal loss as YOLOv5 writes it, for each element."""
     p = torch.sigmoid(logits)
     p_t = targets * p + (1 - targets) * (1 - p)
     balance = targets * ALPHA + (1 - targets) * (1 - ALPHA)
@@ -82,14 +82,14 @@ def yolov5_focal(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def sklearn_log_loss(held_out: HeldOut) -> float:
-    """The log_loss of each digit's question by scikit-learn, averaged over the ten."""
+    """Average scikit-learn's log_loss over the ten questions."""
     p = torch.sigmoid(held_out.logits.double()).numpy()
     y = held_out.targets.numpy()
     return float(np.mean([log_loss(y[:, c], p[:, c], labels=[0, 1]) for c in range(y.shape[1])]))
 
 
 def compare(console: Console, client: LossClient, held_out: HeldOut) -> bool:
-    """Prints the server's losses beside the others'; tells whether they agree with float64."""
+    """Print the server's losses beside the others', and return whether they agree with float64."""
     logits, targets = held_out.logits, held_out.targets
     served = {
         "BCE": (client.bce(logits, targets), client.bce(logits, targets, axis=0)),
@@ -130,7 +130,7 @@ def compare(console: Console, client: LossClient, held_out: HeldOut) -> bool:
 
 
 def show_tail(console: Console, client: LossClient) -> None:
-    """Prints one element for which float32 has no answer left."""
+    """Print an element whose loss float32 loses completely."""
     logits, targets = torch.tensor([-15.0]), torch.tensor([0.0])
     console.print(
         "Why float32 differs, in one negative scored -15: its BCE is log(1 + exp(-15)) = 3.05902e-07;\n"
@@ -140,7 +140,7 @@ def show_tail(console: Console, client: LossClient) -> None:
 
 
 def show_same_bits(console: Console, client: LossClient, held_out: HeldOut) -> bool:
-    """Scores the same rows as one request, and shuffled in many; tells whether all 64 bits agree."""
+    """Score the same rows in one request, then shuffled in many; return whether all 64 bits agree."""
     logits, targets = held_out.logits, held_out.targets
     whole = client.focal(logits, targets)
     order = torch.randperm(len(logits), generator=torch.Generator().manual_seed(1))
@@ -159,7 +159,7 @@ def show_same_bits(console: Console, client: LossClient, held_out: HeldOut) -> b
 
 
 def score_files(console: Console, url: str, held_out: HeldOut) -> bool:
-    """Scores two files by the command, with class ids of which some are missing; tells if that is right."""
+    """Score two files with the command, some class ids missing; return whether the loss is right."""
     logits, ids = held_out.logits.numpy(), held_out.targets.argmax(1).double().numpy()
     ids[::10] = np.nan
     half = len(ids) // 2
@@ -179,21 +179,21 @@ def score_files(console: Console, url: str, held_out: HeldOut) -> bool:
     console.print(
         f"\nFrom files: `lossd score a.npz b.npz {' '.join(options)}`\n  {found['loss']:.15f} over "
         f"{found['count']:,} logits, off float64 by {abs(found['loss'] - exact) / exact:.1e}; "
-        f"{int((~kept).sum())} images had no label, and count in nothing."
+        f"{int((~kept).sum())} images have no label and do not count."
     )
     return bool(abs(found["loss"] - exact) <= TOLERANCE * exact and found["count"] == 10 * kept.sum())
 
 
 def main() -> int:
-    """Trains, scores, compares; the exit code says whether the losses agree."""
-    signal.signal(signal.SIGTERM, _leave)  # so that the server is stopped then too
+    """Train, score and compare; the exit code says whether the losses agree."""
+    signal.signal(signal.SIGTERM, _leave)  # stop the server then too
     console = Console(width=100, highlight=False)
     try:
         with LocalServer(Path(sys.executable).with_name("lossd")) as server:
             console.print(f"Server ready at {server.url}. Training on scikit-learn's digits...")
             held_out = train()
             count = len(held_out.logits)
-            console.print(f"{held_out.accuracy:.1%} of {count} held-out images are read right.\n")
+            console.print(f"{held_out.accuracy:.1%} of {count} held-out images are recognized.\n")
             with LossClient(server.url) as client:
                 agrees = compare(console, client, held_out)
                 show_tail(console, client)

@@ -15,7 +15,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # The machines that run this are shared: a slow example says nothing about the code.
 settings.register_profile("lossd", deadline=None, print_blob=True)
+settings.register_profile("quick", settings.get_profile("lossd"), max_examples=20)
 settings.load_profile("lossd")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a running server as slow."""
+    for item in items:
+        if isinstance(item, pytest.Function) and {"server", "base_url"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,8 @@ from typer.testing import CliRunner, Result
 from client.playback import SCALAR, Answer, Playback
 from command import app
 
+pytestmark = pytest.mark.slow
+
 LOGITS = np.linspace(-3, 3, 6, dtype=np.float32).reshape(2, 3)
 
 

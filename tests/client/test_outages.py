@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from live_server import free_port
 from lossd_client import LossClient, LossdError, LossResult, Progress, Retry
+
+pytestmark = pytest.mark.slow
 
 PATIENT = Retry(attempts=60, longest_wait=2.0)
 PAIRS = [(np.full((500, 40), x), np.full((500, 40), x > 0)) for x in np.linspace(-3, 3, 40)]

@@ -32,6 +32,8 @@ from lossd_client import (
     Unavailable,
 )
 
+pytestmark = pytest.mark.slow
+
 X, Y = np.zeros((2, 3)), np.zeros((2, 3))
 GONE_SECONDS = 60.0
 

@@ -143,6 +143,7 @@ def test_the_server_says_how_long_to_wait(ask: Ask, playback: Playback) -> None:
     assert time.monotonic() - began >= 1.0
 
 
+@pytest.mark.slow
 def test_a_date_says_it_too(ask: Ask, playback: Playback) -> None:
     then = datetime.now(UTC) + timedelta(seconds=3)  # the header has whole seconds: 2 or more are left
     playback.answers = [replace(OVERLOADED, headers={"Retry-After": format_datetime(then, usegmt=True)})]

@@ -154,6 +154,7 @@ def test_sums_of_outputs_are_the_elements_summed_exactly(shape: tuple[int, ...],
     assert sums(job).tolist() == [math.fsum(row) for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(NATIVE is None, reason="the native kernel was not compiled")
 @pytest.mark.parametrize("threads", [2, 3, 8])
 @pytest.mark.parametrize(("shape", "axis"), SHAPES_AND_AXES)
@@ -242,6 +243,7 @@ def test_what_was_in_the_memory_changes_no_bit(reduction: dict[str, Any]) -> Non
         assert other[:used].tobytes() == memory[:used].tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "axis"), SHAPES_AND_AXES)
 def test_a_devices_longer_blocks_come_to_the_same(shape: tuple[int, ...], axis: object) -> None:
     """The path that a CUDA device takes, on this machine: blocks of more elements, few or one of them."""

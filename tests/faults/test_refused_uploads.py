@@ -30,8 +30,6 @@ from live_server import LiveServer, live_server
 from teams_file import make_key, team_table, write_teams
 from wire.feeding import npy
 
-pytestmark = pytest.mark.alone
-
 MB: Final = 1_000_000
 TEXT: Final = {"content-type": "text/plain"}
 JSON: Final = {"content-type": "application/json"}
@@ -138,6 +136,13 @@ public class Up {
 
 
 @pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server for this file alone, so that its log is of these requests."""
+    with live_server(tmp_path_factory.mktemp("refusing")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the programs of others lie."""
     made = tmp_path_factory.mktemp("programs")
@@ -214,6 +219,7 @@ def test_programs_in_other_languages_get_it(
         assert by_other(name, folder, f"{server.url}/bce", size, media) == expected
 
 
+@pytest.mark.alone
 def test_a_gigabyte(server: LiveServer, folder: Path) -> None:
     assert by_other("curl", folder, f"{server.url}/bce", 1000 * MB, "application/json") == "413"
 
@@ -279,6 +285,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
         yield running
 
 
+@pytest.mark.alone
 def test_it_takes_so_long_for_so_many_and_holds_nothing_but_a_connection(narrow: LiveServer) -> None:
     began = time.monotonic()
     ended: dict[int, float] = {}
@@ -303,6 +310,7 @@ def test_it_takes_so_long_for_so_many_and_holds_nothing_but_a_connection(narrow:
     wait_until(lambda: not connections(narrow, front_end), 2, "a connection is still there")
 
 
+@pytest.mark.alone
 def test_it_ends_with_the_announced_bytes_and_with_the_limit(narrow: LiveServer) -> None:
     for length, most in ((20 * MB, 20 * MB), (1 << 40, 1 << 30)):
         with connect(narrow) as caller:
@@ -319,6 +327,7 @@ def test_it_ends_with_the_announced_bytes_and_with_the_limit(narrow: LiveServer)
                 assert time.monotonic() - began < 3.5
 
 
+@pytest.mark.alone
 def test_who_lingers_makes_room_and_is_missed_by_nobody(narrow: LiveServer) -> None:
     with ExitStack() as held:
         for _ in range(4):
@@ -331,6 +340,7 @@ def test_who_lingers_makes_room_and_is_missed_by_nobody(narrow: LiveServer) -> N
     assert total(narrow, "lossd_requests_total", outcome="disconnected") == 0
 
 
+@pytest.mark.alone
 def test_an_end_is_not_held_up(tmp_path: Path) -> None:
     with live_server(tmp_path) as server, connect(server) as caller:
         caller.sendall(lingering())

@@ -11,7 +11,7 @@ import pytest
 from scripts.build_native import NAME, NATIVE, build_in_place, platform_tag
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = [ROOT / ".ci/run", *sorted((ROOT / "scripts").glob("*.sh"))]
+SCRIPTS = [ROOT / ".ci/run", ROOT / ".ci/tools", *sorted((ROOT / "scripts").glob("*.sh"))]
 
 
 def run(
@@ -43,13 +43,22 @@ def test_test_runs_every_check_in_order() -> None:
     assert places == sorted(places)
 
 
+def test_quick_runs_the_checks_without_a_server() -> None:
+    done = make("-n", "quick")
+    assert done.returncode == 0
+    checks = ["ruff format --check", "ruff check", "mypy", "lint-imports", "not alone and not slow"]
+    places = [done.stdout.index(check) for check in checks]
+    assert places == sorted(places)
+    assert "check_wheel" not in done.stdout
+
+
 def test_ci_runs_make_test() -> None:
     assert (ROOT / ".ci/run").read_text().rstrip().endswith("make test")
 
 
 def test_make_alone_lists_the_verbs() -> None:
     listed = make().stdout
-    for verb in ("install", "format", "lint", "types", "walls", "tests", "wheel", "test", "serve", "demo"):
+    for verb in ("install", "format", "lint", "quick", "tests", "coverage", "wheel", "test", "serve", "demo"):
         assert f"make {verb} " in listed
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 import yaml  # type: ignore[import-untyped]
@@ -12,8 +11,8 @@ from exposition import exposed
 from live_server import LiveServer
 from lossd.cli.serve import serve
 from lossd.settings import Settings, default_usage_file
+from pages import ROOT, headings
 
-ROOT = Path(__file__).resolve().parents[2]
 METRICS = (ROOT / "docs/metrics.md").read_text()
 SERIES = ("_bucket", "_count", "_sum")
 
@@ -42,12 +41,6 @@ def as_written(name: str, value: object) -> str:
 
 
 SIZES = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("bytes", 1))
-
-
-def headings(text: str) -> set[str]:
-    """The anchors of a page's headings, as they are made of their words."""
-    found = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
 
 
 def test_the_page_has_every_setting_once_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,17 +101,3 @@ def test_every_alert_says_what_to_do_and_nothing_else_is_said() -> None:
         assert section.strip().startswith(f"*{alert['labels']['severity']}: ")
         assert alert["annotations"].keys() == {"summary", "description", "runbook_url"}
     assert re.findall(r"^### (Lossd\w+)$", METRICS, re.MULTILINE) == [alert["alert"] for alert in alerts]
-
-
-@pytest.mark.parametrize(
-    "name", ["README.md", "docs/client.md", "docs/operating.md", "docs/metrics.md", "docs/settings.md"]
-)
-def test_links_lead_somewhere(name: str) -> None:
-    page = ROOT / name
-    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
-        if link.startswith(("http:", "https:", "/")):
-            continue
-        path, _, anchor = link.partition("#")
-        there = page.parent / path if path else page
-        assert there.is_file(), link
-        assert not anchor or anchor in headings(there.read_text()), link

@@ -17,6 +17,8 @@ import uvloop
 
 from lossd.api.json_helper.process import Helper, HelperDiedError
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parents[2]
 Runner: TypeAlias = Callable[[Coroutine[None, None, None]], None]
 

@@ -15,6 +15,8 @@ import pytest
 from arrow_stream import stream
 from live_server import LiveServer, live_server
 
+pytestmark = pytest.mark.slow
+
 MEDIA = "application/vnd.apache.arrow.stream"
 BATCH_BYTES = 300_000
 RNG = np.random.default_rng(4)

@@ -25,6 +25,8 @@ import pytest
 
 from live_server import LiveServer, live_server
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(5)
 LOGITS = RNG.normal(0, 4, (5, 3)).astype(np.float32)
 TARGETS = (RNG.random((5, 3)) < 0.5).astype(np.float32)

@@ -17,6 +17,8 @@ import pytest
 
 from live_server import LiveServer, live_server
 
+pytestmark = pytest.mark.slow
+
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:

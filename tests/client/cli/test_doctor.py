@@ -167,6 +167,7 @@ def test_a_limit_is_no_failure_of_unknown_kind(answers: Answers, remedy: str) ->
     assert found["limits"]["detail"] == "body 1,024 MiB"
 
 
+@pytest.mark.slow
 def test_a_limit_that_passes_soon_is_waited_out_and_a_time_not_told(tmp_path: Path) -> None:
     teams = tmp_path / "teams.toml"
     runner = CliRunner()

@@ -338,6 +338,7 @@ print(rows, int(peak.split()[1]) // 1024)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("fortran", [False, True])
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, fortran: bool) -> None:

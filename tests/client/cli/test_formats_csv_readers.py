@@ -21,6 +21,8 @@ from lossd_client.cli.files import csv_table
 from lossd_client.cli.files.data_file import Kind
 from lossd_client.cli.files.errors import BadFile
 
+pytestmark = pytest.mark.slow
+
 
 def written(folder: Path, text: str) -> Path:
     (folder / "t.csv").write_bytes(text.encode())

@@ -37,7 +37,10 @@ ARM64 = {
 }
 UNDEFINED = ("-fsanitize=undefined", "-fno-sanitize-recover=all")
 
-pytestmark = pytest.mark.skipif(not HERE, reason=f"no native kernel: {why_missing()}")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not HERE, reason=f"no native kernel: {why_missing()}"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -129,6 +129,7 @@ def formulas(loss: str, rng: np.random.Generator) -> Iterator[Formula]:
         yield Formula(loss, probabilities, smoothing, gamma, alpha, variant)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hard", "soft", "any"])
 @pytest.mark.parametrize("loss", ["bce", "focal"])
 def test_both_definitions_give_the_same_bits(compiled: Callable[..., Floats], loss: str, kind: str) -> None:

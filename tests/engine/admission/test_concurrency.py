@@ -110,6 +110,7 @@ async def come(
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_of_three_times_what_can_be_done_a_third_is(seed: int) -> None:
     async def main() -> None:
@@ -128,6 +129,7 @@ def test_of_three_times_what_can_be_done_a_third_is(seed: int) -> None:
     simulate(main())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_a_teams_backlog_is_not_anothers(seed: int) -> None:
     async def main() -> None:

@@ -288,6 +288,7 @@ def test_a_worker_gives_the_same_bits(server: LiveServer, by_workers: LiveServer
         assert slices(workers) >= before[1] + found[200]
 
 
+@pytest.mark.slow
 def test_without_the_kernel_workers_score(tmp_path: Path) -> None:
     with live_server(tmp_path, kernel="torch") as server, httpx.Client(base_url=server.url) as client:
         body = npy(np.zeros((2, 2), np.float32)) * 2

@@ -19,6 +19,7 @@ async def _until(done: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_file_that_changes_is_taken_up_and_one_at_fault_is_not(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,6 +18,8 @@ from lossd.engine.ipc.memory import create_memory
 from lossd.engine.supervisor.usage_recorder import UsageRecorder
 from lossd.engine.usage_store import first_day, read_usage, total_usage
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def counted() -> Iterator[list[Counters]]:
