@@ -613,6 +613,7 @@ def test_a_header_length_that_lies(shift: int) -> None:
     assert refused(BODY).code == "malformed_json"
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "text",
     [
