@@ -98,6 +98,7 @@ def outcome(job: Job) -> tuple[bytes, ...]:
     return (*(np.array(each).tobytes() for each in terms), *channels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "axis"), SHAPES_AND_AXES)
 def test_no_cut_changes_a_bit(shape: tuple[int, ...], axis: object) -> None:
     """Parts are scored last first, and by every kernel."""
@@ -177,6 +178,7 @@ def test_any_number_of_threads_may_call_at_once() -> None:
     assert found == expected * 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inputs", INPUTS)
 @pytest.mark.parametrize(("loss", "params"), LOSSES)
 def test_an_element_is_the_same_alone_and_anywhere(loss: str, params: dict[str, Any], inputs: str) -> None:

@@ -72,6 +72,7 @@ CASES: dict[str, tuple[str, Callable[[], dict[str, Any]], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [4096, 20_000])
 @pytest.mark.parametrize("case", CASES)
 def test_shorter_blocks_come_to_the_same_bits(case: str, room: int) -> None:

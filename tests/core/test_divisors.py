@@ -34,6 +34,7 @@ def exact_sums(per_element: Array, kept_axes: tuple[int, ...]) -> list[float]:
     return [math.fsum(row) for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ignored", [None, 0.5])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])

@@ -165,6 +165,7 @@ def both(path: Path, size: int = 1 << 20) -> tuple[list[list[float]], tuple[str,
     return values, tuple(note.removeprefix(f"{path}: ") for note in file.notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [8, 1 << 20])
 @pytest.mark.parametrize("mark", [";", "\t", "|"])
 @pytest.mark.parametrize(

@@ -147,6 +147,7 @@ def test_both_definitions_give_the_same_bits(compiled: Callable[..., Floats], lo
                 assert np.array_equal(bits(in_torch(how, *operands, hard=True)), bits(found)), how
 
 
+@pytest.mark.slow
 def test_an_element_has_the_same_bits_wherever_it_stands(compiled: Callable[..., Floats]) -> None:
     # alone, at any place of a vector, beside targets that are hard or soft
     rng = np.random.default_rng(SEED)

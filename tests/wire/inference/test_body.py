@@ -608,6 +608,7 @@ def test_a_header_length_that_lies(shift: int) -> None:
     assert refused(BODY).code == "malformed_json"
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "text",
     [
