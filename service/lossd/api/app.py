@@ -19,7 +19,7 @@ from lossd import __version__
 from lossd.api.accounting import FAILED, NO_TIMING, RequestLine, RequestLog, choose_id
 from lossd.api.auth import TEAM
 from lossd.api.http.cors import Cors, Origins
-from lossd.api.http.request_context import REQUEST_ID, client_host, header, request_id
+from lossd.api.http.request import REQUEST_ID, client_host, header, request_id
 from lossd.api.problems import BY_STATUS, problem
 from lossd.api.routes.inference import infer_endpoints, inference_problem, is_inference, model_routes
 from lossd.api.routes.losses import LossEndpoint

@@ -19,7 +19,7 @@ from lossd.settings import Settings
 from lossd.tracing import Tracing
 
 SMALL_BYTES: Final = 1 << 18
-"""The longest body that is read and scored in next to no time."""
+"""The longest body that is received and scored in next to no time, and so needs no permit."""
 _SMALL_PART: Final = 32 << 20
 """Bytes of the arena for small bodies, at most."""
 
@@ -35,8 +35,7 @@ class Service:
         bodies: The arena's part for bodies, except small ones.
         small_bodies: The arena's part for small bodies, so that large ones cannot fill it.
         outputs: The arena's part for array answers.
-        large_turns: The queue of large bodies, to be received and scored.
-        small_turns: The queue of small bodies, which thus do not wait for large ones.
+        permits: Permits to receive and score large bodies.
         parser: Parses large JSON documents.
         metrics: The counters.
         accounting: The requests in flight, and the log of requests.
@@ -50,8 +49,7 @@ class Service:
     bodies: Arena
     small_bodies: Arena
     outputs: Arena
-    large_turns: ConcurrencyLimiter
-    small_turns: ConcurrencyLimiter
+    permits: ConcurrencyLimiter
     parser: Parser
     metrics: Metrics
     accounting: Accounting
@@ -94,10 +92,6 @@ class Service:
             metrics.set_capacity(part, made.capacity)
             return made
 
-        def turns(nbytes: int) -> ConcurrencyLimiter:
-            return ConcurrencyLimiter(nbytes, observer=metrics.queue_gauges())
-
-        inside = settings.turn_bytes * pool.workers
         log = RequestLog(settings.log_requests, settings.trusted_proxies)
         return cls(
             settings=settings,
@@ -106,8 +100,7 @@ class Service:
             bodies=arena("bodies", small_bytes, border, "request bodies"),
             small_bodies=arena("small_bodies", 0, small_bytes, "request bodies"),
             outputs=arena("answers", border, end, "array answers"),
-            large_turns=turns(inside),
-            small_turns=turns(max(SMALL_BYTES, inside // 8)),
+            permits=ConcurrencyLimiter(settings.turn_bytes * pool.workers, observer=metrics.queue_gauges()),
             parser=parser,
             metrics=metrics,
             accounting=Accounting(metrics, log),

@@ -14,11 +14,6 @@ from lossd.wire.npy.npz import NpzReader
 from lossd.wire.reader import ReaderFactory, StreamReaderFactory
 
 
-def _body_alone(nbytes: int) -> int:
-    """Return the memory for a body whose tensors lie in it as they were sent."""
-    return nbytes
-
-
 @dataclass(frozen=True, slots=True)
 class Format:
     """A format of bodies that are stored whole.
@@ -27,13 +22,13 @@ class Format:
         name: A short name, for metrics and logs.
         reader: Maker of a reader for one body.
         arena_bytes: Function from the number of stored bytes to the memory for them and for the arrays that
-            are built behind them.
+            are built behind them; None where nothing is built, since the tensors lie in the body as sent.
         expands: Whether more bytes may be stored than were sent.
     """
 
     name: str
     reader: ReaderFactory
-    arena_bytes: Callable[[int], int] = _body_alone
+    arena_bytes: Callable[[int], int] | None = None
     expands: bool = False
 
 

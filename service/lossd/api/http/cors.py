@@ -10,7 +10,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lossd.api.http.request_context import header
+from lossd.api.http.request import header
 
 Headers = list[tuple[bytes, bytes]]
 

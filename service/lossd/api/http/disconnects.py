@@ -11,8 +11,7 @@ from contextlib import suppress
 class HangUps:
     """Watches sockets for peers that have closed them, with an epoll of its own.
 
-    The event loop notices that only while it reads from a socket, which it does not while an upload is
-    paused. Each event loop has one such watch.
+    The event loop notices that only while it reads from a socket. Each event loop has one such watch.
     """
 
     def __init__(self) -> None:

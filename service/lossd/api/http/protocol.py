@@ -20,6 +20,7 @@ from typing import Any
 
 import httptools
 from starlette.types import Scope
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from lossd.api.accounting import NO_TIMING, RequestLine, RequestLog, choose_id
@@ -27,13 +28,44 @@ from lossd.api.http.cors import Origins
 from lossd.api.http.disconnects import HangUps
 from lossd.api.http.interfaces import Lane
 from lossd.api.http.linger import Linger, Lingerers
-from lossd.api.http.request_context import header
-from lossd.api.http.request_parser import RequestParser
+from lossd.api.http.request import RequestParser, header
 from lossd.api.http.slow_clients import SlowClientGuard, Stage
 from lossd.api.http.upload import Upload
 from lossd.api.problems import Problem, problem
 from lossd.settings import Settings
 from lossd.types import ErrorCode, RequestError
+
+
+class _Flow(FlowControl):
+    """uvicorn's flow control of a connection; while reading is paused, hang-ups are watched for.
+
+    Args:
+        transport: The transport of the connection.
+        hang_ups: The event loop's watch.
+        hang_up: Called once the peer has hung up.
+    """
+
+    def __init__(self, transport: asyncio.Transport, hang_ups: HangUps, hang_up: Callable[[], None]) -> None:
+        super().__init__(transport)
+        self._fd: int = transport.get_extra_info("socket").fileno()
+        self._hang_ups = hang_ups
+        self._hang_up = hang_up
+
+    def pause_reading(self) -> None:
+        """Read no more for now."""
+        if not self.read_paused and not self._transport.is_closing():
+            self._hang_ups.watch(self._fd, self._hang_up)
+        super().pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        if self.read_paused:
+            self._hang_ups.forget(self._fd, self._hang_up)
+        super().resume_reading()
+
+    def close(self) -> None:
+        """Watch no more: the connection is lost."""
+        self._hang_ups.forget(self._fd, self._hang_up)
 
 
 class LossdProtocol(RequestParser):
@@ -87,6 +119,8 @@ class LossdProtocol(RequestParser):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Begin, if there is room."""
         super().connection_made(transport)
+        self._flow = _Flow(transport, self._hang_ups, self.hang_up)
+        self.flow = self._flow
         if self._room is not None and not self._room(self):
             self._ignoring = True
             detail = "the server has as many connections as it may; send this to another, or again later"
@@ -114,6 +148,9 @@ class LossdProtocol(RequestParser):
         for cycle in self._cycles:
             cycle.disconnected = not cycle.response_complete
         super().connection_lost(exc)
+        self._flow.close()
+        if self._interrupt is not None:
+            self._interrupt(None)
         # These refer back to the connection. Without this it would stay in memory, with what was received of
         # the last body, until the garbage collector found it.
         self._lane = None
@@ -130,15 +167,11 @@ class LossdProtocol(RequestParser):
     def when_interrupted(self, callback: Callable[[RequestError | None], None]) -> Callable[[], None]:
         """See `Connection.when_interrupted`."""
         self._interrupt = callback
-        fd = self.transport.get_extra_info("socket").fileno()
-        if fd < 0:
+        if self.transport.is_closing():
             self.hang_up()
-            return lambda: None
-        self._hang_ups.watch(fd, self.hang_up)
 
         def end() -> None:
             self._interrupt = None
-            self._hang_ups.forget(fd, self.hang_up)
 
         return end
 

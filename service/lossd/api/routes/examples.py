@@ -18,7 +18,7 @@ import numpy as np
 from lossd import __version__
 from lossd.api.accounting import FAILED, STOPPED
 from lossd.api.auth import Gate, check_team
-from lossd.api.http.request_parser import check_head
+from lossd.api.http.request import check_head
 from lossd.api.problems import problem
 from lossd.api.scoring.array_answer import check_output
 from lossd.api.scoring.body import expanded_limit, whole_body_limit

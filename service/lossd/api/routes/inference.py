@@ -24,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from lossd import __version__
 from lossd.api.auth import asking_team
-from lossd.api.http.request_context import joined_header
+from lossd.api.http.request import joined_header
 from lossd.api.problems import Problem, problem
 from lossd.api.routes.schemas import InferenceError, InferenceReadiness, RepositoryModel
 from lossd.api.scoring.body import read_timeout, whole_body_limit

@@ -16,7 +16,7 @@ import numpy as np
 from starlette.types import Receive, Scope, Send
 
 from lossd import __version__
-from lossd.api.http.request_context import request_id
+from lossd.api.http.request import request_id
 from lossd.api.problems import problem
 from lossd.api.scoring.body import expanded_limit, whole_body_limit
 from lossd.api.scoring.exchange import Exchange
@@ -99,7 +99,7 @@ class LossEndpoint:
             form.reader(options=spec.options, names=spec.names),
             decoder,
             limit,
-            form.arena_bytes(limit.nbytes),
+            limit.nbytes if form.arena_bytes is None else form.arena_bytes(limit.nbytes),
             json_bytes=limit.nbytes if is_json else 0,
         )
 

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from lossd.api.http.interfaces import CONNECTION, SHORT_BYTES, Connection
-from lossd.api.http.request_context import header, header_text
+from lossd.api.http.request import header, header_text
 from lossd.api.http.upload import LEAST_BYTES, Upload
 from lossd.settings import Settings
 from lossd.types import ErrorCode, RequestError

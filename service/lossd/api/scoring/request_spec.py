@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from starlette.types import Scope
 
-from lossd.api.http.request_context import header_text, joined_header
+from lossd.api.http.request import header_text, joined_header
 from lossd.api.scoring.body import read_timeout
 from lossd.api.scoring.negotiation import AnswerForm, choose_answer, parse_media_type
 from lossd.core.catalog import LOSSES, Loss

@@ -122,28 +122,30 @@ class WholeBody:
             RequestError: The body is wrong, or cannot be scored now.
             ClientDisconnect: The caller has hung up.
         """
-        turn = await self._wait_for_turn()
+        permit = await self._wait_for_permit()
         try:
             region = await self._reserve_memory()
             answer = None
             try:
-                answer = await self._score(region, turn)
+                answer = await self._score(region, permit)
                 return answer
             finally:
                 job = None if self._started is None else self._started.job
                 release_after(job, [region], self._output if answer is None else None)
         finally:
-            turn.end()
+            if permit is not None:
+                permit.end()
 
-    async def _wait_for_turn(self) -> Permit:
-        """Wait until the body may be received."""
+    async def _wait_for_permit(self) -> Permit | None:
+        """Wait until a large body may be received. A small one waits for memory alone, and has no permit."""
         service, team = self._service, self._exchange.team
         length = self._exchange.content_length
+        if length is not None and length <= SMALL_BYTES:
+            return None
         nbytes = SMALL_BYTES if length is None else length  # most chunked bodies are small
         if self._exchange.format == "json":
             nbytes //= _JSON_SHARE
-        turns = service.small_turns if nbytes <= SMALL_BYTES else service.large_turns
-        return await turns.ask(nbytes, self._timeout(), team.name, team.weight)
+        return await service.permits.ask(nbytes, self._timeout(), team.name, team.weight)
 
     async def _reserve_memory(self) -> Region:
         service, team = self._service, self._exchange.team
@@ -151,9 +153,10 @@ class WholeBody:
         arena = service.small_bodies if small else service.bodies
         return await arena.reserve(self._arena_bytes, self._timeout(), team.name, team.weight)
 
-    async def _score(self, region: Region, turn: Permit) -> Answer:
+    async def _score(self, region: Region, permit: Permit | None) -> Answer:
         await self._receive(region)
-        turn.arrived()
+        if permit is not None:
+            permit.arrived()
         body = await self._finish(region)
         started = self._started
         if started is None:

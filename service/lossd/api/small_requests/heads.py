@@ -14,8 +14,7 @@ import httptools
 from starlette.types import Scope
 
 from lossd.api.auth import CREDENTIALS
-from lossd.api.http.request_context import joined_header
-from lossd.api.http.request_parser import check_head
+from lossd.api.http.request import check_head, joined_header
 from lossd.api.routes.inference import model_paths
 from lossd.api.scoring.negotiation import JSON
 from lossd.api.scoring.request_spec import RequestSpec, read_spec, spec_fields

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -119,7 +118,6 @@ class FastLane:
         self._impatient: asyncio.TimerHandle | None = None
         self._waiting = b""  # the bytes of a request that waits for a later turn of the event loop
         self._behind = b""  # bytes received behind it
-        self._stop_watching: Callable[[], None] | None = None
 
     @property
     def busy(self) -> bool:
@@ -173,7 +171,6 @@ class FastLane:
             request.log(self._accounting.log)
             self._leave(request)
         self._take_pieces()
-        self._watch_no_more()
 
     def stop(self) -> None:
         """Answer at once: the time for draining is up."""
@@ -314,7 +311,6 @@ class FastLane:
         data, request = self._waiting, self._request
         if not data or request is None:
             return  # the client has hung up, or was refused
-        self._watch_no_more()
         entry = request.entry
         if self._answer(request, data):
             rest = data[request.nbytes :] + self._behind
@@ -342,10 +338,3 @@ class FastLane:
         """Keep bytes behind the request that waits, and read no more until it is answered."""
         self._behind += data
         self._connection.flow.pause_reading()
-        if self._stop_watching is None:  # a hang-up would not be noticed while nothing is read
-            self._stop_watching = self._connection.when_interrupted(lambda _: None)
-
-    def _watch_no_more(self) -> None:
-        if self._stop_watching is not None:
-            self._stop_watching()
-            self._stop_watching = None

@@ -1,4 +1,6 @@
-"""Requests from bytes: uvicorn's parser with bounds, and rules that no other program can read differently.
+"""One HTTP request: its parser, which is uvicorn's with bounds; the rules for its head; its ASGI scope.
+
+The rules leave no request that another program on its way could read differently.
 
 The parser refuses most malformed heads by itself: wrong line ends and folded lines, control characters in
 names and values, lengths and chunk sizes that are no plain numbers, Content-Length beside Transfer-Encoding.
@@ -14,12 +16,16 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import httptools
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from lossd.api.accounting import address_of
 from lossd.api.http.interfaces import CONNECTION, SHORT_BYTES
 from lossd.settings import Settings
 from lossd.types import ErrorCode, RequestError
 
+REQUEST_ID: Final = "lossd.request_id"
+"""The scope's key of the request id, a str."""
 _MOST_PIPELINED: Final = 1000
 """Requests that may wait behind the one being answered. One read could hold ten thousand."""
 _HOST: Final = rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
@@ -216,3 +222,34 @@ def without_upgrade(data: bytes, *, begun: bool) -> tuple[bytes, bytes]:
     if end < 0 and (cut := _partial.search(data)) and (cut.start() or begun):
         return data[: cut.start()], data[cut.start() :]
     return data, b""
+
+
+def request_id(scope: Scope) -> str:
+    """Return the id of a request."""
+    return str(scope[REQUEST_ID])
+
+
+def client_host(scope: Scope) -> str:
+    """Return the client's address; empty if it is not known."""
+    client = scope.get("client")
+    return address_of(str(client[0])) if client else ""
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """Return the first header of a name in lower case, or None."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return None
+
+
+def joined_header(scope: Scope, name: bytes) -> bytes | None:
+    """Return all headers of a name as one, joined by commas (RFC 9110, 5.3), or None."""
+    values = [value for key, value in scope["headers"] if key == name]
+    return b", ".join(values) if values else None
+
+
+def header_text(scope: Scope, name: bytes) -> str | None:
+    """Return the text of a header, of several joined by commas, or None."""
+    value = joined_header(scope, name)
+    return None if value is None else value.decode("latin-1").strip(" \t")
