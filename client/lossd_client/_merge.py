@@ -72,7 +72,7 @@ class _ExactArray:
         return tuple(planes.reshape(-1, *self._shape))
 
 
-class Tally(Generic[FiguresT]):
+class Merger(Generic[FiguresT]):
     """Merges results one by one; see `LossResult.merge`."""
 
     def __init__(self) -> None:

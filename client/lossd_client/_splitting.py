@@ -12,7 +12,7 @@ from lossd_client._arrays import Array, forget
 from lossd_client._attempts import CallLimits
 from lossd_client._calls import CheckedCall
 from lossd_client._encoding import RequestSummary, summary_of
-from lossd_client._merge import Tally, as_mean, reduced
+from lossd_client._merge import Merger, as_mean, reduced
 from lossd_client._problems import relocated
 from lossd_client._shape_notes import shape_notes, swapped_notes
 from lossd_client.errors import StatusError
@@ -92,7 +92,7 @@ class Plan:
         self._rows = rows
         self._step = max(1, size // max(row_bytes, 1))
         self.is_whole = self._step >= rows or not _can_split(call)
-        self._tally: Tally[LossResult] = Tally()
+        self._merger: Merger[LossResult] = Merger()
 
     @property
     def rows(self) -> int:
@@ -123,7 +123,7 @@ class Plan:
         if not self.is_whole and result.notes:
             own = shape_notes(part.call)
             result = replace(result, notes=tuple(note for note in result.notes if note not in own))
-        self._tally.add(result)
+        self._merger.add(result)
 
     def noted(self, result: LossResult) -> LossResult:
         """Return a result with the client's notes of the whole call."""
@@ -136,7 +136,7 @@ class Plan:
         Raises:
             InvalidRequest: It is a mean over nothing.
         """
-        merged = self._tally.result()
+        merged = self._merger.result()
         if self.is_whole:
             return merged
         about = summary_of(self.call)
@@ -158,7 +158,7 @@ class Joined:
     """
 
     def __init__(self) -> None:
-        self._tally: Tally[LossResult] = Tally()
+        self._merger: Merger[LossResult] = Merger()
         self._is_mean = False
 
     def sums_of(self, call: CheckedCall) -> CheckedCall:
@@ -168,7 +168,7 @@ class Joined:
 
     def add(self, result: LossResult) -> None:
         """Add the result of the next batch."""
-        self._tally.add(result)
+        self._merger.add(result)
 
     def result(self) -> LossResult:
         """Return the result of all batches.
@@ -177,7 +177,7 @@ class Joined:
             ValueError: There were none.
             InvalidRequest: It is a mean over nothing.
         """
-        merged = self._tally.result()
+        merged = self._merger.result()
         return as_mean(merged) if self._is_mean else merged
 
 

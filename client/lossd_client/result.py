@@ -7,7 +7,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from lossd_client._merge import Figures, Tally, as_mean
+from lossd_client._merge import Figures, Merger, as_mean
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -69,10 +69,10 @@ class LossResult(Figures):
                 means over rows that leave other axes standing, of a server that does not give their terms.
             InvalidRequest: A mean over nothing, code "empty_mean", as the server says it.
         """
-        tally: Tally[LossResult] = Tally()
+        merger: Merger[LossResult] = Merger()
         for result in results:
-            tally.add(result)
-        return tally.result()
+            merger.add(result)
+        return merger.result()
 
     def as_mean(self) -> "LossResult":
         """Return the mean that this result's sums make, for sums over rows that were merged.

@@ -137,8 +137,7 @@ class Settings(BaseSettings):
     turn_bytes: PositiveInt = Field(
         default=32 * MIB,
         description="Bytes of bodies that are received and scored at a time, for each worker; other requests "
-        "wait unread. A longer body is admitted alone, slow uploads do not count, and small bodies have a "
-        "share of their own.",
+        "wait unread. A longer body is admitted alone. Slow uploads and small bodies do not count.",
     )
     timeout_seconds: PositiveFloat = Field(
         default=60.0,

@@ -33,7 +33,7 @@ _STAGES: Final = ("read", "queue", "compute", "total")
 
 
 class _Family(NamedTuple):
-    """A metric whose values are cells of the tallies.
+    """A metric whose values are cells of the counters.
 
     Attributes:
         name: Its name without the prefix.
@@ -74,7 +74,7 @@ class QueueGauges:
     """The gauges of one queue (`lossd.engine.admission.fair_queue.Observer`).
 
     Args:
-        numbers: The tally's numbers.
+        numbers: The numbers of this front end's counters.
         waiting: The cell of waiting requests, shared by all queues.
         reserved: The cell of reserved bytes; None if the queue does not reserve memory.
     """
@@ -98,15 +98,15 @@ class Metrics:
     """The counters of one front end, and the totals of all.
 
     Args:
-        tallies: The counters of all front ends.
+        counters: The counters of all front ends.
         index: Which of these are this front end's.
     """
 
     content_type: Final = CONTENT_TYPE_LATEST
 
-    def __init__(self, tallies: Sequence[Counters], index: int) -> None:
-        self._tallies = list(tallies)
-        self._own = tallies[index]
+    def __init__(self, counters: Sequence[Counters], index: int) -> None:
+        self._counters = list(counters)
+        self._own = counters[index]
         self._numbers = self._own.numbers
         self._cells: dict[Key, int] = {}
         self._answered: dict[tuple[str, str, str, str], _AnswerCells] = {}
@@ -228,7 +228,7 @@ class Metrics:
     def figures(self, loss: str) -> ModelFigures:
         """Return the totals of one loss, over all formats."""
         found = self.totals()
-        last = max(tally.get(encode_key(("last", loss))) for tally in self._tallies)
+        last = max(one.get(encode_key(("last", loss))) for one in self._counters)
 
         def duration(count: str, seconds: str) -> Duration:
             number = int(found.get(("model", loss, count), 0.0))
@@ -255,7 +255,7 @@ class Metrics:
 
     def totals(self) -> dict[Key, float]:
         """Return the sums over all front ends, by name and labels."""
-        return {decode_key(key): number for key, number in totals(self._tallies).items()}
+        return {decode_key(key): number for key, number in totals(self._counters).items()}
 
     def _answer_cells(
         self,
@@ -294,7 +294,7 @@ class Metrics:
 
 
 class _AnswerCells(NamedTuple):
-    """The cells of the tally that one answer adds to.
+    """The cells of the counters that one answer adds to.
 
     Attributes:
         requests: Answers.

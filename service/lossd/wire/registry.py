@@ -22,13 +22,13 @@ class Format:
         name: A short name, for metrics and logs.
         reader: Maker of a reader for one body.
         arena_bytes: Function from the number of stored bytes to the memory for them and for the arrays that
-            are built behind them; None where nothing is built, since the tensors lie in the body as sent.
+            are built behind them. By default as many: the tensors lie in the body as they were sent.
         expands: Whether more bytes may be stored than were sent.
     """
 
     name: str
     reader: ReaderFactory
-    arena_bytes: Callable[[int], int] | None = None
+    arena_bytes: Callable[[int], int] = int
     expands: bool = False
 
 

@@ -95,12 +95,12 @@ def test_what_cannot_be_written_is_kept_and_said_once(
 
     async def follow() -> None:
         recorder = UsageRecorder(path, counted)
-        task = asyncio.create_task(recorder.follow(lambda: changes.append(recorder.fault is None)))
+        task = asyncio.create_task(recorder.follow(lambda: changes.append(recorder.failure is None)))
         await until(lambda: changes == [False])
         for _ in range(4):
             count(counted[0], "requests", "bce", "npy", "ok", "a")
             await asyncio.sleep(0.5)
-        assert recorder.fault == "file is not a database"
+        assert recorder.failure == "file is not a database"
         path.unlink()
         await until(lambda: requests_of(path, "a") == 4)
         await until(lambda: changes == [False, True])
@@ -129,7 +129,7 @@ def test_a_lock_is_outwaited_also_at_the_end(tmp_path: Path, counted: list[Count
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             count(counted[0], "requests", "bce", "npy", "ok", "a")
-            await until(lambda: recorder.fault == "database is locked")
+            await until(lambda: recorder.failure == "database is locked")
             ending = asyncio.create_task(asyncio.to_thread(recorder.end))
             await asyncio.sleep(0.5)
             assert not ending.done()

@@ -99,7 +99,7 @@ class LossEndpoint:
             form.reader(options=spec.options, names=spec.names),
             decoder,
             limit,
-            limit.nbytes if form.arena_bytes is None else form.arena_bytes(limit.nbytes),
+            form.arena_bytes(limit.nbytes),
             json_bytes=limit.nbytes if is_json else 0,
         )
 

@@ -55,7 +55,7 @@ class UsageRecorder:
         self._thread.start()
 
     @property
-    def fault(self) -> str | None:
+    def failure(self) -> str | None:
         """The reason why nothing can be written, if any."""
         began = self._began
         if began and time.monotonic() - began > _STALL_SECONDS:
@@ -70,17 +70,17 @@ class UsageRecorder:
     async def follow(self, changed: Callable[[], None]) -> None:
         """Call ``changed`` whenever writing begins to fail, or works again."""
         while True:
-            fault = self.fault
-            if fault != self._told:
+            failure = self.failure
+            if failure != self._told:
                 if self._told is None:
                     logger.error(
                         "usage cannot be written to %s: %s; it is kept in memory and tried again each second",
                         self._path,
-                        fault,
+                        failure,
                     )
-                elif fault is None:
+                elif failure is None:
                     logger.warning("usage is written to %s again, with all that was kept", self._path)
-                self._told = fault
+                self._told = failure
                 changed()
             await asyncio.sleep(_LOOK_SECONDS)
 
