@@ -8,6 +8,8 @@ PACKAGES := $(VENV)/.packages
 NATIVE := $(wildcard scripts/build_native.py service/lossd/core/native/*.[ch])
 CODE := service client tests examples scripts bench
 UNITS := tests/core tests/wire tests/engine tests/api tests/client tests/test_machine.py tests/test_settings.py tests/test_teams_file.py
+# The only files that are collected when the tests marked alone run.
+ALONE = $(shell grep -rl --include='test_*.py' mark.alone tests)
 ARGS ?=
 CASES ?= 5000
 MUTANTS ?= 10000
@@ -70,7 +72,7 @@ ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
 	$(BIN)/python -m pytest -m 'not alone' --numprocesses auto --dist loadfile
-	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest -m alone $(ALONE)
 endif
 
 coverage: $(READY) ## Run the tests that may run beside others, and hold the floor of coverage
