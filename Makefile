@@ -20,7 +20,7 @@ SECONDS_EACH ?= 60
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # the checks of `test` and `quick` run in the order given
-.PHONY: help install format format-check lint types walls units quick tests coverage wheel test release serve demo bench \
+.PHONY: help install format format-check lint types walls units quick tests coverage wheel test reference release serve demo bench \
   bench-backlog bench-core bench-formats bench-json bench-neighbour bench-peers bench-server bench-stream \
   fuzz soak evaluation lock clean distclean
 
@@ -82,6 +82,9 @@ wheel: $(READY) ## Build the wheel and use it in clean environments
 	$(BIN)/python -m scripts.check_wheel
 
 test: format-check lint types walls tests wheel ## Every check and test, as in CI
+
+reference: $(READY) ## Write the reference tables of docs/ from the code
+	$(BIN)/python -m scripts.reference_tables
 
 release: $(READY) ## Build what is published, into dist/: the source distribution and the wheel
 	$(BIN)/python -m hatchling build -t sdist -d dist

@@ -74,11 +74,20 @@ def tell(command: str, given: argparse.Namespace, *tables: str) -> None:
     text = "\n\n".join([f"{_machine()}; rounds: {given.rounds}.", *tables])
     print(text)
     if given.write:
-        place = re.compile(rf"(<!-- {re.escape(command)} -->\n).*?(<!-- end -->)", re.DOTALL)
-        page, count = place.subn(lambda found: f"{found[1]}{text}\n{found[2]}", PAGE.read_text())
-        if count != 1:
-            raise ValueError(f"the page has {count} places for {command}")
-        PAGE.write_text(page)
+        PAGE.write_text(fill(PAGE.read_text(), command, text))
+
+
+def fill(page: str, name: str, text: str) -> str:
+    """Return a page with a text between ``<!-- name -->`` and ``<!-- end -->``.
+
+    Raises:
+        ValueError: The page does not have exactly one such place.
+    """
+    place = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+    page, count = place.subn(lambda found: f"{found[1]}{text}\n{found[2]}", page)
+    if count != 1:
+        raise ValueError(f"the page has {count} places for {name}")
+    return page
 
 
 def _machine() -> str:

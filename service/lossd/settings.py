@@ -1,4 +1,7 @@
-"""The server's settings. Each is also an environment variable ``LOSSD_…``."""
+"""The server's settings. Each is also an environment variable ``LOSSD_…``.
+
+The descriptions are Markdown: docs/settings.md is written from them (`make reference`).
+"""
 
 from __future__ import annotations
 
@@ -40,177 +43,269 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LOSSD_", extra="forbid", frozen=True)
 
-    host: str = Field(default="127.0.0.1", description="Address to listen on.")
-    port: int = Field(default=PORT, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    host: str = Field(
+        default="127.0.0.1",
+        description=(
+            "Address to listen on. With 0.0.0.0 other machines can connect, which takes teams or "
+            "`LOSSD_ALLOW_OPEN`."
+        ),
+    )
+    port: int = Field(
+        default=PORT,
+        ge=0,
+        le=65535,
+        description=(
+            "Port to listen on; 0 picks a free one, and the log says which. `tcp://...`, which Kubernetes "
+            "sets for a Service named lossd, is ignored with a warning: [operating](operating.md)."
+        ),
+    )
     allow_open: bool = Field(
-        default=False, description="Serve anyone who can connect, also when the host is not loopback."
+        default=False,
+        description=(
+            "Let a server without teams listen beyond this machine. Whoever can connect can use it, so set "
+            "it only where something else keeps strangers out."
+        ),
     )
     teams: Path | None = Field(
         default=None,
-        description="The teams file (TOML), read again whenever it changes. Without one the server is open, "
-        "and every request belongs to the team `default`.",
+        description=(
+            "The teams file: who may use the server, and how much. See [teams](teams.md). Edits take effect "
+            "within a second. Without one, everyone is team `default`."
+        ),
     )
     metrics_open: bool = Field(
-        default=False, description="Answer /metrics without a key, also where there are teams."
+        default=False,
+        description="Answer /metrics without a key although there are teams. It has teams and totals.",
     )
     usage_file: Path | None = Field(
         default_factory=default_usage_file,
-        description="The SQLite file that keeps teams' usage over restarts; empty keeps none.",
+        description=(
+            "The SQLite file that keeps teams' usage over restarts (below `XDG_STATE_HOME`, if that is set). "
+            "Empty, `LOSSD_USAGE_FILE=`, keeps none. In a container it must lie in a volume."
+        ),
     )
     device: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("auto",),
-        description="Devices, one worker each, separated by commas: auto, cpu, cuda:0,cuda:1. "
-        "auto takes every CUDA device, or the CPU if there is none.",
+        description=(
+            "`auto` (every CUDA device, else the CPU), `cpu`, or several: `cuda:0,cuda:1`. Each has one "
+            "worker. A worker on the CPU uses many cores, so one is enough. All workers share a large "
+            "request, whatever their devices: every device gives the same bits."
+        ),
     )
     threads: PositiveInt = Field(
         default_factory=available_cores,
-        description="Threads of all workers on a CPU together. By default the number of cores, or of those "
-        "that this process's cgroup may use.",
+        description=(
+            "Threads of all workers on the CPU together. The default is the number of cores, or what the "
+            "cgroup (a container's CPU limit) allows. They run at a low priority."
+        ),
     )
     front_ends: int = Field(
         default=1,
         ge=1,
         le=64,
-        description="Processes that receive and answer requests; they share the workers.",
+        description=(
+            "Processes that receive and answer requests. One moves some hundred MB a second and is seldom "
+            "the limit. More of them need more cores, and an arena each."
+        ),
     )
     arena_bytes: PositiveInt = Field(
         default_factory=lambda given: 2 * GIB * given.get("front_ends", 1),
-        description="Memory for bodies and array answers, shared with the workers and divided equally among "
-        "the front ends. By default 2 GiB for each.",
+        description=(
+            "Memory for bodies and array answers, shared with the workers, in equal parts for the front "
+            "ends. Raise it if `lossd_memory_reserved_bytes` stays at its top and the machine has more "
+            "memory; raise a container's memory limit with it."
+        ),
     )
-    max_body_bytes: PositiveInt = Field(default=GIB, description="Largest binary body.")
-    max_json_bytes: PositiveInt = Field(default=32 * MIB, description="Largest JSON body.")
+    max_body_bytes: PositiveInt = Field(
+        default=GIB, description="Largest binary body. Arrow streams may be longer."
+    )
+    max_json_bytes: PositiveInt = Field(
+        default=32 * MIB, description="Largest JSON body; it reserves five times its length."
+    )
     max_chunked_bytes: PositiveInt = Field(
         default=64 * MIB,
-        description="Largest body without Content-Length. So much memory is reserved for each.",
+        description="Largest body without Content-Length. This much is reserved for each such body at once.",
     )
     max_expanded_bytes: PositiveInt = Field(
-        default=64 * MIB, description="Largest compressed body, after decompression."
+        default=64 * MIB, description="Largest compressed body, expanded."
     )
     max_batch_bytes: PositiveInt = Field(
         default=32 * MIB,
-        description="Largest record batch of an Arrow stream. The number of batches is not limited.",
+        description=(
+            "Largest record batch of an Arrow stream. A stream may have any number of batches and has memory "
+            "for two; a bool takes a byte."
+        ),
     )
-    max_output_bytes: PositiveInt = Field(default=256 * MIB, description="Largest array answer, as float64.")
-    max_headers: PositiveInt = Field(default=100, description="Most headers of a request.")
+    max_output_bytes: PositiveInt = Field(
+        default=256 * MIB,
+        description=(
+            "Largest array answer, 8 bytes a number as .npy, 24 as JSON; exact sums over the rows (`axis=0`) "
+            "take three to seven times as much. A part of the arena is kept for such answers."
+        ),
+    )
+    max_headers: PositiveInt = Field(default=100, description="Most headers of a request; more are 431.")
     max_header_bytes: PositiveInt = Field(
-        default=32 << 10, description="Longest head of a request: its first line and its headers."
+        default=32 << 10,
+        description="Longest head of a request, its first line included; a longer one is 431.",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Origins whose pages may call the server from a browser, separated by commas: "
-        "https://example.org. `*` is all of them.",
+        description=(
+            "Origins whose pages may call the server from a browser, separated by commas, each with scheme, "
+            "host and port only: `https://dash.example.org,http://localhost:3000`. `*` is all. Keys are sent "
+            "in headers, never in cookies."
+        ),
     )
     max_connections: PositiveInt = Field(
         default=4096,
-        description="Most connections of a front end. A new one replaces the one that has been idle longest; "
-        "if none is idle, it is refused.",
+        description=(
+            "Most connections of a front end. When there are more, the one idle longest is closed; if none "
+            "is idle, the new one is refused. Keep the limit of open files well above it."
+        ),
     )
     header_seconds: PositiveFloat = Field(
         default=10.0,
-        description="Most seconds for a request's head to arrive; on a new connection they run from its "
-        "start.",
+        description="How long a head may take to arrive, and a connection to send its first one.",
     )
     upload_bytes_per_second: PositiveInt = Field(
-        default=8 << 10, description="Minimum upload rate of a body, while the server reads it."
+        default=8 << 10,
+        description="Least upload rate of a body while the server reads it. A slower one is 408.",
     )
     upload_grace_seconds: PositiveFloat = Field(
-        default=5.0, description="Grace period before the minimum upload rate applies."
+        default=5.0, description="Time after the head before the least upload rate applies."
     )
     upload_pause_seconds: PositiveFloat = Field(
         default=60.0, description="Longest pause of a caller who has sent much faster before."
     )
     stall_seconds: PositiveFloat = Field(
         default=60.0,
-        description="Most seconds in which a caller reads less than 64 KiB of its answer.",
+        description=(
+            "How long a caller may leave an answer unread, or read less than 64 KiB of it, before its "
+            "connection is closed and the memory used again."
+        ),
     )
     linger_seconds: PositiveFloat = Field(
         default=30.0,
-        description="Most seconds for which the rest of a refused body is read and dropped, so that the "
-        "caller "
-        "gets the answer.",
+        description=(
+            "How long the server reads and drops what a refused caller still sends: "
+            "[operating](operating.md#slow-callers)."
+        ),
     )
     linger_connections: NonNegativeInt = Field(
         default=64,
-        description="Most connections of a front end that get this time; others get a second.",
+        description="How many connections of a front end get that long at a time. Others get a second.",
     )
     turn_bytes: PositiveInt = Field(
         default=32 * MIB,
-        description="Bytes of bodies that are received and scored at a time, for each worker; other requests "
-        "wait unread. A longer body is admitted alone. Slow uploads and small bodies do not count.",
+        description=(
+            "Bodies that are received and scored at a time, for each worker and in each front end, if they "
+            "arrive quickly; others wait unread. JSON counts a quarter. Bodies up to 256 KiB do not count. "
+            "Raise it if a device idles between bodies; lower it if large bodies delay one another."
+        ),
     )
     timeout_seconds: PositiveFloat = Field(
         default=60.0,
-        description="Most seconds that a request waits for memory and, once its body is received, for "
-        "its answer.",
+        description=(
+            "How long a request may wait for memory (then 503) and, once received, for its answer (then "
+            "504), unless X-Timeout-Ms says otherwise."
+        ),
     )
     keep_alive_seconds: PositiveInt = Field(
         default=75,
-        description="Most seconds that a connection is idle. Should be longer than callers keep theirs, or "
-        "a request may be sent just as its connection is closed.",
+        description=(
+            "How long a connection may be idle. It must be longer than callers and proxies keep theirs, or a "
+            "request may be sent just as its connection closes."
+        ),
     )
     drain_seconds: PositiveFloat = Field(
-        default=30.0, description="Most seconds that accepted requests may still take after SIGTERM."
+        default=30.0,
+        description=(
+            "How long accepted requests may take after SIGTERM. Whatever stops the server must wait a little "
+            "longer before it kills."
+        ),
     )
     hang_seconds: float = Field(
         default=10.0,
         ge=1.0,
-        description="Seconds without a heartbeat after which a worker is replaced.",
+        description="How long a worker may stand still before it is killed and replaced.",
     )
     start_seconds: PositiveFloat = Field(
-        default=180.0, description="Most seconds for a worker to get ready; then it is replaced."
+        default=180.0,
+        description=(
+            "How long a worker may take to be ready before it is started anew. Raise it if torch is read "
+            "from a slow disk."
+        ),
     )
     check_seconds: PositiveFloat = Field(
-        default=5.0, description="Seconds between two known-answer checks of a worker."
+        default=5.0, description="How often a worker checks that it computes known answers correctly."
     )
     slice_elements: PositiveInt = Field(
         default=131072,
-        description="Most elements of a slice, for each thread of a worker. A slice takes about a "
-        "millisecond; "
-        "after it the worker chooses the next request.",
+        description=(
+            "Most elements in a slice, for each thread of a worker (a CUDA device counts as 128): about a "
+            "millisecond, after which the scheduler chooses the next slice. There is seldom a reason to "
+            "change it."
+        ),
     )
     kernel: Literal["auto", "native", "torch"] = Field(
         default="auto",
-        description="The kernel on a CPU: native, or torch, which is about 20 times slower and gives the "
-        "same "
-        "bits. auto takes the native one if it was built.",
+        description=(
+            "The kernel on a CPU: `native`, compiled code in the package, or `torch`, about 20 times as "
+            "slow. `auto` takes the native kernel if it is there. Both give the same bits; `/info` and every "
+            "answer name the kernel."
+        ),
     )
     inline_ms: float = Field(
         default=0.3,
         ge=0.0,
         allow_inf_nan=False,
-        description="A front end scores a request itself, with the native kernel, if it predicts at most so "
-        "many milliseconds; 0 leaves all requests to the workers.",
+        description=(
+            "Requests whose estimated cost is at most this, in milliseconds, are scored by the front end "
+            "itself with the native kernel, because asking a worker takes longer. 0 sends all to the workers."
+        ),
     )
     losses: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="Further losses, each the module:name of its entry, separated by commas."
+        default=(),
+        description=(
+            "Further losses, each `module:name` of an entry, separated by commas; see "
+            "[contributing](../CONTRIBUTING.md#add-a-loss). This runs code, so only the operator should be "
+            "able to set it."
+        ),
     )
     log_level: str = Field(
         default="info",
         pattern="^(debug|info|warning|error|critical)$",
-        description="The least level that is logged.",
+        description="What is logged: debug, info, warning, error, critical.",
     )
     log_format: Literal["console", "json"] = Field(
-        default="console", description="Lines to read, or a JSON object for each."
+        default="console",
+        description="`console`, for people, or `json`, an object a line for log collectors.",
     )
     log_requests: Literal["none", "failed", "all"] = Field(
         default="failed",
-        description="The requests that are logged: none, those that were refused or failed (a limited number "
-        "a second), or all, which takes more time than a small request.",
+        description=(
+            "Which requests are logged: `none`, `failed` (at most 10 lines a second), or `all`, which takes "
+            "longer than a small request itself."
+        ),
     )
     traces: bool = Field(
         default=False,
-        description="Send OpenTelemetry traces, as the variables OTEL_EXPORTER_OTLP_… configure; needs "
-        "lossd[otel]. Small requests take longer.",
+        description=(
+            "Send OpenTelemetry traces as the variables `OTEL_EXPORTER_OTLP_…` say; needs `lossd[otel]`. "
+            "Small requests take longer with them."
+        ),
     )
     tls_certificate: Path | None = Field(
-        default=None, description="The certificate chain (PEM) for HTTPS; read again when it changes."
+        default=None,
+        description="The certificate chain (PEM) for HTTPS, read again when it changes; needs the key.",
     )
-    tls_key: Path | None = Field(default=None, description="Its private key (PEM).")
+    tls_key: Path | None = Field(default=None, description="The certificate's private key (PEM).")
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are "
-        "believed, separated by commas.",
+        description=(
+            "Addresses or networks of the proxies in front, separated by commas. Only their X-Forwarded-For "
+            "and X-Forwarded-Proto are believed."
+        ),
     )
 
     @field_validator("port", mode="before")

@@ -1,0 +1,140 @@
+"""Write the reference tables of docs/ from the code: settings, parameters, problem codes, metrics.
+
+A table stands between ``<!-- name -->`` and ``<!-- end -->``. Settings have several tables, and each place
+names those that it shows: ``<!-- settings: host port -->``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Final, cast
+
+from bench.table import fill
+from lossd.api.metrics import Metrics, _Exposition
+from lossd.api.problems import KINDS
+from lossd.cli.serve import serve
+from lossd.core.catalog import LOSSES, SHARED
+from lossd.engine.dispatch.worker_pool import WorkerPool
+from lossd.engine.ipc.counters import COUNTERS_BYTES, Counters
+from lossd.engine.ipc.memory import create_memory
+from lossd.settings import Settings
+
+DOCS: Final = Path(__file__).resolve().parents[1] / "docs"
+_MADE_AT_START: Final = {
+    "arena_bytes": "2 GiB a front end",
+    "threads": "all cores",
+    "usage_file": "~/.local/state/lossd/usage.sqlite3",
+}
+_UNITS: Final = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("bytes", 1))
+
+
+def settings(names: Iterable[str]) -> str:
+    """Return the table of some settings, with their options of ``lossd serve``."""
+    rows = []
+    for name in names:
+        field = Settings.model_fields[name]
+        option = f", `--{name.replace('_', '-')}`" if name in serve.__annotations__ else ""
+        default = _MADE_AT_START.get(name) or _default(name, field.default)
+        rows.append((f"`LOSSD_{name.upper()}`{option}", default, field.description or ""))
+    return _table(("variable", "default", "what"), rows)
+
+
+def parameters() -> str:
+    """Return the table of the losses' parameters."""
+    rows = [("all", parameter) for parameter in SHARED]
+    rows += [(loss.name, parameter) for loss in LOSSES.values() for parameter in loss.parameters]
+    return _table(
+        ("name", "loss", "default", "meaning"),
+        [(f"`{one.name}`", loss, f"`{json.dumps(one.default)}`", one.summary) for loss, one in rows],
+    )
+
+
+def problems() -> str:
+    """Return the table of the error codes."""
+    kinds = sorted(KINDS.items(), key=lambda item: item[1].status)
+    return _table(
+        ("status", "code", "title", "retryable"),
+        [(str(kind.status), f"`{code}`", kind.title, "yes" * kind.retryable) for code, kind in kinds],
+    )
+
+
+def metrics() -> str:
+    """Return the table of the metrics."""
+    rows = [
+        (f"`{name}`", kind, ", ".join(labels), summary) for name, kind, labels, summary in sorted(_families())
+    ]
+    return _table(("metric", "type", "labels", "what"), rows)
+
+
+def written(page: Path) -> str:
+    """Return a page's text with its tables as they should be.
+
+    Raises:
+        ValueError: The page of settings does not name each exactly once.
+    """
+    text = page.read_text()
+    if page.name == "settings.md":
+        places = re.findall(r"<!-- settings: (.+) -->", text)
+        if sorted(" ".join(places).split()) != sorted(Settings.model_fields):
+            raise ValueError(f"{page.name} must name each setting once")
+        for place in places:
+            text = fill(text, f"settings: {place}", settings(place.split()))
+    for name, table in (("parameters", parameters), ("problems", problems), ("metrics", metrics)):
+        if f"<!-- {name} -->" in text:
+            text = fill(text, name, table())
+    return text
+
+
+def stale() -> list[Path]:
+    """Return the pages whose tables are not as they should be."""
+    return [page for page in sorted(DOCS.glob("*.md")) if page.read_text() != written(page)]
+
+
+def _families() -> Iterator[tuple[str, str, Sequence[str], str]]:
+    """Yield each metric's name, type, labels and help text."""
+    pool = cast(WorkerPool, SimpleNamespace(slots={}, degraded=()))
+    counters = Counters(create_memory(COUNTERS_BYTES))
+    for family in _Exposition(Metrics([counters], 0), pool).collect():
+        suffix = "_total" * (family.type == "counter")
+        yield family.name + suffix, family.type, vars(family)["_labelnames"], family.documentation
+
+
+def _default(name: str, value: object) -> str:
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if isinstance(value, int) and "bytes" in name:
+        unit, size = next((unit, size) for unit, size in _UNITS if value % size == 0)
+        return f"{value // size} {unit}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    cells = [columns, ["---"] * len(columns), *([cell.replace("|", r"\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def main() -> None:
+    """Write the tables, or compare them with ``--check``."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.reference_tables", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a page is stale")
+    check = parser.parse_args().check
+    pages = stale()
+    for page in pages:
+        print(f"{page}: {'stale; run make reference' if check else 'written'}")
+        if not check:
+            page.write_text(written(page))
+    sys.exit(check and bool(pages))
+
+
+if __name__ == "__main__":
+    main()
