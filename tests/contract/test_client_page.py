@@ -9,9 +9,11 @@ import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from contract.test_readme import ADDRESS, examples
+from lossd_client import LossClient
 
 PAGE = "docs/client.md"
 EXPECTED = re.compile(r"^ *print\(.*\)  # (.+)$", flags=re.MULTILINE)
@@ -63,7 +65,9 @@ def test_curl(base_url: str, folder: Path) -> None:
         here = command.replace("localhost:8000", base_url.removeprefix("http://"))
         done = subprocess.run(here, shell=True, cwd=folder, capture_output=True, check=True, timeout=60)
         answers += [json.loads(done.stdout)] if done.stdout else []
-    multipart, npy, v2 = answers
+    (v2,) = answers
     outputs = {output["name"]: output["data"] for output in v2["outputs"]}
-    assert multipart["count"] == 2560
-    assert multipart["loss"] == npy["loss"] == outputs["loss"][0]
+    with LossClient(base_url) as client:
+        result = client.focal(np.load(folder / "x.npy"), np.load(folder / "y.npy"), gamma=2)
+    assert outputs["count"] == [result.count] == [2560]
+    assert outputs["loss"] == [result.loss]
