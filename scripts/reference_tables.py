@@ -26,11 +26,7 @@ from lossd.engine.ipc.memory import create_memory
 from lossd.settings import Settings
 
 DOCS: Final = Path(__file__).resolve().parents[1] / "docs"
-_MADE_AT_START: Final = {
-    "arena_bytes": "2 GiB a front end",
-    "threads": "all cores",
-    "usage_file": "~/.local/state/lossd/usage.sqlite3",
-}
+_OF_THE_MACHINE: Final = {"threads": "all cores", "usage_file": "~/.local/state/lossd/usage.sqlite3"}
 _UNITS: Final = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("bytes", 1))
 
 
@@ -40,15 +36,19 @@ def settings(names: Iterable[str]) -> str:
     for name in names:
         field = Settings.model_fields[name]
         option = f", `--{name.replace('_', '-')}`" if name in serve.__annotations__ else ""
-        default = _MADE_AT_START.get(name) or _default(name, field.default)
+        value = field.get_default(call_default_factory=True, validated_data={})
+        default = _OF_THE_MACHINE.get(name) or _default(name, value) + " a front end" * (
+            name == "arena_bytes"
+        )
         rows.append((f"`LOSSD_{name.upper()}`{option}", default, field.description or ""))
     return _table(("variable", "default", "what"), rows)
 
 
 def parameters() -> str:
     """Return the table of the losses' parameters."""
+    own = [loss for loss in LOSSES.values() if not loss.function]  # without those that operators add
     rows = [("all", parameter) for parameter in SHARED]
-    rows += [(loss.name, parameter) for loss in LOSSES.values() for parameter in loss.parameters]
+    rows += [(loss.name, parameter) for loss in own for parameter in loss.parameters]
     return _table(
         ("name", "loss", "default", "meaning"),
         [(f"`{one.name}`", loss, f"`{json.dumps(one.default)}`", one.summary) for loss, one in rows],
