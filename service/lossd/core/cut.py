@@ -1,5 +1,7 @@
 """The parts of a request, each scored by one call of a kernel.
 
+The engine sends a part to a worker as a slice.
+
 Sums are exact, so the cut changes no bit of the answer. A part is a run of elements in C order that is also
 a box: some steps along one axis, with everything inside them. So the outputs that it adds to are contiguous,
 too:

@@ -16,7 +16,7 @@ from lossd.engine.dispatch.result import Planes
 from lossd.engine.ipc.memory import Memory
 from lossd.types import Float64Array, LossRequest
 
-_SLOTS: Final = 8
+_PLACES: Final = 8
 """Most slices of a request out at a time, if each needs memory for sums that are added up here."""
 MOST_ROOM: Final = 1 << 17
 """Most numbers that a slice writes for sums that are added up here, since that blocks the event loop: slices
@@ -43,25 +43,25 @@ class ArrayOutputs:
         self._memory = memory
         self._offsets = [offset + 8 * cut.outputs * channel for channel in range(channels)]
         self._room = 0 if cut.complete else _room(cut)
-        slot = 8 * self._room * channels
-        self._free = deque(offset + slot * i for i in range(0 if cut.complete else _SLOTS))
+        each = 8 * self._room * channels
+        self._free = deque(offset + each * i for i in range(0 if cut.complete else _PLACES))
         self._sums: list[dict[int, RunningSums]] = [{} for _ in range(channels)]  # by the first output
 
     def memories_for(self, cut: Cut, index: int, output: int) -> list[tuple[int, int]] | None:
-        """Return where a part's sums go, as (offset, count of float64), or None if there is no room now.
+        """Return where a part's sums go, as (offset, count of float64), or None if no memory is free now.
 
         Args:
             cut: The part's batch.
-            index: The part.
-            output: The number of the batch's first output.
+            index: The part's index.
+            output: The batch's first output.
         """
         part = cut.part(index)
         if self._complete:
             return [(offset + 8 * (output + part.output), part.outputs) for offset in self._offsets]
         if not self._free:
             return None
-        slot = self._free.popleft()
-        return [(slot + 8 * self._room * channel, self._room) for channel in range(len(self._sums))]
+        free = self._free.popleft()
+        return [(free + 8 * self._room * channel, self._room) for channel in range(len(self._sums))]
 
     def add(
         self, cut: Cut, index: int, output: int, memories: Sequence[tuple[int, int]], planes: Sequence[int]
@@ -69,10 +69,10 @@ class ArrayOutputs:
         """Add the sums of a part that has been scored.
 
         Args:
-            cut: As for `memories_for`, like the next two.
-            index: As there.
-            output: As there.
-            memories: Its result.
+            cut: The part's batch.
+            index: The part's index.
+            output: The batch's first output.
+            memories: What `memories_for` returned.
             planes: Number of planes written to each.
         """
         if self._complete:
@@ -148,5 +148,5 @@ def output_bytes(request: LossRequest, cut: Cut) -> int:
 
     They include sums that are added up in this process, not in the arena.
     """
-    scratch = 0 if cut.complete else _SLOTS * _room(cut) * channels(request, cut)
+    scratch = 0 if cut.complete else _PLACES * _room(cut) * channels(request, cut)
     return 8 * (arrays(request, cut) * cut.outputs + scratch)
