@@ -121,7 +121,7 @@ class Cut:
         outer, rest = divmod(elements, self._length * self._inner_size)
         return outer * self._chunks + rest // (self._chunk * self._inner_size)
 
-    def room(self, index: int) -> int:
+    def most_numbers(self, index: int) -> int:
         """Return the most float64 numbers that a part's sums need; 0 if everything is reduced to one."""
         if not self.output_shape:
             return 0

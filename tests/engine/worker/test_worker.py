@@ -28,8 +28,8 @@ from lossd.engine.ipc.channel import MAX_MESSAGE_BYTES, socket_pair
 from lossd.engine.ipc.heartbeats import Heartbeats, heartbeats_bytes
 from lossd.engine.ipc.memory import Memory, create_memory
 from lossd.engine.ipc.messages import (
-    BatchSpec,
     Answer,
+    BatchSpec,
     Cancel,
     Cancelled,
     Failed,
@@ -166,7 +166,7 @@ class Desk:
                 batch=batch,
                 base=base,
                 index=index,
-                memories=[(self._lay(np.zeros(room)), room)] if (room := cut.room(index)) else [],
+                memories=[(self._lay(np.zeros(room)), room)] if (room := cut.most_numbers(index)) else [],
                 deadline=deadline,
                 row=row,
                 team=team,

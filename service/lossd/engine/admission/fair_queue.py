@@ -26,7 +26,8 @@ _MEMORY_SECONDS: Final = 10.0
 class ReleaseRate:
     """Predicts how long a wait takes, from the recent rate at which bytes were released.
 
-    Only the time in which requests wait is measured. Gaps over 0.25 s (a worker being replaced) count as 0.25 s.
+    Only the time in which requests wait is measured. A gap over 0.25 s (a worker being replaced) counts as
+    0.25 s.
 
     Args:
         clock: Seconds.
