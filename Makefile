@@ -15,6 +15,7 @@ CASES ?= 5000
 MUTANTS ?= 10000
 ABORTS ?= 10000
 REQUESTS ?= 1000000
+SEEDS ?= 100
 SECONDS_EACH ?= 60
 
 .DEFAULT_GOAL := help
@@ -133,6 +134,7 @@ fuzz: $(READY) ## Draw requests for the kernel, send a server 10,000 mutants of 
 soak: $(READY) ## Break a server in every way, again and again, and print what its callers notice
 	LOSSD_SOAK=1 LOSSD_ABORTS=$(ABORTS) LOSSD_REQUESTS=$(REQUESTS) \
 	  $(BIN)/python -m pytest tests/faults --timeout 0 $(ARGS)
+	LOSSD_ADMISSION_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/engine/admission/test_concurrency.py --timeout 0
 
 evaluation: $(READY) ## Score 2 GB in little memory while a worker is killed and the server restarted
 	LOSSD_SOAK=1 $(BIN)/python -m pytest tests/faults/test_evaluation.py --timeout 0 $(ARGS)

@@ -119,13 +119,13 @@ def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Traceb
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
     else:
-        logger.critical("ended by an error", exc_info=(kind, error, trace))
+        logger.critical("uncaught exception; exiting", exc_info=(kind, error, trace))
 
 
 def _log_uncaught_in_thread(thrown: threading.ExceptHookArgs) -> None:
     """Log an exception that ends a thread."""
     if thrown.exc_value is not None and not isinstance(thrown.exc_value, SystemExit):
         logger.error(
-            "a thread was ended by an error",
+            "uncaught exception in a thread",
             exc_info=(thrown.exc_type, thrown.exc_value, thrown.exc_traceback),
         )

@@ -97,7 +97,6 @@ class ErrorCode(StrEnum):
     OVERLOADED = "overloaded"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     OUT_OF_MEMORY = "out_of_memory"
-    CANCELLED = "cancelled"
 
 
 class RequestError(Exception):

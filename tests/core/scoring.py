@@ -120,7 +120,7 @@ def sums_by(kernel: Kernel, job: Job, channel: int = 0) -> Float64Array:
 
 def score_part(kernel: Kernel, job: Job, index: int) -> tuple[Sums, list[Float64Array]]:
     """What a part comes to, and the memories that were written to."""
-    memories = [np.full(job.work.cut.room(index), np.nan) for _ in range(job.work.channels)]
+    memories = [np.full(job.work.cut.most_numbers(index), np.nan) for _ in range(job.work.channels)]
     return kernel.score(job.work, job.body, 0, index, memories), memories
 
 

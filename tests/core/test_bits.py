@@ -237,7 +237,7 @@ def test_what_was_in_the_memory_changes_no_bit(reduction: dict[str, Any]) -> Non
     job = work("focal", tensors("logits", (BLOCK // 33, 33)), **reduction)
     for kernel in KERNELS:
         found, [memory] = score_part(kernel, job, 0)
-        other = np.full(job.work.cut.room(0), 7.0)
+        other = np.full(job.work.cut.most_numbers(0), 7.0)
         again = kernel.score(job.work, job.body, 0, 0, [other])
         used = found.planes[0] * job.work.cut.part(0).outputs
         assert again == found
@@ -246,11 +246,24 @@ def test_what_was_in_the_memory_changes_no_bit(reduction: dict[str, Any]) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("shape", "axis"), SHAPES_AND_AXES)
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [
+        ((40_017,), None),
+        ((500, 80), 0),
+        ((500, 80), 1),
+        ((4, 10_000), 1),
+        ((3, 12_000), 0),
+        ((20_000, 2), 0),
+        ((10, 5, 40, 19), [0, 2]),
+        ((10, 5, 40, 19), [1, -1]),
+    ],
+)
 def test_a_devices_longer_blocks_come_to_the_same(shape: tuple[int, ...], axis: object) -> None:
-    """The path that a CUDA device takes, on this machine: blocks of more elements, few or one of them."""
+    """The path that a CUDA device takes, here: one block longer than a CPU's, or many short ones."""
     job = everything(shape, axis, 1 << 30)
-    for length in (1 << 22, 1000):
+    assert job.work.cut.size > BLOCK
+    for length in (1 << 22, 4999):
         kernel = TorchKernel(block=length)
         assert figures_by(kernel, job).sum.terms == figures(job).sum.terms
         for channel in range(job.work.channels):

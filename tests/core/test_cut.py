@@ -51,6 +51,6 @@ def test_there_is_room_for_the_planes_of_every_part(cut: Cut) -> None:
         part = cut.part(i)
         most = min(MOST_PLANES, (part.stop - part.start) // part.outputs + 1)
         if not cut.output_shape:
-            assert cut.room(i) == 0
+            assert cut.most_numbers(i) == 0
         else:
-            assert cut.room(i) == part.outputs * (1 if cut.complete else most)
+            assert cut.most_numbers(i) == part.outputs * (1 if cut.complete else most)

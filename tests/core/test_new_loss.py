@@ -1,8 +1,9 @@
-"""A new loss is one function and one entry in the catalogue."""
+"""An operator's loss is one function and one entry in the catalogue; a built-in loss is in every table."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -13,8 +14,8 @@ from torch import Tensor
 from core import scoring
 from core.scoring import BLOCK, work
 from lossd.core import catalog
-from lossd.core.catalog import Loss, Parameter
-from lossd.core.losses.elements import Element, Inputs
+from lossd.core.catalog import LOSSES, Loss, Parameter, register
+from lossd.core.losses.elements import FORMULAS, Element, Formula, Inputs, elements
 from lossd.core.losses.kernel import TorchKernel
 from lossd.core.parameters import check_params
 from lossd.types import RequestError
@@ -86,6 +87,30 @@ def test_a_registered_loss_checks_its_own_parameters(kernel: TorchKernel) -> Non
     assert caught.value.code == "invalid_parameter"
     with pytest.raises(RequestError, match="did you mean scale"):
         check_params(ENTRY, {"scael": 1})
+
+
+@pytest.mark.parametrize("missing", [{"function": ""}, {"nanoseconds": 1.0}])
+def test_a_loss_that_no_kernel_can_compute_is_not_registered(
+    missing: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "INCOMPLETE", replace(ENTRY, **missing))
+    with pytest.raises(ValueError, match="must have a function, and no nanoseconds"):
+        register(f"{__name__}:INCOMPLETE")
+    assert "scaled" not in LOSSES
+
+
+def test_every_built_in_loss_has_a_formula(kernel: TorchKernel) -> None:
+    assert set(FORMULAS) == {loss.name for loss in LOSSES.values() if not loss.function}
+
+
+def test_a_loss_without_a_formula_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    ones = Tensor([1.0]).double()
+    with pytest.raises(KeyError, match="hinge"):
+        elements(Formula("hinge", probabilities=False), ones, ones)
+    longer = MappingProxyType({**LOSSES, "hinge": Loss("hinge", "", "")})
+    monkeypatch.setattr("lossd.core.losses.kernel.LOSSES", longer)
+    with pytest.raises(KeyError, match="no formula for the loss hinge"):
+        TorchKernel()
 
 
 def test_a_loss_that_is_not_registered_is_unknown() -> None:

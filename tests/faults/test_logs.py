@@ -124,7 +124,7 @@ def test_what_ends_a_process_is_one_line(tmp_path: Path) -> None:
         assert answer.status_code == 500
         wait_until(lambda: is_ready(server), 60, "the worker has been replaced")
         found = lines(server)
-    ending = [line for line in found if line["event"] == "ended by an error"]
+    ending = [line for line in found if line["event"] == "uncaught exception; exiting"]
     assert {line["process"] for line in ending} == {"worker"}
     assert all("device-side assert" in line["exception"] for line in ending)
     assert {line["process"] for line in of(server, "poison")} == {"front-end", "worker"}

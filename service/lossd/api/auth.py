@@ -59,7 +59,7 @@ class Gate:
         finally:
             os.close(fd)
         self._roster = Roster(found.teams)
-        self.quotas.change(found.teams, found.slots)
+        self.quotas.change(found.teams, found.rows)
         self.known.set()
 
     def admit(self, scope: Scope) -> Team:

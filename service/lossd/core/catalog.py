@@ -1,7 +1,8 @@
 """The losses: an entry each, from which the routes, the documentation and the kernels follow.
 
-Without torch, so that the front end can import it; a worker imports an entry's function when it starts. A new
-loss is a function and an entry in `LOSSES`.
+Without torch, so that the front end can import it. An operator's loss is a `Loss` and its function, which a
+worker imports when it starts. A built-in loss has no function, but a formula in `lossd.core.losses.elements`,
+and a number and a formula in the native kernel.
 """
 
 from __future__ import annotations
@@ -222,7 +223,7 @@ def register(entry: str) -> None:
             imports it, too. The loss's function may be in another module that does.
 
     Raises:
-        ValueError: There is no such loss, or its name is taken.
+        ValueError: There is no such loss, its name is taken, or it has no function of its own.
     """
     module, _, name = entry.partition(":")
     try:
@@ -232,5 +233,8 @@ def register(entry: str) -> None:
         raise ValueError(msg) from error
     if not isinstance(loss, Loss) or loss.name in _losses:
         msg = f"what is at {entry!r} is no lossd.core.catalog.Loss with a name of its own"
+        raise ValueError(msg)
+    if not loss.function or loss.is_native:
+        msg = f"the loss at {entry!r} must have a function, and no nanoseconds"
         raise ValueError(msg)
     _losses[loss.name] = loss

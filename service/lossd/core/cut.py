@@ -1,5 +1,7 @@
 """The parts of a request, each scored by one call of a kernel.
 
+The engine sends a part to a worker as a slice.
+
 Sums are exact, so the cut changes no bit of the answer. A part is a run of elements in C order that is also
 a box: some steps along one axis, with everything inside them. So the outputs that it adds to are contiguous,
 too:
@@ -119,7 +121,7 @@ class Cut:
         outer, rest = divmod(elements, self._length * self._inner_size)
         return outer * self._chunks + rest // (self._chunk * self._inner_size)
 
-    def room(self, index: int) -> int:
+    def most_numbers(self, index: int) -> int:
         """Return the most float64 numbers that a part's sums need; 0 if everything is reduced to one."""
         if not self.output_shape:
             return 0

@@ -60,7 +60,7 @@ class Kernel(Protocol):
             offset: The offset in it that theirs are counted from.
             index: The part of ``work.cut``.
             memories: Arrays for the sums of outputs and of their divisors, as many as ``work.channels``, each
-                of at least ``work.cut.room(index)`` numbers.
+                of at least ``work.cut.most_numbers(index)`` numbers.
 
         Raises:
             RequestError: A value is not allowed; the error names the first in its tensor.

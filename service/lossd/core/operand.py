@@ -16,7 +16,7 @@ _NUMPY: Final = {
     "bfloat16": "u2",  # bit patterns
     "float32": "f4",
     "float64": "f8",
-    "bool": "u1",  # a byte other than 0 and 1 is then seen for what it is
+    "bool": "u1",  # so that bytes other than 0 and 1 are detected
     "uint8": "u1",
     "uint16": "u2",
     "uint32": "u4",

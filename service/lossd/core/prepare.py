@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut, cut_of
@@ -99,16 +100,9 @@ def prepare(
     others = tuple(other for other in range(len(shape)) if other != axis)
     inputs = operand("logits") or operand("probabilities")
     targets = operand("targets", others if by_index else None)
-    smoothing, ignored, background = (
-        params["label_smoothing"],
-        params["ignore_index"],
-        params["background_index"],
-    )
+    ignored = params["ignore_index"]
     assert inputs is not None
     assert targets is not None
-    assert isinstance(smoothing, float)
-    assert ignored is None or isinstance(ignored, float | str)
-    assert background is None or isinstance(background, int)
     return Work(
         loss=loss,
         own=own_params(LOSSES[loss], params),
@@ -120,9 +114,9 @@ def prepare(
         alpha=by_class("alpha"),
         mask=operand("mask"),
         class_axis=axis if by_index else None,
-        label_smoothing=smoothing,
-        ignore_index=None if ignored is None else float(ignored),
-        background_index=background,
+        label_smoothing=cast(float, params["label_smoothing"]),
+        ignore_index=None if ignored is None else float(cast("float | str", ignored)),
+        background_index=cast("int | None", params["background_index"]),
         allow_nan=params["allow_nan"] is True,
         divisor=divisor(params, cut, tensors),
     )

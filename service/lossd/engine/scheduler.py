@@ -86,11 +86,6 @@ class Scheduler(Generic[Item]):
         """Return the number of items that wait or run."""
         return self._items
 
-    @property
-    def teams(self) -> int:
-        """Number of teams that are not forgotten."""
-        return len(self._flows)
-
     def add(self, team: str, weight: float, request: Hashable, item: Item) -> None:
         """Add an item behind the others of its request.
 

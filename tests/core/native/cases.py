@@ -47,7 +47,7 @@ class Case:
 
     def packed(self) -> bytes:
         """As the driver reads it."""
-        room = self.work.cut.room(self.index)
+        room = self.work.cut.most_numbers(self.index)
         head = struct.pack("=5q", self.threads, self.offset, len(self.body), self.work.channels, room)
         return (
             head
@@ -217,7 +217,7 @@ def answers_of(kernel: native.NativeKernel, asked: Sequence[Case]) -> list[bytes
 
 def _answer_of(kernel: native.NativeKernel, case: Case) -> bytes:
     cut = case.work.cut
-    memories = [np.empty(cut.room(case.index)) for _ in range(case.work.channels)]
+    memories = [np.empty(cut.most_numbers(case.index)) for _ in range(case.work.channels)]
     part = native._with_memories(native._part_of(case.work, case.index), memories)
     found = native._Result()
     kernel._score(native._job_of(case.work), part, case.body, case.offset, case.threads, found)

@@ -86,7 +86,7 @@ def test_it_reads_and_writes_nothing_but_its_own(
     width: str, asked: list[Case], answers: list[bytes], tmp_path: Path
 ) -> None:
     need_compiler()
-    sanitizers = ("-fsanitize=address", *UNDEFINED, "-O1", "-g")
+    sanitizers = ("-fsanitize=address", *UNDEFINED, "-Og", "-g1")
     build_driver(tmp_path / "driver", width, COMPILER, *FLAGS[width], *sanitizers)
     assert same(run_driver([str(tmp_path / "driver")], asked, tmp_path, threads=2), answers)
 
@@ -125,7 +125,7 @@ def test_however_many_threads_add_up_the_sums_are_the_same(threads: int, asked: 
 def outcome(kernel: NativeKernel, case: Case) -> object:
     """What a part comes to, in a form that is equal for equal sums."""
     part = case.work.cut.part(case.index)
-    memories = [np.empty(case.work.cut.room(case.index)) for _ in range(case.work.channels)]
+    memories = [np.empty(case.work.cut.most_numbers(case.index)) for _ in range(case.work.channels)]
     try:
         found = kernel.score(case.work, case.body, case.offset, case.index, memories)
     except RequestError as fault:

@@ -1,8 +1,12 @@
-"""Turns, in simulated time: an event loop whose clock stands where the next thing happens."""
+"""Turns, in simulated time: an event loop whose clock stands where the next thing happens.
+
+LOSSD_ADMISSION_SEEDS is the number of runs of each simulation.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import selectors
 from collections.abc import Coroutine
@@ -14,6 +18,7 @@ import pytest
 from lossd.engine.admission.concurrency import PATIENCE_SECONDS, ConcurrencyLimiter, Permit
 from lossd.types import RequestError
 
+SEEDS = range(int(os.environ.get("LOSSD_ADMISSION_SEEDS", "2")))
 BODY = 1000
 RATE = 100 * BODY
 """Bytes a second that are scored."""
@@ -111,7 +116,7 @@ async def come(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_of_three_times_what_can_be_done_a_third_is(seed: int) -> None:
     async def main() -> None:
         turns = limiter(10 * BODY)
@@ -130,7 +135,7 @@ def test_of_three_times_what_can_be_done_a_third_is(seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_teams_backlog_is_not_anothers(seed: int) -> None:
     async def main() -> None:
         turns = limiter(4 * BODY)

@@ -4,7 +4,7 @@ import pytest
 
 from lossd.core.catalog import LOSSES
 from lossd.core.parameters import check_params, reduced_axes
-from lossd.engine.dispatch.array_outputs import MOST_ROOM, cut_for, output_bytes
+from lossd.engine.dispatch.array_outputs import MOST_NUMBERS, cut_for, output_bytes
 from lossd.settings import Settings
 from lossd.types import LossRequest, Tensor
 
@@ -29,7 +29,7 @@ def test_what_a_slice_leaves_to_be_added_up_is_bounded(
     params = check_params(LOSSES["bce"], given)
     cut = cut_for(shape, reduced_axes(params, shape), ELEMENTS)
     if not cut.complete:
-        assert cut.room(0) <= MOST_ROOM
+        assert cut.most_numbers(0) <= MOST_NUMBERS
     tensors = {name: Tensor("float32", shape, 0) for name in ("logits", "targets")}
     needed = output_bytes(LossRequest("bce", tensors, params, {}), cut)
     sums = 8 * cut.outputs * (2 if cut.complete else 6)

@@ -23,6 +23,7 @@ from lossd.engine.ipc.channel import MAX_MESSAGE_BYTES, socket_pair
 from lossd.engine.ipc.memory import Memory, create_memory
 from lossd.engine.ipc.messages import (
     Cancel,
+    Cancelled,
     Failed,
     FromFrontEnd,
     FromWorker,
@@ -134,7 +135,7 @@ def run(test: Callable[[Desk], Awaitable[None]]) -> None:
 
 async def answer_all(desk: Desk, job: Job, seen: list[tuple[int, int]]) -> None:
     """Have the workers score all that they are sent, each a slice in turn."""
-    while not job.over:
+    while not job.ended:
         for number, worker in enumerate(desk.workers):
             for part in worker.slices() if worker.link.fileno() >= 0 else ():
                 seen.append((number, part.index))
@@ -194,7 +195,7 @@ def test_the_first_error_is_told_whoever_finds_one_first(earlier: str) -> None:
             worker, part = out[index]
             worker.say(failed(part, ErrorCode.NON_FINITE_INPUT))
             await turns()
-            assert not job.over
+            assert not job.ended
         assert not [part for worker in desk.workers for part in worker.slices()]
         worker, part = out[1]
         worker.say(scored(part) if earlier == "scored" else failed(part, ErrorCode.NON_FINITE_INPUT))
@@ -229,7 +230,7 @@ def test_memory_is_released_when_neither_worker_has_a_slice() -> None:
         for i, ids in out.items():
             for slice_id in ids:
                 assert not free
-                desk.workers[i].say(Failed(slice_id, ErrorCode.CANCELLED, "nobody waits", []))
+                desk.workers[i].say(Cancelled(slice_id))
                 await turns()
         assert free == [True]
 
@@ -262,7 +263,7 @@ def test_a_request_that_ends_its_worker_twice_is_refused() -> None:
             await turns()
             parts = desk.workers[0].slices()
             assert [part.index for part in parts] == [0, 1, 2, 3]
-            assert not job.over
+            assert not job.ended
             await desk.end_worker(0, parts[0].id)
             desk.workers[0] = await desk.start_worker(0, failures=attempt)
         with pytest.raises(RequestError, match="worker_crashed"):
@@ -291,7 +292,7 @@ def test_sums_of_several_outputs_are_added_up_exactly() -> None:
         job = await desk.pool.start(request, cut, output, 1.0)
         job.append(Batch(tensors, cut, cut.parts))
         job.close(cut)
-        while not job.over:
+        while not job.ended:
             await turns()
             for worker in desk.workers:
                 for part in rng.permutation(np.array(worker.slices(), dtype=object)):

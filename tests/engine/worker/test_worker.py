@@ -28,8 +28,10 @@ from lossd.engine.ipc.channel import MAX_MESSAGE_BYTES, socket_pair
 from lossd.engine.ipc.heartbeats import Heartbeats, heartbeats_bytes
 from lossd.engine.ipc.memory import Memory, create_memory
 from lossd.engine.ipc.messages import (
+    Answer,
     BatchSpec,
     Cancel,
+    Cancelled,
     Failed,
     FromFrontEnd,
     FrontEndStarted,
@@ -127,8 +129,8 @@ class Desk:
         for message in messages:
             self.link.sendall(encode(message))
 
-    def answers(self, count: int) -> dict[int, Scored | Failed]:
-        found: dict[int, Scored | Failed] = {}
+    def answers(self, count: int) -> dict[int, Answer]:
+        found: dict[int, Answer] = {}
         while len(found) < count:
             message = decode_from_worker(self.link.recv(MAX_MESSAGE_BYTES))
             if not isinstance(message, Ready):
@@ -164,7 +166,7 @@ class Desk:
                 batch=batch,
                 base=base,
                 index=index,
-                memories=[(self._lay(np.zeros(room)), room)] if (room := cut.room(index)) else [],
+                memories=[(self._lay(np.zeros(room)), room)] if (room := cut.most_numbers(index)) else [],
                 deadline=deadline,
                 row=row,
                 team=team,
@@ -300,8 +302,7 @@ def test_a_cancelled_request_is_answered_at_once() -> None:
     desk.send(*ended, *other)
     with working(desk, ticking()):
         answers = desk.answers(120)
-    cancelled = [answer for answer in answers.values() if isinstance(answer, Failed)]
-    assert {answer.code for answer in cancelled} == {"cancelled"}
+    cancelled = [answer for answer in answers.values() if isinstance(answer, Cancelled)]
     assert {answer.id for answer in cancelled} < ids(ended)
     assert len(cancelled) >= 94
     assert not {answer.id for answer in cancelled} & set(desk.trace)

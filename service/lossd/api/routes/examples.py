@@ -176,7 +176,8 @@ QUOTED: Final[Mapping[ErrorCode, str]] = {
         "to 10 s; send it faster, or in smaller requests"
     ),
     ErrorCode.HEADERS_TOO_LARGE: "the head has more than 100 headers; send fewer",
-    ErrorCode.OVERLOADED: "more is waiting than can be scored in time; try again later, or allow more time",
+    ErrorCode.OVERLOADED: "the queue is too long for this request's deadline; "
+    "try again later, or allow more time",
     ErrorCode.OUT_OF_MEMORY: "cuda:0 has no memory left for this request; send a smaller one",
 }
 """Details of errors that take a connection, a queue or a device to raise."""

@@ -121,7 +121,7 @@ class StreamedBody:
             self._stream.write(event.column, event.data)
 
     async def _raise_if_failed(self) -> None:
-        if self._job is not None and self._job.over:
+        if self._job is not None and self._job.ended:
             await self._job.result()
 
     async def _start(self, columns: tuple[Column, ...]) -> None:

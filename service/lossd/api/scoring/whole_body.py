@@ -224,7 +224,7 @@ class WholeBody:
                 return
             last = max(outline.tensors, key=lambda name: outline.tensors[name].offset)
             started = await self._start(*self._assemble(outline, region), last)
-        if started.job.over:
+        if started.job.ended:
             await started.job.result()
         cut = started.span.cut
         arrived = arrived_elements(started.last, started.request, cut, region.offset + self._received)

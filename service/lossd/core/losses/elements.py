@@ -16,7 +16,7 @@ with gamma up to 10, beyond that 8 + gamma.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ class Formula(NamedTuple):
     """A loss and its parameters.
 
     Attributes:
-        loss: ``bce`` or ``focal``.
+        loss: A key of `FORMULAS`.
         probabilities: Whether the inputs are probabilities.
         label_smoothing: e: y becomes y (1 - e) + e / 2.
         gamma: Focal loss's exponent, at least 0; 0 gives the alpha-balanced cross entropy.
@@ -70,22 +70,37 @@ def elements(
         alpha: Each element's balance, [n], in place of the formula's.
         hard: Whether every target is known to be 0 or 1, which saves steps and changes no bit.
     """
-    target, complement = _smoothed(y, how.label_smoothing)
-    gamma = 0.0 if how.loss == "bce" else how.gamma
+    return FORMULAS[how.loss](how, x, _smoothed(y, how.label_smoothing), k, alpha, hard=hard)
+
+
+def _bce(
+    how: Formula, x: Tensor, y: _Smoothed, k: Tensor | None, _alpha: Tensor | None, *, hard: bool
+) -> Tensor:
+    careful = _careful(how, 0.0, y.target, k, fine=False, hard=hard)
+    inputs = Likelihood(x, probabilities=how.probabilities, careful=careful)
+    losses = cross_entropy(inputs, y.target, y.complement, k)
+    return inputs.limit(losses, losses)
+
+
+def _focal(
+    how: Formula, x: Tensor, y: _Smoothed, k: Tensor | None, alpha: Tensor | None, *, hard: bool
+) -> Tensor:
+    gamma, balance = how.gamma, how.alpha if alpha is None else alpha
     fine = gamma != 0.0 and (gamma not in SIMPLE_GAMMAS or how.variant == "exp")
-    careful = _careful(how, gamma, target, k, fine=fine, hard=hard)
+    careful = _careful(how, gamma, y.target, k, fine=fine, hard=hard)
     inputs = Likelihood(x, probabilities=how.probabilities, fine=fine, careful=careful)
-    losses = cross_entropy(inputs, target, complement, k)
-    if how.loss == "bce":
-        return inputs.limit(losses, losses)
-    balance = how.alpha if alpha is None else alpha
-    return focal(inputs, target, complement, k, losses, gamma=gamma, alpha=balance, variant=how.variant)
+    losses = cross_entropy(inputs, y.target, y.complement, k)
+    return focal(inputs, y.target, y.complement, k, losses, gamma=gamma, alpha=balance, variant=how.variant)
+
+
+FORMULAS: Final[Mapping[str, Callable[..., Tensor]]] = {"bce": _bce, "focal": _focal}
+"""The built-in losses, by name."""
 
 
 def _careful(
     how: Formula, gamma: float, target: Pair, k: Tensor | None, *, fine: bool, hard: bool
 ) -> Tensor | bool:
-    """Return where so many steps round that pairs are needed."""
+    """Return where double-double arithmetic is needed."""
     if gamma == 0.0 and not how.label_smoothing:
         return False if k is None else k != 1.0
     if 0.0 < gamma <= 1.5 and how.variant == "sigmoid" and not fine:
@@ -151,14 +166,22 @@ def added(
     return inputs.limit(torch.where(coefficient > 0.0, against, 0.0), product_or_zero(coefficient, value))
 
 
-def _smoothed(y: Tensor, smoothing: float) -> tuple[Pair, Pair]:
-    """Return the targets after smoothing, and 1 - y.
+class _Smoothed(NamedTuple):
+    """Targets after label smoothing.
 
-    The latter is smoothed from 1 - y, not computed from the smoothed y, whose rounding would hide it.
+    Attributes:
+        target: y, [n].
+        complement: 1 - y, [n], smoothed by itself: rounding of the smoothed y would hide it.
     """
+
+    target: Pair
+    complement: Pair
+
+
+def _smoothed(y: Tensor, smoothing: float) -> _Smoothed:
     complement = sum_of_ordered(1.0, -y)
     if not smoothing:
-        return pair(y), complement
+        return _Smoothed(pair(y), complement)
     keep = sum_of_ordered(1.0, -torch.full_like(y, smoothing))
     half = pair(torch.full_like(y, smoothing / 2.0))
-    return plus(times(keep, pair(y)), half), plus(times(keep, complement), half)
+    return _Smoothed(plus(times(keep, pair(y)), half), plus(times(keep, complement), half))

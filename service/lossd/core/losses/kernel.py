@@ -31,7 +31,7 @@ from lossd.core.checks import (
 from lossd.core.cut import Cut, Part
 from lossd.core.exact_sum import ExactSum
 from lossd.core.kernel import Sums
-from lossd.core.losses.elements import Element, Formula, added, elements
+from lossd.core.losses.elements import FORMULAS, Element, Formula, added, elements
 from lossd.core.losses.fetch import Fetch, Read
 from lossd.core.losses.sums import planes_of, terms_of
 from lossd.core.native.arrays import RunningSums, exact_array
@@ -59,6 +59,9 @@ class TorchKernel:
     Args:
         device: ``cpu`` or ``cuda:N``.
         block: Most elements of a block; by default what suits the device.
+
+    Raises:
+        KeyError: A loss of the catalog has no formula.
     """
 
     name = "torch"
@@ -71,6 +74,9 @@ class TorchKernel:
             if loss.function:
                 module, _, function = loss.function.partition(":")
                 self._functions[loss.name] = getattr(import_module(module), function)
+            elif loss.name not in FORMULAS:
+                msg = f"lossd.core.losses.elements has no formula for the loss {loss.name}"
+                raise KeyError(msg)
         self._block = block or (_CPU_BLOCK if device == "cpu" else _DEVICE_BLOCK)
         self._fetch = Fetch(self._device)
 

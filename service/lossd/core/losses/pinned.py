@@ -33,13 +33,8 @@ class PinnedMemory:
             torch.cuda.check_error(_runtime().cudaHostRegister(address, memory.nbytes, _PORTABLE))
         self._address = address
 
-    @property
-    def registered(self) -> bool:
-        """Whether it is registered."""
-        return self._address is not None
-
     def close(self) -> None:
-        """Unregister it. No copy from it may be under way."""
+        """Unregister it. No copy from it may be in flight."""
         if self._address is not None:
             address, self._address = self._address, None
             torch.cuda.check_error(_runtime().cudaHostUnregister(address))

@@ -16,7 +16,6 @@ from typing import Final
 
 import numpy as np
 
-from lossd.core.catalog import VARIANTS
 from lossd.core.checks import (
     LOGIT,
     MASK,
@@ -34,12 +33,30 @@ from lossd.core.native import library
 from lossd.core.native.library import best_width, scoring_function, why_missing
 from lossd.core.operand import Operand, merged
 from lossd.core.prepare import Work
-from lossd.types import ITEMSIZE, Float64Array
+from lossd.types import Float64Array
 
 _MOST_TERMS: Final = 41
 _CACHED: Final = 256
-_DTYPES: Final = {name: number for number, name in enumerate(ITEMSIZE)}
+_DTYPES: Final = {
+    "float16": 0,
+    "bfloat16": 1,
+    "float32": 2,
+    "float64": 3,
+    "bool": 4,
+    "uint8": 5,
+    "uint16": 6,
+    "uint32": 7,
+    "uint64": 8,
+    "int8": 9,
+    "int16": 10,
+    "int32": 11,
+    "int64": 12,
+}
+"""The numbers of load.h's dtypes."""
 _LOSSES: Final = {"bce": 0, "focal": 1}
+"""The numbers of elements.h's losses."""
+_VARIANTS: Final = {"sigmoid": 0, "exp": 1, "quality": 2}
+"""The numbers of elements.h's variants of focal loss."""
 _DIVISORS: Final = {None: 0, "count": 1, "weight": 2, "positives": 3}
 _OUT_OF_MEMORY: Final = 8
 _RESULT: Final = Struct("=qiiqd2i3i4x")
@@ -115,7 +132,7 @@ def _job_of(work: Work) -> library.Job:
     formula = library.Formula(
         loss=_LOSSES[work.loss],
         probabilities=work.inputs.name == "probabilities",
-        variant=VARIANTS.index(str(own.get("variant", VARIANTS[0]))),
+        variant=_VARIANTS[str(own.get("variant", "sigmoid"))],
         balanced=alpha is not None or work.alpha is not None,
         gamma=own.get("gamma", 0.0),
         alpha=alpha if isinstance(alpha, float) else 0.0,

@@ -83,7 +83,7 @@ class Part(ctypes.Structure):
 
 
 def why_missing() -> str | None:
-    """Return why there is no native kernel here; None if there is one."""
+    """Return why the native kernel is missing; None if it is not."""
     try:
         scoring_function(best_width())
     except OSError as error:

@@ -30,11 +30,6 @@ class Allocator:
         self._starts = [start]  # the free ranges, ascending
         self._sizes = {start: stop - start}
 
-    @property
-    def largest(self) -> int:
-        """The length of the largest free range."""
-        return max(self._sizes.values(), default=0)
-
     def take(self, nbytes: int) -> int | None:
         """Return the offset of a range of ``nbytes``, or None if no free range is large enough."""
         fitting = [start for start in self._starts if self._sizes[start] >= nbytes]

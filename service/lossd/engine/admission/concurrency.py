@@ -20,8 +20,7 @@ from lossd.engine.admission.fair_queue import FairQueue, Observer
 PATIENCE_SECONDS: Final = 0.25
 """How long a body that is still arriving counts."""
 _CAUTION: Final = 1.5
-"""A body may wait if there is time for so many times the predicted wait: reading it in vain would cost more
-than a refusal."""
+"""Safety factor: a request may queue only if its deadline allows this multiple of the predicted wait."""
 
 
 class Permit:
@@ -64,7 +63,7 @@ class ConcurrencyLimiter(FairQueue[Permit]):
         clock: Callable[[], float] = time.monotonic,
         observer: Observer | None = None,
     ) -> None:
-        detail = "more is waiting than can be scored in time; try again later, or allow more time"
+        detail = "the queue is too long for this request's deadline; try again later, or allow more time"
         super().__init__(detail, capacity, clock, observer)
         self._capacity = capacity
         self._clock = clock

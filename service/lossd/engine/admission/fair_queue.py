@@ -26,9 +26,8 @@ _MEMORY_SECONDS: Final = 10.0
 class ReleaseRate:
     """Predicts how long a wait takes, from the recent rate at which bytes were released.
 
-    Only the time in which requests wait is measured. A long time without a release means that something stood
-    still, such as a worker that was being replaced, and does not foretell how things go afterwards: it counts
-    as a quarter of a second.
+    Only the time in which requests wait is measured. A gap over 0.25 s (a worker being replaced) counts as
+    0.25 s.
 
     Args:
         clock: Seconds.

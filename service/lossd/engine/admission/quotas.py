@@ -2,9 +2,9 @@
 
 The numbers are in memory that all front ends map, so a look at them takes microseconds and no message.
 
-A request is counted before it is checked, in numbers that this front end alone writes, and no longer if it is
-refused. So two front ends never both take the last place, and neither waits for the other. Elements are known
-only after a request has been admitted. They are charged then and may put the team into debt, which the next
+Each front end counts a request in its own numbers, then checks the sum over all, and uncounts it if refused.
+So two front ends never both take the last place, and neither waits for the other. Elements are known only
+after a request has been admitted. They are charged then and may put the team into debt, which the next
 requests wait out.
 """
 
@@ -38,11 +38,11 @@ class Entry(NamedTuple):
     """A request that has been admitted.
 
     Attributes:
-        slot: Its team's slot.
+        row: Its team's row of the quotas.
         nbytes: The bytes it is counted with.
     """
 
-    slot: int
+    row: int
     nbytes: int
 
 
@@ -83,15 +83,15 @@ class Quotas:
             if number:  # in flight in the process before this one
                 self._own[i] = 0.0
 
-    def change(self, teams: Mapping[str, Team], slots: Mapping[str, int]) -> None:
+    def change(self, teams: Mapping[str, Team], rows: Mapping[str, int]) -> None:
         """Take over other teams or limits.
 
         Args:
             teams: By name.
-            slots: The slot of each team, which never changes.
+            rows: The row of each team, which never changes.
         """
         self._limited = {
-            name: (slots[name], team.limits) for name, team in teams.items() if team.limits != Limits()
+            name: (rows[name], team.limits) for name, team in teams.items() if team.limits != Limits()
         }
 
     def enter(self, team: str, nbytes: int) -> Entry | None:
@@ -111,19 +111,19 @@ class Quotas:
         found = self._limited.get(team)
         if found is None:
             return None
-        slot, limits = found
+        row, limits = found
         if limits.bytes_in_flight is not None and nbytes > limits.bytes_in_flight:
             detail = (
-                f"the body takes {nbytes} bytes, and team {team} may have {limits.bytes_in_flight} under "
-                "way; send it in several requests"
+                f"the body takes {nbytes} bytes, and team {team} may have {limits.bytes_in_flight} in "
+                "flight; send it in several requests"
             )
             raise RequestError(ErrorCode.BODY_TOO_LARGE, detail)
-        entry = Entry(slot, nbytes)
+        entry = Entry(row, nbytes)
         self._count(entry, 1)
         try:
             self._check_in_flight(entry, limits, team)
-            self._check_elements(slot, limits, team)
-            self._take_rate(slot, limits, team)
+            self._check_elements(row, limits, team)
+            self._take_rate(row, limits, team)
         except RequestError:
             self._count(entry, -1)
             raise
@@ -164,54 +164,54 @@ class Quotas:
         found = self._limited.get(team)
         if found is None:
             return []
-        slot, limits = found
+        row, limits = found
         rates = (("requests", limits.requests_per_second), ("elements", limits.elements_per_second))
         return [
-            _describe(name, rate, self._rates.level(2 * slot + i, rate) / rate)
+            _describe(name, rate, self._rates.level(2 * row + i, rate) / rate)
             for i, (name, rate) in enumerate(rates)
             if rate is not None
         ]
 
     def _count(self, entry: Entry, by: int) -> None:
-        self._own[2 * entry.slot] += by
-        self._own[2 * entry.slot + 1] += by * entry.nbytes
+        self._own[2 * entry.row] += by
+        self._own[2 * entry.row + 1] += by * entry.nbytes
 
     def _check_in_flight(self, entry: Entry, limits: Limits, team: str) -> None:
         most, most_bytes = limits.requests_in_flight, limits.bytes_in_flight
-        if most is not None and sum(own[2 * entry.slot] for own in self._in_flight) > most:
-            detail = f"team {team} may have {most} requests under way; wait for one of them to be answered"
+        if most is not None and sum(own[2 * entry.row] for own in self._in_flight) > most:
+            detail = f"team {team} may have {most} requests in flight; wait for one of them to be answered"
             raise RequestError(ErrorCode.TOO_MANY_IN_FLIGHT, detail)
         if most_bytes is None:
             return
-        others = sum(own[2 * entry.slot + 1] for own in self._in_flight) - entry.nbytes
+        others = sum(own[2 * entry.row + 1] for own in self._in_flight) - entry.nbytes
         if others + entry.nbytes > most_bytes:
             detail = (
-                f"team {team} may have {most_bytes} bytes under way, and has {others:.0f}; wait for an answer"
+                f"team {team} may have {most_bytes} bytes in flight, and has {others:.0f}; wait for an answer"
             )
             raise RequestError(ErrorCode.TOO_MANY_IN_FLIGHT, detail)
 
-    def _check_elements(self, slot: int, limits: Limits, team: str) -> None:
+    def _check_elements(self, row: int, limits: Limits, team: str) -> None:
         rate = limits.elements_per_second
         if rate is None:
             return
-        late = self._rates.level(2 * slot + 1, rate) / rate - _WINDOW_SECONDS
+        late = self._rates.level(2 * row + 1, rate) / rate - _WINDOW_SECONDS
         if late >= 0.0:
             detail = (
                 f"team {team} may have {rate:g} elements a second scored, and is {late:.1f} s ahead of that"
             )
             raise RequestError(ErrorCode.RATE_LIMITED, f"{detail}; send less, or wait", retry_after=late)
 
-    def _take_rate(self, slot: int, limits: Limits, team: str) -> None:
+    def _take_rate(self, row: int, limits: Limits, team: str) -> None:
         rate = limits.requests_per_second
         if rate is None:
             return
-        self._rates.use(2 * slot, 1.0)
-        late = self._rates.level(2 * slot, rate) / rate - max(_WINDOW_SECONDS, 1.0 / rate)
+        self._rates.use(2 * row, 1.0)
+        late = self._rates.level(2 * row, rate) / rate - max(_WINDOW_SECONDS, 1.0 / rate)
         if late > 1e-9:
-            self._rates.use(2 * slot, -1.0)
+            self._rates.use(2 * row, -1.0)
             detail = f"team {team} may send {rate:g} requests a second; send fewer and larger ones, or wait"
             raise RequestError(ErrorCode.RATE_LIMITED, detail, retry_after=late)
-        self._rates.update(2 * slot, rate)
+        self._rates.update(2 * row, rate)
 
 
 def _describe(name: str, rate: float, ahead: float) -> Left:

@@ -16,9 +16,9 @@ from lossd.engine.dispatch.result import Planes
 from lossd.engine.ipc.memory import Memory
 from lossd.types import Float64Array, LossRequest
 
-_SLOTS: Final = 8
+_PLACES: Final = 8
 """Most slices of a request out at a time, if each needs memory for sums that are added up here."""
-MOST_ROOM: Final = 1 << 17
+MOST_NUMBERS: Final = 1 << 17
 """Most numbers that a slice writes for sums that are added up here, since that blocks the event loop: slices
 are shortened to stay below."""
 _MOST_PLANES: Final = 3
@@ -42,26 +42,26 @@ class ArrayOutputs:
         self._complete = cut.complete
         self._memory = memory
         self._offsets = [offset + 8 * cut.outputs * channel for channel in range(channels)]
-        self._room = 0 if cut.complete else _room(cut)
-        slot = 8 * self._room * channels
-        self._free = deque(offset + slot * i for i in range(0 if cut.complete else _SLOTS))
+        self._numbers = 0 if cut.complete else _most_numbers(cut)
+        each = 8 * self._numbers * channels
+        self._free = deque(offset + each * i for i in range(0 if cut.complete else _PLACES))
         self._sums: list[dict[int, RunningSums]] = [{} for _ in range(channels)]  # by the first output
 
     def memories_for(self, cut: Cut, index: int, output: int) -> list[tuple[int, int]] | None:
-        """Return where a part's sums go, as (offset, count of float64), or None if there is no room now.
+        """Return where a part's sums go, as (offset, count of float64), or None if no memory is free now.
 
         Args:
             cut: The part's batch.
-            index: The part.
-            output: The number of the batch's first output.
+            index: The part's index.
+            output: The batch's first output.
         """
         part = cut.part(index)
         if self._complete:
             return [(offset + 8 * (output + part.output), part.outputs) for offset in self._offsets]
         if not self._free:
             return None
-        slot = self._free.popleft()
-        return [(slot + 8 * self._room * channel, self._room) for channel in range(len(self._sums))]
+        free = self._free.popleft()
+        return [(free + 8 * self._numbers * channel, self._numbers) for channel in range(len(self._sums))]
 
     def add(
         self, cut: Cut, index: int, output: int, memories: Sequence[tuple[int, int]], planes: Sequence[int]
@@ -69,10 +69,10 @@ class ArrayOutputs:
         """Add the sums of a part that has been scored.
 
         Args:
-            cut: As for `memories_for`, like the next two.
-            index: As there.
-            output: As there.
-            memories: Its result.
+            cut: The part's batch.
+            index: The part's index.
+            output: The batch's first output.
+            memories: What `memories_for` returned.
             planes: Number of planes written to each.
         """
         if self._complete:
@@ -123,14 +123,14 @@ def cut_for(shape: tuple[int, ...], axes: tuple[int, ...], elements: int) -> Cut
         elements: Most elements of a slice.
     """
     cut = cut_of(shape, axes, elements)
-    while not cut.complete and _room(cut) > MOST_ROOM and elements > 1:
+    while not cut.complete and _most_numbers(cut) > MOST_NUMBERS and elements > 1:
         elements //= 2
         cut = cut_of(shape, axes, elements)
     return cut
 
 
-def _room(cut: Cut) -> int:
-    return cut.room(0) if cut.parts else 0
+def _most_numbers(cut: Cut) -> int:
+    return cut.most_numbers(0) if cut.parts else 0
 
 
 def channels(request: LossRequest, cut: Cut) -> int:
@@ -148,5 +148,5 @@ def output_bytes(request: LossRequest, cut: Cut) -> int:
 
     They include sums that are added up in this process, not in the arena.
     """
-    scratch = 0 if cut.complete else _SLOTS * _room(cut) * channels(request, cut)
+    scratch = 0 if cut.complete else _PLACES * _most_numbers(cut) * channels(request, cut)
     return 8 * (arrays(request, cut) * cut.outputs + scratch)

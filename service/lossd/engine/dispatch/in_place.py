@@ -213,7 +213,7 @@ class InPlace:
         (request, cut, work), kernel = ready, self._kernel
         channels: Sequence[Planes] = ()
         if cut.output_shape:
-            memories = [np.empty(cut.room(0)) for _ in range(work.channels)]
+            memories = [np.empty(cut.most_numbers(0)) for _ in range(work.channels)]
             sums = kernel.score(work, memory, offset, 0, memories)
             channels = [planes_of(cut, *each) for each in zip(memories, sums.planes, strict=True)]
         else:

@@ -19,13 +19,13 @@ from lossd.engine.dispatch.array_outputs import ArrayOutputs, channels
 from lossd.engine.dispatch.result import Planes, RunningTotals, Totals, crashed, result_of, too_late
 from lossd.engine.dispatch.worker_slot import WorkerSlot
 from lossd.engine.ipc.memory import Memory
-from lossd.engine.ipc.messages import BatchSpec, Failed, Scored, Slice, encode
+from lossd.engine.ipc.messages import Answer, BatchSpec, Failed, Scored, Slice, encode
 from lossd.types import LossRequest, LossResult, Requester, RequestError, Tensor
 
 _slice_ids: Final = itertools.count(1 + secrets.randbits(40))  # other ids than the process before this one's
 _job_ids: Final = itertools.count(1)
 _MANY_OUTPUTS: Final = 1 << 14
-"""Sums of more outputs are put together beside the event loop, if they are not in the arena."""
+"""With more outputs than this, sums are merged in a thread, if they are not in the arena."""
 
 
 class Dispatcher(Protocol):
@@ -40,15 +40,15 @@ class Dispatcher(Protocol):
 
 @dataclass(slots=True)
 class Batch:
-    """The inputs of a request, or of some rows of a stream: their tensors, and how they are cut.
+    """The tensors of a whole request, or of some rows of a stream, and how they are cut into slices.
 
     Attributes:
         tensors: The tensors, in the arena.
-        cut: The parts.
-        arrived: Number of parts whose inputs have arrived.
+        cut: Its slices, as parts of the cut.
+        arrived: Number of slices whose inputs have arrived.
         row: The number of the first row, in a stream.
-        output: The number of the first output.
-        handed: Number of parts handed out.
+        first_output: The number of the first output.
+        handed: Number of slices handed out.
         answered: How many of these have been answered.
         base: The arena offset that the spec's offsets are counted from.
         spec: The encoded `BatchSpec`, once a slice has been handed out.
@@ -58,7 +58,7 @@ class Batch:
     cut: Cut
     arrived: int = 0
     row: int = 0
-    output: int = 0
+    first_output: int = 0
     handed: int = 0
     answered: int = 0
     base: int = 0
@@ -66,7 +66,7 @@ class Batch:
 
     @property
     def done(self) -> bool:
-        """Whether all parts are answered, so that nobody reads the inputs any more."""
+        """Whether all slices are answered, so that no worker reads the inputs any more."""
         return self.answered == self.cut.parts
 
 
@@ -125,8 +125,8 @@ class Job:
         self._when_idle: Callable[[], None] | None = None
         self._when_answered: Callable[[], None] | None = None
         self._closed = False
-        self._batches: deque[Batch] = deque()  # those with parts still to hand out
-        self._missing = 0  # parts that have not been answered
+        self._batches: deque[Batch] = deque()  # those with slices still to hand out
+        self._missing = 0  # slices that have not been answered
         self._totals: Final = RunningTotals()
         self._kernel = ""
         self._busy: dict[str, float] = {}  # seconds of computing, by device
@@ -137,7 +137,7 @@ class Job:
     # For the request's owner
 
     @property
-    def over(self) -> bool:
+    def ended(self) -> bool:
         """Whether it has ended; before `close` only an error ends it, which `result` raises."""
         return self._done.done()
 
@@ -148,7 +148,7 @@ class Job:
         self.advance()
 
     def advance(self) -> None:
-        """Hand out the parts that have newly arrived."""
+        """Hand out the slices that have newly arrived."""
         self._pool.feed(self)
 
     def close(self, cut: Cut) -> None:
@@ -210,7 +210,7 @@ class Job:
 
     def next_slice(self, most: int) -> Slice | None:
         """Return the next slice to send, or None: there is none now, or ``most`` are out already."""
-        if self.over or self._failed is not None or len(self._sent) >= most:
+        if self.ended or self._failed is not None or len(self._sent) >= most:
             return None
         while self._batches and self._batches[0].handed == self._batches[0].cut.parts:
             self._batches.popleft()
@@ -219,7 +219,7 @@ class Job:
         batch = self._batches[0]
         memories: list[tuple[int, int]] | None = []
         if self._outputs is not None:
-            memories = self._outputs.memories_for(batch.cut, batch.handed, batch.output)
+            memories = self._outputs.memories_for(batch.cut, batch.handed, batch.first_output)
         if memories is None:
             return None
         if not batch.spec:
@@ -242,12 +242,12 @@ class Job:
         self._sent[following.id] = _Sent(following, batch)
         return following
 
-    def take(self, answer: Scored | Failed, slot: WorkerSlot) -> None:
+    def take(self, answer: Answer, slot: WorkerSlot) -> None:
         """Take a worker's answer to one of the slices."""
         sent = self._sent[answer.id]
         sent.batch.answered += 1
         self.forget(answer.id)
-        if self.over:
+        if self.ended:
             return
         if isinstance(answer, Failed) and (self._failed is None or answer.id < self._failed[0]):
             self._failed = answer.id, RequestError(answer.code, answer.detail, answer.errors)
@@ -277,7 +277,7 @@ class Job:
 
     def fail(self, error: RequestError) -> None:
         """End the job with an error. Its memory stays in use while slices are out."""
-        if not self.over:
+        if not self.ended:
             self._error = error
             self._done.set_result(None)
 
@@ -288,8 +288,8 @@ class Job:
         self._busy[device] = self._busy.get(device, 0.0) + answer.seconds
         self._missing -= 1
         if self._outputs is not None:
-            part, batch = sent.slice, sent.batch
-            self._outputs.add(batch.cut, part.index, batch.output, part.memories, answer.planes)
+            scored, batch = sent.slice, sent.batch
+            self._outputs.add(batch.cut, scored.index, batch.first_output, scored.memories, answer.planes)
 
     def _write_spec(self, batch: Batch) -> None:
         """Encode a batch's spec: the same bytes for like batches, wherever they lie."""
@@ -308,7 +308,7 @@ class Job:
         batch.spec = encode(spec)
 
     def _end_if_complete(self) -> None:
-        if self._closed and not self._missing and not self.over:
+        if self._closed and not self._missing and not self.ended:
             self._done.set_result(None)
 
     def _result(self) -> LossResult:

@@ -172,7 +172,7 @@ class RowStream:
             # Released first: requests that hold memory while they wait for more could block each other.
             for window in (self._window, self._other):
                 await self._wait_for(window)
-            if self._job.over:
+            if self._job.ended:
                 return
             self._region.release()
             self._region = None
@@ -185,7 +185,7 @@ class RowStream:
         self._other = _Window(starts[len(ranges) : 2 * len(ranges)])
 
     async def _wait_for(self, window: _Window) -> None:
-        while not window.free and not self._job.over:
+        while not window.free and not self._job.ended:
             self._answered.clear()
             await self._answered.wait()
 

@@ -25,12 +25,11 @@ from lossd.engine.dispatch.worker_slot import WorkerSlot
 from lossd.engine.ipc.channel import MAX_MESSAGE_BYTES, Sender, SpareDescriptors
 from lossd.engine.ipc.memory import Memory
 from lossd.engine.ipc.messages import (
+    Answer,
     Cancel,
     Degraded,
-    Failed,
     Listening,
     Ready,
-    Scored,
     TeamsChanged,
     WorkerGone,
     WorkerStarted,
@@ -56,7 +55,7 @@ class WorkerPool:
         control: The socket to the supervisor, which sends new workers over it.
         workers: Number of workers there will be.
         elements: Most elements of a slice.
-        each: The part of these that each thread of a CPU worker gets; all of them by default.
+        each: The share of these that each thread of a CPU worker gets; all of them by default.
         when_scored: Called for each slice that a worker has answered.
         when_teams_changed: Called with the supervisor's message about new teams, and the descriptor of the
             memory that holds them.
@@ -168,7 +167,7 @@ class WorkerPool:
         for slot in self.slots.values():
             if slot.state == "starting":  # no process has them
                 self._forget_ended(slot)
-            elif slot.state == "ready" and any(part.job == job.id for part in slot.slices.values()):
+            elif slot.state == "ready" and any(its.job == job.id for its in slot.slices.values()):
                 self._send(slot, encode(Cancel(job.id)))
 
     @property
@@ -199,10 +198,10 @@ class WorkerPool:
     def _make_ready(self, slot: WorkerSlot, ready: Ready) -> None:
         slot.ready, slot.ready_since, slot.state = ready, time.monotonic(), "ready"
         logger.info("worker %d (pid %d) is ready on %s", slot.index, slot.pid, ready.device)
-        for part in slot.slices.values():
-            self._send(slot, encode(part))
+        for waiting in slot.slices.values():
+            self._send(slot, encode(waiting))
 
-    def _take(self, slot: WorkerSlot, answer: Scored | Failed) -> None:
+    def _take(self, slot: WorkerSlot, answer: Answer) -> None:
         self._when_scored()
         del slot.slices[answer.id]
         job = self._jobs.pop(answer.id)
@@ -252,7 +251,7 @@ class WorkerPool:
             if isinstance(message, WorkerStarted):
                 self._link(message, fds[0])
             elif isinstance(message, WorkerGone):
-                self._replace(message)
+                self._release(message)
             elif isinstance(message, TeamsChanged):
                 self._when_teams_changed(message, fds[0])
             elif isinstance(message, Degraded):
@@ -273,8 +272,8 @@ class WorkerPool:
         self._loop.add_reader(slot.link, self._read_worker, slot)
         self._first_worker.set()
 
-    def _replace(self, gone: WorkerGone) -> None:
-        """Empty a slot whose process has ended, and send its slices to others."""
+    def _release(self, gone: WorkerGone) -> None:
+        """Take back the slices of a worker that has been reaped, and send them to others."""
         slot = self.slots[gone.worker]
         if slot.link is not None:
             self._read_worker(slot)  # the messages it sent before it died
@@ -294,19 +293,19 @@ class WorkerPool:
         others = self._ready_slots
         if not others:
             return
-        for slice_id, part in slot.slices.items():
+        for slice_id, its in slot.slices.items():
             job = self._jobs[slice_id]
             if job.slot is slot:
                 job.slot = _least_busy(others)
             other = _least_busy(others) if job.tried else job.slot
-            other.slices[slice_id] = part
-            self._send(other, encode(part))
+            other.slices[slice_id] = its
+            self._send(other, encode(its))
         slot.slices.clear()
 
     def _forget_ended(self, slot: WorkerSlot) -> None:
         """Drop the slices of ended jobs from a slot whose process does not have them."""
         for slice_id in list(slot.slices):
-            if self._jobs[slice_id].over:
+            if self._jobs[slice_id].ended:
                 del slot.slices[slice_id]
                 self._jobs.pop(slice_id).forget(slice_id)
 

@@ -40,20 +40,20 @@ class BatchSpec(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
-    """From a front end to a worker: a part of a batch to score.
+    """From a front end to a worker: a slice of a batch to score.
 
     Attributes:
         id: Unique in its front end, never 0, below 2**48.
         job: The number of its job, the same for all slices of a request.
         batch: A `BatchSpec`, encoded: a worker decodes equal bytes only once.
         base: The arena offset that the batch's offsets are counted from.
-        index: Which part of the batch.
+        index: Its number in the batch.
         memories: Where sums of several outputs go, as (offset, count of float64): those of the losses, then
             those of the divisors if each output has its own; empty where everything is reduced to a number.
         deadline: Time by time.monotonic() after which no answer is wanted; infinite if there is none.
         row: The number of the first row, in a stream.
         team: The request's team.
-        weight: The team's share of the worker's time, in proportion to others'.
+        weight: The team's share of the worker's time, relative to other teams'.
         request_id: The request's id, for the log.
         trace: Context of the request's span (W3C traceparent); empty if there is none.
     """
@@ -107,6 +107,12 @@ class Failed(msgspec.Struct, array_like=True, tag="failed", frozen=True):
     code: ErrorCode
     detail: str
     errors: list[tuple[str, str]]
+
+
+class Cancelled(msgspec.Struct, array_like=True, tag="cancelled", frozen=True):
+    """From a worker: a slice that it dropped, because its job was cancelled."""
+
+    id: int
 
 
 class Ready(msgspec.Struct, array_like=True, tag="ready", frozen=True):
@@ -184,11 +190,11 @@ class Teams(msgspec.Struct, array_like=True, frozen=True):
 
     Attributes:
         teams: By name.
-        slots: Each team's row of the quotas, by name.
+        rows: Each team's row of the quotas, by name.
     """
 
     teams: dict[str, Team]
-    slots: dict[str, int]
+    rows: dict[str, int]
 
 
 class FrontEndStarted(msgspec.Struct, array_like=True, tag="front", frozen=True):
@@ -204,7 +210,9 @@ class FrontEndStarted(msgspec.Struct, array_like=True, tag="front", frozen=True)
 
 
 FromFrontEnd: TypeAlias = Slice | Cancel
-FromWorker: TypeAlias = Scored | Failed | Ready
+Answer: TypeAlias = Scored | Failed | Cancelled
+"""A worker's answer to a slice: each gets one."""
+FromWorker: TypeAlias = Answer | Ready
 FromSupervisor: TypeAlias = WorkerStarted | WorkerGone | FrontEndStarted | TeamsChanged | Degraded
 
 encode: Final = msgspec.msgpack.Encoder().encode

@@ -132,17 +132,18 @@ class _Supervisor:
             counters = [Counters(fd) for fd in self._counters_fds]
             self._usage = UsageRecorder(self._settings.usage_file, counters)
         front_ends = [
-            asyncio.create_task(self._keep_front_end(index)) for index in range(self._settings.front_ends)
+            asyncio.create_task(self._keep_front_end(index), name=f"front end {index}")
+            for index in range(self._settings.front_ends)
         ]
         workers = [
-            asyncio.create_task(self._keep_worker(index, device))
+            asyncio.create_task(self._keep_worker(index, device), name=f"worker {index}")
             for index, device in enumerate(self._devices)
         ]
-        watches = [asyncio.create_task(watch) for watch in self._watches()]
-        await asyncio.wait({*watches, *front_ends, *workers}, return_when=asyncio.FIRST_COMPLETED)
+        watches = [asyncio.create_task(watch, name="the supervisor") for watch in self._watches()]
+        ended, _ = await asyncio.wait({*watches, *front_ends, *workers}, return_when=asyncio.FIRST_COMPLETED)
         if not self._stopping.is_set():
             self._status = 1
-            logger.error("stopping: a process cannot be kept running")
+            logger.error("stopping: %s cannot run", ", ".join(sorted({task.get_name() for task in ended})))
             self._stopping.set()
         # The front ends keep listening until they have drained, and refuse new requests at once.
         self._listener.close()

@@ -37,7 +37,7 @@ class TeamsWatcher:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._files = WatchedFiles(path, seconds=_LOOK_SECONDS)
-        self._slots: dict[str, int] = {}  # a team keeps its slot, even while it is not in the file
+        self._rows: dict[str, int] = {}  # a team keeps its row, even while it is not in the file
         self._fd = -1
         self._nbytes = 0
         self._take(read_teams(path))
@@ -55,7 +55,7 @@ class TeamsWatcher:
                 logger.error("%s cannot be used: %s; the teams stay as they were", self._path, error)
             else:
                 changed()
-                logger.info("the teams of %s are in use as it is now", self._path)
+                logger.info("reloaded the teams from %s", self._path)
 
     def close(self) -> None:
         """Close the memory."""
@@ -67,13 +67,13 @@ class TeamsWatcher:
         Raises:
             BadTeams: There are too many.
         """
-        new = [name for name in roster.teams if name not in self._slots]
-        if len(self._slots) + len(new) > MOST_TEAMS:
+        new = [name for name in roster.teams if name not in self._rows]
+        if len(self._rows) + len(new) > MOST_TEAMS:
             msg = f"there have been more than {MOST_TEAMS} teams; a restart forgets those that are gone"
             raise BadTeams(msg)
         for name in new:
-            self._slots[name] = len(self._slots)
-        data = encode(Teams(dict(roster.teams), self._slots))
+            self._rows[name] = len(self._rows)
+        data = encode(Teams(dict(roster.teams), self._rows))
         fd = create_memory(len(data))
         os.pwrite(fd, data, 0)
         if self._fd >= 0:

@@ -48,7 +48,7 @@ class UsageRecorder:
         self._pending: defaultdict[tuple[str, str], defaultdict[str, float]] = defaultdict(_nothing)
         self._written = False  # whether the last attempt succeeded
         self._failure: str | None = None
-        self._began = 0.0  # the time of the attempt under way; 0 if there is none
+        self._began = 0.0  # the time of the attempt in progress; 0 if there is none
         self._told: str | None = None
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="usage", daemon=True)
@@ -74,7 +74,7 @@ class UsageRecorder:
             if failure != self._told:
                 if self._told is None:
                     logger.error(
-                        "usage cannot be written to %s: %s; it is kept in memory and tried again each second",
+                        "usage cannot be written to %s: %s; kept in memory; retrying",
                         self._path,
                         failure,
                     )

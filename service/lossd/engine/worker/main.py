@@ -31,7 +31,17 @@ from lossd.core.kernel import Kernel, Sums, WrongAnswerError
 from lossd.core.prepare import Work, prepare
 from lossd.core.self_test import check_known_answers
 from lossd.engine.ipc.heartbeats import Heartbeat, Heartbeats
-from lossd.engine.ipc.messages import UNUSABLE, WRONG, Failed, Ready, Scored, Slice, decode_batch
+from lossd.engine.ipc.messages import (
+    UNUSABLE,
+    WRONG,
+    Answer,
+    Cancelled,
+    Failed,
+    Ready,
+    Scored,
+    Slice,
+    decode_batch,
+)
 from lossd.engine.ipc.options import WorkerOptions
 from lossd.engine.scheduler import Scheduler
 from lossd.engine.worker.front_ends import FrontEnd, FrontEnds
@@ -129,9 +139,8 @@ class Worker:
             if isinstance(message, Slice):
                 self._scheduler.add(message.team, message.weight, job, _Task(front_end, message))
             else:
-                cancelled = RequestError(ErrorCode.CANCELLED, "nobody waits for this any more")
                 for task in self._scheduler.drop(job):
-                    self._answer(task, cancelled, 0.0)
+                    self._answer(task, Cancelled(task.slice.id), 0.0)
 
     def _check_when_due(self) -> None:
         now = self._clock()
@@ -151,23 +160,22 @@ class Worker:
         outcome = None if task.front_end.gone else self._attempt(task)
         seconds = self._clock() - began
         if outcome is not None:
-            self._answer(task, outcome, seconds)
+            self._answer(task, _answer_of(task.slice, outcome, seconds), seconds)
         self._scheduler.charge(seconds)
         return True
 
-    def _answer(self, task: _Task, outcome: Sums | RequestError, seconds: float) -> None:
+    def _answer(self, task: _Task, answer: Answer, seconds: float) -> None:
         self._answered += 1
-        scored, answer = task.slice, _answer_of(task.slice, outcome, seconds)
         self._front_ends.send(task.front_end, answer)
         if self._tracing is not None:
             attributes: dict[str, str | int] = {
                 "lossd.device": self._kernel.device,
-                "lossd.part": scored.index,
-                "lossd.team": scored.team,
-                "lossd.request_id": scored.request_id,
+                "lossd.part": task.slice.index,
+                "lossd.team": task.slice.team,
+                "lossd.request_id": task.slice.request_id,
             }
             self._tracing.record_slice(
-                scored.trace, seconds, attributes, failed=isinstance(outcome, RequestError)
+                task.slice.trace, seconds, attributes, failed=not isinstance(answer, Scored)
             )
 
     def _beat(self, task: _Task | None) -> None:
@@ -194,7 +202,7 @@ class Worker:
         if pinned is not None:
             import torch
 
-            torch.cuda.synchronize(self._kernel.device)  # no copy from it is under way
+            torch.cuda.synchronize(self._kernel.device)  # no copy from it is in flight
             pinned.close()
 
     def _attempt(self, task: _Task) -> Sums | RequestError:
@@ -213,16 +221,19 @@ class Worker:
             _log_failure(task.slice)
             if self._kernel.device != "cpu" or type(error).__name__ == "AcceleratorError":
                 raise  # the device may be poisoned: a new process starts from a clean one
-            return RequestError(ErrorCode.INTERNAL_ERROR, "the loss could not be computed; see the log")
+            return RequestError(
+                ErrorCode.INTERNAL_ERROR,
+                "the loss could not be computed; report the request id to the operator",
+            )
 
     def _score(self, task: _Task) -> Sums:
-        part, memory = task.slice, task.front_end.memory.view
-        work = _work_of(part.batch, part.row)
+        its, memory = task.slice, task.front_end.memory.view
+        work = _work_of(its.batch, its.row)
         memories = [
             np.frombuffer(memory, dtype=np.float64, count=count, offset=offset)
-            for offset, count in part.memories
+            for offset, count in its.memories
         ]
-        return self._kernel_for(work.loss).score(work, memory, part.base, part.index, memories)
+        return self._kernel_for(work.loss).score(work, memory, its.base, its.index, memories)
 
     def _kernel_for(self, loss: str) -> Kernel:
         """Return the kernel that has a loss: the native one has none that an operator has added."""
@@ -236,11 +247,11 @@ def _work_of(batch: bytes, row: int) -> Work:
     return prepare(spec.loss, spec.params, spec.shape, spec.axes, spec.elements, spec.tensors, row)
 
 
-def _answer_of(part: Slice, outcome: Sums | RequestError, seconds: float) -> Scored | Failed:
+def _answer_of(scored: Slice, outcome: Sums | RequestError, seconds: float) -> Scored | Failed:
     if isinstance(outcome, RequestError):
-        return Failed(part.id, outcome.code, outcome.detail, list(outcome.errors))
+        return Failed(scored.id, outcome.code, outcome.detail, list(outcome.errors))
     return Scored(
-        id=part.id,
+        id=scored.id,
         sum=outcome.loss,
         weight_sum=outcome.weights,
         positives=outcome.positives,
@@ -250,12 +261,12 @@ def _answer_of(part: Slice, outcome: Sums | RequestError, seconds: float) -> Sco
     )
 
 
-def _log_failure(part: Slice) -> None:
+def _log_failure(failed: Slice) -> None:
     """Log the exception that is being handled, which a slice caused."""
     from structlog.contextvars import bound_contextvars
 
-    with bound_contextvars(request_id=part.request_id, team=part.team):
-        logger.exception("slice %d failed", part.id)
+    with bound_contextvars(request_id=failed.request_id, team=failed.team):
+        logger.exception("slice %d failed", failed.id)
 
 
 def main(arguments: str) -> None:
@@ -288,7 +299,7 @@ def main(arguments: str) -> None:
     try:
         worker.run()
     except WrongAnswerError as error:
-        logger.error("worker %d no longer computes correctly: %s", options.index, error)
+        logger.error("known-answer check failed; exiting: %s", error)
         sys.exit(WRONG)
     finally:
         if tracing is not None:
