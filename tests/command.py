@@ -11,4 +11,4 @@ from lossd_client.cli import create_app
 
 app = create_app(add_commands)
 # A runner builds the command anew for each run, which takes longer than most of the runs.
-typer.testing._get_command = cache(typer.testing._get_command)
+typer.testing._get_command = cache(typer.testing._get_command)  # type: ignore[attr-defined] # private
