@@ -32,7 +32,7 @@ def server_address(given: str | None) -> str:
 
 
 def is_loopback(url: str) -> bool:
-    """Return whether an address is on this machine, before which no proxy stands."""
+    """Return whether an address is loopback; proxies are not used for it."""
     host = urlsplit(url).hostname or ""
     try:
         return ip_address(host).is_loopback

@@ -26,7 +26,7 @@ def _shapes(call: CheckedCall) -> str | None:
     """Return advice for targets that lack an axis of length 1, or are class ids."""
     inputs, targets = call.inputs, call.tensors["targets"]
     name = next(iter(call.tensors))
-    said = f"{name} {inputs.shape}, targets {targets.shape}"
+    shapes = f"{name} {inputs.shape}, targets {targets.shape}"
     expected = inputs.shape
     if call.by_index:
         if not -inputs.ndim <= call.axes.classes < inputs.ndim:
@@ -35,10 +35,10 @@ def _shapes(call: CheckedCall) -> str | None:
     if targets.shape == expected:
         return None  # it is another tensor
     if [n for n in targets.shape if n != 1] == [n for n in expected if n != 1]:
-        return f"{said}: reshape one: {_reshaping(targets.shape, expected)}"
+        return f"{shapes}: reshape one: {_reshaping(targets.shape, expected)}"
     classes_apart = -inputs.ndim <= call.axes.classes < inputs.ndim and inputs.ndim > 1
     if not call.by_index and classes_apart and targets.shape == _without(inputs.shape, call.axes.classes):
-        return f"{said}: if the targets are class ids, give targets_format='index'"
+        return f"{shapes}: if the targets are class ids, give targets_format='index'"
     return None
 
 

@@ -196,7 +196,7 @@ def from_foreign(value: Any) -> NDArray[Any] | None:  # noqa: ANN401 - what it i
     """Return another library's array as numpy's; None if `value` is no array.
 
     Raises:
-        TypeError: It does, and yet cannot be read.
+        TypeError: It is an array that cannot be read.
     """
     if _is_torch(value):
         return _from_torch(value)

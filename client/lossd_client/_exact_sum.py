@@ -51,7 +51,7 @@ class ExactSum:
     def digits(self) -> list[int]:
         """The sum as integers of fixed width: rows of them may be added up in any order.
 
-        They are the 32-bit digits from the lowest on, then the infinity, the negative one and NaN, counted.
+        32-bit digits, lowest first, then counts of inf, -inf and NaN.
         """
         units = self.units.to_bytes(4 * DIGITS, "little", signed=True)
         special = [repr(number) == repr(self.special) for number in _SPECIAL]

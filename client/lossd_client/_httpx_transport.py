@@ -280,7 +280,7 @@ class HttpxTransport:
         max_connections: How many connections there may be at once.
         use_environment: Obey HTTP_PROXY and its like, and ~/.netrc; SSL_CERT_FILE is obeyed in any case.
         http: An `httpx.Client` of your own to send by, closed with this; the other arguments then go
-            unheeded. It must not follow redirects. What it has under way when a call is broken off ends in
+            unheeded. It must not follow redirects. What it has in flight when a call is broken off ends in
             its own time.
     """
 

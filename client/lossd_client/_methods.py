@@ -247,7 +247,7 @@ class BatchLosses(Losses[AnswerT], Generic[AnswerT, BatchesT, AnswersT]):
         """Score batches as they come and yield the result of each, in order.
 
         Batches are drawn as results are taken, `concurrency` ahead, and copied as in `score_batches`. Closing
-        the iterator, or leaving it to the garbage collector, breaks off what is under way and draws no more.
+        the iterator, or leaving it to the garbage collector, breaks off what is in flight and draws no more.
 
         Args:
             loss: "bce" or "focal".

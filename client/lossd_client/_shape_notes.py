@@ -1,8 +1,7 @@
 """Notes of calls whose shapes could mean two things, and of arguments that may be swapped.
 
-The server's notes are for requests that are sent in parts. A part of a call may be ambiguous where the whole
-is not, and the other way round: a weight of shape [N] goes with inputs [N, N] in two ways, and with N / 2 of
-their rows in one.
+A split call's parts can be ambiguous where the whole is not, and the other way round, so the client makes
+these notes itself: a weight [N] fits inputs [N, N] in two ways, and N / 2 of their rows in one.
 """
 
 from collections.abc import Iterator, Mapping

@@ -23,8 +23,8 @@ class BatchStream:
         sent: Called after each batch with the rows and elements that went.
 
     Raises:
-        TypeError: A parameter is not as it should be.
-        ValueError: Likewise.
+        TypeError: A parameter has the wrong type.
+        ValueError: A parameter is no number or not finite.
         ModuleNotFoundError: pyarrow is not installed.
     """
 

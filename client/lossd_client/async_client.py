@@ -46,7 +46,7 @@ class AsyncLossClient(
 
     @classmethod
     async def local(cls, *, settings: Mapping[str, object] | None = None, **options: Unpack[Options]) -> Self:
-        """As `LossClient.local`; awaited."""
+        """Start a server on this machine, and return a client of it. See `LossClient.local`."""
         from lossd_client.local import LocalServer  # slow to import
 
         server = LocalServer(settings or {})
@@ -69,15 +69,15 @@ class AsyncLossClient(
         )
 
     async def info(self) -> dict[str, Any]:
-        """As `LossClient.info`."""
+        """Return the server's version, losses with their defaults, limits and workers."""
         return read_object(await self._run(self._request(INFO)), INFO.path)
 
     async def usage(self, days: int | None = None) -> dict[str, Any]:
-        """As `LossClient.usage`."""
+        """Return what the key's team has used, by day and in total. See `LossClient.usage`."""
         return read_object(await self._run(self._request(usage_of(days))), USAGE.path)
 
     async def ready(self) -> bool:
-        """As `LossClient.ready`."""
+        """Return whether the server is ready to score."""
         transport = self._own_transport()
         return read_ready(await transport.send(self._addressed(READY), self._settings.timeout))
 

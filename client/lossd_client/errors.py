@@ -1,10 +1,10 @@
-"""Everything that the client raises once a request is under way.
+"""Everything that the client raises for a request.
 
     LossdError
     ├── ConnectionFailed        nothing, or not all of it, came back
     ├── TimedOut                one of the client's timeouts passed, or a deadline
     ├── BadAnswer               a success that cannot be read as one
-    └── StatusError             the server, or something before it, said no
+    └── StatusError             the server or a proxy answered with an error status
         ├── InvalidRequest      400, 406, 415, 422 and other 4xx
         ├── Unauthorized        401, 403
         ├── NotFound            404, 405
@@ -84,7 +84,7 @@ class StatusError(LossdError):
     Attributes:
         status: The HTTP status.
         detail: What is wrong and what to do about it.
-        retry_after: Seconds to wait before trying again, if the server said so.
+        retry_after: Seconds to wait before trying again, if the server named them.
     """
 
     def __init__(

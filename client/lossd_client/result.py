@@ -39,12 +39,12 @@ class LossResult(Figures):
         notes: Sentences on a loss that is right and may surprise; mostly none.
         sum_terms: Numbers that add up to the sum exactly: `sum`, what rounding it left, and so on. (Older
             servers do not say them: then `merge` takes `sum`.)
-        weight_sum_terms: Likewise for `weight_sum`.
-        positives_terms: Likewise for `positives`.
+        weight_sum_terms: The same for `weight_sum`.
+        positives_terms: The same for `positives`.
         loss_terms: Arrays of the loss's shape that add up exactly to its sums, before any division; where the
             rows (axis 0) are summed and other axes stay, else None.
-        divisor_terms: There, likewise for what a mean divides the sums by; positives as they are, though it
-            divides by 1 at least.
+        divisor_terms: The same for what a mean divides the sums by. Positives below 1 are not raised
+            to 1.
     """
 
     @classmethod

@@ -160,24 +160,24 @@ class RemoteBCE(_RemoteLoss):
     Args:
         client: A client, which metrics may share.
         base_url: Without a client: the server's address, as for `LossClient`.
-        api_key: Likewise.
+        api_key: Without a client: the key.
         probabilities: `preds` are probabilities, not logits.
         pos_weight: A factor for the positive term, one a class, or an array of more dimensions that
             broadcasts to every batch, such as [C, 1, 1].
         normalizer: What the mean divides by: the "count" of elements, the sum of the "weight", or the sum of
             the targets ("positives", at least 1).
-        class_axis: As in `LossClient.bce`, as are the others.
-        targets_format: Likewise.
-        background_index: Likewise.
-        label_smoothing: Likewise.
-        ignore_index: Likewise.
-        allow_nan: Likewise.
+        class_axis: The axis of the classes.
+        targets_format: "dense" or "index".
+        background_index: The class id of the background; see `LossClient.bce`.
+        label_smoothing: e in [0, 1).
+        ignore_index: The target whose elements are dropped.
+        allow_nan: Let a NaN propagate.
         options: Those of `torchmetrics.Metric`.
 
     Attributes:
         bce_sum_digits: The weighted losses of all batches, summed: int64 digits of 32 bits, which ranks
             add up without rounding.
-        bce_weight_digits: Likewise what the mean divides the sum by.
+        bce_weight_digits: What the mean divides the sum by, in the same form.
 
     Raises:
         TypeError: There are both a client and a base_url or an api_key.
@@ -231,32 +231,17 @@ class RemoteBCE(_RemoteLoss):
 class RemoteFocal(_RemoteLoss):
     """Mean focal loss over batches and ranks, computed by a server: one request an update.
 
+    All arguments but these three are those of `RemoteBCE`, and so are the errors.
+
     Args:
-        client: As in `RemoteBCE`.
-        base_url: Likewise.
-        api_key: Likewise.
-        probabilities: Likewise.
-        gamma: As in `LossClient.focal`.
-        alpha: Likewise; None turns it off.
-        variant: Likewise.
-        pos_weight: As in `RemoteBCE`.
-        normalizer: Likewise.
-        class_axis: Likewise.
-        targets_format: Likewise.
-        background_index: Likewise.
-        label_smoothing: Likewise.
-        ignore_index: Likewise.
-        allow_nan: Likewise.
-        options: Those of `torchmetrics.Metric`.
+        gamma: How much less easy elements count, 0 to 1000.
+        alpha: The positives' share of the balance, in [0, 1], one number or one a class. None turns it off.
+        variant: "sigmoid", "exp" or "quality"; see `LossClient.focal`.
 
     Attributes:
         focal_sum_digits: The weighted losses of all batches, summed: int64 digits of 32 bits, which ranks
             add up without rounding.
-        focal_weight_digits: Likewise what the mean divides the sum by.
-
-    Raises:
-        TypeError: As `RemoteBCE`.
-        ValueError: As `RemoteBCE`.
+        focal_weight_digits: What the mean divides the sum by, in the same form.
     """
 
     _loss = "focal"

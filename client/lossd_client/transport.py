@@ -86,9 +86,9 @@ class AsyncTransport(Protocol):
     """A transport of an `AsyncLossClient`, within one event loop."""
 
     async def send(self, request: Request, timeout: Timeout) -> Response:  # noqa: ASYNC109 - as the other
-        """As `Transport.send`."""
+        """Send one request, as `Transport.send` does."""
         ...
 
     async def aclose(self) -> None:
-        """As `Transport.close`."""
+        """Close the connections. Called once, and no `send` after it."""
         ...

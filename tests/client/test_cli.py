@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -361,79 +362,93 @@ def test_the_version() -> None:
     assert done.stdout.startswith("lossd ")
 
 
-def _without(module: str | tuple[str, ...], *args: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command where importing the module fails as if it were not installed."""
-    code = (
-        "import sys\n"
-        "class Missing:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name.partition('.')[0] in {(module,) if isinstance(module, str) else module!r}:\n"
-        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
-        "sys.meta_path.insert(0, Missing())\n"
-        "from lossd.__main__ import main; main()"
-    )
-    return subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=False)
+_WITHOUT = """
+import json, sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in sys.argv[1].split(','):
+            raise ModuleNotFoundError(f'No module named {name!r}', name=name)
+sys.meta_path.insert(0, Missing())
+from typer.testing import CliRunner
+from lossd.cli import add_commands
+from lossd_client.cli import create_app
+app = create_app(add_commands)
+for command in json.loads(sys.argv[2]):
+    done = CliRunner().invoke(app, command)
+    print(json.dumps([done.exit_code, done.stdout, done.stderr]))
+"""
+
+
+def _without(modules: Sequence[str], *commands: str) -> list[tuple[int, str, str]]:
+    """Run commands where importing the modules fails as if they were not installed.
+
+    Returns:
+        The exit code, standard output and standard error of each.
+    """
+    words = json.dumps([command.split() for command in commands])
+    code = [sys.executable, "-c", _WITHOUT, ",".join(modules), words]
+    done = subprocess.run(code, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
 
 
 @pytest.mark.parametrize(
-    ("module", "command"),
+    ("module", "commands"),
     [
-        ("pydantic_settings", "serve"),
-        ("pydantic_settings", "usage"),
-        ("msgspec", "teams list --teams x"),
-        ("msgspec", "teams add a --teams x"),
-        ("msgspec", "teams disable a --teams x"),
-        ("msgspec", "keys new a --teams x"),
-        ("msgspec", "keys revoke a --teams x"),
+        ("pydantic_settings", ["serve", "usage"]),
+        (
+            "msgspec",
+            [
+                "teams list --teams x",
+                "teams add a --teams x",
+                "teams disable a --teams x",
+                "keys new a --teams x",
+                "keys revoke a --teams x",
+            ],
+        ),
     ],
 )
-def test_without_the_servers_dependencies_it_says_what_to_install(module: str, command: str) -> None:
-    done = _without(module, *command.split())
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "pip install 'lossd[server]'" in done.stderr
-
-
-@pytest.mark.parametrize("module", ["torch", "fastapi", "pydantic_settings", "msgspec"])
-def test_scoring_needs_none_of_the_servers_dependencies(module: str, files: list[str]) -> None:
-    done = _without(module, "score", *files, "--url", "http://127.0.0.1:1")
-    assert done.returncode == 3
-    assert "cannot connect" in done.stderr
+def test_without_the_servers_dependencies_it_says_what_to_install(module: str, commands: list[str]) -> None:
+    found = _without([module], *commands)
+    assert len(found) == len(commands)
+    for code, out, err in found:
+        assert (code, out) == (2, "")
+        assert "pip install 'lossd[server]'" in err
 
 
 SERVERS = ("torch", "fastapi", "starlette", "uvicorn", "pydantic_settings", "msgspec", "orjson", "structlog")
 
 
-@pytest.mark.parametrize("command", ["usage --json", "ping", "doctor", "bench --seconds 0.1 --elements 10"])
-def test_a_client_install_asks_a_server(base_url: str, command: str) -> None:
-    done = _without(SERVERS, *command.split(), "--url", base_url)
-    assert (done.returncode, done.stderr) == (0, "")
-    if command == "usage --json":
-        assert json.loads(done.stdout)["server"] == base_url
+def test_a_client_install_asks_a_server(base_url: str) -> None:
+    commands = ["usage --json", "ping", "doctor", "bench --seconds 0.1 --elements 10"]
+    found = _without(SERVERS, *(f"{command} --url {base_url}" for command in commands))
+    assert [(code, err) for code, _, err in found] == [(0, "")] * 4
+    assert json.loads(found[0][1])["server"] == base_url
 
 
-def test_a_client_install_says_that_a_server_can_be_asked_for_usage() -> None:
-    done = _without(SERVERS, "usage")
-    assert done.returncode == 2
-    assert "pip install 'lossd[server]'; or ask a server for it, with --url" in done.stderr
+def test_a_client_install_scores_and_says_that_a_server_can_be_asked_for_usage(files: list[str]) -> None:
+    score, usage = _without(SERVERS, f"score {' '.join(files)} --url http://127.0.0.1:1", "usage")
+    assert score[0] == 3
+    assert "cannot connect" in score[2]
+    assert usage[0] == 2
+    assert "pip install 'lossd[server]'; or ask a server for it, with --url" in usage[2]
 
 
-@pytest.mark.parametrize(
-    ("module", "file"), [("pyarrow", "t.parquet"), ("pyarrow", "t.arrows"), ("fsspec", "memory://x.npy")]
-)
-def test_files_that_need_more_say_what_to_install(tmp_path: Path, module: str, file: str) -> None:
+def test_files_that_need_more_say_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_bytes(b"PAR1")
     (tmp_path / "t.arrows").write_bytes(b"\xff\xff\xff\xff")
-    done = _without(module, "score", file if "://" in file else str(tmp_path / file))
-    assert (done.returncode, done.stdout) == (2, "")
-    assert f"need{'s' if module == 'pyarrow' else ''} {module}: pip install 'lossd[files]'" in done.stderr
+    commands = [f"score {tmp_path / name}" for name in ("t.parquet", "t.arrows")]
+    found = [*_without(["pyarrow"], *commands), *_without(["fsspec"], "score memory://x.npy")]
+    for needs, (code, out, err) in zip(["needs pyarrow"] * 2 + ["need fsspec"], found, strict=True):
+        assert (code, out) == (2, "")
+        assert f"{needs}: pip install 'lossd[files]'" in err
 
 
-@pytest.mark.parametrize("kind", ["npz", "csv"])
-def test_the_base_install_reads_arrays_and_text(tmp_path: Path, kind: str) -> None:
+def test_the_base_install_reads_arrays_and_text(tmp_path: Path) -> None:
     np.savez(tmp_path / "t.npz", logits=LOGITS, targets=LOGITS > 0)
     (tmp_path / "t.csv").write_text("logits,targets\n0.5,1\n")
-    done = _without("pyarrow", "score", str(tmp_path / f"t.{kind}"), "--url", "http://127.0.0.1:1")
-    assert done.returncode == 3
+    commands = [f"score {tmp_path / name} --url http://127.0.0.1:1" for name in ("t.npz", "t.csv")]
+    assert [code for code, _, _ in _without(["pyarrow"], *commands)] == [3, 3]
 
 
 def test_a_proxy_that_cannot_be_used_is_2(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

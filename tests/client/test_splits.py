@@ -321,7 +321,7 @@ def _scalar(loss: float = 1.0) -> Answer:
     return Answer.of_json({"loss": loss, "sum": loss, "count": 1, "weight_sum": 1.0, "positives": 0.0})
 
 
-def test_several_are_under_way_at_a_time_and_no_more(ask: Ask, playback: Playback) -> None:
+def test_several_are_in_flight_at_a_time_and_no_more(ask: Ask, playback: Playback) -> None:
     playback.answer = _scalar()
     playback.hold.clear()
     seen = []
@@ -367,7 +367,7 @@ def _no_thread() -> bool:
     return not [thread for thread in threading.enumerate() if thread.name.startswith("lossd")]
 
 
-def test_a_source_that_breaks_does_not_wait_for_what_is_under_way(playback: Playback) -> None:
+def test_a_source_that_breaks_does_not_wait_for_what_is_in_flight(playback: Playback) -> None:
     playback.hold.clear()
 
     def breaking() -> Iterator[Any]:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from schemathesis.specs.openapi import checks as openapi_checks
 
 from engine.worker.test_worker import Desk, ticking, working
-from faults.raw import connect, hear
+from faults.raw import connect, receive
 from live_server import live_server
 from lossd.api.problems import KINDS
 from lossd.api.routes.examples import QUOTED
@@ -138,7 +138,7 @@ def test_quoted_problems_of_a_connection_are_what_it_answers(tmp_path: Path) -> 
         with connect(hasty) as connection:
             head = b"POST /bce HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-npy\r\n"
             connection.sendall(head + b"Content-Length: 100000\r\n\r\n\x93NUMPY")
-            slow = json.loads(hear(connection).raw.rpartition(b"\r\n\r\n")[2])
+            slow = json.loads(receive(connection).raw.rpartition(b"\r\n\r\n")[2])
     assert without_numbers(slow["detail"]) == without_numbers(QUOTED[ErrorCode.UPLOAD_TOO_SLOW])
 
 

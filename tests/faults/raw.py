@@ -18,8 +18,8 @@ SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What a server has said on a connection.
+class Received:
+    """What was received on a connection.
 
     Attributes:
         raw: All of it.
@@ -63,21 +63,21 @@ def connect(server: LiveServer, *, receive_bytes: int | None = None) -> socket.s
     return connection
 
 
-def hear(connection: socket.socket, seconds: float = SECONDS, answers: int | None = None) -> Said:
-    """What the server says until it closes the connection, for so long, or until so many answers."""
-    began, said = time.monotonic(), Said(b"", "open", 0.0)
-    while (left := began + seconds - time.monotonic()) > 0 and len(said.statuses) != answers:
+def receive(connection: socket.socket, seconds: float = SECONDS, answers: int | None = None) -> Received:
+    """Read what the server sends until it closes the connection, for so long, or until so many answers."""
+    began, received = time.monotonic(), Received(b"", "open", 0.0)
+    while (left := began + seconds - time.monotonic()) > 0 and len(received.statuses) != answers:
         connection.settimeout(left)
         try:
             chunk = connection.recv(1 << 16)
         except TimeoutError:
             break
         except ConnectionError:
-            return replace(said, ended="reset")
-        said = Said(said.raw + chunk, "open" if chunk else "closed", time.monotonic() - began)
+            return replace(received, ended="reset")
+        received = Received(received.raw + chunk, "open" if chunk else "closed", time.monotonic() - began)
         if not chunk:
             break
-    return said
+    return received
 
 
 def talk(
@@ -86,8 +86,8 @@ def talk(
     pause: float = 0.0,
     seconds: float = SECONDS,
     answers: int | None = None,
-) -> Said:
-    """Send pieces, as far as the server takes them, and hear what it says to them."""
+) -> Received:
+    """Send pieces, as far as the server takes them, and read its answers."""
     with connect(server) as connection:
         try:
             for piece in pieces:
@@ -95,11 +95,11 @@ def talk(
                 time.sleep(pause)
         except ConnectionError:
             pass  # it has answered already
-        return hear(connection, seconds, answers)
+        return receive(connection, seconds, answers)
 
 
-def drip(connection: socket.socket, data: bytes, pause: float, piece: int = 1) -> Said:
-    """Send some bytes at a time, until the server says something or closes the connection."""
+def drip(connection: socket.socket, data: bytes, pause: float, piece: int = 1) -> Received:
+    """Send some bytes at a time, until the server answers or closes the connection."""
     began, raw, ended = time.monotonic(), b"", "open"
     for start in range(0, len(data), piece):
         try:
@@ -111,7 +111,7 @@ def drip(connection: socket.socket, data: bytes, pause: float, piece: int = 1) -
         except ConnectionError:
             ended = "reset"
             break
-        rest = hear(connection) if raw else Said(b"", "closed", 0.0)
+        rest = receive(connection) if raw else Received(b"", "closed", 0.0)
         raw, ended = raw + rest.raw, rest.ended
         break
-    return Said(raw, ended, time.monotonic() - began)
+    return Received(raw, ended, time.monotonic() - began)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from faults.observe import connections, roles, wait_until
-from faults.raw import SECONDS, connect, hear, talk
+from faults.raw import SECONDS, connect, receive, talk
 from live_server import LiveServer, live_server
 
 MOST = 12
@@ -35,11 +35,11 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 def asked(connection: socket.socket, request: bytes = LIVEZ) -> list[int]:
     """What the server answers on a connection that stays."""
     connection.sendall(request)
-    return hear(connection, answers=1).statuses
+    return receive(connection, answers=1).statuses
 
 
 def is_open(connection: socket.socket) -> bool:
-    return hear(connection, 0.01).ended == "open"
+    return receive(connection, 0.01).ended == "open"
 
 
 def test_who_has_been_idle_longest_makes_room(narrow: LiveServer) -> None:
@@ -63,13 +63,13 @@ def test_who_is_busy_stays_and_who_comes_is_told(narrow: LiveServer) -> None:
         for number, connection in enumerate(held):
             connection.sendall(halves[number % 4])
             assert (
-                hear(connection, 0.05 if not behind[number % 4] else SECONDS, 1).statuses
+                receive(connection, 0.05 if not behind[number % 4] else SECONDS, 1).statuses
                 == [200] * behind[number % 4]
             )
-        said = talk(narrow, LIVEZ)
-        assert said.statuses == [503]
-        assert said.code == "overloaded"
-        assert b"retry-after: " in said.raw
+        received = talk(narrow, LIVEZ)
+        assert received.statuses == [503]
+        assert received.code == "overloaded"
+        assert b"retry-after: " in received.raw
         rests = [POST[20:] + JSON, JSON, JSON[-1:], POST[20:] + JSON]
         for number, connection in enumerate(held):
             assert asked(connection, rests[number % 4]) == [200]

@@ -17,7 +17,7 @@ from live_server import LiveServer, live_server
 RATE = 100.0
 MOST_SECONDS = 12.0
 """For neighbours: two deaths, one after the other."""
-REPEATS = 100
+REPEATS = scaled(30, 100)
 FAULTS = scaled(("device", "kill"), ("device", "exit", "kill"))
 
 

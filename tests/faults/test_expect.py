@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from faults.observe import is_free, wait_until
-from faults.raw import connect, hear, talk
+from faults.raw import connect, receive, talk
 from live_server import LiveServer, live_server
 
 BODY = b'{"logits": [1], "targets": [1]}'
@@ -49,18 +49,18 @@ def answers(raw: bytes) -> list[bytes]:
 @pytest.mark.parametrize("pause", [0.0, 0.02], ids=["at once", "in pieces"])
 def test_a_broken_body_has_one_answer(quiet: LiveServer, head: bytes, pause: float) -> None:
     for broken in (b"zz\r\n", b"5\r\nabc\r\nzz\r\n", b"-1\r\n\r\n"):
-        said = talk(quiet, head, broken * 10, BODY, pause=pause)
-        assert len(answers(said.raw)) == 1, said.raw
-        assert answers(said.raw)[0].split()[1] in (b"400", b"404", b"405", b"415")
-        assert b'"code": ' in said.raw or b'"error": ' in said.raw
-        assert said.raw.count(CONTINUE) <= 1
-        assert said.ended == "closed"
+        received = talk(quiet, head, broken * 10, BODY, pause=pause)
+        assert len(answers(received.raw)) == 1, received.raw
+        assert answers(received.raw)[0].split()[1] in (b"400", b"404", b"405", b"415")
+        assert b'"code": ' in received.raw or b'"error": ' in received.raw
+        assert received.raw.count(CONTINUE) <= 1
+        assert received.ended == "closed"
 
 
 def test_hundreds_of_them_say_little_in_the_log(quiet: LiveServer) -> None:
     before, began = len(quiet.log.read_text().splitlines()), time.monotonic()
     found = Counter(
-        said.split()[1] for _ in range(TIMES) for said in answers(talk(quiet, CHUNKED + b"zz\r\n").raw)
+        line.split()[1] for _ in range(TIMES) for line in answers(talk(quiet, CHUNKED + b"zz\r\n").raw)
     )
     assert found == {b"400": TIMES}
     seconds = time.monotonic() - began
@@ -75,10 +75,10 @@ def test_hundreds_of_them_say_little_in_the_log(quiet: LiveServer) -> None:
 def test_who_is_refused_before_it_sends_need_not(quiet: LiveServer, tmp_path: Path) -> None:
     refused = USUAL.replace(b"application/json", b"text/plain")
     for length in (31, 100_000, 2_000_000):
-        said = talk(quiet, refused + b"Content-Length: %d\r\n\r\n" % length)
-        assert (said.statuses, said.ended) == ([415], "closed")
-        assert b"connection: close" in said.raw
-        assert said.seconds < 1
+        received = talk(quiet, refused + b"Content-Length: %d\r\n\r\n" % length)
+        assert (received.statuses, received.ended) == ([415], "closed")
+        assert b"connection: close" in received.raw
+        assert received.seconds < 1
     if shutil.which("curl") is None:
         pytest.skip("there is no curl")
     body = tmp_path / "body"
@@ -96,11 +96,11 @@ def test_who_is_not_may_go_on_with_the_connection(quiet: LiveServer) -> None:
             connection.sendall(USUAL + b"Content-Length: %d\r\n\r\n" % len(BODY))
             assert connection.recv(1 << 16) == CONTINUE
             connection.sendall(BODY)
-            said = hear(connection, answers=1)
-            assert said.statuses == [200]
-            assert b"connection: close" not in said.raw
+            received = receive(connection, answers=1)
+            assert received.statuses == [200]
+            assert b"connection: close" not in received.raw
 
 
 def test_who_sends_without_waiting_is_served(quiet: LiveServer) -> None:
-    said = talk(quiet, USUAL + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(BODY) + BODY)
-    assert [line.split()[1] for line in answers(said.raw)] == [b"200"]
+    received = talk(quiet, USUAL + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(BODY) + BODY)
+    assert [line.split()[1] for line in answers(received.raw)] == [b"200"]

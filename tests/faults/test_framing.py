@@ -200,10 +200,10 @@ def ways(whole: bytes) -> list[list[bytes]]:
 def test_is_refused_and_nothing_behind_it_is_done(server: LiveServer, whole: bytes) -> None:
     before = total(server, "lossd_requests_total", outcome="ok")
     for pieces in ways(whole + BEHIND):
-        said = talk(server, *pieces, pause=0.001 * (len(pieces) > 1))
-        assert said.statuses == [400], said
-        assert said.code == "bad_request"
-        assert said.ended in ("closed", "reset")
+        received = talk(server, *pieces, pause=0.001 * (len(pieces) > 1))
+        assert received.statuses == [400], received
+        assert received.code == "bad_request"
+        assert received.ended in ("closed", "reset")
     assert total(server, "lossd_requests_total", outcome="ok") == before
 
 
@@ -211,25 +211,25 @@ def test_is_refused_and_nothing_behind_it_is_done(server: LiveServer, whole: byt
 def test_is_taken_and_so_is_what_is_behind_it(server: LiveServer, whole: bytes, status: int) -> None:
     last = BEHIND.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
     for pieces in ways(whole + last):
-        said = talk(server, *pieces, pause=0.001 * (len(pieces) > 1))
-        assert said.statuses == ([status] if b"HTTP/1.0" in whole else [status, 200]), said
-        assert said.ended == "closed"
+        received = talk(server, *pieces, pause=0.001 * (len(pieces) > 1))
+        assert received.statuses == ([status] if b"HTTP/1.0" in whole else [status, 200]), received
+        assert received.ended == "closed"
 
 
 def test_who_was_before_is_answered_and_the_last(server: LiveServer) -> None:
     """There are fewer answers than requests: none is taken for another's."""
     for name, whole in REFUSED.items():
         for before, statuses in ((ORDINARY, [200, 200]), (BEHIND, [200, 200, 400])):
-            said = talk(server, before + before + whole + BEHIND)
-            assert said.statuses == statuses, (name, said)
-            assert said.ended in ("closed", "reset")
+            received = talk(server, before + before + whole + BEHIND)
+            assert received.statuses == statuses, (name, received)
+            assert received.ended in ("closed", "reset")
 
 
 def test_more_requests_than_one_waits_for(server: LiveServer) -> None:
     """Those that are kept are answered, and no others: a caller knows which to send again."""
-    said = talk(server, ORDINARY * 5000)
-    assert said.statuses == [200] * 1001
-    assert said.ended in ("closed", "reset")
+    received = talk(server, ORDINARY * 5000)
+    assert received.statuses == [200] * 1001
+    assert received.ended in ("closed", "reset")
     for whole in (BEHIND, ORDINARY):
         assert talk(server, whole * 1000, answers=1000).statuses == [200] * 1000
 

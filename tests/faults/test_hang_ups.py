@@ -118,9 +118,9 @@ def test_with_a_request_behind_the_one_that_is_computed(small: LiveServer) -> No
     finally:
         os.kill(worker, signal.SIGCONT)
     wait_until(lambda: is_free(small), 1, "the memory is still taken")
-    said = small.log.read_text()
-    assert "Traceback" not in said
-    assert "ASGI callable" not in said
+    log = small.log.read_text()
+    assert "Traceback" not in log
+    assert "ASGI callable" not in log
 
 
 def test_many_at_random_places(small: LiveServer, say: Callable[[str], None]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bench.memory import Peak
-from faults.raw import Said, connect, talk
+from faults.raw import Received, connect, talk
 from live_server import LiveServer, live_server
 
 pytestmark = pytest.mark.alone
@@ -34,13 +34,13 @@ def bounded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
         yield running
 
 
-def refused(server: LiveServer, whole: bytes, status: int, code: str) -> Said:
+def refused(server: LiveServer, whole: bytes, status: int, code: str) -> Received:
     with Peak(server.process.pid, 0.01) as memory:
-        said = talk(server, whole)
-    assert said.statuses == [status], said
-    assert said.code == code
+        received = talk(server, whole)
+    assert received.statuses == [status], received
+    assert received.code == code
     assert memory.growth < ENOUGH // 2, f"{memory.growth / MIB:.1f} MiB"
-    return said
+    return received
 
 
 LONG = {
@@ -86,9 +86,9 @@ def test_trailers_change_nothing(bounded: LiveServer) -> None:
     chunks = b"%x\r\n" % len(JSON) + JSON + b"\r\n0\r\n" + trailers + b"\r\n"
     request = CHUNKED.replace(b"\r\n\r\n", b"\r\nX-Request-Id: before\r\nConnection: close\r\n\r\n")
     for pieces in ([request + chunks], [request, chunks]):
-        said = talk(bounded, *pieces, pause=0.05)
-        assert said.statuses == [200]
-        assert b"x-request-id: before\r\n" in said.raw
+        received = talk(bounded, *pieces, pause=0.05)
+        assert received.statuses == [200]
+        assert b"x-request-id: before\r\n" in received.raw
 
 
 @pytest.mark.parametrize("media", [b"application/json", b"application/x-npy", b"application/x-npz"])
@@ -159,8 +159,8 @@ def test_hostile_heads_of_arrays(bounded: LiveServer) -> None:
             for magic in (b"\x93NUMPY\x01\x00%b", b"\x93NUMPY\x02\x00%b\x00\x00"):
                 body = magic % length.to_bytes(2, "little") + text + good.getvalue()
                 request = POST.replace(b"json", b"x-npy") + b"Content-Length: %d\r\n" % len(body)
-                said = talk(bounded, request + b"Connection: close\r\n\r\n" + body)
-                [status] = said.statuses
-                assert 400 <= status < 500, (text[:100], said)
-                assert json.loads(said.raw.partition(b"\r\n\r\n")[2])["code"], said
+                received = talk(bounded, request + b"Connection: close\r\n\r\n" + body)
+                [status] = received.statuses
+                assert 400 <= status < 500, (text[:100], received)
+                assert json.loads(received.raw.partition(b"\r\n\r\n")[2])["code"], received
     assert memory.growth < ENOUGH // 2, f"{memory.growth / MIB:.1f} MiB"

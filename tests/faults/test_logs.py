@@ -30,8 +30,8 @@ def requests_of(server: LiveServer) -> list[dict[str, Any]]:
     return [line for line in lines(server) if line["event"] == "request"]
 
 
-def of(server: LiveServer, identity: str) -> list[dict[str, Any]]:
-    return [line for line in lines(server) if line.get("request_id") == identity]
+def of(server: LiveServer, request_id: str) -> list[dict[str, Any]]:
+    return [line for line in lines(server) if line.get("request_id") == request_id]
 
 
 def test_every_process_logs_json_with_the_request_and_its_team(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ import requests
 
 from certificates import make_certificate
 from faults.observe import connections, fetch, is_free, roles, total, wait_until
-from faults.raw import connect, hear, talk
+from faults.raw import connect, receive, talk
 from live_server import LiveServer, live_server
 from teams_file import make_key, team_table, write_teams
 from wire.feeding import npy
@@ -235,8 +235,8 @@ def test_a_gigabyte(server: LiveServer, folder: Path) -> None:
     ids=["a chunk", "a length", "headers", "a long header"],
 )
 def test_what_is_no_request_may_be_long(server: LiveServer, head: bytes, code: str) -> None:
-    said = talk(server, head, *[b"a" * MB] * 5, pause=0.01)
-    assert (said.code, said.ended) == (code, "closed")
+    received = talk(server, head, *[b"a" * MB] * 5, pause=0.01)
+    assert (received.code, received.ended) == (code, "closed")
 
 
 @pytest.fixture(scope="module")
@@ -266,9 +266,9 @@ def test_a_body_that_is_short_does_not_cost_the_connection(server: LiveServer) -
     with connect(server) as connection:
         for _ in range(2):
             connection.sendall(refused)
-            said = hear(connection, answers=1)
-            assert said.statuses == [415]
-            assert b"connection: close" not in said.raw
+            received = receive(connection, answers=1)
+            assert received.statuses == [415]
+            assert b"connection: close" not in received.raw
             connection.sendall(bytes(60_000))
 
 
@@ -294,9 +294,9 @@ def test_it_takes_so_long_for_so_many_and_holds_nothing_but_a_connection(narrow:
         callers = {number: held.enter_context(connect(narrow)) for number in range(3)}
         for caller in callers.values():
             caller.sendall(lingering())
-            said = hear(caller)
-            assert (said.code, said.ended) == ("unsupported_media_type", "closed")
-            assert said.seconds < 1
+            received = receive(caller)
+            assert (received.code, received.ended) == ("unsupported_media_type", "closed")
+            assert received.seconds < 1
         assert is_free(narrow)
         while len(ended) < 3 and time.monotonic() < began + 20:
             for number in callers.keys() - ended.keys():
@@ -316,7 +316,7 @@ def test_it_ends_with_the_announced_bytes_and_with_the_limit(narrow: LiveServer)
         with connect(narrow) as caller:
             caller.sendall(lingering(length))
             began, sent, piece = time.monotonic(), 0, bytes(MB)
-            assert hear(caller).statuses == [415]
+            assert receive(caller).statuses == [415]
             try:
                 while time.monotonic() < began + 3.5:
                     sent += caller.send(piece)
@@ -333,7 +333,7 @@ def test_who_lingers_makes_room_and_is_missed_by_nobody(narrow: LiveServer) -> N
         for _ in range(4):
             caller = held.enter_context(connect(narrow))
             caller.sendall(lingering())
-            assert hear(caller).statuses == [415]
+            assert receive(caller).statuses == [415]
         assert fetch(narrow, "/livez")[0] == 200
     [front_end] = roles(narrow).front_ends
     wait_until(lambda: not connections(narrow, front_end), 2, "who hung up is still there")
@@ -344,7 +344,7 @@ def test_who_lingers_makes_room_and_is_missed_by_nobody(narrow: LiveServer) -> N
 def test_an_end_is_not_held_up(tmp_path: Path) -> None:
     with live_server(tmp_path) as server, connect(server) as caller:
         caller.sendall(lingering())
-        assert hear(caller).statuses == [415]
+        assert receive(caller).statuses == [415]
         began = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - began < 5
@@ -368,7 +368,7 @@ def test_https(tmp_path: Path) -> None:
         raw = connect(server)
         with trusts.wrap_socket(raw, server_hostname="127.0.0.1") as caller:
             caller.sendall(b"nonsense\r\n\r\n")
-            assert hear(caller, 10).ended == "closed"
+            assert receive(caller, 10).ended == "closed"
 
 
 def test_the_log_has_no_traceback(server: LiveServer) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -20,7 +21,8 @@ import torch
 from live_server import LiveServer, free_port, live_server
 from lossd_client import LossClient
 
-_ELEMENTS = 1 << 21
+_ELEMENTS = 3 << 18
+"""24 blocks, each of which takes `SLOW` 0.05 s."""
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +107,7 @@ def test_accepted_requests_are_answered_before_the_end(tmp_path: Path) -> None:
 
 
 def test_what_is_not_done_in_time_is_said_so(tmp_path: Path) -> None:
-    with live_server(tmp_path, drain_seconds=1, inline_ms=0) as server:
+    with live_server(tmp_path, drain_seconds=0.3, inline_ms=0) as server:
         worker = server.worker_pid()
         os.kill(worker, signal.SIGSTOP)  # nothing is answered any more
         found: list[httpx.Response] = []
@@ -134,30 +136,34 @@ def test_settings_come_from_the_environment(tmp_path: Path) -> None:
         assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
 
 
-def test_a_new_loss_is_a_function_and_an_entry(tmp_path: Path) -> None:
-    with live_server(tmp_path, modules=Path(__file__).parent, losses="extra_loss:BRIER") as server:
-        sent = {"logits": [[2.0, -1.0], [0.0, 3.0]], "targets": [[1, 0], [0, 0.5]], "scale": 3}
-        answer = httpx.post(f"{server.url}/brier", json={**sent, "reduction": "none"}).json()
-        p = 1 / (1 + np.exp(-np.array(sent["logits"])))
-        np.testing.assert_allclose(answer["loss"], 3 * (np.array(sent["targets"]) - p) ** 2, rtol=1e-14)
-        assert answer["params"] == {"scale": 3.0}
-        assert (
-            httpx.post(f"{server.url}/brier", json={**sent, "scale": -1}).json()["code"]
-            == "invalid_parameter"
-        )
-        assert "/brier" in httpx.get(f"{server.url}/openapi.json").json()["paths"]
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server that computes with torch, and has one more loss."""
+    folder, here = tmp_path_factory.mktemp("other"), Path(__file__).parent
+    with live_server(folder, kernel="torch", modules=here, losses="extra_loss:BRIER") as running:
+        yield running
 
 
-def test_torch_serves_where_the_native_kernel_is_missing(server: LiveServer, tmp_path: Path) -> None:
+def test_a_new_loss_is_a_function_and_an_entry(other: LiveServer) -> None:
+    sent = {"logits": [[2.0, -1.0], [0.0, 3.0]], "targets": [[1, 0], [0, 0.5]], "scale": 3}
+    answer = httpx.post(f"{other.url}/brier", json={**sent, "reduction": "none"}).json()
+    p = 1 / (1 + np.exp(-np.array(sent["logits"])))
+    np.testing.assert_allclose(answer["loss"], 3 * (np.array(sent["targets"]) - p) ** 2, rtol=1e-14)
+    assert answer["params"] == {"scale": 3.0}
+    refused = httpx.post(f"{other.url}/brier", json={**sent, "scale": -1}).json()
+    assert refused["code"] == "invalid_parameter"
+    assert "/brier" in httpx.get(f"{other.url}/openapi.json").json()["paths"]
+
+
+def test_torch_serves_where_the_native_kernel_is_missing(server: LiveServer, other: LiveServer) -> None:
     x = np.random.default_rng(0).normal(0, 4, (3000, 80)).astype(np.float32)
     y = x > 3
-    with live_server(tmp_path, kernel="torch") as other:
-        assert (server.info()["kernel"], other.info()["kernel"]) == ("native", "torch")
-        with LossClient(server.url) as native, LossClient(other.url) as torch:
-            for form in ({}, {"axis": 0}, {"reduction": "none", "gamma": 0.7}):
-                got, expected = (client.focal(x, y, **form) for client in (torch, native))
-                assert np.asarray(got.loss).tobytes() == np.asarray(expected.loss).tobytes()
-                assert (got.sum, got.positives) == (expected.sum, expected.positives)
+    assert (server.info()["kernel"], other.info()["kernel"]) == ("native", "torch")
+    with LossClient(server.url) as native, LossClient(other.url) as torch:
+        for form in ({}, {"axis": 0}, {"reduction": "none", "gamma": 0.7}):
+            got, expected = (client.focal(x, y, **form) for client in (torch, native))
+            assert np.asarray(got.loss).tobytes() == np.asarray(expected.loss).tobytes()
+            assert (got.sum, got.positives) == (expected.sum, expected.positives)
 
 
 def test_while_it_stops_others_are_told_so(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from faults.observe import connections, is_free, metrics, port_of, roles, total, wait_until
-from faults.raw import connect, drip, hear, talk
+from faults.raw import connect, drip, receive, talk
 from live_server import LiveServer, live_server
 
 pytestmark = pytest.mark.alone
@@ -76,27 +76,27 @@ def slow(server: LiveServer) -> float:
 
 
 def test_who_sends_nothing_is_let_go_without_a_word(hasty: LiveServer) -> None:
-    said = talk(hasty)
-    assert (said.raw, said.ended) == (b"", "closed")
-    assert said.seconds > 0.5
+    received = talk(hasty)
+    assert (received.raw, received.ended) == (b"", "closed")
+    assert received.seconds > 0.5
 
 
 @pytest.mark.parametrize("half", [WHOLE[:30], b"G", b"\r\n", WHOLE[:60] + b"\r\nUpgr"], ids=range(4))
 def test_half_a_head(hasty: LiveServer, half: bytes) -> None:
-    said = talk(hasty, half)
-    assert said.statuses == [408]
-    assert said.code == "upload_too_slow"
-    assert b'"retryable": true' in said.raw
-    assert said.ended == "closed"
-    assert said.seconds > 0.5
+    received = talk(hasty, half)
+    assert received.statuses == [408]
+    assert received.code == "upload_too_slow"
+    assert b'"retryable": true' in received.raw
+    assert received.ended == "closed"
+    assert received.seconds > 0.5
 
 
 @pytest.mark.parametrize("data", [WHOLE * 100, b"\r\n" * 1000], ids=["a head", "empty lines"])
 def test_a_byte_at_a_time(hasty: LiveServer, data: bytes) -> None:
     with connect(hasty) as connection:
-        said = drip(connection, data, 0.1)
-    assert said.statuses == [408]
-    assert said.seconds < 10
+        received = drip(connection, data, 0.1)
+    assert received.statuses == [408]
+    assert received.seconds < 10
 
 
 @pytest.mark.parametrize(
@@ -104,25 +104,25 @@ def test_a_byte_at_a_time(hasty: LiveServer, data: bytes) -> None:
 )
 def test_half_a_later_head(hasty: LiveServer, before: bytes) -> None:
     """At once, behind what is answered; and after a pause that is as long as it likes."""
-    said = talk(hasty, before + WHOLE[:30])
-    assert said.statuses == [200, 408]
+    received = talk(hasty, before + WHOLE[:30])
+    assert received.statuses == [200, 408]
     with connect(hasty) as connection:
         connection.sendall(before)
-        first = hear(connection, 1.0)
+        first = receive(connection, 1.0)
         assert (first.statuses, first.ended) == ([200], "open")
         connection.sendall(WHOLE[:30])
-        assert hear(connection).statuses == [408]
+        assert receive(connection).statuses == [408]
 
 
 def test_half_a_body(hasty: LiveServer) -> None:
     whole, before = post(npy(100_000)), slow(hasty)
     with connect(hasty) as connection:
         connection.sendall(whole[:100])  # of which a few are of the body
-        said = hear(connection)
-    assert said.statuses == [408]
-    assert said.code == "upload_too_slow"
-    assert f"{RATE} a second" in said.raw.decode()
-    assert said.seconds > 0.5
+        received = receive(connection)
+    assert received.statuses == [408]
+    assert received.code == "upload_too_slow"
+    assert f"{RATE} a second" in received.raw.decode()
+    assert received.seconds > 0.5
     wait_until(lambda: is_free(hasty), 1, "its memory is still taken")
     assert slow(hasty) == before + 1
 
@@ -136,16 +136,16 @@ def test_a_body_a_byte_at_a_time(hasty: LiveServer, head: bytes) -> None:
     with connect(hasty) as connection:
         connection.sendall(head)
         piece = b"1\r\n \r\n" if head is CHUNKED else b" "
-        said = drip(connection, piece * 1000, 0.03, len(piece))
-    assert said.statuses == [408]
+        received = drip(connection, piece * 1000, 0.03, len(piece))
+    assert received.statuses == [408]
     wait_until(lambda: is_free(hasty), 1, "its memory is still taken")
 
 
 def test_extensions_are_no_body(hasty: LiveServer) -> None:
     with connect(hasty) as connection:
         connection.sendall(CHUNKED + b"1;")
-        said = drip(connection, b"a" * 100_000, 0.1, 1000)
-    assert said.statuses == [408]
+        received = drip(connection, b"a" * 100_000, 0.1, 1000)
+    assert received.statuses == [408]
 
 
 def test_a_body_behind_its_answer_is_not_read_for_long(hasty: LiveServer) -> None:
@@ -160,10 +160,10 @@ def test_a_body_at_fault_behind_its_answer_has_no_other(hasty: LiveServer) -> No
     head = CHUNKED.replace(b"application/json", b"text/plain")
     with connect(hasty) as connection:
         connection.sendall(head + b"1\r\n{\r\n")
-        said = hear(connection, answers=1)
+        received = receive(connection, answers=1)
         connection.sendall(b"zz\r\n" + WHOLE)
-        rest = hear(connection)
-    assert said.statuses == [415]
+        rest = receive(connection)
+    assert received.statuses == [415]
     assert (rest.raw, rest.ended) == (b"", "closed")
 
 
@@ -173,16 +173,16 @@ def test_who_keeps_the_rate_is_heard_out(hasty: LiveServer) -> None:
         for start in range(0, len(whole), RATE):
             connection.sendall(whole[start : start + RATE])
             time.sleep(0.25)  # which is four times as fast as must be
-        assert hear(connection, answers=1).statuses == [200]
+        assert receive(connection, answers=1).statuses == [200]
 
 
 def test_who_was_faster_before_may_pause(hasty: LiveServer) -> None:
     whole = post(npy(1000))
     with connect(hasty) as connection:
         connection.sendall(whole[: 20 * RATE])
-        assert hear(connection, 2.0).raw == b""
+        assert receive(connection, 2.0).raw == b""
         connection.sendall(whole[20 * RATE :])
-        assert hear(connection, answers=1).statuses == [200]
+        assert receive(connection, answers=1).statuses == [200]
 
 
 def test_who_waits_for_memory_is_not_too_slow(hasty: LiveServer) -> None:
@@ -192,10 +192,10 @@ def test_who_waits_for_memory_is_not_too_slow(hasty: LiveServer) -> None:
         wait_until(lambda: metrics(hasty)["lossd_bytes_in_flight"] > 0, 5, "the first got no memory")
         waiter.sendall(whole[:200])
         wait_until(lambda: metrics(hasty)["lossd_requests_waiting"] == 1, 5, "the second does not wait")
-        assert hear(waiter, 2.0).raw == b""
+        assert receive(waiter, 2.0).raw == b""
         holder.close()
         waiter.sendall(whole[200:])
-        assert hear(waiter, answers=1).statuses == [200]
+        assert receive(waiter, answers=1).statuses == [200]
 
 
 def test_who_waits_for_an_answer_is_not_too_slow(hasty: LiveServer) -> None:
@@ -205,7 +205,7 @@ def test_who_waits_for_an_answer_is_not_too_slow(hasty: LiveServer) -> None:
         connection.sendall(b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(JSON))
         assert connection.recv(1 << 16).startswith(b"HTTP/1.1 100 ")
         connection.sendall(JSON)
-        assert hear(connection, answers=1).statuses == [200]
+        assert receive(connection, answers=1).statuses == [200]
 
 
 def unread(server: LiveServer, last: bytes = b"") -> socket.socket:
@@ -224,9 +224,9 @@ def test_who_leaves_an_answer_unread(hasty: LiveServer, last: bytes) -> None:
         wait_until(lambda: is_free(hasty), 10, "its memory is still taken")
         [front_end] = roles(hasty).front_ends
         wait_until(lambda: not connections(hasty, front_end), 2, "its connection is still there")
-        said = hear(connection)
-        assert said.ended != "open"
-        assert len(said.raw) < 32_000_000
+        received = receive(connection)
+        assert received.ended != "open"
+        assert len(received.raw) < 32_000_000
     assert total(hasty, "lossd_requests_total", outcome="disconnected") == gone + 1
 
 

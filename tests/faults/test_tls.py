@@ -9,7 +9,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,8 +17,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from certificates import make_certificate
+from command import app
 from faults.asked import pair, pair_body, small_truth
 from faults.observe import children, descriptors, ended, port_of, wait_until
 from live_server import LiveServer, live_server
@@ -134,12 +135,12 @@ def test_who_hangs_up_is_not_computed_for(secure: LiveServer, pair_of_files: tup
     time.sleep(0.5)
     secured.close()
 
-    def said() -> bool:
+    def is_logged() -> bool:
         return any(
             "outcome=disconnected" in line and "gone" in line for line in secure.log.read_text().splitlines()
         )
 
-    wait_until(said, 20, "it has been noticed")
+    wait_until(is_logged, 20, "it has been noticed")
 
 
 def test_what_is_accepted_is_answered_before_the_end(
@@ -201,7 +202,9 @@ def test_a_front_end_that_finds_a_bad_certificate_waits_for_a_good_one(tmp_path:
         front_end = front_end_of(server)
         os.kill(front_end, signal.SIGKILL)
         wait_until(lambda: "until that is mended" in server.log.read_text(), 20, "the next one says so")
-        time.sleep(5.0)  # longer than to give up
+        waiting = children(server.process.pid)
+        time.sleep(3.0)  # longer than one that has ended takes to be replaced
+        assert children(server.process.pid) == waiting
         chain.write_bytes(good)
         server.wait_until_ready()
         assert server.log.read_text().count("until that is mended") == 1
@@ -248,26 +251,15 @@ def test_connections_that_take_all_descriptors_keep_no_key_alive(tmp_path: Path)
         assert "Traceback" not in server.log.read_text()
 
 
-def serve(**settings: object) -> subprocess.CompletedProcess[str]:
-    given = {f"LOSSD_{name.upper()}": str(value) for name, value in settings.items()}
-    return subprocess.run(
-        [sys.executable, "-m", "lossd", "serve", "--port", "0", "--device", "cpu"],
-        env={**os.environ, **given},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-
-
-def test_files_that_cannot_be_used_are_2(tmp_path: Path) -> None:
+def test_files_that_cannot_be_used_are_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lossd.engine.supervisor.main.run", None)  # no server starts here
     chain, key = make_certificate(tmp_path, "first")
     _, other = make_certificate(tmp_path, "second")
     locked, broken = tmp_path / "locked.key", tmp_path / "broken.pem"
     command = ["openssl", "pkey", "-in", str(key), "-aes256", "-passout", "pass:secret", "-out", str(locked)]
     subprocess.run(command, check=True, capture_output=True)
     broken.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
-    said = {
+    complaints = {
         "No such file": (tmp_path / "nowhere.pem", key),
         "no certificate (PEM)": (key, key),
         "no private key (PEM)": (chain, chain),
@@ -276,9 +268,10 @@ def test_files_that_cannot_be_used_are_2(tmp_path: Path) -> None:
         "no certificate chain and its key": (broken, key),
         "a certificate and its key go together": (chain, ""),
     }
-    for complaint, (certificate, its_key) in said.items():
-        done = serve(tls_certificate=certificate, tls_key=its_key)
-        assert (done.returncode, complaint in done.stderr) == (2, True), (complaint, done.stderr)
+    for complaint, (certificate, its_key) in complaints.items():
+        given = {"LOSSD_TLS_CERTIFICATE": str(certificate), "LOSSD_TLS_KEY": str(its_key)}
+        done = CliRunner().invoke(app, ["serve", "--port", "0", "--device", "cpu"], env=given)
+        assert (done.exit_code, complaint in done.stderr) == (2, True), (complaint, done.stderr)
         assert "Traceback" not in done.stderr
 
 

@@ -37,12 +37,12 @@ class Counted(NamedTuple):
     Attributes:
         answers: All of them.
         last: Those of the last second.
-        under_way: Requests that were sent, and not answered.
+        in_flight: Requests that were sent, and not answered.
     """
 
     answers: int
     last: int
-    under_way: int
+    in_flight: int
 
 
 @pytest.fixture
@@ -113,9 +113,9 @@ def test_killing_everything_loses_the_last_second_at_most(
                 callers, after = counted(shots, team, killed), used(path, team)
                 more = after["requests"] - before[team]["requests"]
                 said = f"{team}: {more} more in the file, callers counted {callers}"
-                assert callers.answers - callers.last <= more <= callers.answers + callers.under_way, said
+                assert callers.answers - callers.last <= more <= callers.answers + callers.in_flight, said
                 scored = (after["elements"] - before[team]["elements"]) / (ROWS * COLUMNS)
-                assert callers.answers - callers.last <= scored <= callers.answers + callers.under_way, said
+                assert callers.answers - callers.last <= scored <= callers.answers + callers.in_flight, said
                 missing = max(missing, callers.answers - more)
                 beyond = max(beyond, more - callers.answers)
                 answers += callers.answers

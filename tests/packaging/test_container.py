@@ -30,7 +30,7 @@ def operands(instruction: str) -> list[str]:
 
 
 def service(*names: str) -> dict[str, Any]:
-    """The lossd service of the compose files, laid over one another as compose does for what they hold."""
+    """The lossd service of the compose files, merged as compose does."""
     merged: dict[str, Any] = {}
     for name in names:
         document = yaml.safe_load((ROOT / name).read_text())

@@ -82,7 +82,7 @@ def leave_at_signals(*parts: Path) -> Iterator[None]:
             if number[0] in heeded:
                 leave(number[0])
 
-    # A write may be under way: open files are left alone.
+    # A file may be half written: open files are left alone.
     def leave(number: int) -> None:
         for part in parts:
             with suppress(OSError):  # it may have its name already

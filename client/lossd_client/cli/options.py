@@ -13,7 +13,7 @@ from lossd_client import Retry
 _PANEL = "Server"
 
 QUICK: Final = Retry(first_refusal=3)
-"""For commands: who mistypes a port is told within a second; `lossd ping --wait` waits for a start."""
+"""Commands fail fast on a wrong port; `lossd ping --wait` waits for a start."""
 
 Url = Annotated[
     str | None,

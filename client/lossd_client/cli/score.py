@@ -36,7 +36,7 @@ from lossd_client.cli.scoring.groups import score_groups
 from lossd_client.cli.scoring.losses import Losses, check_out, open_out, part_of, refuse_groups
 from lossd_client.cli.scoring.one_input import score as score_inputs
 from lossd_client.cli.scoring.printing import Groups, answer_of, print_groups, print_json, print_result
-from lossd_client.cli.scoring.request import LossRequest
+from lossd_client.cli.scoring.request import ScoreRequest
 
 
 @takes(ScoreOptions)
@@ -55,7 +55,7 @@ def score(options: ScoreOptions) -> None:
         spool_for(options.shards) as spool,
         leave_at_signals(*filter(None, [spool, part_of(out) if out is not None else None])),
     ):
-        request = LossRequest.of(options)
+        request = ScoreRequest.of(options)
         if spool is not None:
             fill(spool)
         inputs = Selection.of(options, read_shards(options.shards, options.targets, spool)).inputs()
@@ -80,7 +80,7 @@ def _refuse_contradictions(options: ScoreOptions) -> None:
     options.ignored()  # refuses a wrong --ignore-index
 
 
-def _refuse_impossible(options: ScoreOptions, request: LossRequest, inputs: Inputs) -> None:
+def _refuse_impossible(options: ScoreOptions, request: ScoreRequest, inputs: Inputs) -> None:
     """Refuse what cannot be computed of these inputs, before anything is sent."""
     dimensions = inputs.dimensions
     axes = request.axes(dimensions)
@@ -110,7 +110,7 @@ def _refuse_impossible(options: ScoreOptions, request: LossRequest, inputs: Inpu
 
 
 def _score(
-    client: LossClient, options: ScoreOptions, request: LossRequest, inputs: Inputs, spool: Path | None
+    client: LossClient, options: ScoreOptions, request: ScoreRequest, inputs: Inputs, spool: Path | None
 ) -> None:
     """Score the inputs, write the file of --out, and print the answer."""
     start = time.perf_counter()

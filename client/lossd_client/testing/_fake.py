@@ -228,8 +228,8 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JSON val
 
 
 def _of_json(request: Request, value: Mapping[str, Any], status: int = 200, kind: str = JSON) -> Response:
-    said = {**value, "request_id": request.headers.get("X-Request-Id")}
-    return _response(request, status, kind, json.dumps(said).encode(), {})
+    document = {**value, "request_id": request.headers.get("X-Request-Id")}
+    return _response(request, status, kind, json.dumps(document).encode(), {})
 
 
 def _problem(request: Request, code: str, detail: str, pointer: str, status: int) -> Response:

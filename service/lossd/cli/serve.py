@@ -61,8 +61,8 @@ def serve(
     try:
         settings = Settings(**options)
     except ValidationError as error:
-        faults = [one for one in error.errors() if one["type"] != "default_factory_not_called"]
-        fail("\n".join(explain(one, options) for one in faults))
+        errors = [one for one in error.errors() if one["type"] != "default_factory_not_called"]
+        fail("\n".join(explain(one, options) for one in errors))
     if settings.teams is not None:
         with teams_errors(settings.teams):
             read_teams(settings.teams)
@@ -79,8 +79,8 @@ def serve(
     link = os.environ.get("LOSSD_PORT", "")
     if is_service_link(link):
         typer.echo(
-            f"warning: LOSSD_PORT={link} is ignored: Kubernetes makes it of a Service named lossd; "
-            "enableServiceLinks: false in the pod's spec is without it",
+            f"warning: LOSSD_PORT={link} is ignored: Kubernetes sets it for a Service named lossd; set "
+            "enableServiceLinks: false in the pod to avoid it",
             err=True,
         )
     raise typer.Exit(run(settings))

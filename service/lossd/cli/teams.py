@@ -34,7 +34,7 @@ def add(
         float | None, typer.Option(help="Most elements a second.", show_default=False)
     ] = None,
     requests_in_flight: Annotated[
-        int | None, typer.Option(help="Most requests under way at a time.", show_default=False)
+        int | None, typer.Option(help="Most requests in flight.", show_default=False)
     ] = None,
     bytes_in_flight: Annotated[
         int | None, typer.Option(help="Most bytes of their bodies.", show_default=False)

@@ -88,18 +88,18 @@ def _asked(
     except httpx.HTTPError as error:
         fail(f"{where} cannot be reached: {str(error) or type(error).__name__}", UNREACHABLE)
     try:
-        said = answer.json()
+        body = answer.json()
         if answer.status_code != 200:
-            fail(f"{where}: {answer.status_code} {said['code']}: {said['detail']}", REFUSED)
-        own, since = str(said["team"]), date.fromisoformat(said["since"])
+            fail(f"{where}: {answer.status_code} {body['code']}: {body['detail']}", REFUSED)
+        own, since = str(body["team"]), date.fromisoformat(body["since"])
         rows = [
             (str(row["day"]), own, {name: kind(row[name]) for name, kind in _FIGURES.items()})
-            for row in said["days"]
+            for row in body["days"]
         ]
     except (KeyError, TypeError, ValueError):
         fail(f"the answer to /usage cannot be read; is {where} a lossd server?", REFUSED)
     if team not in (None, own):
-        fail(f"a server says the usage of its key's team, {own}; for {team} give a key of {team}")
+        fail(f"a server answers with the usage of its key's team, {own}; for {team} give a key of {team}")
     return {"server": where}, since.isoformat(), rows
 
 
@@ -141,14 +141,14 @@ def _path(given: Path | None) -> Path:
 def _document(about: dict[str, str], since: str, rows: Sequence[Row]) -> dict[str, Any]:
     ordered = sorted(rows, key=lambda row: (row[1], row[0]))
     teams = [
-        {"team": team, "days": [{"day": day, **said} for day, _, said in found], "total": _total(found)}
+        {"team": team, "days": [{"day": day, **used} for day, _, used in found], "total": _total(found)}
         for team, found in ((team, list(some)) for team, some in groupby(ordered, lambda row: row[1]))
     ]
     return {**about, "since": since, "teams": teams, "total": _total(ordered)}
 
 
 def _total(rows: Sequence[Row]) -> dict[str, Any]:
-    return {name: kind(math.fsum(said[name] for *_, said in rows)) for name, kind in _FIGURES.items()}
+    return {name: kind(math.fsum(used[name] for *_, used in rows)) for name, kind in _FIGURES.items()}
 
 
 def _print(rows: Sequence[Row], since: str) -> None:
@@ -157,8 +157,8 @@ def _print(rows: Sequence[Row], since: str) -> None:
     table.add_column("team")
     for name in _FIGURES:
         table.add_column(name.replace("_", " "), justify="right")
-    for day, team, said in rows:
-        table.add_row(day, team, *_cells(said))
+    for day, team, used in rows:
+        table.add_row(day, team, *_cells(used))
     teams = sorted({team for _, team, _ in rows})
     table.add_section()
     for team in teams:

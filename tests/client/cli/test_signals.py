@@ -27,7 +27,7 @@ def test_a_signal_ends_it_at_once_with_its_own_exit_code(tmp_path: Path, number:
             connection, _ = silent.accept()
             with connection:
                 connection.settimeout(30)
-                assert connection.recv(1)  # the request is under way, and will have no answer
+                assert connection.recv(1)  # the request is in flight, and will have no answer
                 began = time.monotonic()
                 process.send_signal(number)
                 output = process.communicate(timeout=30)
@@ -48,7 +48,7 @@ with leave_at_signals(part_of(path)):
     os.mkfifo(path.with_name("pipe"))
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     keep = os.open(path.with_name("pipe"), os.O_RDWR)
-    os.dup2(keep, file._file.fileno())  # a pipe that nobody reads: the write stays under way
+    os.dup2(keep, file._file.fileno())  # a pipe that nobody reads: the write does not end
     file.add(np.zeros(1 << 20))
 """
 

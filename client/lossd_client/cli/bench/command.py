@@ -33,9 +33,7 @@ def bench(
     seconds: Annotated[
         float, typer.Option(help="How long each format and size is measured.", min=0.1, max=600)
     ] = 2.0,
-    connections: Annotated[
-        int, typer.Option(help="How many requests are under way at a time.", min=1, max=256)
-    ] = 1,
+    connections: Annotated[int, typer.Option(help="Requests in flight.", min=1, max=256)] = 1,
     elements: Annotated[
         list[int] | None,
         typer.Option(

@@ -34,15 +34,15 @@ class Finding:
 
 
 def ok(name: str, detail: str) -> Finding:
-    """Return a finding without fault."""
+    """Return a passed check."""
     return Finding(name, detail)
 
 
 def warning(name: str, detail: str, remedy: str) -> Finding:
-    """Return a finding of something that may fail."""
+    """Return a warning."""
     return Finding(name, detail, State.WARNING, remedy)
 
 
 def failed(name: str, detail: str, remedy: str, code: Exit) -> Finding:
-    """Return a finding of something that fails."""
+    """Return a failed check."""
     return Finding(name, detail, State.FAILED, remedy, code)

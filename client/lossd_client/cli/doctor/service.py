@@ -148,14 +148,14 @@ def _ready(transport: Transport, target: Target, seconds: float) -> Finding:
     answer = _send(transport, target, "/readyz", seconds)
     if isinstance(answer, Finding):
         return answer
-    said = _object(answer)
-    reasons = ", ".join(map(str, said.get("reasons", [])))
+    found = _object(answer)
+    reasons = ", ".join(map(str, found.get("reasons", [])))
     if answer.status != 200:
         remedy = "a start takes some seconds; if it stays so, the server's log says why"
         return failed("readyz", f"not ready (status {answer.status})", remedy, Exit.REFUSED)
-    if said.get("status") != "ready":
+    if found.get("status") != "ready":
         return warning(
-            "readyz", f"{said.get('status')}: {reasons}", "losses are right; tell whoever runs the server"
+            "readyz", f"{found.get('status')}: {reasons}", "losses are right; tell whoever runs the server"
         )
     return ok("readyz", "ready to score")
 
@@ -221,14 +221,14 @@ def _times(client: LossClient) -> Finding:
         times.append((time.perf_counter() - start) * 1000.0)
         inside.append(sum(result.timing.values()))
     whole, server = statistics.median(times), statistics.median(inside)
-    said = f"a small request takes {whole:.3g} ms, of which {server:.3g} ms in the server"
-    return ok("time", f"{said}; lossd bench has more")
+    found = f"a small request takes {whole:.3g} ms, of which {server:.3g} ms in the server"
+    return ok("time", f"{found}; lossd bench has more")
 
 
 def _limits(limits: Mapping[str, Any]) -> str:
-    said = {
+    sizes = {
         name.removesuffix("_bytes"): f"{value / (1 << 20):,.4g} MiB"
         for name, value in limits.items()
         if name.endswith("_bytes") and isinstance(value, int | float)
     }
-    return ", ".join(f"{name} {size}" for name, size in said.items()) or "none given"
+    return ", ".join(f"{name} {size}" for name, size in sizes.items()) or "none given"

@@ -188,20 +188,16 @@ class ArraysFile(DataFile):
         return self.arrays[name]
 
     def rows(self, name: str) -> int | None:
-        """As `DataFile`."""
         shape = self._array(name).shape
         return shape[0] if shape else None
 
     def dimensions(self, name: str) -> int:
-        """As `DataFile`."""
         return len(self._array(name).shape)
 
     def row_bytes(self, columns: Sequence[Column]) -> int:
-        """As `DataFile`."""
         return max(1, sum(self._array(column.name, column.kind).row_bytes for column in columns))
 
     def blocks(self, columns: Sequence[Column], rows: int) -> Iterator[Block]:
-        """As `DataFile`."""
         readers = [self._array(column.name, column.kind).blocks(rows) for column in columns]
         with self.location.errors():
             for parts in zip(*readers, strict=True):
@@ -211,7 +207,6 @@ class ArraysFile(DataFile):
                 }
 
     def whole(self, column: Column) -> NDArray[Any]:
-        """As `DataFile`."""
         array = self._array(column.name, column.kind)
         with self.location.errors():
             found = array.whole()
@@ -220,12 +215,12 @@ class ArraysFile(DataFile):
     def passed_over(self) -> tuple[str, ...]:
         """Return a note of the arrays that were passed over."""
         left = [name for name in self.unreadable if name not in self._read]
-        said = [
+        noted = [
             f"{name} ({self.unreadable[name].removeprefix('holds ').removeprefix('has ')})"
             for name in left[:_MOST_NOTED]
         ]
         more = f" and {len(left) - _MOST_NOTED} more" if len(left) > _MOST_NOTED else ""
-        return (f"{self.location}: passed over {', '.join(said)}{more}",) if left else ()
+        return (f"{self.location}: passed over {', '.join(noted)}{more}",) if left else ()
 
 
 def labels(array: NDArray[Any]) -> NDArray[Any]:

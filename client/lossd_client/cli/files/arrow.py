@@ -50,15 +50,12 @@ class ArrowFile(DataFile):
         """Return record batches with these columns, of any number of rows."""
 
     def rows(self, name: str) -> int | None:
-        """As `DataFile`."""
         return self._rows
 
     def dimensions(self, name: str) -> int:
-        """As `DataFile`."""
         return dimensions(self._schema.field(name).type)
 
     def refuse_integers(self, name: str, role: str) -> None:
-        """As `DataFile`."""
         field = self._schema.field(name)
         kind = leaf(field.type)
         if is_whole(kind) and (field.metadata or {}).get(_DTYPE) != b"bfloat16":
@@ -70,7 +67,7 @@ class ArrowFile(DataFile):
             )
 
     def row_bytes(self, columns: Sequence[Column]) -> int:
-        """As `DataFile`; read from the first rows where lists have no fixed length."""
+        """Read from the first rows where lists have no fixed length."""
         sizes = [row_bytes(self._schema.field(column.name).type, column.nulls) for column in columns]
         known = [size for size in sizes if size is not None]
         if len(known) < len(sizes):
@@ -79,7 +76,6 @@ class ArrowFile(DataFile):
         return max(1, sum(known))
 
     def blocks(self, columns: Sequence[Column], rows: int) -> Iterator[Block]:
-        """As `DataFile`."""
         yield from recut(self.location, self._pieces(columns, rows), rows)
 
     def _pieces(self, columns: Sequence[Column], rows: int) -> Iterator[Block]:

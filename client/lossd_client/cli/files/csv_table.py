@@ -55,7 +55,6 @@ class CsvFile(DataFile):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """As `DataFile`."""
         return (*self._dialect.notes(self.location), *self._of_comments())
 
     def _of_comments(self) -> Iterator[str]:
@@ -66,19 +65,15 @@ class CsvFile(DataFile):
             yield f"{self.location}: {what}, the first of them line {self._first_comment}"
 
     def rows(self, name: str) -> int | None:
-        """As `DataFile`: only reading tells."""
         return None
 
     def dimensions(self, name: str) -> int:
-        """As `DataFile`."""
         return 1
 
     def row_bytes(self, columns: Sequence[Column]) -> int:
-        """As `DataFile`."""
         return 8 * max(1, len(columns))
 
     def blocks(self, columns: Sequence[Column], rows: int) -> Iterator[Block]:
-        """As `DataFile`."""
         none: _Rows = []
         yield from recut(self.location, chain([self._of_rows(none, columns)], self._read(columns)), rows)
 

@@ -42,13 +42,13 @@ class Dialect:
 
     def notes(self, location: Location) -> tuple[str, ...]:
         """Return notes of an unusual dialect."""
-        said = []
+        found = []
         if self.delimiter != ("\t" if location.suffix == ".tsv" else ","):
-            said.append(f"{_name(self.delimiter)} between columns")
+            found.append(f"{_name(self.delimiter)} between columns")
         if commas := self.marks.columns:
             which = "" if len(commas) == len(self.names) else f" in {', '.join(sorted(commas))}"
-            said.append(f"decimal commas{which}")
-        return (f"{location}: read with {' and '.join(said)}",) if said else ()
+            found.append(f"decimal commas{which}")
+        return (f"{location}: read with {' and '.join(found)}",) if found else ()
 
 
 class Records:
@@ -142,12 +142,12 @@ def find_dialect(location: Location, sample: str) -> Dialect:
     """
     lines = list(io.StringIO(sample, newline=""))
     at = _first_line(lines, 0)
-    said = _SEPARATOR_LINE.fullmatch(lines[at]) if at < len(lines) else None
-    passed = at + 1 if said is not None and said[1] in _DELIMITERS else 0
+    separator = _SEPARATOR_LINE.fullmatch(lines[at]) if at < len(lines) else None
+    passed = at + 1 if separator is not None and separator[1] in _DELIMITERS else 0
     at = _first_line(lines, passed)
     if at == len(lines):
         raise BadFile(f"{location} is empty; its first line must name the columns")
-    delimiter = said[1] if said is not None and passed else _delimiter(location, lines[at:])
+    delimiter = separator[1] if separator is not None and passed else _delimiter(location, lines[at:])
     records = Records(lines[passed:], delimiter)
     names = tuple(next(records))
     start = passed + records.line

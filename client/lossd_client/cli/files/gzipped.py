@@ -47,7 +47,7 @@ class GzipLocation(Location):
 
     @contextmanager
     def open_to_end(self) -> Iterator[BinaryIO]:
-        """As `Location`; reads the rest, since the checksum is at the end."""
+        """Open it once, and read the rest at the end: the checksum comes last."""
         with self.open() as file:
             yield file
             while file.read(_PIECE):

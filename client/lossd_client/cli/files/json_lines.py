@@ -53,19 +53,15 @@ class JsonLinesFile(DataFile):
             raise BadFile(f'{location} is empty; each line must be an object, such as {{"logits": 0.5}}')
 
     def rows(self, name: str) -> int | None:
-        """As `DataFile`: only reading tells."""
         return None
 
     def dimensions(self, name: str) -> int:
-        """As `DataFile`."""
         return 1 + len(self._shape(name))
 
     def row_bytes(self, columns: Sequence[Column]) -> int:
-        """As `DataFile`."""
         return max(1, sum(8 * math.prod(self._shape(column.name)) for column in columns))
 
     def blocks(self, columns: Sequence[Column], rows: int) -> Iterator[Block]:
-        """As `DataFile`."""
         yield from recut(self.location, self._read(columns), rows)
 
     def _read(self, columns: Sequence[Column]) -> Iterator[Block]:
@@ -127,11 +123,13 @@ def _read(value: Any, where: str, nulls: bool, shape: tuple[int, ...]) -> NDArra
     except ValueError:
         raise BadFile(f"{where}: there are lists of different lengths") from None
     if array.shape != shape:
-        raise BadFile(f"{where}: there is {_said(array.shape)}, and {_said(shape)} in the first line")
+        raise BadFile(
+            f"{where}: there is {_described(array.shape)}, and {_described(shape)} in the first line"
+        )
     return array
 
 
-def _said(shape: tuple[int, ...]) -> str:
+def _described(shape: tuple[int, ...]) -> str:
     return f"a list of shape {list(shape)}" if shape else "no list"
 
 

@@ -48,7 +48,7 @@ class NpyFile(ArraysFile):
             self.dimensions("")  # there is nothing else to be read
 
     def whole(self, column: Column) -> NDArray[Any]:
-        """As `DataFile`; a local file is mapped, and sent without a copy."""
+        """Read the array. A local file is mapped, and sent without a copy."""
         if self.location.path is None or column.kind is Kind.LABEL or self.unreadable:
             return super().whole(column)
         with self.location.errors():
@@ -78,7 +78,6 @@ class NpzFile(ArraysFile):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """As `DataFile`."""
         return self.passed_over()
 
 

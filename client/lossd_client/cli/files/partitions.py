@@ -36,29 +36,23 @@ class PartitionedTable(DataFile):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """As `DataFile`."""
         return self._table.notes
 
     def rows(self, name: str) -> int | None:
-        """As `DataFile`."""
         return self._table.rows(self._own(name))
 
     def dimensions(self, name: str) -> int:
-        """As `DataFile`."""
         return 1 if name in self._values else self._table.dimensions(name)
 
     def refuse_integers(self, name: str, role: str) -> None:
-        """As `DataFile`."""
         if name not in self._values:
             self._table.refuse_integers(name, role)
 
     def row_bytes(self, columns: Sequence[Column]) -> int:
-        """As `DataFile`."""
         own = [column for column in columns if column.name not in self._values]
         return 8 * (len(columns) - len(own)) + (self._table.row_bytes(own) if own else 0)
 
     def blocks(self, columns: Sequence[Column], rows: int) -> Iterator[Block]:
-        """As `DataFile`."""
         constant = [column for column in columns if column.name in self._values]
         for column in constant:
             if column.kind is not Kind.LABEL:

@@ -36,7 +36,6 @@ class TorchFile(ArraysFile):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """As `DataFile`."""
         return self.passed_over()
 
 

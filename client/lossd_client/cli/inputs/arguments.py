@@ -176,8 +176,8 @@ def _lines(path: Path, size: int = -1) -> list[tuple[int, str]]:
     except UnicodeDecodeError as error:
         raise BadFile(f"{path} is no manifest: it is not UTF-8") from error
     stripped = ((number, line.strip()) for number, line in enumerate(lines, 1))
-    said = [(number, line) for number, line in stripped if line and not line.startswith("#")]
-    return said[1:] if said and _HEADER.fullmatch(said[0][1]) else said
+    found = [(number, line) for number, line in stripped if line and not line.startswith("#")]
+    return found[1:] if found and _HEADER.fullmatch(found[0][1]) else found
 
 
 def _is_manifest(path: Path, folder: Path) -> bool:

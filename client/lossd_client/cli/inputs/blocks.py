@@ -131,13 +131,13 @@ class Inputs:
         """Return notes of how the files were read; one for several files with the same note."""
         files = [file for shard in self.shards for file in shard.files]
         files += [source.file for source in (*self._common.values(), *self._running.values())]
-        said: dict[str, list[Location]] = {}
+        places_of: dict[str, list[Location]] = {}
         for file in {id(file): file for file in files}.values():
             for note in file.notes:
-                said.setdefault(note.removeprefix(f"{file.location}: "), []).append(file.location)
+                places_of.setdefault(note.removeprefix(f"{file.location}: "), []).append(file.location)
         notes = [
             f"{places[0]}{f' and {len(places) - 1} more' if len(places) > 1 else ''}: {note}"
-            for note, places in said.items()
+            for note, places in places_of.items()
         ]
         noted = [shard.notes for shard in self.shards if shard.notes]
         more = f"; {len(noted) - 1} more shards have notes of this kind" if len(noted) > 1 else ""

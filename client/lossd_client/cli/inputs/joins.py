@@ -49,7 +49,7 @@ def join(first: DataFile, second: DataFile, used: Collection[str], asked: Sequen
         asked: The columns that the command line names.
 
     Raises:
-        BadFile: A row is in one file alone, or twice in one, or it is not said which it is.
+        BadFile: A row is in one file alone, or twice in one, or has no id.
     """
     pairs = [(name, name) for name in asked] or shared_names(first, second, used)
     if not pairs:

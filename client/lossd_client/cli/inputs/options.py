@@ -72,8 +72,8 @@ class ScoreOptions:
         typer.Option(
             "--id",
             metavar="COLUMN",
-            help="Join two files by this column, which tells their rows apart; may be given again. Else by "
-            "those that both have and that are named like an id, such as image_id.",
+            help="Join two files by this column, which tells their rows apart; may be given again. By "
+            "default: shared columns named like an id, such as image_id.",
             rich_help_panel=_FILES,
         ),
     ] = None

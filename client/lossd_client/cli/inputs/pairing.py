@@ -94,7 +94,7 @@ def _without_partner(
         [path for path in logits if path not in best],
         [path for path in targets if path not in best.values()],
     )
-    said = [
+    missing = [
         f"{path} has no partner among the {kind}"
         for paths, kind in zip(alone, ("targets", "logits"), strict=True)
         for path in paths[:2]
@@ -102,4 +102,4 @@ def _without_partner(
     what = f"--targets {pattern} stands for {len(targets)} of targets, beside {len(logits)} of logits"
     rule = "what stands for * must stand in the names of the logits, too, in the same place of each"
     other = "or name the pairs in a manifest, two files a line"
-    return f"{what}, which do not pair: {'; '.join(said)}. {rule}; {other}"
+    return f"{what}, which do not pair: {'; '.join(missing)}. {rule}; {other}"

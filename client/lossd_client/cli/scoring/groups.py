@@ -20,7 +20,7 @@ from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.inputs.blocks import Inputs, form_of
 from lossd_client.cli.inputs.shards import LABELS, Arrays
 from lossd_client.cli.scoring.one_input import Rows
-from lossd_client.cli.scoring.request import LossRequest, mean_of
+from lossd_client.cli.scoring.request import ScoreRequest, mean_of
 
 _HELD_BYTES: Final = 32 << 20
 _MOST_GROUPS: Final = 10_000
@@ -39,7 +39,7 @@ _Held: TypeAlias = dict[tuple[_Key, object], list[_Picked]]  # also by form: onl
 
 
 def score_groups(
-    client: LossClient, request: LossRequest, inputs: Inputs
+    client: LossClient, request: ScoreRequest, inputs: Inputs
 ) -> tuple[LossResult, list[tuple[Group, LossResult]]]:
     """Score the rows by group.
 

@@ -14,7 +14,7 @@ from lossd_client._shape_notes import notes_of
 from lossd_client.cli.inputs.blocks import Inputs
 from lossd_client.cli.inputs.shards import Arrays
 from lossd_client.cli.scoring.ranges import Ranges
-from lossd_client.cli.scoring.request import LossRequest, as_options, mean_of
+from lossd_client.cli.scoring.request import ScoreRequest, as_options, mean_of
 
 Take: TypeAlias = Callable[[LossResult], LossResult]
 """Takes the result of a block, and returns what to keep of it."""
@@ -22,7 +22,7 @@ Take: TypeAlias = Callable[[LossResult], LossResult]
 _Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 
 
-def score(client: LossClient, request: LossRequest, inputs: Inputs, take: Take) -> LossResult:
+def score(client: LossClient, request: ScoreRequest, inputs: Inputs, take: Take) -> LossResult:
     """Score the input.
 
     A mean over rows is asked for as sums of blocks, and divided once.
@@ -54,7 +54,7 @@ class Rows:
         request: The loss and its parameters.
     """
 
-    def __init__(self, inputs: Inputs, request: LossRequest) -> None:
+    def __init__(self, inputs: Inputs, request: ScoreRequest) -> None:
         self._inputs, self._request = inputs, request
         self._in_flight: deque[tuple[Sequence[int], _Shapes]] = deque()
         self._start = 0
@@ -96,7 +96,7 @@ class Rows:
         self._start += len(numbers)
 
     def results(
-        self, client: LossClient, request: LossRequest, batches: Iterator[Arrays]
+        self, client: LossClient, request: ScoreRequest, batches: Iterator[Arrays]
     ) -> Iterator[LossResult]:
         """Yield each batch's result, without notes of its shape, which is not the input's.
 

@@ -14,7 +14,7 @@ from lossd_client.cli.inputs.parameters import alpha_of, axis_of, normalizer_of,
 
 
 @dataclass(frozen=True, slots=True)
-class LossRequest:
+class ScoreRequest:
     """A loss and its parameters.
 
     Attributes:
@@ -68,7 +68,7 @@ class LossRequest:
         weighs_rows = len(weights) == dimensions > 1 and weights[0] > 1
         return dimensions > 0 and not (self.axes(dimensions).classes_are_rows or weighs_rows)
 
-    def sums(self) -> "LossRequest":
+    def sums(self) -> "ScoreRequest":
         """Return the request of the sums that a mean is made of."""
         return replace(self, params={**self.params, "reduction": "sum"})
 
