@@ -435,6 +435,24 @@ def test_a_name_with_a_null_byte_is_refused_the_ordinary_way() -> None:
     run(test)
 
 
+def test_a_failure_of_the_lane_itself_is_logged_and_the_request_goes_the_ordinary_way(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("broken")
+
+    async def test(desk: FrontEnd) -> None:
+        monkeypatch.setattr(layouts, "assemble", fail)
+        body = npy(LOGITS[:3], TARGETS[:3])
+        assert await desk.ask(request(body, "/focal?gamma=2.25")) == (299, b"")
+        assert desk.ordinary == [body]
+        [record] = caplog.records
+        assert record.exc_info is not None
+        assert record.exc_info[0] is KeyError
+
+    run(test)
+
+
 def test_the_same_head_with_other_values_is_known() -> None:
     def head(n: int, *more: str) -> bytes:
         varying = (

@@ -210,16 +210,13 @@ class SizeLimit:
         nbytes: The limit in bytes.
         code: The error's code.
         detail: The error's detail.
+        is_content_length: Whether the limit is the Content-Length of a body without coding.
     """
 
     nbytes: int
     code: ErrorCode
     detail: str
-
-    @property
-    def is_content_length(self) -> bool:
-        """Whether the limit is the Content-Length of a body without coding."""
-        return self.code == ErrorCode.TRUNCATED_BODY
+    is_content_length: bool = False
 
     def check(self, nbytes: int) -> None:
         """Refuse a body that has more bytes.
@@ -295,4 +292,4 @@ def _sent_limit(content_length: int | None, limit: int, settings: Settings) -> S
         )
         raise RequestError(ErrorCode.BODY_TOO_LARGE, detail)
     detail = f"the body goes on behind the {content_length} bytes of Content-Length"
-    return SizeLimit(content_length, ErrorCode.TRUNCATED_BODY, detail)
+    return SizeLimit(content_length, ErrorCode.TRUNCATED_BODY, detail, is_content_length=True)
