@@ -102,7 +102,7 @@ def check_team(team: Team) -> None:
         raise RequestError(ErrorCode.FORBIDDEN, f"team {team.name} is disabled; ask who runs this server")
 
 
-async def asking_team(
+async def require_team(
     request: Request,
     _bearer: Annotated[object, Security(_BEARER)],
     _header: Annotated[object, Security(_HEADER)],

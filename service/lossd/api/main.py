@@ -23,7 +23,7 @@ from lossd.api.app import create_app
 from lossd.api.auth import Gate
 from lossd.api.http.connections import allow_descriptors, make_room, watch
 from lossd.api.http.cors import Origins
-from lossd.api.http.disconnects import HangUps
+from lossd.api.http.disconnects import DisconnectWatcher
 from lossd.api.http.linger import Lingerers
 from lossd.api.http.protocol import LossdProtocol
 from lossd.api.http.tls import Certificate, open_certificate
@@ -105,7 +105,7 @@ async def serve(
         lane=_choose_lane(service),
         room=room,
         log=service.accounting.log,
-        hang_ups=HangUps(),
+        disconnects=DisconnectWatcher(),
         lingerers=Lingerers(settings),
         origins=Origins(settings.cors_origins) if settings.cors_origins else None,
     )
@@ -138,7 +138,7 @@ async def serve(
         tasks.append(asyncio.create_task(_check_kernel(service.inplace, settings.check_seconds)))
     # uvicorn handles SIGTERM, and once stopped raises it again for the handler that was there before.
     signal.signal(signal.SIGTERM, server.handle_exit)
-    _calm_collector()
+    _tune_garbage_collector()
     service.pool.announce()
     doubles = [listener.dup() for _ in range(_ACCEPTS - 1)]
     await server.serve(sockets=[listener, *doubles])
@@ -160,7 +160,7 @@ def _choose_lane(service: Service) -> Callable[[LossdProtocol], FastLane] | None
     return partial(FastLane, service, service.inplace)
 
 
-def _calm_collector() -> None:
+def _tune_garbage_collector() -> None:
     """Make the garbage collector run less often, and skip the objects that exist now.
 
     A full collection stops every request: by default for over 100 ms, when there are many.
@@ -216,12 +216,12 @@ async def _run(options: FrontEndOptions, settings: Settings) -> None:
         when_scored=metrics.slice_scored,
         when_teams_changed=gate.change,
     )
-    service = Service.over(settings, memory, pool, gate, parser, metrics, options.index)
+    service = Service.create(settings, memory, pool, gate, parser, metrics, options.index)
     listener = socket.socket(fileno=options.listen_fd)
     preparing = asyncio.ensure_future(_prepare(settings, gate))
-    alone = asyncio.ensure_future(pool.supervisor_gone.wait())
-    await asyncio.wait((preparing, alone), return_when=asyncio.FIRST_COMPLETED)
-    alone.cancel()
+    supervisor_gone = asyncio.ensure_future(pool.supervisor_gone.wait())
+    await asyncio.wait((preparing, supervisor_gone), return_when=asyncio.FIRST_COMPLETED)
+    supervisor_gone.cancel()
     if not preparing.done():  # without a supervisor nothing else would end this process
         preparing.cancel()
         return

@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from lossd.api.auth import Gate
-from lossd.api.http.disconnects import HangUps
+from lossd.api.http.disconnects import DisconnectWatcher
 from lossd.api.http.linger import Lingerers
 from lossd.api.http.protocol import LossdProtocol
 from lossd.api.json_helper.parser import Parser
@@ -124,14 +124,14 @@ async def front_end(**settings_given: float) -> AsyncIterator[FrontEnd]:
     pool = WorkerPool(memory, control, 1, settings.slice_elements)
     gate = Gate(Quotas(fds[2], 1, 0), teams=False)
     parser = cast(Parser, None)  # nobody asks it
-    service = Service.over(settings, memory, pool, gate, parser, Metrics([tally], 0), 0)
+    service = Service.create(settings, memory, pool, gate, parser, Metrics([tally], 0), 0)
     config = uvicorn.Config(app, ws="none", lifespan="off", log_config=None)
     state = ServerState()
     assert service.inplace is not None
     protocol = partial(
         LossdProtocol,
         settings=settings,
-        hang_ups=HangUps(),
+        disconnects=DisconnectWatcher(),
         lingerers=Lingerers(settings),
         config=config,
         server_state=state,

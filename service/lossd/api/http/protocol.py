@@ -23,9 +23,9 @@ from starlette.types import Scope
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from lossd.api.accounting import NO_TIMING, RequestLine, RequestLog, choose_id
+from lossd.api.accounting import NO_TIMING, RequestLog, choose_id
 from lossd.api.http.cors import Origins
-from lossd.api.http.disconnects import HangUps
+from lossd.api.http.disconnects import DisconnectWatcher
 from lossd.api.http.interfaces import Lane
 from lossd.api.http.linger import Linger, Lingerers
 from lossd.api.http.request import RequestParser, header
@@ -41,31 +41,33 @@ class _Flow(FlowControl):
 
     Args:
         transport: The transport of the connection.
-        hang_ups: The event loop's watch.
+        disconnects: The event loop's watcher.
         hang_up: Called once the peer has hung up.
     """
 
-    def __init__(self, transport: asyncio.Transport, hang_ups: HangUps, hang_up: Callable[[], None]) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, disconnects: DisconnectWatcher, hang_up: Callable[[], None]
+    ) -> None:
         super().__init__(transport)
         self._fd: int = transport.get_extra_info("socket").fileno()
-        self._hang_ups = hang_ups
+        self._disconnects = disconnects
         self._hang_up = hang_up
 
     def pause_reading(self) -> None:
         """Read no more for now."""
         if not self.read_paused and not self._transport.is_closing():
-            self._hang_ups.watch(self._fd, self._hang_up)
+            self._disconnects.watch(self._fd, self._hang_up)
         super().pause_reading()
 
     def resume_reading(self) -> None:
         """Read again."""
         if self.read_paused:
-            self._hang_ups.forget(self._fd, self._hang_up)
+            self._disconnects.forget(self._fd, self._hang_up)
         super().resume_reading()
 
     def close(self) -> None:
         """Watch no more: the connection is lost."""
-        self._hang_ups.forget(self._fd, self._hang_up)
+        self._disconnects.forget(self._fd, self._hang_up)
 
 
 class LossdProtocol(RequestParser):
@@ -73,7 +75,7 @@ class LossdProtocol(RequestParser):
 
     Args:
         settings: The server's settings.
-        hang_ups: The event loop's watch for hang-ups.
+        disconnects: The event loop's watcher.
         lingerers: The server's lingering connections.
         lane: Makes the connection's lane, if there is to be one.
         room: Is called with a new connection; returns whether there is room for it.
@@ -85,18 +87,11 @@ class LossdProtocol(RequestParser):
         idle_since: When it was made, or last had answered a request, by the loop's clock.
     """
 
-    _linger: Linger | None = None  # drops what is received after the last answer
-    _interrupt: Callable[[RequestError | None], None] | None = None  # of the request being answered
-    _reading = False  # more of a body is awaited
-    _served = False  # it has answered a request
-    _lines_of: Sequence[tuple[bytes, bytes]] | None = None  # the headers that `_default_lines` was made of
-    _default_lines = b""
-
     def __init__(
         self,
         *,
         settings: Settings,
-        hang_ups: HangUps,
+        disconnects: DisconnectWatcher,
         lingerers: Lingerers,
         lane: Callable[[LossdProtocol], Lane] | None = None,
         room: Callable[[LossdProtocol], bool] | None = None,
@@ -105,13 +100,19 @@ class LossdProtocol(RequestParser):
         **uvicorns: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(settings, **uvicorns)
-        self._hang_ups = hang_ups
+        self._disconnects = disconnects
         self._lingerers = lingerers
         self._lane = lane(self) if lane is not None else None
         self._room = room
         self._log = log
         self._origins = origins
         self._guard = SlowClientGuard(settings)
+        self._linger: Linger | None = None
+        self._interrupt: Callable[[RequestError | None], None] | None = None
+        self._reading = False  # an endpoint awaits more of a body
+        self._served = False  # a request was answered
+        self._lines_of: Sequence[tuple[bytes, bytes]] | None = None  # the source of `_default_lines`
+        self._default_lines = b""
         self.idle_since = self.loop.time()
 
     # From the transport
@@ -119,7 +120,7 @@ class LossdProtocol(RequestParser):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Begin, if there is room."""
         super().connection_made(transport)
-        self._flow = _Flow(transport, self._hang_ups, self.hang_up)
+        self._flow = _Flow(transport, self._disconnects, self.hang_up)
         self.flow = self._flow
         if self._room is not None and not self._room(self):
             self._ignoring = True
@@ -234,8 +235,8 @@ class LossdProtocol(RequestParser):
             request_id: The request's id.
             headers: Further headers.
         """
-        given = [*answer.headers, (b"x-request-id", request_id), (b"server-timing", NO_TIMING), *headers]
-        self.respond(answer.status, header_lines(given), answer.body)
+        lines = [*answer.headers, (b"x-request-id", request_id), (b"server-timing", NO_TIMING), *headers]
+        self.respond(answer.status, header_lines(lines), answer.body)
 
     def refuse(self, error: RequestError) -> None:
         """Read no further, and answer with an error, the last answer of the connection.
@@ -268,9 +269,9 @@ class LossdProtocol(RequestParser):
     def _respond_error(self, error: RequestError) -> None:
         request_id = choose_id(None)
         answer = problem(error, request_id.decode(), close=True)
-        if self._log is not None and self._log.wants(error.code):
+        if self._log is not None:
             host = self.client[0] if self.client else ""
-            self._log.write(RequestLine(request_id.decode(), "", host, error.code, answer.status))
+            self._log.write_refusal(error, answer.status, request_id.decode(), host)
         origin = header({"headers": self.headers or ()}, b"origin")
         self.respond_problem(answer, request_id, self._origins.headers(origin) if self._origins else ())
 

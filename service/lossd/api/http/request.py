@@ -48,19 +48,18 @@ class RequestParser(HttpToolsProtocol):
         body_bytes: Bytes of the last request's body that have been received.
     """
 
-    _within_message = False
-    _within_body = False
-    _ignoring = False  # what is received is not looked at any more
-    _held = b""  # the beginning of a line that may offer an upgrade
-    _overhead = 0  # bytes since the end of a head, or since bytes of a body
-    _declared: int | None = None  # the length of the last request's body, if known
-    _keep_alive = False  # whether the last request's head lets the connection be kept
-    requests = 0
-    body_bytes = 0
-
     def __init__(self, settings: Settings, **uvicorns: Any) -> None:  # noqa: ANN401
         super().__init__(**uvicorns)
         self._settings = settings
+        self.requests = 0
+        self.body_bytes = 0
+        self._within_message = False
+        self._within_body = False
+        self._ignoring = False  # received bytes are dropped
+        self._held = b""  # the beginning of a line that may offer an upgrade
+        self._overhead = 0  # bytes since the end of a head, or since bytes of a body
+        self._declared: int | None = None  # the length of the last body, if known
+        self._keep_alive = False  # the last head lets the connection be kept
         self._cycles: list[RequestResponseCycle] = []  # unanswered requests, and maybe the last one
 
     @abstractmethod

@@ -115,7 +115,7 @@ def _read(
     memory = _Memory(len(kept) + _ARRAY_BYTES)
     memory.view[: len(kept)] = kept
     found = reader.finish(memory.view[: len(kept)])
-    params = merge_params(spec.given, found.params)
+    params = merge_params(spec.query_params, found.params)
     request, cut = assemble(spec.loss, found, len(kept), memory, params, 1 << 20)
     return request, cut, memory
 

@@ -90,20 +90,20 @@ def read_head(raw: bytes) -> Head | None:
         inference, or for a loss that is one number answered in JSON, of .npy files or JSON without a coding,
         and with no lists among the parameters.
     """
-    pieces = _VARYING.split(raw)
+    parts = _VARYING.split(raw)
     length = request_id = timeout = None
-    for i in range(1, len(pieces), _STEP):
-        if pieces[i]:
-            length, pieces[i] = pieces[i], length
-        elif pieces[i + 1]:
-            request_id, pieces[i + 1] = pieces[i + 1], request_id
-        elif pieces[i + 2]:
-            timeout, pieces[i + 2] = pieces[i + 2], timeout
-        if pieces[i] or pieces[i + 1] or pieces[i + 2]:
+    for i in range(1, len(parts), _STEP):
+        if parts[i]:
+            length, parts[i] = parts[i], length
+        elif parts[i + 1]:
+            request_id, parts[i + 1] = parts[i + 1], request_id
+        elif parts[i + 2]:
+            timeout, parts[i + 2] = parts[i + 2], timeout
+        if parts[i] or parts[i + 1] or parts[i + 2]:
             return None  # the line stands there twice
     if length is None:
         return None
-    key = b"".join(pieces[::_STEP])
+    key = b"".join(parts[::_STEP])
     try:
         common = _known[key]
     except KeyError:
@@ -113,7 +113,7 @@ def read_head(raw: bytes) -> Head | None:
     if common is None:
         return None
     seconds = None if timeout is None else int(timeout) / 1000.0
-    return Head(common, int(length), request_id, seconds, common.headers + len(pieces) // _STEP)
+    return Head(common, int(length), request_id, seconds, common.headers + len(parts) // _STEP)
 
 
 def _parse_common(raw: bytes, key: bytes) -> CommonHead | None:

@@ -107,15 +107,15 @@ class Layouts(ABC):
     Args:
         format: The format's name, for metrics and logs.
         loss: The loss.
-        given: The parameters of the query.
+        query_params: The parameters of the query.
     """
 
     problem: Callable[..., Problem] = staticmethod(problem)
 
-    def __init__(self, format: str, loss: Loss, given: Mapping[str, object]) -> None:  # noqa: A002
+    def __init__(self, format: str, loss: Loss, query_params: Mapping[str, object]) -> None:  # noqa: A002
         self.format: Final = format
         self.loss: Final = loss
-        self._given = given
+        self._query_params = query_params
         self._known: dict[int, list[Layout]] = {}  # by the body's length
 
     @abstractmethod
@@ -154,7 +154,7 @@ class Layouts(ABC):
             if layout is not None:
                 return layout, base
             free = max((tensor.offset + tensor.nbytes for tensor in found.tensors.values()), default=0)
-            params = merge_params(self._given, found.params)
+            params = merge_params(self._query_params, found.params)
             request, cut = assemble(self.loss, found, max(len(body), free), scratch, params, ONE_PART)
         except (NotForLane, RequestError):  # the ordinary way finds the same error, and reports it
             return None
@@ -198,7 +198,7 @@ class NpyLayouts(Layouts):
     """The layouts of .npy files, one after another."""
 
     def __init__(self, spec: RequestSpec) -> None:
-        super().__init__("npy", spec.loss, spec.given)
+        super().__init__("npy", spec.loss, spec.query_params)
         self._spec = spec
 
     def _parse(self, body: memoryview, scratch: Scratch) -> tuple[Body, Writer]:
@@ -214,7 +214,7 @@ class JsonLayouts(Layouts):
     """The layouts of JSON objects."""
 
     def __init__(self, spec: RequestSpec) -> None:
-        super().__init__("json", spec.loss, spec.given)
+        super().__init__("json", spec.loss, spec.query_params)
         self._spec = spec
 
     def _parse(self, body: memoryview, scratch: Scratch) -> tuple[Body, Writer]:
@@ -245,14 +245,14 @@ class InferenceLayouts(Layouts):
 
     Args:
         loss: The loss.
-        given: The parameters of the query.
+        query_params: The parameters of the query.
         header_length: The length of the JSON object at the body's start; None if it is the whole body.
     """
 
     problem: Callable[..., Problem] = staticmethod(inference_problem)
 
-    def __init__(self, loss: Loss, given: Mapping[str, object], header_length: int | None) -> None:
-        super().__init__("v2", loss, given)
+    def __init__(self, loss: Loss, query_params: Mapping[str, object], header_length: int | None) -> None:
+        super().__init__("v2", loss, query_params)
         self._header_length = header_length
 
     def _parse(self, body: memoryview, scratch: Scratch) -> tuple[Body, Writer]:
