@@ -1,6 +1,6 @@
 """Accounting of requests: their ids, those in flight, and how each ends in the counters and in the log.
 
-Both ways of a loss request, and the connections and routes that refuse others, meet here.
+Shared by the lane, the ASGI way, and the code that refuses other requests.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ NO_TIMING: Final = b"read;dur=0, queue;dur=0, compute;dur=0"
 EXPECTED_OUTCOMES: Final = frozenset(
     {"ok", "overloaded", "draining", "rate_limited", "too_many_in_flight", "disconnected"}
 )
-"""Outcomes that may come by the thousand under load, and that no request is to blame for."""
+"""Outcomes expected under load. Not logged by default."""
 RATE: Final = 10.0
 """Lines a second about failed requests, at most."""
 BURST: Final = 20.0
 """Lines about failed requests that may come at once."""
 STOPPED: Final = RequestError(
-    ErrorCode.DRAINING, "the server stopped before the answer was ready; send this to another, or again later"
+    ErrorCode.DRAINING,
+    "the server shut down before the answer was ready; retry, on another server if there is one",
 )
 FAILED: Final = RequestError(
     ErrorCode.INTERNAL_ERROR, "the server failed; report this with the request id, which is in its log"
@@ -83,17 +84,17 @@ class WriteProblem(Protocol):
 
 
 class RequestLine(NamedTuple):
-    """A line of the log about a request. It repeats no text of the client's.
+    """A line of the log about a request. It repeats no text of the caller's.
 
     Attributes:
         request_id: Its id.
         team: The team's name; empty if not known.
-        client: The client's address.
+        client: The caller's address.
         outcome: ``ok``, ``disconnected``, or an error code.
         status: The answer's status; None if there was no answer.
         loss: The loss's name; empty if not known.
         format: The body's format.
-        elements: Elements of the inputs, as far as announced.
+        elements: Elements of the inputs known so far.
         nbytes: Bytes of the body that were received.
         timings: Time by stage; None if it was not answered with a loss.
         total: Seconds from its head to its answer.
@@ -131,7 +132,7 @@ class RequestLog:
         self._left_out = 0
 
     def client(self, peer: str, forwarded: bytes | None) -> str:
-        """Return the client's address of a request that did not pass uvicorn's own middleware.
+        """Return the caller's address for a request that bypassed uvicorn's own middleware.
 
         Args:
             peer: The address at the other end of the connection.
@@ -163,7 +164,7 @@ class RequestLog:
         """Write how many lines were left out since the last summary."""
         if self._left_out:
             fields = {"left_out": self._left_out}
-            logger.warning("further requests failed, and have no lines", extra={"fields": fields})
+            logger.warning("failed requests not logged: over the rate limit", extra={"fields": fields})
             self._left_out = 0
 
     def _spend(self) -> bool:
@@ -182,7 +183,7 @@ class RequestLog:
 
 
 async def _no_app(*_: Any) -> None:  # noqa: ANN401
-    """Stand in for an application: of the middleware only the list of trusted hosts is used."""
+    """Do nothing. Only the middleware's trusted-host list is used."""
 
 
 def _fields(line: RequestLine) -> dict[str, object]:
@@ -259,11 +260,11 @@ class RequestRecord:
         loss: The loss's name.
         format: The body's format.
         gate: The keys and limits of teams.
-        team: The request's team; nobody's until its key has been checked.
+        team: The request's team; `NOBODY` until the key is checked.
         began: When its head had arrived, by time.monotonic().
         received_bytes: Bytes of its body that were received.
-        elements: Elements of its inputs, as far as announced.
-        deadline: The client's own deadline, by time.monotonic(); None if it gave none.
+        elements: Elements of its inputs known so far.
+        deadline: The caller's own deadline, by time.monotonic(); None if it gave none.
         outcome: ``ok``, ``disconnected``, or an error code.
         status: The answer's status, once there is one.
         timings: Time by stage, once it was answered with a loss.
@@ -289,7 +290,7 @@ class RequestRecord:
     @property
     @abstractmethod
     def client_address(self) -> str:
-        """The client's address."""
+        """The caller's address."""
 
     def count_answer(self, metrics: Metrics, result: LossResult, timings: Timings) -> None:
         """Count it as answered with a loss."""

@@ -63,11 +63,12 @@ _GAUGES: Final = (
     _Family("requests_in_flight", "Requests for a loss being worked on."),
     _Family("requests_waiting", "Requests that wait unread, for their turn or for memory."),
     _Family("memory_bytes", "Bytes that there are for bodies and answers.", ("part",)),
-    _Family("memory_reserved_bytes", "Bytes reserved of these.", ("part",)),
+    _Family("memory_reserved_bytes", "Reserved bytes.", ("part",)),
 )
 _SECONDS_SUMMARY: Final = (
-    "Seconds of requests that were answered with a loss: reading the body, waiting for a worker, computing, "
-    "and from the headers to the result in total."
+    "Seconds of requests that were answered with a loss: reading the body (read), which includes waiting "
+    "unread for a permit and memory; waiting for a worker (queue); computing (compute); and from the "
+    "headers to the result (total)."
 )
 
 
@@ -127,7 +128,7 @@ class Metrics:
         return QueueGauges(self._numbers, self._cell("requests_waiting"), None)
 
     def memory_gauges(self, part: str) -> QueueGauges:
-        """Return the gauges of a queue for memory, which nobody holds yet.
+        """Return the gauges of a queue for memory that is still free.
 
         Args:
             part: The part of the memory, as the metrics name it.
@@ -355,6 +356,6 @@ class _Exposition(Collector):
             ready.add_metric((worker.device,), worker.steady)
         yield restarts
         yield ready
-        degraded = GaugeMetricFamily("lossd_degraded", "What is amiss, though losses are answered.")
+        degraded = GaugeMetricFamily("lossd_degraded", "Number of problems that do not stop scoring.")
         degraded.add_metric((), len(self._pool.degraded))
         yield degraded

@@ -45,12 +45,12 @@ KINDS: Final[Mapping[ErrorCode, ProblemKind]] = MappingProxyType(
         ErrorCode.MALFORMED_ARROW: ProblemKind(400, "The Arrow stream cannot be read"),
         ErrorCode.MALFORMED_MULTIPART: ProblemKind(400, "The multipart body cannot be read"),
         ErrorCode.TRUNCATED_BODY: ProblemKind(400, "The body ends too early"),
-        ErrorCode.TRAILING_BYTES: ProblemKind(400, "The body goes on after its end"),
+        ErrorCode.TRAILING_BYTES: ProblemKind(400, "Bytes after the end of the body"),
         ErrorCode.UNAUTHORIZED: ProblemKind(401, "A valid key is needed"),
         ErrorCode.FORBIDDEN: ProblemKind(403, "This team may not use the server"),
         ErrorCode.NOT_FOUND: ProblemKind(404, "There is no such route"),
         ErrorCode.METHOD_NOT_ALLOWED: ProblemKind(405, "The route does not take this method"),
-        ErrorCode.NOT_ACCEPTABLE: ProblemKind(406, "The answer is not to be had in that form"),
+        ErrorCode.NOT_ACCEPTABLE: ProblemKind(406, "No acceptable answer format"),
         ErrorCode.UPLOAD_TOO_SLOW: ProblemKind(408, "The request came too slowly", retryable=True),
         ErrorCode.BODY_TOO_LARGE: ProblemKind(413, "The body is over the limit"),
         ErrorCode.EXPANDED_TOO_LARGE: ProblemKind(413, "The body expands beyond the limit"),
@@ -70,15 +70,13 @@ KINDS: Final[Mapping[ErrorCode, ProblemKind]] = MappingProxyType(
         ErrorCode.EMPTY_MEAN: ProblemKind(422, "A mean over no elements"),
         ErrorCode.RATE_LIMITED: ProblemKind(429, "The team's rate is used up", retryable=True, retry_after=1),
         ErrorCode.TOO_MANY_IN_FLIGHT: ProblemKind(
-            429, "The team has too much under way", retryable=True, retry_after=1
+            429, "The team has too much in flight", retryable=True, retry_after=1
         ),
         ErrorCode.HEADERS_TOO_LARGE: ProblemKind(431, "The request's head is over the limit"),
         ErrorCode.INTERNAL_ERROR: ProblemKind(500, "The server failed"),
         ErrorCode.WORKER_CRASHED: ProblemKind(500, "This request ended a worker twice"),
         ErrorCode.DRAINING: ProblemKind(503, "The server is being stopped", retryable=True, retry_after=5),
-        ErrorCode.OVERLOADED: ProblemKind(
-            503, "The server has no room for this now", retryable=True, retry_after=1
-        ),
+        ErrorCode.OVERLOADED: ProblemKind(503, "The server is overloaded", retryable=True, retry_after=1),
         ErrorCode.DEADLINE_EXCEEDED: ProblemKind(504, "The deadline passed"),
         ErrorCode.OUT_OF_MEMORY: ProblemKind(507, "The request does not fit the device"),
     }
@@ -105,7 +103,7 @@ class Problem:
 
 
 def retry_after(error: RequestError, least: int) -> int:
-    """Return the seconds for Retry-After: the expected wait, and a random part so that clients spread out."""
+    """Return the seconds for Retry-After: the expected wait, and a random part so that callers spread out."""
     expected = max(float(least), error.retry_after or 0.0)
     if error.code != ErrorCode.RATE_LIMITED:  # its wait is exact, all others are estimates
         expected = min(expected, _LONGEST_RETRY)
@@ -138,7 +136,7 @@ def problem(
             {"pointer": conceal_keys(pointer), "detail": conceal_keys(detail)}
             for pointer, detail in error.errors
         ]
-    # A client's JSON may hold unpaired surrogates, which can be written as ASCII but not as UTF-8.
+    # A caller's JSON may hold unpaired surrogates, which can be written as ASCII but not as UTF-8.
     body = json.dumps(document).encode("ascii")
     headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body))]
     if kind.retry_after is not None:

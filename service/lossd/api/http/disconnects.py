@@ -1,4 +1,4 @@
-"""Clients that hang up while nothing is read from their connections."""
+"""Callers that hang up while nothing is read from their connections."""
 
 from __future__ import annotations
 

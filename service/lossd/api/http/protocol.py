@@ -1,10 +1,10 @@
-"""The HTTP protocol of a connection: uvicorn's, made fit for an open network.
+"""uvicorn's protocol with limits, problem documents and the small-request lane.
 
 Beyond uvicorn, a connection
 
-- answers its own refusals with problem documents, and lets the client finish sending (`linger`);
-- bounds and checks heads (`request_parser`), and ends slow clients (`slow_clients`);
-- notices at once that a client has hung up (`disconnects`);
+- answers its own refusals with problem documents, and lets the caller finish sending (`linger`);
+- bounds and checks heads (`request_parser`), and ends slow callers' connections (`slow_clients`);
+- notices at once that a caller has hung up (`disconnects`);
 - reads long bodies past the parser (`upload`);
 - offers each request first to a lane, which may answer it before it is parsed (`small_requests`).
 
@@ -71,14 +71,14 @@ class _Flow(FlowControl):
 
 
 class LossdProtocol(RequestParser):
-    """A connection. All its answers are ones of the contract.
+    """One HTTP connection. Every error it answers is a problem document.
 
     Args:
         settings: The server's settings.
         disconnects: The event loop's watcher.
         lingerers: The server's lingering connections.
-        lane: Makes the connection's lane, if there is to be one.
-        room: Is called with a new connection; returns whether there is room for it.
+        lane: Makes the connection's lane; None without lanes.
+        room: Makes room for a new connection; returns whether there is any.
         log: The log of requests, for those that the connection refuses by itself.
         origins: The origins that may call the server, if any.
         uvicorns: uvicorn's own arguments.
@@ -124,7 +124,7 @@ class LossdProtocol(RequestParser):
         self.flow = self._flow
         if self._room is not None and not self._room(self):
             self._ignoring = True
-            detail = "the server has as many connections as it may; send this to another, or again later"
+            detail = "the server has reached its connection limit; retry, on another server if there is one"
             self._respond_error(RequestError(ErrorCode.OVERLOADED, detail))
             transport.close()
 
@@ -159,7 +159,7 @@ class LossdProtocol(RequestParser):
         self.cycle = self.scope = None  # type: ignore[assignment] # as uvicorn begins itself
 
     def resume_writing(self) -> None:
-        """Go on writing: the client has read."""
+        """Go on writing: the caller has read."""
         self._guard.client_read()
         super().resume_writing()
 
@@ -302,8 +302,8 @@ class LossdProtocol(RequestParser):
 
     @property
     def _between_requests(self) -> bool:
-        """All that was received has been parsed and answered."""
-        cycle: RequestResponseCycle | None = self.cycle  # None, whatever uvicorn declares, until the first
+        """Whether every received request has been parsed and answered."""
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first, though uvicorn declares it
         return not self._within_message and (cycle is None or cycle.response_complete)
 
     @property
@@ -325,13 +325,13 @@ class LossdProtocol(RequestParser):
 
     @property
     def idle(self) -> bool:
-        """No part of an unanswered request has been received."""
+        """Whether no part of an unanswered request has been received."""
         busy = self._lane is not None and self._lane.busy
         return self._between_requests and not (self._overhead or busy or self._ignoring)
 
     @property
     def dispensable(self) -> bool:
-        """It may be closed to make room for another."""
+        """Whether it may be closed so that another connection fits."""
         return self.idle or self._linger is not None
 
     def idle_too_long(self, now: float) -> bool:
@@ -340,7 +340,7 @@ class LossdProtocol(RequestParser):
         return now - self.idle_since > most
 
     def look(self, now: float, seconds: float) -> None:
-        """End the connection if its client is too slow.
+        """End the connection if its caller is too slow.
 
         Args:
             now: The loop's clock.
@@ -374,7 +374,7 @@ class LossdProtocol(RequestParser):
         return self._linger is not None or self.transport.is_closing()
 
     def close(self) -> None:
-        """Close after an answer, once the client has sent all of its request."""
+        """Close after an answer, once the caller has sent all of its request."""
         if self._within_body or self._ignoring:
             self.linger()
         else:

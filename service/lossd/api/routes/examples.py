@@ -172,7 +172,7 @@ def _send_no_key() -> None:
 
 QUOTED: Final[Mapping[ErrorCode, str]] = {
     ErrorCode.UPLOAD_TOO_SLOW: (
-        "the body comes too slowly: 100 bytes of it have come, and 1024 a second must, but for pauses of up "
+        "the upload is too slow: 100 bytes so far; at least 1024 bytes/s are required, apart from pauses up "
         "to 10 s; send it faster, or in smaller requests"
     ),
     ErrorCode.HEADERS_TOO_LARGE: "the head has more than 100 headers; send fewer",

@@ -218,30 +218,26 @@ def model_routes(service: Service) -> APIRouter:
         responses=_NO_INDEX,
     )
     async def index(request: Request) -> list[RepositoryModel]:
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > _MOST_INDEX_BYTES:
-                detail = f"the body has more than {_MOST_INDEX_BYTES} bytes; send none, or {{}}"
-                raise RequestError(ErrorCode.BODY_TOO_LARGE, detail)
-        if read_index_request(bytes(body)) and not service.ready:
-            return []
-        reason = "" if service.ready else "no worker is ready"
-        return [
-            RepositoryModel(
-                name=name,
-                version=MODEL_VERSION,
-                state="UNAVAILABLE" if reason else "READY",
-                reason=reason,
-            )
-            for name in LOSSES
-        ]
+        return await _list_models(request, service)
 
     for loss in LOSSES.values():
         for path in model_paths(loss):
             _add_model(keyed, path, loss, service)
     router.include_router(keyed)
     return router
+
+
+async def _list_models(request: Request, service: Service) -> list[RepositoryModel]:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MOST_INDEX_BYTES:
+            detail = f"the body has more than {_MOST_INDEX_BYTES} bytes; send none, or {{}}"
+            raise RequestError(ErrorCode.BODY_TOO_LARGE, detail)
+    if read_index_request(bytes(body)) and not service.ready:
+        return []
+    state, reason = ("READY", "") if service.ready else ("UNAVAILABLE", "no worker is ready")
+    return [RepositoryModel(name=name, version=MODEL_VERSION, state=state, reason=reason) for name in LOSSES]
 
 
 def _add_model(router: APIRouter, path: str, loss: Loss, service: Service) -> None:
@@ -329,7 +325,7 @@ async def _send_body(
     """Send an answer, compressed if the caller accepts that and the answer compresses well.
 
     Args:
-        exchange: The request.
+        exchange: The exchange of the request.
         headers: The headers, without the body's coding and length.
         chunks: The body.
         length: The body's length in bytes, if it is known.

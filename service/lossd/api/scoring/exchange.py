@@ -1,4 +1,4 @@
-"""A request for a loss and its answer: admission, answer or refusal, accounting and its trace."""
+"""The HTTP exchange of one loss request: admission, answer or refusal, accounting and its trace."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lossd.types import ErrorCode, Requester, RequestError, Timings
 
 @dataclass(slots=True, kw_only=True)
 class Exchange(IncomingRequest, RequestRecord):
-    """A request for a loss and its answer.
+    """The HTTP exchange of one loss request: head, body and answer.
 
     Attributes:
         send: The ASGI send function.

@@ -33,7 +33,7 @@ class StreamedBody:
 
     Args:
         service: The front end's workers and memory.
-        exchange: The request.
+        exchange: The exchange of the request.
         spec: The loss and its parameters.
         reader: The body's reader.
         decoder: The decoder of its content coding, if it has one.

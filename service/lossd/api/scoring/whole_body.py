@@ -81,7 +81,7 @@ class WholeBody:
 
     Args:
         service: The front end's workers and memory.
-        exchange: The request.
+        exchange: The exchange of the request.
         spec: Returns the loss and the parameters known before the body; called once the reader knows the
             tensors, as some of that may stand in the body.
         reader: The body's reader.

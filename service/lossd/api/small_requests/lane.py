@@ -5,9 +5,11 @@ each message, and parsing its head costs as much again (docs/performance.md). He
 body is known by their bytes (`lossd.api.small_requests.heads`, `lossd.api.small_requests.layouts`), and the
 body is scored where it lies in the bytes read from the connection (`lossd.engine.dispatch.in_place`).
 
-A request takes this lane as a whole or not at all. Its bytes go the ordinary way, untouched, if anything
-about it is unusual, if the moment is (a body that arrives slowly, an unread answer, a server that is
-stopping), or if it has any error but a value out of range or a passed deadline.
+A request leaves the lane, unread bytes intact, if
+
+- its head or body is not of a usual kind;
+- its body arrives slowly, an earlier answer is unread, or the server is stopping;
+- it has an error other than a value out of range or a passed deadline.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ class SmallRequest(RequestRecord):
         start: Where its body starts, in its bytes.
         nbytes: Bytes of head and body.
         peer: The address at the other end of the connection.
-        log: The log, which knows the client's address behind proxies.
+        log: The log, which knows the caller's address behind proxies.
         chosen_id: Its id, once chosen.
         arrived: When all of it had arrived, by time.monotonic().
         entry: Its entry in its team's quotas, while it is in flight.
@@ -86,7 +88,7 @@ class SmallRequest(RequestRecord):
 
     @property
     def client_address(self) -> str:
-        """The client's address."""
+        """The caller's address."""
         return self.log.client(self.peer, self.head.common.forwarded)
 
 
@@ -163,7 +165,7 @@ class FastLane:
         return b""
 
     def lost(self) -> None:
-        """End: the client has hung up."""
+        """End: the caller has hung up."""
         request = self._request
         if request is not None and self.busy:
             request.received_bytes -= max(0, self._missing)
@@ -176,7 +178,6 @@ class FastLane:
         """Answer at once: the time for draining is up."""
         request = self._request
         if self._waiting and request is not None:
-            self._leave(request)
             self._refuse(request, STOPPED, close=True)
         else:
             self._give_way()
@@ -258,12 +259,10 @@ class FastLane:
             ended = time.monotonic()
             headers, body = layout.write(result, request.request_id)
         except RequestError as error:
-            self._leave(request)
             self._refuse(request, error)
             return True
         except Exception:
             request.log_exception()
-            self._leave(request)
             self._refuse(request, FAILED)
             return True
         rates = header_lines(rate_headers(self._gate, request.team)) if request.entry else b""
@@ -282,7 +281,8 @@ class FastLane:
         return True
 
     def _refuse(self, request: SmallRequest, error: RequestError, *, close: bool = False) -> None:
-        """Answer with a problem."""
+        """End a request with a problem."""
+        self._leave(request)
         answer = request.refuse(self._metrics, error, request.head.common.layouts.problem, close=close)
         request.write_line(self._accounting.log)
         self._connection.respond_problem(answer, request.id_bytes)
@@ -310,7 +310,7 @@ class FastLane:
         """Answer the request that has waited."""
         data, request = self._waiting, self._request
         if not data or request is None:
-            return  # the client has hung up, or was refused
+            return  # the caller has hung up, or was refused
         entry = request.entry
         if self._answer(request, data):
             rest = data[request.nbytes :] + self._behind

@@ -42,7 +42,7 @@ _KEPT_LAYOUTS: Final = 4
 _KEPT_LENGTHS: Final = 64
 _KEPT_KINDS: Final = 256
 _LONGEST_GAPS: Final = 1 << 11
-"""The most bytes between the tensors of a body whose layout is kept, since clients choose them."""
+"""The most bytes between the tensors of a body whose layout is kept, since callers choose them."""
 _JSON: Final = b"content-type: application/json\r\n"
 
 
