@@ -219,7 +219,7 @@ def write_array(array: Float64Array) -> bytes:
 
 
 def _write_long_array(array: Float64Array, before: bytes) -> Iterator[bytes]:
-    """Write nested arrays of more than `_CHUNK_NUMBERS` numbers, in chunks of at most so many.
+    """Write nested arrays of more than `_CHUNK_NUMBERS` numbers, in chunks of at most that many.
 
     Args:
         array: The array.

@@ -3,7 +3,7 @@
 Beyond uvicorn, a connection
 
 - answers its own refusals with problem documents, and lets the caller finish sending (`linger`);
-- bounds and checks heads (`request_parser`), and ends slow callers' connections (`slow_clients`);
+- bounds and checks heads (`request`), and ends slow callers' connections (`slow_clients`);
 - notices at once that a caller has hung up (`disconnects`);
 - reads long bodies past the parser (`upload`);
 - offers each request first to a lane, which may answer it before it is parsed (`small_requests`).

@@ -16,7 +16,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
@@ -236,7 +236,8 @@ async def _list_models(request: Request, service: Service) -> list[RepositoryMod
             raise RequestError(ErrorCode.BODY_TOO_LARGE, detail)
     if read_index_request(bytes(body)) and not service.ready:
         return []
-    state, reason = ("READY", "") if service.ready else ("UNAVAILABLE", "no worker is ready")
+    reason = "" if service.ready else "no worker is ready"
+    state: Literal["READY", "UNAVAILABLE"] = "UNAVAILABLE" if reason else "READY"
     return [RepositoryModel(name=name, version=MODEL_VERSION, state=state, reason=reason) for name in LOSSES]
 
 

@@ -1,4 +1,4 @@
-"""What a request's target and headers say: the loss, its parameters, the body's format and the answer's.
+"""The spec of a request, from its target and headers: loss, parameters, formats of body and answer.
 
 Callers repeat themselves, so a spec is kept and shared by all requests that say the same.
 """
@@ -27,7 +27,7 @@ _LONGEST_CACHED: Final = 4096
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RequestSpec:
-    """What a request's target and headers say. Shared by requests, so never changed.
+    """Everything in a request's target and headers. Shared by requests, so never changed.
 
     Attributes:
         loss: The loss.
