@@ -148,8 +148,8 @@ class Timings(NamedTuple):
     """Seconds that an answered request took, by stage.
 
     Attributes:
-        read: Receiving the body.
-        queue: Waiting to be computed.
+        read: Receiving the body, which includes waiting unread for a permit and memory.
+        queue: Waiting for a worker.
         compute: Computing.
     """
 

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from lossd.api.accounting import BURST, ORDINARY, RATE, RequestLine, RequestLog
+from lossd.api.accounting import BURST, EXPECTED_OUTCOMES, RATE, RequestLine, RequestLog
 from lossd.api.problems import KINDS
 
 LINE = RequestLine("r1", "vision", "192.0.2.1", "bad_shape", 422, "bce", "npy", 12, 48)
@@ -45,7 +45,7 @@ def test_a_line_has_what_is_known_of_the_request(caplog: pytest.LogCaptureFixtur
 def test_which_outcomes_have_lines(outcome: str) -> None:
     assert RequestLog("all").wants(outcome)
     assert not RequestLog("none").wants(outcome)
-    assert RequestLog("failed").wants(outcome) == (outcome not in ORDINARY)
+    assert RequestLog("failed").wants(outcome) == (outcome not in EXPECTED_OUTCOMES)
 
 
 def test_so_many_lines_a_second_and_then_how_many_were_left_out(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,6 @@
 """Accounting of requests: their ids, those in flight, and how each ends in the counters and in the log.
 
-Both ways of a loss request, and the connections and routes that refuse others, meet here.
+Shared by the lane, the ASGI way, and the code that refuses other requests.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from structlog.contextvars import bound_contextvars
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -26,24 +26,23 @@ from lossd.api.problems import Problem
 from lossd.teams import KEY_IN_BYTES, Team
 from lossd.types import ErrorCode, LossResult, RequestError, Timings
 
-Which = Literal["none", "failed", "all"]
-WriteProblem: TypeAlias = Callable[..., Problem]
-"""Writes an error, as `lossd.api.problems.problem` does."""
+LoggedRequests = Literal["none", "failed", "all"]
 
 logger = logging.getLogger(__name__)
 
 NO_TIMING: Final = b"read;dur=0, queue;dur=0, compute;dur=0"
 """The Server-Timing header of an answer without a loss."""
-ORDINARY: Final = frozenset(
+EXPECTED_OUTCOMES: Final = frozenset(
     {"ok", "overloaded", "draining", "rate_limited", "too_many_in_flight", "disconnected"}
 )
-"""Outcomes that may come by the thousand under load, and that no request is to blame for."""
+"""Outcomes expected under load. Not logged by default."""
 RATE: Final = 10.0
 """Lines a second about failed requests, at most."""
 BURST: Final = 20.0
 """Lines about failed requests that may come at once."""
 STOPPED: Final = RequestError(
-    ErrorCode.DRAINING, "the server stopped before the answer was ready; send this to another, or again later"
+    ErrorCode.DRAINING,
+    "the server shut down before the answer was ready; retry, on another server if there is one",
 )
 FAILED: Final = RequestError(
     ErrorCode.INTERNAL_ERROR, "the server failed; report this with the request id, which is in its log"
@@ -75,20 +74,29 @@ def address_of(text: str) -> str:
         return "unknown"
 
 
+class WriteProblem(Protocol):
+    """A writer of errors."""
+
+    def __call__(
+        self, error: RequestError, request_id: str, *, retryable: bool | None = None, close: bool = False
+    ) -> Problem:
+        """Return an error as an answer, as `lossd.api.problems.problem` does."""
+
+
 class RequestLine(NamedTuple):
-    """A line of the log about a request. It repeats no text of the client's.
+    """A line of the log about a request. It repeats no text of the caller's.
 
     Attributes:
         request_id: Its id.
         team: The team's name; empty if not known.
-        client: The client's address.
+        client: The caller's address.
         outcome: ``ok``, ``disconnected``, or an error code.
         status: The answer's status; None if there was no answer.
         loss: The loss's name; empty if not known.
         format: The body's format.
-        elements: Elements of the inputs, as far as announced.
+        elements: Elements of the inputs known so far.
         nbytes: Bytes of the body that were received.
-        seconds: Time by stage; None if it was not answered with a loss.
+        timings: Time by stage; None if it was not answered with a loss.
         total: Seconds from its head to its answer.
     """
 
@@ -101,7 +109,7 @@ class RequestLine(NamedTuple):
     format: str = ""
     elements: int = 0
     nbytes: int = 0
-    seconds: Timings | None = None
+    timings: Timings | None = None
     total: float = 0.0
 
 
@@ -115,7 +123,7 @@ class RequestLog:
     """
 
     def __init__(
-        self, which: Which, proxies: Sequence[str] = (), clock: Callable[[], float] = time.monotonic
+        self, which: LoggedRequests, proxies: Sequence[str] = (), clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._which = which
         self._proxies = ProxyHeadersMiddleware(_no_app, list(proxies)).trusted_hosts
@@ -124,7 +132,7 @@ class RequestLog:
         self._left_out = 0
 
     def client(self, peer: str, forwarded: bytes | None) -> str:
-        """Return the client's address of a request that did not pass uvicorn's own middleware.
+        """Return the caller's address for a request that bypassed uvicorn's own middleware.
 
         Args:
             peer: The address at the other end of the connection.
@@ -136,20 +144,27 @@ class RequestLog:
 
     def wants(self, outcome: str) -> bool:
         """Return whether requests with this outcome have lines."""
-        return self._which == "all" or (self._which == "failed" and outcome not in ORDINARY)
+        return self._which == "all" or (self._which == "failed" and outcome not in EXPECTED_OUTCOMES)
 
     def write(self, line: RequestLine) -> None:
         """Write a line, if the rate allows it."""
         if self._which != "all" and not self._spend():
             return
-        level = logging.INFO if line.outcome in ORDINARY else logging.WARNING
+        level = logging.INFO if line.outcome in EXPECTED_OUTCOMES else logging.WARNING
         logger.log(level, "request", extra={"fields": _fields(line)})
+
+    def write_refusal(
+        self, error: RequestError, status: int, request_id: str, client: str, team: str = ""
+    ) -> None:
+        """Write the line of a request that was refused before it had a loss, if its outcome has one."""
+        if self.wants(error.code):
+            self.write(RequestLine(request_id, team, client, error.code, status))
 
     def close(self) -> None:
         """Write how many lines were left out since the last summary."""
         if self._left_out:
             fields = {"left_out": self._left_out}
-            logger.warning("further requests failed, and have no lines", extra={"fields": fields})
+            logger.warning("failed requests not logged: over the rate limit", extra={"fields": fields})
             self._left_out = 0
 
     def _spend(self) -> bool:
@@ -168,7 +183,7 @@ class RequestLog:
 
 
 async def _no_app(*_: Any) -> None:  # noqa: ANN401
-    """Stand in for an application: of the middleware only the list of trusted hosts is used."""
+    """Do nothing. Only the middleware's trusted-host list is used."""
 
 
 def _fields(line: RequestLine) -> dict[str, object]:
@@ -180,9 +195,9 @@ def _fields(line: RequestLine) -> dict[str, object]:
         "elements": line.elements,
         "bytes": line.nbytes,
     }
-    if line.seconds is not None:
+    if line.timings is not None:
         names = ("read_seconds", "queue_seconds", "compute_seconds")
-        fields |= {name: round(seconds, 6) for name, seconds in zip(names, line.seconds, strict=True)}
+        fields |= {name: round(seconds, 6) for name, seconds in zip(names, line.timings, strict=True)}
     fields |= {"total_seconds": round(line.total, 6), "client": line.client}
     known = {name: value for name, value in fields.items() if value not in (None, "")}
     return {**known, "team": line.team, "request_id": line.request_id}
@@ -245,14 +260,14 @@ class RequestRecord:
         loss: The loss's name.
         format: The body's format.
         gate: The keys and limits of teams.
-        team: The request's team; nobody's until its key has been checked.
+        team: The request's team; `NOBODY` until the key is checked.
         began: When its head had arrived, by time.monotonic().
         received_bytes: Bytes of its body that were received.
-        elements: Elements of its inputs, as far as announced.
-        deadline: The client's own deadline, by time.monotonic(); None if it gave none.
+        elements: Elements of its inputs known so far.
+        deadline: The caller's own deadline, by time.monotonic(); None if it gave none.
         outcome: ``ok``, ``disconnected``, or an error code.
         status: The answer's status, once there is one.
-        seconds: Time by stage, once it was answered with a loss.
+        timings: Time by stage, once it was answered with a loss.
     """
 
     loss: str
@@ -265,7 +280,7 @@ class RequestRecord:
     deadline: float | None
     outcome: str
     status: int | None
-    seconds: Timings | None
+    timings: Timings | None
 
     @property
     @abstractmethod
@@ -275,20 +290,19 @@ class RequestRecord:
     @property
     @abstractmethod
     def client_address(self) -> str:
-        """The client's address."""
+        """The caller's address."""
 
-    def count_answer(self, metrics: Metrics, result: LossResult, seconds: Timings) -> None:
+    def count_answer(self, metrics: Metrics, result: LossResult, timings: Timings) -> None:
         """Count it as answered with a loss."""
-        self.seconds = seconds
+        self.timings = timings
         metrics.answered(
             self.loss,
             self.format,
             self.team.name,
-            result.device,
-            result.count,
+            result,
             self.received_bytes,
-            (*seconds, time.monotonic() - self.began),
-            result.elsewhere,
+            timings,
+            total=time.monotonic() - self.began,
         )
 
     def count_failure(self, metrics: Metrics, outcome: str) -> None:
@@ -313,11 +327,11 @@ class RequestRecord:
         with bound_contextvars(request_id=self.request_id, team=self.team.name):
             logger.exception("request %s failed", self.request_id)
 
-    def log(self, requests: RequestLog) -> None:
+    def write_line(self, log: RequestLog) -> None:
         """Write its line, if its outcome has one."""
-        if not requests.wants(self.outcome):
+        if not log.wants(self.outcome):
             return
-        requests.write(
+        log.write(
             RequestLine(
                 request_id=self.request_id,
                 team=self.team.name,
@@ -328,7 +342,7 @@ class RequestRecord:
                 format=self.format,
                 elements=self.elements,
                 nbytes=self.received_bytes,
-                seconds=self.seconds,
+                timings=self.timings,
                 total=time.monotonic() - self.began,
             )
         )

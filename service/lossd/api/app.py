@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
 from lossd import __version__
-from lossd.api.accounting import FAILED, NO_TIMING, RequestLine, RequestLog, choose_id
+from lossd.api.accounting import FAILED, NO_TIMING, RequestLog, choose_id
 from lossd.api.auth import TEAM
 from lossd.api.http.cors import Cors, Origins
 from lossd.api.http.request import REQUEST_ID, client_host, header, request_id
@@ -99,7 +99,7 @@ def create_app(service: Service) -> ASGIApp:
     app.include_router(usage_routes(service.settings.usage_file))
     _add_docs(app)
     app.state.gate = service.gate
-    app.state.requests = service.accounting.log
+    app.state.log = service.accounting.log
     app.add_exception_handler(HTTPException, _framework_problem)
     app.add_exception_handler(RequestError, _error_problem)
     app.add_exception_handler(Exception, _internal_problem)
@@ -166,16 +166,9 @@ async def _internal_problem(request: Request, _error: Exception) -> Response:
 def _respond(request: Request, error: RequestError) -> Response:
     write = inference_problem if is_inference(request.scope) else problem
     answer = write(error, request_id(request.scope))
-    requests: RequestLog = request.app.state.requests
-    if requests.wants(error.code):
-        line = RequestLine(
-            request_id(request.scope),
-            request.scope.get(TEAM, ""),
-            client_host(request.scope),
-            error.code,
-            answer.status,
-        )
-        requests.write(line)
+    log: RequestLog = request.app.state.log
+    team, client = request.scope.get(TEAM, ""), client_host(request.scope)
+    log.write_refusal(error, answer.status, request_id(request.scope), client, team)
     response = Response(answer.body, answer.status)
     for name, value in answer.headers:
         response.headers[name.decode()] = value.decode()

@@ -85,7 +85,7 @@ class Gate:
             return EVERYONE
         key = _read_key(scope)
         if key is None:
-            raise RequestError(ErrorCode.UNAUTHORIZED, f"this server asks for a key; {_REMEDY}")
+            raise RequestError(ErrorCode.UNAUTHORIZED, f"a key is required; {_REMEDY}")
         team = self._roster.find(key)
         if team is None:
             raise RequestError(ErrorCode.UNAUTHORIZED, _why_invalid(key))
@@ -102,7 +102,7 @@ def check_team(team: Team) -> None:
         raise RequestError(ErrorCode.FORBIDDEN, f"team {team.name} is disabled; ask who runs this server")
 
 
-async def asking_team(
+async def require_team(
     request: Request,
     _bearer: Annotated[object, Security(_BEARER)],
     _header: Annotated[object, Security(_HEADER)],
@@ -132,7 +132,7 @@ def _read_key(scope: Scope) -> str | None:
             scheme, _, key = value.strip().partition(b" ")
             if scheme.lower() != b"bearer":
                 raise RequestError(
-                    ErrorCode.UNAUTHORIZED, f"the Authorization is of another scheme than Bearer; {_REMEDY}"
+                    ErrorCode.UNAUTHORIZED, f"the Authorization scheme must be Bearer; {_REMEDY}"
                 )
         elif name == b"x-api-key":
             key = value
@@ -148,8 +148,8 @@ def _read_key(scope: Scope) -> str | None:
 def _why_invalid(key: str) -> str:
     """Return what to say of a key that is no team's. It repeats only the key's id, which is no secret."""
     if is_key(key):
-        return f"the key {key.split('_')[1]} is not valid, or not any more; ask who runs this server for one"
-    return "what was sent is not a whole key: it begins with lossd_ and has 53 characters; was it cut?"
+        return f"the key {key.split('_')[1]} is unknown or revoked; ask the operator for a new one"
+    return "this is not a complete key; a key begins with lossd_ and has 53 characters"
 
 
 def rate_headers(gate: Gate, team: Team) -> list[tuple[bytes, bytes]]:

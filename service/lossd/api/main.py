@@ -23,7 +23,7 @@ from lossd.api.app import create_app
 from lossd.api.auth import Gate
 from lossd.api.http.connections import allow_descriptors, make_room, watch
 from lossd.api.http.cors import Origins
-from lossd.api.http.disconnects import HangUps
+from lossd.api.http.disconnects import DisconnectWatcher
 from lossd.api.http.linger import Lingerers
 from lossd.api.http.protocol import LossdProtocol
 from lossd.api.http.tls import Certificate, open_certificate
@@ -46,10 +46,10 @@ logger = logging.getLogger(__name__)
 
 _ACCEPTS: Final = 8
 """Connections accepted in one turn of the event loop: libuv accepts one for each listening descriptor, so the
-socket has this many. With one, the last of 64 clients would wait for 64 turns."""
+socket has this many. With one, the last of 64 callers would wait for 64 turns."""
 _COLLECT: Final = (50_000, 10, 100)
 _FAREWELL_SECONDS: Final = 0.3
-"""Time in which clients that connected just before the socket closed are still answered."""
+"""Time in which callers that connected just before the socket closed are still answered."""
 _LAST_SECONDS: Final = 1
 """Time to refuse the requests that are left when the time for draining is up."""
 
@@ -86,7 +86,7 @@ class DrainingServer(uvicorn.Server):
     async def _drain(self, sig: int, frame: FrameType | None) -> None:
         logger.info("stopping: accepted requests are answered first")
         await self._accounting.drain(self._drain_seconds)
-        await asyncio.sleep(0)  # accept the clients that have connected so far
+        await asyncio.sleep(0)  # accept the callers that have connected so far
         for server in self.servers:
             server.close()
         self._listener.close()
@@ -98,32 +98,7 @@ async def serve(
     settings: Settings, listener: socket.socket, service: Service, certificate: Certificate | None
 ) -> None:
     """Serve until SIGTERM, then until the accepted requests have been answered."""
-    room = partial(make_room, allow_descriptors(settings.max_connections))
-    protocol = partial(
-        LossdProtocol,
-        settings=settings,
-        lane=_choose_lane(service),
-        room=room,
-        log=service.accounting.log,
-        hang_ups=HangUps(),
-        lingerers=Lingerers(settings),
-        origins=Origins(settings.cors_origins) if settings.cors_origins else None,
-    )
-    config = uvicorn.Config(
-        create_app(service),
-        http=protocol,  # type: ignore[arg-type] # called alone
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        ssl_context_factory=None if certificate is None else lambda _config, _default: certificate.context,
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=list(settings.trusted_proxies),
-        server_header=False,
-        reset_contextvars=True,
-        timeout_keep_alive=settings.keep_alive_seconds,
-        timeout_graceful_shutdown=_LAST_SECONDS,
-    )
+    config = _uvicorn_config(settings, service, certificate)
     server = DrainingServer(config, service.accounting, listener, settings.drain_seconds)
     host, port = listener.getsockname()[:2]
     scheme = "http" if certificate is None else "https"
@@ -138,7 +113,7 @@ async def serve(
         tasks.append(asyncio.create_task(_check_kernel(service.inplace, settings.check_seconds)))
     # uvicorn handles SIGTERM, and once stopped raises it again for the handler that was there before.
     signal.signal(signal.SIGTERM, server.handle_exit)
-    _calm_collector()
+    _tune_garbage_collector()
     service.pool.announce()
     doubles = [listener.dup() for _ in range(_ACCEPTS - 1)]
     await server.serve(sockets=[listener, *doubles])
@@ -153,14 +128,44 @@ async def serve(
         service.tracing.close()
 
 
+def _uvicorn_config(settings: Settings, service: Service, certificate: Certificate | None) -> uvicorn.Config:
+    """Return uvicorn's configuration, with the project's own protocol and application."""
+    room = partial(make_room, allow_descriptors(settings.max_connections))
+    protocol = partial(
+        LossdProtocol,
+        settings=settings,
+        lane=_choose_lane(service),
+        room=room,
+        log=service.accounting.log,
+        disconnects=DisconnectWatcher(),
+        lingerers=Lingerers(settings),
+        origins=Origins(settings.cors_origins) if settings.cors_origins else None,
+    )
+    return uvicorn.Config(
+        create_app(service),
+        http=protocol,  # type: ignore[arg-type] # called alone
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        ssl_context_factory=None if certificate is None else lambda _config, _default: certificate.context,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        server_header=False,
+        reset_contextvars=True,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_graceful_shutdown=_LAST_SECONDS,
+    )
+
+
 def _choose_lane(service: Service) -> Callable[[LossdProtocol], FastLane] | None:
-    """Return what makes the lane of a connection; None if workers score all requests, or all have spans."""
+    """Return a lane factory, or None if the lane is off or tracing is on."""
     if service.inplace is None or service.tracing is not None:
         return None
     return partial(FastLane, service, service.inplace)
 
 
-def _calm_collector() -> None:
+def _tune_garbage_collector() -> None:
     """Make the garbage collector run less often, and skip the objects that exist now.
 
     A full collection stops every request: by default for over 100 ms, when there are many.
@@ -183,7 +188,7 @@ async def _check_kernel(inplace: InPlace, seconds: float) -> None:
         try:
             inplace.check()
         except WrongAnswerError as error:
-            logger.critical("this process no longer computes correctly, and ends: %s", error)
+            logger.critical("known-answer check failed; exiting: %s", error)
             logging.shutdown()
             os._exit(WRONG)  # without another answer
 
@@ -216,12 +221,12 @@ async def _run(options: FrontEndOptions, settings: Settings) -> None:
         when_scored=metrics.slice_scored,
         when_teams_changed=gate.change,
     )
-    service = Service.over(settings, memory, pool, gate, parser, metrics, options.index)
+    service = Service.create(settings, memory, pool, gate, parser, metrics, options.index)
     listener = socket.socket(fileno=options.listen_fd)
     preparing = asyncio.ensure_future(_prepare(settings, gate))
-    alone = asyncio.ensure_future(pool.supervisor_gone.wait())
-    await asyncio.wait((preparing, alone), return_when=asyncio.FIRST_COMPLETED)
-    alone.cancel()
+    supervisor_gone = asyncio.ensure_future(pool.supervisor_gone.wait())
+    await asyncio.wait((preparing, supervisor_gone), return_when=asyncio.FIRST_COMPLETED)
+    supervisor_gone.cancel()
     if not preparing.done():  # without a supervisor nothing else would end this process
         preparing.cancel()
         return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Final, NamedTuple
 
@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 
 from lossd.engine.dispatch.worker_pool import WorkerPool
 from lossd.engine.ipc.counters import ANSWERED, LABELS, Counters, Key, decode_key, encode_key, totals
+from lossd.types import LossResult, Timings
 from lossd.wire import Duration, ModelFigures
 
 _SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
@@ -62,11 +63,12 @@ _GAUGES: Final = (
     _Family("requests_in_flight", "Requests for a loss being worked on."),
     _Family("requests_waiting", "Requests that wait unread, for their turn or for memory."),
     _Family("memory_bytes", "Bytes that there are for bodies and answers.", ("part",)),
-    _Family("memory_reserved_bytes", "Bytes reserved of these.", ("part",)),
+    _Family("memory_reserved_bytes", "Reserved bytes.", ("part",)),
 )
 _SECONDS_SUMMARY: Final = (
-    "Seconds of requests that were answered with a loss: reading the body, waiting for a worker, computing, "
-    "and from the headers to the result in total."
+    "Seconds of requests that were answered with a loss: reading the body (read), which includes waiting "
+    "unread for a permit and memory; waiting for a worker (queue); computing (compute); and from the "
+    "headers to the result (total)."
 )
 
 
@@ -126,7 +128,7 @@ class Metrics:
         return QueueGauges(self._numbers, self._cell("requests_waiting"), None)
 
     def memory_gauges(self, part: str) -> QueueGauges:
-        """Return the gauges of a queue for memory, which nobody holds yet.
+        """Return the gauges of a queue for memory that is still free.
 
         Args:
             part: The part of the memory, as the metrics name it.
@@ -160,11 +162,11 @@ class Metrics:
         loss: str,
         format: str,  # noqa: A002 -- the label's name
         team: str,
-        device: str,
-        elements: int,
+        result: LossResult,
         nbytes: int,
-        seconds: tuple[float, float, float, float],
-        elsewhere: Mapping[str, float] | None = None,
+        timings: Timings,
+        *,
+        total: float,
     ) -> None:
         """Count a request that was answered with a loss.
 
@@ -172,28 +174,27 @@ class Metrics:
             loss: The loss's name.
             format: The body's format.
             team: The team's name.
-            device: The device that computed it.
-            elements: The number of its elements.
+            result: The loss and the figures beside it.
             nbytes: The length of its body, as sent.
-            seconds: For reading, waiting, computing, and in total.
-            elsewhere: The part of the computing seconds that other devices spent, by device.
+            timings: The seconds of each stage.
+            total: The seconds from its head to its answer.
         """
-        key = loss, format, team, device
+        key = loss, format, team, result.device
         cells = self._answered.get(key)
         if cells is None:
             cells = self._answered[key] = self._answer_cells(*key)
         numbers = self._numbers
         requests, of_elements, of_bytes, of_device, stages, model, last = cells
         numbers[requests] += 1.0
-        numbers[of_elements] += elements
+        numbers[of_elements] += result.count
         numbers[of_bytes] += nbytes
-        _, waited, computed, total = seconds
+        _, waited, computed = timings
         numbers[of_device] += computed
-        if elsewhere:
-            for other, spent in elsewhere.items():
+        if result.elsewhere:
+            for other, spent in result.elsewhere.items():
                 self._add(spent, "device_seconds", team, other)
                 numbers[of_device] -= spent
-        for stage, value in zip(stages, seconds, strict=True):
+        for stage, value in zip(stages, (*timings, total), strict=True):
             numbers[stage[-1]] += value
             numbers[stage[bisect_left(_SECONDS, value)]] += 1.0
         answers, in_total, in_queue, in_compute = model
@@ -355,6 +356,6 @@ class _Exposition(Collector):
             ready.add_metric((worker.device,), worker.steady)
         yield restarts
         yield ready
-        degraded = GaugeMetricFamily("lossd_degraded", "What is amiss, though losses are answered.")
+        degraded = GaugeMetricFamily("lossd_degraded", "Number of problems that do not stop scoring.")
         degraded.add_metric((), len(self._pool.degraded))
         yield degraded

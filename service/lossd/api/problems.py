@@ -20,7 +20,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ProblemKind:
     """A kind of problem.
 
     Attributes:
@@ -36,49 +36,49 @@ class Kind:
     retry_after: int | None = None
 
 
-KINDS: Final[Mapping[ErrorCode, Kind]] = MappingProxyType(
+KINDS: Final[Mapping[ErrorCode, ProblemKind]] = MappingProxyType(
     {
-        ErrorCode.BAD_REQUEST: Kind(400, "Not an HTTP request that this server understands"),
-        ErrorCode.MALFORMED_JSON: Kind(400, "The JSON cannot be read"),
-        ErrorCode.MALFORMED_NPY: Kind(400, "A .npy file cannot be read"),
-        ErrorCode.MALFORMED_NPZ: Kind(400, "The .npz file cannot be read"),
-        ErrorCode.MALFORMED_ARROW: Kind(400, "The Arrow stream cannot be read"),
-        ErrorCode.MALFORMED_MULTIPART: Kind(400, "The multipart body cannot be read"),
-        ErrorCode.TRUNCATED_BODY: Kind(400, "The body ends too early"),
-        ErrorCode.TRAILING_BYTES: Kind(400, "The body goes on after its end"),
-        ErrorCode.UNAUTHORIZED: Kind(401, "A valid key is needed"),
-        ErrorCode.FORBIDDEN: Kind(403, "This team may not use the server"),
-        ErrorCode.NOT_FOUND: Kind(404, "There is no such route"),
-        ErrorCode.METHOD_NOT_ALLOWED: Kind(405, "The route does not take this method"),
-        ErrorCode.NOT_ACCEPTABLE: Kind(406, "The answer is not to be had in that form"),
-        ErrorCode.UPLOAD_TOO_SLOW: Kind(408, "The request came too slowly", retryable=True),
-        ErrorCode.BODY_TOO_LARGE: Kind(413, "The body is over the limit"),
-        ErrorCode.EXPANDED_TOO_LARGE: Kind(413, "The body expands beyond the limit"),
-        ErrorCode.OUTPUT_TOO_LARGE: Kind(413, "The answer would be over the limit"),
-        ErrorCode.UNSUPPORTED_MEDIA_TYPE: Kind(415, "Bodies of this type are not read"),
-        ErrorCode.DTYPE_NOT_ALLOWED: Kind(415, "A tensor's elements have the wrong type"),
-        ErrorCode.UNSUPPORTED_ENCODING: Kind(415, "Bodies in this encoding are not read"),
-        ErrorCode.SHAPE_MISMATCH: Kind(422, "The tensors' shapes do not go together"),
-        ErrorCode.BAD_SHAPE: Kind(422, "A tensor's shape is not allowed"),
-        ErrorCode.TARGET_OUT_OF_RANGE: Kind(422, "A target is outside [0, 1]"),
-        ErrorCode.PROBABILITY_OUT_OF_RANGE: Kind(422, "A probability is outside [0, 1]"),
-        ErrorCode.WEIGHT_OUT_OF_RANGE: Kind(422, "A weight is negative or not finite"),
-        ErrorCode.NON_FINITE_INPUT: Kind(422, "A tensor holds a NaN"),
-        ErrorCode.INVALID_PARAMETER: Kind(422, "A parameter is unknown or not allowed"),
-        ErrorCode.MISSING_TENSOR: Kind(422, "A tensor is missing"),
-        ErrorCode.UNKNOWN_TENSOR: Kind(422, "There is no such tensor"),
-        ErrorCode.EMPTY_MEAN: Kind(422, "A mean over no elements"),
-        ErrorCode.RATE_LIMITED: Kind(429, "The team's rate is used up", retryable=True, retry_after=1),
-        ErrorCode.TOO_MANY_IN_FLIGHT: Kind(
-            429, "The team has too much under way", retryable=True, retry_after=1
+        ErrorCode.BAD_REQUEST: ProblemKind(400, "Not an HTTP request that this server understands"),
+        ErrorCode.MALFORMED_JSON: ProblemKind(400, "The JSON cannot be read"),
+        ErrorCode.MALFORMED_NPY: ProblemKind(400, "A .npy file cannot be read"),
+        ErrorCode.MALFORMED_NPZ: ProblemKind(400, "The .npz file cannot be read"),
+        ErrorCode.MALFORMED_ARROW: ProblemKind(400, "The Arrow stream cannot be read"),
+        ErrorCode.MALFORMED_MULTIPART: ProblemKind(400, "The multipart body cannot be read"),
+        ErrorCode.TRUNCATED_BODY: ProblemKind(400, "The body ends too early"),
+        ErrorCode.TRAILING_BYTES: ProblemKind(400, "Bytes after the end of the body"),
+        ErrorCode.UNAUTHORIZED: ProblemKind(401, "A valid key is needed"),
+        ErrorCode.FORBIDDEN: ProblemKind(403, "This team may not use the server"),
+        ErrorCode.NOT_FOUND: ProblemKind(404, "There is no such route"),
+        ErrorCode.METHOD_NOT_ALLOWED: ProblemKind(405, "The route does not take this method"),
+        ErrorCode.NOT_ACCEPTABLE: ProblemKind(406, "No acceptable answer format"),
+        ErrorCode.UPLOAD_TOO_SLOW: ProblemKind(408, "The request came too slowly", retryable=True),
+        ErrorCode.BODY_TOO_LARGE: ProblemKind(413, "The body is over the limit"),
+        ErrorCode.EXPANDED_TOO_LARGE: ProblemKind(413, "The body expands beyond the limit"),
+        ErrorCode.OUTPUT_TOO_LARGE: ProblemKind(413, "The answer would be over the limit"),
+        ErrorCode.UNSUPPORTED_MEDIA_TYPE: ProblemKind(415, "Bodies of this type are not read"),
+        ErrorCode.DTYPE_NOT_ALLOWED: ProblemKind(415, "A tensor's elements have the wrong type"),
+        ErrorCode.UNSUPPORTED_ENCODING: ProblemKind(415, "Bodies in this encoding are not read"),
+        ErrorCode.SHAPE_MISMATCH: ProblemKind(422, "The tensors' shapes do not go together"),
+        ErrorCode.BAD_SHAPE: ProblemKind(422, "A tensor's shape is not allowed"),
+        ErrorCode.TARGET_OUT_OF_RANGE: ProblemKind(422, "A target is outside [0, 1]"),
+        ErrorCode.PROBABILITY_OUT_OF_RANGE: ProblemKind(422, "A probability is outside [0, 1]"),
+        ErrorCode.WEIGHT_OUT_OF_RANGE: ProblemKind(422, "A weight is negative or not finite"),
+        ErrorCode.NON_FINITE_INPUT: ProblemKind(422, "A tensor holds a NaN"),
+        ErrorCode.INVALID_PARAMETER: ProblemKind(422, "A parameter is unknown or not allowed"),
+        ErrorCode.MISSING_TENSOR: ProblemKind(422, "A tensor is missing"),
+        ErrorCode.UNKNOWN_TENSOR: ProblemKind(422, "There is no such tensor"),
+        ErrorCode.EMPTY_MEAN: ProblemKind(422, "A mean over no elements"),
+        ErrorCode.RATE_LIMITED: ProblemKind(429, "The team's rate is used up", retryable=True, retry_after=1),
+        ErrorCode.TOO_MANY_IN_FLIGHT: ProblemKind(
+            429, "The team has too much in flight", retryable=True, retry_after=1
         ),
-        ErrorCode.HEADERS_TOO_LARGE: Kind(431, "The request's head is over the limit"),
-        ErrorCode.INTERNAL_ERROR: Kind(500, "The server failed"),
-        ErrorCode.WORKER_CRASHED: Kind(500, "This request ended a worker twice"),
-        ErrorCode.DRAINING: Kind(503, "The server is being stopped", retryable=True, retry_after=5),
-        ErrorCode.OVERLOADED: Kind(503, "The server has no room for this now", retryable=True, retry_after=1),
-        ErrorCode.DEADLINE_EXCEEDED: Kind(504, "The deadline passed"),
-        ErrorCode.OUT_OF_MEMORY: Kind(507, "The request does not fit the device"),
+        ErrorCode.HEADERS_TOO_LARGE: ProblemKind(431, "The request's head is over the limit"),
+        ErrorCode.INTERNAL_ERROR: ProblemKind(500, "The server failed"),
+        ErrorCode.WORKER_CRASHED: ProblemKind(500, "This request ended a worker twice"),
+        ErrorCode.DRAINING: ProblemKind(503, "The server is being stopped", retryable=True, retry_after=5),
+        ErrorCode.OVERLOADED: ProblemKind(503, "The server is overloaded", retryable=True, retry_after=1),
+        ErrorCode.DEADLINE_EXCEEDED: ProblemKind(504, "The deadline passed"),
+        ErrorCode.OUT_OF_MEMORY: ProblemKind(507, "The request does not fit the device"),
     }
 )
 """The kind of every error code."""
@@ -103,7 +103,7 @@ class Problem:
 
 
 def retry_after(error: RequestError, least: int) -> int:
-    """Return the seconds for Retry-After: the expected wait, and a random part so that clients spread out."""
+    """Return the seconds for Retry-After: the expected wait, and a random part so that callers spread out."""
     expected = max(float(least), error.retry_after or 0.0)
     if error.code != ErrorCode.RATE_LIMITED:  # its wait is exact, all others are estimates
         expected = min(expected, _LONGEST_RETRY)
@@ -136,7 +136,7 @@ def problem(
             {"pointer": conceal_keys(pointer), "detail": conceal_keys(detail)}
             for pointer, detail in error.errors
         ]
-    # A client's JSON may hold unpaired surrogates, which can be written as ASCII but not as UTF-8.
+    # A caller's JSON may hold unpaired surrogates, which can be written as ASCII but not as UTF-8.
     body = json.dumps(document).encode("ascii")
     headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body))]
     if kind.retry_after is not None:

@@ -62,7 +62,7 @@ class Service:
         return self.pool.ready and not self.accounting.draining
 
     @classmethod
-    def over(
+    def create(
         cls,
         settings: Settings,
         memory: Memory,

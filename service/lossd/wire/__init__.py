@@ -15,7 +15,6 @@ from lossd.wire.answer import (
     write_json,
     write_json_chunks,
     write_npy,
-    write_npy_header,
     write_params,
 )
 from lossd.wire.content_coding import MOST_INFLATED, Decoder, make_decoder
@@ -39,11 +38,9 @@ from lossd.wire.reader import (
     Batch,
     Chunk,
     Column,
-    ColumnData,
     Columns,
     Event,
     Reader,
-    ReaderFactory,
     StreamReader,
 )
 from lossd.wire.registry import FORMATS, STREAMS, Format, StreamFormat
@@ -56,7 +53,6 @@ __all__ = [
     "Batch",
     "Chunk",
     "Column",
-    "ColumnData",
     "Columns",
     "Decoder",
     "Duration",
@@ -66,7 +62,6 @@ __all__ = [
     "JsonAnswers",
     "ModelFigures",
     "Reader",
-    "ReaderFactory",
     "RequestedOutput",
     "StreamFormat",
     "StreamReader",
@@ -86,6 +81,5 @@ __all__ = [
     "write_json",
     "write_json_chunks",
     "write_npy",
-    "write_npy_header",
     "write_params",
 ]

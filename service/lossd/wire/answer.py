@@ -29,6 +29,7 @@ _LONGEST_LIST: Final = 16
 """The most numbers of a list in a header: three such lists take 1.2 kB."""
 _CHUNK_NUMBERS: Final = 1 << 13  # about 160 KiB of text; 200 KiB at most
 
+_NPY_NUMBERS: Final = 1 << 17
 _DESCRIPTORS: Final[Mapping[str, str]] = {"float64": "<f8", "float32": "<f4"}
 
 
@@ -163,19 +164,34 @@ def _shortened(numbers: list[float] | tuple[float, ...]) -> object:
     return {"length": len(numbers), "sha256": digest}
 
 
-def write_npy(loss: float | Float64Array, dtype: str) -> bytes:
+def write_npy(loss: float | Float64Array, dtype: str) -> tuple[int, Iterator[bytes]]:
     """Write the loss alone as a .npy file, of no dimensions if it is a number.
 
     Args:
         loss: The loss.
         dtype: ``float64``; or ``float32`` to round to the nearest, where numbers too large become infinite.
+
+    Returns:
+        The file's length, and the file in chunks, so that a large array is not copied as a whole.
     """
     array = np.asarray(loss, dtype=np.float64)
+    header = _npy_header(array.shape, dtype)
+    length = len(header) + array.size * np.dtype(dtype).itemsize
+    return length, _npy_chunks(header, array.reshape(-1), dtype)
+
+
+def _npy_chunks(header: bytes, flat: Float64Array, dtype: str) -> Iterator[bytes]:
+    yield header + _rounded(flat[:_NPY_NUMBERS], dtype)
+    for start in range(_NPY_NUMBERS, flat.size, _NPY_NUMBERS):
+        yield _rounded(flat[start : start + _NPY_NUMBERS], dtype)
+
+
+def _rounded(numbers: Float64Array, dtype: str) -> bytes:
     with np.errstate(over="ignore"):
-        return write_npy_header(array.shape, dtype) + array.astype(_DESCRIPTORS[dtype]).tobytes()
+        return numbers.astype(_DESCRIPTORS[dtype]).tobytes()
 
 
-def write_npy_header(shape: tuple[int, ...], dtype: str) -> bytes:
+def _npy_header(shape: tuple[int, ...], dtype: str) -> bytes:
     """Write a .npy file up to its elements, which must follow in C order, little-endian.
 
     Args:
@@ -203,7 +219,7 @@ def write_array(array: Float64Array) -> bytes:
 
 
 def _write_long_array(array: Float64Array, before: bytes) -> Iterator[bytes]:
-    """Write nested arrays of more than `_CHUNK_NUMBERS` numbers, in chunks of at most so many.
+    """Write nested arrays of more than `_CHUNK_NUMBERS` numbers, in chunks of at most that many.
 
     Args:
         array: The array.

@@ -27,14 +27,14 @@ X = np.random.default_rng(0).normal(0, 3, (10_000, 80))
 LARGE = orjson.dumps({"gamma": 2, "logits": X, "targets": X}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-class Desk:
+class Parsing:
     """An arena, and a parser at work in it."""
 
     def __init__(self, fd: int) -> None:
         self.arena = Arena(Memory(fd, SIZE), 0, SIZE, "tests")
         self.parser = Parser(fd, SIZE, seconds=30.0)
 
-    async def lay(self, document: bytes) -> Region:
+    async def store(self, document: bytes) -> Region:
         """A region that holds a document, with room for its arrays."""
         region = await self.arena.reserve(arena_bytes(len(document)), 10)
         region.view[: len(document)] = document
@@ -42,7 +42,7 @@ class Desk:
 
     async def parse(self, document: bytes, *, deadline: float | None = None) -> tuple[Body, bytes]:
         """The parsed document, and the region's bytes."""
-        region = await self.lay(document)
+        region = await self.store(document)
         try:
             body = await self.parser.parse_document(region, len(document), deadline=deadline)
             return body, bytes(region.view)
@@ -57,17 +57,17 @@ class Desk:
 
 
 @asynccontextmanager
-async def a_desk() -> AsyncIterator[Desk]:
-    """A desk that must leave nothing behind."""
+async def open_parser() -> AsyncIterator[Parsing]:
+    """A parser that must leave nothing behind."""
     fd = create_memory(SIZE)
-    desk = Desk(fd)
+    setup = Parsing(fd)
     os.close(fd)
     try:
-        yield desk
-        assert desk.arena.reserved == 0
+        yield setup
+        assert setup.arena.reserved == 0
     finally:
-        pid = desk.parser.pid
-        await desk.parser.close()
+        pid = setup.parser.pid
+        await setup.parser.close()
         assert pid is None or not alive(pid)
 
 
@@ -88,8 +88,8 @@ def check_large(parsed: tuple[Body, bytes]) -> None:
 
 
 async def documents() -> None:
-    async with a_desk() as desk:
-        check_large(await desk.parse(LARGE))
+    async with open_parser() as setup:
+        check_large(await setup.parse(LARGE))
 
         params = {
             "a": None,
@@ -97,20 +97,20 @@ async def documents() -> None:
             "c": {"é\u2028": "x"},
             "big": "y" * 500_000,
         }
-        body, region = await desk.parse(json.dumps({"targets": [[1, 0]], **params}).encode())
+        body, region = await setup.parse(json.dumps({"targets": [[1, 0]], **params}).encode())
         assert body.params == params
         assert repr(body.params) == repr(params)
         assert same_bits(array_of(body.tensors["targets"], region), np.array([[1.0, 0.0]]))
 
-        body, region = await desk.parse(b'{"targets": [1, null], "logits": ["-Infinity", 7]}')
+        body, region = await setup.parse(b'{"targets": [1, null], "logits": ["-Infinity", 7]}')
         assert same_bits(array_of(body.tensors["targets"], region), np.array([1, np.nan]))
         assert same_bits(array_of(body.tensors["logits"], region), np.array([-np.inf, 7]))
 
-        fault = await desk.refused(b'{"logits": [[1, 2], [3]]}')
-        assert fault.code == "bad_shape"
-        assert fault.errors == (("/logits/1", "1 elements, but the arrays before have 2"),)
-        assert (await desk.refused(b'{"logits": [1, 2')).code == "malformed_json"
-        assert (await desk.refused(b'{"logits": [null]}')).code == "dtype_not_allowed"
+        error = await setup.refused(b'{"logits": [[1, 2], [3]]}')
+        assert error.code == "bad_shape"
+        assert error.errors == (("/logits/1", "1 elements, but the arrays before have 2"),)
+        assert (await setup.refused(b'{"logits": [1, 2')).code == "malformed_json"
+        assert (await setup.refused(b'{"logits": [null]}')).code == "dtype_not_allowed"
 
 
 def test_documents_and_their_errors() -> None:
@@ -118,23 +118,23 @@ def test_documents_and_their_errors() -> None:
 
 
 async def part_of(region: Region, length: int) -> None:
-    """Wait until some of a document's first tensor has been laid."""
+    """Wait until some of a document's first tensor has been stored."""
     while not any(region.view[length + 64 : length + 128]):  # noqa: ASYNC110 -- memory sets no event
         await asyncio.sleep(0)
 
 
 async def killed(times: int) -> None:
-    async with a_desk() as desk:
-        await desk.parse(b'{"logits": [1]}')
-        region = await desk.lay(LARGE)
-        task = asyncio.create_task(desk.parser.parse_document(region, len(LARGE), deadline=None))
+    async with open_parser() as setup:
+        await setup.parse(b'{"logits": [1]}')
+        region = await setup.store(LARGE)
+        task = asyncio.create_task(setup.parser.parse_document(region, len(LARGE), deadline=None))
         for _ in range(times):
             region.view[len(LARGE) + 64 : len(LARGE) + 128] = bytes(64)
             await part_of(region, len(LARGE))
-            pid = desk.parser.pid
+            pid = setup.parser.pid
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
-            while desk.parser.pid == pid:  # noqa: ASYNC110 -- nor does a process of another's
+            while setup.parser.pid == pid:  # noqa: ASYNC110 -- nor does a process of another's
                 await asyncio.sleep(0)
         try:
             check_large((await task, bytes(region.view)))
@@ -154,23 +154,23 @@ def test_killed_in_the_middle_twice() -> None:
 
 
 async def given_up(*, by_deadline: bool) -> None:
-    async with a_desk() as desk:
-        await desk.parse(b'{"logits": [1]}')
-        region = await desk.lay(LARGE)
+    async with open_parser() as setup:
+        await setup.parse(b'{"logits": [1]}')
+        region = await setup.store(LARGE)
         deadline = time.monotonic() + 0.02 if by_deadline else None
-        task = asyncio.create_task(desk.parser.parse_document(region, len(LARGE), deadline=deadline))
+        task = asyncio.create_task(setup.parser.parse_document(region, len(LARGE), deadline=deadline))
         await part_of(region, len(LARGE))
         if not by_deadline:
             task.cancel()
         await asyncio.wait([task])
         region.release()
-        assert desk.arena.reserved == region.nbytes  # it is still being written to
+        assert setup.arena.reserved == region.nbytes  # it is still being written to
         if by_deadline:
-            fault = task.exception()
-            assert isinstance(fault, RequestError)
-            assert fault.code == "deadline_exceeded"
-        check_large(await desk.parse(LARGE))
-        assert desk.arena.reserved == 0
+            error = task.exception()
+            assert isinstance(error, RequestError)
+            assert error.code == "deadline_exceeded"
+        check_large(await setup.parse(LARGE))
+        assert setup.arena.reserved == 0
 
 
 def test_memory_is_held_while_the_helper_writes() -> None:
@@ -180,11 +180,11 @@ def test_memory_is_held_while_the_helper_writes() -> None:
 
 async def longest_turns() -> list[float]:
     """The longest block of the event loop while large documents were parsed."""
-    async with a_desk() as desk:
-        await desk.parse(b'{"logits": [1]}')
-        region = await desk.lay(LARGE)
+    async with open_parser() as setup:
+        await setup.parse(b'{"logits": [1]}')
+        region = await setup.store(LARGE)
         parsing = asyncio.gather(
-            *(desk.parser.parse_document(region, len(LARGE), deadline=None) for _ in range(3))
+            *(setup.parser.parse_document(region, len(LARGE), deadline=None) for _ in range(3))
         )
         turns = []
         last = time.perf_counter()

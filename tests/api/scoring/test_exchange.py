@@ -43,7 +43,7 @@ async def serve(answer: Answer, sent: list[Message]) -> str:
     gate = Gate(Quotas(quotas_fd, 1, 0), teams=False)
     parser = cast(Parser, None)  # no request has a long document
     metrics = Metrics([Counters(tally_fd)], 0)
-    service = Service.over(settings, memory, pool, gate, parser, metrics, 0)
+    service = Service.create(settings, memory, pool, gate, parser, metrics, 0)
     scope = {"type": "http", "headers": [], "lossd.request_id": "r1"}
     try:
         exchange = Exchange(scope=scope, receive=receive, send=send, loss="bce", began=0.0, gate=gate)

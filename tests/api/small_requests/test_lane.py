@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from lossd.api.auth import Gate
-from lossd.api.http.disconnects import HangUps
+from lossd.api.http.disconnects import DisconnectWatcher
 from lossd.api.http.linger import Lingerers
 from lossd.api.http.protocol import LossdProtocol
 from lossd.api.json_helper.parser import Parser
@@ -119,19 +119,19 @@ async def front_end(**settings_given: float) -> AsyncIterator[FrontEnd]:
         await send({"type": "http.response.body", "body": b""})
 
     fds = [create_memory(n) for n in (settings.arena_bytes, COUNTERS_BYTES, quotas_bytes(1))]
-    memory, tally = Memory(fds[0], settings.arena_bytes), Counters(fds[1])
+    memory, counters = Memory(fds[0], settings.arena_bytes), Counters(fds[1])
     control, supervisor = socket_pair()
     pool = WorkerPool(memory, control, 1, settings.slice_elements)
     gate = Gate(Quotas(fds[2], 1, 0), teams=False)
     parser = cast(Parser, None)  # nobody asks it
-    service = Service.over(settings, memory, pool, gate, parser, Metrics([tally], 0), 0)
+    service = Service.create(settings, memory, pool, gate, parser, Metrics([counters], 0), 0)
     config = uvicorn.Config(app, ws="none", lifespan="off", log_config=None)
     state = ServerState()
     assert service.inplace is not None
     protocol = partial(
         LossdProtocol,
         settings=settings,
-        hang_ups=HangUps(),
+        disconnects=DisconnectWatcher(),
         lingerers=Lingerers(settings),
         config=config,
         server_state=state,
@@ -155,8 +155,8 @@ async def front_end(**settings_given: float) -> AsyncIterator[FrontEnd]:
 
 def run(test: Callable[[FrontEnd], Awaitable[None]], **settings: float) -> None:
     async def main() -> None:
-        async with front_end(**settings) as desk:
-            await test(desk)
+        async with front_end(**settings) as front:
+            await test(front)
 
     asyncio.run(main())
 
@@ -272,49 +272,49 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("whole", TAKEN.values(), ids=TAKEN)
 def test_who_takes_it(whole: bytes) -> None:
-    async def test(desk: FrontEnd) -> None:
+    async def test(front: FrontEnd) -> None:
         for _ in range(2):
-            assert (await desk.ask(whole))[0] in (200, 422)
+            assert (await front.ask(whole))[0] in (200, 422)
             head, _, rest = whole.partition(2 * CRLF)
             if b"X-Timeout-Ms" not in head:  # which bounds the upload, too
-                assert (await desk.ask(head + 2 * CRLF, rest, pause=0.002))[0] in (200, 422)
-        assert not desk.ordinary
+                assert (await front.ask(head + 2 * CRLF, rest, pause=0.002))[0] in (200, 422)
+        assert not front.ordinary
 
     run(test)
 
 
 @pytest.mark.parametrize("whole", NOT_TAKEN.values(), ids=NOT_TAKEN)
 def test_who_does_not(whole: bytes) -> None:
-    async def test(desk: FrontEnd) -> None:
+    async def test(front: FrontEnd) -> None:
         body = whole.partition(2 * CRLF)[2]
         for n in range(1, 3):
-            assert await desk.ask(whole) == (299, b"")
-            assert desk.ordinary == n * [body]
+            assert await front.ask(whole) == (299, b"")
+            assert front.ordinary == n * [body]
 
     run(test)
 
 
 def test_a_body_that_is_slow_in_coming_goes_the_ordinary_way() -> None:
-    async def test(desk: FrontEnd) -> None:
+    async def test(front: FrontEnd) -> None:
         whole = request()
-        assert await desk.ask(whole[:-20], whole[-20:], pause=3 * PATIENCE) == (299, b"")
-        assert desk.ordinary == [BODY]
+        assert await front.ask(whole[:-20], whole[-20:], pause=3 * PATIENCE) == (299, b"")
+        assert front.ordinary == [BODY]
 
     run(test)
 
 
 def test_a_deadline_bounds_the_upload_there() -> None:
-    async def test(desk: FrontEnd) -> None:
+    async def test(front: FrontEnd) -> None:
         whole = request(BODY, "/bce", "X-Timeout-Ms: 5000")
-        assert await desk.ask(whole[:-20], whole[-20:], pause=0.002) == (299, b"")
+        assert await front.ask(whole[:-20], whole[-20:], pause=0.002) == (299, b"")
 
     run(test)
 
 
 def test_where_the_server_stops() -> None:
-    async def test(desk: FrontEnd) -> None:
-        await desk.service.accounting.drain(1.0)
-        assert await desk.ask(request()) == (299, b"")
+    async def test(front: FrontEnd) -> None:
+        await front.service.accounting.drain(1.0)
+        assert await front.ask(request()) == (299, b"")
 
     run(test)
 
@@ -328,11 +328,11 @@ def test_bodies_of_the_same_length_are_told_apart() -> None:
     ]
     assert len({len(body) for body in bodies}) == 1
 
-    async def test(desk: FrontEnd) -> None:
+    async def test(front: FrontEnd) -> None:
         for body in random.Random(0).choices(bodies, k=100):
-            status, answer = await desk.ask(request(body))
+            status, answer = await front.ask(request(body))
             if b"S4" in body:  # which is not taken
-                assert (status, desk.ordinary.pop()) == (299, body)
+                assert (status, front.ordinary.pop()) == (299, body)
             else:
                 assert status == 200
                 shape = np.load(io.BytesIO(body)).shape
@@ -360,7 +360,7 @@ def test_documents_of_the_same_shapes_are_told_apart() -> None:
     def document(x: npt.NDArray[Any], i: int) -> bytes:
         return json.dumps({"logits": x.tolist(), **params[i], "targets": TARGETS.tolist()}).encode()
 
-    async def test(desk: FrontEnd) -> None:
+    async def test(front: FrontEnd) -> None:
         for x, i in asked:  # the ordinary way keeps nothing
             query = "&".join(
                 f"{name}={','.join(map(str, value)) if isinstance(value, list) else value}"
@@ -369,35 +369,35 @@ def test_documents_of_the_same_shapes_are_told_apart() -> None:
             )
             arrays = [x, TARGETS, *([np.array(params[i]["weight"])] if "weight" in params[i] else [])]
             names = "tensors=logits,targets" + (",weight" if "weight" in params[i] else "")
-            status, answer = await desk.ask(request(npy(*arrays), f"/focal?{names}&{query}"))
+            status, answer = await front.ask(request(npy(*arrays), f"/focal?{names}&{query}"))
             assert status in (200, 299)
             if status == 200:
                 expected[x.tobytes(), i] = json.loads(answer)
-        desk.ordinary.clear()
+        front.ordinary.clear()
         for _ in range(3):
             random.Random(1).shuffle(asked)
             for x, i in asked:
-                status, answer = await desk.ask(request(document(x, i), "/focal", media="application/json"))
+                status, answer = await front.ask(request(document(x, i), "/focal", media="application/json"))
                 assert status == 200
                 found, due = json.loads(answer), expected.get((x.tobytes(), i))
                 if due is not None:
                     for name in ("loss", "sum", "count", "weight_sum", "params", "reduction"):
                         assert found[name] == due[name], (params[i], name)
-        assert not desk.ordinary
+        assert not front.ordinary
 
     run(test)
     assert len(expected) >= 4 * 6
 
 
 def test_what_is_kept_of_documents_are_no_documents() -> None:
-    async def test(desk: FrontEnd) -> None:
+    async def test(front: FrontEnd) -> None:
         for n in range(300):
             text = json.dumps({"logits": [n / 7] * (n % 50 + 1), "targets": [1] * (n % 50 + 1), "gamma": n})
-            status, _ = await desk.ask(request(text.encode(), "/focal", media="application/json"))
+            status, _ = await front.ask(request(text.encode(), "/focal", media="application/json"))
             assert status == 200
         assert not any(layout.gaps for layout in layouts._json_layouts.values())
         assert 0 < len(layouts._json_layouts) <= 256
-        assert not desk.ordinary
+        assert not front.ordinary
 
     run(test)
 
@@ -411,13 +411,13 @@ def test_what_is_kept_of_bodies_is_bounded_whatever_callers_send() -> None:
         one["parameters"] = {"binary_data_size": 12}
     data = np.zeros(6, dtype=np.float32).tobytes()
 
-    async def test(desk: FrontEnd) -> None:
+    async def test(front: FrontEnd) -> None:
         for blanks in (*range(200), *range(3000, 3020)):
             text = json.dumps(heads).encode() + b" " * blanks
             extra = f"Inference-Header-Content-Length: {len(text)}"
             sent = request(text + data, "/v2/models/bce/infer", extra, media="application/octet-stream")
-            assert (await desk.ask(sent))[0] == 200
-        assert not desk.ordinary
+            assert (await front.ask(sent))[0] == 200
+        assert not front.ordinary
         forms_kept = [one for one in gc.get_objects() if type(one) is layouts.InferenceLayouts]
         kept = [layout for form in forms_kept for known in form._known.values() for layout in known]
         assert 0 < len(kept) < 4 * 64 * 64
@@ -427,10 +427,28 @@ def test_what_is_kept_of_bodies_is_bounded_whatever_callers_send() -> None:
 
 
 def test_a_name_with_a_null_byte_is_refused_the_ordinary_way() -> None:
-    async def test(desk: FrontEnd) -> None:
+    async def test(front: FrontEnd) -> None:
         body = b'{"logits": [1, 2], "targets": [0, 1], "x\\u0000y": 1}'
-        assert await desk.ask(request(body, media="application/json")) == (299, b"")
-        assert desk.ordinary == [body]
+        assert await front.ask(request(body, media="application/json")) == (299, b"")
+        assert front.ordinary == [body]
+
+    run(test)
+
+
+def test_a_failure_of_the_lane_itself_is_logged_and_the_request_goes_the_ordinary_way(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("broken")
+
+    async def test(front: FrontEnd) -> None:
+        monkeypatch.setattr(layouts, "assemble", fail)
+        body = npy(LOGITS[:3], TARGETS[:3])
+        assert await front.ask(request(body, "/focal?gamma=2.25")) == (299, b"")
+        assert front.ordinary == [body]
+        [record] = caplog.records
+        assert record.exc_info is not None
+        assert record.exc_info[0] is KeyError
 
     run(test)
 
@@ -496,9 +514,9 @@ def test_a_head_of_no_length_does_not_hide_one_that_has() -> None:
 
 
 def test_headers_that_vary_are_counted_with_the_others() -> None:
-    async def test(desk: FrontEnd) -> None:
-        assert (await desk.ask(request(BODY, "/bce", "X-Request-Id: a")))[0] == 200
-        assert (await desk.ask(request(BODY, "/bce", "X-Request-Id: a", "Traceparent: b")))[0] == 431
+    async def test(front: FrontEnd) -> None:
+        assert (await front.ask(request(BODY, "/bce", "X-Request-Id: a")))[0] == 200
+        assert (await front.ask(request(BODY, "/bce", "X-Request-Id: a", "Traceparent: b")))[0] == 431
 
     run(test, max_headers=4)
 
@@ -515,26 +533,26 @@ def test_what_the_projects_client_sends_is_known_again(monkeypatch: pytest.Monke
     monkeypatch.setattr(heads, "_parse_common", count)
     heads._known.clear()
 
-    async def test(desk: FrontEnd) -> None:
+    async def test(front: FrontEnd) -> None:
         def ask() -> None:
-            with LossClient(desk.url) as client:
+            with LossClient(front.url) as client:
                 for n in range(5):
                     assert client.bce(LOGITS + n, TARGETS).count == LOGITS.size
 
         await asyncio.to_thread(ask)
-        assert not desk.ordinary
+        assert not front.ordinary
         assert len(parsed) == 1
 
     run(test)
 
 
 def test_where_a_turn_of_the_loop_is_over_requests_wait_and_are_answered() -> None:
-    async def test(desk: FrontEnd) -> None:
+    async def test(front: FrontEnd) -> None:
         for _ in range(3):
-            desk.turns._until = 0.0
-            answers = await asyncio.gather(*(desk.ask(request()) for _ in range(9)))
+            front.turns._until = 0.0
+            answers = await asyncio.gather(*(front.ask(request()) for _ in range(9)))
             assert [status for status, _ in answers] == 9 * [200]
-        assert not desk.ordinary
+        assert not front.ordinary
 
     run(test)
 
@@ -542,11 +560,11 @@ def test_where_a_turn_of_the_loop_is_over_requests_wait_and_are_answered() -> No
 def test_a_request_that_waited_for_its_turn_and_is_for_elsewhere_goes_there() -> None:
     body = request(JSON[:-1], media="application/json")
 
-    async def test(desk: FrontEnd) -> None:
-        desk.turns._until = 0.0
-        assert await desk.ask(body) == (299, b"")
-        assert desk.ordinary == [JSON[:-1]]
-        assert (await desk.ask(request()))[0] == 200
+    async def test(front: FrontEnd) -> None:
+        front.turns._until = 0.0
+        assert await front.ask(body) == (299, b"")
+        assert front.ordinary == [JSON[:-1]]
+        assert (await front.ask(request()))[0] == 200
 
     run(test)
 
@@ -569,10 +587,10 @@ def test_a_deadline_that_has_passed_is_seen_before_anything_is_computed(
 
     monkeypatch.setattr(LoopTurns, "add", add_late)
 
-    async def test(desk: FrontEnd) -> None:
+    async def test(front: FrontEnd) -> None:
         monkeypatch.setattr(NativeKernel, "score", fail)
-        desk.turns._until = 0.0
-        status, answer = await desk.ask(request(BODY, "/bce", header))
+        front.turns._until = 0.0
+        status, answer = await front.ask(request(BODY, "/bce", header))
         assert (status, json.loads(answer)["code"]) == (504, "deadline_exceeded")
         assert json.loads(answer)["retryable"] is (header == "X-Other: x")
 
@@ -591,9 +609,9 @@ def test_a_deadline_that_has_passed_is_seen_before_anything_is_computed(
     ids=str,
 )
 def test_the_limits_of_a_team_hold(limits: Limits, answered: int) -> None:
-    async def test(desk: FrontEnd) -> None:
-        desk.service.gate.quotas.change({"default": Team("default", limits=limits)}, {"default": 0})
-        found = [(await desk.ask(request()))[0] for _ in range(9)]
+    async def test(front: FrontEnd) -> None:
+        front.service.gate.quotas.change({"default": Team("default", limits=limits)}, {"default": 0})
+        found = [(await front.ask(request()))[0] for _ in range(9)]
         assert found == answered * [200] + (9 - answered) * [299]  # these are refused the ordinary way
 
     run(test)
@@ -602,15 +620,15 @@ def test_the_limits_of_a_team_hold(limits: Limits, answered: int) -> None:
 def test_those_that_wait_are_under_way() -> None:
     limits = Limits(requests_in_flight=2)
 
-    async def test(desk: FrontEnd) -> None:
-        desk.service.gate.quotas.change({"default": Team("default", limits=limits)}, {"default": 0})
-        desk.turns._until, desk.turns._scheduled = 0.0, True  # no turn comes
-        asking = [asyncio.ensure_future(desk.ask(request())) for _ in range(5)]
+    async def test(front: FrontEnd) -> None:
+        front.service.gate.quotas.change({"default": Team("default", limits=limits)}, {"default": 0})
+        front.turns._until, front.turns._scheduled = 0.0, True  # no turn comes
+        asking = [asyncio.ensure_future(front.ask(request())) for _ in range(5)]
         done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED, timeout=5)
         while len(done) < 3:
             await asyncio.sleep(0.01)
             done = {one for one in asking if one.done()}
-        desk.turns._turn()
+        front.turns._turn()
         assert sorted(status for status, _ in await asyncio.gather(*asking)) == [200, 200, 299, 299, 299]
 
     run(test)
@@ -619,12 +637,12 @@ def test_those_that_wait_are_under_way() -> None:
 def test_those_that_waited_are_not_let_in_when_others_have_used_up_the_rate() -> None:
     limits = Limits(elements_per_second=20.0)  # 15 elements each
 
-    async def test(desk: FrontEnd) -> None:
-        desk.service.gate.quotas.change({"default": Team("default", limits=limits)}, {"default": 0})
-        desk.turns._until, desk.turns._scheduled = 0.0, True  # no turn comes
-        asking = [asyncio.ensure_future(desk.ask(request())) for _ in range(6)]
+    async def test(front: FrontEnd) -> None:
+        front.service.gate.quotas.change({"default": Team("default", limits=limits)}, {"default": 0})
+        front.turns._until, front.turns._scheduled = 0.0, True  # no turn comes
+        asking = [asyncio.ensure_future(front.ask(request())) for _ in range(6)]
         await asyncio.sleep(0.05)
-        desk.turns._turn()
+        front.turns._turn()
         statuses = [status for status, _ in await asyncio.gather(*asking)]
         assert sorted(statuses) == [200, 200, 299, 299, 299, 299]
 
@@ -634,12 +652,12 @@ def test_those_that_waited_are_not_let_in_when_others_have_used_up_the_rate() ->
 def test_a_request_that_waited_and_is_for_elsewhere_counts_once() -> None:
     limits = Limits(requests_per_second=5.0)
 
-    async def test(desk: FrontEnd) -> None:
-        quotas = desk.service.gate.quotas
+    async def test(front: FrontEnd) -> None:
+        quotas = front.service.gate.quotas
         quotas.change({"default": Team("default", limits=limits)}, {"default": 0})
         for _ in range(20):
-            desk.turns._until = 0.0
-            assert await desk.ask(request(JSON[:-1], media="application/json")) == (299, b"")
+            front.turns._until = 0.0
+            assert await front.ask(request(JSON[:-1], media="application/json")) == (299, b"")
         assert [one.state for one in quotas.left("default")] == ['"requests";r=5;t=0']
 
     run(test)
@@ -653,48 +671,48 @@ def test_who_hangs_up_is_counted_once_and_not_scored(
     def fail(*_: object) -> None:
         raise AssertionError
 
-    async def test(desk: FrontEnd) -> None:
+    async def test(front: FrontEnd) -> None:
         monkeypatch.setattr(NativeKernel, "score", fail)
-        desk.turns._until, desk.turns._scheduled = 0.0, True  # no turn comes
-        _, writer = await asyncio.open_connection("127.0.0.1", desk.port)
+        front.turns._until, front.turns._scheduled = 0.0, True  # no turn comes
+        _, writer = await asyncio.open_connection("127.0.0.1", front.port)
         writer.write(sent)
-        await until(lambda: sent == request()[:-9] or bool(desk.turns._waiting))
+        await until(lambda: sent == request()[:-9] or bool(front.turns._waiting))
         await asyncio.sleep(0.02)
         writer.close()
-        totals = desk.service.metrics.totals
+        totals = front.service.metrics.totals
         refused = ("requests", "bce", "npy", "disconnected", "default")
         await until(lambda: bool(totals().get(refused)))
-        desk.turns._turn()
+        front.turns._turn()
         assert totals()[refused] == 1.0
         assert totals()[("requests_in_flight",)] == 0.0
-        assert not desk.turns._waiting
-        await desk.service.accounting.drain(1.0)
-        assert desk.service.accounting.draining
+        assert not front.turns._waiting
+        await front.service.accounting.drain(1.0)
+        assert front.service.accounting.draining
 
     run(test)
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_who_waits_when_the_time_for_draining_is_up() -> None:
-    async def test(desk: FrontEnd) -> None:
-        desk.turns._until, desk.turns._scheduled = 0.0, True
-        asking = asyncio.ensure_future(desk.ask(request()))
-        await until(lambda: bool(desk.turns._waiting))
-        for connection in desk.connections:
+    async def test(front: FrontEnd) -> None:
+        front.turns._until, front.turns._scheduled = 0.0, True
+        asking = asyncio.ensure_future(front.ask(request()))
+        await until(lambda: bool(front.turns._waiting))
+        for connection in front.connections:
             connection.shutdown()
         status, answer = await asking
         assert (status, json.loads(answer)["code"]) == (503, "draining")
-        desk.turns._turn()
+        front.turns._turn()
 
     run(test)
 
 
 def test_one_who_has_sent_more_while_waiting_has_all_answered_in_order() -> None:
-    async def test(desk: FrontEnd) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", desk.port)
+    async def test(front: FrontEnd) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
         for n in range(60):
             if not n % 20:
-                desk.turns._until = 0.0
+                front.turns._until = 0.0
             writer.write(request(BODY, "/bce", f"X-Request-Id: {n}"))
         for n in range(60):
             head = await reader.readuntil(2 * CRLF)

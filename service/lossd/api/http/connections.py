@@ -1,4 +1,4 @@
-"""All connections of a front end: their number is bounded, and slow clients are ended."""
+"""All connections of a front end: their number is bounded, and slow callers' connections are ended."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 0.25
 _STILL_SECONDS: Final = 2.0
-"""A look that is later than this says nothing about clients: this process stood still."""
+"""If a check is later than this, the process was paused, and no caller is charged."""
 _OTHER_DESCRIPTORS: Final = 128
 """Descriptors for everything but connections, and for connections that are being refused."""
 
 
 async def watch(connections: Collection[LossdProtocol]) -> None:
-    """Let each connection look at its client, again and again."""
+    """Let each connection check its caller, again and again."""
     loop = asyncio.get_running_loop()
     last = loop.time()
     while True:

@@ -1,4 +1,4 @@
-"""Clients that hang up while nothing is read from their connections."""
+"""Callers that hang up while nothing is read from their connections."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Callable
 from contextlib import suppress
 
 
-class HangUps:
+class DisconnectWatcher:
     """Watches sockets for peers that have closed them, with an epoll of its own.
 
-    The event loop notices that only while it reads from a socket. Each event loop has one such watch.
+    The event loop notices that only while it reads from a socket. Each event loop has one such watcher.
     """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[], None]] = {}
-        asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._tell)
+        asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._notify)
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         """Call ``callback`` once the peer has hung up, or has closed its half."""
@@ -36,7 +36,7 @@ class HangUps:
         with suppress(OSError):  # the socket was closed, which ended the watch
             self._epoll.unregister(fd)
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for fd, _ in self._epoll.poll(0):
             callback = self._callbacks.get(fd)
             if callback is not None:

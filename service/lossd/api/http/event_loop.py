@@ -11,7 +11,7 @@ _SHUTDOWN_SECONDS = 2.0
 
 
 class FrontEndLoop(uvloop.Loop):
-    """uvloop's loop, with limits on how long a client may take to begin and to end TLS.
+    """uvloop's loop, with limits on how long a caller may take to begin and to end TLS.
 
     Args:
         handshake_seconds: The limit for the handshake.

@@ -13,7 +13,7 @@ from lossd.types import RequestError
 CONNECTION: Final = "lossd.connection"
 """The scope's key of a request's connection."""
 SHORT_BYTES: Final = 1 << 16
-"""The longest body that soon ends, so that its connection can be used again though nobody wanted it."""
+"""Unwanted bodies up to this length are read so that the connection can be reused."""
 
 
 class Connection(Protocol):
@@ -22,14 +22,14 @@ class Connection(Protocol):
     def when_interrupted(self, callback: Callable[[RequestError | None], None]) -> Callable[[], None]:
         """Call ``callback`` if the request cannot go on.
 
-        It is called with None if the client has hung up, or with the error if the body cannot be read on.
+        It is called with None if the caller has hung up, or with the error if the body cannot be read on.
 
         Returns:
             A function that ends this.
         """
 
     def set_reading(self, reading: bool) -> None:
-        """Say whether more of the body is awaited, for which the client may not take too long."""
+        """Say whether more of the body is awaited, for which the caller may not take too long."""
 
     def begin_upload(self, scope: Scope, missing: int) -> Upload | None:
         """Read the rest of a body past the parser.
@@ -43,7 +43,7 @@ class Connection(Protocol):
         """
 
     def end_upload(self, upload: Upload) -> None:
-        """Parse again what comes behind an upload, or what is left of an unwanted one."""
+        """Let the parser read again, after an upload or the rest of an unwanted one."""
 
 
 class Lane(Protocol):
@@ -57,7 +57,7 @@ class Lane(Protocol):
         """Take bytes while it is busy, or between two requests; return those it does not want."""
 
     def lost(self) -> None:
-        """End: the client has hung up."""
+        """End: the caller has hung up."""
 
     def stop(self) -> None:
         """Answer at once: the server is about to end."""

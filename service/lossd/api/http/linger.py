@@ -1,6 +1,6 @@
-"""The end of a connection whose client still sends: what it sends is read and dropped, for a bounded time.
+"""The end of a connection whose caller still sends: what it sends is read and dropped, for a bounded time.
 
-Closing with unread bytes makes the kernel reset the connection. Ordinary clients (urllib, requests, Java's)
+Closing with unread bytes makes the kernel reset the connection. Ordinary callers (urllib, requests, Java's)
 read the answer only after they have sent everything, and would never see why they were refused
 (RFC 9112, 9.6).
 """
@@ -20,7 +20,7 @@ _SHORT_SECONDS: Final = 1.0
 _HURRIED_SECONDS: Final = 0.4
 """The time of a connection when the server is about to end."""
 _QUIET_SECONDS: Final = 1.0
-"""When nothing has been received for so long, no bytes are on their way that could cause a reset."""
+"""After this silence, closing cannot cause a reset."""
 
 
 class Lingerers:
@@ -54,7 +54,7 @@ class Lingerers:
 class Linger:
     """The end of one connection.
 
-    The sending half is closed. TLS may not be able to; then a quiet client is not waited for.
+    The sending half is closed. TLS may not be able to; then a quiet caller is not waited for.
 
     Args:
         others: The server's lingering connections.

@@ -1,10 +1,10 @@
-"""The HTTP protocol of a connection: uvicorn's, made fit for an open network.
+"""uvicorn's protocol with limits, problem documents and the small-request lane.
 
 Beyond uvicorn, a connection
 
-- answers its own refusals with problem documents, and lets the client finish sending (`linger`);
-- bounds and checks heads (`request_parser`), and ends slow clients (`slow_clients`);
-- notices at once that a client has hung up (`disconnects`);
+- answers its own refusals with problem documents, and lets the caller finish sending (`linger`);
+- bounds and checks heads (`request`), and ends slow callers' connections (`slow_clients`);
+- notices at once that a caller has hung up (`disconnects`);
 - reads long bodies past the parser (`upload`);
 - offers each request first to a lane, which may answer it before it is parsed (`small_requests`).
 
@@ -23,9 +23,9 @@ from starlette.types import Scope
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from lossd.api.accounting import NO_TIMING, RequestLine, RequestLog, choose_id
+from lossd.api.accounting import NO_TIMING, RequestLog, choose_id
 from lossd.api.http.cors import Origins
-from lossd.api.http.disconnects import HangUps
+from lossd.api.http.disconnects import DisconnectWatcher
 from lossd.api.http.interfaces import Lane
 from lossd.api.http.linger import Linger, Lingerers
 from lossd.api.http.request import RequestParser, header
@@ -41,42 +41,44 @@ class _Flow(FlowControl):
 
     Args:
         transport: The transport of the connection.
-        hang_ups: The event loop's watch.
+        disconnects: The event loop's watcher.
         hang_up: Called once the peer has hung up.
     """
 
-    def __init__(self, transport: asyncio.Transport, hang_ups: HangUps, hang_up: Callable[[], None]) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, disconnects: DisconnectWatcher, hang_up: Callable[[], None]
+    ) -> None:
         super().__init__(transport)
         self._fd: int = transport.get_extra_info("socket").fileno()
-        self._hang_ups = hang_ups
+        self._disconnects = disconnects
         self._hang_up = hang_up
 
     def pause_reading(self) -> None:
         """Read no more for now."""
         if not self.read_paused and not self._transport.is_closing():
-            self._hang_ups.watch(self._fd, self._hang_up)
+            self._disconnects.watch(self._fd, self._hang_up)
         super().pause_reading()
 
     def resume_reading(self) -> None:
         """Read again."""
         if self.read_paused:
-            self._hang_ups.forget(self._fd, self._hang_up)
+            self._disconnects.forget(self._fd, self._hang_up)
         super().resume_reading()
 
     def close(self) -> None:
         """Watch no more: the connection is lost."""
-        self._hang_ups.forget(self._fd, self._hang_up)
+        self._disconnects.forget(self._fd, self._hang_up)
 
 
 class LossdProtocol(RequestParser):
-    """A connection. All its answers are ones of the contract.
+    """One HTTP connection. Every error it answers is a problem document.
 
     Args:
         settings: The server's settings.
-        hang_ups: The event loop's watch for hang-ups.
+        disconnects: The event loop's watcher.
         lingerers: The server's lingering connections.
-        lane: Makes the connection's lane, if there is to be one.
-        room: Is called with a new connection; returns whether there is room for it.
+        lane: Makes the connection's lane; None without lanes.
+        room: Makes room for a new connection; returns whether there is any.
         log: The log of requests, for those that the connection refuses by itself.
         origins: The origins that may call the server, if any.
         uvicorns: uvicorn's own arguments.
@@ -85,18 +87,11 @@ class LossdProtocol(RequestParser):
         idle_since: When it was made, or last had answered a request, by the loop's clock.
     """
 
-    _linger: Linger | None = None  # drops what is received after the last answer
-    _interrupt: Callable[[RequestError | None], None] | None = None  # of the request being answered
-    _reading = False  # more of a body is awaited
-    _served = False  # it has answered a request
-    _lines_of: Sequence[tuple[bytes, bytes]] | None = None  # the headers that `_default_lines` was made of
-    _default_lines = b""
-
     def __init__(
         self,
         *,
         settings: Settings,
-        hang_ups: HangUps,
+        disconnects: DisconnectWatcher,
         lingerers: Lingerers,
         lane: Callable[[LossdProtocol], Lane] | None = None,
         room: Callable[[LossdProtocol], bool] | None = None,
@@ -105,13 +100,19 @@ class LossdProtocol(RequestParser):
         **uvicorns: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(settings, **uvicorns)
-        self._hang_ups = hang_ups
+        self._disconnects = disconnects
         self._lingerers = lingerers
         self._lane = lane(self) if lane is not None else None
         self._room = room
         self._log = log
         self._origins = origins
         self._guard = SlowClientGuard(settings)
+        self._linger: Linger | None = None
+        self._interrupt: Callable[[RequestError | None], None] | None = None
+        self._reading = False  # an endpoint awaits more of a body
+        self._served = False  # a request was answered
+        self._lines_of: Sequence[tuple[bytes, bytes]] | None = None  # the source of `_default_lines`
+        self._default_lines = b""
         self.idle_since = self.loop.time()
 
     # From the transport
@@ -119,11 +120,11 @@ class LossdProtocol(RequestParser):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Begin, if there is room."""
         super().connection_made(transport)
-        self._flow = _Flow(transport, self._hang_ups, self.hang_up)
+        self._flow = _Flow(transport, self._disconnects, self.hang_up)
         self.flow = self._flow
         if self._room is not None and not self._room(self):
             self._ignoring = True
-            detail = "the server has as many connections as it may; send this to another, or again later"
+            detail = "the server has reached its connection limit; retry, on another server if there is one"
             self._respond_error(RequestError(ErrorCode.OVERLOADED, detail))
             transport.close()
 
@@ -158,7 +159,7 @@ class LossdProtocol(RequestParser):
         self.cycle = self.scope = None  # type: ignore[assignment] # as uvicorn begins itself
 
     def resume_writing(self) -> None:
-        """Go on writing: the client has read."""
+        """Go on writing: the caller has read."""
         self._guard.client_read()
         super().resume_writing()
 
@@ -234,8 +235,8 @@ class LossdProtocol(RequestParser):
             request_id: The request's id.
             headers: Further headers.
         """
-        given = [*answer.headers, (b"x-request-id", request_id), (b"server-timing", NO_TIMING), *headers]
-        self.respond(answer.status, header_lines(given), answer.body)
+        lines = [*answer.headers, (b"x-request-id", request_id), (b"server-timing", NO_TIMING), *headers]
+        self.respond(answer.status, header_lines(lines), answer.body)
 
     def refuse(self, error: RequestError) -> None:
         """Read no further, and answer with an error, the last answer of the connection.
@@ -268,9 +269,9 @@ class LossdProtocol(RequestParser):
     def _respond_error(self, error: RequestError) -> None:
         request_id = choose_id(None)
         answer = problem(error, request_id.decode(), close=True)
-        if self._log is not None and self._log.wants(error.code):
+        if self._log is not None:
             host = self.client[0] if self.client else ""
-            self._log.write(RequestLine(request_id.decode(), "", host, error.code, answer.status))
+            self._log.write_refusal(error, answer.status, request_id.decode(), host)
         origin = header({"headers": self.headers or ()}, b"origin")
         self.respond_problem(answer, request_id, self._origins.headers(origin) if self._origins else ())
 
@@ -301,8 +302,8 @@ class LossdProtocol(RequestParser):
 
     @property
     def _between_requests(self) -> bool:
-        """All that was received has been parsed and answered."""
-        cycle: RequestResponseCycle | None = self.cycle  # None, whatever uvicorn declares, until the first
+        """Whether every received request has been parsed and answered."""
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first, though uvicorn declares it
         return not self._within_message and (cycle is None or cycle.response_complete)
 
     @property
@@ -324,13 +325,13 @@ class LossdProtocol(RequestParser):
 
     @property
     def idle(self) -> bool:
-        """No part of an unanswered request has been received."""
+        """Whether no part of an unanswered request has been received."""
         busy = self._lane is not None and self._lane.busy
         return self._between_requests and not (self._overhead or busy or self._ignoring)
 
     @property
     def dispensable(self) -> bool:
-        """It may be closed to make room for another."""
+        """Whether it may be closed so that another connection fits."""
         return self.idle or self._linger is not None
 
     def idle_too_long(self, now: float) -> bool:
@@ -339,7 +340,7 @@ class LossdProtocol(RequestParser):
         return now - self.idle_since > most
 
     def look(self, now: float, seconds: float) -> None:
-        """End the connection if its client is too slow.
+        """End the connection if its caller is too slow.
 
         Args:
             now: The loop's clock.
@@ -373,7 +374,7 @@ class LossdProtocol(RequestParser):
         return self._linger is not None or self.transport.is_closing()
 
     def close(self) -> None:
-        """Close after an answer, once the client has sent all of its request."""
+        """Close after an answer, once the caller has sent all of its request."""
         if self._within_body or self._ignoring:
             self.linger()
         else:

@@ -1,6 +1,6 @@
 """One HTTP request: its parser, which is uvicorn's with bounds; the rules for its head; its ASGI scope.
 
-The rules leave no request that another program on its way could read differently.
+Heads that another parser could read differently are refused (request smuggling).
 
 The parser refuses most malformed heads by itself: wrong line ends and folded lines, control characters in
 names and values, lengths and chunk sizes that are no plain numbers, Content-Length beside Transfer-Encoding.
@@ -48,19 +48,18 @@ class RequestParser(HttpToolsProtocol):
         body_bytes: Bytes of the last request's body that have been received.
     """
 
-    _within_message = False
-    _within_body = False
-    _ignoring = False  # what is received is not looked at any more
-    _held = b""  # the beginning of a line that may offer an upgrade
-    _overhead = 0  # bytes since the end of a head, or since bytes of a body
-    _declared: int | None = None  # the length of the last request's body, if known
-    _keep_alive = False  # whether the last request's head lets the connection be kept
-    requests = 0
-    body_bytes = 0
-
     def __init__(self, settings: Settings, **uvicorns: Any) -> None:  # noqa: ANN401
         super().__init__(**uvicorns)
         self._settings = settings
+        self.requests = 0
+        self.body_bytes = 0
+        self._within_message = False
+        self._within_body = False
+        self._ignoring = False  # received bytes are dropped
+        self._held = b""  # the beginning of a line that may offer an upgrade
+        self._overhead = 0  # bytes since the end of a head, or since bytes of a body
+        self._declared: int | None = None  # the length of the last body, if known
+        self._keep_alive = False  # the last head lets the connection be kept
         self._cycles: list[RequestResponseCycle] = []  # unanswered requests, and maybe the last one
 
     @abstractmethod
@@ -88,9 +87,7 @@ class RequestParser(HttpToolsProtocol):
             return
         except httptools.HttpParserError as error:
             found = error.__context__  # what one of the callbacks below raised
-            malformed = RequestError(
-                ErrorCode.BAD_REQUEST, "this is no HTTP request; send a well-formed one, HTTP/1.1"
-            )
+            malformed = RequestError(ErrorCode.BAD_REQUEST, "malformed HTTP request; send HTTP/1.1")
             self.refuse(found if isinstance(found, RequestError) else malformed)
             return
         if self._overhead > self._settings.max_header_bytes:
@@ -118,7 +115,7 @@ class RequestParser(HttpToolsProtocol):
         if len(self.url) + headers > self._settings.max_header_bytes:
             raise self._too_long()
         if len(self.pipeline) == _MOST_PIPELINED:
-            detail = f"over {_MOST_PIPELINED} requests came before an answer was awaited; wait for some"
+            detail = f"more than {_MOST_PIPELINED} pipelined requests; wait for answers first"
             raise RequestError(ErrorCode.BAD_REQUEST, detail)
         super().on_headers_complete()
         self.cycle.transport = self  # type: ignore[assignment] # the answer goes through `write` and `close`
@@ -151,9 +148,7 @@ class RequestParser(HttpToolsProtocol):
 
     def _too_long(self) -> RequestError:
         most = self._settings.max_header_bytes
-        detail = (
-            f"a head, or what stands between the bytes of a chunked body, has over {most} bytes; send less"
-        )
+        detail = f"the head, or the chunk framing, exceeds {most} bytes; send less"
         return RequestError(ErrorCode.HEADERS_TOO_LARGE, detail)
 
 
@@ -170,9 +165,9 @@ def check_head(method: bytes, target: bytes, version: str, headers: Iterable[tup
         RequestError: ``bad_request``.
     """
     if version not in ("1.1", "1.0"):
-        raise RequestError(ErrorCode.BAD_REQUEST, "the request is of another version; send HTTP/1.1")
+        raise RequestError(ErrorCode.BAD_REQUEST, "this HTTP version is not supported; send HTTP/1.1")
     if method == b"CONNECT" or not (_target.fullmatch(target) or (method, target) == (b"OPTIONS", b"*")):
-        detail = "the request's target is not a path, with a query or without; send it as in GET /info"
+        detail = "the request target must be a path, optionally with a query, as in GET /info"
         raise RequestError(ErrorCode.BAD_REQUEST, detail)
     hosts = lengths = codings = 0
     for name, value in headers:
@@ -180,20 +175,20 @@ def check_head(method: bytes, target: bytes, version: str, headers: Iterable[tup
             hosts += 1
             if not _host.fullmatch(value.rstrip(b" \t")):
                 raise RequestError(
-                    ErrorCode.BAD_REQUEST, "Host has characters that no host has; send a host and its port"
+                    ErrorCode.BAD_REQUEST,
+                    "Host has characters that are not allowed; send a host and its port",
                 )
         elif name == b"content-length":
             lengths += 1
             if not _length.fullmatch(value):
                 raise RequestError(
-                    ErrorCode.BAD_REQUEST, "Content-Length is no number; send the body's bytes in decimal"
+                    ErrorCode.BAD_REQUEST,
+                    "Content-Length is not a number; send the body's length in bytes, in decimal",
                 )
         elif name == b"transfer-encoding":
             codings += 1
             if value.rstrip(b" \t").lower() != b"chunked":
-                raise RequestError(
-                    ErrorCode.BAD_REQUEST, "a Transfer-Encoding other than chunked is not read; send that"
-                )
+                raise RequestError(ErrorCode.BAD_REQUEST, "Transfer-Encoding must be chunked")
     if hosts > 1 or (not hosts and version == "1.1"):
         raise RequestError(ErrorCode.BAD_REQUEST, f"the request has {hosts} Host headers; send exactly one")
     if lengths + codings > 1:
@@ -201,7 +196,8 @@ def check_head(method: bytes, target: bytes, version: str, headers: Iterable[tup
         raise RequestError(ErrorCode.BAD_REQUEST, detail)
     if codings and version == "1.0":
         raise RequestError(
-            ErrorCode.BAD_REQUEST, "HTTP/1.0 knows no Transfer-Encoding; send Content-Length, or HTTP/1.1"
+            ErrorCode.BAD_REQUEST,
+            "HTTP/1.0 does not support Transfer-Encoding; send Content-Length, or HTTP/1.1",
         )
 
 
@@ -230,7 +226,7 @@ def request_id(scope: Scope) -> str:
 
 
 def client_host(scope: Scope) -> str:
-    """Return the client's address; empty if it is not known."""
+    """Return the caller's address; empty if it is not known."""
     client = scope.get("client")
     return address_of(str(client[0])) if client else ""
 

@@ -1,4 +1,4 @@
-"""Limits on how long a client may keep its connection waiting.
+"""Limits on how long a caller may keep its connection waiting.
 
 Each connection is looked at a few times a second (`lossd.api.http.connections`), so that no request costs a
 timer.
@@ -14,20 +14,20 @@ from lossd.settings import Settings
 from lossd.types import ErrorCode, RequestError
 
 _LEAST_READ: Final = 1 << 16
-"""Bytes of an answer that a client must read now and then, for its connection not to count as stuck."""
+"""Bytes of an answer that a caller must read now and then, or its connection counts as stuck."""
 _REST_SECONDS: Final = 1.0
-"""Time for the rest of a short body that nobody wants."""
+"""Time for the rest of a short, unwanted body."""
 
 
 class Stage(Enum):
     """The stages of a connection, by what it waits for."""
 
-    NOTHING = "nothing that its client could delay"
+    NOTHING = "nothing that its caller could delay"
     REQUEST = "the next request"
     HEAD = "the rest of a head"
     BODY = "more of a body"
     REST = "the rest of a body, after the answer"
-    ANSWER = "the client to read an answer"
+    ANSWER = "the caller to read an answer"
 
 
 class Connection(Protocol):
@@ -54,14 +54,14 @@ class Connection(Protocol):
         """Abort it, and what answers its request."""
 
     def linger(self) -> None:
-        """Close it once the client has stopped sending."""
+        """Close it once the caller has stopped sending."""
 
     def refuse(self, error: RequestError) -> None:
         """Read no further, and answer with an error."""
 
 
 class SlowClientGuard:
-    """Ends one connection if its client is too slow.
+    """Ends one connection if its caller is too slow.
 
     Args:
         settings: The server's settings.
@@ -73,11 +73,11 @@ class SlowClientGuard:
         self._late_seconds = 0.0  # since its head began, or its unwanted rest
         self._credit = 0.0  # bytes that its upload is ahead of the least rate
         self._counted_bytes = 0  # bytes of its body that are in the credit
-        self._stuck_seconds = 0.0  # since the client last read enough of an answer
+        self._stuck_seconds = 0.0  # since the caller last read enough of an answer
         self._unread_bytes = 0  # of the answer, at that time
 
     def client_read(self) -> None:
-        """Record that the client has read what was written."""
+        """Record that the caller has read what was written."""
         self._stuck_seconds = 0.0
 
     def look(self, connection: Connection, now: float, seconds: float) -> None:
@@ -107,7 +107,8 @@ class SlowClientGuard:
                 if self._late_seconds > _REST_SECONDS:
                     connection.linger()
             elif self._late_seconds > settings.header_seconds:
-                detail = f"the head took over {settings.header_seconds:g} s to come; send it in one piece"
+                seconds_allowed = settings.header_seconds
+                detail = f"the request head did not arrive within {seconds_allowed:g} s; send it in one piece"
                 connection.refuse(RequestError(ErrorCode.UPLOAD_TOO_SLOW, detail))
 
     def _charge_answer(self, connection: Connection, seconds: float) -> None:
@@ -126,7 +127,7 @@ class SlowClientGuard:
         self._counted_bytes, self._credit = received, ahead - rate * seconds
         if self._credit < 0.0:
             detail = (
-                f"the body comes too slowly: {received} bytes of it have come, and {rate} a second must, but "
-                f"for pauses of up to {pause:g} s; send it faster, or in smaller requests"
+                f"the upload is too slow: {received} bytes so far; at least {rate} bytes/s are required, "
+                f"apart from pauses up to {pause:g} s; send it faster, or in smaller requests"
             )
             connection.refuse(RequestError(ErrorCode.UPLOAD_TOO_SLOW, detail))

@@ -51,7 +51,7 @@ class Certificate:
         async for _ in self._files.changes():
             try:
                 self._load()
-                logger.info("the certificate is that of %s as it is now", self._chain)
+                logger.info("reloaded the certificate from %s", self._chain)
             except BadCertificate as error:
                 logger.error("%s; the certificate stays as it was", error)
 
@@ -72,7 +72,7 @@ async def open_certificate(chain: Path, key: Path) -> Certificate:
             return Certificate(chain, key)
         except BadCertificate as error:
             if said != (said := str(error)):
-                logger.error("%s; this front end serves nothing until that is mended", error)
+                logger.error("%s; this front end does not serve until the files are fixed", error)
         await asyncio.sleep(_LOOK_SECONDS)
 
 

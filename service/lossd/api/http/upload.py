@@ -38,7 +38,7 @@ class Connection(Protocol):
         """End: the connection is lost."""
 
     def pause_writing(self) -> None:
-        """Stop writing: the client does not read fast enough."""
+        """Stop writing: the caller does not read fast enough."""
 
     def resume_writing(self) -> None:
         """Go on writing."""
@@ -86,7 +86,7 @@ class Upload(asyncio.BufferedProtocol):
         self._go_on()
 
     async def chunk(self) -> memoryview:
-        """Return the bytes since the last call, valid until the next; none if the client has hung up."""
+        """Return the bytes since the last call, valid until the next; none if the caller has hung up."""
         if self._full is not None:
             if self._taken == len(self._full):  # the last chunk was valid until now
                 self._full, self._taken = None, 0

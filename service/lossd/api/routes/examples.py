@@ -115,7 +115,7 @@ def _read(
     memory = _Memory(len(kept) + _ARRAY_BYTES)
     memory.view[: len(kept)] = kept
     found = reader.finish(memory.view[: len(kept)])
-    params = merge_params(spec.given, found.params)
+    params = merge_params(spec.query_params, found.params)
     request, cut = assemble(spec.loss, found, len(kept), memory, params, 1 << 20)
     return request, cut, memory
 
@@ -172,7 +172,7 @@ def _send_no_key() -> None:
 
 QUOTED: Final[Mapping[ErrorCode, str]] = {
     ErrorCode.UPLOAD_TOO_SLOW: (
-        "the body comes too slowly: 100 bytes of it have come, and 1024 a second must, but for pauses of up "
+        "the upload is too slow: 100 bytes so far; at least 1024 bytes/s are required, apart from pauses up "
         "to 10 s; send it faster, or in smaller requests"
     ),
     ErrorCode.HEADERS_TOO_LARGE: "the head has more than 100 headers; send fewer",

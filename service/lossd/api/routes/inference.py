@@ -16,14 +16,14 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from lossd import __version__
-from lossd.api.auth import asking_team
+from lossd.api.auth import require_team
 from lossd.api.http.request import joined_header
 from lossd.api.problems import Problem, problem
 from lossd.api.routes.schemas import InferenceError, InferenceReadiness, RepositoryModel
@@ -56,7 +56,7 @@ PREFIX: Final = "/v2"
 TAG: Final = "Open Inference Protocol"
 """Tag of the protocol's routes in the OpenAPI document."""
 
-_PIECE_BYTES: Final = 1 << 20
+_CHUNK_BYTES: Final = 1 << 20
 _SAMPLE_BYTES: Final = 1 << 12  # the beginning of an answer shows whether it compresses well
 _SHORT_BYTES: Final = 1 << 11  # a shorter answer fits two packets without compression
 _WORTH: Final = 0.8  # compress if at most this share of the bytes is left
@@ -123,7 +123,7 @@ class InferenceEndpoint:
         exchange.set_timeout(read_timeout(exchange.header(b"x-timeout-ms")))
         limit = settings.max_json_bytes if header_length is None else settings.max_body_bytes
         size = whole_body_limit(exchange.content_length, limit, decoder, settings)
-        exchange.enter(size.nbytes, certain=size.is_content_length)
+        exchange.admit_body(size.nbytes, certain=size.is_content_length)
         reader = InferenceReader(header_length=header_length, max_json_bytes=settings.max_json_bytes)
 
         def spec() -> LossSpec:
@@ -158,8 +158,8 @@ class InferenceEndpoint:
             await _send_body(exchange, headers, written.text, None)
             return
         text = bytearray()
-        for piece in written.text:  # the header below gives its length
-            text += piece
+        for chunk in written.text:  # the header below gives its length
+            text += chunk
             await asyncio.sleep(0)
         headers = [
             answer.timing_header,
@@ -167,8 +167,8 @@ class InferenceEndpoint:
             (b"inference-header-content-length", b"%d" % len(text)),
         ]
         length = len(text) + sum(array.nbytes for array in written.binary)
-        pieces = chain((bytes(text),), *map(_copies, written.binary))
-        await _send_body(exchange, headers, pieces, length)
+        chunks = chain((bytes(text),), *map(_copies, written.binary))
+        await _send_body(exchange, headers, chunks, length)
 
 
 def model_paths(loss: Loss) -> tuple[str, str]:
@@ -188,7 +188,7 @@ def infer_endpoints(service: Service) -> dict[str, InferenceEndpoint]:
 
 def model_routes(service: Service) -> APIRouter:
     """Return the routes that describe the server and its models."""
-    router, keyed = APIRouter(tags=[TAG]), APIRouter(tags=[TAG], dependencies=[Depends(asking_team)])
+    router, keyed = APIRouter(tags=[TAG]), APIRouter(tags=[TAG], dependencies=[Depends(require_team)])
 
     @keyed.get(PREFIX, summary="Server metadata")
     async def server() -> Document:
@@ -218,30 +218,27 @@ def model_routes(service: Service) -> APIRouter:
         responses=_NO_INDEX,
     )
     async def index(request: Request) -> list[RepositoryModel]:
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > _MOST_INDEX_BYTES:
-                detail = f"the body has more than {_MOST_INDEX_BYTES} bytes; send none, or {{}}"
-                raise RequestError(ErrorCode.BODY_TOO_LARGE, detail)
-        if read_index_request(bytes(body)) and not service.ready:
-            return []
-        reason = "" if service.ready else "no worker is ready"
-        return [
-            RepositoryModel(
-                name=name,
-                version=MODEL_VERSION,
-                state="UNAVAILABLE" if reason else "READY",
-                reason=reason,
-            )
-            for name in LOSSES
-        ]
+        return await _list_models(request, service)
 
     for loss in LOSSES.values():
         for path in model_paths(loss):
             _add_model(keyed, path, loss, service)
     router.include_router(keyed)
     return router
+
+
+async def _list_models(request: Request, service: Service) -> list[RepositoryModel]:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MOST_INDEX_BYTES:
+            detail = f"the body has more than {_MOST_INDEX_BYTES} bytes; send none, or {{}}"
+            raise RequestError(ErrorCode.BODY_TOO_LARGE, detail)
+    if read_index_request(bytes(body)) and not service.ready:
+        return []
+    reason = "" if service.ready else "no worker is ready"
+    state: Literal["READY", "UNAVAILABLE"] = "UNAVAILABLE" if reason else "READY"
+    return [RepositoryModel(name=name, version=MODEL_VERSION, state=state, reason=reason) for name in LOSSES]
 
 
 def _add_model(router: APIRouter, path: str, loss: Loss, service: Service) -> None:
@@ -316,32 +313,32 @@ def _read_header_length(exchange: Exchange) -> int | None:
 
 def _copies(array: memoryview) -> Iterator[bytes]:
     """Yield copies of an array's bytes, so that its memory may be released before they are sent."""
-    for start in range(0, array.nbytes, _PIECE_BYTES):
-        yield bytes(array[start : start + _PIECE_BYTES])
+    for start in range(0, array.nbytes, _CHUNK_BYTES):
+        yield bytes(array[start : start + _CHUNK_BYTES])
 
 
 async def _send_body(
     exchange: Exchange,
     headers: list[tuple[bytes, bytes]],
-    pieces: Iterator[bytes],
+    chunks: Iterator[bytes],
     length: int | None,
 ) -> None:
     """Send an answer, compressed if the caller accepts that and the answer compresses well.
 
     Args:
-        exchange: The request.
+        exchange: The exchange of the request.
         headers: The headers, without the body's coding and length.
-        pieces: The body.
+        chunks: The body.
         length: The body's length in bytes, if it is known.
     """
     beginning = bytearray()
-    for piece in pieces:
-        beginning += piece
+    for chunk in chunks:
+        beginning += chunk
         if len(beginning) >= _SAMPLE_BYTES:
             break
     else:
         length = len(beginning)
-    body: Iterator[bytes] = chain((bytes(beginning),), pieces)
+    body: Iterator[bytes] = chain((bytes(beginning),), chunks)
     coding = choose_coding(exchange.header(b"accept-encoding"))
     if coding is not None and _compresses_well(beginning):
         headers.append((b"content-encoding", coding.encode()))
@@ -357,9 +354,9 @@ def _compresses_well(beginning: bytearray) -> bool:
     return len(sample) >= _SHORT_BYTES and len(zlib.compress(sample, _LEVEL)) < _WORTH * len(sample)
 
 
-def _compress(pieces: Iterable[bytes], coding: Coding) -> Iterator[bytes]:
+def _compress(chunks: Iterable[bytes], coding: Coding) -> Iterator[bytes]:
     stream = zlib.compressobj(_LEVEL, wbits=_WINDOW_BITS[coding])
-    for piece in pieces:
-        for start in range(0, len(piece), _CODED_BYTES):
-            yield stream.compress(piece[start : start + _CODED_BYTES])
+    for chunk in chunks:
+        for start in range(0, len(chunk), _CODED_BYTES):
+            yield stream.compress(chunk[start : start + _CODED_BYTES])
     yield stream.flush()

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from itertools import chain
-from typing import Final
 
-import numpy as np
 from starlette.types import Receive, Scope, Send
 
 from lossd import __version__
@@ -26,7 +23,7 @@ from lossd.api.scoring.streamed_body import StreamedBody
 from lossd.api.scoring.whole_body import Answer, WholeBody
 from lossd.api.services import Service
 from lossd.core.catalog import Loss
-from lossd.types import Float64Array, LossResult, RequestError
+from lossd.types import LossResult, RequestError
 from lossd.wire import (
     Decoder,
     Format,
@@ -34,11 +31,9 @@ from lossd.wire import (
     make_decoder,
     write_figures,
     write_json_chunks,
-    write_npy_header,
+    write_npy,
     write_params,
 )
-
-_PIECE_NUMBERS: Final = 1 << 17
 
 
 class LossEndpoint:
@@ -90,7 +85,7 @@ class LossEndpoint:
         is_json = form.name == "json"
         most = settings.max_json_bytes if is_json else settings.max_body_bytes
         limit = whole_body_limit(exchange.content_length, most, decoder, settings, expands=form.expands)
-        exchange.enter(limit.nbytes, certain=limit.is_content_length)
+        exchange.admit_body(limit.nbytes, certain=limit.is_content_length)
         loss_spec = _loss_spec(spec)
         return WholeBody(
             self._service,
@@ -110,32 +105,31 @@ class LossEndpoint:
         settings, length = self._service.settings, exchange.content_length
         reader = form.reader(options=spec.options, max_batch_bytes=settings.max_batch_bytes)
         window_bytes = 4 * settings.max_batch_bytes
-        exchange.enter(window_bytes if length is None else min(length, window_bytes), certain=False)
+        exchange.admit_body(window_bytes if length is None else min(length, window_bytes), certain=False)
         limit = expanded_limit(settings.max_expanded_bytes)
         return StreamedBody(self._service, exchange, _loss_spec(spec), reader, decoder, limit)
 
 
 def _loss_spec(spec: RequestSpec) -> LossSpec:
     hint = "accept application/x-npy" if spec.answer.format == "json" else None
-    return LossSpec(spec.loss, spec.given, hint)
+    return LossSpec(spec.loss, spec.query_params, hint)
 
 
 async def _send(exchange: Exchange, answer: Answer, form: AnswerForm) -> None:
     result, headers = answer.result, [answer.timing_header]
     if form.format == "npy":
         headers += _figures(result)
-        header = write_npy_header(np.shape(result.loss), form.dtype)
-        length = len(header) + np.size(result.loss) * np.dtype(form.dtype).itemsize
+        length, chunks = write_npy(result.loss, form.dtype)
         headers += [(b"content-type", b"application/x-npy"), (b"content-length", b"%d" % length)]
-        await exchange.send_answer(headers, _npy_pieces(header, np.asarray(result.loss), form.dtype))
+        await exchange.send_answer(headers, chunks)
         return
     headers.append((b"content-type", b"application/json"))
-    pieces = write_json_chunks(result, request_id=request_id(exchange.scope), version=__version__)
-    first = next(pieces)
-    second = next(pieces, None)
+    chunks = write_json_chunks(result, request_id=request_id(exchange.scope), version=__version__)
+    first = next(chunks)
+    second = next(chunks, None)
     if second is None:
         headers.append((b"content-length", b"%d" % len(first)))
-    await exchange.send_answer(headers, chain((first,) if second is None else (first, second), pieces))
+    await exchange.send_answer(headers, chain((first,) if second is None else (first, second), chunks))
 
 
 def _figures(result: LossResult) -> list[tuple[bytes, bytes]]:
@@ -148,16 +142,3 @@ def _figures(result: LossResult) -> list[tuple[bytes, bytes]]:
         (b"lossd-kernel", result.kernel.encode()),
         (b"lossd-version", __version__.encode()),
     ]
-
-
-def _npy_pieces(header: bytes, loss: Float64Array, dtype: str) -> Iterator[bytes]:
-    """Return a .npy answer in pieces, so that a large array is not copied as a whole."""
-    flat = loss.reshape(-1)
-    yield header + _rounded(flat[:_PIECE_NUMBERS], dtype)
-    for start in range(_PIECE_NUMBERS, flat.size, _PIECE_NUMBERS):
-        yield _rounded(flat[start : start + _PIECE_NUMBERS], dtype)
-
-
-def _rounded(numbers: Float64Array, dtype: str) -> bytes:
-    with np.errstate(over="ignore"):
-        return numbers.astype(dtype).tobytes()

@@ -23,7 +23,7 @@ Document = dict[str, Any]
 
 _DESCRIPTION: Final = """\
 Binary cross entropy with logits and focal loss as YOLOv5 defines it: computed in float64 from the \
-numbers as they are received, the same bits whoever else is being served.
+numbers as they are received, the same bits under any load.
 
 Send `logits` and `targets` as JSON, as .npy files one after the other, as an .npz, as multipart parts or as \
 an Arrow stream, which may have any length:
@@ -127,8 +127,6 @@ def _inference(loss: Loss, path: str) -> Document:
     }
     schemas = "#/components/schemas"
     answered = {"application/json": {"schema": {"$ref": f"{schemas}/InferenceAnswer"}}}
-    refused = {"application/json": {"schema": {"$ref": f"{schemas}/InferenceError"}}}
-    code = {"description": "The problem's code.", "schema": {"type": "string"}}
     return {
         "operationId": "_".join(("infer", *path.split("/")[3:])),
         "tags": [TAG],
@@ -154,16 +152,23 @@ def _inference(loss: Loss, path: str) -> Document:
                 "headers": _answer_headers(),
                 "content": {**answered, "application/octet-stream": binary},
             },
-            **{
-                status: {
-                    "description": response["description"],
-                    "headers": {**response["headers"], "Lossd-Code": code},
-                    "content": refused,
-                }
-                for status, response in _problems().items()
-                if status != str(KINDS[ErrorCode.NOT_ACCEPTABLE].status)  # Accept is not looked at
-            },
+            **_inference_errors(),
         },
+    }
+
+
+def _inference_errors() -> Document:
+    """Return the errors that an inference can answer with, by status."""
+    schema = {"$ref": "#/components/schemas/InferenceError"}
+    code = {"description": "The problem's code.", "schema": {"type": "string"}}
+    return {
+        status: {
+            "description": response["description"],
+            "headers": {**response["headers"], "Lossd-Code": code},
+            "content": {"application/json": {"schema": schema}},
+        }
+        for status, response in _problems().items()
+        if status != str(KINDS[ErrorCode.NOT_ACCEPTABLE].status)  # Accept is not looked at
     }
 
 
@@ -274,8 +279,8 @@ def _answer_headers() -> Document:
     return {
         "X-Request-Id": {"description": "The request's id.", "schema": {"type": "string"}},
         "Server-Timing": {
-            "description": "Milliseconds of reading the body (`read`), waiting (`queue`) and computing "
-            "(`compute`).",
+            "description": "Milliseconds of reading the body, with waiting unread for a permit and "
+            "memory (`read`), of waiting for a worker (`queue`), and of computing (`compute`).",
             "schema": {"type": "string"},
         },
         "RateLimit-Policy": {

@@ -30,8 +30,8 @@ class LossAnswer(_Document):
     )
     divisor_terms: list[list[object]] | None = Field(
         default=None,
-        description="There: the same for the divisors of a mean, also for a sum; positives as they are, "
-        "though a mean divides by 1 at least.",
+        description="Likewise for the divisors, also when a sum is asked for. Positives below 1 are not "
+        "raised to 1.",
     )
     reduction: Literal["none", "sum", "mean"]
     sum: Number = Field(description="The sum of the weighted losses of all elements.")

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse, Response
 
 from lossd import __version__
-from lossd.api.auth import asking_team
+from lossd.api.auth import require_team
 from lossd.api.routes.schemas import Alive, Info, Limits, LossInfo, ParameterInfo, Readiness, WorkerInfo
 from lossd.api.services import Service
 from lossd.core.catalog import LOSSES, SHARED, Loss
@@ -41,7 +41,7 @@ def status_routes(service: Service) -> APIRouter:
         status = 503 if readiness.status == "not ready" else 200
         return JSONResponse(readiness.model_dump(exclude_none=True), status)
 
-    @router.get("/info", summary="Server information", dependencies=[Depends(asking_team)])
+    @router.get("/info", summary="Server information", dependencies=[Depends(require_team)])
     async def info() -> Info:
         return describe(service)
 
@@ -49,7 +49,7 @@ def status_routes(service: Service) -> APIRouter:
         "/metrics",
         summary="Prometheus metrics",
         response_class=Response,
-        dependencies=[] if service.settings.metrics_open else [Depends(asking_team)],
+        dependencies=[] if service.settings.metrics_open else [Depends(require_team)],
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
     async def metrics() -> Response:

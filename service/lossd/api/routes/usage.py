@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request
 
-from lossd.api.auth import asking_team
+from lossd.api.auth import require_team
 from lossd.api.routes.openapi import problem_response
 from lossd.api.routes.schemas import Usage, UsageDay, UsageTotal
 from lossd.engine.usage_store import MOST_DAYS, Used, first_day, read_usage, reason, total_usage
@@ -53,7 +53,7 @@ def usage_routes(path: Path | None) -> APIRouter:
         openapi_extra={"parameters": _PARAMETERS},
         responses=_PROBLEMS,
     )
-    async def usage(request: Request, team: Annotated[Team, Depends(asking_team)]) -> Usage:
+    async def usage(request: Request, team: Annotated[Team, Depends(require_team)]) -> Usage:
         since = first_day(_days(request.scope["query_string"]))
         if path is None:
             detail = "this server keeps no usage (LOSSD_USAGE_FILE is empty); ask who runs it"

@@ -156,7 +156,7 @@ class IncomingRequest:
     async def let_others_run(self) -> None:
         """Yield to the event loop if this request has kept it for long.
 
-        To be called between the pieces of a chunk, which may cost more than receiving it.
+        To be called between the decoded chunks of a chunk, which may cost more than receiving it.
 
         Raises:
             RequestError: ``deadline_exceeded``: the caller's deadline has passed.
@@ -198,7 +198,7 @@ def read_timeout(value: str | None) -> float | None:
 
 
 def decoded(chunk: Chunk, decoder: Decoder | None) -> Iterable[Chunk]:
-    """Return a chunk's bytes without their content coding, in pieces."""
+    """Return a chunk's bytes without their content coding, in chunks."""
     return (chunk,) if decoder is None else decoder.feed(chunk)
 
 
@@ -210,16 +210,13 @@ class SizeLimit:
         nbytes: The limit in bytes.
         code: The error's code.
         detail: The error's detail.
+        is_content_length: Whether the limit is the Content-Length of a body without coding.
     """
 
     nbytes: int
     code: ErrorCode
     detail: str
-
-    @property
-    def is_content_length(self) -> bool:
-        """Whether the limit is the Content-Length of a body without coding."""
-        return self.code == ErrorCode.TRUNCATED_BODY
+    is_content_length: bool = False
 
     def check(self, nbytes: int) -> None:
         """Refuse a body that has more bytes.
@@ -286,13 +283,12 @@ def _sent_limit(content_length: int | None, limit: int, settings: Settings) -> S
     if content_length is None:
         limit = min(limit, settings.max_chunked_bytes)
         detail = (
-            f"a body without Content-Length may have {limit} bytes; send a Content-Length, or a shorter body"
+            f"a body without Content-Length is limited to {limit} bytes; send a Content-Length, or a shorter "
+            "body"
         )
         return SizeLimit(limit, ErrorCode.BODY_TOO_LARGE, detail)
     if content_length > limit:
-        detail = (
-            f"the body has {content_length} bytes, at most {limit} are taken; send it in several requests"
-        )
+        detail = f"the body is {content_length} bytes; the limit is {limit}; send it in several requests"
         raise RequestError(ErrorCode.BODY_TOO_LARGE, detail)
     detail = f"the body goes on behind the {content_length} bytes of Content-Length"
-    return SizeLimit(content_length, ErrorCode.TRUNCATED_BODY, detail)
+    return SizeLimit(content_length, ErrorCode.TRUNCATED_BODY, detail, is_content_length=True)

@@ -1,4 +1,4 @@
-"""A request for a loss and its answer: admission, answer or refusal, accounting and its trace."""
+"""The HTTP exchange of one loss request: admission, answer or refusal, accounting and its trace."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lossd.types import ErrorCode, Requester, RequestError, Timings
 
 @dataclass(slots=True, kw_only=True)
 class Exchange(IncomingRequest, RequestRecord):
-    """A request for a loss and its answer.
+    """The HTTP exchange of one loss request: head, body and answer.
 
     Attributes:
         send: The ASGI send function.
@@ -44,7 +44,7 @@ class Exchange(IncomingRequest, RequestRecord):
     trace: str = ""
     outcome: str = "ok"
     status: int | None = None
-    seconds: Timings | None = None
+    timings: Timings | None = None
 
     @property
     def request_id(self) -> str:
@@ -61,22 +61,22 @@ class Exchange(IncomingRequest, RequestRecord):
         """Who sent the request."""
         return Requester(self.team.name, self.team.weight, self.request_id, self.trace)
 
-    async def send_answer(self, headers: list[tuple[bytes, bytes]], pieces: Iterator[bytes]) -> None:
+    async def send_answer(self, headers: list[tuple[bytes, bytes]], chunks: Iterator[bytes]) -> None:
         """Send the answer, with status 200.
 
         Args:
             headers: All headers. Without Content-Length the body is chunked.
-            pieces: The body, at least one piece; each is made when it is about to be sent.
+            chunks: The body, at least one chunk; each is made when it is about to be sent.
         """
-        piece = next(pieces)
+        chunk = next(chunks)
         self.answering, self.status = True, 200
         headers += rate_headers(self.gate, self.team)
         await self.send({"type": "http.response.start", "status": 200, "headers": headers})
-        for following in pieces:
-            await self.send({"type": "http.response.body", "body": piece, "more_body": True})
-            await asyncio.sleep(0)  # a piece takes time to make, and other requests wait
-            piece = following
-        await self.send({"type": "http.response.body", "body": piece})
+        for following in chunks:
+            await self.send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await asyncio.sleep(0)  # a chunk takes time to make, and other requests wait
+            chunk = following
+        await self.send({"type": "http.response.body", "body": chunk})
 
     async def serve(
         self, answer: Callable[[Exchange], Awaitable[None]], write_problem: WriteProblem, service: Service
@@ -98,7 +98,7 @@ class Exchange(IncomingRequest, RequestRecord):
             await self._serve(answer, write_problem, service)
         finally:
             failed = self.status is not None and self.status >= 500
-            tracing.end_request(span, self._trace_attributes(), self.seconds, failed=failed)
+            tracing.end_request(span, self._trace_attributes(), self.timings, failed=failed)
 
     def _trace_attributes(self) -> dict[str, str | int]:
         attributes: dict[str, str | int] = {
@@ -123,14 +123,14 @@ class Exchange(IncomingRequest, RequestRecord):
             accounting.enter()
         except RequestError as error:
             await self._refuse(accounting.metrics, error, write_problem, close=True)
-            self.log(accounting.log)
+            self.write_line(accounting.log)
             return
         try:
             await self._answer_or_refuse(answer, write_problem, accounting.metrics)
         finally:
             self.gate.quotas.leave(self.entry)
             accounting.leave()
-            self.log(accounting.log)
+            self.write_line(accounting.log)
 
     async def _answer_or_refuse(
         self, answer: Callable[[Exchange], Awaitable[None]], write_problem: WriteProblem, metrics: Metrics
@@ -153,7 +153,7 @@ class Exchange(IncomingRequest, RequestRecord):
                 raise  # closes the connection, so that the caller sees that the answer is cut short
             await self._refuse(metrics, FAILED, write_problem)
 
-    def enter(self, nbytes: int, *, certain: bool) -> None:
+    def admit_body(self, nbytes: int, *, certain: bool) -> None:
         """Admit the request by its team's quotas.
 
         Args:

@@ -1,4 +1,4 @@
-"""What a request's target and headers say: the loss, its parameters, the body's format and the answer's.
+"""The spec of a request, from its target and headers: loss, parameters, formats of body and answer.
 
 Callers repeat themselves, so a spec is kept and shared by all requests that say the same.
 """
@@ -27,7 +27,7 @@ _LONGEST_CACHED: Final = 4096
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RequestSpec:
-    """What a request's target and headers say. Shared by requests, so never changed.
+    """Everything in a request's target and headers. Shared by requests, so never changed.
 
     Attributes:
         loss: The loss.
@@ -35,7 +35,7 @@ class RequestSpec:
         options: The parameters of the Content-Type, such as a boundary.
         coding: The Content-Encoding, if there is one.
         answer: The answer's format.
-        given: The parameters of the query.
+        query_params: The parameters of the query.
         params: All parameters, checked, if the body adds none.
         names: The tensors of the body, in order, for a format that does not name them.
         timeout: The caller's timeout in seconds, if it sets one.
@@ -46,7 +46,7 @@ class RequestSpec:
     options: Mapping[str, str]
     coding: str | None
     answer: AnswerForm
-    given: Mapping[str, object]
+    query_params: Mapping[str, object]
     params: Mapping[str, object]
     names: tuple[str, ...]
     timeout: float | None
@@ -125,11 +125,13 @@ def _read_spec(name: str, fields: SpecFields) -> RequestSpec:
         raise _unsupported_media_type(fields.content_type)
     make_decoder(fields.content_encoding)  # refuses an unknown coding
     answer = choose_answer(fields.accept)
-    given = parse_query(fields.query)
-    names = _pop_tensor_names(given) if form.name == "npy" else ()
-    params = check_params(loss, given)
+    query_params = parse_query(fields.query)
+    names = _pop_tensor_names(query_params) if form.name == "npy" else ()
+    params = check_params(loss, query_params)
     timeout = read_timeout(fields.timeout_ms)
-    return RequestSpec(loss, form, options, fields.content_encoding, answer, given, params, names, timeout)
+    return RequestSpec(
+        loss, form, options, fields.content_encoding, answer, query_params, params, names, timeout
+    )
 
 
 _cached_spec = lru_cache(_CACHED)(_read_spec)

@@ -33,7 +33,7 @@ class StreamedBody:
 
     Args:
         service: The front end's workers and memory.
-        exchange: The request.
+        exchange: The exchange of the request.
         spec: The loss and its parameters.
         reader: The body's reader.
         decoder: The decoder of its content coding, if it has one.
@@ -130,11 +130,11 @@ class StreamedBody:
         request, row_shape, lists = assemble_rows(self._spec.loss, columns, self._spec.params)
         self._row_elements = math.prod(row_shape)
         axes = reduced_axes(request.params, (0, *row_shape))
-        elements, most_rows = pool.elements_for(self._spec.loss), self._most_rows(columns)
+        slice_elements, most_rows = pool.elements_for(self._spec.loss), self._most_rows(columns)
         planned_rows = most_rows
         if 0 not in axes:
-            planned_rows = min(most_rows, self._most_answered_rows(request, row_shape, axes, elements))
-        widest = cut_for((max(2, planned_rows), *row_shape), axes, elements)
+            planned_rows = min(most_rows, self._most_answered_rows(request, row_shape, axes, slice_elements))
+        widest = cut_for((max(2, planned_rows), *row_shape), axes, slice_elements)
         rows = dict(request.tensors)
         others = {name: await self._write_list(numbers) for name, numbers in lists.items()}
         request = replace(request, tensors=rows | others)
@@ -145,11 +145,11 @@ class StreamedBody:
         self._stream = RowStream(self._job, rows, others, widest, most_rows, self._reserve)
 
     def _most_answered_rows(
-        self, request: LossRequest, row_shape: tuple[int, ...], axes: tuple[int, ...], elements: int
+        self, request: LossRequest, row_shape: tuple[int, ...], axes: tuple[int, ...], slice_elements: int
     ) -> int:
         """Return the most rows that an answer which grows with them may have, by the output limit."""
         self._outputs_per_row = math.prod(n for axis, n in enumerate(row_shape, 1) if axis not in axes)
-        self._arrays = arrays(request, cut_for((2, *row_shape), axes, elements))
+        self._arrays = arrays(request, cut_for((2, *row_shape), axes, slice_elements))
         row_bytes = max(1, self._outputs_per_row) * number_bytes(self._spec, self._arrays)
         return self._service.settings.max_output_bytes // row_bytes
 

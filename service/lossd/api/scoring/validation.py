@@ -64,8 +64,8 @@ def assemble(
     body: Body,
     free: int,
     memory: BodyMemory,
-    given: Mapping[str, object],
-    elements: int,
+    sent_params: Mapping[str, object],
+    slice_elements: int,
 ) -> tuple[LossRequest, Cut]:
     """Make the request of a whole body, and write arrays that its reader built behind the body.
 
@@ -74,8 +74,8 @@ def assemble(
         body: The tensors that the body's reader found.
         free: The offset in the memory from which the body does not need it.
         memory: The memory that holds the body.
-        given: The parameters of the body and the query.
-        elements: The most elements of a slice.
+        sent_params: The parameters of the body and the query.
+        slice_elements: The most elements of a slice.
 
     Returns:
         The request, and how it is cut into slices.
@@ -83,7 +83,7 @@ def assemble(
     Raises:
         RequestError: A tensor or parameter is missing, unknown, not allowed, or does not fit the others.
     """
-    params = check_params(loss, given)
+    params = check_params(loss, sent_params)
     check_targets(params)
     placed = _TensorMemory(memory, free)
     tensors = {name: placed.found(tensor) for name, tensor in body.tensors.items()}
@@ -96,23 +96,23 @@ def assemble(
         tensors[name] = placed.write(name, np.array(numbers, dtype=np.float64))
     axes = reduced_axes(params, shape)
     one_number = len(axes) == len(shape)
-    cut = cut_of(shape, axes, elements) if one_number else cut_for(shape, axes, elements)
+    cut = cut_of(shape, axes, slice_elements) if one_number else cut_for(shape, axes, slice_elements)
     axis = class_axis(params, shape)
     notes = (*body.notes, *_shape_notes(tensors, shape, axis))
-    if params["targets_format"] == "index" and "class_axis" not in given:
+    if params["targets_format"] == "index" and "class_axis" not in sent_params:
         notes += _class_axis_notes(shape, axis)
     return LossRequest(loss.name, tensors, params, own, options, notes), cut
 
 
 def assemble_rows(
-    loss: Loss, columns: Sequence[Column], given: Mapping[str, object]
+    loss: Loss, columns: Sequence[Column], sent_params: Mapping[str, object]
 ) -> tuple[LossRequest, Shape, dict[str, tuple[float, ...]]]:
     """Make the request of a stream, whose number of rows is not known yet.
 
     Args:
         loss: The loss.
         columns: The tensors that arrive row by row.
-        given: The parameters.
+        sent_params: The parameters of the query.
 
     Returns:
         The request, each of whose tensors stands for one row; the shape of a row of the inputs; and the
@@ -121,7 +121,7 @@ def assemble_rows(
     Raises:
         RequestError: As `assemble`.
     """
-    params = check_params(loss, given)
+    params = check_params(loss, sent_params)
     check_targets(params)
     rows = _row_tensors(columns, by_index=params["targets_format"] == "index")
     tensors = {name: replace(row, shape=(_ROWS, *row.shape)) for name, row in rows.items()}
@@ -200,11 +200,11 @@ def _check(tensors: Mapping[str, Tensor], params: Mapping[str, object]) -> Shape
     _check_exact(tensors["targets"].dtype, params, shape[axis])
     for name in ("weight", "mask", "pos_weight"):
         if name in tensors:
-            given = tensors[name].shape
-            if name == "pos_weight" and len(given) < 2:
-                _check_classes(name, given, shape, axis)
+            tensor_shape = tensors[name].shape
+            if name == "pos_weight" and len(tensor_shape) < 2:
+                _check_classes(name, tensor_shape, shape, axis)
             else:
-                _check_broadcast(name, given, shape)
+                _check_broadcast(name, tensor_shape, shape)
     if params["pos_weight"] is not None and "pos_weight" in tensors:
         detail = "pos_weight is given both as a tensor and as a parameter; leave one out"
         raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/pos_weight", "given twice")])
@@ -252,15 +252,15 @@ def _shape_notes(tensors: Mapping[str, Tensor], shape: Shape, axis: int) -> list
     """
     notes = []
     for name, other in (("weight", 0), ("mask", 0), ("pos_weight", axis)):
-        given = tensors[name].shape if name in tensors else ()
-        if name == "pos_weight" and len(given) < 2:
+        tensor_shape = tensors[name].shape if name in tensors else ()
+        if name == "pos_weight" and len(tensor_shape) < 2:
             continue  # class_axis says where it lies
-        wide = [len(shape) - len(given) + place for place, n in enumerate(given) if n != 1]
+        wide = [len(shape) - len(tensor_shape) + place for place, n in enumerate(tensor_shape) if n != 1]
         if len(wide) == 1 and wide != [other] and shape[wide[0]] == shape[other]:
             as_other = [n if place == other else 1 for place, n in enumerate(shape)]
             notes.append(
-                f"{name} of shape {list(given)} goes along axis {wide[0]} of the inputs, {list(shape)}, by "
-                f"numpy's rules; if axis {other} is meant, send it in the shape {as_other}"
+                f"{name} of shape {list(tensor_shape)} goes along axis {wide[0]} of the inputs, "
+                f"{list(shape)}, by numpy's rules; if axis {other} is meant, send it in the shape {as_other}"
             )
     return notes
 
@@ -354,29 +354,31 @@ def _check_targets(targets: Shape, inputs: str, shape: Shape, index_axis: int | 
     raise _shape_mismatch("targets", targets, detail)
 
 
-def _check_broadcast(name: str, given: Shape, shape: Shape) -> None:
-    aligned = shape[len(shape) - len(given) :]
-    if len(given) > len(shape) or any(n not in (1, m) for n, m in zip(given, aligned, strict=True)):
+def _check_broadcast(name: str, tensor_shape: Shape, shape: Shape) -> None:
+    aligned = shape[len(shape) - len(tensor_shape) :]
+    if len(tensor_shape) > len(shape) or any(
+        n not in (1, m) for n, m in zip(tensor_shape, aligned, strict=True)
+    ):
         detail = (
-            f"{name} has shape {_shown(given)}, which does not broadcast to the inputs' {_shown(shape)}; "
-            "reshape it by numpy's rules"
+            f"{name} has shape {_shown(tensor_shape)}, which does not broadcast to the inputs' "
+            f"{_shown(shape)}; reshape it by numpy's rules"
         )
-        raise _shape_mismatch(name, given, detail)
+        raise _shape_mismatch(name, tensor_shape, detail)
 
 
-def _check_classes(name: str, given: Shape, shape: Shape, axis: int) -> None:
+def _check_classes(name: str, tensor_shape: Shape, shape: Shape, axis: int) -> None:
     classes = shape[axis]
-    if given in ((classes,), (), (1,)):
+    if tensor_shape in ((classes,), (), (1,)):
         return
     detail = (
-        f"{name} has shape {_shown(given)}; send a number, or one for each of the {classes} classes along "
-        f"axis {axis} (class_axis names another)"
+        f"{name} has shape {_shown(tensor_shape)}; send a number, or one for each of the {classes} classes "
+        f"along axis {axis} (class_axis names another)"
     )
-    raise _shape_mismatch(name, given, detail)
+    raise _shape_mismatch(name, tensor_shape, detail)
 
 
-def _shape_mismatch(name: str, given: Shape, detail: str) -> RequestError:
-    return RequestError(ErrorCode.SHAPE_MISMATCH, detail, [(f"/{name}", f"shape {_shown(given)}")])
+def _shape_mismatch(name: str, tensor_shape: Shape, detail: str) -> RequestError:
+    return RequestError(ErrorCode.SHAPE_MISMATCH, detail, [(f"/{name}", f"shape {_shown(tensor_shape)}")])
 
 
 def _shown(shape: Shape) -> str:

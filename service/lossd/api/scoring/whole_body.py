@@ -66,13 +66,13 @@ class _Started:
     Attributes:
         job: The job.
         request: The job's request.
-        span: The job's only span.
+        batch: The job's only batch.
         last: The name of the tensor that arrives last.
     """
 
     job: Job
     request: LossRequest
-    span: Batch
+    batch: Batch
     last: str
 
 
@@ -81,7 +81,7 @@ class WholeBody:
 
     Args:
         service: The front end's workers and memory.
-        exchange: The request.
+        exchange: The exchange of the request.
         spec: Returns the loss and the parameters known before the body; called once the reader knows the
             tensors, as some of that may stand in the body.
         reader: The body's reader.
@@ -165,10 +165,10 @@ class WholeBody:
             if inplace is not None and inplace.takes(request, cut):
                 return await self._score_in_place(inplace, request, cut, region)
             started = await self._start(request, cut)
-        job, span = started.job, started.span
+        job, batch = started.job, started.batch
         job.deadline = self._deadline()
-        _hand_out(started, span.cut.parts)
-        job.close(span.cut)
+        _hand_out(started, batch.cut.parts)
+        job.close(batch.cut)
         return await await_answer(job, self._exchange, self._output)
 
     async def _receive(self, region: Region) -> None:
@@ -177,11 +177,11 @@ class WholeBody:
         while (chunk := await self._exchange.next_chunk()) is not None:
             for plain in decoded(chunk, self._decoder):
                 await self._exchange.let_others_run()
-                for piece in self._reader.feed(plain):
-                    end = self._received + len(piece)
+                for stored in self._reader.feed(plain):
+                    end = self._received + len(stored)
                     self._limit.check(end + self._reader.skipped)
                     if not direct:
-                        view[self._received : end] = piece
+                        view[self._received : end] = stored
                     self._received = end
                     await self._exchange.let_others_run()
                 self._limit.check_announced(self._reader.needed)
@@ -226,7 +226,7 @@ class WholeBody:
             started = await self._start(*self._assemble(outline, region), last)
         if started.job.ended:
             await started.job.result()
-        cut = started.span.cut
+        cut = started.batch.cut
         arrived = arrived_elements(started.last, started.request, cut, region.offset + self._received)
         _hand_out(started, cut.parts_within(arrived))
 
@@ -236,8 +236,8 @@ class WholeBody:
         params = merge_params(spec.params, body.params) if body.params else spec.params
         ends = (tensor.offset + tensor.nbytes for tensor in body.tensors.values())
         free = max(self._limit.nbytes, *ends, 0)
-        elements = self._service.pool.elements_for(spec.loss)
-        request, cut = assemble(spec.loss, body, free, region, params, elements)
+        slice_elements = self._service.pool.elements_for(spec.loss)
+        request, cut = assemble(spec.loss, body, free, region, params, slice_elements)
         self._exchange.charge(cut.size)
         return request, cut
 
@@ -257,9 +257,9 @@ class WholeBody:
             self._output = await reserve_output(service, request, cut, self._spec(), exchange)
         job = await service.pool.start(request, cut, self._output, self._timeout(), exchange.requester)
         job.deadline = math.inf if exchange.deadline is None else exchange.deadline
-        span = Batch(request.tensors, cut)
-        self._started = _Started(job, request, span, last)
-        job.append(span)
+        batch = Batch(request.tensors, cut)
+        self._started = _Started(job, request, batch, last)
+        job.append(batch)
         return self._started
 
     def _timeout(self) -> float:
@@ -274,7 +274,7 @@ class WholeBody:
 
 def _hand_out(started: _Started, parts: int) -> None:
     """Let the parts whose inputs have arrived be scored."""
-    started.span.arrived = parts
+    started.batch.arrived = parts
     started.job.advance()
 
 

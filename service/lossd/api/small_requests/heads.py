@@ -1,7 +1,6 @@
-"""A cache of parsed heads, keyed by what has meaning in them.
+"""A cache of parsed heads. The key leaves out Content-Length, request id, timeout and trace headers.
 
-A program sends the same head again and again, except for the body's length, the request id and the like. So a
-head is parsed once without these, and then looked up.
+A program sends the same head again and again, except for these. So a head is parsed once, and then looked up.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _VARYING: Final = re.compile(
 is folded, or written in another way, is left in its place."""
 _STEP: Final = 1 + _VARYING.groups
 _ONCE: Final = (b"\r\ncontent-length:", b"\r\nx-request-id:", b"\r\nx-timeout-ms:")
-"""Lines that were left in their place, since they are written in another way or stand there twice."""
+"""If one of these is still in the key, it was malformed or repeated."""
 
 
 @dataclass(slots=True)
@@ -52,7 +51,7 @@ class CommonHead:
         layouts: The layouts of their bodies.
         credentials: A scope with the headers that carry keys.
         forwarded: X-Forwarded-For.
-        headers: The number of headers, without those that vary.
+        headers: The number of headers that do not vary.
     """
 
     layouts: Layouts
@@ -68,7 +67,7 @@ class Head(NamedTuple):
         common: The part that it has in common with similar heads.
         length: The length of the body.
         request_id: The request id that it gives, if well-formed.
-        timeout: The client's own timeout in seconds, if it gives one.
+        timeout: The caller's own timeout in seconds, if it gives one.
         headers: The number of headers.
     """
 
@@ -90,20 +89,20 @@ def read_head(raw: bytes) -> Head | None:
         inference, or for a loss that is one number answered in JSON, of .npy files or JSON without a coding,
         and with no lists among the parameters.
     """
-    pieces = _VARYING.split(raw)
+    parts = _VARYING.split(raw)
     length = request_id = timeout = None
-    for i in range(1, len(pieces), _STEP):
-        if pieces[i]:
-            length, pieces[i] = pieces[i], length
-        elif pieces[i + 1]:
-            request_id, pieces[i + 1] = pieces[i + 1], request_id
-        elif pieces[i + 2]:
-            timeout, pieces[i + 2] = pieces[i + 2], timeout
-        if pieces[i] or pieces[i + 1] or pieces[i + 2]:
-            return None  # the line stands there twice
+    for i in range(1, len(parts), _STEP):
+        if parts[i]:
+            length, parts[i] = parts[i], length
+        elif parts[i + 1]:
+            request_id, parts[i + 1] = parts[i + 1], request_id
+        elif parts[i + 2]:
+            timeout, parts[i + 2] = parts[i + 2], timeout
+        if parts[i] or parts[i + 1] or parts[i + 2]:
+            return None  # the line is repeated
     if length is None:
         return None
-    key = b"".join(pieces[::_STEP])
+    key = b"".join(parts[::_STEP])
     try:
         common = _known[key]
     except KeyError:
@@ -113,7 +112,7 @@ def read_head(raw: bytes) -> Head | None:
     if common is None:
         return None
     seconds = None if timeout is None else int(timeout) / 1000.0
-    return Head(common, int(length), request_id, seconds, common.headers + len(pieces) // _STEP)
+    return Head(common, int(length), request_id, seconds, common.headers + len(parts) // _STEP)
 
 
 def _parse_common(raw: bytes, key: bytes) -> CommonHead | None:

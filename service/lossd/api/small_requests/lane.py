@@ -5,9 +5,11 @@ each message, and parsing its head costs as much again (docs/performance.md). He
 body is known by their bytes (`lossd.api.small_requests.heads`, `lossd.api.small_requests.layouts`), and the
 body is scored where it lies in the bytes read from the connection (`lossd.engine.dispatch.in_place`).
 
-A request takes this lane as a whole or not at all. Its bytes go the ordinary way, untouched, if anything
-about it is unusual, if the moment is (a body that arrives slowly, an unread answer, a server that is
-stopping), or if it has any error but a value out of range or a passed deadline.
+A request leaves the lane, unread bytes intact, if
+
+- its head or body is not of a usual kind;
+- its body arrives slowly, an earlier answer is unread, or the server is stopping;
+- it has an error other than a value out of range or a passed deadline.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ class SmallRequest(RequestRecord):
         start: Where its body starts, in its bytes.
         nbytes: Bytes of head and body.
         peer: The address at the other end of the connection.
-        requests: The log, which knows the client's address behind proxies.
+        log: The log, which knows the caller's address behind proxies.
         chosen_id: Its id, once chosen.
         arrived: When all of it had arrived, by time.monotonic().
         entry: Its entry in its team's quotas, while it is in flight.
@@ -63,14 +65,14 @@ class SmallRequest(RequestRecord):
     start: int
     nbytes: int
     peer: str
-    requests: RequestLog
+    log: RequestLog
     chosen_id: bytes = b""
     arrived: float = 0.0
     entry: Entry | None = None
     elements: int = 0
     outcome: str = "ok"
     status: int | None = None
-    seconds: Timings | None = None
+    timings: Timings | None = None
 
     @property
     def id_bytes(self) -> bytes:
@@ -86,8 +88,8 @@ class SmallRequest(RequestRecord):
 
     @property
     def client_address(self) -> str:
-        """The client's address."""
-        return self.requests.client(self.peer, self.head.common.forwarded)
+        """The caller's address."""
+        return self.log.client(self.peer, self.head.common.forwarded)
 
 
 class FastLane:
@@ -113,7 +115,7 @@ class FastLane:
         self._last_raw = b""  # the last head
         self._last_head: Head | None = None
         self._request: SmallRequest | None = None  # the one on the lane
-        self._pieces: list[bytes] = []  # of a request that is arriving
+        self._chunks: list[bytes] = []  # of a request that is arriving
         self._missing = 0  # bytes of it that have not arrived
         self._impatient: asyncio.TimerHandle | None = None
         self._waiting = b""  # the bytes of a request that waits for a later turn of the event loop
@@ -122,7 +124,7 @@ class FastLane:
     @property
     def busy(self) -> bool:
         """A request is on it."""
-        return bool(self._waiting or self._pieces)
+        return bool(self._waiting or self._chunks)
 
     def receive(self, data: bytes) -> bytes:
         """Take bytes, between two requests or while there is one on this lane.
@@ -134,20 +136,20 @@ class FastLane:
             self._keep(data)
             return b""
         while data:
-            if not self._pieces:
-                self._request = self._enter(data)
+            if not self._chunks:
+                self._request = self._begin(data)
             request = self._request
             if request is None:
                 return data
             self._missing -= len(data)
             if self._missing > 0:
-                self._pieces.append(data)
+                self._chunks.append(data)
                 if self._impatient is None:
                     self._impatient = self._connection.loop.call_later(PATIENCE, self._give_way)
                 return b""
-            if self._pieces:
-                self._pieces.append(data)
-                data = self._take_pieces()
+            if self._chunks:
+                self._chunks.append(data)
+                data = self._take_chunks()
                 request.arrived = time.monotonic()
             else:
                 request.arrived = request.began
@@ -163,25 +165,24 @@ class FastLane:
         return b""
 
     def lost(self) -> None:
-        """End: the client has hung up."""
+        """End: the caller has hung up."""
         request = self._request
         if request is not None and self.busy:
             request.received_bytes -= max(0, self._missing)
             request.count_failure(self._metrics, "disconnected")
-            request.log(self._accounting.log)
+            request.write_line(self._accounting.log)
             self._leave(request)
-        self._take_pieces()
+        self._take_chunks()
 
     def stop(self) -> None:
         """Answer at once: the time for draining is up."""
         request = self._request
         if self._waiting and request is not None:
-            self._leave(request)
             self._refuse(request, STOPPED, close=True)
         else:
             self._give_way()
 
-    def _enter(self, data: bytes) -> SmallRequest | None:
+    def _begin(self, data: bytes) -> SmallRequest | None:
         """Return the request that begins so, if it may take this lane."""
         end = data.find(b"\r\n\r\n", 0, self._longest_head) + 4
         if end < 4 or not data.startswith(BEGINNING):
@@ -204,29 +205,29 @@ class FastLane:
                 return None
         client, layouts = self._connection.client, common.layouts
         return SmallRequest(
-            self._gate,
-            team,
-            layouts.loss.name,
-            layouts.format,
-            now,
-            head.length,
-            deadline,
-            head,
-            end,
-            nbytes,
-            client[0] if client else "",
-            self._accounting.log,
+            gate=self._gate,
+            team=team,
+            loss=layouts.loss.name,
+            format=layouts.format,
+            began=now,
+            received_bytes=head.length,
+            deadline=deadline,
+            head=head,
+            start=end,
+            nbytes=nbytes,
+            peer=client[0] if client else "",
+            log=self._accounting.log,
         )
 
-    def _take_pieces(self) -> bytes:
-        pieces, self._pieces = self._pieces, []
+    def _take_chunks(self) -> bytes:
+        chunks, self._chunks = self._chunks, []
         if self._impatient is not None:
             self._impatient.cancel()
             self._impatient = None
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _give_way(self) -> None:
-        self._connection.parse(self._take_pieces())
+        self._connection.parse(self._take_chunks())
 
     def _answer(self, request: SmallRequest, data: bytes) -> bool:
         """Score and answer a request; return False if it must go the ordinary way."""
@@ -250,41 +251,40 @@ class FastLane:
         request.elements = layout.request.cut.size
         quotas.charge(team, request.elements)
         deadline = request.deadline or request.arrived + self._patience
-        began = time.monotonic()
+        started = time.monotonic()
         try:
-            if began >= deadline:
+            if started >= deadline:
                 raise too_late()
             result = inplace.compute(layout.request, memory, start)
             ended = time.monotonic()
             headers, body = layout.write(result, request.request_id)
         except RequestError as error:
-            self._leave(request)
             self._refuse(request, error)
             return True
         except Exception:
             request.log_exception()
-            self._leave(request)
             self._refuse(request, FAILED)
             return True
         rates = header_lines(rate_headers(self._gate, request.team)) if request.entry else b""
         self._leave(request)
         request.status = 200
-        seconds = Timings(request.arrived - request.began, began - request.arrived, ended - began)
-        request.count_answer(self._metrics, result, seconds)
-        request.log(self._accounting.log)
+        timings = Timings(request.arrived - request.began, started - request.arrived, ended - started)
+        request.count_answer(self._metrics, result, timings)
+        request.write_line(self._accounting.log)
         self._connection.respond(
             200,
             b"server-timing: %b\r\n%bcontent-length: %d\r\nx-request-id: %b\r\n%b"
-            % (server_timing(seconds), headers, len(body), request.chosen_id, rates),
+            % (server_timing(timings), headers, len(body), request.chosen_id, rates),
             body,
         )
         self._connection.when_answered()
         return True
 
     def _refuse(self, request: SmallRequest, error: RequestError, *, close: bool = False) -> None:
-        """Answer with a problem."""
+        """End a request with a problem."""
+        self._leave(request)
         answer = request.refuse(self._metrics, error, request.head.common.layouts.problem, close=close)
-        request.log(self._accounting.log)
+        request.write_line(self._accounting.log)
         self._connection.respond_problem(answer, request.id_bytes)
         if close:
             self._connection.transport.close()
@@ -310,7 +310,7 @@ class FastLane:
         """Answer the request that has waited."""
         data, request = self._waiting, self._request
         if not data or request is None:
-            return  # the client has hung up, or was refused
+            return  # the caller has hung up, or was refused
         entry = request.entry
         if self._answer(request, data):
             rest = data[request.nbytes :] + self._behind

@@ -5,6 +5,7 @@ Only the fast lane (`lossd.api.small_requests.lane`) uses them.
 
 from __future__ import annotations
 
+import logging
 import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -20,7 +21,7 @@ from lossd.api.scoring.validation import assemble
 from lossd.api.scoring.whole_body import PARAMETER_BYTES
 from lossd.core.catalog import LOSSES, Loss
 from lossd.engine.dispatch.in_place import InPlace, Prepared, prepare_request
-from lossd.types import Body, ErrorCode, LossRequest, LossResult, RequestError, Tensor
+from lossd.types import Body, LossRequest, LossResult, RequestError, Tensor
 from lossd.wire import (
     Format,
     InferenceReader,
@@ -32,6 +33,8 @@ from lossd.wire import (
     write_inference,
 )
 
+logger = logging.getLogger(__name__)
+
 ONE_PART: Final = 1 << 62
 """The most elements of a part: every request is one part, whatever its size."""
 _KEPT: Final = 256
@@ -39,8 +42,12 @@ _KEPT_LAYOUTS: Final = 4
 _KEPT_LENGTHS: Final = 64
 _KEPT_KINDS: Final = 256
 _LONGEST_GAPS: Final = 1 << 11
-"""The most bytes between the tensors of a body whose layout is kept, since clients choose them."""
+"""The most bytes between the tensors of a body whose layout is kept, since callers choose them."""
 _JSON: Final = b"content-type: application/json\r\n"
+
+
+class NotForLane(Exception):  # noqa: N818 -- it is no error
+    """A request that must go the ordinary way, such as one whose body gives a timeout."""
 
 
 class Written(NamedTuple):
@@ -53,7 +60,7 @@ class Written(NamedTuple):
 Write: TypeAlias = Callable[[LossResult, str], Written]
 """Writes a result and a request id as an answer."""
 Writer: TypeAlias = Callable[[LossRequest], Write]
-"""Makes what writes the answers to requests like one."""
+"""Returns an answer writer for requests with equal parameters."""
 
 
 class Scratch:
@@ -100,15 +107,15 @@ class Layouts(ABC):
     Args:
         format: The format's name, for metrics and logs.
         loss: The loss.
-        given: The parameters of the query.
+        query_params: The parameters of the query.
     """
 
     problem: Callable[..., Problem] = staticmethod(problem)
 
-    def __init__(self, format: str, loss: Loss, given: Mapping[str, object]) -> None:  # noqa: A002
+    def __init__(self, format: str, loss: Loss, query_params: Mapping[str, object]) -> None:  # noqa: A002
         self.format: Final = format
         self.loss: Final = loss
-        self._given = given
+        self._query_params = query_params
         self._known: dict[int, list[Layout]] = {}  # by the body's length
 
     @abstractmethod
@@ -116,7 +123,8 @@ class Layouts(ABC):
         """Parse a body; offsets are counted from its first byte.
 
         Raises:
-            RequestError: It is malformed, or unusual.
+            NotForLane: It must go the ordinary way.
+            RequestError: It is malformed.
         """
 
     def find(self, data: bytes, start: int, length: int) -> Layout | None:
@@ -146,9 +154,12 @@ class Layouts(ABC):
             if layout is not None:
                 return layout, base
             free = max((tensor.offset + tensor.nbytes for tensor in found.tensors.values()), default=0)
-            params = merge_params(self._given, found.params)
+            params = merge_params(self._query_params, found.params)
             request, cut = assemble(self.loss, found, max(len(body), free), scratch, params, ONE_PART)
-        except Exception:  # the ordinary way finds the same error, and reports it
+        except (NotForLane, RequestError):  # the ordinary way finds the same error, and reports it
+            return None
+        except Exception:
+            logger.exception("the lane failed; the request goes the ordinary way")
             return None
         if cut.output_shape or not inplace.takes(request, cut):
             return None
@@ -186,15 +197,15 @@ class Layouts(ABC):
 class NpyLayouts(Layouts):
     """The layouts of .npy files, one after another."""
 
-    def __init__(self, plan: RequestSpec) -> None:
-        super().__init__("npy", plan.loss, plan.given)
-        self._plan = plan
+    def __init__(self, spec: RequestSpec) -> None:
+        super().__init__("npy", spec.loss, spec.query_params)
+        self._spec = spec
 
     def _parse(self, body: memoryview, scratch: Scratch) -> tuple[Body, Writer]:
         del scratch
-        plan = self._plan
-        assert isinstance(plan.form, Format)
-        reader = plan.form.reader(options=plan.options, names=plan.names)
+        spec = self._spec
+        assert isinstance(spec.form, Format)
+        reader = spec.form.reader(options=spec.options, names=spec.names)
         reader.feed(body)
         return reader.finish(body), _write_json
 
@@ -202,14 +213,14 @@ class NpyLayouts(Layouts):
 class JsonLayouts(Layouts):
     """The layouts of JSON objects."""
 
-    def __init__(self, plan: RequestSpec) -> None:
-        super().__init__("json", plan.loss, plan.given)
-        self._plan = plan
+    def __init__(self, spec: RequestSpec) -> None:
+        super().__init__("json", spec.loss, spec.query_params)
+        self._spec = spec
 
     def _parse(self, body: memoryview, scratch: Scratch) -> tuple[Body, Writer]:
-        plan = self._plan
-        assert isinstance(plan.form, Format)
-        plan.form.reader(options=plan.options, names=plan.names).feed(body)  # checks its beginning
+        spec = self._spec
+        assert isinstance(spec.form, Format)
+        spec.form.reader(options=spec.options, names=spec.names).feed(body)  # checks its beginning
         return read_in_place(scratch.view, len(body)), _write_json
 
     def _base(self, body: memoryview) -> int:
@@ -220,13 +231,13 @@ class JsonLayouts(Layouts):
         return ()
 
     def _layout_like(self, found: Body) -> Layout | None:
-        return _json_layouts.get((self._plan, _kind_of(found)))
+        return _json_layouts.get((self._spec, _kind_of(found)))
 
     def _keep(self, layout: Layout, found: Body, length: int) -> None:
         del length
         if len(_json_layouts) >= _KEPT_KINDS:
             _json_layouts.clear()
-        _json_layouts[self._plan, _kind_of(found)] = layout
+        _json_layouts[self._spec, _kind_of(found)] = layout
 
 
 class InferenceLayouts(Layouts):
@@ -234,14 +245,14 @@ class InferenceLayouts(Layouts):
 
     Args:
         loss: The loss.
-        given: The parameters of the query.
+        query_params: The parameters of the query.
         header_length: The length of the JSON object at the body's start; None if it is the whole body.
     """
 
     problem: Callable[..., Problem] = staticmethod(inference_problem)
 
-    def __init__(self, loss: Loss, given: Mapping[str, object], header_length: int | None) -> None:
-        super().__init__("v2", loss, given)
+    def __init__(self, loss: Loss, query_params: Mapping[str, object], header_length: int | None) -> None:
+        super().__init__("v2", loss, query_params)
         self._header_length = header_length
 
     def _parse(self, body: memoryview, scratch: Scratch) -> tuple[Body, Writer]:
@@ -250,9 +261,7 @@ class InferenceLayouts(Layouts):
         reader.feed(body)
         found = reader.finish(body)
         if reader.timeout_us is not None:
-            raise RequestError(
-                ErrorCode.DEADLINE_EXCEEDED, "a deadline that the body gives is kept by the ordinary way"
-            )
+            raise NotForLane
         model, request_id, outputs = self.loss.name, reader.request_id, reader.outputs
 
         def write(result: LossResult, _request_id: str) -> Written:
@@ -267,13 +276,13 @@ class InferenceLayouts(Layouts):
 
 
 @lru_cache(_KEPT)
-def layouts_of(plan: RequestSpec) -> Layouts:
-    """Return the layouts of bodies that come with a plan of JSON or .npy."""
-    return JsonLayouts(plan) if plan.form.name == "json" else NpyLayouts(plan)
+def layouts_of(spec: RequestSpec) -> Layouts:
+    """Return the layouts of bodies that come with a spec of JSON or .npy."""
+    return JsonLayouts(spec) if spec.form.name == "json" else NpyLayouts(spec)
 
 
 _json_layouts: Final[dict[tuple[RequestSpec, Hashable], Layout]] = {}
-"""The layouts of JSON documents, by their plan and by `_kind_of` their content."""
+"""The layouts of JSON documents, by their spec and by `_kind_of` their content."""
 
 
 def _kind_of(found: Body) -> Hashable:

@@ -32,11 +32,10 @@ TURN_SECONDS: Final = 2e-3
 MOST_OUTPUTS: Final = 1 << 13
 """The most numbers of an array answer: those that are written in one piece."""
 _MOST_MERGED: Final = 1 << 9
-"""The same if each number may need many terms."""
+"""Limit when sums must be merged."""
 _SIMPLE_GAMMAS: Final = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 _COSTLY: Final = 4.0
-"""The factor by which an element takes longer with another gamma, which needs a logarithm, or in sums of
-several outputs, which may need many terms."""
+"""Cost factor for a gamma outside `_SIMPLE_GAMMAS`, or for merged sums."""
 _MOST_WAITING: Final = 16 << 20
 """The most bytes of bodies that wait for a turn of the loop."""
 
@@ -51,9 +50,9 @@ class LoopTurns:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._waiting: Scheduler[tuple[int, Callable[[], None]]] = Scheduler()
-        self._nbytes = 0  # bytes of the bodies that wait
-        self._until = 0.0  # the end of the time in this turn
-        self._scheduled = False  # there will be a later turn
+        self._nbytes = 0
+        self._until = 0.0
+        self._scheduled = False
 
     def has_time(self, now: float) -> bool:
         """Return whether this turn has time left, by the clock, and no other request waits."""

@@ -1,4 +1,4 @@
-"""FlatBuffers, as far as Arrow's metadata needs them. Every position is checked before it is read.
+"""The part of FlatBuffers that Arrow's metadata uses. Every position is checked before it is read.
 
 A table begins with the distance back to its vtable. The vtable holds its own length, the table's length, and
 for each field of the schema file in order the field's offset in the table, or 0 if the field is absent.

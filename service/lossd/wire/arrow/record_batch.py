@@ -33,7 +33,7 @@ _FOR_NULLS: Final[Mapping[str, str]] = {
     ("logits", "probabilities"),
     "to leave these elements out of the loss, fill them with 0 and send a column mask that is false there",
 )
-"""What to do about nulls, which could mean several things."""
+"""The remedy for nulls, which could mean several things."""
 
 
 @dataclass(slots=True)

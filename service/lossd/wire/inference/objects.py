@@ -81,7 +81,7 @@ def read_members(
         value: The value that should be an object.
         place: The JSON pointer to it.
         known: The names that it may have.
-        remedy: What else to do about an unknown name, as a sentence's end.
+        remedy: Further remedy for an unknown name, as a sentence's end.
 
     Raises:
         RequestError: ``bad_request``: it is no object. ``invalid_parameter``: it has another name.

@@ -55,7 +55,7 @@ _FOR_NULL: Final = dict.fromkeys(
     "pos_weight": "send a number for each class, 1 where positives weigh no more than negatives",
     "mask": "send true where an element counts, false where it is left out",
 }
-"""What to send instead of null, which could mean several things."""
+"""The remedy for a null, which could mean several things."""
 _KINDS: Final = {'"': "a string", "{": "an object", "n": "null", "t": "a boolean", "f": "a boolean"}
 
 
@@ -170,7 +170,7 @@ def read_array(name: str, text: memoryview, array: ArrayText, allocate: Allocate
     Args:
         name: The tensor's name.
         text: The array's text.
-        array: What `walk_array` found in it.
+        array: The result of `walk_array` for it.
         allocate: Called once, for the tensor's memory.
     """
     shape = array.shape

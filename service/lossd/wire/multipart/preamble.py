@@ -100,7 +100,7 @@ def check_epilogue(rest: bytes, at: int, delimiter: bytes) -> None:
     """Check the bytes behind the closing boundary.
 
     Args:
-        rest: Those bytes.
+        rest: The bytes.
         at: Their position in the body.
         delimiter: The boundary with the hyphens before it.
 

@@ -188,7 +188,7 @@ class NpyParser:
         self.descr = ""
         self._start = start
         self._head = bytearray()
-        self._head_bytes = _PREFIX  # how long the head is, as far as is known
+        self._head_bytes = _PREFIX  # the known length of the head
         self._received = 0  # bytes of the array
 
     @property
