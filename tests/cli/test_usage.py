@@ -140,6 +140,24 @@ def test_usage_that_is_none_or_cannot_be_asked_for(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "key"),
+    [
+        ("http://user:s3cret@127.0.0.1:80x", "k"),
+        ("http://user:s3cret@[::1", "k"),
+        ("http://127.0.0.1:1", "s3cret\ns3cret"),
+        ("http://127.0.0.1:1", "s3crét"),
+        ("http://127.0.0.1:99999", "k"),
+        ("http://127.0.0.1:1/x?y=z", "k"),
+    ],
+)
+def test_no_secret_is_shown_of_an_address_or_a_key_that_cannot_be_used(url: str, key: str) -> None:
+    done = lossd("--url", url, "--api-key", key)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "error:" in done.stderr
+    assert "s3cr" not in done.stderr
+
+
+@pytest.mark.parametrize(
     ("args", "message"),
     [
         (["--days", "0"], "--days"),

@@ -1,4 +1,4 @@
-"""Thousands of mutants of each kind of body are read or refused: quickly, in little memory, the same however cut.
+"""Mutants of each kind of body are read or refused: quickly, in little memory, the same however cut.
 
 `LOSSD_FUZZ_MUTANTS` is the number of each kind that is sent to a server, and to the readers if it is over
 3,000. `LOSSD_FUZZ_SEED` is their seed. The figures are shown at the end.

@@ -14,20 +14,21 @@ from lossd_client.cli.exits import EPILOG, Exit
 from lossd_client.cli.options import Command
 from lossd_client.cli.ping import ping
 from lossd_client.cli.score import score
+from lossd_client.cli.usage import ask_usage
 
 
 def create_app(*additions: Callable[[typer.Typer], None]) -> typer.Typer:
     """Put the command together.
 
     Args:
-        additions: Functions that add further commands.
+        additions: Functions that add further commands. These find `ask_usage` as their context's object.
     """
     app = typer.Typer(
         name="lossd",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_show_locals=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings={"help_option_names": ["-h", "--help"], "obj": ask_usage},
         callback=_root,
     )
     for command in (score, ping, doctor, bench):

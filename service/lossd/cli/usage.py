@@ -4,24 +4,26 @@ import json
 import math
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
-import httpx
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from lossd.cli.errors import REFUSED, UNREACHABLE, fail, server_imports
+from lossd.cli.errors import REFUSED, fail, server_imports
 
 _VARIABLE: Final = "LOSSD_USAGE_FILE"
 _FIGURES: Final = {"requests": int, "elements": int, "bytes": int, "device_seconds": float}
 
 Row: TypeAlias = tuple[str, str, dict[str, Any]]
 """A day, a team, and its figures."""
+AskUsage: TypeAlias = Callable[[str, str | None, float, int], tuple[str, Any]]
+"""Asks a server for usage, given its address, a key, a timeout and the number of days; returns the address as
+it may be shown, and the answer. It is the client's, which the server's packages do not import."""
 
 
 def usage(
@@ -46,11 +48,17 @@ def usage(
     api_key: Annotated[
         str | None,
         typer.Option(
-            envvar="LOSSD_API_KEY", help="The API key.", show_default=False, rich_help_panel="Server"
+            help="The API key; else LOSSD_API_KEY, which other users of this machine cannot read as they can "
+            "a command line.",
+            show_default=False,
+            rich_help_panel="Server",
         ),
     ] = None,
     timeout: Annotated[
-        float, typer.Option(help="Seconds to wait for the network to move.", rich_help_panel="Server")
+        float,
+        typer.Option(
+            help="Seconds to wait for the connection, and for the network to move.", rich_help_panel="Server"
+        ),
     ] = 10.0,
 ) -> None:
     """Show what teams have used, by day: requests that were answered, their elements, bytes and seconds.
@@ -61,7 +69,8 @@ def usage(
         source = context.get_parameter_source("file")
         if source is not None and source.name == "COMMANDLINE":  # not the environment, where it may stand
             fail("--url asks a server, and --file reads a file: give one of them")
-        about, since, rows = _asked(url, api_key, timeout, days, team)
+        ask: AskUsage = context.obj
+        about, since, rows = _asked(ask(url, api_key, timeout, days), team)
     else:
         about, since, rows = _read(file, days, team)
     if as_json:
@@ -72,25 +81,10 @@ def usage(
         typer.echo(f"nothing since {since}" + (f" by team {team}" if team else ""), err=True)
 
 
-def _asked(
-    url: str, api_key: str | None, timeout: float, days: int, team: str | None
-) -> tuple[dict[str, str], str, list[Row]]:
-    """Ask the server what the key's team has used."""
-    where = url.rstrip("/")
+def _asked(answer: tuple[str, Any], team: str | None) -> tuple[dict[str, str], str, list[Row]]:
+    """Read what a server has answered: its address, and the document of GET /usage."""
+    where, body = answer
     try:
-        address = httpx.URL(f"{where}/usage", params={"days": days})
-        where = str(httpx.URL(where).copy_with(userinfo=b""))  # as it may be shown
-        answer = httpx.get(
-            address, headers={"x-api-key": api_key.strip()} if api_key else {}, timeout=timeout
-        )
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        fail(f"{where} is no address of a server: {error}")
-    except httpx.HTTPError as error:
-        fail(f"{where} cannot be reached: {str(error) or type(error).__name__}", UNREACHABLE)
-    try:
-        body = answer.json()
-        if answer.status_code != 200:
-            fail(f"{where}: {answer.status_code} {body['code']}: {body['detail']}", REFUSED)
         own, since = str(body["team"]), date.fromisoformat(body["since"])
         rows = [
             (str(row["day"]), own, {name: kind(row[name]) for name, kind in _FIGURES.items()})

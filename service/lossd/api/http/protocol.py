@@ -37,27 +37,38 @@ from lossd.types import ErrorCode, RequestError
 
 
 class _Flow(FlowControl):
-    """uvicorn's flow control of a connection; while reading is paused, hang-ups are watched for.
+    """uvicorn's flow control of a connection, which notices a hang-up also while reading is paused.
 
     Args:
         transport: The transport of the connection.
         disconnects: The event loop's watcher.
+        wanted: Returns whether a hang-up matters now.
         hang_up: Called once the peer has hung up.
     """
 
     def __init__(
-        self, transport: asyncio.Transport, disconnects: DisconnectWatcher, hang_up: Callable[[], None]
+        self,
+        transport: asyncio.Transport,
+        disconnects: DisconnectWatcher,
+        wanted: Callable[[], bool],
+        hang_up: Callable[[], None],
     ) -> None:
         super().__init__(transport)
+        self._wanted = wanted
         self._fd: int = transport.get_extra_info("socket").fileno()
         self._disconnects = disconnects
         self._hang_up = hang_up
 
     def pause_reading(self) -> None:
         """Read no more for now."""
-        if not self.read_paused and not self._transport.is_closing():
-            self._disconnects.watch(self._fd, self._hang_up)
         super().pause_reading()
+        if self._wanted():
+            self.watch()
+
+    def watch(self) -> None:
+        """Watch for a hang-up, if reading is paused. Otherwise the event loop notices it."""
+        if self.read_paused and not self._transport.is_closing():
+            self._disconnects.watch(self._fd, self._hang_up)
 
     def resume_reading(self) -> None:
         """Read again."""
@@ -120,7 +131,7 @@ class LossdProtocol(RequestParser):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Begin, if there is room."""
         super().connection_made(transport)
-        self._flow = _Flow(transport, self._disconnects, self.hang_up)
+        self._flow = _Flow(transport, self._disconnects, self._is_awaited, self.hang_up)
         self.flow = self._flow
         if self._room is not None and not self._room(self):
             self._ignoring = True
@@ -170,6 +181,7 @@ class LossdProtocol(RequestParser):
         self._interrupt = callback
         if self.transport.is_closing():
             self.hang_up()
+        self._flow.watch()
 
         def end() -> None:
             self._interrupt = None
@@ -350,6 +362,10 @@ class LossdProtocol(RequestParser):
             self._linger.look(seconds)
         else:
             self._guard.look(self, now, seconds)
+
+    def _is_awaited(self) -> bool:
+        """Return whether a loss is being computed for the caller."""
+        return self._interrupt is not None or (self._lane is not None and self._lane.busy)
 
     def hang_up(self) -> None:
         """Abort the connection, and what answers its request."""

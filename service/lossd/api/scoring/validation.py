@@ -346,7 +346,7 @@ def _check_targets(targets: Shape, inputs: str, shape: Shape, index_axis: int | 
         return
     if index_axis is None:
         remedy = "they must be equal"
-    elif shape[index_axis] == _ROWS:
+    elif _ROWS in shape:
         remedy = "send a plain column of ids beside a list column of inputs, with class_axis=1"
     else:
         remedy = f"class ids must be {_shown(expected)}"

@@ -140,11 +140,11 @@ class WholeBody:
         """Wait until a large body may be received. A small one waits for memory alone, and has no permit."""
         service, team = self._service, self._exchange.team
         length = self._exchange.content_length
-        if length is not None and length <= SMALL_BYTES:
-            return None
         nbytes = SMALL_BYTES if length is None else length  # most chunked bodies are small
         if self._exchange.format == "json":
             nbytes //= _JSON_SHARE
+        if nbytes <= SMALL_BYTES:
+            return None
         return await service.permits.ask(nbytes, self._timeout(), team.name, team.weight)
 
     async def _reserve_memory(self) -> Region:
