@@ -121,7 +121,7 @@ def test_half_a_body(hasty: LiveServer) -> None:
         said = hear(connection)
     assert said.statuses == [408]
     assert said.code == "upload_too_slow"
-    assert f"{RATE} a second" in said.raw.decode()
+    assert f"{RATE} bytes/s" in said.raw.decode()
     assert said.seconds > 0.5
     wait_until(lambda: is_free(hasty), 1, "its memory is still taken")
     assert slow(hasty) == before + 1
