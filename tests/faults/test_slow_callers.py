@@ -121,7 +121,7 @@ def test_half_a_body(hasty: LiveServer) -> None:
         received = receive(connection)
     assert received.statuses == [408]
     assert received.code == "upload_too_slow"
-    assert f"{RATE} a second" in received.raw.decode()
+    assert f"{RATE} bytes/s" in received.raw.decode()
     assert received.seconds > 0.5
     wait_until(lambda: is_free(hasty), 1, "its memory is still taken")
     assert slow(hasty) == before + 1

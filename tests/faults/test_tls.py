@@ -201,13 +201,13 @@ def test_a_front_end_that_finds_a_bad_certificate_waits_for_a_good_one(tmp_path:
         wait_until(lambda: "stays as it was" in server.log.read_text(), 20, "it is said")
         front_end = front_end_of(server)
         os.kill(front_end, signal.SIGKILL)
-        wait_until(lambda: "until that is mended" in server.log.read_text(), 20, "the next one says so")
+        wait_until(lambda: "until the files are fixed" in server.log.read_text(), 20, "the next one says so")
         waiting = children(server.process.pid)
         time.sleep(3.0)  # longer than one that has ended takes to be replaced
         assert children(server.process.pid) == waiting
         chain.write_bytes(good)
         server.wait_until_ready()
-        assert server.log.read_text().count("until that is mended") == 1
+        assert server.log.read_text().count("until the files are fixed") == 1
 
 
 def test_a_front_end_that_waits_for_a_certificate_ends_with_its_supervisor(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_a_front_end_that_waits_for_a_certificate_ends_with_its_supervisor(tmp_p
         chain.write_text("nothing")
         wait_until(lambda: "stays as it was" in server.log.read_text(), 20, "it is said")
         os.kill(front_end_of(server), signal.SIGKILL)
-        wait_until(lambda: "until that is mended" in server.log.read_text(), 20, "the next one says so")
+        wait_until(lambda: "until the files are fixed" in server.log.read_text(), 20, "the next one says so")
         others = children(server.process.pid)
         server.process.kill()
         server.process.wait()

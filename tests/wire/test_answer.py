@@ -142,7 +142,7 @@ def named(value: object) -> object:
 
 
 @given(
-    hnp.arrays(np.float64, hnp.array_shapes(min_dims=1, max_dims=8, min_side=0, max_side=5)),
+    hnp.arrays(np.float64, hnp.array_shapes(min_dims=1, max_dims=8, min_side=0, max_side=3)),
     st.integers(1, 12),
 )
 def test_chunks_join_to_the_whole_answer(array: Float64Array, numbers: int) -> None:

@@ -319,6 +319,7 @@ def test_where_the_server_stops() -> None:
     run(test)
 
 
+@pytest.mark.usefixtures("patient")
 def test_bodies_of_the_same_length_are_told_apart() -> None:
     """Their heads are the same; how they are divided is not, nor what they come to."""
     bodies = [
