@@ -8,6 +8,8 @@ PACKAGES := $(VENV)/.packages
 NATIVE := $(wildcard scripts/build_native.py service/lossd/core/native/*.[ch])
 CODE := service client tests examples scripts bench
 UNITS := tests/core tests/wire tests/engine tests/api tests/client tests/test_machine.py tests/test_settings.py tests/test_teams_file.py
+# Tests wait for servers now and then, so there are more of them at a time than cores.
+AT_ONCE := $(shell expr $$(nproc) \* 3 / 2)
 # The only files that are collected when the tests marked alone run.
 ALONE = $(shell grep -rl --include='test_*.py' mark.alone tests)
 ARGS ?=
@@ -64,7 +66,7 @@ walls: $(READY) ## Check that rooms import only what they may
 	$(BIN)/lint-imports
 
 units: $(READY) ## Run the quick tests of the rooms, without a server
-	$(BIN)/python -m pytest $(UNITS) -m 'not alone and not slow' --hypothesis-profile quick --numprocesses auto --dist loadfile -q
+	$(BIN)/python -m pytest $(UNITS) -m 'not alone and not slow' --hypothesis-profile quick --numprocesses $(AT_ONCE) --dist loadfile -q
 
 quick: format-check lint types walls units ## The checks to run often: format, lint, types, walls and units; under 90 s
 
@@ -72,12 +74,12 @@ tests: $(READY) ## Run the tests; with ARGS, pytest with those instead
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	$(BIN)/python -m pytest -m 'not alone' --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m 'not alone' --numprocesses $(AT_ONCE) --dist loadfile
 	$(BIN)/python -m pytest -m alone $(ALONE)
 endif
 
 coverage: $(READY) ## Run the tests that may run beside others, and hold the floor of coverage
-	$(BIN)/python -m pytest -m 'not alone' --numprocesses auto --dist loadfile --cov --cov-report term:skip-covered $(ARGS)
+	$(BIN)/python -m pytest -m 'not alone' --numprocesses $(AT_ONCE) --dist loadfile --cov --cov-report term:skip-covered $(ARGS)
 
 wheel: $(READY) ## Build the wheel and use it in clean environments
 	$(BIN)/python -m scripts.check_wheel

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -47,6 +48,12 @@ def base_url(request: pytest.FixtureRequest) -> str:
 def say(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Notes a figure, shown at the end."""
     return lambda figure: record_property("figure", figure)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the thousands of collected tests, which stay until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
