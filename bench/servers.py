@@ -54,7 +54,7 @@ async def read_and_drop(scope: dict[str, Any], receive: Any, send: Any) -> None:
 @contextmanager
 def lossd(root: Path = ROOT, settings: Mapping[str, str] | None = None) -> Iterator[Running]:
     """Run a checkout's lossd server on its default settings."""
-    command = [sys.executable, "-c", "from lossd.cli import main; main()", "serve", "--host", "127.0.0.1"]
+    command = [sys.executable, "-m", "lossd", "serve", "--host", "127.0.0.1"]
     environment = {"PYTHONPATH": f"{root}/service{os.pathsep}{root}/client", "LOSSD_USAGE_FILE": ""}
     with serving(
         lambda port: [*command, "--port", str(port)], "/bce", environment=environment | dict(settings or {})

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 import bench.table
+from bench.loads import by_hand
 from bench.payloads import SMALL, expected, numbers, payload
 from bench.peers.__main__ import PEERS, REQUIREMENTS
 from bench.server import client_head
+from bench.servers import lossd
 from bench.table import PAGE, Figure, options, table, tell
 
 
@@ -64,3 +66,8 @@ def test_every_peer_has_its_requirements_pinned_and_none_is_a_cuda_torch() -> No
         assert lines
         assert all("==" in line for line in lines)
         assert not [line for line in lines if line.startswith(("nvidia-cu", "triton=="))]
+
+
+def test_the_measured_server_answers() -> None:
+    with lossd(settings={"LOSSD_DEVICE": "cpu"}) as running:
+        assert by_hand(running.port, "/bce", payload("npy", SMALL), times=3).requests == 3
