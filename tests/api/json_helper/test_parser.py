@@ -22,6 +22,8 @@ from lossd.types import Body, RequestError
 from lossd.wire.json.document import arena_bytes
 from wire.feeding import array_of, check_error, same_bits
 
+pytestmark = pytest.mark.slow
+
 SIZE = 256 << 20
 X = np.random.default_rng(0).normal(0, 3, (10_000, 80))
 LARGE = orjson.dumps({"gamma": 2, "logits": X, "targets": X}, option=orjson.OPT_SERIALIZE_NUMPY)

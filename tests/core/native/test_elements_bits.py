@@ -27,6 +27,8 @@ from lossd.core.losses.elements import Formula, elements
 from lossd.core.losses.exp_log import square_root
 from scripts.build_native import FLAGS
 
+pytestmark = pytest.mark.slow
+
 Floats = npt.NDArray[np.float64]
 
 SOURCES = Path(native.__file__).parent
