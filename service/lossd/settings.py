@@ -429,20 +429,20 @@ def is_service_link(value: str) -> bool:
     return _service_link.fullmatch(value) is not None
 
 
-def explain(fault: Mapping[str, Any], options: Iterable[str]) -> str:
+def explain(error: Mapping[str, Any], options: Iterable[str]) -> str:
     """Return what is wrong with a setting, under the name by which it was set.
 
     Args:
-        fault: One of pydantic's errors.
+        error: One of pydantic's errors.
         options: The settings that were given as options.
     """
-    what = fault["msg"].removeprefix("Value error, ")
-    if not fault["loc"]:
+    what = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:
         return str(what)
-    name = str(fault["loc"][0])
+    name = str(error["loc"][0])
     if name in options:
         return f"--{name.replace('_', '-')}: {what}"
-    given = fault.get("input")
+    given = error.get("input")
     shown = f"={given}" if isinstance(given, str) and len(given) <= 100 else ""
     return f"LOSSD_{name.upper()}{shown}: {what}"
 
