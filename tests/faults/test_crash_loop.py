@@ -13,11 +13,11 @@ from faults.asked import outcomes, pair_body
 from faults.load import Load, Plan, post
 from faults.observe import fetch, is_ready, port_of, wait_until, workers
 from live_server import LiveServer, live_server
-from lossd.engine.ipc.messages import UNUSABLE
 
 DEATHS = 4
 """More than three: by then it is a loop."""
-BROKEN = f"import os\nos._exit({UNUSABLE})  # on purpose, while the server runs\n"
+WHOLE = "from extra_loss import BRIER as SHAKY\n"
+BROKEN = "raise ImportError('broken on purpose, while the server runs')\n"
 URGENT = post("/bce", pair_body(32), X_Timeout_Ms=1000)
 
 
@@ -28,9 +28,14 @@ def status(server: LiveServer) -> tuple[int, str]:
 
 
 def test_a_crash_loop_is_told_and_ends(tmp_path: Path, say: Callable[[str], None]) -> None:
-    """Python imports a module in each new process; it breaks after the second start, and is mended later."""
-    module = tmp_path / "sitecustomize.py"
-    with live_server(tmp_path, modules=tmp_path, inline_ms=0) as server, Load() as load:
+    """Workers import a module that is broken after the first start, and mended later."""
+    module = tmp_path / "shaky_loss.py"
+    module.write_text(WHOLE)
+    paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parent)])
+    with (
+        live_server(tmp_path, modules=paths, losses="shaky_loss:SHAKY", inline_ms=0) as server,
+        Load() as load,
+    ):
         plan = Plan(port_of(server), [URGENT], count=1)
         assert outcomes(load.run(plan)) == {"ok": 1}
         os.kill(server.worker_pid(), signal.SIGKILL)
@@ -50,7 +55,7 @@ def test_a_crash_loop_is_told_and_ends(tmp_path: Path, say: Callable[[str], None
         told = time.monotonic() - began
         (waiting,) = load.run(plan)
         alive = fetch(server, "/livez")[0]
-        module.unlink()
+        module.write_text(WHOLE)
         recovered = wait_until(lambda: is_ready(server), 30, "it does not recover")
         after = outcomes(load.run(plan))
     say(

@@ -1,7 +1,7 @@
-"""Mutants of each kind of body are read or refused: quickly, in little memory, the same however cut.
+"""10,000 mutants of each kind of body are read or refused: quickly, in little memory, the same however cut.
 
 `LOSSD_FUZZ_MUTANTS` is the number of each kind that is sent to a server, and to the readers if it is over
-3,000. `LOSSD_FUZZ_SEED` is their seed. The figures are shown at the end.
+10,000. `LOSSD_FUZZ_SEED` is their seed. The figures are shown at the end.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from lossd.api.problems import KINDS
 from wire.feeding import BOUNDARY, split_at
 
 SENT: Final = int(os.environ.get("LOSSD_FUZZ_MUTANTS", "150"))
-READ: Final = max(3_000, SENT)
+READ: Final = max(10_000, SENT)
 SEED: Final = int(os.environ.get("LOSSD_FUZZ_SEED", "1"))
 SECONDS: Final = 60 + max(READ / 50, SENT / 10)
 AT_ONCE: Final = 4

@@ -38,8 +38,9 @@ def make(*words: str, directory: Path = ROOT) -> subprocess.CompletedProcess[str
 def test_test_runs_every_check_in_order() -> None:
     done = make("-n", "test")
     assert done.returncode == 0
-    checks = ["ruff format --check", "ruff check", "mypy", "lint-imports", "pytest", "check_wheel"]
+    checks = ["ruff format --check", "ruff check", "lint-imports", "/mypy ", "scripts.check_wheel", "pytest"]
     places = [done.stdout.index(check) for check in checks]
+    places[3:5] = sorted(places[3:5])  # these two run side by side
     assert places == sorted(places)
 
 
