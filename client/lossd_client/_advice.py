@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lossd_client._arrays import widened
 from lossd_client._calls import CheckedCall
-from lossd_client._problems import anew
+from lossd_client._problems import with_detail
 from lossd_client.errors import StatusError
 
 
@@ -19,7 +19,7 @@ def explained(error: StatusError, call: CheckedCall) -> StatusError:
     """Add the likely cause to the detail of an error."""
     advise = _ADVICE.get(error.code or "")
     advice = advise(call) if advise is not None else None
-    return error if advice is None else anew(error, f"{error.detail}; {advice}", error.errors)
+    return error if advice is None else with_detail(error, f"{error.detail}; {advice}", error.errors)
 
 
 def _shapes(call: CheckedCall) -> str | None:

@@ -163,10 +163,10 @@ def relocated(
     any_name = "|".join(map(re.escape, sorted(names)))
     pointer = re.compile(rf"/(?P<name>{any_name})/(?P<row>\d+)(?P<rest>(?:/\d+)*)")
     items = tuple(ErrorItem(pointer.sub(moved, item.pointer), item.detail) for item in error.errors)
-    return anew(error, pointer.sub(moved, error.detail), items)
+    return with_detail(error, pointer.sub(moved, error.detail), items)
 
 
-def anew(error: StatusError, detail: str, items: tuple[ErrorItem, ...]) -> StatusError:
+def with_detail(error: StatusError, detail: str, items: tuple[ErrorItem, ...]) -> StatusError:
     """Return an error with another detail and other items."""
     status, code, _, request_id, retryable, _, retry_after = error.args
     return type(error)(status, code, detail, request_id, retryable, items, retry_after)

@@ -30,7 +30,7 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], T
 
     Threads may share one. A forked child may go on using its parent's: it opens connections of its own. A
     pickled or copied client opens its own where it is unpickled. `api_key` travels in the pickle if it was
-    given as an argument; one from the environment does not, and is looked up anew in the environment there.
+    given as an argument; one from the environment does not, and is read from the environment there.
 
     Args:
         base_url: The server's address; by default LOSSD_BASE_URL of the environment, else http://127.0.0.1:8000.

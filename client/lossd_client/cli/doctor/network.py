@@ -70,7 +70,7 @@ def _tls(target: Target, seconds: float) -> Finding:
         if isinstance(reason, ssl.SSLCertVerificationError):
             what = f"the certificate is not trusted: {reason.verify_message}"
             remedy = (
-                "name a file of who signed it in SSL_CERT_FILE, and use the name that the certificate has"
+                "name the signer's certificate in SSL_CERT_FILE, and use the name that the certificate has"
             )
             return failed("tls", what, remedy, Exit.UNREACHABLE)
         if reason is not None:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 
 from lossd_client import LossClient, LossResult, StatusError
-from lossd_client._problems import anew, relocated
+from lossd_client._problems import relocated, with_detail
 from lossd_client._shape_notes import notes_of
 from lossd_client.cli.inputs.blocks import Inputs
 from lossd_client.cli.inputs.shards import Arrays
@@ -138,6 +138,6 @@ class Rows:
             own = self._inputs.own_row(self._inputs.names[0] if name == "loss" else name, rows[row])
             return (rows[row], "") if own is None else (own[1], f" (row {own[1]} of {own[0]})")
 
-        error = anew(error, as_options(error.detail), error.errors)
+        error = with_detail(error, as_options(error.detail), error.errors)
         has_rows = self._request.axes(self._inputs.dimensions).joins_rows
         return relocated(error, [*self._inputs.by_row, *(["loss"] if has_rows else [])], place_of)
