@@ -58,7 +58,7 @@ _COUNTERS: Final = (
     _Family("device_seconds", "Seconds of computing.", LABELS["device_seconds"]),
     _Family("slices", "Slices that workers answered."),
     _Family("front_end_restarts", "How often a front end was replaced."),
-    _Family("process_hangs", "How often a process of a kind was found hung, and killed.", ("process",)),
+    _Family("process_hangs", "How often a process stood still, by its kind.", ("process",)),
 )
 _GAUGES: Final = (
     _Family("requests_in_flight", "Requests for a loss being worked on."),
