@@ -83,7 +83,7 @@ class Admin:
 
 
 @contextmanager
-def watched_server(folder: Path, **settings: Any) -> Iterator[Admin]:
+def watched_server(folder: Path, **settings: Any) -> Iterator[Admin]:  # noqa: ANN401 -- passed on
     """A server with an admin listener, which is ready."""
     port = free_port()
     with live_server(folder, admin_port=port, **settings) as server:

@@ -38,7 +38,8 @@ def test_a_hung_front_end_is_replaced(tmp_path: Path, say: Callable[[str], None]
         assert server.stop() == 0
     say(
         f"a hung front end, LOSSD_HANG_SECONDS={HANG_SECONDS:g}: killed after {took:.1f} s; "
-        f"{len(shots)} sent, {outcomes(shots)}, {wrong(shots, right)} wrong; probes {1e3 * max(admin.seconds):.0f} ms at most"
+        f"{len(shots)} sent, {outcomes(shots)}, {wrong(shots, right)} wrong; "
+        f"probes {1e3 * max(admin.seconds):.0f} ms at most"
     )
     assert set(outcomes(shots)) <= {"ok", "reset", "closed"}
     assert wrong(shots, right) == 0
