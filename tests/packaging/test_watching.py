@@ -176,7 +176,7 @@ def prometheus(config: Path, tmp_path: Path) -> Iterator[str]:
     with live_server(tmp_path, teams=tmp_path / "teams.toml") as server:
         written = (config / "prometheus.yml").read_text().replace("15s", "1s")
         (config / "prometheus.yml").write_text(
-            written.replace("lossd:8000", server.url.removeprefix("http://"))
+            written.replace("lossd:8001", server.url.removeprefix("http://"))
         )
         address = f"127.0.0.1:{free_port()}"
         words = ["prometheus", "--config.file=prometheus.yml", f"--web.listen-address={address}"]

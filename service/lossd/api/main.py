@@ -37,6 +37,7 @@ from lossd.engine.admission.quotas import Quotas
 from lossd.engine.dispatch.in_place import InPlace
 from lossd.engine.dispatch.worker_pool import WorkerPool
 from lossd.engine.ipc.counters import Counters
+from lossd.engine.ipc.heartbeats import Heartbeats, Pulse
 from lossd.engine.ipc.memory import Memory
 from lossd.engine.ipc.messages import UNUSABLE, WRONG
 from lossd.engine.ipc.options import FrontEndOptions
@@ -205,7 +206,8 @@ async def _run(options: FrontEndOptions, settings: Settings) -> None:
     memory = Memory(options.arena_fd, settings.arena_bytes_each)
     parser = Parser(options.arena_fd, settings.arena_bytes_each, settings.timeout_seconds, options.index)
     counters = [Counters(fd) for fd in options.counters_fds]
-    for fd in (options.arena_fd, *options.counters_fds):
+    heartbeats = Heartbeats(options.heartbeats_fd, settings.front_ends, options.workers)
+    for fd in (options.arena_fd, options.heartbeats_fd, *options.counters_fds):
         os.close(fd)  # the mappings keep the memory
     control = socket.socket(fileno=options.control_fd)
     quotas = Quotas(options.quotas_fd, settings.front_ends, options.index)
@@ -222,6 +224,11 @@ async def _run(options: FrontEndOptions, settings: Settings) -> None:
         when_teams_changed=gate.change,
     )
     service = Service.create(settings, memory, pool, gate, parser, metrics, options.index)
+    own, supervisor = heartbeats.front_ends[options.index], Pulse(heartbeats.supervisor)
+    tasks = [
+        asyncio.create_task(own.beat(lambda: pool.listening and not service.accounting.draining)),
+        asyncio.create_task(pool.watch_supervisor(supervisor, settings.hang_seconds)),
+    ]
     listener = socket.socket(fileno=options.listen_fd)
     preparing = asyncio.ensure_future(_prepare(settings, gate))
     supervisor_gone = asyncio.ensure_future(pool.supervisor_gone.wait())
@@ -229,8 +236,10 @@ async def _run(options: FrontEndOptions, settings: Settings) -> None:
     supervisor_gone.cancel()
     if not preparing.done():  # without a supervisor nothing else would end this process
         preparing.cancel()
-        return
-    await serve(settings, listener, service, preparing.result())
+    else:
+        await serve(settings, listener, service, preparing.result())
+    for task in tasks:
+        task.cancel()
 
 
 def main(arguments: str) -> None:

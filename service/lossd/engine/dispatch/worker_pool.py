@@ -23,6 +23,7 @@ from lossd.engine.admission.arena import Region
 from lossd.engine.dispatch.job import Job
 from lossd.engine.dispatch.worker_slot import WorkerSlot
 from lossd.engine.ipc.channel import MAX_MESSAGE_BYTES, Sender, SpareDescriptors
+from lossd.engine.ipc.heartbeats import BEAT_SECONDS, Pulse
 from lossd.engine.ipc.memory import Memory
 from lossd.engine.ipc.messages import (
     Answer,
@@ -74,6 +75,10 @@ class WorkerPool:
     ) -> None:
         self.slots: Final[dict[int, WorkerSlot]] = {}
         self.supervisor_gone: Final = asyncio.Event()
+        self.supervisor_hung = False
+        """Whether the supervisor stands still: nobody replaces what ends, or reads the teams file."""
+        self.listening = False
+        """Whether requests are accepted."""
         self.elements: Final = elements
         self._each = elements if each is None else each
         self.workers: Final = workers
@@ -91,12 +96,37 @@ class WorkerPool:
         self._loop.add_reader(control, self._read_supervisor)
 
     @property
-    def ready(self) -> bool:
-        """Whether every worker has passed its known-answer check, and none is in a crash loop."""
-        return len(self.slots) == self.workers and all(slot.steady for slot in self.slots.values())
+    def unready(self) -> list[str]:
+        """What keeps requests from being answered, if anything.
+
+        Every worker must have passed its known-answer check, and none be in a crash loop.
+        """
+        missing = self.workers - sum(slot.steady for slot in self.slots.values())
+        reasons = [f"{missing} of {self.workers} workers not ready"] if missing else []
+        if self.supervisor_hung:
+            reasons.append("the supervisor stands still")
+        return reasons
+
+    async def watch_supervisor(self, supervisor: Pulse, hang_seconds: float) -> None:
+        """Look at the supervisor's heartbeat again and again.
+
+        Args:
+            supervisor: The heartbeat.
+            hang_seconds: How long it may stand still.
+        """
+        while True:
+            supervisor.look()
+            hung = supervisor.hangs(hang_seconds)
+            if hung and not self.supervisor_hung:
+                logger.error("the supervisor stands still; not ready until it goes on")
+            elif self.supervisor_hung and not hung:
+                logger.warning("the supervisor goes on")
+            self.supervisor_hung = hung
+            await asyncio.sleep(BEAT_SECONDS)
 
     def announce(self) -> None:
         """Tell the supervisor that requests are accepted."""
+        self.listening = True
         with suppress(ConnectionError):  # the reader notices it, too
             self._control.send(encode(Listening()))
 

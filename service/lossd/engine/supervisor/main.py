@@ -1,11 +1,12 @@
-"""The supervisor's process: starts front ends and workers, replaces those that end, and stops all in order.
+"""The supervisor's process: starts all others, replaces those that end or hang, and stops all in order.
 
 It imports neither torch nor the HTTP framework, and holds no request. If it died, all others would see their
 sockets to it close, and end, too.
 
 Each front end has an arena of its own, and a socket pair with each worker. A new process is connected with
 all that run already. When a process ends its sockets close; an arena is freed with the last process that maps
-it.
+it. The admin listener is started and connected as a front end is, so that it sees what these see; it has no
+requests for workers, and ends after all others.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -24,16 +25,16 @@ from lossd import logs
 from lossd.engine.admission.quotas import quotas_bytes
 from lossd.engine.ipc.channel import MAX_MESSAGE_BYTES, socket_pair
 from lossd.engine.ipc.counters import COUNTERS_BYTES, Counters
-from lossd.engine.ipc.heartbeats import NO_HEARTBEAT, Heartbeats, heartbeats_bytes
+from lossd.engine.ipc.heartbeats import NO_HEARTBEAT, Heartbeat, Heartbeats, Pulse, heartbeats_bytes
 from lossd.engine.ipc.memory import Memory, create_memory
 from lossd.engine.ipc.messages import UNUSABLE, FrontEndStarted, WorkerGone, WorkerStarted
 from lossd.engine.ipc.options import FrontEndOptions, WorkerOptions
 from lossd.engine.supervisor.devices import resolve, slice_elements, torch_version
 from lossd.engine.supervisor.hang_watcher import HangWatcher
-from lossd.engine.supervisor.processes import Child, Pauses, start
+from lossd.engine.supervisor.processes import Child, Pauses, Role, start
 from lossd.engine.supervisor.teams_watcher import TeamsWatcher
 from lossd.engine.supervisor.usage_recorder import UsageRecorder
-from lossd.settings import Settings
+from lossd.settings import PAGE, Settings
 from lossd.teams import BadTeams
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ _UNSENT_BYTES: Final = 1 << 18
 caller who does not read."""
 
 FRONT_END: Final = "lossd.api.main"
+_ADMIN: Final = "lossd.api.admin"
 _WORKER: Final = "lossd.engine.worker.main"
 _END_SECONDS: Final = 5.0  # for a process that has nothing left to do
 _FAILED_STARTS: Final = 3  # front ends in a row that never accepted a request: the next will not either
@@ -51,18 +53,23 @@ _FAILED_STARTS: Final = 3  # front ends in a row that never accepted a request: 
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT. Return the exit status: 0 for a clean end, else 1."""
     logs.configure("supervisor", None, settings.log_level, settings.log_format)
-    try:
-        listener = listen(settings.host, settings.port)
-    except OSError as error:
-        logger.error("cannot listen on %s port %d: %s", settings.host, settings.port, error.strerror or error)
-        return 1
+    addresses = [(settings.host, settings.port)]
+    if settings.admin_port is not None:
+        addresses.append((settings.admin_host, settings.admin_port))
+    listeners = []
+    for host, port in addresses:
+        try:
+            listeners.append(listen(host, port))
+        except OSError as error:
+            logger.error("cannot listen on %s port %d: %s", host, port, error.strerror or error)
+            return 1
     if not _has_memory(settings.arena_bytes_each):
         logger.error(
             "there is no memory for an arena of %d bytes; lower LOSSD_ARENA_BYTES", settings.arena_bytes
         )
         return 1
     try:
-        supervisor = _Supervisor(settings, listener)
+        supervisor = _Supervisor(settings, *listeners)
     except BadTeams as error:
         logger.error("%s cannot be used: %s", settings.teams, error)
         return 1
@@ -105,20 +112,25 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class _Supervisor:
-    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+    def __init__(
+        self, settings: Settings, listener: socket.socket, admin_listener: socket.socket | None = None
+    ) -> None:
         self._settings = settings
         self._listener = listener
+        self._admin_listener = admin_listener
         self._devices: list[str] = []
         self._threads = 1  # of each worker on a CPU
         self._teams = TeamsWatcher(settings.teams) if settings.teams is not None else None
         self._quotas_fd = create_memory(quotas_bytes(settings.front_ends))
-        self._counters_fds = tuple(create_memory(COUNTERS_BYTES) for _ in range(settings.front_ends))
+        self._counters_fds = tuple(create_memory(COUNTERS_BYTES) for _ in range(settings.front_ends + 2))
         self._usage: UsageRecorder | None = None
-        self._front_ends: dict[int, tuple[Child, int]] = {}  # with their arenas' descriptors
+        # With their arenas' descriptors; the admin listener is behind the last.
+        self._front_ends: dict[int, tuple[Child, int]] = {}
         self._workers: dict[int, Child] = {}
         self._failures: dict[int, int] = {}  # of each worker's predecessors
         self._stopping = asyncio.Event()
         self._drained = asyncio.Event()  # all front ends have ended
+        self._ended = asyncio.Event()  # and all workers
         self._status = 0
         self._heartbeats_fd = -1
         self._heartbeats: Heartbeats
@@ -139,12 +151,14 @@ class _Supervisor:
             asyncio.create_task(self._keep_worker(index, device), name=f"worker {index}")
             for index, device in enumerate(self._devices)
         ]
+        admin = asyncio.create_task(self._keep_admin())
         watches = [asyncio.create_task(watch, name="the supervisor") for watch in self._watches()]
         ended, _ = await asyncio.wait({*watches, *front_ends, *workers}, return_when=asyncio.FIRST_COMPLETED)
         if not self._stopping.is_set():
             self._status = 1
             logger.error("stopping: %s cannot run", ", ".join(sorted({task.get_name() for task in ended})))
             self._stopping.set()
+        self._heartbeats.supervisor.write(Heartbeat(time.monotonic(), serving=False))
         # The front ends keep listening until they have drained, and refuse new requests at once.
         self._listener.close()
         await asyncio.gather(*front_ends)
@@ -152,6 +166,8 @@ class _Supervisor:
         if self._usage is not None:
             await asyncio.to_thread(self._usage.end)
         await asyncio.gather(*workers)
+        self._ended.set()
+        await admin
         for task in watches:
             task.cancel()
         self._close()
@@ -161,19 +177,27 @@ class _Supervisor:
         self._devices = await asyncio.to_thread(resolve, self._settings.device)
         on_cpu = sum(device.startswith("cpu") for device in self._devices)
         self._threads = max(1, self._settings.threads // max(1, on_cpu))
-        self._heartbeats_fd = create_memory(heartbeats_bytes(len(self._devices)))
-        self._heartbeats = Heartbeats(self._heartbeats_fd, len(self._devices))
+        numbers = self._settings.front_ends, len(self._devices)
+        self._heartbeats_fd = create_memory(heartbeats_bytes(*numbers))
+        self._heartbeats = Heartbeats(self._heartbeats_fd, *numbers)
 
     def _watches(self) -> list[Coroutine[Any, Any, object]]:
         """Return what runs beside the processes; the first ends when the server is to stop."""
         settings = self._settings
-        hangs = HangWatcher(self._heartbeats, self._workers, settings.hang_seconds, settings.start_seconds)
-        watches: list[Coroutine[Any, Any, object]] = [self._stopping.wait(), hangs.follow()]
+        own = Counters(self._counters_fds[-1])
+        hangs = HangWatcher(self._children, own, settings.hang_seconds, settings.start_seconds)
+        beat = self._heartbeats.supervisor.beat(lambda: not self._stopping.is_set())
+        watches: list[Coroutine[Any, Any, object]] = [self._stopping.wait(), hangs.follow(), beat]
         if self._teams is not None:
             watches.append(self._teams.follow(self._tell_teams))
         if self._usage is not None:
             watches.append(self._usage.follow(self._tell_degraded))
         return watches
+
+    def _children(self) -> Iterator[Child]:
+        """Yield all processes that are running now."""
+        yield from (child for child, _ in self._front_ends.values())
+        yield from self._workers.values()
 
     def _close(self) -> None:
         for fd in (*self._counters_fds, self._heartbeats_fd, self._quotas_fd):
@@ -181,7 +205,7 @@ class _Supervisor:
         if self._teams is not None:
             self._teams.close()
 
-    # Front ends
+    # Front ends, and the admin listener
 
     async def _keep_front_end(self, index: int) -> None:
         """Keep a front end running until the server stops, then let it answer what it has accepted."""
@@ -202,13 +226,34 @@ class _Supervisor:
             await _pause(pause, self._stopping)
             restarts += 1
 
-    async def _start_front_end(self, index: int, restarts: int) -> Child:
-        arena_fd = create_memory(self._settings.arena_bytes_each)
+    async def _keep_admin(self) -> None:
+        """Keep the admin listener running, if it is wanted, until all other processes have ended."""
+        if self._admin_listener is None:
+            return
+        pauses, restarts, index = Pauses(), 0, self._settings.front_ends
+        while not self._ended.is_set():
+            child = await self._start_front_end(index, restarts, self._admin_listener)
+            await _outlive(child, self._ended)
+            listened = _has_listened(child)
+            self._remove(index)
+            if self._ended.is_set():
+                await child.end(_END_SECONDS)
+                return
+            logger.error("admin listener (pid %d) ended with status %d", *_ending(child)[1:])
+            await _pause(pauses.after(child, useful=listened), self._ended)
+            restarts += 1
+
+    async def _start_front_end(
+        self, index: int, restarts: int, admin_listener: socket.socket | None = None
+    ) -> Child:
+        is_admin = admin_listener is not None
+        arena_fd = create_memory(PAGE if is_admin else self._settings.arena_bytes_each)
         control, theirs = socket_pair()
         options = FrontEndOptions(
             index=index,
-            listen_fd=self._listener.fileno(),
+            listen_fd=(admin_listener or self._listener).fileno(),
             arena_fd=arena_fd,
+            heartbeats_fd=self._heartbeats_fd,
             control_fd=theirs.fileno(),
             quotas_fd=self._quotas_fd,
             counters_fds=self._counters_fds,
@@ -217,8 +262,10 @@ class _Supervisor:
             restarts=restarts,
         )
         with theirs:
-            process = await start(FRONT_END, options, self._settings.environment())
-        child = Child(index, process, control, time.monotonic(), restarts)
+            process = await start(_ADMIN if is_admin else FRONT_END, options, self._settings.environment())
+        pulse = Pulse(self._heartbeats.front_ends[index])
+        role: Role = "admin" if is_admin else "front-end"
+        child = Child(role, index, process, control, time.monotonic(), restarts, pulse)
         self._front_ends[index] = child, arena_fd
         if self._teams is not None:
             self._teams.tell(child)
@@ -241,6 +288,7 @@ class _Supervisor:
     def _remove(self, index: int) -> None:
         child, arena_fd = self._front_ends.pop(index)
         child.control.close()
+        child.pulse.row.write(NO_HEARTBEAT)
         os.close(arena_fd)
 
     async def _drain(self, child: Child) -> None:
@@ -270,8 +318,8 @@ class _Supervisor:
             self._tell_gone(child)
             if child.process.returncode == UNUSABLE and not restarts:
                 return  # it has logged why; a wrong setting stops the server
-            answered = self._heartbeats.read(index).answered
-            self._heartbeats.write(index, NO_HEARTBEAT)
+            answered = child.pulse.row.read().answered
+            child.pulse.row.write(NO_HEARTBEAT)
             await _pause(pauses.after(child, useful=answered > 0), self._drained)
             restarts += 1
 
@@ -283,6 +331,7 @@ class _Supervisor:
             device=device,
             control_fd=theirs.fileno(),
             heartbeats_fd=self._heartbeats_fd,
+            front_ends=settings.front_ends,
             workers=len(self._devices),
             log_level=settings.log_level,
             log_format=settings.log_format,
@@ -296,7 +345,9 @@ class _Supervisor:
         environment = {**settings.environment(), "OPENBLAS_NUM_THREADS": "1"}  # numpy's threads are not used
         with theirs:
             process = await start(_WORKER, options, environment)
-        child = self._workers[index] = Child(index, process, control, time.monotonic(), restarts)
+        pulse = Pulse(self._heartbeats.workers[index])
+        child = Child("worker", index, process, control, time.monotonic(), restarts, pulse)
+        self._workers[index] = child
         for front_end, arena_fd in self._front_ends.values():
             self._connect(front_end, arena_fd, child)
         return child
@@ -313,12 +364,12 @@ class _Supervisor:
                 self._failures[worker.index],
             )
             front_end.tell(started, front_link.fileno())
-            joined = FrontEndStarted(front_end.index, self._settings.arena_bytes_each)
+            joined = FrontEndStarted(front_end.index, os.fstat(arena_fd).st_size)
             worker.tell(joined, worker_link.fileno(), arena_fd)
 
     def _tell_gone(self, worker: Child) -> None:
         """Tell the front ends that a worker has ended, and which slice it was scoring."""
-        number, slice_id = self._heartbeats.read(worker.index).running or (None, None)
+        number, slice_id = worker.pulse.row.read().running or (None, None)
         for front_end, _ in self._front_ends.values():
             running = slice_id if number == front_end.index else None
             front_end.tell(WorkerGone(*_ending(worker), running))

@@ -10,13 +10,16 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
+from lossd.engine.ipc.heartbeats import Pulse
 from lossd.engine.ipc.messages import FromSupervisor, encode
 from lossd.engine.ipc.options import FrontEndOptions, WorkerOptions
 
+Role: TypeAlias = Literal["front-end", "worker", "admin"]
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
 STEADY_SECONDS: Final = 10.0
 """A child that lived this long is restarted at once."""
 _FIRST_PAUSE: Final = 0.2
@@ -25,21 +28,25 @@ _LONGEST_PAUSE: Final = 5.0
 
 @dataclass(slots=True, eq=False)
 class Child:
-    """A front end or a worker.
+    """A front end, the admin listener or a worker.
 
     Attributes:
-        index: Its number among its kind.
+        role: What it is.
+        index: Its number; the admin listener's follows those of the front ends.
         process: The process.
         control: The supervisor's end of their socket pair.
         started: Time of its start, by time.monotonic().
         restarts: Number of processes before it in its place.
+        pulse: Its heartbeat.
     """
 
+    role: Role
     index: int
     process: asyncio.subprocess.Process
     control: socket.socket
     started: float
     restarts: int
+    pulse: Pulse
 
     def tell(self, message: FromSupervisor, *fds: int) -> None:
         """Send it a message with descriptors. A child whose socket is full counts as hung, and is killed."""
