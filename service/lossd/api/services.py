@@ -59,7 +59,7 @@ class Service:
     @property
     def ready(self) -> bool:
         """It takes requests, and every worker has passed its known-answer check."""
-        return self.pool.ready and not self.accounting.draining
+        return self.pool.ready and not (self.accounting.draining or self.pool.leaving.is_set())
 
     @classmethod
     def create(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 import time
@@ -33,6 +34,7 @@ class Child:
         control: The supervisor's end of their socket pair.
         started: Time of its start, by time.monotonic().
         restarts: Number of processes before it in its place.
+        listens: Whether it has said that it accepts requests, if it is a front end.
     """
 
     index: int
@@ -40,6 +42,7 @@ class Child:
     control: socket.socket
     started: float
     restarts: int
+    listens: bool = False
 
     def tell(self, message: FromSupervisor, *fds: int) -> None:
         """Send it a message with descriptors. A child whose socket is full counts as hung, and is killed."""
@@ -79,16 +82,21 @@ async def start(
         options: Its argument, passed as JSON; the descriptors in it are inherited.
         environment: Variables added to this process's.
     """
-    # In a group of its own: Ctrl-C is for the supervisor, which then stops the others in order.
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        module,
-        msgspec.json.encode(options).decode(),
-        pass_fds=options.fds,
-        env={**os.environ, **environment},
-        process_group=0,
-    )
+    # In a group of its own: Ctrl-C is for the supervisor, which then stops the others in order. SIGHUP is for
+    # the supervisor, too; a process inherits that it is blocked.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            module,
+            msgspec.json.encode(options).decode(),
+            pass_fds=options.fds,
+            env={**os.environ, **environment},
+            process_group=0,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
 
 class Pauses:
