@@ -39,13 +39,14 @@ class Handover:
         path: Where it is.
         door: The socket.
         listener: What is handed over.
+        owned: Whether it is this server's already, not still the one's before.
     """
 
-    def __init__(self, path: Path, door: socket.socket, listener: socket.socket) -> None:
+    def __init__(self, path: Path, door: socket.socket, listener: socket.socket, *, owned: bool) -> None:
         self._path = path
         self._door = door
         self._listener = listener
-        self._offered = False
+        self._owned = owned
         door.setblocking(False)
 
     async def serve(self, when_taken: Callable[[], None]) -> None:
@@ -56,6 +57,7 @@ class Handover:
         """
         loop = asyncio.get_running_loop()
         while True:
+            self._owned = True
             link, _ = await loop.sock_accept(self._door)
             with link:
                 link.setblocking(False)
@@ -68,19 +70,18 @@ class Handover:
                 with suppress(ConnectionError):
                     fds = [self._listener.fileno(), self._door.fileno()]
                     socket.send_fds(link, [str(os.getpid()).encode()], fds)
-                    self._offered = True
+                    self._owned = False
                     answer = await loop.sock_recv(link, _MOST_BYTES)
                 if answer == _READY:
                     when_taken()
                     logger.info("process %d has taken the port over", pid)
                     return
-                self._offered = False
                 logger.warning("process %d ended before it was ready; this server goes on", pid)
 
     def close(self) -> None:
         """Remove the Unix socket, unless another server has it."""
         self._door.close()
-        if not self._offered:
+        if self._owned:
             self._path.unlink(missing_ok=True)
 
 

@@ -55,7 +55,7 @@ def open_listener(settings: Settings) -> Listening:
         handover = None
         if settings.handover is not None:
             door = open_door(settings.handover) if predecessor is None else predecessor.door
-            handover = Handover(settings.handover, door, listener)
+            handover = Handover(settings.handover, door, listener, owned=predecessor is None)
     except HandoverError as error:
         raise ListenError(str(error)) from None
     except OSError as error:

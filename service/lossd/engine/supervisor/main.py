@@ -147,6 +147,7 @@ class _Supervisor:
         for task in watches:
             task.cancel()
         self._close()
+        self._stop.ignore_signals()
         return self._status
 
     def _ask_to_read(self) -> None:

@@ -58,6 +58,13 @@ class Stop:
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
             loop.add_signal_handler(signal.SIGHUP, hang_up)
 
+    def ignore_signals(self) -> None:
+        """Let no late signal change the exit status."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
+
     def begin(self, *, at_once: bool = False) -> None:
         """Begin, or if it has begun, go on to the next step.
 
