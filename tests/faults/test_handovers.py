@@ -1,8 +1,8 @@
-"""A new server takes the port over under load: no caller notices, and a new one that fails changes nothing."""
+"""A new server takes the port over: no caller notices, and a new one that fails changes nothing."""
 
 from __future__ import annotations
 
-import signal
+import os
 import socket
 import subprocess
 import sys
@@ -18,7 +18,7 @@ import pytest
 
 from faults.asked import SMALL, outcomes, pair_body, scaled, undisturbed, wrong
 from faults.load import Load, Plan, post
-from faults.observe import fetch, is_ready, port_of, roles, wait_until
+from faults.observe import fetch, is_ready, roles, wait_until
 from faults.raw import connect, receive
 from live_server import LiveServer, free_port, live_server
 
@@ -146,10 +146,10 @@ def test_all_front_ends_hand_over(tmp_path: Path) -> None:
         assert pids.isdisjoint(roles(new).front_ends)
 
 
-def start(port: int, path: Path, stderr: int = subprocess.DEVNULL, **environment: str) -> subprocess.Popen[bytes]:
+def start(
+    port: int, path: Path, stderr: int = subprocess.DEVNULL, **environment: str
+) -> subprocess.Popen[bytes]:
     """Start a server that is not expected to serve."""
-    import os
-
     given = {"LOSSD_HANDOVER": str(path), "LOSSD_DEVICE": "cpu", "LOSSD_USAGE_FILE": ""}
     command = [sys.executable, "-m", "lossd", "serve", "--port", str(port)]
     return subprocess.Popen(command, env={**os.environ, **given, **environment}, stderr=stderr)

@@ -86,7 +86,7 @@ class Stop:
         notify("STOPPING=1")
         self._tell(Leaving(self.handed_over))
         if self._seconds and not self._at_once.is_set():
-            logger.info("not ready any more; requests are served for %g s, then refused", self._seconds)
+            logger.info("not ready any more; requests are served for %g s more", self._seconds)
         await pause(self._seconds, self._at_once)
         if self._stays:  # new connections wait for the next server
             self.handed_over = True
