@@ -207,7 +207,7 @@ async def _run(options: FrontEndOptions, settings: Settings) -> None:
     )
     tasks = [asyncio.create_task(each) for each in watches]
     if options.holds_back:  # until this server is ready, the one before it answers
-        while overview.unready and not pool.supervisor_gone.is_set():
+        while overview.unready and not pool.supervisor_gone.is_set():  # noqa: ASYNC110 -- many things change
             await asyncio.sleep(BEAT_SECONDS)
     host, port = listener.getsockname()[:2]
     logger.info("admin listener on http://%s:%d", f"[{host}]" if ":" in host else host, port)
