@@ -123,7 +123,6 @@ async def serve(
         task.cancel()
     await service.parser.close()
     service.pool.close()
-    service.accounting.log.close()
     if service.tracing is not None:
         service.tracing.close()
 
@@ -237,7 +236,8 @@ def main(arguments: str) -> None:
     """Run a front end, given its options as a JSON object. Its settings are in the environment."""
     settings = Settings()
     options = msgspec.json.decode(arguments, type=FrontEndOptions)
-    logs.configure("front-end", options.index, settings.log_level, settings.log_format)
+    rate = logs.RATE / settings.front_ends
+    logs.configure("front-end", options.index, settings.log_level, settings.log_format, rate)
     try:
         for place in settings.losses:
             register(place)
