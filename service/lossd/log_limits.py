@@ -1,8 +1,8 @@
 """Limits on the lines of a process's log: no caller fills a disk with it, and nobody's lines hide another's.
 
 Each line has an owner: the team of its request, all callers without a key together, or the place in the code
-that wrote it. All owners share one rate. An owner may write while it has written fewer lines lately than are
-left, so something is always left for an owner who has written none.
+that wrote it. All owners share one rate. The more lines an owner has written lately, the more must be left when it writes
+another one, so there is always one left for an owner who has written few.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ RATE: Final = 10.0
 """Lines a second, of one process; of all front ends together."""
 _BURST_SECONDS: Final = 2.0
 _LEAST_BURST: Final = 4.0
+_LATELY: Final = 300.0
+"""Lines that one owner alone may write in the time that counts as lately."""
+_FEW: Final = 5.0
+"""An owner who has written this many lately leaves half of a burst to others."""
 _TRACEBACKS: Final = 3
 """Tracebacks of one fault that may come at once."""
 _TRACEBACK_SECONDS: Final = 20.0
@@ -51,7 +55,7 @@ class LineLimits:
         self._rate = rate
         self._clock = clock
         self._most = max(_LEAST_BURST, _BURST_SECONDS * rate)
-        self._memory = self._most / 2 / rate  # seconds, so that one owner alone may write at the whole rate
+        self._memory = _LATELY / rate
         self._left, self._at = self._most, clock()
         self._recent: dict[str, tuple[float, float]] = {}  # by owner: lines lately, and when that was so
         self._traces: dict[str, tuple[float, float]] = {}  # the same for tracebacks, by fault
@@ -67,7 +71,8 @@ class LineLimits:
         self._at = now
         lines, then = self._recent.get(owner, _SINCE_NEVER)
         lines *= math.exp((then - now) / self._memory)
-        if lines + 1 > self._left or not self._allow_traceback(record, now):
+        needed = 1 + (self._most - 2) * lines / (lines + _FEW)
+        if self._left < needed or not self._allow_traceback(record, now):
             self._left_out[owner] = self._left_out.get(owner, 0) + 1
             return False
         self._left -= 1

@@ -40,6 +40,7 @@ from lossd.engine.ipc.counters import Counters
 from lossd.engine.ipc.memory import Memory
 from lossd.engine.ipc.messages import UNUSABLE, WRONG
 from lossd.engine.ipc.options import FrontEndOptions
+from lossd.log_limits import RATE
 from lossd.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -236,7 +237,7 @@ def main(arguments: str) -> None:
     """Run a front end, given its options as a JSON object. Its settings are in the environment."""
     settings = Settings()
     options = msgspec.json.decode(arguments, type=FrontEndOptions)
-    rate = logs.RATE / settings.front_ends
+    rate = RATE / settings.front_ends
     logs.configure("front-end", options.index, settings.log_level, settings.log_format, rate)
     try:
         for place in settings.losses:
