@@ -1,8 +1,8 @@
 """Limits on the lines of a process's log: no caller fills a disk with it, and nobody's lines hide another's.
 
 Each line has an owner: the team of its request, all callers without a key together, or the place in the code
-that wrote it. All owners share one rate. The more lines an owner has written lately, the more must be left when it writes
-another one, so there is always one left for an owner who has written few.
+that wrote it. All owners share one rate. The more lines an owner has written lately, the more must be left
+when it writes another one, so there is always one left for an owner who has written few.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def _groups(cgroups: Path, membership: Path, controller: str) -> Iterator[Path]:
         if controller not in controllers.split(","):
             continue
         top = cgroups / controller
-        group = top / path.lstrip("/")  # in a container this is often the host's path, and only `top` is there
+        group = top / path.lstrip("/")  # in a container often the host's path, and only `top` is there
         yield from (each for each in (group, *group.parents) if each.is_relative_to(top))
 
 

@@ -145,7 +145,9 @@ def test_a_span_takes_as_long_as_its_answer(
             time.sleep(0.5)
         time.sleep(0.5)
         assert server.stop() == 0
-    spans = {attributes(span)["lossd.outcome"]: span for _, span in collector.found if span.name == "POST /bce"}
+    spans = {
+        attributes(span)["lossd.outcome"]: span for _, span in collector.found if span.name == "POST /bce"
+    }
     assert spans.keys() == {"not_acceptable", "ok", "disconnected"}
     assert seconds(spans["not_acceptable"]) < 0.5
     assert seconds(spans["ok"]) > 0.8

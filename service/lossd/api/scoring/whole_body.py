@@ -283,9 +283,7 @@ def _hand_out(started: _Started, parts: int) -> None:
     started.job.advance()
 
 
-def release_after(
-    exchange: Exchange, job: Job | None, regions: list[Region], output: Region | None
-) -> None:
+def release_after(exchange: Exchange, job: Job | None, regions: list[Region], output: Region | None) -> None:
     """Note a job's stages, and release its request's memory as soon as no worker reads or writes it.
 
     Args:
