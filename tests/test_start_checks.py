@@ -130,29 +130,26 @@ def test_less_than_a_core_and_few_processes_are_said(caplog: pytest.LogCaptureFi
     assert "pids.max" in said[1]
 
 
-@pytest.mark.parametrize(("home", "given"), [(True, None), (False, None), (False, ""), (False, "/x/usage")])
-def test_where_usage_is_kept_is_said(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, given: str | None, *, home: bool
+@pytest.mark.parametrize("passwd", [True, False])
+def test_without_a_home_it_says_where_usage_is_kept(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, *, passwd: bool
 ) -> None:
     caplog.set_level(logging.INFO)
     for name in ("HOME", "XDG_STATE_HOME", "LOSSD_USAGE_FILE"):
         monkeypatch.delenv(name, raising=False)
 
-    def no_home() -> Path:
+    def home() -> Path:
+        if passwd:
+            return Path("/home/one")
         raise RuntimeError
 
-    if home:
-        monkeypatch.setenv("HOME", "/home/one")
-    else:
-        monkeypatch.setattr(Path, "home", no_home)
-    if given is not None:
-        monkeypatch.setenv("LOSSD_USAGE_FILE", given)
-    tell_usage(Settings())
+    monkeypatch.setattr(Path, "home", home)
+    tell_usage(Settings(), {})
     (record,) = caplog.records
-    if home or given:
-        path = given or "/home/one/.local/state/lossd/usage.sqlite3"
-        assert record.getMessage() == f"usage is kept in {path}"
-    else:
-        assert "not kept" in record.getMessage()
-        assert "LOSSD_USAGE_FILE" in record.getMessage()
-        assert (record.levelno == logging.WARNING) == (given is None)
+    assert "LOSSD_USAGE_FILE" in record.getMessage()
+    assert ("kept in /home/one/.local/state/lossd/usage.sqlite3" in record.getMessage()) == passwd
+    assert ("not kept" in record.getMessage()) != passwd
+    caplog.clear()
+    tell_usage(Settings(), {"HOME": "/home/one"})
+    tell_usage(Settings(usage_file=None), {})
+    assert not caplog.records

@@ -140,14 +140,14 @@ def fit(settings: Settings, resources: Resources) -> Settings:
     return settings
 
 
-def tell_usage(settings: Settings) -> None:
-    """Log where usage is kept."""
-    if settings.usage_file is not None:
-        logger.info("usage is kept in %s", settings.usage_file)
-    elif "usage_file" in settings.model_fields_set:
-        logger.info("usage is not kept over restarts: LOSSD_USAGE_FILE is empty")
-    else:
+def tell_usage(settings: Settings, environment: Mapping[str, str]) -> None:
+    """Log where usage is kept, if neither a setting nor HOME says that."""
+    if "usage_file" in settings.model_fields_set or environment.get("HOME"):
+        return
+    if settings.usage_file is None:
         logger.warning("usage is not kept over restarts: this user has no home; set LOSSD_USAGE_FILE")
+    else:
+        logger.info("there is no HOME; usage is kept in %s (LOSSD_USAGE_FILE)", settings.usage_file)
 
 
 def _process_bytes(settings: Settings) -> int:

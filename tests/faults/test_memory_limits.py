@@ -62,4 +62,6 @@ def test_the_arena_fits_into_the_cgroup(tmp_path: Path) -> None:
 
 def test_what_was_given_is_doubted(tmp_path: Path) -> None:
     with few(512 * MIB, tmp_path, arena_bytes=2048 * MIB) as server:
-        assert "of 2048 MiB and 110 MiB for the processes do not fit into the 512 MiB" in server.log.read_text()
+        assert (
+            "of 2048 MiB and 110 MiB for the processes do not fit into the 512 MiB" in server.log.read_text()
+        )

@@ -85,5 +85,5 @@ def serve(
     for warning in variables.warnings:
         logger.warning("%s", warning)
     settings = fit(settings, Resources.find())
-    tell_usage(settings)
+    tell_usage(settings, os.environ)
     raise typer.Exit(run(settings))
