@@ -26,7 +26,7 @@ _TRACEBACKS: Final = 3
 _TRACEBACK_SECONDS: Final = 20.0
 """Seconds until there may be another one."""
 _MOST_OWNERS: Final = 1024
-_SINCE_NEVER: Final = (0.0, 0.0)
+_NEVER: Final = (0.0, 0.0)
 
 
 class LeftOut(NamedTuple):
@@ -69,7 +69,7 @@ class LineLimits:
         now = self._clock()
         self._left = min(self._most, self._left + (now - self._at) * self._rate)
         self._at = now
-        lines, then = self._recent.get(owner, _SINCE_NEVER)
+        lines, then = self._recent.get(owner, _NEVER)
         lines *= math.exp((then - now) / self._memory)
         needed = 1 + (self._most - 2) * lines / (lines + _FEW)
         if self._left < needed or not self._allow_traceback(record, now):
@@ -89,7 +89,7 @@ class LineLimits:
         fault = _fault(record)
         if fault is None:
             return True
-        level, then = self._traces.get(fault, _SINCE_NEVER)
+        level, then = self._traces.get(fault, _NEVER)
         level = max(0.0, level - (now - then) / _TRACEBACK_SECONDS)
         if level > _TRACEBACKS - 1:
             return False
