@@ -40,6 +40,7 @@ from lossd.engine.ipc.heartbeats import Heartbeats, Pulse
 from lossd.engine.ipc.memory import Memory
 from lossd.engine.ipc.messages import UNUSABLE, WRONG
 from lossd.engine.ipc.options import FrontEndOptions
+from lossd.log_limits import RATE
 from lossd.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -148,7 +149,6 @@ async def serve(
         task.cancel()
     await service.parser.close()
     service.pool.close()
-    service.accounting.log.close()
     if service.tracing is not None:
         service.tracing.close()
 
@@ -280,7 +280,8 @@ def main(arguments: str) -> None:
     """Run a front end, given its options as a JSON object. Its settings are in the environment."""
     settings = Settings()
     options = msgspec.json.decode(arguments, type=FrontEndOptions)
-    logs.configure("front-end", options.index, settings.log_level, settings.log_format)
+    rate = RATE / settings.front_ends
+    logs.configure("front-end", options.index, settings.log_level, settings.log_format, rate)
     try:
         for place in settings.losses:
             register(place)

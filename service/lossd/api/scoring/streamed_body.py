@@ -84,7 +84,7 @@ class StreamedBody:
         finally:
             rows = None if self._stream is None else self._stream.region
             regions = self._parameters if rows is None else [*self._parameters, rows]
-            release_after(self._job, regions, self._output if answer is None else None)
+            release_after(self._exchange, self._job, regions, self._output if answer is None else None)
 
     async def _receive(self) -> None:
         """Hand rows to the job as they arrive."""

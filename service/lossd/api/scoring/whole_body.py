@@ -122,16 +122,18 @@ class WholeBody:
             RequestError: The body is wrong, or cannot be scored now.
             ClientDisconnect: The caller has hung up.
         """
+        began = time.monotonic()
         permit = await self._wait_for_permit()
         try:
             region = await self._reserve_memory()
+            self._exchange.stages["wait"] = began, time.monotonic()
             answer = None
             try:
                 answer = await self._score(region, permit)
                 return answer
             finally:
                 job = None if self._started is None else self._started.job
-                release_after(job, [region], self._output if answer is None else None)
+                release_after(self._exchange, job, [region], self._output if answer is None else None)
         finally:
             if permit is not None:
                 permit.end()
@@ -249,7 +251,10 @@ class WholeBody:
             check_answer(self._service, request, cut, self._spec())
         scored = inplace.score(request, cut, region.memory, 0, self._deadline(), exchange.team)
         result, compute = await scored
-        return Answer(result, None, _timings(exchange, began, compute))
+        timings = _timings(exchange, began, compute)
+        begins = began + timings.queue
+        exchange.stages |= {"queue": (began, begins), "compute": (begins, begins + compute)}
+        return Answer(result, None, timings)
 
     async def _start(self, request: LossRequest, cut: Cut, last: str = "") -> _Started:
         exchange, service = self._exchange, self._service
@@ -278,10 +283,11 @@ def _hand_out(started: _Started, parts: int) -> None:
     started.job.advance()
 
 
-def release_after(job: Job | None, regions: list[Region], output: Region | None) -> None:
-    """Release a request's memory as soon as no worker reads or writes it.
+def release_after(exchange: Exchange, job: Job | None, regions: list[Region], output: Region | None) -> None:
+    """Note a job's stages, and release its request's memory as soon as no worker reads or writes it.
 
     Args:
+        exchange: The exchange of the request.
         job: The request's job; None if it was not started.
         regions: The memory of the tensors.
         output: The memory of the result, unless it is still to be sent.
@@ -295,6 +301,7 @@ def release_after(job: Job | None, regions: list[Region], output: Region | None)
     if job is None:
         release()
     else:
+        exchange.stages |= job.stages()
         job.end(release)
 
 
