@@ -25,7 +25,7 @@ MOST_WORKER = 500 * MIB
 MOST_SECONDS = scaled(12.0, 2.0)
 """Until it is ready. A usual run may share its processors."""
 MOST_IMPORTS = 9
-"""As long as so many imports of the web framework, which the same machine does just then: 4 to 5 when idle."""
+"""As long as so many imports of the web framework on the same machine just then: 4 to 5 when it is idle."""
 FRAMEWORK = "import fastapi, uvicorn"
 
 
