@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Final, NamedTuple
 
@@ -65,7 +65,9 @@ _GAUGES: Final = (
     _Family("requests_waiting", "Requests that wait unread, for their turn or for memory."),
     _Family("memory_bytes", "Bytes that there are for bodies and answers.", ("part",)),
     _Family("memory_reserved_bytes", "Reserved bytes.", ("part",)),
+    _Family("share_full", "Teams that have filled their share of the memory for a minute.", ("part",)),
 )
+_PARTS: Final = ("bodies", "small_bodies", "answers")
 _SECONDS_SUMMARY: Final = (
     "Seconds of requests that were answered with a loss: reading the body (read), which includes waiting "
     "unread for a permit and memory; waiting for a worker (queue); computing (compute); and from the "
@@ -79,22 +81,28 @@ class QueueGauges:
     Args:
         numbers: The numbers of this front end's counters.
         waiting: The cell of waiting requests, shared by all queues.
-        reserved: The cell of reserved bytes; None if the queue does not reserve memory.
+        memory: The cells of reserved bytes and of teams that fill their share; None if the queue does not
+            reserve memory.
     """
 
-    def __init__(self, numbers: memoryview[float], waiting: int, reserved: int | None) -> None:
+    def __init__(self, numbers: memoryview[float], waiting: int, memory: tuple[int, int] | None) -> None:
         self._numbers = numbers
         self._waiting = waiting
-        self._reserved = reserved
+        self._memory = memory
 
     def held(self, nbytes: int) -> None:
         """Add to the bytes that are held; a negative number when they are given back."""
-        if self._reserved is not None:
-            self._numbers[self._reserved] += nbytes
+        if self._memory is not None:
+            self._numbers[self._memory[0]] += nbytes
 
     def waits(self, requests: int) -> None:
         """Add to the requests that wait."""
         self._numbers[self._waiting] += requests
+
+    def full(self, teams: int) -> None:
+        """Add to the teams that have filled their share for a minute."""
+        if self._memory is not None:
+            self._numbers[self._memory[1]] += teams
 
 
 class Metrics:
@@ -108,7 +116,7 @@ class Metrics:
     content_type: Final = CONTENT_TYPE_LATEST
 
     def __init__(self, counters: Sequence[Counters], index: int) -> None:
-        self._counters = list(counters)
+        self.counters: Final = list(counters)
         self._own = counters[index]
         self._numbers = self._own.numbers
         self._cells: dict[Key, int] = {}
@@ -135,8 +143,9 @@ class Metrics:
             part: The part of the memory, as the metrics name it.
         """
         self._set(0.0, "memory_reserved_bytes", part)
-        reserved = self._cell("memory_reserved_bytes", part)
-        return QueueGauges(self._numbers, self._cell("requests_waiting"), reserved)
+        self._set(0.0, "share_full", part)
+        cells = self._cell("memory_reserved_bytes", part), self._cell("share_full", part)
+        return QueueGauges(self._numbers, self._cell("requests_waiting"), cells)
 
     def set_capacity(self, part: str, nbytes: int) -> None:
         """Record the size of a part of the memory."""
@@ -230,7 +239,7 @@ class Metrics:
     def figures(self, loss: str) -> ModelFigures:
         """Return the totals of one loss, over all formats."""
         found = self.totals()
-        last = max(one.get(encode_key(("last", loss))) for one in self._counters)
+        last = max(one.get(encode_key(("last", loss))) for one in self.counters)
 
         def duration(count: str, seconds: str) -> Duration:
             number = int(found.get(("model", loss, count), 0.0))
@@ -257,7 +266,7 @@ class Metrics:
 
     def totals(self) -> dict[Key, float]:
         """Return the sums over all front ends, by name and labels."""
-        return {decode_key(key): number for key, number in totals(self._counters).items()}
+        return {decode_key(key): number for key, number in totals(self.counters).items()}
 
     def _answer_cells(
         self,
@@ -361,5 +370,19 @@ class _Exposition(Collector):
         hung.add_metric((), self._pool.supervisor_hung)
         yield hung
         degraded = GaugeMetricFamily("lossd_degraded", "Number of problems that do not stop scoring.")
-        degraded.add_metric((), len(self._pool.degraded))
+        degraded.add_metric((), len(self._pool.degraded) + len(full_shares(self._metrics.counters)))
         yield degraded
+
+
+def full_shares(counters: Iterable[Counters]) -> list[str]:
+    """Return the parts of the memory of which a team has filled its share for a minute, as reasons.
+
+    Args:
+        counters: The counters of all front ends.
+    """
+    found = list(counters)
+    return [
+        f"a team has filled its share of the memory for {part.replace('_', ' ')}; the log says which team"
+        for part in _PARTS
+        if any(one.get(encode_key(("share_full", part))) for one in found)
+    ]

@@ -154,6 +154,7 @@ class StreamedBody:
         return self._service.settings.max_output_bytes // row_bytes
 
     async def _reserve(self, nbytes: int) -> Region:
+        """Reserve memory for rows. The stream must hold none in that part, which may be all its team gets."""
         bodies, team = self._service.bodies, self._exchange.team
         if nbytes > bodies.capacity:
             detail = (
@@ -166,7 +167,8 @@ class StreamedBody:
     async def _write_list(self, numbers: tuple[float, ...]) -> Tensor:
         """Write a list among the parameters to the arena."""
         array = np.array(numbers, dtype=np.float64)
-        region = await self._reserve(array.nbytes)
+        arena, team = self._service.arena_for(array.nbytes), self._exchange.team
+        region = await arena.reserve(array.nbytes, self._timeout(), team.name, team.weight)
         self._parameters.append(region)
         region.view[: array.nbytes] = array.view(np.uint8).data
         return Tensor("float64", array.shape, region.offset)

@@ -124,7 +124,7 @@ class WholeBody:
         """
         permit = await self._wait_for_permit()
         try:
-            region = await self._reserve_memory()
+            region = await self._reserve_memory(permit)
             answer = None
             try:
                 answer = await self._score(region, permit)
@@ -147,11 +147,12 @@ class WholeBody:
             return None
         return await service.permits.ask(nbytes, self._timeout(), team.name, team.weight)
 
-    async def _reserve_memory(self) -> Region:
-        service, team = self._service, self._exchange.team
-        small = self._arena_bytes <= service.small_bodies.capacity // 8
-        arena = service.small_bodies if small else service.bodies
-        return await arena.reserve(self._arena_bytes, self._timeout(), team.name, team.weight)
+    async def _reserve_memory(self, permit: Permit | None) -> Region:
+        nbytes, team = self._arena_bytes, self._exchange.team
+        arena = self._service.arena_for(nbytes)
+        if permit is not None and arena.fills_share(nbytes, team.name):
+            permit.give_up()
+        return await arena.reserve(nbytes, self._timeout(), team.name, team.weight)
 
     async def _score(self, region: Region, permit: Permit | None) -> Answer:
         await self._receive(region)
