@@ -101,7 +101,7 @@ def test_memory_that_is_full_is_still_given_to_who_holds_least(memory: Memory) -
         greedy = [await arena.reserve(TENTH, 1, "greedy") for _ in range(5)]
         others = [await arena.reserve(TENTH, 1, "other") for _ in range(4)]
         stuck = waiting(arena, TENTH, "greedy")
-        first, second = waiting(arena, 3 * TENTH, "new"), waiting(arena, TENTH, "other")
+        first, second = waiting(arena, 2 * TENTH, "new"), waiting(arena, TENTH, "other")
         await asyncio.sleep(1)
         assert arena.take(TENTH, "late") is None  # a large one is not starved by small ones
         greedy.pop().release()
@@ -109,11 +109,10 @@ def test_memory_that_is_full_is_still_given_to_who_holds_least(memory: Memory) -
         assert (stuck.done(), first.done(), second.done()) == (False, False, False)
         others.pop().release()
         await asyncio.sleep(0)
-        assert (stuck.done(), first.done(), second.done()) == (False, True, False)
-        for region in (*greedy, *others, await first):
+        assert (stuck.done(), first.done(), second.done()) == (False, True, True)
+        for region in (*greedy, *others, await first, await second):
             region.release()
-        for task in (stuck, second):
-            (await task).release()
+        (await stuck).release()
         assert (arena.reserved, arena.waiting, arena._teams) == (0, 0, {})
 
     simulate(main())
@@ -139,24 +138,23 @@ def test_a_refusal_says_what_its_team_holds(memory: Memory) -> None:
 
 def test_a_wait_for_its_own_team_is_predicted_from_that_team(memory: Memory) -> None:
     async def main() -> None:
-        arena, loop = shared(memory), asyncio.get_running_loop()
+        arena, rng, loop = shared(memory), random.Random(1), asyncio.get_running_loop()
+        piece = SIZE // 64
 
-        async def hold(region: Region, seconds: float) -> None:
-            await asyncio.sleep(seconds)
+        async def serve() -> None:
+            region = await arena.reserve(piece, 1000, "greedy")
+            await asyncio.sleep(rng.uniform(1.6, 4.8))  # 32 at a time: ten a second
             region.release()
 
-        async def serve(seconds: float) -> None:
-            await hold(await arena.reserve(TENTH, 1000, "greedy"), seconds)
-
-        tasks = [asyncio.create_task(serve(5.0)) for _ in range(60)]  # five at a time: a second each
-        await asyncio.sleep(30.5)
-        assert arena.expected_wait(TENTH, "greedy") == pytest.approx(26.0, rel=0.25)
-        assert arena.expected_wait(TENTH, "modest") == 0.0
+        tasks = [asyncio.create_task(serve()) for _ in range(640)]
+        await asyncio.sleep(20.0)
+        assert arena.expected_wait(piece, "greedy") == pytest.approx(40.0, rel=0.2)
+        assert arena.expected_wait(piece, "modest") == 0.0
         began = loop.time()
-        with pytest.raises(RequestError) as caught:
-            await arena.reserve(TENTH, 5.0, "greedy")
+        with pytest.raises(RequestError, match="team greedy holds") as caught:
+            await arena.reserve(piece, 5.0, "greedy")
         assert loop.time() == began  # at once
-        assert caught.value.retry_after == pytest.approx(26.0, rel=0.25)
+        assert caught.value.retry_after == pytest.approx(40.0, rel=0.2)
         await asyncio.gather(*tasks)
         assert (arena.reserved, arena.waiting) == (0, 0)
 
