@@ -127,6 +127,7 @@ class Metrics:
         for family in _COUNTERS:
             if not family.labels:
                 self._add(0.0, family.name)
+        self._add(0.0, "process_hangs", "helper")
         for stage in _STAGES:
             self._add(0.0, "request_seconds", stage, "sum")
         self._in_flight = self._cell("requests_in_flight")
@@ -154,6 +155,10 @@ class Metrics:
     def slice_scored(self) -> None:
         """Count a slice that a worker has answered."""
         self._numbers[self._slices] += 1.0
+
+    def helper_hung(self) -> None:
+        """Count a helper that stood still."""
+        self._add(1.0, "process_hangs", "helper")
 
     def restarted(self, times: int) -> None:
         """Record how often this front end was replaced."""

@@ -198,8 +198,10 @@ class WholeBody:
         if min(self._received, self._json_bytes) <= LARGE_BYTES:
             return self._reader.finish(received)
         if self._exchange.format == "json":
-            deadline = self._exchange.deadline
-            return await self._service.parser.parse_document(region, self._received, deadline=deadline)
+            team = self._exchange.team
+            return await self._service.parser.parse_document(
+                region, self._received, deadline=self._deadline(), team=team.name, weight=team.weight
+            )
         loop = asyncio.get_running_loop()
         region.share()
 
