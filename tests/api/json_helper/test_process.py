@@ -210,7 +210,7 @@ def test_a_helper_that_computes_does_not_hang(run: Runner) -> None:
     async def check() -> None:
         async with a_helper(hang_seconds=1.0) as helper:
             pid = await pid_of(helper)
-            task = asyncio.create_task(ask(helper, b"compute 0.7"))
+            task = asyncio.create_task(ask(helper, b"compute 0.3"))
             while not task.done():
                 os.kill(pid, signal.SIGSTOP)
                 await asyncio.sleep(0.45)

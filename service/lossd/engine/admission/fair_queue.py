@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 FULL_SECONDS: Final = 60.0
 """A team that has filled its share for so long is reported."""
+_FULL: Final = 0.9
+"""The part of its share that a team holds when it has filled it, or when its next request does not fit."""
 LONGEST_GAP_SECONDS: Final = 0.25
 _MEMORY_SECONDS: Final = 10.0
 """After this a released byte counts for a third in the rate of release."""
@@ -346,7 +348,7 @@ class FairQueue(ABC, Generic[T]):
             account.released.begin()
         else:
             account.released.end()
-        full = self._is_stuck(account) or account.held >= self._share
+        full = self._is_stuck(account) or account.held >= _FULL * self._share
         if full and account.timer is None:
             loop = asyncio.get_running_loop()
             account.timer = loop.call_later(FULL_SECONDS, self._report, team, account)
