@@ -145,6 +145,7 @@ class Parser:
             detail = "the deadline passed before the document was parsed; allow more time, or send .npy files"
             raise RequestError(ErrorCode.DEADLINE_EXCEEDED, detail) from None
         except HelperHungError:
+            logger.error("a document of %d bytes was not parsed: the helper hung", length)
             detail = "the process that parses long documents stood still; try again, or send .npy files"
             raise RequestError(ErrorCode.OVERLOADED, detail) from None
         except HelperDiedError:

@@ -9,6 +9,7 @@ however the front end ended.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import os
 import signal
@@ -111,7 +112,8 @@ class Helper:
         call = _Call(request, asyncio.get_running_loop().create_future(), when_idle)
         self._calls.add(team, weight, call, call)
         if self._serving is None:
-            self._serving = asyncio.create_task(self._serve())
+            no_request = contextvars.Context()  # for its lines of the log
+            self._serving = asyncio.create_task(self._serve(), context=no_request)
         try:
             return await call.answer
         finally:
