@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Final, NamedTuple
 
@@ -116,7 +116,7 @@ class Metrics:
     content_type: Final = CONTENT_TYPE_LATEST
 
     def __init__(self, counters: Sequence[Counters], index: int) -> None:
-        self.counters: Final = list(counters)
+        self._counters = list(counters)
         self._own = counters[index]
         self._numbers = self._own.numbers
         self._cells: dict[Key, int] = {}
@@ -244,7 +244,7 @@ class Metrics:
     def figures(self, loss: str) -> ModelFigures:
         """Return the totals of one loss, over all formats."""
         found = self.totals()
-        last = max(one.get(encode_key(("last", loss))) for one in self.counters)
+        last = max(one.get(encode_key(("last", loss))) for one in self._counters)
 
         def duration(count: str, seconds: str) -> Duration:
             number = int(found.get(("model", loss, count), 0.0))
@@ -269,9 +269,17 @@ class Metrics:
         registry.register(_Exposition(self, pool))
         return generate_latest(registry)
 
+    def full_shares(self) -> list[str]:
+        """Return the parts of the memory of which a team fills its share, over all front ends, as reasons."""
+        return [
+            f"a team has filled its share of the memory for {part.replace('_', ' ')}; the log says which"
+            for part in _PARTS
+            if any(one.get(encode_key(("share_full", part))) for one in self._counters)
+        ]
+
     def totals(self) -> dict[Key, float]:
         """Return the sums over all front ends, by name and labels."""
-        return {decode_key(key): number for key, number in totals(self.counters).items()}
+        return {decode_key(key): number for key, number in totals(self._counters).items()}
 
     def _answer_cells(
         self,
@@ -375,19 +383,5 @@ class _Exposition(Collector):
         hung.add_metric((), self._pool.supervisor_hung)
         yield hung
         degraded = GaugeMetricFamily("lossd_degraded", "Number of problems that do not stop scoring.")
-        degraded.add_metric((), len(self._pool.degraded) + len(full_shares(self._metrics.counters)))
+        degraded.add_metric((), len(self._pool.degraded) + len(self._metrics.full_shares()))
         yield degraded
-
-
-def full_shares(counters: Iterable[Counters]) -> list[str]:
-    """Return the parts of the memory of which a team has filled its share for a minute, as reasons.
-
-    Args:
-        counters: The counters of all front ends.
-    """
-    found = list(counters)
-    return [
-        f"a team has filled its share of the memory for {part.replace('_', ' ')}; the log says which team"
-        for part in _PARTS
-        if any(one.get(encode_key(("share_full", part))) for one in found)
-    ]

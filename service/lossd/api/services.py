@@ -8,7 +8,7 @@ from typing import Final
 from lossd.api.accounting import Accounting, RequestLog
 from lossd.api.auth import Gate
 from lossd.api.json_helper.parser import Parser
-from lossd.api.metrics import Metrics, full_shares
+from lossd.api.metrics import Metrics
 from lossd.core.native.kernel import native_kernel
 from lossd.engine.admission.arena import Arena
 from lossd.engine.admission.concurrency import ConcurrencyLimiter
@@ -70,11 +70,7 @@ class Service:
     @property
     def degraded(self) -> list[str]:
         """What is wrong although requests are answered."""
-        return [*self.pool.degraded, *full_shares(self.metrics.counters)]
-
-    def arena_for(self, nbytes: int) -> Arena:
-        """Return the part of the arena for a body that needs so many bytes."""
-        return self.small_bodies if nbytes <= self.small_bodies.capacity // 8 else self.bodies
+        return [*self.pool.degraded, *self.metrics.full_shares()]
 
     @classmethod
     def create(

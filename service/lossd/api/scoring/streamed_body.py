@@ -14,7 +14,7 @@ from lossd.api.scoring.body import SizeLimit, decoded
 from lossd.api.scoring.exchange import Exchange
 from lossd.api.scoring.request_spec import LossSpec
 from lossd.api.scoring.validation import assemble_rows
-from lossd.api.scoring.whole_body import Answer, await_answer, release_after
+from lossd.api.scoring.whole_body import Answer, arena_for, await_answer, release_after
 from lossd.api.services import Service
 from lossd.core.parameters import reduced_axes
 from lossd.engine.admission.arena import Region
@@ -167,7 +167,7 @@ class StreamedBody:
     async def _write_list(self, numbers: tuple[float, ...]) -> Tensor:
         """Write a list among the parameters to the arena."""
         array = np.array(numbers, dtype=np.float64)
-        arena, team = self._service.arena_for(array.nbytes), self._exchange.team
+        arena, team = arena_for(self._service, array.nbytes), self._exchange.team
         region = await arena.reserve(array.nbytes, self._timeout(), team.name, team.weight)
         self._parameters.append(region)
         region.view[: array.nbytes] = array.view(np.uint8).data

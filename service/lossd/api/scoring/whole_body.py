@@ -19,7 +19,7 @@ from lossd.api.scoring.validation import assemble
 from lossd.api.services import SMALL_BYTES, Service
 from lossd.core.cut import Cut
 from lossd.core.parameters import class_axis
-from lossd.engine.admission.arena import Region
+from lossd.engine.admission.arena import Arena, Region
 from lossd.engine.admission.concurrency import Permit
 from lossd.engine.dispatch.in_place import InPlace
 from lossd.engine.dispatch.job import Batch, Job
@@ -149,7 +149,7 @@ class WholeBody:
 
     async def _reserve_memory(self, permit: Permit | None) -> Region:
         nbytes, team = self._arena_bytes, self._exchange.team
-        arena = self._service.arena_for(nbytes)
+        arena = arena_for(self._service, nbytes)
         if permit is not None and arena.fills_share(nbytes, team.name):
             permit.give_up()
         return await arena.reserve(nbytes, self._timeout(), team.name, team.weight)
@@ -273,6 +273,11 @@ class WholeBody:
         """Return when the answer is due, by time.monotonic(), now that the body has arrived."""
         deadline = self._exchange.deadline
         return time.monotonic() + self._service.settings.timeout_seconds if deadline is None else deadline
+
+
+def arena_for(service: Service, nbytes: int) -> Arena:
+    """Return the part of the arena that lends a request so many bytes."""
+    return service.small_bodies if nbytes <= service.small_bodies.capacity // 8 else service.bodies
 
 
 def _hand_out(started: _Started, parts: int) -> None:
