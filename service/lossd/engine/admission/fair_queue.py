@@ -364,8 +364,8 @@ class FairQueue(ABC, Generic[T]):
         account.reported = True
         self._observer.full(1)
         logger.warning(
-            "team %s has filled its share of %s for a minute: its further requests wait for %d bytes that it "
-            "holds, by slow uploads or unread answers perhaps",
+            "team %s has filled its share of %s for a minute: it holds %d bytes, and its further requests "
+            "wait; look for slow uploads and unread answers of its own",
             team,
             self._name,
             account.held,
