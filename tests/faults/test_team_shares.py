@@ -201,4 +201,4 @@ def test_without_teams_nothing_is_kept_for_others(tmp_path: Path) -> None:
             connection = connections.enter_context(connect(server))
             head = b"POST /bce HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-npy\r\n"
             connection.sendall(head + b"Content-Length: %d\r\n\r\n" % int(capacity * 0.45))
-        wait_until(lambda: metrics(server)["lossd_bytes_in_flight"] > 0.85 * capacity, 10, "one waits")
+        wait_until(lambda: metrics(server)["lossd_bytes_in_flight"] > 0.85 * capacity, 20, "one waits")
