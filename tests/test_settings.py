@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -124,3 +126,24 @@ def test_what_is_dropped_is_bounded() -> None:
     assert Settings().linger_bytes == Settings().max_body_bytes == 1 << 30
     assert Settings(max_body_bytes=1).linger_bytes == 1 << 30
     assert Settings(max_body_bytes=1 << 31, arena_bytes=1 << 33).linger_bytes == 1 << 31
+
+
+def test_the_largest_body_and_answer_leave_others_room() -> None:
+    """By default, as one team may hold one of each beside its share; in a small arena they just fit."""
+    settings = Settings(teams=Path("teams.toml"))
+    bodies = settings.arena_bytes_each - settings.answers_bytes
+    assert settings.share == 0.5
+    assert bodies - settings.max_body_bytes > 400 << 20
+    assert settings.answers_bytes - settings.output_bytes > 200 << 20
+    assert Settings().share == 1.0
+    mib = 1 << 20
+    least = Settings(
+        arena_bytes=21 * mib,
+        max_body_bytes=mib,
+        max_json_bytes=mib // 4,
+        max_chunked_bytes=mib,
+        max_expanded_bytes=mib,
+        max_batch_bytes=mib // 4,
+        max_output_bytes=mib,
+    )
+    assert least.answers_bytes == least.output_bytes

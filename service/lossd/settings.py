@@ -225,6 +225,17 @@ class Settings(BaseSettings):
         default=64,
         description="How many connections of a front end get that long at a time. Others get a second.",
     )
+    team_share: float = Field(
+        default=0.5,
+        gt=0.0,
+        le=1.0,
+        description=(
+            "The most of a front end's connections, of each part of its memory for bodies, and of that for "
+            "array answers, that one team may hold, however slowly it sends and reads. Its further requests "
+            "wait. A body or an answer larger than the share is taken while the team holds nothing else in "
+            "that part, so others may find less than the rest. Without teams there is no limit."
+        ),
+    )
     turn_bytes: PositiveInt = Field(
         default=32 * MIB,
         description=(
@@ -424,13 +435,9 @@ class Settings(BaseSettings):
         if (self.tls_certificate is None) != (self.tls_key is None):
             msg = "a certificate and its key go together; set both LOSSD_TLS_CERTIFICATE and LOSSD_TLS_KEY"
             raise ValueError(msg)
-        # JSON's numbers take four times the text's size besides, also in the head of an inference body. A
-        # stream has room for two batches, whose bools take a byte each, and for alignment.
-        text_bytes = 4 * self.max_json_bytes + max(self.max_json_bytes, self.max_body_bytes)
-        bodies = (text_bytes, self.max_chunked_bytes)
-        largest = max(*bodies, self.max_expanded_bytes, 4 * self.max_batch_bytes) + MIB
-        if self.arena_bytes_each < largest + self.output_bytes:
-            needed = self.front_ends * (largest + self.output_bytes)
+        least = self._largest_bytes + self.output_bytes
+        if self.arena_bytes_each < least:
+            needed = self.front_ends * least
             msg = (
                 f"LOSSD_ARENA_BYTES is {self.arena_bytes}, less than the largest body and the largest answer "
                 f"need, in each front end ({needed}); raise LOSSD_ARENA_BYTES or lower LOSSD_MAX_BODY_BYTES, "
@@ -452,11 +459,32 @@ class Settings(BaseSettings):
 
     @property
     def output_bytes(self) -> int:
-        """Bytes of the arena for array answers and their partial sums.
-
-        They are apart from bodies, so that requests that hold their bodies never wait for each other.
-        """
+        """Bytes that the largest array answer takes, with its partial sums."""
         return self.max_output_bytes + _SUMS_BYTES
+
+    @property
+    def _largest_bytes(self) -> int:
+        """Bytes that the largest body takes."""
+        # JSON's numbers take four times the text's size besides, also in the head of an inference body. A
+        # stream has room for two batches, whose bools take a byte each, and for alignment.
+        text_bytes = 4 * self.max_json_bytes + max(self.max_json_bytes, self.max_body_bytes)
+        bodies = (text_bytes, self.max_chunked_bytes)
+        return max(*bodies, self.max_expanded_bytes, 4 * self.max_batch_bytes) + MIB
+
+    @property
+    def answers_bytes(self) -> int:
+        """Bytes of a front end's arena for array answers.
+
+        They are apart from bodies, so that requests that hold their bodies never wait for each other. The
+        largest answer fits, and others beside it as far as the largest body leaves room.
+        """
+        spare = self.arena_bytes_each - self._largest_bytes - self.output_bytes
+        return self.output_bytes + min(self.output_bytes, spare // 3)
+
+    @property
+    def share(self) -> float:
+        """The most of a resource that one team may hold, as a part of 1."""
+        return 1.0 if self.teams is None else self.team_share
 
     def environment(self) -> dict[str, str]:
         """Return these settings as environment variables, for a child process."""

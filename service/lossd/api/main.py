@@ -238,16 +238,23 @@ async def _prepare(settings: Settings, gate: Gate, pool: WorkerPool | None) -> C
 
 async def _run(options: FrontEndOptions, settings: Settings) -> None:
     memory = Memory(options.arena_fd, settings.arena_bytes_each)
-    parser = Parser(options.arena_fd, settings.arena_bytes_each, settings.timeout_seconds, options.index)
     counters = [Counters(fd) for fd in options.counters_fds]
+    metrics = Metrics(counters, options.index)
+    metrics.restarted(options.restarts)
+    parser = Parser(
+        options.arena_fd,
+        settings.arena_bytes_each,
+        settings.timeout_seconds,
+        settings.hang_seconds,
+        options.index,
+        metrics.helper_hung,
+    )
     heartbeats = Heartbeats(options.heartbeats_fd, settings.front_ends, options.workers)
     for fd in (options.arena_fd, options.heartbeats_fd, *options.counters_fds):
         os.close(fd)  # the mappings keep the memory
     control = socket.socket(fileno=options.control_fd)
     quotas = Quotas(options.quotas_fd, settings.front_ends, options.index)
     gate = Gate(quotas, teams=settings.teams is not None)
-    metrics = Metrics(counters, options.index)
-    metrics.restarted(options.restarts)
     pool = WorkerPool(
         memory,
         control,

@@ -67,6 +67,11 @@ class Service:
         """Whether nothing does."""
         return not self.unready
 
+    @property
+    def degraded(self) -> list[str]:
+        """What is wrong although requests are answered."""
+        return [*self.pool.degraded, *self.metrics.full_shares()]
+
     @classmethod
     def create(
         cls,
@@ -90,11 +95,12 @@ class Service:
             index: The front end's number.
         """
         end = settings.arena_bytes_each
-        border = end - settings.output_bytes
+        border = end - settings.answers_bytes
         small_bytes = min(_SMALL_PART, border // 16)
 
         def arena(part: str, start: int, stop: int, use: str) -> Arena:
-            made = Arena(memory, start, stop, use, observer=metrics.memory_gauges(part))
+            gauges = metrics.memory_gauges(part)
+            made = Arena(memory, start, stop, use, observer=gauges, share=settings.share)
             metrics.set_capacity(part, made.capacity)
             return made
 
@@ -104,7 +110,7 @@ class Service:
             pool=pool,
             gate=gate,
             bodies=arena("bodies", small_bytes, border, "request bodies"),
-            small_bodies=arena("small_bodies", 0, small_bytes, "request bodies"),
+            small_bodies=arena("small_bodies", 0, small_bytes, "small request bodies"),
             outputs=arena("answers", border, end, "array answers"),
             permits=ConcurrencyLimiter(settings.turn_bytes * pool.workers, observer=metrics.queue_gauges()),
             parser=parser,

@@ -19,7 +19,7 @@ from lossd.api.scoring.validation import assemble
 from lossd.api.services import SMALL_BYTES, Service
 from lossd.core.cut import Cut
 from lossd.core.parameters import class_axis
-from lossd.engine.admission.arena import Region
+from lossd.engine.admission.arena import Arena, Region
 from lossd.engine.admission.concurrency import Permit
 from lossd.engine.dispatch.in_place import InPlace
 from lossd.engine.dispatch.job import Batch, Job
@@ -125,7 +125,7 @@ class WholeBody:
         began = time.monotonic()
         permit = await self._wait_for_permit()
         try:
-            region = await self._reserve_memory()
+            region = await self._reserve_memory(permit)
             self._exchange.stages["wait"] = began, time.monotonic()
             answer = None
             try:
@@ -149,11 +149,12 @@ class WholeBody:
             return None
         return await service.permits.ask(nbytes, self._timeout(), team.name, team.weight)
 
-    async def _reserve_memory(self) -> Region:
-        service, team = self._service, self._exchange.team
-        small = self._arena_bytes <= service.small_bodies.capacity // 8
-        arena = service.small_bodies if small else service.bodies
-        return await arena.reserve(self._arena_bytes, self._timeout(), team.name, team.weight)
+    async def _reserve_memory(self, permit: Permit | None) -> Region:
+        nbytes, team = self._arena_bytes, self._exchange.team
+        arena = arena_for(self._service, nbytes)
+        if permit is not None and arena.fills_share(nbytes, team.name):
+            permit.give_up()
+        return await arena.reserve(nbytes, self._timeout(), team.name, team.weight)
 
     async def _score(self, region: Region, permit: Permit | None) -> Answer:
         await self._receive(region)
@@ -199,8 +200,10 @@ class WholeBody:
         if min(self._received, self._json_bytes) <= LARGE_BYTES:
             return self._reader.finish(received)
         if self._exchange.format == "json":
-            deadline = self._exchange.deadline
-            return await self._service.parser.parse_document(region, self._received, deadline=deadline)
+            team = self._exchange.team
+            return await self._service.parser.parse_document(
+                region, self._received, deadline=self._deadline(), team=team.name, weight=team.weight
+            )
         loop = asyncio.get_running_loop()
         region.share()
 
@@ -275,6 +278,11 @@ class WholeBody:
         """Return when the answer is due, by time.monotonic(), now that the body has arrived."""
         deadline = self._exchange.deadline
         return time.monotonic() + self._service.settings.timeout_seconds if deadline is None else deadline
+
+
+def arena_for(service: Service, nbytes: int) -> Arena:
+    """Return the part of the arena that lends a request so many bytes."""
+    return service.small_bodies if nbytes <= service.small_bodies.capacity // 8 else service.bodies
 
 
 def _hand_out(started: _Started, parts: int) -> None:
