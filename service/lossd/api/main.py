@@ -212,6 +212,7 @@ async def _run(options: FrontEndOptions, settings: Settings) -> None:
     gate = Gate(quotas, teams=settings.teams is not None)
     metrics = Metrics(counters, options.index)
     metrics.restarted(options.restarts)
+    metrics.set_max_connections(settings.max_connections)
     pool = WorkerPool(
         memory,
         control,
