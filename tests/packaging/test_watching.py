@@ -30,6 +30,8 @@ VALUES = {
     "outcome": {"ok", "disconnected", *KINDS},
     "stage": {"read", "queue", "compute", "total"},
     "job": {"lossd"},
+    "reason": {"full"},
+    "team": {""},
 }
 
 # Words that name a metric: not functions, which a parenthesis follows, nor text.
@@ -103,12 +105,16 @@ def test_the_dashboard_uses_what_the_server_exposes(known: dict[str, set[str]]) 
 
 
 def test_every_failure_of_the_servers_own_is_one_that_alerts_count() -> None:
-    by_name = {rule.get("record"): rule["expr"] for rule in rules()}
+    recordings = {rule.get("record"): rule["expr"] for rule in rules()}
     counted = [
-        set(re.findall(r'outcome=~"([^"]+)"', by_name[f"job_instance:lossd_requests_{what}:ratio_rate5m"]))
+        set(re.findall(r'outcome=~"([^"]+)"', recordings[f"job_instance_team:lossd_requests_{what}:ratio_rate5m"]))
         for what in ("failed", "unavailable")
     ]
     failed, unavailable = (set("|".join(found).split("|")) for found in counted)
+    [owed] = re.findall(
+        r'outcome=~"([^"]+)"', recordings["job_instance_team_outcome:lossd_requests_owed:rate5m"]
+    )
+    assert set(owed.split("|")) == failed | unavailable | {"ok", "disconnected"}
     assert failed == {code for code, kind in KINDS.items() if kind.status >= 500 and kind.status != 503}
     assert unavailable == {code for code, kind in KINDS.items() if kind.status == 503}
 
