@@ -24,7 +24,8 @@ daemon off; pid nginx.pid; error_log nginx.log; worker_processes 1; user root;
 events {{ worker_connections 64; }}
 http {{
     access_log off;
-    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fast; uwsgi_temp_path u; scgi_temp_path s;
+    client_body_temp_path body; proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
     server {{
         listen 127.0.0.1:{port} ssl http2;
         ssl_certificate {chain};
@@ -99,9 +100,7 @@ def wait_for(url: str, output: Path) -> None:
 
 
 @pytest.mark.parametrize("name", PROXIES)
-def test_early_refusals_keep_their_bodies_behind_http2(
-    name: str, tmp_path: Path, server: LiveServer
-) -> None:
+def test_early_refusals_keep_their_bodies_behind_http2(name: str, tmp_path: Path, server: LiveServer) -> None:
     for tool in (name, "curl"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")

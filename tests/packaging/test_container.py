@@ -118,7 +118,15 @@ def test_the_build_context_holds_what_the_build_reads() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in lines, "everything is left out, but for what is named"
     kept = {line[1:] for line in lines if line.startswith("!")}
-    assert kept >= {"pyproject.toml", "constraints.txt", "requirements.lock", "README.md", "LICENSE", "service", "client"}
+    assert kept >= {
+        "pyproject.toml",
+        "constraints.txt",
+        "requirements.lock",
+        "README.md",
+        "LICENSE",
+        "service",
+        "client",
+    }
     assert {"scripts/*.sh", "scripts/build_native.py"} <= kept
     assert "**/*.so" in lines, "nothing that was compiled elsewhere"
 

@@ -22,7 +22,7 @@ ENTRY = re.compile(r"^([\w.-]+)==([\w.]+) \\\n((?:    --hash=sha256:[0-9a-f]{64}
 def locked() -> dict[str, str]:
     """The versions in requirements.lock, each with hashes."""
     text = (ROOT / "requirements.lock").read_text()
-    found = {canonicalize_name(name): version for name, version, _ in ENTRY.findall(text)}
+    found: dict[str, str] = {canonicalize_name(name): version for name, version, _ in ENTRY.findall(text)}
     assert ENTRY.sub("", text).replace("#", "").strip().startswith("What the image installs")
     assert len(found) == len(re.findall(r"^[^#\s]", text, re.MULTILINE)), "each entry has hashes"
     return found
@@ -102,8 +102,8 @@ def test_the_image_is_built_from_digests_which_are_written_down(tmp_path: Path) 
     docker.write_text(DOCKER)
     docker.chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "ASKED": str(tmp_path / "asked")}
-    command = [ROOT / "scripts/build_image.sh", "lossd", tmp_path / "images.txt", "--build-arg", "TORCH=cpu"]
-    subprocess.run(command, env=environment, check=True)
+    command = [str(ROOT / "scripts/build_image.sh"), "lossd", str(tmp_path / "images.txt")]
+    subprocess.run([*command, "--build-arg", "TORCH=cpu"], env=environment, check=True)
     bases = [f"python:3.11@{DIGEST}", f"python:3.11-slim@{DIGEST}"]
     written = (tmp_path / "images.txt").read_text().splitlines()
     assert written[:2] == bases

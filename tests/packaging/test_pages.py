@@ -16,7 +16,9 @@ RUNBOOKS = (ROOT / "docs/runbooks.md").read_text()
 
 def test_no_other_metric_or_setting_is_named() -> None:
     families = set(re.findall(r"lossd_\w+", metrics()))
-    pages = "".join((ROOT / "docs" / name).read_text() for name in ("metrics.md", "operating.md", "runbooks.md"))
+    pages = "".join(
+        (ROOT / "docs" / name).read_text() for name in ("metrics.md", "operating.md", "runbooks.md")
+    )
     assert set(re.findall(r"\blossd_(?!client\b)[a-z_]+", pages)) <= families
     settings = {name.upper() for name in Settings.model_fields}
     for page in (METRICS, RUNBOOKS):

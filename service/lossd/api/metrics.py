@@ -371,7 +371,7 @@ class _Exposition(Collector):
         yield degraded
 
     def _build_info(self) -> Metric:
-        ready = next((worker.ready for worker in self._pool.slots.values() if worker.ready), None)
+        ready = next((worker.ready for worker in self._pool.slots.values()), None)
         info = GaugeMetricFamily(
             "lossd_build_info",
             "1, with the versions of lossd, Python and torch, and the kernel of the first worker.",

@@ -53,14 +53,16 @@ def process_metrics() -> list[Metric]:
 
 
 def _processes() -> Iterator[tuple[str, str, int]]:
-    """Yield the kind, the number and the id of the supervisor, which is this process's parent, and of the rest."""
-    supervisor = os.getppid()
+    """Yield the kind, the number and the id of each process of this server."""
+    supervisor = os.getppid()  # the parent of front ends and of the admin listener, which answer scrapes
     yield "supervisor", "0", supervisor
     parents = [supervisor]
     while parents:
         for pid in _children(parents.pop()):
             with suppress(OSError):  # it has ended
-                _, _, module, *options = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:4] + [b""] * 3
+                _, _, module, *options = (
+                    Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:4] + [b""] * 3
+                )
                 found = _number.search(b" ".join(options))
                 if module in _KINDS and found:
                     yield _KINDS[module], found[1].decode(), pid

@@ -4,8 +4,8 @@ Closing with unread bytes makes the kernel reset the connection. Ordinary caller
 read the answer only after they have sent everything, and would never see why they were refused
 (RFC 9112, 9.6).
 
-A proxy cannot wait for its caller so: with HTTP/2 it passes an early answer on and resets the stream, and some
-callers (curl, httpx) then lose the answer. What came by a proxy is therefore read first and answered then.
+A proxy cannot wait for its caller like this: over HTTP/2 it passes an early answer on and resets the stream,
+and some callers (curl, httpx) then lose the answer. A body that comes by a proxy is therefore read first.
 """
 
 from __future__ import annotations
