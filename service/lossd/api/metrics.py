@@ -364,11 +364,11 @@ class _Exposition(Collector):
             ready.add_metric((worker.device,), worker.steady)
         yield restarts
         yield ready
-        yield self._build_info()
-        yield from process_metrics()
         degraded = GaugeMetricFamily("lossd_degraded", "Number of problems that do not stop scoring.")
         degraded.add_metric((), len(self._pool.degraded))
         yield degraded
+        yield self._build_info()
+        yield from process_metrics()
 
     def _build_info(self) -> Metric:
         ready = next((worker.ready for worker in self._pool.slots.values()), None)
