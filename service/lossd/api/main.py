@@ -130,7 +130,9 @@ async def serve(
 
 def _uvicorn_config(settings: Settings, service: Service, certificate: Certificate | None) -> uvicorn.Config:
     """Return uvicorn's configuration, with the project's own protocol and application."""
-    room = partial(make_room, allow_descriptors(settings.max_connections))
+    most = allow_descriptors(settings.max_connections)
+    service.metrics.set_max_connections(most)
+    room = partial(make_room, most)
     protocol = partial(
         LossdProtocol,
         settings=settings,
@@ -212,7 +214,6 @@ async def _run(options: FrontEndOptions, settings: Settings) -> None:
     gate = Gate(quotas, teams=settings.teams is not None)
     metrics = Metrics(counters, options.index)
     metrics.restarted(options.restarts)
-    metrics.set_max_connections(settings.max_connections)
     pool = WorkerPool(
         memory,
         control,
