@@ -33,12 +33,14 @@ ENV PATH=/opt/lossd/bin:$PATH \
     HOME=/tmp \
     PYTHONUNBUFFERED=1 \
     LOSSD_USAGE_FILE=/var/lib/lossd/usage.sqlite3 \
+    LOSSD_ADMIN_HOST=0.0.0.0 \
+    LOSSD_ADMIN_PORT=8001 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 # By number, so that an orchestrator can see that it is not root.
 USER 10001:10001
 WORKDIR /tmp
-EXPOSE 8000
-# It asks where the command line or LOSSD_PORT says, if that is a port: Kubernetes may set it to something else.
+EXPOSE 8000 8001
+# It asks the admin listener; without one, where the command line or LOSSD_PORT says, if that is a port.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=90s --start-interval=1s --retries=3 \
     CMD ["python", "-m", "lossd.health"]
 # SIGTERM, Docker's own choice, drains.

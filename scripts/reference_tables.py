@@ -98,7 +98,7 @@ def stale() -> list[Path]:
 
 def _families() -> Iterator[tuple[str, str, Sequence[str], str]]:
     """Yield each metric's name, type, labels and help text."""
-    pool = cast(WorkerPool, SimpleNamespace(slots={}, degraded=()))
+    pool = cast(WorkerPool, SimpleNamespace(slots={}, degraded=(), supervisor_hung=False))
     counters = Counters(create_memory(COUNTERS_BYTES))
     for family in _Exposition(Metrics([counters], 0), pool).collect():
         suffix = "_total" * (family.type == "counter")

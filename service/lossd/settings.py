@@ -13,7 +13,16 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from lossd.machine import available_cores
@@ -57,6 +66,23 @@ class Settings(BaseSettings):
         description=(
             "Port to listen on; 0 picks a free one, and the log says which. `tcp://...`, which Kubernetes "
             "sets for a Service named lossd, is ignored with a warning: [operating](operating.md)."
+        ),
+    )
+    admin_host: str = Field(
+        default="127.0.0.1",
+        description=(
+            "Address of the admin listener. Whoever can connect to it reads /metrics, which has teams and "
+            "totals, without a key."
+        ),
+    )
+    admin_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description=(
+            "Port of the admin listener: /livez, /readyz and /metrics, from a process of its own, which "
+            "answers whatever the other port suffers. Always plain HTTP; 0 picks a free port, and the log "
+            "says which. See [operating](operating.md#health)."
         ),
     )
     allow_open: bool = Field(
@@ -217,22 +243,36 @@ class Settings(BaseSettings):
             "request may be sent just as its connection closes."
         ),
     )
-    drain_seconds: PositiveFloat = Field(
-        default=30.0,
+    lame_duck_seconds: NonNegativeFloat = Field(
+        default=5.0,
         description=(
-            "How long accepted requests may take after SIGTERM. Whatever stops the server must wait a little "
-            "longer before it kills."
+            "How long new requests are still served after SIGTERM, while /readyz is 503: time for load "
+            "balancers to notice. SIGINT or a second signal ends it."
+        ),
+    )
+    drain_seconds: PositiveFloat = Field(
+        default=20.0,
+        description=(
+            "How long accepted requests may take after that. Whatever stops the server must wait for both "
+            "and three seconds more before it kills: [stopping](operating.md#stopping)."
+        ),
+    )
+    handover: Path | None = Field(
+        default=None,
+        description=(
+            "Path of a Unix socket by which a new server of the same user takes the port over from this one: "
+            "[upgrading](operating.md#upgrading)."
         ),
     )
     hang_seconds: float = Field(
         default=10.0,
         ge=1.0,
-        description="How long a worker may stand still before it is killed and replaced.",
+        description="How long a process may stand still before it is killed and replaced.",
     )
     start_seconds: PositiveFloat = Field(
         default=180.0,
         description=(
-            "How long a worker may take to be ready before it is started anew. Raise it if torch is read "
+            "How long a process may take to start before it is started anew. Raise it if torch is read "
             "from a slow disk."
         ),
     )
@@ -308,10 +348,11 @@ class Settings(BaseSettings):
         ),
     )
 
-    @field_validator("port", mode="before")
+    @field_validator("port", "admin_port", mode="before")
     @classmethod
-    def _pass_over_link(cls, value: object) -> object:
-        return PORT if isinstance(value, str) and is_service_link(value) else value
+    def _pass_over_link(cls, value: object, info: ValidationInfo) -> object:
+        is_link = isinstance(value, str) and is_service_link(value)
+        return cls.model_fields[str(info.field_name)].default if is_link else value
 
     @field_validator("device", "losses", "trusted_proxies", "cors_origins", mode="before")
     @classmethod
@@ -338,9 +379,11 @@ class Settings(BaseSettings):
                 raise ValueError(msg)
         return value
 
-    @field_validator("usage_file", "teams", "tls_certificate", "tls_key", mode="before")
+    @field_validator(
+        "usage_file", "teams", "tls_certificate", "tls_key", "admin_port", "handover", mode="before"
+    )
     @classmethod
-    def _read_path(cls, value: object) -> object:
+    def _read_nothing(cls, value: object) -> object:
         return None if value == "" else value
 
     @field_validator("device")

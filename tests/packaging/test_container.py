@@ -70,7 +70,7 @@ def test_the_image_runs_without_root() -> None:
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
 
 
-def test_the_health_check_asks_readyz() -> None:
+def test_the_health_check_is_the_servers_own() -> None:
     (check,) = operands("HEALTHCHECK")
     assert check.endswith('CMD ["python", "-m", "lossd.health"]')
 
@@ -88,14 +88,19 @@ def test_the_health_check_asks_readyz() -> None:
     ],
 )
 def test_it_is_asked_where_it_listens(command: str, variable: str | None, port: int) -> None:
-    assert find_port(command, {} if variable is None else {"LOSSD_PORT": variable}) == port
+    environment = {} if variable is None else {"LOSSD_PORT": variable}
+    assert find_port(command, environment) == (port, True)
+    for nothing in ("", "0", "tcp://10.96.12.7:8001"):
+        assert find_port(command, {**environment, "LOSSD_ADMIN_PORT": nothing}) == (port, True)
+    assert find_port(command, {**environment, "LOSSD_ADMIN_PORT": "8001"}) == (8001, False)
 
 
-def test_the_health_check_tells_a_server_that_is_ready(server: LiveServer) -> None:
-    if "--port" in Path("/proc/1/cmdline").read_text():
+@pytest.mark.parametrize("variable", ["LOSSD_PORT", "LOSSD_ADMIN_PORT"])
+def test_the_health_check_tells_a_server_that_is_alive(server: LiveServer, variable: str) -> None:
+    if "--port" in Path("/proc/1/cmdline").read_text() and variable == "LOSSD_PORT":
         pytest.skip("the first process here says another port")
     for port, status in ((server.url.rpartition(":")[2], 0), (str(free_port()), 1)):
-        environment = {**os.environ, "LOSSD_PORT": port}
+        environment = {**os.environ, variable: port}
         done = subprocess.run(
             [sys.executable, "-m", "lossd.health"], env=environment, capture_output=True, timeout=60
         )

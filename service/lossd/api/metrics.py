@@ -61,6 +61,7 @@ _COUNTERS: Final = (
     _Family("device_seconds", "Seconds of computing.", LABELS["device_seconds"]),
     _Family("slices", "Slices that workers answered."),
     _Family("front_end_restarts", "How often a front end was replaced."),
+    _Family("process_hangs", "How often a process stood still, by its kind.", ("process",)),
 )
 _GAUGES: Final = (
     _Family("max_connections", "Connections that all front ends together take."),
@@ -104,8 +105,8 @@ class Metrics:
     """The counters of one front end, and the totals of all.
 
     Args:
-        counters: The counters of all front ends.
-        index: Which of these are this front end's.
+        counters: The counters of all processes that count.
+        index: Which of these are this process's.
     """
 
     content_type: Final = CONTENT_TYPE_LATEST
@@ -364,6 +365,9 @@ class _Exposition(Collector):
             ready.add_metric((worker.device,), worker.steady)
         yield restarts
         yield ready
+        hung = GaugeMetricFamily("lossd_supervisor_hung", "Whether the supervisor stands still.")
+        hung.add_metric((), self._pool.supervisor_hung)
+        yield hung
         degraded = GaugeMetricFamily("lossd_degraded", "Number of problems that do not stop scoring.")
         degraded.add_metric((), len(self._pool.degraded))
         yield degraded

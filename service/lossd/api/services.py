@@ -57,9 +57,15 @@ class Service:
     inplace: InPlace | None
 
     @property
+    def unready(self) -> list[str]:
+        """What keeps new requests from being answered, if anything."""
+        stopping = self.accounting.draining or self.pool.leaving.is_set()
+        return self.pool.unready + ["the server is being stopped"] * stopping
+
+    @property
     def ready(self) -> bool:
-        """It takes requests, and every worker has passed its known-answer check."""
-        return self.pool.ready and not self.accounting.draining
+        """Whether nothing does."""
+        return not self.unready
 
     @classmethod
     def create(

@@ -102,7 +102,7 @@ class Desk:
     def __init__(self) -> None:
         self.arena_fd = create_memory(ARENA)
         self.memory = Memory(self.arena_fd, ARENA)
-        self.heartbeats = Heartbeats(create_memory(heartbeats_bytes(1)), 1)
+        self.row = Heartbeats(create_memory(heartbeats_bytes(1, 1)), 1, 1).workers[0]
         self.control, self.worker_control = socket_pair()
         self.link = self.join(FRONT_END, self.arena_fd)
         self.kernel = HeardKernel()
@@ -123,7 +123,7 @@ class Desk:
     @property
     def running(self) -> int:
         """The slice that the worker says it is running."""
-        return (self.heartbeats.read(0).running or (0, 0))[1]
+        return (self.row.read().running or (0, 0))[1]
 
     def send(self, *messages: FromFrontEnd) -> None:
         for message in messages:
@@ -202,7 +202,7 @@ def working(desk: Desk, clock: Clock, check_seconds: float = math.inf) -> Iterat
 
     What is to be there from the start is sent before.
     """
-    worker = Worker(0, desk.kernel, desk.heartbeats, desk.worker_control, check_seconds, clock)
+    worker = Worker(desk.kernel, desk.row, desk.worker_control, check_seconds, clock)
     thread = threading.Thread(target=worker.run)
     thread.start()
     try:
@@ -358,10 +358,10 @@ def test_a_poisoned_device_is_not_used_again() -> None:
         raise poison
 
     desk.kernel.hear = fail
-    worker = Worker(0, desk.kernel, desk.heartbeats, desk.worker_control, math.inf)
+    worker = Worker(desk.kernel, desk.row, desk.worker_control, math.inf)
     with pytest.raises(poison):
         worker.run()
-    assert desk.heartbeats.read(0).running == (FRONT_END, 1)
+    assert desk.row.read().running == (FRONT_END, 1)
     desk.link.close()
     desk.control.close()
     os.close(desk.arena_fd)
@@ -412,18 +412,18 @@ def test_it_says_that_it_goes_on() -> None:
     with working(desk, ticking()):
         desk.send(*desk.plain(1, 10))
         desk.answers(10)
-        first = desk.heartbeats.read(0)
+        first = desk.row.read()
         ends = time.monotonic() + 10.0
-        while desk.heartbeats.read(0).beat <= first.beat + 2 * IDLE_SECONDS:  # with nothing to do
+        while desk.row.read().beat <= first.beat + 2 * IDLE_SECONDS:  # with nothing to do
             assert time.monotonic() < ends
             time.sleep(0.01)
-        assert desk.heartbeats.read(0).answered == 10
+        assert desk.row.read().answered == 10
 
 
 def test_one_that_comes_to_err_ends() -> None:
     """It checks itself between two slices, and answers nothing after it has found itself wrong."""
     desk = Desk()
-    worker = Worker(0, desk.kernel, desk.heartbeats, desk.worker_control, 20 * TICK, ticking())
+    worker = Worker(desk.kernel, desk.row, desk.worker_control, 20 * TICK, ticking())
     desk.send(*desk.plain(1, 100))
 
     def hear(work: Work) -> None:

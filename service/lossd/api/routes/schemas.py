@@ -183,10 +183,10 @@ class Alive(_Document):
 
 
 class Readiness(_Document):
-    """Readiness: whether every worker has passed its known-answer check; ``degraded`` is ready, too."""
+    """Readiness: whether requests are answered; ``degraded`` is ready, too."""
 
     status: Literal["ready", "degraded", "not ready"]
-    reasons: list[str] | None = Field(default=None, description="What is wrong with a degraded server.")
+    reasons: list[str] | None = Field(default=None, description="What is wrong, unless it is ready.")
 
 
 class UsageTotal(_Document):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse, Response
 
@@ -28,18 +31,11 @@ def status_routes(service: Service) -> APIRouter:
         response_model_exclude_none=True,
         responses={
             200: {"description": "Every worker is ready. `degraded`: something else is wrong."},
-            503: {"model": Readiness, "description": "Not every worker is ready."},
+            503: {"model": Readiness, "description": "`reasons` says why requests are not answered."},
         },
     )
     async def readyz() -> JSONResponse:
-        if not service.ready:
-            readiness = Readiness(status="not ready")
-        elif service.pool.degraded:
-            readiness = Readiness(status="degraded", reasons=list(service.pool.degraded))
-        else:
-            readiness = Readiness(status="ready")
-        status = 503 if readiness.status == "not ready" else 200
-        return JSONResponse(readiness.model_dump(exclude_none=True), status)
+        return readiness(service.unready, service.pool.degraded)
 
     @router.get("/info", summary="Server information", dependencies=[Depends(require_team)])
     async def info() -> Info:
@@ -58,6 +54,20 @@ def status_routes(service: Service) -> APIRouter:
         )
 
     return router
+
+
+def readiness(unready: Sequence[str], degraded: Sequence[str]) -> JSONResponse:
+    """Return the answer of ``/readyz``.
+
+    Args:
+        unready: What keeps requests from being answered.
+        degraded: What is wrong besides.
+    """
+    status: Literal["not ready", "degraded", "ready"] = "ready"
+    if unready or degraded:
+        status = "not ready" if unready else "degraded"
+    document = Readiness(status=status, reasons=[*unready, *degraded] or None)
+    return JSONResponse(document.model_dump(exclude_none=True), 503 if unready else 200)
 
 
 def describe(service: Service) -> Info:

@@ -23,12 +23,15 @@ from lossd.engine.admission.arena import Region
 from lossd.engine.dispatch.job import Job
 from lossd.engine.dispatch.worker_slot import WorkerSlot
 from lossd.engine.ipc.channel import MAX_MESSAGE_BYTES, Sender, SpareDescriptors
+from lossd.engine.ipc.heartbeats import BEAT_SECONDS, Pulse
 from lossd.engine.ipc.memory import Memory
 from lossd.engine.ipc.messages import (
     Answer,
     Cancel,
     Degraded,
+    Leaving,
     Listening,
+    ReadAgain,
     Ready,
     TeamsChanged,
     WorkerGone,
@@ -74,6 +77,16 @@ class WorkerPool:
     ) -> None:
         self.slots: Final[dict[int, WorkerSlot]] = {}
         self.supervisor_gone: Final = asyncio.Event()
+        self.supervisor_hung = False
+        """Whether the supervisor stands still: nobody replaces what ends, or reads the teams file."""
+        self.listening = False
+        """Whether requests are accepted."""
+        self.leaving: Final = asyncio.Event()
+        """Set once the server is being stopped: callers are to move to other connections."""
+        self.handed_over: Final = asyncio.Event()
+        """Set once another server accepts from the listening socket."""
+        self.read_again: Final = asyncio.Event()
+        """Set when files are to be read again."""
         self.elements: Final = elements
         self._each = elements if each is None else each
         self.workers: Final = workers
@@ -91,12 +104,37 @@ class WorkerPool:
         self._loop.add_reader(control, self._read_supervisor)
 
     @property
-    def ready(self) -> bool:
-        """Whether every worker has passed its known-answer check, and none is in a crash loop."""
-        return len(self.slots) == self.workers and all(slot.steady for slot in self.slots.values())
+    def unready(self) -> list[str]:
+        """What keeps requests from being answered, if anything.
+
+        Every worker must have passed its known-answer check, and none be in a crash loop.
+        """
+        missing = self.workers - sum(slot.steady for slot in self.slots.values())
+        reasons = [f"{missing} of {self.workers} workers not ready"] if missing else []
+        if self.supervisor_hung:
+            reasons.append("the supervisor stands still")
+        return reasons
+
+    async def watch_supervisor(self, supervisor: Pulse, hang_seconds: float) -> None:
+        """Look at the supervisor's heartbeat again and again.
+
+        Args:
+            supervisor: The heartbeat.
+            hang_seconds: How long it may stand still.
+        """
+        while True:
+            supervisor.look()
+            hung = supervisor.hangs(hang_seconds)
+            if hung and not self.supervisor_hung:
+                logger.error("the supervisor stands still; not ready until it goes on")
+            elif self.supervisor_hung and not hung:
+                logger.warning("the supervisor goes on")
+            self.supervisor_hung = hung
+            await asyncio.sleep(BEAT_SECONDS)
 
     def announce(self) -> None:
         """Tell the supervisor that requests are accepted."""
+        self.listening = True
         with suppress(ConnectionError):  # the reader notices it, too
             self._control.send(encode(Listening()))
 
@@ -256,6 +294,12 @@ class WorkerPool:
                 self._when_teams_changed(message, fds[0])
             elif isinstance(message, Degraded):
                 self.degraded = message.reasons
+            elif isinstance(message, ReadAgain):
+                self.read_again.set()
+            elif isinstance(message, Leaving):
+                self.leaving.set()
+                if message.handed_over:
+                    self.handed_over.set()
             self._spares.refill()
 
     def _link(self, started: WorkerStarted, fd: int) -> None:

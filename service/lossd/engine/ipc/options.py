@@ -11,34 +11,39 @@ import msgspec
 
 
 class FrontEndOptions(msgspec.Struct, frozen=True):
-    """Options of a front end, whose settings are in the environment.
+    """Options of a front end or the admin listener, whose settings are in the environment.
 
     Attributes:
         index: Its number.
         listen_fd: The listening socket.
         arena_fd: Its arena.
+        heartbeats_fd: The heartbeats of all processes.
         control_fd: The socket to the supervisor.
         quotas_fd: The memory of the teams' quotas.
-        counters_fds: The counters of all front ends.
+        counters_fds: The counters of all front ends, the admin listener and the supervisor.
         workers: Number of workers.
         elements: Most elements of a slice.
         restarts: Number of processes before it in its place.
+        holds_back: Whether it accepts only once all workers are ready, since another server still does.
     """
 
     index: int
     listen_fd: int
     arena_fd: int
+    heartbeats_fd: int
     control_fd: int
     quotas_fd: int
     counters_fds: tuple[int, ...]
     workers: int
     elements: int
     restarts: int
+    holds_back: bool
 
     @property
     def fds(self) -> tuple[int, ...]:
         """All descriptors that it inherits."""
-        return self.listen_fd, self.arena_fd, self.control_fd, self.quotas_fd, *self.counters_fds
+        its = self.listen_fd, self.arena_fd, self.heartbeats_fd, self.control_fd, self.quotas_fd
+        return *its, *self.counters_fds
 
 
 class WorkerOptions(msgspec.Struct, frozen=True):
@@ -48,7 +53,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
         index: Its number.
         device: Its device.
         control_fd: The socket to the supervisor.
-        heartbeats_fd: The heartbeats of all workers.
+        heartbeats_fd: The heartbeats of all processes.
+        front_ends: Number of front ends.
         workers: Number of workers.
         log_level: As the setting.
         log_format: As the setting.
@@ -64,6 +70,7 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     device: str
     control_fd: int
     heartbeats_fd: int
+    front_ends: int
     workers: int
     log_level: str
     log_format: Literal["console", "json"]

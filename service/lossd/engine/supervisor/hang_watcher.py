@@ -1,57 +1,57 @@
-"""Kills workers whose heartbeats stop, so that they are replaced."""
+"""Kills processes whose heartbeats stop, so that they are replaced, and counts them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from lossd.engine.ipc.heartbeats import Heartbeats
-from lossd.engine.supervisor.processes import Child
+from lossd.engine.ipc.counters import Counters, encode_key
+from lossd.engine.ipc.heartbeats import BEAT_SECONDS
+from lossd.engine.supervisor.processes import ROLES, Child
 
 logger = logging.getLogger(__name__)
 
-_LOOK_SECONDS: Final = 0.25
-
 
 class HangWatcher:
-    """Looks at the heartbeats four times a second.
-
-    It counts looks, not seconds: if the whole machine stands still for a while, that is one look.
+    """Looks at the heartbeats of the running processes a few times a second.
 
     Args:
-        heartbeats: The heartbeats.
-        workers: The running workers, by number.
+        children: Returns the processes.
+        counters: The supervisor's own counters.
         hang_seconds: The longest time without a heartbeat.
         start_seconds: The longest time until the first.
     """
 
     def __init__(
-        self, heartbeats: Heartbeats, workers: Mapping[int, Child], hang_seconds: float, start_seconds: float
+        self,
+        children: Callable[[], Iterable[Child]],
+        counters: Counters,
+        hang_seconds: float,
+        start_seconds: float,
     ) -> None:
-        self._heartbeats = heartbeats
-        self._workers = workers
+        self._children = children
         self._hang_seconds = hang_seconds
         self._start_seconds = start_seconds
-        self._seen: dict[int, tuple[Child, float, int]] = {}  # with the last beat, and looks since
+        self._numbers = counters.numbers
+        self._hangs: Final = {role: counters.cell(encode_key(("process_hangs", role))) for role in ROLES}
 
     async def follow(self) -> None:
         """Look again and again."""
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            for index, worker in self._workers.items():
-                self._look(index, worker)
+            await asyncio.sleep(BEAT_SECONDS)
+            for child in self._children():
+                self.look(child)
 
-    def _look(self, index: int, worker: Child) -> None:
-        beat = self._heartbeats.read(index).beat
-        seen, last, looks = self._seen.get(index, (worker, beat, 0))
-        looks = looks + 1 if (seen, last) == (worker, beat) else 0
-        self._seen[index] = worker, beat, looks
-        seconds = looks * _LOOK_SECONDS
-        if beat and seconds > self._hang_seconds:
-            logger.error("worker pid %d has made no progress for %.1f s; killed", worker.process.pid, seconds)
-            worker.kill()
-        elif not beat and seconds > self._start_seconds:
-            logger.error("worker pid %d is not ready after %.0f s; killed", worker.process.pid, seconds)
-            worker.kill()
+    def look(self, child: Child) -> None:
+        """Look at a process, and kill it if it hangs."""
+        pulse = child.pulse
+        begun = pulse.look().beat
+        if pulse.still_seconds <= (self._hang_seconds if begun else self._start_seconds):
+            return
+        what = "has made no progress for" if begun else "is not ready after"
+        logger.error("%s pid %d %s %.1f s; killed", child.role, child.process.pid, what, pulse.still_seconds)
+        self._numbers[self._hangs[child.role]] += 1.0
+        child.kill()
+        pulse.still_seconds = 0.0  # it is counted once, however long its end takes

@@ -30,7 +30,7 @@ from lossd.core.catalog import LOSSES, register
 from lossd.core.kernel import Kernel, Sums, WrongAnswerError
 from lossd.core.prepare import Work, prepare
 from lossd.core.self_test import check_known_answers
-from lossd.engine.ipc.heartbeats import Heartbeat, Heartbeats
+from lossd.engine.ipc.heartbeats import Heartbeat, Heartbeats, Row
 from lossd.engine.ipc.messages import (
     UNUSABLE,
     WRONG,
@@ -80,9 +80,8 @@ class Worker:
     the next slice, so that nobody waits for the end of a large request.
 
     Args:
-        index: The worker's number.
         kernel: The kernel.
-        heartbeats: Where it writes its heartbeat.
+        row: Where it writes its heartbeat.
         control: The socket to the supervisor.
         check_seconds: Seconds between two known-answer checks.
         clock: Seconds, for measuring slices and checking deadlines.
@@ -93,9 +92,8 @@ class Worker:
 
     def __init__(
         self,
-        index: int,
         kernel: Kernel,
-        heartbeats: Heartbeats,
+        row: Row,
         control: socket.socket,
         check_seconds: float,
         clock: Callable[[], float] = time.monotonic,
@@ -103,10 +101,9 @@ class Worker:
         torch: str = "",
         added: Kernel | None = None,
     ) -> None:
-        self._index = index
         self._kernel = kernel
         self._added = added or kernel
-        self._heartbeats = heartbeats
+        self._row = row
         self._clock = clock
         self._tracing = tracing
         self._check_seconds = check_seconds
@@ -181,7 +178,7 @@ class Worker:
     def _beat(self, task: _Task | None) -> None:
         """Write a heartbeat, with the slice that is scored next."""
         running = None if task is None else (task.front_end.number, task.slice.id)
-        self._heartbeats.write(self._index, Heartbeat(time.monotonic(), self._answered, running))
+        self._row.write(Heartbeat(time.monotonic(), answered=self._answered, running=running))
 
     def _join(self, front_end: FrontEnd) -> None:
         """Pin a new front end's arena, so that a CUDA device copies from it by itself."""
@@ -279,7 +276,7 @@ def main(arguments: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor
     logs.configure("worker", options.index, options.log_level, options.log_format)
     control = socket.socket(fileno=options.control_fd)
-    heartbeats = Heartbeats(options.heartbeats_fd, options.workers)
+    heartbeats = Heartbeats(options.heartbeats_fd, options.front_ends, options.workers)
     if options.device.startswith("cpu"):
         os.nice(_NICENESS)
     kernel, added = _load_kernels(options)
@@ -287,9 +284,8 @@ def main(arguments: str) -> None:
     gc.freeze()  # what has been imported stays, and need not be looked through again and again
     tracing = Tracing("worker", options.index) if options.traces else None
     worker = Worker(
-        options.index,
         kernel,
-        heartbeats,
+        heartbeats.workers[options.index],
         control,
         options.check_seconds,
         tracing=tracing,

@@ -1,0 +1,158 @@
+"""The admin listener: what it answers, and that it does whatever happens elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bench.memory import family
+from certificates import make_certificate
+from faults.asked import SMALL, pair_body
+from faults.load import Load, Plan, post
+from faults.observe import ended, fetch, port_of, wait_until
+from faults.probes import Admin, stopped, watched_server
+from live_server import live_server
+from teams_file import make_key, team_table, write_teams
+
+MOST_CONNECTIONS = 32
+HALF_A_HEAD = b"GET /livez HTTP/1.1\r\nHost: local"
+
+
+def taken(admin: Admin) -> int:
+    """How many connections it holds."""
+    fields = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    local = f":{admin.port:04X}"
+    return sum(field[1].endswith(local) and field[3] == "01" for field in fields)
+
+
+def test_it_answers_probes_and_nothing_else(tmp_path: Path) -> None:
+    with watched_server(tmp_path) as admin:
+        assert admin.document("/livez") == {"status": "alive"}
+        assert admin.document("/readyz") == {"status": "ready"}
+        for path in ("/livez", "/readyz", "/metrics"):
+            status, headers, body = admin.ask(path, "HEAD")
+            assert (status, body) == (200, b"")
+            assert headers["x-request-id"]
+        ours, theirs = admin.ask("/metrics"), fetch(admin.server, "/metrics")
+        names = [
+            {line for line in text.decode().splitlines() if line.startswith("#")}
+            for text in (ours[2], theirs[1])
+        ]
+        assert names[0] == names[1]
+        for path, method, wanted in (
+            ("/", "GET", 404),
+            ("/info", "GET", 404),
+            ("/livez/", "GET", 404),
+            ("/bce", "POST", 404),
+            ("/livez", "POST", 405),
+        ):
+            status, headers, body = admin.ask(path, method)
+            assert status == wanted
+            assert headers["content-type"] == "application/problem+json"
+            assert json.loads(body)["request_id"] == headers["x-request-id"]
+            assert (headers["allow"] == "GET, HEAD") == (wanted == 405)
+
+
+def test_without_a_port_there_is_none(tmp_path: Path) -> None:
+    with live_server(tmp_path, admin_port="") as server:
+        assert len(family(server.process.pid)) == 3
+
+
+def test_a_taken_port_ends_the_start(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(AssertionError, match=f"cannot listen on 127.0.0.1 port {port}"):
+            live_server(tmp_path, admin_port=port).__enter__()
+
+
+def test_it_needs_no_key_and_no_tls(tmp_path: Path) -> None:
+    write_teams(tmp_path / "teams.toml", team_table("vision", make_key()))
+    chain, key = make_certificate(tmp_path, "lossd")
+    with watched_server(tmp_path, teams=tmp_path / "teams.toml", tls_certificate=chain, tls_key=key) as admin:
+        server = admin.server
+        assert admin.status("/metrics") == 200
+        assert httpx.get(f"{server.url}/metrics", verify=server.verify).status_code == 401
+
+
+def test_an_ended_one_is_replaced(tmp_path: Path) -> None:
+    with watched_server(tmp_path) as admin:
+        before = admin.pid
+        os.kill(before, signal.SIGKILL)
+        wait_until(lambda: admin.is_ready() and admin.pid != before, 15, "none came")
+
+
+def test_a_stopped_server_is_not_ready_at_once_and_the_admin_listener_leaves_last(tmp_path: Path) -> None:
+    with watched_server(tmp_path, drain_seconds=3) as admin:
+        server, front_end, processes = admin.server, admin.front_end, family(admin.server.process.pid)
+        request = post("/focal", pair_body(20_000))
+        with socket.create_connection(("127.0.0.1", port_of(server))) as caller:
+            caller.sendall(request.head + request.body[: len(request.body) // 2])
+            wait_until(lambda: admin.metrics()["lossd_requests_in_flight"] == 1.0, 5, "it has not begun")
+            server.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: not admin.is_ready(), 1, "still ready")
+            assert admin.document("/readyz")["reasons"] == ["the server is being stopped"]
+            assert not ended(front_end)
+            while not ended(front_end):
+                assert admin.status("/livez") == 200
+                time.sleep(0.05)
+        assert server.process.wait(30) == 0
+        assert all(ended(pid) for pid in processes)
+
+
+def test_it_does_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
+    with watched_server(tmp_path) as admin:
+        processes = family(admin.server.process.pid)
+        assert len(processes) == 4
+        admin.server.process.kill()
+        admin.server.process.wait()
+        wait_until(lambda: all(ended(pid) for pid in processes), 10, "something is left")
+
+
+@pytest.mark.alone
+def test_it_answers_while_the_other_port_is_flooded(tmp_path: Path, say: Callable[[str], None]) -> None:
+    with watched_server(tmp_path, max_connections=600) as admin, Load() as load, ExitStack() as stack:
+        address = ("127.0.0.1", port_of(admin.server))
+        load.start(Plan(port_of(admin.server), SMALL, at_once=300))
+        for _ in range(400):  # with the others more than it holds
+            stack.enter_context(socket.create_connection(address)).sendall(HALF_A_HEAD)
+        admin.seconds.clear()
+        for _ in range(60):
+            assert (admin.status("/livez"), admin.status("/readyz")) == (200, 200)
+            time.sleep(0.02)
+        load.finish(stop=True)
+        admin.status("/metrics")
+    median, longest = statistics.median(admin.seconds), max(admin.seconds)
+    say(f"probes in a flood of the other port: median {1e3 * median:.1f} ms, {1e3 * longest:.0f} ms at most")
+    assert median < 0.05
+    assert longest < 1.0
+
+
+@pytest.mark.alone
+def test_it_answers_while_the_front_end_stands_still(tmp_path: Path) -> None:
+    with watched_server(tmp_path) as admin, stopped(admin.front_end):
+        for _ in range(20):
+            assert admin.status("/livez") == 200  # it has not stood still for long
+            time.sleep(0.05)
+        assert max(admin.seconds) < 1.0
+
+
+def test_a_stranger_cannot_lock_probes_out(tmp_path: Path) -> None:
+    with watched_server(tmp_path) as admin, ExitStack() as stack:
+        for i in range(6 * MOST_CONNECTIONS):
+            stranger = stack.enter_context(socket.create_connection(("127.0.0.1", admin.port)))
+            stranger.sendall(HALF_A_HEAD)
+            if i % 16 == 0:
+                assert admin.status("/livez") == 200
+        assert admin.status("/readyz") == 200
+        wait_until(lambda: taken(admin) <= MOST_CONNECTIONS, 5, "it holds more")
+        wait_until(lambda: taken(admin) == 0, 5, "slow heads are waited for")
