@@ -25,7 +25,7 @@ SECONDS_EACH ?= 60
 .NOTPARALLEL: # the checks of `test` and `quick` run in the order given
 .PHONY: help install format format-check lint types walls units quick tests coverage wheel test reference release serve demo bench \
   bench-backlog bench-core bench-formats bench-json bench-neighbour bench-peers bench-server bench-stream \
-  fuzz soak evaluation lock clean distclean
+  fuzz soak evaluation sbom image lock clean distclean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -145,7 +145,15 @@ soak: $(READY) ## Break a server in every way, again and again, and print what i
 evaluation: $(READY) ## Score 2 GB in little memory while a worker is killed and the server restarted
 	LOSSD_SOAK=1 $(BIN)/python -m pytest tests/faults/test_evaluation.py --timeout 0 $(ARGS)
 
-lock: ## Pin the newest versions in constraints.txt; KEEP="torch==2.13.0" holds some back
+sbom: ## Write the image's bill of materials, dist/sbom.json
+	@mkdir -p dist
+	PYTHON='$(PYTHON)' scripts/sbom.sh dist/sbom.json
+
+image: ## Build the image lossd from bases by digest, which dist/images.txt lists
+	@mkdir -p dist
+	scripts/build_image.sh lossd dist/images.txt $(ARGS)
+
+lock: ## Pin the newest versions in constraints.txt and requirements.lock; KEEP="torch==2.13.0" holds some back
 	PYTHON='$(PYTHON)' scripts/lock.sh $(KEEP)
 
 clean: ## Remove what checks and builds leave behind

@@ -155,7 +155,9 @@ async def serve(
 
 def _uvicorn_config(settings: Settings, service: Service, certificate: Certificate | None) -> uvicorn.Config:
     """Return uvicorn's configuration, with the project's own protocol and application."""
-    room = partial(make_room, allow_descriptors(settings.max_connections))
+    most = allow_descriptors(settings.max_connections)
+    service.metrics.set_max_connections(most)
+    room = partial(make_room, most)
     protocol = partial(
         LossdProtocol,
         settings=settings,

@@ -6,6 +6,7 @@ the counts of all, including those of front ends that have been replaced.
 
 from __future__ import annotations
 
+import platform
 import time
 from bisect import bisect_left
 from collections import defaultdict
@@ -23,6 +24,8 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from lossd import __version__
+from lossd.api.process_metrics import process_metrics
 from lossd.engine.dispatch.worker_pool import WorkerPool
 from lossd.engine.ipc.counters import ANSWERED, LABELS, Counters, Key, decode_key, encode_key, totals
 from lossd.types import LossResult, Timings
@@ -61,6 +64,7 @@ _COUNTERS: Final = (
     _Family("process_hangs", "How often a process stood still, by its kind.", ("process",)),
 )
 _GAUGES: Final = (
+    _Family("max_connections", "Connections that all front ends together take."),
     _Family("requests_in_flight", "Requests for a loss being worked on."),
     _Family("requests_waiting", "Requests that wait unread, for their turn or for memory."),
     _Family("memory_bytes", "Bytes that there are for bodies and answers.", ("part",)),
@@ -163,6 +167,10 @@ class Metrics:
     def restarted(self, times: int) -> None:
         """Record how often this front end was replaced."""
         self._set(float(times), "front_end_restarts")
+
+    def set_max_connections(self, connections: int) -> None:
+        """Record the most connections of this front end."""
+        self._set(float(connections), "max_connections")
 
     def began(self) -> None:
         """Count a request as in flight."""
@@ -385,3 +393,16 @@ class _Exposition(Collector):
         degraded = GaugeMetricFamily("lossd_degraded", "Number of problems that do not stop scoring.")
         degraded.add_metric((), len(self._pool.degraded) + len(self._metrics.full_shares()))
         yield degraded
+        yield self._build_info()
+        yield from process_metrics()
+
+    def _build_info(self) -> Metric:
+        ready = next((worker.ready for worker in self._pool.slots.values()), None)
+        info = GaugeMetricFamily(
+            "lossd_build_info",
+            "1, with the versions of lossd, Python and torch, and the kernel of the first worker.",
+            labels=("version", "python", "torch", "kernel"),
+        )
+        versions = (__version__, platform.python_version())
+        info.add_metric((*versions, ready.torch if ready else "", ready.kernel if ready else ""), 1.0)
+        return info

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import httptools
 from starlette.types import Scope
@@ -35,6 +35,9 @@ from lossd.api.http.upload import Upload
 from lossd.api.problems import Problem, problem
 from lossd.settings import Settings
 from lossd.types import ErrorCode, RequestError
+
+_OF_PROXIES: Final = frozenset((b"forwarded", b"via", b"x-forwarded-for"))
+"""Headers that proxies add."""
 
 
 class _Flow(FlowControl):
@@ -123,6 +126,7 @@ class LossdProtocol(RequestParser):
         self._leaving = leaving
         self._guard = SlowClientGuard(settings)
         self._linger: Linger | None = None
+        self._late_answer = b""
         self._interrupt: Callable[[RequestError | None], None] | None = None
         self._reading = False  # an endpoint awaits more of a body
         self._served = False  # a request was answered
@@ -317,7 +321,13 @@ class LossdProtocol(RequestParser):
 
     def write(self, data: bytes) -> None:
         """Write some of an answer from uvicorn's cycle."""
-        if self._linger is None:
+        if self._linger is not None:
+            return
+        cycle = self.cycle
+        early = self._within_body and cycle.response_started and not cycle.keep_alive
+        if early and not self.expect_100_continue and any(name in _OF_PROXIES for name, _ in self.headers):
+            self._late_answer += data  # `close` comes next
+        else:
             self.transport.write(data)
 
     # Ends
@@ -401,7 +411,7 @@ class LossdProtocol(RequestParser):
         left = self._settings.linger_bytes
         if self._within_body and self._declared is not None:
             left = self._declared - self.body_bytes
-        self._linger = Linger(self._lingerers, self.loop, self.flow, self.transport, left)
+        self._linger = Linger(self._lingerers, self.loop, self.flow, self.transport, left, self._late_answer)
 
     def is_closing(self) -> bool:
         """Return whether nothing can be written any more."""
