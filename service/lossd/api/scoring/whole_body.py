@@ -247,7 +247,9 @@ class WholeBody:
         began, exchange = time.monotonic(), self._exchange
         if cut.output_shape:
             check_answer(self._service, request, cut, self._spec())
-        scored = inplace.score(request, cut, region.memory, 0, self._deadline(), exchange.team)
+        scored = inplace.score(
+            request, cut, region.memory, 0, self._deadline(), exchange.team, self._service.turns
+        )
         result, compute = await scored
         return Answer(result, None, _timings(exchange, began, compute))
 
