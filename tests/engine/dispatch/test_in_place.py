@@ -1,14 +1,12 @@
-"""Small requests scored by the front end: when that is, and that a worker gives the same bits."""
+"""Small requests scored by the front end: a worker gives the same bits."""
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import random
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,42 +16,8 @@ import numpy.typing as npt
 import pytest
 
 from live_server import LiveServer, live_server
-from lossd.engine.dispatch.in_place import in_turn
-from lossd.engine.scheduler import LoopTurns
-from lossd.teams import EVERYONE
 
 Arrays = dict[str, npt.NDArray[Any]]
-
-
-def test_what_is_waited_for_is_given_or_raised_and_not_done_in_vain() -> None:
-    async def test() -> None:
-        turns, done = LoopTurns(asyncio.get_running_loop().call_soon), []
-
-        def fail() -> int:
-            raise ValueError("odd")
-
-        def work() -> int:
-            done.append(1)
-            return 3
-
-        async def late(work: Callable[[], int]) -> int:
-            assert turns.has_time(time.monotonic())
-            turns.spend(1.0)
-            return await in_turn(turns, EVERYONE, work)
-
-        assert await in_turn(turns, EVERYONE, work) == 3
-        await asyncio.sleep(0)
-        with pytest.raises(ValueError, match="odd"):
-            await late(fail)
-        await asyncio.sleep(0)
-        waiting = asyncio.ensure_future(late(work))
-        await asyncio.sleep(0)
-        waiting.cancel()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert done == [1]
-
-    asyncio.run(test())
 
 
 class Drawn:

@@ -39,9 +39,9 @@ from lossd.engine.scheduler import LoopTurns
 from lossd.settings import Settings
 from lossd.types import ErrorCode, RequestError
 
-_START_SECONDS: Final = 0.2e-3
+_START_SECONDS: Final = 0.1e-3
 """About the time that the task of a request takes before it waits for anything."""
-_WAKE_SECONDS: Final = 0.05e-3
+_WAKE_SECONDS: Final = 0.02e-3
 """About the time that it takes for some more of a body."""
 
 
@@ -363,6 +363,10 @@ class LossdProtocol(RequestParser):
             return
         self.flow.resume_reading()
         if self.pipeline:
+            self._turns.add(self.owner, self.weight, self._start_next)
+
+    def _start_next(self) -> None:
+        if self.pipeline and not self.is_closing():
             self._start_asgi_task(*self.pipeline.pop())
 
     def write(self, data: bytes) -> None:

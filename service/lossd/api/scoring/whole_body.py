@@ -163,7 +163,7 @@ class WholeBody:
             request, cut = self._assemble(body, region)
             inplace = self._service.inplace
             if inplace is not None and inplace.takes(request, cut):
-                return await self._score_in_place(inplace, request, cut, region)
+                return self._score_in_place(inplace, request, cut, region)
             started = await self._start(request, cut)
         job, batch = started.job, started.batch
         job.deadline = self._deadline()
@@ -241,16 +241,11 @@ class WholeBody:
         self._exchange.charge(cut.size)
         return request, cut
 
-    async def _score_in_place(
-        self, inplace: InPlace, request: LossRequest, cut: Cut, region: Region
-    ) -> Answer:
+    def _score_in_place(self, inplace: InPlace, request: LossRequest, cut: Cut, region: Region) -> Answer:
         began, exchange = time.monotonic(), self._exchange
         if cut.output_shape:
             check_answer(self._service, request, cut, self._spec())
-        scored = inplace.score(
-            request, cut, region.memory, 0, self._deadline(), exchange.team, self._service.turns
-        )
-        result, compute = await scored
+        result, compute = inplace.score(request, cut, region.memory, 0, self._deadline())
         return Answer(result, None, _timings(exchange, began, compute))
 
     async def _start(self, request: LossRequest, cut: Cut, last: str = "") -> _Started:

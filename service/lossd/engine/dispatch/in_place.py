@@ -1,17 +1,16 @@
 """Small requests, scored by the front end itself.
 
 A request that takes one core a fraction of a millisecond is scored in the event loop, where its bytes lie:
-asking a worker would take longer. Each turn of the loop has little time for them; the others wait for later
-turns, shared fairly between teams (`lossd.engine.scheduler.LoopTurns`).
+asking a worker would take longer. Few requests begin in one turn of the loop, so few are scored in one
+(`lossd.engine.scheduler.LoopTurns`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -21,11 +20,7 @@ from lossd.core.kernel import Kernel
 from lossd.core.prepare import Work, prepare
 from lossd.core.self_test import check_known_answers
 from lossd.engine.dispatch.result import Planes, Totals, planes_of, result_of, too_late
-from lossd.engine.scheduler import LoopTurns
-from lossd.teams import Team
 from lossd.types import LossRequest, LossResult
-
-T = TypeVar("T")
 
 MOST_OUTPUTS: Final = 1 << 13
 """The most numbers of an array answer: those that are written in one piece."""
@@ -34,24 +29,6 @@ _MOST_MERGED: Final = 1 << 9
 _SIMPLE_GAMMAS: Final = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 _COSTLY: Final = 4.0
 """Cost factor for a gamma outside `_SIMPLE_GAMMAS`, or for merged sums."""
-
-
-async def in_turn(turns: LoopTurns, team: Team, work: Callable[[], T]) -> T:
-    """Call a function now, or in a later turn of the event loop, and return its result."""
-    if turns.has_time(time.monotonic()):
-        return work()
-    done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-
-    def late() -> None:
-        if done.done():  # the request has been given up
-            return
-        try:
-            done.set_result(work())
-        except Exception as error:
-            done.set_exception(error)
-
-    turns.add(f"team {team.name}", team.weight, late)
-    return await done
 
 
 class Prepared(NamedTuple):
@@ -99,17 +76,10 @@ class InPlace:
         costly = merged or request.params.get("gamma", 1.5) not in _SIMPLE_GAMMAS
         return cut.size * loss.nanoseconds * (_COSTLY if costly else 1.0) <= self._most
 
-    async def score(
-        self,
-        request: LossRequest,
-        cut: Cut,
-        memory: bytes | memoryview,
-        offset: int,
-        deadline: float,
-        team: Team,
-        turns: LoopTurns,
+    def score(
+        self, request: LossRequest, cut: Cut, memory: bytes | memoryview, offset: int, deadline: float
     ) -> tuple[LossResult, float]:
-        """Score a request when it is its team's turn.
+        """Score a request at once, unless it is too late.
 
         Args:
             request: The request.
@@ -117,8 +87,6 @@ class InPlace:
             memory: The memory of its tensors.
             offset: The place in that memory that the tensors' offsets are counted from.
             deadline: The time after which nothing is computed, by time.monotonic().
-            team: The request's team.
-            turns: Shares the event loop's time.
 
         Returns:
             The result, with an array of its own, and the seconds of computing.
@@ -126,15 +94,11 @@ class InPlace:
         Raises:
             RequestError: That of `compute`, or ``deadline_exceeded``.
         """
-
-        def work() -> tuple[LossResult, float]:
-            began = time.monotonic()
-            if began >= deadline:
-                raise too_late()
-            result = self.compute(prepare_request(request, cut), memory, offset)
-            return result, time.monotonic() - began
-
-        return await in_turn(turns, team, work)
+        began = time.monotonic()
+        if began >= deadline:
+            raise too_late()
+        result = self.compute(prepare_request(request, cut), memory, offset)
+        return result, time.monotonic() - began
 
     def compute(self, ready: Prepared, memory: bytes | memoryview, offset: int) -> LossResult:
         """Score a request at once.
