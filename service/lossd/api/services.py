@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -109,7 +110,7 @@ class Service:
             metrics=metrics,
             accounting=Accounting(metrics, log),
             tracing=Tracing("front-end", index) if settings.traces else None,
-            turns=LoopTurns(asyncio.get_running_loop().call_soon),
+            turns=LoopTurns(asyncio.get_running_loop().call_soon, time.monotonic),
             inplace=_score_in_place(settings),
         )
 

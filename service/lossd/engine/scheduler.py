@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from typing import Final, Generic, TypeAlias, TypeVar
@@ -151,9 +150,7 @@ class LoopTurns:
         clock: The time in seconds.
     """
 
-    def __init__(
-        self, call_soon: Callable[[Callable[[], None]], object], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object], clock: Callable[[], float]) -> None:
         self._call_soon = call_soon
         self._clock = clock
         self._waiting: Scheduler[Callable[[], None]] = Scheduler()

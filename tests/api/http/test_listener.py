@@ -8,6 +8,7 @@ import resource
 import shutil
 import socket
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -45,7 +46,7 @@ class Door:
         self.port: int = raw.getsockname()[1]
         self.room = 1000
         self.callers: list[socket.socket] = []
-        turns = LoopTurns(asyncio.get_running_loop().call_soon)
+        turns = LoopTurns(asyncio.get_running_loop().call_soon, time.monotonic)
         self.listener = Listener(raw, Greeter, certificate, seconds, lambda: self.room, turns)
 
     def connect(self, host: str = "127.0.0.1") -> socket.socket:

@@ -127,7 +127,7 @@ class LossdProtocol(RequestParser):
         super().__init__(settings, **uvicorns)
         self._disconnects = disconnects
         self._lingerers = lingerers
-        self._turns = turns or LoopTurns(self.loop.call_soon)
+        self._turns = turns or LoopTurns(self.loop.call_soon, time.monotonic)
         self._lane = lane(self) if lane is not None else None
         self._room = room
         self._log = log
