@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import subprocess
 import sys
@@ -12,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from faults.asked import pair_body
+from faults.asked import pair, pair_body
 from faults.observe import port_of
 from faults.raw import talk
 from live_server import LiveServer, live_server
+from lossd_client import LossClient
 
 pytestmark = pytest.mark.alone
 
@@ -91,3 +93,23 @@ def test_a_new_caller_does_not_wait_for_the_busy_ones(tmp_path: Path, path: str)
         for asked in (request("/bce"), probe):
             mine = [seconds(server, asked) for _ in range(SAMPLES)]
             assert statistics.median(mine) < max(0.05, theirs / 4), (theirs, sorted(mine))
+
+
+def test_long_bodies_arrive_whole_beside_busy_connections(tmp_path: Path) -> None:
+    """Though their pieces wait for their turns, and most are read past the parser."""
+    x, y = pair(10_000)
+    body = pair_body(10_000)
+    head = f"POST /bce HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-npy\r\nContent-Length: {len(body)}"
+    with live_server(tmp_path) as server:
+        with LossClient(server.url) as client:
+            right = client.bce(x, y)
+        with busy(server, tmp_path, "/bce?reduction=none"):
+            for cut in (1000, 100_000, 300_000, 1_000_000, len(body) - 1):
+                pieces = [
+                    f"{head}\r\n\r\n".encode() + body[:cut],
+                    body[cut : cut + 70_000],
+                    body[cut + 70_000 :],
+                ]
+                received = talk(server, *pieces, pause=0.02, answers=1)
+                assert received.statuses == [200]
+                assert json.loads(received.raw.partition(b"\r\n\r\n")[2])["sum"] == right.sum
