@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +17,7 @@ from lossd.engine.admission.concurrency import ConcurrencyLimiter
 from lossd.engine.dispatch.in_place import InPlace
 from lossd.engine.dispatch.worker_pool import WorkerPool
 from lossd.engine.ipc.memory import Memory
+from lossd.engine.scheduler import LoopTurns
 from lossd.settings import Settings
 from lossd.tracing import Tracing
 
@@ -40,6 +43,7 @@ class Service:
         metrics: The counters.
         accounting: The requests in flight, and the log of requests.
         tracing: The spans of requests; None without tracing.
+        turns: Shares the event loop's time between requests.
         inplace: Scores small requests in this process; None if workers score them all.
     """
 
@@ -54,6 +58,7 @@ class Service:
     metrics: Metrics
     accounting: Accounting
     tracing: Tracing | None
+    turns: LoopTurns
     inplace: InPlace | None
 
     @property
@@ -117,6 +122,7 @@ class Service:
             metrics=metrics,
             accounting=Accounting(metrics, log),
             tracing=Tracing("front-end", index) if settings.traces else None,
+            turns=LoopTurns(asyncio.get_running_loop().call_soon, time.monotonic),
             inplace=_score_in_place(settings),
         )
 

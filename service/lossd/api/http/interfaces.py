@@ -17,7 +17,13 @@ SHORT_BYTES: Final = 1 << 16
 
 
 class Connection(Protocol):
-    """A connection, as seen by what answers one of its requests."""
+    """A connection, as seen by what answers one of its requests.
+
+    Attributes:
+        received_at: When what it took last had arrived, by time.monotonic().
+    """
+
+    received_at: float
 
     def when_interrupted(self, callback: Callable[[RequestError | None], None]) -> Callable[[], None]:
         """Call ``callback`` if the request cannot go on.

@@ -166,7 +166,7 @@ class WholeBody:
             request, cut = self._assemble(body, region)
             inplace = self._service.inplace
             if inplace is not None and inplace.takes(request, cut):
-                return await self._score_in_place(inplace, request, cut, region)
+                return self._score_in_place(inplace, request, cut, region)
             started = await self._start(request, cut)
         job, batch = started.job, started.batch
         job.deadline = self._deadline()
@@ -246,14 +246,11 @@ class WholeBody:
         self._exchange.charge(cut.size)
         return request, cut
 
-    async def _score_in_place(
-        self, inplace: InPlace, request: LossRequest, cut: Cut, region: Region
-    ) -> Answer:
+    def _score_in_place(self, inplace: InPlace, request: LossRequest, cut: Cut, region: Region) -> Answer:
         began, exchange = time.monotonic(), self._exchange
         if cut.output_shape:
             check_answer(self._service, request, cut, self._spec())
-        scored = inplace.score(request, cut, region.memory, 0, self._deadline(), exchange.team)
-        result, compute = await scored
+        result, compute = inplace.score(request, cut, region.memory, 0, self._deadline())
         timings = _timings(exchange, began, compute)
         begins = began + timings.queue
         exchange.stages |= {"queue": (began, begins), "compute": (begins, begins + compute)}
