@@ -159,8 +159,16 @@ class Settings(BaseSettings):
     max_connections: PositiveInt = Field(
         default=4096,
         description=(
-            "Most connections of a front end. When there are more, the one idle longest is closed; if none "
-            "is idle, the new one is refused. Keep the limit of open files well above it."
+            "Most connections of a front end. When there are more, the one idle longest among those that are "
+            "no team's is closed. Keep the limit of open files well above it."
+        ),
+    )
+    reserved_connections: NonNegativeInt = Field(
+        default=256,
+        description=(
+            "How many of them teams may not use: they are kept for callers who have just come, for probes, "
+            "and up to half of them for teams that hold next to none. At most a quarter of "
+            "`LOSSD_MAX_CONNECTIONS`."
         ),
     )
     header_seconds: PositiveFloat = Field(
@@ -194,6 +202,17 @@ class Settings(BaseSettings):
     linger_connections: NonNegativeInt = Field(
         default=64,
         description="How many connections of a front end get that long at a time. Others get a second.",
+    )
+    team_share: float = Field(
+        default=0.5,
+        gt=0.0,
+        le=1.0,
+        description=(
+            "The most of a front end's connections, of each part of its memory for bodies, and of that for "
+            "array answers, that one team may hold, however slowly it sends and reads. Its further requests "
+            "wait. A body or an answer larger than the share is taken while the team holds nothing else in "
+            "that part, so others may find less than the rest. Without teams there is no limit."
+        ),
     )
     turn_bytes: PositiveInt = Field(
         default=32 * MIB,
@@ -405,6 +424,11 @@ class Settings(BaseSettings):
         They are apart from bodies, so that requests that hold their bodies never wait for each other.
         """
         return self.max_output_bytes + _SUMS_BYTES
+
+    @property
+    def share(self) -> float:
+        """The most of a resource that one team may hold, as a part of 1."""
+        return 1.0 if self.teams is None else self.team_share
 
     def environment(self) -> dict[str, str]:
         """Return these settings as environment variables, for a child process."""

@@ -11,6 +11,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.types import Scope
 from structlog.contextvars import bind_contextvars
 
+from lossd.api.http.interfaces import CONNECTION
 from lossd.engine.admission.quotas import Quotas
 from lossd.engine.ipc.messages import TeamsChanged, decode_teams
 from lossd.teams import EVERYONE, Roster, Team, is_key
@@ -22,6 +23,8 @@ CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key"})
 """The headers that carry keys."""
 TEAM: Final = "lossd.team"
 """The scope's key of the team's name, once that is known."""
+_METRICS: Final = "/metrics"
+"""The path that needs a key, but is answered also if the key's team has used up its connections."""
 SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"header": []}]
 """The security requirements, in the OpenAPI document, of routes that need a key."""
 # These two only document how to send a key; `Gate` reads it.
@@ -66,21 +69,27 @@ class Gate:
         """Return the team of a request, if it may use the server.
 
         Raises:
-            RequestError: ``unauthorized``, ``forbidden``.
+            RequestError: ``unauthorized``, ``forbidden``, ``overloaded``.
         """
         team = self.identify(scope)
         check_team(team)
         return team
 
     def identify(self, scope: Scope) -> Team:
-        """Return the team of a request.
+        """Return the team of a request, whose connection is that team's from now on.
 
         Args:
-            scope: ASGI's; only its headers are read.
+            scope: ASGI's, or the headers alone.
 
         Raises:
-            RequestError: ``unauthorized``.
+            RequestError: ``unauthorized``; ``overloaded``: the team has used up its connections.
         """
+        team = self._find_team(scope)
+        if CONNECTION in scope and scope["path"] != _METRICS:
+            scope[CONNECTION].claim_or_refuse(team.name)
+        return team
+
+    def _find_team(self, scope: Scope) -> Team:
         if self._roster is None:
             return EVERYONE
         key = _read_key(scope)
@@ -110,7 +119,7 @@ async def require_team(
     """Return the team of a request: a dependency of the framework's routes that need a key.
 
     Raises:
-        RequestError: ``unauthorized``, ``forbidden``.
+        RequestError: ``unauthorized``, ``forbidden``, ``overloaded``.
     """
     gate: Gate = request.app.state.gate
     team = gate.identify(request.scope)

@@ -21,7 +21,7 @@ from lossd import logs
 from lossd.api.accounting import Accounting
 from lossd.api.app import create_app
 from lossd.api.auth import Gate
-from lossd.api.http.connections import allow_descriptors, make_room, watch
+from lossd.api.http.connections import Connections, allow_descriptors
 from lossd.api.http.cors import Origins
 from lossd.api.http.disconnects import DisconnectWatcher
 from lossd.api.http.linger import Lingerers
@@ -98,14 +98,15 @@ async def serve(
     settings: Settings, listener: socket.socket, service: Service, certificate: Certificate | None
 ) -> None:
     """Serve until SIGTERM, then until the accepted requests have been answered."""
-    config = _uvicorn_config(settings, service, certificate)
+    connections = Connections(settings, allow_descriptors(settings.max_connections), service.metrics)
+    config = _uvicorn_config(settings, service, connections, certificate)
     server = DrainingServer(config, service.accounting, listener, settings.drain_seconds)
     host, port = listener.getsockname()[:2]
     scheme = "http" if certificate is None else "https"
     logger.info("listening on %s://%s:%d", scheme, f"[{host}]" if ":" in host else host, port)
     tasks = [
         asyncio.create_task(_end_with_supervisor(service.pool, server)),
-        asyncio.create_task(watch(server.server_state.connections)),  # type: ignore[arg-type] # all are of ours
+        asyncio.create_task(connections.watch(server.server_state.connections)),  # type: ignore[arg-type] # ours
     ]
     if certificate is not None:
         tasks.append(asyncio.create_task(certificate.follow()))
@@ -128,14 +129,15 @@ async def serve(
         service.tracing.close()
 
 
-def _uvicorn_config(settings: Settings, service: Service, certificate: Certificate | None) -> uvicorn.Config:
+def _uvicorn_config(
+    settings: Settings, service: Service, connections: Connections, certificate: Certificate | None
+) -> uvicorn.Config:
     """Return uvicorn's configuration, with the project's own protocol and application."""
-    room = partial(make_room, allow_descriptors(settings.max_connections))
     protocol = partial(
         LossdProtocol,
         settings=settings,
         lane=_choose_lane(service),
-        room=room,
+        counted=connections,
         log=service.accounting.log,
         disconnects=DisconnectWatcher(),
         lingerers=Lingerers(settings),

@@ -28,6 +28,8 @@ from lossd.engine.ipc.counters import ANSWERED, LABELS, Counters, Key, decode_ke
 from lossd.types import LossResult, Timings
 from lossd.wire import Duration, ModelFigures
 
+REFUSALS: Final = ("team_share", "address_share", "full")
+"""Why connections are refused."""
 _SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 _BOUNDS: Final = (*map(str, map(float, _SECONDS)), "+Inf")
 _STAGES: Final = ("read", "queue", "compute", "total")
@@ -58,8 +60,14 @@ _COUNTERS: Final = (
     _Family("device_seconds", "Seconds of computing.", LABELS["device_seconds"]),
     _Family("slices", "Slices that workers answered."),
     _Family("front_end_restarts", "How often a front end was replaced."),
+    _Family(
+        "connections_refused",
+        "Connections refused, or closed before their first answer so that others fit.",
+        ("reason",),
+    ),
 )
 _GAUGES: Final = (
+    _Family("connections", "Callers' connections."),
     _Family("requests_in_flight", "Requests for a loss being worked on."),
     _Family("requests_waiting", "Requests that wait unread, for their turn or for memory."),
     _Family("memory_bytes", "Bytes that there are for bodies and answers.", ("part",)),
@@ -120,6 +128,9 @@ class Metrics:
                 self._add(0.0, family.name)
         for stage in _STAGES:
             self._add(0.0, "request_seconds", stage, "sum")
+        for reason in REFUSALS:
+            self._add(0.0, "connections_refused", reason)
+        self._connections = self._cell("connections")
         self._in_flight = self._cell("requests_in_flight")
         self._slices = self._cell("slices")
 
@@ -148,6 +159,14 @@ class Metrics:
     def restarted(self, times: int) -> None:
         """Record how often this front end was replaced."""
         self._set(float(times), "front_end_restarts")
+
+    def connected(self, change: int) -> None:
+        """Count connections that there are more, or fewer."""
+        self._numbers[self._connections] += change
+
+    def refused_connection(self, reason: str) -> None:
+        """Count a connection that was refused, for one of `REFUSALS`."""
+        self._add(1.0, "connections_refused", reason)
 
     def began(self) -> None:
         """Count a request as in flight."""

@@ -28,6 +28,13 @@ class Connection(Protocol):
             A function that ends this.
         """
 
+    def claim_or_refuse(self, team: str) -> None:
+        """Count the connection as a team's from now on.
+
+        Raises:
+            RequestError: ``overloaded``: the team may not have one more. The answer is the last one.
+        """
+
     def set_reading(self, reading: bool) -> None:
         """Say whether more of the body is awaited, for which the caller may not take too long."""
 

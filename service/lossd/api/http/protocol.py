@@ -24,6 +24,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from lossd.api.accounting import NO_TIMING, RequestLog, choose_id
+from lossd.api.http.connections import Connections
 from lossd.api.http.cors import Origins
 from lossd.api.http.disconnects import DisconnectWatcher
 from lossd.api.http.interfaces import Lane
@@ -33,7 +34,7 @@ from lossd.api.http.slow_clients import SlowClientGuard, Stage
 from lossd.api.http.upload import Upload
 from lossd.api.problems import Problem, problem
 from lossd.settings import Settings
-from lossd.types import ErrorCode, RequestError
+from lossd.types import RequestError
 
 
 class _Flow(FlowControl):
@@ -89,12 +90,15 @@ class LossdProtocol(RequestParser):
         disconnects: The event loop's watcher.
         lingerers: The server's lingering connections.
         lane: Makes the connection's lane; None without lanes.
-        room: Makes room for a new connection; returns whether there is any.
+        counted: Counts all connections, and whose they are; None if nobody does.
         log: The log of requests, for those that the connection refuses by itself.
         origins: The origins that may call the server, if any.
         uvicorns: uvicorn's own arguments.
 
     Attributes:
+        owner: Whose it is: ``team vision`` once a request has shown a key, before that ``address 10.0.0.7``.
+        team: The name of its team; empty if it has none.
+        served: Whether a request was answered on it.
         idle_since: When it was made, or last had answered a request, by the loop's clock.
     """
 
@@ -105,7 +109,7 @@ class LossdProtocol(RequestParser):
         disconnects: DisconnectWatcher,
         lingerers: Lingerers,
         lane: Callable[[LossdProtocol], Lane] | None = None,
-        room: Callable[[LossdProtocol], bool] | None = None,
+        counted: Connections | None = None,
         log: RequestLog | None = None,
         origins: Origins | None = None,
         **uvicorns: Any,  # noqa: ANN401
@@ -114,16 +118,17 @@ class LossdProtocol(RequestParser):
         self._disconnects = disconnects
         self._lingerers = lingerers
         self._lane = lane(self) if lane is not None else None
-        self._room = room
+        self._counted = counted
         self._log = log
         self._origins = origins
         self._guard = SlowClientGuard(settings)
         self._linger: Linger | None = None
         self._interrupt: Callable[[RequestError | None], None] | None = None
         self._reading = False  # an endpoint awaits more of a body
-        self._served = False  # a request was answered
         self._lines_of: Sequence[tuple[bytes, bytes]] | None = None  # the source of `_default_lines`
         self._default_lines = b""
+        self.owner = self.team = ""
+        self.served = False
         self.idle_since = self.loop.time()
 
     # From the transport
@@ -133,11 +138,8 @@ class LossdProtocol(RequestParser):
         super().connection_made(transport)
         self._flow = _Flow(transport, self._disconnects, self._is_awaited, self.hang_up)
         self.flow = self._flow
-        if self._room is not None and not self._room(self):
-            self._ignoring = True
-            detail = "the server has reached its connection limit; retry, on another server if there is one"
-            self._respond_error(RequestError(ErrorCode.OVERLOADED, detail))
-            transport.close()
+        if self._counted is not None and (error := self._counted.begin(self)) is not None:
+            self._refuse_at_once(error)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes: first the lane, then the parser."""
@@ -153,6 +155,8 @@ class LossdProtocol(RequestParser):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End: the connection is lost."""
+        if self._counted is not None:
+            self._counted.end(self)
         if self._lane is not None:
             self._lane.lost()
         if self._linger is not None:
@@ -191,6 +195,19 @@ class LossdProtocol(RequestParser):
     def set_reading(self, reading: bool) -> None:
         """See `Connection.set_reading`."""
         self._reading = reading
+
+    def claim(self, team: str) -> bool:
+        """Count it as a team's from now on; return False if the team may not have it."""
+        return team == self.team or self._counted is None or self._counted.claim(self, team)
+
+    def claim_or_refuse(self, team: str) -> None:
+        """See `Connection.claim_or_refuse`."""
+        if self.claim(team) or self._counted is None:
+            return
+        self._keep_alive = False  # the refusal is the last answer
+        for cycle in self._cycles:
+            cycle.keep_alive = False
+        raise self._counted.refuse(team)
 
     def begin_upload(self, scope: Scope, missing: int) -> Upload | None:
         """See `Connection.begin_upload`."""
@@ -278,6 +295,12 @@ class LossdProtocol(RequestParser):
             broken.message_event.set()
             self.linger()
 
+    def _refuse_at_once(self, error: RequestError) -> None:
+        """Answer with an error before any request, and close."""
+        self._ignoring = True
+        self._respond_error(error)
+        self.transport.close()
+
     def _respond_error(self, error: RequestError) -> None:
         request_id = choose_id(None)
         answer = problem(error, request_id.decode(), close=True)
@@ -291,7 +314,7 @@ class LossdProtocol(RequestParser):
         """Count a request as answered, as uvicorn does."""
         self.server_state.total_requests += 1
         self.idle_since = self.loop.time()
-        self._served = True
+        self.served = True
 
     def on_response_complete(self) -> None:
         """Go on with the next request.
@@ -343,12 +366,12 @@ class LossdProtocol(RequestParser):
 
     @property
     def dispensable(self) -> bool:
-        """Whether it may be closed so that another connection fits."""
-        return self.idle or self._linger is not None
+        """Whether it may lose its place to another connection."""
+        return not self.team or self.idle or self._linger is not None
 
     def idle_too_long(self, now: float) -> bool:
         """Return whether it has waited too long for a request, by the loop's clock."""
-        most = self.timeout_keep_alive if self._served else self._settings.header_seconds
+        most = self.timeout_keep_alive if self.served else self._settings.header_seconds
         return now - self.idle_since > most
 
     def look(self, now: float, seconds: float) -> None:
@@ -374,6 +397,18 @@ class LossdProtocol(RequestParser):
         self.transport.abort()
         if self._interrupt is not None:
             self._interrupt(None)
+
+    def give_way(self, error: RequestError) -> None:
+        """Close, so that another connection fits; with an error if a head has begun to arrive."""
+        waits = not any(not cycle.response_complete for cycle in self._cycles)
+        if self.scheme == "https":
+            self.transport.abort()  # TLS has a farewell, which would keep the descriptor for a while
+        elif waits and self.stage is Stage.HEAD:
+            self._refuse_at_once(error)
+        elif waits:
+            self.transport.close()
+        else:
+            self.hang_up()
 
     def linger(self) -> None:
         """Close the sending half, and drop what is still received, for a bounded time."""
