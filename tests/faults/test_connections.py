@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -11,9 +13,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 
-from faults.observe import connections, fetch, roles, total, wait_until
+from certificates import make_certificate
+from faults.observe import children, connections, fetch, roles, total, wait_until
 from faults.raw import SECONDS, connect, receive, talk
 from live_server import LiveServer, live_server
 from teams_file import make_key, team_table, write_teams
@@ -145,9 +149,8 @@ class Shared:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     folder, noisy, quiet = tmp_path_factory.mktemp("shared"), make_key(), make_key()
     write_teams(folder / "teams.toml", team_table("noisy", noisy), team_table("quiet", quiet))
-    settings = {"teams": folder / "teams.toml", "max_connections": Shared.most}
     patient = {"header_seconds": 60, "upload_grace_seconds": 60}
-    with live_server(folder, **settings, **patient) as server:
+    with live_server(folder, teams=folder / "teams.toml", max_connections=Shared.most, **patient) as server:
         server.key = noisy
         yield Shared(server, noisy, quiet)
 
@@ -210,6 +213,26 @@ def test_a_connection_is_the_team_s_whose_key_came_last(shared: Shared) -> None:
         assert talk(shared.server, request(shared.quiet, JSON), answers=1).statuses == [200]
         for connection in held:
             assert asked(connection, JSON[-1:]) == [200]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl command")
+def test_heads_that_do_not_end_make_room_with_https(tmp_path: Path) -> None:
+    chain, key = make_certificate(tmp_path, "tls")
+    with ExitStack() as stack:
+        server = stack.enter_context(
+            live_server(tmp_path, tls_certificate=chain, tls_key=key, max_connections=MOST, header_seconds=60)
+        )
+        assert isinstance(server.verify, ssl.SSLContext)
+        for _ in range(3 * MOST):
+            secured = server.verify.wrap_socket(connect(server), server_hostname="127.0.0.1")
+            stack.enter_context(secured).sendall(POST[:20])
+        assert httpx.get(f"{server.url}/livez", verify=server.verify).status_code == 200
+        found = children(server.process.pid)  # the front end, and a worker that has none
+        wait_until(
+            lambda: sum(connections(server, pid) for pid in found) <= MOST,
+            2,
+            "there are too many connections",
+        )
 
 
 def test_a_front_end_takes_the_descriptors_that_it_needs(tmp_path: Path) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Annotated, Final
+from typing import Annotated, Final, Protocol
 
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.types import Scope
 from structlog.contextvars import bind_contextvars
 
-from lossd.api.http.interfaces import CONNECTION
 from lossd.engine.admission.quotas import Quotas
 from lossd.engine.ipc.messages import TeamsChanged, decode_teams
 from lossd.teams import EVERYONE, Roster, Team, is_key
@@ -21,6 +20,8 @@ _REMEDY: Final = "send one as Authorization: Bearer KEY, or as X-API-Key: KEY"
 _LONGEST: Final = 256
 CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key"})
 """The headers that carry keys."""
+CONNECTION: Final = "lossd.connection"
+"""The scope's key of a request's connection, which is told whose it is."""
 TEAM: Final = "lossd.team"
 """The scope's key of the team's name, once that is known."""
 _METRICS: Final = "/metrics"
@@ -34,6 +35,17 @@ _BEARER: Final = HTTPBearer(
 _HEADER: Final = APIKeyHeader(
     name="X-API-Key", scheme_name="header", description="The same, in a header of its own.", auto_error=False
 )
+
+
+class Connection(Protocol):
+    """A connection, as seen by the one who knows whose it is."""
+
+    def claim_or_refuse(self, team: Team) -> None:
+        """Count it as a team's from now on.
+
+        Raises:
+            RequestError: ``overloaded``: the team may not have one more. The answer is the last one.
+        """
 
 
 class Gate:
@@ -86,7 +98,8 @@ class Gate:
         """
         team = self._find_team(scope)
         if CONNECTION in scope and scope["path"] != _METRICS:
-            scope[CONNECTION].claim_or_refuse(team.name)
+            connection: Connection = scope[CONNECTION]
+            connection.claim_or_refuse(team)
         return team
 
     def _find_team(self, scope: Scope) -> Team:

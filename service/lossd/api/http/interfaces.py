@@ -10,8 +10,6 @@ from starlette.types import Scope
 from lossd.api.http.upload import Upload
 from lossd.types import RequestError
 
-CONNECTION: Final = "lossd.connection"
-"""The scope's key of a request's connection."""
 SHORT_BYTES: Final = 1 << 16
 """Unwanted bodies up to this length are read so that the connection can be reused."""
 
@@ -26,13 +24,6 @@ class Connection(Protocol):
 
         Returns:
             A function that ends this.
-        """
-
-    def claim_or_refuse(self, team: str) -> None:
-        """Count the connection as a team's from now on.
-
-        Raises:
-            RequestError: ``overloaded``: the team may not have one more. The answer is the last one.
         """
 
     def set_reading(self, reading: bool) -> None:

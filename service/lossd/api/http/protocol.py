@@ -34,6 +34,7 @@ from lossd.api.http.slow_clients import SlowClientGuard, Stage
 from lossd.api.http.upload import Upload
 from lossd.api.problems import Problem, problem
 from lossd.settings import Settings
+from lossd.teams import Team
 from lossd.types import RequestError
 
 
@@ -196,18 +197,18 @@ class LossdProtocol(RequestParser):
         """See `Connection.set_reading`."""
         self._reading = reading
 
-    def claim(self, team: str) -> bool:
+    def claim(self, team: Team) -> bool:
         """Count it as a team's from now on; return False if the team may not have it."""
-        return team == self.team or self._counted is None or self._counted.claim(self, team)
+        return team.name == self.team or self._counted is None or self._counted.claim(self, team.name)
 
-    def claim_or_refuse(self, team: str) -> None:
-        """See `Connection.claim_or_refuse`."""
+    def claim_or_refuse(self, team: Team) -> None:
+        """See `lossd.api.auth.Connection`."""
         if self.claim(team) or self._counted is None:
             return
         self._keep_alive = False  # the refusal is the last answer
         for cycle in self._cycles:
             cycle.keep_alive = False
-        raise self._counted.refuse(team)
+        raise self._counted.refuse(team.name)
 
     def begin_upload(self, scope: Scope, missing: int) -> Upload | None:
         """See `Connection.begin_upload`."""
