@@ -28,7 +28,7 @@ from lossd.engine.ipc.counters import ANSWERED, LABELS, Counters, Key, decode_ke
 from lossd.types import LossResult, Timings
 from lossd.wire import Duration, ModelFigures
 
-REFUSALS: Final = ("team_share", "address_share", "full")
+REFUSALS: Final = ("team_share", "address_share", "displaced", "full")
 """Why connections are refused."""
 _SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 _BOUNDS: Final = (*map(str, map(float, _SECONDS)), "+Inf")

@@ -157,6 +157,7 @@ def test_an_address_displaces_its_own_and_a_newcomer_the_one_idle_longest() -> N
     for peer in others:
         assert front.all.begin(peer) is None
     assert honest.told  # it was idle longest
+    assert front.refused["displaced"] == 1
     assert not any(peer.told for peer in others)
 
 

@@ -25,7 +25,7 @@ from lossd.types import ErrorCode, RequestError
 
 logger = logging.getLogger(__name__)
 
-Reason = Literal["team_share", "address_share", "full"]
+Reason = Literal["team_share", "address_share", "displaced", "full"]
 
 _LOOK_SECONDS: Final = 0.25
 _STILL_SECONDS: Final = 2.0
@@ -161,14 +161,14 @@ class Connections:
         if own >= self._address_share and not owner.startswith("proxy"):
             reason: Reason = "address_share"
         elif len(self._without_team.members) + self._of_teams >= self._most:
-            reason = "full"
+            reason = "displaced"
         else:
             self._count(connection)
             return None
         other = group.longest_idle() if own > self._small or reason == "address_share" else None
         other = other or self._without_team.longest_idle() or self._idle_of_largest(0)
         if other is None:
-            return self._refusal(reason, owner)
+            return self._refusal("full", owner)
         self.end(other)
         other.give_way(self._refusal(reason, other.owner, counts=not other.served))
         self._count(connection)
@@ -236,6 +236,8 @@ class Connections:
             "requests at once, or retry when some have been answered",
             "address_share": f"this address has used up its {self._address_share} connections without a key; "
             "send each request as soon as its connection is made, and its head in one piece",
+            "displaced": "the server has reached its connection limit, and others need this one; send each "
+            "request as soon as its connection is made, and its head in one piece",
             "full": "the server has reached its connection limit; retry, on another server if there is one",
         }
         return RequestError(ErrorCode.OVERLOADED, details[reason])
