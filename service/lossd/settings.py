@@ -189,8 +189,15 @@ class Settings(BaseSettings):
     max_connections: PositiveInt = Field(
         default=4096,
         description=(
-            "Most connections of a front end. When there are more, the one idle longest is closed; if none "
-            "is idle, the new one is refused. Keep the limit of open files well above it."
+            "Most connections of a front end: [who gives way](operating.md#connections). Keep the limit of "
+            "open files well above it."
+        ),
+    )
+    reserved_connections: NonNegativeInt = Field(
+        default=256,
+        description=(
+            "How many of them busy teams may not use: they are kept for probes and for callers who have just "
+            "come, and up to half of them for teams that hold next to none. At most a quarter of all."
         ),
     )
     header_seconds: Seconds = Field(
@@ -359,7 +366,7 @@ class Settings(BaseSettings):
         default=(),
         description=(
             "Addresses or networks of the proxies in front, separated by commas. Only their X-Forwarded-For "
-            "and X-Forwarded-Proto are believed."
+            "and X-Forwarded-Proto are believed, and only they may hold any number of connections."
         ),
     )
 

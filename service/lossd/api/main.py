@@ -20,7 +20,7 @@ import uvicorn
 from lossd import logs
 from lossd.api.app import create_app
 from lossd.api.auth import Gate
-from lossd.api.http.connections import allow_descriptors, make_room, watch
+from lossd.api.http.connections import Connections, allow_descriptors
 from lossd.api.http.cors import Origins
 from lossd.api.http.disconnects import DisconnectWatcher
 from lossd.api.http.linger import Lingerers
@@ -141,7 +141,8 @@ async def serve(
     """Serve until SIGTERM, then until the accepted requests have been answered."""
     most = allow_descriptors(settings.max_connections)
     service.metrics.set_max_connections(most)
-    config = _uvicorn_config(settings, service, most)
+    connections = Connections(settings, most, service.metrics)
+    config = _uvicorn_config(settings, service, connections)
     server = DrainingServer(config, service, listener, certificate, most)
     host, port = listener.getsockname()[:2]
     scheme = "http" if certificate is None else "https"
@@ -149,7 +150,7 @@ async def serve(
     tasks = [
         asyncio.create_task(_end_with_supervisor(service.pool, server)),
         asyncio.create_task(server.follow_handover()),
-        asyncio.create_task(watch(server.server_state.connections)),  # type: ignore[arg-type] # all are of ours
+        asyncio.create_task(connections.watch(server.server_state.connections)),  # type: ignore[arg-type] # ours
     ]
     if certificate is not None:
         tasks.append(asyncio.create_task(certificate.follow()))
@@ -169,20 +170,14 @@ async def serve(
         service.tracing.close()
 
 
-def _uvicorn_config(settings: Settings, service: Service, most: int) -> uvicorn.Config:
-    """Return uvicorn's configuration, with the project's own protocol and application.
-
-    Args:
-        settings: The server's settings.
-        service: The front end's parts.
-        most: The most connections there may be.
-    """
+def _uvicorn_config(settings: Settings, service: Service, connections: Connections) -> uvicorn.Config:
+    """Return uvicorn's configuration, with the project's own protocol and application."""
     protocol = partial(
         LossdProtocol,
         settings=settings,
         turns=service.turns,
         lane=_choose_lane(service),
-        room=partial(make_room, most),
+        counted=connections,
         log=service.accounting.log,
         disconnects=DisconnectWatcher(),
         lingerers=Lingerers(settings),

@@ -31,6 +31,8 @@ from lossd.engine.ipc.counters import ANSWERED, LABELS, Counters, Key, decode_ke
 from lossd.types import LossResult, Timings
 from lossd.wire import Duration, ModelFigures
 
+REFUSALS: Final = ("team_share", "address_share", "displaced", "full")
+"""Why connections are refused."""
 _SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 _BOUNDS: Final = (*map(str, map(float, _SECONDS)), "+Inf")
 _STAGES: Final = ("read", "queue", "compute", "total")
@@ -62,8 +64,14 @@ _COUNTERS: Final = (
     _Family("slices", "Slices that workers answered."),
     _Family("front_end_restarts", "How often a front end was replaced."),
     _Family("process_hangs", "How often a process stood still, by its kind.", ("process",)),
+    _Family(
+        "connections_refused",
+        "Connections refused, or closed before their first answer so that others fit.",
+        ("reason",),
+    ),
 )
 _GAUGES: Final = (
+    _Family("connections", "Callers' connections."),
     _Family("max_connections", "Connections that all front ends together take."),
     _Family("requests_in_flight", "Requests for a loss being worked on."),
     _Family("requests_waiting", "Requests that wait unread, for their turn or for memory."),
@@ -134,6 +142,9 @@ class Metrics:
         self._add(0.0, "process_hangs", "helper")
         for stage in _STAGES:
             self._add(0.0, "request_seconds", stage, "sum")
+        for reason in REFUSALS:
+            self._add(0.0, "connections_refused", reason)
+        self._connections = self._cell("connections")
         self._in_flight = self._cell("requests_in_flight")
         self._slices = self._cell("slices")
 
@@ -171,6 +182,14 @@ class Metrics:
     def set_max_connections(self, connections: int) -> None:
         """Record the most connections of this front end."""
         self._set(float(connections), "max_connections")
+
+    def connected(self, change: int) -> None:
+        """Count connections that there are more, or fewer."""
+        self._numbers[self._connections] += change
+
+    def refused_connection(self, reason: str) -> None:
+        """Count a connection that was refused, for one of `REFUSALS`."""
+        self._add(1.0, "connections_refused", reason)
 
     def began(self) -> None:
         """Count a request as in flight."""

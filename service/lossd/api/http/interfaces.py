@@ -10,8 +10,6 @@ from starlette.types import Scope
 from lossd.api.http.upload import Upload
 from lossd.types import RequestError
 
-CONNECTION: Final = "lossd.connection"
-"""The scope's key of a request's connection."""
 SHORT_BYTES: Final = 1 << 16
 """Unwanted bodies up to this length are read so that the connection can be reused."""
 

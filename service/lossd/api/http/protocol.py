@@ -28,6 +28,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from lossd.api.accounting import NO_TIMING, RequestLog, choose_id
+from lossd.api.http.connections import Connections
 from lossd.api.http.cors import Origins
 from lossd.api.http.disconnects import DisconnectWatcher
 from lossd.api.http.interfaces import Lane
@@ -38,7 +39,8 @@ from lossd.api.http.upload import Upload
 from lossd.api.problems import Problem, problem
 from lossd.engine.scheduler import LoopTurns
 from lossd.settings import Settings
-from lossd.types import ErrorCode, RequestError
+from lossd.teams import Team
+from lossd.types import RequestError
 
 _OF_PROXIES: Final = frozenset((b"forwarded", b"via", b"x-forwarded-for"))
 """Headers that proxies add."""
@@ -102,15 +104,17 @@ class LossdProtocol(RequestParser):
         lingerers: The server's lingering connections.
         turns: Shares the event loop's time; None for a connection alone in its loop.
         lane: Makes the connection's lane; None without lanes.
-        room: Makes room for a new connection; returns whether there is any.
+        counted: Counts all connections, and whose they are; None if nobody does.
         log: The log of requests, for those that the connection refuses by itself.
         origins: The origins that may call the server, if any.
         leaving: Set once callers are to move to other connections.
         uvicorns: uvicorn's own arguments.
 
     Attributes:
+        owner: Whose it is: ``team vision`` once a request has shown a key, before that ``address 10.0.0.7``.
+        team: The name of its team; empty if it has none.
+        served: Whether a request was answered on it.
         idle_since: When it was made, or last had answered a request, by the loop's clock.
-        owner: Whose it is: its address, or its team once a request was answered.
         weight: The owner's share of the loop's time, in proportion to others'.
         received_at: When what it takes now had arrived, by time.monotonic().
     """
@@ -123,7 +127,7 @@ class LossdProtocol(RequestParser):
         lingerers: Lingerers,
         turns: LoopTurns | None = None,
         lane: Callable[[LossdProtocol], Lane] | None = None,
-        room: Callable[[LossdProtocol], bool] | None = None,
+        counted: Connections | None = None,
         log: RequestLog | None = None,
         origins: Origins | None = None,
         leaving: asyncio.Event | None = None,
@@ -134,7 +138,7 @@ class LossdProtocol(RequestParser):
         self._lingerers = lingerers
         self._turns = turns or LoopTurns(self.loop.call_soon, time.monotonic)
         self._lane = lane(self) if lane is not None else None
-        self._room = room
+        self._counted = counted
         self._log = log
         self._origins = origins
         self._leaving = leaving
@@ -143,14 +147,14 @@ class LossdProtocol(RequestParser):
         self._late_answer = b""
         self._interrupt: Callable[[RequestError | None], None] | None = None
         self._reading = False  # an endpoint awaits more of a body
-        self._served = False  # a request was answered
         self._lines_of: Sequence[tuple[bytes, bytes]] | None = None  # the source of `_default_lines`
         self._default_lines = b""
         self._waiting: list[bytes] = []  # received, but not taken yet
         self._paused = False  # nothing more is read until that has been taken
-        self.idle_since = self.loop.time()
-        self.owner = ""
+        self.owner = self.team = ""
         self.weight = 1.0
+        self.served = False
+        self.idle_since = self.loop.time()
         self.received_at = 0.0
 
     # From the transport
@@ -160,12 +164,8 @@ class LossdProtocol(RequestParser):
         super().connection_made(transport)
         self._flow = _Flow(transport, self._disconnects, self._is_awaited, self.hang_up)
         self.flow = self._flow
-        self.owner = f"address {self.client[0] if self.client else ''}"
-        if self._room is not None and not self._room(self):
-            self._ignoring = True
-            detail = "the server has reached its connection limit; retry, on another server if there is one"
-            self._respond_error(RequestError(ErrorCode.OVERLOADED, detail))
-            transport.close()
+        if self._counted is not None and (error := self._counted.begin(self)) is not None:
+            self._refuse_at_once(error)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes, or let them wait if this turn of the loop has no time left."""
@@ -216,6 +216,8 @@ class LossdProtocol(RequestParser):
     def connection_lost(self, exc: Exception | None) -> None:
         """End: the connection is lost."""
         self._waiting.clear()
+        if self._counted is not None:
+            self._counted.end(self)
         if self._lane is not None:
             self._lane.lost()
         if self._linger is not None:
@@ -254,6 +256,20 @@ class LossdProtocol(RequestParser):
     def set_reading(self, reading: bool) -> None:
         """See `Connection.set_reading`."""
         self._reading = reading
+
+    def claim(self, team: Team) -> bool:
+        """Count it as a team's from now on; return False if the team may not have it."""
+        self.weight = team.weight
+        return team.name == self.team or self._counted is None or self._counted.claim(self, team.name)
+
+    def claim_or_refuse(self, team: Team) -> None:
+        """See `lossd.api.auth.Connection`."""
+        if self.claim(team) or self._counted is None:
+            return
+        self._keep_alive = False  # the refusal is the last answer
+        for cycle in self._cycles:
+            cycle.keep_alive = False
+        raise self._counted.refuse(team.name)
 
     def begin_upload(self, scope: Scope, missing: int) -> Upload | None:
         """See `Connection.begin_upload`."""
@@ -350,6 +366,12 @@ class LossdProtocol(RequestParser):
             broken.message_event.set()
             self.linger()
 
+    def _refuse_at_once(self, error: RequestError) -> None:
+        """Answer with an error before any request, and close."""
+        self._ignoring = True
+        self._respond_error(error)
+        self.transport.close()
+
     def _respond_error(self, error: RequestError) -> None:
         request_id = choose_id(None)
         answer = problem(error, request_id.decode(), close=True)
@@ -363,8 +385,7 @@ class LossdProtocol(RequestParser):
         """Count a request as answered, as uvicorn does."""
         self.server_state.total_requests += 1
         self.idle_since = self.loop.time()
-        self._served = True
-        self.owner = "team default"
+        self.served = True
 
     def on_response_complete(self) -> None:
         """Go on with the next request.
@@ -431,12 +452,12 @@ class LossdProtocol(RequestParser):
 
     @property
     def dispensable(self) -> bool:
-        """Whether it may be closed so that another connection fits."""
-        return self.idle or self._linger is not None
+        """Whether it may lose its place to another connection."""
+        return not self.team or self.idle or self._linger is not None
 
     def idle_too_long(self, now: float) -> bool:
         """Return whether it has waited too long for a request, by the loop's clock."""
-        most = self.timeout_keep_alive if self._served else self._settings.header_seconds
+        most = self.timeout_keep_alive if self.served else self._settings.header_seconds
         return now - self.idle_since > most
 
     def look(self, now: float, seconds: float) -> None:
@@ -470,6 +491,18 @@ class LossdProtocol(RequestParser):
         self.transport.abort()
         if self._interrupt is not None:
             self._interrupt(None)
+
+    def give_way(self, error: RequestError) -> None:
+        """Close, so that another connection fits; with an error if a head has begun to arrive."""
+        waits = not any(not cycle.response_complete for cycle in self._cycles)
+        if self.scheme == "https":
+            self.transport.abort()  # TLS has a farewell, which would keep the descriptor for a while
+        elif waits and self.stage is Stage.HEAD:
+            self._refuse_at_once(error)
+        elif waits:
+            self.transport.close()
+        else:
+            self.hang_up()
 
     def linger(self) -> None:
         """Close the sending half, and drop what is still received, for a bounded time."""

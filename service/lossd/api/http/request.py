@@ -21,7 +21,8 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from lossd.api.accounting import address_of
-from lossd.api.http.interfaces import CONNECTION, SHORT_BYTES, Connection
+from lossd.api.auth import CONNECTION
+from lossd.api.http.interfaces import SHORT_BYTES, Connection
 from lossd.settings import Settings
 from lossd.types import ErrorCode, RequestError
 

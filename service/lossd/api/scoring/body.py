@@ -11,7 +11,8 @@ from typing import Final
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
-from lossd.api.http.interfaces import CONNECTION, SHORT_BYTES, Connection
+from lossd.api.auth import CONNECTION
+from lossd.api.http.interfaces import SHORT_BYTES, Connection
 from lossd.api.http.request import header, header_text
 from lossd.api.http.upload import LEAST_BYTES, Upload
 from lossd.settings import Settings

@@ -11,8 +11,8 @@ from starlette.types import Send
 from structlog.contextvars import bind_contextvars
 
 from lossd.api.accounting import FAILED, STOPPED, RequestRecord, WriteProblem
-from lossd.api.auth import Gate, check_team, rate_headers
-from lossd.api.http.interfaces import CONNECTION, Connection
+from lossd.api.auth import CONNECTION, Gate, check_team, rate_headers
+from lossd.api.http.interfaces import Connection
 from lossd.api.http.request import client_host, request_id
 from lossd.api.metrics import Metrics
 from lossd.api.scoring.body import IncomingRequest

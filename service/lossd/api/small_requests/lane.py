@@ -188,6 +188,8 @@ class FastLane:
             team = self._gate.admit(common.credentials)
         except RequestError:
             return None
+        if not self._connection.claim(team):
+            return None
         self._last_raw, self._last_head = raw, head
         self._missing = nbytes = end + head.length
         began, deadline = self._connection.received_at, None
