@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -148,25 +148,41 @@ class AdminApp:
         return Response(self._exposed, headers={"content-type": self._metrics.content_type})
 
 
-def make_room(connection: LossdProtocol) -> bool:
-    """Make room for a new connection: if there are too many, abort the one that has been idle the longest.
+class AdminProtocol(LossdProtocol):
+    """A connection that takes one request at a time: hundreds in one read would keep all others waiting."""
 
-    One that has a request counts as idle since that: whoever connects here cannot lock a probe out.
+    def on_message_begin(self) -> None:
+        """Begin a request, once the one before has been answered."""
+        if not self._between_requests:
+            raise RequestError(ErrorCode.BAD_REQUEST, "wait for the answer before you send the next request")
+        super().on_message_begin()
+
+
+class LatestConnections:
+    """The connections that there are, in the order of their arrival: the oldest gives way to a new one.
+
+    However busy a stranger keeps many, a probe's is young for long enough to be answered.
     """
-    connections: Collection[LossdProtocol] = connection.connections  # type: ignore[assignment] # all are of ours
-    staying = [other for other in connections if not other.transport.is_closing()]
-    if len(staying) > _MOST_CONNECTIONS:
-        min(staying, key=lambda other: other.idle_since).transport.abort()
-    return True
+
+    def __init__(self) -> None:
+        self._arrived: list[LossdProtocol] = []
+
+    def make_room(self, connection: LossdProtocol) -> bool:
+        """Make room for a new connection."""
+        staying = [other for other in self._arrived if not other.transport.is_closing()]
+        for other in staying[: 1 - _MOST_CONNECTIONS]:
+            other.transport.abort()
+        self._arrived = [*staying[1 - _MOST_CONNECTIONS :], connection]
+        return True
 
 
 def _uvicorn_config(app: AdminApp, settings: Settings) -> uvicorn.Config:
     protocol = partial(
-        LossdProtocol,
+        AdminProtocol,
         settings=settings,
         disconnects=DisconnectWatcher(),
         lingerers=Lingerers(settings),
-        room=make_room,
+        room=LatestConnections().make_room,
         log=RequestLog(settings.log_requests, ()),
     )
     return uvicorn.Config(
