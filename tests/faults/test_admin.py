@@ -24,7 +24,7 @@ from faults.probes import Admin, stopped, watched_server
 from live_server import live_server
 from teams_file import make_key, team_table, write_teams
 
-MOST_CONNECTIONS = 32
+MOST_CONNECTIONS = 16
 HALF_A_HEAD = b"GET /livez HTTP/1.1\r\nHost: local"
 METRICS = Request("metrics", b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
 

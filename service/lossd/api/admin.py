@@ -42,7 +42,7 @@ from lossd.types import ErrorCode, RequestError
 
 logger = logging.getLogger(__name__)
 
-_MOST_CONNECTIONS: Final = 32
+_MOST_CONNECTIONS: Final = 16
 _LIMITS: Final = {"header_seconds": 2.0, "stall_seconds": 5.0, "linger_seconds": 1.0, "linger_connections": 8}
 """Settings with which nobody holds a connection for long."""
 _REPLACED_SECONDS: Final = 1.0
