@@ -102,7 +102,8 @@ def live_server(
     """
     port = free_port() if port is None else port
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LOSSD_")}
-    settings = {"device": "cpu", "usage_file": folder / "usage.sqlite3", **settings}
+    usual = {"device": "cpu", "usage_file": folder / "usage.sqlite3", "lame_duck_seconds": 0}
+    settings = {**usual, **settings}
     environment |= {f"LOSSD_{name.upper()}": str(value) for name, value in settings.items()}
     if modules is not None:
         paths = [str(modules), *filter(None, [environment.get("PYTHONPATH")])]

@@ -30,7 +30,8 @@ class LocalServer:
     def __init__(self, settings: Mapping[str, object]) -> None:
         self._port = _free_port()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LOSSD_")}
-        environment["LOSSD_USAGE_FILE"] = ""  # usage is not recorded
+        # Usage is not recorded, and nobody has to notice that it stops.
+        environment |= {"LOSSD_USAGE_FILE": "", "LOSSD_LAME_DUCK_SECONDS": "0"}
         environment |= {f"LOSSD_{name.upper()}": str(value) for name, value in settings.items()}
         command = [
             sys.executable,

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -242,11 +243,25 @@ class Settings(BaseSettings):
             "request may be sent just as its connection closes."
         ),
     )
-    drain_seconds: PositiveFloat = Field(
-        default=30.0,
+    lame_duck_seconds: NonNegativeFloat = Field(
+        default=5.0,
         description=(
-            "How long accepted requests may take after SIGTERM. Whatever stops the server must wait a little "
-            "longer before it kills."
+            "How long new requests are still served after SIGTERM, while /readyz is 503: time for load "
+            "balancers to notice. SIGINT or a second signal ends it."
+        ),
+    )
+    drain_seconds: PositiveFloat = Field(
+        default=20.0,
+        description=(
+            "How long accepted requests may take after that. Whatever stops the server must wait for both "
+            "and three seconds more before it kills: [stopping](operating.md#stopping)."
+        ),
+    )
+    handover: Path | None = Field(
+        default=None,
+        description=(
+            "Path of a Unix socket by which a new server of the same user takes the port over from this one: "
+            "[upgrading](operating.md#upgrading)."
         ),
     )
     hang_seconds: float = Field(
@@ -364,7 +379,9 @@ class Settings(BaseSettings):
                 raise ValueError(msg)
         return value
 
-    @field_validator("usage_file", "teams", "tls_certificate", "tls_key", "admin_port", mode="before")
+    @field_validator(
+        "usage_file", "teams", "tls_certificate", "tls_key", "admin_port", "handover", mode="before"
+    )
     @classmethod
     def _read_nothing(cls, value: object) -> object:
         return None if value == "" else value

@@ -219,8 +219,12 @@ async def _run(options: FrontEndOptions, settings: Settings) -> None:
         overview.follow(),
         watch(server.server_state.connections),  # type: ignore[arg-type] # all are of ours
         _end_with_supervisor(pool, server),
+        _follow_handover(pool, server, listener),
     )
     tasks = [asyncio.create_task(each) for each in watches]
+    if options.holds_back:  # until this server is ready, the one before it answers
+        while overview.unready and not pool.supervisor_gone.is_set():  # noqa: ASYNC110 -- many things change
+            await asyncio.sleep(BEAT_SECONDS)
     host, port = listener.getsockname()[:2]
     logger.info("admin listener on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     pool.announce()
@@ -233,6 +237,14 @@ async def _run(options: FrontEndOptions, settings: Settings) -> None:
 async def _end_with_supervisor(pool: WorkerPool, server: uvicorn.Server) -> None:
     await pool.supervisor_gone.wait()
     server.should_exit = True
+
+
+async def _follow_handover(pool: WorkerPool, server: uvicorn.Server, listener: socket.socket) -> None:
+    """Stop listening once another server does."""
+    await pool.handed_over.wait()
+    for one in server.servers:
+        one.close()
+    listener.close()
 
 
 def main(arguments: str) -> None:

@@ -18,7 +18,6 @@ import msgspec
 import uvicorn
 
 from lossd import logs
-from lossd.api.accounting import Accounting
 from lossd.api.app import create_app
 from lossd.api.auth import Gate
 from lossd.api.http.connections import allow_descriptors, make_room, watch
@@ -51,6 +50,7 @@ socket has this many. With one, the last of 64 callers would wait for 64 turns."
 _COLLECT: Final = (50_000, 10, 100)
 _FAREWELL_SECONDS: Final = 0.3
 """Time in which callers that connected just before the socket closed are still answered."""
+_LOOK_SECONDS: Final = 0.02
 _LAST_SECONDS: Final = 1
 """Time to refuse the requests that are left when the time for draining is up."""
 
@@ -58,20 +58,21 @@ _LAST_SECONDS: Final = 1
 class DrainingServer(uvicorn.Server):
     """uvicorn's server, which on a signal refuses new requests and keeps listening until none is in flight.
 
+    If the listening socket has been handed over, it refuses nothing: it waits until its connections have
+    ended.
+
     Args:
         config: uvicorn's.
-        accounting: The requests in flight.
+        service: The front end's parts.
         listener: The socket it listens on.
-        drain_seconds: How long requests in flight may take.
     """
 
-    def __init__(
-        self, config: uvicorn.Config, accounting: Accounting, listener: socket.socket, drain_seconds: float
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, listener: socket.socket) -> None:
         super().__init__(config)
-        self._accounting = accounting
+        self._accounting = service.accounting
+        self._pool = service.pool
         self._listener = listener
-        self._drain_seconds = drain_seconds
+        self._drain_seconds = service.settings.drain_seconds
         self._loop = asyncio.get_running_loop()
         self._draining: asyncio.Task[None] | None = None
 
@@ -85,14 +86,35 @@ class DrainingServer(uvicorn.Server):
             self._draining = self._loop.create_task(self._drain(sig, frame))
 
     async def _drain(self, sig: int, frame: FrameType | None) -> None:
+        self._pool.leaving.set()
         logger.info("stopping: accepted requests are answered first")
-        await self._accounting.drain(self._drain_seconds)
+        if self._pool.handed_over.is_set():
+            await self._wait_for_connections()
+        else:
+            await self._accounting.drain(self._drain_seconds)
         await asyncio.sleep(0)  # accept the callers that have connected so far
+        self._close_listener()
+        await asyncio.sleep(_FAREWELL_SECONDS)
+        super().handle_exit(sig, frame)
+
+    async def _wait_for_connections(self) -> None:
+        """Close the idle connections, and wait until the others have had their answers."""
+        ends = self._loop.time() + self._drain_seconds
+        await asyncio.sleep(_FAREWELL_SECONDS)
+        for connection in tuple(self.server_state.connections):
+            connection.shutdown()
+        while self.server_state.connections and self._loop.time() < ends:  # noqa: ASYNC110 -- it is uvicorn's
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def follow_handover(self) -> None:
+        """Stop listening once another server does."""
+        await self._pool.handed_over.wait()
+        self._close_listener()
+
+    def _close_listener(self) -> None:
         for server in self.servers:
             server.close()
         self._listener.close()
-        await asyncio.sleep(_FAREWELL_SECONDS)
-        super().handle_exit(sig, frame)
 
 
 async def serve(
@@ -100,16 +122,18 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM, then until the accepted requests have been answered."""
     config = _uvicorn_config(settings, service, certificate)
-    server = DrainingServer(config, service.accounting, listener, settings.drain_seconds)
+    server = DrainingServer(config, service, listener)
     host, port = listener.getsockname()[:2]
     scheme = "http" if certificate is None else "https"
     logger.info("listening on %s://%s:%d", scheme, f"[{host}]" if ":" in host else host, port)
     tasks = [
         asyncio.create_task(_end_with_supervisor(service.pool, server)),
+        asyncio.create_task(server.follow_handover()),
         asyncio.create_task(watch(server.server_state.connections)),  # type: ignore[arg-type] # all are of ours
     ]
     if certificate is not None:
         tasks.append(asyncio.create_task(certificate.follow()))
+        tasks.append(asyncio.create_task(_read_again(certificate, service.pool.read_again)))
     if service.inplace is not None:
         tasks.append(asyncio.create_task(_check_kernel(service.inplace, settings.check_seconds)))
     # uvicorn handles SIGTERM, and once stopped raises it again for the handler that was there before.
@@ -141,6 +165,7 @@ def _uvicorn_config(settings: Settings, service: Service, certificate: Certifica
         disconnects=DisconnectWatcher(),
         lingerers=Lingerers(settings),
         origins=Origins(settings.cors_origins) if settings.cors_origins else None,
+        leaving=service.pool.leaving,
     )
     return uvicorn.Config(
         create_app(service),
@@ -182,6 +207,13 @@ async def _end_with_supervisor(pool: WorkerPool, server: uvicorn.Server) -> None
     server.should_exit = True
 
 
+async def _read_again(certificate: Certificate, asked: asyncio.Event) -> None:
+    """Read the certificate again whenever the supervisor asks for it."""
+    while await asked.wait():
+        asked.clear()
+        certificate.read()
+
+
 async def _check_kernel(inplace: InPlace, seconds: float) -> None:
     """Check the kernel that scores small requests here, again and again, and end the process if it fails."""
     while True:
@@ -194,9 +226,11 @@ async def _check_kernel(inplace: InPlace, seconds: float) -> None:
             os._exit(WRONG)  # without another answer
 
 
-async def _prepare(settings: Settings, gate: Gate) -> Certificate | None:
-    """Wait until the teams are loaded, and the certificate if there is one."""
+async def _prepare(settings: Settings, gate: Gate, pool: WorkerPool | None) -> Certificate | None:
+    """Wait until the teams are loaded, the pool's workers are ready, and the certificate can be used."""
     await gate.known.wait()
+    while pool is not None and pool.unready:  # noqa: ASYNC110 -- it is many things that change
+        await asyncio.sleep(_LOOK_SECONDS)
     if settings.tls_certificate is None or settings.tls_key is None:
         return None
     return await open_certificate(settings.tls_certificate, settings.tls_key)
@@ -230,7 +264,7 @@ async def _run(options: FrontEndOptions, settings: Settings) -> None:
         asyncio.create_task(pool.watch_supervisor(supervisor, settings.hang_seconds)),
     ]
     listener = socket.socket(fileno=options.listen_fd)
-    preparing = asyncio.ensure_future(_prepare(settings, gate))
+    preparing = asyncio.ensure_future(_prepare(settings, gate, pool if options.holds_back else None))
     supervisor_gone = asyncio.ensure_future(pool.supervisor_gone.wait())
     await asyncio.wait((preparing, supervisor_gone), return_when=asyncio.FIRST_COMPLETED)
     supervisor_gone.cancel()

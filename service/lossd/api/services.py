@@ -59,7 +59,8 @@ class Service:
     @property
     def unready(self) -> list[str]:
         """What keeps new requests from being answered, if anything."""
-        return self.pool.unready + ["the server is being stopped"] * self.accounting.draining
+        stopping = self.accounting.draining or self.pool.leaving.is_set()
+        return self.pool.unready + ["the server is being stopped"] * stopping
 
     @property
     def ready(self) -> bool:

@@ -15,6 +15,7 @@ tested, and tests/api/http/test_uvicorn.py lists these parts.
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -92,6 +93,7 @@ class LossdProtocol(RequestParser):
         room: Makes room for a new connection; returns whether there is any.
         log: The log of requests, for those that the connection refuses by itself.
         origins: The origins that may call the server, if any.
+        leaving: Set once callers are to move to other connections.
         uvicorns: uvicorn's own arguments.
 
     Attributes:
@@ -108,6 +110,7 @@ class LossdProtocol(RequestParser):
         room: Callable[[LossdProtocol], bool] | None = None,
         log: RequestLog | None = None,
         origins: Origins | None = None,
+        leaving: asyncio.Event | None = None,
         **uvicorns: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(settings, **uvicorns)
@@ -117,6 +120,7 @@ class LossdProtocol(RequestParser):
         self._room = room
         self._log = log
         self._origins = origins
+        self._leaving = leaving
         self._guard = SlowClientGuard(settings)
         self._linger: Linger | None = None
         self._interrupt: Callable[[RequestError | None], None] | None = None
@@ -150,6 +154,12 @@ class LossdProtocol(RequestParser):
             data = lane.receive(data)
         if data:
             self.parse(data)
+
+    def on_message_complete(self) -> None:
+        """End a request; its answer is the connection's last if the server is being stopped."""
+        if self._leaving is not None and self._leaving.is_set():
+            self._keep_alive = False
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End: the connection is lost."""
@@ -363,6 +373,14 @@ class LossdProtocol(RequestParser):
         else:
             self._guard.look(self, now, seconds)
 
+    def _is_arriving(self) -> bool:
+        """Return whether some of the next request, or the caller's hang-up, has been received."""
+        if not self.idle:
+            return self._within_message and not self._within_body
+        found = select.poll()  # the event loop may not have read it yet
+        found.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(found.poll(0))
+
     def _is_awaited(self) -> bool:
         """Return whether a loss is being computed for the caller."""
         return self._interrupt is not None or (self._lane is not None and self._lane.busy)
@@ -397,10 +415,12 @@ class LossdProtocol(RequestParser):
             self.transport.close()
 
     def shutdown(self) -> None:
-        """End, after the answer to a request in flight: the server is about to end."""
+        """End, after the answer to a request in flight or arriving: the server is about to end."""
         if self._linger is not None:
             self._linger.hurry()
             return
+        if self._is_arriving():
+            return  # it is answered, as the connection's last
         self._keep_alive = False
         if self._lane is not None and self._lane.busy:
             self._lane.stop()

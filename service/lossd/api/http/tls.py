@@ -49,11 +49,15 @@ class Certificate:
         They are replaced one after the other, and are in use as soon as they match.
         """
         async for _ in self._files.changes():
-            try:
-                self._load()
-                logger.info("reloaded the certificate from %s", self._chain)
-            except BadCertificate as error:
-                logger.error("%s; the certificate stays as it was", error)
+            self.read()
+
+    def read(self) -> None:
+        """Load the files again, if they can be used."""
+        try:
+            self._load()
+            logger.info("reloaded the certificate from %s", self._chain)
+        except BadCertificate as error:
+            logger.error("%s; the certificate stays as it was", error)
 
     def _load(self) -> None:
         # A pair that cannot be loaded would still spoil the context, so it is tried on another.

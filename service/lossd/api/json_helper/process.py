@@ -159,7 +159,7 @@ def serve(handler: Callable[[bytes], bytes]) -> None:
     Args:
         handler: Returns the answer to a request. If it raises, the process ends.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the front end handles them, and needs the helper meanwhile
     os.nice(_NICENESS)
     requests, answers = os.fdopen(os.dup(0), "rb"), os.dup(1)

@@ -104,6 +104,7 @@ class FastLane:
     def __init__(self, service: Service, inplace: InPlace, connection: LossdProtocol) -> None:
         self._gate = service.gate
         self._accounting = service.accounting
+        self._leaving = service.pool.leaving
         self._metrics = service.metrics
         self._inplace = inplace
         self._connection = connection
@@ -153,7 +154,7 @@ class FastLane:
                 request.arrived = time.monotonic()
             else:
                 request.arrived = request.began
-            if self._accounting.draining or self._connection.flow.write_paused:
+            if self._leaving.is_set() or self._connection.flow.write_paused:
                 return data
             if not self._inplace.turns.has_time(request.arrived):
                 return b"" if self._wait(request, data) else data

@@ -29,7 +29,9 @@ from lossd.engine.ipc.messages import (
     Answer,
     Cancel,
     Degraded,
+    Leaving,
     Listening,
+    ReadAgain,
     Ready,
     TeamsChanged,
     WorkerGone,
@@ -79,6 +81,12 @@ class WorkerPool:
         """Whether the supervisor stands still: nobody replaces what ends, or reads the teams file."""
         self.listening = False
         """Whether requests are accepted."""
+        self.leaving: Final = asyncio.Event()
+        """Set once the server is being stopped: callers are to move to other connections."""
+        self.handed_over: Final = asyncio.Event()
+        """Set once another server accepts from the listening socket."""
+        self.read_again: Final = asyncio.Event()
+        """Set when files are to be read again."""
         self.elements: Final = elements
         self._each = elements if each is None else each
         self.workers: Final = workers
@@ -286,6 +294,12 @@ class WorkerPool:
                 self._when_teams_changed(message, fds[0])
             elif isinstance(message, Degraded):
                 self.degraded = message.reasons
+            elif isinstance(message, ReadAgain):
+                self.read_again.set()
+            elif isinstance(message, Leaving):
+                self.leaving.set()
+                if message.handed_over:
+                    self.handed_over.set()
             self._spares.refill()
 
     def _link(self, started: WorkerStarted, fd: int) -> None:

@@ -185,6 +185,20 @@ class Degraded(msgspec.Struct, array_like=True, tag="degraded", frozen=True):
     reasons: list[str]
 
 
+class Leaving(msgspec.Struct, array_like=True, tag="leaving", frozen=True):
+    """From the supervisor to a front end: the server is being stopped. SIGTERM follows after a while.
+
+    Attributes:
+        handed_over: Another server accepts from the listening socket, now or later, so close it.
+    """
+
+    handed_over: bool
+
+
+class ReadAgain(msgspec.Struct, array_like=True, tag="read", frozen=True):
+    """From the supervisor to a front end: read the certificate again."""
+
+
 class Teams(msgspec.Struct, array_like=True, frozen=True):
     """All teams.
 
@@ -213,7 +227,9 @@ FromFrontEnd: TypeAlias = Slice | Cancel
 Answer: TypeAlias = Scored | Failed | Cancelled
 """A worker's answer to a slice: each gets one."""
 FromWorker: TypeAlias = Answer | Ready
-FromSupervisor: TypeAlias = WorkerStarted | WorkerGone | FrontEndStarted | TeamsChanged | Degraded
+FromSupervisor: TypeAlias = (
+    WorkerStarted | WorkerGone | FrontEndStarted | TeamsChanged | Degraded | Leaving | ReadAgain
+)
 
 encode: Final = msgspec.msgpack.Encoder().encode
 """Encode a message, a `BatchSpec` or `Teams`. Equal ones have equal bytes if their dicts have one order."""

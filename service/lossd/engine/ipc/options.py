@@ -24,6 +24,7 @@ class FrontEndOptions(msgspec.Struct, frozen=True):
         workers: Number of workers.
         elements: Most elements of a slice.
         restarts: Number of processes before it in its place.
+        holds_back: Whether it accepts only once all workers are ready, since another server still does.
     """
 
     index: int
@@ -36,6 +37,7 @@ class FrontEndOptions(msgspec.Struct, frozen=True):
     workers: int
     elements: int
     restarts: int
+    holds_back: bool
 
     @property
     def fds(self) -> tuple[int, ...]:

@@ -18,7 +18,6 @@ import signal
 import socket
 import time
 from collections.abc import Coroutine, Iterator
-from contextlib import suppress
 from typing import Any, Final
 
 from lossd import logs
@@ -27,11 +26,21 @@ from lossd.engine.ipc.channel import MAX_MESSAGE_BYTES, socket_pair
 from lossd.engine.ipc.counters import COUNTERS_BYTES, Counters
 from lossd.engine.ipc.heartbeats import NO_HEARTBEAT, Heartbeat, Heartbeats, Pulse, heartbeats_bytes
 from lossd.engine.ipc.memory import Memory, create_memory
-from lossd.engine.ipc.messages import UNUSABLE, FrontEndStarted, WorkerGone, WorkerStarted
+from lossd.engine.ipc.messages import (
+    UNUSABLE,
+    FrontEndStarted,
+    Leaving,
+    ReadAgain,
+    WorkerGone,
+    WorkerStarted,
+)
 from lossd.engine.ipc.options import FrontEndOptions, WorkerOptions
 from lossd.engine.supervisor.devices import resolve, slice_elements, torch_version
 from lossd.engine.supervisor.hang_watcher import HangWatcher
+from lossd.engine.supervisor.listening import ListenError, Listening, open_listener
 from lossd.engine.supervisor.processes import Child, Pauses, Role, start
+from lossd.engine.supervisor.stopping import Stop, pause
+from lossd.engine.supervisor.systemd import keep_alive, notify
 from lossd.engine.supervisor.teams_watcher import TeamsWatcher
 from lossd.engine.supervisor.usage_recorder import UsageRecorder
 from lossd.settings import PAGE, Settings
@@ -39,37 +48,31 @@ from lossd.teams import BadTeams
 
 logger = logging.getLogger(__name__)
 
-_UNSENT_BYTES: Final = 1 << 18
-"""Bytes that the kernel buffers of an answer that cannot be sent yet. By default it buffers megabytes for a
-caller who does not read."""
-
 FRONT_END: Final = "lossd.api.main"
 _ADMIN: Final = "lossd.api.admin"
 _WORKER: Final = "lossd.engine.worker.main"
-_END_SECONDS: Final = 5.0  # for a process that has nothing left to do
+_LATE_SECONDS: Final = 2.0  # for a front end, once the time for draining is up
+_END_SECONDS: Final = 5.0  # for what has nothing left to do
+_LAST_SECONDS: Final = 1.0  # for the same, if the front ends have taken all their time
+_LOOK_SECONDS: Final = 0.02
 _FAILED_STARTS: Final = 3  # front ends in a row that never accepted a request: the next will not either
 
 
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT. Return the exit status: 0 for a clean end, else 1."""
     logs.configure("supervisor", None, settings.log_level, settings.log_format)
-    addresses = [(settings.host, settings.port)]
-    if settings.admin_port is not None:
-        addresses.append((settings.admin_host, settings.admin_port))
-    listeners = []
-    for host, port in addresses:
-        try:
-            listeners.append(listen(host, port))
-        except OSError as error:
-            logger.error("cannot listen on %s port %d: %s", host, port, error.strerror or error)
-            return 1
+    try:
+        listening = open_listener(settings)
+    except ListenError as error:
+        logger.error("%s", error)
+        return 1
     if not _has_memory(settings.arena_bytes_each):
         logger.error(
             "there is no memory for an arena of %d bytes; lower LOSSD_ARENA_BYTES", settings.arena_bytes
         )
         return 1
     try:
-        supervisor = _Supervisor(settings, *listeners)
+        supervisor = _Supervisor(settings, listening)
     except BadTeams as error:
         logger.error("%s cannot be used: %s", settings.teams, error)
         return 1
@@ -89,35 +92,13 @@ def _has_memory(nbytes: int) -> bool:
     return True
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket.
-
-    Raises:
-        OSError: The address is in use, or not one of this machine's.
-    """
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # connections inherit it
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
-        listener.bind(address)
-        listener.listen(2048)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
 class _Supervisor:
-    def __init__(
-        self, settings: Settings, listener: socket.socket, admin_listener: socket.socket | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, listening: Listening) -> None:
         self._settings = settings
-        self._listener = listener
-        self._admin_listener = admin_listener
+        self._listening = listening
+        self._listener = listening.socket
+        self._admin_listener = listening.admin
+        self._began = time.monotonic()
         self._devices: list[str] = []
         self._threads = 1  # of each worker on a CPU
         self._teams = TeamsWatcher(settings.teams) if settings.teams is not None else None
@@ -128,17 +109,16 @@ class _Supervisor:
         self._front_ends: dict[int, tuple[Child, int]] = {}
         self._workers: dict[int, Child] = {}
         self._failures: dict[int, int] = {}  # of each worker's predecessors
-        self._stopping = asyncio.Event()
-        self._drained = asyncio.Event()  # all front ends have ended
-        self._ended = asyncio.Event()  # and all workers
+        self._ended = asyncio.Event()  # all front ends and workers have
+        self._ready = asyncio.Event()
+        self._stop = Stop(settings.lame_duck_seconds, self._tell_front_ends, stays=listening.stays)
         self._status = 0
+        self._end_seconds = _END_SECONDS
         self._heartbeats_fd = -1
         self._heartbeats: Heartbeats
 
     async def run(self) -> int:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
+        self._stop.handle_signals(self._ask_to_read)
         await self._find_devices()
         if self._settings.usage_file is not None:
             counters = [Counters(fd) for fd in self._counters_fds]
@@ -154,24 +134,77 @@ class _Supervisor:
         admin = asyncio.create_task(self._keep_admin())
         watches = [asyncio.create_task(watch, name="the supervisor") for watch in self._watches()]
         ended, _ = await asyncio.wait({*watches, *front_ends, *workers}, return_when=asyncio.FIRST_COMPLETED)
-        if not self._stopping.is_set():
+        if not self._stop.begun.is_set():
             self._status = 1
             logger.error("stopping: %s cannot run", ", ".join(sorted({task.get_name() for task in ended})))
-            self._stopping.set()
         self._heartbeats.supervisor.write(Heartbeat(time.monotonic(), serving=False))
+        if self._status or not self._ready.is_set():
+            self._stop.begin(at_once=True)  # nobody relies on it yet, or any more
+        await self._stop.serve_a_while()
         # The front ends keep listening until they have drained, and refuse new requests at once.
         self._listener.close()
+        began = time.monotonic()
         await asyncio.gather(*front_ends)
-        self._drained.set()
+        self._stop.drained.set()
+        left = self._settings.drain_seconds + _LATE_SECONDS + _LAST_SECONDS - (time.monotonic() - began)
+        self._end_seconds = min(_END_SECONDS, max(_LAST_SECONDS, left))
         if self._usage is not None:
-            await asyncio.to_thread(self._usage.end)
+            workers.append(asyncio.create_task(asyncio.to_thread(self._usage.end, self._end_seconds)))
         await asyncio.gather(*workers)
         self._ended.set()
         await admin
         for task in watches:
             task.cancel()
         self._close()
+        self._stop.ignore_signals()
         return self._status
+
+    def _ask_to_read(self) -> None:
+        self._reading = asyncio.create_task(self._read_again())
+
+    async def _read_again(self) -> None:
+        """Read the teams and the certificate again."""
+        has_files = self._teams is not None or self._settings.tls_certificate is not None
+        what = (
+            "reading the teams and the certificate again" if has_files else "there is no file to read again"
+        )
+        logger.info("SIGHUP: %s; other settings need a new start", what)
+        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._tell_front_ends(ReadAgain())
+        if self._teams is not None:
+            await self._teams.read(self._tell_teams)
+        notify("READY=1")
+
+    def _tell_front_ends(self, message: Leaving | ReadAgain) -> None:
+        for child, _ in self._front_ends.values():
+            child.tell(message)
+
+    async def _become_ready(self) -> None:
+        """Say so once the server is ready, to the server before it, too; then be there for the next."""
+        while not self._is_ready():  # noqa: ASYNC110 -- workers say so in shared memory
+            await asyncio.sleep(_LOOK_SECONDS)
+        logger.info("ready after %.1f s", time.monotonic() - self._began)
+        self._ready.set()
+        notify("READY=1")
+        predecessor, handover = self._listening.predecessor, self._listening.handover
+        if predecessor is not None:
+            await predecessor.replace()
+        if handover is not None:
+            await handover.serve(self._hand_over)
+        await asyncio.Event().wait()
+
+    def _is_ready(self) -> bool:
+        """Return whether all front ends listen, and all workers have passed their known-answer checks."""
+        listens = [child.listens for child, _ in self._front_ends.values() if child.role == "front-end"]
+        beats = [row.read().beat for row in self._heartbeats.workers]
+        return len(listens) == self._settings.front_ends and all(listens) and all(beats)
+
+    def _hand_over(self) -> None:
+        """Stop listening, and stop: another server accepts from the listening sockets."""
+        self._listener.close()
+        if self._admin_listener is not None:
+            self._admin_listener.close()
+        self._stop.hand_over()
 
     async def _find_devices(self) -> None:
         self._devices = await asyncio.to_thread(resolve, self._settings.device)
@@ -186,8 +219,13 @@ class _Supervisor:
         settings = self._settings
         own = Counters(self._counters_fds[-1])
         hangs = HangWatcher(self._children, own, settings.hang_seconds, settings.start_seconds)
-        beat = self._heartbeats.supervisor.beat(lambda: not self._stopping.is_set())
-        watches: list[Coroutine[Any, Any, object]] = [self._stopping.wait(), hangs.follow(), beat]
+        watches: list[Coroutine[Any, Any, object]] = [
+            self._stop.begun.wait(),
+            hangs.follow(),
+            self._heartbeats.supervisor.beat(lambda: not self._stop.begun.is_set()),
+            self._become_ready(),
+            keep_alive(),
+        ]
         if self._teams is not None:
             watches.append(self._teams.follow(self._tell_teams))
         if self._usage is not None:
@@ -204,26 +242,28 @@ class _Supervisor:
             os.close(fd)
         if self._teams is not None:
             self._teams.close()
+        if self._listening.handover is not None:
+            self._listening.handover.close()
 
     # Front ends, and the admin listener
 
     async def _keep_front_end(self, index: int) -> None:
         """Keep a front end running until the server stops, then let it answer what it has accepted."""
         pauses, restarts = Pauses(), 0
-        while not self._stopping.is_set():
+        while not (self._stop.draining.is_set() or self._stop.handed_over):
             child = await self._start_front_end(index, restarts)
-            await _outlive(child, self._stopping)
-            if self._stopping.is_set():
+            await _outlive(child, self._stop.draining)
+            if self._stop.draining.is_set():
                 await self._drain(child)
                 self._remove(index)
                 return
-            listened = _has_listened(child)
+            listened = child.listens or _has_listened(child)
             self._remove(index)
             logger.error("front end %d (pid %d) ended with status %d", *_ending(child))
-            pause = pauses.after(child, useful=listened)
+            seconds = pauses.after(child, useful=listened)
             if pauses.failures == _FAILED_STARTS or child.process.returncode == UNUSABLE:
                 return  # it has logged why; the server stops
-            await _pause(pause, self._stopping)
+            await pause(seconds, self._stop.draining)
             restarts += 1
 
     async def _keep_admin(self) -> None:
@@ -240,7 +280,7 @@ class _Supervisor:
                 await child.end(_END_SECONDS)
                 return
             logger.error("admin listener (pid %d) ended with status %d", *_ending(child)[1:])
-            await _pause(pauses.after(child, useful=listened), self._ended)
+            await pause(pauses.after(child, useful=listened), self._ended)
             restarts += 1
 
     async def _start_front_end(
@@ -260,6 +300,7 @@ class _Supervisor:
             workers=len(self._devices),
             elements=slice_elements(self._devices, self._threads, self._settings.slice_elements),
             restarts=restarts,
+            holds_back=self._listening.predecessor is not None and not self._ready.is_set(),
         )
         with theirs:
             process = await start(_ADMIN if is_admin else FRONT_END, options, self._settings.environment())
@@ -267,6 +308,9 @@ class _Supervisor:
         role: Role = "admin" if is_admin else "front-end"
         child = Child(role, index, process, control, time.monotonic(), restarts, pulse)
         self._front_ends[index] = child, arena_fd
+        asyncio.get_running_loop().add_reader(control, self._hear, child)
+        if self._stop.begun.is_set():
+            child.tell(Leaving(self._stop.handed_over))
         if self._teams is not None:
             self._teams.tell(child)
         if self._usage is not None:
@@ -285,8 +329,14 @@ class _Supervisor:
         for child, _ in self._front_ends.values():
             self._usage.tell(child)
 
+    def _hear(self, child: Child) -> None:
+        """Note that a front end listens, the only thing that it ever says."""
+        asyncio.get_running_loop().remove_reader(child.control)
+        child.listens = _has_listened(child)
+
     def _remove(self, index: int) -> None:
         child, arena_fd = self._front_ends.pop(index)
+        asyncio.get_running_loop().remove_reader(child.control)
         child.control.close()
         child.pulse.row.write(NO_HEARTBEAT)
         os.close(arena_fd)
@@ -294,7 +344,7 @@ class _Supervisor:
     async def _drain(self, child: Child) -> None:
         if child.process.returncode is None:
             child.process.terminate()
-        if not await child.end(self._settings.drain_seconds + _END_SECONDS):
+        if not await child.end(self._settings.drain_seconds + _LATE_SECONDS):
             logger.error("front end %d did not drain in time; killed", child.index)
             self._status = 1
         elif child.process.returncode not in (0, -signal.SIGTERM):  # SIGTERM came before it handled signals
@@ -305,14 +355,14 @@ class _Supervisor:
     async def _keep_worker(self, index: int, device: str) -> None:
         """Keep a worker running on a device until all front ends have ended."""
         pauses, restarts = Pauses(), 0
-        while not self._drained.is_set():
+        while not self._stop.drained.is_set():
             self._failures[index] = pauses.failures
             child = await self._start_worker(index, device, restarts)
-            await _outlive(child, self._drained)
+            await _outlive(child, self._stop.drained)
             del self._workers[index]
             child.control.close()
-            if self._drained.is_set():
-                if not await child.end(_END_SECONDS):
+            if self._stop.drained.is_set():
+                if not await child.end(self._end_seconds):
                     logger.error("worker pid %d did not end by itself; killed", child.process.pid)
                 return
             self._tell_gone(child)
@@ -320,7 +370,7 @@ class _Supervisor:
                 return  # it has logged why; a wrong setting stops the server
             answered = child.pulse.row.read().answered
             child.pulse.row.write(NO_HEARTBEAT)
-            await _pause(pauses.after(child, useful=answered > 0), self._drained)
+            await pause(pauses.after(child, useful=answered > 0), self._stop.drained)
             restarts += 1
 
     async def _start_worker(self, index: int, device: str, restarts: int) -> Child:
@@ -381,13 +431,6 @@ async def _outlive(child: Child, event: asyncio.Event) -> None:
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
         wait.cancel()
-
-
-async def _pause(seconds: float, event: asyncio.Event) -> None:
-    """Wait until an event is set, but no longer than some seconds."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
 
 
 def _ending(child: Child) -> tuple[int, int, int]:

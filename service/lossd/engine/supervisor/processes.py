@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 import time
@@ -38,6 +39,7 @@ class Child:
         started: Time of its start, by time.monotonic().
         restarts: Number of processes before it in its place.
         pulse: Its heartbeat.
+        listens: Whether it has said that it accepts requests, if it is a front end.
     """
 
     role: Role
@@ -47,6 +49,7 @@ class Child:
     started: float
     restarts: int
     pulse: Pulse
+    listens: bool = False
 
     def tell(self, message: FromSupervisor, *fds: int) -> None:
         """Send it a message with descriptors. A child whose socket is full counts as hung, and is killed."""
@@ -86,16 +89,21 @@ async def start(
         options: Its argument, passed as JSON; the descriptors in it are inherited.
         environment: Variables added to this process's.
     """
-    # In a group of its own: Ctrl-C is for the supervisor, which then stops the others in order.
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        module,
-        msgspec.json.encode(options).decode(),
-        pass_fds=options.fds,
-        env={**os.environ, **environment},
-        process_group=0,
-    )
+    # In a group of its own: Ctrl-C is for the supervisor, which then stops the others in order. SIGHUP is for
+    # the supervisor, too; a process inherits that it is blocked.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            module,
+            msgspec.json.encode(options).decode(),
+            pass_fds=options.fds,
+            env={**os.environ, **environment},
+            process_group=0,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
 
 class Pauses:

@@ -38,6 +38,7 @@ class TeamsWatcher:
         self._path = path
         self._files = WatchedFiles(path, seconds=_LOOK_SECONDS)
         self._rows: dict[str, int] = {}  # a team keeps its row, even while it is not in the file
+        self._reading = asyncio.Lock()
         self._fd = -1
         self._nbytes = 0
         self._take(read_teams(path))
@@ -49,6 +50,11 @@ class TeamsWatcher:
     async def follow(self, changed: Callable[[], None]) -> None:
         """Read the file again whenever it changes, and call ``changed`` when there are new teams."""
         async for _ in self._files.changes():
+            await self.read(changed)
+
+    async def read(self, changed: Callable[[], None]) -> None:
+        """Read the file again, and call ``changed`` if it can be used."""
+        async with self._reading:
             try:
                 self._take(await asyncio.to_thread(read_teams, self._path))
             except BadTeams as error:

@@ -29,7 +29,6 @@ _WRITE_SECONDS: Final = 0.5  # with the time of writing, no more than a second's
 _LOOK_SECONDS: Final = 0.25
 _STALL_SECONDS: Final = 5.0  # well over the store's own wait for others
 _RETRY_SECONDS: Final = 2.0  # at the end, while another process holds the file
-_END_SECONDS: Final = 5.0
 
 
 class UsageRecorder:
@@ -84,10 +83,10 @@ class UsageRecorder:
                 changed()
             await asyncio.sleep(_LOOK_SECONDS)
 
-    def end(self) -> None:
+    def end(self, seconds: float) -> None:
         """Write the rest, once all front ends have ended. Gives up after some seconds."""
         self._ending.set()
-        self._thread.join(_END_SECONDS)
+        self._thread.join(seconds)
         if self._thread.is_alive() or not self._written:
             logger.error("the last usage could not be written to %s; it is lost", self._path)
 

@@ -1,0 +1,191 @@
+"""Handing the listening sockets to a new server, over a Unix socket at a path that both know.
+
+1. The new server connects, and gets the listening sockets and the Unix socket itself. The old one goes on.
+2. Once the new one accepts requests, it says so. The old one stops listening, and closes the connection.
+3. The new one goes on to hand over to the next.
+
+If the new one ends before 2, nothing has happened. Both must belong to the same user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import stat
+import struct
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+logger = logging.getLogger(__name__)
+
+_READY: Final = b"ready"
+_MOST_BYTES: Final = 64
+_ANSWER_SECONDS: Final = 5.0
+_CREDENTIALS: Final = struct.Struct("=iII")  # process, user, group
+
+
+class HandoverError(Exception):
+    """The port cannot be taken over; says why, and what to do."""
+
+
+class Handover:
+    """The Unix socket by which this server hands over to the next.
+
+    Args:
+        path: Where it is.
+        door: The socket.
+        listeners: What is handed over: the service's listening socket, and the admin's if there is one.
+        owned: Whether it is this server's already, not still the one's before.
+    """
+
+    def __init__(
+        self, path: Path, door: socket.socket, listeners: Sequence[socket.socket], *, owned: bool
+    ) -> None:
+        self._path = path
+        self._door = door
+        self._listeners = listeners
+        self._owned = owned
+        door.setblocking(False)
+
+    async def serve(self, when_taken: Callable[[], None]) -> None:
+        """Offer the sockets to those who connect, one after the other, until one takes them over.
+
+        Args:
+            when_taken: Called once another server accepts from the listening socket.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            self._owned = True
+            link, _ = await loop.sock_accept(self._door)
+            with link:
+                link.setblocking(False)
+                pid, user = _peer(link)
+                if user != os.geteuid():
+                    logger.error("user %d may not take the port over: it is not this server's", user)
+                    continue
+                logger.info("process %d is about to take the port over", pid)
+                answer = b""
+                with suppress(ConnectionError):
+                    fds = [self._door.fileno(), *(listener.fileno() for listener in self._listeners)]
+                    socket.send_fds(link, [str(os.getpid()).encode()], fds)
+                    self._owned = False
+                    answer = await loop.sock_recv(link, _MOST_BYTES)
+                if answer == _READY:
+                    when_taken()
+                    logger.info("process %d has taken the port over", pid)
+                    return
+                logger.warning("process %d ended before it was ready; this server goes on", pid)
+
+    def close(self) -> None:
+        """Remove the Unix socket, unless another server has it."""
+        self._door.close()
+        if self._owned:
+            self._path.unlink(missing_ok=True)
+
+
+class Predecessor:
+    """The server that this one takes over from.
+
+    Args:
+        link: The connection to it.
+        pid: Its process id.
+        door: The Unix socket.
+        listener: The service's listening socket.
+        admin: The admin listener's, if there is one.
+    """
+
+    def __init__(
+        self,
+        link: socket.socket,
+        pid: int,
+        door: socket.socket,
+        listener: socket.socket,
+        admin: socket.socket | None = None,
+    ) -> None:
+        self._link = link
+        self._pid = pid
+        self.door: Final = door
+        self.listener: Final = listener
+        self.admin: Final = admin
+        link.setblocking(False)
+
+    async def replace(self) -> None:
+        """Tell it that this server accepts requests, and wait until it has stopped listening."""
+        loop = asyncio.get_running_loop()
+        with self._link, suppress(ConnectionError):  # it may have ended
+            try:
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    await loop.sock_sendall(self._link, _READY)
+                    await loop.sock_recv(self._link, _MOST_BYTES)
+            except TimeoutError:
+                logger.error("process %d does not let go of the port; end it with kill -9", self._pid)
+                return
+        logger.info("took the port over from process %d", self._pid)
+
+
+def ask(path: Path) -> Predecessor | None:
+    """Return the server that answers at a path, with its sockets; None if there is none.
+
+    Raises:
+        HandoverError: It cannot be asked, does not answer, or is another user's.
+    """
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    link.settimeout(_ANSWER_SECONDS)
+    try:
+        link.connect(str(path))
+        _, user = _peer(link)
+        if user != os.geteuid():
+            link.close()
+            msg = (
+                f"the server at {path} is user {user}'s, this one user {os.geteuid()}'s; run both as one user"
+            )
+            raise HandoverError(msg)
+        data, fds, _, _ = socket.recv_fds(link, _MOST_BYTES, 3)
+    except (FileNotFoundError, ConnectionError):
+        link.close()
+        return None
+    except TimeoutError:
+        link.close()
+        msg = f"the server at {path} does not answer: it hangs, or another new server takes it over right now"
+        raise HandoverError(msg) from None
+    except OSError as error:
+        link.close()
+        msg = f"{path} cannot be used for the handover: {error.strerror or error}"
+        raise HandoverError(msg) from None
+    if not data:  # it is just ending
+        link.close()
+        return None
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    return Predecessor(link, int(data), *(socket.socket(fileno=fd) for fd in fds))
+
+
+def open_door(path: Path) -> socket.socket:
+    """Return a Unix socket at a path, for this user only.
+
+    Raises:
+        HandoverError: There cannot be one.
+    """
+    door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
+            path.unlink()  # of a server that was killed
+        door.bind(str(path))
+        path.chmod(0o600)  # nobody can connect before it listens
+        door.listen()
+    except OSError as error:
+        door.close()
+        msg = f"{path} cannot be used for the handover: {error.strerror or error}"
+        raise HandoverError(msg) from None
+    return door
+
+
+def _peer(link: socket.socket) -> tuple[int, int]:
+    """Return the process and the user at the other end."""
+    raw = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, user, _ = _CREDENTIALS.unpack(raw)
+    return pid, user
