@@ -167,10 +167,8 @@ def test_requests_are_taken_one_at_a_time(tmp_path: Path) -> None:
             while more := stranger.recv(1 << 16):
                 received += more
         assert received.count(b"HTTP/1.1 200 OK") == 1
-        with socket.create_connection(("127.0.0.1", admin.port), timeout=10) as prober:
-            for _ in range(2):  # a connection may be kept
-                prober.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                assert prober.recv(1 << 16).startswith(b"HTTP/1.1 200 OK")
+        with httpx.Client(base_url=f"http://127.0.0.1:{admin.port}") as prober:  # which keeps its connection
+            assert [prober.get("/livez").status_code for _ in range(3)] == [200, 200, 200]
 
 
 @pytest.mark.alone
