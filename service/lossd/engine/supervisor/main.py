@@ -271,7 +271,7 @@ class _Supervisor:
         if self._admin_listener is None:
             return
         pauses, restarts, index = Pauses(), 0, self._settings.front_ends
-        while not self._ended.is_set():
+        while not (self._ended.is_set() or self._stop.handed_over):
             child = await self._start_front_end(index, restarts, self._admin_listener)
             await _outlive(child, self._ended)
             listened = _has_listened(child)
