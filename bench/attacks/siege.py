@@ -1,0 +1,286 @@
+"""A server under attack beside a small team's steady load: what the team, the probes and the log say."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Coroutine
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, Self, TypeVar
+
+import uvloop
+
+from bench.attacks.steady import Seen, Steady
+from bench.attacks.swarm import Attack, Attacker, Cost, Target
+from bench.memory import family, own
+from bench.neighbour import teams
+from examples.local_server import LocalServer
+from lossd.settings import Settings
+
+T = TypeVar("T")
+
+Place = Literal["teams", "open", "tls", "json"]
+"""A server with teams, without, with a certificate too, or with logs as JSON."""
+
+_MIB: Final = 1 << 20
+_FREE_SECONDS: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An attack as it is planned.
+
+    Attributes:
+        attack: What the hostile caller does; its docstring says it in a sentence.
+        connections: How many it has.
+        place: The server.
+        key: Whether it has a key, where there are teams.
+        addresses: From how many addresses it comes.
+        large: Whether large requests are sent beside it, too.
+        short: How many it has in a short siege; as many as fit, if not given.
+    """
+
+    attack: Attack
+    connections: int
+    place: Place = "teams"
+    key: bool = False
+    addresses: int = 1
+    large: bool = False
+    short: int = 1 << 20
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.attack.__name__
+
+    @property
+    def what(self) -> str:
+        """What the hostile caller does."""
+        return (self.attack.__doc__ or "").partition("\n")[0].rstrip(".")
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How long and how large sieges are, and what is promised then.
+
+    Attributes:
+        seconds: The time that is measured.
+        settle: The time before, in which the attack unfolds.
+        patience: Seconds in which every answer is expected.
+        settings: The server's settings, beside those of its place.
+        connections: The most that an attack has.
+        times: The most that a small request's p99 may be of that alone,
+        least: or so many seconds, if that is more.
+        fresh: The same seconds for a new connection's first request.
+        probe: The most that a probe's p99 may be.
+        lines: The most lines of the log a second.
+        growth: The most that the processes' memory may grow, in bytes.
+    """
+
+    seconds: float
+    settle: float
+    patience: float
+    settings: dict[str, object]
+    connections: int
+    times: float
+    least: float
+    fresh: float
+    probe: float
+    lines: float = 20.0
+    growth: int = 64 * _MIB
+
+
+LONG: Final = Scale(15.0, 3.0, 15.0, {}, 1 << 20, 3.0, 0.010, 0.100, 0.050)
+SHORT: Final = Scale(
+    2.0, 0.6, 3.0, {"max_connections": 1500}, 1600, 5.0, 0.250, 0.250, 0.250
+)  # on shared machines, beside other tests
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What was seen of a siege.
+
+    Attributes:
+        plan: The attack.
+        scale: Its scale, with what is promised.
+        seconds: The time since the attack began.
+        cost: What the attack cost.
+        alone: What was seen before.
+        beside: What was seen beside it.
+        lines: Lines of the log a second.
+        log_bytes: Bytes of the log a second.
+        traceback: Whether the log has one.
+        growth: Growth of the memory of the server's processes, without the arena.
+        after: Seconds after its end until a probe was answered.
+    """
+
+    plan: Plan
+    scale: Scale
+    seconds: float
+    cost: Cost
+    alone: Seen
+    beside: Seen
+    lines: float
+    log_bytes: float
+    traceback: bool
+    growth: int
+    after: float
+
+    def broken(self) -> list[str]:
+        """Return the promises that were not kept."""
+        scale, alone, beside = self.scale, self.alone, self.beside
+        found = [f"{n} {what}" for what, n in beside.failures().items()]
+        for name, p99, most in (
+            ("small", beside.small.p99, max(scale.times * alone.small.p99, scale.least)),
+            ("fresh", beside.fresh.p99, max(scale.times * alone.fresh.p99, scale.fresh)),
+            ("probes", beside.probes.p99, scale.probe),
+            ("admin", beside.admin.p99, scale.probe),
+        ):
+            if p99 > most:
+                found.append(f"{name}: p99 {1e3 * p99:.0f} ms, over {1e3 * most:.0f}")
+        if self.lines > scale.lines + 20 / self.seconds:  # as many may come at once
+            found.append(f"{self.lines:.0f} lines/s")
+        if self.traceback:
+            found.append("a traceback")
+        if self.growth > scale.growth:
+            found.append(f"memory +{self.growth / _MIB:.0f} MiB")
+        if self.after > scale.patience:
+            found.append(f"unreachable for {self.after:.0f} s afterwards")
+        return found
+
+
+class Siege:
+    """A server that is attacked in turn, for a ``with`` block.
+
+    Args:
+        place: The server.
+        scale: How long, and what is promised.
+    """
+
+    def __init__(self, place: Place, scale: Scale) -> None:
+        self._place: Place = place
+        self._scale = scale
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            self._runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
+            settings, tls = dict(self._scale.settings), None
+            self._keys = {"small": "", "big": ""}
+            if self._place != "open":
+                settings["teams"], self._keys = teams(folder)
+            if self._place == "json":
+                settings |= {"log_format": "json", "log_requests": "failed"}
+            if self._place == "tls":
+                chain, key = _certificate(folder)
+                settings |= {"tls_certificate": chain, "tls_key": key}
+                tls = ssl.create_default_context(cafile=str(chain))
+            admin = None
+            if "admin_port" in Settings.model_fields:
+                settings["admin_port"] = admin = _free_port()
+            lossd = Path(sys.executable).with_name("lossd")
+            self._server = stack.enter_context(LocalServer(lossd, settings=settings, tls=tls))
+            self._steady = Steady(
+                self._server.port, self._keys["small"], tls=tls, admin=admin, patience=self._scale.patience
+            )
+            self._run(self._steady.run(0.5, large=True))
+            self._alone = self._run(self._steady.run(self._scale.seconds, large=True))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def under(self, plan: Plan) -> Result:
+        """Attack it, and return what was seen."""
+        key = self._keys["big"] if plan.key else ""
+        most = min(self._scale.connections, plan.short if self._scale is SHORT else plan.connections)
+        connections = min(plan.connections, most)
+        attacker = Attacker(plan.attack, Target(self._server.port, key, connections, plan.addresses))
+        try:
+            said = len(self._server.log())
+            with _Growth(self._server.pid) as growth:
+                attacker.start()
+                began = time.monotonic()
+                time.sleep(self._scale.settle)
+                beside = self._run(self._steady.run(self._scale.seconds, large=plan.large))
+                seconds = time.monotonic() - began
+                cost = attacker.cost()
+                log = self._server.log()[said:]
+        finally:
+            attacker.stop()
+        return Result(
+            plan,
+            self._scale,
+            seconds,
+            cost,
+            self._alone,
+            beside,
+            log.count("\n") / seconds,
+            len(log) / seconds,
+            "Traceback" in log,
+            growth.most - growth.before,
+            self._until_served(),
+        )
+
+    def _until_served(self) -> float:
+        """Wait until the small team is served again, and return how long that took."""
+        began = time.monotonic()
+        while time.monotonic() < began + _FREE_SECONDS:
+            if not self._run(self._steady.run(0.05)).failures():
+                break
+        return time.monotonic() - began
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(coroutine)
+
+
+class _Growth:
+    """The memory of a server's processes, without the arena, during a ``with`` block."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self.before = self.most = self._look()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _look(self) -> int:
+        return sum(map(own, family(self._pid)))
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.5):
+            self.most = max(self.most, self._look())
+
+
+def _certificate(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate of 127.0.0.1 that it signs itself, and its key."""
+    chain, key = folder / "server.pem", folder / "server.key"
+    command = [shutil.which("openssl") or "openssl", "req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"]
+    command += ["-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", str(key), "-out", str(chain)]
+    command += ["-subj", "/CN=server", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(command, check=True, capture_output=True)  # noqa: S603 -- our own command
+    return chain, key
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
