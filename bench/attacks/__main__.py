@@ -49,11 +49,12 @@ def main() -> int:
     given = parser.parse_args()
     if unknown := set(given.names) - set(PLANS):
         parser.error(f"no attacks: {', '.join(sorted(unknown))}")
-    plans = sorted((PLANS[name] for name in given.names or PLANS), key=lambda plan: plan.place)
+    chosen = [PLANS[name] for name in given.names or PLANS]
+    plans = sorted((plan for plan in chosen if plan.short or not given.short), key=lambda plan: plan.place)
     results = []
-    for place, chosen in groupby(plans, key=lambda plan: plan.place):
+    for place, there in groupby(plans, key=lambda plan: plan.place):
         with Siege(place, SHORT if given.short else LONG) as siege:
-            for plan in chosen:
+            for plan in there:
                 results.append(siege.under(plan))
                 print(" | ".join(row(results[-1])), file=sys.stderr, flush=True)
     tell("attacks", given, table(COLUMNS, [row(one) for one in results]))

@@ -45,7 +45,17 @@ async def _ask_once(peer: Peer, request: bytes) -> None:
 
 async def busy_connections(swarm: Swarm) -> None:
     """Send small requests on all connections, each as soon as the last is answered."""
-    await swarm.each(partial(_keep_asking, requests=(_small(swarm),)))
+    await swarm.each(partial(_keep_asking, requests=(_small(swarm, target="/bce?reduction=none"),)))
+
+
+async def busy_connections_without_teams(swarm: Swarm) -> None:
+    """Send small requests on all connections of an open server."""
+    await busy_connections(swarm)
+
+
+async def info_reads(swarm: Swarm) -> None:
+    """Ask for /info on all connections, again and again."""
+    await swarm.each(partial(_keep_asking, requests=(swarm.head("GET /info"),)))
 
 
 async def busy_strangers(swarm: Swarm) -> None:

@@ -18,7 +18,7 @@ _UPLOAD_RATE: Final = 9_000.0
 _READ_BYTES, _READ_SECONDS = 1_500, 0.5
 _LARGE: Final = 870 << 20
 """The length of a body: two of them fill the part of the memory that is for bodies."""
-_ARRAY_ROWS: Final = 1 << 22
+_ARRAY_ROWS: Final = 1 << 17
 _CLASSES: Final = 8
 
 
@@ -58,13 +58,18 @@ async def trickling_heads(swarm: Swarm) -> None:
     """Send heads by a byte every two seconds."""
 
     async def trickle(peer: Peer) -> None:
-        await peer.send(b"GET /livez HTTP/1.1\r\n")
+        await peer.send(b"GET /livez HTTP/1.1\r\nX: ")
         ended = asyncio.create_task(peer.wait())
         while not ended.done():
             await peer.send(b"x")
             await asyncio.wait([ended], timeout=2.0)
 
     await swarm.each(trickle)
+
+
+async def trickling_heads_from_everywhere(swarm: Swarm) -> None:
+    """Send heads by a byte every two seconds, from two hundred addresses."""
+    await trickling_heads(swarm)
 
 
 async def silent_connections(swarm: Swarm) -> None:
@@ -114,21 +119,18 @@ async def chunked_bodies(swarm: Swarm) -> None:
 
 
 async def slow_readers(swarm: Swarm) -> None:
-    """Ask for the largest array answers, and read them at 3 kB/s."""
-    logits = np.zeros((_ARRAY_ROWS, _CLASSES), np.float16)
-    body = npy(logits, np.zeros(_ARRAY_ROWS, np.uint8))  # the answer has 256 MiB
-    target = "/bce?reduction=none&targets_format=index"
-    head = swarm.head(
-        f"POST {target}",
-        "Content-Type: application/x-npy",
-        "Accept: application/x-npy",
-        f"Content-Length: {len(body)}",
-    )
+    """Ask for array answers of 8 MiB that together fill their part of the memory, and read each at 3 kB/s."""
+    logits, targets = np.zeros((_ARRAY_ROWS, _CLASSES), np.float16), np.zeros(_ARRAY_ROWS, np.uint8)
+    body = npy(logits, targets)
+    media = "Content-Type: application/x-npy", "Accept: application/x-npy", f"Content-Length: {len(body)}"
+    request = swarm.head("POST /bce?reduction=none&targets_format=index", *media) + body
 
     async def read_slowly(peer: Peer) -> None:
-        await peer.send(head + body)
-        while await peer.receive(_READ_BYTES):
+        await peer.send(request)
+        data = b"-"
+        while data:
             await asyncio.sleep(_READ_SECONDS)
+            data = await peer.receive(_READ_BYTES)
 
     await swarm.each(read_slowly, buffer=4096)
 

@@ -130,6 +130,12 @@ class Steady:
                 group.create_task(self._large(seconds, seen))
         return seen
 
+    async def close(self) -> None:
+        """Let go of all connections."""
+        while self._kept:
+            self._kept.pop().close()
+        await asyncio.sleep(0)
+
     async def _open_loop(self, kind: Kind, every: float, request: bytes, seconds: float, seen: Seen) -> None:
         """Send each request when it is due, whatever became of those before."""
         began = time.perf_counter()
@@ -162,9 +168,8 @@ class Steady:
         connection = None
         try:
             async with asyncio.timeout(self._patience):
-                while keep and self._kept and (connection is None or connection.ended):
-                    connection = self._kept.pop()
-                if connection is None or connection.ended:
+                connection = self._take_kept() if keep else None
+                if connection is None:
                     connection = await self._connect(port)
                 status = await connection.ask(request)
         except TimeoutError:
@@ -182,6 +187,14 @@ class Steady:
                 self._kept.append(connection)
             else:
                 connection.close()
+
+    def _take_kept(self) -> _Connection | None:
+        """Return a connection that was kept, and that the server has not closed."""
+        while self._kept:
+            if not (connection := self._kept.pop()).ended:
+                return connection
+            connection.close()
+        return None
 
     async def _connect(self, port: int) -> _Connection:
         tls = self._tls if port == self._port else None

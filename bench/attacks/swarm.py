@@ -55,8 +55,8 @@ class Peer:
 
     async def send(self, data: bytes) -> None:
         """Send bytes, as fast as they are taken."""
-        self._swarm.sent += len(data)
         await self._loop.sock_sendall(self._socket, data)
+        self._swarm.sent += len(data)
 
     async def drip(self, data: bytes, rate: float) -> None:
         """Send bytes at a rate a second."""
@@ -70,9 +70,10 @@ class Peer:
         return await self._loop.sock_recv(self._socket, most)
 
     async def wait(self) -> None:
-        """Read what comes until the server closes the connection."""
-        while await self.receive():
-            pass
+        """Read what comes until the connection ends."""
+        with suppress(OSError):
+            while await self.receive():
+                pass
 
     def reset(self) -> None:
         """End the connection at once, with a reset."""
