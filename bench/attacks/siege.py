@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +90,7 @@ class Scale:
     seconds: float
     settle: float
     patience: float
-    settings: dict[str, object]
+    settings: Mapping[str, object]
     times: float
     least: float
     fresh: float
@@ -101,9 +101,9 @@ class Scale:
 
 LONG: Final = Scale(8.0, 2.0, 15.0, {}, 3.0, 0.010, 0.100, 0.050)
 """As ``make attacks`` and the soak have it."""
-SHORT: Final = Scale(
-    1.5, 1.0, 3.0, {"max_connections": 1500, "max_output_bytes": 64 * _MIB}, 5.0, 0.250, 0.250, 0.250
-)
+_SETTINGS: Final = {"max_connections": 1500, "max_output_bytes": 64 * _MIB, "arena_bytes": 1856 * _MIB}
+"""Less room for connections and answers, and as much for bodies as by default."""
+SHORT: Final = Scale(1.5, 1.0, 3.0, _SETTINGS, 5.0, 0.250, 0.250, 0.250)
 """As the tests have it, on shared machines and beside other tests."""
 
 
@@ -183,6 +183,7 @@ class Siege:
         self._place: Place = place
         self._scale = scale
         self._stack = ExitStack()
+        self._alone: dict[bool, Seen] = {}  # with large requests, and without
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -207,7 +208,6 @@ class Siege:
                 self._server.port, self._keys["small"], tls=tls, admin=admin, patience=self._scale.patience
             )
             self._run(self._steady.run(0.5, large=True))
-            self._alone = self._run(self._steady.run(self._scale.seconds, large=True))
             self._stack = stack.pop_all()
         return self
 
@@ -217,6 +217,8 @@ class Siege:
 
     def under(self, plan: Plan) -> Result:
         """Attack it, and return what was seen."""
+        if plan.large not in self._alone:
+            self._alone[plan.large] = self._run(self._steady.run(self._scale.seconds, large=plan.large))
         key = self._keys["big"] if plan.key else ""
         connections = plan.short if self._scale is SHORT else plan.connections
         attacker = Attacker(plan.attack, Target(self._server.port, key, connections, plan.addresses))
@@ -237,7 +239,7 @@ class Siege:
             self._scale,
             seconds,
             cost,
-            self._alone,
+            self._alone[plan.large],
             beside,
             log.count("\n") / seconds,
             len(log) / seconds,
