@@ -49,8 +49,8 @@ def main() -> int:
     given = parser.parse_args()
     if unknown := set(given.names) - set(PLANS):
         parser.error(f"no attacks: {', '.join(sorted(unknown))}")
-    chosen = [PLANS[name] for name in given.names or PLANS]
-    plans = sorted((plan for plan in chosen if plan.short or not given.short), key=lambda plan: plan.place)
+    usual = [name for name, plan in PLANS.items() if plan.short or not given.short]
+    plans = sorted((PLANS[name] for name in given.names or usual), key=lambda plan: plan.place)
     results = []
     for place, there in groupby(plans, key=lambda plan: plan.place):
         with Siege(place, SHORT if given.short else LONG) as siege:

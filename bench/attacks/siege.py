@@ -220,7 +220,7 @@ class Siege:
         if plan.large not in self._alone:
             self._alone[plan.large] = self._run(self._steady.run(self._scale.seconds, large=plan.large))
         key = self._keys["big"] if plan.key else ""
-        connections = plan.short if self._scale is SHORT else plan.connections
+        connections = plan.connections if self._scale is LONG else plan.short or min(plan.connections, 1000)
         attacker = Attacker(plan.attack, Target(self._server.port, key, connections, plan.addresses))
         try:
             said = len(self._server.log())

@@ -15,6 +15,8 @@ from bench.stream import parts
 
 _UPLOAD_RATE: Final = 9_000.0
 """Bytes a second: just above the least upload rate."""
+_AGAIN_SECONDS: Final = 1.0
+"""How often a connection that is refused is opened again."""
 _READ_BYTES, _READ_SECONDS = 1_500, 0.5
 _LARGE: Final = 870 << 20
 """The length of a body: two of them fill the part of the memory that is for bodies."""
@@ -51,7 +53,7 @@ async def lockout(swarm: Swarm) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(swarm.each(slow, count=2))
         await asyncio.sleep(0.2)
-        group.create_task(swarm.each(wait))
+        group.create_task(swarm.each(wait, every=_AGAIN_SECONDS))
 
 
 async def trickling_heads(swarm: Swarm) -> None:
@@ -64,7 +66,7 @@ async def trickling_heads(swarm: Swarm) -> None:
             await peer.send(b"x")
             await asyncio.wait([ended], timeout=2.0)
 
-    await swarm.each(trickle)
+    await swarm.each(trickle, every=_AGAIN_SECONDS)
 
 
 async def trickling_heads_from_everywhere(swarm: Swarm) -> None:
@@ -74,7 +76,7 @@ async def trickling_heads_from_everywhere(swarm: Swarm) -> None:
 
 async def silent_connections(swarm: Swarm) -> None:
     """Connect, and send nothing."""
-    await swarm.each(Peer.wait)
+    await swarm.each(Peer.wait, every=_AGAIN_SECONDS)
 
 
 async def slow_uploads(swarm: Swarm) -> None:
@@ -137,7 +139,7 @@ async def slow_readers(swarm: Swarm) -> None:
 
 async def handshakes(swarm: Swarm) -> None:
     """Connect where TLS is spoken, and never begin the handshake."""
-    await swarm.each(Peer.wait)
+    await swarm.each(Peer.wait, every=_AGAIN_SECONDS)
 
 
 async def broken_handshakes(swarm: Swarm) -> None:
@@ -148,4 +150,4 @@ async def broken_handshakes(swarm: Swarm) -> None:
         await peer.send(hello)
         await peer.wait()
 
-    await swarm.each(begin)
+    await swarm.each(begin, every=_AGAIN_SECONDS)
