@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from itertools import groupby
 
+from bench.attacks.hangs import NOTICED_SECONDS, PARTS, Hang, hang
 from bench.attacks.plans import PLANS
 from bench.attacks.siege import LONG, SHORT, Result, Siege
 from bench.table import options, table, tell
@@ -57,8 +58,27 @@ def main() -> int:
             for plan in there:
                 results.append(siege.under(plan))
                 print(" | ".join(row(results[-1])), file=sys.stderr, flush=True)
-    tell("attacks", given, table(COLUMNS, [row(one) for one in results]))
-    return int(any(one.broken() for one in results))
+    tables, broken = [table(COLUMNS, [row(one) for one in results])], any(one.broken() for one in results)
+    if not given.names and not given.short:
+        hangs = [look(part) for part in PARTS]
+        broken |= any(one.noticed is None or one.noticed > NOTICED_SECONDS for one in hangs)
+        tables.append(
+            table(("stopped part", "noticed after, s", "served after, s"), [hang_row(one) for one in hangs])
+        )
+    tell("attacks", given, *tables)
+    return int(broken)
+
+
+def look(part: str) -> Hang:
+    """Stop a part of a server of its own."""
+    with Siege("teams", LONG) as siege:
+        return hang(siege, part)
+
+
+def hang_row(found: Hang) -> tuple[str, ...]:
+    """Return what was seen of a part that hung as cells of the table."""
+    times = [found.noticed, found.served]
+    return (found.part, *("never" if one is None else f"{one:.1f}" for one in times))
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Coroutine, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Final, Literal, Self
 
 import uvloop
 
@@ -26,8 +26,6 @@ from bench.memory import family, own
 from bench.neighbour import teams
 from examples.local_server import LocalServer
 from lossd.settings import Settings
-
-T = TypeVar("T")
 
 Place = Literal["teams", "open", "tls", "json"]
 """A server with teams, without, with a certificate too, or with logs as JSON."""
@@ -207,36 +205,38 @@ class Siege:
             self._steady = Steady(
                 self._server.port, self._keys["small"], tls=tls, admin=admin, patience=self._scale.patience
             )
-            self._run(self._steady.run(0.5, large=True))
+            self.see(0.5, large=True)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._run(self._steady.close())
+        self._runner.run(self._steady.close())
         self._stack.close()
+
+    @property
+    def pid(self) -> int:
+        """The server's main process."""
+        return self._server.pid
 
     def under(self, plan: Plan) -> Result:
         """Attack it, and return what was seen."""
+        scale = self._scale
+        connections = plan.connections if scale is LONG else plan.short or min(plan.connections, 1000)
         if plan.large not in self._alone:
-            self._alone[plan.large] = self._run(self._steady.run(self._scale.seconds, large=plan.large))
-        key = self._keys["big"] if plan.key else ""
-        connections = plan.connections if self._scale is LONG else plan.short or min(plan.connections, 1000)
-        attacker = Attacker(plan.attack, Target(self._server.port, key, connections, plan.addresses))
-        try:
-            said = len(self._server.log())
-            with _Growth(self._server.pid) as growth:
-                attacker.start()
-                began = time.monotonic()
-                self._let_unfold(attacker, connections)
-                beside = self._run(self._steady.run(self._scale.seconds, large=plan.large))
-                seconds = time.monotonic() - began
-                cost = attacker.cost()
-                log = self._server.log()[said:]
-        finally:
-            attacker.stop()
+            self._alone[plan.large] = self.see(scale.seconds, large=plan.large)
+        said, began = len(self._server.log()), time.monotonic()
+        with (
+            _Growth(self.pid) as growth,
+            self.attacked(plan.attack, connections, key=plan.key, addresses=plan.addresses) as attacker,
+        ):
+            self._let_unfold(attacker, connections)
+            beside = self.see(scale.seconds, large=plan.large)
+            seconds = time.monotonic() - began
+            cost = attacker.cost()
+        log = self._server.log()[said:]
         return Result(
             plan,
-            self._scale,
+            scale,
             seconds,
             cost,
             self._alone[plan.large],
@@ -247,6 +247,27 @@ class Siege:
             growth.most - growth.before,
             self._until_served(),
         )
+
+    @contextmanager
+    def attacked(
+        self, attack: Attack, connections: int, *, key: bool, addresses: int = 1
+    ) -> Iterator[Attacker]:
+        """Attack it for a block."""
+        target = Target(self._server.port, self._keys["big"] if key else "", connections, addresses)
+        attacker = Attacker(attack, target)
+        try:
+            attacker.start()
+            yield attacker
+        finally:
+            attacker.stop()
+
+    def see(self, seconds: float, *, large: bool = False) -> Seen:
+        """Put the small team's load on it, and return what was seen."""
+        return self._runner.run(self._steady.run(seconds, large=large))
+
+    def ready(self) -> bool:
+        """Return whether the server says that all is well, or nothing."""
+        return self._runner.run(self._steady.ready())
 
     def _let_unfold(self, attacker: Attacker, connections: int) -> None:
         """Wait until an attack has its connections, if it comes to that."""
@@ -259,12 +280,9 @@ class Siege:
         """Wait until the small team is served again, and return how long that took."""
         began = time.monotonic()
         while time.monotonic() < began + _FREE_SECONDS:
-            if not self._run(self._steady.run(0.05)).failures():
+            if not self.see(0.05).failures():
                 break
         return time.monotonic() - began
-
-    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return self._runner.run(coroutine)
 
 
 class _Growth:

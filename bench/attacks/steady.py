@@ -7,6 +7,7 @@ import math
 import ssl
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -62,13 +63,12 @@ class _Connection:
         self._reader = reader
         self._writer = writer
 
-    async def ask(self, request: bytes) -> int:
-        """Send a request, and return the status of its answer, once that has been read."""
+    async def ask(self, request: bytes) -> bytes:
+        """Send a request, and return its answer, the head in lower case."""
         self._writer.write(request)
         head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
         length = int(head.partition(b"\r\ncontent-length: ")[2].split(b"\r\n", 1)[0])
-        await self._reader.readexactly(length)
-        return int(head.split()[1])
+        return head + await self._reader.readexactly(length)
 
     @property
     def ended(self) -> bool:
@@ -130,6 +130,19 @@ class Steady:
                 group.create_task(self._large(seconds, seen))
         return seen
 
+    async def ready(self) -> bool:
+        """Return whether every /readyz that is answered within a second says that all is well."""
+        for port in filter(None, (self._port, self._admin)):
+            with suppress(OSError, EOFError, TimeoutError):
+                async with asyncio.timeout(1.0):
+                    connection = await self._connect(port)
+                    try:
+                        if b'"ready"' not in await connection.ask(_get("/readyz")):
+                            return False
+                    finally:
+                        connection.close()
+        return True
+
     async def close(self) -> None:
         """Let go of all connections."""
         while self._kept:
@@ -171,13 +184,13 @@ class Steady:
                 connection = self._take_kept() if keep else None
                 if connection is None:
                     connection = await self._connect(port)
-                status = await connection.ask(request)
+                status = (await connection.ask(request)).split(maxsplit=2)[1].decode()
         except TimeoutError:
             outcome = "silent"
         except (OSError, EOFError) as error:
             outcome = type(error).__name__
         else:
-            outcome = "" if status == 200 else str(status)
+            outcome = "" if status == "200" else status
         if outcome:
             kind.failed[outcome] += 1
         else:

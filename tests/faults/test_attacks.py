@@ -8,6 +8,7 @@ from functools import cache
 
 import pytest
 
+from bench.attacks.hangs import NOTICED_SECONDS, PARTS, hang
 from bench.attacks.plans import PLANS
 from bench.attacks.siege import LONG, SHORT, Place, Siege
 from faults.asked import SOAK, scaled
@@ -37,3 +38,14 @@ def test_a_small_team_is_served_beside(sieges: Sieges, name: str, say: Callable[
             break
     say(result.figures)
     assert not broken, f"{plan.what}: {'; '.join(broken)}"
+
+
+@pytest.mark.skipif(not SOAK, reason="takes minutes; make soak runs it")
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_hangs_is_noticed(part: str, say: Callable[[str], None]) -> None:
+    with Siege("teams", LONG) as siege:
+        found = hang(siege, part)
+    say(f"{part}: noticed after {found.noticed} s, a new caller served after {found.served} s")
+    assert found.noticed is not None
+    assert found.noticed < NOTICED_SECONDS
+    assert found.served is not None
