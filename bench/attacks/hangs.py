@@ -18,8 +18,8 @@ PARTS: Final = {
     "supervisor": "lossd\0serve",
     "front end": "lossd.api.main",
     "worker": "lossd.engine.worker.main",
-    "helper": "lossd.api.json_helper.process",
-    "admin listener": "admin",
+    "helper": "lossd.api.json_helper.parser",
+    "admin listener": "lossd.api.admin",
 }
 """Each with what its command line has."""
 NOTICED_SECONDS: Final = 15.0
