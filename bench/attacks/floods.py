@@ -48,11 +48,6 @@ async def busy_connections(swarm: Swarm) -> None:
     await swarm.each(partial(_keep_asking, requests=(_small(swarm, target="/bce?reduction=none"),)))
 
 
-async def busy_connections_without_teams(swarm: Swarm) -> None:
-    """Send small requests on all connections of an open server."""
-    await busy_connections(swarm)
-
-
 async def info_reads(swarm: Swarm) -> None:
     """Ask for /info on all connections, again and again."""
     await swarm.each(partial(_keep_asking, requests=(swarm.head("GET /info"),)))

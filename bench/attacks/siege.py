@@ -60,7 +60,9 @@ class Plan:
     @property
     def name(self) -> str:
         """Its name."""
-        return self.attack.__name__
+        where = "_without_teams" if self.place == "open" else ""
+        whence = f"_from_{self.addresses}" if self.addresses > 1 else ""
+        return f"{self.attack.__name__}{where}{whence}"
 
     @property
     def what(self) -> str:

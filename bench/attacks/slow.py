@@ -69,11 +69,6 @@ async def trickling_heads(swarm: Swarm) -> None:
     await swarm.each(trickle, every=_AGAIN_SECONDS)
 
 
-async def trickling_heads_from_everywhere(swarm: Swarm) -> None:
-    """Send heads by a byte every two seconds, from two hundred addresses."""
-    await trickling_heads(swarm)
-
-
 async def silent_connections(swarm: Swarm) -> None:
     """Connect, and send nothing."""
     await swarm.each(Peer.wait, every=_AGAIN_SECONDS)
