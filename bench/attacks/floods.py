@@ -100,6 +100,15 @@ async def wrong_queries(swarm: Swarm) -> None:
     await swarm.each(partial(_keep_asking, requests=(_small(swarm, target=f"/bce?{query}"),)))
 
 
+async def long_lists(swarm: Swarm) -> None:
+    """Send parameters of very many numbers, in the query and in JSON."""
+    numbers = ",".join(["1"] * 15_000)
+    body = b'{"logits": [1], "targets": [1], "alpha": [' + b"1," * 120_000 + b"1]}"
+    head = swarm.head("POST /focal", "Content-Type: application/json", f"Content-Length: {len(body)}")
+    requests = _small(swarm, target=f"/focal?alpha={numbers}"), head + body
+    await swarm.each(partial(_keep_asking, requests=requests))
+
+
 async def many_headers(swarm: Swarm) -> None:
     """Send heads with as many and as long headers as are taken, and then more."""
     fits = swarm.head("GET /livez", *(f"X-{n}: {'a' * 250}" for n in range(95)))

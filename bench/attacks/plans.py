@@ -32,6 +32,7 @@ PLANS: Final = {
         Plan(floods.guessed_keys, 200),
         Plan(floods.refused_requests, 100),
         Plan(floods.wrong_queries, 100, key=True),
+        Plan(floods.long_lists, 4, key=True),
         Plan(floods.many_headers, 100),
         Plan(floods.metrics_reads, 50, key=True),
         Plan(floods.usage_reads, 50, key=True),
