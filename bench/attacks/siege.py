@@ -84,7 +84,8 @@ class Scale:
         fresh: The same seconds for a new connection's first request.
         probe: The most that a probe's p99 may be.
         lines: The most lines of the log a second.
-        growth: The most that the processes' memory may grow, in bytes.
+        growth: The most that the processes' memory may grow, in bytes,
+        growth_each: and so many for each connection.
     """
 
     seconds: float
@@ -97,6 +98,7 @@ class Scale:
     probe: float
     lines: float = 20.0
     growth: int = 32 * _MIB
+    growth_each: int = 16 << 10
 
 
 LONG: Final = Scale(8.0, 2.0, 15.0, {}, 3.0, 0.010, 0.100, 0.050)
@@ -164,7 +166,8 @@ class Result:
             found.append(f"{self.lines:.0f} lines/s")
         if self.traceback:
             found.append("a traceback")
-        if self.growth > scale.growth:
+        kept = 0 if self.plan.place == "tls" else self.cost.connections  # those have not begun
+        if self.growth > scale.growth + kept * scale.growth_each:
             found.append(f"memory +{self.growth / _MIB:.0f} MiB")
         if self.after > scale.patience:
             found.append(f"unreachable for {self.after:.0f} s afterwards")
