@@ -25,7 +25,7 @@ SECONDS_EACH ?= 60
 .NOTPARALLEL: # the checks of `test` and `quick` run in the order given
 .PHONY: help install format format-check lint types walls units quick tests coverage wheel test reference release serve demo bench \
   bench-backlog bench-core bench-formats bench-json bench-neighbour bench-peers bench-server bench-stream \
-  fuzz soak evaluation sbom image lock clean distclean
+  attacks fuzz soak evaluation sbom image lock clean distclean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -128,6 +128,9 @@ bench-json: $(READY) ## Measure how fast JSON becomes arrays, beside orjson and 
 
 bench-stream: $(READY) ## Send 8 GB of Arrow through a server with an arena of 512 MB
 	@$(BIN)/python -m bench.stream $(ARGS)
+
+attacks: $(READY) ## Measure what a small team notices of attacks on its server; ARGS="lockout --short"
+	@$(BIN)/python -m bench.attacks $(ARGS)
 
 fuzz: $(READY) ## Draw requests for the kernel, send a server 10,000 mutants of each format, and search for new ones
 	LOSSD_NATIVE_CASES=$(CASES) LOSSD_NATIVE_SEED=$$(date +%s) \
