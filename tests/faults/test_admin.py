@@ -18,14 +18,15 @@ import pytest
 from bench.memory import family
 from certificates import make_certificate
 from faults.asked import SMALL, pair_body
-from faults.load import Load, Plan, post
+from faults.load import Load, Plan, Request, post
 from faults.observe import ended, fetch, port_of, wait_until
 from faults.probes import Admin, stopped, watched_server
 from live_server import live_server
 from teams_file import make_key, team_table, write_teams
 
-MOST_CONNECTIONS = 32
+MOST_CONNECTIONS = 16
 HALF_A_HEAD = b"GET /livez HTTP/1.1\r\nHost: local"
+METRICS = Request("metrics", b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
 
 
 def taken(admin: Admin) -> int:
@@ -156,3 +157,36 @@ def test_a_stranger_cannot_lock_probes_out(tmp_path: Path) -> None:
         assert admin.status("/readyz") == 200
         wait_until(lambda: taken(admin) <= MOST_CONNECTIONS, 5, "it holds more")
         wait_until(lambda: taken(admin) == 0, 5, "slow heads are waited for")
+
+
+def test_requests_are_taken_one_at_a_time(tmp_path: Path) -> None:
+    with watched_server(tmp_path) as admin:
+        with socket.create_connection(("127.0.0.1", admin.port), timeout=10) as stranger:
+            stranger.sendall(500 * METRICS.head)
+            received = b""
+            while more := stranger.recv(1 << 16):
+                received += more
+        assert received.count(b"HTTP/1.1 200 OK") == 1
+        with httpx.Client(base_url=f"http://127.0.0.1:{admin.port}") as prober:  # which keeps its connection
+            assert [prober.get("/livez").status_code for _ in range(3)] == [200, 200, 200]
+
+
+@pytest.mark.alone
+def test_a_stranger_who_asks_all_the_time_keeps_no_probe_waiting(
+    tmp_path: Path, say: Callable[[str], None]
+) -> None:
+    with watched_server(tmp_path) as admin, Load() as load:
+        load.start(Plan(admin.port, [METRICS], at_once=2 * MOST_CONNECTIONS))
+        time.sleep(0.5)
+        admin.seconds.clear()
+        for _ in range(40):
+            assert admin.status("/livez") == 200
+            time.sleep(0.02)
+        shots = load.finish(stop=True)
+    median, longest = statistics.median(admin.seconds), max(admin.seconds)
+    say(
+        f"probes beside {2 * MOST_CONNECTIONS} strangers who ask for the metrics, {len(shots)} times: median "
+        f"{1e3 * median:.1f} ms, {1e3 * longest:.0f} ms at most"
+    )
+    assert median < 0.2
+    assert longest < 2.0

@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import uvicorn
@@ -24,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 from lossd import logs
 from lossd.api.accounting import RequestLog
 from lossd.api.app import Router
-from lossd.api.http.connections import allow_descriptors, watch
+from lossd.api.http.connections import allow_descriptors
 from lossd.api.http.disconnects import DisconnectWatcher
 from lossd.api.http.linger import Lingerers
 from lossd.api.http.protocol import LossdProtocol
@@ -42,7 +42,7 @@ from lossd.types import ErrorCode, RequestError
 
 logger = logging.getLogger(__name__)
 
-_MOST_CONNECTIONS: Final = 32
+_MOST_CONNECTIONS: Final = 16
 _LIMITS: Final = {"header_seconds": 2.0, "stall_seconds": 5.0, "linger_seconds": 1.0, "linger_connections": 8}
 """Settings with which nobody holds a connection for long."""
 _REPLACED_SECONDS: Final = 1.0
@@ -112,7 +112,7 @@ class AdminApp:
         self._metrics = metrics
         self._routes: dict[str, Callable[[], Response]] = {
             "/livez": self._livez,
-            "/readyz": lambda: readiness(overview.unready, pool.degraded),
+            "/readyz": lambda: readiness(overview.unready, [*pool.degraded, *metrics.full_shares()]),
             "/metrics": self._expose,
         }
         self._exposed = b""
@@ -148,25 +148,55 @@ class AdminApp:
         return Response(self._exposed, headers={"content-type": self._metrics.content_type})
 
 
-def make_room(connection: LossdProtocol) -> bool:
-    """Make room for a new connection: if there are too many, abort the one that has been idle the longest.
+class AdminProtocol(LossdProtocol):
+    """A connection. It takes one request at a time: hundreds in one read would keep all others waiting.
 
-    One that has a request counts as idle since that: whoever connects here cannot lock a probe out.
+    Args:
+        arrived: The connections so far, in the order of their arrival. The oldest gives way to a new one: so
+            a probe's is young for long enough to be answered, however busy a stranger keeps many others.
+        options: What every connection has.
     """
-    connections: Collection[LossdProtocol] = connection.connections  # type: ignore[assignment] # all are of ours
-    staying = [other for other in connections if not other.transport.is_closing()]
-    if len(staying) > _MOST_CONNECTIONS:
-        min(staying, key=lambda other: other.idle_since).transport.abort()
-    return True
+
+    def __init__(self, *, arrived: list[AdminProtocol], **options: Any) -> None:  # noqa: ANN401 -- passed on
+        super().__init__(**options)
+        self._arrived = arrived
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        """Begin. If there are too many, abort the oldest."""
+        super().connection_made(transport)
+        self._arrived.append(self)
+        if len(self._arrived) > _MOST_CONNECTIONS:
+            self._arrived.pop(0).hang_up()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End: the connection is lost."""
+        if self in self._arrived:
+            self._arrived.remove(self)
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Begin a request, once the one before has been answered."""
+        if not self._between_requests:
+            raise RequestError(ErrorCode.BAD_REQUEST, "wait for the answer before you send the next request")
+        super().on_message_begin()
 
 
-def _uvicorn_config(app: AdminApp, settings: Settings) -> uvicorn.Config:
+async def _watch(connections: Collection[AdminProtocol]) -> None:
+    """Let each connection check its caller, again and again."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(BEAT_SECONDS)
+        for connection in tuple(connections):
+            connection.look(loop.time(), BEAT_SECONDS)
+
+
+def _uvicorn_config(app: AdminApp, settings: Settings, arrived: list[AdminProtocol]) -> uvicorn.Config:
     protocol = partial(
-        LossdProtocol,
+        AdminProtocol,
         settings=settings,
         disconnects=DisconnectWatcher(),
         lingerers=Lingerers(settings),
-        room=make_room,
+        arrived=arrived,
         log=RequestLog(settings.log_requests, ()),
     )
     return uvicorn.Config(
@@ -196,12 +226,13 @@ async def _run(options: FrontEndOptions, settings: Settings) -> None:
     listener = socket.socket(fileno=options.listen_fd)
     allow_descriptors(_MOST_CONNECTIONS)
     app = AdminApp(overview, pool, Metrics(counters, options.index))
-    server = uvicorn.Server(_uvicorn_config(app, settings.model_copy(update=_LIMITS)))
+    connections: list[AdminProtocol] = []
+    server = uvicorn.Server(_uvicorn_config(app, settings.model_copy(update=_LIMITS), connections))
     watches = (
         heartbeats.front_ends[options.index].beat(lambda: True),
         pool.watch_supervisor(Pulse(heartbeats.supervisor), settings.hang_seconds),
         overview.follow(),
-        watch(server.server_state.connections),  # type: ignore[arg-type] # all are of ours
+        _watch(connections),
         _end_with_supervisor(pool, server),
         _follow_handover(pool, server, listener),
     )

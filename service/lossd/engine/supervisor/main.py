@@ -271,13 +271,13 @@ class _Supervisor:
         if self._admin_listener is None:
             return
         pauses, restarts, index = Pauses(), 0, self._settings.front_ends
-        while not self._ended.is_set():
+        while not (self._ended.is_set() or self._stop.handed_over):
             child = await self._start_front_end(index, restarts, self._admin_listener)
             await _outlive(child, self._ended)
             listened = _has_listened(child)
             self._remove(index)
             if self._ended.is_set():
-                await child.end(_END_SECONDS)
+                await child.end(self._end_seconds)
                 return
             logger.error("admin listener (pid %d) ended with status %d", *_ending(child)[1:])
             await pause(pauses.after(child, useful=listened), self._ended)
