@@ -18,7 +18,7 @@ from faults.raw import connect, receive
 from live_server import LiveServer, free_port, live_server
 from teams_file import make_key, team_table, write_teams
 
-BODY = bytes(20_000_000)
+BODY = bytes(10_000_000)
 NGINX = """
 daemon off; pid nginx.pid; error_log nginx.log; worker_processes 1; user root;
 events {{ worker_connections 64; }}

@@ -23,11 +23,9 @@ _SHORT_SECONDS: Final = 1.0
 _HURRIED_SECONDS: Final = 0.4
 """The time of a connection when the server is about to end."""
 _QUIET_SECONDS: Final = 1.0
-"""After this silence, closing cannot cause a reset."""
+"""After this silence, closing cannot cause a reset, and an answer does not wait any longer."""
 _LATE_SECONDS: Final = 5.0
 """The longest that an answer waits for the end of a body that comes by a proxy."""
-_PAUSE_SECONDS: Final = 0.5
-"""After this silence, such an answer does not wait any longer."""
 
 
 class Lingerers:
@@ -124,7 +122,7 @@ class Linger:
         self._left_seconds -= seconds
         self._quiet_seconds += seconds
         self._late_seconds -= seconds
-        if self._late_answer and (self._late_seconds < 0 or self._quiet_seconds > _PAUSE_SECONDS):
+        if self._late_answer and (self._late_seconds < 0 or self._quiet_seconds > _QUIET_SECONDS):
             self._end_sending()
         if self._left_seconds < 0 or (not self._half_closed and self._quiet_seconds > _QUIET_SECONDS):
             self._transport.close()
