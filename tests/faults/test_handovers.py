@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -30,7 +31,13 @@ REQUESTS = [*SMALL, *SMALL, post("/focal", pair_body(32), name="focal", Connecti
 SENT = {"logits": [0.5], "targets": [1]}
 
 
-def next_server(stack: ExitStack, folder: Path, port: int, path: Path, **settings: object) -> LiveServer:
+def next_server(
+    stack: ExitStack,
+    folder: Path,
+    port: int,
+    path: Path,
+    **settings: Any,  # noqa: ANN401 -- passed on
+) -> LiveServer:
     """A server that hands over at a path, ready by itself."""
     folder.mkdir()
     server = stack.enter_context(live_server(folder, port=port, handover=path, **settings))
@@ -132,9 +139,10 @@ def test_a_socket_that_a_killed_server_left_is_replaced(tmp_path: Path) -> None:
     assert path.read_text()
 
 
-def test_all_front_ends_hand_over(tmp_path: Path) -> None:
-    port, path = free_port(), tmp_path / "handover"
-    more = {"front_ends": 2, "arena_bytes": 3 << 30, "lame_duck_seconds": LAME_DUCK_SECONDS}
+def test_all_front_ends_and_the_admin_listener_hand_over(tmp_path: Path) -> None:
+    port, admin, path = free_port(), free_port(), tmp_path / "handover"
+    more = {"front_ends": 2, "arena_bytes": 3 << 30, "lame_duck_seconds": 3, "admin_port": admin}
+    ready = f"http://127.0.0.1:{admin}/readyz"
     with ExitStack() as stack:
         old = next_server(stack, tmp_path / "0", port, path, **more)
         pids = set(roles(old).front_ends)
@@ -142,6 +150,8 @@ def test_all_front_ends_hand_over(tmp_path: Path) -> None:
         wait_until(lambda: "has taken the port over" in old.log.read_text(), 10, "not handed over")
         for _ in range(50):
             assert fetch(new, "/readyz")[0] == 200  # the old one would say that it is not
+            assert httpx.get(ready).status_code == 200
+        assert old.process.poll() is None
         assert old.process.wait(30) == 0
         assert pids.isdisjoint(roles(new).front_ends)
 

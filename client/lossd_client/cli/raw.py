@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lossd_client import HttpxTransport, Transport
+from lossd_client import Transport
 from lossd_client._addresses import is_loopback
 
 
 @contextmanager
 def raw_transport(base_url: str, *, max_connections: int = 1) -> Iterator[Transport]:
     """Open a transport with the client's proxies and certificates."""
+    from lossd_client import HttpxTransport  # slow to import
+
     transport = HttpxTransport(max_connections=max_connections, use_environment=not is_loopback(base_url))
     try:
         yield transport

@@ -313,7 +313,7 @@ def test_a_deadline_bounds_the_upload_there() -> None:
 
 def test_where_the_server_stops() -> None:
     async def test(front: FrontEnd) -> None:
-        await front.service.accounting.drain(1.0)
+        front.service.pool.leaving.set()
         assert await front.ask(request()) == (299, b"")
 
     run(test)

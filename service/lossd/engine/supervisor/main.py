@@ -277,7 +277,7 @@ class _Supervisor:
             listened = _has_listened(child)
             self._remove(index)
             if self._ended.is_set():
-                await child.end(_END_SECONDS)
+                await child.end(self._end_seconds)
                 return
             logger.error("admin listener (pid %d) ended with status %d", *_ending(child)[1:])
             await pause(pauses.after(child, useful=listened), self._ended)

@@ -29,6 +29,7 @@ _WRITE_SECONDS: Final = 0.5  # with the time of writing, no more than a second's
 _LOOK_SECONDS: Final = 0.25
 _STALL_SECONDS: Final = 5.0  # well over the store's own wait for others
 _RETRY_SECONDS: Final = 2.0  # at the end, while another process holds the file
+_END_SECONDS: Final = 5.0
 
 
 class UsageRecorder:
@@ -83,7 +84,7 @@ class UsageRecorder:
                 changed()
             await asyncio.sleep(_LOOK_SECONDS)
 
-    def end(self, seconds: float) -> None:
+    def end(self, seconds: float = _END_SECONDS) -> None:
         """Write the rest, once all front ends have ended. Gives up after some seconds."""
         self._ending.set()
         self._thread.join(seconds)
