@@ -3,13 +3,17 @@
 #   docker build -t lossd --build-arg TORCH=cpu --build-arg TORCH_INDEX_URL=... .
 # with the index of CPU builds that PyTorch's install page names.
 
-# The Python that the tests run on; constraints.txt pins for it.
-ARG PYTHON_VERSION=3.11
+# The Python that the tests run on; constraints.txt and requirements.lock pin for it. scripts/build_image.sh gives
+# both with the digests of the day, and writes them down: tags may come to mean other images.
+ARG BUILDER_IMAGE=python:3.11
+ARG BASE_IMAGE=python:3.11-slim
 
 # It has a C compiler, which makes the kernel for CPUs; the image has none.
-FROM python:${PYTHON_VERSION} AS builder
+FROM ${BUILDER_IMAGE} AS builder
 ARG TORCH=cuda
 ARG TORCH_INDEX_URL=
+# Whatever is installed, but for torch and what only torch needs, is a file that requirements.lock knows.
+ARG HASHES=1
 # An empty folder, for the image to copy: usage is kept there.
 WORKDIR /var/lib/lossd
 WORKDIR /src
@@ -17,9 +21,9 @@ COPY . .
 # Every step is a script that the tests run too. The environment is made where it will be used: its
 # commands hold its path.
 RUN scripts/build_wheel.sh /wheels
-RUN scripts/install_runtime.sh /opt/lossd /wheels/lossd-*.whl
+RUN scripts/install_runtime.sh /opt/lossd /wheels/lossd-*.whl server,otel
 
-FROM python:${PYTHON_VERSION}-slim
+FROM ${BASE_IMAGE}
 COPY --from=builder /opt/lossd /opt/lossd
 # Nothing is written but usage, and by libraries that want a home: /var/lib/lossd is a volume, /tmp may be a
 # tmpfs and all else read-only.

@@ -25,7 +25,7 @@ SECONDS_EACH ?= 60
 .NOTPARALLEL: # the checks of `test` and `quick` run in the order given
 .PHONY: help install format format-check lint types walls units quick tests coverage wheel test reference release serve demo bench \
   bench-backlog bench-core bench-formats bench-json bench-neighbour bench-peers bench-server bench-stream \
-  fuzz soak evaluation lock clean distclean
+  attacks fuzz soak evaluation sbom image lock clean distclean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -129,6 +129,9 @@ bench-json: $(READY) ## Measure how fast JSON becomes arrays, beside orjson and 
 bench-stream: $(READY) ## Send 8 GB of Arrow through a server with an arena of 512 MB
 	@$(BIN)/python -m bench.stream $(ARGS)
 
+attacks: $(READY) ## Measure what a small team notices of attacks on its server; ARGS="lockout --short"
+	@$(BIN)/python -m bench.attacks $(ARGS)
+
 fuzz: $(READY) ## Draw requests for the kernel, send a server 10,000 mutants of each format, and search for new ones
 	LOSSD_NATIVE_CASES=$(CASES) LOSSD_NATIVE_SEED=$$(date +%s) \
 	  $(BIN)/python -m pytest tests/core/native/test_builds.py --timeout 0
@@ -145,7 +148,15 @@ soak: $(READY) ## Break a server in every way, again and again, and print what i
 evaluation: $(READY) ## Score 2 GB in little memory while a worker is killed and the server restarted
 	LOSSD_SOAK=1 $(BIN)/python -m pytest tests/faults/test_evaluation.py --timeout 0 $(ARGS)
 
-lock: ## Pin the newest versions in constraints.txt; KEEP="torch==2.13.0" holds some back
+sbom: ## Write the image's bill of materials, dist/sbom.json
+	@mkdir -p dist
+	PYTHON='$(PYTHON)' scripts/sbom.sh dist/sbom.json
+
+image: ## Build the image lossd from bases by digest, which dist/images.txt lists
+	@mkdir -p dist
+	scripts/build_image.sh lossd dist/images.txt $(ARGS)
+
+lock: ## Pin the newest versions in constraints.txt and requirements.lock; KEEP="torch==2.13.0" holds some back
 	PYTHON='$(PYTHON)' scripts/lock.sh $(KEEP)
 
 clean: ## Remove what checks and builds leave behind

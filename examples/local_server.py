@@ -6,6 +6,7 @@ import http.client
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -28,6 +29,7 @@ class LocalServer:
         environment: The server's environment, without settings (``LOSSD_…``); by default this process's own.
         settings: The server's settings, by name, such as ``{"arena_bytes": 1 << 30}``. By default it records
             no usage.
+        tls: How to trust its certificate, if the settings give it one.
     """
 
     def __init__(
@@ -38,9 +40,11 @@ class LocalServer:
         directory: Path | None = None,
         environment: Mapping[str, str] | None = None,
         settings: Mapping[str, object] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._command = [str(lossd), "serve", "--host", "127.0.0.1", "--device", device]
         self._directory = directory
+        self._tls = tls
         given = os.environ if environment is None else environment
         self._environment = {key: value for key, value in given.items() if not key.startswith("LOSSD_")}
         for name, value in {"usage_file": "", **(settings or {})}.items():
@@ -113,7 +117,7 @@ class LocalServer:
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + READY_SECONDS
-        while not _is_ready(self.port):
+        while not _is_ready(self.port, self._tls):
             if process.poll() is not None:
                 raise RuntimeError(f"the server ended with {process.returncode}:\n{self.log()}")
             if time.monotonic() > deadline:
@@ -121,9 +125,13 @@ class LocalServer:
             time.sleep(0.05)
 
 
-def _is_ready(port: int) -> bool:
+def _is_ready(port: int, tls: ssl.SSLContext | None) -> bool:
     # http.client, because urllib would use a proxy from the environment.
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = (
+        http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        if tls is None
+        else http.client.HTTPSConnection("127.0.0.1", port, timeout=5, context=tls)
+    )
     try:
         connection.request("GET", "/readyz")
         return connection.getresponse().status == 200

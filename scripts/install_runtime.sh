@@ -8,6 +8,8 @@
 #   TORCH_INDEX_URL  a package index to take torch from, and nothing else; torch=cpu needs it, since the
 #                    usual index has builds with CUDA only for most machines. PyTorch's install page
 #                    names the one with CPU builds.
+#   HASHES           1: the server's packages, torch aside, must be files whose hashes requirements.lock has;
+#                    for Linux and the Python that it was written with
 set -euo pipefail
 
 if [[ $# -lt 2 || $# -gt 3 ]]; then
@@ -19,7 +21,8 @@ wheel=$(realpath "$2")
 extras=${3-server}
 torch=${TORCH:-any}
 index=${TORCH_INDEX_URL:-}
-constraints=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../constraints.txt")
+root=$(realpath "$(dirname "${BASH_SOURCE[0]}")/..")
+constraints=$root/constraints.txt
 
 case $torch in
   cuda | any) ;;
@@ -39,6 +42,9 @@ esac
 pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c "$constraints")
 "${pip[@]}" --upgrade pip
 
+if [[ $extras == *server* && ${HASHES:-} == 1 ]]; then
+  "${pip[@]}" --require-hashes --requirement "$root/requirements.lock"
+fi
 if [[ $extras == *server* && -n $index ]]; then
   # --no-deps: everything but torch comes from the usual index, at the versions that were tested.
   "${pip[@]}" --no-deps --index-url "$index" torch

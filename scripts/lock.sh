@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Write constraints.txt anew from what pip chooses today in an empty environment:
+# Write constraints.txt anew from what pip chooses today in an empty environment, and requirements.lock, the
+# hashes of what the image installs of it:
 #   scripts/lock.sh [REQUIREMENT ...]
 # Requirements such as torch==2.13.0 hold packages back. PYTHON names the interpreter (python3); the oldest
-# that pyproject.toml allows gives pins that every newer one can install.
+# that pyproject.toml allows gives pins that every newer one can install, and the image's gives its hashes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -18,4 +19,16 @@ python=$scratch/venv/bin/python
   # pip pins itself too, so that it resolves alike everywhere; torch's +cpu or +cu130 is the machine's choice.
   "$python" -m pip freeze --all --exclude lossd --exclude setuptools --exclude wheel | sed -E 's/\+[a-z0-9.]+$//'
 } >"$scratch/constraints.txt"
-cp "$scratch/constraints.txt" constraints.txt
+
+"${PYTHON:-python3}" -m venv "$scratch/tools"
+"$scratch/tools/bin/python" -m pip install --quiet pip-tools
+"$scratch/tools/bin/pip-compile" --quiet --generate-hashes --extra server --extra otel --strip-extras \
+  --unsafe-package torch --constraint "$scratch/constraints.txt" \
+  --no-header --no-annotate --no-emit-index-url --no-emit-options \
+  --output-file "$scratch/hashes.txt" pyproject.toml
+{
+  echo '# What the image installs, each file by its hash: written by scripts/lock.sh from constraints.txt. torch is not'
+  echo '# here: its builds differ by machine, and come from an index that the builder chooses.'
+  sed '/^$/,$d' "$scratch/hashes.txt" # without the warning about torch
+} >"$scratch/requirements.lock"
+cp "$scratch/constraints.txt" "$scratch/requirements.lock" .

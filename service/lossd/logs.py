@@ -2,7 +2,8 @@
 
 Everything is written with the standard library's logging, by this package and by others; structlog renders
 it. What is bound to the context (`structlog.contextvars`), such as a request's id and its team, is on each
-line written in that context.
+line written in that context. `lossd.log_limits` limits the number of lines, the length of each is limited
+here.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import logging
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import nullcontext
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
+from lossd.log_limits import RATE, LineLimits
 from lossd.teams import conceal_keys
 
 if TYPE_CHECKING:
@@ -25,11 +28,14 @@ logger = logging.getLogger(__name__)
 
 _FIRST: Final = ("timestamp", "level", "logger", "event", "process", "number")
 _TRACES: Final = frozenset({"exception", "stack"})
+_LONGEST: Final = 1 << 14
+"""Characters of a field, and of a line for people."""
+_SUMMARY_SECONDS: Final = 1.0
 _CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), 127)}
 """Characters that could make one line look like several, or like another, on a terminal."""
 
 
-def configure(process: str, number: int | None, level: str, form: Format) -> None:
+def configure(process: str, number: int | None, level: str, form: Format, rate: float = RATE) -> None:
     """Log to standard error from now on.
 
     Args:
@@ -37,13 +43,57 @@ def configure(process: str, number: int | None, level: str, form: Format) -> Non
         number: Its number, if there are several of its kind.
         level: The least level that is logged.
         form: The form of the lines.
+        rate: The most lines a second.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _LimitedHandler(LineLimits(rate))
     handler.setFormatter(_Formatter(process, number, form))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
+    sys.unraisablehook = _log_unraisable
     threading.excepthook = _log_uncaught_in_thread
+
+
+class _LimitedHandler(logging.StreamHandler[TextIO]):
+    """Writes to standard error. A second after it has left out lines it says how many.
+
+    Args:
+        limits: The limits.
+    """
+
+    def __init__(self, limits: LineLimits) -> None:
+        super().__init__(sys.stderr)
+        self._limits = limits
+        self._summary: threading.Timer | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, if the limits allow it."""
+        if self._limits.allow(record):
+            super().emit(record)
+        elif self._summary is None:
+            self._summary = threading.Timer(_SUMMARY_SECONDS, self._summarize)
+            self._summary.daemon = True
+            self._summary.start()
+
+    def close(self) -> None:
+        """Say what was left out, at the end of the process."""
+        if self._summary is not None:
+            self._summary.cancel()
+        self._summarize()
+        super().close()
+
+    def _summarize(self) -> None:
+        with self.lock or nullcontext():
+            left_out = self._limits.take_left_out()
+            self._summary = None
+            if left_out is None:
+                return
+            fields = {"left_out": left_out.lines, "most_of": left_out.owner}
+            text = "lines not logged: over the rate limit"
+            record = logger.makeRecord(
+                logger.name, logging.WARNING, __file__, 0, text, (), None, extra={"fields": fields}
+            )
+            super().emit(record)
 
 
 class _Formatter(logging.Formatter):
@@ -59,7 +109,8 @@ class _Formatter(logging.Formatter):
         """Return a record's line."""
         if self._renderer is None:
             self._renderer = _make_renderer(self._itself, self._form)
-        return conceal_keys(self._renderer.format(record))
+        text = conceal_keys(self._renderer.format(record))
+        return text if self._form == "json" else text[:_LONGEST]  # half a JSON object could not be read
 
 
 def _make_renderer(itself: Mapping[str, object], form: Format) -> logging.Formatter:
@@ -76,7 +127,11 @@ def _make_renderer(itself: Mapping[str, object], form: Format) -> logging.Format
         add_process,
         _add_fields,
     ]
-    rendering: list[Processor] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    rendering: list[Processor] = [
+        structlog.processors.format_exc_info,
+        _shorten,
+        structlog.processors.JSONRenderer(),
+    ]
     if form == "console":
         console = structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
@@ -107,6 +162,17 @@ def _put_in_order(_logger: Any, _method: str, event: EventDict) -> EventDict:  #
     return {**first, **event}
 
 
+def _shorten(_logger: Any, _method: str, event: EventDict) -> EventDict:  # noqa: ANN401
+    """Cut long texts: in the middle, as a traceback begins with where and ends with what."""
+    half = _LONGEST // 2
+    return {
+        name: f"{value[:half]} ... {value[-half:]}"
+        if isinstance(value, str) and len(value) > _LONGEST
+        else value
+        for name, value in event.items()
+    }
+
+
 def _escape_controls(_logger: Any, _method: str, event: EventDict) -> EventDict:  # noqa: ANN401
     return {
         name: value.translate(_CONTROLS) if isinstance(value, str) and name not in _TRACES else value
@@ -120,6 +186,13 @@ def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Traceb
         sys.__excepthook__(kind, error, trace)
     else:
         logger.critical("uncaught exception; exiting", exc_info=(kind, error, trace))
+
+
+def _log_unraisable(thrown: sys.UnraisableHookArgs) -> None:
+    """Log an exception that nobody can catch, such as one of a finalizer."""
+    if thrown.exc_value is not None:
+        trace = (thrown.exc_type, thrown.exc_value, thrown.exc_traceback)
+        logger.error("%s", thrown.err_msg or "exception ignored", exc_info=trace)
 
 
 def _log_uncaught_in_thread(thrown: threading.ExceptHookArgs) -> None:

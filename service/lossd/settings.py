@@ -9,15 +9,12 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     Field,
-    NonNegativeFloat,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
     ValidationInfo,
     field_validator,
@@ -34,8 +31,12 @@ PAGE = 1 << 12
 _SUMS_BYTES: Final = 17 * MIB  # for partial sums: more than one array answer needs
 
 PORT: Final = 8000
-_service_link: Final = re.compile(r"[a-z]+://.*", re.DOTALL)
+SERVICE_LINK: Final = re.compile(r"(?:tcp|udp|sctp)://.*", re.DOTALL)
+"""What Kubernetes sets ``…_PORT`` to, for a Service."""
 _origin: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+")
+
+REMOVED: Final = {"LOSSD_CACHE_DIR": "the kernel is compiled when the package is built"}
+"""Variables of earlier versions, and what happens instead."""
 
 
 def default_usage_file() -> Path | None:
@@ -47,10 +48,13 @@ def default_usage_file() -> Path | None:
     return state / "lossd" / "usage.sqlite3"
 
 
+Seconds = Annotated[float, Field(gt=0.0, le=1e7)]  # clocks and timers count further than callers wait
+
+
 class Settings(BaseSettings):
     """The server's settings: keyword arguments first, then the environment, then these defaults."""
 
-    model_config = SettingsConfigDict(env_prefix="LOSSD_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="LOSSD_", extra="forbid", frozen=True, allow_inf_nan=False)
 
     host: str = Field(
         default="127.0.0.1",
@@ -185,11 +189,18 @@ class Settings(BaseSettings):
     max_connections: PositiveInt = Field(
         default=4096,
         description=(
-            "Most connections of a front end. When there are more, the one idle longest is closed; if none "
-            "is idle, the new one is refused. Keep the limit of open files well above it."
+            "Most connections of a front end: [who gives way](operating.md#connections). Keep the limit of "
+            "open files well above it."
         ),
     )
-    header_seconds: PositiveFloat = Field(
+    reserved_connections: NonNegativeInt = Field(
+        default=256,
+        description=(
+            "How many of them busy teams may not use: they are kept for probes and for callers who have just "
+            "come, and up to half of them for teams that hold next to none. At most a quarter of all."
+        ),
+    )
+    header_seconds: Seconds = Field(
         default=10.0,
         description="How long a head may take to arrive, and a connection to send its first one.",
     )
@@ -197,20 +208,20 @@ class Settings(BaseSettings):
         default=8 << 10,
         description="Least upload rate of a body while the server reads it. A slower one is 408.",
     )
-    upload_grace_seconds: PositiveFloat = Field(
+    upload_grace_seconds: Seconds = Field(
         default=5.0, description="Time after the head before the least upload rate applies."
     )
-    upload_pause_seconds: PositiveFloat = Field(
+    upload_pause_seconds: Seconds = Field(
         default=60.0, description="Longest pause of a caller who has sent much faster before."
     )
-    stall_seconds: PositiveFloat = Field(
+    stall_seconds: Seconds = Field(
         default=60.0,
         description=(
             "How long a caller may leave an answer unread, or read less than 64 KiB of it, before its "
             "connection is closed and the memory used again."
         ),
     )
-    linger_seconds: PositiveFloat = Field(
+    linger_seconds: Seconds = Field(
         default=30.0,
         description=(
             "How long the server reads and drops what a refused caller still sends: "
@@ -221,6 +232,17 @@ class Settings(BaseSettings):
         default=64,
         description="How many connections of a front end get that long at a time. Others get a second.",
     )
+    team_share: float = Field(
+        default=0.5,
+        gt=0.0,
+        le=1.0,
+        description=(
+            "The most of a front end's connections, of each part of its memory for bodies, and of that for "
+            "array answers, that one team may hold, however slowly it sends and reads. Its further requests "
+            "wait. A body or an answer larger than the share is taken while the team holds nothing else in "
+            "that part, so others may find less than the rest. Without teams there is no limit."
+        ),
+    )
     turn_bytes: PositiveInt = Field(
         default=32 * MIB,
         description=(
@@ -229,7 +251,7 @@ class Settings(BaseSettings):
             "Raise it if a device idles between bodies; lower it if large bodies delay one another."
         ),
     )
-    timeout_seconds: PositiveFloat = Field(
+    timeout_seconds: Seconds = Field(
         default=60.0,
         description=(
             "How long a request may wait for memory (then 503) and, once received, for its answer (then "
@@ -243,14 +265,14 @@ class Settings(BaseSettings):
             "request may be sent just as its connection closes."
         ),
     )
-    lame_duck_seconds: NonNegativeFloat = Field(
+    lame_duck_seconds: Annotated[float, Field(ge=0.0, le=1e7)] = Field(
         default=5.0,
         description=(
             "How long new requests are still served after SIGTERM, while /readyz is 503: time for load "
             "balancers to notice. SIGINT or a second signal ends it."
         ),
     )
-    drain_seconds: PositiveFloat = Field(
+    drain_seconds: Seconds = Field(
         default=20.0,
         description=(
             "How long accepted requests may take after that. Whatever stops the server must wait for both "
@@ -267,16 +289,17 @@ class Settings(BaseSettings):
     hang_seconds: float = Field(
         default=10.0,
         ge=1.0,
+        le=1e7,
         description="How long a process may stand still before it is killed and replaced.",
     )
-    start_seconds: PositiveFloat = Field(
+    start_seconds: Seconds = Field(
         default=180.0,
         description=(
             "How long a process may take to start before it is started anew. Raise it if torch is read "
             "from a slow disk."
         ),
     )
-    check_seconds: PositiveFloat = Field(
+    check_seconds: Seconds = Field(
         default=5.0, description="How often a worker checks that it computes known answers correctly."
     )
     slice_elements: PositiveInt = Field(
@@ -298,7 +321,6 @@ class Settings(BaseSettings):
     inline_ms: float = Field(
         default=0.3,
         ge=0.0,
-        allow_inf_nan=False,
         description=(
             "Requests whose estimated cost is at most this, in milliseconds, are scored by the front end "
             "itself with the native kernel, because asking a worker takes longer. 0 sends all to the workers."
@@ -344,20 +366,25 @@ class Settings(BaseSettings):
         default=(),
         description=(
             "Addresses or networks of the proxies in front, separated by commas. Only their X-Forwarded-For "
-            "and X-Forwarded-Proto are believed."
+            "and X-Forwarded-Proto are believed, and only they may hold any number of connections."
         ),
     )
 
     @field_validator("port", "admin_port", mode="before")
     @classmethod
-    def _pass_over_link(cls, value: object, info: ValidationInfo) -> object:
-        is_link = isinstance(value, str) and is_service_link(value)
-        return cls.model_fields[str(info.field_name)].default if is_link else value
+    def _pass_over_link(cls, value: object, field: ValidationInfo) -> object:
+        link = isinstance(value, str) and SERVICE_LINK.fullmatch(value)
+        return cls.model_fields[str(field.field_name)].default if link else value
 
     @field_validator("device", "losses", "trusted_proxies", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part) if isinstance(value, str) else value
+
+    @field_validator("device", "kernel", "log_level", "log_format", "log_requests", mode="before")
+    @classmethod
+    def _read_word(cls, value: object) -> object:  # before `_split`, since the last one is called first
+        return value.strip().lower() if isinstance(value, str) else value
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -415,13 +442,9 @@ class Settings(BaseSettings):
         if (self.tls_certificate is None) != (self.tls_key is None):
             msg = "a certificate and its key go together; set both LOSSD_TLS_CERTIFICATE and LOSSD_TLS_KEY"
             raise ValueError(msg)
-        # JSON's numbers take four times the text's size besides, also in the head of an inference body. A
-        # stream has room for two batches, whose bools take a byte each, and for alignment.
-        text_bytes = 4 * self.max_json_bytes + max(self.max_json_bytes, self.max_body_bytes)
-        bodies = (text_bytes, self.max_chunked_bytes)
-        largest = max(*bodies, self.max_expanded_bytes, 4 * self.max_batch_bytes) + MIB
-        if self.arena_bytes_each < largest + self.output_bytes:
-            needed = self.front_ends * (largest + self.output_bytes)
+        least = self._largest_bytes + self.output_bytes
+        if self.arena_bytes_each < least:
+            needed = self.front_ends * least
             msg = (
                 f"LOSSD_ARENA_BYTES is {self.arena_bytes}, less than the largest body and the largest answer "
                 f"need, in each front end ({needed}); raise LOSSD_ARENA_BYTES or lower LOSSD_MAX_BODY_BYTES, "
@@ -443,11 +466,32 @@ class Settings(BaseSettings):
 
     @property
     def output_bytes(self) -> int:
-        """Bytes of the arena for array answers and their partial sums.
-
-        They are apart from bodies, so that requests that hold their bodies never wait for each other.
-        """
+        """Bytes that the largest array answer takes, with its partial sums."""
         return self.max_output_bytes + _SUMS_BYTES
+
+    @property
+    def _largest_bytes(self) -> int:
+        """Bytes that the largest body takes."""
+        # JSON's numbers take four times the text's size besides, also in the head of an inference body. A
+        # stream has room for two batches, whose bools take a byte each, and for alignment.
+        text_bytes = 4 * self.max_json_bytes + max(self.max_json_bytes, self.max_body_bytes)
+        bodies = (text_bytes, self.max_chunked_bytes)
+        return max(*bodies, self.max_expanded_bytes, 4 * self.max_batch_bytes) + MIB
+
+    @property
+    def answers_bytes(self) -> int:
+        """Bytes of a front end's arena for array answers.
+
+        They are apart from bodies, so that requests that hold their bodies never wait for each other. The
+        largest answer fits, and others beside it as far as the largest body leaves room.
+        """
+        spare = self.arena_bytes_each - self._largest_bytes - self.output_bytes
+        return self.output_bytes + min(self.output_bytes, spare // 3)
+
+    @property
+    def share(self) -> float:
+        """The most of a resource that one team may hold, as a part of 1."""
+        return 1.0 if self.teams is None else self.team_share
 
     def environment(self) -> dict[str, str]:
         """Return these settings as environment variables, for a child process."""
@@ -458,18 +502,6 @@ class Settings(BaseSettings):
             if value is not None
         }
         return {"LOSSD_USAGE_FILE": "", **given}  # its default is not None
-
-
-def unknown_variables(environment: Iterable[str]) -> dict[str, str | None]:
-    """Return variables that look like settings but are not, with the nearest setting's name, if any."""
-    known = {f"LOSSD_{name.upper()}" for name in Settings.model_fields}
-    strange = [name for name in environment if name.startswith("LOSSD_") and name not in known]
-    return {name: next(iter(get_close_matches(name, known, 1, 0.85)), None) for name in strange}
-
-
-def is_service_link(value: str) -> bool:
-    """Return whether LOSSD_PORT is set by Kubernetes for a Service named lossd: ``tcp://10.96.12.7:8000``."""
-    return _service_link.fullmatch(value) is not None
 
 
 def explain(error: Mapping[str, Any], options: Iterable[str]) -> str:

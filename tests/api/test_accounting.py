@@ -1,22 +1,13 @@
 from __future__ import annotations
 
-import asyncio
 import logging
 
 import pytest
 
-from lossd.api.accounting import BURST, EXPECTED_OUTCOMES, RATE, RequestLine, RequestLog
+from lossd.api.accounting import EXPECTED_OUTCOMES, RequestLine, RequestLog
 from lossd.api.problems import KINDS
 
 LINE = RequestLine("r1", "vision", "192.0.2.1", "bad_shape", 422, "bce", "npy", 12, 48)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def fields(record: logging.LogRecord) -> dict[str, object]:
@@ -48,30 +39,19 @@ def test_which_outcomes_have_lines(outcome: str) -> None:
     assert RequestLog("failed").wants(outcome) == (outcome not in EXPECTED_OUTCOMES)
 
 
-def test_so_many_lines_a_second_and_then_how_many_were_left_out(caplog: pytest.LogCaptureFixture) -> None:
-    clock = Clock()
-
-    async def fail() -> None:
-        requests = RequestLog("failed", clock=clock)
-        for _ in range(int(BURST) + 7):
-            requests.write(LINE)
-        assert len(caplog.records) == BURST
-        await asyncio.sleep(1.5)
-        assert fields(caplog.records[-1]) == {"left_out": 7}
-        clock.now += 1.0
-        for _ in range(100):
-            requests.write(LINE)
-        requests.close()
-        requests.close()
-
-    asyncio.run(fail())
-    again = [fields(record) for record in caplog.records[int(BURST) + 1 :]]
-    assert again == [fields(caplog.records[0])] * int(RATE) + [{"left_out": 100 - int(RATE)}]
-
-
-def test_none_is_left_out_where_all_have_lines(caplog: pytest.LogCaptureFixture) -> None:
-    requests = RequestLog("all", clock=Clock())
-    with caplog.at_level(logging.INFO):
-        for _ in range(200):
-            requests.write(LINE._replace(outcome="ok"))
-    assert [record.levelname for record in caplog.records] == ["INFO"] * 200
+@pytest.mark.parametrize(
+    ("line", "owner"),
+    [
+        (LINE, "team vision, refused"),
+        (LINE._replace(outcome="internal_error", status=500), "team vision, failed"),
+        (LINE._replace(outcome="unauthorized", status=401, team=""), "callers without a key"),
+    ],
+)
+def test_lines_are_limited_by_their_owners(
+    caplog: pytest.LogCaptureFixture, line: RequestLine, owner: str
+) -> None:
+    RequestLog("failed").write(line)
+    RequestLog("all").write(line)
+    limited, every = (record.__dict__["owner"] for record in caplog.records)
+    assert limited == owner
+    assert every == (None if line.team else owner)

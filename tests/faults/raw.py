@@ -53,8 +53,10 @@ class Received:
         return str(json.loads(body)["code"])
 
 
-def connect(server: LiveServer, *, receive_bytes: int | None = None) -> socket.socket:
+def connect(server: LiveServer, *, receive_bytes: int | None = None, source: str = "") -> socket.socket:
+    """Connect, from an address of this machine's if one is given: all of 127.0.0.0/8 are."""
     connection = socket.socket()
+    connection.bind((source, 0))
     if receive_bytes is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     connection.settimeout(SECONDS)

@@ -43,8 +43,9 @@ def answers(raw: bytes) -> list[bytes]:
         CHUNKED.replace(b"application/json", b"text/plain"),
         CHUNKED.replace(b"/bce", b"/v2/models/bce/infer"),
         CHUNKED.replace(b"application/json", b"application/x-npy"),
+        CHUNKED.replace(b"/bce", b"/v2/repository/index"),
     ],
-    ids=["taken", "no route", "another method", "another type", "an inference", "npy"],
+    ids=["taken", "no route", "another method", "another type", "an inference", "npy", "a framework's route"],
 )
 @pytest.mark.parametrize("pause", [0.0, 0.02], ids=["at once", "in pieces"])
 def test_a_broken_body_has_one_answer(quiet: LiveServer, head: bytes, pause: float) -> None:
@@ -57,11 +58,11 @@ def test_a_broken_body_has_one_answer(quiet: LiveServer, head: bytes, pause: flo
         assert received.ended == "closed"
 
 
-def test_hundreds_of_them_say_little_in_the_log(quiet: LiveServer) -> None:
+@pytest.mark.parametrize("path", [b"/bce", b"/v2/repository/index", b"/livez"])
+def test_hundreds_of_them_say_little_in_the_log(quiet: LiveServer, path: bytes) -> None:
     before, began = len(quiet.log.read_text().splitlines()), time.monotonic()
-    found = Counter(
-        line.split()[1] for _ in range(TIMES) for line in answers(talk(quiet, CHUNKED + b"zz\r\n").raw)
-    )
+    sent = CHUNKED.replace(b"/bce", path) + b"zz\r\n"
+    found = Counter(line.split()[1] for _ in range(TIMES) for line in answers(talk(quiet, sent).raw))
     assert found == {b"400": TIMES}
     seconds = time.monotonic() - began
     wait_until(lambda: is_free(quiet), 2, "something is still held")

@@ -142,9 +142,13 @@ def test_a_socket_that_a_killed_server_left_is_replaced(tmp_path: Path) -> None:
 def test_all_front_ends_and_the_admin_listener_hand_over(tmp_path: Path) -> None:
     port, admin, path = free_port(), free_port(), tmp_path / "handover"
     more = {"front_ends": 2, "arena_bytes": 3 << 30, "lame_duck_seconds": 3, "admin_port": admin}
+    more["header_seconds"] = 60
+    asked = post("/bce", pair_body(32), Connection="close")
     ready = f"http://127.0.0.1:{admin}/readyz"
     with ExitStack() as stack:
         old = next_server(stack, tmp_path / "0", port, path, **more)
+        begun = stack.enter_context(connect(old))
+        begun.sendall(asked.head[:30])
         pids = set(roles(old).front_ends)
         new = next_server(stack, tmp_path / "1", port, path, **more)
         wait_until(lambda: "has taken the port over" in old.log.read_text(), 10, "not handed over")
@@ -152,6 +156,9 @@ def test_all_front_ends_and_the_admin_listener_hand_over(tmp_path: Path) -> None
             assert fetch(new, "/readyz")[0] == 200  # the old one would say that it is not
             assert httpx.get(ready).status_code == 200
         assert old.process.poll() is None
+        time.sleep(4)  # idle connections have been closed since
+        begun.sendall(asked.head[30:] + asked.body)
+        assert receive(begun).statuses == [200]
         assert old.process.wait(30) == 0
         assert pids.isdisjoint(roles(new).front_ends)
 

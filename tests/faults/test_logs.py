@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,50 @@ def test_only_failures_have_lines_and_no_more_than_so_many(tmp_path: Path) -> No
     assert len(written) + sum(line["left_out"] for line in left_out) == 202
     assert len(written) < 202
     assert not any("request_id" in line for line in left_out)
+
+
+def test_strangers_do_not_hide_a_teams_failures(tmp_path: Path) -> None:
+    path, key = tmp_path / "teams.toml", make_key()
+    write_teams(path, team_table("vision", key))
+    modules: dict[str, Any] = {"losses": "fragile_loss:FRAGILE", "modules": HERE}
+    broken = (
+        b"POST /bce HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
+    )
+    stop, began = threading.Event(), time.monotonic()
+
+    def strangers() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            talk(server, (b"GET /nowhere HTTP/1.1\r\n\r\n", broken, b"\x16\x03\x01\r\n\r\n")[number % 3])
+
+    with live_server(tmp_path, teams=path, log_format="json", **modules) as server:
+        server.key = key
+        threads = [threading.Thread(target=strangers) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        try:
+            with httpx.Client(base_url=server.url, headers={"x-api-key": key}, timeout=60) as client:
+                for number in range(8):
+                    time.sleep(0.7)
+                    headers = {"content-type": NPY, "x-request-id": f"mine-{number}"}
+                    answer = client.post("/fragile?fault=error", content=pair_body(4), headers=headers)
+                    assert answer.status_code == 500
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+        seconds = time.monotonic() - began
+        wait_until(lambda: any("left_out" in line for line in lines(server)), 20, "it says how many")
+    found = lines(server)
+    mine = {line["request_id"] for line in found if line.get("outcome") == "internal_error"}
+    assert mine == {f"mine-{number}" for number in range(8)}
+    assert len([line for line in found if line["level"] != "info"]) < 40 + 20 * seconds
+    left_out = [line for line in found if "left_out" in line and line["process"] == "front-end"]
+    assert sum(line["left_out"] for line in left_out) > 20
+    assert {line["most_of"] for line in left_out} <= {"callers without a key"}
+    # The worker's tracebacks are of one fault: some of them are enough.
+    assert 3 <= len([line for line in found if "exception" in line]) <= 4
 
 
 @pytest.mark.parametrize("log_requests", ["none", "failed"])

@@ -53,6 +53,14 @@ def test_it_serves_and_says_in_a_line_what_it_passes_over(tmp_path: Path) -> Non
         assert word in warnings[0]
 
 
+def test_what_is_nearly_a_setting_ends_it(tmp_path: Path) -> None:
+    process = serve(tmp_path / "log", None, LOSSD_FRONTENDS="2", LOSSD_CACHE_DIR="/tmp")
+    assert process.wait(60) == 2
+    (line,) = (tmp_path / "log").read_text().splitlines()
+    assert line.startswith("error: LOSSD_FRONTENDS ")
+    assert "LOSSD_FRONT_ENDS?" in line
+
+
 def test_what_is_no_link_and_no_port_ends_it(tmp_path: Path) -> None:
     process = serve(tmp_path / "log", None, LOSSD_PORT="abc")
     assert process.wait(60) == 2

@@ -19,6 +19,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from bench.memory import own
 from certificates import make_certificate
 from command import app
 from faults.asked import pair, pair_body, small_truth
@@ -223,8 +224,34 @@ def test_a_front_end_that_waits_for_a_certificate_ends_with_its_supervisor(tmp_p
         wait_until(lambda: all(map(ended, others)), 20, "somebody is left")
 
 
+def test_who_does_not_begin_takes_little_memory_and_nobodys_place(
+    tmp_path: Path, pair_of_files: tuple[Path, Path]
+) -> None:
+    chain, key = pair_of_files
+    most = 400
+    with (
+        live_server(
+            tmp_path, tls_certificate=chain, tls_key=key, header_seconds=60, max_connections=most
+        ) as server,
+        httpx.Client(base_url=server.url, verify=server.verify, timeout=60) as client,
+        ExitStack() as stack,
+    ):
+        headers = {"content-type": NPY}
+        assert client.post("/bce", content=pair_body(32), headers=headers).status_code == 200
+        front_end = front_end_of(server)
+        before, established = own(front_end), descriptors(front_end)
+        for _ in range(3 * most):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port_of(server)), timeout=10))
+        wait_until(lambda: descriptors(front_end) > established + most // 2, 10, "they are accepted")
+        assert httpx.get(f"{server.url}/livez", verify=server.verify, timeout=20).status_code == 200
+        assert client.post("/bce", content=pair_body(32), headers=headers).status_code == 200
+        assert descriptors(front_end) <= established + most + 10
+        assert own(front_end) - before < 6 << 20
+        assert "Traceback" not in server.log.read_text()
+
+
 def test_connections_that_take_all_descriptors_keep_no_key_alive(tmp_path: Path) -> None:
-    """Those that have not begun TLS are not counted, nor told to make room."""
+    """Even where they are fewer than the server allows."""
     chain, key = make_certificate(tmp_path, "first")
     kept, revoked = make_key(), make_key()
     path = tmp_path / "teams.toml"

@@ -14,7 +14,9 @@ import httpx
 import pytest
 
 from faults.asked import pair_body
+from faults.raw import connect, talk
 from live_server import free_port, live_server
+from lossd import __version__
 from teams_file import make_key, team_table, write_teams
 
 pytest.importorskip("opentelemetry.sdk")
@@ -64,6 +66,15 @@ def collector() -> Iterator[Collector]:
     server.server_close()
 
 
+def within(inner: Any, outer: Any) -> bool:  # noqa: ANN401
+    begins = outer.start_time_unix_nano <= inner.start_time_unix_nano
+    return bool(begins and inner.end_time_unix_nano <= outer.end_time_unix_nano)
+
+
+def seconds(span: Any) -> float:  # noqa: ANN401
+    return float(span.end_time_unix_nano - span.start_time_unix_nano) / 1e9
+
+
 def test_a_request_and_its_slices_are_one_trace(
     tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,22 +85,101 @@ def test_a_request_and_its_slices_are_one_trace(
     with live_server(tmp_path, teams=path, traces=1) as server:
         with httpx.Client(base_url=server.url, headers=headers, timeout=60) as client:
             assert client.post("/bce", content=pair_body(10_000)).status_code == 200
+            assert client.post("/bce", content=pair_body(4)).status_code == 200
             assert client.post("/bce?gamma=1", content=pair_body(4)).status_code == 422
+            wrong = pair_body(10_000)[:-4] + b"\0\0\0\x40"
+            assert client.post("/bce", content=wrong).status_code == 422
         assert server.stop() == 0  # which sends what has not been sent
     requests = [(resource, span) for resource, span in collector.found if span.name == "POST /bce"]
-    assert [resource["service.name"] for resource, _ in requests] == ["lossd"] * 2
-    (scored,) = (span for _, span in requests if attributes(span)["lossd.outcome"] == "ok")
+    assert [resource["service.name"] for resource, _ in requests] == ["lossd"] * 4
+    assert {resource["service.version"] for resource, _ in collector.found} == {__version__}
+    instances = {resource["service.instance.id"] for resource, _ in collector.found}
+    assert len(instances) == 2  # the front end and the worker
+    outcomes = [attributes(span)["lossd.outcome"] for _, span in requests]
+    assert outcomes == ["ok", "ok", "invalid_parameter", "target_out_of_range"]
+    scored = requests[0][1]
     assert (scored.trace_id.hex(), scored.parent_span_id.hex()) == (TRACE, PARENT)
     said = attributes(scored)
     assert (said["lossd.team"], said["lossd.format"], said["lossd.elements"]) == ("vision", "npy", 800_000)
-    below = [(resource, span) for resource, span in collector.found if span.parent_span_id == scored.span_id]
-    names = [span.name for _, span in below]
-    assert {"read", "queue", "compute"} <= set(names)
-    slices = [(resource, span) for resource, span in below if span.name == "slice"]
-    assert len(slices) > 1
-    assert {resource["lossd.process"] for resource, _ in slices} == {"worker"}
-    assert all(span.trace_id.hex() == TRACE for _, span in below)
+    assert (said["http.request.method"], said["http.route"]) == ("POST", "/bce")
+    assert (said["http.response.status_code"], said["url.scheme"]) == (200, "http")
+    assert "error.type" not in said
+    slices = 0
+    for _, request in requests:
+        below = [(res, span) for res, span in collector.found if span.parent_span_id == request.span_id]
+        named = {span.name: span for _, span in below}
+        assert all(span.trace_id.hex() == TRACE for _, span in below)
+        assert all(within(span, request) for _, span in below)
+        for resource, span in below:
+            if span.name == "slice":
+                slices += 1
+                assert resource["lossd.process"] == "worker"
+                assert within(span, named["compute"])
+        if attributes(request)["lossd.outcome"] == "ok":
+            assert named.keys() - {"slice"} == {"wait", "read", "queue", "compute"}
+            assert named["wait"].end_time_unix_nano <= named["read"].start_time_unix_nano
+            assert named["queue"].end_time_unix_nano == named["compute"].start_time_unix_nano
+    assert slices > 2
     assert key.split("_")[2] not in str(collector.found)
+
+
+def test_a_span_takes_as_long_as_its_answer(
+    tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.port}")
+    body = pair_body(4)
+    head = f"POST /bce HTTP/1.1\r\nHost: a\r\nContent-Type: {NPY}\r\nContent-Length: "
+    with live_server(tmp_path, traces=1, upload_grace_seconds=30) as server:
+        # Refused while it sends, after which the server still reads for seconds.
+        with connect(server) as connection:
+            connection.sendall(f"{head}3000000\r\nAccept: text/plain\r\n\r\n".encode())
+            for _ in range(4):
+                connection.sendall(bytes(1000))
+                time.sleep(0.5)
+        # Slow to send.
+        slow = talk(server, f"{head}{len(body)}\r\n\r\n".encode(), body[:-9], body[-9:], pause=1.0, answers=1)
+        assert slow.statuses == [200]
+        # Hung up.
+        with connect(server) as connection:
+            connection.sendall(f"{head}{len(body)}\r\n\r\n".encode() + body[:-9])
+            time.sleep(0.5)
+        time.sleep(0.5)
+        assert server.stop() == 0
+    spans = {
+        attributes(span)["lossd.outcome"]: span for _, span in collector.found if span.name == "POST /bce"
+    }
+    assert spans.keys() == {"not_acceptable", "ok", "disconnected"}
+    assert seconds(spans["not_acceptable"]) < 0.5
+    assert seconds(spans["ok"]) > 0.8
+    children = {span.name: span for _, span in collector.found if span.parent_span_id == spans["ok"].span_id}
+    assert seconds(children["read"]) > 0.8
+    assert seconds(children["queue"]) + seconds(children["compute"]) < 0.5
+    gone = spans["disconnected"]
+    assert attributes(gone)["error.type"] == "disconnected"
+    assert 0.3 < seconds(gone) < 3
+
+
+def test_callers_without_a_key_have_nothing_sampled(
+    tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.port}")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
+    path, key = tmp_path / "teams.toml", make_key()
+    write_teams(path, team_table("vision", key))
+    sampled = {"content-type": NPY, "traceparent": f"00-{TRACE}-{PARENT}-01"}
+    with live_server(tmp_path, teams=path, traces=1) as server:
+        with httpx.Client(base_url=server.url, timeout=60) as client:
+            for keys in ({}, {"x-api-key": make_key()}):
+                answer = client.post("/bce", content=pair_body(4), headers={**sampled, **keys})
+                assert answer.status_code == 401
+            mine = {"x-api-key": key, "content-type": NPY}
+            assert client.post("/bce", content=pair_body(10_000), headers=mine).status_code == 200
+            answer = client.post("/bce", content=pair_body(4), headers={**sampled, **mine})
+            assert answer.status_code == 200
+        assert server.stop() == 0
+    (request,) = (span for _, span in collector.found if span.name == "POST /bce")
+    assert request.trace_id.hex() == TRACE
+    assert {span.trace_id.hex() for _, span in collector.found} == {TRACE}
 
 
 def test_a_collector_that_is_not_there_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

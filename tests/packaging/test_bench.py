@@ -37,9 +37,20 @@ def test_a_commands_tables_take_the_place_of_those_before(
         tell("three", given)
 
 
-@pytest.mark.parametrize("command", ["core", "server", "neighbour", "backlog", "formats", "peers"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "attacks",
+        "bench-core",
+        "bench-server",
+        "bench-neighbour",
+        "bench-backlog",
+        "bench-formats",
+        "bench-peers",
+    ],
+)
 def test_the_page_has_a_place_for_each_command(command: str) -> None:
-    assert PAGE.read_text().count(f"<!-- bench-{command} -->\n") == 1
+    assert PAGE.read_text().count(f"<!-- {command} -->\n") == 1
 
 
 def test_payloads_hold_the_numbers_whose_mean_is_expected() -> None:

@@ -14,6 +14,7 @@ import yaml  # type: ignore[import-untyped]
 
 from live_server import LiveServer, free_port
 from lossd.health import find_port
+from lossd.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 GIB = 1 << 30
@@ -57,8 +58,9 @@ def test_every_run_step_is_a_script_that_the_wheel_check_runs_too() -> None:
 
 def test_the_kernel_is_compiled_where_there_is_a_compiler_and_the_image_has_none() -> None:
     builder, image = operands("FROM")
-    assert builder.split()[0] == "python:${PYTHON_VERSION}"
-    assert image == "python:${PYTHON_VERSION}-slim"
+    assert builder.split()[0] == "${BUILDER_IMAGE}"
+    assert image == "${BASE_IMAGE}"
+    assert {"BUILDER_IMAGE=python:3.11", "BASE_IMAGE=python:3.11-slim"} <= set(operands("ARG"))
     (only,) = [line for line in operands("COPY") if "--from" not in line]
     assert only == ". ."  # into the builder
 
@@ -121,7 +123,15 @@ def test_the_build_context_holds_what_the_build_reads() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in lines, "everything is left out, but for what is named"
     kept = {line[1:] for line in lines if line.startswith("!")}
-    assert kept >= {"pyproject.toml", "constraints.txt", "README.md", "LICENSE", "service", "client"}
+    assert kept >= {
+        "pyproject.toml",
+        "constraints.txt",
+        "requirements.lock",
+        "README.md",
+        "LICENSE",
+        "service",
+        "client",
+    }
     assert {"scripts/*.sh", "scripts/build_native.py"} <= kept
     assert "**/*.so" in lines, "nothing that was compiled elsewhere"
 
@@ -170,6 +180,18 @@ def test_the_memory_limit_counts_the_arena_and_the_processes(files: tuple[str, .
     assert lossd["memswap_limit"] == limit
 
 
+def test_it_has_limits_of_its_own_and_its_log_is_rotated() -> None:
+    for name, one in yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"].items():
+        assert one["logging"]["options"].keys() == {"max-size", "max-file"}, name
+        assert {"cpus", "mem_limit", "pids_limit"} <= one.keys(), name
+
+
+def test_it_is_killed_only_after_it_has_had_time_to_stop() -> None:
+    settings = Settings.model_fields
+    waits = settings["lame_duck_seconds"].default + settings["drain_seconds"].default + 3
+    assert int(service(*CPU)["stop_grace_period"].removesuffix("s")) >= waits
+
+
 def test_nothing_in_the_container_can_be_changed_or_gained() -> None:
     lossd = service(*CPU)
     assert lossd["read_only"] is True
@@ -214,7 +236,5 @@ def test_what_watches_the_server_starts_when_asked_for_and_is_as_closed(name: st
 
 
 def test_the_settings_named_for_the_container_exist() -> None:
-    from lossd.settings import Settings
-
     known = {f"LOSSD_{name}".upper() for name in Settings.model_fields}
     assert set(service(*GPU)["environment"]) <= known

@@ -11,14 +11,18 @@ from pages import ROOT, headings
 from scripts.reference_tables import metrics
 
 METRICS = (ROOT / "docs/metrics.md").read_text()
+RUNBOOKS = (ROOT / "docs/runbooks.md").read_text()
 
 
 def test_no_other_metric_or_setting_is_named() -> None:
     families = set(re.findall(r"lossd_\w+", metrics()))
-    pages = "".join((ROOT / "docs" / name).read_text() for name in ("metrics.md", "operating.md"))
+    pages = "".join(
+        (ROOT / "docs" / name).read_text() for name in ("metrics.md", "operating.md", "runbooks.md")
+    )
     assert set(re.findall(r"\blossd_(?!client\b)[a-z_]+", pages)) <= families
     settings = {name.upper() for name in Settings.model_fields}
-    assert set(re.findall(r"\bLOSSD_([A-Z_]+)", METRICS)) - {"METRICS_KEY_FILE"} <= settings
+    for page in (METRICS, RUNBOOKS):
+        assert set(re.findall(r"\bLOSSD_([A-Z_]+)", page)) - {"METRICS_KEY_FILE"} <= settings
 
 
 def test_every_alert_says_what_to_do_and_nothing_else_is_said() -> None:
@@ -33,3 +37,11 @@ def test_every_alert_says_what_to_do_and_nothing_else_is_said() -> None:
         assert section.strip().startswith(f"*{alert['labels']['severity']}: ")
         assert alert["annotations"].keys() == {"summary", "description", "runbook_url"}
     assert re.findall(r"^### (Lossd\w+)$", METRICS, re.MULTILINE) == [alert["alert"] for alert in alerts]
+
+
+def test_runbooks_have_the_same_four_steps_and_are_short() -> None:
+    _, *books = re.split(r"^## ", RUNBOOKS, flags=re.MULTILINE)
+    for book in books:
+        steps = re.findall(r"^(?:\d\. )?\*\*(\w+)\.\*\*", book, re.MULTILINE)
+        assert steps == ["Symptom", "Look", "Do", "Verify"], book
+    assert len(RUNBOOKS.split()) <= 1300

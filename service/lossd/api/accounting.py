@@ -6,14 +6,13 @@ Shared by the lane, the ASGI way, and the code that refuses other requests.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import itertools
 import logging
 import os
 import re
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
@@ -36,10 +35,7 @@ EXPECTED_OUTCOMES: Final = frozenset(
     {"ok", "overloaded", "draining", "rate_limited", "too_many_in_flight", "disconnected"}
 )
 """Outcomes expected under load. Not logged by default."""
-RATE: Final = 10.0
-"""Lines a second about failed requests, at most."""
-BURST: Final = 20.0
-"""Lines about failed requests that may come at once."""
+_STRANGERS: Final = "callers without a key"
 STOPPED: Final = RequestError(
     ErrorCode.DRAINING,
     "the server shut down before the answer was ready; retry, on another server if there is one",
@@ -47,7 +43,6 @@ STOPPED: Final = RequestError(
 FAILED: Final = RequestError(
     ErrorCode.INTERNAL_ERROR, "the server failed; report this with the request id, which is in its log"
 )
-_SUMMARY_SECONDS: Final = 1.0
 _WELL_FORMED_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
 _PROCESS: Final = os.urandom(8).hex().encode()  # so that no two processes make the same id
 _numbers: Final = itertools.count()
@@ -114,22 +109,16 @@ class RequestLine(NamedTuple):
 
 
 class RequestLog:
-    """The log of requests. The rate of lines about failures is limited; those left out are counted.
+    """The log of requests. `lossd.log_limits` limits the rate of its lines, by their teams.
 
     Args:
         which: The requests that have a line.
         proxies: The addresses of proxies whose X-Forwarded-For is trusted.
-        clock: The time in seconds.
     """
 
-    def __init__(
-        self, which: LoggedRequests, proxies: Sequence[str] = (), clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, which: LoggedRequests, proxies: Sequence[str] = ()) -> None:
         self._which = which
         self._proxies = ProxyHeadersMiddleware(_no_app, list(proxies)).trusted_hosts
-        self._clock = clock
-        self._credit, self._credited = BURST, clock()
-        self._left_out = 0
 
     def client(self, peer: str, forwarded: bytes | None) -> str:
         """Return the caller's address for a request that bypassed uvicorn's own middleware.
@@ -147,11 +136,18 @@ class RequestLog:
         return self._which == "all" or (self._which == "failed" and outcome not in EXPECTED_OUTCOMES)
 
     def write(self, line: RequestLine) -> None:
-        """Write a line, if the rate allows it."""
-        if self._which != "all" and not self._spend():
-            return
+        """Write a line, if the limits allow it."""
         level = logging.INFO if line.outcome in EXPECTED_OUTCOMES else logging.WARNING
-        logger.log(level, "request", extra={"fields": _fields(line)})
+        logger.log(level, "request", extra={"fields": _fields(line), "owner": self._owner(line)})
+
+    def _owner(self, line: RequestLine) -> str | None:
+        """Return whose line it is. A team's requests that the server fails are apart from its wrong ones."""
+        if not line.team:
+            return _STRANGERS
+        if self._which == "all":
+            return None
+        failed = line.status is not None and line.status >= 500
+        return f"team {line.team}, {'failed' if failed else 'refused'}"
 
     def write_refusal(
         self, error: RequestError, status: int, request_id: str, client: str, team: str = ""
@@ -159,27 +155,6 @@ class RequestLog:
         """Write the line of a request that was refused before it had a loss, if its outcome has one."""
         if self.wants(error.code):
             self.write(RequestLine(request_id, team, client, error.code, status))
-
-    def close(self) -> None:
-        """Write how many lines were left out since the last summary."""
-        if self._left_out:
-            fields = {"left_out": self._left_out}
-            logger.warning("failed requests not logged: over the rate limit", extra={"fields": fields})
-            self._left_out = 0
-
-    def _spend(self) -> bool:
-        """Return whether the rate allows another line; if not, count it as left out."""
-        now = self._clock()
-        self._credit = min(BURST, self._credit + (now - self._credited) * RATE)
-        self._credited = now
-        if self._credit >= 1.0:
-            self._credit -= 1.0
-            return True
-        if not self._left_out:
-            empty = contextvars.Context()  # the summary is about no single request
-            asyncio.get_running_loop().call_later(_SUMMARY_SECONDS, self.close, context=empty)
-        self._left_out += 1
-        return False
 
 
 async def _no_app(*_: Any) -> None:  # noqa: ANN401

@@ -112,7 +112,7 @@ class AdminApp:
         self._metrics = metrics
         self._routes: dict[str, Callable[[], Response]] = {
             "/livez": self._livez,
-            "/readyz": lambda: readiness(overview.unready, pool.degraded),
+            "/readyz": lambda: readiness(overview.unready, [*pool.degraded, *metrics.full_shares()]),
             "/metrics": self._expose,
         }
         self._exposed = b""

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -102,6 +103,7 @@ def create_app(service: Service) -> ASGIApp:
     app.state.log = service.accounting.log
     app.add_exception_handler(HTTPException, _framework_problem)
     app.add_exception_handler(RequestError, _error_problem)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _internal_problem)
     app.openapi = lambda: describe_api(app)  # type: ignore[method-assign] # FastAPI's own way to extend it
     allowed = service.settings.cors_origins
@@ -157,6 +159,11 @@ async def _framework_problem(request: Request, error: Exception) -> Response:
 async def _error_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
     return _respond(request, error)
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """Answer nobody: the caller has hung up, or has been answered that its body is broken."""
+    return Response(status_code=400)
 
 
 async def _internal_problem(request: Request, _error: Exception) -> Response:

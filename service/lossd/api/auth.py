@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Annotated, Final
+from typing import Annotated, Final, Protocol
 
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
@@ -20,8 +20,12 @@ _REMEDY: Final = "send one as Authorization: Bearer KEY, or as X-API-Key: KEY"
 _LONGEST: Final = 256
 CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key"})
 """The headers that carry keys."""
+CONNECTION: Final = "lossd.connection"
+"""The scope's key of a request's connection, which is told whose it is."""
 TEAM: Final = "lossd.team"
 """The scope's key of the team's name, once that is known."""
+_METRICS: Final = "/metrics"
+"""The path that needs a key, but is answered also if the key's team has used up its connections."""
 SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"header": []}]
 """The security requirements, in the OpenAPI document, of routes that need a key."""
 # These two only document how to send a key; `Gate` reads it.
@@ -31,6 +35,17 @@ _BEARER: Final = HTTPBearer(
 _HEADER: Final = APIKeyHeader(
     name="X-API-Key", scheme_name="header", description="The same, in a header of its own.", auto_error=False
 )
+
+
+class Connection(Protocol):
+    """A connection, as seen by the one who knows whose it is."""
+
+    def claim_or_refuse(self, team: Team) -> None:
+        """Count it as a team's from now on.
+
+        Raises:
+            RequestError: ``overloaded``: the team may not have one more. The answer is the last one.
+        """
 
 
 class Gate:
@@ -66,21 +81,28 @@ class Gate:
         """Return the team of a request, if it may use the server.
 
         Raises:
-            RequestError: ``unauthorized``, ``forbidden``.
+            RequestError: ``unauthorized``, ``forbidden``, ``overloaded``.
         """
         team = self.identify(scope)
         check_team(team)
         return team
 
     def identify(self, scope: Scope) -> Team:
-        """Return the team of a request.
+        """Return the team of a request, whose connection is that team's from now on.
 
         Args:
-            scope: ASGI's; only its headers are read.
+            scope: ASGI's, or the headers alone.
 
         Raises:
-            RequestError: ``unauthorized``.
+            RequestError: ``unauthorized``; ``overloaded``: the team has used up its connections.
         """
+        team = self._find_team(scope)
+        if CONNECTION in scope and scope["path"] != _METRICS:
+            connection: Connection = scope[CONNECTION]
+            connection.claim_or_refuse(team)
+        return team
+
+    def _find_team(self, scope: Scope) -> Team:
         if self._roster is None:
             return EVERYONE
         key = _read_key(scope)
@@ -110,7 +132,7 @@ async def require_team(
     """Return the team of a request: a dependency of the framework's routes that need a key.
 
     Raises:
-        RequestError: ``unauthorized``, ``forbidden``.
+        RequestError: ``unauthorized``, ``forbidden``, ``overloaded``.
     """
     gate: Gate = request.app.state.gate
     team = gate.identify(request.scope)

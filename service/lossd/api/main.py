@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 import uvicorn
@@ -20,10 +20,11 @@ import uvicorn
 from lossd import logs
 from lossd.api.app import create_app
 from lossd.api.auth import Gate
-from lossd.api.http.connections import allow_descriptors, make_room, watch
+from lossd.api.http.connections import Connections, allow_descriptors
 from lossd.api.http.cors import Origins
 from lossd.api.http.disconnects import DisconnectWatcher
 from lossd.api.http.linger import Lingerers
+from lossd.api.http.listener import Listener
 from lossd.api.http.protocol import LossdProtocol
 from lossd.api.http.tls import Certificate, open_certificate
 from lossd.api.json_helper.parser import Parser
@@ -40,13 +41,11 @@ from lossd.engine.ipc.heartbeats import Heartbeats, Pulse
 from lossd.engine.ipc.memory import Memory
 from lossd.engine.ipc.messages import UNUSABLE, WRONG
 from lossd.engine.ipc.options import FrontEndOptions
+from lossd.log_limits import RATE
 from lossd.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_ACCEPTS: Final = 8
-"""Connections accepted in one turn of the event loop: libuv accepts one for each listening descriptor, so the
-socket has this many. With one, the last of 64 callers would wait for 64 turns."""
 _COLLECT: Final = (50_000, 10, 100)
 _FAREWELL_SECONDS: Final = 0.3
 """Time in which callers that connected just before the socket closed are still answered."""
@@ -65,16 +64,36 @@ class DrainingServer(uvicorn.Server):
         config: uvicorn's.
         service: The front end's parts.
         listener: The socket it listens on.
+        certificate: The certificate, for HTTPS.
+        most: The most connections there may be.
     """
 
-    def __init__(self, config: uvicorn.Config, service: Service, listener: socket.socket) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        service: Service,
+        listener: socket.socket,
+        certificate: Certificate | None,
+        most: int,
+    ) -> None:
         super().__init__(config)
         self._accounting = service.accounting
         self._pool = service.pool
-        self._listener = listener
         self._drain_seconds = service.settings.drain_seconds
+        self._listener = Listener(
+            listener,
+            self._make_protocol,
+            certificate,
+            service.settings.header_seconds,
+            lambda: most - len(self.server_state.connections),
+            service.turns,
+        )
         self._loop = asyncio.get_running_loop()
         self._draining: asyncio.Task[None] | None = None
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        make = cast(Callable[..., asyncio.Protocol], self.config.http)
+        return make(config=self.config, server_state=self.server_state, app_state={})
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop, on a signal."""
@@ -92,8 +111,7 @@ class DrainingServer(uvicorn.Server):
             await self._wait_for_connections()
         else:
             await self._accounting.drain(self._drain_seconds)
-        await asyncio.sleep(0)  # accept the callers that have connected so far
-        self._close_listener()
+        self._listener.close()
         await asyncio.sleep(_FAREWELL_SECONDS)
         super().handle_exit(sig, frame)
 
@@ -109,27 +127,30 @@ class DrainingServer(uvicorn.Server):
     async def follow_handover(self) -> None:
         """Stop listening once another server does."""
         await self._pool.handed_over.wait()
-        self._close_listener()
-
-    def _close_listener(self) -> None:
-        for server in self.servers:
-            server.close()
         self._listener.close()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End: accept nobody any more, and end all connections."""
+        self._listener.close()
+        await super().shutdown(sockets)
 
 
 async def serve(
     settings: Settings, listener: socket.socket, service: Service, certificate: Certificate | None
 ) -> None:
     """Serve until SIGTERM, then until the accepted requests have been answered."""
-    config = _uvicorn_config(settings, service, certificate)
-    server = DrainingServer(config, service, listener)
+    most = allow_descriptors(settings.max_connections)
+    service.metrics.set_max_connections(most)
+    connections = Connections(settings, most, service.metrics)
+    config = _uvicorn_config(settings, service, connections)
+    server = DrainingServer(config, service, listener, certificate, most)
     host, port = listener.getsockname()[:2]
     scheme = "http" if certificate is None else "https"
     logger.info("listening on %s://%s:%d", scheme, f"[{host}]" if ":" in host else host, port)
     tasks = [
         asyncio.create_task(_end_with_supervisor(service.pool, server)),
         asyncio.create_task(server.follow_handover()),
-        asyncio.create_task(watch(server.server_state.connections)),  # type: ignore[arg-type] # all are of ours
+        asyncio.create_task(connections.watch(server.server_state.connections)),  # type: ignore[arg-type] # ours
     ]
     if certificate is not None:
         tasks.append(asyncio.create_task(certificate.follow()))
@@ -140,27 +161,23 @@ async def serve(
     signal.signal(signal.SIGTERM, server.handle_exit)
     _tune_garbage_collector()
     service.pool.announce()
-    doubles = [listener.dup() for _ in range(_ACCEPTS - 1)]
-    await server.serve(sockets=[listener, *doubles])
-    for double in doubles:
-        double.close()
+    await server.serve(sockets=[])
     for task in tasks:
         task.cancel()
     await service.parser.close()
     service.pool.close()
-    service.accounting.log.close()
     if service.tracing is not None:
         service.tracing.close()
 
 
-def _uvicorn_config(settings: Settings, service: Service, certificate: Certificate | None) -> uvicorn.Config:
+def _uvicorn_config(settings: Settings, service: Service, connections: Connections) -> uvicorn.Config:
     """Return uvicorn's configuration, with the project's own protocol and application."""
-    room = partial(make_room, allow_descriptors(settings.max_connections))
     protocol = partial(
         LossdProtocol,
         settings=settings,
+        turns=service.turns,
         lane=_choose_lane(service),
-        room=room,
+        counted=connections,
         log=service.accounting.log,
         disconnects=DisconnectWatcher(),
         lingerers=Lingerers(settings),
@@ -174,7 +191,6 @@ def _uvicorn_config(settings: Settings, service: Service, certificate: Certifica
         lifespan="off",
         access_log=False,
         log_config=None,
-        ssl_context_factory=None if certificate is None else lambda _config, _default: certificate.context,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
         server_header=False,
@@ -238,16 +254,23 @@ async def _prepare(settings: Settings, gate: Gate, pool: WorkerPool | None) -> C
 
 async def _run(options: FrontEndOptions, settings: Settings) -> None:
     memory = Memory(options.arena_fd, settings.arena_bytes_each)
-    parser = Parser(options.arena_fd, settings.arena_bytes_each, settings.timeout_seconds, options.index)
     counters = [Counters(fd) for fd in options.counters_fds]
+    metrics = Metrics(counters, options.index)
+    metrics.restarted(options.restarts)
+    parser = Parser(
+        options.arena_fd,
+        settings.arena_bytes_each,
+        settings.timeout_seconds,
+        settings.hang_seconds,
+        options.index,
+        metrics.helper_hung,
+    )
     heartbeats = Heartbeats(options.heartbeats_fd, settings.front_ends, options.workers)
     for fd in (options.arena_fd, options.heartbeats_fd, *options.counters_fds):
         os.close(fd)  # the mappings keep the memory
     control = socket.socket(fileno=options.control_fd)
     quotas = Quotas(options.quotas_fd, settings.front_ends, options.index)
     gate = Gate(quotas, teams=settings.teams is not None)
-    metrics = Metrics(counters, options.index)
-    metrics.restarted(options.restarts)
     pool = WorkerPool(
         memory,
         control,
@@ -280,7 +303,8 @@ def main(arguments: str) -> None:
     """Run a front end, given its options as a JSON object. Its settings are in the environment."""
     settings = Settings()
     options = msgspec.json.decode(arguments, type=FrontEndOptions)
-    logs.configure("front-end", options.index, settings.log_level, settings.log_format)
+    rate = RATE / settings.front_ends
+    logs.configure("front-end", options.index, settings.log_level, settings.log_format, rate)
     try:
         for place in settings.losses:
             register(place)
@@ -292,9 +316,7 @@ def main(arguments: str) -> None:
         return
     import uvloop
 
-    from lossd.api.http.event_loop import FrontEndLoop
-
-    uvloop.run(_run(options, settings), loop_factory=partial(FrontEndLoop, settings.header_seconds))
+    uvloop.run(_run(options, settings))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ the counts of all, including those of front ends that have been replaced.
 
 from __future__ import annotations
 
+import platform
 import time
 from bisect import bisect_left
 from collections import defaultdict
@@ -23,11 +24,15 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from lossd import __version__
+from lossd.api.process_metrics import process_metrics
 from lossd.engine.dispatch.worker_pool import WorkerPool
 from lossd.engine.ipc.counters import ANSWERED, LABELS, Counters, Key, decode_key, encode_key, totals
 from lossd.types import LossResult, Timings
 from lossd.wire import Duration, ModelFigures
 
+REFUSALS: Final = ("team_share", "address_share", "displaced", "full")
+"""Why connections are refused."""
 _SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 _BOUNDS: Final = (*map(str, map(float, _SECONDS)), "+Inf")
 _STAGES: Final = ("read", "queue", "compute", "total")
@@ -59,13 +64,22 @@ _COUNTERS: Final = (
     _Family("slices", "Slices that workers answered."),
     _Family("front_end_restarts", "How often a front end was replaced."),
     _Family("process_hangs", "How often a process stood still, by its kind.", ("process",)),
+    _Family(
+        "connections_refused",
+        "Connections refused, or closed before their first answer so that others fit.",
+        ("reason",),
+    ),
 )
 _GAUGES: Final = (
+    _Family("connections", "Callers' connections."),
+    _Family("max_connections", "Connections that all front ends together take."),
     _Family("requests_in_flight", "Requests for a loss being worked on."),
     _Family("requests_waiting", "Requests that wait unread, for their turn or for memory."),
     _Family("memory_bytes", "Bytes that there are for bodies and answers.", ("part",)),
     _Family("memory_reserved_bytes", "Reserved bytes.", ("part",)),
+    _Family("share_full", "Teams that have filled their share of the memory for a minute.", ("part",)),
 )
+_PARTS: Final = ("bodies", "small_bodies", "answers")
 _SECONDS_SUMMARY: Final = (
     "Seconds of requests that were answered with a loss: reading the body (read), which includes waiting "
     "unread for a permit and memory; waiting for a worker (queue); computing (compute); and from the "
@@ -79,22 +93,28 @@ class QueueGauges:
     Args:
         numbers: The numbers of this front end's counters.
         waiting: The cell of waiting requests, shared by all queues.
-        reserved: The cell of reserved bytes; None if the queue does not reserve memory.
+        memory: The cells of reserved bytes and of teams that fill their share; None if the queue does not
+            reserve memory.
     """
 
-    def __init__(self, numbers: memoryview[float], waiting: int, reserved: int | None) -> None:
+    def __init__(self, numbers: memoryview[float], waiting: int, memory: tuple[int, int] | None) -> None:
         self._numbers = numbers
         self._waiting = waiting
-        self._reserved = reserved
+        self._memory = memory
 
     def held(self, nbytes: int) -> None:
         """Add to the bytes that are held; a negative number when they are given back."""
-        if self._reserved is not None:
-            self._numbers[self._reserved] += nbytes
+        if self._memory is not None:
+            self._numbers[self._memory[0]] += nbytes
 
     def waits(self, requests: int) -> None:
         """Add to the requests that wait."""
         self._numbers[self._waiting] += requests
+
+    def full(self, teams: int) -> None:
+        """Add to the teams that have filled their share for a minute."""
+        if self._memory is not None:
+            self._numbers[self._memory[1]] += teams
 
 
 class Metrics:
@@ -119,8 +139,12 @@ class Metrics:
         for family in _COUNTERS:
             if not family.labels:
                 self._add(0.0, family.name)
+        self._add(0.0, "process_hangs", "helper")
         for stage in _STAGES:
             self._add(0.0, "request_seconds", stage, "sum")
+        for reason in REFUSALS:
+            self._add(0.0, "connections_refused", reason)
+        self._connections = self._cell("connections")
         self._in_flight = self._cell("requests_in_flight")
         self._slices = self._cell("slices")
 
@@ -135,8 +159,9 @@ class Metrics:
             part: The part of the memory, as the metrics name it.
         """
         self._set(0.0, "memory_reserved_bytes", part)
-        reserved = self._cell("memory_reserved_bytes", part)
-        return QueueGauges(self._numbers, self._cell("requests_waiting"), reserved)
+        self._set(0.0, "share_full", part)
+        cells = self._cell("memory_reserved_bytes", part), self._cell("share_full", part)
+        return QueueGauges(self._numbers, self._cell("requests_waiting"), cells)
 
     def set_capacity(self, part: str, nbytes: int) -> None:
         """Record the size of a part of the memory."""
@@ -146,9 +171,25 @@ class Metrics:
         """Count a slice that a worker has answered."""
         self._numbers[self._slices] += 1.0
 
+    def helper_hung(self) -> None:
+        """Count a helper that stood still."""
+        self._add(1.0, "process_hangs", "helper")
+
     def restarted(self, times: int) -> None:
         """Record how often this front end was replaced."""
         self._set(float(times), "front_end_restarts")
+
+    def set_max_connections(self, connections: int) -> None:
+        """Record the most connections of this front end."""
+        self._set(float(connections), "max_connections")
+
+    def connected(self, change: int) -> None:
+        """Count connections that there are more, or fewer."""
+        self._numbers[self._connections] += change
+
+    def refused_connection(self, reason: str) -> None:
+        """Count a connection that was refused, for one of `REFUSALS`."""
+        self._add(1.0, "connections_refused", reason)
 
     def began(self) -> None:
         """Count a request as in flight."""
@@ -254,6 +295,14 @@ class Metrics:
         registry = CollectorRegistry()
         registry.register(_Exposition(self, pool))
         return generate_latest(registry)
+
+    def full_shares(self) -> list[str]:
+        """Return the parts of the memory of which a team fills its share, over all front ends, as reasons."""
+        return [
+            f"a team has filled its share of the memory for {part.replace('_', ' ')}; the log says which"
+            for part in _PARTS
+            if any(one.get(encode_key(("share_full", part))) for one in self._counters)
+        ]
 
     def totals(self) -> dict[Key, float]:
         """Return the sums over all front ends, by name and labels."""
@@ -361,5 +410,18 @@ class _Exposition(Collector):
         hung.add_metric((), self._pool.supervisor_hung)
         yield hung
         degraded = GaugeMetricFamily("lossd_degraded", "Number of problems that do not stop scoring.")
-        degraded.add_metric((), len(self._pool.degraded))
+        degraded.add_metric((), len(self._pool.degraded) + len(self._metrics.full_shares()))
         yield degraded
+        yield self._build_info()
+        yield from process_metrics()
+
+    def _build_info(self) -> Metric:
+        ready = next((worker.ready for worker in self._pool.slots.values()), None)
+        info = GaugeMetricFamily(
+            "lossd_build_info",
+            "1, with the versions of lossd, Python and torch, and the kernel of the first worker.",
+            labels=("version", "python", "torch", "kernel"),
+        )
+        versions = (__version__, platform.python_version())
+        info.add_metric((*versions, ready.torch if ready else "", ready.kernel if ready else ""), 1.0)
+        return info

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +17,7 @@ from lossd.engine.admission.concurrency import ConcurrencyLimiter
 from lossd.engine.dispatch.in_place import InPlace
 from lossd.engine.dispatch.worker_pool import WorkerPool
 from lossd.engine.ipc.memory import Memory
+from lossd.engine.scheduler import LoopTurns
 from lossd.settings import Settings
 from lossd.tracing import Tracing
 
@@ -40,6 +43,7 @@ class Service:
         metrics: The counters.
         accounting: The requests in flight, and the log of requests.
         tracing: The spans of requests; None without tracing.
+        turns: Shares the event loop's time between requests.
         inplace: Scores small requests in this process; None if workers score them all.
     """
 
@@ -54,6 +58,7 @@ class Service:
     metrics: Metrics
     accounting: Accounting
     tracing: Tracing | None
+    turns: LoopTurns
     inplace: InPlace | None
 
     @property
@@ -66,6 +71,11 @@ class Service:
     def ready(self) -> bool:
         """Whether nothing does."""
         return not self.unready
+
+    @property
+    def degraded(self) -> list[str]:
+        """What is wrong although requests are answered."""
+        return [*self.pool.degraded, *self.metrics.full_shares()]
 
     @classmethod
     def create(
@@ -90,11 +100,12 @@ class Service:
             index: The front end's number.
         """
         end = settings.arena_bytes_each
-        border = end - settings.output_bytes
+        border = end - settings.answers_bytes
         small_bytes = min(_SMALL_PART, border // 16)
 
         def arena(part: str, start: int, stop: int, use: str) -> Arena:
-            made = Arena(memory, start, stop, use, observer=metrics.memory_gauges(part))
+            gauges = metrics.memory_gauges(part)
+            made = Arena(memory, start, stop, use, observer=gauges, share=settings.share)
             metrics.set_capacity(part, made.capacity)
             return made
 
@@ -104,13 +115,14 @@ class Service:
             pool=pool,
             gate=gate,
             bodies=arena("bodies", small_bytes, border, "request bodies"),
-            small_bodies=arena("small_bodies", 0, small_bytes, "request bodies"),
+            small_bodies=arena("small_bodies", 0, small_bytes, "small request bodies"),
             outputs=arena("answers", border, end, "array answers"),
             permits=ConcurrencyLimiter(settings.turn_bytes * pool.workers, observer=metrics.queue_gauges()),
             parser=parser,
             metrics=metrics,
             accounting=Accounting(metrics, log),
             tracing=Tracing("front-end", index) if settings.traces else None,
+            turns=LoopTurns(asyncio.get_running_loop().call_soon, time.monotonic),
             inplace=_score_in_place(settings),
         )
 

@@ -1,5 +1,6 @@
 """`lossd serve`: runs the server, if its dependencies are installed."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,6 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from lossd.cli.errors import fail, server_imports, teams_errors
+
+logger = logging.getLogger(__name__)
 
 
 def serve(
@@ -42,9 +45,11 @@ def serve(
     with server_imports():
         from pydantic import ValidationError
 
+        from lossd import logs
         from lossd.api.http.tls import BadCertificate, Certificate
         from lossd.engine.supervisor.main import run
-        from lossd.settings import Settings, explain, is_service_link, unknown_variables
+        from lossd.settings import Settings, explain
+        from lossd.start_checks import Resources, check_variables, fit, tell_usage
         from lossd.teams import read_teams
         from lossd.tracing import is_installed
 
@@ -58,11 +63,14 @@ def serve(
         "allow_open": allow_open or None,
     }
     options = {name: value for name, value in given.items() if value is not None}
+    variables = check_variables(os.environ)
     try:
         settings = Settings(**options)
     except ValidationError as error:
         errors = [one for one in error.errors() if one["type"] != "default_factory_not_called"]
-        fail("\n".join(explain(one, options) for one in errors))
+        fail("\n".join([explain(one, options) for one in errors] + variables.errors))
+    if variables.errors:
+        fail("\n".join(variables.errors))
     if settings.teams is not None:
         with teams_errors(settings.teams):
             read_teams(settings.teams)
@@ -73,14 +81,9 @@ def serve(
             Certificate(settings.tls_certificate, settings.tls_key)
         except BadCertificate as error:
             fail(f"LOSSD_TLS_CERTIFICATE and LOSSD_TLS_KEY: {error}")
-    for name, meant in unknown_variables(os.environ).items():
-        if meant is not None:
-            typer.echo(f"warning: {name} is no setting of the server's; did you mean {meant}?", err=True)
-    link = os.environ.get("LOSSD_PORT", "")
-    if is_service_link(link):
-        typer.echo(
-            f"warning: LOSSD_PORT={link} is ignored: Kubernetes sets it for a Service named lossd; set "
-            "enableServiceLinks: false in the pod to avoid it",
-            err=True,
-        )
+    logs.configure("supervisor", None, settings.log_level, settings.log_format)
+    for warning in variables.warnings:
+        logger.warning("%s", warning)
+    settings = fit(settings, Resources.find())
+    tell_usage(settings, os.environ)
     raise typer.Exit(run(settings))

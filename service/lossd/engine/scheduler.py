@@ -1,4 +1,6 @@
-"""The order of work: which item runs next, by team, and within a team by request. Runs nothing itself.
+"""The order of work: which item runs next, by team, and within a team by request.
+
+Workers score in this order, and `LoopTurns` shares the event loop of a front end by it.
 
 Teams are scheduled by start-time fair queueing (Goyal, Vin and Cheng, 1996). Each team has a tag: the start
 of its next item in virtual time, in seconds of service by weight. The least tag runs, and virtual time is
@@ -17,7 +19,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import OrderedDict, deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Final, Generic, TypeAlias, TypeVar
 
 Item = TypeVar("Item")
@@ -25,6 +27,8 @@ _Requests: TypeAlias = OrderedDict[Hashable, deque[Item]]
 
 NEW_WEIGHT: Final = 3.0
 """The weight of a team's new requests together, against 1 for those that have begun."""
+TURN_SECONDS: Final = 2e-3
+"""The time for requests in one turn of an event loop. The last one may exceed it."""
 
 
 class _Flow(Generic[Item]):
@@ -132,3 +136,70 @@ class Scheduler(Generic[Item]):
 
     def _push(self, tag: float, flow: _Flow[Item]) -> None:
         heapq.heappush(self._heap, (tag, next(self._order), flow))
+
+
+class LoopTurns:
+    """Shares the time of an event loop between the requests of its connections, fairly by owner.
+
+    A turn of the loop reads from every connection that has sent something, however many there are, and only
+    then accepts new ones and lets others run. So each turn has little time for requests, and those for which
+    there is none left wait for later turns.
+
+    Args:
+        call_soon: Calls a function in the loop's next turn.
+        clock: The time in seconds.
+    """
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object], clock: Callable[[], float]) -> None:
+        self._call_soon = call_soon
+        self._clock = clock
+        self._waiting: Scheduler[Callable[[], None]] = Scheduler()
+        self._until = 0.0
+        self._begun = False  # the next turn will be told that this one is over
+        self._running = False  # what has waited runs
+
+    def has_time(self, now: float) -> bool:
+        """Return whether this turn has time left, by the clock, and no other request waits."""
+        if not self._begun:
+            self._begin(now)
+        return now < self._until and (self._running or not self._waiting)
+
+    def spend(self, seconds: float) -> None:
+        """Count time that what runs now will take later: a task that it starts, or wakes."""
+        self._until -= seconds
+
+    def add(self, owner: str, weight: float, work: Callable[[], None]) -> None:
+        """Call a function in a later turn.
+
+        Args:
+            owner: Who is charged for it.
+            weight: The owner's share, in proportion to others'.
+            work: The function, which raises nothing.
+        """
+        self._waiting.add(owner, weight, object(), work)
+        if not self._begun:
+            self._begin(self._clock())
+
+    def _begin(self, now: float) -> None:
+        self._begun, self._until = True, now + TURN_SECONDS
+        self._call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """End the last turn, and begin this one with what has waited."""
+        self._begun = False
+        if not self._waiting:
+            return
+        now = self._clock()
+        self._begin(now)
+        self._running = True
+        try:
+            while now < self._until and (work := self._waiting.next()) is not None:
+                until = self._until
+                try:
+                    work()
+                finally:
+                    then = self._clock()
+                    self._waiting.charge(then - now + until - self._until)
+                    now = then
+        finally:
+            self._running = False

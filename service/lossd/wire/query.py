@@ -22,6 +22,8 @@ MAX_QUERY_NAMES: Final = 100
 # In a form's encoding + is a space. But gamma=1e+3 means no space, and numbers have none.
 _EXPONENT_PLUS: Final = re.compile(rb"(?<=[0-9.][eE])\+(?=[0-9])")
 
+_MOST_WITH_WORDS: Final = 1024
+"""Characters of the longest list that may have words in it, which are short."""
 _CONSTANTS: Final = frozenset({"NaN", "Infinity", "-Infinity"})
 _QUOTED: Final = ("[", "{", '"')
 
@@ -97,11 +99,20 @@ def parse_text(text: str, what: str, place: str) -> object:
         except NotJsonError:
             if text.startswith(_QUOTED) or "," not in text:
                 return _parse_word(text)
-            return [_parse_item(item) for item in text.split(",")]
+            return _parse_list(text)
     except (NotJsonError, ForbiddenValueError) as error:
         reason = f"{error}, but nan is a word" if text.strip() == "NaN" else str(error)
         detail = f"{what} cannot be read: {reason}; send JSON, a word, or a list a,b"
         raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [(place, reason)]) from None
+
+
+def _parse_list(text: str) -> list[object]:
+    """Return a list ``a,b``. A long one may have no words: to look at each item takes too long."""
+    if len(text) > _MOST_WITH_WORDS:
+        value = parse_value(f"[{text}]")
+        assert isinstance(value, list)
+        return value
+    return [_parse_item(item) for item in text.split(",")]
 
 
 def _parse_item(text: str) -> object:

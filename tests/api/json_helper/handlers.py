@@ -11,6 +11,7 @@ from lossd.api.json_helper.process import serve
 
 
 def handle(request: bytes) -> bytes:
+    began = time.process_time()
     word, _, rest = request.partition(b" ")
     match word:
         case b"print":
@@ -28,6 +29,9 @@ def handle(request: bytes) -> bytes:
                 os.kill(os.getpid(), signal.SIGKILL)
         case b"hang":
             time.sleep(600)
+        case b"compute":  # for so many seconds of the processor's time
+            while time.process_time() < began + float(rest):
+                pass
         case b"read":  # waits until somebody writes
             return Path(os.fsdecode(rest)).read_bytes()
         case b"descriptor":

@@ -29,12 +29,16 @@ X = np.random.default_rng(0).normal(0, 3, (10_000, 80))
 LARGE = orjson.dumps({"gamma": 2, "logits": X, "targets": X}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
+def later(seconds: float = 60.0) -> float:
+    return time.monotonic() + seconds
+
+
 class Parsing:
     """An arena, and a parser at work in it."""
 
     def __init__(self, fd: int) -> None:
         self.arena = Arena(Memory(fd, SIZE), 0, SIZE, "tests")
-        self.parser = Parser(fd, SIZE, seconds=30.0)
+        self.parser = Parser(fd, SIZE, seconds=30.0, hang_seconds=10.0)
 
     async def store(self, document: bytes) -> Region:
         """A region that holds a document, with room for its arrays."""
@@ -42,11 +46,11 @@ class Parsing:
         region.view[: len(document)] = document
         return region
 
-    async def parse(self, document: bytes, *, deadline: float | None = None) -> tuple[Body, bytes]:
+    async def parse(self, document: bytes) -> tuple[Body, bytes]:
         """The parsed document, and the region's bytes."""
         region = await self.store(document)
         try:
-            body = await self.parser.parse_document(region, len(document), deadline=deadline)
+            body = await self.parser.parse_document(region, len(document), deadline=later())
             return body, bytes(region.view)
         finally:
             region.release()
@@ -129,7 +133,7 @@ async def killed(times: int) -> None:
     async with open_parser() as setup:
         await setup.parse(b'{"logits": [1]}')
         region = await setup.store(LARGE)
-        task = asyncio.create_task(setup.parser.parse_document(region, len(LARGE), deadline=None))
+        task = asyncio.create_task(setup.parser.parse_document(region, len(LARGE), deadline=later()))
         for _ in range(times):
             region.view[len(LARGE) + 64 : len(LARGE) + 128] = bytes(64)
             await part_of(region, len(LARGE))
@@ -159,7 +163,7 @@ async def given_up(*, by_deadline: bool) -> None:
     async with open_parser() as setup:
         await setup.parse(b'{"logits": [1]}')
         region = await setup.store(LARGE)
-        deadline = time.monotonic() + 0.02 if by_deadline else None
+        deadline = time.monotonic() + 0.02 if by_deadline else later()
         task = asyncio.create_task(setup.parser.parse_document(region, len(LARGE), deadline=deadline))
         await part_of(region, len(LARGE))
         if not by_deadline:
@@ -186,7 +190,7 @@ async def longest_turns() -> list[float]:
         await setup.parse(b'{"logits": [1]}')
         region = await setup.store(LARGE)
         parsing = asyncio.gather(
-            *(setup.parser.parse_document(region, len(LARGE), deadline=None) for _ in range(3))
+            *(setup.parser.parse_document(region, len(LARGE), deadline=later()) for _ in range(3))
         )
         turns = []
         last = time.perf_counter()

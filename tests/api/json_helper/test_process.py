@@ -15,7 +15,7 @@ from typing import TypeAlias
 import pytest
 import uvloop
 
-from lossd.api.json_helper.process import Helper, HelperDiedError
+from lossd.api.json_helper.process import Helper, HelperDiedError, HelperHungError
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +25,7 @@ Runner: TypeAlias = Callable[[Coroutine[None, None, None]], None]
 
 @pytest.fixture(autouse=True)
 def where_the_handlers_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
 
 
 @pytest.fixture(params=[asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
@@ -35,9 +35,14 @@ def run(request: pytest.FixtureRequest) -> Runner:
 
 
 @asynccontextmanager
-async def a_helper(fds: tuple[int, ...] = (), seconds: float = 30.0) -> AsyncIterator[Helper]:
+async def a_helper(
+    fds: tuple[int, ...] = (),
+    seconds: float = 30.0,
+    hang_seconds: float = 10.0,
+    when_hung: Callable[[], None] = lambda: None,
+) -> AsyncIterator[Helper]:
     """A helper that must leave nothing behind."""
-    helper = Helper("api.json_helper.handlers", "", fds, seconds)
+    helper = Helper("api.json_helper.handlers", "", fds, seconds, hang_seconds, when_hung)
     try:
         yield helper
     finally:
@@ -160,14 +165,99 @@ def test_a_request_that_kills_it_twice_fails(run: Runner, request_: bytes) -> No
     run(check())
 
 
-def test_a_hanging_helper_is_killed(run: Runner) -> None:
+def test_a_helper_that_computes_for_too_long_is_killed(run: Runner) -> None:
     async def check() -> None:
-        async with a_helper(seconds=1.0) as helper:
+        async with a_helper(seconds=0.5) as helper:
             pid = await pid_of(helper)
             with pytest.raises(HelperDiedError):
-                await ask(helper, b"hang")
+                await ask(helper, b"compute 600")
             assert not alive(pid)
             await pid_of(helper)
+
+    run(check())
+
+
+def test_a_helper_that_hangs_twice_is_killed_twice(run: Runner) -> None:
+    async def check() -> None:
+        hangs: list[None] = []
+        async with a_helper(hang_seconds=1.0, when_hung=lambda: hangs.append(None)) as helper:
+            pid = await pid_of(helper)
+            with pytest.raises(HelperHungError):
+                await ask(helper, b"hang")
+            assert len(hangs) == 2
+            assert not alive(pid)
+            await pid_of(helper)
+
+    run(check())
+
+
+def test_a_stopped_helper_is_replaced_and_the_request_tried_again(run: Runner) -> None:
+    async def check() -> None:
+        hangs: list[None] = []
+        async with a_helper(hang_seconds=1.0, when_hung=lambda: hangs.append(None)) as helper:
+            first = await pid_of(helper)
+            os.kill(first, signal.SIGSTOP)
+            assert await pid_of(helper) != first
+            assert len(hangs) == 1
+            assert not alive(first)
+
+    run(check())
+
+
+def test_a_helper_that_computes_does_not_hang(run: Runner) -> None:
+    """Nor does one that hardly gets a processor: it is stopped for 9 of 10 parts of the time."""
+
+    async def check() -> None:
+        async with a_helper(hang_seconds=1.0) as helper:
+            pid = await pid_of(helper)
+            task = asyncio.create_task(ask(helper, b"compute 0.3"))
+            while not task.done():
+                os.kill(pid, signal.SIGSTOP)
+                await asyncio.sleep(0.45)
+                os.kill(pid, signal.SIGCONT)
+                await asyncio.sleep(0.05)
+            assert int((await task).split()[0]) == pid
+
+    run(check())
+
+
+def test_teams_take_turns(run: Runner) -> None:
+    """One team's backlog, which came first, costs another team one of its requests at most."""
+
+    async def check() -> None:
+        async with a_helper() as helper:
+            order: list[str] = []
+
+            async def one(team: str, request: bytes, weight: float) -> None:
+                await helper.call(request, lambda: None, team, weight)
+                order.append(team)
+
+            backlog = [asyncio.create_task(one("greedy", b"compute 0.1", 1.0)) for _ in range(20)]
+            await asyncio.sleep(0.05)
+            await asyncio.gather(*(one("modest", b"compute 0.01", 1.0) for _ in range(5)))
+            assert len([team for team in order if team == "greedy"]) <= 2
+            for task in backlog:
+                task.cancel()
+            await asyncio.wait(backlog)
+
+    run(check())
+
+
+def test_a_request_that_waits_is_idle_as_soon_as_it_is_given_up(run: Runner) -> None:
+    async def check() -> None:
+        async with a_helper() as helper:
+            begun = asyncio.create_task(ask(helper, b"compute 0.5"))
+            await asyncio.sleep(0.01)
+            idle: list[bytes] = []
+            waiting = asyncio.create_task(helper.call(b"die", lambda: idle.append(b"idle")))
+            await asyncio.sleep(0.01)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            assert idle == [b"idle"]
+            assert not begun.done()
+            await begun
+            await pid_of(helper)
+            assert idle == [b"idle"]
 
     run(check())
 
@@ -220,7 +310,7 @@ import asyncio
 from lossd.api.json_helper.process import Helper
 
 async def main():
-    helper = Helper("api.json_helper.handlers", "", (), 60)
+    helper = Helper("api.json_helper.handlers", "", (), 60, 10)
     print((await helper.call(b"pid", lambda: None)).decode(), flush=True)
     await asyncio.sleep(600)
 

@@ -33,12 +33,13 @@ from lossd.api.small_requests import heads, lane, layouts
 from lossd.api.small_requests.heads import read_head
 from lossd.api.small_requests.lane import LONGEST, PATIENCE, FastLane
 from lossd.core.native.kernel import NativeKernel
+from lossd.engine import scheduler
 from lossd.engine.admission.quotas import Quotas, quotas_bytes
-from lossd.engine.dispatch.in_place import LoopTurns
 from lossd.engine.dispatch.worker_pool import WorkerPool
 from lossd.engine.ipc.channel import socket_pair
 from lossd.engine.ipc.counters import COUNTERS_BYTES, Counters
 from lossd.engine.ipc.memory import Memory, create_memory
+from lossd.engine.scheduler import LoopTurns
 from lossd.settings import Settings
 from lossd.teams import Limits, Team
 from lossd_client import LossClient
@@ -83,12 +84,23 @@ class FrontEnd:
         self, service: Service, port: int, ordinary: list[bytes], connections: set[LossdProtocol]
     ) -> None:
         self.service = service
-        assert service.inplace is not None
-        self.turns = service.inplace.turns
+        self.turns = service.turns
         self.ordinary = ordinary
         self.connections: set[LossdProtocol] = connections
         self.url = f"http://127.0.0.1:{port}"
         self.port = port
+
+    def stop_turns(self) -> None:
+        """Leave no time, and let no other turn come."""
+        self.turns._begun, self.turns._until = True, 0.0
+
+    async def ask_late(self, *requests: bytes) -> list[tuple[int, bytes]]:
+        """The answers to requests that come when there is no time left in a turn of the loop."""
+        self.stop_turns()
+        asking = [asyncio.ensure_future(self.ask(one)) for one in requests]
+        await until(lambda: len(self.turns._waiting) == len(requests))
+        self.turns._turn()
+        return await asyncio.gather(*asking)
 
     async def ask(self, *pieces: bytes, pause: float = 0.0) -> tuple[int, bytes]:
         """The status and the body of the answer to one request, sent in pieces."""
@@ -133,6 +145,7 @@ async def front_end(**settings_given: float) -> AsyncIterator[FrontEnd]:
         settings=settings,
         disconnects=DisconnectWatcher(),
         lingerers=Lingerers(settings),
+        turns=service.turns,
         config=config,
         server_state=state,
         app_state={},
@@ -550,8 +563,7 @@ def test_what_the_projects_client_sends_is_known_again(monkeypatch: pytest.Monke
 def test_where_a_turn_of_the_loop_is_over_requests_wait_and_are_answered() -> None:
     async def test(front: FrontEnd) -> None:
         for _ in range(3):
-            front.turns._until = 0.0
-            answers = await asyncio.gather(*(front.ask(request()) for _ in range(9)))
+            answers = await front.ask_late(*[request()] * 9)
             assert [status for status, _ in answers] == 9 * [200]
         assert not front.ordinary
 
@@ -562,8 +574,7 @@ def test_a_request_that_waited_for_its_turn_and_is_for_elsewhere_goes_there() ->
     body = request(JSON[:-1], media="application/json")
 
     async def test(front: FrontEnd) -> None:
-        front.turns._until = 0.0
-        assert await front.ask(body) == (299, b"")
+        assert await front.ask_late(body) == [(299, b"")]
         assert front.ordinary == [JSON[:-1]]
         assert (await front.ask(request()))[0] == 200
 
@@ -577,21 +588,17 @@ def test_a_deadline_that_has_passed_is_seen_before_anything_is_computed(
     def fail(*_: object) -> None:
         raise AssertionError
 
-    add = LoopTurns.add
+    turn = LoopTurns._turn
 
-    def add_late(turns: LoopTurns, team: Team, nbytes: int, work: Callable[[], None]) -> bool:
-        def late() -> None:
-            time.sleep(0.1)
-            work()
+    def turn_late(turns: LoopTurns) -> None:
+        time.sleep(0.1)
+        turn(turns)
 
-        return add(turns, team, nbytes, late)
-
-    monkeypatch.setattr(LoopTurns, "add", add_late)
+    monkeypatch.setattr(LoopTurns, "_turn", turn_late)
 
     async def test(front: FrontEnd) -> None:
         monkeypatch.setattr(NativeKernel, "score", fail)
-        front.turns._until = 0.0
-        status, answer = await front.ask(request(BODY, "/bce", header))
+        [(status, answer)] = await front.ask_late(request(BODY, "/bce", header))
         assert (status, json.loads(answer)["code"]) == (504, "deadline_exceeded")
         assert json.loads(answer)["retryable"] is (header == "X-Other: x")
 
@@ -618,19 +625,17 @@ def test_the_limits_of_a_team_hold(limits: Limits, answered: int) -> None:
     run(test)
 
 
-def test_those_that_wait_are_under_way() -> None:
-    limits = Limits(requests_in_flight=2)
+def test_those_that_wait_are_not_under_way_yet() -> None:
+    limits = Limits(requests_in_flight=1)
 
     async def test(front: FrontEnd) -> None:
         front.service.gate.quotas.change({"default": Team("default", limits=limits)}, {"default": 0})
-        front.turns._until, front.turns._scheduled = 0.0, True  # no turn comes
+        front.stop_turns()
         asking = [asyncio.ensure_future(front.ask(request())) for _ in range(5)]
-        done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED, timeout=5)
-        while len(done) < 3:
-            await asyncio.sleep(0.01)
-            done = {one for one in asking if one.done()}
+        await until(lambda: len(front.turns._waiting) == 5)
+        assert front.service.metrics.totals().get(("requests_in_flight",), 0.0) == 0.0
         front.turns._turn()
-        assert sorted(status for status, _ in await asyncio.gather(*asking)) == [200, 200, 299, 299, 299]
+        assert [status for status, _ in await asyncio.gather(*asking)] == 5 * [200]
 
     run(test)
 
@@ -640,7 +645,7 @@ def test_those_that_waited_are_not_let_in_when_others_have_used_up_the_rate() ->
 
     async def test(front: FrontEnd) -> None:
         front.service.gate.quotas.change({"default": Team("default", limits=limits)}, {"default": 0})
-        front.turns._until, front.turns._scheduled = 0.0, True  # no turn comes
+        front.stop_turns()
         asking = [asyncio.ensure_future(front.ask(request())) for _ in range(6)]
         await asyncio.sleep(0.05)
         front.turns._turn()
@@ -657,16 +662,31 @@ def test_a_request_that_waited_and_is_for_elsewhere_counts_once() -> None:
         quotas = front.service.gate.quotas
         quotas.change({"default": Team("default", limits=limits)}, {"default": 0})
         for _ in range(20):
-            front.turns._until = 0.0
-            assert await front.ask(request(JSON[:-1], media="application/json")) == (299, b"")
+            assert await front.ask_late(request(JSON[:-1], media="application/json")) == [(299, b"")]
         assert [one.state for one in quotas.left("default")] == ['"requests";r=5;t=0']
 
     run(test)
 
 
 @pytest.mark.usefixtures("patient")
-@pytest.mark.parametrize("sent", [request(), request() * 2, request()[:-9]])
-def test_who_hangs_up_is_counted_once_and_not_scored(
+def test_who_hangs_up_in_a_body_is_counted_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(front: FrontEnd) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", front.port)
+        writer.write(request()[:-9])
+        await asyncio.sleep(0.02)
+        writer.close()
+        totals = front.service.metrics.totals
+        refused = ("requests", "bce", "npy", "disconnected", "default")
+        await until(lambda: bool(totals().get(refused)))
+        assert totals()[refused] == 1.0
+        await front.service.accounting.drain(1.0)
+
+    run(test)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize("sent", [request(), request() * 2])
+def test_who_hangs_up_before_its_turn_is_not_scored(
     sent: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object) -> None:
@@ -674,21 +694,15 @@ def test_who_hangs_up_is_counted_once_and_not_scored(
 
     async def test(front: FrontEnd) -> None:
         monkeypatch.setattr(NativeKernel, "score", fail)
-        front.turns._until, front.turns._scheduled = 0.0, True  # no turn comes
+        front.stop_turns()
         _, writer = await asyncio.open_connection("127.0.0.1", front.port)
         writer.write(sent)
-        await until(lambda: sent == request()[:-9] or bool(front.turns._waiting))
-        await asyncio.sleep(0.02)
+        await until(lambda: bool(front.turns._waiting))
         writer.close()
-        totals = front.service.metrics.totals
-        refused = ("requests", "bce", "npy", "disconnected", "default")
-        await until(lambda: bool(totals().get(refused)))
+        await until(lambda: not front.connections)
         front.turns._turn()
-        assert totals()[refused] == 1.0
-        assert totals()[("requests_in_flight",)] == 0.0
         assert not front.turns._waiting
-        await front.service.accounting.drain(1.0)
-        assert front.service.accounting.draining
+        assert not [name for name in front.service.metrics.totals() if name[0] == "requests"]
 
     run(test)
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
@@ -696,24 +710,46 @@ def test_who_hangs_up_is_counted_once_and_not_scored(
 
 def test_who_waits_when_the_time_for_draining_is_up() -> None:
     async def test(front: FrontEnd) -> None:
-        front.turns._until, front.turns._scheduled = 0.0, True
+        front.stop_turns()
         asking = asyncio.ensure_future(front.ask(request()))
         await until(lambda: bool(front.turns._waiting))
+        await front.service.accounting.drain(0.0)
         for connection in front.connections:
             connection.shutdown()
-        status, answer = await asking
-        assert (status, json.loads(answer)["code"]) == (503, "draining")
+        assert (await asking)[0] == 299  # the ordinary way refuses it
         front.turns._turn()
 
     run(test)
 
 
-def test_one_who_has_sent_more_while_waiting_has_all_answered_in_order() -> None:
+def test_one_who_sends_more_while_waiting_is_not_read_on() -> None:
+    async def test(front: FrontEnd) -> None:
+        front.stop_turns()
+        reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
+        whole = request()
+        for n in range(6):
+            writer.write(whole[n * len(whole) // 6 : (n + 1) * len(whole) // 6])
+            await writer.drain()
+            await asyncio.sleep(0.01)
+        [connection] = front.connections
+        assert len(connection._waiting) == 2
+        assert connection.flow.read_paused
+        assert not connection.dispensable
+        front.turns._turn()
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+    run(test)
+
+
+def test_one_who_has_sent_more_while_waiting_has_all_answered_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scheduler, "TURN_SECONDS", 1e-4)
+
     async def test(front: FrontEnd) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
         for n in range(60):
-            if not n % 20:
-                front.turns._until = 0.0
             writer.write(request(BODY, "/bce", f"X-Request-Id: {n}"))
         for n in range(60):
             head = await reader.readuntil(2 * CRLF)

@@ -141,15 +141,6 @@ def test_a_refused_request_costs_nothing(desk: Desk) -> None:
     assert desk.views[0].left("a")[0].state.startswith('"requests";r=9;')
 
 
-def test_a_request_that_is_withdrawn_costs_nothing(desk: Desk) -> None:
-    desk.set(requests_per_second=5.0, requests_in_flight=1)
-    for _ in range(20):
-        desk.views[0].withdraw("a", desk.views[0].enter("a", 10))
-    assert [one.state for one in desk.views[0].left("a")] == ['"requests";r=5;t=0']
-    assert desk.let_in(2) == 1
-    desk.views[0].withdraw("nobody", None)
-
-
 def test_what_a_dead_front_end_had_in_flight_is_its_successors_no_more(desk: Desk) -> None:
     desk.set(requests_in_flight=2)
     assert desk.let_in(3) == 2  # of the first and the second front end

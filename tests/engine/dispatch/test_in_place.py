@@ -1,8 +1,7 @@
-"""Small requests scored by the front end: how it shares its time, and that a worker gives the same bits."""
+"""Small requests scored by the front end: a worker gives the same bits."""
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import random
@@ -17,146 +16,8 @@ import numpy.typing as npt
 import pytest
 
 from live_server import LiveServer, live_server
-from lossd.engine.dispatch.in_place import TURN_SECONDS, LoopTurns
-from lossd.teams import EVERYONE, Team
 
 Arrays = dict[str, npt.NDArray[Any]]
-
-
-class Work:
-    """Work for a loop's turns, by a clock of its own.
-
-    Attributes:
-        turns: The turns.
-        done: Whose work has been done, in order, by turn of the loop.
-    """
-
-    def __init__(self) -> None:
-        self.now = 100.0
-        self.turns = LoopTurns(lambda: self.now)
-        self.done: list[list[str]] = []
-
-    def add(self, team: Team, seconds: float) -> None:
-        def work() -> None:
-            self.now += seconds
-            self.done[-1].append(team.name)
-
-        assert self.turns.add(team, 0, work)
-
-    async def run(self) -> None:
-        while len(self.turns._waiting):
-            self.done.append([])
-            await asyncio.sleep(0)
-
-
-def test_what_a_turn_has_no_time_for_is_for_later_ones() -> None:
-    async def test() -> None:
-        work = Work()
-        assert not work.turns.has_time(work.now)  # whatever the loop did before counts
-        for _ in range(100):
-            work.add(EVERYONE, 0.3e-3)
-        await work.run()
-        assert [len(turn) for turn in work.done if turn] == [7] * 14 + [2]
-        assert work.turns.has_time(work.now)
-        work.now += TURN_SECONDS
-        assert not work.turns.has_time(work.now)
-
-    asyncio.run(test())
-
-
-def test_teams_have_their_shares_of_the_turns() -> None:
-    """Whoever sends most: a hundred of one team's are no reason for the other's few to wait for long."""
-
-    async def test() -> None:
-        work, one, other = Work(), Team("one", weight=1.0), Team("other", weight=3.0)
-        for _ in range(100):
-            work.add(one, 0.1e-3)
-        for _ in range(60):
-            work.add(other, 0.1e-3)
-        await work.run()
-        order = [name for turn in work.done for name in turn]
-        for end in range(8, 80):
-            assert abs(Counter(order[:end])["other"] - 0.75 * end) <= 3.0
-        assert Counter(order) == {"one": 100, "other": 60}
-
-    asyncio.run(test())
-
-
-def test_one_who_comes_back_does_not_wait_for_all_others() -> None:
-    async def test() -> None:
-        work, many, single = Work(), Team("many"), Team("single")
-        for _ in range(1000):
-            work.add(many, 0.1e-3)
-        waits = []
-        for _ in range(20):
-            work.add(single, 0.1e-3)
-            began = work.now
-            while not any("single" in turn for turn in work.done):
-                work.done.append([])
-                await asyncio.sleep(0)
-            waits.append(work.now - began)
-            work.done.clear()
-            work.done.append([])
-        assert max(waits) <= 2 * TURN_SECONDS + 0.2e-3
-
-    asyncio.run(test())
-
-
-def test_there_is_a_limit_to_what_waits() -> None:
-    async def test() -> None:
-        turns = LoopTurns()
-        assert turns.add(EVERYONE, 100 << 20, lambda: None)  # one at least may
-        assert not turns.add(EVERYONE, 1, lambda: None)
-        assert turns.add(EVERYONE, 0, lambda: None)  # what has memory already
-        turns._turn()
-        assert turns.add(EVERYONE, 1, lambda: None)
-
-    asyncio.run(test())
-
-
-def test_others_have_their_turn_though_one_fails() -> None:
-    async def test() -> None:
-        turns, done = LoopTurns(), []
-
-        def fail() -> None:
-            raise ValueError("odd")
-
-        said: list[str] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context["message"]))
-        for work in (fail, lambda: done.append(1), fail, lambda: done.append(2)):
-            turns.add(EVERYONE, 0, work)
-        for _ in range(5):
-            await asyncio.sleep(0)
-        assert done == [1, 2]
-        assert len(said) == 2
-
-    asyncio.run(test())
-
-
-def test_what_is_waited_for_is_given_or_raised_and_not_done_in_vain() -> None:
-    async def test() -> None:
-        turns, done = LoopTurns(), []
-
-        def fail() -> None:
-            raise ValueError("odd")
-
-        def work() -> int:
-            done.append(1)
-            return 3
-
-        assert await turns.run(EVERYONE, work) == 3
-        turns._until = 0.0
-        with pytest.raises(ValueError, match="odd"):
-            await turns.run(EVERYONE, fail)
-        turns._until = 0.0
-        waiting = asyncio.ensure_future(turns.run(EVERYONE, work))
-        await asyncio.sleep(0)
-        waiting.cancel()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert done == [1]
-
-    asyncio.run(test())
 
 
 class Drawn:

@@ -10,14 +10,18 @@ from starlette.types import Scope
 from lossd.api.http.upload import Upload
 from lossd.types import RequestError
 
-CONNECTION: Final = "lossd.connection"
-"""The scope's key of a request's connection."""
 SHORT_BYTES: Final = 1 << 16
 """Unwanted bodies up to this length are read so that the connection can be reused."""
 
 
 class Connection(Protocol):
-    """A connection, as seen by what answers one of its requests."""
+    """A connection, as seen by what answers one of its requests.
+
+    Attributes:
+        received_at: When what it took last had arrived, by time.monotonic().
+    """
+
+    received_at: float
 
     def when_interrupted(self, callback: Callable[[RequestError | None], None]) -> Callable[[], None]:
         """Call ``callback`` if the request cannot go on.

@@ -3,6 +3,9 @@
 Closing with unread bytes makes the kernel reset the connection. Ordinary callers (urllib, requests, Java's)
 read the answer only after they have sent everything, and would never see why they were refused
 (RFC 9112, 9.6).
+
+A proxy cannot wait for its caller like this: over HTTP/2 it passes an early answer on and resets the stream,
+and some callers (curl, httpx) then lose the answer. A body that comes by a proxy is therefore read first.
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ _SHORT_SECONDS: Final = 1.0
 _HURRIED_SECONDS: Final = 0.4
 """The time of a connection when the server is about to end."""
 _QUIET_SECONDS: Final = 1.0
-"""After this silence, closing cannot cause a reset."""
+"""After this silence, closing cannot cause a reset, and an answer does not wait any longer."""
+_LATE_SECONDS: Final = 5.0
+"""The longest that an answer waits for the end of a body that comes by a proxy."""
 
 
 class Lingerers:
@@ -54,7 +59,8 @@ class Lingerers:
 class Linger:
     """The end of one connection.
 
-    The sending half is closed. TLS may not be able to; then a quiet caller is not waited for.
+    The sending half is closed, after a late answer if there is one. TLS may not be able to close it; then a
+    quiet caller is not waited for.
 
     Args:
         others: The server's lingering connections.
@@ -62,6 +68,7 @@ class Linger:
         flow: The flow of the connection.
         transport: The transport of the connection.
         left_bytes: The most bytes that are still to be received.
+        late_answer: What is sent once they have been received; empty if the answer was sent.
     """
 
     def __init__(
@@ -71,6 +78,7 @@ class Linger:
         flow: FlowControl,
         transport: asyncio.Transport,
         left_bytes: int,
+        late_answer: bytes = b"",
     ) -> None:
         settings = others.settings
         self._others = others
@@ -82,9 +90,11 @@ class Linger:
         others.long += self._is_long
         self._left_seconds = settings.linger_seconds if self._is_long else _SHORT_SECONDS
         self._quiet_seconds = 0.0
-        self._half_closed = transport.can_write_eof()
-        if self._half_closed:
-            transport.write_eof()
+        self._half_closed = False
+        self._late_answer = late_answer
+        self._late_seconds = min(_LATE_SECONDS, self._left_seconds / 2)
+        if not late_answer:
+            self._end_sending()
         flow.resume_reading()
 
     def drop(self, nbytes: int) -> None:
@@ -92,6 +102,7 @@ class Linger:
         self._left_bytes -= nbytes
         self._quiet_seconds = 0.0
         if self._left_bytes <= 0:
+            self._end_sending()
             self._transport.close()
             return
         self._flow.pause_reading()
@@ -110,12 +121,27 @@ class Linger:
         """
         self._left_seconds -= seconds
         self._quiet_seconds += seconds
+        self._late_seconds -= seconds
+        if self._late_answer and (self._late_seconds < 0 or self._quiet_seconds > _QUIET_SECONDS):
+            self._end_sending()
         if self._left_seconds < 0 or (not self._half_closed and self._quiet_seconds > _QUIET_SECONDS):
             self._transport.close()
 
     def hurry(self) -> None:
         """Shorten the time: the server is about to end."""
+        self._end_sending()
         self._left_seconds = min(self._left_seconds, _HURRIED_SECONDS)
+
+    def _end_sending(self) -> None:
+        """Send a late answer, and close the sending half."""
+        if self._half_closed or self._transport.is_closing():
+            return
+        if self._late_answer:
+            self._transport.write(self._late_answer)
+            self._late_answer = b""
+        self._half_closed = self._transport.can_write_eof()
+        if self._half_closed:
+            self._transport.write_eof()
 
     def end(self) -> None:
         """Let another connection have a long time: this one is lost."""

@@ -6,6 +6,7 @@ Beyond uvicorn, a connection
 - bounds and checks heads (`request`), and ends slow callers' connections (`slow_clients`);
 - notices at once that a caller has hung up (`disconnects`);
 - reads long bodies past the parser (`upload`);
+- takes what it receives when it is its owner's turn (`lossd.engine.scheduler.LoopTurns`);
 - offers each request first to a lane, which may answer it before it is parsed (`small_requests`).
 
 It overrides parts of uvicorn that are not its public interface: pyproject.toml allows the versions that were
@@ -16,15 +17,18 @@ from __future__ import annotations
 
 import asyncio
 import select
+import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import httptools
 from starlette.types import Scope
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from lossd.api.accounting import NO_TIMING, RequestLog, choose_id
+from lossd.api.http.connections import Connections
 from lossd.api.http.cors import Origins
 from lossd.api.http.disconnects import DisconnectWatcher
 from lossd.api.http.interfaces import Lane
@@ -33,8 +37,17 @@ from lossd.api.http.request import RequestParser, header
 from lossd.api.http.slow_clients import SlowClientGuard, Stage
 from lossd.api.http.upload import Upload
 from lossd.api.problems import Problem, problem
+from lossd.engine.scheduler import LoopTurns
 from lossd.settings import Settings
-from lossd.types import ErrorCode, RequestError
+from lossd.teams import Team
+from lossd.types import RequestError
+
+_OF_PROXIES: Final = frozenset((b"forwarded", b"via", b"x-forwarded-for"))
+"""Headers that proxies add."""
+_START_SECONDS: Final = 0.1e-3
+"""About the time that the task of a request takes before it waits for anything."""
+_WAKE_SECONDS: Final = 0.02e-3
+"""About the time that it takes for some more of a body."""
 
 
 class _Flow(FlowControl):
@@ -89,15 +102,21 @@ class LossdProtocol(RequestParser):
         settings: The server's settings.
         disconnects: The event loop's watcher.
         lingerers: The server's lingering connections.
+        turns: Shares the event loop's time; None for a connection alone in its loop.
         lane: Makes the connection's lane; None without lanes.
-        room: Makes room for a new connection; returns whether there is any.
+        counted: Counts all connections, and whose they are; None if nobody does.
         log: The log of requests, for those that the connection refuses by itself.
         origins: The origins that may call the server, if any.
         leaving: Set once callers are to move to other connections.
         uvicorns: uvicorn's own arguments.
 
     Attributes:
+        owner: Whose it is: ``team vision`` once a request has shown a key, before that ``address 10.0.0.7``.
+        team: The name of its team; empty if it has none.
+        served: Whether a request was answered on it.
         idle_since: When it was made, or last had answered a request, by the loop's clock.
+        weight: The owner's share of the loop's time, in proportion to others'.
+        received_at: When what it takes now had arrived, by time.monotonic().
     """
 
     def __init__(
@@ -106,8 +125,9 @@ class LossdProtocol(RequestParser):
         settings: Settings,
         disconnects: DisconnectWatcher,
         lingerers: Lingerers,
+        turns: LoopTurns | None = None,
         lane: Callable[[LossdProtocol], Lane] | None = None,
-        room: Callable[[LossdProtocol], bool] | None = None,
+        counted: Connections | None = None,
         log: RequestLog | None = None,
         origins: Origins | None = None,
         leaving: asyncio.Event | None = None,
@@ -116,19 +136,26 @@ class LossdProtocol(RequestParser):
         super().__init__(settings, **uvicorns)
         self._disconnects = disconnects
         self._lingerers = lingerers
+        self._turns = turns or LoopTurns(self.loop.call_soon, time.monotonic)
         self._lane = lane(self) if lane is not None else None
-        self._room = room
+        self._counted = counted
         self._log = log
         self._origins = origins
         self._leaving = leaving
         self._guard = SlowClientGuard(settings)
         self._linger: Linger | None = None
+        self._late_answer = b""
         self._interrupt: Callable[[RequestError | None], None] | None = None
         self._reading = False  # an endpoint awaits more of a body
-        self._served = False  # a request was answered
         self._lines_of: Sequence[tuple[bytes, bytes]] | None = None  # the source of `_default_lines`
         self._default_lines = b""
+        self._waiting: list[bytes] = []  # received, but not taken yet
+        self._paused = False  # nothing more is read until that has been taken
+        self.owner = self.team = ""
+        self.weight = 1.0
+        self.served = False
         self.idle_since = self.loop.time()
+        self.received_at = 0.0
 
     # From the transport
 
@@ -137,13 +164,38 @@ class LossdProtocol(RequestParser):
         super().connection_made(transport)
         self._flow = _Flow(transport, self._disconnects, self._is_awaited, self.hang_up)
         self.flow = self._flow
-        if self._room is not None and not self._room(self):
-            self._ignoring = True
-            detail = "the server has reached its connection limit; retry, on another server if there is one"
-            self._respond_error(RequestError(ErrorCode.OVERLOADED, detail))
-            transport.close()
+        if self._counted is not None and (error := self._counted.begin(self)) is not None:
+            self._refuse_at_once(error)
 
     def data_received(self, data: bytes) -> None:
+        """Take bytes, or let them wait if this turn of the loop has no time left."""
+        if self._waiting:
+            self._waiting.append(data)
+            if not self.flow.read_paused:
+                self._paused = True
+                self.flow.pause_reading()
+            return
+        now = self.received_at = time.monotonic()
+        if self._turns.has_time(now):
+            self._take(data)
+        else:
+            self.take_later(data)
+
+    def take_later(self, data: bytes) -> None:
+        """Take bytes in a later turn of the loop. Nothing that was received before them waits."""
+        self._waiting.append(data)
+        self._turns.add(self.owner, self.weight, self._take_waiting)
+
+    def _take_waiting(self) -> None:
+        """Take what has waited: it is its turn."""
+        data, self._waiting = b"".join(self._waiting), []
+        if self._paused:
+            self._paused = False
+            self.flow.resume_reading()
+        if data:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
         """Take bytes: first the lane, then the parser."""
         if self._ignoring:
             if self._linger is not None:
@@ -163,6 +215,9 @@ class LossdProtocol(RequestParser):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End: the connection is lost."""
+        self._waiting.clear()
+        if self._counted is not None:
+            self._counted.end(self)
         if self._lane is not None:
             self._lane.lost()
         if self._linger is not None:
@@ -202,12 +257,26 @@ class LossdProtocol(RequestParser):
         """See `Connection.set_reading`."""
         self._reading = reading
 
+    def claim(self, team: Team) -> bool:
+        """Count it as a team's from now on; return False if the team may not have it."""
+        self.weight = team.weight
+        return team.name == self.team or self._counted is None or self._counted.claim(self, team.name)
+
+    def claim_or_refuse(self, team: Team) -> None:
+        """See `lossd.api.auth.Connection`."""
+        if self.claim(team) or self._counted is None:
+            return
+        self._keep_alive = False  # the refusal is the last answer
+        for cycle in self._cycles:
+            cycle.keep_alive = False
+        raise self._counted.refuse(team.name)
+
     def begin_upload(self, scope: Scope, missing: int) -> Upload | None:
         """See `Connection.begin_upload`."""
         cycle: RequestResponseCycle | None = self.cycle
         if self.scheme != "http" or cycle is None or cycle.scope is not scope or cycle.body:
             return None
-        if not self._within_body or self.transport.is_closing():
+        if not self._within_body or self._waiting or self.transport.is_closing():
             return None
         upload = Upload(self, self.flow, missing)
         self._change_protocol(upload)
@@ -231,6 +300,15 @@ class LossdProtocol(RequestParser):
         self.flow.pause_reading()  # a transport chooses how to read when it begins to
         self.transport.set_protocol(protocol)
         self.flow.resume_reading()
+
+    def on_body(self, body: bytes) -> None:
+        """Take some of a body."""
+        self._turns.spend(_WAKE_SECONDS)
+        super().on_body(body)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._turns.spend(_START_SECONDS)
+        super()._start_asgi_task(cycle, app)
 
     # Answers
 
@@ -288,6 +366,12 @@ class LossdProtocol(RequestParser):
             broken.message_event.set()
             self.linger()
 
+    def _refuse_at_once(self, error: RequestError) -> None:
+        """Answer with an error before any request, and close."""
+        self._ignoring = True
+        self._respond_error(error)
+        self.transport.close()
+
     def _respond_error(self, error: RequestError) -> None:
         request_id = choose_id(None)
         answer = problem(error, request_id.decode(), close=True)
@@ -301,7 +385,7 @@ class LossdProtocol(RequestParser):
         """Count a request as answered, as uvicorn does."""
         self.server_state.total_requests += 1
         self.idle_since = self.loop.time()
-        self._served = True
+        self.served = True
 
     def on_response_complete(self) -> None:
         """Go on with the next request.
@@ -313,11 +397,21 @@ class LossdProtocol(RequestParser):
             return
         self.flow.resume_reading()
         if self.pipeline:
+            self._turns.add(self.owner, self.weight, self._start_next)
+
+    def _start_next(self) -> None:
+        if self.pipeline and not self.is_closing():
             self._start_asgi_task(*self.pipeline.pop())
 
     def write(self, data: bytes) -> None:
         """Write some of an answer from uvicorn's cycle."""
-        if self._linger is None:
+        if self._linger is not None:
+            return
+        cycle = self.cycle
+        early = self._within_body and cycle.response_started and not cycle.keep_alive
+        if early and not self.expect_100_continue and any(name in _OF_PROXIES for name, _ in self.headers):
+            self._late_answer += data  # `close` comes next
+        else:
             self.transport.write(data)
 
     # Ends
@@ -327,6 +421,11 @@ class LossdProtocol(RequestParser):
         """Whether every received request has been parsed and answered."""
         cycle: RequestResponseCycle | None = self.cycle  # None before the first, though uvicorn declares it
         return not self._within_message and (cycle is None or cycle.response_complete)
+
+    @property
+    def waits(self) -> bool:
+        """Whether something has been received that waits for its turn."""
+        return bool(self._waiting)
 
     @property
     def stage(self) -> Stage:
@@ -339,7 +438,7 @@ class LossdProtocol(RequestParser):
             return Stage.NOTHING
         if self._within_body and self.cycle.response_complete:
             return Stage.REST
-        if self._ignoring or self.flow.read_paused:
+        if self._ignoring or self._waiting or self.flow.read_paused:
             return Stage.NOTHING
         if self._within_body:
             return Stage.BODY if self._reading else Stage.NOTHING
@@ -349,16 +448,16 @@ class LossdProtocol(RequestParser):
     def idle(self) -> bool:
         """Whether no part of an unanswered request has been received."""
         busy = self._lane is not None and self._lane.busy
-        return self._between_requests and not (self._overhead or busy or self._ignoring)
+        return self._between_requests and not (self._overhead or busy or self._waiting or self._ignoring)
 
     @property
     def dispensable(self) -> bool:
-        """Whether it may be closed so that another connection fits."""
-        return self.idle or self._linger is not None
+        """Whether it may lose its place to another connection."""
+        return not self.team or self.idle or self._linger is not None
 
     def idle_too_long(self, now: float) -> bool:
         """Return whether it has waited too long for a request, by the loop's clock."""
-        most = self.timeout_keep_alive if self._served else self._settings.header_seconds
+        most = self.timeout_keep_alive if self.served else self._settings.header_seconds
         return now - self.idle_since > most
 
     def look(self, now: float, seconds: float) -> None:
@@ -393,6 +492,18 @@ class LossdProtocol(RequestParser):
         if self._interrupt is not None:
             self._interrupt(None)
 
+    def give_way(self, error: RequestError) -> None:
+        """Close, so that another connection fits; with an error if a head has begun to arrive."""
+        waits = not any(not cycle.response_complete for cycle in self._cycles)
+        if self.scheme == "https":
+            self.transport.abort()  # TLS has a farewell, which would keep the descriptor for a while
+        elif waits and self.stage is Stage.HEAD:
+            self._refuse_at_once(error)
+        elif waits:
+            self.transport.close()
+        else:
+            self.hang_up()
+
     def linger(self) -> None:
         """Close the sending half, and drop what is still received, for a bounded time."""
         if self.is_closing():
@@ -401,7 +512,7 @@ class LossdProtocol(RequestParser):
         left = self._settings.linger_bytes
         if self._within_body and self._declared is not None:
             left = self._declared - self.body_bytes
-        self._linger = Linger(self._lingerers, self.loop, self.flow, self.transport, left)
+        self._linger = Linger(self._lingerers, self.loop, self.flow, self.transport, left, self._late_answer)
 
     def is_closing(self) -> bool:
         """Return whether nothing can be written any more."""
@@ -421,6 +532,7 @@ class LossdProtocol(RequestParser):
             return
         if self._is_arriving():
             return  # it is answered, as the connection's last
+        self._take_waiting()
         self._keep_alive = False
         if self._lane is not None and self._lane.busy:
             self._lane.stop()

@@ -11,6 +11,7 @@ and whose authority replaces Host (RFC 9112, 3.2.2); lossd checks that both are 
 from __future__ import annotations
 
 import re
+import time
 from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any, Final
@@ -20,7 +21,8 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from lossd.api.accounting import address_of
-from lossd.api.http.interfaces import CONNECTION, SHORT_BYTES
+from lossd.api.auth import CONNECTION
+from lossd.api.http.interfaces import SHORT_BYTES, Connection
 from lossd.settings import Settings
 from lossd.types import ErrorCode, RequestError
 
@@ -218,6 +220,12 @@ def without_upgrade(data: bytes, *, begun: bool) -> tuple[bytes, bytes]:
     if end < 0 and (cut := _partial.search(data)) and (cut.start() or begun):
         return data[: cut.start()], data[cut.start() :]
     return data, b""
+
+
+def arrival(scope: Scope) -> float:
+    """Return when a request's head had arrived, by time.monotonic(). It may have waited for its turn."""
+    connection: Connection | None = scope.get(CONNECTION)
+    return time.monotonic() if connection is None else connection.received_at
 
 
 def request_id(scope: Scope) -> str:

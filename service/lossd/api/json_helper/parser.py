@@ -11,12 +11,13 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 import msgspec
 
 from lossd import logs
-from lossd.api.json_helper.process import Helper, HelperDiedError, serve
+from lossd.api.json_helper.process import Helper, HelperDiedError, HelperHungError, serve
 from lossd.engine.admission.arena import Region
 from lossd.engine.ipc.memory import Memory
 from lossd.types import Body, ErrorCode, RequestError, Tensor
@@ -89,45 +90,64 @@ class Parser:
     Args:
         arena_fd: The arena's descriptor; kept as a duplicate.
         arena_bytes: The arena's length.
-        seconds: The time limit of one document, after which the helper is killed.
+        seconds: The processor time of one document, after which the helper is killed.
+        hang_seconds: How long the helper may stand still before it is killed.
         number: The front end's number.
+        when_hung: Called when the helper was killed because it stood still.
     """
 
-    def __init__(self, arena_fd: int, arena_bytes: int, seconds: float, number: int = 0) -> None:
+    def __init__(
+        self,
+        arena_fd: int,
+        arena_bytes: int,
+        seconds: float,
+        hang_seconds: float,
+        number: int = 0,
+        when_hung: Callable[[], None] = lambda: None,
+    ) -> None:
         self._fd: Final = os.dup(arena_fd)
         options = msgspec.json.encode(_Options(self._fd, arena_bytes, number)).decode()
-        self._helper: Final = Helper("lossd.api.json_helper.parser", options, (self._fd,), seconds)
+        self._helper: Final = Helper(
+            "lossd.api.json_helper.parser", options, (self._fd,), seconds, hang_seconds, when_hung
+        )
 
     @property
     def pid(self) -> int | None:
         """The helper's process id, if there is a process."""
         return self._helper.pid
 
-    async def parse_document(self, region: Region, length: int, *, deadline: float | None) -> Body:
+    async def parse_document(
+        self, region: Region, length: int, *, deadline: float, team: str = "default", weight: float = 1.0
+    ) -> Body:
         """Parse a document at the beginning of a region, and write its arrays behind it.
 
         Args:
             region: The memory that holds the document and has room for the arrays. The parser holds it too,
                 while the helper may write to it: the caller may release it at any time.
             length: The document's length.
-            deadline: When the caller stops waiting, by time.monotonic(); None for never.
+            deadline: When the answer is due, by time.monotonic().
+            team: The document's team.
+            weight: The team's weight.
 
         Returns:
             The tensors, placed as by `lossd.wire.json.document.read_in_place`, and the parameters.
 
         Raises:
-            RequestError: The document is wrong; ``deadline_exceeded``; or ``internal_error``: the helper
-                died of it.
+            RequestError: The document is wrong; ``deadline_exceeded``; ``overloaded``: the helper hung; or
+                ``internal_error``: the helper died of it.
         """
-        document = _Document(region.offset, length, region.nbytes)
-        seconds = None if deadline is None else deadline - time.monotonic()
+        document = _encoder.encode(_Document(region.offset, length, region.nbytes))
         region.share()
         try:
-            async with asyncio.timeout(seconds):
-                encoded = await self._helper.call(_encoder.encode(document), region.release)
+            async with asyncio.timeout(deadline - time.monotonic()):
+                encoded = await self._helper.call(document, region.release, team, weight)
         except TimeoutError:
             detail = "the deadline passed before the document was parsed; allow more time, or send .npy files"
             raise RequestError(ErrorCode.DEADLINE_EXCEEDED, detail) from None
+        except HelperHungError:
+            logger.error("a document of %d bytes was not parsed: the helper hung", length)
+            detail = "the process that parses long documents stood still; try again, or send .npy files"
+            raise RequestError(ErrorCode.OVERLOADED, detail) from None
         except HelperDiedError:
             logger.error("a document of %d bytes could not be parsed", length)
             detail = "the server failed to parse the document; send .npy files"

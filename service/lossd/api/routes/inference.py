@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -24,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from lossd import __version__
 from lossd.api.auth import require_team
-from lossd.api.http.request import joined_header
+from lossd.api.http.request import arrival, joined_header
 from lossd.api.problems import Problem, problem
 from lossd.api.routes.schemas import InferenceError, InferenceReadiness, RepositoryModel
 from lossd.api.scoring.body import read_timeout, whole_body_limit
@@ -108,7 +107,7 @@ class InferenceEndpoint:
             receive=receive,
             send=send,
             loss=self._loss.name,
-            began=time.monotonic(),
+            began=arrival(scope),
             gate=self._service.gate,
             format="v2",
         )

@@ -7,13 +7,12 @@ in which order a request is checked; the methods here follow it.
 from __future__ import annotations
 
 import json
-import time
 from itertools import chain
 
 from starlette.types import Receive, Scope, Send
 
 from lossd import __version__
-from lossd.api.http.request import request_id
+from lossd.api.http.request import arrival, request_id
 from lossd.api.problems import problem
 from lossd.api.scoring.body import expanded_limit, whole_body_limit
 from lossd.api.scoring.exchange import Exchange
@@ -50,7 +49,7 @@ class LossEndpoint:
             receive=receive,
             send=send,
             loss=self._loss.name,
-            began=time.monotonic(),
+            began=arrival(scope),
             gate=self._service.gate,
         )
         await exchange.serve(self._answer, problem, self._service)

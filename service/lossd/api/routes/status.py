@@ -35,7 +35,7 @@ def status_routes(service: Service) -> APIRouter:
         },
     )
     async def readyz() -> JSONResponse:
-        return readiness(service.unready, service.pool.degraded)
+        return readiness(service.unready, service.degraded)
 
     @router.get("/info", summary="Server information", dependencies=[Depends(require_team)])
     async def info() -> Info:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
-from lossd.api.http.interfaces import CONNECTION, SHORT_BYTES, Connection
+from lossd.api.auth import CONNECTION
+from lossd.api.http.interfaces import SHORT_BYTES, Connection
 from lossd.api.http.request import header, header_text
 from lossd.api.http.upload import LEAST_BYTES, Upload
 from lossd.settings import Settings
@@ -36,6 +37,7 @@ class IncomingRequest:
         received_bytes: Bytes of the body that have arrived.
         busy_since: When it last got the event loop, by time.monotonic().
         upload: The reader of a long body's rest, which bypasses the HTTP parser; None while the parser reads.
+        stages: When each stage that is over began and ended, by time.monotonic().
     """
 
     scope: Scope
@@ -47,6 +49,7 @@ class IncomingRequest:
     received_bytes: int = 0
     busy_since: float = 0.0
     upload: Upload | None = None
+    stages: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def header(self, name: bytes) -> str | None:
         """Return the value of a header, or None; several are joined by commas. The name is in lower case."""
@@ -125,8 +128,10 @@ class IncomingRequest:
         return chunk
 
     def _end_body(self) -> None:
+        now, (_, began) = time.monotonic(), self.stages.get("wait", (0.0, self.began))
         self.body_read = True
-        self.read_seconds = time.monotonic() - self.began
+        self.read_seconds = now - self.began
+        self.stages["read"] = began, now
 
     def _begin_upload(self, received: int) -> None:
         """Read the rest without the HTTP parser if its length is known and it is long."""

@@ -11,14 +11,15 @@ from starlette.types import Send
 from structlog.contextvars import bind_contextvars
 
 from lossd.api.accounting import FAILED, STOPPED, RequestRecord, WriteProblem
-from lossd.api.auth import Gate, check_team, rate_headers
-from lossd.api.http.interfaces import CONNECTION, Connection
+from lossd.api.auth import CONNECTION, Gate, check_team, rate_headers
+from lossd.api.http.interfaces import Connection
 from lossd.api.http.request import client_host, request_id
 from lossd.api.metrics import Metrics
 from lossd.api.scoring.body import IncomingRequest
 from lossd.api.services import Service
 from lossd.engine.admission.quotas import Entry
 from lossd.teams import NOBODY, Team
+from lossd.tracing import RequestSpan, Tracing
 from lossd.types import ErrorCode, Requester, RequestError, Timings
 
 
@@ -30,7 +31,7 @@ class Exchange(IncomingRequest, RequestRecord):
         send: The ASGI send function.
         answering: Whether the answer has begun.
         entry: The request's entry in its team's quotas, once it is admitted.
-        trace: The context of the request's span; empty without traces.
+        span: The request's span; None without traces, or while its key is not known.
     """
 
     send: Send
@@ -41,7 +42,7 @@ class Exchange(IncomingRequest, RequestRecord):
     team: Team = NOBODY
     entry: Entry | None = None
     elements: int = 0
-    trace: str = ""
+    span: RequestSpan | None = None
     outcome: str = "ok"
     status: int | None = None
     timings: Timings | None = None
@@ -59,7 +60,8 @@ class Exchange(IncomingRequest, RequestRecord):
     @property
     def requester(self) -> Requester:
         """Who sent the request."""
-        return Requester(self.team.name, self.team.weight, self.request_id, self.trace)
+        trace = "" if self.span is None else self.span.slices
+        return Requester(self.team.name, self.team.weight, self.request_id, trace)
 
     async def send_answer(self, headers: list[tuple[bytes, bytes]], chunks: Iterator[bytes]) -> None:
         """Send the answer, with status 200.
@@ -88,17 +90,17 @@ class Exchange(IncomingRequest, RequestRecord):
             write_problem: Writes an error, as `lossd.api.problems.problem` does.
             service: The front end's parts, which count, log and trace the request.
         """
-        tracing = service.tracing
-        if tracing is None:
-            await self._serve(answer, write_problem, service)
-            return
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
-        span, self.trace = tracing.begin_request(f"/{self.loss}", headers)
         try:
             await self._serve(answer, write_problem, service)
         finally:
-            failed = self.status is not None and self.status >= 500
-            tracing.end_request(span, self._trace_attributes(), self.timings, failed=failed)
+            if self.span is not None:
+                error = self.outcome if self.status is None or self.status >= 500 else None
+                self.span.end(self._trace_attributes(), self.stages, error=error)
+
+    def _begin_span(self, tracing: Tracing) -> None:
+        """Begin the span, now that the key is known: nobody else may have requests sampled."""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
+        self.span = tracing.begin_request(self.scope["path"], self.began, headers)
 
     def _trace_attributes(self) -> dict[str, str | int]:
         attributes: dict[str, str | int] = {
@@ -109,6 +111,9 @@ class Exchange(IncomingRequest, RequestRecord):
             "lossd.outcome": self.outcome,
             "lossd.request_id": self.request_id,
             "http.request.method": "POST",
+            "http.route": self.scope["path"],
+            "url.path": self.scope["path"],
+            "url.scheme": self.scope["scheme"],
         }
         if self.status is not None:
             attributes["http.response.status_code"] = self.status
@@ -126,17 +131,20 @@ class Exchange(IncomingRequest, RequestRecord):
             self.write_line(accounting.log)
             return
         try:
-            await self._answer_or_refuse(answer, write_problem, accounting.metrics)
+            await self._answer_or_refuse(answer, write_problem, service)
         finally:
             self.gate.quotas.leave(self.entry)
             accounting.leave()
             self.write_line(accounting.log)
 
     async def _answer_or_refuse(
-        self, answer: Callable[[Exchange], Awaitable[None]], write_problem: WriteProblem, metrics: Metrics
+        self, answer: Callable[[Exchange], Awaitable[None]], write_problem: WriteProblem, service: Service
     ) -> None:
+        metrics = service.metrics
         try:
             self.team = self.gate.identify(self.scope)
+            if service.tracing is not None:
+                self._begin_span(service.tracing)
             bind_contextvars(team=self.team.name)  # for the log
             check_team(self.team)
             await self._while_connected(answer)

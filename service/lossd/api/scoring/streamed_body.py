@@ -14,7 +14,7 @@ from lossd.api.scoring.body import SizeLimit, decoded
 from lossd.api.scoring.exchange import Exchange
 from lossd.api.scoring.request_spec import LossSpec
 from lossd.api.scoring.validation import assemble_rows
-from lossd.api.scoring.whole_body import Answer, await_answer, release_after
+from lossd.api.scoring.whole_body import Answer, arena_for, await_answer, release_after
 from lossd.api.services import Service
 from lossd.core.parameters import reduced_axes
 from lossd.engine.admission.arena import Region
@@ -84,7 +84,7 @@ class StreamedBody:
         finally:
             rows = None if self._stream is None else self._stream.region
             regions = self._parameters if rows is None else [*self._parameters, rows]
-            release_after(self._job, regions, self._output if answer is None else None)
+            release_after(self._exchange, self._job, regions, self._output if answer is None else None)
 
     async def _receive(self) -> None:
         """Hand rows to the job as they arrive."""
@@ -154,6 +154,7 @@ class StreamedBody:
         return self._service.settings.max_output_bytes // row_bytes
 
     async def _reserve(self, nbytes: int) -> Region:
+        """Reserve memory for rows. The stream must hold none in that part, which may be all its team gets."""
         bodies, team = self._service.bodies, self._exchange.team
         if nbytes > bodies.capacity:
             detail = (
@@ -166,7 +167,8 @@ class StreamedBody:
     async def _write_list(self, numbers: tuple[float, ...]) -> Tensor:
         """Write a list among the parameters to the arena."""
         array = np.array(numbers, dtype=np.float64)
-        region = await self._reserve(array.nbytes)
+        arena, team = arena_for(self._service, array.nbytes), self._exchange.team
+        region = await arena.reserve(array.nbytes, self._timeout(), team.name, team.weight)
         self._parameters.append(region)
         region.view[: array.nbytes] = array.view(np.uint8).data
         return Tensor("float64", array.shape, region.offset)

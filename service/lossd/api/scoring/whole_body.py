@@ -19,7 +19,7 @@ from lossd.api.scoring.validation import assemble
 from lossd.api.services import SMALL_BYTES, Service
 from lossd.core.cut import Cut
 from lossd.core.parameters import class_axis
-from lossd.engine.admission.arena import Region
+from lossd.engine.admission.arena import Arena, Region
 from lossd.engine.admission.concurrency import Permit
 from lossd.engine.dispatch.in_place import InPlace
 from lossd.engine.dispatch.job import Batch, Job
@@ -122,16 +122,18 @@ class WholeBody:
             RequestError: The body is wrong, or cannot be scored now.
             ClientDisconnect: The caller has hung up.
         """
+        began = time.monotonic()
         permit = await self._wait_for_permit()
         try:
-            region = await self._reserve_memory()
+            region = await self._reserve_memory(permit)
+            self._exchange.stages["wait"] = began, time.monotonic()
             answer = None
             try:
                 answer = await self._score(region, permit)
                 return answer
             finally:
                 job = None if self._started is None else self._started.job
-                release_after(job, [region], self._output if answer is None else None)
+                release_after(self._exchange, job, [region], self._output if answer is None else None)
         finally:
             if permit is not None:
                 permit.end()
@@ -147,11 +149,12 @@ class WholeBody:
             return None
         return await service.permits.ask(nbytes, self._timeout(), team.name, team.weight)
 
-    async def _reserve_memory(self) -> Region:
-        service, team = self._service, self._exchange.team
-        small = self._arena_bytes <= service.small_bodies.capacity // 8
-        arena = service.small_bodies if small else service.bodies
-        return await arena.reserve(self._arena_bytes, self._timeout(), team.name, team.weight)
+    async def _reserve_memory(self, permit: Permit | None) -> Region:
+        nbytes, team = self._arena_bytes, self._exchange.team
+        arena = arena_for(self._service, nbytes)
+        if permit is not None and arena.fills_share(nbytes, team.name):
+            permit.give_up()
+        return await arena.reserve(nbytes, self._timeout(), team.name, team.weight)
 
     async def _score(self, region: Region, permit: Permit | None) -> Answer:
         await self._receive(region)
@@ -163,7 +166,7 @@ class WholeBody:
             request, cut = self._assemble(body, region)
             inplace = self._service.inplace
             if inplace is not None and inplace.takes(request, cut):
-                return await self._score_in_place(inplace, request, cut, region)
+                return self._score_in_place(inplace, request, cut, region)
             started = await self._start(request, cut)
         job, batch = started.job, started.batch
         job.deadline = self._deadline()
@@ -197,8 +200,10 @@ class WholeBody:
         if min(self._received, self._json_bytes) <= LARGE_BYTES:
             return self._reader.finish(received)
         if self._exchange.format == "json":
-            deadline = self._exchange.deadline
-            return await self._service.parser.parse_document(region, self._received, deadline=deadline)
+            team = self._exchange.team
+            return await self._service.parser.parse_document(
+                region, self._received, deadline=self._deadline(), team=team.name, weight=team.weight
+            )
         loop = asyncio.get_running_loop()
         region.share()
 
@@ -241,15 +246,15 @@ class WholeBody:
         self._exchange.charge(cut.size)
         return request, cut
 
-    async def _score_in_place(
-        self, inplace: InPlace, request: LossRequest, cut: Cut, region: Region
-    ) -> Answer:
+    def _score_in_place(self, inplace: InPlace, request: LossRequest, cut: Cut, region: Region) -> Answer:
         began, exchange = time.monotonic(), self._exchange
         if cut.output_shape:
             check_answer(self._service, request, cut, self._spec())
-        scored = inplace.score(request, cut, region.memory, 0, self._deadline(), exchange.team)
-        result, compute = await scored
-        return Answer(result, None, _timings(exchange, began, compute))
+        result, compute = inplace.score(request, cut, region.memory, 0, self._deadline())
+        timings = _timings(exchange, began, compute)
+        begins = began + timings.queue
+        exchange.stages |= {"queue": (began, begins), "compute": (begins, begins + compute)}
+        return Answer(result, None, timings)
 
     async def _start(self, request: LossRequest, cut: Cut, last: str = "") -> _Started:
         exchange, service = self._exchange, self._service
@@ -272,16 +277,22 @@ class WholeBody:
         return time.monotonic() + self._service.settings.timeout_seconds if deadline is None else deadline
 
 
+def arena_for(service: Service, nbytes: int) -> Arena:
+    """Return the part of the arena that lends a request so many bytes."""
+    return service.small_bodies if nbytes <= service.small_bodies.capacity // 8 else service.bodies
+
+
 def _hand_out(started: _Started, parts: int) -> None:
     """Let the parts whose inputs have arrived be scored."""
     started.batch.arrived = parts
     started.job.advance()
 
 
-def release_after(job: Job | None, regions: list[Region], output: Region | None) -> None:
-    """Release a request's memory as soon as no worker reads or writes it.
+def release_after(exchange: Exchange, job: Job | None, regions: list[Region], output: Region | None) -> None:
+    """Note a job's stages, and release its request's memory as soon as no worker reads or writes it.
 
     Args:
+        exchange: The exchange of the request.
         job: The request's job; None if it was not started.
         regions: The memory of the tensors.
         output: The memory of the result, unless it is still to be sent.
@@ -295,6 +306,7 @@ def release_after(job: Job | None, regions: list[Region], output: Region | None)
     if job is None:
         release()
     else:
+        exchange.stages |= job.stages()
         job.end(release)
 
 

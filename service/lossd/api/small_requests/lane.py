@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from lossd.api.accounting import FAILED, STOPPED, RequestLog, RequestRecord, choose_id, server_timing
+from lossd.api.accounting import FAILED, RequestLog, RequestRecord, choose_id, server_timing
 from lossd.api.auth import Gate, rate_headers
 from lossd.api.http.protocol import LossdProtocol, header_lines
 from lossd.api.services import Service
@@ -93,7 +93,7 @@ class SmallRequest(RequestRecord):
 
 
 class FastLane:
-    """The lane of one connection. It has at most one request, which is arriving or waits for its turn.
+    """The lane of one connection. It has at most one request, which is arriving.
 
     Args:
         service: The front end's parts.
@@ -106,6 +106,7 @@ class FastLane:
         self._accounting = service.accounting
         self._leaving = service.pool.leaving
         self._metrics = service.metrics
+        self._turns = service.turns
         self._inplace = inplace
         self._connection = connection
         settings = service.settings
@@ -119,13 +120,11 @@ class FastLane:
         self._chunks: list[bytes] = []  # of a request that is arriving
         self._missing = 0  # bytes of it that have not arrived
         self._impatient: asyncio.TimerHandle | None = None
-        self._waiting = b""  # the bytes of a request that waits for a later turn of the event loop
-        self._behind = b""  # bytes received behind it
 
     @property
     def busy(self) -> bool:
         """A request is on it."""
-        return bool(self._waiting or self._chunks)
+        return bool(self._chunks)
 
     def receive(self, data: bytes) -> bytes:
         """Take bytes, between two requests or while there is one on this lane.
@@ -133,9 +132,6 @@ class FastLane:
         Returns:
             The bytes that are to go the ordinary way: all of a request so far, or none.
         """
-        if self._waiting:
-            self._keep(data)
-            return b""
         while data:
             if not self._chunks:
                 self._request = self._begin(data)
@@ -151,25 +147,24 @@ class FastLane:
             if self._chunks:
                 self._chunks.append(data)
                 data = self._take_chunks()
-                request.arrived = time.monotonic()
-            else:
-                request.arrived = request.began
+            request.arrived = self._connection.received_at
             if self._leaving.is_set() or self._connection.flow.write_paused:
                 return data
-            if not self._inplace.turns.has_time(request.arrived):
-                return b"" if self._wait(request, data) else data
             if not self._answer(request, data):
                 return data
             if len(data) == request.nbytes or self._connection.transport.is_closing():
                 return b""
             data = data[request.nbytes :]
+            if not self._turns.has_time(time.monotonic()):
+                self._connection.take_later(data)
+                return b""
         return b""
 
     def lost(self) -> None:
         """End: the caller has hung up."""
         request = self._request
         if request is not None and self.busy:
-            request.received_bytes -= max(0, self._missing)
+            request.received_bytes -= self._missing
             request.count_failure(self._metrics, "disconnected")
             request.write_line(self._accounting.log)
             self._leave(request)
@@ -177,11 +172,7 @@ class FastLane:
 
     def stop(self) -> None:
         """Answer at once: the time for draining is up."""
-        request = self._request
-        if self._waiting and request is not None:
-            self._refuse(request, STOPPED, close=True)
-        else:
-            self._give_way()
+        self._give_way()
 
     def _begin(self, data: bytes) -> SmallRequest | None:
         """Return the request that begins so, if it may take this lane."""
@@ -197,11 +188,13 @@ class FastLane:
             team = self._gate.admit(common.credentials)
         except RequestError:
             return None
+        if not self._connection.claim(team):
+            return None
         self._last_raw, self._last_head = raw, head
         self._missing = nbytes = end + head.length
-        now, deadline = time.monotonic(), None
+        began, deadline = self._connection.received_at, None
         if head.timeout is not None:
-            deadline = now + head.timeout
+            deadline = began + head.timeout
             if nbytes > len(data):  # the deadline holds for the upload, too
                 return None
         client, layouts = self._connection.client, common.layouts
@@ -210,7 +203,7 @@ class FastLane:
             team=team,
             loss=layouts.loss.name,
             format=layouts.format,
-            began=now,
+            began=began,
             received_bytes=head.length,
             deadline=deadline,
             head=head,
@@ -228,7 +221,10 @@ class FastLane:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _give_way(self) -> None:
-        self._connection.parse(self._take_chunks())
+        if self._connection.waits:  # some of the body has arrived, and waits for its turn
+            self._impatient = self._connection.loop.call_later(PATIENCE, self._give_way)
+        else:
+            self._connection.parse(self._take_chunks())
 
     def _answer(self, request: SmallRequest, data: bytes) -> bool:
         """Score and answer a request; return False if it must go the ordinary way."""
@@ -243,10 +239,7 @@ class FastLane:
                 return False
             layout, start = found
         try:
-            if self._waiting:  # meanwhile others may have used up the rate
-                quotas.check_elements(team)
-            else:
-                request.entry = quotas.enter(team, head.length)
+            request.entry = quotas.enter(team, head.length)
         except RequestError:
             return False
         request.elements = layout.request.cut.size
@@ -281,61 +274,15 @@ class FastLane:
         self._connection.when_answered()
         return True
 
-    def _refuse(self, request: SmallRequest, error: RequestError, *, close: bool = False) -> None:
+    def _refuse(self, request: SmallRequest, error: RequestError) -> None:
         """End a request with a problem."""
         self._leave(request)
-        answer = request.refuse(self._metrics, error, request.head.common.layouts.problem, close=close)
+        answer = request.refuse(self._metrics, error, request.head.common.layouts.problem, close=False)
         request.write_line(self._accounting.log)
         self._connection.respond_problem(answer, request.id_bytes)
-        if close:
-            self._connection.transport.close()
         self._connection.when_answered()
-
-    def _wait(self, request: SmallRequest, data: bytes) -> bool:
-        """Let a request wait for a later turn of the event loop; return False if it may not."""
-        quotas, team, nbytes = self._gate.quotas, request.team, request.head.length
-        try:
-            request.entry = quotas.enter(team.name, nbytes)
-        except RequestError:
-            return False
-        if not self._inplace.turns.add(team, nbytes, self._resume):
-            quotas.withdraw(team.name, request.entry)
-            return False
-        self._accounting.enter()
-        self._waiting = data
-        if len(data) > request.nbytes:
-            self._keep(b"")
-        return True
-
-    def _resume(self) -> None:
-        """Answer the request that has waited."""
-        data, request = self._waiting, self._request
-        if not data or request is None:
-            return  # the caller has hung up, or was refused
-        entry = request.entry
-        if self._answer(request, data):
-            rest = data[request.nbytes :] + self._behind
-        else:
-            request.entry = None
-            self._leave(request)
-            self._gate.quotas.withdraw(request.team.name, entry)
-            self._connection.parse(data)
-            rest = self._behind
-        self._behind = b""
-        if not self._connection.transport.is_closing():
-            self._connection.flow.resume_reading()
-            if rest:
-                self._connection.data_received(rest)
 
     def _leave(self, request: SmallRequest) -> None:
         """Count a request as no longer in flight."""
         self._gate.quotas.leave(request.entry)
         request.entry = None
-        if self._waiting:
-            self._waiting = b""
-            self._accounting.leave()
-
-    def _keep(self, data: bytes) -> None:
-        """Keep bytes behind the request that waits, and read no more until it is answered."""
-        self._behind += data
-        self._connection.flow.pause_reading()

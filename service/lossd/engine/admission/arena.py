@@ -5,6 +5,7 @@ Each front end has its own arena and allocates it; workers only map it.
 
 from __future__ import annotations
 
+import math
 import time
 from bisect import bisect_left, insort
 from collections.abc import Callable
@@ -108,6 +109,7 @@ class Arena(FairQueue[Region]):
         use: Its purpose, for error details.
         clock: Seconds, as time.monotonic() returns them.
         observer: Is told of changes.
+        share: The most that a team may hold, as a part of 1.
     """
 
     def __init__(
@@ -118,11 +120,14 @@ class Arena(FairQueue[Region]):
         use: str,
         clock: Callable[[], float] = time.monotonic,
         observer: Observer | None = None,
+        share: float = 1.0,
     ) -> None:
-        detail = f"the memory for {use} is full; try again later or send smaller batches"
-        super().__init__(detail, (stop - start) // 8, clock, observer)
         self.memory: Final = memory
         self._allocator = Allocator(aligned(start), stop // _ALIGN * _ALIGN)
+        name = f"the memory for {use}"
+        full = f"{name} is full; try again later or send smaller batches"
+        most = math.inf if share == 1.0 else share * self.capacity
+        super().__init__(name, full, (stop - start) // 8, clock, observer, most)
 
     @property
     def capacity(self) -> int:

@@ -47,6 +47,10 @@ class Permit:
         """Give the permission back: the body has been scored, or is no longer wanted."""
         self._limiter.end(self)
 
+    def give_up(self) -> None:
+        """Let others go first: the body will not arrive soon."""
+        self._limiter.give_up(self)
+
 
 class ConcurrencyLimiter(FairQueue[Permit]):
     """Gives out permits.
@@ -64,7 +68,7 @@ class ConcurrencyLimiter(FairQueue[Permit]):
         observer: Observer | None = None,
     ) -> None:
         detail = "the queue is too long for this request's deadline; try again later, or allow more time"
-        super().__init__(detail, capacity, clock, observer)
+        super().__init__("the turns", detail, capacity, clock, observer)
         self._capacity = capacity
         self._clock = clock
         self._counted: set[Permit] = set()
@@ -88,8 +92,8 @@ class ConcurrencyLimiter(FairQueue[Permit]):
         began = self._clock()
         permit = await super().ask(nbytes, timeout, team, weight)
         if self.waiting and self._clock() - began + self._released.seconds(self.nbytes) > timeout:
-            self._leave(permit, served=False)
-            raise self._full(self.expected_wait(nbytes, team))
+            self.give_up(permit)
+            raise self._full(nbytes, team)
         return permit
 
     def arrived(self, permit: Permit) -> None:
@@ -99,6 +103,10 @@ class ConcurrencyLimiter(FairQueue[Permit]):
     def end(self, permit: Permit) -> None:
         """See `Permit.end`."""
         self._leave(permit, served=True)
+
+    def give_up(self, permit: Permit) -> None:
+        """See `Permit.give_up`."""
+        self._leave(permit, served=False)
 
     def _try(self, team: str, nbytes: int) -> Permit | None:
         if self.nbytes and self.nbytes + nbytes > self._capacity:
@@ -114,7 +122,7 @@ class ConcurrencyLimiter(FairQueue[Permit]):
         return _CAUTION * self.expected_wait(nbytes, team)
 
     def _undo(self, given: Permit) -> None:
-        self._leave(given, served=False)
+        self.give_up(given)
 
     def _before(self, held: int, asked: int) -> int:
         return held + asked  # permits end when bodies are scored: admitted ones come first, too

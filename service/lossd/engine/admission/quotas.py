@@ -134,14 +134,6 @@ class Quotas:
         if entry is not None:
             self._count(entry, -1)
 
-    def withdraw(self, team: str, entry: Entry | None) -> None:
-        """Undo `enter` as if it had not happened: the request is about to enter once more."""
-        self.leave(entry)
-        found = self._limited.get(team)
-        if found is not None and found[1].requests_per_second is not None:
-            self._rates.use(2 * found[0], -1.0)
-            self._rates.update(2 * found[0], found[1].requests_per_second)
-
     def charge(self, team: str, elements: int) -> None:
         """Charge a team for elements, once their number is known."""
         found = self._limited.get(team)

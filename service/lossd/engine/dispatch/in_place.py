@@ -1,17 +1,16 @@
 """Small requests, scored by the front end itself.
 
 A request that takes one core a fraction of a millisecond is scored in the event loop, where its bytes lie:
-asking a worker would take longer. Each turn of the loop scores for two milliseconds at most. The other
-requests wait for later turns, shared fairly between teams.
+asking a worker would take longer. Few requests begin in one turn of the loop, so few are scored in one
+(`lossd.engine.scheduler.LoopTurns`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -21,14 +20,8 @@ from lossd.core.kernel import Kernel
 from lossd.core.prepare import Work, prepare
 from lossd.core.self_test import check_known_answers
 from lossd.engine.dispatch.result import Planes, Totals, planes_of, result_of, too_late
-from lossd.engine.scheduler import Scheduler
-from lossd.teams import Team
 from lossd.types import LossRequest, LossResult
 
-T = TypeVar("T")
-
-TURN_SECONDS: Final = 2e-3
-"""The time for small requests in one turn of the event loop. The last one may exceed it."""
 MOST_OUTPUTS: Final = 1 << 13
 """The most numbers of an array answer: those that are written in one piece."""
 _MOST_MERGED: Final = 1 << 9
@@ -36,85 +29,6 @@ _MOST_MERGED: Final = 1 << 9
 _SIMPLE_GAMMAS: Final = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 _COSTLY: Final = 4.0
 """Cost factor for a gamma outside `_SIMPLE_GAMMAS`, or for merged sums."""
-_MOST_WAITING: Final = 16 << 20
-"""The most bytes of bodies that wait for a turn of the loop."""
-
-
-class LoopTurns:
-    """Shares the event loop's time between small requests, fairly by team.
-
-    Args:
-        clock: The time in seconds.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._waiting: Scheduler[tuple[int, Callable[[], None]]] = Scheduler()
-        self._nbytes = 0
-        self._until = 0.0
-        self._scheduled = False
-
-    def has_time(self, now: float) -> bool:
-        """Return whether this turn has time left, by the clock, and no other request waits."""
-        return now < self._until and not self._waiting
-
-    def add(self, team: Team, nbytes: int, work: Callable[[], None]) -> bool:
-        """Call a function in a later turn.
-
-        Args:
-            team: The team to charge.
-            nbytes: Bytes of unreserved memory that are kept until then.
-            work: The function, which raises nothing.
-
-        Returns:
-            False if too much waits already.
-        """
-        if nbytes and self._nbytes and self._nbytes + nbytes > _MOST_WAITING:
-            return False
-        self._nbytes += nbytes
-        self._waiting.add(team.name, team.weight, object(), (nbytes, work))
-        self._schedule()
-        return True
-
-    async def run(self, team: Team, work: Callable[[], T]) -> T:
-        """Call a function now, or in a later turn, and return its result."""
-        if self.has_time(self._clock()):
-            return work()
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-
-        def late() -> None:
-            if done.done():  # the request has been given up
-                return
-            try:
-                done.set_result(work())
-            except Exception as error:
-                done.set_exception(error)
-
-        self.add(team, 0, late)
-        return await done
-
-    def _schedule(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._turn)
-
-    def _turn(self) -> None:
-        self._scheduled = False
-        now = self._clock()
-        self._until = now + TURN_SECONDS
-        try:
-            while now < self._until and (item := self._waiting.next()) is not None:
-                nbytes, work = item
-                self._nbytes -= nbytes
-                try:
-                    work()
-                finally:
-                    then = self._clock()
-                    self._waiting.charge(then - now)
-                    now = then
-        finally:
-            if self._waiting:
-                self._schedule()
 
 
 class Prepared(NamedTuple):
@@ -142,7 +56,6 @@ class InPlace:
     def __init__(self, kernel: Kernel, milliseconds: float) -> None:
         self._kernel: Final = kernel
         self._most: Final = 1e6 * milliseconds
-        self.turns: Final = LoopTurns()
 
     def check(self) -> None:
         """Score requests whose answers are known.
@@ -163,16 +76,10 @@ class InPlace:
         costly = merged or request.params.get("gamma", 1.5) not in _SIMPLE_GAMMAS
         return cut.size * loss.nanoseconds * (_COSTLY if costly else 1.0) <= self._most
 
-    async def score(
-        self,
-        request: LossRequest,
-        cut: Cut,
-        memory: bytes | memoryview,
-        offset: int,
-        deadline: float,
-        team: Team,
+    def score(
+        self, request: LossRequest, cut: Cut, memory: bytes | memoryview, offset: int, deadline: float
     ) -> tuple[LossResult, float]:
-        """Score a request when it is its team's turn.
+        """Score a request at once, unless it is too late.
 
         Args:
             request: The request.
@@ -180,7 +87,6 @@ class InPlace:
             memory: The memory of its tensors.
             offset: The place in that memory that the tensors' offsets are counted from.
             deadline: The time after which nothing is computed, by time.monotonic().
-            team: The request's team.
 
         Returns:
             The result, with an array of its own, and the seconds of computing.
@@ -188,15 +94,11 @@ class InPlace:
         Raises:
             RequestError: That of `compute`, or ``deadline_exceeded``.
         """
-
-        def work() -> tuple[LossResult, float]:
-            began = time.monotonic()
-            if began >= deadline:
-                raise too_late()
-            result = self.compute(prepare_request(request, cut), memory, offset)
-            return result, time.monotonic() - began
-
-        return await self.turns.run(team, work)
+        began = time.monotonic()
+        if began >= deadline:
+            raise too_late()
+        result = self.compute(prepare_request(request, cut), memory, offset)
+        return result, time.monotonic() - began
 
     def compute(self, ready: Prepared, memory: bytes | memoryview, offset: int) -> LossResult:
         """Score a request at once.

@@ -19,7 +19,7 @@ from lossd.engine.dispatch.array_outputs import ArrayOutputs, channels
 from lossd.engine.dispatch.result import Planes, RunningTotals, Totals, crashed, result_of, too_late
 from lossd.engine.dispatch.worker_slot import WorkerSlot
 from lossd.engine.ipc.memory import Memory
-from lossd.engine.ipc.messages import Answer, BatchSpec, Failed, Scored, Slice, encode
+from lossd.engine.ipc.messages import Answer, BatchSpec, Cancelled, Failed, Scored, Slice, encode
 from lossd.types import LossRequest, LossResult, Requester, RequestError, Tensor
 
 _slice_ids: Final = itertools.count(1 + secrets.randbits(40))  # other ids than the process before this one's
@@ -130,6 +130,8 @@ class Job:
         self._totals: Final = RunningTotals()
         self._kernel = ""
         self._busy: dict[str, float] = {}  # seconds of computing, by device
+        self._handed_out = math.inf  # when the first slice was, by time.monotonic()
+        self._computing = math.inf, -math.inf  # when the first slice began, and when the last ended
         self._outputs = None
         if output is not None:
             self._outputs = ArrayOutputs(cut, channels(request, cut), memory, output.offset)
@@ -187,6 +189,15 @@ class Job:
             return result(), sum(self._busy.values())
         return await loop.run_in_executor(None, result), sum(self._busy.values())
 
+    def stages(self) -> dict[str, tuple[float, float]]:
+        """Return when it waited for a worker, and when it was computed, by time.monotonic()."""
+        if self._handed_out == math.inf:
+            return {}
+        began, ended = self._computing
+        if began > ended:
+            return {"queue": (self._handed_out, time.monotonic())}
+        return {"queue": (self._handed_out, began), "compute": (began, ended)}
+
     def end(self, release: Callable[[], None]) -> None:
         """End the job, and call ``release`` as soon as no worker uses its memory."""
         self._done.cancel()
@@ -239,6 +250,7 @@ class Job:
             trace=self.requester.trace,
         )
         batch.handed += 1
+        self._handed_out = min(self._handed_out, time.monotonic())
         self._sent[following.id] = _Sent(following, batch)
         return following
 
@@ -249,11 +261,14 @@ class Job:
         self.forget(answer.id)
         if self.ended:
             return
+        if not isinstance(answer, Cancelled):
+            first, last = self._computing
+            self._computing = min(first, answer.began), max(last, answer.began + answer.seconds)
         if isinstance(answer, Failed) and (self._failed is None or answer.id < self._failed[0]):
             self._failed = answer.id, RequestError(answer.code, answer.detail, answer.errors)
         if self._failed is not None:
-            first, error = self._failed
-            if all(other > first for other in self._sent):  # ids are in the order of the slices
+            least, error = self._failed
+            if all(other > least for other in self._sent):  # ids are in the order of the slices
                 self.fail(error)  # else an earlier slice may fail, too: the first error is reported
             return
         assert isinstance(answer, Scored)

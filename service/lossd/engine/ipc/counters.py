@@ -65,8 +65,10 @@ class Counters:
         return cell
 
     def get(self, key: bytes) -> float:
-        """Return a key's number; 0 if there is no such key."""
-        return dict(self.items()).get(key, 0.0)
+        """Return a key's number; 0 if there is no such key. Any process may call it."""
+        if key not in self._cells:
+            self._cells = dict(self._find())  # with those that its writer has added since
+        return self.numbers[self._cells[key]] if key in self._cells else 0.0
 
     def items(self) -> Iterator[tuple[bytes, float]]:
         """Yield the keys and their current numbers."""

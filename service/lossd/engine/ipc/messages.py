@@ -89,6 +89,7 @@ class Scored(msgspec.Struct, array_like=True, tag="scored", frozen=True):
         count: Number of elements.
         planes: Number of arrays of its outputs written to each of its memories.
         seconds: Seconds of computing.
+        began: When computing began, by time.monotonic().
     """
 
     id: int
@@ -98,15 +99,27 @@ class Scored(msgspec.Struct, array_like=True, tag="scored", frozen=True):
     count: int
     planes: list[int]
     seconds: float
+    began: float = 0.0
 
 
 class Failed(msgspec.Struct, array_like=True, tag="failed", frozen=True):
-    """From a worker: a slice that could not be scored, with a `RequestError`'s fields."""
+    """From a worker: a slice that could not be scored, with a `RequestError`'s fields.
+
+    Attributes:
+        id: The slice's id.
+        code: The error's code.
+        detail: Its detail.
+        errors: The places that are wrong.
+        seconds: Seconds of computing.
+        began: When computing began, by time.monotonic().
+    """
 
     id: int
     code: ErrorCode
     detail: str
     errors: list[tuple[str, str]]
+    seconds: float = 0.0
+    began: float = 0.0
 
 
 class Cancelled(msgspec.Struct, array_like=True, tag="cancelled", frozen=True):

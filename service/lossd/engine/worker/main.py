@@ -137,7 +137,7 @@ class Worker:
                 self._scheduler.add(message.team, message.weight, job, _Task(front_end, message))
             else:
                 for task in self._scheduler.drop(job):
-                    self._answer(task, Cancelled(task.slice.id), 0.0)
+                    self._answer(task, Cancelled(task.slice.id))
 
     def _check_when_due(self) -> None:
         now = self._clock()
@@ -157,14 +157,14 @@ class Worker:
         outcome = None if task.front_end.gone else self._attempt(task)
         seconds = self._clock() - began
         if outcome is not None:
-            self._answer(task, _answer_of(task.slice, outcome, seconds), seconds)
+            self._answer(task, _answer_of(task.slice, outcome, began, seconds))
         self._scheduler.charge(seconds)
         return True
 
-    def _answer(self, task: _Task, answer: Answer, seconds: float) -> None:
+    def _answer(self, task: _Task, answer: Answer) -> None:
         self._answered += 1
         self._front_ends.send(task.front_end, answer)
-        if self._tracing is not None:
+        if self._tracing is not None and not isinstance(answer, Cancelled):
             attributes: dict[str, str | int] = {
                 "lossd.device": self._kernel.device,
                 "lossd.part": task.slice.index,
@@ -172,7 +172,11 @@ class Worker:
                 "lossd.request_id": task.slice.request_id,
             }
             self._tracing.record_slice(
-                task.slice.trace, seconds, attributes, failed=not isinstance(answer, Scored)
+                task.slice.trace,
+                answer.began,
+                answer.seconds,
+                attributes,
+                failed=not isinstance(answer, Scored),
             )
 
     def _beat(self, task: _Task | None) -> None:
@@ -244,9 +248,10 @@ def _work_of(batch: bytes, row: int) -> Work:
     return prepare(spec.loss, spec.params, spec.shape, spec.axes, spec.elements, spec.tensors, row)
 
 
-def _answer_of(scored: Slice, outcome: Sums | RequestError, seconds: float) -> Scored | Failed:
+def _answer_of(scored: Slice, outcome: Sums | RequestError, began: float, seconds: float) -> Scored | Failed:
     if isinstance(outcome, RequestError):
-        return Failed(scored.id, outcome.code, outcome.detail, list(outcome.errors))
+        errors = list(outcome.errors)
+        return Failed(scored.id, outcome.code, outcome.detail, errors, seconds, began)
     return Scored(
         id=scored.id,
         sum=outcome.loss,
@@ -255,6 +260,7 @@ def _answer_of(scored: Slice, outcome: Sums | RequestError, seconds: float) -> S
         count=outcome.count,
         planes=outcome.planes,
         seconds=seconds,
+        began=began,
     )
 
 

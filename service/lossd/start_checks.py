@@ -1,0 +1,171 @@
+"""Checks before the server starts: variables that are no settings, and settings that the machine cannot bear.
+
+What is not an error is logged, a line each. The server may be right about its settings, and this wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Final, NamedTuple
+
+from pydantic import ValidationError
+
+from lossd.machine import available_memory, available_tasks, core_quota
+from lossd.settings import MIB, REMOVED, SERVICE_LINK, Settings
+
+logger = logging.getLogger(__name__)
+
+_service_variable: Final = re.compile(
+    r"LOSSD_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_OF_OTHERS: Final = frozenset(
+    {"LOSSD_API_KEY", "LOSSD_BASE_URL", "LOSSD_URL", "LOSSD_SOAK", "LOSSD_REQUESTS"}
+)
+"""Variables of the client and of the tests, which may stand in a server's environment."""
+_SUPERVISOR_BYTES: Final = 40 * MIB
+_FRONT_END_BYTES: Final = 50 * MIB
+_WORKER_BYTES: Final = 20 * MIB
+_TORCH_BYTES: Final = 180 * MIB
+_SIZES: Final = (
+    "max_body_bytes",
+    "max_json_bytes",
+    "max_chunked_bytes",
+    "max_expanded_bytes",
+    "max_batch_bytes",
+    "max_output_bytes",
+)
+"""The settings that shrink with the arena."""
+_OTHER_TASKS: Final = 32
+"""Threads and processes of a front end, or of the supervisor, at most."""
+
+
+class Resources(NamedTuple):
+    """What the machine lets the server use.
+
+    Attributes:
+        memory: Bytes of memory; None if that is not known.
+        cores: Cores by the cgroup's quota; infinite without one.
+        tasks: Threads and processes; None without a limit.
+    """
+
+    memory: int | None
+    cores: float
+    tasks: int | None
+
+    @classmethod
+    def find(cls) -> Resources:
+        """Return those of this process."""
+        return cls(available_memory(), core_quota(), available_tasks())
+
+
+class Variables(NamedTuple):
+    """What is wrong with variables that look like settings.
+
+    Attributes:
+        errors: What is likely to be a mistake.
+        warnings: What is ignored.
+    """
+
+    errors: list[str]
+    warnings: list[str]
+
+
+def check_variables(environment: Mapping[str, str]) -> Variables:
+    """Return what is wrong with the variables that are no settings."""
+    known = {f"LOSSD_{name.upper()}" for name in Settings.model_fields}
+    links, found = [], Variables([], [])
+    for name, value in environment.items():
+        if not name.startswith("LOSSD_") or name in _OF_OTHERS:
+            continue
+        linked = name.endswith("_PORT") and SERVICE_LINK.fullmatch(value)
+        if linked or (_service_variable.fullmatch(name) and name not in known):
+            links.append(name)
+        elif name in REMOVED:
+            found.warnings.append(f"{name} is ignored: it was removed; {REMOVED[name]}")
+        elif name not in known and (meant := get_close_matches(name, known, 1, 0.85)):
+            found.errors.append(f"{name} is no setting; did you mean {meant[0]}? rename it, or unset it")
+        elif name not in known:
+            found.warnings.append(f"{name} is ignored: there is no such setting")
+    if links:
+        shown = next((name for name in links if name in known), links[0])
+        others = f" (with {len(links) - 1} others)" if len(links) > 1 else ""
+        service = "lossd-admin" if shown.startswith("LOSSD_ADMIN_") else "lossd"
+        found.warnings.append(
+            f"{shown}={environment[shown]} is ignored{others}: Kubernetes sets it for a Service named "
+            f"{service}; set enableServiceLinks: false in the pod to avoid it"
+        )
+    return found
+
+
+def fit(settings: Settings, resources: Resources) -> Settings:
+    """Return the settings, with a smaller arena if the default one does not fit; log what does not fit."""
+    if resources.cores < 1:
+        logger.warning(
+            "the CPU quota is %.2g of a core: requests wait for it, and checks may come late; give it one",
+            resources.cores,
+        )
+    tasks = settings.threads + _OTHER_TASKS * (1 + settings.front_ends)
+    if resources.tasks is not None and resources.tasks < tasks:
+        logger.warning(
+            "there may be %d threads and processes here (pids.max), and the server may need %d; raise it",
+            resources.tasks,
+            tasks,
+        )
+    memory, processes = resources.memory, _process_bytes(settings)
+    if memory is None or settings.arena_bytes + processes <= memory:
+        return settings
+    if "arena_bytes" not in settings.model_fields_set:
+        smaller = _shrink(settings, min(memory // 2, memory - processes))
+        if smaller is not None:
+            logger.warning(
+                "the arena has %d MiB instead of %d, since there are %d MiB of memory, and the default "
+                "limits of bodies and answers are as much lower (/info has them); set LOSSD_ARENA_BYTES to "
+                "choose",
+                smaller.arena_bytes // MIB,
+                settings.arena_bytes // MIB,
+                memory // MIB,
+            )
+            return smaller
+    logger.warning(
+        "the arena (LOSSD_ARENA_BYTES) of %d MiB and %d MiB for the processes do not fit into the %d MiB of "
+        "memory, so the system may kill one when the arena fills; lower LOSSD_ARENA_BYTES and "
+        "LOSSD_MAX_BODY_BYTES, or allow more memory",
+        settings.arena_bytes // MIB,
+        processes // MIB,
+        memory // MIB,
+    )
+    return settings
+
+
+def tell_usage(settings: Settings, environment: Mapping[str, str]) -> None:
+    """Log where usage is kept, if neither a setting nor HOME says that."""
+    if "usage_file" in settings.model_fields_set or environment.get("HOME"):
+        return
+    if settings.usage_file is None:
+        logger.warning("usage is not kept over restarts: this user has no home; set LOSSD_USAGE_FILE")
+    else:
+        logger.info("there is no HOME; usage is kept in %s (LOSSD_USAGE_FILE)", settings.usage_file)
+
+
+def _process_bytes(settings: Settings) -> int:
+    torch = settings.kernel == "torch" or settings.losses or settings.device[0].startswith("cuda")
+    workers = len(settings.device) * (_TORCH_BYTES if torch else _WORKER_BYTES)
+    return _SUPERVISOR_BYTES + settings.front_ends * _FRONT_END_BYTES + workers
+
+
+def _shrink(settings: Settings, arena_bytes: int) -> Settings | None:
+    """Return settings with another arena and as much lower limits, except for those that were given.
+
+    Returns:
+        The settings; None if what was given does not fit into such an arena, or nothing does.
+    """
+    given = settings.model_dump(include=settings.model_fields_set)
+    share = arena_bytes / settings.arena_bytes
+    lower = {name: int(getattr(settings, name) * share) for name in _SIZES}
+    try:
+        return Settings(**{**lower, **given, "arena_bytes": arena_bytes})
+    except ValidationError:
+        return None

@@ -1,0 +1,114 @@
+"""What the image is made of: each package by its hash, each base by its digest, and the list of all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[2]
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+ENTRY = re.compile(r"^([\w.-]+)==([\w.]+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE)
+
+
+def locked() -> dict[str, str]:
+    """The versions in requirements.lock, each with hashes."""
+    text = (ROOT / "requirements.lock").read_text()
+    found: dict[str, str] = {canonicalize_name(name): version for name, version, _ in ENTRY.findall(text)}
+    assert ENTRY.sub("", text).replace("#", "").strip().startswith("What the image installs")
+    assert len(found) == len(re.findall(r"^[^#\s]", text, re.MULTILINE)), "each entry has hashes"
+    return found
+
+
+def pinned() -> dict[str, str]:
+    """The versions in constraints.txt."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [line.split("==") for line in lines if "==" in line]
+    return {canonicalize_name(name): version for name, version in pins}
+
+
+def needed(name: str, *extras: str) -> set[str]:
+    """What a distribution needs, and what that needs, by the metadata of what is installed."""
+    found: set[str] = set()
+    waiting = [(name, extras)]
+    seen = set(waiting)
+    while waiting:
+        which, wanted = waiting.pop()
+        for line in requires(which) or ():
+            one = Requirement(line)
+            environments = [{"extra": extra, "python_version": "3.11"} for extra in ("", *wanted)]
+            if one.marker and not any(one.marker.evaluate(environment) for environment in environments):
+                continue
+            its = canonicalize_name(one.name)
+            if its == "torch":
+                continue
+            found.add(its)
+            if (its, tuple(one.extras)) not in seen:
+                seen.add((its, tuple(one.extras)))
+                waiting.append((its, tuple(one.extras)))
+    return found
+
+
+def test_the_lock_is_of_todays_constraints() -> None:
+    pins = {"setuptools": locked()["setuptools"], **pinned()}  # torch's own, which constraints.txt leaves out
+    stale = {name: version for name, version in locked().items() if pins.get(name) != version}
+    assert not stale, "run make lock"
+
+
+def test_the_lock_holds_all_that_the_server_needs_but_torch() -> None:
+    if sys.version_info[:2] != (3, 11):
+        pytest.skip("the lock is for the image's Python, 3.11")
+    missing = needed("lossd", "server", "otel") - locked().keys()
+    assert not missing, "run make lock"
+
+
+def test_the_image_installs_by_hash() -> None:
+    assert "ARG HASHES=1" in (ROOT / "Dockerfile").read_text()
+    script = (ROOT / "scripts/install_runtime.sh").read_text()
+    assert '--require-hashes --requirement "$root/requirements.lock"' in script
+
+
+def test_the_bill_of_materials_lists_what_is_pinned(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [ROOT / "scripts/sbom.sh", tmp_path / "sbom.json"],
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    bill = json.loads((tmp_path / "sbom.json").read_text())
+    assert bill["bomFormat"] == "CycloneDX"
+    assert bill["metadata"]["component"]["name"] == "lossd"
+    listed = {canonicalize_name(one["name"]): one["version"] for one in bill["components"]}
+    assert listed == {**locked(), "torch": pinned()["torch"]}
+
+
+# It answers as docker does, and writes down what it is asked to build.
+DOCKER = f"""#!/bin/sh
+if [ "$1 $2" = "buildx imagetools" ]; then echo {DIGEST}; else echo "$@" >>"$ASKED"; fi
+"""
+
+
+def test_the_image_is_built_from_digests_which_are_written_down(tmp_path: Path) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text(DOCKER)
+    docker.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "ASKED": str(tmp_path / "asked")}
+    command = [str(ROOT / "scripts/build_image.sh"), "lossd", str(tmp_path / "images.txt")]
+    subprocess.run([*command, "--build-arg", "TORCH=cpu"], env=environment, check=True)
+    bases = [f"python:3.11@{DIGEST}", f"python:3.11-slim@{DIGEST}"]
+    written = (tmp_path / "images.txt").read_text().splitlines()
+    assert written[:2] == bases
+    assert [line.partition(":")[0] for line in written[2:]] == ["prom/prometheus", "grafana/grafana"]
+    assert all(line.endswith("@" + DIGEST) for line in written)
+    asked = (tmp_path / "asked").read_text()
+    assert f"--build-arg BUILDER_IMAGE={bases[0]} --build-arg BASE_IMAGE={bases[1]}" in asked
+    assert "--build-arg TORCH=cpu" in asked
