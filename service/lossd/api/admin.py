@@ -234,7 +234,6 @@ async def _run(options: FrontEndOptions, settings: Settings) -> None:
         overview.follow(),
         _watch(connections),
         _end_with_supervisor(pool, server),
-        _follow_handover(pool, server, listener),
     )
     tasks = [asyncio.create_task(each) for each in watches]
     if options.holds_back:  # until this server is ready, the one before it answers
@@ -252,14 +251,6 @@ async def _run(options: FrontEndOptions, settings: Settings) -> None:
 async def _end_with_supervisor(pool: WorkerPool, server: uvicorn.Server) -> None:
     await pool.supervisor_gone.wait()
     server.should_exit = True
-
-
-async def _follow_handover(pool: WorkerPool, server: uvicorn.Server, listener: socket.socket) -> None:
-    """Stop listening once another server does."""
-    await pool.handed_over.wait()
-    for one in server.servers:
-        one.close()
-    listener.close()
 
 
 def main(arguments: str) -> None:

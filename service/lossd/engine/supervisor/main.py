@@ -109,7 +109,7 @@ class _Supervisor:
         self._front_ends: dict[int, tuple[Child, int]] = {}
         self._workers: dict[int, Child] = {}
         self._failures: dict[int, int] = {}  # of each worker's predecessors
-        self._ended = asyncio.Event()  # all front ends and workers have
+        self._admin_over = asyncio.Event()  # the admin listener is to end
         self._ready = asyncio.Event()
         self._stop = Stop(settings.lame_duck_seconds, self._tell_front_ends, stays=listening.stays)
         self._status = 0
@@ -151,7 +151,7 @@ class _Supervisor:
         if self._usage is not None:
             workers.append(asyncio.create_task(asyncio.to_thread(self._usage.end, self._end_seconds)))
         await asyncio.gather(*workers)
-        self._ended.set()
+        self._admin_over.set()
         await admin
         for task in watches:
             task.cancel()
@@ -204,6 +204,7 @@ class _Supervisor:
         self._listener.close()
         if self._admin_listener is not None:
             self._admin_listener.close()
+        self._admin_over.set()
         self._stop.hand_over()
 
     async def _find_devices(self) -> None:
@@ -267,20 +268,20 @@ class _Supervisor:
             restarts += 1
 
     async def _keep_admin(self) -> None:
-        """Keep the admin listener running, if it is wanted, until all other processes have ended."""
+        """Keep the admin listener running, if it is wanted, until all others have ended, or hand over."""
         if self._admin_listener is None:
             return
         pauses, restarts, index = Pauses(), 0, self._settings.front_ends
-        while not (self._ended.is_set() or self._stop.handed_over):
+        while not self._admin_over.is_set():
             child = await self._start_front_end(index, restarts, self._admin_listener)
-            await _outlive(child, self._ended)
-            listened = _has_listened(child)
+            await _outlive(child, self._admin_over)
+            listened = child.listens or _has_listened(child)
             self._remove(index)
-            if self._ended.is_set():
+            if self._admin_over.is_set():
                 await child.end(self._end_seconds)
                 return
             logger.error("admin listener (pid %d) ended with status %d", *_ending(child)[1:])
-            await pause(pauses.after(child, useful=listened), self._ended)
+            await pause(pauses.after(child, useful=listened), self._admin_over)
             restarts += 1
 
     async def _start_front_end(
