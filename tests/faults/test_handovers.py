@@ -23,7 +23,7 @@ from faults.observe import fetch, is_ready, roles, wait_until
 from faults.raw import connect, receive
 from live_server import LiveServer, free_port, live_server
 
-UPGRADES = scaled(3, 20)
+UPGRADES = scaled(2, 20)
 RATE = 200.0
 LAME_DUCK_SECONDS = 1.0
 PIECE_BYTES = 2048

@@ -51,12 +51,13 @@ def stopped_within(server: LiveServer, *numbers: signal.Signals) -> float:
 
 def test_it_is_not_ready_at_once_but_serves_a_while(tmp_path: Path) -> None:
     upload = post("/bce", pair_body(32), Connection="close")
-    settings = {"lame_duck_seconds": 3, "front_ends": 2, "arena_bytes": 3 << 30}
+    settings = {"lame_duck_seconds": 6, "front_ends": 2, "arena_bytes": 3 << 30, "upload_grace_seconds": 60}
     with (
         live_server(tmp_path, **settings) as server,
         httpx.Client(base_url=server.url) as kept,
         connect(server) as slow,
     ):
+        wait_until(lambda: " ready after " in server.log.read_text(), 30, "one front end is not ready")
         assert "connection" not in kept.post("/bce", json=SENT).headers
         slow.sendall(upload.head + upload.body[:100])
         server.process.send_signal(signal.SIGTERM)
@@ -66,7 +67,7 @@ def test_it_is_not_ready_at_once_but_serves_a_while(tmp_path: Path) -> None:
             answer = client.post(f"{server.url}/bce", json=SENT)
             assert (answer.status_code, answer.headers["connection"]) == (200, "close")
         assert "accepted requests" not in server.log.read_text()
-        wait_until(lambda: httpx.post(f"{server.url}/bce", json=SENT).status_code == 503, 10, "not draining")
+        wait_until(lambda: httpx.post(f"{server.url}/bce", json=SENT).status_code == 503, 20, "not draining")
         slow.sendall(upload.body[100:])
         assert receive(slow).statuses == [200]
         assert server.process.wait(20) == 0

@@ -22,7 +22,7 @@ from live_server import LiveServer, free_port
 
 START = "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid()); os.execvp(sys.argv[1], sys.argv[1:])"
 SENT = {"logits": [0.5], "targets": [1]}
-WATCHDOG_SECONDS = 1.0
+WATCHDOG_SECONDS = 2.0
 
 
 @pytest.fixture

@@ -475,7 +475,7 @@ class LossdProtocol(RequestParser):
     def _is_arriving(self) -> bool:
         """Return whether some of the next request, or the caller's hang-up, has been received."""
         if not self.idle:
-            return self._within_message and not self._within_body
+            return bool(self._waiting) or (self._within_message and not self._within_body)
         found = select.poll()  # the event loop may not have read it yet
         found.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(found.poll(0))
