@@ -39,7 +39,7 @@ from lossd.engine.scheduler import LoopTurns
 from lossd.settings import Settings
 from lossd.types import ErrorCode, RequestError
 
-_START_SECONDS: Final = 0.1e-3
+_START_SECONDS: Final = 0.05e-3
 """About the time that the task of a request takes before it waits for anything."""
 _WAKE_SECONDS: Final = 0.02e-3
 """About the time that it takes for some more of a body."""
