@@ -44,7 +44,7 @@ from lossd.types import RequestError
 
 _OF_PROXIES: Final = frozenset((b"forwarded", b"via", b"x-forwarded-for"))
 """Headers that proxies add."""
-_START_SECONDS: Final = 0.1e-3
+_START_SECONDS: Final = 0.05e-3
 """About the time that the task of a request takes before it waits for anything."""
 _WAKE_SECONDS: Final = 0.02e-3
 """About the time that it takes for some more of a body."""
