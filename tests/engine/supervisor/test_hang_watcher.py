@@ -30,7 +30,7 @@ class Watched:
         }
         self.children: list[Child] = []
         self.counters = Counters(create_memory(COUNTERS_BYTES))
-        self.watcher = HangWatcher(lambda: self.children, self.counters, HANG_SECONDS, START_SECONDS)
+        self.watcher = HangWatcher(self.children, self.counters, HANG_SECONDS, START_SECONDS)
 
     async def start(self, role: Role) -> Child:
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", "import time; time.sleep(60)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from lossd.engine.ipc.counters import Counters, encode_key
@@ -18,7 +18,7 @@ class HangWatcher:
     """Looks at the heartbeats of the running processes a few times a second.
 
     Args:
-        children: Returns the processes.
+        children: The processes.
         counters: The supervisor's own counters.
         hang_seconds: The longest time without a heartbeat.
         start_seconds: The longest time until the first.
@@ -26,7 +26,7 @@ class HangWatcher:
 
     def __init__(
         self,
-        children: Callable[[], Iterable[Child]],
+        children: Iterable[Child],
         counters: Counters,
         hang_seconds: float,
         start_seconds: float,
@@ -41,7 +41,7 @@ class HangWatcher:
         """Look again and again."""
         while True:
             await asyncio.sleep(BEAT_SECONDS)
-            for child in self._children():
+            for child in self._children:
                 self.look(child)
 
     def look(self, child: Child) -> None:
