@@ -58,7 +58,12 @@ class Counters:
                 now = metrics(self._server)
             except OSError:  # asked of the front end that was killed
                 continue
-            counters = {k: v for k, v in now.items() if k.partition("{")[0].endswith(COUNTED)}
+            # A process's own figures begin anew with the process that replaces it.
+            counters = {
+                key: value
+                for key, value in now.items()
+                if key.partition("{")[0].endswith(COUNTED) and not key.startswith("lossd_process_cpu")
+            }
             self.fallen += [
                 f"{name}: {value} to {counters.get(name)}"
                 for name, value in before.items()
