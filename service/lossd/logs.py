@@ -163,7 +163,7 @@ def _put_in_order(_logger: Any, _method: str, event: EventDict) -> EventDict:  #
 
 
 def _shorten(_logger: Any, _method: str, event: EventDict) -> EventDict:  # noqa: ANN401
-    """Cut long texts: in the middle, as a traceback begins with where and ends with what."""
+    """Cut long texts in the middle: a traceback begins with where it was, and ends with what."""
     half = _LONGEST // 2
     return {
         name: f"{value[:half]} ... {value[-half:]}"

@@ -18,7 +18,7 @@ _total: Final = re.compile(r"^MemTotal:\s+(\d+) kB$", re.MULTILINE)
 
 
 def available_cores(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int:
-    """Return the number of whole cores it may use, at least 1, by its affinity and the quotas of its cgroups.
+    """Return the whole cores that this process may use, at least 1, by its affinity and its cgroups' quotas.
 
     Args:
         cgroups: The mount point of cgroups.
@@ -29,7 +29,7 @@ def available_cores(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> i
 
 
 def core_quota(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float:
-    """Return the number of cores, or the part of one, that its cgroups let it use; infinite without a quota.
+    """Return the cores, or the part of one, that this process's cgroups allow; infinite without a quota.
 
     Args:
         cgroups: The mount point of cgroups.
@@ -50,7 +50,7 @@ def core_quota(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float:
 def available_memory(
     cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP, memory: Path = MEMORY
 ) -> int | None:
-    """Return the bytes of memory it may use, by its cgroups and the machine; None if that is not known.
+    """Return the bytes of memory that this process may use, by its cgroups and the machine; None if unknown.
 
     Args:
         cgroups: The mount point of cgroups.
@@ -65,7 +65,7 @@ def available_memory(
 
 
 def available_tasks(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int | None:
-    """Return the processes and threads that its cgroups may have; None without a limit.
+    """Return the processes and threads that this process's cgroups may have; None without a limit.
 
     Args:
         cgroups: The mount point of cgroups.

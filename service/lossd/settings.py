@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     host: str = Field(
         default="127.0.0.1",
         description=(
-            "Address to listen on. With 0.0.0.0 other machines can connect, which takes teams or "
+            "Address to listen on. With 0.0.0.0 other machines can connect, for which it wants teams or "
             "`LOSSD_ALLOW_OPEN`."
         ),
     )
@@ -69,13 +69,14 @@ class Settings(BaseSettings):
         le=65535,
         description=(
             "Port to listen on; 0 picks a free one, and the log says which. `tcp://...`, which Kubernetes "
-            "sets for a Service named lossd, is ignored with a warning: [operating](operating.md)."
+            "sets for a Service named lossd, is ignored with a warning: "
+            "[containers](operating.md#containers)."
         ),
     )
     admin_host: str = Field(
         default="127.0.0.1",
         description=(
-            "Address of the admin listener. Whoever can connect to it reads /metrics, which has teams and "
+            "Address of the admin listener. Whoever can connect to it can read /metrics, with teams and "
             "totals, without a key."
         ),
     )
@@ -84,9 +85,8 @@ class Settings(BaseSettings):
         ge=0,
         le=65535,
         description=(
-            "Port of the admin listener: /livez, /readyz and /metrics, from a process of its own, which "
-            "answers whatever the other port suffers. Always plain HTTP; 0 picks a free port, and the log "
-            "says which. See [operating](operating.md#health)."
+            "Port of the admin listener, a process of its own for /livez, /readyz and /metrics: see "
+            "[health](operating.md#health). Always plain HTTP; 0 picks a free port, and the log says which."
         ),
     )
     allow_open: bool = Field(
@@ -182,8 +182,9 @@ class Settings(BaseSettings):
         default=(),
         description=(
             "Origins whose pages may call the server from a browser, separated by commas, each with scheme, "
-            "host and port only: `https://dash.example.org,http://localhost:3000`. `*` is all. Keys are sent "
-            "in headers, never in cookies."
+            "host and port only: `https://dash.example.org,http://localhost:3000`. Preflights need no key; "
+            "the requests after them do, in a header. `*` is every page that a browser shows: without teams, "
+            "name origins instead, also on 127.0.0.1."
         ),
     )
     max_connections: PositiveInt = Field(
@@ -197,7 +198,7 @@ class Settings(BaseSettings):
         default=256,
         description=(
             "How many of them busy teams may not use: they are kept for probes and for callers who have just "
-            "come, and up to half of them for teams that hold next to none. At most a quarter of all."
+            "come, half of them also for teams that hold next to none. At most a quarter of all."
         ),
     )
     header_seconds: Seconds = Field(
@@ -224,8 +225,9 @@ class Settings(BaseSettings):
     linger_seconds: Seconds = Field(
         default=30.0,
         description=(
-            "How long the server reads and drops what a refused caller still sends: "
-            "[operating](operating.md#slow-callers)."
+            "How long the server reads and drops what a refused caller still sends, so that it sees the "
+            "answer: no more than was announced, and no more than `LOSSD_MAX_BODY_BYTES` or 1 GiB, whichever "
+            "is more. With HTTPS it ends after a second of silence."
         ),
     )
     linger_connections: NonNegativeInt = Field(
@@ -237,10 +239,11 @@ class Settings(BaseSettings):
         gt=0.0,
         le=1.0,
         description=(
-            "The most of a front end's connections, of each part of its memory for bodies, and of that for "
-            "array answers, that one team may hold, however slowly it sends and reads. Its further requests "
-            "wait. A body or an answer larger than the share is taken while the team holds nothing else in "
-            "that part, so others may find less than the rest. Without teams there is no limit."
+            "The most that one team may hold of a front end's [connections](operating.md#connections) and of "
+            "each part of [its memory](operating.md#memory-by-team), however slowly it sends and reads. More "
+            "connections are refused; more bodies and answers wait. One larger than the share is taken while "
+            "the team holds nothing else in that part, so others may find less than the rest. Without teams "
+            "there is one share, of all."
         ),
     )
     turn_bytes: PositiveInt = Field(
@@ -275,8 +278,8 @@ class Settings(BaseSettings):
     drain_seconds: Seconds = Field(
         default=20.0,
         description=(
-            "How long accepted requests may take after that. Whatever stops the server must wait for both "
-            "and three seconds more before it kills: [stopping](operating.md#stopping)."
+            "How long accepted requests may take after that. Whatever stops the server must wait for both, "
+            "and three seconds, before it kills it: [stopping](operating.md#stopping)."
         ),
     )
     handover: Path | None = Field(
@@ -290,7 +293,10 @@ class Settings(BaseSettings):
         default=10.0,
         ge=1.0,
         le=1e7,
-        description="How long a process may stand still before it is killed and replaced.",
+        description=(
+            "How long a process may stand still before it is killed and replaced: "
+            "[health](operating.md#health)."
+        ),
     )
     start_seconds: Seconds = Field(
         default=180.0,
@@ -346,8 +352,8 @@ class Settings(BaseSettings):
     log_requests: Literal["none", "failed", "all"] = Field(
         default="failed",
         description=(
-            "Which requests are logged: `none`, `failed` (at most 10 lines a second), or `all`, which takes "
-            "longer than a small request itself."
+            "Which requests are [logged](operating.md#logs): `none`, `failed` (at most 10 lines a second), "
+            "or `all`, which takes longer than a small request itself."
         ),
     )
     traces: bool = Field(
@@ -361,7 +367,9 @@ class Settings(BaseSettings):
         default=None,
         description="The certificate chain (PEM) for HTTPS, read again when it changes; needs the key.",
     )
-    tls_key: Path | None = Field(default=None, description="The certificate's private key (PEM).")
+    tls_key: Path | None = Field(
+        default=None, description="The certificate's private key (PEM), without a password."
+    )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description=(

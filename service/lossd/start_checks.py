@@ -1,6 +1,6 @@
 """Checks before the server starts: variables that are no settings, and settings that the machine cannot bear.
 
-What is not an error is logged, a line each. The server may be right about its settings, and this wrong.
+What is surely wrong ends the start. Else a line is logged, since the operator may know better.
 """
 
 from __future__ import annotations

@@ -141,7 +141,10 @@ class RequestLog:
         logger.log(level, "request", extra={"fields": _fields(line), "owner": self._owner(line)})
 
     def _owner(self, line: RequestLine) -> str | None:
-        """Return whose line it is. A team's requests that the server fails are apart from its wrong ones."""
+        """Return the owner of a line: strangers, or a team, apart by who is to blame.
+
+        None: the line is not limited.
+        """
         if not line.team:
             return _STRANGERS
         if self._which == "all":

@@ -1,7 +1,7 @@
 """The process of the admin listener: health and metrics, on a port of its own.
 
-It has no requests of callers, so it answers whatever the service's port suffers. To the supervisor and the
-workers it is one more front end, which sends no slices: so it sees what front ends see.
+It has no requests of callers, so it answers whatever the service's port suffers. The supervisor and the
+workers treat it as one more front end, which sends no slices, so it sees what front ends see.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class AdminApp:
         return JSONResponse({"status": "alive"})
 
     def _expose(self) -> Response:
-        """Return the metrics, of a moment ago if asked for again: so that they delay no probe."""
+        """Return the metrics; if asked again at once, those of a moment ago, so that probes need not wait."""
         now = asyncio.get_running_loop().time()
         if now - self._exposed_at >= BEAT_SECONDS:
             self._exposed, self._exposed_at = self._metrics.expose(self._pool), now
@@ -149,7 +149,7 @@ class AdminApp:
 
 
 class AdminProtocol(LossdProtocol):
-    """A connection. It takes one request at a time: hundreds in one read would keep all others waiting.
+    """A connection to the admin listener. It takes one request at a time; hundreds would delay others.
 
     Args:
         arrived: The connections so far, in the order of their arrival. The oldest gives way to a new one: so
@@ -162,14 +162,14 @@ class AdminProtocol(LossdProtocol):
         self._arrived = arrived
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-        """Begin. If there are too many, abort the oldest."""
+        """Begin, and abort the oldest connection if there are too many."""
         super().connection_made(transport)
         self._arrived.append(self)
         if len(self._arrived) > _MOST_CONNECTIONS:
             self._arrived.pop(0).hang_up()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End: the connection is lost."""
+        """Forget the connection: it is lost."""
         if self in self._arrived:
             self._arrived.remove(self)
         super().connection_lost(exc)

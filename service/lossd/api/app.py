@@ -162,7 +162,7 @@ async def _error_problem(request: Request, error: Exception) -> Response:
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:
-    """Answer nobody: the caller has hung up, or has been answered that its body is broken."""
+    """Answer nothing: the caller has hung up, or was told that its body is broken."""
     return Response(status_code=400)
 
 

@@ -38,7 +38,7 @@ _HEADER: Final = APIKeyHeader(
 
 
 class Connection(Protocol):
-    """A connection, as seen by the one who knows whose it is."""
+    """A connection, whose owner is set here."""
 
     def claim_or_refuse(self, team: Team) -> None:
         """Count it as a team's from now on.

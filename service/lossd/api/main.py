@@ -106,7 +106,7 @@ class DrainingServer(uvicorn.Server):
 
     async def _drain(self, sig: int, frame: FrameType | None) -> None:
         self._pool.leaving.set()
-        await asyncio.sleep(_LOOK_SECONDS)  # for what the supervisor said just before the signal
+        await asyncio.sleep(_LOOK_SECONDS)  # a signal may overtake the supervisor's last message
         logger.info("stopping: accepted requests are answered first")
         if self._pool.handed_over.is_set():
             await self._wait_for_connections()

@@ -112,7 +112,7 @@ class QueueGauges:
         self._numbers[self._waiting] += requests
 
     def full(self, teams: int) -> None:
-        """Add to the teams that have filled their share for a minute."""
+        """Add to the number of teams that have filled their share for a minute."""
         if self._memory is not None:
             self._numbers[self._memory[1]] += teams
 
@@ -184,7 +184,7 @@ class Metrics:
         self._set(float(connections), "max_connections")
 
     def connected(self, change: int) -> None:
-        """Count connections that there are more, or fewer."""
+        """Add to the number of connections; a negative number when they end."""
         self._numbers[self._connections] += change
 
     def refused_connection(self, reason: str) -> None:

@@ -69,7 +69,7 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether nothing does."""
+        """Whether new requests are answered."""
         return not self.unready
 
     @property

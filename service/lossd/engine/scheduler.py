@@ -165,7 +165,7 @@ class LoopTurns:
         return now < self._until and (self._running or not self._waiting)
 
     def spend(self, seconds: float) -> None:
-        """Count time that what runs now will take later: a task that it starts, or wakes."""
+        """Charge this turn for a task that was started or woken, and runs later."""
         self._until -= seconds
 
     def add(self, owner: str, weight: float, work: Callable[[], None]) -> None:

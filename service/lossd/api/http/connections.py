@@ -77,14 +77,14 @@ class Observer(Protocol):
     """What is told about connections."""
 
     def connected(self, change: int) -> None:
-        """Count connections that there are more, or fewer."""
+        """Add to the number of connections; a negative number when they end."""
 
     def refused_connection(self, reason: str) -> None:
         """Count a connection that was refused."""
 
 
 class _Group:
-    """Connections that have an owner, or the lack of a team, in common.
+    """The connections of one owner, or all those without a team.
 
     Attributes:
         members: The connections, by their ids.
@@ -97,10 +97,10 @@ class _Group:
         self._rests_until = 0.0
 
     def longest_idle(self) -> Connection | None:
-        """Return the dispensable connection that has been idle longest, which then has to lose its place.
+        """Return the connection that has been idle longest and may lose its place, which it then has to.
 
-        A search looks at all members. What it finds is used up before the next one, which comes the later the
-        more it has searched in vain.
+        A search looks at all members, and what it finds is used up before the next one. The more members it
+        looked at in vain, the longer is the pause until then.
         """
         found = self._next_in_line()
         if found is None and (now := time.monotonic()) >= self._rests_until:

@@ -1,4 +1,4 @@
-"""Callers that have connected and not finished their TLS handshakes: their number and memory are bounded."""
+"""Connections whose TLS handshakes have not ended, bounded in number and memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SECONDS: Final = 1e-3
 
 
 class Handshakes:
-    """Sockets whose handshakes have not begun, and handshakes that have.
+    """Connections whose callers have not begun TLS, and handshakes under way.
 
     No TLS object exists before the first byte has arrived. When there are too many, the oldest one of the
     address that has most gives way.
@@ -49,7 +49,7 @@ class Handshakes:
         self._begun: _ByAddress[asyncio.Task[object]] = _ByAddress()
 
     def add(self, accepted: socket.socket, address: str) -> None:
-        """Wait until a caller begins."""
+        """Wait until the caller of a new connection begins."""
         if len(self._silent) + len(self._begun) >= max(_LEAST, self._room()):
             if self._silent:
                 self._drop(*self._silent.oldest())
@@ -73,7 +73,7 @@ class Handshakes:
         return True
 
     def _prepare(self, accepted: socket.socket, address: str) -> None:
-        """Begin a handshake when it is its address's turn: it keeps the event loop for a while."""
+        """Queue a handshake, fairly by address: each keeps the event loop busy for a while."""
         self._loop.remove_reader(accepted)
         self._turns.add(f"address {address}", 1.0, partial(self._begin, accepted, address))
 
@@ -94,7 +94,7 @@ class Handshakes:
 
 
 class _ByAddress(Generic[Held]):
-    """What is held for sockets, by their callers' addresses, and for each in the order in which they came."""
+    """Something for each socket, by its caller's address, and for each address in order of arrival."""
 
     def __init__(self) -> None:
         self._addresses: dict[str, dict[socket.socket, Held]] = {}

@@ -25,7 +25,7 @@ _SHUTDOWN_SECONDS: Final = 2.0
 
 
 class Listener:
-    """A listening socket, of whose connections this event loop takes as many as it can.
+    """A listening socket, whose connections this event loop accepts, some in each turn.
 
     Args:
         listener: The socket.

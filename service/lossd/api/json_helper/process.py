@@ -188,7 +188,7 @@ class Helper:
         raise HelperHungError if hung else HelperDiedError
 
     async def _watch(self, process: Process, request: bytes) -> bytes:
-        """Return the answer of a process that is seen to work on a request.
+        """Return the answer of a process to a request, as long as it is seen to work.
 
         It works as long as it uses processor time, however slow the machine. Looks are counted, not seconds:
         if the whole machine stands still for a while, that is one look.

@@ -125,7 +125,7 @@ class Observer(Protocol):
         """Add to the requests that wait."""
 
     def full(self, teams: int) -> None:
-        """Add to the teams that have filled their share for a minute."""
+        """Add to the number of teams that have filled their share for a minute."""
 
 
 class Unobserved:

@@ -1,4 +1,4 @@
-"""The processes of the server that run now: each is started, and connected with all others."""
+"""The server's processes that run now: how each is started, and connected with the others."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ class Children:
             os.close(fd)
 
     def _hear(self, child: Child) -> None:
-        """Note that a front end listens, the only thing that it ever says."""
+        """Note that a front end listens. It never says anything else."""
         asyncio.get_running_loop().remove_reader(child.control)
         child.listens = has_listened(child)
 

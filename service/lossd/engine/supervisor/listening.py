@@ -113,7 +113,7 @@ def _check_address(passed: socket.socket, host: str, port: int, giver: str, sett
     """Check that a socket that was passed listens where the settings say.
 
     Raises:
-        ListenError: It listens elsewhere, where this server may be meant to keep off.
+        ListenError: It listens elsewhere, perhaps where strangers can reach it.
     """
     there, at = passed.getsockname()[:2]
     _, address = _resolve(host, port)

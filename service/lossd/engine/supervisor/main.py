@@ -159,7 +159,7 @@ class _Supervisor:
         notify("READY=1")
 
     async def _become_ready(self) -> None:
-        """Say so once the server is ready, to the server before it, too; then be there for the next."""
+        """Tell systemd and the server before when this one is ready; then wait for the next server."""
         while not self._children.ready:  # noqa: ASYNC110 -- workers say so in shared memory
             await asyncio.sleep(_LOOK_SECONDS)
         logger.info("ready after %.1f s", time.monotonic() - self._began)
@@ -173,7 +173,7 @@ class _Supervisor:
         await asyncio.Event().wait()
 
     def _hand_over(self) -> None:
-        """Stop listening, and stop: another server accepts from the listening sockets."""
+        """Begin to stop: another server accepts from the listening sockets now."""
         self._listening.socket.close()
         if self._listening.admin is not None:
             self._listening.admin.close()
@@ -206,7 +206,7 @@ class _Supervisor:
             self._listening.handover.close()
 
     def _greet(self, child: Child) -> None:
-        """Tell a new front end how things are."""
+        """Tell a new front end about a stop, the teams, and problems with usage."""
         if self._stop.begun.is_set():
             child.tell(Leaving(self._stop.handed_over))
         if self._teams is not None:

@@ -76,7 +76,7 @@ class Stop:
         self.begun.set()
 
     def hand_over(self) -> None:
-        """Begin, without listening: another server accepts from the listening socket."""
+        """Begin: another server accepts from the listening socket now."""
         self.handed_over = True
         self.begun.set()
         self._tell(Leaving(handed_over=True))

@@ -1,6 +1,6 @@
 """What systemd passes to a service, and what it is told (sd_listen_fds, sd_notify, sd_watchdog_enabled).
 
-Everything here does nothing where systemd did not start this process.
+If systemd did not start this process, nothing here does anything.
 """
 
 from __future__ import annotations
