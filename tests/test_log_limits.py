@@ -48,6 +48,12 @@ def test_no_more_lines_than_so_many_whoever_writes(rate: float) -> None:
     assert sum(many.values()) <= 20 * rate + 20
 
 
+def test_what_a_caller_causes_is_limited_at_every_level() -> None:
+    limits = LineLimits(RATE, Clock())
+    assert sum(limits.allow(record("strangers", logging.INFO)) for _ in range(100)) < 25
+    assert all(limits.allow(record("", logging.INFO)) for _ in range(100))  # the server's own
+
+
 @pytest.mark.parametrize(
     ("flooders", "rate"), [(1, RATE), (3, RATE), (30, RATE), (1, RATE / 8), (3, RATE / 8)]
 )

@@ -44,7 +44,8 @@ class LeftOut(NamedTuple):
 class LineLimits:
     """The limits of one process.
 
-    Lines below a warning are not limited, since no caller causes any; nor are those whose owner is None.
+    Lines below a warning that name no owner are not limited, since no caller causes any; nor are those whose
+    owner is None.
 
     Args:
         rate: Lines a second.
@@ -63,8 +64,9 @@ class LineLimits:
 
     def allow(self, record: logging.LogRecord) -> bool:
         """Return whether a line may be written; if not, count it as left out."""
-        owner: str | None = getattr(record, "owner", f"{record.name}:{record.lineno}")
-        if owner is None or record.levelno < logging.WARNING:
+        by_place = None if record.levelno < logging.WARNING else f"{record.name}:{record.lineno}"
+        owner: str | None = getattr(record, "owner", by_place)
+        if owner is None:
             return True
         now = self._clock()
         self._left = min(self._most, self._left + (now - self._at) * self._rate)

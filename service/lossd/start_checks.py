@@ -153,7 +153,8 @@ def tell_usage(settings: Settings, environment: Mapping[str, str]) -> None:
 def _process_bytes(settings: Settings) -> int:
     torch = settings.kernel == "torch" or settings.losses or settings.device[0].startswith("cuda")
     workers = len(settings.device) * (_TORCH_BYTES if torch else _WORKER_BYTES)
-    return _SUPERVISOR_BYTES + settings.front_ends * _FRONT_END_BYTES + workers
+    front_ends = settings.front_ends + (settings.admin_port is not None)  # the admin listener is as large
+    return _SUPERVISOR_BYTES + front_ends * _FRONT_END_BYTES + workers
 
 
 def _shrink(settings: Settings, arena_bytes: int) -> Settings | None:

@@ -179,7 +179,7 @@ class Helper:
             except (ConnectionError, EOFError):
                 logger.warning("the helper (pid %d) died", process.pid)
             except HelperHungError:
-                logger.error("the helper (pid %d) hangs; killed", process.pid)
+                logger.error("the helper (pid %d) has made no progress; killed", process.pid)
                 self._when_hung()
                 hung = True
             finally:
