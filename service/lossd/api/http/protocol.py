@@ -400,6 +400,8 @@ class LossdProtocol(RequestParser):
             self._turns.add(self.owner, self.weight, self._start_next)
 
     def _start_next(self) -> None:
+        """Start the next request, once those that have arrived with it are known."""
+        self._take_waiting()
         if self.pipeline and not self.is_closing():
             self._start_asgi_task(*self.pipeline.pop())
 
