@@ -115,7 +115,6 @@ class LossdProtocol(RequestParser):
         team: The name of its team; empty if it has none.
         served: Whether a request was answered on it.
         idle_since: When it was made, or last had answered a request, by the loop's clock.
-        weight: The owner's share of the loop's time, in proportion to others'.
         received_at: When what it takes now had arrived, by time.monotonic().
     """
 
@@ -152,7 +151,7 @@ class LossdProtocol(RequestParser):
         self._waiting: list[bytes] = []  # received, but not taken yet
         self._paused = False  # nothing more is read until that has been taken
         self.owner = self.team = ""
-        self.weight = 1.0
+        self._weight = 1.0  # the team's share of the loop's time
         self.served = False
         self.idle_since = self.loop.time()
         self.received_at = 0.0
@@ -184,7 +183,10 @@ class LossdProtocol(RequestParser):
     def take_later(self, data: bytes) -> None:
         """Take bytes in a later turn of the loop. Nothing that was received before them waits."""
         self._waiting.append(data)
-        self._turns.add(self.owner, self.weight, self._take_waiting)
+        self._wait_for_turn(self._take_waiting)
+
+    def _wait_for_turn(self, work: Callable[[], None]) -> None:
+        self._turns.add(self.team, self._weight if self.team else 1.0, self.owner, work)
 
     def _take_waiting(self) -> None:
         """Take what has waited: it is its turn."""
@@ -259,7 +261,7 @@ class LossdProtocol(RequestParser):
 
     def claim(self, team: Team) -> bool:
         """Count it as a team's from now on; return False if the team may not have it."""
-        self.weight = team.weight
+        self._weight = team.weight
         return team.name == self.team or self._counted is None or self._counted.claim(self, team.name)
 
     def claim_or_refuse(self, team: Team) -> None:
@@ -397,7 +399,7 @@ class LossdProtocol(RequestParser):
             return
         self.flow.resume_reading()
         if self.pipeline:
-            self._turns.add(self.owner, self.weight, self._start_next)
+            self._wait_for_turn(self._start_next)
 
     def _start_next(self) -> None:
         """Start the next request, once those that have arrived with it are known."""
