@@ -27,7 +27,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from lossd.api.accounting import NO_TIMING, RequestLog, choose_id
+from lossd.api.accounting import NO_TIMING, STOPPED, RequestLog, choose_id
 from lossd.api.http.connections import Connections
 from lossd.api.http.cors import Origins
 from lossd.api.http.disconnects import DisconnectWatcher
@@ -541,6 +541,13 @@ class LossdProtocol(RequestParser):
         if self._lane is not None and self._lane.busy:
             self._lane.stop()
         super().shutdown()
+
+    def end_now(self) -> None:
+        """End, with an error if a loss is asked for and its caller can read it: the server ends."""
+        if self._interrupt is None or self.flow.write_paused:
+            self.hang_up()
+        else:
+            self._interrupt(STOPPED)
 
 
 def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
