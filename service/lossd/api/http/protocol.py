@@ -369,10 +369,13 @@ class LossdProtocol(RequestParser):
             self.linger()
 
     def _refuse_at_once(self, error: RequestError) -> None:
-        """Answer with an error before any request, and close."""
-        self._ignoring = True
+        """Answer with an error before any request, and close: there is no room for it."""
         self._respond_error(error)
-        self.transport.close()
+        if self._lingerers.have_room:
+            self.linger(brief=True)
+        else:
+            self._ignoring = True
+            self.transport.close()
 
     def _respond_error(self, error: RequestError) -> None:
         request_id = choose_id(None)
@@ -508,15 +511,21 @@ class LossdProtocol(RequestParser):
         else:
             self.hang_up()
 
-    def linger(self) -> None:
-        """Close the sending half, and drop what is still received, for a bounded time."""
+    def linger(self, *, brief: bool = False) -> None:
+        """Close the sending half, and drop what is still received, for a bounded time.
+
+        Args:
+            brief: There is no room for it.
+        """
         if self.is_closing():
             return
         self._ignoring, self.idle_since = True, self.loop.time()
         left = self._settings.linger_bytes
         if self._within_body and self._declared is not None:
             left = self._declared - self.body_bytes
-        self._linger = Linger(self._lingerers, self.loop, self.flow, self.transport, left, self._late_answer)
+        self._linger = Linger(
+            self._lingerers, self.loop, self.flow, self.transport, left, self._late_answer, brief=brief
+        )
 
     def is_closing(self) -> bool:
         """Return whether nothing can be written any more."""
