@@ -140,16 +140,16 @@ def test_without_a_home_it_says_where_usage_is_kept(
 
     def home() -> Path:
         if passwd:
-            return Path("/home/one")
+            return Path("/homes/one")
         raise RuntimeError
 
     monkeypatch.setattr(Path, "home", home)
     tell_usage(Settings(), {})
     (record,) = caplog.records
     assert "LOSSD_USAGE_FILE" in record.getMessage()
-    assert ("kept in /home/one/.local/state/lossd/usage.sqlite3" in record.getMessage()) == passwd
+    assert ("kept in /homes/one/.local/state/lossd/usage.sqlite3" in record.getMessage()) == passwd
     assert ("not kept" in record.getMessage()) != passwd
     caplog.clear()
-    tell_usage(Settings(), {"HOME": "/home/one"})
+    tell_usage(Settings(), {"HOME": "/homes/one"})
     tell_usage(Settings(usage_file=None), {})
     assert not caplog.records

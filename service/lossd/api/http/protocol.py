@@ -72,9 +72,20 @@ class _Flow(FlowControl):
         self._fd: int = transport.get_extra_info("socket").fileno()
         self._disconnects = disconnects
         self._hang_up = hang_up
+        self._paused = False  # others than `hold` have paused it
+        self._held = False
 
     def pause_reading(self) -> None:
         """Read no more for now."""
+        self._paused = True
+        self._pause()
+
+    def hold(self) -> None:
+        """Read no more until `release`, whoever has it read on: something received waits to be taken."""
+        self._held = True
+        self._pause()
+
+    def _pause(self) -> None:
         super().pause_reading()
         if self._wanted():
             self.watch()
@@ -86,6 +97,17 @@ class _Flow(FlowControl):
 
     def resume_reading(self) -> None:
         """Read again."""
+        self._paused = False
+        self._resume()
+
+    def release(self) -> None:
+        """Read again unless others have paused it: nothing waits."""
+        self._held = False
+        self._resume()
+
+    def _resume(self) -> None:
+        if self._paused or self._held:
+            return
         if self.read_paused:
             self._disconnects.forget(self._fd, self._hang_up)
         super().resume_reading()
@@ -149,7 +171,6 @@ class LossdProtocol(RequestParser):
         self._lines_of: Sequence[tuple[bytes, bytes]] | None = None  # the source of `_default_lines`
         self._default_lines = b""
         self._waiting: list[bytes] = []  # received, but not taken yet
-        self._paused = False  # nothing more is read until that has been taken
         self.owner = self.team = ""
         self._weight = 1.0  # the team's share of the loop's time
         self.served = False
@@ -170,9 +191,7 @@ class LossdProtocol(RequestParser):
         """Take bytes, or let them wait if this turn of the loop has no time left."""
         if self._waiting:
             self._waiting.append(data)
-            if not self.flow.read_paused:
-                self._paused = True
-                self.flow.pause_reading()
+            self._flow.hold()
             return
         now = self.received_at = time.monotonic()
         if self._turns.has_time(now):
@@ -191,23 +210,28 @@ class LossdProtocol(RequestParser):
     def _take_waiting(self) -> None:
         """Take what has waited: it is its turn."""
         data, self._waiting = b"".join(self._waiting), []
-        if self._paused:
-            self._paused = False
-            self.flow.resume_reading()
         if data:
             self._take(data)
+        if not self._waiting:
+            self._flow.release()
 
     def _take(self, data: bytes) -> None:
-        """Take bytes: first the lane, then the parser."""
-        if self._ignoring:
-            if self._linger is not None:
-                self._linger.drop(len(data))
-            return
+        """Take bytes: first the lane, then the parser, in pieces while this turn has time."""
         lane = self._lane
-        if lane is not None and (lane.busy or self._between_requests):
+        if lane is not None and not self._ignoring and (lane.busy or self._between_requests):
             data = lane.receive(data)
-        if data:
-            self.parse(data)
+        while data:
+            if self._ignoring:
+                if self._linger is not None:
+                    self._linger.drop(len(data))
+                return
+            piece = self.next_piece()
+            self.parse(data[:piece])
+            data = data[piece:]
+            if data and not self._turns.has_time(time.monotonic()):
+                self.take_later(data)
+                self._flow.hold()
+                return
 
     def on_message_complete(self) -> None:
         """End a request; its answer is the connection's last if the server is being stopped."""
@@ -305,7 +329,8 @@ class LossdProtocol(RequestParser):
 
     def on_body(self, body: bytes) -> None:
         """Take some of a body."""
-        self._turns.spend(_WAKE_SECONDS)
+        if not self.cycle.body:  # what awaits it is woken once, for however many chunks
+            self._turns.spend(_WAKE_SECONDS)
         super().on_body(body)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
@@ -407,7 +432,9 @@ class LossdProtocol(RequestParser):
     def _start_next(self) -> None:
         """Start the next request, once those that have arrived with it are known."""
         self._take_waiting()
-        if self.pipeline and not self.is_closing():
+        if self._waiting:
+            self._wait_for_turn(self._start_next)
+        elif self.pipeline and not self.is_closing():
             self._start_asgi_task(*self.pipeline.pop())
 
     def write(self, data: bytes) -> None:
