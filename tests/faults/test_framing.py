@@ -227,13 +227,10 @@ def test_who_was_before_is_answered_and_the_last(server: LiveServer) -> None:
 
 
 def test_more_requests_than_one_waits_for(server: LiveServer) -> None:
-    """Those that are kept are answered, and no others: a caller knows which to send again."""
+    """They are taken as answers are read, so all are answered."""
     before = total(server, "lossd_requests_total", outcome="ok")
-    received = talk(server, ORDINARY * 5000)
-    assert set(received.statuses) == {200}
-    assert 1001 <= len(received.statuses) <= 1010  # some may have been answered before the last had arrived
-    assert received.ended in ("closed", "reset")
-    assert total(server, "lossd_requests_total", outcome="ok") - before == len(received.statuses)
+    assert talk(server, ORDINARY * 3000, answers=3000).statuses == [200] * 3000
+    assert total(server, "lossd_requests_total", outcome="ok") - before == 3000
     for whole in (BEHIND, ORDINARY):
         assert talk(server, whole * 1000, answers=1000).statuses == [200] * 1000
 

@@ -216,20 +216,29 @@ class LossdProtocol(RequestParser):
             self._flow.release()
 
     def _take(self, data: bytes) -> None:
-        """Take bytes: first the lane, then the parser, in pieces while this turn has time."""
+        """Take bytes: first the lane, then the parser, in pieces while this turn has time.
+
+        Nothing is taken ahead: at most one request is known beside the one being answered, and none while
+        answers are unread. What was received behind them waits, and nothing more is read.
+        """
         lane = self._lane
         if lane is not None and not self._ignoring and (lane.busy or self._between_requests):
             data = lane.receive(data)
-        while data:
+        start = 0
+        while start < len(data):
             if self._ignoring:
                 if self._linger is not None:
-                    self._linger.drop(len(data))
+                    self._linger.drop(len(data) - start)
                 return
-            piece = self.next_piece()
-            self.parse(data[:piece])
-            data = data[piece:]
-            if data and not self._turns.has_time(time.monotonic()):
-                self.take_later(data)
+            if self.pipeline or (self.flow.write_paused and self._between_requests):
+                self._waiting.append(data[start:])  # until `on_response_complete` or `resume_writing`
+                self._flow.hold()
+                return
+            end = start + self.next_piece()
+            self.parse(data[start:end])
+            start = end
+            if start < len(data) and not self._turns.has_time(time.monotonic()):
+                self.take_later(data[start:])
                 self._flow.hold()
                 return
 
@@ -264,6 +273,8 @@ class LossdProtocol(RequestParser):
         """Go on writing: the caller has read."""
         self._guard.client_read()
         super().resume_writing()
+        if self._waiting:
+            self._wait_for_turn(self._take_waiting)
 
     # For what answers a request (`lossd.api.http.interfaces.Connection`)
 
@@ -304,15 +315,18 @@ class LossdProtocol(RequestParser):
             return None
         if not self._within_body or self._waiting or self.transport.is_closing():
             return None
+        self.flow.pause_reading()  # a transport chooses how to read when it begins to
         upload = Upload(self, self.flow, missing)
-        self._change_protocol(upload)
+        self.transport.set_protocol(upload)
         return upload
 
     def end_upload(self, upload: Upload) -> None:
         """See `Connection.end_upload`."""
         if self.transport.is_closing():
             return
-        self._change_protocol(self)
+        self.flow.pause_reading()
+        self.transport.set_protocol(self)
+        self.flow.resume_reading()
         if not upload.missing:
             self.parser = httptools.HttpRequestParser(self)  # the one before still expects the body
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
@@ -321,11 +335,6 @@ class LossdProtocol(RequestParser):
     def count_upload(self, nbytes: int) -> None:
         """Count bytes of a body that were read past the parser."""
         self.body_bytes += nbytes
-
-    def _change_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self.flow.pause_reading()  # a transport chooses how to read when it begins to
-        self.transport.set_protocol(protocol)
-        self.flow.resume_reading()
 
     def on_body(self, body: bytes) -> None:
         """Take some of a body."""
@@ -426,16 +435,14 @@ class LossdProtocol(RequestParser):
         if self.is_closing():
             return
         self.flow.resume_reading()
-        if self.pipeline:
+        if self.pipeline or self._waiting:
             self._wait_for_turn(self._start_next)
 
     def _start_next(self) -> None:
-        """Start the next request, once those that have arrived with it are known."""
-        self._take_waiting()
-        if self._waiting:
-            self._wait_for_turn(self._start_next)
-        elif self.pipeline and not self.is_closing():
+        """Start the next request, and take what has arrived behind it."""
+        if self.pipeline and not self.is_closing():
             self._start_asgi_task(*self.pipeline.pop())
+        self._take_waiting()
 
     def write(self, data: bytes) -> None:
         """Write some of an answer from uvicorn's cycle."""
@@ -560,7 +567,7 @@ class LossdProtocol(RequestParser):
 
     def close(self) -> None:
         """Close after an answer, once the caller has sent all of its request."""
-        if self._within_body or self._ignoring:
+        if self._within_body or self._ignoring or self._waiting:
             self.linger()
         else:
             self.transport.close()

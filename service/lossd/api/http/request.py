@@ -28,9 +28,9 @@ from lossd.types import ErrorCode, RequestError
 
 REQUEST_ID: Final = "lossd.request_id"
 """The scope's key of the request id, a str."""
-_MOST_PIPELINED: Final = 1000
-"""Requests that may wait behind the one being answered. One read could hold ten thousand."""
 _HOST: Final = rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
+_HEAD_BYTES: Final = 1 << 10
+"""Bytes of heads that are parsed at once, since each may have many, and each head takes 3 KB of memory."""
 PIECE_BYTES: Final = 1 << 13
 """Bytes that are parsed at once: chunks and heads of a few bytes each take a millisecond or two."""
 _MOST_FRAMING: Final = 1 << 16
@@ -111,7 +111,9 @@ class RequestParser(HttpToolsProtocol):
 
     def next_piece(self) -> int:
         """Return how many bytes to parse at once: few, but all of a body whose length is known."""
-        return max(PIECE_BYTES, (self._declared or 0) - self.body_bytes if self._within_body else 0)
+        if not self._within_body:
+            return _HEAD_BYTES
+        return max(PIECE_BYTES, (self._declared or 0) - self.body_bytes)
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -134,9 +136,6 @@ class RequestParser(HttpToolsProtocol):
         headers = sum(len(name) + len(value) for name, value in self.headers)
         if len(self.url) + headers > self._settings.max_header_bytes:
             raise self._too_long()
-        if len(self.pipeline) == _MOST_PIPELINED:
-            detail = f"more than {_MOST_PIPELINED} pipelined requests; wait for answers first"
-            raise RequestError(ErrorCode.BAD_REQUEST, detail)
         super().on_headers_complete()
         self.cycle.transport = self  # type: ignore[assignment] # the answer goes through `write` and `close`
         self._within_body = True
