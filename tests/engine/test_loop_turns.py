@@ -27,12 +27,12 @@ class Loop:
     def _call_soon(self, callback: Callable[[], None]) -> None:
         self._next.append(callback)
 
-    def add(self, owner: str, seconds: float, weight: float = 1.0) -> None:
+    def add(self, owner: str, seconds: float, weight: float = 1.0, team: str | None = None) -> None:
         def work() -> None:
             self.now += seconds
             self.done[-1].append(owner)
 
-        self.turns.add(owner, weight, work)
+        self.turns.add(owner if team is None else team, weight, owner, work)
 
     def turn(self) -> bool:
         """Run a turn; return whether there was something to do."""
@@ -91,6 +91,18 @@ def test_owners_have_their_shares_of_the_turns() -> None:
     assert Counter(order) == {"one": 100, "other": 60}
 
 
+def test_strangers_are_one_team_however_many_addresses_they_have() -> None:
+    loop = Loop()
+    for number in range(2000):
+        loop.add(f"address {number % 200}", 0.1e-3, team="")
+    for _ in range(100):
+        loop.add("team", 0.1e-3)
+    loop.run()
+    order = [owner for turn in loop.done for owner in turn]
+    assert order[:202].count("team") == 100
+    assert len(set(order[:400])) == 201  # each address has had a turn, when no one has had its last
+
+
 def test_what_is_spent_is_charged() -> None:
     loop = Loop()
 
@@ -99,7 +111,7 @@ def test_what_is_spent_is_charged() -> None:
         loop.turns.spend(1e-3)
 
     for _ in range(10):
-        loop.turns.add("tasks", 1.0, start_tasks)
+        loop.turns.add("tasks", 1.0, "tasks", start_tasks)
         loop.add("other", 0.5e-3)
     loop.run()
     order = [owner for turn in loop.done for owner in turn]
@@ -129,7 +141,7 @@ def test_others_have_their_turn_though_one_fails() -> None:
         raise ValueError("odd")
 
     for _ in range(2):
-        loop.turns.add("one", 1.0, fail)
+        loop.turns.add("one", 1.0, "one", fail)
         loop.add("one", 0.0)
     for _ in range(2):
         with pytest.raises(ValueError, match="odd"):

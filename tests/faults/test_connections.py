@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from certificates import make_certificate
-from faults.observe import children, connections, fetch, roles, total, wait_until
+from faults.observe import children, connections, descriptors, fetch, roles, total, wait_until
 from faults.raw import SECONDS, connect, receive, talk
 from live_server import LiveServer, live_server
 from teams_file import make_key, team_table, write_teams
@@ -91,6 +91,27 @@ def test_who_is_busy_stays_and_who_comes_is_told(narrow: LiveServer) -> None:
         for number, connection in enumerate(held):
             assert asked(connection, [JSON, JSON[-1:], JSON][number % 3]) == [200]
         assert talk(narrow, POST + JSON, answers=1).statuses == [200]
+
+
+def test_who_is_refused_at_once_is_told_though_it_has_sent_all(tmp_path: Path) -> None:
+    body = bytes(50_000)
+    head = b"POST /bce HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-npy\r\nContent-Length: %d\r\n\r\n"
+    with live_server(tmp_path, max_connections=1) as server:
+        (pid,) = roles(server).front_ends
+        held = connect(server)
+        held.sendall(POST + JSON[:-1])
+        time.sleep(0.2)
+        for _ in range(40):
+            received = talk(server, head % len(body) + body)
+            assert (received.code, received.ended) == ("overloaded", "closed")
+        before = descriptors(pid)
+        with ExitStack() as stack:
+            staying = [stack.enter_context(connect(server)) for _ in range(200)]
+            assert all(receive(one).statuses == [503] for one in staying)
+            assert descriptors(pid) < before + 100
+            wait_until(lambda: descriptors(pid) <= before, 5, "they are still there")
+        assert asked(held, JSON[-1:]) == [200]
+        held.close()
 
 
 def test_heads_that_do_not_end_make_room(narrow: LiveServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Iterable
 
 import pytest
 
@@ -226,12 +227,36 @@ def test_who_was_before_is_answered_and_the_last(server: LiveServer) -> None:
 
 
 def test_more_requests_than_one_waits_for(server: LiveServer) -> None:
-    """Those that are kept are answered, and no others: a caller knows which to send again."""
-    received = talk(server, ORDINARY * 5000)
-    assert received.statuses == [200] * 1001
-    assert received.ended in ("closed", "reset")
+    """They are taken as answers are read, so all are answered."""
+    before = total(server, "lossd_requests_total", outcome="ok")
+    assert talk(server, ORDINARY * 3000, answers=3000).statuses == [200] * 3000
+    assert total(server, "lossd_requests_total", outcome="ok") - before == 3000
     for whole in (BEHIND, ORDINARY):
         assert talk(server, whole * 1000, answers=1000).statuses == [200] * 1000
+
+
+NUMBERS = 20_000
+TOKENS = [b'{"logits": [0', *[b", 1"] * NUMBERS, b'], "targets": [0', *[b", 1"] * NUMBERS, b"]}"]
+"""A document as an encoder yields it."""
+
+
+def in_chunks(tokens: Iterable[bytes], extension: bytes = b"") -> bytes:
+    framed = b"".join(b"%x%b\r\n%b\r\n" % (len(token), extension, token) for token in tokens)
+    return head(b"Transfer-Encoding: chunked", b"Connection: close") + framed + b"0\r\n\r\n"
+
+
+def test_the_smallest_honest_chunks_are_taken(server: LiveServer) -> None:
+    assert talk(server, in_chunks(TOKENS)).statuses == [200]
+
+
+@pytest.mark.parametrize("extension", [b"", b";a=b"])
+def test_chunks_of_a_byte_are_refused_once_they_are_many(server: LiveServer, extension: bytes) -> None:
+    letters = [bytes((letter,)) for letter in b"".join(TOKENS)]
+    received = talk(server, in_chunks(letters, extension))
+    assert (received.statuses, received.code) == ([400], "bad_request")
+    assert b"send larger chunks, or Content-Length" in received.raw
+    few = [bytes((letter,)) for letter in JSON + b" " * 5_000]
+    assert talk(server, in_chunks(few, extension)).statuses == [200]
 
 
 NPY = b"POST /bce HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-npy\r\nContent-Length: 500\r\n\r\n"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bench.memory import own
 from faults.observe import connections, is_free, metrics, port_of, roles, total, wait_until
 from faults.raw import connect, drip, receive, talk
 from live_server import LiveServer, live_server
@@ -255,6 +257,25 @@ def test_who_leaves_many_small_answers_unread(hasty: LiveServer) -> None:
         until_broken(connection, LARGE * 10)
     [front_end] = roles(hasty).front_ends
     wait_until(lambda: not connections(hasty, front_end), 2, "its connection is still there")
+
+
+def test_requests_behind_unread_answers_cost_what_was_read_of_them(
+    tmp_path: Path, say: Callable[[str], None]
+) -> None:
+    many = 40
+    probes = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 7000
+    with live_server(tmp_path) as server, ExitStack() as stack:
+        [front_end] = roles(server).front_ends
+        talk(server, probes[:4000], seconds=1)
+        before = own(front_end)
+        for _ in range(many):
+            caller = stack.enter_context(connect(server, receive_bytes=4096))
+            caller.setblocking(False)
+            caller.send(probes)
+        time.sleep(3)
+        each = (own(front_end) - before) / many
+        say(f"{each / 1024:.0f} KiB for each connection")
+        assert each < 700 << 10
 
 
 def test_who_reads_slowly_but_reads_gets_all(hasty: LiveServer) -> None:

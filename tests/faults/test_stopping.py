@@ -109,6 +109,29 @@ def test_what_hangs_delays_the_end_for_a_bounded_time(
         os.kill(pid, 0)
 
 
+def test_callers_who_neither_read_nor_send_on_neither_delay_the_end_nor_fill_the_log(tmp_path: Path) -> None:
+    body = pair_body(20_000)
+    asked = [
+        b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nHost: a\r\n\r\n" * 30,
+        post("/bce?reduction=none", body).head + body,
+        b"POST /v2/repository/index HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{",
+        post("/bce", body).head + body[:1000],
+        b"POST /bce HTTP/1.1\r\nHost",
+    ]
+    with live_server(tmp_path, drain_seconds=1) as server:
+        callers = [connect(server, receive_bytes=4096) for _ in asked]
+        for caller, request in zip(callers, asked, strict=True):
+            caller.sendall(request)
+        time.sleep(0.5)
+        seconds = stopped_within(server, signal.SIGTERM)
+        log = server.log.read_text()
+        for caller in callers:
+            caller.close()
+    assert server.process.returncode == 0
+    assert not [words for words in ("Traceback", "Cancel ", "killed", "Exception") if words in log], log
+    assert seconds < 1 + AFTERWARDS + SLACK
+
+
 def status_of(server: LiveServer) -> int:
     """The status of a small request; 0 without an answer."""
     try:

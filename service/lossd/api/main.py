@@ -50,8 +50,11 @@ _COLLECT: Final = (50_000, 10, 100)
 _FAREWELL_SECONDS: Final = 0.3
 """Time in which callers that connected just before the socket closed are still answered."""
 _LOOK_SECONDS: Final = 0.02
-_LAST_SECONDS: Final = 1
-"""Time to refuse the requests that are left when the time for draining is up."""
+_LAST_SECONDS: Final = (0.6, 0.9)
+"""Time for those who are left when the time for draining is up, until requests are refused, and until the
+last connections are aborted."""
+_END_SECONDS: Final = 1
+"""Time until the process ends, whatever is left."""
 
 
 class DrainingServer(uvicorn.Server):
@@ -133,7 +136,13 @@ class DrainingServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End: accept nobody any more, and end all connections."""
         self._listener.close()
+        for seconds in _LAST_SECONDS:
+            self._loop.call_later(seconds, self._end_now)
         await super().shutdown(sockets)
+
+    def _end_now(self) -> None:
+        for connection in tuple(self.server_state.connections):
+            cast(LossdProtocol, connection).end_now()
 
 
 async def serve(
@@ -197,7 +206,7 @@ def _uvicorn_config(settings: Settings, service: Service, connections: Connectio
         server_header=False,
         reset_contextvars=True,
         timeout_keep_alive=settings.keep_alive_seconds,
-        timeout_graceful_shutdown=_LAST_SECONDS,
+        timeout_graceful_shutdown=_END_SECONDS,
     )
 
 

@@ -139,7 +139,10 @@ class Scheduler(Generic[Item]):
 
 
 class LoopTurns:
-    """Shares the time of an event loop between the requests of its connections, fairly by owner.
+    """Shares the time of an event loop between the requests of its connections, fairly by team.
+
+    All who have shown no key are one team, and within it addresses are served in rotation: however many
+    addresses somebody has, teams do not wait for them.
 
     A turn of the loop reads from every connection that has sent something, however many there are, and only
     then accepts new ones and lets others run. So each turn has little time for requests, and those for which
@@ -168,15 +171,16 @@ class LoopTurns:
         """Charge this turn for a task that was started or woken, and runs later."""
         self._until -= seconds
 
-    def add(self, owner: str, weight: float, work: Callable[[], None]) -> None:
+    def add(self, team: str, weight: float, owner: str, work: Callable[[], None]) -> None:
         """Call a function in a later turn.
 
         Args:
-            owner: Who is charged for it.
-            weight: The owner's share, in proportion to others'.
+            team: The team that is charged for it; all who have shown no key are one, without a name.
+            weight: The team's share, in proportion to others'.
+            owner: Whose it is within the team, such as an address; owners are served in rotation.
             work: The function, which raises nothing.
         """
-        self._waiting.add(owner, weight, object(), work)
+        self._waiting.add(team, weight, owner, work)
         if not self._begun:
             self._begin(self._clock())
 

@@ -19,7 +19,7 @@ class Caller:
     """
 
     def __init__(self, data: bytes, dice: random.Random) -> None:
-        self.reading = True
+        self.reading = False
         self.upload = Upload(self, self, len(data))
         self._data = memoryview(data)
         self._dice = dice
@@ -69,8 +69,7 @@ def test_all_of_it_comes_in_order(seed: int, aimed: bool) -> None:
 
     async def read() -> bytes:
         caller = Caller(data, dice)
-        for _ in range(dice.randint(0, 4)):
-            caller.send()
+        assert not caller.reading  # nobody waits for it yet
         if aimed:
             caller.upload.aim(memoryview(bytearray(len(data))))
         found = bytearray()
@@ -95,13 +94,31 @@ def test_all_of_it_comes_in_order(seed: int, aimed: bool) -> None:
 def test_a_caller_who_hangs_up_leaves_what_has_come() -> None:
     async def read() -> list[bytes]:
         caller = Caller(b"abc" * 100, random.Random(0))
-        for _ in range(100):
-            caller.send()
+        asking = asyncio.create_task(caller.upload.chunk())
+        await asyncio.sleep(0)
+        caller.send()
         caller.upload.connection_lost(None)
-        found = []
+        found = [bytes(await asking)]
         while chunk := await caller.upload.chunk():
             found.append(bytes(chunk))
         assert not caller.upload.ended
         return found
 
-    assert b"".join(asyncio.run(read())) == (b"abc" * 100)[:200]  # two buffers
+    found = b"".join(asyncio.run(read()))
+    assert found
+    assert (b"abc" * 100).startswith(found)
+
+
+def test_who_waits_for_the_next_bytes_holds_no_buffer() -> None:
+    async def read() -> None:
+        caller = Caller(b"abc" * 100, random.Random(0))
+        for _ in range(3):
+            asking = asyncio.create_task(caller.upload.chunk())
+            await asyncio.sleep(0)
+            assert len(uploads._spare) == (1 if caller.upload.missing < 300 else 0)
+            caller.send()
+            assert await asking
+            assert not caller.reading
+            assert not uploads._spare
+
+    asyncio.run(read())

@@ -75,7 +75,7 @@ class Handshakes:
     def _prepare(self, accepted: socket.socket, address: str) -> None:
         """Queue a handshake, fairly by address: each keeps the event loop busy for a while."""
         self._loop.remove_reader(accepted)
-        self._turns.add(f"address {address}", 1.0, partial(self._begin, accepted, address))
+        self._turns.add("", 1.0, f"address {address}", partial(self._begin, accepted, address))
 
     def _begin(self, accepted: socket.socket, address: str) -> None:
         if not self._leave_silent(accepted, address):

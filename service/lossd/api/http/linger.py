@@ -20,6 +20,10 @@ from lossd.settings import Settings
 
 _SHORT_SECONDS: Final = 1.0
 """The time of a connection when as many as allowed have a long time."""
+_BRIEF_SECONDS: Final = 0.5
+"""The time of a connection for which there is no room: most callers have sent all, and need none."""
+_MOST_BRIEF: Final = 64
+"""Connections that there is no room for and that linger; further ones are closed at once."""
 _HURRIED_SECONDS: Final = 0.4
 """The time of a connection when the server is about to end."""
 _QUIET_SECONDS: Final = 1.0
@@ -37,12 +41,18 @@ class Lingerers:
     Attributes:
         settings: The server's settings.
         long: The connections that have a long time.
+        brief: Those that linger though there is no room for them.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings: Final = settings
-        self.long = 0
+        self.long = self.brief = 0
         self._waiting: deque[Linger] = deque()  # one is read in each turn of the event loop
+
+    @property
+    def have_room(self) -> bool:
+        """Whether one more may linger that there is no room for otherwise."""
+        return self.brief < _MOST_BRIEF
 
     def read_later(self, linger: Linger, loop: asyncio.AbstractEventLoop) -> None:
         """Read a connection on after the others, and after everything else in the event loop."""
@@ -69,6 +79,7 @@ class Linger:
         transport: The transport of the connection.
         left_bytes: The most bytes that are still to be received.
         late_answer: What is sent once they have been received; empty if the answer was sent.
+        brief: There is no room for it among the connections.
     """
 
     def __init__(
@@ -79,6 +90,8 @@ class Linger:
         transport: asyncio.Transport,
         left_bytes: int,
         late_answer: bytes = b"",
+        *,
+        brief: bool = False,
     ) -> None:
         settings = others.settings
         self._others = others
@@ -86,9 +99,12 @@ class Linger:
         self._flow = flow
         self._transport = transport
         self._left_bytes = min(left_bytes, settings.linger_bytes)
-        self._is_long = others.long < settings.linger_connections
+        self._is_brief = brief
+        self._is_long = not brief and others.long < settings.linger_connections
         others.long += self._is_long
-        self._left_seconds = settings.linger_seconds if self._is_long else _SHORT_SECONDS
+        others.brief += brief
+        unless_long = _BRIEF_SECONDS if brief else _SHORT_SECONDS
+        self._left_seconds = settings.linger_seconds if self._is_long else unless_long
         self._quiet_seconds = 0.0
         self._half_closed = False
         self._late_answer = late_answer
@@ -144,6 +160,7 @@ class Linger:
             self._transport.write_eof()
 
     def end(self) -> None:
-        """Let another connection have a long time: this one is lost."""
+        """Let another connection have its time: this one is lost."""
         self._others.long -= self._is_long
-        self._is_long = False
+        self._others.brief -= self._is_brief
+        self._is_long = self._is_brief = False

@@ -27,7 +27,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from lossd.api.accounting import NO_TIMING, RequestLog, choose_id
+from lossd.api.accounting import NO_TIMING, STOPPED, RequestLog, choose_id
 from lossd.api.http.connections import Connections
 from lossd.api.http.cors import Origins
 from lossd.api.http.disconnects import DisconnectWatcher
@@ -72,9 +72,20 @@ class _Flow(FlowControl):
         self._fd: int = transport.get_extra_info("socket").fileno()
         self._disconnects = disconnects
         self._hang_up = hang_up
+        self._paused = False  # others than `hold` have paused it
+        self._held = False
 
     def pause_reading(self) -> None:
         """Read no more for now."""
+        self._paused = True
+        self._pause()
+
+    def hold(self) -> None:
+        """Read no more until `release`, whoever has it read on: something received waits to be taken."""
+        self._held = True
+        self._pause()
+
+    def _pause(self) -> None:
         super().pause_reading()
         if self._wanted():
             self.watch()
@@ -86,6 +97,17 @@ class _Flow(FlowControl):
 
     def resume_reading(self) -> None:
         """Read again."""
+        self._paused = False
+        self._resume()
+
+    def release(self) -> None:
+        """Read again unless others have paused it: nothing waits."""
+        self._held = False
+        self._resume()
+
+    def _resume(self) -> None:
+        if self._paused or self._held:
+            return
         if self.read_paused:
             self._disconnects.forget(self._fd, self._hang_up)
         super().resume_reading()
@@ -115,7 +137,6 @@ class LossdProtocol(RequestParser):
         team: The name of its team; empty if it has none.
         served: Whether a request was answered on it.
         idle_since: When it was made, or last had answered a request, by the loop's clock.
-        weight: The owner's share of the loop's time, in proportion to others'.
         received_at: When what it takes now had arrived, by time.monotonic().
     """
 
@@ -150,9 +171,8 @@ class LossdProtocol(RequestParser):
         self._lines_of: Sequence[tuple[bytes, bytes]] | None = None  # the source of `_default_lines`
         self._default_lines = b""
         self._waiting: list[bytes] = []  # received, but not taken yet
-        self._paused = False  # nothing more is read until that has been taken
         self.owner = self.team = ""
-        self.weight = 1.0
+        self._weight = 1.0  # the team's share of the loop's time
         self.served = False
         self.idle_since = self.loop.time()
         self.received_at = 0.0
@@ -171,9 +191,7 @@ class LossdProtocol(RequestParser):
         """Take bytes, or let them wait if this turn of the loop has no time left."""
         if self._waiting:
             self._waiting.append(data)
-            if not self.flow.read_paused:
-                self._paused = True
-                self.flow.pause_reading()
+            self._flow.hold()
             return
         now = self.received_at = time.monotonic()
         if self._turns.has_time(now):
@@ -184,28 +202,45 @@ class LossdProtocol(RequestParser):
     def take_later(self, data: bytes) -> None:
         """Take bytes in a later turn of the loop. Nothing that was received before them waits."""
         self._waiting.append(data)
-        self._turns.add(self.owner, self.weight, self._take_waiting)
+        self._wait_for_turn(self._take_waiting)
+
+    def _wait_for_turn(self, work: Callable[[], None]) -> None:
+        self._turns.add(self.team, self._weight if self.team else 1.0, self.owner, work)
 
     def _take_waiting(self) -> None:
         """Take what has waited: it is its turn."""
         data, self._waiting = b"".join(self._waiting), []
-        if self._paused:
-            self._paused = False
-            self.flow.resume_reading()
         if data:
             self._take(data)
+        if not self._waiting:
+            self._flow.release()
 
     def _take(self, data: bytes) -> None:
-        """Take bytes: first the lane, then the parser."""
-        if self._ignoring:
-            if self._linger is not None:
-                self._linger.drop(len(data))
-            return
+        """Take bytes: first the lane, then the parser, in pieces while this turn has time.
+
+        Nothing is taken ahead: at most one request is known beside the one being answered, and none while
+        answers are unread. What was received behind them waits, and nothing more is read.
+        """
         lane = self._lane
-        if lane is not None and (lane.busy or self._between_requests):
+        if lane is not None and not self._ignoring and (lane.busy or self._between_requests):
             data = lane.receive(data)
-        if data:
-            self.parse(data)
+        start = 0
+        while start < len(data):
+            if self._ignoring:
+                if self._linger is not None:
+                    self._linger.drop(len(data) - start)
+                return
+            if self.pipeline or (self.flow.write_paused and self._between_requests):
+                self._waiting.append(data[start:])  # until `on_response_complete` or `resume_writing`
+                self._flow.hold()
+                return
+            end = start + self.next_piece()
+            self.parse(data[start:end])
+            start = end
+            if start < len(data) and not self._turns.has_time(time.monotonic()):
+                self.take_later(data[start:])
+                self._flow.hold()
+                return
 
     def on_message_complete(self) -> None:
         """End a request; its answer is the connection's last if the server is being stopped."""
@@ -238,6 +273,8 @@ class LossdProtocol(RequestParser):
         """Go on writing: the caller has read."""
         self._guard.client_read()
         super().resume_writing()
+        if self._waiting:
+            self._wait_for_turn(self._take_waiting)
 
     # For what answers a request (`lossd.api.http.interfaces.Connection`)
 
@@ -259,7 +296,7 @@ class LossdProtocol(RequestParser):
 
     def claim(self, team: Team) -> bool:
         """Count it as a team's from now on; return False if the team may not have it."""
-        self.weight = team.weight
+        self._weight = team.weight
         return team.name == self.team or self._counted is None or self._counted.claim(self, team.name)
 
     def claim_or_refuse(self, team: Team) -> None:
@@ -278,15 +315,18 @@ class LossdProtocol(RequestParser):
             return None
         if not self._within_body or self._waiting or self.transport.is_closing():
             return None
+        self.flow.pause_reading()  # a transport chooses how to read when it begins to
         upload = Upload(self, self.flow, missing)
-        self._change_protocol(upload)
+        self.transport.set_protocol(upload)
         return upload
 
     def end_upload(self, upload: Upload) -> None:
         """See `Connection.end_upload`."""
         if self.transport.is_closing():
             return
-        self._change_protocol(self)
+        self.flow.pause_reading()
+        self.transport.set_protocol(self)
+        self.flow.resume_reading()
         if not upload.missing:
             self.parser = httptools.HttpRequestParser(self)  # the one before still expects the body
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
@@ -296,14 +336,10 @@ class LossdProtocol(RequestParser):
         """Count bytes of a body that were read past the parser."""
         self.body_bytes += nbytes
 
-    def _change_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self.flow.pause_reading()  # a transport chooses how to read when it begins to
-        self.transport.set_protocol(protocol)
-        self.flow.resume_reading()
-
     def on_body(self, body: bytes) -> None:
         """Take some of a body."""
-        self._turns.spend(_WAKE_SECONDS)
+        if not self.cycle.body:  # what awaits it is woken once, for however many chunks
+            self._turns.spend(_WAKE_SECONDS)
         super().on_body(body)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
@@ -367,10 +403,13 @@ class LossdProtocol(RequestParser):
             self.linger()
 
     def _refuse_at_once(self, error: RequestError) -> None:
-        """Answer with an error before any request, and close."""
-        self._ignoring = True
+        """Answer with an error before any request, and close: there is no room for it."""
         self._respond_error(error)
-        self.transport.close()
+        if self._lingerers.have_room:
+            self.linger(brief=True)
+        else:
+            self._ignoring = True
+            self.transport.close()
 
     def _respond_error(self, error: RequestError) -> None:
         request_id = choose_id(None)
@@ -396,14 +435,14 @@ class LossdProtocol(RequestParser):
         if self.is_closing():
             return
         self.flow.resume_reading()
-        if self.pipeline:
-            self._turns.add(self.owner, self.weight, self._start_next)
+        if self.pipeline or self._waiting:
+            self._wait_for_turn(self._start_next)
 
     def _start_next(self) -> None:
-        """Start the next request, once those that have arrived with it are known."""
-        self._take_waiting()
+        """Start the next request, and take what has arrived behind it."""
         if self.pipeline and not self.is_closing():
             self._start_asgi_task(*self.pipeline.pop())
+        self._take_waiting()
 
     def write(self, data: bytes) -> None:
         """Write some of an answer from uvicorn's cycle."""
@@ -506,15 +545,21 @@ class LossdProtocol(RequestParser):
         else:
             self.hang_up()
 
-    def linger(self) -> None:
-        """Close the sending half, and drop what is still received, for a bounded time."""
+    def linger(self, *, brief: bool = False) -> None:
+        """Close the sending half, and drop what is still received, for a bounded time.
+
+        Args:
+            brief: There is no room for it.
+        """
         if self.is_closing():
             return
         self._ignoring, self.idle_since = True, self.loop.time()
         left = self._settings.linger_bytes
         if self._within_body and self._declared is not None:
             left = self._declared - self.body_bytes
-        self._linger = Linger(self._lingerers, self.loop, self.flow, self.transport, left, self._late_answer)
+        self._linger = Linger(
+            self._lingerers, self.loop, self.flow, self.transport, left, self._late_answer, brief=brief
+        )
 
     def is_closing(self) -> bool:
         """Return whether nothing can be written any more."""
@@ -522,7 +567,7 @@ class LossdProtocol(RequestParser):
 
     def close(self) -> None:
         """Close after an answer, once the caller has sent all of its request."""
-        if self._within_body or self._ignoring:
+        if self._within_body or self._ignoring or self._waiting:
             self.linger()
         else:
             self.transport.close()
@@ -539,6 +584,13 @@ class LossdProtocol(RequestParser):
         if self._lane is not None and self._lane.busy:
             self._lane.stop()
         super().shutdown()
+
+    def end_now(self) -> None:
+        """End, with an error if a loss is asked for and its caller can read it: the server ends."""
+        if self._interrupt is None or self.flow.write_paused:
+            self.hang_up()
+        else:
+            self._interrupt(STOPPED)
 
 
 def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -28,9 +28,16 @@ from lossd.types import ErrorCode, RequestError
 
 REQUEST_ID: Final = "lossd.request_id"
 """The scope's key of the request id, a str."""
-_MOST_PIPELINED: Final = 1000
-"""Requests that may wait behind the one being answered. One read could hold ten thousand."""
 _HOST: Final = rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
+_HEAD_BYTES: Final = 1 << 10
+"""Bytes of heads that are parsed at once, since each may have many, and each head takes 3 KB of memory."""
+PIECE_BYTES: Final = 1 << 13
+"""Bytes that are parsed at once: chunks and heads of a few bytes each take a millisecond or two."""
+_MOST_FRAMING: Final = 1 << 16
+"""Bytes of chunk framing that any body may have."""
+_FRAMING_SHARE: Final = 2
+"""Further framing may be this many times the body. The smallest honest chunks are tokens of a JSON encoder,
+such as ``, 1``: five bytes of framing for three. A byte a chunk has five times its data, or more."""
 _host: Final = re.compile(_HOST)
 _target: Final = re.compile(rb"(?i:https?)://(?![/:])" + _HOST + rb"/[!\"$-~]*|/[!\"$-~]*")
 _upgrade: Final = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
@@ -60,6 +67,7 @@ class RequestParser(HttpToolsProtocol):
         self._ignoring = False  # received bytes are dropped
         self._held = b""  # the beginning of a line that may offer an upgrade
         self._overhead = 0  # bytes since the end of a head, or since bytes of a body
+        self._parsed = 0  # bytes since the end of a head
         self._declared: int | None = None  # the length of the last body, if known
         self._keep_alive = False  # the last head lets the connection be kept
         self._cycles: list[RequestResponseCycle] = []  # unanswered requests, and maybe the last one
@@ -79,6 +87,7 @@ class RequestParser(HttpToolsProtocol):
         if not data:
             return
         self._overhead += len(data)
+        self._parsed += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -94,6 +103,20 @@ class RequestParser(HttpToolsProtocol):
             return
         if self._overhead > self._settings.max_header_bytes:
             self.refuse(self._too_long())
+        elif self._within_body and self._declared is None:
+            framing = self._parsed - self.body_bytes
+            if framing > max(_MOST_FRAMING, _FRAMING_SHARE * self.body_bytes):
+                detail = (
+                    f"chunk framing takes {framing} bytes for {self.body_bytes} of the body; send larger chunks, "
+                    "or Content-Length"
+                )
+                self.refuse(RequestError(ErrorCode.BAD_REQUEST, detail))
+
+    def next_piece(self) -> int:
+        """Return how many bytes to parse at once: few, but all of a body whose length is known."""
+        if not self._within_body:
+            return _HEAD_BYTES
+        return max(PIECE_BYTES, (self._declared or 0) - self.body_bytes)
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -116,14 +139,11 @@ class RequestParser(HttpToolsProtocol):
         headers = sum(len(name) + len(value) for name, value in self.headers)
         if len(self.url) + headers > self._settings.max_header_bytes:
             raise self._too_long()
-        if len(self.pipeline) == _MOST_PIPELINED:
-            detail = f"more than {_MOST_PIPELINED} pipelined requests; wait for answers first"
-            raise RequestError(ErrorCode.BAD_REQUEST, detail)
         super().on_headers_complete()
         self.cycle.transport = self  # type: ignore[assignment] # the answer goes through `write` and `close`
         self._within_body = True
         self.requests += 1
-        self._overhead = self.body_bytes = 0
+        self._overhead = self._parsed = self.body_bytes = 0
         self._cycles = [cycle for cycle in self._cycles if not cycle.response_complete]
         self._cycles.append(self.cycle)
         lengths = [int(value) for name, value in self.headers if name == b"content-length"]

@@ -1,8 +1,8 @@
 """The rest of a long body, read straight into memory, past the HTTP parser.
 
 uvicorn copies a body several times. A body of known length needs no parser, so this protocol reads the
-connection while it lasts: into the arena, or if the bytes are not stored as they are, into buffers so small
-that they stay in the processor's cache.
+connection while it lasts: into the arena, or if the bytes are not stored as they are, into a buffer so small
+that it stays in the processor's cache.
 """
 
 from __future__ import annotations
@@ -47,9 +47,12 @@ class Connection(Protocol):
 class Upload(asyncio.BufferedProtocol):
     """The rest of a body.
 
+    It is read into a buffer only while somebody waits for it, and the buffer is given back when all of it has
+    been used: connections that wait for anything else hold none.
+
     Args:
         connection: The connection.
-        flow: The flow of the connection.
+        flow: The flow of the connection, which is not being read.
         missing: The bytes that have not been received.
 
     Attributes:
@@ -62,59 +65,48 @@ class Upload(asyncio.BufferedProtocol):
         self.lost = False
         self._connection = connection
         self._flow = flow
-        self._buffers = [_spare.pop() if _spare else memoryview(bytearray(_SCRATCH_BYTES)) for _ in range(2)]
-        self._view = self._buffers[0]  # the memory that is being filled
+        self._aimed = False  # it is read to where it is needed
+        self._view: memoryview | None = None  # the memory that is being filled
         self._filled = 0  # bytes of it
-        self._taken = 0  # bytes of the next chunk's memory that have been handed out
-        self._full: memoryview | None = None  # the other buffer, while it holds bytes to hand out
-        self._paused = False
+        self._taken = 0  # bytes of it that have been handed out
+        self._paused = True
         self._arrived = asyncio.Event()
 
     @property
     def ended(self) -> bool:
         """All of it has been received and handed out."""
-        return not self.missing and self._full is None and self._taken == self._filled
+        return not self.missing and self._taken == self._filled
 
     def aim(self, view: memoryview) -> None:
         """Read into memory that is large enough for all. To be called before the first `chunk`."""
-        nbytes = 0
-        for part in (self._full or b"", self._view[: self._filled]):
-            view[nbytes : nbytes + len(part)] = part
-            nbytes += len(part)
-        self._view, self._filled, self._full = view, nbytes, None
-        self._give_buffers_back()
+        self._view, self._aimed = view, True
         self._go_on()
 
     async def chunk(self) -> memoryview:
         """Return the bytes since the last call, valid until the next; none if the caller has hung up."""
-        if self._full is not None:
-            if self._taken == len(self._full):  # the last chunk was valid until now
-                self._full, self._taken = None, 0
-                if self.missing and self._filled == len(self._view):
-                    self._turn()
-                self._go_on()
-        elif self._buffers and self._taken == self._filled:
-            self._view = self._other
-            self._filled = self._taken = 0
+        if not self._aimed and self._taken == self._filled:
+            self.close()
+        while self._taken == self._filled and not self.lost:
             self._go_on()
-        while self._full is None and self._taken == self._filled and not self.lost:
             self._arrived.clear()
             await self._arrived.wait()
-        if self._full is not None:
-            chunk = self._full[self._taken :]
-            self._taken = len(self._full)
-        else:
-            chunk = self._view[self._taken : self._filled]
-            self._taken = self._filled
+        if self._view is None:
+            return memoryview(b"")
+        chunk = self._view[self._taken : self._filled]
+        self._taken = self._filled
         return chunk
 
     def close(self) -> None:
-        """Return the buffers: no chunk is used any more."""
-        self._give_buffers_back()
+        """Return the buffer: the last chunk is not used any more."""
+        if self._view is not None and not self._aimed and len(_spare) < _MOST_SPARE:
+            _spare.append(self._view)
+        self._view, self._filled, self._taken = None, 0, 0
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return the memory for the next bytes."""
         del sizehint
+        if self._view is None:
+            self._view = _spare.pop() if _spare else memoryview(bytearray(_SCRATCH_BYTES))
         return self._view[self._filled : self._filled + self.missing]
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -122,13 +114,9 @@ class Upload(asyncio.BufferedProtocol):
         self._filled += nbytes
         self.missing -= nbytes
         self._connection.count_upload(nbytes)
-        if not self.missing:
-            self._pause()
-        elif self._filled == len(self._view):
-            if self._full is None:
-                self._turn()
-            else:
-                self._pause()
+        if not (self._aimed and self.missing):
+            self._paused = True
+            self._flow.pause_reading()
         self._arrived.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -145,24 +133,7 @@ class Upload(asyncio.BufferedProtocol):
         """Pass it on."""
         self._connection.resume_writing()
 
-    @property
-    def _other(self) -> memoryview:
-        return self._buffers[self._view is self._buffers[0]]
-
-    def _turn(self) -> None:
-        """Hand out the full buffer, and fill the other."""
-        self._full, self._view, self._filled = self._view, self._other, 0
-
-    def _pause(self) -> None:
-        self._paused = True
-        self._flow.pause_reading()
-
     def _go_on(self) -> None:
         if self._paused and self.missing:
             self._paused = False
             self._flow.resume_reading()
-
-    def _give_buffers_back(self) -> None:
-        if len(_spare) + 2 <= _MOST_SPARE:
-            _spare.extend(self._buffers)
-        self._buffers = []

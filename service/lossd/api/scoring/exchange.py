@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Send
 from structlog.contextvars import bind_contextvars
 
-from lossd.api.accounting import FAILED, STOPPED, RequestRecord, WriteProblem
+from lossd.api.accounting import FAILED, RequestRecord, WriteProblem
 from lossd.api.auth import CONNECTION, Gate, check_team, rate_headers
 from lossd.api.http.interfaces import Connection
 from lossd.api.http.request import client_host, request_id
@@ -152,8 +152,6 @@ class Exchange(IncomingRequest, RequestRecord):
             await self._refuse(metrics, error, write_problem)
         except ClientDisconnect:
             self.count_failure(metrics, "disconnected")
-        except asyncio.CancelledError:  # the time for draining is up; this task ends after the answer
-            await self._refuse(metrics, STOPPED, write_problem)
         except Exception:
             self.log_exception()
             if self.answering:
