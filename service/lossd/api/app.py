@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -86,6 +87,7 @@ def create_app(service: Service) -> ASGIApp:
     app = FastAPI(
         title="lossd",
         version=__version__,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -105,7 +107,6 @@ def create_app(service: Service) -> ASGIApp:
     app.add_exception_handler(RequestError, _error_problem)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _internal_problem)
-    app.openapi = lambda: describe_api(app)  # type: ignore[method-assign] # FastAPI's own way to extend it
     allowed = service.settings.cors_origins
     return Router(app, endpoints, Origins(allowed) if allowed else None)
 
@@ -113,10 +114,16 @@ def create_app(service: Service) -> ASGIApp:
 def _add_docs(app: FastAPI) -> None:
     """Add ``/docs``, with its scripts from this machine: it needs no internet.
 
-    All its links are relative to the page, so that it works behind a proxy.
+    All its links are relative to the page, so that it works behind a proxy. The document that it shows is
+    made now, as anybody may ask for it, and the event loop cannot wait for it.
     """
+    document = json.dumps(describe_api(app), ensure_ascii=False, separators=(",", ":")).encode()
     files = Path(fastapi_offline.__file__).parent / "static"
     app.mount(f"/{_ASSETS}", StaticFiles(directory=files), name="docs-assets")
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> Response:
+        return Response(document, media_type="application/json")
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeGuard
 
+import numpy as np
+
+from lossd.types import MAX_DIMENSIONS
+
 NAN: Final = "nan"
 """The ignore_index that drops elements whose target is NaN."""
 _EXACT: Final = 2**53
@@ -19,6 +23,17 @@ def _is_number(value: object) -> TypeGuard[int | float]:
 
 def _is_integer(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _numbers(value: object) -> tuple[float, ...]:
+    """Return a number or a list of them, which may be long; empty if it is anything else."""
+    given = value if isinstance(value, list) else [value]
+    return tuple(map(float, given)) if {int, float}.issuperset(map(type, given)) else ()
+
+
+def _within(numbers: tuple[float, ...], low: float, high: float) -> bool:
+    array = np.array(numbers)
+    return bool(((array >= low) & (array <= high)).all())
 
 
 def number_between(low: float, high: float) -> Callable[[object], float]:
@@ -37,9 +52,8 @@ def balance(value: object) -> float | tuple[float, ...] | None:
     """Check an alpha: a number in [0, 1], one for each class, or None."""
     if value is None:
         return None
-    given = value if isinstance(value, list) else [value]
-    numbers = tuple(float(one) for one in given if _is_number(one) and 0 <= one <= 1)
-    if not numbers or len(numbers) < len(given):
+    numbers = _numbers(value)
+    if not numbers or not _within(numbers, 0, 1):
         msg = "must be a number from 0 to 1, a list with one for every class, or null"
         raise ValueError(msg)
     return numbers if isinstance(value, list) else numbers[0]
@@ -60,7 +74,7 @@ def one_of(*choices: str) -> Callable[[object], str]:
 def axes(value: object) -> tuple[int, ...]:
     """Check an axis or a list of axes."""
     given = value if isinstance(value, list) else [value]
-    found = tuple(axis for axis in given if _is_integer(axis))
+    found = tuple(axis for axis in given[: MAX_DIMENSIONS + 1] if _is_integer(axis))
     if not found or len(found) < len(given):
         msg = "must be an axis or a list of axes, such as 1 or [0, -1]"
         raise ValueError(msg)
@@ -87,9 +101,8 @@ def normalizer(value: object) -> str | float:
 
 def weights(value: object) -> tuple[float, ...]:
     """Check a pos_weight: a number, or one for each class."""
-    given = value if isinstance(value, list) else [value]
-    found = tuple(float(weight) for weight in given if _is_number(weight))
-    if not found or len(found) < len(given):
+    found = _numbers(value)
+    if not found:
         msg = "must be a number, or a list with one number for every class"
         raise ValueError(msg)
     return found  # whether they are finite and at least 0 is checked as for tensors

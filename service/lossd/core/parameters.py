@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import islice
 from typing import Literal, TypeAlias
 
 from lossd.core.catalog import SHARED, Loss, Parameter
@@ -35,7 +36,7 @@ def check_params(loss: Loss, given: Mapping[str, object]) -> dict[str, object]:
         try:
             params[name] = known[name].check(value)
         except ValueError as error:
-            raise _invalid(name, f"{name} {error}, not {shown(json.dumps(value))}") from None
+            raise _invalid(name, f"{name} {error}, not {shown(_beginning(value))}") from None
         except OverflowError:
             raise _invalid(name, f"{name} is beyond float64's range; send a smaller number") from None
     if params["reduction"] == "none":
@@ -112,6 +113,11 @@ def divisor(params: Mapping[str, object], cut: Cut, tensors: Mapping[str, object
             return "positives"
         case _:
             return None
+
+
+def _beginning(value: object) -> str:
+    """Return as much of a value's JSON as a detail shows, and a little more."""
+    return "".join(islice(json.JSONEncoder().iterencode(value), SHOWN + 1))
 
 
 def _out_of_range(name: str, axis: int, dimensions: int) -> str:

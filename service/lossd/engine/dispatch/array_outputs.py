@@ -91,10 +91,12 @@ class ArrayOutputs:
         Args:
             cut: The cut of the whole request.
         """
-        if not cut.size:
-            return [[np.zeros(cut.outputs)] for _ in self._offsets]
-        if self._complete:
-            return [[self._floats(offset, cut.outputs)] for offset in self._offsets]
+        if self._complete or not cut.size:
+            sums = [self._floats(offset, cut.outputs) for offset in self._offsets]
+            if not cut.size:
+                for array in sums:
+                    array[:] = 0.0  # no worker writes sums over nothing
+            return [[array] for array in sums]
         return [_joined(sums, cut.outputs) for sums in self._sums]
 
     def _floats(self, offset: int, count: int) -> Float64Array:

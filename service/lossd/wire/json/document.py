@@ -33,7 +33,7 @@ from lossd.wire.json.arrays import (
 )
 from lossd.wire.json.small_document import LONGEST, read_small
 from lossd.wire.json.syntax import NOT_SPACE, STRING, check_whole, malformed, not_an_object, parse
-from lossd.wire.json.values import MAX_PARAMETER_BYTES, NotJsonError, parse_value
+from lossd.wire.json.values import MAX_PARAMETER_BYTES, MAX_PARAMETER_ITEMS, NotJsonError, parse_value
 from lossd.wire.reader import Chunk
 
 MAX_NAMES: Final = 100
@@ -275,7 +275,7 @@ def _without_arrays(text: memoryview, members: Iterable[_Member]) -> bytes:
 
 
 def _parameter(name: str, text: bytes) -> object:
-    if len(text) > MAX_PARAMETER_BYTES:
+    if len(text) > MAX_PARAMETER_BYTES or text.count(b",") >= MAX_PARAMETER_ITEMS:
         raise _too_long(name)
     try:
         return parse_value(text.decode())
@@ -286,7 +286,7 @@ def _parameter(name: str, text: bytes) -> object:
 
 def _too_long(name: str) -> RequestError:
     detail = (
-        f"the parameter {shown(name)} has more than {MAX_PARAMETER_BYTES} bytes; "
-        f"the tensors are {', '.join(TENSOR_DTYPES)}"
+        f"the parameter {shown(name)} has more than {MAX_PARAMETER_BYTES} bytes, or "
+        f"{MAX_PARAMETER_ITEMS} items; the tensors are {', '.join(TENSOR_DTYPES)}"
     )
     return RequestError(ErrorCode.INVALID_PARAMETER, detail, [(pointer(name), "too long")])

@@ -18,6 +18,9 @@ from lossd.types import ErrorCode, RequestError
 
 MAX_PARAMETER_BYTES: Final = 1 << 20
 """The most bytes of a JSON value beside the tensors."""
+MAX_PARAMETER_ITEMS: Final = 1 << 15
+"""The most items of such a value, in all. They are Python objects, which take the event loop's time."""
+_MAX_NAMES: Final = 1 << 10
 _LONG: Final = 1 << 10
 MAX_DEPTH: Final = 64
 """The deepest nesting of lists and objects in such a value."""
@@ -41,13 +44,17 @@ def parse_value(text: str) -> object:
 
     Raises:
         NotJsonError: The text is not JSON.
-        ForbiddenValueError: A NaN or Infinity token, a number that overflows, a name given twice.
+        ForbiddenValueError: A NaN or Infinity token, a number that overflows, a name given twice, too many
+            items.
     """
+    if has_many_items(text):
+        raise ForbiddenValueError(
+            f"it has more than {MAX_PARAMETER_ITEMS} items or {_MAX_NAMES} names; send arrays as tensors"
+        )
     try:
         value = _load_long(text) if len(text) > _LONG else _load(text)
-        _check_depth(value, MAX_DEPTH)
-        # json.loads accepts lone surrogates
-        json.dumps(value, ensure_ascii=False).encode()
+        if text.count("[") + text.count("{") > MAX_DEPTH:
+            _check_depth(value, MAX_DEPTH)
     except ForbiddenValueError:
         raise
     except RecursionError:
@@ -59,6 +66,11 @@ def parse_value(text: str) -> object:
     return value
 
 
+def has_many_items(text: str) -> bool:
+    """Return whether a JSON text may have more items, or names, than are taken."""
+    return text.count(",") >= MAX_PARAMETER_ITEMS or text.count(":") >= _MAX_NAMES
+
+
 def _load(text: str) -> object:
     value: object = json.loads(
         text,
@@ -67,19 +79,22 @@ def _load(text: str) -> object:
         parse_int=_parse_int,
         object_pairs_hook=_unique_names,
     )
+    json.dumps(value, ensure_ascii=False).encode()  # json.loads accepts lone surrogates
     return value
 
 
 def _load_long(text: str) -> object:
     """Load a value as `_load` does, without a call for each number: a million of them would take a second."""
     try:
-        orjson.loads(text)  # refuses NaN, Infinity and what overflows, as json does not
+        value: object = orjson.loads(text)  # refuses NaN, Infinity, half pairs, and what overflows
     except orjson.JSONDecodeError as error:
         if "," not in text:
             return _load(text)  # one number, or none
         raise NotJsonError(str(error)) from None
-    value: object = json.loads(text, object_pairs_hook=_unique_names)
-    return value
+    names = len(value) if isinstance(value, dict) else 0
+    if text.count("{") == (names > 0) and text.count(":") == names:
+        return value  # no object but the whole, and no name twice
+    return json.loads(text, object_pairs_hook=_unique_names)
 
 
 def _check_depth(value: object, left: int) -> None:
