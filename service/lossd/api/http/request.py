@@ -108,8 +108,9 @@ class RequestParser(HttpToolsProtocol):
             if framing > max(_MOST_FRAMING, _FRAMING_SHARE * self.body_bytes):
                 detail = (
                     f"chunk framing takes {framing} bytes for {self.body_bytes} of the body; send larger "
+                    "chunks, or Content-Length"
                 )
-                self.refuse(RequestError(ErrorCode.BAD_REQUEST, detail + "chunks, or Content-Length"))
+                self.refuse(RequestError(ErrorCode.BAD_REQUEST, detail))
 
     def next_piece(self) -> int:
         """Return how many bytes to parse at once: few, but all of a body whose length is known."""
