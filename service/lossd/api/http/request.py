@@ -106,7 +106,9 @@ class RequestParser(HttpToolsProtocol):
         elif self._within_body and self._declared is None:
             framing = self._parsed - self.body_bytes
             if framing > max(_MOST_FRAMING, _FRAMING_SHARE * self.body_bytes):
-                detail = f"chunk framing takes {framing} bytes for {self.body_bytes} of the body; send larger "
+                detail = (
+                    f"chunk framing takes {framing} bytes for {self.body_bytes} of the body; send larger "
+                )
                 self.refuse(RequestError(ErrorCode.BAD_REQUEST, detail + "chunks, or Content-Length"))
 
     def next_piece(self) -> int:
