@@ -175,7 +175,7 @@ class LoopTurns:
         """Call a function in a later turn.
 
         Args:
-            team: The team that is charged for it; all who have shown no key are one, without a name.
+            team: The team that is charged for it; empty for all who have shown no key, together.
             weight: The team's share, in proportion to others'.
             owner: Whose it is within the team, such as an address; owners are served in rotation.
             work: The function, which raises nothing.

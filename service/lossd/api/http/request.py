@@ -30,7 +30,7 @@ REQUEST_ID: Final = "lossd.request_id"
 """The scope's key of the request id, a str."""
 _HOST: Final = rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
 _HEAD_BYTES: Final = 1 << 10
-"""Bytes of heads that are parsed at once, since each may have many, and each head takes 3 KB of memory."""
+"""Bytes of heads that are parsed at once, since each of them becomes objects many times its size."""
 PIECE_BYTES: Final = 1 << 13
 """Bytes that are parsed at once: chunks and heads of a few bytes each take a millisecond or two."""
 _MOST_FRAMING: Final = 1 << 16
