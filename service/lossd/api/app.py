@@ -113,8 +113,8 @@ async def _framework_problem(request: Request, error: Exception) -> Response:
     if (request.method, request.scope["path"]) == ("OPTIONS", "*"):  # the options of the whole server
         return Response(status_code=204, headers={"Allow": "GET, HEAD, POST, OPTIONS"})
     if code == ErrorCode.METHOD_NOT_ALLOWED:
-        methods = [method.strip() for method in headers.get("Allow", "GET").split(",")]
-        methods += ["HEAD"] * ("GET" in methods and "HEAD" not in methods)
+        found = {method.strip() for method in headers.get("Allow", "GET").split(",")}
+        methods = sorted({*found, "HEAD"} if "GET" in found else found)
         headers["Allow"] = ", ".join(methods)
         if request.method == "OPTIONS":
             return Response(status_code=204, headers={"Allow": ", ".join([*methods, "OPTIONS"])})
