@@ -37,6 +37,8 @@ PLANS: Final = {
         Plan(floods.metrics_reads, 50, key=True),
         Plan(floods.usage_reads, 50, key=True),
         Plan(floods.documentation_reads, 100),
+        Plan(floods.documentation_reads, 200, addresses=200, short=200),
+        Plan(slow.unread_documents, 3_000, short=1_000),
         Plan(floods.log_flood, 50, short=50),
         Plan(floods.request_ids, 100, "json", key=True),
         Plan(floods.churn, 200, addresses=50),

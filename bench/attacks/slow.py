@@ -18,6 +18,7 @@ _UPLOAD_RATE: Final = 9_000.0
 _AGAIN_SECONDS: Final = 1.0
 """How often a connection that is refused is opened again."""
 _READ_BYTES, _READ_SECONDS = 1_500, 0.5
+_UNREAD_SECONDS: Final = 60.0
 _LARGE: Final = 870 << 20
 """The length of a body: two of them fill the part of the memory that is for bodies."""
 _ARRAY_ROWS: Final = 1 << 17
@@ -72,6 +73,16 @@ async def trickling_heads(swarm: Swarm) -> None:
 async def silent_connections(swarm: Swarm) -> None:
     """Connect, and send nothing."""
     await swarm.each(Peer.wait, every=_AGAIN_SECONDS)
+
+
+async def unread_documents(swarm: Swarm) -> None:
+    """Ask for the largest file of the documentation, and read nothing."""
+
+    async def ask(peer: Peer) -> None:
+        await peer.send(swarm.head("GET /docs/assets/swagger-ui-bundle.js"))
+        await asyncio.sleep(_UNREAD_SECONDS)
+
+    await swarm.each(ask, buffer=4096)
 
 
 async def slow_uploads(swarm: Swarm) -> None:

@@ -26,9 +26,13 @@ def test_the_document_is_made_once_and_at_the_start(monkeypatch: pytest.MonkeyPa
 
     async def ask() -> list[httpx.Response]:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
-            return [await client.get("/openapi.json") for _ in range(2)]
+            first, second = [await client.get("/openapi.json") for _ in range(2)]
+            known = {"if-none-match": f'"other", W/{first.headers["etag"]}'}
+            return [first, second, await client.get("/openapi.json", headers=known)]
 
-    first, second = asyncio.run(ask())
+    first, second, unchanged = asyncio.run(ask())
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+    assert unchanged.headers["etag"] == second.headers["etag"]
     assert first.headers["content-type"] == "application/json"
     assert first.content == second.content
     assert "/focal" in first.json()["paths"]

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 
-import fastapi_offline
 from fastapi import FastAPI, Request
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
@@ -23,9 +18,9 @@ from lossd.api.auth import TEAM
 from lossd.api.http.cors import Cors, Origins
 from lossd.api.http.request import REQUEST_ID, client_host, header, request_id
 from lossd.api.problems import BY_STATUS, problem
+from lossd.api.routes.documentation import documents
 from lossd.api.routes.inference import infer_endpoints, inference_problem, is_inference, model_routes
 from lossd.api.routes.losses import LossEndpoint
-from lossd.api.routes.openapi import describe_api
 from lossd.api.routes.status import status_routes
 from lossd.api.routes.usage import usage_routes
 from lossd.api.services import Service
@@ -33,23 +28,23 @@ from lossd.core.catalog import LOSSES
 from lossd.types import ErrorCode, RequestError
 from lossd.wire import MODEL_VERSION
 
-_ASSETS = "docs/assets"
-
 
 class Router:
     """The outermost layer: gives each request an id, and its path an endpoint.
 
-    A POST to the endpoint of a loss goes there directly. The framework has the same routes, but its
+    A loss and a document have their requests directly. The framework has the same routes, but its
     middleware, routing and exit stacks take about a tenth of a small request's time (docs/performance.md),
     and these endpoints do not need them. A HEAD is served as a GET, whose body the connection leaves out.
 
     Args:
         app: The framework's application, for all other requests.
-        endpoints: The endpoints of a POST, by exact path.
+        endpoints: Endpoints that need no framework, by method and exact path.
         origins: The origins that may call the server, if any.
     """
 
-    def __init__(self, app: ASGIApp, endpoints: Mapping[str, ASGIApp], origins: Origins | None) -> None:
+    def __init__(
+        self, app: ASGIApp, endpoints: Mapping[tuple[str, str], ASGIApp], origins: Origins | None
+    ) -> None:
         self._app = app
         self._endpoints = endpoints
         self._cors = None if origins is None else Cors(self._route, origins)
@@ -74,11 +69,9 @@ class Router:
         await (self._cors or self._route)(scope, receive, send_with_id)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self._app
-        if scope["method"] == "POST":
-            app = self._endpoints.get(scope["path"], app)
-        elif scope["method"] == "HEAD":
+        if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}
+        app = self._endpoints.get((scope["method"], scope["path"]), self._app)
         await app(scope, receive, send)
 
 
@@ -93,14 +86,15 @@ def create_app(service: Service) -> ASGIApp:
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False},
     )
-    endpoints: dict[str, ASGIApp] = {f"/{loss.name}": LossEndpoint(loss, service) for loss in LOSSES.values()}
-    endpoints |= infer_endpoints(service)
-    for path, endpoint in endpoints.items():
-        app.router.routes.append(Route(path, endpoint, methods=["POST"]))
+    scored: dict[str, ASGIApp] = {f"/{loss.name}": LossEndpoint(loss, service) for loss in LOSSES.values()}
+    scored |= infer_endpoints(service)
+    endpoints = {("POST", path): endpoint for path, endpoint in scored.items()}
     app.include_router(model_routes(service))
     app.include_router(status_routes(service))
     app.include_router(usage_routes(service.settings.usage_file))
-    _add_docs(app)
+    endpoints |= {("GET", path): document for path, document in documents(app).items()}
+    for (method, path), endpoint in endpoints.items():
+        app.router.routes.append(Route(path, endpoint, methods=[method]))
     app.state.gate = service.gate
     app.state.log = service.accounting.log
     app.add_exception_handler(HTTPException, _framework_problem)
@@ -111,31 +105,6 @@ def create_app(service: Service) -> ASGIApp:
     return Router(app, endpoints, Origins(allowed) if allowed else None)
 
 
-def _add_docs(app: FastAPI) -> None:
-    """Add ``/docs``, with its scripts from this machine: it needs no internet.
-
-    All its links are relative to the page, so that it works behind a proxy. The document that it shows is
-    made now, as anybody may ask for it, and the event loop cannot wait for it.
-    """
-    document = json.dumps(describe_api(app), ensure_ascii=False, separators=(",", ":")).encode()
-    files = Path(fastapi_offline.__file__).parent / "static"
-    app.mount(f"/{_ASSETS}", StaticFiles(directory=files), name="docs-assets")
-
-    @app.get("/openapi.json", include_in_schema=False)
-    async def openapi() -> Response:
-        return Response(document, media_type="application/json")
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
-            openapi_url="openapi.json",
-            title="lossd",
-            swagger_js_url=f"{_ASSETS}/swagger-ui-bundle.js",
-            swagger_css_url=f"{_ASSETS}/swagger-ui.css",
-            swagger_favicon_url=f"{_ASSETS}/favicon.png",
-        )
-
-
 async def _framework_problem(request: Request, error: Exception) -> Response:
     """Answer what the framework refuses by itself: unknown routes, wrong methods."""
     assert isinstance(error, HTTPException)
@@ -144,8 +113,8 @@ async def _framework_problem(request: Request, error: Exception) -> Response:
     if (request.method, request.scope["path"]) == ("OPTIONS", "*"):  # the options of the whole server
         return Response(status_code=204, headers={"Allow": "GET, HEAD, POST, OPTIONS"})
     if code == ErrorCode.METHOD_NOT_ALLOWED:
-        methods = [method.strip() for method in headers.get("Allow", "GET").split(",")]
-        methods += ["HEAD"] * ("GET" in methods and "HEAD" not in methods)
+        found = {method.strip() for method in headers.get("Allow", "GET").split(",")}
+        methods = sorted({*found, "HEAD"} if "GET" in found else found)
         headers["Allow"] = ", ".join(methods)
         if request.method == "OPTIONS":
             return Response(status_code=204, headers={"Allow": ", ".join([*methods, "OPTIONS"])})
