@@ -239,6 +239,8 @@ async def _run(options: FrontEndOptions, settings: Settings) -> None:
     if options.holds_back:  # until this server is ready, the one before it answers
         while overview.unready and not pool.supervisor_gone.is_set():  # noqa: ASYNC110 -- many things change
             await asyncio.sleep(BEAT_SECONDS)
+        if pool.supervisor_gone.is_set():  # this server never became ready; the other one goes on
+            return
     host, port = listener.getsockname()[:2]
     logger.info("admin listener on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     pool.announce()
