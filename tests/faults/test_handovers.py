@@ -79,7 +79,8 @@ def probed(port: int) -> Iterator[Counter[str]]:
 @pytest.mark.alone
 @pytest.mark.timeout(60 + 20 * UPGRADES)
 def test_upgrades_under_load_fail_nobody(tmp_path: Path, say: Callable[[str], None]) -> None:
-    port, path = free_port(), tmp_path / "handover"
+    port, admin, path = free_port(), free_port(), tmp_path / "handover"
+    more = {"lame_duck_seconds": LAME_DUCK_SECONDS, "admin_port": admin}
     upload = post("/bce", pair_body(4096), name="slow", Connection="close")
     whole = upload.head + upload.body
     found: Counter[int] = Counter()
@@ -93,8 +94,11 @@ def test_upgrades_under_load_fail_nobody(tmp_path: Path, say: Callable[[str], No
             found.update(receive(connection).statuses or [0])
 
     with Load() as load, Load() as single, ExitStack() as stack:
-        server = next_server(stack, tmp_path / "0", port, path, lame_duck_seconds=LAME_DUCK_SECONDS)
+        server = next_server(stack, tmp_path / "0", port, path, **more)
+        wait_until(Admin(server, admin).is_ready, 10, "not ready")
         right = undisturbed(server, single, SMALL)
+        probing = ExitStack()
+        probes = stack.enter_context(probing).enter_context(probed(admin))
         load.start(Plan(port, REQUESTS, rate=RATE))
         for number in range(1, UPGRADES + 1):
             hurry = threading.Event()
@@ -102,9 +106,7 @@ def test_upgrades_under_load_fail_nobody(tmp_path: Path, say: Callable[[str], No
             slow.start()
             time.sleep(0.5)
             old, began = server, time.monotonic()
-            server = next_server(
-                stack, tmp_path / str(number), port, path, lame_duck_seconds=LAME_DUCK_SECONDS
-            )
+            server = next_server(stack, tmp_path / str(number), port, path, **more)
             time.sleep(LAME_DUCK_SECONDS + 0.5)
             assert old.process.poll() is None, "the slow upload was not waited for"
             hurry.set()
@@ -112,14 +114,16 @@ def test_upgrades_under_load_fail_nobody(tmp_path: Path, say: Callable[[str], No
             seconds.append(time.monotonic() - began)
             slow.join()
         shots = load.finish(stop=True)
+        probing.close()
         assert is_ready(server)
     say(
         f"{UPGRADES} upgrades at {RATE:.0f} requests/s: {outcomes(shots)}, slow uploads {dict(found)}, "
-        f"{wrong(shots, right)} wrong; the old server is gone within {max(seconds):.1f} s"
+        f"{wrong(shots, right)} wrong, probes {dict(probes)}; the old server is gone within {max(seconds):.1f} s"
     )
     assert outcomes(shots) == {"ok": len(shots)}
     assert found == {200: UPGRADES}
     assert wrong(shots, right) == 0
+    assert set(probes) == {"200"}
 
 
 def test_a_new_server_that_fails_changes_nothing(tmp_path: Path) -> None:
