@@ -118,7 +118,8 @@ def test_upgrades_under_load_fail_nobody(tmp_path: Path, say: Callable[[str], No
         assert is_ready(server)
     say(
         f"{UPGRADES} upgrades at {RATE:.0f} requests/s: {outcomes(shots)}, slow uploads {dict(found)}, "
-        f"{wrong(shots, right)} wrong, probes {dict(probes)}; the old server is gone within {max(seconds):.1f} s"
+        f"{wrong(shots, right)} wrong, probes {dict(probes)}; "
+        f"the old server is gone within {max(seconds):.1f} s"
     )
     assert outcomes(shots) == {"ok": len(shots)}
     assert found == {200: UPGRADES}

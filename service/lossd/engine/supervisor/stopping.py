@@ -83,7 +83,7 @@ class Stop:
 
     @property
     def seems_ready(self) -> bool:
-        """Whether who asks the admin listener finds the server ready: this one, or one that has replaced it."""
+        """Whether the admin listener may say that the server is ready: this one, or one that replaced it."""
         return self._replaced or not self.begun.is_set()
 
     async def serve_a_while(self) -> None:
