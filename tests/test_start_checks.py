@@ -77,6 +77,9 @@ def test_service_links_are_one_warning(service: str) -> None:
     (warning,) = found.warnings
     for word in (f"{service}_PORT=tcp://10.96.12.7:8000", "7 others", "Kubernetes", "enableServiceLinks"):
         assert word in warning
+    instead = {"LOSSD": ", so port 8000 is used", "LOSSD_ADMIN": ", so there is no admin listener"}
+    assert instead.get(service, "") in warning
+    assert (", so " in warning) == (service in instead)
 
 
 def test_an_arena_that_fits_is_left_as_it_is(caplog: pytest.LogCaptureFixture) -> None:

@@ -374,7 +374,8 @@ class Settings(BaseSettings):
         default=(),
         description=(
             "Addresses or networks of the proxies in front, separated by commas. Only their X-Forwarded-For "
-            "and X-Forwarded-Proto are believed, and only they may hold any number of connections."
+            "and X-Forwarded-Proto are believed, only they may hold any number of connections, and only "
+            "their refusals wait for the rest of a body."
         ),
     )
 

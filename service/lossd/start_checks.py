@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from pydantic import ValidationError
 
 from lossd.machine import available_memory, available_tasks, core_quota
-from lossd.settings import MIB, REMOVED, SERVICE_LINK, Settings
+from lossd.settings import MIB, PORT, REMOVED, SERVICE_LINK, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,11 @@ _OF_OTHERS: Final = frozenset(
     {"LOSSD_API_KEY", "LOSSD_BASE_URL", "LOSSD_URL", "LOSSD_SOAK", "LOSSD_REQUESTS"}
 )
 """Variables of the client and of the tests, which may stand in a server's environment."""
+_INSTEAD: Final = {
+    "LOSSD_PORT": f"port {PORT} is used",
+    "LOSSD_ADMIN_PORT": "there is no admin listener",
+}
+"""What happens if Kubernetes sets a variable that is a setting."""
 _SUPERVISOR_BYTES: Final = 40 * MIB
 _FRONT_END_BYTES: Final = 50 * MIB
 _WORKER_BYTES: Final = 20 * MIB
@@ -93,8 +98,9 @@ def check_variables(environment: Mapping[str, str]) -> Variables:
         shown = next((name for name in links if name in known), links[0])
         others = f" (with {len(links) - 1} others)" if len(links) > 1 else ""
         service = "lossd-admin" if shown.startswith("LOSSD_ADMIN_") else "lossd"
+        instead = "".join(f", so {_INSTEAD[name]}" for name in links if name in _INSTEAD)
         found.warnings.append(
-            f"{shown}={environment[shown]} is ignored{others}: Kubernetes sets it for a Service named "
+            f"{shown}={environment[shown]} is ignored{others}{instead}: Kubernetes sets it for a Service named "
             f"{service}; set enableServiceLinks: false in the pod to avoid it"
         )
     return found

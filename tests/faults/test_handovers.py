@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import socket
 import subprocess
@@ -9,8 +10,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 from faults.asked import SMALL, outcomes, pair_body, scaled, undisturbed, wrong
 from faults.load import Load, Plan, post
 from faults.observe import fetch, is_ready, roles, wait_until
+from faults.probes import Admin
 from faults.raw import connect, receive
 from live_server import LiveServer, free_port, live_server
 
@@ -45,10 +47,40 @@ def next_server(
     return server
 
 
+@contextmanager
+def probed(port: int) -> Iterator[Counter[str]]:
+    """Ask the admin listener whether it is ready, again and again, and count what it says."""
+    found: Counter[str] = Counter()
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            probe = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            try:
+                probe.request("GET", "/readyz")
+                answer = probe.getresponse()
+                body = answer.read().decode()
+                found[str(answer.status) if answer.status == 200 else f"{answer.status} {body}"] += 1
+            except (OSError, http.client.HTTPException) as error:
+                found[repr(error)] += 1
+            finally:
+                probe.close()
+            over.wait(0.002)
+
+    prober = threading.Thread(target=ask)
+    prober.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        prober.join()
+
+
 @pytest.mark.alone
 @pytest.mark.timeout(60 + 20 * UPGRADES)
 def test_upgrades_under_load_fail_nobody(tmp_path: Path, say: Callable[[str], None]) -> None:
-    port, path = free_port(), tmp_path / "handover"
+    port, admin, path = free_port(), free_port(), tmp_path / "handover"
+    more = {"lame_duck_seconds": LAME_DUCK_SECONDS, "admin_port": admin}
     upload = post("/bce", pair_body(4096), name="slow", Connection="close")
     whole = upload.head + upload.body
     found: Counter[int] = Counter()
@@ -62,8 +94,11 @@ def test_upgrades_under_load_fail_nobody(tmp_path: Path, say: Callable[[str], No
             found.update(receive(connection).statuses or [0])
 
     with Load() as load, Load() as single, ExitStack() as stack:
-        server = next_server(stack, tmp_path / "0", port, path, lame_duck_seconds=LAME_DUCK_SECONDS)
+        server = next_server(stack, tmp_path / "0", port, path, **more)
+        wait_until(Admin(server, admin).is_ready, 10, "not ready")
         right = undisturbed(server, single, SMALL)
+        probing = ExitStack()
+        probes = stack.enter_context(probing).enter_context(probed(admin))
         load.start(Plan(port, REQUESTS, rate=RATE))
         for number in range(1, UPGRADES + 1):
             hurry = threading.Event()
@@ -71,9 +106,7 @@ def test_upgrades_under_load_fail_nobody(tmp_path: Path, say: Callable[[str], No
             slow.start()
             time.sleep(0.5)
             old, began = server, time.monotonic()
-            server = next_server(
-                stack, tmp_path / str(number), port, path, lame_duck_seconds=LAME_DUCK_SECONDS
-            )
+            server = next_server(stack, tmp_path / str(number), port, path, **more)
             time.sleep(LAME_DUCK_SECONDS + 0.5)
             assert old.process.poll() is None, "the slow upload was not waited for"
             hurry.set()
@@ -81,25 +114,34 @@ def test_upgrades_under_load_fail_nobody(tmp_path: Path, say: Callable[[str], No
             seconds.append(time.monotonic() - began)
             slow.join()
         shots = load.finish(stop=True)
+        probing.close()
         assert is_ready(server)
     say(
         f"{UPGRADES} upgrades at {RATE:.0f} requests/s: {outcomes(shots)}, slow uploads {dict(found)}, "
-        f"{wrong(shots, right)} wrong; the old server is gone within {max(seconds):.1f} s"
+        f"{wrong(shots, right)} wrong, probes {dict(probes)}; "
+        f"the old server is gone within {max(seconds):.1f} s"
     )
     assert outcomes(shots) == {"ok": len(shots)}
     assert found == {200: UPGRADES}
     assert wrong(shots, right) == 0
+    assert set(probes) == {"200"}
 
 
 def test_a_new_server_that_fails_changes_nothing(tmp_path: Path) -> None:
-    port, path = free_port(), tmp_path / "handover"
+    port, admin, path = free_port(), free_port(), tmp_path / "handover"
     with ExitStack() as stack, httpx.Client() as kept:
-        server = next_server(stack, tmp_path / "0", port, path)
-        failing = start(port, path, LOSSD_LOSSES="nowhere:LOSS")
-        assert failing.wait(30) == 1
+        server = next_server(stack, tmp_path / "0", port, path, admin_port=admin)
+        wait_until(Admin(server, admin).is_ready, 10, "not ready")
+        with probed(admin) as found:
+            unusable = {"LOSSD_LOSSES": "nowhere:LOSS", "LOSSD_ADMIN_PORT": str(admin)}
+            failing = start(port, path, stderr=subprocess.PIPE, **unusable)
+            _, said = failing.communicate(timeout=30)
+            assert failing.returncode == 1
+        assert set(found) == {"200"}, found
+        assert b"listener on" not in said  # nobody would be ready behind it
         wait_until(lambda: "this server goes on" in server.log.read_text(), 5, "not noticed")
         # Killed while the old server waits for it.
-        hasty = start(port, path)
+        hasty = start(port, path, LOSSD_ADMIN_PORT=str(admin))
         wait_until(lambda: f"process {hasty.pid} is about to" in server.log.read_text(), 30, "not asked")
         hasty.kill()
         assert hasty.wait() < 0
@@ -107,7 +149,7 @@ def test_a_new_server_that_fails_changes_nothing(tmp_path: Path) -> None:
             answer = kept.post(f"{server.url}/bce", json=SENT)
             assert (answer.status_code, answer.headers.get("connection")) == (200, None)
         assert is_ready(server)
-        new = next_server(stack, tmp_path / "1", port, path)
+        new = next_server(stack, tmp_path / "1", port, path, admin_port=admin)
         assert server.process.wait(30) == 0
         assert is_ready(new)
     assert not path.exists()

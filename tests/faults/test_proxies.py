@@ -66,7 +66,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     folder = tmp_path_factory.mktemp("server")
     limited = team_table("limited", LIMITED, limits={"requests_per_second": 0.001})
     write_teams(folder / "teams.toml", team_table("vision", KEY), limited)
-    with live_server(folder, teams=folder / "teams.toml", max_json_bytes=1_000_000) as server:
+    settings = {"teams": folder / "teams.toml", "max_json_bytes": 1_000_000, "trusted_proxies": "127.0.0.1"}
+    with live_server(folder, **settings) as server:
         yield server
 
 
@@ -160,9 +161,28 @@ def test_an_answer_through_a_proxy_does_not_wait_for_a_body_that_does_not_come(
 
 
 def test_an_answer_through_a_proxy_waits_for_the_body_for_so_long(server: LiveServer) -> None:
+    first, seconds = answered_while_sending(server, HEAD)
+    assert first.startswith(b"HTTP/1.1 401")
+    assert seconds > 3
+
+
+def test_nobody_else_has_an_answer_wait(server: LiveServer, tmp_path: Path) -> None:
+    whole = HEAD.replace(b"POST /bce", b"GET /openapi.json")
+    first, seconds = answered_while_sending(server, whole)
+    assert first.startswith(b"HTTP/1.1 200")
+    assert seconds < 3
+    with live_server(tmp_path) as untrusting:
+        refused = HEAD.replace(b"POST /bce", b"POST /nothing") + b"via: 1.1 x\r\n"
+        first, seconds = answered_while_sending(untrusting, refused)
+    assert first.startswith(b"HTTP/1.1 404")
+    assert seconds < 3
+
+
+def answered_while_sending(server: LiveServer, head: bytes) -> tuple[bytes, float]:
+    """The beginning of the answer to a request whose body trickles, and when it came."""
     with connect(server) as caller:
         began = time.monotonic()
-        caller.sendall(HEAD + b"content-length: 10000000\r\n\r\n")
+        caller.sendall(head + b"content-length: 10000000\r\n\r\n")
         caller.settimeout(0.1)
         first = b""
         while not first and time.monotonic() < began + 20:
@@ -171,5 +191,4 @@ def test_an_answer_through_a_proxy_waits_for_the_body_for_so_long(server: LiveSe
                 first = caller.recv(1 << 16)
             except TimeoutError:
                 continue
-        assert first.startswith(b"HTTP/1.1 401")
-        assert time.monotonic() - began > 3
+        return first, time.monotonic() - began

@@ -145,10 +145,9 @@ def test_the_dashboard_is_where_grafana_looks_for_it() -> None:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """A folder with Prometheus's files, and an empty key."""
+    """A folder with Prometheus's files."""
     for name in ("prometheus.yml", "lossd.rules.yml", "lossd.rules.test.yml"):
         shutil.copy(DEPLOY / name, tmp_path / name)
-    shutil.copy(DEPLOY / "no.key", tmp_path / "lossd.key")
     return tmp_path
 
 

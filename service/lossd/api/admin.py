@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 _MOST_CONNECTIONS: Final = 16
 _LIMITS: Final = {"header_seconds": 2.0, "stall_seconds": 5.0, "linger_seconds": 1.0, "linger_connections": 8}
 """Settings with which nobody holds a connection for long."""
+_FAREWELL_SECONDS: Final = 0.5
+"""Time in which those who connected just before another server took the port over are still answered."""
 _REPLACED_SECONDS: Final = 1.0
 """The time in which the supervisor replaces a front end that it finds hung."""
 
@@ -89,6 +91,8 @@ class Overview:
         """What keeps some of the new requests from being answered, if anything."""
         if not self._supervisor.read().serving:
             return ["the server is being stopped"]
+        if self._pool.handed_over.is_set():
+            return []  # another server is ready
         silent = [
             f"front end {index} takes no requests"
             for index, front_end in enumerate(self._front_ends)
@@ -190,7 +194,9 @@ async def _watch(connections: Collection[AdminProtocol]) -> None:
             connection.look(loop.time(), BEAT_SECONDS)
 
 
-def _uvicorn_config(app: AdminApp, settings: Settings, arrived: list[AdminProtocol]) -> uvicorn.Config:
+def _uvicorn_config(
+    app: AdminApp, settings: Settings, arrived: list[AdminProtocol], leaving: asyncio.Event
+) -> uvicorn.Config:
     protocol = partial(
         AdminProtocol,
         settings=settings,
@@ -198,6 +204,7 @@ def _uvicorn_config(app: AdminApp, settings: Settings, arrived: list[AdminProtoc
         lingerers=Lingerers(settings),
         arrived=arrived,
         log=RequestLog(settings.log_requests, ()),
+        leaving=leaving,
     )
     return uvicorn.Config(
         Router(app, {}, None),
@@ -227,7 +234,8 @@ async def _run(options: FrontEndOptions, settings: Settings) -> None:
     allow_descriptors(_MOST_CONNECTIONS)
     app = AdminApp(overview, pool, Metrics(counters, options.index))
     connections: list[AdminProtocol] = []
-    server = uvicorn.Server(_uvicorn_config(app, settings.model_copy(update=_LIMITS), connections))
+    limited = settings.model_copy(update=_LIMITS)
+    server = uvicorn.Server(_uvicorn_config(app, limited, connections, pool.handed_over))
     watches = (
         heartbeats.front_ends[options.index].beat(lambda: True),
         pool.watch_supervisor(Pulse(heartbeats.supervisor), settings.hang_seconds),
@@ -239,6 +247,8 @@ async def _run(options: FrontEndOptions, settings: Settings) -> None:
     if options.holds_back:  # until this server is ready, the one before it answers
         while overview.unready and not pool.supervisor_gone.is_set():  # noqa: ASYNC110 -- many things change
             await asyncio.sleep(BEAT_SECONDS)
+        if pool.supervisor_gone.is_set():  # this server never became ready; the other one goes on
+            return
     host, port = listener.getsockname()[:2]
     logger.info("admin listener on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     pool.announce()
@@ -249,7 +259,12 @@ async def _run(options: FrontEndOptions, settings: Settings) -> None:
 
 
 async def _end_with_supervisor(pool: WorkerPool, server: uvicorn.Server) -> None:
+    """End with the supervisor, or when it says that another server accepts from the socket."""
     await pool.supervisor_gone.wait()
+    if pool.handed_over.is_set():
+        for listening in getattr(server, "servers", ()):  # there are none before it listens
+            listening.close()
+        await asyncio.sleep(_FAREWELL_SECONDS)
     server.should_exit = True
 
 

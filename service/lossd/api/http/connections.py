@@ -195,6 +195,10 @@ class Connections:
         if self._remove(connection):
             self._observer.connected(-1)
 
+    def is_proxy(self, connection: Connection) -> bool:
+        """Return whether a connection comes from one of the trusted proxies, whosever it is."""
+        return self._address(connection).startswith("proxy ")
+
     async def watch(self, connections: Collection[Connection]) -> None:
         """Let each connection check its caller, again and again, and say how many were refused."""
         loop = asyncio.get_running_loop()

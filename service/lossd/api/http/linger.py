@@ -5,7 +5,8 @@ read the answer only after they have sent everything, and would never see why th
 (RFC 9112, 9.6).
 
 A proxy cannot wait for its caller like this: over HTTP/2 it passes an early answer on and resets the stream,
-and some callers (curl, httpx) then lose the answer. A body that comes by a proxy is therefore read first.
+and some callers (curl, httpx) then lose the answer. A body that comes by a trusted proxy is therefore read
+first.
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ from lossd.settings import Settings
 from lossd.teams import Team
 from lossd.types import RequestError
 
-_OF_PROXIES: Final = frozenset((b"forwarded", b"via", b"x-forwarded-for"))
-"""Headers that proxies add."""
+_MOST_LATE: Final = 8 << 10
+"""Bytes of the longest answer that waits for a body: refusals are shorter."""
 _START_SECONDS: Final = 0.05e-3
 """About the time that the task of a request takes before it waits for anything."""
 _WAKE_SECONDS: Final = 0.02e-3
@@ -451,12 +451,28 @@ class LossdProtocol(RequestParser):
         """Write some of an answer from uvicorn's cycle."""
         if self._linger is not None:
             return
-        cycle = self.cycle
-        early = self._within_body and cycle.response_started and not cycle.keep_alive
-        if early and not self.expect_100_continue and any(name in _OF_PROXIES for name, _ in self.headers):
+        if self._waits_for_body(data):
             self._late_answer += data  # `close` comes next
-        else:
-            self.transport.write(data)
+            return
+        if self._late_answer:
+            self.transport.write(self._late_answer)
+            self._late_answer = b""
+        self.transport.write(data)
+
+    def _waits_for_body(self, data: bytes) -> bool:
+        """Return whether some of an answer is a refusal's, and its caller is a proxy that still sends."""
+        cycle = self.cycle
+        if (
+            not self._within_body
+            or not cycle.response_started
+            or cycle.keep_alive
+            or self.expect_100_continue
+        ):
+            return False
+        held = self._late_answer + data
+        refused = held.startswith((b"HTTP/1.1 4", b"HTTP/1.1 5"))
+        short = len(held) <= _MOST_LATE
+        return refused and short and self._counted is not None and self._counted.is_proxy(self)
 
     # Ends
 

@@ -120,7 +120,8 @@ class _Supervisor:
         if not self._stop.begun.is_set():
             self._status = 1
             logger.error("stopping: %s cannot run", ", ".join(sorted({task.get_name() for task in ended})))
-        self._children.heartbeats.supervisor.write(Heartbeat(time.monotonic(), serving=False))
+        serving = self._stop.seems_ready and not self._status
+        self._children.heartbeats.supervisor.write(Heartbeat(time.monotonic(), serving))
         if self._status or not self._ready.is_set():
             self._stop.begin(at_once=True)  # nobody relies on it yet, or any more
         await self._stop.serve_a_while()
@@ -188,7 +189,7 @@ class _Supervisor:
         watches: list[Coroutine[Any, Any, object]] = [
             self._stop.begun.wait(),
             hangs.follow(),
-            self._children.heartbeats.supervisor.beat(lambda: not self._stop.begun.is_set()),
+            self._children.heartbeats.supervisor.beat(lambda: self._stop.seems_ready),
             self._become_ready(),
             keep_alive(),
         ]

@@ -36,7 +36,7 @@ class Stop:
         self.begun: Final = asyncio.Event()
         self.draining: Final = asyncio.Event()
         self.drained: Final = asyncio.Event()
-        self.handed_over = False
+        self.handed_over = self._replaced = False
         self._at_once = asyncio.Event()
         self._seconds = seconds
         self._tell = tell
@@ -77,9 +77,14 @@ class Stop:
 
     def hand_over(self) -> None:
         """Begin: another server accepts from the listening socket now."""
-        self.handed_over = True
+        self.handed_over = self._replaced = True
         self.begun.set()
         self._tell(Leaving(handed_over=True))
+
+    @property
+    def seems_ready(self) -> bool:
+        """Whether the admin listener may say that the server is ready: this one, or one that replaced it."""
+        return self._replaced or not self.begun.is_set()
 
     async def serve_a_while(self) -> None:
         """Serve new requests for a while, so that callers and load balancers notice the stop; then drain."""
