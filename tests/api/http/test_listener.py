@@ -27,6 +27,11 @@ from lossd.engine.scheduler import LoopTurns
 class Greeter(asyncio.Protocol):
     """A connection that greets."""
 
+    owner = ""
+
+    def wait_for_turn(self, work: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_soon(work)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         cast(asyncio.Transport, transport).write(b"hello")
 
@@ -216,3 +221,36 @@ def test_the_oldest_of_the_address_with_most_gives_way(
         assert [is_open(caller) for caller in many] == 13 * [False] + 7 * [True]
 
     run(test, Certificate(*files))
+
+
+def test_who_has_begun_or_come_just_now_goes_last(
+    files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handshakes, "_LEAST", 8)
+
+    async def test(door: Door) -> None:
+        door.room = 0
+        begun = [door.connect() for _ in range(2)]
+        for caller in begun:
+            caller.sendall(b"\x16\x03\x01")
+        silent = []
+        for number in range(20):  # addresses with one each
+            silent.append(door.connect(f"127.0.0.{2 + number}"))
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        assert all(map(is_open, begun))
+        assert [is_open(caller) for caller in silent] == 14 * [False] + 6 * [True]
+
+    run(test, Certificate(*files))
+
+
+def test_a_newcomer_costs_little_however_many_there_are() -> None:
+    waiting = handshakes._ByOwner[int]()
+    for number in range(20_000):
+        waiting.put(cast(socket.socket, object()), f"address {number}", 1)
+    begun = time.perf_counter()
+    for number in range(20_000):
+        oldest = waiting.oldest()
+        assert waiting.pop(oldest) is not None
+        waiting.put(oldest, f"address {number}", 1)
+    assert time.perf_counter() - begun < 4  # with a look at each it takes a minute

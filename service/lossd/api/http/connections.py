@@ -14,9 +14,9 @@ import logging
 import resource
 import time
 from collections import Counter, deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from heapq import nlargest
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from operator import itemgetter
 from typing import Final, Literal, Protocol
 
@@ -255,19 +255,7 @@ class Connections:
         return None
 
     def _address(self, connection: Connection) -> str:
-        """Return the owner of a connection without a team: an address, of IPv6 its network."""
-        host = connection.client[0] if connection.client else ""
-        try:
-            address = ip_address(host)
-        except ValueError:
-            return "address unknown"
-        if isinstance(address, IPv6Address):
-            address = address.ipv4_mapped or address
-        if any(address in network for network in self._proxies):
-            return f"proxy {address}"
-        if isinstance(address, IPv6Address):
-            return f"address {IPv6Address(address.packed[:8] + bytes(8))}/64"
-        return f"address {address}"
+        return owner_of(connection.client[0] if connection.client else "", self._proxies)
 
     def _make_room(self, connection: Connection, group: _Group) -> bool:
         """Return whether a team's group may take a connection; an idle one may go back to its address."""
@@ -321,6 +309,21 @@ class Connections:
 
     def _group(self, connection: Connection) -> _Group:
         return self._groups(connection).get(connection.owner, _NOBODY)
+
+
+def owner_of(host: str, proxies: Iterable[IPv4Network | IPv6Network] = ()) -> str:
+    """Return the owner of a connection without a team: an address, of IPv6 its network, or a proxy."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return "address unknown"
+    if isinstance(address, IPv6Address):
+        address = address.ipv4_mapped or address
+    if any(address in network for network in proxies):
+        return f"proxy {address}"
+    if isinstance(address, IPv6Address):
+        return f"address {IPv6Address(address.packed[:8] + bytes(8))}/64"
+    return f"address {address}"
 
 
 def allow_descriptors(connections: int) -> int:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
-from typing import Any, Final
+import ssl
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Final, cast
 
+from lossd.api.http.connections import owner_of
 from lossd.api.http.handshakes import Handshakes
+from lossd.api.http.secured import Secured, Turning
 from lossd.api.http.tls import Certificate
 from lossd.engine.scheduler import LoopTurns
 
@@ -20,8 +24,6 @@ callers would wait for 64 turns."""
 _PAUSE_SECONDS: Final = 0.1
 """Pause after an error, such as that there are no descriptors left."""
 _SAY_SECONDS: Final = 1.0
-_SHUTDOWN_SECONDS: Final = 2.0
-"""Time for a caller to end TLS."""
 
 
 class Listener:
@@ -48,15 +50,12 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._listener = listener
         self._protocol = protocol
-        self._options: dict[str, Any] = {}
+        self._turns = turns
+        self._handshake_seconds = handshake_seconds
         self._handshakes: Handshakes | None = None
         if certificate is not None:
-            self._options = {
-                "ssl": certificate.context,
-                "ssl_handshake_timeout": handshake_seconds,
-                "ssl_shutdown_timeout": _SHUTDOWN_SECONDS,
-            }
-            self._handshakes = Handshakes(self._connect, handshake_seconds, room, turns)
+            secure = partial(self._secure, certificate.context)
+            self._handshakes = Handshakes(secure, handshake_seconds, room, turns)
         self._connecting: set[asyncio.Task[object]] = set()
         self._pausing: asyncio.TimerHandle | None = None
         self._said_at = -_SAY_SECONDS
@@ -94,16 +93,31 @@ class Listener:
             return False
         accepted.setblocking(False)
         if self._handshakes is None:
-            self._connect(accepted)
+            self._keep(accepted, self._loop.connect_accepted_socket(self._protocol, accepted))
         else:
-            self._handshakes.add(accepted, str(address[0]))
+            self._handshakes.add(accepted, owner_of(str(address[0])))
         return True
 
-    def _connect(self, accepted: socket.socket) -> asyncio.Task[object]:
-        """Hand a connection to the event loop; the task ends with its TLS handshake, if there is one."""
-        connecting: asyncio.Task[object] = self._loop.create_task(
-            self._loop.connect_accepted_socket(self._protocol, accepted, **self._options)
-        )
+    def _secure(self, context: ssl.SSLContext, accepted: socket.socket, owner: str) -> asyncio.Task[object]:
+        return self._keep(accepted, self._shake_hands(context, accepted, owner))
+
+    async def _shake_hands(self, context: ssl.SSLContext, accepted: socket.socket, owner: str) -> None:
+        """Hand a connection to the event loop, and wait until its TLS handshake has ended."""
+        handshake = self._loop.create_future()
+        connection = self._protocol()
+        turning = cast(Turning, connection)
+        turning.owner = owner
+        secured = Secured(turning, context, handshake, self._handshake_seconds, self._turns)
+        transport, _ = await self._loop.connect_accepted_socket(lambda: secured, accepted)
+        try:
+            await handshake
+        except BaseException:
+            transport.abort()
+            raise
+
+    def _keep(self, accepted: socket.socket, connect: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
+        """Begin to hand a connection to the event loop; the task ends once it has one."""
+        connecting: asyncio.Task[object] = self._loop.create_task(connect)
         self._connecting.add(connecting)
 
         def end(connecting: asyncio.Task[object]) -> None:

@@ -205,9 +205,10 @@ class LossdProtocol(RequestParser):
     def take_later(self, data: bytes) -> None:
         """Take bytes in a later turn of the loop. Nothing that was received before them waits."""
         self._waiting.append(data)
-        self._wait_for_turn(self._take_waiting)
+        self.wait_for_turn(self._take_waiting)
 
-    def _wait_for_turn(self, work: Callable[[], None]) -> None:
+    def wait_for_turn(self, work: Callable[[], None]) -> None:
+        """Call a function when it is its owner's turn."""
         self._turns.add(self.team, self._weight if self.team else 1.0, self.owner, work)
 
     def _take_waiting(self) -> None:
@@ -277,7 +278,7 @@ class LossdProtocol(RequestParser):
         self._guard.client_read()
         super().resume_writing()
         if self._waiting:
-            self._wait_for_turn(self._take_waiting)
+            self.wait_for_turn(self._take_waiting)
 
     # For what answers a request (`lossd.api.http.interfaces.Connection`)
 
@@ -439,7 +440,7 @@ class LossdProtocol(RequestParser):
             return
         self.flow.resume_reading()
         if self.pipeline or self._waiting:
-            self._wait_for_turn(self._start_next)
+            self.wait_for_turn(self._start_next)
 
     def _start_next(self) -> None:
         """Start the next request, and take what has arrived behind it."""
