@@ -100,8 +100,8 @@ def check_variables(environment: Mapping[str, str]) -> Variables:
         service = "lossd-admin" if shown.startswith("LOSSD_ADMIN_") else "lossd"
         instead = "".join(f", so {_INSTEAD[name]}" for name in links if name in _INSTEAD)
         found.warnings.append(
-            f"{shown}={environment[shown]} is ignored{others}{instead}: Kubernetes sets it for a Service named "
-            f"{service}; set enableServiceLinks: false in the pod to avoid it"
+            f"{shown}={environment[shown]} is ignored{others}{instead}: Kubernetes sets it for a Service "
+            f"named {service}; set enableServiceLinks: false in the pod to avoid it"
         )
     return found
 

@@ -66,8 +66,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     folder = tmp_path_factory.mktemp("server")
     limited = team_table("limited", LIMITED, limits={"requests_per_second": 0.001})
     write_teams(folder / "teams.toml", team_table("vision", KEY), limited)
-    settings = {"teams": folder / "teams.toml", "max_json_bytes": 1_000_000, "trusted_proxies": "127.0.0.1"}
-    with live_server(folder, **settings) as server:
+    with live_server(
+        folder, teams=folder / "teams.toml", max_json_bytes=1_000_000, trusted_proxies="127.0.0.1"
+    ) as server:
         yield server
 
 
