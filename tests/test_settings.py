@@ -27,6 +27,7 @@ def test_a_child_has_its_parents_settings(monkeypatch: pytest.MonkeyPatch) -> No
         ("device", "cpu,cpu", "named twice"),
         ("arena_bytes", 1 << 20, "LOSSD_ARENA_BYTES"),
         ("log_level", "loud", "log_level"),
+        ("admin_port", 8000, "LOSSD_PORT .* and LOSSD_ADMIN_PORT are both 8000"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_remedy(name: str, value: object, message: str) -> None:

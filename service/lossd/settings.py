@@ -451,6 +451,11 @@ class Settings(BaseSettings):
         if (self.tls_certificate is None) != (self.tls_key is None):
             msg = "a certificate and its key go together; set both LOSSD_TLS_CERTIFICATE and LOSSD_TLS_KEY"
             raise ValueError(msg)
+        hosts = {self.host, self.admin_host}
+        same = len(hosts) == 1 or hosts & {"0.0.0.0", "::"}  # noqa: S104 -- which are every address
+        if self.admin_port and self.admin_port == self.port and same:
+            msg = f"LOSSD_PORT (--port) and LOSSD_ADMIN_PORT are both {self.port}; choose another for one"
+            raise ValueError(msg)
         least = self._largest_bytes + self.output_bytes
         if self.arena_bytes_each < least:
             needed = self.front_ends * least

@@ -174,10 +174,16 @@ def test_a_socket_that_a_killed_server_left_is_replaced(tmp_path: Path) -> None:
     with ExitStack() as stack:
         assert is_ready(next_server(stack, tmp_path / "0", port, path))
     path.write_text("something of the user's")
-    failing = start(port, path, stderr=subprocess.PIPE)
-    _, said = failing.communicate(timeout=30)
-    assert failing.returncode == 1
-    assert b"cannot be used for the handover" in said
+    for wrong_path, remedy in (
+        (path, "it is a file, not a socket; remove it"),
+        (tmp_path / "none" / "handover", f"there is no folder {tmp_path / 'none'}; make it"),
+        (tmp_path / ("x" * 100), "name one of at most 107 bytes"),
+    ):
+        failing = start(port, wrong_path, stderr=subprocess.PIPE)
+        _, said = failing.communicate(timeout=30)
+        assert failing.returncode == 1
+        assert f"LOSSD_HANDOVER={wrong_path} cannot be used for the handover: ".encode() in said
+        assert remedy.encode() in said
     assert path.read_text()
 
 

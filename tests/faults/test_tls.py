@@ -250,6 +250,60 @@ def test_who_does_not_begin_takes_little_memory_and_nobodys_place(
         assert "Traceback" not in server.log.read_text()
 
 
+def one_byte_records(context: ssl.SSLContext, port: int, number: int) -> tuple[socket.socket, bytes]:
+    """A connection after its handshake, and what it has to send for a record of each byte."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    secured = context.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+    raw = socket.create_connection(("127.0.0.1", port), timeout=20)
+    while True:
+        try:
+            secured.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            raw.sendall(outgoing.read())
+            incoming.write(raw.recv(1 << 14))
+    secured.write(b"POST /bce HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
+    for _ in range(number):
+        secured.write(b"x")
+    return raw, outgoing.read()
+
+
+def test_records_of_one_byte_keep_nobody_waiting(tmp_path: Path, pair_of_files: tuple[Path, Path]) -> None:
+    chain, key = pair_of_files
+    context = ssl.create_default_context(cafile=str(chain))
+    with (
+        live_server(tmp_path, tls_certificate=chain, tls_key=key) as server,
+        httpx.Client(base_url=server.url, verify=server.verify, timeout=60) as client,
+        ExitStack() as stack,
+    ):
+        assert client.get("/livez").status_code == 200
+        flood = [one_byte_records(context, port_of(server), 10_000) for _ in range(40)]  # 9 MB
+        for raw, _ in flood:
+            stack.enter_context(raw)
+            raw.setblocking(False)
+        front_end = front_end_of(server)
+        before = processor_seconds(front_end)
+        for raw, records in flood:
+            with suppress(BlockingIOError):
+                raw.send(records)
+        begun = time.monotonic()
+        assert client.get("/livez").status_code == 200
+        assert time.monotonic() - begun < 5
+        for raw, _ in flood:
+            raw.settimeout(20)
+            with suppress(ConnectionError):
+                while raw.recv(1 << 14):
+                    pass
+        assert processor_seconds(front_end) - before < 4  # all of it would take 6 and more
+        assert "Traceback" not in server.log.read_text()
+
+
+def processor_seconds(process: int) -> float:
+    """The time that a process has used."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def test_connections_that_take_all_descriptors_keep_no_key_alive(tmp_path: Path) -> None:
     """Even where they are fewer than the server allows."""
     chain, key = make_certificate(tmp_path, "first")

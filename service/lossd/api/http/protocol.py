@@ -45,7 +45,9 @@ from lossd.types import RequestError
 _MOST_LATE: Final = 8 << 10
 """Bytes of the longest answer that waits for a body: refusals are shorter."""
 _START_SECONDS: Final = 0.05e-3
-"""About the time that the task of a request takes before it waits for anything."""
+"""About the time that the task of a request for a loss takes before it waits for anything."""
+_OTHER_SECONDS: Final = 0.5e-3
+"""About the time that any other request takes."""
 _WAKE_SECONDS: Final = 0.02e-3
 """About the time that it takes for some more of a body."""
 _WRITE_BYTES: Final = 1 << 16
@@ -347,7 +349,7 @@ class LossdProtocol(RequestParser):
         super().on_body(body)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._turns.spend(_START_SECONDS)
+        self._turns.spend(_START_SECONDS if cycle.scope["method"] == "POST" else _OTHER_SECONDS)
         super()._start_asgi_task(cycle, app)
 
     # Answers

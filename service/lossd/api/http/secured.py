@@ -21,13 +21,14 @@ from lossd.engine.scheduler import LoopTurns
 _SHUTDOWN_SECONDS: Final = 2.0
 """Time for a caller to end TLS."""
 _PIECE: Final = 1 << 11
-"""The most bytes that are read at once of a caller whose records have carried little so far. Each of the
-smallest records takes 15 microseconds: together 1 ms."""
-_LITTLE: Final = 1 << 10
+"""The most bytes that are read at once of a caller whose records carry little. Each of the smallest takes 15
+microseconds: together 1 ms."""
+_THIN: Final = 20 << 10
+"""Bytes beyond twice the data, from which on records carry little. An unfinished one has 16 KiB."""
 _RATIO: Final = 16
-"""Bytes that may be received for each byte of data."""
-_MOST_BARE: Final = 1 << 16
-"""The most bytes that are received beyond that. An unfinished record has 16 KiB."""
+"""Bytes that may be received for each byte of data,"""
+_MOST_BARE: Final = 1 << 15
+"""and how many may be received beyond that."""
 
 
 class Turning(Protocol):
@@ -89,7 +90,7 @@ class Secured(SSLProtocol):
         self._turns = turns
         self._waits = False
         self._received = self._data = 0  # bytes since the last look at them
-        self._bare = _LITTLE
+        self._bare, self._thin = 0, _THIN
 
     def _get_app_transport(self) -> _SSLProtocolTransport:
         if not self._app_transport_created:
@@ -99,8 +100,8 @@ class Secured(SSLProtocol):
     # What is received
 
     def get_buffer(self, n: int) -> memoryview:
-        """Return where to read to: little if little came of what was read before."""
-        return self._ssl_buffer_view[: self.max_size if self._bare < _LITTLE else _PIECE]
+        """Return where to read to: little if records carry little, or none has come yet."""
+        return self._ssl_buffer_view[: self.max_size if self._thin < _THIN else _PIECE]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read, or let it wait if this turn of the loop has no time left."""
@@ -128,6 +129,7 @@ class Secured(SSLProtocol):
         if self._app_reading_paused or self._transport is None:
             return
         self._bare = max(0, self._bare + self._received - _RATIO * self._data)
+        self._thin = max(0, self._thin + self._received - 2 * self._data)
         self._received = self._data = 0
         if self._bare > _MOST_BARE:
             self._transport.abort()

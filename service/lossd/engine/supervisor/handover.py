@@ -10,6 +10,7 @@ If the new one ends before 2, nothing has happened. Both must belong to the same
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 _READY: Final = b"ready"
 _MOST_BYTES: Final = 64
+_LONGEST_PATH: Final = 107  # of a Unix socket
 _ANSWER_SECONDS: Final = 5.0
 _CREDENTIALS: Final = struct.Struct("=iII")  # process, user, group
 
@@ -141,7 +143,8 @@ def ask(path: Path) -> Predecessor | None:
         if user != os.geteuid():
             link.close()
             msg = (
-                f"the server at {path} is user {user}'s, this one user {os.geteuid()}'s; run both as one user"
+                f"the server at {path} (LOSSD_HANDOVER) is user {user}'s, this one user {os.geteuid()}'s; "
+                "run both as one user"
             )
             raise HandoverError(msg)
         data, fds, _, _ = socket.recv_fds(link, _MOST_BYTES, 3)
@@ -150,12 +153,14 @@ def ask(path: Path) -> Predecessor | None:
         return None
     except TimeoutError:
         link.close()
-        msg = f"the server at {path} does not answer: it hangs, or another new server takes it over right now"
+        msg = (
+            f"the server at {path} (LOSSD_HANDOVER) does not answer; if no other new server takes it over "
+            "right now, it hangs: end it"
+        )
         raise HandoverError(msg) from None
     except OSError as error:
         link.close()
-        msg = f"{path} cannot be used for the handover: {error.strerror or error}"
-        raise HandoverError(msg) from None
+        raise _unusable(path, error) from None
     if not data:  # it is just ending
         link.close()
         return None
@@ -179,9 +184,22 @@ def open_door(path: Path) -> socket.socket:
         door.listen()
     except OSError as error:
         door.close()
-        msg = f"{path} cannot be used for the handover: {error.strerror or error}"
-        raise HandoverError(msg) from None
+        raise _unusable(path, error) from None
     return door
+
+
+def _unusable(path: Path, error: OSError) -> HandoverError:
+    """Return the error that says why there can be no Unix socket at a path, and what to do."""
+    why, remedy = error.strerror or str(error), "name a path in a folder that this user may write"
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        remedy = f"name one of at most {_LONGEST_PATH} bytes"
+    elif error.errno == errno.EADDRINUSE:
+        why, remedy = "it is a file, not a socket", "remove it, or name another path"
+    elif error.errno == errno.EPROTOTYPE:
+        why, remedy = "it is another program's socket", "name another path"
+    elif error.errno == errno.ENOENT:
+        why, remedy = f"there is no folder {path.parent}", "make it, or name another path"
+    return HandoverError(f"LOSSD_HANDOVER={path} cannot be used for the handover: {why}; {remedy}")
 
 
 def _peer(link: socket.socket) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import Any, Final, NamedTuple
 
@@ -87,7 +88,14 @@ def _open(host: str, port: int, passed: socket.socket | None, giver: str, settin
             _check_address(passed, host, port, giver, setting)
         listener.listen(_WAITING)
     except OSError as error:
-        msg = f"cannot listen on {host} port {port}: {error.strerror or error}"
+        if error.errno == errno.EADDRINUSE:
+            remedy = f"end what listens there ('ss -ltnp sport = :{port}' names it), or choose another port"
+        else:
+            remedy = "choose an address of this machine, and a port that this user may listen on"
+        msg = (
+            f"cannot listen on {host} port {port} (LOSSD_{setting}HOST and LOSSD_{setting}PORT): "
+            f"{error.strerror or error}; {remedy}"
+        )
         raise ListenError(msg) from None
     return listener
 
