@@ -46,7 +46,9 @@ from lossd.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_COLLECT: Final = (50_000, 10, 100)
+_COLLECT: Final = (25_000, 4, 500)
+"""How often the garbage collector looks at new objects, at those that it has seen once, and at all. A look at
+half a million, which thousands of new connections have, stops every request for half a second."""
 _FAREWELL_SECONDS: Final = 0.3
 """Time in which callers that connected just before the socket closed are still answered."""
 _LOOK_SECONDS: Final = 0.02

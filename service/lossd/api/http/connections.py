@@ -30,8 +30,8 @@ Reason = Literal["team_share", "address_share", "displaced", "full"]
 _LOOK_SECONDS: Final = 0.25
 _STILL_SECONDS: Final = 2.0
 """If a check is later than this, the process was paused, and no caller is charged."""
-_LOOKED_AT_ONCE: Final = 512
-"""Connections that are looked at before others in the event loop have their turn."""
+_LOOK_PIECE: Final = 2e-3
+"""Seconds of looking before others in the event loop have their turn: thousands may be too slow at once."""
 _SAY_SECONDS: Final = 1.0
 _REST_SECONDS: Final = 20e-6
 """Rest after a search for idle connections, for each that was not: about 20 times what it takes to look."""
@@ -212,10 +212,12 @@ class Connections:
                 self._say()
             if seconds >= _STILL_SECONDS:
                 continue
-            for number, connection in enumerate(tuple(connections), 1):
+            until = time.monotonic() + _LOOK_PIECE
+            for connection in tuple(connections):
                 connection.look(now, seconds)
-                if not number % _LOOKED_AT_ONCE:
+                if time.monotonic() > until:
                     await asyncio.sleep(0)
+                    until = time.monotonic() + _LOOK_PIECE
 
     def _say(self) -> None:
         """Log how many connections were refused since the last line about them."""

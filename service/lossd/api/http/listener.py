@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import ssl
+import time
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final, cast
@@ -14,13 +15,13 @@ from lossd.api.http.connections import owner_of
 from lossd.api.http.handshakes import Handshakes
 from lossd.api.http.secured import Secured, Turning
 from lossd.api.http.tls import Certificate
-from lossd.engine.scheduler import LoopTurns
+from lossd.engine.scheduler import TURN_SECONDS, LoopTurns
 
 logger = logging.getLogger(__name__)
 
 _ACCEPTS: Final = 32
-"""Connections accepted in one turn of the event loop. With one, as uvloop itself has it, the last of 64
-callers would wait for 64 turns."""
+"""Connections accepted in one turn of the event loop, if there is time. With one, as uvloop itself has it, the
+last of 64 callers would wait for 64 turns."""
 _PAUSE_SECONDS: Final = 0.1
 """Pause after an error, such as that there are no descriptors left."""
 _SAY_SECONDS: Final = 1.0
@@ -78,8 +79,9 @@ class Listener:
         self._loop.add_reader(self._listener, self._accept_some)
 
     def _accept_some(self) -> None:
+        until = time.monotonic() + TURN_SECONDS
         for _ in range(_ACCEPTS):
-            if not self._accept():
+            if not self._accept() or time.monotonic() > until:
                 return
 
     def _accept(self) -> bool:
