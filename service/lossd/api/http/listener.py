@@ -20,8 +20,8 @@ from lossd.engine.scheduler import TURN_SECONDS, LoopTurns
 logger = logging.getLogger(__name__)
 
 _ACCEPTS: Final = 32
-"""Connections accepted in one turn of the event loop, if there is time. With one, as uvloop itself has it, the
-last of 64 callers would wait for 64 turns."""
+"""Connections accepted in one turn of the event loop, if there is time. With one, as uvloop itself has it,
+the last of 64 callers would wait for 64 turns."""
 _PAUSE_SECONDS: Final = 0.1
 """Pause after an error, such as that there are no descriptors left."""
 _SAY_SECONDS: Final = 1.0
