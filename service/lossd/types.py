@@ -46,8 +46,13 @@ TENSOR_DTYPES: Final[Mapping[str, frozenset[str]]] = {
     "weight": FLOATS | INTEGERS,
     "pos_weight": FLOATS | INTEGERS,
     "mask": INTEGERS | {"bool"},
+    "groups": INTEGERS,
+    "ids": INTEGERS,
+    "baseline": FLOATS,
 }
 """The tensors that a request may hold, and the dtypes allowed in each."""
+GROUP_PREFIX: Final = "group."
+"""What the name of a column of group ids begins with, in a format that names its columns."""
 
 
 def is_addressable(shape: Sequence[int], dtype: str) -> bool:

@@ -54,10 +54,14 @@ class Cut:
         axes: The axes that are reduced, each in [0, len(shape)): all of them for one number, none for one
             output an element.
         elements: Most elements of a part.
+        whole_rows: Cut no row, an index of the first axis: a part then holds at least one, however long.
     """
 
-    def __init__(self, shape: Sequence[int], axes: Sequence[int], elements: int) -> None:
+    def __init__(
+        self, shape: Sequence[int], axes: Sequence[int], elements: int, *, whole_rows: bool = False
+    ) -> None:
         self.elements: Final = elements
+        self.whole_rows: Final = whole_rows
         self.shape: Final = tuple(shape)
         self.axes: Final = tuple(sorted(axes))
         self.size: Final = math.prod(shape)
@@ -66,14 +70,18 @@ class Cut:
 
         runs = _runs(self.shape, self.axes)
         split = 0
-        while split < len(runs) - 1 and _product(runs[split + 1 :]) > elements:
+        while not whole_rows and split < len(runs) - 1 and _product(runs[split + 1 :]) > elements:
             split += 1
         self._outer = runs[:split]
         self._length, self._split_reduced = runs[split]
         self._inner = runs[split + 1 :]
         self._inner_size = _product(self._inner)
         self._inner_outputs = math.prod(n for n, reduced in self._inner if not reduced)
-        self._chunk = max(1, min(self._length, elements // max(1, self._inner_size)))
+        self.row_size: Final = math.prod(self.shape[1:])
+        """The number of elements of a row."""
+        steps = self.row_size // max(1, self._inner_size) if whole_rows else 1  # of a row
+        chunk = elements // max(1, self._inner_size * steps) * steps
+        self._chunk = max(1, steps, min(self._length, chunk))
         self._chunks = -(-self._length // self._chunk)
         self.parts: Final = math.prod(n for n, _ in self._outer) * self._chunks if self.size else 0
         self.reduced: Final = tuple(reduced for _, reduced in runs[split:])
@@ -130,9 +138,9 @@ class Cut:
 
 
 @lru_cache(maxsize=256)
-def cut_of(shape: tuple[int, ...], axes: tuple[int, ...], elements: int) -> Cut:
+def cut_of(shape: tuple[int, ...], axes: tuple[int, ...], elements: int, *, whole_rows: bool = False) -> Cut:
     """Return a `Cut`, cached: to score a small request takes less time than to make one."""
-    return Cut(shape, axes, elements)
+    return Cut(shape, axes, elements, whole_rows=whole_rows)
 
 
 def _runs(shape: Sequence[int], axes: Sequence[int]) -> list[tuple[int, bool]]:

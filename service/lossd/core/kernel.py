@@ -24,6 +24,7 @@ class Sums:
         count: Number of elements that are not dropped.
         planes: Number of planes written to each memory. A plane is an array with a number for each output; an
             output's sum is the sum of its numbers in all planes.
+        report: Bytes of the partial report that were written; 0 without one.
     """
 
     loss: list[float]
@@ -31,6 +32,7 @@ class Sums:
     positives: list[float]
     count: int
     planes: list[int]
+    report: int = 0
 
 
 class Kernel(Protocol):
@@ -51,6 +53,7 @@ class Kernel(Protocol):
         offset: int,
         index: int,
         memories: Sequence[Float64Array] = (),
+        report: memoryview | None = None,
     ) -> Sums:
         """Score a part.
 
@@ -61,6 +64,8 @@ class Kernel(Protocol):
             index: The part of ``work.cut``.
             memories: Arrays for the sums of outputs and of their divisors, as many as ``work.channels``, each
                 of at least ``work.cut.most_numbers(index)`` numbers.
+            report: If there is ``work.report``, memory for a partial report (`lossd.core.report.partial`): at
+                least its ``most_bytes`` of the part's rows and elements.
 
         Raises:
             RequestError: A value is not allowed; the error names the first in its tensor.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut, cut_of
 from lossd.core.operand import Operand, spread
 from lossd.core.parameters import Divisor, class_axis, divisor, own_params
-from lossd.types import Tensor
+from lossd.core.report.layout import Inputs, Layout
+from lossd.core.report.spec import MOST_GROUP_COLUMNS, ReportSpec, spec_of
+from lossd.types import GROUP_PREFIX, ITEMSIZE, Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # compared by identity: kernels keep what they make of one
@@ -33,6 +35,11 @@ class Work:
         background_index: The id that means no class, if any.
         allow_nan: Whether a NaN propagates.
         divisor: What each output is divided by, if it must be summed for each.
+        report: The figures of the report; None if there is none.
+        baseline: The inputs of the model to compare with, if any.
+        groups: Each column of group ids, [N].
+        ids: The ids of rows, [N], if any.
+        share: What a row's share of the divisor is: ``count``, ``weight``, ``positives``; None for 1.
     """
 
     loss: str
@@ -50,6 +57,11 @@ class Work:
     background_index: int | None
     allow_nan: bool
     divisor: Divisor | None
+    report: Layout | None = None
+    baseline: Operand | None = None
+    groups: tuple[Operand, ...] = ()
+    ids: Operand | None = None
+    share: Divisor | None = "count"
 
     @property
     def channels(self) -> int:
@@ -60,8 +72,16 @@ class Work:
 
     @property
     def operands(self) -> list[Operand]:
-        """The tensors of the request."""
-        candidates = (self.inputs, self.targets, self.weight, self.pos_weight, self.alpha, self.mask)
+        """The tensors of the request that broadcast to its shape."""
+        candidates = (
+            self.inputs,
+            self.targets,
+            self.weight,
+            self.pos_weight,
+            self.alpha,
+            self.mask,
+            self.baseline,
+        )
         return [operand for operand in candidates if operand is not None]
 
 
@@ -86,7 +106,8 @@ def prepare(
         first_row: Number of rows of a stream before these.
     """
     axis = class_axis(params, shape)
-    cut = cut_of(shape, axes, elements)
+    spec = spec_of(LOSSES[loss], params, tensors, axis)
+    cut = cut_of(shape, axes, elements, whole_rows=spec is not None)
 
     def operand(name: str, along: tuple[int, ...] | None = None) -> Operand | None:
         tensor = tensors.get(name)
@@ -119,4 +140,75 @@ def prepare(
         background_index=cast("int | None", params["background_index"]),
         allow_nan=params["allow_nan"] is True,
         divisor=divisor(params, cut, tensors),
+        report=None if spec is None else layout_of(spec, loss, params, shape, tensors),
+        baseline=operand("baseline"),
+        groups=_group_columns(tensors, first_row),
+        ids=_rows_of("ids", tensors["ids"], first_row) if "ids" in tensors else None,
+        share=_share(params, tensors),
     )
+
+
+def layout_of(
+    spec: ReportSpec,
+    loss: str,
+    params: Mapping[str, object],
+    shape: tuple[int, ...],
+    tensors: Mapping[str, Tensor],
+) -> Layout:
+    """Return the figures of a request's report.
+
+    Args:
+        spec: What is asked.
+        loss: The loss's name.
+        params: Its checked parameters.
+        shape: The inputs' shape.
+        tensors: The request's tensors.
+    """
+    axis = class_axis(params, shape)
+    inputs = Inputs(
+        loss=loss,
+        variant=str(params.get("variant", "")),
+        shape=shape,
+        class_axis=axis or None,
+        weighted="weight" in tensors,
+        by_count=params["normalizer"] == "count",
+        group_columns=len(_group_columns(tensors, 0)),
+    )
+    return Layout(spec, inputs)
+
+
+def _share(params: Mapping[str, object], tensors: Mapping[str, Tensor]) -> Divisor | None:
+    normalizer = params["normalizer"]
+    if normalizer == "weight" and "weight" not in tensors:
+        return "count"
+    return cast("Divisor", normalizer) if isinstance(normalizer, str) else None
+
+
+def _group_columns(tensors: Mapping[str, Tensor], first_row: int) -> tuple[Operand, ...]:
+    """Return each column of group ids: of the tensor ``groups``, [N] or [N, G], or one tensor for each."""
+    named = [(name, tensor) for name, tensor in tensors.items() if name.startswith(GROUP_PREFIX)]
+    if named:
+        return tuple(_rows_of(name, tensor, first_row) for name, tensor in named)
+    tensor = tensors.get("groups")
+    if tensor is None:
+        return ()
+    if len(tensor.shape) == 1:
+        return (_rows_of("groups", tensor, first_row),)
+    rows, columns = tensor.shape
+    whole = spread("groups", tensor, tensor.shape, first_row=first_row)
+    step = ITEMSIZE[tensor.dtype] * (rows if tensor.fortran else 1)
+    stride = ITEMSIZE[tensor.dtype] * (1 if tensor.fortran else columns)
+    return tuple(
+        whole._replace(
+            tensor=replace(tensor, offset=tensor.offset + step * column),
+            shape=(rows,),
+            axes=(0,),
+            strides=(stride,),
+        )
+        for column in range(min(columns, MOST_GROUP_COLUMNS))
+    )
+
+
+def _rows_of(name: str, tensor: Tensor, first_row: int) -> Operand:
+    """Return a tensor with a number for each row."""
+    return spread(name, tensor, tensor.shape, first_row=first_row)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
+
+from lossd.core.catalog import Loss
+from lossd.types import GROUP_PREFIX
 
 SECTIONS: Final = (
     "totals",
@@ -40,3 +44,40 @@ class ReportSpec:
     bins: int = 64
     gammas: tuple[float, ...] = ()
     group_names: tuple[str, ...] = ()
+
+
+def spec_of(
+    loss: Loss, params: Mapping[str, object], tensors: Collection[str], class_axis: int
+) -> ReportSpec | None:
+    """Return what is asked of a request's report; None if there is to be none.
+
+    ``all`` stands for every section whose needs are met.
+
+    Args:
+        loss: The loss.
+        params: The request's checked parameters; see `lossd.core.report.parameters` for those of reports.
+        tensors: The names of its tensors.
+        class_axis: The axis of the classes.
+    """
+    asked = cast("Sequence[str] | None", params.get("report"))
+    if asked is None:
+        return None
+    columns = [name.removeprefix(GROUP_PREFIX) for name in tensors if name.startswith(GROUP_PREFIX)]
+    grouped, gammas = bool(columns) or "groups" in tensors, params.get("sweep")
+    sections = {"totals", *asked}
+    if gammas is not None:
+        sections.add("sweep")
+    if "all" in sections:
+        met = {"classes": class_axis > 0, "groups": grouped, "paired": "baseline" in tensors}
+        sections.update(section for section in SECTIONS if met.get(section, section != "sweep"))
+        sections.remove("all")
+    bins = params.get("calibration_bins", 64)
+    return ReportSpec(
+        sections=frozenset(sections),
+        top=cast(int, params.get("top", 20)) if "top" in sections else 0,
+        row_mean=params.get("row") == "mean",
+        first_row=cast(int, params.get("first_row", 0)),
+        bins=0 if bins == "exact" else cast(int, bins),
+        gammas=tuple(cast("Sequence[float]", gammas or ())) if loss.name != "bce" else (),
+        group_names=tuple(columns or cast("Sequence[str]", params.get("group_names", ()))),
+    )
