@@ -33,6 +33,7 @@
 #define LOWEST 1088     /* the first digit's unit is 2^-LOWEST */
 #define MOST_ADDS (1 << 30) /* additions before digits must be carried */
 #define MOST_TERMS 41   /* of 53 bits each, which is more than float64's range holds */
+#define MOST_PLANES 64  /* numbers that hold any sum exactly, however they came about */
 
 typedef struct {
     int64_t digit[DIGITS];
@@ -164,6 +165,14 @@ static inline int sum_terms(const wide_sum *sum, double terms[MOST_TERMS])
             break;
     } while (count < MOST_TERMS);
     return count;
+}
+
+/* The sum, rounded to nearest even. */
+static inline double rounded_sum(const wide_sum *sum)
+{
+    double terms[MOST_TERMS];
+    sum_terms(sum, terms);
+    return terms[0];
 }
 
 /* Rounding to multiples of 2^-24, 2^-64 and 2^-104: BLOCK of them below 2^17, 2^-24 and 2^-64 add up exactly. */
