@@ -215,17 +215,6 @@ static void pad(double *values, int count)
 
 /* Reducers */
 
-/* Add targets or weights, which are mostly numbers of few bits. */
-static void add_plain_block(wide_sum *sum, double *values, int count)
-{
-    double total;
-    pad(values, count);
-    if (sum_plain_block(values, count, &total))
-        add_number(sum, total);
-    else
-        add_block(sum, values, count);
-}
-
 /* Add to the sums of all elements; a report sums the losses by row. */
 static void add_totals(const job *job, block *block, int by_row, share *share)
 {
@@ -234,9 +223,9 @@ static void add_totals(const job *job, block *block, int by_row, share *share)
         pad(block->loss, count);
         add_block(&share->loss, block->loss, count);
     }
-    add_plain_block(&share->positives, block->y, count);
+    add_plain(&share->positives, block->y, count);
     if (job->weight.axes)
-        add_plain_block(&share->weight, block->weight, count);
+        add_plain(&share->weight, block->weight, count);
     if (!block->dropped) {
         share->count += count;
         return;
@@ -265,13 +254,13 @@ static int64_t output_of(const part *part, int64_t row)
 /* Add a run of elements that all belong to one output. */
 static void add_run(plane_sums *sums, int64_t output, const double *values, int count)
 {
-    double totals[3], copy[BLOCK];
+    double totals[CUTS], copy[BLOCK];
     int rest = 1;
     if (count >= 16) {
         memcpy(copy, values, sizeof *copy * (size_t)count);
         pad(copy, count);
         if (cut_block(copy, count, totals, &rest)) {
-            for (int level = 0; level < 3; level++)
+            for (int level = 0; level < CUTS; level++)
                 add_to_plane(sums, output, totals[level]);
             for (int i = 0; rest && i < count; i++)
                 add_to_plane(sums, output, beyond_cuts(values[i]));

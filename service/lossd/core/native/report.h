@@ -157,25 +157,6 @@ typedef struct {
     int count;
 } terms;
 
-#define CUT_3 (1.5 * 0x1p-92)
-#define CUT_4 (1.5 * 0x1p-132)
-
-/* Cut numbers beyond the first three cuts into two further sums; 0 if that leaves a rest. */
-static int cut_beyond(const double *values, int count, double totals[2])
-{
-    double left = 0.0;
-    totals[0] = totals[1] = 0.0;
-    for (int i = 0; i < count; i++) {
-        double value = beyond_cuts(values[i]), part = (value + CUT_3) - CUT_3;
-        totals[0] += part;
-        value -= part;
-        part = (value + CUT_4) - CUT_4;
-        totals[1] += part;
-        left += fabs(value - part);
-    }
-    return left == 0.0;
-}
-
 static void terms_by_wide_sum(const double *values, int count, terms *terms)
 {
     wide_sum sum;
@@ -185,34 +166,28 @@ static void terms_by_wide_sum(const double *values, int count, terms *terms)
     terms->count = sum_terms(&sum, terms->term);
 }
 
-/* The terms of at most BLOCK numbers. */
+/* The terms of at most BLOCK numbers >= 0. */
 static void terms_of(const double *values, int count, terms *terms)
 {
-    double padded[BLOCK], *totals = terms->term;
-    int rest, whole = count / LANES * LANES;
+    double padded[BLOCK];
+    int rest;
     if (count < 3) {
-        terms->count = count;
+        terms->count = 2;
+        terms->term[0] = count ? values[0] : 0.0;
+        terms->term[1] = 0.0;
         if (count > 1)
-            totals[0] = two_sum(values[0], values[1], &totals[1]);
-        else if (count)
-            totals[0] = values[0];
-        else
-            totals[terms->count++] = 0.0;
+            terms->term[0] = two_sum(values[0], values[1], &terms->term[1]);
         return;
     }
-    if (whole < count) {
+    if (count % LANES) {
         memcpy(padded, values, sizeof *padded * (size_t)count);
-        for (int i = count; i < whole + LANES; i++)
+        for (int i = count; i % LANES; i++)
             padded[i] = 0.0;
+        values = padded;
     }
-    terms->count = 3;
-    if (!cut_block(whole < count ? padded : values, count, totals, &rest))
+    terms->count = CUTS;
+    if (!cut_block(values, count, terms->term, &rest) || rest)
         terms_by_wide_sum(values, count, terms);
-    else if (rest) {
-        terms->count = 5;
-        if (!cut_beyond(values, count, totals + 3))
-            terms_by_wide_sum(values, count, terms);
-    }
 }
 
 /* Their sum, rounded to nearest even (Shewchuk's expansion, as in Python's math.fsum). */
@@ -244,10 +219,41 @@ static double round_terms(const terms *terms)
     return sum;
 }
 
+/* The same for the totals of cuts, of which mostly three are there. */
+static inline double round_cuts(const terms *cuts)
+{
+    double lost, second, third;
+    if (cuts->count != CUTS || cuts->term[3] != 0.0 || cuts->term[4] != 0.0)
+        return round_terms(cuts);
+    double rest = two_sum(cuts->term[1], cuts->term[2], &third);
+    double sum = two_sum(cuts->term[0], rest, &second);
+    second = two_sum(second, third, &lost);
+    return lost == 0.0 ? sum + second : round_terms(cuts);
+}
+
+#define SHORT_ROW 16
+
+/* The sum of a short row, rounded to nearest even: by two numbers where these hold it exactly. */
+static inline double short_row_sum(const double *values, int size)
+{
+    double sum = values[0], rest = 0.0, lost, beyond = 0.0;
+    for (int i = 1; i < size; i++) {
+        sum = two_sum(sum, values[i], &lost);
+        rest = two_sum(rest, lost, &lost);
+        beyond += fabs(lost);
+    }
+    if (beyond == 0.0)
+        return sum + rest;
+    terms terms;
+    terms_by_wide_sum(values, size, &terms);
+    return terms.term[0];
+}
+
 static void add_terms(wide_sum *sum, const terms *terms)
 {
     for (int i = 0; i < terms->count; i++)
-        add_number(sum, terms->term[i]);
+        if (terms->term[i] != 0.0)
+            add_number(sum, terms->term[i]);
 }
 
 static void add_terms_at(plane_sums *sums, int64_t place, const terms *terms, figures *figures)
@@ -264,6 +270,23 @@ static void add_run_at(plane_sums *sums, int64_t place, const double *values, in
     add_terms_at(sums, place, &terms, figures);
 }
 
+#define FEW_CLASSES 24
+
+/* The same where classes are few, and elements of one class do not lie side by side. */
+static void add_to_few_classes(const report *report, plane_sums *sums, int64_t field, int64_t start,
+                               const double *values, int count, figures *figures)
+{
+    double its[BLOCK];
+    const int classes = (int)report->classes, first = (int)(start % classes);
+    for (int class = 0; class < classes; class++) {
+        int n = 0;
+        for (int i = (class - first + classes) % classes; i < count; i += classes)
+            its[n++] = values[i];
+        if (n)
+            add_run_at(sums, field + class, its, n, figures);
+    }
+}
+
 /* Add each element to its class's sum. */
 static void add_by_class(const report *report, plane_sums *sums, int64_t field, int64_t start, const double *values,
                          int count, figures *figures)
@@ -271,6 +294,10 @@ static void add_by_class(const report *report, plane_sums *sums, int64_t field, 
     const int64_t inner = report->class_inner, classes = report->classes;
     if (classes == 1) {
         add_run_at(sums, field, values, count, figures);
+        return;
+    }
+    if (inner == 1 && classes < FEW_CLASSES && count > 4 * classes) {
+        add_to_few_classes(report, sums, field, start, values, count, figures);
         return;
     }
     int64_t at = start % (inner * classes);
@@ -307,6 +334,18 @@ static void add_padded(wide_sum *sum, double *values, int count)
     for (int i = count; i % LANES; i++)
         values[i] = 0.0;
     add_block(sum, values, count);
+}
+
+/* The same for numbers that mostly have few bits. */
+static void add_plain(wide_sum *sum, double *values, int count)
+{
+    double total;
+    for (int i = count; i % LANES; i++)
+        values[i] = 0.0;
+    if (sum_plain_block(values, count, &total))
+        add_number(sum, total);
+    else
+        add_block(sum, values, count);
 }
 
 static wide_sum *single(const figures *figures, int64_t index)
@@ -969,39 +1008,76 @@ static void add_row_to_group(const report *report, const ended_rows *rows, int a
     counts[at->pair_rows + pair_of(rows->loss[at_row] - rows->baseline_loss[at_row])]++;
 }
 
-/* The reducers over the rows that end in a block. */
-static void add_rows(const report *report, const char *base, const ended_rows *rows, figures *figures)
+/* Take out rows of which nothing is kept; how many those are. */
+static int drop_empty_rows(ended_rows *rows)
 {
-    double squares[BLOCK], products[BLOCK], divisors[BLOCK];
-    int count = 0;
+    int count = 0, empty = 0;
+    for (int i = 0; i < rows->count; i++)
+        empty += !rows->kept[i];
+    for (int i = 0; empty && i < rows->count; i++) {
+        if (!rows->kept[i])
+            continue;
+        rows->row[count] = rows->row[i];
+        rows->sum[count] = rows->sum[i];
+        rows->share[count] = rows->share[i];
+        rows->loss[count] = rows->loss[i];
+        rows->baseline_sum[count] = rows->baseline_sum[i];
+        rows->baseline_loss[count++] = rows->baseline_loss[i];
+    }
+    rows->count -= empty;
+    return empty;
+}
+
+static void pair_rows(const report *report, const char *base, const ended_rows *rows, figures *figures)
+{
     for (int i = 0; i < rows->count; i++) {
-        if (!rows->kept[i]) {
-            figures->counts[report->at.rows_dropped]++;
-            continue;
-        }
-        const double sum = rows->sum[i], share = rows->share[i], loss = rows->loss[i];
-        squares[count] = sum * sum;
-        products[count] = sum * share;
-        divisors[count++] = share * share;
-        if (report->at.histogram_rows >= 0)
-            figures->counts[report->at.histogram_rows + histogram_bin(loss)]++;
-        if (report->top)
-            list_row(report, base, loss, loss, 0.0, rows->row[i], figures->lists + TOP_ROWS);
-        if (!report->paired)
-            continue;
-        const double baseline = rows->baseline_loss[i], difference = loss - baseline;
-        const double of_sums = sum - rows->baseline_sum[i];
+        const double loss = rows->loss[i], baseline = rows->baseline_loss[i], difference = loss - baseline;
+        const double of_sums = rows->sum[i] - rows->baseline_sum[i];
         add_number(single(figures, report->at.pair_row_squares), of_sums * of_sums);
-        add_number(single(figures, report->at.pair_row_products), of_sums * share);
+        add_number(single(figures, report->at.pair_row_products), of_sums * rows->share[i]);
         figures->counts[report->at.pair_rows + pair_of(difference)]++;
         if (report->top && difference > 0.0)
             list_row(report, base, difference, loss, baseline, rows->row[i], figures->lists + WORSE_ROWS);
         if (report->top && difference < 0.0)
             list_row(report, base, -difference, loss, baseline, rows->row[i], figures->lists + BETTER_ROWS);
     }
-    add_padded(single(figures, report->at.row_squares), squares, count);
-    add_padded(single(figures, report->at.row_products), products, count);
-    add_padded(single(figures, report->at.divisor_squares), divisors, count);
+}
+
+/* Add to one sum, and to another one if there is that. */
+static void add_to_both(wide_sum *sum, wide_sum *other, double *values, int count)
+{
+    terms terms;
+    terms_of(values, count, &terms);
+    add_terms(sum, &terms);
+    if (other)
+        add_terms(other, &terms);
+}
+
+/* The reducers over the rows that end in a block. */
+static void add_rows(const report *report, const char *base, ended_rows *rows, figures *figures)
+{
+    double values[BLOCK];
+    const int single_elements = report->row_size == 1 && report->at.element_squares >= 0;
+    figures->counts[report->at.rows_dropped] += drop_empty_rows(rows);
+    const int count = rows->count;
+    for (int i = 0; i < count; i++)
+        values[i] = rows->sum[i] * rows->sum[i];
+    add_to_both(single(figures, report->at.row_squares),
+                single_elements ? single(figures, report->at.element_squares) : NULL, values, count);
+    for (int i = 0; i < count; i++)
+        values[i] = rows->sum[i] * rows->share[i];
+    add_padded(single(figures, report->at.row_products), values, count);
+    for (int i = 0; i < count; i++)
+        values[i] = rows->share[i] * rows->share[i];
+    add_plain(single(figures, report->at.divisor_squares), values, count);
+    for (int i = 0; report->at.histogram_rows >= 0 && i < count; i++)
+        figures->counts[report->at.histogram_rows + histogram_bin(rows->loss[i])]++;
+    double least = report->top ? least_key(report, figures->lists + TOP_ROWS) : 0.0;
+    if (report->top && any_key(rows->loss, count, least, 1))
+        for (int i = 0; i < count; i++)
+            list_row(report, base, rows->loss[i], rows->loss[i], 0.0, rows->row[i], figures->lists + TOP_ROWS);
+    if (report->paired)
+        pair_rows(report, base, rows, figures);
 }
 
 static int64_t kept_of(const block *block, int from, int count)
@@ -1023,37 +1099,94 @@ static void end_row(const report *report, int64_t row, int64_t kept, double sum,
     rows->row[at] = row;
     rows->kept[at] = kept;
     rows->sum[at] = sum;
-    rows->share[at] = share;
+    rows->share[at] = report->share == DIVISOR_COUNT ? (double)kept : report->share == DIVISOR_NONE ? 1.0 : share;
     rows->loss[at] = sum / divisor;
     rows->baseline_sum[at] = baseline;
     rows->baseline_loss[at] = baseline / divisor;
 }
 
-/* The numbers that a row's share of the divisor is summed from; NULL where they are counted, or it is 1. */
-static const double *shares_of(const report *report, const block *block)
+/* The exact sums of whole rows, each rounded once; added to `total`, too, unless that is NULL. */
+static void row_sums(const double *values, int rows, int size, double *sums, wide_sum *total)
 {
-    return report->share == DIVISOR_WEIGHT ? block->weight : report->share == DIVISOR_POSITIVES ? block->y : NULL;
+    double totals[CUTS] = {0.0}, row[BLOCK + LANES];
+    terms each;
+    if (size < SHORT_ROW) {
+        for (int i = 0; i < rows; i++)
+            sums[i] = short_row_sum(values + i * size, size);
+        if (total) {
+            memcpy(row, values, sizeof *row * (size_t)(rows * size));
+            add_padded(total, row, rows * size);
+        }
+        return;
+    }
+    memset(row + size, 0, sizeof *row * LANES);
+    for (int i = 0; i < rows; i++, values += size) {
+        int rest;
+        const double *from = values;
+        if (size % LANES)
+            from = memcpy(row, values, sizeof *row * (size_t)size);
+        each.count = CUTS;
+        if (!cut_block(from, size, each.term, &rest) || rest) {
+            terms_by_wide_sum(values, size, &each);
+            if (total)
+                add_terms(total, &each);
+        } else {
+            for (int level = 0; level < CUTS; level++)
+                totals[level] += each.term[level];
+        }
+        sums[i] = round_cuts(&each);
+    }
+    for (int level = 0; total && level < CUTS; level++)
+        add_number(total, totals[level]);
 }
 
-static double share_of(const report *report, int64_t kept, double sum)
+/* What each row of a block adds to the divisor. */
+static void row_shares(const report *report, const block *block, int rows, int size, ended_rows *to)
 {
-    return report->share == DIVISOR_COUNT ? (double)kept : report->share == DIVISOR_NONE ? 1.0 : sum;
+    for (int i = 0; i < rows; i++)
+        to->kept[i] = kept_of(block, i * size, size);
+    if (report->share == DIVISOR_WEIGHT || report->share == DIVISOR_POSITIVES)
+        row_sums(report->share == DIVISOR_WEIGHT ? block->weight : block->y, rows, size, to->share, NULL);
+    else
+        for (int i = 0; i < rows; i++)
+            to->share[i] = report->share == DIVISOR_COUNT ? (double)to->kept[i] : 1.0;
 }
 
-/* Sum the rows of a block, and the elements to `total`. */
-static void sum_rows(const report *report, const char *base, const block *block, const double *baseline,
-                     wide_sum *total, figures *figures)
+/* Reduce a block of whole rows without groups. */
+static void sum_whole_rows(const report *report, const char *base, const block *block, const double *baseline,
+                           wide_sum *total, figures *figures)
+{
+    ended_rows rows;
+    const int size = (int)report->row_size;
+    rows.count = block->count / size;
+    row_sums(block->loss, rows.count, size, rows.sum, total);
+    if (baseline)
+        row_sums(baseline, rows.count, size, rows.baseline_sum, NULL);
+    row_shares(report, block, rows.count, size, &rows);
+    for (int i = 0; i < rows.count; i++) {
+        double divisor = report->row_mean && rows.kept[i] ? (double)rows.kept[i] : 1.0;
+        rows.row[i] = block->start / size + i;
+        rows.loss[i] = rows.sum[i] / divisor;
+        rows.baseline_loss[i] = baseline ? rows.baseline_sum[i] / divisor : 0.0;
+    }
+    add_rows(report, base, &rows, figures);
+}
+
+/* Reduce a block that holds rows and pieces of rows, whose sums also belong to groups. */
+static void sum_pieces(const report *report, const char *base, const block *block, const double *baseline,
+                       wide_sum *total, figures *figures)
 {
     ended_rows rows;
     open_row *open = &figures->open;
     const int64_t size = report->row_size;
-    const double *shares = shares_of(report, block);
+    const double *shares = report->share == DIVISOR_WEIGHT      ? block->weight
+                           : report->share == DIVISOR_POSITIVES ? block->y
+                                                                : NULL;
     rows.count = 0;
     for (int from = 0, count; from < block->count; from += count) {
         const int64_t place = block->start + from, row = place / size, within = place % size;
         count = size - within < block->count - from ? (int)(size - within) : block->count - from;
-        const int begins = within == 0, ends = within + count == size;
-        const int64_t kept = kept_of(block, from, count);
+        const int ends = within + count == size;
         terms loss, share = {{0.0}, 1}, other = {{0.0}, 1};
         terms_of(block->loss + from, count, &loss);
         add_terms(total, &loss);
@@ -1061,19 +1194,18 @@ static void sum_rows(const report *report, const char *base, const block *block,
             terms_of(shares + from, count, &share);
         if (baseline)
             terms_of(baseline + from, count, &other);
-        if (begins && ends) {
-            end_row(report, row, kept, round_terms(&loss), share_of(report, kept, round_terms(&share)),
-                    round_terms(&other), &rows);
+        if (within == 0)
+            memset(open, 0, sizeof *open);
+        open->kept += kept_of(block, from, count);
+        if (within == 0 && ends) {
+            end_row(report, row, open->kept, round_terms(&loss), round_terms(&share), round_terms(&other), &rows);
         } else {
-            if (begins)
-                memset(open, 0, sizeof *open);
-            open->kept += kept;
             add_terms(&open->loss, &loss);
             add_terms(&open->share, &share);
             add_terms(&open->baseline, &other);
             if (ends)
-                end_row(report, row, open->kept, rounded_sum(&open->loss),
-                        share_of(report, open->kept, rounded_sum(&open->share)), rounded_sum(&open->baseline), &rows);
+                end_row(report, row, open->kept, rounded_sum(&open->loss), rounded_sum(&open->share),
+                        rounded_sum(&open->baseline), &rows);
         }
         if (!report->group_sums)
             continue;
@@ -1087,33 +1219,17 @@ static void sum_rows(const report *report, const char *base, const block *block,
     add_rows(report, base, &rows, figures);
 }
 
-/* The same where each row is one element. */
-static void sum_single_rows(const report *report, const char *base, block *block, const double *baseline,
-                            wide_sum *total, figures *figures)
-{
-    ended_rows rows;
-    const double *shares = shares_of(report, block);
-    rows.count = 0;
-    for (int i = 0; i < block->count; i++) {
-        int64_t kept = is_kept(block, i);
-        end_row(report, block->start + i, kept, block->loss[i], share_of(report, kept, shares ? shares[i] : 0.0),
-                baseline ? baseline[i] : 0.0, &rows);
-    }
-    add_padded(total, block->loss, block->count);
-    add_rows(report, base, &rows, figures);
-}
-
 /* All reducers, over a block that has been scored. */
 static void add_figures(const job *job, const report *report, const char *base, block *block, const double *baseline,
                         const double *baseline_x, wide_sum *total, figures *figures)
 {
     const int count = block->count;
-    if (report->row_size == 1 && !report->group_sums)
-        sum_single_rows(report, base, block, baseline, total, figures);
+    if (report->row_size <= BLOCK && !report->group_sums)
+        sum_whole_rows(report, base, block, baseline, total, figures);
     else
-        sum_rows(report, base, block, baseline, total, figures);
+        sum_pieces(report, base, block, baseline, total, figures);
     count_unusual(block->loss, count, figures->counts + report->at.nan, figures->counts + report->at.infinite);
-    if (report->at.element_squares >= 0)
+    if (report->at.element_squares >= 0 && report->row_size > 1)
         add_squares(single(figures, report->at.element_squares), block->loss, count);
     if (report->classes)
         add_classes(report, block, figures);
