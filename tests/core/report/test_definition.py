@@ -21,7 +21,7 @@ from lossd.core.report.layout import Layout
 
 
 def tensor(values: Array) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values, np.float64).reshape(-1))
+    return torch.from_numpy(np.array(values, np.float64).reshape(-1))
 
 
 def summands_of(case: Case, layout: Layout) -> Summands:
