@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,8 +81,8 @@ def test_sums_and_counts_are_exact(
     rng = np.random.default_rng(columns)
     layout = layout_of(columns=columns)
     sums = ReportSums(layout, 1000)
-    wanted: dict[tuple[object, ...], Fraction] = defaultdict(Fraction)
-    counted: dict[tuple[object, ...], int] = defaultdict(int)
+    wanted: dict[tuple[Any, ...], Fraction] = defaultdict(Fraction)
+    counted: dict[tuple[Any, ...], int] = defaultdict(int)
     for partial in partials(layout, rng, 30, columns):
         ids = [tuple(row) for row in partial.groups.tolist()]
         for block, of_groups, index, numbers in (
