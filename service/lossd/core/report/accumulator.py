@@ -17,6 +17,8 @@ from lossd.core.report.top_list import TopList
 from lossd.types import ErrorCode, Float64Array, RequestError
 
 Int64Array: TypeAlias = npt.NDArray[np.int64]
+GROUP_BYTES: Final = 250
+"""What a group takes besides its figures, about: its ids and its number."""
 NamesOf: TypeAlias = Callable[[Int64Array], Sequence[str]]
 """Returns the string ids of some rows of a batch."""
 
@@ -134,6 +136,12 @@ class ReportSums:
         counts = np.zeros(self._room * layout.group_counts.width, np.int64)
         counts[: len(self._group_counts)] = self._group_counts
         self._group_counts = counts
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the figures take, without those of lists."""
+        counts = self._counts.nbytes + self._group_counts.nbytes
+        return self._arrays.nbytes + self._by_group.nbytes + counts + GROUP_BYTES * len(self._groups)
 
     # The figures, once all partial reports are added
 
