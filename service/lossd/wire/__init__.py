@@ -42,6 +42,8 @@ from lossd.wire.reader import (
     Event,
     Reader,
     StreamReader,
+    StringRows,
+    Strings,
 )
 from lossd.wire.registry import FORMATS, STREAMS, Format, StreamFormat
 
@@ -65,6 +67,8 @@ __all__ = [
     "RequestedOutput",
     "StreamFormat",
     "StreamReader",
+    "StringRows",
+    "Strings",
     "inference_arena_bytes",
     "make_decoder",
     "merge_params",
