@@ -225,6 +225,8 @@ def _describe(index: int, given: Mapping[str, object]) -> Input:
     allowed = [known for known, dtype in DATATYPES.items() if dtype in TENSOR_DTYPES[name]]
     if datatype not in allowed:
         detail = f"{name} has the datatype {shown(datatype)}; send {', '.join(allowed)}"
+        if datatype == "BYTES" and name in ("groups", "ids"):
+            detail += ", or strings in an Arrow stream"
         raise RequestError(
             ErrorCode.DTYPE_NOT_ALLOWED, detail, [(place + pointer("datatype"), "not allowed")]
         )
