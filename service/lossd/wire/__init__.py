@@ -43,6 +43,8 @@ from lossd.wire.reader import (
     Event,
     Reader,
     StreamReader,
+    StringRows,
+    Strings,
 )
 from lossd.wire.registry import FORMATS, STREAMS, Format, StreamFormat
 from lossd.wire.report import write_report
@@ -67,6 +69,8 @@ __all__ = [
     "RequestedOutput",
     "StreamFormat",
     "StreamReader",
+    "StringRows",
+    "Strings",
     "inference_arena_bytes",
     "join_pieces",
     "make_decoder",
