@@ -659,14 +659,18 @@ def brackets(request: Request, x: float, y: float, w: float, k: float, gamma: fl
     }
 
 
+def along_classes(request: Request, given: Any) -> Array:  # noqa: ANN401 -- a parameter or a tensor
+    """What is given as a number, or as one a class, for each element, in the inputs' shape."""
+    array, axis = np.asarray(given, dtype=np.float64), request.param("class_axis") % request.inputs.ndim
+    if array.ndim == 1 and array.size > 1:
+        array = array.reshape([-1 if place == axis else 1 for place in range(request.inputs.ndim)])
+    return np.broadcast_to(array, request.inputs.shape)
+
+
 def pos_weights(request: Request) -> Array:
     """The pos_weight of each element, in the inputs' shape."""
     given = request.param("pos_weight") if request.pos_weight is None else request.pos_weight
-    k = np.asarray(1.0 if given is None else given, dtype=np.float64)
-    if k.ndim == 1 and k.size > 1:
-        axis = request.param("class_axis") % request.inputs.ndim
-        k = k.reshape([-1 if place == axis else 1 for place in range(request.inputs.ndim)])
-    return np.broadcast_to(k, request.inputs.shape)
+    return along_classes(request, 1.0 if given is None else given)
 
 
 def sweep(request: Request, e: Elements) -> Document:
@@ -798,6 +802,62 @@ def _top_pairs(request: Request, e: Elements, way: float) -> Document:
             for place in listing.top_elements(way * of_elements, places, request.top)
         ],
     }
+
+
+# Losses by mpmath, for documents without a service
+
+
+def true_losses(request: Request, inputs: Array | None = None) -> Array:
+    """The loss of each element by mpmath, rounded once; 0 for those dropped.
+
+    Args:
+        request: The request.
+        inputs: What to score instead of the request's inputs.
+    """
+    x = request.inputs if inputs is None else inputs
+    y, kept = opened_out(request)
+    kept &= True if request.mask is None else np.broadcast_to(request.mask != 0, kept.shape)
+    alpha = request.param("alpha") if request.loss == "focal" else None
+    columns = [
+        x.astype(np.float64),
+        y,
+        np.broadcast_to(1.0 if request.weight is None else request.weight, x.shape).astype(np.float64),
+        pos_weights(request),
+        along_classes(request, 0.0 if alpha is None else alpha),
+    ]
+    own: Document = {name: request.param(name) for name in ("gamma", "variant") if name in OWN[request.loss]}
+    own |= {
+        "probabilities": request.kind == "probabilities",
+        "label_smoothing": request.param("label_smoothing"),
+    }
+    found = np.zeros(x.shape)
+    for place in zip(*np.nonzero(kept), strict=True):
+        value, target, weight, k, a = (float(column[place]) for column in columns)
+        if any(map(math.isnan, (value, target, weight))):
+            found[place] = math.nan
+        else:
+            given: Document = {"weight": weight, "pos_weight": k, "alpha": None if alpha is None else a}
+            found[place] = float(reference.element(request.loss, value, target, **given, **own))
+    return found
+
+
+def plain_request(request: Request) -> Request:
+    """A request for the plain binary cross entropies that a calibration adds up."""
+    names = ("class_axis", "targets_format", "ignore_index", "background_index", "allow_nan")
+    params = {name: value for name, value in request.params.items() if name in names}
+    return Request(
+        inputs=request.inputs, targets=request.targets, kind=request.kind, mask=request.mask, params=params
+    )
+
+
+def true_document(request: Request) -> Document:
+    """The whole document, of losses by mpmath."""
+    return document(
+        request,
+        true_losses(request),
+        true_losses(plain_request(request)),
+        None if request.baseline is None else true_losses(request, request.baseline),
+    )
 
 
 # The document
