@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from dataclasses import replace
 from fractions import Fraction
@@ -18,7 +19,8 @@ from sklearn.metrics import (  # type: ignore[import-untyped] # it has no types
     roc_auc_score,
 )
 
-from contract.report_requests import CASES, EVERYTHING, HARD, X
+from contract.report_merging import merged
+from contract.report_requests import CASES, EVERYTHING, HARD, X, rows_of
 from report_reference import (
     Array,
     Document,
@@ -169,3 +171,17 @@ def test_the_comparison_sees_a_single_bit() -> None:
         near = copy.deepcopy(true)
         near[path[0]][path[1]] = [[value * (1 + units * 2.0**-52) for value in near[path[0]][path[1]][0]]]
         assert differences(EVERYTHING, near, true) == []
+
+
+@pytest.mark.parametrize("name", [name for name, request in CASES.items() if len(request.inputs) > 4])
+def test_documents_of_parts_add_up(name: str) -> None:
+    request = CASES[name]
+    order = np.random.default_rng(1).permutation(len(request.inputs)).tolist()
+    if request.ids is None:
+        order.sort()
+    cuts = (0, 2, 3, len(order))
+    parts = []
+    for start, end in itertools.pairwise(cuts):
+        first_row = request.first_row + (start if request.ids is None else 0)
+        parts.append(true_document(replace(rows_of(request, order[start:end]), first_row=first_row)))
+    assert_same(request, merged(parts), true_document(request))

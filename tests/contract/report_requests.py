@@ -171,7 +171,7 @@ CASES: Final[dict[str, Request]] = {
     "infinite logits": Request(
         inputs=_infinite(),
         targets=HARD,
-        baseline=np.where(HARD, -_infinite(), OTHER),
+        baseline=np.where(np.arange(CLASSES) % 2, _infinite(), -_infinite()),
         sections=("classes", "groups", "top", "histogram", "calibration", "paired"),
         groups={"group": CAMERA},
         top=200,
@@ -275,6 +275,27 @@ for _name in ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "
 CASES["dtype bool"] = Request(inputs=X, targets=HARD.astype(bool), mask=MASK, sections=PLAIN)
 
 
+def rows_of(request: Request, rows: list[int]) -> Request:
+    """A request for some of the rows."""
+
+    def some(array: Array | None) -> Array | None:
+        return None if array is None else array[rows]
+
+    weight = None if request.weight is None else np.broadcast_to(request.weight, request.inputs.shape)
+    mask = None if request.mask is None else np.broadcast_to(request.mask, request.inputs.shape)
+    groups = {name: np.asarray(column)[rows] for name, column in (request.groups or {}).items()}
+    return replace(
+        request,
+        inputs=request.inputs[rows],
+        targets=request.targets[rows],
+        weight=some(weight),
+        mask=some(mask),
+        groups=groups or None,
+        ids=None if request.ids is None else np.asarray(request.ids)[rows],
+        baseline=some(request.baseline),
+    )
+
+
 # Bodies
 
 FORMS: Final = (
@@ -363,23 +384,24 @@ def send(
     form: str = "npy",
     *,
     params: Document | None = None,
-    **more: Any,  # noqa: ANN401 -- parameters
+    accept: str = "*/*",
 ) -> httpx.Response:
-    """Send a request in one form.
+    """Send a request in one of `FORMS`.
 
     Args:
         client: Sends it.
         request: The request.
-        form: One of `FORMS`.
+        form: How it is sent.
         params: Parameters instead of the request's.
-        more: Further parameters.
+        accept: The header.
     """
-    given = {**(params_of(request) if params is None else params), **more}
+    given = params_of(request) if params is None else params
+    path = f"/{request.loss}"
     if form.startswith("v2"):
-        return client.post(
-            f"/v2/models/{request.loss}/infer", **inference(request, given, binary=form == "v2")
-        )
-    return client.post(f"/{request.loss}", **_body(request, form, given))
+        path, body = f"/v2/models{path}/infer", inference(request, given, binary=form == "v2")
+    else:
+        body = _body(request, form, given)
+    return client.post(path, **{**body, "headers": {**body.get("headers", {}), "accept": accept}})
 
 
 def _body(request: Request, form: str, params: Document) -> dict[str, Any]:
