@@ -91,8 +91,9 @@ def _middle() -> Request:
 HALF = X.astype(np.float16)
 HALF[0, :4] = [0.0, -0.0, np.inf, -np.inf]
 P = (1 / (1 + np.exp(-X.astype(np.float64)))).astype(np.float32)
-P[0] = [0.0, 1.0, 0.5, 0.25, 1.0]
-P_OTHER = np.clip(P + RNG.normal(0, 0.1, SHAPE), 0, 1).astype(np.float16)
+P_OTHER = np.clip(P + RNG.normal(0, 0.1, SHAPE), 0.001, 0.999).astype(np.float16)
+EDGES = P.copy()
+EDGES[:2] = [0.0, 1.0, 0.5, 0.25, 1.0]
 GREAT = np.array([2**53 + 1, -(2**53) - 1, 2**53, -(2**63), -(2**53)])
 
 CASES: Final[dict[str, Request]] = {
@@ -161,7 +162,7 @@ CASES: Final[dict[str, Request]] = {
     "all dropped": replace(EVERYTHING, mask=np.zeros((ROWS, 1), bool), params={"reduction": "sum"}),
     "probabilities": replace(EVERYTHING, inputs=P, baseline=P_OTHER, kind="probabilities"),
     "probabilities, bce": Request(
-        inputs=P,
+        inputs=EDGES,
         targets=HARD,
         kind="probabilities",
         baseline=P.astype(np.float64) ** 2,
@@ -191,8 +192,9 @@ CASES: Final[dict[str, Request]] = {
     "beyond float64": Request(
         inputs=X,
         targets=HARD,
-        weight=np.where(CAMERA == 1, 1e308, 1e-320)[:, None],
-        sections=PLAIN,
+        weight=np.array([1e308, 1e200, 1e-320, 1.0])[CAMERA % 4][:, None],
+        groups={"group": CAMERA % 4},
+        sections=("classes", "groups", "top", "histogram"),
         params={"normalizer": "weight"},
     ),
     "exact, float16": Request(inputs=HALF, targets=HARD, bins="exact", sections=PLAIN, mask=MASK),
