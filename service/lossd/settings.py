@@ -173,6 +173,23 @@ class Settings(BaseSettings):
             "take three to seven times as much. A part of the arena is kept for such answers."
         ),
     )
+    max_report_top: PositiveInt = Field(
+        default=10_000, description="Most rows, and most elements, that the section `top` of a report lists."
+    )
+    max_report_cells: PositiveInt = Field(
+        default=1 << 18,
+        description=(
+            "Most figures of a kind in a section of a report: groups, times classes if the report has those, "
+            "and bins of a calibration times classes."
+        ),
+    )
+    max_report_row_elements: PositiveInt = Field(
+        default=1 << 25,
+        description=(
+            "Longest row, an index of axis 0, of a request with a report: one slice, which one worker scores "
+            "without a pause."
+        ),
+    )
     max_headers: PositiveInt = Field(default=100, description="Most headers of a request; more are 431.")
     max_header_bytes: PositiveInt = Field(
         default=32 << 10,

@@ -198,14 +198,16 @@ class Body:
 
     Attributes:
         tensors: Tensors that lie in the body as received.
-        arrays: Tensors that the reader had to build (JSON), not yet in the arena: C-contiguous float64, or
-            bool for an array of booleans only.
+        arrays: Tensors that the reader had to build (JSON), not yet in the arena: C-contiguous float64; int64
+            for ids; bool for an array of booleans only.
         params: The body's parameters, as plain JSON values, unchecked.
         notes: Remarks for the caller on how the body was read, a sentence each.
     """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    arrays: dict[str, npt.NDArray[np.float64] | npt.NDArray[np.bool_]] = field(default_factory=dict)
+    arrays: dict[str, npt.NDArray[np.float64] | npt.NDArray[np.bool_] | npt.NDArray[np.int64]] = field(
+        default_factory=dict
+    )
     params: dict[str, object] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -257,6 +259,7 @@ class LossResult:
             unless rows (axis 0) are summed and the loss is an array.
         divisor_terms: Likewise for the divisors of a mean, also if a sum is asked for; sums of positives
             below 1 are not raised to 1.
+        report: The report, as `lossd.core.report.document` makes it; None if there is none.
     """
 
     loss: float | Float64Array
@@ -275,6 +278,7 @@ class LossResult:
     notes: tuple[str, ...] = ()
     loss_terms: tuple[Float64Array, ...] | None = None
     divisor_terms: tuple[Float64Array, ...] | None = None
+    report: dict[str, object] | None = None
 
     @property
     def sum(self) -> float:

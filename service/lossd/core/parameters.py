@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 from lossd.core.catalog import SHARED, Loss, Parameter
 from lossd.core.cut import Cut
+from lossd.core.report.parameters import REPORT_BY_NAME
 from lossd.error_text import SHOWN, pointer, shown, suggestion
 from lossd.types import TENSOR_DTYPES, ErrorCode, RequestError
 
@@ -16,7 +17,7 @@ Divisor: TypeAlias = Literal["count", "weight", "positives"]
 
 
 def check_params(loss: Loss, given: Mapping[str, object]) -> dict[str, object]:
-    """Return every parameter of a loss, as given or its default.
+    """Return every parameter of a loss, as given or its default; those of a report only if given.
 
     Args:
         loss: The loss.
@@ -29,12 +30,13 @@ def check_params(loss: Loss, given: Mapping[str, object]) -> dict[str, object]:
     known = {parameter.name: parameter for parameter in (*SHARED, *loss.parameters)}
     params = {name: parameter.default for name, parameter in known.items()}
     for name, value in given.items():
-        if name not in known:
+        parameter = known.get(name) or REPORT_BY_NAME.get(name)
+        if parameter is None:
             raise _unknown(loss, name, known)
-        if value is None and known[name].default is None:
+        if value is None and (parameter.default is None or name not in known):
             continue  # as if it were left out
         try:
-            params[name] = known[name].check(value)
+            params[name] = parameter.check(value)
         except ValueError as error:
             raise _invalid(name, f"{name} {error}, not {shown(_beginning(value))}") from None
         except OverflowError:
@@ -132,8 +134,9 @@ def _unknown(loss: Loss, name: str, known: Mapping[str, Parameter]) -> RequestEr
     elif name == "tensors":
         remedy = "tensors goes with application/x-npy, whose arrays have no names"
     else:
-        remedy = f"it takes {', '.join(sorted(known))}"
-        if near := suggestion(name, [*known, *TENSOR_DTYPES]):
+        names = [*known, *REPORT_BY_NAME]
+        remedy = f"it takes {', '.join(sorted(names))}"
+        if near := suggestion(name, [*names, *TENSOR_DTYPES]):
             remedy = near.removeprefix("; ")
     detail = f"{loss.name} has no parameter {shown(name)}; {remedy}"
     return RequestError(ErrorCode.INVALID_PARAMETER, detail, [(pointer(name[:SHOWN]), "unknown parameter")])

@@ -33,6 +33,7 @@ from lossd.wire.inference.models import (
 from lossd.wire.inference.objects import MODEL_VERSION
 from lossd.wire.inference.request import RequestedOutput, read_index_request
 from lossd.wire.json.document import read_in_place
+from lossd.wire.json.writing import join_pieces
 from lossd.wire.query import merge_params, parse_query
 from lossd.wire.reader import (
     Batch,
@@ -42,8 +43,11 @@ from lossd.wire.reader import (
     Event,
     Reader,
     StreamReader,
+    StringRows,
+    Strings,
 )
 from lossd.wire.registry import FORMATS, STREAMS, Format, StreamFormat
+from lossd.wire.report import write_report
 
 __all__ = [
     "FORMATS",
@@ -65,7 +69,10 @@ __all__ = [
     "RequestedOutput",
     "StreamFormat",
     "StreamReader",
+    "StringRows",
+    "Strings",
     "inference_arena_bytes",
+    "join_pieces",
     "make_decoder",
     "merge_params",
     "model_config",
@@ -82,4 +89,5 @@ __all__ = [
     "write_json_chunks",
     "write_npy",
     "write_params",
+    "write_report",
 ]

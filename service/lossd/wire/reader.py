@@ -9,9 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from lossd.types import Body
+
+MAX_STRINGS: Final = 1 << 18
+"""The most distinct strings of a column, unless the caller says otherwise."""
 
 Chunk: TypeAlias = bytes | memoryview
 """Some of a body's bytes, of any length."""
@@ -99,7 +105,8 @@ class Column:
         dtype: A key of `lossd.types.ITEMSIZE`.
         width: Elements a row; None where a row is a plain number.
         big_endian: Whether elements are in big-endian byte order.
-        wire_bits: Bits a row in the body; a bool may take one.
+        wire_bits: The least bits that a row takes in the body; a bool may take one.
+        strings: Whether rows are strings. The data are then codes; `Strings` say what they mean.
     """
 
     name: str
@@ -107,6 +114,7 @@ class Column:
     width: int | None
     big_endian: bool
     wire_bits: int
+    strings: bool = False
 
     @property
     def elements(self) -> int:
@@ -143,7 +151,55 @@ class ColumnData:
     data: Chunk
 
 
-Event: TypeAlias = Columns | Batch | ColumnData
+@dataclass(frozen=True, slots=True)
+class StringRows:
+    """The strings of some consecutive rows.
+
+    Attributes:
+        data: Strings in UTF-8, one after the other.
+        offsets: Where each string begins, and where the last one ends: int64.
+        index: The number of each row's string; None where every row has its own.
+    """
+
+    data: bytes
+    offsets: npt.NDArray[np.int64]
+    index: npt.NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.offsets) - 1 if self.index is None else len(self.index)
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that they take, in bytes."""
+        return len(self.data) + self.offsets.nbytes + (0 if self.index is None else self.index.nbytes)
+
+    def at(self, row: int) -> str:
+        """Return the string of a row, counted from the first of these rows."""
+        number = row if self.index is None else int(self.index[row])
+        return str(self.data[self.offsets[number] : self.offsets[number + 1]], "utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Strings:
+    """What the codes mean in the next `ColumnData` of a column of strings.
+
+    A batch may have several of these, each for some of its rows.
+
+    Attributes:
+        column: The column's index.
+        names: For groups: strings that no row before had. A code is the number of a string among the distinct
+            ones of the whole stream, from 0, in order of first appearance; these have the next numbers.
+        rows: For ids: the strings. A code is the number of these rows whose strings sort before the row's
+            own, by code points; so codes may be compared within these rows only.
+    """
+
+    column: int
+    names: tuple[str, ...] = ()
+    rows: StringRows | None = None
+
+
+Event: TypeAlias = Columns | Batch | ColumnData | Strings
 
 
 class StreamReader(Protocol):
@@ -167,10 +223,14 @@ class StreamReader(Protocol):
 class StreamReaderFactory(Protocol):
     """Maker of stream readers for one format."""
 
-    def __call__(self, *, options: Mapping[str, str], max_batch_bytes: int) -> StreamReader:
+    def __call__(
+        self, *, options: Mapping[str, str], max_batch_bytes: int, max_strings: int = MAX_STRINGS
+    ) -> StreamReader:
         """Make a reader for one body.
 
         Args:
             options: The media type's parameters.
             max_batch_bytes: The longest batch, in bytes of the body.
+            max_strings: The most distinct strings of a column of groups, and the most entries of a
+                dictionary.
         """

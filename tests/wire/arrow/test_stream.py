@@ -859,7 +859,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "a schema with a body": (message(1, {1: SCHEMA_FIELDS}, bytes(8)), "malformed_arrow"),
     "a schema that tells of a body": (message(1, {1: SCHEMA_FIELDS}, body_bytes=8), "malformed_arrow"),
     "two schemas": (ONE + ONE, "malformed_arrow"),
-    "a dictionary": (ONE + message(2, {0: long(0)}), "bad_shape"),
+    "a dictionary": (ONE + message(2, {0: long(0)}), "malformed_arrow"),
     "a tensor": (ONE + message(4, {}), "malformed_arrow"),
     "a sparse tensor": (ONE + message(5, {}), "malformed_arrow"),
     "a message unheard of": (ONE + message(255, {}), "malformed_arrow"),

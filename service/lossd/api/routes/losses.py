@@ -110,8 +110,9 @@ class LossEndpoint:
 
 
 def _loss_spec(spec: RequestSpec) -> LossSpec:
-    hint = "accept application/x-npy" if spec.answer.format == "json" else None
-    return LossSpec(spec.loss, spec.query_params, hint)
+    is_json = spec.answer.format == "json"
+    hint = "accept application/x-npy" if is_json else None
+    return LossSpec(spec.loss, spec.query_params, hint, has_report=is_json)
 
 
 async def _send(exchange: Exchange, answer: Answer, form: AnswerForm) -> None:

@@ -60,11 +60,25 @@ class LossSpec:
         loss: The loss.
         params: The parameters given outside the body.
         binary_hint: How to get arrays in binary, for an answer that has them as text; None for a binary one.
+        has_report: Whether the answer's format has room for a report.
     """
 
     loss: Loss
     params: Mapping[str, object]
     binary_hint: str | None
+    has_report: bool = True
+
+    def check_report(self, params: Mapping[str, object]) -> None:
+        """Refuse a report in an answer that is the loss alone.
+
+        Args:
+            params: Checked parameters.
+
+        Raises:
+            RequestError: ``not_acceptable``.
+        """
+        if "report" in params and not self.has_report:
+            raise no_report()
 
 
 class SpecFields(NamedTuple):
@@ -128,6 +142,8 @@ def _read_spec(name: str, fields: SpecFields) -> RequestSpec:
     query_params = parse_query(fields.query)
     names = _pop_tensor_names(query_params) if form.name == "npy" else ()
     params = check_params(loss, query_params)
+    if "report" in params and answer.format != "json":
+        raise no_report()
     timeout = read_timeout(fields.timeout_ms)
     return RequestSpec(
         loss, form, options, fields.content_encoding, answer, query_params, params, names, timeout
@@ -141,6 +157,12 @@ def _unsupported_media_type(content_type: str | None) -> RequestError:
     shown = "no Content-Type" if content_type is None else f"Content-Type {content_type[:100]!r}"
     detail = f"the request has {shown}; send {', '.join([*FORMATS, *STREAMS])}"
     return RequestError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, detail)
+
+
+def no_report() -> RequestError:
+    """Return the error of a report that is asked for in an answer that is the loss alone."""
+    detail = "a .npy answer holds the loss alone, and no report; accept application/json, or leave report out"
+    return RequestError(ErrorCode.NOT_ACCEPTABLE, detail)
 
 
 def _pop_tensor_names(query: dict[str, object]) -> tuple[str, ...]:

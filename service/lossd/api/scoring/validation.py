@@ -9,6 +9,8 @@ from typing import Final, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from lossd.api.scoring.report_checks import SECTION_OF, check_report_tensors
+from lossd.api.scoring.shapes import ROWS, Shape, shape_mismatch, shown_shape
 from lossd.core.catalog import Loss
 from lossd.core.cut import Cut, cut_of
 from lossd.core.parameters import (
@@ -19,9 +21,11 @@ from lossd.core.parameters import (
     own_params,
     reduced_axes,
 )
+from lossd.core.report.parameters import check_report
 from lossd.engine.dispatch.array_outputs import cut_for
 from lossd.types import (
     FLOATS,
+    GROUP_PREFIX,
     INTEGERS,
     ITEMSIZE,
     MAX_DIMENSIONS,
@@ -36,11 +40,10 @@ from lossd.wire import Column, nearest
 
 _EXACT_INTEGERS: Final = {"float16": 2048, "bfloat16": 256}
 """The largest integer up to which a 16-bit float holds every integer."""
-_ROWS: Final = -1
-"""Stands in a shape for a stream's number of rows, which is not known yet."""
+_OF_LOSSES: Final = TENSOR_DTYPES.keys() - SECTION_OF
+"""The tensors that are not for reports alone."""
 
-Shape: TypeAlias = tuple[int, ...]
-Array: TypeAlias = npt.NDArray[np.float64] | npt.NDArray[np.bool_]
+Array: TypeAlias = npt.NDArray[np.float64] | npt.NDArray[np.bool_] | npt.NDArray[np.int64]
 
 
 class BodyMemory(Protocol):
@@ -85,18 +88,19 @@ def assemble(
     """
     params = check_params(loss, sent_params)
     check_targets(params)
+    check_report(loss, params)
     placed = _TensorMemory(memory, free)
     tensors = {name: placed.found(tensor) for name, tensor in body.tensors.items()}
     for name, array in body.arrays.items():
-        # All numbers in JSON are float64, also the 0 and 1 of a mask.
+        # All numbers in JSON but ids are float64, also the 0 and 1 of a mask.
         tensors[name] = placed.write(name, array.astype(np.bool_) if name == "mask" else array)
-    shape = _check(tensors, params)
+    shape = _check(loss, tensors, params)
     own, options = own_params(loss, params), _options(params, tensors)
     for name, numbers in _take_lists(params, shape).items():
         tensors[name] = placed.write(name, np.array(numbers, dtype=np.float64))
     axes = reduced_axes(params, shape)
-    one_number = len(axes) == len(shape)
-    cut = cut_of(shape, axes, slice_elements) if one_number else cut_for(shape, axes, slice_elements)
+    cut_into = cut_of if len(axes) == len(shape) else cut_for
+    cut = cut_into(shape, axes, slice_elements, whole_rows="report" in params)
     axis = class_axis(params, shape)
     notes = (*body.notes, *_shape_notes(tensors, shape, axis))
     if params["targets_format"] == "index" and "class_axis" not in sent_params:
@@ -123,9 +127,10 @@ def assemble_rows(
     """
     params = check_params(loss, sent_params)
     check_targets(params)
+    check_report(loss, params)
     rows = _row_tensors(columns, by_index=params["targets_format"] == "index")
-    tensors = {name: replace(row, shape=(_ROWS, *row.shape)) for name, row in rows.items()}
-    shape = _check(tensors, params)
+    tensors = {name: replace(row, shape=(ROWS, *row.shape)) for name, row in rows.items()}
+    shape = _check(loss, tensors, params)
     own, options = own_params(loss, params), _options(params, rows)
     lists = _take_lists(params, shape)
     return LossRequest(loss.name, rows, params, own, options), shape[1:], lists
@@ -137,10 +142,15 @@ def _row_tensors(columns: Sequence[Column], *, by_index: bool) -> dict[str, Tens
     rows = {}
     for column in columns:
         shape: Shape = () if column.width is None else (column.width,)
-        if wide and not shape and not (by_index and column.name == "targets"):
+        if wide and not shape and not _is_by_row(column.name, by_index=by_index):
             shape = (1,)
         rows[column.name] = Tensor(column.dtype, shape, 0, big_endian=column.big_endian)
     return rows
+
+
+def _is_by_row(name: str, *, by_index: bool) -> bool:
+    """Return whether a tensor has one number for each row of the inputs, also where those have more."""
+    return name in ("groups", "ids") or name.startswith(GROUP_PREFIX) or (by_index and name == "targets")
 
 
 class _TensorMemory:
@@ -177,11 +187,12 @@ class _TensorMemory:
         return Tensor(array.dtype.name, array.shape, self._memory.offset + offset)
 
 
-def _check(tensors: Mapping[str, Tensor], params: Mapping[str, object]) -> Shape:
+def _check(loss: Loss, tensors: Mapping[str, Tensor], params: Mapping[str, object]) -> Shape:
     """Check the tensors' names, dtypes and shapes; return the inputs' shape.
 
     Args:
-        tensors: The tensors by name; those of a stream begin with `_ROWS`.
+        loss: The loss.
+        tensors: The tensors by name; those of a stream begin with `ROWS`.
         params: Checked parameters.
     """
     inputs = _check_names(tensors)
@@ -208,6 +219,8 @@ def _check(tensors: Mapping[str, Tensor], params: Mapping[str, object]) -> Shape
     if params["pos_weight"] is not None and "pos_weight" in tensors:
         detail = "pos_weight is given both as a tensor and as a parameter; leave one out"
         raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/pos_weight", "given twice")])
+    if "report" in params or not tensors.keys() <= _OF_LOSSES:
+        check_report_tensors(loss, tensors, params, inputs)
     return shape
 
 
@@ -219,7 +232,7 @@ def _take_lists(params: dict[str, object], shape: Shape) -> dict[str, tuple[floa
         numbers = params.get(name)
         if not isinstance(numbers, tuple):
             continue
-        if shape[axis] == _ROWS and len(numbers) > 1:
+        if shape[axis] == ROWS and len(numbers) > 1:
             detail = (
                 f"{name} has one number a row, but a stream's number of rows is not known beforehand; send "
                 ".npy files"
@@ -314,7 +327,7 @@ def _check_exact(dtype: str, params: Mapping[str, object], classes: int) -> None
 def _check_names(tensors: Mapping[str, Tensor]) -> str:
     """Check that every tensor is known and none is missing; return ``logits`` or ``probabilities``."""
     for name in tensors:
-        if name not in TENSOR_DTYPES:
+        if name not in TENSOR_DTYPES and not name.startswith(GROUP_PREFIX):
             detail = f"there is no tensor {name!r}; there are {', '.join(TENSOR_DTYPES)}"
             raise RequestError(ErrorCode.UNKNOWN_TENSOR, detail, [(f"/{name}", "unknown tensor")])
     inputs = [name for name in ("logits", "probabilities") if name in tensors]
@@ -331,7 +344,10 @@ def _check_names(tensors: Mapping[str, Tensor]) -> str:
 
 def _check_dtypes(tensors: Mapping[str, Tensor], *, by_index: bool) -> None:
     for name, tensor in tensors.items():
-        allowed = INTEGERS | FLOATS if name == "targets" and by_index else TENSOR_DTYPES[name]
+        if name == "targets" and by_index:
+            allowed = INTEGERS | FLOATS
+        else:
+            allowed = TENSOR_DTYPES["groups" if name.startswith(GROUP_PREFIX) else name]
         if tensor.dtype not in allowed:
             shown = ", ".join(dtype for dtype in ITEMSIZE if dtype in allowed)
             detail = f"{name} is {tensor.dtype}; send {shown}"
@@ -346,12 +362,12 @@ def _check_targets(targets: Shape, inputs: str, shape: Shape, index_axis: int | 
         return
     if index_axis is None:
         remedy = "they must be equal"
-    elif _ROWS in shape:
+    elif ROWS in shape:
         remedy = "send a plain column of ids beside a list column of inputs, with class_axis=1"
     else:
-        remedy = f"class ids must be {_shown(expected)}"
-    detail = f"targets has shape {_shown(targets)}, {inputs} {_shown(shape)}; {remedy}"
-    raise _shape_mismatch("targets", targets, detail)
+        remedy = f"class ids must be {shown_shape(expected)}"
+    detail = f"targets has shape {shown_shape(targets)}, {inputs} {shown_shape(shape)}; {remedy}"
+    raise shape_mismatch("targets", targets, detail)
 
 
 def _check_broadcast(name: str, tensor_shape: Shape, shape: Shape) -> None:
@@ -360,10 +376,10 @@ def _check_broadcast(name: str, tensor_shape: Shape, shape: Shape) -> None:
         n not in (1, m) for n, m in zip(tensor_shape, aligned, strict=True)
     ):
         detail = (
-            f"{name} has shape {_shown(tensor_shape)}, which does not broadcast to the inputs' "
-            f"{_shown(shape)}; reshape it by numpy's rules"
+            f"{name} has shape {shown_shape(tensor_shape)}, which does not broadcast to the inputs' "
+            f"{shown_shape(shape)}; reshape it by numpy's rules"
         )
-        raise _shape_mismatch(name, tensor_shape, detail)
+        raise shape_mismatch(name, tensor_shape, detail)
 
 
 def _check_classes(name: str, tensor_shape: Shape, shape: Shape, axis: int) -> None:
@@ -371,16 +387,7 @@ def _check_classes(name: str, tensor_shape: Shape, shape: Shape, axis: int) -> N
     if tensor_shape in ((classes,), (), (1,)):
         return
     detail = (
-        f"{name} has shape {_shown(tensor_shape)}; send a number, or one for each of the {classes} classes "
-        f"along axis {axis} (class_axis names another)"
+        f"{name} has shape {shown_shape(tensor_shape)}; send a number, or one for each of the {classes} "
+        f"classes along axis {axis} (class_axis names another)"
     )
-    raise _shape_mismatch(name, tensor_shape, detail)
-
-
-def _shape_mismatch(name: str, tensor_shape: Shape, detail: str) -> RequestError:
-    return RequestError(ErrorCode.SHAPE_MISMATCH, detail, [(f"/{name}", f"shape {_shown(tensor_shape)}")])
-
-
-def _shown(shape: Shape) -> str:
-    """Return a shape as text, such as ``[32, 80]``, or ``[rows, 80]`` for a stream."""
-    return f"[{', '.join('rows' if n == _ROWS else str(n) for n in shape)}]"
+    raise shape_mismatch(name, tensor_shape, detail)

@@ -339,6 +339,8 @@ def arrived_elements(name: str, request: LossRequest, cut: Cut, end: int) -> int
     count = max(0, end - tensor.offset) // ITEMSIZE[tensor.dtype]
     if tensor.shape == cut.shape:
         return count
+    if name in ("groups", "ids"):
+        return count // math.prod(tensor.shape[1:]) * cut.row_size
     by_index = name == "targets" and request.params["targets_format"] == "index"
     if by_index and class_axis(request.params, cut.shape) == len(cut.shape) - 1:
         return count * cut.shape[-1]

@@ -177,6 +177,8 @@ def library() -> ctypes.CDLL:
     found = ctypes.CDLL(os.fspath(LIBRARY))
     pointer, long, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
     found.lossd_add_numbers.argtypes = (pointer, long, number, number, pointer)
+    found.lossd_add_at.argtypes = (pointer, long, pointer, number, long, pointer, pointer)
+    found.lossd_add_at.restype = long
     found.lossd_make_canonical.argtypes = (pointer, long, number, number)
     return found
 

@@ -116,18 +116,19 @@ def _joined(sums: dict[int, RunningSums], outputs: int) -> Planes:
 
 
 @lru_cache(maxsize=256)
-def cut_for(shape: tuple[int, ...], axes: tuple[int, ...], elements: int) -> Cut:
+def cut_for(shape: tuple[int, ...], axes: tuple[int, ...], elements: int, *, whole_rows: bool = False) -> Cut:
     """Return how a request is cut into slices.
 
     Args:
         shape: The inputs' shape.
         axes: The axes reduced.
         elements: Most elements of a slice.
+        whole_rows: Cut no row, however long.
     """
-    cut = cut_of(shape, axes, elements)
+    cut = cut_of(shape, axes, elements, whole_rows=whole_rows)
     while not cut.complete and _most_numbers(cut) > MOST_NUMBERS and elements > 1:
         elements //= 2
-        cut = cut_of(shape, axes, elements)
+        cut = cut_of(shape, axes, elements, whole_rows=whole_rows)
     return cut
 
 

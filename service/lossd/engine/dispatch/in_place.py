@@ -68,7 +68,7 @@ class InPlace:
     def takes(self, request: LossRequest, cut: Cut) -> bool:
         """Return whether a request is small enough."""
         loss = LOSSES[request.loss]
-        if not loss.is_native or cut.parts != 1:
+        if not loss.is_native or cut.parts != 1 or cut.whole_rows:  # rows are whole for a report
             return False
         merged = bool(cut.output_shape) and not cut.complete
         if cut.output_shape and cut.outputs > (_MOST_MERGED if merged else MOST_OUTPUTS):

@@ -1,9 +1,9 @@
 """``application/vnd.apache.arrow.stream``: an Arrow IPC stream, with a column for each tensor.
 
 A stream is a sequence of messages: a schema, record batches, an end marker. A message is the bytes
-FF FF FF FF, the length of its metadata, the metadata (a FlatBuffer) and a body, which only a record batch
-has. The values in it are handed out as they arrive, as slices of the chunks. Only a message's metadata is
-kept.
+FF FF FF FF, the length of its metadata, the metadata (a FlatBuffer) and a body, which record batches and
+dictionary batches have. The numbers in it are handed out as they arrive, as slices of the chunks. Kept are a
+message's metadata, dictionaries, and a batch's column of strings or indices until all of it has come.
 
 The format: https://arrow.apache.org/docs/format/Columnar.html#serialization-and-interprocess-communication-ipc
 The metadata: Message.fbs in https://github.com/apache/arrow/tree/main/format
@@ -19,10 +19,11 @@ import numpy as np
 
 from lossd.error_text import pointer
 from lossd.types import ErrorCode, RequestError
+from lossd.wire.arrow.coded import CodedColumns
 from lossd.wire.arrow.flatbuffer import INT, LONG, SHORT, UBYTE, FlatBufferError, Table
-from lossd.wire.arrow.record_batch import RecordBatches, Span
+from lossd.wire.arrow.record_batch import Collected, RecordBatches, Span
 from lossd.wire.arrow.schema import malformed, read_schema
-from lossd.wire.reader import Batch, Chunk, Column, ColumnData, Columns, Event
+from lossd.wire.reader import MAX_STRINGS, Batch, Chunk, Column, ColumnData, Columns, Event
 
 MAX_SCHEMA_BYTES: Final = 1 << 20
 """The most bytes of the schema's metadata: pandas writes much beside the columns."""
@@ -48,17 +49,23 @@ class ArrowReader:
     A plain column has an element a row; a column of fixed-size lists has a list a row.
     """
 
-    def __init__(self, *, options: Mapping[str, str], max_batch_bytes: int) -> None:
+    def __init__(
+        self, *, options: Mapping[str, str], max_batch_bytes: int, max_strings: int = MAX_STRINGS
+    ) -> None:
         """Expect a stream.
 
         Args:
             options: Ignored.
-            max_batch_bytes: The longest body of a record batch.
+            max_batch_bytes: The longest body of a record batch, and the most bytes of a dictionary.
+            max_strings: The most distinct strings of a column of groups, and entries of a dictionary.
         """
         del options
         self._max_batch_bytes = max_batch_bytes
+        self._max_strings = max_strings
         self._columns: tuple[Column, ...] = ()
         self._batches: RecordBatches | None = None  # until the schema has come
+        self._coded = CodedColumns((), max_batch_bytes, max_strings)
+        self._in_dictionary = False  # the body is of a dictionary batch
         self._position = 0
         self._ended = False
         self._spans: deque[Span] = deque()
@@ -102,7 +109,7 @@ class ArrowReader:
             return
         name = ""
         if self._spans:
-            where = "within a record batch"
+            where = f"within a {'dictionary' if self._in_dictionary else 'record'} batch"
             index = self._spans[0].column
             if index is not None:
                 name = self._columns[index].name
@@ -149,12 +156,12 @@ class ArrowReader:
     def _read_metadata(self, head: bytes) -> tuple[Event, ...]:
         self._expect(len(_CONTINUATION), self._read_continuation)
         try:
-            return (self._read_message(Table.root(head)),)
+            return self._read_message(Table.root(head))
         except FlatBufferError as error:
             at = self._position - len(head)
             raise malformed(f"metadata that is no FlatBuffer at byte {at}: {error}") from None
 
-    def _read_message(self, message: Table) -> Event:
+    def _read_message(self, message: Table) -> tuple[Event, ...]:
         version = message.number(_VERSION, SHORT)
         if version not in _VERSIONS:
             taken = " and ".join(_VERSIONS.values())
@@ -171,25 +178,30 @@ class ArrowReader:
         if self._batches is None:
             if name != "schema":
                 raise malformed(f"{seen}, but a schema begins the stream")
-            self._columns = read_schema(header)
-            self._batches = RecordBatches(self._columns, self._max_batch_bytes)
-            return Columns(self._columns)
-        if name == "dictionary batch":
-            raise RequestError(
-                ErrorCode.BAD_SHAPE, f"the Arrow stream has {seen}; send plain values, not dictionaries"
-            )
+            fields = read_schema(header)
+            self._columns = tuple(field.column for field in fields)
+            self._batches = RecordBatches(fields, self._max_batch_bytes)
+            self._coded = CodedColumns(fields, self._max_batch_bytes, self._max_strings)
+            return (Columns(self._columns),)
+        self._in_dictionary = name == "dictionary batch"
+        if self._in_dictionary:
+            self._spans.extend(self._coded.read_dictionary(header, body_bytes, self._position))
+            return ()
         if name != "record batch":
             raise malformed(f"{seen}, but record batches follow the schema")
         rows, spans = self._batches.read(header, body_bytes, self._position)
         self._spans.extend(spans)
-        return Batch(rows)
+        return (Batch(rows),)
 
-    def _read_body(self, span: Span, data: memoryview) -> Iterator[ColumnData]:
+    def _read_body(self, span: Span, data: memoryview) -> Iterator[Event]:
         """Take the next bytes of a body, all of one span."""
         span.wanted -= len(data)
         if not span.wanted:
             self._spans.popleft()
         if span.column is None:
+            return
+        if span.collected is not None:
+            yield from self._collect(span.collected, span.buffer, data)
             return
         if span.bools is None:
             yield ColumnData(span.column, data)
@@ -200,3 +212,11 @@ class ArrowReader:
             bools = np.unpackbits(packed, count=min(8 * len(packed), span.bools), bitorder="little")
             span.bools -= len(bools)
             yield ColumnData(span.column, bools.data)
+
+    def _collect(self, column: Collected, buffer: int, data: memoryview) -> Iterator[Event]:
+        """Take the next bytes of a column that is read when all of them have come."""
+        column.buffers[buffer] += data
+        column.wanted -= len(data)
+        if not column.wanted:
+            read = self._coded.extend_dictionary if self._in_dictionary else self._coded.read
+            yield from read(column)

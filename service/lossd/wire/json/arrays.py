@@ -34,11 +34,16 @@ from lossd.wire.json.special_numbers import (
 from lossd.wire.json.syntax import check_whole, malformed, parse
 from lossd.wire.json.values import NotJsonError
 
-JsonArray: TypeAlias = npt.NDArray[np.float64] | npt.NDArray[np.bool_]
+JsonArray: TypeAlias = npt.NDArray[np.float64] | npt.NDArray[np.bool_] | npt.NDArray[np.int64]
 Allocate: TypeAlias = Callable[[str, tuple[int, ...], str], npt.NDArray[Any]]
 """Function from a tensor's name, shape and dtype to an array to write its elements to."""
 
 _PART_BYTES: Final = 1 << 16  # the parser's output for it fits the processor's second cache
+
+_WHOLE: Final = frozenset({"groups", "ids"})
+"""The tensors of whole numbers, which become int64."""
+_EXACT: Final = 2.0**53
+"""Whole numbers from here on may have been rounded to others."""
 
 _SPACES: Final = b" \t\r\n"
 _NUMBER_BYTES: Final = b"-0123456789"
@@ -54,6 +59,9 @@ _FOR_NULL: Final = dict.fromkeys(
     "weight": "send 0 where an element counts but weighs nothing; to leave it out of the count too, a mask",
     "pos_weight": "send a number for each class, 1 where positives weigh no more than negatives",
     "mask": "send true where an element counts, false where it is left out",
+    "groups": "send an id of their own for rows of no group",
+    "ids": "send an id of its own for each row",
+    "baseline": "send the other model's number for each element",
 }
 """The remedy for a null, which could mean several things."""
 _KINDS: Final = {'"': "a string", "{": "an object", "n": "null", "t": "a boolean", "f": "a boolean"}
@@ -93,7 +101,8 @@ def read_numbers(name: str, text: bytes) -> JsonArray:
         text: The value's text.
 
     Returns:
-        The tensor: C-contiguous float64, or bool where booleans are allowed and there is nothing else.
+        The tensor: C-contiguous float64; int64 for ids; bool where booleans are allowed and there is nothing
+        else.
 
     Raises:
         RequestError: ``malformed_json``, ``bad_shape`` or ``dtype_not_allowed``, with the place.
@@ -190,11 +199,14 @@ def read_array(name: str, text: memoryview, array: ArrayText, allocate: Allocate
         for _ in elements:
             pass
         raise ragged(name, bytes(text))
-    into = allocate(name, shape, "bool" if only_bools else "float64").reshape(-1)
+    dtype = "bool" if only_bools else _dtype_of(name)
+    into = allocate(name, shape, dtype).reshape(-1)
     filled = 0
     for some in elements:
         if name == "mask" and not only_bools:
             _check_mask(some, filled, shape)
+        elif name in _WHOLE:
+            _check_whole(name, some, filled, shape)
         into[filled : filled + some.size] = some
         filled += some.size
     if filled < count:
@@ -209,7 +221,9 @@ def read_scalar(name: str, text: bytes, allocate: Allocate) -> None:
         number = np.array([float(text)])
         if name == "mask":
             _check_mask(number, 0, ())
-        allocate(name, (), "float64")[...] = number[0]
+        elif name in _WHOLE:
+            _check_whole(name, number, 0, ())
+        allocate(name, (), _dtype_of(name))[...] = number[0]
     elif text in SPECIAL_NUMBERS and name not in NO_SPECIAL:
         allocate(name, (), "float64")[...] = SPECIAL_NUMBERS[text]
     else:
@@ -229,14 +243,43 @@ def _check_mask(numbers: npt.NDArray[Any], first: int, shape: tuple[int, ...]) -
     """
     wrong = np.flatnonzero((numbers != 0) & (numbers != 1))
     if len(wrong):
-        index = np.unravel_index(first + int(wrong[0]), shape) if shape else ()
-        place = pointer("mask", *map(int, index))
+        place = _place("mask", first + int(wrong[0]), shape)
         seen = f"{numbers[wrong[0]]:.17g} is neither 0 nor 1"
         detail = (
             f"mask: {seen} at {place}; a mask holds true or 1 where an element counts and false or 0 where "
             "it is dropped; numbers that weigh go into weight"
         )
         raise RequestError(ErrorCode.WEIGHT_OUT_OF_RANGE, detail, [(place, seen)])
+
+
+def _dtype_of(name: str) -> str:
+    return "int64" if name in _WHOLE else "float64"
+
+
+def _check_whole(name: str, numbers: npt.NDArray[Any], first: int, shape: tuple[int, ...]) -> None:
+    """Refuse ids that are no whole numbers, or too large to be sure of.
+
+    Args:
+        name: The tensor's name.
+        numbers: Some of its elements, in order.
+        first: The number of elements before them.
+        shape: Its shape.
+
+    Raises:
+        RequestError: ``dtype_not_allowed``.
+    """
+    wrong = np.flatnonzero((numbers != np.trunc(numbers)) | (np.abs(numbers) >= _EXACT))
+    if len(wrong):
+        place = _place(name, first + int(wrong[0]), shape)
+        seen = f"{numbers[wrong[0]]:.17g} is no whole number below 2**53 in magnitude"
+        detail = f"{name}: {seen} at {place}; send such numbers, or larger ones as binary integers"
+        raise RequestError(ErrorCode.DTYPE_NOT_ALLOWED, detail, [(place, seen)])
+
+
+def _place(name: str, position: int, shape: tuple[int, ...]) -> str:
+    """Return the pointer to the element at a position in C order."""
+    index = np.unravel_index(position, shape) if shape else ()
+    return pointer(name, *map(int, index))
 
 
 def _floats(name: str, text: memoryview) -> Iterator[npt.NDArray[np.float64]]:
@@ -320,6 +363,8 @@ def _remedy(name: str, initial: str, *, whole: bool) -> str:
         initial: The element's first byte.
         whole: Whether it is all of the tensor's value.
     """
+    if initial == '"' and name in _WHOLE:
+        return f"send {name} as whole numbers, or strings in an Arrow stream"
     numbers = "booleans, or of 0 and 1" if name == "mask" else "numbers"
     if initial == '"' and name not in NO_SPECIAL:
         return f"send {name} as nested arrays of {numbers}; {TAKEN}"

@@ -100,7 +100,8 @@ class JsonReader:
         """Parse the document.
 
         Returns:
-            The tensors as arrays: float64, or bool where booleans are allowed and there is nothing else.
+            The tensors as arrays: float64; int64 for ids; bool where booleans are allowed and there is
+            nothing else.
 
         Raises:
             RequestError: ``malformed_json``, ``bad_shape`` or ``dtype_not_allowed``, with the place.
@@ -122,8 +123,8 @@ def read_in_place(region: memoryview, length: int) -> Body:
         length: The document's length.
 
     Returns:
-        The tensors with the dtypes that the losses take: bool for a mask; for others float64, or bool where
-        booleans are allowed and there is nothing else.
+        The tensors with the dtypes that the losses take: bool for a mask; int64 for ids; for others float64,
+        or bool where booleans are allowed and there is nothing else.
 
     Raises:
         RequestError: As `JsonReader.finish` does.

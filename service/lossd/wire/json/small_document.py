@@ -25,7 +25,7 @@ _LEAST_ROW: Final = 200
 """The average bytes of a row from which this is faster: it asks simdjson for each row's length."""
 _MOST_NAMES: Final = 16
 _BRACKET: Final = ord("[")
-_ELEMENTWISE: Final = frozenset(TENSOR_DTYPES) - {"mask"}  # a mask usually holds booleans
+_ELEMENTWISE: Final = frozenset(TENSOR_DTYPES) - {"mask", "groups", "ids"}  # booleans, and whole numbers
 
 
 def read_small(text: memoryview) -> tuple[_Arrays, dict[str, object]] | None:

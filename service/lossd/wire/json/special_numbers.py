@@ -26,7 +26,7 @@ SPECIAL_NUMBERS: Final[Mapping[bytes, float]] = {
 TAKEN: Final = 'of strings, only "NaN", "Infinity" and "-Infinity" are taken for numbers'
 """The remedy where another string is found."""
 
-NO_SPECIAL: Final = frozenset({"mask"})
+NO_SPECIAL: Final = frozenset({"mask", "groups", "ids"})
 """The tensors that may not have special numbers."""
 NULLABLE: Final = frozenset({"targets"})
 """The tensors in which null is allowed and means NaN."""

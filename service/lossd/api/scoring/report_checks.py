@@ -1,0 +1,191 @@
+"""The tensors of a report, and how large a report may be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+from lossd.api.scoring.shapes import Shape, shape_mismatch, shown_shape
+from lossd.core.catalog import Loss
+from lossd.core.parameters import class_axis
+from lossd.core.prepare import layout_of
+from lossd.core.report.layout import Layout
+from lossd.core.report.spec import MOST_GROUP_COLUMNS, spec_of
+from lossd.settings import Settings
+from lossd.types import GROUP_PREFIX, ErrorCode, RequestError, Tensor
+
+SECTION_OF: Final[Mapping[str, str]] = {"groups": "groups", "ids": "top", "baseline": "paired"}
+"""The section that uses a tensor, by the tensor's name."""
+_EXACT_DTYPES: Final = ("float16", "bfloat16")
+
+
+def check_report_tensors(
+    loss: Loss, tensors: Mapping[str, Tensor], params: Mapping[str, object], inputs: str
+) -> None:
+    """Check the tensors of a report: those that its sections need are there, and none that no section uses.
+
+    Args:
+        loss: The loss.
+        tensors: All tensors of the request, by name, of allowed dtypes.
+        params: Its checked parameters.
+        inputs: The name of the inputs.
+
+    Raises:
+        RequestError: ``invalid_parameter``, ``missing_tensor``, ``shape_mismatch`` or ``bad_shape``.
+    """
+    shape = tensors[inputs].shape
+    axis = class_axis(params, shape)
+    spec = spec_of(loss, params, tensors, axis)
+    sections = frozenset[str]() if spec is None else spec.sections
+    for name in tensors:
+        _check_used(name, sections)
+    if spec is None:
+        return
+    if "classes" in sections and axis == 0:
+        raise _no_classes(shape)
+    columns = _group_columns(tensors)
+    for section, name, there in (
+        ("groups", "groups", columns),
+        ("paired", "baseline", "baseline" in tensors),
+    ):
+        if section in sections and not there:
+            detail = (
+                f"the section {section} needs the tensor {name}; send it, or leave {section} out of report"
+            )
+            raise RequestError(ErrorCode.MISSING_TENSOR, detail, [(f"/{name}", "missing")])
+    _check_shapes(tensors, inputs)
+    _check_columns(tensors, params, columns)
+    if "calibration" in sections and not spec.bins and tensors[inputs].dtype not in _EXACT_DTYPES:
+        detail = (
+            f"calibration_bins=exact has a bin for each value of {' or '.join(_EXACT_DTYPES)} inputs, and "
+            f"{inputs} is {tensors[inputs].dtype}; give a number of bins"
+        )
+        raise _invalid("calibration_bins", detail)
+
+
+def layout_for(
+    loss: Loss,
+    params: Mapping[str, object],
+    tensors: Mapping[str, Tensor],
+    shape: Shape,
+    settings: Settings,
+) -> Layout:
+    """Return the figures of a request's report, if they are not too many.
+
+    Args:
+        loss: The loss.
+        params: The request's checked parameters.
+        tensors: Its checked tensors.
+        shape: The inputs' shape; for a stream with any number of rows.
+        settings: The server's settings.
+
+    Raises:
+        RequestError: ``output_too_large``; or ``bad_shape``: a row is too long.
+    """
+    spec = spec_of(loss, params, tensors, class_axis(params, shape))
+    assert spec is not None
+    _check_row(math.prod(shape[1:]), settings.max_report_row_elements)
+    if spec.top > settings.max_report_top:
+        detail = (
+            f"the section top lists at most {settings.max_report_top} rows; lower top, which is {spec.top}"
+        )
+        raise RequestError(ErrorCode.OUTPUT_TOO_LARGE, detail, [("/top", "too large")])
+    layout = layout_of(spec, loss.name, params, shape, tensors)
+    for section, cells in layout.cells.items():
+        if cells > settings.max_report_cells:
+            raise _too_many_cells(layout, section, cells, settings.max_report_cells)
+    return layout
+
+
+def _check_used(name: str, sections: frozenset[str]) -> None:
+    """Refuse a tensor of a report that no section uses."""
+    section = SECTION_OF.get("groups" if name.startswith(GROUP_PREFIX) else name)
+    if section is not None and section not in sections:
+        remedy = f"add {section} to report" if sections else f"add report={section}"
+        detail = f"{name} is for the section {section} of a report; {remedy}, or leave {name} out"
+        raise _invalid(name, detail)
+
+
+def _no_classes(shape: Shape) -> RequestError:
+    """Return the error of figures by class where there are no classes, or they are the rows."""
+    also = "send inputs [N, C]" if len(shape) == 1 else "name the classes' axis by class_axis"
+    detail = (
+        "the section classes needs classes along another axis than 0, the rows', but class_axis is axis 0 of "
+        f"the inputs' {shown_shape(shape)}; {also}, or leave classes out of report"
+    )
+    return _invalid("report", detail)
+
+
+def _group_columns(tensors: Mapping[str, Tensor]) -> int:
+    """Return the number of columns of group ids."""
+    named = sum(name.startswith(GROUP_PREFIX) for name in tensors)
+    if "groups" not in tensors:
+        return named
+    if named:
+        detail = f"groups is given beside columns {GROUP_PREFIX}NAME; send the one or the others"
+        raise _invalid("groups", detail)
+    shape = tensors["groups"].shape
+    return shape[1] if len(shape) == 2 else 1
+
+
+def _check_shapes(tensors: Mapping[str, Tensor], inputs: str) -> None:
+    shape = tensors[inputs].shape
+    for name, tensor in tensors.items():
+        if name == "baseline":
+            if tensor.shape != shape:
+                detail = f"baseline has shape {shown_shape(tensor.shape)}, {inputs} {shown_shape(shape)}"
+                raise shape_mismatch(name, tensor.shape, f"{detail}; they must be equal")
+        elif name in ("groups", "ids") or name.startswith(GROUP_PREFIX):
+            rows = shape[:1]
+            if tensor.shape[:1] != rows or len(tensor.shape) > (2 if name == "groups" else 1):
+                wanted = shown_shape(rows)
+                if name == "groups":
+                    wanted += f" or {wanted[:-1]}, columns]"
+                detail = f"{name} has shape {shown_shape(tensor.shape)}, {inputs} {shown_shape(shape)}"
+                raise shape_mismatch(name, tensor.shape, f"{detail}; {name} must be {wanted}")
+
+
+def _check_columns(tensors: Mapping[str, Tensor], params: Mapping[str, object], columns: int) -> None:
+    """Check the number of columns of group ids, and that of their names."""
+    if columns > MOST_GROUP_COLUMNS or ("groups" in tensors and not columns):
+        detail = f"groups has {columns} columns; send 1 to {MOST_GROUP_COLUMNS}"
+        raise RequestError(ErrorCode.BAD_SHAPE, detail, [("/groups", f"{columns} columns")])
+    names = params.get("group_names")
+    if names is None:
+        return
+    assert isinstance(names, tuple)
+    if columns and "groups" not in tensors:
+        detail = f"group_names is given, but columns {GROUP_PREFIX}NAME have their names; leave it out"
+    elif len(names) != columns:
+        detail = f"group_names has {len(names)} names for {columns} columns of groups; give one for each"
+    else:
+        return
+    raise _invalid("group_names", detail)
+
+
+def _check_row(elements: int, most: int) -> None:
+    if elements > most:
+        detail = (
+            f"a row, an index of axis 0, has {elements} elements; with a report, which cuts no row, at most "
+            f"{most} are allowed; send shorter rows, or leave report out"
+        )
+        raise RequestError(ErrorCode.BAD_SHAPE, detail, [("/report", "rows too long")])
+
+
+def _too_many_cells(layout: Layout, section: str, cells: int, most: int) -> RequestError:
+    """Return the error of a section with too many figures."""
+    classes = layout.calibration_classes if section == "calibration" else layout.classes
+    remedy = f"leave {section} out of report"
+    if section == "calibration" and most // classes > 1:
+        remedy = f"take calibration_bins={most // classes}, or {remedy}"
+    elif section == "sweep":
+        remedy = f"give fewer gammas, or leave {'classes' if layout.classes else section} out of report"
+    detail = (
+        f"the section {section} has {cells} figures of each kind for {classes} classes, at most {most} are "
+    )
+    return RequestError(ErrorCode.OUTPUT_TOO_LARGE, f"{detail}allowed; {remedy}", [("/report", section)])
+
+
+def _invalid(name: str, detail: str) -> RequestError:
+    return RequestError(ErrorCode.INVALID_PARAMETER, detail, [(f"/{name}", detail)])
