@@ -62,13 +62,19 @@ typedef struct {
     int64_t kept;
 } open_row;
 
+/* A cell of the calibration, in whole numbers: a class's score bin, or a value of 16 bits. */
+typedef struct {
+    int64_t count, positives; /* targets of 1 */
+    int64_t high, low;        /* probabilities, in units of 2^-42 and 2^-84 */
+} cell;
+
 /* What a thread has come to. */
 typedef struct {
     wide_sum *single;
     plane_sums arrays;
     int64_t *counts;
-    unsigned __int128 *probability; /* by calibration cell, in units of 2^-96 */
-    int64_t *positives;             /* by calibration cell, targets of 1 */
+    cell *cells;       /* of the calibration */
+    int64_t cell_adds; /* since they were moved to the sums */
     group_table groups;
     list lists[LISTS];
     open_row open;
@@ -88,8 +94,7 @@ static void close_figures(figures *figures)
     free(figures->single);
     free(figures->arrays.plane);
     free(figures->counts);
-    free(figures->probability);
-    free(figures->positives);
+    free(figures->cells);
     for (int64_t g = 0; g < figures->groups.count; g++)
         free(figures->groups.sums[g].plane);
     free(figures->groups.sums);
@@ -107,9 +112,7 @@ static void open_figures(const report *report, figures *figures)
     figures->counts = zeros(report->counts, sizeof(int64_t), figures);
     figures->arrays.length = figures->arrays.stride = report->sums - report->single_sums;
     if (report->at.bin_count >= 0)
-        figures->positives = zeros(report->calibration_cells, sizeof(int64_t), figures);
-    if (report->at.bin_probability >= 0)
-        figures->probability = zeros(report->calibration_cells, 16, figures);
+        figures->cells = zeros(report->calibration_cells, sizeof(cell), figures);
     for (int i = 0; i < LISTS; i++)
         if (report->top && (i < WORSE_ROWS || report->paired))
             figures->lists[i].entries = zeros(report->top, sizeof(entry), figures);
@@ -633,31 +636,42 @@ LOSSD_INLINE double probability_of(int probabilities, double x)
     return (x >= 0.0 ? 1.0 : small) / (1.0 + small);
 }
 
-/* Add a number in [0, 1] to a sum in units of 2^-96, or where it is tiny to an array. */
-static inline void add_probability(figures *figures, int64_t cell, int64_t place, double p)
-{
-    const uint64_t bits = double_to_bits(p), exponent = bits >> 52;
-    if (exponent >= 1075 - 96)
-        figures->probability[cell] += (unsigned __int128)((bits & 0xfffffffffffff) | (uint64_t)1 << 52)
-                                      << (exponent - (1075 - 96));
-    else
-        add_one(&figures->arrays, place, p, figures);
-}
+#define MOST_CELL_ADDS (1 << 20) /* 42 bits each, which 63 have room for */
 
-/* Move the calibration's whole numbers to the array: those of 42 bits are float64 numbers. */
+/* Move the whole numbers of the calibration's cells to its sums and counts. */
 static void settle_calibration(const report *report, figures *figures)
 {
-    const uint64_t mask = ((uint64_t)1 << 42) - 1;
     const int64_t positives = report->at.bin_positives - report->single_sums;
-    const int64_t sums = report->at.bin_probability - report->single_sums;
+    const int64_t sums = report->exact ? -1 : report->at.bin_probability - report->single_sums;
+    figures->cell_adds = 0;
     for (int64_t i = 0; i < report->calibration_cells; i++) {
-        add_one(&figures->arrays, positives + i, (double)figures->positives[i], figures);
-        if (!figures->probability)
+        cell *cell = figures->cells + i;
+        if (!cell->count)
             continue;
-        unsigned __int128 sum = figures->probability[i];
-        add_one(&figures->arrays, sums + i, (double)(uint64_t)(sum >> 84) * 0x1p-12, figures);
-        add_one(&figures->arrays, sums + i, (double)((uint64_t)(sum >> 42) & mask) * 0x1p-54, figures);
-        add_one(&figures->arrays, sums + i, (double)((uint64_t)sum & mask) * 0x1p-96, figures);
+        figures->counts[report->at.bin_count + i] += cell->count;
+        add_one(&figures->arrays, positives + i, (double)cell->positives, figures);
+        /* up to 62 bits: each as two numbers that a float64 holds */
+        for (int half = 0; sums >= 0 && half < 2; half++) {
+            int64_t whole = half ? cell->low : cell->high;
+            double unit = half ? 0x1p-84 : 0x1p-42;
+            add_one(&figures->arrays, sums + i, (double)(whole >> 31) * 0x1p31 * unit, figures);
+            add_one(&figures->arrays, sums + i, (double)(whole & 0x7fffffff) * unit, figures);
+        }
+        memset(cell, 0, sizeof *cell);
+    }
+}
+
+/* Numbers in [0, 1] as whole numbers of 2^-42 and 2^-84; what that leaves of tiny ones. */
+static void split_probabilities(const double *restrict p, int n, int64_t *restrict high, int64_t *restrict low,
+                                double *restrict rest)
+{
+    const double to_integer = LOSSD_TO_INTEGER;
+    for (int i = 0; i < n; i++) {
+        double scaled = p[i] * 0x1p42, shifted = scaled + to_integer, left = (scaled - (shifted - to_integer)) * 0x1p42;
+        double again = left + to_integer;
+        high[i] = (int64_t)(double_to_bits(shifted) - double_to_bits(to_integer));
+        low[i] = (int64_t)(double_to_bits(again) - double_to_bits(to_integer));
+        rest[i] = (left - (again - to_integer)) * 0x1p-84;
     }
 }
 
@@ -677,69 +691,109 @@ static int value_of_16_bits(const job *job, double x)
     return sign | (isinf(x) ? 0x7c00 : (int)(double_to_bits(size) >> 42));
 }
 
-/* The cross entropy of the inputs without weights, pos_weight and smoothing. */
-static const double *plain_losses(const job *job, const block *block, double *values)
+/* Whether the loss itself is the cross entropy that the calibration sums, and no element is left out of it. */
+static int is_cross_entropy(const job *job)
 {
     const formula *how = &job->formula;
-    if (how->loss == LOSSD_BCE && !job->weight.axes && !job->pos_weight.axes && how->smoothing == 0.0)
-        return block->loss;
-    formula plain = {LOSSD_BCE, how->probabilities, 0, 0, 0.0, 0.0, 0.0};
-    lossd_elements(&plain, block->count, block->x, block->y, NULL, NULL, values);
-    return values;
+    return how->loss == LOSSD_BCE && !job->weight.axes && !job->pos_weight.axes && how->smoothing == 0.0 &&
+           !job->allow_nan;
 }
 
-static void add_calibration(const job *job, const report *report, const block *block, figures *figures)
+/* The cross entropy of the inputs without weights, pos_weight and smoothing. */
+static void plain_losses(const job *job, const block *block, double *losses)
 {
-    double p[BLOCK], squares[BLOCK], plain[BLOCK], losses[BLOCK];
-    const int count = block->count, bins = report->bins;
-    const double *cross_entropy = plain_losses(job, block, plain);
-    if (job->formula.probabilities)
-        memcpy(p, block->x, sizeof *p * (size_t)count);
-    else
-        for (int i = 0; i < count; i++)
-            p[i] = probability_of(0, block->x[i]);
-    for (int i = 0; i < count; i++) {
-        double t = p[i] - block->y[i];
-        squares[i] = t * t;
-        losses[i] = cross_entropy[i];
+    formula plain = {LOSSD_BCE, job->formula.probabilities, 0, 0, 0.0, 0.0, 0.0};
+    if (!is_cross_entropy(job))
+        lossd_elements(&plain, block->count, block->x, block->y, NULL, NULL, losses);
+}
+
+/* The cell of each element. */
+static void cells_of(const job *job, const report *report, const block *block, const double *p, int64_t *cells)
+{
+    const int64_t inner = report->calibration_inner, classes = report->calibration_classes, bins = report->bins;
+    int64_t within = block->start % inner, class = block->start / inner % classes;
+    for (int i = 0; report->exact && i < block->count; i++)
+        cells[i] = isnan(block->x[i]) ? 0 : value_of_16_bits(job, block->x[i]);
+    if (report->exact)
+        return;
+    for (int i = 0; i < block->count; i++) {
+        int64_t bin = (int64_t)(p[i] * (double)bins);
+        cells[i] = bin < bins ? bin : bins - 1;
     }
-    int64_t *counts = figures->counts + report->at.bin_count, inner = report->calibration_inner;
-    int64_t classes = report->calibration_classes, within = block->start % inner;
-    int64_t class = block->start / inner % classes;
-    const int64_t positives = report->at.bin_positives - report->single_sums;
-    const int64_t sums = report->at.bin_probability - report->single_sums;
-    for (int i = 0; i < count; i++) {
-        const double y = block->y[i];
-        if (!is_kept(block, i)) {
-            squares[i] = losses[i] = 0.0;
-        } else if (isnan(p[i]) || isnan(y)) {
-            squares[i] = losses[i] = 0.0;
-            figures->counts[report->at.undefined]++;
-        } else {
-            int64_t cell;
-            if (report->exact) {
-                cell = value_of_16_bits(job, block->x[i]);
-            } else {
-                int bin = (int)(p[i] * bins);
-                cell = class * bins + (bin < bins ? bin : bins - 1);
-                add_probability(figures, cell, sums + cell, p[i]);
-            }
-            counts[cell]++;
-            if (y == 1.0) {
-                figures->positives[cell]++;
-            } else if (y != 0.0) {
-                figures->counts[report->at.soft]++;
-                add_one(&figures->arrays, positives + cell, y, figures);
-            }
-        }
+    for (int i = 0; i < block->count; i++) {
+        cells[i] += class * bins;
         if (++within == inner) {
             within = 0;
             if (++class == classes)
                 class = 0;
         }
     }
+}
+
+/* Whether each element of a block counts in the calibration, and its target is 0 or 1. */
+static int is_plain_block(const job *job, const block *block)
+{
+    int64_t other = job->allow_nan | block->dropped;
+    for (int i = 0; i < block->count; i++)
+        other |= (block->y[i] != 0.0) & (block->y[i] != 1.0);
+    return !other;
+}
+
+/* Take out of a block what does not count in the calibration: its cell is then -1. */
+static void leave_out(const report *report, const block *block, int64_t *cells, double *squares, double *losses,
+                      figures *figures)
+{
+    for (int i = 0; i < block->count; i++) {
+        const double y = block->y[i];
+        if (is_kept(block, i) && !isnan(block->x[i]) && !isnan(y)) {
+            if (y == 0.0 || y == 1.0)
+                continue;
+            figures->counts[report->at.soft]++;
+            add_one(&figures->arrays, report->at.bin_positives - report->single_sums + cells[i], y, figures);
+            continue;
+        }
+        figures->counts[report->at.undefined] += is_kept(block, i);
+        cells[i] = -1;
+        squares[i] = losses[i] = 0.0;
+    }
+}
+
+static void add_calibration(const job *job, const report *report, const block *block, figures *figures)
+{
+    double p[BLOCK], squares[BLOCK], losses[BLOCK], rest[BLOCK];
+    int64_t cells[BLOCK], high[BLOCK], low[BLOCK];
+    const int count = block->count, probabilities = job->formula.probabilities;
+    for (int i = 0; !probabilities && i < count; i++)
+        p[i] = probability_of(0, block->x[i]);
+    if (probabilities)
+        memcpy(p, block->x, sizeof *p * (size_t)count);
+    for (int i = 0; i < count; i++) {
+        double t = p[i] - block->y[i];
+        squares[i] = t * t;
+    }
+    plain_losses(job, block, losses);
+    cells_of(job, report, block, p, cells);
+    split_probabilities(p, count, high, low, rest);
+    const int plain = is_plain_block(job, block);
+    if (!plain)
+        leave_out(report, block, cells, squares, losses, figures);
+    for (int i = 0; i < count; i++) {
+        if (cells[i] < 0)
+            continue;
+        cell *cell = figures->cells + cells[i];
+        cell->count++;
+        cell->positives += block->y[i] == 1.0;
+        cell->high += high[i];
+        cell->low += low[i];
+        if (rest[i] != 0.0 && !report->exact)
+            add_one(&figures->arrays, report->at.bin_probability - report->single_sums + cells[i], rest[i], figures);
+    }
     add_padded(single(figures, report->at.brier), squares, count);
-    add_padded(single(figures, report->at.cross_entropy), losses, count);
+    if (!is_cross_entropy(job))
+        add_padded(single(figures, report->at.cross_entropy), losses, count);
+    figures->cell_adds += count;
+    if (figures->cell_adds > MOST_CELL_ADDS)
+        settle_calibration(report, figures);
 }
 
 /* Add to one of the sweep's sums, or to that of each class. */
@@ -768,34 +822,72 @@ typedef struct {
     double positive[PIECE], negative[PIECE]; /* the costs of either class */
     double y[PIECE], z[PIECE], weight[PIECE];
     double miss[PIECE], low[PIECE], fine_miss[PIECE], fine_low[PIECE];
-    double power[PIECE], lost[PIECE], value[PIECE];
+    double power[PIECE], lost[PIECE], value[PIECE], other[PIECE];
 } sweep_piece;
 
-LOSSD_INLINE void sweep_inputs(int probabilities, int quality, int fine, int n, const formula *how,
-                               const double *restrict x, const double *restrict y, sweep_piece *restrict to)
+LOSSD_INLINE void sweep_costs(int probabilities, int n, const double *restrict x, sweep_piece *restrict to)
 {
     for (int i = 0; i < n; i++) {
-        lossd_input input = lossd_input_of(probabilities, fine, 1, 0, x[i]);
-        lossd_target target = lossd_target_of(y[i], how->smoothing);
-        if (how->smoothing == 0.0) {
-            target.y = lossd_pair(y[i], 0.0);
-            target.z = lossd_sum_of_ordered(1.0, -y[i]);
-        }
-        lossd_two miss = lossd_miss(probabilities, quality, fine, 1, input, target);
-        if (fine) {
-            to->fine_miss[i] = miss.hi;
-            to->fine_low[i] = miss.lo;
-            continue;
-        }
+        lossd_input input = lossd_input_of(probabilities, 0, 1, 0, x[i]);
         int certain = probabilities ? (x[i] == 0.0) | (x[i] == 1.0) : fabs(x[i]) > DBL_MAX;
         double likely = input.likely.hi + input.likely.lo;
         double unlikely = certain ? INFINITY : input.unlikely.hi + input.unlikely.lo;
         to->positive[i] = input.positive ? likely : unlikely;
         to->negative[i] = input.positive ? unlikely : likely;
-        to->y[i] = target.y.hi + target.y.lo;
-        to->z[i] = target.z.hi + target.z.lo;
+    }
+}
+
+LOSSD_INLINE void sweep_misses(int probabilities, int quality, int fine, double smoothing, int n,
+                               const double *restrict x, const double *restrict y, double *restrict hi,
+                               double *restrict lo)
+{
+    for (int i = 0; i < n; i++) {
+        lossd_target target = lossd_target_of(y[i], smoothing);
+        lossd_target plain = {lossd_pair(y[i], 0.0), lossd_sum_of_ordered(1.0, -y[i])};
+        target.y = lossd_choice(smoothing == 0.0, plain.y, target.y);
+        target.z = lossd_choice(smoothing == 0.0, plain.z, target.z);
+        lossd_two miss = lossd_miss(probabilities, quality, fine, 1, lossd_input_of(probabilities, fine, 1, 0, x[i]),
+                                    target);
+        hi[i] = miss.hi;
+        lo[i] = miss.lo;
+    }
+}
+
+static void sweep_misses_of(const formula *how, int fine, int n, const double *x, const double *y, double *hi,
+                            double *lo)
+{
+#define SWEEP_MISSES(probabilities, quality, fine) \
+    sweep_misses(probabilities, quality, fine, how->smoothing, n, x, y, hi, lo)
+    const int quality = how->variant == LOSSD_QUALITY;
+    if (how->probabilities && quality)
+        fine ? SWEEP_MISSES(1, 1, 1) : SWEEP_MISSES(1, 1, 0);
+    else if (how->probabilities)
+        fine ? SWEEP_MISSES(1, 0, 1) : SWEEP_MISSES(1, 0, 0);
+    else if (quality)
+        fine ? SWEEP_MISSES(0, 1, 1) : SWEEP_MISSES(0, 1, 0);
+    else
+        fine ? SWEEP_MISSES(0, 0, 1) : SWEEP_MISSES(0, 0, 0);
+}
+
+/* Costs and modulators of logits with targets of 0 and 1, without what then is nothing. */
+static void hard_sweep_inputs(int n, const double *restrict x, const double *restrict y, sweep_piece *restrict to)
+{
+    for (int i = 0; i < n; i++) {
+        lossd_input input = lossd_logit(0, 1, 1, x[i]);
+        lossd_two miss = lossd_hard_miss(0, 1, input, y[i]);
+        to->positive[i] = lossd_hard_cross_entropy(1, input, y[i]);
         to->miss[i] = miss.hi;
         to->low[i] = miss.lo;
+    }
+}
+
+static void sweep_targets(double smoothing, int n, const double *y, sweep_piece *to)
+{
+    lossd_memory target;
+    lossd_targets(smoothing, n, y, &target);
+    for (int i = 0; i < n; i++) {
+        to->y[i] = target.y[i] + target.y_low[i];
+        to->z[i] = target.z[i] + target.z_low[i];
     }
 }
 
@@ -804,23 +896,8 @@ static int is_simple(double gamma)
     return gamma == 0.0 || gamma == 0.5 || gamma == 1.0 || gamma == 1.5 || gamma == 2.0 || gamma == 3.0;
 }
 
-static void sweep_piece_inputs(const formula *how, int fine, int n, const double *x, const double *y, sweep_piece *to)
-{
-#define SWEEP_INPUTS(probabilities, quality, fine) sweep_inputs(probabilities, quality, fine, n, how, x, y, to)
-    const int quality = how->loss == LOSSD_FOCAL && how->variant == LOSSD_QUALITY;
-    if (how->probabilities && quality)
-        fine ? SWEEP_INPUTS(1, 1, 1) : SWEEP_INPUTS(1, 1, 0);
-    else if (how->probabilities)
-        fine ? SWEEP_INPUTS(1, 0, 1) : SWEEP_INPUTS(1, 0, 0);
-    else if (quality)
-        fine ? SWEEP_INPUTS(0, 1, 1) : SWEEP_INPUTS(0, 1, 0);
-    else
-        fine ? SWEEP_INPUTS(0, 0, 1) : SWEEP_INPUTS(0, 0, 0);
-}
-
 /* Add c y y A and its kin for one gamma, c being in `power`. */
-static void add_products(const report *report, int gamma, int64_t start, int n, int hard, sweep_piece *at,
-                         figures *figures)
+static void add_products(const report *report, int gamma, int64_t start, int n, sweep_piece *at, figures *figures)
 {
     double *value = at->value;
     const double *c = at->power, *y = at->y, *z = at->z, *positive = at->positive, *negative = at->negative;
@@ -831,21 +908,36 @@ static void add_products(const report *report, int gamma, int64_t start, int n, 
         add_bracket(report, bracket, gamma, start, value, n, figures);                               \
     } while (0)
     PRODUCT(0, y[i], y[i], positive[i]);
-    if (!hard) {
-        PRODUCT(1, y[i], z[i], negative[i]);
-        PRODUCT(2, z[i], y[i], positive[i]);
-    }
+    PRODUCT(1, y[i], z[i], negative[i]);
+    PRODUCT(2, z[i], y[i], positive[i]);
     PRODUCT(3, z[i], z[i], negative[i]);
+}
+
+/* The same for targets of 0 and 1, each of which has one product, with its cost in `positive`. */
+static void add_hard_products(const report *report, int gamma, int64_t start, int n, const double *y, sweep_piece *at,
+                              figures *figures)
+{
+    double positives = 0.0;
+    for (int i = 0; i < n; i++) {
+        double value = at->power[i] * at->positive[i];
+        positives += y[i];
+        at->value[i] = y[i] > 0.0 ? 0.0 : value;
+        at->other[i] = y[i] > 0.0 ? value : 0.0;
+    }
+    if (positives > 0.0)
+        add_bracket(report, 0, gamma, start, at->other, n, figures);
+    if (positives < n)
+        add_bracket(report, 3, gamma, start, at->value, n, figures);
 }
 
 static void add_bce_products(const report *report, int64_t start, int n, sweep_piece *at, figures *figures)
 {
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
         at->value[i] = zero_or_product(zero_or_product(at->weight[i], at->y[i]), at->positive[i]);
+        at->other[i] = zero_or_product(zero_or_product(at->weight[i], at->z[i]), at->negative[i]);
+    }
     add_bracket(report, 0, 0, start, at->value, n, figures);
-    for (int i = 0; i < n; i++)
-        at->value[i] = zero_or_product(zero_or_product(at->weight[i], at->z[i]), at->negative[i]);
-    add_bracket(report, 1, 0, start, at->value, n, figures);
+    add_bracket(report, 1, 0, start, at->other, n, figures);
 }
 
 /* What an element weighs, 0 if it is dropped. */
@@ -855,36 +947,64 @@ static void weights_of(const report *report, const block *block, int from, int n
         weight[i] = !is_kept(block, from + i) ? 0.0 : report->weighted ? block->weight[from + i] : 1.0;
 }
 
-static void add_sweep(const job *job, const report *report, const block *block, figures *figures)
+static void sweep_powers(double gamma, int n, int weighted, sweep_piece *at)
+{
+    const int simple = is_simple(gamma);
+    memcpy(at->power, simple ? at->miss : at->fine_miss, sizeof *at->power * (size_t)n);
+    memcpy(at->lost, simple ? at->low : at->fine_low, sizeof *at->lost * (size_t)n);
+    lossd_powers(gamma, n, at->power, at->lost);
+    for (int i = 0; weighted && i < n; i++)
+        at->power[i] = zero_or_product(at->weight[i], at->power[i]);
+}
+
+/* Whether a piece has only targets of 0 and 1 and logits that are not far out, so that its products are simple. */
+static int is_plain_piece(const job *job, int fine, int n, const double *x, const double *y)
+{
+    const formula *how = &job->formula;
+    return how->loss == LOSSD_FOCAL && how->variant == LOSSD_SIGMOID && !how->probabilities && !fine &&
+           how->smoothing == 0.0 && !job->allow_nan && lossd_all_hard(n, x, y);
+}
+
+static void add_sweep_piece(const job *job, const report *report, const block *block, int from, int n, int fine,
+                            figures *figures)
 {
     sweep_piece at;
     const formula *how = &job->formula;
+    const double *x = block->x + from, *y = block->y + from;
+    const int64_t start = block->start + from;
+    const int hard = is_plain_piece(job, fine, n, x, y), weighted = report->weighted || block->dropped;
+    if (weighted || how->loss == LOSSD_BCE)
+        weights_of(report, block, from, n, at.weight);
+    if (hard) {
+        hard_sweep_inputs(n, x, y, &at);
+    } else {
+        sweep_targets(how->smoothing, n, y, &at);
+        how->probabilities ? sweep_costs(1, n, x, &at) : sweep_costs(0, n, x, &at);
+        if (how->loss == LOSSD_BCE) {
+            add_bce_products(report, start, n, &at, figures);
+            return;
+        }
+        sweep_misses_of(how, 0, n, x, y, at.miss, at.low);
+        if (fine)
+            sweep_misses_of(how, 1, n, x, y, at.fine_miss, at.fine_low);
+    }
+    for (int g = 0; g < report->gammas; g++) {
+        sweep_powers(report->gamma[g], n, weighted, &at);
+        if (hard)
+            add_hard_products(report, g, start, n, y, &at, figures);
+        else
+            add_products(report, g, start, n, &at, figures);
+    }
+}
+
+static void add_sweep(const job *job, const report *report, const block *block, figures *figures)
+{
     int fine = 0;
     for (int g = 0; g < report->gammas; g++)
         fine |= !is_simple(report->gamma[g]);
     for (int from = 0; from < block->count; from += PIECE) {
         const int n = block->count - from < PIECE ? block->count - from : PIECE;
-        const double *x = block->x + from, *y = block->y + from;
-        const int64_t start = block->start + from;
-        const int hard = how->smoothing == 0.0 && !job->allow_nan && lossd_all_hard(n, x, y);
-        sweep_piece_inputs(how, 0, n, x, y, &at);
-        if (fine)
-            sweep_piece_inputs(how, 1, n, x, y, &at);
-        weights_of(report, block, from, n, at.weight);
-        if (how->loss == LOSSD_BCE) {
-            add_bce_products(report, start, n, &at, figures);
-            continue;
-        }
-        for (int g = 0; g < report->gammas; g++) {
-            const int is_fine = !is_simple(report->gamma[g]);
-            memcpy(at.power, is_fine ? at.fine_miss : at.miss, sizeof at.power);
-            memcpy(at.lost, is_fine ? at.fine_low : at.low, sizeof at.lost);
-            lossd_powers(report->gamma[g], n, at.power, at.lost);
-            if (report->weighted || block->dropped)
-                for (int i = 0; i < n; i++)
-                    at.power[i] = zero_or_product(at.weight[i], at.power[i]);
-            add_products(report, g, start, n, hard, &at, figures);
-        }
+        add_sweep_piece(job, report, block, from, n, fine, figures);
     }
 }
 
@@ -1266,6 +1386,16 @@ static void join_planes_of(plane_sums *all, const plane_sums *other, figures *fi
         }
 }
 
+/* Finish a thread's figures: `total` is its sum of the losses. */
+static void settle_figures(const job *job, const report *report, wide_sum *total, figures *figures)
+{
+    if (figures->failed || report->at.bin_count < 0)
+        return;
+    settle_calibration(report, figures);
+    if (is_cross_entropy(job))
+        add_sum(single(figures, report->at.cross_entropy), total);
+}
+
 static void join_figures(const report *report, figures *all, figures *other)
 {
     all->failed |= other->failed;
@@ -1275,11 +1405,6 @@ static void join_figures(const report *report, figures *all, figures *other)
         add_sum(all->single + i, other->single + i);
     for (int64_t i = 0; i < report->counts; i++)
         all->counts[i] += other->counts[i];
-    for (int64_t i = 0; all->positives && i < report->calibration_cells; i++) {
-        all->positives[i] += other->positives[i];
-        if (all->probability)
-            all->probability[i] += other->probability[i];
-    }
     join_planes_of(&all->arrays, &other->arrays, all);
     for (int i = 0; i < LISTS; i++)
         join_lists(report, all->lists + i, other->lists + i);
@@ -1368,8 +1493,6 @@ static int64_t write_counts(const report *report, const figures *figures, int64_
 /* Write a partial report; how many bytes it takes, or -1 if there is no room. */
 static int64_t write_figures(const report *report, figures *figures, char *memory, int64_t bytes)
 {
-    if (report->at.bin_count >= 0)
-        settle_calibration(report, figures);
     if (figures->failed)
         return -1;
     sum_writer counted = {NULL, NULL, 0}, sums = {NULL, NULL, 0};
