@@ -11,7 +11,7 @@ from lossd.core.cut import Cut, cut_of
 from lossd.core.operand import Operand, spread
 from lossd.core.parameters import Divisor, class_axis, divisor, own_params
 from lossd.core.report.layout import Inputs, Layout
-from lossd.core.report.spec import MOST_GROUP_COLUMNS, spec_of
+from lossd.core.report.spec import MOST_GROUP_COLUMNS, ReportSpec, spec_of
 from lossd.types import GROUP_PREFIX, ITEMSIZE, Tensor
 
 
@@ -159,15 +159,31 @@ def report_of(
         shape: The inputs' shape. The number of rows does not matter.
         tensors: The request's tensors.
     """
-    axis = class_axis(params, shape)
-    spec = spec_of(LOSSES[loss], params, tensors, axis)
-    if spec is None:
-        return None
+    spec = spec_of(LOSSES[loss], params, tensors, class_axis(params, shape))
+    return None if spec is None else layout_of(spec, loss, params, shape, tensors)
+
+
+def layout_of(
+    spec: ReportSpec,
+    loss: str,
+    params: Mapping[str, object],
+    shape: tuple[int, ...],
+    tensors: Mapping[str, Tensor],
+) -> Layout:
+    """Return the figures of a request's report.
+
+    Args:
+        spec: What is asked.
+        loss: The loss's name.
+        params: Its checked parameters.
+        shape: The inputs' shape. The number of rows does not matter.
+        tensors: The request's tensors.
+    """
     inputs = Inputs(
         loss=loss,
         variant=str(params.get("variant", "")),
         shape=shape,
-        class_axis=axis or None,
+        class_axis=class_axis(params, shape) or None,
         weighted="weight" in tensors,
         by_count=params["normalizer"] == "count",
         group_columns=len(group_dtypes(tensors)),

@@ -25,10 +25,11 @@ logger = logging.getLogger(__name__)
 LARGE_BYTES: Final = 1 << 19
 """A longer partial report is added in a thread: that takes a millisecond or more."""
 _LEAST_SHARE, _MOST_SHARE = 2, 4
-"""Slices of a report are so many times as long as others. An element takes up to 30 ns instead of 8, so a slice
-takes 5 to 15 ms, beside which the half of a millisecond that adding a partial report takes is little."""
+"""Slices of a report are so many times as long as others. An element takes up to 30 ns instead of 8, so a
+slice takes 5 to 15 ms, beside which the half of a millisecond that adding a partial report takes is little."""
 _ELEMENTS_PER_CELL: Final = 8
-"""A slice has so many elements for each of a report's cells, if it can, so that workers do most of the adding."""
+"""A slice has so many elements for each of a report's cells, if it may, so that workers do most of the
+adding."""
 _SLICE_BYTES: Final = 32 << 20
 """A slice is shortened until its partial report takes at most so much, unless it is a row."""
 _PLACES: Final = 8
@@ -110,7 +111,6 @@ def plan_report(
     Raises:
         RequestError: ``output_too_large``.
     """
-    check_cells(layout, most_cells)
     strings, ids = strings or {}, request.tensors.get("ids")
     place_bytes = -(-_slice_bytes(layout, cut) // 64) * 64
     rows = cut.size // max(1, cut.row_size)
@@ -132,25 +132,13 @@ def plan_report(
     return plan
 
 
-def check_cells(layout: Layout, most_cells: int) -> None:
-    """Refuse a section with too many cells.
-
-    Raises:
-        RequestError: ``output_too_large``.
-    """
-    for section, cells in layout.cells.items():
-        if cells > most_cells:
-            detail = f"`{section}`: it would have {cells} cells, at most {most_cells} are allowed; {_REMEDIES[section]}"
-            raise RequestError(ErrorCode.OUTPUT_TOO_LARGE, detail, [("/report", f"{section} is too large")])
-
-
 _REMEDIES: Final = {
     "groups": "send coarser group ids, or leave `groups` or `classes` out of the report",
     "classes": "leave `classes` out of the report",
     "calibration": "ask for fewer calibration_bins, or leave `calibration` out of the report",
     "sweep": "ask for fewer values at a time, or leave `classes` out of the report",
 }
-"""What to do about a section with too many cells."""
+"""How a section is made smaller."""
 
 
 @dataclass(slots=True)
@@ -205,7 +193,7 @@ class ReportOutputs:
         return self._running
 
     def place(self) -> tuple[int, int] | None:
-        """Return where a slice's partial report goes, as (offset, bytes), or None if no memory is free now."""
+        """Return where a slice's partial report goes, as (offset, bytes); None if no memory is free now."""
         return (self._free.popleft(), self._plan.place_bytes) if self._free else None
 
     def give_back(self, place: tuple[int, int]) -> None:
@@ -273,8 +261,8 @@ class ReportOutputs:
             self._reserved = 2 * held
             return None
         detail = (
-            f"the report takes {held} bytes so far, and no more memory is free now; try again later, or ask for "
-            f"less: {_remedy(self._plan.layout)}"
+            f"the report takes {held} bytes so far, and no more memory is free now; try again later, or ask "
+            f"for less: {_remedy(self._plan.layout)}"
         )
         return RequestError(ErrorCode.OVERLOADED, detail)
 
