@@ -1,4 +1,4 @@
-"""Size limits and memory of answers that are arrays (of `none`, or reduced over some axes) or have a report."""
+"""Size limits and memory of array answers (those of `none`, or reduced over some axes) and of reports."""
 
 from __future__ import annotations
 

@@ -63,6 +63,7 @@ class StreamedBody:
         self._outputs_per_row = 0  # of an answer that grows with the rows
         self._row_elements = 0
         self._arrays = 1  # that computing such an answer takes
+        self._columns: tuple[Column, ...] = ()
         self._strings: dict[str, list[str]] = {}  # by the name of a column of strings, for a report
 
     async def score(self) -> Answer:
@@ -124,6 +125,10 @@ class StreamedBody:
         else:
             self._stream.write(event.column, event.data)
 
+    def _take_strings(self, strings: Strings) -> None:
+        """Take what the codes of strings mean in the rows that follow."""
+        self._strings[self._columns[strings.column].name] += strings.names
+
     async def _raise_if_failed(self) -> None:
         if self._job is not None and self._job.ended:
             await self._job.result()
@@ -133,6 +138,7 @@ class StreamedBody:
         exchange, pool = self._exchange, self._service.pool
         request, row_shape, lists = assemble_rows(self._spec.loss, columns, self._spec.params)
         self._row_elements = math.prod(row_shape)
+        self._columns = columns
         self._strings = {column.name: [] for column in columns if column.strings}
         axes = reduced_axes(request.params, (0, *row_shape))
         slice_elements, most_rows = pool.elements_for(self._spec.loss), self._most_rows(columns)
@@ -161,9 +167,7 @@ class StreamedBody:
         """Return the most rows that an answer which grows with them may have, by the output limit."""
         self._outputs_per_row = math.prod(n for axis, n in enumerate(row_shape, 1) if axis not in axes)
         whole_rows = "report" in request.params
-        self._arrays = arrays(
-            request, cut_for((2, *row_shape), axes, slice_elements, whole_rows=whole_rows)
-        )
+        self._arrays = arrays(request, cut_for((2, *row_shape), axes, slice_elements, whole_rows=whole_rows))
         row_bytes = max(1, self._outputs_per_row) * number_bytes(self._spec, self._arrays)
         return self._service.settings.max_output_bytes // row_bytes
 
