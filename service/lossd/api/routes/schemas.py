@@ -270,6 +270,9 @@ class Limits(_Document):
     batch_bytes: int
     output_bytes: int
     arena_bytes: int
+    report_top: int
+    report_cells: int
+    report_row_elements: int
     timeout_seconds: float
 
 
