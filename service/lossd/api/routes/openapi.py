@@ -110,7 +110,8 @@ def _report_schemas() -> Document:
     placed = re.sub(r"#/\$defs/(\w+)", lambda ref: f"#/components/schemas/{part_name(ref[1])}", text)
     schema = json.loads(placed)
     parts = {part_name(name): part for name, part in schema.pop("$defs").items()}
-    return {"Report": {key: schema[key] for key in schema.keys() - {"$schema", "$id"}}, **parts}
+    whole = {key: item for key, item in schema.items() if key not in ("$schema", "$id")}
+    return {"Report": whole, **parts}
 
 
 def _operation(loss: Loss) -> Document:
