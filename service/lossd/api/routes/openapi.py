@@ -69,6 +69,10 @@ def _schemas() -> Document:
         ],
         ref_template="#/components/schemas/{model}",
     )
+    report = made["$defs"]["LossAnswer"]["properties"]["report"]
+    report |= {"$ref": "#/components/schemas/Report"}
+    for key in ("additionalProperties", "default", "type"):
+        report.pop(key, None)
     return {
         **made["$defs"],
         **_report_schemas(),
