@@ -5,18 +5,18 @@ from __future__ import annotations
 import inspect
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from core.scoring import KERNELS, Array, Job, lay, sums, work
+from core.scoring import KERNELS, Array, lay, sums, work
 from lossd.core.catalog import LOSSES
 from lossd.core.kernel import Kernel, Sums
 from lossd.core.parameters import check_params, reduced_axes
-from lossd.core.prepare import prepare
+from lossd.core.prepare import Work, prepare
 from lossd.core.report.layout import Layout
 from lossd.core.report.partial import Partial
-from lossd.types import Float64Array
+from lossd.types import Float64Array, Tensor
 
 REPORTING: list[Kernel] = [
     kernel for kernel in KERNELS if "report" in inspect.signature(kernel.score).parameters
@@ -36,6 +36,14 @@ SHAPES: list[tuple[int, ...]] = [
     (3, 4, 2, 5),
     (7, 1, 3, 2),
 ]
+
+
+class ReportJob(NamedTuple):
+    """A request, the bytes of its tensors, and where these lie."""
+
+    work: Work
+    body: bytes
+    tensors: dict[str, Tensor]
 
 
 @dataclass
@@ -79,13 +87,13 @@ class Case:
         """Whether the inputs are probabilities."""
         return "probabilities" in self.tensors
 
-    def job(self) -> Job:
+    def job(self) -> ReportJob:
         """The request, prepared."""
         checked = check_params(LOSSES[self.loss], self.params) | self.report
         laid, body = lay(self.tensors, self.bfloat16)
         shape = self.inputs.shape
         axes = reduced_axes(checked, shape)
-        return Job(prepare(self.loss, checked, shape, axes, self.elements, laid), body)
+        return ReportJob(prepare(self.loss, checked, shape, axes, self.elements, laid), body, laid)
 
     def losses(self, inputs: Array | None = None) -> Float64Array:
         """The element losses as the service answers them, of these inputs or others."""
@@ -102,7 +110,7 @@ class Case:
         return sums(job).reshape(self.inputs.shape)
 
 
-def score(kernel: Kernel, job: Job, index: int) -> tuple[Sums, Partial]:
+def score(kernel: Kernel, job: ReportJob, index: int) -> tuple[Sums, Partial]:
     """What a part comes to, with its partial report."""
     cut = job.work.cut
     part = cut.part(index)
@@ -115,7 +123,7 @@ def score(kernel: Kernel, job: Job, index: int) -> tuple[Sums, Partial]:
     return found, Partial.read(memoryview(bytes(memory[: found.report])))
 
 
-def layout_of(job: Job) -> Layout:
+def layout_of(job: ReportJob) -> Layout:
     """The figures of a request's report."""
     assert job.work.report is not None
     return job.work.report
