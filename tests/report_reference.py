@@ -331,6 +331,8 @@ def added(e: Elements, rows: Array, by_count: bool) -> dict[str, Terms]:
 def totals(request: Request, e: Elements) -> Document:
     """The section ``totals``."""
     options = {name: request.param(name) for name in (*OWN[request.loss], *OPTIONS)}
+    if isinstance(options["ignore_index"], int):
+        options["ignore_index"] = float(options["ignore_index"])  # a target, and so a float64
     if request.pos_weight is not None:
         options["pos_weight"] = {
             "dtype": request.pos_weight.dtype.name,
