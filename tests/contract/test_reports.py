@@ -288,9 +288,6 @@ def test_every_form_of_body_gives_the_same_bytes(client: httpx.Client, name: str
     assert len(forms) > 4
     for form in forms:
         found = ask(client, request, form)
-        if form == "json" and "pos_weight" in request.params:  # a tensor there, of which the shape is said
-            assert found["totals"]["params"]["pos_weight"]["shape"] == [len(request.params["pos_weight"])]
-            found["totals"]["params"]["pos_weight"] = request.params["pos_weight"]
         assert sections_of(found) == sections_of(expected), form
 
 

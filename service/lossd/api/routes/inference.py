@@ -133,7 +133,8 @@ class InferenceEndpoint:
                 exchange.set_timeout(1e-6 * reader.timeout_us)
             in_text = any(output.name == "loss" and not output.binary for output in reader.outputs)
             hint = "ask for the loss as binary data" if in_text else None
-            return LossSpec(self._loss, query, hint, needs_report=reader.names_report)
+            params = {"report": "totals", **query} if reader.needs_report else query
+            return LossSpec(self._loss, params, hint)
 
         scoring = WholeBody(
             self._service,

@@ -61,31 +61,21 @@ class LossSpec:
         params: The parameters given outside the body.
         binary_hint: How to get arrays in binary, for an answer that has them as text; None for a binary one.
         has_report: Whether the answer's format has room for a report.
-        needs_report: Whether the answer must have one.
     """
 
     loss: Loss
     params: Mapping[str, object]
     binary_hint: str | None
     has_report: bool = True
-    needs_report: bool = False
 
-    def check_report(self, *, given: bool) -> None:
-        """Refuse a report in an answer that is the loss alone, and none where the answer must have one.
-
-        Args:
-            given: Whether the parameters ask for a report.
+    def check_report(self) -> None:
+        """Refuse a report in an answer that is the loss alone.
 
         Raises:
-            RequestError: ``not_acceptable`` or ``invalid_parameter``.
+            RequestError: ``not_acceptable``.
         """
-        if given and not self.has_report:
+        if not self.has_report:
             raise no_report()
-        if self.needs_report and not given:
-            detail = (
-                "the output report needs the parameter report, such as all; add it, or leave the output out"
-            )
-            raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/parameters/report", "missing")])
 
 
 class SpecFields(NamedTuple):

@@ -248,8 +248,8 @@ class WholeBody:
         free = max(self._limit.nbytes, *ends, 0)
         slice_elements = self._service.pool.elements_for(spec.loss)
         request, cut = assemble(spec.loss, body, free, region, params, slice_elements)
-        spec.check_report(given=cut.whole_rows)
         if cut.whole_rows:
+            spec.check_report()
             self._report = plan_for(request, cut, self._service.settings)
         self._exchange.charge(cut.size)
         return request, cut

@@ -31,7 +31,7 @@ class InferenceReader:
             when `finish` returns.
         outputs: The outputs that the answer must have, in order; a report only if there is one.
         timeout_us: The caller's time limit in microseconds, 1 to 2**63 - 1, or None.
-        names_report: Whether a report is asked for among the outputs.
+        needs_report: Whether a report is asked for among the outputs, but not by the parameters.
     """
 
     def __init__(self, *, header_length: int | None, max_json_bytes: int) -> None:
@@ -47,7 +47,7 @@ class InferenceReader:
         self.request_id: str | None = None
         self.outputs: tuple[RequestedOutput, ...] = ()
         self.timeout_us: int | None = None
-        self.names_report = False
+        self.needs_report = False
         self._header_length = header_length
         self._max_json_bytes = max_json_bytes
         self._received = 0
@@ -132,7 +132,7 @@ class InferenceReader:
         self.request_id = request.request_id
         self.outputs = request.outputs
         self.timeout_us = request.timeout_us
-        self.names_report = request.names_report
+        self.needs_report = request.needs_report
 
     def _check_end(self, request: InferenceRequest) -> None:
         if self._received > request.length:

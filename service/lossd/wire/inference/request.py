@@ -75,7 +75,7 @@ class InferenceRequest:
         last: The start of the last binary tensor.
         request_id: The caller's id of the request.
         outputs: The outputs that the answer must have, in order; a report only if there is one.
-        names_report: Whether a report is asked for among the outputs.
+        needs_report: Whether a report is asked for among the outputs, but not by the parameters.
         timeout_us: The caller's time limit in microseconds, 1 to 2**63 - 1.
     """
 
@@ -84,7 +84,7 @@ class InferenceRequest:
     last: int
     request_id: str | None
     outputs: tuple[RequestedOutput, ...]
-    names_report: bool
+    needs_report: bool
     timeout_us: int | None
 
 
@@ -102,7 +102,7 @@ def read_request(text: bytes) -> InferenceRequest:
     params, binary, timeout_us = _read_parameters(request.get("parameters", {}))
     named = request.get("outputs", [])
     outputs = _read_outputs(named, binary)
-    names_report = bool(named) and any(output.name == REPORT for output in outputs)
+    asks_report = bool(named) and any(output.name == REPORT for output in outputs)
     if "inputs" not in request:
         remedy = "send the list of the tensors, such as logits and targets"
         raise bad_request(pointer("inputs"), "missing", remedy)
@@ -126,7 +126,9 @@ def read_request(text: bytes) -> InferenceRequest:
     if len(arrays) > len(body.arrays):
         detail = "there is an array named data that is not an input's; leave it out"
         raise RequestError(ErrorCode.INVALID_PARAMETER, detail + WHERE_PARAMETERS)
-    return InferenceRequest(body, end, last, request_id, outputs, names_report, timeout_us)
+    return InferenceRequest(
+        body, end, last, request_id, outputs, asks_report and REPORT not in params, timeout_us
+    )
 
 
 def read_index_request(body: bytes) -> bool:
