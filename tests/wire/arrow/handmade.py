@@ -11,19 +11,26 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
-Node: TypeAlias = "bytes | str | Raw | Mapping[int, Node] | Sequence[Mapping[int, Node]] | Structs"
+Node: TypeAlias = "bytes | str | Raw | Mapping[int, Node] | Sequence[Mapping[int, Node]] | Structs | Longs"
 
 
 @dataclass
 class Structs:
-    """Return a vector of pairs."""
+    """A vector of pairs."""
 
     pairs: Sequence[tuple[int, int]]
 
 
 @dataclass
+class Longs:
+    """A vector of numbers."""
+
+    numbers: Sequence[int]
+
+
+@dataclass
 class Raw:
-    """Return a reference at a distance from itself."""
+    """A reference at a distance from itself."""
 
     distance: int
 
@@ -51,6 +58,11 @@ def lay(out: bytearray, node: Node) -> int:
         position = len(out)
         out += struct.pack("<I", len(node.pairs))
         out += b"".join(struct.pack("<qq", *pair) for pair in node.pairs)
+        return position
+    if isinstance(node, Longs):
+        pad(out, 4, 8)
+        position = len(out)
+        out += struct.pack(f"<I{len(node.numbers)}q", len(node.numbers), *node.numbers)
         return position
     if isinstance(node, Mapping):
         return lay_table(out, node)
