@@ -33,6 +33,10 @@ class ExactSum:
         self._beyond = 0.0  # the sum of infinite and NaN terms, else 0
         self.add_all(terms)
 
+    def add_units(self, units: int) -> None:
+        """Add a whole number of the smallest float64, 2^-1074."""
+        self._units += units
+
     def add(self, term: float) -> None:
         """Add one term."""
         if math.isfinite(term):

@@ -33,7 +33,7 @@ def check_params(loss: Loss, given: Mapping[str, object]) -> dict[str, object]:
         parameter = known.get(name) or REPORT_BY_NAME.get(name)
         if parameter is None:
             raise _unknown(loss, name, known)
-        if value is None and parameter.default is None:
+        if value is None and (parameter.default is None or name not in known):
             continue  # as if it were left out
         try:
             params[name] = parameter.check(value)

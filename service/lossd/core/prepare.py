@@ -106,8 +106,8 @@ def prepare(
         first_row: Number of rows of a stream before these.
     """
     axis = class_axis(params, shape)
-    spec = spec_of(LOSSES[loss], params, tensors, axis)
-    cut = cut_of(shape, axes, elements, whole_rows=spec is not None)
+    report = report_of(loss, params, shape, tensors)
+    cut = cut_of(shape, axes, elements, whole_rows=report is not None)
 
     def operand(name: str, along: tuple[int, ...] | None = None) -> Operand | None:
         tensor = tensors.get(name)
@@ -140,12 +140,27 @@ def prepare(
         background_index=cast("int | None", params["background_index"]),
         allow_nan=params["allow_nan"] is True,
         divisor=divisor(params, cut, tensors),
-        report=None if spec is None else layout_of(spec, loss, params, shape, tensors),
+        report=report,
         baseline=operand("baseline"),
         groups=_group_columns(tensors, first_row),
         ids=_rows_of("ids", tensors["ids"], first_row) if "ids" in tensors else None,
         share=_share(params, tensors),
     )
+
+
+def report_of(
+    loss: str, params: Mapping[str, object], shape: tuple[int, ...], tensors: Mapping[str, Tensor]
+) -> Layout | None:
+    """Return the figures of a request's report; None if there is to be none.
+
+    Args:
+        loss: The loss's name.
+        params: Its checked parameters.
+        shape: The inputs' shape. The number of rows does not matter.
+        tensors: The request's tensors.
+    """
+    spec = spec_of(LOSSES[loss], params, tensors, class_axis(params, shape))
+    return None if spec is None else layout_of(spec, loss, params, shape, tensors)
 
 
 def layout_of(
@@ -161,18 +176,17 @@ def layout_of(
         spec: What is asked.
         loss: The loss's name.
         params: Its checked parameters.
-        shape: The inputs' shape.
+        shape: The inputs' shape. The number of rows does not matter.
         tensors: The request's tensors.
     """
-    axis = class_axis(params, shape)
     inputs = Inputs(
         loss=loss,
         variant=str(params.get("variant", "")),
         shape=shape,
-        class_axis=axis or None,
+        class_axis=class_axis(params, shape) or None,
         weighted="weight" in tensors,
         by_count=params["normalizer"] == "count",
-        group_columns=len(_group_columns(tensors, 0)),
+        group_columns=len(group_dtypes(tensors)),
     )
     return Layout(spec, inputs)
 
@@ -182,6 +196,11 @@ def _share(params: Mapping[str, object], tensors: Mapping[str, Tensor]) -> Divis
     if normalizer == "weight" and "weight" not in tensors:
         return "count"
     return cast("Divisor", normalizer) if isinstance(normalizer, str) else None
+
+
+def group_dtypes(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the dtype of each column of a request's group ids."""
+    return [column.tensor.dtype for column in _group_columns(tensors, 0)]
 
 
 def _group_columns(tensors: Mapping[str, Tensor], first_row: int) -> tuple[Operand, ...]:

@@ -33,6 +33,7 @@ from lossd.wire.inference.models import (
 from lossd.wire.inference.objects import MODEL_VERSION
 from lossd.wire.inference.request import RequestedOutput, read_index_request
 from lossd.wire.json.document import read_in_place
+from lossd.wire.json.writing import join_pieces
 from lossd.wire.query import merge_params, parse_query
 from lossd.wire.reader import (
     Batch,
@@ -46,6 +47,7 @@ from lossd.wire.reader import (
     Strings,
 )
 from lossd.wire.registry import FORMATS, STREAMS, Format, StreamFormat
+from lossd.wire.report import report_schema, write_report
 
 __all__ = [
     "FORMATS",
@@ -70,6 +72,7 @@ __all__ = [
     "StringRows",
     "Strings",
     "inference_arena_bytes",
+    "join_pieces",
     "make_decoder",
     "merge_params",
     "model_config",
@@ -79,6 +82,7 @@ __all__ = [
     "parse_query",
     "read_in_place",
     "read_index_request",
+    "report_schema",
     "server_metadata",
     "write_figures",
     "write_inference",
@@ -86,4 +90,5 @@ __all__ = [
     "write_json_chunks",
     "write_npy",
     "write_params",
+    "write_report",
 ]

@@ -1,9 +1,4 @@
-"""Answers: the whole result as JSON, or the loss alone as a .npy file.
-
-JSON has no infinities and no NaN (RFC 8259, 6). They are written as the strings ``"Infinity"``,
-``"-Infinity"`` and ``"NaN"``. Every other float64 is written in the shortest form that reads back to the same
-bits.
-"""
+"""Answers: the whole result as JSON, or the loss alone as a .npy file."""
 
 from __future__ import annotations
 
@@ -19,6 +14,8 @@ import numpy as np
 import orjson
 
 from lossd.types import ErrorCode, Float64Array, LossResult, RequestError
+from lossd.wire.json.writing import join_pieces, plain, write_value
+from lossd.wire.report import write_report
 
 SUMS: Final = ("sum", "weight_sum", "positives")
 """The sums of every answer, each of which also has terms."""
@@ -45,14 +42,14 @@ class JsonAnswers:
     """
 
     def __init__(self, params: Mapping[str, object], options: Mapping[str, object], version: str) -> None:
-        self._params = orjson.Fragment(_write(dict(params)))
-        self._options = orjson.Fragment(_write(dict(options)))
+        self._params = orjson.Fragment(write_value(dict(params)))
+        self._options = orjson.Fragment(write_value(dict(options)))
         self._version = version
 
     def write(self, result: LossResult, request_id: str) -> bytes:
         """Write a result as `write_json` does."""
         answer = _members(result, self._params, self._options, request_id, self._version)
-        return orjson.dumps(answer if are_finite(result) else _plain(answer))
+        return orjson.dumps(answer if are_finite(result) else plain(answer))
 
 
 def are_finite(result: LossResult) -> bool:
@@ -107,7 +104,7 @@ def write_json_chunks(result: LossResult, *, request_id: str, version: str) -> I
     loss = result.loss
     answer = _members(result, dict(result.params), dict(result.options), request_id, version)
     if not isinstance(loss, np.ndarray):
-        return iter((_write(answer),))
+        return _write_members(b"{", answer, result)
     del answer["loss"]
     arrays = [(b'{"loss":', loss)]
     end = b","
@@ -124,8 +121,27 @@ def write_json_chunks(result: LossResult, *, request_id: str, version: str) -> I
             text = b""
         else:
             text += write_array(array)
-    chunks.append((text + end + _write(answer)[1:],))
+    chunks.append(_write_members(text + end, answer, result))
     return itertools.chain.from_iterable(chunks)
+
+
+def _write_members(before: bytes, answer: dict[str, object], result: LossResult) -> Iterator[bytes]:
+    """Write the members of an answer that are short, and the report.
+
+    Args:
+        before: The text before them.
+        answer: The short members.
+        result: The result.
+    """
+    if result.report is None:
+        return iter((before + write_value(answer)[1:],))
+    request_id, version = str(answer.pop("request_id")), str(answer.pop("version"))
+    pieces = itertools.chain(
+        (before + write_value(answer)[1:-1] + b',"report":',),
+        write_report(result, request_id=request_id, version=version),
+        (b"," + write_value({"request_id": request_id, "version": version})[1:],),
+    )
+    return join_pieces(pieces)
 
 
 def write_figures(result: LossResult) -> list[tuple[bytes, bytes]]:
@@ -214,7 +230,7 @@ def write_array(array: Float64Array) -> bytes:
     if not odd:
         return text
     parts = text.split(b"null")
-    named = [orjson.dumps(_plain(value)) for value in odd]
+    named = [orjson.dumps(plain(value)) for value in odd]
     return b"".join(part + name for part, name in zip(parts, [*named, b""], strict=True))
 
 
@@ -249,20 +265,3 @@ def _as_lists(array: Float64Array) -> object:
         detail = f"the answer is {lists} empty lists; accept application/x-npy, or reduce"
         raise RequestError(ErrorCode.OUTPUT_TOO_LARGE, detail)
     return array.tolist()
-
-
-def _write(answer: dict[str, object]) -> bytes:
-    """Write an object. orjson writes null for a number that is not finite: if it wrote any, convert those."""
-    text = orjson.dumps(answer)
-    return orjson.dumps(_plain(answer)) if b"null" in text else text
-
-
-def _plain(value: object) -> object:
-    """Return a value with strings for numbers that are not finite."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value

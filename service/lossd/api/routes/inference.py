@@ -34,12 +34,14 @@ from lossd.api.scoring.whole_body import Answer, WholeBody
 from lossd.api.services import Service
 from lossd.core.catalog import LOSSES, SHARED, Loss
 from lossd.core.parameters import check_params
+from lossd.core.report.parameters import ALL, REPORT_BY_NAME
 from lossd.teams import conceal_keys
 from lossd.types import ErrorCode, RequestError
 from lossd.wire import (
     MODEL_VERSION,
     InferenceReader,
     inference_arena_bytes,
+    join_pieces,
     make_decoder,
     model_config,
     model_metadata,
@@ -48,6 +50,7 @@ from lossd.wire import (
     read_index_request,
     server_metadata,
     write_inference,
+    write_report,
 )
 
 PREFIX: Final = "/v2"
@@ -129,7 +132,8 @@ class InferenceEndpoint:
             if reader.timeout_us is not None:
                 exchange.set_timeout(1e-6 * reader.timeout_us)
             in_text = any(output.name == "loss" and not output.binary for output in reader.outputs)
-            return LossSpec(self._loss, query, "ask for the loss as binary data" if in_text else None)
+            params = {"report": ALL, **query} if reader.needs_report else query
+            return LossSpec(self._loss, params, "ask for the loss as binary data" if in_text else None)
 
         scoring = WholeBody(
             self._service,
@@ -150,7 +154,11 @@ class InferenceEndpoint:
 
     async def _send(self, exchange: Exchange, answer: Answer, reader: InferenceReader) -> None:
         written = write_inference(
-            answer.result, model=self._loss.name, request_id=reader.request_id, outputs=reader.outputs
+            answer.result,
+            model=self._loss.name,
+            request_id=reader.request_id,
+            outputs=reader.outputs,
+            report=await _written_report(exchange, answer),
         )
         if not written.binary:
             headers = [answer.timing_header, (b"content-type", b"application/json")]
@@ -168,6 +176,19 @@ class InferenceEndpoint:
         length = len(text) + sum(array.nbytes for array in written.binary)
         chunks = chain((bytes(text),), *map(_copies, written.binary))
         await _send_body(exchange, headers, chunks, length)
+
+
+async def _written_report(exchange: Exchange, answer: Answer) -> str | None:
+    """Return the document of a report, whose length is sent before it; None if there is no report."""
+    if answer.result.report is None:
+        return None
+    text = bytearray()
+    for chunk in join_pieces(
+        write_report(answer.result, request_id=exchange.request_id, version=__version__)
+    ):
+        text += chunk
+        await asyncio.sleep(0)
+    return text.decode()
 
 
 def model_paths(loss: Loss) -> tuple[str, str]:
@@ -243,6 +264,7 @@ async def _list_models(request: Request, service: Service) -> list[RepositoryMod
 def _add_model(router: APIRouter, path: str, loss: Loss, service: Service) -> None:
     """Add the routes that describe one model."""
     defaults = {parameter.name: parameter.default for parameter in (*SHARED, *loss.parameters)}
+    defaults |= dict.fromkeys(REPORT_BY_NAME)  # there is none by default
 
     @router.get(path, summary="Model metadata")
     async def metadata() -> Document:

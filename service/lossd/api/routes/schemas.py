@@ -54,6 +54,7 @@ class LossAnswer(_Document):
     notes: list[str] = Field(description="Notes on the answer, a sentence each; mostly none.")
     kernel: str = Field(description="The kernel that computed the elements.")
     device: str = Field(description="The device that computed the elements.")
+    report: dict[str, object] = Field(default={}, description="The report; absent if none was asked for.")
     request_id: str
     version: str = Field(description="The server's version.")
 
@@ -93,6 +94,12 @@ class InferenceError(_Document):
 class _Tensor(_Document):
     name: str
     shape: list[Annotated[int, Field(ge=0)]]
+    parameters: dict[str, object] | None = None
+
+
+class InferenceInput(_Tensor):
+    """An input tensor: in `data`, or in `binary_data_size` bytes after the object."""
+
     datatype: Literal[
         "FP16",
         "BF16",
@@ -108,20 +115,27 @@ class _Tensor(_Document):
         "INT32",
         "INT64",
     ]
-    parameters: dict[str, object] | None = None
-
-
-class InferenceInput(_Tensor):
-    """An input tensor: in `data`, or in `binary_data_size` bytes after the object."""
-
-    name: Literal["logits", "probabilities", "targets", "weight", "pos_weight", "mask"]
+    name: Literal[
+        "logits",
+        "probabilities",
+        "targets",
+        "weight",
+        "pos_weight",
+        "mask",
+        "groups",
+        "ids",
+        "baseline",
+    ]
     data: list[object] | None = Field(default=None, description="The numbers, flat or nested.")
 
 
 class InferenceOutput(_Tensor):
     """An output tensor: in `data`, or in `binary_data_size` bytes after the object."""
 
-    data: list[Number] | None = Field(default=None, description="The numbers, flat.")
+    datatype: Literal["FP64", "INT64", "BYTES"]
+    data: list[Number | str] | None = Field(
+        default=None, description="The numbers, flat; or the report's document."
+    )
 
 
 class RequestedOutput(_Document):
@@ -136,6 +150,7 @@ class RequestedOutput(_Document):
         "sum_terms",
         "weight_sum_terms",
         "positives_terms",
+        "report",
     ]
     parameters: dict[str, object] | None = Field(
         default=None, description="`binary_data`: whether it follows the object as binary data."
@@ -151,7 +166,9 @@ class InferenceRequest(_Document):
     )
     inputs: list[InferenceInput]
     outputs: list[RequestedOutput] | None = Field(
-        default=None, description="The outputs to send; by default all."
+        default=None,
+        description="The outputs to send; by default all but `report`. That is there if it is named here, or "
+        "if the parameter of that name is given.",
     )
 
 
@@ -249,6 +266,9 @@ class Limits(_Document):
     batch_bytes: int
     output_bytes: int
     arena_bytes: int
+    report_top: int
+    report_cells: int
+    report_row_elements: int
     timeout_seconds: float
 
 

@@ -260,7 +260,7 @@ class InferenceLayouts(Layouts):
         reader = InferenceReader(header_length=self._header_length, max_json_bytes=len(body))
         reader.feed(body)
         found = reader.finish(body)
-        if reader.timeout_us is not None:
+        if reader.timeout_us is not None or reader.needs_report:
             raise NotForLane
         model, request_id, outputs = self.loss.name, reader.request_id, reader.outputs
 

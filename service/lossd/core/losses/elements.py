@@ -70,11 +70,11 @@ def elements(
         alpha: Each element's balance, [n], in place of the formula's.
         hard: Whether every target is known to be 0 or 1, which saves steps and changes no bit.
     """
-    return FORMULAS[how.loss](how, x, _smoothed(y, how.label_smoothing), k, alpha, hard=hard)
+    return FORMULAS[how.loss](how, x, smoothed(y, how.label_smoothing), k, alpha, hard=hard)
 
 
 def _bce(
-    how: Formula, x: Tensor, y: _Smoothed, k: Tensor | None, _alpha: Tensor | None, *, hard: bool
+    how: Formula, x: Tensor, y: Smoothed, k: Tensor | None, _alpha: Tensor | None, *, hard: bool
 ) -> Tensor:
     careful = _careful(how, 0.0, y.target, k, fine=False, hard=hard)
     inputs = Likelihood(x, probabilities=how.probabilities, careful=careful)
@@ -83,7 +83,7 @@ def _bce(
 
 
 def _focal(
-    how: Formula, x: Tensor, y: _Smoothed, k: Tensor | None, alpha: Tensor | None, *, hard: bool
+    how: Formula, x: Tensor, y: Smoothed, k: Tensor | None, alpha: Tensor | None, *, hard: bool
 ) -> Tensor:
     gamma, balance = how.gamma, how.alpha if alpha is None else alpha
     fine = gamma != 0.0 and (gamma not in SIMPLE_GAMMAS or how.variant == "exp")
@@ -157,7 +157,7 @@ def added(
     The function gets `Inputs`, the targets after smoothing, 1 - y, and pos_weight or None. Limits of certain
     inputs, and the parameters that every loss has, are applied here.
     """
-    target, complement = _smoothed(y, how.label_smoothing)
+    target, complement = smoothed(y, how.label_smoothing)
     inputs = Inputs(x, probabilities=how.probabilities)
     value, coefficient = function(inputs, target.hi, complement.hi, k, **own)
     against = inputs.cross_entropy(target.hi, complement.hi, k)
@@ -166,7 +166,7 @@ def added(
     return inputs.limit(torch.where(coefficient > 0.0, against, 0.0), product_or_zero(coefficient, value))
 
 
-class _Smoothed(NamedTuple):
+class Smoothed(NamedTuple):
     """Targets after label smoothing.
 
     Attributes:
@@ -178,10 +178,11 @@ class _Smoothed(NamedTuple):
     complement: Pair
 
 
-def _smoothed(y: Tensor, smoothing: float) -> _Smoothed:
+def smoothed(y: Tensor, smoothing: float) -> Smoothed:
+    """Return targets after label smoothing e: ``y (1 - e) + e / 2``, and 1 - y likewise."""
     complement = sum_of_ordered(1.0, -y)
     if not smoothing:
-        return _Smoothed(pair(y), complement)
+        return Smoothed(pair(y), complement)
     keep = sum_of_ordered(1.0, -torch.full_like(y, smoothing))
     half = pair(torch.full_like(y, smoothing / 2.0))
-    return _Smoothed(plus(times(keep, pair(y)), half), plus(times(keep, complement), half))
+    return Smoothed(plus(times(keep, pair(y)), half), plus(times(keep, complement), half))

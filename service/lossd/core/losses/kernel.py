@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Final, NamedTuple, TypeAlias
 
@@ -33,6 +33,7 @@ from lossd.core.exact_sum import ExactSum
 from lossd.core.kernel import Sums
 from lossd.core.losses.elements import FORMULAS, Element, Formula, added, elements
 from lossd.core.losses.fetch import Fetch, Read
+from lossd.core.losses.reports import Reports, Scored
 from lossd.core.losses.sums import planes_of, terms_of
 from lossd.core.native.arrays import RunningSums, exact_array
 from lossd.core.operand import Operand
@@ -87,6 +88,7 @@ class TorchKernel:
         offset: int,
         index: int,
         memories: Sequence[Float64Array] = (),
+        report: memoryview | None = None,
     ) -> Sums:
         """See `lossd.core.kernel.Kernel`.
 
@@ -96,7 +98,7 @@ class TorchKernel:
         length = self._block
         while True:
             try:
-                return self._score(work, memory, offset, work.cut.part(index), memories, length)
+                return self._score(work, memory, offset, work.cut.part(index), memories, report, length)
             except torch.OutOfMemoryError:
                 if length <= _LEAST_BLOCK:
                     raise
@@ -111,10 +113,10 @@ class TorchKernel:
         offset: int,
         part: Part,
         memories: Sequence[Float64Array],
+        report: memoryview | None,
         length: int,
     ) -> Sums:
-        reduced = [axis for axis, gone in enumerate(work.cut.reduced) if gone]
-        blocks = Cut(part.shape, reduced, length)
+        blocks = _blocks(work.cut, part, length)
 
         def begin(number: int) -> Read | None:
             if number == blocks.parts:
@@ -124,6 +126,7 @@ class TorchKernel:
             return self._fetch.begin(work.operands, memory, offset, start, stop)
 
         collected = _Collected(work, blocks, memories)
+        reports = None if work.report is None else Reports(work, work.report, memory, offset)
         read = begin(0)
         for number in range(blocks.parts):
             assert read is not None
@@ -134,7 +137,27 @@ class TorchKernel:
             read = begin(number + 1)  # copied while this block is computed
             _refuse(work, loaded, start)
             collected.add(block, loaded, losses)
-        return collected.finish(part)
+            if reports is not None:
+                reports.add(start, self._scored(work, loaded, losses))
+        sums = collected.finish(part)
+        if reports is not None and report is not None:
+            sums.report = reports.write(report)
+        return sums
+
+    def _scored(self, work: Work, loaded: _Loaded, losses: Tensor) -> Scored:
+        """Return what a report is made of: a block's tensors and losses, and the baseline's losses."""
+        baseline = None if loaded.baseline is None else self._losses(work, loaded.with_baseline())
+        return Scored(
+            formula=_formula(work),
+            losses=losses,
+            inputs=loaded.inputs,
+            y=loaded.y,
+            weight=loaded.weight,
+            pos_weight=loaded.pos_weight,
+            kept=loaded.kept,
+            baseline_losses=baseline,
+            baseline_inputs=loaded.baseline,
+        )
 
     def _losses(self, work: Work, loaded: _Loaded) -> Tensor:
         """Return a block's weighted element losses."""
@@ -150,6 +173,14 @@ class TorchKernel:
             gone = (loaded.weight == 0.0) & ~torch.isnan(losses)  # no 0 times infinity
             losses = torch.where(gone, 0.0, loaded.weight * losses)
         return losses if loaded.kept is None else torch.where(loaded.kept, losses, 0.0)
+
+
+def _blocks(cut: Cut, part: Part, length: int) -> Cut:
+    """Return a part's blocks; whole rows where the parts are."""
+    if cut.whole_rows:
+        rows = (part.stop - part.start) // cut.row_size
+        return Cut((rows, *cut.shape[1:]), cut.axes, length, whole_rows=True)
+    return Cut(part.shape, [axis for axis, gone in enumerate(cut.reduced) if gone], length)
 
 
 def _formula(work: Work) -> Formula:
@@ -171,6 +202,7 @@ class _Loaded:
         pos_weight: The positive class's weights, if not 1.
         alpha: The balance, if not one number.
         kept: Whether each element counts, bool, if some do not.
+        baseline: The inputs to compare with, if any.
         checks: The checks of their values.
     """
 
@@ -180,7 +212,13 @@ class _Loaded:
     pos_weight: Tensor | None
     alpha: Tensor | None
     kept: Tensor | None
+    baseline: Tensor | None
     checks: list[_Check]
+
+    def with_baseline(self) -> _Loaded:
+        """Return the same with the baseline's inputs in place of the inputs."""
+        assert self.baseline is not None
+        return replace(self, inputs=self.baseline)
 
 
 class _Check(NamedTuple):
@@ -240,18 +278,20 @@ def _load(work: Work, read: Read, start: int, n: int, device: torch.device) -> _
         checks.append(_Check(class_id(shape[work.class_axis]), work.targets, ids, ids, allow_nan=False))
         checks.append(_Check(WHOLE, work.targets, ids - ids.floor(), ids, allow_nan=False))
     probabilities = work.inputs.name == "probabilities"
-    inputs = or_else(work.inputs, 0.5 if probabilities else 0.0)
+    allowed, neutral = (PROBABILITY, 0.5) if probabilities else (LOGIT, 0.0)
+    inputs, baseline = or_else(work.inputs, neutral), or_else(work.baseline, neutral)
     assert inputs is not None
-    checks.append(_Check(PROBABILITY if probabilities else LOGIT, work.inputs, inputs, inputs, nan))
+    checks.append(_Check(allowed, work.inputs, inputs, inputs, nan))
     weight, pos_weight = or_else(work.weight, 0.0), or_else(work.pos_weight, 1.0)
     for rule, operand, values in (
         (WEIGHT, work.weight, weight),
         (POS_WEIGHT, work.pos_weight, pos_weight),
+        (allowed, work.baseline, baseline),
     ):
         if operand is not None and values is not None:
             checks.append(_Check(rule, operand, values, values, nan))
     alpha = None if work.alpha is None else read(work.alpha)
-    return _Loaded(inputs, y, weight, pos_weight, alpha, kept, checks)
+    return _Loaded(inputs, y, weight, pos_weight, alpha, kept, baseline, checks)
 
 
 def _refuse(work: Work, loaded: _Loaded, start: int) -> None:

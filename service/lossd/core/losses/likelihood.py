@@ -79,3 +79,12 @@ class Likelihood:
         if isinstance(self.careful, bool):
             return a if self.careful else pair(a.hi)
         return Pair(a.hi, torch.where(self.careful, a.lo, 0.0))
+
+
+def probability(logits: Tensor) -> Tensor:
+    """Return the probability of the positive class: 1 / (1 + e) or e / (1 + e), with e = exp(-abs(logit)).
+
+    Either way no tail is lost; an infinite logit gives exactly 0 or 1. It has the bits of `small`, rounded.
+    """
+    e = Likelihood(logits, probabilities=False, careful=False).small.hi
+    return torch.where(logits >= 0.0, 1.0, e) / (1.0 + e)

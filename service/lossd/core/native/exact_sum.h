@@ -33,6 +33,7 @@
 #define LOWEST 1088     /* the first digit's unit is 2^-LOWEST */
 #define MOST_ADDS (1 << 30) /* additions before digits must be carried */
 #define MOST_TERMS 41   /* of 53 bits each, which is more than float64's range holds */
+#define MOST_PLANES 64  /* numbers that hold any sum exactly, however they came about */
 
 typedef struct {
     int64_t digit[DIGITS];
@@ -166,17 +167,24 @@ static inline int sum_terms(const wide_sum *sum, double terms[MOST_TERMS])
     return count;
 }
 
-/* Rounding to multiples of 2^-24, 2^-64 and 2^-104: BLOCK of them below 2^17, 2^-24 and 2^-64 add up exactly. */
-#define CUT_0 (1.5 * 0x1p28)
-#define CUT_1 (1.5 * 0x1p-12)
-#define CUT_2 (1.5 * 0x1p-52)
+/* The sum, rounded to nearest even. */
+static inline double rounded_sum(const wide_sum *sum)
+{
+    double terms[MOST_TERMS];
+    sum_terms(sum, terms);
+    return terms[0];
+}
+
+/* Rounding to multiples of 2^-24, 2^-64 and so on: BLOCK of them below 2^17, 2^-24 and so on add up exactly. */
+#define CUTS 5
+static const double CUT[CUTS] = {1.5 * 0x1p28, 1.5 * 0x1p-12, 1.5 * 0x1p-52, 1.5 * 0x1p-92, 1.5 * 0x1p-132};
 #define LARGEST 0x1p17
 
 static inline double beyond_cuts(double value)
 {
-    value -= (value + CUT_0) - CUT_0;
-    value -= (value + CUT_1) - CUT_1;
-    return value - ((value + CUT_2) - CUT_2);
+    for (int level = 0; level < CUTS; level++)
+        value -= (value + CUT[level]) - CUT[level];
+    return value;
 }
 
 /* LANES numbers, computed with side by side. */
@@ -206,30 +214,43 @@ static inline int any_lane(lane_bits values)
     return any != 0;
 }
 
-/* Cut a block, `count` numbers >= 0 and zeros behind them up to a multiple of LANES, into three exact sums.
+/* Cut a block, `count` numbers >= 0 and zeros behind them up to a multiple of LANES, into exact sums.
  *
  * Returns 0 where some number is too large, infinite or NaN: `totals` are then of no use. Sets `rest` where the
- * sums lack what `beyond_cuts` gives.
+ * sums lack what `beyond_cuts` gives. The last two cuts are made only where something is left for them.
  */
-static inline int cut_block(const double *values, int count, double totals[3], int *rest)
+static inline int cut_block(const double *values, int count, double totals[CUTS], int *rest)
 {
-    lanes sums[3] = {{0}};
+    lanes sums[CUTS] = {{0}};
     lane_bits left = {0}, large = {0};
     for (int i = 0; i < count; i += LANES) {
-        lanes value = load_lanes(values + i), part = (value + CUT_0) - CUT_0;
+        lanes value = load_lanes(values + i), part;
         large |= ~(value < LARGEST); /* NaN, too */
-        sums[0] += part;
-        value -= part;
-        part = (value + CUT_1) - CUT_1;
-        sums[1] += part;
-        value -= part;
-        part = (value + CUT_2) - CUT_2;
-        sums[2] += part;
-        left |= (lane_bits)(value - part);
+        for (int level = 0; level < 3; level++) {
+            part = (value + CUT[level]) - CUT[level];
+            sums[level] += part;
+            value -= part;
+        }
+        left |= (lane_bits)value;
     }
-    for (int level = 0; level < 3; level++)
-        totals[level] = add_lanes(sums[level]);
     *rest = any_lane(left);
+    if (*rest) {
+        left = (lane_bits){0};
+        for (int i = 0; i < count; i += LANES) {
+            lanes value = load_lanes(values + i), part;
+            for (int level = 0; level < 3; level++)
+                value -= (value + CUT[level]) - CUT[level];
+            for (int level = 3; level < CUTS; level++) {
+                part = (value + CUT[level]) - CUT[level];
+                sums[level] += part;
+                value -= part;
+            }
+            left |= (lane_bits)value;
+        }
+        *rest = any_lane(left);
+    }
+    for (int level = 0; level < CUTS; level++)
+        totals[level] = add_lanes(sums[level]);
     return !any_lane(large);
 }
 
@@ -239,7 +260,7 @@ static inline int sum_plain_block(const double *values, int count, double *total
     lanes sum = {0};
     lane_bits left = {0};
     for (int i = 0; i < count; i += LANES) {
-        lanes value = load_lanes(values + i), part = (value + CUT_0) - CUT_0;
+        lanes value = load_lanes(values + i), part = (value + CUT[0]) - CUT[0];
         sum += part;
         left |= (lane_bits)(value - part) | ~(value < LARGEST);
     }
@@ -250,14 +271,14 @@ static inline int sum_plain_block(const double *values, int count, double *total
 /* Add a block, `count` numbers >= 0 and zeros behind them up to a multiple of LANES, to one sum. */
 static inline void add_block(wide_sum *sum, const double *values, int count)
 {
-    double totals[3];
+    double totals[CUTS];
     int rest;
     if (!cut_block(values, count, totals, &rest)) {
         for (int i = 0; i < count; i++)
             add_number(sum, values[i]);
         return;
     }
-    for (int level = 0; level < 3; level++)
+    for (int level = 0; level < CUTS; level++)
         add_number(sum, totals[level]);
     for (int i = 0; rest && i < count; i++)
         add_number(sum, beyond_cuts(values[i]));

@@ -15,6 +15,7 @@
 #include "kernel.h"
 #include "load.h"
 #include "pool.h"
+#include "report.h"
 
 #ifdef __SSE2__
 #include <xmmintrin.h>
@@ -47,18 +48,13 @@ static void restore_rounding(control_word before)
 
 #define CHUNK (16 * BLOCK) /* elements that a thread takes at a time */
 
-typedef struct {
-    double x[BLOCK], y[BLOCK], weight[BLOCK], pos_weight[BLOCK], alpha[BLOCK], kept[BLOCK], loss[BLOCK];
-    int count;   /* elements */
-    int dropped; /* some are dropped: `kept` says which */
-} block;
-
 /* What a thread has come to. */
 typedef struct {
     wide_sum loss, weight, positives;
     int64_t count;
     fault fault;
     plane_sums planes[2];
+    figures figures;
 } share;
 
 /* Checks */
@@ -180,19 +176,30 @@ static int read_block(const job *job, const char *base, int64_t start, block *bl
     return 1;
 }
 
-/* The weighted losses of a block that has been read. */
-static void score_block(const job *job, block *block)
+/* Read the inputs of a block's baseline, and check them. */
+static int read_baseline(const job *job, const char *base, const block *block, double *x, share *share)
+{
+    const int probabilities = job->formula.probabilities;
+    read_elements(&job->baseline, base, block->start, block->count, x);
+    if (block->dropped)
+        stand_in(block, x, probabilities ? 0.5 : 0.0);
+    return check(share, RULE_BASELINE, x, x, block->count, probabilities ? 0.0 : -INFINITY,
+                 probabilities ? 1.0 : INFINITY, job->allow_nan, block->start);
+}
+
+/* The weighted losses of some inputs of a block that has been read. */
+static void score_inputs(const job *job, const block *block, const double *x, double *losses)
 {
     const int count = block->count;
-    lossd_elements(&job->formula, count, block->x, block->y, job->pos_weight.axes ? block->pos_weight : NULL,
-                   job->alpha.axes ? block->alpha : NULL, block->loss);
+    lossd_elements(&job->formula, count, x, block->y, job->pos_weight.axes ? block->pos_weight : NULL,
+                   job->alpha.axes ? block->alpha : NULL, losses);
     if (job->weight.axes)
         for (int i = 0; i < count; i++) {
-            double loss = block->loss[i], weight = block->weight[i];
-            block->loss[i] = weight == 0.0 && loss == loss ? 0.0 : weight * loss; /* no 0 times infinity */
+            double loss = losses[i], weight = block->weight[i];
+            losses[i] = weight == 0.0 && loss == loss ? 0.0 : weight * loss; /* no 0 times infinity */
         }
     if (block->dropped)
-        stand_in(block, block->loss, 0.0);
+        stand_in(block, losses, 0.0);
 }
 
 static int padded(int count)
@@ -208,26 +215,17 @@ static void pad(double *values, int count)
 
 /* Reducers */
 
-/* Add targets or weights, which are mostly numbers of few bits. */
-static void add_plain_block(wide_sum *sum, double *values, int count)
-{
-    double total;
-    pad(values, count);
-    if (sum_plain_block(values, count, &total))
-        add_number(sum, total);
-    else
-        add_block(sum, values, count);
-}
-
-/* Add to the sums of all elements. */
-static void add_totals(const job *job, block *block, share *share)
+/* Add to the sums of all elements; a report sums the losses by row. */
+static void add_totals(const job *job, block *block, int by_row, share *share)
 {
     const int count = block->count;
-    pad(block->loss, count);
-    add_block(&share->loss, block->loss, count);
-    add_plain_block(&share->positives, block->y, count);
+    if (!by_row) {
+        pad(block->loss, count);
+        add_block(&share->loss, block->loss, count);
+    }
+    add_plain(&share->positives, block->y, count);
     if (job->weight.axes)
-        add_plain_block(&share->weight, block->weight, count);
+        add_plain(&share->weight, block->weight, count);
     if (!block->dropped) {
         share->count += count;
         return;
@@ -256,13 +254,13 @@ static int64_t output_of(const part *part, int64_t row)
 /* Add a run of elements that all belong to one output. */
 static void add_run(plane_sums *sums, int64_t output, const double *values, int count)
 {
-    double totals[3], copy[BLOCK];
+    double totals[CUTS], copy[BLOCK];
     int rest = 1;
     if (count >= 16) {
         memcpy(copy, values, sizeof *copy * (size_t)count);
         pad(copy, count);
         if (cut_block(copy, count, totals, &rest)) {
-            for (int level = 0; level < 3; level++)
+            for (int level = 0; level < CUTS; level++)
                 add_to_plane(sums, output, totals[level]);
             for (int i = 0; rest && i < count; i++)
                 add_to_plane(sums, output, beyond_cuts(values[i]));
@@ -315,17 +313,51 @@ static void write_out(const double *values, int count, double *to)
         to[i] = values[i] == values[i] ? values[i] + 0.0 : NAN; /* one NaN, and no -0 */
 }
 
+/* The number of elements of the block at `from`: whole rows, or some of one row, where there is a report. */
+static int block_length(const report *report, int64_t from, int64_t to)
+{
+    int64_t most = BLOCK;
+    if (report && report->row_size > BLOCK)
+        most = report->row_size - from % report->row_size < BLOCK ? report->row_size - from % report->row_size : BLOCK;
+    else if (report)
+        most = BLOCK / report->row_size * report->row_size;
+    return (int)(to - from < most ? to - from : most);
+}
+
+/* The losses of a block that has been read, and of its baseline, and what a report has of them. */
+static int reduce_block(const job *job, const report *report, const part *part, const char *base, block *block,
+                        share *share)
+{
+    double baseline[BLOCK], baseline_x[BLOCK];
+    const int64_t at = block->start - part->start;
+    const int paired = report && report->paired;
+    if (part->given[0])
+        memcpy(block->loss, part->given[0] + at, sizeof(double) * (size_t)block->count);
+    else
+        score_inputs(job, block, block->x, block->loss);
+    if (paired && !read_baseline(job, base, block, baseline_x, share))
+        return 0;
+    if (paired && part->given[1])
+        memcpy(baseline, part->given[1] + at, sizeof(double) * (size_t)block->count);
+    else if (paired)
+        score_inputs(job, block, baseline_x, baseline);
+    add_totals(job, block, report != NULL, share);
+    if (report)
+        add_figures(job, report, base, block, paired ? baseline : NULL, baseline_x, &share->loss, &share->figures);
+    return 1;
+}
+
 /* Score the elements [from, to) of a part, counted from its first; 0 where a value is not allowed. */
-static int score_range(const job *job, const part *part, const char *base, int64_t from, int64_t to, share *share,
-                       int64_t first)
+static int score_range(const job *job, const report *report, const part *part, const char *base, int64_t from,
+                       int64_t to, share *share, int64_t first)
 {
     block block;
-    for (; from < to; from += BLOCK) {
-        block.count = to - from < BLOCK ? (int)(to - from) : BLOCK;
-        if (!read_block(job, base, part->start + from, &block, share))
+    for (; from < to; from += block.count) {
+        block.count = block_length(report, from, to);
+        block.start = part->start + from;
+        if (!read_block(job, base, block.start, &block, share) ||
+            !reduce_block(job, report, part, base, &block, share))
             return 0;
-        score_block(job, &block);
-        add_totals(job, &block, share);
         if (!part->memory[0])
             continue;
         if (part->elementwise) {
@@ -345,6 +377,7 @@ static int score_range(const job *job, const part *part, const char *base, int64
 
 typedef struct {
     const job *job;
+    const report *report;
     const part *part;
     const char *base;
     share *shares;
@@ -364,13 +397,14 @@ static int shares_outputs(const call *call)
 /* Take chunks as long as there are any. */
 static void take_chunks(call *call, share *share)
 {
-    const int64_t size = call->part->stop - call->part->start;
+    const int64_t size = call->part->stop - call->part->start, row = call->report ? call->report->row_size : 1;
+    const int64_t chunk = row < CHUNK ? CHUNK / row * row : row;
     for (;;) {
-        int64_t from = __atomic_fetch_add(&call->next, CHUNK, __ATOMIC_RELAXED);
+        int64_t from = __atomic_fetch_add(&call->next, chunk, __ATOMIC_RELAXED);
         if (from >= size || from >= __atomic_load_n(&call->stop, __ATOMIC_RELAXED))
             return;
-        int64_t to = size - from < CHUNK ? size : from + CHUNK;
-        if (!score_range(call->job, call->part, call->base, from, to, share, 0)) {
+        int64_t to = size - from < chunk ? size : from + chunk;
+        if (!score_range(call->job, call->report, call->part, call->base, from, to, share, 0)) {
             __atomic_store_n(&call->stop, 0, __ATOMIC_RELAXED);
             return;
         }
@@ -381,8 +415,9 @@ static void take_chunks(call *call, share *share)
 static void take_stretch(call *call, share *share, int index)
 {
     const part *part = call->part;
-    const int64_t steps = part->length[0];
-    const int64_t from = steps * index / call->threads, to = steps * (index + 1) / call->threads;
+    const int64_t unit = call->report ? call->report->row_size / call->inner : 1; /* steps of a row */
+    const int64_t steps = part->length[0], units = steps / unit;
+    const int64_t from = units * index / call->threads * unit, to = units * (index + 1) / call->threads * unit;
     const int64_t each = part->reduced[0] ? 0 : part->outputs / steps, first = each * from;
     for (int channel = 0; channel < 2 && part->memory[channel]; channel++) {
         plane_sums *sums = &share->planes[channel];
@@ -400,7 +435,7 @@ static void take_stretch(call *call, share *share, int index)
             }
         }
     }
-    if (score_range(call->job, part, call->base, from * call->inner, to * call->inner, share, first) &&
+    if (score_range(call->job, call->report, part, call->base, from * call->inner, to * call->inner, share, first) &&
         part->rounded && !shares_outputs(call))
         for (int channel = 0; channel < 2 && part->memory[channel]; channel++)
             round_planes(&share->planes[channel]);
@@ -412,7 +447,11 @@ static void run_share(void *argument, int index)
     share *share = call->shares + index;
     control_word before = set_rounding();
     memset(share, 0, sizeof *share);
-    if (call->planes[0])
+    if (call->report)
+        open_figures(call->report, &share->figures);
+    if (share->figures.failed)
+        share->fault.rule = RULE_MEMORY;
+    else if (call->planes[0])
         take_stretch(call, share, index);
     else
         take_chunks(call, share);
@@ -475,11 +514,11 @@ static void close_planes(call *call)
 static void choose_threads(call *call, int threads)
 {
     const int64_t size = call->part->stop - call->part->start;
-    int64_t most = size / (4 * BLOCK);
-    if (call->planes[0]) {
-        call->inner = size / call->part->length[0];
+    int64_t most = size / (4 * BLOCK), rows = call->report ? size / call->report->row_size : size;
+    call->inner = size / call->part->length[0];
+    if (call->planes[0])
         most = call->part->length[0] < most ? call->part->length[0] : most;
-    }
+    most = rows < most ? rows : most;
     most = most < threads ? most : threads;
     if (most > 1) {
         share *shares = malloc(sizeof(share) * (size_t)most);
@@ -490,12 +529,26 @@ static void choose_threads(call *call, int threads)
     }
 }
 
-/* Score a part on up to so many threads. The job's tensors are counted from `base`. */
-VISIBLE void KERNEL_NAME(const job *job, const part *part, const char *base, int64_t offset, int threads,
-                         result *result)
+/* Put the threads' figures together and write them; they are closed in any case. */
+static void finish_report(const call *call, result *result)
+{
+    figures *all = &call->shares[0].figures;
+    for (int i = 1; i < call->threads && !result->fault.rule; i++)
+        join_figures(call->report, all, &call->shares[i].figures);
+    if (!result->fault.rule)
+        result->report_bytes = write_figures(call->report, all, call->part->report, call->part->report_bytes);
+    if (result->report_bytes < 0)
+        result->fault.rule = RULE_MEMORY;
+    for (int i = 0; i < call->threads; i++)
+        close_figures(&call->shares[i].figures);
+}
+
+/* Score a part on up to so many threads. The job's tensors are counted from `base`; `report` may be NULL. */
+VISIBLE void KERNEL_NAME(const job *job, const report *report, const part *part, const char *base, int64_t offset,
+                         int threads, result *result)
 {
     share one;
-    call call = {job, part, base + offset, &one, 1, {NULL, NULL}, 0, 0, INT64_MAX};
+    call call = {job, report, part, base + offset, &one, 1, {NULL, NULL}, 0, 0, INT64_MAX};
     memset(result, 0, offsetof(struct result, term));
     if (!open_planes(&call)) {
         result->fault.rule = RULE_MEMORY;
@@ -528,6 +581,8 @@ VISIBLE void KERNEL_NAME(const job *job, const part *part, const char *base, int
         for (int channel = 0; channel < 2 && part->memory[channel]; channel++)
             result->planes[channel] = part->elementwise ? 1 : join_planes(&call, channel);
     }
+    if (report)
+        finish_report(&call, result);
     close_planes(&call);
     if (call.threads > 1)
         free(call.shares);

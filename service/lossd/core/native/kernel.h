@@ -18,19 +18,62 @@ enum {
     RULE_INPUTS,
     RULE_WEIGHT,
     RULE_POS_WEIGHT,
-    RULE_MEMORY /* there is none left */
+    RULE_MEMORY, /* there is none left */
+    RULE_BASELINE
 };
 
 /* A request. */
 typedef struct {
     formula formula;
-    tensor inputs, targets, weight, pos_weight, alpha, mask;
+    tensor inputs, targets, weight, pos_weight, alpha, mask, baseline;
     int64_t class_inner; /* element i is of class i / class_inner % classes */
     int64_t classes;     /* 0: targets are dense, not class ids */
     double ignored, background;
     int32_t ignores, has_background, allow_nan;
     int32_t divisor; /* what each output is divided by, where that must be summed for each */
 } job;
+
+#define MOST_GAMMAS 32
+#define MOST_COLUMNS 8
+
+/* A whole number for each row. */
+typedef struct {
+    int64_t offset, stride; /* in bytes */
+    int32_t size;           /* bytes of a number */
+    int32_t is_signed, swapped, padding;
+} column;
+
+/* Where the figures of a group are among its own; -1: it is not there. */
+typedef struct {
+    int64_t sum, positives, row_squares, row_products, divisor_squares, weight, element_squares;
+    int64_t baseline, pair_squares, pair_row_squares, pair_row_products, class_sum, class_positives, class_weight;
+    int64_t rows, rows_dropped, count, nan, infinite, pair_elements, pair_rows, class_count;
+} group_indices;
+
+/* Where figures over all rows are. */
+typedef struct {
+    int64_t row_squares, row_products, divisor_squares, element_squares, brier, cross_entropy;
+    int64_t baseline, pair_squares, pair_row_squares, pair_row_products, sweep;
+    int64_t class_sum, class_positives, class_weight, class_baseline, class_pair_squares;
+    int64_t histogram_weight, bin_positives, bin_probability;
+    int64_t rows_dropped, nan, infinite, class_count, class_pairs, histogram_elements, histogram_rows;
+    int64_t soft, undefined, bin_count, pair_elements, pair_rows;
+} indices;
+
+/* What a report is to hold; lossd.core.report.layout says what that means. */
+typedef struct {
+    int64_t row_size;                  /* elements of a row */
+    int64_t classes, class_inner;      /* 0: no figures by class */
+    int64_t calibration_classes, calibration_inner, calibration_cells;
+    int64_t sums, single_sums, counts, group_sums, group_counts;
+    indices at;
+    group_indices group_at;
+    double gamma[MOST_GAMMAS];
+    column groups[MOST_COLUMNS], ids;
+    int32_t gammas, columns, bins, exact;
+    int32_t top, has_ids, ids_unsigned, paired;
+    int32_t weighted, row_mean, share, padding;
+} report;
 
 /* A run of its elements, in C order, and where their sums go. */
 typedef struct {
@@ -43,6 +86,9 @@ typedef struct {
     int32_t capacity;    /* planes that there is room for */
     int64_t outputs;
     double *memory[2]; /* the losses' and the divisors' planes, [capacity][outputs]; NULL where there are none */
+    const double *given[2]; /* the losses and the baseline's, if they have been computed elsewhere; else NULL */
+    char *report;           /* memory for a partial report */
+    int64_t report_bytes;
 } part;
 
 typedef struct {
@@ -54,6 +100,7 @@ typedef struct {
 
 typedef struct result {
     int64_t count; /* elements that are not dropped */
+    int64_t report_bytes;
     fault fault;
     int32_t planes[2];
     int32_t terms[3]; /* of the losses, the weights, the targets */

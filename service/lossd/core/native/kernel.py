@@ -31,6 +31,7 @@ from lossd.core.checks import (
 from lossd.core.kernel import Sums
 from lossd.core.native import library
 from lossd.core.native.library import best_width, scoring_function, why_missing
+from lossd.core.native.reports import SHARES, report_of
 from lossd.core.operand import Operand, merged
 from lossd.core.prepare import Work
 from lossd.types import Float64Array
@@ -57,10 +58,10 @@ _LOSSES: Final = {"bce": 0, "focal": 1}
 """The numbers of elements.h's losses."""
 _VARIANTS: Final = {"sigmoid": 0, "exp": 1, "quality": 2}
 """The numbers of elements.h's variants of focal loss."""
-_DIVISORS: Final = {None: 0, "count": 1, "weight": 2, "positives": 3}
 _OUT_OF_MEMORY: Final = 8
-_RESULT: Final = Struct("=qiiqd2i3i4x")
-"""The head of kernel.h's result: count; rule, nan, position and value of an error; planes; terms."""
+_RESULT: Final = Struct("=qqiiqd2i3i4x")
+"""The head of kernel.h's result: count, bytes of the report, an error's rule, nan, position and value, planes,
+terms."""
 _RESULT_BYTES: Final = _RESULT.size + 8 * 3 * _MOST_TERMS
 _Result = ctypes.c_char * _RESULT_BYTES
 _TERMS: Final = [Struct(f"={count}d") for count in range(_MOST_TERMS + 1)]
@@ -92,15 +93,16 @@ class NativeKernel:
         offset: int,
         index: int,
         memories: Sequence[Float64Array] = (),
+        report: memoryview | None = None,
     ) -> Sums:
         """See `lossd.core.kernel.Kernel`."""
-        job, part = _job_of(work), _part_of(work, index)
-        if memories:
-            part = _with_memories(part, memories)
+        (job, figures), part = _job_of(work), _part_of(work, index)
+        if memories or report is not None:
+            part = _with_memories(part, memories, report)
         found = _Result()
         address = memory if isinstance(memory, bytes) else np.frombuffer(memory, dtype=np.uint8).ctypes.data
-        self._score(job, part, address, offset, self.threads, found)
-        count, rule, nan, position, value, *numbers = _RESULT.unpack_from(found)
+        self._score(job, None if report is None else figures, part, address, offset, self.threads, found)
+        count, written, rule, nan, position, value, *numbers = _RESULT.unpack_from(found)
         if rule:
             raise _error(work, rule, position, float("nan") if nan else value)
         planes, terms = numbers[:2], numbers[2:]
@@ -110,6 +112,7 @@ class NativeKernel:
             positives=_terms(found, 2, terms[2]),
             count=count,
             planes=planes[: len(memories)],
+            report=written,
         )
 
 
@@ -127,7 +130,7 @@ def native_kernel(threads: int = 1) -> NativeKernel | None:
 
 
 @lru_cache(maxsize=_CACHED)
-def _job_of(work: Work) -> library.Job:
+def _job_of(work: Work) -> tuple[library.Job, library.Report | None]:
     cut, own, alpha = work.cut, work.own, work.own.get("alpha")
     formula = library.Formula(
         loss=_LOSSES[work.loss],
@@ -138,8 +141,8 @@ def _job_of(work: Work) -> library.Job:
         alpha=alpha if isinstance(alpha, float) else 0.0,
         smoothing=work.label_smoothing,
     )
-    job = library.Job(formula=formula, allow_nan=work.allow_nan, divisor=_DIVISORS[work.divisor])
-    for name in ("inputs", "targets", "weight", "pos_weight", "alpha", "mask"):
+    job = library.Job(formula=formula, allow_nan=work.allow_nan, divisor=SHARES[work.divisor])
+    for name in ("inputs", "targets", "weight", "pos_weight", "alpha", "mask", "baseline"):
         operand = getattr(work, name)
         if operand is not None:
             setattr(job, name, _tensor_of(operand))
@@ -150,7 +153,7 @@ def _job_of(work: Work) -> library.Job:
         job.ignores, job.ignored = 2 if math.isnan(work.ignore_index) else 1, work.ignore_index
     if work.background_index is not None:
         job.has_background, job.background = 1, work.background_index
-    return job
+    return job, report_of(work)
 
 
 def _tensor_of(operand: Operand) -> library.Tensor:
@@ -184,10 +187,15 @@ def _part_of(work: Work, index: int) -> library.Part:
     )
 
 
-def _with_memories(part: library.Part, memories: Sequence[Float64Array]) -> library.Part:
+def _with_memories(
+    part: library.Part, memories: Sequence[Float64Array], report: memoryview | None
+) -> library.Part:
     part = library.Part.from_buffer_copy(part)
     for channel, memory in enumerate(memories):
         part.memory[channel] = memory.ctypes.data
+    if report is not None:
+        part.report = np.frombuffer(report, dtype=np.uint8).ctypes.data
+        part.report_bytes = report.nbytes
     return part
 
 
@@ -204,6 +212,7 @@ def _error(work: Work, rule: int, position: int, value: float) -> Exception:
         5: ("inputs", PROBABILITY if work.inputs.name == "probabilities" else LOGIT),
         6: ("weight", WEIGHT),
         7: ("pos_weight", POS_WEIGHT),
+        9: ("baseline", PROBABILITY if work.inputs.name == "probabilities" else LOGIT),
     }[rule]
     return value_error(found, getattr(work, name), position, value)
 

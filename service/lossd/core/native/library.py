@@ -54,6 +54,7 @@ class Job(ctypes.Structure):
         ("pos_weight", Tensor),
         ("alpha", Tensor),
         ("mask", Tensor),
+        ("baseline", Tensor),
         ("class_inner", ctypes.c_int64),
         ("classes", ctypes.c_int64),
         ("ignored", ctypes.c_double),
@@ -79,6 +80,72 @@ class Part(ctypes.Structure):
         ("capacity", ctypes.c_int32),
         ("outputs", ctypes.c_int64),
         ("memory", ctypes.c_void_p * 2),
+        ("given", ctypes.c_void_p * 2),
+        ("report", ctypes.c_void_p),
+        ("report_bytes", ctypes.c_int64),
+    )
+
+
+class Column(ctypes.Structure):
+    """A whole number for each row, kernel.h's ``column``."""
+
+    _fields_ = (
+        ("offset", ctypes.c_int64),
+        ("stride", ctypes.c_int64),
+        ("size", ctypes.c_int32),
+        ("is_signed", ctypes.c_int32),
+        ("swapped", ctypes.c_int32),
+        ("padding", ctypes.c_int32),
+    )
+
+
+GROUP_SUMS: Final = (
+    *("sum", "positives", "row_squares", "row_products", "divisor_squares", "weight", "element_squares"),
+    *("baseline", "pair_squares", "pair_row_squares", "pair_row_products"),
+    *("class_sum", "class_positives", "class_weight"),
+)
+GROUP_COUNTS: Final = (
+    *("rows", "rows_dropped", "count", "nan", "infinite", "pair_elements", "pair_rows", "class_count"),
+)
+SUMS: Final = (
+    *("row_squares", "row_products", "divisor_squares", "element_squares", "brier", "cross_entropy"),
+    *("baseline", "pair_squares", "pair_row_squares", "pair_row_products", "sweep"),
+    *("class_sum", "class_positives", "class_weight", "class_baseline", "class_pair_squares"),
+    *("histogram_weight", "bin_positives", "bin_probability"),
+)
+COUNTS: Final = (
+    *("rows_dropped", "nan", "infinite", "class_count", "class_pairs"),
+    *("histogram_elements", "histogram_rows", "soft", "undefined", "bin_count", "pair_elements", "pair_rows"),
+)
+
+
+class GroupIndices(ctypes.Structure):
+    """Where the figures of a group are, kernel.h's ``group_indices``."""
+
+    _fields_ = tuple((name, ctypes.c_int64) for name in (*GROUP_SUMS, *GROUP_COUNTS))
+
+
+class Indices(ctypes.Structure):
+    """Where figures over all rows are, kernel.h's ``indices``."""
+
+    _fields_ = tuple((name, ctypes.c_int64) for name in (*SUMS, *COUNTS))
+
+
+class Report(ctypes.Structure):
+    """What a report is to hold, kernel.h's ``report``."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("row_size", "classes", "class_inner")),
+        *((f"calibration_{name}", ctypes.c_int64) for name in ("classes", "inner", "cells")),
+        *((name, ctypes.c_int64) for name in ("sums", "single_sums", "counts", "group_sums", "group_counts")),
+        ("at", Indices),
+        ("group_at", GroupIndices),
+        ("gamma", ctypes.c_double * 32),
+        ("groups", Column * 8),
+        ("ids", Column),
+        *((name, ctypes.c_int32) for name in ("gammas", "columns", "bins", "exact")),
+        *((name, ctypes.c_int32) for name in ("top", "has_ids", "ids_unsigned", "paired")),
+        *((name, ctypes.c_int32) for name in ("weighted", "row_mean", "share", "padding")),
     )
 
 
@@ -110,6 +177,8 @@ def library() -> ctypes.CDLL:
     found = ctypes.CDLL(os.fspath(LIBRARY))
     pointer, long, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
     found.lossd_add_numbers.argtypes = (pointer, long, number, number, pointer)
+    found.lossd_add_at.argtypes = (pointer, long, pointer, number, long, pointer, pointer)
+    found.lossd_add_at.restype = long
     found.lossd_make_canonical.argtypes = (pointer, long, number, number)
     return found
 
@@ -129,6 +198,7 @@ def scoring_function(width: str) -> Any:  # noqa: ANN401 -- ctypes has no type f
     pointer = ctypes.c_void_p
     function.argtypes = (
         ctypes.POINTER(Job),
+        ctypes.POINTER(Report),
         ctypes.POINTER(Part),
         pointer,
         ctypes.c_int64,

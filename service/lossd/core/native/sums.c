@@ -4,6 +4,8 @@
 #define VISIBLE __attribute__((visibility("default")))
 
 VISIBLE int lossd_add_numbers(double *planes, int64_t length, int count, int capacity, const double *numbers);
+VISIBLE int64_t lossd_add_at(double *planes, int64_t length, int *count, int capacity, int64_t n,
+                             const int64_t *indices, const double *numbers);
 VISIBLE int lossd_make_canonical(double *planes, int64_t length, int count, int capacity);
 
 /* Add a number to each of the sums, kept as planes, [capacity][length]; how many planes are then in use. */
@@ -17,6 +19,22 @@ int lossd_add_numbers(double *planes, int64_t length, int count, int capacity, c
         add_planes(&sums, at, values, run);
     }
     return sums.count;
+}
+
+/* Add numbers one by one, each to the sum at its index; how many were added before there was too little room.
+ *
+ * A number may open a plane, and a sum written as its terms another. Any sum's terms fit into more than MOST_TERMS.
+ * `count` is the number of planes in use, before and after.
+ */
+int64_t lossd_add_at(double *planes, int64_t length, int *count, int capacity, int64_t n, const int64_t *indices,
+                     const double *numbers)
+{
+    plane_sums sums = {planes, length, length, *count, capacity};
+    int64_t i = 0;
+    for (; i < n && (sums.count + 2 <= capacity || capacity > MOST_TERMS); i++)
+        add_to_plane(&sums, indices[i], numbers[i]);
+    *count = sums.count;
+    return i;
 }
 
 /* Write each sum as its terms: the sum rounded, what is left rounded, and so on; how many planes that takes.

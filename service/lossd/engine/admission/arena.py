@@ -88,6 +88,10 @@ class Region:
         """Its bytes."""
         return self._arena.memory.view[self.offset : self.offset + self.nbytes]
 
+    def take_more(self, nbytes: int, weight: float) -> Region | None:
+        """Reserve further memory for the same team if it is free and nobody waits, else return None."""
+        return self._arena.take(nbytes, self.team, weight)
+
     def share(self) -> None:
         """Add a holder: it is freed when each has called `release`."""
         self._holders += 1

@@ -123,7 +123,7 @@ def cut_for(shape: tuple[int, ...], axes: tuple[int, ...], elements: int, *, who
         shape: The inputs' shape.
         axes: The axes reduced.
         elements: Most elements of a slice.
-        whole_rows: Cut no row.
+        whole_rows: Cut no row, however long.
     """
     cut = cut_of(shape, axes, elements, whole_rows=whole_rows)
     while not cut.complete and _most_numbers(cut) > MOST_NUMBERS and elements > 1:

@@ -14,8 +14,11 @@ from typing import Final, Protocol
 
 from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut
+from lossd.core.report.accumulator import NamesOf
+from lossd.core.report.document import document_of
 from lossd.engine.admission.arena import Region
 from lossd.engine.dispatch.array_outputs import ArrayOutputs, channels
+from lossd.engine.dispatch.report_outputs import ReportOutputs, ReportPlan, reserved_bytes
 from lossd.engine.dispatch.result import Planes, RunningTotals, Totals, crashed, result_of, too_late
 from lossd.engine.dispatch.worker_slot import WorkerSlot
 from lossd.engine.ipc.memory import Memory
@@ -50,6 +53,7 @@ class Batch:
         first_output: The number of the first output.
         handed: Number of slices handed out.
         answered: How many of these have been answered.
+        names_of: Returns the ids of rows, counted from the first, where ids are strings.
         base: The arena offset that the spec's offsets are counted from.
         spec: The encoded `BatchSpec`, once a slice has been handed out.
     """
@@ -61,6 +65,7 @@ class Batch:
     first_output: int = 0
     handed: int = 0
     answered: int = 0
+    names_of: NamesOf | None = None
     base: int = 0
     spec: bytes = b""
 
@@ -97,8 +102,9 @@ class Job:
         request: The request.
         cut: How it is cut; for a stream, the cut for the most rows that it may have.
         memory: The arena.
-        output: Memory for an array answer, `output_bytes` long; None if the answer is a number.
+        output: Memory for an array answer and a report, `reserved_bytes` long; None if there is neither.
         requester: Who sent the request.
+        report: What is planned for the report; None if there is none.
     """
 
     def __init__(
@@ -110,6 +116,7 @@ class Job:
         memory: Memory,
         output: Region | None,
         requester: Requester,
+        report: ReportPlan | None = None,
     ) -> None:
         self.id: Final = next(_job_ids)
         self.slot = slot
@@ -132,9 +139,15 @@ class Job:
         self._busy: dict[str, float] = {}  # seconds of computing, by device
         self._handed_out = math.inf  # when the first slice was, by time.monotonic()
         self._computing = math.inf, -math.inf  # when the first slice began, and when the last ended
+        self._output = output
+        self._further: list[Region] = []  # memory that the report turned out to need
         self._outputs = None
-        if output is not None:
+        if output is not None and cut.output_shape:
             self._outputs = ArrayOutputs(cut, channels(request, cut), memory, output.offset)
+        self._report = None
+        if output is not None and report is not None:
+            start = output.offset + reserved_bytes(request, cut, None)
+            self._report = ReportOutputs(report, memory, start, self._reserve, self._report_added)
 
     # For the request's owner
 
@@ -185,7 +198,8 @@ class Job:
         if self._error is not None:
             raise self._error.copy()
         result = self._result
-        if self._outputs is None or self._cut.complete or self._cut.outputs <= _MANY_OUTPUTS:
+        few = self._outputs is None or self._cut.complete or self._cut.outputs <= _MANY_OUTPUTS
+        if few and self._report is None:
             return result(), sum(self._busy.values())
         return await loop.run_in_executor(None, result), sum(self._busy.values())
 
@@ -202,10 +216,10 @@ class Job:
         """End the job, and call ``release`` as soon as no worker uses its memory."""
         self._done.cancel()
         self._pool.cancel(self)
-        if self._sent:
-            self._when_idle = release
-        else:
-            release()
+        if self._report is not None:
+            self._report.stop()
+        self._when_idle = release
+        self._release_if_idle()
 
     # For the pool
 
@@ -227,11 +241,15 @@ class Job:
             self._batches.popleft()
         if not self._batches or self._batches[0].handed == self._batches[0].arrived:
             return None
-        batch = self._batches[0]
+        batch, place = self._batches[0], None
+        if self._report is not None and (place := self._report.place()) is None:
+            return None
         memories: list[tuple[int, int]] | None = []
         if self._outputs is not None:
             memories = self._outputs.memories_for(batch.cut, batch.handed, batch.first_output)
         if memories is None:
+            if self._report is not None and place is not None:
+                self._report.give_back(place)
             return None
         if not batch.spec:
             self._write_spec(batch)
@@ -243,6 +261,7 @@ class Job:
             index=batch.handed,
             memories=memories,
             deadline=self.deadline,
+            report=place,
             row=batch.row,
             team=self.requester.team,
             weight=self.requester.weight,
@@ -287,8 +306,7 @@ class Job:
     def forget(self, slice_id: int) -> None:
         """Drop a slice that has been answered, or whose worker has been reaped."""
         del self._sent[slice_id]
-        if not self._sent and self._when_idle is not None:
-            self._when_idle()
+        self._release_if_idle()
 
     def fail(self, error: RequestError) -> None:
         """End the job with an error. Its memory stays in use while slices are out."""
@@ -296,15 +314,44 @@ class Job:
             self._error = error
             self._done.set_result(None)
 
+    def _release_if_idle(self) -> None:
+        """Give the memory back, once the request's owner has ended the job and nothing uses the memory."""
+        if self._when_idle is None or self._sent or (self._report is not None and self._report.busy):
+            return
+        release, self._when_idle = self._when_idle, None
+        release()
+        for region in self._further:
+            region.release()
+
     def _add(self, answer: Scored, sent: _Sent, slot: WorkerSlot) -> None:
         self._totals.add(Totals(answer.sum, answer.weight_sum, answer.positives, answer.count))
         self._kernel = slot.ready.kernel if LOSSES[self._request.loss].is_native else "torch"
         device = slot.ready.device
         self._busy[device] = self._busy.get(device, 0.0) + answer.seconds
-        self._missing -= 1
+        scored, batch = sent.slice, sent.batch
         if self._outputs is not None:
-            scored, batch = sent.slice, sent.batch
             self._outputs.add(batch.cut, scored.index, batch.first_output, scored.memories, answer.planes)
+        if self._report is not None and scored.report is not None:
+            self._report.add(scored.report, answer.report, batch.row, batch.names_of)
+        else:
+            self._missing -= 1
+
+    def _report_added(self, error: RequestError | None) -> None:
+        """Go on after a slice's partial report has been added, maybe in a thread, or could not be."""
+        if error is not None:
+            self.fail(error)
+        self._missing -= 1
+        self._end_if_complete()
+        self._pool.feed(self)
+        self._release_if_idle()
+
+    def _reserve(self, nbytes: int) -> bool:
+        """Reserve further memory for the report; return whether there was any."""
+        assert self._output is not None
+        region = self._output.take_more(nbytes, self.requester.weight)
+        if region is not None:
+            self._further.append(region)
+        return region is not None
 
     def _write_spec(self, batch: Batch) -> None:
         """Encode a batch's spec: the same bytes for like batches, wherever they lie."""
@@ -333,6 +380,8 @@ class Job:
         device = max(busy, key=lambda name: busy[name])
         kernel = self._kernel or self.slot.ready.kernel
         result = result_of(self._request, self._cut, totals, arrays, kernel, device)
+        if self._report is not None:
+            result.report = document_of(self._report.sums, result, self._request)
         if len(busy) > 1:
             result.elsewhere = {name: seconds for name, seconds in busy.items() if name != device}
         return result

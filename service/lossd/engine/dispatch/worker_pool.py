@@ -21,6 +21,7 @@ from lossd.core.catalog import Loss
 from lossd.core.cut import Cut
 from lossd.engine.admission.arena import Region
 from lossd.engine.dispatch.job import Job
+from lossd.engine.dispatch.report_outputs import ReportPlan
 from lossd.engine.dispatch.worker_slot import WorkerSlot
 from lossd.engine.ipc.channel import MAX_MESSAGE_BYTES, Sender, SpareDescriptors
 from lossd.engine.ipc.heartbeats import BEAT_SECONDS, Pulse
@@ -153,15 +154,17 @@ class WorkerPool:
         output: Region | None,
         seconds: float,
         requester: Requester = Requester(),  # noqa: B008 -- it is immutable
+        report: ReportPlan | None = None,
     ) -> Job:
         """Start a request, whose slices are sent as its inputs arrive.
 
         Args:
             request: The request, with offsets counted from the start of the arena.
             cut: How it is cut; for a stream, the cut for the most rows that it may have.
-            output: Memory for an array answer; None if the answer is a number.
+            output: Memory for an array answer and a report; None if there is neither.
             seconds: Most seconds to wait for the first worker to start.
             requester: Who sent the request.
+            report: What is planned for the report; None if there is none.
 
         Raises:
             RequestError: ``overloaded``: no worker has started.
@@ -175,7 +178,7 @@ class WorkerPool:
                     ErrorCode.OVERLOADED, "no worker has started yet; try again later"
                 ) from None
         slot = _least_busy(self._ready_slots or self.slots.values())
-        return Job(self, slot, request, cut, self._memory, output, requester)
+        return Job(self, slot, request, cut, self._memory, output, requester, report)
 
     def elements_for(self, loss: Loss) -> int:
         """Return the most elements of a slice: fewer where torch scores the loss on a core of a CPU."""

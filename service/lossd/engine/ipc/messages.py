@@ -51,6 +51,7 @@ class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
         memories: Where sums of several outputs go, as (offset, count of float64): those of the losses, then
             those of the divisors if each output has its own; empty where everything is reduced to a number.
         deadline: Time by time.monotonic() after which no answer is wanted; infinite if there is none.
+        report: Where its partial report goes, as (offset, bytes); None without a report.
         row: The number of the first row, in a stream.
         team: The request's team.
         weight: The team's share of the worker's time, relative to other teams'.
@@ -65,6 +66,7 @@ class Slice(msgspec.Struct, array_like=True, tag="slice", frozen=True):
     index: int
     memories: list[tuple[int, int]]
     deadline: float
+    report: tuple[int, int] | None = None
     row: int = 0
     team: str = "default"
     weight: float = 1.0
@@ -90,6 +92,7 @@ class Scored(msgspec.Struct, array_like=True, tag="scored", frozen=True):
         planes: Number of arrays of its outputs written to each of its memories.
         seconds: Seconds of computing.
         began: When computing began, by time.monotonic().
+        report: Bytes of the partial report that was written; 0 without a report.
     """
 
     id: int
@@ -100,6 +103,7 @@ class Scored(msgspec.Struct, array_like=True, tag="scored", frozen=True):
     planes: list[int]
     seconds: float
     began: float = 0.0
+    report: int = 0
 
 
 class Failed(msgspec.Struct, array_like=True, tag="failed", frozen=True):

@@ -234,7 +234,11 @@ class Worker:
             np.frombuffer(memory, dtype=np.float64, count=count, offset=offset)
             for offset, count in its.memories
         ]
-        return self._kernel_for(work.loss).score(work, memory, its.base, its.index, memories)
+        report = None
+        if its.report is not None:
+            offset, nbytes = its.report
+            report = memory[offset : offset + nbytes]
+        return self._kernel_for(work.loss).score(work, memory, its.base, its.index, memories, report)
 
     def _kernel_for(self, loss: str) -> Kernel:
         """Return the kernel that has a loss: the native one has none that an operator has added."""
@@ -261,6 +265,7 @@ def _answer_of(scored: Slice, outcome: Sums | RequestError, began: float, second
         planes=outcome.planes,
         seconds=seconds,
         began=began,
+        report=outcome.report,
     )
 
 

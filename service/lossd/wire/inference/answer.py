@@ -14,10 +14,11 @@ import orjson
 
 from lossd.types import Float64Array, LossResult
 from lossd.wire.answer import are_finite, write_array
-from lossd.wire.inference.objects import MODEL_VERSION, OUTPUTS
+from lossd.wire.inference.objects import MODEL_VERSION, OUTPUTS, REPORT
 from lossd.wire.inference.request import RequestedOutput
 
 _CHUNK_NUMBERS: Final = 1 << 12  # at most 100 KiB of text
+_CHUNK_LETTERS: Final = 1 << 16
 _LITTLE_ENDIAN: Final[Mapping[str, str]] = {"FP64": "<f8", "INT64": "<i8"}
 
 
@@ -36,7 +37,12 @@ class InferenceAnswer:
 
 
 def write_inference(
-    result: LossResult, *, model: str, request_id: str | None, outputs: Sequence[RequestedOutput]
+    result: LossResult,
+    *,
+    model: str,
+    request_id: str | None,
+    outputs: Sequence[RequestedOutput],
+    report: str | None = None,
 ) -> InferenceAnswer:
     """Write the body of an answer.
 
@@ -45,35 +51,55 @@ def write_inference(
         model: The loss's name.
         request_id: The caller's id of the request.
         outputs: The outputs to write, in order.
+        report: The document of the report, if there is one. It comes last if it is not among the outputs.
     """
     answer: dict[str, object] = {"model_name": model, "model_version": MODEL_VERSION}
     if request_id is not None:
         answer["id"] = request_id
     if result.notes:
         answer["parameters"] = {"notes": "; ".join(result.notes)}
-    if isinstance(result.loss, float) and are_finite(result) and not any(each.binary for each in outputs):
+    if report is not None and all(output.name != REPORT for output in outputs):
+        outputs = [*outputs, RequestedOutput(REPORT, outputs[-1].binary)]
+    short = isinstance(result.loss, float) and are_finite(result) and report is None
+    if short and not any(each.binary for each in outputs):
         answer["outputs"] = [_number_output(output.name, result) for output in outputs]
         return InferenceAnswer(iter((orjson.dumps(answer),)), ())
-    described: list[tuple[dict[str, object], Float64Array | None]] = []
+    described: list[tuple[dict[str, object], Iterable[bytes]]] = []
     binary: list[memoryview] = []
     for output in outputs:
-        datatype, _ = OUTPUTS[output.name]
-        # ascontiguousarray makes one dimension of none, as the protocol needs.
-        array = np.ascontiguousarray(getattr(result, output.name), dtype=_LITTLE_ENDIAN[datatype])
-        flat = array.reshape(-1)
-        entry: dict[str, object] = {
-            "name": output.name,
-            "datatype": datatype,
-            "shape": list(array.shape),
-        }
+        if output.name == REPORT:
+            entry, data, text = _describe_report(report or "", binary=output.binary)
+        else:
+            entry, data, text = _describe_numbers(output, result)
+        described.append((entry, text))
         if output.binary:
-            entry["parameters"] = {"binary_data_size": array.nbytes}
-            binary.append(flat.view(np.uint8).data)
-        elif datatype == "INT64":
-            entry["data"] = flat.tolist()
-        in_text = not output.binary and datatype == "FP64"
-        described.append((entry, flat if in_text else None))
+            entry["parameters"] = {"binary_data_size": data.nbytes}
+            binary.append(data)
     return InferenceAnswer(_write_text(answer, described), tuple(binary))
+
+
+def _describe_numbers(
+    output: RequestedOutput, result: LossResult
+) -> tuple[dict[str, object], memoryview, Iterable[bytes]]:
+    """Return an output's entry, its bytes, and the numbers of its ``data`` as text, in chunks."""
+    datatype, _ = OUTPUTS[output.name]
+    # ascontiguousarray makes one dimension of none, as the protocol needs.
+    array = np.ascontiguousarray(getattr(result, output.name), dtype=_LITTLE_ENDIAN[datatype])
+    flat = array.reshape(-1)
+    entry: dict[str, object] = {"name": output.name, "datatype": datatype, "shape": list(array.shape)}
+    text: Iterable[bytes] = ()
+    if not output.binary:
+        text = _write_numbers(flat) if datatype == "FP64" else (orjson.dumps(flat.tolist())[1:-1],)
+    return entry, flat.view(np.uint8).data, text
+
+
+def _describe_report(report: str, *, binary: bool) -> tuple[dict[str, object], memoryview, Iterable[bytes]]:
+    """Return the same of a report: in binary, its length and its bytes ("Tensor Data Types", BYTES)."""
+    entry: dict[str, object] = {"name": REPORT, "datatype": "BYTES", "shape": [1]}
+    if not binary:
+        return entry, memoryview(b""), _write_string(report)
+    encoded = report.encode()
+    return entry, memoryview(len(encoded).to_bytes(4, "little") + encoded), ()
 
 
 def _number_output(name: str, result: LossResult) -> dict[str, object]:
@@ -84,25 +110,40 @@ def _number_output(name: str, result: LossResult) -> dict[str, object]:
 
 
 def _write_text(
-    answer: Mapping[str, object], outputs: Iterable[tuple[Mapping[str, object], Float64Array | None]]
+    answer: Mapping[str, object], outputs: Iterable[tuple[Mapping[str, object], Iterable[bytes]]]
 ) -> Iterator[bytes]:
     """Write the JSON object of an answer, in chunks.
 
     Args:
         answer: The members before the outputs.
-        outputs: Each output's entry, and its numbers if they are to be added as ``data``.
+        outputs: Each output's entry, and what is to stand in its ``data``, in chunks; none for none.
     """
     text = orjson.dumps(answer)[:-1] + b',"outputs":['
     between = b""
-    for entry, numbers in outputs:
+    for entry, data in outputs:
         text += between + orjson.dumps(entry)
         between = b","
-        if numbers is not None:
-            text = text[:-1] + b',"data":['
-            for start in range(0, numbers.size, _CHUNK_NUMBERS):
-                if start:
-                    yield text
-                    text = b","
-                text += write_array(numbers[start : start + _CHUNK_NUMBERS])[1:-1]
+        for number, chunk in enumerate(data):
+            if number:
+                yield text
+                text = chunk
+            else:
+                text = text[:-1] + b',"data":[' + chunk
+        if "parameters" not in entry:
             text += b"]}"
     yield text + b"]}"
+
+
+def _write_numbers(flat: Float64Array) -> Iterator[bytes]:
+    """Write numbers, separated by commas; at least one chunk."""
+    yield write_array(flat[:_CHUNK_NUMBERS])[1:-1]
+    for start in range(_CHUNK_NUMBERS, flat.size, _CHUNK_NUMBERS):
+        yield b"," + write_array(flat[start : start + _CHUNK_NUMBERS])[1:-1]
+
+
+def _write_string(text: str) -> Iterator[bytes]:
+    """Write a string."""
+    yield b'"'
+    for start in range(0, len(text), _CHUNK_LETTERS):
+        yield orjson.dumps(text[start : start + _CHUNK_LETTERS])[1:-1]
+    yield b'"'

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from lossd.types import Body, ErrorCode, RequestError
+from lossd.wire.inference.objects import REPORT
 from lossd.wire.inference.request import InferenceRequest, RequestedOutput, read_request
 from lossd.wire.json.arrays import array_bytes
 from lossd.wire.npy.npy import cut_short
@@ -31,6 +32,7 @@ class InferenceReader:
             when `finish` returns.
         outputs: The outputs that the answer must have, in order.
         timeout_us: The caller's time limit in microseconds, 1 to 2**63 - 1, or None.
+        needs_report: Whether a report is among the outputs, and the body's parameters do not say which.
     """
 
     def __init__(self, *, header_length: int | None, max_json_bytes: int) -> None:
@@ -46,6 +48,7 @@ class InferenceReader:
         self.request_id: str | None = None
         self.outputs: tuple[RequestedOutput, ...] = ()
         self.timeout_us: int | None = None
+        self.needs_report = False
         self._header_length = header_length
         self._max_json_bytes = max_json_bytes
         self._received = 0
@@ -130,6 +133,8 @@ class InferenceReader:
         self.request_id = request.request_id
         self.outputs = request.outputs
         self.timeout_us = request.timeout_us
+        named = any(output.name == REPORT for output in request.outputs)
+        self.needs_report = named and REPORT not in request.body.params
 
     def _check_end(self, request: InferenceRequest) -> None:
         if self._received > request.length:

@@ -12,7 +12,7 @@ from typing import Final
 
 import orjson
 
-from lossd.wire.inference.objects import MODEL_VERSION, OUTPUTS
+from lossd.wire.inference.objects import MODEL_VERSION, OUTPUTS, REPORT
 
 _INPUTS: Final[Mapping[str, tuple[str, tuple[int, ...]]]] = {
     "logits": ("FP32", (-1, -1)),
@@ -21,7 +21,13 @@ _INPUTS: Final[Mapping[str, tuple[str, tuple[int, ...]]]] = {
     "weight": ("FP32", (-1, -1)),
     "pos_weight": ("FP32", (-1,)),
     "mask": ("BOOL", (-1, -1)),
+    "groups": ("INT64", (-1,)),
+    "ids": ("INT64", (-1,)),
+    "baseline": ("FP32", (-1, -1)),
 }
+_OUTPUTS: Final = {**OUTPUTS, REPORT: ("BYTES", 1)}
+_TYPES: Final = {"BYTES": "TYPE_STRING"}
+"""Triton's names of datatypes, where they are not TYPE_ and the datatype."""
 _NEEDED: Final = frozenset({"targets"})
 
 
@@ -80,7 +86,7 @@ def model_metadata(model: str) -> dict[str, object]:
         ],
         "outputs": [
             {"name": name, "datatype": datatype, "shape": [length]}
-            for name, (datatype, length) in OUTPUTS.items()
+            for name, (datatype, length) in _OUTPUTS.items()
         ],
     }
 
@@ -108,8 +114,8 @@ def model_config(model: str, defaults: Mapping[str, object]) -> dict[str, object
             for name, (datatype, shape) in _INPUTS.items()
         ],
         "output": [
-            {"name": name, "data_type": f"TYPE_{datatype}", "dims": [length]}
-            for name, (datatype, length) in OUTPUTS.items()
+            {"name": name, "data_type": _TYPES.get(datatype, f"TYPE_{datatype}"), "dims": [length]}
+            for name, (datatype, length) in _OUTPUTS.items()
         ],
         "parameters": {
             name: {"string_value": value if isinstance(value, str) else orjson.dumps(value).decode()}

@@ -32,6 +32,8 @@ OUTPUTS: Final[Mapping[str, tuple[str, int]]] = {
     **{f"{name}_terms": ("FP64", -1) for name in SUMS},
 }
 """The outputs with their datatypes and lengths; -1 where the length depends on the request."""
+REPORT: Final = "report"
+"""A further output, [1] of BYTES, which is sent only if it or the parameter of that name is given."""
 
 WHERE_PARAMETERS: Final = "; parameters of the loss stand in the body's parameters"
 """The remedy where something unknown may be meant as a parameter."""

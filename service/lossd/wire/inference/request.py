@@ -29,6 +29,7 @@ from lossd.wire.inference.data import Input, cut_data, read_data
 from lossd.wire.inference.objects import (
     DATATYPES,
     OUTPUTS,
+    REPORT,
     WHERE_PARAMETERS,
     bad_request,
     parse_object,
@@ -46,6 +47,7 @@ _TIMEOUT_LIMIT: Final = 1 << 63
 _MEMBERS: Final = ("id", "parameters", "inputs", "outputs", "model_name", "model_version")
 _INPUT_MEMBERS: Final = ("name", "shape", "datatype", "parameters", "data")
 _OUTPUT_MEMBERS: Final = ("name", "parameters")
+_OUTPUT_NAMES: Final = (*OUTPUTS, REPORT)
 _SEQUENCE: Final = ("sequence_id", "sequence_start", "sequence_end")
 _SHARED_MEMORY: Final = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
 
@@ -55,7 +57,7 @@ class RequestedOutput:
     """An output that the answer must have.
 
     Attributes:
-        name: One of `OUTPUTS`.
+        name: One of `OUTPUTS`, or `REPORT`.
         binary: Whether it lies behind the JSON object, not in it.
     """
 
@@ -184,7 +186,7 @@ def _check_content_type(value: object, place: str) -> None:
 
 
 def _read_outputs(value: object, binary: bool) -> tuple[RequestedOutput, ...]:
-    """Return the requested outputs; all where none is named.
+    """Return the requested outputs; all but a report where none is named.
 
     Args:
         value: The value that was sent.
@@ -195,9 +197,9 @@ def _read_outputs(value: object, binary: bool) -> tuple[RequestedOutput, ...]:
         place = pointer("outputs", index)
         given = read_members(item, place, _OUTPUT_MEMBERS)
         name = read_string(given, "name", place)
-        if name not in OUTPUTS:
-            hint = suggestion(name, OUTPUTS)
-            detail = f"there is no output {shown(name)}{hint or ';'} there are {', '.join(OUTPUTS)}"
+        if name not in _OUTPUT_NAMES:
+            hint = suggestion(name, _OUTPUT_NAMES)
+            detail = f"there is no output {shown(name)}{hint or ';'} there are {', '.join(_OUTPUT_NAMES)}"
             raise RequestError(
                 ErrorCode.BAD_REQUEST, detail, [(place + pointer("name"), f"unknown output{hint}")]
             )
