@@ -55,7 +55,7 @@ def score(options: ScoreOptions) -> None:
         spool_for(options.shards) as spool,
         leave_at_signals(*filter(None, [spool, part_of(out) if out is not None else None])),
     ):
-        request = ScoreRequest.of(options)
+        request = ScoreRequest.of(options, options.reduction.value, options.axis)
         if spool is not None:
             fill(spool)
         inputs = Selection.of(options, read_shards(options.shards, options.targets, spool)).inputs()

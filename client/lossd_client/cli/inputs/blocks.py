@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.location import Location
 from lossd_client.cli.inputs.ids import called, is_weak
-from lossd_client.cli.inputs.shards import BROADCAST, LABELS, Arrays, Shard, grouped, has_rows
+from lossd_client.cli.inputs.shards import BROADCAST, LABELS, Arrays, Shard, has_rows
 from lossd_client.cli.inputs.sources import Source, alike
 
 BLOCK_BYTES: Final = 8 << 20  # of a request; several are in memory at a time
@@ -83,6 +83,11 @@ class Inputs:
                 what = f"has {name} of {dimensions[0]} dimensions, and {there}"
         if what is not None:
             raise BadFile(f"{shard.scored.file.location} {what}: shards of one score must be alike")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the labels in a block."""
+        return tuple(self._labels)
 
     @property
     def locations(self) -> set[Location]:
@@ -190,7 +195,7 @@ class Inputs:
         """Yield blocks of rows, of about BLOCK_BYTES.
 
         Returns:
-            Tensors by name, and the groups as LABELS; at least one block.
+            Tensors by name, and labels by the names of `labels`; at least one block.
 
         Raises:
             BadFile: A file cannot be read, or one has more rows than another.
@@ -212,10 +217,7 @@ class Inputs:
                 block[name] = self._shaped(name, self._taken(name, reader, length))
             shape = block[self.names[0]].shape
             self._refuse_no_broadcast(fixed, shape)
-            found = {name: (block | fixed)[name] for name in self.names}
-            if self._labels:
-                found[LABELS] = grouped([block[name] for name in self._labels])
-            yield found
+            yield {name: (block | fixed)[name] for name in (*self.names, *self._labels)}
         for name, reader in readers.items():
             if len(reader.take(1)):
                 raise BadFile(f"{self._running[name].file.location} has more rows than {self._scored()}")

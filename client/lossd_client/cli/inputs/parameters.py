@@ -29,6 +29,13 @@ class ReductionName(StrEnum):
     MEAN = "mean"
 
 
+class RowLoss(StrEnum):
+    """What a report takes as a row's loss."""
+
+    SUM = "sum"
+    MEAN = "mean"
+
+
 class TargetsFormatName(StrEnum):
     """The formats of targets."""
 
