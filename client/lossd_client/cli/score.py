@@ -32,8 +32,9 @@ from lossd_client.cli.inputs.options import ScoreOptions
 from lossd_client.cli.inputs.parameters import LossName, is_file
 from lossd_client.cli.inputs.selection import Selection
 from lossd_client.cli.options import QUICK, takes
+from lossd_client.cli.part_file import part_of
 from lossd_client.cli.scoring.groups import score_groups
-from lossd_client.cli.scoring.losses import Losses, check_out, open_out, part_of, refuse_groups
+from lossd_client.cli.scoring.losses import Losses, check_out, open_out, refuse_groups
 from lossd_client.cli.scoring.one_input import score as score_inputs
 from lossd_client.cli.scoring.printing import Groups, answer_of, print_groups, print_json, print_result
 from lossd_client.cli.scoring.request import ScoreRequest
