@@ -27,11 +27,11 @@ class PartFile:
     """A file that is being written. It gets its name when it is complete.
 
     Args:
-        path: Its name.
+        path: Its name; an attribute, too.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self.part = path.resolve(), part_of(path)
+        self.path, self.part = path.resolve(), part_of(path)
         self._file: BinaryIO = self.part.open("wb")
 
     def write(self, data: bytes) -> None:
@@ -41,11 +41,11 @@ class PartFile:
     def publish(self) -> None:
         """Give the file its name."""
         self._file.close()
-        if is_special(self._path):
-            with self.part.open("rb") as source, self._path.open("wb") as target:
+        if is_special(self.path):
+            with self.part.open("rb") as source, self.path.open("wb") as target:
                 shutil.copyfileobj(source, target)
         else:
-            self.part.replace(self._path)
+            self.part.replace(self.path)
 
     def discard(self) -> None:
         """Remove an unfinished file."""

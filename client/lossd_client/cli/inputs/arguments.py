@@ -247,6 +247,11 @@ def spool_for(texts: Sequence[str]) -> Iterator[Path | None]:
         Path(name).unlink(missing_ok=True)
 
 
+def with_stdin(text: str, spool: Path | None) -> str:
+    """Return text with "standard input" in place of the file that stands for it."""
+    return text if spool is None else text.replace(str(spool), "standard input")
+
+
 def fill(spool: Path) -> None:
     """Write all of standard input to a file, since formats are read in any order."""
     source: BinaryIO = sys.stdin.buffer

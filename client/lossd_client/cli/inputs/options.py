@@ -173,6 +173,28 @@ class FileOptions:
     api_key: ApiKey = None
     timeout: Timeout = 60.0
 
+    def check(self) -> None:
+        """Refuse options that cannot be meant together, before a file is opened.
+
+        Raises:
+            BadParameter: There are such, or the text of --ignore-index is none.
+        """
+        is_focal = self.loss is LossName.FOCAL
+        if not is_focal and (self.gamma, self.alpha, self.variant) != (None, None, None):
+            raise typer.BadParameter("--gamma, --alpha and --variant go with --loss focal")
+        for columns, column in (
+            (self.logits_columns, self.logits_column),
+            (self.targets_columns, self.targets_column),
+        ):
+            if columns and column:
+                raise typer.BadParameter(
+                    "a column and columns are named for the same: leave one of the options out"
+                )
+        by = self.by or []
+        if len(set(by)) < len(by):
+            raise typer.BadParameter(f"--by {', '.join(by)}: one is named twice")
+        self.ignored()
+
     def ignored(self) -> float | str | None:
         """Return --ignore-index, or "nan" for --drop-unlabelled."""
         return ignore_index_of(self.ignore_index, self.drop_unlabelled)

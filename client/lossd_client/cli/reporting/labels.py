@@ -9,8 +9,72 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client.cli.files.errors import BadFile
+from lossd_client.cli.inputs.blocks import Inputs
+from lossd_client.cli.inputs.shards import Arrays
+from lossd_client.cli.inputs.sources import Source
 
 _FILL: Final = "give these rows a value of their own, or leave them out of the files"
+
+
+class Labels:
+    """The groups and ids of an input's rows.
+
+    Args:
+        inputs: The input, whose last label is the ids if there are any.
+        has_ids: Whether there are.
+
+    Raises:
+        BadFile: Two groups have one name.
+    """
+
+    def __init__(self, inputs: Inputs, *, has_ids: bool) -> None:
+        names = list(inputs.labels)
+        sources = inputs.sources_of(0)
+        self._ids = names.pop() if has_ids else None
+        self._columns = {name: LabelColumn("--by", _name_of(sources[name])) for name in names}
+        if self._ids is not None:
+            self._columns[self._ids] = LabelColumn("--ids", _name_of(sources[self._ids]))
+        groups = self.groups
+        for name in groups:
+            if groups.count(name) > 1:
+                raise BadFile(f"--by: two groups are called {name}: rename the column, or the file, of one")
+
+    @property
+    def groups(self) -> list[str]:
+        """The groups' names in a report."""
+        return [column.name for label, column in self._columns.items() if label != self._ids]
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What a report calls the source of each label."""
+        return {
+            label: "ids" if label == self._ids else f"group.{column.name}"
+            for label, column in self._columns.items()
+        }
+
+    def put_into(self, block: Arrays, start: int) -> dict[str, Any]:
+        """Return a block with its labels as the groups and ids that the client takes.
+
+        Args:
+            block: The tensors and labels.
+            start: The number of its first row.
+
+        Raises:
+            BadFile: A label is neither a whole number nor text, or not as those before.
+        """
+        read = {label: column.read(block[label], start) for label, column in self._columns.items()}
+        found: dict[str, Any] = {name: array for name, array in block.items() if name not in read}
+        if self._ids is not None:
+            found["ids"] = read.pop(self._ids)
+        if read:
+            found["groups"] = {self._columns[label].name: values for label, values in read.items()}
+        return found
+
+
+def _name_of(source: Source) -> str:
+    """Return the name of a column, or of the file that has but one."""
+    name = source.file.location.text.partition("?")[0].rpartition("/")[2]
+    return str(source.names or name.partition(".")[0] or name)
 
 
 @dataclass(slots=True)
