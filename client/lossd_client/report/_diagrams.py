@@ -104,7 +104,10 @@ def _thinned(points: Sequence[Point]) -> list[Point]:
 def sweep_picture(report: "Report", document: Mapping[str, Any]) -> Picture | None:
     """Return the mean by gamma; None if there are no gammas, or not all means are finite."""
     gammas = document["sweep"].get("gamma") or []
-    points = [(float(gamma), report.at(gamma=gamma)) for gamma in sorted(gammas)]
+    try:
+        points = [(float(gamma), report.at(gamma=gamma)) for gamma in sorted(gammas)]
+    except ValueError:  # its alpha or pos_weight is a tensor, which the report does not hold
+        return None
     finite = [mean for _, mean in points if math.isfinite(mean)]
     if not finite:
         return None

@@ -77,7 +77,7 @@ class Axis:
         powers = [power for power in range(math.ceil(low), math.floor(high) + 1) if power % step == 0]
         if len(powers) > 1:
             return [(power / math.log10(2), f"1e{power}" if power else "1") for power in powers]
-        return [(place, number(2.0**place, 3)) for place in dict.fromkeys((self.low, self.high))]
+        return [(place, _power(place)) for place in dict.fromkeys((self.low, self.high))]
 
 
 def _round_step(least: float) -> float:
@@ -172,7 +172,7 @@ def columns(title: str, across: Axis, up: Axis, edges: Sequence[float], counts: 
     for low, high, count in zip(edges, edges[1:], counts, strict=False):
         if count:
             x, end, y = area.x(low), area.x(high), area.y(count)
-            said = f"{number(2.0**low, 3)} to {number(2.0**high, 3)}: {count:,}"
+            said = f"{_power(low)} to {_power(high)}: {count:,}"
             marks.append(
                 tag(
                     "rect",
@@ -187,7 +187,7 @@ def columns(title: str, across: Axis, up: Axis, edges: Sequence[float], counts: 
     where = "Nothing"
     if counts:
         most = max(range(len(counts)), key=counts.__getitem__)
-        low, high = (number(2.0**edge, 3) for edge in edges[most : most + 2])
+        low, high = (_power(edge) for edge in edges[most : most + 2])
         where = f"Most between {low} and {high}: {counts[most]:,}"
     return _svg(title, f"{across.label} across, {up.label} up. {where}.", _HEIGHT, *marks)
 
@@ -276,6 +276,11 @@ def _said(curve: Curve) -> str:
     (x, y), (end_x, end_y) = curve.points[0], curve.points[-1]
     whence = f"({number(x, 3)}, {number(y, 3)})"
     return f"{curve.name}: from {whence} to ({number(end_x, 3)}, {number(end_y, 3)})"
+
+
+def _power(exponent: float) -> str:
+    """Return a power of two for people to read."""
+    return number(2.0**exponent if exponent < 1024 else math.inf, 3)
 
 
 def _svg(title: str, said: str, height: float, *marks: str) -> str:
