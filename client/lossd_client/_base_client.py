@@ -12,7 +12,7 @@ from lossd_client._attempts import CallLimits, RetryState, Steps, attempts
 from lossd_client._calls import CheckedCall, batch_call, check
 from lossd_client._connections import Connections, OwnedServer, TransportT
 from lossd_client._encoding import encode, read_result
-from lossd_client._methods import AnswersT, AnswerT, BatchesT, BatchLosses
+from lossd_client._methods import AnswersT, AnswerT, BatchesT, BatchLosses, ReportT
 from lossd_client._options import (
     DEFAULT_CONCURRENCY,
     DEFAULT_CONNECTIONS,
@@ -32,7 +32,10 @@ from lossd_client.timeout import Timeout
 from lossd_client.transport import Request, Response
 
 
-class BaseClient(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, BatchesT, AnswersT, TransportT]):
+class BaseClient(
+    BatchLosses[AnswerT, BatchesT, AnswersT, ReportT],
+    Generic[AnswerT, BatchesT, AnswersT, ReportT, TransportT],
+):
     """The base of `LossClient` and `AsyncLossClient`, which differ in how they send."""
 
     _settings: Settings
@@ -143,6 +146,18 @@ class BaseClient(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, Batc
             return call
         tensors = {name: copied(array) for name, array in call.tensors.items()}
         return replace(call, tensors=tensors)
+
+    def _batch_reader(self, loss: str, params: Mapping[str, Any]) -> Callable[[object], CheckedCall]:
+        """Return what makes a call of each batch in turn; its rows are numbered on after those before it."""
+        rows = 0
+
+        def read(batch: object) -> CheckedCall:
+            nonlocal rows
+            call = self._batch_call(loss, batch, params).after(rows)
+            rows += call.rows
+            return call
+
+        return read
 
     def _encoded(self, part: Part) -> Request:
         return self._addressed(encode(part.call, self._settings.form), part.request_id)
