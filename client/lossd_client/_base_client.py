@@ -26,6 +26,7 @@ from lossd_client._options import (
 from lossd_client._splitting import Part, Plan, batch_tensors
 from lossd_client.errors import LossdError, StatusError
 from lossd_client.progress import Progress
+from lossd_client.report import Report
 from lossd_client.result import LossResult
 from lossd_client.retry import Retry
 from lossd_client.timeout import Timeout
@@ -176,6 +177,12 @@ class BaseClient(
         except LossdError as error:
             error.request_id = error.request_id or part.request_id
             raise
+
+
+def report_of(result: LossResult) -> Report:
+    """Return the report of a result that was asked for one."""
+    assert result.report is not None
+    return result.report
 
 
 class Meter:

@@ -181,7 +181,9 @@ class CheckedCall:
         if self.report is None or not rows:
             return self
         first_row = self.report.params.get("first_row", 0) + rows
-        return replace(self, report=replace(self.report, params={**self.report.params, "first_row": first_row}))
+        return replace(
+            self, report=replace(self.report, params={**self.report.params, "first_row": first_row})
+        )
 
     @property
     def axes(self) -> "Axes":
@@ -263,7 +265,7 @@ def check(call: LossCall) -> CheckedCall:
     Raises:
         TypeError: A tensor is missing, or logits and probabilities are both there; a tensor's dtype is not
             allowed, or a parameter has the wrong type.
-        ValueError: A tensor is ragged, or a parameter is no number or not finite; or groups or ids are missing.
+        ValueError: A tensor is ragged, a parameter is no number or not finite, or a group or id is missing.
     """
     params = _shared(call.shared)
     tensors = _tensors(call, gaps=params.get("ignore_index") == "nan" or "allow_nan" in params)
@@ -303,7 +305,7 @@ def _report(call: LossCall) -> ReportCall | None:
 
     Raises:
         TypeError: Groups or ids are neither integers nor strings, or a parameter has the wrong type.
-        ValueError: Tensors or parameters of a report are given, and no report is asked for; or they are wrong.
+        ValueError: They are given although no report is asked for, or one is not as it should be.
     """
     groups, ids, baseline = call.tensors.groups, call.tensors.ids, call.tensors.baseline
     params = checked_report(call.report)
@@ -324,7 +326,7 @@ def checked_report(given: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         TypeError: One has the wrong type.
-        ValueError: There is no such section or sweep, or a parameter is given although no report is asked for.
+        ValueError: They are given although no report is asked for, or there is no such section or sweep.
     """
     asked = {name: value for name, value in given.items() if value != REPORT[name]}
     if asked.get("sections") is None:
@@ -356,7 +358,9 @@ def _row(value: str) -> str:
 
 
 def _bins(value: int | str) -> int | str:
-    return value if value == "exact" else operator.index(value)
+    if isinstance(value, str) and value != "exact":
+        raise ValueError(f"must be a number or 'exact', and is {value!r}")
+    return value if isinstance(value, str) else operator.index(value)
 
 
 def _sweep(value: Mapping[str, Sequence[float]]) -> str:

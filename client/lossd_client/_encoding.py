@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,9 @@ from lossd_client._labels import put_back
 from lossd_client._media_types import JSON, NPY
 from lossd_client._problems import status_error
 from lossd_client.errors import BadAnswer
+from lossd_client.report import Report
 from lossd_client.result import LossResult
 from lossd_client.transport import Request, Response
-
-if TYPE_CHECKING:
-    from lossd_client.report import Report
 
 _LISTED: Final = 16  # numbers; longer lists are shortened, as the server does
 _BLOCK: Final = 1 << 18
@@ -77,7 +75,7 @@ class RequestSummary:
     options: Mapping[str, Any] = field(default_factory=dict)
     report: ReportCall | None = None
 
-    def report_of(self, answer: Mapping[str, Any]) -> "Report | None":
+    def report_of(self, answer: Mapping[str, Any]) -> Report | None:
         """Return the report in an answer, with the strings of its groups and ids.
 
         Raises:
@@ -87,8 +85,6 @@ class RequestSummary:
             return None
         if "report" not in answer:
             raise BadAnswer("the answer has no report: the server is of a version that makes none")
-        from lossd_client.report import Report  # takes time to import
-
         document = answer["report"]
         put_back(document, self.report.groups, self.report.ids)
         params = document["totals"]["params"]
@@ -112,7 +108,9 @@ def summary_of(call: CheckedCall) -> RequestSummary:
     pos_weight = call.tensors.get("pos_weight")
     if pos_weight is not None:
         options["pos_weight"] = _described(pos_weight)
-    return RequestSummary(call.loss_name, call.inputs.shape, call.axes.reduction, call.own, options, call.report)
+    return RequestSummary(
+        call.loss_name, call.inputs.shape, call.axes.reduction, call.own, options, call.report
+    )
 
 
 def _described(array: NDArray[Any]) -> object:

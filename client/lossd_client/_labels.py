@@ -29,7 +29,7 @@ class Labels:
 
     Attributes:
         numbers: Integers, of shape [N], or [N, G] for several columns.
-        strings: For each column the strings that its integers stand for, in order; None where they are numbers.
+        strings: For each column the strings that its integers stand for, in order; None for numbers.
         names: The columns' names, if they have any.
     """
 
@@ -74,6 +74,14 @@ class Labels:
             shapes = {name: list(each.shape) for name, (each, _) in zip(named, coded, strict=True)}
             raise ValueError(f"groups by name must be columns of one length, [N], and have shapes {shapes}")
         return cls(*_side_by_side(coded), _names(named))
+
+    @property
+    def group_columns(self) -> dict[str, tuple[NDArray[Any], Sequence[str] | None]]:
+        """Each column's integers and strings, by its name or by the one that the server gives it."""
+        columns = [self.numbers] if self.numbers.ndim == 1 else list(self.numbers.T)
+        single = self.numbers.ndim == 1
+        names = self.names or ["group" if single else f"group{place}" for place in range(len(columns))]
+        return dict(zip(names, zip(columns, self.strings, strict=True), strict=True))
 
 
 def put_back(document: Mapping[str, Any], groups: Labels | None, ids: Labels | None) -> None:
@@ -166,7 +174,9 @@ def _coded(name: str, column: NDArray[Any]) -> tuple[NDArray[Any], Sequence[str]
 
 
 def _missing(name: str, row: int) -> ValueError:
-    return ValueError(f"{name}: the value of row {row} is missing: give it one of its own, or leave the row out")
+    return ValueError(
+        f"{name}: the value of row {row} is missing: give it one of its own, or leave the row out"
+    )
 
 
 def _ranks(name: str, items: Sequence[str]) -> tuple[NDArray[Any], Sequence[str]]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 from lossd_client._calls import OPTIONS
 from lossd_client._exact_sum import ExactSum
 from lossd_client._problems import empty_mean
-
-if TYPE_CHECKING:
-    from lossd_client.report import Report, ReportMerger
+from lossd_client.report import Report, ReportMerger
 
 _COMMON = ("loss_name", "reduction", "params", "options")  # equal in results that are merged
 _SUMS = ("sum", "weight_sum", "positives")
@@ -45,7 +43,7 @@ class Figures:
     positives_terms: tuple[float, ...] = ()
     loss_terms: tuple[NDArray[np.float64], ...] | None = None
     divisor_terms: tuple[NDArray[np.float64], ...] | None = None
-    report: "Report | None" = None
+    report: Report | None = None
 
 
 FiguresT = TypeVar("FiguresT", bound=Figures)
@@ -130,10 +128,8 @@ class Merger(Generic[FiguresT]):
             for name, places in self._places.items():
                 places.add(planes[name])
 
-    def _add_report(self, report: "Report") -> None:
+    def _add_report(self, report: Report) -> None:
         if self._reports is None:
-            from lossd_client.report import ReportMerger  # takes time to import
-
             self._reports = ReportMerger()
         self._reports.add(report)
 
@@ -293,7 +289,9 @@ def _refuse_unlike(first: Figures, other: Figures) -> None:
     if isinstance(first.loss, np.ndarray) != isinstance(other.loss, np.ndarray):
         raise ValueError("a number and an array cannot be merged")
     if (first.report is None) != (other.report is None):
-        raise ValueError("a result with a report and one without cannot be merged: ask for one of all, or none")
+        raise ValueError(
+            "a result with a report and one without cannot be merged: ask for one of all, or none"
+        )
 
 
 def _differing(mine: object, its: object) -> str:

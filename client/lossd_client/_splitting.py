@@ -21,7 +21,17 @@ from lossd_client.result import LossResult
 Batch: TypeAlias = tuple[Array, Array] | list[Array] | Mapping[str, Array]
 """Logits and targets, or tensors by name."""
 
-_ALONG_ROWS: Final = ("logits", "probabilities", "targets", "weight", "mask", "pos_weight", "groups", "ids", "baseline")
+_ALONG_ROWS: Final = (
+    "logits",
+    "probabilities",
+    "targets",
+    "weight",
+    "mask",
+    "pos_weight",
+    "groups",
+    "ids",
+    "baseline",
+)
 
 
 @dataclass(frozen=True, slots=True)
