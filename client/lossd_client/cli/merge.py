@@ -4,6 +4,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -20,7 +21,7 @@ from lossd_client.cli.reporting.output import check_outputs, write
 from lossd_client.cli.reporting.summary import show
 from lossd_client.report import Report, ReportMerger
 
-_DAMAGED: Final = (AttributeError, IndexError, KeyError, OverflowError, TypeError)
+_DAMAGED: Final = (AttributeError, LookupError, OverflowError, TypeError, ValueError, zlib.error)
 
 
 def merge(
@@ -55,16 +56,27 @@ def merge(
         for option, path in (("--out", out), ("--html", html)):
             if path is not None and any(path.exists() and path.samefile(one) for one in paths):
                 raise BadFile(f"{option} {path} is one of the reports: name another file")
-        with open_parts(out, html) as (out_file, html_file):
-            merger, notes = _Merging(), list[str]()
+        with open_parts(out, html) as (out_file, html_file), _readable("the reports"):
+            merger = _Merging()
             for path in paths:
                 merger.add(path)
             merged = merger.result()
-            rows = merged.to_dict()["totals"]["rows"]
-            if expect_rows is not None and rows != expect_rows:
-                fail(f"the reports have {rows} rows, and --expect-rows says {expect_rows}", Exit.REFUSED)
+            if expect_rows is not None and merged.rows != expect_rows:
+                fail(
+                    f"the reports have {merged.rows} rows, and --expect-rows says {expect_rows}", Exit.REFUSED
+                )
             write(merged, out_file, html_file)
-        show(merged, [*notes, *merger.notes()], as_json=as_json, is_written=out is not None)
+            show(merged, list(merger.notes()), as_json=as_json, is_written=out is not None)
+
+
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """Turn what a damaged report raises into a message."""
+    try:
+        yield
+    except _DAMAGED as error:
+        text = str(error) if isinstance(error, ValueError) else f"damaged ({error!r})"
+        raise BadFile(f"{what}: {text}") from error
 
 
 def _paths(texts: Sequence[str]) -> list[Path]:
@@ -103,9 +115,9 @@ class _Merging:
         Raises:
             BadFile: It is no report, or unlike those before, or has a shard of one of them.
         """
-        report = _read(path)
-        document = report.to_dict()
-        try:
+        with _readable(str(path)):
+            report = _read(path)
+            document = report.to_dict()
             inputs = (document.get("run") or {}).get("inputs") or []
             for shard in inputs:
                 self._refuse_repeated(path, shard)
@@ -113,10 +125,6 @@ class _Merging:
                 self._unnamed.append(path)
             self._look_at_indexes(path, document)
             self._merger.add(report)
-        except ValueError as error:
-            raise BadFile(f"{path}: {error}") from error
-        except _DAMAGED as error:
-            raise BadFile(f"{path} is a damaged report: {error!r}") from error
 
     def _refuse_repeated(self, path: Path, shard: dict[str, Any]) -> None:
         key = identity(shard)
@@ -147,15 +155,8 @@ class _Merging:
             yield f"{self._by_index[0]}: {remedy}"
 
     def result(self) -> Report:
-        """Return the report of all.
-
-        Raises:
-            BadFile: They are damaged.
-        """
-        try:
-            return self._merger.result()
-        except _DAMAGED as error:
-            raise BadFile(f"the reports are damaged: {error!r}") from error
+        """Return the report of all."""
+        return self._merger.result()
 
 
 def _read(path: Path) -> Report:
@@ -166,6 +167,7 @@ def _read(path: Path) -> Report:
     """
     try:
         data = path.read_bytes()
-        return Report(json.loads(gzip.decompress(data) if data.startswith(MAGIC) else data))
+        document = json.loads(gzip.decompress(data) if data.startswith(MAGIC) else data)
     except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         raise BadFile(f"{path} is no report: {reason(error)}") from error
+    return Report(document)

@@ -19,6 +19,7 @@ _CHARACTERS: Final = 26  # of a name that fit
 _HEIGHT: Final = 260  # of a diagram
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 14, 12, 46  # around its area
 _TICKS: Final = 5
+_TENTHS: Final = (0.0, math.log10(2), math.log10(5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Bar:
         name: What it is of.
         value: Its length; what is not finite is written and not drawn.
         note: What is said of it beside its value.
-        interval: Where the true value may lie, drawn as a line over its end.
+        interval: Where the true value may lie, drawn as a line over its end, as far as there is room.
     """
 
     name: str
@@ -68,16 +69,23 @@ class Axis:
             return [(value, number(value, 3)) for value in dict.fromkeys((self.low, self.high))]
         step = _round_step(2 * span / _TICKS)
         first, last = math.ceil(self.low / step), math.floor(self.high / step)
-        return [(place * step, number(place * step, 4)) for place in range(first, last + 1)]
+        return [(place * step, _tick(place * step)) for place in range(first, last + 1)]
 
     def _powers(self) -> list[tuple[float, str]]:
-        """Return powers of ten, or values a third of one apart where there are few."""
+        """Return powers of ten, and twice and five times these where there are few."""
         low, high = self.low * math.log10(2), self.high * math.log10(2)
         step = max(1, math.ceil((high - low) / _TICKS))
         powers = [power for power in range(math.ceil(low), math.floor(high) + 1) if power % step == 0]
         if len(powers) > 1:
             return [(power / math.log10(2), f"1e{power}" if power else "1") for power in powers]
-        return [(place, _power(place)) for place in dict.fromkeys((self.low, self.high))]
+        more = [power + share for power in range(math.floor(low), math.ceil(high)) for share in _TENTHS]
+        return [(power / math.log10(2), _tick(10.0**power)) for power in more if low <= power <= high]
+
+
+def _tick(value: float) -> str:
+    """Return a label of an axis."""
+    rounded = float(f"{value:.4g}")
+    return f"{rounded:,.0f}" if 1000 <= abs(rounded) < 1e9 and rounded.is_integer() else number(rounded, 4)
 
 
 def _round_step(least: float) -> float:
@@ -105,11 +113,19 @@ class Curve:
 
 def bars(title: str, rows: Sequence[Bar]) -> str:
     """Return horizontal bars, one below the other, in the order given."""
-    ends = [end for row in rows for end in (row.value, *(row.interval or ())) if math.isfinite(end)]
-    scale = Axis("", min(0.0, *ends, 0.0), max(0.0, *ends, 0.0))
+    scale = _bar_scale(rows)
     drawn = (mark for place, row in enumerate(rows) for mark in _bar(place, row, scale))
     shown = "; ".join(f"{row.name} {number(row.value)}" for row in rows)
     return _svg(title, shown, len(rows) * _ROW + 4, *drawn)
+
+
+def _bar_scale(rows: Sequence[Bar]) -> Axis:
+    """Return the axis along bars: with room for intervals, but not for those of a few rows alone."""
+    values = [row.value for row in rows if math.isfinite(row.value)]
+    low, high = min([0.0, *values]), max([0.0, *values])
+    ends = [end for row in rows if row.interval for end in row.interval if math.isfinite(end)]
+    least, most = (limit * 1.5 if math.isfinite(limit * 1.5) else limit for limit in (low, high))
+    return Axis("", max(least, min([low, *ends])), min(most, max([high, *ends])))
 
 
 def _bar(place: int, row: Bar, scale: Axis) -> Iterator[str]:
@@ -123,12 +139,12 @@ def _bar(place: int, row: Bar, scale: Axis) -> Iterator[str]:
         "g",
         tag("title", text(said)),
         _words(_NAMES, middle + 1, name, anchor="end"),
-        *_filled(row, at, top),
+        *_filled(row, scale, at, top),
         _words(WIDTH, middle + 1, number(row.value, 4), anchor="end"),
     )
 
 
-def _filled(row: Bar, at: Callable[[float], float], top: float) -> Iterator[str]:
+def _filled(row: Bar, scale: Axis, at: Callable[[float], float], top: float) -> Iterator[str]:
     if not math.isfinite(row.value):
         return
     first, last = sorted((at(0.0), at(row.value)))
@@ -138,8 +154,9 @@ def _filled(row: Bar, at: Callable[[float], float], top: float) -> Iterator[str]
     if row.interval is not None and all(map(math.isfinite, row.interval)):
         low, high = map(at, row.interval)
         y = top + (_ROW - 8) / 2
-        path = f"M{_px(low)} {y}H{_px(high)}M{_px(low)} {y - 4}v8M{_px(high)} {y - 4}v8"
-        yield tag("path", d=path, class_="lossd-line")
+        limits = zip(row.interval, (low, high), strict=True)
+        caps = "".join(f"M{_px(x)} {y - 4}v8" for end, x in limits if scale.low <= end <= scale.high)
+        yield tag("path", d=f"M{_px(low)} {y}H{_px(high)}{caps}", class_="lossd-line")
 
 
 def diagram(title: str, across: Axis, up: Axis, curves: Sequence[Curve], *, diagonal: bool = False) -> str:

@@ -323,7 +323,8 @@ class Selection:
         if baseline is not None:
             tensors[BASELINE] = self.others[BASELINE].find(self._opened(baseline))
         self._refuse_unclear(tensors, by)
-        used = {column.name for source in (*tensors.values(), *by.values()) for column in source.columns}
+        grouped = [source for name, source in by.items() if labels[name][0] == "by"]  # ids may join the rows
+        used = {column.name for source in (*tensors.values(), *grouped) for column in source.columns}
         joined = join(first, second, used, self.ids) if is_pair else None
         notes = [
             classes_note(tensors[wanted.role], wanted.prefix)
