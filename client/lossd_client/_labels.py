@@ -59,13 +59,12 @@ class Labels:
             TypeError: They are neither integers nor strings.
             ValueError: They have a wrong shape or name, or one is missing, or a string is too long.
         """
-        named = _columns_by_name(groups)
+        named = columns_by_name(groups)
         if named is None:
             columns = _as_column("groups", groups)
             if columns.ndim == 1:
-                name = getattr(groups, "name", None)  # a Series'
                 numbers, strings = _coded("groups", columns)
-                return cls(numbers, (strings,), _names([name]) if isinstance(name, str) and name else ())
+                return cls(numbers, (strings,))
             if columns.ndim != 2:
                 raise ValueError(f"groups must have shape [N] or [N, G], and have {list(columns.shape)}")
             return cls(*_side_by_side([_coded("groups", column) for column in columns.T]))
@@ -103,12 +102,15 @@ def put_back(document: Mapping[str, Any], groups: Labels | None, ids: Labels | N
         document["top"]["ids"] = "string"
 
 
-def _columns_by_name(groups: Any) -> Mapping[str, Any] | None:  # noqa: ANN401 - any table
-    """Return the columns of a mapping or of a table, None for anything else."""
+def columns_by_name(groups: Any) -> Mapping[str, Any] | None:  # noqa: ANN401 - any column or table
+    """Return the columns of a mapping, of a table, or of a column that has a name; None for anything else."""
     if isinstance(groups, Mapping):
         return groups
     names = getattr(groups, "column_names", getattr(groups, "columns", None))  # pyarrow's; pandas', polars'
-    return None if names is None else {str(name): groups[name] for name in names}
+    if names is not None:
+        return {str(name): groups[name] for name in names}
+    name = getattr(groups, "name", None)  # of a column of pandas or polars
+    return {name: groups} if isinstance(name, str) and name else None
 
 
 def _names(names: Any) -> tuple[str, ...]:  # noqa: ANN401 - an iterable of names
