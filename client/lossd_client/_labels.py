@@ -68,10 +68,11 @@ class Labels:
             if columns.ndim != 2:
                 raise ValueError(f"groups must have shape [N] or [N, G], and have {list(columns.shape)}")
             return cls(*_side_by_side([_coded("groups", column) for column in columns.T]))
-        coded = [_coded(f"groups {name!r}", _as_column(name, column)) for name, column in named.items()]
-        if not coded or len({numbers.shape for numbers, _ in coded}) != 1 or coded[0][0].ndim != 1:
-            shapes = {name: list(each.shape) for name, (each, _) in zip(named, coded, strict=True)}
+        arrays = {name: _as_column(f"groups {name!r}", column) for name, column in named.items()}
+        shapes = {name: list(array.shape) for name, array in arrays.items()}
+        if {len(shape) for shape in shapes.values()} != {1} or len(set(map(tuple, shapes.values()))) > 1:
             raise ValueError(f"groups by name must be columns of one length, [N], and have shapes {shapes}")
+        coded = [_coded(f"groups {name!r}", array) for name, array in arrays.items()]
         return cls(*_side_by_side(coded), _names(named))
 
     @property
@@ -165,8 +166,10 @@ def _coded(name: str, column: NDArray[Any]) -> tuple[NDArray[Any], Sequence[str]
     if all(isinstance(item, str) for item in items) and (items or column.dtype.kind != "O"):
         return _ranks(name, items)
     for row, item in enumerate(items):
-        if item is None or type(item).__name__ in ("NAType", "NaTType") or item is np.nan or item != item:
+        is_nan = isinstance(item, float) and item != item
+        if item is None or is_nan or type(item).__name__ in ("NAType", "NaTType"):
             raise _missing(name, row)
+    for row, item in enumerate(items):
         if not isinstance(item, int | np.integer) or isinstance(item, bool):
             raise TypeError(
                 f"{name} must be all integers or all strings, and row {row} is {item!r}, of type "
