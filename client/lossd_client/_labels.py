@@ -59,20 +59,20 @@ class Labels:
             TypeError: They are neither integers nor strings.
             ValueError: They have a wrong shape or name, or one is missing, or a string is too long.
         """
-        named = _columns_by_name(groups)
+        named = columns_by_name(groups)
         if named is None:
             columns = _as_column("groups", groups)
             if columns.ndim == 1:
-                name = getattr(groups, "name", None)  # a Series'
                 numbers, strings = _coded("groups", columns)
-                return cls(numbers, (strings,), _names([name]) if isinstance(name, str) and name else ())
+                return cls(numbers, (strings,))
             if columns.ndim != 2:
                 raise ValueError(f"groups must have shape [N] or [N, G], and have {list(columns.shape)}")
             return cls(*_side_by_side([_coded("groups", column) for column in columns.T]))
-        coded = [_coded(f"groups {name!r}", _as_column(name, column)) for name, column in named.items()]
-        if not coded or len({numbers.shape for numbers, _ in coded}) != 1 or coded[0][0].ndim != 1:
-            shapes = {name: list(each.shape) for name, (each, _) in zip(named, coded, strict=True)}
+        arrays = {name: _as_column(f"groups {name!r}", column) for name, column in named.items()}
+        shapes = {name: list(array.shape) for name, array in arrays.items()}
+        if {len(shape) for shape in shapes.values()} != {1} or len(set(map(tuple, shapes.values()))) > 1:
             raise ValueError(f"groups by name must be columns of one length, [N], and have shapes {shapes}")
+        coded = [_coded(f"groups {name!r}", array) for name, array in arrays.items()]
         return cls(*_side_by_side(coded), _names(named))
 
     @property
@@ -103,12 +103,15 @@ def put_back(document: Mapping[str, Any], groups: Labels | None, ids: Labels | N
         document["top"]["ids"] = "string"
 
 
-def _columns_by_name(groups: Any) -> Mapping[str, Any] | None:  # noqa: ANN401 - any table
-    """Return the columns of a mapping or of a table, None for anything else."""
+def columns_by_name(groups: Any) -> Mapping[str, Any] | None:  # noqa: ANN401 - any column or table
+    """Return the columns of a mapping, of a table, or of a column that has a name; None for anything else."""
     if isinstance(groups, Mapping):
         return groups
     names = getattr(groups, "column_names", getattr(groups, "columns", None))  # pyarrow's; pandas', polars'
-    return None if names is None else {str(name): groups[name] for name in names}
+    if names is not None:
+        return {str(name): groups[name] for name in names}
+    name = getattr(groups, "name", None)  # of a column of pandas or polars
+    return {name: groups} if isinstance(name, str) and name else None
 
 
 def _names(names: Any) -> tuple[str, ...]:  # noqa: ANN401 - an iterable of names
@@ -163,8 +166,10 @@ def _coded(name: str, column: NDArray[Any]) -> tuple[NDArray[Any], Sequence[str]
     if all(isinstance(item, str) for item in items) and (items or column.dtype.kind != "O"):
         return _ranks(name, items)
     for row, item in enumerate(items):
-        if item is None or type(item).__name__ in ("NAType", "NaTType") or item is np.nan or item != item:
+        is_nan = isinstance(item, float) and item != item
+        if item is None or is_nan or type(item).__name__ in ("NAType", "NaTType"):
             raise _missing(name, row)
+    for row, item in enumerate(items):
         if not isinstance(item, int | np.integer) or isinstance(item, bool):
             raise TypeError(
                 f"{name} must be all integers or all strings, and row {row} is {item!r}, of type "

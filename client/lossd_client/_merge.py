@@ -91,6 +91,7 @@ class Merger(Generic[FiguresT]):
         self._notes: dict[str, None] = {}
         self._losses: list[NDArray[np.float64]] = []
         self._reports: ReportMerger | None = None
+        self._empty_report: Report | None = None
 
     def add(self, result: FiguresT) -> None:
         """Add one result.
@@ -110,7 +111,7 @@ class Merger(Generic[FiguresT]):
             if getattr(result, name) != kept:
                 self._kept[name] = None
         if result.report is not None:
-            self._add_report(result.report)
+            self._add_report(result.report, is_empty=result.shape[:1] == (0,))
         for stage, milliseconds in result.timing.items():
             self._timing[stage] = self._timing.get(stage, 0.0) + milliseconds
         self._notes |= dict.fromkeys(result.notes)
@@ -128,7 +129,10 @@ class Merger(Generic[FiguresT]):
             for name, places in self._places.items():
                 places.add(planes[name])
 
-    def _add_report(self, report: Report) -> None:
+    def _add_report(self, report: Report, *, is_empty: bool) -> None:
+        if is_empty:  # an empty list of groups or ids does not show whether they are strings
+            self._empty_report = report
+            return
         if self._reports is None:
             self._reports = ReportMerger()
         self._reports.add(report)
@@ -165,7 +169,7 @@ class Merger(Generic[FiguresT]):
             timing=self._timing,
             notes=tuple(self._notes),
             shape=(self._rows, *first.shape[1:]) if self._same_rows else (),
-            report=None if self._reports is None else self._reports.result(),
+            report=self._empty_report if self._reports is None else self._reports.result(),
             **self._kept,
         )
         return replace(merged, loss=np.concatenate(self._losses) if self._losses else reduced(merged))

@@ -232,7 +232,7 @@ def _fit(call: CheckedCall) -> bool:
     shape = call.inputs.shape
     others = [
         call.tensors[name].shape
-        for name in ("weight", "mask", "pos_weight", "groups", "ids", "baseline")
+        for name in ("weight", "mask", "pos_weight")
         if name in call.tensors and not (name == "pos_weight" and call.tensors[name].ndim == 1)
     ]
     try:

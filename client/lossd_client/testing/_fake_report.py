@@ -147,7 +147,8 @@ class _Tables:
     def _row_losses(self, sums: Floats) -> Floats:
         if self.asked.row == "sum":
             return sums
-        return sums / np.maximum(self.kept.sum(axis=1), 1)
+        means: Floats = sums / np.maximum(self.kept.sum(axis=1), 1)
+        return means
 
     @property
     def whole(self) -> _Split:
@@ -220,7 +221,8 @@ class _Tables:
 
     def groups(self) -> Json:
         """Return the section of that name."""
-        groups = self.scored.tensors["groups"].reshape(self.rows, -1)
+        groups = self.scored.tensors["groups"]
+        groups = groups[:, None] if groups.ndim == 1 else groups
         ids, places = np.unique(groups, axis=0, return_inverse=True)
         rows = _Split(places.reshape(-1), (len(ids),))
         found = {
