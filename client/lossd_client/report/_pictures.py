@@ -204,8 +204,8 @@ def columns(title: str, across: Axis, up: Axis, edges: Sequence[float], counts: 
     where = "Nothing"
     if counts:
         most = max(range(len(counts)), key=counts.__getitem__)
-        low, high = (_power(edge) for edge in edges[most : most + 2])
-        where = f"Most between {low} and {high}: {counts[most]:,}"
+        first, last = map(_power, edges[most : most + 2])
+        where = f"Most between {first} and {last}: {counts[most]:,}"
     return _svg(title, f"{across.label} across, {up.label} up. {where}.", _HEIGHT, *marks)
 
 
@@ -265,9 +265,10 @@ class _Area:
 
     def curve(self, curve: Curve) -> Iterator[str]:
         kind = "lossd-second" if curve.is_other else "lossd-first"
+        sizes: Sequence[float | None] = curve.sizes or [None] * len(curve.points)
         finite = [
             (self.x(x), self.y(y), size)
-            for (x, y), size in zip(curve.points, curve.sizes or [None] * len(curve.points), strict=True)
+            for (x, y), size in zip(curve.points, sizes, strict=True)
             if math.isfinite(x) and math.isfinite(y)
         ]
         line = "L".join(f"{_px(x)} {_px(y)}" for x, y, _ in finite)

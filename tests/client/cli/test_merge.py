@@ -19,6 +19,7 @@ random = np.random.default_rng(20)
 X = random.normal(size=(12, 3)).astype(np.float32)
 Y = (random.random((12, 3)) < 0.4).astype(np.float32)
 CUTS = (0, 5, 6, 12)
+DAMAGE: list[Any] = [{}, [], [[]], "a", -1.5]
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +130,7 @@ def test_what_is_no_report_is_refused(data: bytes) -> None:
 def test_a_damaged_report_gives_a_message(section: str) -> None:
     whole = json.loads(Path("0.json").read_text())
     for name in whole[section]:
-        for value in ({}, [], [[]], "a", -1.5):
+        for value in DAMAGE:
             damaged = {**whole, section: {**whole[section], name: value}}
             Path("bad.json").write_text(json.dumps(damaged))
             for files in (["bad.json"], ["bad.json", "1.json"], ["1.json", "bad.json"]):

@@ -455,7 +455,7 @@ def test_what_a_pipe_and_a_terminal_get(base_url: str) -> None:
 
 
 def read_all(terminal: int) -> str:
-    parts = []
+    parts: list[bytes] = []
     while True:
         try:
             part = os.read(terminal, 1 << 16)

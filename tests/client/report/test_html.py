@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
@@ -104,7 +105,7 @@ def odd(values: list[float]) -> Report:
     )
 
 
-REPORTS = {
+REPORTS: dict[str, Callable[[], Report]] = {
     "full": full,
     "nasty": nasty,
     "totals alone": lambda: full(sections=()),
@@ -252,7 +253,7 @@ def test_a_report_is_not_changed_by_its_page(reports: dict[str, Report]) -> None
 
 
 def test_a_notebook_shows_reports_and_results(reports: dict[str, Report]) -> None:
-    assert reports["full"]._repr_html_() == report_html(reports["full"])  # type: ignore[no-untyped-call, unused-ignore]
+    assert reports["full"]._repr_html_() == report_html(reports["full"])
     x, y = np.array([[1.0, -2.0]]), np.array([[1, 0]])
     with LossClient(transport=FakeTransport) as client:
         result = client.focal(x, y, gamma=2.0)

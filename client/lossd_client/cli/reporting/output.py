@@ -35,15 +35,16 @@ def encoded(report: Report, *, is_compressed: bool = False) -> bytes:
 
 def write(report: Report, out: PartFile | None, html: PartFile | None) -> None:
     """Write a report, and its page, and give the files their names."""
-    contents = (
-        (out, lambda path: encoded(report, is_compressed=path.name.lower().endswith(".gz"))),
-        (html, lambda path: report_page(report).encode()),
-    )
-    for file, content in contents:
-        if file is not None:
-            with writing(file.path):
-                file.write(content(file.path))
+    if out is not None:
+        _write(out, encoded(report, is_compressed=out.path.name.lower().endswith(".gz")))
+    if html is not None:
+        _write(html, report_page(report).encode())
     for file in (out, html):  # not one without the other
         if file is not None:
             with writing(file.path):
                 file.publish()
+
+
+def _write(file: PartFile, data: bytes) -> None:
+    with writing(file.path):
+        file.write(data)
