@@ -114,7 +114,8 @@ class RowFigures(Figures):
     """The sums of a part of the rows, their mean, and how sure it is.
 
     The standard error takes rows to be independent, and their elements not. The mean is a ratio of two
-    sums over rows; its standard error is the ratio estimator's, good for some 30 rows and more.
+    sums over rows; its standard error is the ratio estimator's, which is a little too small for fewer than
+    some 100 rows.
     """
 
     @property

@@ -9,6 +9,8 @@ import pytest
 from client.report.arrays import Array, Document
 from lossd_client import Report
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = 6
 NORMALIZERS: list[str | float] = ["count", "weight", "positives", 30.0]
 SAMPLES = 1500

@@ -144,11 +144,8 @@ def test_areas_lie_within_their_bounds(seed: int, bins: int, digits: int, share:
     y = (rng.random(40) < share).astype(float)
     y[:2] = 0, 1
     of = np.minimum((p * bins).astype(int), bins - 1)
-    counts = (
-        [((y == 1) & (of == b)).sum() for b in range(bins)],
-        [((y == 0) & (of == b)).sum() for b in range(bins)],
-    )
-    scores = Scores(list(np.arange(bins) / bins), *map(list, counts), exact=False)
+    positives, negatives = (np.bincount(of[y == label], minlength=bins).tolist() for label in (1, 0))
+    scores = Scores(list(np.arange(bins) / bins), positives, negatives, exact=False)
     for area, true in (
         (scores.auroc(), roc_auc_score(y, p)),
         (scores.average_precision(), average_precision_score(y, p)),
@@ -256,7 +253,8 @@ def test_nothing_to_tell_apart() -> None:
 def test_exact_bins_of_infinite_logits() -> None:
     case = random_case(7, bins="exact")
     case.x[0, 0], case.x[1, 1] = -np.inf, np.inf
-    found = Report(document(case)).calibration
+    with np.errstate(invalid="ignore"):  # in the sweep
+        found = Report(document(case)).calibration
     y, p = columns(case)
     assert found.auroc == pytest.approx(roc_auc_score(y, p), rel=1e-13)
     assert found.roc()[1].threshold == 1.0
