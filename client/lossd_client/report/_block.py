@@ -1,5 +1,6 @@
 """The numbers of a part of a document: of all rows, of one class, of one group."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final, Self
 
@@ -102,7 +103,19 @@ class Part:
 
     def sum(self, name: str) -> ExactSum:
         """Return an exact sum."""
-        return ExactSum(self.block.terms(name)[(slice(None), *self.index)].ravel().tolist())
+        return ExactSum(self._numbers(name))
+
+    def value(self, name: str) -> float:
+        """Return a sum rounded once."""
+        numbers = self._numbers(name)
+        try:
+            return math.fsum(numbers)
+        except (OverflowError, ValueError):  # too large in between, or infinite both ways
+            return ExactSum(numbers).value
+
+    def _numbers(self, name: str) -> list[float]:
+        found: list[float] = self.block.terms(name)[(slice(None), *self.index)].ravel().tolist()
+        return found
 
     def at(self, *index: Any) -> "Part":  # noqa: ANN401 - an index
         """Return the part at a place along the axes that follow."""

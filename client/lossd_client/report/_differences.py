@@ -71,7 +71,7 @@ class Difference(Signs):
     @property
     def baseline_sum(self) -> float:
         """The baseline's losses summed."""
-        return self._part.sum("baseline_sum").value
+        return self._part.value("baseline_sum")
 
     @property
     def mean(self) -> float:

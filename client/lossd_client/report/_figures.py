@@ -27,9 +27,9 @@ def _divisor(part: Part, normalizer: str | float) -> float:
     if normalizer == "count":
         return float(part.count("count"))
     if normalizer == "weight":
-        return part.sum("weight_sum").value
+        return part.value("weight_sum")
     if normalizer == "positives":
-        return max(part.sum("positives").value, 1.0)
+        return max(part.value("positives"), 1.0)
     return float(normalizer)
 
 
@@ -89,17 +89,17 @@ class Figures:
     @property
     def sum(self) -> float:
         """The weighted losses summed."""
-        return self._part.sum("sum").value
+        return self._part.value("sum")
 
     @property
     def weight_sum(self) -> float:
         """The weights summed; the count where there are none."""
-        return self._part.sum("weight_sum").value
+        return self._part.value("weight_sum")
 
     @property
     def positives(self) -> float:
         """The targets summed, unweighted."""
-        return self._part.sum("positives").value
+        return self._part.value("positives")
 
     @property
     def mean(self) -> float:
@@ -114,7 +114,8 @@ class RowFigures(Figures):
     """The sums of a part of the rows, their mean, and how sure it is.
 
     The standard error takes rows to be independent, and their elements not. The mean is a ratio of two
-    sums over rows; its standard error is the ratio estimator's, good for some 30 rows and more.
+    sums over rows; its standard error is the ratio estimator's, which is a little too small for fewer than
+    some 100 rows.
     """
 
     @property

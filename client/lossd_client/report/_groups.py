@@ -157,7 +157,7 @@ class Groups:
         Raises:
             ValueError: The level is not between 0 and 1.
         """
-        mean = mean_of(self._whole.sum("sum").value, self._whole, self._params)
+        mean = mean_of(self._whole.value("sum"), self._whole, self._params)
         return interval(mean, self.stderr, len(self._kept()), level)
 
     def paired_interval(self, level: float = 0.95) -> tuple[float, float]:
