@@ -135,11 +135,14 @@ class ArrowEncoder:
         kinds |= {
             name: (dtype_name(numbers.dtype) if strings is None else "string", ())
             for name, (numbers, strings) in labels.items()
+            if len(numbers) or not self._first  # an empty list does not show whether it is of strings
         }
         if not self._first:
             self._first = kinds
             self.shape = (0, *next(iter(tensors.values())).shape[1:])
         for name, kind in (self._first | kinds).items():
+            if name not in kinds and sizes == {0} and name in labels:
+                continue
             if name not in kinds:
                 raise TypeError(f"{name} is missing in a later batch; {_ALIKE}")
             if name not in self._first:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client._arrays import as_bools, as_ids, dtype_name, narrowed, npy_pieces, read_npy, widened
-from lossd_client._calls import OPTIONS, OWN, CheckedCall, ReportCall
+from lossd_client._calls import OPTIONS, OWN, Axes, CheckedCall, ReportCall
 from lossd_client._labels import put_back
 from lossd_client._media_types import JSON, NPY
 from lossd_client._problems import status_error
@@ -88,9 +88,18 @@ class RequestSummary:
         document = answer["report"]
         put_back(document, self.report.groups, self.report.ids)
         params = document["totals"]["params"]
-        if isinstance(params.get("pos_weight"), dict):  # a tensor, of which the server says the shape alone
+        if isinstance(params.get("pos_weight"), dict) and "pos_weight" in self.options:
+            # Of a tensor the server says the dtype and shape alone, which would be those of a part here.
             params["pos_weight"] = self.options["pos_weight"]
         return Report(document)
+
+    def loss_of(self, lists: list[Any]) -> NDArray[np.float64]:
+        """Return the losses in an answer as an array; empty lists do not show all of its axes."""
+        losses = np.asarray(lists, dtype=np.float64)
+        if losses.size:
+            return losses
+        axes = Axes.of(len(self.shape), {"reduction": self.reduction, "axis": self.options.get("axis")})
+        return losses.reshape([self.shape[axis] for axis in axes.left])
 
     def all_params(self, applied: Mapping[str, Any]) -> dict[str, Any]:
         """Return the loss's own parameters: those that the server applied, and given lists in full."""
@@ -203,7 +212,7 @@ def _from_json(response: Response, summary: RequestSummary) -> LossResult:
             terms[name] = tuple(np.asarray(plane, dtype=np.float64) for plane in answer[name])
     loss = answer["loss"]
     return LossResult(
-        loss=np.asarray(loss, dtype=np.float64) if isinstance(loss, list) else float(loss),
+        loss=summary.loss_of(loss) if isinstance(loss, list) else float(loss),
         sum=float(answer["sum"]),
         count=int(answer["count"]),
         weight_sum=float(answer["weight_sum"]),

@@ -12,13 +12,14 @@ from lossd_client._arrays import Array, forget
 from lossd_client._attempts import CallLimits
 from lossd_client._calls import CheckedCall
 from lossd_client._encoding import RequestSummary, summary_of
+from lossd_client._labels import Groups
 from lossd_client._merge import Merger, as_mean, reduced
 from lossd_client._problems import relocated
 from lossd_client._shape_notes import shape_notes, swapped_notes
 from lossd_client.errors import StatusError
 from lossd_client.result import LossResult
 
-Batch: TypeAlias = tuple[Array, Array] | list[Array] | Mapping[str, Array]
+Batch: TypeAlias = tuple[Array, Array] | list[Array] | Mapping[str, Array | Groups]
 """Logits and targets, or tensors by name."""
 
 _ALONG_ROWS: Final = (

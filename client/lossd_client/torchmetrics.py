@@ -32,6 +32,7 @@ from lossd_client._calls import (
     TargetsFormat,
     Variant,
     batch_call,
+    checked_report,
 )
 from lossd_client._calls import Normalizer as AnyNormalizer
 from lossd_client._exact_sum import ExactSum
@@ -73,11 +74,11 @@ class _Remote(Metric):
             self.__dict__.update(before)
             raise
 
-    def _warn(self, result: LossResult) -> None:
-        """Warn of each note, once."""
+    def _warn(self, result: LossResult, stacklevel: int) -> None:
+        """Warn of each note, once, where the metric is updated."""
         for note in result.notes:
             if note not in self._told:
-                warnings.warn(note, stacklevel=4)  # torchmetrics' wrapper and the update are between
+                warnings.warn(note, stacklevel=stacklevel)
                 self._told.add(note)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> "_Remote":
@@ -145,7 +146,7 @@ class _RemoteLoss(_Remote):
         params = {name: value for name, value in self._params.items() if name != "normalizer"}
         tensors = {self._inputs: preds, "targets": target, "weight": weight, "mask": mask}
         result = score(**tensors, **params, reduction="sum")  # defined for a batch without elements, too
-        self._warn(result)
+        self._warn(result, 4)  # torchmetrics' wrapper is between
         added = {
             "count": [result.count],
             "weight": result.weight_sum_terms or [result.weight_sum],
@@ -428,7 +429,7 @@ class RemoteReport(_Remote):
             "calibration_bins": calibration_bins,
             "sweep": sweep,
         }
-        batch_call(loss, {}, self._params)  # refuses what the loss does not have
+        checked_report(batch_call(loss, {}, self._params).report)  # refuses what there is not
         self._drops = drop_duplicates
         self._last: tuple[dict[str, Any], Tensor] | None = None  # the last batch, and its rows' ids
         for name in ("report_document", "report_last"):
@@ -550,7 +551,7 @@ class RemoteReport(_Remote):
             first_row += json.loads(_text_in(state))["totals"]["rows"] if state.numel() else 0
         params = {**self._params, "first_row": first_row, "reduction": "sum"}
         result = self._client._score(batch_call(self._loss, tensors, params))
-        self._warn(result)
+        self._warn(result, 5)
         assert result.report is not None
         document = result.report.to_dict()
         if not self._drops:  # else no two metrics of a collection would have the same states

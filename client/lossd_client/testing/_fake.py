@@ -36,6 +36,17 @@ _WORDS: Final = {
     "targets_format": ("dense", "index"),
     "variant": ("sigmoid", "exp", "quality"),
 }
+_SHOWN: Final = (
+    "normalizer",
+    "class_axis",
+    "targets_format",
+    "label_smoothing",
+    "ignore_index",
+    "background_index",
+    "allow_nan",
+    "pos_weight",
+)
+"""The options that a report shows, in the server's order."""
 VERSION: Final = "fake"
 
 
@@ -121,7 +132,7 @@ def _scored(request: Request, own: Mapping[str, Any]) -> Response:
     }
     plain = {"loss": loss.tolist(), **figures, **terms}
     if asked is not None:
-        shown = {**applied, **{key: value for key, value in options.items() if key != "axis"}}
+        shown = {**applied, **{key: options[key] for key in _SHOWN}}
         run = {"version": VERSION, "kernel": VERSION, "device": "cpu"}
         run["request_id"] = request.headers.get("X-Request-Id", "")
         with np.errstate(all="ignore"):

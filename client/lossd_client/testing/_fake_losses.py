@@ -119,7 +119,8 @@ def _terms(array: NDArray[Any], axes: tuple[int, ...]) -> list[Floats]:
     """Arrays that add up to the sums over axes exactly: the sums rounded, the rest rounded, and so on."""
     kept = [axis for axis in range(array.ndim) if axis not in axes]
     shape = tuple(array.shape[axis] for axis in kept)
-    places = np.transpose(array, [*kept, *axes]).reshape(math.prod(shape), -1).astype(np.float64)
+    summed = math.prod(array.shape[axis] for axis in axes)
+    places = np.transpose(array, [*kept, *axes]).reshape(math.prod(shape), summed).astype(np.float64)
     terms = list(map(_sum_terms, places.tolist()))
     longest = max(map(len, terms), default=1)
     padded = np.array([each + [0.0] * (longest - len(each)) for each in terms]).reshape(-1, longest)
