@@ -31,8 +31,8 @@ from lossd_client.report import Report
 def report(options: ReportOptions) -> None:
     """Report what the loss of files is made of: by class and group, the worst rows, calibration, and more.
 
-    Takes files as `lossd score` does, and reads and sends them once. Its figures are exact, so that
-    `lossd merge` adds reports up. Without --out it prints the report as JSON, on a terminal a summary.
+    Takes files as `lossd score` does, and reads and sends them once. Without --out it prints the report as
+    JSON, on a terminal a summary. Figures are exact, and reports of parts add up by `lossd merge`.
     """
     options.check()
     check_outputs(options.out, options.html)

@@ -2,14 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from lossd_client.report._calibration import Calibration, ReliabilityBin
 from lossd_client.report._markup import number
 from lossd_client.report._pictures import Axis, Curve, columns, diagram
-
-if TYPE_CHECKING:
-    from lossd_client.report._calibration import Calibration, ReliabilityBin
-    from lossd_client.report._report import Report
+from lossd_client.report._view import ReportView
 
 _WIDTHS: Final = (0.25, 0.5, *(2.0**power for power in range(12)))  # of a column, in powers of two
 _COLUMNS: Final = 64
@@ -63,7 +61,7 @@ def _middle(number_: int) -> float:
     return exponent - 1023 + math.log2(1 + fraction) if exponent else math.log2(fraction) - 1022
 
 
-def calibration_pictures(calibration: "Calibration") -> list[Picture]:
+def calibration_pictures(calibration: Calibration) -> list[Picture]:
     """Return the diagrams of calibration."""
     pictures = [_reliability(calibration.reliability())]
     if not calibration.soft and 0 < calibration.positives < calibration.count:
@@ -73,7 +71,7 @@ def calibration_pictures(calibration: "Calibration") -> list[Picture]:
     return pictures
 
 
-def _reliability(bins: Sequence["ReliabilityBin"]) -> Picture:
+def _reliability(bins: Sequence[ReliabilityBin]) -> Picture:
     found = [each for each in bins if each.count]
     most = max((each.count for each in found), default=1)
     points = [(each.probability, each.rate) for each in found]
@@ -101,7 +99,7 @@ def _thinned(points: Sequence[Point]) -> list[Point]:
     return [*points[:-1:step], points[-1]]
 
 
-def sweep_picture(report: "Report", document: Mapping[str, Any]) -> Picture | None:
+def sweep_picture(report: ReportView, document: Mapping[str, Any]) -> Picture | None:
     """Return the mean by gamma; None if there are no gammas, or not all means are finite."""
     gammas = document["sweep"].get("gamma") or []
     try:

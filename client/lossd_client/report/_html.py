@@ -2,16 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from lossd_client.report._calibration import Calibration
 from lossd_client.report._diagrams import calibration_pictures, histogram, sweep_picture
 from lossd_client.report._markup import counted, number, table, tag, text
 from lossd_client.report._pictures import Bar, bars, shares
-
-if TYPE_CHECKING:
-    from lossd_client.report._calibration import Calibration
-    from lossd_client.report._report import Report
-    from lossd_client.result import LossResult
+from lossd_client.report._view import ReportView
 
 _SHOWN: Final = 20  # bars, and lines of a list
 _LISTED: Final = 200  # shards
@@ -43,16 +40,16 @@ border:0;background:none;color:inherit}
 _PAGE: Final = "body{margin:2em auto;padding:0 1em;max-width:46em}"
 
 
-def report_html(report: "Report") -> str:
+def report_html(report: ReportView) -> str:
     """Return a report as a fragment of HTML."""
-    document = report.to_dict()
+    document = report._document
     parts = (part(report, document) for part in _PARTS)
     return tag("div", tag("style", _STYLE), *parts, class_="lossd")
 
 
-def report_page(report: "Report") -> str:
+def report_page(report: ReportView) -> str:
     """Return a report as a whole page."""
-    title = f"{report.to_dict()['totals']['loss']} report"
+    title = f"{report._document['totals']['loss']} report"
     head = tag(
         "head",
         '<meta charset="utf-8">',
@@ -64,8 +61,8 @@ def report_page(report: "Report") -> str:
     return f"<!DOCTYPE html>\n{tag('html', head, tag('body', report_html(report)), lang='en')}\n"
 
 
-def result_html(result: "LossResult") -> str:
-    """Return a result's figures and parameters as a fragment of HTML."""
+def result_html(result: Any) -> str:  # noqa: ANN401 - its module leads to this one
+    """Return the figures and parameters of a `LossResult` as a fragment of HTML."""
     shape = getattr(result.loss, "shape", ())
     loss = f"array of shape {list(shape)}" if shape else repr(float(result.loss))
     rows = [
@@ -96,7 +93,7 @@ def _details(summary: str, *parts: str) -> str:
     return tag("details", tag("summary", text(summary)), *parts)
 
 
-def _totals(report: "Report", document: Mapping[str, Any]) -> str:
+def _totals(report: ReportView, document: Mapping[str, Any]) -> str:
     totals = document["totals"]
     low, high = report.interval(_LEVEL)
     rows = [
@@ -125,7 +122,7 @@ def _left_out(count: int) -> str:
     return f", {count:,} of them dropped" if count else ""
 
 
-def _classes(report: "Report", document: Mapping[str, Any]) -> str:
+def _classes(report: ReportView, document: Mapping[str, Any]) -> str:
     if "classes" not in document:
         return ""
     found = [
@@ -135,7 +132,7 @@ def _classes(report: "Report", document: Mapping[str, Any]) -> str:
     return _section("Loss by class", *_bars("Mean loss by class", found, "classes"))
 
 
-def _groups(report: "Report", document: Mapping[str, Any]) -> str:
+def _groups(report: ReportView, document: Mapping[str, Any]) -> str:
     if "groups" not in document:
         return ""
     names = ", ".join(document["groups"]["names"])
@@ -151,7 +148,7 @@ def _groups(report: "Report", document: Mapping[str, Any]) -> str:
     )
 
 
-def _by_one(report: "Report", name: str) -> str:
+def _by_one(report: ReportView, name: str) -> str:
     found = [
         Bar(str(each.id), each.mean, counted(each.rows, "row"), each.interval(_LEVEL))
         for each in report.groups.by(name)
@@ -180,7 +177,7 @@ def _bars(title: str, found: Sequence[Bar], noun: str, caption: str = "") -> Ite
     yield _details("The same as a table", table((noun, "mean", ""), rows, caption=title))
 
 
-def _histogram(report: "Report", document: Mapping[str, Any]) -> str:
+def _histogram(report: ReportView, document: Mapping[str, Any]) -> str:
     if "histogram" not in document:
         return ""
     parts = []
@@ -195,7 +192,7 @@ def _histogram(report: "Report", document: Mapping[str, Any]) -> str:
     return _section("How losses are spread", *parts, table(("", "elements", "rows"), rows, caption=said))
 
 
-def _calibration(report: "Report", document: Mapping[str, Any]) -> str:
+def _calibration(report: ReportView, document: Mapping[str, Any]) -> str:
     if "calibration" not in document:
         return ""
     calibration = report.calibration
@@ -206,7 +203,7 @@ def _calibration(report: "Report", document: Mapping[str, Any]) -> str:
     )
 
 
-def calibration_figures(calibration: "Calibration") -> list[tuple[str, str]]:
+def calibration_figures(calibration: Calibration) -> list[tuple[str, str]]:
     """Return the figures of calibration, named, for people to read."""
     found = [
         ("Brier score", number(calibration.brier)),
@@ -236,12 +233,12 @@ def _bounded(value: float, bounds: tuple[float, float]) -> str:
     )
 
 
-def _sweep(report: "Report", document: Mapping[str, Any]) -> str:
+def _sweep(report: ReportView, document: Mapping[str, Any]) -> str:
     picture = sweep_picture(report, document) if "sweep" in document else None
     return "" if picture is None else _section("Other parameters", _figure(*picture))
 
 
-def _paired(report: "Report", document: Mapping[str, Any]) -> str:
+def _paired(report: ReportView, document: Mapping[str, Any]) -> str:
     if "paired" not in document:
         return ""
     paired = report.paired
@@ -282,7 +279,7 @@ def _coloured(parts: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
     ]
 
 
-def _top(_: "Report", document: Mapping[str, Any]) -> str:
+def _top(_: ReportView, document: Mapping[str, Any]) -> str:
     if "top" not in document:
         return ""
     found = (
@@ -326,7 +323,7 @@ def _cell(value: Any) -> str:  # noqa: ANN401 - a JSON value
     return "-" if value is None else str(value)
 
 
-def _inputs(_: "Report", document: Mapping[str, Any]) -> str:
+def _inputs(_: ReportView, document: Mapping[str, Any]) -> str:
     run = document.get("run") or {}
     shards = [shard for shard in run.get("inputs") or [] if isinstance(shard, Mapping)]
     about = [
@@ -345,7 +342,7 @@ def _inputs(_: "Report", document: Mapping[str, Any]) -> str:
     return _details("Inputs", *parts) if parts else ""
 
 
-_PARTS: Final[Sequence[Callable[["Report", Mapping[str, Any]], str]]] = (
+_PARTS: Final[Sequence[Callable[[ReportView, Mapping[str, Any]], str]]] = (
     _totals,
     _classes,
     _groups,

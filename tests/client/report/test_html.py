@@ -189,6 +189,21 @@ def test_the_figures_are_the_reports(reports: dict[str, Report]) -> None:
     assert f"{report.calibration.brier:.6g}" in text
 
 
+def test_a_report_has_a_heading_for_each_section(reports: dict[str, Report]) -> None:
+    page = Page(report_html(reports["full"]))
+    assert page.texts_of("h1") == ["focal of logits"]
+    assert page.texts_of("h2") == [
+        "Loss by class",
+        "Loss by camera",
+        "Against the baseline",
+        "Worst rows and elements",
+        "How losses are spread",
+        "Calibration",
+        "Other parameters",
+    ]
+    assert Page(report_html(reports["totals alone"])).texts_of("h2") == []
+
+
 def test_bars_are_as_long_as_the_means_and_in_their_order(reports: dict[str, Report]) -> None:
     report = reports["full"]
     [picture] = re.findall(
