@@ -46,6 +46,7 @@ PUBLIC = {
     },
     "local": {"LocalServer"},
     "progress": {"Progress", "progress_bar"},
+    "report": {"Report", "ReportMerger"},
     "result": {"LossResult"},
     "retry": {"Retry"},
     "testing": {"AsyncFakeTransport", "FakeTransport"},
