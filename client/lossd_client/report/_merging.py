@@ -116,12 +116,15 @@ def _refuse_other_fields(first: Collection[Path], other: Collection[Path]) -> No
     """Refuse a document that lacks fields of the first, or has others."""
     for path in dict.fromkeys([*first, *other]):
         if path not in first or path not in other:
-            place = (
-                path[0]
-                if not any(each[0] == path[0] for each in (first if path in other else other))
-                else ".".join(path)
-            )
+            lacking = first if path in other else other
+            known = max(_common(path, each) for each in lacking)
+            place = ".".join(path[: known + 1])  # all of what is missing
             raise ValueError(f"reports of different sections cannot be merged: only one has {place}")
+
+
+def _common(path: Path, other: Path) -> int:
+    """Return how many names two places begin with in common."""
+    return next(i for i, (a, b) in enumerate(zip(path, other, strict=False)) if a != b)
 
 
 def _merged_run(mine: Mapping[str, Json], its: Mapping[str, Json]) -> dict[str, Json]:

@@ -8,6 +8,7 @@ from lossd_client.report._fields import Field
 from lossd_client.report._json import Json, read_id
 from lossd_client.report._keys import Keys, Places
 from lossd_client.report._layout import Path, at
+from lossd_client.report._top import run_list
 
 
 class TopList(Field):
@@ -29,10 +30,7 @@ class TopList(Field):
         entries = at(document, self.path)
         indexes: list[Json] = [None] * len(entries)
         if self._ids is not None:
-            run_lists = document.get("run", {}).get("top_index") or {}
-            for name in self.index_path:
-                run_lists = run_lists.get(name) or {}
-            indexes = list(run_lists) or indexes
+            indexes = list(run_list(document, *self.index_path) or indexes)
         return [(self._order(entry), entry, index) for entry, index in zip(entries, indexes, strict=True)]
 
     @property
