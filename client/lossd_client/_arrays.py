@@ -280,7 +280,7 @@ def _from_arrow(column: Any) -> NDArray[Any]:  # noqa: ANN401 - pyarrow is optio
     from pyarrow.compute import list_value_length
 
     lengths = list_value_length(column).fill_null(-1).to_numpy()
-    length = int(lengths[0]) if lengths.size else 0
+    length = int(lengths[0]) if lengths.size else getattr(column.type, "list_size", 0)
     for row in np.flatnonzero((lengths != length) | (lengths < 0))[:1]:
         given = "is null" if lengths[row] < 0 else f"has {lengths[row]} values, and row 0 has {length}"
         raise ValueError(f"row {row} {given}: leave that row out, or fill it")

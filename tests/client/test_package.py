@@ -51,7 +51,7 @@ PUBLIC = {
     "retry": {"Retry"},
     "testing": {"AsyncFakeTransport", "FakeTransport"},
     "timeout": {"Timeout"},
-    "torchmetrics": {"Normalizer", "RemoteBCE", "RemoteFocal"},
+    "torchmetrics": {"Normalizer", "RemoteBCE", "RemoteFocal", "RemoteReport"},
     "transport": {"AsyncTransport", "Request", "Response", "Transport"},
 }
 
