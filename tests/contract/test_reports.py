@@ -470,10 +470,10 @@ def test_triton_gets_the_report_as_an_output(base_url: str, client: httpx.Client
         assert "report" not in {output["name"] for output in given}
 
 
-def test_naming_the_output_asks_for_all(client: httpx.Client) -> None:
+def test_naming_the_output_asks_for_totals(client: httpx.Client) -> None:
     request = Request(inputs=X, targets=HARD)
     answer = client.post("/v2/models/bce/infer", **inference(request, {}, binary=True, outputs=("report",)))
-    assert sections_of(report_of(answer)) == sections_of(ask(client, request, params={"report": "all"}))
+    assert sections_of(report_of(answer)) == sections_of(ask(client, request, params={"report": "totals"}))
     given = inference(request, {"report": "totals"}, binary=True, outputs=("sum",))
     outputs = client.post("/v2/models/bce/infer", **given).json()["outputs"]
     assert [output["name"] for output in outputs] == ["sum"]
