@@ -303,8 +303,12 @@ def test_threads_and_kernels_give_the_same_bytes(
     client: httpx.Client, request: pytest.FixtureRequest, other: str
 ) -> None:
     server = request.getfixturevalue(other)
-    for name, case in CASES.items():
-        assert sections_of(ask(server, case)) == sections_of(ask(client, case)), name
+    different = [
+        name
+        for name, case in CASES.items()
+        if sections_of(ask(server, case)) != sections_of(ask(client, case))
+    ]
+    assert different == []
 
 
 @pytest.mark.parametrize(
