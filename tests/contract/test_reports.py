@@ -178,7 +178,7 @@ def test_a_report_is_the_references(client: httpx.Client, name: str) -> None:
 def large_request() -> Request:
     """A request of several slices."""
     rng = np.random.default_rng(8)
-    shape = (2600, 80)
+    shape = (1700, 80)
     x = rng.normal(0, 4, shape).astype(np.float16)
     return Request(
         loss="focal",
@@ -202,7 +202,7 @@ def test_a_report_over_many_slices_is_the_references(
     assert_same(request, found, expected_document(client, request))
     for other in (in_workers, in_torch):
         assert sections_of(ask(other, request)) == sections_of(found)
-    for rows in (100, 1500):
+    for rows in (100, 1200):
         body = arrow_stream(request, rows)
         query = in_query({name: value for name, value in params_of(request).items() if name != "group_names"})
         answer = client.post("/focal", params=query, content=body, headers=ARROW)
