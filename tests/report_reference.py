@@ -331,11 +331,11 @@ def added(e: Elements, rows: Array, by_count: bool) -> dict[str, Terms]:
 def totals(request: Request, e: Elements) -> Document:
     """The section ``totals``."""
     options = {name: request.param(name) for name in (*OWN[request.loss], *OPTIONS)}
+    if isinstance(options["ignore_index"], int):
+        options["ignore_index"] = float(options["ignore_index"])  # a target, and so a float64
     if request.pos_weight is not None:
-        options["pos_weight"] = {
-            "dtype": request.pos_weight.dtype.name,
-            "shape": list(request.pos_weight.shape),
-        }
+        assert request.pos_weight.ndim == 1
+        options["pos_weight"] = request.pos_weight.astype(np.float64).tolist()
     sums_ = added(e, e.all_rows, request.param("normalizer") == "count")
     return {
         "loss": request.loss,

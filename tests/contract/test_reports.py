@@ -178,7 +178,7 @@ def test_a_report_is_the_references(client: httpx.Client, name: str) -> None:
 def large_request() -> Request:
     """A request of several slices."""
     rng = np.random.default_rng(8)
-    shape = (4100, 80)
+    shape = (2600, 80)
     x = rng.normal(0, 4, shape).astype(np.float16)
     return Request(
         loss="focal",
@@ -283,11 +283,12 @@ SAME = (
 @pytest.mark.parametrize("name", SAME)
 def test_every_form_of_body_gives_the_same_bytes(client: httpx.Client, name: str) -> None:
     request = CASES[name]
-    expected = sections_of(ask(client, request))
+    expected = ask(client, request)
     forms = [form for form in FORMS if carries(form, request)]
     assert len(forms) > 4
     for form in forms:
-        assert sections_of(ask(client, request, form)) == expected, form
+        found = ask(client, request, form)
+        assert sections_of(found) == sections_of(expected), form
 
 
 def test_compressed_bodies_give_the_same_bytes(client: httpx.Client) -> None:
@@ -307,7 +308,7 @@ def test_threads_and_kernels_give_the_same_bytes(
 
 
 @pytest.mark.parametrize(
-    "reduction", [{"reduction": "none"}, {"axis": 1}, {"axis": 0, "reduction": "sum"}], ids=str
+    "reduction", [{"reduction": "none"}, {"axis": 1, "reduction": "sum"}, {"axis": 0}], ids=str
 )
 def test_the_answers_reduction_does_not_matter(client: httpx.Client, reduction: Document) -> None:
     for request in (EVERYTHING, CASES["class axis in the middle"]):
@@ -462,10 +463,10 @@ def test_triton_gets_the_report_as_an_output(base_url: str, client: httpx.Client
         assert "report" not in {output["name"] for output in given}
 
 
-def test_an_output_without_its_parameter_is_refused(client: httpx.Client) -> None:
+def test_naming_the_output_asks_for_totals(client: httpx.Client) -> None:
     request = Request(inputs=X, targets=HARD)
     answer = client.post("/v2/models/bce/infer", **inference(request, {}, binary=True, outputs=("report",)))
-    assert (answer.status_code, answer.headers["lossd-code"]) == (422, "invalid_parameter"), answer.text
+    assert sections_of(report_of(answer)) == sections_of(ask(client, request, params={"report": "totals"}))
     given = inference(request, {"report": "totals"}, binary=True, outputs=("sum",))
     outputs = client.post("/v2/models/bce/infer", **given).json()["outputs"]
     assert [output["name"] for output in outputs] == ["sum"]
