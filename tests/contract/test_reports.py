@@ -512,7 +512,8 @@ WRONG_PARAMETERS: list[tuple[Document, tuple[str, ...]]] = [
 
 @pytest.mark.parametrize(("params", "said"), WRONG_PARAMETERS, ids=str)
 def test_a_wrong_parameter_is_refused(client: httpx.Client, params: Document, said: tuple[str, ...]) -> None:
-    for form in ("npy", "json", "multipart with params", "arrow"):
+    forms = ("npy", "json", "multipart with params", "arrow")
+    for form in forms[: 3 if "group_names" in params else 4]:  # columns of Arrow have names
         check(send(client, BARE, form, params=params), 422, "invalid_parameter", *said)
     answer = send(client, BARE, "v2", params=params)
     assert (answer.status_code, answer.headers["lossd-code"]) == (422, "invalid_parameter"), answer.text

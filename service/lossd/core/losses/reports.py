@@ -79,8 +79,7 @@ class Reports:
         """Write the partial report of all blocks; return its bytes."""
         ids = self._work.ids
         unsigned = ids is not None and ids.tensor.dtype == "uint64"
-        kind = None if ids is None else np.uint64 if unsigned else np.int64
-        return merged(self._layout, self._partials, kind).write(report)
+        return merged(self._layout, self._partials, by_id=ids is not None, unsigned=unsigned).write(report)
 
     def _rows(self, start: int, scored: Scored) -> Rows:
         size, count = self._work.cut.row_size, len(scored.losses)

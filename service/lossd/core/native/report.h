@@ -790,6 +790,7 @@ LOSSD_INLINE void sweep_inputs(int probabilities, int quality, int fine, int n, 
         int certain = probabilities ? (x[i] == 0.0) | (x[i] == 1.0) : fabs(x[i]) > DBL_MAX;
         double likely = input.likely.hi + input.likely.lo;
         double unlikely = certain ? INFINITY : input.unlikely.hi + input.unlikely.lo;
+        unlikely = likely == likely ? unlikely : likely; /* of a NaN it may be any number */
         to->positive[i] = input.positive ? likely : unlikely;
         to->negative[i] = input.positive ? unlikely : likely;
         to->y[i] = target.y.hi + target.y.lo;
