@@ -47,6 +47,7 @@ def test_a_commands_tables_take_the_place_of_those_before(
         "bench-backlog",
         "bench-formats",
         "bench-peers",
+        "bench-reports",
     ],
 )
 def test_the_page_has_a_place_for_each_command(command: str) -> None:
