@@ -103,7 +103,7 @@ class ReportSums:
         moved = _moved(index[by_group] - layout.sums.width, layout.group_sums, numbers)
         self._by_group.add(moved, sums[by_group])
         over_all = partial.count_index < layout.counts.width
-        self._counts[partial.count_index[over_all]] += partial.counts[over_all]
+        np.add.at(self._counts, partial.count_index[over_all], partial.counts[over_all])
         of_groups = partial.count_index[~over_all] - layout.counts.width
         self._group_counts[_moved(of_groups, layout.group_counts, numbers)] += partial.counts[~over_all]
         for name, entries in partial.lists.items():
