@@ -20,6 +20,7 @@ from lossd.api.metrics import Metrics, _Exposition
 from lossd.api.problems import KINDS
 from lossd.cli.serve import serve
 from lossd.core.catalog import LOSSES, SHARED
+from lossd.core.report.parameters import REPORT
 from lossd.engine.dispatch.worker_pool import WorkerPool
 from lossd.engine.ipc.counters import COUNTERS_BYTES, Counters
 from lossd.engine.ipc.memory import create_memory
@@ -55,6 +56,12 @@ def parameters() -> str:
     )
 
 
+def report_parameters() -> str:
+    """Return the table of a report's parameters."""
+    rows = [(f"`{one.name}`", f"`{json.dumps(one.default)}`", one.summary) for one in REPORT]
+    return _table(("name", "default", "meaning"), rows)
+
+
 def problems() -> str:
     """Return the table of the error codes."""
     kinds = sorted(KINDS.items(), key=lambda item: item[1].status)
@@ -85,7 +92,13 @@ def written(page: Path) -> str:
             raise ValueError(f"{page.name} must name each setting once")
         for place in places:
             text = fill(text, f"settings: {place}", settings(place.split()))
-    for name, table in (("parameters", parameters), ("problems", problems), ("metrics", metrics)):
+    tables = {
+        "parameters": parameters,
+        "report parameters": report_parameters,
+        "problems": problems,
+        "metrics": metrics,
+    }
+    for name, table in tables.items():
         if f"<!-- {name} -->" in text:
             text = fill(text, name, table())
     return text

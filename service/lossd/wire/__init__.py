@@ -47,7 +47,7 @@ from lossd.wire.reader import (
     Strings,
 )
 from lossd.wire.registry import FORMATS, STREAMS, Format, StreamFormat
-from lossd.wire.report import write_report
+from lossd.wire.report import report_schema, write_report
 
 __all__ = [
     "FORMATS",
@@ -82,6 +82,7 @@ __all__ = [
     "parse_query",
     "read_in_place",
     "read_index_request",
+    "report_schema",
     "server_metadata",
     "write_figures",
     "write_inference",

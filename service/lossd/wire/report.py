@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
-from typing import cast
+from importlib import resources
+from typing import Any, cast
 
 from lossd.types import LossResult
 from lossd.wire.json.writing import write_long_value
@@ -26,3 +28,10 @@ def write_report(result: LossResult, *, request_id: str, version: str) -> Iterat
         **cast("Mapping[str, object]", result.report.get("run", {})),
     }
     return write_long_value({**result.report, "run": run})
+
+
+def report_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a report."""
+    text = (resources.files("lossd.wire") / "report.schema.json").read_text()
+    found: dict[str, Any] = json.loads(text)
+    return found

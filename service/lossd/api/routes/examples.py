@@ -56,6 +56,11 @@ def request_example(loss: Loss) -> Document:
     return {"logits": LOGITS, "targets": TARGETS, **own}
 
 
+def report_example(loss: Loss) -> Document:
+    """Return a JSON request with a report: the losses by class and group, and the two worst rows."""
+    return {**request_example(loss), "groups": [3, 7], "report": "classes,groups,top", "top": 2}
+
+
 def answer_example(loss: Loss) -> Document | None:
     """Return the answer to the loss's example request; None where the native kernel cannot compute it."""
     kernel = native_kernel(threads=1) if loss.is_native else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -17,7 +18,9 @@ from lossd.api.routes.inference import TAG, model_paths
 from lossd.api.routes.request_bodies import request_bodies
 from lossd.api.routes.schemas import InferenceAnswer, InferenceError, InferenceRequest, LossAnswer, Problem
 from lossd.core.catalog import LOSSES, SHARED, Loss, Parameter
+from lossd.core.report.parameters import REPORT
 from lossd.types import TENSOR_DTYPES, ErrorCode
+from lossd.wire import report_schema
 
 Document = dict[str, Any]
 
@@ -66,14 +69,24 @@ def _schemas() -> Document:
         ],
         ref_template="#/components/schemas/{model}",
     )
+    report = made["$defs"]["LossAnswer"]["properties"]["report"]
+    report |= {"$ref": "#/components/schemas/Report"}
+    for key in ("additionalProperties", "default", "type"):
+        report.pop(key, None)
     return {
         **made["$defs"],
+        **_report_schemas(),
         "Numbers": {
             "type": "array",
             "description": "A tensor as nested arrays of numbers, all rows of one length.",
             "items": {
                 "oneOf": [{"type": "number"}, {"enum": _WORDS}, {"$ref": "#/components/schemas/Numbers"}]
             },
+        },
+        "WholeNumbers": {
+            "type": "array",
+            "description": "A tensor as a list of whole numbers below 2^53, or a list of such lists.",
+            "items": {"oneOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]},
         },
         "Labels": {
             "type": "array",
@@ -91,8 +104,22 @@ def _schemas() -> Document:
     }
 
 
+def _report_schemas() -> Document:
+    """Return the JSON Schema of a report, and of its parts under names of their own in this document."""
+
+    def part_name(name: str) -> str:
+        return f"Report{name[0].upper()}{name[1:]}"
+
+    text = json.dumps(report_schema())
+    placed = re.sub(r"#/\$defs/(\w+)", lambda ref: f"#/components/schemas/{part_name(ref[1])}", text)
+    schema = json.loads(placed)
+    parts = {part_name(name): part for name, part in schema.pop("$defs").items()}
+    whole = {key: item for key, item in schema.items() if key not in ("$schema", "$id")}
+    return {"Report": whole, **parts}
+
+
 def _operation(loss: Loss) -> Document:
-    parameters = (*SHARED, *loss.parameters)
+    parameters = (*SHARED, *loss.parameters, *REPORT)
     return {
         "operationId": loss.name,
         "tags": ["losses"],
@@ -114,6 +141,7 @@ def _inference(loss: Loss, path: str) -> Document:
         ],
         "parameters": {parameter.name: parameter.default for parameter in loss.parameters},
     }
+    with_report = {**example, "parameters": {"report": "totals,top"}}
     length = {
         "name": "Inference-Header-Content-Length",
         "in": "header",
@@ -128,16 +156,19 @@ def _inference(loss: Loss, path: str) -> Document:
         "tags": [TAG],
         "summary": f"{loss.title}, as an inference",
         "description": "For Triton's clients: the inputs are the tensors, the outputs the loss and the sums "
-        f"that merge with others, the parameters those of `/{loss.name}`. Inputs and outputs are in the JSON "
-        "object, or follow it as binary data.",
+        f"that merge with others, the parameters those of `/{loss.name}`. With the parameter `report` its "
+        "document is an output, too. Inputs and outputs are in the JSON object, or follow it as binary data.",
         "security": SECURITY,
-        "parameters": [*_query((*SHARED, *loss.parameters)), length, *_HEADERS],
+        "parameters": [*_query((*SHARED, *loss.parameters, *REPORT)), length, *_HEADERS],
         "requestBody": {
             "required": True,
             "content": {
                 "application/json": {
                     "schema": {"$ref": f"{schemas}/InferenceRequest"},
-                    "examples": {"text": {"summary": "Numbers in JSON", "value": example}},
+                    "examples": {
+                        "text": {"summary": "Numbers in JSON", "value": example},
+                        "report": {"summary": "With a report", "value": with_report},
+                    },
                 },
                 "application/octet-stream": binary,
             },

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from lossd.api.routes.examples import LOGITS, TARGETS, request_example
+from lossd.api.routes.examples import LOGITS, TARGETS, report_example, request_example
 from lossd.core.catalog import Loss, Parameter
 
 Document = dict[str, Any]
@@ -18,6 +18,9 @@ _TENSORS: Final = {
     "mask": "Which elements count: bools, or integers of 0 and 1; broadcast to the inputs' shape.",
     "pos_weight": "The parameter pos_weight as a tensor; one of 2 or more dimensions, such as torch's "
     "[C, 1, 1], broadcasts to the inputs' shape.",
+    "groups": "For a report: integer ids of groups, [N], or several, [N, G].",
+    "ids": "For a report: an integer id for each row, [N].",
+    "baseline": "For a report: another model's logits or probabilities, as the first's.",
 }
 
 
@@ -53,9 +56,11 @@ def request_bodies(loss: Loss, parameters: Iterable[Parameter]) -> Document:
 def _json(loss: Loss, parameters: Iterable[Parameter]) -> Document:
     labels = {"$ref": "#/components/schemas/Labels"}
     numbers = {"$ref": "#/components/schemas/Numbers"}
+    whole = {"$ref": "#/components/schemas/WholeNumbers"}
     shapes = {
         name: labels if name in ("targets", "mask") else numbers for name in _TENSORS if name != "pos_weight"
     }
+    shapes |= {"groups": whole, "ids": whole}
     pair = {"logits": LOGITS, "targets": TARGETS}
     examples = {
         "mean": ("The mean over all elements", request_example(loss)),
@@ -64,6 +69,7 @@ def _json(loss: Loss, parameters: Iterable[Parameter]) -> Document:
             "With weights, and one pos_weight per class",
             {**pair, "weight": [[1.0], [0.5]], "pos_weight": [1.0, 2.0, 0.5]},
         ),
+        "report": ("With a report", report_example(loss)),
     }
     return {
         "schema": {

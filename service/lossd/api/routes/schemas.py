@@ -54,11 +54,7 @@ class LossAnswer(_Document):
     notes: list[str] = Field(description="Notes on the answer, a sentence each; mostly none.")
     kernel: str = Field(description="The kernel that computed the elements.")
     device: str = Field(description="The device that computed the elements.")
-    report: dict[str, object] | None = Field(
-        default=None,
-        description="The report, if one was asked for.",
-        json_schema_extra={"$ref": "#/components/schemas/Report"},
-    )
+    report: dict[str, object] = Field(default={}, description="The report; absent if none was asked for.")
     request_id: str
     version: str = Field(description="The server's version.")
 
@@ -270,6 +266,9 @@ class Limits(_Document):
     batch_bytes: int
     output_bytes: int
     arena_bytes: int
+    report_top: int
+    report_cells: int
+    report_row_elements: int
     timeout_seconds: float
 
 

@@ -14,6 +14,7 @@ from lossd.api.routes.schemas import Alive, Info, Limits, LossInfo, ParameterInf
 from lossd.api.services import Service
 from lossd.core.catalog import LOSSES, SHARED, Loss
 from lossd.core.native.kernel import slower_by
+from lossd.core.report.parameters import REPORT
 
 
 def status_routes(service: Service) -> APIRouter:
@@ -91,6 +92,9 @@ def describe(service: Service) -> Info:
             batch_bytes=settings.max_batch_bytes,
             output_bytes=settings.max_output_bytes,
             arena_bytes=settings.arena_bytes,
+            report_top=settings.max_report_top,
+            report_cells=settings.max_report_cells,
+            report_row_elements=settings.max_report_row_elements,
             timeout_seconds=settings.timeout_seconds,
         ),
         workers=[
@@ -107,6 +111,6 @@ def _describe_loss(loss: Loss) -> LossInfo:
         summary=loss.summary,
         parameters=[
             ParameterInfo(name=parameter.name, default=parameter.default, summary=parameter.summary)
-            for parameter in (*SHARED, *loss.parameters)
+            for parameter in (*SHARED, *loss.parameters, *REPORT)
         ],
     )

@@ -1,4 +1,4 @@
-"""Size limit and memory of array answers: those of `none`, and of reductions over some axes."""
+"""Size limits and memory of array answers (those of `none`, or reduced over some axes) and of reports."""
 
 from __future__ import annotations
 
@@ -9,23 +9,39 @@ from lossd.api.scoring.request_spec import LossSpec
 from lossd.api.services import Service
 from lossd.core.cut import Cut
 from lossd.engine.admission.arena import Region
-from lossd.engine.dispatch.array_outputs import arrays, output_bytes
+from lossd.engine.dispatch.array_outputs import arrays
+from lossd.engine.dispatch.report_outputs import ReportPlan, reserved_bytes
 from lossd.types import ErrorCode, LossRequest, RequestError
 
 _TEXT_BYTES: Final = 24  # "-1.7976931348623157e+308" is the longest number
 
 
 async def reserve_output(
-    service: Service, request: LossRequest, cut: Cut, spec: LossSpec, exchange: Exchange
-) -> Region:
-    """Reserve memory for an array answer.
+    service: Service,
+    request: LossRequest,
+    cut: Cut,
+    spec: LossSpec,
+    exchange: Exchange,
+    report: ReportPlan | None = None,
+) -> Region | None:
+    """Reserve memory for an array answer and a report; None if there is neither.
 
     Raises:
         RequestError: ``output_too_large``, or ``overloaded``.
     """
-    check_answer(service, request, cut, spec)
+    if cut.output_shape:
+        check_answer(service, request, cut, spec)
+    elif report is None:
+        return None
+    nbytes, capacity = reserved_bytes(request, cut, report), service.outputs.capacity
+    if nbytes > capacity:
+        detail = (
+            f"the answer's array and its report take {nbytes} bytes, at most {capacity} are allowed; ask for "
+            "them in two requests, or send less"
+        )
+        raise RequestError(ErrorCode.OUTPUT_TOO_LARGE, detail)
     timeout, team = exchange.seconds_left(service.settings.timeout_seconds), exchange.team
-    return await service.outputs.reserve(output_bytes(request, cut), timeout, team.name, team.weight)
+    return await service.outputs.reserve(nbytes, timeout, team.name, team.weight)
 
 
 def check_answer(service: Service, request: LossRequest, cut: Cut, spec: LossSpec) -> None:

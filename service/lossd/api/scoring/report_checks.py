@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from lossd.api.scoring.shapes import Shape, shape_mismatch, shown_shape
 from lossd.core.catalog import Loss
+from lossd.core.cut import Cut
 from lossd.core.parameters import class_axis
-from lossd.core.prepare import layout_of
+from lossd.core.prepare import report_of
 from lossd.core.report.layout import Layout
 from lossd.core.report.spec import MOST_GROUP_COLUMNS, spec_of
+from lossd.engine.dispatch.report_outputs import ReportPlan, plan_report
 from lossd.settings import Settings
-from lossd.types import GROUP_PREFIX, ErrorCode, RequestError, Tensor
+from lossd.types import GROUP_PREFIX, ErrorCode, LossRequest, RequestError, Tensor
 
 SECTION_OF: Final[Mapping[str, str]] = {"groups": "groups", "ids": "top", "baseline": "paired"}
 """The section that uses a tensor, by the tensor's name."""
@@ -64,38 +65,34 @@ def check_report_tensors(
         raise _invalid("calibration_bins", detail)
 
 
-def layout_for(
-    loss: Loss,
-    params: Mapping[str, object],
-    tensors: Mapping[str, Tensor],
-    shape: Shape,
+def plan_for(
+    request: LossRequest,
+    cut: Cut,
     settings: Settings,
-) -> Layout:
-    """Return the figures of a request's report, if they are not too many.
+    strings: Mapping[str, Sequence[str]] | None = None,
+) -> ReportPlan:
+    """Plan the report of a request, if it is not too large.
 
     Args:
-        loss: The loss.
-        params: The request's checked parameters.
-        tensors: Its checked tensors.
-        shape: The inputs' shape; for a stream with any number of rows.
+        request: The request.
+        cut: How it is cut; for a stream, the cut for the most rows that it may have.
         settings: The server's settings.
+        strings: As for `plan_report`.
 
     Raises:
         RequestError: ``output_too_large``; or ``bad_shape``: a row is too long.
     """
-    spec = spec_of(loss, params, tensors, class_axis(params, shape))
-    assert spec is not None
-    _check_row(math.prod(shape[1:]), settings.max_report_row_elements)
-    if spec.top > settings.max_report_top:
-        detail = (
-            f"the section top lists at most {settings.max_report_top} rows; lower top, which is {spec.top}"
-        )
+    layout = report_of(request.loss, request.params, cut.shape, request.tensors)
+    assert layout is not None
+    _check_row(cut.row_size, settings.max_report_row_elements)
+    top, most_cells = layout.spec.top, settings.max_report_cells
+    if top > settings.max_report_top:
+        detail = f"the section top lists at most {settings.max_report_top} rows; lower top, which is {top}"
         raise RequestError(ErrorCode.OUTPUT_TOO_LARGE, detail, [("/top", "too large")])
-    layout = layout_of(spec, loss.name, params, shape, tensors)
     for section, cells in layout.cells.items():
-        if cells > settings.max_report_cells:
-            raise _too_many_cells(layout, section, cells, settings.max_report_cells)
-    return layout
+        if cells > most_cells:
+            raise _too_many_cells(layout, section, cells, most_cells)
+    return plan_report(request, layout, cut, most_cells, settings.max_output_bytes, strings)
 
 
 def _check_used(name: str, sections: frozenset[str]) -> None:

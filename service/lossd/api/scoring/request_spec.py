@@ -68,16 +68,13 @@ class LossSpec:
     binary_hint: str | None
     has_report: bool = True
 
-    def check_report(self, params: Mapping[str, object]) -> None:
+    def check_report(self) -> None:
         """Refuse a report in an answer that is the loss alone.
-
-        Args:
-            params: Checked parameters.
 
         Raises:
             RequestError: ``not_acceptable``.
         """
-        if "report" in params and not self.has_report:
+        if not self.has_report:
             raise no_report()
 
 

@@ -12,8 +12,9 @@ import numpy as np
 from lossd.api.scoring.array_answer import check_output, number_bytes, reserve_output
 from lossd.api.scoring.body import SizeLimit, decoded
 from lossd.api.scoring.exchange import Exchange
+from lossd.api.scoring.report_checks import plan_for
 from lossd.api.scoring.request_spec import LossSpec
-from lossd.api.scoring.validation import assemble_rows
+from lossd.api.scoring.validation import assemble_rows, cut_request
 from lossd.api.scoring.whole_body import Answer, arena_for, await_answer, release_after
 from lossd.api.services import Service
 from lossd.core.parameters import reduced_axes
@@ -22,7 +23,7 @@ from lossd.engine.dispatch.array_outputs import arrays, cut_for
 from lossd.engine.dispatch.job import Job
 from lossd.engine.dispatch.row_stream import RowStream
 from lossd.types import ErrorCode, LossRequest, RequestError, Tensor
-from lossd.wire import Batch, Column, Columns, Decoder, Event, StreamReader
+from lossd.wire import Batch, Column, Columns, Decoder, Event, StreamReader, Strings
 
 _MOST_ROWS: Final = 1 << 40
 """The number of rows that a stream of unknown length is planned for: more than will ever arrive."""
@@ -62,6 +63,8 @@ class StreamedBody:
         self._outputs_per_row = 0  # of an answer that grows with the rows
         self._row_elements = 0
         self._arrays = 1  # that computing such an answer takes
+        self._columns: tuple[Column, ...] = ()
+        self._strings: dict[str, list[str]] = {}  # by the name of a column of strings, for a report
 
     async def score(self) -> Answer:
         """Receive the body and score it.
@@ -117,8 +120,14 @@ class StreamedBody:
             self._exchange.charge(event.rows * self._row_elements)
             await self._stream.begin(event.rows)
             await self._raise_if_failed()
+        elif isinstance(event, Strings):
+            self._take_strings(event)
         else:
             self._stream.write(event.column, event.data)
+
+    def _take_strings(self, strings: Strings) -> None:
+        """Take what the codes of strings mean in the rows that follow."""
+        self._strings[self._columns[strings.column].name] += strings.names
 
     async def _raise_if_failed(self) -> None:
         if self._job is not None and self._job.ended:
@@ -129,18 +138,26 @@ class StreamedBody:
         exchange, pool = self._exchange, self._service.pool
         request, row_shape, lists = assemble_rows(self._spec.loss, columns, self._spec.params)
         self._row_elements = math.prod(row_shape)
+        self._columns = columns
+        self._strings = {column.name: [] for column in columns if column.strings}
         axes = reduced_axes(request.params, (0, *row_shape))
         slice_elements, most_rows = pool.elements_for(self._spec.loss), self._most_rows(columns)
         planned_rows = most_rows
         if 0 not in axes:
             planned_rows = min(most_rows, self._most_answered_rows(request, row_shape, axes, slice_elements))
-        widest = cut_for((max(2, planned_rows), *row_shape), axes, slice_elements)
+        shape = (max(2, planned_rows), *row_shape)
         rows = dict(request.tensors)
+        whole = {name: replace(row, shape=(shape[0], *row.shape)) for name, row in rows.items()}
+        widest = cut_request(self._spec.loss, request.params, whole, shape, axes, slice_elements)
         others = {name: await self._write_list(numbers) for name, numbers in lists.items()}
+        report = None
+        if widest.whole_rows:
+            report = plan_for(replace(request, tensors=whole), widest, self._service.settings, self._strings)
         request = replace(request, tensors=rows | others)
-        if len(widest.axes) < len(widest.shape):
-            self._output = await reserve_output(self._service, request, widest, self._spec, exchange)
-        self._job = await pool.start(request, widest, self._output, self._timeout(), exchange.requester)
+        self._output = await reserve_output(self._service, request, widest, self._spec, exchange, report)
+        self._job = await pool.start(
+            request, widest, self._output, self._timeout(), exchange.requester, report
+        )
         self._job.deadline = math.inf if exchange.deadline is None else exchange.deadline
         self._stream = RowStream(self._job, rows, others, widest, most_rows, self._reserve)
 
@@ -149,7 +166,8 @@ class StreamedBody:
     ) -> int:
         """Return the most rows that an answer which grows with them may have, by the output limit."""
         self._outputs_per_row = math.prod(n for axis, n in enumerate(row_shape, 1) if axis not in axes)
-        self._arrays = arrays(request, cut_for((2, *row_shape), axes, slice_elements))
+        whole_rows = "report" in request.params
+        self._arrays = arrays(request, cut_for((2, *row_shape), axes, slice_elements, whole_rows=whole_rows))
         row_bytes = max(1, self._outputs_per_row) * number_bytes(self._spec, self._arrays)
         return self._service.settings.max_output_bytes // row_bytes
 

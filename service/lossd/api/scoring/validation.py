@@ -21,8 +21,10 @@ from lossd.core.parameters import (
     own_params,
     reduced_axes,
 )
+from lossd.core.prepare import report_of
 from lossd.core.report.parameters import check_report
 from lossd.engine.dispatch.array_outputs import cut_for
+from lossd.engine.dispatch.report_outputs import report_cut
 from lossd.types import (
     FLOATS,
     GROUP_PREFIX,
@@ -99,13 +101,37 @@ def assemble(
     for name, numbers in _take_lists(params, shape).items():
         tensors[name] = placed.write(name, np.array(numbers, dtype=np.float64))
     axes = reduced_axes(params, shape)
-    cut_into = cut_of if len(axes) == len(shape) else cut_for
-    cut = cut_into(shape, axes, slice_elements, whole_rows="report" in params)
+    cut = cut_request(loss, params, tensors, shape, axes, slice_elements)
     axis = class_axis(params, shape)
     notes = (*body.notes, *_shape_notes(tensors, shape, axis))
     if params["targets_format"] == "index" and "class_axis" not in sent_params:
         notes += _class_axis_notes(shape, axis)
     return LossRequest(loss.name, tensors, params, own, options, notes), cut
+
+
+def cut_request(
+    loss: Loss,
+    params: Mapping[str, object],
+    tensors: Mapping[str, Tensor],
+    shape: Shape,
+    axes: tuple[int, ...],
+    slice_elements: int,
+) -> Cut:
+    """Return how a request is cut into slices.
+
+    Args:
+        loss: The loss.
+        params: Its checked parameters.
+        tensors: Its checked tensors.
+        shape: The inputs' shape.
+        axes: The axes reduced.
+        slice_elements: The most elements of a slice; a report's may have more.
+    """
+    report = report_of(loss.name, params, shape, tensors) if "report" in params else None
+    if report is not None:
+        return report_cut(report, shape, axes, slice_elements)
+    one_number = len(axes) == len(shape)
+    return cut_of(shape, axes, slice_elements) if one_number else cut_for(shape, axes, slice_elements)
 
 
 def assemble_rows(

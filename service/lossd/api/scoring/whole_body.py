@@ -14,6 +14,7 @@ from lossd.api.json_helper.parser import LARGE_BYTES
 from lossd.api.scoring.array_answer import check_answer, reserve_output
 from lossd.api.scoring.body import SizeLimit, decoded
 from lossd.api.scoring.exchange import Exchange
+from lossd.api.scoring.report_checks import plan_for
 from lossd.api.scoring.request_spec import LossSpec
 from lossd.api.scoring.validation import assemble
 from lossd.api.services import SMALL_BYTES, Service
@@ -23,6 +24,7 @@ from lossd.engine.admission.arena import Arena, Region
 from lossd.engine.admission.concurrency import Permit
 from lossd.engine.dispatch.in_place import InPlace
 from lossd.engine.dispatch.job import Batch, Job
+from lossd.engine.dispatch.report_outputs import ReportPlan
 from lossd.types import ITEMSIZE, Body, LossRequest, LossResult, Timings
 from lossd.wire import Decoder, Reader, merge_params
 
@@ -114,6 +116,7 @@ class WholeBody:
         self._received = 0  # bytes in the arena
         self._started: _Started | None = None
         self._output: Region | None = None
+        self._report: ReportPlan | None = None
 
     async def score(self) -> Answer:
         """Receive the body and score it.
@@ -243,6 +246,9 @@ class WholeBody:
         free = max(self._limit.nbytes, *ends, 0)
         slice_elements = self._service.pool.elements_for(spec.loss)
         request, cut = assemble(spec.loss, body, free, region, params, slice_elements)
+        if cut.whole_rows:
+            spec.check_report()
+            self._report = plan_for(request, cut, self._service.settings)
         self._exchange.charge(cut.size)
         return request, cut
 
@@ -257,10 +263,11 @@ class WholeBody:
         return Answer(result, None, timings)
 
     async def _start(self, request: LossRequest, cut: Cut, last: str = "") -> _Started:
-        exchange, service = self._exchange, self._service
-        if len(cut.axes) < len(cut.shape):
-            self._output = await reserve_output(service, request, cut, self._spec(), exchange)
-        job = await service.pool.start(request, cut, self._output, self._timeout(), exchange.requester)
+        exchange, service, report = self._exchange, self._service, self._report
+        self._output = await reserve_output(service, request, cut, self._spec(), exchange, report)
+        job = await service.pool.start(
+            request, cut, self._output, self._timeout(), exchange.requester, report
+        )
         job.deadline = math.inf if exchange.deadline is None else exchange.deadline
         batch = Batch(request.tensors, cut)
         self._started = _Started(job, request, batch, last)

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut
 from lossd.core.report.accumulator import NamesOf
+from lossd.core.report.document import document_of
 from lossd.engine.admission.arena import Region
 from lossd.engine.dispatch.array_outputs import ArrayOutputs, channels
 from lossd.engine.dispatch.report_outputs import ReportOutputs, ReportPlan, reserved_bytes
@@ -379,6 +380,8 @@ class Job:
         device = max(busy, key=lambda name: busy[name])
         kernel = self._kernel or self.slot.ready.kernel
         result = result_of(self._request, self._cut, totals, arrays, kernel, device)
+        if self._report is not None:
+            result.report = document_of(self._report.sums, result, self._request)
         if len(busy) > 1:
             result.elsewhere = {name: seconds for name, seconds in busy.items() if name != device}
         return result
