@@ -178,7 +178,7 @@ def test_a_report_is_the_references(client: httpx.Client, name: str) -> None:
 def large_request() -> Request:
     """A request of several slices."""
     rng = np.random.default_rng(8)
-    shape = (4100, 80)
+    shape = (1700, 80)
     x = rng.normal(0, 4, shape).astype(np.float16)
     return Request(
         loss="focal",
@@ -202,7 +202,7 @@ def test_a_report_over_many_slices_is_the_references(
     assert_same(request, found, expected_document(client, request))
     for other in (in_workers, in_torch):
         assert sections_of(ask(other, request)) == sections_of(found)
-    for rows in (100, 1500):
+    for rows in (100, 1200):
         body = arrow_stream(request, rows)
         query = in_query({name: value for name, value in params_of(request).items() if name != "group_names"})
         answer = client.post("/focal", params=query, content=body, headers=ARROW)
@@ -302,12 +302,16 @@ def test_threads_and_kernels_give_the_same_bytes(
     client: httpx.Client, request: pytest.FixtureRequest, other: str
 ) -> None:
     server = request.getfixturevalue(other)
-    for name, case in CASES.items():
-        assert sections_of(ask(server, case)) == sections_of(ask(client, case)), name
+    different = [
+        name
+        for name, case in CASES.items()
+        if sections_of(ask(server, case)) != sections_of(ask(client, case))
+    ]
+    assert different == []
 
 
 @pytest.mark.parametrize(
-    "reduction", [{"reduction": "none"}, {"axis": 1}, {"axis": 0, "reduction": "sum"}], ids=str
+    "reduction", [{"reduction": "none"}, {"axis": 1, "reduction": "sum"}, {"axis": 0}], ids=str
 )
 def test_the_answers_reduction_does_not_matter(client: httpx.Client, reduction: Document) -> None:
     for request in (EVERYTHING, CASES["class axis in the middle"]):
@@ -462,10 +466,10 @@ def test_triton_gets_the_report_as_an_output(base_url: str, client: httpx.Client
         assert "report" not in {output["name"] for output in given}
 
 
-def test_an_output_without_its_parameter_is_refused(client: httpx.Client) -> None:
+def test_naming_the_output_asks_for_totals(client: httpx.Client) -> None:
     request = Request(inputs=X, targets=HARD)
     answer = client.post("/v2/models/bce/infer", **inference(request, {}, binary=True, outputs=("report",)))
-    assert (answer.status_code, answer.headers["lossd-code"]) == (422, "invalid_parameter"), answer.text
+    assert sections_of(report_of(answer)) == sections_of(ask(client, request, params={"report": "totals"}))
     given = inference(request, {"report": "totals"}, binary=True, outputs=("sum",))
     outputs = client.post("/v2/models/bce/infer", **given).json()["outputs"]
     assert [output["name"] for output in outputs] == ["sum"]

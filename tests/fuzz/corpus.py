@@ -140,6 +140,18 @@ def cases() -> Iterator[Case]:
     yield Case(
         "8 dimensions", {"logits": floats(1, 2, 1, 1, 2, 1, 1, 1), "targets": hard(1, 2, 1, 1, 2, 1, 1, 1)}
     )
+    two = {"logits": floats(5, 3), "targets": hard(5, 3)}
+    ids = {"ids": np.arange(5) * 7 - 9}
+    groups = {"groups": np.array([[1, 2], [1, 3], [-1, 2], [1, 2], [1, 3]]), "baseline": floats(5, 3)}
+    yield Case("worst by class", {**two, **ids}, {"report": "classes,top", "top": 3})
+    yield Case(
+        "a whole report",
+        {**two, **ids, **groups},
+        {"report": "all", "row": "mean", "calibration_bins": 7, "first_row": 40, "sweep": "gamma:0,1.5"},
+        "focal",
+    )
+    names = {"report": "groups,paired", "group_names": ["camera", "day"]}
+    yield Case("groups and a baseline", {**two, **groups}, names)
     yield Case("many", {"logits": floats(60, 8), "targets": hard(60, 8), "weight": random.random((60, 1))})
 
 
@@ -242,6 +254,42 @@ def arrow_samples(case: Case) -> Iterator[Sample]:
         yield Sample(f"{case.name}, by {rows}", "arrow", sink.getvalue(), case.loss, query(params))
 
 
+def report_samples() -> Iterator[Sample]:
+    """Yield Arrow streams with columns that no other format has: strings, and dictionaries that grow."""
+    texts = ["cam_1", "", "cam_2", "cam_1", "é" * 20, "a string longer than a view", "cam_2"]
+    numbers = {"logits": pa.array(np.linspace(-2, 2, 7)), "targets": pa.array(np.linspace(0, 1, 7))}
+    asked = b"report=groups,top&top=3"
+    for kind in (pa.string(), pa.large_string(), pa.string_view()):
+        plain = pa.array(texts, kind)
+        ids = pa.array([f"{number}{text}" for number, text in enumerate(texts)], kind)
+        table = pa.table({"group.camera": plain, **numbers, "ids": ids})
+        yield Sample(f"{kind} columns", "arrow", _arrow(table.to_batches(4)), query=asked)
+    indices = pa.array([0, 1, 2, 0, 3, 4, 2], pa.uint8())
+    entries = pa.array(list(dict.fromkeys(texts)))
+    days = pa.array([5, 5, 2**40, -3, 5, 9, -3])
+    batches = []
+    for start in range(0, 7, 3):
+        known = int(np.max(indices[: start + 3])) + 1
+        cameras = pa.DictionaryArray.from_arrays(indices[start : start + 3], entries[:known])
+        columns: dict[str, Any] = {name: each[start : start + 3] for name, each in numbers.items()}
+        columns |= {"group.camera": cameras, "group.day": days[start : start + 3].dictionary_encode()}
+        batches.append(pa.record_batch(columns))
+    for deltas in (False, True):
+        body = _arrow(batches, emit_dictionary_deltas=deltas)
+        name = f"dictionaries that {'grow' if deltas else 'are replaced'}"
+        yield Sample(name, "arrow", body, query=b"report=groups,top")
+
+
+def _arrow(batches: Sequence[pa.RecordBatch], *, emit_dictionary_deltas: bool = False) -> bytes:
+    """Write batches as a stream."""
+    sink = io.BytesIO()
+    options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=emit_dictionary_deltas)
+    with pa.ipc.new_stream(sink, batches[0].schema, options=options) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    return sink.getvalue()
+
+
 def column(array: AnyArray) -> pa.Array[Any]:
     """Return an array as a column of numbers, or of lists where a row has several."""
     numbers = array.view(np.uint16) if array.dtype == ml_dtypes.bfloat16 else array
@@ -313,7 +361,7 @@ def corpus() -> Mapping[str, tuple[Sample, ...]]:
         "npy": [sample for case in both for sample in npy_samples(case)],
         "npz": [sample for case in both for sample in npz_samples(case)],
         "multipart": [sample for case in both for sample in multipart_samples(case)],
-        "arrow": [sample for case in plain for sample in arrow_samples(case)],
+        "arrow": [*(sample for case in plain for sample in arrow_samples(case)), *report_samples()],
         "v2": [sample for case in plain for sample in v2_samples(case, binary=False)],
         "v2-binary": [sample for case in plain for sample in v2_samples(case, binary=True)],
     }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+import struct
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +15,7 @@ from fuzz.corpus import Sample
 from lossd.api.problems import KINDS
 from lossd.core.catalog import LOSSES
 from lossd.core.parameters import check_params
-from lossd.types import ITEMSIZE, MAX_DIMENSIONS, TENSOR_DTYPES, Body, ErrorCode, RequestError
+from lossd.types import GROUP_PREFIX, ITEMSIZE, MAX_DIMENSIONS, TENSOR_DTYPES, Body, ErrorCode, RequestError
 from lossd.wire import (
     FORMATS,
     STREAMS,
@@ -30,7 +31,8 @@ from lossd.wire.inference.body import InferenceReader
 from lossd.wire.inference.body import arena_bytes as inference_bytes
 from lossd.wire.json.document import arena_bytes as document_bytes
 from lossd.wire.json.document import read_in_place
-from lossd.wire.reader import ColumnData, Reader, StreamReader
+from lossd.wire.reader import ColumnData, Reader, StreamReader, Strings
+from wire.arrow.string_column import StringColumn
 from wire.feeding import OPTIONS, AnyArray, array_of, check_error, same_bits
 
 MOST_EXPANDED: Final = 1 << 20
@@ -50,7 +52,7 @@ class Found:
     """The contents of a body.
 
     Attributes:
-        tensors: By name; bfloat16 as uint16.
+        tensors: By name; bfloat16 as uint16; strings as their bytes, each behind its length.
         params: Those of the body.
         notes: What is said of how it was read.
     """
@@ -192,7 +194,7 @@ def _check_room(body: Body, stored: int, arena_bytes: int) -> None:
         assert 0 <= tensor.offset <= tensor.offset + tensor.nbytes <= stored
     end = stored
     for array in body.arrays.values():
-        assert array.dtype in (np.float64, np.bool_)
+        assert array.dtype in (np.float64, np.int64, np.bool_)
         assert array.flags.c_contiguous
         assert array.ndim <= MAX_DIMENSIONS
         end = -(-end // 8) * 8 + array.nbytes
@@ -212,6 +214,7 @@ def _read_stream(
     columns: tuple[Column, ...] | None = None
     rows = 0
     stored: list[bytearray] = []
+    strings: dict[int, StringColumn] = {}
     due: list[int] = []  # bytes of each column up to the end of the batch
     for plain in _decoded(decoder, chunks):
         for event in reader.feed(plain):
@@ -219,7 +222,10 @@ def _read_stream(
                 assert columns is None
                 columns = event.columns
                 assert len({column.name for column in columns}) == len(columns)
-                assert {column.name for column in columns} <= set(TENSOR_DTYPES)
+                assert {column.name for column in columns if not column.name.startswith(GROUP_PREFIX)} <= set(
+                    TENSOR_DTYPES
+                )
+                strings = {i: StringColumn(column.name) for i, column in enumerate(columns) if column.strings}
                 stored = [bytearray() for _ in columns]
                 due = [0] * len(columns)
             elif isinstance(event, Batch):
@@ -228,15 +234,26 @@ def _read_stream(
                 assert event.rows >= 0
                 rows += event.rows
                 due = [rows * _row_bytes(column) for column in columns]
+            elif isinstance(event, Strings):
+                strings[event.column].tell(event)
             else:
                 assert isinstance(event, ColumnData)
+                if event.column in strings:
+                    strings[event.column].write(event)
                 assert 0 < len(event.data) <= due[event.column] - len(stored[event.column])
                 assert [len(data) for data in stored[: event.column]] == due[: event.column]
                 stored[event.column] += event.data
     reader.finish()
     assert columns is not None
     assert [len(data) for data in stored] == due
-    return {column.name: _array(column, rows, data) for column, data in zip(columns, stored, strict=True)}
+    found = {column.name: _array(column, rows, data) for column, data in zip(columns, stored, strict=True)}
+    return found | {columns[i].name: packed(column.texts) for i, column in strings.items()}
+
+
+def packed(texts: Iterable[str]) -> AnyArray:
+    """Return strings as one array."""
+    data = b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in texts)
+    return np.frombuffer(data, np.uint8)
 
 
 def _row_bytes(column: Column) -> int:

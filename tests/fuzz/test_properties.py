@@ -238,6 +238,16 @@ TYPES = mostly(
     | st.tuples(st.sampled_from(NUMBERS), st.integers(0, 4)).map(lambda pair: pa.list_(*pair)),
     st.sampled_from(OTHERS),
 )
+STRINGS: list[pa.DataType] = [pa.string(), pa.large_string(), pa.string_view()]
+LABELS = mostly(
+    st.sampled_from([*STRINGS, pa.int8(), pa.uint16(), pa.int64(), pa.uint64()])
+    | st.tuples(
+        st.sampled_from([pa.int8(), pa.uint16(), pa.int32(), pa.uint64()]),
+        st.sampled_from([pa.string(), pa.large_string(), pa.int64(), pa.uint16()]),
+    ).map(lambda pair: pa.dictionary(*pair)),
+    st.sampled_from([*NUMBERS, *OTHERS]),
+)
+"""The types of columns of groups and ids."""
 METADATA = mostly(
     st.none(),
     st.sampled_from(
@@ -246,12 +256,32 @@ METADATA = mostly(
 )
 
 
+LABELLED = ["group.a", "group.b", "ids"]
+TEXT = "\u00e9tiquette"
+
+
 def column(data_type: pa.DataType, rows: int, seed: int, nulls: bool) -> pa.Array[Any]:
     """Draw a column of values; of nulls or empty for a type without numbers."""
     random = np.random.default_rng(seed)
     if pa.types.is_fixed_size_list(data_type) and data_type.value_type in NUMBERS and data_type.list_size:
         items = column(data_type.value_type, rows * data_type.list_size, seed, nulls)
         return pa.FixedSizeListArray.from_arrays(items, data_type.list_size)
+    if data_type in STRINGS:
+        texts = [TEXT * number for number in random.integers(0, 5, rows).tolist()]
+        return pa.array(texts, data_type, mask=random.random(rows) < 0.2 if nulls else None)
+    if isinstance(data_type, pa.DictionaryType) and data_type.value_type in [*NUMBERS, *STRINGS]:
+        entries = column(data_type.value_type, rows, seed, False).dictionary_encode()
+        indices = column(data_type.index_type, rows, seed, nulls)
+        return pa.DictionaryArray.from_arrays(
+            pa.array(
+                [
+                    None if index is None else index % max(1, len(entries.dictionary))
+                    for index in indices.to_pylist()
+                ],
+                data_type.index_type,
+            ),
+            entries.dictionary,
+        )
     if data_type not in NUMBERS:
         return pa.array([None] * rows if nulls else [], data_type)
     numbers = random.integers(0, 100, rows).astype(data_type.to_pandas_dtype())
@@ -261,9 +291,10 @@ def column(data_type: pa.DataType, rows: int, seed: int, nulls: bool) -> pa.Arra
 @st.composite
 def streams(draw: st.DrawFn) -> bytes:
     """Draw an Arrow stream of columns of any types, slices and batches."""
-    names = draw(st.lists(NAMES, max_size=4))
+    names = draw(st.lists(NAMES | st.sampled_from(LABELLED), max_size=4))
     rows, seed = draw(st.integers(0, 20)), draw(st.integers(0, 9))
-    columns = [column(draw(TYPES), rows, seed, draw(mostly(st.just(False), st.just(True)))) for _ in names]
+    types = [draw(LABELS if name in LABELLED else TYPES) for name in names]
+    columns = [column(made, rows, seed, draw(mostly(st.just(False), st.just(True)))) for made in types]
     fields = [
         pa.field(name, made.type, metadata=draw(METADATA)) for name, made in zip(names, columns, strict=True)
     ]
@@ -272,6 +303,7 @@ def streams(draw: st.DrawFn) -> bytes:
         metadata_version=draw(st.sampled_from([pa.ipc.MetadataVersion.V4, pa.ipc.MetadataVersion.V5])),
         use_legacy_format=draw(mostly(st.just(False), st.just(True))),
         compression=draw(mostly(st.none(), st.sampled_from(["lz4", "zstd"]))),
+        emit_dictionary_deltas=draw(st.booleans()),
     )
     sink = io.BytesIO()
     metadata: st.SearchStrategy[dict[bytes | str, bytes | str]] = st.just({"pandas": "{}"})

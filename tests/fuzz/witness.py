@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from fuzz.corpus import Sample
-from fuzz.reading import Found, alike, outcome, outcome_in_place
+from fuzz.reading import Found, alike, outcome, outcome_in_place, packed
 from lossd.types import RequestError
 from wire.feeding import BOUNDARY, AnyArray, same_bits, split_at
 
@@ -97,10 +97,13 @@ _Reading: TypeAlias = tuple[dict[str, AnyArray], dict[str, object]]
 
 def _read_json(body: bytes, sample: Sample, found: Found) -> _Reading:
     document = json.loads(body)
-    tensors = {}
+    tensors: dict[str, AnyArray] = {}
     for name in found.tensors:
         value = _numbers(document.pop(name), name)
         array = np.array(value)
+        if name in ("groups", "ids"):
+            tensors[name] = np.array(value, dtype=np.int64)
+            continue
         # An integer 0 has no sign.
         tensors[name] = array if array.dtype == bool and array.size else np.array(value, dtype=np.float64)
     return tensors, document
@@ -195,13 +198,17 @@ def _parameter(text: bytes, value: object) -> object:
 def _read_arrow(body: bytes, sample: Sample, found: Found) -> _Reading:
     try:
         table = pa.ipc.open_stream(body).read_all()
-        table.validate()
+        table.validate(full=True)
     except (pa.ArrowInvalid, OSError):  # it requires alignment, and checks parts that are not used here
         raise UnreadableError from None
     return {name: _array(table.column(name)) for name in table.column_names}, {}
 
 
 def _array(column: pa.ChunkedArray[Any]) -> AnyArray:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if column.type in (pa.string(), pa.large_string(), pa.string_view()):
+        return packed(str(text) for text in column.to_pylist())
     if not pa.types.is_fixed_size_list(column.type):
         return _flat(column)
     lists: list[Any] = column.chunks  # the stubs do not know that they are
@@ -224,7 +231,10 @@ def _read_v2(body: bytes, sample: Sample, found: Found) -> _Reading:
         if given.get("data") is not None:
             array = np.array(_numbers(given["data"], given["name"])).reshape(shape)
             held = array.astype(np.float64 if dtype.kind in "iu" else dtype)
-            tensors[given["name"]] = held if held.dtype == bool else held.astype(np.float64)
+            whole = given["name"] in ("groups", "ids")
+            tensors[given["name"]] = (
+                array.astype(np.int64) if whole else held if held.dtype == bool else held.astype(np.float64)
+            )
         else:
             tensors[given["name"]] = np.frombuffer(body, dtype, int(np.prod(shape)), at).reshape(shape)
             at += given["parameters"]["binary_data_size"]

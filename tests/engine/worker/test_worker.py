@@ -83,9 +83,10 @@ class HeardKernel:
         offset: int,
         index: int,
         memories: Sequence[Float64Array] = (),
+        report: memoryview | None = None,
     ) -> Sums:
         self.hear(work)
-        found = self.kernel.score(work, base, offset, index, memories)
+        found = self.kernel.score(work, base, offset, index, memories, report)
         for memory in memories:
             memory += self.error
         return found

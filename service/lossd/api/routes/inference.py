@@ -34,7 +34,7 @@ from lossd.api.scoring.whole_body import Answer, WholeBody
 from lossd.api.services import Service
 from lossd.core.catalog import LOSSES, SHARED, Loss
 from lossd.core.parameters import check_params
-from lossd.core.report.parameters import ALL, REPORT_BY_NAME
+from lossd.core.report.parameters import REPORT_BY_NAME
 from lossd.teams import conceal_keys
 from lossd.types import ErrorCode, RequestError
 from lossd.wire import (
@@ -132,8 +132,9 @@ class InferenceEndpoint:
             if reader.timeout_us is not None:
                 exchange.set_timeout(1e-6 * reader.timeout_us)
             in_text = any(output.name == "loss" and not output.binary for output in reader.outputs)
-            params = {"report": ALL, **query} if reader.needs_report else query
-            return LossSpec(self._loss, params, "ask for the loss as binary data" if in_text else None)
+            hint = "ask for the loss as binary data" if in_text else None
+            params = {"report": "totals", **query} if reader.needs_report else query
+            return LossSpec(self._loss, params, hint)
 
         scoring = WholeBody(
             self._service,

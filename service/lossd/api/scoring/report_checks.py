@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Final
+
+import numpy as np
 
 from lossd.api.scoring.shapes import Shape, shape_mismatch, shown_shape
 from lossd.core.catalog import Loss
 from lossd.core.cut import Cut
+from lossd.core.operand import spread
 from lossd.core.parameters import class_axis
 from lossd.core.prepare import report_of
 from lossd.core.report.layout import Layout
 from lossd.core.report.spec import MOST_GROUP_COLUMNS, spec_of
 from lossd.engine.dispatch.report_outputs import ReportPlan, plan_report
 from lossd.settings import Settings
-from lossd.types import GROUP_PREFIX, ErrorCode, LossRequest, RequestError, Tensor
+from lossd.types import GROUP_PREFIX, ErrorCode, Float64Array, LossRequest, RequestError, Tensor
 
 SECTION_OF: Final[Mapping[str, str]] = {"groups": "groups", "ids": "top", "baseline": "paired"}
 """The section that uses a tensor, by the tensor's name."""
+_MOST_SHOWN: Final = 1 << 15
+"""The most numbers of a pos_weight tensor that are shown: as many as a list among the parameters may have."""
 _EXACT_DTYPES: Final = ("float16", "bfloat16")
 
 
@@ -46,11 +52,8 @@ def check_report_tensors(
     if "classes" in sections and axis == 0:
         raise _no_classes(shape)
     columns = _group_columns(tensors)
-    for section, name, there in (
-        ("groups", "groups", columns),
-        ("paired", "baseline", "baseline" in tensors),
-    ):
-        if section in sections and not there:
+    for section, name in (("groups", "groups"), ("paired", "baseline")):
+        if section in sections and not (name in tensors or (name == "groups" and columns)):
             detail = (
                 f"the section {section} needs the tensor {name}; send it, or leave {section} out of report"
             )
@@ -93,6 +96,38 @@ def plan_for(
         if cells > most_cells:
             raise _too_many_cells(layout, section, cells, most_cells)
     return plan_report(request, layout, cut, most_cells, settings.max_output_bytes, strings)
+
+
+def show_pos_weight(request: LossRequest, shape: Shape, memory: memoryview) -> None:
+    """Show a pos_weight tensor among the options by its numbers, which must be alike in reports that merge.
+
+    Args:
+        request: The request, whose tensors have arrived.
+        shape: The inputs' shape.
+        memory: The memory that the tensors' offsets count from.
+    """
+    tensor, options = request.tensors.get("pos_weight"), request.options
+    if tensor is None or not isinstance(options["pos_weight"], dict):
+        return  # it is a parameter
+    assert isinstance(options, dict)
+    own = tensor.shape
+    along_rows = len(own) == len(shape) or (len(own) == 1 and class_axis(request.params, shape) == 0)
+    if along_rows and own[0] > 1:  # other rows have others, and may be more or less
+        options["pos_weight"] = {"dtype": tensor.dtype, "shape": list(own[1:])}
+        return
+    numbers = _numbers(tensor, memory)
+    if len(own) > 1 or numbers.size > _MOST_SHOWN:
+        digest = hashlib.sha256(numbers.astype("<f8").tobytes()).hexdigest()
+        options["pos_weight"] = {"shape": list(own), "sha256": digest}
+    else:
+        options["pos_weight"] = numbers.item() if numbers.size == 1 else numbers.tolist()
+
+
+def _numbers(tensor: Tensor, memory: memoryview) -> Float64Array:
+    array = spread("", tensor, tensor.shape).array(memory, 0)
+    if tensor.dtype == "bfloat16":  # the upper half of a float32
+        array = (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return array.astype(np.float64)
 
 
 def _check_used(name: str, sections: frozenset[str]) -> None:

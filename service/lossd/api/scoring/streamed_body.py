@@ -128,6 +128,9 @@ class StreamedBody:
     def _take_strings(self, strings: Strings) -> None:
         """Take what the codes of strings mean in the rows that follow."""
         self._strings[self._columns[strings.column].name] += strings.names
+        if strings.rows is not None:
+            assert self._stream is not None
+            self._stream.name(len(strings.rows), strings.rows.at, strings.rows.nbytes)
 
     async def _raise_if_failed(self) -> None:
         if self._job is not None and self._job.ended:
@@ -159,7 +162,8 @@ class StreamedBody:
             request, widest, self._output, self._timeout(), exchange.requester, report
         )
         self._job.deadline = math.inf if exchange.deadline is None else exchange.deadline
-        self._stream = RowStream(self._job, rows, others, widest, most_rows, self._reserve)
+        named = "ids" in self._strings
+        self._stream = RowStream(self._job, rows, others, widest, most_rows, self._reserve, named=named)
 
     def _most_answered_rows(
         self, request: LossRequest, row_shape: tuple[int, ...], axes: tuple[int, ...], slice_elements: int

@@ -14,7 +14,7 @@ from lossd.api.json_helper.parser import LARGE_BYTES
 from lossd.api.scoring.array_answer import check_answer, reserve_output
 from lossd.api.scoring.body import SizeLimit, decoded
 from lossd.api.scoring.exchange import Exchange
-from lossd.api.scoring.report_checks import plan_for
+from lossd.api.scoring.report_checks import plan_for, show_pos_weight
 from lossd.api.scoring.request_spec import LossSpec
 from lossd.api.scoring.validation import assemble
 from lossd.api.services import SMALL_BYTES, Service
@@ -172,6 +172,8 @@ class WholeBody:
                 return self._score_in_place(inplace, request, cut, region)
             started = await self._start(request, cut)
         job, batch = started.job, started.batch
+        if self._report is not None:
+            show_pos_weight(started.request, batch.cut.shape, region.memory)
         job.deadline = self._deadline()
         _hand_out(started, batch.cut.parts)
         job.close(batch.cut)

@@ -20,7 +20,7 @@ static void terms_by_wide_sum(const double *values, int count, terms *terms)
     terms->count = sum_terms(&sum, terms->term);
 }
 
-/* The terms of at most BLOCK numbers >= 0. */
+/* The terms of at most BLOCK numbers. */
 static void terms_of(const double *values, int count, terms *terms)
 {
     double padded[BLOCK];
@@ -124,7 +124,7 @@ static void add_run_at(plane_sums *sums, int64_t place, const double *values, in
     add_terms_at(sums, place, &terms, figures);
 }
 
-/* Add numbers >= 0 to one sum. `values` has room up to a multiple of LANES. */
+/* Add numbers to one sum. `values` has room up to a multiple of LANES. */
 static void add_padded(wide_sum *sum, double *values, int count)
 {
     for (int i = count; i % LANES; i++)

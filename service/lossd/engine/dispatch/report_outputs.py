@@ -26,7 +26,7 @@ LARGE_BYTES: Final = 1 << 19
 """A longer partial report is added in a thread: that takes a millisecond or more."""
 _LEAST_SHARE, _MOST_SHARE = 2, 4
 """Slices of a report are so many times as long as others. An element takes up to 30 ns instead of 8, so a
-slice takes 5 to 15 ms, beside which the half of a millisecond that adding a partial report takes is little."""
+slice takes 5 to 15 ms, and adding its partial report half a millisecond."""
 _ELEMENTS_PER_CELL: Final = 8
 """A slice has so many elements for each of a report's cells, if it may, so that workers do most of the
 adding."""

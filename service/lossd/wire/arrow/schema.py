@@ -10,7 +10,7 @@ The metadata: Schema.fbs in https://github.com/apache/arrow/tree/main/format
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
@@ -31,7 +31,9 @@ MAX_NAME: Final = 128
 _DTYPE_KEY: Final = b"lossd.dtype"
 _EXTENSION_KEY: Final = b"ARROW:extension:name"
 
-_CODED_COLUMNS: Final = f"strings and dictionaries are for columns {GROUP_PREFIX}NAME and ids"
+_CODED_COLUMNS: Final = (
+    f"strings, and dictionaries of strings or integers, are for columns {GROUP_PREFIX}NAME and ids, one a row"
+)
 
 # The fields of the tables, numbered as in Schema.fbs; a union takes two numbers.
 _ENDIANNESS, _FIELDS = range(2)  # Schema
@@ -83,7 +85,8 @@ class Field:
 
     def values(self) -> Field:
         """Return the field of the dictionary's entries."""
-        return Field(self.column, self.kind, self.big_endian)
+        bits = 8 * (STRINGS[self.kind] if self.kind in STRINGS else ITEMSIZE[self.kind])
+        return Field(replace(self.column, wire_bits=bits), self.kind, self.big_endian)
 
 
 def read_schema(schema: Table) -> tuple[Field, ...]:

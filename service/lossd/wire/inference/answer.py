@@ -50,16 +50,16 @@ def write_inference(
         result: The result. Numbers that are not finite are strings in JSON, as in `write_json`.
         model: The loss's name.
         request_id: The caller's id of the request.
-        outputs: The outputs to write, in order.
-        report: The document of the report, if there is one. It comes last if it is not among the outputs.
+        outputs: The outputs to write, in order; a report only if there is one.
+        report: The document of the report; None if there is none.
     """
     answer: dict[str, object] = {"model_name": model, "model_version": MODEL_VERSION}
     if request_id is not None:
         answer["id"] = request_id
     if result.notes:
         answer["parameters"] = {"notes": "; ".join(result.notes)}
-    if report is not None and all(output.name != REPORT for output in outputs):
-        outputs = [*outputs, RequestedOutput(REPORT, outputs[-1].binary)]
+    if report is None and outputs[-1].name == REPORT:
+        outputs = outputs[:-1]
     short = isinstance(result.loss, float) and are_finite(result) and report is None
     if short and not any(each.binary for each in outputs):
         answer["outputs"] = [_number_output(output.name, result) for output in outputs]

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from typing import Final
 
 from lossd.types import Body, ErrorCode, RequestError
-from lossd.wire.inference.objects import REPORT
 from lossd.wire.inference.request import InferenceRequest, RequestedOutput, read_request
 from lossd.wire.json.arrays import array_bytes
 from lossd.wire.npy.npy import cut_short
@@ -30,9 +29,9 @@ class InferenceReader:
     Attributes:
         request_id: The caller's id of the request, which the answer repeats. This and what follows is known
             when `finish` returns.
-        outputs: The outputs that the answer must have, in order.
+        outputs: The outputs that the answer must have, in order; a report only if there is one.
         timeout_us: The caller's time limit in microseconds, 1 to 2**63 - 1, or None.
-        needs_report: Whether a report is among the outputs, and the body's parameters do not say which.
+        needs_report: Whether a report is asked for among the outputs, but not by the parameters.
     """
 
     def __init__(self, *, header_length: int | None, max_json_bytes: int) -> None:
@@ -133,8 +132,7 @@ class InferenceReader:
         self.request_id = request.request_id
         self.outputs = request.outputs
         self.timeout_us = request.timeout_us
-        named = any(output.name == REPORT for output in request.outputs)
-        self.needs_report = named and REPORT not in request.body.params
+        self.needs_report = request.needs_report
 
     def _check_end(self, request: InferenceRequest) -> None:
         if self._received > request.length:

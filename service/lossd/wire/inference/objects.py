@@ -33,7 +33,7 @@ OUTPUTS: Final[Mapping[str, tuple[str, int]]] = {
 }
 """The outputs with their datatypes and lengths; -1 where the length depends on the request."""
 REPORT: Final = "report"
-"""A further output, [1] of BYTES, which is sent only if it or the parameter of that name is given."""
+"""A further output, [1] of BYTES, if it is named or the parameter of that name is given."""
 
 WHERE_PARAMETERS: Final = "; parameters of the loss stand in the body's parameters"
 """The remedy where something unknown may be meant as a parameter."""

@@ -74,7 +74,8 @@ class InferenceRequest:
         length: The length of the whole body, in bytes.
         last: The start of the last binary tensor.
         request_id: The caller's id of the request.
-        outputs: The outputs that the answer must have, in order.
+        outputs: The outputs that the answer must have, in order; a report only if there is one.
+        needs_report: Whether a report is asked for among the outputs, but not by the parameters.
         timeout_us: The caller's time limit in microseconds, 1 to 2**63 - 1.
     """
 
@@ -83,6 +84,7 @@ class InferenceRequest:
     last: int
     request_id: str | None
     outputs: tuple[RequestedOutput, ...]
+    needs_report: bool
     timeout_us: int | None
 
 
@@ -98,7 +100,9 @@ def read_request(text: bytes) -> InferenceRequest:
     if request_id is not None and not isinstance(request_id, str):
         raise bad_request(pointer("id"), "not a string", "send one, or leave it out")
     params, binary, timeout_us = _read_parameters(request.get("parameters", {}))
-    outputs = _read_outputs(request.get("outputs", []), binary)
+    named = request.get("outputs", [])
+    outputs = _read_outputs(named, binary)
+    asks_report = bool(named) and any(output.name == REPORT for output in outputs)
     if "inputs" not in request:
         remedy = "send the list of the tensors, such as logits and targets"
         raise bad_request(pointer("inputs"), "missing", remedy)
@@ -122,7 +126,9 @@ def read_request(text: bytes) -> InferenceRequest:
     if len(arrays) > len(body.arrays):
         detail = "there is an array named data that is not an input's; leave it out"
         raise RequestError(ErrorCode.INVALID_PARAMETER, detail + WHERE_PARAMETERS)
-    return InferenceRequest(body, end, last, request_id, outputs, timeout_us)
+    return InferenceRequest(
+        body, end, last, request_id, outputs, asks_report and REPORT not in params, timeout_us
+    )
 
 
 def read_index_request(body: bytes) -> bool:
@@ -186,7 +192,7 @@ def _check_content_type(value: object, place: str) -> None:
 
 
 def _read_outputs(value: object, binary: bool) -> tuple[RequestedOutput, ...]:
-    """Return the requested outputs; all but a report where none is named.
+    """Return the requested outputs; all where none is named.
 
     Args:
         value: The value that was sent.
@@ -214,7 +220,7 @@ def _read_outputs(value: object, binary: bool) -> tuple[RequestedOutput, ...]:
             )
         flag = read_flag(parameters.get("binary_data"), binary, place + pointer("parameters", "binary_data"))
         outputs[name] = RequestedOutput(name, flag)
-    return tuple(outputs.values()) or tuple(RequestedOutput(name, binary) for name in OUTPUTS)
+    return tuple(outputs.values()) or tuple(RequestedOutput(name, binary) for name in _OUTPUT_NAMES)
 
 
 def _describe(index: int, given: Mapping[str, object]) -> Input:
