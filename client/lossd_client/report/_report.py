@@ -62,7 +62,9 @@ class Report(ReportView):
         """Write the document to a file, as JSON; compressed if its name ends with .gz."""
         text = json.dumps(self._document, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         data = text.encode() + b"\n"
-        Path(path).write_bytes(gzip.compress(data, compresslevel=6, mtime=0) if Path(path).suffix == ".gz" else data)
+        Path(path).write_bytes(
+            gzip.compress(data, compresslevel=6, mtime=0) if Path(path).suffix == ".gz" else data
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
