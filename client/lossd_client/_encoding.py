@@ -87,6 +87,8 @@ class RequestSummary:
             raise BadAnswer("the answer has no report: the server is of a version that makes none")
         document = answer["report"]
         put_back(document, self.report.groups, self.report.ids)
+        if self.report.row_weights is not None:
+            document["totals"]["params"]["pos_weight"] = self.report.row_weights
         return Report(document)
 
     def loss_of(self, lists: list[Any]) -> NDArray[np.float64]:
