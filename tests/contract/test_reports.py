@@ -303,8 +303,12 @@ def test_threads_and_kernels_give_the_same_bytes(
     client: httpx.Client, request: pytest.FixtureRequest, other: str
 ) -> None:
     server = request.getfixturevalue(other)
-    for name, case in CASES.items():
-        assert sections_of(ask(server, case)) == sections_of(ask(client, case)), name
+    different = [
+        name
+        for name, case in CASES.items()
+        if sections_of(ask(server, case)) != sections_of(ask(client, case))
+    ]
+    assert different == []
 
 
 @pytest.mark.parametrize(
@@ -512,7 +516,8 @@ WRONG_PARAMETERS: list[tuple[Document, tuple[str, ...]]] = [
 
 @pytest.mark.parametrize(("params", "said"), WRONG_PARAMETERS, ids=str)
 def test_a_wrong_parameter_is_refused(client: httpx.Client, params: Document, said: tuple[str, ...]) -> None:
-    for form in ("npy", "json", "multipart with params", "arrow"):
+    forms = ("npy", "json", "multipart with params", "arrow")
+    for form in forms[: 3 if "group_names" in params else 4]:  # columns of Arrow have names
         check(send(client, BARE, form, params=params), 422, "invalid_parameter", *said)
     answer = send(client, BARE, "v2", params=params)
     assert (answer.status_code, answer.headers["lossd-code"]) == (422, "invalid_parameter"), answer.text

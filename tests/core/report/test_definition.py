@@ -15,6 +15,7 @@ from core.report.reference import Reference, Summands, figures_of
 from core.scoring import Array
 from lossd.core.kernel import Kernel
 from lossd.core.losses.elements import Formula, elements
+from lossd.core.losses.kernel import TorchKernel
 from lossd.core.losses.likelihood import probability
 from lossd.core.losses.sweep import summands
 from lossd.core.report.layout import Layout
@@ -68,3 +69,34 @@ def test_every_figure_is_what_it_is_defined_to_be(kernel: Kernel, seed: int) -> 
     assert found.lists.keys() == expected.lists.keys()
     for name, entries in expected.lists.items():
         assert repr(found.lists[name]) == repr(entries), name  # NaN is equal to itself there
+
+
+@pytest.mark.parametrize("seed", range(0, 96, 7))
+@pytest.mark.parametrize("block", [1, 64])
+def test_blocks_of_rows_come_to_the_same(block: int, seed: int) -> None:
+    case = drawn(seed)
+    case.elements = 1 << 15
+    job = case.job()
+    layout = layout_of(job)
+    (whole, expected), (cut, found) = (
+        score(kernel, job, 0) for kernel in (TorchKernel(), TorchKernel(block=block))
+    )
+    assert repr(cut) == repr(whole) or cut.report == whole.report  # NaN is equal to itself there
+    together, apart = figures_of(case, layout, [expected]), figures_of(case, layout, [found])
+    assert repr(apart.lists) == repr(together.lists)
+    assert (apart.sums, apart.counts) == (together.sums, together.counts)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("seed", range(24))
+def test_cuda_comes_to_the_same(seed: int) -> None:
+    case = drawn(seed)
+    job = case.job()
+    layout = layout_of(job)
+    for index in range(job.work.cut.parts):
+        one, other = (
+            figures_of(case, layout, [score(kernel, job, index)[1]])
+            for kernel in (TorchKernel(), TorchKernel("cuda:0"))
+        )
+        assert repr(one.lists) == repr(other.lists)
+        assert (one.sums, one.counts) == (other.sums, other.counts)

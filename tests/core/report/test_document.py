@@ -86,7 +86,7 @@ def reference_of(case: Case, job: ReportJob, request: LossRequest) -> tuple[Requ
         groups=None if columns is None else dict(zip(names, columns, strict=True)),
         ids=None if case.ids is None else np.array(case.ids, object),
         baseline=sent(case, "baseline") if "baseline" in case.tensors else None,
-        params={name: (request.own | request.options)[name] for name in (*OWN[case.loss], *OPTIONS)},
+        params={name: {**request.own, **request.options}[name] for name in (*OWN[case.loss], *OPTIONS)},
         sections=tuple(layout.spec.sections - {"totals"}),
         top=layout.spec.top,
         row="mean" if layout.spec.row_mean else "sum",

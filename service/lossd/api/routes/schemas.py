@@ -167,8 +167,8 @@ class InferenceRequest(_Document):
     inputs: list[InferenceInput]
     outputs: list[RequestedOutput] | None = Field(
         default=None,
-        description="The outputs to send; by default all, and `report` if the parameter of that name is given. "
-        "Naming `report` without the parameter asks for its totals.",
+        description="The outputs to send; by default all, and `report` if the parameter of that name is "
+        "given. Naming `report` without the parameter asks for its totals.",
     )
 
 

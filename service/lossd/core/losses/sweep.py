@@ -87,9 +87,13 @@ def _power(how: Formula, gamma: float, x: Tensor, target: Smoothed) -> Tensor:
 
 
 def _costs(inputs: Likelihood) -> tuple[Tensor, Tensor]:
-    """Return A and B, the costs of the two classes: infinite for the one that a certain input excludes."""
+    """Return A and B, the costs of the two classes: infinite for the one that a certain input excludes.
+
+    Both are NaN where the input is: `unlikely` alone may be any number there.
+    """
     likely = _number(inputs.likely)
     unlikely = torch.where(inputs.certain, math.inf, _number(inputs.unlikely))
+    unlikely = torch.where(torch.isnan(likely), likely, unlikely)
     positive = inputs.positive
     return torch.where(positive, likely, unlikely), torch.where(positive, unlikely, likely)
 

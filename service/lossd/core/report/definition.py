@@ -20,8 +20,8 @@ from lossd.core.parameters import Divisor
 from lossd.core.report.figures import BoolArray, Figures
 from lossd.core.report.layout import HISTOGRAM_BINS, Layout
 from lossd.core.report.partial import ENTRY, Entries, Int64Array, Partial
-from lossd.core.report.ranking import best
 from lossd.core.report.sums import rounded_sums
+from lossd.core.report.top_list import TopList
 from lossd.types import Float64Array
 
 Ids = npt.NDArray[np.int64] | npt.NDArray[np.uint64]
@@ -239,7 +239,10 @@ class _Reduction:
         ids = self._rows.ids
         if ids is not None:
             entries["id"] = ids[where[0]].view(np.int64)
-        self._lists[name] = best(entries, self._layout.spec.top, None if ids is None else ids.dtype)
+        unsigned = ids is not None and ids.dtype == np.uint64
+        top = TopList(self._layout.spec.top, by_id=ids is not None, unsigned=unsigned)
+        top.keep(entries)
+        self._lists[name] = top.entries
 
 
 def cells_of(losses: Float64Array) -> Int64Array:

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lossd.core.report.layout import LISTS, Block, Layout
-from lossd.core.report.partial import ENTRY, Entries, Int64Array, Partial
-from lossd.core.report.ranking import best
+from lossd.core.report.partial import Entries, Int64Array, Partial
 from lossd.core.report.sums import exact_sums
+from lossd.core.report.top_list import TopList
 from lossd.types import Float64Array
 
 BoolArray = npt.NDArray[np.bool_]
@@ -77,13 +77,14 @@ class Figures:
         return indices
 
 
-def merged(layout: Layout, partials: Sequence[Partial], ids: npt.DTypeLike | None) -> Partial:
+def merged(layout: Layout, partials: Sequence[Partial], *, by_id: bool, unsigned: bool) -> Partial:
     """Return the figures of the rows of several partial reports together.
 
     Args:
         layout: The figures of each.
         partials: At least one.
-        ids: As for `lossd.core.report.ranking.best`.
+        by_id: Whether rows have ids.
+        unsigned: Whether ids are the bits of unsigned numbers.
     """
     groups, numbers = _merged_groups(layout, [partial.groups for partial in partials])
     sum_index = [
@@ -98,13 +99,13 @@ def merged(layout: Layout, partials: Sequence[Partial], ids: npt.DTypeLike | Non
     figures, which = np.unique(np.concatenate(count_index), return_inverse=True)
     counts = np.zeros(len(figures), np.int64)
     np.add.at(counts, which.reshape(-1), np.concatenate([partial.counts for partial in partials]))
-    empty = np.empty(0, ENTRY)
-    lists = {
-        name: best(
-            np.concatenate([partial.lists.get(name, empty) for partial in partials]), layout.spec.top, ids
-        )
-        for name in LISTS
-    }
+    lists = {}
+    for name in LISTS:
+        top = TopList(layout.spec.top, by_id=by_id, unsigned=unsigned)
+        for partial in partials:
+            if name in partial.lists:
+                top.keep(partial.lists[name])
+        lists[name] = top.entries
     return Partial(*sums, figures, counts, groups, lists)
 
 
