@@ -42,6 +42,7 @@ from lossd_client.errors import (
     Unavailable,
 )
 from lossd_client.progress import Progress, progress_bar
+from lossd_client.report import Report
 from lossd_client.result import LossResult
 from lossd_client.retry import Retry
 from lossd_client.timeout import Timeout
@@ -76,6 +77,7 @@ __all__ = [
     "NotFound",
     "Progress",
     "Reduction",
+    "Report",
     "Request",
     "Response",
     "Retry",

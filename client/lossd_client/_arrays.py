@@ -138,19 +138,45 @@ def _mask_remedy(held: list[str]) -> str:
 
 def _as_numpy(name: str, value: Array, allowed: tuple[str, ...], gaps: bool) -> NDArray[Any]:
     if isinstance(value, np.ndarray):
-        return np.asarray(value)  # a matrix has two dimensions whatever is taken of it
+        value = np.asarray(value)  # a matrix has two dimensions whatever is taken of it
+        return _stacked(name, value, allowed, gaps)
     try:
-        array = from_foreign(value)
-        if array is not None:
-            return array
-        array = np.asarray(value)
+        foreign = from_foreign(value)
+        array = np.asarray(value) if foreign is None else foreign
     except ValueError as error:
         raise ValueError(f"{name} cannot be read as an array: {error}") from error
     except (TypeError, RuntimeError) as error:
         raise TypeError(f"{name} cannot be read as an array: {error}") from error
+    if foreign is not None:
+        return _stacked(name, foreign, allowed, gaps)
     if isinstance(value, int | float | Decimal | list | tuple):
         return _of_python_numbers(array, allowed, gaps)
     return array
+
+
+def _stacked(name: str, column: NDArray[Any], allowed: tuple[str, ...], gaps: bool) -> NDArray[Any]:
+    """Return a table's column whose items are rows of numbers as one array, and other arrays unchanged.
+
+    Raises:
+        ValueError: A row is missing, or has another length than the first one.
+    """
+    if column.dtype.kind != "O" or column.ndim != 1:
+        return column
+    rows = column.tolist()
+    if not any(isinstance(row, list | tuple | np.ndarray) for row in rows):
+        return column
+    for number, row in enumerate(rows):
+        if not isinstance(row, list | tuple | np.ndarray):
+            raise ValueError(f"{name}: row {number} is {row!r} and no list of numbers: leave that row out")
+        if len(row) != len(rows[0]):
+            raise ValueError(f"{name}: row {number} has {len(row)} values, and row 0 has {len(rows[0])}")
+    if all(isinstance(row, np.ndarray) for row in rows):
+        arrays = [_stacked(f"{name}: row {number}", row, allowed, gaps) for number, row in enumerate(rows)]
+        return np.stack(arrays)
+    try:
+        return _of_python_numbers(np.asarray(rows), allowed, gaps)
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be read as an array: {error}") from error
 
 
 def _of_python_numbers(array: NDArray[Any], allowed: tuple[str, ...], gaps: bool) -> NDArray[Any]:
@@ -200,6 +226,8 @@ def from_foreign(value: Any) -> NDArray[Any] | None:  # noqa: ANN401 - what it i
     """
     if _is_torch(value):
         return _from_torch(value)
+    if is_arrow(value):
+        return _from_arrow(value)
     reasons = []
     for read in (_by_dlpack, _by_array, _by_get):
         try:
@@ -228,6 +256,36 @@ def _from_torch(tensor: Any) -> NDArray[Any]:  # noqa: ANN401 - torch is not imp
         return np.asarray(tensor.numpy())
     except (RuntimeError, TypeError) as error:  # sparse, quantised, meta
         raise TypeError(f"{type(error).__name__}: {error}") from error
+
+
+def is_arrow(value: object) -> bool:
+    """Return whether `value` is an array of pyarrow's, in one piece or several."""
+    arrow: Any = sys.modules.get("pyarrow")  # an array's module has been imported
+    return arrow is not None and isinstance(value, arrow.Array | arrow.ChunkedArray)
+
+
+def _from_arrow(column: Any) -> NDArray[Any]:  # noqa: ANN401 - pyarrow is optional
+    """Return a column as an array, in which lists of one length are an axis.
+
+    Raises:
+        ValueError: A list is null, or has another length than the first one.
+    """
+    arrow: Any = sys.modules["pyarrow"]
+    if isinstance(column, arrow.ChunkedArray):
+        column = arrow.concat_arrays(column.chunks or [arrow.array([], column.type)])
+    if isinstance(column, arrow.FixedShapeTensorArray):
+        return np.asarray(column.to_numpy_ndarray())
+    if not isinstance(column, arrow.ListArray | arrow.LargeListArray | arrow.FixedSizeListArray):
+        return np.asarray(column)
+    from pyarrow.compute import list_value_length
+
+    lengths = list_value_length(column).fill_null(-1).to_numpy()
+    length = int(lengths[0]) if lengths.size else getattr(column.type, "list_size", 0)
+    for row in np.flatnonzero((lengths != length) | (lengths < 0))[:1]:
+        given = "is null" if lengths[row] < 0 else f"has {lengths[row]} values, and row 0 has {length}"
+        raise ValueError(f"row {row} {given}: leave that row out, or fill it")
+    values = _from_arrow(column.flatten())
+    return values.reshape(len(column), length, *values.shape[1:])
 
 
 def _by_dlpack(value: Any) -> NDArray[Any] | None:  # noqa: ANN401 - see above

@@ -3,8 +3,8 @@
 pyarrow is imported when the first stream is made: the base install does without.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,11 @@ from lossd_client._arrays import BFLOAT16, dtype_name
 DEFAULT_BATCH_BYTES: Final = 32 << 20
 _HEADROOM: Final = 0.9  # for padding, and for the bits of bool columns that do not fill a byte
 _ALIKE: Final = "a stream's batches must have the same tensors, dtypes and columns"
+_NONE: Final[Mapping[str, Any]] = {}
 _END: Final = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+
+LabelColumns: TypeAlias = Mapping[str, tuple[NDArray[Any], Sequence[str] | None]]
+"""Integers of rows by the name of their column, and the strings that they stand for, if they do."""
 
 
 def _kind(dtype: str, columns: tuple[int, ...]) -> str:
@@ -68,8 +72,12 @@ class ArrowEncoder:
         self.shape: tuple[int, ...] = ()
         self.batches = 0
 
-    def encode(self, tensors: Mapping[str, NDArray[Any]]) -> Iterator[bytes]:
+    def encode(self, tensors: Mapping[str, NDArray[Any]], labels: LabelColumns = _NONE) -> Iterator[bytes]:
         """Yield the bytes of the next batch, in record batches that the server takes.
+
+        Args:
+            tensors: The tensors by name, the inputs first.
+            labels: Groups and ids.
 
         Raises:
             TypeError: A tensor or dtype differs from the first batch's.
@@ -77,16 +85,19 @@ class ArrowEncoder:
                 other columns or rows.
         """
         self._check_dimensions(tensors)
-        self._compare(tensors)
+        self._compare(tensors, labels)
         rows = next(iter(tensors.values())).shape[0]
+        named = {name: self._labels(*column) for name, column in labels.items()}
         if self._schema is None:
             fields = [self._field(name, array) for name, array in tensors.items()]
+            fields += [self._arrow.field(name, column.type, nullable=False) for name, column in named.items()]
             self._schema = self._arrow.schema(fields)
             yield self._schema.serialize().to_pybytes()
-        row_bytes = sum(array.nbytes for array in tensors.values()) // max(rows, 1)
+        row_bytes = sum(each.nbytes for each in (*tensors.values(), *named.values())) // max(rows, 1)
         step = max(1, int(self._batch_bytes * _HEADROOM) // max(row_bytes, 1))
         for start in range(0, rows, step):
             columns = [self._column(array[start : start + step]) for array in tensors.values()]
+            columns += [column[start : start + step] for column in named.values()]
             batch = self._arrow.record_batch(columns, schema=self._schema)
             self.batches += 1
             yield batch.serialize().to_pybytes()
@@ -112,16 +123,26 @@ class ArrowEncoder:
                 if remedy:
                     raise ValueError(f"{name} has shape {array.shape}, {inputs} {shape}: {remedy}")
 
-    def _compare(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+    def _compare(self, tensors: Mapping[str, NDArray[Any]], labels: LabelColumns) -> None:
         sizes = {array.shape[0] if array.ndim else 0 for array in tensors.values()}
+        for name, (numbers, _) in labels.items():
+            if {len(numbers)} != sizes:
+                raise ValueError(f"{name} has {len(numbers)} rows, and the batch {max(sizes)}")
         if any(array.ndim not in (1, 2) for array in tensors.values()) or len(sizes) != 1:
             shapes = ", ".join(f"{name} {array.shape}" for name, array in tensors.items())
             raise ValueError(f"an Arrow stream has tensors of shape [N] or [N, C], with the same N: {shapes}")
         kinds = {name: (dtype_name(array.dtype), array.shape[1:]) for name, array in tensors.items()}
+        kinds |= {
+            name: (dtype_name(numbers.dtype) if strings is None else "string", ())
+            for name, (numbers, strings) in labels.items()
+            if len(numbers) or not self._first  # an empty list does not show whether it is of strings
+        }
         if not self._first:
             self._first = kinds
             self.shape = (0, *next(iter(tensors.values())).shape[1:])
         for name, kind in (self._first | kinds).items():
+            if name not in kinds and sizes == {0} and name in labels:
+                continue
             if name not in kinds:
                 raise TypeError(f"{name} is missing in a later batch; {_ALIKE}")
             if name not in self._first:
@@ -135,6 +156,14 @@ class ArrowEncoder:
     def _field(self, name: str, array: NDArray[Any]) -> Any:  # noqa: ANN401 - pyarrow is optional
         metadata = {"lossd.dtype": "bfloat16"} if array.dtype == BFLOAT16 else None
         return self._arrow.field(name, self._column(array[:0]).type, nullable=False, metadata=metadata)
+
+    def _labels(self, numbers: NDArray[Any], strings: Sequence[str] | None) -> Any:  # noqa: ANN401 - see above
+        column = self._column(numbers)
+        if strings is None:
+            return column
+        texts = self._arrow.array(strings, self._arrow.string())
+        # Not a dictionary: a stream would have to replace it from batch to batch.
+        return texts.take(column)
 
     def _column(self, array: NDArray[Any]) -> Any:  # noqa: ANN401 - pyarrow is optional
         if array.dtype == BFLOAT16:

@@ -12,7 +12,7 @@ from lossd_client._attempts import CallLimits, RetryState, Steps, attempts
 from lossd_client._calls import CheckedCall, batch_call, check
 from lossd_client._connections import Connections, OwnedServer, TransportT
 from lossd_client._encoding import encode, read_result
-from lossd_client._methods import AnswersT, AnswerT, BatchesT, BatchLosses
+from lossd_client._methods import AnswersT, AnswerT, BatchesT, BatchLosses, ReportT
 from lossd_client._options import (
     DEFAULT_CONCURRENCY,
     DEFAULT_CONNECTIONS,
@@ -26,13 +26,17 @@ from lossd_client._options import (
 from lossd_client._splitting import Part, Plan, batch_tensors
 from lossd_client.errors import LossdError, StatusError
 from lossd_client.progress import Progress
+from lossd_client.report import Report
 from lossd_client.result import LossResult
 from lossd_client.retry import Retry
 from lossd_client.timeout import Timeout
 from lossd_client.transport import Request, Response
 
 
-class BaseClient(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, BatchesT, AnswersT, TransportT]):
+class BaseClient(
+    BatchLosses[AnswerT, BatchesT, AnswersT, ReportT],
+    Generic[AnswerT, BatchesT, AnswersT, ReportT, TransportT],
+):
     """The base of `LossClient` and `AsyncLossClient`, which differ in how they send."""
 
     _settings: Settings
@@ -144,6 +148,18 @@ class BaseClient(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, Batc
         tensors = {name: copied(array) for name, array in call.tensors.items()}
         return replace(call, tensors=tensors)
 
+    def _batch_reader(self, loss: str, params: Mapping[str, Any]) -> Callable[[object], CheckedCall]:
+        """Return what makes a call of each batch in turn; its rows are numbered on after those before it."""
+        rows = 0
+
+        def read(batch: object) -> CheckedCall:
+            nonlocal rows
+            call = self._batch_call(loss, batch, params).after(rows)
+            rows += call.rows
+            return call
+
+        return read
+
     def _encoded(self, part: Part) -> Request:
         return self._addressed(encode(part.call, self._settings.form), part.request_id)
 
@@ -161,6 +177,12 @@ class BaseClient(BatchLosses[AnswerT, BatchesT, AnswersT], Generic[AnswerT, Batc
         except LossdError as error:
             error.request_id = error.request_id or part.request_id
             raise
+
+
+def report_of(result: LossResult) -> Report:
+    """Return the report of a result that was asked for one."""
+    assert result.report is not None
+    return result.report
 
 
 class Meter:

@@ -7,15 +7,16 @@ import difflib
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Final, Literal, Self, TypeAlias, TypedDict
+from typing import Any, Final, Literal, Self, TypeAlias, TypedDict, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client._arrays import FLOATS, IDS, MASK, TARGETS, WEIGHTS, Array, as_array, dtype_name, widened
+from lossd_client._labels import Column, Groups, Labels
 
 LossName: TypeAlias = Literal["bce", "focal"]
 Reduction: TypeAlias = Literal["none", "sum", "mean"]
@@ -24,6 +25,13 @@ Normalizer: TypeAlias = Literal["count", "weight", "positives"] | float
 TargetsFormat: TypeAlias = Literal["dense", "index"]
 IgnoreIndex: TypeAlias = float | Literal["nan"] | None
 Variant: TypeAlias = Literal["sigmoid", "exp", "quality"]
+Section: TypeAlias = Literal[
+    "totals", "classes", "groups", "top", "histogram", "calibration", "sweep", "paired"
+]
+Sections: TypeAlias = Section | Literal["all"] | Sequence[Section]
+RowLoss: TypeAlias = Literal["sum", "mean"]
+Bins: TypeAlias = int | Literal["exact"]
+Sweep: TypeAlias = Mapping[Literal["gamma"], Sequence[float]]
 
 
 class Default(Enum):
@@ -39,12 +47,10 @@ DEFAULT: Final = Default.DEFAULT
 """Stands for a parameter that is not sent, where None has a meaning of its own."""
 
 
-class BceParams(TypedDict, total=False):
-    """The parameters of binary cross entropy for batches; see `LossClient.bce`."""
+class BceReportParams(TypedDict, total=False):
+    """The parameters of binary cross entropy for a report; see `LossClient.bce`."""
 
     pos_weight: Array | None
-    reduction: Reduction
-    axis: Axis
     normalizer: Normalizer
     class_axis: int
     targets_format: TargetsFormat
@@ -54,8 +60,29 @@ class BceParams(TypedDict, total=False):
     allow_nan: bool
 
 
+class FocalReportParams(BceReportParams, total=False):
+    """The parameters of focal loss for a report; see `LossClient.focal`."""
+
+    gamma: float | Default
+    alpha: Array | Default | None
+    variant: Variant | Default
+
+
+class BceParams(BceReportParams, total=False):
+    """The parameters of binary cross entropy for batches; see `LossClient.bce` and `LossClient.report`."""
+
+    reduction: Reduction
+    axis: Axis
+    sections: Sections | None
+    top: int
+    row: RowLoss
+    first_row: int
+    calibration_bins: Bins
+    sweep: Sweep | None
+
+
 class FocalParams(BceParams, total=False):
-    """The parameters of focal loss for batches; see `LossClient.focal`."""
+    """The parameters of focal loss for batches; see `LossClient.focal` and `LossClient.report`."""
 
     gamma: float | Default
     alpha: Array | Default | None
@@ -72,6 +99,9 @@ class Tensors:
     weight: Array | None
     mask: Array | None
     pos_weight: Array | None  # a single number goes as a parameter
+    groups: Groups | None = None  # these three are for a report
+    ids: Column | None = None
+    baseline: Array | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +130,22 @@ class LossCall:
     tensors: Tensors
     shared: Shared
     own: Mapping[str, Any] = field(default_factory=dict)  # the loss's own; DEFAULT for those not given
+    report: Mapping[str, Any] = field(default_factory=dict)  # the report's
+
+
+@dataclass(frozen=True, slots=True)
+class ReportCall:
+    """What a call asks of a report.
+
+    Attributes:
+        params: The report's parameters, those that differ from their defaults, as JSON values.
+        groups: The rows' groups.
+        ids: The rows' ids.
+    """
+
+    params: Mapping[str, Any]
+    groups: Labels | None = None
+    ids: Labels | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +157,33 @@ class CheckedCall:
         tensors: By name, the logits or probabilities first, in the order in which they are sent.
         params: The shared parameters that differ from their defaults, as JSON values.
         own: The given ones of the loss's own parameters, likewise.
+        report: What is asked of a report; None without one.
     """
 
     loss_name: str
     tensors: Mapping[str, NDArray[Any]]
     params: Mapping[str, Any]
     own: Mapping[str, Any]
+    report: ReportCall | None = None
 
     @property
     def inputs(self) -> NDArray[Any]:
         """The logits or probabilities."""
         return next(iter(self.tensors.values()))
+
+    @property
+    def rows(self) -> int:
+        """How many rows the inputs have."""
+        return self.inputs.shape[0] if self.inputs.ndim else 1
+
+    def after(self, rows: int) -> Self:
+        """Return this call with its rows numbered on after `rows` others, for its report."""
+        if self.report is None or not rows:
+            return self
+        first_row = self.report.params.get("first_row", 0) + rows
+        return replace(
+            self, report=replace(self.report, params={**self.report.params, "first_row": first_row})
+        )
 
     @property
     def axes(self) -> "Axes":
@@ -203,7 +265,7 @@ def check(call: LossCall) -> CheckedCall:
     Raises:
         TypeError: A tensor is missing, or logits and probabilities are both there; a tensor's dtype is not
             allowed, or a parameter has the wrong type.
-        ValueError: A tensor is ragged, or a parameter is no number or not finite.
+        ValueError: A tensor is ragged, a parameter is no number or not finite, or a group or id is missing.
     """
     params = _shared(call.shared)
     tensors = _tensors(call, gaps=params.get("ignore_index") == "nan" or "allow_nan" in params)
@@ -212,7 +274,11 @@ def check(call: LossCall) -> CheckedCall:
         params["pos_weight"] = _converted("pos_weight", pos_weight)
     elif pos_weight is not None:
         tensors["pos_weight"] = as_array("pos_weight", pos_weight, WEIGHTS)
-    return CheckedCall(call.loss_name, tensors, params, _own(call.own))
+    report = _report(call)
+    if report is not None:
+        given = {"groups": report.groups, "ids": report.ids}
+        tensors |= {name: labels.numbers for name, labels in given.items() if labels is not None}
+    return CheckedCall(call.loss_name, tensors, params, _own(call.own), report)
 
 
 def checked_params(call: LossCall) -> dict[str, Any]:
@@ -231,7 +297,81 @@ def checked_params(call: LossCall) -> dict[str, Any]:
                 "the arrays by one call of the loss, which sends it along with its rows"
             )
         params["pos_weight"] = _converted("pos_weight", weights.tolist())
-    return params
+    return params | checked_report(call.report)
+
+
+def _report(call: LossCall) -> ReportCall | None:
+    """Return what the call asks of a report.
+
+    Raises:
+        TypeError: Groups or ids are neither integers nor strings, or a parameter has the wrong type.
+        ValueError: They are given although no report is asked for, or one is not as it should be.
+    """
+    groups, ids, baseline = call.tensors.groups, call.tensors.ids, call.tensors.baseline
+    params = checked_report(call.report)
+    if not params:
+        for name, given in {"groups": groups, "ids": ids, "baseline": baseline}.items():
+            if given is not None:
+                raise ValueError(f"{name} is for a report: ask for one, by sections='all'")
+        return None
+    return ReportCall(
+        params,
+        None if groups is None else Labels.of_groups(groups),
+        None if ids is None else Labels.of_ids(ids),
+    )
+
+
+def checked_report(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a report as they are sent; none if no sections are asked for.
+
+    Raises:
+        TypeError: One has the wrong type.
+        ValueError: They are given although no report is asked for, or there is no such section or sweep.
+    """
+    asked = {name: value for name, value in given.items() if value != REPORT[name]}
+    if asked.get("sections") is None:
+        for name in asked:
+            raise ValueError(f"{name} is for a report: ask for one, by sections='all'")
+        return {}
+    converted = {"report": _sections(asked.pop("sections"))}
+    return converted | {name: _converted(name, value) for name, value in asked.items()}
+
+
+def _sections(value: str | Sequence[str]) -> str:
+    names = value.split(",") if isinstance(value, str) else list(value)
+    if names != ["all"]:
+        for name in names:
+            if name not in SECTIONS:
+                near = difflib.get_close_matches(str(name), SECTIONS, n=1)
+                raise ValueError(
+                    f"sections: there is no {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+                )
+    if not names:
+        raise ValueError(f"sections: name some of {', '.join(SECTIONS)}, or say 'all'")
+    return ",".join(names)
+
+
+def _row(value: str) -> str:
+    if value not in ("sum", "mean"):
+        raise ValueError(f"must be 'sum' or 'mean', and is {value!r}")
+    return value
+
+
+def _bins(value: int | str) -> int | str:
+    if isinstance(value, str) and value != "exact":
+        raise ValueError(f"must be a number or 'exact', and is {value!r}")
+    return value if isinstance(value, str) else operator.index(value)
+
+
+def _sweep(value: Mapping[str, Sequence[float]]) -> str:
+    if not isinstance(value, Mapping):
+        raise TypeError(f'must be {{"gamma": [...]}}, and is {value!r}')
+    if list(value) != ["gamma"]:
+        raise ValueError(
+            f'must be {{"gamma": [...]}}, and is of {", ".join(map(str, value)) or "nothing"}; alpha and '
+            "pos_weight are for the report's at(...)"
+        )
+    return "gamma:" + ",".join(repr(float(gamma)) for gamma in value["gamma"])
 
 
 def _own(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -247,7 +387,7 @@ def batch_call(loss_name: str, tensors: Mapping[str, Any], params: Mapping[str, 
     if loss_name not in OWN:
         raise TypeError(f"there is no loss {loss_name!r}; there are {', '.join(OWN)}")
     shared = [each.name for each in fields(Shared)]
-    _refuse_unknown(f"{loss_name}: no parameter", params, (*shared, *OWN[loss_name], "pos_weight"))
+    _refuse_unknown(f"{loss_name}: no parameter", params, (*shared, *OWN[loss_name], "pos_weight", *REPORT))
     names = [each.name for each in fields(Tensors) if each.name != "pos_weight"]
     _refuse_unknown("a batch: no tensor", tensors, names)
     return LossCall(
@@ -255,6 +395,7 @@ def batch_call(loss_name: str, tensors: Mapping[str, Any], params: Mapping[str, 
         Tensors(**{name: tensors.get(name) for name in names}, pos_weight=params.get("pos_weight")),
         Shared(**{name: params[name] for name in shared if name in params}),
         {name: params.get(name, DEFAULT) for name in OWN[loss_name]},
+        {name: params[name] for name in REPORT if name in params},
     )
 
 
@@ -284,6 +425,7 @@ def _tensors(call: LossCall, *, gaps: bool) -> dict[str, NDArray[Any]]:
         ("targets", given.targets, IDS if by_index else TARGETS),
         ("weight", given.weight, WEIGHTS),
         ("mask", given.mask, MASK),
+        ("baseline", given.baseline, FLOATS),
     )
     try:
         return {
@@ -383,6 +525,16 @@ OPTIONS: Final[Mapping[str, Any]] = {
     "pos_weight": None,
 }
 """The other parameters, which all losses have, with the contract's defaults."""
+SECTIONS: Final = get_args(Section)
+REPORT: Final[Mapping[str, Any]] = {
+    "sections": None,
+    "top": 20,
+    "row": "sum",
+    "first_row": 0,
+    "calibration_bins": 64,
+    "sweep": None,
+}
+"""The parameters of a report, with their defaults."""
 _DIVISORS: Final = ("count", "weight", "positives")
 _NULLABLE: Final = frozenset({"axis", "background_index", "ignore_index", "alpha"})
 _CONVERTERS: Final[Mapping[str, Callable[[Any], object]]] = {
@@ -399,4 +551,9 @@ _CONVERTERS: Final[Mapping[str, Callable[[Any], object]]] = {
     "gamma": float,
     "alpha": _numbers,
     "variant": str,
+    "top": operator.index,
+    "row": _row,
+    "first_row": operator.index,
+    "calibration_bins": _bins,
+    "sweep": _sweep,
 }

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client._arrays import as_bools, as_ids, dtype_name, narrowed, npy_pieces, read_npy, widened
-from lossd_client._calls import OPTIONS, OWN, CheckedCall
+from lossd_client._calls import OPTIONS, OWN, Axes, CheckedCall, ReportCall
+from lossd_client._labels import put_back
 from lossd_client._media_types import JSON, NPY
 from lossd_client._problems import status_error
 from lossd_client.errors import BadAnswer
+from lossd_client.report import Report
 from lossd_client.result import LossResult
 from lossd_client.transport import Request, Response
 
@@ -35,14 +37,22 @@ class Form:
 def encode(call: CheckedCall, form: Form) -> Request:
     """Return the request of a call."""
     tensors, params = _formed(call, form)
-    query = [("tensors", ",".join(tensors)), *query_text({**call.own, **params})]
+    query = [("tensors", ",".join(tensors)), *query_text({**call.own, **params, **_report_params(call)})]
+    as_npy = call.axes.joins_rows and call.report is None
     return Request(
         method="POST",
         path=f"/{call.loss_name}",
         query=tuple(query),
-        headers={"Content-Type": NPY, "Accept": NPY if call.axes.joins_rows else JSON},
+        headers={"Content-Type": NPY, "Accept": NPY if as_npy else JSON},
         body=tuple(piece for array in tensors.values() for piece in npy_pieces(array)),
     )
+
+
+def _report_params(call: CheckedCall) -> dict[str, Any]:
+    if call.report is None:
+        return {}
+    names = () if call.report.groups is None else call.report.groups.names
+    return {**call.report.params, **({"group_names": ",".join(names)} if names else {})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,7 @@ class RequestSummary:
         reduction: What becomes of the elements' losses.
         params: Those of the loss's own parameters that were given.
         options: Those of the other parameters that were given.
+        report: What is asked of a report; None without one.
     """
 
     loss_name: str
@@ -62,6 +73,33 @@ class RequestSummary:
     reduction: str
     params: Mapping[str, Any]
     options: Mapping[str, Any] = field(default_factory=dict)
+    report: ReportCall | None = None
+
+    def report_of(self, answer: Mapping[str, Any]) -> Report | None:
+        """Return the report in an answer, with the strings of its groups and ids.
+
+        Raises:
+            BadAnswer: There is none, and one was asked for.
+        """
+        if self.report is None:
+            return None
+        if "report" not in answer:
+            raise BadAnswer("the answer has no report: the server is of a version that makes none")
+        document = answer["report"]
+        put_back(document, self.report.groups, self.report.ids)
+        params = document["totals"]["params"]
+        if isinstance(params.get("pos_weight"), dict) and "pos_weight" in self.options:
+            # Of a tensor the server says the dtype and shape alone, which would be those of a part here.
+            params["pos_weight"] = self.options["pos_weight"]
+        return Report(document)
+
+    def loss_of(self, lists: list[Any]) -> NDArray[np.float64]:
+        """Return the losses in an answer as an array; empty lists do not show all of its axes."""
+        losses = np.asarray(lists, dtype=np.float64)
+        if losses.size:
+            return losses
+        axes = Axes.of(len(self.shape), {"reduction": self.reduction, "axis": self.options.get("axis")})
+        return losses.reshape([self.shape[axis] for axis in axes.left])
 
     def all_params(self, applied: Mapping[str, Any]) -> dict[str, Any]:
         """Return the loss's own parameters: those that the server applied, and given lists in full."""
@@ -79,7 +117,9 @@ def summary_of(call: CheckedCall) -> RequestSummary:
     pos_weight = call.tensors.get("pos_weight")
     if pos_weight is not None:
         options["pos_weight"] = _described(pos_weight)
-    return RequestSummary(call.loss_name, call.inputs.shape, call.axes.reduction, call.own, options)
+    return RequestSummary(
+        call.loss_name, call.inputs.shape, call.axes.reduction, call.own, options, call.report
+    )
 
 
 def _described(array: NDArray[Any]) -> object:
@@ -104,7 +144,8 @@ def _formed(call: CheckedCall, form: Form) -> tuple[dict[str, NDArray[Any]], dic
     targets = tensors["targets"]
     ids = (
         as_ids(targets, call.axes.classes)
-        if form.one_hot_as_ids and targets.shape == call.inputs.shape
+        # Reports of batches merge, and name this parameter: it may not depend on the targets.
+        if form.one_hot_as_ids and call.report is None and targets.shape == call.inputs.shape
         else None
     )
     if ids is not None:
@@ -130,6 +171,7 @@ def query_text(params: Mapping[str, Any]) -> list[tuple[str, str]]:
 _UNREADABLE = (
     AttributeError,
     EOFError,
+    IndexError,
     KeyError,
     MemoryError,  # a shape that does not fit into memory
     OverflowError,
@@ -170,7 +212,7 @@ def _from_json(response: Response, summary: RequestSummary) -> LossResult:
             terms[name] = tuple(np.asarray(plane, dtype=np.float64) for plane in answer[name])
     loss = answer["loss"]
     return LossResult(
-        loss=np.asarray(loss, dtype=np.float64) if isinstance(loss, list) else float(loss),
+        loss=summary.loss_of(loss) if isinstance(loss, list) else float(loss),
         sum=float(answer["sum"]),
         count=int(answer["count"]),
         weight_sum=float(answer["weight_sum"]),
@@ -186,6 +228,7 @@ def _from_json(response: Response, summary: RequestSummary) -> LossResult:
         version=answer.get("version"),
         options=summary.all_options(answer.get("options", {})),
         notes=tuple(map(str, answer.get("notes", ()))),
+        report=summary.report_of(answer),
         **terms,
     )
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lossd_client._calls import OPTIONS
 from lossd_client._exact_sum import ExactSum
 from lossd_client._problems import empty_mean
+from lossd_client.report import Report, ReportMerger
 
 _COMMON = ("loss_name", "reduction", "params", "options")  # equal in results that are merged
 _SUMS = ("sum", "weight_sum", "positives")
@@ -42,6 +43,7 @@ class Figures:
     positives_terms: tuple[float, ...] = ()
     loss_terms: tuple[NDArray[np.float64], ...] | None = None
     divisor_terms: tuple[NDArray[np.float64], ...] | None = None
+    report: Report | None = None
 
 
 FiguresT = TypeVar("FiguresT", bound=Figures)
@@ -88,6 +90,8 @@ class Merger(Generic[FiguresT]):
         self._kept: dict[str, Any] = {}
         self._notes: dict[str, None] = {}
         self._losses: list[NDArray[np.float64]] = []
+        self._reports: ReportMerger | None = None
+        self._empty_report: Report | None = None
 
     def add(self, result: FiguresT) -> None:
         """Add one result.
@@ -106,6 +110,8 @@ class Merger(Generic[FiguresT]):
         for name, kept in self._kept.items():
             if getattr(result, name) != kept:
                 self._kept[name] = None
+        if result.report is not None:
+            self._add_report(result.report, is_empty=result.shape[:1] == (0,))
         for stage, milliseconds in result.timing.items():
             self._timing[stage] = self._timing.get(stage, 0.0) + milliseconds
         self._notes |= dict.fromkeys(result.notes)
@@ -122,6 +128,14 @@ class Merger(Generic[FiguresT]):
             self._places = {name: places for name, places in self._places.items() if name in planes}
             for name, places in self._places.items():
                 places.add(planes[name])
+
+    def _add_report(self, report: Report, *, is_empty: bool) -> None:
+        if is_empty:  # an empty list of groups or ids does not show whether they are strings
+            self._empty_report = report
+            return
+        if self._reports is None:
+            self._reports = ReportMerger()
+        self._reports.add(report)
 
     def _add_rows(self, losses: NDArray[np.float64]) -> None:
         if self._losses and self._losses[0].shape[1:] != losses.shape[1:]:
@@ -155,6 +169,7 @@ class Merger(Generic[FiguresT]):
             timing=self._timing,
             notes=tuple(self._notes),
             shape=(self._rows, *first.shape[1:]) if self._same_rows else (),
+            report=self._empty_report if self._reports is None else self._reports.result(),
             **self._kept,
         )
         return replace(merged, loss=np.concatenate(self._losses) if self._losses else reduced(merged))
@@ -277,6 +292,10 @@ def _refuse_unlike(first: Figures, other: Figures) -> None:
         raise ValueError(f"results of different {name} cannot be merged: {_differing(mine, its)}")
     if isinstance(first.loss, np.ndarray) != isinstance(other.loss, np.ndarray):
         raise ValueError("a number and an array cannot be merged")
+    if (first.report is None) != (other.report is None):
+        raise ValueError(
+            "a result with a report and one without cannot be merged: ask for one of all, or none"
+        )
 
 
 def _differing(mine: object, its: object) -> str:

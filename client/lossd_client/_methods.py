@@ -9,22 +9,31 @@ from lossd_client._calls import (
     DEFAULT,
     Axis,
     BceParams,
+    BceReportParams,
+    Bins,
     Default,
     FocalParams,
+    FocalReportParams,
     IgnoreIndex,
     LossCall,
     LossName,
     Normalizer,
     Reduction,
+    RowLoss,
+    Sections,
     Shared,
+    Sweep,
     TargetsFormat,
     Tensors,
     Variant,
+    batch_call,
 )
+from lossd_client._labels import Column, Groups
 
 AnswerT = TypeVar("AnswerT")  # LossResult, or a coroutine that gives one
 BatchesT = TypeVar("BatchesT")  # an iterable of batches, for the asynchronous client of either kind
 AnswersT = TypeVar("AnswersT")  # an iterator of LossResult, or an asynchronous one
+ReportT = TypeVar("ReportT")  # Report, or a coroutine that gives one
 
 
 class Losses(ABC, Generic[AnswerT]):
@@ -183,11 +192,146 @@ class Losses(ABC, Generic[AnswerT]):
         return self._score(LossCall("focal", tensors, shared, own))
 
 
-class BatchLosses(Losses[AnswerT], Generic[AnswerT, BatchesT, AnswersT]):
+class Reports(Losses[AnswerT], Generic[AnswerT, ReportT]):
+    """A method for the report of a loss."""
+
+    @abstractmethod
+    def _report(self, call: LossCall) -> ReportT: ...
+
+    @overload
+    def report(
+        self,
+        loss: Literal["bce"],
+        /,
+        logits: Array | None = None,
+        targets: Array | None = None,
+        *,
+        probabilities: Array | None = None,
+        weight: Array | None = None,
+        mask: Array | None = None,
+        groups: Groups | None = None,
+        ids: Column | None = None,
+        baseline: Array | None = None,
+        sections: Sections | None = None,
+        top: int = 20,
+        row: RowLoss = "sum",
+        first_row: int = 0,
+        calibration_bins: Bins = 64,
+        sweep: Sweep | None = None,
+        **params: Unpack[BceReportParams],
+    ) -> ReportT: ...
+    @overload
+    def report(
+        self,
+        loss: Literal["focal"],
+        /,
+        logits: Array | None = None,
+        targets: Array | None = None,
+        *,
+        probabilities: Array | None = None,
+        weight: Array | None = None,
+        mask: Array | None = None,
+        groups: Groups | None = None,
+        ids: Column | None = None,
+        baseline: Array | None = None,
+        sections: Sections | None = None,
+        top: int = 20,
+        row: RowLoss = "sum",
+        first_row: int = 0,
+        calibration_bins: Bins = 64,
+        sweep: Sweep | None = None,
+        **params: Unpack[FocalReportParams],
+    ) -> ReportT: ...
+    def report(
+        self,
+        loss: LossName,
+        /,
+        logits: Array | None = None,
+        targets: Array | None = None,
+        *,
+        probabilities: Array | None = None,
+        weight: Array | None = None,
+        mask: Array | None = None,
+        groups: Groups | None = None,
+        ids: Column | None = None,
+        baseline: Array | None = None,
+        sections: Sections | None = None,
+        top: int = 20,
+        row: RowLoss = "sum",
+        first_row: int = 0,
+        calibration_bins: Bins = 64,
+        sweep: Sweep | None = None,
+        **params: Unpack[FocalReportParams],
+    ) -> ReportT:
+        """Report what a loss is made of: `report("focal", x, y, gamma=2.0, groups=cameras, ids=names)`.
+
+        One pass over the tensors gives the loss by class and by group, the rows and elements of the greatest
+        loss, quantiles, standard errors, calibration, other gammas, and the comparison with another model. A
+        row is an index of axis 0. Large inputs go in several requests, as in `bce`, and their reports are
+        merged exactly.
+
+        Args:
+            loss: "bce" or "focal".
+            logits: As in `bce`.
+            targets: As in `bce`.
+            probabilities: As in `bce`.
+            weight: As in `bce`.
+            mask: As in `bce`.
+            groups: A group for each row: integers, or strings of at most 256 bytes; an array, a list, or a
+                column of pandas, polars or pyarrow. Several at once: an array [N, G], a table, or a mapping
+                such as `{"camera": cameras, "weather": weathers}`, whose names the report has.
+            ids: An id for each row, in the same forms. Each is there once.
+            baseline: The logits or probabilities of another model, of the inputs' kind and shape.
+            sections: Those to make, such as ["classes", "top"]; by default all that the tensors allow.
+            top: How many rows and elements of the greatest loss to list.
+            row: A row's loss: the "sum" of its elements' or their "mean".
+            first_row: The index of the first row, for a part of a larger whole.
+            calibration_bins: How many; or "exact", one for each value of 16-bit inputs.
+            sweep: Gammas to report on too: `{"gamma": [0, 1, 2]}`, at most 32.
+            params: The loss's parameters: as in `bce` and `focal`, without `reduction` and `axis`.
+
+        Returns:
+            The report.
+
+        Raises:
+            TypeError: As `bce`; or groups or ids are neither integers nor strings.
+            ValueError: As `bce`; or a group or an id is missing, or longer than 256 bytes.
+            InvalidRequest: As `bce`.
+            TooLarge: The report would have too many figures; the message names the section and the remedy.
+            LossdError: As `bce`.
+        """
+        for name in ("reduction", "axis"):
+            if name in params:
+                raise TypeError(f"report() has no parameter {name!r}: a report is of all elements")
+        tensors = {
+            "logits": logits,
+            "probabilities": probabilities,
+            "targets": targets,
+            "weight": weight,
+            "mask": mask,
+            "groups": groups,
+            "ids": ids,
+            "baseline": baseline,
+        }
+        asked = {
+            "sections": "all" if sections is None else sections,
+            "top": top,
+            "row": row,
+            "first_row": first_row,
+            "calibration_bins": calibration_bins,
+            "sweep": sweep,
+        }
+        # Their sum is there where nothing is left to divide by, too.
+        return self._report(batch_call(loss, tensors, {**params, **asked, "reduction": "sum"}))
+
+
+class BatchLosses(Reports[AnswerT, ReportT], Generic[AnswerT, BatchesT, AnswersT, ReportT]):
     """Methods that score many batches.
 
     A batch is `(logits, targets)`, a tuple or a list, or a mapping of tensors by name, such as
-    `{"probabilities": p, "targets": y, "mask": m}`. Parameters are those of `bce` and `focal`.
+    `{"probabilities": p, "targets": y, "mask": m}`. Parameters are those of `bce` and `focal`. With
+    `sections`, those of `report` are too, batches may have `groups`, `ids` and a `baseline`, and results have
+    a `report`, whose rows are numbered on from batch to batch.
     """
 
     @abstractmethod
@@ -287,7 +431,8 @@ class BatchLosses(Losses[AnswerT], Generic[AnswerT, BatchesT, AnswersT]):
             loss: "bce" or "focal".
             batches: As in `score_batches`; all with the same tensors, dtypes, and number of columns: [N] or
                 [N, C], and all tensors with as many dimensions as the inputs: a weight a row is [N, 1].
-                Larger ones are cut to the server's limit for a record batch.
+                Groups and ids are of one dtype, or strings. Larger batches are cut to the server's limit for
+                a record batch.
             params: As in `bce` and `focal`.
 
         Returns:

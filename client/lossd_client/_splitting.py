@@ -12,16 +12,27 @@ from lossd_client._arrays import Array, forget
 from lossd_client._attempts import CallLimits
 from lossd_client._calls import CheckedCall
 from lossd_client._encoding import RequestSummary, summary_of
+from lossd_client._labels import Groups
 from lossd_client._merge import Merger, as_mean, reduced
 from lossd_client._problems import relocated
 from lossd_client._shape_notes import shape_notes, swapped_notes
 from lossd_client.errors import StatusError
 from lossd_client.result import LossResult
 
-Batch: TypeAlias = tuple[Array, Array] | list[Array] | Mapping[str, Array]
+Batch: TypeAlias = tuple[Array, Array] | list[Array] | Mapping[str, Array | Groups]
 """Logits and targets, or tensors by name."""
 
-_ALONG_ROWS: Final = ("logits", "probabilities", "targets", "weight", "mask", "pos_weight")
+_ALONG_ROWS: Final = (
+    "logits",
+    "probabilities",
+    "targets",
+    "weight",
+    "mask",
+    "pos_weight",
+    "groups",
+    "ids",
+    "baseline",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +60,7 @@ class Part:
     @property
     def rows(self) -> int:
         """How many rows it holds."""
-        return self.call.inputs.shape[0] if self.call.inputs.ndim else 1
+        return self.call.rows
 
     @property
     def size(self) -> int:
@@ -87,7 +98,7 @@ class Plan:
         self.call = call
         self._request_id = request_id
         self._sliced = _sliced(call)
-        rows = call.inputs.shape[0] if call.inputs.ndim else 1
+        rows = call.rows
         row_bytes = sum(call.tensors[name].nbytes for name in self._sliced) // max(rows, 1)
         self._rows = rows
         self._step = max(1, size // max(row_bytes, 1))
@@ -113,7 +124,7 @@ class Plan:
             tensors = {
                 name: array[rows] if name in self._sliced else array for name, array in sums.tensors.items()
             }
-            part = replace(sums, tensors=tensors)
+            part = replace(sums, tensors=tensors).after(start)
             last = start + self._step >= self._rows
             own = replace(about, shape=part.inputs.shape)
             yield Part(part, own, start, names, self, last, f"{self._request_id}-{number}")
@@ -206,13 +217,15 @@ def _sliced(call: CheckedCall) -> frozenset[str]:
         name
         for name, array in call.tensors.items()
         if name in _ALONG_ROWS
-        and _has_rows(array, inputs, name == "targets" and call.by_index)
+        and _has_rows(name, array, call)
         and not (name == "pos_weight" and array.ndim == 1)  # it lies along the classes
     )
 
 
-def _has_rows(array: NDArray[Any], inputs: NDArray[Any], by_index: bool) -> bool:
-    return array.ndim == inputs.ndim - by_index and array.shape[:1] == inputs.shape[:1]
+def _has_rows(name: str, array: NDArray[Any], call: CheckedCall) -> bool:
+    inputs = call.inputs
+    dimensions = inputs.ndim - (name == "targets" and call.by_index)
+    return array.shape[:1] == inputs.shape[:1] and (name in ("groups", "ids") or array.ndim == dimensions)
 
 
 def _fit(call: CheckedCall) -> bool:
@@ -232,7 +245,8 @@ def _fit(call: CheckedCall) -> bool:
 def _can_split(call: CheckedCall) -> bool:
     """Return whether rows can go in several requests. A call that the server refuses goes in one."""
     axes = call.axes
-    if not ({"targets", next(iter(call.tensors))} <= _sliced(call) and _fit(call)):
+    needed = {"targets", "groups", "ids", "baseline"} & set(call.tensors)
+    if not ({next(iter(call.tensors))} | needed <= _sliced(call) and _fit(call)):
         return False
     if axes.classes_are_rows or not axes.reduced <= set(range(axes.dimensions)):
         return False

@@ -4,8 +4,8 @@ import operator
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from lossd_client._arrow_stream import DEFAULT_BATCH_BYTES, ArrowEncoder
-from lossd_client._calls import batch_call, check, checked_params
+from lossd_client._arrow_stream import DEFAULT_BATCH_BYTES, ArrowEncoder, LabelColumns
+from lossd_client._calls import REPORT, ReportCall, batch_call, check, checked_params
 from lossd_client._encoding import RequestSummary, query_text
 from lossd_client._media_types import ARROW, JSON, NPY
 from lossd_client._splitting import batch_tensors
@@ -47,6 +47,10 @@ class BatchStream:
         """Whether the batches can be read more than once, as no iterator can."""
         return not isinstance(self._batches, Iterator | AsyncIterator)
 
+    @property
+    def _has_report(self) -> bool:
+        return "report" in self._params
+
     def request(self) -> Request:
         """Return the request to send."""
         axis = self._params.get("axis", 0)
@@ -56,7 +60,7 @@ class BatchStream:
             method="POST",
             path=f"/{self._loss_name}",
             query=tuple(query_text(self._params)),
-            headers={"Content-Type": ARROW, "Accept": JSON if merges else NPY},
+            headers={"Content-Type": ARROW, "Accept": JSON if merges or self._has_report else NPY},
             stream=self._chunks,
         )
 
@@ -64,10 +68,10 @@ class BatchStream:
         """Return what is needed to read the answer, once everything is sent."""
         own = {name: value for name, value in self._params.items() if name in ("gamma", "alpha", "variant")}
         reduction = str(self._params.get("reduction", "mean"))
-        options = {
-            name: value for name, value in self._params.items() if name not in own and name != "reduction"
-        }
-        return RequestSummary(self._loss_name, self._encoder.shape, reduction, own, options)
+        others = {*own, "reduction", "report", *REPORT}
+        options = {name: value for name, value in self._params.items() if name not in others}
+        report = ReportCall({}) if self._has_report else None  # its strings come back as they went
+        return RequestSummary(self._loss_name, self._encoder.shape, reduction, own, options, report)
 
     def _new_encoder(self) -> ArrowEncoder:
         by_index = self._params.get("targets_format") == "index"
@@ -91,9 +95,17 @@ class BatchStream:
         yield self._encoder.end()
 
     def _encoded(self, batch: object) -> Iterator[bytes]:
-        tensors = check(
-            batch_call(self._loss_name, batch_tensors(batch), {**self._given, "pos_weight": None})
-        ).tensors
-        yield from self._encoder.encode(tensors)
-        inputs = next(iter(tensors.values()))
-        self._sent(inputs.shape[0], inputs.size)
+        call = check(batch_call(self._loss_name, batch_tensors(batch), {**self._given, "pos_weight": None}))
+        labels = {"groups", "ids"}
+        tensors = {name: array for name, array in call.tensors.items() if name not in labels}
+        yield from self._encoder.encode(tensors, _label_columns(call.report))
+        self._sent(call.inputs.shape[0], call.inputs.size)
+
+
+def _label_columns(report: ReportCall | None) -> LabelColumns:
+    """Return the columns of groups and ids by their names in a stream."""
+    if report is None:
+        return {}
+    columns = {} if report.ids is None else {"ids": (report.ids.numbers, report.ids.strings[0])}
+    groups = {} if report.groups is None else report.groups.group_columns
+    return {**columns, **{f"group.{name}": column for name, column in groups.items()}}

@@ -16,13 +16,14 @@ from typing import Any, Self, TypeAlias, TypeVar, Unpack
 
 from lossd_client._addresses import is_loopback
 from lossd_client._attempts import Send, Steps
-from lossd_client._base_client import BaseClient, Meter
+from lossd_client._base_client import BaseClient, Meter, report_of
 from lossd_client._calls import LossCall, LossName, check
 from lossd_client._encoding import INFO, READY, USAGE, read_object, read_ready, read_result, usage_of
 from lossd_client._options import Options, Settings
 from lossd_client._splitting import Batch, Joined, Part, Plan
 from lossd_client._streams import BatchStream
 from lossd_client.errors import LossdError
+from lossd_client.report import Report
 from lossd_client.result import LossResult
 from lossd_client.transport import AsyncTransport, Request, Response
 
@@ -33,7 +34,13 @@ _LARGE = 1 << 20  # bytes: making less than that ready takes the event loop less
 
 
 class AsyncLossClient(
-    BaseClient[Coroutine[Any, Any, LossResult], _Batches, AsyncIterator[LossResult], AsyncTransport]
+    BaseClient[
+        Coroutine[Any, Any, LossResult],
+        _Batches,
+        AsyncIterator[LossResult],
+        Coroutine[Any, Any, Report],
+        AsyncTransport,
+    ]
 ):
     """`LossClient` for asyncio: methods that ask the server are awaited.
 
@@ -145,14 +152,15 @@ class AsyncLossClient(
         async with aclosing(self._results(_each([plan]), plan.rows)) as results:
             return await anext(results)
 
+    async def _report(self, call: LossCall) -> Report:
+        return report_of(await self._score(call))
+
     async def _score_batches(
         self, loss: LossName, batches: _Batches, params: Mapping[str, Any]
     ) -> LossResult:
         joined = Joined()
-        plans = (
-            self._plan(joined.sums_of(self._batch_call(loss, batch, params)))
-            async for batch in _each(batches)
-        )
+        read = self._batch_reader(loss, params)
+        plans = (self._plan(joined.sums_of(read(batch))) async for batch in _each(batches))
         async with aclosing(self._results(plans, None)) as results:
             async for result in results:
                 joined.add(result)
@@ -161,8 +169,8 @@ class AsyncLossClient(
     def _iter_batches(
         self, loss: LossName, batches: _Batches, params: Mapping[str, Any]
     ) -> AsyncIterator[LossResult]:
-        plans = (self._plan(self._batch_call(loss, batch, params)) async for batch in _each(batches))
-        return self._results(plans, None)
+        read = self._batch_reader(loss, params)
+        return self._results((self._plan(read(batch)) async for batch in _each(batches)), None)
 
     async def _results(
         self, plans: AsyncIterator[Plan], total_rows: int | None

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 from lossd_client._addresses import is_loopback
 from lossd_client._attempts import Send, Steps
-from lossd_client._base_client import BaseClient, Meter
+from lossd_client._base_client import BaseClient, Meter, report_of
 from lossd_client._calls import LossCall, LossName, check
 from lossd_client._encoding import INFO, READY, USAGE, read_object, read_ready, read_result, usage_of
 from lossd_client._options import Options, Settings
@@ -19,13 +19,14 @@ from lossd_client._splitting import Batch, Joined, Part, Plan
 from lossd_client._streams import BatchStream
 from lossd_client._threads import Workers, own_cancellation
 from lossd_client.errors import LossdError
+from lossd_client.report import Report
 from lossd_client.result import LossResult
 from lossd_client.transport import Response, Transport
 
 _ResultT = TypeVar("_ResultT")
 
 
-class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], Transport]):
+class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], Report, Transport]):
     """A client that waits for each answer.
 
     Threads may share one. A forked child may go on using its parent's: it opens connections of its own. A
@@ -178,12 +179,15 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], T
             return result
         return next(self._results(iter([plan]), plan.rows))
 
+    def _report(self, call: LossCall) -> Report:
+        return report_of(self._score(call))
+
     def _score_batches(
         self, loss: LossName, batches: Iterable[Batch], params: Mapping[str, Any]
     ) -> LossResult:
         joined = Joined()
-        calls = (self._batch_call(loss, batch, params) for batch in batches)
-        plans = (self._plan(joined.sums_of(call)) for call in calls)
+        read = self._batch_reader(loss, params)
+        plans = (self._plan(joined.sums_of(read(batch))) for batch in batches)
         for result in self._results(plans, None):
             joined.add(result)
         return joined.result()
@@ -191,7 +195,8 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], T
     def _iter_batches(
         self, loss: LossName, batches: Iterable[Batch], params: Mapping[str, Any]
     ) -> Iterator[LossResult]:
-        return self._results((self._plan(self._batch_call(loss, batch, params)) for batch in batches), None)
+        read = self._batch_reader(loss, params)
+        return self._results((self._plan(read(batch)) for batch in batches), None)
 
     def _results(self, plans: Iterator[Plan], total_rows: int | None) -> Iterator[LossResult]:
         """Yield the result of each plan, in order."""

@@ -45,6 +45,7 @@ class LossResult(Figures):
             rows (axis 0) are summed and other axes stay, else None.
         divisor_terms: The same for what a mean divides the sums by. Positives below 1 are not raised
             to 1.
+        report: What the loss is made of, where it was asked for.
     """
 
     @classmethod
@@ -66,7 +67,8 @@ class LossResult(Figures):
 
         Raises:
             ValueError: There are none; or they are of different losses, parameters or reductions; or they are
-                means over rows that leave other axes standing, of a server that does not give their terms.
+                means over rows that leave other axes standing, of a server that does not give their terms; or
+                only some have a report.
             InvalidRequest: A mean over nothing, code "empty_mean", as the server says it.
         """
         merger: Merger[LossResult] = Merger()
@@ -116,9 +118,16 @@ class LossResult(Figures):
         """Return every field in a form that `json.dumps` takes.
 
         Arrays become nested lists, and numbers that are not finite become the strings "Infinity",
-        "-Infinity" and "NaN", as in the server's own answers.
+        "-Infinity" and "NaN", as in the server's own answers. There is a report only if there is one here.
         """
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        plain = {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name != "report"}
+        return plain if self.report is None else {**plain, "report": self.report.to_dict()}
+
+    def _repr_html_(self) -> str:
+        """Return the result as a notebook shows it."""
+        from lossd_client.report._html import result_html  # takes time to import
+
+        return result_html(self)
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JSON value out

@@ -143,7 +143,7 @@ def test_python_values(value: ArrayLike, allowed: tuple[str, ...], dtype: str) -
         (np.array([0.5, None]), TARGETS, r"dtype object.* holds NoneType, float: .*np\.asarray.*'nan'"),
         ([0.5, None], TARGETS, r"dtype object.* holds NoneType, float: .*ignore_index='nan'"),
         (Column([Decimal(1)]), TARGETS, r"holds Decimal: convert it first, with np\.asarray\(\.\.\., dtype"),
-        (Column([np.ones(2), np.ones(2)]), TARGETS, "holds arrays: stack them first"),
+        (np.array([[{}], [np.ones(2)]], dtype=object), TARGETS, "holds dict, ndarray|holds arrays: stack"),
         ([True, Decimal(1)], WEIGHTS, "holds Decimal, bool"),
         (
             "x.npy",

@@ -46,11 +46,12 @@ PUBLIC = {
     },
     "local": {"LocalServer"},
     "progress": {"Progress", "progress_bar"},
+    "report": {"Report", "ReportMerger"},
     "result": {"LossResult"},
     "retry": {"Retry"},
     "testing": {"AsyncFakeTransport", "FakeTransport"},
     "timeout": {"Timeout"},
-    "torchmetrics": {"Normalizer", "RemoteBCE", "RemoteFocal"},
+    "torchmetrics": {"Normalizer", "RemoteBCE", "RemoteFocal", "RemoteReport"},
     "transport": {"AsyncTransport", "Request", "Response", "Transport"},
 }
 

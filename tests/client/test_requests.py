@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from client.conftest import Ask
 from client.playback import Answer, Playback
 from lossd_client import DEFAULT, LossClient
-from lossd_client._calls import Shared, Tensors
+from lossd_client._calls import REPORT, Shared, Tensors
 from lossd_client._httpx_transport import CHUNK
 
 Options = dict[str, Any]
@@ -202,7 +202,11 @@ def test_a_default_is_not_sent(ask: Ask, playback: Playback, method: str) -> Non
     signature = inspect.signature(getattr(LossClient, method)).parameters
     shown = {f.name: signature[f.name].default for f in fields(Shared)}
     assert shown == {f.name: f.default for f in fields(Shared)}
-    assert {signature[f.name].default for f in fields(Tensors)} == {None}
+    of_a_report = {"groups", "ids", "baseline"}
+    assert {signature[f.name].default for f in fields(Tensors) if f.name not in of_a_report} == {None}
+    of_reports = inspect.signature(LossClient.report).parameters
+    assert {name: of_reports[name].default for name in REPORT} == REPORT
+    assert {of_reports[f.name].default for f in fields(Tensors) if f.name != "pos_weight"} == {None}
     ask(playback.url, method, LOGITS, TARGETS, **shown)
     assert playback.last.params == []
 

@@ -31,6 +31,7 @@ from lossd_client import (
     Normalizer,
     Progress,
     Reduction,
+    Report,
     Request,
     Response,
     Retry,
@@ -41,7 +42,7 @@ from lossd_client import (
     progress_bar,
 )
 from lossd_client.testing import AsyncFakeTransport, FakeTransport
-from lossd_client.torchmetrics import RemoteBCE, RemoteFocal
+from lossd_client.torchmetrics import RemoteBCE, RemoteFocal, RemoteReport
 
 
 def sync(logits: NDArray[np.float32], targets: NDArray[np.bool_], how: Reduction, axes: Axis) -> None:
@@ -163,6 +164,38 @@ def batches(
     _: Sequence[LossName] = ["bce", "focal"]
 
 
+def reports(client: LossClient, x: NDArray[np.float32], y: NDArray[np.bool_], named: Iterator[Batch]) -> None:
+    assert_type(client.report("bce", x, y), Report)
+    assert_type(client.report("bce", probabilities=x, targets=y, weight=x, mask=y, pos_weight=2.0), Report)
+    everything = client.report(
+        "focal",
+        x,
+        y,
+        gamma=2.0,
+        groups={"camera": ["a", "b"], "weather": x},
+        ids=["a", "b"],
+        baseline=x,
+        sections=["classes", "top"],
+        top=5,
+        row="mean",
+        first_row=10,
+        calibration_bins="exact",
+        sweep={"gamma": [0, 1.5]},
+    )
+    assert_type(everything, Report)
+    assert_type(client.score_batches("bce", named, sections="all", top=5).report, Report | None)
+    assert_type(client.score_stream("focal", named, sections=["sweep"], sweep={"gamma": [1]}), LossResult)
+    client.report("focal", x, y, groups=[["a", "b"]], ids=torch.arange(2))
+    client.report("bce", x, y, gamma=2.0)  # type: ignore[call-overload] # focal's alone
+    client.report("bce", x, y, axis=0)  # type: ignore[call-overload] # a report is of all elements
+    client.report("bce", x, y, sections="clases")  # type: ignore[call-overload] # no such section
+    client.report("bce", x, y, sweep={"alpha": [1]})  # type: ignore[call-overload] # the report has at(...)
+
+
+async def asynchronous_reports(client: AsyncLossClient, x: NDArray[np.float32], y: NDArray[np.bool_]) -> None:
+    assert_type(await client.report("focal", x, y, gamma=2.0, groups=[1, 2]), Report)
+
+
 def progress(client: LossClient, logits: Array, targets: Array) -> None:
     bar: AbstractContextManager[Callable[[Progress], None]] = progress_bar("Evaluating")
     with bar as show:
@@ -210,6 +243,10 @@ def metrics(client: LossClient, logits: torch.Tensor, targets: torch.Tensor) -> 
     assert_type((bce.bce_sum, bce.bce_weight), tuple[torch.Tensor, torch.Tensor])
     assert_type((focal.focal_sum, focal.focal_weight), tuple[torch.Tensor, torch.Tensor])
     assert_type(focal.client, LossClient)
+    report = RemoteReport("focal", client, gamma=2, sections=["top"], top=5, drop_duplicates=True)
+    assert_type(report.update(logits, targets, groups={"camera": [1]}, ids=["a"], baseline=logits), None)
+    assert_type(report.compute(), Report)
+    RemoteReport("hinge", client)  # type: ignore[arg-type] # no such loss
     members: list[Metric | MetricCollection] = [bce, focal]
     MetricCollection(members).update(logits, targets)
 
@@ -262,6 +299,7 @@ def result(got: LossResult) -> None:
     assert_type(got.positives_terms, tuple[float, ...])
     assert_type(got.loss_terms, tuple[NDArray[np.float64], ...] | None)
     assert_type(got.divisor_terms, tuple[NDArray[np.float64], ...] | None)
+    assert_type(got.report, Report | None)
     assert_type(round(got), int)
     assert_type(round(got, 3), float)
     assert_type(got.to_dict(), dict[str, Any])

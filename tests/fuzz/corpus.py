@@ -140,21 +140,18 @@ def cases() -> Iterator[Case]:
     yield Case(
         "8 dimensions", {"logits": floats(1, 2, 1, 1, 2, 1, 1, 1), "targets": hard(1, 2, 1, 1, 2, 1, 1, 1)}
     )
-    report: dict[str, AnyArray] = {"logits": floats(5, 3), "targets": hard(5, 3), "ids": np.arange(5) * 7 - 9}
-    sections = {"report": "classes,top", "top": 3}
-    yield Case("a report", report, sections)
-    report |= {"groups": np.array([[1, 2], [1, 3], [-1, 2], [1, 2], [1, 3]]), "baseline": floats(5, 3)}
-    sections = {
-        "report": "all",
-        "row": "mean",
-        "calibration_bins": 7,
-        "first_row": 40,
-        "sweep": "gamma:0,1.5",
-    }
-    yield Case("a whole report", report, {**sections, "gamma": 2}, "focal")
+    two = {"logits": floats(5, 3), "targets": hard(5, 3)}
+    ids = {"ids": np.arange(5) * 7 - 9}
+    groups = {"groups": np.array([[1, 2], [1, 3], [-1, 2], [1, 2], [1, 3]]), "baseline": floats(5, 3)}
+    yield Case("worst by class", {**two, **ids}, {"report": "classes,top", "top": 3})
+    yield Case(
+        "a whole report",
+        {**two, **ids, **groups},
+        {"report": "all", "row": "mean", "calibration_bins": 7, "first_row": 40, "sweep": "gamma:0,1.5"},
+        "focal",
+    )
     names = {"report": "groups,paired", "group_names": ["camera", "day"]}
-    del report["ids"]
-    yield Case("a report of groups", report, names)
+    yield Case("groups and a baseline", {**two, **groups}, names)
     yield Case("many", {"logits": floats(60, 8), "targets": hard(60, 8), "weight": random.random((60, 1))})
 
 

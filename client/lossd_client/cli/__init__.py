@@ -11,8 +11,10 @@ import typer
 from lossd_client.cli.bench.command import bench
 from lossd_client.cli.doctor.command import doctor
 from lossd_client.cli.exits import EPILOG, Exit
+from lossd_client.cli.merge import merge
 from lossd_client.cli.options import Command
 from lossd_client.cli.ping import ping
+from lossd_client.cli.report import report
 from lossd_client.cli.score import score
 from lossd_client.cli.usage import ask_usage
 
@@ -31,7 +33,7 @@ def create_app(*additions: Callable[[typer.Typer], None]) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "obj": ask_usage},
         callback=_root,
     )
-    for command in (score, ping, doctor, bench):
+    for command in (score, report, merge, ping, doctor, bench):
         app.command()(command)
     for add in additions:
         add(app)

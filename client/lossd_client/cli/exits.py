@@ -33,8 +33,8 @@ _SHOW_CURSOR: Final = b"\x1b[?25h\r\x1b[2K"  # hidden by a progress bar, whose l
 
 
 EPILOG = (
-    "Exit codes: 0 done; 1 the server refused the request or failed; 2 wrong usage or a file that cannot be "
-    "used; 3 the server could not be reached."
+    "Exit codes: 0 done; 1 the server refused the request or failed, or --expect-rows does not hold; 2 wrong "
+    "usage or a file that cannot be used; 3 the server could not be reached."
 )
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import fields
 from functools import wraps
 from typing import Annotated, Any, Final, TypeVar
 
@@ -56,7 +57,7 @@ def takes(options: type[OptionsT]) -> Callable[[Callable[[OptionsT], None]], Cal
             run(options(**given))
 
         command.__signature__ = inspect.signature(options)  # type: ignore[attr-defined] # typer reads it
-        command.__annotations__ = options.__annotations__
+        command.__annotations__ = {each.name: each.type for each in fields(options)}  # type: ignore[arg-type]
         return command
 
     return decorate

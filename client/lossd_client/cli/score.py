@@ -11,31 +11,29 @@ The stages, in order:
 6. `scoring/losses.py` writes the file of --out, and `scoring/printing.py` prints the result.
 """
 
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from lossd_client import LossClient, LossResult, progress_bar
+from lossd_client import LossClient, LossResult
 from lossd_client._addresses import without_password
 from lossd_client.cli.exits import client_errors, leave_at_signals
-from lossd_client.cli.files.errors import BadFile
-from lossd_client.cli.files.location import Location
-from lossd_client.cli.inputs.arguments import STDIN, fill, read_shards, spool_for
+from lossd_client.cli.inputs.arguments import STDIN, fill, read_shards, spool_for, with_stdin
 from lossd_client.cli.inputs.blocks import Inputs
 from lossd_client.cli.inputs.options import ScoreOptions
-from lossd_client.cli.inputs.parameters import LossName, is_file
+from lossd_client.cli.inputs.parameters import is_file
 from lossd_client.cli.inputs.selection import Selection
 from lossd_client.cli.options import QUICK, takes
+from lossd_client.cli.part_file import part_of
+from lossd_client.cli.scoring.checks import refuse_impossible, refuse_overwriting
 from lossd_client.cli.scoring.groups import score_groups
-from lossd_client.cli.scoring.losses import Losses, check_out, open_out, part_of, refuse_groups
+from lossd_client.cli.scoring.losses import Losses, check_out, open_out, refuse_groups
 from lossd_client.cli.scoring.one_input import score as score_inputs
 from lossd_client.cli.scoring.printing import Groups, answer_of, print_groups, print_json, print_result
+from lossd_client.cli.scoring.progress import progress_shown
 from lossd_client.cli.scoring.request import ScoreRequest
 
 
@@ -47,15 +45,17 @@ def score(options: ScoreOptions) -> None:
     The column or array of a tensor's name is taken (logits, targets), or the one that an option names; where
     it is not clear what is meant, nothing is scored.
     """
-    _refuse_contradictions(options)
+    options.check()
     out = options.out
+    if out is not None:
+        check_out(out)
     with (
         client_errors(),
         LossClient(options.url, api_key=options.api_key, timeout=options.timeout, retry=QUICK) as client,
         spool_for(options.shards) as spool,
         leave_at_signals(*filter(None, [spool, part_of(out) if out is not None else None])),
     ):
-        request = ScoreRequest.of(options)
+        request = ScoreRequest.of(options, options.reduction.value, options.axis)
         if spool is not None:
             fill(spool)
         inputs = Selection.of(options, read_shards(options.shards, options.targets, spool)).inputs()
@@ -63,50 +63,20 @@ def score(options: ScoreOptions) -> None:
         _score(client, options, request, inputs, spool)
 
 
-def _refuse_contradictions(options: ScoreOptions) -> None:
-    """Refuse options that cannot be meant together, before a file is opened."""
-    is_focal = options.loss is LossName.FOCAL
-    if not is_focal and (options.gamma, options.alpha, options.variant) != (None, None, None):
-        raise typer.BadParameter("--gamma, --alpha and --variant go with --loss focal")
-    if (options.logits_columns and options.logits_column) or (
-        options.targets_columns and options.targets_column
-    ):
-        raise typer.BadParameter("a column and columns are named for the same: leave one of the options out")
-    by = options.by or []
-    if len(set(by)) < len(by):
-        raise typer.BadParameter(f"--by {', '.join(by)}: one is named twice")
-    if options.out is not None:
-        check_out(options.out)
-    options.ignored()  # refuses a wrong --ignore-index
-
-
 def _refuse_impossible(options: ScoreOptions, request: ScoreRequest, inputs: Inputs) -> None:
     """Refuse what cannot be computed of these inputs, before anything is sent."""
-    dimensions = inputs.dimensions
-    axes = request.axes(dimensions)
-    if options.by and not (axes.is_scalar and request.can_split(dimensions)):
+    if options.by and not (
+        request.axes(inputs.dimensions).is_scalar and request.can_split(inputs.dimensions)
+    ):
         raise typer.BadParameter(
             "--by needs one loss a group: no --axis, no --reduction none, no classes along axis 0, no "
             "pos_weight a row"
         )
-    if request.by_index and dimensions == 1 and inputs.tensors["targets"].dimensions == 1:
-        raise typer.BadParameter(
-            "--targets-format index: the logits are one number a row, and the targets too. For 0 and 1 "
-            "as labels leave --targets-format out; class ids need a logit a class, [N, C], as by "
-            "--logits-columns"
-        )
-    if len(inputs.shards) > 1 and request.by_index and axes.classes_are_rows:
-        raise typer.BadParameter(
-            "--class-axis 0: rows are classes then, which cannot go on from shard to shard"
-        )
-    if options.out is None:
-        return
-    read = {Location(options.pos_weight)} if options.pos_weight and is_file(options.pos_weight) else set()
-    for location in inputs.locations | read:
-        if location.is_same(options.out):
-            raise BadFile(f"--out {options.out} is {location}, which is read: name another file")
-    if options.by:
-        refuse_groups(options.out)
+    refuse_impossible(request, inputs)
+    if options.out is not None:
+        refuse_overwriting("--out", options.out, inputs, options.pos_weight)
+        if options.by:
+            refuse_groups(options.out)
 
 
 def _score(
@@ -118,7 +88,7 @@ def _score(
     groups = None
     with open_out(options.out, axes.left) as file:
         losses = Losses(file, options.as_json)
-        with _progress(client, inputs.rows, not options.no_progress) as asking:
+        with progress_shown(client, inputs.rows, not options.no_progress) as asking:
             if options.by:
                 result, found = score_groups(asking, request, inputs)
                 groups = Groups(options.by, found)
@@ -126,7 +96,7 @@ def _score(
                 result = score_inputs(asking, request, inputs, losses.take if axes.joins_rows else _as_it_is)
         if not axes.joins_rows and groups is None:
             losses.add(result)
-        notes = [_with_stdin(note, spool) for note in (*inputs.notes(), *result.notes)]
+        notes = [with_stdin(note, spool) for note in (*inputs.notes(), *result.notes)]
         result = replace(result, notes=tuple(dict.fromkeys(notes)))
         if file is not None or options.as_json:
             answer = answer_of(result, groups, _about(options, inputs, spool))
@@ -139,10 +109,6 @@ def _score(
     if groups is not None:
         print_groups(groups)
     print_result(result, losses, inputs.joined_by, without_password(client.base_url), elapsed)
-
-
-def _with_stdin(note: str, spool: Path | None) -> str:
-    return note if spool is None else note.replace(str(spool), "standard input")
 
 
 def _about(options: ScoreOptions, inputs: Inputs, spool: Path | None) -> dict[str, Any]:
@@ -160,13 +126,3 @@ def _about(options: ScoreOptions, inputs: Inputs, spool: Path | None) -> dict[st
 
 def _as_it_is(result: LossResult) -> LossResult:
     return result
-
-
-@contextmanager
-def _progress(client: LossClient, rows: int | None, shows: bool) -> Iterator[LossClient]:
-    """Yield a client that shows a bar on standard error while it works, if that is a terminal."""
-    if not (shows and sys.stderr.isatty()):
-        yield client
-        return
-    with progress_bar() as show:
-        yield client.with_options(progress=lambda progress: show(replace(progress, total_rows=rows)))

@@ -1,8 +1,8 @@
 """A stand-in for the server, for tests of what uses the client: `LossClient(transport=FakeTransport)`.
 
 It answers within the process, in numpy's float64, every request that the client makes but Arrow streams. Its
-losses are the server's to about 1e-12 relative; it knows no keys, limits, deadlines or load. What it refuses,
-it refuses with the server's status and code; the wording is its own.
+losses, and the figures of its reports, are the server's to about 1e-12 relative; it knows no keys, limits,
+deadlines or load. What it refuses, it refuses with the server's status and code; the wording is its own.
 """
 
 import json
@@ -20,6 +20,9 @@ from lossd_client._calls import OPTIONS
 from lossd_client._media_types import JSON, NPY, PROBLEM
 from lossd_client._shape_notes import notes_of
 from lossd_client.testing._fake_losses import Elements, Losses, Refused, axes_of, losses_of, mean_of
+from lossd_client.testing._fake_report import Scored, class_axis, report_of
+from lossd_client.testing._fake_report_params import PARAMS as REPORT_PARAMS
+from lossd_client.testing._fake_report_params import Asked, refuse_without_report
 from lossd_client.timeout import Timeout
 from lossd_client.transport import Request, Response
 
@@ -33,6 +36,17 @@ _WORDS: Final = {
     "targets_format": ("dense", "index"),
     "variant": ("sigmoid", "exp", "quality"),
 }
+_SHOWN: Final = (
+    "normalizer",
+    "class_axis",
+    "targets_format",
+    "label_smoothing",
+    "ignore_index",
+    "background_index",
+    "allow_nan",
+    "pos_weight",
+)
+"""The options that a report shows, in the server's order."""
 VERSION: Final = "fake"
 
 
@@ -83,8 +97,9 @@ def _scored(request: Request, own: Mapping[str, Any]) -> Response:
     with np.errstate(all="ignore"):
         tensors = _tensors(request)
         params["targets_dtype"] = dtype_name(tensors["targets"].dtype)
-        elements = Elements.of({key: widened(array) for key, array in tensors.items()}, params)
+        elements = Elements.of(_widened(tensors), params)
         found = losses_of(name, elements, params)
+        asked = _asked(dict(request.query), name, tensors, params)
         loss, terms = _reduced(found, params)
         figures = found.figures
     tensor = tensors.get("pos_weight")
@@ -95,6 +110,8 @@ def _scored(request: Request, own: Mapping[str, Any]) -> Response:
     by_default = params["targets_format"] == "index" and "class_axis" not in dict(request.query)
     shapes = {key: array.shape for key, array in tensors.items()}
     notes = notes_of(shapes, elements.shape, params["class_axis"], by_index=by_default)
+    if asked is not None and request.headers.get("Accept") == NPY:
+        raise Refused("not_acceptable", "a report comes as JSON alone", status=406)
     if request.headers.get("Accept") == NPY:
         headers = {f"lossd-{key.replace('_', '-')}": _header(value) for key, value in figures.items()}
         flat = {"reduction": params["reduction"], **applied, **options}
@@ -114,7 +131,46 @@ def _scored(request: Request, own: Mapping[str, Any]) -> Response:
         "version": VERSION,
     }
     plain = {"loss": loss.tolist(), **figures, **terms}
+    if asked is not None:
+        shown = {**applied, **{key: options[key] for key in _SHOWN}}
+        run = {"version": VERSION, "kernel": VERSION, "device": "cpu"}
+        run["request_id"] = request.headers.get("X-Request-Id", "")
+        with np.errstate(all="ignore"):
+            baseline = _baseline(name, tensors, params)
+            scored = Scored(name, tensors, elements, found, baseline, params, shown)
+            about["report"] = _plain(report_of(asked, scored, run))
     return _of_json(request, {**{key: _plain(value) for key, value in plain.items()}, **about})
+
+
+def _widened(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {name: widened(array) for name, array in tensors.items()}
+
+
+def _asked(
+    query: Mapping[str, str], loss: str, tensors: Mapping[str, NDArray[Any]], params: Mapping[str, Any]
+) -> Asked | None:
+    """Return what is asked of a report; None without one."""
+    if "report" not in query:
+        refuse_without_report(query, tensors)
+        return None
+    shape = tensors.get("logits", tensors.get("probabilities", tensors["targets"])).shape
+    for name, fits in (("groups", shape[:1]), ("ids", shape[:1]), ("baseline", shape)):
+        if name in tensors and tensors[name].shape[: len(fits)] != fits:
+            raise Refused("shape_mismatch", f"{name} {tensors[name].shape} does not fit {shape}", f"/{name}")
+    has_classes = class_axis(shape, params["class_axis"]) is not None
+    return Asked.of(query, loss, tensors, has_classes=has_classes)
+
+
+def _baseline(loss: str, tensors: Mapping[str, NDArray[Any]], params: Mapping[str, Any]) -> Losses | None:
+    """Return the losses of the other model's inputs; None without them."""
+    if "baseline" not in tensors:
+        return None
+    kind = "logits" if "logits" in tensors else "probabilities"
+    try:
+        return losses_of(loss, Elements.of(_widened({**tensors, kind: tensors["baseline"]}), params), params)
+    except Refused as refused:
+        code, detail, pointer, status = refused.args
+        raise Refused(code, detail, pointer.replace(f"/{kind}", "/baseline"), status) from None
 
 
 def _reduced(found: Losses, params: Mapping[str, Any]) -> tuple[NDArray[np.float64], dict[str, Any]]:
@@ -151,7 +207,7 @@ def _shortened(value: object) -> object:
 def _params(request: Request, known: Mapping[str, Any]) -> dict[str, Any]:
     params = dict(known)
     for name, text in request.query:
-        if name == "tensors":
+        if name in ("tensors", *REPORT_PARAMS):
             continue
         if name not in known:
             raise _invalid(name, f"there is no parameter {name}")
@@ -220,6 +276,8 @@ def _npy(loss: NDArray[np.float64]) -> bytes:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JSON value out
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):

@@ -119,7 +119,8 @@ def _terms(array: NDArray[Any], axes: tuple[int, ...]) -> list[Floats]:
     """Arrays that add up to the sums over axes exactly: the sums rounded, the rest rounded, and so on."""
     kept = [axis for axis in range(array.ndim) if axis not in axes]
     shape = tuple(array.shape[axis] for axis in kept)
-    places = np.transpose(array, [*kept, *axes]).reshape(math.prod(shape), -1).astype(np.float64)
+    summed = math.prod(array.shape[axis] for axis in axes)
+    places = np.transpose(array, [*kept, *axes]).reshape(math.prod(shape), summed).astype(np.float64)
     terms = list(map(_sum_terms, places.tolist()))
     longest = max(map(len, terms), default=1)
     padded = np.array([each + [0.0] * (longest - len(each)) for each in terms]).reshape(-1, longest)
@@ -140,32 +141,71 @@ def _sum_terms(numbers: list[float]) -> list[float]:
 
 def losses_of(name: str, elements: Elements, params: Mapping[str, Any]) -> Losses:
     """Score the elements: `name` is "bce" or "focal"."""
-    smoothing = params["label_smoothing"]
-    y = elements.y * (1 - smoothing) + smoothing / 2
-    z = (1 - elements.y) * (1 - smoothing) + smoothing / 2
-    losses = _times(y * elements.pos_weight, elements.towards_one) + _times(z, elements.towards_zero)
+    y, z = _smoothed(elements, params)
+    losses = _cross_entropy(y, z, elements)
     if name == "focal":
         losses = _focal(losses, y, z, elements, params)
-    weights = np.where(elements.kept, 1.0, 0.0) if elements.weight is None else elements.weight
+    weights = _weights(elements)
     each = np.where(elements.kept, _times(weights, losses), 0.0)
     return Losses(each, weights, elements.y, elements.kept)
 
 
-def _focal(
-    losses: Floats, y: Floats, z: Floats, elements: Elements, params: Mapping[str, Any]
-) -> NDArray[np.float64]:
-    gamma, alpha, variant = params["gamma"], params["alpha"], params["variant"]
-    if variant == "exp":
-        miss = 1e-6 - np.expm1(-losses)
-    elif variant == "sigmoid":
-        miss = y * elements.q + z * elements.p
-    else:
-        miss = np.abs(y * elements.q - z * elements.p)
-    losses = miss**gamma * losses
+def plain_losses(elements: Elements) -> Floats:
+    """Return the binary cross entropy of the targets as they are, without weights."""
+    y = elements.y
+    return _times(y, elements.towards_one) + _times(1 - y, elements.towards_zero)
+
+
+def brackets_of(
+    name: str, elements: Elements, params: Mapping[str, Any], gamma: float | None
+) -> dict[str, Floats]:
+    """Return what the loss of another gamma, alpha or pos_weight is made of, by the report's names of it."""
+    y, z = _smoothed(elements, params)
+    factor, one, zero = _weights(elements), elements.towards_one, elements.towards_zero
+    if name == "bce" or gamma is None:
+        return {"y_terms": _times(factor * y, one), "z_terms": _times(factor * z, zero)}
+    losses = _cross_entropy(y, z, elements)
+    factor = factor * _miss(losses, y, z, elements, params) ** gamma
+    if params["variant"] == "exp":
+        return {"terms": _times(factor, losses)}
+    return {
+        "yy_terms": _times(factor * y * y, one),
+        "yz_terms": _times(factor * y * z, zero),
+        "zy_terms": _times(factor * z * y, one),
+        "zz_terms": _times(factor * z * z, zero),
+    }
+
+
+def _smoothed(elements: Elements, params: Mapping[str, Any]) -> tuple[Floats, Floats]:
+    smoothing = params["label_smoothing"]
+    y = elements.y * (1 - smoothing) + smoothing / 2
+    return y, (1 - elements.y) * (1 - smoothing) + smoothing / 2
+
+
+def _weights(elements: Elements) -> Floats:
+    return np.where(elements.kept, 1.0, 0.0) if elements.weight is None else elements.weight
+
+
+def _cross_entropy(y: Floats, z: Floats, elements: Elements) -> Floats:
+    return _times(y * elements.pos_weight, elements.towards_one) + _times(z, elements.towards_zero)
+
+
+def _focal(losses: Floats, y: Floats, z: Floats, elements: Elements, params: Mapping[str, Any]) -> Floats:
+    alpha = params["alpha"]
+    losses = _miss(losses, y, z, elements, params) ** params["gamma"] * losses
     if alpha is None:
         return losses
     share = _by_class("alpha", alpha, elements.p, params)
-    return _times(share if variant == "exp" else y * share + z * (1 - share), losses)
+    return _times(share if params["variant"] == "exp" else y * share + z * (1 - share), losses)
+
+
+def _miss(losses: Floats, y: Floats, z: Floats, elements: Elements, params: Mapping[str, Any]) -> Floats:
+    """Return what is taken to the power of gamma."""
+    if params["variant"] == "exp":
+        return 1e-6 - np.expm1(-losses)
+    if params["variant"] == "sigmoid":
+        return y * elements.q + z * elements.p
+    return np.abs(y * elements.q - z * elements.p)
 
 
 def _times(factor: Floats, losses: Floats) -> Floats:

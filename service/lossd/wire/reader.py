@@ -184,7 +184,8 @@ class StringRows:
 class Strings:
     """What the codes mean in the next `ColumnData` of a column of strings.
 
-    A batch may have several of these, each for some of its rows.
+    A batch may have several of these, each for some of its rows. One without names and rows says nothing: it
+    comes while a long dictionary is read, so that the caller may do something else in between.
 
     Attributes:
         column: The column's index.

@@ -12,9 +12,13 @@ import pytest
 from typer.testing import CliRunner
 
 from command import app
+from lossd_client.cli.report import report
 from lossd_client.cli.score import score
+from lossd_client.report import Report
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs/scoring-files.md").read_text()
+REPORTS = {"run.json.gz": 1000, "joined.json": 1000, "both.json": 1000, "zero.json": 500, "one.json.gz": 500}
+REPORTS["all.json"] = 1000
 COMMANDS = re.findall(r"^\$ lossd (.+)$", PAGE, re.MULTILINE)
 
 
@@ -46,17 +50,17 @@ def test_every_command_runs(
             "losses.csv": lambda: len(out.read_text().splitlines()) - 1,
             "classes.json": lambda: len(json.loads(out.read_text())["loss"]),
             "cameras.csv": lambda: len(out.read_text().splitlines()) - 1,
+            **dict.fromkeys(REPORTS, lambda: Report.load(out).rows),
         }
-        assert (
-            rows[out.name]()
-            == {"rows.npy": 1000, "losses.csv": 4000, "classes.json": 4, "cameras.csv": 2}[out.name]
-        )
+        written = {"rows.npy": 1000, "losses.csv": 4000, "classes.json": 4, "cameras.csv": 2, **REPORTS}
+        assert rows[out.name]() == written[out.name]
 
 
 def test_the_page_has_every_option_that_is_about_files() -> None:
-    options = {name for name in score.__annotations__ if "column" in name}
+    options = {name for name in (*score.__annotations__, *report.__annotations__) if "column" in name}
     options |= {"probabilities", "targets", "weight", "mask", "by", "out", "no_progress", "targets_format"}
     options |= {"background_index", "ignore_index", "drop_unlabelled"}
-    assert options <= set(score.__annotations__)
-    assert "--id" in PAGE
+    options |= {"baseline", "first_row", "sections", "top", "row", "calibration_bins", "sweep", "html"}
+    assert options <= {*score.__annotations__, *report.__annotations__}
+    assert {"--id", "--ids"} <= set(re.findall(r"--[a-z-]+", PAGE))
     assert {f"--{name.replace('_', '-')}" for name in options} <= set(re.findall(r"--[a-z-]+", PAGE))

@@ -41,7 +41,8 @@ import os, signal, sys, threading
 import numpy as np
 from pathlib import Path
 from lossd_client.cli.exits import leave_at_signals
-from lossd_client.cli.scoring.losses import LossFile, part_of
+from lossd_client.cli.part_file import part_of
+from lossd_client.cli.scoring.losses import LossFile
 path = Path(sys.argv[1])
 with leave_at_signals(part_of(path)):
     file = LossFile(path)

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from core.scoring import KERNELS, Array, lay, sums, work
+from core.scoring import KERNELS, NATIVE, Array, lay, sums, work
 from lossd.core.catalog import LOSSES
 from lossd.core.kernel import Kernel, Sums
+from lossd.core.losses.kernel import TorchKernel
 from lossd.core.parameters import check_params, reduced_axes
 from lossd.core.prepare import Work, prepare
 from lossd.core.report.layout import Layout
 from lossd.core.report.partial import Partial
 from lossd.types import Float64Array, Tensor
 
-REPORTING: list[Kernel] = [
-    kernel for kernel in KERNELS if "report" in inspect.signature(kernel.score).parameters
-]
+REPORTING: list[Kernel] = [*KERNELS, *([TorchKernel(reducer=NATIVE)] if NATIVE else [])]
 """The kernels that write partial reports."""
 SHAPES: list[tuple[int, ...]] = [
     (1,),

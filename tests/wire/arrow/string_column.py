@@ -26,12 +26,10 @@ class StringColumn:
 
     Attributes:
         texts: The strings of all rows so far.
-        parts: The number of rows that each `Strings` of ids was about.
     """
 
     def __init__(self, name: str) -> None:
         self.texts: list[str] = []
-        self.parts: list[int] = []
         self._is_ids = name == "ids"
         self._names: list[str] = []
         self._used = 0  # of the names
@@ -69,7 +67,6 @@ class StringColumn:
                 assert (code < next_code) == (text < next_text)
                 assert text <= next_text
             self.texts += texts
-            self.parts.append(len(texts))
         self._told = None
 
 

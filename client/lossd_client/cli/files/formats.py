@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final, cast
 
 from lossd_client.cli.files.data_file import DataFile
+from lossd_client.cli.files.digests import Digest
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.gzipped import MAGIC, GzipLocation
 from lossd_client.cli.files.location import Location
@@ -28,21 +29,24 @@ _OLD_TORCH: Final = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"
 _NOTHING: Final[Mapping[str, str | None]] = {}
 
 
-def open_file(text: str, partitions: Mapping[str, str | None] = _NOTHING) -> DataFile:
+def open_file(
+    text: str, partitions: Mapping[str, str | None] = _NOTHING, digest: Digest | None = None
+) -> DataFile:
     """Open a path or URL with the reader of its format, decompressed if it is gzip.
 
     Args:
         text: The path or URL.
         partitions: Columns of one value each, which a table's folders name; a file of arrays has none.
+        digest: Sees all bytes that are read.
 
     Raises:
         BadFile: It cannot be opened, or has no format that is known here; or a table has a column of a
             partition's name.
     """
-    location = Location(text)
+    location = Location(text, digest=digest)
     head = _head(location)
     if head.startswith(MAGIC):
-        location = GzipLocation(text)
+        location = GzipLocation(text, digest=digest)
         head = _head(location)
     file = _opened(location, head)
     return PartitionedTable(file, partitions) if partitions and file.is_table else file

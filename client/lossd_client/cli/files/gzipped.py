@@ -69,7 +69,7 @@ class GzipLocation(Location):
             except OSError as error:
                 where = f"{self.text} cannot be decompressed in {tempfile.gettempdir()}: {reason(error)}"
                 raise BadFile(f"{where}; TMPDIR names another folder") from error
-        return _TemporaryLocation(self.text, copy)
+        return _TemporaryLocation(self.text, copy, digest=self.digest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,11 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
+from lossd_client.cli.files.digests import Digest, DigestedFile
 from lossd_client.cli.files.errors import BadFile
 
 _GONE: Final = (404, 410)  # HTTP's statuses for what is not there
@@ -14,9 +15,15 @@ _GONE: Final = (404, 410)  # HTTP's statuses for what is not there
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A path, or a URL such as s3://bucket/x.npy. It can be opened any number of times."""
+    """A path, or a URL such as s3://bucket/x.npy. It can be opened any number of times.
+
+    Attributes:
+        text: The path or URL.
+        digest: Sees all bytes that are read; None if no digest is wanted.
+    """
 
     text: str
+    digest: Digest | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     def __str__(self) -> str:
         return self.text
@@ -52,7 +59,8 @@ class Location:
             BadFile: It cannot be opened.
         """
         try:
-            return self._open_url() if self.is_url else self._open_path()
+            file = self._open_url() if self.is_url else self._open_path()
+            return file if self.digest is None else cast("BinaryIO", DigestedFile(file, self.digest))
         except FileNotFoundError as error:
             raise BadFile(self._why_not_found(error.__cause__)) from error
         except BadFile:
@@ -69,6 +77,15 @@ class Location:
         """
         with self.open() as file:
             yield file
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the file as it is stored, in hexadecimal. Only what was not read yet is read.
+
+        Raises:
+            BadFile: It cannot be read.
+        """
+        with self.errors(), Location(self.text).open() as file:
+            return (self.digest or Digest()).finish(file)
 
     def at_any_position(self) -> "Location":
         """Return a location whose bytes can be read in any order."""

@@ -60,7 +60,7 @@ def read_shards(texts: Sequence[str], targets: str | None, spool: Path | None) -
     if any(len(entry.files) > 1 for entry in entries):
         raise BadFile("--targets goes with files of logits, and not with a manifest of pairs")
     logits = [entry.files[0] for entry in entries]
-    found = _matches(targets)
+    found = files_of(targets)
     files = [targets] if found is None else [entry.files[0] for entry in _many(targets, found)]
     pairs = paired(logits, files, targets)
     return [Entry(pair, note=entry.note) for pair, entry in zip(pairs, entries, strict=True)]
@@ -82,13 +82,13 @@ def _entries(text: str, spool: Path | None) -> Iterator[Entry]:
     elif text.startswith("@"):
         yield from _manifest(Path(text[1:]), Path(text[1:]).parent)
     elif Location(text).is_url:
-        yield from [Entry((text,), True)] if (found := _matches(text)) is None else _many(text, found)
+        yield from [Entry((text,), True)] if (found := files_of(text)) is None else _many(text, found)
     elif Path(text).is_dir():
         yield from _many(text, in_order(_in_folder(Path(text))))
     elif Path(text).suffix.lower() in _MANIFESTS and _is_manifest(Path(text), Path(text).parent):
         yield from _manifest(Path(text), Path(text).parent)
     else:
-        yield from [Entry((text,), True)] if (found := _matches(text)) is None else _many(text, found)
+        yield from [Entry((text,), True)] if (found := files_of(text)) is None else _many(text, found)
 
 
 def _many(text: str, files: Sequence[str]) -> list[Entry]:
@@ -110,7 +110,7 @@ def _by_numbers(file: str) -> list[str | int]:
     return [int(part) if place % 2 else part for place, part in enumerate(_DIGITS.split(file))]
 
 
-def _matches(text: str) -> list[str] | None:
+def files_of(text: str) -> list[str] | None:
     """Return the files that a pattern matches, in order; None if it is no pattern."""
     if Location(text).is_url:
         return _url_matches(text)
@@ -245,6 +245,11 @@ def spool_for(texts: Sequence[str]) -> Iterator[Path | None]:
         raise BadFile(str(error).replace(name, "standard input")) from error
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def with_stdin(text: str, spool: Path | None) -> str:
+    """Return text with "standard input" in place of the file that stands for it."""
+    return text if spool is None else text.replace(str(spool), "standard input")
 
 
 def fill(spool: Path) -> None:

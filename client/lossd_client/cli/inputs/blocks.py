@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.location import Location
 from lossd_client.cli.inputs.ids import called, is_weak
-from lossd_client.cli.inputs.shards import BROADCAST, LABELS, Arrays, Shard, grouped, has_rows
+from lossd_client.cli.inputs.shards import BROADCAST, LABELS, Arrays, Shard, has_rows
 from lossd_client.cli.inputs.sources import Source, alike
 
 BLOCK_BYTES: Final = 8 << 20  # of a request; several are in memory at a time
@@ -53,6 +53,7 @@ class Inputs:
             name: source for name, source in common.items() if has_rows(name, source, self.dimensions)
         } | {name: label for name, label in self._labels.items() if isinstance(label, Source)}
         self._starts: list[int] = []  # the first row of each shard that has been read
+        self._ends: list[int] = []  # the row behind the last, of each that was read to its end
         self._read_rows = 0
         self._trailing: dict[str, tuple[int, ...]] = {}
         self._fixed: Arrays | None = None
@@ -85,6 +86,11 @@ class Inputs:
             raise BadFile(f"{shard.scored.file.location} {what}: shards of one score must be alike")
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the labels in a block."""
+        return tuple(self._labels)
+
+    @property
     def locations(self) -> set[Location]:
         """The files that are read."""
         files = [file for shard in self.shards for file in shard.files]
@@ -105,6 +111,25 @@ class Inputs:
         fixed = {*self._common} - {*self._running} | (set() if is_spread else {*self.shards[0].fixed})
         return tuple(name for name in self.names if name not in fixed)
 
+    @property
+    def finished(self) -> int:
+        """How many shards were read to their ends."""
+        return len(self._ends)
+
+    def rows_of(self, number: int) -> int:
+        """Return the rows of a shard that was read."""
+        return self._ends[number] - (self._ends[number - 1] if number else 0)
+
+    def sources_of(self, number: int) -> dict[str, Source]:
+        """Return the sources of a shard's tensors and labels."""
+        shard = self.shards[number]
+        labels = {name: self._of_label(name, shard) for name in self._labels}
+        return {**shard.tensors, **self._common, **labels}
+
+    def _of_label(self, name: str, shard: Shard) -> Source:
+        label = self._labels[name]
+        return label if isinstance(label, Source) else shard.labels[label]
+
     def described(self) -> list[dict[str, Any]]:
         """Return, for each shard, the file and columns of each tensor and the number of rows."""
         ends = [*self._starts[1:], self._read_rows]
@@ -115,9 +140,7 @@ class Inputs:
 
     def _described(self, shard: Shard, rows: int | None) -> dict[str, Any]:
         sources = {**shard.tensors, **self._common}
-        labels = [
-            label if isinstance(label, Source) else shard.labels[label] for label in self._labels.values()
-        ]
+        labels = [self._of_label(name, shard) for name in self._labels]
         columns: dict[str, Any] = {
             name: source.names for name, source in sources.items() if source.names is not None
         }
@@ -167,6 +190,7 @@ class Inputs:
             scored = tensors[self.names[0]]
             if scored.ndim:
                 self._read_rows = len(scored)
+                self._ends = [len(scored)]
                 self._refuse_no_broadcast(tensors, scored.shape)
             return tensors
         blocks = list(self.blocks())
@@ -190,12 +214,12 @@ class Inputs:
         """Yield blocks of rows, of about BLOCK_BYTES.
 
         Returns:
-            Tensors by name, and the groups as LABELS; at least one block.
+            Tensors by name, and labels by the names of `labels`; at least one block.
 
         Raises:
             BadFile: A file cannot be read, or one has more rows than another.
         """
-        self._starts, self._trailing, self._read_rows = [], {}, 0
+        self._starts, self._ends, self._trailing, self._read_rows = [], [], {}, 0
         size = self.shards[0].row_bytes() + sum(
             source.file.row_bytes(source.columns) for source in self._running.values()
         )
@@ -212,10 +236,7 @@ class Inputs:
                 block[name] = self._shaped(name, self._taken(name, reader, length))
             shape = block[self.names[0]].shape
             self._refuse_no_broadcast(fixed, shape)
-            found = {name: (block | fixed)[name] for name in self.names}
-            if self._labels:
-                found[LABELS] = grouped([block[name] for name in self._labels])
-            yield found
+            yield {name: (block | fixed)[name] for name in (*self.names, *self._labels)}
         for name, reader in readers.items():
             if len(reader.take(1)):
                 raise BadFile(f"{self._running[name].file.location} has more rows than {self._scored()}")
@@ -251,6 +272,7 @@ class Inputs:
                     held = [*held, block] if length else [block]
                     length += number
                 start += number
+            self._ends.append(start)
         yield _concatenated(held)
 
     def _of_shard(self, shard: Shard, rows: int) -> Iterator[Arrays]:

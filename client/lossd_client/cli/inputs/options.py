@@ -1,4 +1,4 @@
-"""The options of `lossd score`."""
+"""The options of `lossd score` and `lossd report`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ import typer
 from lossd_client.cli.inputs.parameters import (
     LossName,
     ReductionName,
+    RowLoss,
     TargetsFormatName,
     VariantName,
     ignore_index_of,
@@ -19,8 +20,8 @@ _FILES: Final = "Files"
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreOptions:
-    """The options, with their help texts."""
+class FileOptions:
+    """The options of files, losses and the server, with their help texts."""
 
     shards: Annotated[
         list[str],
@@ -107,7 +108,7 @@ class ScoreOptions:
         list[str] | None,
         typer.Option(
             metavar="COLUMN|FILE",
-            help="Print the losses by the values of this column, or of a file with one value a row; may be "
+            help="Give the losses by the values of this column, or of a file with one value a row; may be "
             "given again, for groups by several.",
             rich_help_panel=_FILES,
         ),
@@ -129,12 +130,6 @@ class ScoreOptions:
     variant: Annotated[
         VariantName | None,
         typer.Option(help="Focal only: the server's default is sigmoid.", show_default=False),
-    ] = None
-    reduction: Annotated[ReductionName, typer.Option(help="What becomes of the elements' losses.")] = (
-        ReductionName.MEAN
-    )
-    axis: Annotated[
-        str | None, typer.Option(metavar="AXES", help="Reduce over these axes only: 0, -1 or 0,1.")
     ] = None
     normalizer: Annotated[
         str,
@@ -171,6 +166,50 @@ class ScoreOptions:
     allow_nan: Annotated[
         bool, typer.Option("--allow-nan", help="Let a NaN propagate instead of refusing it.")
     ] = False
+    no_progress: Annotated[
+        bool, typer.Option("--no-progress", help="Show no progress bar on a terminal.")
+    ] = False
+    url: Url = None
+    api_key: ApiKey = None
+    timeout: Timeout = 60.0
+
+    def check(self) -> None:
+        """Refuse options that cannot be meant together, before a file is opened.
+
+        Raises:
+            BadParameter: There are such, or the text of --ignore-index is none.
+        """
+        is_focal = self.loss is LossName.FOCAL
+        if not is_focal and (self.gamma, self.alpha, self.variant) != (None, None, None):
+            raise typer.BadParameter("--gamma, --alpha and --variant go with --loss focal")
+        for columns, column in (
+            (self.logits_columns, self.logits_column),
+            (self.targets_columns, self.targets_column),
+        ):
+            if columns and column:
+                raise typer.BadParameter(
+                    "a column and columns are named for the same: leave one of the options out"
+                )
+        by = self.by or []
+        if len(set(by)) < len(by):
+            raise typer.BadParameter(f"--by {', '.join(by)}: one is named twice")
+        self.ignored()
+
+    def ignored(self) -> float | str | None:
+        """Return --ignore-index, or "nan" for --drop-unlabelled."""
+        return ignore_index_of(self.ignore_index, self.drop_unlabelled)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreOptions(FileOptions):
+    """The options of `lossd score`."""
+
+    reduction: Annotated[ReductionName, typer.Option(help="What becomes of the elements' losses.")] = (
+        ReductionName.MEAN
+    )
+    axis: Annotated[
+        str | None, typer.Option(metavar="AXES", help="Reduce over these axes only: 0, -1 or 0,1.")
+    ] = None
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the answer as one JSON object and nothing else.")
     ] = False
@@ -182,13 +221,89 @@ class ScoreOptions:
             dir_okay=False,
         ),
     ] = None
-    no_progress: Annotated[
-        bool, typer.Option("--no-progress", help="Show no progress bar on a terminal.")
-    ] = False
-    url: Url = None
-    api_key: ApiKey = None
-    timeout: Timeout = 60.0
 
-    def ignored(self) -> float | str | None:
-        """Return --ignore-index, or "nan" for --drop-unlabelled."""
-        return ignore_index_of(self.ignore_index, self.drop_unlabelled)
+
+@dataclass(frozen=True, slots=True)
+class ReportOptions(FileOptions):
+    """The options of `lossd report`."""
+
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN|FILE",
+            help="Another model's logits (or probabilities) of the same rows, to compare with: a column of "
+            "the shards, a file, or a pattern of a file a shard.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None
+    baseline_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Their column; of the shards without --baseline. By default as that of the logits.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None
+    baseline_columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES|PREFIX",
+            help="Columns with a class each, as --logits-columns.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None
+    row_ids: Annotated[
+        str | None,
+        typer.Option(
+            "--ids",
+            metavar="COLUMN|FILE",
+            help="The rows' own names, whole numbers or text, each there once, to list the worst by.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None
+    first_row: Annotated[
+        int,
+        typer.Option(help="The number of the first row, which the lists of the worst count on from.", min=0),
+    ] = 0
+    sections: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Only these sections: totals,classes,groups,top,histogram,calibration,sweep,paired. By "
+            "default all that the inputs allow.",
+        ),
+    ] = None
+    top: Annotated[int | None, typer.Option(metavar="K", help="List this many of the worst: 20.", min=1)] = (
+        None
+    )
+    row: Annotated[
+        RowLoss | None,
+        typer.Option(
+            help="A row's loss: the sum of its elements' losses, or their mean.", show_default=False
+        ),
+    ] = None
+    calibration_bins: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|exact",
+            help="Bins of probabilities: 64. exact counts each value of 16-bit logits or probabilities.",
+        ),
+    ] = None
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="gamma:G,G",
+            help="Focal only: what other gammas would give, and with each every alpha and pos_weight.",
+        ),
+    ] = None
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the report as one JSON object and nothing else.")
+    ] = False
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the report here: a .json or a .json.gz.", dir_okay=False),
+    ] = None
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write it as a page, in one file, here.", dir_okay=False),
+    ] = None

@@ -16,20 +16,23 @@ _WILDCARD: Final = re.compile(r"(\*\*/|\*\*|\*|\?|\[[^]]+\])")
 _MEANINGS: Final = {"**/": "((?:.*/)?)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}
 
 
-def paired(logits: Sequence[str], targets: Sequence[str], pattern: str) -> list[tuple[str, str]]:
-    """Return pairs of files of logits and of targets.
+def paired(
+    logits: Sequence[str], targets: Sequence[str], pattern: str, option: str = "--targets"
+) -> list[tuple[str, str]]:
+    """Return pairs of files of logits and of targets, or of another tensor.
 
     Args:
         logits: Files of logits.
         targets: The files that the pattern stands for.
         pattern: The pattern.
+        option: The option that gives it.
 
     Raises:
         BadFile: One has no partner, or there are several ways to pair them.
     """
     captured = {_captured(pattern, path): path for path in targets}
     if len(captured) < len(targets):
-        raise BadFile(f"--targets {pattern}: two of its files have the same text in place of the wildcards")
+        raise BadFile(f"{option} {pattern}: two of its files have the same text in place of the wildcards")
     if len(logits) == len(targets) == 1 and not any(_captured(pattern, targets[0])):
         return [(logits[0], targets[0])]
     best: dict[str, str] = {}
@@ -44,9 +47,9 @@ def paired(logits: Sequence[str], targets: Sequence[str], pattern: str) -> list[
         return list(found.pop())
     if found:
         raise BadFile(
-            f"--targets {pattern}: there are several ways to pair its files; name the pairs in a manifest"
+            f"{option} {pattern}: there are several ways to pair its files; name the pairs in a manifest"
         )
-    raise BadFile(_without_partner(logits, targets, pattern, best))
+    raise BadFile(_without_partner(logits, targets, f"{option} {pattern}", best))
 
 
 def _captured(pattern: str, path: str) -> _Captured:
@@ -87,19 +90,18 @@ def _filled(around: _Around, captured: _Captured) -> str:
     return around[0] + "".join(text + after for text, after in zip(captured, around[1:], strict=False))
 
 
-def _without_partner(
-    logits: Sequence[str], targets: Sequence[str], pattern: str, best: dict[str, str]
-) -> str:
+def _without_partner(logits: Sequence[str], targets: Sequence[str], asked: str, best: dict[str, str]) -> str:
+    name = asked.partition(" ")[0].removeprefix("--")
     alone = (
         [path for path in logits if path not in best],
         [path for path in targets if path not in best.values()],
     )
     missing = [
         f"{path} has no partner among the {kind}"
-        for paths, kind in zip(alone, ("targets", "logits"), strict=True)
+        for paths, kind in zip(alone, (name, "logits"), strict=True)
         for path in paths[:2]
     ]
-    what = f"--targets {pattern} stands for {len(targets)} of targets, beside {len(logits)} of logits"
+    what = f"{asked} stands for {len(targets)} of {name}, beside {len(logits)} of logits"
     rule = "what stands for * must stand in the names of the logits, too, in the same place of each"
     other = "or name the pairs in a manifest, two files a line"
     return f"{what}, which do not pair: {'; '.join(missing)}. {rule}; {other}"

@@ -29,6 +29,13 @@ class ReductionName(StrEnum):
     MEAN = "mean"
 
 
+class RowLoss(StrEnum):
+    """What a report takes as a row's loss."""
+
+    SUM = "sum"
+    MEAN = "mean"
+
+
 class TargetsFormatName(StrEnum):
     """The formats of targets."""
 
@@ -111,6 +118,27 @@ def normalizer_of(text: str) -> str | float:
         raise typer.BadParameter(
             f"--normalizer: {text!r} is neither a number nor {', '.join(_NORMALIZERS)}"
         ) from None
+
+
+def bins_of(text: str) -> int | str:
+    """Return --calibration-bins."""
+    if text == "exact":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"--calibration-bins: {text!r} is neither a whole number nor exact"
+        ) from None
+
+
+def sweep_of(text: str) -> dict[str, list[float]]:
+    """Return --sweep."""
+    name, _, values = text.partition(":")
+    numbers = _numbers(values)
+    if name != "gamma" or numbers is None:
+        raise typer.BadParameter(f"--sweep: {text!r} is not as gamma:0,1,2.5")
+    return {name: numbers}
 
 
 def axis_of(text: str | None) -> int | list[int] | None:

@@ -2,18 +2,20 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from lossd_client.cli.files.data_file import DataFile, Kind
+from lossd_client.cli.files.digests import Digest
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.formats import open_file
 from lossd_client.cli.files.location import Location
 from lossd_client.cli.inputs.alongside import compare, refuse_other_rows
-from lossd_client.cli.inputs.arguments import Entry, partitions_of
+from lossd_client.cli.inputs.arguments import Entry, files_of, partitions_of
 from lossd_client.cli.inputs.blocks import Inputs
 from lossd_client.cli.inputs.joins import join
-from lossd_client.cli.inputs.options import ScoreOptions
+from lossd_client.cli.inputs.options import FileOptions, ReportOptions
+from lossd_client.cli.inputs.pairing import paired
 from lossd_client.cli.inputs.parameters import TargetsFormatName
 from lossd_client.cli.inputs.shards import LABELS, Shard
 from lossd_client.cli.inputs.sources import (
@@ -26,6 +28,10 @@ from lossd_client.cli.inputs.sources import (
     refuse_unlike,
     seen,
 )
+
+BASELINE: Final = "baseline"
+"""The tensor with another model's logits or probabilities."""
+BASELINE_COLUMN: Final = "--baseline-column"
 
 _OWN_OPTIONS: Final = "name the columns by --logits-column and --targets-column"
 
@@ -42,6 +48,8 @@ class Selection:
         files: The files of these by name; None for a column of the shards.
         by: The columns or files of the groups.
         ids: The columns by which two files are joined; empty to find them by name.
+        row_ids: The column or file with the rows' own names, if these are wanted.
+        digested: Whether the files' digests are wanted.
     """
 
     entries: Sequence[Entry]
@@ -51,9 +59,11 @@ class Selection:
     files: Mapping[str, str | None]
     by: Sequence[str] = ()
     ids: Sequence[str] = ()
+    row_ids: str | None = None
+    digested: bool = False
 
     @classmethod
-    def of(cls, options: ScoreOptions, entries: Sequence[Entry]) -> Self:
+    def of(cls, options: FileOptions, entries: Sequence[Entry]) -> Self:
         """Return the selection of the command line's options and shards."""
         scored = ColumnChoice(
             "probabilities" if options.probabilities else "logits",
@@ -78,6 +88,17 @@ class Selection:
                 others[name], files[name] = ColumnChoice(name, f"--{name}-column", kind, column), file
         return cls(entries, scored, targets, others, files, options.by or [], options.ids or [])
 
+    @classmethod
+    def of_report(cls, options: ReportOptions, entries: Sequence[Entry]) -> Self:
+        """Return the selection of a report's options and shards."""
+        own = cls.of(options, entries)
+        others, files = dict(own.others), dict(own.files)
+        column, several = options.baseline_column, options.baseline_columns
+        if options.baseline is not None or column is not None or several is not None:
+            others[BASELINE] = ColumnChoice(BASELINE, BASELINE_COLUMN, column=column, several=several)
+            files[BASELINE] = options.baseline
+        return replace(own, others=others, files=files, row_ids=options.row_ids, digested=True)
+
     def inputs(self) -> Inputs:
         """Open the files and return the inputs.
 
@@ -85,6 +106,10 @@ class Selection:
             BadFile: One cannot be used, or which column is meant is not clear.
         """
         pairs = self._pairs()
+        return self._with_baseline(*pairs[0])._inputs(pairs)
+
+    def _inputs(self, pairs: Sequence[tuple[DataFile, DataFile]]) -> Inputs:
+        baselines = self._baselines(pairs)
         _refuse_repeated(
             [
                 file.location
@@ -97,17 +122,31 @@ class Selection:
                 "--id joins the file with the logits to another one with the targets; here one has both"
             )
         common = {
-            name: wanted.find(open_file(file))
+            name: wanted.find(self._opened(file))
             for name, wanted in self.others.items()
-            if (file := self.files[name]) is not None
+            if (file := self.files[name]) is not None and not (name == BASELINE and baselines)
         }
-        labels = [self._label(number, text, *pairs[0]) for number, text in enumerate(self.by)]
-        columns = {label: text for label, text in zip(labels, self.by, strict=True) if isinstance(label, str)}
-        shards = [self._shard(first, second, columns) for first, second in pairs]
+        asked = [("by", text) for text in self.by] + ([("ids", self.row_ids)] if self.row_ids else [])
+        labels = [self._label(number, name, text, *pairs[0]) for number, (name, text) in enumerate(asked)]
+        columns = {
+            label: (name, text)
+            for label, (name, text) in zip(labels, asked, strict=True)
+            if isinstance(label, str)
+        }
+        shards = [
+            self._shard(first, second, columns, baselines[number] if baselines else None)
+            for number, (first, second) in enumerate(pairs)
+        ]
         _refuse_other_classes(shards)
-        own = [("by", label) for label in labels if isinstance(label, Source)]
+        own = [
+            (name, label) for label, (name, _) in zip(labels, asked, strict=True) if isinstance(label, Source)
+        ]
         for name, source in (*common.items(), *own):
             refuse_other_rows(name, source, shards)
+        if BASELINE in common:
+            self._refuse_other_baseline(shards[0].scored, common[BASELINE])
+        for shard in shards if baselines else []:
+            refuse_other_rows(BASELINE, shard.tensors[BASELINE], [shard])
         notes = [entry.note for entry in self.entries if entry.note is not None]
         return Inputs(shards, common, labels, [*notes, *self._unused(*pairs[0])])
 
@@ -121,28 +160,60 @@ class Selection:
             if name in file.names
         ]
 
-    def _label(self, number: int, text: str, first: DataFile, second: DataFile) -> str | Source:
+    def _with_baseline(self, first: DataFile, second: DataFile) -> Self:
+        """Return the selection with what --baseline names: columns of the shards, or files.
+
+        Raises:
+            BadFile: It is neither.
+        """
+        text = self.files.get(BASELINE)
+        if text is None:
+            return self
+        several = self.scored.several is not None
+        of_shards = ColumnChoice(
+            BASELINE, BASELINE_COLUMN, column=None if several else text, several=text if several else None
+        )
+        if not self.others[BASELINE].is_given and any(map(of_shards.named, (first, second))):
+            others, files = {**self.others, BASELINE: of_shards}, {**self.files, BASELINE: None}
+            return replace(self, others=others, files=files)
+        if files_of(text) is None and not Location(text).is_url and not os.path.isfile(text):  # noqa: PTH113
+            raise BadFile(f"--baseline {text}: there is no such file, and {seen(first)}")
+        if self.others[BASELINE].is_given:
+            return self
+        as_scored = replace(self.scored, option=BASELINE_COLUMN, takes_ids=False)
+        return replace(self, others={**self.others, BASELINE: as_scored})
+
+    def _baselines(self, pairs: Sequence[tuple[DataFile, DataFile]]) -> list[str]:
+        """Return the file of each shard with the other model's inputs, if a pattern names one a shard."""
+        text = self.files.get(BASELINE)
+        found = files_of(text) if text is not None else None
+        if text is None or found is None:
+            return []
+        if not found:
+            raise BadFile(f"--baseline {text} stands for no file of data")
+        scored = [first.location.text for first, _ in pairs]
+        of = dict(paired(scored, found, text, "--baseline"))
+        return [of[file] for file in scored]
+
+    def _label(self, number: int, name: str, text: str, first: DataFile, second: DataFile) -> str | Source:
         """Return the name of a label in the shards, or the source of one in its own file."""
         path = Location(text)
         is_file = path.is_url or (path.path is not None and path.path.is_file())
         if text in first.names or text in second.names or not is_file:
             if first.names == second.names == ("",):
-                raise BadFile(f"--by {text}: there is no such file, and {seen(first)}, without columns")
+                raise BadFile(f"--{name} {text}: there is no such file, and {seen(first)}, without columns")
             return f"{LABELS} {number}"
-        return self._refuse_wide(ColumnChoice("by", "--by", Kind.LABEL).find(open_file(text)))
-
-    def _refuse_wide(self, source: Source) -> Source:
-        if source.dimensions != 1:
-            what = f"--by: {source.file.location} has {source.dimensions} dimensions there"
-            raise BadFile(f"{what}; groups have one")
-        return source
+        return _flat(name, ColumnChoice(name, f"--{name}", Kind.LABEL).find(self._opened(text)))
 
     # Which files are shards, and which are pairs.
 
     def _open(self, text: str) -> DataFile:
-        return open_file(
+        return self._opened(
             text, {name: value for name, value in partitions_of(text).items() if name in self.by}
         )
+
+    def _opened(self, text: str, partitions: Mapping[str, str | None] | None = None) -> DataFile:
+        return open_file(text, partitions or {}, Digest() if self.digested else None)
 
     def _pairs(self) -> list[tuple[DataFile, DataFile]]:
         """Open the shards: for each the file of the logits and that of the targets, which may be the same."""
@@ -219,14 +290,23 @@ class Selection:
 
     # Which columns a shard's tensors are.
 
-    def _shard(self, first: DataFile, second: DataFile, labels: Mapping[str, str]) -> Shard:
+    def _shard(
+        self,
+        first: DataFile,
+        second: DataFile,
+        labels: Mapping[str, tuple[str, str]],
+        baseline: str | None,
+    ) -> Shard:
         is_pair = first is not second
         tensors = {
             self.scored.role: self.scored.find(first, by_position=is_pair),
             "targets": self.targets.find(second, by_position=is_pair),
         }
         wanted = {name: each for name, each in self.others.items() if self.files[name] is None}
-        wanted |= {label: ColumnChoice("by", "--by", Kind.LABEL, column) for label, column in labels.items()}
+        wanted |= {
+            label: ColumnChoice(name, f"--{name}", Kind.LABEL, column)
+            for label, (name, column) in labels.items()
+        }
         twice = []
         by: dict[str, Source] = {}
         for name, each in wanted.items():
@@ -235,13 +315,16 @@ class Selection:
             ]
             source = found[0] if found else each.find(first)
             if name in labels:
-                by[name] = self._refuse_wide(source)
+                by[name] = _flat(labels[name][0], source)
             else:
                 tensors[name] = source
             if len(found) > 1:
                 twice.append((found[0], found[1]))
+        if baseline is not None:
+            tensors[BASELINE] = self.others[BASELINE].find(self._opened(baseline))
         self._refuse_unclear(tensors, by)
-        used = {column.name for source in (*tensors.values(), *by.values()) for column in source.columns}
+        grouped = [source for name, source in by.items() if labels[name][0] == "by"]  # ids may join the rows
+        used = {column.name for source in (*tensors.values(), *grouped) for column in source.columns}
         joined = join(first, second, used, self.ids) if is_pair else None
         notes = [
             classes_note(tensors[wanted.role], wanted.prefix)
@@ -266,6 +349,25 @@ class Selection:
                 raise BadFile(f"{what}: list the {wanted.role}, as in {wanted.option}s a,b,c")
         if scored.is_stacked and targets.is_stacked:
             refuse_unlike(scored, targets, (self.scored.prefix, self.targets.prefix))
+        if BASELINE in tensors:
+            self._refuse_other_baseline(scored, tensors[BASELINE])
+
+    def _refuse_other_baseline(self, scored: Source, baseline: Source) -> None:
+        if scored.is_stacked and baseline.is_stacked:
+            prefixes = self.scored.prefix, self.others[BASELINE].prefix
+            refuse_unlike(scored, baseline, prefixes, BASELINE)
+
+
+def _flat(name: str, source: Source) -> Source:
+    """Return a source of labels.
+
+    Raises:
+        BadFile: It has several values a row.
+    """
+    if source.dimensions != 1:
+        what = f"--{name}: {source.file.location} has {source.dimensions} dimensions there"
+        raise BadFile(f"{what}; {'groups' if name == 'by' else name} have one")
+    return source
 
 
 def _refuse_other_classes(shards: Sequence[Shard]) -> None:
@@ -279,7 +381,7 @@ def _refuse_other_classes(shards: Sequence[Shard]) -> None:
             first = shards[0].tensors.get(name, source)
             mine, its = ([column.name for column in each.columns] for each in (source, first))
             if source.is_stacked and first.is_stacked and mine != its:
-                option = "--targets-columns" if name == "targets" else "--logits-columns"
+                option = f"--{name if name in ('targets', BASELINE) else 'logits'}-columns"
                 what = f"{seen(source.file)}: the classes are others than in {first.file.location}"
                 raise BadFile(
                     f"{what}, or in another order: list those that all have, as in {option} {','.join(its)}"

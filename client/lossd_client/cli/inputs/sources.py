@@ -323,18 +323,21 @@ def refuse_integers(tensors: Mapping[str, Source]) -> None:
         BadFile: It does.
     """
     for role, source in tensors.items():
-        if role in ("logits", "probabilities"):
+        if role in ("logits", "probabilities", "baseline"):
             for column in source.columns:
                 source.file.refuse_integers(column.name, role)
 
 
-def refuse_unlike(scored: Source, targets: Source, prefixes: tuple[str | None, str | None]) -> None:
+def refuse_unlike(
+    scored: Source, targets: Source, prefixes: tuple[str | None, str | None], name: str = "targets"
+) -> None:
     """Refuse logits and targets whose classes are in different orders.
 
     Args:
         scored: The columns of the logits or probabilities.
-        targets: Those of the targets.
+        targets: Those of the targets, or of another tensor.
         prefixes: The prefix of each, if it was named by one.
+        name: The other tensor.
 
     Raises:
         BadFile: They do; or prefixes find other classes.
@@ -348,10 +351,10 @@ def refuse_unlike(scored: Source, targets: Source, prefixes: tuple[str | None, s
         (i for i, (a, b) in enumerate(zip(mine, its, strict=False)) if a != b), min(len(mine), len(its))
     )
     first, second = (each[at] if at < len(each) else "none" for each in names)
-    what = f"{scored.file.location}: column {at + 1} of the classes is {first}, and of the targets {second}"
+    what = f"{scored.file.location}: column {at + 1} of the classes is {first}, and of the {name} {second}"
     if sorted(mine) == sorted(its):
         ordered = [names[1][its.index(name)] for name in mine]
-        remedy = f"--logits-columns {','.join(names[0])} --targets-columns {','.join(ordered)}"
+        remedy = f"--logits-columns {','.join(names[0])} --{name}-columns {','.join(ordered)}"
         raise BadFile(f"{what}; classes must be in the same order: {remedy}")
     if None not in prefixes:
         raise BadFile(f"{what}; classes must be the same: name those that both have, in the same order")

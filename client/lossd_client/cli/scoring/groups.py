@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lossd_client import InvalidRequest, LossClient, LossResult
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.inputs.blocks import Inputs, form_of
-from lossd_client.cli.inputs.shards import LABELS, Arrays
+from lossd_client.cli.inputs.shards import Arrays, grouped
 from lossd_client.cli.scoring.one_input import Rows
 from lossd_client.cli.scoring.request import ScoreRequest, mean_of
 
@@ -92,14 +92,15 @@ def _batches(inputs: Inputs, keys: deque[_Key]) -> Iterator[tuple[Arrays, Sequen
     seen: set[_Key] = set()
     size = start = 0
     for block in inputs.blocks():
-        for key, numbers in _numbers_by_group(block[LABELS]).items():
+        labels = grouped([block[name] for name in inputs.labels])
+        for key, numbers in _numbers_by_group(labels).items():
             rows = {name: block[name][numbers] for name in inputs.by_row}
             held.setdefault((key, form_of(rows)), []).append((rows, numbers + start))
             seen.add(key)
         if len(seen) > _MOST_GROUPS:
             raise BadFile(f"--by: there are more than {_MOST_GROUPS} groups; is it the right column?")
         fixed = {name: block[name] for name in inputs.names if name not in inputs.by_row}
-        start += block[LABELS].shape[0]
+        start += labels.shape[0]
         size += sum(block[name].nbytes for name in inputs.by_row)
         if size >= _HELD_BYTES:
             yield from _drained(held, fixed, keys)

@@ -4,22 +4,19 @@ import csv
 import io
 import json
 import math
-import os
-import shutil
 import struct
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
 from lossd_client import LossResult
-from lossd_client.cli.exits import Exit, fail
+from lossd_client.cli.part_file import PartFile, is_special, writing
 from lossd_client.cli.scoring.groups import texts_of
 
 FIGURES: Final = ("loss", "sum", "count", "weight_sum", "positives")
@@ -29,18 +26,7 @@ _HEADER: Final = 128  # bytes; written at the end, when the number of rows is kn
 _ROWS: Final = 1 << 14  # that are made text at a time
 
 
-def part_of(path: Path) -> Path:
-    """Return the temporary path of a file that is being written."""
-    path = path.resolve()
-    folder = path.parent if not _is_special(path) else Path(tempfile.gettempdir())
-    return folder / f".{path.name}.{os.getpid()}.part"
-
-
-def _is_special(path: Path) -> bool:
-    return path.exists() and not path.is_file()  # a pipe, which cannot seek
-
-
-class LossFile:
+class LossFile(PartFile):
     """A float64 .npy file, written as losses come. It gets its name when it is complete.
 
     Args:
@@ -51,9 +37,9 @@ class LossFile:
     suffix: ClassVar = ".npy"
 
     def __init__(self, path: Path, axes: Sequence[int] = ()) -> None:
-        self._path, self.part, self._axes = path.resolve(), part_of(path), axes
+        super().__init__(path)
+        self._axes = axes
         self._shape: tuple[int, ...] | None = None
-        self._file: BinaryIO = self.part.open("wb")
         self._begin()
 
     def add(self, losses: NDArray[np.float64]) -> None:
@@ -69,18 +55,7 @@ class LossFile:
             about: The rest of the answer.
         """
         self._end(about)
-        self._file.close()
-        if _is_special(self._path):
-            with self.part.open("rb") as source, self._path.open("wb") as target:
-                shutil.copyfileobj(source, target)
-        else:
-            self.part.replace(self._path)
-
-    def discard(self) -> None:
-        """Remove an unfinished file."""
-        self._file.close()
-        with suppress(OSError):
-            self.part.unlink()
+        self.publish()
 
     def _begin(self) -> None:
         self._file.write(bytes(_HEADER))
@@ -173,7 +148,7 @@ _FILES: Final = {kind.suffix: kind for kind in (LossFile, CsvLossFile, JsonLossF
 
 def check_out(path: Path) -> None:
     """Refuse a name without a known suffix, before anything is scored."""
-    if not _is_special(path) and path.suffix.lower() not in _FILES:
+    if not is_special(path) and path.suffix.lower() not in _FILES:
         raise typer.BadParameter(
             f"--out {path}: its name must end in {', '.join(_FILES)}, which says what is written"
         )
@@ -193,14 +168,12 @@ def open_out(path: Path | None, axes: Sequence[int]) -> Iterator[LossFile | None
     if path is None:
         yield None
         return
-    try:
+    with writing(path):
         file = _FILES.get(path.suffix.lower(), LossFile)(path, axes)
         try:
             yield file
         finally:
             file.discard()
-    except OSError as error:
-        fail(f"cannot write {path}: {error.strerror or error}", Exit.USAGE)
 
 
 class Losses:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -19,7 +19,10 @@ from lossd_client.cli.scoring.request import ScoreRequest, as_options, mean_of
 Take: TypeAlias = Callable[[LossResult], LossResult]
 """Takes the result of a block, and returns what to keep of it."""
 
-_Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+"""The shapes of tensors, by name."""
+
+AnswerT = TypeVar("AnswerT")
 
 
 def score(client: LossClient, request: ScoreRequest, inputs: Inputs, take: Take) -> LossResult:
@@ -56,9 +59,9 @@ class Rows:
 
     def __init__(self, inputs: Inputs, request: ScoreRequest) -> None:
         self._inputs, self._request = inputs, request
-        self._in_flight: deque[tuple[Sequence[int], _Shapes]] = deque()
+        self._in_flight: deque[tuple[Sequence[int], Shapes]] = deque()
         self._start = 0
-        self._shapes: _Shapes = {}
+        self._shapes: Shapes = {}
         self._ranges = Ranges(inputs.names[0], is_dense=not request.by_index)
 
     def score_whole(self, client: LossClient, block: Arrays) -> LossResult:
@@ -103,16 +106,32 @@ class Rows:
         Raises:
             LossdError: As the client; places are rows of the input.
         """
+        answers = client.iter_batches(cast("Any", request.loss), batches, **request.params)
+        for result, shapes in self.answered(answers):
+            own = self._shape_notes(shapes) if result.notes else []
+            yield replace(result, notes=tuple(note for note in result.notes if note not in own))
+
+    def answered(self, answers: Iterator[AnswerT]) -> Iterator[tuple[AnswerT, Shapes]]:
+        """Yield each block's answer, and the shapes of its tensors.
+
+        Raises:
+            LossdError: As the client; places are rows of the input.
+        """
         try:
-            for result in client.iter_batches(cast("Any", request.loss), batches, **request.params):
-                _, shapes = self._in_flight.popleft()
-                own = self._shape_notes(shapes) if result.notes else []
-                yield replace(result, notes=tuple(note for note in result.notes if note not in own))
+            for answer in answers:
+                yield answer, self._in_flight.popleft()[1]
         except StatusError as error:
             raise self._named(error, self._in_flight[0][0] if self._in_flight else ()) from None
 
+    def notes(self) -> list[str]:
+        """Return notes of the input's own shape and values, once all blocks were seen."""
+        return [*self._whole_shape_notes(), *self._ranges.notes()]
+
     def noted(self, result: LossResult) -> LossResult:
-        """Return a result with the notes of the input's own shape and values."""
+        """Return a result with these notes."""
+        return self._with_notes(result, self._whole_shape_notes())
+
+    def _whole_shape_notes(self) -> list[str]:
         whole = {
             name: (self._start, *shape[1:]) if name in self._inputs.by_row else shape
             for name, shape in self._shapes.items()
@@ -120,9 +139,9 @@ class Rows:
         pos_weight = self._request.params["pos_weight"]
         if pos_weight is not None:
             whole["pos_weight"] = np.shape(pos_weight)
-        return self._with_notes(result, self._shape_notes(whole))
+        return self._shape_notes(whole)
 
-    def _shape_notes(self, shapes: _Shapes) -> list[str]:
+    def _shape_notes(self, shapes: Shapes) -> list[str]:
         class_axis = self._request.params["class_axis"]
         return notes_of(shapes, shapes[self._inputs.names[0]], class_axis, by_index=self._request.by_index)
 

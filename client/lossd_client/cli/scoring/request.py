@@ -9,7 +9,7 @@ import numpy as np
 
 from lossd_client import InvalidRequest, LossResult
 from lossd_client._calls import Axes
-from lossd_client.cli.inputs.options import ScoreOptions
+from lossd_client.cli.inputs.options import FileOptions
 from lossd_client.cli.inputs.parameters import alpha_of, axis_of, normalizer_of, pos_weight_of
 
 
@@ -26,8 +26,13 @@ class ScoreRequest:
     params: Mapping[str, Any]
 
     @classmethod
-    def of(cls, options: ScoreOptions) -> Self:
+    def of(cls, options: FileOptions, reduction: str, axis: str | None) -> Self:
         """Return the request that the command line says.
+
+        Args:
+            options: The options.
+            reduction: What becomes of the elements' losses.
+            axis: The text of --axis.
 
         Raises:
             BadParameter: An option's text is not what it should be.
@@ -35,8 +40,8 @@ class ScoreRequest:
         """
         params: dict[str, Any] = {
             "pos_weight": None if options.pos_weight is None else pos_weight_of(options.pos_weight),
-            "reduction": options.reduction.value,
-            "axis": axis_of(options.axis),
+            "reduction": reduction,
+            "axis": axis_of(axis),
             "normalizer": normalizer_of(options.normalizer),
             "class_axis": options.class_axis,
             "targets_format": options.targets_format.value,

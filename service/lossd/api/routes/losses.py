@@ -102,7 +102,11 @@ class LossEndpoint:
     ) -> StreamedBody:
         """Admit a body of any length."""
         settings, length = self._service.settings, exchange.content_length
-        reader = form.reader(options=spec.options, max_batch_bytes=settings.max_batch_bytes)
+        reader = form.reader(
+            options=spec.options,
+            max_batch_bytes=settings.max_batch_bytes,
+            max_strings=settings.max_report_cells,
+        )
         window_bytes = 4 * settings.max_batch_bytes
         exchange.admit_body(window_bytes if length is None else min(length, window_bytes), certain=False)
         limit = expanded_limit(settings.max_expanded_bytes)

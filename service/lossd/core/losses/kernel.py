@@ -33,9 +33,10 @@ from lossd.core.exact_sum import ExactSum
 from lossd.core.kernel import Sums
 from lossd.core.losses.elements import FORMULAS, Element, Formula, added, elements
 from lossd.core.losses.fetch import Fetch, Read
-from lossd.core.losses.reports import Reports, Scored
+from lossd.core.losses.reports import NativeReports, Reports, Scored
 from lossd.core.losses.sums import planes_of, terms_of
 from lossd.core.native.arrays import RunningSums, exact_array
+from lossd.core.native.kernel import NativeKernel
 from lossd.core.operand import Operand
 from lossd.core.prepare import Work
 from lossd.types import Float64Array
@@ -60,6 +61,8 @@ class TorchKernel:
     Args:
         device: ``cpu`` or ``cuda:N``.
         block: Most elements of a block; by default what suits the device.
+        reducer: A native kernel to reduce the losses for reports, many times as fast; by default they are
+            reduced by their definition (`lossd.core.report.definition`).
 
     Raises:
         KeyError: A loss of the catalog has no formula.
@@ -67,8 +70,11 @@ class TorchKernel:
 
     name = "torch"
 
-    def __init__(self, device: str = "cpu", block: int | None = None) -> None:
+    def __init__(
+        self, device: str = "cpu", block: int | None = None, reducer: NativeKernel | None = None
+    ) -> None:
         self.device: Final = device
+        self._reducer: Final = reducer
         self._device = torch.device(device)
         self._functions: dict[str, Function] = {}
         for loss in LOSSES.values():
@@ -98,7 +104,7 @@ class TorchKernel:
         length = self._block
         while True:
             try:
-                return self._score(work, memory, offset, work.cut.part(index), memories, report, length)
+                return self._score(work, memory, offset, index, memories, report, length)
             except torch.OutOfMemoryError:
                 if length <= _LEAST_BLOCK:
                     raise
@@ -111,11 +117,12 @@ class TorchKernel:
         work: Work,
         memory: memoryview | bytes,
         offset: int,
-        part: Part,
+        index: int,
         memories: Sequence[Float64Array],
         report: memoryview | None,
         length: int,
     ) -> Sums:
+        part = work.cut.part(index)
         blocks = _blocks(work.cut, part, length)
 
         def begin(number: int) -> Read | None:
@@ -126,7 +133,11 @@ class TorchKernel:
             return self._fetch.begin(work.operands, memory, offset, start, stop)
 
         collected = _Collected(work, blocks, memories)
-        reports = None if work.report is None else Reports(work, work.report, memory, offset)
+        reports: Reports | NativeReports | None = None
+        if work.report is not None and self._reducer is not None:
+            reports = NativeReports(work, index, memory, offset, self._reducer)
+        elif work.report is not None:
+            reports = Reports(work, work.report, memory, offset)
         read = begin(0)
         for number in range(blocks.parts):
             assert read is not None

@@ -13,6 +13,7 @@ from lossd.core.losses.elements import Formula, elements
 from lossd.core.losses.fetch import run_of
 from lossd.core.losses.likelihood import probability
 from lossd.core.losses.sweep import summands
+from lossd.core.native.kernel import NativeKernel
 from lossd.core.operand import Operand
 from lossd.core.prepare import Work
 from lossd.core.report.definition import Rows, reduce_part
@@ -143,3 +144,37 @@ def _probability(scored: Scored) -> Tensor:
 def _cross_entropy(scored: Scored) -> Tensor:
     """Return the plain cross entropy: no weight, pos_weight or smoothing."""
     return elements(Formula("bce", scored.formula.probabilities), scored.inputs, scored.y)
+
+
+class NativeReports:
+    """The same by the native kernel's reducers, which are given the losses.
+
+    Args:
+        work: The request.
+        index: The part.
+        memory: The memory that holds the request's tensors.
+        offset: The offset in it that theirs are counted from.
+        reducer: The native kernel.
+    """
+
+    def __init__(
+        self, work: Work, index: int, memory: memoryview | bytes, offset: int, reducer: NativeKernel
+    ) -> None:
+        part = work.cut.part(index)
+        self._call: Final = work, memory, offset, index
+        self._first: Final = part.start
+        self._reducer: Final = reducer
+        self._losses: Final = np.empty(part.stop - part.start)
+        self._baseline: Final = None if work.baseline is None else np.empty(part.stop - part.start)
+
+    def add(self, start: int, scored: Scored) -> None:
+        """Add a block, whose first element is at `start`, counted in C order."""
+        block = slice(start - self._first, start - self._first + len(scored.losses))
+        self._losses[block] = scored.losses.cpu().numpy()
+        if self._baseline is not None and scored.baseline_losses is not None:
+            self._baseline[block] = scored.baseline_losses.cpu().numpy()
+
+    def write(self, report: memoryview) -> int:
+        """Write the partial report of all blocks; return its bytes."""
+        given = [self._losses] if self._baseline is None else [self._losses, self._baseline]
+        return self._reducer.score(*self._call, report=report, given=given).report

@@ -14,7 +14,7 @@
 #include "bits.h"
 
 enum { LOSSD_PIECE = 256 }; /* so many elements at a time, whose numbers stay in the nearest cache */
-enum { LOSSD_BCE = 0, LOSSD_FOCAL = 1 };
+enum { LOSSD_BCE = 0, LOSSD_FOCAL = 1, LOSSD_OTHER = 2 };
 enum { LOSSD_SIGMOID = 0, LOSSD_EXP = 1, LOSSD_QUALITY = 2 };
 
 typedef struct {

@@ -214,7 +214,7 @@ static inline int any_lane(lane_bits values)
     return any != 0;
 }
 
-/* Cut a block, `count` numbers >= 0 and zeros behind them up to a multiple of LANES, into exact sums.
+/* Cut a block, `count` numbers and zeros behind them up to a multiple of LANES, into exact sums.
  *
  * Returns 0 where some number is too large, infinite or NaN: `totals` are then of no use. Sets `rest` where the
  * sums lack what `beyond_cuts` gives. The last two cuts are made only where something is left for them.
@@ -225,7 +225,7 @@ static inline int cut_block(const double *values, int count, double totals[CUTS]
     lane_bits left = {0}, large = {0};
     for (int i = 0; i < count; i += LANES) {
         lanes value = load_lanes(values + i), part;
-        large |= ~(value < LARGEST); /* NaN, too */
+        large |= ~((value < LARGEST) & (value > -LARGEST)); /* NaN, too */
         for (int level = 0; level < 3; level++) {
             part = (value + CUT[level]) - CUT[level];
             sums[level] += part;
@@ -268,7 +268,7 @@ static inline int sum_plain_block(const double *values, int count, double *total
     return !any_lane(left);
 }
 
-/* Add a block, `count` numbers >= 0 and zeros behind them up to a multiple of LANES, to one sum. */
+/* Add a block, `count` numbers and zeros behind them up to a multiple of LANES, to one sum. */
 static inline void add_block(wide_sum *sum, const double *values, int count)
 {
     double totals[CUTS];

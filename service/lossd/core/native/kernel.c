@@ -455,6 +455,8 @@ static void run_share(void *argument, int index)
         take_stretch(call, share, index);
     else
         take_chunks(call, share);
+    if (call->report)
+        settle_figures(call->job, call->report, &share->loss, &share->figures);
     restore_rounding(before);
 }
 

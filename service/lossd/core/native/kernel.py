@@ -56,11 +56,13 @@ _DTYPES: Final = {
 """The numbers of load.h's dtypes."""
 _LOSSES: Final = {"bce": 0, "focal": 1}
 """The numbers of elements.h's losses."""
+_OTHER: Final = 2
+"""The number of a loss that an operator adds: its elements are given."""
 _VARIANTS: Final = {"sigmoid": 0, "exp": 1, "quality": 2}
 """The numbers of elements.h's variants of focal loss."""
 _OUT_OF_MEMORY: Final = 8
 _RESULT: Final = Struct("=qqiiqd2i3i4x")
-"""The head of kernel.h's result: count, bytes of the report, an error's rule, nan, position and value, planes,
+"""The head of kernel.h's result: count, report's bytes, an error's rule, nan, position and value, planes,
 terms."""
 _RESULT_BYTES: Final = _RESULT.size + 8 * 3 * _MOST_TERMS
 _Result = ctypes.c_char * _RESULT_BYTES
@@ -94,11 +96,23 @@ class NativeKernel:
         index: int,
         memories: Sequence[Float64Array] = (),
         report: memoryview | None = None,
+        given: Sequence[Float64Array] = (),
     ) -> Sums:
-        """See `lossd.core.kernel.Kernel`."""
+        """See `lossd.core.kernel.Kernel`.
+
+        Args:
+            work: As there.
+            memory: As there.
+            offset: As there.
+            index: As there.
+            memories: As there.
+            report: As there.
+            given: The losses of the part's elements, and those of the baseline's if there is one, to be
+                reduced; by default they are computed.
+        """
         (job, figures), part = _job_of(work), _part_of(work, index)
         if memories or report is not None:
-            part = _with_memories(part, memories, report)
+            part = _with_memories(part, memories, report, given)
         found = _Result()
         address = memory if isinstance(memory, bytes) else np.frombuffer(memory, dtype=np.uint8).ctypes.data
         self._score(job, None if report is None else figures, part, address, offset, self.threads, found)
@@ -133,7 +147,7 @@ def native_kernel(threads: int = 1) -> NativeKernel | None:
 def _job_of(work: Work) -> tuple[library.Job, library.Report | None]:
     cut, own, alpha = work.cut, work.own, work.own.get("alpha")
     formula = library.Formula(
-        loss=_LOSSES[work.loss],
+        loss=_LOSSES.get(work.loss, _OTHER),
         probabilities=work.inputs.name == "probabilities",
         variant=_VARIANTS[str(own.get("variant", "sigmoid"))],
         balanced=alpha is not None or work.alpha is not None,
@@ -188,11 +202,16 @@ def _part_of(work: Work, index: int) -> library.Part:
 
 
 def _with_memories(
-    part: library.Part, memories: Sequence[Float64Array], report: memoryview | None
+    part: library.Part,
+    memories: Sequence[Float64Array],
+    report: memoryview | None = None,
+    given: Sequence[Float64Array] = (),
 ) -> library.Part:
     part = library.Part.from_buffer_copy(part)
     for channel, memory in enumerate(memories):
         part.memory[channel] = memory.ctypes.data
+    for which, losses in enumerate(given):
+        part.given[which] = losses.ctypes.data
     if report is not None:
         part.report = np.frombuffer(report, dtype=np.uint8).ctypes.data
         part.report_bytes = report.nbytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from lossd.core.kernel import Kernel
-from lossd.core.native.kernel import native_kernel, slower_by
+from lossd.core.native.kernel import NativeKernel, native_kernel, slower_by
 from lossd.core.native.library import why_missing
 from lossd.core.self_test import check_known_answers
 
@@ -24,7 +24,7 @@ def make_kernel(device: str, kernel: str, threads: int) -> Kernel:
         RuntimeError: There is no such kernel here.
     """
     if not device.startswith("cpu"):
-        return torch_kernel(device, threads)
+        return torch_kernel(device, threads, native_kernel(threads))
     native = None if kernel == "torch" else native_kernel(threads)
     if native is not None:
         return native
@@ -35,13 +35,19 @@ def make_kernel(device: str, kernel: str, threads: int) -> Kernel:
     return torch_kernel("cpu", threads)  # not cpu:N, whose number tells workers apart, not cores
 
 
-def torch_kernel(device: str, threads: int) -> Kernel:
-    """Return a kernel in torch that has passed the known-answer check."""
+def torch_kernel(device: str, threads: int, reducer: NativeKernel | None = None) -> Kernel:
+    """Return a kernel in torch that has passed the known-answer check.
+
+    Args:
+        device: The device.
+        threads: Most threads on a CPU.
+        reducer: A native kernel to reduce the losses for reports, if there is one.
+    """
     import torch
 
     from lossd.core.losses.kernel import TorchKernel
 
     torch.set_num_threads(threads)
-    kernel = TorchKernel(device)
+    kernel = TorchKernel(device, reducer=reducer)
     check_known_answers(kernel)
     return kernel

@@ -28,6 +28,7 @@ import numpy as np
 from lossd import logs
 from lossd.core.catalog import LOSSES, register
 from lossd.core.kernel import Kernel, Sums, WrongAnswerError
+from lossd.core.native.kernel import NativeKernel
 from lossd.core.prepare import Work, prepare
 from lossd.core.self_test import check_known_answers
 from lossd.engine.ipc.heartbeats import Heartbeat, Heartbeats, Row
@@ -323,7 +324,9 @@ def _load_kernels(options: WorkerOptions) -> tuple[Kernel, Kernel | None]:
             register(entry)
         kernel = make_kernel(options.device, options.kernel, options.threads)
         check_known_answers(kernel)
-        added = torch_kernel("cpu", 1) if options.losses and kernel.name == "native" else None
+        added = None
+        if options.losses and isinstance(kernel, NativeKernel):
+            added = torch_kernel("cpu", 1, kernel)
     except Exception as error:  # torch's errors have no common class
         logger.error("cannot compute on %s: %s", options.device, str(error).partition("\n")[0])
         logger.debug("in full:", exc_info=True)

@@ -27,7 +27,6 @@ _ID, _DATA, _IS_DELTA = range(3)  # DictionaryBatch, as in Message.fbs
 _MEAN_BYTES: Final = 64
 """The most bytes of a column's distinct strings, on average if there are as many as there may be."""
 
-
 _Part: TypeAlias = tuple[Strings | None, npt.NDArray[Any]]
 """What strings mean, and the values or codes of some rows."""
 

@@ -1,0 +1,146 @@
+"""Stage 6 of `lossd report` and `lossd merge`: the report as JSON, or a summary on a terminal."""
+
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lossd_client.cli.reporting.output import encoded
+from lossd_client.report import Report
+from lossd_client.report._html import calibration_figures
+from lossd_client.report._markup import number
+
+_SHOWN: Final = 10
+_LEVEL: Final = 0.95
+
+
+def show(report: Report, notes: Sequence[str], *, as_json: bool, is_written: bool) -> None:
+    """Print a report.
+
+    Args:
+        report: The report.
+        notes: What a user should know.
+        as_json: Whether JSON is asked for.
+        is_written: Whether a file has it; else a pipe gets JSON.
+    """
+    if as_json or not (is_written or sys.stdout.isatty()):
+        typer.echo(encoded(report), nl=False)
+        _print_notes(notes)
+        return
+    # As wide as it needs: numbers that are cut off are of no use, and a pipe has no edge.
+    console = Console(highlight=False, width=10_000)
+    for place, table in enumerate(_tables(report, report.to_dict(), notes)):
+        if place:
+            console.print()
+        console.print(table)
+
+
+def _print_notes(notes: Sequence[str]) -> None:
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    for note in notes:
+        console.print(Text(f"note: {note}"))
+
+
+def _tables(report: Report, document: Mapping[str, Any], notes: Sequence[str]) -> Iterator[Table]:
+    yield _pairs([*_totals(report, document["totals"]), *(("note", note) for note in notes)])
+    if "classes" in document:
+        means = [(f"class {place}", each.mean, each.count) for place, each in enumerate(report.classes)]
+        yield _ranked(["class", "mean", "count"], means)
+    if "groups" in document:
+        rows = [
+            (
+                *map(str, each.id if isinstance(each.id, tuple) else (each.id,)),
+                each.mean,
+                each.stderr,
+                each.rows,
+            )
+            for each in report.groups
+        ]
+        yield _ranked([*document["groups"]["names"], "mean", "stderr", "rows"], rows)
+    if "paired" in document:
+        yield _pairs(_paired(report, document["paired"]))
+    if "calibration" in document:
+        yield _pairs([("calibration", ""), *calibration_figures(report.calibration)])
+    for noun in ("rows", "elements"):
+        if document.get("top", {}).get(noun):
+            yield _worst(noun, document["top"][noun])
+
+
+def _totals(report: Report, totals: Mapping[str, Any]) -> list[tuple[str, str]]:
+    low, high = report.interval(_LEVEL)
+    params = "".join(f" {name}={value}" for name, value in totals["params"].items() if value is not None)
+    return [
+        ("mean", repr(report.mean)),
+        ("stderr", f"{number(report.stderr)} (by row)"),
+        ("95 % interval", f"{number(low)} to {number(high)}"),
+        ("sum", repr(report.sum)),
+        ("rows", _with_dropped(totals["rows"], totals["rows_dropped"])),
+        ("elements", _with_dropped(totals["elements"], totals["dropped"])),
+        ("positives", repr(report.positives)),
+        *((f"{name} losses", str(totals[name])) for name in ("nan", "infinite") if totals[name]),
+        ("loss name", f"{totals['loss']}{params}"),
+    ]
+
+
+def _with_dropped(count: int, dropped: int) -> str:
+    return f"{count} ({dropped} dropped)" if dropped else str(count)
+
+
+def _paired(report: Report, section: Mapping[str, Any]) -> list[tuple[str, str]]:
+    low, high = report.paired.interval(_LEVEL)
+    rows = section["rows"]
+    return [
+        ("loss minus baseline", number(report.paired.mean)),
+        ("stderr", f"{number(report.paired.stderr)} (by row)"),
+        ("95 % interval", f"{number(low)} to {number(high)}"),
+        ("rows", f"{rows['better']} better, {rows['worse']} worse, {rows['equal']} equal"),
+    ]
+
+
+def _ranked(head: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Table:
+    """Return a table of the greatest means first, which is the first column of numbers."""
+    mean = head.index("mean")
+    ordered = sorted(rows, key=lambda row: (not math.isnan(row[mean]), -row[mean]))
+    table = _headed(head, mean)
+    for row in ordered[:_SHOWN]:
+        table.add_row(*(Text(cell) for cell in row[:mean]), *map(number, row[mean:]))
+    if len(ordered) > _SHOWN:
+        table.caption = f"and {len(ordered) - _SHOWN} more"
+    return table
+
+
+def _worst(noun: str, items: Sequence[Mapping[str, Any]]) -> Table:
+    names = list(items[0])
+    table = _headed([f"worst {noun}", *names], 1)
+    for place, item in enumerate(items[:_SHOWN], 1):
+        table.add_row(str(place), *(Text(_cell(item[name])) for name in names))
+    if len(items) > _SHOWN:
+        table.caption = f"and {len(items) - _SHOWN} more"
+    return table
+
+
+def _cell(value: Any) -> str:  # noqa: ANN401 - a JSON value
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def _headed(head: Sequence[str], texts: int) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
+    for place, name in enumerate(head):
+        table.add_column(Text(name), justify="left" if place < texts else "right")
+    return table
+
+
+def _pairs(rows: Sequence[tuple[str, str]]) -> Table:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column()
+    for name, value in rows:
+        table.add_row(name, Text(value))
+    return table

@@ -1,0 +1,48 @@
+"""What cannot be computed, or written, is refused before anything is sent."""
+
+from pathlib import Path
+
+import typer
+
+from lossd_client.cli.files.errors import BadFile
+from lossd_client.cli.files.location import Location
+from lossd_client.cli.inputs.blocks import Inputs
+from lossd_client.cli.inputs.parameters import is_file
+from lossd_client.cli.scoring.request import ScoreRequest
+
+
+def refuse_impossible(request: ScoreRequest, inputs: Inputs) -> None:
+    """Refuse a loss that cannot be computed of these inputs.
+
+    Raises:
+        BadParameter: It cannot.
+    """
+    dimensions = inputs.dimensions
+    if request.by_index and dimensions == 1 and inputs.tensors["targets"].dimensions == 1:
+        raise typer.BadParameter(
+            "--targets-format index: the logits are one number a row, and the targets too. For 0 and 1 "
+            "as labels leave --targets-format out; class ids need a logit a class, [N, C], as by "
+            "--logits-columns"
+        )
+    if len(inputs.shards) > 1 and request.by_index and request.axes(dimensions).classes_are_rows:
+        raise typer.BadParameter(
+            "--class-axis 0: rows are classes then, which cannot go on from shard to shard"
+        )
+
+
+def refuse_overwriting(option: str, out: Path, inputs: Inputs, pos_weight: str | None) -> None:
+    """Refuse to write to a file that is read.
+
+    Args:
+        option: The option that names the file to write.
+        out: That file.
+        inputs: The inputs.
+        pos_weight: The text of --pos-weight.
+
+    Raises:
+        BadFile: It is read.
+    """
+    read = {Location(pos_weight)} if pos_weight and is_file(pos_weight) else set()
+    for location in inputs.locations | read:
+        if location.is_same(out):
+            raise BadFile(f"{option} {out} is {location}, which is read: name another file")

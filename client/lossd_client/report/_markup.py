@@ -1,0 +1,78 @@
+"""Elements of HTML and SVG, with everything from outside escaped, and numbers for people to read."""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Final
+
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_LONGEST: Final = 200  # characters of a name that are shown
+
+
+def escaped(value: object) -> str:
+    """Return a value as text that is safe within an element or an attribute."""
+    return escape(_UNPRINTABLE.sub("\ufffd", str(value)), quote=True)
+
+
+def text(value: object) -> str:
+    """Return the same, cut off where it is too long to be shown."""
+    shown = str(value)
+    return escaped(shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…")
+
+
+def tag(name: str, *inside: str, **attributes: object) -> str:
+    """Return an element.
+
+    Args:
+        name: The element's name.
+        inside: What is in it: markup.
+        attributes: Its attributes, escaped here; None leaves one out. `class_` is class, and _ is -.
+    """
+    given = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escaped(value)}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
+    return f"<{name}{given}>{''.join(inside)}</{name}>"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str, names: int = 1) -> str:
+    """Return a table.
+
+    Args:
+        head: The columns' names.
+        rows: The cells as text, escaped here.
+        caption: What the table is.
+        names: How many of the first columns hold names, not numbers.
+    """
+
+    def cells(row: Sequence[str]) -> str:
+        first = [tag("th", tag("bdi", text(cell)), scope="row") for cell in row[:names]]
+        return tag("tr", *first, *(tag("td", text(cell)) for cell in row[names:]))
+
+    titles = (tag("th", text(name), scope="col") for name in head)
+    return tag(
+        "table",
+        tag("caption", text(caption)),
+        tag("thead", tag("tr", *titles)),
+        tag("tbody", *map(cells, rows)),
+    )
+
+
+def number(value: float | None, digits: int = 6) -> str:
+    """Return a number for people to read."""
+    if value is None:
+        return "-"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return f"{value:.{digits}g}"
+
+
+def counted(count: int, one: str, several: str | None = None) -> str:
+    """Return a count with its noun."""
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"

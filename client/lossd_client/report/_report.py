@@ -1,0 +1,133 @@
+"""A report: what a loss is made of."""
+
+import copy
+import gzip
+import importlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+from lossd_client.report._merging import DocumentMerger
+from lossd_client.report._tables import columns_of
+from lossd_client.report._view import ReportView
+
+
+class Report(ReportView):
+    """What a loss is made of, in figures that add up exactly.
+
+    A section that is not there raises a `LookupError` that says how to ask for it; `sections` has those that
+    are. Two reports are equal if their sections are, whatever run they are from.
+
+    Args:
+        document: A document of the schema "lossd.report/1", as parsed from JSON. It is not copied.
+
+    Raises:
+        ValueError: It is no such document.
+    """
+
+    @classmethod
+    def merge(cls, reports: Iterable["Report"]) -> "Report":
+        """Merge reports over different rows into the report over all of them.
+
+        It is the same, to the last bit, in whatever order and groups they come. Reports of a million rows and
+        of ten merge at the same cost.
+
+        Args:
+            reports: Any iterable, read once.
+
+        Raises:
+            ValueError: There are none, or they differ in loss, parameters, sections or kinds of ids; the
+                message names the difference.
+        """
+        merger = ReportMerger()
+        for report in reports:
+            merger.add(report)
+        return merger.result()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Report):
+            return NotImplemented
+        mine, its = ({**report._document, "run": None} for report in (self, other))
+        return mine == its
+
+    __hash__ = None  # type: ignore[assignment] # as of dicts
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the document; changes to it do not change the report."""
+        return copy.deepcopy(dict(self._document))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the document to a file, as JSON; compressed if its name ends with .gz."""
+        text = json.dumps(self._document, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        data = text.encode() + b"\n"
+        Path(path).write_bytes(
+            gzip.compress(data, compresslevel=6, mtime=0) if Path(path).suffix == ".gz" else data
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a file that `save` wrote."""
+        data = Path(path).read_bytes()
+        return cls(json.loads(gzip.decompress(data) if Path(path).suffix == ".gz" else data))
+
+    def to_pandas(self, section: str) -> Any:  # noqa: ANN401 - a data frame of what may not be installed
+        """Return a table of the report as a pandas data frame.
+
+        Args:
+            section: "classes", "groups", "top_rows", "top_elements", "histogram", "row_histogram",
+                "reliability" or "thresholds".
+
+        Raises:
+            ValueError: There is no such table.
+            LookupError: The report has no such section.
+            ImportError: pandas is not installed.
+        """
+        return _library("pandas").DataFrame(columns_of(self, section))
+
+    def to_polars(self, section: str) -> Any:  # noqa: ANN401
+        """Return a table of the report as a polars data frame; see `to_pandas`."""
+        return _library("polars").DataFrame(columns_of(self, section), strict=False)
+
+    def _repr_html_(self) -> str:
+        from lossd_client.report._html import report_html
+
+        return report_html(self)
+
+    def __repr__(self) -> str:
+        low, high = self.interval()
+        return (
+            f"<Report {self.loss_name}: mean={self.mean!r}, 95% from {low:.6g} to {high:.6g}, "
+            f"rows={self.rows}, count={self.count}, sections={', '.join(self.sections)}>"
+        )
+
+
+class ReportMerger:
+    """Merges reports one by one; see `Report.merge`."""
+
+    def __init__(self) -> None:
+        self._documents = DocumentMerger()
+
+    def add(self, report: Report) -> None:
+        """Add one report.
+
+        Raises:
+            ValueError: It is unlike those before it; the message names the difference. Then it is left out.
+        """
+        self._documents.add(report._document)
+
+    def result(self) -> Report:
+        """Return the report of all that was added.
+
+        Raises:
+            ValueError: That is nothing.
+        """
+        return Report(self._documents.result())
+
+
+def _library(name: str) -> Any:  # noqa: ANN401 - a module
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(f"to_{name}() needs {name}, which is not installed: pip install {name}") from error

@@ -1,0 +1,115 @@
+"""Standard errors from exact sums, without cancellation."""
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Final
+
+from lossd_client._exact_sum import ExactSum
+
+ONE: Final = ExactSum([1.0]).units
+"""The number 1 in the units of an exact sum."""
+
+UNSCALED: Final = Fraction(1)
+
+
+def of_integer(number: int) -> ExactSum:
+    """Return an integer as an exact sum."""
+    exact = ExactSum()
+    exact.units = number * ONE
+    return exact
+
+
+def difference(a: ExactSum, b: ExactSum) -> ExactSum:
+    """Return a - b."""
+    exact = ExactSum()
+    exact.units = a.units - b.units
+    exact.special = a.special - b.special
+    return exact
+
+
+def as_fraction(exact: ExactSum) -> Fraction:
+    """Return a finite exact sum as a fraction."""
+    return Fraction(exact.units, ONE)
+
+
+def rounded(value: Fraction) -> float:
+    """Return the nearest float, or an infinite one."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def square_root(numerator: int, denominator: int) -> float:
+    """Return the square root of a fraction that is not negative, rounded once."""
+    # An even shift that leaves at least 2 * 64 bits; one more bit says whether there is a rest.
+    shift = max(0, 130 - numerator.bit_length() + denominator.bit_length())
+    shift += shift % 2
+    square, rest = divmod(numerator << shift, denominator)
+    root = math.isqrt(square)
+    inexact = rest > 0 or root * root < square
+    return rounded(Fraction(2 * root + inexact, 1 << (shift // 2 + 1)))
+
+
+def ratio_stderr(
+    squares: ExactSum,
+    products: ExactSum,
+    divisor_squares: ExactSum,
+    total: ExactSum,
+    divisor: ExactSum,
+    n: int,
+    scale: Fraction = UNSCALED,
+) -> float:
+    """Return the standard error of R = S / sum(D), the ratio of two sums over rows: s and D.
+
+    Its square is n / (n - 1) * sum((s - R D)^2) / sum(D)^2 (Cochran, Sampling Techniques, 1977,
+    section 2.11).
+
+    Args:
+        squares: The sum of s^2.
+        products: The sum of s D.
+        divisor_squares: The sum of D^2.
+        total: S, the sum of s.
+        divisor: The sum of D.
+        n: The number of rows.
+        scale: What the ratio is multiplied with.
+
+    Returns:
+        It, rounded once; NaN for fewer than two rows, a divisor of 0, or sums that are not finite.
+    """
+    if any(each.special != 0 for each in (squares, products, divisor_squares, total, divisor)):
+        return math.nan
+    ss, sd, dd = (each.units * ONE for each in (squares, products, divisor_squares))
+    return _stderr(ss, sd, dd, total.units, divisor.units, n, scale)
+
+
+def cluster_stderr(
+    totals: Sequence[ExactSum], divisors: Sequence[ExactSum], divisor: ExactSum, scale: Fraction = UNSCALED
+) -> float:
+    """Return the standard error of a ratio whose rows are in clusters that vary independently.
+
+    Args:
+        totals: The sum of s of each cluster.
+        divisors: The sum of D of each.
+        divisor: What the sum over all is divided by.
+        scale: What the ratio is multiplied with.
+    """
+    if any(each.special != 0 for each in (*totals, *divisors)):
+        return math.nan
+    pairs = [(s.units, d.units) for s, d in zip(totals, divisors, strict=True)]
+    squares = sum(s * s for s, _ in pairs)
+    products = sum(s * d for s, d in pairs)
+    divisor_squares = sum(d * d for _, d in pairs)
+    return _stderr(
+        squares, products, divisor_squares, sum(s for s, _ in pairs), divisor.units, len(pairs), scale
+    )
+
+
+def _stderr(ss: int, sd: int, dd: int, s: int, d: int, n: int, scale: Fraction) -> float:
+    """Return the standard error of s / d; s and d are in one unit, and the sums of products in its square."""
+    if n < 2 or d <= 0:
+        return math.nan
+    spread = ss * d * d - 2 * s * sd * d + s * s * dd
+    above, below = scale.as_integer_ratio()
+    return square_root(n * max(0, spread) * above**2, (n - 1) * d**4 * below**2)

@@ -1,0 +1,65 @@
+/* Sums and counts by class. */
+#ifndef LOSSD_REPORT_CLASSES_H
+#define LOSSD_REPORT_CLASSES_H
+
+#include "report_sums.h"
+
+#define FEW_CLASSES 24
+
+/* The same where classes are few, and elements of one class do not lie side by side. */
+static void add_to_few_classes(const report *report, plane_sums *sums, int64_t field, int64_t start,
+                               const double *values, int count, figures *figures)
+{
+    double its[BLOCK];
+    const int classes = (int)report->classes, first = (int)(start % classes);
+    for (int class = 0; class < classes; class++) {
+        int n = 0;
+        for (int i = (class - first + classes) % classes; i < count; i += classes)
+            its[n++] = values[i];
+        if (n)
+            add_run_at(sums, field + class, its, n, figures);
+    }
+}
+
+/* Add each element to its class's sum. */
+static void add_by_class(const report *report, plane_sums *sums, int64_t field, int64_t start, const double *values,
+                         int count, figures *figures)
+{
+    const int64_t inner = report->class_inner, classes = report->classes;
+    if (classes == 1) {
+        add_run_at(sums, field, values, count, figures);
+        return;
+    }
+    if (inner == 1 && classes < FEW_CLASSES && count > 4 * classes) {
+        add_to_few_classes(report, sums, field, start, values, count, figures);
+        return;
+    }
+    int64_t at = start % (inner * classes);
+    while (count > 0) {
+        int64_t class = at / inner, left = inner == 1 ? classes - class : inner - at % inner;
+        int run = left < count ? (int)left : count;
+        if (inner == 1)
+            add_side_by_side(sums, field + class, values, run, figures);
+        else
+            add_run_at(sums, field + class, values, run, figures);
+        values += run;
+        count -= run;
+        at = (at + run) % (inner * classes);
+    }
+}
+
+static void count_by_class(const report *report, int64_t *counts, int64_t start, const double *kept, int count)
+{
+    const int64_t inner = report->class_inner, classes = report->classes;
+    int64_t within = start % inner, class = start / inner % classes;
+    for (int i = 0; i < count; i++) {
+        counts[class] += !kept || kept[i] != 0.0;
+        if (++within == inner) {
+            within = 0;
+            if (++class == classes)
+                class = 0;
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,155 @@
+/* What a thread has come to in a report: sums, counts, lists, groups. */
+#ifndef LOSSD_REPORT_FIGURES_H
+#define LOSSD_REPORT_FIGURES_H
+
+#include <stdlib.h>
+#include "exact_sum.h"
+#include "kernel.h"
+
+#define FIRST_PLANES 4
+#define HISTOGRAM_BINS 65536 /* then zero, infinite, NaN */
+enum { BETTER, WORSE, EQUAL, UNDEFINED, PAIRS };
+enum { TOP_ROWS, TOP_ELEMENTS, WORSE_ROWS, WORSE_ELEMENTS, BETTER_ROWS, BETTER_ELEMENTS, LISTS };
+
+typedef struct {
+    double x[BLOCK], y[BLOCK], weight[BLOCK], pos_weight[BLOCK], alpha[BLOCK], kept[BLOCK], loss[BLOCK];
+    int count;     /* elements */
+    int dropped;   /* some are dropped: `kept` says which */
+    int64_t start; /* the first element's place in the request */
+} block;
+
+/* Rows that end in a block. */
+typedef struct {
+    double sum[BLOCK], share[BLOCK], loss[BLOCK], baseline_sum[BLOCK], baseline_loss[BLOCK];
+    int64_t row[BLOCK], kept[BLOCK];
+    int count;
+} ended_rows;
+
+/* An entry of a list; lossd.core.report.partial has the same. */
+typedef struct {
+    double key, loss, baseline, input, baseline_input, target;
+    int64_t row, position, id;
+} entry;
+
+/* The greatest entries, as a heap whose first one is the least. */
+typedef struct {
+    entry *entries;
+    int count;
+} list;
+
+/* Figures of each group of rows. */
+typedef struct {
+    plane_sums *sums; /* [groups] */
+    int64_t *counts;  /* [groups][group_counts] */
+    int64_t *ids;     /* [groups][columns] */
+    int64_t *slots;   /* a hash table of groups; -1 is free */
+    int64_t count, capacity, last;
+    int slot_bits;
+} group_table;
+
+/* The sums of a row that does not end in the block in which it begins. */
+typedef struct {
+    wide_sum loss, share, baseline;
+    int64_t kept;
+} open_row;
+
+/* A cell of the calibration, in whole numbers: a class's score bin, or a value of 16 bits. */
+typedef struct {
+    int64_t count, positives; /* targets of 1 */
+    int64_t high, low;        /* probabilities, in units of 2^-42 and 2^-84 */
+} cell;
+
+/* What a thread has come to. */
+typedef struct {
+    wide_sum *single;
+    plane_sums arrays;
+    int64_t *counts;
+    cell *cells;       /* of the calibration */
+    int64_t cell_adds; /* since they were moved to the sums */
+    group_table groups;
+    list lists[LISTS];
+    open_row open;
+    int failed; /* there was no memory */
+} figures;
+
+static void *zeros(int64_t count, size_t size, figures *figures)
+{
+    void *memory = calloc((size_t)(count > 0 ? count : 1), size);
+    if (!memory)
+        figures->failed = 1;
+    return memory;
+}
+
+static void close_figures(figures *figures)
+{
+    free(figures->single);
+    free(figures->arrays.plane);
+    free(figures->counts);
+    free(figures->cells);
+    for (int64_t g = 0; g < figures->groups.count; g++)
+        free(figures->groups.sums[g].plane);
+    free(figures->groups.sums);
+    free(figures->groups.counts);
+    free(figures->groups.ids);
+    free(figures->groups.slots);
+    for (int i = 0; i < LISTS; i++)
+        free(figures->lists[i].entries);
+}
+
+static void open_figures(const report *report, figures *figures)
+{
+    memset(figures, 0, sizeof *figures);
+    figures->single = zeros(report->single_sums, sizeof(wide_sum), figures);
+    figures->counts = zeros(report->counts, sizeof(int64_t), figures);
+    figures->arrays.length = figures->arrays.stride = report->sums - report->single_sums;
+    if (report->at.bin_count >= 0)
+        figures->cells = zeros(report->calibration_cells, sizeof(cell), figures);
+    for (int i = 0; i < LISTS; i++)
+        if (report->top && (i < WORSE_ROWS || report->paired))
+            figures->lists[i].entries = zeros(report->top, sizeof(entry), figures);
+    figures->groups.last = -1;
+}
+
+/* Have room for a further number of each sum; 0 if there is no memory. */
+static int make_room(plane_sums *sums, figures *figures)
+{
+    if (sums->count + 1 < sums->capacity || sums->capacity == MOST_PLANES)
+        return 1;
+    int capacity = sums->capacity ? 2 * sums->capacity : FIRST_PLANES;
+    double *plane = realloc(sums->plane, sizeof(double) * (size_t)(sums->length * capacity));
+    if (!plane) {
+        figures->failed = 1;
+        return 0;
+    }
+    sums->plane = plane;
+    sums->capacity = capacity;
+    return 1;
+}
+
+static void add_one(plane_sums *sums, int64_t place, double value, figures *figures)
+{
+    if (value != 0.0 && make_room(sums, figures))
+        add_to_plane(sums, place, value);
+}
+
+/* Add values that belong to places one behind the other. */
+static void add_side_by_side(plane_sums *sums, int64_t first, const double *values, int count, figures *figures)
+{
+    double copy[BLOCK];
+    if (!make_room(sums, figures))
+        return;
+    memcpy(copy, values, sizeof *copy * (size_t)count);
+    add_planes(sums, first, copy, count);
+}
+
+static wide_sum *single(const figures *figures, int64_t index)
+{
+    return figures->single + index;
+}
+
+static int is_kept(const block *block, int i)
+{
+    return !block->dropped || block->kept[i] != 0.0;
+}
+
+#endif

@@ -1,0 +1,164 @@
+/* A partial report put together from those of threads, and written to memory. */
+#ifndef LOSSD_REPORT_MEMORY_H
+#define LOSSD_REPORT_MEMORY_H
+
+#include "report_calibration.h"
+#include "report_groups.h"
+
+static void join_lists(const report *report, list *all, const list *other)
+{
+    for (int i = 0; i < other->count; i++)
+        offer(report, all, other->entries + i);
+}
+
+static void join_planes_of(plane_sums *all, const plane_sums *other, figures *figures)
+{
+    for (int p = 0; p < other->count; p++)
+        for (int64_t at = 0; at < other->length; at += BLOCK) {
+            int run = other->length - at < BLOCK ? (int)(other->length - at) : BLOCK;
+            add_side_by_side(all, at, other->plane + p * other->stride + at, run, figures);
+        }
+}
+
+/* Finish a thread's figures: `total` is its sum of the losses. */
+static void settle_figures(const job *job, const report *report, wide_sum *total, figures *figures)
+{
+    if (figures->failed || report->at.bin_count < 0)
+        return;
+    settle_calibration(report, figures);
+    if (is_cross_entropy(job))
+        add_sum(single(figures, report->at.cross_entropy), total);
+}
+
+static void join_figures(const report *report, figures *all, figures *other)
+{
+    all->failed |= other->failed;
+    if (all->failed)
+        return;
+    for (int64_t i = 0; i < report->single_sums; i++)
+        add_sum(all->single + i, other->single + i);
+    for (int64_t i = 0; i < report->counts; i++)
+        all->counts[i] += other->counts[i];
+    join_planes_of(&all->arrays, &other->arrays, all);
+    for (int i = 0; i < LISTS; i++)
+        join_lists(report, all->lists + i, other->lists + i);
+    for (int64_t g = 0; g < other->groups.count; g++) {
+        int64_t group = find_group(report, other->groups.ids + g * report->columns, all);
+        if (group < 0)
+            return;
+        join_planes_of(all->groups.sums + group, other->groups.sums + g, all);
+        for (int64_t i = 0; i < report->group_counts; i++)
+            all->groups.counts[group * report->group_counts + i] += other->groups.counts[g * report->group_counts + i];
+    }
+}
+
+/* Writing: numbers of 8 bytes, (index, number) pairs as two arrays one behind the other. */
+
+typedef struct {
+    int64_t *index; /* NULL: only count them */
+    double *number;
+    int64_t count;
+} sum_writer;
+
+static void write_number(sum_writer *to, int64_t index, double number)
+{
+    if (number == 0.0)
+        return;
+    if (to->index) {
+        to->index[to->count] = index;
+        to->number[to->count] = number;
+    }
+    to->count++;
+}
+
+static void write_planes(sum_writer *to, int64_t first, const plane_sums *sums)
+{
+    for (int64_t i = 0; i < sums->length; i++) {
+        int used = 0;
+        for (int p = 0; p < sums->count; p++)
+            used += sums->plane[p * sums->stride + i] != 0.0;
+        if (used <= 2) {
+            for (int p = 0; p < sums->count; p++)
+                write_number(to, first + i, sums->plane[p * sums->stride + i]);
+            continue;
+        }
+        wide_sum sum;
+        double term[MOST_TERMS];
+        clear_sum(&sum);
+        for (int p = 0; p < sums->count; p++)
+            add_number(&sum, sums->plane[p * sums->stride + i]);
+        int count = sum_terms(&sum, term);
+        for (int p = 0; p < count; p++)
+            write_number(to, first + i, term[p]);
+    }
+}
+
+static void write_sums(sum_writer *to, const report *report, const figures *figures)
+{
+    for (int64_t i = 0; i < report->single_sums; i++) {
+        double term[MOST_TERMS];
+        int count = sum_terms(figures->single + i, term);
+        for (int p = 0; p < count; p++)
+            write_number(to, i, term[p]);
+    }
+    write_planes(to, report->single_sums, &figures->arrays);
+    for (int64_t g = 0; g < figures->groups.count; g++)
+        write_planes(to, report->sums + g * report->group_sums, figures->groups.sums + g);
+}
+
+/* Write the counts that are not 0, first all indices, or count them where `index` is NULL. */
+static int64_t write_counts(const report *report, const figures *figures, int64_t *index, int64_t *number)
+{
+    const int64_t groups = figures->groups.count * report->group_counts;
+    int64_t count = 0;
+    for (int64_t i = 0; i < report->counts + groups; i++) {
+        int64_t value = i < report->counts ? figures->counts[i] : figures->groups.counts[i - report->counts];
+        if (!value)
+            continue;
+        if (index) {
+            index[count] = i;
+            number[count] = value;
+        }
+        count++;
+    }
+    return count;
+}
+
+/* Write a partial report; how many bytes it takes, or -1 if there is no room. */
+static int64_t write_figures(const report *report, figures *figures, char *memory, int64_t bytes)
+{
+    if (figures->failed)
+        return -1;
+    sum_writer counted = {NULL, NULL, 0}, sums = {NULL, NULL, 0};
+    write_sums(&counted, report, figures);
+    int64_t counts = write_counts(report, figures, NULL, NULL), listed = 0, *header = (int64_t *)memory;
+    int64_t ids = figures->groups.count * report->columns;
+    for (int i = 0; i < LISTS; i++)
+        listed += figures->lists[i].count;
+    int64_t needed = 8 * (4 + LISTS + 2 * counted.count + 2 * counts + ids) + (int64_t)sizeof(entry) * listed;
+    if (needed > bytes)
+        return -1;
+    *header++ = counted.count;
+    *header++ = counts;
+    *header++ = figures->groups.count;
+    *header++ = report->columns;
+    for (int i = 0; i < LISTS; i++)
+        *header++ = figures->lists[i].count;
+    sums.index = header;
+    sums.number = (double *)(header + counted.count);
+    write_sums(&sums, report, figures);
+    header += 2 * counted.count;
+    write_counts(report, figures, header, header + counts);
+    header += 2 * counts;
+    if (ids)
+        memcpy(header, figures->groups.ids, sizeof(int64_t) * (size_t)ids);
+    entry *entries = (entry *)(header + ids);
+    for (int i = 0; i < LISTS; i++) {
+        if (figures->lists[i].count)
+            memcpy(entries, figures->lists[i].entries, sizeof *entries * (size_t)figures->lists[i].count);
+        entries += figures->lists[i].count;
+    }
+    return needed;
+}
+
+#endif

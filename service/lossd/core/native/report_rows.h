@@ -1,0 +1,238 @@
+/* Figures that follow from the sums of whole rows. */
+#ifndef LOSSD_REPORT_ROWS_H
+#define LOSSD_REPORT_ROWS_H
+
+#include "report_classes.h"
+#include "report_groups.h"
+#include "report_histogram.h"
+#include "report_pairs.h"
+
+/* Add a run of elements of one row to its group. */
+static void add_to_group(const report *report, const block *block, const double *baseline, int from, int count,
+                         const terms *loss, int64_t group, figures *figures)
+{
+    plane_sums *sums = figures->groups.sums + group;
+    int64_t *counts = figures->groups.counts + group * report->group_counts, start = block->start + from;
+    double squares[BLOCK];
+    const group_indices *at = &report->group_at;
+    add_terms_at(sums, at->sum, loss, figures);
+    add_run_at(sums, at->positives, block->y + from, count, figures);
+    if (report->weighted)
+        add_run_at(sums, at->weight, block->weight + from, count, figures);
+    if (at->element_squares >= 0) {
+        for (int i = 0; i < count; i++)
+            squares[i] = block->loss[from + i] * block->loss[from + i];
+        add_run_at(sums, at->element_squares, squares, count, figures);
+    }
+    for (int i = 0; i < count; i++)
+        counts[at->count] += is_kept(block, from + i);
+    count_unusual(block->loss + from, count, counts + at->nan, counts + at->infinite);
+    if (report->classes) {
+        add_by_class(report, sums, at->class_sum, start, block->loss + from, count, figures);
+        add_by_class(report, sums, at->class_positives, start, block->y + from, count, figures);
+        if (report->weighted)
+            add_by_class(report, sums, at->class_weight, start, block->weight + from, count, figures);
+        count_by_class(report, counts + at->class_count, start, block->dropped ? block->kept + from : NULL, count);
+    }
+    if (!baseline)
+        return;
+    add_run_at(sums, at->baseline, baseline + from, count, figures);
+    for (int i = 0; i < count; i++) {
+        double difference = block->loss[from + i] - baseline[from + i];
+        squares[i] = difference * difference;
+        if (is_kept(block, from + i))
+            counts[at->pair_elements + pair_of(difference)]++;
+    }
+    add_run_at(sums, at->pair_squares, squares, count, figures);
+}
+
+/* Add what follows from a whole row to its group. */
+static void add_row_to_group(const report *report, const ended_rows *rows, int at_row, int64_t group, figures *figures)
+{
+    plane_sums *sums = figures->groups.sums + group;
+    int64_t *counts = figures->groups.counts + group * report->group_counts;
+    const group_indices *at = &report->group_at;
+    const double sum = rows->sum[at_row], share = rows->share[at_row];
+    counts[at->rows]++;
+    if (!rows->kept[at_row]) {
+        counts[at->rows_dropped]++;
+        return;
+    }
+    add_one(sums, at->row_squares, sum * sum, figures);
+    add_one(sums, at->row_products, sum * share, figures);
+    add_one(sums, at->divisor_squares, share * share, figures);
+    if (!report->paired)
+        return;
+    const double difference = sum - rows->baseline_sum[at_row];
+    add_one(sums, at->pair_row_squares, difference * difference, figures);
+    add_one(sums, at->pair_row_products, difference * share, figures);
+    counts[at->pair_rows + pair_of(rows->loss[at_row] - rows->baseline_loss[at_row])]++;
+}
+
+/* Take out rows of which nothing is kept; how many those are. */
+static int drop_empty_rows(ended_rows *rows)
+{
+    int count = 0, empty = 0;
+    for (int i = 0; i < rows->count; i++)
+        empty += !rows->kept[i];
+    for (int i = 0; empty && i < rows->count; i++) {
+        if (!rows->kept[i])
+            continue;
+        rows->row[count] = rows->row[i];
+        rows->sum[count] = rows->sum[i];
+        rows->share[count] = rows->share[i];
+        rows->loss[count] = rows->loss[i];
+        rows->baseline_sum[count] = rows->baseline_sum[i];
+        rows->baseline_loss[count++] = rows->baseline_loss[i];
+    }
+    rows->count -= empty;
+    return empty;
+}
+
+static void pair_rows(const report *report, const char *base, const ended_rows *rows, figures *figures)
+{
+    for (int i = 0; i < rows->count; i++) {
+        const double loss = rows->loss[i], baseline = rows->baseline_loss[i], difference = loss - baseline;
+        const double of_sums = rows->sum[i] - rows->baseline_sum[i];
+        add_number(single(figures, report->at.pair_row_squares), of_sums * of_sums);
+        add_number(single(figures, report->at.pair_row_products), of_sums * rows->share[i]);
+        figures->counts[report->at.pair_rows + pair_of(difference)]++;
+        if (report->top && difference > 0.0)
+            list_row(report, base, difference, loss, baseline, rows->row[i], figures->lists + WORSE_ROWS);
+        if (report->top && difference < 0.0)
+            list_row(report, base, -difference, loss, baseline, rows->row[i], figures->lists + BETTER_ROWS);
+    }
+}
+
+/* The reducers over the rows that end in a block. */
+static void add_rows(const report *report, const char *base, ended_rows *rows, figures *figures)
+{
+    double values[BLOCK];
+    const int single_elements = report->row_size == 1 && report->at.element_squares >= 0;
+    figures->counts[report->at.rows_dropped] += drop_empty_rows(rows);
+    const int count = rows->count;
+    for (int i = 0; i < count; i++)
+        values[i] = rows->sum[i] * rows->sum[i];
+    add_to_both(single(figures, report->at.row_squares),
+                single_elements ? single(figures, report->at.element_squares) : NULL, values, count);
+    for (int i = 0; i < count; i++)
+        values[i] = rows->sum[i] * rows->share[i];
+    add_padded(single(figures, report->at.row_products), values, count);
+    for (int i = 0; i < count; i++)
+        values[i] = rows->share[i] * rows->share[i];
+    add_plain(single(figures, report->at.divisor_squares), values, count);
+    for (int i = 0; report->at.histogram_rows >= 0 && i < count; i++)
+        figures->counts[report->at.histogram_rows + histogram_bin(rows->loss[i])]++;
+    double least = report->top ? least_key(report, figures->lists + TOP_ROWS) : 0.0;
+    if (report->top && any_key(rows->loss, count, least, 1))
+        for (int i = 0; i < count; i++)
+            list_row(report, base, rows->loss[i], rows->loss[i], 0.0, rows->row[i], figures->lists + TOP_ROWS);
+    if (report->paired)
+        pair_rows(report, base, rows, figures);
+}
+
+static int64_t kept_of(const block *block, int from, int count)
+{
+    if (!block->dropped)
+        return count;
+    double kept = 0.0;
+    for (int i = 0; i < count; i++)
+        kept += block->kept[from + i];
+    return (int64_t)kept;
+}
+
+/* Note a row that has ended. */
+static void end_row(const report *report, int64_t row, int64_t kept, double sum, double share, double baseline,
+                    ended_rows *rows)
+{
+    const int at = rows->count++;
+    const double divisor = report->row_mean && kept ? (double)kept : 1.0;
+    rows->row[at] = row;
+    rows->kept[at] = kept;
+    rows->sum[at] = sum;
+    rows->share[at] = report->share == DIVISOR_COUNT ? (double)kept : report->share == DIVISOR_NONE ? 1.0 : share;
+    rows->loss[at] = sum / divisor;
+    rows->baseline_sum[at] = baseline;
+    rows->baseline_loss[at] = baseline / divisor;
+}
+
+/* What each row of a block adds to the divisor. */
+static void row_shares(const report *report, const block *block, int rows, int size, ended_rows *to)
+{
+    for (int i = 0; i < rows; i++)
+        to->kept[i] = kept_of(block, i * size, size);
+    if (report->share == DIVISOR_WEIGHT || report->share == DIVISOR_POSITIVES)
+        row_sums(report->share == DIVISOR_WEIGHT ? block->weight : block->y, rows, size, to->share, NULL);
+    else
+        for (int i = 0; i < rows; i++)
+            to->share[i] = report->share == DIVISOR_COUNT ? (double)to->kept[i] : 1.0;
+}
+
+/* Reduce a block of whole rows without groups. */
+static void sum_whole_rows(const report *report, const char *base, const block *block, const double *baseline,
+                           wide_sum *total, figures *figures)
+{
+    ended_rows rows;
+    const int size = (int)report->row_size;
+    rows.count = block->count / size;
+    row_sums(block->loss, rows.count, size, rows.sum, total);
+    if (baseline)
+        row_sums(baseline, rows.count, size, rows.baseline_sum, NULL);
+    row_shares(report, block, rows.count, size, &rows);
+    for (int i = 0; i < rows.count; i++) {
+        double divisor = report->row_mean && rows.kept[i] ? (double)rows.kept[i] : 1.0;
+        rows.row[i] = block->start / size + i;
+        rows.loss[i] = rows.sum[i] / divisor;
+        rows.baseline_loss[i] = baseline ? rows.baseline_sum[i] / divisor : 0.0;
+    }
+    add_rows(report, base, &rows, figures);
+}
+
+/* Reduce a block that holds rows and pieces of rows, whose sums also belong to groups. */
+static void sum_pieces(const report *report, const char *base, const block *block, const double *baseline,
+                       wide_sum *total, figures *figures)
+{
+    ended_rows rows;
+    open_row *open = &figures->open;
+    const int64_t size = report->row_size;
+    const double *shares = report->share == DIVISOR_WEIGHT      ? block->weight
+                           : report->share == DIVISOR_POSITIVES ? block->y
+                                                                : NULL;
+    rows.count = 0;
+    for (int from = 0, count; from < block->count; from += count) {
+        const int64_t place = block->start + from, row = place / size, within = place % size;
+        count = size - within < block->count - from ? (int)(size - within) : block->count - from;
+        const int ends = within + count == size;
+        terms loss, share = {{0.0}, 1}, other = {{0.0}, 1};
+        terms_of(block->loss + from, count, &loss);
+        add_terms(total, &loss);
+        if (shares)
+            terms_of(shares + from, count, &share);
+        if (baseline)
+            terms_of(baseline + from, count, &other);
+        if (within == 0)
+            memset(open, 0, sizeof *open);
+        open->kept += kept_of(block, from, count);
+        if (within == 0 && ends) {
+            end_row(report, row, open->kept, round_terms(&loss), round_terms(&share), round_terms(&other), &rows);
+        } else {
+            add_terms(&open->loss, &loss);
+            add_terms(&open->share, &share);
+            add_terms(&open->baseline, &other);
+            if (ends)
+                end_row(report, row, open->kept, rounded_sum(&open->loss), rounded_sum(&open->share),
+                        rounded_sum(&open->baseline), &rows);
+        }
+        if (!report->group_sums)
+            continue;
+        int64_t group = group_of_row(report, base, row, figures);
+        if (group < 0)
+            return;
+        add_to_group(report, block, baseline, from, count, &loss, group, figures);
+        if (ends)
+            add_row_to_group(report, &rows, rows.count - 1, group, figures);
+    }
+    add_rows(report, base, &rows, figures);
+}
+
+#endif

@@ -1,0 +1,284 @@
+"""Pages and fragments of reports: well formed, escaped, of one file, and right in what they show."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lossd_client import LossClient, LossResult
+from lossd_client.report import Report
+from lossd_client.report._html import report_html, report_page, result_html
+from lossd_client.testing import FakeTransport
+from report_reference import SECTIONS, Request, true_document
+
+VOID = {"meta", "br", "hr", "img", "input", "link", "base", "source", "embed"}
+KNOWN = {
+    *("html", "head", "body", "meta", "title", "style", "div", "section", "h1", "h2", "p", "figure"),
+    *("figcaption", "table", "caption", "thead", "tbody", "tr", "th", "td", "bdi", "details", "summary"),
+    *("svg", "desc", "g", "rect", "path", "circle", "text"),
+}
+NASTY = ["<script>alert(1)</script>", "\"><img src=x onerror='alert(2)'>", "a & b", "\x00\x1b[31m", "é\u202e"]
+
+
+class Page(HTMLParser):
+    """The elements of a page, their attributes, and the text in them."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[str] = []
+        self.by_element: list[tuple[str, str]] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in KNOWN
+        assert all(value is not None for _, value in attrs)
+        assert len({name for name, _ in attrs}) == len(attrs)
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if data.strip():
+            self.by_element.append((self.open[-1], data))
+        if self.open[-1:] != ["style"]:
+            self.texts.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def texts_of(self, tag: str) -> list[str]:
+        return [data for name, data in self.by_element if name == tag]
+
+
+def report_of(run: dict[str, Any] | None = None, **fields: Any) -> Report:  # noqa: ANN401
+    request = Request(**fields)
+    return Report({**true_document(request), "run": {"version": "1", **(run or {})}})
+
+
+def full(rows: int = 30, classes: int = 4, **fields: Any) -> Report:  # noqa: ANN401
+    random = np.random.default_rng(rows)
+    given: dict[str, Any] = {
+        "inputs": random.normal(size=(rows, classes)).astype(np.float32),
+        "targets": (random.random((rows, classes)) < 0.4).astype(np.float32),
+        "baseline": random.normal(size=(rows, classes)).astype(np.float32),
+        "groups": {"camera": random.integers(0, 3, size=rows)},
+        "loss": "focal",
+        "gammas": (0.0, 1.0, 2.0),
+        "sections": SECTIONS,
+        **fields,
+    }
+    return report_of(**given)
+
+
+def nasty() -> Report:
+    names = [NASTY[row % len(NASTY)] for row in range(20)]
+    ids = [f"{name}{row}" for row, name in enumerate(names)]
+    inputs = [{"path": NASTY[1], "sha256": NASTY[0], "rows": 20}]
+    report = full(20, groups={NASTY[0]: names, "day": names}, ids=ids)
+    return Report({**report.to_dict(), "run": {"inputs": inputs, "version": NASTY[0]}})
+
+
+def odd(values: list[float]) -> Report:
+    x = np.array(values, dtype=np.float64)
+    return full(
+        len(x),
+        1,
+        inputs=x[:, None],
+        baseline=np.zeros((len(x), 1)),
+        targets=np.zeros((len(x), 1), dtype=np.float32),
+        groups={"g": np.arange(len(x))},
+        params={"allow_nan": True},
+    )
+
+
+REPORTS: dict[str, Callable[[], Report]] = {
+    "full": full,
+    "nasty": nasty,
+    "totals alone": lambda: full(sections=()),
+    "empty": lambda: full(0),
+    "one row": lambda: full(1),
+    "one element": lambda: full(1, 1),
+    "dropped": lambda: full(mask=np.zeros((30, 4), dtype=np.bool_)),
+    "NaN": lambda: odd([math.nan, 1.0, math.nan]),
+    "infinite": lambda: odd([math.inf, 1.0, -math.inf, 1e308, 1e-320, -800.0]),
+    "all NaN": lambda: odd([math.nan]),
+    "negatives alone": lambda: full(targets=np.zeros((30, 4), dtype=np.float32)),
+    "soft": lambda: full(targets=np.full((30, 4), 0.25, dtype=np.float32)),
+    "bce": lambda: full(loss="bce", gammas=()),
+    "exp": lambda: full(params={"variant": "exp"}),
+    "weighted": lambda: full(weight=np.arange(30.0)[:, None], params={"normalizer": "weight"}),
+    "exact": lambda: full(inputs=np.linspace(-9, 9, 120).reshape(30, 4).astype(np.float16), bins="exact"),
+    "large": lambda: odd([1e308, 1e308, 1.7e308]),
+}
+
+
+@pytest.fixture(scope="module")
+def reports() -> dict[str, Report]:
+    return {name: make() for name, make in REPORTS.items()}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_page_is_one_well_formed_file_without_scripts(reports: dict[str, Report], name: str) -> None:
+    html = report_page(reports[name])
+    page = Page(html)
+    assert html.startswith("<!DOCTYPE html>")
+    assert page.all("html") == [{"lang": "en"}]
+    assert {"charset": "utf-8"} in page.all("meta")
+    assert page.elements[0][0] == "html"
+    refers = ("href", "src", "data", "action", "poster", "style", "formaction", "background")
+    for _, attributes in page.elements:
+        assert not [key for key in attributes if key.startswith("on") or key.split(":")[-1] in refers]
+    for style in page.texts_of("style"):
+        assert not re.search(r"url\(|@import|</", style)
+    assert not re.search(r"nan|inf", "".join(str(each) for _, each in page.elements if "d" in each), re.I)
+    html.encode()
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_every_picture_has_a_name_and_a_description(reports: dict[str, Report], name: str) -> None:
+    html = report_html(reports[name])
+    page = Page(html)
+    for picture in page.all("svg"):
+        assert picture["role"] == "img"
+        assert picture["aria-label"]
+    for picture in re.findall(r"<svg.*?</svg>", html, re.DOTALL):
+        drawn = Page(picture)
+        assert [tag for tag, _ in drawn.elements[:3]] == ["svg", "title", "desc"]
+        assert len(drawn.texts_of("desc")) == 1
+    for table in re.findall(r"<table.*?</table>", html, re.DOTALL):
+        assert Page(table).texts_of("caption")
+
+
+def test_names_are_text_and_nothing_else(reports: dict[str, Report]) -> None:
+    html = report_page(reports["nasty"])
+    page = Page(html)
+    text = "".join(page.texts)
+    assert "<script" not in html
+    assert "<img" not in html
+    assert NASTY[0] in text
+    assert NASTY[1] in text
+    assert "a & b" in text
+    assert not re.search(r"[\x00-\x08\x1b]", html)
+
+
+def test_the_figures_are_the_reports(reports: dict[str, Report]) -> None:
+    report = reports["full"]
+    text = " ".join(Page(report_html(report)).texts)
+    totals = report.to_dict()["totals"]
+    for figure in (f"{totals['sum'] / totals['count']:.9g}", f"{report.stderr:.6g}", "30", "120"):
+        assert figure in text
+    low, high = report.interval(0.95)
+    assert f"{low:.6g} to {high:.6g}" in text
+    worst = report.to_dict()["top"]["rows"][0]
+    assert f"{worst['loss']:.6g}" in text
+    assert f"{report.paired.mean:.9g}" in text
+    assert f"{report.calibration.brier:.6g}" in text
+
+
+def test_a_report_has_a_heading_for_each_section(reports: dict[str, Report]) -> None:
+    page = Page(report_html(reports["full"]))
+    assert page.texts_of("h1") == ["focal of logits"]
+    assert page.texts_of("h2") == [
+        "Loss by class",
+        "Loss by camera",
+        "Against the baseline",
+        "Worst rows and elements",
+        "How losses are spread",
+        "Calibration",
+        "Other parameters",
+    ]
+    assert Page(report_html(reports["totals alone"])).texts_of("h2") == []
+
+
+def test_bars_are_as_long_as_the_means_and_in_their_order(reports: dict[str, Report]) -> None:
+    report = reports["full"]
+    [picture] = re.findall(
+        r"<svg[^>]*aria-label=\"Mean loss by class\".*?</svg>", report_html(report), re.DOTALL
+    )
+    found = [
+        (float(width), name)
+        for name, width in re.findall(r"<title>(class \d): .*?</title>.*?width=\"([\d.]+)\"", picture)
+    ]
+    means = {f"class {place}": each.mean for place, each in enumerate(report.classes)}
+    assert [name for _, name in found] == sorted(means, key=means.__getitem__, reverse=True)
+    longest = found[0][0]
+    for width, name in found:
+        assert width / longest == pytest.approx(means[name] / max(means.values()), abs=0.001)
+
+
+def test_a_histogram_has_every_loss_once(reports: dict[str, Report]) -> None:
+    for name in ("full", "infinite"):
+        html = report_html(reports[name])
+        [picture] = re.findall(r"<svg[^>]*aria-label=\"Losses of elements\".*?</svg>", html, re.DOTALL)
+        drawn = sum(
+            int(count.replace(",", "")) for count in re.findall(r"<title>[^<]*: ([\d,]+)</title>", picture)
+        )
+        section = reports[name].to_dict()["histogram"]["elements"]
+        assert drawn == sum(section["counts"])
+        for place, word in (("zero", "0"), ("infinite", "Infinity"), ("nan", "NaN")):
+            if section[place]:
+                assert f" {section[place]} are {word}." in html
+
+
+def test_many_classes_and_groups_stay_readable() -> None:
+    rows = 1000
+    report = full(rows, 2, groups={"site": np.arange(rows)}, sections=("classes", "groups"), top=1)
+    html = report_html(report)
+    assert len(html) < 60_000
+    means = sorted((each.mean for each in report.groups), reverse=True)
+    said = f"The 20 greatest of 1,000 groups; the others are from {means[-1]:.4g} to {means[20]:.4g}."
+    assert said in "".join(Page(html).texts)
+    classes = full(4, 80, sections=("classes",))
+    text = "".join(Page(report_html(classes)).texts)
+    assert "The 20 greatest of 80 classes" in text
+
+
+def test_the_worst_are_listed_by_id_with_their_rows(reports: dict[str, Report]) -> None:
+    document = full(20, ids=[f"image-{row}.png" for row in range(20)]).to_dict()
+    rows = [int(item["id"][6:-4]) for item in document["top"]["rows"]]
+    document["run"] = {"top_index": {"rows": rows, "elements": None}}
+    text = [data for data in Page(report_html(Report(document))).texts if data.strip()]
+    at = text.index("Rows of the greatest loss")
+    assert text[at + 1 : at + 4] == ["id", "loss", "row"]
+    assert text[at + 4 : at + 7] == [
+        f"image-{rows[0]}.png",
+        f"{document['top']['rows'][0]['loss']:.6g}",
+        str(rows[0]),
+    ]
+
+
+def test_a_report_is_not_changed_by_its_page(reports: dict[str, Report]) -> None:
+    before = copy.deepcopy(reports["full"].to_dict())
+    report_page(reports["full"])
+    assert reports["full"].to_dict() == before
+
+
+def test_a_notebook_shows_reports_and_results(reports: dict[str, Report]) -> None:
+    assert reports["full"]._repr_html_() == report_html(reports["full"])
+    x, y = np.array([[1.0, -2.0]]), np.array([[1, 0]])
+    with LossClient(transport=FakeTransport) as client:
+        result = client.focal(x, y, gamma=2.0)
+        losses = client.focal(x, y, reduction="none")
+    assert repr(result.loss) in "".join(Page(result_html(result)).texts)
+    assert "array of shape [1, 2]" in "".join(Page(result_html(losses)).texts)
+    assert result._repr_html_() == result_html(result)
+    shown = LossResult(
+        **{name: getattr(result, name) for name in result.__dataclass_fields__} | {"notes": (NASTY[0],)}
+    )
+    page = Page(result_html(shown))
+    assert NASTY[0] in page.texts
+    assert "gamma" in page.texts

@@ -1,0 +1,174 @@
+"""Reports of parts merge into the report of all, byte for byte."""
+
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from client.report.arrays import Case, Document
+from client.report.cases import random_case, wide_case
+from client.report.documents import document
+from lossd_client import Report
+from lossd_client.report import ReportMerger
+
+
+def parsed(case: Case) -> Document:
+    """A document as it comes over the wire."""
+    found: Document = json.loads(json.dumps(document(case), allow_nan=False))
+    return found
+
+
+def text(made: Document) -> dict[str, str]:
+    """The bytes of each section."""
+    return {name: json.dumps(section) for name, section in made.items() if name != "run"}
+
+
+def cut_up(case: Case, rng: np.random.Generator, *, shuffled: bool) -> list[Document]:
+    rows = len(case.x)
+    cuts = sorted({0, rows, *rng.integers(1, rows, rng.integers(1, 7)).tolist()})
+    order = rng.permutation(rows).tolist() if shuffled else list(range(rows))
+    return [parsed(case.cut(order[a:b])) for a, b in itertools.pairwise(cuts)]
+
+
+def merged(documents: Sequence[Document]) -> Document:
+    return Report.merge(map(Report, documents)).to_dict()
+
+
+def extreme(seed: int) -> Case:
+    case = wide_case(seed)
+    v = case.v.copy()
+    v[3] *= 1e300
+    v[5] *= 1e-310
+    v[7, 1], v[11, 0] = np.inf, np.nan
+    v[13] = 0.0
+    return replace(case, v=v, base=None, base_x=None)
+
+
+CASES: dict[str, Callable[[int], Case]] = {
+    "plain": random_case,
+    "everything": wide_case,
+    "row means": lambda seed: wide_case(seed, row="mean", params={"normalizer": "weight"}),
+    "exact bins": lambda seed: wide_case(seed, bins="exact", ids=None, params={"normalizer": "positives"}),
+    "a number": lambda seed: wide_case(seed, params={"normalizer": 7.0}, ids=None, by_class=False),
+    "names": lambda seed: wide_case(seed, ids=[f"é{i * 7 % 30}" for i in range(30)]),
+    "extreme": extreme,
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_any_partition_in_any_order_gives_the_bytes_of_the_whole(name: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    case = CASES[name](seed)
+    parts = cut_up(case, rng, shuffled=case.ids is not None)  # without ids, indexes tell rows apart
+    rng.shuffle(parts)
+    whole = parsed(case)
+    found = merged(parts)
+    assert text(found) == text(whole)
+    assert list(found) == list(whole)
+    half = len(parts) // 2
+    if half:
+        assert text(merged([merged(parts[:half]), merged(parts[half:])])) == text(whole)
+
+
+def test_a_part_without_rows_changes_nothing() -> None:
+    case = wide_case(1, ids=None, groups={"camera": [1, 2, 3] * 10})
+    empty = parsed(case.cut([]))
+    for parts in ([empty, parsed(case)], [parsed(case), empty], [empty, parsed(case), empty]):
+        assert text(merged(parts)) == text(parsed(case))
+    assert text(merged([empty, empty])) == text(empty)
+
+
+def test_one_report_is_itself() -> None:
+    made = parsed(wide_case(2))
+    assert merged([made]) == made
+    with pytest.raises(ValueError, match="no reports to merge"):
+        Report.merge([])
+
+
+def test_the_run_keeps_what_is_the_same() -> None:
+    case = wide_case(3)
+    parts = [parsed(case.cut(range(a, a + 10))) for a in (20, 0, 10)]
+    parts[0]["run"]["inputs"] = [{"path": "a.npy", "sha256": "0"}]
+    parts[1]["run"]["inputs"] = [{"path": "b.npy", "sha256": "1"}]
+    run = merged(parts)["run"]
+    assert (run["version"], run["first_row"], run["request_id"]) == ("0.1.0", 0, None)
+    assert [each["path"] for each in run["inputs"]] == ["a.npy", "b.npy"]
+    assert run["top_index"] == document(case)["run"]["top_index"]
+
+
+def test_rows_of_different_shapes_merge_without_their_shape() -> None:
+    """As of images of different sizes."""
+    a, b = random_case(1, 4, 3, by_class=False), random_case(2, 4, 5, by_class=False)
+    totals = merged([parsed(a), parsed(b)])["totals"]
+    assert totals["row_shape"] is None
+    assert totals["elements"] == 4 * 3 + 4 * 5
+    assert merged([merged([parsed(a), parsed(b)]), parsed(a)])["totals"]["row_shape"] is None
+
+
+def test_many_documents_need_no_more_memory_than_one() -> None:
+    merger = ReportMerger()
+    one = Report(parsed(random_case(4)))
+    for _ in range(200):
+        merger.add(one)
+    assert merger.result().rows == 200 * one.rows
+    assert merger.result().sum == pytest.approx(200 * one.sum, rel=1e-15)
+    assert len(merger.result().top_rows) == len(one.top_rows)
+
+
+def changed(change: Callable[[Document], Any]) -> Document:
+    made = parsed(wide_case(5))
+    change(made)
+    return made
+
+
+UNLIKE: dict[str, tuple[Callable[[Document], Any], str]] = {
+    "loss": (lambda d: d["totals"].update(loss="bce"), r"totals\.loss cannot be merged: 'focal' and 'bce'"),
+    "a parameter": (
+        lambda d: d["totals"]["params"].update(gamma=2.0),
+        r"totals\.params cannot be merged: {'gamma': 1\.0} and {'gamma': 2\.0}",
+    ),
+    "inputs": (lambda d: d["totals"].update(inputs="probabilities"), r"totals\.inputs"),
+    "weights": (lambda d: d["totals"].update(weighted=False), r"totals\.weighted"),
+    "a section": (lambda d: d.pop("calibration"), r"only one has calibration$"),
+    "a part of a section": (lambda d: d["groups"].pop("paired"), r"only one has groups\.paired$"),
+    "names of groups": (lambda d: d["groups"].update(names=["a", "b"]), r"groups\.names"),
+    "kinds of groups": (lambda d: d["groups"].update(kinds=["string"] * 2), r"groups\.kinds"),
+    "the length of lists": (lambda d: d["top"].update(k=3), r"top\.k cannot be merged: 5 and 3"),
+    "kinds of ids": (lambda d: d["top"].update(ids="string"), r"top\.ids"),
+    "bins": (lambda d: d["calibration"].update(bins=9), r"calibration\.bins"),
+    "gammas": (lambda d: d["sweep"].update(gamma=[0.0, 1.0]), r"sweep\.gamma"),
+    "classes": (
+        lambda d: d["classes"].update(count=[1, 2]),
+        r"classes\.count\.shape cannot be merged: \[3\] and \[2\]",
+    ),
+    "a newer field": (lambda d: d["totals"].update(median=1.0), r"does not know the field 'totals\.median'"),
+    "text": (lambda d: d["totals"].update(sum_terms=["x"]), r"totals\.sum_terms is no array of numbers"),
+    "lists": (lambda d: d["groups"]["rows"].pop(), r"groups\.rows has the shape"),
+}
+
+
+@pytest.mark.parametrize("name", UNLIKE)
+def test_unlike_reports_are_refused_by_name_and_leave_no_trace(name: str) -> None:
+    change, message = UNLIKE[name]
+    merger = ReportMerger()
+    merger.add(Report(parsed(wide_case(5))))
+    with pytest.raises(ValueError, match=message):
+        merger.add(Report(changed(change)))
+    merger.add(Report(parsed(wide_case(6))))
+    assert merger.result() == Report(merged([parsed(wide_case(5)), parsed(wide_case(6))]))
+
+
+def test_dtypes_of_exact_bins_do_not_mix() -> None:
+    case = wide_case(7, bins="exact")
+    other = parsed(case)
+    other["calibration"]["dtype"] = "bfloat16"
+    with pytest.raises(ValueError, match=r"calibration\.dtype cannot be merged: 'float16' and 'bfloat16'"):
+        merged([parsed(case), other])
