@@ -219,6 +219,10 @@ CASES: Final[dict[str, Request]] = {
     "a tensor of pos_weights": replace(
         EVERYTHING, pos_weight=np.array([1.0, 2.0, 0.5, 0.0, 1.0], np.float32), params={"gamma": 3.0}
     ),
+    "pos_weights of elements": Request(inputs=X, targets=HARD, pos_weight=SOFT + 1, sections=("classes",)),
+    "pos_weights as in torch": replace(
+        _middle(), pos_weight=np.array([[1.0], [2.0], [0.5]]), params={"class_axis": 1}
+    ),
     "sweep of bce": Request(
         inputs=X,
         targets=SOFT,
@@ -283,15 +287,18 @@ def rows_of(request: Request, rows: list[int]) -> Request:
     def some(array: Array | None) -> Array | None:
         return None if array is None else array[rows]
 
-    weight = None if request.weight is None else np.broadcast_to(request.weight, request.inputs.shape)
-    mask = None if request.mask is None else np.broadcast_to(request.mask, request.inputs.shape)
+    def broadcast(array: Array | None) -> Array | None:
+        return None if array is None else np.broadcast_to(array, request.inputs.shape)[rows]
+
+    k = request.pos_weight
     groups = {name: np.asarray(column)[rows] for name, column in (request.groups or {}).items()}
     return replace(
         request,
         inputs=request.inputs[rows],
         targets=request.targets[rows],
-        weight=some(weight),
-        mask=some(mask),
+        weight=broadcast(request.weight),
+        mask=broadcast(request.mask),
+        pos_weight=some(k) if k is not None and k.ndim == request.inputs.ndim else k,
         groups=groups or None,
         ids=None if request.ids is None else np.asarray(request.ids)[rows],
         baseline=some(request.baseline),

@@ -94,6 +94,51 @@ def test_an_array_has_the_terms_of_each_of_its_sums(numbers: int) -> None:
     assert written["divisor_terms"] == [[[1.0, 2.0, "Infinity"], [4.0, 5.0, 6.0]]]
 
 
+REPORT: dict[str, object] = {
+    "schema": "lossd.report/1",
+    "totals": {"sum_terms": [1.5, 2.0**-60], "weight_sum_terms": [math.inf]},
+    "classes": {"count": np.arange(3), "sum_terms": np.array([[1.0, math.nan, 0.25], [2.0**-60, 0.0, 0.0]])},
+    "top": {"ids": "string", "rows": [{"id": 'n\u00e4me "1"', "loss": math.inf}]},
+    "run": {"first_row": 7, "top_index": {"rows": [17]}},
+}
+
+
+@pytest.mark.parametrize("loss", [0.5, np.arange(6.0).reshape(2, 3), np.arange(50_000.0)])
+def test_a_report_stands_before_the_request_id(loss: float | Float64Array) -> None:
+    result = result_of(loss)
+    result.report = REPORT
+    text = b"".join(write_json_chunks(result, request_id="abc", version="1.2"))
+    assert text == write_json(result, request_id="abc", version="1.2")
+    written = json.loads(text, parse_constant=refuse)
+    assert list(written)[-5:] == ["kernel", "device", "report", "request_id", "version"]
+    assert written.pop("report") == {
+        "schema": "lossd.report/1",
+        "totals": {"sum_terms": [1.5, 2.0**-60], "weight_sum_terms": ["Infinity"]},
+        "classes": {"count": [0, 1, 2], "sum_terms": [[1.0, "NaN", 0.25], [2.0**-60, 0.0, 0.0]]},
+        "top": {"ids": "string", "rows": [{"id": 'n\u00e4me "1"', "loss": "Infinity"}]},
+        "run": {
+            "version": "1.2",
+            "kernel": "native",
+            "device": "cpu",
+            "request_id": "abc",
+            "first_row": 7,
+            "top_index": {"rows": [17]},
+        },
+    }
+    result.report = None
+    assert written == json.loads(write_json(result, request_id="abc", version="1.2"))
+
+
+def test_a_short_report_is_one_chunk_and_a_long_one_many() -> None:
+    result = result_of(0.5)
+    result.report = REPORT
+    assert len(list(write_json_chunks(result, request_id="abc", version="1.2"))) == 1
+    result.report = {**REPORT, "calibration": np.random.default_rng(1).normal(size=(3, 80, 64))}
+    chunks = list(write_json_chunks(result, request_id="abc", version="1.2"))
+    assert len(chunks) > 3
+    assert max(map(len, chunks)) < 200_000
+
+
 @given(st.lists(st.floats(), min_size=4, max_size=4), st.text(alphabet="%s{}a", min_size=1))
 def test_answers_that_are_alike_are_those_that_are_written_anew(numbers: list[float], name: str) -> None:
     like = replace(result_of(0.0, gamma=1.5, alpha=[0.25, 0.5]), options={"axis": None, "ignore_index": 3.0})

@@ -47,12 +47,17 @@ class TopList(Field):
         return *first, tuple(index) if isinstance(index, list) else (index,)
 
     def add(self, read: list[tuple[Any, Json, Json]], places: Places | None) -> None:
-        self._entries = sorted([*self._entries, *read], key=lambda each: each[0])[: self._k]
+        self._entries += read
+        if len(self._entries) > 4 * self._k:  # sorting at every report would take long
+            self._entries = self._first_k()
+
+    def _first_k(self) -> list[tuple[Any, Json, Json]]:
+        return sorted(self._entries, key=lambda each: each[0])[: self._k]
 
     def result(self, order: Places | None) -> Json:
-        return [entry for _, entry, _ in self._entries]
+        return [entry for _, entry, _ in self._first_k()]
 
     @property
     def indexes(self) -> Json:
         """The indexes of the entries that have ids."""
-        return [index for _, _, index in self._entries]
+        return [index for _, _, index in self._first_k()]

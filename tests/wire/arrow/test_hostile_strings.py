@@ -126,6 +126,10 @@ MALFORMED: dict[str, bytes] = {
     "strings that come back": (STRINGS + column_batch(2, [offsets(0, 9, 3), b"abc"])),
     "strings of -2^31": (STRINGS + column_batch(1, [offsets(0, -HUGE), b"abc"])),
     "large strings of 2^63": (LARGE + column_batch(2, [struct.pack("<3q", -(2**63), 2**63 - 1, 0), b"abc"])),
+    "large strings around all of 2^64": (
+        LARGE + column_batch(1, [struct.pack("<2q", 2**63 - 1, -(2**63)), b"a"])
+    ),
+    "large strings back to -2^63": (LARGE + column_batch(1, [struct.pack("<2q", 1, -(2**63)), b"abc"])),
     "an offset less": (STRINGS + column_batch(2, [offsets(0, 2), b"abc"])),
     "no offsets": (STRINGS + column_batch(2, [b"", b"abc"])),
     "no data": (STRINGS + column_batch(2, [offsets(0, 2, 3), b""])),

@@ -119,6 +119,9 @@ def sized(size: object, **inputs: object) -> dict[str, object]:
     return document(data=None, parameters={"binary_data_size": size}, **inputs)
 
 
+EVERY = (*OUTPUTS, "report")
+
+
 def with_outputs(*outputs: object, **members: object) -> dict[str, object]:
     return {**document(), "outputs": list(outputs), **members}
 
@@ -132,7 +135,7 @@ def check_body(chunks: Iterable[bytes]) -> None:
     assert same_bits(body.arrays["weight"], WEIGHT)
     assert body.params == {"gamma": 2}
     assert reader.request_id == "r"
-    assert reader.outputs == tuple(RequestedOutput(name, True) for name in OUTPUTS)
+    assert reader.outputs == tuple(RequestedOutput(name, True) for name in EVERY)
     assert reader.timeout_us is None
 
 
@@ -235,6 +238,13 @@ NUMPY = {datatype: np.dtype(ml_dtypes.bfloat16 if "BF" in datatype else dtype)
          for datatype, dtype in DATATYPES.items()}  # fmt: skip
 
 
+def dtype_in_json(name: str, datatype: str) -> type:
+    """Return the dtype of a tensor whose numbers stand in the JSON object."""
+    if datatype == "BOOL":
+        return np.bool_
+    return np.int64 if name in ("groups", "ids") else np.float64
+
+
 @pytest.mark.parametrize("datatype", DATATYPES)
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 3), (2, 3), (1, 2, 1, 2, 1, 2, 1, 2)])
 @pytest.mark.parametrize("name", TENSOR_DTYPES)
@@ -263,7 +273,7 @@ def test_every_datatype_binary_and_json(datatype: str, shape: tuple[int, ...], n
     for text in documents:
         found = read(text)
         assert found.tensors == {}
-        assert same_bits(found.arrays[name], array if datatype == "BOOL" else array.astype(np.float64))
+        assert same_bits(found.arrays[name], array.astype(dtype_in_json(name, datatype)))
         assert found.arrays[name].flags.c_contiguous
 
 
@@ -456,7 +466,8 @@ def test_outputs() -> None:
     ]
     for members, binary in every:
         reader, _ = feed([json.dumps({**document(), **members}).encode()], None)
-        assert reader.outputs == tuple(RequestedOutput(name, binary) for name in OUTPUTS)
+        assert reader.outputs == tuple(RequestedOutput(name, binary) for name in EVERY)
+        assert not reader.needs_report
     mixed = with_outputs(
         {"name": "loss"},
         {"name": "sum", "parameters": {"binary_data": False, "classification": 0}},
@@ -464,6 +475,36 @@ def test_outputs() -> None:
     )
     reader, _ = feed([json.dumps(mixed).encode()], None)
     assert reader.outputs == (RequestedOutput("loss", True), RequestedOutput("sum", False))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "outputs", "needed"),
+    [
+        ({}, ["report"], True),
+        ({}, ["sum", "report"], True),
+        ({"report": "top"}, ["report"], False),
+        ({"report": "top"}, ["sum"], False),
+        ({"report": "top"}, [], False),
+    ],
+)
+def test_an_output_may_need_a_report(parameters: dict[str, object], outputs: list[str], needed: bool) -> None:
+    body = with_outputs(*({"name": name} for name in outputs), parameters=parameters)
+    reader, found = feed([json.dumps(body).encode()], None)
+    assert isinstance(found, Body)
+    assert found.params == parameters
+    assert reader.needs_report is needed
+    assert [output.name for output in reader.outputs] == (outputs or list(EVERY))
+
+
+@pytest.mark.parametrize("name", ["groups", "ids"])
+def test_strings_are_refused_for_ids(name: str) -> None:
+    body, header = build([given_input(name, np.array([b"a", b"bc"], dtype=object))])
+    error = refused(body, header)
+    assert error.code == "dtype_not_allowed"
+    assert "or strings in an Arrow stream" in error.detail
+    for number in (1.5, 2.0**53, -(2.0**53)):
+        error = refused(document(name=name, shape=[1], datatype="INT64", data=[number]))
+        assert (error.code, error.errors[0][0]) == ("dtype_not_allowed", f"/{name}/0")
 
 
 SHARED = {"shared_memory_region": "r", "shared_memory_byte_size": 8}
@@ -661,8 +702,8 @@ def test_any_body_read_again_bit_for_bit() -> None:
             if binary:
                 assert same_bits(array_of(body.tensors[name], data), array)
             else:
-                as_sent = array if array.dtype == np.bool_ else array.astype(np.float64)
-                assert same_bits(body.arrays[name], as_sent)
+                datatype = "BOOL" if array.dtype == np.bool_ else ""
+                assert same_bits(body.arrays[name], array.astype(dtype_in_json(name, datatype)))
         assert set(body.tensors) | set(body.arrays) == set(sent)
 
 
@@ -731,6 +772,33 @@ def test_every_output_as_the_client_reads_it(binary: tuple[bool, ...]) -> None:
     assert [output["name"] for output in written.pop("outputs")] == list(OUTPUTS)
     assert written == {"model_name": "focal", "model_version": "1", "id": "a"}
     assert (header is None) == (not any(binary))
+
+
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize(
+    "report", ['{"schema": "lossd.report/1", "\\"n\u00e4me": "\U0001f600"}', "a\u00e9" * 70_000]
+)
+def test_a_report_is_an_output(binary: bool, report: str) -> None:
+    for outputs in (EVERY, ("report",), ("report", "sum")):
+        asked = [RequestedOutput(name, binary) for name in outputs]
+        written = write_inference(RESULT, model="focal", request_id="a", outputs=asked, report=report)
+        text = b"".join(written.text)
+        body, header = b"".join((text, *written.binary)), len(text) if written.binary else None
+        result = InferResult.from_response_body(body, header_length=header)
+        assert [output["name"] for output in result.get_response()["outputs"]] == list(outputs)
+        assert result.get_output("report")["datatype"] == "BYTES"
+        array = result.as_numpy("report")
+        assert array.shape == (1,)
+        assert (array[0].decode() if binary else array[0]) == report
+        if "sum" in outputs:
+            assert result.as_numpy("sum").tolist() == [RESULT.sum]
+
+
+def test_without_a_report_there_is_no_such_output() -> None:
+    for binary in (True, False):
+        every = [RequestedOutput(name, binary) for name in EVERY]
+        result, _, _ = answer(RESULT, every)
+        assert [output["name"] for output in result.get_response()["outputs"]] == list(OUTPUTS)
 
 
 def test_only_the_outputs_asked_for_in_their_order() -> None:
@@ -807,11 +875,12 @@ def test_what_the_server_and_its_models_say_of_themselves() -> None:
         listed, described = metadata[f"{kind}s"], config[kind]
         assert isinstance(listed, list)
         assert isinstance(described, list)
-        expected = TENSOR_DTYPES if kind == "input" else OUTPUTS
+        expected = TENSOR_DTYPES if kind == "input" else EVERY
         assert [tensor["name"] for tensor in listed] == list(expected)
         for tensor, entry in zip(listed, described, strict=True):
             assert entry["name"] == tensor["name"]
-            assert entry["data_type"] == f"TYPE_{tensor['datatype']}"
+            datatype = tensor["datatype"].replace("BYTES", "STRING")
+            assert entry["data_type"] == f"TYPE_{datatype}"
             assert entry["dims"] == tensor["shape"]
             if kind == "input":
                 assert DATATYPES[tensor["datatype"]] in TENSOR_DTYPES[tensor["name"]]

@@ -104,13 +104,13 @@ def _slices(column: Collected, first: int, end: int) -> StringRows:
     dtype = np.dtype(f"{'>' if column.field.big_endian else '<'}i{size}")
     offsets = np.frombuffer(column.buffers[0], dtype, end - first + 1, first * size).astype(np.int64)
     data = column.buffers[1]
-    lengths = np.diff(offsets)
-    wrong = (lengths < 0) | (offsets[:-1] < 0) | (offsets[1:] > len(data))
+    begins, ends = offsets[:-1], offsets[1:]
+    wrong = (begins > ends) | (begins < 0) | (ends > len(data))  # a difference could overflow
     if wrong.any():
         row = int(wrong.argmax())
         seen = f"from byte {offsets[row]} to byte {offsets[row + 1]} of {len(data)}"
         raise malformed(f"{_place(column, first + row)} goes {seen}")
-    _check_lengths(lengths, column, first)
+    _check_lengths(np.diff(offsets), column, first)
     return StringRows(bytes(data[offsets[0] : offsets[-1]]), offsets - offsets[0])
 
 
