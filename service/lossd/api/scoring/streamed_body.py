@@ -144,7 +144,8 @@ class StreamedBody:
         self._columns = columns
         self._strings = {column.name: [] for column in columns if column.strings}
         axes = reduced_axes(request.params, (0, *row_shape))
-        slice_elements, most_rows = pool.elements_for(self._spec.loss), self._most_rows(columns)
+        most_rows = self._most_rows(columns)
+        slice_elements = pool.elements_for(self._spec.loss, report="report" in request.params)
         planned_rows = most_rows
         if 0 not in axes:
             planned_rows = min(most_rows, self._most_answered_rows(request, row_shape, axes, slice_elements))

@@ -246,7 +246,7 @@ class WholeBody:
         params = merge_params(spec.params, body.params) if body.params else spec.params
         ends = (tensor.offset + tensor.nbytes for tensor in body.tensors.values())
         free = max(self._limit.nbytes, *ends, 0)
-        slice_elements = self._service.pool.elements_for(spec.loss)
+        slice_elements = self._service.pool.elements_for(spec.loss, report="report" in params)
         request, cut = assemble(spec.loss, body, free, region, params, slice_elements)
         if cut.whole_rows:
             spec.check_report()
