@@ -158,7 +158,8 @@ class StreamedBody:
         if widest.whole_rows:
             report = plan_for(replace(request, tensors=whole), widest, self._service.settings, self._strings)
         request = replace(request, tensors=rows | others)
-        self._output = await reserve_output(self._service, request, widest, self._spec, exchange, report)
+        if widest.output_shape or report is not None:
+            self._output = await reserve_output(self._service, request, widest, self._spec, exchange, report)
         self._job = await pool.start(
             request, widest, self._output, self._timeout(), exchange.requester, report
         )

@@ -266,7 +266,8 @@ class WholeBody:
 
     async def _start(self, request: LossRequest, cut: Cut, last: str = "") -> _Started:
         exchange, service, report = self._exchange, self._service, self._report
-        self._output = await reserve_output(service, request, cut, self._spec(), exchange, report)
+        if cut.output_shape or report is not None:
+            self._output = await reserve_output(service, request, cut, self._spec(), exchange, report)
         job = await service.pool.start(
             request, cut, self._output, self._timeout(), exchange.requester, report
         )
