@@ -191,7 +191,7 @@ class Draw:
             found["alpha"] = ("float64", self.rng.random(shape[class_axis]))
         if self.chance(0.3):
             found["mask"] = (self.dtype("mask"), (self.rng.random(self.narrowed(shape)) < 0.7).astype(float))
-        if self.chance(0.25):
+        if self.chance(0.28):
             name = self.one_of([name for name in found if name != "alpha"][-2:])
             values = found[name][1].reshape(-1)
             wrong = np.nan if self.chance(0.5) else self.one_of([0.5, 0.5, 1.5, -1.0, 3e38, np.inf])

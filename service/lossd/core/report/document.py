@@ -351,6 +351,8 @@ def _summed(planes: Float64Array, axis: int) -> Float64Array:
     """Return the terms of sums along an axis, given the terms of what is added up: the first axis."""
     if planes.shape[axis] == 1:
         return _trimmed(planes.squeeze(axis))
+    if not planes.shape[axis]:
+        return np.zeros((1, *np.delete(planes.shape, [0, axis])))
     numbers = np.moveaxis(planes, axis, 1)
     shape = numbers.shape[2:]
     exact = exact_array()
