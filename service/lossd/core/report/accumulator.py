@@ -153,7 +153,8 @@ class ReportSums:
         at = field.start
         if at >= start:
             planes, at = self._array_terms, at - start
-        return _trimmed(planes[:, at : at + field.size]).reshape(-1, *field.shape)
+        trimmed = _trimmed(planes[:, at : at + field.size])
+        return trimmed.reshape(len(trimmed), *field.shape)
 
     def counts(self, name: str) -> Int64Array:
         """Return a count, or an array of counts, over all rows."""
