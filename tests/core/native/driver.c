@@ -70,7 +70,8 @@ static void run_case(header *header, const char *body, FILE *all)
         put(all, &length, sizeof length);
         put(all, &written, sizeof written);
         put(all, bytes, length);
-        put(all, header->part.report, (size_t)written);
+        if (written)
+            put(all, header->part.report, (size_t)written);
     }
     if (header->report_bytes)
         free(header->part.report);

@@ -224,3 +224,12 @@ def test_sums_of_several_outputs_are_added_up_exactly() -> None:
         assert [plane.tolist() for plane in result.divisor_terms] == [[float(rows)] * columns]
 
     run(test, arena=ARENA, elements=ELEMENTS)
+
+
+def test_slices_are_shorter_where_a_core_computes_by_torch() -> None:
+    async def test(desk: Desk) -> None:
+        bce = LOSSES["bce"]
+        assert desk.pool.elements_for(bce) == ELEMENTS
+        assert desk.pool.elements_for(bce, report=True) == ELEMENTS // 16
+
+    run(test, arena=ARENA, elements=ELEMENTS)

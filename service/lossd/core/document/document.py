@@ -12,8 +12,8 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
+from lossd.core.document.accumulator import ReportSums
 from lossd.core.native.arrays import exact_array
-from lossd.core.report.accumulator import ReportSums
 from lossd.core.report.layout import HISTOGRAM_BINS, PAIR_COUNTS
 from lossd.core.report.partial import Entries, Int64Array
 from lossd.core.report.spec import SECTIONS
@@ -351,6 +351,8 @@ def _summed(planes: Float64Array, axis: int) -> Float64Array:
     """Return the terms of sums along an axis, given the terms of what is added up: the first axis."""
     if planes.shape[axis] == 1:
         return _trimmed(planes.squeeze(axis))
+    if not planes.shape[axis]:
+        return np.zeros((1, *np.delete(planes.shape, [0, axis])))
     numbers = np.moveaxis(planes, axis, 1)
     shape = numbers.shape[2:]
     exact = exact_array()

@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lossd.core.report.indexed_sums import indexed_sums
+from lossd.core.document.indexed_sums import indexed_sums
 from lossd.core.report.layout import LISTS, Block, Layout
 from lossd.core.report.partial import Entries, Partial
 from lossd.core.report.top_list import TopList
@@ -153,7 +153,8 @@ class ReportSums:
         at = field.start
         if at >= start:
             planes, at = self._array_terms, at - start
-        return _trimmed(planes[:, at : at + field.size]).reshape(-1, *field.shape)
+        trimmed = _trimmed(planes[:, at : at + field.size])
+        return trimmed.reshape(len(trimmed), *field.shape)
 
     def counts(self, name: str) -> Int64Array:
         """Return a count, or an array of counts, over all rows."""
