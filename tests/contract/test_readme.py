@@ -85,7 +85,9 @@ def test_curl_with_every_kind_of_file(base_url: str, folder: Path) -> None:
         for line in text.splitlines()
         if line.startswith("$ ")
     ]
-    assert len(commands) == 5
+    assert len(commands) == 7
+    np.save(folder / "cameras.npy", np.arange(32) % 3)
+    np.save(folder / "old.npy", np.load(folder / "x.npy") - 1)
     losses = []
     for command in commands:
         here = command.replace("localhost:8000", base_url.removeprefix("http://"))
@@ -93,4 +95,4 @@ def test_curl_with_every_kind_of_file(base_url: str, folder: Path) -> None:
         done = subprocess.run(here, shell=True, cwd=folder, capture_output=True, check=True, timeout=60)
         losses += [json.loads(done.stdout)["loss"]] if done.stdout else []
     assert len(set(losses)) == 1
-    assert len(losses) == 4
+    assert len(losses) == 6

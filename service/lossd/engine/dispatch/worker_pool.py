@@ -180,10 +180,15 @@ class WorkerPool:
         slot = _least_busy(self._ready_slots or self.slots.values())
         return Job(self, slot, request, cut, self._memory, output, requester, report)
 
-    def elements_for(self, loss: Loss) -> int:
-        """Return the most elements of a slice: fewer where torch scores the loss on a core of a CPU."""
+    def elements_for(self, loss: Loss, *, report: bool = False) -> int:
+        """Return the most elements of a slice: fewer where a core of a CPU computes by torch.
+
+        Args:
+            loss: The loss.
+            report: Whether there is a report, most of which a core computes where torch is the kernel.
+        """
         by_torch = any(
-            slot.device.startswith("cpu") and (not loss.is_native or slot.ready.kernel == "torch")
+            (not loss.is_native or slot.ready.kernel == "torch") if slot.device.startswith("cpu") else report
             for slot in self.slots.values()
         )
         return max(1, min(self._each // _TORCH_SHARE, self.elements)) if by_torch else self.elements
