@@ -200,7 +200,7 @@ class _Document:
             **known,
             "values": values[order],
             "count": count[patterns],
-            "positives_terms": _trimmed(self._sums.terms("bin_positives")[:, 0, patterns]),
+            "positives_terms": self._sums.terms("bin_positives")[:, 0, patterns],
             **scores,
         }
 
