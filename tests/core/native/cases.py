@@ -158,10 +158,14 @@ class Draw:
         other = np.roll(inputs, 1)
         if self.chance(0.15):
             other.reshape(-1)[int(self.rng.integers(other.size))] = np.nan
-        found = {"baseline": (dtype if self.chance(0.5) else self.dtype(name), other)}
-        found["ids"] = (self.one_of(["int64", "uint32", "uint64"]), self.rng.permutation(shape[0]) * 1.0)
+        found: dict[str, tuple[str, Float64Array]] = {}
+        found["baseline"] = (dtype if self.chance(0.5) else self.dtype(name), other)
+        found["ids"] = (
+            self.one_of(["int64", "uint32", "uint64"]),
+            self.rng.permutation(shape[0]).astype(np.float64),
+        )
         columns = self.one_of([(), (1,), (3,)])
-        groups = self.rng.integers(0, 5, (shape[0], *columns)) * 1.0
+        groups = self.rng.integers(0, 5, (shape[0], *columns)).astype(np.float64)
         found["groups"] = (self.one_of(["int8", "uint16", "int64"]), groups)
         return found
 
@@ -260,9 +264,9 @@ def cases(count: int, seed: int = 0) -> list[Case]:
     return [draw.case() for _ in range(count)]
 
 
-def canonical(report: bytes) -> bytes:
+def canonical(report: memoryview) -> bytes:
     """A partial report in a form that is equal wherever its figures are."""
-    partial = Partial.read(memoryview(report))
+    partial = Partial.read(report)
     ids = [tuple(group) for group in partial.groups.tolist()]
     sums: dict[int, ExactSum] = {}
     for index, number in zip(partial.sum_index.tolist(), partial.sums.tolist(), strict=True):

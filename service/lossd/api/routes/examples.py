@@ -28,10 +28,10 @@ from lossd.api.scoring.validation import assemble
 from lossd.core.catalog import LOSSES, Loss
 from lossd.core.checks import LOGIT, PROBABILITY, TARGET, WEIGHT, Rule, value_error
 from lossd.core.cut import Cut
+from lossd.core.document.accumulator import ReportSums
+from lossd.core.document.document import document_of
 from lossd.core.native.kernel import native_kernel
 from lossd.core.operand import Operand
-from lossd.core.report.accumulator import ReportSums
-from lossd.core.report.document import document_of
 from lossd.core.report.partial import Partial
 from lossd.engine.admission.quotas import Quotas, quotas_bytes
 from lossd.engine.dispatch.in_place import prepare_request

@@ -12,8 +12,8 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
+from lossd.core.document.accumulator import ReportSums
 from lossd.core.native.arrays import exact_array
-from lossd.core.report.accumulator import ReportSums
 from lossd.core.report.layout import HISTOGRAM_BINS, PAIR_COUNTS
 from lossd.core.report.partial import Entries, Int64Array
 from lossd.core.report.spec import SECTIONS

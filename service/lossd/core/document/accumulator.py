@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lossd.core.report.indexed_sums import indexed_sums
+from lossd.core.document.indexed_sums import indexed_sums
 from lossd.core.report.layout import LISTS, Block, Layout
 from lossd.core.report.partial import Entries, Partial
 from lossd.core.report.top_list import TopList
