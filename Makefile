@@ -23,7 +23,7 @@ SECONDS_EACH ?= 60
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # the checks of `test` and `quick` run in the order given
-.PHONY: help install format format-check lint types walls units quick tests coverage wheel test reference release serve demo bench \
+.PHONY: help install format format-check lint types walls units quick tests coverage wheel test reference pictures release serve demo bench \
   bench-backlog bench-core bench-formats bench-json bench-neighbour bench-peers bench-reports bench-server \
   bench-stream attacks fuzz soak evaluation sbom image lock clean distclean
 
@@ -92,6 +92,9 @@ test: format-check lint walls ## Every check and test, as in CI
 
 reference: $(READY) ## Write the reference tables of docs/ from the code
 	$(BIN)/python -m scripts.reference_tables
+
+pictures: $(READY) ## Draw the pictures of docs/reports.md
+	$(BIN)/python -m scripts.report_page
 
 release: $(READY) ## Build what is published, into dist/: the source distribution and the wheel
 	$(BIN)/python -m hatchling build -t sdist -d dist

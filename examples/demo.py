@@ -17,6 +17,7 @@ from typing import NoReturn
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from sklearn.datasets import load_digits  # type: ignore[import-untyped]
@@ -26,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from examples.local_server import LocalServer
-from lossd_client import LossClient, LossdError, LossResult
+from lossd_client import LossClient, LossdError, LossResult, Report
 
 GAMMA, ALPHA = 2.0, 0.25
 TOLERANCE = 1e-9
@@ -158,6 +159,50 @@ def show_same_bits(console: Console, client: LossClient, held_out: HeldOut) -> b
     return float(whole).hex() == float(merged).hex() and whole.sum_terms == merged.sum_terms
 
 
+def show_report(console: Console, client: LossClient, held_out: HeldOut) -> bool:
+    """Print what one upload tells, and return whether shuffled shards merge into the same report."""
+    logits, targets = held_out.logits, held_out.targets
+    ids = np.arange(len(logits))
+
+    def report(rows: NDArray[np.int64]) -> Report:
+        return client.report(
+            "focal",
+            logits[rows],
+            targets[rows],
+            gamma=GAMMA,
+            alpha=ALPHA,
+            ids=ids[rows],
+            top=5,
+            sweep={"gamma": [0, GAMMA]},
+        )
+
+    whole = report(ids)
+    (low, high), calibration = whole.interval(0.95), whole.calibration
+    best = max(calibration.thresholds(), key=lambda each: each.f1)
+    answer = whole.at(gamma=0, alpha=0.5)
+    asked = float(client.focal(logits, targets, gamma=0, alpha=0.5))
+    classes = sorted(whole.classes, key=lambda each: -each.mean)
+    hardest = ", ".join(f"{each.index} ({each.mean:.4f})" for each in classes[:3])
+    worst = ", ".join(f"{row.id} ({row.loss:.2f})" for row in whole.top_rows)
+
+    shards = np.array_split(np.random.default_rng(1).permutation(ids), 9)
+    merged = Report.merge(map(report, shards))
+    table = Table(title="One upload, many answers (client.report)", title_justify="left", show_header=False)
+    for name, said in (
+        ("focal loss", f"{whole.mean:.6f}, with 95 % confidence from {low:.6f} to {high:.6f}"),
+        ("worst images", worst),
+        ("hardest digits", hardest),
+        ("calibration", f"ECE {calibration.ece:.4f}, AUROC {calibration.auroc:.4f}"),
+        ("best threshold", f"{best.threshold:.3f}: precision {best.precision:.3f}, recall {best.recall:.3f}"),
+        ("at gamma 0, alpha 0.5", f"{answer:.15f}; a request of its own says {asked:.15f}"),
+        (f"{len(shards)} shuffled shards", "merge into the same report" if merged == whole else "differ"),
+    ):
+        table.add_row(name, said)
+    console.print()
+    console.print(table)
+    return merged == whole and abs(answer - asked) <= TOLERANCE * asked
+
+
 def score_files(console: Console, url: str, held_out: HeldOut) -> bool:
     """Score two files with the command, some class ids missing; return whether the loss is right."""
     logits, ids = held_out.logits.numpy(), held_out.targets.argmax(1).double().numpy()
@@ -198,6 +243,7 @@ def main() -> int:
                 agrees = compare(console, client, held_out)
                 show_tail(console, client)
                 agrees = show_same_bits(console, client, held_out) and agrees
+                agrees = show_report(console, client, held_out) and agrees
                 agrees = score_files(console, server.url, held_out) and agrees
     except (LossdError, RuntimeError, TimeoutError) as error:
         console.print("[red]The demo failed:[/red]")

@@ -141,11 +141,14 @@ class ReportCall:
         params: The report's parameters, those that differ from their defaults, as JSON values.
         groups: The rows' groups.
         ids: The rows' ids.
+        row_weights: How a report shows a `pos_weight` with numbers of its own for each row; None without one.
+            The server cannot tell it from others if a part of a call has one row.
     """
 
     params: Mapping[str, Any]
     groups: Labels | None = None
     ids: Labels | None = None
+    row_weights: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +281,7 @@ def check(call: LossCall) -> CheckedCall:
     if report is not None:
         given = {"groups": report.groups, "ids": report.ids}
         tensors |= {name: labels.numbers for name, labels in given.items() if labels is not None}
+        report = replace(report, row_weights=_row_weights(tensors))
     return CheckedCall(call.loss_name, tensors, params, _own(call.own), report)
 
 
@@ -319,6 +323,14 @@ def _report(call: LossCall) -> ReportCall | None:
         None if groups is None else Labels.of_groups(groups),
         None if ids is None else Labels.of_ids(ids),
     )
+
+
+def _row_weights(tensors: Mapping[str, NDArray[Any]]) -> Mapping[str, Any] | None:
+    weights = tensors.get("pos_weight")
+    inputs = next(iter(tensors.values()))
+    if weights is None or not weights.ndim == inputs.ndim > 0 or len(weights) < 2:
+        return None
+    return {"dtype": dtype_name(weights.dtype), "shape": list(weights.shape[1:])}
 
 
 def checked_report(given: Mapping[str, Any]) -> dict[str, Any]:

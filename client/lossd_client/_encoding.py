@@ -87,10 +87,8 @@ class RequestSummary:
             raise BadAnswer("the answer has no report: the server is of a version that makes none")
         document = answer["report"]
         put_back(document, self.report.groups, self.report.ids)
-        params = document["totals"]["params"]
-        if isinstance(params.get("pos_weight"), dict) and "pos_weight" in self.options:
-            # Of a tensor the server says the dtype and shape alone, which would be those of a part here.
-            params["pos_weight"] = self.options["pos_weight"]
+        if self.report.row_weights is not None:
+            document["totals"]["params"]["pos_weight"] = self.report.row_weights
         return Report(document)
 
     def loss_of(self, lists: list[Any]) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ Groups: TypeAlias = Column | Sequence[Sequence[str]] | Mapping[str, Column]
 """One column, or several: an array of shape [N, G], a table, or columns by name."""
 
 _LONGEST: Final = 256  # bytes of a string
-_KEPT: Final = ("rows", "elements")
+_LISTS: Final = ("rows", "elements")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def put_back(document: Mapping[str, Any], groups: Labels | None, ids: Labels | N
     names = ids.strings[0]
     paired = document.get("paired", {}).get("top", {})
     for lists in (document.get("top", {}), paired.get("worse", {}), paired.get("better", {})):
-        for row in (row for which in _KEPT for row in lists.get(which, ())):
+        for row in (row for which in _LISTS for row in lists.get(which, ())):
             row["id"] = names[int(row["id"])]
     if "top" in document:
         document["top"]["ids"] = "string"

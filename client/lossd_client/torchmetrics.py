@@ -431,6 +431,9 @@ class RemoteReport(_Remote):
         }
         checked_report(batch_call(loss, {}, self._params).report)  # refuses what there is not
         self._drops = drop_duplicates
+        self._sends_ids = not drop_duplicates or not {"all", "top"}.isdisjoint(
+            sections.split(",") if isinstance(sections, str) else sections
+        )
         self._last: tuple[dict[str, Any], Tensor] | None = None  # the last batch, and its rows' ids
         for name in ("report_document", "report_last"):
             self.add_state(name, torch.zeros(0, dtype=torch.uint8), dist_reduce_fx=_merged_bytes)
@@ -549,6 +552,8 @@ class RemoteReport(_Remote):
         first_row = _rank(self.process_group) << 40
         for state in (self.report_document, self.report_last):
             first_row += json.loads(_text_in(state))["totals"]["rows"] if state.numel() else 0
+        if not self._sends_ids:  # the server has no use for them
+            tensors = {**tensors, "ids": None}
         params = {**self._params, "first_row": first_row, "reduction": "sum"}
         result = self._client._score(batch_call(self._loss, tensors, params))
         self._warn(result, 5)

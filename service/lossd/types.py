@@ -11,12 +11,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Float64Array: TypeAlias = npt.NDArray[np.float64]
+Divisor: TypeAlias = Literal["count", "weight", "positives"]
+"""What a mean divides by, where it is summed over the elements."""
 
 MAX_DIMENSIONS: Final = 8
 
@@ -259,7 +261,7 @@ class LossResult:
             unless rows (axis 0) are summed and the loss is an array.
         divisor_terms: Likewise for the divisors of a mean, also if a sum is asked for; sums of positives
             below 1 are not raised to 1.
-        report: The report, as `lossd.core.report.document` makes it; None if there is none.
+        report: The report, as `lossd.core.document.document` makes it; None if there is none.
     """
 
     loss: float | Float64Array

@@ -120,6 +120,10 @@ def test_rows_that_have_come_before_are_left_out_when_asked(client: LossClient, 
     metric.update(**batch([10, 7, 8, 9, 0]))
     assert transport.rows == [3, 4, 4]
     assert sections(metric.compute()) == sections(whole(client))
+    few = RemoteReport("bce", client, sections=["classes"], drop_duplicates=True)
+    for rows in (range(6), range(4, ROWS)):
+        few.update(X[list(rows)], Y[list(rows)], ids=[NAMES[row] for row in rows])
+    assert sections(few.compute()) == sections(client.report("bce", X, Y, sections=["classes"]))
     again = RemoteReport("focal", client, **EVERYTHING)
     again.update(**batch([0, 1, 2, 1]))
     assert again.compute().to_dict()["totals"]["rows"] == 4
@@ -311,7 +315,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> list[list[Any]]:
         for rank in range(RANKS)
     ]
     try:
-        said = [rank.communicate(timeout=90) for rank in ranks]
+        said = [rank.communicate(timeout=110) for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()

@@ -259,16 +259,6 @@ def test_targets_are_not_sent_in_another_form_by_batch(ask: Ask, playback: Playb
     assert playback.last.tensors["targets"].shape == (2, 3)
 
 
-def test_a_pos_weight_that_is_a_tensor_is_described_by_its_numbers(fake: LossClient) -> None:
-    for weights, shown in ((np.arange(5.0), [0.0, 1.0, 2.0, 3.0, 4.0]), (3.0, 3.0)):
-        report = fake.report("bce", X, Y, pos_weight=weights)
-        assert report.to_dict()["totals"]["params"]["pos_weight"] == shown
-    large = fake.report("bce", X, Y, pos_weight=RNG.random((N, C))).to_dict()["totals"]["params"][
-        "pos_weight"
-    ]
-    assert (large["shape"], len(large["sha256"])) == ([N, C], 64)
-
-
 @pytest.mark.parametrize(
     ("given", "kind", "message"),
     [

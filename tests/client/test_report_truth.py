@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from contract.report_requests import CASES, EVERYTHING, NAMES, ROWS, STRINGS
-from lossd_client import LossClient, Report
+from lossd_client import LossClient, Report, StatusError
 from lossd_client.testing import FakeTransport
 from report_reference import Array, Document, Request, assert_same, document, plain_request, true_document
 
@@ -175,4 +175,51 @@ def test_batches_and_streams_make_the_report_of_the_whole(real: LossClient, meth
     for each in (whole, found):
         each["run"].pop("request_id")
     assert found == whole
-    assert result.sum == whole["totals"]["sum"]
+    assert result.to_dict()["sum"] == whole["totals"]["sum"]
+
+
+PLAIN: dict[str, Any] = {"logits": EVERYTHING.inputs, "targets": EVERYTHING.targets}
+IDS, CAMERA = EVERYTHING.ids, np.arange(ROWS) % 3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"top": 0},
+        {"top": -1},
+        {"first_row": -1},
+        {"calibration_bins": 1},
+        {"calibration_bins": 4097},
+        {"calibration_bins": "exact"},
+        {"sweep": {"gamma": []}},
+        {"sweep": {"gamma": [-1]}},
+        {"sweep": {"gamma": [1001]}},
+        {"sweep": {"gamma": list(range(33))}},
+        {"sections": ["groups"]},
+        {"sections": ["paired"]},
+        {"sections": ["sweep"]},
+        {"sections": ["classes"], "class_axis": 0},
+        {"sections": ["classes"], "logits": [0.0, 1.0], "targets": [0, 1]},
+        {"sections": ["top"], "groups": CAMERA},
+        {"sections": ["groups"], "groups": CAMERA, "ids": IDS},
+        {"sections": ["top"], "baseline": EVERYTHING.baseline},
+        {"groups": np.zeros((ROWS, 9), dtype=np.int64)},
+        {"groups": CAMERA[1:]},
+        {"ids": np.arange(ROWS - 1)},
+        {"baseline": np.zeros((ROWS, 4))},
+        {"baseline": np.full((ROWS, 5), np.nan)},
+        {"first_row": 2**53 + 1},
+        {"logits": EVERYTHING.inputs * np.nan},
+    ],
+)
+def test_the_fake_refuses_what_a_server_does(
+    real: LossClient, fake: LossClient, wrong: dict[str, Any]
+) -> None:
+    said = []
+    for client in (real, fake):
+        call: Any = client.report
+        with pytest.raises(StatusError) as caught:
+            call("focal", **{**PLAIN, **wrong})
+        error = caught.value
+        said.append((error.status, error.code, [item.pointer for item in error.errors]))
+    assert said[0] == said[1]

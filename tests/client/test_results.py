@@ -220,3 +220,10 @@ def test_ready(ask: Ask, playback: Playback, status: int, ready: bool) -> None:
     playback.answer = Answer(b"{}", status=status)
     assert ask(playback.url, "ready") is ready
     assert (playback.last.method, playback.last.path) == ("GET", "/readyz")
+
+
+def test_a_notebook_shows_a_result() -> None:
+    for loss in (0.123456, np.ones(3)):
+        page = result_of(loss)._repr_html_()
+        assert "focal" in page
+        assert "1.5" in page  # the sum

@@ -451,7 +451,7 @@ def in_json(array: Array) -> Any:  # noqa: ANN401 -- nested lists
 
 
 def _arrow(request: Request, params: Document, *, chunked: bool) -> dict[str, Any]:
-    names = {name: value for name, value in params.items() if name != "group_names"}
+    names = {name: value for name, value in params.items() if name != "group_names" or not request.groups}
     content = arrow_stream(request)
     pieces: Iterator[bytes] = (content[start : start + 100] for start in range(0, len(content), 100))
     return {

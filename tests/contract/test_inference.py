@@ -532,7 +532,7 @@ def test_metadata_and_configuration(base_url: str, client: InferenceServerClient
         metadata = client.get_model_metadata(loss["name"])
         assert metadata == client.get_model_metadata(loss["name"], "1")
         assert metadata["versions"] == ["1"]
-        assert [output["name"] for output in metadata["outputs"]] == list(FIGURES)
+        assert [output["name"] for output in metadata["outputs"]] == [*FIGURES, "report"]
         assert {"logits", "targets"} <= {given["name"] for given in metadata["inputs"]}
         config = client.get_model_config(loss["name"])
         assert config == client.get_model_config(loss["name"], "1")

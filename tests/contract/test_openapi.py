@@ -28,6 +28,7 @@ from live_server import live_server
 from lossd.api.problems import KINDS
 from lossd.api.routes.examples import QUOTED
 from lossd.core.catalog import LOSSES, SHARED
+from lossd.core.report.parameters import REPORT
 from lossd.engine.admission.concurrency import ConcurrencyLimiter
 from lossd.engine.ipc.messages import Failed
 from lossd.types import ErrorCode, RequestError
@@ -61,6 +62,7 @@ schemathesis.openapi.media_type(
 )
 
 TENSORS = {"logits", "probabilities", "targets", "weight", "mask"}
+REPORT_TENSORS = {"groups", "ids", "baseline"}
 
 CHECKS = [
     schemathesis.checks.not_a_server_error,
@@ -119,10 +121,16 @@ def test_the_examples_are_answered(document: dict[str, Any], base_url: str, loss
         answer = httpx.post(f"{base_url}/{loss}", json=example["value"])
         assert answer.status_code == 200, answer.text
         validate(document, "LossAnswer", answer.json())
-    shown = operation["responses"]["200"]["content"]["application/json"]["examples"]["mean"]["value"]
-    real = httpx.post(f"{base_url}/{loss}", json=examples["mean"]["value"]).json()
-    assert shown == {**real, "request_id": shown["request_id"]}
-    validate(document, "LossAnswer", shown)
+        assert ("report" in answer.json()) == ("report" in example["value"])
+    answers = operation["responses"]["200"]["content"]["application/json"]["examples"]
+    assert set(answers) == {"mean", "report"}
+    for name, answered in answers.items():
+        shown = answered["value"]
+        real = httpx.post(f"{base_url}/{loss}", json=examples[name]["value"]).json()
+        if name == "report":
+            real["report"]["run"]["request_id"] = shown["request_id"]
+        assert shown == {**real, "request_id": shown["request_id"]}
+        validate(document, "LossAnswer", shown)
 
 
 def without_numbers(detail: str) -> str:
@@ -189,21 +197,22 @@ def test_the_client_has_every_parameter(document: dict[str, Any], loss: str, cli
     operation = document["paths"][f"/{loss}"]["post"]
     body = operation["requestBody"]["content"]["application/json"]["schema"]["properties"]
     queried = {p["name"] for p in operation["parameters"] if p["in"] == "query"} - {"tensors"}
+    assert set(body) == queried | TENSORS | REPORT_TENSORS
     signature = inspect.signature(getattr(client, loss))
-    assert set(signature.parameters) - {"self"} == set(body) == queried | TENSORS
+    assert set(signature.parameters) - {"self"} == set(body) - REPORT_TENSORS - {one.name for one in REPORT}
     assert list(get_args(Reduction)) == body["reduction"]["enum"]
     assert signature.parameters["reduction"].default == body["reduction"]["default"]
 
 
 def test_the_clients_result_has_every_figure(document: dict[str, Any]) -> None:
     figures = set(document["components"]["schemas"]["LossAnswer"]["properties"])
-    assert figures <= set(LossResult.__dataclass_fields__)
+    assert figures - {"report"} <= set(LossResult.__dataclass_fields__)
 
 
 def test_the_document_follows_from_the_catalog(document: dict[str, Any]) -> None:
     for loss in LOSSES.values():
         named = {p["name"] for p in document["paths"][f"/{loss.name}"]["post"]["parameters"]}
-        assert {p.name for p in (*SHARED, *loss.parameters)} <= named
+        assert {p.name for p in (*SHARED, *loss.parameters, *REPORT)} <= named
 
 
 def test_docs_need_no_internet(base_url: str) -> None:
@@ -326,3 +335,4 @@ def test_each_prefilled_try_it_out_succeeds(document: dict[str, Any], base_url: 
     for loss in LOSSES:
         assert f"post /{loss} multipart/form-data" in found
         assert f"post /{loss} application/json weighted" in found
+        assert f"post /{loss} application/json report" in found

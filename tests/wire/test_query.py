@@ -39,6 +39,9 @@ from wire.feeding import check_error
         (b"a=b=c", {"a": "b=c"}),
         (b'a={"b":[1]}', {"a": {"b": [1]}}),
         (b"gamma=007", {"gamma": "007"}),
+        (b"report=classes,top&top=20", {"report": ["classes", "top"], "top": 20}),
+        (b"sweep=gamma:0,1,1.5", {"sweep": ["gamma:0", 1, 1.5]}),
+        (b"sweep=gamma:2", {"sweep": "gamma:2"}),
     ],
 )
 def test_values(query: bytes, params: dict[str, object]) -> None:

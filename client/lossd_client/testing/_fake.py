@@ -133,6 +133,8 @@ def _scored(request: Request, own: Mapping[str, Any]) -> Response:
     plain = {"loss": loss.tolist(), **figures, **terms}
     if asked is not None:
         shown = {**applied, **{key: options[key] for key in _SHOWN}}
+        if tensor is not None:
+            shown["pos_weight"] = _shown_pos_weight(tensor, elements.shape, params["class_axis"])
         run = {"version": VERSION, "kernel": VERSION, "device": "cpu"}
         run["request_id"] = request.headers.get("X-Request-Id", "")
         with np.errstate(all="ignore"):
@@ -140,6 +142,18 @@ def _scored(request: Request, own: Mapping[str, Any]) -> Response:
             scored = Scored(name, tensors, elements, found, baseline, params, shown)
             about["report"] = _plain(report_of(asked, scored, run))
     return _of_json(request, {**{key: _plain(value) for key, value in plain.items()}, **about})
+
+
+def _shown_pos_weight(tensor: NDArray[Any], shape: tuple[int, ...], axis: int) -> object:
+    """Return a tensor as a report's parameter, which is alike in reports of other rows."""
+    own = tensor.shape
+    along_rows = len(own) == len(shape) or (len(own) == 1 and class_axis(shape, axis) is None)
+    if along_rows and own[0] > 1:
+        return {"dtype": dtype_name(tensor.dtype), "shape": list(own[1:])}
+    numbers = widened(tensor).astype("<f8")
+    if len(own) > 1:
+        return {"shape": list(own), "sha256": sha256(numbers.tobytes()).hexdigest()}
+    return numbers.item() if numbers.size == 1 else numbers.tolist()
 
 
 def _widened(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

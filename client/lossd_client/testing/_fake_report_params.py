@@ -1,6 +1,6 @@
 """What a request asks of a report, for `fake`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -10,6 +10,9 @@ from lossd_client._calls import REPORT, SECTIONS
 from lossd_client.testing._fake_losses import Refused
 
 PARAMS: Final = ("report", "group_names", *(name for name in REPORT if name != "sections"))
+_MOST_COLUMNS: Final = 8
+_USES: Final = {"groups": "groups", "ids": "top", "baseline": "paired"}
+"""The section that uses a tensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,31 +46,13 @@ class Asked:
         Raises:
             Refused: A parameter is not as it should be, or a section's needs are not met.
         """
-        names = query["report"].split(",")
         gammas = _gammas(query.get("sweep"), loss)
-        met = {
-            "classes": has_classes,
-            "groups": "groups" in tensors,
-            "sweep": bool(gammas),
-            "paired": "baseline" in tensors,
-        }
-        if names == ["all"]:
-            names = [name for name in SECTIONS if met.get(name, True)]
-        if gammas:
-            names.append("sweep")
-        if loss == "bce":
-            met["sweep"] = True
-        for name in names:
-            if name not in SECTIONS or not met.get(name, True):
-                raise _invalid("report", f"the section {name} is unknown, or lacks what it needs")
-        for tensor, section in (("groups", "groups"), ("ids", "top"), ("baseline", "paired")):
-            if tensor in tensors and section not in names and not (tensor == "ids" and "paired" in names):
-                raise _invalid("report", f"{tensor} is for the section {section}: ask for it")
+        sections = _sections(query["report"].split(","), loss, tensors, gammas, has_classes)
         row, bins = query.get("row", "sum"), query.get("calibration_bins", "64")
         if row not in ("sum", "mean"):
             raise _invalid("row", "row must be sum or mean")
         return cls(
-            frozenset(names) | {"totals"},
+            sections | {"totals"},
             _number(query, "top", 20, 1, 10_000),
             row,
             _number(query, "first_row", 0, 0, 2**53),
@@ -75,6 +60,34 @@ class Asked:
             gammas,
             _group_names(query, tensors),
         )
+
+
+def _sections(
+    names: Sequence[str],
+    loss: str,
+    tensors: Mapping[str, NDArray[Any]],
+    gammas: Sequence[float],
+    has_classes: bool,
+) -> frozenset[str]:
+    met = {
+        "classes": has_classes,
+        "groups": "groups" in tensors,
+        "sweep": bool(gammas),
+        "paired": "baseline" in tensors,
+    }
+    if list(names) == ["all"]:
+        names = [name for name in SECTIONS if met.get(name, True)]
+    for tensor, section in _USES.items():
+        if section in names and section != "top" and tensor not in tensors:
+            raise Refused("missing_tensor", f"the section {section} needs {tensor}", f"/{tensor}")
+        if tensor in tensors and section not in names:
+            raise _invalid(tensor, f"{tensor} is for the section {section}: ask for it")
+    for name in names:
+        if name == "sweep" and not gammas and loss != "bce":  # which needs none
+            raise _invalid("sweep", "the section sweep needs gammas: give sweep=gamma:0,1,2")
+        if name not in SECTIONS or (name == "classes" and not has_classes):
+            raise _invalid("report", f"the section {name} is unknown, or there are no classes")
+    return frozenset([*names, "sweep"] if gammas else names)
 
 
 def refuse_without_report(query: Mapping[str, str], tensors: Iterable[str]) -> None:
@@ -120,6 +133,8 @@ def _group_names(query: Mapping[str, str], tensors: Mapping[str, NDArray[Any]]) 
         return ()
     groups = tensors["groups"]
     columns = groups.shape[1] if groups.ndim == 2 else 1
+    if not 1 <= columns <= _MOST_COLUMNS:
+        raise Refused("bad_shape", f"groups has {columns} columns, not 1 to {_MOST_COLUMNS}", "/groups")
     defaults = ["group"] if groups.ndim < 2 else [f"group{place}" for place in range(columns)]
     names = query["group_names"].split(",") if "group_names" in query else defaults
     if len(names) != columns:

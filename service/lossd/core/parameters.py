@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from itertools import islice
-from typing import Literal, TypeAlias
 
 from lossd.core.catalog import SHARED, Loss, Parameter
 from lossd.core.cut import Cut
 from lossd.core.report.parameters import REPORT_BY_NAME
 from lossd.error_text import SHOWN, pointer, shown, suggestion
-from lossd.types import TENSOR_DTYPES, ErrorCode, RequestError
-
-Divisor: TypeAlias = Literal["count", "weight", "positives"]
+from lossd.types import TENSOR_DTYPES, Divisor, ErrorCode, RequestError
 
 
 def check_params(loss: Loss, given: Mapping[str, object]) -> dict[str, object]:

@@ -9,10 +9,10 @@ from typing import cast
 from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut, cut_of
 from lossd.core.operand import Operand, spread
-from lossd.core.parameters import Divisor, class_axis, divisor, own_params
+from lossd.core.parameters import class_axis, divisor, own_params
 from lossd.core.report.layout import Inputs, Layout
 from lossd.core.report.spec import MOST_GROUP_COLUMNS, ReportSpec, spec_of
-from lossd.types import GROUP_PREFIX, ITEMSIZE, Tensor
+from lossd.types import GROUP_PREFIX, ITEMSIZE, Divisor, Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # compared by identity: kernels keep what they make of one

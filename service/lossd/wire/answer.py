@@ -134,7 +134,8 @@ def _write_members(before: bytes, answer: dict[str, object], result: LossResult)
         result: The result.
     """
     if result.report is None:
-        return iter((before + write_value(answer)[1:],))
+        is_finite = "loss" in answer and are_finite(result)
+        return iter((before + (orjson.dumps(answer) if is_finite else write_value(answer))[1:],))
     request_id, version = str(answer.pop("request_id")), str(answer.pop("version"))
     pieces = itertools.chain(
         (before + write_value(answer)[1:-1] + b',"report":',),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import json
 import re
 import select
 import time
@@ -112,6 +113,51 @@ def test_arrived_elements_are_scored(server: LiveServer, media: str, tensors: Ar
     assert answer.read() == whole.content
     assert answer.headers["lossd-sum"] == whole.headers["lossd-sum"]
     connection.close()
+
+
+GROUPS = RNG.integers(0, 9, (N, 2)).astype(np.int64)
+LAST: dict[str, tuple[str, npt.NDArray[Any]]] = {
+    "groups": ("groups", GROUPS[:, 0].copy()),
+    "columns of groups": ("groups", GROUPS),
+    "columns of groups in Fortran order": ("groups", np.asfortranarray(GROUPS)),
+    "ids": ("ids", RNG.permutation(N)),
+    "baseline": ("baseline", LOGITS + 1),
+    "targets": ("targets", TARGETS),
+}
+
+
+@pytest.mark.parametrize(("name", "last"), LAST.values(), ids=LAST)
+def test_a_report_is_right_whatever_comes_last(server: LiveServer, name: str, last: npt.NDArray[Any]) -> None:
+    """The last tensor comes in two parts, between which rows are scored if it is long."""
+    tensors: Arrays = {"logits": LOGITS, "targets": TARGETS, "groups": GROUPS}
+    tensors["ids"] = np.arange(N)[::-1].copy()
+    tensors["baseline"] = LOGITS[:, ::-1].copy()
+    tensors.pop(name)
+    tensors[name] = last
+    body = body_of("application/x-npy", tensors)
+    query = f"report=all&tensors={','.join(tensors)}"
+    headers = {"content-type": "application/x-npy"}
+    url = f"{server.url}/focal?{query}"
+    whole = httpx.post(url, content=body, headers=headers, timeout=60)
+    assert whole.status_code == 200, whole.text
+    before = slices(server)
+    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=60)
+    connection.putrequest("POST", f"/focal?{query}")
+    connection.putheader("Content-Type", "application/x-npy")
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders()
+    held_back = last.nbytes // 3
+    connection.send(body[:-held_back])
+    if last.flags.c_contiguous:
+        wait_for_slices(server, before, 1)
+    connection.send(body[-held_back:])
+    answer = connection.getresponse()
+    assert answer.status == 200
+    found, expected = json.loads(answer.read()), whole.json()
+    connection.close()
+    for document in (found, expected):
+        document["request_id"] = document["report"]["run"]["request_id"] = ""
+    assert found == expected
 
 
 def test_class_ids_open_out_as_they_arrive(server: LiveServer) -> None:

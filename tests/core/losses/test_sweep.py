@@ -142,3 +142,9 @@ def test_nothing_times_infinity_is_nothing() -> None:
             assert torch.stack(found).abs().sum() == 0.0
         first = next(summands(how, gammas, x, y, None, None))
         assert first[0].item() == math.inf
+
+
+def test_gamma_0_damps_not_even_what_is_quite_right() -> None:
+    x, y = torch.tensor([0.0]).double(), torch.tensor([0.5]).double()
+    (found,) = summands(Formula("focal", False, variant="quality"), (0.0,), x, y, None, None)
+    assert [value.item() for value in found] == [math.log(2.0) / 4.0] * 4

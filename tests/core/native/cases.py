@@ -14,9 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from lossd.core.catalog import LOSSES, VARIANTS
+from lossd.core.exact_sum import ExactSum
 from lossd.core.native import kernel as native
+from lossd.core.native import library
 from lossd.core.parameters import check_params, reduced_axes
 from lossd.core.prepare import Work, prepare
+from lossd.core.report.partial import Partial
+from lossd.core.report.spec import SECTIONS
 from lossd.types import FLOATS, INTEGERS, ITEMSIZE, TENSOR_DTYPES, Float64Array, Tensor
 from scripts.build_native import FLAGS
 
@@ -48,13 +52,24 @@ class Case:
     def packed(self) -> bytes:
         """As the driver reads it."""
         room = self.work.cut.most_numbers(self.index)
-        head = struct.pack("=5q", self.threads, self.offset, len(self.body), self.work.channels, room)
+        numbers = (self.threads, self.offset, len(self.body), self.work.channels, room, self.report_bytes)
+        job, report = native._job_of(self.work)
+        part = native._part_of(self.work, self.index)
         return (
-            head
-            + bytes(native._job_of(self.work))
-            + bytes(native._part_of(self.work, self.index))
+            struct.pack("=6q", *numbers)
+            + bytes(job)
+            + bytes(report or library.Report())
+            + bytes(part)
             + self.body
         )
+
+    @property
+    def report_bytes(self) -> int:
+        """The memory that its partial report may take; 0 without one."""
+        if self.work.report is None:
+            return 0
+        part, row = self.work.cut.part(self.index), self.work.cut.row_size
+        return self.work.report.most_bytes((part.stop - part.start) // row, part.stop - part.start)
 
 
 class Draw:
@@ -79,10 +94,14 @@ class Draw:
     def case(self) -> Case:
         shape = self.shape()
         params = self.params(len(shape))
+        if self.chance(0.4):
+            params |= self.report(params)
         given = {name: value for name, value in params.items() if name != "loss"}
         checked = check_params(LOSSES[params["loss"]], given)
         axis = checked["class_axis"] % len(shape)  # type: ignore[operator]
         arrays = self.arrays(shape, axis, checked)
+        if "report" in params:
+            arrays |= self.row_arrays(shape, arrays)
         tensors, body, offset = self.laid(arrays)
         elements = self.one_of([64, 1000, 5000, 1 << 20])
         axes = reduced_axes(checked, shape)
@@ -115,6 +134,41 @@ class Draw:
         params["allow_nan"] = self.chance(0.2)
         return params
 
+    def report(self, params: dict[str, Any]) -> dict[str, Any]:
+        """What is asked of a report."""
+        sections = [name for name in SECTIONS if name not in ("classes", "sweep") and self.chance(0.6)]
+        if params["class_axis"] and self.chance(0.7):
+            sections.append("classes")
+        found: dict[str, Any] = {"report": sections or ["totals"], "row": self.one_of(["sum", "mean"])}
+        if "top" in sections:
+            found["top"] = self.one_of([1, 7, 1000])
+        if self.chance(0.4):
+            general = float(self.rng.uniform(0, 5))
+            found["report"].append("sweep")
+            if params["loss"] == "focal":
+                found["sweep"] = {"gamma": self.one_of([[0.0, 1.5], [2.0, general], [0.5, 1.0, 3.0]])}
+        found["calibration_bins"] = self.one_of([2, 10, 64])
+        return found
+
+    def row_arrays(
+        self, shape: tuple[int, ...], arrays: dict[str, tuple[str, Float64Array]]
+    ) -> dict[str, tuple[str, Float64Array]]:
+        """The tensors that only a report has: each dtype and values."""
+        name, (dtype, inputs) = next(iter(arrays.items()))
+        other = np.roll(inputs, 1)
+        if self.chance(0.15):
+            other.reshape(-1)[int(self.rng.integers(other.size))] = np.nan
+        found: dict[str, tuple[str, Float64Array]] = {}
+        found["baseline"] = (dtype if self.chance(0.5) else self.dtype(name), other)
+        found["ids"] = (
+            self.one_of(["int64", "uint32", "uint64"]),
+            self.rng.permutation(shape[0]).astype(np.float64),
+        )
+        columns = self.one_of([(), (1,), (3,)])
+        groups = self.rng.integers(0, 5, (shape[0], *columns)).astype(np.float64)
+        found["groups"] = (self.one_of(["int8", "uint16", "int64"]), groups)
+        return found
+
     def arrays(
         self, shape: tuple[int, ...], class_axis: int, params: dict[str, Any]
     ) -> dict[str, tuple[str, Float64Array]]:
@@ -141,7 +195,7 @@ class Draw:
             found["alpha"] = ("float64", self.rng.random(shape[class_axis]))
         if self.chance(0.3):
             found["mask"] = (self.dtype("mask"), (self.rng.random(self.narrowed(shape)) < 0.7).astype(float))
-        if self.chance(0.25):
+        if self.chance(0.28):
             name = self.one_of([name for name in found if name != "alpha"][-2:])
             values = found[name][1].reshape(-1)
             wrong = np.nan if self.chance(0.5) else self.one_of([0.5, 0.5, 1.5, -1.0, 3e38, np.inf])
@@ -210,6 +264,19 @@ def cases(count: int, seed: int = 0) -> list[Case]:
     return [draw.case() for _ in range(count)]
 
 
+def canonical(report: memoryview) -> bytes:
+    """A partial report in a form that is equal wherever its figures are."""
+    partial = Partial.read(report)
+    ids = [tuple(group) for group in partial.groups.tolist()]
+    sums: dict[int, ExactSum] = {}
+    for index, number in zip(partial.sum_index.tolist(), partial.sums.tolist(), strict=True):
+        sums.setdefault(index, ExactSum()).add(number)
+    figures = {index: [*map(repr, each.terms)] for index, each in sums.items() if each.terms != [0.0]}
+    counts = dict(zip(partial.count_index.tolist(), partial.counts.tolist(), strict=True))
+    lists = {name: sorted(map(repr, entries.tolist())) for name, entries in partial.lists.items()}
+    return repr((sorted(ids), sorted(figures.items()), sorted(counts.items()), lists)).encode()
+
+
 def answers_of(kernel: native.NativeKernel, asked: Sequence[Case]) -> list[bytes]:
     """What a build of the library says to cases, each as the driver writes it."""
     return [_answer_of(kernel, one) for one in asked]
@@ -218,10 +285,12 @@ def answers_of(kernel: native.NativeKernel, asked: Sequence[Case]) -> list[bytes
 def _answer_of(kernel: native.NativeKernel, case: Case) -> bytes:
     cut = case.work.cut
     memories = [np.empty(cut.most_numbers(case.index)) for _ in range(case.work.channels)]
-    part = native._with_memories(native._part_of(case.work, case.index), memories)
+    report = memoryview(bytearray(case.report_bytes)) if case.report_bytes else None
+    job, figures = native._job_of(case.work)
+    part = native._with_memories(native._part_of(case.work, case.index), memories, report)
     found = native._Result()
-    kernel._score(native._job_of(case.work), part, case.body, case.offset, case.threads, found)
-    count, rule, nan, position, value, *numbers = native._RESULT.unpack_from(found)
+    kernel._score(job, figures, part, case.body, case.offset, case.threads, found)
+    count, written, rule, nan, position, value, *numbers = native._RESULT.unpack_from(found)
     answer = struct.pack(
         "=qiiqd", 0 if rule else count, rule, nan, position if rule else 0, 0.0 if nan else value
     )
@@ -231,11 +300,11 @@ def _answer_of(kernel: native.NativeKernel, case: Case) -> bytes:
         start = native._RESULT.size + 8 * native._MOST_TERMS * which
         answer += ctypes.string_at(ctypes.addressof(found) + start, 8 * terms)
     for planes, memory in zip(numbers[:2], memories, strict=False):
-        written = memory[: planes * cut.part(case.index).outputs]
+        planes_written = memory[: planes * cut.part(case.index).outputs]
         if not (cut.complete or part.elementwise):
-            written[np.isnan(written)] = np.nan
-        answer += written.tobytes()
-    return answer
+            planes_written[np.isnan(planes_written)] = np.nan
+        answer += planes_written.tobytes()
+    return answer + (b"" if report is None else canonical(report[:written]))
 
 
 def build_driver(program: Path, width: str, compiler: Sequence[str], *extra: str) -> None:
@@ -255,7 +324,8 @@ def run_driver(command: Sequence[str], asked: Sequence[Case], folder: Path, thre
     assert done.returncode == 0, done.stdout
     answers, data = [], memoryview((folder / "answers").read_bytes())
     while data:
-        (length,) = struct.unpack_from("=q", data)
-        answers.append(bytes(data[8 : 8 + length]))
-        data = data[8 + length :]
+        length, written = struct.unpack_from("=qq", data)
+        answer, report = bytes(data[16 : 16 + length]), data[16 + length : 16 + length + written]
+        answers.append(answer + (canonical(report) if written else b""))
+        data = data[16 + length + written :]
     return answers

@@ -10,8 +10,9 @@
 #include "kernel.c"
 
 typedef struct {
-    int64_t threads, offset, body_bytes, channels, room;
+    int64_t threads, offset, body_bytes, channels, room, report_bytes;
     job job;
+    report report;
     part part;
 } header;
 
@@ -37,7 +38,12 @@ static void run_case(header *header, const char *body, FILE *all)
     result *found = exactly(sizeof *found);
     for (int channel = 0; channel < header->channels; channel++)
         header->part.memory[channel] = exactly(sizeof(double) * (size_t)header->room);
-    KERNEL_NAME(&header->job, &header->part, body, header->offset, (int)header->threads, found);
+    if (header->report_bytes) {
+        header->part.report = exactly((size_t)header->report_bytes);
+        header->part.report_bytes = header->report_bytes;
+    }
+    KERNEL_NAME(&header->job, header->report_bytes ? &header->report : NULL, &header->part, body, header->offset,
+                (int)header->threads, found);
     if (found->fault.nan)
         found->fault.value = 0.0; /* whatever its bits are */
     if (found->fault.rule)
@@ -57,12 +63,18 @@ static void run_case(header *header, const char *body, FILE *all)
         put(answers, memory, sizeof(double) * numbers);
         free(memory);
     }
+    int64_t written = found->fault.rule ? 0 : found->report_bytes;
     free(found);
     fclose(answers);
     if (all) {
         put(all, &length, sizeof length);
+        put(all, &written, sizeof written);
         put(all, bytes, length);
+        if (written)
+            put(all, header->part.report, (size_t)written);
     }
+    if (header->report_bytes)
+        free(header->part.report);
     free(bytes);
 }
 

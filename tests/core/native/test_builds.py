@@ -22,6 +22,7 @@ from core.native.cases import Case, answers_of, build_driver, cases, run_driver
 from lossd.core.exact_sum import ExactArray
 from lossd.core.native.kernel import NativeKernel
 from lossd.core.native.library import WIDTHS, best_width, why_missing
+from lossd.core.report.spec import SECTIONS
 from lossd.types import RequestError
 from scripts import build_native
 
@@ -58,11 +59,14 @@ def test_the_cases_are_of_every_kind(asked: list[Case], answers: list[bytes]) ->
     assert {work.loss for work in works} == {"bce", "focal"}
     assert len({operand.tensor.dtype for work in works for operand in work.operands}) == 13
     names = {operand.name for work in works for operand in work.operands}
-    assert names == {"logits", "probabilities", "targets", "weight", "pos_weight", "alpha", "mask"}
+    tensors = {"logits", "probabilities", "targets", "weight", "pos_weight", "alpha", "mask", "baseline"}
+    assert names == tensors
+    asked_for = [work.report.spec.sections for work in works if work.report is not None]
+    assert set().union(*asked_for) == set(SECTIONS)
     assert {work.channels for work in works} == {0, 1, 2}
     assert {work.divisor for work in works} == {None, "count", "weight", "positives"}
     rules = [int.from_bytes(answer[8:12], "little") for answer in answers]
-    assert set(rules) == set(range(8))
+    assert set(rules) == {*range(8), 9}
     assert rules.count(0) > len(rules) / 2
 
 

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from lossd.core import operand
 from lossd.core.catalog import LOSSES, VARIANTS
-from lossd.core.native import kernel
+from lossd.core.native import kernel, library, reports
+from lossd.core.report.layout import Inputs, Layout
+from lossd.core.report.partial import ENTRY
+from lossd.core.report.spec import SECTIONS, ReportSpec
 from lossd.types import ITEMSIZE
 
 SOURCES = Path(kernel.__file__).parent
@@ -29,18 +32,42 @@ def test_dtypes_have_the_numbers_of_the_c_code() -> None:
 
 
 def test_losses_and_variants_have_the_numbers_of_the_c_code() -> None:
-    assert numbers("elements.h", "LOSSD_BCE") == kernel._LOSSES
+    assert numbers("elements.h", "LOSSD_BCE") == {**kernel._LOSSES, "other": kernel._OTHER}
     assert numbers("elements.h", "LOSSD_SIGMOID") == kernel._VARIANTS
 
 
 def test_divisors_have_the_numbers_of_the_c_code() -> None:
     text = (SOURCES / "kernel.h").read_text()
-    names = ", ".join(f"DIVISOR_{'none' if name is None else name}".upper() for name in kernel._DIVISORS)
+    names = ", ".join(f"DIVISOR_{'none' if name is None else name}".upper() for name in reports.SHARES)
     assert f"enum {{ {names} }};" in text
-    assert list(kernel._DIVISORS.values()) == list(range(len(kernel._DIVISORS)))
+    assert list(reports.SHARES.values()) == list(range(len(reports.SHARES)))
 
 
 def test_every_table_is_complete() -> None:
     assert set(kernel._LOSSES) == {loss.name for loss in LOSSES.values() if loss.is_native}
     assert set(kernel._VARIANTS) == set(VARIANTS)
     assert set(kernel._DTYPES) == set(ITEMSIZE) == set(operand._NUMPY)
+
+
+def test_reports_have_the_figures_of_the_c_code_in_its_order() -> None:
+    text = (SOURCES / "kernel.h").read_text()
+    for name, fields in (("indices", library.Indices), ("group_indices", library.GroupIndices)):
+        found = re.search(r"typedef struct \{([^}]*)\} " + name + ";", text)
+        assert found is not None
+        assert re.findall(r"\w+(?=[,;])", found[1]) == [field[0] for field in fields._fields_]
+
+
+def test_every_figure_of_a_layout_has_its_place_in_the_c_code() -> None:
+    spec = ReportSpec(frozenset(SECTIONS), top=1, gammas=(1.0,))
+    layout = Layout(spec, Inputs("focal", "sigmoid", (2, 3), 1, True, True, 1))
+    assert set(layout.sums.fields) == set(library.SUMS)
+    assert set(layout.counts.fields) == set(library.COUNTS)
+    assert set(layout.group_sums.fields) == set(library.GROUP_SUMS)
+    assert set(layout.group_counts.fields) == set(library.GROUP_COUNTS)
+
+
+def test_entries_have_the_members_of_the_c_code() -> None:
+    text = (SOURCES / "report_figures.h").read_text()
+    found = re.search(r"typedef struct \{([^}]*)\} entry;", text)
+    assert found is not None
+    assert tuple(re.findall(r"\w+(?=[,;])", found[1])) == ENTRY.names

@@ -54,7 +54,7 @@ def summands_of(case: Case, layout: Layout) -> Summands:
     )
 
 
-@pytest.mark.parametrize("seed", range(96))
+@pytest.mark.parametrize("seed", [*range(96), 1317])  # a loss of the last one is -0 before it is listed
 @pytest.mark.parametrize("kernel", REPORTING, ids=lambda kernel: kernel.name)
 def test_every_figure_is_what_it_is_defined_to_be(kernel: Kernel, seed: int) -> None:
     case = drawn(seed)

@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-import os
-import socket
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import numpy as np
 import pytest
 
+from engine.dispatch.desk import Desk, run, turns
 from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut
 from lossd.core.parameters import check_params
 from lossd.engine.admission.arena import Arena
+from lossd.engine.dispatch import worker_pool
 from lossd.engine.dispatch.array_outputs import output_bytes
 from lossd.engine.dispatch.job import Batch, Job
-from lossd.engine.dispatch.worker_pool import WorkerPool
-from lossd.engine.ipc.channel import MAX_MESSAGE_BYTES, socket_pair
-from lossd.engine.ipc.memory import Memory, create_memory
-from lossd.engine.ipc.messages import (
-    Cancel,
-    Cancelled,
-    Failed,
-    FromFrontEnd,
-    FromWorker,
-    Ready,
-    Scored,
-    Slice,
-    WorkerGone,
-    WorkerStarted,
-    decode_batch,
-    decode_from_front_end,
-    encode,
-)
+from lossd.engine.ipc.messages import Cancel, Cancelled, Failed, Scored, Slice, decode_batch
 from lossd.types import ErrorCode, LossRequest, RequestError, Tensor
 
 ELEMENTS = 64
@@ -49,62 +29,11 @@ TENSORS = {
 REQUEST = LossRequest("bce", TENSORS, check_params(LOSSES["bce"], {}), {})
 
 
-class Worker:
-    """A worker's end."""
-
-    def __init__(self, link: socket.socket) -> None:
-        self.link = link
-        link.setblocking(False)
-
-    def hear(self) -> list[FromFrontEnd]:
-        found: list[FromFrontEnd] = []
-        with suppress(BlockingIOError):
-            while data := self.link.recv(MAX_MESSAGE_BYTES):
-                found.append(decode_from_front_end(data))
-        return found
-
-    def slices(self) -> list[Slice]:
-        return [message for message in self.hear() if isinstance(message, Slice)]
-
-    def say(self, message: FromWorker) -> None:
-        self.link.send(encode(message))
-
-
-class Desk:
-    """A pool of two workers, on two devices of a kind."""
-
-    def __init__(self, memory: Memory) -> None:
-        self.memory = memory
-        self.supervisor, control = socket_pair()
-        self.pool = WorkerPool(memory, control, 2, ELEMENTS)
-        self.workers: list[Worker] = []
-
-    async def start_worker(self, number: int, *, failures: int = 0) -> Worker:
-        ours, theirs = socket_pair()
-        message = encode(WorkerStarted(number, f"cuda:{number}", 100 + number, failures))
-        socket.send_fds(self.supervisor, [message], [ours.fileno()])
-        ours.close()
-        worker = Worker(theirs)
-        worker.say(Ready("torch", f"cuda:{number}", "2", "x"))
-        await turns()
-        return worker
-
-    async def end_worker(self, number: int, running: int | None) -> None:
-        self.workers[number].link.close()
-        await turns()
-        self.supervisor.send(encode(WorkerGone(number, 100 + number, -9, running)))
-        await turns()
-
-    async def start(self) -> Job:
-        job = await self.pool.start(REQUEST, CUT, None, 1.0)
-        job.append(Batch(TENSORS, CUT, CUT.parts))
-        job.close(CUT)
-        return job
-
-
-async def turns() -> None:
-    for _ in range(5):
-        await asyncio.sleep(0.001)
+async def start(desk: Desk) -> Job:
+    job = await desk.pool.start(REQUEST, CUT, None, 1.0)
+    job.append(Batch(TENSORS, CUT, CUT.parts))
+    job.close(CUT)
+    return job
 
 
 def scored(part: Slice) -> Scored:
@@ -113,24 +42,6 @@ def scored(part: Slice) -> Scored:
 
 def failed(part: Slice, code: ErrorCode) -> Failed:
     return Failed(part.id, code, f"part {part.index} is wrong", [(f"/logits/{part.index}", "so")])
-
-
-def run(test: Callable[[Desk], Awaitable[None]]) -> None:
-    async def main() -> None:
-        fd = create_memory(ARENA)
-        desk = Desk(Memory(fd, ARENA))
-        try:
-            desk.workers = [await desk.start_worker(number) for number in range(2)]
-            async with asyncio.timeout(20):
-                await test(desk)
-        finally:
-            desk.pool.close()
-            desk.supervisor.close()
-            for worker in desk.workers:
-                worker.link.close()
-            os.close(fd)
-
-    asyncio.run(main())
 
 
 async def answer_all(desk: Desk, job: Job, seen: list[tuple[int, int]]) -> None:
@@ -145,7 +56,7 @@ async def answer_all(desk: Desk, job: Job, seen: list[tuple[int, int]]) -> None:
 
 def test_a_request_is_one_workers_until_something_of_it_has_been_scored() -> None:
     async def test(desk: Desk) -> None:
-        job = await desk.start()
+        job = await start(desk)
         await turns()
         first, other = desk.workers[0].slices(), desk.workers[1].slices()
         assert sorted(len(one) for one in (first, other)) == [0, 4]
@@ -177,13 +88,13 @@ def test_a_request_is_one_workers_until_something_of_it_has_been_scored() -> Non
         assert sum(result.elsewhere.values()) == pytest.approx(0.25 * others)
         assert result.device not in result.elsewhere
 
-    run(test)
+    run(test, arena=ARENA, elements=ELEMENTS)
 
 
 @pytest.mark.parametrize("earlier", ["scored", "failed"])
 def test_the_first_error_is_told_whoever_finds_one_first(earlier: str) -> None:
     async def test(desk: Desk) -> None:
-        job = await desk.start()
+        job = await start(desk)
         await turns()
         out = {part.index: (worker, part) for worker in desk.workers for part in worker.slices()}
         worker, part = out.pop(0)
@@ -204,12 +115,12 @@ def test_the_first_error_is_told_whoever_finds_one_first(earlier: str) -> None:
             await job.result()
         assert caught.value.detail.startswith("part 2" if earlier == "scored" else "part 1")
 
-    run(test)
+    run(test, arena=ARENA, elements=ELEMENTS)
 
 
 def test_memory_is_released_when_neither_worker_has_a_slice() -> None:
     async def test(desk: Desk) -> None:
-        job = await desk.start()
+        job = await start(desk)
         await turns()
         (worker, part), *_ = [(w, p) for w in desk.workers for p in w.slices()]
         worker.say(scored(part))
@@ -234,13 +145,13 @@ def test_memory_is_released_when_neither_worker_has_a_slice() -> None:
                 await turns()
         assert free == [True]
 
-    run(test)
+    run(test, arena=ARENA, elements=ELEMENTS)
 
 
 @pytest.mark.parametrize("when", ["before it is sent", "when it is there"])
 def test_what_a_dead_worker_had_is_anothers(when: str) -> None:
     async def test(desk: Desk) -> None:
-        job = await desk.start()
+        job = await start(desk)
         number = 0 if desk.pool.slots[0].slices else 1
         if when == "when it is there":
             await turns()
@@ -251,13 +162,13 @@ def test_what_a_dead_worker_had_is_anothers(when: str) -> None:
         assert seen == [(1 - number, index) for index in range(PARTS)]
         assert result.sum == sum(range(PARTS))
 
-    run(test)
+    run(test, arena=ARENA, elements=ELEMENTS)
 
 
 def test_a_request_that_ends_its_worker_twice_is_refused() -> None:
     async def test(desk: Desk) -> None:
         await desk.end_worker(1, None)
-        job = await desk.start()
+        job = await start(desk)
         free: list[bool] = []
         for attempt in (1, 2):
             await turns()
@@ -272,7 +183,7 @@ def test_a_request_that_ends_its_worker_twice_is_refused() -> None:
         assert free == [True]
         assert not desk.workers[0].slices()
 
-    run(test)
+    run(test, arena=ARENA, elements=ELEMENTS)
 
 
 def test_sums_of_several_outputs_are_added_up_exactly() -> None:
@@ -313,4 +224,18 @@ def test_sums_of_several_outputs_are_added_up_exactly() -> None:
         assert result.divisor_terms is not None
         assert [plane.tolist() for plane in result.divisor_terms] == [[float(rows)] * columns]
 
-    run(test)
+    run(test, arena=ARENA, elements=ELEMENTS)
+
+
+@pytest.mark.parametrize(("missing", "elements"), [(None, ELEMENTS), ("no compiler", ELEMENTS // 16)])
+def test_slices_of_a_report_are_shorter_without_native_code(
+    missing: str | None, elements: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_pool, "why_missing", lambda: missing)
+
+    async def test(desk: Desk) -> None:
+        bce = LOSSES["bce"]
+        assert desk.pool.elements_for(bce) == ELEMENTS
+        assert desk.pool.elements_for(bce, report=True) == elements
+
+    run(test, arena=ARENA, elements=ELEMENTS)

@@ -406,6 +406,10 @@ def test_special_numbers_are_not_names() -> None:
         ('{"mask": [true, "NaN"]}', "nested arrays of booleans, or of 0 and 1"),
         ('{"mask": [true, 2]}', "mask: 2 is neither 0 nor 1 at /mask/1"),
         ('{"mask": [[0.5]]}', "mask: 0.5 is neither 0 nor 1 at /mask/0/0"),
+        ('{"ids": [1, "a"]}', "whole numbers, or strings in an Arrow stream"),
+        ('{"groups": [1, null]}', "an id of their own for rows of no group"),
+        ('{"groups": [1, 1.5]}', "groups: 1.5 is no whole number below 2**53 in magnitude at /groups/1"),
+        ('{"baseline": [1, null]}', "send the other model's number for each element"),
         ('{"logits": [1, true]}', "are logits and targets swapped?"),
         ('{"logits": [[1, 2], [3]]}', "pad shorter ones, and send a mask"),
         ('{"logits": [1e999]}', 'or in tensors "Infinity"'),
@@ -414,6 +418,27 @@ def test_special_numbers_are_not_names() -> None:
 )
 def test_what_to_send_instead(document: str, expected: str) -> None:
     assert expected in refused(document).detail
+
+
+@given(
+    hnp.arrays(np.int64, hnp.array_shapes(max_dims=2), elements=st.integers(1 - 2**53, 2**53 - 1)),
+    st.sampled_from(["groups", "ids"]),
+)
+def test_ids_are_whole_numbers(ids: AnyArray, name: str) -> None:
+    text = json.dumps({name: ids.tolist()})
+    assert same_bits(load(text).arrays[name], ids)
+    region = bytearray(arena_bytes(len(text)))
+    region[: len(text)] = text.encode()
+    tensor = read_in_place(memoryview(region), len(text)).tensors[name]
+    assert tensor.dtype == "int64"
+    assert same_bits(array_of(tensor, bytes(region)), ids)
+
+
+@pytest.mark.parametrize("number", ["1.5", "9007199254740992", "-9007199254740992", "1e300", '"NaN"', "true"])
+def test_ids_that_are_none(number: str) -> None:
+    for name in ("groups", "ids"):
+        error = refused(f'{{"{name}": [[1, 2], [3, {number}]]}}')
+        assert (error.code, error.errors[0][0]) == ("dtype_not_allowed", f"/{name}/1/1")
 
 
 INTEGERS = st.one_of(

@@ -22,16 +22,20 @@ from lossd.api.http.request import check_head
 from lossd.api.problems import problem
 from lossd.api.scoring.array_answer import check_output
 from lossd.api.scoring.body import expanded_limit, whole_body_limit
+from lossd.api.scoring.report_checks import plan_for
 from lossd.api.scoring.request_spec import LossSpec, SpecFields, read_spec
 from lossd.api.scoring.validation import assemble
 from lossd.core.catalog import LOSSES, Loss
 from lossd.core.checks import LOGIT, PROBABILITY, TARGET, WEIGHT, Rule, value_error
 from lossd.core.cut import Cut
+from lossd.core.document.accumulator import ReportSums
+from lossd.core.document.document import document_of
 from lossd.core.native.kernel import native_kernel
 from lossd.core.operand import Operand
+from lossd.core.report.partial import Partial
 from lossd.engine.admission.quotas import Quotas, quotas_bytes
-from lossd.engine.dispatch.in_place import InPlace, prepare_request
-from lossd.engine.dispatch.result import crashed, empty_mean, too_late
+from lossd.engine.dispatch.in_place import prepare_request
+from lossd.engine.dispatch.result import Totals, crashed, empty_mean, result_of, too_late
 from lossd.engine.ipc.memory import create_memory
 from lossd.settings import Settings
 from lossd.teams import Limits, Team
@@ -61,16 +65,23 @@ def report_example(loss: Loss) -> Document:
     return {**request_example(loss), "groups": [3, 7], "report": "classes,groups,top", "top": 2}
 
 
-def answer_example(loss: Loss) -> Document | None:
-    """Return the answer to the loss's example request; None where the native kernel cannot compute it."""
+def answer_example(loss: Loss, document: Document) -> Document | None:
+    """Return the answer to a JSON request for a loss; None where the native kernel cannot compute it."""
     kernel = native_kernel(threads=1) if loss.is_native else None
     if kernel is None:
         return None
-    body = json.dumps(request_example(loss)).encode()
-    request, cut, memory = _read("application/json", body, loss=loss.name)
-    result = InPlace(kernel, 1.0).compute(prepare_request(request, cut), memory.view, 0)
-    document: Document = json.loads(write_json(result, request_id=REQUEST_ID, version=__version__))
-    return document
+    request, cut, memory = _read("application/json", json.dumps(document).encode(), loss=loss.name)
+    plan = plan_for(request, cut, Settings()) if cut.whole_rows else None
+    place = None if plan is None else memoryview(bytearray(plan.place_bytes))
+    sums = kernel.score(prepare_request(request, cut).work, memory.view, 0, 0, report=place)
+    totals = Totals(sums.loss, sums.weights, sums.positives, sums.count)
+    result = result_of(request, cut, totals, (), kernel.name, kernel.device)
+    if plan is not None and place is not None:
+        figures = ReportSums(plan.layout, plan.most_cells, plan.groups, plan.ids)
+        figures.add(Partial.read(place[: sums.report]), 0)
+        result.report = document_of(figures, result, request)
+    answer: Document = json.loads(write_json(result, request_id=REQUEST_ID, version=__version__))
+    return answer
 
 
 @cache

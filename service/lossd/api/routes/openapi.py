@@ -13,7 +13,14 @@ from pydantic.json_schema import models_json_schema
 
 from lossd.api.auth import SECURITY
 from lossd.api.problems import KINDS, MEDIA_TYPE
-from lossd.api.routes.examples import LOGITS, TARGETS, answer_example, problem_example
+from lossd.api.routes.examples import (
+    LOGITS,
+    TARGETS,
+    answer_example,
+    problem_example,
+    report_example,
+    request_example,
+)
 from lossd.api.routes.inference import TAG, model_paths
 from lossd.api.routes.request_bodies import request_bodies
 from lossd.api.routes.schemas import InferenceAnswer, InferenceError, InferenceRequest, LossAnswer, Problem
@@ -272,10 +279,15 @@ def _answer(loss: Loss) -> Document:
         "Lossd-Version": "The server's version.",
         "Lossd-Notes": "Notes on the answer, as a JSON list of sentences; absent if there are none.",
     }
-    example = answer_example(loss)
-    examples = (
-        {} if example is None else {"mean": {"summary": "The mean over all elements", "value": example}}
-    )
+    answered = {
+        "mean": ("The mean over all elements", answer_example(loss, request_example(loss))),
+        "report": ("With a report", answer_example(loss, report_example(loss))),
+    }
+    examples = {
+        name: {"summary": summary, "value": answer}
+        for name, (summary, answer) in answered.items()
+        if answer is not None
+    }
     return {
         "description": "The loss.",
         "headers": {

@@ -23,16 +23,14 @@ async def reserve_output(
     spec: LossSpec,
     exchange: Exchange,
     report: ReportPlan | None = None,
-) -> Region | None:
-    """Reserve memory for an array answer and a report; None if there is neither.
+) -> Region:
+    """Reserve memory for an array answer, a report, or both.
 
     Raises:
         RequestError: ``output_too_large``, or ``overloaded``.
     """
     if cut.output_shape:
         check_answer(service, request, cut, spec)
-    elif report is None:
-        return None
     nbytes, capacity = reserved_bytes(request, cut, report), service.outputs.capacity
     if nbytes > capacity:
         detail = (

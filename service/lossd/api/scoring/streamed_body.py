@@ -144,7 +144,8 @@ class StreamedBody:
         self._columns = columns
         self._strings = {column.name: [] for column in columns if column.strings}
         axes = reduced_axes(request.params, (0, *row_shape))
-        slice_elements, most_rows = pool.elements_for(self._spec.loss), self._most_rows(columns)
+        most_rows = self._most_rows(columns)
+        slice_elements = pool.elements_for(self._spec.loss, report="report" in request.params)
         planned_rows = most_rows
         if 0 not in axes:
             planned_rows = min(most_rows, self._most_answered_rows(request, row_shape, axes, slice_elements))
@@ -157,7 +158,8 @@ class StreamedBody:
         if widest.whole_rows:
             report = plan_for(replace(request, tensors=whole), widest, self._service.settings, self._strings)
         request = replace(request, tensors=rows | others)
-        self._output = await reserve_output(self._service, request, widest, self._spec, exchange, report)
+        if widest.output_shape or report is not None:
+            self._output = await reserve_output(self._service, request, widest, self._spec, exchange, report)
         self._job = await pool.start(
             request, widest, self._output, self._timeout(), exchange.requester, report
         )

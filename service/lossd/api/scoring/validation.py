@@ -22,7 +22,7 @@ from lossd.core.parameters import (
     reduced_axes,
 )
 from lossd.core.prepare import report_of
-from lossd.core.report.parameters import check_report
+from lossd.core.report.parameters import REPORT_BY_NAME, check_report
 from lossd.engine.dispatch.array_outputs import cut_for
 from lossd.engine.dispatch.report_outputs import report_cut
 from lossd.types import (
@@ -90,7 +90,8 @@ def assemble(
     """
     params = check_params(loss, sent_params)
     check_targets(params)
-    check_report(loss, params)
+    if not REPORT_BY_NAME.keys().isdisjoint(params):
+        check_report(loss, params)
     placed = _TensorMemory(memory, free)
     tensors = {name: placed.found(tensor) for name, tensor in body.tensors.items()}
     for name, array in body.arrays.items():
@@ -153,7 +154,8 @@ def assemble_rows(
     """
     params = check_params(loss, sent_params)
     check_targets(params)
-    check_report(loss, params)
+    if not REPORT_BY_NAME.keys().isdisjoint(params):
+        check_report(loss, params)
     rows = _row_tensors(columns, by_index=params["targets_format"] == "index")
     tensors = {name: replace(row, shape=(ROWS, *row.shape)) for name, row in rows.items()}
     shape = _check(loss, tensors, params)

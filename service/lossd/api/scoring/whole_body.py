@@ -246,7 +246,7 @@ class WholeBody:
         params = merge_params(spec.params, body.params) if body.params else spec.params
         ends = (tensor.offset + tensor.nbytes for tensor in body.tensors.values())
         free = max(self._limit.nbytes, *ends, 0)
-        slice_elements = self._service.pool.elements_for(spec.loss)
+        slice_elements = self._service.pool.elements_for(spec.loss, report="report" in params)
         request, cut = assemble(spec.loss, body, free, region, params, slice_elements)
         if cut.whole_rows:
             spec.check_report()
@@ -266,7 +266,8 @@ class WholeBody:
 
     async def _start(self, request: LossRequest, cut: Cut, last: str = "") -> _Started:
         exchange, service, report = self._exchange, self._service, self._report
-        self._output = await reserve_output(service, request, cut, self._spec(), exchange, report)
+        if cut.output_shape or report is not None:
+            self._output = await reserve_output(service, request, cut, self._spec(), exchange, report)
         job = await service.pool.start(
             request, cut, self._output, self._timeout(), exchange.requester, report
         )

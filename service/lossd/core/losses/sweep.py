@@ -10,7 +10,7 @@ for the formulas.
 
 Each product here is rounded in the order in which it is written, from the left. To that end y, z, A, B and
 m^g are one number each: ``hi + lo`` of their pairs, all of which are computed with care (``careful=True``),
-and with a fine exp for m alone, where m^g needs a logarithm. core/native/report.h has the same steps.
+and with a fine exp for m alone, where m^g needs a logarithm. core/native/report_sweep.h has the same steps.
 """
 
 from __future__ import annotations

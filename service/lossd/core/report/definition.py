@@ -16,13 +16,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lossd.core.parameters import Divisor
 from lossd.core.report.figures import BoolArray, Figures
 from lossd.core.report.layout import HISTOGRAM_BINS, Layout
 from lossd.core.report.partial import ENTRY, Entries, Int64Array, Partial
 from lossd.core.report.sums import rounded_sums
 from lossd.core.report.top_list import TopList
-from lossd.types import Float64Array
+from lossd.types import Divisor, Float64Array
 
 Ids = npt.NDArray[np.int64] | npt.NDArray[np.uint64]
 

@@ -33,7 +33,7 @@ class Figures:
         self._counts: list[Int64Array] = []
         self._groups = np.empty((0, layout.inputs.group_columns), np.int64)
         self._group_of = np.empty(0, np.int64)
-        if ids is not None:
+        if layout.by_group and ids is not None:
             self._groups, group_of = np.unique(ids, axis=0, return_inverse=True)
             self._group_of = group_of.reshape(-1)
 

@@ -109,6 +109,7 @@ class Layout:
         counts: The counts over all rows.
         group_sums: The sums of a group.
         group_counts: The counts of a group.
+        by_class: Whether there are figures by class.
         classes: The number of classes if there are figures by class, else 0.
         calibration_classes: The number of classes whose calibration is kept apart; 1 for all together.
 
@@ -122,7 +123,8 @@ class Layout:
         self.inputs: Final = inputs
         has_classes = inputs.class_axis is not None
         axis = inputs.class_axis or 0
-        self.classes: Final = inputs.shape[axis] if has_classes and "classes" in spec.sections else 0
+        self.by_class: Final = has_classes and "classes" in spec.sections
+        self.classes: Final = inputs.shape[axis] if self.by_class else 0
         by_class = has_classes and spec.bins > 0
         self.calibration_classes: Final = inputs.shape[axis] if by_class else 1
         self.sums, self.counts = Block(), Block()
@@ -150,7 +152,7 @@ class Layout:
     def cells(self) -> dict[str, int]:
         """How many cells each section has whose number depends on the classes, by section; groups apart."""
         spec, found = self.spec, {}
-        if self.classes:
+        if self.by_class:
             found["classes"] = self.classes
         if "calibration" in spec.sections and spec.bins:
             found["calibration"] = self.calibration_classes * spec.bins
@@ -163,7 +165,7 @@ class Layout:
         sums = MOST_TERMS * self.single_sums
         for name, field in self.sums.fields.items():
             if field.start >= self.single_sums:
-                by_element = field.size // self.classes if name == "sweep" else 1
+                by_element = field.size // max(1, self.classes) if name == "sweep" else 1
                 sums += min(MOST_TERMS * field.size, elements * by_element + field.size)
         groups = min(rows, elements) if self.by_group else 0
         for field in self.group_sums.fields.values():
@@ -186,14 +188,14 @@ class Layout:
         if "paired" in spec.sections:
             for name in ("baseline", "pair_squares", "pair_row_squares", "pair_row_products"):
                 sums.add(name)
-        if "sweep" in spec.sections and not self.classes:
+        if "sweep" in spec.sections and not self.by_class:
             sums.add("sweep", self.brackets, max(1, len(spec.gammas)), 1)
 
     def _add_arrays(self) -> None:
         spec, sums, classes = self.spec, self.sums, self.classes
-        if "sweep" in spec.sections and classes:
+        if "sweep" in spec.sections and self.by_class:
             sums.add("sweep", self.brackets, max(1, len(spec.gammas)), classes)
-        if classes:
+        if self.by_class:
             self._add_class_sums(sums)
         if "histogram" in spec.sections and self.inputs.weighted:
             sums.add("histogram_weight", HISTOGRAM_CELLS)
@@ -206,7 +208,7 @@ class Layout:
         spec, counts = self.spec, self.counts
         for name in ("rows_dropped", "nan", "infinite"):
             counts.add(name)
-        if self.classes:
+        if self.by_class:
             self._add_class_counts(counts)
         if "histogram" in spec.sections:
             counts.add("histogram_elements", HISTOGRAM_CELLS)
@@ -239,7 +241,7 @@ class Layout:
         if paired:
             counts.add("pair_elements", len(PAIR_COUNTS))
             counts.add("pair_rows", len(PAIR_COUNTS))
-        if self.classes:
+        if self.by_class:
             self._add_class_sums(sums, paired=False)
             self._add_class_counts(counts, paired=False)
 

@@ -140,7 +140,7 @@ REPORT: Final = (
                 {"type": "string", "pattern": f"^{_WORD}(?:,{_WORD})*$"},
             ]
         },
-        "The [sections](#reports) of a report that the answer is to have beside the loss, or `all`.",
+        "The sections of the report that the answer has beside the loss: a list, or `all`.",
         sections,
     ),
     Parameter(

@@ -14,8 +14,8 @@ from typing import Final, Protocol
 
 from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut
-from lossd.core.report.accumulator import NamesOf
-from lossd.core.report.document import document_of
+from lossd.core.document.accumulator import NamesOf
+from lossd.core.document.document import document_of
 from lossd.engine.admission.arena import Region
 from lossd.engine.dispatch.array_outputs import ArrayOutputs, channels
 from lossd.engine.dispatch.report_outputs import ReportOutputs, ReportPlan, reserved_bytes

@@ -11,8 +11,8 @@ from functools import partial
 from typing import Final
 
 from lossd.core.cut import Cut
+from lossd.core.document.accumulator import GROUP_BYTES, Labels, NamesOf, ReportSums
 from lossd.core.prepare import group_dtypes
-from lossd.core.report.accumulator import GROUP_BYTES, Labels, NamesOf, ReportSums
 from lossd.core.report.layout import Layout
 from lossd.core.report.partial import Partial
 from lossd.engine.admission.arena import aligned

@@ -16,7 +16,7 @@ from itertools import accumulate
 from typing import Final
 
 from lossd.core.cut import Cut
-from lossd.core.report.accumulator import Int64Array, NamesOf
+from lossd.core.document.accumulator import Int64Array, NamesOf
 from lossd.engine.admission.arena import Region
 from lossd.engine.dispatch.job import Batch, Job
 from lossd.types import Tensor

@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lossd.core.report.indexed_sums import indexed_sums
+from lossd.core.document.indexed_sums import indexed_sums
 from lossd.core.report.layout import LISTS, Block, Layout
 from lossd.core.report.partial import Entries, Partial
 from lossd.core.report.top_list import TopList
@@ -121,8 +121,10 @@ class ReportSums:
         """Return the numbers of groups here, given their ids; new ones follow those that are known."""
         known = self._groups
         columns = groups.T.tolist()
-        keys = columns[0] if len(columns) == 1 else zip(*columns, strict=True)
-        numbers = [known.setdefault(key, len(known)) for key in keys]
+        keys = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+        numbers = list(map(known.get, keys))
+        if None in numbers:
+            numbers = [known.setdefault(key, len(known)) for key in keys]
         if len(known) > self._room:
             self._make_room()
         return np.array(numbers, np.int64)
@@ -151,7 +153,8 @@ class ReportSums:
         at = field.start
         if at >= start:
             planes, at = self._array_terms, at - start
-        return _trimmed(planes[:, at : at + field.size]).reshape(-1, *field.shape)
+        trimmed = _trimmed(planes[:, at : at + field.size])
+        return trimmed.reshape(len(trimmed), *field.shape)
 
     def counts(self, name: str) -> Int64Array:
         """Return a count, or an array of counts, over all rows."""

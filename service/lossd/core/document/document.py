@@ -12,8 +12,8 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
+from lossd.core.document.accumulator import ReportSums
 from lossd.core.native.arrays import exact_array
-from lossd.core.report.accumulator import ReportSums
 from lossd.core.report.layout import HISTOGRAM_BINS, PAIR_COUNTS
 from lossd.core.report.partial import Entries, Int64Array
 from lossd.core.report.spec import SECTIONS
@@ -135,7 +135,7 @@ class _Document:
             "positives_terms": terms("positives"),
             **_of_rows(self._layout.group_sums.fields, terms),
         }
-        if self._layout.classes:
+        if self._layout.by_class:
             found["classes"] = self._by_class(terms, counts)
         if "paired" in self._spec.sections:
             found["paired"] = _pairs(terms, counts)
@@ -200,7 +200,7 @@ class _Document:
             **known,
             "values": values[order],
             "count": count[patterns],
-            "positives_terms": _trimmed(self._sums.terms("bin_positives")[:, 0, patterns]),
+            "positives_terms": self._sums.terms("bin_positives")[:, 0, patterns],
             **scores,
         }
 
@@ -213,7 +213,7 @@ class _Document:
         by_class = {f"{name}terms": planes[:, number] for number, name in enumerate(names)}
         found: Section = {"gamma": list(self._spec.gammas)} if self._spec.gammas else {}
         found |= {name: _summed(its, -1) for name, its in by_class.items()}
-        if self._layout.classes:
+        if self._layout.by_class:
             found["classes"] = {name: _trimmed(its) for name, its in by_class.items()}
         return found
 
@@ -221,7 +221,7 @@ class _Document:
         """Return how the losses differ from the baseline's."""
         terms, counts = self._sums.terms, self._sums.counts
         found = _pairs(terms, counts)
-        if self._layout.classes:
+        if self._layout.by_class:
             found["classes"] = {
                 "baseline_sum_terms": terms("class_baseline"),
                 "squares_terms": terms("class_pair_squares"),
@@ -351,6 +351,8 @@ def _summed(planes: Float64Array, axis: int) -> Float64Array:
     """Return the terms of sums along an axis, given the terms of what is added up: the first axis."""
     if planes.shape[axis] == 1:
         return _trimmed(planes.squeeze(axis))
+    if not planes.shape[axis]:
+        return np.zeros((1, *np.delete(planes.shape, [0, axis])))
     numbers = np.moveaxis(planes, axis, 1)
     shape = numbers.shape[2:]
     exact = exact_array()

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lossd.core.document import accumulator
+from lossd.core.document.accumulator import Labels, ReportSums
+from lossd.core.document.indexed_sums import IndexedSums, NativeIndexedSums, PlainIndexedSums
 from lossd.core.exact_sum import ExactSum
-from lossd.core.report import accumulator
-from lossd.core.report.accumulator import Labels, ReportSums
-from lossd.core.report.indexed_sums import IndexedSums, NativeIndexedSums, PlainIndexedSums
 from lossd.core.report.layout import LISTS, Inputs, Layout
 from lossd.core.report.partial import ENTRY, Entries, Partial
 from lossd.core.report.spec import SECTIONS, ReportSpec
