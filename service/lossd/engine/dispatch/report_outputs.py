@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,10 @@ slice takes 5 to 15 ms, and adding its partial report half a millisecond."""
 _ELEMENTS_PER_FIGURE: Final = 8
 """A slice has so many elements for each of a report's figures, if it may, so that workers do most of the
 adding."""
+_THREAD_ELEMENTS: Final = 1 << 17
+_MOST_ELEMENTS: Final = 1 << 24
+"""A row is scored by one thread. So a slice has a long row for each thread, which has so many elements of
+other slices by default, unless these rows have too many together."""
 _SLICE_BYTES: Final = 32 << 20
 """A slice is shortened until its partial report takes at most so much, unless it is a row."""
 _PLACES: Final = 8
@@ -88,7 +93,9 @@ def report_cut(layout: Layout, shape: tuple[int, ...], axes: tuple[int, ...], el
         elements: Most elements of a slice of a request without a report.
     """
     wanted = _ELEMENTS_PER_FIGURE * (layout.sums.width + layout.counts.width)
+    a_row_each = elements // _THREAD_ELEMENTS * math.prod(shape[1:])
     elements = max(_LEAST_SHARE * elements, min(_MOST_SHARE * elements, wanted))
+    elements = max(elements, min(a_row_each, _MOST_ELEMENTS))
     cut = cut_for(shape, axes, elements, whole_rows=True)
     while _slice_bytes(layout, cut) > _SLICE_BYTES and cut.elements > cut.row_size:
         cut = cut_for(shape, axes, cut.elements // 2, whole_rows=True)
