@@ -31,7 +31,7 @@ from bench.loads import exchange
 from bench.memory import Peak, cpu_seconds, family
 from bench.payloads import MEDIA, Payload, npy
 from bench.servers import ROOT, Running, lossd
-from bench.table import Figure, of_figures, options, table, tell
+from bench.table import Figure, number, options, table, tell
 from lossd_client.report import Report
 
 if TYPE_CHECKING:
@@ -140,25 +140,25 @@ def columns() -> tuple[str, ...]:
     return tuple(heads)
 
 
-def lists(running: Running) -> Iterator[Figure]:
+def lists(running: Running) -> Iterator[tuple[str, float]]:
     """Measure the answers of a report over 43 M elements: the 100 worst, and a sweep."""
     x, y = numbers(IMAGES, "float16")
     body = body_of(x, y.astype(np.uint8))
     connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=300.0)
     answer = exchange(connection, "/focal?report=top&top=100", body)
-    yield Figure("the 100 worst rows and elements of 43 M: answer, kB", [len(answer) / 1e3])
+    yield "the 100 worst rows and elements of 43 M: answer, kB", len(answer) / 1e3
     began = time.perf_counter()
     answer = exchange(connection, f"/focal?report={SWEEP}", body)
     report = Report(json.loads(answer)["report"])
     means = [report.at(gamma=gamma, alpha=alpha) for gamma, alpha in itertools.product(GAMMAS, ALPHAS)]
     seconds = time.perf_counter() - began
-    yield Figure("5 gammas and 3 alphas over 43 M: sent, MB", [len(body.data) / 1e6])
+    yield "5 gammas and 3 alphas over 43 M: sent, MB", len(body.data) / 1e6
     began, wrong = time.perf_counter(), 0.0
     for mean, (gamma, alpha) in zip(means, itertools.product(GAMMAS, ALPHAS), strict=True):
         own = json.loads(exchange(connection, f"/focal?gamma={gamma}&alpha={alpha}", body))["loss"]
         wrong = max(wrong, abs(mean / own - 1))
-    yield Figure("its seconds by those of 15 requests", [seconds / (time.perf_counter() - began)])
-    yield Figure("its 15 means: greatest relative difference from those, 1e-15", [wrong * 1e15])
+    yield "its seconds by those of 15 requests", seconds / (time.perf_counter() - began)
+    yield "its 15 means: greatest relative difference from those, 1e-15", wrong * 1e15
     connection.close()
 
 
@@ -294,30 +294,30 @@ def main() -> None:
     given = parser.parse_args()
     parts = set(given.only.split(","))
     costs = [Costs(shape, dtype) for shape in SHAPES for dtype in ("float32", "float16")]
-    figures: list[Figure] = []
+    found: list[tuple[str, float]] = []
     with lossd(settings={"LOSSD_DEVICE": "cpu"}) as running:
         if "costs" in parts:
             for one in costs:
                 one.measure(running, given.rounds)
         if "lists" in parts:
-            figures += lists(running)
+            found += lists(running)
     if "stream" in parts:
         gigabytes = 2.0 if given.long else 0.4
         plain, report = (stream_memory(gigabytes, report=report) for report in (False, True))
         name = f"{gigabytes:g} GB of Arrow: the server's peak memory"
-        figures.append(Figure(f"{name}, MiB", [plain / MIB]))
-        figures.append(
-            Figure(f"{name} with a report of everything, beyond that, MiB", [(report - plain) / MIB])
-        )
+        found.append((f"{name}, MiB", plain / MIB))
+        found.append((f"{name} with a report of everything, beyond that, MiB", (report - plain) / MIB))
     if "command" in parts:
         with lossd(settings={"LOSSD_DEVICE": "cpu"}) as running, tempfile.TemporaryDirectory() as folder:
             cost = command(running, Path(folder), SHARDS)
         name = f"lossd report of {SHARDS} shards of 64x8,400x80 by camera"
-        figures.append(Figure(f"{name}: seconds", [cost.seconds]))
-        figures.append(Figure(f"{name}: the command's peak memory, MiB", [cost.peak / MIB]))
-        figures.append(Figure(f"{name}: the server's memory, beyond that before, MiB", [cost.growth / MIB]))
+        found.append((f"{name}: seconds", cost.seconds))
+        found.append((f"{name}: the command's peak memory, MiB", cost.peak / MIB))
+        found.append((f"{name}: the server's memory, beyond that before, MiB", cost.growth / MIB))
     tables = [table(columns(), [one.row() for one in costs])] if "costs" in parts else []
-    tell("bench-reports", given, *tables, of_figures(figures))
+    if found:
+        tables.append(table(("what, once", "value"), [(what, number(value)) for what, value in found]))
+    tell("bench-reports", given, *tables)
 
 
 if __name__ == "__main__":

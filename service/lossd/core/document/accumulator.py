@@ -188,6 +188,10 @@ class ReportSums:
         """The entries of each list, by its name in `LISTS`, in order. Rows count from the request's first."""
         return {name: top.entries for name, top in self._lists.items()}
 
+    def entries(self, name: str) -> Entries:
+        """Return the entries of one list."""
+        return self._lists[name].entries
+
     def list_ids(self, name: str) -> list[int] | list[str]:
         """Return the id of each entry of a list, where rows have ids."""
         return self._lists[name].ids
