@@ -196,8 +196,8 @@ def batches(rows: int, count: int) -> Iterator[pa.RecordBatch]:
     }
     columns["group.camera"] = pa.array(rng.integers(0, 50, rows))
     columns["group.place"] = pa.array(rng.choice(["north", "south", "harbour"], rows)).dictionary_encode()
-    for number in range(count):
-        ids = pa.array(np.arange(number * rows, (number + 1) * rows)).cast(pa.string())
+    for batch in range(count):
+        ids = pa.array(np.arange(batch * rows, (batch + 1) * rows)).cast(pa.string())
         yield pa.record_batch(columns | {"ids": ids})
 
 
@@ -257,9 +257,9 @@ class Cost(NamedTuple):
 def command(running: Running, folder: Path, shards: int) -> Cost:
     """Have ``lossd report`` score shards of images, by camera and class, with the 100 worst."""
     x, y = numbers(IMAGES, "float16")
-    for number in range(shards):  # the cameras alone differ, since a shard that is there twice is refused
-        cameras = np.arange(number, number + len(x)) % 16
-        np.savez(folder / f"part-{number}.npz", logits=x, targets=y.astype(np.uint8), camera=cameras)
+    for shard in range(shards):  # the cameras alone differ, since a shard that is there twice is refused
+        cameras = np.arange(shard, shard + len(x)) % 16
+        np.savez(folder / f"part-{shard}.npz", logits=x, targets=y.astype(np.uint8), camera=cameras)
     files = sorted(map(str, folder.glob("*.npz")))
     given = [
         *files,
