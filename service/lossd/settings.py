@@ -184,7 +184,7 @@ class Settings(BaseSettings):
         ),
     )
     max_report_row_elements: PositiveInt = Field(
-        default=1 << 25,
+        default=1 << 24,
         description=(
             "Longest row, an index of axis 0, of a request with a report: one slice, which one worker scores "
             "without a pause."

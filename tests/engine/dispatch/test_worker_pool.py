@@ -12,6 +12,7 @@ from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut
 from lossd.core.parameters import check_params
 from lossd.engine.admission.arena import Arena
+from lossd.engine.dispatch import worker_pool
 from lossd.engine.dispatch.array_outputs import output_bytes
 from lossd.engine.dispatch.job import Batch, Job
 from lossd.engine.ipc.messages import Cancel, Cancelled, Failed, Scored, Slice, decode_batch
@@ -226,10 +227,15 @@ def test_sums_of_several_outputs_are_added_up_exactly() -> None:
     run(test, arena=ARENA, elements=ELEMENTS)
 
 
-def test_slices_are_shorter_where_a_core_computes_by_torch() -> None:
+@pytest.mark.parametrize(("missing", "elements"), [(None, ELEMENTS), ("no compiler", ELEMENTS // 16)])
+def test_slices_of_a_report_are_shorter_without_native_code(
+    missing: str | None, elements: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_pool, "why_missing", lambda: missing)
+
     async def test(desk: Desk) -> None:
         bce = LOSSES["bce"]
         assert desk.pool.elements_for(bce) == ELEMENTS
-        assert desk.pool.elements_for(bce, report=True) == ELEMENTS // 16
+        assert desk.pool.elements_for(bce, report=True) == elements
 
     run(test, arena=ARENA, elements=ELEMENTS)

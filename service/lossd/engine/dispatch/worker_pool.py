@@ -19,6 +19,7 @@ from structlog.contextvars import bound_contextvars
 
 from lossd.core.catalog import Loss
 from lossd.core.cut import Cut
+from lossd.core.native.library import why_missing
 from lossd.engine.admission.arena import Region
 from lossd.engine.dispatch.job import Job
 from lossd.engine.dispatch.report_outputs import ReportPlan
@@ -181,14 +182,15 @@ class WorkerPool:
         return Job(self, slot, request, cut, self._memory, output, requester, report)
 
     def elements_for(self, loss: Loss, *, report: bool = False) -> int:
-        """Return the most elements of a slice: fewer where a core of a CPU computes by torch.
+        """Return the most elements of a slice: fewer where a core of a CPU computes without native code.
 
         Args:
             loss: The loss.
-            report: Whether there is a report, most of which a core computes where torch is the kernel.
+            report: Whether there is a report, which a core reduces whatever the device.
         """
+        slowly = report and why_missing() is not None
         by_torch = any(
-            (not loss.is_native or slot.ready.kernel == "torch") if slot.device.startswith("cpu") else report
+            (not loss.is_native or slot.ready.kernel == "torch") if slot.device.startswith("cpu") else slowly
             for slot in self.slots.values()
         )
         return max(1, min(self._each // _TORCH_SHARE, self.elements)) if by_torch else self.elements
