@@ -24,8 +24,8 @@ SECONDS_EACH ?= 60
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # the checks of `test` and `quick` run in the order given
 .PHONY: help install format format-check lint types walls units quick tests coverage wheel test reference pictures release serve demo bench \
-  bench-backlog bench-core bench-formats bench-json bench-neighbour bench-peers bench-server bench-stream \
-  attacks fuzz soak evaluation sbom image lock clean distclean
+  bench-backlog bench-core bench-formats bench-json bench-neighbour bench-peers bench-reports bench-server \
+  bench-stream attacks fuzz soak evaluation sbom image lock clean distclean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -128,6 +128,9 @@ bench-formats: $(READY) ## Measure the cost of a million elements in each format
 
 bench-json: $(READY) ## Measure how fast JSON becomes arrays, beside orjson and json
 	@$(BIN)/python -m bench.json $(ARGS)
+
+bench-reports: $(READY) ## Measure what reports cost beside the same requests without; ARGS=--long for a stream of 2 GB
+	@$(BIN)/python -m bench.reports $(ARGS)
 
 bench-stream: $(READY) ## Send 8 GB of Arrow through a server with an arena of 512 MB
 	@$(BIN)/python -m bench.stream $(ARGS)

@@ -7,6 +7,7 @@ of one run are comparable. lossd computes in float64 with exact sums, torch in f
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bench.table import Figure, of_figures, options, tell
+from bench.table import Figure, number, of_figures, options, table, tell
 from lossd.core.catalog import LOSSES
 from lossd.core.exact_sum import ExactSum
 from lossd.core.kernel import Kernel
@@ -29,6 +30,11 @@ ELEMENTS = 1 << 17
 """Elements of a part, as in a worker."""
 SMALL, CACHED, LARGE = (32, 80), (4096, 80), (1 << 24,)
 GAMMA, ALPHA = 1.5, 0.25
+REPORTED = (16384, 80)
+"""The shape whose reports are measured, in parts as a worker with two threads gets."""
+SWEPT = (0.0, 1.0, 1.5, 2.0, 3.0)
+REPORT_BYTES = 1 << 26
+"""More than a partial report takes."""
 
 Array = npt.NDArray[Any]
 
@@ -165,6 +171,41 @@ def races(fast: Kernel, slow: Kernel) -> list[Race]:
     return found
 
 
+def section_costs(kernel: Kernel, rounds: int) -> str:
+    """Return the table of what each section of a report costs: ns an element, and the ratio to none."""
+    given = numbers(REPORTED)
+    report = memoryview(bytearray(REPORT_BYTES))
+    rows = []
+    for section in ("", "totals", "classes", "top", "histogram", "calibration", "sweep", "all"):
+        cells = [section or "no report"]
+        for loss in ("bce", "focal"):
+            costs = [
+                (
+                    _section_cost(kernel, loss, given, "", report),
+                    _section_cost(kernel, loss, given, section, report),
+                )
+                for _ in range(rounds)
+            ]
+            ratio = statistics.median(cost / plain for plain, cost in costs)
+            cells += [number(1e9 * min(cost for _, cost in costs)), number(ratio)]
+        rows.append(tuple(cells))
+    return table(("section, with totals", "bce, ns", "ratio", "focal, ns", "ratio"), rows)
+
+
+def _section_cost(kernel: Kernel, loss: str, given: Numbers, section: str, report: memoryview) -> float:
+    """Return the CPU seconds of an element."""
+    asked: dict[str, object] = {"report": [section]} if section else {}
+    if section == "sweep" and loss == "focal":
+        asked["sweep"] = list(SWEPT)
+    params = {**check_params(LOSSES[loss], {}), **asked}
+    axes = reduced_axes(params, given.shape)
+    work = prepare(loss, params, given.shape, axes, 4 * ELEMENTS, given.tensors)
+    began = time.thread_time()
+    for index in range(work.cut.parts):
+        kernel.score(work, given.body, 0, index, report=report if section else None)
+    return (time.thread_time() - began) / math.prod(given.shape)
+
+
 def on_device(device: str) -> list[Race]:
     """Return the comparisons of the torch definition with torch's own losses on a device, copies included."""
     kernel, large = TorchKernel(device), numbers(LARGE)
@@ -206,7 +247,8 @@ def main() -> None:
         taken = min(seconds(race.other, race.times, race.clock) for _ in range(given.rounds))
         costs.append(f"{loss} {1e9 * taken / math.prod(CACHED):.2f}")
     built = f"torch {torch.__version__}, {fast.width}; ns an element of 4,096x80: {', '.join(costs)}."
-    tell("bench-core", given, built, of_figures([race.figure for race in compared]))
+    sections = section_costs(fast, given.rounds)
+    tell("bench-core", given, built, of_figures([race.figure for race in compared]), sections)
 
 
 if __name__ == "__main__":

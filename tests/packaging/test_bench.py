@@ -1,6 +1,7 @@
 """The benchmarks' payloads, tables and requirements; what they measure takes too long here."""
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import bench.table
 from bench.loads import by_hand
 from bench.payloads import SMALL, expected, numbers, payload
 from bench.peers.__main__ import PEERS, REQUIREMENTS
+from bench.reports import Costs, batches, columns, stream
 from bench.server import client_head
 from bench.servers import lossd
 from bench.table import PAGE, Figure, options, table, tell
@@ -47,6 +49,7 @@ def test_a_commands_tables_take_the_place_of_those_before(
         "bench-backlog",
         "bench-formats",
         "bench-peers",
+        "bench-reports",
     ],
 )
 def test_the_page_has_a_place_for_each_command(command: str) -> None:
@@ -82,3 +85,24 @@ def test_every_peer_has_its_requirements_pinned_and_none_is_a_cuda_torch() -> No
 def test_the_measured_server_answers() -> None:
     with lossd(settings={"LOSSD_DEVICE": "cpu"}) as running:
         assert by_hand(running.port, "/bce", payload("npy", SMALL), times=3).requests == 3
+
+
+def test_a_reports_cost_is_told_beside_the_request_without() -> None:
+    costs = Costs((4096, 80), "float32")
+    for figure, found in ((costs.plain["bce"], [4.0, 5.0]), (costs.ratios["bce", "all"], [2.0, 3.0, 2.5])):
+        figure.found += found
+    told = dict(zip(columns(), costs.row(), strict=True))
+    assert told["npy logits and targets"] == "4,096x80 float32"
+    assert told["bce: ns an element"] == "4.5"
+    assert costs.row()[3] == "2.5 (2 to 3)"
+
+
+def test_a_stream_of_batches_is_one_report() -> None:
+    with lossd(settings={"LOSSD_DEVICE": "cpu"}) as running:
+        report = json.loads(stream(running, "/focal?report=groups,top&top=3", batches(10, 4)))["report"]
+    assert report["totals"]["rows"] == 40
+    assert report["groups"]["names"] == ["camera", "place"]
+    assert sum(report["groups"]["rows"]) == 40
+    assert report["top"]["ids"] == "string"
+    worst = [int(row["id"]) % 10 for row in report["top"]["rows"]]
+    assert len(set(worst)) == 1  # the same row of each batch

@@ -103,7 +103,7 @@ class ReportSums:
         moved = _moved(index[by_group] - layout.sums.width, layout.group_sums, numbers)
         self._by_group.add(moved, sums[by_group])
         over_all = partial.count_index < layout.counts.width
-        self._counts[partial.count_index[over_all]] += partial.counts[over_all]
+        np.add.at(self._counts, partial.count_index[over_all], partial.counts[over_all])
         of_groups = partial.count_index[~over_all] - layout.counts.width
         self._group_counts[_moved(of_groups, layout.group_counts, numbers)] += partial.counts[~over_all]
         for name, entries in partial.lists.items():
@@ -187,6 +187,10 @@ class ReportSums:
     def lists(self) -> dict[str, Entries]:
         """The entries of each list, by its name in `LISTS`, in order. Rows count from the request's first."""
         return {name: top.entries for name, top in self._lists.items()}
+
+    def entries(self, name: str) -> Entries:
+        """Return the entries of one list."""
+        return self._lists[name].entries
 
     def list_ids(self, name: str) -> list[int] | list[str]:
         """Return the id of each entry of a list, where rows have ids."""

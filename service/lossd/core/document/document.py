@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from lossd.core.document.accumulator import ReportSums
-from lossd.core.native.arrays import exact_array
+from lossd.core.document.indexed_sums import indexed_sums
 from lossd.core.report.layout import HISTOGRAM_BINS, PAIR_COUNTS
 from lossd.core.report.partial import Entries, Int64Array
 from lossd.core.report.spec import SECTIONS
@@ -246,7 +246,7 @@ class _Document:
             name: The list.
             columns: The column of the entries for each key.
         """
-        entries = self._sums.lists[name]
+        entries = self._sums.entries(name)
         numbers = [entries[column].tolist() for column in columns.values()]
         if name.startswith("better") and "difference" in columns:
             numbers[0] = [-key for key in numbers[0]]
@@ -355,10 +355,10 @@ def _summed(planes: Float64Array, axis: int) -> Float64Array:
         return np.zeros((1, *np.delete(planes.shape, [0, axis])))
     numbers = np.moveaxis(planes, axis, 1)
     shape = numbers.shape[2:]
-    exact = exact_array()
-    for plane in numbers.reshape(-1, math.prod(shape)):
-        exact.add(plane)
-    return np.stack(exact.canonical()).reshape(-1, *shape)
+    arrays = numbers.reshape(-1, math.prod(shape))
+    sums = indexed_sums(arrays.shape[1])
+    sums.add(np.tile(np.arange(arrays.shape[1]), len(arrays)), arrays.reshape(-1))
+    return sums.canonical().reshape(-1, *shape)
 
 
 def _trimmed(planes: Float64Array) -> Float64Array:

@@ -6,7 +6,9 @@ which figure has which index. The numbers of one index add up to its sum exactly
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from struct import Struct
 from typing import Final
 
 import numpy as np
@@ -39,6 +41,9 @@ ENTRY: Final = np.dtype(
 assert ENTRY.itemsize == ENTRY_BYTES
 
 
+_HEADER: Final = Struct(f"={HEADER_NUMBERS}q")
+
+
 def _ints() -> Int64Array:
     return np.empty(0, np.int64)
 
@@ -50,7 +55,7 @@ class Partial:
     Attributes:
         sum_index: The index of each number in `sums`, [n].
         sums: Numbers to add up, [n].
-        count_index: The index of each count, [m], each at most once.
+        count_index: The index of each count, [m].
         counts: The counts, [m].
         groups: The ids of each group, [groups, columns], in the order in which the indices count groups.
         lists: The entries of each list, by its name in `LISTS`, in no particular order.
@@ -94,4 +99,37 @@ class Partial:
             counts=take(np.int64, counts),  # type: ignore[arg-type]
             groups=take(np.int64, groups * columns).reshape(groups, columns),  # type: ignore[arg-type]
             lists={name: take(ENTRY, count) for name, count in zip(LISTS, listed, strict=True)},  # type: ignore[misc]
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[tuple[bytes, int]]) -> Partial:
+        """Read several partial reports without groups as one, whose rows count from 0.
+
+        It costs little more than to read one of them.
+
+        Args:
+            parts: The bytes of each, and the number of the row that its rows are counted from.
+        """
+        pieces: list[list[bytes]] = [[] for _ in range(4 + len(LISTS))]
+        lengths: list[tuple[int, ...]] = []
+        for data, _ in parts:
+            sums, counts, _, _, *listed = _HEADER.unpack_from(data)
+            lengths.append(tuple(listed))
+            at = _HEADER.size
+            sizes = [8 * sums, 8 * sums, 8 * counts, 8 * counts, *(ENTRY_BYTES * count for count in listed)]
+            for its, size in zip(pieces, sizes, strict=True):
+                its.append(data[at : at + size])
+                at += size
+        whole = [b"".join(its) for its in pieces]
+        lists = {}
+        for name, text, counts_of in zip(LISTS, whole[4:], zip(*lengths, strict=True), strict=True):
+            if text:
+                lists[name] = np.frombuffer(text, ENTRY).copy()
+                lists[name]["row"] += np.repeat([first for _, first in parts], counts_of)
+        return cls(
+            sum_index=np.frombuffer(whole[0], np.int64),
+            sums=np.frombuffer(whole[1]),
+            count_index=np.frombuffer(whole[2], np.int64),
+            counts=np.frombuffer(whole[3], np.int64),
+            lists=lists,
         )

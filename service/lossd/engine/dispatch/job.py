@@ -199,7 +199,7 @@ class Job:
             raise self._error.copy()
         result = self._result
         few = self._outputs is None or self._cut.complete or self._cut.outputs <= _MANY_OUTPUTS
-        if few and self._report is None:
+        if few and (self._report is None or self._report.is_short):
             return result(), sum(self._busy.values())
         return await loop.run_in_executor(None, result), sum(self._busy.values())
 
@@ -381,7 +381,7 @@ class Job:
         kernel = self._kernel or self.slot.ready.kernel
         result = result_of(self._request, self._cut, totals, arrays, kernel, device)
         if self._report is not None:
-            result.report = document_of(self._report.sums, result, self._request)
+            result.report = document_of(self._report.finish(), result, self._request)
         if len(busy) > 1:
             result.elsewhere = {name: seconds for name, seconds in busy.items() if name != device}
         return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,12 +25,22 @@ logger = logging.getLogger(__name__)
 
 LARGE_BYTES: Final = 1 << 19
 """A longer partial report is added in a thread: that takes a millisecond or more."""
+_SMALL_BYTES: Final = 1 << 14
+"""Shorter ones without groups are kept, and added together: each would cost as much as many."""
+_TOGETHER_BYTES: Final = 1 << 17
+"""They are added when they have so many bytes, within a millisecond."""
+_SHORT_FIGURES: Final = 1 << 10
+"""A document of fewer figures is made in less than half a millisecond."""
 _LEAST_SHARE, _MOST_SHARE = 2, 4
 """Slices of a report are so many times as long as others. An element takes up to 30 ns instead of 8, so a
 slice takes 5 to 15 ms, and adding its partial report half a millisecond."""
-_ELEMENTS_PER_CELL: Final = 8
-"""A slice has so many elements for each of a report's cells, if it may, so that workers do most of the
+_ELEMENTS_PER_FIGURE: Final = 8
+"""A slice has so many elements for each of a report's figures, if it may, so that workers do most of the
 adding."""
+_THREAD_ELEMENTS: Final = 1 << 17
+_MOST_ELEMENTS: Final = 1 << 24
+"""A row is scored by one thread. So a slice has a long row for each thread, which has so many elements of
+other slices by default, unless these rows have too many together."""
 _SLICE_BYTES: Final = 32 << 20
 """A slice is shortened until its partial report takes at most so much, unless it is a row."""
 _PLACES: Final = 8
@@ -81,8 +92,10 @@ def report_cut(layout: Layout, shape: tuple[int, ...], axes: tuple[int, ...], el
         axes: The axes reduced.
         elements: Most elements of a slice of a request without a report.
     """
-    wanted = _ELEMENTS_PER_CELL * sum(layout.cells.values())
+    wanted = _ELEMENTS_PER_FIGURE * (layout.sums.width + layout.counts.width)
+    a_row_each = elements // _THREAD_ELEMENTS * math.prod(shape[1:])
     elements = max(_LEAST_SHARE * elements, min(_MOST_SHARE * elements, wanted))
+    elements = max(elements, min(a_row_each, _MOST_ELEMENTS))
     cut = cut_for(shape, axes, elements, whole_rows=True)
     while _slice_bytes(layout, cut) > _SLICE_BYTES and cut.elements > cut.row_size:
         cut = cut_for(shape, axes, cut.elements // 2, whole_rows=True)
@@ -186,11 +199,20 @@ class ReportOutputs:
         self._free = deque(offset + plan.place_bytes * i for i in range(plan.places))
         self._waiting: deque[_Written] = deque()
         self._running = False
+        self._small: list[tuple[bytes, int]] = []  # partial reports, and their first rows
+        self._small_bytes = 0
 
     @property
     def busy(self) -> bool:
         """Whether a thread reads what a worker has written."""
         return self._running
+
+    @property
+    def is_short(self) -> bool:
+        """Whether a thread for making the document would cost more than the document."""
+        layout = self._plan.layout
+        figures = layout.sums.width + layout.counts.width + 8 * layout.spec.top
+        return figures < _SHORT_FIGURES and not layout.by_group
 
     def place(self) -> tuple[int, int] | None:
         """Return where a slice's partial report goes, as (offset, bytes); None if no memory is free now."""
@@ -209,35 +231,57 @@ class ReportOutputs:
             first_row: The number of the row that its rows are counted from.
             names_of: Returns the ids of rows, counted like its own, where ids are strings.
         """
+        if nbytes < _SMALL_BYTES and names_of is None and not self._plan.layout.by_group:
+            self._small.append((bytes(self._memory.view[place[0] : place[0] + nbytes]), first_row))
+            self._small_bytes += nbytes
+            enough = self._small_bytes >= _TOGETHER_BYTES and not self._running
+            self._take_outcome(place, self._attempt(self._add_small) if enough else None)
+            return
         self._waiting.append(_Written(place, nbytes, first_row, names_of))
         if not self._running:
             self._add_next()
 
+    def finish(self) -> ReportSums:
+        """Return the figures, once all partial reports have been passed to `add`."""
+        self._add_small()
+        return self.sums
+
     def stop(self) -> None:
         """Add no more."""
         self._waiting.clear()
+        self._small.clear()
 
     def _add_next(self) -> None:
         while self._waiting:
             written = self._waiting.popleft()
             if written.nbytes > LARGE_BYTES:
                 self._running = True
-                task = asyncio.get_running_loop().run_in_executor(None, self._attempt, written)
+                add = partial(self._add, written)
+                task = asyncio.get_running_loop().run_in_executor(None, self._attempt, add)
                 task.add_done_callback(partial(self._added, written))
                 return
-            self._take_outcome(written, self._attempt(written))
+            self._take_outcome(written.place, self._attempt(partial(self._add, written)))
 
     def _added(self, written: _Written, task: asyncio.Future[RequestError | None]) -> None:
         self._running = False
-        self._take_outcome(written, task.result())
+        self._take_outcome(written.place, task.result())
         self._add_next()
 
-    def _attempt(self, written: _Written) -> RequestError | None:
-        """Add a partial report; return the error if it cannot be added."""
+    def _add(self, written: _Written) -> None:
         start = written.place[0]
+        report = Partial.read(self._memory.view[start : start + written.nbytes])
+        self.sums.add(report, written.first_row, written.names_of)
+
+    def _add_small(self) -> None:
+        if self._small:
+            self.sums.add(Partial.join(self._small), 0)
+            self._small.clear()
+            self._small_bytes = 0
+
+    def _attempt(self, add: Callable[[], None]) -> RequestError | None:
+        """Add partial reports; return the error if they cannot be added."""
         try:
-            report = Partial.read(self._memory.view[start : start + written.nbytes])
-            self.sums.add(report, written.first_row, written.names_of)
+            add()
         except RequestError as error:
             return error
         except Exception:
@@ -246,8 +290,8 @@ class ReportOutputs:
             return RequestError(ErrorCode.INTERNAL_ERROR, detail)
         return None
 
-    def _take_outcome(self, written: _Written, error: RequestError | None) -> None:
-        self.give_back(written.place)
+    def _take_outcome(self, place: tuple[int, int], error: RequestError | None) -> None:
+        self.give_back(place)
         self._when_added(error or self._memory_error())
 
     def _memory_error(self) -> RequestError | None:

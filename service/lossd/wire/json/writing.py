@@ -31,20 +31,23 @@ def write_value(value: object) -> bytes:
 
 def plain(value: object) -> object:
     """Return a value with strings for numbers that are not finite, and lists for arrays."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
-    if isinstance(value, list | tuple):
+    if isinstance(value, float):
+        odd = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        return float(value) if math.isfinite(value) else odd
+    if value is None or isinstance(value, (int, str)):
+        return value
+    if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
+    if isinstance(value, Mapping):  # which takes longest to tell
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return plain(value.tolist())
     return value
 
 
 def write_long_value(value: object) -> Iterator[bytes]:
     """Write a value that may be long, in pieces of bounded length, each written when it is asked for."""
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Mapping) and _items(value) > _MOST_ITEMS:
         before = b"{"
         for name, item in value.items():
             yield before + orjson.dumps(name) + b":"
@@ -85,12 +88,14 @@ def _write_long_list(items: Sequence[object] | npt.NDArray[Any]) -> Iterator[byt
 
 def _items(value: object) -> int:
     """Return about how many numbers and strings a value has, judging lists by their first item."""
+    if value is None or isinstance(value, (int, float, str)):
+        return 1
+    if isinstance(value, (list, tuple)):
+        return len(value) * _items(value[0]) if value else 1
     if isinstance(value, np.ndarray):
         return max(1, value.size)
     if isinstance(value, Mapping):
         return 1 + sum(map(_items, value.values()))
-    if isinstance(value, list | tuple) and value:
-        return len(value) * _items(value[0])
     return 1
 
 
