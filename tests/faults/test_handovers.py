@@ -76,7 +76,7 @@ def probed(port: int) -> Iterator[Counter[str]]:
         prober.join()
 
 
-@pytest.mark.alone
+@pytest.mark.waits
 @pytest.mark.timeout(60 + 20 * UPGRADES)
 def test_upgrades_under_load_fail_nobody(tmp_path: Path, say: Callable[[str], None]) -> None:
     port, admin, path = free_port(), free_port(), tmp_path / "handover"
