@@ -19,6 +19,8 @@ from faults.raw import talk
 from live_server import LiveServer, live_server
 from teams_file import make_key, team_table, write_teams
 
+STRANGE = 5
+"""Failures of a team's own among those of strangers."""
 HERE = Path(__file__).parent
 NPY = "application/x-npy"
 
@@ -125,7 +127,7 @@ def test_strangers_do_not_hide_a_teams_failures(tmp_path: Path) -> None:
             thread.start()
         try:
             with httpx.Client(base_url=server.url, headers={"x-api-key": key}, timeout=60) as client:
-                for number in range(8):
+                for number in range(STRANGE):
                     time.sleep(0.7)
                     headers = {"content-type": NPY, "x-request-id": f"mine-{number}"}
                     answer = client.post("/fragile?fault=error", content=pair_body(4), headers=headers)
@@ -138,7 +140,7 @@ def test_strangers_do_not_hide_a_teams_failures(tmp_path: Path) -> None:
         wait_until(lambda: any("left_out" in line for line in lines(server)), 20, "it says how many")
     found = lines(server)
     mine = {line["request_id"] for line in found if line.get("outcome") == "internal_error"}
-    assert mine == {f"mine-{number}" for number in range(8)}
+    assert mine == {f"mine-{number}" for number in range(STRANGE)}
     assert len([line for line in found if line["level"] != "info"]) < 40 + 20 * seconds
     left_out = [line for line in found if "left_out" in line and line["process"] == "front-end"]
     assert sum(line["left_out"] for line in left_out) > 20
