@@ -10,8 +10,10 @@ CODE := service client tests examples scripts bench
 UNITS := tests/core tests/wire tests/engine tests/api tests/client tests/test_machine.py tests/test_settings.py tests/test_teams_file.py
 # Tests wait for servers now and then, so there are more of them at a time than cores.
 AT_ONCE := $(shell expr $$(nproc) \* 3 / 2)
-# The only files that are collected when the tests marked alone run.
-ALONE = $(shell grep -rl --include='test_*.py' mark.alone tests)
+# Tests that mostly wait need no core each, and few enough run beside each other to be on time.
+WAITING := 6
+# The files that have tests with a mark: no others are collected when those run.
+marked = $(shell grep -rl --include='test_*.py' 'mark\.$(1)\b' tests)
 ARGS ?=
 CASES ?= 5000
 MUTANTS ?= 10000
@@ -74,12 +76,13 @@ tests: $(READY) ## Run the tests; with ARGS, pytest with those instead
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	$(BIN)/python -m pytest -m 'not alone' --numprocesses $(AT_ONCE) --dist loadfile
-	$(BIN)/python -m pytest -m alone $(ALONE)
+	$(BIN)/python -m pytest -m 'not alone and not waits' --numprocesses $(AT_ONCE) --dist loadfile
+	$(BIN)/python -m pytest -m waits --numprocesses $(WAITING) --dist loadfile $(call marked,waits)
+	$(BIN)/python -m pytest -m alone $(call marked,alone)
 endif
 
 coverage: $(READY) ## Run the tests that may run beside others, and hold the floor of coverage
-	$(BIN)/python -m pytest -m 'not alone' --numprocesses $(AT_ONCE) --dist loadfile --cov --cov-report term:skip-covered $(ARGS)
+	$(BIN)/python -m pytest -m 'not alone and not waits' --numprocesses $(AT_ONCE) --dist loadfile --cov --cov-report term:skip-covered $(ARGS)
 
 wheel: $(READY) ## Build the wheel and use it in clean environments
 	$(BIN)/python -m scripts.check_wheel

@@ -35,6 +35,10 @@ def test_what_cannot_be_is_refused_with_the_remedy(name: str, value: object, mes
         Settings.model_validate({name: value})
 
 
+def test_an_empty_admin_port_is_none() -> None:
+    assert Settings(admin_port="").admin_port is None  # type: ignore[arg-type] # as the environment has it
+
+
 def test_each_front_end_has_its_part_of_the_arena() -> None:
     one, two = Settings(), Settings(front_ends=2)
     assert two.arena_bytes == 2 * one.arena_bytes

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
-from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,17 @@ CODINGS: dict[str, Callable[[bytes], bytes]] = {
 
 
 def truth(loss: str, *, weighted: bool, params: Loss) -> npt.NDArray[np.object_]:
-    own = {name: params[name] for name in ("gamma", "alpha") if name in params}
+    own = tuple((name, params[name]) for name in ("gamma", "alpha") if name in params)
+    return _truth(loss, weighted, own)
+
+
+@cache
+def _truth(loss: str, weighted: bool, own: tuple[tuple[str, Any], ...]) -> npt.NDArray[np.object_]:
     elements: dict[str, Callable[..., Any]] = {"bce": reference.bce, "focal": reference.focal}
     each = np.empty(X.shape, dtype=object)
     for i, j in np.ndindex(X.shape):
         k = {"pos_weight": float(K[j])} if weighted else {}
-        each[i, j] = elements[loss](float(X[i, j]), float(Y[i, j]), **own, **k) * (
+        each[i, j] = elements[loss](float(X[i, j]), float(Y[i, j]), **dict(own), **k) * (
             float(W[i, 0]) if weighted else 1
         )
     return each
@@ -192,10 +197,10 @@ def test_npy_answers_hold_the_same_bits(base_url: str, loss: str, params: Loss) 
 
 def exactly(numbers: npt.ArrayLike) -> list[float]:
     """The terms of a sum: the rounded sum, the rounded rest, and so on until nothing is left."""
-    rest = sum(map(Fraction, np.ravel(numbers).tolist()), Fraction(0))
-    terms = [float(rest)]
-    while rest := rest - Fraction(terms[-1]):
-        terms.append(float(rest))
+    left = np.ravel(numbers).tolist()
+    terms = [math.fsum(left)]  # which is the exact sum, rounded once
+    while rest := math.fsum([*left, *(-term for term in terms)]):
+        terms.append(rest)
     return terms
 
 

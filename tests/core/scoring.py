@@ -101,6 +101,19 @@ def figures_by(kernel: Kernel, job: Job) -> Figures:
     return _merged(job, [score_part(kernel, job, index)[0] for index in range(job.work.cut.parts)])
 
 
+def everything_of(job: Job, kernel: Kernel | None = None) -> tuple[Figures, list[Float64Array]]:
+    """The figures and the sums of each channel, scored once: by every kernel, or by one.
+
+    Parts are scored last first.
+    """
+    parts = [
+        (index, *(_by_all(job, index) if kernel is None else score_part(kernel, job, index)))
+        for index in reversed(range(job.work.cut.parts))
+    ]
+    merged = _merged(job, [found for _, found, _ in parts])
+    return merged, [merge_outputs(job, parts, channel) for channel in range(job.work.channels)]
+
+
 def total(job: Job) -> float:
     """The summed losses."""
     return figures(job).sum.value

@@ -14,10 +14,11 @@ from torch import Tensor
 from core import scoring
 from core.scoring import BLOCK, work
 from lossd.core import catalog
-from lossd.core.catalog import LOSSES, Loss, Parameter, register
+from lossd.core.catalog import LOSSES, SHARED, Loss, Parameter, register
 from lossd.core.losses.elements import FORMULAS, Element, Formula, Inputs, elements
 from lossd.core.losses.kernel import TorchKernel
 from lossd.core.parameters import check_params
+from lossd.core.report.parameters import REPORT_BY_NAME
 from lossd.types import RequestError
 
 
@@ -97,6 +98,14 @@ def test_a_loss_that_no_kernel_can_compute_is_not_registered(
     with pytest.raises(ValueError, match="must have a function, and no nanoseconds"):
         register(f"{__name__}:INCOMPLETE")
     assert "scaled" not in LOSSES
+
+
+@pytest.mark.parametrize("name", [*(parameter.name for parameter in SHARED), *REPORT_BY_NAME])
+def test_a_parameter_that_all_losses_have_is_no_losss_own(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = replace(ENTRY.parameters[0], name=name)
+    monkeypatch.setitem(globals(), "CLASHING", replace(ENTRY, parameters=(own,)))
+    with pytest.raises(ValueError, match=f"has a parameter {name}, as all losses do"):
+        register(f"{__name__}:CLASHING")
 
 
 def test_every_built_in_loss_has_a_formula(kernel: TorchKernel) -> None:

@@ -133,10 +133,11 @@ def metrics(server: LiveServer) -> dict[str, float]:
 
 def total(server: LiveServer, name: str, **labels: str) -> float:
     """The sum of a metric's series that have these labels."""
-    text = fetch(server, "/metrics")[1].decode()
+    lines = fetch(server, "/metrics")[1].decode().splitlines(keepends=True)
+    of_it = "".join(line for line in lines if line.startswith(name))  # the parser takes long for all
     return sum(
         sample.value
-        for metric in text_string_to_metric_families(text)
+        for metric in text_string_to_metric_families(of_it)
         for sample in metric.samples
         if sample.name == name and labels.items() <= sample.labels.items()
     )

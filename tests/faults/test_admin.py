@@ -8,7 +8,7 @@ import signal
 import socket
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -36,37 +36,44 @@ def taken(admin: Admin) -> int:
     return sum(field[1].endswith(local) and field[3] == "01" for field in fields)
 
 
-def test_it_answers_probes_and_nothing_else(tmp_path: Path) -> None:
-    with watched_server(tmp_path) as admin:
-        assert admin.document("/livez") == {"status": "alive"}
-        assert admin.document("/readyz") == {"status": "ready"}
-        for path in ("/livez", "/readyz", "/metrics"):
-            status, headers, body = admin.ask(path, "HEAD")
-            assert (status, body) == (200, b"")
-            assert headers["x-request-id"]
-        ours, theirs = admin.ask("/metrics"), fetch(admin.server, "/metrics")
-        names = [
-            {line for line in text.decode().splitlines() if line.startswith("#")}
-            for text in (ours[2], theirs[1])
-        ]
-        assert names[0] == names[1]
-        for path, method, wanted in (
-            ("/", "GET", 404),
-            ("/info", "GET", 404),
-            ("/livez/", "GET", 404),
-            ("/bce", "POST", 404),
-            ("/livez", "POST", 405),
-        ):
-            status, headers, body = admin.ask(path, method)
-            assert status == wanted
-            assert headers["content-type"] == "application/problem+json"
-            assert json.loads(body)["request_id"] == headers["x-request-id"]
-            assert (headers["allow"] == "GET, HEAD") == (wanted == 405)
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Admin]:
+    with watched_server(tmp_path_factory.mktemp("watched"), max_connections=600) as running:
+        yield running
 
 
-def test_without_a_port_there_is_none(tmp_path: Path) -> None:
-    with live_server(tmp_path, admin_port="") as server:
-        assert len(family(server.process.pid)) == 3
+@pytest.fixture
+def admin(watched: Admin) -> Admin:
+    """The listener of a server for this file alone, of which nothing has been asked yet."""
+    wait_until(watched.is_ready, 15, "it is not ready again")
+    watched.seconds.clear()
+    return watched
+
+
+def test_it_answers_probes_and_nothing_else(admin: Admin) -> None:
+    assert admin.document("/livez") == {"status": "alive"}
+    assert admin.document("/readyz") == {"status": "ready"}
+    for path in ("/livez", "/readyz", "/metrics"):
+        status, headers, body = admin.ask(path, "HEAD")
+        assert (status, body) == (200, b"")
+        assert headers["x-request-id"]
+    ours, theirs = admin.ask("/metrics"), fetch(admin.server, "/metrics")
+    names = [
+        {line for line in text.decode().splitlines() if line.startswith("#")} for text in (ours[2], theirs[1])
+    ]
+    assert names[0] == names[1]
+    for path, method, wanted in (
+        ("/", "GET", 404),
+        ("/info", "GET", 404),
+        ("/livez/", "GET", 404),
+        ("/bce", "POST", 404),
+        ("/livez", "POST", 405),
+    ):
+        status, headers, body = admin.ask(path, method)
+        assert status == wanted
+        assert headers["content-type"] == "application/problem+json"
+        assert json.loads(body)["request_id"] == headers["x-request-id"]
+        assert (headers["allow"] == "GET, HEAD") == (wanted == 405)
 
 
 def test_a_taken_port_ends_the_start(tmp_path: Path) -> None:
@@ -86,11 +93,10 @@ def test_it_needs_no_key_and_no_tls(tmp_path: Path) -> None:
         assert httpx.get(f"{server.url}/metrics", verify=server.verify).status_code == 401
 
 
-def test_an_ended_one_is_replaced(tmp_path: Path) -> None:
-    with watched_server(tmp_path) as admin:
-        before = admin.pid
-        os.kill(before, signal.SIGKILL)
-        wait_until(lambda: admin.is_ready() and admin.pid != before, 15, "none came")
+def test_an_ended_one_is_replaced(admin: Admin) -> None:
+    before = admin.pid
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: admin.is_ready() and admin.pid != before, 15, "none came")
 
 
 def test_a_stopped_server_is_not_ready_at_once_and_the_admin_listener_leaves_last(tmp_path: Path) -> None:
@@ -111,18 +117,9 @@ def test_a_stopped_server_is_not_ready_at_once_and_the_admin_listener_leaves_las
         assert all(ended(pid) for pid in processes)
 
 
-def test_it_does_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
-    with watched_server(tmp_path) as admin:
-        processes = family(admin.server.process.pid)
-        assert len(processes) == 4
-        admin.server.process.kill()
-        admin.server.process.wait()
-        wait_until(lambda: all(ended(pid) for pid in processes), 10, "something is left")
-
-
 @pytest.mark.alone
-def test_it_answers_while_the_other_port_is_flooded(tmp_path: Path, say: Callable[[str], None]) -> None:
-    with watched_server(tmp_path, max_connections=600) as admin, Load() as load, ExitStack() as stack:
+def test_it_answers_while_the_other_port_is_flooded(admin: Admin, say: Callable[[str], None]) -> None:
+    with Load() as load, ExitStack() as stack:
         address = ("127.0.0.1", port_of(admin.server))
         load.start(Plan(port_of(admin.server), SMALL, at_once=300))
         for _ in range(400):  # with the others more than it holds
@@ -140,16 +137,16 @@ def test_it_answers_while_the_other_port_is_flooded(tmp_path: Path, say: Callabl
 
 
 @pytest.mark.alone
-def test_it_answers_while_the_front_end_stands_still(tmp_path: Path) -> None:
-    with watched_server(tmp_path) as admin, stopped(admin.front_end):
+def test_it_answers_while_the_front_end_stands_still(admin: Admin) -> None:
+    with stopped(admin.front_end):
         for _ in range(20):
             assert admin.status("/livez") == 200  # it has not stood still for long
             time.sleep(0.05)
         assert max(admin.seconds) < 1.0
 
 
-def test_a_stranger_cannot_lock_probes_out(tmp_path: Path) -> None:
-    with watched_server(tmp_path) as admin, ExitStack() as stack:
+def test_a_stranger_cannot_lock_probes_out(admin: Admin) -> None:
+    with ExitStack() as stack:
         for i in range(6 * MOST_CONNECTIONS):
             stranger = stack.enter_context(socket.create_connection(("127.0.0.1", admin.port)))
             stranger.sendall(HALF_A_HEAD)
@@ -160,23 +157,22 @@ def test_a_stranger_cannot_lock_probes_out(tmp_path: Path) -> None:
         wait_until(lambda: taken(admin) == 0, 5, "slow heads are waited for")
 
 
-def test_requests_are_taken_one_at_a_time(tmp_path: Path) -> None:
-    with watched_server(tmp_path) as admin:
-        with socket.create_connection(("127.0.0.1", admin.port), timeout=10) as stranger:
-            stranger.sendall(500 * METRICS.head)
-            received = b""
-            while more := stranger.recv(1 << 16):
-                received += more
-        assert received.count(b"HTTP/1.1 200 OK") == 1
-        with httpx.Client(base_url=f"http://127.0.0.1:{admin.port}") as prober:  # which keeps its connection
-            assert [prober.get("/livez").status_code for _ in range(3)] == [200, 200, 200]
+def test_requests_are_taken_one_at_a_time(admin: Admin) -> None:
+    with socket.create_connection(("127.0.0.1", admin.port), timeout=10) as stranger:
+        stranger.sendall(500 * METRICS.head)
+        received = b""
+        while more := stranger.recv(1 << 16):
+            received += more
+    assert received.count(b"HTTP/1.1 200 OK") == 1
+    with httpx.Client(base_url=f"http://127.0.0.1:{admin.port}") as prober:  # which keeps its connection
+        assert [prober.get("/livez").status_code for _ in range(3)] == [200, 200, 200]
 
 
 @pytest.mark.alone
 def test_a_stranger_who_asks_all_the_time_keeps_no_probe_waiting(
-    tmp_path: Path, say: Callable[[str], None]
+    admin: Admin, say: Callable[[str], None]
 ) -> None:
-    with watched_server(tmp_path) as admin, Load() as load:
+    with Load() as load:
         load.start(Plan(admin.port, [METRICS], at_once=2 * MOST_CONNECTIONS))
         time.sleep(0.5)
         admin.seconds.clear()

@@ -42,6 +42,11 @@ def head(megabytes: int, name: str = "<f4") -> bytes:
 def coded(make: Callable[[], Any], first: bytes, filler: bytes, nbytes: int) -> bytes:
     compressor = make()
     pieces = [compressor.compress(first)]
+    if nbytes and not isinstance(compressor, zstd.ZstdCompressor):
+        # Behind a full flush a piece may come any number of times. It need not be compressed each time.
+        pieces.append(compressor.flush(zlib.Z_FULL_FLUSH))
+        piece = compressor.compress(filler) + compressor.flush(zlib.Z_FULL_FLUSH)
+        return b"".join([*pieces, nbytes // len(filler) * piece])
     pieces += [compressor.compress(filler) for _ in range(nbytes // len(filler))]
     return b"".join([*pieces, compressor.flush()])
 

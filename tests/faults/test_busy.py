@@ -24,6 +24,14 @@ pytestmark = pytest.mark.alone
 BUSY = 900
 SAMPLES = 15
 
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server for this file alone: nothing else has connections to it."""
+    with live_server(tmp_path_factory.mktemp("busy")) as running:
+        yield running
+
+
 # A caller with many connections, each of which sends the next request once it has had an answer. Each second
 # it prints how long the median request took.
 _CALLER = """
@@ -84,9 +92,9 @@ def seconds(server: LiveServer, asked: bytes) -> float:
 
 
 @pytest.mark.parametrize("path", ["/bce", "/bce?reduction=none"], ids=["small requests", "the ordinary way"])
-def test_a_new_caller_does_not_wait_for_the_busy_ones(tmp_path: Path, path: str) -> None:
+def test_a_new_caller_does_not_wait_for_the_busy_ones(server: LiveServer, tmp_path: Path, path: str) -> None:
     probe = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
-    with live_server(tmp_path) as server, busy(server, tmp_path, path) as caller:
+    with busy(server, tmp_path, path) as caller:
         assert caller.stdout is not None
         caller.stdout.readline()
         theirs = float(caller.stdout.readline())
@@ -95,21 +103,20 @@ def test_a_new_caller_does_not_wait_for_the_busy_ones(tmp_path: Path, path: str)
             assert statistics.median(mine) < max(0.05, theirs / 4), (theirs, sorted(mine))
 
 
-def test_long_bodies_arrive_whole_beside_busy_connections(tmp_path: Path) -> None:
+def test_long_bodies_arrive_whole_beside_busy_connections(server: LiveServer, tmp_path: Path) -> None:
     """Though their pieces wait for their turns, and most are read past the parser."""
     x, y = pair(10_000)
     body = pair_body(10_000)
     head = f"POST /bce HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-npy\r\nContent-Length: {len(body)}"
-    with live_server(tmp_path) as server:
-        with LossClient(server.url) as client:
-            right = client.bce(x, y)
-        with busy(server, tmp_path, "/bce?reduction=none"):
-            for cut in (1000, 100_000, 300_000, 1_000_000, len(body) - 1):
-                pieces = [
-                    f"{head}\r\n\r\n".encode() + body[:cut],
-                    body[cut : cut + 70_000],
-                    body[cut + 70_000 :],
-                ]
-                received = talk(server, *pieces, pause=0.02, answers=1)
-                assert received.statuses == [200]
-                assert json.loads(received.raw.partition(b"\r\n\r\n")[2])["sum"] == right.sum
+    with LossClient(server.url) as client:
+        right = client.bce(x, y)
+    with busy(server, tmp_path, "/bce?reduction=none"):
+        for cut in (1000, 100_000, 300_000, 1_000_000, len(body) - 1):
+            pieces = [
+                f"{head}\r\n\r\n".encode() + body[:cut],
+                body[cut : cut + 70_000],
+                body[cut + 70_000 :],
+            ]
+            received = talk(server, *pieces, pause=0.02, answers=1)
+            assert received.statuses == [200]
+            assert json.loads(received.raw.partition(b"\r\n\r\n")[2])["sum"] == right.sum

@@ -13,7 +13,7 @@ from faults.load import Load, Plan, post
 from faults.observe import metrics, port_of, total, wait_until
 from live_server import LiveServer, live_server
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.waits
 
 BLOCK_SECONDS = 2.5
 EXPIRING = 20

@@ -30,8 +30,6 @@ from fuzz.corpus import (
 from fuzz.mutate import mutate
 from live_server import live_server
 
-pytestmark = pytest.mark.alone
-
 REQUESTS = int(os.environ.get("LOSSD_REQUESTS", scaled(6000, 1_000_000)))
 SEED = int(os.environ.get("LOSSD_SEED", "1"))
 LARGEST = 100_000

@@ -76,7 +76,7 @@ def probed(port: int) -> Iterator[Counter[str]]:
         prober.join()
 
 
-@pytest.mark.alone
+@pytest.mark.waits
 @pytest.mark.timeout(60 + 20 * UPGRADES)
 def test_upgrades_under_load_fail_nobody(tmp_path: Path, say: Callable[[str], None]) -> None:
     port, admin, path = free_port(), free_port(), tmp_path / "handover"
@@ -155,10 +155,13 @@ def test_a_new_server_that_fails_changes_nothing(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_host_and_port_must_agree(tmp_path: Path) -> None:
+def test_a_socket_that_a_killed_server_left_is_replaced_and_host_and_port_must_agree(tmp_path: Path) -> None:
     path = tmp_path / "handover"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as left:
+        left.bind(str(path))
     with ExitStack() as stack:
         server = next_server(stack, tmp_path / "0", free_port(), path)
+        assert is_ready(server)
         assert path.stat().st_mode & 0o777 == 0o600
         elsewhere = start(free_port(), path, stderr=subprocess.PIPE)
         _, said = elsewhere.communicate(timeout=30)
@@ -167,12 +170,8 @@ def test_host_and_port_must_agree(tmp_path: Path) -> None:
         assert is_ready(server)
 
 
-def test_a_socket_that_a_killed_server_left_is_replaced(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_the_handovers_is_said(tmp_path: Path) -> None:
     port, path = free_port(), tmp_path / "handover"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as left:
-        left.bind(str(path))
-    with ExitStack() as stack:
-        assert is_ready(next_server(stack, tmp_path / "0", port, path))
     path.write_text("something of the user's")
     for wrong_path, remedy in (
         (path, "it is a file, not a socket; remove it"),

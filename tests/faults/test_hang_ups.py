@@ -20,7 +20,7 @@ from bench.memory import family
 from faults.observe import descriptors, is_free, metrics, port_of, wait_until
 from live_server import LiveServer, live_server
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.waits
 
 MIB = 1 << 20
 ABORTS = int(os.environ.get("LOSSD_ABORTS", "600"))

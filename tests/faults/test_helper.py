@@ -1,4 +1,4 @@
-"""The helper of the front end: a death or a hang is latency, teams share it, it leaves with the server."""
+"""The helper of the front end: a death or a hang is latency, and teams share it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import numpy as np
 import orjson
+import pytest
 
 from faults.observe import children, ended, roles, total, wait_until
 from live_server import LiveServer, live_server
@@ -59,37 +61,32 @@ def test_kills_under_load(server: LiveServer) -> None:
     assert len(set(losses)) == 1
 
 
-def test_it_leaves_with_the_server(tmp_path: Path) -> None:
-    with live_server(tmp_path) as server:
-        post(server.url)
-        helper = helper_of(server)
-        assert server.stop() == 0
-        assert ended(helper)
+@pytest.fixture(scope="module")
+def vigilant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server that soon takes a process that stands still for hung."""
+    with live_server(tmp_path_factory.mktemp("vigilant"), hang_seconds=3) as running:
+        yield running
 
 
-def test_it_does_not_outlive_a_killed_server(tmp_path: Path) -> None:
-    with live_server(tmp_path) as server:
-        post(server.url)
-        helper = helper_of(server)
-        server.process.kill()
-        server.process.wait()
-        wait_until(lambda: ended(helper), 10, "it is still there")
+def hangs(server: LiveServer) -> float:
+    return total(server, "lossd_process_hangs_total", process="helper")
 
 
-def test_a_hung_one_is_noticed_and_its_request_is_answered(tmp_path: Path) -> None:
-    with live_server(tmp_path) as server:
-        before, hung = post(server.url), helper_of(server)
-        os.kill(hung, signal.SIGSTOP)
-        began = time.monotonic()
-        assert post(server.url) == before
-        assert time.monotonic() - began < 15.0
-        assert ended(hung)
-        assert total(server, "lossd_process_hangs_total", process="helper") == 1
-        assert f"the helper (pid {hung}) has made no progress" in server.log.read_text()
+def test_a_hung_one_is_noticed_and_its_request_is_answered(vigilant: LiveServer) -> None:
+    server, counted = vigilant, hangs(vigilant)
+    before, hung = post(server.url), helper_of(server)
+    os.kill(hung, signal.SIGSTOP)
+    began = time.monotonic()
+    assert post(server.url) == before
+    assert time.monotonic() - began < 15.0
+    assert ended(hung)
+    assert hangs(server) == counted + 1
+    assert f"the helper (pid {hung}) has made no progress" in server.log.read_text()
 
 
-def test_a_request_whose_helpers_hang_twice_may_be_sent_again(tmp_path: Path) -> None:
-    with live_server(tmp_path, hang_seconds=2) as server, ThreadPoolExecutor(1) as threads:
+def test_a_request_whose_helpers_hang_twice_may_be_sent_again(vigilant: LiveServer) -> None:
+    server, counted = vigilant, hangs(vigilant)
+    with ThreadPoolExecutor(1) as threads:
         before, stopped = post(server.url), {helper_of(server)}
         [front_end] = roles(server).front_ends
         for pid in stopped:
@@ -105,7 +102,7 @@ def test_a_request_whose_helpers_hang_twice_may_be_sent_again(tmp_path: Path) ->
         assert refused.json()["code"] == "overloaded"
         assert refused.json()["retryable"]
         assert int(refused.headers["retry-after"]) >= 1
-        assert total(server, "lossd_process_hangs_total", process="helper") == 2
+        assert hangs(server) == counted + 2
         assert post(server.url) == before
 
 

@@ -34,8 +34,6 @@ from lossd.teams import Limits, Team, digest_of, new_key
 from lossd.teams_file import add_key, add_team, set_disabled
 from wire.feeding import npy
 
-pytestmark = pytest.mark.alone
-
 REQUESTS = int(os.environ.get("LOSSD_REQUESTS", scaled(4000, 200_000)))
 SEED = int(os.environ.get("LOSSD_SEED", "1"))
 ROUNDS = 20

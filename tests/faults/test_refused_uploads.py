@@ -219,7 +219,7 @@ def test_programs_in_other_languages_get_it(
         assert by_other(name, folder, f"{server.url}/bce", size, media) == expected
 
 
-@pytest.mark.alone
+@pytest.mark.waits
 def test_a_gigabyte(server: LiveServer, folder: Path) -> None:
     assert by_other("curl", folder, f"{server.url}/bce", 1000 * MB, "application/json") == "413"
 
@@ -285,7 +285,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
         yield running
 
 
-@pytest.mark.alone
+@pytest.mark.waits
 def test_it_takes_so_long_for_so_many_and_holds_nothing_but_a_connection(narrow: LiveServer) -> None:
     began = time.monotonic()
     ended: dict[int, float] = {}
@@ -310,7 +310,7 @@ def test_it_takes_so_long_for_so_many_and_holds_nothing_but_a_connection(narrow:
     wait_until(lambda: not connections(narrow, front_end), 2, "a connection is still there")
 
 
-@pytest.mark.alone
+@pytest.mark.waits
 def test_it_ends_with_the_announced_bytes_and_with_the_limit(narrow: LiveServer) -> None:
     for length, most in ((20 * MB, 20 * MB), (1 << 40, 1 << 30)):
         with connect(narrow) as caller:
@@ -327,7 +327,7 @@ def test_it_ends_with_the_announced_bytes_and_with_the_limit(narrow: LiveServer)
                 assert time.monotonic() - began < 3.5
 
 
-@pytest.mark.alone
+@pytest.mark.waits
 def test_who_lingers_makes_room_and_is_missed_by_nobody(narrow: LiveServer) -> None:
     with ExitStack() as held:
         for _ in range(4):
@@ -340,7 +340,7 @@ def test_who_lingers_makes_room_and_is_missed_by_nobody(narrow: LiveServer) -> N
     assert total(narrow, "lossd_requests_total", outcome="disconnected") == 0
 
 
-@pytest.mark.alone
+@pytest.mark.waits
 def test_an_end_is_not_held_up(tmp_path: Path) -> None:
     with live_server(tmp_path) as server, connect(server) as caller:
         caller.sendall(lingering())

@@ -17,7 +17,9 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from command import app
 from live_server import LiveServer, free_port, live_server
 from lossd_client import LossClient
 
@@ -155,15 +157,21 @@ def test_a_new_loss_is_a_function_and_an_entry(other: LiveServer) -> None:
     assert "/brier" in httpx.get(f"{other.url}/openapi.json").json()["paths"]
 
 
-def test_torch_serves_where_the_native_kernel_is_missing(server: LiveServer, other: LiveServer) -> None:
+def test_torch_serves_where_the_native_kernel_is_missing_and_says_what_that_costs(
+    server: LiveServer, other: LiveServer
+) -> None:
     x = np.random.default_rng(0).normal(0, 4, (3000, 80)).astype(np.float32)
     y = x > 3
     assert (server.info()["kernel"], other.info()["kernel"]) == ("native", "torch")
     with LossClient(server.url) as native, LossClient(other.url) as torch:
-        for form in ({}, {"axis": 0}, {"reduction": "none", "gamma": 0.7}):
+        for form in ({}, {"axis": 0}, {"reduction": "none", "gamma": 0.7}, {"gamma": 2.3}):
             got, expected = (client.focal(x, y, **form) for client in (torch, native))
             assert np.asarray(got.loss).tobytes() == np.asarray(expected.loss).tobytes()
-            assert (got.sum, got.positives) == (expected.sum, expected.positives)
+            assert (got.sum_terms, got.positives) == (expected.sum_terms, expected.positives)
+    for one in (server, other):
+        doctor = CliRunner().invoke(app, ["doctor", "--url", one.url]).stdout
+        for said in (str(one.info()["notes"]), doctor, one.log.read_text()):
+            assert ("torch computes on the CPU" in said) is (one is other)
 
 
 def test_while_it_stops_others_are_told_so(tmp_path: Path) -> None:

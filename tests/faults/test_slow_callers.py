@@ -17,7 +17,7 @@ from faults.observe import connections, is_free, metrics, port_of, roles, total,
 from faults.raw import connect, drip, receive, talk
 from live_server import LiveServer, live_server
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.waits
 
 MIB = 1 << 20
 RATE = 8192

@@ -22,7 +22,7 @@ from live_server import LiveServer, live_server
 from teams_file import make_key, team_table, write_teams
 from wire.feeding import npy
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.waits
 
 MIB = 1 << 20
 SECONDS = 20.0

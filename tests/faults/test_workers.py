@@ -6,10 +6,13 @@ import io
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,12 +23,15 @@ import pytest
 
 import reference
 from bench.memory import family
-from faults.observe import ended, is_free, roles, wait_until, workers
+from faults.observe import children, ended, is_free, roles, wait_until, workers
+from faults.probes import watched_server
 from live_server import LiveServer, live_server
 from lossd_client import LossClient, LossdError
 
 X = np.random.default_rng(3).normal(0, 4, (32, 80)).astype(np.float32)
 Y = (X > 3).astype(np.float32)
+MOST_IMPORTS = 3
+"""As long as so many imports of numpy on the same machine just then a worker may take to be replaced."""
 Client = partial(LossClient, retry=None, request_bytes=1 << 30)
 """It is the server that is to survive: nothing is sent twice, and nothing in parts."""
 
@@ -103,17 +109,36 @@ def test_callers_who_hang_up_while_they_are_scored_free_their_memory(tmp_path: P
         assert httpx.post(f"{server.url}/bce", json={"logits": [1], "targets": [1]}).status_code == 200
 
 
+def test_a_server_is_three_processes(server: LiveServer) -> None:
+    """A front end and a worker beside the supervisor, unless it is asked for more."""
+    wait_until(lambda: len(children(server.process.pid)) == 2, 10, "there are more, or fewer")
+
+
+@contextmanager
+def all_kinds(folder: Path) -> Iterator[tuple[LiveServer, list[int]]]:
+    """A server with a process of every kind: an admin listener and a helper, too; and the processes."""
+    numbers = "[" + ",".join(["0.5"] * 400_000) + "]"  # so long a document is the helper's
+    with watched_server(folder) as admin:
+        answer = httpx.post(
+            f"{admin.server.url}/bce",
+            content=f'{{"logits":{numbers},"targets":{numbers}}}',
+            headers={"content-type": "application/json"},
+            timeout=30,
+        )
+        assert answer.status_code == 200
+        found = family(admin.server.process.pid)
+        assert len(found) == 5
+        yield admin.server, found
+
+
 def test_nothing_outlives_the_server(tmp_path: Path) -> None:
-    with live_server(tmp_path) as server:
-        found = family(server.process.pid)
-        assert len(found) == 3  # a front end and a worker beside the supervisor
+    with all_kinds(tmp_path) as (server, found):
         assert server.stop() == 0
         assert all(ended(pid) for pid in found)
 
 
 def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
-    with live_server(tmp_path) as server:
-        found = family(server.process.pid)
+    with all_kinds(tmp_path) as (server, found):
         server.process.kill()
         server.process.wait()
         wait_until(lambda: all(ended(pid) for pid in found), 10, "something is left")
@@ -147,14 +172,31 @@ def test_an_ended_front_end_is_replaced(tmp_path: Path) -> None:
             assert float(client.focal(X, Y)) == pytest.approx(expected(), rel=1e-14)
 
 
-def test_several_workers_share_the_requests(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def pair_of_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    folder = tmp_path_factory.mktemp("two")
+    with live_server(folder, device="cpu:0,cpu:1", threads=2) as running:
+        yield running
+
+
+@pytest.fixture
+def two(pair_of_workers: LiveServer) -> LiveServer:
+    """A server with two workers, both of which are there."""
+    wait_until(
+        lambda: [worker["state"] for worker in workers(pair_of_workers)] == ["ready"] * 2,
+        30,
+        "one is missing",
+    )
+    return pair_of_workers
+
+
+def test_several_workers_share_the_requests(two: LiveServer) -> None:
+    server = two
     x, y = np.tile(X, (400, 1)), np.tile(Y, (400, 1))
-    with live_server(tmp_path, device="cpu:0,cpu:1") as server, Client(server.url) as client:
+    with Client(server.url) as client:
         found = workers(server)
-        assert [(worker["device"], worker["state"]) for worker in found] == [
-            ("cpu:0", "ready"),
-            ("cpu:1", "ready"),
-        ]
+        assert [worker["device"] for worker in found] == ["cpu:0", "cpu:1"]
+        restarts = [worker["restarts"] for worker in found]
         expected_bits = float(client.bce(x, y))
         pids = [worker["pid"] for worker in found]
         before = [cpu_seconds(pid) for pid in pids]
@@ -175,10 +217,10 @@ def test_several_workers_share_the_requests(tmp_path: Path) -> None:
         os.kill(pids[0], signal.SIGKILL)
         assert float(client.bce(x, y)) == expected_bits  # by the other, or by its successor
         server.wait_until_ready()
-        assert [worker["restarts"] for worker in workers(server)] == [1, 0]
+        assert [worker["restarts"] for worker in workers(server)] == [restarts[0] + 1, restarts[1]]
 
 
-def test_several_workers_share_a_large_request(server: LiveServer, tmp_path: Path) -> None:
+def test_several_workers_share_a_large_request(server: LiveServer, two: LiveServer) -> None:
     """Its bits are those of a server with one worker, whatever is asked for."""
     x, y = np.tile(X, (2000, 1)), np.tile(Y, (2000, 1))
     forms: tuple[dict[str, Any], ...] = (
@@ -188,12 +230,8 @@ def test_several_workers_share_a_large_request(server: LiveServer, tmp_path: Pat
         {"reduction": "sum", "weight": X[0] ** 2},
         {"reduction": "none"},
     )
-    with (
-        live_server(tmp_path, device="cpu:0,cpu:1") as shared,
-        Client(server.url, timeout=60) as alone,
-        Client(shared.url, timeout=60) as client,
-    ):
-        pids = [worker["pid"] for worker in workers(shared)]
+    with Client(server.url, timeout=60) as alone, Client(two.url, timeout=60) as client:
+        pids = [worker["pid"] for worker in workers(two)]
         before = [cpu_seconds(pid) for pid in pids]
         for form in forms:
             expected, found = alone.focal(x, y, **form), client.focal(x, y, **form)
@@ -206,19 +244,16 @@ def test_several_workers_share_a_large_request(server: LiveServer, tmp_path: Pat
             )
         one, other = (cpu_seconds(pid) - was for pid, was in zip(pids, before, strict=True))
         assert 0.25 < one / other < 4.0
-        wait_until(lambda: is_free(shared), 1, "something is held")
+        wait_until(lambda: is_free(two), 1, "something is held")
 
 
-def test_workers_that_share_a_request_name_its_first_fault(tmp_path: Path) -> None:
+def test_workers_that_share_a_request_name_its_first_fault(two: LiveServer) -> None:
     """However fast each is: the one at the end of a slice, before the one at the beginning of the next."""
     x, y = np.tile(X, (800, 1)), np.tile(Y, (800, 1))
     wrong, slices = x.copy(), 131_072
     wrong.reshape(-1)[[6 * slices - 1, 6 * slices + 5]] = np.nan
     first = "/logits/" + "/".join(map(str, divmod(6 * slices - 1, 80)))
-    with (
-        live_server(tmp_path, device="cpu:0,cpu:1", threads=2) as server,
-        Client(server.url, timeout=60) as client,
-    ):
+    with Client(two.url, timeout=60) as client:
         for _ in range(20):
             with pytest.raises(LossdError) as caught:
                 client.focal(wrong, y)
@@ -226,18 +261,15 @@ def test_workers_that_share_a_request_name_its_first_fault(tmp_path: Path) -> No
         assert np.isfinite(float(client.focal(x, y)))
 
 
-def test_a_worker_that_does_not_come_back_keeps_nobody_waiting(tmp_path: Path) -> None:
+def test_a_worker_that_does_not_come_back_keeps_nobody_waiting(two: LiveServer) -> None:
     """Its requests are the other's."""
     x, y = np.tile(X, (4000, 1)), np.tile(Y, (4000, 1))
-    with (
-        live_server(tmp_path, device="cpu:0,cpu:1") as server,
-        Client(server.url, timeout=30) as client,
-    ):
+    with Client(two.url, timeout=30) as client:
         expected_bits = float(client.focal(x, y))
         answers: list[float] = []
 
         def ask() -> None:
-            with Client(server.url, timeout=30) as client:
+            with Client(two.url, timeout=30) as client:
                 answers.extend(float(client.focal(x, y)) for _ in range(3))
 
         threads = [threading.Thread(target=ask) for _ in range(6)]
@@ -247,7 +279,7 @@ def test_a_worker_that_does_not_come_back_keeps_nobody_waiting(tmp_path: Path) -
         time.sleep(0.3)
         killed = set()
         while any(thread.is_alive() for thread in threads):
-            pid = workers(server)[0]["pid"]
+            pid = workers(two)[0]["pid"]
             if pid not in killed:
                 killed.add(pid)
                 os.kill(pid, signal.SIGKILL)
@@ -261,18 +293,24 @@ def test_a_worker_that_does_not_come_back_keeps_nobody_waiting(tmp_path: Path) -
 def test_a_killed_worker_is_replaced_at_once(tmp_path: Path, say: Callable[[str], None]) -> None:
     """It imports little: that is why it is small, too."""
     x, y = np.tile(X, (128, 1)), np.tile(Y, (128, 1))
-    waits = []
+    waits, imports = [], []
     with live_server(tmp_path) as server, Client(server.url, timeout=30) as client:
         right = float(client.focal(x, y))
         for _ in range(5):
             pid = server.worker_pid()
+            began = time.monotonic()
+            subprocess.run([sys.executable, "-c", "import numpy"], check=True)
+            imports.append(time.monotonic() - began)
             os.kill(pid, signal.SIGKILL)
             began = time.monotonic()
             assert float(client.focal(x, y)) == right
             waits.append(time.monotonic() - began)
         megabytes = own_bytes(server.worker_pid()) / 1e6
-    say(f"a killed worker: longest wait {max(waits):.2f} s; {megabytes:.0f} MB without the arena")
-    assert max(waits) < 1.0
+    say(
+        f"a killed worker: longest wait {max(waits):.2f} s, an import of numpy takes {max(imports):.2f} s; "
+        f"{megabytes:.0f} MB without the arena"
+    )
+    assert max(waits) < max(1.0, MOST_IMPORTS * max(imports))
     assert megabytes < 60.0
 
 

@@ -154,6 +154,13 @@ SHARED: Final = (
 )
 """Parameters that every loss has."""
 
+RESERVED: Final = frozenset(
+    (
+        *(parameter.name for parameter in SHARED),
+        *("report", "top", "row", "first_row", "calibration_bins", "sweep", "group_names"),
+    )
+)
+"""Names that no loss's own parameter may have: those of the shared parameters, and of reports."""
 VARIANTS: Final = ("sigmoid", "exp", "quality")
 
 _LISTED: Final = (
@@ -223,7 +230,7 @@ def register(entry: str) -> None:
             imports it, too. The loss's function may be in another module that does.
 
     Raises:
-        ValueError: There is no such loss, its name is taken, or it has no function of its own.
+        ValueError: There is no such loss, its name or that of a parameter is taken, or it has no function.
     """
     module, _, name = entry.partition(":")
     try:
@@ -236,5 +243,9 @@ def register(entry: str) -> None:
         raise ValueError(msg)
     if not loss.function or loss.is_native:
         msg = f"the loss at {entry!r} must have a function, and no nanoseconds"
+        raise ValueError(msg)
+    taken = [parameter.name for parameter in loss.parameters if parameter.name in RESERVED]
+    if taken:
+        msg = f"the loss at {entry!r} has a parameter {taken[0]}, as all losses do; give its own another name"
         raise ValueError(msg)
     _losses[loss.name] = loss

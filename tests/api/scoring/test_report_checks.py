@@ -75,7 +75,6 @@ def test_rows_are_whole_only_for_a_report() -> None:
         ("report=paired", {"baseline": ("bfloat16", (ROWS, CLASSES))}),
         ("report=all&class_axis=0", {}),
         ("report=calibration&calibration_bins=exact", {"logits": OTHER}),
-        ("report=totals&calibration_bins=exact", {}),
     ],
 )
 def test_what_is_taken(query: str, tensors: dict[str, tuple[str, Shape]]) -> None:
@@ -270,3 +269,13 @@ def test_a_pos_weight_among_the_parameters_is_shown_as_it_is() -> None:
     request, cut = made("report=all&pos_weight=1,2,3")
     show_pos_weight(request, cut.shape, memoryview(b""))
     assert request.options["pos_weight"] == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("given", "section"),
+    [("top=3", "top"), ("calibration_bins=8", "calibration"), ("group_names=a", "groups")],
+)
+def test_parameters_of_sections_that_are_not_asked_for_are_refused(given: str, section: str) -> None:
+    error = refusal(f"report=histogram&{given}")
+    assert error.code == "invalid_parameter"
+    assert f"add {section} to report" in error.detail

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from lossd_client.cli.inputs import blocks as inputs
 random = np.random.default_rng(4)
 DENSE = random.normal(size=(60, 4)), random.random((60, 4)) < 0.3
 IDS = random.normal(size=(60, 4, 3)), random.integers(-1, 5, size=(60, 3))
+AXES, NORMALIZERS = ("0", "1", "-1", "0,1"), ("count", "weight", "positives", "64")
 QUESTIONS: list[tuple[list[str], dict[str, Any]]] = [
     ([], {}),
     (["--reduction", "sum"], {"reduction": "sum"}),
@@ -33,9 +35,10 @@ QUESTIONS: list[tuple[list[str], dict[str, Any]]] = [
                 "normalizer": float(normalizer) if normalizer == "64" else normalizer,
             },
         )
-        for reduction in ("sum", "mean")
-        for axis in ("0", "1", "-1", "0,1")
-        for normalizer in ("count", "weight", "positives", "64")
+        for reduction, axis, normalizer in [
+            *product(["mean"], AXES, NORMALIZERS),
+            *zip(["sum"] * 4, AXES, NORMALIZERS, strict=True),  # a sum is divided by nothing
+        ]
     ),
     (["--axis", "0,2"], {"axis": [0, 2]}),
     (["--axis", "1,2", "--normalizer", "positives"], {"axis": [1, 2], "normalizer": "positives"}),

@@ -70,7 +70,7 @@ def check_output(limit: int, outputs: int, spec: LossSpec, arrays: int, written:
     if needed <= limit:
         return
     remedy = "reduce over more axes, or send less"
-    if spec.binary_hint is not None:
+    if spec.binary_hint is not None and "report" not in spec.params:  # which a binary answer has not
         remedy = f"{spec.binary_hint}, {remedy}"
     detail = f"the answer's {outputs} numbers may take {needed} bytes, at most {limit} are allowed; {remedy}"
     raise RequestError(ErrorCode.OUTPUT_TOO_LARGE, detail)

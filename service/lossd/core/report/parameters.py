@@ -224,6 +224,8 @@ REPORT: Final = (
 
 REPORT_BY_NAME: Final[Mapping[str, Parameter]] = {parameter.name: parameter for parameter in REPORT}
 _OTHERS: Final = REPORT_BY_NAME.keys() - {"report"}
+_SECTIONS: Final = {"top": "top", "calibration_bins": "calibration", "group_names": "groups"}
+"""The parameters that one section alone uses."""
 
 
 def check_report(loss: Loss, params: Mapping[str, object]) -> None:
@@ -239,9 +241,10 @@ def check_report(loss: Loss, params: Mapping[str, object]) -> None:
     asked = params.get("report")
     if asked is None:
         if not _OTHERS.isdisjoint(params):
-            _refuse_alone(loss, params)
+            _refuse_alone(params)
         return
     assert isinstance(asked, tuple)
+    _refuse_unused(params, asked)
     sweep = params.get("sweep")
     if sweep is None and "sweep" not in asked:
         return
@@ -256,12 +259,19 @@ def check_report(loss: Loss, params: Mapping[str, object]) -> None:
         raise _invalid("sweep", "the section sweep needs the gammas; add them, as in sweep=gamma:0,1,2")
 
 
-def _refuse_alone(loss: Loss, params: Mapping[str, object]) -> None:
-    """Refuse parameters of a report without one, unless an operator's loss has some of these names."""
-    own = {parameter.name for parameter in loss.parameters}
+def _refuse_alone(params: Mapping[str, object]) -> None:
+    """Refuse parameters of a report without one."""
     for name in params:
-        if name in _OTHERS and name not in own:
+        if name in _OTHERS:
             detail = f"{name} goes with a report; add report={ALL} or its sections, or leave {name} out"
+            raise _invalid(name, detail)
+
+
+def _refuse_unused(params: Mapping[str, object], asked: tuple[str, ...]) -> None:
+    """Refuse parameters of sections that are not asked for."""
+    for name, section in _SECTIONS.items():
+        if name in params and section not in asked and ALL not in asked:
+            detail = f"{name} is for the section {section}; add {section} to report, or leave {name} out"
             raise _invalid(name, detail)
 
 
