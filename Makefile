@@ -11,7 +11,7 @@ UNITS := tests/core tests/wire tests/engine tests/api tests/client tests/test_ma
 # Tests wait for servers now and then, so there are more of them at a time than cores.
 AT_ONCE := $(shell expr $$(nproc) \* 3 / 2)
 # Tests that mostly wait need no core each, and few enough run beside each other to be on time.
-WAITING := 6
+WAITING := 4
 # The files that have tests with a mark: no others are collected when those run.
 marked = $(shell grep -rl --include='test_*.py' 'mark\.$(1)\b' tests)
 ARGS ?=

@@ -16,7 +16,7 @@ from faults.probes import stopped, watched_server
 
 pytestmark = pytest.mark.waits
 
-HANG_SECONDS = scaled(2.0, 10.0)
+HANG_SECONDS = scaled(3.0, 10.0)
 NOTICED_SECONDS = HANG_SECONDS + 5.0
 RATE = 100.0
 
