@@ -279,7 +279,8 @@ static inline void add_block(wide_sum *sum, const double *values, int count)
         return;
     }
     for (int level = 0; level < CUTS; level++)
-        add_number(sum, totals[level]);
+        if (totals[level] != 0.0)
+            add_number(sum, totals[level]);
     for (int i = 0; rest && i < count; i++)
         add_number(sum, beyond_cuts(values[i]));
 }

@@ -31,7 +31,7 @@ static void add_classes(const report *report, const block *block, figures *figur
     plane_sums *sums = &figures->arrays;
     const int64_t base = report->single_sums;
     add_by_class(report, sums, report->at.class_sum - base, block->start, block->loss, count, figures);
-    add_by_class(report, sums, report->at.class_positives - base, block->start, block->y, count, figures);
+    add_targets_by_class(report, sums, report->at.class_positives - base, block->start, block->y, count, figures);
     if (report->weighted)
         add_by_class(report, sums, report->at.class_weight - base, block->start, block->weight, count, figures);
     count_by_class(report, figures->counts + report->at.class_count, block->start,

@@ -5,37 +5,29 @@
 #include "elements.h"
 #include "report_sums.h"
 
-/* sigmoid(x), or the probability itself */
-LOSSD_INLINE double probability_of(int probabilities, double x)
+/* sigmoid(x) */
+LOSSD_INLINE double probability_of(double x)
 {
-    if (probabilities)
-        return x;
     double small = lossd_logit(0, 0, 0, x).small.hi;
     return (x >= 0.0 ? 1.0 : small) / (1.0 + small);
 }
 
 #define MOST_CELL_ADDS (1 << 20) /* 42 bits each, which 63 have room for */
 
-/* Move the whole numbers of the calibration's cells to its sums and counts. */
+/* Move the whole numbers of the calibration's cells to its sums, before they have no room for more. */
 static void settle_calibration(const report *report, figures *figures)
 {
-    const int64_t positives = report->at.bin_positives - report->single_sums;
-    const int64_t sums = report->exact ? -1 : report->at.bin_probability - report->single_sums;
+    const int64_t sums = report->at.bin_probability - report->single_sums;
     figures->cell_adds = 0;
-    for (int64_t i = 0; i < report->calibration_cells; i++) {
+    for (int64_t i = 0; !report->exact && i < report->calibration_cells; i++) {
         cell *cell = figures->cells + i;
-        if (!cell->count)
-            continue;
-        figures->counts[report->at.bin_count + i] += cell->count;
-        add_one(&figures->arrays, positives + i, (double)cell->positives, figures);
-        /* up to 62 bits: each as two numbers that a float64 holds */
-        for (int half = 0; sums >= 0 && half < 2; half++) {
-            int64_t whole = half ? cell->low : cell->high;
+        for (int half = 0; half < 2; half++) {
+            int64_t *whole = half ? &cell->low : &cell->high, low = *whole & 0x7fffffff;
             double unit = half ? 0x1p-84 : 0x1p-42;
-            add_one(&figures->arrays, sums + i, (double)(whole >> 31) * 0x1p31 * unit, figures);
-            add_one(&figures->arrays, sums + i, (double)(whole & 0x7fffffff) * unit, figures);
+            add_one(&figures->arrays, sums + i, (double)(*whole - low) * unit, figures);
+            add_one(&figures->arrays, sums + i, (double)low * unit, figures);
+            *whole = 0;
         }
-        memset(cell, 0, sizeof *cell);
     }
 }
 
@@ -77,12 +69,26 @@ static int is_cross_entropy(const job *job)
            !job->allow_nan;
 }
 
-/* The cross entropy of the inputs without weights, pos_weight and smoothing. */
-static void plain_losses(const job *job, const block *block, double *losses)
+/* The probabilities of a block, and its cross entropies without weights, pos_weight and smoothing. */
+static void score_plainly(const job *job, const block *block, double *p, double *losses)
 {
-    formula plain = {LOSSD_BCE, job->formula.probabilities, 0, 0, 0.0, 0.0, 0.0};
+    const int count = block->count, probabilities = job->formula.probabilities;
+    const double *x = block->x, *y = block->y;
+    const formula plain = {LOSSD_BCE, probabilities, 0, 0, 0.0, 0.0, 0.0};
+    if (!probabilities && !is_cross_entropy(job) && lossd_all_hard(count, x, y)) {
+        for (int i = 0; i < count; i++) { /* both from one exp */
+            lossd_input input = lossd_logit(0, 0, 1, x[i]);
+            losses[i] = lossd_hard_cross_entropy(0, input, y[i]);
+            p[i] = (x[i] >= 0.0 ? 1.0 : input.small.hi) / (1.0 + input.small.hi);
+        }
+        return;
+    }
+    if (probabilities)
+        memcpy(p, x, sizeof *p * (size_t)count);
+    for (int i = 0; !probabilities && i < count; i++)
+        p[i] = probability_of(x[i]);
     if (!is_cross_entropy(job))
-        lossd_elements(&plain, block->count, block->x, block->y, NULL, NULL, losses);
+        lossd_elements(&plain, count, x, y, NULL, NULL, losses);
 }
 
 /* The cell of each element. */
@@ -140,16 +146,12 @@ static void add_calibration(const job *job, const report *report, const block *b
 {
     double p[BLOCK], squares[BLOCK], losses[BLOCK], rest[BLOCK];
     int64_t cells[BLOCK], high[BLOCK], low[BLOCK];
-    const int count = block->count, probabilities = job->formula.probabilities;
-    for (int i = 0; !probabilities && i < count; i++)
-        p[i] = probability_of(0, block->x[i]);
-    if (probabilities)
-        memcpy(p, block->x, sizeof *p * (size_t)count);
+    const int count = block->count;
+    score_plainly(job, block, p, losses);
     for (int i = 0; i < count; i++) {
         double t = p[i] - block->y[i];
         squares[i] = t * t;
     }
-    plain_losses(job, block, losses);
     cells_of(job, report, block, p, cells);
     split_probabilities(p, count, high, low, rest);
     const int plain = is_plain_block(job, block);

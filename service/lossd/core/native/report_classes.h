@@ -48,9 +48,39 @@ static void add_by_class(const report *report, plane_sums *sums, int64_t field, 
     }
 }
 
+/* Whether a block is some lines of all classes, an element each. */
+static int has_lines(const report *report, int64_t start, int count)
+{
+    return report->class_inner == 1 && start % report->classes == 0 && count % report->classes == 0;
+}
+
+/* The same for targets of 0 and 1, which are first counted by class. */
+static void add_targets_by_class(const report *report, plane_sums *sums, int64_t field, int64_t start,
+                                 const double *y, int count, figures *figures)
+{
+    double totals[BLOCK] = {0.0};
+    const int classes = (int)report->classes;
+    int64_t other = !has_lines(report, start, count);
+    for (int i = 0; i < count; i++)
+        other |= (y[i] != 0.0) & (y[i] != 1.0);
+    if (other) {
+        add_by_class(report, sums, field, start, y, count, figures);
+        return;
+    }
+    for (int line = 0; line < count; line += classes)
+        for (int class = 0; class < classes; class++)
+            totals[class] += y[line + class];
+    add_side_by_side(sums, field, totals, classes, figures);
+}
+
 static void count_by_class(const report *report, int64_t *counts, int64_t start, const double *kept, int count)
 {
     const int64_t inner = report->class_inner, classes = report->classes;
+    if (!kept && has_lines(report, start, count)) {
+        for (int64_t class = 0; class < classes; class++)
+            counts[class] += count / classes;
+        return;
+    }
     int64_t within = start % inner, class = start / inner % classes;
     for (int i = 0; i < count; i++) {
         counts[class] += !kept || kept[i] != 0.0;

@@ -8,6 +8,8 @@
 
 #define FIRST_PLANES 4
 #define HISTOGRAM_BINS 65536 /* then zero, infinite, NaN */
+#define HISTOGRAM_CELLS (HISTOGRAM_BINS + 3)
+#define USED 64
 enum { BETTER, WORSE, EQUAL, UNDEFINED, PAIRS };
 enum { TOP_ROWS, TOP_ELEMENTS, WORSE_ROWS, WORSE_ELEMENTS, BETTER_ROWS, BETTER_ELEMENTS, LISTS };
 
@@ -64,8 +66,10 @@ typedef struct {
     wide_sum *single;
     plane_sums arrays;
     int64_t *counts;
+    unsigned char *used; /* for each USED counts whether there is one; else they hold nothing yet */
     cell *cells;       /* of the calibration */
     int64_t cell_adds; /* since they were moved to the sums */
+    int64_t kept_rows; /* where rows of one element are only counted */
     group_table groups;
     list lists[LISTS];
     open_row open;
@@ -85,6 +89,7 @@ static void close_figures(figures *figures)
     free(figures->single);
     free(figures->arrays.plane);
     free(figures->counts);
+    free(figures->used);
     free(figures->cells);
     for (int64_t g = 0; g < figures->groups.count; g++)
         free(figures->groups.sums[g].plane);
@@ -96,11 +101,39 @@ static void close_figures(figures *figures)
         free(figures->lists[i].entries);
 }
 
+/* Counts of histograms are many, of which few are used: others are zero from the start. */
+static void open_counts(const report *report, figures *figures)
+{
+    const int64_t groups = report->counts / USED + 1, first = report->at.histogram_elements;
+    figures->used = zeros(groups, 1, figures);
+    figures->counts = malloc(sizeof(int64_t) * (size_t)(groups * USED));
+    if (!figures->counts || !figures->used) {
+        figures->failed = 1;
+        return;
+    }
+    for (int64_t g = 0; g < groups; g++)
+        if (first < 0 || g * USED < first || (g + 1) * USED > report->at.histogram_rows + HISTOGRAM_CELLS) {
+            memset(figures->counts + g * USED, 0, sizeof(int64_t) * USED);
+            figures->used[g] = 1;
+        }
+}
+
+/* Add to one of a histogram's counts. */
+static inline void add_count(figures *figures, int64_t index, int64_t count)
+{
+    const int64_t group = index / USED;
+    if (!figures->used[group]) {
+        memset(figures->counts + group * USED, 0, sizeof(int64_t) * USED);
+        figures->used[group] = 1;
+    }
+    figures->counts[index] += count;
+}
+
 static void open_figures(const report *report, figures *figures)
 {
     memset(figures, 0, sizeof *figures);
     figures->single = zeros(report->single_sums, sizeof(wide_sum), figures);
-    figures->counts = zeros(report->counts, sizeof(int64_t), figures);
+    open_counts(report, figures);
     figures->arrays.length = figures->arrays.stride = report->sums - report->single_sums;
     if (report->at.bin_count >= 0)
         figures->cells = zeros(report->calibration_cells, sizeof(cell), figures);

@@ -16,12 +16,11 @@ static int64_t histogram_bin(double value)
 
 static void add_histogram(const report *report, const block *block, figures *figures)
 {
-    int64_t *counts = figures->counts + report->at.histogram_elements;
     for (int i = 0; i < block->count; i++) {
         if (!is_kept(block, i))
             continue;
         int64_t bin = histogram_bin(block->loss[i]);
-        counts[bin]++;
+        add_count(figures, report->at.histogram_elements + bin, 1);
         if (report->weighted)
             add_one(&figures->arrays, report->at.histogram_weight - report->single_sums + bin, block->weight[i],
                     figures);

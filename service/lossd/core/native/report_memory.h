@@ -4,6 +4,7 @@
 
 #include "report_calibration.h"
 #include "report_groups.h"
+#include "report_rows.h"
 
 static void join_lists(const report *report, list *all, const list *other)
 {
@@ -23,11 +24,14 @@ static void join_planes_of(plane_sums *all, const plane_sums *other, figures *fi
 /* Finish a thread's figures: `total` is its sum of the losses. */
 static void settle_figures(const job *job, const report *report, wide_sum *total, figures *figures)
 {
-    if (figures->failed || report->at.bin_count < 0)
+    if (figures->failed)
         return;
-    settle_calibration(report, figures);
-    if (is_cross_entropy(job))
+    if (report->at.bin_count >= 0 && is_cross_entropy(job))
         add_sum(single(figures, report->at.cross_entropy), total);
+    if (counts_rows(report)) {
+        add_sum(single(figures, report->at.row_products), total);
+        add_number(single(figures, report->at.divisor_squares), (double)figures->kept_rows);
+    }
 }
 
 static void join_figures(const report *report, figures *all, figures *other)
@@ -37,8 +41,18 @@ static void join_figures(const report *report, figures *all, figures *other)
         return;
     for (int64_t i = 0; i < report->single_sums; i++)
         add_sum(all->single + i, other->single + i);
-    for (int64_t i = 0; i < report->counts; i++)
-        all->counts[i] += other->counts[i];
+    for (int64_t i = 0; i < report->counts; i++) {
+        if (!other->used[i / USED])
+            i += USED - 1; /* a group of them, at whose beginning this is */
+        else
+            add_count(all, i, other->counts[i]);
+    }
+    for (int64_t i = 0; all->cells && i < report->calibration_cells; i++) {
+        all->cells[i].count += other->cells[i].count;
+        all->cells[i].positives += other->cells[i].positives;
+        all->cells[i].high += other->cells[i].high;
+        all->cells[i].low += other->cells[i].low;
+    }
     join_planes_of(&all->arrays, &other->arrays, all);
     for (int i = 0; i < LISTS; i++)
         join_lists(report, all->lists + i, other->lists + i);
@@ -93,6 +107,32 @@ static void write_planes(sum_writer *to, int64_t first, const plane_sums *sums)
     }
 }
 
+/* Write a whole number of some unit, as one number or two that a float64 holds. */
+static void write_whole(sum_writer *to, int64_t index, int64_t whole, double unit)
+{
+    const int64_t low = whole & 0x7fffffff;
+    if (llabs(whole) < (int64_t)1 << 53) {
+        write_number(to, index, (double)whole * unit);
+        return;
+    }
+    write_number(to, index, (double)(whole - low) * unit);
+    write_number(to, index, (double)low * unit);
+}
+
+static void write_cells(sum_writer *to, const report *report, const figures *figures)
+{
+    for (int64_t i = 0; figures->cells && i < report->calibration_cells; i++) {
+        const cell *cell = figures->cells + i;
+        if (!cell->count)
+            continue;
+        write_whole(to, report->at.bin_positives + i, cell->positives, 1.0);
+        if (report->exact)
+            continue;
+        write_whole(to, report->at.bin_probability + i, cell->high, 0x1p-42);
+        write_whole(to, report->at.bin_probability + i, cell->low, 0x1p-84);
+    }
+}
+
 static void write_sums(sum_writer *to, const report *report, const figures *figures)
 {
     for (int64_t i = 0; i < report->single_sums; i++) {
@@ -102,6 +142,7 @@ static void write_sums(sum_writer *to, const report *report, const figures *figu
             write_number(to, i, term[p]);
     }
     write_planes(to, report->single_sums, &figures->arrays);
+    write_cells(to, report, figures);
     for (int64_t g = 0; g < figures->groups.count; g++)
         write_planes(to, report->sums + g * report->group_sums, figures->groups.sums + g);
 }
@@ -109,9 +150,13 @@ static void write_sums(sum_writer *to, const report *report, const figures *figu
 /* Write the counts that are not 0, first all indices, or count them where `index` is NULL. */
 static int64_t write_counts(const report *report, const figures *figures, int64_t *index, int64_t *number)
 {
-    const int64_t groups = figures->groups.count * report->group_counts;
+    const int64_t groups = figures->groups.count * report->group_counts, end = report->counts + groups;
     int64_t count = 0;
-    for (int64_t i = 0; i < report->counts + groups; i++) {
+    for (int64_t i = 0; i < end; i++) {
+        if (i < report->counts && i % USED == 0 && !figures->used[i / USED]) {
+            i += USED - 1;
+            continue;
+        }
         int64_t value = i < report->counts ? figures->counts[i] : figures->groups.counts[i - report->counts];
         if (!value)
             continue;
@@ -121,6 +166,14 @@ static int64_t write_counts(const report *report, const figures *figures, int64_
         }
         count++;
     }
+    for (int64_t i = 0; figures->cells && i < report->calibration_cells; i++)
+        if (figures->cells[i].count) {
+            if (index) {
+                index[count] = report->at.bin_count + i;
+                number[count] = figures->cells[i].count;
+            }
+            count++;
+        }
     return count;
 }
 

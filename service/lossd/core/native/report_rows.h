@@ -104,6 +104,12 @@ static void pair_rows(const report *report, const char *base, const ended_rows *
     }
 }
 
+/* Whether a row is one element and its share of the divisor 1: products and squares follow from the others. */
+static int counts_rows(const report *report)
+{
+    return report->row_size == 1 && report->share == DIVISOR_COUNT;
+}
+
 /* The reducers over the rows that end in a block. */
 static void add_rows(const report *report, const char *base, ended_rows *rows, figures *figures)
 {
@@ -115,14 +121,17 @@ static void add_rows(const report *report, const char *base, ended_rows *rows, f
         values[i] = rows->sum[i] * rows->sum[i];
     add_to_both(single(figures, report->at.row_squares),
                 single_elements ? single(figures, report->at.element_squares) : NULL, values, count);
-    for (int i = 0; i < count; i++)
+    figures->kept_rows += count;
+    for (int i = 0; !counts_rows(report) && i < count; i++)
         values[i] = rows->sum[i] * rows->share[i];
-    add_padded(single(figures, report->at.row_products), values, count);
-    for (int i = 0; i < count; i++)
+    if (!counts_rows(report))
+        add_padded(single(figures, report->at.row_products), values, count);
+    for (int i = 0; !counts_rows(report) && i < count; i++)
         values[i] = rows->share[i] * rows->share[i];
-    add_plain(single(figures, report->at.divisor_squares), values, count);
+    if (!counts_rows(report))
+        add_plain(single(figures, report->at.divisor_squares), values, count);
     for (int i = 0; report->at.histogram_rows >= 0 && i < count; i++)
-        figures->counts[report->at.histogram_rows + histogram_bin(rows->loss[i])]++;
+        add_count(figures, report->at.histogram_rows + histogram_bin(rows->loss[i]), 1);
     double least = report->top ? least_key(report, figures->lists + TOP_ROWS) : 0.0;
     if (report->top && any_key(rows->loss, count, least, 1))
         for (int i = 0; i < count; i++)

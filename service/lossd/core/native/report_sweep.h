@@ -32,6 +32,7 @@ typedef struct {
     double y[PIECE], z[PIECE], weight[PIECE];
     double miss[PIECE], low[PIECE], fine_miss[PIECE], fine_low[PIECE];
     double power[PIECE], lost[PIECE], value[PIECE], other[PIECE];
+    int one[PIECE], ones; /* the places of targets of 1 */
 } sweep_piece;
 
 LOSSD_INLINE void sweep_costs(int probabilities, int n, const double *restrict x, sweep_piece *restrict to)
@@ -88,6 +89,13 @@ static void hard_sweep_inputs(int n, const double *restrict x, const double *res
         to->positive[i] = lossd_hard_cross_entropy(1, input, y[i]);
         to->miss[i] = miss.hi;
         to->low[i] = miss.lo;
+        to->y[i] = y[i];
+        to->z[i] = 1.0 - y[i];
+    }
+    to->ones = 0;
+    for (int i = 0; i < n; i++) {
+        to->one[to->ones] = i;
+        to->ones += y[i] > 0.0;
     }
 }
 
@@ -124,20 +132,25 @@ static void add_products(const report *report, int gamma, int64_t start, int n, 
 }
 
 /* The same for targets of 0 and 1, each of which has one product, with its cost in `positive`. */
-static void add_hard_products(const report *report, int gamma, int64_t start, int n, const double *y, sweep_piece *at,
-                              figures *figures)
+static void add_hard_products(const report *report, int gamma, int64_t start, int n, sweep_piece *at, figures *figures)
 {
-    double positives = 0.0;
-    for (int i = 0; i < n; i++) {
-        double value = at->power[i] * at->positive[i];
-        positives += y[i];
-        at->value[i] = y[i] > 0.0 ? 0.0 : value;
-        at->other[i] = y[i] > 0.0 ? value : 0.0;
-    }
-    if (positives > 0.0)
+    for (int i = 0; i < n; i++)
+        at->value[i] = at->power[i] * at->positive[i];
+    if (report->classes || at->ones > n / 8) {
+        for (int i = 0; i < n; i++)
+            at->other[i] = at->value[i] * at->y[i];
+        for (int i = 0; i < n; i++)
+            at->value[i] = at->value[i] * at->z[i];
         add_bracket(report, 0, gamma, start, at->other, n, figures);
-    if (positives < n)
-        add_bracket(report, 3, gamma, start, at->value, n, figures);
+    } else {
+        for (int k = 0; k < at->ones; k++) {
+            at->other[k] = at->value[at->one[k]];
+            at->value[at->one[k]] = 0.0;
+        }
+        if (at->ones)
+            add_bracket(report, 0, gamma, start, at->other, at->ones, figures);
+    }
+    add_bracket(report, 3, gamma, start, at->value, n, figures);
 }
 
 static void add_bce_products(const report *report, int64_t start, int n, sweep_piece *at, figures *figures)
@@ -201,7 +214,7 @@ static void add_sweep_piece(const job *job, const report *report, const block *b
     for (int g = 0; g < report->gammas; g++) {
         sweep_powers(report->gamma[g], n, weighted, &at);
         if (hard)
-            add_hard_products(report, g, start, n, y, &at, figures);
+            add_hard_products(report, g, start, n, &at, figures);
         else
             add_products(report, g, start, n, &at, figures);
     }
