@@ -113,7 +113,7 @@ static int counts_rows(const report *report)
 /* The reducers over the rows that end in a block. */
 static void add_rows(const report *report, const char *base, ended_rows *rows, figures *figures)
 {
-    double values[BLOCK];
+    double values[BLOCK + LANES];
     const int single_elements = report->row_size == 1 && report->at.element_squares >= 0;
     figures->counts[report->at.rows_dropped] += drop_empty_rows(rows);
     const int count = rows->count;
@@ -169,12 +169,23 @@ static void end_row(const report *report, int64_t row, int64_t kept, double sum,
 static void row_shares(const report *report, const block *block, int rows, int size, ended_rows *to)
 {
     for (int i = 0; i < rows; i++)
-        to->kept[i] = kept_of(block, i * size, size);
+        to->kept[i] = block->dropped ? kept_of(block, i * size, size) : size;
     if (report->share == DIVISOR_WEIGHT || report->share == DIVISOR_POSITIVES)
         row_sums(report->share == DIVISOR_WEIGHT ? block->weight : block->y, rows, size, to->share, NULL);
     else
         for (int i = 0; i < rows; i++)
             to->share[i] = report->share == DIVISOR_COUNT ? (double)to->kept[i] : 1.0;
+}
+
+/* The losses of rows: their sums, or means. */
+static void row_losses(const report *report, const double *sums, const ended_rows *rows, double *losses)
+{
+    if (!report->row_mean) {
+        memcpy(losses, sums, sizeof *losses * (size_t)rows->count);
+        return;
+    }
+    for (int i = 0; i < rows->count; i++)
+        losses[i] = rows->kept[i] ? sums[i] / (double)rows->kept[i] : sums[i];
 }
 
 /* Reduce a block of whole rows without groups. */
@@ -188,12 +199,12 @@ static void sum_whole_rows(const report *report, const char *base, const block *
     if (baseline)
         row_sums(baseline, rows.count, size, rows.baseline_sum, NULL);
     row_shares(report, block, rows.count, size, &rows);
-    for (int i = 0; i < rows.count; i++) {
-        double divisor = report->row_mean && rows.kept[i] ? (double)rows.kept[i] : 1.0;
-        rows.row[i] = block->start / size + i;
-        rows.loss[i] = rows.sum[i] / divisor;
-        rows.baseline_loss[i] = baseline ? rows.baseline_sum[i] / divisor : 0.0;
-    }
+    const int64_t first = block->start / size;
+    for (int i = 0; i < rows.count; i++)
+        rows.row[i] = first + i;
+    row_losses(report, rows.sum, &rows, rows.loss);
+    if (baseline)
+        row_losses(report, rows.baseline_sum, &rows, rows.baseline_loss);
     add_rows(report, base, &rows, figures);
 }
 
