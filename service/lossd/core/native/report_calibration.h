@@ -104,6 +104,12 @@ static void cells_of(const job *job, const report *report, const block *block, c
         int64_t bin = (int64_t)(p[i] * (double)bins);
         cells[i] = bin < bins ? bin : bins - 1;
     }
+    if (inner == 1 && within == 0 && class == 0 && block->count % classes == 0) {
+        for (int line = 0; line < block->count; line += (int)classes)
+            for (int i = 0; i < classes; i++)
+                cells[line + i] += i * bins;
+        return;
+    }
     for (int i = 0; i < block->count; i++) {
         cells[i] += class * bins;
         if (++within == inner) {
@@ -157,17 +163,21 @@ static void add_calibration(const job *job, const report *report, const block *b
     const int plain = is_plain_block(job, block);
     if (!plain)
         leave_out(report, block, cells, squares, losses, figures);
+    int64_t tiny = 0;
+    for (int i = 0; i < count; i++)
+        tiny |= rest[i] != 0.0;
     for (int i = 0; i < count; i++) {
-        if (cells[i] < 0)
+        if (!plain && cells[i] < 0)
             continue;
         cell *cell = figures->cells + cells[i];
         cell->count++;
         cell->positives += block->y[i] == 1.0;
         cell->high += high[i];
         cell->low += low[i];
-        if (rest[i] != 0.0 && !report->exact)
-            add_one(&figures->arrays, report->at.bin_probability - report->single_sums + cells[i], rest[i], figures);
     }
+    for (int i = 0; tiny && !report->exact && i < count; i++)
+        if (cells[i] >= 0)
+            add_one(&figures->arrays, report->at.bin_probability - report->single_sums + cells[i], rest[i], figures);
     add_padded(single(figures, report->at.brier), squares, count);
     if (!is_cross_entropy(job))
         add_padded(single(figures, report->at.cross_entropy), losses, count);

@@ -21,6 +21,50 @@ static void add_to_few_classes(const report *report, plane_sums *sums, int64_t f
     }
 }
 
+/* Whether a block is some lines of all classes, an element each. */
+static int has_lines(const report *report, int64_t start, int count)
+{
+    return report->class_inner == 1 && start % report->classes == 0 && count % report->classes == 0;
+}
+
+/* Cut lines into exact sums by class, of which `levels` are made; 0 where these are not all there is. */
+static int cut_lines(const double *restrict values, int count, int classes, int levels, double (*totals)[BLOCK])
+{
+    int64_t large = 0;
+    double left = 0.0;
+    for (int level = 0; level < levels; level++)
+        memset(totals[level], 0, sizeof(double) * (size_t)classes);
+    for (int line = 0; line < count; line += classes)
+        for (int class = 0; class < classes; class++) {
+            double value = values[line + class];
+            large |= !(fabs(value) < LARGEST);
+            for (int level = 0; level < levels; level++) {
+                double part = (value + CUT[level]) - CUT[level];
+                totals[level][class] += part;
+                value -= part;
+            }
+            left += fabs(value);
+        }
+    return !large && left == 0.0;
+}
+
+/* Add lines to the sums of their classes; 0 if this is not the way to do it. */
+static int add_lines(const report *report, plane_sums *sums, int64_t field, const double *values, int count,
+                     figures *figures)
+{
+    double totals[CUTS][BLOCK];
+    const int classes = (int)report->classes;
+    int levels = 3;
+    if (!cut_lines(values, count, classes, 3, totals)) {
+        levels = CUTS;
+        if (!cut_lines(values, count, classes, CUTS, totals))
+            return 0;
+    }
+    for (int level = 0; level < levels; level++)
+        add_side_by_side(sums, field, totals[level], classes, figures);
+    return 1;
+}
+
 /* Add each element to its class's sum. */
 static void add_by_class(const report *report, plane_sums *sums, int64_t field, int64_t start, const double *values,
                          int count, figures *figures)
@@ -30,6 +74,9 @@ static void add_by_class(const report *report, plane_sums *sums, int64_t field, 
         add_run_at(sums, field, values, count, figures);
         return;
     }
+    if (has_lines(report, start, count) && count > 4 * classes &&
+        add_lines(report, sums, field, values, count, figures))
+        return;
     if (inner == 1 && classes < FEW_CLASSES && count > 4 * classes) {
         add_to_few_classes(report, sums, field, start, values, count, figures);
         return;
@@ -46,12 +93,6 @@ static void add_by_class(const report *report, plane_sums *sums, int64_t field, 
         count -= run;
         at = (at + run) % (inner * classes);
     }
-}
-
-/* Whether a block is some lines of all classes, an element each. */
-static int has_lines(const report *report, int64_t start, int count)
-{
-    return report->class_inner == 1 && start % report->classes == 0 && count % report->classes == 0;
 }
 
 /* The same for targets of 0 and 1, which are first counted by class. */
