@@ -184,10 +184,10 @@ class Settings(BaseSettings):
         ),
     )
     max_report_row_elements: PositiveInt = Field(
-        default=1 << 24,
+        default=1 << 25,
         description=(
-            "Longest row, an index of axis 0, of a request with a report: one slice, which one worker scores "
-            "without a pause."
+            "Longest row, an index of axis 0, of a request with a report, times the gammas of a sweep: one "
+            "slice, which one worker scores without a pause. A sixteenth of it where torch is the kernel."
         ),
     )
     max_headers: PositiveInt = Field(default=100, description="Most headers of a request; more are 431.")

@@ -11,6 +11,7 @@ import numpy as np
 from lossd.api.scoring.shapes import Shape, shape_mismatch, shown_shape
 from lossd.core.catalog import Loss
 from lossd.core.cut import Cut
+from lossd.core.native.library import why_missing
 from lossd.core.operand import spread
 from lossd.core.parameters import class_axis
 from lossd.core.prepare import report_of
@@ -24,6 +25,8 @@ SECTION_OF: Final[Mapping[str, str]] = {"groups": "groups", "ids": "top", "basel
 """The section that uses a tensor, by the tensor's name."""
 _MOST_SHOWN: Final = 1 << 15
 """The most numbers of a pos_weight tensor that are shown: as many as a list among the parameters may have."""
+_TORCH_SHARE: Final = 16
+"""Rows are so many times shorter where torch computes a report on a CPU: about 2 microseconds an element."""
 _EXACT_DTYPES: Final = ("float16", "bfloat16")
 
 
@@ -87,7 +90,7 @@ def plan_for(
     """
     layout = report_of(request.loss, request.params, cut.shape, request.tensors)
     assert layout is not None
-    _check_row(cut.row_size, settings.max_report_row_elements)
+    _check_row(layout, cut.row_size, settings)
     top, most_cells = layout.spec.top, settings.max_report_cells
     if top > settings.max_report_top:
         detail = f"the section top lists at most {settings.max_report_top} rows; lower top, which is {top}"
@@ -196,11 +199,17 @@ def _check_columns(tensors: Mapping[str, Tensor], params: Mapping[str, object], 
     raise _invalid("group_names", detail)
 
 
-def _check_row(elements: int, most: int) -> None:
-    if elements > most:
+def _check_row(layout: Layout, elements: int, settings: Settings) -> None:
+    """Refuse rows that would keep a worker too long: each gamma of a sweep counts as another row."""
+    gammas, most = len(layout.spec.gammas), settings.max_report_row_elements
+    if settings.kernel == "torch" or why_missing() is not None:
+        most //= _TORCH_SHARE
+    if elements * max(1, gammas) > most:
+        swept = f" for each of {gammas} gammas" if gammas > 1 else ""
+        remedy = "send shorter rows, fewer gammas," if gammas > 1 else "send shorter rows,"
         detail = (
-            f"a row, an index of axis 0, has {elements} elements; with a report, which cuts no row, at most "
-            f"{most} are allowed; send shorter rows, or leave report out"
+            f"a row, an index of axis 0, has {elements} elements{swept}; with a report, which cuts no row, "
+            f"at most {most} in all are allowed; {remedy} or leave report out"
         )
         raise RequestError(ErrorCode.BAD_SHAPE, detail, [("/report", "rows too long")])
 
@@ -208,14 +217,12 @@ def _check_row(elements: int, most: int) -> None:
 def _too_many_cells(layout: Layout, section: str, cells: int, most: int) -> RequestError:
     """Return the error of a section with too many figures."""
     classes = layout.calibration_classes if section == "calibration" else layout.classes
-    remedy = f"leave {section} out of report"
+    remedy, by_class = f"leave {section} out of report", f" for {classes} classes" if classes else ""
     if section == "calibration" and most // classes > 1:
         remedy = f"take calibration_bins={most // classes}, or {remedy}"
     elif section == "sweep":
         remedy = f"give fewer gammas, or leave {'classes' if layout.classes else section} out of report"
-    detail = (
-        f"the section {section} has {cells} figures of each kind for {classes} classes, at most {most} are "
-    )
+    detail = f"the section {section} has {cells} figures of each kind{by_class}, at most {most} are "
     return RequestError(ErrorCode.OUTPUT_TOO_LARGE, f"{detail}allowed; {remedy}", [("/report", section)])
 
 

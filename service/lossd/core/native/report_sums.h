@@ -65,7 +65,7 @@ static double round_terms(const terms *terms)
     double sum = part[--count], rest = 0.0;
     while (count > 0 && rest == 0.0)
         sum = two_sum(sum, part[--count], &rest);
-    if (count > 0 && rest * part[count - 1] > 0.0) { /* a half, and more behind it */
+    if (count > 0 && rest != 0.0 && (rest > 0.0) == (part[count - 1] > 0.0)) { /* maybe a half, and more behind it */
         double twice = 2.0 * rest, up = sum + twice;
         if (twice == up - sum)
             sum = up;

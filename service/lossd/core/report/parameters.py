@@ -182,7 +182,7 @@ REPORT: Final = (
         None,
         {
             "oneOf": [
-                {"type": "string", "pattern": r"^gamma:[0-9.]+(?:,[0-9.]+)*$"},
+                {"type": "string", "pattern": r"^gamma:[0-9.eE+-]+(?:,[0-9.eE+-]+)*$"},
                 {
                     "type": "object",
                     "properties": {

@@ -319,6 +319,7 @@ class Job:
         if self._when_idle is None or self._sent or (self._report is not None and self._report.busy):
             return
         release, self._when_idle = self._when_idle, None
+        self._report = None  # which refers to this job: else its figures would wait for the garbage collector
         release()
         for region in self._further:
             region.release()

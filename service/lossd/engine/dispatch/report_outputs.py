@@ -92,6 +92,7 @@ def report_cut(layout: Layout, shape: tuple[int, ...], axes: tuple[int, ...], el
         axes: The axes reduced.
         elements: Most elements of a slice of a request without a report.
     """
+    elements = max(1, 4 * elements // (4 + len(layout.spec.gammas)))  # each costs about a quarter of all else
     wanted = _ELEMENTS_PER_FIGURE * (layout.sums.width + layout.counts.width)
     a_row_each = elements // _THREAD_ELEMENTS * math.prod(shape[1:])
     elements = max(_LEAST_SHARE * elements, min(_MOST_SHARE * elements, wanted))
@@ -149,6 +150,8 @@ _REMEDIES: Final = {
     "groups": "send coarser group ids, or leave `groups` or `classes` out of the report",
     "classes": "leave `classes` out of the report",
     "calibration": "ask for fewer calibration_bins, or leave `calibration` out of the report",
+    "histogram": "leave `histogram` out of the report",
+    "top": "ask for a smaller top",
     "sweep": "ask for fewer values at a time, or leave `classes` out of the report",
 }
 """How a section is made smaller."""
@@ -347,7 +350,11 @@ def _remedy(layout: Layout) -> str:
     cells = dict(layout.cells)
     if layout.by_group:
         cells["groups"] = _GROUPS * layout.group_sums.width
+    if "histogram" in layout.spec.sections:
+        cells["histogram"] = layout.counts.width
+    if layout.spec.top:
+        cells["top"] = layout.spec.top
     if not cells:
-        return "ask for a smaller top, or send rows of fewer elements"
+        return "send rows of fewer elements"
     section = max(cells, key=cells.__getitem__)
     return f"`{section}` takes most: {_REMEDIES[section]}"
