@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from core.report.cases import REPORTING
+from core.scoring import Array
 from lossd.core.catalog import LOSSES
 from lossd.core.kernel import Kernel
 from lossd.core.parameters import check_params
@@ -29,10 +30,9 @@ def test_a_row_is_rounded_once(kernel: Kernel, length: int, *, grouped: bool) ->
         weight[row, :3] = parts  # the loss of a logit of 64 and a target of 0 is 64
     weight[:, :3] /= 64.0
     logits, targets = np.full(weight.shape, 64.0), np.zeros(weight.shape)
-    groups = np.zeros(len(weight), np.int64)
-    arrays = {"logits": logits, "targets": targets, "weight": weight}
+    arrays: dict[str, Array] = {"logits": logits, "targets": targets, "weight": weight}
     if grouped:
-        arrays["groups"] = groups
+        arrays["groups"] = np.zeros(len(weight), np.int64)
     body = b"".join(array.tobytes() for array in arrays.values())
     starts = itertools.accumulate([0, *(array.nbytes for array in arrays.values())])
     tensors = {
