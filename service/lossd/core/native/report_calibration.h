@@ -151,7 +151,7 @@ static void leave_out(const report *report, const block *block, int64_t *cells, 
 static void add_calibration(const job *job, const report *report, const block *block, figures *figures)
 {
     double p[BLOCK], squares[BLOCK], losses[BLOCK], rest[BLOCK];
-    int64_t cells[BLOCK], high[BLOCK], low[BLOCK];
+    int64_t cells[BLOCK], high[BLOCK], low[BLOCK], ones[BLOCK];
     const int count = block->count;
     score_plainly(job, block, p, losses);
     for (int i = 0; i < count; i++) {
@@ -166,12 +166,13 @@ static void add_calibration(const job *job, const report *report, const block *b
     int64_t tiny = 0;
     for (int i = 0; i < count; i++)
         tiny |= rest[i] != 0.0;
+    for (int i = 0; i < count; i++)
+        ones[i] = (int64_t)1 << 32 | (block->y[i] == 1.0);
     for (int i = 0; i < count; i++) {
         if (!plain && cells[i] < 0)
             continue;
         cell *cell = figures->cells + cells[i];
-        cell->count++;
-        cell->positives += block->y[i] == 1.0;
+        cell->counts += ones[i];
         cell->high += high[i];
         cell->low += low[i];
     }

@@ -57,8 +57,8 @@ typedef struct {
 
 /* A cell of the calibration, in whole numbers: a class's score bin, or a value of 16 bits. */
 typedef struct {
-    int64_t count, positives; /* targets of 1 */
-    int64_t high, low;        /* probabilities, in units of 2^-42 and 2^-84 */
+    int64_t counts;    /* 2^32 times the number of elements, and the number of targets of 1 */
+    int64_t high, low; /* probabilities, in units of 2^-42 and 2^-84 */
 } cell;
 
 /* What a thread has come to. */

@@ -48,8 +48,7 @@ static void join_figures(const report *report, figures *all, figures *other)
             add_count(all, i, other->counts[i]);
     }
     for (int64_t i = 0; all->cells && i < report->calibration_cells; i++) {
-        all->cells[i].count += other->cells[i].count;
-        all->cells[i].positives += other->cells[i].positives;
+        all->cells[i].counts += other->cells[i].counts;
         all->cells[i].high += other->cells[i].high;
         all->cells[i].low += other->cells[i].low;
     }
@@ -123,9 +122,9 @@ static void write_cells(sum_writer *to, const report *report, const figures *fig
 {
     for (int64_t i = 0; figures->cells && i < report->calibration_cells; i++) {
         const cell *cell = figures->cells + i;
-        if (!cell->count)
+        if (!cell->counts)
             continue;
-        write_whole(to, report->at.bin_positives + i, cell->positives, 1.0);
+        write_whole(to, report->at.bin_positives + i, cell->counts & 0xffffffff, 1.0);
         if (report->exact)
             continue;
         write_whole(to, report->at.bin_probability + i, cell->high, 0x1p-42);
@@ -167,10 +166,10 @@ static int64_t write_counts(const report *report, const figures *figures, int64_
         count++;
     }
     for (int64_t i = 0; figures->cells && i < report->calibration_cells; i++)
-        if (figures->cells[i].count) {
+        if (figures->cells[i].counts) {
             if (index) {
                 index[count] = report->at.bin_count + i;
-                number[count] = figures->cells[i].count;
+                number[count] = figures->cells[i].counts >> 32;
             }
             count++;
         }
