@@ -88,8 +88,6 @@ def expected_of(client: LossClient, request: Request) -> Document:
 def shown(request: Request, found: Document) -> Document:
     """A document with the parameters as the client sends and describes them."""
     about = found["totals"]["params"]
-    if request.pos_weight is not None:
-        about["pos_weight"] = request.pos_weight.astype(np.float64).tolist()
     if isinstance(about["ignore_index"], int):
         about["ignore_index"] = float(about["ignore_index"])
     return found
@@ -160,11 +158,17 @@ def batches(request: Request) -> list[dict[str, Any]]:
     ]
 
 
-STREAMED = [name for name, request in ALL_CASES.items() if request.inputs.shape in ((ROWS, 5), (ROWS,))]
+ALONG_BATCHES = [
+    name
+    for name, request in ALL_CASES.items()
+    if request.inputs.shape in ((ROWS, 5), (ROWS,))
+    # Other batches would need other numbers, and a pos_weight is a parameter of all of them.
+    and (request.pos_weight is None or request.pos_weight.ndim < 2)
+]
 
 
 @pytest.mark.parametrize("method", ["score_batches", "score_stream"])
-@pytest.mark.parametrize("case", STREAMED)
+@pytest.mark.parametrize("case", ALONG_BATCHES)
 def test_batches_and_streams_make_the_report_of_the_whole(real: LossClient, method: str, case: str) -> None:
     request = ALL_CASES[case]
     whole = report_by(real, request).to_dict()
