@@ -51,12 +51,13 @@ def params(request: Request) -> dict[str, Any]:
 
 def asked(request: Request) -> dict[str, Any]:
     """The report's parameters as the client takes them."""
-    return {
+    found: dict[str, Any] = {"top": request.top} if "top" in request.sections else {}
+    if "calibration" in request.sections:
+        found["calibration_bins"] = request.bins
+    return found | {
         "sections": ["totals", *request.sections],
-        "top": request.top,
         "row": request.row,
         "first_row": request.first_row,
-        "calibration_bins": request.bins,
         "sweep": {"gamma": list(request.gammas)} if request.gammas else None,
     }
 
@@ -204,6 +205,8 @@ IDS, CAMERA = EVERYTHING.ids, np.arange(ROWS) % 3
         {"sections": ["sweep"]},
         {"sections": ["classes"], "class_axis": 0},
         {"sections": ["classes"], "logits": [0.0, 1.0], "targets": [0, 1]},
+        {"sections": ["classes"], "top": 7},
+        {"sections": ["top"], "calibration_bins": 10},
         {"sections": ["top"], "groups": CAMERA},
         {"sections": ["groups"], "groups": CAMERA, "ids": IDS},
         {"sections": ["top"], "baseline": EVERYTHING.baseline},
