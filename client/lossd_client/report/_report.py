@@ -39,7 +39,8 @@ class Report(ReportView):
 
         Raises:
             ValueError: There are none, or they differ in loss, parameters, sections or kinds of ids; the
-                message names the difference.
+                message names the difference. Or one is there twice, by its request id, or by the digests of
+                the files that it is of.
         """
         merger = ReportMerger()
         for report in reports:
@@ -115,7 +116,8 @@ class ReportMerger:
         """Add one report.
 
         Raises:
-            ValueError: It is unlike those before it; the message names the difference. Then it is left out.
+            ValueError: It is unlike those before it, or repeats one; the message says how. Then it is left
+                out.
         """
         self._documents.add(report._document)
 
