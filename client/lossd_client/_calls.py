@@ -268,7 +268,8 @@ def check(call: LossCall) -> CheckedCall:
     Raises:
         TypeError: A tensor is missing, or logits and probabilities are both there; a tensor's dtype is not
             allowed, or a parameter has the wrong type.
-        ValueError: A tensor is ragged, a parameter is no number or not finite, or a group or id is missing.
+        ValueError: A tensor is ragged, a parameter is no number or not finite, a group or id is missing, or
+            an id occurs twice.
     """
     params = _shared(call.shared)
     tensors = _tensors(call, gaps=params.get("ignore_index") == "nan" or "allow_nan" in params)
@@ -309,7 +310,8 @@ def _report(call: LossCall) -> ReportCall | None:
 
     Raises:
         TypeError: Groups or ids are neither integers nor strings, or a parameter has the wrong type.
-        ValueError: They are given although no report is asked for, or one is not as it should be.
+        ValueError: They are given although no report is asked for, or one is not as it should be, or an id
+            occurs twice.
     """
     groups, ids, baseline = call.tensors.groups, call.tensors.ids, call.tensors.baseline
     params = checked_report(call.report)
@@ -318,11 +320,10 @@ def _report(call: LossCall) -> ReportCall | None:
             if given is not None:
                 raise ValueError(f"{name} is for a report: ask for one, by sections='all'")
         return None
-    return ReportCall(
-        params,
-        None if groups is None else Labels.of_groups(groups),
-        None if ids is None else Labels.of_ids(ids),
-    )
+    id_labels = None if ids is None else Labels.of_ids(ids)
+    if id_labels is not None:
+        id_labels.refuse_repeated()
+    return ReportCall(params, None if groups is None else Labels.of_groups(groups), id_labels)
 
 
 def _row_weights(tensors: Mapping[str, NDArray[Any]]) -> Mapping[str, Any] | None:

@@ -75,6 +75,25 @@ class Labels:
         coded = [_coded(f"groups {name!r}", array) for name, array in arrays.items()]
         return cls(*_side_by_side(coded), _names(named))
 
+    def refuse_repeated(self) -> None:
+        """Refuse ids of which two are equal: rows could not be told apart by them.
+
+        Raises:
+            ValueError: There are such; the message names two rows.
+        """
+        ids, strings = self.numbers, self.strings[0]
+        ascending = np.sort(ids)
+        if not (ascending[1:] == ascending[:-1]).any():
+            return
+        order = np.argsort(ids, kind="stable")
+        again = np.flatnonzero(ascending[1:] == ascending[:-1])
+        place = again[order[again + 1].argmin()]  # the first row whose id has come before
+        number = int(ascending[place])
+        shown = number if strings is None else strings[number]
+        raise ValueError(
+            f"ids: rows {order[place]} and {order[place + 1]} are both {shown!r}; ids must be unique"
+        )
+
     @property
     def group_columns(self) -> dict[str, tuple[NDArray[Any], Sequence[str] | None]]:
         """Each column's integers and strings, by its name or by the one that the server gives it."""

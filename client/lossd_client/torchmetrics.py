@@ -464,7 +464,8 @@ class RemoteReport(_Remote):
 
         Raises:
             TypeError: A dtype is not allowed.
-            ValueError: A group or an id is missing; or ids are, with drop_duplicates.
+            ValueError: A group or an id is missing; or ids are, with drop_duplicates; or, without it, an id
+                is twice in the batch.
             LossdError: The server gave no answer; what was added before stays as it was.
         """
         tensors: dict[str, Any] = {self._inputs: preds, "targets": target, "weight": weight, "mask": mask}

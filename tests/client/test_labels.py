@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from lossd_client import LossClient
 from lossd_client._labels import Labels, put_back
 
 NAMES = ["night", "day", "dusk", "day", "Zürich", "night"]
@@ -181,6 +182,26 @@ def test_groups_of_a_wrong_form(wrong: Any, message: str) -> None:  # noqa: ANN4
 def test_ids_are_one_a_row() -> None:
     with pytest.raises(ValueError, match=r"one a row, of shape \[N\], and have shape \[2, 1\]"):
         Labels.of_ids([["a"], ["b"]])
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([*"bcd", "a", *"efghijklmnopq", "a", "b"], "ids: rows 3 and 17 are both 'a'; ids must be unique"),
+        (np.array([*"bcd", "a", "c"]), "ids: rows 1 and 4 are both 'c'; ids must be unique"),
+        (np.array([5, 2**63, 7, 2**63, 5], dtype=np.uint64), f"ids: rows 1 and 3 are both {2**63}; ids must"),
+        ([-1, 4, -1], "ids: rows 0 and 2 are both -1; ids must be unique"),
+        (np.array([3, 3, 3], dtype=np.int8), "ids: rows 0 and 1 are both 3; ids must be unique"),
+    ],
+)
+def test_ids_that_occur_twice_are_not_sent(ids: Any, message: str) -> None:  # noqa: ANN401 - any column
+    x = np.zeros(len(ids))
+    with LossClient("http://127.0.0.1:9") as client:  # nobody answers there
+        with pytest.raises(ValueError, match=message):
+            client.report("bce", x, x, ids=ids)
+        batch = {"logits": x, "targets": x, "ids": ids}
+        with pytest.raises(ValueError, match=message):
+            client.score_batches("bce", [batch], sections=["top"])
 
 
 def test_a_string_has_at_most_256_bytes() -> None:

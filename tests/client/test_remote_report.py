@@ -125,7 +125,10 @@ def test_rows_that_have_come_before_are_left_out_when_asked(client: LossClient, 
         few.update(X[list(rows)], Y[list(rows)], ids=[NAMES[row] for row in rows])
     assert sections(few.compute()) == sections(client.report("bce", X, Y, sections=["classes"]))
     again = RemoteReport("focal", client, **EVERYTHING)
-    again.update(**batch([0, 1, 2, 1]))
+    with pytest.raises(ValueError, match="ids: rows 1 and 3 are both 'image 7'; ids must be unique"):
+        again.update(**batch([0, 1, 2, 1]))
+    again.update(**batch([0, 1]))
+    again.update(**batch([2, 1]))
     assert again.compute().to_dict()["totals"]["rows"] == 4
     with pytest.raises(ValueError, match=r"drop_duplicates goes by ids: give update\(\.\.\., ids"):
         metric.update(X, Y)

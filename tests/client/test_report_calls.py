@@ -49,7 +49,7 @@ CASES: list[tuple[str, Options]] = [
         {"groups": WEATHER, "mask": MASK, "normalizer": "positives", "pos_weight": np.arange(1.0, C + 1)},
     ),
     ("bce", {"ids": np.arange(N) + 2**60, "pos_weight": RNG.random((N, C)), "baseline": OTHER}),
-    ("bce", {"first_row": 100, "sections": "top,histogram", "calibration_bins": 8}),
+    ("bce", {"first_row": 100, "sections": "top,histogram", "top": 8}),
     ("bce", {"sections": ["calibration", "sweep"], "calibration_bins": 8}),
     ("focal", {"class_axis": 0, "normalizer": 7.0}),
 ]

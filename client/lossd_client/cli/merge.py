@@ -16,12 +16,12 @@ from lossd_client.cli.files.gzipped import MAGIC
 from lossd_client.cli.files.location import reason
 from lossd_client.cli.inputs.arguments import files_of
 from lossd_client.cli.part_file import open_parts, part_of
-from lossd_client.cli.reporting.inputs_read import called, identity
 from lossd_client.cli.reporting.output import check_outputs, write
 from lossd_client.cli.reporting.summary import show
 from lossd_client.report import Report, ReportMerger
+from lossd_client.report._repeats import Repeats
 
-_DAMAGED: Final = (AttributeError, LookupError, OverflowError, TypeError, ValueError, zlib.error)
+_DAMAGED: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, zlib.error)
 
 
 def merge(
@@ -104,7 +104,7 @@ class _Merging:
 
     def __init__(self) -> None:
         self._merger = ReportMerger()
-        self._shards: dict[object, str] = {}
+        self._repeats = Repeats()
         self._unnamed: list[Path] = []
         self._first_rows: dict[Any, Path] = {}
         self._by_index: list[str] = []
@@ -118,23 +118,17 @@ class _Merging:
         with _readable(str(path)):
             report = _read(path)
             document = report.to_dict()
-            inputs = (document.get("run") or {}).get("inputs") or []
-            for shard in inputs:
-                self._refuse_repeated(path, shard)
-            if not inputs:
+            self._refuse_repeated(path, document)
+            if not (document.get("run") or {}).get("inputs"):
                 self._unnamed.append(path)
             self._look_at_indexes(path, document)
             self._merger.add(report)
 
-    def _refuse_repeated(self, path: Path, shard: dict[str, Any]) -> None:
-        key = identity(shard)
-        if key is None:
-            return
-        here = f"{called(shard)} of {path}"
-        if key in self._shards:
-            what = f"{here} is the same as {self._shards[key]}, by its SHA-256"
-            raise BadFile(f"{what}: its rows would count twice")
-        self._shards[key] = here
+    def _refuse_repeated(self, path: Path, document: dict[str, Any]) -> None:
+        try:
+            self._repeats.add(document, str(path))
+        except ValueError as error:  # it names the file
+            raise BadFile(str(error)) from error
 
     def _look_at_indexes(self, path: Path, document: dict[str, Any]) -> None:
         """Remember where rows are numbered from, if lists name rows by number."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, overload
 
 import numpy as np
@@ -88,14 +89,14 @@ class ScoreBins:
 
         With `calibration_bins=exact` there are 64.
         """
-        bins = len(self._count)
+        edges = bin_edges(len(self._count))
         found = []
         for i, count in enumerate(self._count.tolist()):
             means = [
                 math.fsum(sums[:, i].tolist()) / count if count else math.nan
                 for sums in (self._probabilities, self._positives)
             ]
-            found.append(ReliabilityBin(i / bins, (i + 1) / bins, count, *means))
+            found.append(ReliabilityBin(edges[i], edges[i + 1], count, *means))
         return found
 
     def thresholds(self) -> list[Threshold]:
@@ -185,7 +186,7 @@ class Calibration(ScoreBins):
         soft = int(block["soft"])
         count, positives = block.counts("count"), block.terms("positives")
         if block["bins"] != "exact":
-            scores = _scores(np.arange(len(count)) / len(count), count, positives, exact=False)
+            scores = _scores(bin_edges(len(count))[:-1], count, positives, exact=False)
             super().__init__(count, positives, block.terms("probability"), scores, soft)
             return
         p = _probabilities(np.asarray(block["values"], dtype=np.float64), inputs)
@@ -194,7 +195,7 @@ class Calibration(ScoreBins):
             _by_bin(places, count),
             np.stack([_by_bin(places, plane) for plane in positives]),
             _by_bin(places, p * count)[None],
-            _scores(p, count, positives, exact=True),
+            _scores(p.tolist(), count, positives, exact=True),
             soft,
         )
 
@@ -258,15 +259,36 @@ class ClassCalibrations(Sequence[ScoreBins]):
         place = class_place(index, len(self))
         count = self._block.counts("count")[place]
         positives = self._block.terms("positives")[:, place]
-        scores = _scores(np.arange(len(count)) / len(count), count, positives, exact=False)
+        scores = _scores(bin_edges(len(count))[:-1], count, positives, exact=False)
         return ScoreBins(count, positives, self._block.terms("probability")[:, place], scores, self._soft)
 
 
-def _scores(thresholds: Floats, count: NDArray[np.int64], positives: Floats, *, exact: bool) -> Scores:
+@lru_cache(maxsize=8)
+def bin_edges(bins: int) -> tuple[float, ...]:
+    """Return the least probability of each bin, and 1.
+
+    A probability p is in the bin int(p * bins), whose product is rounded: for bins that are no power of two,
+    the least p of bin i may be a neighbour of i / bins.
+    """
+    return tuple(_bin_edge(i, bins) for i in range(bins + 1))
+
+
+def _bin_edge(i: int, bins: int) -> float:
+    edge = i / bins
+    while edge * bins < i:
+        edge = math.nextafter(edge, math.inf)
+    while (below := math.nextafter(edge, -math.inf)) * bins >= i and edge > 0:
+        edge = below
+    return edge
+
+
+def _scores(
+    thresholds: Sequence[float], count: NDArray[np.int64], positives: Floats, *, exact: bool
+) -> Scores:
     """Return positives and negatives by score."""
     sums = list(map(math.fsum, positives.T.tolist()))
     negatives = [number - found for number, found in zip(count.tolist(), sums, strict=True)]
-    return Scores(thresholds.tolist(), sums, negatives, exact=exact)
+    return Scores(thresholds, sums, negatives, exact=exact)
 
 
 def _probabilities(values: Floats, inputs: str) -> Floats:

@@ -47,8 +47,8 @@ class Group(RowFigures):
         return RowDifference(self._part.within("paired", "by group"), self._part, self._params)
 
 
-class Groups:
-    """The groups, in ascending order of their ids; `groups[id]` is one.
+class Groups(Mapping[GroupId, Group]):
+    """The groups by their ids, which ascend; `groups[id]` is one.
 
     Args:
         names: The names of what the rows are grouped by. Of several, ids are tuples.
@@ -104,8 +104,12 @@ class Groups:
     def __len__(self) -> int:
         return len(self._places)
 
-    def __iter__(self) -> Iterator[Group]:
-        return map(self._group, self._places)
+    def __iter__(self) -> Iterator[GroupId]:
+        return map(self._id, self._places)
+
+    # Groups are made anew at each access, so those of a mapping would never be equal.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     def __contains__(self, id: object) -> bool:  # noqa: A002
         return _key(id) in self._places

@@ -138,7 +138,7 @@ def _groups(report: ReportView, document: Mapping[str, Any]) -> str:
     names = ", ".join(document["groups"]["names"])
     found = [
         Bar(_group_name(each.id), each.mean, counted(each.rows, "row"), each.interval(_LEVEL))
-        for each in report.groups
+        for each in report.groups.values()
     ]
     caption = "Lines are 95 % intervals, by rows."
     return _section(
@@ -151,7 +151,7 @@ def _groups(report: ReportView, document: Mapping[str, Any]) -> str:
 def _by_one(report: ReportView, name: str) -> str:
     found = [
         Bar(str(each.id), each.mean, counted(each.rows, "row"), each.interval(_LEVEL))
-        for each in report.groups.by(name)
+        for each in report.groups.by(name).values()
     ]
     return "".join(_bars(f"Mean loss by {name} alone", found, "groups", f"By {name} alone."))
 

@@ -1,4 +1,4 @@
-"""Documents merged one by one, in memory that does not grow with their number."""
+"""Documents merged one by one, in memory that hardly grows with their number."""
 
 from collections.abc import Collection, Mapping
 from typing import Any, Final
@@ -7,6 +7,7 @@ from lossd_client.report._fields import Counts, Field, Shape, Terms
 from lossd_client.report._json import Json
 from lossd_client.report._keys import Keys
 from lossd_client.report._layout import PER_KEY, Kind, Path, leaves
+from lossd_client.report._repeats import Repeats
 from lossd_client.report._top_lists import TopList
 
 _FIELDS: Final[Mapping[Kind, type[Field]]] = {
@@ -22,6 +23,7 @@ class DocumentMerger:
     """Merges parsed documents that have the same sections and parameters."""
 
     def __init__(self) -> None:
+        self._repeats = Repeats()
         self._first: Mapping[str, Json] = {}
         self._number = 0
         self._kinds: dict[Path, Kind] = {}
@@ -33,7 +35,8 @@ class DocumentMerger:
         """Add one document.
 
         Raises:
-            ValueError: It is unlike those before it; the message names the difference. Then it is left out.
+            ValueError: It is unlike those before it, or repeats one; the message says how. Then it is left
+                out.
         """
         kinds = {path: kind for path, kind, _ in leaves(document)}
         if not self._number:
@@ -43,6 +46,7 @@ class DocumentMerger:
         read: dict[Path, Any] = {}
         for path, field in self._fields.items():
             read[path] = field.read(document, None if field.keys is None else len(keys[field.keys]))
+        self._repeats.add(document, f"report {self._number + 1}")
         # From here on nothing fails.
         places = {each: each.places(found) for each, found in keys.items()}
         for path, field in self._fields.items():

@@ -39,7 +39,8 @@ class Report(ReportView):
 
         Raises:
             ValueError: There are none, or they differ in loss, parameters, sections or kinds of ids; the
-                message names the difference.
+                message names the difference. Or one is there twice, by its request id, or by the digests of
+                the files that it is of.
         """
         merger = ReportMerger()
         for report in reports:
@@ -72,12 +73,14 @@ class Report(ReportView):
         data = Path(path).read_bytes()
         return cls(json.loads(gzip.decompress(data) if Path(path).suffix == ".gz" else data))
 
-    def to_pandas(self, section: str) -> Any:  # noqa: ANN401 - a data frame of what may not be installed
+    def to_pandas(self, section: str = "means") -> Any:  # noqa: ANN401 - a data frame of what may not be installed
         """Return a table of the report as a pandas data frame.
 
         Args:
-            section: "classes", "groups", "top_rows", "top_elements", "histogram", "row_histogram",
-                "reliability" or "thresholds".
+            section: "means" has a row for the whole, each class and each group: its kind ("all", "class" or
+                "group"), id as text, rows, count, sum, mean and stderr, missing where there is none.
+                The others have all columns of one section: "classes", "groups", "top_rows", "top_elements",
+                "histogram", "row_histogram", "reliability", "thresholds".
 
         Raises:
             ValueError: There is no such table.
@@ -86,7 +89,7 @@ class Report(ReportView):
         """
         return _library("pandas").DataFrame(columns_of(self, section))
 
-    def to_polars(self, section: str) -> Any:  # noqa: ANN401
+    def to_polars(self, section: str = "means") -> Any:  # noqa: ANN401
         """Return a table of the report as a polars data frame; see `to_pandas`."""
         return _library("polars").DataFrame(columns_of(self, section), strict=False)
 
@@ -113,7 +116,8 @@ class ReportMerger:
         """Add one report.
 
         Raises:
-            ValueError: It is unlike those before it; the message names the difference. Then it is left out.
+            ValueError: It is unlike those before it, or repeats one; the message says how. Then it is left
+                out.
         """
         self._documents.add(report._document)
 

@@ -5,6 +5,8 @@ from typing import Any, Final, TypeAlias
 
 from lossd_client.report._calibration import ReliabilityBin
 from lossd_client.report._curves import Threshold
+from lossd_client.report._figures import Figures
+from lossd_client.report._groups import GroupId
 from lossd_client.report._histogram import Histogram
 from lossd_client.report._view import ReportView
 
@@ -34,9 +36,30 @@ def _filled(items: Iterable[object], names: Sequence[str]) -> Columns:
     return {name: column for name, column in columns.items() if any(each is not None for each in column)}
 
 
+def _means(report: ReportView) -> Columns:
+    """Return a row for the whole, each class and each group; None for what classes do not have."""
+    rows: list[tuple[Any, ...]] = [("all", None, report.rows, *_sums(report), report.stderr)]
+    if "classes" in report.sections:
+        rows += [("class", str(each.index), None, *_sums(each), None) for each in report.classes]
+    if "groups" in report.sections:
+        rows += [
+            ("group", _joined(each.id), each.rows, *_sums(each), each.stderr)
+            for each in report.groups.values()
+        ]
+    return {name: [row[i] for row in rows] for i, name in enumerate(_MEANS)}
+
+
+def _sums(figures: Figures) -> tuple[int, float, float]:
+    return figures.count, figures.sum, figures.mean
+
+
+def _joined(id: GroupId) -> str:  # noqa: A002 - its name
+    return " / ".join(map(str, id)) if isinstance(id, tuple) else str(id)
+
+
 def _groups(report: ReportView) -> Columns:
     groups = report.groups
-    figures = _columns(groups, _GROUP)
+    figures = _columns(groups.values(), _GROUP)
     ids = [each if isinstance(each, tuple) else (each,) for each in groups.ids]
     names = [name if name not in figures else f"group.{name}" for name in groups.names]
     return {**{name: [each[i] for each in ids] for i, name in enumerate(names)}, **figures}
@@ -50,9 +73,11 @@ def _histogram(histogram: Histogram) -> Columns:
     return {name: [each[i] for each in bins] for i, name in enumerate(("least", "greatest", "count"))}
 
 
+_MEANS: Final = ("kind", "id", "rows", "count", "sum", "mean", "stderr")
 _CLASS: Final = ("count", "sum", "weight_sum", "positives", "mean")
 _GROUP: Final = ("rows", "rows_dropped", "elements", "dropped", *_CLASS, "stderr")
 _TABLES: Final[Mapping[str, Callable[[ReportView], Columns]]] = {
+    "means": _means,
     "classes": lambda report: _columns(report.classes, ("index", *_CLASS)),
     "groups": _groups,
     "top_rows": lambda report: _filled(report.top_rows, ("index", "id", "loss")),

@@ -12,6 +12,7 @@ from lossd_client.testing._fake_losses import Refused
 PARAMS: Final = ("report", "group_names", *(name for name in REPORT if name != "sections"))
 _MOST_COLUMNS: Final = 8
 _USES: Final = {"groups": "groups", "ids": "top", "baseline": "paired"}
+_SECTION_OF: Final = {"top": "top", "calibration_bins": "calibration"}
 """The section that uses a tensor."""
 
 
@@ -47,7 +48,7 @@ class Asked:
             Refused: A parameter is not as it should be, or a section's needs are not met.
         """
         gammas = _gammas(query.get("sweep"), loss)
-        sections = _sections(query["report"].split(","), loss, tensors, gammas, has_classes)
+        sections = _sections(query, loss, tensors, gammas, has_classes)
         row, bins = query.get("row", "sum"), query.get("calibration_bins", "64")
         if row not in ("sum", "mean"):
             raise _invalid("row", "row must be sum or mean")
@@ -63,7 +64,7 @@ class Asked:
 
 
 def _sections(
-    names: Sequence[str],
+    query: Mapping[str, str],
     loss: str,
     tensors: Mapping[str, NDArray[Any]],
     gammas: Sequence[float],
@@ -75,6 +76,7 @@ def _sections(
         "sweep": bool(gammas),
         "paired": "baseline" in tensors,
     }
+    names: Sequence[str] = query["report"].split(",")
     if list(names) == ["all"]:
         names = [name for name in SECTIONS if met.get(name, True)]
     for tensor, section in _USES.items():
@@ -82,6 +84,9 @@ def _sections(
             raise Refused("missing_tensor", f"the section {section} needs {tensor}", f"/{tensor}")
         if tensor in tensors and section not in names:
             raise _invalid(tensor, f"{tensor} is for the section {section}: ask for it")
+    for name, section in _SECTION_OF.items():
+        if name in query and section not in names:
+            raise _invalid(name, f"{name} is for the section {section}: ask for it")
     for name in names:
         if name == "sweep" and not gammas and loss != "bce":  # which needs none
             raise _invalid("sweep", "the section sweep needs gammas: give sweep=gamma:0,1,2")

@@ -18,9 +18,10 @@ from sklearn.metrics import (  # type: ignore[import-untyped] # it has no types
 
 from client.report.arrays import Array, Case
 from client.report.cases import random_case, wide_case
-from client.report.distributions import binned, probability
+from client.report.distributions import binned, by_bin, probability
 from client.report.documents import document
 from lossd_client import Report
+from lossd_client.report._calibration import bin_edges
 from lossd_client.report._curves import Scores
 from lossd_client.report._histogram import Histogram
 
@@ -87,7 +88,7 @@ def test_calibration(seed: int) -> None:
     diagram = found.reliability()
     assert [each.count for each in diagram] == [(of == b).sum() for b in range(10)]
     for b, each in enumerate(diagram):
-        assert (each.lower, each.upper) == (b / 10, (b + 1) / 10)
+        assert (each.lower, each.upper) == pytest.approx((b / 10, (b + 1) / 10), rel=1e-15)
         if each.count:
             assert each.probability == pytest.approx(p[of == b].mean(), rel=1e-13)
             assert each.rate == pytest.approx(y[of == b].mean(), rel=1e-13)
@@ -197,6 +198,34 @@ def test_thresholds() -> None:
         if called.any():
             np.testing.assert_allclose(each.precision, right / called.sum())
         np.testing.assert_allclose(each.f1, 2 * right / (called.sum() + y.sum()))
+
+
+@pytest.mark.parametrize("bins", [10, 49, 100])
+def test_edges_of_bins_that_are_no_power_of_two(bins: int) -> None:
+    """Probabilities of two decimals lie on the edges, or beside them."""
+    p = np.round(np.arange(101) / 100, 2)
+    y = (np.arange(101) % 3 == 0).astype(np.float64)
+    made = document(random_case(3, bins=bins))
+    made["totals"]["inputs"] = "probabilities"
+    made["calibration"] = {**made["calibration"], **by_bin(bins, p, y)}
+    found = Report(made).calibration
+    for each in found.thresholds():
+        called = p >= each.threshold
+        assert each.true_positives == (called & (y == 1)).sum()
+        assert each.false_positives == (called & (y == 0)).sum()
+    for part in found.reliability():
+        inside = (p >= part.lower) & ((p < part.upper) | (part.upper == 1.0))
+        assert part.count == inside.sum()
+    assert (found.reliability()[0].lower, found.reliability()[-1].upper) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("bins", [2, 3, 7, 49, 100, 127, 1000, 4095, 4096])
+def test_an_edge_is_the_least_probability_of_its_bin(bins: int) -> None:
+    edges = bin_edges(bins)
+    assert (edges[0], edges[-1], len(edges)) == (0.0, 1.0, bins + 1)
+    for i in range(1, bins):
+        assert int(np.float64(edges[i]) * bins) == i
+        assert int(np.nextafter(edges[i], 0.0) * bins) == i - 1
 
 
 def test_classes_are_calibrations_of_their_columns() -> None:

@@ -1,7 +1,7 @@
 """Means, standard errors and intervals against plain fractions and scipy."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -76,7 +76,7 @@ def test_groups_are_reports_of_their_rows(normalizer: str | float) -> None:
     keys = list(zip(*case.groups.values(), strict=True))
     assert report.groups.ids == sorted(set(keys))
     assert len(report.groups) == len(list(report.groups)) == len(set(keys))
-    for group in report.groups:
+    for group in report.groups.values():
         part = case.cut([row for row, key in enumerate(keys) if key == group.id])
         alone = Report(document(part))
         assert (group.sum, group.count, group.rows) == (alone.sum, alone.count, alone.rows)
@@ -210,8 +210,9 @@ def test_too_little_to_say() -> None:
 def test_groups_are_found_by_their_ids() -> None:
     groups = Report(document(wide_case(16))).groups
     assert (-3, "sun") in groups
-    assert (np.int64(-3), "sun") in groups
-    assert groups[np.int64(-3), "sun"].sum == groups[-3, "sun"].sum  # type: ignore[index] # numpy integers too
+    of_numpy: Any = (np.int64(-3), "sun")
+    assert of_numpy in groups
+    assert groups[of_numpy].sum == groups[-3, "sun"].sum
     message = r"no group 3 by camera, weather; there are \d+, such as \(-3, 'rain'\)"
     with pytest.raises(KeyError, match=message):
         groups[3]
@@ -223,3 +224,17 @@ def test_groups_are_found_by_their_ids() -> None:
     large = Report(document(random_case(16, groups={"id": [2**60 + 1, -(2**63)] * 12}))).groups
     assert large.ids == [-(2**63), 2**60 + 1]
     assert large[2**60 + 1].rows == 12
+
+
+def test_groups_are_a_mapping_by_id() -> None:
+    groups = Report(document(wide_case(16))).groups
+    assert isinstance(groups, Mapping)
+    assert list(groups) == list(groups.keys()) == groups.ids
+    assert [group.id for group in groups.values()] == groups.ids
+    assert [(name, group.sum) for name, group in groups.items()] == [
+        (name, groups[name].sum) for name in groups
+    ]
+    assert groups.get((0, "no such")) is None
+    first = groups.get(groups.ids[0])
+    assert first is not None
+    assert first.rows == groups[groups.ids[0]].rows

@@ -239,7 +239,7 @@ def test_many_classes_and_groups_stay_readable() -> None:
     report = full(rows, 2, groups={"site": np.arange(rows)}, sections=("classes", "groups"), top=1)
     html = report_html(report)
     assert len(html) < 60_000
-    means = sorted((each.mean for each in report.groups), reverse=True)
+    means = sorted((each.mean for each in report.groups.values()), reverse=True)
     said = f"The 20 greatest of 1,000 groups; the others are from {means[-1]:.4g} to {means[20]:.4g}."
     assert said in "".join(Page(html).texts)
     classes = full(4, 80, sections=("classes",))

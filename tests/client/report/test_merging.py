@@ -113,9 +113,47 @@ def test_rows_of_different_shapes_merge_without_their_shape() -> None:
     assert merged([merged([parsed(a), parsed(b)]), parsed(a)])["totals"]["row_shape"] is None
 
 
+def test_a_report_that_is_there_twice_is_refused() -> None:
+    case = random_case(4)
+    first, second = (Report(parsed(case.cut(range(a, a + 12)))) for a in (0, 12))
+    message = (
+        r"report 3 is the same as report 1, by its request id, r0: its rows would count twice; leave one"
+    )
+    with pytest.raises(ValueError, match=message):
+        Report.merge([first, second, first])
+    merger = ReportMerger()
+    merger.add(first)
+    with pytest.raises(ValueError, match="report 2 is the same as report 1"):
+        merger.add(first)
+    merger.add(second)  # what was refused is left out
+    assert text(merger.result().to_dict()) == text(parsed(case))
+    assert merger.result().rows == 24
+    Report.merge([merger.result(), Report(parsed(random_case(5)))])
+
+
+def test_a_shard_that_is_there_twice_is_refused() -> None:
+    parts = [parsed(random_case(4).cut(range(a, a + 8))) for a in (0, 8, 16)]
+    for made, digest in zip(parts, ("1", "2", "1"), strict=True):
+        made["run"]["inputs"] = [
+            {"path": "empty.npy", "sha256": "0", "rows": 0},
+            {"path": f"{digest}.npy", "sha256": digest, "rows": 8, "targets": {"path": "y", "sha256": "3"}},
+        ]
+    a, b, c = map(Report, parts)
+    assert Report.merge([Report.merge([a]), b]).rows == 16
+    message = (
+        r"1\.npy with y of report 2 is the same as 1\.npy with y of report 1, by its SHA-256: .* leave out"
+    )
+    with pytest.raises(ValueError, match=message):
+        Report.merge([Report.merge([a, b]), c])
+    parts[2]["run"]["inputs"][1]["targets"]["sha256"] = "4"
+    assert Report.merge([a, b, Report(parts[2])]).rows == 24
+
+
 def test_many_documents_need_no_more_memory_than_one() -> None:
     merger = ReportMerger()
-    one = Report(parsed(random_case(4)))
+    made = parsed(random_case(4))
+    made["run"]["request_id"] = None  # else it would be refused the second time
+    one = Report(made)
     for _ in range(200):
         merger.add(one)
     assert merger.result().rows == 200 * one.rows

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,9 +23,38 @@ def test_classes_and_groups() -> None:
     groups = columns_of(REPORT, "groups")
     assert list(groups)[:3] == ["camera", "weather", "rows"]
     assert list(zip(groups["camera"], groups["weather"], strict=True)) == REPORT.groups.ids
-    np.testing.assert_array_equal(groups["stderr"], [group.stderr for group in REPORT.groups])
+    np.testing.assert_array_equal(groups["stderr"], [group.stderr for group in REPORT.groups.values()])
     clash = columns_of(Report(document(random_case(2, groups={"count": [1, 2] * 12}))), "groups")
     assert (clash["group.count"], clash["count"]) == ([1, 2], [36, 36])
+
+
+def test_means_of_all_classes_and_groups() -> None:
+    means = columns_of(REPORT, "means")
+    assert list(means) == ["kind", "id", "rows", "count", "sum", "mean", "stderr"]
+    groups = list(REPORT.groups.values())
+    ids: list[Any] = REPORT.groups.ids
+    assert means["kind"] == ["all", *["class"] * 3, *["group"] * len(groups)]
+    assert means["id"] == [None, "0", "1", "2", *(f"{camera} / {sky}" for camera, sky in ids)]
+    assert means["rows"] == [REPORT.rows, None, None, None, *(group.rows for group in groups)]
+    every = [REPORT, *REPORT.classes, *groups]
+    for name in ("count", "sum", "mean"):
+        np.testing.assert_array_equal(means[name], [getattr(each, name) for each in every])
+    assert means["stderr"][:4] == [REPORT.stderr, None, None, None]
+    np.testing.assert_array_equal(means["stderr"][4:], [group.stderr for group in groups])
+    alone = document(random_case(5))
+    del alone["classes"]
+    assert columns_of(Report(alone), "means")["kind"] == ["all"]
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_the_table_of_means_is_the_default(library: str) -> None:
+    frames = pytest.importorskip(library)
+    frame = getattr(REPORT, f"to_{library}")()
+    assert list(frame.columns) == ["kind", "id", "rows", "count", "sum", "mean", "stderr"]
+    assert len(frame) == 4 + len(REPORT.groups)
+    assert frame["mean"][0] == REPORT.mean
+    missing = frames.isna(frame["rows"][1]) if library == "pandas" else frame["rows"][1] is None
+    assert missing
 
 
 def test_top_lists_have_the_columns_that_are_known() -> None:
@@ -57,7 +87,7 @@ def test_calibration() -> None:
 
 def test_what_there_is_no_table_of() -> None:
     message = (
-        "no table 'top'; there are classes, groups, top_rows, top_elements, histogram, row_histogram, reli"
+        "no table 'top'; there are means, classes, groups, top_rows, top_elements, histogram, row_histogram, "
     )
     with pytest.raises(ValueError, match=message):
         columns_of(REPORT, "top")

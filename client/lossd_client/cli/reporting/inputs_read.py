@@ -8,6 +8,7 @@ from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.inputs.arguments import STDIN
 from lossd_client.cli.inputs.blocks import Inputs
 from lossd_client.cli.inputs.sources import Source
+from lossd_client.report._repeats import called, identity
 
 
 class ShardsRead:
@@ -68,18 +69,3 @@ class ShardsRead:
             what = f"{called(found)} holds the same as {self._places[key]}"
             raise BadFile(f"{what}: its rows would count twice; name each shard once")
         self._places[key] = called(found)
-
-
-def identity(shard: Mapping[str, Any]) -> object:
-    """Return what two shards have in common that hold the same rows; None for a shard without rows."""
-    if not shard.get("rows", 1):
-        return None
-    targets, columns = shard.get("targets") or {}, shard.get("columns") or {}
-    used = [repr(columns.get(name)) for name in ("logits", "probabilities", "targets")]
-    return (shard.get("sha256"), targets.get("sha256"), *used)
-
-
-def called(shard: Mapping[str, Any]) -> str:
-    """Return the files of a shard for a message."""
-    targets = shard.get("targets") or {}
-    return f"{shard.get('path')} with {targets['path']}" if "path" in targets else str(shard.get("path"))

@@ -59,7 +59,7 @@ def _tables(report: Report, document: Mapping[str, Any], notes: Sequence[str]) -
                 each.stderr,
                 each.rows,
             )
-            for each in report.groups
+            for each in report.groups.values()
         ]
         yield _ranked([*document["groups"]["names"], "mean", "stderr", "rows"], rows)
     if "paired" in document:
