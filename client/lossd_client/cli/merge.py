@@ -1,8 +1,5 @@
 """`lossd merge`: several reports as one."""
 
-import gzip
-import json
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +9,6 @@ import typer
 
 from lossd_client.cli.exits import Exit, client_errors, fail, leave_at_signals
 from lossd_client.cli.files.errors import BadFile
-from lossd_client.cli.files.gzipped import MAGIC
 from lossd_client.cli.files.location import reason
 from lossd_client.cli.inputs.arguments import files_of
 from lossd_client.cli.part_file import open_parts, part_of
@@ -21,7 +17,7 @@ from lossd_client.cli.reporting.summary import show
 from lossd_client.report import Report, ReportMerger
 from lossd_client.report._repeats import Repeats
 
-_DAMAGED: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, zlib.error)
+_DAMAGED: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 def merge(
@@ -160,8 +156,8 @@ def _read(path: Path) -> Report:
         BadFile: It is none.
     """
     try:
-        data = path.read_bytes()
-        document = json.loads(gzip.decompress(data) if data.startswith(MAGIC) else data)
-    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
-        raise BadFile(f"{path} is no report: {reason(error)}") from error
-    return Report(document)
+        return Report.load(path)
+    except ValueError as error:  # it names the file
+        raise BadFile(str(error)) from error
+    except OSError as error:
+        raise BadFile(f"{path} cannot be read: {reason(error)}") from error

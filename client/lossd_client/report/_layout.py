@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
+from lossd_client.report._json import Json
+
 SCHEMA: Final = "lossd.report/1"
 
 
@@ -107,6 +109,22 @@ PER_KEY: Final[Mapping[str, frozenset[str]]] = {
 }
 """The fields with a number for each key, by the name of the keys; beside and below group ids all have."""
 
+_OPTIONAL: Final = frozenset(
+    {
+        "element_squares_terms",
+        "weight_terms",
+        "zero_weight_terms",
+        "infinite_weight_terms",
+        "dtype",
+        "values",
+        "probability_terms",
+        "gamma",
+        *_PRODUCTS,
+        *SECTIONS,  # also within others
+    }
+)
+"""The fields that not every document with their section has."""
+
 Path: TypeAlias = tuple[str, ...]
 
 
@@ -127,6 +145,27 @@ def leaves(document: Mapping[str, Any]) -> Iterator[tuple[Path, Kind, Any]]:
     _refuse_unknown((), document, ("schema", *SECTIONS, "run"))
     sections = {name: fields for name, fields in SECTIONS.items() if name in document}
     yield from _below((), sections, document)
+
+
+def refuse_incomplete(values: Json, fields: Fields = SECTIONS, path: Path = ()) -> None:
+    """Refuse a document that lacks a field, such as one that is cut off or of another program.
+
+    Args:
+        values: The document, or a mapping in it.
+        fields: Its fields.
+        path: Its place.
+
+    Raises:
+        ValueError: It is no mapping, or lacks a field; the message names it.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{'.'.join(path) or 'it'} is no JSON object")
+    for name, kind in fields.items():
+        if name in values:
+            if not isinstance(kind, Kind):
+                refuse_incomplete(values[name], kind, (*path, name))
+        elif name not in _OPTIONAL:
+            raise ValueError(f"it has no {'.'.join((*path, name))}")
 
 
 def _below(path: Path, fields: Fields, values: Mapping[str, Any]) -> Iterator[tuple[Path, Kind, Any]]:

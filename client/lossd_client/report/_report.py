@@ -5,13 +5,17 @@ import gzip
 import importlib
 import json
 import os
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
+from lossd_client.report._layout import refuse_incomplete
 from lossd_client.report._merging import DocumentMerger
 from lossd_client.report._tables import columns_of
 from lossd_client.report._view import ReportView
+
+_GZIP: Final = b"\x1f\x8b"  # what such files begin with
 
 
 class Report(ReportView):
@@ -69,9 +73,19 @@ class Report(ReportView):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a file that `save` wrote."""
+        """Read a file that `save` wrote.
+
+        Raises:
+            ValueError: The file is damaged, or holds no report; the message has its name.
+            OSError: It cannot be read.
+        """
         data = Path(path).read_bytes()
-        return cls(json.loads(gzip.decompress(data) if Path(path).suffix == ".gz" else data))
+        try:
+            document = json.loads(gzip.decompress(data) if data.startswith(_GZIP) else data)
+            refuse_incomplete(document)
+            return cls(document)
+        except (EOFError, OSError, RecursionError, ValueError, zlib.error) as error:
+            raise ValueError(f"{os.fspath(path)} is no report, or damaged: {error}") from error
 
     def to_pandas(self, section: str = "means") -> Any:  # noqa: ANN401 - a data frame of what may not be installed
         """Return a table of the report as a pandas data frame.

@@ -4,13 +4,14 @@ import copy
 import gzip
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from client.report.arrays import Case
+from client.report.arrays import Case, Document
 from client.report.cases import random_case, wide_case
 from client.report.documents import document
 from lossd_client import Report
@@ -62,7 +63,8 @@ def test_entries_whose_index_is_not_known() -> None:
     assert report.top_rows[0].index is None
     assert report.top_elements[0].index is None
     assert len(report.top_elements[0].position) == 1
-    assert Report.merge([report, report]).top_rows[0].index is None
+    other = Report({**made, "run": {**made["run"], "request_id": "another"}})
+    assert Report.merge([report, other]).top_rows[0].index is None
 
 
 def test_probabilities_are_called_so() -> None:
@@ -90,6 +92,37 @@ def test_a_file_holds_the_whole_report(tmp_path: Path, name: str) -> None:
     report.save(str(tmp_path / "again.json.gz"))
     report.save(str(tmp_path / "once more.json.gz"))
     assert (tmp_path / "again.json.gz").read_bytes() == (tmp_path / "once more.json.gz").read_bytes()
+
+
+def damaged(change: Callable[[Document], object]) -> bytes:
+    made = document(wide_case(5))
+    change(made)
+    return json.dumps(made).encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "Expecting value"),
+        (damaged(lambda made: None)[:-90], "Expecting|Unterminated"),
+        (gzip.compress(damaged(lambda made: None))[:-20], "ended before"),
+        (gzip.compress(b"{}")[:9] + b"junk" * 9, "decompressing"),
+        (b"\xff\xfe\xfa", "decode"),
+        (b"[" * 100_000, "recursion"),
+        (b"[]", "it is no JSON object"),
+        (b"{}", "no report: its schema is None"),
+        (damaged(lambda made: made.pop("totals")), "it has no section totals"),
+        (damaged(lambda made: made["totals"].pop("params")), r"it has no totals\.params"),
+        (damaged(lambda made: made["histogram"]["rows"].pop("bins")), r"it has no histogram\.rows\.bins"),
+        (damaged(lambda made: made["groups"].pop("ids")), r"it has no groups\.ids"),
+        (damaged(lambda made: made.update(classes=3)), "classes is no JSON object"),
+    ],
+)
+@pytest.mark.parametrize("name", ["report.json", "report.json.gz"])
+def test_a_damaged_file_is_refused_by_name(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match=rf"{name} is no report, or damaged: .*({message})"):
+        Report.load(tmp_path / name)
 
 
 def test_equal_are_reports_of_equal_sections() -> None:
