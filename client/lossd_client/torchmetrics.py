@@ -544,7 +544,7 @@ class RemoteReport(_Remote):
         """
         gather = dist_sync_fn or gather_all_tensors
         is_distributed = distributed_available or self.distributed_available_fn
-        if self._drops and should_sync and not self._is_synced and is_distributed and is_distributed():
+        if self._drops and should_sync and not self._is_synced and is_distributed():
             self._drop_padding(lambda state: gather(state, group=process_group or self.process_group))
         super().sync(_padding(gather), process_group, should_sync, distributed_available)
 
