@@ -353,7 +353,7 @@ def params_of(request: Request) -> Document:
         found["row"] = request.row
     if request.first_row:
         found["first_row"] = request.first_row
-    if request.bins != 64:
+    if request.bins != 64 and "calibration" in request.sections:
         found["calibration_bins"] = request.bins
     if request.gammas:
         found["sweep"] = {"gamma": list(request.gammas)}

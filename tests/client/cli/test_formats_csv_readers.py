@@ -124,4 +124,4 @@ def test_memory_does_not_grow_with_what_is_decompressed(tmp_path: Path, name: st
     command = [sys.executable, "-c", MEASURED, str(tmp_path / name)]
     rows, peak = subprocess.run(command, capture_output=True, check=True, text=True).stdout.split()
     assert int(rows) == 500_000
-    assert int(peak) < 140  # MiB, with numpy, Python and pyarrow
+    assert int(peak) < 190  # MiB, with numpy, Python, pyarrow, and the pandas that this imports
