@@ -26,9 +26,8 @@ FRONT_ENDS = 2
 KILLS = scaled(2, 20)
 RATE = 200.0
 MOST_SECONDS = 5.0
-"""Or what the whole server took to be ready just before, where that is longer: the machine is slow then."""
 MOMENT = 0.3
-"""How long after a death its connections may still be sent to: nobody may have been told yet."""
+"""In which a death becomes known to the callers whose connections it breaks."""
 COUNTED = ("_total", "_count", "_sum", "_bucket")
 
 
@@ -112,7 +111,7 @@ def test_a_killed_front_end(tmp_path: Path, say: Callable[[str], None]) -> None:
         counted = total(server, "lossd_requests_total", outcome="ok") - before
         status = server.stop()
     cut = [shot for shot in shots if not shot.status]
-    stray = [shot for shot in cut if not any(shot.fired - MOMENT < kill <= shot.done for kill in kills)]
+    stray = [shot for shot in cut if not any(0 <= shot.done - kill < MOMENT for kill in kills)]
     answered = len(shots) - len(cut)
     say(
         f"{KILLS} kills of a front end of {FRONT_ENDS} at {RATE:.0f} requests/s: {len(shots)} sent, "
@@ -124,7 +123,7 @@ def test_a_killed_front_end(tmp_path: Path, say: Callable[[str], None]) -> None:
     assert stray == []
     assert len(cut) <= KILLS * RATE * MOMENT
     assert wrong(shots, right) == 0
-    assert max(replaced) < max(MOST_SECONDS, server.ready_seconds)
+    assert max(replaced) < MOST_SECONDS
     assert counters.looks > 10
     assert counters.fallen == []
     assert answered <= counted <= len(shots)

@@ -14,9 +14,9 @@ from faults.load import Load, Plan
 from faults.observe import ended, fetch, metrics, port_of, wait_until
 from faults.probes import stopped, watched_server
 
-pytestmark = pytest.mark.waits
+pytestmark = pytest.mark.alone
 
-HANG_SECONDS = scaled(3.0, 10.0)
+HANG_SECONDS = scaled(2.0, 10.0)
 NOTICED_SECONDS = HANG_SECONDS + 5.0
 RATE = 100.0
 

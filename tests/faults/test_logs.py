@@ -19,7 +19,7 @@ from faults.raw import talk
 from live_server import LiveServer, live_server
 from teams_file import make_key, team_table, write_teams
 
-STRANGE = 5
+STRANGE = 8
 """Failures of a team's own among those of strangers."""
 HERE = Path(__file__).parent
 NPY = "application/x-npy"

@@ -41,11 +41,8 @@ MOST_REFUSAL = 0.02
 """Seconds from headers to a refusal, beyond what the generator itself was late."""
 PROMPT = scaled(50, 99)
 """Which percentile of them is held to that: the last ones are what others on the machine make of them."""
-MOST_LATE = (0.02, 0.06)
-"""The part of the accepted that may miss the deadline, since they were accepted by an estimate: where the
-generator has a processor of its own, and where it takes from the server."""
-LEAST_ACCEPTED = (0.5, 0.3)
-"""The part of the capacity that must be accepted, likewise."""
+MOST_LATE = 0.02
+"""The part of the accepted that may miss the deadline: what was accepted by an estimate."""
 RECOVERY = 5.0
 PROBES = 20.0
 """Requests a second from a process that does little else, and so sees an answer when it comes."""
@@ -156,10 +153,9 @@ def overload(server: LiveServer, load: Load, single: Load) -> Overload:
 
 @pytest.mark.timeout(120 + 5 * TRIES * SECONDS)
 def test_three_times_capacity(tmp_path: Path, say: Callable[[str], None]) -> None:
-    """Again if others took the processors meanwhile, or the host did, as long as there is hope."""
+    """Again if others took the processors meanwhile, as long as there is hope."""
     every = sorted(os.sched_getaffinity(0))
     servers, generators = (every[:-1], every[-1:]) if len(every) > 2 else (every, every)
-    least, late = (each[len(every) <= 2] for each in (LEAST_ACCEPTED, MOST_LATE))
     with ExitStack() as stack:
         stack.enter_context(preferred())
         with on_processors({*servers}):
@@ -171,15 +167,13 @@ def test_three_times_capacity(tmp_path: Path, say: Callable[[str], None]) -> Non
         for _ in range(TRIES):
             found = overload(server, load, single)
             say(f"{found}")
-            missed = outcomes(found.shots).get("deadline_exceeded", 0) > late * len(found.accepted)
-            few = len(found.accepted) <= least * found.capacity * SECONDS
-            if found.others < QUIET and not missed and not few:
+            if found.others < QUIET:
                 break
     came = outcomes(found.shots)
     assert set(came) <= {"ok", "overloaded", "too_many_in_flight", "deadline_exceeded"}
-    assert len(found.accepted) > least * found.capacity * SECONDS
+    assert len(found.accepted) > 0.5 * found.capacity * SECONDS
     assert percentile(found.accepted, 99) <= DEADLINE
-    assert came.get("deadline_exceeded", 0) <= late * len(found.accepted)
+    assert came.get("deadline_exceeded", 0) <= MOST_LATE * len(found.accepted)
     assert came.get("overloaded", 0) > len(found.shots) / 3
     assert all(int(shot.headers["retry-after"]) > 0 for shot in found.shots if shot.status in (429, 503))
     assert found.recovered < RECOVERY

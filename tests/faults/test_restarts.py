@@ -20,7 +20,7 @@ from live_server import live_server
 
 pytestmark = pytest.mark.alone
 
-RESTARTS = scaled(2, 20)
+RESTARTS = scaled(3, 20)
 RATE = 200.0
 MIXED = [*SMALL * 4, post("/focal", pair_body(8192), name="large")]
 MOST_SECONDS = 30.0

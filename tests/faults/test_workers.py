@@ -6,8 +6,6 @@ import io
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.parse
@@ -30,8 +28,6 @@ from lossd_client import LossClient, LossdError
 
 X = np.random.default_rng(3).normal(0, 4, (32, 80)).astype(np.float32)
 Y = (X > 3).astype(np.float32)
-MOST_IMPORTS = 3
-"""As long as so many imports of numpy on the same machine just then a worker may take to be replaced."""
 Client = partial(LossClient, retry=None, request_bytes=1 << 30)
 """It is the server that is to survive: nothing is sent twice, and nothing in parts."""
 
@@ -293,24 +289,18 @@ def test_a_worker_that_does_not_come_back_keeps_nobody_waiting(two: LiveServer) 
 def test_a_killed_worker_is_replaced_at_once(tmp_path: Path, say: Callable[[str], None]) -> None:
     """It imports little: that is why it is small, too."""
     x, y = np.tile(X, (128, 1)), np.tile(Y, (128, 1))
-    waits, imports = [], []
+    waits = []
     with live_server(tmp_path) as server, Client(server.url, timeout=30) as client:
         right = float(client.focal(x, y))
         for _ in range(5):
             pid = server.worker_pid()
-            began = time.monotonic()
-            subprocess.run([sys.executable, "-c", "import numpy"], check=True)
-            imports.append(time.monotonic() - began)
             os.kill(pid, signal.SIGKILL)
             began = time.monotonic()
             assert float(client.focal(x, y)) == right
             waits.append(time.monotonic() - began)
         megabytes = own_bytes(server.worker_pid()) / 1e6
-    say(
-        f"a killed worker: longest wait {max(waits):.2f} s, an import of numpy takes {max(imports):.2f} s; "
-        f"{megabytes:.0f} MB without the arena"
-    )
-    assert max(waits) < max(1.0, MOST_IMPORTS * max(imports))
+    say(f"a killed worker: longest wait {max(waits):.2f} s; {megabytes:.0f} MB without the arena")
+    assert max(waits) < 1.0
     assert megabytes < 60.0
 
 

@@ -18,7 +18,7 @@ import pytest
 from lossd.engine.admission.concurrency import PATIENCE_SECONDS, ConcurrencyLimiter, Permit
 from lossd.types import RequestError
 
-SEEDS = range(int(os.environ.get("LOSSD_ADMISSION_SEEDS", "4")))
+SEEDS = range(int(os.environ.get("LOSSD_ADMISSION_SEEDS", "10")))
 BODY = 1000
 RATE = 100 * BODY
 """Bytes a second that are scored."""
