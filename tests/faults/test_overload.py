@@ -12,13 +12,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench.memory import Peak, family, own
-from faults.asked import SMALL, outcomes, pair_body, percentile, scaled
+from faults.asked import SMALL, outcomes, pair, percentile, scaled
 from faults.load import PRIORITY, Load, Plan, Shot, post
 from faults.observe import Others, is_free, port_of, wait_until
 from live_server import LiveServer, live_server
+from wire.feeding import npy
 
 pytestmark = pytest.mark.alone
 
@@ -27,7 +29,9 @@ MIB = 1 << 20
 TIMES = 3.0
 SECONDS = scaled(8.0, 60.0)
 DEADLINE = 2.0
-LARGE = post("/focal?variant=exp&gamma=2.5", pair_body(4096), X_Timeout_Ms=int(1000 * DEADLINE))
+X, Y = pair(8192)
+BODY = npy(X.astype(np.float16)) + npy(Y.astype(bool))
+LARGE = post("/focal?variant=exp&gamma=2.5", BODY, X_Timeout_Ms=int(1000 * DEADLINE))
 """What takes long to compute for its bytes, so that it is the workers that have too much to do."""
 ARENA = 512 * MIB
 SETTINGS = {
