@@ -38,7 +38,7 @@ async def pieces(sent: bytes, nbytes: int, monkeypatch: pytest.MonkeyPatch) -> l
         writer.write(sent)
         await until(lambda: [len(body) for body in front.ordinary] == [nbytes])
         [connection] = front.connections
-        await until(lambda: not connection.flow.read_paused)
+        await until(lambda: connection.transport.is_reading())
         writer.close()
         await until(lambda: not front.connections)
     return found

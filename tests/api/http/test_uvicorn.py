@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -56,6 +57,11 @@ def test_what_is_read_or_set_is_there(owner: type, names: str) -> None:
     source = inspect.getsource(owner)
     missing = [name for name in names.split() if f"self.{name}" not in source]
     assert not missing, f"uvicorn {version('uvicorn')} keeps no {', '.join(missing)}; {REMEDY}"
+
+
+def test_flow_control_does_nothing_to_a_transport_but_pause_and_resume_it() -> None:
+    used = set(re.findall(r"self\._transport\.(\w+)", inspect.getsource(flow_control.FlowControl)))
+    assert used == {"pause_reading", "resume_reading"}, f"`Backpressure` has no others; {REMEDY}"
 
 
 def test_a_pipelined_request_is_a_cycle_and_its_application() -> None:

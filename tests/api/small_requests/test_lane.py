@@ -739,7 +739,7 @@ def test_one_who_sends_more_while_waiting_is_not_read_on() -> None:
             await asyncio.sleep(0.01)
         [connection] = front.connections
         assert len(connection._waiting) == 2
-        assert connection.flow.read_paused
+        assert not connection.transport.is_reading()
         assert not connection.idle
         front.turns._turn()
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")

@@ -2,9 +2,9 @@
 
 Beyond uvicorn, a connection
 
-- answers its own refusals with problem documents, and lets the caller finish sending (`linger`);
-- bounds and checks heads (`request`), and ends slow callers' connections (`slow_clients`);
-- notices at once that a caller has hung up (`disconnects`);
+- bounds and checks heads (`request`);
+- answers its own refusals with problem documents, and ends slow callers' connections (`ends`);
+- notices at once that a caller has hung up, also while it is not read (`backpressure`);
 - reads long bodies past the parser (`upload`);
 - takes what it receives when it is its owner's turn (`lossd.engine.scheduler.LoopTurns`);
 - offers each request first to a lane, which may answer it before it is parsed (`small_requests`).
@@ -16,7 +16,6 @@ tested, and tests/api/http/test_uvicorn.py lists these parts.
 from __future__ import annotations
 
 import asyncio
-import select
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
@@ -27,18 +26,15 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from lossd.api.accounting import NO_TIMING, STOPPED, RequestLog, choose_id
+from lossd.api.accounting import NO_TIMING
+from lossd.api.http.backpressure import Backpressure
 from lossd.api.http.connections import Connections
-from lossd.api.http.cors import Origins
 from lossd.api.http.disconnects import DisconnectWatcher
+from lossd.api.http.ends import ConnectionEnds
 from lossd.api.http.interfaces import Lane
-from lossd.api.http.linger import Linger, Lingerers
-from lossd.api.http.request import RequestParser, header
-from lossd.api.http.slow_clients import SlowClientGuard, Stage
 from lossd.api.http.upload import Upload
-from lossd.api.problems import Problem, problem
+from lossd.api.problems import Problem
 from lossd.engine.scheduler import LoopTurns
-from lossd.settings import Settings
 from lossd.teams import Team
 from lossd.types import RequestError
 
@@ -54,131 +50,42 @@ _WRITE_BYTES: Final = 1 << 16
 """Unsent bytes of an answer from which on its endpoint waits. By default TLS has eight times as many."""
 
 
-class _Flow(FlowControl):
-    """uvicorn's flow control of a connection, which notices a hang-up also while reading is paused.
-
-    Args:
-        transport: The transport of the connection.
-        disconnects: The event loop's watcher.
-        wanted: Returns whether a hang-up matters now.
-        hang_up: Called once the peer has hung up.
-    """
-
-    def __init__(
-        self,
-        transport: asyncio.Transport,
-        disconnects: DisconnectWatcher,
-        wanted: Callable[[], bool],
-        hang_up: Callable[[], None],
-    ) -> None:
-        super().__init__(transport)
-        self._wanted = wanted
-        self._fd: int = transport.get_extra_info("socket").fileno()
-        self._disconnects = disconnects
-        self._hang_up = hang_up
-        self._paused = False  # others than `hold` have paused it
-        self._held = False
-
-    def pause_reading(self) -> None:
-        """Read no more for now."""
-        self._paused = True
-        self._pause()
-
-    def hold(self) -> None:
-        """Read no more until `release`, whoever has it read on: something received waits to be taken."""
-        self._held = True
-        self._pause()
-
-    def _pause(self) -> None:
-        super().pause_reading()
-        if self._wanted():
-            self.watch()
-
-    def watch(self) -> None:
-        """Watch for a hang-up, if reading is paused. Otherwise the event loop notices it."""
-        if self.read_paused and not self._transport.is_closing():
-            self._disconnects.watch(self._fd, self._hang_up)
-
-    def resume_reading(self) -> None:
-        """Read again."""
-        self._paused = False
-        self._resume()
-
-    def release(self) -> None:
-        """Read again unless others have paused it: nothing waits."""
-        self._held = False
-        self._resume()
-
-    def _resume(self) -> None:
-        if self._paused or self._held:
-            return
-        if self.read_paused:
-            self._disconnects.forget(self._fd, self._hang_up)
-        super().resume_reading()
-
-    def close(self) -> None:
-        """Watch no more: the connection is lost."""
-        self._disconnects.forget(self._fd, self._hang_up)
-
-
-class LossdProtocol(RequestParser):
+class LossdProtocol(ConnectionEnds):
     """One HTTP connection. Every error it answers is a problem document.
 
     Args:
-        settings: The server's settings.
         disconnects: The event loop's watcher.
-        lingerers: The server's lingering connections.
         turns: Shares the event loop's time; None for a connection alone in its loop.
         lane: Makes the connection's lane; None without lanes.
         counted: Counts all connections, and whose they are; None if nobody does.
-        log: The log of requests, for those that the connection refuses by itself.
-        origins: The origins that may call the server, if any.
         leaving: Set once callers are to move to other connections.
-        uvicorns: uvicorn's own arguments.
+        options: Those of `ConnectionEnds`, and uvicorn's own.
 
     Attributes:
         owner: Whose it is: ``team vision`` once a request has shown a key, before that ``address 10.0.0.7``.
-        team: The name of its team; empty if it has none.
-        served: Whether a request was answered on it.
-        idle_since: When it was made, or last had answered a request, by the loop's clock.
         received_at: When what it takes now had arrived, by time.monotonic().
     """
 
     def __init__(
         self,
         *,
-        settings: Settings,
         disconnects: DisconnectWatcher,
-        lingerers: Lingerers,
         turns: LoopTurns | None = None,
         lane: Callable[[LossdProtocol], Lane] | None = None,
         counted: Connections | None = None,
-        log: RequestLog | None = None,
-        origins: Origins | None = None,
         leaving: asyncio.Event | None = None,
-        **uvicorns: Any,  # noqa: ANN401
+        **options: Any,  # noqa: ANN401
     ) -> None:
-        super().__init__(settings, **uvicorns)
+        super().__init__(**options)
         self._disconnects = disconnects
-        self._lingerers = lingerers
         self._turns = turns or LoopTurns(self.loop.call_soon, time.monotonic)
         self._lane = lane(self) if lane is not None else None
         self._counted = counted
-        self._log = log
-        self._origins = origins
         self._leaving = leaving
-        self._guard = SlowClientGuard(settings)
-        self._linger: Linger | None = None
-        self._late_answer = b""
-        self._interrupt: Callable[[RequestError | None], None] | None = None
-        self._reading = False  # an endpoint awaits more of a body
         self._lines_of: Sequence[tuple[bytes, bytes]] | None = None  # the source of `_default_lines`
         self._default_lines = b""
-        self._waiting: list[bytes] = []  # received, but not taken yet
-        self.owner = self.team = ""
         self._weight = 1.0  # the team's share of the loop's time
-        self.served = False
-        self.idle_since = self.loop.time()
+        self.owner = ""
         self.received_at = 0.0
 
     # From the transport
@@ -187,8 +94,8 @@ class LossdProtocol(RequestParser):
         """Begin, if there is room."""
         super().connection_made(transport)
         transport.set_write_buffer_limits(_WRITE_BYTES)
-        self._flow = _Flow(transport, self._disconnects, self._is_awaited, self.hang_up)
-        self.flow = self._flow
+        self._backpressure = Backpressure(transport, self._disconnects, self._is_awaited, self.hang_up)
+        self.flow = FlowControl(self._backpressure)  # type: ignore[arg-type] # it only pauses and resumes
         if self._counted is not None and (error := self._counted.begin(self)) is not None:
             self._refuse_at_once(error)
 
@@ -196,7 +103,7 @@ class LossdProtocol(RequestParser):
         """Take bytes, or let them wait if this turn of the loop has no time left."""
         if self._waiting:
             self._waiting.append(data)
-            self._flow.hold()
+            self._backpressure.hold()
             return
         now = self.received_at = time.monotonic()
         if self._turns.has_time(now):
@@ -219,7 +126,7 @@ class LossdProtocol(RequestParser):
         if data:
             self._take(data)
         if not self._waiting:
-            self._flow.release()
+            self._backpressure.release()
 
     def _take(self, data: bytes) -> None:
         """Take bytes: first the lane, then the parser, in pieces while this turn has time.
@@ -238,15 +145,21 @@ class LossdProtocol(RequestParser):
                 return
             if self.pipeline or (self.flow.write_paused and self._between_requests):
                 self._waiting.append(data[start:])  # until `on_response_complete` or `resume_writing`
-                self._flow.hold()
+                self._backpressure.hold()
                 return
             end = start + self.next_piece()
             self.parse(data[start:end])
             start = end
             if start < len(data) and not self._turns.has_time(time.monotonic()):
                 self.take_later(data[start:])
-                self._flow.hold()
+                self._backpressure.hold()
                 return
+
+    @property
+    def _between_requests(self) -> bool:
+        """Whether every received request has been parsed and answered."""
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first, though uvicorn declares it
+        return not self._within_message and (cycle is None or cycle.response_complete)
 
     def on_message_complete(self) -> None:
         """End a request; its answer is the connection's last if the server is being stopped."""
@@ -266,7 +179,7 @@ class LossdProtocol(RequestParser):
         for cycle in self._cycles:
             cycle.disconnected = not cycle.response_complete
         super().connection_lost(exc)
-        self._flow.close()
+        self._backpressure.close()
         if self._interrupt is not None:
             self._interrupt(None)
         # These refer back to the connection. Without this it would stay in memory, with what was received of
@@ -289,7 +202,8 @@ class LossdProtocol(RequestParser):
         self._interrupt = callback
         if self.transport.is_closing():
             self.hang_up()
-        self._flow.watch()
+        if self.flow.read_paused or self._waiting:
+            self._backpressure.watch()
 
         def end() -> None:
             self._interrupt = None
@@ -380,52 +294,6 @@ class LossdProtocol(RequestParser):
         lines = [*answer.headers, (b"x-request-id", request_id), (b"server-timing", NO_TIMING), *headers]
         self.respond(answer.status, header_lines(lines), answer.body)
 
-    def refuse(self, error: RequestError) -> None:
-        """Read no further, and answer with an error, the last answer of the connection.
-
-        Requests before the faulty one are answered first, and the error is then dropped. A request whose body
-        is at fault has only one answer.
-        """
-        self._ignoring = True
-        waiting = [cycle for cycle in self._cycles if not cycle.response_complete]
-        broken = self.cycle if self._within_body else None
-        if broken is not None and broken in waiting:
-            waiting.remove(broken)
-        if waiting:
-            if broken is not None:
-                self.pipeline.popleft()
-            waiting[-1].keep_alive = False
-            self.flow.pause_reading()
-        elif broken is None:
-            self._respond_error(error)
-            self.linger()
-        elif self._interrupt is not None:
-            self._interrupt(error)
-        else:
-            if not broken.response_started:
-                self._respond_error(error)
-            broken.disconnected = True
-            broken.message_event.set()
-            self.linger()
-
-    def _refuse_at_once(self, error: RequestError) -> None:
-        """Answer with an error before any request, and close: there is no room for it."""
-        self._respond_error(error)
-        if self._lingerers.have_room:
-            self.linger(brief=True)
-        else:
-            self._ignoring = True
-            self.transport.close()
-
-    def _respond_error(self, error: RequestError) -> None:
-        request_id = choose_id(None)
-        answer = problem(error, request_id.decode(), close=True)
-        if self._log is not None:
-            host = self.client[0] if self.client else ""
-            self._log.write_refusal(error, answer.status, request_id.decode(), host)
-        origin = header({"headers": self.headers or ()}, b"origin")
-        self.respond_problem(answer, request_id, self._origins.headers(origin) if self._origins else ())
-
     def when_answered(self) -> None:
         """Count a request as answered, as uvicorn does."""
         self.server_state.total_requests += 1
@@ -477,112 +345,6 @@ class LossdProtocol(RequestParser):
         short = len(held) <= _MOST_LATE
         return refused and short and self._counted is not None and self._counted.is_proxy(self)
 
-    # Ends
-
-    @property
-    def _between_requests(self) -> bool:
-        """Whether every received request has been parsed and answered."""
-        cycle: RequestResponseCycle | None = self.cycle  # None before the first, though uvicorn declares it
-        return not self._within_message and (cycle is None or cycle.response_complete)
-
-    @property
-    def waits(self) -> bool:
-        """Whether something has been received that waits for its turn."""
-        return bool(self._waiting)
-
-    @property
-    def stage(self) -> Stage:
-        """The stage that it is in, by what it waits for."""
-        if self.flow.write_paused or self.transport.is_closing():
-            return Stage.ANSWER
-        if self.idle:
-            return Stage.REQUEST
-        if self._linger is not None:
-            return Stage.NOTHING
-        if self._within_body and self.cycle.response_complete:
-            return Stage.REST
-        if self._ignoring or self._waiting or self.flow.read_paused:
-            return Stage.NOTHING
-        if self._within_body:
-            return Stage.BODY if self._reading else Stage.NOTHING
-        return Stage.HEAD if self._within_message or self._overhead else Stage.NOTHING
-
-    @property
-    def idle(self) -> bool:
-        """Whether no part of an unanswered request has been received."""
-        busy = self._lane is not None and self._lane.busy
-        return self._between_requests and not (self._overhead or busy or self._waiting or self._ignoring)
-
-    @property
-    def dispensable(self) -> bool:
-        """Whether it may lose its place to another connection."""
-        return not self.team or self.idle or self._linger is not None
-
-    def idle_too_long(self, now: float) -> bool:
-        """Return whether it has waited too long for a request, by the loop's clock."""
-        most = self.timeout_keep_alive if self.served else self._settings.header_seconds
-        return now - self.idle_since > most
-
-    def look(self, now: float, seconds: float) -> None:
-        """End the connection if its caller is too slow.
-
-        Args:
-            now: The loop's clock.
-            seconds: The time since the last look.
-        """
-        if self._linger is not None and self.stage is not Stage.ANSWER:
-            self._linger.look(seconds)
-        else:
-            self._guard.look(self, now, seconds)
-
-    def _is_arriving(self) -> bool:
-        """Return whether some of the next request, or the caller's hang-up, has been received."""
-        if not self.idle:
-            return bool(self._waiting) or (self._within_message and not self._within_body)
-        found = select.poll()  # the event loop may not have read it yet
-        found.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return bool(found.poll(0))
-
-    def _is_awaited(self) -> bool:
-        """Return whether a loss is being computed for the caller."""
-        return self._interrupt is not None or (self._lane is not None and self._lane.busy)
-
-    def hang_up(self) -> None:
-        """Abort the connection, and what answers its request."""
-        for cycle in self._cycles:
-            cycle.disconnected = True  # uvicorn may not have read far enough to know
-        self.transport.abort()
-        if self._interrupt is not None:
-            self._interrupt(None)
-
-    def give_way(self, error: RequestError) -> None:
-        """Close, so that another connection fits; with an error if a head has begun to arrive."""
-        waits = not any(not cycle.response_complete for cycle in self._cycles)
-        if self.scheme == "https":
-            self.transport.abort()  # TLS has a farewell, which would keep the descriptor for a while
-        elif waits and self.stage is Stage.HEAD:
-            self._refuse_at_once(error)
-        elif waits:
-            self.transport.close()
-        else:
-            self.hang_up()
-
-    def linger(self, *, brief: bool = False) -> None:
-        """Close the sending half, and drop what is still received, for a bounded time.
-
-        Args:
-            brief: There is no room for it.
-        """
-        if self.is_closing():
-            return
-        self._ignoring, self.idle_since = True, self.loop.time()
-        left = self._settings.linger_bytes
-        if self._within_body and self._declared is not None:
-            left = self._declared - self.body_bytes
-        self._linger = Linger(
-            self._lingerers, self.loop, self.flow, self.transport, left, self._late_answer, brief=brief
-        )
-
     def is_closing(self) -> bool:
         """Return whether nothing can be written any more."""
         return self._linger is not None or self.transport.is_closing()
@@ -593,26 +355,6 @@ class LossdProtocol(RequestParser):
             self.linger()
         else:
             self.transport.close()
-
-    def shutdown(self) -> None:
-        """End, after the answer to a request in flight or arriving: the server is about to end."""
-        if self._linger is not None:
-            self._linger.hurry()
-            return
-        if self._is_arriving():
-            return  # it is answered, as the connection's last
-        self._take_waiting()
-        self._keep_alive = False
-        if self._lane is not None and self._lane.busy:
-            self._lane.stop()
-        super().shutdown()
-
-    def end_now(self) -> None:
-        """End, with an error if a loss is asked for and its caller can read it: the server ends."""
-        if self._interrupt is None or self.flow.write_paused:
-            self.hang_up()
-        else:
-            self._interrupt(STOPPED)
 
 
 def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
