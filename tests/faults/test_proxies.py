@@ -1,63 +1,38 @@
-"""Proxies that speak HTTP/2 to callers: who is refused while still sending gets the answer, with its body."""
+"""Servers behind the example proxies: refusals over HTTP/2, replicas that end, another engine on the host."""
 
 from __future__ import annotations
 
 import json
-import shutil
+import re
+import signal
+import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias
 
+import httpx
+import numpy as np
+import numpy.typing as npt
 import pytest
 
-from certificates import make_certificate
-from faults.observe import port_of
+from faults.asked import pair
+from faults.observe import port_of, total, wait_until
+from faults.proxies import EXAMPLES, PROXIES, proxy, skip_without
 from faults.raw import connect, receive
-from live_server import LiveServer, free_port, live_server
+from live_server import LiveServer, live_server
+from lossd.core.catalog import LOSSES
+from lossd_client import HttpxTransport, LossClient, LossdError, LossResult
 from teams_file import make_key, team_table, write_teams
 
+Arrays: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+Bits: TypeAlias = tuple[object, ...]
+
 BODY = bytes(10_000_000)
-NGINX = """
-daemon off; pid nginx.pid; error_log nginx.log; worker_processes 1; user root;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    client_body_temp_path body; proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-    server {{
-        listen 127.0.0.1:{port} ssl http2;
-        ssl_certificate {chain};
-        ssl_certificate_key {key};
-        location / {{
-            proxy_pass http://127.0.0.1:{server};
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_set_header X-Forwarded-For $remote_addr;
-            proxy_request_buffering off;
-            client_max_body_size 1g;
-        }}
-    }}
-}}
-"""
-HAPROXY = """
-defaults
-  mode http
-  timeout connect 20s
-  timeout client 60s
-  timeout server 60s
-frontend callers
-  bind 127.0.0.1:{port} ssl crt {both} alpn h2,http/1.1
-  option forwardfor
-  default_backend lossd
-backend lossd
-  server one 127.0.0.1:{server}
-"""
-PROXIES = {
-    "nginx": (NGINX, ["nginx", "-p", "{folder}", "-e", "nginx.log", "-c", "proxy.conf"]),
-    "haproxy": (HAPROXY, ["haproxy", "-db", "-f", "{folder}/proxy.conf"]),
-}
 KEY, LIMITED = make_key(), make_key()
 
 
@@ -72,40 +47,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
         yield server
 
 
-@contextmanager
-def proxy(name: str, folder: Path, server: LiveServer) -> Iterator[str]:
-    """Start a proxy in front of the server; its address."""
-    chain, key = make_certificate(folder, name)
-    both = folder / "both.pem"
-    both.write_text(chain.read_text() + key.read_text())
-    port = free_port()
-    config, command = PROXIES[name]
-    places = {"port": port, "chain": chain, "key": key, "both": both, "server": port_of(server)}
-    (folder / "proxy.conf").write_text(config.format(**places))
-    with (folder / "output").open("wb") as output:
-        words = [word.format(folder=folder) for word in command]
-        process = subprocess.Popen(words, stdout=output, stderr=output)
-    url = f"https://127.0.0.1:{port}"
-    try:
-        wait_for(f"{url}/livez", folder / "output")
-        yield url
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def wait_for(url: str, output: Path) -> None:
-    ends = time.monotonic() + 30
-    while subprocess.run(["curl", "-sfk", url], capture_output=True).returncode:
-        assert time.monotonic() < ends, output.read_text()
-        time.sleep(0.1)
-
-
 @pytest.mark.parametrize("name", PROXIES)
 def test_early_refusals_keep_their_bodies_behind_http2(name: str, tmp_path: Path, server: LiveServer) -> None:
-    for tool in (name, "curl"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
+    skip_without(name, "curl")
     body = tmp_path / "body"
     body.write_bytes(BODY)
     npy, text = "content-type: application/x-npy", "content-type: text/plain"
@@ -115,7 +59,8 @@ def test_early_refusals_keep_their_bodies_behind_http2(name: str, tmp_path: Path
         (413, ["content-type: application/json", f"x-api-key: {KEY}"]),
         (429, [npy, f"x-api-key: {LIMITED}"]),
     ]
-    with proxy(name, tmp_path, server) as url:
+    with proxy(name, tmp_path, (port_of(server), port_of(server))) as found:
+        url = found.url
         # The first request is let in, and says that the body is not .npy.
         post(f"{url}/bce", body, cases[-1][1])
         for status, headers in cases:
@@ -134,6 +79,153 @@ def post(url: str, body: Path, headers: list[str]) -> tuple[dict[str, object], i
     document, _, last = done.stdout.rpartition("\n")
     status, version, sent = last.split()
     return json.loads(document), int(status), version, int(sent)
+
+
+class Engine(BaseHTTPRequestHandler):
+    """Another engine, which says what it was asked."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        said = {"path": self.path, "headers": {name.lower(): value for name, value in self.headers.items()}}
+        body = json.dumps(said).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET  # noqa: N815 -- the names are http.server's
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Engine) as listening:
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        yield listening.server_address[1]
+        listening.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("name", PROXIES)
+def test_another_engine_has_the_other_models(
+    name: str, tmp_path: Path, server: LiveServer, engine: int
+) -> None:
+    skip_without(name, "curl")
+    request_id = "4be6ce2f-0b2d-4a3c-9d0f-3c1b2a190807"
+    headers = {"x-api-key": KEY, "x-request-id": request_id}
+    with (
+        proxy(name, tmp_path, (port_of(server), port_of(server)), engine) as found,
+        httpx.Client(
+            base_url=found.url,
+            headers=headers,
+            transport=httpx.HTTPTransport(
+                verify=ssl.create_default_context(cafile=str(found.chain)), local_address="127.0.0.2"
+            ),
+        ) as caller,
+    ):
+        for path in ("/info", "/v2/models/bce", "/v2/models/focal/ready", "/v2/models/focal/versions/1"):
+            answer = caller.get(path)
+            assert (answer.status_code, answer.headers["x-request-id"]) == (200, request_id), path
+            assert "server-timing" in answer.headers
+        sent = {"logits": [0.5], "targets": [1]}
+        assert caller.post("/focal", json=sent).json()["request_id"] == request_id
+        for path in ("/v2", "/v2/health/ready", "/v2/models/resnet", "/v2/models/bcex/infer"):
+            said = caller.post(path, json={}).json()
+            assert said["path"] == path
+            assert said["headers"]["x-request-id"] == request_id
+            assert said["headers"]["x-forwarded-for"] == "127.0.0.2"
+            assert said["headers"]["x-forwarded-proto"] == "https"
+        assert caller.get("/bce").status_code == 405
+    wait_until(
+        lambda: "127.0.0.2" in server.log.read_text(), 10, "the log does not have the caller's address"
+    )
+
+
+@pytest.mark.parametrize("name", PROXIES)
+def test_each_example_names_the_models_of_the_catalog(name: str) -> None:
+    text = (EXAMPLES / PROXIES[name].file).read_text()
+    [named] = re.findall(r"/v2/models/\(([a-z|]+)\)", text)
+    assert named.split("|") == list(LOSSES)
+
+
+class Callers:
+    """Callers in threads, each with a client of its own, for as long as a ``with`` block lasts.
+
+    Args:
+        url: Whom they ask.
+        trusted: Its certificate.
+        asked: What each asks for in turn.
+        right: What is right for each.
+    """
+
+    def __init__(self, url: str, trusted: Path, asked: list[Arrays], right: list[Bits]) -> None:
+        self.counts = {"right": 0, "wrong": 0}
+        self.errors: list[str] = []
+        self._url, self._asked, self._right = url, asked, right
+        self._context = ssl.create_default_context(cafile=str(trusted))
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(4)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self, number: int) -> None:
+        with (
+            httpx.Client(verify=self._context, timeout=60) as http,
+            LossClient(self._url, transport=lambda: HttpxTransport(http=http)) as client,
+        ):
+            while not self._ended.is_set():
+                number = (number + 1) % len(self._asked)
+                try:
+                    found = bits(client.focal(*self._asked[number]))
+                except LossdError as error:
+                    self.errors.append(repr(error))
+                else:
+                    self.counts["right" if found == self._right[number] else "wrong"] += 1
+
+
+def bits(result: LossResult) -> Bits:
+    """What must not differ by a bit."""
+    return float(result), result.sum_terms, result.count
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
+@pytest.mark.parametrize("name", PROXIES)
+def test_no_caller_notices_the_end_of_a_replica(name: str, number: signal.Signals, tmp_path: Path) -> None:
+    skip_without(name, "curl")
+    folders = [tmp_path / part for part in ("first", "second", "proxy")]
+    for folder in folders:
+        folder.mkdir()
+    settings: dict[str, Any] = {"trusted_proxies": "127.0.0.1", "lame_duck_seconds": 3}
+    asked = [pair(32, seed=1), pair(2_000, seed=2), pair(32, seed=3), pair(8_000, seed=4)]
+    with live_server(folders[0], **settings) as staying, live_server(folders[1], **settings) as ending:
+        with LossClient(staying.url) as direct:
+            right = [bits(direct.focal(*arrays)) for arrays in asked]
+        with (
+            proxy(name, folders[2], (port_of(staying), port_of(ending))) as found,
+            Callers(found.url, found.chain, asked, right) as callers,
+        ):
+            wait_until(lambda: total(ending, "lossd_requests_total") > 20, 30, "one replica is not asked")
+            ending.process.send_signal(number)
+            ending.process.wait(30)
+            before = callers.counts["right"]
+            wait_until(lambda: callers.counts["right"] > before + 60, 60, "few are answered afterwards")
+    assert callers.errors == []
+    assert callers.counts["wrong"] == 0
 
 
 HEAD = b"POST /bce HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-npy\r\nx-forwarded-for: 10.0.0.1\r\n"
