@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from lossd.settings import Settings, explain
+from lossd.settings import Settings
+from lossd.start_checks import explain
 
 
 def test_a_child_has_its_parents_settings(monkeypatch: pytest.MonkeyPatch) -> None:

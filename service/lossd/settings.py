@@ -5,24 +5,26 @@ The descriptions are Markdown: docs/settings.md is written from them (`make refe
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import re
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import (
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lossd.machine import available_cores
+from lossd.setting_types import (
+    ANY_CASE,
+    EMPTY_IS_NONE,
+    LINK_IS_DEFAULT,
+    Devices,
+    Networks,
+    OptionalPath,
+    Origins,
+    Seconds,
+    Words,
+    is_loopback,
+)
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -31,12 +33,6 @@ PAGE = 1 << 12
 _SUMS_BYTES: Final = 17 * MIB  # for partial sums: more than one array answer needs
 
 PORT: Final = 8000
-SERVICE_LINK: Final = re.compile(r"(?:tcp|udp|sctp)://.*", re.DOTALL)
-"""What Kubernetes sets ``…_PORT`` to, for a Service."""
-_origin: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+")
-
-REMOVED: Final = {"LOSSD_CACHE_DIR": "the kernel is compiled when the package is built"}
-"""Variables of earlier versions, and what happens instead."""
 
 
 def default_usage_file() -> Path | None:
@@ -46,9 +42,6 @@ def default_usage_file() -> Path | None:
     except RuntimeError:
         return None
     return state / "lossd" / "usage.sqlite3"
-
-
-Seconds = Annotated[float, Field(gt=0.0, le=1e7)]  # clocks and timers count further than callers wait
 
 
 class Settings(BaseSettings):
@@ -63,7 +56,7 @@ class Settings(BaseSettings):
             "`LOSSD_ALLOW_OPEN`."
         ),
     )
-    port: int = Field(
+    port: Annotated[int, LINK_IS_DEFAULT] = Field(
         default=PORT,
         ge=0,
         le=65535,
@@ -80,7 +73,7 @@ class Settings(BaseSettings):
             "totals, without a key."
         ),
     )
-    admin_port: int | None = Field(
+    admin_port: Annotated[int | None, EMPTY_IS_NONE, LINK_IS_DEFAULT] = Field(
         default=None,
         ge=0,
         le=65535,
@@ -96,7 +89,7 @@ class Settings(BaseSettings):
             "it only where something else keeps strangers out."
         ),
     )
-    teams: Path | None = Field(
+    teams: OptionalPath = Field(
         default=None,
         description=(
             "The teams file: who may use the server, and how much. See [teams](teams.md). Edits take effect "
@@ -107,14 +100,14 @@ class Settings(BaseSettings):
         default=False,
         description="Answer /metrics without a key although there are teams. It has teams and totals.",
     )
-    usage_file: Path | None = Field(
+    usage_file: OptionalPath = Field(
         default_factory=default_usage_file,
         description=(
             "The SQLite file that keeps teams' usage over restarts (below `XDG_STATE_HOME`, if that is set). "
             "Empty, `LOSSD_USAGE_FILE=`, keeps none. In a container it must lie in a volume."
         ),
     )
-    device: Annotated[tuple[str, ...], NoDecode] = Field(
+    device: Devices = Field(
         default=("auto",),
         description=(
             "`auto` (every CUDA device, else the CPU), `cpu`, or several: `cuda:0,cuda:1`. Each has one "
@@ -195,7 +188,7 @@ class Settings(BaseSettings):
         default=32 << 10,
         description="Longest head of a request, its first line included; a longer one is 431.",
     )
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+    cors_origins: Origins = Field(
         default=(),
         description=(
             "Origins whose pages may call the server from a browser, separated by commas, each with scheme, "
@@ -299,7 +292,7 @@ class Settings(BaseSettings):
             "and three seconds, before it kills it: [stopping](operating.md#stopping)."
         ),
     )
-    handover: Path | None = Field(
+    handover: OptionalPath = Field(
         default=None,
         description=(
             "Path of a Unix socket by which a new server of the same user takes the port over from this one: "
@@ -333,7 +326,7 @@ class Settings(BaseSettings):
             "change it."
         ),
     )
-    kernel: Literal["auto", "native", "torch"] = Field(
+    kernel: Annotated[Literal["auto", "native", "torch"], ANY_CASE] = Field(
         default="auto",
         description=(
             "The kernel on a CPU: `native`, compiled code in the package, or `torch`, about 20 times as "
@@ -349,7 +342,7 @@ class Settings(BaseSettings):
             "itself with the native kernel, because asking a worker takes longer. 0 sends all to the workers."
         ),
     )
-    losses: Annotated[tuple[str, ...], NoDecode] = Field(
+    losses: Words = Field(
         default=(),
         description=(
             "Further losses, each `module:name` of an entry, separated by commas; see "
@@ -357,16 +350,16 @@ class Settings(BaseSettings):
             "able to set it."
         ),
     )
-    log_level: str = Field(
+    log_level: Annotated[str, ANY_CASE] = Field(
         default="info",
         pattern="^(debug|info|warning|error|critical)$",
         description="What is logged: debug, info, warning, error, critical.",
     )
-    log_format: Literal["console", "json"] = Field(
+    log_format: Annotated[Literal["console", "json"], ANY_CASE] = Field(
         default="console",
         description="`console`, for people, or `json`, an object a line for log collectors.",
     )
-    log_requests: Literal["none", "failed", "all"] = Field(
+    log_requests: Annotated[Literal["none", "failed", "all"], ANY_CASE] = Field(
         default="failed",
         description=(
             "Which requests are [logged](operating.md#logs): `none`, `failed` (at most 10 lines a second), "
@@ -380,14 +373,14 @@ class Settings(BaseSettings):
             "Small requests take longer with them."
         ),
     )
-    tls_certificate: Path | None = Field(
+    tls_certificate: OptionalPath = Field(
         default=None,
         description="The certificate chain (PEM) for HTTPS, read again when it changes; needs the key.",
     )
-    tls_key: Path | None = Field(
+    tls_key: OptionalPath = Field(
         default=None, description="The certificate's private key (PEM), without a password."
     )
-    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+    trusted_proxies: Networks = Field(
         default=(),
         description=(
             "Addresses or networks of the proxies in front, separated by commas. Only their X-Forwarded-For "
@@ -395,66 +388,6 @@ class Settings(BaseSettings):
             "their refusals wait for the rest of a body."
         ),
     )
-
-    @field_validator("port", "admin_port", mode="before")
-    @classmethod
-    def _pass_over_link(cls, value: object, field: ValidationInfo) -> object:
-        link = isinstance(value, str) and SERVICE_LINK.fullmatch(value)
-        return cls.model_fields[str(field.field_name)].default if link else value
-
-    @field_validator("device", "losses", "trusted_proxies", "cors_origins", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part) if isinstance(value, str) else value
-
-    @field_validator("device", "kernel", "log_level", "log_format", "log_requests", mode="before")
-    @classmethod
-    def _read_word(cls, value: object) -> object:  # before `_split`, since the last one is called first
-        return value.strip().lower() if isinstance(value, str) else value
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for address in value:
-            try:
-                ipaddress.ip_network(address)
-            except ValueError as error:
-                msg = f"{address!r} is no address or network of a proxy ({error})"
-                raise ValueError(msg) from None
-        return value
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in value:
-            if origin != "*" and not _origin.fullmatch(origin):
-                msg = f"{origin!r} is no origin; give scheme, host and port alone, as in https://example.org"
-                raise ValueError(msg)
-        return value
-
-    @field_validator(
-        "usage_file", "teams", "tls_certificate", "tls_key", "admin_port", "handover", mode="before"
-    )
-    @classmethod
-    def _read_nothing(cls, value: object) -> object:
-        return None if value == "" else value
-
-    @field_validator("device")
-    @classmethod
-    def _check_devices(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value or ("",):
-            kind, _, index = name.partition(":")
-            numbered = kind in ("cpu", "cuda") and index.isdecimal() and index == str(int(index))
-            if name not in ("auto", "cpu") and not numbered:
-                msg = f"{name!r} is not a device; use auto, cpu, cpu:N or cuda:N, several separated by commas"
-                raise ValueError(msg)
-        if "auto" in value and len(value) > 1:
-            msg = "auto stands alone; name the devices, or leave them to auto"
-            raise ValueError(msg)
-        if len(set(value)) < len(value):
-            msg = "a device is named twice; one worker serves a device"
-            raise ValueError(msg)
-        return value
 
     @model_validator(mode="after")
     def _check_together(self) -> Settings:
@@ -533,31 +466,3 @@ class Settings(BaseSettings):
             if value is not None
         }
         return {"LOSSD_USAGE_FILE": "", **given}  # its default is not None
-
-
-def explain(error: Mapping[str, Any], options: Iterable[str]) -> str:
-    """Return what is wrong with a setting, under the name by which it was set.
-
-    Args:
-        error: One of pydantic's errors.
-        options: The settings that were given as options.
-    """
-    what = error["msg"].removeprefix("Value error, ")
-    if not error["loc"]:
-        return str(what)
-    name = str(error["loc"][0])
-    if name in options:
-        return f"--{name.replace('_', '-')}: {what}"
-    given = error.get("input")
-    shown = f"={given}" if isinstance(given, str) and len(given) <= 100 else ""
-    return f"LOSSD_{name.upper()}{shown}: {what}"
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can connect to ``host``."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
 from lossd.machine import available_memory, available_tasks, core_quota
-from lossd.settings import MIB, PORT, REMOVED, SERVICE_LINK, Settings
+from lossd.setting_types import SERVICE_LINK
+from lossd.settings import MIB, PORT, Settings
 
 logger = logging.getLogger(__name__)
+
+REMOVED: Final = {"LOSSD_CACHE_DIR": "the kernel is compiled when the package is built"}
+"""Variables of earlier versions, and what happens instead."""
 
 _service_variable: Final = re.compile(
     r"LOSSD_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
@@ -76,6 +80,24 @@ class Variables(NamedTuple):
 
     errors: list[str]
     warnings: list[str]
+
+
+def explain(error: Mapping[str, Any], options: Iterable[str]) -> str:
+    """Return what is wrong with a setting, under the name by which it was set.
+
+    Args:
+        error: One of pydantic's errors.
+        options: The settings that were given as options.
+    """
+    what = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:
+        return str(what)
+    name = str(error["loc"][0])
+    if name in options:
+        return f"--{name.replace('_', '-')}: {what}"
+    given = error.get("input")
+    shown = f"={given}" if isinstance(given, str) and len(given) <= 100 else ""
+    return f"LOSSD_{name.upper()}{shown}: {what}"
 
 
 def check_variables(environment: Mapping[str, str]) -> Variables:

@@ -3,7 +3,7 @@
 import logging
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -42,18 +42,7 @@ def serve(
 
     Every setting is also an environment variable, LOSSD_HOST and so on; an option wins.
     """
-    with server_imports():
-        from pydantic import ValidationError
-
-        from lossd import logs
-        from lossd.api.http.tls import BadCertificate, Certificate
-        from lossd.engine.supervisor.main import run
-        from lossd.settings import Settings, explain
-        from lossd.start_checks import Resources, check_variables, fit, tell_usage
-        from lossd.teams import read_teams
-        from lossd.tracing import is_installed
-
-    given: dict[str, Any] = {
+    options: dict[str, Any] = {
         "host": host,
         "port": port,
         "device": device,
@@ -62,7 +51,26 @@ def serve(
         "teams": teams,
         "allow_open": allow_open or None,
     }
-    options = {name: value for name, value in given.items() if value is not None}
+    _start({name: value for name, value in options.items() if value is not None})
+
+
+def _start(options: dict[str, Any]) -> NoReturn:
+    """Check settings and what they name, and run the server.
+
+    Args:
+        options: The settings that were given as options.
+    """
+    with server_imports():
+        from pydantic import ValidationError
+
+        from lossd import logs
+        from lossd.api.http.tls import BadCertificate, Certificate
+        from lossd.engine.supervisor.main import run
+        from lossd.settings import Settings
+        from lossd.start_checks import Resources, check_variables, explain, fit, tell_usage
+        from lossd.teams import read_teams
+        from lossd.tracing import is_installed
+
     variables = check_variables(os.environ)
     try:
         settings = Settings(**options)

@@ -121,7 +121,6 @@ def prepare(
     others = tuple(other for other in range(len(shape)) if other != axis)
     inputs = operand("logits") or operand("probabilities")
     targets = operand("targets", others if by_index else None)
-    ignored = params["ignore_index"]
     assert inputs is not None
     assert targets is not None
     return Work(
@@ -136,7 +135,7 @@ def prepare(
         mask=operand("mask"),
         class_axis=axis if by_index else None,
         label_smoothing=cast(float, params["label_smoothing"]),
-        ignore_index=None if ignored is None else float(cast("float | str", ignored)),
+        ignore_index=_ignore_index(params),
         background_index=cast("int | None", params["background_index"]),
         allow_nan=params["allow_nan"] is True,
         divisor=divisor(params, cut, tensors),
@@ -189,6 +188,11 @@ def layout_of(
         group_columns=len(group_dtypes(tensors)),
     )
     return Layout(spec, inputs)
+
+
+def _ignore_index(params: Mapping[str, object]) -> float | None:
+    given = params["ignore_index"]
+    return None if given is None else float(cast("float | str", given))
 
 
 def _share(params: Mapping[str, object], tensors: Mapping[str, Tensor]) -> Divisor | None:

@@ -1,0 +1,94 @@
+"""The types of settings: how an environment variable's text is read, and what is refused."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticUseDefault
+from pydantic_settings import NoDecode
+
+SERVICE_LINK: Final = re.compile(r"(?:tcp|udp|sctp)://.*", re.DOTALL)
+"""What Kubernetes sets ``…_PORT`` to, for a Service."""
+_origin: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+")
+
+
+def _pass_over_link(value: object) -> object:
+    if isinstance(value, str) and SERVICE_LINK.fullmatch(value):
+        raise PydanticUseDefault
+    return value
+
+
+def _read_nothing(value: object) -> object:
+    return None if value == "" else value
+
+
+def _read_word(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part) if isinstance(value, str) else value
+
+
+def _check_proxies(value: tuple[str, ...]) -> tuple[str, ...]:
+    for address in value:
+        try:
+            ipaddress.ip_network(address)
+        except ValueError as error:
+            msg = f"{address!r} is no address or network of a proxy ({error})"
+            raise ValueError(msg) from None
+    return value
+
+
+def _check_origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    for origin in value:
+        if origin != "*" and not _origin.fullmatch(origin):
+            msg = f"{origin!r} is no origin; give scheme, host and port alone, as in https://example.org"
+            raise ValueError(msg)
+    return value
+
+
+def _check_devices(value: tuple[str, ...]) -> tuple[str, ...]:
+    for name in value or ("",):
+        kind, _, index = name.partition(":")
+        numbered = kind in ("cpu", "cuda") and index.isdecimal() and index == str(int(index))
+        if name not in ("auto", "cpu") and not numbered:
+            msg = f"{name!r} is not a device; use auto, cpu, cpu:N or cuda:N, several separated by commas"
+            raise ValueError(msg)
+    if "auto" in value and len(value) > 1:
+        msg = "auto stands alone; name the devices, or leave them to auto"
+        raise ValueError(msg)
+    if len(set(value)) < len(value):
+        msg = "a device is named twice; one worker serves a device"
+        raise ValueError(msg)
+    return value
+
+
+# Of several validators before a type, the last one is called first.
+EMPTY_IS_NONE: Final = BeforeValidator(_read_nothing)
+"""An empty variable means None."""
+LINK_IS_DEFAULT: Final = BeforeValidator(_pass_over_link)
+"""A link to a Service means the default."""
+ANY_CASE: Final = BeforeValidator(_read_word)
+"""Capitals, and spaces around, mean nothing."""
+
+Seconds = Annotated[float, Field(gt=0.0, le=1e7)]  # clocks and timers count further than callers wait
+OptionalPath = Annotated[Path | None, EMPTY_IS_NONE]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Devices = Annotated[Words, ANY_CASE, AfterValidator(_check_devices)]
+Networks = Annotated[Words, AfterValidator(_check_proxies)]
+Origins = Annotated[Words, AfterValidator(_check_origins)]
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can connect to ``host``."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
