@@ -8,9 +8,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client._calls import OPTIONS
+from lossd_client._calls.parameters import OPTIONS
 from lossd_client._exact_sum import ExactSum
-from lossd_client._problems import empty_mean
+from lossd_client._http.problems import empty_mean
 from lossd_client.report import Report, ReportMerger
 
 _COMMON = ("loss_name", "reduction", "params", "options")  # equal in results that are merged

@@ -20,7 +20,10 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.distributed import gather_all_tensors
 
-from lossd_client._calls import (
+from lossd_client._calls.calls import batch_call
+from lossd_client._calls.conversion import checked_report
+from lossd_client._calls.labels import Column, Groups, Labels, columns_by_name
+from lossd_client._calls.parameters import (
     DEFAULT,
     Bins,
     Default,
@@ -31,12 +34,9 @@ from lossd_client._calls import (
     Sweep,
     TargetsFormat,
     Variant,
-    batch_call,
-    checked_report,
 )
-from lossd_client._calls import Normalizer as AnyNormalizer
+from lossd_client._calls.parameters import Normalizer as AnyNormalizer
 from lossd_client._exact_sum import ExactSum
-from lossd_client._labels import Column, Groups, Labels, columns_by_name
 from lossd_client.client import LossClient
 from lossd_client.report import Report
 from lossd_client.result import LossResult

@@ -18,7 +18,7 @@ from client.cli.scripted import ALIVE, scripted
 from client.conftest import Ask
 from client.playback import Answer, Playback
 from lossd_client import errors
-from lossd_client._httpx_transport import HttpxTransport, own_error
+from lossd_client._http.httpx_transport import HttpxTransport, own_error
 from lossd_client.testing import AsyncFakeTransport
 
 X, Y = np.zeros((2, 3)), np.zeros((2, 3))

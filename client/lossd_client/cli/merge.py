@@ -15,7 +15,7 @@ from lossd_client.cli.part_file import open_parts, part_of
 from lossd_client.cli.reporting.output import check_outputs, write
 from lossd_client.cli.reporting.summary import show
 from lossd_client.report import Report, ReportMerger
-from lossd_client.report._repeats import Repeats
+from lossd_client.report._merging.repeats import Repeats
 
 _DAMAGED: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 

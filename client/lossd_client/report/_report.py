@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, Self
 
-from lossd_client.report._layout import refuse_incomplete
-from lossd_client.report._merging import DocumentMerger
+from lossd_client.report._merging.documents import DocumentMerger
+from lossd_client.report._merging.layout import refuse_incomplete
 from lossd_client.report._tables import columns_of
 from lossd_client.report._view import ReportView
 
@@ -108,7 +108,7 @@ class Report(ReportView):
         return _library("polars").DataFrame(columns_of(self, section), strict=False)
 
     def _repr_html_(self) -> str:
-        from lossd_client.report._html import report_html
+        from lossd_client.report._drawing.html import report_html
 
         return report_html(self)
 

@@ -23,7 +23,7 @@ from lossd_client import (
     Unauthorized,
     Unavailable,
 )
-from lossd_client._problems import status_error
+from lossd_client._http.problems import status_error
 from lossd_client._version import version
 from lossd_client.cli.doctor.finding import Finding, State, failed, ok, warning
 from lossd_client.cli.doctor.network import LIVEZ
