@@ -10,7 +10,7 @@ from collections.abc import (
     Iterable,
     Mapping,
 )
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar, Unpack
 
@@ -59,12 +59,12 @@ class AsyncLossClient(
         from lossd_client.local import LocalServer  # slow to import
 
         server = LocalServer(settings or {})
-        try:
+        async with AsyncExitStack() as on_failure:
+            on_failure.push_async_callback(asyncio.to_thread, server.stop)
             await asyncio.to_thread(server.wait_until_ready)
-            return cls._with_settings(Settings(base_url=server.url).changed(options), server)
-        except BaseException:
-            await asyncio.to_thread(server.stop)
-            raise
+            client = cls._with_settings(Settings(base_url=server.url).changed(options), server)
+            on_failure.pop_all()
+        return client
 
     @staticmethod
     def _open_transport(settings: Settings) -> AsyncTransport:

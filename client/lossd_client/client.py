@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import ExitStack
 from functools import partial
 from itertools import chain
 from types import TracebackType
@@ -79,12 +80,12 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], R
         from lossd_client.local import LocalServer  # slow to import
 
         server = LocalServer(settings or {})
-        try:
+        with ExitStack() as on_failure:
+            on_failure.callback(server.stop)
             server.wait_until_ready()
-            return cls._with_settings(Settings(base_url=server.url).changed(options), server)
-        except BaseException:
-            server.stop()
-            raise
+            client = cls._with_settings(Settings(base_url=server.url).changed(options), server)
+            on_failure.pop_all()
+        return client
 
     @staticmethod
     def _open_transport(settings: Settings) -> Transport:

@@ -40,6 +40,8 @@ _OWN: tuple[tuple[type[Exception], type[LossdError], str, bool], ...] = (
     (httpx.StreamError, ConnectionFailed, "the connection broke", False),
     (UnicodeError, ConnectionFailed, "not an HTTP address", False),
 )
+_FOREIGN: tuple[type[Exception], ...] = tuple(foreign for foreign, *_ in _OWN)
+_CAUGHT: tuple[type[Exception], ...] = (RuntimeError, *_FOREIGN)  # httpx says so if its client is closed
 
 
 def own_error(error: Exception, url: str) -> LossdError:
@@ -103,12 +105,12 @@ class _Left(dict[str, float | None]):
 def _own_errors(request: Request, left: _Left, http: httpx.Client | httpx.AsyncClient) -> Iterator[None]:
     try:
         yield
-    except Exception as error:
+    except _CAUGHT as error:
         if error is left.raised:
             raise
         if isinstance(error, RuntimeError) and http.is_closed:
             raise RuntimeError("the client is closed") from error
-        if isinstance(error, tuple(foreign for foreign, *_ in _OWN)):
+        if isinstance(error, _FOREIGN):
             raise own_error(error, without_password(request.base_url)) from error
         raise
 
@@ -131,26 +133,29 @@ def _content(request: Request, left: _Left) -> Iterator[bytes] | None:
     return _checked(chunks, left)
 
 
-def _checked(chunks: Iterator[bytes], left: _Left) -> Iterator[bytes]:
+@contextmanager
+def _callers_errors(left: _Left) -> Iterator[None]:
     try:
+        yield
+    except Exception as error:  # whatever the caller's iterable raises stays as it is
+        left.raised = error
+        raise
+
+
+def _checked(chunks: Iterator[bytes], left: _Left) -> Iterator[bytes]:
+    with _callers_errors(left):
         for chunk in chunks:
             left.check()
             yield chunk
-    except Exception as error:
-        left.raised = error
-        raise
 
 
 async def _async_content(request: Request, left: _Left) -> AsyncIterator[bytes]:
     chunks = _chunks(request.body, left) if request.stream is None else request.stream()
     if isinstance(chunks, AsyncIterator):
-        try:
+        with _callers_errors(left):
             async for chunk in chunks:
                 left.check()
                 yield chunk
-        except Exception as error:
-            left.raised = error
-            raise
     else:
         for chunk in _checked(chunks, left):
             yield chunk
