@@ -107,7 +107,7 @@ class Groups(Mapping[GroupId, Group]):
     def __iter__(self) -> Iterator[GroupId]:
         return map(self._id, self._places)
 
-    # Groups are made anew at each access, so those of a mapping would never be equal.
+    # New groups are made at each access, so those of a mapping would never be equal.
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 

@@ -85,7 +85,7 @@ class _Flow(FlowControl):
         self._pause()
 
     def hold(self) -> None:
-        """Read no more until `release`, whoever has it read on: something received waits to be taken."""
+        """Read no more until `release`, even after `resume_reading`: received bytes wait to be taken."""
         self._held = True
         self._pause()
 
