@@ -167,7 +167,7 @@ class Merger(Generic[FiguresT]):
             **places,
             count=self._count,
             timing=self._timing,
-            notes=tuple(self._notes),
+            notes=(*self._notes, *(() if self._reports is None else self._reports.notes)),
             shape=(self._rows, *first.shape[1:]) if self._same_rows else (),
             report=self._empty_report if self._reports is None else self._reports.result(),
             **self._kept,

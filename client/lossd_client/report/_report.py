@@ -5,6 +5,7 @@ import gzip
 import importlib
 import json
 import os
+import warnings
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -45,10 +46,15 @@ class Report(ReportView):
             ValueError: There are none, or they differ in loss, parameters, sections or kinds of ids; the
                 message names the difference. Or one is there twice, by its request id, or by the digests of
                 the files that it is of.
+
+        Warns:
+            UserWarning: Lists of the greatest losses name rows by number, and two reports share one.
         """
         merger = ReportMerger()
         for report in reports:
             merger.add(report)
+        for note in merger.notes:
+            warnings.warn(note, stacklevel=2)
         return merger.result()
 
     def __eq__(self, other: object) -> bool:
@@ -134,6 +140,13 @@ class ReportMerger:
                 out.
         """
         self._documents.add(report._document)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on reports that may be merged and whose lists may surprise; mostly none."""
+        shared = self._documents.row_numbers.shared
+        remedy = "make reports with first_row= or ids= for lists that tell rows apart"
+        return () if shared is None else (f"{shared}: {remedy}",)
 
     def result(self) -> Report:
         """Return the report of all that was added.

@@ -8,6 +8,7 @@ from lossd_client.report._merging.fields import Counts, Field, Shape, Terms
 from lossd_client.report._merging.keys import Keys
 from lossd_client.report._merging.layout import PER_KEY, Kind, Path, leaves
 from lossd_client.report._merging.repeats import Repeats
+from lossd_client.report._merging.row_numbers import RowNumbers
 from lossd_client.report._merging.top_lists import TopList
 
 _FIELDS: Final[Mapping[Kind, type[Field]]] = {
@@ -20,9 +21,14 @@ _FIELDS: Final[Mapping[Kind, type[Field]]] = {
 
 
 class DocumentMerger:
-    """Merges parsed documents that have the same sections and parameters."""
+    """Merges parsed documents that have the same sections and parameters.
+
+    Attributes:
+        row_numbers: Whether two of them share a row's number.
+    """
 
     def __init__(self) -> None:
+        self.row_numbers = RowNumbers()
         self._repeats = Repeats()
         self._first: Mapping[str, Json] = {}
         self._number = 0
@@ -46,8 +52,10 @@ class DocumentMerger:
         read: dict[Path, Any] = {}
         for path, field in self._fields.items():
             read[path] = field.read(document, None if field.keys is None else len(keys[field.keys]))
-        self._repeats.add(document, f"report {self._number + 1}")
+        name = f"report {self._number + 1}"
+        self._repeats.add(document, name)
         # From here on nothing fails.
+        self.row_numbers.add(document, name)
         places = {each: each.places(found) for each, found in keys.items()}
         for path, field in self._fields.items():
             field.add(read[path], None if field.keys is None else places[field.keys])
