@@ -54,6 +54,9 @@ def status_error(response: Response) -> StatusError:
     below = _BELOW_ROUTE.match(str(detail)) if code == "not_found" else None
     if below:
         detail = f"{detail}; base_url ends before /{below[1]}"
+    items = _items(problem.get("errors"))
+    if code == "invalid_parameter" and any(item.detail.startswith(_UNKNOWN) for item in items):
+        detail = f"{str(detail).partition(';')[0]}: {_TOO_OLD}"
     request_id = problem.get("request_id") or response.headers.get("x-request-id")
     return _kind(response.status)(
         response.status,
@@ -61,7 +64,7 @@ def status_error(response: Response) -> StatusError:
         str(detail),
         None if request_id is None else str(request_id),
         retryable if isinstance(retryable, bool) else response.status == 502,  # a proxy found no server
-        _items(problem.get("errors")),
+        items,
         _seconds(response.headers.get("retry-after")),
     )
 
@@ -81,6 +84,10 @@ _PLAIN_HTTP: Final = (
     b"plain HTTP request was sent to HTTPS port",  # nginx
     b"speaking plain HTTP to an SSL-enabled server port",  # Apache
     b"sent an HTTP request to an HTTPS server",  # Go: Caddy, Traefik
+)
+_UNKNOWN: Final = "unknown parameter"  # in the server's words; names are checked before they are sent
+_TOO_OLD: Final = (
+    "the server is too old for it; upgrade it to this client's version of lossd (`lossd doctor` shows both)"
 )
 _BELOW_ROUTE: Final = re.compile(r"there is no \S*?/(bce|focal|info|readyz|livez|usage|docs)/[a-z]+;")
 _ROUTE: Final = re.compile(r"/(bce|focal|info|readyz|livez|usage)$")
