@@ -30,7 +30,7 @@ _NOT_OF_THE_LOSS: Final = frozenset(
 def parameters(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the loss's parameters among a constructor's arguments, `locals()` at its start.
 
-    A parameter left to the server is not there, and `pos_weight` is numbers, which a state of any device has.
+    Those left at the server's default are left out. A tensor `pos_weight` becomes numbers.
     """
     given = {
         name: value
