@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from examples.local_server import LocalServer
-from lossd_client.report._html import _STYLE
+from lossd_client.report._drawing.html import _STYLE
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PAGE: Final = ROOT / "docs/reports.md"

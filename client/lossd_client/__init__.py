@@ -9,8 +9,8 @@ with LossClient("http://127.0.0.1:8000") as client:
 
 import typing
 
-from lossd_client._arrays import Array
-from lossd_client._calls import (
+from lossd_client._calls.arrays import Array
+from lossd_client._calls.parameters import (
     DEFAULT,
     Axis,
     Default,
@@ -21,7 +21,7 @@ from lossd_client._calls import (
     TargetsFormat,
     Variant,
 )
-from lossd_client._splitting import Batch
+from lossd_client._requests.splitting import Batch
 from lossd_client._version import version as _version
 from lossd_client.async_client import AsyncLossClient
 from lossd_client.client import LossClient
@@ -49,7 +49,7 @@ from lossd_client.timeout import Timeout
 from lossd_client.transport import AsyncTransport, Request, Response, Transport
 
 if typing.TYPE_CHECKING:
-    from lossd_client._httpx_transport import AsyncHttpxTransport, HttpxTransport
+    from lossd_client._http.httpx_transport import AsyncHttpxTransport, HttpxTransport
 
     __version__: str
 
@@ -100,7 +100,7 @@ def __getattr__(name: str) -> object:
     if name == "__version__":  # rarely read, and slow to find
         return _version()
     if name in ("AsyncHttpxTransport", "HttpxTransport"):  # rarely used by name, and slow to import
-        from lossd_client import _httpx_transport
+        from lossd_client._http import httpx_transport
 
-        return getattr(_httpx_transport, name)
+        return getattr(httpx_transport, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Generic, Self, Unpack
 
-from lossd_client._addresses import server_address, without_password
-from lossd_client._arrays import copied
-from lossd_client._attempts import CallLimits, RetryState, Steps, attempts
-from lossd_client._calls import CheckedCall, batch_call, check
-from lossd_client._connections import Connections, OwnedServer, TransportT
-from lossd_client._encoding import encode, read_result
-from lossd_client._methods import AnswersT, AnswerT, BatchesT, BatchLosses, ReportT
+from lossd_client._calls.arrays import copied
+from lossd_client._calls.calls import CheckedCall, batch_call
+from lossd_client._calls.checks import check
+from lossd_client._http.addresses import server_address, without_password
+from lossd_client._http.attempts import CallLimits, RetryState, Steps, attempts
+from lossd_client._http.connections import Connections, OwnedServer, TransportT
+from lossd_client._methods.batches import AnswersT, BatchesT, BatchLosses
+from lossd_client._methods.losses import AnswerT
+from lossd_client._methods.reports import ReportT
 from lossd_client._options import (
     DEFAULT_CONCURRENCY,
     DEFAULT_CONNECTIONS,
@@ -23,7 +25,8 @@ from lossd_client._options import (
     Settings,
     ShowProgress,
 )
-from lossd_client._splitting import Part, Plan, batch_tensors
+from lossd_client._requests.encoding import encode, read_result
+from lossd_client._requests.splitting import Part, Plan, batch_tensors
 from lossd_client.errors import LossdError, StatusError
 from lossd_client.progress import Progress
 from lossd_client.report import Report

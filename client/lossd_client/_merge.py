@@ -8,9 +8,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client._calls import OPTIONS
+from lossd_client._calls.parameters import OPTIONS
 from lossd_client._exact_sum import ExactSum
-from lossd_client._problems import empty_mean
+from lossd_client._http.problems import empty_mean
 from lossd_client.report import Report, ReportMerger
 
 _COMMON = ("loss_name", "reduction", "params", "options")  # equal in results that are merged
@@ -167,7 +167,7 @@ class Merger(Generic[FiguresT]):
             **places,
             count=self._count,
             timing=self._timing,
-            notes=tuple(self._notes),
+            notes=(*self._notes, *(() if self._reports is None else self._reports.notes)),
             shape=(self._rows, *first.shape[1:]) if self._same_rows else (),
             report=self._empty_report if self._reports is None else self._reports.result(),
             **self._kept,

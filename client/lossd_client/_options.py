@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from numbers import Integral  # numpy's too
 from typing import Any, Final, TypeAlias, TypedDict
 
-from lossd_client._encoding import Form
+from lossd_client._requests.encoding import Form
 from lossd_client._version import version
 from lossd_client.progress import Progress
 from lossd_client.retry import Retry

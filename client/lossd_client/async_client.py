@@ -10,18 +10,20 @@ from collections.abc import (
     Iterable,
     Mapping,
 )
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar, Unpack
 
-from lossd_client._addresses import is_loopback
-from lossd_client._attempts import Send, Steps
 from lossd_client._base_client import BaseClient, Meter, report_of
-from lossd_client._calls import LossCall, LossName, check
-from lossd_client._encoding import INFO, READY, USAGE, read_object, read_ready, read_result, usage_of
+from lossd_client._calls.calls import LossCall
+from lossd_client._calls.checks import check
+from lossd_client._calls.parameters import LossName
+from lossd_client._http.addresses import is_loopback
+from lossd_client._http.attempts import Send, Steps
 from lossd_client._options import Options, Settings
-from lossd_client._splitting import Batch, Joined, Part, Plan
-from lossd_client._streams import BatchStream
+from lossd_client._requests.encoding import INFO, READY, USAGE, read_object, read_ready, read_result, usage_of
+from lossd_client._requests.splitting import Batch, Joined, Part, Plan
+from lossd_client._requests.streams import BatchStream
 from lossd_client.errors import LossdError
 from lossd_client.report import Report
 from lossd_client.result import LossResult
@@ -57,19 +59,19 @@ class AsyncLossClient(
         from lossd_client.local import LocalServer  # slow to import
 
         server = LocalServer(settings or {})
-        try:
+        async with AsyncExitStack() as on_failure:
+            on_failure.push_async_callback(asyncio.to_thread, server.stop)
             await asyncio.to_thread(server.wait_until_ready)
-            return cls._with_settings(Settings(base_url=server.url).changed(options), server)
-        except BaseException:
-            await asyncio.to_thread(server.stop)
-            raise
+            client = cls._with_settings(Settings(base_url=server.url).changed(options), server)
+            on_failure.pop_all()
+        return client
 
     @staticmethod
     def _open_transport(settings: Settings) -> AsyncTransport:
         if settings.transport is not None:
             opened: AsyncTransport = settings.transport()
             return opened
-        from lossd_client._httpx_transport import AsyncHttpxTransport  # slow to import
+        from lossd_client._http.httpx_transport import AsyncHttpxTransport  # slow to import
 
         return AsyncHttpxTransport(
             max_connections=settings.max_connections, use_environment=not is_loopback(settings.base_url)

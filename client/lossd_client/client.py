@@ -4,20 +4,23 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import ExitStack
 from functools import partial
 from itertools import chain
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from lossd_client._addresses import is_loopback
-from lossd_client._attempts import Send, Steps
 from lossd_client._base_client import BaseClient, Meter, report_of
-from lossd_client._calls import LossCall, LossName, check
-from lossd_client._encoding import INFO, READY, USAGE, read_object, read_ready, read_result, usage_of
+from lossd_client._calls.calls import LossCall
+from lossd_client._calls.checks import check
+from lossd_client._calls.parameters import LossName
+from lossd_client._http.addresses import is_loopback
+from lossd_client._http.attempts import Send, Steps
+from lossd_client._http.threads import Workers, own_cancellation
 from lossd_client._options import Options, Settings
-from lossd_client._splitting import Batch, Joined, Part, Plan
-from lossd_client._streams import BatchStream
-from lossd_client._threads import Workers, own_cancellation
+from lossd_client._requests.encoding import INFO, READY, USAGE, read_object, read_ready, read_result, usage_of
+from lossd_client._requests.splitting import Batch, Joined, Part, Plan
+from lossd_client._requests.streams import BatchStream
 from lossd_client.errors import LossdError
 from lossd_client.report import Report
 from lossd_client.result import LossResult
@@ -77,19 +80,19 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], R
         from lossd_client.local import LocalServer  # slow to import
 
         server = LocalServer(settings or {})
-        try:
+        with ExitStack() as on_failure:
+            on_failure.callback(server.stop)
             server.wait_until_ready()
-            return cls._with_settings(Settings(base_url=server.url).changed(options), server)
-        except BaseException:
-            server.stop()
-            raise
+            client = cls._with_settings(Settings(base_url=server.url).changed(options), server)
+            on_failure.pop_all()
+        return client
 
     @staticmethod
     def _open_transport(settings: Settings) -> Transport:
         if settings.transport is not None:
             opened: Transport = settings.transport()
             return opened
-        from lossd_client._httpx_transport import HttpxTransport  # slow to import
+        from lossd_client._http.httpx_transport import HttpxTransport  # slow to import
 
         return HttpxTransport(
             max_connections=settings.max_connections, use_environment=not is_loopback(settings.base_url)

@@ -83,11 +83,10 @@ class LocalServer:
             self._guard.stdin.close()
         try:
             self._guard.wait(_STOP_SECONDS)
-        except BaseException:  # a second Ctrl-C too: leave nothing behind
-            self._guard.kill()  # the server notices, and ends
-            self._guard.wait()
-            raise
         finally:
+            if self._guard.poll() is None:  # after a second Ctrl-C too: leave nothing behind
+                self._guard.kill()  # the server notices, and ends
+                self._guard.wait()
             self._log.close()
 
     def _is_ready(self) -> bool:

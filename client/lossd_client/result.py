@@ -125,7 +125,7 @@ class LossResult(Figures):
 
     def _repr_html_(self) -> str:
         """Return the result as a notebook shows it."""
-        from lossd_client.report._html import result_html  # takes time to import
+        from lossd_client.report._drawing.html import result_html  # takes time to import
 
         return result_html(self)
 

@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     admin_host: str = Field(
         default="127.0.0.1",
         description=(
-            "Address of the admin listener. Whoever can connect to it can read /metrics, with teams and "
+            "Address of the admin listener. Anyone who can connect to it can read /metrics, with teams and "
             "totals, without a key."
         ),
     )
@@ -85,8 +85,8 @@ class Settings(BaseSettings):
     allow_open: bool = Field(
         default=False,
         description=(
-            "Let a server without teams listen beyond this machine. Whoever can connect can use it, so set "
-            "it only where something else keeps strangers out."
+            "Let a server without teams listen beyond this machine. Anyone who can connect can use it, so "
+            "set it only where something else keeps strangers out."
         ),
     )
     teams: OptionalPath = Field(
@@ -311,7 +311,7 @@ class Settings(BaseSettings):
     start_seconds: Seconds = Field(
         default=180.0,
         description=(
-            "How long a process may take to start before it is started anew. Raise it if torch is read "
+            "How long a process may take to start before it is started again. Raise it if torch is read "
             "from a slow disk."
         ),
     )

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 
 from client.playback import npy
-from lossd_client._arrays import FLOATS, IDS, MASK, TARGETS, WEIGHTS, as_array, npy_pieces, read_npy
+from lossd_client._calls.arrays import FLOATS, IDS, MASK, TARGETS, WEIGHTS, as_array, npy_pieces, read_npy
 
 
 class Foreign:

@@ -26,7 +26,7 @@ from lossd_client import (
     Timeout,
     Unavailable,
 )
-from lossd_client._arrow_stream import ArrowEncoder
+from lossd_client._requests.arrow_stream import ArrowEncoder
 
 Batches = list[dict[str, Any]]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from client.conftest import Ask
 from client.playback import Answer, Playback
 from lossd_client import LossClient
-from lossd_client._arrays import as_bools, as_ids
+from lossd_client._calls.arrays import as_bools, as_ids
 
 RNG = np.random.default_rng(3)
 X: NDArray[np.float64] = RNG.normal(size=(40, 6))

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lossd_client import LossClient
-from lossd_client._arrays import FLOATS, MASK, TARGETS, as_array
+from lossd_client._calls.arrays import FLOATS, MASK, TARGETS, as_array
 from lossd_client.testing import FakeTransport
 
 ROWS = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]

@@ -5,6 +5,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from certificates import make_certificate
 from client.cli.scripted import ALIVE, scripted
 from client.conftest import Ask
 from client.playback import Answer, Playback
-from lossd_client import errors
-from lossd_client._httpx_transport import HttpxTransport, own_error
+from lossd_client import LossClient, Request, Response, Timeout, errors
+from lossd_client._http.httpx_transport import HttpxTransport, own_error
 from lossd_client.testing import AsyncFakeTransport
 
 X, Y = np.zeros((2, 3)), np.zeros((2, 3))
@@ -214,6 +215,27 @@ def test_ids_far_beyond_are_left_to_the_server(ask: Ask, base_url: str) -> None:
     with pytest.raises(lossd_client.InvalidRequest) as caught:
         ask(base_url, "bce", np.zeros((2, 3)), [1, 255], targets_format="index")
     assert "here the ids go" not in caught.value.detail
+
+
+class Newer(HttpxTransport):
+    """The transport of a client of a later version, with a parameter that this server does not know."""
+
+    def send(self, request: Request, timeout: Timeout) -> Response:
+        return super().send(replace(request, query=(*request.query, ("axes", "0"))), timeout)
+
+
+@pytest.mark.parametrize(
+    ("method", "args"), [("bce", (X, Y)), ("report", ("bce", X, Y)), ("score_stream", ("bce", [(X, Y)]))]
+)
+def test_a_parameter_that_an_older_server_does_not_know(base_url: str, method: str, args: Any) -> None:  # noqa: ANN401
+    """No other parameter is proposed, which would give another loss."""
+    with LossClient(base_url, transport=Newer) as client:
+        with pytest.raises(lossd_client.InvalidRequest) as caught:
+            getattr(client, method)(*args)
+        assert caught.value.detail == (
+            "bce has no parameter 'axes': the server is too old for it; upgrade it to this client's version "
+            "of lossd (`lossd doctor` shows both)"
+        )
 
 
 def test_errors_survive_pickling() -> None:

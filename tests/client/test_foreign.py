@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lossd_client._arrays import FLOATS, MASK, TARGETS, as_array, npy_pieces
+from lossd_client._calls.arrays import FLOATS, MASK, TARGETS, as_array, npy_pieces
 
 BASE = np.arange(12, dtype=np.float32).reshape(3, 4)
 CPU, CUDA, PINNED = (1, 0), (2, 0), (3, 0)

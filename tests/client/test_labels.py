@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lossd_client import LossClient
-from lossd_client._labels import Labels, put_back
+from lossd_client._calls.labels import Labels, put_back
 
 NAMES = ["night", "day", "dusk", "day", "Zürich", "night"]
 DISTINCT = ["Zürich", "day", "dusk", "night"]  # by code point

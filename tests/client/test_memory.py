@@ -9,7 +9,7 @@ import numpy as np
 
 from client.playback import SCALAR, Answer
 from lossd_client import LossClient, Request, Response, Retry, Timeout
-from lossd_client._arrays import forget
+from lossd_client._calls.arrays import forget
 
 OVERLOADED = Answer.of_problem(503, "overloaded", retryable=True)
 

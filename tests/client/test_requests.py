@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from client.conftest import Ask
 from client.playback import Answer, Playback
 from lossd_client import DEFAULT, LossClient
-from lossd_client._calls import REPORT, Shared, Tensors
-from lossd_client._httpx_transport import CHUNK
+from lossd_client._calls.calls import Tensors
+from lossd_client._calls.parameters import REPORT, Shared
+from lossd_client._http.httpx_transport import CHUNK
 
 Options = dict[str, Any]
 Query = list[tuple[str, str]]

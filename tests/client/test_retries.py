@@ -18,7 +18,7 @@ import lossd_client
 from client.conftest import Ask
 from client.playback import SCALAR, Answer, Playback
 from lossd_client import LossClient, Retry, Timeout
-from lossd_client._attempts import RetryState
+from lossd_client._http.attempts import RetryState
 
 X, Y = np.zeros((2, 3)), np.ones((2, 3))
 QUICK = Retry(first_wait=0.001, longest_wait=0.002, per_second=1000.0)

@@ -15,7 +15,8 @@ from lossd_client.cli.part_file import open_parts, part_of
 from lossd_client.cli.reporting.output import check_outputs, write
 from lossd_client.cli.reporting.summary import show
 from lossd_client.report import Report, ReportMerger
-from lossd_client.report._repeats import Repeats
+from lossd_client.report._merging.repeats import Repeats
+from lossd_client.report._merging.row_numbers import RowNumbers
 
 _DAMAGED: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -102,8 +103,7 @@ class _Merging:
         self._merger = ReportMerger()
         self._repeats = Repeats()
         self._unnamed: list[Path] = []
-        self._first_rows: dict[Any, Path] = {}
-        self._by_index: list[str] = []
+        self._row_numbers = RowNumbers()
 
     def add(self, path: Path) -> None:
         """Add the report of a file.
@@ -117,8 +117,8 @@ class _Merging:
             self._refuse_repeated(path, document)
             if not (document.get("run") or {}).get("inputs"):
                 self._unnamed.append(path)
-            self._look_at_indexes(path, document)
             self._merger.add(report)
+            self._row_numbers.add(document, str(path))
 
     def _refuse_repeated(self, path: Path, document: dict[str, Any]) -> None:
         try:
@@ -126,23 +126,15 @@ class _Merging:
         except ValueError as error:  # it names the file
             raise BadFile(str(error)) from error
 
-    def _look_at_indexes(self, path: Path, document: dict[str, Any]) -> None:
-        """Remember where rows are numbered from, if lists name rows by number."""
-        if document.get("top", {}).get("ids", "none") is None and document["totals"]["rows"]:
-            first_row = (document.get("run") or {}).get("first_row", 0)
-            other = self._first_rows.setdefault(first_row, path)
-            if other != path:
-                self._by_index.append(f"{other} and {path} both number their rows from {first_row}")
-
     def notes(self) -> Iterator[str]:
         """Yield what a user should know."""
         if self._unnamed:
             more = f" and {len(self._unnamed) - 1} more" if len(self._unnamed) > 1 else ""
             what = f"{self._unnamed[0]}{more}: without digests of inputs"
             yield f"{what}, so that rows that are there twice cannot be seen"
-        if self._by_index:
+        if self._row_numbers.shared:
             remedy = "make reports with --first-row or --ids for lists that tell rows apart"
-            yield f"{self._by_index[0]}: {remedy}"
+            yield f"{self._row_numbers.shared}: {remedy}"
 
     def result(self) -> Report:
         """Return the report of all."""

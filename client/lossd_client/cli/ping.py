@@ -8,7 +8,7 @@ import typer
 
 from lossd_client import BadAnswer, ConnectionFailed, LossClient, LossdError, StatusError
 from lossd_client import Timeout as Limits
-from lossd_client._addresses import without_password
+from lossd_client._http.addresses import without_password
 from lossd_client.cli.exits import Exit, client_errors, exit_code, fail
 from lossd_client.cli.options import ApiKey, Timeout, Url
 

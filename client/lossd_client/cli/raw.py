@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lossd_client import Transport
-from lossd_client._addresses import is_loopback
+from lossd_client._http.addresses import is_loopback
 
 
 @contextmanager

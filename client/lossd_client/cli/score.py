@@ -19,7 +19,7 @@ from typing import Any
 import typer
 
 from lossd_client import LossClient, LossResult
-from lossd_client._addresses import without_password
+from lossd_client._http.addresses import without_password
 from lossd_client.cli.exits import client_errors, leave_at_signals
 from lossd_client.cli.inputs.arguments import STDIN, fill, read_shards, spool_for, with_stdin
 from lossd_client.cli.inputs.blocks import Inputs

@@ -3,7 +3,7 @@
 from typing import Any
 
 from lossd_client import LossClient
-from lossd_client._addresses import without_password
+from lossd_client._http.addresses import without_password
 from lossd_client.cli.exits import client_errors
 from lossd_client.cli.options import QUICK
 

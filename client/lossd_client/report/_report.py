@@ -5,13 +5,14 @@ import gzip
 import importlib
 import json
 import os
+import warnings
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, Self
 
-from lossd_client.report._layout import refuse_incomplete
-from lossd_client.report._merging import DocumentMerger
+from lossd_client.report._merging.documents import DocumentMerger
+from lossd_client.report._merging.layout import refuse_incomplete
 from lossd_client.report._tables import columns_of
 from lossd_client.report._view import ReportView
 
@@ -45,10 +46,15 @@ class Report(ReportView):
             ValueError: There are none, or they differ in loss, parameters, sections or kinds of ids; the
                 message names the difference. Or one is there twice, by its request id, or by the digests of
                 the files that it is of.
+
+        Warns:
+            UserWarning: Lists of the greatest losses name rows by number, and two reports share one.
         """
         merger = ReportMerger()
         for report in reports:
             merger.add(report)
+        for note in merger.notes:
+            warnings.warn(note, stacklevel=2)
         return merger.result()
 
     def __eq__(self, other: object) -> bool:
@@ -108,7 +114,7 @@ class Report(ReportView):
         return _library("polars").DataFrame(columns_of(self, section), strict=False)
 
     def _repr_html_(self) -> str:
-        from lossd_client.report._html import report_html
+        from lossd_client.report._drawing.html import report_html
 
         return report_html(self)
 
@@ -134,6 +140,13 @@ class ReportMerger:
                 out.
         """
         self._documents.add(report._document)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on reports that may be merged and whose lists may surprise; mostly none."""
+        shared = self._documents.row_numbers.shared
+        remedy = "make reports with first_row= or ids= for lists that tell rows apart"
+        return () if shared is None else (f"{shared}: {remedy}",)
 
     def result(self) -> Report:
         """Return the report of all that was added.

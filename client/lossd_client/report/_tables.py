@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from lossd_client.report._calibration import ReliabilityBin
-from lossd_client.report._curves import Threshold
-from lossd_client.report._figures import Figures
-from lossd_client.report._groups import GroupId
-from lossd_client.report._histogram import Histogram
+from lossd_client.report._figures.calibration import ReliabilityBin
+from lossd_client.report._figures.curves import Threshold
+from lossd_client.report._figures.figures import Figures
+from lossd_client.report._figures.groups import GroupId
+from lossd_client.report._figures.histogram import Histogram
 from lossd_client.report._view import ReportView
 
 Columns: TypeAlias = dict[str, list[Any]]

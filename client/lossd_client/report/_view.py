@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from lossd_client._calls import DEFAULT, Default
-from lossd_client.report._block import Block, Part
-from lossd_client.report._calibration import Calibration
-from lossd_client.report._figures import Classes, RowFigures, mean_of
-from lossd_client.report._groups import Groups
-from lossd_client.report._histogram import Histogram
-from lossd_client.report._layout import SCHEMA, SECTIONS
-from lossd_client.report._paired import Paired
-from lossd_client.report._sweep import Given, Sweep
-from lossd_client.report._top import TopElement, TopRow, read_elements, read_rows, run_list
+from lossd_client._calls.parameters import DEFAULT, Default
+from lossd_client.report._figures.block import Block, Part
+from lossd_client.report._figures.calibration import Calibration
+from lossd_client.report._figures.figures import Classes, RowFigures, mean_of
+from lossd_client.report._figures.groups import Groups
+from lossd_client.report._figures.histogram import Histogram
+from lossd_client.report._figures.paired import Paired
+from lossd_client.report._figures.sweep import Given, Sweep
+from lossd_client.report._figures.top import TopElement, TopRow, read_elements, read_rows, run_list
+from lossd_client.report._merging.layout import SCHEMA, SECTIONS
 
 
 class ReportView(RowFigures):

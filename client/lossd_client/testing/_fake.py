@@ -15,10 +15,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client._arrays import dtype_name, widened
-from lossd_client._calls import OPTIONS
-from lossd_client._media_types import JSON, NPY, PROBLEM
-from lossd_client._shape_notes import notes_of
+from lossd_client._calls.arrays import dtype_name, widened
+from lossd_client._calls.parameters import OPTIONS
+from lossd_client._calls.shape_notes import notes_of
+from lossd_client._http.media_types import JSON, NPY, PROBLEM
 from lossd_client.testing._fake_losses import Elements, Losses, Refused, axes_of, losses_of, mean_of
 from lossd_client.testing._fake_report import Scored, class_axis, report_of
 from lossd_client.testing._fake_report_params import PARAMS as REPORT_PARAMS

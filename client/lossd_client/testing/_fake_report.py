@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client._arrays import dtype_name, widened
+from lossd_client._calls.arrays import dtype_name, widened
 from lossd_client._exact_sum import ExactSum
 from lossd_client.testing._fake_losses import Elements, Floats, Losses, Refused, brackets_of, plain_losses
 from lossd_client.testing._fake_report_params import Asked

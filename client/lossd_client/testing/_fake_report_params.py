@@ -6,7 +6,7 @@ from typing import Any, Final, Self
 
 from numpy.typing import NDArray
 
-from lossd_client._calls import REPORT, SECTIONS
+from lossd_client._calls.parameters import REPORT, SECTIONS
 from lossd_client.testing._fake_losses import Refused
 
 PARAMS: Final = ("report", "group_names", *(name for name in REPORT if name != "sections"))

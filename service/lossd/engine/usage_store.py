@@ -136,7 +136,7 @@ def read_usage(path: Path, since: date, team: str | None = None) -> list[Used]:
         OSError, sqlite3.Error: The file does not exist, or cannot be read.
     """
     path.stat()
-    # Not mode=ro: if a writer was killed, whoever opens the file next must roll back its transaction.
+    # Not mode=ro: if a writer was killed, the next reader must roll back its transaction.
     where = f"{path.absolute().as_uri()}?mode=rw"
     with closing(sqlite3.connect(where, uri=True, timeout=_BUSY_SECONDS)) as connection:
         connection.execute("PRAGMA query_only = ON")

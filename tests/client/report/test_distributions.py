@@ -21,9 +21,9 @@ from client.report.cases import random_case, wide_case
 from client.report.distributions import binned, by_bin, probability
 from client.report.documents import document
 from lossd_client import Report
-from lossd_client.report._calibration import bin_edges
-from lossd_client.report._curves import Scores
-from lossd_client.report._histogram import Histogram
+from lossd_client.report._figures.calibration import bin_edges
+from lossd_client.report._figures.curves import Scores
+from lossd_client.report._figures.histogram import Histogram
 
 LOSSES = st.floats(0, allow_nan=False) | st.floats(1e-3, 1e3)
 

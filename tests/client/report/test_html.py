@@ -14,7 +14,7 @@ import pytest
 
 from lossd_client import LossClient, LossResult
 from lossd_client.report import Report
-from lossd_client.report._html import report_html, report_page, result_html
+from lossd_client.report._drawing.html import report_html, report_page, result_html
 from lossd_client.testing import FakeTransport
 from report_reference import SECTIONS, Request, true_document
 

@@ -107,10 +107,12 @@ def test_the_run_keeps_what_is_the_same() -> None:
 def test_rows_of_different_shapes_merge_without_their_shape() -> None:
     """As of images of different sizes."""
     a, b = random_case(1, 4, 3, by_class=False), random_case(2, 4, 5, by_class=False)
-    totals = merged([parsed(a), parsed(b)])["totals"]
+    first, second, third = parsed(a), parsed(b), parsed(a)
+    second["run"]["first_row"], third["run"]["first_row"] = 4, 8
+    totals = merged([first, second])["totals"]
     assert totals["row_shape"] is None
     assert totals["elements"] == 4 * 3 + 4 * 5
-    assert merged([merged([parsed(a), parsed(b)]), parsed(a)])["totals"]["row_shape"] is None
+    assert merged([merged([first, second]), third])["totals"]["row_shape"] is None
 
 
 def test_a_report_that_is_there_twice_is_refused() -> None:
@@ -128,7 +130,60 @@ def test_a_report_that_is_there_twice_is_refused() -> None:
     merger.add(second)  # what was refused is left out
     assert text(merger.result().to_dict()) == text(parsed(case))
     assert merger.result().rows == 24
-    Report.merge([merger.result(), Report(parsed(random_case(5)))])
+    other = parsed(random_case(5))
+    other["run"]["first_row"] = 24
+    Report.merge([merger.result(), Report(other)])
+
+
+def numbered(seed: int, first_row: int, request_id: str | None) -> Report:
+    """Return a report of 24 rows numbered from the given one on."""
+    document = parsed(random_case(seed))
+    document["run"] |= {"first_row": first_row, "request_id": request_id}
+    return Report(document)
+
+
+@pytest.mark.parametrize(
+    ("first_rows", "request_id", "note"),
+    [
+        ((0, 24), "r", None),
+        ((24, 0), "r", None),
+        ((48, 0, 24), "r", None),
+        ((0, 0), "r", "report 1 and report 2 both number their rows from 0"),
+        ((0, 0), None, "report 1 and report 2 both number their rows from 0"),
+        ((0, 23), "r", "report 1 and report 2 both have a row of number 23"),
+        ((100, 50, 77), "r", "report 1 and report 3 both have a row of number 100"),
+        ((50, 100, 73), "r", "report 1 and report 3 both have a row of number 73"),
+        ((0, 23), None, None),  # rows of a merged report may have gaps
+    ],
+)
+def test_row_numbers_that_two_reports_share_are_noted(
+    first_rows: tuple[int, ...], request_id: str | None, note: str | None
+) -> None:
+    reports = [
+        numbered(seed, row, request_id and f"{request_id}{seed}") for seed, row in enumerate(first_rows)
+    ]
+    merger = ReportMerger()
+    for each in reports:
+        merger.add(each)
+    remedy = "make reports with first_row= or ids= for lists that tell rows apart"
+    assert merger.notes == (() if note is None else (f"{note}: {remedy}",))
+    if note is None:
+        assert Report.merge(reports) == merger.result()
+    else:
+        with pytest.warns(UserWarning, match=note):
+            assert Report.merge(reports) == merger.result()
+
+
+@pytest.mark.parametrize("sections", ["ids", "no lists"])
+def test_rows_with_ids_or_without_lists_need_no_numbers(sections: str) -> None:
+    def document(seed: int) -> dict[str, Any]:
+        if sections == "ids":
+            return parsed(random_case(seed, ids=[f"{seed}-{row}" for row in range(24)]))
+        found = parsed(random_case(seed))
+        del found["top"], found["paired"]["top"]
+        return found
+
+    merged([document(1), document(2)])
 
 
 def test_a_shard_that_is_there_twice_is_refused() -> None:

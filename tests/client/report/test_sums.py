@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from client.report.arrays import Array, planes
 from lossd_client.report._json import floats_as_json
-from lossd_client.report._sums import SumArray
+from lossd_client.report._merging.sums import SumArray
 
 ANY = arrays(
     np.float64,

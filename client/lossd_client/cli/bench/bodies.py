@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client import Request
-from lossd_client._media_types import ARROW, JSON, NPY
+from lossd_client._http.media_types import ARROW, JSON, NPY
 from lossd_client.cli.extras import has_pyarrow
 
 _COLUMNS: Final = 10

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from lossd_client import LossClient, Request, TooLarge
 from lossd_client import Timeout as Limits
-from lossd_client._addresses import without_password
+from lossd_client._http.addresses import without_password
 from lossd_client._options import Settings
 from lossd_client.cli.bench.bodies import formats, request_of, rounded
 from lossd_client.cli.bench.load import Measured, measure

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from lossd_client import LossdError, Request, StatusError, Timeout, Transport
-from lossd_client._problems import status_error
+from lossd_client._http.problems import status_error
 
 _NEEDED: Final = {50: 1, 95: 20, 99: 100}  # the fewest times that a percentile needs
 

@@ -23,7 +23,7 @@ from lossd_client import (
     Unauthorized,
     Unavailable,
 )
-from lossd_client._problems import status_error
+from lossd_client._http.problems import status_error
 from lossd_client._version import version
 from lossd_client.cli.doctor.finding import Finding, State, failed, ok, warning
 from lossd_client.cli.doctor.network import LIVEZ
@@ -92,7 +92,7 @@ def _understood(error: LossdError) -> Finding | None:
     if not isinstance(error, Throttled | Unavailable):
         return None
     when = "later" if error.retry_after is None else f"in {math.ceil(error.retry_after)} s"
-    by = "the team's limits: whoever runs the server can raise them, or send fewer and larger requests"
+    by = "the team's limits: the server's operator can raise them, or send fewer and larger requests"
     remedy = {
         "rate_limited": f"the set-up is right; try again {when}. These are {by}",
         "too_many_in_flight": f"the set-up is right; try again {when}, when others are done. These are {by}",
@@ -136,10 +136,10 @@ def _before(answer: Response) -> Finding | None:
     if 300 <= answer.status < 400:
         return failed("livez", str(error), "give the address that it leads to, by --url", Exit.REFUSED)
     remedy = {
-        401: "a proxy asks who you are, before lossd does: ask whoever runs it for a way past it",
-        403: "a proxy does not let you through: ask whoever runs it",
+        401: "a proxy asks who you are, before lossd does: ask its operator for a way past it",
+        403: "a proxy does not let you through: ask its operator",
         407: "put name and password into HTTP_PROXY or HTTPS_PROXY",
-        429: "a proxy limits you: try again later, or ask whoever runs it",
+        429: "a proxy limits you: try again later, or ask its operator",
     }.get(answer.status)
     return None if remedy is None else failed("livez", str(error), remedy, Exit.REFUSED)
 
@@ -155,7 +155,7 @@ def _ready(transport: Transport, target: Target, seconds: float) -> Finding:
         return failed("readyz", f"not ready (status {answer.status})", remedy, Exit.REFUSED)
     if found.get("status") != "ready":
         return warning(
-            "readyz", f"{found.get('status')}: {reasons}", "losses are right; tell whoever runs the server"
+            "readyz", f"{found.get('status')}: {reasons}", "losses are right; tell the server's operator"
         )
     return ok("readyz", "ready to score")
 
@@ -170,9 +170,9 @@ def _object(answer: Response) -> Mapping[str, Any]:
 
 def _refused(error: Unauthorized) -> Finding:
     remedy = (
-        "the key's team is disabled: ask whoever runs the server"
+        "the key's team is disabled: ask the server's operator"
         if error.status == 403
-        else "set LOSSD_API_KEY to a key of your team's; whoever runs the server makes them"
+        else "set LOSSD_API_KEY to a key of your team's; the server's operator makes them"
     )
     return failed("access", f"{error.status} {error.code}: {error.detail}", remedy, Exit.REFUSED)
 
@@ -209,7 +209,7 @@ def _compared(loss: str, found: LossResult, losses: NDArray[np.float64]) -> Find
     expected = float(losses.mean())
     if not abs(float(found) - expected) <= _TOLERANCE * expected:
         what = f"the server says {float(found)!r}, and numpy here {expected!r}"
-        return failed(f"{loss} answer", what, "do not use this server; tell whoever runs it", Exit.REFUSED)
+        return failed(f"{loss} answer", what, "do not use this server; tell its operator", Exit.REFUSED)
     return ok(f"{loss} answer", f"{float(found)!r}, as numpy has it here")
 
 

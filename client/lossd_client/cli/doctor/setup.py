@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from lossd_client._addresses import is_loopback, server_address
+from lossd_client._http.addresses import is_loopback, server_address
 from lossd_client._options import Settings
 from lossd_client.cli.doctor.finding import Finding, failed, ok, warning
 from lossd_client.cli.exits import Exit

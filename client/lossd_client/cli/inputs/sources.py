@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client._arrays import widened
+from lossd_client._calls.arrays import widened
 from lossd_client.cli.files.data_file import Block, Column, DataFile, Kind, joined
 from lossd_client.cli.files.errors import BadFile
 

@@ -8,7 +8,7 @@ from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.inputs.arguments import STDIN
 from lossd_client.cli.inputs.blocks import Inputs
 from lossd_client.cli.inputs.sources import Source
-from lossd_client.report._repeats import called, identity
+from lossd_client.report._merging.repeats import called, identity
 
 
 class ShardsRead:

@@ -9,7 +9,7 @@ import typer
 
 from lossd_client.cli.part_file import PartFile, is_special, writing
 from lossd_client.report import Report
-from lossd_client.report._html import report_page
+from lossd_client.report._drawing.html import report_page
 
 _REPORTS: Final = (".json", ".json.gz")
 _PAGES: Final = (".html", ".htm")

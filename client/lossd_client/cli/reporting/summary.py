@@ -12,8 +12,8 @@ from rich.text import Text
 
 from lossd_client.cli.reporting.output import encoded
 from lossd_client.report import Report
-from lossd_client.report._html import calibration_figures
-from lossd_client.report._markup import number
+from lossd_client.report._drawing.html import calibration_figures
+from lossd_client.report._drawing.markup import number
 
 _SHOWN: Final = 10
 _LEVEL: Final = 0.95

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias, TypeVar, cast
 import numpy as np
 
 from lossd_client import LossClient, LossResult, StatusError
-from lossd_client._problems import relocated, with_detail
-from lossd_client._shape_notes import notes_of
+from lossd_client._calls.shape_notes import notes_of
+from lossd_client._http.problems import relocated, with_detail
 from lossd_client.cli.inputs.blocks import Inputs
 from lossd_client.cli.inputs.shards import Arrays
 from lossd_client.cli.scoring.ranges import Ranges

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client._arrays import forget, widened
+from lossd_client._calls.arrays import forget, widened
 from lossd_client.cli.inputs.shards import Arrays
 
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from lossd_client import InvalidRequest, LossResult
-from lossd_client._calls import Axes
+from lossd_client._calls.axes import Axes
 from lossd_client.cli.inputs.options import FileOptions
 from lossd_client.cli.inputs.parameters import alpha_of, axis_of, normalizer_of, pos_weight_of
 

@@ -44,7 +44,7 @@ class Backpressure:
         self._watch_if_wanted()
 
     def hold(self) -> None:
-        """Read no more until `release`, whoever has it read on: something received waits to be taken."""
+        """Read no more until `release`, even after `resume_reading`: received bytes wait to be taken."""
         if not (self._paused or self._held):
             self._transport.pause_reading()
         self._held = True

@@ -125,7 +125,7 @@ class Parser:
             region: The memory that holds the document and has room for the arrays. The parser holds it too,
                 while the helper may write to it: the caller may release it at any time.
             length: The document's length.
-            deadline: When the answer is due, by time.monotonic().
+            deadline: The deadline of the answer, by time.monotonic().
             team: The document's team.
             weight: The team's weight.
 

@@ -282,7 +282,7 @@ class WholeBody:
         return self._exchange.seconds_left(self._service.settings.timeout_seconds)
 
     def _deadline(self) -> float:
-        """Return when the answer is due, by time.monotonic(), now that the body has arrived."""
+        """Return the deadline of the answer, by time.monotonic(), now that the body has arrived."""
         deadline = self._exchange.deadline
         return time.monotonic() + self._service.settings.timeout_seconds if deadline is None else deadline
 

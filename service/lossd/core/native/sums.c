@@ -1,4 +1,4 @@
-/* Sums of several outputs, for whoever puts the parts of a request together. */
+/* Sums of several outputs, to add up the parts of a request. */
 #include "exact_sum.h"
 
 #define VISIBLE __attribute__((visibility("default")))

@@ -33,7 +33,7 @@ class Sender:
     def send(self, message: bytes) -> bool:
         """Send a message after those that wait; return False if it has to wait, too.
 
-        Messages to a closed peer are dropped: whoever reads from the socket notices that it is closed.
+        Messages to a closed peer are dropped: the reader of the socket notices that it is closed.
         """
         self._unsent.append(message)
         return self.flush()

@@ -58,7 +58,7 @@ class Child:
         except BlockingIOError:
             self.kill()
         except ConnectionError:
-            pass  # it has ended; whoever waits for it notices
+            pass  # it has ended; its supervisor notices
 
     def kill(self) -> None:
         """Kill it."""

@@ -1,0 +1,104 @@
+"""Notes of calls whose shapes could mean two things, and of arguments that may be swapped.
+
+A split call's parts can be ambiguous where the whole is not, and the other way round, so the client makes
+these notes itself: a weight [N] fits inputs [N, N] in two ways, and N / 2 of their rows in one.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossd_client._calls.arrays import forget, widened
+from lossd_client._calls.calls import CheckedCall
+
+_FIRST: Final = 1024  # elements; mostly enough to see that logits are logits
+_FEWEST: Final = 16
+_BLOCK: Final = 1 << 18  # elements that are looked at together
+
+
+def shape_notes(call: CheckedCall) -> list[str]:
+    """Return the notes of a call, in the server's words."""
+    shapes = {name: array.shape for name, array in call.tensors.items()}
+    return notes_of(shapes, call.inputs.shape, call.axes.classes, by_index=call.by_index)
+
+
+def swapped_notes(call: CheckedCall) -> list[str]:
+    """Return a note if the logits look like targets, and the targets like probabilities."""
+    logits = call.tensors.get("logits")
+    if logits is None or call.by_index or logits.size < _FEWEST:
+        return []
+    if not _are_bits(widened(logits.flat[:_FIRST])):
+        return []
+    ones = 0
+    for block in _blocks(logits):
+        if not _are_bits(block):
+            return []
+        ones += int(np.count_nonzero(block))
+    if not 0 < ones < logits.size:
+        return []
+    if not any(((block > 0) & (block < 1)).any() for block in _blocks(call.tensors["targets"])):
+        return []
+    return ["all logits are 0 or 1 and the targets are not: are they swapped?"]
+
+
+def _blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield blocks of rows, and drop the pages of mapped files behind them."""
+    if not array.ndim:
+        yield widened(array)
+        return
+    step = max(1, _BLOCK // max(1, array[:1].size))
+    for start in range(0, len(array), step):
+        rows = array[start : start + step]
+        yield widened(rows)
+        forget(rows)
+
+
+def _are_bits(numbers: NDArray[Any]) -> bool:
+    """Return whether all numbers are 0 or 1."""
+    return bool(((numbers == 0) | (numbers == 1)).all())
+
+
+def _id_notes(shape: tuple[int, ...]) -> list[str]:
+    """Return a note if class ids could lie along another axis than the last.
+
+    Args:
+        shape: The inputs'.
+    """
+    last = len(shape) - 1
+    others = [other for other in range(1, last) if len(set(shape[other:])) == 1]
+    if not others or shape[last] < 2:
+        return []
+    return [
+        f"class ids were taken along axis {last} of the inputs, {list(shape)}; if the classes lie along axis "
+        f"{others[0]}, class_axis={others[0]} says so"
+    ]
+
+
+def notes_of(
+    shapes: Mapping[str, tuple[int, ...]], shape: tuple[int, ...], class_axis: int, *, by_index: bool
+) -> list[str]:
+    """Return the notes of tensors.
+
+    Args:
+        shapes: By name.
+        shape: The inputs'.
+        class_axis: Where the classes lie; -1 where the caller leaves it at that.
+        by_index: Whether the targets are class ids.
+    """
+    if not -len(shape) <= class_axis < len(shape):
+        return []
+    notes = []
+    for name, other in (("weight", 0), ("mask", 0), ("pos_weight", class_axis % len(shape))):
+        given = shapes.get(name, ())
+        found = [len(shape) - len(given) + place for place, n in enumerate(given) if n != 1]
+        if name == "pos_weight" and len(given) < 2:
+            continue
+        if len(found) == 1 and found != [other] and shape[found[0]] == shape[other]:
+            as_other = [n if place == other else 1 for place, n in enumerate(shape)]
+            notes.append(
+                f"{name} of shape {list(given)} goes along axis {found[0]} of the inputs, {list(shape)}, by "
+                f"numpy's rules; if axis {other} is meant, send it in the shape {as_other}"
+            )
+    return [*notes, *_id_notes(shape)] if by_index and class_axis == -1 else notes
