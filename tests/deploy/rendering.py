@@ -1,4 +1,4 @@
-"""What the chart renders for some values, and what kustomize builds: by helm and kubectl from ``make charts``."""
+"""What the chart renders for some values, and what kustomize builds: by the programs from ``make charts``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Print what Kubernetes would refuse or ignore in some objects: ``python schemas.py VERSION <objects.json``.
 
-It runs in the environment that ``make charts`` installs. Kubernetes's own kinds are validated strictly by its schemas,
-others by models of their operators' definitions: a field that a model does not know is lost when it is written again.
+It runs in the environment that ``make charts`` installs. Kubernetes's own kinds are validated strictly by its
+schemas, others by models of their operators' definitions: a field that a model does not know is lost when it
+is written again.
 """
 
 import json
@@ -58,4 +59,4 @@ def lost(before: object, after: object, path: tuple[object, ...]) -> Iterator[st
 if __name__ == "__main__":
     for each in json.load(sys.stdin):
         for problem in problems(each, sys.argv[1]):
-            print(f"{each['kind']} {each['metadata']['name']}: {problem}")
+            sys.stdout.write(f"{each['kind']} {each['metadata']['name']}: {problem}\n")
