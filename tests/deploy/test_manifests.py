@@ -13,7 +13,7 @@ from deploy.rendering import MANIFESTS, Object, built, container, environment, o
 from deploy.test_chart import KNOWN, validated
 
 HELMS = ("app.kubernetes.io/managed-by", "app.kubernetes.io/version", "helm.sh/chart")
-PREDICTORS = {"minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "timeout"}
+PREDICTORS = {"minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "timeout", "deploymentStrategy"}
 """What a predictor of KServe has beside a pod's fields."""
 
 
@@ -74,8 +74,8 @@ def test_kserves_container_is_the_deployments() -> None:
     assert set(found["spec"]["predictor"]) >= PREDICTORS
     base = of_kind(list(yaml.safe_load_all((MANIFESTS / "base/lossd.yaml").read_text())), "Deployment")
     ours, theirs = container(base), kserve_pod()["containers"][0]
-    given = environment(theirs)
-    assert given.items() <= environment(ours).items()
+    assert environment(theirs).items() <= environment(ours).items()
+    assert found["spec"]["predictor"]["deploymentStrategy"] == base["spec"]["strategy"]
     assert theirs["name"] == "kserve-container"
     ports = {port["name"]: port["containerPort"] for port in ours["ports"]}
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
@@ -99,6 +99,12 @@ def test_the_ray_service_serves_lossds_app_by_the_fast_ingress() -> None:
         [of] = spec["containers"]
         given = environment(of)
         assert given["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
-        assert {name for name in given if name.startswith("LOSSD_")} <= KNOWN
+        own = {name for name in given if name.startswith("LOSSD_") and not name.startswith("LOSSD_RAY_")}
+        assert own <= KNOWN
+        assert spec["volumes"][0]["secret"]["secretName"] == "lossd-teams"
+    [group] = found["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    assert given["LOSSD_RAY_CORES"] == str(of["resources"]["limits"]["cpu"])
+    assert given["LOSSD_RAY_MIN_REPLICAS"] == str(group["minReplicas"]) == str(group["replicas"])
+    assert given["LOSSD_RAY_MAX_REPLICAS"] == str(group["maxReplicas"])
     version = found["spec"]["rayClusterConfig"]["rayVersion"]
     assert f"FROM rayproject/ray:{version}\n" in (MANIFESTS / "rayservice.yaml").read_text()
