@@ -1,4 +1,4 @@
-"""Print what Kubernetes would refuse or ignore in some objects: ``python schemas.py VERSION <objects.json``.
+"""Print what Kubernetes would refuse or ignore of some objects: ``schemas.py VERSION... <objects.json``.
 
 It runs in the environment that ``make charts`` installs. Kubernetes's own kinds are validated strictly by its
 schemas, others by models of their operators' definitions: a field that a model does not know is lost when it
@@ -24,7 +24,7 @@ NEWER = {("ScaledObject", "spec", "fallback", "behavior")}
 utils.schema_contents = cache(utils.schema_contents)
 
 
-def problems(found: dict[str, Any], version: str) -> Iterator[str]:
+def problems(found: dict[str, Any], versions: list[str]) -> Iterator[str]:
     if found["apiVersion"] in MODELS:
         model = getattr(import_module(MODELS[found["apiVersion"]]), found["kind"])
         try:
@@ -34,12 +34,13 @@ def problems(found: dict[str, Any], version: str) -> Iterator[str]:
         else:
             yield from lost(found, written, (found["kind"],))
         return
-    try:
-        kubernetes_validate.validate(found, version, strict=True)
-    except kubernetes_validate.ValidationError as error:
-        yield f"{'.'.join(map(str, error.path))}: {error.message}"
-    except kubernetes_validate.SchemaNotFoundError as error:
-        yield f"no schema: {error.message}"
+    for version in versions:
+        try:
+            kubernetes_validate.validate(found, version, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            yield f"{version}: {'.'.join(map(str, error.path))}: {error.message}"
+        except kubernetes_validate.SchemaNotFoundError as error:
+            yield f"{version}: no schema: {error.message}"
 
 
 def lost(before: object, after: object, path: tuple[object, ...]) -> Iterator[str]:
@@ -58,5 +59,5 @@ def lost(before: object, after: object, path: tuple[object, ...]) -> Iterator[st
 
 if __name__ == "__main__":
     for each in json.load(sys.stdin):
-        for problem in problems(each, sys.argv[1]):
+        for problem in problems(each, sys.argv[1:]):
             sys.stdout.write(f"{each['kind']} {each['metadata']['name']}: {problem}\n")

@@ -156,7 +156,7 @@ def test_a_pod_starts_answers_its_probes_reads_its_secret_again_and_keeps_usage(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["open", "https", "settings", "no limit of processors", "monitored"])
+@pytest.mark.parametrize("name", ["open", "https", "settings", "no limit of processors"])
 def test_every_variants_environment_starts_a_server(name: str, tmp_path: Path) -> None:
     rendered = variant(name)
     secret(tmp_path / "teams", team_table("vision", KEY))
