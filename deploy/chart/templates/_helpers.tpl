@@ -1,0 +1,75 @@
+{{- define "lossd.name" -}}
+{{- $name := ternary .Release.Name (printf "%s-lossd" .Release.Name) (contains "lossd" .Release.Name) -}}
+{{- .Values.fullnameOverride | default $name | trunc 50 | trimSuffix "-" -}}
+{{- end }}
+
+{{- define "lossd.selector" -}}
+app.kubernetes.io/name: lossd
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: server
+{{- end }}
+
+{{/* The labels of an object: of the context, and of the component that it belongs to. */}}
+{{- define "lossd.labels" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/name: lossd
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "lossd.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{/* A setting as text: YAML's numbers are floats, and a large one must not become 1.073741824e+09. */}}
+{{- define "lossd.text" -}}
+{{- if and (kindIs "float64" .) (eq (float64 (int64 .)) .) }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}
+{{- end }}
+
+{{- define "lossd.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001 # reads the Secrets' files
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "lossd.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{/* What the schema cannot say in plain words. */}}
+{{- define "lossd.check" -}}
+{{- $scaling := .Values.autoscaling -}}
+{{- if not (or .Values.teams.secret .Values.allowOpen) -}}
+{{- fail "teams.secret is empty, so whoever can connect could use the server: name a Secret with teams.toml, or set allowOpen to true to mean that" -}}
+{{- end -}}
+{{- range .Values.env -}}
+{{- if hasPrefix "LOSSD_" .name -}}
+{{- fail (printf "env: %s is a setting: it belongs to settings, or has a value of its own" .name) -}}
+{{- end -}}
+{{- end -}}
+{{- if gt (int $scaling.minReplicas) (int $scaling.maxReplicas) -}}
+{{- fail (printf "autoscaling.minReplicas (%d) is more than autoscaling.maxReplicas (%d): lower it, or raise the other" (int $scaling.minReplicas) (int $scaling.maxReplicas)) -}}
+{{- end -}}
+{{- if and (eq $scaling.kind "keda") (not $scaling.prometheus) -}}
+{{- fail "autoscaling.kind is keda, which asks Prometheus: name its address in autoscaling.prometheus" -}}
+{{- end -}}
+{{- if and (eq $scaling.kind "keda") (not .Values.monitoring.serviceMonitor.enabled) -}}
+{{- fail "autoscaling.kind is keda, and its figures have the labels that a ServiceMonitor gives them: set monitoring.serviceMonitor.enabled to true" -}}
+{{- end -}}
+{{- if and (eq $scaling.kind "hpa") (not (((.Values.resources).requests).cpu)) -}}
+{{- fail "autoscaling.kind is hpa, which compares with resources.requests.cpu: set that" -}}
+{{- end -}}
+{{- if and (eq $scaling.kind "hpa") (gt (int .Values.gpus) 0) -}}
+{{- fail "autoscaling.kind is hpa, which counts processor time, and pods compute on GPUs: take keda" -}}
+{{- end -}}
+{{- end }}
