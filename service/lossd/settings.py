@@ -35,6 +35,10 @@ SERVICE_LINK: Final = re.compile(r"(?:tcp|udp|sctp)://.*", re.DOTALL)
 """What Kubernetes sets ``…_PORT`` to, for a Service."""
 _origin: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+")
 
+_store_url: Final = re.compile(r"(redis|rediss|unix)://.")
+_database_url: Final = re.compile(r"postgres(ql)?://")
+_SECRET: Final = ("quota_store", "usage_file")  # whose URLs have passwords
+
 REMOVED: Final = {"LOSSD_CACHE_DIR": "the kernel is compiled when the package is built"}
 """Variables of earlier versions, and what happens instead."""
 
@@ -46,6 +50,11 @@ def default_usage_file() -> Path | None:
     except RuntimeError:
         return None
     return state / "lossd" / "usage.sqlite3"
+
+
+def usage_place(text: str) -> Path | str:
+    """Return the usage file that a text names, or the text if it is a database's URL."""
+    return text if _database_url.match(text) else Path(text)
 
 
 Seconds = Annotated[float, Field(gt=0.0, le=1e7)]  # clocks and timers count further than callers wait
@@ -103,15 +112,34 @@ class Settings(BaseSettings):
             "within a second. Without one, everyone is team `default`."
         ),
     )
+    quota_store: str | None = Field(
+        default=None,
+        repr=False,
+        description=(
+            "Valkey or Redis by which several servers hold teams' limits together: "
+            "`redis://:PASSWORD@HOST:6379/0`, `rediss://...` or `unix:///PATH`; needs `lossd[quota]`. See "
+            "[several servers](teams.md#several-servers)."
+        ),
+    )
+    replicas: PositiveInt = Field(
+        default=1,
+        description=(
+            "How many servers share the teams' limits in equal parts, without a quota store: each holds its "
+            "part."
+        ),
+    )
     metrics_open: bool = Field(
         default=False,
         description="Answer /metrics without a key although there are teams. It has teams and totals.",
     )
-    usage_file: Path | None = Field(
+    usage_file: Path | str | None = Field(
         default_factory=default_usage_file,
+        repr=False,
         description=(
             "The SQLite file that keeps teams' usage over restarts (below `XDG_STATE_HOME`, if that is set). "
-            "Empty, `LOSSD_USAGE_FILE=`, keeps none. In a container it must lie in a volume."
+            "In a container it must lie in a volume. Or the database of several servers, "
+            "`postgresql://USER:PASSWORD@HOST/DATABASE`, which needs `lossd[postgres]`. Empty, "
+            "`LOSSD_USAGE_FILE=`, keeps none."
         ),
     )
     device: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -433,11 +461,31 @@ class Settings(BaseSettings):
         return value
 
     @field_validator(
-        "usage_file", "teams", "tls_certificate", "tls_key", "admin_port", "handover", mode="before"
+        "usage_file",
+        "quota_store",
+        "teams",
+        "tls_certificate",
+        "tls_key",
+        "admin_port",
+        "handover",
+        mode="before",
     )
     @classmethod
     def _read_nothing(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("usage_file", mode="before")
+    @classmethod
+    def _read_place(cls, value: object) -> object:
+        return usage_place(value) if isinstance(value, str) else value
+
+    @field_validator("quota_store")
+    @classmethod
+    def _check_store(cls, value: str | None) -> str | None:
+        if value is not None and not _store_url.match(value):
+            msg = "this is no URL of a quota store; write redis://HOST:6379/0, rediss://... or unix:///PATH"
+            raise ValueError(msg)
+        return value
 
     @field_validator("device")
     @classmethod
@@ -463,6 +511,12 @@ class Settings(BaseSettings):
                 f"listening on {self.host} (LOSSD_HOST, --host) without teams lets anyone who can "
                 "connect use this server; name a teams file (--teams), pass --allow-open "
                 "(LOSSD_ALLOW_OPEN=1) to mean that, or listen on 127.0.0.1"
+            )
+            raise ValueError(msg)
+        if self.quota_store is not None and self.replicas > 1:
+            msg = (
+                "LOSSD_QUOTA_STORE counts the servers, and LOSSD_REPLICAS would divide the limits once more; "
+                "unset one of them"
             )
             raise ValueError(msg)
         if (self.tls_certificate is None) != (self.tls_key is None):
@@ -549,7 +603,7 @@ def explain(error: Mapping[str, Any], options: Iterable[str]) -> str:
     if name in options:
         return f"--{name.replace('_', '-')}: {what}"
     given = error.get("input")
-    shown = f"={given}" if isinstance(given, str) and len(given) <= 100 else ""
+    shown = f"={given}" if isinstance(given, str) and len(given) <= 100 and name not in _SECRET else ""
     return f"LOSSD_{name.upper()}{shown}: {what}"
 
 
