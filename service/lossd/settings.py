@@ -461,14 +461,7 @@ class Settings(BaseSettings):
         return value
 
     @field_validator(
-        "usage_file",
-        "quota_store",
-        "teams",
-        "tls_certificate",
-        "tls_key",
-        "admin_port",
-        "handover",
-        mode="before",
+        "quota_store", "teams", "tls_certificate", "tls_key", "admin_port", "handover", mode="before"
     )
     @classmethod
     def _read_nothing(cls, value: object) -> object:
@@ -477,7 +470,9 @@ class Settings(BaseSettings):
     @field_validator("usage_file", mode="before")
     @classmethod
     def _read_place(cls, value: object) -> object:
-        return usage_place(value) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        return usage_place(value) if value else None
 
     @field_validator("quota_store")
     @classmethod

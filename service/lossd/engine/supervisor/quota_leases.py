@@ -89,7 +89,7 @@ class QuotaLeases(Outage):
         self._shares.take(shares)
         self._answered, self._reason = time.monotonic(), _SILENT
         if servers != self._servers:
-            logger.info("servers that share the teams' limits by %s: %d", self._store.shown, servers)
+            logger.info("the teams' limits are shared by servers=%d, through %s", servers, self._store.shown)
             self._servers = servers
 
 
