@@ -37,6 +37,7 @@ _origin: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+")
 
 _store_url: Final = re.compile(r"(redis|rediss|unix)://.")
 _database_url: Final = re.compile(r"postgres(ql)?://")
+_other_url: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SECRET: Final = ("quota_store", "usage_file")  # whose URLs have passwords
 
 REMOVED: Final = {"LOSSD_CACHE_DIR": "the kernel is compiled when the package is built"}
@@ -53,8 +54,17 @@ def default_usage_file() -> Path | None:
 
 
 def usage_place(text: str) -> Path | str:
-    """Return the usage file that a text names, or the text if it is a database's URL."""
-    return text if _database_url.match(text) else Path(text)
+    """Return the usage file that a text names, or the text if it is a database's URL.
+
+    Raises:
+        ValueError: It is another URL. Its text is not shown: it may have a password.
+    """
+    if _database_url.match(text):
+        return text
+    if _other_url.match(text):
+        msg = "this is neither a file nor postgresql://USER:PASSWORD@HOST/DATABASE; write one of them"
+        raise ValueError(msg)
+    return Path(text)
 
 
 Seconds = Annotated[float, Field(gt=0.0, le=1e7)]  # clocks and timers count further than callers wait

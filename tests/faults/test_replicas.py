@@ -102,8 +102,8 @@ def test_a_rate_holds_over_servers_with_uneven_callers(fleet: Fleet, say: Callab
     rate = taken(shots, began, SECONDS)
     say(f"{rate:.1f} requests/s of {LIMIT:g} in {SECONDS:g} s, by {SERVERS} servers")
     assert {shot.status for shot in shots} == {200, 429}
-    once = 1.0 + 1.0 / SECONDS  # a second's worth may come at once
-    assert LIMIT * 0.95 < rate < LIMIT * (0.03 + once + scaled(0.05, 0.0))
+    once = scaled(1.0 / SECONDS, 0.0)  # a second's worth may come at once
+    assert LIMIT * 0.95 < rate < LIMIT * (1.05 + once)
 
 
 def test_with_the_store_killed_the_last_shares_stay(
@@ -116,15 +116,16 @@ def test_with_the_store_killed_the_last_shares_stay(
         lambda: all(found["status"] == "degraded" for found in fleet.readiness()), 10, "they do not say so"
     )
     for found in fleet.readiness():
-        assert found["reasons"] == [found["reasons"][0]]
-        assert found["reasons"][0].startswith("the quota store cannot be asked: ")
-        assert found["reasons"][0].endswith("; this server's last shares stay")
+        (reason,) = found["reasons"]
+        assert reason.startswith("the quota store cannot be asked: ")
+        assert reason.endswith("; this server's last shares stay")
     time.sleep(max(0.0, began + SECONDS + 0.2 - time.monotonic()))
     shots = fleet.finish()
     rate, after = taken(shots, began, SECONDS), taken(shots, began + SECONDS / 2 + 1, SECONDS / 2 - 1)
     say(f"{rate:.1f} requests/s of {LIMIT:g} in {SECONDS:g} s, {after:.1f} of them once the store was killed")
     assert {shot.status for shot in shots} == {200, 429}
-    assert LIMIT * 0.8 < after < LIMIT * 1.2
+    once = 1.0 / (SECONDS / 2 - 1)  # a second's worth may come at once, after a pause
+    assert LIMIT * 0.8 < after < LIMIT * (scaled(1.0 + once, 1.0) + 0.2)
     assert LIMIT * 0.8 < rate < LIMIT * 1.2
     store.start()
     wait_until(lambda: all(found["status"] == "ready" for found in fleet.readiness()), 10, "not again")

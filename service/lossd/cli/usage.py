@@ -133,7 +133,10 @@ def _place(given: str | None) -> Path | str:
 
     if given is None and os.environ.get(_VARIABLE) == "":
         fail(f"{_VARIABLE} is empty, so no usage is kept; name a file by --file")
-    place = usage_place(given) if given else default_usage_file()
+    try:
+        place = usage_place(given) if given else default_usage_file()
+    except ValueError as error:
+        fail(f"--file or {_VARIABLE}: {error}")
     if place is None:
         fail(f"there is no home folder to look in; name the file by --file or {_VARIABLE}")
     return place

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-SCHEMES: Final = ("postgresql", "postgres")
 _OPTIONS: Final[Mapping[str, Any]] = {
     "application_name": "lossd",
     "connect_timeout": 3,

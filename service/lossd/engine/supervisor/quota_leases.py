@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # redis-py is imported where there is a store
 logger = logging.getLogger(__name__)
 
 _PERIOD_SECONDS: Final = 0.2
-_SILENT: Final = "it does not answer"
+_STALL_SECONDS: Final = 5.0  # well over the store's own time limits
 _END_SECONDS: Final = 1.5  # for a last question and an answer
 
 
@@ -43,19 +43,22 @@ class QuotaLeases(Outage):
         self._shares = shares
         self._teams = teams
         self._servers = 0  # how many share the limits; 0 before the first lease
-        self._reason = _SILENT
-        self._answered = time.monotonic()
+        self._reason = ""
+        self._failing = 0.0  # since when attempts fail; 0 if the last did not
+        self._began = time.monotonic()  # the attempt in progress, or the last
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="quotas", daemon=True)
         self._thread.start()
 
     @property
     def failure(self) -> str | None:
-        """The reason why no share could be leased for the time of a lease, if so."""
-        if time.monotonic() - self._answered <= self._store.lease_seconds:
+        """The reason why no share can be leased, if that has been so for the time of a lease."""
+        now, failing = time.monotonic(), self._failing
+        silent = now - self._began > _STALL_SECONDS  # such as a name that is looked up
+        if not silent and (not failing or now - failing <= self._store.lease_seconds):
             return None
         stays = "this server's last shares stay" if self._servers else "this server uses whole limits"
-        return f"{self._reason}; {stays}"
+        return f"{'it does not answer' if silent else self._reason}; {stays}"
 
     def say(self, failure: str | None) -> None:
         """Log that the store cannot be asked, or can again."""
@@ -71,10 +74,13 @@ class QuotaLeases(Outage):
 
     def _run(self) -> None:
         while True:
+            self._began = time.monotonic()
             try:
                 self._lease()
             except OSError as error:
-                self._reason = str(error)
+                self._reason, self._failing = str(error), self._failing or self._began
+            else:
+                self._failing = 0.0
             if self._ending.wait(_PERIOD_SECONDS):
                 break
         try:
@@ -87,7 +93,6 @@ class QuotaLeases(Outage):
         self._shares.change(teams.teams, teams.rows)
         servers, shares = self._store.lease(self._shares.ask(leased=self._servers > 0))
         self._shares.take(shares)
-        self._answered, self._reason = time.monotonic(), _SILENT
         if servers != self._servers:
             logger.info("the teams' limits are shared by servers=%d, through %s", servers, self._store.shown)
             self._servers = servers
