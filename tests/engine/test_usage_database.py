@@ -138,7 +138,7 @@ def test_a_batch_whose_answer_was_lost_is_added_once(server: Store, url: str) ->
         there = url.replace(f":{server.port}/", f":{cut.port}/")
         with closing(UsageDatabase(there)) as store:
             store.add({(DAY, "a"): SOME})
-            for text in (b"COMMIT", b"INSERT INTO lossd_usage AS old"):
+            for text in (b"COMMIT", b"INSERT INTO usage AS old"):
                 before = total_usage(read_usage(url, SINCE))["requests"]
                 cut.cut_after = text
                 with pytest.raises(DatabaseError):
@@ -188,9 +188,7 @@ def test_a_role_that_may_only_write_needs_no_more(server: Store, url: str) -> No
     with psycopg.connect(url, autocommit=True) as connection:
         role = f"writer{os.getpid()}"
         connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
-        connection.execute(
-            f"GRANT SELECT, INSERT, UPDATE, DELETE ON lossd_usage, lossd_usage_writers TO {role}"
-        )
+        connection.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON usage, usage_writers TO {role}")
     other = url.replace(f"lossd:{IN_URL}@", f"{role}:x@")
     with closing(UsageDatabase(other)) as store:
         store.add({(DAY, "a"): SOME})

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from faults.asked import pair_body, scaled
+from faults.asked import outcomes, pair_body, scaled
 from faults.load import Load, Plan, Shot, post
 from faults.observe import fetch, port_of, wait_until
 from live_server import LiveServer, live_server
@@ -22,8 +22,8 @@ from teams_file import make_key, team_table, write_teams
 
 SERVERS = 3
 SECONDS = scaled(8.0, 60.0)
-LIMIT = 200.0
-OFFERED = (300.0, 90.0, 30.0)  # requests a second, by server
+LIMIT = 100.0
+OFFERED = (150.0, 45.0, 15.0)  # requests a second, by server
 KEY = make_key()
 REQUEST = post("/focal", pair_body(4), name="a", X_API_Key=KEY)
 
@@ -31,20 +31,26 @@ pytestmark = pytest.mark.waits
 
 
 class Fleet:
-    """Some servers, and a caller of each."""
+    """Some servers, and callers of each, of whom others may take over without a pause."""
 
     def __init__(self, servers: list[LiveServer], loads: list[Load]) -> None:
         self.servers = servers
-        self.loads = loads
+        self._idle = loads
+        self._busy: list[Load] = []
 
     def start(self, offered: tuple[float, ...] = OFFERED) -> float:
         """Begin to send; when that was."""
-        for server, load, rate in zip(self.servers, self.loads, offered, strict=True):
-            load.start(Plan(port_of(server), [REQUEST], rate=rate))
-        return time.monotonic()
+        began = time.monotonic()
+        for server, rate in zip(self.servers, offered, strict=True):
+            self._busy.append(self._idle.pop(0))
+            self._busy[-1].start(Plan(port_of(server), [REQUEST], rate=rate))
+        return began
 
     def finish(self) -> list[Shot]:
-        return [shot for load in self.loads for shot in load.finish(stop=True)]
+        """End those who have begun first; what came of it."""
+        ending, self._busy = self._busy[:SERVERS], self._busy[SERVERS:]
+        self._idle += ending
+        return [shot for load in ending for shot in load.finish(stop=True)]
 
     def said(self, text: str) -> int:
         """How many of the logs have a text."""
@@ -65,25 +71,39 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def store(folder: Path) -> Iterator[Store]:
+def started(folder: Path) -> Iterator[Store]:
     with quota_store(folder) as found:
         yield found
 
 
+@pytest.fixture
+def store(started: Store) -> Iterator[Store]:
+    """The store, which runs again after a test."""
+    yield started
+    started.kill()
+    started.start()
+
+
 @pytest.fixture(scope="module")
-def fleet(folder: Path, store: Store) -> Iterator[Fleet]:
+def servers(folder: Path, started: Store) -> Iterator[list[LiveServer]]:
     write_teams(folder / "teams.toml", team_table("a", KEY, limits={"requests_per_second": LIMIT}))
     with ExitStack() as stack:
         servers = []
         for number in range(SERVERS):
             (own := folder / str(number)).mkdir()
-            settings = {"teams": folder / "teams.toml", "quota_store": store.url, "usage_file": ""}
-            server = stack.enter_context(live_server(own, **settings))
+            starting = live_server(own, teams=folder / "teams.toml", quota_store=started.url, usage_file="")
+            server = stack.enter_context(starting)
             server.key = KEY
             servers.append(server)
-        fleet = Fleet(servers, [stack.enter_context(Load()) for _ in servers])
+        yield servers
+
+
+@pytest.fixture
+def fleet(servers: list[LiveServer]) -> Iterator[Fleet]:
+    with ExitStack() as stack:
+        fleet = Fleet(servers, [stack.enter_context(Load()) for _ in range(2 * SERVERS)])
         wait_until(lambda: fleet.shared_by(SERVERS), 20, "they do not share")
-        time.sleep(1.5)  # until the store has learnt, and the shares are even
+        time.sleep(3.0)  # until the store has learnt, and the shares are even
         yield fleet
 
 
@@ -92,16 +112,23 @@ def taken(shots: list[Shot], began: float, seconds: float) -> float:
     return sum(shot.status == 200 and began <= shot.sent < began + seconds for shot in shots) / seconds
 
 
+def check(shots: list[Shot], *expected: str) -> None:
+    """Check what came of requests. A connection that is closed while it is idle says nothing about limits."""
+    found = outcomes(shots)
+    assert found.pop("closed", 0) <= len(shots) / 100
+    assert set(found) == set(expected)
+
+
 def test_a_rate_holds_over_servers_with_uneven_callers(fleet: Fleet, say: Callable[[str], None]) -> None:
     began = fleet.start()
     time.sleep(SECONDS / 2)
-    middle = [load.finish(stop=True) for load in fleet.loads]
     fleet.start(OFFERED[::-1])  # the busiest is another one
-    time.sleep(began + SECONDS + 0.2 - time.monotonic())
-    shots = [shot for some in (*middle, fleet.finish()) for shot in some]
+    first = fleet.finish()
+    time.sleep(max(0.0, began + SECONDS + 0.2 - time.monotonic()))
+    shots = first + fleet.finish()
     rate = taken(shots, began, SECONDS)
     say(f"{rate:.1f} requests/s of {LIMIT:g} in {SECONDS:g} s, by {SERVERS} servers")
-    assert {shot.status for shot in shots} == {200, 429}
+    check(shots, "ok", "rate_limited")
     once = scaled(1.0 / SECONDS, 0.0)  # a second's worth may come at once
     assert LIMIT * 0.95 < rate < LIMIT * (1.05 + once)
 
@@ -123,7 +150,7 @@ def test_with_the_store_killed_the_last_shares_stay(
     shots = fleet.finish()
     rate, after = taken(shots, began, SECONDS), taken(shots, began + SECONDS / 2 + 1, SECONDS / 2 - 1)
     say(f"{rate:.1f} requests/s of {LIMIT:g} in {SECONDS:g} s, {after:.1f} of them once the store was killed")
-    assert {shot.status for shot in shots} == {200, 429}
+    check(shots, "ok", "rate_limited")
     once = 1.0 / (SECONDS / 2 - 1)  # a second's worth may come at once, after a pause
     assert LIMIT * 0.8 < after < LIMIT * (scaled(1.0 + once, 1.0) + 0.2)
     assert LIMIT * 0.8 < rate < LIMIT * 1.2
@@ -135,8 +162,7 @@ def test_with_the_store_killed_the_last_shares_stay(
 
 
 def test_a_store_that_hangs_delays_nobody(fleet: Fleet, store: Store) -> None:
-    time.sleep(3.0)  # until the shares are even again
-    fleet.start((60.0, 50.0, 40.0))
+    fleet.start((30.0, 25.0, 20.0))
     time.sleep(1.0)
     store.signal(signal.SIGSTOP)
     wait_until(
@@ -146,12 +172,12 @@ def test_a_store_that_hangs_delays_nobody(fleet: Fleet, store: Store) -> None:
     store.signal(signal.SIGCONT)
     wait_until(lambda: all(found["status"] == "ready" for found in fleet.readiness()), 10, "not again")
     shots = fleet.finish()
-    assert {shot.status for shot in shots} == {200}
+    check(shots, "ok")
     assert max(shot.seconds for shot in shots) < 1.0
 
 
 def test_a_killed_server_leaves_its_share_to_the_others(fleet: Fleet) -> None:
-    fleet.start((300.0, 0.01, 300.0))
+    fleet.start((LIMIT, 0.01, LIMIT))
     time.sleep(2.0)
     dead = fleet.servers[2].process
     dead.kill()
@@ -159,8 +185,5 @@ def test_a_killed_server_leaves_its_share_to_the_others(fleet: Fleet) -> None:
     time.sleep(3.0)
     began = time.monotonic()
     time.sleep(2.0)
-    shots = fleet.loads[0].finish(stop=True)
-    for load in fleet.loads[1:]:
-        load.finish(stop=True)
-    assert taken(shots, began, 2.0) > LIMIT * 0.9
+    assert taken(fleet.finish(), began, 2.0) > LIMIT * 0.9
     assert not fleet.shared_by(SERVERS)

@@ -207,9 +207,9 @@ def test_a_database_counts_for_several_servers_whatever_becomes_of_it(tmp_path: 
         servers, loads = [], []
         for name in ("one", "two"):
             (tmp_path / name).mkdir()
-            server = live_server(tmp_path / name, teams=teams, usage_file=database.url)
-            servers.append(stack.enter_context(server))
-            servers[-1].key = KEYS["a"]
+            server = stack.enter_context(live_server(tmp_path / name, teams=teams, usage_file=database.url))
+            server.key = KEYS["a"]
+            servers.append(server)
             loads.append(stack.enter_context(Load()))
         for server, load in zip(servers, loads, strict=True):
             load.start(Plan(port_of(server), REQUESTS, rate=50.0))

@@ -23,7 +23,7 @@ _OPTIONS: Final[Mapping[str, Any]] = {
 }
 _LOCK: Final = 0x6C6F737364  # "lossd": servers that start together make the tables one after the other
 _TABLES: Final = """
-CREATE TABLE lossd_usage (
+CREATE TABLE usage (
     day DATE NOT NULL,
     team TEXT NOT NULL,
     requests BIGINT NOT NULL,
@@ -32,20 +32,20 @@ CREATE TABLE lossd_usage (
     device_seconds DOUBLE PRECISION NOT NULL,
     PRIMARY KEY (day, team)
 );
-CREATE TABLE lossd_usage_writers (
+CREATE TABLE usage_writers (
     writer UUID PRIMARY KEY,
     batch BIGINT NOT NULL,
     at TIMESTAMPTZ NOT NULL
 )
 """
-_FORGET: Final = "DELETE FROM lossd_usage_writers WHERE at < now() - interval '30 days'"
+_FORGET: Final = "DELETE FROM usage_writers WHERE at < now() - interval '30 days'"
 _NEXT: Final = """
-INSERT INTO lossd_usage_writers (writer, batch, at) VALUES (%s, %s, now())
+INSERT INTO usage_writers (writer, batch, at) VALUES (%s, %s, now())
 ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch, at = excluded.at
-WHERE lossd_usage_writers.batch < excluded.batch
+WHERE usage_writers.batch < excluded.batch
 """
 _ADD: Final = """
-INSERT INTO lossd_usage AS old (day, team, requests, elements, bytes, device_seconds)
+INSERT INTO usage AS old (day, team, requests, elements, bytes, device_seconds)
 VALUES (%(day)s, %(team)s, %(requests)s, %(elements)s, %(bytes)s, %(device_seconds)s)
 ON CONFLICT (day, team) DO UPDATE SET
     requests = old.requests + excluded.requests,
@@ -54,7 +54,7 @@ ON CONFLICT (day, team) DO UPDATE SET
     device_seconds = old.device_seconds + excluded.device_seconds
 """
 _READ: Final = """
-SELECT day::text, team, requests, elements, bytes, device_seconds FROM lossd_usage
+SELECT day::text, team, requests, elements, bytes, device_seconds FROM usage
 WHERE day >= %s AND (team = %s OR %s::text IS NULL) ORDER BY day, team COLLATE "C"
 """
 _NOTHING: Final = {"requests": 0, "elements": 0, "bytes": 0, "device_seconds": 0.0}
@@ -103,7 +103,7 @@ class UsageDatabase:
         """Disconnect."""
         if self._connection is not None:
             with _quietly(), _errors(self._url):
-                self._connection.execute("DELETE FROM lossd_usage_writers WHERE writer = %s", (self._writer,))
+                self._connection.execute("DELETE FROM usage_writers WHERE writer = %s", (self._writer,))
         self._drop()
 
     def _open(self) -> Any:  # noqa: ANN401 -- psycopg's
@@ -167,7 +167,7 @@ def _connect(url: str) -> Any:  # noqa: ANN401 -- psycopg's
 
 
 def _exists(connection: Any) -> bool:  # noqa: ANN401 -- psycopg's
-    return bool(connection.execute("SELECT to_regclass('lossd_usage_writers')").fetchone()[0])
+    return bool(connection.execute("SELECT to_regclass('usage_writers')").fetchone()[0])
 
 
 @contextmanager
