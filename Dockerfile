@@ -21,7 +21,7 @@ COPY . .
 # Every step is a script that the tests run too. The environment is made where it will be used: its
 # commands hold its path.
 RUN scripts/build_wheel.sh /wheels
-RUN scripts/install_runtime.sh /opt/lossd /wheels/lossd-*.whl server,otel
+RUN scripts/install_runtime.sh /opt/lossd /wheels/lossd-*.whl server,otel,quota,postgres
 
 FROM ${BASE_IMAGE}
 COPY --from=builder /opt/lossd /opt/lossd

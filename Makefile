@@ -48,7 +48,7 @@ $(PACKAGES): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV). torch is large: the first time may take minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[server,otel]' --group dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[server,otel,quota,postgres]' --group dev
 	@touch $@
 
 format: $(READY) ## Rewrite the code in ruff's format

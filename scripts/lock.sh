@@ -13,7 +13,7 @@ trap 'rm -rf "$scratch"' EXIT
 "${PYTHON:-python3}" -m venv "$scratch/venv"
 python=$scratch/venv/bin/python
 "$python" -m pip install --quiet --upgrade pip
-"$python" -m pip install --quiet "$@" '.[server,otel]' --group dev
+"$python" -m pip install --quiet "$@" '.[server,otel,quota,postgres]' --group dev
 {
   echo '# What was tested. Ranges are in pyproject.toml; make installs these.'
   # pip pins itself too, so that it resolves alike everywhere; torch's +cpu or +cu130 is the machine's choice.
@@ -22,7 +22,8 @@ python=$scratch/venv/bin/python
 
 "${PYTHON:-python3}" -m venv "$scratch/tools"
 "$scratch/tools/bin/python" -m pip install --quiet pip-tools
-"$scratch/tools/bin/pip-compile" --quiet --generate-hashes --extra server --extra otel --strip-extras \
+"$scratch/tools/bin/pip-compile" --quiet --generate-hashes --extra server --extra otel --extra quota \
+  --extra postgres --strip-extras \
   --unsafe-package torch --constraint "$scratch/constraints.txt" \
   --no-header --no-annotate --no-emit-index-url --no-emit-options \
   --output-file "$scratch/hashes.txt" pyproject.toml

@@ -29,6 +29,9 @@ def test_a_child_has_its_parents_settings(monkeypatch: pytest.MonkeyPatch) -> No
         ("arena_bytes", 1 << 20, "LOSSD_ARENA_BYTES"),
         ("log_level", "loud", "log_level"),
         ("admin_port", 8000, "LOSSD_PORT .* and LOSSD_ADMIN_PORT are both 8000"),
+        ("quota_store", "memcached://127.0.0.1", "redis://HOST"),
+        ("quota_store", "redis://", "redis://HOST"),
+        ("usage_file", "postgresql+psycopg://127.0.0.1/x", "postgresql://USER"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_remedy(name: str, value: object, message: str) -> None:
@@ -38,6 +41,29 @@ def test_what_cannot_be_is_refused_with_the_remedy(name: str, value: object, mes
 
 def test_an_empty_admin_port_is_none() -> None:
     assert Settings(admin_port="").admin_port is None  # type: ignore[arg-type] # as the environment has it
+
+
+def test_usage_is_kept_in_a_file_or_a_database() -> None:
+    url = "postgresql://u:s3cret@127.0.0.1/x"
+    assert Settings.model_validate({"usage_file": url}).usage_file == url
+    assert Settings.model_validate({"usage_file": "a/b"}).usage_file == Path("a/b")
+    assert Settings.model_validate({"usage_file": ""}).usage_file is None
+
+
+def test_limits_are_divided_by_a_store_or_by_a_number() -> None:
+    with pytest.raises(ValidationError, match="LOSSD_QUOTA_STORE counts the servers"):
+        Settings(quota_store="redis://127.0.0.1", replicas=2)
+    assert Settings(quota_store="redis://127.0.0.1", replicas=1).replicas == 1
+
+
+def test_no_error_and_no_text_of_settings_has_a_password() -> None:
+    good = Settings(quota_store="redis://:s3cret@h", usage_file="postgresql://u:s3cret@h/x")
+    assert "s3cret" not in repr(good)
+    with pytest.raises(ValidationError) as refused:
+        Settings(quota_store="rdis://:s3cret@h", usage_file="mysql://u:s3cret@h/x")
+    said = [explain(fault, ()) for fault in refused.value.errors()]
+    assert {text.partition(":")[0] for text in said} >= {"LOSSD_QUOTA_STORE", "LOSSD_USAGE_FILE"}
+    assert not [text for text in said if "s3cret" in text]
 
 
 def test_each_front_end_has_its_part_of_the_arena() -> None:

@@ -14,6 +14,34 @@ from pydantic_settings import NoDecode
 SERVICE_LINK: Final = re.compile(r"(?:tcp|udp|sctp)://.*", re.DOTALL)
 """What Kubernetes sets ``…_PORT`` to, for a Service."""
 _origin: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+")
+_store_url: Final = re.compile(r"(redis|rediss|unix)://.")
+_database_url: Final = re.compile(r"postgres(ql)?://")
+_other_url: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def usage_place(text: str) -> Path | str:
+    """Return the usage file that a text names, or the text if it is a database's URL.
+
+    Raises:
+        ValueError: It is another URL. Its text is not shown: it may have a password.
+    """
+    if _database_url.match(text):
+        return text
+    if _other_url.match(text):
+        msg = "this is neither a file nor postgresql://USER:PASSWORD@HOST/DATABASE; write one of them"
+        raise ValueError(msg)
+    return Path(text)
+
+
+def _read_place(value: object) -> object:
+    return usage_place(value) if isinstance(value, str) and value else value
+
+
+def _check_store(value: str | None) -> str | None:
+    if value is not None and not _store_url.match(value):
+        msg = "this is no URL of a quota store; write redis://HOST:6379/0, rediss://... or unix:///PATH"
+        raise ValueError(msg)
+    return value
 
 
 def _pass_over_link(value: object) -> object:
@@ -78,6 +106,8 @@ ANY_CASE: Final = BeforeValidator(_read_word)
 
 Seconds = Annotated[float, Field(gt=0.0, le=1e7)]  # clocks and timers count further than callers wait
 OptionalPath = Annotated[Path | None, EMPTY_IS_NONE]
+UsagePlace = Annotated[Path | str | None, EMPTY_IS_NONE, BeforeValidator(_read_place)]
+StoreUrl = Annotated[str | None, EMPTY_IS_NONE, AfterValidator(_check_store)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Devices = Annotated[Words, ANY_CASE, AfterValidator(_check_devices)]
 Networks = Annotated[Words, AfterValidator(_check_proxies)]

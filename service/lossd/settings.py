@@ -22,6 +22,8 @@ from lossd.setting_types import (
     OptionalPath,
     Origins,
     Seconds,
+    StoreUrl,
+    UsagePlace,
     Words,
     is_loopback,
 )
@@ -96,15 +98,34 @@ class Settings(BaseSettings):
             "within a second. Without one, everyone is team `default`."
         ),
     )
+    quota_store: StoreUrl = Field(
+        default=None,
+        repr=False,
+        description=(
+            "Valkey or Redis by which several servers hold teams' limits together: "
+            "`redis://:PASSWORD@HOST:6379/0`, `rediss://...` or `unix:///PATH`; needs `lossd[quota]`. See "
+            "[several servers](teams.md#several-servers)."
+        ),
+    )
+    replicas: PositiveInt = Field(
+        default=1,
+        description=(
+            "How many servers share the teams' limits in equal parts, without a quota store: each holds its "
+            "part."
+        ),
+    )
     metrics_open: bool = Field(
         default=False,
         description="Answer /metrics without a key although there are teams. It has teams and totals.",
     )
-    usage_file: OptionalPath = Field(
+    usage_file: UsagePlace = Field(
         default_factory=default_usage_file,
+        repr=False,
         description=(
             "The SQLite file that keeps teams' usage over restarts (below `XDG_STATE_HOME`, if that is set). "
-            "Empty, `LOSSD_USAGE_FILE=`, keeps none. In a container it must lie in a volume."
+            "In a container it must lie in a volume. Or the database of several servers, "
+            "`postgresql://USER:PASSWORD@HOST/DATABASE`, which needs `lossd[postgres]`. Empty, "
+            "`LOSSD_USAGE_FILE=`, keeps none."
         ),
     )
     device: Devices = Field(
@@ -396,6 +417,12 @@ class Settings(BaseSettings):
                 f"listening on {self.host} (LOSSD_HOST, --host) without teams lets anyone who can "
                 "connect use this server; name a teams file (--teams), pass --allow-open "
                 "(LOSSD_ALLOW_OPEN=1) to mean that, or listen on 127.0.0.1"
+            )
+            raise ValueError(msg)
+        if self.quota_store is not None and self.replicas > 1:
+            msg = (
+                "LOSSD_QUOTA_STORE counts the servers, and LOSSD_REPLICAS would divide the limits once more; "
+                "unset one of them"
             )
             raise ValueError(msg)
         if (self.tls_certificate is None) != (self.tls_key is None):

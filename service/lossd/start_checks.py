@@ -19,6 +19,7 @@ from lossd.settings import MIB, PORT, Settings
 
 logger = logging.getLogger(__name__)
 
+_SECRET: Final = ("quota_store", "usage_file")  # whose URLs have passwords
 REMOVED: Final = {"LOSSD_CACHE_DIR": "the kernel is compiled when the package is built"}
 """Variables of earlier versions, and what happens instead."""
 
@@ -96,7 +97,7 @@ def explain(error: Mapping[str, Any], options: Iterable[str]) -> str:
     if name in options:
         return f"--{name.replace('_', '-')}: {what}"
     given = error.get("input")
-    shown = f"={given}" if isinstance(given, str) and len(given) <= 100 else ""
+    shown = f"={given}" if isinstance(given, str) and len(given) <= 100 and name not in _SECRET else ""
     return f"LOSSD_{name.upper()}{shown}: {what}"
 
 

@@ -58,7 +58,7 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Limits of a team, over all front ends together; None does not limit.
+    """Limits of a team, over all front ends together, and all servers of a quota store; None does not limit.
 
     Attributes:
         requests_per_second: Requests for a loss; a second's worth may come at once.

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from client.cli.scripted import scripted
 from command import app
-from live_server import live_server
+from live_server import free_port, live_server
 from lossd.engine.usage_store import FIELDS, UsageStore
 
 SOME = dict(zip(FIELDS, (2.0, 5120.0, 20480.0, 0.25), strict=True))
@@ -191,3 +191,34 @@ def test_a_full_disk_behind_standard_output_is_2(path: Path, form: list[str]) ->
         )
     assert done.returncode == 2
     assert done.stderr == "error: standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:s3cr%et@127.0.0.1/x", "mysql://u:s3cr%et@127.0.0.1/x"])
+def test_an_url_that_cannot_be_read_is_refused_without_its_password(url: str) -> None:
+    done = lossd("--file", url)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "postgresql://USER" in done.stderr
+    assert "s3cr" not in done.stderr
+
+
+def test_a_database_that_is_not_there_is_said_without_its_password() -> None:
+    done = lossd("--file", f"postgresql://u:s3cret@127.0.0.1:{free_port()}/x")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "postgresql://u@127.0.0.1" in done.stderr
+    assert "refused" in done.stderr
+    assert "s3cret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "remedy"),
+    [
+        ("LOSSD_QUOTA_STORE", "redis://:s3cret/pass@127.0.0.1:1/0", "redis://:PASSWORD"),
+        ("LOSSD_USAGE_FILE", "postgresql://u:s3cret%zz@127.0.0.1/x", "postgresql://USER"),
+    ],
+)
+def test_a_server_refuses_an_url_that_cannot_be_read(variable: str, value: str, remedy: str) -> None:
+    done = CliRunner().invoke(app, ["serve", "--port", "0"], env={"LOSSD_USAGE_FILE": "", variable: value})
+    assert done.exit_code == 2, done.output
+    assert variable in done.stderr
+    assert remedy in done.stderr
+    assert "s3cret" not in done.output + done.stderr

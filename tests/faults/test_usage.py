@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +21,7 @@ from faults.load import Load, Plan, Request, Shot, post
 from faults.observe import children, ended, fetch, port_of, roles, wait_until, workers
 from live_server import LiveServer, live_server
 from lossd.engine.usage_store import first_day, read_usage, total_usage
+from stores import IN_URL, PASSWORD, usage_database
 from teams_file import make_key, team_table, write_teams
 
 KILLS = scaled(2, 20)
@@ -196,3 +200,49 @@ def test_a_disk_that_does_not_answer_holds_up_nothing_else(tmp_path: Path, disk:
         assert outcomes(shots) == {"ok": len(shots)}
         wait_until(lambda: readiness(server)["status"] == "ready", 60, "it does not recover")
         wait_until(lambda: told(server) == len(shots), 10, "it has not caught up")
+
+
+def test_a_database_counts_for_several_servers_whatever_becomes_of_it(tmp_path: Path, teams: Path) -> None:
+    with usage_database() as database, ExitStack() as stack:
+        servers, loads = [], []
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            server = stack.enter_context(live_server(tmp_path / name, teams=teams, usage_file=database.url))
+            server.key = KEYS["a"]
+            servers.append(server)
+            loads.append(stack.enter_context(Load()))
+        for server, load in zip(servers, loads, strict=True):
+            load.start(Plan(port_of(server), REQUESTS, rate=50.0))
+        for number in range(scaled(2, 10)):
+            time.sleep(1.0 + 0.13 * number)  # not always the same time after it was written
+            database.kill()
+            wait_until(lambda: all(map(is_degraded, servers)), 20, "they do not say so")
+            database.start()
+            wait_until(lambda: not any(map(is_degraded, servers)), 30, "they do not recover")
+        database.signal(signal.SIGSTOP)
+        wait_until(lambda: all(map(is_degraded, servers)), 20, "they do not say so")
+        assert readiness(servers[0])["reasons"] == ["usage cannot be written: the database does not answer"]
+        database.signal(signal.SIGCONT)
+        wait_until(lambda: not any(map(is_degraded, servers)), 30, "they do not recover")
+        shots = [shot for load in loads for shot in load.finish(stop=True)]
+        assert outcomes(shots) == {"ok": len(shots)}
+        assert [server.stop() for server in servers] == [0, 0]
+        for team in KEYS:
+            found = total_usage(read_usage(database.url, first_day(2), team))
+            asked = sum(shot.name == team for shot in shots)
+            assert found["requests"] == asked
+            assert found["elements"] == asked * ROWS * COLUMNS
+        done = subprocess.run(
+            [sys.executable, "-m", "lossd", "usage", "--json", "--file", database.url],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        assert json.loads(done.stdout)["total"]["requests"] == len(shots)
+        said = done.stdout + "".join(server.log.read_text() for server in servers)
+    assert said.count("usage cannot be written") == said.count("usage is written") == 2 * scaled(3, 11)
+    assert not [secret for secret in (PASSWORD, IN_URL) if secret in said]
+
+
+def is_degraded(server: LiveServer) -> bool:
+    return bool(readiness(server)["status"] == "degraded")

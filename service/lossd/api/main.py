@@ -281,7 +281,8 @@ async def _run(options: FrontEndOptions, settings: Settings) -> None:
     for fd in (options.arena_fd, options.heartbeats_fd, *options.counters_fds):
         os.close(fd)  # the mappings keep the memory
     control = socket.socket(fileno=options.control_fd)
-    quotas = Quotas(options.quotas_fd, settings.front_ends, options.index)
+    leased = settings.quota_store is not None
+    quotas = Quotas(options.quotas_fd, settings.front_ends, options.index, leased=leased)
     gate = Gate(quotas, teams=settings.teams is not None)
     pool = WorkerPool(
         memory,

@@ -48,3 +48,20 @@ def teams_errors(path: Path) -> Iterator[None]:
         yield
     except BadTeams as error:
         fail(f"{path}: {error}")
+
+
+def check_database(url: str, name: str) -> None:
+    """End the command if a usage database's URL cannot be read. Its password is not shown.
+
+    Args:
+        url: The URL.
+        name: Where it was given.
+    """
+    from lossd.engine.usage_database import check_url
+
+    try:
+        wrong = check_url(url)
+    except ModuleNotFoundError:
+        fail("a database for usage needs psycopg: pip install 'lossd[postgres]'")
+    if wrong is not None:
+        fail(f"{name}: {wrong}")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from lossd.cli.errors import fail, server_imports, teams_errors
+from lossd.cli.errors import check_database, fail, server_imports, teams_errors
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +84,10 @@ def _start(options: dict[str, Any]) -> NoReturn:
             read_teams(settings.teams)
     if settings.traces and not is_installed():
         fail("LOSSD_TRACES needs OpenTelemetry: pip install 'lossd[otel]'")
+    if settings.quota_store is not None:
+        _check_store(settings.quota_store)
+    if isinstance(settings.usage_file, str):
+        check_database(settings.usage_file, "LOSSD_USAGE_FILE")
     if settings.tls_certificate is not None and settings.tls_key is not None:
         try:
             Certificate(settings.tls_certificate, settings.tls_key)
@@ -95,3 +99,15 @@ def _start(options: dict[str, Any]) -> NoReturn:
     settings = fit(settings, Resources.find())
     tell_usage(settings, os.environ)
     raise typer.Exit(run(settings))
+
+
+def _check_store(url: str) -> None:
+    """End the command if the quota store's URL cannot be read. Its password is not shown."""
+    try:
+        from lossd.engine.admission.quota_store import QuotaStore
+    except ModuleNotFoundError:
+        fail("LOSSD_QUOTA_STORE needs redis-py: pip install 'lossd[quota]'")
+    try:
+        QuotaStore(url)
+    except ValueError:
+        fail("LOSSD_QUOTA_STORE cannot be read; write redis://:PASSWORD@HOST:6379/0, with %XX for signs")

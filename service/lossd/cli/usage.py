@@ -1,4 +1,4 @@
-"""`lossd usage`: what teams have used, from the server's file, or from a server over HTTP."""
+"""`lossd usage`: what teams have used, from the server's file or database, or from a server over HTTP."""
 
 import json
 import math
@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lossd.cli.errors import REFUSED, fail, server_imports
+from lossd.cli.errors import REFUSED, check_database, fail, server_imports
 
 _VARIABLE: Final = "LOSSD_USAGE_FILE"
 _FIGURES: Final = {"requests": int, "elements": int, "bytes": int, "device_seconds": float}
@@ -34,8 +34,12 @@ def usage(
     ] = 30,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     file: Annotated[
-        Path | None,
-        typer.Option(envvar=_VARIABLE, help="The usage file.", show_default="where the server keeps it"),
+        str | None,
+        typer.Option(
+            envvar=_VARIABLE,
+            help="The usage file, or the database: postgresql://...",
+            show_default="where the server keeps it",
+        ),
     ] = None,
     url: Annotated[
         str | None,
@@ -63,7 +67,8 @@ def usage(
 ) -> None:
     """Show what teams have used, by day: requests that were answered, their elements, bytes and seconds.
 
-    Read from the server's usage file, on its machine, while it runs or not; or with --url from a server.
+    Read from the server's usage file, on its machine, while it runs or not, or from the database of several
+    servers; or with --url from a server.
     """
     if url is not None:
         source = context.get_parameter_source("file")
@@ -97,39 +102,45 @@ def _asked(answer: tuple[str, Any], team: str | None) -> tuple[dict[str, str], s
     return {"server": where}, since.isoformat(), rows
 
 
-def _read(file: Path | None, days: int, team: str | None) -> tuple[dict[str, str], str, list[Row]]:
-    """Read the usage file."""
+def _read(file: str | None, days: int, team: str | None) -> tuple[dict[str, str], str, list[Row]]:
+    """Read the usage file, or the database."""
     with server_imports("; or ask a server for it, with --url"):
-        from lossd.engine.usage_store import first_day, read_usage, reason, total_usage
+        from lossd.engine.usage_store import first_day, read_usage, reason, shown, total_usage
 
-        path = _path(file)
+        place = _place(file)
+    if isinstance(place, str):
+        check_database(place, f"--file or {_VARIABLE}")
     since = first_day(days)
     try:
-        used = read_usage(path, since, team)
+        used = read_usage(place, since, team)
     except FileNotFoundError:
         fail(
-            f"there is no usage file at {path}; name the one that the server keeps, by --file or {_VARIABLE}"
+            f"there is no usage file at {place}; name the one that the server keeps, by --file or {_VARIABLE}"
             ", or ask a server, by --url"
         )
     except (OSError, sqlite3.Error) as error:
-        fail(f"{path}: {reason(error)}")
+        fail(f"{shown(place)}: {reason(error)}")
     return (
-        {"file": str(path)},
+        {"database" if isinstance(place, str) else "file": shown(place)},
         since.isoformat(),
         [(row.day, row.team, dict(total_usage([row]))) for row in used],
     )
 
 
-def _path(given: Path | None) -> Path:
-    """Return the file: the given one, else where a server of this user keeps it."""
+def _place(given: str | None) -> Path | str:
+    """Return the file or the database's URL: the given one, else where a server of this user keeps it."""
+    from lossd.setting_types import usage_place
     from lossd.settings import default_usage_file
 
     if given is None and os.environ.get(_VARIABLE) == "":
         fail(f"{_VARIABLE} is empty, so no usage is kept; name a file by --file")
-    path = given or default_usage_file()
-    if path is None:
+    try:
+        place = usage_place(given) if given else default_usage_file()
+    except ValueError as error:
+        fail(f"--file or {_VARIABLE}: {error}")
+    if place is None:
         fail(f"there is no home folder to look in; name the file by --file or {_VARIABLE}")
-    return path
+    return place
 
 
 def _document(about: dict[str, str], since: str, rows: Sequence[Row]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The usage file: each team's usage by day (UTC), in SQLite.
+"""Each team's usage by day (UTC): in the usage file, with SQLite, or in a database (`usage_database`).
 
 Usage is added to the totals in transactions, so several servers may share a file.
 
@@ -17,6 +17,8 @@ from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
+
+from lossd.engine.usage_database import UsageDatabase, read_database, shown_url
 
 FIELDS: Final = ("requests", "elements", "bytes", "device_seconds")
 """The usage of a team on a day: answered requests, their elements, the bytes of their bodies, and seconds of
@@ -124,20 +126,37 @@ class UsageStore:
         return connection
 
 
+def open_store(place: Path | str) -> UsageStore | UsageDatabase:
+    """Return what writes to a usage file, or to the database at a URL."""
+    return UsageDatabase(place) if isinstance(place, str) else UsageStore(place)
+
+
+def shown(place: Path | str) -> str:
+    """Return where usage is, without a database's password."""
+    return shown_url(place) if isinstance(place, str) else str(place)
+
+
 def first_day(days: int) -> date:
     """Return the first of some days that end today, in UTC."""
     return datetime.now(UTC).date() - timedelta(days=days - 1)
 
 
-def read_usage(path: Path, since: date, team: str | None = None) -> list[Used]:
+def read_usage(place: Path | str, since: date, team: str | None = None) -> list[Used]:
     """Read the usage since a day, oldest first, of one team or of all. Others may write meanwhile.
 
+    Args:
+        place: The file, or the database's URL.
+        since: The first day.
+        team: The team; None for all.
+
     Raises:
-        OSError, sqlite3.Error: The file does not exist, or cannot be read.
+        OSError, sqlite3.Error: The file does not exist, or it or the database cannot be read.
     """
-    path.stat()
+    if isinstance(place, str):
+        return [Used(*row) for row in read_database(place, since.isoformat(), team)]
+    place.stat()
     # Not mode=ro: if a writer was killed, the next reader must roll back its transaction.
-    where = f"{path.absolute().as_uri()}?mode=rw"
+    where = f"{place.absolute().as_uri()}?mode=rw"
     with closing(sqlite3.connect(where, uri=True, timeout=_BUSY_SECONDS)) as connection:
         connection.execute("PRAGMA query_only = ON")
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'usage'").fetchone():
@@ -157,7 +176,7 @@ def total_usage(used: Iterable[Used]) -> dict[str, int | float]:
 
 
 def reason(error: OSError | sqlite3.Error) -> str:
-    """Return why a file cannot be used, without its path."""
+    """Return why a file or a database cannot be used, without its path or password."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from lossd.engine.admission.quotas import Quotas, quotas_bytes
+from lossd.engine.admission.quota_memory import quotas_bytes
+from lossd.engine.admission.quotas import Quotas
 from lossd.engine.ipc.memory import create_memory
 from lossd.teams import MOST_TEAMS, Limits, Team
 from lossd.types import RequestError

@@ -33,7 +33,8 @@ from lossd.core.document.document import document_of
 from lossd.core.native.kernel import native_kernel
 from lossd.core.operand import Operand
 from lossd.core.report.partial import Partial
-from lossd.engine.admission.quotas import Quotas, quotas_bytes
+from lossd.engine.admission.quota_memory import quotas_bytes
+from lossd.engine.admission.quotas import Quotas
 from lossd.engine.dispatch.in_place import prepare_request
 from lossd.engine.dispatch.result import Totals, crashed, empty_mean, result_of, too_late
 from lossd.engine.ipc.memory import create_memory

@@ -1,4 +1,4 @@
-"""``GET /usage``: the usage of the caller's team, from the file that the supervisor writes."""
+"""``GET /usage``: the usage of the caller's team, from where the supervisor writes it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from fastapi import APIRouter, Depends, Request
 from lossd.api.auth import require_team
 from lossd.api.routes.openapi import problem_response
 from lossd.api.routes.schemas import Usage, UsageDay, UsageTotal
-from lossd.engine.usage_store import MOST_DAYS, Used, first_day, read_usage, reason, total_usage
-from lossd.error_text import pointer, shown, suggestion
+from lossd.engine.usage_store import MOST_DAYS, Used, first_day, read_usage, reason, shown, total_usage
+from lossd.error_text import pointer, suggestion
+from lossd.error_text import shown as quoted
 from lossd.teams import Team
 from lossd.types import ErrorCode, RequestError
 from lossd.wire import parse_query
@@ -42,8 +43,8 @@ _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def usage_routes(path: Path | None) -> APIRouter:
-    """Return the route; ``path`` is the usage file, if there is one."""
+def usage_routes(place: Path | str | None) -> APIRouter:
+    """Return the route; ``place`` is the usage file or the database's URL, if there is one."""
     router = APIRouter(tags=["status"])
     reader = ThreadPoolExecutor(1)  # a disk that hangs holds up only this route
 
@@ -55,17 +56,17 @@ def usage_routes(path: Path | None) -> APIRouter:
     )
     async def usage(request: Request, team: Annotated[Team, Depends(require_team)]) -> Usage:
         since = first_day(_days(request.scope["query_string"]))
-        if path is None:
+        if place is None:
             detail = "this server keeps no usage (LOSSD_USAGE_FILE is empty); ask who runs it"
             raise RequestError(ErrorCode.NOT_FOUND, detail)
         try:
             async with asyncio.timeout(_READ_SECONDS):
                 loop = asyncio.get_running_loop()
-                used = await loop.run_in_executor(reader, read_usage, path, since, team.name)
+                used = await loop.run_in_executor(reader, read_usage, place, since, team.name)
         except FileNotFoundError:
             used = []  # not made yet; /readyz says so if it cannot be made
         except (OSError, sqlite3.Error, TimeoutError) as error:
-            logger.error("usage cannot be read from %s: %s", path, error)
+            logger.error("usage cannot be read from %s: %s", shown(place), error)
             why = "it takes too long" if isinstance(error, TimeoutError) else reason(error)
             raise RequestError(
                 ErrorCode.INTERNAL_ERROR, f"usage cannot be read: {why}; it is kept, try again later"
@@ -85,10 +86,10 @@ def _days(query_string: bytes) -> int:
     days = given.pop("days", _DAYS)
     for name in given:
         hint = suggestion(name, ["days"])
-        detail = f"/usage has no parameter {shown(name)}{hint or '; it has days'}"
+        detail = f"/usage has no parameter {quoted(name)}{hint or '; it has days'}"
         raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [(pointer(name), f"unknown parameter{hint}")])
     if type(days) is not int or not 1 <= days <= MOST_DAYS:
-        detail = f"days is {shown(str(days))}; send a whole number from 1 to {MOST_DAYS}"
+        detail = f"days is {quoted(str(days))}; send a whole number from 1 to {MOST_DAYS}"
         raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/days", f"not from 1 to {MOST_DAYS}")])
     return days
 

@@ -6,32 +6,27 @@ Each front end counts a request in its own numbers, then checks the sum over all
 So two front ends never both take the last place, and neither waits for the other. Elements are known only
 after a request has been admitted. They are charged then and may put the team into debt, which the next
 requests wait out.
+
+Of several servers each may use a share of a limit (`quota_shares`), and has a bucket of that size. However
+small the share, a team that uses nothing on a server may begin: its next request is let in alone.
 """
 
 from __future__ import annotations
 
 import math
-import mmap
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from lossd.engine.admission.rate_buckets import RateBuckets
-from lossd.teams import MOST_TEAMS, Limits, Team
+from lossd.engine.admission.quota_memory import KINDS, QuotaMemory
+from lossd.teams import Limits, Team
 from lossd.types import ErrorCode, RequestError
 
-_BUCKETS: Final = 2 * MOST_TEAMS  # each team's requests, and its elements
-_WINDOW_SECONDS: Final = 1.0  # a rate's worth of this may be used at once
-
-
-def quotas_bytes(front_ends: int) -> int:
-    """Return the bytes of memory that the quotas need; most of its pages are never touched."""
-    return 8 * (_rate_numbers(front_ends) + 2 * MOST_TEAMS * front_ends)
-
-
-def _rate_numbers(front_ends: int) -> int:
-    return RateBuckets.numbers_needed(_BUCKETS, front_ends)
+WINDOW_SECONDS: Final = 1.0
+"""A rate's worth of this may be used at once."""
+_FOLLOW_SECONDS: Final = 1.0  # in which a leased share grows to what a team needs here
+_LEAST_SHARE: Final = 1e-9
 
 
 class Entry(NamedTuple):
@@ -67,18 +62,24 @@ class Quotas:
         front_ends: Number of front ends.
         index: This one's number.
         clock: Seconds, the same for all front ends.
+        leased: Whether the shares follow what the team asks of each server.
     """
 
     def __init__(
-        self, fd: int, front_ends: int, index: int, clock: Callable[[], float] = time.monotonic
+        self,
+        fd: int,
+        front_ends: int,
+        index: int,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        leased: bool = False,
     ) -> None:
-        numbers = memoryview(mmap.mmap(fd, quotas_bytes(front_ends))).cast("d")
-        rates = _rate_numbers(front_ends)
-        self._rates = RateBuckets(fd, numbers[:rates], _BUCKETS, front_ends, index, clock)
-        each = 2 * MOST_TEAMS  # requests and bytes of each team
-        self._in_flight = [numbers[rates + i * each : rates + (i + 1) * each] for i in range(front_ends)]
-        self._own = self._in_flight[index]
+        memory = QuotaMemory(fd, front_ends, index, leased=leased, clock=clock)
+        self._rates, self._withheld, self._in_flight = memory.rates, memory.withheld, memory.in_flight
+        self._own, self._refused = memory.in_flight[index], memory.refused[index]
+        self._leased = leased
         self._limited: dict[str, tuple[int, Limits]] = {}
+        self._last_charge: dict[int, int] = {}  # elements, by row
         for i, number in enumerate(self._own):
             if number:  # in flight in the process before this one
                 self._own[i] = 0.0
@@ -138,8 +139,10 @@ class Quotas:
         """Charge a team for elements, once their number is known."""
         found = self._limited.get(team)
         if found is not None and found[1].elements_per_second is not None:
-            self._rates.use(2 * found[0] + 1, elements)
-            self._rates.update(2 * found[0] + 1, found[1].elements_per_second)
+            row, rate = found[0], found[1].elements_per_second
+            self._last_charge[row] = elements
+            self._rates.use(2 * row + 1, elements)
+            self._rates.update(2 * row + 1, rate * self._share(row, 1))
 
     def check_elements(self, team: str) -> None:
         """Refuse an admitted request if others of its team have used up the elements since.
@@ -158,25 +161,46 @@ class Quotas:
             return []
         row, limits = found
         rates = (("requests", limits.requests_per_second), ("elements", limits.elements_per_second))
-        return [
-            _describe(name, rate, self._rates.level(2 * row + i, rate) / rate)
-            for i, (name, rate) in enumerate(rates)
-            if rate is not None
-        ]
+        found_left = []
+        for kind, (name, rate) in enumerate(rates):
+            if rate is not None:
+                share = self._share(row, kind)
+                level = self._rates.level(2 * row + kind, rate * share)
+                found_left.append(_describe(name, rate, share, level, self._wait(level, rate, share)))
+        return found_left
+
+    def _share(self, row: int, kind: int) -> float:
+        """Return the part of a limit that this server may use."""
+        return max(_LEAST_SHARE, 1.0 - self._withheld[KINDS * row + kind])
+
+    def _wait(self, level: float, rate: float, share: float) -> float:
+        """Return the seconds until so many units have leaked out; a leased share grows if it is too small."""
+        seconds = level / (rate * share)
+        return min(seconds, level / rate + _FOLLOW_SECONDS) if self._leased else seconds
 
     def _count(self, entry: Entry, by: int) -> None:
         self._own[2 * entry.row] += by
         self._own[2 * entry.row + 1] += by * entry.nbytes
 
+    def _refuse(self, row: int, kind: int, units: float) -> None:
+        """Count what is refused: the share of a limit follows it."""
+        self._refused[KINDS * row + kind] += units
+
     def _check_in_flight(self, entry: Entry, limits: Limits, team: str) -> None:
-        most, most_bytes = limits.requests_in_flight, limits.bytes_in_flight
-        if most is not None and sum(own[2 * entry.row] for own in self._in_flight) > most:
-            detail = f"team {team} may have {most} requests in flight; wait for one of them to be answered"
-            raise RequestError(ErrorCode.TOO_MANY_IN_FLIGHT, detail)
+        row, most, most_bytes = entry.row, limits.requests_in_flight, limits.bytes_in_flight
+        if most is not None:
+            allowed = max(1.0, most * self._share(row, 2))
+            if sum(own[2 * row] for own in self._in_flight) > allowed + 1e-9:
+                self._refuse(row, 2, 1.0)
+                detail = (
+                    f"team {team} may have {most} requests in flight; wait for one of them to be answered"
+                )
+                raise RequestError(ErrorCode.TOO_MANY_IN_FLIGHT, detail)
         if most_bytes is None:
             return
-        others = sum(own[2 * entry.row + 1] for own in self._in_flight) - entry.nbytes
-        if others + entry.nbytes > most_bytes:
+        others = sum(own[2 * row + 1] for own in self._in_flight) - entry.nbytes
+        if others > 0 and others + entry.nbytes > most_bytes * self._share(row, 3):
+            self._refuse(row, 3, entry.nbytes)
             detail = (
                 f"team {team} may have {most_bytes} bytes in flight, and has {others:.0f}; wait for an answer"
             )
@@ -186,35 +210,43 @@ class Quotas:
         rate = limits.elements_per_second
         if rate is None:
             return
-        late = self._rates.level(2 * row + 1, rate) / rate - _WINDOW_SECONDS
-        if late >= 0.0:
+        share = self._share(row, 1)
+        over = self._rates.level(2 * row + 1, rate * share) - rate * share * WINDOW_SECONDS
+        if over >= 0.0:
+            self._refuse(row, 1, self._last_charge.get(row, 1))
+            late = self._wait(over, rate, share)
             detail = (
                 f"team {team} may have {rate:g} elements a second scored, and is {late:.1f} s ahead of that"
             )
             raise RequestError(ErrorCode.RATE_LIMITED, f"{detail}; send less, or wait", retry_after=late)
 
     def _take_rate(self, row: int, limits: Limits, team: str) -> None:
-        rate = limits.requests_per_second
-        if rate is None:
+        full = limits.requests_per_second
+        if full is None:
             return
+        share = self._share(row, 0)
+        rate = full * share
         self._rates.use(2 * row, 1.0)
-        late = self._rates.level(2 * row, rate) / rate - max(_WINDOW_SECONDS, 1.0 / rate)
-        if late > 1e-9:
+        over = self._rates.level(2 * row, rate) - max(WINDOW_SECONDS * rate, 1.0)
+        if over > 1e-9 * rate:
             self._rates.use(2 * row, -1.0)
-            detail = f"team {team} may send {rate:g} requests a second; send fewer and larger ones, or wait"
-            raise RequestError(ErrorCode.RATE_LIMITED, detail, retry_after=late)
+            self._refuse(row, 0, 1.0)
+            detail = f"team {team} may send {full:g} requests a second; send fewer and larger ones, or wait"
+            raise RequestError(ErrorCode.RATE_LIMITED, detail, retry_after=self._wait(over, full, share))
         self._rates.update(2 * row, rate)
 
 
-def _describe(name: str, rate: float, ahead: float) -> Left:
+def _describe(name: str, rate: float, share: float, level: float, wait: float) -> Left:
     """Return a rate's fields of the RateLimit headers (draft-ietf-httpapi-ratelimit-headers-10).
 
     Args:
         name: The policy's name.
-        rate: Units a second.
-        ahead: Seconds' worth of the rate that the team has used in advance.
+        rate: Units a second, of the team.
+        share: The part of them that this server may give.
+        level: Units that the team has used in advance here.
+        wait: Seconds until they have leaked out.
     """
-    window = max(_WINDOW_SECONDS, 1.0 / rate)
-    left = max(0.0, window - max(0.0, ahead)) * rate
+    window = max(WINDOW_SECONDS, 1.0 / rate)
+    left = max(0.0, max(rate * share * WINDOW_SECONDS, 1.0) - level)
     policy = f'"{name}";q={math.floor(window * rate + 1e-6)};w={math.ceil(window)}'
-    return Left(policy, f'"{name}";r={math.floor(left + 1e-6)};t={math.ceil(max(0.0, ahead))}')
+    return Left(policy, f'"{name}";r={math.floor(left + 1e-6)};t={math.ceil(wait)}')

@@ -32,6 +32,7 @@ class RateBuckets:
         processes: Number of processes.
         index: This process's number.
         clock: Seconds, the same for all processes.
+        locked: Whether other processes call `update`, too.
     """
 
     def __init__(
@@ -42,10 +43,12 @@ class RateBuckets:
         processes: int,
         index: int,
         clock: Callable[[], float],
+        *,
+        locked: bool,
     ) -> None:
         self._fd = fd
         self._numbers = numbers
-        self._processes = processes
+        self._locked = locked
         self._copy = 2 + processes  # the level, its time, and what it includes of each process's number
         self._length = 1 + 2 * self._copy
         first = buckets * self._length
@@ -71,6 +74,10 @@ class RateBuckets:
     def use(self, bucket: int, units: float) -> None:
         """Add units to a bucket; `update` should follow. Negative units undo a use."""
         self._numbers[self._own[bucket]] += units
+
+    def used(self, bucket: int) -> float:
+        """Return the units that all processes have ever added to a bucket."""
+        return sum(self._uses(bucket))
 
     def update(self, bucket: int, rate: float) -> None:
         """Bring the level up to date, unless another process is doing so."""
@@ -106,7 +113,7 @@ class RateBuckets:
         return max(0.0, max(0.0, level - (self._clock() - then) * rate) + since)
 
     def _lock(self, bucket: int) -> bool:
-        if self._processes == 1:
+        if not self._locked:
             return True
         for _ in range(_TRIES):
             with suppress(BlockingIOError, PermissionError):
@@ -115,5 +122,5 @@ class RateBuckets:
         return False
 
     def _unlock(self, bucket: int) -> None:
-        if self._processes > 1:
+        if self._locked:
             fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, bucket)

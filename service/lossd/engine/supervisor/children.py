@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from lossd.engine.admission.quotas import quotas_bytes
+from lossd.engine.admission.quota_memory import quotas_bytes
 from lossd.engine.ipc.channel import MAX_MESSAGE_BYTES, socket_pair
 from lossd.engine.ipc.counters import COUNTERS_BYTES
 from lossd.engine.ipc.heartbeats import NO_HEARTBEAT, Heartbeats, Pulse, heartbeats_bytes
@@ -40,6 +40,7 @@ class Children:
 
     Attributes:
         heartbeats: All processes' heartbeats.
+        quotas_fd: The memory of the teams' quotas.
         counters_fds: The counters of the front ends, of the admin listener, and of the supervisor.
         greetings: What is called with each new front end.
     """
@@ -49,7 +50,7 @@ class Children:
         self._devices = devices
         on_cpu = sum(device.startswith("cpu") for device in devices)
         self._threads = max(1, settings.threads // max(1, on_cpu))  # of each worker on a CPU
-        self._quotas_fd = create_memory(quotas_bytes(settings.front_ends))
+        self.quotas_fd: Final = create_memory(quotas_bytes(settings.front_ends))
         self.counters_fds: Final = tuple(
             create_memory(COUNTERS_BYTES) for _ in range(settings.front_ends + 2)
         )
@@ -97,7 +98,7 @@ class Children:
             arena_fd=arena_fd,
             heartbeats_fd=self._heartbeats_fd,
             control_fd=theirs.fileno(),
-            quotas_fd=self._quotas_fd,
+            quotas_fd=self.quotas_fd,
             counters_fds=self.counters_fds,
             workers=len(self._devices),
             elements=slice_elements(self._devices, self._threads, self._settings.slice_elements),
@@ -180,7 +181,7 @@ class Children:
 
     def close(self) -> None:
         """Close the memory."""
-        for fd in (*self.counters_fds, self._heartbeats_fd, self._quotas_fd):
+        for fd in (*self.counters_fds, self._heartbeats_fd, self.quotas_fd):
             os.close(fd)
 
     def _hear(self, child: Child) -> None:

@@ -18,12 +18,14 @@ from lossd import logs
 from lossd.engine.ipc.counters import Counters
 from lossd.engine.ipc.heartbeats import NO_HEARTBEAT, Heartbeat
 from lossd.engine.ipc.memory import Memory, create_memory
-from lossd.engine.ipc.messages import UNUSABLE, Leaving, ReadAgain
+from lossd.engine.ipc.messages import UNUSABLE, Degraded, Leaving, ReadAgain
 from lossd.engine.supervisor.children import Children, has_listened
 from lossd.engine.supervisor.devices import resolve
 from lossd.engine.supervisor.hang_watcher import HangWatcher
 from lossd.engine.supervisor.listening import ListenError, Listening, open_listener
+from lossd.engine.supervisor.outages import Outage
 from lossd.engine.supervisor.processes import Child, Pauses
+from lossd.engine.supervisor.quota_leases import hold_quotas
 from lossd.engine.supervisor.stopping import Stop, pause
 from lossd.engine.supervisor.systemd import keep_alive, notify
 from lossd.engine.supervisor.teams_watcher import TeamsWatcher
@@ -97,6 +99,8 @@ class _Supervisor:
         self._usage: UsageRecorder | None = None
         if settings.usage_file is not None:
             self._usage = UsageRecorder(settings.usage_file, [Counters(fd) for fd in children.counters_fds])
+        self._leases = hold_quotas(settings, children.quotas_fd, teams)
+        self._outages: list[Outage] = [each for each in (self._usage, self._leases) if each is not None]
         self._stop = Stop(settings.lame_duck_seconds, children.tell_front_ends, stays=listening.stays)
         self._admin_over = asyncio.Event()  # the admin listener is to end
         self._ready = asyncio.Event()
@@ -134,6 +138,8 @@ class _Supervisor:
         self._end_seconds = min(_END_SECONDS, max(_LAST_SECONDS, left))
         if self._usage is not None:
             workers.append(asyncio.create_task(asyncio.to_thread(self._usage.end, self._end_seconds)))
+        if self._leases is not None:
+            workers.append(asyncio.create_task(asyncio.to_thread(self._leases.end)))
         await asyncio.gather(*workers)
         self._admin_over.set()
         await admin
@@ -195,8 +201,7 @@ class _Supervisor:
         ]
         if self._teams is not None:
             watches.append(self._teams.follow(self._tell_teams))
-        if self._usage is not None:
-            watches.append(self._usage.follow(self._tell_degraded))
+        watches += [outage.follow(self._tell_degraded) for outage in self._outages]
         return watches
 
     def _close(self) -> None:
@@ -207,13 +212,12 @@ class _Supervisor:
             self._listening.handover.close()
 
     def _greet(self, child: Child) -> None:
-        """Tell a new front end about a stop, the teams, and problems with usage."""
+        """Tell a new front end about a stop, the teams, and what fails beside the scoring."""
         if self._stop.begun.is_set():
             child.tell(Leaving(self._stop.handed_over))
         if self._teams is not None:
             self._teams.tell(child)
-        if self._usage is not None:
-            self._usage.tell(child)
+        child.tell(self._degraded)
 
     def _tell_teams(self) -> None:
         assert self._teams is not None
@@ -221,9 +225,11 @@ class _Supervisor:
             self._teams.tell(child)
 
     def _tell_degraded(self) -> None:
-        assert self._usage is not None
-        for child in self._children.front_ends:
-            self._usage.tell(child)
+        self._children.tell_front_ends(self._degraded)
+
+    @property
+    def _degraded(self) -> Degraded:
+        return Degraded([reason for outage in self._outages for reason in outage.reasons])
 
     @property
     def _holds_back(self) -> bool:

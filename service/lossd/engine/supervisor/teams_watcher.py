@@ -30,9 +30,14 @@ class TeamsWatcher:
     Args:
         path: The file.
 
+    Attributes:
+        teams: They, and their rows.
+
     Raises:
         BadTeams: It cannot be read, or is invalid.
     """
+
+    teams: Teams
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -79,7 +84,8 @@ class TeamsWatcher:
             raise BadTeams(msg)
         for name in new:
             self._rows[name] = len(self._rows)
-        data = encode(Teams(dict(roster.teams), self._rows))
+        self.teams = Teams(dict(roster.teams), dict(self._rows))
+        data = encode(self.teams)
         fd = create_memory(len(data))
         os.pwrite(fd, data, 0)
         if self._fd >= 0:
