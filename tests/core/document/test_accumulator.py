@@ -13,6 +13,7 @@ import pytest
 
 from lossd.core.document import accumulator
 from lossd.core.document.accumulator import Labels, ReportSums
+from lossd.core.document.group_numbers import GroupNumbers
 from lossd.core.document.indexed_sums import IndexedSums, NativeIndexedSums, PlainIndexedSums
 from lossd.core.exact_sum import ExactSum
 from lossd.core.report.layout import LISTS, Inputs, Layout
@@ -107,7 +108,7 @@ def test_sums_and_counts_are_exact(
     for name, field in layout.counts.fields.items():
         assert sums.counts(name).shape == field.shape
         assert sums.counts(name).ravel().tolist() == [counted[field.start + i,] for i in range(field.size)]
-    groups = sums.group_ids
+    groups = ids_of(sums)
     assert groups == sorted({key[0] for key in (*wanted, *counted) if len(key) == 2} | set(groups))
     for name, field in layout.group_sums.fields.items():
         planes = sums.group_terms(name)
@@ -119,6 +120,11 @@ def test_sums_and_counts_are_exact(
         assert found.ravel().tolist() == [
             counted[g, field.start + i] for g in groups for i in range(field.size)
         ]
+
+
+def ids_of(sums: ReportSums) -> list[tuple[int | str, ...]]:
+    """The ids of each group, in order."""
+    return [*zip(*map(list, sums.group_ids), strict=True)]
 
 
 def check_terms(planes: np.ndarray, wanted: list[Fraction]) -> None:
@@ -212,8 +218,33 @@ def test_group_ids_are_what_they_stand_for() -> None:
     width = layout.group_counts.width
     start = layout.group_counts.start("rows") + layout.counts.width
     sums.add(Partial(count_index=start + width * np.arange(3), counts=np.array([7, 8, 9]), groups=groups), 0)
-    assert sums.group_ids == [("day", 5), ("night", 2), ("night", 2**64 - 1)]
+    assert ids_of(sums) == [("day", 5), ("night", 2), ("night", 2**64 - 1)]
     assert sums.group_counts("rows").tolist() == [8, 9, 7]
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 8])
+def test_groups_keep_their_numbers(columns: int) -> None:
+    rng = np.random.default_rng(columns)
+    values = [-(2**63), -1, 0, 1, 2**32, 2**63 - 1, *range(5, 30)]
+    groups, known = GroupNumbers(columns), dict[tuple[int, ...], int]()
+    for count in (0, 1, 40, 7, 500, 500):
+        ids = rng.choice(np.array(values), (count, columns))
+        ids[:, 1:] %= 3  # so that many groups come again
+        found = groups.of(ids).tolist()
+        for key, number in zip(map(tuple, ids.tolist()), found, strict=True):
+            assert known.setdefault(key, number) == number
+        assert sorted(known.values()) == list(range(len(groups)))
+    assert [*zip(*map(np.ndarray.tolist, groups.ids), strict=True)] == sorted(known, key=known.__getitem__)
+
+
+def test_many_strings_are_sorted_as_they_read() -> None:
+    rng = np.random.default_rng(3)
+    names = [
+        f"{number % 97}é/{number:06}" if number % 5 else f"\U0001f600{number}" for number in range(20_000)
+    ]
+    rng.shuffle(names)
+    ranks = Labels(names=names).ranks(np.arange(len(names)))
+    assert [names[code] for code in np.argsort(ranks).tolist()] == sorted(names)
 
 
 @pytest.mark.parametrize(("sections", "most"), [(("groups", "classes"), 33), (("groups",), 100)])
@@ -231,7 +262,7 @@ def test_a_report_of_nothing() -> None:
     sums = ReportSums(layout_of(), 100)
     assert sums.terms("row_squares").tolist() == [0.0]
     assert sums.terms("class_sum").tolist() == [[0.0] * CLASSES]
-    assert sums.group_ids == []
+    assert ids_of(sums) == []
     assert sums.group_terms("class_sum").shape == (1, 0, CLASSES)
     assert sums.group_counts("pair_rows").shape == (0, 4)
     assert all(not len(entries) for entries in sums.lists.values())

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from lossd.core.document.accumulator import ReportSums
+from lossd.core.document.accumulator import Ids, ReportSums
 from lossd.core.document.indexed_sums import indexed_sums
 from lossd.core.report.layout import HISTOGRAM_BINS, PAIR_COUNTS
 from lossd.core.report.partial import Entries, Int64Array
@@ -116,13 +116,12 @@ class _Document:
         """Return what there is by group."""
         sums, counts, terms = self._sums, self._sums.group_counts, self._sums.group_terms
         names = self._spec.group_names or _default_names(self._layout.inputs.group_columns)
-        columns = zip(*sums.group_ids, strict=True) if sums.group_ids else [()] * len(names)
         rows, count = counts("rows"), counts("count")
         elements = rows * self._row_elements
         found = {
             "names": list(names),
             "kinds": sums.group_kinds,
-            "ids": [list(map(written_id, column)) for column in columns],
+            "ids": list(map(_written_ids, sums.group_ids)),
             "rows": rows,
             "rows_dropped": counts("rows_dropped"),
             "elements": elements,
@@ -225,7 +224,7 @@ class _Document:
             found["classes"] = {
                 "baseline_sum_terms": terms("class_baseline"),
                 "squares_terms": terms("class_pair_squares"),
-                **dict(zip(PAIR_COUNTS, counts("class_pairs").tolist(), strict=True)),
+                **dict(zip(PAIR_COUNTS, counts("class_pairs"), strict=True)),
             }
         if self._spec.top:
             found["top"] = {"worse": self._paired_top("worse"), "better": self._paired_top("better")}
@@ -303,6 +302,13 @@ def written_id(value: int | str) -> int | str:
     return str(value) if isinstance(value, int) and abs(value) > EXACT_INTEGERS else value
 
 
+def _written_ids(ids: Ids | list[str]) -> Ids | list[int | str] | list[str]:
+    """Return ids as they are written."""
+    if isinstance(ids, list) or not ((ids > EXACT_INTEGERS) | (ids < -EXACT_INTEGERS)).any():
+        return ids
+    return [written_id(each) for each in ids.tolist()]
+
+
 def _of_rows(fields: Mapping[str, object], terms: Callable[[str], Float64Array]) -> Section:
     """Return the sums from which standard errors follow."""
     names = ("row_squares", "row_products", "divisor_squares", "element_squares")
@@ -312,8 +318,7 @@ def _of_rows(fields: Mapping[str, object], terms: Callable[[str], Float64Array])
 def _pairs(terms: Callable[[str], Float64Array], counts: Callable[[str], Int64Array]) -> Section:
     """Return how losses differ from the baseline's, over all or by group."""
     elements, rows = (
-        dict(zip(PAIR_COUNTS, counts(name).T.tolist(), strict=True))
-        for name in ("pair_elements", "pair_rows")
+        dict(zip(PAIR_COUNTS, counts(name).T, strict=True)) for name in ("pair_elements", "pair_rows")
     )
     return {
         "baseline_sum_terms": terms("baseline"),

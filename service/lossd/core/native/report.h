@@ -8,7 +8,6 @@
 #ifndef LOSSD_REPORT_H
 #define LOSSD_REPORT_H
 
-
 #include "report_calibration.h"
 #include "report_classes.h"
 #include "report_histogram.h"
@@ -43,10 +42,10 @@ static void add_figures(const job *job, const report *report, const char *base, 
                         const double *baseline_x, wide_sum *total, figures *figures)
 {
     const int count = block->count;
-    if (report->row_size <= BLOCK && !report->group_sums)
+    if (report->row_size <= BLOCK)
         sum_whole_rows(report, base, block, baseline, total, figures);
     else
-        sum_pieces(report, base, block, baseline, total, figures);
+        sum_piece(report, base, block, baseline, total, figures);
     count_unusual(block->loss, count, figures->counts + report->at.nan, figures->counts + report->at.infinite);
     if (report->at.element_squares >= 0 && report->row_size > 1)
         add_squares(single(figures, report->at.element_squares), block->loss, count);

@@ -15,6 +15,14 @@ static uint64_t hash_ids(const int64_t *ids, int columns)
     return hash;
 }
 
+static int same_ids(const int64_t *ids, const int64_t *others, int columns)
+{
+    for (int i = 0; i < columns; i++)
+        if (ids[i] != others[i])
+            return 0;
+    return 1;
+}
+
 /* Have room for a further group; 0 if there is no memory. */
 static int grow_groups(const report *report, group_table *table, figures *figures)
 {
@@ -53,8 +61,7 @@ static int64_t find_group(const report *report, const int64_t *wanted, figures *
 {
     group_table *table = &figures->groups;
     const int columns = report->columns;
-    const size_t size = sizeof *wanted * (size_t)columns;
-    if (table->last >= 0 && !memcmp(table->ids + table->last * columns, wanted, size))
+    if (table->last >= 0 && same_ids(table->ids + table->last * columns, wanted, columns))
         return table->last;
     if (!grow_groups(report, table, figures))
         return -1;
@@ -62,12 +69,12 @@ static int64_t find_group(const report *report, const int64_t *wanted, figures *
     uint64_t slot = hash_ids(wanted, columns) >> (64 - table->slot_bits);
     while (table->slots[slot] >= 0) {
         table->last = table->slots[slot];
-        if (!memcmp(table->ids + table->last * columns, wanted, size))
+        if (same_ids(table->ids + table->last * columns, wanted, columns))
             return table->last;
         slot = (slot + 1) & mask;
     }
     int64_t group = table->slots[slot] = table->last = table->count++;
-    memcpy(table->ids + group * columns, wanted, size);
+    memcpy(table->ids + group * columns, wanted, sizeof *wanted * (size_t)columns);
     memset(table->counts + group * report->group_counts, 0, sizeof(int64_t) * (size_t)report->group_counts);
     table->sums[group] = (plane_sums){NULL, report->group_sums, report->group_sums, 0, 0};
     return group;

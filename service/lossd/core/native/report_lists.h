@@ -10,6 +10,10 @@ static int64_t read_id(const column *column, const char *base, int64_t row)
     uint64_t bits = 0;
     int size = column->size;
     char bytes[8];
+    if (size == 8 && !column->swapped) {
+        memcpy(&bits, from, 8);
+        return (int64_t)bits;
+    }
     for (int i = 0; i < size; i++)
         bytes[i] = from[column->swapped ? size - 1 - i : i];
     memcpy(&bits, bytes, (size_t)size);

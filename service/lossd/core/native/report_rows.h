@@ -9,13 +9,13 @@
 
 /* Add a run of elements of one row to its group. */
 static void add_to_group(const report *report, const block *block, const double *baseline, int from, int count,
-                         const terms *loss, int64_t group, figures *figures)
+                         int64_t group, figures *figures)
 {
     plane_sums *sums = figures->groups.sums + group;
     int64_t *counts = figures->groups.counts + group * report->group_counts, start = block->start + from;
     double squares[BLOCK];
     const group_indices *at = &report->group_at;
-    add_terms_at(sums, at->sum, loss, figures);
+    add_run_at(sums, at->sum, block->loss + from, count, figures);
     add_run_at(sums, at->positives, block->y + from, count, figures);
     if (report->weighted)
         add_run_at(sums, at->weight, block->weight + from, count, figures);
@@ -188,7 +188,7 @@ static void row_losses(const report *report, const double *sums, const ended_row
         losses[i] = rows->kept[i] ? sums[i] / (double)rows->kept[i] : sums[i];
 }
 
-/* Reduce a block of whole rows without groups. */
+/* Reduce a block of whole rows. */
 static void sum_whole_rows(const report *report, const char *base, const block *block, const double *baseline,
                            wide_sum *total, figures *figures)
 {
@@ -205,53 +205,52 @@ static void sum_whole_rows(const report *report, const char *base, const block *
     row_losses(report, rows.sum, &rows, rows.loss);
     if (baseline)
         row_losses(report, rows.baseline_sum, &rows, rows.baseline_loss);
+    for (int i = 0; report->group_sums && i < rows.count; i++) {
+        int64_t group = group_of_row(report, base, rows.row[i], figures);
+        if (group < 0)
+            return;
+        add_to_group(report, block, baseline, i * size, size, group, figures);
+        add_row_to_group(report, &rows, i, group, figures);
+    }
     add_rows(report, base, &rows, figures);
 }
 
-/* Reduce a block that holds rows and pieces of rows, whose sums also belong to groups. */
-static void sum_pieces(const report *report, const char *base, const block *block, const double *baseline,
-                       wide_sum *total, figures *figures)
+/* Reduce a block that is a long row, or a piece of one. */
+static void sum_piece(const report *report, const char *base, const block *block, const double *baseline,
+                      wide_sum *total, figures *figures)
 {
     ended_rows rows;
     open_row *open = &figures->open;
-    const int64_t size = report->row_size;
+    const int64_t row = block->start / report->row_size, within = block->start % report->row_size;
+    const int count = block->count;
     const double *shares = report->share == DIVISOR_WEIGHT      ? block->weight
                            : report->share == DIVISOR_POSITIVES ? block->y
                                                                 : NULL;
-    rows.count = 0;
-    for (int from = 0, count; from < block->count; from += count) {
-        const int64_t place = block->start + from, row = place / size, within = place % size;
-        count = size - within < block->count - from ? (int)(size - within) : block->count - from;
-        const int ends = within + count == size;
-        terms loss, share = {{0.0}, 1}, other = {{0.0}, 1};
-        terms_of(block->loss + from, count, &loss);
-        add_terms(total, &loss);
-        if (shares)
-            terms_of(shares + from, count, &share);
-        if (baseline)
-            terms_of(baseline + from, count, &other);
-        if (within == 0)
-            memset(open, 0, sizeof *open);
-        open->kept += kept_of(block, from, count);
-        if (within == 0 && ends) {
-            end_row(report, row, open->kept, round_terms(&loss), round_terms(&share), round_terms(&other), &rows);
-        } else {
-            add_terms(&open->loss, &loss);
-            add_terms(&open->share, &share);
-            add_terms(&open->baseline, &other);
-            if (ends)
-                end_row(report, row, open->kept, rounded_sum(&open->loss), rounded_sum(&open->share),
-                        rounded_sum(&open->baseline), &rows);
-        }
-        if (!report->group_sums)
-            continue;
-        int64_t group = group_of_row(report, base, row, figures);
-        if (group < 0)
-            return;
-        add_to_group(report, block, baseline, from, count, &loss, group, figures);
-        if (ends)
-            add_row_to_group(report, &rows, rows.count - 1, group, figures);
+    terms terms;
+    if (within == 0)
+        memset(open, 0, sizeof *open);
+    open->kept += kept_of(block, 0, count);
+    terms_of(block->loss, count, &terms);
+    add_terms(total, &terms);
+    add_terms(&open->loss, &terms);
+    if (shares) {
+        terms_of(shares, count, &terms);
+        add_terms(&open->share, &terms);
     }
+    if (baseline) {
+        terms_of(baseline, count, &terms);
+        add_terms(&open->baseline, &terms);
+    }
+    const int64_t group = report->group_sums ? group_of_row(report, base, row, figures) : -1;
+    if (group >= 0)
+        add_to_group(report, block, baseline, 0, count, group, figures);
+    if (within + count < report->row_size)
+        return;
+    rows.count = 0;
+    end_row(report, row, open->kept, rounded_sum(&open->loss), rounded_sum(&open->share), rounded_sum(&open->baseline),
+            &rows);
+    if (group >= 0)
+        add_row_to_group(report, &rows, 0, group, figures);
     add_rows(report, base, &rows, figures);
 }
 

@@ -110,18 +110,17 @@ static void add_terms(wide_sum *sum, const terms *terms)
             add_number(sum, terms->term[i]);
 }
 
-static void add_terms_at(plane_sums *sums, int64_t place, const terms *terms, figures *figures)
-{
-    for (int i = 0; i < terms->count; i++)
-        add_one(sums, place, terms->term[i], figures);
-}
-
 /* Add a run of elements to one sum of an array. */
 static void add_run_at(plane_sums *sums, int64_t place, const double *values, int count, figures *figures)
 {
     terms terms;
+    if (count == 1) {
+        add_one(sums, place, values[0], figures);
+        return;
+    }
     terms_of(values, count, &terms);
-    add_terms_at(sums, place, &terms, figures);
+    for (int i = 0; i < terms.count; i++)
+        add_one(sums, place, terms.term[i], figures);
 }
 
 /* Add numbers to one sum. `values` has room up to a multiple of LANES. */

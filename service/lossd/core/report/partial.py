@@ -23,10 +23,7 @@ Entries = npt.NDArray[np.void]
 
 ENTRY: Final = np.dtype(
     [
-        (
-            "key",
-            "f8",
-        ),  # what the list is ordered by, greatest first: the loss, or how much worse or better it is
+        ("key", "f8"),  # orders the list, greatest first: the loss, or how much worse or better it is
         ("loss", "f8"),
         ("baseline", "f8"),  # the baseline's loss, in the lists of pairs
         ("input", "f8"),  # the logit or probability; 0 for a row
@@ -39,7 +36,6 @@ ENTRY: Final = np.dtype(
 )
 """An entry of a list."""
 assert ENTRY.itemsize == ENTRY_BYTES
-
 
 _HEADER: Final = Struct(f"={HEADER_NUMBERS}q")
 
