@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import orjson
@@ -18,8 +18,6 @@ from lossd.types import LossResult as Scored
 from lossd.wire import write_report
 from lossd.wire.json.writing import write_value
 from lossd_client import LossResult, Report
-
-_DECODER: Final = msgspec.msgpack.Decoder(State | None)
 
 
 class RowsMissing(ValueError):  # noqa: N818 - named by what is wrong, as the client's errors are
@@ -60,7 +58,7 @@ class Partial:
             ValueError: These are other bytes.
         """
         try:
-            return cls(_DECODER.decode(data))
+            return cls(msgspec.msgpack.decode(data, type=State | None))
         except msgspec.MsgspecError as error:
             msg = f"these are not the bytes of a Partial, or of another version: {error}"
             raise ValueError(msg) from None
