@@ -26,7 +26,7 @@ SECONDS_EACH ?= 60
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # the checks of `test` and `quick` run in the order given
 .PHONY: help install format format-check lint types walls units quick tests coverage wheel test reference pictures release serve demo bench \
-  bench-backlog bench-core bench-formats bench-json bench-neighbour bench-peers bench-reports bench-server \
+  bench-backlog bench-batch bench-core bench-formats bench-json bench-neighbour bench-peers bench-reports bench-server \
   bench-stream attacks fuzz soak evaluation sbom image lock clean distclean
 
 help: ## List what make can do
@@ -125,6 +125,9 @@ bench-backlog: $(READY) ## Measure how one team's backlog of large requests dela
 
 bench-peers: $(READY) ## Measure the server beside serving frameworks, which it installs; needs wrk
 	@$(BIN)/python -m bench.peers $(ARGS)
+
+bench-batch: $(READY) ## Measure what a cluster's run is made of: scoring, reading, merging
+	@$(BIN)/python -m bench.batch $(ARGS)
 
 bench-formats: $(READY) ## Measure the cost of a million elements in each format
 	@$(BIN)/python -m bench.formats $(ARGS)

@@ -19,5 +19,6 @@ rows = duckdb.sql(
 partial = scorer.score(rows)
 
 print(float(partial.result), partial.rows)
+assert partial.report is not None  # groups were asked for
 for camera, group in partial.report.groups.items():
     print(camera, group.mean)

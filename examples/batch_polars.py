@@ -29,5 +29,6 @@ with ThreadPoolExecutor(os.cpu_count()) as pool:
     partial = merge(pool.map(score, files), rows=rows)
 
 print(float(partial.result), partial.rows)
+assert partial.report is not None  # groups were asked for
 for camera, group in partial.report.groups.items():
     print(camera, group.mean)

@@ -71,7 +71,7 @@ class _Shrinking:
         return int(self._table.num_rows) + 1
 
     def __arrow_c_stream__(self, requested: object = None) -> object:
-        return self._table.__arrow_c_stream__(requested)
+        return self._table.__arrow_c_stream__(requested)  # type: ignore[no-untyped-call]
 
 
 def test_rows_that_are_missing_are_told() -> None:

@@ -87,11 +87,11 @@ class Partial:
             return LossResult(0.0, 0.0, 0, 0.0, 0.0, "sum")
         if self._state.question.is_mean:
             try:
-                return _result_of(_sums_of([self._state]).result("mean"))
+                return _result_of(_sums_of(self._state).result("mean"))
             except RequestError as error:
                 if error.code is not ErrorCode.EMPTY_MEAN:
                     raise
-        return _result_of(_sums_of([self._state]).result("sum"))
+        return _result_of(_sums_of(self._state).result("sum"))
 
 
 def merge(partials: Iterable[Partial | bytes], rows: int | None = None) -> Partial:
@@ -107,28 +107,34 @@ def merge(partials: Iterable[Partial | bytes], rows: int | None = None) -> Parti
         ValueError: They are of different losses, parameters or columns.
         RequestError: There are too many groups.
     """
-    read = (Partial.from_bytes(each) if isinstance(each, bytes) else each for each in partials)
-    states = [each._state for each in read if each._state is not None]
-    total = sum(state.rows for state in states)
+    total, first, sums = 0, None, None
+    for each in partials:
+        state = (Partial.from_bytes(each) if isinstance(each, bytes) else each)._state
+        if state is None:
+            continue
+        total += state.rows
+        if first is None:
+            first = state
+            continue
+        if state.question != first.question:
+            _refuse_unlike(first.question, state.question)
+        if sums is None:
+            sums = _sums_of(first)
+        sums.add(state)
     if rows is not None and rows != total:
         msg = (
             f"{total} rows were scored, and there are {rows}: a part was lost or scored twice, or the data "
             "changed in between; score all of them again"
         )
         raise RowsMissing(msg)
-    if len(states) > 1:
-        return Partial(_sums_of(states).state())
-    return Partial(states[0] if states else None)
+    return Partial(first if sums is None else sums.state())
 
 
-def _sums_of(states: list[State]) -> Sums:
-    first = states[0].question
-    loss_of(first.loss)
-    sums = Sums(first)
-    for state in states:
-        if state.question != first:
-            _refuse_unlike(first, state.question)
-        sums.add(state)
+def _sums_of(state: State) -> Sums:
+    """Return the sums of some rows, to which others can be added."""
+    loss_of(state.question.loss)
+    sums = Sums(state.question)
+    sums.add(state)
     return sums
 
 

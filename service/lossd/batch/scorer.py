@@ -20,7 +20,8 @@ from lossd.core.report.parameters import check_report
 from lossd.types import GROUP_PREFIX, TENSOR_DTYPES, ErrorCode, RequestError
 
 _DEVICE: Final = re.compile(r"cpu|cuda(:[0-9]+)?", re.ASCII)
-_OUTPUT: Final = pa.schema([pa.field("rows", pa.int64()), pa.field("partial", pa.binary())])
+_FIELDS: list[pa.Field[Any]] = [pa.field("rows", pa.int64()), pa.field("partial", pa.binary())]
+_OUTPUT: Final = pa.schema(_FIELDS)
 """What `Scorer.map_arrow` yields."""
 
 
