@@ -1,4 +1,7 @@
-"""The tensors of a report: which are needed, which fit, and how large a report may be."""
+"""The tensors of a report: which are needed, which fit, and how large a report may be.
+
+This is of the room `lossd.requests`; a folder of tests of that name would hide the library requests.
+"""
 
 from __future__ import annotations
 

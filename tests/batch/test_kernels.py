@@ -48,8 +48,13 @@ sys.stdout.buffer.write(pickle.dumps(Scorer("brier", scale=2.0, sections="histog
     scorer = _run(make, LOSSD_LOSSES="extra_loss:BRIER")
     score = """
 import pickle, sys, numpy as np, pyarrow as pa
+from concurrent.futures import ThreadPoolExecutor
+from lossd.batch import merge
 scorer = pickle.loads(sys.stdin.buffer.read())
 table = pa.table({"logits": np.linspace(-9, 9, 40), "targets": [0.0, 0.25, 0.5, 1.0] * 10})
+with ThreadPoolExecutor(8) as pool:
+    merged = merge(pool.map(scorer.score, [table.slice(i % 40, 1) for i in range(400)]), 400)
+assert merged == merge([scorer.score(table)] * 10)
 result = scorer.score(table.slice(0, 7)).merge(scorer.score(table.slice(7))).result
 print(float(result), result.count, result.loss_name)
 """

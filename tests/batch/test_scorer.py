@@ -98,6 +98,8 @@ def test_class_ids_stand_in_a_column_of_numbers() -> None:
         (lambda: Scorer("bce", sections="classes", top=5), "top is for the section top; add top to report"),
         (lambda: Scorer("bce", background_index=3), "background_index goes with targets_format=index"),
         (lambda: Scorer("bce", reduction="none"), "use reduction mean or sum"),
+        (lambda: Scorer("bce", columns={"logit": "x"}), "there is no tensor 'logit'; did you mean logits?"),
+        (lambda: Scorer("bce", columns={"groups": "x"}), "give their columns as by="),
         (lambda: Scorer("bce", device="gpu"), "device 'gpu' must be cpu, cuda or cuda:N"),
     ],
 )  # fmt: skip

@@ -17,6 +17,7 @@ from lossd.batch.state import Question
 from lossd.batch.sums import settings
 from lossd.core.parameters import check_params, check_targets
 from lossd.core.report.parameters import check_report
+from lossd.error_text import unknown_tensor
 from lossd.types import GROUP_PREFIX, TENSOR_DTYPES, ErrorCode, RequestError
 
 _DEVICE: Final = re.compile(r"cpu|cuda(:[0-9]+)?", re.ASCII)
@@ -34,7 +35,8 @@ class Scorer:
             report without these.
         by: The columns that hold groups: integers or strings.
         ids: The column that holds the ids of rows, by which the section ``top`` names them.
-        columns: The column of each tensor that is not called as the tensor is.
+        columns: The column of each tensor that is not called as the tensor is. Columns that are called as
+            tensors are, such as ``weight`` and ``mask``, are used in any case.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         params: All other parameters of a request.
 
@@ -57,9 +59,7 @@ class Scorer:
             "loss": loss, "sections": sections, "by": by, "ids": ids, "columns": columns, "device": device,
             **params,
         }  # fmt: skip
-        if not _DEVICE.fullmatch(device):
-            detail = f"device {device!r} must be cpu, cuda or cuda:N"
-            raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/device", detail)])
+        _check_where(device, columns or {})
         self._device = device
         self._losses = settings().losses
         groups = [by] if isinstance(by, str) else list(by)
@@ -132,6 +132,19 @@ def _made(arguments: Mapping[str, Any], losses: tuple[str, ...]) -> Scorer:
     """Return a scorer that was pickled, where LOSSD_LOSSES may be another."""
     loss_of(arguments["loss"], losses)
     return Scorer(**arguments)
+
+
+def _check_where(device: str, columns: Mapping[str, str]) -> None:
+    """Check where to score, and which columns."""
+    if not _DEVICE.fullmatch(device):
+        detail = f"device {device!r} must be cpu, cuda or cuda:N"
+        raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/device", detail)])
+    for name in columns:
+        if name not in TENSOR_DTYPES:
+            raise unknown_tensor(name)
+        if name in ("groups", "ids"):
+            detail = f"columns names {name}; give their columns as {'by' if name == 'groups' else name}="
+            raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/columns", name)])
 
 
 def _plain(value: object) -> object:
