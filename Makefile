@@ -7,7 +7,7 @@ READY := $(VENV)/.installed
 PACKAGES := $(VENV)/.packages
 NATIVE := $(wildcard scripts/build_native.py service/lossd/core/native/*.[ch])
 CODE := service client tests examples scripts bench
-UNITS := tests/core tests/wire tests/engine tests/api tests/client tests/test_machine.py tests/test_settings.py tests/test_teams_file.py
+UNITS := tests/core tests/wire tests/engine tests/api tests/batch tests/client tests/test_machine.py tests/test_report_checks.py tests/test_settings.py tests/test_teams_file.py
 # Tests wait for servers now and then, so there are more of them at a time than cores.
 AT_ONCE := $(shell expr $$(nproc) \* 3 / 2)
 # Tests that mostly wait need no core each, and few enough run beside each other to be on time.
@@ -26,7 +26,7 @@ SECONDS_EACH ?= 60
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # the checks of `test` and `quick` run in the order given
 .PHONY: help install format format-check lint types walls units quick tests coverage wheel test reference pictures release serve demo bench \
-  bench-backlog bench-core bench-formats bench-json bench-neighbour bench-peers bench-reports bench-server \
+  bench-backlog bench-batch bench-core bench-formats bench-json bench-neighbour bench-peers bench-reports bench-server \
   bench-stream attacks fuzz soak evaluation charts sbom image lock clean distclean
 
 help: ## List what make can do
@@ -134,6 +134,9 @@ bench-backlog: $(READY) ## Measure how one team's backlog of large requests dela
 
 bench-peers: $(READY) ## Measure the server beside serving frameworks, which it installs; needs wrk
 	@$(BIN)/python -m bench.peers $(ARGS)
+
+bench-batch: $(READY) ## Measure what a cluster's run is made of: scoring, reading, merging
+	@$(BIN)/python -m bench.batch $(ARGS)
 
 bench-formats: $(READY) ## Measure the cost of a million elements in each format
 	@$(BIN)/python -m bench.formats $(ARGS)

@@ -1,4 +1,7 @@
-"""The tensors of a report: which are needed, which fit, and how large a report may be."""
+"""The tensors of a report: which are needed, which fit, and how large a report may be.
+
+This is of the room `lossd.requests`; a folder of tests of that name would hide the library requests.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from lossd.api.scoring.report_checks import plan_for, show_pos_weight
-from lossd.api.scoring.validation import assemble, assemble_rows
 from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut
+from lossd.requests.report_checks import plan_for, show_pos_weight
+from lossd.requests.validation import assemble, assemble_rows
 from lossd.settings import Settings
 from lossd.types import Body, LossRequest, RequestError, Tensor
 from lossd.wire import Column, parse_query
