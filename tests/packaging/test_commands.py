@@ -53,8 +53,8 @@ def test_quick_runs_the_checks_without_a_server() -> None:
     assert "check_wheel" not in done.stdout
 
 
-def test_ci_runs_make_test() -> None:
-    assert (ROOT / ".ci/run").read_text().rstrip().endswith("make test")
+def test_ci_runs_make_test_and_then_the_engines_tests() -> None:
+    assert (ROOT / ".ci/run").read_text().splitlines()[-2:] == ["make test", "exec make engines"]
 
 
 def test_make_alone_lists_the_verbs() -> None:
