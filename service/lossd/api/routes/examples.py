@@ -22,9 +22,7 @@ from lossd.api.http.request import check_head
 from lossd.api.problems import problem
 from lossd.api.scoring.array_answer import check_output
 from lossd.api.scoring.body import expanded_limit, whole_body_limit
-from lossd.api.scoring.report_checks import plan_for
 from lossd.api.scoring.request_spec import LossSpec, SpecFields, read_spec
-from lossd.api.scoring.validation import assemble
 from lossd.core.catalog import LOSSES, Loss
 from lossd.core.checks import LOGIT, PROBABILITY, TARGET, WEIGHT, Rule, value_error
 from lossd.core.cut import Cut
@@ -37,6 +35,8 @@ from lossd.engine.admission.quotas import Quotas, quotas_bytes
 from lossd.engine.dispatch.in_place import prepare_request
 from lossd.engine.dispatch.result import Totals, crashed, empty_mean, result_of, too_late
 from lossd.engine.ipc.memory import create_memory
+from lossd.requests.report_checks import plan_for
+from lossd.requests.validation import assemble
 from lossd.settings import Settings
 from lossd.teams import Limits, Team
 from lossd.types import ErrorCode, LossRequest, RequestError, Tensor

@@ -12,9 +12,7 @@ import numpy as np
 from lossd.api.scoring.array_answer import check_output, number_bytes, reserve_output
 from lossd.api.scoring.body import SizeLimit, decoded
 from lossd.api.scoring.exchange import Exchange
-from lossd.api.scoring.report_checks import plan_for
 from lossd.api.scoring.request_spec import LossSpec
-from lossd.api.scoring.validation import assemble_rows, cut_request
 from lossd.api.scoring.whole_body import Answer, arena_for, await_answer, release_after
 from lossd.api.services import Service
 from lossd.core.parameters import reduced_axes
@@ -22,6 +20,8 @@ from lossd.engine.admission.arena import Region
 from lossd.engine.dispatch.array_outputs import arrays, cut_for
 from lossd.engine.dispatch.job import Job
 from lossd.engine.dispatch.row_stream import RowStream
+from lossd.requests.report_checks import plan_for
+from lossd.requests.validation import assemble_rows, cut_request
 from lossd.types import ErrorCode, LossRequest, RequestError, Tensor
 from lossd.wire import Batch, Column, Columns, Decoder, Event, StreamReader, Strings
 

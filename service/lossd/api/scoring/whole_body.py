@@ -14,9 +14,7 @@ from lossd.api.json_helper.parser import LARGE_BYTES
 from lossd.api.scoring.array_answer import check_answer, reserve_output
 from lossd.api.scoring.body import SizeLimit, decoded
 from lossd.api.scoring.exchange import Exchange
-from lossd.api.scoring.report_checks import plan_for, show_pos_weight
 from lossd.api.scoring.request_spec import LossSpec
-from lossd.api.scoring.validation import assemble
 from lossd.api.services import SMALL_BYTES, Service
 from lossd.core.cut import Cut
 from lossd.core.parameters import class_axis
@@ -25,6 +23,8 @@ from lossd.engine.admission.concurrency import Permit
 from lossd.engine.dispatch.in_place import InPlace
 from lossd.engine.dispatch.job import Batch, Job
 from lossd.engine.dispatch.report_outputs import ReportPlan
+from lossd.requests.report_checks import plan_for, show_pos_weight
+from lossd.requests.validation import assemble
 from lossd.types import ITEMSIZE, Body, LossRequest, LossResult, Timings
 from lossd.wire import Decoder, Reader, merge_params
 

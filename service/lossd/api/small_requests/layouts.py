@@ -17,10 +17,10 @@ from lossd import __version__
 from lossd.api.problems import Problem, problem
 from lossd.api.routes.inference import inference_problem
 from lossd.api.scoring.request_spec import RequestSpec
-from lossd.api.scoring.validation import assemble
 from lossd.api.scoring.whole_body import PARAMETER_BYTES
 from lossd.core.catalog import LOSSES, Loss
 from lossd.engine.dispatch.in_place import InPlace, Prepared, prepare_request
+from lossd.requests.validation import assemble
 from lossd.types import Body, LossRequest, LossResult, RequestError, Tensor
 from lossd.wire import (
     Format,

@@ -8,7 +8,6 @@ from typing import Final
 
 import numpy as np
 
-from lossd.api.scoring.shapes import Shape, shape_mismatch, shown_shape
 from lossd.core.catalog import Loss
 from lossd.core.cut import Cut
 from lossd.core.native.library import why_missing
@@ -18,6 +17,7 @@ from lossd.core.prepare import report_of
 from lossd.core.report.layout import Layout
 from lossd.core.report.spec import MOST_GROUP_COLUMNS, spec_of
 from lossd.engine.dispatch.report_outputs import ReportPlan, plan_report
+from lossd.requests.shapes import Shape, shape_mismatch, shown_shape
 from lossd.settings import Settings
 from lossd.types import GROUP_PREFIX, ErrorCode, Float64Array, LossRequest, RequestError, Tensor
 

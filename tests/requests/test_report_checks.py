@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from lossd.api.scoring.report_checks import plan_for, show_pos_weight
-from lossd.api.scoring.validation import assemble, assemble_rows
 from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut
+from lossd.requests.report_checks import plan_for, show_pos_weight
+from lossd.requests.validation import assemble, assemble_rows
 from lossd.settings import Settings
 from lossd.types import Body, LossRequest, RequestError, Tensor
 from lossd.wire import Column, parse_query

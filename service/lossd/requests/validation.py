@@ -9,8 +9,6 @@ from typing import Final, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lossd.api.scoring.report_checks import SECTION_OF, check_report_tensors
-from lossd.api.scoring.shapes import ROWS, Shape, shape_mismatch, shown_shape
 from lossd.core.catalog import Loss
 from lossd.core.cut import Cut, cut_of
 from lossd.core.parameters import (
@@ -25,6 +23,8 @@ from lossd.core.prepare import report_of
 from lossd.core.report.parameters import REPORT_BY_NAME, check_report
 from lossd.engine.dispatch.array_outputs import cut_for
 from lossd.engine.dispatch.report_outputs import report_cut
+from lossd.requests.report_checks import SECTION_OF, check_report_tensors
+from lossd.requests.shapes import ROWS, Shape, shape_mismatch, shown_shape
 from lossd.types import (
     FLOATS,
     GROUP_PREFIX,

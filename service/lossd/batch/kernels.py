@@ -1,0 +1,38 @@
+"""The kernels of this process, each opened on first use and checked by known answers."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from threading import Lock
+from typing import Final
+
+from lossd.core.kernel import Kernel
+from lossd.core.native.kernel import native_kernel
+from lossd.core.self_test import check_known_answers
+
+_opening: Final = Lock()
+
+
+def kernel_for(device: str, *, is_native: bool) -> Kernel:
+    """Return the kernel for a device. Any number of threads may use it.
+
+    Args:
+        device: ``cpu`` or ``cuda:N``.
+        is_native: Whether the native kernel has the loss.
+    """
+    with _opening:
+        return _open(device, is_native=is_native)
+
+
+@lru_cache
+def _open(device: str, *, is_native: bool) -> Kernel:
+    native = native_kernel()
+    kernel: Kernel
+    if device == "cpu" and is_native and native is not None:
+        kernel = native
+    else:
+        from lossd.core.losses.kernel import TorchKernel
+
+        kernel = TorchKernel(device, reducer=native)
+    check_known_answers(kernel)
+    return kernel

@@ -1,0 +1,147 @@
+"""One table, scored as the service scores an Arrow stream: by the same reader, checks, kernels and sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import accumulate, pairwise
+from typing import Any, Final
+
+import numpy as np
+
+from lossd.batch.sums import TableSums
+from lossd.core.catalog import Loss
+from lossd.requests.validation import assemble_rows
+from lossd.settings import Settings
+from lossd.types import Float64Array, LossResult, Tensor
+from lossd.wire import STREAMS, Batch, Column, Columns, StringRows, Strings
+
+_ARROW: Final = "application/vnd.apache.arrow.stream"
+_ALIGN: Final = 64
+_NO_LIMIT: Final = 1 << 62  # batches are in memory already
+
+
+class Scoring:
+    """The rows of one table, read from an Arrow stream.
+
+    Args:
+        loss: The loss.
+        params: The request's parameters, of the reduction ``sum``.
+        device: The device.
+        settings: The limits of reports.
+    """
+
+    def __init__(self, loss: Loss, params: Mapping[str, object], device: str, settings: Settings) -> None:
+        self._loss = loss
+        self._params = params
+        self._device = device
+        self._settings = settings
+        self._reader = STREAMS[_ARROW].reader(
+            options={}, max_batch_bytes=_NO_LIMIT, max_strings=settings.max_report_cells
+        )
+        self._columns: tuple[Column, ...] = ()
+        self._strings: dict[str, list[str]] = {}  # by the name of a column of strings
+        self._rows: _Rows | None = None  # those that are being read
+        self._sums: TableSums | None = None
+        self._tensors: Mapping[str, Tensor] = {}  # of one row
+        self._lists: Mapping[str, Float64Array] = {}  # among the parameters
+
+    def feed(self, chunks: Iterable[Any]) -> None:
+        """Take bytes of the stream, and score the batches that are complete.
+
+        Raises:
+            RequestError: As for a request of these rows.
+        """
+        for chunk in chunks:
+            for event in self._reader.feed(chunk):
+                if isinstance(event, Columns):
+                    self._start(event.columns)
+                elif isinstance(event, Batch):
+                    self._score()
+                    self._rows = _Rows(self._tensors, self._lists, event.rows)
+                elif isinstance(event, Strings):
+                    self._take_strings(event)
+                else:
+                    assert self._rows is not None
+                    self._rows.write(event.column, event.data)
+
+    def finish(self) -> LossResult:
+        """Return the sums, and the report if one was asked for, after the stream's last byte was fed."""
+        self._reader.finish()
+        self._score()
+        assert self._sums is not None
+        return self._sums.result()
+
+    def _start(self, columns: tuple[Column, ...]) -> None:
+        self._columns = columns
+        self._strings = {column.name: [] for column in columns if column.strings}
+        request, row_shape, lists = assemble_rows(self._loss, columns, self._params)
+        self._tensors = request.tensors
+        self._lists = {name: np.array(numbers, np.float64) for name, numbers in lists.items()}
+        self._sums = TableSums(request, row_shape, self._strings, self._device, self._settings)
+
+    def _take_strings(self, strings: Strings) -> None:
+        self._strings[self._columns[strings.column].name] += strings.names
+        if strings.rows is not None:
+            assert self._rows is not None
+            self._rows.names.append(strings.rows)
+
+    def _score(self) -> None:
+        if self._rows is None:
+            return
+        assert self._sums is not None
+        for tensors, rows, names in self._rows.runs():
+            self._sums.add(self._rows.memory, tensors, rows, names)
+
+
+class _Rows:
+    """The rows of a batch, each tensor's in one piece of memory.
+
+    Attributes:
+        names: The string ids of runs of rows. Their codes may be compared within a run only.
+
+    Args:
+        tensors: A tensor of one row's shape for each column.
+        lists: The lists of numbers among the parameters, which every row needs.
+        count: The number of rows.
+    """
+
+    def __init__(
+        self, tensors: Mapping[str, Tensor], lists: Mapping[str, Float64Array], count: int
+    ) -> None:
+        self.names: Final[list[StringRows]] = []
+        self._tensors = tensors
+        self._count = count
+        sizes = [tensor.nbytes * count for tensor in tensors.values()] + [its.nbytes for its in lists.values()]
+        *starts, end = accumulate((-(-size // _ALIGN) * _ALIGN for size in sizes), initial=0)
+        self._starts = starts[: len(tensors)]
+        self._ends = list(self._starts)  # of what is written
+        self._memory = np.empty(end, np.uint8)
+        self._lists: dict[str, Tensor] = {}
+        for (name, numbers), start in zip(lists.items(), starts[len(tensors) :], strict=True):
+            self._memory[start : start + numbers.nbytes] = numbers.view(np.uint8)
+            self._lists[name] = Tensor("float64", numbers.shape, start)
+
+    @property
+    def memory(self) -> memoryview:
+        """The memory that the tensors' offsets count from."""
+        return self._memory.data
+
+    def write(self, column: int, data: bytes | memoryview) -> None:
+        """Write the next bytes of a column."""
+        start = self._ends[column]
+        stop = self._ends[column] = start + len(data)
+        self._memory[start:stop] = np.frombuffer(data, np.uint8)
+
+    def runs(self) -> Iterator[tuple[dict[str, Tensor], int, StringRows | None]]:
+        """Yield runs of rows whose ids may be compared: tensors, the number of rows, string ids."""
+        stops = accumulate(map(len, self.names), initial=0) if self.names else (0, self._count)
+        names = self.names or [None]
+        for (first, stop), its in zip(pairwise(stops), names, strict=True):
+            tensors = {
+                name: replace(
+                    tensor, shape=(stop - first, *tensor.shape), offset=start + first * tensor.nbytes
+                )
+                for (name, tensor), start in zip(self._tensors.items(), self._starts, strict=True)
+            }
+            yield tensors | self._lists, stop - first, its

@@ -1,0 +1,1 @@
+"""Requests: tensors and parameters, checked, whether they came over HTTP or from a table."""
