@@ -1,4 +1,4 @@
-"""One request, answered in this process as a server would: what `lossd score --engine` asks instead of one."""
+"""One request, answered in this process as a server would: `lossd score --engine` asks it instead."""
 
 from __future__ import annotations
 
@@ -91,9 +91,7 @@ def answer(
         return Answered(found.status, MEDIA_TYPE, found.body)
 
 
-def _score(
-    loss: str, query: Sequence[tuple[str, str]], body: Sequence[bytes | memoryview]
-) -> LossResult:
+def _score(loss: str, query: Sequence[tuple[str, str]], body: Sequence[bytes | memoryview]) -> LossResult:
     text = "&".join(f"{quote(name)}={quote(value)}" for name, value in query)
     params = parse_query(text.encode())
     names = params.pop("tensors")
