@@ -130,6 +130,13 @@ class RequestError(Exception):
         self.errors = tuple(errors)
         self.retry_after = retry_after
 
+    def __reduce__(self) -> tuple[type[RequestError], tuple[object, ...]]:
+        return type(self), (
+            self.code,
+            self.detail,
+            self.errors,
+        )  # exceptions are not pickled by their attributes
+
     def copy(self) -> RequestError:
         """Return a new one to raise, without the tracebacks that a kept one collects."""
         return RequestError(self.code, self.detail, self.errors, retry_after=self.retry_after)

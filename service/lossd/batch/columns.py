@@ -2,91 +2,115 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lossd.batch.sums import ELEMENTS
 from lossd.types import ErrorCode, RequestError
+from lossd.wire import Chunk
+
+Array: TypeAlias = "pa.Array[Any]"
 
 
-
-class ArrowBody:
-    """The bytes of an Arrow stream of a table's batches.
+class ArrowStream:
+    """The Arrow stream of a table's batches.
 
     Args:
         schema: The table's schema.
-        names: The column of each tensor that the table must have.
+        needed: The column of each tensor that the table must have.
         optional: The column of each tensor that it may have.
+
+    Raises:
+        RequestError: ``missing_tensor``: it has no such column, or two.
     """
 
-    def __init__(self, schema: pa.Schema, names: Mapping[str, str], optional: Mapping[str, str]) -> None:
+    def __init__(self, schema: pa.Schema, needed: Mapping[str, str], optional: Mapping[str, str]) -> None:
         self._columns = {name: column for name, column in optional.items() if column in schema.names}
-        self._columns |= names
-        for name, column in names.items():
+        self._columns |= needed
+        for name, column in self._columns.items():
             if schema.names.count(column) != 1:
+                found = "more than one column" if column in schema.names else "no column"
                 has = ", ".join(map(repr, schema.names)) or "none"
-                found = "two columns" if column in schema.names else "no column"
-                detail = f"the table has {found} {column!r} for {name}; its columns are {has}"
+                detail = f"the table has {found} {column!r}, for {name}; its columns are {has}"
                 raise RequestError(ErrorCode.MISSING_TENSOR, detail, [(f"/{name}", "missing")])
-        self._written: list[Any] = []
+        self._written = _Written()
         self._writer: pa.RecordBatchStreamWriter | None = None
-        self.closed = False
+        self._schema = pa.schema([])
 
-    def write(self, data: Any) -> int:  # noqa: ANN401 - a buffer
-        """Take bytes of the stream, as the file that pyarrow writes to."""
-        self._written.append(data)
-        return len(data)
+    def pieces(self, batch: pa.RecordBatch) -> Iterator[list[Chunk]]:
+        """Yield the bytes of a batch, some rows at a time.
 
-    def flush(self) -> None:
-        """Do nothing, as a file that keeps all."""
-
-    def chunks(self, batch: pa.RecordBatch) -> Iterator[list[Any]]:
-        """Yield the bytes of a batch, some rows at a time."""
-        arrays = {name: _plain(name, batch.column(at)) for name, at in self._columns.items()}
-        columns = pa.RecordBatch.from_arrays(list(arrays.values()), schema=_schema(arrays, batch, self._columns))
-        widths = [array.type.list_size for array in arrays.values() if pa.types.is_fixed_size_list(array.type)]
-        step = max(1, ELEMENTS // max(1, *widths, 1))
+        Raises:
+            RequestError: ``bad_shape``: lists are not of one size.
+        """
+        arrays = {name: _plain(name, batch.column(column)) for name, column in self._columns.items()}
+        fields = [
+            pa.field(name, array.type, metadata=batch.schema.field(self._columns[name]).metadata)
+            for name, array in arrays.items()
+        ]
+        columns = pa.RecordBatch.from_arrays(list(arrays.values()), schema=pa.schema(fields))
         if self._writer is None:
-            self._writer = pa.ipc.new_stream(self, columns.schema)
+            self._schema = columns.schema
+            self._writer = pa.ipc.new_stream(self._written, self._schema)
+        for mine, its in zip(self._schema, columns.schema, strict=True):
+            if mine.type != its.type:
+                raise _other_sizes(mine.name, f"{mine.type} and {its.type}")
+        widths = [kind.list_size for kind in columns.schema.types if isinstance(kind, pa.FixedSizeListType)]
+        step = max(1, ELEMENTS // max(1, *widths, 1))
         for start in range(0, batch.num_rows, step):
             self._writer.write_batch(columns.slice(start, step))
-            yield self._taken()
+            yield self._written.taken()
 
-    def end(self) -> list[Any]:
-        """Return the end of the stream."""
-        assert self._writer is not None
-        self._writer.close()
-        return self._taken()
+    def end(self) -> list[Chunk]:
+        """Return the bytes of the end."""
+        if self._writer is not None:
+            self._writer.close()
+        return self._written.taken()
 
-    def _taken(self) -> list[Any]:
-        taken, self._written = self._written, []
+
+class _Written(io.RawIOBase):
+    """A file that keeps what is written until it is taken."""
+
+    def __init__(self) -> None:
+        self._pieces: list[Chunk] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:  # noqa: ANN401 - a buffer
+        """Keep bytes, without a copy."""
+        self._pieces.append(data if isinstance(data, bytes) else memoryview(data))
+        return len(data)
+
+    def taken(self) -> list[Chunk]:
+        """Return what was written since."""
+        taken, self._pieces = self._pieces, []
         return taken
 
 
-def _schema(arrays: Mapping[str, pa.Array], batch: pa.RecordBatch, columns: Mapping[str, str]) -> pa.Schema:
-    """Return the schema of the columns, with what their fields' metadata say of them."""
-    fields = [
-        pa.field(name, array.type, metadata=batch.schema.field(columns[name]).metadata)
-        for name, array in arrays.items()
-    ]
-    return pa.schema(fields)
+def _plain(name: str, array: Array) -> Array:
+    """Return a column of lists as lists of one size, if they are.
 
-
-def _plain(name: str, array: pa.Array) -> pa.Array:
-    """Return a column of lists as lists of one size, if they are."""
+    Engines have lists of any size where a file has lists of one: Spark knows no others.
+    """
     if isinstance(array, pa.ExtensionArray) and len(getattr(array.type, "shape", ())) == 1:
-        array = array.storage
-    if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
+        array = array.storage  # one-dimensional tensors
+    if not isinstance(array.type, pa.ListType | pa.LargeListType):
         return array
-    lengths = pc.min_max(pc.list_value_length(array)).as_py()
-    least, most = lengths["min"] or 0, lengths["max"] or 0
+    sizes = pc.list_value_length(array)
+    least, most = pc.min(sizes).as_py() or 0, pc.max(sizes).as_py() or 0
     if least != most:
-        detail = (
-            f"{name} has lists of {least} and of {most} items; all must have as many; if you pad shorter ones, "
-            "send a mask that drops the padding"
-        )
-        raise RequestError(ErrorCode.BAD_SHAPE, detail, [(f"/{name}", "lists of several sizes")])
-    return array.cast(pa.list_(array.type.value_type, most))
+        raise _other_sizes(name, f"{least} and {most} items")
+    return array.cast(pa.list_(array.type.value_field, most))
+
+
+def _other_sizes(name: str, sizes: str) -> RequestError:
+    detail = (
+        f"{name} has lists of {sizes}; all must be of one size; if you pad shorter ones, send a mask that "
+        "drops the padding"
+    )
+    return RequestError(ErrorCode.BAD_SHAPE, detail, [(f"/{name}", "lists of several sizes")])

@@ -6,6 +6,7 @@ from functools import lru_cache
 from threading import Lock
 from typing import Final
 
+from lossd.core.catalog import LOSSES
 from lossd.core.kernel import Kernel
 from lossd.core.native.kernel import native_kernel
 from lossd.core.self_test import check_known_answers
@@ -21,11 +22,12 @@ def kernel_for(device: str, *, is_native: bool) -> Kernel:
         is_native: Whether the native kernel has the loss.
     """
     with _opening:
-        return _open(device, is_native=is_native)
+        return _open(device, is_native, tuple(LOSSES))
 
 
 @lru_cache
-def _open(device: str, *, is_native: bool) -> Kernel:
+def _open(device: str, is_native: bool, losses: tuple[str, ...]) -> Kernel:
+    del losses  # torch's kernel knows those that there are when it is opened
     native = native_kernel()
     kernel: Kernel
     if device == "cpu" and is_native and native is not None:

@@ -1,142 +1,181 @@
-"""What some rows contribute to a loss: the answer that the service would give to them, which merges exactly."""
+"""What some rows contribute to a loss and a report; two of them make that of all their rows, exactly."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from functools import cached_property
 from typing import Any, Final
 
-import numpy as np
+import msgspec
 import orjson
 
+from lossd.batch.catalog import loss_of
+from lossd.batch.state import Question, State
+from lossd.batch.sums import Sums
+from lossd.core.parameters import check_params
+from lossd.types import ErrorCode, RequestError
 from lossd.types import LossResult as Scored
-from lossd.wire import write_json
-from lossd_client import InvalidRequest, LossResult, Report
+from lossd.wire import write_report
+from lossd.wire.json.writing import write_value
+from lossd_client import LossResult, Report
 
-_FORMAT: Final = "lossd.partial/1"
-_OF_THE_RUN: Final = ("request_id", "version", "kernel", "device", "notes")
-"""What an answer says of how it came about, and not of the rows."""
+_DECODER: Final = msgspec.msgpack.Decoder(State | None)
 
 
 class RowsMissing(ValueError):  # noqa: N818 - named by what is wrong, as the client's errors are
-    """The rows that were scored are not as many as the engine counts."""
+    """The rows that were scored are not as many as another count says."""
 
 
 class Partial:
-    """The figures of some rows, of a table or of many.
+    """The figures of some rows, of one table or of many. Equal if the figures are, to the last bit.
 
-    Attributes:
-        rows: The number of rows.
+    Args:
+        state: The figures; None for those of no rows.
     """
 
-    __slots__ = ("_answer", "rows")
+    def __init__(self, state: State | None = None) -> None:
+        self._state = state
 
-    def __init__(self, rows: int = 0, answer: Mapping[str, Any] | None = None) -> None:
-        self.rows: Final = rows
-        self._answer = answer  # None without rows
-
-    @classmethod
-    def of(cls, scored: Scored, rows: int, *, is_mean: bool) -> Partial:
-        """Return what a result says of its rows.
-
-        Args:
-            scored: The result, of the reduction ``sum``.
-            rows: The number of rows.
-            is_mean: Whether a mean was asked for.
-        """
-        answer = orjson.loads(write_json(scored, request_id="", version=""))
-        for name in _OF_THE_RUN:
-            del answer[name]
-        if "report" in answer:
-            answer["report"]["run"] = {}
-        answer["reduction"] = "mean" if is_mean else "sum"
-        return cls(rows, answer)
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return 0 if self._state is None else self._state.rows
 
     def merge(self, *others: Partial) -> Partial:
-        """Return the figures of these rows and those of others, which follow them."""
+        """Return the figures of these rows and those of others, which follow them; see `merge`."""
         return merge([self, *others])
 
     def to_bytes(self) -> bytes:
-        """Return it as bytes, equal for equal rows."""
-        return orjson.dumps({"format": _FORMAT, "rows": self.rows, "answer": self._answer})
+        """Return it as bytes: the same for the same rows, however they were split and ordered.
+
+        Without ids, though, the section ``top`` names rows by their numbers, which are those of the order.
+        """
+        return msgspec.msgpack.encode(self._state)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Partial:
         """Read what `to_bytes` made.
 
         Raises:
-            ValueError: It is something else.
+            ValueError: These are other bytes.
         """
-        found = orjson.loads(data)
-        return cls(found["rows"], found["answer"])
+        try:
+            return cls(_DECODER.decode(data))
+        except msgspec.MsgspecError as error:
+            msg = f"these are not the bytes of a Partial, or of another version: {error}"
+            raise ValueError(msg) from None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Partial.from_bytes, (self.to_bytes(),)
+
+    def __eq__(self, other: object) -> bool:
+        return self.to_bytes() == other.to_bytes() if isinstance(other, Partial) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.to_bytes())
+
+    def __repr__(self) -> str:
+        return f"<Partial of {self.rows} rows: {self.result!r}>"
 
     @property
     def report(self) -> Report | None:
-        """The report; None if none was asked for, or there are no rows."""
-        return None if self._answer is None or "report" not in self._answer else Report(self._answer["report"])
+        """The report; None if none was asked for, or if there are no rows."""
+        return self.result.report
 
-    @property
+    @cached_property
     def result(self) -> LossResult:
-        """The loss: the mean, if one was asked for and anything is left to divide by, else the sum."""
-        sums = self._sums()
-        if self._answer is None or self._answer["reduction"] == "sum":
-            return sums
-        try:
-            return sums.as_mean()
-        except InvalidRequest:  # a mean over nothing
-            return sums
-
-    def _sums(self) -> LossResult:
-        """Return the sums."""
-        answer = self._answer
-        if answer is None:
+        """The loss: the mean, unless the sum was asked for or there is nothing to divide by; else the sum."""
+        if self._state is None:
             return LossResult(0.0, 0.0, 0, 0.0, 0.0, "sum")
-        terms = {name: answer.get(name) for name in ("loss_terms", "divisor_terms")}
-        return LossResult(
-            loss=_numbers(answer["loss"]),
-            sum=float(answer["sum"]),
-            count=answer["count"],
-            weight_sum=float(answer["weight_sum"]),
-            positives=float(answer["positives"]),
-            reduction="sum",
-            params=answer["params"],
-            loss_name=answer["loss_name"],
-            shape=tuple(answer["shape"]),
-            options=answer["options"],
-            sum_terms=tuple(map(float, answer["sum_terms"])),
-            weight_sum_terms=tuple(map(float, answer["weight_sum_terms"])),
-            positives_terms=tuple(map(float, answer["positives_terms"])),
-            **{name: None if its is None else tuple(map(_array, its)) for name, its in terms.items()},
-            report=self.report,
-        )
+        if self._state.question.is_mean:
+            try:
+                return _result_of(_sums_of([self._state]).result("mean"))
+            except RequestError as error:
+                if error.code is not ErrorCode.EMPTY_MEAN:
+                    raise
+        return _result_of(_sums_of([self._state]).result("sum"))
 
 
 def merge(partials: Iterable[Partial | bytes], rows: int | None = None) -> Partial:
-    """Merge partials into one.
+    """Return the figures of all rows.
 
     Args:
-        partials: They, or their bytes, in the order of the rows.
+        partials: The figures of some rows each, or their bytes; any iterable, read once. Their order matters
+            only where rows are named by their numbers.
         rows: How many rows there are, by another count.
 
     Raises:
-        RowsMissing: The partials have more or fewer.
-        ValueError: They are of different losses or parameters.
+        RowsMissing: The partials have fewer rows, or more.
+        ValueError: They are of different losses, parameters or columns.
+        RequestError: There are too many groups.
     """
-    read = [Partial.from_bytes(each) if isinstance(each, bytes) else each for each in partials]
-    total = sum(each.rows for each in read)
+    read = (Partial.from_bytes(each) if isinstance(each, bytes) else each for each in partials)
+    states = [each._state for each in read if each._state is not None]
+    total = sum(state.rows for state in states)
     if rows is not None and rows != total:
-        raise RowsMissing(f"{total} rows were scored, and there are {rows}")
-    filled = [each for each in read if each.rows]
-    if len(filled) < 2:
-        return filled[0] if filled else Partial()
-    merged = LossResult.merge(each._sums() for each in filled).to_dict()
-    first = filled[0]._answer
-    merged["reduction"] = first["reduction"]
-    return Partial(total, {name: merged[name] for name in first})
+        msg = (
+            f"{total} rows were scored, and there are {rows}: a part was lost or scored twice, or the data "
+            "changed in between; score all of them again"
+        )
+        raise RowsMissing(msg)
+    if len(states) > 1:
+        return Partial(_sums_of(states).state())
+    return Partial(states[0] if states else None)
 
 
-def _numbers(value: Any) -> Any:  # noqa: ANN401 - a number, or nested lists of numbers
-    return _array(value) if isinstance(value, list) else float(value)
+def _sums_of(states: list[State]) -> Sums:
+    first = states[0].question
+    loss_of(first.loss)
+    sums = Sums(first)
+    for state in states:
+        if state.question != first:
+            _refuse_unlike(first, state.question)
+        sums.add(state)
+    return sums
 
 
-def _array(value: Any) -> np.ndarray[Any, np.dtype[np.float64]]:  # noqa: ANN401 - nested lists of numbers
-    return np.asarray(value, dtype=np.float64)
+def _refuse_unlike(mine: Question, its: Question) -> None:
+    """Refuse figures that do not add up; defaults may be given or left out."""
+    sides = [
+        {
+            "loss": each.loss,
+            **check_params(loss_of(each.loss), each.params),
+            "reduction": "mean" if each.is_mean else "sum",
+            **{f"column {its.name}": its for its in each.columns},
+        }
+        for each in (mine, its)
+    ]
+    first, other = sides
+    names = [name for name in first | other if repr(first.get(name)) != repr(other.get(name))]
+    if names:
+        shown = "; ".join(f"{name} {first.get(name)!r} and {other.get(name)!r}" for name in names)
+        msg = f"figures of different questions do not add up: {shown}"
+        raise ValueError(msg)
+
+
+def _result_of(scored: Scored) -> LossResult:
+    """Return a result as the client reads it from an answer."""
+    report = None
+    if scored.report is not None:
+        document = orjson.loads(b"".join(write_report(scored, request_id="", version="")))
+        document["run"] = {"first_row": document["run"]["first_row"]}
+        report = Report(document)
+    return LossResult(
+        loss=scored.loss,
+        sum=scored.sum,
+        count=scored.count,
+        weight_sum=scored.weight_sum,
+        positives=scored.positives,
+        reduction=scored.reduction,
+        params=orjson.loads(write_value(dict(scored.params))),
+        loss_name=scored.loss_name,
+        shape=scored.shape,
+        options=orjson.loads(write_value(dict(scored.options))),
+        notes=scored.notes,
+        sum_terms=scored.sum_terms,
+        weight_sum_terms=scored.weight_sum_terms,
+        positives_terms=scored.positives_terms,
+        loss_terms=scored.loss_terms,
+        divisor_terms=scored.divisor_terms,
+        report=report,
+    )

@@ -7,16 +7,18 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from lossd.batch.columns import ArrowBody
+from lossd.batch.catalog import loss_of
+from lossd.batch.columns import ArrowStream
+from lossd.batch.kernels import kernel_for
 from lossd.batch.partial import Partial
 from lossd.batch.scoring import Scoring
-from lossd.core.catalog import LOSSES, Loss, register
+from lossd.batch.state import Question
+from lossd.batch.sums import settings
 from lossd.core.parameters import check_params, check_targets
 from lossd.core.report.parameters import check_report
-from lossd.settings import Settings
 from lossd.types import GROUP_PREFIX, TENSOR_DTYPES, ErrorCode, RequestError
 
-_OUTPUT: Final = pa.schema([("rows", pa.int64()), ("partial", pa.binary())])
+_OUTPUT: Final = pa.schema({"rows": pa.int64(), "partial": pa.binary()})
 """What `Scorer.map_arrow` yields."""
 
 
@@ -48,35 +50,38 @@ class Scorer:
         device: str = "cpu",
         **params: object,
     ) -> None:
-        self._arguments = (
-            loss,
-            {"sections": sections, "by": by, "ids": ids, "columns": columns, "device": device, **params},
-        )
-        self.device: Final = device
-        self._settings = Settings()
-        self._loss = _loss_of(loss, self._settings)
+        self._arguments: Final[dict[str, object]] = {
+            "loss": loss, "sections": sections, "by": by, "ids": ids, "columns": columns, "device": device,
+            **params,
+        }  # fmt: skip
+        self._device = device
+        self._losses = settings().losses
         groups = [by] if isinstance(by, str) else list(by)
-        asked = sections.split(",") if isinstance(sections, str) else list(sections)
+        asked = sections.split(",") if isinstance(sections, str) and sections else list(sections)
         if "all" not in asked:
             asked += [name for name, its in (("groups", groups), ("top", ids)) if its and name not in asked]
-        given = {name: _plain(value) for name, value in params.items()}
-        checked = check_params(self._loss, given | ({"report": asked} if asked else {}))
-        if checked["reduction"] == "none":
-            detail = "partials have no losses row by row; use reduction mean or sum"
-            raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/reduction", detail)])
+        given = {name: _plain(value) for name, value in params.items()} | ({"report": asked} if asked else {})
+        found = loss_of(loss)
+        checked = check_params(found, given)
         check_targets(checked)
-        check_report(self._loss, checked)
-        self._is_mean = checked["reduction"] == "mean"
-        self._params = given | {"reduction": "sum"} | ({"report": asked} if asked else {})
+        check_report(found, checked)
+        if checked["reduction"] == "none":
+            detail = "losses row by row are not added up; use reduction mean or sum"
+            raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/reduction", "none")])
+        self._question = Question(loss, given | {"reduction": "sum"}, checked["reduction"] == "mean")
         self._needed = dict(columns or {}) | {f"{GROUP_PREFIX}{name}": name for name in groups}
         if ids is not None:
             self._needed["ids"] = ids
-        named = TENSOR_DTYPES.keys() - {"groups", "ids"} - self._needed.keys()
-        self._optional = {name: name for name in TENSOR_DTYPES if name in named}
+        others = TENSOR_DTYPES.keys() - {"groups", "ids"} - self._needed.keys()
+        self._optional = {name: name for name in TENSOR_DTYPES if name in others}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        loss, arguments = self._arguments
-        return _make, (loss, arguments)
+        return _made, (self._arguments, self._losses)
+
+    def select(self, names: Iterable[str]) -> list[str]:
+        """Return which of a table's columns are scored, so that an engine need not read the others."""
+        used = {*self._needed.values(), *self._optional.values()}
+        return [name for name in names if name in used]
 
     def score(self, table: Any) -> Partial:  # noqa: ANN401 - any table
         """Score a table.
@@ -101,31 +106,26 @@ class Scorer:
         )
 
     def _score(self, batches: Iterable[pa.RecordBatch]) -> Partial:
-        body: ArrowBody | None = None
-        scoring = Scoring(self._loss, self._params, self.device, self._settings)
-        rows = 0
+        stream: ArrowStream | None = None
+        kernel = kernel_for(self._device, is_native=loss_of(self._question.loss).is_native)
+        scoring = Scoring(self._question, kernel, settings().max_report_cells)
         for batch in batches:
             if not batch.num_rows:
                 continue  # its columns may have no types
-            rows += batch.num_rows
-            if body is None:
-                body = ArrowBody(batch.schema, self._needed, self._optional)
-            for chunks in body.chunks(batch):
-                scoring.feed(chunks)
-        if body is None:
+            if stream is None:
+                stream = ArrowStream(batch.schema, self._needed, self._optional)
+            for pieces in stream.pieces(batch):
+                scoring.feed(pieces)
+        if stream is None:
             return Partial()
-        scoring.feed(body.end())
-        return Partial.of(scoring.finish(), rows, is_mean=self._is_mean)
+        scoring.feed(stream.end())
+        return Partial(scoring.finish())
 
 
-def _make(loss: str, arguments: Mapping[str, Any]) -> Scorer:
-    return Scorer(loss, **arguments)
-
-
-def _loss_of(name: str, settings: Settings) -> Loss:
-    for entry in settings.losses:
-        register(entry)
-    return LOSSES[name]
+def _made(arguments: Mapping[str, Any], losses: tuple[str, ...]) -> Scorer:
+    """Return a scorer that was pickled, where LOSSD_LOSSES may be another."""
+    loss_of(arguments["loss"], losses)
+    return Scorer(**arguments)
 
 
 def _plain(value: object) -> object:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import accumulate, pairwise
-from typing import Any, Final
+from typing import Final
 
+import msgspec
 import numpy as np
 
-from lossd.batch.sums import TableSums
-from lossd.core.catalog import Loss
-from lossd.requests.validation import assemble_rows
-from lossd.settings import Settings
-from lossd.types import Float64Array, LossResult, Tensor
-from lossd.wire import STREAMS, Batch, Column, Columns, StringRows, Strings
+from lossd.batch.state import ColumnOf, Question, State
+from lossd.batch.sums import Sums
+from lossd.core.kernel import Kernel
+from lossd.types import Float64Array, Tensor
+from lossd.wire import STREAMS, Batch, Chunk, Column, Columns, StringRows, Strings
 
 _ARROW: Final = "application/vnd.apache.arrow.stream"
 _ALIGN: Final = 64
@@ -25,73 +25,68 @@ class Scoring:
     """The rows of one table, read from an Arrow stream.
 
     Args:
-        loss: The loss.
-        params: The request's parameters, of the reduction ``sum``.
-        device: The device.
-        settings: The limits of reports.
+        question: What is asked, without columns.
+        kernel: The kernel.
+        max_strings: The most distinct strings of a column of groups.
     """
 
-    def __init__(self, loss: Loss, params: Mapping[str, object], device: str, settings: Settings) -> None:
-        self._loss = loss
-        self._params = params
-        self._device = device
-        self._settings = settings
-        self._reader = STREAMS[_ARROW].reader(
-            options={}, max_batch_bytes=_NO_LIMIT, max_strings=settings.max_report_cells
-        )
+    def __init__(self, question: Question, kernel: Kernel, max_strings: int) -> None:
+        self._question = question
+        self._kernel = kernel
+        self._reader = STREAMS[_ARROW].reader(options={}, max_batch_bytes=_NO_LIMIT, max_strings=max_strings)
         self._columns: tuple[Column, ...] = ()
-        self._strings: dict[str, list[str]] = {}  # by the name of a column of strings
         self._rows: _Rows | None = None  # those that are being read
-        self._sums: TableSums | None = None
-        self._tensors: Mapping[str, Tensor] = {}  # of one row
-        self._lists: Mapping[str, Float64Array] = {}  # among the parameters
+        self._sums: Sums | None = None
 
-    def feed(self, chunks: Iterable[Any]) -> None:
+    def feed(self, pieces: Iterable[Chunk]) -> None:
         """Take bytes of the stream, and score the batches that are complete.
 
         Raises:
             RequestError: As for a request of these rows.
         """
-        for chunk in chunks:
-            for event in self._reader.feed(chunk):
+        for piece in pieces:
+            for event in self._reader.feed(piece):
                 if isinstance(event, Columns):
-                    self._start(event.columns)
+                    self._columns = event.columns
+                    columns = tuple(map(_column_of, event.columns))
+                    self._sums = Sums(msgspec.structs.replace(self._question, columns=columns))
                 elif isinstance(event, Batch):
                     self._score()
-                    self._rows = _Rows(self._tensors, self._lists, event.rows)
+                    self._rows = _Rows(self.sums.request.tensors, self.sums.lists, event.rows)
                 elif isinstance(event, Strings):
                     self._take_strings(event)
                 else:
                     assert self._rows is not None
                     self._rows.write(event.column, event.data)
 
-    def finish(self) -> LossResult:
-        """Return the sums, and the report if one was asked for, after the stream's last byte was fed."""
+    def finish(self) -> State:
+        """Return the figures of all rows, after the stream's last byte was fed."""
         self._reader.finish()
         self._score()
-        assert self._sums is not None
-        return self._sums.result()
+        return self.sums.state()
 
-    def _start(self, columns: tuple[Column, ...]) -> None:
-        self._columns = columns
-        self._strings = {column.name: [] for column in columns if column.strings}
-        request, row_shape, lists = assemble_rows(self._loss, columns, self._params)
-        self._tensors = request.tensors
-        self._lists = {name: np.array(numbers, np.float64) for name, numbers in lists.items()}
-        self._sums = TableSums(request, row_shape, self._strings, self._device, self._settings)
+    @property
+    def sums(self) -> Sums:
+        """The sums so far; the columns must have come."""
+        assert self._sums is not None
+        return self._sums
 
     def _take_strings(self, strings: Strings) -> None:
-        self._strings[self._columns[strings.column].name] += strings.names
+        if strings.names:
+            self.sums.strings[self._columns[strings.column].name] += strings.names
         if strings.rows is not None:
             assert self._rows is not None
             self._rows.names.append(strings.rows)
 
     def _score(self) -> None:
-        if self._rows is None:
-            return
-        assert self._sums is not None
-        for tensors, rows, names in self._rows.runs():
-            self._sums.add(self._rows.memory, tensors, rows, names)
+        """Score the rows that were read."""
+        if self._rows is not None:
+            for tensors, rows, names in self._rows.runs():
+                self.sums.score(self._kernel, self._rows.memory, tensors, rows, names)
+
+
+def _column_of(column: Column) -> ColumnOf:
+    return ColumnOf(column.name, column.dtype, column.width, column.strings)
 
 
 class _Rows:
@@ -106,13 +101,13 @@ class _Rows:
         count: The number of rows.
     """
 
-    def __init__(
-        self, tensors: Mapping[str, Tensor], lists: Mapping[str, Float64Array], count: int
-    ) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], lists: Mapping[str, Float64Array], count: int) -> None:
         self.names: Final[list[StringRows]] = []
         self._tensors = tensors
         self._count = count
-        sizes = [tensor.nbytes * count for tensor in tensors.values()] + [its.nbytes for its in lists.values()]
+        sizes = [tensor.nbytes * count for tensor in tensors.values()] + [
+            its.nbytes for its in lists.values()
+        ]
         *starts, end = accumulate((-(-size // _ALIGN) * _ALIGN for size in sizes), initial=0)
         self._starts = starts[: len(tensors)]
         self._ends = list(self._starts)  # of what is written
@@ -127,7 +122,7 @@ class _Rows:
         """The memory that the tensors' offsets count from."""
         return self._memory.data
 
-    def write(self, column: int, data: bytes | memoryview) -> None:
+    def write(self, column: int, data: Chunk) -> None:
         """Write the next bytes of a column."""
         start = self._ends[column]
         stop = self._ends[column] = start + len(data)
@@ -136,7 +131,7 @@ class _Rows:
     def runs(self) -> Iterator[tuple[dict[str, Tensor], int, StringRows | None]]:
         """Yield runs of rows whose ids may be compared: tensors, the number of rows, string ids."""
         stops = accumulate(map(len, self.names), initial=0) if self.names else (0, self._count)
-        names = self.names or [None]
+        names: list[StringRows | None] = [*self.names] or [None]
         for (first, stop), its in zip(pairwise(stops), names, strict=True):
             tensors = {
                 name: replace(

@@ -1,89 +1,109 @@
-"""The sums and the report of a table's rows, added up run by run."""
+"""The sums and the report of rows: of rows that are scored here, and of what was scored elsewhere."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Final
 
 import numpy as np
 
-from lossd.batch.kernels import kernel_for
+from lossd.batch.state import Numbering, Question, State, add_report_state, report_state
 from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut
 from lossd.core.document.accumulator import Int64Array, ReportSums
 from lossd.core.document.document import document_of
-from lossd.core.document.indexed_sums import indexed_sums
-from lossd.core.kernel import Sums as PartSums
+from lossd.core.document.indexed_sums import IndexedSums, indexed_sums
+from lossd.core.kernel import Kernel
 from lossd.core.parameters import reduced_axes
-from lossd.core.prepare import Work, prepare
+from lossd.core.prepare import prepare
 from lossd.core.report.partial import Partial
 from lossd.engine.dispatch.array_outputs import channels
 from lossd.engine.dispatch.result import RunningTotals, Totals, result_of
 from lossd.requests.report_checks import plan_for
-from lossd.requests.validation import cut_request
+from lossd.requests.validation import assemble_rows, cut_request
 from lossd.settings import Settings
-from lossd.types import ErrorCode, Float64Array, LossRequest, LossResult, RequestError, Tensor
-from lossd.wire import StringRows
+from lossd.types import (
+    GROUP_PREFIX,
+    ErrorCode,
+    Float64Array,
+    LossResult,
+    RequestError,
+    Tensor,
+)
+from lossd.wire import Column, StringRows
 
 ELEMENTS: Final = 1 << 20
 """The most elements that are read and scored at a time, unless a row has more."""
 
 
-class TableSums:
-    """The sums of a table, of the reduction ``sum``.
+@lru_cache
+def settings() -> Settings:
+    """Return the settings of this process, of which the limits of reports and further losses are used."""
+    return Settings()
+
+
+class Sums:
+    """The sums of rows, and their report if one was asked for.
+
+    Attributes:
+        request: The request, each of whose tensors stands for one row.
+        lists: The lists of numbers among the parameters, by name.
+        strings: What the codes of strings stand for, by column; the lists grow while rows are added.
 
     Args:
-        request: The request, each of whose tensors stands for one row.
-        row_shape: The shape of a row of the inputs.
-        strings: What the codes of strings stand for, by column; the lists grow while rows are read.
-        device: The device.
-        settings: The limits of reports.
+        question: What is asked. Its columns have the dtypes of the rows if rows are to be scored.
 
     Raises:
-        RequestError: ``invalid_parameter``, or what the report's checks find.
+        RequestError: A column or a parameter is missing, unknown, not allowed, or does not fit the others.
     """
 
-    def __init__(
-        self,
-        request: LossRequest,
-        row_shape: tuple[int, ...],
-        strings: Mapping[str, Sequence[str]],
-        device: str,
-        settings: Settings,
-    ) -> None:
-        loss = LOSSES[request.loss]
-        axes = reduced_axes(request.params, (0, *row_shape))
+    def __init__(self, question: Question) -> None:
+        loss = LOSSES[question.loss]
+        columns = [Column(its.name, its.dtype, its.width, False, 0, its.strings) for its in question.columns]
+        self.request, self._row_shape, lists = assemble_rows(loss, columns, question.params)
+        self.lists = {name: np.array(numbers, np.float64) for name, numbers in lists.items()}
+        self.strings: dict[str, list[str]] = {column.name: [] for column in columns if column.strings}
+        self._question = question
+        self._cut = self._widest()
+        self._totals = RunningTotals()
+        groups = [column for column in columns if column.name.startswith(GROUP_PREFIX)]
+        self._numberings = [
+            Numbering(self.strings[column.name]) if column.strings else None for column in groups
+        ]
+        self._rows = 0
+        number = channels(self.request, self._cut) if self._cut.output_shape else 0
+        self._outputs = [indexed_sums(self._cut.outputs) for _ in range(number)]
+        self._report: ReportSums | None = None
+        self._place_bytes = 0
+        if self._cut.whole_rows:
+            whole = replace(self.request, tensors=_of_rows(self.request.tensors, self._cut.shape[0]))
+            plan = plan_for(whole, self._cut, settings(), self.strings)
+            self._report = ReportSums(plan.layout, plan.most_cells, plan.groups, plan.ids)
+            self._place_bytes = plan.place_bytes
+
+    def _widest(self) -> Cut:
+        """Return the cut of the most rows that are scored at a time."""
+        axes = reduced_axes(self.request.params, (0, *self._row_shape))
         if 0 not in axes:
             raise _not_over_rows()
-        rows = max(2, ELEMENTS // max(1, *row_shape))
-        tensors = {
-            name: replace(tensor, shape=(rows, *tensor.shape)) for name, tensor in request.tensors.items()
-        }
-        self._request = request
-        self._row_shape = row_shape
-        self._cut = cut_request(loss, request.params, tensors, (rows, *row_shape), axes, ELEMENTS)
-        self._kernel = kernel_for(device, is_native=loss.is_native)
-        self._totals = RunningTotals()
-        self._outputs = [
-            indexed_sums(self._cut.outputs)
-            for _ in range(channels(request, self._cut) if self._cut.output_shape else 0)
-        ]
-        self._report: ReportSums | None = None
-        self._place = memoryview(b"")
-        if self._cut.whole_rows:
-            plan = plan_for(replace(request, tensors=tensors), self._cut, settings, strings)
-            self._report = ReportSums(plan.layout, plan.most_cells, plan.groups, plan.ids)
-            self._place = memoryview(bytearray(plan.place_bytes))
-        self._rows = 0
+        shape = (max(2, ELEMENTS // max(1, *self._row_shape, 1)), *self._row_shape)
+        tensors = _of_rows(self.request.tensors, shape[0])
+        return cut_request(LOSSES[self.request.loss], self.request.params, tensors, shape, axes, ELEMENTS)
 
-    def add(
-        self, memory: memoryview, tensors: Mapping[str, Tensor], rows: int, names: StringRows | None
+    def score(
+        self,
+        kernel: Kernel,
+        memory: memoryview,
+        tensors: Mapping[str, Tensor],
+        rows: int,
+        names: StringRows | None,
     ) -> None:
         """Score rows, and add them.
 
         Args:
+            kernel: The kernel.
             memory: The memory of their tensors.
             tensors: The tensors.
             rows: The number of rows.
@@ -92,49 +112,93 @@ class TableSums:
         Raises:
             RequestError: A value is not allowed; the error names the first in its tensor.
         """
-        request, shape = self._request, (rows, *self._row_shape)
-        work = prepare(
-            request.loss, request.params, shape, self._cut.axes, self._cut.elements, tensors, self._rows
-        )
+        request, cut = self.request, self._cut
+        shape = (rows, *self._row_shape)
+        work = prepare(request.loss, request.params, shape, cut.axes, cut.elements, tensors, self._rows)
+        place = None if self._report is None else memoryview(bytearray(self._place_bytes))
         for index in range(work.cut.parts):
-            self._add_part(work, memory, index, names)
+            part = work.cut.part(index)
+            memories = [np.empty(work.cut.most_numbers(index)) for _ in self._outputs]
+            scored = kernel.score(work, memory, 0, index, memories, place)
+            self._totals.add(Totals(scored.loss, scored.weights, scored.positives, scored.count))
+            for sums, numbers, planes in zip(self._outputs, memories, scored.planes, strict=True):
+                _add_planes(sums, numbers[: part.outputs * planes], part.output, part.outputs)
+            if self._report is not None and place is not None:
+                names_of = None if names is None else partial(_names_of, names)
+                self._report.add(Partial.read(place[: scored.report]), self._rows, names_of)
         self._rows += rows
 
-    def _add_part(self, work: Work, memory: memoryview, index: int, names: StringRows | None) -> None:
-        memories = [np.empty(work.cut.most_numbers(index)) for _ in self._outputs]
-        report = None if self._report is None else self._place
-        scored = self._kernel.score(work, memory, 0, index, memories, report)
-        self._totals.add(Totals(scored.loss, scored.weights, scored.positives, scored.count))
-        part = work.cut.part(index)
-        places = np.arange(part.output, part.output + part.outputs)
-        for sums, numbers, planes in zip(self._outputs, memories, scored.planes, strict=True):
-            sums.add(np.tile(places, planes), numbers[: part.outputs * planes])
-        if self._report is not None:
-            partial = Partial.read(self._place[: scored.report])
-            self._report.add(partial, self._rows, None if names is None else _names_of(names))
+    def add(self, state: State) -> None:
+        """Add the figures of other rows, which follow these, of the same question.
 
-    def result(self) -> LossResult:
-        """Return the sums of all rows, with the report."""
-        request, cut = self._request, self._cut
+        Raises:
+            RequestError: ``output_too_large``: there are too many groups.
+        """
+        self._totals.add(Totals(state.loss, state.weights, state.positives, state.count))
+        for sums, planes in zip(self._outputs, state.outputs, strict=True):
+            for plane in planes:
+                _add_planes(sums, np.frombuffer(plane), 0, self._cut.outputs)
+        if self._report is not None:
+            add_report_state(self._report, state, self._rows, self._numberings)
+        self._rows += state.rows
+
+    def state(self) -> State:
+        """Return the figures of all rows. Nothing can be added then."""
+        totals = self._totals.totals(weighted="weight" in self.request.tensors)
+        report, groups, ids = (
+            (memoryview(b""), [], None) if self._report is None else report_state(self._report)
+        )
+        return State(
+            question=self._question.of_sums(),
+            rows=self._rows,
+            count=totals.elements,
+            loss=list(totals.loss),
+            weights=None if totals.weights is None else list(totals.weights),
+            positives=list(totals.positives),
+            outputs=[[plane.tobytes() for plane in sums.canonical()] for sums in self._outputs],
+            report=report,
+            groups=groups,
+            ids=ids,
+        )
+
+    def result(self, reduction: str) -> LossResult:
+        """Return the result, with the report. Nothing can be added then.
+
+        Args:
+            reduction: ``sum`` or ``mean``.
+
+        Raises:
+            RequestError: ``empty_mean``.
+        """
+        cut, request = self._cut, self.request
+        request = replace(request, params={**request.params, "reduction": reduction})
         whole = Cut((self._rows, *self._row_shape), cut.axes, cut.elements, whole_rows=cut.whole_rows)
         totals = self._totals.totals(weighted="weight" in request.tensors)
         planes = [list(sums.canonical()) for sums in self._outputs]
-        result = result_of(request, whole, totals, planes, self._kernel.name, self._kernel.device)
+        result = result_of(request, whole, totals, planes, "", "")
         if self._report is not None:
             result.report = document_of(self._report, result, request)
         return result
 
 
-def _names_of(names: StringRows):
-    def names_of(rows: Int64Array) -> list[str]:
-        return [names.at(row) for row in rows.tolist()]
+def _of_rows(tensors: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:
+    """Return tensors of many rows, given those of one."""
+    return {name: replace(tensor, shape=(rows, *tensor.shape)) for name, tensor in tensors.items()}
 
-    return names_of
+
+def _add_planes(sums: IndexedSums, numbers: Float64Array, first: int, outputs: int) -> None:
+    """Add planes of numbers to the sums of some outputs."""
+    places = np.arange(first, first + outputs)
+    sums.add(np.tile(places, len(numbers) // max(1, outputs)), numbers)
+
+
+def _names_of(names: StringRows, rows: Int64Array) -> list[str]:
+    return [names.at(row) for row in rows.tolist()]
 
 
 def _not_over_rows() -> RequestError:
     detail = (
-        "what is scored in many places must be summed over the rows: leave axis out, or name 0 among the axes; "
-        "losses row by row are for `lossd score` or a request"
+        "rows in many places are summed: leave axis out, or name 0 among the axes; losses row by row are for "
+        "a request, or for lossd score --out"
     )
     return RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/axis", "without 0")])

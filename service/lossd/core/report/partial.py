@@ -70,15 +70,16 @@ class Partial:
 
     def write(self, memory: memoryview) -> int:
         """Write it to memory, as the native kernel does; return the number of bytes."""
+        data = self.to_bytes()
+        memory[: len(data)] = data
+        return len(data)
+
+    def to_bytes(self) -> bytes:
+        """Return it as `write` writes it."""
         lists = [self.lists.get(name, np.empty(0, ENTRY)) for name in LISTS]
         header = np.array([len(self.sums), len(self.counts), *self.groups.shape, *map(len, lists)], np.int64)
         arrays = (header, self.sum_index, self.sums, self.count_index, self.counts, self.groups, *lists)
-        end = 0
-        for array in arrays:
-            data = array.tobytes()
-            memory[end : end + len(data)] = data
-            end += len(data)
-        return end
+        return b"".join(array.tobytes() for array in arrays)
 
     @classmethod
     def read(cls, memory: memoryview) -> Partial:

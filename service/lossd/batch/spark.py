@@ -1,0 +1,38 @@
+"""Data frames of Spark: each partition is scored where it lies, and the driver adds up what they gave.
+
+A partition's figures take some kilobytes, or with groups and classes 16 bytes for each of their cells and kind
+of figure; all of them come to the driver, within ``spark.driver.maxResultSize``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from lossd.batch.partial import Partial, merge
+from lossd.batch.scorer import Scorer
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+_SCHEMA: Final = "rows long, partial binary"
+
+
+def score(df: DataFrame, scorer: Scorer) -> Partial:
+    """Score a data frame.
+
+    Tasks that are tried again or run twice do not count twice: Spark hands on the outcome of one. A data frame
+    that is computed anew with other rows each time (``rand``, ``limit`` without an order) does not fit its own
+    count; write it to files first, or persist it.
+
+    Args:
+        df: The data frame. Without ids, the section ``top`` names rows by their place in the order of its
+            partitions.
+        scorer: The loss.
+
+    Raises:
+        RowsMissing: The rows scored are not as many as ``df.count()``.
+        pyspark.errors.PythonException: A row is refused; the message holds the service's text.
+    """
+    chosen = df.select(*(f"`{name}`" for name in scorer.select(df.columns)))
+    found = chosen.mapInArrow(scorer.map_arrow, _SCHEMA).collect()
+    return merge((bytes(row.partial) for row in found), rows=df.count())
