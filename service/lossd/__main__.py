@@ -30,7 +30,7 @@ def main() -> None:
 
 def _here() -> Here:
     """Return what --engine needs of the server's package."""
-    from lossd.batch.answering import answer
+    from lossd.in_process import answer
     from lossd.machine import available_cores
     from lossd_client.cli import Here
 

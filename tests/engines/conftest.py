@@ -1,4 +1,4 @@
-"""Tests of engines that run `lossd.batch`: `make engines` has an environment for them, and nothing else does."""
+"""Tests of the engines that run `lossd.batch`, which are in the environment of `make engines` alone."""
 
 from importlib.util import find_spec
 

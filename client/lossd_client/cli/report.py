@@ -9,7 +9,8 @@ and ids of labels, `reporting/asking.py` sends blocks of rows as requests and me
 from pathlib import Path
 
 from lossd_client import LossClient
-from lossd_client.cli.engines.engine import load_here, open_engine
+from lossd_client.cli.engines.engine import load_here
+from lossd_client.cli.engines.opening import open_engine
 from lossd_client.cli.engines.refusals import refuse_inputs, refuse_options
 from lossd_client.cli.engines.sharded import Sharded
 from lossd_client.cli.exits import client_errors, leave_at_signals

@@ -21,7 +21,8 @@ import typer
 
 from lossd_client import LossClient, LossResult
 from lossd_client._addresses import without_password
-from lossd_client.cli.engines.engine import load_here, open_engine
+from lossd_client.cli.engines.engine import load_here
+from lossd_client.cli.engines.opening import open_engine
 from lossd_client.cli.engines.refusals import refuse_inputs, refuse_options
 from lossd_client.cli.engines.sharded import Sharded
 from lossd_client.cli.exits import client_errors, leave_at_signals

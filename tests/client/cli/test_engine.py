@@ -118,7 +118,7 @@ def test_an_error_is_that_of_a_server_and_the_first(
     served, done = scored.run(base_url, "."), local(tmp_path, "score", ".")
     assert (done.returncode, done.stdout) == (served.exit_code, served.stdout) == (1, "")
     assert without_id(done.stderr) == without_id(served.stderr)
-    assert "(row 1 of 1.npz)" in done.stderr
+    assert "(row 1 of ./1.npz)" in done.stderr
 
 
 def without_id(text: str) -> list[str]:

@@ -1,7 +1,6 @@
 """The engines of --engine, and what they need of the server's package."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import typer
@@ -17,8 +16,10 @@ returns the status, the media type and the body. Pickled by its name."""
 TaskT = TypeVar("TaskT")
 DoneT = TypeVar("DoneT")
 
-_RAY: Final = "ray"
-_LOCAL: Final = "local"
+RAY: Final = "ray"
+"""The engine of a Ray cluster, and the scheme of its address."""
+LOCAL: Final = "local"
+"""The engine of this machine's processes."""
 
 
 class EngineFailed(LossdError):  # noqa: N818 - as the other errors
@@ -76,9 +77,9 @@ def check_engine(name: str) -> None:
     Raises:
         BadParameter: It is one.
     """
-    if name not in (_LOCAL, _RAY) and not name.startswith(f"{_RAY}://"):
+    if name not in (LOCAL, RAY) and not name.startswith(f"{RAY}://"):
         raise typer.BadParameter(
-            f"--engine {name}: there are {_LOCAL}, {_RAY} and {_RAY}://HOST:PORT, a cluster's client port"
+            f"--engine {name}: there are {LOCAL}, {RAY} and {RAY}://HOST:PORT, a cluster's client port"
         )
 
 
@@ -97,23 +98,3 @@ def load_here() -> Here:
             f"--engine scores without a server, and so needs its package{what}: "
             "pip install 'lossd[server,files]'"
         ) from error
-
-
-def open_engine(name: str, here: Here) -> AbstractContextManager[Engine]:
-    """Return an engine, which is closed behind its use.
-
-    Args:
-        name: The text of --engine.
-        here: What this process can do.
-
-    Raises:
-        EngineFailed: It cannot be reached.
-        ImportError: It is not installed.
-    """
-    if name == _LOCAL:
-        from lossd_client.cli.engines.processes import processes
-
-        return processes(here.cores)
-    from lossd_client.cli.engines.ray_tasks import ray_tasks
-
-    return ray_tasks(None if name == _RAY else name)

@@ -1,8 +1,10 @@
 """`--engine ray`: tasks of a Ray cluster, whose machines have lossd, and see the files by the same names."""
 
+import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any, Final
 
 from lossd_client.cli.engines.engine import DoneT, EngineFailed, TaskT
@@ -69,7 +71,8 @@ def ray_tasks(address: str | None) -> Iterator[RayTasks]:
     except (ConnectionError, TimeoutError, ValueError, RuntimeError) as error:
         raise EngineFailed(f"--engine {address or 'ray'} cannot be reached: {_reason(error)}") from error
     try:
-        yield RayTasks(ray, address)
+        with redirect_stdout(sys.stderr):  # Ray says there which machines are lost
+            yield RayTasks(ray, address)
     finally:
         if own:
             ray.shutdown()
@@ -77,8 +80,6 @@ def ray_tasks(address: str | None) -> Iterator[RayTasks]:
 
 def _none(address: str | None) -> bool | None:
     """Return that there is no dashboard, for a cluster that is started here; others decide for themselves."""
-    import os
-
     return False if address is None and "RAY_ADDRESS" not in os.environ else None
 
 
