@@ -8,7 +8,7 @@ PACKAGES := $(VENV)/.packages
 ENGINES := .engines
 NATIVE := $(wildcard scripts/build_native.py service/lossd/core/native/*.[ch])
 CODE := service client tests examples scripts bench
-UNITS := tests/core tests/wire tests/engine tests/api tests/client tests/test_machine.py tests/test_settings.py tests/test_teams_file.py
+UNITS := tests/core tests/wire tests/engine tests/api tests/batch tests/client tests/test_machine.py tests/test_report_checks.py tests/test_settings.py tests/test_teams_file.py
 # Tests wait for servers now and then, so there are more of them at a time than cores.
 AT_ONCE := $(shell expr $$(nproc) \* 3 / 2)
 # Tests that mostly wait need no core each, and few enough run beside each other to be on time.

@@ -1,4 +1,4 @@
-"""Data frames of Dask, or delayed tables: scored by its workers, threads or processes, and merged in a tree."""
+"""Data frames of Dask, or delayed tables: scored by its threads, processes or workers, merged in a tree."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def score(tables: DataFrame | Sequence[Delayed], scorer: Scorer, **how: Any) -> 
     """Score a data frame, or tables.
 
     Args:
-        tables: A data frame, or delayed tables of any kind that `Scorer.score` takes. Without ids, the section
-            ``top`` names rows by their place in their order.
+        tables: A data frame, or delayed tables of any kind that `Scorer.score` takes. Without ids, the
+            section ``top`` names rows by their place in the order of these.
         scorer: The loss.
         how: For ``dask.compute``: ``scheduler="processes"`` and the like.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from lossd.core.parameters import check_params, check_targets
 from lossd.core.report.parameters import check_report
 from lossd.types import GROUP_PREFIX, TENSOR_DTYPES, ErrorCode, RequestError
 
+_DEVICE: Final = re.compile(r"cpu|cuda(:[0-9]+)?", re.ASCII)
 _OUTPUT: Final = pa.schema({"rows": pa.int64(), "partial": pa.binary()})
 """What `Scorer.map_arrow` yields."""
 
@@ -32,7 +34,7 @@ class Scorer:
         by: The columns that hold groups: integers or strings.
         ids: The column that holds the ids of rows, by which the section ``top`` names them.
         columns: The column of each tensor that is not called as the tensor is.
-        device: ``cpu`` or ``cuda:N``.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
         params: All other parameters of a request.
 
     Raises:
@@ -48,12 +50,15 @@ class Scorer:
         ids: str | None = None,
         columns: Mapping[str, str] | None = None,
         device: str = "cpu",
-        **params: object,
+        **params: Any,  # noqa: ANN401 - JSON values
     ) -> None:
         self._arguments: Final[dict[str, object]] = {
             "loss": loss, "sections": sections, "by": by, "ids": ids, "columns": columns, "device": device,
             **params,
         }  # fmt: skip
+        if not _DEVICE.fullmatch(device):
+            detail = f"device {device!r} must be cpu, cuda or cuda:N"
+            raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/device", detail)])
         self._device = device
         self._losses = settings().losses
         groups = [by] if isinstance(by, str) else list(by)

@@ -1,7 +1,7 @@
 """Data frames of Spark: each partition is scored where it lies, and the driver adds up what they gave.
 
-A partition's figures take some kilobytes, or with groups and classes 16 bytes for each of their cells and kind
-of figure; all of them come to the driver, within ``spark.driver.maxResultSize``.
+A partition's figures take some kilobytes, or with groups and classes 16 bytes for each figure of each cell.
+All of them come to the driver, within ``spark.driver.maxResultSize``.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _SCHEMA: Final = "rows long, partial binary"
 def score(df: DataFrame, scorer: Scorer) -> Partial:
     """Score a data frame.
 
-    Tasks that are tried again or run twice do not count twice: Spark hands on the outcome of one. A data frame
-    that is computed anew with other rows each time (``rand``, ``limit`` without an order) does not fit its own
-    count; write it to files first, or persist it.
+    Tasks that are tried again or run twice do not count twice: Spark hands on the outcome of one. A data
+    frame that is computed anew with other rows each time (``rand``, ``limit`` without an order) does not fit
+    its own count; write it to files first.
 
     Args:
         df: The data frame. Without ids, the section ``top`` names rows by their place in the order of its

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -130,13 +131,19 @@ def _number(request: LossRequest, totals: Totals, weights: float) -> float:
         return total
     normalizer = params["normalizer"]
     if normalizer == "positives":
-        return total / max(1.0, totals.positives[0])
+        return _quotient(total, max(1.0, totals.positives[0]))
     if isinstance(normalizer, float):
-        return total / normalizer
+        return _quotient(total, normalizer)
     divisor = weights if normalizer == "weight" else float(totals.elements)
     if divisor == 0.0:
         raise empty_mean(())
-    return total / divisor
+    return _quotient(total, divisor)
+
+
+def _quotient(total: float, divisor: float) -> float:
+    """Return a quotient; infinity by infinity is the NaN that all are, whose sign differs by machine."""
+    quotient = total / divisor
+    return math.nan if math.isnan(quotient) else quotient
 
 
 def _array(
@@ -160,7 +167,9 @@ def _array(
         raise empty_mean(tuple(np.argwhere(divisor == 0.0)[0]))
     into = None if 0 in cut.axes else losses[0]
     with np.errstate(invalid="ignore", over="ignore"):
-        return np.divide(losses[0], divisor, out=into), losses, divisors
+        means = np.divide(losses[0], divisor, out=into)
+    means[np.isnan(means)] = np.nan  # as in `_quotient`
+    return means, losses, divisors
 
 
 def _even_divisor(request: LossRequest, cut: Cut) -> float:
