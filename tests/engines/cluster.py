@@ -27,6 +27,8 @@ def ray_cluster() -> Iterator[Cluster]:
     environment = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_TMPDIR": folder,
+        # A process takes seconds to start where others compute: those that are there go on being used.
+        "RAY_idle_worker_killing_time_threshold_ms": "600000",
         "HOME": folder,
         "PYTHONPATH": os.pathsep.join(map(str, (ROOT / "service", ROOT / "client", ROOT / "tests"))),
     }

@@ -6,7 +6,9 @@ all the time would leave none to those who read the blocks.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
@@ -22,6 +24,8 @@ _GPU_ROWS: Final = 1 << 14
 """Rows of a batch for a GPU, for which Ray wants a number."""
 _RETRIES: Final = 4
 """How often a block is scored again whose process or machine is lost. By default Ray would try for ever."""
+_TASK_RETRIES: Final = {"max_retries": _RETRIES}
+_ACTOR_RETRIES: Final = {"max_restarts": _RETRIES, "max_task_retries": _RETRIES}
 
 
 def score(
@@ -37,7 +41,7 @@ def score(
             then asked to keep.
         scorer: The loss; with GPUs of ``device="cuda"``.
         gpus: The GPUs of an actor; 0 for tasks on CPUs.
-        actors: The number of actors; by default as many as the cluster's GPUs are enough for.
+        actors: The most actors; by default as many as the cluster's GPUs are enough for.
         rows: The number of rows; by default ``ds.count()``, which looks at the metadata of files, or else
             runs what makes the dataset once more.
 
@@ -51,41 +55,26 @@ def score(
     names = [] if schema is None else schema.names
     chosen = ds.select_columns(list(scorer.select(names)))
     if gpus:
-        scored = chosen.map_batches(
-            _Actor,
-            batch_format="pyarrow",
-            batch_size=_GPU_ROWS,
-            fn_constructor_args=(scorer,),
-            compute=ActorPoolStrategy(size=actors or _actors(gpus)),
-            num_gpus=gpus,
-            ray_remote_args_fn=_actor_retries,
-        )
+        pool = ActorPoolStrategy(min_size=1, max_size=actors or _actors(gpus))
+        given = {"fn_constructor_args": (scorer,), "compute": pool, "num_gpus": gpus, **_ACTOR_RETRIES}
+        scored = _mapped(chosen, _Actor, _GPU_ROWS, given)
     else:
-        scored = chosen.map_batches(
-            _score,
-            batch_format="pyarrow",
-            batch_size=None,
-            fn_args=(scorer,),
-            num_cpus=1,
-            ray_remote_args_fn=_retries,
-        )
-    merged = scored.map_batches(
-        _merge, batch_format="pyarrow", batch_size=_TOGETHER, num_cpus=1, ray_remote_args_fn=_retries
-    )
+        scored = _mapped(chosen, _score, None, {"fn_args": (scorer,), "num_cpus": 1, **_TASK_RETRIES})
+    merged = _mapped(scored, _merge, _TOGETHER, {"num_cpus": 1, **_TASK_RETRIES})
     merged.context.execution_options.preserve_order = True
     found = Partial()
     for batch in merged.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=1):
-        found = found.merge(*map(Partial.from_bytes, batch["partial"].to_pylist()))
+        found = found.merge(*_partials(batch))
     counted = ds.count() if rows is None else rows
     return merge([found], rows=counted)
 
 
-def _retries() -> dict[str, int]:
-    return {"max_retries": _RETRIES}
-
-
-def _actor_retries() -> dict[str, int]:
-    return {"max_restarts": _RETRIES, "max_task_retries": _RETRIES}
+def _mapped(ds: Dataset, run: Callable[..., object], rows: int | None, how: Mapping[str, Any]) -> Dataset:
+    """Return a dataset of what a function makes of batches of rows, of whole blocks by default."""
+    with warnings.catch_warnings():
+        # Ray 2.60 wants named parameters, and has no name yet for the number of retries.
+        warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated", DeprecationWarning)
+        return ds.map_batches(run, batch_format="pyarrow", batch_size=rows, **how)
 
 
 def _score(table: pa.Table, scorer: Scorer) -> pa.Table:
@@ -109,8 +98,13 @@ class _Actor:
 
 def _merge(table: pa.Table) -> pa.Table:
     """Return one row for several."""
-    found = merge(table["partial"].to_pylist())
+    found = merge(_partials(table))
     return pa.table({"rows": pa.array([found.rows]), "partial": pa.array([found.to_bytes()], pa.binary())})
+
+
+def _partials(table: pa.Table) -> Iterator[Partial]:
+    for row in table.to_pylist():
+        yield Partial.from_bytes(row["partial"])
 
 
 def _actors(gpus: float) -> int:

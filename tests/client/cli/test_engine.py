@@ -16,8 +16,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+from typer.testing import CliRunner
 
 from client.cli import reported, scored
+from command import app
 
 ROWS, CLASSES, SHARDS = 3001, 5, 4
 OF_THE_RUN = ("request_id", "timing", "device", "version")
@@ -28,8 +30,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders of shards, one a format."""
     folder = tmp_path_factory.mktemp("shards")
     random = np.random.default_rng(7)
-    x = random.normal(size=(ROWS, CLASSES)) * 4
-    y = (random.random((ROWS, CLASSES)) < 0.25).astype(np.float32)
+    x: np.ndarray[Any, Any] = random.normal(size=(ROWS, CLASSES)) * 4
+    y: np.ndarray[Any, Any] = (random.random((ROWS, CLASSES)) < 0.25).astype(np.float32)
     weight = random.random((ROWS, CLASSES))
     camera = random.choice(["front", "rear", "left"], ROWS)
     names = random.permutation(ROWS)
@@ -49,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def lists(array: np.ndarray[Any, Any]) -> pa.FixedSizeListArray:
+def lists(array: np.ndarray[Any, Any]) -> pa.Array[Any]:
     return pa.FixedSizeListArray.from_arrays(pa.array(array.reshape(-1)), array.shape[1])
 
 
@@ -141,14 +143,14 @@ def test_what_shards_cannot_give_is_refused(
 ) -> None:
     monkeypatch.chdir(folder / "logits")
     np.save("../weights.npy", np.ones((ROWS, 1)))
-    done = scored.CliRunner().invoke(scored.app, ["score", ".", "--targets", "../labels/*.npy", *args])
+    done = CliRunner().invoke(app, ["score", ".", "--targets", "../labels/*.npy", *args])
     assert (done.exit_code, done.stdout) == (2, "")
     assert why in " ".join(done.stderr.replace("│", " ").split())
 
 
 def test_the_client_alone_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    done = scored.CliRunner().invoke(scored.app, ["score", *PAIRS, "--engine", "local"])
+    done = CliRunner().invoke(app, ["score", *PAIRS, "--engine", "local"])
     assert done.exit_code == 2
     assert "pip install 'lossd[server,files]'" in done.stderr
 
