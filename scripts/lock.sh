@@ -13,7 +13,7 @@ trap 'rm -rf "$scratch"' EXIT
 "${PYTHON:-python3}" -m venv "$scratch/venv"
 python=$scratch/venv/bin/python
 "$python" -m pip install --quiet --upgrade pip
-"$python" -m pip install --quiet "$@" '.[server,otel,quota,postgres]' --group dev
+"$python" -m pip install --quiet "$@" '.[server,otel,quota,postgres,ray,spark,dask]' --group dev --group engines
 {
   echo '# What was tested. Ranges are in pyproject.toml; make installs these.'
   # pip pins itself too, so that it resolves alike everywhere; torch's +cpu or +cu130 is the machine's choice.

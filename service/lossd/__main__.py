@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import signal
 from types import FrameType
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
+
+if TYPE_CHECKING:
+    from lossd_client.cli import Here
 
 _INTERRUPTED: Final = 128 + signal.SIGINT
 
@@ -20,9 +23,18 @@ def main() -> None:
 
     signal.signal(signal.SIGINT, before)
     try:
-        run(create_app(add_commands))
+        run(create_app(add_commands, here=_here))
     except KeyboardInterrupt:
         os._exit(_INTERRUPTED)
+
+
+def _here() -> Here:
+    """Return what --engine needs of the server's package."""
+    from lossd.in_process import answer
+    from lossd.machine import available_cores
+    from lossd_client.cli import Here
+
+    return Here(answer, available_cores())
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:

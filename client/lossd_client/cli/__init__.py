@@ -10,6 +10,7 @@ import typer
 
 from lossd_client.cli.bench.command import bench
 from lossd_client.cli.doctor.command import doctor
+from lossd_client.cli.engines.engine import Here, provide
 from lossd_client.cli.exits import EPILOG, Exit
 from lossd_client.cli.merge import merge
 from lossd_client.cli.options import Command
@@ -18,13 +19,23 @@ from lossd_client.cli.report import report
 from lossd_client.cli.score import score
 from lossd_client.cli.usage import ask_usage
 
+__all__ = ["Here", "create_app", "run"]
 
-def create_app(*additions: Callable[[typer.Typer], None]) -> typer.Typer:
+
+__all__ = ["Here", "create_app", "run"]
+
+
+def create_app(
+    *additions: Callable[[typer.Typer], None], here: Callable[[], Here] | None = None
+) -> typer.Typer:
     """Put the command together.
 
     Args:
         additions: Functions that add further commands. These find `ask_usage` as their context's object.
+        here: Imports what --engine needs of the server's package; without it there are no engines.
     """
+    if here is not None:
+        provide(here)
     app = typer.Typer(
         name="lossd",
         no_args_is_help=True,

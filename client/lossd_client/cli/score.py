@@ -7,19 +7,24 @@ The stages, in order:
    is `files/csv_table.py`), and decides which column of which file each tensor is.
 3. `inputs/joins.py` and `inputs/alongside.py` compare the rows of two files.
 4. `inputs/blocks.py` reads blocks of rows.
-5. `scoring/one_input.py` sends them as requests; under --by, `scoring/groups.py`.
+5. `scoring/one_input.py` sends them as requests; under --by, `scoring/groups.py`. Under --engine each shard
+   goes through stages 2 to 5 in a task of its own: `engines/sharded.py` and `engines/tasks.py`.
 6. `scoring/losses.py` writes the file of --out, and `scoring/printing.py` prints the result.
 """
 
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import typer
 
 from lossd_client import LossClient, LossResult
 from lossd_client._http.addresses import without_password
+from lossd_client.cli.engines.engine import load_here
+from lossd_client.cli.engines.opening import open_engine
+from lossd_client.cli.engines.refusals import refuse_inputs, refuse_options
+from lossd_client.cli.engines.sharded import Sharded
 from lossd_client.cli.exits import client_errors, leave_at_signals
 from lossd_client.cli.inputs.arguments import STDIN, fill, read_shards, spool_for, with_stdin
 from lossd_client.cli.inputs.blocks import Inputs
@@ -49,6 +54,8 @@ def score(options: ScoreOptions) -> None:
     out = options.out
     if out is not None:
         check_out(out)
+    if options.engine is not None:
+        refuse_options(options.engine, options)
     with (
         client_errors(),
         LossClient(options.url, api_key=options.api_key, timeout=options.timeout, retry=QUICK) as client,
@@ -58,9 +65,13 @@ def score(options: ScoreOptions) -> None:
         request = ScoreRequest.of(options, options.reduction.value, options.axis)
         if spool is not None:
             fill(spool)
-        inputs = Selection.of(options, read_shards(options.shards, options.targets, spool)).inputs()
+        selection = Selection.of(options, read_shards(options.shards, options.targets, spool))
+        inputs = selection.inputs()
         _refuse_impossible(options, request, inputs)
-        _score(client, options, request, inputs, spool)
+        if options.engine is None:
+            _score(client, options, request, inputs, spool)
+        else:
+            _score_by_engine(options.engine, options, request, selection, inputs)
 
 
 def _refuse_impossible(options: ScoreOptions, request: ScoreRequest, inputs: Inputs) -> None:
@@ -77,6 +88,31 @@ def _refuse_impossible(options: ScoreOptions, request: ScoreRequest, inputs: Inp
         refuse_overwriting("--out", options.out, inputs, options.pos_weight)
         if options.by:
             refuse_groups(options.out)
+
+
+def _score_by_engine(
+    name: str, options: ScoreOptions, request: ScoreRequest, selection: Selection, inputs: Inputs
+) -> None:
+    """Score the shards by an engine, write the file of --out, and print the answer."""
+    refuse_inputs(request, inputs)
+    start = time.perf_counter()
+    here = load_here()
+    with (
+        open_engine(name, here) as engine,
+        open_out(options.out, request.axes(inputs.dimensions).left) as file,
+    ):
+        losses = Losses(file, options.as_json)
+        sharded = Sharded(engine, here, selection, inputs, request, shows=not options.no_progress)
+        result, found = sharded.score()
+        groups = Groups(options.by, found) if options.by else None
+        if groups is None:
+            losses.add(result)
+        result = replace(result, notes=tuple(dict.fromkeys([*inputs.notes(), *result.notes])))
+        answer = answer_of(result, groups, _about(options, inputs, None))
+        if file is not None:
+            file.finish(answer)
+        shown = "engine", engine.shown
+    _print(options, inputs, _Answered(result, answer, groups, losses), shown, start)
 
 
 def _score(
@@ -98,17 +134,36 @@ def _score(
             losses.add(result)
         notes = [with_stdin(note, spool) for note in (*inputs.notes(), *result.notes)]
         result = replace(result, notes=tuple(dict.fromkeys(notes)))
+        answer = None
         if file is not None or options.as_json:
             answer = answer_of(result, groups, _about(options, inputs, spool))
-        if file is not None:
+        if file is not None and answer is not None:
             file.finish(answer)
+    shown = "server", without_password(client.base_url)
+    _print(options, inputs, _Answered(result, answer, groups, losses), shown, start)
+
+
+class _Answered(NamedTuple):
+    """What was computed: the result, the answer as an object if it is needed, groups, and losses of rows."""
+
+    result: LossResult
+    answer: dict[str, Any] | None
+    groups: Groups | None
+    losses: Losses
+
+
+def _print(
+    options: ScoreOptions, inputs: Inputs, answered: _Answered, shown: tuple[str, str], start: float
+) -> None:
+    """Print the answer; `shown` says where it is from."""
     elapsed = (time.perf_counter() - start) * 1000.0
     if options.as_json:
-        print_json(answer)
+        assert answered.answer is not None
+        print_json(answered.answer)
         return
-    if groups is not None:
-        print_groups(groups)
-    print_result(result, losses, inputs.joined_by, without_password(client.base_url), elapsed)
+    if answered.groups is not None:
+        print_groups(answered.groups)
+    print_result(answered.result, answered.losses, inputs.joined_by, shown, elapsed)
 
 
 def _about(options: ScoreOptions, inputs: Inputs, spool: Path | None) -> dict[str, Any]:

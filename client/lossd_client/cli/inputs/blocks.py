@@ -25,6 +25,7 @@ class Inputs:
         labels: The labels of groups, in the order of the options: the name of a shard's label, or a file
             of its own with one value a row of all shards.
         notes: Notes for the user on how the files were found.
+        is_part: Whether these are some of the shards of an input: then blocks and errors are as if all were.
 
     Raises:
         BadFile: The shards do not go together.
@@ -36,8 +37,12 @@ class Inputs:
         common: Mapping[str, Source],
         labels: Sequence[str | Source] = (),
         notes: Sequence[str] = (),
+        *,
+        is_part: bool = False,
     ) -> None:
         first = shards[0]
+        self.is_part = is_part
+        self._is_one = len(shards) == 1 and not is_part
         self.shards = shards
         self.dimensions = first.dimensions
         self.tensors = {**first.tensors, **common}
@@ -55,6 +60,7 @@ class Inputs:
         self._starts: list[int] = []  # the first row of each shard that has been read
         self._ends: list[int] = []  # the row behind the last, of each that was read to its end
         self._read_rows = 0
+        self._read_notes: list[tuple[Location, str]] = []
         self._trailing: dict[str, tuple[int, ...]] = {}
         self._fixed: Arrays | None = None
         for shard in shards[1:]:
@@ -107,9 +113,25 @@ class Inputs:
     @property
     def by_row(self) -> tuple[str, ...]:
         """The tensors that have the rows of what is scored."""
-        is_spread = len(self.shards) > 1
-        fixed = {*self._common} - {*self._running} | (set() if is_spread else {*self.shards[0].fixed})
+        fixed = {*self._common} - {*self._running} | ({*self.shards[0].fixed} if self._is_one else set())
         return tuple(name for name in self.names if name not in fixed)
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """The files of their own whose rows are those of all shards."""
+        return tuple(str(source.file.location) for source in self._running.values())
+
+    def was_read(self, rows: int, notes: Sequence[tuple[Location, str]]) -> None:
+        """Note that the next shard was read elsewhere.
+
+        Args:
+            rows: Its rows.
+            notes: The notes of its files.
+        """
+        self._read_notes += notes
+        self._starts.append(self._read_rows)
+        self._read_rows += rows
+        self._ends.append(self._read_rows)
 
     @property
     def finished(self) -> int:
@@ -150,14 +172,18 @@ class Inputs:
             columns["by"] = _one_or_all([label.names for label in labels])
         return found | {"columns": columns, "rows": rows}
 
-    def notes(self) -> list[str]:
-        """Return notes of how the files were read; one for several files with the same note."""
+    def file_notes(self) -> list[tuple[Location, str]]:
+        """Return the notes of each file."""
         files = [file for shard in self.shards for file in shard.files]
         files += [source.file for source in (*self._common.values(), *self._running.values())]
+        opened = {id(file): file for file in files}.values()
+        return [(file.location, note) for file in opened for note in file.notes]
+
+    def notes(self) -> list[str]:
+        """Return notes of how the files were read; one for several files with the same note."""
         places_of: dict[str, list[Location]] = {}
-        for file in {id(file): file for file in files}.values():
-            for note in file.notes:
-                places_of.setdefault(note.removeprefix(f"{file.location}: "), []).append(file.location)
+        for location, note in dict.fromkeys([*self.file_notes(), *self._read_notes]):
+            places_of.setdefault(note.removeprefix(f"{location}: "), []).append(location)
         notes = [
             f"{places[0]}{f' and {len(places) - 1} more' if len(places) > 1 else ''}: {note}"
             for note, places in places_of.items()
@@ -226,7 +252,7 @@ class Inputs:
         rows = max(1, BLOCK_BYTES // size)
         readers = {name: _Rows(source, rows) for name, source in self._running.items()}
         fixed = {name: self._own(name) for name in self._common if name not in self._running}
-        if len(self.shards) == 1:
+        if self._is_one:
             shard = self.shards[0]
             fixed |= {name: shard.shaped(name, source.whole()) for name, source in shard.fixed.items()}
         for block in self._joined(rows):
@@ -287,7 +313,7 @@ class Inputs:
                     raise BadFile(
                         f"{shard.tensors[name].file.location} {what}: shards of one score must be alike"
                     )
-            if len(self.shards) > 1 and shard.fixed:
+            if not self._is_one and shard.fixed:
                 fixed = {name: shard.shaped(name, source.whole()) for name, source in shard.fixed.items()}
                 self._refuse_no_broadcast(fixed, block[self.names[0]].shape)
                 block |= {name: _spread(array, length, self.dimensions) for name, array in fixed.items()}
@@ -321,7 +347,7 @@ class Inputs:
 
     def own_row(self, name: str, row: int) -> tuple[str, int] | None:
         """Return the file and row that a tensor's row comes from; None if the row is the same."""
-        if len(self.shards) == 1 and not self.joined_by:
+        if self._is_one and not self.joined_by:
             return None
         if name in self._common:
             return str(self._common[name].file.location), row

@@ -17,6 +17,7 @@ from lossd_client.cli.inputs.parameters import (
 from lossd_client.cli.options import ApiKey, Timeout, Url
 
 _FILES: Final = "Files"
+_ENGINES: Final = "Engines"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +170,16 @@ class FileOptions:
     no_progress: Annotated[
         bool, typer.Option("--no-progress", help="Show no progress bar on a terminal.")
     ] = False
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="local|ray|ray://HOST:PORT",
+            help="Score without a server, each shard where it is read: in processes of this machine, one a "
+            "core, or on a Ray cluster.",
+            show_default=False,
+            rich_help_panel=_ENGINES,
+        ),
+    ] = None
     url: Url = None
     api_key: ApiKey = None
     timeout: Timeout = 60.0

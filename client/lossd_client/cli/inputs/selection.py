@@ -50,6 +50,7 @@ class Selection:
         ids: The columns by which two files are joined; empty to find them by name.
         row_ids: The column or file with the rows' own names, if these are wanted.
         digested: Whether the files' digests are wanted.
+        is_part: Whether the entries are some of an input's.
     """
 
     entries: Sequence[Entry]
@@ -61,6 +62,7 @@ class Selection:
     ids: Sequence[str] = ()
     row_ids: str | None = None
     digested: bool = False
+    is_part: bool = False
 
     @classmethod
     def of(cls, options: FileOptions, entries: Sequence[Entry]) -> Self:
@@ -148,7 +150,19 @@ class Selection:
         for shard in shards if baselines else []:
             refuse_other_rows(BASELINE, shard.tensors[BASELINE], [shard])
         notes = [entry.note for entry in self.entries if entry.note is not None]
-        return Inputs(shards, common, labels, [*notes, *self._unused(*pairs[0])])
+        notes += self._unused(*pairs[0])
+        return Inputs(shards, common, labels, notes, is_part=self.is_part)
+
+    def of_shard(self, shard: Shard) -> Self:
+        """Return the selection of one of the shards that this one has found."""
+        targets = shard.tensors["targets"].file
+        files = (shard.scored.file,) if targets is shard.scored.file else (shard.scored.file, targets)
+        others = dict(self.files)
+        if BASELINE in shard.tensors and self.files.get(BASELINE) is not None:
+            baseline = shard.tensors[BASELINE].file
+            others[BASELINE] = self.files[BASELINE] if baseline in files else baseline.location.text
+        entry = Entry(tuple(file.location.text for file in files))
+        return replace(self, entries=[entry], files=others, is_part=True)
 
     def _unused(self, first: DataFile, second: DataFile) -> list[str]:
         """Return notes of columns named weight or mask that are not used."""

@@ -50,18 +50,25 @@ def refuse_no_rows(request: ScoreRequest, inputs: Inputs) -> None:
 
 
 def ask(
-    client: LossClient, request: ScoreRequest, inputs: Inputs, labels: Labels, read: ShardsRead
+    client: LossClient, request: ScoreRequest, inputs: Inputs, labels: Labels, read: ShardsRead, rows: Rows
 ) -> LossResult:
-    """Return the sums of the loss, with its report and what a user should know.
+    """Return the sums of the loss, with its report.
+
+    Args:
+        client: The client.
+        request: What is asked.
+        inputs: The inputs.
+        labels: Their groups and ids.
+        read: Takes the shards as they are read.
+        rows: Takes what is seen of the rows.
 
     Raises:
         BadFile: A file cannot be read, or a shard is there twice.
         LossdError: As the client.
     """
-    rows = Rows(inputs, request)
     blocks = inputs.blocks() if request.can_split(inputs.dimensions) else iter([inputs.whole()])
     batches = _labelled(rows.counted(blocks), inputs, labels, read)
-    return rows.noted(LossResult.merge(rows.results(client, request, batches)))
+    return LossResult.merge(rows.results(client, request, batches))
 
 
 def _labelled(

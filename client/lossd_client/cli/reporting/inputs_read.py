@@ -32,9 +32,16 @@ class ShardsRead:
             BadFile: One is the same as another, or a file cannot be read again.
         """
         for number in range(len(self._found), self._inputs.finished):
-            found = self._described(number)
-            self._refuse_repeated(found)
-            self._found.append(found)
+            self.take(self._described(number))
+
+    def take(self, found: dict[str, Any]) -> None:
+        """Add the next shard, as `described` has it.
+
+        Raises:
+            BadFile: It is the same as another.
+        """
+        self._refuse_repeated(found)
+        self._found.append(found)
 
     def described(self) -> list[dict[str, Any]]:
         """Return what a report says of its inputs: for each shard its path, digest and rows.

@@ -31,9 +31,10 @@ class Labels:
         names = list(inputs.labels)
         sources = inputs.sources_of(0)
         self._ids = names.pop() if has_ids else None
-        self._columns = {name: LabelColumn("--by", _name_of(sources[name])) for name in names}
+        place = f" of {inputs.shards[0].scored.file.location}" if inputs.is_part else ""
+        self._columns = {name: LabelColumn("--by", _name_of(sources[name]), place) for name in names}
         if self._ids is not None:
-            self._columns[self._ids] = LabelColumn("--ids", _name_of(sources[self._ids]))
+            self._columns[self._ids] = LabelColumn("--ids", _name_of(sources[self._ids]), place)
         groups = self.groups
         for name in groups:
             if groups.count(name) > 1:
@@ -51,6 +52,25 @@ class Labels:
             label: "ids" if label == self._ids else f"group.{column.name}"
             for label, column in self._columns.items()
         }
+
+    @property
+    def columns(self) -> list["LabelColumn"]:
+        """The columns, with what was read of them."""
+        return list(self._columns.values())
+
+    def take(self, columns: Sequence["LabelColumn"], start: int) -> None:
+        """Add columns of the next rows, which were read elsewhere.
+
+        Args:
+            columns: The columns.
+            start: The number of the first of these rows.
+
+        Raises:
+            BadFile: One's values are not as those before.
+        """
+        for mine, its in zip(self._columns.values(), columns, strict=True):
+            if its.kind is not None:
+                mine.see(its.first, start)
 
     def put_into(self, block: Arrays, start: int) -> dict[str, Any]:
         """Return a block with its labels as the groups and ids that the client takes.
@@ -84,12 +104,16 @@ class LabelColumn:
     Attributes:
         option: The option that names it.
         name: Its name in the report.
+        place: The file that rows are counted in, if that is not all of the input.
         kind: What its values are; None until there was one.
+        first: The first value.
     """
 
     option: str
     name: str
+    place: str = ""
     kind: Literal["whole numbers", "text"] | None = None
+    first: int | float | str | None = None
 
     def read(self, values: NDArray[Any], start: int) -> NDArray[Any]:
         """Return the values of a block as integers, or as text.
@@ -103,11 +127,20 @@ class LabelColumn:
         """
         plain = [_plain(value) for value in values.tolist()]
         for row, value in enumerate(plain):
-            kind: Literal["whole numbers", "text"] = "whole numbers" if isinstance(value, int) else "text"
-            self.kind = self.kind or kind
-            if value is None or isinstance(value, float) or kind != self.kind:
-                raise BadFile(f"{self.option} {self.name}, row {start + row}: {self._fault(value)}")
+            self.see(value, start + row)
         return _as_array(plain, is_text=self.kind == "text")
+
+    def see(self, value: int | float | str | None, row: int) -> None:
+        """Look at the value of a row.
+
+        Raises:
+            BadFile: It is neither a whole number nor text, or of another kind than those before.
+        """
+        kind: Literal["whole numbers", "text"] = "whole numbers" if isinstance(value, int) else "text"
+        if self.kind is None:
+            self.kind, self.first = kind, value
+        if value is None or isinstance(value, float) or kind != self.kind:
+            raise BadFile(f"{self.option} {self.name}, row {row}{self.place}: {self._fault(value)}")
 
     def _fault(self, value: object) -> str:
         if value is None:

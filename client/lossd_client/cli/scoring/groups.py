@@ -33,9 +33,11 @@ Value: TypeAlias = str | int | float | bool | None
 Group: TypeAlias = Value | tuple[Value, ...]
 """What rows of a group have in common: a tuple, if they are grouped by several columns."""
 
-_Key: TypeAlias = tuple[tuple[bool, Value], ...]  # true is 1 to a dict, and another group
+Key: TypeAlias = tuple[tuple[bool, Value], ...]
+"""A group in a dict: true is 1 to that, and another group."""
+
 _Picked: TypeAlias = tuple[Arrays, NDArray[np.intp]]  # rows, and their numbers in the input
-_Held: TypeAlias = dict[tuple[_Key, object], list[_Picked]]  # also by form: only the same can be one request
+_Held: TypeAlias = dict[tuple[Key, object], list[_Picked]]  # also by form: only the same can be one request
 
 
 def score_groups(
@@ -52,8 +54,26 @@ def score_groups(
         LossdError: As the client.
     """
     averages = request.axes(inputs.dimensions).averages_rows
-    asked = request.sums() if averages else request
-    rows, keys, groups = Rows(inputs, request), deque[_Key](), dict[_Key, LossResult]()
+    rows = Rows(inputs, request)
+    total, groups = sums_by_group(client, request.sums() if averages else request, inputs, rows)
+    if total is None:
+        return rows.score_whole(client, inputs.whole()), []
+    return rows.noted(mean_of(total) if averages else total), listed(groups, averages=averages)
+
+
+def sums_by_group(
+    client: LossClient, asked: ScoreRequest, inputs: Inputs, rows: Rows
+) -> tuple[LossResult | None, dict[Key, LossResult]]:
+    """Score the rows by group, for sums that can be merged with those of further rows.
+
+    Returns:
+        The result of all rows, None if there are none; and that of each group's.
+
+    Raises:
+        BadFile: As `score_groups`.
+        LossdError: As the client.
+    """
+    keys, groups = deque[Key](), dict[Key, LossResult]()
 
     def by_group() -> Iterator[LossResult]:
         for result in rows.results(client, asked, rows.picked(_batches(inputs, keys))):
@@ -63,13 +83,18 @@ def score_groups(
 
     results = by_group()
     first = next(results, None)
-    if first is None:
-        return rows.score_whole(client, inputs.whole()), []
-    total = rows.noted(LossResult.merge(chain([first], results)))
-    if averages:
-        total = mean_of(total)
-        groups = {key: _mean_or_nan(sums) for key, sums in groups.items()}
-    return total, [(_group(key), groups[key]) for key in sorted(groups, key=_order)]
+    return (None if first is None else LossResult.merge(chain([first], results))), groups
+
+
+def listed(groups: Mapping[Key, LossResult], *, averages: bool) -> list[tuple[Group, LossResult]]:
+    """Return groups in the order of their values.
+
+    Args:
+        groups: The results, sums if they are to be averaged.
+        averages: Whether they are; a mean over nothing is NaN then.
+    """
+    made = {key: _mean_or_nan(sums) if averages else sums for key, sums in groups.items()}
+    return [(_group(key), made[key]) for key in sorted(made, key=_order)]
 
 
 def _mean_or_nan(sums: LossResult) -> LossResult:
@@ -78,7 +103,7 @@ def _mean_or_nan(sums: LossResult) -> LossResult:
     return replace(sums, loss=math.nan, reduction="mean")
 
 
-def _order(key: _Key) -> list[tuple[bool, bool, bool, Any]]:
+def _order(key: Key) -> list[tuple[bool, bool, bool, Any]]:
     """Return the sort key of a group: numbers, true and false, text, no value."""
     return [
         (value is None, isinstance(value, str), is_bool, value if value is not None else 0)
@@ -86,10 +111,10 @@ def _order(key: _Key) -> list[tuple[bool, bool, bool, Any]]:
     ]
 
 
-def _batches(inputs: Inputs, keys: deque[_Key]) -> Iterator[tuple[Arrays, Sequence[int]]]:
+def _batches(inputs: Inputs, keys: deque[Key]) -> Iterator[tuple[Arrays, Sequence[int]]]:
     """Yield rows of one group each, with their numbers; append the groups to `keys`."""
     held: _Held = {}
-    seen: set[_Key] = set()
+    seen: set[Key] = set()
     size = start = 0
     for block in inputs.blocks():
         labels = grouped([block[name] for name in inputs.labels])
@@ -109,7 +134,7 @@ def _batches(inputs: Inputs, keys: deque[_Key]) -> Iterator[tuple[Arrays, Sequen
 
 
 def _drained(
-    held: _Held, fixed: Mapping[str, NDArray[Any]], keys: deque[_Key]
+    held: _Held, fixed: Mapping[str, NDArray[Any]], keys: deque[Key]
 ) -> Iterator[tuple[Arrays, Sequence[int]]]:
     while held:
         (key, _), picked = held.popitem()
@@ -119,21 +144,21 @@ def _drained(
         yield {**rows, **fixed}, np.concatenate([numbers for _, numbers in picked]).tolist()
 
 
-def _numbers_by_group(labels: NDArray[Any]) -> dict[_Key, NDArray[np.intp]]:
+def _numbers_by_group(labels: NDArray[Any]) -> dict[Key, NDArray[np.intp]]:
     """Return the rows' numbers by group, in order."""
-    codes: dict[_Key, int] = {}
+    codes: dict[Key, int] = {}
     of_row = np.array([codes.setdefault(_key(label), len(codes)) for label in labels.tolist()], dtype=np.intp)
     order = np.argsort(of_row, kind="stable")
     starts = np.searchsorted(of_row[order], np.arange(len(codes) + 1))
     return {key: order[starts[code] : starts[code + 1]] for key, code in codes.items()}
 
 
-def _key(label: object) -> _Key:
+def _key(label: object) -> Key:
     values = label if isinstance(label, tuple) else (label,)
     return tuple((type(value) is bool, _value(value)) for value in values)
 
 
-def _group(key: _Key) -> Group:
+def _group(key: Key) -> Group:
     values = tuple(value for _, value in key)
     return values if len(values) > 1 else values[0]
 

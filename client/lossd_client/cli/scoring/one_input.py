@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -23,6 +23,20 @@ Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 """The shapes of tensors, by name."""
 
 AnswerT = TypeVar("AnswerT")
+
+
+class Seen(NamedTuple):
+    """What was seen of rows that were scored elsewhere.
+
+    Attributes:
+        rows: Their number.
+        shapes: The shapes of the last block.
+        ranges: The range of their values.
+    """
+
+    rows: int
+    shapes: Shapes
+    ranges: Ranges
 
 
 def score(client: LossClient, request: ScoreRequest, inputs: Inputs, take: Take) -> LossResult:
@@ -97,6 +111,17 @@ class Rows:
         self._shapes = {name: array.shape for name, array in block.items()}
         self._in_flight.append((numbers, self._shapes))
         self._start += len(numbers)
+
+    @property
+    def seen(self) -> Seen:
+        """What was seen of all rows."""
+        return Seen(self._start, self._shapes, self._ranges)
+
+    def take(self, seen: Seen) -> None:
+        """Add what was seen of the next rows."""
+        self._start += seen.rows
+        self._shapes = seen.shapes
+        self._ranges.take(seen.ranges)
 
     def results(
         self, client: LossClient, request: ScoreRequest, batches: Iterator[Arrays]

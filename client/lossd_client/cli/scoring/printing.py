@@ -50,11 +50,11 @@ def print_json(answer: Mapping[str, Any]) -> None:
 
 
 def print_result(
-    result: LossResult, losses: Losses, joined_by: Sequence[str], url: str, elapsed: float
+    result: LossResult, losses: Losses, joined_by: Sequence[str], shown: tuple[str, str], elapsed: float
 ) -> None:
-    """Print the result as a table."""
+    """Print the result as a table; `shown` is a row of it that says where it is from."""
     # As wide as it needs: notes that are cut into lines cannot be looked for.
-    Console(highlight=False, width=10_000).print(_table(result, losses, joined_by, url, elapsed))
+    Console(highlight=False, width=10_000).print(_table(result, losses, joined_by, shown, elapsed))
 
 
 def print_groups(groups: Groups) -> None:
@@ -80,7 +80,9 @@ def _plain(result: LossResult, *names: str) -> dict[str, Any]:
     return {name: plain[name] for name in names}
 
 
-def _table(result: LossResult, losses: Losses, joined_by: Sequence[str], url: str, elapsed: float) -> Table:
+def _table(
+    result: LossResult, losses: Losses, joined_by: Sequence[str], shown: tuple[str, str], elapsed: float
+) -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column()
@@ -91,7 +93,7 @@ def _table(result: LossResult, losses: Losses, joined_by: Sequence[str], url: st
     for note in result.notes:
         table.add_row("note", Text(note))
     stages = ", ".join(f"{stage} {ms:.3g}" for stage, ms in result.timing.items())
-    table.add_row("server", Text(url))
+    table.add_row(shown[0], Text(shown[1]))
     table.add_row("ms", f"{elapsed:.1f}" + (f" (in the server: {stages})" if stages else ""))
     return table
 

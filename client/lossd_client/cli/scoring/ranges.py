@@ -42,6 +42,16 @@ class Ranges:
             self._are_bits = self._are_bits and _are_bits(values)
             self._target_bits = self._target_bits and _are_bits(widened(block["targets"]))
 
+    def take(self, other: "Ranges") -> None:
+        """Add what another looked at: the rows behind these."""
+        self._size += other._size
+        self._rows += other._rows
+        self._has_rows |= other._has_rows
+        self._least, self._greatest = min(self._least, other._least), max(self._greatest, other._greatest)
+        self._is_within &= other._is_within
+        self._are_bits &= other._are_bits
+        self._target_bits &= other._target_bits
+
     def notes(self) -> list[str]:
         """Return notes of likely mistakes."""
         if self._has_rows and not self._rows:
