@@ -221,13 +221,13 @@ def _places(groups: Int64Array, block: Block, start: int, size: int) -> Int64Arr
 def _group_ids(sums: ReportSums) -> tuple[Int64Array, list[list[str] | None]]:
     """Return the ids of groups in their order, [groups, columns], and the strings that are numbered."""
     columns, names = [], list[list[str] | None]()
-    for kind, column in zip(sums.group_kinds, zip(*sums.group_ids, strict=True), strict=True):
-        if kind == "string":
-            listed = sorted(set(column))
+    for ids in sums.group_ids:
+        if isinstance(ids, list):
+            listed = sorted(set(ids))
             names.append(listed)
             numbers = {name: number for number, name in enumerate(listed)}
-            columns.append(np.array([numbers[each] for each in column], np.int64))
+            columns.append(np.array([numbers[each] for each in ids], np.int64))
         else:
             names.append(None)
-            columns.append(np.array([each & (1 << 64) - 1 for each in column], np.uint64).view(np.int64))
+            columns.append(ids.view(np.int64))
     return np.stack(columns, axis=1), names
