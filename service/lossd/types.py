@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -129,6 +130,10 @@ class RequestError(Exception):
         self.detail = detail
         self.errors = tuple(errors)
         self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle its arguments; an exception's own way would pickle the text alone."""
+        return partial(type(self), retry_after=self.retry_after), (self.code, self.detail, self.errors)
 
     def copy(self) -> RequestError:
         """Return a new one to raise, without the tracebacks that a kept one collects."""

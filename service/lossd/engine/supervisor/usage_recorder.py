@@ -20,7 +20,7 @@ from typing import Final
 
 from lossd.engine.ipc.counters import Counters, decode_key, used_by
 from lossd.engine.ipc.messages import Degraded
-from lossd.engine.supervisor.processes import Child
+from lossd.engine.supervisor.processes import Peer
 from lossd.engine.usage_store import FIELDS, UsageStore, reason
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class UsageRecorder:
             return "the disk does not answer"
         return self._failure
 
-    def tell(self, front_end: Child) -> None:
+    def tell(self, front_end: Peer) -> None:
         """Tell a front end whether usage can be written."""
         reasons = [] if self._told is None else [f"usage cannot be written: {self._told}"]
         front_end.tell(Degraded(reasons))
