@@ -114,7 +114,12 @@ def serve_cluster(**settings: object) -> Iterator[ServeCluster]:
         from ray import serve
         from ray.cluster_utils import Cluster
 
-        head = {"num_cpus": 2, "object_store_memory": MEMORY, "include_dashboard": False}
+        head = {
+            "num_cpus": 2,
+            "node_ip_address": "127.0.0.1",
+            "object_store_memory": MEMORY,
+            "include_dashboard": False,
+        }
         cluster = Cluster(initialize_head=True, head_node_args=head)
         port = free_port()
         try:
