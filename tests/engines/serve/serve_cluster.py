@@ -19,6 +19,7 @@ from live_server import free_port
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
+    from ray.serve import Application
 
 ROOT = Path(__file__).resolve().parents[3]
 MEMORY = 100 << 20  # of a node's object store
@@ -44,14 +45,14 @@ class ServeCluster:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def run(self, application: Any) -> None:
+    def run(self, application: Application) -> None:
         """Deploy as `serve run` does, and wait until it answers."""
         from ray import serve
 
         serve.run(application, name="lossd", blocking=False)
-        self.wait(lambda: self._answers())
+        self.wait(self.answers)
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         try:
             return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
         except httpx.TransportError:
