@@ -45,13 +45,19 @@ def configure(process: str, number: int | None, level: str, form: Format, rate: 
         form: The form of the lines.
         rate: The most lines a second.
     """
-    handler = _LimitedHandler(LineLimits(rate))
-    handler.setFormatter(_Formatter(process, number, form))
+    handler = make_handler(process, number, form, rate)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
     sys.unraisablehook = _log_unraisable
     threading.excepthook = _log_uncaught_in_thread
+
+
+def make_handler(process: str, number: int | None, form: Format, rate: float = RATE) -> logging.Handler:
+    """Return what writes lines to standard error, as `configure` has it."""
+    handler = _LimitedHandler(LineLimits(rate))
+    handler.setFormatter(_Formatter(process, number, form))
+    return handler
 
 
 class _LimitedHandler(logging.StreamHandler[TextIO]):

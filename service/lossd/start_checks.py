@@ -30,6 +30,8 @@ _OF_OTHERS: Final = frozenset(
     {"LOSSD_API_KEY", "LOSSD_BASE_URL", "LOSSD_URL", "LOSSD_SOAK", "LOSSD_REQUESTS"}
 )
 """Variables of the client and of the tests, which may stand in a server's environment."""
+_OF_RAY: Final = "LOSSD_RAY_"
+"""What variables of `lossd.ray_serve` begin with."""
 _INSTEAD: Final = {
     "LOSSD_PORT": f"port {PORT} is used",
     "LOSSD_ADMIN_PORT": "there is no admin listener",
@@ -106,7 +108,7 @@ def check_variables(environment: Mapping[str, str]) -> Variables:
     known = {f"LOSSD_{name.upper()}" for name in Settings.model_fields}
     links, found = [], Variables([], [])
     for name, value in environment.items():
-        if not name.startswith("LOSSD_") or name in _OF_OTHERS:
+        if not name.startswith("LOSSD_") or name.startswith(_OF_RAY) or name in _OF_OTHERS:
             continue
         linked = name.endswith("_PORT") and SERVICE_LINK.fullmatch(value)
         if linked or (_service_variable.fullmatch(name) and name not in known):

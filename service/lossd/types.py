@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -130,12 +131,9 @@ class RequestError(Exception):
         self.errors = tuple(errors)
         self.retry_after = retry_after
 
-    def __reduce__(self) -> tuple[type[RequestError], tuple[object, ...]]:
-        return type(self), (
-            self.code,
-            self.detail,
-            self.errors,
-        )  # exceptions are not pickled by their attributes
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle its arguments; an exception's own way would pickle the text alone."""
+        return partial(type(self), retry_after=self.retry_after), (self.code, self.detail, self.errors)
 
     def copy(self) -> RequestError:
         """Return a new one to raise, without the tracebacks that a kept one collects."""

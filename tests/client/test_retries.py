@@ -33,10 +33,11 @@ OVERLOADED = Answer.of_problem(503, "overloaded", retryable=True)
         Answer.of_problem(429, "rate_limited", retryable=True),
         Answer.of_problem(504, "deadline_exceeded", retryable=True),
         Answer(b"<html>Bad gateway</html>", "text/html", 502),
+        Answer(b"Internal Server Error", "text/plain", 500),
         Answer(b"", hangs_up=True),
         Answer(b"{", declared=100),
     ],
-    ids=["503", "408", "429", "504", "502", "hung up", "broken off"],
+    ids=["503", "408", "429", "504", "502", "500 of Ray Serve", "hung up", "broken off"],
 )
 def test_what_may_pass_is_tried_again(ask: Ask, playback: Playback, failure: Answer) -> None:
     playback.answers = [failure, failure]
@@ -56,6 +57,7 @@ def test_what_may_pass_is_tried_again(ask: Ask, playback: Playback, failure: Ans
         Answer.of_problem(504, "deadline_exceeded"),
         Answer.of_problem(507, "out_of_memory"),
         Answer(b"<html>", "text/html", 500),
+        Answer(b"no model", "text/plain", 500),
         Answer(b"<html>", "text/html", 503),
         Answer(b"<html>", "text/html", 504),
         Answer(b"<html>", "text/html", 200),

@@ -63,10 +63,23 @@ def status_error(response: Response) -> StatusError:
         code if isinstance(code, str) else None,
         str(detail),
         None if request_id is None else str(request_id),
+<<<<<<< HEAD:client/lossd_client/_http/problems.py
         retryable if isinstance(retryable, bool) else response.status == 502,  # a proxy found no server
         items,
+=======
+        retryable if isinstance(retryable, bool) else _found_no_server(response),
+        _items(problem.get("errors")),
+>>>>>>> n-serve:client/lossd_client/_problems.py
         _seconds(response.headers.get("retry-after")),
     )
+
+
+def _found_no_server(response: Response) -> bool:
+    """Return whether a proxy answers, having found no server. Ray Serve's says 500 instead of 502."""
+    if response.status == 502:
+        return True
+    plain = response.media_type == "text/plain" and response.body == b"Internal Server Error"
+    return response.status == 500 and plain and "x-request-id" not in response.headers
 
 
 def _problem(response: Response) -> dict[str, Any]:

@@ -27,19 +27,12 @@ from lossd.api.http.linger import Lingerers
 from lossd.api.http.listener import Listener
 from lossd.api.http.protocol import LossdProtocol
 from lossd.api.http.tls import Certificate, open_certificate
-from lossd.api.json_helper.parser import Parser
-from lossd.api.metrics import Metrics
-from lossd.api.services import Service
+from lossd.api.services import Service, open_service
 from lossd.api.small_requests.lane import FastLane
 from lossd.core.catalog import register
-from lossd.core.kernel import WrongAnswerError
-from lossd.engine.admission.quotas import Quotas
-from lossd.engine.dispatch.in_place import InPlace
 from lossd.engine.dispatch.worker_pool import WorkerPool
-from lossd.engine.ipc.counters import Counters
 from lossd.engine.ipc.heartbeats import Heartbeats, Pulse
-from lossd.engine.ipc.memory import Memory
-from lossd.engine.ipc.messages import UNUSABLE, WRONG
+from lossd.engine.ipc.messages import UNUSABLE
 from lossd.engine.ipc.options import FrontEndOptions
 from lossd.log_limits import RATE
 from lossd.settings import Settings
@@ -168,7 +161,7 @@ async def serve(
         tasks.append(asyncio.create_task(certificate.follow()))
         tasks.append(asyncio.create_task(_read_again(certificate, service.pool.read_again)))
     if service.inplace is not None:
-        tasks.append(asyncio.create_task(_check_kernel(service.inplace, settings.check_seconds)))
+        tasks.append(asyncio.create_task(service.inplace.keep_checking(settings.check_seconds)))
     # uvicorn handles SIGTERM, and once stopped raises it again for the handler that was there before.
     signal.signal(signal.SIGTERM, server.handle_exit)
     _tune_garbage_collector()
@@ -242,18 +235,6 @@ async def _read_again(certificate: Certificate, asked: asyncio.Event) -> None:
         certificate.read()
 
 
-async def _check_kernel(inplace: InPlace, seconds: float) -> None:
-    """Check the kernel that scores small requests here, again and again, and end the process if it fails."""
-    while True:
-        await asyncio.sleep(seconds)
-        try:
-            inplace.check()
-        except WrongAnswerError as error:
-            logger.critical("known-answer check failed; exiting: %s", error)
-            logging.shutdown()
-            os._exit(WRONG)  # without another answer
-
-
 async def _prepare(settings: Settings, gate: Gate, pool: WorkerPool | None) -> Certificate | None:
     """Wait until the teams are loaded, the pool's workers are ready, and the certificate can be used."""
     await gate.known.wait()
@@ -265,42 +246,17 @@ async def _prepare(settings: Settings, gate: Gate, pool: WorkerPool | None) -> C
 
 
 async def _run(options: FrontEndOptions, settings: Settings) -> None:
-    memory = Memory(options.arena_fd, settings.arena_bytes_each)
-    counters = [Counters(fd) for fd in options.counters_fds]
-    metrics = Metrics(counters, options.index)
-    metrics.restarted(options.restarts)
-    parser = Parser(
-        options.arena_fd,
-        settings.arena_bytes_each,
-        settings.timeout_seconds,
-        settings.hang_seconds,
-        options.index,
-        metrics.helper_hung,
-    )
+    service = open_service(options, settings)
+    pool = service.pool
     heartbeats = Heartbeats(options.heartbeats_fd, settings.front_ends, options.workers)
-    for fd in (options.arena_fd, options.heartbeats_fd, *options.counters_fds):
-        os.close(fd)  # the mappings keep the memory
-    control = socket.socket(fileno=options.control_fd)
-    leased = settings.quota_store is not None
-    quotas = Quotas(options.quotas_fd, settings.front_ends, options.index, leased=leased)
-    gate = Gate(quotas, teams=settings.teams is not None)
-    pool = WorkerPool(
-        memory,
-        control,
-        options.workers,
-        options.elements,
-        settings.slice_elements,
-        when_scored=metrics.slice_scored,
-        when_teams_changed=gate.change,
-    )
-    service = Service.create(settings, memory, pool, gate, parser, metrics, options.index)
+    os.close(options.heartbeats_fd)
     own, supervisor = heartbeats.front_ends[options.index], Pulse(heartbeats.supervisor)
     tasks = [
         asyncio.create_task(own.beat(lambda: pool.listening and not service.accounting.draining)),
         asyncio.create_task(pool.watch_supervisor(supervisor, settings.hang_seconds)),
     ]
     listener = socket.socket(fileno=options.listen_fd)
-    preparing = asyncio.ensure_future(_prepare(settings, gate, pool if options.holds_back else None))
+    preparing = asyncio.ensure_future(_prepare(settings, service.gate, pool if options.holds_back else None))
     supervisor_gone = asyncio.ensure_future(pool.supervisor_gone.wait())
     await asyncio.wait((preparing, supervisor_gone), return_when=asyncio.FIRST_COMPLETED)
     supervisor_gone.cancel()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import time
 from dataclasses import dataclass
 from typing import Final
@@ -14,9 +16,12 @@ from lossd.api.metrics import Metrics
 from lossd.core.native.kernel import native_kernel
 from lossd.engine.admission.arena import Arena
 from lossd.engine.admission.concurrency import ConcurrencyLimiter
+from lossd.engine.admission.quotas import Quotas
 from lossd.engine.dispatch.in_place import InPlace
 from lossd.engine.dispatch.worker_pool import WorkerPool
+from lossd.engine.ipc.counters import Counters
 from lossd.engine.ipc.memory import Memory
+from lossd.engine.ipc.options import FrontEndOptions
 from lossd.engine.scheduler import LoopTurns
 from lossd.settings import Settings
 from lossd.tracing import Tracing
@@ -125,6 +130,41 @@ class Service:
             turns=LoopTurns(asyncio.get_running_loop().call_soon, time.monotonic),
             inplace=_score_in_place(settings),
         )
+
+
+def open_service(options: FrontEndOptions, settings: Settings) -> Service:
+    """Return the service of this process, which is a front end.
+
+    It takes the descriptors of the arena, the quotas, the counters and the socket to the supervisor.
+    """
+    memory = Memory(options.arena_fd, settings.arena_bytes_each)
+    counters = [Counters(fd) for fd in options.counters_fds]
+    metrics = Metrics(counters, options.index)
+    metrics.restarted(options.restarts)
+    parser = Parser(
+        options.arena_fd,
+        settings.arena_bytes_each,
+        settings.timeout_seconds,
+        settings.hang_seconds,
+        options.index,
+        metrics.helper_hung,
+    )
+    for fd in (options.arena_fd, *options.counters_fds):
+        os.close(fd)  # the mappings keep the memory
+    control = socket.socket(fileno=options.control_fd)
+    leased = settings.quota_store is not None
+    quotas = Quotas(options.quotas_fd, settings.front_ends, options.index, leased=leased)
+    gate = Gate(quotas, teams=settings.teams is not None)
+    pool = WorkerPool(
+        memory,
+        control,
+        options.workers,
+        options.elements,
+        settings.slice_elements,
+        when_scored=metrics.slice_scored,
+        when_teams_changed=gate.change,
+    )
+    return Service.create(settings, memory, pool, gate, parser, metrics, options.index)
 
 
 def _score_in_place(settings: Settings) -> InPlace | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -37,6 +37,8 @@ class IncomingRequest:
         received_bytes: Bytes of the body that have arrived.
         busy_since: When it last got the event loop, by time.monotonic().
         upload: The reader of a long body's rest, which bypasses the HTTP parser; None while the parser reads.
+        when_lost: Called if the caller hangs up once the body has arrived, where another program's server is
+            in front, which says so only to those who ask. None where a connection of this server says it.
         stages: When each stage that is over began and ended, by time.monotonic().
     """
 
@@ -49,7 +51,9 @@ class IncomingRequest:
     received_bytes: int = 0
     busy_since: float = 0.0
     upload: Upload | None = None
+    when_lost: Callable[[], None] | None = None
     stages: dict[str, tuple[float, float]] = field(default_factory=dict)
+    _disconnect: asyncio.Task[None] | None = None
 
     def header(self, name: bytes) -> str | None:
         """Return the value of a header, or None; several are joined by commas. The name is in lower case."""
@@ -132,6 +136,29 @@ class IncomingRequest:
         self.body_read = True
         self.read_seconds = now - self.began
         self.stages["read"] = began, now
+        if self.when_lost is not None:
+            self._disconnect = asyncio.create_task(self._wait_for_disconnect(self.when_lost))
+
+    def watch_for_disconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` if the caller hangs up once the body has arrived.
+
+        Returns:
+            A function that ends this.
+        """
+        self.when_lost = callback
+
+        def end() -> None:
+            self.when_lost = None
+            if self._disconnect is not None:
+                self._disconnect.cancel()
+
+        return end
+
+    async def _wait_for_disconnect(self, callback: Callable[[], None]) -> None:
+        """Ask the server in front for what comes behind the body: only that the caller has hung up."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+        callback()
 
     def _begin_upload(self, received: int) -> None:
         """Read the rest without the HTTP parser if its length is known and it is long."""

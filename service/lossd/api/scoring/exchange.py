@@ -152,6 +152,9 @@ class Exchange(IncomingRequest, RequestRecord):
             await self._refuse(metrics, error, write_problem)
         except ClientDisconnect:
             self.count_failure(metrics, "disconnected")
+        except asyncio.CancelledError:  # by the program that serves this, for a caller who has hung up
+            self.count_failure(metrics, "disconnected")
+            raise
         except Exception:
             self.log_exception()
             if self.answering:
@@ -196,9 +199,7 @@ class Exchange(IncomingRequest, RequestRecord):
         """
         connection: Connection | None = self.scope.get(CONNECTION)
         task, lost, error = asyncio.current_task(), False, None
-        if connection is None or task is None:
-            await answer(self)
-            return
+        assert task is not None
 
         def interrupt(reason: RequestError | None = None) -> None:
             nonlocal lost, error
@@ -206,7 +207,8 @@ class Exchange(IncomingRequest, RequestRecord):
                 lost, error = reason is None, reason
                 task.cancel()
 
-        forget = connection.when_interrupted(interrupt)
+        when_interrupted = self.watch_for_disconnect if connection is None else connection.when_interrupted
+        forget = when_interrupted(interrupt)
         try:
             await answer(self)
         except asyncio.CancelledError:

@@ -7,6 +7,9 @@ asking a worker would take longer. Few requests begin in one turn of the loop, s
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,11 +19,14 @@ import numpy as np
 
 from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut
-from lossd.core.kernel import Kernel
+from lossd.core.kernel import Kernel, WrongAnswerError
 from lossd.core.prepare import Work, prepare
 from lossd.core.self_test import check_known_answers
 from lossd.engine.dispatch.result import Planes, Totals, planes_of, result_of, too_late
+from lossd.engine.ipc.messages import WRONG
 from lossd.types import LossRequest, LossResult
+
+logger = logging.getLogger(__name__)
 
 MOST_OUTPUTS: Final = 1 << 13
 """The most numbers of an array answer: those that are written in one piece."""
@@ -64,6 +70,21 @@ class InPlace:
             WrongAnswerError: An answer is wrong.
         """
         check_known_answers(self._kernel)
+
+    async def keep_checking(self, seconds: float) -> None:
+        """Check the kernel again and again, and end the process if it fails.
+
+        Args:
+            seconds: The time between two checks.
+        """
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                self.check()
+            except WrongAnswerError as error:
+                logger.critical("known-answer check failed; exiting: %s", error)
+                logging.shutdown()
+                os._exit(WRONG)  # without another answer
 
     def takes(self, request: LossRequest, cut: Cut) -> bool:
         """Return whether a request is small enough."""

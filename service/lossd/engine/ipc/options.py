@@ -15,7 +15,7 @@ class FrontEndOptions(msgspec.Struct, frozen=True):
 
     Attributes:
         index: Its number.
-        listen_fd: The listening socket.
+        listen_fd: The listening socket; None if another program accepts, which embeds it.
         arena_fd: Its arena.
         heartbeats_fd: The heartbeats of all processes.
         control_fd: The socket to the supervisor.
@@ -28,7 +28,7 @@ class FrontEndOptions(msgspec.Struct, frozen=True):
     """
 
     index: int
-    listen_fd: int
+    listen_fd: int | None
     arena_fd: int
     heartbeats_fd: int
     control_fd: int
@@ -42,8 +42,8 @@ class FrontEndOptions(msgspec.Struct, frozen=True):
     @property
     def fds(self) -> tuple[int, ...]:
         """All descriptors that it inherits."""
-        its = self.listen_fd, self.arena_fd, self.heartbeats_fd, self.control_fd, self.quotas_fd
-        return *its, *self.counters_fds
+        its = self.arena_fd, self.heartbeats_fd, self.control_fd, self.quotas_fd, *self.counters_fds
+        return its if self.listen_fd is None else (self.listen_fd, *its)
 
 
 class WorkerOptions(msgspec.Struct, frozen=True):

@@ -7,7 +7,10 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Final
+
+import msgspec
 
 from lossd.engine.admission.quota_memory import quotas_bytes
 from lossd.engine.ipc.channel import MAX_MESSAGE_BYTES, socket_pair
@@ -17,7 +20,7 @@ from lossd.engine.ipc.memory import create_memory
 from lossd.engine.ipc.messages import FromSupervisor, FrontEndStarted, WorkerGone, WorkerStarted
 from lossd.engine.ipc.options import FrontEndOptions, WorkerOptions
 from lossd.engine.supervisor.devices import slice_elements, torch_version
-from lossd.engine.supervisor.processes import Child, Role, start
+from lossd.engine.supervisor.processes import Child, Peer, Role, send, start
 from lossd.settings import PAGE, Settings
 
 _MODULES: Final[dict[Role, str]] = {
@@ -27,12 +30,32 @@ _MODULES: Final[dict[Role, str]] = {
 }
 
 
+class Embedding:
+    """The front end in this process, which another program's listener feeds.
+
+    Args:
+        control: The keeper's end of their socket pair.
+    """
+
+    index: Final = 0
+
+    def __init__(self, control: socket.socket) -> None:
+        self.control: Final = control
+
+    def tell(self, message: FromSupervisor, *fds: int) -> None:
+        """Send it a message with descriptors. It reads in the same event loop, so there is room."""
+        with suppress(ConnectionError):  # it has ended
+            send(self.control, message, *fds)
+
+
 class Children:
     """The front ends, the admin listener and the workers.
 
     Each front end has an arena of its own, and a socket pair with each worker. A new process is connected
     with all that run already. When a process ends its sockets close; an arena is freed with the last process
     that maps it. The admin listener is started and connected as a front end is, behind the last of them.
+
+    Where another program embeds the engine, that process is the one front end, and only workers are started.
 
     Args:
         settings: The server's settings.
@@ -57,8 +80,9 @@ class Children:
         numbers = settings.front_ends, len(devices)
         self._heartbeats_fd = create_memory(heartbeats_bytes(*numbers))
         self.heartbeats: Final = Heartbeats(self._heartbeats_fd, *numbers)
-        self.greetings: Final[list[Callable[[Child], None]]] = []
+        self.greetings: Final[list[Callable[[Peer], None]]] = []
         self._front_ends: dict[int, tuple[Child, int]] = {}  # with their arenas' descriptors
+        self._embedding: tuple[Embedding, int] | None = None  # likewise
         self._workers: dict[int, tuple[Child, int]] = {}  # with the failures of those before them
 
     def __iter__(self) -> Iterator[Child]:
@@ -70,6 +94,11 @@ class Children:
     def front_ends(self) -> Iterator[Child]:
         """The front ends, and the admin listener."""
         return (child for child, _ in self._front_ends.values())
+
+    @property
+    def peers(self) -> Iterator[Peer]:
+        """The front ends and the admin listener, and a process that embeds the engine."""
+        return (peer for peer, _ in self._peers)
 
     @property
     def ready(self) -> bool:
@@ -92,16 +121,9 @@ class Children:
         """
         arena_fd = create_memory(PAGE if role == "admin" else self._settings.arena_bytes_each)
         control, theirs = socket_pair()
-        options = FrontEndOptions(
-            index=index,
+        options = msgspec.structs.replace(
+            self._front_end_options(index, arena_fd, theirs.fileno()),
             listen_fd=listener.fileno(),
-            arena_fd=arena_fd,
-            heartbeats_fd=self._heartbeats_fd,
-            control_fd=theirs.fileno(),
-            quotas_fd=self.quotas_fd,
-            counters_fds=self.counters_fds,
-            workers=len(self._devices),
-            elements=slice_elements(self._devices, self._threads, self._settings.slice_elements),
             restarts=restarts,
             holds_back=holds_back,
         )
@@ -111,11 +133,27 @@ class Children:
         child = Child(role, index, process, control, time.monotonic(), restarts, pulse)
         self._front_ends[index] = child, arena_fd
         asyncio.get_running_loop().add_reader(control, self._hear, child)
-        for greet in self.greetings:
-            greet(child)
-        for worker, _ in self._workers.values():
-            self._connect(child, arena_fd, worker)
+        self._welcome(child, arena_fd)
         return child
+
+    def embed(self) -> FrontEndOptions:
+        """Make this process the one front end, which another program listens for.
+
+        Returns:
+            Its options. The descriptors are its own, but for the quotas'.
+        """
+        arena_fd = create_memory(self._settings.arena_bytes_each)
+        control, theirs = socket_pair()
+        options = self._front_end_options(0, arena_fd, theirs.detach())
+        embedding = Embedding(control)
+        self._embedding = embedding, arena_fd
+        self._welcome(embedding, arena_fd)
+        return msgspec.structs.replace(
+            options,
+            arena_fd=os.dup(arena_fd),
+            heartbeats_fd=os.dup(options.heartbeats_fd),
+            counters_fds=tuple(os.dup(fd) for fd in options.counters_fds),
+        )
 
     async def start_worker(self, index: int, restarts: int, failures: int) -> Child:
         """Start a worker.
@@ -145,12 +183,13 @@ class Children:
         )
         environment = {**settings.environment(), "OPENBLAS_NUM_THREADS": "1"}  # numpy's threads are not used
         with theirs:
-            process = await start(_MODULES["worker"], options, environment)
+            embedded = self._embedding is not None
+            process = await start(_MODULES["worker"], options, environment, embedded=embedded)
         pulse = Pulse(self.heartbeats.workers[index])
         child = Child("worker", index, process, control, time.monotonic(), restarts, pulse)
         self._workers[index] = child, failures
-        for front_end, arena_fd in self._front_ends.values():
-            self._connect(front_end, arena_fd, child)
+        for peer, arena_fd in self._peers:
+            self._connect(peer, arena_fd, child)
         return child
 
     def remove_front_end(self, child: Child) -> None:
@@ -168,19 +207,23 @@ class Children:
 
     def tell_front_ends(self, message: FromSupervisor) -> None:
         """Send a message to all front ends, and to the admin listener."""
-        for child in self.front_ends:
-            child.tell(message)
+        for peer in self.peers:
+            peer.tell(message)
 
     def tell_gone(self, worker: Child) -> None:
         """Tell the front ends that a worker has ended, and which slice it was scoring."""
         number, slice_id = worker.pulse.row.read().running or (None, None)
         status = worker.process.returncode or 0
-        for front_end in self.front_ends:
-            running = slice_id if number == front_end.index else None
-            front_end.tell(WorkerGone(worker.index, worker.process.pid, status, running))
+        for peer in self.peers:
+            running = slice_id if number == peer.index else None
+            peer.tell(WorkerGone(worker.index, worker.process.pid, status, running))
 
     def close(self) -> None:
-        """Close the memory."""
+        """Close the memory, and the embedding process's socket."""
+        if self._embedding is not None:
+            embedding, arena_fd = self._embedding
+            embedding.control.close()
+            os.close(arena_fd)
         for fd in (*self.counters_fds, self._heartbeats_fd, self.quotas_fd):
             os.close(fd)
 
@@ -189,7 +232,37 @@ class Children:
         asyncio.get_running_loop().remove_reader(child.control)
         child.listens = has_listened(child)
 
-    def _connect(self, front_end: Child, arena_fd: int, worker: Child) -> None:
+    @property
+    def _peers(self) -> Iterator[tuple[Peer, int]]:
+        """The front ends and the admin listener, with their arenas' descriptors."""
+        yield from self._front_ends.values()
+        if self._embedding is not None:
+            yield self._embedding
+
+    def _front_end_options(self, index: int, arena_fd: int, control_fd: int) -> FrontEndOptions:
+        """Return the options of a front end that does not listen."""
+        return FrontEndOptions(
+            index=index,
+            listen_fd=None,
+            arena_fd=arena_fd,
+            heartbeats_fd=self._heartbeats_fd,
+            control_fd=control_fd,
+            quotas_fd=self.quotas_fd,
+            counters_fds=self.counters_fds,
+            workers=len(self._devices),
+            elements=slice_elements(self._devices, self._threads, self._settings.slice_elements),
+            restarts=0,
+            holds_back=False,
+        )
+
+    def _welcome(self, peer: Peer, arena_fd: int) -> None:
+        """Inform a new front end, and connect it with the workers."""
+        for greet in self.greetings:
+            greet(peer)
+        for worker, _ in self._workers.values():
+            self._connect(peer, arena_fd, worker)
+
+    def _connect(self, front_end: Peer, arena_fd: int, worker: Child) -> None:
         """Connect a front end and a worker by a new socket pair."""
         front_link, worker_link = socket_pair()
         with front_link, worker_link:

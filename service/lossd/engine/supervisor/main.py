@@ -15,21 +15,17 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from lossd import logs
-from lossd.engine.ipc.counters import Counters
-from lossd.engine.ipc.heartbeats import NO_HEARTBEAT, Heartbeat
+from lossd.engine.ipc.heartbeats import Heartbeat
 from lossd.engine.ipc.memory import Memory, create_memory
-from lossd.engine.ipc.messages import UNUSABLE, Degraded, Leaving, ReadAgain
+from lossd.engine.ipc.messages import UNUSABLE, Leaving, ReadAgain
 from lossd.engine.supervisor.children import Children, has_listened
 from lossd.engine.supervisor.devices import resolve
-from lossd.engine.supervisor.hang_watcher import HangWatcher
+from lossd.engine.supervisor.keeper import Keeper, outlive
 from lossd.engine.supervisor.listening import ListenError, Listening, open_listener
-from lossd.engine.supervisor.outages import Outage
-from lossd.engine.supervisor.processes import Child, Pauses
-from lossd.engine.supervisor.quota_leases import hold_quotas
+from lossd.engine.supervisor.processes import Child, Pauses, Peer
 from lossd.engine.supervisor.stopping import Stop, pause
 from lossd.engine.supervisor.systemd import keep_alive, notify
 from lossd.engine.supervisor.teams_watcher import TeamsWatcher
-from lossd.engine.supervisor.usage_recorder import UsageRecorder
 from lossd.settings import Settings
 from lossd.teams import BadTeams
 
@@ -96,17 +92,13 @@ class _Supervisor:
         self._teams = teams
         self._children = children
         self._began = began
-        self._usage: UsageRecorder | None = None
-        if settings.usage_file is not None:
-            self._usage = UsageRecorder(settings.usage_file, [Counters(fd) for fd in children.counters_fds])
-        self._leases = hold_quotas(settings, children.quotas_fd, teams)
-        self._outages: list[Outage] = [each for each in (self._usage, self._leases) if each is not None]
         self._stop = Stop(settings.lame_duck_seconds, children.tell_front_ends, stays=listening.stays)
         self._admin_over = asyncio.Event()  # the admin listener is to end
         self._ready = asyncio.Event()
         self._status = 0
         self._end_seconds = _END_SECONDS
         children.greetings.append(self._greet)
+        self._keeper = Keeper(settings, children, teams, self._stop.drained)
 
     async def run(self) -> int:
         self._stop.handle_signals(self._ask_to_read)
@@ -114,10 +106,7 @@ class _Supervisor:
             asyncio.create_task(self._keep_front_end(index), name=f"front end {index}")
             for index in range(self._settings.front_ends)
         ]
-        workers = [
-            asyncio.create_task(self._keep_worker(index), name=f"worker {index}")
-            for index in range(len(self._children.heartbeats.workers))
-        ]
+        workers = self._keeper.start_workers()
         admin = asyncio.create_task(self._keep_admin())
         watches = [asyncio.create_task(watch, name="the supervisor") for watch in self._watches()]
         ended, _ = await asyncio.wait({*watches, *front_ends, *workers}, return_when=asyncio.FIRST_COMPLETED)
@@ -133,14 +122,9 @@ class _Supervisor:
         self._listening.socket.close()
         began = time.monotonic()
         await asyncio.gather(*front_ends)
-        self._stop.drained.set()
         left = self._settings.drain_seconds + _LATE_SECONDS + _LAST_SECONDS - (time.monotonic() - began)
         self._end_seconds = min(_END_SECONDS, max(_LAST_SECONDS, left))
-        if self._usage is not None:
-            workers.append(asyncio.create_task(asyncio.to_thread(self._usage.end, self._end_seconds)))
-        if self._leases is not None:
-            workers.append(asyncio.create_task(asyncio.to_thread(self._leases.end)))
-        await asyncio.gather(*workers)
+        await self._keeper.end(self._end_seconds)
         self._admin_over.set()
         await admin
         for task in watches:
@@ -161,8 +145,7 @@ class _Supervisor:
         logger.info("SIGHUP: %s; other settings need a new start", what)
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         self._children.tell_front_ends(ReadAgain())
-        if self._teams is not None:
-            await self._teams.read(self._tell_teams)
+        await self._keeper.read_again()
         notify("READY=1")
 
     async def _become_ready(self) -> None:
@@ -189,47 +172,23 @@ class _Supervisor:
 
     def _watches(self) -> list[Coroutine[Any, Any, object]]:
         """Return what runs beside the processes; the first ends when the server is to stop."""
-        settings = self._settings
-        own = Counters(self._children.counters_fds[-1])
-        hangs = HangWatcher(self._children, own, settings.hang_seconds, settings.start_seconds)
-        watches: list[Coroutine[Any, Any, object]] = [
+        return [
             self._stop.begun.wait(),
-            hangs.follow(),
             self._children.heartbeats.supervisor.beat(lambda: self._stop.seems_ready),
             self._become_ready(),
             keep_alive(),
+            *self._keeper.watches(),
         ]
-        if self._teams is not None:
-            watches.append(self._teams.follow(self._tell_teams))
-        watches += [outage.follow(self._tell_degraded) for outage in self._outages]
-        return watches
 
     def _close(self) -> None:
-        self._children.close()
-        if self._teams is not None:
-            self._teams.close()
+        self._keeper.close()
         if self._listening.handover is not None:
             self._listening.handover.close()
 
-    def _greet(self, child: Child) -> None:
-        """Tell a new front end about a stop, the teams, and what fails beside the scoring."""
+    def _greet(self, peer: Peer) -> None:
+        """Tell a new front end about a stop."""
         if self._stop.begun.is_set():
-            child.tell(Leaving(self._stop.handed_over))
-        if self._teams is not None:
-            self._teams.tell(child)
-        child.tell(self._degraded)
-
-    def _tell_teams(self) -> None:
-        assert self._teams is not None
-        for child in self._children.front_ends:
-            self._teams.tell(child)
-
-    def _tell_degraded(self) -> None:
-        self._children.tell_front_ends(self._degraded)
-
-    @property
-    def _degraded(self) -> Degraded:
-        return Degraded([reason for outage in self._outages for reason in outage.reasons])
+            peer.tell(Leaving(self._stop.handed_over))
 
     @property
     def _holds_back(self) -> bool:
@@ -243,7 +202,7 @@ class _Supervisor:
             child = await self._children.start_front_end(
                 "front-end", index, restarts, self._listening.socket, holds_back=self._holds_back
             )
-            await _outlive(child, self._stop.draining)
+            await outlive(child, self._stop.draining)
             if self._stop.draining.is_set():
                 await self._drain(child)
                 self._children.remove_front_end(child)
@@ -268,7 +227,7 @@ class _Supervisor:
             child = await self._children.start_front_end(
                 "admin", index, restarts, listener, holds_back=self._holds_back
             )
-            await _outlive(child, self._admin_over)
+            await outlive(child, self._admin_over)
             listened = has_listened(child)
             self._children.remove_front_end(child)
             if self._admin_over.is_set():
@@ -279,25 +238,6 @@ class _Supervisor:
             await pause(pauses.after(child, useful=listened), self._admin_over)
             restarts += 1
 
-    async def _keep_worker(self, index: int) -> None:
-        """Keep a worker running until all front ends have ended."""
-        pauses, restarts = Pauses(), 0
-        while not self._stop.drained.is_set():
-            child = await self._children.start_worker(index, restarts, pauses.failures)
-            await _outlive(child, self._stop.drained)
-            self._children.remove_worker(child)
-            if self._stop.drained.is_set():
-                if not await child.end(self._end_seconds):
-                    logger.error("worker pid %d did not end by itself; killed", child.process.pid)
-                return
-            self._children.tell_gone(child)
-            if child.process.returncode == UNUSABLE and not restarts:
-                return  # it has logged why; a wrong setting stops the server
-            answered = child.pulse.row.read().answered
-            child.pulse.row.write(NO_HEARTBEAT)
-            await pause(pauses.after(child, useful=answered > 0), self._stop.drained)
-            restarts += 1
-
     async def _drain(self, child: Child) -> None:
         if child.process.returncode is None:
             child.process.terminate()
@@ -306,11 +246,3 @@ class _Supervisor:
             self._status = 1
         elif child.process.returncode not in (0, -signal.SIGTERM):  # SIGTERM came before it handled signals
             self._status = 1
-
-
-async def _outlive(child: Child, event: asyncio.Event) -> None:
-    """Wait until a child ends or an event is set."""
-    waits = [asyncio.create_task(child.process.wait()), asyncio.create_task(event.wait())]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    for wait in waits:
-        wait.cancel()

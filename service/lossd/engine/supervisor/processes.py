@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, Protocol, TypeAlias, get_args
 
 import msgspec
 
@@ -25,6 +25,17 @@ STEADY_SECONDS: Final = 10.0
 """A child that lived this long is restarted at once."""
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
+
+
+class Peer(Protocol):
+    """A front end, as what informs it sees it: a child, or the process that embeds the engine."""
+
+    @property
+    def index(self) -> int:
+        """Its number."""
+
+    def tell(self, message: FromSupervisor, *fds: int) -> None:
+        """Send it a message with descriptors."""
 
 
 @dataclass(slots=True, eq=False)
@@ -54,7 +65,7 @@ class Child:
     def tell(self, message: FromSupervisor, *fds: int) -> None:
         """Send it a message with descriptors. A child whose socket is full counts as hung, and is killed."""
         try:
-            socket.send_fds(self.control, [encode(message)], list(fds), socket.MSG_DONTWAIT)
+            send(self.control, message, *fds)
         except BlockingIOError:
             self.kill()
         except ConnectionError:
@@ -77,10 +88,22 @@ class Child:
         return True
 
 
+def send(control: socket.socket, message: FromSupervisor, *fds: int) -> None:
+    """Send a message with descriptors over a control socket.
+
+    Raises:
+        BlockingIOError: There is no room for it.
+        ConnectionError: The other end is closed.
+    """
+    socket.send_fds(control, [encode(message)], list(fds), socket.MSG_DONTWAIT)
+
+
 async def start(
     module: str,
     options: FrontEndOptions | WorkerOptions,
     environment: Mapping[str, str],
+    *,
+    embedded: bool = False,
 ) -> asyncio.subprocess.Process:
     """Start a module as a process.
 
@@ -88,19 +111,21 @@ async def start(
         module: The module.
         options: Its argument, passed as JSON; the descriptors in it are inherited.
         environment: Variables added to this process's.
+        embedded: Whether this process is another program's, which handles its own signals.
     """
-    # In a group of its own: Ctrl-C is for the supervisor, which then stops the others in order. SIGHUP is for
-    # the supervisor, too; a process inherits that it is blocked.
+    command = sys.executable, "-m", module, msgspec.json.encode(options).decode()
+    variables = {**os.environ, **environment}
+    if embedded:  # uvloop, on which the program may run, knows sessions only
+        return await asyncio.create_subprocess_exec(
+            *command, pass_fds=options.fds, env=variables, start_new_session=True
+        )
+    # In a group of its own: Ctrl-C is for the supervisor, which then stops the others in order. Not in a
+    # session of its own: some kernels schedule each session as one (autogroup), and there a worker's lower
+    # priority would not count. SIGHUP is for the supervisor, too; a process inherits that it is blocked.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            module,
-            msgspec.json.encode(options).decode(),
-            pass_fds=options.fds,
-            env={**os.environ, **environment},
-            process_group=0,
+            *command, pass_fds=options.fds, env=variables, process_group=0
         )
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})

@@ -15,7 +15,7 @@ from typing import Final
 
 from lossd.engine.ipc.memory import create_memory
 from lossd.engine.ipc.messages import Teams, TeamsChanged, encode
-from lossd.engine.supervisor.processes import Child
+from lossd.engine.supervisor.processes import Peer
 from lossd.teams import MOST_TEAMS, BadTeams, Roster, read_teams
 from lossd.watched_files import WatchedFiles
 
@@ -48,7 +48,7 @@ class TeamsWatcher:
         self._nbytes = 0
         self._take(read_teams(path))
 
-    def tell(self, front_end: Child) -> None:
+    def tell(self, front_end: Peer) -> None:
         """Send a front end the teams."""
         front_end.tell(TeamsChanged(self._nbytes), self._fd)
 

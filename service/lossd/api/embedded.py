@@ -1,0 +1,206 @@
+"""The server inside another program: its engine, and a front end without a listener of its own.
+
+The program accepts connections; this process is the one front end behind it, and keeps the workers. So it
+needs no supervisor: `uvicorn lossd.api.embedded:app` is enough. What the listener of ``lossd serve`` does is
+up to the program: TLS, slow callers, limits of connections and of heads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+
+from pydantic import ValidationError
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from lossd.api.app import create_app
+from lossd.api.services import Service, open_service
+from lossd.core.catalog import register
+from lossd.engine.supervisor.children import Children
+from lossd.engine.supervisor.devices import resolve
+from lossd.engine.supervisor.keeper import Keeper
+from lossd.engine.supervisor.teams_watcher import TeamsWatcher
+from lossd.settings import Settings, explain
+from lossd.start_checks import Resources, check_variables, fit
+from lossd.teams import BadTeams
+from lossd.tracing import is_installed
+
+logger = logging.getLogger(__name__)
+
+_ONE_FRONT_END: Final[dict[str, Any]] = {
+    "front_ends": 1,
+    "host": "127.0.0.1",
+    "port": 0,
+    "admin_port": None,
+    "handover": None,
+    "tls_certificate": None,
+    "tls_key": None,
+}
+"""Settings of the listener, which another program has."""
+_END_SECONDS: Final = 5.0  # for what has nothing left to do
+_LOOK_SECONDS: Final = 0.02
+
+
+class StartError(Exception):
+    """The server cannot start. The message says why, and what to do."""
+
+
+def embedded_settings(**given: object) -> Settings:
+    """Return the settings of an embedded server, from the environment.
+
+    Args:
+        given: Settings that do not come from there.
+
+    Raises:
+        StartError: A setting is wrong.
+    """
+    variables = check_variables(os.environ)
+    options = {**_ONE_FRONT_END, **given}
+    try:
+        settings = Settings(**options)
+    except ValidationError as error:
+        errors = [one for one in error.errors() if one["type"] != "default_factory_not_called"]
+        raise StartError("\n".join([explain(one, ()) for one in errors] + variables.errors)) from None
+    if variables.errors:
+        raise StartError("\n".join(variables.errors))
+    for warning in variables.warnings:
+        logger.warning("%s", warning)
+    return fit(settings, Resources.find())
+
+
+@asynccontextmanager
+async def run_embedded(settings: Settings) -> AsyncIterator[Service]:
+    """Run the engine with a front end in this process, as long as the context lasts.
+
+    At its end, requests that are in flight are answered first; new ones are refused.
+
+    Args:
+        settings: From `embedded_settings`.
+
+    Yields:
+        The parts of the front end, ready for requests.
+
+    Raises:
+        StartError: Teams, losses or a device cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        children, keeper = await _keep(settings)
+        stack.callback(keeper.close)
+        try:
+            service = open_service(children.embed(), settings)
+        except (OSError, OverflowError):
+            msg = f"there is no memory for an arena of {settings.arena_bytes} bytes; lower LOSSD_ARENA_BYTES"
+            raise StartError(msg) from None
+        stack.push_async_callback(_end, service, keeper)
+        tasks = [asyncio.create_task(watch) for watch in keeper.watches()]
+        if service.inplace is not None:
+            tasks.append(asyncio.create_task(service.inplace.keep_checking(settings.check_seconds)))
+        stack.callback(_cancel, tasks)
+        await _wait_until_ready(service, keeper.start_workers(), settings.start_seconds)
+        yield service
+
+
+async def _keep(settings: Settings) -> tuple[Children, Keeper]:
+    """Return the memory that the processes share, and what keeps them.
+
+    Raises:
+        StartError: The losses, the teams or traces cannot be used.
+    """
+    if settings.traces and not is_installed():
+        raise StartError("LOSSD_TRACES needs OpenTelemetry: pip install 'lossd[otel]'")
+    try:
+        for place in settings.losses:
+            register(place)
+        teams = TeamsWatcher(settings.teams) if settings.teams is not None else None
+    except ValueError as error:
+        raise StartError(f"LOSSD_LOSSES: {error}") from None
+    except BadTeams as error:
+        raise StartError(f"{settings.teams} cannot be used: {error}") from None
+    children = Children(settings, await asyncio.to_thread(resolve, settings.device))
+    return children, Keeper(settings, children, teams, asyncio.Event())
+
+
+async def _wait_until_ready(service: Service, workers: list[asyncio.Task[None]], seconds: float) -> None:
+    """Wait until the teams are loaded and the workers are ready.
+
+    Raises:
+        StartError: A worker cannot run, or takes too long.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            await service.gate.known.wait()
+            while service.unready:
+                if any(worker.done() for worker in workers):
+                    raise StartError("a worker cannot run; the log says why")
+                await asyncio.sleep(_LOOK_SECONDS)
+    except TimeoutError:
+        reasons = "; ".join(service.unready)
+        raise StartError(
+            f"not ready after {seconds:g} s: {reasons}; LOSSD_START_SECONDS allows more"
+        ) from None
+
+
+async def _end(service: Service, keeper: Keeper) -> None:
+    """Answer what is in flight, then end the workers."""
+    service.pool.leaving.set()
+    await service.accounting.drain(service.settings.drain_seconds)
+    await service.parser.close()
+    service.pool.close()
+    await keeper.end(_END_SECONDS)
+    if service.tracing is not None:
+        service.tracing.close()
+
+
+def _cancel(tasks: list[asyncio.Task[object]]) -> None:
+    for task in tasks:
+        task.cancel()
+
+
+class EmbeddedApp:
+    """The ASGI application of an embedded server, which its lifespan starts and stops.
+
+    Args:
+        settings: Returns the settings, when it starts.
+    """
+
+    def __init__(self, settings: Callable[[], Settings] = embedded_settings) -> None:
+        self._settings = settings
+        self._app: ASGIApp | None = None
+        self._service: Service | None = None
+
+    @property
+    def unready(self) -> list[str]:
+        """What keeps new requests from being answered, if anything."""
+        return ["it has not started"] if self._service is None else self._service.unready
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the lifespan, as ASGI has it."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif self._app is None:
+            msg = "lossd has not started: run the application with its lifespan (uvicorn --lifespan on)"
+            raise RuntimeError(msg)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Start and stop, as the server says."""
+        await receive()
+        async with AsyncExitStack() as stack:
+            try:
+                self._service = await stack.enter_async_context(run_embedded(self._settings()))
+            except StartError as error:
+                logger.error("%s", error)
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
+                return
+            self._app = create_app(self._service)
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+app = EmbeddedApp()

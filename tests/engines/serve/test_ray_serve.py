@@ -1,0 +1,220 @@
+"""lossd on Ray Serve: the contract, and what callers notice of ends, scaling and new versions."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+import yaml
+
+from engines.serve.load import Outcome, truth, under_load
+from engines.serve.serve_cluster import MEMORY, ROOT, ServeCluster, serve_cluster
+from live_server import live_server
+from lossd_client import LossClient, Retry
+
+if TYPE_CHECKING:
+    from ray.serve import Application
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\..*", "ignore::ResourceWarning"),
+    pytest.mark.timeout(240),
+]
+
+AWAY = ("test_teams.py", "test_usage.py")
+"""Files that start servers of their own."""
+OTHERS = (
+    # The HTTP server is uvicorn behind HAProxy, not lossd's: heads that are refused, and the words of it.
+    "test_http.py",
+    "test_problems.py::test_bytes_that_are_not_http_get_a_problem",
+)
+"""What is not the application's."""
+PYTHON = ROOT / ".venv/bin/python"  # which has what the contract's tests need
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ServeCluster]:
+    with serve_cluster(ray_cores=0.5) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def served(cluster: ServeCluster) -> ServeCluster:
+    """The cluster with one replica of the application."""
+    cluster.run(application(1))
+    return cluster
+
+
+@pytest.fixture(scope="module")
+def right(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    with live_server(tmp_path_factory.mktemp("native"), threads=1) as native:
+        return truth(native.url)
+
+
+def application(least: int, most: int | None = None, **autoscaling: float) -> Application:
+    """The application with so many replicas, or between so many."""
+    from lossd.ray_serve import RayOptions, deployment
+
+    options = RayOptions(min_replicas=least, max_replicas=most or least)
+    made = deployment(options)
+    if autoscaling:
+        config = {"min_replicas": least, "max_replicas": most, **autoscaling}
+        made = made.options(autoscaling_config=config)
+    return made.bind()
+
+
+def check(outcome: Outcome, least: int = 10) -> None:
+    assert not outcome.failures, outcome.failures[:3]
+    assert not outcome.wrong
+    assert outcome.answered >= least
+
+
+def test_the_contract(served: ServeCluster) -> None:
+    files = sorted(path.name for path in (ROOT / "tests/contract").glob("test_*.py"))
+    kept = [f"tests/contract/{name}" for name in files if name not in (*AWAY, *OTHERS)]
+    skipped = [f"--deselect=tests/contract/{name}" for name in OTHERS if "::" in name]
+    python = str(PYTHON) if PYTHON.exists() else sys.executable
+    done = subprocess.run(
+        [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", *skipped, *kept],
+        cwd=ROOT,
+        env={**os.environ, "LOSSD_TEST_URL": served.url},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+
+
+def test_one_request_id_the_callers_or_a_new_one(served: ServeCluster) -> None:
+    body = {"logits": [1.0], "targets": [1.0]}
+    for given in ("mine-7", "not well formed"):
+        answer = httpx.post(f"{served.url}/bce", json=body, headers={"x-request-id": given})
+        (found,) = answer.headers.get_list("x-request-id")
+        assert answer.json()["request_id"] == found
+        assert (found == given) == (given == "mine-7")
+
+
+def test_a_body_is_not_read_before_there_is_memory_for_it(served: ServeCluster) -> None:
+    """Serve's own way reads it whole, whatever the header of the caller says."""
+    headers = {"content-type": "application/x-npy", "x-request-disconnect-disabled": "?0"}
+    answer = httpx.post(f"{served.url}/bce", content=b"x" * (1 << 20), headers=headers)
+    assert answer.status_code == 400
+    (replica,) = served.replicas()
+    variables = Path(f"/proc/{replica['pid']}/environ").read_bytes().split(b"\0")
+    assert b"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD=0" in variables
+
+
+def test_a_killed_worker_is_not_noticed(served: ServeCluster, right: list[float]) -> None:
+    with under_load(served.url, right, retry=None) as outcome:
+        for _ in range(3):
+            time.sleep(1)
+            with LossClient(served.url) as client:
+                worker = client.info()["workers"][0]
+            if worker["state"] == "ready":
+                os.kill(int(worker["pid"]), signal.SIGKILL)
+        time.sleep(2)
+    check(outcome)
+
+
+def test_a_killed_replica_costs_only_what_it_had(cluster: ServeCluster, right: list[float]) -> None:
+    cluster.run(application(2))
+    cluster.wait(lambda: len(cluster.replicas()) == 2)
+    with under_load(cluster.url, right, Retry()) as outcome:
+        time.sleep(2)
+        killed = cluster.replicas()[0]["pid"]
+        os.kill(killed, signal.SIGKILL)
+        cluster.wait(lambda: _others(cluster, killed) == 2)
+        time.sleep(2)
+    check(outcome)
+
+
+def test_a_killed_node_costs_only_what_it_had(cluster: ServeCluster, right: list[float]) -> None:
+    node = cluster.cluster.add_node(num_cpus=2, object_store_memory=MEMORY)
+    cluster.run(application(3))
+    cluster.wait(lambda: len({each["node_id"] for each in cluster.replicas()}) == 2)
+    with under_load(cluster.url, right, Retry()) as outcome:
+        time.sleep(1)
+        cluster.cluster.remove_node(node, allow_graceful=False)
+        cluster.wait(lambda: len({each["node_id"] for each in cluster.replicas()}) == 1)
+        time.sleep(3)
+    check(outcome)
+
+
+def test_replicas_follow_what_is_under_way(cluster: ServeCluster, right: list[float]) -> None:
+    quick = {"upscale_delay_s": 1.0, "downscale_delay_s": 3.0, "look_back_period_s": 2.0}
+    cluster.run(application(1, 2, target_ongoing_requests=1.0, metrics_interval_s=0.5, **quick))
+    cluster.wait(lambda: len(cluster.replicas()) == 1)
+    with under_load(cluster.url, right, retry=None) as outcome:
+        cluster.wait(lambda: len(cluster.replicas()) == 2)
+    with LossClient(cluster.url, retry=None) as client:
+        while len(cluster.replicas()) == 2:
+            assert float(client.bce([1.0], [1.0]).loss) > 0
+            time.sleep(0.1)
+    check(outcome)
+
+
+def test_a_new_version_is_not_noticed(cluster: ServeCluster, right: list[float]) -> None:
+    cluster.run(application(1))
+    cluster.wait(lambda: len(cluster.replicas()) == 1)
+    (before,) = (each["pid"] for each in cluster.replicas())
+    with under_load(cluster.url, right, Retry()) as outcome:
+        cluster.run(application(1))
+        cluster.wait(lambda: _others(cluster, before) == 1 and _ended(before))
+        time.sleep(1)
+    check(outcome)
+
+
+def _others(cluster: ServeCluster, pid: int) -> int:
+    return len([each for each in cluster.replicas() if each["pid"] != pid])
+
+
+def _ended(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+def test_serve_build_writes_the_application(cluster: ServeCluster, tmp_path: Path) -> None:
+    out = tmp_path / "serve.yaml"
+    command = [str(Path(sys.executable).with_name("serve")), "build", "lossd.ray_serve:app", "-o", str(out)]
+    environment = {**os.environ, "LOSSD_RAY_MAX_REPLICAS": "4", "LOSSD_API_KEY": "secret"}
+    subprocess.run(command, check=True, cwd=tmp_path, env=environment, capture_output=True)
+    (found,) = yaml.safe_load(out.read_text())["applications"][0]["deployments"]
+    assert found["autoscaling_config"]["max_replicas"] == 4
+    assert "secret" not in out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("variables", "text"),
+    [
+        ({"RAY_SERVE_ENABLE_HA_PROXY": "0"}, "RAY_SERVE_ENABLE_HA_PROXY=1"),
+        ({"RAY_SERVE_ENABLE_HA_PROXY": "1"}, None),
+        ({"LOSSD_RAY_SLOW_PROXY": "1"}, None),
+    ],
+)
+def test_the_slow_proxy_is_refused_unless_it_is_meant(variables: dict[str, str], text: str | None) -> None:
+    from lossd.api.embedded import StartError
+    from lossd.ray_serve import check_ingress
+
+    if text is None:
+        check_ingress(variables)
+    else:
+        with pytest.raises(StartError, match=text):
+            check_ingress(variables)
+
+
+def test_a_replica_without_teams_wants_to_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lossd.api.embedded import StartError
+    from lossd.ray_serve import check_access, replica_settings
+
+    monkeypatch.delenv("LOSSD_ALLOW_OPEN", raising=False)
+    settings = replica_settings({"CPU": 3.0})
+    assert (settings.device, settings.threads) == (("cpu",), 3)
+    with pytest.raises(StartError, match="LOSSD_ALLOW_OPEN=1"):
+        check_access(settings)
+    assert replica_settings({"CPU": 0.5, "GPU": 1.0}).device == ("auto",)
