@@ -63,13 +63,8 @@ def status_error(response: Response) -> StatusError:
         code if isinstance(code, str) else None,
         str(detail),
         None if request_id is None else str(request_id),
-<<<<<<< HEAD:client/lossd_client/_http/problems.py
-        retryable if isinstance(retryable, bool) else response.status == 502,  # a proxy found no server
-        items,
-=======
         retryable if isinstance(retryable, bool) else _found_no_server(response),
-        _items(problem.get("errors")),
->>>>>>> n-serve:client/lossd_client/_problems.py
+        items,
         _seconds(response.headers.get("retry-after")),
     )
 

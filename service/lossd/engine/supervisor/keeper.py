@@ -77,7 +77,7 @@ class Keeper:
             await self._teams.read(self._tell_teams)
 
     async def end(self, seconds: float) -> None:
-        """End the workers, write the last usage and give leases back, in some seconds; what is late is lost."""
+        """End the workers, write the last usage, give leases back. After these seconds they are killed or lost."""
         self._end_seconds = seconds
         self._drained.set()
         ends: list[Coroutine[Any, Any, None]] = []
