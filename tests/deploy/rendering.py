@@ -73,6 +73,11 @@ VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
         }
     },
     "https": {"tls": {"secret": "lossd-tls"}},
+    "quota store and database": {
+        "quota": {"storeSecret": "lossd-quota"},
+        "usage": {"databaseSecret": "lossd-usage"},
+    },
+    "divided limits": {"quota": {"divide": True}, "replicas": 3},
     "no limit of processors": {"resources": {"limits": {"cpu": None}, "requests": {"cpu": "1500m"}}},
     "settings": {
         "settings": {
@@ -159,12 +164,25 @@ def container(deployment: Object) -> Object:
     return dict(found)
 
 
+SECRETS: Final = {
+    "lossd-quota": "redis://:word@valkey:6379/0",
+    "lossd-usage": "postgresql://lossd:word@postgres/lossd",
+}
+"""What stands in the Secrets of the variants, under the key url."""
+
+
 def environment(of: Object) -> dict[str, str]:
-    """A container's variables, with what the kubelet would write for its resources."""
-    return {each["name"]: each.get("value") or _of_resources(of, each["valueFrom"]) for each in of["env"]}
+    """A container's variables, with what the kubelet would write for its resources and from Secrets."""
+    return {
+        each["name"]: each["value"] if "value" in each else _found(of, each["valueFrom"])
+        for each in of["env"]
+    }
 
 
-def _of_resources(of: Object, source: Object) -> str:
+def _found(of: Object, source: Object) -> str:
+    if "secretKeyRef" in source:
+        assert source["secretKeyRef"]["key"] == "url"
+        return SECRETS[source["secretKeyRef"]["name"]]
     kind, _, name = source["resourceFieldRef"]["resource"].partition(".")
     assert source["resourceFieldRef"]["divisor"] == "1"
     quantity = str(of["resources"][kind][name])

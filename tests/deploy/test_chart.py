@@ -17,6 +17,7 @@ from deploy.rendering import (
     ENVIRONMENT,
     NAMESPACE,
     ROOT,
+    SECRETS,
     VARIANTS,
     Object,
     call,
@@ -51,6 +52,15 @@ NOT_HERE = {"LOSSD_HANDOVER"}
 
 def deployment(name: str) -> Object:
     return of_kind(variant(name), "Deployment")
+
+
+def read(name: str) -> Settings:
+    """A variant's settings, as a server reads them."""
+    given = environment(container(deployment(name)))
+    settings: dict[str, Any] = {
+        each.removeprefix("LOSSD_").lower(): text for each, text in given.items() if each in KNOWN
+    }
+    return Settings(**settings)
 
 
 def schema() -> Object:
@@ -131,6 +141,12 @@ def test_the_validation_sees_a_misspelt_field() -> None:
             "set monitoring.serviceMonitor.enabled to true",
         ),
         ({"autoscaling": {"kind": "hpa"}, "gpus": 1}, "take keda"),
+        ({"quota": {"divide": True, "storeSecret": "x"}}, "divided twice: unset one of them"),
+        ({"quota": {"divide": True}, "autoscaling": {"kind": "hpa"}}, "name a quota.storeSecret"),
+        (
+            {"quota": {"storeSecret": "x"}, "networkPolicy": {"enabled": True}},
+            "networkPolicy.egress is empty",
+        ),
         ({"autoscaling": {"minReplicas": 11}}, "autoscaling.minReplicas (11) is more than"),
         ({"env": [{"name": "LOSSD_THREADS", "value": "2"}]}, "env: LOSSD_THREADS is a setting"),
     ],
@@ -176,17 +192,21 @@ def test_no_variable_is_set_twice(name: str) -> None:
 
 
 def test_settings_are_written_as_the_server_reads_them() -> None:
+    found = read("settings")
+    assert found.trusted_proxies == ("10.0.0.0/8",)
+    assert found.max_body_bytes == 536870912
+    assert found.team_share == 0.25
+    assert found.metrics_open is True
+    assert (found.lame_duck_seconds, found.drain_seconds, found.start_seconds) == (12.5, 60, 601)
     given = environment(container(deployment("settings")))
-    settings: dict[str, Any] = {
-        name.removeprefix("LOSSD_").lower(): text for name, text in given.items() if name in KNOWN
-    }
-    read = Settings(**settings)
-    assert read.trusted_proxies == ("10.0.0.0/8",)
-    assert read.max_body_bytes == 536870912
-    assert read.team_share == 0.25
-    assert read.metrics_open is True
-    assert (read.lame_duck_seconds, read.drain_seconds, read.start_seconds) == (12.5, 60, 601)
     assert given["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://otel:4318"
+
+
+def test_limits_are_shared_by_a_store_or_divided() -> None:
+    assert (read("default").quota_store, read("default").replicas) == (None, 1)
+    assert read("quota store and database").quota_store == SECRETS["lossd-quota"]
+    assert read("quota store and database").usage_file == SECRETS["lossd-usage"]
+    assert read("divided limits").replicas == deployment("divided limits")["spec"]["replicas"]
 
 
 @pytest.mark.parametrize("name", VARIANTS)

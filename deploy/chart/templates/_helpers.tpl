@@ -57,6 +57,15 @@ capabilities:
 {{- fail (printf "env: %s is a setting: it belongs to settings, or has a value of its own" .name) -}}
 {{- end -}}
 {{- end -}}
+{{- if and .Values.quota.divide .Values.quota.storeSecret -}}
+{{- fail "quota.divide and quota.storeSecret are both set, and the limits would be divided twice: unset one of them" -}}
+{{- end -}}
+{{- if and .Values.quota.divide (ne $scaling.kind "none") -}}
+{{- fail "quota.divide needs to know how many pods there are, and autoscaling changes that: name a quota.storeSecret, or set autoscaling.kind to none" -}}
+{{- end -}}
+{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.egress) (or .Values.quota.storeSecret .Values.usage.databaseSecret) -}}
+{{- fail "networkPolicy.egress is empty, so pods could not reach the quota store or the database: add rules for them and for DNS" -}}
+{{- end -}}
 {{- if gt (int $scaling.minReplicas) (int $scaling.maxReplicas) -}}
 {{- fail (printf "autoscaling.minReplicas (%d) is more than autoscaling.maxReplicas (%d): lower it, or raise the other" (int $scaling.minReplicas) (int $scaling.maxReplicas)) -}}
 {{- end -}}
