@@ -24,8 +24,8 @@ from lossd.engine.supervisor.children import Children
 from lossd.engine.supervisor.devices import resolve
 from lossd.engine.supervisor.keeper import Keeper
 from lossd.engine.supervisor.teams_watcher import TeamsWatcher
-from lossd.settings import Settings, explain
-from lossd.start_checks import Resources, check_variables, fit
+from lossd.settings import Settings
+from lossd.start_checks import Resources, check_variables, explain, fit
 from lossd.teams import BadTeams
 from lossd.tracing import is_installed
 

@@ -77,7 +77,11 @@ class Keeper:
             await self._teams.read(self._tell_teams)
 
     async def end(self, seconds: float) -> None:
-        """End the workers, write the last usage, give leases back. After these seconds they are killed or lost."""
+        """End the workers, write the last usage, and give leases back.
+
+        Args:
+            seconds: How long that may take; then workers are killed, and usage is lost.
+        """
         self._end_seconds = seconds
         self._drained.set()
         ends: list[Coroutine[Any, Any, None]] = []
