@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lossd_client.report._json import Json
-from lossd_client.report._layout import Kind, leaves
+from lossd_client.report._merging.layout import Kind, leaves
 
 
 def numbered_on(document: Mapping[str, Json], rows: int) -> dict[str, Json]:
