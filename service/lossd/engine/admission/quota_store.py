@@ -1,7 +1,7 @@
 """The store that shares the teams' limits between servers: Valkey or Redis.
 
-Each server leases a share of each limit, a part of 1, and asks again five times a second: by one script,
-which the store runs at once, by its own clock. A request asks nobody.
+Each server leases a share of each limit, a part of 1, and asks again five times a second (many servers ask
+less often): by one script, which the store runs at once, by its own clock. A request asks nobody.
 
 **What a server gets.** It says what it would use of a limit if nothing were refused. If all demands fit,
 each gets its demand and an equal part of what is left, so a server where a team is new may take a burst. If
