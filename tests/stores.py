@@ -85,12 +85,13 @@ def _accepts(port: int) -> bool:
 
 
 @contextmanager
-def quota_store(folder: Path) -> Iterator[Store]:
-    """A Valkey or Redis server with a password, which keeps nothing on a disk."""
+def quota_store(folder: Path, *more: str) -> Iterator[Store]:
+    """A Valkey or Redis server with a password, which keeps nothing on a disk; with further settings."""
     server, port = program("valkey-server", "redis-server"), free_port()
     settings = folder / "store.conf"
     settings.write_text(
         f"bind 127.0.0.1\nport {port}\nsave ''\nappendonly no\nrequirepass {PASSWORD}\ndir {folder}\n"
+        + "\n".join(more)
     )
     log = folder / "store.log"
     store = Store([server, str(settings)], port, f"redis://:{IN_URL}@127.0.0.1:{port}/0", log, None)

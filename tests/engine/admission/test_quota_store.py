@@ -13,6 +13,8 @@ import msgspec
 import pytest
 import redis
 
+from certificates import make_certificate
+from live_server import free_port
 from lossd.engine.admission.quota_shares import OTHERS, Asked
 from lossd.engine.admission.quota_store import QuotaStore, StoreError
 from stores import IN_URL, PASSWORD, Store, quota_store
@@ -204,3 +206,19 @@ def test_a_wrong_password_is_said_but_not_shown(server: Store, tmp_path: Path) -
     assert "wr0ng" not in str(caught.value)
     assert "wr0ng" not in wrong.shown
     assert str(server.port) in wrong.shown
+
+
+def test_a_store_may_ask_for_tls_or_be_a_socket(tmp_path: Path) -> None:
+    chain, key = make_certificate(tmp_path, "store")
+    port, path = free_port(), tmp_path / "socket"
+    tls = (f"tls-port {port}", f"tls-cert-file {chain}", f"tls-key-file {key}", "tls-auth-clients no")
+    with quota_store(tmp_path, *tls, f"unixsocket {path}"):
+        safe = f"rediss://:{IN_URL}@127.0.0.1:{port}/0"
+        for url in (f"{safe}?ssl_ca_certs={chain}", f"unix://:{IN_URL}@{path}?db=0"):
+            store = QuotaStore(url)
+            assert store.lease({OTHERS: Asked(0.0, 0.0, 0.0)}).servers == 1
+            store.release()
+            assert IN_URL not in store.shown
+        stranger = QuotaStore(safe)
+        with pytest.raises(StoreError, match="CERTIFICATE_VERIFY_FAILED"):
+            stranger.lease({OTHERS: Asked(0.0, 0.0, 0.0)})

@@ -117,7 +117,6 @@ def serve_cluster(**settings: object) -> Iterator[ServeCluster]:
 
         head = {
             "num_cpus": 2,
-            "node_ip_address": "127.0.0.1",
             "object_store_memory": MEMORY,
             "include_dashboard": False,
         }

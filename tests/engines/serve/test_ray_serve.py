@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
+import numpy as np
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from engines.serve.load import Outcome, truth, under_load
 from engines.serve.serve_cluster import MEMORY, ROOT, ServeCluster, serve_cluster
@@ -77,6 +81,7 @@ def check(outcome: Outcome, least: int = 10) -> None:
     assert outcome.answered >= least
 
 
+@pytest.mark.timeout(600)
 def test_the_contract(served: ServeCluster) -> None:
     files = sorted(path.name for path in (ROOT / "tests/contract").glob("test_*.py"))
     kept = [f"tests/contract/{name}" for name in files if name not in (*AWAY, *OTHERS)]
@@ -101,14 +106,35 @@ def test_one_request_id_the_callers_or_a_new_one(served: ServeCluster) -> None:
         assert (found == given) == (given == "mine-7")
 
 
-def test_a_body_is_not_read_before_there_is_memory_for_it(served: ServeCluster) -> None:
-    """Serve's own way reads it whole, whatever the header of the caller says."""
-    headers = {"content-type": "application/x-npy", "x-request-disconnect-disabled": "?0"}
-    answer = httpx.post(f"{served.url}/bce", content=b"x" * (1 << 20), headers=headers)
-    assert answer.status_code == 400
-    (replica,) = served.replicas()
-    variables = Path(f"/proc/{replica['pid']}/environ").read_bytes().split(b"\0")
-    assert b"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD=0" in variables
+def test_a_body_is_not_read_before_there_is_a_permit_for_it(served: ServeCluster) -> None:
+    """Serve's own way reads it whole, into the replica's memory; a caller cannot ask for that."""
+    length = 200 << 20
+    head = f"POST /bce HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-npy\r\nContent-Length: {length}\r\n"
+    head += "X-Request-Disconnect-Disabled: ?0\r\n\r\n"
+    with LossClient(served.url) as client:
+        worker = client.info()["workers"][0]["pid"]
+    first = threading.Thread(target=_post_zeros, args=(served.url, 1 << 17))  # all permits
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        first.start()
+        time.sleep(2)
+        with socket.create_connection(("127.0.0.1", served.port)) as caller:
+            caller.sendall(head.encode())
+            caller.settimeout(2)
+            sent = 0
+            with contextlib.suppress(TimeoutError):
+                while sent < length:
+                    sent += caller.send(bytes(1 << 20))
+        assert sent < 32 << 20  # what is in buffers of sockets, and HAProxy's
+    finally:
+        os.kill(worker, signal.SIGCONT)
+        first.join()
+
+
+def _post_zeros(url: str, rows: int) -> None:
+    zeros = np.zeros((rows, 80), np.float32)
+    with LossClient(url, retry=None, request_bytes=1 << 30) as client:
+        assert client.bce(zeros, zeros).count == zeros.size
 
 
 def test_a_killed_worker_is_not_noticed(served: ServeCluster, right: list[float]) -> None:
@@ -212,7 +238,8 @@ def test_a_replica_without_teams_wants_to_be_told(monkeypatch: pytest.MonkeyPatc
     from lossd.api.embedded import StartError
     from lossd.ray_serve import check_access, replica_settings
 
-    monkeypatch.delenv("LOSSD_ALLOW_OPEN", raising=False)
+    for name in ("LOSSD_ALLOW_OPEN", "LOSSD_DEVICE", "LOSSD_THREADS"):
+        monkeypatch.delenv(name, raising=False)
     settings = replica_settings({"CPU": 3.0})
     assert (settings.device, settings.threads) == (("cpu",), 3)
     with pytest.raises(StartError, match="LOSSD_ALLOW_OPEN=1"):

@@ -1,13 +1,13 @@
 """The store that shares the teams' limits between servers: Valkey or Redis.
 
-Each server leases a share of each limit, a part of 1, and asks again five times a second: by one script,
-which the store runs at once, by its own clock. A request asks nobody.
+Each server leases a share of each limit, a part of 1, and asks again five times a second (many servers ask
+less often): by one script, which the store runs at once, by its own clock. A request asks nobody.
 
 **What a server gets.** It says what it would use of a limit if nothing were refused. If all demands fit,
 each gets its demand and an equal part of what is left, so a server where a team is new may take a burst. If
 not, shares are in proportion to demands: what one server with all callers would do. Limits that no server
-asks for are shared equally, and take no room in the store. Doorman (github.com/youtube/doorman) leases by
-the same rules.
+asks for are shared equally, and take no room in the store. Doorman (github.com/youtube/doorman) has
+leases, shares in proportion, and a store that learns, too.
 
 **The sum is at most 1.** A server gets no more than the others' leases leave. So a share first becomes
 smaller at one server, when that asks again, and then larger at another. What is in flight stays leased

@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # redis-py is imported where there is a store
 logger = logging.getLogger(__name__)
 
 _PERIOD_SECONDS: Final = 0.2
+_LONGEST_PERIOD: Final = 0.4  # so that a lease outlives an attempt that fails
+_MANY_SERVERS: Final = 40  # more of them ask less often, since a lease's cost grows with their number
 _STALL_SECONDS: Final = 5.0  # well over the store's own time limits
 _END_SECONDS: Final = 1.5  # for a last question and an answer
 
@@ -81,7 +83,8 @@ class QuotaLeases(Outage):
                 self._reason, self._failing = str(error), self._failing or self._began
             else:
                 self._failing = 0.0
-            if self._ending.wait(_PERIOD_SECONDS):
+            period = _PERIOD_SECONDS * max(1.0, self._servers / _MANY_SERVERS)
+            if self._ending.wait(min(period, _LONGEST_PERIOD)):
                 break
         try:
             self._store.release()
