@@ -78,7 +78,7 @@ walls: $(READY) ## Check that rooms import only what they may
 	$(BIN)/lint-imports
 
 units: $(READY) ## Run the quick tests of the rooms, without a server
-	$(BIN)/python -m pytest $(UNITS) -m 'not alone and not slow' --hypothesis-profile quick --numprocesses $(AT_ONCE) --dist loadfile -q
+	$(BIN)/python -m pytest $(UNITS) -m 'not alone and not slow' --hypothesis-profile quick --numprocesses $(AT_ONCE) --dist worksteal -q
 
 quick: format-check lint types walls units ## The checks to run often: format, lint, types, walls and units; under 90 s
 
@@ -86,13 +86,13 @@ tests: $(READY) ## Run the tests; with ARGS, pytest with those instead
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	$(BIN)/python -m pytest -m 'not alone and not waits' --numprocesses $(AT_ONCE) --dist loadfile
-	$(BIN)/python -m pytest -m waits --numprocesses $(WAITING) --dist loadfile $(call marked,waits)
+	$(BIN)/python -m pytest -m 'not alone and not waits' --numprocesses $(AT_ONCE) --dist worksteal
+	$(BIN)/python -m pytest -m waits --numprocesses $(WAITING) --dist worksteal $(call marked,waits)
 	$(BIN)/python -m pytest -m alone $(call marked,alone)
 endif
 
 coverage: $(READY) ## Run the tests that may run beside others, and hold the floor of coverage
-	$(BIN)/python -m pytest -m 'not alone and not waits' --numprocesses $(AT_ONCE) --dist loadfile --cov --cov-report term:skip-covered $(ARGS)
+	$(BIN)/python -m pytest -m 'not alone and not waits' --numprocesses $(AT_ONCE) --dist worksteal --cov --cov-report term:skip-covered $(ARGS)
 
 wheel: $(READY) ## Build the wheel and use it in clean environments
 	$(BIN)/python -m scripts.check_wheel

@@ -16,7 +16,8 @@ from lossd.api.metrics import Metrics
 from lossd.api.problems import problem
 from lossd.api.scoring.exchange import Exchange
 from lossd.api.services import Service
-from lossd.engine.admission.quotas import Quotas, quotas_bytes
+from lossd.engine.admission.quota_memory import quotas_bytes
+from lossd.engine.admission.quotas import Quotas
 from lossd.engine.dispatch.worker_pool import WorkerPool
 from lossd.engine.ipc.channel import socket_pair
 from lossd.engine.ipc.counters import COUNTERS_BYTES, Counters

@@ -34,7 +34,8 @@ from lossd.api.small_requests.heads import read_head
 from lossd.api.small_requests.lane import LONGEST, PATIENCE, FastLane
 from lossd.core.native.kernel import NativeKernel
 from lossd.engine import scheduler
-from lossd.engine.admission.quotas import Quotas, quotas_bytes
+from lossd.engine.admission.quota_memory import quotas_bytes
+from lossd.engine.admission.quotas import Quotas
 from lossd.engine.dispatch.worker_pool import WorkerPool
 from lossd.engine.ipc.channel import socket_pair
 from lossd.engine.ipc.counters import COUNTERS_BYTES, Counters
