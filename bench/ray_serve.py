@@ -21,6 +21,7 @@ from bench.table import Figure, of_figures, options, tell
 
 if TYPE_CHECKING:
     from ray.serve import Application
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 CONNECTIONS: Final = 16
 LARGE_ROWS: Final = 104_858
@@ -28,18 +29,29 @@ LARGE_ROWS: Final = 104_858
 LARGE_TIMES: Final = 4
 
 
+def make_dropping() -> ASGIApp:
+    """Return an application that reads the body and drops it, in a replica."""
+    from bench.servers import read_and_drop
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await read_and_drop(dict(scope), receive, send)
+            return
+        for kind in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{kind}.complete"})
+
+    return application
+
+
 def dropping() -> Application:
-    """Return an application that reads the body and drops it, with lossd's own options."""
+    """Return that application, with lossd's own options."""
     from ray import serve
     from ray.serve import Deployment
 
-    from bench.servers import read_and_drop
     from lossd.ray_serve import RayOptions, deployment
 
     like: Deployment = deployment(RayOptions())
-
-    def make() -> object:
-        return read_and_drop
 
     class Dropping:
         """Nothing but the application."""
@@ -50,7 +62,7 @@ def dropping() -> Application:
         max_ongoing_requests=like.max_ongoing_requests,
         logging_config=like.logging_config,
     )
-    return made(serve.ingress(make)(Dropping)).bind()
+    return made(serve.ingress(make_dropping)(Dropping)).bind()
 
 
 async def _call(port: int, request: bytes, ends: float, taken: list[float]) -> int:

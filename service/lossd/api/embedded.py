@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lossd.api.app import create_app
 from lossd.api.services import Service, open_service
+from lossd.api.small_requests.asgi_lane import AsgiLane
 from lossd.core.catalog import register
 from lossd.engine.supervisor.children import Children
 from lossd.engine.supervisor.devices import resolve
@@ -160,6 +161,14 @@ def _cancel(tasks: list[asyncio.Task[object]]) -> None:
         task.cancel()
 
 
+def _make_app(service: Service) -> ASGIApp:
+    """Return the application, behind a lane for small requests unless that is off or tracing is on."""
+    app = create_app(service)
+    if service.inplace is None or service.tracing is not None:
+        return app
+    return AsgiLane(app, service, service.inplace)
+
+
 class EmbeddedApp:
     """The ASGI application of an embedded server, which its lifespan starts and stops.
 
@@ -197,7 +206,7 @@ class EmbeddedApp:
                 logger.error("%s", error)
                 await send({"type": "lifespan.startup.failed", "message": str(error)})
                 return
-            self._app = create_app(self._service)
+            self._app = _make_app(self._service)
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})

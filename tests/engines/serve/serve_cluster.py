@@ -86,7 +86,7 @@ def serve_cluster(**settings: object) -> Iterator[ServeCluster]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_TMPDIR": folder,
         "HOME": folder,
-        "PYTHONPATH": os.pathsep.join(map(str, (ROOT / "service", ROOT / "client", ROOT / "tests"))),
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "service", ROOT / "client", ROOT / "tests"))),
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{ha}/haproxy.cfg",
         "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{ha}/admin.sock",
@@ -101,7 +101,7 @@ def serve_cluster(**settings: object) -> Iterator[ServeCluster]:
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + PORTS),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
         "LOSSD_ALLOW_OPEN": "1",
-        "LOSSD_USAGE_FILE": "",
+        "LOSSD_USAGE_FILE": f"{folder}/usage.sqlite3",
         "LOSSD_THREADS": "1",
         **{f"LOSSD_{name.upper()}": str(value) for name, value in settings.items()},
     }
