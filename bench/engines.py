@@ -9,6 +9,7 @@ the server's.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -62,12 +63,13 @@ def on_ray(folder: Path) -> float:
 def main() -> None:
     """Measure, and print."""
     parser = options("engines", __doc__, rounds=5)
-    parser.add_argument("--rows", type=int, default=100_000, help="rows of a shard")
+    parser.add_argument("--rows", type=int, default=200_000, help="rows of a shard")
     given = parser.parse_args()
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0"}
     import ray
 
     ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = False
     with tempfile.TemporaryDirectory() as name, LocalServer(BIN / "lossd") as server:
         folder = Path(name)
