@@ -27,8 +27,8 @@ SECONDS_EACH ?= 60
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # the checks of `test` and `quick` run in the order given
 .PHONY: help install format format-check lint types walls units quick tests coverage wheel test reference pictures release serve demo bench \
-  bench-backlog bench-batch bench-core bench-engines bench-formats bench-json bench-neighbour bench-peers bench-reports \
-  bench-server bench-stream attacks fuzz soak evaluation charts engines sbom image lock clean distclean
+  bench-backlog bench-batch bench-core bench-engines bench-formats bench-json bench-neighbour bench-peers bench-ray-serve \
+  bench-reports bench-server bench-stream attacks fuzz soak evaluation charts engines sbom image lock clean distclean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -153,6 +153,9 @@ bench-batch: $(READY) ## Measure what a cluster's run is made of: scoring, readi
 
 bench-engines: $(READY) $(ENGINES)/.packages ## Measure Ray Data over shards beside lossd score on one machine
 	@$(ENGINES)/bin/python -m bench.engines $(ARGS)
+
+bench-ray-serve: $(READY) $(ENGINES)/.packages ## Measure lossd on Ray Serve beside an application that drops the body
+	@PYTHONPATH=service:client:tests:. $(ENGINES)/bin/python -m bench.ray_serve $(ARGS)
 
 bench-formats: $(READY) ## Measure the cost of a million elements in each format
 	@$(BIN)/python -m bench.formats $(ARGS)

@@ -113,7 +113,7 @@ def compare(figure: Figure, turn: int, ours: Callable[[], Load], theirs: Callabl
 
 def main() -> None:
     """Measure, and print the table."""
-    parser = options("bench-ray-serve", __doc__, rounds=5)
+    parser = options("ray_serve", __doc__, rounds=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each load")
     given = parser.parse_args()
     from engines.serve.serve_cluster import serve_cluster

@@ -43,7 +43,10 @@ def test_a_commands_tables_take_the_place_of_those_before(
     "command",
     [
         "attacks",
+        "bench-batch",
         "bench-core",
+        "bench-engines",
+        "bench-ray-serve",
         "bench-server",
         "bench-neighbour",
         "bench-backlog",
