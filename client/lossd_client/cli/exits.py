@@ -18,6 +18,10 @@ from lossd_client import BadAnswer, ConnectionFailed, LossdError, StatusError
 from lossd_client.cli.files.errors import BadFile
 
 
+class EngineFailed(Exception):  # noqa: N818 - as the client's errors
+    """An engine of --engine could not be reached, or gave up."""
+
+
 class Exit(IntEnum):
     """The exit codes of commands; signals and bugs have others."""
 
@@ -34,7 +38,7 @@ _SHOW_CURSOR: Final = b"\x1b[?25h\r\x1b[2K"  # hidden by a progress bar, whose l
 
 EPILOG = (
     "Exit codes: 0 done; 1 the server refused the request or failed, or --expect-rows does not hold; 2 wrong "
-    "usage or a file that cannot be used; 3 the server could not be reached."
+    "usage or a file that cannot be used; 3 the server, or an engine, could not be reached."
 )
 
 
@@ -52,6 +56,8 @@ def client_errors() -> Iterator[None]:
         yield
     except BadFile as error:
         fail(str(error), Exit.USAGE)
+    except EngineFailed as error:
+        fail(str(error), Exit.UNREACHABLE)
     except LossdError as error:
         code = exit_code(error)
         fail(f"{error}; lossd doctor may say more" if code is Exit.USAGE else str(error), code)

@@ -192,7 +192,7 @@ def test_a_killed_process_is_said(folder: Path) -> None:
     kill = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     code = f"""
 import sys
-from lossd_client.cli.engines.engine import EngineFailed
+from lossd_client.cli.exits import EngineFailed
 from lossd_client.cli.engines.processes import processes
 if __name__ == "__main__":
     with processes(1) as engine:

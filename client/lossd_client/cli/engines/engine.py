@@ -5,8 +5,6 @@ from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import typer
 
-from lossd_client import LossdError
-
 Answer: TypeAlias = Callable[
     [str, Sequence[tuple[str, str]], Sequence[bytes | memoryview], str], tuple[int, str, bytes]
 ]
@@ -20,12 +18,6 @@ RAY: Final = "ray"
 """The engine of a Ray cluster, and the scheme of its address."""
 LOCAL: Final = "local"
 """The engine of this machine's processes."""
-
-
-class EngineFailed(LossdError):  # noqa: N818 - as the other errors
-    """An engine could not be reached, or gave up."""
-
-    code = "engine_failed"
 
 
 class Here(NamedTuple):

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Final
 
-from lossd_client.cli.engines.engine import DoneT, EngineFailed, TaskT
+from lossd_client.cli.engines.engine import DoneT, TaskT
+from lossd_client.cli.exits import EngineFailed
 
 _AHEAD: Final = 2
 """Tasks for each process that are handed out before the first of them must be done."""

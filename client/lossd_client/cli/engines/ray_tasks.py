@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, Final
 
-from lossd_client.cli.engines.engine import DoneT, EngineFailed, TaskT
+from lossd_client.cli.engines.engine import DoneT, TaskT
+from lossd_client.cli.exits import EngineFailed
 
 _AHEAD: Final = 2
 """Tasks for each core that are handed out before the first of them must be done."""

@@ -52,7 +52,8 @@ class Sharded:
 
         Raises:
             BadFile: A file cannot be read.
-            LossdError: A request cannot be answered, or the engine gave up.
+            LossdError: A request cannot be answered.
+            EngineFailed: The engine gave up.
         """
         averages = self._request.axes(self._inputs.dimensions).averages_rows
         asked = self._request.sums() if averages else self._request
@@ -76,7 +77,7 @@ class Sharded:
 
         Raises:
             BadFile: A file cannot be read, or a shard is there twice.
-            LossdError: As `score`.
+            LossdError, EngineFailed: As `score`.
         """
         start = 0
 
