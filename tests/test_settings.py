@@ -31,6 +31,8 @@ def test_a_child_has_its_parents_settings(monkeypatch: pytest.MonkeyPatch) -> No
         ("admin_port", 8000, "LOSSD_PORT .* and LOSSD_ADMIN_PORT are both 8000"),
         ("quota_store", "memcached://127.0.0.1", "redis://HOST"),
         ("quota_store", "redis://", "redis://HOST"),
+        ("quota_store", "redis://:a/b@h:6379/0", "write / as %2F"),
+        ("usage_file", "postgresql://u:a#b@h/x", "# as %23"),
         ("usage_file", "postgresql+psycopg://127.0.0.1/x", "postgresql://USER"),
     ],
 )

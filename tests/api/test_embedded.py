@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from live_server import STOP_SECONDS, LiveServer, free_port
-from lossd.api.embedded import EmbeddedApp, StartError, embedded_settings
+from lossd.api.embedded import EmbeddedApp, StartError, embedded_settings, run_embedded
 from lossd.types import ErrorCode, RequestError
 from lossd_client import LossClient
 
@@ -165,6 +165,15 @@ def test_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOSSD_HOST", "0.0.0.0")  # the program listens, wherever it does
     monkeypatch.setenv("LOSSD_FRONT_ENDS", "4")
     assert embedded_settings().front_ends == 1
+
+
+def test_a_teams_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    async def start() -> None:
+        async with run_embedded(embedded_settings(teams=tmp_path / "none.toml")):
+            pass
+
+    with pytest.raises(StartError, match=r"none\.toml cannot be used"):
+        asyncio.run(start())
 
 
 def test_a_worker_that_cannot_run_ends_the_start_with_a_reason(tmp_path: Path) -> None:

@@ -116,9 +116,10 @@ async def _keep(settings: Settings) -> tuple[Children, Keeper]:
     try:
         for place in settings.losses:
             register(place)
-        teams = TeamsWatcher(settings.teams) if settings.teams is not None else None
     except ValueError as error:
         raise StartError(f"LOSSD_LOSSES: {error}") from None
+    try:
+        teams = TeamsWatcher(settings.teams) if settings.teams is not None else None
     except BadTeams as error:
         raise StartError(f"{settings.teams} cannot be used: {error}") from None
     children = Children(settings, await asyncio.to_thread(resolve, settings.device))

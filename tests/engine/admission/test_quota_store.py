@@ -222,3 +222,8 @@ def test_a_store_may_ask_for_tls_or_be_a_socket(tmp_path: Path) -> None:
         stranger = QuotaStore(safe)
         with pytest.raises(StoreError, match="CERTIFICATE_VERIFY_FAILED"):
             stranger.lease({OTHERS: Asked(0.0, 0.0, 0.0)})
+
+
+def test_an_option_that_there_is_not_is_refused_before_the_store_is_asked() -> None:
+    with pytest.raises(ValueError, match="foo"):
+        QuotaStore(f"redis://:{IN_URL}@127.0.0.1:1/0?foo=1")

@@ -142,6 +142,11 @@ class QuotaStore:
             retry=Retry(NoBackoff(), 0),  # it is asked again soon
             client_name="lossd",
         )
+        try:
+            self._redis.connection_pool.make_connection()  # connects later; refuses unknown options now
+        except TypeError as error:
+            msg = f"{error}"
+            raise ValueError(msg) from None
         self._script = self._redis.register_script(_SCRIPT)
         self._id = uuid.uuid4().hex
 
