@@ -23,7 +23,7 @@ NAMESPACE: Final = "scoring"
 Object = dict[str, Any]
 
 _GPU: Final[dict[str, Any]] = yaml.safe_load((CHART / "values-gpu.yaml").read_text())
-_SCRAPED: Final = {"serviceMonitor": {"enabled": True}}
+SCRAPED: Final = {"serviceMonitor": {"enabled": True}}
 _PEER: Final = {"namespaceSelector": {"matchLabels": {"team": "vision"}}}
 VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "default": {},
@@ -33,12 +33,12 @@ VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
         **_GPU,
         "gpus": 2,
         "autoscaling": {"kind": "keda", "prometheus": "http://prometheus:9090"},
-        "monitoring": _SCRAPED,
+        "monitoring": SCRAPED,
     },
     "hpa": {"autoscaling": {"kind": "hpa", "minReplicas": 3}},
     "keda": {
         "autoscaling": {"kind": "keda", "prometheus": "http://prometheus:9090"},
-        "monitoring": _SCRAPED,
+        "monitoring": SCRAPED,
     },
     "monitored": {
         "monitoring": {
@@ -79,8 +79,15 @@ VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "divided limits": {"quota": {"divide": True}, "replicas": 3},
     "no limit of processors": {"resources": {"limits": {"cpu": None}, "requests": {"cpu": "1500m"}}},
+    "quantities in other units": {
+        "resources": {
+            "requests": {"cpu": "1500m", "memory": "3e9"},
+            "limits": {"cpu": 1.5, "memory": "3000M", "ephemeral-storage": "1.5Gi"},
+        }
+    },
     "settings": {
         "settings": {
+            "LOSSD_ARENA_BYTES": 6 << 30,
             "LOSSD_MAX_BODY_BYTES": 536870912,
             "LOSSD_TEAM_SHARE": 0.25,
             "LOSSD_METRICS_OPEN": True,

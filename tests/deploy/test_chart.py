@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
+from pydantic import ValidationError
 
 from deploy.rendering import (
     CHART,
     ENVIRONMENT,
     NAMESPACE,
     ROOT,
+    SCRAPED,
     SECRETS,
     VARIANTS,
     Object,
@@ -48,6 +50,8 @@ OLDEST, NEWEST = "1.27", "1.37"
 KNOWN = {f"LOSSD_{name}".upper() for name in Settings.model_fields}
 NOT_HERE = {"LOSSD_HANDOVER"}
 """Settings that a pod has no use for."""
+TEXT = {"type": "string"}
+"""The schema of a setting whose text only the server can judge."""
 
 
 def deployment(name: str) -> Object:
@@ -147,6 +151,23 @@ def test_the_validation_sees_a_misspelt_field() -> None:
             {"quota": {"storeSecret": "x"}, "networkPolicy": {"enabled": True}},
             "networkPolicy.egress is empty",
         ),
+        (
+            {"monitoring": SCRAPED, "networkPolicy": {"enabled": True}},
+            "networkPolicy.monitoring is empty",
+        ),
+        ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs is empty"),
+        ({"rollingUpdate": {"maxSurge": 0}}, "rollingUpdate.maxSurge are both 0"),
+        ({"rollingUpdate": {"maxSurge": "0%"}}, "no pod could be replaced"),
+        ({"resources": {"limits": {"memory": "6GB"}}}, "at '/resources/limits/memory': '6GB' does not match"),
+        (
+            {"resources": {"limits": {"memory": "6G"}}},
+            "resources.limits.memory (6G) is less than resources.requests.memory (6Gi)",
+        ),
+        ({"resources": {"limits": {"cpu": "1900m"}}}, "resources.limits.cpu (1900m) is less than"),
+        (
+            {"settings": {"LOSSD_ARENA_BYTES": (6 << 30) + 1}},
+            "settings.LOSSD_ARENA_BYTES (6442450945) is more than resources.limits.memory (6Gi)",
+        ),
         ({"autoscaling": {"minReplicas": 11}}, "autoscaling.minReplicas (11) is more than"),
         ({"env": [{"name": "LOSSD_THREADS", "value": "2"}]}, "env: LOSSD_THREADS is a setting"),
     ],
@@ -157,6 +178,26 @@ def test_a_wrong_value_is_refused_by_name(values: Mapping[str, Any], message: st
     assert done.returncode != 0
     assert message in done.stderr
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("value", ["1gb", "60", -1, 0, 0.5, 1, 65, 2e7, True, "json", "torch"], ids=repr)
+def test_a_setting_that_the_server_would_refuse_is_refused(value: str | float) -> None:
+    names = [name for name, part in schema()["properties"]["settings"]["properties"].items() if part != TEXT]
+    text = json.dumps(value).strip('"').removesuffix(".0")
+    expected = {name for name in names if refuses(name, text)}
+    done = helm("template", {"settings": dict.fromkeys(names, value)})
+    assert set(re.findall(r"at '/settings/(\w+)'", done.stderr)) == expected
+
+
+def refuses(name: str, text: str) -> bool:
+    """Whether the server refuses a setting by itself, whatever the others are."""
+    field = name.removeprefix("LOSSD_").lower()
+    given: dict[str, Any] = {field: text}
+    try:
+        Settings(**given)
+    except ValidationError as error:
+        return any(each["loc"] == (field,) for each in error.errors())
+    return False
 
 
 def test_every_value_has_its_place_in_the_schema() -> None:
@@ -177,9 +218,13 @@ def test_every_value_has_its_place_in_the_schema() -> None:
 def test_every_setting_can_be_given_once() -> None:
     written = {name for name in VARIANTS if name != "settings"}
     own = {name for one in written for name in environment(container(deployment(one)))}
+    comments = (CHART / "values.yaml").read_text()
     own -= {"LOSSD_LOG_FORMAT", "LOSSD_THREADS"}  # which can be given too
     given = set(schema()["properties"]["settings"]["properties"])
     assert own <= KNOWN
+    assert {
+        name for name in own if not re.search(rf"^#   (LOSSD_\w+, )*{name}\b", comments, re.MULTILINE)
+    } == set()
     assert given == KNOWN - own - NOT_HERE, (
         "put new settings into settings of deploy/chart/values.schema.json"
     )

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import tomllib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from deploy.rendering import MANIFESTS, Object, built, container, environment, of_kind, variant
+from deploy.rendering import MANIFESTS, ROOT, Object, built, container, environment, of_kind, variant
 from deploy.test_chart import KNOWN, validated
+from lossd import __version__
 
 HELMS = ("app.kubernetes.io/managed-by", "app.kubernetes.io/version", "helm.sh/chart")
 PREDICTORS = {"minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "timeout", "deploymentStrategy"}
@@ -107,4 +112,23 @@ def test_the_ray_service_serves_lossds_app_by_the_fast_ingress() -> None:
     assert given["LOSSD_RAY_MIN_REPLICAS"] == str(group["minReplicas"]) == str(group["replicas"])
     assert given["LOSSD_RAY_MAX_REPLICAS"] == str(group["maxReplicas"])
     version = found["spec"]["rayClusterConfig"]["rayVersion"]
-    assert f"FROM rayproject/ray:{version}\n" in (MANIFESTS / "rayservice.yaml").read_text()
+    text = (MANIFESTS / "rayservice.yaml").read_text()
+    [python] = re.findall(rf"^#   FROM rayproject/ray:{re.escape(version)}-py3(\d+)$", text, re.MULTILINE)
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert (3, int(python)) >= tuple(map(int, needed.removeprefix(">=").split(".")))
+
+
+@pytest.mark.parametrize("name", ["base/lossd.yaml", "kserve.yaml", "rayservice.yaml"])
+def test_a_comment_has_what_shares_limits_and_usage(name: str) -> None:
+    text = "\n".join(re.findall(r"^ *#   (- .*LOSSD_.*)$", (MANIFESTS / name).read_text(), re.MULTILINE))
+    found = environment({"env": yaml.safe_load(text)})
+    chart = environment(container(of_kind(variant("quota store and database"), "Deployment")))
+    assert found == {each: chart[each] for each in ("LOSSD_QUOTA_STORE", "LOSSD_USAGE_FILE")}
+
+
+def test_an_image_elsewhere_is_built_in_where_the_comment_says(tmp_path: Path) -> None:
+    shutil.copytree(MANIFESTS / "base", tmp_path / "base")
+    file = tmp_path / "base/kustomization.yaml"
+    file.write_text(file.read_text().replace("# newName:", "newName:"))
+    of = container(of_kind(built(str(tmp_path / "base")), "Deployment"))
+    assert of["image"] == f"registry.example.org/lossd:{__version__}"

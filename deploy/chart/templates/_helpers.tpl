@@ -29,6 +29,14 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- if and (kindIs "float64" .) (eq (float64 (int64 .)) .) }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}
 {{- end }}
 
+{{/* A quantity as a number, of bytes or of processors. */}}
+{{- define "lossd.quantity" -}}
+{{- $text := include "lossd.text" . -}}
+{{- $number := regexFind "^[0-9.]+([eE][-+]?[0-9]+)?" $text -}}
+{{- $units := dict "" 1 "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- mulf $number (get $units (trimPrefix $number $text)) -}}
+{{- end }}
+
 {{- define "lossd.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 10001
@@ -65,6 +73,27 @@ capabilities:
 {{- end -}}
 {{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.egress) (or .Values.quota.storeSecret .Values.usage.databaseSecret) -}}
 {{- fail "networkPolicy.egress is empty, so pods could not reach the quota store or the database: add rules for them and for DNS" -}}
+{{- end -}}
+{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.monitoring) .Values.monitoring.serviceMonitor.enabled -}}
+{{- fail "networkPolicy.monitoring is empty, so Prometheus could not reach the admin listener, which monitoring.serviceMonitor has it ask: name Prometheus's pods or namespace there" -}}
+{{- end -}}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
+{{- fail "httpRoute.parentRefs is empty, so no gateway would take the route: name yours, as in httpRoute.parentRefs[0].name=my-gateway" -}}
+{{- end -}}
+{{- $rolling := .Values.rollingUpdate -}}
+{{- if and (regexMatch "^0+%?$" (include "lossd.text" $rolling.maxUnavailable)) (regexMatch "^0+%?$" (include "lossd.text" $rolling.maxSurge)) -}}
+{{- fail "rollingUpdate.maxUnavailable and rollingUpdate.maxSurge are both 0, so no pod could be replaced: raise one of them" -}}
+{{- end -}}
+{{- $limits := (.Values.resources).limits | default dict -}}
+{{- range $name, $requested := (.Values.resources).requests -}}
+{{- $limit := get $limits $name -}}
+{{- if and (hasKey $limits $name) (lt (float64 (include "lossd.quantity" $limit)) (float64 (include "lossd.quantity" $requested))) -}}
+{{- fail (printf "resources.limits.%s (%s) is less than resources.requests.%s (%s): raise it, or lower the other" $name (include "lossd.text" $limit) $name (include "lossd.text" $requested)) -}}
+{{- end -}}
+{{- end -}}
+{{- $arena := (.Values.settings).LOSSD_ARENA_BYTES | default 0 -}}
+{{- if and $limits.memory (gt (float64 $arena) (float64 (include "lossd.quantity" $limits.memory))) -}}
+{{- fail (printf "settings.LOSSD_ARENA_BYTES (%s) is more than resources.limits.memory (%s), which holds the arena: lower it, or raise the limit to 1.5 times the arena, 1 GiB for the front end and as much for the worker" (include "lossd.text" $arena) (include "lossd.text" $limits.memory)) -}}
 {{- end -}}
 {{- if gt (int $scaling.minReplicas) (int $scaling.maxReplicas) -}}
 {{- fail (printf "autoscaling.minReplicas (%d) is more than autoscaling.maxReplicas (%d): lower it, or raise the other" (int $scaling.minReplicas) (int $scaling.maxReplicas)) -}}
