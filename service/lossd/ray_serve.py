@@ -2,10 +2,10 @@
 
 Each replica embeds the server's own engine and answers as ``lossd serve`` does. Serve places replicas, adds
 and removes them by the number of requests under way, replaces those that are not ready, and drains those that
-it stops. Only this module and `lossd.batch.ray` know Ray.
+it stops.
 
 Serve must have its HAProxy ingress on. HAProxy sends each request straight to a replica, whose own HTTP
-server is uvicorn. `middlewares` is what that server does before the application.
+server is uvicorn. `middlewares` wraps the application in it.
 """
 
 from __future__ import annotations
@@ -57,8 +57,7 @@ class RayOptions(BaseSettings):
         gpus: GPUs of a replica, in all of which it computes.
         min_replicas: Replicas there always are.
         max_replicas: Replicas there may be.
-        target_requests: Requests under way for each replica, on average, that Serve adds and removes replicas
-            to come to.
+        target_requests: Requests under way per replica that autoscaling aims for.
     """
 
     model_config = SettingsConfigDict(env_prefix="LOSSD_RAY_", frozen=True)
@@ -73,9 +72,9 @@ class RayOptions(BaseSettings):
 class Ingress:
     """The outermost layer of a replica's HTTP server.
 
-    Serve would read a body as fast as it arrives, however long it is and whoever wants it. The header that
-    turns this off leaves it to the application, which reads only what it has memory for, and notices a caller
-    who hangs up. Serve also adds a second X-Request-Id.
+    Serve would read a body as fast as it arrives, however long it is and whoever wants it. This layer adds
+    the header that turns that off. So the application reads, no more than it has memory for, and notices a
+    caller who hangs up. Serve also adds a second X-Request-Id, which is left out.
 
     Args:
         app: What Serve answers requests with.
@@ -206,7 +205,7 @@ def check_ingress(variables: Mapping[str, str]) -> None:
         variables: The environment.
 
     Raises:
-        StartError: It is on, and not meant.
+        StartError: The slow proxy is on, and LOSSD_RAY_SLOW_PROXY is not.
     """
     if variables.get(_HAPROXY) == "1" or variables.get(_SLOW_PROXY) == "1":
         return

@@ -41,7 +41,7 @@ _ONE_FRONT_END: Final[dict[str, Any]] = {
     "tls_certificate": None,
     "tls_key": None,
 }
-"""Settings of the listener, which another program has."""
+"""Settings that are fixed, because the other program listens."""
 _END_SECONDS: Final = 5.0  # for what has nothing left to do
 _LOOK_SECONDS: Final = 0.02
 
@@ -197,7 +197,7 @@ class EmbeddedApp:
             await self._app(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
-        """Start and stop, as the server says."""
+        """Start and stop when the ASGI server asks."""
         await receive()
         async with AsyncExitStack() as stack:
             try:

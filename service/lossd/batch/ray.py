@@ -33,15 +33,15 @@ def score(
 ) -> Partial:
     """Score a dataset.
 
-    Blocks that are scored again, since their process or machine is lost, do not count twice: Ray hands on the
-    outcome of one.
+    Blocks that are scored again, since their process or machine is lost, do not count twice: Ray passes on
+    one result.
 
     Args:
         ds: The dataset. Without ids, the section ``top`` names rows by their place in its order, which Ray is
             then asked to keep.
         scorer: The loss; with GPUs of ``device="cuda"``.
         gpus: The GPUs of an actor; 0 for tasks on CPUs.
-        actors: The most actors; by default as many as the cluster's GPUs are enough for.
+        actors: The most actors; by default the cluster's GPUs divided by `gpus`.
         rows: The number of rows; by default ``ds.count()``, which looks at the metadata of files, or else
             runs what makes the dataset once more.
 
