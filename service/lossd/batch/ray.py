@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from lossd.batch.partial import Partial, merge
 from lossd.batch.scorer import Scorer
+from lossd.extras import needs
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -49,7 +50,8 @@ def score(
         RowsMissing: The rows scored are not as many.
         ray.exceptions.RayTaskError: A row is refused; the message holds the service's text.
     """
-    from ray.data import ActorPoolStrategy
+    with needs("lossd.batch.ray", "server,ray"):
+        from ray.data import ActorPoolStrategy
 
     schema = ds.schema()
     names = [] if schema is None else schema.names

@@ -99,6 +99,7 @@ class Scorer:
         Raises:
             RequestError: The table has not the columns that are needed, or a value is not allowed; the text
                 is the service's.
+            RuntimeError: This machine does not have the device.
         """
         if isinstance(table, pa.RecordBatch):
             return self._score([table])
