@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lossd.settings import GIB, MIB, Settings
-from lossd.start_checks import Resources, check_variables, fit, tell_usage
+from lossd.start_checks import Resources, check_services, check_variables, fit, tell_limits, tell_usage
 
 LINKS = {
     "LOSSD_PORT": "tcp://10.96.12.7:8000",
@@ -156,3 +157,42 @@ def test_without_a_home_it_says_where_usage_is_kept(
     tell_usage(Settings(), {"HOME": "/homes/one"})
     tell_usage(Settings(usage_file=None), {})
     assert not caplog.records
+
+
+def test_variables_of_ray_are_checked_where_they_are_read() -> None:
+    given = {"LOSSD_RAY_CORE": "4", "LOSSD_RAY_CORES": "4", "LOSSD_RAY_COLOUR": "red"}
+    assert check_variables(given) == ([], [])
+    found = check_variables(given, of_ray=["LOSSD_RAY_CORES", "LOSSD_RAY_GPUS"])
+    assert found.errors == [
+        "LOSSD_RAY_CORE is no setting; did you mean LOSSD_RAY_CORES? rename it, or unset it"
+    ]
+    assert found.warnings == ["LOSSD_RAY_COLOUR is ignored: there is no such setting"]
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ({"quota_store": "redis://:secret@host:6379/0"}, "LOSSD_QUOTA_STORE is"),
+        ({"replicas": 3}, "LOSSD_REPLICAS is"),
+    ],
+)
+def test_shared_limits_without_teams_are_said_to_be_ignored(
+    given: dict[str, Any], names: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tell_limits(Settings(teams=tmp_path / "teams.toml", **given))
+    tell_limits(Settings())
+    assert not caplog.records
+    tell_limits(Settings(**given))
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{names} ignored")
+    assert "secret" not in record.getMessage()
+
+
+def test_services_that_cannot_be_used_are_named_without_their_passwords() -> None:
+    settings = Settings(
+        quota_store="redis://:secret@host:port/0", usage_file="postgresql://u:secret@h/d?colour=red"
+    )
+    found = check_services(settings)
+    assert [line.split()[0].rstrip(":") for line in found] == ["LOSSD_QUOTA_STORE", "LOSSD_USAGE_FILE"]
+    assert "secret" not in "".join(found)
+    assert not check_services(Settings(usage_file="/tmp/usage.sqlite3"))

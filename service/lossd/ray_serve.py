@@ -2,10 +2,10 @@
 
 Each replica embeds the server's own engine and answers as ``lossd serve`` does. Serve places replicas, adds
 and removes them by the number of requests under way, replaces those that are not ready, and drains those that
-it stops. Only this module and `lossd.batch.ray` know Ray.
+it stops.
 
 Serve must have its HAProxy ingress on. HAProxy sends each request straight to a replica, whose own HTTP
-server is uvicorn. `middlewares` is what that server does before the application.
+server is uvicorn. `middlewares` wraps the application in it.
 """
 
 from __future__ import annotations
@@ -16,22 +16,40 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final
 
-import ray
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from pydantic_settings import BaseSettings, SettingsConfigDict
-from ray import serve
-from ray.serve.config import AutoscalingConfig
-from ray.serve.schema import LoggingConfig
-from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from lossd.extras import needs
 
-from lossd.api.embedded import EmbeddedApp, StartError, embedded_settings
-from lossd.logs import make_handler
-from lossd.settings import Settings
+with needs("lossd.ray_serve", "server,ray"):
+    import ray
+    from click import ClickException
+    from pydantic import (
+        Field,
+        NonNegativeFloat,
+        NonNegativeInt,
+        PositiveFloat,
+        PositiveInt,
+        ValidationError,
+        model_validator,
+    )
+    from pydantic_settings import BaseSettings, SettingsConfigDict
+    from ray import serve
+    from ray.serve.config import AutoscalingConfig
+    from ray.serve.schema import LoggingConfig
+    from starlette.middleware import Middleware
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from lossd.api.embedded import EmbeddedApp, StartError, embedded_settings
+    from lossd.logs import make_handler
+    from lossd.settings import Settings
+    from lossd.start_checks import SECRET, check_variables, explain_all
+
+logger = logging.getLogger(__name__)
 
 _HAPROXY: Final = "RAY_SERVE_ENABLE_HA_PROXY"
 _OWN_THREAD: Final = "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD"
-_SLOW_PROXY: Final = "LOSSD_RAY_SLOW_PROXY"
+_PREFIX: Final = "LOSSD_RAY_"
+_SLOW_PROXY: Final = f"{_PREFIX}SLOW_PROXY"
+_OF_NODE: Final = f"{_PREFIX}OF_NODE"
+"""The variable that tells a replica which settings its node must have."""
 _VARIABLES: Final = {
     # The application runs in the loop of uvicorn, which then hands it the body as it arrives.
     _OWN_THREAD: "0",
@@ -57,11 +75,10 @@ class RayOptions(BaseSettings):
         gpus: GPUs of a replica, in all of which it computes.
         min_replicas: Replicas there always are.
         max_replicas: Replicas there may be.
-        target_requests: Requests under way for each replica, on average, that Serve adds and removes replicas
-            to come to.
+        target_requests: Requests under way per replica that autoscaling aims for.
     """
 
-    model_config = SettingsConfigDict(env_prefix="LOSSD_RAY_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, allow_inf_nan=False)
 
     cores: PositiveFloat = 1.0
     gpus: NonNegativeFloat = 0.0
@@ -69,13 +86,42 @@ class RayOptions(BaseSettings):
     max_replicas: PositiveInt = Field(default_factory=lambda given: max(1, given["min_replicas"]))
     target_requests: PositiveFloat = 8.0
 
+    @model_validator(mode="after")
+    def _check_together(self) -> RayOptions:
+        if self.max_replicas < self.min_replicas:
+            msg = (
+                f"{_PREFIX}MIN_REPLICAS is {self.min_replicas}, more than {_PREFIX}MAX_REPLICAS, "
+                f"{self.max_replicas}; lower one or raise the other"
+            )
+            raise ValueError(msg)
+        return self
+
+
+def read_options() -> RayOptions:
+    """Return the options, from the environment, whose names of settings are checked, too.
+
+    Raises:
+        StartError: An option is wrong, or a name is misspelt.
+    """
+    names = [f"{_PREFIX}{name.upper()}" for name in RayOptions.model_fields]
+    variables = check_variables(os.environ, of_ray=[*names, _SLOW_PROXY])
+    try:
+        options = RayOptions()
+    except ValidationError as error:
+        raise StartError("\n".join(explain_all(error, prefix=_PREFIX) + variables.errors)) from None
+    if variables.errors:
+        raise StartError("\n".join(variables.errors))
+    for warning in variables.warnings:
+        logger.warning("%s", warning)
+    return options
+
 
 class Ingress:
     """The outermost layer of a replica's HTTP server.
 
-    Serve would read a body as fast as it arrives, however long it is and whoever wants it. The header that
-    turns this off leaves it to the application, which reads only what it has memory for, and notices a caller
-    who hangs up. Serve also adds a second X-Request-Id.
+    Serve would read a body as fast as it arrives, however long it is and whoever wants it. This layer adds
+    the header that turns that off. So the application reads, no more than it has memory for, and notices a
+    caller who hangs up. Serve also adds a second X-Request-Id, which is left out.
 
     Args:
         app: What Serve answers requests with.
@@ -155,13 +201,13 @@ class Replica:
     """One replica: the engine, on the cores and GPUs that Ray assigned.
 
     Raises:
-        StartError: The ingress is slow, the server would be open to all, or a setting is wrong.
+        StartError: The ingress is slow, the server would be open to all, or a setting is wrong or missing.
     """
 
     def __init__(self) -> None:
-        settings = replica_settings(ray.get_runtime_context().get_assigned_resources())
         check_ingress(os.environ)
-        check_access(settings)
+        check_node(os.environ)
+        settings = replica_settings(ray.get_runtime_context().get_assigned_resources())
         package = logging.getLogger("lossd")
         package.setLevel(settings.log_level.upper())
         package.addHandler(make_handler("replica", None, settings.log_format))
@@ -189,7 +235,7 @@ def replica_settings(resources: Mapping[str, float]) -> Settings:
         resources: What is assigned, by Ray's names.
 
     Raises:
-        StartError: A setting is wrong.
+        StartError: As of `embedded_settings`.
     """
     given: dict[str, object] = {}
     if "LOSSD_DEVICE" not in os.environ:
@@ -206,7 +252,7 @@ def check_ingress(variables: Mapping[str, str]) -> None:
         variables: The environment.
 
     Raises:
-        StartError: It is on, and not meant.
+        StartError: The slow proxy is on, and LOSSD_RAY_SLOW_PROXY is not.
     """
     if variables.get(_HAPROXY) == "1" or variables.get(_SLOW_PROXY) == "1":
         return
@@ -218,16 +264,20 @@ def check_ingress(variables: Mapping[str, str]) -> None:
     raise StartError(msg)
 
 
-def check_access(settings: Settings) -> None:
-    """Refuse to answer anyone who can connect, unless that is meant: Serve listens on all interfaces.
+def check_node(variables: Mapping[str, str]) -> None:
+    """Refuse to start without the settings that have passwords, which a replica has from its node alone.
+
+    Args:
+        variables: The environment.
 
     Raises:
-        StartError: There are neither teams nor LOSSD_ALLOW_OPEN.
+        StartError: One was set for `serve run` or `serve build`, and is not set here.
     """
-    if settings.teams is None and not settings.allow_open:
+    missing = [name for name in variables.get(_OF_NODE, "").split() if name not in variables]
+    if missing:
         msg = (
-            "Serve listens on all interfaces, and without teams anyone who can connect may use this server; "
-            "name a teams file that all nodes have (LOSSD_TEAMS), or set LOSSD_ALLOW_OPEN=1 to mean that"
+            f"{' and '.join(missing)} must be set for `ray start` on every node, and this one lacks it: what "
+            "has a password is not passed on"
         )
         raise StartError(msg)
 
@@ -239,7 +289,14 @@ def deployment(options: RayOptions) -> serve.Deployment:
         options: How many there are, and on what.
     """
     names = {_SLOW_PROXY, *(f"LOSSD_{name.upper()}" for name in Settings.model_fields)}  # no caller's key
-    variables = {name: os.environ[name] for name in sorted(names & os.environ.keys())}
+    given = {name: os.environ[name] for name in sorted(names & os.environ.keys())}
+    secret = [name for name in (f"LOSSD_{each.upper()}" for each in SECRET) if "://" in given.get(name, "")]
+    variables = {name: value for name, value in given.items() if name not in secret}
+    if secret:
+        variables[_OF_NODE] = " ".join(secret)
+        logger.warning(
+            "%s must be set for `ray start` on every node: passwords are not passed on", " and ".join(secret)
+        )
     return serve.deployment(
         name="lossd",
         ray_actor_options={
@@ -259,4 +316,16 @@ def deployment(options: RayOptions) -> serve.Deployment:
     )(serve.ingress()(Replica))
 
 
-app = deployment(RayOptions()).bind()
+def __getattr__(name: str) -> serve.Application:
+    """Return ``app``, made when it is asked for: a replica imports this module, too, and needs none.
+
+    Raises:
+        ClickException: The environment is wrong; `serve` shows it as a line.
+    """
+    if name != "app":
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    try:
+        return deployment(read_options()).bind()
+    except StartError as error:
+        raise ClickException(str(error)) from None

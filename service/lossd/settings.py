@@ -88,7 +88,8 @@ class Settings(BaseSettings):
         default=False,
         description=(
             "Let a server without teams listen beyond this machine. Anyone who can connect can use it, so "
-            "set it only where something else keeps strangers out."
+            "set it only where something else keeps strangers out. A server without teams in another program "
+            "always wants it, since it does not see the address."
         ),
     )
     teams: OptionalPath = Field(

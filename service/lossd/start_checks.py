@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
+from lossd.engine.usage_database import check_url
 from lossd.machine import available_memory, available_tasks, core_quota
 from lossd.setting_types import SERVICE_LINK
 from lossd.settings import MIB, PORT, Settings
+from lossd.tracing import is_installed
 
 logger = logging.getLogger(__name__)
 
-_SECRET: Final = ("quota_store", "usage_file")  # whose URLs have passwords
+SECRET: Final = ("quota_store", "usage_file")
+"""The settings whose URLs have passwords."""
 REMOVED: Final = {"LOSSD_CACHE_DIR": "the kernel is compiled when the package is built"}
 """Variables of earlier versions, and what happens instead."""
 
@@ -30,6 +33,7 @@ _OF_OTHERS: Final = frozenset(
     {"LOSSD_API_KEY", "LOSSD_BASE_URL", "LOSSD_URL", "LOSSD_SOAK", "LOSSD_REQUESTS"}
 )
 """Variables of the client and of the tests, which may stand in a server's environment."""
+_PREFIX: Final = "LOSSD_"
 _OF_RAY: Final = "LOSSD_RAY_"
 """What variables of `lossd.ray_serve` begin with."""
 _INSTEAD: Final = {
@@ -85,12 +89,19 @@ class Variables(NamedTuple):
     warnings: list[str]
 
 
-def explain(error: Mapping[str, Any], options: Iterable[str]) -> str:
+def explain_all(error: ValidationError, options: Iterable[str] = (), prefix: str = _PREFIX) -> list[str]:
+    """Return what is wrong with settings, a line each; see `explain`."""
+    errors = [one for one in error.errors() if one["type"] != "default_factory_not_called"]
+    return [explain(one, options, prefix) for one in errors]
+
+
+def explain(error: Mapping[str, Any], options: Iterable[str], prefix: str = _PREFIX) -> str:
     """Return what is wrong with a setting, under the name by which it was set.
 
     Args:
         error: One of pydantic's errors.
         options: The settings that were given as options.
+        prefix: What the names of variables begin with.
     """
     what = error["msg"].removeprefix("Value error, ")
     if not error["loc"]:
@@ -99,16 +110,23 @@ def explain(error: Mapping[str, Any], options: Iterable[str]) -> str:
     if name in options:
         return f"--{name.replace('_', '-')}: {what}"
     given = error.get("input")
-    shown = f"={given}" if isinstance(given, str) and len(given) <= 100 and name not in _SECRET else ""
-    return f"LOSSD_{name.upper()}{shown}: {what}"
+    shown = f"={given}" if isinstance(given, str) and len(given) <= 100 and name not in SECRET else ""
+    return f"{prefix}{name.upper()}{shown}: {what}"
 
 
-def check_variables(environment: Mapping[str, str]) -> Variables:
-    """Return what is wrong with the variables that are no settings."""
-    known = {f"LOSSD_{name.upper()}" for name in Settings.model_fields}
+def check_variables(environment: Mapping[str, str], of_ray: Collection[str] = ()) -> Variables:
+    """Return what is wrong with the variables that are no settings.
+
+    Args:
+        environment: The variables.
+        of_ray: The names of those of `lossd.ray_serve`, where that reads them.
+    """
+    known = {*of_ray, *(f"{_PREFIX}{name.upper()}" for name in Settings.model_fields)}
     links, found = [], Variables([], [])
     for name, value in environment.items():
-        if not name.startswith("LOSSD_") or name.startswith(_OF_RAY) or name in _OF_OTHERS:
+        if not name.startswith(_PREFIX) or name in _OF_OTHERS:
+            continue
+        if name.startswith(_OF_RAY) and not of_ray:
             continue
         linked = name.endswith("_PORT") and SERVICE_LINK.fullmatch(value)
         if linked or (_service_variable.fullmatch(name) and name not in known):
@@ -169,6 +187,39 @@ def fit(settings: Settings, resources: Resources) -> Settings:
         memory // MIB,
     )
     return settings
+
+
+def check_services(settings: Settings) -> list[str]:
+    """Return what is wrong with the services that settings name, without connecting; no password is shown."""
+    found = []
+    if settings.traces and not is_installed():
+        found.append("LOSSD_TRACES needs OpenTelemetry: pip install 'lossd[otel]'")
+    if settings.quota_store is not None and (wrong := _check_store(settings.quota_store)):
+        found.append(wrong)
+    if isinstance(settings.usage_file, str) and (wrong := check_url(settings.usage_file)):
+        found.append(f"LOSSD_USAGE_FILE: {wrong}")
+    return found
+
+
+def _check_store(url: str) -> str | None:
+    """Return what is wrong with the quota store's URL, if anything is."""
+    try:
+        from lossd.engine.admission.quota_store import QuotaStore
+    except ModuleNotFoundError:
+        return "LOSSD_QUOTA_STORE needs redis-py: pip install 'lossd[quota]'"
+    try:
+        QuotaStore(url)
+    except ValueError:
+        return "LOSSD_QUOTA_STORE cannot be read; write redis://:PASSWORD@HOST:6379/0, with %XX for signs"
+    return None
+
+
+def tell_limits(settings: Settings) -> None:
+    """Log which settings share limits, if there are none to share."""
+    given = {"LOSSD_QUOTA_STORE": settings.quota_store is not None, "LOSSD_REPLICAS": settings.replicas > 1}
+    if settings.teams is None and any(given.values()):
+        names = " and ".join(name for name, is_given in given.items() if is_given)
+        logger.warning("%s is ignored: limits are the teams', and there are none (LOSSD_TEAMS)", names)
 
 
 def tell_usage(settings: Settings, environment: Mapping[str, str]) -> None:

@@ -36,7 +36,7 @@ def embedded_server(folder: Path, loop: str, **settings: object) -> Iterator[Liv
     """Run `uvicorn lossd.api.embedded:app`, and see to it that it ends, with nothing left behind."""
     port, log = free_port(), folder / "uvicorn.log"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LOSSD_")}
-    given = {"usage_file": "", "threads": 1, **settings}
+    given = {"usage_file": "", "threads": 1, "allow_open": 1, **settings}
     environment |= {f"LOSSD_{name.upper()}": str(value) for name, value in given.items()}
     environment["LEFT_OF"] = str(folder)
     options = ["--port", str(port), "--loop", loop, "--lifespan", "on", "--log-level", "warning"]
@@ -157,7 +157,17 @@ def test_it_needs_its_lifespan_and_says_so() -> None:
         asyncio.run(call())
 
 
+def test_without_teams_it_wants_to_be_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("LOSSD_ALLOW_OPEN", raising=False)
+    with pytest.raises(StartError, match=r"LOSSD_TEAMS\), or set LOSSD_ALLOW_OPEN=1"):
+        embedded_settings()
+    assert embedded_settings(teams=tmp_path / "teams.toml").host == "127.0.0.1"
+    monkeypatch.setenv("LOSSD_ALLOW_OPEN", "1")
+    assert embedded_settings().teams is None
+
+
 def test_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOSSD_ALLOW_OPEN", "1")
     monkeypatch.setenv("LOSSD_TURN_BYTES", "none")
     with pytest.raises(StartError, match="LOSSD_TURN_BYTES=none"):
         embedded_settings()
@@ -180,7 +190,7 @@ def test_a_worker_that_cannot_run_ends_the_start_with_a_reason(tmp_path: Path) -
     port = free_port()
     done = subprocess.run(
         [sys.executable, "-m", "uvicorn", "lossd.api.embedded:app", "--port", str(port)],
-        env={**os.environ, "LOSSD_DEVICE": "cuda:7", "LOSSD_USAGE_FILE": ""},
+        env={**os.environ, "LOSSD_DEVICE": "cuda:7", "LOSSD_USAGE_FILE": "", "LOSSD_ALLOW_OPEN": "1"},
         capture_output=True,
         text=True,
         timeout=60,

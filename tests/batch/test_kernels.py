@@ -64,6 +64,43 @@ print(float(result), result.count, result.loss_name)
     assert (count, name) == (b"40", b"brier")
 
 
+def test_a_device_that_is_not_there_is_named() -> None:
+    scorer = Scorer("bce", device="cuda:99")  # which another machine may have
+    with pytest.raises(
+        RuntimeError, match=r"torch finds [0-9]+ CUDA devices? here, and cuda:99 is not among"
+    ):
+        scorer.score(TABLE)
+
+
+@pytest.mark.parametrize(
+    ("missing", "run", "told"),
+    [
+        ("pyarrow", "import lossd.batch", "lossd.batch needs pyarrow: pip install 'lossd[server,arrow]'"),
+        ("msgspec", "import lossd.batch", "lossd.batch needs msgspec: pip install 'lossd[server,arrow]'"),
+        (
+            "dask",
+            "import lossd.batch as b, lossd.batch.dask as d; d.score([], b.Scorer('bce'))",
+            "lossd.batch.dask needs dask: pip install 'lossd[server,dask]'",
+        ),
+        ("ray", "import lossd.ray_serve", "lossd.ray_serve needs ray: pip install 'lossd[server,ray]'"),
+    ],
+)
+def test_what_is_not_installed_is_named_with_its_extra(missing: str, run: str, told: str) -> None:
+    code = f"""
+import sys
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {missing!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Hide())
+try:
+    {run}
+except ModuleNotFoundError as error:
+    print(error)
+"""
+    assert _run(code).decode().strip() == told
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_device_gives_the_same_bytes() -> None:

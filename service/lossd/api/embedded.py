@@ -26,9 +26,8 @@ from lossd.engine.supervisor.devices import resolve
 from lossd.engine.supervisor.keeper import Keeper
 from lossd.engine.supervisor.teams_watcher import TeamsWatcher
 from lossd.settings import Settings
-from lossd.start_checks import Resources, check_variables, explain, fit
+from lossd.start_checks import Resources, check_services, check_variables, explain_all, fit, tell_limits
 from lossd.teams import BadTeams
-from lossd.tracing import is_installed
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ _ONE_FRONT_END: Final[dict[str, Any]] = {
     "tls_certificate": None,
     "tls_key": None,
 }
-"""Settings of the listener, which another program has."""
+"""Settings that are fixed, because the other program listens."""
 _END_SECONDS: Final = 5.0  # for what has nothing left to do
 _LOOK_SECONDS: Final = 0.02
 
@@ -57,19 +56,28 @@ def embedded_settings(**given: object) -> Settings:
         given: Settings that do not come from there.
 
     Raises:
-        StartError: A setting is wrong.
+        StartError: A setting is wrong, or the server would be open to all, which nobody asked for.
     """
     variables = check_variables(os.environ)
     options = {**_ONE_FRONT_END, **given}
     try:
         settings = Settings(**options)
     except ValidationError as error:
-        errors = [one for one in error.errors() if one["type"] != "default_factory_not_called"]
-        raise StartError("\n".join([explain(one, ()) for one in errors] + variables.errors)) from None
+        raise StartError("\n".join(explain_all(error) + variables.errors)) from None
     if variables.errors:
         raise StartError("\n".join(variables.errors))
+    if settings.teams is None and not settings.allow_open:
+        msg = (
+            "without teams anyone who can connect may use this server, which cannot see the address that it "
+            "is bound to; name a teams file that each machine has (LOSSD_TEAMS), or set LOSSD_ALLOW_OPEN=1 "
+            "to mean that"
+        )
+        raise StartError(msg)
+    if wrong := check_services(settings):
+        raise StartError("\n".join(wrong))
     for warning in variables.warnings:
         logger.warning("%s", warning)
+    tell_limits(settings)
     return fit(settings, Resources.find())
 
 
@@ -109,10 +117,8 @@ async def _keep(settings: Settings) -> tuple[Children, Keeper]:
     """Return the memory that the processes share, and what keeps them.
 
     Raises:
-        StartError: The losses, the teams or traces cannot be used.
+        StartError: The losses or the teams cannot be used.
     """
-    if settings.traces and not is_installed():
-        raise StartError("LOSSD_TRACES needs OpenTelemetry: pip install 'lossd[otel]'")
     try:
         for place in settings.losses:
             register(place)
@@ -198,7 +204,7 @@ class EmbeddedApp:
             await self._app(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
-        """Start and stop, as the server says."""
+        """Start and stop when the ASGI server asks."""
         await receive()
         async with AsyncExitStack() as stack:
             try:

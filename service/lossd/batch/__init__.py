@@ -4,8 +4,11 @@ Sums are exact, so blocks, order, machines and retries change no bit of the answ
 `lossd.batch.ray`, `lossd.batch.spark` and `lossd.batch.dask`.
 """
 
-from lossd.batch.partial import Partial, RowsMissing, merge
-from lossd.batch.scorer import Scorer
-from lossd.types import RequestError
+from lossd.extras import needs
+
+with needs("lossd.batch", "server,arrow"):
+    from lossd.batch.partial import Partial, RowsMissing, merge
+    from lossd.batch.scorer import Scorer
+    from lossd.types import RequestError
 
 __all__ = ["Partial", "RequestError", "RowsMissing", "Scorer", "merge"]

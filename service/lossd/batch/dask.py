@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lossd.batch.partial import Partial, merge
 from lossd.batch.scorer import Scorer
+from lossd.extras import needs
 
 if TYPE_CHECKING:
     from dask.dataframe import DataFrame
@@ -29,7 +30,8 @@ def score(tables: DataFrame | Sequence[Delayed], scorer: Scorer, **how: Any) -> 
         RowsMissing: The rows scored are not as many as Dask counts in the tables.
         RequestError: A row is refused; the text is the service's.
     """
-    import dask
+    with needs("lossd.batch.dask", "server,dask"):
+        import dask
 
     if not isinstance(tables, Sequence):
         tables = tables[scorer.select(tables.columns)].to_delayed()

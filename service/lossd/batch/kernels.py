@@ -10,6 +10,7 @@ from lossd.core.catalog import LOSSES
 from lossd.core.kernel import Kernel
 from lossd.core.native.kernel import native_kernel
 from lossd.core.self_test import check_known_answers
+from lossd.extras import needs
 
 _opening: Final = Lock()
 
@@ -20,6 +21,9 @@ def kernel_for(device: str, *, is_native: bool) -> Kernel:
     Args:
         device: ``cpu`` or ``cuda:N``.
         is_native: Whether the native kernel has the loss.
+
+    Raises:
+        RuntimeError: There is no such device here.
     """
     with _opening:
         return _open(device, is_native, tuple(LOSSES))
@@ -33,7 +37,8 @@ def _open(device: str, is_native: bool, losses: tuple[str, ...]) -> Kernel:
     if device == "cpu" and is_native and native is not None:
         kernel = native
     else:
-        from lossd.core.losses.kernel import TorchKernel
+        with needs(f"device {device}" if is_native else "an operator's loss", "server"):
+            from lossd.core.losses.kernel import TorchKernel
 
         kernel = TorchKernel(device, reducer=native)
     check_known_answers(kernel)

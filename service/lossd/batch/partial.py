@@ -1,4 +1,4 @@
-"""What some rows contribute to a loss and a report; two of them make that of all their rows, exactly."""
+"""The exact figures of some rows, of a loss and a report; they add up to those of all rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lossd_client import LossResult, Report
 
 
 class RowsMissing(ValueError):  # noqa: N818 - named by what is wrong, as the client's errors are
-    """The rows that were scored are not as many as another count says."""
+    """The number of scored rows differs from the expected number."""
 
 
 class Partial:
@@ -100,7 +100,7 @@ def merge(partials: Iterable[Partial | bytes], rows: int | None = None) -> Parti
     Args:
         partials: The figures of some rows each, or their bytes; any iterable, read once. Their order matters
             only where rows are named by their numbers.
-        rows: How many rows there are, by another count.
+        rows: The expected number of rows, counted independently.
 
     Raises:
         RowsMissing: The partials have fewer rows, or more.

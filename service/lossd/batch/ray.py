@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from lossd.batch.partial import Partial, merge
 from lossd.batch.scorer import Scorer
+from lossd.extras import needs
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -33,15 +34,15 @@ def score(
 ) -> Partial:
     """Score a dataset.
 
-    Blocks that are scored again, since their process or machine is lost, do not count twice: Ray hands on the
-    outcome of one.
+    Blocks that are scored again, since their process or machine is lost, do not count twice: Ray passes on
+    one result.
 
     Args:
         ds: The dataset. Without ids, the section ``top`` names rows by their place in its order, which Ray is
             then asked to keep.
         scorer: The loss; with GPUs of ``device="cuda"``.
         gpus: The GPUs of an actor; 0 for tasks on CPUs.
-        actors: The most actors; by default as many as the cluster's GPUs are enough for.
+        actors: The most actors; by default the cluster's GPUs divided by `gpus`.
         rows: The number of rows; by default ``ds.count()``, which looks at the metadata of files, or else
             runs what makes the dataset once more.
 
@@ -49,7 +50,8 @@ def score(
         RowsMissing: The rows scored are not as many.
         ray.exceptions.RayTaskError: A row is refused; the message holds the service's text.
     """
-    from ray.data import ActorPoolStrategy
+    with needs("lossd.batch.ray", "server,ray"):
+        from ray.data import ActorPoolStrategy
 
     schema = ds.schema()
     names = [] if schema is None else schema.names

@@ -31,12 +31,12 @@ class Scorer:
 
     Args:
         loss: The loss's name.
-        sections: The sections of a report, or ``all``; by default those that `by` and `ids` are for, and no
-            report without these.
+        sections: The sections of a report, or ``all``; by default ``groups`` if `by` is given and ``top`` if
+            `ids` is, and no report without either.
         by: The columns that hold groups: integers or strings.
         ids: The column that holds the ids of rows, by which the section ``top`` names them.
-        columns: The column of each tensor that is not called as the tensor is. Columns that are called as
-            tensors are, such as ``weight`` and ``mask``, are used in any case.
+        columns: Tensor to column, where their names differ. Columns with the name of a tensor, such as
+            ``weight`` and ``mask``, are always used if present.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         params: All other parameters of a request.
 
@@ -99,6 +99,7 @@ class Scorer:
         Raises:
             RequestError: The table has not the columns that are needed, or a value is not allowed; the text
                 is the service's.
+            RuntimeError: This machine does not have the device.
         """
         if isinstance(table, pa.RecordBatch):
             return self._score([table])

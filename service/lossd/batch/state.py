@@ -2,7 +2,7 @@
 
 A report's figures are in the form in which a kernel writes them for some rows
 (`lossd.core.report.partial`): numbers with the index of the sum that they belong to. So figures of a million
-rows are added as those of a slice are.
+rows are added the way slices are.
 """
 
 from __future__ import annotations

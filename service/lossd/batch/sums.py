@@ -40,7 +40,7 @@ ELEMENTS: Final = 1 << 20
 
 @lru_cache
 def settings() -> Settings:
-    """Return the settings of this process, of which the limits of reports and further losses are used."""
+    """Return this process's settings, for the limits of reports and the operator's losses."""
     return Settings()
 
 

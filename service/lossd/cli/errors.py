@@ -59,9 +59,5 @@ def check_database(url: str, name: str) -> None:
     """
     from lossd.engine.usage_database import check_url
 
-    try:
-        wrong = check_url(url)
-    except ModuleNotFoundError:
-        fail("a database for usage needs psycopg: pip install 'lossd[postgres]'")
-    if wrong is not None:
+    if wrong := check_url(url):
         fail(f"{name}: {wrong}")

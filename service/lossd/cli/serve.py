@@ -7,7 +7,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from lossd.cli.errors import check_database, fail, server_imports, teams_errors
+from lossd.cli.errors import fail, server_imports, teams_errors
 
 logger = logging.getLogger(__name__)
 
@@ -67,27 +67,29 @@ def _start(options: dict[str, Any]) -> NoReturn:
         from lossd.api.http.tls import BadCertificate, Certificate
         from lossd.engine.supervisor.main import run
         from lossd.settings import Settings
-        from lossd.start_checks import Resources, check_variables, explain, fit, tell_usage
+        from lossd.start_checks import (
+            Resources,
+            check_services,
+            check_variables,
+            explain_all,
+            fit,
+            tell_limits,
+            tell_usage,
+        )
         from lossd.teams import read_teams
-        from lossd.tracing import is_installed
 
     variables = check_variables(os.environ)
     try:
         settings = Settings(**options)
     except ValidationError as error:
-        errors = [one for one in error.errors() if one["type"] != "default_factory_not_called"]
-        fail("\n".join([explain(one, options) for one in errors] + variables.errors))
+        fail("\n".join(explain_all(error, options) + variables.errors))
     if variables.errors:
         fail("\n".join(variables.errors))
     if settings.teams is not None:
         with teams_errors(settings.teams):
             read_teams(settings.teams)
-    if settings.traces and not is_installed():
-        fail("LOSSD_TRACES needs OpenTelemetry: pip install 'lossd[otel]'")
-    if settings.quota_store is not None:
-        _check_store(settings.quota_store)
-    if isinstance(settings.usage_file, str):
-        check_database(settings.usage_file, "LOSSD_USAGE_FILE")
+    if wrong := check_services(settings):
+        fail("\n".join(wrong))
     if settings.tls_certificate is not None and settings.tls_key is not None:
         try:
             Certificate(settings.tls_certificate, settings.tls_key)
@@ -97,17 +99,6 @@ def _start(options: dict[str, Any]) -> NoReturn:
     for warning in variables.warnings:
         logger.warning("%s", warning)
     settings = fit(settings, Resources.find())
+    tell_limits(settings)
     tell_usage(settings, os.environ)
     raise typer.Exit(run(settings))
-
-
-def _check_store(url: str) -> None:
-    """End the command if the quota store's URL cannot be read. Its password is not shown."""
-    try:
-        from lossd.engine.admission.quota_store import QuotaStore
-    except ModuleNotFoundError:
-        fail("LOSSD_QUOTA_STORE needs redis-py: pip install 'lossd[quota]'")
-    try:
-        QuotaStore(url)
-    except ValueError:
-        fail("LOSSD_QUOTA_STORE cannot be read; write redis://:PASSWORD@HOST:6379/0, with %XX for signs")

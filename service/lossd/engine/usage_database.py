@@ -144,13 +144,11 @@ def shown_url(url: str) -> str:
 
 
 def check_url(url: str) -> str | None:
-    """Return what is wrong with a database's URL, without quoting it; None if nothing is.
-
-    Raises:
-        ModuleNotFoundError: psycopg is not installed.
-    """
-    import psycopg.conninfo
-
+    """Return why a database cannot be used, without quoting its URL; None if nothing is wrong with that."""
+    try:
+        import psycopg.conninfo
+    except ModuleNotFoundError:
+        return "a database for usage needs psycopg: pip install 'lossd[postgres]'"
     try:
         psycopg.conninfo.conninfo_to_dict(url)
     except psycopg.Error:

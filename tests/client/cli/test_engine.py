@@ -132,8 +132,8 @@ def without_id(text: str) -> list[str]:
     [
         (("--engine", "local", "--url", "http://127.0.0.1:1"), "leave --url out, or --engine"),
         (("--engine", "spark"), "there are local, ray and ray://HOST:PORT"),
-        (("--engine", "local", "--reduction", "none"), "has none for each"),
-        (("--engine", "local", "--axis", "1"), "has none for each"),
+        (("--engine", "local", "--reduction", "none"), "gives no loss per row"),
+        (("--engine", "local", "--axis", "1"), "gives no loss per row"),
         (("--engine", "local", "--weight", "../weights.npy"), "put them into the shards as a column"),
         (("--engine", "local", "--class-axis", "0", "--pos-weight", "1,2"), "needs all rows at once"),
     ],

@@ -221,13 +221,72 @@ def _ended(pid: int) -> bool:
 
 
 def test_serve_build_writes_the_application(cluster: ServeCluster, tmp_path: Path) -> None:
-    out = tmp_path / "serve.yaml"
-    command = [str(Path(sys.executable).with_name("serve")), "build", "lossd.ray_serve:app", "-o", str(out)]
-    environment = {**os.environ, "LOSSD_RAY_MAX_REPLICAS": "4", "LOSSD_API_KEY": "secret"}
-    subprocess.run(command, check=True, cwd=tmp_path, env=environment, capture_output=True)
-    (found,) = yaml.safe_load(out.read_text())["applications"][0]["deployments"]
+    done, text = build(tmp_path, LOSSD_RAY_MAX_REPLICAS="4", LOSSD_API_KEY="secret", LOSSD_THREADS="3")
+    assert done.returncode == 0
+    (found,) = yaml.safe_load(text)["applications"][0]["deployments"]
     assert found["autoscaling_config"]["max_replicas"] == 4
-    assert "secret" not in out.read_text()
+    assert found["ray_actor_options"]["runtime_env"]["env_vars"]["LOSSD_THREADS"] == "3"
+    assert "secret" not in text
+
+
+def test_serve_build_writes_no_password_and_says_so(tmp_path: Path) -> None:
+    given = {
+        "LOSSD_QUOTA_STORE": "redis://:secret@host:6379/0",
+        "LOSSD_USAGE_FILE": "postgresql://lossd:secret@host/lossd",
+    }
+    done, text = build(tmp_path, **given)
+    assert done.returncode == 0
+    assert "secret" not in text + done.stderr
+    assert "LOSSD_QUOTA_STORE and LOSSD_USAGE_FILE must be set" in done.stderr
+    (found,) = yaml.safe_load(text)["applications"][0]["deployments"]
+    variables = found["ray_actor_options"]["runtime_env"]["env_vars"]
+
+    from lossd.api.embedded import StartError
+    from lossd.ray_serve import check_node
+
+    with pytest.raises(StartError, match="LOSSD_QUOTA_STORE must be set"):
+        check_node({**variables, "LOSSD_USAGE_FILE": given["LOSSD_USAGE_FILE"]})
+    check_node({**variables, **given})
+    _, text = build(tmp_path, LOSSD_USAGE_FILE="/var/lib/lossd/usage.sqlite3")
+    assert "/var/lib/lossd/usage.sqlite3" in text
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        (
+            {"LOSSD_RAY_CORE": "4"},
+            "LOSSD_RAY_CORE is no setting; did you mean LOSSD_RAY_CORES? rename it, or unset it",
+        ),
+        (
+            {"LOSSD_TEAM": "/x"},
+            "LOSSD_TEAM is no setting; did you mean LOSSD_TEAMS? rename it, or unset it",
+        ),
+        (
+            {"LOSSD_RAY_CORES": "two"},
+            "LOSSD_RAY_CORES=two: Input should be a valid number, unable to parse string as a number",
+        ),
+        (
+            {"LOSSD_RAY_MIN_REPLICAS": "4", "LOSSD_RAY_MAX_REPLICAS": "2"},
+            "LOSSD_RAY_MIN_REPLICAS is 4, more than LOSSD_RAY_MAX_REPLICAS, 2; lower one or raise the other",
+        ),
+    ],
+)
+def test_a_wrong_option_is_one_line(variables: dict[str, str], told: str, tmp_path: Path) -> None:
+    done, _ = build(tmp_path, **variables)
+    assert done.returncode != 0
+    assert done.stderr.splitlines() == [f"Error: {told}"]
+
+
+def build(folder: Path, **variables: str) -> tuple[subprocess.CompletedProcess[str], str]:
+    """Run `serve build`; return how it ended, and what it wrote."""
+    out = folder / "serve.yaml"
+    command = [str(Path(sys.executable).with_name("serve")), "build", "lossd.ray_serve:app", "-o", str(out)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LOSSD_")}
+    done = subprocess.run(
+        command, check=False, cwd=folder, env=environment | variables, capture_output=True, text=True
+    )
+    return done, out.read_text() if out.exists() else ""
 
 
 @pytest.mark.parametrize(
@@ -251,12 +310,13 @@ def test_the_slow_proxy_is_refused_unless_it_is_meant(variables: dict[str, str],
 
 def test_a_replica_without_teams_wants_to_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
     from lossd.api.embedded import StartError
-    from lossd.ray_serve import check_access, replica_settings
+    from lossd.ray_serve import replica_settings
 
     for name in ("LOSSD_ALLOW_OPEN", "LOSSD_DEVICE", "LOSSD_THREADS"):
         monkeypatch.delenv(name, raising=False)
+    with pytest.raises(StartError, match="LOSSD_ALLOW_OPEN=1"):
+        replica_settings({"CPU": 3.0})
+    monkeypatch.setenv("LOSSD_ALLOW_OPEN", "1")
     settings = replica_settings({"CPU": 3.0})
     assert (settings.device, settings.threads) == (("cpu",), 3)
-    with pytest.raises(StartError, match="LOSSD_ALLOW_OPEN=1"):
-        check_access(settings)
     assert replica_settings({"CPU": 0.5, "GPU": 1.0}).device == ("auto",)

@@ -21,7 +21,7 @@ LOCAL: Final = "local"
 
 
 class Here(NamedTuple):
-    """What the server's package can do in a process.
+    """Scoring in this process, by the server's package.
 
     Attributes:
         answer: Answers a request.
@@ -55,7 +55,7 @@ _providers: Final[list[Callable[[], Here]]] = []
 
 
 def provide(load: Callable[[], Here]) -> None:
-    """Let --engine use what the server's package can do.
+    """Let --engine score in this process.
 
     Args:
         load: Imports that package, when an engine is asked for.
@@ -64,10 +64,10 @@ def provide(load: Callable[[], Here]) -> None:
 
 
 def check_engine(name: str) -> None:
-    """Refuse an engine that there is not.
+    """Refuse an unknown engine.
 
     Raises:
-        BadParameter: It is one.
+        BadParameter: It is unknown.
     """
     if name not in (LOCAL, RAY) and not name.startswith(f"{RAY}://"):
         raise typer.BadParameter(
@@ -76,7 +76,7 @@ def check_engine(name: str) -> None:
 
 
 def load_here() -> Here:
-    """Return what the server's package can do.
+    """Return how to score in this process.
 
     Raises:
         ImportError: It is not installed.

@@ -8,11 +8,11 @@ from lossd_client.cli.engines.ray_tasks import ray_tasks
 
 
 def open_engine(name: str, here: Here) -> AbstractContextManager[Engine]:
-    """Return an engine, which is closed behind its use.
+    """Return an engine, which is closed after its use.
 
     Args:
         name: The text of --engine.
-        here: What this process can do.
+        here: Scoring in this process.
 
     Raises:
         EngineFailed: It cannot be reached.

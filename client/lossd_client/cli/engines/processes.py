@@ -23,7 +23,7 @@ class Processes:
     """Processes of this machine.
 
     Args:
-        executor: They.
+        executor: The processes.
         number: How many.
     """
 

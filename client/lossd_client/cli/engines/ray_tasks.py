@@ -68,7 +68,9 @@ def ray_tasks(address: str | None) -> Iterator[RayTasks]:
     own = not ray.is_initialized()
     try:
         if own:
-            ray.init(address, log_to_driver=False, logging_level="ERROR", include_dashboard=_none(address))
+            ray.init(
+                address, log_to_driver=False, logging_level="ERROR", include_dashboard=_dashboard(address)
+            )
     except (ConnectionError, TimeoutError, ValueError, RuntimeError) as error:
         raise EngineFailed(f"--engine {address or 'ray'} cannot be reached: {_reason(error)}") from error
     try:
@@ -79,8 +81,8 @@ def ray_tasks(address: str | None) -> Iterator[RayTasks]:
             ray.shutdown()
 
 
-def _none(address: str | None) -> bool | None:
-    """Return that there is no dashboard, for a cluster that is started here; others decide for themselves."""
+def _dashboard(address: str | None) -> bool | None:
+    """Return whether to have a dashboard: False for a cluster started here, else None, Ray's default."""
     return False if address is None and "RAY_ADDRESS" not in os.environ else None
 
 

@@ -26,17 +26,17 @@ def refuse_options(engine: str, options: FileOptions) -> None:
 
 
 def refuse_inputs(request: ScoreRequest, inputs: Inputs) -> None:
-    """Refuse what shards cannot give one by one, before anything is read.
+    """Refuse what cannot be computed shard by shard, before anything is read.
 
     Raises:
-        BadParameter: It is asked for.
+        BadParameter: Such is asked for.
     """
     remedy = "leave --engine out, which sends all of it to a server"
     if inputs.dimensions == 0:
         raise typer.BadParameter(f"--engine: the input is a single number: {remedy}")
     if request.axes(inputs.dimensions).joins_rows:
         raise typer.BadParameter(
-            f"--engine adds up the losses of rows, and has none for each: {remedy}, or reduce over axis 0"
+            f"--engine adds up the losses of rows, and gives no loss per row: {remedy}, or reduce over axis 0"
         )
     if len(inputs.shards) == 1:
         return

@@ -1,4 +1,4 @@
-"""Stage 5 under --engine: the shards as tasks, and what they return, merged in their order."""
+"""Stage 5 of `lossd score` and `lossd report` with --engine: shards as tasks; results merged in order."""
 
 import os
 import sys
@@ -25,7 +25,7 @@ class Sharded:
 
     Args:
         engine: The engine.
-        here: What a process with the server's package can do.
+        here: Scoring in a process.
         selection: The files and columns.
         inputs: The input that these make.
         request: What is asked.

@@ -70,7 +70,7 @@ def run(task: ShardTask) -> ShardScored | Exception:
         inputs = task.selection.inputs()
         return _reported(task, inputs) if task.is_report else _scored(task, inputs)
     except (LossdError, BadFile, click.ClickException, OSError, ImportError, TypeError, ValueError) as error:
-        return error  # as the command itself takes them; all others end the task
+        return error  # as the command itself takes them; others fail the run
 
 
 def _go_to(folder: str) -> None:

@@ -66,6 +66,7 @@ class TorchKernel:
 
     Raises:
         KeyError: A loss of the catalog has no formula.
+        RuntimeError: There is no such device here.
     """
 
     name = "torch"
@@ -75,7 +76,7 @@ class TorchKernel:
     ) -> None:
         self.device: Final = device
         self._reducer: Final = reducer
-        self._device = torch.device(device)
+        self._device = _device_of(device)
         self._functions: dict[str, Function] = {}
         for loss in LOSSES.values():
             if loss.function:
@@ -184,6 +185,24 @@ class TorchKernel:
             gone = (loaded.weight == 0.0) & ~torch.isnan(losses)  # no 0 times infinity
             losses = torch.where(gone, 0.0, loaded.weight * losses)
         return losses if loaded.kept is None else torch.where(loaded.kept, losses, 0.0)
+
+
+def _device_of(name: str) -> torch.device:
+    """Return a device.
+
+    Raises:
+        RuntimeError: It is a CUDA device that is not there.
+    """
+    device = torch.device(name)
+    if device.type == "cuda":
+        number = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= number:
+            msg = (
+                f"torch finds {number} CUDA device{'' if number == 1 else 's'} here, and {name} is not among "
+                "them; compute on cpu, which gives the same bits, or see whether nvidia-smi lists it"
+            )
+            raise RuntimeError(msg)
+    return device
 
 
 def _blocks(cut: Cut, part: Part, length: int) -> Cut:

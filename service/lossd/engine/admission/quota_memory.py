@@ -1,4 +1,4 @@
-"""The memory of the quotas: what all front ends use, are refused and may use, by team.
+"""The memory of the quotas: what all front ends used, were refused, and may still use, by team.
 
 Each front end writes numbers of its own; the supervisor writes what is withheld. New memory is all zeros:
 nothing is used, and nothing is withheld.
@@ -41,7 +41,7 @@ class QuotaMemory:
         clock: Seconds, the same for all processes.
 
     Attributes:
-        rates: The buckets: ``2 * row`` of a team's requests, and the next of its elements.
+        rates: The buckets: ``2 * row`` of a team's requests, ``2 * row + 1`` of its elements.
         in_flight: By front end, at ``2 * row``, a team's requests, and their bytes next.
         refused: By front end, at ``KINDS * row + kind``, the units that a limit has refused.
         withheld: At ``KINDS * row + kind``, the part of a limit that this server may not use, of 1.

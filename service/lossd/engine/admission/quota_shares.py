@@ -99,7 +99,7 @@ class QuotaShares:
         return asked
 
     def take(self, shares: Shares) -> None:
-        """Use other shares from now on. What has been used so far leaks out at the old rates."""
+        """Use other shares from now on. What has been used so far is first drained at the old rate."""
         for limit in self._limits:
             share = shares.get(limit.name, shares[OTHERS])
             if abs(share - self._share(limit)) > _SAME:
@@ -112,7 +112,7 @@ class QuotaShares:
             self._fill(self._others, {(limit.row, limit.kind) for limit in self._limits})
 
     def _fill(self, share: float, but: set[tuple[int, int]]) -> None:
-        """Set the shares of all rows, also of teams that are yet to come, but some."""
+        """Set the share of every row, future teams' too, except `but`."""
         for row, kind in self._places():
             if (row, kind) not in but:
                 self._memory.withheld[KINDS * row + kind] = 1.0 - share
@@ -125,7 +125,7 @@ class QuotaShares:
         return 1.0 - self._memory.withheld[KINDS * limit.row + limit.kind]
 
     def _look(self, limit: _Limit, seconds: float) -> tuple[float, float]:
-        """Return the parts of a limit that are in flight, and that have been wanted in the last seconds."""
+        """Return the parts of a limit that are in flight, and that were wanted since the last look."""
         memory, row, kind, most = self._memory, limit.row, limit.kind, limit.most
         in_use = debt = 0.0
         counted = sum(refused[KINDS * row + kind] for refused in memory.refused)

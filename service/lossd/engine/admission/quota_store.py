@@ -1,7 +1,7 @@
 """The store that shares the teams' limits between servers: Valkey or Redis.
 
 Each server leases a share of each limit, a part of 1, and asks again five times a second (many servers ask
-less often): by one script, which the store runs at once, by its own clock. A request asks nobody.
+less often): by one script, which the store runs at once, by its own clock. No request waits for it.
 
 **What a server gets.** It says what it would use of a limit if nothing were refused. If all demands fit,
 each gets its demand and an equal part of what is left, so a server where a team is new may take a burst. If
@@ -17,8 +17,8 @@ until it has ended.
 that cannot reach the store goes on with its last share.
 
 **A store that has forgotten**, because it was flushed or started anew, learns for a lease's length: each
-server says what it holds, and gets no more than that. So does a store whose clock has jumped, or that an
-old copy replaced.
+server says what it holds, and gets no more than that. It does the same after its clock
+jumps or an old backup is restored.
 """
 
 from __future__ import annotations

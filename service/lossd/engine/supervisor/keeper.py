@@ -1,4 +1,4 @@
-"""Keeps the workers running, and the front ends informed: what every server needs beside its front ends.
+"""Keeps the workers running, and tells front ends of teams and failures.
 
 It runs in the supervisor, and in a program that embeds the engine.
 """
@@ -61,7 +61,7 @@ class Keeper:
         return self._workers
 
     def watches(self) -> list[Coroutine[Any, Any, object]]:
-        """Return what runs beside the processes, and never ends."""
+        """Return coroutines that run until the server ends."""
         settings = self._settings
         own = Counters(self._children.counters_fds[-1])
         hangs = HangWatcher(self._children, own, settings.hang_seconds, settings.start_seconds)

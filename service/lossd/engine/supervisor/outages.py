@@ -1,4 +1,4 @@
-"""What may fail beside the scoring: said once in the log, and to the front ends, whose /readyz says it."""
+"""Failures of background work, usage and the quota store: logged once, and shown by /readyz."""
 
 from __future__ import annotations
 

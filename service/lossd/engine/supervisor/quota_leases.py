@@ -54,7 +54,7 @@ class QuotaLeases(Outage):
 
     @property
     def failure(self) -> str | None:
-        """The reason why no share can be leased, if that has been so for the time of a lease."""
+        """The reason why no share can be leased, once that has lasted longer than a lease."""
         now, failing = time.monotonic(), self._failing
         silent = now - self._began > _STALL_SECONDS  # such as a name that is looked up
         if not silent and (not failing or now - failing <= self._store.lease_seconds):
