@@ -84,6 +84,17 @@ def _accepts(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def _serves(url: str) -> bool:
+    """Whether a database takes commands; it listens before that."""
+    import psycopg
+
+    try:
+        psycopg.connect(url, connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
 @contextmanager
 def quota_store(folder: Path, *more: str) -> Iterator[Store]:
     """A Valkey or Redis server with a password, which keeps nothing on a disk; with further settings."""
@@ -123,7 +134,7 @@ def usage_database() -> Iterator[Store]:
         url = f"postgresql://lossd:{IN_URL}@127.0.0.1:{port}/postgres"
         store = Store(command, port, url, log, user)
         try:
-            store.start()
+            store.start(lambda _: _serves(url))
             yield store
         finally:
             store.kill()
