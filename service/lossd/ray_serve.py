@@ -119,7 +119,7 @@ def read_options() -> RayOptions:
 class Ingress:
     """The outermost layer of a replica's HTTP server.
 
-    Serve would read a body as fast as it arrives, however long it is and whoever wants it. This layer adds
+    Serve would read any body as fast as it arrives, however long it is. This layer adds
     the header that turns that off. So the application reads, no more than it has memory for, and notices a
     caller who hangs up. Serve also adds a second X-Request-Id, which is left out.
 

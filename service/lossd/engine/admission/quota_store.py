@@ -16,9 +16,9 @@ until it has ended.
 **A lease ends** a second after it was given: a server that died leaves its share to the others. A server
 that cannot reach the store goes on with its last share.
 
-**A store that has forgotten**, because it was flushed or started anew, learns for a lease's length: each
-server says what it holds, and gets no more than that. It does the same after its clock
-jumps or an old backup is restored.
+**A store that has forgotten**, because it was flushed or started again, learns for a lease's length: each
+server says what it holds, and gets no more than that. It does the same after its clock jumps or an old backup
+is restored.
 """
 
 from __future__ import annotations
