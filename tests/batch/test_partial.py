@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
+import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from lossd.batch import Partial, RowsMissing, Scorer, merge
+from lossd.batch import Partial, RequestError, RowsMissing, Scorer, merge
 
 TABLE = pa.table(
     {"logits": [0.5, -1.0, 2.0], "targets": [1, 0, 1], "weight": [1.0, 0.0, 2.0], "site": [1, 2, 1]}
@@ -31,6 +33,36 @@ def test_bytes_and_pickles_are_read_back() -> None:
 def test_other_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="not the bytes of a Partial"):
         Partial.from_bytes(data)
+
+
+def test_no_changed_byte_goes_unseen() -> None:
+    data = Scorer("bce", sections="all", by="site").score(TABLE).to_bytes()
+    for place in range(0, len(data), 3):
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << place % 8
+        with pytest.raises(ValueError, match="not the bytes of a Partial"):
+            Partial.from_bytes(damaged)
+    for other in (data + b"\0", data[:20], data[32:]):
+        with pytest.raises(ValueError, match="not the bytes of a Partial"):
+            merge([other])
+
+
+def test_bytes_may_be_in_any_buffer_and_may_change_later() -> None:
+    partial = Scorer("bce", sections="all", by="site").score(TABLE)
+    data = bytearray(partial.to_bytes())
+    found = [Partial.from_bytes(data), Partial.from_bytes(memoryview(data)), merge([memoryview(data)])]
+    data[:] = bytes(len(data))
+    assert found == [partial] * 3
+
+
+@pytest.mark.parametrize("other", [1, None, "text", [b""]])
+def test_what_is_no_partial_is_refused(other: object) -> None:
+    with pytest.raises(
+        TypeError, match=f"from_bytes takes the bytes of a Partial, not {type(other).__name__}"
+    ):
+        Partial.from_bytes(other)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=f"Partials or their bytes, not {type(other).__name__}"):
+        merge([other])  # type: ignore[list-item]
 
 
 def test_rows_that_are_missing_or_too_many_are_told() -> None:
@@ -59,6 +91,23 @@ def test_figures_of_different_questions_do_not_add_up(other: Scorer, said: str) 
         other, table, said = Scorer("bce"), TABLE.drop_columns("weight"), "column weight"
     with pytest.raises(ValueError, match=said):
         merge([first, other.score(table)])
+
+
+def test_groups_in_another_order_do_not_add_up() -> None:
+    table = TABLE.append_column("day", pa.array([7, 8, 9]))
+    orders = [("site", "day"), ("day", "site")]
+    first, other = (Scorer("bce", by=by).score(table) for by in orders)
+    with pytest.raises(ValueError, match=r"by \('site', 'day'\) and \('day', 'site'\)$"):
+        merge([first, other])
+    assert merge([first, first], rows=6).rows == 6
+
+
+def test_columns_in_another_order_add_up() -> None:
+    scorers = [Scorer("bce", by="site"), Scorer("bce", by="site", columns={"targets": "targets"})]
+    merged = merge(scorer.score(table) for scorer, table in zip(scorers, [TABLE[:1], TABLE[1:]], strict=True))
+    whole = scorers[0].score(TABLE)
+    assert merged.result.sum_terms == whole.result.sum_terms
+    assert merged.report == whole.report
 
 
 def test_a_default_may_be_given_or_left_out() -> None:
@@ -93,11 +142,14 @@ def test_large_ids_of_groups_stay_what_they_are(site: np.generic) -> None:
     assert list(merged.report.groups) == [int(site)]
 
 
-def test_a_sum_is_a_sum_and_a_mean_of_nothing_too() -> None:
+def test_a_sum_is_a_sum_and_a_mean_of_nothing_is_refused() -> None:
     total = Scorer("bce", reduction="sum").score(TABLE).result
     assert (total.reduction, total.loss) == ("sum", total.sum)
     nothing = Scorer("bce").score(TABLE.append_column("mask", pa.array([False] * 3)))
-    assert (nothing.rows, nothing.result.reduction, nothing.result.loss) == (3, "sum", 0.0)
+    assert nothing.rows == 3
+    with pytest.raises(RequestError, match=r"^empty_mean: the mean is over nothing; use reduction=sum"):
+        _ = nothing.result
+    assert repr(nothing) == "<Partial of 3 rows: bce, sum 0.0>"
     both = nothing.merge(Scorer("bce").score(TABLE.append_column("mask", pa.array([True] * 3))))
     assert float(both.result) == float(Scorer("bce").score(TABLE).result)
 
@@ -105,7 +157,48 @@ def test_a_sum_is_a_sum_and_a_mean_of_nothing_too() -> None:
 def test_nothing_is_left_of_no_rows() -> None:
     nothing = merge([], rows=0)
     assert nothing == Partial() == Partial.from_bytes(Partial().to_bytes())
-    assert (nothing.rows, nothing.report, nothing.result.sum, nothing.result.count) == (0, None, 0.0, 0)
+    assert (nothing.rows, nothing.report, repr(nothing)) == (0, None, "<Partial of 0 rows>")
+    for partial in (nothing, Scorer("bce").nothing, Scorer("bce", normalizer="weight").nothing):
+        with pytest.raises(RequestError, match=r"^empty_mean"):
+            _ = partial.result
+    given: list[dict[str, Any]] = [{"reduction": "sum"}, {"normalizer": "positives"}, {"normalizer": 2.0}]
+    for asked in given:
+        found = Scorer("bce", **asked).score(TABLE[:0]).result
+        assert (float(found), found.sum, found.count) == (0.0, 0.0, 0)
+        assert found.reduction == asked.get("reduction", "mean")
+
+
+def test_no_rows_of_another_question_do_not_add_up() -> None:
+    nothing, some = Scorer("bce", reduction="sum").nothing, Scorer("bce").score(TABLE)
+    for partials in ([nothing, some], [some, nothing]):
+        with pytest.raises(ValueError, match=r"reduction '(sum|mean)' and '(sum|mean)'"):
+            merge(partials)
+
+
+MASKED = {"logits": [[0.5, 1.0], [2.0, -1.0]], "targets": [[1, 0], [0, 1]], "mask": [[True, False]] * 2}
+WEIGHTLESS = {**MASKED, "mask": [[True, True]] * 2, "weight": [[1.0, 0.0], [2.0, 0.0]]}
+
+
+@pytest.mark.parametrize(
+    ("columns", "normalizer"), [(MASKED, "count"), (WEIGHTLESS, "weight")], ids=["masked", "weightless"]
+)
+def test_a_class_without_a_divisor_has_no_mean(
+    base_url: str, columns: dict[str, Any], normalizer: str
+) -> None:
+    asked: dict[str, Any] = {"axis": 0, "normalizer": normalizer}
+    answer = httpx.post(f"{base_url}/bce", json={**columns, **asked}).json()
+    partial = Scorer("bce", sections="classes", **asked).score(pa.table(columns))
+    with pytest.raises(RequestError) as refused:
+        _ = partial.result
+    assert (refused.value.code, refused.value.detail) == (answer["code"], answer["detail"])
+    assert answer["code"] == "empty_mean"
+    summed = Scorer("bce", sections="classes", reduction="sum", **asked).score(pa.table(columns))
+    total = httpx.post(f"{base_url}/bce", json={**columns, **asked, "reduction": "sum"}).json()
+    assert isinstance(summed.result.loss, np.ndarray)
+    assert summed.result.loss.tolist() == total["loss"]
+    assert partial.report is not None
+    assert partial.report == summed.report
+    assert "2 rows" in repr(partial)
 
 
 def test_infinite_and_undefined_losses_merge() -> None:

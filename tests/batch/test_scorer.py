@@ -198,4 +198,108 @@ def test_a_partition_becomes_one_row_even_an_empty_one() -> None:
 
 def test_empty_tables_of_any_columns_add_nothing() -> None:
     for table in (_table().slice(0, 0), pa.table({"a": pa.nulls(0)}), pl.DataFrame()):
-        assert SCORER.score(table) == Partial()
+        nothing = SCORER.score(table)
+        assert (nothing.rows, nothing) == (0, SCORER.nothing)
+        assert merge([nothing, EXPECTED, nothing, Partial()], rows=3) == EXPECTED
+
+
+def _batch(**columns: object) -> pa.RecordBatch:
+    given: dict[str, Any] = {"logits": pa.array([1.0]), "targets": pa.array([0.0]), **columns}
+    return pa.record_batch(given)
+
+
+def _half(dtype: str | None) -> pa.RecordBatch:
+    fields: list[pa.Field[Any]] = [
+        pa.field("logits", pa.uint16(), metadata=None if dtype is None else {"lossd.dtype": dtype}),
+        pa.field("targets", pa.float64()),
+    ]
+    return pa.record_batch([pa.array([16256], pa.uint16()), pa.array([0.0])], schema=pa.schema(fields))
+
+
+MASK = pa.array([False])
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "said"),
+    [
+        (_batch(), _batch(mask=MASK), "column 'mask' is missing in the first batch and bool in a later one"),
+        (_batch(mask=MASK), _batch(), "column 'mask' is bool in the first batch and missing in a later one"),
+        (
+            _batch(mask=MASK),
+            _batch(mask=[1]),
+            "column 'mask' is bool in the first batch and int64 in a later",
+        ),
+        (
+            _half("bfloat16"),
+            _half(None),
+            r"'logits' is uint16 \(bfloat16\) in the first batch and uint16 in a",
+        ),
+        (_half("bfloat16"), _batch(), r"'logits' is uint16 \(bfloat16\) in the first batch and double in a"),
+        (
+            _batch(),
+            _batch().drop_columns(["targets"]),
+            "'targets' is double in the first batch and missing in a",
+        ),
+        (
+            _batch(logits=[[1.0]]),
+            _batch(logits=pa.array([[1.0]], pa.list_(pa.float32()))),
+            "and fixed_size_list",
+        ),
+    ],
+)
+def test_batches_with_other_columns_than_the_first_are_refused(
+    first: pa.RecordBatch, other: pa.RecordBatch, said: str
+) -> None:
+    with pytest.raises(RequestError, match=said) as refused:
+        list(Scorer("bce").map_arrow([first, other]))
+    assert "one size" not in refused.value.detail
+
+
+def test_batches_may_differ_in_what_is_not_scored_and_in_order() -> None:
+    first, other = _batch(note=["a"]), _batch(mask=MASK).select(["targets", "logits"])
+    (found,) = Scorer("bce").map_arrow([first, other])
+    assert found == next(Scorer("bce").map_arrow([_batch(), _batch()]))
+
+
+COLUMNS = {"logits": [1.0], "targets": [0.0]}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [COLUMNS, [COLUMNS], pl.LazyFrame(COLUMNS), np.ones(3), None, pl.DataFrame],
+    ids=lambda its: type(its).__name__,
+)
+def test_what_is_no_table_is_refused(table: object) -> None:
+    with pytest.raises(TypeError, match=f"takes a pyarrow Table, .*, not {type(table).__name__}; "):
+        Scorer("bce").score(table)
+
+
+def test_two_columns_of_one_name_in_pandas_are_named() -> None:
+    frame = pd.DataFrame([[1.0, 0.0, 2.0]], columns=["logits", "targets", "logits"])
+    with pytest.raises(RequestError, match="more than one column 'logits'; "):
+        Scorer("bce").score(frame)
+
+
+def test_a_scorer_keeps_its_parameters_when_the_caller_changes_his() -> None:
+    alpha, gammas, sections, columns = [0.25, 0.5], [0, 1], ["sweep"], {"logits": "pred"}
+    by, pos_weight = ["site"], np.array([1.0, 2.0])
+    given: dict[str, Any] = {
+        "alpha": alpha, "sweep": {"gamma": gammas}, "pos_weight": pos_weight, "sections": sections,
+        "columns": columns, "by": by,
+    }  # fmt: skip
+    scorer = Scorer("focal", **given)
+    table = pa.table({"pred": [[1.0, 2.0]], "targets": [[0, 1]], "site": ["a"]})
+    before = scorer.score(table)
+    alpha[0], gammas[1], pos_weight[0], columns["logits"] = 0.75, 2, 5.0, "other"
+    by.append("day")
+    sections.append("top")
+    assert scorer.score(table) == before
+    assert pickle.loads(pickle.dumps(scorer)).score(table) == before
+
+
+def test_parameters_may_be_of_numpy() -> None:
+    table = pa.table({"logits": [[1.0, 2.0]], "targets": [[0, 1]]})
+    mine = Scorer("focal", gamma=np.float32(1.5), alpha=np.array([0.25, 0.5]), axis=(np.int64(0),))
+    found = mine.score(table)
+    assert found == Scorer("focal", gamma=1.5, alpha=[0.25, 0.5], axis=[0]).score(table)
+    assert Partial.from_bytes(found.to_bytes()) == found

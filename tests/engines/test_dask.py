@@ -74,6 +74,12 @@ class _Shrinking:
         return self._table.__arrow_c_stream__(requested)  # type: ignore[no-untyped-call]
 
 
+def test_no_tables_have_a_sum_and_no_mean() -> None:
+    assert float(engine.score([], Scorer("bce", reduction="sum"), scheduler="synchronous").result) == 0.0
+    with pytest.raises(RequestError, match="empty_mean"):
+        _ = engine.score([], Scorer("bce"), scheduler="synchronous").result
+
+
 def test_rows_that_are_missing_are_told() -> None:
     table = _Shrinking(pa.table({"logits": [1.0, 2.0], "targets": [0.0, 1.0]}))
     with pytest.raises(RowsMissing, match="2 rows were scored, and there are 3"):

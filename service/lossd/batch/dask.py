@@ -41,4 +41,4 @@ def score(tables: DataFrame | Sequence[Delayed], scorer: Scorer, **how: Any) -> 
         starts = range(0, len(partials), _TOGETHER)
         partials = [dask.delayed(merge)(partials[start : start + _TOGETHER]) for start in starts]
     found, rows = dask.compute(partials, counts, **how)
-    return merge(found, rows=sum(rows))
+    return merge([scorer.nothing, *found], rows=sum(rows))

@@ -64,7 +64,7 @@ def score(
         scored = _mapped(chosen, _score, None, {"fn_args": (scorer,), "num_cpus": 1, **_TASK_RETRIES})
     merged = _mapped(scored, _merge, _TOGETHER, {"num_cpus": 1, **_TASK_RETRIES})
     merged.context.execution_options.preserve_order = True
-    found = Partial()
+    found = scorer.nothing
     for batch in merged.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=1):
         found = found.merge(*_partials(batch))
     counted = ds.count() if rows is None else rows

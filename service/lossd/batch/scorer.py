@@ -6,14 +6,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 
 from lossd.batch.catalog import loss_of
-from lossd.batch.columns import ArrowStream
+from lossd.batch.columns import ArrowStream, batches_of
 from lossd.batch.kernels import kernel_for
 from lossd.batch.partial import Partial
 from lossd.batch.scoring import Scoring
-from lossd.batch.state import Question
+from lossd.batch.state import Question, state_of_nothing
 from lossd.batch.sums import settings
 from lossd.core.parameters import check_params, check_targets
 from lossd.core.report.parameters import check_report
@@ -55,18 +56,21 @@ class Scorer:
         device: str = "cpu",
         **params: Any,  # noqa: ANN401 - JSON values
     ) -> None:
+        groups = [by] if isinstance(by, str) else [str(name) for name in by]
+        wanted = sections.split(",") if isinstance(sections, str) and sections else list(sections)
+        columns = dict(columns or {})
+        params = {name: _plain(value) for name, value in params.items()}
         self._arguments: Final[dict[str, object]] = {
-            "loss": loss, "sections": sections, "by": by, "ids": ids, "columns": columns, "device": device,
+            "loss": loss, "sections": wanted, "by": groups, "ids": ids, "columns": columns, "device": device,
             **params,
         }  # fmt: skip
-        _check_where(device, columns or {})
+        _check_where(device, columns)
         self._device = device
         self._losses = settings().losses
-        groups = [by] if isinstance(by, str) else list(by)
-        asked = sections.split(",") if isinstance(sections, str) and sections else list(sections)
+        asked = list(wanted)
         if "all" not in asked:
             asked += [name for name, its in (("groups", groups), ("top", ids)) if its and name not in asked]
-        given = {name: _plain(value) for name, value in params.items()} | ({"report": asked} if asked else {})
+        given = params | ({"report": asked} if asked else {})
         found = loss_of(loss)
         checked = check_params(found, given)
         check_targets(checked)
@@ -75,7 +79,7 @@ class Scorer:
             detail = "losses row by row are not added up; use reduction mean or sum"
             raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/reduction", "none")])
         self._question = Question(loss, given | {"reduction": "sum"}, checked["reduction"] == "mean")
-        self._needed = dict(columns or {}) | {f"{GROUP_PREFIX}{name}": name for name in groups}
+        self._needed = columns | {f"{GROUP_PREFIX}{name}": name for name in groups}
         if ids is not None:
             self._needed["ids"] = ids
         others = TENSOR_DTYPES.keys() - {"groups", "ids"} - self._needed.keys()
@@ -83,6 +87,11 @@ class Scorer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _made, (self._arguments, self._losses)
+
+    @property
+    def nothing(self) -> Partial:
+        """The partial of no rows, which adds nothing to others."""
+        return Partial(state_of_nothing(self._question))
 
     def select(self, names: Iterable[str]) -> list[str]:
         """Return which of a table's columns are scored, so that an engine need not read the others."""
@@ -100,31 +109,34 @@ class Scorer:
             RequestError: The table has not the columns that are needed, or a value is not allowed; the text
                 is the service's.
             RuntimeError: This machine does not have the device.
+            TypeError: This is no table.
         """
-        if isinstance(table, pa.RecordBatch):
-            return self._score([table])
-        return self._score(pa.RecordBatchReader.from_stream(table))
+        return self._score(batches_of(table))
 
     def map_arrow(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Yield one row for all batches: their number of rows, and the bytes of their partial."""
+        """Yield one row for all batches: their number of rows, and the bytes of their partial.
+
+        Raises:
+            RequestError: As `score`; or the columns of a batch are not those of the first.
+        """
         partial = self._score(batches)
         yield pa.RecordBatch.from_pylist(
             [{"rows": partial.rows, "partial": partial.to_bytes()}], schema=_OUTPUT
         )
 
     def _score(self, batches: Iterable[pa.RecordBatch]) -> Partial:
-        stream: ArrowStream | None = None
-        kernel = kernel_for(self._device, is_native=loss_of(self._question.loss).is_native)
-        scoring = Scoring(self._question, kernel, settings().max_report_cells)
+        stream = ArrowStream(self._needed, self._optional)
+        scoring: Scoring | None = None
         for batch in batches:
             if not batch.num_rows:
                 continue  # its columns may have no types
-            if stream is None:
-                stream = ArrowStream(batch.schema, self._needed, self._optional)
+            if scoring is None:  # a driver of others may have no device
+                kernel = kernel_for(self._device, is_native=loss_of(self._question.loss).is_native)
+                scoring = Scoring(self._question, kernel, settings().max_report_cells)
             for pieces in stream.pieces(batch):
                 scoring.feed(pieces)
-        if stream is None:
-            return Partial()
+        if scoring is None:
+            return self.nothing
         scoring.feed(stream.end())
         return Partial(scoring.finish())
 
@@ -149,5 +161,11 @@ def _check_where(device: str, columns: Mapping[str, str]) -> None:
 
 
 def _plain(value: object) -> object:
-    """Return a parameter as JSON has it."""
-    return list(map(_plain, value)) if isinstance(value, tuple) else value
+    """Return a parameter as JSON has it, in a copy: the caller may change his."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return list(map(_plain, value)) if isinstance(value, list | tuple) else value

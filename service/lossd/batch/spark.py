@@ -36,4 +36,4 @@ def score(df: DataFrame, scorer: Scorer) -> Partial:
     """
     chosen = df.select(*(f"`{name}`" for name in scorer.select(df.columns)))
     found = chosen.mapInArrow(scorer.map_arrow, _SCHEMA).collect()
-    return merge((bytes(row.partial) for row in found), rows=df.count())
+    return merge([scorer.nothing, *(row.partial for row in found)], rows=df.count())

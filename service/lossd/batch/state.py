@@ -104,6 +104,11 @@ class State(msgspec.Struct, frozen=True, tag_field="format", tag=_FORMAT):
     ids: list[str] | None = None
 
 
+def state_of_nothing(question: Question) -> State:
+    """Return the figures of no rows, whose columns nobody knows."""
+    return State(question, rows=0, count=0, loss=[0.0], weights=None, positives=[0.0], outputs=[])
+
+
 def report_state(sums: ReportSums) -> tuple[memoryview, list[list[str] | None], list[str] | None]:
     """Return the figures of a report, to which nothing can be added then.
 
