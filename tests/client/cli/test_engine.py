@@ -123,6 +123,75 @@ def test_an_error_is_that_of_a_server_and_the_first(
     assert "(row 1 of ./1.npz)" in done.stderr
 
 
+def shards(folder: Path, *arrays: dict[str, Any]) -> None:
+    for number, each in enumerate(arrays):
+        np.savez(folder / f"{number}.npz", **each)
+
+
+@pytest.mark.parametrize(
+    "command", [("score",), ("score", "--axis", "0"), ("report", "--json")], ids=" ".join
+)
+@pytest.mark.parametrize("shapes", [((4,), (2,)), ((2, 3), (3, 2))], ids=["classes", "places"])
+def test_rows_of_another_shape_are_refused_as_through_a_server(
+    base_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+    shapes: tuple[tuple[int, ...], ...],
+) -> None:
+    shards(tmp_path, *({"logits": np.ones((6, *row)), "targets": np.ones((6, *row))} for row in shapes))
+    assert_refused_alike(base_url, tmp_path, monkeypatch, command, "1.npz has logits of ")
+
+
+@pytest.mark.parametrize("command", ["score", "report"])
+def test_another_number_of_classes_is_refused_as_through_a_server(
+    base_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    shards(tmp_path, *({"logits": np.ones((6, n)), "targets": np.arange(6) % 3} for n in (4, 3)))
+    args = command, "--targets-format", "index"
+    assert_refused_alike(base_url, tmp_path, monkeypatch, args, "1.npz has logits of [3] a row")
+
+
+@pytest.mark.parametrize("command", ["score", "report"])
+def test_a_column_of_fewer_rows_is_refused_as_through_a_server(
+    base_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    ones = {"logits": np.ones((6, 2)), "targets": np.ones((6, 2))}
+    shards(tmp_path, *({**ones, "g": np.arange(rows)} for rows in (5, 7)))
+    wanted = "0.npz: logits has 6 rows, and g 5:"
+    assert_refused_alike(base_url, tmp_path, monkeypatch, (command, "--by", "g"), wanted)
+
+
+def assert_refused_alike(
+    base_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], wanted: str
+) -> None:
+    monkeypatch.chdir(folder)
+    served = CliRunner().invoke(app, [*args, ".", "--url", base_url])
+    done = local(folder, *args, ".")
+    assert (done.returncode, done.stdout, done.stderr) == (served.exit_code, served.stdout, served.stderr)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert wanted in done.stderr
+
+
+def test_groups_of_a_shard_without_rows(
+    base_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The column of the groups, of text, is not said to be passed over."""
+    x = np.linspace(-2, 2, 12).reshape(6, 2)
+    camera = np.array(["front", "rear"])[np.arange(6) % 2]
+    both = {"logits": x, "targets": np.sign(x) / 2 + 0.5, "camera": camera}
+    shards(tmp_path, both, {name: array[:0] for name, array in both.items()}, {**both, "logits": x - 1})
+    monkeypatch.chdir(tmp_path)
+    served = scored.run(base_url, ".", "--by", "camera", "--json")
+    done = local(tmp_path, "score", ".", "--by", "camera", "--json")
+    assert (done.returncode, done.stderr) == (served.exit_code, served.stderr) == (0, "")
+    found, wanted = (
+        {**json.loads(text), **dict.fromkeys(OF_THE_RUN)} for text in (done.stdout, served.stdout)
+    )
+    assert found == wanted
+    assert found["notes"] == []
+
+
 def without_id(text: str) -> list[str]:
     return [line for line in text.splitlines() if "request id" not in line]
 
@@ -148,6 +217,12 @@ def test_what_shards_cannot_give_is_refused(
     assert why in " ".join(done.stderr.replace("│", " ").split())
 
 
+@pytest.mark.parametrize("command", ["score", "report"])
+def test_the_help_says_which_cluster_ray_is(command: str) -> None:
+    shown = CliRunner().invoke(app, [command, "--help"]).stdout.replace("│", " ")
+    assert "ray takes that of RAY_ADDRESS, else one that runs on this machine" in " ".join(shown.split())
+
+
 def test_the_client_alone_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     done = CliRunner().invoke(app, ["score", *PAIRS, "--engine", "local"])
@@ -157,21 +232,24 @@ def test_the_client_alone_says_what_to_install(folder: Path, monkeypatch: pytest
 
 @pytest.mark.waits
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_no_process_is_left_behind(folder: Path, number: signal.Signals) -> None:
+def test_no_process_is_left_behind(folder: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """Nor does Python's own process warn of semaphores, which it clears up."""
     command = [sys.executable, "-m", "lossd", "score", *PAIRS, "--engine", "local"]
-    with subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as started:
+    with (
+        (tmp_path / "stderr").open("wb") as stderr,
+        subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=stderr) as started,
+    ):
         until = time.monotonic() + 60
-        while not (inner := children(started.pid)) and time.monotonic() < until:
+        while len(inner := children(started.pid)) < 2 and time.monotonic() < until:
             time.sleep(0.02)
         started.send_signal(number)
         started.wait(60)
-    assert inner
+    assert len(inner) >= 2  # the process for semaphores, and one that scores
     until = time.monotonic() + 30
     while any(map(is_there, inner)) and time.monotonic() < until:
         time.sleep(0.05)
     assert not any(map(is_there, inner))
+    assert "leaked" not in (tmp_path / "stderr").read_text()
 
 
 def children(pid: int) -> list[int]:

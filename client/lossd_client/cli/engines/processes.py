@@ -3,12 +3,14 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Final
 
@@ -56,6 +58,7 @@ class Processes:
 @contextmanager
 def processes(number: int) -> Iterator[Processes]:
     """Yield processes, which end when they are no longer wanted, or when this process is gone."""
+    _start_tracker()
     heard, held = multiprocessing.Pipe(duplex=False)
     executor = ProcessPoolExecutor(
         number, multiprocessing.get_context("spawn"), initializer=_end_with, initargs=(heard,)
@@ -66,6 +69,15 @@ def processes(number: int) -> Iterator[Processes]:
         held.close()
         executor.shutdown(cancel_futures=True)
         heard.close()
+
+
+def _start_tracker() -> None:
+    """Start Python's process that clears up semaphores. After a signal that is meant: it need not warn."""
+    sys.warnoptions.append("ignore:resource_tracker")
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.pop()
 
 
 def _end_with(heard: Connection) -> None:

@@ -109,8 +109,8 @@ class Sharded:
             for scored in self._engine.map(run, tasks):
                 if isinstance(scored, Exception):
                     raise scored
+                self._inputs.was_read(scored.seen.rows, scored.row_shapes, scored.notes)
                 self._rows.take(scored.seen)
-                self._inputs.was_read(scored.seen.rows, scored.notes)
                 done += scored.seen.rows
                 show(done)
                 yield scored

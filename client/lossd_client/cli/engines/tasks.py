@@ -50,6 +50,7 @@ class ShardScored:
         result: The sums, with the report if one was asked for.
         groups: The sums of each group, of `lossd score --by`.
         seen: What was seen of the rows.
+        row_shapes: The shape of a row of the logits and of the targets; empty if there are no rows.
         notes: The notes of the files.
         labels: The groups and ids of a report.
         read: What a report says of the files.
@@ -57,6 +58,7 @@ class ShardScored:
 
     result: LossResult
     seen: Seen
+    row_shapes: Mapping[str, tuple[int, ...]]
     notes: Sequence[tuple[Location, str]]
     groups: Mapping[Key, LossResult]
     labels: Sequence[LabelColumn] = ()
@@ -98,8 +100,9 @@ def _scored(task: ShardTask, inputs: Inputs) -> ShardScored:
             result, groups = sums_by_group(client, request, inputs, rows)
         if result is None:
             blocks = inputs.blocks() if request.can_split(inputs.dimensions) else iter([inputs.whole()])
-            result = LossResult.merge(rows.results(client, request, rows.counted(blocks)))
-    return ShardScored(result, rows.seen, inputs.file_notes(), groups)
+            tensors = ({name: block[name] for name in inputs.names} for block in blocks)  # without groups
+            result = LossResult.merge(rows.results(client, request, rows.counted(tensors)))
+    return ShardScored(result, rows.seen, inputs.row_shapes, inputs.file_notes(), groups)
 
 
 def _reported(task: ShardTask, inputs: Inputs) -> ShardScored:
@@ -108,4 +111,6 @@ def _reported(task: ShardTask, inputs: Inputs) -> ShardScored:
     read = ShardsRead(inputs, labels.names, None)
     with client_of(task.answer) as client:
         result = ask(client, task.request, inputs, labels, read, rows)
-    return ShardScored(result, rows.seen, inputs.file_notes(), {}, labels.columns, read.described()[0])
+    return ShardScored(
+        result, rows.seen, inputs.row_shapes, inputs.file_notes(), {}, labels.columns, read.described()[0]
+    )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.location import Location
 from lossd_client.cli.inputs.ids import called, is_weak
-from lossd_client.cli.inputs.shards import BROADCAST, LABELS, Arrays, Shard, has_rows
+from lossd_client.cli.inputs.shards import BROADCAST, LABELS, Arrays, Shard, has_rows, refuse_uneven
 from lossd_client.cli.inputs.sources import Source, alike
 
 BLOCK_BYTES: Final = 8 << 20  # of a request; several are in memory at a time
@@ -60,7 +60,7 @@ class Inputs:
         self._starts: list[int] = []  # the first row of each shard that has been read
         self._ends: list[int] = []  # the row behind the last, of each that was read to its end
         self._read_rows = 0
-        self._read_notes: list[tuple[Location, str]] = []
+        self._read_notes: list[tuple[Location, str]] | None = None  # of files that were read elsewhere
         self._trailing: dict[str, tuple[int, ...]] = {}
         self._fixed: Arrays | None = None
         for shard in shards[1:]:
@@ -121,14 +121,26 @@ class Inputs:
         """The files of their own whose rows are those of all shards."""
         return tuple(str(source.file.location) for source in self._running.values())
 
-    def was_read(self, rows: int, notes: Sequence[tuple[Location, str]]) -> None:
+    @property
+    def row_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The shape of a row of the logits and of the targets, of rows that were read."""
+        return self._trailing
+
+    def was_read(
+        self, rows: int, row_shapes: Mapping[str, tuple[int, ...]], notes: Sequence[tuple[Location, str]]
+    ) -> None:
         """Note that the next shard was read elsewhere.
 
         Args:
             rows: Its rows.
+            row_shapes: As `row_shapes`, of these.
             notes: The notes of its files.
+
+        Raises:
+            BadFile: Its rows have another shape than those before.
         """
-        self._read_notes += notes
+        self._refuse_other_shapes(self.shards[len(self._ends)], row_shapes)
+        self._read_notes = [*(self._read_notes or []), *notes]
         self._starts.append(self._read_rows)
         self._read_rows += rows
         self._ends.append(self._read_rows)
@@ -182,7 +194,8 @@ class Inputs:
     def notes(self) -> list[str]:
         """Return notes of how the files were read; one for several files with the same note."""
         places_of: dict[str, list[Location]] = {}
-        for location, note in dict.fromkeys([*self.file_notes(), *self._read_notes]):
+        read = self.file_notes() if self._read_notes is None else self._read_notes
+        for location, note in dict.fromkeys(read):
             places_of.setdefault(note.removeprefix(f"{location}: "), []).append(location)
         notes = [
             f"{places[0]}{f' and {len(places) - 1} more' if len(places) > 1 else ''}: {note}"
@@ -305,19 +318,27 @@ class Inputs:
         """Yield the blocks of one of the shards, with all tensors in them if it is one of several."""
         for block in shard.blocks(rows):
             length = len(block[self.names[0]])
-            for name in (self.names[0], "targets"):
-                shape = block[name].shape[1:]
-                if length and shape != self._trailing.setdefault(name, shape):
-                    there = list(self._trailing[name])
-                    what = f"has {name} of {list(shape)} a row, and those before {there}"
-                    raise BadFile(
-                        f"{shard.tensors[name].file.location} {what}: shards of one score must be alike"
-                    )
+            if length:
+                names = self.names[0], "targets"
+                self._refuse_other_shapes(shard, {name: block[name].shape[1:] for name in names})
             if not self._is_one and shard.fixed:
                 fixed = {name: shard.shaped(name, source.whole()) for name, source in shard.fixed.items()}
                 self._refuse_no_broadcast(fixed, block[self.names[0]].shape)
                 block |= {name: _spread(array, length, self.dimensions) for name, array in fixed.items()}
             yield block
+
+    def _refuse_other_shapes(self, shard: Shard, row_shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Refuse rows of another shape than those before.
+
+        Raises:
+            BadFile: They have one.
+        """
+        for name, shape in row_shapes.items():
+            if shape != self._trailing.setdefault(name, shape):
+                what = f"has {name} of {list(shape)} a row, and those before {list(self._trailing[name])}"
+                raise BadFile(
+                    f"{shard.tensors[name].file.location} {what}: shards of one score must be alike"
+                )
 
     def _refuse_no_broadcast(self, arrays: Mapping[str, NDArray[Any]], shape: tuple[int, ...]) -> None:
         """Refuse weights and masks that apply to every row and do not broadcast to it.
@@ -365,9 +386,13 @@ class _Rows:
     Args:
         source: The file and columns.
         rows: The usual number of rows.
+
+    Raises:
+        BadFile: It has no rows.
     """
 
     def __init__(self, source: Source, rows: int) -> None:
+        refuse_uneven(source.file, source.columns)
         self._source = source
         self._blocks = source.file.blocks(source.columns, rows)
         self._held = source.of(next(self._blocks))

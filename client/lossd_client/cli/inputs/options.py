@@ -175,7 +175,8 @@ class FileOptions:
         typer.Option(
             metavar="local|ray|ray://HOST:PORT",
             help="Score without a server, each shard where it is read: in processes of this machine, one a "
-            "core, or on a Ray cluster.",
+            "core, or on a Ray cluster. ray takes that of RAY_ADDRESS, else one that runs on this machine, "
+            "else starts one there.",
             show_default=False,
             rich_help_panel=_ENGINES,
         ),

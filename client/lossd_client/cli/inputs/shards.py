@@ -94,9 +94,11 @@ class Shard:
         """Yield blocks of `rows` rows; at least one.
 
         Raises:
-            BadFile: A file cannot be read, or one has more rows than another.
+            BadFile: A file cannot be read, or one of its arrays, or a file, has more rows than another.
         """
         wanted = self._wanted()
+        for file, columns in wanted:
+            refuse_uneven(file, columns)
         readers = [self._reader(file, columns, rows) for file, columns in wanted]
         files = [file for file, _ in wanted]
         start = 0
@@ -182,6 +184,23 @@ def _refuse_differing(mine: Source, its: Source, arrays: Sequence[NDArray[Any]],
     what = f"{mine.file.location} and {its.file.location} both have {mine.names}, which is {a} and {b}"
     remedy = "are the rows in the same order? Else take it out of the one where it is not meant"
     raise BadFile(f"{what} in row {start + at} of the first: {remedy}")
+
+
+def refuse_uneven(file: DataFile, columns: Sequence[Column]) -> None:
+    """Refuse arrays of a file that have other rows than each other: all behind these would shift.
+
+    Raises:
+        BadFile: There are such, or one has no rows.
+    """
+    first, rows = columns[0].name, file.rows(columns[0].name)
+    for name in (column.name for column in columns):
+        found = file.rows(name)
+        if found is None and not file.is_table:
+            what = f"{file.location}: {name or 'its array'} is a single number, and has no rows"
+            raise BadFile(f"{what}: save one for each row")
+        if found != rows:
+            what = f"{file.location}: {first} has {rows} rows, and {name} {found}"
+            raise BadFile(f"{what}: save both with the same rows, in the same order")
 
 
 def _length(block: Block) -> int:
