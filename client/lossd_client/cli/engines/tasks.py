@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
+import typer
 
 from lossd_client import LossdError, LossResult
 from lossd_client.cli.engines.answered import client_of
@@ -71,7 +71,7 @@ def run(task: ShardTask) -> ShardScored | Exception:
         _go_to(task.folder)
         inputs = task.selection.inputs()
         return _reported(task, inputs) if task.is_report else _scored(task, inputs)
-    except (LossdError, BadFile, click.ClickException, OSError, ImportError, TypeError, ValueError) as error:
+    except (LossdError, BadFile, typer.BadParameter, OSError, ImportError, TypeError, ValueError) as error:
         return error  # as the command itself takes them; others fail the run
 
 
