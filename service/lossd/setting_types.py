@@ -26,7 +26,7 @@ def usage_place(text: str) -> Path | str:
         ValueError: It is another URL. Its text is not shown: it may have a password.
     """
     if _database_url.match(text):
-        return _check_signs(text)
+        return _check_signs(text, "postgresql://USER:PASSWORD@HOST/DATABASE")
     if _other_url.match(text):
         msg = "this is neither a file nor postgresql://USER:PASSWORD@HOST/DATABASE; write one of them"
         raise ValueError(msg)
@@ -41,14 +41,17 @@ def _check_store(value: str | None) -> str | None:
     if value is not None and not _store_url.match(value):
         msg = "this is no URL of a quota store; write redis://HOST:6379/0, rediss://... or unix:///PATH"
         raise ValueError(msg)
-    return None if value is None else _check_signs(value)
+    return None if value is None else _check_signs(value, "redis://:PASSWORD@HOST:6379/0")
 
 
-def _check_signs(url: str) -> str:
+def _check_signs(url: str, example: str) -> str:
     """Refuse a URL whose password ends its address, which logs would show."""
     address, *rest = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)
     if address and "@" not in address and any("@" in part for part in rest):
-        msg = "the URL's password has signs that end an address; write / as %2F, ? as %3F, # as %23, @ as %40"
+        msg = (
+            "the URL's password has signs that end an address; write / as %2F, ? as %3F, # as %23, @ as %40 "
+            f"in {example}"
+        )
         raise ValueError(msg)
     return url
 
