@@ -11,11 +11,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
@@ -27,6 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from examples.local_server import LocalServer
+from lossd.batch import Scorer, merge
 from lossd_client import LossClient, LossdError, LossResult, Report
 
 GAMMA, ALPHA = 2.0, 0.25
@@ -141,7 +144,7 @@ def show_tail(console: Console, client: LossClient) -> None:
 
 
 def show_same_bits(console: Console, client: LossClient, held_out: HeldOut) -> bool:
-    """Score the same rows in one request, then shuffled in many; return whether all 64 bits agree."""
+    """Score the same rows in one request, in many, and without a server; return whether all 64 bits agree."""
     logits, targets = held_out.logits, held_out.targets
     whole = client.focal(logits, targets)
     order = torch.randperm(len(logits), generator=torch.Generator().manual_seed(1))
@@ -156,7 +159,21 @@ def show_same_bits(console: Console, client: LossClient, held_out: HeldOut) -> b
         f"  one request        {float(whole).hex()}\n  {len(batches)} requests merged {float(merged).hex()}\n"
         f"  the mean of their means would be off by {abs(naive - float(whole)) / float(whole):.0e}."
     )
-    return float(whole).hex() == float(merged).hex() and whole.sum_terms == merged.sum_terms
+    scorer, tables = Scorer("focal"), [_table(held_out, rows) for rows in torch.split(order, 100)]
+    with ThreadPoolExecutor() as pool:  # Ray, Spark and Dask do the same on other machines
+        partials = list(pool.map(scorer.score, tables))
+    alone = merge(partials, rows=len(order)).result
+    console.print(
+        f"  {len(partials)} tables, no server {float(alone).hex()}, by threads of this process (lossd.batch)."
+    )
+    bits = {float(each).hex() for each in (whole, merged, alone)}
+    return len(bits) == 1 and whole.sum_terms == merged.sum_terms == alone.sum_terms
+
+
+def _table(held_out: HeldOut, rows: Tensor) -> pa.Table:
+    """Return some rows as a table, with a column of lists for each tensor."""
+    columns = {"logits": held_out.logits[rows], "targets": held_out.targets[rows]}
+    return pa.table({name: list(values.numpy()) for name, values in columns.items()})
 
 
 def show_report(console: Console, client: LossClient, held_out: HeldOut) -> bool:
