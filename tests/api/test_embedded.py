@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import re
 import signal
 import socket
 import subprocess
@@ -112,6 +113,12 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
         assert not [line for line in metrics.splitlines() if 'outcome="worker_crashed"' in line]
 
 
+def _in_flight(url: str) -> int:
+    found = re.search(r"^lossd_requests_in_flight (\d+)", httpx.get(f"{url}/metrics").text, re.MULTILINE)
+    assert found is not None
+    return int(found[1])
+
+
 def test_a_stop_answers_what_is_under_way(tmp_path: Path) -> None:
     with embedded_server(tmp_path, "uvloop") as embedded:
         answers: list[httpx.Response] = []
@@ -123,7 +130,7 @@ def test_a_stop_answers_what_is_under_way(tmp_path: Path) -> None:
         senders = [threading.Thread(target=send) for _ in range(3)]
         for sender in senders:
             sender.start()
-        while "lossd_requests_in_flight 0" in httpx.get(f"{embedded.url}/metrics").text:
+        while len(answers) + _in_flight(embedded.url) < len(senders):
             time.sleep(0.005)
         embedded.process.send_signal(signal.SIGTERM)
         for sender in senders:

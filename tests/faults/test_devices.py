@@ -71,6 +71,7 @@ def test_too_little_memory_for_anything(fragile: LiveServer, say: Callable[[str]
     wait_until(lambda: is_free(fragile), 1, "something is held")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_request_that_ends_its_worker(fragile: LiveServer, fault: str, say: Callable[[str], None]) -> None:
     before = int(workers(fragile)[0]["restarts"])
