@@ -1,7 +1,7 @@
 """The fast lane where another program's server has the connections, and calls an ASGI application.
 
-Such a server has parsed the head already. The lane writes it as bytes again, which takes some microseconds, so
-that one cache of heads serves both. The rest is as on a connection of lossd's own.
+Such a server has parsed the head already. The lane writes it as bytes again, which takes some microseconds.
+So one cache of heads serves both, and the rest is as on a connection of lossd's own.
 """
 
 from __future__ import annotations
