@@ -11,7 +11,7 @@ from lossd_client.comparison._estimates import Measured, paired_by_cluster, pair
 from lossd_client.comparison._pairing import Pairing, Sides
 from lossd_client.report import Report
 from lossd_client.report._figures.clusters import Clusters, Key
-from lossd_client.report._figures.figures import RowFigures
+from lossd_client.report._figures.figures import RowFigures, normalizer_of
 from lossd_client.report._figures.groups import Group, GroupId, Groups
 
 ReportLike: TypeAlias = Report | str | os.PathLike[str]
@@ -174,7 +174,7 @@ class _Measuring:
             return paired_by_row(new, new.paired, cells)
         if self._pairing == "clusters" and new is not None and baseline is not None and cells is not None:
             return paired_by_cluster(new, baseline, cells)
-        return unpaired(new, baseline, cells, other_cells)
+        return unpaired(new, baseline, cells, other_cells, normalizer_of(self._sides.new.params))
 
     def notes(self, bound: Bound) -> Iterator[str]:
         """Yield what the figures leave open."""

@@ -117,7 +117,7 @@ class RowDifference(Difference):
 
     @property
     def has_baseline_squares(self) -> bool:
-        """Whether the report says how the baseline's own losses vary; those of before 0.2 do not."""
+        """Whether the report says how the baseline's own losses vary; those of older versions do not."""
         return "baseline_squares_terms" in self._part.within("rows", "in paired").block
 
     @property
@@ -156,7 +156,7 @@ def relative_change(changed: ExactSum, baseline: ExactSum) -> float:
     if changed.special != 0 or baseline.special != 0:
         return math.nan
     if baseline.units == 0:
-        return math.copysign(math.inf, changed.units) if changed.units else math.nan
+        return math.nan if changed.units == 0 else math.inf if changed.units > 0 else -math.inf
     return quotient(changed.units, baseline.units)
 
 
