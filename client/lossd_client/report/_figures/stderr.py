@@ -89,9 +89,9 @@ def jackknife_stderr(
 ) -> float:
     """Return the standard error of a ratio whose rows are in clusters that vary independently.
 
-    It is that of the delete-one-cluster jackknife: the ratio R is taken again without each of the G clusters, and
-    the square is (G - 1) / G * sum((R_j - R)^2) (Wolter, Introduction to Variance Estimation, 2007, section
-    4.2.2). Unlike the linearised one it is not too small where clusters are few and of unlike sizes. Each
+    It is that of the delete-one-cluster jackknife: the ratio R is taken again without each of the G clusters,
+    and its square is (G - 1) / G * sum((R_j - R)^2) (Wolter, Introduction to Variance Estimation, 2007,
+    chapter 4). Unlike the linearised one it is not too small where clusters are few and of unlike sizes. Each
     difference is exact, and rounded once.
 
     Args:
