@@ -113,11 +113,11 @@ class _Measuring:
             return None
         groups = report.groups.by(*sides.names)
         if not is_paired:
-            return groups.clusters(None)
+            return groups._clusters(None)
         if self._pairing == "rows" or sides.baseline is None:
-            return groups.clusters(groups.baseline_terms)
+            return groups._clusters(groups._baseline_terms)
         other = sides.baseline.groups.by(*sides.names)
-        return groups.clusters((other.block.terms("sum"), other.slots))
+        return groups._clusters((other._block.terms("sum"), other._slots))
 
     def whole(self) -> Measured:
         """Measure all rows."""
@@ -180,7 +180,7 @@ class _Measuring:
         """Yield what the figures leave open."""
         sides = self._sides
         by_row = self._pairing == "rows" and not sides.clusters
-        if by_row and bound.is_relative and not sides.new.paired.has_baseline_squares:
+        if by_row and bound.is_relative and not sides.new.paired._has_baseline_squares:
             yield (
                 "The report is of an earlier version, without the squares of the baseline's losses: the "
                 "relative change takes the baseline's mean as known, and its interval is only nearly right."

@@ -84,7 +84,7 @@ def paired_by_cluster(new: RowFigures, baseline: RowFigures, clusters: Clusters)
     return Measured(
         new=new.mean,
         baseline=baseline.mean,
-        difference=Estimate(new.divided(changed.value), clusters.paired_stderr, freedom),
+        difference=Estimate(new._divided(changed.value), clusters.paired_stderr, freedom),
         relative=Estimate(relative, clusters.relative_stderr, freedom),
         rows=new.rows_kept,
         clusters=len(clusters),
@@ -148,7 +148,7 @@ def _unfit(new: RowFigures | None, baseline: RowFigures | None, normalizer: str 
 
 def is_empty(figures: RowFigures) -> bool:
     """Return whether a mean is over nothing."""
-    return math.isnan(figures.divided(0.0))
+    return math.isnan(figures._divided(0.0))
 
 
 def _mean(figures: RowFigures | None, clusters: Clusters | None) -> Estimate:

@@ -22,7 +22,8 @@ from client.report.test_figures import (
     jackknife_stderr,
     ratio_stderr,
 )
-from lossd_client import Comparison, Report, compare
+from lossd_client import Comparison, LossClient, Report, compare
+from lossd_client.testing import FakeTransport
 
 
 def half(comparison: Comparison) -> tuple[float, float]:
@@ -200,6 +201,22 @@ def test_a_baseline_beside_the_section_paired_must_be_the_same() -> None:
     assert found.pairing == "none"
     assert "the new report's section paired is of another baseline, whose sum is" in found.notes[0]
     assert compare(report, other, clusters="camera").pairing == "clusters"
+
+
+def test_reports_of_a_client() -> None:
+    rng = np.random.default_rng(14)
+    x, y = rng.normal(size=(60, 4)), (rng.random((60, 4)) < 0.3).astype(float)
+    other = x + rng.normal(size=x.shape)
+    ids = {"camera": rng.choice(["front", "rear"], 60), "scene": np.arange(60) // 6}
+    with LossClient(transport=FakeTransport) as client:
+        together = client.report("focal", x, y, groups=ids, baseline=other)
+        new, baseline = (client.report("focal", each, y, groups=ids) for each in (x, other))
+    assert compare(together, baseline).pairing == compare(together).pairing == "rows"
+    by_row, by_scene = (compare(together, by="camera", clusters=each) for each in ((), "scene"))
+    assert by_row.whole.difference == by_scene.whole.difference == pytest.approx(new.mean - baseline.mean)
+    assert by_row.whole.stderr == together.paired.stderr
+    assert by_scene.whole.stderr == together.groups.by("scene").paired_stderr
+    assert compare(new, baseline, clusters="scene").whole.stderr == pytest.approx(by_scene.whole.stderr)
 
 
 def test_two_paths(tmp_path: Path) -> None:

@@ -164,6 +164,15 @@ def test_nothing_scored_is_no_regression() -> None:
         assert found.whole.reason.startswith("nothing was scored here")
 
 
+def test_reports_of_no_rows() -> None:
+    case = wide_case(5)
+    new, _ = apart(case)
+    for reports in ((paired(case.cut([])),), apart(case.cut([])), (new, apart(case.cut([]))[1])):
+        found = compare(*reports, by="weather", clusters="camera")
+        assert found.verdict == "undecided"
+        assert found.whole.reason.startswith("nothing was scored here")
+
+
 def test_a_number_divides_unlike_groups_alike() -> None:
     case = wide_case(4, base=None, params={"normalizer": 7.0}, kept=None)
     other = replace(case, groups={**case.groups, "weather": ["rain"] * 12 + ["sun"] * 8 + ["é"] * 10})

@@ -116,7 +116,7 @@ class RowDifference(Difference):
         )
 
     @property
-    def has_baseline_squares(self) -> bool:
+    def _has_baseline_squares(self) -> bool:
         """Whether the report says how the baseline's own losses vary; those of older versions do not."""
         return "baseline_squares_terms" in self._part.within("rows", "in paired").block
 
@@ -128,7 +128,7 @@ class RowDifference(Difference):
         the baseline's losses, its mean is taken as known.
         """
         rows = self._part.within("rows", "in paired")
-        if not self.has_baseline_squares:
+        if not self._has_baseline_squares:
             return self.stderr / self.baseline_mean if self.baseline_mean > 0 else math.nan
         return ratio_stderr(
             rows.sum("squares"),

@@ -112,7 +112,7 @@ class Figures:
         """The weighted losses summed, exactly."""
         return self._part.sum("sum")
 
-    def divided(self, total: float) -> float:
+    def _divided(self, total: float) -> float:
         """Return another sum divided as the mean is; NaN over nothing."""
         return mean_of(total, self._part, self._params)
 
