@@ -16,7 +16,8 @@ from lossd_client.cli.comparing.options import CompareOptions
 from lossd_client.cli.comparing.output import check_all, finish
 from lossd_client.cli.exits import Exit, client_errors
 from lossd_client.cli.files.errors import BadFile
-from lossd_client.cli.inputs.arguments import STDIN, read_shards
+from lossd_client.cli.files.location import Location
+from lossd_client.cli.inputs.arguments import STDIN, files_of, read_shards
 from lossd_client.cli.inputs.baselines import BaselineRule
 from lossd_client.cli.inputs.selection import Selection
 from lossd_client.cli.options import takes
@@ -35,9 +36,9 @@ _IN_REPORT = "the other model in the report"
 def compare(options: CompareOptions) -> None:
     """Judge whether a new model's mean loss has grown by more than a bound, with its confidence interval.
 
-    Takes two saved reports, one report of both models, or both models' files, which are scored in one pass:
-    lossd compare new.npy base.npy targets.npy. Ends with 4 if the new model has regressed: the interval lies
-    wholly above --max-regression. What it does not decide is said, and no failure without --strict.
+    Takes two saved reports, a report of both models, or both models' files, which are scored in one pass.
+    Ends with 4 if the new model has regressed: the interval lies wholly above the bound. What is undecided,
+    as the interval holds the bound, is said, and no failure without --strict.
     """
     with client_errors():
         options.check()
@@ -52,7 +53,7 @@ def _of_reports(options: CompareOptions) -> Comparison:
     """Compare saved reports."""
     paths = [Path(text) for text in options.shards]
     with client_errors():
-        reports = [_read(path) for path in paths]
+        reports = [_read(text) for text in options.shards]
         for option, written in (("--markdown", options.markdown), ("--junit", options.junit)):
             for path in paths:
                 if written is not None and written.exists() and written.samefile(path):
@@ -96,10 +97,14 @@ def _of_files(options: CompareOptions) -> Comparison:
         return _finished(options, found, notes, (new, other), junit)
 
 
-def _read(path: Path) -> Report:
-    if not path.is_file():
-        raise BadFile(f"there is no file {path}")
-    return read_report(path)
+def _read(text: str) -> Report:
+    if Location(text).is_url:
+        raise BadFile(f"{text}: a saved report is read from this machine: download it, and name the file")
+    if (found := files_of(text)) is not None:
+        raise BadFile(f"{text} stands for {len(found)} reports: make one of them by lossd merge")
+    if not Path(text).is_file():
+        raise BadFile(f"there is no file {text}")
+    return read_report(Path(text))
 
 
 def _judged(

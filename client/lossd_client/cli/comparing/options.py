@@ -99,11 +99,14 @@ class CompareOptions(ReportOptions):
         """Refuse options that cannot be meant together, before a file is opened.
 
         Raises:
-            BadParameter: There are such.
-            ValueError: The bound or the confidence is none.
+            BadParameter: There are such, or the bound or the confidence is none.
         """
         ReportOptions.check(self)
-        Bound.of(self.max_regression)
+        try:
+            Bound.of(self.max_regression)
+        except ValueError as error:
+            text = str(error).replace("max_regression", "--max-regression")
+            raise typer.BadParameter(text) from error
         if not 0 < self.confidence < 1:
             raise typer.BadParameter(f"--confidence {self.confidence:g} is not between 0 and 1, such as 0.95")
         clusters = self.clusters or []

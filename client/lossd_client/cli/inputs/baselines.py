@@ -1,7 +1,7 @@
 """Stage 2 of `lossd report` and `lossd compare`: the other model's logits or probabilities."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -10,6 +10,7 @@ from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.location import Location
 from lossd_client.cli.inputs.alongside import compare
 from lossd_client.cli.inputs.arguments import several_of
+from lossd_client.cli.inputs.ids import called, flat_names, is_known
 from lossd_client.cli.inputs.joins import Join, join
 from lossd_client.cli.inputs.pairing import paired
 from lossd_client.cli.inputs.shards import BASELINE, Twice
@@ -146,10 +147,23 @@ def joined(
     """
     found = join(scored.file, baseline.file, used, ids)
     notes = compare(scored, baseline, used, found, is_asked=bool(ids))
+    if found is None and not notes:
+        notes = list(_without_ids(scored.file, baseline.file))
     if not wanted.named(baseline.file):
         return Joined(found, (), notes)
     its = wanted.find(baseline.file)
     return Joined(found, [Twice(targets, its, "targets", _SAME_TARGETS)], notes)
+
+
+def _without_ids(first: DataFile, second: DataFile) -> Iterator[str]:
+    """Yield a note if one file alone says which row is which."""
+    ids = [[name for name in flat_names(file, ()) if is_known(name)][:1] for file in (first, second)]
+    if any(ids) and not all(ids):
+        has = (
+            f"{file.location} has {called(names) if names else 'no ids'}"
+            for file, names in zip((first, second), ids, strict=True)
+        )
+        yield f"rows of both models were taken by their place: {', '.join(has)}"
 
 
 def refuse_own_targets(baseline: Source, wanted: ColumnChoice, option: str, number: int) -> None:

@@ -106,7 +106,8 @@ def _filled(around: _Around, captured: _Captured) -> str:
 
 
 def _without_partner(logits: Sequence[str], targets: Sequence[str], asked: str, best: dict[str, str]) -> str:
-    name = asked.partition(" ")[0].removeprefix("--")
+    option, _, pattern = asked.partition(" ")
+    name = option.removeprefix("--").lower()
     alone = (
         [path for path in logits if path not in best],
         [path for path in targets if path not in best.values()],
@@ -116,7 +117,9 @@ def _without_partner(logits: Sequence[str], targets: Sequence[str], asked: str, 
         for paths, kind in zip(alone, (name, "logits"), strict=True)
         for path in paths[:2]
     ]
-    what = f"{asked} stands for {len(targets)} of {name}, beside {len(logits)} of logits"
     rule = "what stands for * must stand in the names of the logits, too, in the same place of each"
-    other = "or name the pairs in a manifest, two files a line"
-    return f"{what}, which do not pair: {'; '.join(missing)}. {rule}; {other}"
+    if pattern.endswith(ALL_BELOW):
+        asked, rule = f"{option} {pattern.removesuffix(ALL_BELOW)}", "files of folders go by their names"
+    what = f"{asked} stands for {len(targets)} of {name}, beside {len(logits)} of logits"
+    other = "; or name the pairs in a manifest, two files a line" if name == "targets" else ""
+    return f"{what}, which do not pair: {'; '.join(missing)}. {rule[0].upper()}{rule[1:]}{other}"

@@ -38,6 +38,7 @@ from lossd_client.cli.inputs.sources import (
     seen,
 )
 
+_PLURALS: Final = {"by": "groups", "cluster": "clusters"}
 _OWN_OPTIONS: Final = "name the columns by --logits-column and --targets-column"
 
 
@@ -155,13 +156,13 @@ class Selection:
         own = [
             (name, label) for label, (name, _) in zip(labels, asked, strict=True) if isinstance(label, Source)
         ]
-        for name, source in (*common.items(), *own):
-            refuse_other_rows(name, source, shards)
         if BASELINE in common:
             wanted = self.scored, self.others[BASELINE]
             refuse_other_classes(shards[0].scored, common[BASELINE], wanted)
             if self.baseline.is_joined:
                 refuse_own_targets(common[BASELINE], self.targets, self.baseline.option, len(shards))
+        for name, source in (*common.items(), *own):
+            refuse_other_rows(name, source, shards)
         for shard in shards if baselines and not is_joined else []:
             refuse_other_rows(BASELINE, shard.tensors[BASELINE], [shard])
         notes = [entry.note for entry in self.entries if entry.note is not None]
@@ -298,7 +299,8 @@ class Selection:
                     raise BadFile(f"{what}: {remedy} or in a manifest, two files a line")
         elif len(file.names) == 1:
             what = f"column, {file.names[0]}" if file.is_table else "array"
-            raise BadFile(f"{file.location} holds one {what}: name a second file, with the targets")
+            which = "third" if self.baseline.is_file else "second"
+            raise BadFile(f"{file.location} holds one {what}: name a {which} file, with the targets")
 
     # Which columns a shard's tensors are.
 
@@ -375,7 +377,7 @@ def _flat(name: str, source: Source) -> Source:
     """
     if source.dimensions != 1:
         what = f"--{name}: {source.file.location} has {source.dimensions} dimensions there"
-        raise BadFile(f"{what}; {'groups' if name == 'by' else name} have one")
+        raise BadFile(f"{what}; {_PLURALS.get(name, name)} have one")
     return source
 
 
