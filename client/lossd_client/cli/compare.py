@@ -1,7 +1,7 @@
 """`lossd compare`: whether one model's loss is greater than another's, by how much, and how sure that is.
 
 Of saved reports it reads the figures. Files of both models are scored first, by the stages of `lossd report`
-with the other model as the baseline, in one pass: `reporting/files_scored.py`. `lossd_client.compare` judges;
+with the other model as the baseline, in one pass: `files_scored.py`. `lossd_client.compare` judges;
 `comparing/notes.py` adds what the files say, `comparing/output.py` writes, and `comparing/summary.py` prints.
 """
 
@@ -17,12 +17,12 @@ from lossd_client.cli.comparing.output import check_all, finish
 from lossd_client.cli.exits import Exit, client_errors
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.location import Location
+from lossd_client.cli.files_scored import files_scored
 from lossd_client.cli.inputs.arguments import STDIN, files_of, read_shards
 from lossd_client.cli.inputs.baselines import BaselineRule
 from lossd_client.cli.inputs.selection import Selection
 from lossd_client.cli.options import takes
 from lossd_client.cli.part_file import PartFile, open_parts
-from lossd_client.cli.reporting.files_scored import files_scored
 from lossd_client.cli.reporting.output import write
 from lossd_client.cli.reporting.saved import read_report, readable
 from lossd_client.comparison import Comparison

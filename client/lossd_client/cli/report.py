@@ -2,17 +2,17 @@
 
 Its first stages are those of `lossd score`, whose module lists them. Then `reporting/labels.py` makes groups
 and ids of labels, `reporting/asking.py` sends blocks of rows as requests and merges their reports, and
-`reporting/inputs_read.py` names the files by their digests; `reporting/files_scored.py` holds these together.
+`reporting/inputs_read.py` names the files by their digests; `files_scored.py` holds these together.
 `reporting/output.py` and `reporting/summary.py` write and print.
 """
 
 from pathlib import Path
 
+from lossd_client.cli.files_scored import files_scored
 from lossd_client.cli.inputs.arguments import read_shards
 from lossd_client.cli.inputs.options import ReportOptions
 from lossd_client.cli.inputs.selection import Selection
 from lossd_client.cli.options import takes
-from lossd_client.cli.reporting.files_scored import files_scored
 from lossd_client.cli.reporting.output import check_outputs, write
 from lossd_client.cli.reporting.summary import show
 

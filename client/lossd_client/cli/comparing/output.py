@@ -63,8 +63,8 @@ def finish(
             junit.publish()
     if options.markdown is not None:
         with writing(options.markdown), options.markdown.open("ab") as file:
-            if file.tell():  # a heading begins after an empty line
-                file.write(b"\n")
+            if file.seekable() and file.tell():  # a heading begins after an empty line
+                file.write(b"\n\n")
             file.write(comparison.to_markdown().encode())
     if options.as_json:
         typer.echo(json.dumps(comparison.to_dict(), ensure_ascii=False, allow_nan=False))
