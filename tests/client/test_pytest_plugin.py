@@ -155,6 +155,19 @@ def test_a_server_that_is_not_there_fails_the_test_and_says_what_to_do(pytester:
     ran.stdout.fnmatch_lines(["*ConnectionFailed: *127.0.0.1:9*"])
 
 
+def test_where_none_can_be_started_it_says_what_to_do(pytester: pytest.Pytester) -> None:
+    tests = """
+import sys
+sys.modules["uvicorn"] = None  # as if it were not installed
+
+def test(loss_gate):
+    loss_gate("bce", worse, baseline, targets)
+"""
+    ran = run(pytester, tests)
+    ran.assert_outcomes(failed=1)
+    ran.stdout.fnmatch_lines(["*loss_gate needs a server: *--lossd-url*LOSSD_BASE_URL*lossd?server?*"])
+
+
 def test_other_suites_never_import_the_client(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         "import sys\ndef test():\n    assert 'pytest_lossd' in sys.modules\n"
