@@ -109,7 +109,7 @@ $(CHARTS)/.installed: scripts/chart_tools.sh tests/deploy/requirements.txt
 	PYTHON='$(PYTHON)' scripts/chart_tools.sh $(CHARTS)
 	@touch $@
 
-charts: $(READY) $(CHARTS)/.installed ## Check the Helm chart and the manifests, with helm and kubectl, which it installs
+charts: $(READY) $(CHARTS)/.installed ## Check the chart, the manifests and workflows, with helm, kubectl and actionlint, which it installs
 	$(BIN)/python -m pytest tests/deploy $(ARGS)
 
 engines: $(READY) $(ENGINES)/.packages ## Run the tests of Ray, Spark and Dask, in an environment of their own; ARGS goes to pytest

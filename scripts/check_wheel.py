@@ -2,7 +2,7 @@
 
 There are two clean environments, made by the script that the Dockerfile runs: a server with ``lossd[server]``
 and a client with the base install. The client scores over HTTP, and its losses are compared with values
-computed here.
+computed here. A third is made by the GitHub action, which gates a model in it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,15 @@ from rich.console import Console
 
 from examples.local_server import LocalServer
 from scripts.build_native import NAME, NATIVE
+from scripts.composite_action import run_action
 
 ROOT = Path(__file__).resolve().parents[1]
 INSTALL_SECONDS = 900
 COMMAND_SECONDS = 60
+TOPS = {"lossd", "lossd_client", "pytest_lossd.py"}
 PACKAGES = {"lossd", "lossd_client"}
+ACTION = ROOT / "deploy/github-action/action.yml"
+REGRESSED = 4
 LIBRARY = f"lossd/core/native/{NAME}"
 SERVER_ONLY = ("fastapi", "starlette", "torch", "uvicorn", "pydantic_settings", "sklearn")
 
@@ -107,12 +111,12 @@ class Sandbox:
 
 
 def check_contents(wheel: Path) -> None:
-    """Check that the wheel holds both packages with py.typed, and nothing else."""
+    """Check that the wheel holds both packages with py.typed, the plugin of pytest, and nothing else."""
     with zipfile.ZipFile(wheel) as archive:
         names = {PurePosixPath(name) for name in archive.namelist()}
     tops = {name.parts[0] for name in names if not name.parts[0].endswith(".dist-info")}
-    if tops != PACKAGES:
-        raise CheckError(f"the wheel holds {sorted(tops)}, not {sorted(PACKAGES)}")
+    if tops != TOPS:
+        raise CheckError(f"the wheel holds {sorted(tops)}, not {sorted(TOPS)}")
     for package in sorted(PACKAGES):
         if PurePosixPath(package, "py.typed") not in names:
             raise CheckError(f"{package}/py.typed is not in the wheel")
@@ -157,6 +161,25 @@ def check_scoring(sandbox: Sandbox, server: Path, client: Path) -> None:
         compare("lossd score --loss focal", json.loads(sandbox.run(score).stdout)["loss"], expected("focal"))
         if (code := running.stop()) != 0:
             raise CheckError(f"the server ended with {code} on SIGTERM:\n{running.log()}")
+
+
+def check_gate(sandbox: Sandbox, wheel: Path, scratch: Path) -> None:
+    """Check that the GitHub action installs the wheel, and fails a model that has regressed."""
+    for name, logits in (("new", np.zeros((2, 3))), ("baseline", np.array(LOGITS))):
+        np.savez(sandbox.directory / f"{name}.npz", logits=logits, targets=np.array(TARGETS))
+    inputs = {
+        "new": "new.npz",
+        "baseline": "baseline.npz",
+        "install": f"lossd[local] @ {wheel.as_uri()}",
+        "python": sys.executable,
+        "strict": "true",
+    }
+    runner = scratch / "runner"
+    runner.mkdir()
+    environment = {**sandbox.environment, "PIP_CONSTRAINT": str(ROOT / "constraints.txt")}
+    ran = run_action(ACTION, inputs, sandbox.directory, runner, environment)
+    if ran.code != REGRESSED or "| all rows |" not in ran.summary:
+        raise CheckError(f"the GitHub action ended with {ran.code}, not {REGRESSED}:\n{ran.log}")
 
 
 def check_sources(sandbox: Sandbox, scratch: Path) -> None:
@@ -228,6 +251,8 @@ def check(say: Console, scratch: Path) -> None:
     server = scratch / "server"
     sandbox.run([install, server, wheel], seconds=INSTALL_SECONDS)
     check_scoring(sandbox, server, client)
+    say.print(r"lossd\[local], installed by the GitHub action")
+    check_gate(sandbox, wheel, scratch)
     say.print("a source distribution, without a compiler")
     check_sources(sandbox, scratch)
     say.print(f"{wheel.name}: installs, serves and scores")

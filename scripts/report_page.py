@@ -23,6 +23,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 PAGE: Final = ROOT / "docs/reports.md"
 FOLDER: Final = ROOT / "docs/pictures"
 ADDRESS: Final = "127.0.0.1:8000"
+COMMANDS: Final = Path(sys.executable).parent
 # The file, the page that the picture is in, and its title.
 PICTURES: Final = (
     ("rows.svg", "digits.html", "Losses of rows"),
@@ -35,8 +36,8 @@ _BLOCK: Final = re.compile(r"^```(python|console)\n(.*?)^```$", re.DOTALL | re.M
 _EXPECTED: Final = re.compile(r"^(?:.*\)  )?# (.+)$", re.MULTILINE)
 
 
-def run(url: str, folder: Path) -> Iterator[tuple[str, str]]:
-    """Run the blocks of the page one after the other, in a folder; yield what each shows and what it prints.
+def run(url: str, folder: Path, page: Path = PAGE) -> Iterator[tuple[str, str]]:
+    """Run the blocks of a page one after the other, in a folder; yield what each shows and what it prints.
 
     `…` stands for anything. Commands below which nothing is shown are only run.
 
@@ -45,10 +46,10 @@ def run(url: str, folder: Path) -> Iterator[tuple[str, str]]:
     """
     address = url.removeprefix("http://")
     names: dict[str, object] = {"__name__": "page"}
-    for language, text in _BLOCK.findall(PAGE.read_text()):
+    for language, text in _BLOCK.findall(page.read_text()):
         if language == "python":
             with chdir(folder), redirect_stdout(StringIO()) as out:
-                exec(compile(text.replace(ADDRESS, address), str(PAGE), "exec"), names)  # noqa: S102 - ours
+                exec(compile(text.replace(ADDRESS, address), str(page), "exec"), names)  # noqa: S102 - ours
             yield "\n".join(_EXPECTED.findall(text)), _stripped(out.getvalue())
         else:
             for command in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
@@ -65,7 +66,7 @@ def _output(command: str, url: str, folder: Path) -> str:
         here.replace("localhost:8000", url.removeprefix("http://")),
         shell=True,
         cwd=folder,
-        env={**os.environ, "LOSSD_BASE_URL": url},
+        env={**os.environ, "LOSSD_BASE_URL": url, "PATH": f"{COMMANDS}{os.pathsep}{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         check=True,
