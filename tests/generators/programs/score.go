@@ -78,23 +78,26 @@ func main() {
 		Logits(open("x.npy")).Targets(open("y.npy")).Params(`{"gamma": 2}`).Report("totals").Execute()
 	must(files, err)
 
+	var later lossd.Alive // as a later server might say
+	must(later, json.Unmarshal([]byte(`{"status": "alive", "more": 1}`), &later))
+
 	fmt.Println(string(must(json.Marshal(map[string]interface{}{
-		"mean":         mean.Loss,
-		"sum_terms":    mean.SumTerms,
-		"request_id":   mean.RequestId,
-		"rows":         rows.Loss,
-		"infinite":     infinite.Sum,
-		"report_sum":   report.Totals.Sum,
-		"report_rows":  report.Totals.Rows,
-		"worst":        report.Top.Rows[0].Index,
-		"worst_loss":   report.Top.Rows[0].Loss.Float64,
-		"groups":       report.Groups.Ids,
-		"bins":         report.Calibration.Bins.Int64,
-		"code":         refused.Code,
-		"status":       refused.Status,
-		"retryable":    refused.Retryable,
-		"pointer":      refused.Errors[0].Pointer,
-		"files":        files.Loss,
-		"files_count":  files.Report.Totals.Count,
+		"mean":        mean.Loss,
+		"sum_terms":   mean.SumTerms,
+		"request_id":  mean.RequestId,
+		"rows":        rows.Loss,
+		"infinite":    infinite.Sum,
+		"report_sum":  report.Totals.Sum,
+		"report_rows": report.Totals.Rows,
+		"worst":       report.Top.Rows[0].Index,
+		"worst_loss":  report.Top.Rows[0].Loss.Float64,
+		"groups":      report.Groups.Ids,
+		"bins":        report.Calibration.Bins.Int64,
+		"code":        refused.Code,
+		"status":      refused.Status,
+		"retryable":   refused.Retryable,
+		"pointer":     refused.Errors[0].Pointer,
+		"files":       files.Loss,
+		"files_count": files.Report.Totals.Count,
 	}))))
 }

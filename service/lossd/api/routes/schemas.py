@@ -5,16 +5,11 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from typing_extensions import TypeAliasType
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-Figure = TypeAliasType(
-    "Figure",
-    Annotated[
-        float | Literal["Infinity", "-Infinity", "NaN"],
-        Field(description="A float64; one that is not finite is written as a string."),
-    ],
-)
+
+class Figure(RootModel[float | Literal["Infinity", "-Infinity", "NaN"]]):
+    """A float64. One that is not finite is written as a string."""
 
 
 class _Document(BaseModel):
