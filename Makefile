@@ -28,7 +28,7 @@ SECONDS_EACH ?= 60
 .NOTPARALLEL: # the checks of `test` and `quick` run in the order given
 .PHONY: help install format format-check lint types walls units quick tests coverage wheel test reference pictures release serve demo bench \
   bench-backlog bench-batch bench-core bench-engines bench-formats bench-json bench-neighbour bench-peers bench-ray-serve \
-  bench-reports bench-server bench-stream attacks fuzz soak evaluation charts engines sbom image lock clean distclean
+  bench-reports bench-server bench-stream attacks fuzz soak evaluation charts engines generators sbom image lock clean distclean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -114,6 +114,19 @@ charts: $(READY) $(CHARTS)/.installed ## Check the chart, the manifests and work
 
 engines: $(READY) $(ENGINES)/.packages ## Run the tests of Ray, Spark and Dask, in an environment of their own; ARGS goes to pytest
 	$(ENGINES)/bin/python -m pytest tests/engines $(ARGS)
+
+# Generators of clients from PyPI and npm, in an environment of their own; the stamp is written last.
+GENERATORS := .generators
+$(GENERATORS)/.installed: $(addprefix tests/generators/,requirements.txt package.json package-lock.json)
+	@rm -rf $(GENERATORS)
+	$(PYTHON) -m venv $(GENERATORS)/venv
+	$(GENERATORS)/venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/generators/requirements.txt
+	@! command -v npm >/dev/null || { cp tests/generators/package*.json $(GENERATORS) && \
+	  cd $(GENERATORS) && npm ci --silent --ignore-scripts --no-audit --no-fund; }
+	@touch $@
+
+generators: $(READY) $(GENERATORS)/.installed ## Make clients in other languages from the OpenAPI document, and score with them
+	$(BIN)/python -m pytest tests/generators $(ARGS)
 
 reference: $(READY) ## Write the reference tables of docs/ from the code
 	$(BIN)/python -m scripts.reference_tables
@@ -203,5 +216,5 @@ clean: ## Remove what checks and builds leave behind
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean ## Remove .venv and the environments of the charts, the engines and the peers too
-	rm -rf $(VENV) .bench $(CHARTS) $(ENGINES)
+distclean: clean ## Remove .venv and the environments of the charts, the engines, the generators and the peers too
+	rm -rf $(VENV) .bench $(CHARTS) $(ENGINES) $(GENERATORS)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
+from types import SimpleNamespace
+from typing import Any, cast
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
@@ -21,10 +24,12 @@ from lossd.api.problems import BY_STATUS, problem
 from lossd.api.routes.documentation import documents
 from lossd.api.routes.inference import infer_endpoints, inference_problem, is_inference, model_routes
 from lossd.api.routes.losses import LossEndpoint
+from lossd.api.routes.openapi import describe_api
 from lossd.api.routes.status import status_routes
 from lossd.api.routes.usage import usage_routes
 from lossd.api.services import Service
 from lossd.core.catalog import LOSSES
+from lossd.settings import Settings
 from lossd.types import ErrorCode, RequestError
 from lossd.wire import MODEL_VERSION
 
@@ -77,21 +82,10 @@ class Router:
 
 def create_app(service: Service) -> ASGIApp:
     """Return the application of a front end."""
-    app = FastAPI(
-        title="lossd",
-        version=__version__,
-        openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        telemetry={"tracing": False, "metrics": False},
-    )
+    app = _described(service)
     scored: dict[str, ASGIApp] = {f"/{loss.name}": LossEndpoint(loss, service) for loss in LOSSES.values()}
     scored |= infer_endpoints(service)
     endpoints = {("POST", path): endpoint for path, endpoint in scored.items()}
-    app.include_router(model_routes(service))
-    app.include_router(status_routes(service))
-    app.include_router(usage_routes(service.settings.usage_file))
     endpoints |= {("GET", path): document for path, document in documents(app).items()}
     for (method, path), endpoint in endpoints.items():
         app.router.routes.append(Route(path, endpoint, methods=[method]))
@@ -103,6 +97,30 @@ def create_app(service: Service) -> ASGIApp:
     app.add_exception_handler(Exception, _internal_problem)
     allowed = service.settings.cors_origins
     return Router(app, endpoints, Origins(allowed) if allowed else None)
+
+
+def openapi_document(settings: Settings) -> dict[str, Any]:
+    """Return the OpenAPI document of a server with these settings, which need not run."""
+    asked_only_when_called = cast(Service, SimpleNamespace(settings=settings))
+    return describe_api(_described(asked_only_when_called))
+
+
+def _described(service: Service) -> FastAPI:
+    """Return the framework's application with the routes that it describes by itself."""
+    app = FastAPI(
+        title="lossd",
+        version=__version__,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=attrgetter("name"),
+        telemetry={"tracing": False, "metrics": False},
+    )
+    app.include_router(model_routes(service))
+    app.include_router(status_routes(service))
+    app.include_router(usage_routes(service.settings.usage_file))
+    return app
 
 
 async def _framework_problem(request: Request, error: Exception) -> Response:

@@ -198,6 +198,11 @@ def model_paths(loss: Loss) -> tuple[str, str]:
     return path, f"{path}/versions/{MODEL_VERSION}"
 
 
+def model_id(path: str) -> str:
+    """Return a model's part of the ids of its operations, such as ``bce_version_1``."""
+    return path.removeprefix(f"{PREFIX}/models/").replace("/versions/", "_version_")
+
+
 def infer_endpoints(service: Service) -> dict[str, InferenceEndpoint]:
     """Return the inference endpoints by path."""
     return {
@@ -209,18 +214,19 @@ def infer_endpoints(service: Service) -> dict[str, InferenceEndpoint]:
 
 def model_routes(service: Service) -> APIRouter:
     """Return the routes that describe the server and its models."""
-    router, keyed = APIRouter(tags=[TAG]), APIRouter(tags=[TAG], dependencies=[Depends(require_team)])
+    router, keyed = APIRouter(tags=[TAG]), APIRouter(dependencies=[Depends(require_team)])
 
-    @keyed.get(PREFIX, summary="Server metadata")
+    @keyed.get(PREFIX, operation_id="server_metadata", summary="Server metadata")
     async def server() -> Document:
         return server_metadata(__version__)
 
-    @router.get(f"{PREFIX}/health/live", summary="Server liveness")
+    @router.get(f"{PREFIX}/health/live", operation_id="server_live", summary="Server liveness")
     async def live() -> Document:
         return {"live": True}
 
     @router.get(
         f"{PREFIX}/health/ready",
+        operation_id="server_ready",
         summary="Server readiness",
         response_model=InferenceReadiness,
         responses=_NOT_READY,
@@ -228,12 +234,13 @@ def model_routes(service: Service) -> APIRouter:
     async def ready() -> JSONResponse:
         return _readiness(service)
 
-    @keyed.get(f"{PREFIX}/models/stats", summary="Statistics of all models")
+    @keyed.get(f"{PREFIX}/models/stats", operation_id="statistics", summary="Statistics of all models")
     async def stats() -> Document:
         return model_stats(map(service.metrics.figures, LOSSES))
 
     @keyed.post(
         f"{PREFIX}/repository/index",
+        operation_id="repository_index",
         summary="List of models",
         openapi_extra=_INDEX,
         responses=_NO_INDEX,
@@ -267,21 +274,27 @@ def _add_model(router: APIRouter, path: str, loss: Loss, service: Service) -> No
     defaults = {parameter.name: parameter.default for parameter in (*SHARED, *loss.parameters)}
     defaults |= dict.fromkeys(REPORT_BY_NAME)  # there is none by default
 
-    @router.get(path, summary="Model metadata")
+    model = model_id(path)
+
+    @router.get(path, operation_id=f"metadata_{model}", summary="Model metadata")
     async def metadata() -> Document:
         return model_metadata(loss.name)
 
     @router.get(
-        f"{path}/ready", summary="Model readiness", response_model=InferenceReadiness, responses=_NOT_READY
+        f"{path}/ready",
+        operation_id=f"ready_{model}",
+        summary="Model readiness",
+        response_model=InferenceReadiness,
+        responses=_NOT_READY,
     )
     async def ready() -> JSONResponse:
         return _readiness(service)
 
-    @router.get(f"{path}/config", summary="Model configuration")
+    @router.get(f"{path}/config", operation_id=f"config_{model}", summary="Model configuration")
     async def config() -> Document:
         return model_config(loss.name, defaults)
 
-    @router.get(f"{path}/stats", summary="Model statistics")
+    @router.get(f"{path}/stats", operation_id=f"statistics_{model}", summary="Model statistics")
     async def stats() -> Document:
         return model_stats([service.metrics.figures(loss.name)])
 

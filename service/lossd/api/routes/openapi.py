@@ -21,8 +21,9 @@ from lossd.api.routes.examples import (
     report_example,
     request_example,
 )
-from lossd.api.routes.inference import TAG, model_paths
-from lossd.api.routes.request_bodies import request_bodies
+from lossd.api.routes.inference import TAG, model_id, model_paths
+from lossd.api.routes.plain_schemas import plain_schema, query_schema
+from lossd.api.routes.request_bodies import description, request_bodies, request_schemas
 from lossd.api.routes.schemas import InferenceAnswer, InferenceError, InferenceRequest, LossAnswer, Problem
 from lossd.core.catalog import LOSSES, SHARED, Loss, Parameter
 from lossd.core.report.parameters import REPORT
@@ -47,10 +48,8 @@ Every error is a problem document (RFC 9457): its `code` says what is wrong, its
 def describe_api(app: FastAPI) -> Document:
     """Return the document, which takes a tenth of a second to make."""
     document = get_openapi(title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes)
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's; no route answers with them
-        schemas.pop(name, None)
-    schemas.update(_schemas())
+    components = document.setdefault("components", {})
+    components["schemas"] = _schemas(components.get("schemas", {}))
     losses = {f"/{loss.name}": {"post": _operation(loss)} for loss in LOSSES.values()}
     inferences = {
         f"{path}/infer": {"post": _inference(loss, path)}
@@ -58,14 +57,38 @@ def describe_api(app: FastAPI) -> Document:
         for path in model_paths(loss)
     }
     document["servers"] = [{"url": ".", "description": "Where this document is, also behind a prefix."}]
-    document["paths"] = {**losses, **inferences, **document["paths"]}
+    document["paths"] = {**losses, **inferences, **_with_plain_answers(document["paths"])}
     return document
 
 
-_WORDS: Final = ["Infinity", "-Infinity", "NaN"]
+def _with_plain_answers(paths: Document) -> Document:
+    """Return FastAPI's paths, with the schemas of what is sent as generators take them."""
+    for operation in (operation for item in paths.values() for operation in item.values()):
+        for response in operation["responses"].values():
+            for media in response.get("content", {}).values():
+                media["schema"] = plain_schema(media["schema"], sent=True)
+    return paths
 
 
-def _schemas() -> Document:
+_RECEIVED: Final = ("InferenceRequest", "InferenceInput", "RequestedOutput")
+_UNUSED: Final = ("HTTPValidationError", "ValidationError")  # FastAPI's; no route answers with them
+
+
+def _schemas(of_other_routes: Document) -> Document:
+    """Return the schemas that have a name."""
+    described = {**of_other_routes, **_models(), **_report_schemas()}
+    return {
+        **{
+            name: plain_schema(schema, sent=name not in _RECEIVED)
+            for name, schema in described.items()
+            if name not in _UNUSED
+        },
+        **request_schemas(),
+    }
+
+
+def _models() -> Document:
+    """Return the schemas of the documents that are described as pydantic models."""
     _, made = models_json_schema(
         [
             (LossAnswer, "serialization"),
@@ -78,51 +101,35 @@ def _schemas() -> Document:
     )
     report = made["$defs"]["LossAnswer"]["properties"]["report"]
     report |= {"$ref": "#/components/schemas/Report"}
-    for key in ("additionalProperties", "default", "type"):
+    for key in ("additionalProperties", "type"):
         report.pop(key, None)
-    return {
-        **made["$defs"],
-        **_report_schemas(),
-        "Numbers": {
-            "type": "array",
-            "description": "A tensor as nested arrays of numbers, all rows of one length.",
-            "items": {
-                "oneOf": [{"type": "number"}, {"enum": _WORDS}, {"$ref": "#/components/schemas/Numbers"}]
-            },
-        },
-        "WholeNumbers": {
-            "type": "array",
-            "description": "A tensor as a list of whole numbers below 2^53, or a list of such lists.",
-            "items": {"oneOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]},
-        },
-        "Labels": {
-            "type": "array",
-            "description": "A tensor as nested arrays of numbers in [0, 1] or booleans; in targets NaN and "
-            "null say that there is none, which `ignore_index` may drop.",
-            "items": {
-                "oneOf": [
-                    {"type": "number", "minimum": 0, "maximum": 1},
-                    {"type": "boolean"},
-                    {"enum": ["NaN", None]},
-                    {"$ref": "#/components/schemas/Labels"},
-                ]
-            },
-        },
-    }
+    found: Document = made["$defs"]
+    return found
 
 
 def _report_schemas() -> Document:
     """Return the JSON Schema of a report, and of its parts under names of their own in this document."""
 
     def part_name(name: str) -> str:
-        return f"Report{name[0].upper()}{name[1:]}"
+        return "Figure" if name == "number" else f"Report{name[0].upper()}{name[1:]}"
 
     text = json.dumps(report_schema())
     placed = re.sub(r"#/\$defs/(\w+)", lambda ref: f"#/components/schemas/{part_name(ref[1])}", text)
     schema = json.loads(placed)
     parts = {part_name(name): part for name, part in schema.pop("$defs").items()}
     whole = {key: item for key, item in schema.items() if key not in ("$schema", "$id")}
+    parts["ReportTerms"] = {"description": parts["ReportTerms"]["description"], **_TERMS}
     return {"Report": whole, **parts}
+
+
+_TERMS: Final[Document] = {
+    "type": "array",
+    "items": {"$ref": "#/components/schemas/Figure"},
+    "minItems": 1,
+    "if": {"minItems": 2},
+    "then": {"items": {"type": "number", "not": {"const": 0}}},
+}
+"""Of an exact sum: one number, or one word; or several numbers, none of which is 0."""
 
 
 def _operation(loss: Loss) -> Document:
@@ -134,7 +141,7 @@ def _operation(loss: Loss) -> Document:
         "description": loss.summary,
         "security": SECURITY,
         "parameters": [*_query(parameters), _TENSOR_NAMES, *_HEADERS],
-        "requestBody": {"required": True, "content": request_bodies(loss, parameters)},
+        "requestBody": {"required": True, "content": request_bodies(loss)},
         "responses": {"200": _answer(loss), **_problems()},
     }
 
@@ -154,12 +161,12 @@ def _inference(loss: Loss, path: str) -> Document:
         "in": "header",
         "required": False,
         "description": "The length of the JSON object in bytes, if binary tensors follow it.",
-        "schema": {"type": "integer", "minimum": 0},
+        "schema": {"type": "integer", "format": "int64", "minimum": 0},
     }
     schemas = "#/components/schemas"
     answered = {"application/json": {"schema": {"$ref": f"{schemas}/InferenceAnswer"}}}
     return {
-        "operationId": "_".join(("infer", *path.split("/")[3:])),
+        "operationId": f"infer_{model_id(path)}",
         "tags": [TAG],
         "summary": f"{loss.title}, as an inference",
         "description": "For Triton's clients: the inputs are the tensors, the outputs the loss and the sums "
@@ -217,27 +224,21 @@ def _query(parameters: Iterable[Parameter]) -> list[Document]:
             "name": parameter.name,
             "in": "query",
             "required": False,
-            "description": f"{parameter.summary} Default: {json.dumps(parameter.default)}.",
-            "style": "form",
-            "explode": False,
-            "schema": {key: value for key, value in parameter.schema.items() if key != "default"},
+            "description": description(parameter),
+            "schema": query_schema(parameter.schema, parameter.default),
         }
         for parameter in parameters
     ]
 
 
+_TENSOR: Final = f"(?:{'|'.join(TENSOR_DTYPES)})"
 _TENSOR_NAMES: Final[Document] = {
     "name": "tensors",
     "in": "query",
     "required": False,
     "description": "Only for application/x-npy: the tensors in the order of their files. Default: "
     "logits,targets.",
-    "style": "form",
-    "explode": False,
-    "schema": {
-        "type": "array",
-        "items": {"type": "string", "enum": list(TENSOR_DTYPES)},
-    },
+    "schema": {"type": "string", "pattern": f"^{_TENSOR}(?:,{_TENSOR})*$"},
 }
 
 _HEADERS: Final[list[Document]] = [
@@ -260,7 +261,7 @@ _HEADERS: Final[list[Document]] = [
         "in": "header",
         "required": False,
         "description": "The caller's timeout in milliseconds, counted from the headers, upload included.",
-        "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999_999},
+        "schema": {"type": "integer", "format": "int64", "minimum": 1, "maximum": 999_999_999_999},
     },
 ]
 
@@ -359,6 +360,6 @@ def problem_response(codes: list[ErrorCode]) -> Document:
     if any(KINDS[code].retry_after is not None for code in codes):
         response["headers"]["Retry-After"] = {
             "description": "Seconds after which to try again.",
-            "schema": {"type": "integer"},
+            "schema": {"type": "integer", "format": "int64"},
         }
     return response

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
 from typing import Any, Final
 
 from lossd.api.routes.examples import LOGITS, TARGETS, report_example, request_example
-from lossd.core.catalog import Loss, Parameter
+from lossd.api.routes.plain_schemas import plain_schema
+from lossd.core.catalog import LOSSES, SHARED, Loss, Parameter
+from lossd.core.report.parameters import REPORT
 
 Document = dict[str, Any]
 
+_SCHEMAS: Final = "#/components/schemas"
 _TENSORS: Final = {
     "logits": "The logits, 1 to 8 dimensions; infinities are allowed.",
     "probabilities": "Probabilities in [0, 1], instead of logits.",
@@ -24,23 +27,88 @@ _TENSORS: Final = {
 }
 
 
-def request_bodies(loss: Loss, parameters: Iterable[Parameter]) -> Document:
-    """Return the request bodies that a loss takes."""
+_NESTED: Final = {"type": "array"}
+_LOGITS_OR_PROBABILITIES: Final = {
+    "if": {"required": ["logits"]},
+    "then": {"not": {"required": ["probabilities"]}},
+    "else": {"required": ["probabilities"]},
+}
+
+
+def request_schemas() -> Document:
+    """Return the schemas of requests in JSON, and of their tensors.
+
+    A schema that refers to itself stands behind `if`, which generators of clients skip: for them a tensor is
+    a list of anything.
+    """
+    words = {"type": ["number", "string"], "pattern": "^(?:-?Infinity|NaN)$"}
+    labels = {"type": ["number", "boolean", "string", "null"], "minimum": 0, "maximum": 1, "pattern": "^NaN$"}
+    row = {"type": "array", "items": {"type": "integer"}}
     return {
-        "application/json": _json(loss, parameters),
+        **{request_name(loss): _request(loss) for loss in LOSSES.values()},
+        "Numbers": {
+            "type": "array",
+            "description": "A tensor as nested arrays of numbers, all rows of one length.",
+            "items": {"if": _NESTED, "then": {"$ref": f"{_SCHEMAS}/Numbers"}, "else": words},
+        },
+        "WholeNumbers": {
+            "type": "array",
+            "description": "A tensor as a list of whole numbers below 2^53, or a list of such lists.",
+            "items": {"if": _NESTED, "then": row, "else": {"type": "integer"}},
+        },
+        "Labels": {
+            "type": "array",
+            "description": "A tensor as nested arrays of numbers in [0, 1] or booleans; in targets NaN and "
+            "null say that there is none, which `ignore_index` may drop.",
+            "items": {"if": _NESTED, "then": {"$ref": f"{_SCHEMAS}/Labels"}, "else": labels},
+        },
+    }
+
+
+def request_name(loss: Loss) -> str:
+    """Return the name of the schema of a loss's requests in JSON."""
+    return "".join(word.capitalize() for word in loss.name.split("_")) + "Request"
+
+
+def _request(loss: Loss) -> Document:
+    kinds = dict.fromkeys(("targets", "mask"), "Labels")
+    kinds |= dict.fromkeys(("groups", "ids"), "WholeNumbers")
+    tensors = {
+        name: {"description": meaning, "$ref": f"{_SCHEMAS}/{kinds.get(name, 'Numbers')}"}
+        for name, meaning in _TENSORS.items()
+        if name != "pos_weight"
+    }
+    parameters = (*SHARED, *loss.parameters, *REPORT)
+    return {
+        "type": "object",
+        "required": ["targets"],
+        "properties": {
+            **tensors,
+            **{one.name: {"description": description(one), **plain_schema(one.schema)} for one in parameters},
+        },
+        "additionalProperties": False,
+        **_LOGITS_OR_PROBABILITIES,
+    }
+
+
+def description(parameter: Parameter) -> str:
+    """Return the description of a parameter, with its default."""
+    return f"{parameter.summary} Default: {json.dumps(parameter.default)}."
+
+
+def request_bodies(loss: Loss) -> Document:
+    """Return the request bodies that a loss takes.
+
+    Of several, some generators of clients know only the first, and some the last that is a file.
+    """
+    return {
+        "application/json": _json(loss),
         "application/x-npy": _file(
             "concatenated",
             "What np.save writes, one file after the other",
             f"`cat x.npy y.npy | curl --data-binary @- -H 'Content-Type: application/x-npy' "
             f"localhost:8000/{loss.name}`",
             "(the bytes of logits.npy, then those of targets.npy)",
-        ),
-        "application/x-npz": _file(
-            "savez",
-            "What np.savez and np.savez_compressed write, members named after the tensors",
-            "`curl --data-binary @batch.npz -H 'Content-Type: application/x-npz' "
-            f"localhost:8000/{loss.name}`",
-            "(the bytes of the .npz)",
         ),
         "application/vnd.apache.arrow.stream": _file(
             "stream",
@@ -49,18 +117,18 @@ def request_bodies(loss: Loss, parameters: Iterable[Parameter]) -> Document:
             "size of a record batch is limited, their number is not.",
             "(the bytes of the stream)",
         ),
+        "application/x-npz": _file(
+            "savez",
+            "What np.savez and np.savez_compressed write, members named after the tensors",
+            "`curl --data-binary @batch.npz -H 'Content-Type: application/x-npz' "
+            f"localhost:8000/{loss.name}`",
+            "(the bytes of the .npz)",
+        ),
         "multipart/form-data": _form(loss),
     }
 
 
-def _json(loss: Loss, parameters: Iterable[Parameter]) -> Document:
-    labels = {"$ref": "#/components/schemas/Labels"}
-    numbers = {"$ref": "#/components/schemas/Numbers"}
-    whole = {"$ref": "#/components/schemas/WholeNumbers"}
-    shapes = {
-        name: labels if name in ("targets", "mask") else numbers for name in _TENSORS if name != "pos_weight"
-    }
-    shapes |= {"groups": whole, "ids": whole}
+def _json(loss: Loss) -> Document:
     pair = {"logits": LOGITS, "targets": TARGETS}
     examples = {
         "mean": ("The mean over all elements", request_example(loss)),
@@ -72,13 +140,7 @@ def _json(loss: Loss, parameters: Iterable[Parameter]) -> Document:
         "report": ("With a report", report_example(loss)),
     }
     return {
-        "schema": {
-            "type": "object",
-            "required": ["targets"],
-            "oneOf": [{"required": ["logits"]}, {"required": ["probabilities"]}],
-            "properties": {**shapes, **{parameter.name: dict(parameter.schema) for parameter in parameters}},
-            "additionalProperties": False,
-        },
+        "schema": {"$ref": f"{_SCHEMAS}/{request_name(loss)}"},
         "examples": {
             name: {"summary": summary, "value": value} for name, (summary, value) in examples.items()
         },

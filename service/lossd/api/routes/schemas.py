@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-Number = Annotated[
-    float | Literal["Infinity", "-Infinity", "NaN"],
-    Field(description="A float64; one that is not finite is written as a string."),
-]
+
+class Figure(RootModel[float | Literal["Infinity", "-Infinity", "NaN"]]):
+    """A float64. One that is not finite is written as a string."""
 
 
 class _Document(BaseModel):
@@ -20,33 +19,33 @@ class _Document(BaseModel):
 class LossAnswer(_Document):
     """A loss, and the sums that merge with those of other requests."""
 
-    loss: Number | list[object] = Field(
+    loss: Figure | list[object] = Field(
         description="The loss: a number, or nested arrays for `none` and partial reductions."
     )
-    loss_terms: list[list[object]] | None = Field(
-        default=None,
+    loss_terms: list[list[object]] = Field(
+        default=[],
         description="Where rows (axis 0) are summed and other axes stay: arrays of the loss's shape that add "
         "up to the sums exactly, before any division.",
     )
-    divisor_terms: list[list[object]] | None = Field(
-        default=None,
+    divisor_terms: list[list[object]] = Field(
+        default=[],
         description="Likewise for the divisors, also when a sum is asked for. Positives below 1 are not "
         "raised to 1.",
     )
     reduction: Literal["none", "sum", "mean"]
-    sum: Number = Field(description="The sum of the weighted losses of all elements.")
+    sum: Figure = Field(description="The sum of the weighted losses of all elements.")
     count: int = Field(description="The number of elements.")
-    weight_sum: Number = Field(description="The sum of the weights; the count if there is no weight.")
-    positives: Number = Field(description="The sum of the targets.")
+    weight_sum: Figure = Field(description="The sum of the weights; the count if there is no weight.")
+    positives: Figure = Field(description="The sum of the targets.")
     shape: list[int] = Field(description="The inputs' shape.")
     loss_name: str
     params: dict[str, object] = Field(description="The loss's own parameters, such as gamma and alpha.")
-    sum_terms: list[Number] = Field(
+    sum_terms: list[Figure] = Field(
         description="Numbers that add up to the sum exactly: `sum`, then its rounding error, and so on. "
         "Those of many answers, added by `math.fsum`, give the bits of one request over everything."
     )
-    weight_sum_terms: list[Number] = Field(description="The same for `weight_sum`.")
-    positives_terms: list[Number] = Field(description="The same for `positives`.")
+    weight_sum_terms: list[Figure] = Field(description="The same for `weight_sum`.")
+    positives_terms: list[Figure] = Field(description="The same for `positives`.")
     options: dict[str, object] = Field(
         description="The parameters that every loss has, such as axis and normalizer; for a pos_weight "
         "tensor its dtype and shape."
@@ -76,7 +75,7 @@ class Problem(_Document):
     code: str
     request_id: str
     retryable: bool = Field(description="Whether the same request may succeed later.")
-    errors: list[ErrorPlace] | None = None
+    errors: list[ErrorPlace] = Field(default=[], description="Where it is wrong; absent if that is nowhere.")
 
 
 class InferenceReadiness(_Document):
@@ -133,9 +132,7 @@ class InferenceOutput(_Tensor):
     """An output tensor: in `data`, or in `binary_data_size` bytes after the object."""
 
     datatype: Literal["FP64", "INT64", "BYTES"]
-    data: list[Number | str] | None = Field(
-        default=None, description="The numbers, flat; or the report's document."
-    )
+    data: list[Figure | str] = Field(default=[], description="The numbers, flat; or the report's document.")
 
 
 class RequestedOutput(_Document):
@@ -177,9 +174,9 @@ class InferenceAnswer(_Document):
 
     model_name: str
     model_version: str
-    id: str | None = None
-    parameters: dict[str, object] | None = Field(
-        default=None, description="`notes`: notes on the answer, if there are any."
+    id: str = Field(default="", description="The request's id, if it has one.")
+    parameters: dict[str, object] = Field(
+        default={}, description="`notes`: notes on the answer, if there are any."
     )
     outputs: list[InferenceOutput]
 

@@ -31,7 +31,13 @@ _PARAMETERS: Final = [
         "in": "query",
         "required": False,
         "description": "The number of days, up to and including today (in UTC).",
-        "schema": {"type": "integer", "minimum": 1, "maximum": MOST_DAYS, "default": _DAYS},
+        "schema": {
+            "type": "integer",
+            "format": "int64",
+            "minimum": 1,
+            "maximum": MOST_DAYS,
+            "default": _DAYS,
+        },
     }
 ]
 _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
