@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 PACKAGES := $(VENV)/.packages
 ENGINES := .engines
+TRACKERS := .trackers
 NATIVE := $(wildcard scripts/build_native.py service/lossd/core/native/*.[ch])
 CODE := service client tests examples scripts bench
 UNITS := tests/core tests/wire tests/engine tests/api tests/batch tests/client tests/test_machine.py tests/test_report_checks.py tests/test_settings.py tests/test_teams_file.py
@@ -28,7 +29,7 @@ SECONDS_EACH ?= 60
 .NOTPARALLEL: # the checks of `test` and `quick` run in the order given
 .PHONY: help install format format-check lint types walls units quick tests coverage wheel test reference pictures release serve demo bench \
   bench-backlog bench-batch bench-core bench-engines bench-formats bench-json bench-neighbour bench-peers bench-ray-serve \
-  bench-reports bench-server bench-stream attacks fuzz soak evaluation charts engines sbom image lock clean distclean
+  bench-reports bench-server bench-stream attacks fuzz soak evaluation charts engines trackers sbom image lock clean distclean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +60,15 @@ $(ENGINES)/.packages: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(ENGINES)
 	$(ENGINES)/bin/python -m pip install --quiet --upgrade -c constraints.txt pip
 	$(ENGINES)/bin/python -m pip install --quiet -c constraints.txt -e '.[server,files,ray,spark,dask]' --group engines
+	@touch $@
+
+# So do the trackers and the trainers that `lossd_client` logs to and is called by.
+$(TRACKERS)/.packages: pyproject.toml constraints.txt
+	@rm -f $@
+	@echo "Installing into $(TRACKERS). torch is large: the first time may take minutes."
+	$(PYTHON) -m venv $(TRACKERS)
+	$(TRACKERS)/bin/python -m pip install --quiet --upgrade -c constraints.txt pip
+	$(TRACKERS)/bin/python -m pip install --quiet -c constraints.txt -e '.[server,mlflow,tensorboard,wandb]' --group trackers
 	@touch $@
 
 format: $(READY) ## Rewrite the code in ruff's format
@@ -114,6 +124,9 @@ charts: $(READY) $(CHARTS)/.installed ## Check the Helm chart and the manifests,
 
 engines: $(READY) $(ENGINES)/.packages ## Run the tests of Ray, Spark and Dask, in an environment of their own; ARGS goes to pytest
 	$(ENGINES)/bin/python -m pytest tests/engines $(ARGS)
+
+trackers: $(READY) $(TRACKERS)/.packages ## Run the tests of loggers and callbacks, in an environment of their own; ARGS goes to pytest
+	$(TRACKERS)/bin/python -m pytest tests/trackers $(ARGS)
 
 reference: $(READY) ## Write the reference tables of docs/ from the code
 	$(BIN)/python -m scripts.reference_tables
@@ -203,5 +216,5 @@ clean: ## Remove what checks and builds leave behind
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean ## Remove .venv and the environments of the charts, the engines and the peers too
-	rm -rf $(VENV) .bench $(CHARTS) $(ENGINES)
+distclean: clean ## Remove .venv and the environments of the charts, the engines, the trackers and the peers too
+	rm -rf $(VENV) .bench $(CHARTS) $(ENGINES) $(TRACKERS)
