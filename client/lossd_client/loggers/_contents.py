@@ -1,7 +1,6 @@
 """What is logged of a report, a comparison or a result, whatever the tracker."""
 
 import csv
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
@@ -31,6 +30,7 @@ class Contents:
         about: What may differ from step to step, as text: the verdict, versions.
         tables: Columns by the table's name.
         report: The report, for pictures of what it has.
+        notes: Sentences on what is left out.
         files: What writes each file, by its name; tables are files too.
     """
 
@@ -39,6 +39,7 @@ class Contents:
     about: Mapping[str, str] = field(default_factory=dict)
     tables: Mapping[str, Columns] = field(default_factory=dict)
     report: Report | None = None
+    notes: tuple[str, ...] = ()
     files: Mapping[str, Callable[[FilePath], object]] = field(default_factory=dict)
 
     def write(self, folder: FilePath) -> None:
@@ -72,6 +73,7 @@ def _of_report(report: Report) -> Contents:
         about=about,
         tables=_tables(report),
         report=report,
+        notes=tuple(_notes(report)),
         files={
             "report.json": report.save,
             "report.html": lambda path: path.write_text(report_page(report), encoding="utf-8"),
@@ -83,13 +85,9 @@ def _figures(report: Report) -> Iterable[tuple[Path, float]]:
     yield from _mean(report).items()
     yield from {("rows",): report.rows, ("count",): report.count, ("sum",): report.sum}.items()
     if "classes" in report.sections:
-        yield from _means("class", [(str(each.index), each.mean) for each in report.classes])
+        yield from _means("class", [(each.index, each.mean) for each in report.classes])
     if "groups" in report.sections:
-        found = [
-            (each.id if isinstance(each.id, tuple) else (each.id,), each.mean)
-            for each in report.groups.values()
-        ]
-        yield from _means("group", found)
+        yield from _means("group", [(each.id, each.mean) for each in report.groups.values()])
     if "histogram" in report.sections:
         for name, q in _QUANTILES.items():
             yield ("quantile", name), report.quantile(q)
@@ -110,15 +108,18 @@ def _mean(figures: Any) -> dict[tuple[str], float]:  # noqa: ANN401 - rows, or t
 
 def _means(kind: str, found: list[tuple[Any, float]]) -> Iterable[tuple[Path, float]]:
     """Yield the mean of each class or group, unless they are too many for a tracker."""
-    if len(found) > _SERIES:
-        warnings.warn(
-            f"the report has {len(found)} {kind} means: they are in its files alone, since trackers are slow "
-            f"with more than {_SERIES} series",
-            stacklevel=6,
-        )
-        return
-    for name, mean in found:
-        yield (kind, *(name if isinstance(name, tuple) else (name,)), "mean"), mean
+    if len(found) <= _SERIES:
+        for name, mean in found:
+            yield (kind, *(name if isinstance(name, tuple) else (name,)), "mean"), mean
+
+
+def _notes(report: Report) -> Iterable[str]:
+    for section in ("classes", "groups"):
+        if section in report.sections and (found := len(getattr(report, section))) > _SERIES:
+            yield (
+                f"the means of {found} {section} are logged in files alone: trackers are slow with more than "
+                f"{_SERIES} series"
+            )
 
 
 def _calibration(report: Report) -> Iterable[tuple[Path, float]]:
