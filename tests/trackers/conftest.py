@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lossd_client import LossClient, Report
+from lossd_client import Comparison, LossClient, Report, compare
 
 collect_ignore_glob = [] if find_spec("mlflow") else ["test_*.py", "*/test_*.py"]
 
@@ -101,3 +101,15 @@ def undefined(client: LossClient) -> Report:
     """A report with an infinite mean, a NaN, and standard errors that are not known."""
     logits = np.array([[np.inf, 1.0], [np.nan, 2.0]])
     return client.report("bce", logits, np.zeros((2, 2)), allow_nan=True, groups=[1, 2], top=2)
+
+
+@pytest.fixture(scope="session")
+def comparison(client: LossClient) -> Comparison:
+    """A regression, by the same groups."""
+    rng = np.random.default_rng(0)
+    logits, targets = rng.normal(size=(200, 3)), rng.random((200, 3)) < 0.3
+    names = np.array(["rear left", "rear_left", "käse", "../x:y", "1.5"] * 40)
+    worse = logits + np.where(targets, -0.5, 0.5)
+    return compare(
+        client.report("bce", worse, targets, groups=names, baseline=logits), by="group", max_regression="0.1%"
+    )

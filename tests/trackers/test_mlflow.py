@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from lightning.pytorch.loggers import MLFlowLogger
 from mlflow.exceptions import MlflowException
 
-from lossd_client import LossClient, Report
+from lossd_client import Comparison, LossClient, Report
 from lossd_client.loggers import log
 
 pytestmark = [
@@ -180,6 +181,20 @@ def test_results_with_and_without_a_report(run: mlflow.ActiveRun, client: LossCl
     assert data.params["lossd/gamma"] == "1.0"
     assert data.metrics["each/count"] == 12
     assert "each/loss" not in data.metrics
+
+
+def test_a_comparison_has_its_verdict(run: mlflow.ActiveRun, comparison: Comparison, tmp_path: Path) -> None:
+    log(comparison, to=mlflow)
+    data, whole = data_of(run), comparison.whole
+    assert data.tags["lossd/verdict"] == "regressed"
+    assert data.params["lossd/max_regression"] == "0.1%"
+    assert data.metrics["lossd/comparison/relative_low"] == whole.relative_interval[0]
+    assert data.metrics["lossd/comparison/new"] == whole.new
+    assert data.metrics["lossd/comparison/group/1.5/difference"] == comparison.groups["1.5"].difference
+    table = mlflow.load_table("lossd/changes.json", run_ids=[run.info.run_id])
+    assert list(table["verdict"]) == [change.verdict for _, change in comparison.changes()]
+    saved = json.loads(artifact(run, "lossd/comparison.json", tmp_path).read_text())
+    assert saved == comparison.to_dict()
 
 
 def test_a_finished_run_and_a_logger_of_lightning(store: str, report: Report) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +9,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import pytest
 import tensorboardX
-from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from lossd_client import LossClient, Report
+from lossd_client import Comparison, LossClient, Report
 from lossd_client.loggers import log
 
 Opened: TypeAlias = Callable[[str], Any]
@@ -27,10 +27,10 @@ pytestmark = [
 
 
 def logged(
-    opened: Opened, folder: Path, report: Report, step: int | None = None, prefix: str = "lossd"
+    opened: Opened, folder: Path, what: object, step: int | None = None, prefix: str = "lossd"
 ) -> EventAccumulator:
     writer = opened(str(folder))
-    log(report, to=writer, step=step, prefix=prefix)
+    log(what, to=writer, step=step, prefix=prefix)
     writer.close()
     return read(folder)
 
@@ -130,10 +130,12 @@ def test_no_losses_at_all(opened: Opened, tmp_path: Path, client: LossClient) ->
     assert events.Tags()["histograms"] == []
 
 
-def test_a_logger_of_lightning(opened: Opened, tmp_path: Path, report: Report) -> None:
-    if opened is not SummaryWriter:
-        pytest.skip("Lightning's writer is torch's")
-    logger = TensorBoardLogger(str(tmp_path), name="", version="")
-    log(report, to=logger, step=1)
-    logger.experiment.close()
-    assert last(read(tmp_path), "lossd/mean") == np.float32(report.mean)
+def test_a_comparison_has_its_verdict(opened: Opened, tmp_path: Path, comparison: Comparison) -> None:
+    events = logged(opened, tmp_path, comparison, step=2)
+    assert last(events, "lossd/comparison/difference") == np.float32(comparison.whole.difference)
+    group = comparison.groups["rear_left"]
+    assert last(events, "lossd/comparison/group/rear_left/low") == np.float32(group.interval[0])
+    assert "| verdict | regressed |" in text(events, "lossd/parameters")
+    assert len(text(events, "lossd/changes").splitlines()) == 2 + 1 + 5
+    saved = json.loads((tmp_path / "lossd/step-2/comparison.json").read_text())
+    assert saved == comparison.to_dict()

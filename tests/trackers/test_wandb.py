@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import wandb
 from lightning.pytorch.loggers import WandbLogger
 
-from lossd_client import LossClient, Report
+from lossd_client import Comparison, LossClient, Report
 from lossd_client.loggers import log
 from trackers.wandb_file import finished
 
@@ -128,8 +129,10 @@ def test_the_report_is_an_artifact_with_a_version_a_step(
 
 def test_numbers_that_are_not_finite(tmp_path: Path, undefined: Report) -> None:
     run = logged(tmp_path, lambda run: log(undefined, to=run))
-    assert run.history[0]["lossd/mean"] == "NaN"
-    assert run.history[0]["lossd/group/1/mean"] == "Infinity"
+    assert math.isnan(run.history[0]["lossd/mean"])
+    assert run.history[0]["lossd/group/1/mean"] == math.inf
+    assert "lossd/losses._type" in run.history[0]
+    assert "lossd/row_losses._type" not in run.history[0]  # none is finite
     assert [row[1] for row in run.table(0, "lossd/top_rows")["data"]] == ["NaN", "Infinity"]
     (files,) = run.artifacts[f"lossd-{run.id}"]
     assert Report.load(files["report.json"]) == undefined
@@ -170,3 +173,22 @@ def test_a_logger_of_lightning(tmp_path: Path, report: Report) -> None:
 def test_without_a_run_it_says_what_to_do(report: Report) -> None:
     with pytest.raises(RuntimeError, match=r"call wandb\.init\(\) first"):
         log(report, to=wandb)
+
+
+def test_a_comparison_has_its_verdict(tmp_path: Path, comparison: Comparison) -> None:
+    run = logged(tmp_path, lambda run: log(comparison, to=run))
+    whole = comparison.whole
+    (found,) = run.history
+    assert [found[f"lossd/comparison/{name}"] for name in ("difference", "low", "high", "worse_rows")] == [
+        whole.difference,
+        *whole.interval,
+        whole.worse,
+    ]
+    assert found["lossd/comparison/regressed"] == 1
+    assert run.config["lossd"]["verdict"] == "regressed"
+    columns = run.table(0, "lossd/changes")["columns"]
+    verdicts = [row[columns.index("verdict")] for row in run.table(0, "lossd/changes")["data"]]
+    assert verdicts == [change.verdict for _, change in comparison.changes()]
+    (files,) = run.artifacts[f"lossd-{run.id}"]
+    assert json.loads(files["comparison.json"].read_text()) == comparison.to_dict()
+    assert files["comparison.md"].read_text() == comparison.to_markdown()
