@@ -6,10 +6,14 @@ folder does so in a folder that is gone afterwards.
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
 import socket
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -30,25 +34,37 @@ QUIET = {
     "WANDB_SILENT": "true",
     "WANDB__DISABLE_STATS": "true",
 }
-FOLDERS = ("HOME", "KERAS_HOME", "MPLCONFIGDIR", "WANDB_ARTIFACT_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")
+FOLDERS = (
+    "HOME",
+    "KERAS_HOME",
+    "WANDB_ARTIFACT_DIR",
+    "WANDB_CACHE_DIR",
+    "WANDB_CONFIG_DIR",
+    "WANDB_DATA_DIR",
+    "WANDB_DIR",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+)
 LOCAL = ("127.", "::1", "localhost")
 
 
+def be_quiet_elsewhere() -> None:
+    """Keep trackers quiet, in folders that go with this process: some write there when they are imported."""
+    made = Path(mkdtemp(prefix="lossd-trackers-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    os.environ.update(QUIET | {name: str(made) for name in FOLDERS})
+
+
+if find_spec("mlflow"):  # else these folders are collected for nothing
+    be_quiet_elsewhere()
+
+
 @pytest.fixture(scope="session", autouse=True)
-def nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep trackers quiet, in folders of their own, and see that the working folder stays as it was."""
+def nothing_left_behind() -> Iterator[None]:
+    """See that the working folder stays as it was."""
     working = Path.cwd()
     before = set(working.iterdir())
-    made = tmp_path_factory.mktemp("trackers")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in QUIET.items():
-            patch.setenv(name, value)
-        for name in FOLDERS:
-            (made / name).mkdir()
-            patch.setenv(name, str(made / name))
-        for name in ("WANDB_DATA_DIR", "WANDB_DIR"):
-            patch.setenv(name, str(made))
-        yield
+    yield
     left = {each.name for each in set(working.iterdir()) - before}
     assert left <= {".pytest_cache", ".hypothesis", "__pycache__"}
 
