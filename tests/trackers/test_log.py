@@ -4,8 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fsspec  # type: ignore[import-untyped]
 import pytest
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch.utils.tensorboard import SummaryWriter
 
 from lossd_client import Report
 from lossd_client.loggers import log
@@ -31,6 +33,19 @@ def test_a_logger_of_lightning_stands_for_its_writer(report: Report, tmp_path: P
     assert Report.load(tmp_path / "lossd/step-1/report.json") == report
     with pytest.raises(TypeError, match=r"and got <.*(CSVLogger|ExperimentWriter)"):
         log(report, to=CSVLogger(str(tmp_path)))
+
+
+def test_files_lie_beside_the_events_in_a_store_too(
+    report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with SummaryWriter("memory://bucket/run") as writer:
+        log(report, to=writer, step=1)
+    store = fsspec.filesystem("memory")
+    assert any("tfevents" in name for name in store.ls("/bucket/run", detail=False))
+    (tmp_path / "read.json").write_bytes(store.cat("/bucket/run/lossd/step-1/report.json"))
+    assert Report.load(tmp_path / "read.json") == report
+    assert [each.name for each in tmp_path.iterdir()] == ["read.json"]
 
 
 def test_trackers_are_imported_when_they_are_used_and_missing_ones_are_named() -> None:

@@ -207,6 +207,23 @@ def test_a_finished_run_and_a_logger_of_lightning(store: str, report: Report) ->
     assert mlflow.get_run(logger.run_id).data.metrics["lossd/mean"] == report.mean
 
 
+def test_a_store_of_files(
+    store: str, undefined: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    logger = MLFlowLogger("test", tracking_uri=f"file:{tmp_path}")
+    try:
+        log(undefined, to=logger, step=2)
+    finally:
+        mlflow.set_tracking_uri(store)  # which the logger sets for all
+    client = mlflow.MlflowClient(f"file:{tmp_path}")
+    metrics = client.get_run(logger.run_id).data.metrics
+    assert math.isnan(metrics["lossd/mean"])
+    assert metrics["lossd/group/1/mean"] == math.inf  # which files have
+    (saved,) = tmp_path.rglob("report.json")
+    assert Report.load(saved) == undefined
+
+
 def test_a_run_is_started_where_none_is_active(store: str, report: Report) -> None:
     log(report, to=mlflow)
     started = mlflow.active_run()

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from html import escape
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from lossd_client.loggers._cells import cell, columns_of_bins
@@ -34,8 +35,23 @@ def write(contents: Contents, to: Any, step: int | None, prefix: str) -> None:  
         for table, histogram in (("losses", report.element_histogram), ("row_losses", report.row_histogram)):
             _add_histogram(to, name_of([*path, table], PLAIN), histogram, step)
     to.flush()
-    folder = Path(os.fspath(to.logdir if hasattr(to, "logdir") else to.log_dir))
-    contents.write(folder / name_of([*path, *([] if step is None else [f"step-{step}"])], PLAIN))
+    where = os.fspath(to.logdir if hasattr(to, "logdir") else to.log_dir)
+    _write_files(contents, f"{where}/{name_of([*path, *([] if step is None else [f'step-{step}'])], PLAIN)}")
+
+
+def _write_files(contents: Contents, folder: str) -> None:
+    """Write the files into a folder, which may be in a store that TensorBoard reaches, such as S3."""
+    if "://" not in folder:
+        contents.write(Path(folder))
+        return
+    from tensorboard.compat import tf
+
+    tf.io.gfile.makedirs(folder)
+    with TemporaryDirectory() as made:
+        contents.write(Path(made))
+        for file in Path(made).iterdir():
+            with tf.io.gfile.GFile(f"{folder}/{file.name}", "wb") as stored:
+                stored.write(file.read_bytes())
 
 
 def _markdown(columns: dict[str, list[Any]]) -> str:
