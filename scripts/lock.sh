@@ -13,7 +13,8 @@ trap 'rm -rf "$scratch"' EXIT
 "${PYTHON:-python3}" -m venv "$scratch/venv"
 python=$scratch/venv/bin/python
 "$python" -m pip install --quiet --upgrade pip
-"$python" -m pip install --quiet "$@" '.[server,otel,quota,postgres,ray,spark,dask]' --group dev --group engines
+"$python" -m pip install --quiet "$@" \
+  '.[server,otel,quota,postgres,ray,spark,dask,mlflow,tensorboard,wandb]' --group dev --group engines --group trackers
 {
   echo '# What was tested. Ranges are in pyproject.toml; make installs these.'
   # pip pins itself too, so that it resolves alike everywhere; torch's +cpu or +cu130 is the machine's choice.

@@ -52,6 +52,7 @@ PUBLIC = {
         "Unavailable",
     },
     "local": {"LocalServer"},
+    "loggers": {"log"},
     "progress": {"Progress", "progress_bar"},
     "report": {"Report", "ReportMerger"},
     "result": {"LossResult"},
