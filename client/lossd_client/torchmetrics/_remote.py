@@ -67,6 +67,7 @@ class Remote(Metric):
 
     _missing_name: str  # the state that counts
     _patient = True  # whether `compute` waits for a server that is away, as the client's `Retry` says
+    _is_of_callback = False  # which says itself what is missing
 
     def __init__(
         self,
@@ -190,7 +191,7 @@ class Remote(Metric):
             value = computed(*args, **kwargs)
             if self._incomplete:
                 self._computed = None  # the next may have them
-                if self._updates_of_forward is None:
+                if self._updates_of_forward is None and not self._is_of_callback:
                     warnings.warn(
                         f"{type(self).__name__}: {self._incomplete} batches are missing, "
                         "so there is no value; the server is away, or they are lost",
