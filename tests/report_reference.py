@@ -755,6 +755,8 @@ def paired_over(e: Elements, rows: Array) -> Document:
             "rows": {
                 "squares_terms": terms((by_row * by_row).tolist()),
                 "products_terms": terms((by_row * e.share[live]).tolist()),
+                "baseline_squares_terms": terms((e.baseline_s[live] * e.baseline_s[live]).tolist()),
+                "baseline_products_terms": terms((by_row * e.baseline_s[live]).tolist()),
                 **_judged(_differences(e.r[live], e.baseline_r[live])),
             },
         }

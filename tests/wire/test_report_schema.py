@@ -134,6 +134,7 @@ def test_it_refuses_unknown_keys(small: Document) -> None:
 OPTIONAL = {
     *("classes", "groups", "top", "histogram", "calibration", "sweep", "paired", "run"),
     "element_squares_terms",
+    *("baseline_squares_terms", "baseline_products_terms"),  # files of before there were these
     "top_index",
     "worse",
     "better",

@@ -1,7 +1,7 @@
 """What is logged of a report, a comparison or a result, whatever the tracker."""
 
 import csv
-import warnings
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
@@ -9,15 +9,17 @@ from typing import Any, Final
 
 import numpy as np
 
+from lossd_client.comparison import Change, Comparison
 from lossd_client.loggers._names import Path
 from lossd_client.report import Report
 from lossd_client.report._drawing.html import report_page
-from lossd_client.report._tables import Columns, columns_of
+from lossd_client.report._tables import Columns, columns_of, joined
 from lossd_client.result import LossResult
 
 _SERIES: Final = 1_000
 _LEVEL: Final = 0.95
 _QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99_9": 0.999}
+_JUDGED_BY: Final = ("max_regression", "confidence", "pairing", "by", "clusters")
 _ABOUT: Final = ("version", "kernel", "device", "request_id")
 
 
@@ -31,6 +33,7 @@ class Contents:
         about: What may differ from step to step, as text: the verdict, versions.
         tables: Columns by the table's name.
         report: The report, for pictures of what it has.
+        notes: Sentences on what is left out.
         files: What writes each file, by its name; tables are files too.
     """
 
@@ -39,6 +42,7 @@ class Contents:
     about: Mapping[str, str] = field(default_factory=dict)
     tables: Mapping[str, Columns] = field(default_factory=dict)
     report: Report | None = None
+    notes: tuple[str, ...] = ()
     files: Mapping[str, Callable[[FilePath], object]] = field(default_factory=dict)
 
     def write(self, folder: FilePath) -> None:
@@ -61,6 +65,8 @@ def contents_of(what: object) -> Contents:
         return _of_report(what)
     if isinstance(what, LossResult):
         return _of_result(what)
+    if isinstance(what, Comparison):
+        return _of_comparison(what)
     raise TypeError(f"log() takes a Report, a Comparison or a LossResult, and got a {type(what).__name__}")
 
 
@@ -72,6 +78,10 @@ def _of_report(report: Report) -> Contents:
         about=about,
         tables=_tables(report),
         report=report,
+        notes=(
+            *_too_many(len(report.classes) if "classes" in report.sections else 0, "classes"),
+            *_too_many(len(report.groups) if "groups" in report.sections else 0, "groups"),
+        ),
         files={
             "report.json": report.save,
             "report.html": lambda path: path.write_text(report_page(report), encoding="utf-8"),
@@ -83,13 +93,9 @@ def _figures(report: Report) -> Iterable[tuple[Path, float]]:
     yield from _mean(report).items()
     yield from {("rows",): report.rows, ("count",): report.count, ("sum",): report.sum}.items()
     if "classes" in report.sections:
-        yield from _means("class", [(str(each.index), each.mean) for each in report.classes])
+        yield from _means("class", [(each.index, each.mean) for each in report.classes])
     if "groups" in report.sections:
-        found = [
-            (each.id if isinstance(each.id, tuple) else (each.id,), each.mean)
-            for each in report.groups.values()
-        ]
-        yield from _means("group", found)
+        yield from _means("group", [(each.id, each.mean) for each in report.groups.values()])
     if "histogram" in report.sections:
         for name, q in _QUANTILES.items():
             yield ("quantile", name), report.quantile(q)
@@ -110,15 +116,18 @@ def _mean(figures: Any) -> dict[tuple[str], float]:  # noqa: ANN401 - rows, or t
 
 def _means(kind: str, found: list[tuple[Any, float]]) -> Iterable[tuple[Path, float]]:
     """Yield the mean of each class or group, unless they are too many for a tracker."""
-    if len(found) > _SERIES:
-        warnings.warn(
-            f"the report has {len(found)} {kind} means: they are in its files alone, since trackers are slow "
-            f"with more than {_SERIES} series",
-            stacklevel=6,
-        )
-        return
-    for name, mean in found:
-        yield (kind, *(name if isinstance(name, tuple) else (name,)), "mean"), mean
+    if len(found) <= _SERIES:
+        for name, mean in found:
+            yield (kind, *(name if isinstance(name, tuple) else (name,)), "mean"), mean
+
+
+def _too_many(found: int, noun: str) -> tuple[str, ...]:
+    if found <= _SERIES:
+        return ()
+    return (
+        f"the means of {found} {noun} are logged in files alone: trackers are slow with more than {_SERIES} "
+        "series",
+    )
 
 
 def _calibration(report: Report) -> Iterable[tuple[Path, float]]:
@@ -157,3 +166,58 @@ def _of_result(result: LossResult) -> Contents:
         return replace(found, figures={**found.figures, **figures})
     about = {name: str(getattr(result, name)) for name in _ABOUT if getattr(result, name) is not None}
     return Contents(figures, {"loss": result.loss_name, **result.params, **result.options}, about)
+
+
+def _of_comparison(comparison: Comparison) -> Contents:
+    changes = list(comparison.changes())
+    figures: dict[Path, float] = {
+        ("comparison", name): float(value)
+        for name, value in _change(comparison.whole).items()
+        if isinstance(value, (int, float))
+    }
+    figures |= {("comparison", "bound"): comparison.bound, ("comparison", "regressed"): comparison.regressed}
+    for group, change in changes[1:] if len(changes) <= _SERIES + 1 else []:
+        parts = group if isinstance(group, tuple) else (group,)
+        for name, value in zip(
+            ("difference", "low", "high"), (change.difference, *change.interval), strict=True
+        ):
+            figures["comparison", "group", *parts, name] = value
+    names = ["all", *(joined(group) for group, _ in changes if group is not None)]
+    rows = [_change(change) for _, change in changes]
+    text = json.dumps(comparison.to_dict(), ensure_ascii=False, allow_nan=False)
+    return Contents(
+        figures,
+        {
+            "loss": comparison.loss_name,
+            **comparison.params,
+            **{name: getattr(comparison, name) for name in _JUDGED_BY},
+        },
+        about={"verdict": comparison.verdict},
+        tables={"changes": {"group": names, **{name: [row[name] for row in rows] for name in rows[0]}}},
+        notes=_too_many(len(comparison.groups), "groups"),
+        files={
+            "comparison.json": lambda path: path.write_text(text, encoding="utf-8"),
+            "comparison.md": lambda path: path.write_text(comparison.to_markdown(), encoding="utf-8"),
+        },
+    )
+
+
+def _change(change: Change) -> dict[str, Any]:
+    low, high = change.interval
+    relative_low, relative_high = change.relative_interval
+    return {
+        "new": change.new,
+        "baseline": change.baseline,
+        "difference": change.difference,
+        "low": low,
+        "high": high,
+        "stderr": change.stderr,
+        "relative": change.relative,
+        "relative_low": relative_low,
+        "relative_high": relative_high,
+        "rows": change.rows,
+        "better_rows": change.better,
+        "worse_rows": change.worse,
+        "equal_rows": change.equal,
+        "verdict": change.verdict,
+    }

@@ -1,5 +1,6 @@
 """Logging: which tracker it is, and what it is given."""
 
+import warnings
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Final
@@ -33,9 +34,14 @@ def log(what: object, to: object, step: int | None = None, prefix: str = "lossd"
         TypeError: `what` or `to` is nothing of these.
         ImportError: The tracker is not installed.
         RuntimeError: The tracker has no active run.
+
+    Warns:
+        UserWarning: There are more than 1,000 classes or groups.
     """
     tracker, target = _target(to)
     contents = contents_of(what)
+    for note in contents.notes:
+        warnings.warn(note, stacklevel=2)
     if tracker == "mlflow":
         from lossd_client.loggers import _mlflow
 

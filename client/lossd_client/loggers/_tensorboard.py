@@ -1,7 +1,9 @@
 """Logging to TensorBoard."""
 
 import os
+import re
 from collections.abc import Iterable
+from html import escape
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +13,7 @@ from lossd_client.loggers._contents import Contents
 from lossd_client.loggers._names import PLAIN, name_of
 from lossd_client.report._figures.histogram import Histogram
 
+_SPECIAL: Final = re.compile(r"([\\`*_\[\]|])")
 _ROWS: Final = 100  # of a table, which TensorBoard shows as text
 
 
@@ -37,14 +40,18 @@ def write(contents: Contents, to: Any, step: int | None, prefix: str) -> None:  
 
 def _markdown(columns: dict[str, list[Any]]) -> str:
     rows = list(zip(*columns.values(), strict=True))
-    lines = [_line(columns), _line("---" for _ in columns), *(_line(map(cell, row)) for row in rows[:_ROWS])]
+    lines = [_line(columns), "| --- " * len(columns) + "|", *(_line(map(cell, row)) for row in rows[:_ROWS])]
     rest = f"\n\n{len(rows) - _ROWS} more rows are in the file." if len(rows) > _ROWS else ""
     return "\n".join(lines) + rest
 
 
 def _line(cells: Iterable[object]) -> str:
-    texts = ("" if each is None else str(each) for each in cells)
-    return "| " + " | ".join(" ".join(text.split()).replace("|", "\\|") for text in texts) + " |"
+    return "| " + " | ".join("" if each is None else _plain(str(each)) for each in cells) + " |"
+
+
+def _plain(text: str) -> str:
+    """Return text that Markdown shows as it is."""
+    return _SPECIAL.sub(r"\\\1", escape(" ".join(text.split()), quote=False))
 
 
 def _add_histogram(to: Any, name: str, histogram: Histogram, step: int | None) -> None:  # noqa: ANN401

@@ -10,7 +10,6 @@ from lossd_client.loggers._cells import cell, columns_of_bins
 from lossd_client.loggers._contents import Contents
 from lossd_client.loggers._names import IDENTIFIER, name_of
 from lossd_client.report import Report
-from lossd_client.report._figures.histogram import Histogram
 from lossd_client.report._tables import Columns
 
 _BINS: Final = 512  # of a histogram, at most
@@ -57,10 +56,10 @@ def _pictures(report: Report | None) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = {}
     if "histogram" in report.sections:
-        found |= {
-            "losses": _histogram(report.element_histogram),
-            "row_losses": _histogram(report.row_histogram),
-        }
+        for name, each in (("losses", report.element_histogram), ("row_losses", report.row_histogram)):
+            edges, counts = columns_of_bins(each)
+            if counts:
+                found[name] = wandb.Histogram(np_histogram=_joined(counts, edges))
     if "calibration" in report.sections:
         bins = [each for each in report.calibration.reliability() if each.count]
         table = wandb.Table(
@@ -71,13 +70,9 @@ def _pictures(report: Report | None) -> dict[str, Any]:
     return found
 
 
-def _histogram(histogram: Histogram) -> Any:  # noqa: ANN401
-    """Return a histogram; of many bins, neighbours are joined."""
-    import wandb
-
-    edges, counts = columns_of_bins(histogram)
-    joined = max(1, math.ceil(len(counts) / _BINS))
-    starts = range(0, len(counts), joined)
-    sums = [sum(counts[start : start + joined]) for start in starts]
-    limits = [edges[min(start + joined, len(counts))] for start in starts]
-    return wandb.Histogram(np_histogram=(sums, [*edges[:1], *limits]))
+def _joined(counts: list[int], edges: list[float]) -> tuple[list[int], list[float]]:
+    """Return a histogram's counts and edges, with neighbours joined if there are more than wandb takes."""
+    size = math.ceil(len(counts) / _BINS)
+    starts = range(0, len(counts), size)
+    limits = [edges[min(start + size, len(counts))] for start in starts]
+    return [sum(counts[start : start + size]) for start in starts], [edges[0], *limits]

@@ -43,7 +43,7 @@ def _means(report: ReportView) -> Columns:
         rows += [("class", str(each.index), None, *_sums(each), None) for each in report.classes]
     if "groups" in report.sections:
         rows += [
-            ("group", _joined(each.id), each.rows, *_sums(each), each.stderr)
+            ("group", joined(each.id), each.rows, *_sums(each), each.stderr)
             for each in report.groups.values()
         ]
     return {name: [row[i] for row in rows] for i, name in enumerate(_MEANS)}
@@ -53,7 +53,8 @@ def _sums(figures: Figures) -> tuple[int, float, float]:
     return figures.count, figures.sum, figures.mean
 
 
-def _joined(id: GroupId) -> str:  # noqa: A002 - its name
+def joined(id: GroupId) -> str:  # noqa: A002 - its name
+    """Return a group's id as text."""
     return " / ".join(map(str, id)) if isinstance(id, tuple) else str(id)
 
 

@@ -337,6 +337,8 @@ class _Tables:
         return {
             "squares_terms": split.terms(d * d, self.scored_rows),
             "products_terms": split.terms(d * self.divisor, self.scored_rows),
+            "baseline_squares_terms": split.terms(sums * sums, self.scored_rows),
+            "baseline_products_terms": split.terms(d * sums, self.scored_rows),
             **_signs(split, self.r - self._row_losses(sums), self.scored_rows),
         }
 

@@ -21,7 +21,7 @@ from lossd.wire import write_report
 from lossd.wire.json.writing import write_value
 from lossd_client import LossResult, Report
 
-_MARK: Final = b"lossd.partial/1\n"
+_MARK: Final = b"lossd.partial/2\n"
 """What the bytes of a partial begin with; a digest of all that follows comes next."""
 _DIGEST_BYTES: Final = 16
 _DIVISORS: Final = ("count", "weight")

@@ -20,7 +20,7 @@ from lossd.core.report.parameters import EXACT
 from lossd.core.report.partial import Int64Array, Partial
 from lossd.types import GROUP_PREFIX, Float64Array
 
-_FORMAT: Final = "lossd.partial/1"
+_FORMAT: Final = "lossd.partial/2"
 
 
 class ColumnOf(msgspec.Struct, frozen=True, array_like=True):

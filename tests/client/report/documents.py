@@ -73,6 +73,8 @@ def differences(case: Case) -> Document:
         "rows": {
             "squares_terms": terms(row * row),
             "products_terms": terms(row * case.shares[live]),
+            "baseline_squares_terms": terms(base[live] * base[live]),
+            "baseline_products_terms": terms(row * base[live]),
             **signs(ranked),
         },
     }

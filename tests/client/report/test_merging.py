@@ -4,6 +4,7 @@ import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -232,6 +233,10 @@ UNLIKE: dict[str, tuple[Callable[[Document], Any], str]] = {
     "weights": (lambda d: d["totals"].update(weighted=False), r"totals\.weighted"),
     "a section": (lambda d: d.pop("calibration"), r"only one has calibration$"),
     "a part of a section": (lambda d: d["groups"].pop("paired"), r"only one has groups\.paired$"),
+    "an older version": (
+        lambda d: d["paired"]["rows"].pop("baseline_squares_terms"),
+        r"only one report has paired\.rows\.baseline_squares_terms: an older version of lossd made the other",
+    ),
     "names of groups": (lambda d: d["groups"].update(names=["a", "b"]), r"groups\.names"),
     "kinds of groups": (lambda d: d["groups"].update(kinds=["string"] * 2), r"groups\.kinds"),
     "the length of lists": (lambda d: d["top"].update(k=3), r"top\.k cannot be merged: 5 and 3"),
@@ -265,3 +270,19 @@ def test_dtypes_of_exact_bins_do_not_mix() -> None:
     other["calibration"]["dtype"] = "bfloat16"
     with pytest.raises(ValueError, match=r"calibration\.dtype cannot be merged: 'float16' and 'bfloat16'"):
         merged([parsed(case), other])
+
+
+def older(document: Document) -> Document:
+    """The report without what versions before did not write."""
+    for section in (document["paired"], document["groups"]["paired"]):
+        for name in ("baseline_squares_terms", "baseline_products_terms"):
+            del section["rows"][name]
+    return document
+
+
+def test_reports_of_an_older_version_load_and_merge(tmp_path: Path) -> None:
+    parts = [older(parsed(wide_case(seed))) for seed in (5, 6)]
+    path = tmp_path / "older.json"
+    path.write_text(json.dumps(parts[0]))
+    assert Report.load(path).paired.mean == Report(parsed(wide_case(5))).paired.mean
+    assert merged(parts) == older(merged([parsed(wide_case(seed)) for seed in (5, 6)]))

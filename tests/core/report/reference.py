@@ -246,6 +246,8 @@ class Reference:
         sb = _rounded(b, kept)
         self._sum("pair_row_squares", row, (s - sb) * (s - sb))
         self._sum("pair_row_products", row, (s - sb) * d)
+        self._sum("baseline_row_squares", row, sb * sb)
+        self._sum("baseline_row_products", row, (s - sb) * sb)
         n = len(kept) if self.spec.row_mean else 1
         r, rb = s / n, sb / n
         self._outcome("pair_rows", row, r - rb)

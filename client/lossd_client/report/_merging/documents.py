@@ -6,7 +6,7 @@ from typing import Any, Final
 from lossd_client.report._json import Json
 from lossd_client.report._merging.fields import Counts, Field, Shape, Terms
 from lossd_client.report._merging.keys import Keys
-from lossd_client.report._merging.layout import PER_KEY, Kind, Path, leaves
+from lossd_client.report._merging.layout import LATER, PER_KEY, Kind, Path, leaves
 from lossd_client.report._merging.repeats import Repeats
 from lossd_client.report._merging.row_numbers import RowNumbers
 from lossd_client.report._merging.top_lists import TopList
@@ -131,6 +131,11 @@ def _refuse_other_fields(first: Collection[Path], other: Collection[Path]) -> No
             lacking = first if path in other else other
             known = max(_common(path, each) for each in lacking)
             place = ".".join(path[: known + 1])  # all of what is missing
+            if path[-1] in LATER and known == len(path) - 1:
+                raise ValueError(
+                    f"only one report has {place}: an older version of lossd made the other; make that one "
+                    "again, with the newer version, to merge the two"
+                )
             raise ValueError(f"reports of different sections cannot be merged: only one has {place}")
 
 

@@ -31,7 +31,11 @@ _SQUARES: Final[Fields] = dict.fromkeys(
     ("row_squares_terms", "row_products_terms", "divisor_squares_terms", "element_squares_terms"), Kind.TERMS
 )
 _SIGNS: Final[Fields] = dict.fromkeys(("better", "worse", "equal", "undefined"), Kind.COUNT)
-_PAIRED_ROWS: Final[Fields] = {"squares_terms": Kind.TERMS, "products_terms": Kind.TERMS, **_SIGNS}
+_OF_BASELINE: Final = ("baseline_squares_terms", "baseline_products_terms")
+_PAIRED_ROWS: Final[Fields] = {
+    **dict.fromkeys(("squares_terms", "products_terms", *_OF_BASELINE), Kind.TERMS),
+    **_SIGNS,
+}
 _DIFFERENCES: Final[Fields] = {"baseline_sum_terms": Kind.TERMS, "squares_terms": Kind.TERMS, **_SIGNS}
 _CLASSES: Final[Fields] = {"count": Kind.COUNT, **_SUMS}
 _LISTS: Final[Fields] = {"rows": Kind.TOP, "elements": Kind.TOP}
@@ -119,11 +123,15 @@ _OPTIONAL: Final = frozenset(
         "values",
         "probability_terms",
         "gamma",
+        *_OF_BASELINE,
         *_PRODUCTS,
         *SECTIONS,  # also within others
     }
 )
 """The fields that not every document with their section has."""
+
+LATER: Final = frozenset(_OF_BASELINE)
+"""Those of them that only older versions do not write."""
 
 Path: TypeAlias = tuple[str, ...]
 

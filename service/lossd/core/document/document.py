@@ -327,6 +327,8 @@ def _pairs(terms: Callable[[str], Float64Array], counts: Callable[[str], Int64Ar
         "rows": {
             "squares_terms": terms("pair_row_squares"),
             "products_terms": terms("pair_row_products"),
+            "baseline_squares_terms": terms("baseline_row_squares"),
+            "baseline_products_terms": terms("baseline_row_products"),
             **rows,
         },
     }

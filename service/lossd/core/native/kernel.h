@@ -46,14 +46,16 @@ typedef struct {
 /* Where the figures of a group are among its own; -1: it is not there. */
 typedef struct {
     int64_t sum, positives, row_squares, row_products, divisor_squares, weight, element_squares;
-    int64_t baseline, pair_squares, pair_row_squares, pair_row_products, class_sum, class_positives, class_weight;
+    int64_t baseline, pair_squares, pair_row_squares, pair_row_products, baseline_row_squares, baseline_row_products;
+    int64_t class_sum, class_positives, class_weight;
     int64_t rows, rows_dropped, count, nan, infinite, pair_elements, pair_rows, class_count;
 } group_indices;
 
 /* Where figures over all rows are. */
 typedef struct {
     int64_t row_squares, row_products, divisor_squares, element_squares, brier, cross_entropy;
-    int64_t baseline, pair_squares, pair_row_squares, pair_row_products, sweep;
+    int64_t baseline, pair_squares, pair_row_squares, pair_row_products, baseline_row_squares, baseline_row_products;
+    int64_t sweep;
     int64_t class_sum, class_positives, class_weight, class_baseline, class_pair_squares;
     int64_t histogram_weight, bin_positives, bin_probability;
     int64_t rows_dropped, nan, infinite, class_count, class_pairs, histogram_elements, histogram_rows;

@@ -102,6 +102,7 @@ class Column(ctypes.Structure):
 GROUP_SUMS: Final = (
     *("sum", "positives", "row_squares", "row_products", "divisor_squares", "weight", "element_squares"),
     *("baseline", "pair_squares", "pair_row_squares", "pair_row_products"),
+    *("baseline_row_squares", "baseline_row_products"),
     *("class_sum", "class_positives", "class_weight"),
 )
 GROUP_COUNTS: Final = (
@@ -109,7 +110,8 @@ GROUP_COUNTS: Final = (
 )
 SUMS: Final = (
     *("row_squares", "row_products", "divisor_squares", "element_squares", "brier", "cross_entropy"),
-    *("baseline", "pair_squares", "pair_row_squares", "pair_row_products", "sweep"),
+    *("baseline", "pair_squares", "pair_row_squares", "pair_row_products"),
+    *("baseline_row_squares", "baseline_row_products", "sweep"),
     *("class_sum", "class_positives", "class_weight", "class_baseline", "class_pair_squares"),
     *("histogram_weight", "bin_positives", "bin_probability"),
 )

@@ -16,14 +16,6 @@
 #include "report_rows.h"
 #include "report_sweep.h"
 
-static void add_squares(wide_sum *sum, const double *values, int count)
-{
-    double squares[BLOCK];
-    for (int i = 0; i < count; i++)
-        squares[i] = values[i] * values[i];
-    add_padded(sum, squares, count);
-}
-
 static void add_classes(const report *report, const block *block, figures *figures)
 {
     const int count = block->count;
@@ -48,7 +40,7 @@ static void add_figures(const job *job, const report *report, const char *base, 
         sum_piece(report, base, block, baseline, total, figures);
     count_unusual(block->loss, count, figures->counts + report->at.nan, figures->counts + report->at.infinite);
     if (report->at.element_squares >= 0 && report->row_size > 1)
-        add_squares(single(figures, report->at.element_squares), block->loss, count);
+        add_dot(single(figures, report->at.element_squares), block->loss, block->loss, count);
     if (report->classes)
         add_classes(report, block, figures);
     if (report->at.histogram_elements >= 0)

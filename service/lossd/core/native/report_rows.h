@@ -63,9 +63,11 @@ static void add_row_to_group(const report *report, const ended_rows *rows, int a
     add_one(sums, at->divisor_squares, share * share, figures);
     if (!report->paired)
         return;
-    const double difference = sum - rows->baseline_sum[at_row];
+    const double baseline = rows->baseline_sum[at_row], difference = sum - baseline;
     add_one(sums, at->pair_row_squares, difference * difference, figures);
     add_one(sums, at->pair_row_products, difference * share, figures);
+    add_one(sums, at->baseline_row_squares, baseline * baseline, figures);
+    add_one(sums, at->baseline_row_products, difference * baseline, figures);
     counts[at->pair_rows + pair_of(rows->loss[at_row] - rows->baseline_loss[at_row])]++;
 }
 
@@ -89,13 +91,25 @@ static int drop_empty_rows(ended_rows *rows)
     return empty;
 }
 
+/* The sums of products of the rows' sums, those of the baseline, their differences and shares. */
+static void add_row_pairs(const report *report, const ended_rows *rows, figures *figures)
+{
+    double difference[BLOCK];
+    const double *baseline = rows->baseline_sum;
+    const int count = rows->count;
+    for (int i = 0; i < count; i++)
+        difference[i] = rows->sum[i] - baseline[i];
+    add_dot(single(figures, report->at.pair_row_squares), difference, difference, count);
+    add_dot(single(figures, report->at.pair_row_products), difference, rows->share, count);
+    add_dot(single(figures, report->at.baseline_row_squares), baseline, baseline, count);
+    add_dot(single(figures, report->at.baseline_row_products), difference, baseline, count);
+}
+
 static void pair_rows(const report *report, const char *base, const ended_rows *rows, figures *figures)
 {
+    add_row_pairs(report, rows, figures);
     for (int i = 0; i < rows->count; i++) {
         const double loss = rows->loss[i], baseline = rows->baseline_loss[i], difference = loss - baseline;
-        const double of_sums = rows->sum[i] - rows->baseline_sum[i];
-        add_number(single(figures, report->at.pair_row_squares), of_sums * of_sums);
-        add_number(single(figures, report->at.pair_row_products), of_sums * rows->share[i]);
         figures->counts[report->at.pair_rows + pair_of(difference)]++;
         if (report->top && difference > 0.0)
             list_row(report, base, difference, loss, baseline, rows->row[i], figures->lists + WORSE_ROWS);

@@ -131,6 +131,17 @@ static void add_padded(wide_sum *sum, double *values, int count)
     add_block(sum, values, count);
 }
 
+/* Add products of two numbers each, rounded. */
+static void add_dot(wide_sum *sum, const double *a, const double *b, int count)
+{
+    double products[BLOCK];
+    if (count <= 0)
+        return;
+    for (int i = 0; i < count; i++)
+        products[i] = a[i] * b[i];
+    add_padded(sum, products, count);
+}
+
 /* The same for numbers that mostly have few bits. */
 static void add_plain(wide_sum *sum, double *values, int count)
 {

@@ -201,6 +201,8 @@ class _Reduction:
         by_row = sums - baseline_sums
         add("pair_row_squares", by_row * by_row, kept_rows)
         add("pair_row_products", by_row * self._divisors, kept_rows)
+        add("baseline_row_squares", baseline_sums * baseline_sums, kept_rows)
+        add("baseline_row_products", by_row * baseline_sums, kept_rows)
         row_losses, baseline_rows = self._row_losses(sums), self._row_losses(baseline_sums)
         row_difference = row_losses - baseline_rows
         count("pair_rows", kept_rows, _outcomes(row_difference))

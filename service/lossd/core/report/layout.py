@@ -24,6 +24,11 @@ MOST_TERMS: Final = 41
 
 PAIR_COUNTS: Final = ("better", "worse", "equal", "undefined")
 """How an element or a row compares with the baseline's, in the order of their counts."""
+PAIR_SUMS: Final = (
+    *("baseline", "pair_squares", "pair_row_squares", "pair_row_products"),
+    *("baseline_row_squares", "baseline_row_products"),
+)
+"""The sums of pairs, over all rows or those of a group."""
 LISTS: Final = (
     "rows",
     "elements",
@@ -186,7 +191,7 @@ class Layout:
             sums.add("brier")
             sums.add("cross_entropy")
         if "paired" in spec.sections:
-            for name in ("baseline", "pair_squares", "pair_row_squares", "pair_row_products"):
+            for name in PAIR_SUMS:
                 sums.add(name)
         if "sweep" in spec.sections and not self.by_class:
             sums.add("sweep", self.brackets, max(1, len(spec.gammas)), 1)
@@ -234,7 +239,7 @@ class Layout:
         if self.inputs.by_count:
             sums.add("element_squares")
         if paired:
-            for name in ("baseline", "pair_squares", "pair_row_squares", "pair_row_products"):
+            for name in PAIR_SUMS:
                 sums.add(name)
         for name in ("rows", "rows_dropped", "count", "nan", "infinite"):
             counts.add(name)
