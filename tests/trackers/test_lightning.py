@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import pickle
 import subprocess
 import sys
 import warnings
@@ -22,7 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.data import DataLoader, TensorDataset
 
 from live_server import free_port
-from lossd_client import InvalidRequest, LossClient, Report
+from lossd_client import ConnectionFailed, InvalidRequest, LossClient, Report, Request, Response, Timeout
 from lossd_client.callbacks.lightning import ValidationReport
 from lossd_client.testing import FakeTransport
 from trackers.outages import outage
@@ -228,7 +229,45 @@ def test_a_server_that_does_not_come_back_is_told_at_the_end(tmp_path: Path) -> 
         assert trainer.current_epoch == 2
         said = [str(each.message) for each in told]
         assert sum("the server is away since" in text for text in said) == 1
-        assert "the server is still away: epochs without a report: 0, 1" in said
+        assert "epochs without a report, since the server is away or batches were lost: 0, 1" in said
+
+
+class Flaky(FakeTransport):
+    """The fake, which is away when told so."""
+
+    is_away = False
+
+    def send(self, request: Request, timeout: Timeout) -> Response:
+        if self.is_away:
+            raise ConnectionFailed("there is nobody")
+        return super().send(request, timeout)
+
+
+def test_what_is_late_at_the_end_is_logged_then(tmp_path: Path) -> None:
+    transport = Flaky()
+
+    class Ending(Watching):
+        def on_fit_end(self, trainer: Any, _: Any) -> None:
+            transport.is_away = False
+
+    with LossClient(transport=lambda: transport, retry=None) as client:
+        watching = Ending({(1, 1): lambda: setattr(transport, "is_away", True)})
+        report = ValidationReport("bce", client, drop_duplicates=True)
+        logger = CSVLogger(tmp_path / "csv", name="")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model, _ = fitted(tmp_path, [watching, report], epochs=2, logger=logger, num_sanity_val_steps=0)
+        wanted = [client.bce(torch.cat(seen), Y) for seen in model.seen]
+    rows = csv.DictReader((tmp_path / "csv" / "version_0" / "metrics.csv").read_text().splitlines())
+    means = {int(row["step"]): float(row["val_bce/mean"]) for row in rows if row["val_bce/mean"]}
+    assert means == {4: float(wanted[0]), 8: float(wanted[1])}
+
+
+def test_a_callback_is_pickled_for_ranks_that_are_spawned() -> None:
+    report = ValidationReport("focal", LossClient(transport=FakeTransport), gamma=2.0)
+    copied = pickle.loads(pickle.dumps(report))
+    with report.client, copied.client:
+        assert copied.client is not report.client
 
 
 RANK = """
@@ -236,31 +275,22 @@ import json, os, sys, warnings
 import torch
 from pathlib import Path
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import CSVLogger
-from trackers.test_lightning import Linear, Watching
-from lossd_client import ConnectionFailed, LossClient, Report
+from trackers.test_lightning import Flaky, Linear, Watching
+from lossd_client import LossClient
 from lossd_client.callbacks.lightning import ValidationReport
-from lossd_client.testing import FakeTransport
 
 warnings.simplefilter("ignore")
 rank = int(os.environ.get("LOCAL_RANK", 0))
 
-class Away(FakeTransport):
-    is_away = False
-    def send(self, request, timeout):
-        if Away.is_away:
-            raise ConnectionFailed("there is nobody")
-        return super().send(request, timeout)
-
 def away(value):
-    Away.is_away = value and rank == 1
+    Flaky.is_away = value and rank == 1
 
 class Reports(ValidationReport):
     def _log(self, epoch, report):
         got.append([epoch.number, epoch.step, {**report.to_dict(), "run": None}])
 
 got = []
-with LossClient(transport=Away, retry=None) as client:
+with LossClient(transport=Flaky, retry=None) as client:
     watching = Watching({(0, 1): lambda: away(True), (1, 0): lambda: away(False)})
     model = Linear()
     trainer = Trainer(

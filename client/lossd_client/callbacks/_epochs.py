@@ -11,7 +11,16 @@ from lossd_client.report import Report
 Figures: TypeAlias = Mapping[str, Callable[[Report], float]]
 """What is monitored, by name."""
 
-FIGURES: Final[Figures] = {"mean": lambda report: report.mean, "stderr": lambda report: report.stderr}
+
+def _mean(report: Report) -> float:
+    return report.mean
+
+
+def _stderr(report: Report) -> float:
+    return report.stderr
+
+
+FIGURES: Final[Figures] = {"mean": _mean, "stderr": _stderr}  # with names, so that a callback can be pickled
 
 
 def monitored(figures: Figures, report: Report | None) -> dict[str, float]:
@@ -76,5 +85,8 @@ class Epochs:
         self.log_late(patient=True)
         if self._late:
             numbers = ", ".join(str(epoch.number) for epoch in self._late)
-            warnings.warn(f"the server is still away: epochs without a report: {numbers}", stacklevel=2)
+            warnings.warn(
+                f"epochs without a report, since the server is away or batches were lost: {numbers}",
+                stacklevel=2,
+            )
         self._late = []

@@ -1,7 +1,7 @@
 """A callback of Keras that logs a validation report an epoch: `pip install 'lossd[keras]'`.
 
 report = ValidationReport((x_val, y_val), "bce", client, to="mlflow")
-model.fit(x, y, epochs=10, callbacks=[report, EarlyStopping(monitor="val_bce_mean")])
+model.fit(x, y, epochs=10, callbacks=[report, EarlyStopping("val_bce_mean", mode="min")])
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -32,7 +32,8 @@ class ValidationReport(Callback):  # type: ignore[misc] # Keras is in an environ
 
     The model predicts the data batch by batch, with any backend, and each batch is one request. The figures
     go into the epoch's logs as `{prefix}_mean` and `{prefix}_stderr`, where the callbacks behind this one in
-    the list, and the history, find them.
+    the list, and the history, find them. What monitors them
+    needs `mode="min"`.
 
     While the server is away, batches are kept, the epoch's figures are NaN, and its report is logged later,
     at its own step: after another epoch, or at the end. To `EarlyStopping` such an epoch is one without
