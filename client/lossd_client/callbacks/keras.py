@@ -32,8 +32,7 @@ class ValidationReport(Callback):  # type: ignore[misc] # Keras is in an environ
 
     The model predicts the data batch by batch, with any backend, and each batch is one request. The figures
     go into the epoch's logs as `{prefix}_mean` and `{prefix}_stderr`, where the callbacks behind this one in
-    the list, and the history, find them. What monitors them
-    needs `mode="min"`.
+    the list, and the history, find them; what monitors them needs `mode="min"`.
 
     While the server is away, batches are kept, the epoch's figures are NaN, and its report is logged later,
     at its own step: after another epoch, or at the end. To `EarlyStopping` such an epoch is one without
