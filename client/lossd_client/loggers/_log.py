@@ -63,11 +63,9 @@ def _target(to: object) -> tuple[str, Any]:
     if isinstance(to, ModuleType) and to.__name__ in _TRACKERS:
         return to.__name__, to
     origins = [f"{each.__module__}." for each in type(to).__mro__]
-    if any(origin.startswith(_LIGHTNING) for origin in origins):
-        experiment = to.experiment  # type: ignore[attr-defined] # every logger of Lightning has one
-        if hasattr(to, "run_id"):
-            return "mlflow", (experiment, to.run_id)
-        return _target(experiment)
+    is_lightning = any(origin.startswith(_LIGHTNING) for origin in origins)
+    if is_lightning and (experiment := getattr(to, "experiment", None)) is not None:
+        return ("mlflow", (experiment, to.run_id)) if hasattr(to, "run_id") else _target(experiment)
     for tracker in _TRACKERS:
         if any(origin.startswith(f"{tracker}.") for origin in origins):
             return tracker, to
