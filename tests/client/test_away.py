@@ -19,6 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 from torchmetrics import MetricCollection
+from torchmetrics.utilities.exceptions import TorchMetricsUserError
 
 from live_server import free_port, live_server
 from lossd_client import (
@@ -174,6 +175,31 @@ def test_a_batch_alone_is_nan_and_is_kept_once(client: LossClient, transport: Fl
     assert transport.sent == 3
     assert mean(X[6:], Y[6:]) == float(client.bce(X[6:], Y[6:]))
     assert float(mean.compute()) == whole(client)
+
+
+def test_a_batch_of_rows_that_have_come_before_is_not_kept(client: LossClient, transport: Flaky) -> None:
+    metric = RemoteReport("focal", client, **REPORT, drop_duplicates=True, on_error="warn")
+    updated(metric, BATCHES)
+    transport.is_away = True
+    with away():
+        assert metric(X[:6], Y[:6], ids=NAMES[:6]) is None
+    transport.is_away = False
+    assert sections(metric.compute()) == sections(client.report("focal", X, Y, **REPORT, ids=NAMES))
+    assert transport.sent == 5
+
+
+def test_states_that_are_synchronised_get_no_late_batches(client: LossClient, transport: Flaky) -> None:
+    metric = RemoteBCE(client, on_error="warn")
+    updated(metric, BATCHES[:2])
+    transport.is_away = True
+    with away():
+        updated(metric, BATCHES[2:])
+    transport.is_away = False
+    metric.sync(dist_sync_fn=lambda state, group=None: [state, state], distributed_available=lambda: True)
+    with pytest.raises(TorchMetricsUserError, match="already been synced"):
+        metric.compute()
+    metric.unsync()
+    assert float(metric.compute()) == whole(client)
 
 
 @pytest.mark.parametrize("on_error", ["raise", "warn"])

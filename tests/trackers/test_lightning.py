@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 import torch
+import wandb
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -27,6 +28,7 @@ from lossd_client import ConnectionFailed, InvalidRequest, LossClient, Report, R
 from lossd_client.callbacks.lightning import ValidationReport
 from lossd_client.testing import FakeTransport
 from trackers.outages import outage
+from trackers.wandb_file import finished
 
 ROWS, BATCH = 21, 6
 CHANCE = torch.Generator().manual_seed(1)
@@ -261,6 +263,38 @@ def test_what_is_late_at_the_end_is_logged_then(tmp_path: Path) -> None:
     rows = csv.DictReader((tmp_path / "csv" / "version_0" / "metrics.csv").read_text().splitlines())
     means = {int(row["step"]): float(row["val_bce/mean"]) for row in rows if row["val_bce/mean"]}
     assert means == {4: float(wanted[0]), 8: float(wanted[1])}
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # wandb leaves temporary folders to the end
+def test_wandb_has_late_reports_at_their_own_steps(tmp_path: Path) -> None:
+    transport = Flaky()
+    with LossClient(transport=lambda: transport, retry=None) as client:
+        away: dict[tuple[int, int], Callable[[], object]] = {
+            (1, 0): lambda: setattr(transport, "is_away", True),
+            (2, 0): lambda: setattr(transport, "is_away", False),
+        }
+        logger = WandbLogger(project="test", save_dir=tmp_path, offline=True)
+        report = ValidationReport("bce", client, sections=["totals"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model, _ = fitted(
+                tmp_path, [Watching(away), report], epochs=3, logger=logger, num_sanity_val_steps=0
+            )
+        wandb.finish()
+        wanted = {4 * (n + 1): float(client.bce(torch.cat(seen), Y)) for n, seen in enumerate(model.seen)}
+    try:
+        (folder,) = (tmp_path / "wandb").glob("offline-run-*")
+        rows = [
+            {".".join(each.nested_key) or each.key: each.value_json for each in record.history.item}
+            for record in finished(folder)
+            if record.WhichOneof("record_type") == "history"
+        ]
+    finally:
+        wandb.teardown()
+    logged = {
+        int(row["trainer/global_step"]): float(row["val_bce/mean"]) for row in rows if "val_bce/mean" in row
+    }
+    assert logged == wanted
 
 
 def test_a_callback_is_pickled_for_ranks_that_are_spawned() -> None:

@@ -126,6 +126,7 @@ class ValidationReport(Callback):  # type: ignore[misc] # Lightning is in an env
                 **self._parameters,
             ).to(pl_module.device)
             metric._is_of_callback = True
+            metric._sends_ids = metric._lists_ids  # on one rank, too, where else they would be refused
             if metric._outbox is not None:
                 metric._outbox = Outbox(self._client, self._room)
             self._metrics.append(metric)
@@ -194,13 +195,18 @@ class ValidationReport(Callback):  # type: ignore[misc] # Lightning is in an env
 
     def _log(self, epoch: Epoch, report: Report) -> None:
         for logger in self._loggers:
-            if _is_known(logger):
-                log(report, to=logger, step=epoch.step, prefix=epoch.prefix)
-            else:
+            tracker = _tracker_of(logger)
+            if tracker is None:
                 figures = monitored(self._figures, report)
                 logger.log_metrics(
                     {f"{epoch.prefix}/{name}": figure for name, figure in figures.items()}, epoch.step
                 )
+            elif tracker == "wandb":
+                # It drops what is logged at a step before its own, so Lightning logs its steps as a metric.
+                logger.experiment.log({"trainer/global_step": epoch.step}, commit=False)
+                log(report, to=logger, prefix=epoch.prefix)
+            else:
+                log(report, to=logger, step=epoch.step, prefix=epoch.prefix)
 
 
 def _computing(metric: RemoteReport) -> Callable[[bool], Report | None]:
@@ -211,13 +217,9 @@ def _computing(metric: RemoteReport) -> Callable[[bool], Report | None]:
     return compute
 
 
-def _is_known(logger: object) -> bool:
-    """Return whether `lossd_client.loggers` writes to it."""
+def _tracker_of(logger: object) -> str | None:
+    """Return which tracker a logger writes to, if `lossd_client.loggers` knows it."""
     try:
-        _target(logger)
-    except (
-        AttributeError,
-        TypeError,
-    ):  # a logger of Lightning whose experiment is its own, such as CSVLogger
-        return False
-    return True
+        return _target(logger)[0]
+    except TypeError:
+        return None

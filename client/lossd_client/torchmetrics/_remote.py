@@ -89,7 +89,8 @@ class Remote(Metric):
         self._outbox = Outbox(self._client, Room(keep_bytes)) if keeps else None
         self._refused: LossdError | None = None  # of a kept batch, and not raised yet
         self._incomplete = 0  # batches that the last `compute` did not have
-        self._updates_of_forward: int | None = None  # None outside of `forward`
+        self._in_forward = False
+        self._is_alone = False  # in `forward`, which adds a batch to empty states, having added it before
 
     def _add_missing_state(self, name: str) -> None:
         """Add the state that counts the missing batches."""
@@ -113,7 +114,7 @@ class Remote(Metric):
         """Add a batch and return its own mean or report; see `update`."""
         self._send_kept()
         before, kept = dict(self.__dict__), len(self._outbox or ())
-        self._updates_of_forward = 0
+        self._in_forward = True
         try:
             value = super().forward(*args, **kwargs)
         except BaseException:  # torchmetrics empties the states first, and would leave them so
@@ -121,14 +122,16 @@ class Remote(Metric):
             if self._outbox is not None:
                 self._outbox.cut(kept)
             raise
-        self._updates_of_forward = None
+        self._in_forward = self._is_alone = False
         self._raise_refused()
         return value
 
     def reset(self) -> None:
         """Forget all batches, kept ones too."""
         super().reset()
-        if self._updates_of_forward is None and self._outbox is not None:
+        if self._in_forward:
+            self._is_alone = bool(self.full_state_update or self.dist_sync_on_step)
+        elif self._outbox is not None:
             self._outbox.cut(0)
             self._outbox.lost, self._refused, self._incomplete = 0, None, 0
 
@@ -137,17 +140,10 @@ class Remote(Metric):
         checked = check(call)
         if self._outbox is None:
             return self._client._score_checked(checked)
-        if self._updates_of_forward is not None:
-            self._updates_of_forward += 1
         result = self._outbox.score(checked, tag, keeps=keeps and not self._is_alone)
         if result is None and keeps:
             self._count_missing(1)
         return result
-
-    @property
-    def _is_alone(self) -> bool:
-        """Whether `forward` adds its batch to empty states, having added it to the running ones."""
-        return self._updates_of_forward is not None and self._updates_of_forward > 1
 
     def _add_late(self, kept: Kept, result: LossResult | None) -> None:
         """Add the answer to a batch that was kept; None if the server refused it."""
@@ -155,7 +151,7 @@ class Remote(Metric):
 
     def _send_kept(self, *, now: bool = False) -> None:
         """Send the batches that were kept, as far as the server answers."""
-        if not self._outbox or self._updates_of_forward is not None:
+        if not self._outbox or self._in_forward or self._is_synced:
             return
 
         def add(kept: Kept, result: LossResult | None) -> None:
@@ -168,7 +164,7 @@ class Remote(Metric):
 
     def _raise_refused(self) -> None:
         """Raise what the server said of a batch that was kept, now that all others are added."""
-        if self._updates_of_forward is None and self._refused is not None:
+        if not self._in_forward and self._refused is not None:
             refused, self._refused = self._refused, None
             raise refused
 
@@ -191,7 +187,7 @@ class Remote(Metric):
             value = computed(*args, **kwargs)
             if self._incomplete:
                 self._computed = None  # the next may have them
-                if self._updates_of_forward is None and not self._is_of_callback:
+                if not self._in_forward and not self._is_of_callback:
                     warnings.warn(
                         f"{type(self).__name__}: {self._incomplete} batches are missing, "
                         "so there is no value; the server is away, or they are lost",

@@ -128,9 +128,9 @@ class RemoteReport(Remote):
         self._params = params
         checked_report(batch_call(loss, {}, self._params).report)  # refuses what there is not
         self._drops = drop_duplicates
-        self._sends_ids = not drop_duplicates or not {"all", "top"}.isdisjoint(
-            sections.split(",") if isinstance(sections, str) else sections
-        )
+        names = sections.split(",") if isinstance(sections, str) else sections
+        self._lists_ids = not {"all", "top"}.isdisjoint(names)
+        self._sends_ids = not drop_duplicates or self._lists_ids
         self._last: tuple[dict[str, Any], Tensor] | None = None  # the last batch, and its rows' ids
         self._last_kept: int | None = (
             None  # the number of the last batch, if it is kept, with drop_duplicates
@@ -224,7 +224,7 @@ class RemoteReport(Remote):
         """Forget all batches."""
         super().reset()
         self._last = None
-        if self._updates_of_forward is None:
+        if not self._in_forward:
             self._last_kept, self._skipped = None, 0
 
     def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
@@ -270,16 +270,22 @@ class RemoteReport(Remote):
         """
         gather = dist_sync_fn or gather_all_tensors
         is_distributed = distributed_available or self.distributed_available_fn
-        unscored = 0
+        unscored = False
         if self._drops and should_sync and not self._is_synced and is_distributed():
             unscored = self._drop_padding(
                 lambda state: gather(state, group=process_group or self.process_group)
             )
-        self._count_missing(unscored)
-        super().sync(padded(gather), process_group, should_sync, distributed_available)
-        if unscored:  # this rank's states are complete without being synchronised
-            assert self._cache is not None
-            self._cache["report_missing"][0] -= unscored
+        if not unscored:
+            super().sync(padded(gather), process_group, should_sync, distributed_available)
+            return
+        self._count_missing(1)
+        try:
+            super().sync(padded(gather), process_group, should_sync, distributed_available)
+        finally:  # this rank's own states are complete
+            if self._cache is not None:
+                self._cache["report_missing"][0] -= 1
+            else:
+                self._count_missing(-1)
 
     def _score(
         self, tensors: Mapping[str, Any], after: Sequence[Tensor], *, keeps: bool = True
@@ -323,11 +329,11 @@ class RemoteReport(Remote):
     def _joined(self, documents: Sequence[Tensor]) -> Tensor:
         return merged_bytes([document for document in documents if document.numel()])
 
-    def _drop_padding(self, gather: Callable[[Tensor], Sequence[Tensor]]) -> int:
+    def _drop_padding(self, gather: Callable[[Tensor], Sequence[Tensor]]) -> bool:
         """Score the last batch again without the rows that are other ranks'.
 
         Returns:
-            How many batches that could not be done with: 1 if the server is away, else 0.
+            Whether that has still to be done, because the server is away.
         """
         settled, last = gather(self.report_ids), gather(self.report_last_ids)
         refuse_common(settled)
@@ -335,7 +341,7 @@ class RemoteReport(Remote):
         taken = united([*settled, *last[:rank]])
         rows = first_rows(self.report_last_ids, without=taken)
         if len(rows) == len(self.report_last_ids) or self._last_kept is not None:
-            return 0  # what is kept is missing anyway, and is sent before the next
+            return False  # what is kept is missing anyway, and is sent before the next
         if self._last is None:
             raise ValueError("the last batch, which has padding, is not there: these states were loaded")
         tensors, keys = self._last
@@ -345,9 +351,9 @@ class RemoteReport(Remote):
             part = rows_of(tensors, first_rows(keys, within=kept))
             last_batch = self._score(part, [self.report_document], keeps=False)
         if last_batch is None:
-            return 1
+            return True
         self.report_last, self.report_last_ids = last_batch, kept
-        return 0
+        return False
 
 
 def _rank(group: Any) -> int:  # noqa: ANN401 - torch's
