@@ -111,6 +111,7 @@ def metrics_of(client: LossClient, **options: Any) -> list[Any]:  # noqa: ANN401
     ]
 
 
+@pytest.mark.slow
 def test_a_server_that_was_ended_and_started_again(tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -149,6 +150,7 @@ def test_what_was_away_is_added_with_the_same_bits(
     expected = [whole(client), *[sections(client.report("focal", X, Y, **REPORT, ids=NAMES))] * 2]
     by_number = sections(client.report("focal", X, Y, **REPORT))
     numbered = RemoteReport("focal", client, **REPORT, on_error="warn")
+    stepwise = RemoteBCE(client, on_error="warn", dist_sync_on_step=True)
     metrics = [*metrics_of(client), numbered]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -156,10 +158,12 @@ def test_what_was_away_is_added_with_the_same_bits(
             transport.is_away = number in gone
             for metric in metrics[:3]:
                 updated(metric, [rows], way=way)
-            getattr(numbered, way)(X[rows], Y[rows])
+            for metric in (numbered, stepwise):
+                getattr(metric, way)(X[rows], Y[rows])
     transport.is_away = False
     values = [metrics[0].compute().item(), *(sections(metric.compute()) for metric in metrics[1:])]
     assert values == [*expected, by_number]
+    assert float(stepwise.compute()) == expected[0]
 
 
 def test_a_batch_alone_is_nan_and_is_kept_once(client: LossClient, transport: Flaky) -> None:
@@ -289,6 +293,7 @@ def test_kept_bytes_are_bounded_and_what_has_no_room_is_counted(client: LossClie
     assert float(metric.compute()) == whole(client)
 
 
+@pytest.mark.slow
 def test_many_bytes_lie_in_a_file_without_a_name(client: LossClient, transport: Flaky) -> None:
     x = torch.randn(1_000_000, generator=CHANCE)
     y = (x > 0.5).to(torch.uint8)
@@ -479,6 +484,7 @@ distributed.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_ranks_know_what_another_lacks(client: LossClient, tmp_path: Path) -> None:
     ranks = [
         subprocess.Popen(
