@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from lossd_client._base_client import BaseClient, Meter, report_of
-from lossd_client._calls.calls import LossCall
+from lossd_client._calls.calls import CheckedCall, LossCall
 from lossd_client._calls.checks import check
 from lossd_client._calls.parameters import LossName
 from lossd_client._http.addresses import is_loopback
@@ -174,7 +174,10 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], R
         return self._run(self._exchange(part, self._encoded(part), state))
 
     def _score(self, call: LossCall) -> LossResult:
-        plan = self._plan(check(call))
+        return self._score_checked(check(call))
+
+    def _score_checked(self, call: CheckedCall) -> LossResult:
+        plan = self._plan(call)
         if plan.is_whole:
             [part] = plan.parts()
             result = self._score_part(part)

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from lossd_client._calls.parameters import DEFAULT, Default, IgnoreIndex, TargetsFormat, Variant
+from lossd_client._deferred import KEEP_BYTES, OnError
 from lossd_client.client import LossClient
 from lossd_client.torchmetrics._means import Normalizer, RemoteMean
 from lossd_client.torchmetrics._remote import parameters
@@ -33,16 +34,25 @@ class RemoteBCE(RemoteMean):
         label_smoothing: e in [0, 1).
         ignore_index: The target whose elements are dropped.
         allow_nan: Let a NaN propagate.
+        on_error: What an error of the network or of the server does. "raise" raises it. "warn" warns, once an
+            outage, keeps the batch, and sends it with a later update or with `compute`: the mean is NaN until
+            it is complete. What the server refuses is raised all the same. In a collection such a metric
+            makes its own requests.
+        keep_bytes: How much is kept: 32 MiB in memory, the rest in a temporary file. A batch for which there
+            is no room is lost, with a warning, and the mean stays NaN until `reset`.
         options: Those of `torchmetrics.Metric`.
 
     Attributes:
         bce_sum_digits: The weighted losses of all batches, summed: int64 digits of 32 bits, which ranks
             add up without rounding.
         bce_weight_digits: What the mean divides the sum by, in the same form.
+        bce_missing: First, how many batches these sums lack. States that are saved so stay incomplete where
+            they are loaded; a pickled or copied metric keeps its batches.
 
     Raises:
         TypeError: There are both a client and a base_url or an api_key.
-        ValueError: The normalizer is not one of the three, or base_url no address.
+        ValueError: The normalizer is not one of the three, or base_url no address, or there is no such
+            on_error.
     """
 
     _loss = "bce"
@@ -64,9 +74,12 @@ class RemoteBCE(RemoteMean):
         label_smoothing: float = 0.0,
         ignore_index: IgnoreIndex = None,
         allow_nan: bool = False,
+        on_error: OnError = "raise",
+        keep_bytes: int = KEEP_BYTES,
         **options: Any,  # noqa: ANN401 - torchmetrics'
     ) -> None:
-        super().__init__(client, base_url, api_key, probabilities, parameters(locals()), options)
+        params = parameters(locals())
+        super().__init__(client, base_url, api_key, probabilities, on_error, keep_bytes, params, options)
 
     @property
     def bce_sum(self) -> Tensor:
@@ -93,6 +106,7 @@ class RemoteFocal(RemoteMean):
         focal_sum_digits: The weighted losses of all batches, summed: int64 digits of 32 bits, which ranks
             add up without rounding.
         focal_weight_digits: What the mean divides the sum by, in the same form.
+        focal_missing: As in `RemoteBCE`.
     """
 
     _loss = "focal"
@@ -117,9 +131,12 @@ class RemoteFocal(RemoteMean):
         label_smoothing: float = 0.0,
         ignore_index: IgnoreIndex = None,
         allow_nan: bool = False,
+        on_error: OnError = "raise",
+        keep_bytes: int = KEEP_BYTES,
         **options: Any,  # noqa: ANN401 - torchmetrics'
     ) -> None:
-        super().__init__(client, base_url, api_key, probabilities, parameters(locals()), options)
+        params = parameters(locals())
+        super().__init__(client, base_url, api_key, probabilities, on_error, keep_bytes, params, options)
 
     @property
     def focal_sum(self) -> Tensor:

@@ -2,16 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
+from torchmetrics import Metric
 
+from lossd_client._calls.calls import batch_call
 from lossd_client._calls.parameters import LossName
+from lossd_client._deferred import Kept, OnError
 from lossd_client._exact_sum import ExactSum
 from lossd_client.client import LossClient
+from lossd_client.result import LossResult
 from lossd_client.torchmetrics._remote import Remote
 
 Normalizer: TypeAlias = Literal["count", "weight", "positives"]
@@ -32,10 +37,12 @@ class RemoteMean(Remote):
         base_url: str | None,
         api_key: str | None,
         probabilities: bool,
+        on_error: OnError,
+        keep_bytes: int,
         params: Mapping[str, Any],
         options: Mapping[str, Any],
     ) -> None:
-        super().__init__(client, base_url, api_key, probabilities, options)
+        super().__init__(client, base_url, api_key, probabilities, on_error, keep_bytes, options)
         if params["normalizer"] not in ("count", "weight", "positives"):
             raise ValueError(
                 f"normalizer must be 'count', 'weight' or 'positives', and is {params['normalizer']!r}; to "
@@ -50,6 +57,7 @@ class RemoteMean(Remote):
         for name in ("sum", "weight"):
             zero = torch.tensor(ExactSum().digits, dtype=torch.int64)
             self.add_state(f"{self._loss}_{name}_digits", zero, dist_reduce_fx="sum")
+        self._add_missing_state(f"{self._loss}_missing")
 
     def update(
         self, preds: Tensor, target: Tensor, weight: Tensor | None = None, mask: Tensor | None = None
@@ -65,13 +73,29 @@ class RemoteMean(Remote):
 
         Raises:
             TypeError: A dtype is not allowed.
-            LossdError: The server gave no answer; what was added before stays as it was.
+            LossdError: The server gave no answer; what was added before stays as it was. With
+                `on_error="warn"`: the server refused this batch, or one that was kept, which is left out.
         """
-        score: Callable[..., Any] = self._client.bce if self._loss == "bce" else self._client.focal
+        self._send_kept()
         params = {name: value for name, value in self._params.items() if name != "normalizer"}
         tensors = {self._inputs: preds, "targets": target, "weight": weight, "mask": mask}
-        result = score(**tensors, **params, reduction="sum")  # defined for a batch without elements, too
-        self._warn(result, 4)  # torchmetrics' wrapper is between
+        # The sum is defined for a batch without elements, too.
+        result = self._scored(batch_call(self._loss, tensors, {**params, "reduction": "sum"}))
+        if result is not None:
+            self._warn(result, 4)  # torchmetrics' wrapper is between
+            self._add_result(result)
+        self._raise_refused()
+
+    def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
+        """Add the batches of another metric, kept ones too, or of its states; see `torchmetrics.Metric`."""
+        super().merge_state(incoming_state)
+        self._merge_kept(incoming_state)
+
+    def _add_late(self, kept: Kept, result: LossResult | None) -> None:
+        if result is not None:
+            self._add_result(result)
+
+    def _add_result(self, result: LossResult) -> None:
         added = {
             "count": [result.count],
             "weight": result.weight_sum_terms or [result.weight_sum],
@@ -83,8 +107,10 @@ class RemoteMean(Remote):
     def compute(self) -> Tensor:
         """Return the mean over all batches of all ranks, a float64 scalar; NaN over nothing.
 
-        It has the bits of one request over everything, however the batches were dealt out.
+        It has the bits of one request over everything, however the batches were dealt out. With
+        `on_error="warn"` what was kept is sent first; while batches are missing it is NaN, with a warning.
         """
+        self._incomplete = self._missing
         divisor = self._value("weight")
         if self._params["normalizer"] == "positives":
             divisor = divisor.clamp(min=1.0)
@@ -101,9 +127,9 @@ class RemoteMean(Remote):
         setattr(self, f"{self._loss}_{name}_digits", state + digits)
 
     def _value(self, name: str) -> Tensor:
-        """Return the sum, rounded once."""
+        """Return the sum, rounded once; NaN while batches are missing."""
         state = self._state(name)
-        value = ExactSum.of_digits(state.tolist()).value
+        value = math.nan if self._missing else ExactSum.of_digits(state.tolist()).value
         return torch.tensor(value, dtype=torch.float64, device=state.device)
 
 
