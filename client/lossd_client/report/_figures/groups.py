@@ -114,7 +114,9 @@ class Groups(Mapping[GroupId, Group]):
         return self._group(key)
 
     def _group(self, key: Key) -> Group:
-        return Group(self._part.at(self._places[key]), self._params, self._id(key))
+        places = self._places[key]
+        one = self._part.at(places[0] if len(places) == 1 else places)  # a place is read faster than a list
+        return Group(one, self._params, self._id(key))
 
     def __repr__(self) -> str:
         return f"<Groups by {', '.join(self.names)}: {len(self)}>"
