@@ -80,7 +80,14 @@ static void sweep_misses_of(const formula *how, int fine, int n, const double *x
         fine ? SWEEP_MISSES(0, 0, 1) : SWEEP_MISSES(0, 0, 0);
 }
 
-/* Costs and modulators of logits with targets of 0 and 1, without what then is nothing. */
+/* The costs of logits with targets of 0 and 1, without what then is nothing. */
+static void hard_sweep_costs(int n, const double *restrict x, const double *restrict y, double *restrict cost)
+{
+    for (int i = 0; i < n; i++)
+        cost[i] = lossd_hard_cross_entropy(1, lossd_logit(0, 1, 1, x[i]), y[i]);
+}
+
+/* The same, and the modulators. */
 static void hard_sweep_inputs(int n, const double *restrict x, const double *restrict y, sweep_piece *restrict to)
 {
     for (int i = 0; i < n; i++) {
@@ -163,6 +170,19 @@ static void add_bce_products(const report *report, int64_t start, int n, sweep_p
     add_bracket(report, 1, 0, start, at->other, n, figures);
 }
 
+/* The same for targets of 0 and 1, with their costs in `positive`. */
+static void add_hard_bce_products(const report *report, int64_t start, int n, sweep_piece *at, figures *figures)
+{
+    const double *y = at->y;
+    for (int i = 0; i < n; i++) {
+        const double product = at->weight[i] * at->positive[i];
+        at->value[i] = y[i] > 0.0 ? product : 0.0;
+        at->other[i] = y[i] > 0.0 ? 0.0 : product;
+    }
+    add_bracket(report, 0, 0, start, at->value, n, figures);
+    add_bracket(report, 1, 0, start, at->other, n, figures);
+}
+
 /* What an element weighs, 0 if it is dropped. */
 static void weights_of(const report *report, const block *block, int from, int n, double *weight)
 {
@@ -184,8 +204,8 @@ static void sweep_powers(double gamma, int n, int weighted, sweep_piece *at)
 static int is_plain_piece(const job *job, int fine, int n, const double *x, const double *y)
 {
     const formula *how = &job->formula;
-    return how->loss == LOSSD_FOCAL && how->variant == LOSSD_SIGMOID && !how->probabilities && !fine &&
-           how->smoothing == 0.0 && !job->allow_nan && lossd_all_hard(n, x, y);
+    return (how->loss == LOSSD_BCE || (how->loss == LOSSD_FOCAL && how->variant == LOSSD_SIGMOID)) &&
+           !how->probabilities && !fine && how->smoothing == 0.0 && !job->allow_nan && lossd_all_hard(n, x, y);
 }
 
 static void add_sweep_piece(const job *job, const report *report, const block *block, int from, int n, int fine,
@@ -198,6 +218,12 @@ static void add_sweep_piece(const job *job, const report *report, const block *b
     const int hard = is_plain_piece(job, fine, n, x, y), weighted = report->weighted || block->dropped;
     if (weighted || how->loss == LOSSD_BCE)
         weights_of(report, block, from, n, at.weight);
+    if (hard && how->loss == LOSSD_BCE) {
+        hard_sweep_costs(n, x, y, at.positive);
+        memcpy(at.y, y, sizeof *at.y * (size_t)n);
+        add_hard_bce_products(report, start, n, &at, figures);
+        return;
+    }
     if (hard) {
         hard_sweep_inputs(n, x, y, &at);
     } else {
@@ -222,11 +248,13 @@ static void add_sweep_piece(const job *job, const report *report, const block *b
 
 static void add_sweep(const job *job, const report *report, const block *block, figures *figures)
 {
-    int fine = 0;
+    int fine = 0, piece = PIECE;
     for (int g = 0; g < report->gammas; g++)
         fine |= !is_simple(report->gamma[g]);
-    for (int from = 0; from < block->count; from += PIECE) {
-        const int n = block->count - from < PIECE ? block->count - from : PIECE;
+    if (figures->lines.length && report->classes <= PIECE && report->classes) /* whole lines */
+        piece = PIECE / (int)report->classes * (int)report->classes;
+    for (int from = 0; from < block->count; from += piece) {
+        const int n = block->count - from < piece ? block->count - from : piece;
         add_sweep_piece(job, report, block, from, n, fine, figures);
     }
 }
