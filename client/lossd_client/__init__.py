@@ -25,6 +25,7 @@ from lossd_client._requests.splitting import Batch
 from lossd_client._version import version as _version
 from lossd_client.async_client import AsyncLossClient
 from lossd_client.client import LossClient
+from lossd_client.comparison import Comparison, NotComparable, compare
 from lossd_client.errors import (
     BadAnswer,
     ConnectionFailed,
@@ -62,6 +63,7 @@ __all__ = [
     "Axis",
     "BadAnswer",
     "Batch",
+    "Comparison",
     "ConnectionFailed",
     "DeadlineExceeded",
     "Default",
@@ -74,6 +76,7 @@ __all__ = [
     "LossResult",
     "LossdError",
     "Normalizer",
+    "NotComparable",
     "NotFound",
     "Progress",
     "Reduction",
@@ -92,6 +95,7 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "Variant",
+    "compare",
     "progress_bar",
 ]
 

@@ -38,6 +38,21 @@ def ratio_stderr(s: Sequence[float], d: Sequence[float], least: int = 0) -> floa
     return float(mpmath.sqrt(mpmath.mpf(variance.numerator) / variance.denominator))
 
 
+def jackknife_stderr(s: Sequence[float], d: Sequence[float], least: int = 0) -> float:
+    """The square root of (G - 1) / G * sum((R_j - R)^2), by taking R again without each cluster j."""
+
+    def ratio(left_out: int | None) -> Fraction:
+        above, below = (
+            sum((Fraction(each) for j, each in enumerate(numbers) if j != left_out), Fraction(0))
+            for numbers in (s, d)
+        )
+        return above / max(below, Fraction(least))
+
+    spread = sum(((ratio(j) - ratio(None)) ** 2 for j in range(len(s))), Fraction(0))
+    variance = Fraction(len(s) - 1, len(s)) * spread
+    return float(mpmath.sqrt(mpmath.mpf(variance.numerator) / variance.denominator))
+
+
 def by_row(case: Case, numbers: Array) -> list[float]:
     live = case.is_kept.any(axis=1)
     found: list[float] = case.by_row(numbers)[live].tolist()
@@ -116,7 +131,7 @@ def test_standard_errors_by_clusters(normalizer: str | float) -> None:
     def clustered(numbers: Array) -> float:
         s = [math.fsum(numbers[rows][kept[rows]]) for rows in clusters]
         d = [math.fsum(case.shares[rows][kept[rows].any(axis=1)]) for rows in clusters]
-        found = ratio_stderr(s, d, least=normalizer == "positives")
+        found = jackknife_stderr(s, d, least=normalizer == "positives")
         return found if isinstance(normalizer, str) else found * sum(d) / normalizer
 
     assert case.base is not None

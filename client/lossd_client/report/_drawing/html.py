@@ -43,7 +43,11 @@ _PAGE: Final = "body{margin:2em auto;padding:0 1em;max-width:46em}"
 def report_html(report: ReportView) -> str:
     """Return a report as a fragment of HTML."""
     document = report._document
-    parts = (part(report, document) for part in _PARTS)
+    return fragment(*(part(report, document) for part in _PARTS))
+
+
+def fragment(*parts: str) -> str:
+    """Return parts of HTML as one, with their style."""
     return tag("div", tag("style", _STYLE), *parts, class_="lossd")
 
 
@@ -74,7 +78,7 @@ def result_html(result: Any) -> str:  # noqa: ANN401 - its module leads to this 
         *(("note", note) for note in result.notes),
     ]
     listed = table(("", result.loss_name), rows, caption=f"{result.loss_name} loss")
-    return tag("div", tag("style", _STYLE), listed, class_="lossd")
+    return fragment(listed)
 
 
 def _shown(value: Any) -> str:  # noqa: ANN401 - a parameter

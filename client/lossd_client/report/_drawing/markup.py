@@ -10,9 +10,9 @@ _UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\u
 _LONGEST: Final = 200  # characters of a name that are shown
 
 
-def escaped(value: object) -> str:
-    """Return a value as text that is safe within an element or an attribute."""
-    return escape(_UNPRINTABLE.sub("\ufffd", str(value)), quote=True)
+def escaped(value: object, *, quote: bool = True) -> str:
+    """Return a value as text that is safe within an element, and with `quote` within an attribute."""
+    return escape(_UNPRINTABLE.sub("\ufffd", str(value)), quote=quote)
 
 
 def text(value: object) -> str:
@@ -21,7 +21,7 @@ def text(value: object) -> str:
     return escaped(shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…")
 
 
-def tag(name: str, *inside: str, **attributes: object) -> str:
+def tag(name: str, /, *inside: str, **attributes: object) -> str:
     """Return an element.
 
     Args:

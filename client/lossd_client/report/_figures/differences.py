@@ -1,5 +1,6 @@
 """The differences of losses from those of another model, the baseline."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
@@ -14,7 +15,7 @@ from lossd_client.report._figures.figures import (
     scale,
     whole_divisor,
 )
-from lossd_client.report._figures.stderr import difference, ratio_stderr
+from lossd_client.report._figures.stderr import difference, quotient, ratio_stderr
 
 
 class Signs:
@@ -78,6 +79,16 @@ class Difference(Signs):
         """The mean of loss minus baseline: below 0 where the model is better. NaN over nothing."""
         return mean_of(self.sum, self._whole, self._params)
 
+    @property
+    def baseline_mean(self) -> float:
+        """The baseline's mean. NaN over nothing."""
+        return mean_of(self.baseline_sum, self._whole, self._params)
+
+    @property
+    def relative(self) -> float:
+        """The mean difference as a part of the baseline's mean: 0.01 is a loss that is 1 % greater."""
+        return relative_change(self.exact_sum, self._part.sum("baseline_sum"))
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} mean={self.mean!r}, better={self.better}, worse={self.worse}>"
 
@@ -104,6 +115,30 @@ class RowDifference(Difference):
             scale(self._whole, normalizer),
         )
 
+    @property
+    def has_baseline_squares(self) -> bool:
+        """Whether the report says how the baseline's own losses vary; those of before 0.2 do not."""
+        return "baseline_squares_terms" in self._part.within("rows", "in paired").block
+
+    @property
+    def relative_stderr(self) -> float:
+        """The standard error of the relative change, by rows.
+
+        It is that of a ratio of two sums over rows, as the baseline's mean varies too. Without the squares of
+        the baseline's losses, its mean is taken as known.
+        """
+        rows = self._part.within("rows", "in paired")
+        if not self.has_baseline_squares:
+            return self.stderr / self.baseline_mean if self.baseline_mean > 0 else math.nan
+        return ratio_stderr(
+            rows.sum("squares"),
+            rows.sum("baseline_products"),
+            rows.sum("baseline_squares"),
+            self.exact_sum,
+            self._part.sum("baseline_sum"),
+            kept_rows(self._whole),
+        )
+
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Return the confidence interval of the mean difference, by rows and Student's t.
 
@@ -111,6 +146,18 @@ class RowDifference(Difference):
             ValueError: The level is not between 0 and 1.
         """
         return interval(self.mean, self.stderr, kept_rows(self._whole), level)
+
+
+def relative_change(changed: ExactSum, baseline: ExactSum) -> float:
+    """Return a difference of sums as a part of the baseline's, rounded once.
+
+    NaN where one is not finite, or the baseline's is 0 and the difference too; infinite where it is 0 alone.
+    """
+    if changed.special != 0 or baseline.special != 0:
+        return math.nan
+    if baseline.units == 0:
+        return math.copysign(math.inf, changed.units) if changed.units else math.nan
+    return quotient(changed.units, baseline.units)
 
 
 class ClassDifferences(Sequence[Difference]):

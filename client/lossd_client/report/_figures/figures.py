@@ -106,6 +106,15 @@ class Figures:
         """The sum divided as the parameter `normalizer` says; NaN over nothing."""
         return mean_of(self.sum, self._part, self._params)
 
+    @property
+    def exact_sum(self) -> ExactSum:
+        """The weighted losses summed, exactly."""
+        return self._part.sum("sum")
+
+    def divided(self, total: float) -> float:
+        """Return another sum divided as the mean is; NaN over nothing."""
+        return mean_of(total, self._part, self._params)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} mean={self.mean!r}, sum={self.sum!r}, count={self.count}>"
 
@@ -127,6 +136,11 @@ class RowFigures(Figures):
     def rows_dropped(self) -> int:
         """The number of rows of which every element was dropped."""
         return self._part.count("rows_dropped")
+
+    @property
+    def rows_kept(self) -> int:
+        """The number of the others."""
+        return kept_rows(self._part)
 
     @property
     def elements(self) -> int:

@@ -1,28 +1,18 @@
 """The figures of groups of rows."""
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any, Self, TypeAlias
 
 import numpy as np
 
 from lossd_client.report._figures.block import Block, Part
+from lossd_client.report._figures.clusters import Clusters, Key, Slots, Terms
 from lossd_client.report._figures.differences import RowDifference
-from lossd_client.report._figures.figures import (
-    Classes,
-    RowFigures,
-    interval,
-    kept_rows,
-    mean_of,
-    normalizer_of,
-    scale,
-    shares,
-    whole_divisor,
-)
-from lossd_client.report._figures.stderr import cluster_stderr
+from lossd_client.report._figures.figures import Classes, RowFigures, interval, mean_of, normalizer_of
 from lossd_client.report._json import Id, read_group_ids
 
 GroupId: TypeAlias = Id | tuple[Id, ...]
-Key: TypeAlias = tuple[Id, ...]
 
 
 class Group(RowFigures):
@@ -133,27 +123,15 @@ class Groups(Mapping[GroupId, Group]):
     def stderr(self) -> float:
         """The standard error of the mean over all groups, with the groups as clusters.
 
-        Rows of one group may depend on each other then, those of different groups may not. NaN for fewer
-        than two groups.
+        Rows of one group may depend on each other then, those of different groups may not. It is the
+        jackknife's: what the means without each of the groups show. NaN for fewer than two groups.
         """
-        normalizer, kept = normalizer_of(self._params), self._kept()
-        return cluster_stderr(
-            [part.sum("sum") for part in kept],
-            [shares(part, normalizer) for part in kept],
-            whole_divisor(self._whole, normalizer),
-            scale(self._whole, normalizer),
-        )
+        return self._alone.stderr
 
     @property
     def paired_stderr(self) -> float:
         """The standard error of the mean difference from the baseline, with the groups as clusters."""
-        normalizer, kept = normalizer_of(self._params), self._kept()
-        return cluster_stderr(
-            [self._difference(part).exact_sum for part in kept],
-            [shares(part, normalizer) for part in kept],
-            whole_divisor(self._whole, normalizer),
-            scale(self._whole, normalizer),
-        )
+        return self._with_baseline.paired_stderr
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Return the confidence interval of the mean over all groups, with the groups as clusters.
@@ -162,7 +140,7 @@ class Groups(Mapping[GroupId, Group]):
             ValueError: The level is not between 0 and 1.
         """
         mean = mean_of(self._whole.value("sum"), self._whole, self._params)
-        return interval(mean, self.stderr, len(self._kept()), level)
+        return interval(mean, self.stderr, len(self._alone), level)
 
     def paired_interval(self, level: float = 0.95) -> tuple[float, float]:
         """Return the same of the mean difference from the baseline.
@@ -171,16 +149,43 @@ class Groups(Mapping[GroupId, Group]):
             ValueError: The level is not between 0 and 1.
         """
         together = self._part.at([place for places in self._places.values() for place in places])
-        mean = mean_of(self._difference(together).sum, self._whole, self._params)
-        return interval(mean, self.paired_stderr, len(self._kept()), level)
+        difference = RowDifference(together.within("paired", "by group"), together, self._params)
+        mean = mean_of(difference.sum, self._whole, self._params)
+        return interval(mean, self.paired_stderr, len(self._alone), level)
 
-    def _kept(self) -> list[Part]:
-        """Return the parts of the groups that have a row that is not dropped."""
-        parts = map(self._part.at, self._places.values())
-        return [part for part in parts if kept_rows(part)]
+    @cached_property
+    def _alone(self) -> Clusters:
+        return self.clusters(None)
 
-    def _difference(self, part: Part) -> RowDifference:
-        return RowDifference(part.within("paired", "by group"), part, self._params)
+    @cached_property
+    def _with_baseline(self) -> Clusters:
+        return self.clusters(self.baseline_terms)
+
+    @property
+    def slots(self) -> Slots:
+        """Where the numbers of the section are added up."""
+        return Slots(self._places.values())
+
+    @property
+    def block(self) -> Block:
+        """The section."""
+        return self._part.block
+
+    @property
+    def keys_in_order(self) -> list[Key]:
+        """The ids as tuples, in ascending order."""
+        return list(self._places)
+
+    @property
+    def baseline_terms(self) -> tuple[Terms, Slots]:
+        """The baseline's sums in the section paired, and where they are added up."""
+        return self._part.within("paired", "by group").block.terms("baseline_sum"), self.slots
+
+    def clusters(self, baseline: tuple[Terms, Slots] | None) -> Clusters:
+        """Return the groups as clusters, with the sums of a baseline if there is one."""
+        return Clusters.of(
+            self.keys_in_order, self._part.block, self.slots, normalizer_of(self._params), baseline
+        )
 
 
 def _key(id: object) -> Any:  # noqa: A002, ANN401 - anything may be asked for

@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import Final
 
 from lossd_client._exact_sum import ExactSum
+from lossd_client.report._figures.integers import Integers
 
 ONE: Final = ExactSum([1.0]).units
 """The number 1 in the units of an exact sum."""
@@ -84,26 +85,58 @@ def ratio_stderr(
     return _stderr(ss, sd, dd, total.units, divisor.units, n, scale)
 
 
-def cluster_stderr(
-    totals: Sequence[ExactSum], divisors: Sequence[ExactSum], divisor: ExactSum, scale: Fraction = UNSCALED
+def jackknife_stderr(
+    totals: Integers, divisors: Integers, least: int = 0, scale: Fraction = UNSCALED
 ) -> float:
     """Return the standard error of a ratio whose rows are in clusters that vary independently.
 
+    It is the delete-one-cluster jackknife's: the ratio R is taken again without each of the G clusters, and
+    the square is (G - 1) / G * sum((R_j - R)^2) (Wolter, Introduction to Variance Estimation, 2007, section
+    4.2.2). Unlike the linearised one it is not too small where clusters are few and of unlike sizes. Each
+    difference is exact, and rounded once.
+
     Args:
         totals: The sum of s of each cluster.
-        divisors: The sum of D of each.
-        divisor: What the sum over all is divided by.
+        divisors: The sum of D of each, in the same unit; both without units of their own matter only as a
+            ratio.
+        least: What the ratio is divided by at least, in that unit.
         scale: What the ratio is multiplied with.
+
+    Returns:
+        It; NaN for fewer than two clusters, for sums that are not finite, and where the divisor is 0 or
+        becomes 0 without a cluster.
     """
-    if any(each.special != 0 for each in (*totals, *divisors)):
+    pairs = [(s, d) for s, d in zip(totals, divisors, strict=True) if s is not None and d is not None]
+    if len(totals) < 2 or len(pairs) < len(totals):
         return math.nan
-    pairs = [(s.units, d.units) for s, d in zip(totals, divisors, strict=True)]
-    squares = sum(s * s for s, _ in pairs)
-    products = sum(s * d for s, d in pairs)
-    divisor_squares = sum(d * d for _, d in pairs)
-    return _stderr(
-        squares, products, divisor_squares, sum(s for s, _ in pairs), divisor.units, len(pairs), scale
-    )
+    total, shares = sum(s for s, _ in pairs), sum(d for _, d in pairs)
+    whole = max(shares, least)
+    if whole <= 0 or any(max(shares - d, least) <= 0 for _, d in pairs):
+        return math.nan
+    above, below = scale.as_integer_ratio()
+    below *= whole
+    offsets = []
+    for s, d in pairs:
+        rest = max(shares - d, least)
+        offsets.append(quotient(((total - s) * whole - total * rest) * above, rest * below))
+    return _length(offsets) * math.sqrt((len(pairs) - 1) / len(pairs))
+
+
+def _length(numbers: Sequence[float]) -> float:
+    """Return the square root of the sum of squares, also where these would overflow; of any order."""
+    greatest = max(map(abs, numbers))
+    if greatest == 0 or math.isinf(greatest):
+        return greatest
+    unit = math.ldexp(1.0, math.frexp(greatest)[1] - 1)
+    return math.sqrt(math.fsum((number / unit) ** 2 for number in numbers)) * unit
+
+
+def quotient(above: int, below: int) -> float:
+    """Return a quotient of integers, rounded once, or an infinite one."""
+    try:
+        return above / below
+    except OverflowError:
+        return math.inf if (above > 0) == (below > 0) else -math.inf
 
 
 def _stderr(ss: int, sd: int, dd: int, s: int, d: int, n: int, scale: Fraction) -> float:

@@ -4,12 +4,14 @@ The formulas are those of Abramowitz and Stegun, Handbook of Mathematical Functi
 """
 
 import math
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Final
 
 _MANY: Final = 200  # degrees of freedom from which on the expansion is good to 1e-9
 
 
+@lru_cache(maxsize=1024)  # of many groups most have the same
 def t_quantile(q: float, freedom: int) -> float:
     """Return the quantile q of Student's t, 0.5 < q < 1, with so many degrees of freedom."""
     normal = NormalDist().inv_cdf(q)
