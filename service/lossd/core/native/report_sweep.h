@@ -97,7 +97,6 @@ static void hard_sweep_inputs(int n, const double *restrict x, const double *res
         to->miss[i] = miss.hi;
         to->low[i] = miss.lo;
         to->y[i] = y[i];
-        to->z[i] = 1.0 - y[i];
     }
     to->ones = 0;
     for (int i = 0; i < n; i++) {
@@ -138,18 +137,57 @@ static void add_products(const report *report, int gamma, int64_t start, int n, 
     PRODUCT(3, z[i], z[i], negative[i]);
 }
 
-/* The same for targets of 0 and 1, each of which has one product, with its cost in `positive`. */
-static void add_hard_products(const report *report, int gamma, int64_t start, int n, sweep_piece *at, figures *figures)
+/* The same products for targets of 0 and 1, each of which has one, with its cost in `positive`.
+ *
+ * Those of targets of 1 are in `other`, if they are to be apart, the others in `value`.
+ */
+LOSSD_INLINE void hard_products(double gamma, int weighted, int apart, int n, sweep_piece *restrict at)
 {
-    for (int i = 0; i < n; i++)
-        at->value[i] = at->power[i] * at->positive[i];
-    if (report->classes || at->ones > n / 8) {
-        for (int i = 0; i < n; i++)
-            at->other[i] = at->value[i] * at->y[i];
-        for (int i = 0; i < n; i++)
-            at->value[i] = at->value[i] * at->z[i];
+    for (int i = 0; i < n; i++) {
+        const lossd_two miss = {at->miss[i], at->low[i]};
+        const double power = gamma == 0.0 ? 1.0 : lossd_simple_power(miss, gamma);
+        const double product = (weighted ? at->weight[i] * power : power) * at->positive[i];
+        const int one = apart & (at->y[i] > 0.0);
+        if (apart)
+            at->other[i] = one ? product : 0.0;
+        at->value[i] = one ? 0.0 : product;
+    }
+}
+
+static void hard_products_of(double gamma, int weighted, int apart, int n, sweep_piece *at)
+{
+#define HARD_PRODUCTS(gamma)                           \
+    do {                                               \
+        if (weighted)                                  \
+            hard_products(gamma, 1, apart, n, at);     \
+        else if (apart)                                \
+            hard_products(gamma, 0, 1, n, at);         \
+        else                                           \
+            hard_products(gamma, 0, 0, n, at);         \
+    } while (0)
+    if (gamma == 0.0)
+        HARD_PRODUCTS(0.0);
+    else if (gamma == 0.5)
+        HARD_PRODUCTS(0.5);
+    else if (gamma == 1.0)
+        HARD_PRODUCTS(1.0);
+    else if (gamma == 1.5)
+        HARD_PRODUCTS(1.5);
+    else if (gamma == 2.0)
+        HARD_PRODUCTS(2.0);
+    else
+        HARD_PRODUCTS(3.0);
+}
+
+/* Add them for one of the gammas that need no logarithm. */
+static void add_hard_products(const report *report, int gamma, int64_t start, int n, int weighted, sweep_piece *at,
+                              figures *figures)
+{
+    const int apart = report->classes || at->ones > n / 8;
+    hard_products_of(report->gamma[gamma], weighted, apart, n, at);
+    if (apart)
         add_bracket(report, 0, gamma, start, at->other, n, figures);
-    } else {
+    else {
         for (int k = 0; k < at->ones; k++) {
             at->other[k] = at->value[at->one[k]];
             at->value[at->one[k]] = 0.0;
@@ -238,11 +276,12 @@ static void add_sweep_piece(const job *job, const report *report, const block *b
             sweep_misses_of(how, 1, n, x, y, at.fine_miss, at.fine_low);
     }
     for (int g = 0; g < report->gammas; g++) {
+        if (hard) {
+            add_hard_products(report, g, start, n, weighted, &at, figures);
+            continue;
+        }
         sweep_powers(report->gamma[g], n, weighted, &at);
-        if (hard)
-            add_hard_products(report, g, start, n, &at, figures);
-        else
-            add_products(report, g, start, n, &at, figures);
+        add_products(report, g, start, n, &at, figures);
     }
 }
 
