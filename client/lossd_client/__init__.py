@@ -25,7 +25,6 @@ from lossd_client._requests.splitting import Batch
 from lossd_client._version import version as _version
 from lossd_client.async_client import AsyncLossClient
 from lossd_client.client import LossClient
-from lossd_client.comparison import Comparison, NotComparable, compare
 from lossd_client.errors import (
     BadAnswer,
     ConnectionFailed,
@@ -51,6 +50,7 @@ from lossd_client.transport import AsyncTransport, Request, Response, Transport
 
 if typing.TYPE_CHECKING:
     from lossd_client._http.httpx_transport import AsyncHttpxTransport, HttpxTransport
+    from lossd_client.comparison import Comparison, NotComparable, compare
 
     __version__: str
 
@@ -107,4 +107,8 @@ def __getattr__(name: str) -> object:
         from lossd_client._http import httpx_transport
 
         return getattr(httpx_transport, name)
+    if name in ("Comparison", "NotComparable", "compare"):  # likewise
+        from lossd_client import comparison
+
+        return getattr(comparison, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,7 +16,13 @@ def test_all_is_complete_and_sorted() -> None:
         for name, item in vars(lossd_client).items()
         if not name.startswith("_") and not isinstance(item, type(sys))
     ]
-    lazy = {"AsyncHttpxTransport", "HttpxTransport"}  # slow to import
+    lazy = {
+        "AsyncHttpxTransport",
+        "HttpxTransport",
+        "Comparison",
+        "NotComparable",
+        "compare",
+    }  # slow to import
     assert sorted(lossd_client.__all__) == sorted({*public, *lazy})
     assert all(hasattr(lossd_client, name) for name in lazy)
     groups = [name.isupper() for name in lossd_client.__all__]  # constants, then the rest

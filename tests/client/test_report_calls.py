@@ -3,6 +3,9 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -344,3 +347,31 @@ def test_the_batches_of_a_stream_have_groups_and_ids_of_one_kind(ask: Ask, playb
         batches = [{"logits": x, "targets": x, "ids": each} for each in ids]
         with pytest.raises(kind, match=message):
             ask(playback.url, "score_stream", "bce", batches, sections="all")
+
+
+def test_a_run_has_its_times_requests_and_versions(fake: LossClient) -> None:
+    before = datetime.now(UTC) - timedelta(milliseconds=1)  # times are cut to milliseconds
+    whole = fake.report("bce", X, Y)
+    parts = fake.with_options(**FOUR_ROWS).report("bce", X, Y)
+    after = datetime.now(UTC)
+    assert whole.run["request_ids"] == [whole.request_id]
+    call = parts.run["request_ids"][0].removesuffix("-1")
+    assert parts.run["request_ids"] == [
+        f"{call}-{number}" for number in range(1, len(parts.run["request_ids"]) + 1)
+    ]
+    assert len(parts.run["request_ids"]) > 1
+    for run in (whole.run, parts.run):
+        assert run["client_version"] == metadata.version("lossd")
+        started, ended = (datetime.fromisoformat(run[name]) for name in ("started", "ended"))
+        assert before <= started <= ended <= after
+        assert run["started"].endswith("Z")
+    assert whole == parts
+
+
+def test_a_report_is_saved_to_the_same_bytes(fake: LossClient, tmp_path: Path) -> None:
+    report = fake.report("bce", X, Y, **EVERYTHING)
+    for name in ("a.json", "a.json.gz"):
+        report.save(tmp_path / name)
+        Report.load(tmp_path / name).save(tmp_path / f"again-{name}")
+        assert (tmp_path / name).read_bytes() == (tmp_path / f"again-{name}").read_bytes()
+        assert Report.load(tmp_path / name).run == report.run

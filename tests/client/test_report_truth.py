@@ -137,9 +137,16 @@ def test_a_server_reports_as_defined(real: LossClient, case: str) -> None:
 def test_parts_make_the_report_of_the_whole(real: LossClient, case: str) -> None:
     request = ALL_CASES[case]
     whole, parts = (report_by(client, request).to_dict() for client in (real, real.with_options(**SMALL)))
-    for found in (whole, parts):
-        found["run"].pop("request_id")
-    assert parts == whole
+    assert without_requests(parts) == without_requests(whole)
+
+
+def without_requests(document: Document) -> Document:
+    """A document without the ids and times of the requests that it is from."""
+    of_requests = ("request_id", "request_ids", "started", "ended")
+    return {
+        **document,
+        "run": {name: value for name, value in document["run"].items() if name not in of_requests},
+    }
 
 
 def batches(request: Request) -> list[dict[str, Any]]:
@@ -177,9 +184,9 @@ def test_batches_and_streams_make_the_report_of_the_whole(real: LossClient, meth
         request.loss, batches(request), **params(request), **asked(request), reduction="sum"
     )
     found = result.report.to_dict()
-    for each in (whole, found):
-        each["run"].pop("request_id")
-    assert found == whole
+    assert without_requests(found) == without_requests(whole)
+    assert found["run"]["started"] <= found["run"]["ended"]
+    assert len(set(found["run"]["request_ids"])) == (1 if method == "score_stream" else len(batches(request)))
     assert result.to_dict()["sum"] == whole["totals"]["sum"]
 
 

@@ -73,7 +73,10 @@ def test_it_takes_merged_reports_and_files() -> None:
     digest = "0" * 64
     document["run"] = {**dict.fromkeys(RUN), "first_row": 5, "top_index": None}
     document["run"]["inputs"] = [{"path": "x.npy", "sha256": digest, "bytes": 7}]
+    document["run"] |= {"request_ids": ["a", "b"], "client_version": "0.1.0"}
+    document["run"] |= {"started": "2026-03-29T00:50:00.000Z", "ended": None}
     assert VALIDATOR.is_valid(document)
+    assert not VALIDATOR.is_valid({**document, "run": {**document["run"], "request_ids": "a"}})
     document["run"]["inputs"][0]["sha256"] = digest[1:]
     assert not VALIDATOR.is_valid(document)
 

@@ -5,6 +5,7 @@ import operator
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final
 
@@ -18,8 +19,10 @@ from lossd_client._calls.labels import put_back
 from lossd_client._calls.parameters import OPTIONS, OWN
 from lossd_client._http.media_types import JSON, NPY
 from lossd_client._http.problems import status_error
+from lossd_client._version import version
 from lossd_client.errors import BadAnswer
 from lossd_client.report import Report
+from lossd_client.report._merging.runs import request_ids
 from lossd_client.result import LossResult
 from lossd_client.transport import Request, Response
 
@@ -57,6 +60,11 @@ def _report_params(call: CheckedCall) -> dict[str, Any]:
     return {**call.report.params, **({"group_names": ",".join(names)} if names else {})}
 
 
+def now() -> str:
+    """Return the time as RFC 3339 has it, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 @dataclass(frozen=True, slots=True)
 class RequestSummary:
     """The parts of a request that its answer may not repeat.
@@ -68,6 +76,7 @@ class RequestSummary:
         params: Those of the loss's own parameters that were given.
         options: Those of the other parameters that were given.
         report: What is asked of a report; None without one.
+        started: When the call began, as a report's run has it.
     """
 
     loss_name: str
@@ -76,6 +85,7 @@ class RequestSummary:
     params: Mapping[str, Any]
     options: Mapping[str, Any] = field(default_factory=dict)
     report: ReportCall | None = None
+    started: str = field(default_factory=now)
 
     def report_of(self, answer: Mapping[str, Any]) -> Report | None:
         """Return the report in an answer, with the strings of its groups and ids.
@@ -91,6 +101,9 @@ class RequestSummary:
         put_back(document, self.report.groups, self.report.ids)
         if self.report.row_weights is not None:
             document["totals"]["params"]["pos_weight"] = self.report.row_weights
+        run = document.get("run", {})
+        own = {"client_version": version(), "started": self.started, "ended": now()}
+        document["run"] = {**run, "request_ids": request_ids(run), **own}
         return Report(document)
 
     def loss_of(self, lists: list[Any]) -> NDArray[np.float64]:

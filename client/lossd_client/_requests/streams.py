@@ -9,7 +9,7 @@ from lossd_client._calls.checks import check, checked_params
 from lossd_client._calls.parameters import REPORT
 from lossd_client._http.media_types import ARROW, JSON, NPY
 from lossd_client._requests.arrow_stream import DEFAULT_BATCH_BYTES, ArrowEncoder, LabelColumns
-from lossd_client._requests.encoding import RequestSummary, query_text
+from lossd_client._requests.encoding import RequestSummary, now, query_text
 from lossd_client._requests.splitting import batch_tensors
 from lossd_client.transport import Request
 
@@ -39,6 +39,7 @@ class BatchStream:
         sent: Callable[[int, int], None],
     ) -> None:
         self._loss_name, self._batches, self._given, self._sent = loss_name, batches, params, sent
+        self._started = now()
         self._params = checked_params(batch_call(loss_name, {}, params))
         limit = info.get("limits", {}).get("batch_bytes") or DEFAULT_BATCH_BYTES
         self._batch_bytes = operator.index(limit)
@@ -73,7 +74,9 @@ class BatchStream:
         others = {*own, "reduction", "report", *REPORT}
         options = {name: value for name, value in self._params.items() if name not in others}
         report = ReportCall({}) if self._has_report else None  # its strings come back as they went
-        return RequestSummary(self._loss_name, self._encoder.shape, reduction, own, options, report)
+        return RequestSummary(
+            self._loss_name, self._encoder.shape, reduction, own, options, report, self._started
+        )
 
     def _new_encoder(self) -> ArrowEncoder:
         by_index = self._params.get("targets_format") == "index"

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lossd_client.cli.bench.command import bench
+from lossd_client.cli.compare import compare
 from lossd_client.cli.doctor.command import doctor
 from lossd_client.cli.engines.engine import Here, provide
 from lossd_client.cli.exits import EPILOG, Exit
@@ -18,9 +19,6 @@ from lossd_client.cli.ping import ping
 from lossd_client.cli.report import report
 from lossd_client.cli.score import score
 from lossd_client.cli.usage import ask_usage
-
-__all__ = ["Here", "create_app", "run"]
-
 
 __all__ = ["Here", "create_app", "run"]
 
@@ -44,7 +42,7 @@ def create_app(
         context_settings={"help_option_names": ["-h", "--help"], "obj": ask_usage},
         callback=_root,
     )
-    for command in (score, report, merge, ping, doctor, bench):
+    for command in (score, report, merge, compare, ping, doctor, bench):
         app.command()(command)
     for add in additions:
         add(app)

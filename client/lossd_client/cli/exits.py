@@ -29,6 +29,7 @@ class Exit(IntEnum):
     REFUSED = 1
     USAGE = 2
     UNREACHABLE = 3
+    REGRESSED = 4
 
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
@@ -38,7 +39,8 @@ _SHOW_CURSOR: Final = b"\x1b[?25h\r\x1b[2K"  # hidden by a progress bar, whose l
 
 EPILOG = (
     "Exit codes: 0 done; 1 the server refused the request or failed, or --expect-rows does not hold; 2 wrong "
-    "usage or a file that cannot be used; 3 the server, or an engine, could not be reached."
+    "usage or a file that cannot be used; 3 the server, or an engine, could not be reached; 4 compare: the "
+    "new model has regressed beyond the bound, or with --strict it is undecided."
 )
 
 

@@ -1,24 +1,21 @@
 """`lossd merge`: several reports as one."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
 from lossd_client.cli.exits import Exit, client_errors, fail, leave_at_signals
 from lossd_client.cli.files.errors import BadFile
-from lossd_client.cli.files.location import reason
 from lossd_client.cli.inputs.arguments import files_of
 from lossd_client.cli.part_file import open_parts, part_of
 from lossd_client.cli.reporting.output import check_outputs, write
+from lossd_client.cli.reporting.saved import read_report, readable
 from lossd_client.cli.reporting.summary import show
 from lossd_client.report import Report, ReportMerger
 from lossd_client.report._merging.repeats import Repeats
 from lossd_client.report._merging.row_numbers import RowNumbers
-
-_DAMAGED: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 def merge(
@@ -53,7 +50,7 @@ def merge(
         for option, path in (("--out", out), ("--html", html)):
             if path is not None and any(path.exists() and path.samefile(one) for one in paths):
                 raise BadFile(f"{option} {path} is one of the reports: name another file")
-        with open_parts(out, html) as (out_file, html_file), _readable("the reports"):
+        with open_parts(out, html) as (out_file, html_file), readable("the reports"):
             merger = _Merging()
             for path in paths:
                 merger.add(path)
@@ -64,16 +61,6 @@ def merge(
                 )
             write(merged, out_file, html_file)
             show(merged, list(merger.notes()), as_json=as_json, is_written=out is not None)
-
-
-@contextmanager
-def _readable(what: str) -> Iterator[None]:
-    """Turn what a damaged report raises into a message."""
-    try:
-        yield
-    except _DAMAGED as error:
-        text = str(error) if isinstance(error, ValueError) else f"damaged ({error!r})"
-        raise BadFile(f"{what}: {text}") from error
 
 
 def _paths(texts: Sequence[str]) -> list[Path]:
@@ -111,8 +98,8 @@ class _Merging:
         Raises:
             BadFile: It is no report, or unlike those before, or has a shard of one of them.
         """
-        with _readable(str(path)):
-            report = _read(path)
+        with readable(str(path)):
+            report = read_report(path)
             document = report.to_dict()
             self._refuse_repeated(path, document)
             if not (document.get("run") or {}).get("inputs"):
@@ -139,17 +126,3 @@ class _Merging:
     def result(self) -> Report:
         """Return the report of all."""
         return self._merger.result()
-
-
-def _read(path: Path) -> Report:
-    """Read a report.
-
-    Raises:
-        BadFile: It is none.
-    """
-    try:
-        return Report.load(path)
-    except ValueError as error:  # it names the file
-        raise BadFile(str(error)) from error
-    except OSError as error:
-        raise BadFile(f"{path} cannot be read: {reason(error)}") from error

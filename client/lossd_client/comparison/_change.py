@@ -88,8 +88,8 @@ def _verdict(
     measured: Measured, bound: Bound, interval: Interval, relative_interval: Interval
 ) -> tuple[Verdict, str]:
     """Return the verdict, and why, where the interval alone does not say so."""
-    if measured.missing:
-        return "undecided", f"nothing was scored here in the {' and the '.join(measured.missing)}"
+    if measured.unfit:
+        return "undecided", measured.unfit
     unusual = _not_finite(measured.new, measured.baseline)
     if unusual is not None:
         return unusual

@@ -11,7 +11,7 @@ from lossd_client.comparison._estimates import Measured, paired_by_cluster, pair
 from lossd_client.comparison._pairing import Pairing, Sides
 from lossd_client.report import Report
 from lossd_client.report._figures.clusters import Clusters, Key
-from lossd_client.report._figures.figures import RowFigures
+from lossd_client.report._figures.figures import RowFigures, normalizer_of
 from lossd_client.report._figures.groups import Group, GroupId, Groups
 
 ReportLike: TypeAlias = Report | str | os.PathLike[str]
@@ -113,11 +113,11 @@ class _Measuring:
             return None
         groups = report.groups.by(*sides.names)
         if not is_paired:
-            return groups.clusters(None)
+            return groups._clusters(None)
         if self._pairing == "rows" or sides.baseline is None:
-            return groups.clusters(groups.baseline_terms)
+            return groups._clusters(groups._baseline_terms)
         other = sides.baseline.groups.by(*sides.names)
-        return groups.clusters((other.block.terms("sum"), other.slots))
+        return groups._clusters((other._block.terms("sum"), other._slots))
 
     def whole(self) -> Measured:
         """Measure all rows."""
@@ -174,13 +174,13 @@ class _Measuring:
             return paired_by_row(new, new.paired, cells)
         if self._pairing == "clusters" and new is not None and baseline is not None and cells is not None:
             return paired_by_cluster(new, baseline, cells)
-        return unpaired(new, baseline, cells, other_cells)
+        return unpaired(new, baseline, cells, other_cells, normalizer_of(self._sides.new.params))
 
     def notes(self, bound: Bound) -> Iterator[str]:
         """Yield what the figures leave open."""
         sides = self._sides
         by_row = self._pairing == "rows" and not sides.clusters
-        if by_row and bound.is_relative and not sides.new.paired.has_baseline_squares:
+        if by_row and bound.is_relative and not sides.new.paired._has_baseline_squares:
             yield (
                 "The report is of an earlier version, without the squares of the baseline's losses: the "
                 "relative change takes the baseline's mean as known, and its interval is only nearly right."

@@ -1,6 +1,6 @@
 """A comparison of two models' losses."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 from lossd_client.comparison._change import Change
@@ -79,7 +79,7 @@ class Comparison(ComparisonView):
 
 
 def _as_json(change: Change) -> dict[str, Any]:
-    found = asdict(change)
+    found = dict(vars(change))
     for name, value in found.items():
         if isinstance(value, float):
             found[name] = number_as_json(value)

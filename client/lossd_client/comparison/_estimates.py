@@ -1,9 +1,8 @@
 """What two models' losses over some rows are, and how sure their difference is."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from lossd_client.report._figures.clusters import Clusters
 from lossd_client.report._figures.differences import RowDifference, relative_change
@@ -23,7 +22,8 @@ class Estimate(NamedTuple):
         return interval(self.value, self.stderr, self.freedom + 1, level)
 
 
-UNKNOWN = Estimate(math.nan, math.nan, 0)
+_UNKNOWN: Final = Estimate(math.nan, math.nan, 0)
+_EMPTY: Final = "nothing was scored here"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Measured:
         rows: The rows of the new one.
         clusters: Its clusters, if rows are in clusters.
         signs: How many rows are better, worse and equal, where that is known.
-        missing: What was not scored: "new", "baseline" or both.
+        unfit: Why no difference of the means would say anything; empty if one does.
     """
 
     new: float
@@ -48,7 +48,7 @@ class Measured:
     rows: int
     clusters: int | None
     signs: tuple[int, int, int] | None = None
-    missing: Sequence[str] = ()
+    unfit: str = ""
 
 
 def paired_by_row(new: RowFigures, paired: RowDifference, clusters: Clusters | None) -> Measured:
@@ -73,7 +73,7 @@ def paired_by_row(new: RowFigures, paired: RowDifference, clusters: Clusters | N
         rows=new.rows_kept,
         clusters=None if clusters is None else len(clusters),
         signs=(signs.better, signs.worse, signs.equal),
-        missing=["new", "baseline"] if is_empty(new) else [],
+        unfit=_EMPTY if is_empty(new) else "",
     )
 
 
@@ -84,11 +84,11 @@ def paired_by_cluster(new: RowFigures, baseline: RowFigures, clusters: Clusters)
     return Measured(
         new=new.mean,
         baseline=baseline.mean,
-        difference=Estimate(new.divided(changed.value), clusters.paired_stderr, freedom),
+        difference=Estimate(new._divided(changed.value), clusters.paired_stderr, freedom),
         relative=Estimate(relative, clusters.relative_stderr, freedom),
         rows=new.rows_kept,
         clusters=len(clusters),
-        missing=["new", "baseline"] if is_empty(new) else [],
+        unfit=_EMPTY if is_empty(new) else "",
     )
 
 
@@ -97,6 +97,7 @@ def unpaired(
     baseline: RowFigures | None,
     new_clusters: Clusters | None,
     baseline_clusters: Clusters | None,
+    normalizer: str | float,
 ) -> Measured:
     """Return what differs between losses of other rows: their means vary independently (Welch).
 
@@ -105,10 +106,11 @@ def unpaired(
         baseline: The baseline's, likewise.
         new_clusters: The sums of the new one's clusters, if rows are in clusters.
         baseline_clusters: Those of the baseline's.
+        normalizer: What the means divide by.
     """
     a, b = _mean(new, new_clusters), _mean(baseline, baseline_clusters)
     changed = a.value - b.value
-    relative = UNKNOWN
+    relative = _UNKNOWN
     if b.value > 0 and math.isfinite(b.value):
         # The delta method: d (A / B) = dA / B - A dB / B^2.
         scaled = (
@@ -117,8 +119,7 @@ def unpaired(
         )
         relative = _welch(changed / b.value, *scaled)
     elif b.value == 0 and changed > 0:
-        relative = UNKNOWN._replace(value=math.inf)
-    sides = {"new": new, "baseline": baseline}
+        relative = _UNKNOWN._replace(value=math.inf)
     return Measured(
         new=a.value,
         baseline=b.value,
@@ -126,18 +127,33 @@ def unpaired(
         relative=relative,
         rows=new.rows_kept if new else 0,
         clusters=None if new_clusters is None else len(new_clusters),
-        missing=[name for name, side in sides.items() if side is None or is_empty(side)],
+        unfit=_unfit(new, baseline, normalizer),
+    )
+
+
+def _unfit(new: RowFigures | None, baseline: RowFigures | None, normalizer: str | float) -> str:
+    lacking = [new is None or is_empty(new), baseline is None or is_empty(baseline)]
+    if any(lacking):
+        names = ("the new report", "the baseline")
+        return "nothing was scored here in " + " and ".join(
+            name for name, lacks in zip(names, lacking, strict=True) if lacks
+        )
+    if isinstance(normalizer, str) or new is None or baseline is None or new.rows_kept == baseline.rows_kept:
+        return ""
+    return (
+        f"the sums are divided by {normalizer!r} whatever the rows, of which here are {new.rows_kept:,} in "
+        f"the new report and {baseline.rows_kept:,} in the baseline"
     )
 
 
 def is_empty(figures: RowFigures) -> bool:
     """Return whether a mean is over nothing."""
-    return math.isnan(figures.divided(0.0))
+    return math.isnan(figures._divided(0.0))
 
 
 def _mean(figures: RowFigures | None, clusters: Clusters | None) -> Estimate:
     if figures is None:
-        return UNKNOWN
+        return _UNKNOWN
     if clusters is None:
         return Estimate(figures.mean, figures.stderr, figures.rows_kept - 1)
     return Estimate(figures.mean, clusters.stderr, len(clusters) - 1)

@@ -112,7 +112,7 @@ def _check_names(report: Report, names: Sequence[str], which: str) -> None:
 def _check_kinds(new: Report, baseline: Report, names: Sequence[str]) -> None:
     for name in names:
         its, other = (
-            dict(zip(each.groups.names, each.groups.block["kinds"], strict=True))[name]
+            dict(zip(each.groups.names, each.groups._block["kinds"], strict=True))[name]
             for each in (new, baseline)
         )
         if its != other and len(new.groups) and len(baseline.groups):
@@ -147,7 +147,7 @@ def _other_groups(new: Groups, baseline: Groups) -> str | None:
         if lacking is not None:
             return f"the group {lacking!r} by {names} is in the {here} and not in the {there}"
     for name, its, others in _columns(new, baseline):
-        for key, value, wanted in zip(new.keys_in_order, its, others, strict=True):
+        for key, value, wanted in zip(new._keys, its, others, strict=True):
             if value != wanted:
                 return (
                     f"the {name} of the group {', '.join(map(repr, key))} by {names} is not the same in both"
@@ -157,7 +157,7 @@ def _other_groups(new: Groups, baseline: Groups) -> str | None:
 
 def _columns(new: Groups, baseline: Groups) -> Iterator[tuple[str, Sequence[Any], Sequence[Any]]]:
     """Yield the names and numbers of what the groups of the same rows have in common."""
-    blocks, slots = (new.block, baseline.block), (new.slots, baseline.slots)
+    blocks, slots = (new._block, baseline._block), (new._slots, baseline._slots)
     for name in _COUNTS:
         mine, other = (
             slot.counts(block.counts(name)).tolist() for slot, block in zip(slots, blocks, strict=True)

@@ -253,7 +253,7 @@ class RemoteReport(Remote):
         assert result.report is not None
         document = result.report.to_dict()
         if not self._drops:  # else no two metrics of a collection would have the same states
-            document["run"]["request_id"] = None
+            document["run"] |= {"request_id": None, "request_ids": None, "started": None, "ended": None}
         return as_bytes(document, self.report_document.device)
 
     def _joined(self, documents: Sequence[Tensor]) -> Tensor:

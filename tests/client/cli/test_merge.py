@@ -40,7 +40,12 @@ def document(start: int, end: int, **fields: Any) -> dict[str, Any]:  # noqa: AN
 def write(name: str, number: int, **fields: Any) -> None:  # noqa: ANN401
     start, end = CUTS[number], CUTS[number + 1]
     shard = {"path": f"{number}.npz", "sha256": f"{number}" * 64, "rows": end - start}
-    run_ = {"version": "1", "first_row": start, "inputs": [shard]}
+    times = {
+        "started": f"2026-07-0{number + 1}T22:00:00.000Z",
+        "ended": f"2026-07-0{number + 1}T22:00:09.125Z",
+    }
+    ids = {"request_id": f"of {name}", "request_ids": [f"of {name}"], "client_version": "1"}
+    run_ = {"version": "1", "first_row": start, "inputs": [shard], **ids, **times}
     Path(name).write_text(json.dumps({**document(start, end, **fields), "run": run_}))
 
 
@@ -53,6 +58,9 @@ def test_any_order_gives_the_report_of_all_rows() -> None:
         assert {name: found[name] for name in found if name != "run"} == whole
         assert sorted(shard["path"] for shard in found["run"]["inputs"]) == ["0.npz", "1.npz", "2.npz"]
         assert found["run"]["first_row"] == 0
+        assert found["run"]["started"] == "2026-07-01T22:00:00.000Z"
+        assert found["run"]["ended"] == "2026-07-03T22:00:09.125Z"
+        assert sorted(found["run"]["request_ids"]) == ["of 0.json", "of 1.json", "of 2.json"]
 
 
 def test_files_that_are_written() -> None:
@@ -76,6 +84,20 @@ def test_a_shard_that_is_there_twice_is_refused() -> None:
     assert "1.npz of again.json is the same as 1.npz of 1.json" in error
     merge("0.json", "1.json", "--out", "some.json")
     assert "1.npz of 1.json is the same as 1.npz of some.json" in message(merge("some.json", "1.json"))
+    assert not Path("all.json").exists()
+
+
+def test_a_request_that_is_there_twice_is_refused() -> None:
+    for name in ("0.json", "1.json"):  # of no files
+        found = json.loads(Path(name).read_text())
+        del found["run"]["inputs"]
+        Path(name).write_text(json.dumps(found))
+    Path("copy.json").write_bytes(Path("1.json").read_bytes())
+    error = message(merge("0.json", "1.json", "copy.json", "--out", "all.json"))
+    assert "copy.json is the same as 1.json, by its request id, of 1.json" in error
+    assert merge("0.json", "1.json", "--out", "some.json").exit_code == 0
+    error = message(merge("some.json", "1.json", "--out", "all.json"))
+    assert "1.json and some.json both have the rows of request of 1.json, which would count twice" in error
     assert not Path("all.json").exists()
 
 

@@ -25,6 +25,9 @@ from lossd_client.cli.inputs.pairing import paired
         ("l/**/y.npy", {"p/a/b/x.npy": "l/a/b/y.npy", "p/c/x.npy": "l/c/y.npy"}),
         ("y.npy", {"x.npy": "y.npy"}),
         ("y*.npy", {"preds-0.npy": "y0.npy"}),
+        ("labels/**", {"preds/a.npy": "labels/a.npy", "preds/b/a.npy": "labels/b/a.npy"}),
+        ("labels/**", {"preds/a.npy": "labels/a.parquet", "preds/ab.npy": "labels/ab.parquet"}),
+        ("s3://b/labels/**", {"preds/1.npy": "s3://b/labels/1.npy", "preds/11.npy": "s3://b/labels/11.npy"}),
     ],
 )
 def test_pairs(pattern: str, pairs: dict[str, str]) -> None:
@@ -47,6 +50,8 @@ def test_pairs(pattern: str, pairs: dict[str, str]) -> None:
         (["x-01", "x-02"], ["y-1", "y-2"], "y-[1-9]", None),
         (["a1b", "c2d"], ["y-1", "y-2"], "y-*", "has no partner"),  # not in the same place of each
         (["x", "y"], ["labels"], "labels", "has no partner"),
+        (["p/1.npy", "p/2.npy"], ["l/1.npy"], "l/**", "^--targets l stands for 1 .*p/2.npy has no partner"),
+        (["p/1.npy"], ["l/2.npy"], "l/**", "Files of folders go by their names"),
     ],
 )
 def test_without_a_partner(logits: list[str], targets: list[str], pattern: str, message: str | None) -> None:
@@ -73,5 +78,10 @@ def test_a_score_of_pairs(tmp_path: Path, base_url: str, monkeypatch: pytest.Mon
     assert {(one["logits"], one["targets"]) for one in found["inputs"]} == {
         (f"logits-{place}.npy", f"labels-{place}.npy") for place in range(12)
     }
+    for name in ("logits", "labels"):
+        Path(name).mkdir()
+        for place in range(12):
+            Path(f"{name}/{place}.npy").write_bytes(Path(f"{name}-{place}.npy").read_bytes())
+    assert answer(base_url, "logits", "--targets", "labels")["loss"] == found["loss"]
     Path("labels-7.npy").unlink()
     assert "logits-7.npy has no partner" in refused(base_url, "logits-*.npy", "--targets", "labels-*.npy")

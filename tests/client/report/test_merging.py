@@ -109,7 +109,8 @@ def test_rows_of_different_shapes_merge_without_their_shape() -> None:
     """As of images of different sizes."""
     a, b = random_case(1, 4, 3, by_class=False), random_case(2, 4, 5, by_class=False)
     first, second, third = parsed(a), parsed(b), parsed(a)
-    second["run"]["first_row"], third["run"]["first_row"] = 4, 8
+    second["run"] |= {"first_row": 4, "request_id": "r4"}
+    third["run"] |= {"first_row": 8, "request_id": "r8"}
     totals = merged([first, second])["totals"]
     assert totals["row_shape"] is None
     assert totals["elements"] == 4 * 3 + 4 * 5
@@ -132,7 +133,7 @@ def test_a_report_that_is_there_twice_is_refused() -> None:
     assert text(merger.result().to_dict()) == text(parsed(case))
     assert merger.result().rows == 24
     other = parsed(random_case(5))
-    other["run"]["first_row"] = 24
+    other["run"] |= {"first_row": 24, "request_id": "r24"}
     Report.merge([merger.result(), Report(other)])
 
 
@@ -203,6 +204,88 @@ def test_a_shard_that_is_there_twice_is_refused() -> None:
         Report.merge([Report.merge([a, b]), c])
     parts[2]["run"]["inputs"][1]["targets"]["sha256"] = "4"
     assert Report.merge([a, b, Report(parts[2])]).rows == 24
+
+
+def run_of(number: int, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - fields of a run
+    """Return a run of one request, ten minutes after that of the number before, and a minute long."""
+    return {
+        "version": "1.0",
+        "request_id": f"r{number}",
+        "request_ids": [f"r{number}"],
+        "client_version": "2.0",
+        "started": f"2026-03-29T{number:02d}:50:00.000Z",
+        "ended": f"2026-03-29T{number:02d}:51:00.500Z",
+        "first_row": 8 * number,
+        **more,
+    }
+
+
+def runs(*numbers: int, **more: Any) -> list[Report]:  # noqa: ANN401 - fields of a run
+    case = random_case(4)
+    cuts = [(number, parsed(case.cut(range(8 * number, 8 * number + 8)))) for number in numbers]
+    return [Report({**made, "run": run_of(number, **more)}) for number, made in cuts]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_a_merged_run_lasts_from_the_first_start_to_the_last_end(order: tuple[int, ...]) -> None:
+    a, b, c = runs(*order)
+    for whole in (Report.merge([a, b, c]), Report.merge([Report.merge([a, b]), c])):
+        run = whole.run
+        assert (run["started"], run["ended"]) == ("2026-03-29T00:50:00.000Z", "2026-03-29T02:51:00.500Z")
+        assert run["request_ids"] == [f"r{number}" for number in order]
+        assert (run["version"], run["client_version"], run["request_id"]) == ("1.0", "2.0", None)
+        assert run["first_row"] == 0
+        assert whole == Report.merge(runs(0, 1, 2))
+
+
+def test_times_are_compared_as_times() -> None:
+    [a], [b] = runs(0, started="2026-03-29T02:30:00+02:00"), runs(1)  # 00:30 in UTC
+    assert Report.merge([b, a]).run["started"] == "2026-03-29T02:30:00+02:00"
+    merger = ReportMerger()
+    merger.add(b)
+    with pytest.raises(ValueError, match="yesterday"):
+        merger.add(runs(0, started="yesterday")[0])
+    merger.add(a)
+    assert merger.result().rows == 16
+
+
+def test_of_runs_without_times_none_are_made_up() -> None:
+    older = {"version": "1.0", "request_id": "old", "first_row": 0}
+    [a], [b] = runs(0), runs(1)
+    for parts in ([Report({**a.to_dict(), "run": older}), b], [b, Report({**a.to_dict(), "run": older})]):
+        run = Report.merge(parts).run
+        assert (run["started"], run["ended"], run["client_version"]) == (None, None, None)
+        assert sorted(run["request_ids"]) == ["old", "r1"]
+    run = Report.merge([Report({**each.to_dict(), "run": older | {"request_id": "x"}}) for each in (a,)]).run
+    assert run == older | {"request_id": "x"}
+
+
+def test_a_request_that_is_there_twice_is_refused_in_merged_runs_too() -> None:
+    a, b, c = runs(0, 1, 2)
+    first, second = Report.merge([a, b]), Report.merge([b, c])
+    said = r"report 2 and report 1 both have the rows of request r1, which would count twice"
+    for parts in ([first, second], [first, b], [b, first], [second, first], [b, second]):
+        with pytest.raises(ValueError, match=said):
+            Report.merge(parts)
+    assert Report.merge([first, c]) == Report.merge([a, second]) == Report.merge([a, b, c])
+
+
+def test_reports_of_requests_under_one_id_merge_from_their_own_reports() -> None:
+    a, b, c = runs(0, 1, 2, request_id="mine", request_ids=["mine"])
+    whole = Report.merge([a, b, c])
+    assert (whole.rows, whole.run["request_ids"], whole.run["request_id"]) == (24, ["mine"], None)
+    with pytest.raises(ValueError, match="report 2 is the same as report 1, by its request id, mine"):
+        Report.merge([a, a])
+    with pytest.raises(ValueError, match="both have the rows of request mine"):
+        Report.merge([Report.merge([a, b]), a])
+
+
+def test_requests_without_rows_count_for_nothing() -> None:
+    case = random_case(4)
+    empty = Report({**parsed(case.cut(range(0))), "run": run_of(0)})
+    [a], [b] = runs(1), runs(2)
+    whole = Report.merge([Report.merge([empty, a]), empty, b])
+    assert (whole.rows, whole.run["request_ids"]) == (16, ["r1", "r2"])
 
 
 def test_many_documents_need_no_more_memory_than_one() -> None:

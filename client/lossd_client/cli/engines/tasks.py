@@ -107,7 +107,8 @@ def _scored(task: ShardTask, inputs: Inputs) -> ShardScored:
 
 def _reported(task: ShardTask, inputs: Inputs) -> ShardScored:
     rows = Rows(inputs, task.request)
-    labels = Labels(inputs, has_ids=task.selection.row_ids is not None)
+    selection = task.selection
+    labels = Labels(inputs, has_ids=selection.row_ids is not None, clusters=len(selection.clusters))
     read = ShardsRead(inputs, labels.names, None)
     with client_of(task.answer) as client:
         result = ask(client, task.request, inputs, labels, read, rows)

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.formats import SUFFIXES
 from lossd_client.cli.files.location import Location
-from lossd_client.cli.inputs.pairing import paired
+from lossd_client.cli.inputs.pairing import ALL_BELOW, paired
 
 STDIN: Final = "-"
 _MANIFESTS: Final = (".txt", ".lst")
@@ -43,13 +43,16 @@ class Entry:
     note: str | None = None
 
 
-def read_shards(texts: Sequence[str], targets: str | None, spool: Path | None) -> list[Entry]:
+def read_shards(
+    texts: Sequence[str], targets: str | None, spool: Path | None, option: str = "--targets"
+) -> list[Entry]:
     """Return the shards that the arguments name.
 
     Args:
         texts: The arguments.
-        targets: A pattern of the files with the targets, if these are others.
+        targets: A pattern or folder of the files with the targets, if these are others.
         spool: The file with standard input, if that is one of them.
+        option: What gives the targets.
 
     Raises:
         BadFile: There is none, or files cannot be paired.
@@ -58,12 +61,29 @@ def read_shards(texts: Sequence[str], targets: str | None, spool: Path | None) -
     if targets is None:
         return entries
     if any(len(entry.files) > 1 for entry in entries):
-        raise BadFile("--targets goes with files of logits, and not with a manifest of pairs")
+        raise BadFile(f"{option} goes with files of logits, and not with a manifest of pairs")
     logits = [entry.files[0] for entry in entries]
-    found = files_of(targets)
-    files = [targets] if found is None else [entry.files[0] for entry in _many(targets, found)]
-    pairs = paired(logits, files, targets)
+    several = several_of(targets)
+    files, pattern = ([targets], targets) if several is None else several
+    pairs = paired(logits, files, pattern, option)
     return [Entry(pair, note=entry.note) for pair, entry in zip(pairs, entries, strict=True)]
+
+
+def several_of(text: str) -> tuple[list[str], str] | None:
+    """Return the files that a pattern or a folder stands for, and the pattern by which they are paired.
+
+    Returns:
+        None for a single file, which may be missing.
+
+    Raises:
+        BadFile: It stands for no file.
+    """
+    found, pattern = files_of(text), text
+    if found is None and not Location(text).is_url and Path(text).is_dir():
+        found, pattern = in_order(_in_folder(Path(text))), f"{Path(text)}{ALL_BELOW}"
+    elif found is not None and text.endswith("/"):
+        pattern = text.rstrip("/") + ALL_BELOW
+    return None if found is None else ([entry.files[0] for entry in _many(text, found)], pattern)
 
 
 def partitions_of(text: str) -> dict[str, str | None]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.location import Location
 from lossd_client.cli.inputs.ids import called, is_weak
+from lossd_client.cli.inputs.joins import Join
 from lossd_client.cli.inputs.shards import BROADCAST, LABELS, Arrays, Shard, has_rows, refuse_uneven
 from lossd_client.cli.inputs.sources import Source, alike
 
@@ -73,16 +74,14 @@ class Inputs:
     def _refuse_unlike(self, shard: Shard) -> None:
         first = self.shards[0]
         mine, its = ([*one.tensors, *one.labels] for one in (first, shard))
-        names = shard.join.names if shard.join is not None else ()
         what = None
         if mine != its:
             what = f"gives {', '.join(its)}, and {first.scored.file.location} {', '.join(mine)}"
-        elif names != self.joined_by:
-            by = (
-                f"is joined by {', '.join(one)}" if one else "is not joined"
-                for one in (names, self.joined_by)
-            )
-            what = f"{next(by)}, and {first.scored.file.location} {next(by)}"
+        for a, b in ((shard.join, first.join), (shard.baseline_join, first.baseline_join)):
+            by = [() if join is None else join.names for join in (a, b)]
+            if what is None and by[0] != by[1]:
+                here, there = (f"is joined by {', '.join(one)}" if one else "is not joined" for one in by)
+                what = f"{here}, and {first.scored.file.location} {there}"
         for name in ("targets", next(iter(first.tensors))):
             dimensions = shard.tensors[name].dimensions, first.tensors[name].dimensions
             if dimensions[0] != dimensions[1]:
@@ -204,18 +203,8 @@ class Inputs:
         noted = [shard.notes for shard in self.shards if shard.notes]
         more = f"; {len(noted) - 1} more shards have notes of this kind" if len(noted) > 1 else ""
         notes += [*self._notes, *(f"{note}{more}" for note in (noted[0] if noted else ()))]
-        joins = [shard.join for shard in self.shards if shard.join is not None]
-        if joins:
-            moved, rows = sum(join.moved for join in joins), sum(join.rows for join in joins)
-            order = (
-                f"{moved} of {rows} rows stood in another place"
-                if moved
-                else "all rows stood in the same order"
-            )
-            doubt = (
-                ", which may but number the rows of each file" if all(map(is_weak, self.joined_by)) else ""
-            )
-            notes.append(f"the targets were joined to the rows by {called(self.joined_by)}{doubt}; {order}")
+        notes += _on_joins("the targets were", [shard.join for shard in self.shards])
+        notes += _on_joins("the baseline was", [shard.baseline_join for shard in self.shards])
         return notes
 
     def whole(self) -> Arrays:
@@ -224,7 +213,7 @@ class Inputs:
         Raises:
             BadFile: A file cannot be read.
         """
-        if len(self.shards) == 1 and self.shards[0].join is None:
+        if len(self.shards) == 1 and not self.shards[0].is_joined:
             tensors = self.shards[0].whole() | {name: self._own(name) for name in self._common}
             scored = tensors[self.names[0]]
             if scored.ndim:
@@ -368,12 +357,24 @@ class Inputs:
 
     def own_row(self, name: str, row: int) -> tuple[str, int] | None:
         """Return the file and row that a tensor's row comes from; None if the row is the same."""
-        if self._is_one and not self.joined_by:
+        if self._is_one and not self.shards[0].is_joined:
             return None
         if name in self._common:
             return str(self._common[name].file.location), row
         number = bisect_right(self._starts, row) - 1
         return self.shards[number].own_row(name, row - self._starts[number])
+
+
+def _on_joins(what: str, found: Sequence[Join | None]) -> Iterator[str]:
+    """Yield a note of how one of the files of each shard was joined, if any was."""
+    joins = [join for join in found if join is not None]
+    if not joins:
+        return
+    names = joins[0].names
+    moved, rows = sum(join.moved for join in joins), sum(join.rows for join in joins)
+    order = f"{moved} of {rows} rows stood in another place" if moved else "all rows stood in the same order"
+    doubt = ", which may but number the rows of each file" if all(map(is_weak, names)) else ""
+    yield f"{what} joined to the rows by {called(names)}{doubt}; {order}"
 
 
 def _one_or_all(items: list[Any]) -> Any:  # noqa: ANN401 - a text or a list

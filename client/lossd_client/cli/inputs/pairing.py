@@ -1,6 +1,7 @@
 """Pairs of files: targets go with logits by the text that the `*` of the targets' pattern matches.
 
-Files are never paired by the order of their names, since a missing one would shift all others.
+A folder is a pattern of all that is in it: its files go with those of the same name. Files are never paired
+by the order of their names, since a missing one would shift all others.
 """
 
 import re
@@ -11,6 +12,9 @@ from lossd_client.cli.files.errors import BadFile
 
 _Captured: TypeAlias = tuple[str, ...]  # what stands for each wildcard
 _Around: TypeAlias = tuple[str, ...]  # the text around these
+
+ALL_BELOW: Final = "/**"
+"""What a pattern of a whole folder ends in."""
 
 _WILDCARD: Final = re.compile(r"(\*\*/|\*\*|\*|\?|\[[^]]+\])")
 _MEANINGS: Final = {"**/": "((?:.*/)?)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}
@@ -30,26 +34,37 @@ def paired(
     Raises:
         BadFile: One has no partner, or there are several ways to pair them.
     """
-    captured = {_captured(pattern, path): path for path in targets}
-    if len(captured) < len(targets):
-        raise BadFile(f"{option} {pattern}: two of its files have the same text in place of the wildcards")
-    if len(logits) == len(targets) == 1 and not any(_captured(pattern, targets[0])):
-        return [(logits[0], targets[0])]
     best: dict[str, str] = {}
-    found: set[tuple[tuple[str, str], ...]] = set()
-    for around in dict.fromkeys(_ways(logits, captured)):
-        texts = {_filled(around, key): path for key, path in captured.items()}
-        pairs = {path: texts[path] for path in logits if path in texts}
-        best = max(best, pairs, key=len)
-        if len(pairs) == len(logits) == len(captured):
-            found.add(tuple(pairs.items()))
-    if len(found) == 1:
-        return list(found.pop())
-    if found:
-        raise BadFile(
-            f"{option} {pattern}: there are several ways to pair its files; name the pairs in a manifest"
-        )
+    for each in _patterns(pattern, targets):
+        captured = {_captured(each, path): path for path in targets}
+        if len(captured) < len(targets):
+            raise BadFile(
+                f"{option} {pattern}: two of its files have the same text in place of the wildcards"
+            )
+        if len(logits) == len(targets) == 1 and not any(_captured(each, targets[0])):
+            return [(logits[0], targets[0])]
+        found: set[tuple[tuple[str, str], ...]] = set()
+        for around in dict.fromkeys(_ways(logits, captured)):
+            texts = {_filled(around, key): path for key, path in captured.items()}
+            pairs = {path: texts[path] for path in logits if path in texts}
+            best = max(best, pairs, key=len)
+            if len(pairs) == len(logits) == len(captured):
+                found.add(tuple(pairs.items()))
+        if len(found) == 1:
+            return list(found.pop())
+        if found:
+            raise BadFile(
+                f"{option} {pattern}: there are several ways to pair its files; name the pairs in a manifest"
+            )
     raise BadFile(_without_partner(logits, targets, f"{option} {pattern}", best))
+
+
+def _patterns(pattern: str, targets: Sequence[str]) -> Iterator[str]:
+    """Yield a pattern; of a folder also that of names without their suffix, as other formats have others."""
+    yield pattern
+    suffixes = {f".{path.rpartition('/')[2].partition('.')[2]}" for path in targets}
+    if pattern.endswith(ALL_BELOW) and len(suffixes) == 1:
+        yield pattern + suffixes.pop()
 
 
 def _captured(pattern: str, path: str) -> _Captured:
@@ -91,7 +106,8 @@ def _filled(around: _Around, captured: _Captured) -> str:
 
 
 def _without_partner(logits: Sequence[str], targets: Sequence[str], asked: str, best: dict[str, str]) -> str:
-    name = asked.partition(" ")[0].removeprefix("--")
+    option, _, pattern = asked.partition(" ")
+    name = option.removeprefix("--").lower()
     alone = (
         [path for path in logits if path not in best],
         [path for path in targets if path not in best.values()],
@@ -101,7 +117,9 @@ def _without_partner(logits: Sequence[str], targets: Sequence[str], asked: str, 
         for paths, kind in zip(alone, (name, "logits"), strict=True)
         for path in paths[:2]
     ]
-    what = f"{asked} stands for {len(targets)} of {name}, beside {len(logits)} of logits"
     rule = "what stands for * must stand in the names of the logits, too, in the same place of each"
-    other = "or name the pairs in a manifest, two files a line"
-    return f"{what}, which do not pair: {'; '.join(missing)}. {rule}; {other}"
+    if pattern.endswith(ALL_BELOW):
+        asked, rule = f"{option} {pattern.removesuffix(ALL_BELOW)}", "files of folders go by their names"
+    what = f"{asked} stands for {len(targets)} of {name}, beside {len(logits)} of logits"
+    other = "; or name the pairs in a manifest, two files a line" if name == "targets" else ""
+    return f"{what}, which do not pair: {'; '.join(missing)}. {rule[0].upper()}{rule[1:]}{other}"

@@ -11,13 +11,22 @@ from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.formats import open_file
 from lossd_client.cli.files.location import Location
 from lossd_client.cli.inputs.alongside import compare, refuse_other_rows
-from lossd_client.cli.inputs.arguments import Entry, files_of, partitions_of
+from lossd_client.cli.inputs.arguments import Entry, partitions_of
+from lossd_client.cli.inputs.baselines import (
+    AS_IT_STANDS,
+    BASELINE_COLUMN,
+    BaselineRule,
+    files_of_shards,
+    joined,
+    refuse_other_classes,
+    refuse_own_targets,
+    settled,
+)
 from lossd_client.cli.inputs.blocks import Inputs
 from lossd_client.cli.inputs.joins import join
 from lossd_client.cli.inputs.options import FileOptions, ReportOptions
-from lossd_client.cli.inputs.pairing import paired
 from lossd_client.cli.inputs.parameters import TargetsFormatName
-from lossd_client.cli.inputs.shards import LABELS, Shard
+from lossd_client.cli.inputs.shards import BASELINE, LABELS, Shard, Twice
 from lossd_client.cli.inputs.sources import (
     ColumnChoice,
     Source,
@@ -29,10 +38,7 @@ from lossd_client.cli.inputs.sources import (
     seen,
 )
 
-BASELINE: Final = "baseline"
-"""The tensor with another model's logits or probabilities."""
-BASELINE_COLUMN: Final = "--baseline-column"
-
+_PLURALS: Final = {"by": "groups", "cluster": "clusters"}
 _OWN_OPTIONS: Final = "name the columns by --logits-column and --targets-column"
 
 
@@ -47,9 +53,11 @@ class Selection:
         others: The columns of the other tensors by name, in files of their own or in the shards.
         files: The files of these by name; None for a column of the shards.
         by: The columns or files of the groups.
+        clusters: Those of further groups, which `lossd compare` takes as clusters.
         ids: The columns by which two files are joined; empty to find them by name.
         row_ids: The column or file with the rows' own names, if these are wanted.
         digested: Whether the files' digests are wanted.
+        baseline: How another model's files are found and read.
         is_part: Whether the entries are some of an input's.
     """
 
@@ -59,9 +67,11 @@ class Selection:
     others: Mapping[str, ColumnChoice]
     files: Mapping[str, str | None]
     by: Sequence[str] = ()
+    clusters: Sequence[str] = ()
     ids: Sequence[str] = ()
     row_ids: str | None = None
     digested: bool = False
+    baseline: BaselineRule = AS_IT_STANDS
     is_part: bool = False
 
     @classmethod
@@ -88,7 +98,7 @@ class Selection:
         ):
             if file is not None or column is not None:
                 others[name], files[name] = ColumnChoice(name, f"--{name}-column", kind, column), file
-        return cls(entries, scored, targets, others, files, options.by or [], options.ids or [])
+        return cls(entries, scored, targets, others, files, options.by or [], ids=options.ids or [])
 
     @classmethod
     def of_report(cls, options: ReportOptions, entries: Sequence[Entry]) -> Self:
@@ -111,7 +121,8 @@ class Selection:
         return self._with_baseline(*pairs[0])._inputs(pairs)
 
     def _inputs(self, pairs: Sequence[tuple[DataFile, DataFile]]) -> Inputs:
-        baselines = self._baselines(pairs)
+        scored = [first.location.text for first, _ in pairs]
+        baselines = files_of_shards(self.files.get(BASELINE), scored, self.baseline)
         _refuse_repeated(
             [
                 file.location
@@ -119,7 +130,8 @@ class Selection:
                 for file in {id(first): first, id(second): second}.values()
             ]
         )
-        if self.ids and any(first is second for first, second in pairs):
+        is_joined = self.baseline.is_joined and baselines
+        if self.ids and not is_joined and any(first is second for first, second in pairs):
             raise BadFile(
                 "--id joins the file with the logits to another one with the targets; here one has both"
             )
@@ -128,7 +140,8 @@ class Selection:
             for name, wanted in self.others.items()
             if (file := self.files[name]) is not None and not (name == BASELINE and baselines)
         }
-        asked = [("by", text) for text in self.by] + ([("ids", self.row_ids)] if self.row_ids else [])
+        asked = [("by", text) for text in self.by] + [("cluster", text) for text in self.clusters]
+        asked += [("ids", self.row_ids)] if self.row_ids else []
         labels = [self._label(number, name, text, *pairs[0]) for number, (name, text) in enumerate(asked)]
         columns = {
             label: (name, text)
@@ -143,11 +156,14 @@ class Selection:
         own = [
             (name, label) for label, (name, _) in zip(labels, asked, strict=True) if isinstance(label, Source)
         ]
+        if BASELINE in common:
+            wanted = self.scored, self.others[BASELINE]
+            refuse_other_classes(shards[0].scored, common[BASELINE], wanted)
+            if self.baseline.is_joined:
+                refuse_own_targets(common[BASELINE], self.targets, self.baseline.option, len(shards))
         for name, source in (*common.items(), *own):
             refuse_other_rows(name, source, shards)
-        if BASELINE in common:
-            self._refuse_other_baseline(shards[0].scored, common[BASELINE])
-        for shard in shards if baselines else []:
+        for shard in shards if baselines and not is_joined else []:
             refuse_other_rows(BASELINE, shard.tensors[BASELINE], [shard])
         notes = [entry.note for entry in self.entries if entry.note is not None]
         notes += self._unused(*pairs[0])
@@ -183,31 +199,9 @@ class Selection:
         text = self.files.get(BASELINE)
         if text is None:
             return self
-        several = self.scored.several is not None
-        of_shards = ColumnChoice(
-            BASELINE, BASELINE_COLUMN, column=None if several else text, several=text if several else None
-        )
-        if not self.others[BASELINE].is_given and any(map(of_shards.named, (first, second))):
-            others, files = {**self.others, BASELINE: of_shards}, {**self.files, BASELINE: None}
-            return replace(self, others=others, files=files)
-        if files_of(text) is None and not Location(text).is_url and not os.path.isfile(text):  # noqa: PTH113
-            raise BadFile(f"--baseline {text}: there is no such file, and {seen(first)}")
-        if self.others[BASELINE].is_given:
-            return self
-        as_scored = replace(self.scored, option=BASELINE_COLUMN, takes_ids=False)
-        return replace(self, others={**self.others, BASELINE: as_scored})
-
-    def _baselines(self, pairs: Sequence[tuple[DataFile, DataFile]]) -> list[str]:
-        """Return the file of each shard with the other model's inputs, if a pattern names one a shard."""
-        text = self.files.get(BASELINE)
-        found = files_of(text) if text is not None else None
-        if text is None or found is None:
-            return []
-        if not found:
-            raise BadFile(f"--baseline {text} stands for no file of data")
-        scored = [first.location.text for first, _ in pairs]
-        of = dict(paired(scored, found, text, "--baseline"))
-        return [of[file] for file in scored]
+        choice, file = settled(text, self.others[BASELINE], self.scored, (first, second), self.baseline)
+        others, files = {**self.others, BASELINE: choice}, {**self.files, BASELINE: file}
+        return replace(self, others=others, files=files)
 
     def _label(self, number: int, name: str, text: str, first: DataFile, second: DataFile) -> str | Source:
         """Return the name of a label in the shards, or the source of one in its own file."""
@@ -223,7 +217,12 @@ class Selection:
 
     def _open(self, text: str) -> DataFile:
         return self._opened(
-            text, {name: value for name, value in partitions_of(text).items() if name in self.by}
+            text,
+            {
+                name: value
+                for name, value in partitions_of(text).items()
+                if name in (*self.by, *self.clusters)
+            },
         )
 
     def _opened(self, text: str, partitions: Mapping[str, str | None] | None = None) -> DataFile:
@@ -300,7 +299,8 @@ class Selection:
                     raise BadFile(f"{what}: {remedy} or in a manifest, two files a line")
         elif len(file.names) == 1:
             what = f"column, {file.names[0]}" if file.is_table else "array"
-            raise BadFile(f"{file.location} holds one {what}: name a second file, with the targets")
+            which = "third" if self.baseline.is_file else "second"
+            raise BadFile(f"{file.location} holds one {what}: name a {which} file, with the targets")
 
     # Which columns a shard's tensors are.
 
@@ -321,34 +321,36 @@ class Selection:
             label: ColumnChoice(name, f"--{name}", Kind.LABEL, column)
             for label, (name, column) in labels.items()
         }
-        twice = []
+        its = self._opened(baseline) if baseline is not None else None
+        files = [first, *([second] if is_pair else []), *([its] if its and self.baseline.is_joined else [])]
+        twice: list[Twice] = []
         by: dict[str, Source] = {}
         for name, each in wanted.items():
-            found = [
-                each.find(file) for file in ((first, second) if is_pair else (first,)) if each.named(file)
-            ]
+            found = [each.find(file) for file in files if each.named(file)]
             source = found[0] if found else each.find(first)
             if name in labels:
                 by[name] = _flat(labels[name][0], source)
             else:
                 tensors[name] = source
-            if len(found) > 1:
-                twice.append((found[0], found[1]))
-        if baseline is not None:
-            tensors[BASELINE] = self.others[BASELINE].find(self._opened(baseline))
+            twice += (Twice(found[0], other) for other in found[1:])
+        if its is not None:
+            tensors[BASELINE] = self.others[BASELINE].find(its)
         self._refuse_unclear(tensors, by)
-        grouped = [source for name, source in by.items() if labels[name][0] == "by"]  # ids may join the rows
+        grouped = [source for name, source in by.items() if labels[name][0] != "ids"]  # ids may join the rows
         used = {column.name for source in (*tensors.values(), *grouped) for column in source.columns}
-        joined = join(first, second, used, self.ids) if is_pair else None
+        rows = join(first, second, used, self.ids) if is_pair else None
         notes = [
             classes_note(tensors[wanted.role], wanted.prefix)
             for wanted in (self.scored, self.targets)
             if wanted.prefix is not None
         ]
+        scored, targets = tensors[self.scored.role], tensors["targets"]
         if is_pair:
-            scored, targets = tensors[self.scored.role], tensors["targets"]
-            notes += compare(scored, targets, used, joined, is_asked=bool(self.ids))
-        return Shard(tensors, by, joined, twice, notes)
+            notes += compare(scored, targets, used, rows, is_asked=bool(self.ids))
+        if its is None or not self.baseline.is_joined:
+            return Shard(tensors, by, rows, None, twice, notes)
+        other = joined(scored, targets, tensors[BASELINE], self.targets, used, self.ids)
+        return Shard(tensors, by, rows, other.join, [*twice, *other.twice], [*notes, *other.notes])
 
     def _refuse_unclear(self, tensors: Mapping[str, Source], by: Mapping[str, Source]) -> None:
         """Refuse columns with two uses, and prefixes that match columns with another use."""
@@ -364,12 +366,7 @@ class Selection:
         if scored.is_stacked and targets.is_stacked:
             refuse_unlike(scored, targets, (self.scored.prefix, self.targets.prefix))
         if BASELINE in tensors:
-            self._refuse_other_baseline(scored, tensors[BASELINE])
-
-    def _refuse_other_baseline(self, scored: Source, baseline: Source) -> None:
-        if scored.is_stacked and baseline.is_stacked:
-            prefixes = self.scored.prefix, self.others[BASELINE].prefix
-            refuse_unlike(scored, baseline, prefixes, BASELINE)
+            refuse_other_classes(scored, tensors[BASELINE], (self.scored, self.others[BASELINE]))
 
 
 def _flat(name: str, source: Source) -> Source:
@@ -380,7 +377,7 @@ def _flat(name: str, source: Source) -> Source:
     """
     if source.dimensions != 1:
         what = f"--{name}: {source.file.location} has {source.dimensions} dimensions there"
-        raise BadFile(f"{what}; {'groups' if name == 'by' else name} have one")
+        raise BadFile(f"{what}; {_PLURALS.get(name, name)} have one")
     return source
 
 

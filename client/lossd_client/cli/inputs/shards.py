@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lossd_client._calls.arrays import widened
 from lossd_client.cli.files.data_file import Block, Column, DataFile
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.inputs.joins import Join, plain
@@ -23,6 +24,47 @@ BROADCAST: Final = ("weight", "mask")
 """The tensors that may stand for every row."""
 
 
+BASELINE: Final = "baseline"
+"""The tensor with another model's logits or probabilities."""
+_SAME_ORDER: Final = "are the rows in the same order? Else take it out of the one where it is not meant"
+
+
+@dataclass(frozen=True)
+class Twice:
+    """A column that two files have, and that must be alike in both.
+
+    Attributes:
+        mine: It in the first file.
+        its: It in the other.
+        what: What messages call it, if it is not both files' column.
+        remedy: What to do where it differs.
+    """
+
+    mine: Source
+    its: Source
+    what: str = ""
+    remedy: str = _SAME_ORDER
+
+    def check(self, mine: NDArray[Any], its: NDArray[Any], start: int) -> None:
+        """Refuse rows that differ.
+
+        Args:
+            mine: Rows of the first file.
+            its: Those of the other.
+            start: The number of their first row.
+
+        Raises:
+            BadFile: They differ.
+        """
+        found = _first_difference(widened(mine), widened(its))
+        if found is None:
+            return
+        row, a, b = found
+        files = f"{self.mine.file.location} and {self.its.file.location}"
+        what = f"{files} both have {self.what or self.mine.names}, which is {a} and {b}"
+        raise BadFile(f"{what} in row {start + row} of the first: {self.remedy}")
+
+
 @dataclass(frozen=True)
 class Shard:
     """The tensors of a shard.
@@ -31,14 +73,16 @@ class Shard:
         tensors: The tensors' sources: the logits or probabilities first.
         labels: The sources of the groups' labels, by name.
         join: How the targets' file was joined to the other, if it was.
-        twice: Columns that both files have, which must be alike.
+        baseline_join: How the baseline's file was, likewise.
+        twice: Columns that two files have, which must be alike.
         notes: Notes for the user on the row order of two files.
     """
 
     tensors: Mapping[str, Source]
     labels: Mapping[str, Source] = field(default_factory=dict)
     join: Join | None = None
-    twice: Sequence[tuple[Source, Source]] = ()
+    baseline_join: Join | None = None
+    twice: Sequence[Twice] = ()
     notes: Sequence[str] = ()
 
     @property
@@ -50,6 +94,11 @@ class Shard:
     def dimensions(self) -> int:
         """How many dimensions these have."""
         return self.scored.dimensions
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether rows of two files were joined."""
+        return self.join is not None or self.baseline_join is not None
 
     @cached_property
     def fixed(self) -> dict[str, Source]:
@@ -85,7 +134,8 @@ class Shard:
     def _wanted(self) -> list[tuple[DataFile, list[Column]]]:
         """Return the columns to read of each file by row."""
         wanted: dict[int, tuple[DataFile, dict[Column, None]]] = {}
-        for source in (*self.by_row.values(), *(source for pair in self.twice for source in pair)):
+        twice = (source for each in self.twice for source in (each.mine, each.its))
+        for source in (*self.by_row.values(), *twice):
             _, columns = wanted.setdefault(id(source.file), (source.file, {}))
             columns |= dict.fromkeys(source.columns)
         return [(file, list(columns)) for file, columns in wanted.values()]
@@ -115,9 +165,15 @@ class Shard:
 
     def _reader(self, file: DataFile, columns: Sequence[Column], rows: int) -> Iterator[Block]:
         """Return blocks of a file, in the order of the first file's rows."""
-        if self.join is None or self.join.order is None or file is not self.tensors["targets"].file:
-            return file.blocks(columns, rows)
-        return self._gathered(file, columns, rows, self.join.order)
+        order = self._order_of(file)
+        return file.blocks(columns, rows) if order is None else self._gathered(file, columns, rows, order)
+
+    def _order_of(self, file: DataFile) -> NDArray[np.intp] | None:
+        """Return the row of a file for each row of the first one; None if they stand in its order."""
+        for name, joined in (("targets", self.join), (BASELINE, self.baseline_join)):
+            if joined is not None and file is self.tensors[name].file:
+                return joined.order
+        return None
 
     def _gathered(
         self, file: DataFile, columns: Sequence[Column], rows: int, order: NDArray[np.intp]
@@ -139,8 +195,9 @@ class Shard:
         return f": {', '.join(f'{count} in {place}' for place, count in counts.items())}" if counts else ""
 
     def _check_twice(self, parts: Mapping[int, Block], start: int) -> None:
-        for mine, its in self.twice:
-            _refuse_differing(mine, its, [source.of(parts[id(source.file)]) for source in (mine, its)], start)
+        for each in self.twice:
+            mine, its = (source.of(parts[id(source.file)]) for source in (each.mine, each.its))
+            each.check(mine, its, start)
 
     def shaped(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         """Return a weight or mask of one value a row in a shape that broadcasts to the row."""
@@ -154,17 +211,15 @@ class Shard:
         Raises:
             BadFile: A file cannot be read.
         """
-        for mine, its in self.twice:
-            _refuse_differing(mine, its, [mine.whole(), its.whole()], 0)
+        for each in self.twice:
+            each.check(each.mine.whole(), each.its.whole(), 0)
         return {name: self.shaped(name, source.whole()) for name, source in self.tensors.items()}
 
     def own_row(self, name: str, row: int) -> tuple[str, int]:
         """Return the file and row that a tensor's row comes from."""
         source = self.tensors[name]
-        is_moved = self.join is not None and self.join.order is not None
-        if is_moved and source.file is self.tensors["targets"].file:
-            return str(source.file.location), int(self.join.order[row])  # type: ignore[index,union-attr]
-        return str(source.file.location), row
+        order = self._order_of(source.file)
+        return str(source.file.location), row if order is None else int(order[row])
 
 
 def has_rows(name: str, source: Source, dimensions: int) -> bool:
@@ -172,18 +227,6 @@ def has_rows(name: str, source: Source, dimensions: int) -> bool:
     if name not in BROADCAST or source.file.is_table:
         return True
     return source.dimensions == dimensions and source.rows != 1
-
-
-def _refuse_differing(mine: Source, its: Source, arrays: Sequence[NDArray[Any]], start: int) -> None:
-    """Refuse a column that differs between both files; `start` is the arrays' first row."""
-    first, second = map(_texts, arrays)
-    if first == second:
-        return
-    pairs = zip_longest(first, second)
-    at, (a, b) = next((row, pair) for row, pair in enumerate(pairs) if pair[0] != pair[1])
-    what = f"{mine.file.location} and {its.file.location} both have {mine.names}, which is {a} and {b}"
-    remedy = "are the rows in the same order? Else take it out of the one where it is not meant"
-    raise BadFile(f"{what} in row {start + at} of the first: {remedy}")
 
 
 def refuse_uneven(file: DataFile, columns: Sequence[Column]) -> None:
@@ -201,6 +244,20 @@ def refuse_uneven(file: DataFile, columns: Sequence[Column]) -> None:
         if found != rows:
             what = f"{file.location}: {first} has {rows} rows, and {name} {found}"
             raise BadFile(f"{what}: save both with the same rows, in the same order")
+
+
+def _first_difference(mine: NDArray[Any], its: NDArray[Any]) -> tuple[int, Any, Any] | None:
+    """Return the first row in which two arrays differ, and what each has there; None if they are alike."""
+    if mine.shape[1:] != its.shape[1:]:
+        return 0, f"{list(mine.shape[1:])} a row", list(its.shape[1:])
+    if mine.dtype.kind in "biuf" and its.dtype.kind in "biuf" and len(mine) == len(its):
+        places = np.flatnonzero((mine != its) & ((mine == mine) | (its == its)))  # NaN is like NaN
+        if not places.size:
+            return None
+        row = int(places[0]) // max(1, mine[:1].size)
+        return row, mine.flat[places[0]], its.flat[places[0]]
+    pairs = zip_longest(_texts(mine), _texts(its))
+    return next(((row, a, b) for row, (a, b) in enumerate(pairs) if a != b), None)
 
 
 def _length(block: Block) -> int:

@@ -20,7 +20,11 @@ _OF_PROBABILITIES: Final = re.compile("prob", re.IGNORECASE)
 _SAYS_PROBABILITIES: Final = re.compile(r"(?<![A-Za-z])(?i:prob(s|as?|ability|abilities)?)(?![a-z])")
 _NUMBERED: Final = re.compile(r"\W*_*(\d+)(\.0+)?")  # what follows the prefix of a class that has a number
 _BEGINS_NUMBERED: Final = re.compile(r"\W*_*(\d+)(\.0+)?([\s_-].*)?")  # the same, as of 0_logit
-_OF_ONE_COLUMN: Final = ("by", "pos_weight")  # in files whose option says the file, and not the column
+_OF_ONE_COLUMN: Final = (
+    "by",
+    "cluster",
+    "pos_weight",
+)  # in files whose option says the file, and not the column
 _OF_TARGETS: Final = re.compile(r"(y_)?(target|label|gt|truth|ground|true|class)|y$", re.IGNORECASE)
 
 
@@ -166,7 +170,7 @@ class ColumnChoice:
 
     def _where_else(self) -> str:
         in_table = "; keep the one that is meant, or put it into the table that is scored, and give its name"
-        return in_table if self.role == "by" else f", or one that is called {self.role}"
+        return in_table if self.role in ("by", "cluster") else f", or one that is called {self.role}"
 
     def _is_nameless(self, file: DataFile) -> bool:
         if file.names == ("",) and self.is_given:

@@ -22,17 +22,22 @@ class Labels:
     Args:
         inputs: The input, whose last label is the ids if there are any.
         has_ids: Whether there are.
+        clusters: How many of the labels before these are those of --cluster.
 
     Raises:
         BadFile: Two groups have one name.
     """
 
-    def __init__(self, inputs: Inputs, *, has_ids: bool) -> None:
+    def __init__(self, inputs: Inputs, *, has_ids: bool, clusters: int = 0) -> None:
         names = list(inputs.labels)
         sources = inputs.sources_of(0)
         self._ids = names.pop() if has_ids else None
         place = f" of {inputs.shards[0].scored.file.location}" if inputs.is_part else ""
-        self._columns = {name: LabelColumn("--by", _name_of(sources[name]), place) for name in names}
+        options = ["--by"] * (len(names) - clusters) + ["--cluster"] * clusters
+        self._columns = {
+            name: LabelColumn(option, _name_of(sources[name]), place)
+            for name, option in zip(names, options, strict=True)
+        }
         if self._ids is not None:
             self._columns[self._ids] = LabelColumn("--ids", _name_of(sources[self._ids]), place)
         groups = self.groups

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lossd_client.cli.reporting.output import encoded
+from lossd_client.cli.reporting.tables import headed, pairs
 from lossd_client.report import Report
 from lossd_client.report._drawing.html import calibration_figures
 from lossd_client.report._drawing.markup import number
@@ -47,7 +48,7 @@ def _print_notes(notes: Sequence[str]) -> None:
 
 
 def _tables(report: Report, document: Mapping[str, Any], notes: Sequence[str]) -> Iterator[Table]:
-    yield _pairs([*_totals(report, document["totals"]), *(("note", note) for note in notes)])
+    yield pairs([*_totals(report, document["totals"]), *(("note", note) for note in notes)])
     if "classes" in document:
         means = [(f"class {place}", each.mean, each.count) for place, each in enumerate(report.classes)]
         yield _ranked(["class", "mean", "count"], means)
@@ -63,9 +64,9 @@ def _tables(report: Report, document: Mapping[str, Any], notes: Sequence[str]) -
         ]
         yield _ranked([*document["groups"]["names"], "mean", "stderr", "rows"], rows)
     if "paired" in document:
-        yield _pairs(_paired(report, document["paired"]))
+        yield pairs(_paired(report, document["paired"]))
     if "calibration" in document:
-        yield _pairs([("calibration", ""), *calibration_figures(report.calibration)])
+        yield pairs([("calibration", ""), *calibration_figures(report.calibration)])
     for noun in ("rows", "elements"):
         if document.get("top", {}).get(noun):
             yield _worst(noun, document["top"][noun])
@@ -106,7 +107,7 @@ def _ranked(head: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Table:
     """Return a table of the greatest means first, which is the first column of numbers."""
     mean = head.index("mean")
     ordered = sorted(rows, key=lambda row: (not math.isnan(row[mean]), -row[mean]))
-    table = _headed(head, mean)
+    table = headed(head, mean)
     for row in ordered[:_SHOWN]:
         table.add_row(*(Text(cell) for cell in row[:mean]), *map(number, row[mean:]))
     if len(ordered) > _SHOWN:
@@ -116,7 +117,7 @@ def _ranked(head: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Table:
 
 def _worst(noun: str, items: Sequence[Mapping[str, Any]]) -> Table:
     names = list(items[0])
-    table = _headed([f"worst {noun}", *names], 1)
+    table = headed([f"worst {noun}", *names], 1)
     for place, item in enumerate(items[:_SHOWN], 1):
         table.add_row(str(place), *(Text(_cell(item[name])) for name in names))
     if len(items) > _SHOWN:
@@ -128,19 +129,3 @@ def _cell(value: Any) -> str:  # noqa: ANN401 - a JSON value
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return number(value) if isinstance(value, float) else str(value)
-
-
-def _headed(head: Sequence[str], texts: int) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
-    for place, name in enumerate(head):
-        table.add_column(Text(name), justify="left" if place < texts else "right")
-    return table
-
-
-def _pairs(rows: Sequence[tuple[str, str]]) -> Table:
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column()
-    for name, value in rows:
-        table.add_row(name, Text(value))
-    return table

@@ -1,12 +1,17 @@
 """Notes of the values' range: probabilities scored as logits, or swapped files."""
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client._calls.arrays import forget, widened
 from lossd_client.cli.inputs.shards import Arrays
+
+_BASELINE_WITHIN: Final = (
+    "all logits of the baseline lie in [0, 1], and the others do not: if they are probabilities, its losses "
+    "are wrong; give the logits of both, or the probabilities of both and --probabilities"
+)
 
 
 class Ranges:
@@ -24,6 +29,7 @@ class Ranges:
         self._least, self._greatest = np.inf, -np.inf
         self._is_within = True  # all in [0, 1] so far; else nothing more is looked at
         self._are_bits, self._target_bits = True, True
+        self._baseline = _Within()
 
     def see(self, block: Arrays) -> None:
         """Look at some rows."""
@@ -31,6 +37,8 @@ class Ranges:
         self._size += scored.size
         self._has_rows |= scored.ndim > 0
         self._rows += len(scored) if scored.ndim else 0
+        if self._role == "logits" and "baseline" in block:
+            self._baseline.see(block["baseline"])
         if not (self._is_within and scored.size):
             return
         values = widened(scored)
@@ -51,13 +59,16 @@ class Ranges:
         self._is_within &= other._is_within
         self._are_bits &= other._are_bits
         self._target_bits &= other._target_bits
+        self._baseline.take(other._baseline)
 
     def notes(self) -> list[str]:
         """Return notes of likely mistakes."""
         if self._has_rows and not self._rows:
             return ["the input has no rows"]
-        if self._size < 2 or not self._is_within:
+        if self._size < 2:
             return []
+        if not self._is_within:
+            return [_BASELINE_WITHIN] if self._baseline.is_likely else []
         if self._role == "logits" and self._least < self._greatest:
             swapped = "; if they are targets, the files are swapped" if self._is_dense else ""
             return [f"all logits lie in [0, 1]: if they are probabilities, use --probabilities{swapped}"]
@@ -67,6 +78,33 @@ class Ranges:
                 "the two are swapped"
             ]
         return []
+
+
+class _Within:
+    """Whether all values of the baseline are in [0, 1], updated by block."""
+
+    def __init__(self) -> None:
+        self._all = True
+        self._least, self._greatest = np.inf, -np.inf
+
+    def see(self, array: NDArray[Any]) -> None:
+        """Look at some rows."""
+        if self._all and array.size:
+            values = widened(array)
+            self._least = min(self._least, float(values.min()))
+            self._greatest = max(self._greatest, float(values.max()))
+            self._all = bool(values.min() >= 0 and values.max() <= 1)
+            forget(array)
+
+    def take(self, other: "_Within") -> None:
+        """Add what another looked at."""
+        self._all &= other._all
+        self._least, self._greatest = min(self._least, other._least), max(self._greatest, other._greatest)
+
+    @property
+    def is_likely(self) -> bool:
+        """Whether they may be probabilities."""
+        return self._all and self._least < self._greatest
 
 
 def _are_bits(values: NDArray[Any]) -> bool:

@@ -330,9 +330,8 @@ def _cell(value: Any) -> str:  # noqa: ANN401 - a JSON value
 def _inputs(_: ReportView, document: Mapping[str, Any]) -> str:
     run = document.get("run") or {}
     shards = [shard for shard in run.get("inputs") or [] if isinstance(shard, Mapping)]
-    about = [
-        (name, _shown(run[name])) for name in ("version", "kernel", "device", "request_id") if name in run
-    ]
+    names = ("version", "client_version", "kernel", "device", "request_id", "started", "ended")
+    about = [(name, _shown(run[name])) for name in names if name in run]
     parts = [table(("run", "value"), about, caption="How it was made")] if about else []
     if shards:
         rows = [

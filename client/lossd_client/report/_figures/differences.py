@@ -116,8 +116,8 @@ class RowDifference(Difference):
         )
 
     @property
-    def has_baseline_squares(self) -> bool:
-        """Whether the report says how the baseline's own losses vary; those of before 0.2 do not."""
+    def _has_baseline_squares(self) -> bool:
+        """Whether the report says how the baseline's own losses vary; those of older versions do not."""
         return "baseline_squares_terms" in self._part.within("rows", "in paired").block
 
     @property
@@ -128,7 +128,7 @@ class RowDifference(Difference):
         the baseline's losses, its mean is taken as known.
         """
         rows = self._part.within("rows", "in paired")
-        if not self.has_baseline_squares:
+        if not self._has_baseline_squares:
             return self.stderr / self.baseline_mean if self.baseline_mean > 0 else math.nan
         return ratio_stderr(
             rows.sum("squares"),
@@ -156,7 +156,7 @@ def relative_change(changed: ExactSum, baseline: ExactSum) -> float:
     if changed.special != 0 or baseline.special != 0:
         return math.nan
     if baseline.units == 0:
-        return math.copysign(math.inf, changed.units) if changed.units else math.nan
+        return math.nan if changed.units == 0 else math.inf if changed.units > 0 else -math.inf
     return quotient(changed.units, baseline.units)
 
 

@@ -70,7 +70,8 @@ def interval(mean: float, stderr: float, n: int, level: float) -> tuple[float, f
         raise ValueError(f"the level of an interval is between 0 and 1, such as 0.95, and is {level}")
     if n < 2 or math.isnan(stderr):
         return math.nan, math.nan
-    half = t_quantile((1 + level) / 2, n - 1) * stderr
+    quantile = min((1 + level) / 2, math.nextafter(1.0, 0.0))  # rounded, a level near 1 would be 1
+    half = t_quantile(quantile, n - 1) * stderr
     return mean - half, mean + half
 
 
@@ -111,7 +112,7 @@ class Figures:
         """The weighted losses summed, exactly."""
         return self._part.sum("sum")
 
-    def divided(self, total: float) -> float:
+    def _divided(self, total: float) -> float:
         """Return another sum divided as the mean is; NaN over nothing."""
         return mean_of(total, self._part, self._params)
 

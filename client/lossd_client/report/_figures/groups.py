@@ -114,7 +114,9 @@ class Groups(Mapping[GroupId, Group]):
         return self._group(key)
 
     def _group(self, key: Key) -> Group:
-        return Group(self._part.at(self._places[key]), self._params, self._id(key))
+        places = self._places[key]
+        one = self._part.at(places[0] if len(places) == 1 else places)  # a place is read faster than a list
+        return Group(one, self._params, self._id(key))
 
     def __repr__(self) -> str:
         return f"<Groups by {', '.join(self.names)}: {len(self)}>"
@@ -155,37 +157,35 @@ class Groups(Mapping[GroupId, Group]):
 
     @cached_property
     def _alone(self) -> Clusters:
-        return self.clusters(None)
+        return self._clusters(None)
 
     @cached_property
     def _with_baseline(self) -> Clusters:
-        return self.clusters(self.baseline_terms)
+        return self._clusters(self._baseline_terms)
 
     @property
-    def slots(self) -> Slots:
+    def _slots(self) -> Slots:
         """Where the numbers of the section are added up."""
         return Slots(self._places.values())
 
     @property
-    def block(self) -> Block:
+    def _block(self) -> Block:
         """The section."""
         return self._part.block
 
     @property
-    def keys_in_order(self) -> list[Key]:
+    def _keys(self) -> list[Key]:
         """The ids as tuples, in ascending order."""
         return list(self._places)
 
     @property
-    def baseline_terms(self) -> tuple[Terms, Slots]:
+    def _baseline_terms(self) -> tuple[Terms, Slots]:
         """The baseline's sums in the section paired, and where they are added up."""
-        return self._part.within("paired", "by group").block.terms("baseline_sum"), self.slots
+        return self._part.within("paired", "by group").block.terms("baseline_sum"), self._slots
 
-    def clusters(self, baseline: tuple[Terms, Slots] | None) -> Clusters:
+    def _clusters(self, baseline: tuple[Terms, Slots] | None) -> Clusters:
         """Return the groups as clusters, with the sums of a baseline if there is one."""
-        return Clusters.of(
-            self.keys_in_order, self._part.block, self.slots, normalizer_of(self._params), baseline
-        )
+        return Clusters.of(self._keys, self._part.block, self._slots, normalizer_of(self._params), baseline)
 
 
 def _key(id: object) -> Any:  # noqa: A002, ANN401 - anything may be asked for

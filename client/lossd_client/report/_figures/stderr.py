@@ -1,7 +1,6 @@
 """Standard errors from exact sums, without cancellation."""
 
 import math
-from collections.abc import Sequence
 from fractions import Fraction
 from typing import Final
 
@@ -90,15 +89,14 @@ def jackknife_stderr(
 ) -> float:
     """Return the standard error of a ratio whose rows are in clusters that vary independently.
 
-    It is the delete-one-cluster jackknife's: the ratio R is taken again without each of the G clusters, and
-    the square is (G - 1) / G * sum((R_j - R)^2) (Wolter, Introduction to Variance Estimation, 2007, section
-    4.2.2). Unlike the linearised one it is not too small where clusters are few and of unlike sizes. Each
+    It is that of the delete-one-cluster jackknife: the ratio R is taken again without each of the G clusters,
+    and its square is (G - 1) / G * sum((R_j - R)^2) (Wolter, Introduction to Variance Estimation, 2007,
+    chapter 4). Unlike the linearised one it is not too small where clusters are few and of unlike sizes. Each
     difference is exact, and rounded once.
 
     Args:
         totals: The sum of s of each cluster.
-        divisors: The sum of D of each, in the same unit; both without units of their own matter only as a
-            ratio.
+        divisors: The sum of D of each, in the same unit.
         least: What the ratio is divided by at least, in that unit.
         scale: What the ratio is multiplied with.
 
@@ -119,16 +117,12 @@ def jackknife_stderr(
     for s, d in pairs:
         rest = max(shares - d, least)
         offsets.append(quotient(((total - s) * whole - total * rest) * above, rest * below))
-    return _length(offsets) * math.sqrt((len(pairs) - 1) / len(pairs))
-
-
-def _length(numbers: Sequence[float]) -> float:
-    """Return the square root of the sum of squares, also where these would overflow; of any order."""
-    greatest = max(map(abs, numbers))
+    greatest = max(map(abs, offsets))
     if greatest == 0 or math.isinf(greatest):
         return greatest
-    unit = math.ldexp(1.0, math.frexp(greatest)[1] - 1)
-    return math.sqrt(math.fsum((number / unit) ** 2 for number in numbers)) * unit
+    unit = math.ldexp(1.0, math.frexp(greatest)[1] - 1)  # squares would overflow, or vanish
+    squares = math.fsum((offset / unit) ** 2 for offset in offsets)
+    return math.sqrt(squares * (len(pairs) - 1) / len(pairs)) * unit
 
 
 def quotient(above: int, below: int) -> float:
@@ -143,6 +137,14 @@ def _stderr(ss: int, sd: int, dd: int, s: int, d: int, n: int, scale: Fraction) 
     """Return the standard error of s / d; s and d are in one unit, and the sums of products in its square."""
     if n < 2 or d <= 0:
         return math.nan
+    # Without the zeros at the end, which all have in common, the numbers are much shorter.
+    zeros = min(_zeros(s | d), _zeros(ss | sd | dd) // 2)
+    s, d, ss, sd, dd = s >> zeros, d >> zeros, ss >> 2 * zeros, sd >> 2 * zeros, dd >> 2 * zeros
     spread = ss * d * d - 2 * s * sd * d + s * s * dd
     above, below = scale.as_integer_ratio()
     return square_root(n * max(0, spread) * above**2, (n - 1) * d**4 * below**2)
+
+
+def _zeros(number: int) -> int:
+    """Return how many zeros end a number, in binary; many for 0."""
+    return (number & -number).bit_length() - 1 if number else 1 << 20

@@ -9,6 +9,7 @@ from lossd_client.report._merging.keys import Keys
 from lossd_client.report._merging.layout import LATER, PER_KEY, Kind, Path, leaves
 from lossd_client.report._merging.repeats import Repeats
 from lossd_client.report._merging.row_numbers import RowNumbers
+from lossd_client.report._merging.runs import MergedRun
 from lossd_client.report._merging.top_lists import TopList
 
 _FIELDS: Final[Mapping[Kind, type[Field]]] = {
@@ -35,7 +36,7 @@ class DocumentMerger:
         self._kinds: dict[Path, Kind] = {}
         self._fields: dict[Path, Field] = {}
         self._keys: dict[Path, Keys] = {}
-        self._run: dict[str, Json] = {}
+        self._run = MergedRun()
 
     def add(self, document: Mapping[str, Json]) -> None:
         """Add one document.
@@ -52,6 +53,7 @@ class DocumentMerger:
         read: dict[Path, Any] = {}
         for path, field in self._fields.items():
             read[path] = field.read(document, None if field.keys is None else len(keys[field.keys]))
+        run = self._run.read(document)
         name = f"report {self._number + 1}"
         self._repeats.add(document, name)
         # From here on nothing fails.
@@ -59,8 +61,7 @@ class DocumentMerger:
         places = {each: each.places(found) for each, found in keys.items()}
         for path, field in self._fields.items():
             field.add(read[path], None if field.keys is None else places[field.keys])
-        run = document.get("run", {})
-        self._run = _merged_run(self._run, run) if self._number else dict(run)
+        self._run.add(run)
         self._number += 1
 
     def _begin(self, document: Mapping[str, Json], kinds: Mapping[Path, Kind]) -> None:
@@ -104,13 +105,12 @@ class DocumentMerger:
         for path, kind in self._kinds.items():
             if kind is Kind.ROUNDED:
                 merged["totals"][path[-1]] = merged["totals"][f"{path[-1]}_terms"][0]
+        run = self._run.result()
         if "run" in self._first:
-            merged["run"] = {**self._run, **self._top_index()}
+            merged["run"] = {**run, **(self._top_index() if run.get("top_index") else {})}
         return merged
 
     def _top_index(self) -> dict[str, Json]:
-        if not self._run.get("top_index"):
-            return {}
         found: dict[str, Json] = {}
         for field in self._fields.values():
             if isinstance(field, TopList):
@@ -142,16 +142,3 @@ def _refuse_other_fields(first: Collection[Path], other: Collection[Path]) -> No
 def _common(path: Path, other: Path) -> int:
     """Return how many names two places begin with in common."""
     return next(i for i, (a, b) in enumerate(zip(path, other, strict=False)) if a != b)
-
-
-def _merged_run(mine: Mapping[str, Json], its: Mapping[str, Json]) -> dict[str, Json]:
-    """Return what is known of all runs: null where they differ."""
-    run = {name: mine.get(name) if mine.get(name) == its.get(name) else None for name in {**mine, **its}}
-    first_rows = [each["first_row"] for each in (mine, its) if each.get("first_row") is not None]
-    if first_rows:
-        run["first_row"] = min(first_rows)
-    if "inputs" in run:
-        run["inputs"] = [*(mine.get("inputs") or ()), *(its.get("inputs") or ())]
-    if "top_index" in run:
-        run["top_index"] = mine.get("top_index") or its.get("top_index")
-    return run

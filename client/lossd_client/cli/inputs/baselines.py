@@ -1,0 +1,180 @@
+"""Stage 2 of `lossd report` and `lossd compare`: the other model's logits or probabilities."""
+
+import os
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+from lossd_client.cli.files.data_file import DataFile
+from lossd_client.cli.files.errors import BadFile
+from lossd_client.cli.files.location import Location
+from lossd_client.cli.inputs.alongside import compare
+from lossd_client.cli.inputs.arguments import several_of
+from lossd_client.cli.inputs.ids import called, flat_names, is_known
+from lossd_client.cli.inputs.joins import Join, join
+from lossd_client.cli.inputs.pairing import paired
+from lossd_client.cli.inputs.shards import BASELINE, Twice
+from lossd_client.cli.inputs.sources import ColumnChoice, Source, refuse_unlike, seen
+
+BASELINE_COLUMN: Final = "--baseline-column"
+
+_SAME_TARGETS: Final = (
+    "both models must be scored on the same rows with the same targets. Bring the files into one order, or "
+    "name by --id what tells rows apart; if one file's targets are outdated, take them out of it"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineRule:
+    """How the baseline is found and read.
+
+    Attributes:
+        option: What gives it, for messages.
+        is_file: Whether that names files, and never a column of the shards.
+        is_joined: Whether a file of one shard is joined to the shard by ids, and its targets are compared.
+            Else its rows must stand in the shards' order.
+    """
+
+    option: str = "--baseline"
+    is_file: bool = False
+    is_joined: bool = False
+
+
+AS_IT_STANDS: Final = BaselineRule()
+"""That of `lossd report`."""
+
+
+def settled(
+    text: str,
+    choice: ColumnChoice,
+    scored: ColumnChoice,
+    files: Sequence[DataFile],
+    rule: BaselineRule,
+) -> tuple[ColumnChoice, str | None]:
+    """Return the column of the baseline, and its files; None for a column of the shards.
+
+    Args:
+        text: What the command line gives: files, or a column of the shards.
+        choice: Its column, as far as it is known.
+        scored: The column of the logits or probabilities.
+        files: The files of the first shard.
+        rule: How it is found.
+
+    Raises:
+        BadFile: It is neither files nor a column.
+    """
+    several = scored.several is not None
+    of_shards = ColumnChoice(
+        BASELINE, BASELINE_COLUMN, column=None if several else text, several=text if several else None
+    )
+    if not (rule.is_file or choice.is_given) and any(map(of_shards.named, files)):
+        return of_shards, None
+    if several_of(text) is None and not Location(text).is_url and not os.path.isfile(text):  # noqa: PTH113
+        other = "" if rule.is_file else f", and {seen(files[0])}"
+        raise BadFile(f"{rule.option} {text}: there is no such file{other}")
+    return choice if choice.is_given else replace(scored, option=BASELINE_COLUMN, takes_ids=False), text
+
+
+def files_of_shards(text: str | None, scored: Sequence[str], rule: BaselineRule) -> list[str]:
+    """Return the file of each shard with the other model's inputs; none if one file has all rows.
+
+    Args:
+        text: The files, as the command line gives them; None if there are none.
+        scored: The file of each shard with the logits or probabilities.
+        rule: How they are found.
+
+    Raises:
+        BadFile: They do not go together one to one.
+    """
+    if text is None:
+        return []
+    several = several_of(text)
+    if several is None:
+        return [text] if rule.is_joined and len(scored) == 1 else []
+    of = dict(paired(scored, several[0], several[1], rule.option))
+    return [of[file] for file in scored]
+
+
+def refuse_other_classes(scored: Source, baseline: Source, wanted: tuple[ColumnChoice, ColumnChoice]) -> None:
+    """Refuse a baseline whose classes are others, or in another order, as far as columns' names tell.
+
+    Args:
+        scored: The logits or probabilities.
+        baseline: The baseline's.
+        wanted: How the columns of both were found.
+
+    Raises:
+        BadFile: They are.
+    """
+    if scored.is_stacked and baseline.is_stacked:
+        refuse_unlike(scored, baseline, (wanted[0].prefix, wanted[1].prefix), BASELINE)
+
+
+class Joined(NamedTuple):
+    """How a shard's baseline goes with the shard.
+
+    Attributes:
+        join: How its rows were joined to the shard's, if they were.
+        twice: Its targets, if it has any.
+        notes: Notes for the user on its row order.
+    """
+
+    join: Join | None
+    twice: Sequence[Twice]
+    notes: Sequence[str]
+
+
+def joined(
+    scored: Source,
+    targets: Source,
+    baseline: Source,
+    wanted: ColumnChoice,
+    used: Collection[str],
+    ids: Sequence[str],
+) -> Joined:
+    """Join the rows of a shard's baseline to the shard's.
+
+    Args:
+        scored: The shard's logits or probabilities.
+        targets: Its targets.
+        baseline: The baseline's logits or probabilities, from another file.
+        wanted: How columns of targets are found.
+        used: The columns that are something else.
+        ids: The columns by which rows are joined; empty to find them by name.
+
+    Raises:
+        BadFile: A row is in one file alone, or twice in one; or columns say that the order is another.
+    """
+    found = join(scored.file, baseline.file, used, ids)
+    notes = compare(scored, baseline, used, found, is_asked=bool(ids))
+    if found is None and not notes:
+        notes = list(_without_ids(scored.file, baseline.file))
+    if not wanted.named(baseline.file):
+        return Joined(found, (), notes)
+    its = wanted.find(baseline.file)
+    return Joined(found, [Twice(targets, its, "targets", _SAME_TARGETS)], notes)
+
+
+def _without_ids(first: DataFile, second: DataFile) -> Iterator[str]:
+    """Yield a note if one file alone says which row is which."""
+    ids = [[name for name in flat_names(file, ()) if is_known(name)][:1] for file in (first, second)]
+    if any(ids) and not all(ids):
+        has = (
+            f"{file.location} has {called(names) if names else 'no ids'}"
+            for file, names in zip((first, second), ids, strict=True)
+        )
+        yield f"rows of both models were taken by their place: {', '.join(has)}"
+
+
+def refuse_own_targets(baseline: Source, wanted: ColumnChoice, option: str, number: int) -> None:
+    """Refuse one file for all shards that has targets, which are compared shard by shard alone.
+
+    Raises:
+        BadFile: It has.
+    """
+    if wanted.named(baseline.file):
+        what = f"{option} {baseline.file.location} has targets of its own, for the rows of {number} shards"
+        raise BadFile(
+            f"{what}: give a file for each shard, whose rows are joined and whose targets are compared; or "
+            "take the targets out of it, and its rows are taken by their place"
+        )
