@@ -1,12 +1,14 @@
 """Benchmark of comparisons: ``make bench-compare``.
 
-The CPU time of ``lossd report`` with another model's logits (``--baseline``), divided by that of the same
-command without, in turn: the command's own and that of all of the server's processes. Then what the gate says
-of models that are as good as the baseline, worse by the bound, and worse by twice the bound.
+The CPU time of ``lossd compare`` of two models' files, divided by that of ``lossd report`` of one model's, in
+turn: the command's own and that of all of the server's processes. With ``--out`` it has all sections of that
+report. Then what the gate says of models that are as good as the baseline, worse by the bound, and worse by
+twice the bound.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -22,7 +24,6 @@ import numpy.typing as npt
 from bench.memory import cpu_seconds, family
 from bench.servers import ROOT, Running, lossd
 from bench.table import Figure, number, options, table, tell
-from lossd_client import Comparison, Report, compare
 
 Array = npt.NDArray[Any]
 
@@ -32,6 +33,8 @@ BOUND: Final = 0.005
 """The relative regression that the gate lets pass."""
 SHIFT: Final = 0.01
 """How much images differ by chance: the standard deviation of what is added to an image's logits."""
+_REGRESSED: Final = 4
+"""The exit status of a regression."""
 MODELS: Final[Mapping[str, float]] = {
     "as good as the baseline": 0.0,
     "worse by the bound": 1.0,
@@ -59,30 +62,28 @@ class Costs:
     Attributes:
         loss: The loss.
         one: CPU seconds of one model's report.
-        two: Those of two models'.
-        ratio: The second by the first, one for each round.
+        two: Those of both models' with the comparison, divided by these; one for each round.
         server: The same of the server's processes alone.
+        gate: As `two`, of the comparison alone.
     """
 
     loss: str
     one: Figure = field(default_factory=lambda: Figure("one"))
     two: Figure = field(default_factory=lambda: Figure("two"))
-    ratio: Figure = field(default_factory=lambda: Figure("ratio"))
     server: Figure = field(default_factory=lambda: Figure("server"))
+    gate: Figure = field(default_factory=lambda: Figure("gate"))
 
-    def add(self, one: Cost, two: Cost) -> None:
+    def add(self, one: Cost, two: Cost, gate: Cost) -> None:
         """Add a round."""
         self.one.found.append(one.both)
-        self.two.found.append(two.both)
-        self.ratio.found.append(two.both / one.both)
+        self.two.found.append(two.both / one.both)
         self.server.found.append(two.server / one.server)
+        self.gate.found.append(gate.both / one.both)
 
     def row(self) -> tuple[str, ...]:
         """Return its row of the table."""
-        _, one, _ = self.one.row()
-        _, two, _ = self.two.row()
-        ratios = [f"{median} ({spread})" for _, median, spread in (self.ratio.row(), self.server.row())]
-        return (self.loss, one, two, *ratios)
+        cells = [one.row()[1:] for one in (self.one, self.two, self.server, self.gate)]
+        return (self.loss, *(f"{median} ({spread})" for median, spread in cells))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,63 +137,64 @@ class Inputs:
             )
         return least
 
-    def command(self, loss: str, *, paired: bool) -> list[str]:
-        """Return the arguments of ``lossd report`` for the model written last."""
-        files = [str(self.folder / "new.npy"), str(self.folder / "targets.npy")]
-        return [*files, *LOSSES[loss], *(("--baseline", self.baseline) if paired else ())]
+    def commands(self, loss: str) -> list[list[str]]:
+        """Return a report of the model written last, a comparison with such a report, and one without."""
+        new, targets, out = (str(self.folder / name) for name in ("new.npy", "targets.npy", "report.json"))
+        two = [new, str(self.folder / "baseline.npy"), targets, *LOSSES[loss]]
+        return [
+            ["report", new, targets, *LOSSES[loss], "--out", out],
+            ["compare", *two, "--out", out],
+            ["compare", *two, "--max-regression", f"{100 * BOUND:g}%", "--json"],
+        ]
 
 
 def _cross_entropy(x: Array, y: Array) -> float:
     return float((np.logaddexp(0.0, x) - x * y).mean())
 
 
-def report(running: Running, folder: Path, arguments: list[str]) -> Cost:
-    """Run ``lossd report``, which writes report.json, and return what it cost.
+def run(running: Running, arguments: list[str]) -> tuple[Cost, bytes]:
+    """Run a command, and return what it cost and its output.
 
     Raises:
         OSError: It failed.
     """
-    url, out = f"http://127.0.0.1:{running.port}", str(folder / "report.json")
     before = cpu_seconds(*family(running.pid))
     process = subprocess.Popen(  # noqa: S603 -- our own command
-        [sys.executable, "-m", "lossd", "report", *arguments, "--url", url, "--out", out],
+        [sys.executable, "-m", "lossd", *arguments, "--url", f"http://127.0.0.1:{running.port}"],
         env=os.environ | {"PYTHONPATH": f"{ROOT}/service{os.pathsep}{ROOT}/client"},
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
     )
+    assert process.stdout is not None
+    with process.stdout as output:
+        text = output.read()
     _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise OSError(f"lossd report ended with status {status}")
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in (0, _REGRESSED):
+        raise OSError(f"lossd {arguments[0]} ended with {process.returncode}")
     server = cpu_seconds(*family(running.pid)) - before
-    return Cost(usage.ru_utime + usage.ru_stime, server)
+    return Cost(usage.ru_utime + usage.ru_stime, server), text
 
 
 def costs(running: Running, inputs: Inputs, rounds: int) -> Iterator[Costs]:
-    """Measure both reports in turn, another one first in each round, for each loss."""
+    """Measure the commands in turn, another one first in each round, for each loss."""
     for loss in LOSSES:
-        found = Costs(loss)
-        commands = {paired: inputs.command(loss, paired=paired) for paired in (False, True)}
-        for arguments in commands.values():
-            report(running, inputs.folder, arguments)  # a warm-up
+        found, commands = Costs(loss), inputs.commands(loss)
+        for arguments in commands:
+            run(running, arguments)  # a warm-up
         for turn in range(rounds):
-            order = (False, True) if turn % 2 else (True, False)
-            cost = {paired: report(running, inputs.folder, commands[paired]) for paired in order}
-            found.add(cost[False], cost[True])
+            order = [(turn + at) % len(commands) for at in range(len(commands))]
+            cost = {at: run(running, commands[at])[0] for at in order}
+            found.add(*(cost[at] for at in sorted(cost)))
         yield found
 
 
-def verdicts(running: Running, inputs: Inputs) -> Iterator[tuple[str, Comparison]]:
-    """Yield what the gate says of each model."""
+def verdicts(running: Running, inputs: Inputs) -> Iterator[tuple[str, ...]]:
+    """Yield what the gate says of each model, as a row of the table."""
     for name, times in MODELS.items():
         inputs.write_model(times * BOUND)
-        report(running, inputs.folder, inputs.command("bce", paired=True))
-        new = Report.load(inputs.folder / "report.json")
-        yield name, compare(new, max_regression=f"{100 * BOUND:g}%")
-
-
-def verdict_row(name: str, found: Comparison) -> tuple[str, ...]:
-    """Return a verdict's row of the table."""
-    low, high = (f"{100 * end:+.3f} %" for end in found.whole.relative_interval)
-    return (name, found.verdict, f"{100 * found.whole.relative:+.3f} %", f"{low} to {high}")
+        found = json.loads(run(running, inputs.commands("bce")[-1])[1])
+        low, high = (f"{100 * end:+.3f} %" for end in found["whole"]["relative_interval"])
+        yield (name, found["verdict"], f"{100 * found['whole']['relative']:+.3f} %", f"{low} to {high}")
 
 
 def main() -> None:
@@ -205,13 +207,19 @@ def main() -> None:
         measured = [*costs(running, inputs, given.rounds)]
         judged = [*verdicts(running, inputs)]
     sent = number((inputs.logits.nbytes + inputs.targets.nbytes) / 1e6)
-    heads = (f"{sent} MB a model", "one model: CPU s", "two: CPU s", "two by one", "the server alone")
+    heads = (
+        f"{sent} MB a model",
+        "lossd report: CPU s",
+        "lossd compare --out, by that",
+        "the server alone",
+        "lossd compare, by the first",
+    )
     bound = f"{number(inputs.logits.size / 1e6)} M pairs, bound {100 * BOUND:g} %"
     tell(
         "bench-compare",
         given,
         table(heads, [one.row() for one in measured]),
-        table((bound, "verdict", "change", "interval"), [verdict_row(*one) for one in judged]),
+        table((bound, "verdict", "change", "interval"), judged),
     )
 
 
