@@ -29,7 +29,7 @@ SECONDS_EACH ?= 60
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # the checks of `test` and `quick` run in the order given
 .PHONY: help install format format-check lint types walls units quick tests coverage wheel test reference pictures release serve demo bench \
-  bench-backlog bench-batch bench-core bench-engines bench-formats bench-json bench-neighbour bench-peers bench-ray-serve \
+  bench-backlog bench-batch bench-compare bench-core bench-coverage bench-engines bench-formats bench-json bench-neighbour bench-peers bench-ray-serve \
   bench-reports bench-server bench-stream attacks fuzz soak evaluation charts engines generators trackers sbom image lock clean distclean
 
 help: ## List what make can do
@@ -198,6 +198,9 @@ bench-formats: $(READY) ## Measure the cost of a million elements in each format
 
 bench-json: $(READY) ## Measure how fast JSON becomes arrays, beside orjson and json
 	@$(BIN)/python -m bench.json $(ARGS)
+
+bench-compare: $(READY) ## Measure what a comparison of two models costs beside one model's report, and what the gate says
+	@$(BIN)/python -m bench.compare $(ARGS)
 
 bench-reports: $(READY) ## Measure what reports cost beside the same requests without; ARGS=--long for a stream of 2 GB
 	@$(BIN)/python -m bench.reports $(ARGS)

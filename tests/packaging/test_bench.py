@@ -44,6 +44,7 @@ def test_a_commands_tables_take_the_place_of_those_before(
     [
         "attacks",
         "bench-batch",
+        "bench-compare",
         "bench-core",
         "bench-engines",
         "bench-ray-serve",

@@ -132,6 +132,50 @@ def drawn(seed: int) -> Case:
     return _Draw(seed).case()
 
 
+LONG: dict[str, tuple[int, ...]] = {
+    "few classes": (3, 1500, 3),
+    "rows longer than a block": (2, 300, 20),
+    "short rows": (1400, 9),
+    "a class": (2, 1500, 1),
+    "classes side by side": (2, 5, 700),
+}
+
+
+def long_case(name: str) -> Case:
+    """A request whose sums by class are of many numbers; in a few places numbers are extreme."""
+    shape, classes = LONG[name], 1 if name == "classes side by side" else len(LONG[name]) - 1
+    rng = np.random.default_rng([13, *shape])
+    inputs = 3.0 * rng.standard_normal(shape)
+    baseline = np.where(rng.random(shape) < 0.1, inputs, inputs + rng.normal(0.0, 1e-9, shape))
+    weight, middle = np.ones(shape), inputs.size // 2
+    inputs.flat[middle : middle + 9 : 3] = math.inf, 800.0, -60.0
+    weight.flat[middle + 10 : middle + 16 : 2] = 1e200, 1e-200, 3e-40
+    targets = rng.integers(0, 2, shape).astype(bool)
+    tensors = {"logits": inputs, "targets": targets, "weight": weight, "baseline": baseline}
+    focal = name == "rows longer than a block"
+    return Case(
+        loss="focal" if focal else "bce",
+        tensors=tensors,
+        bfloat16=frozenset(),
+        params={"class_axis": classes, "normalizer": "count"},
+        report={
+            "report": ["classes", "top", "sweep", "paired"],
+            "sweep": (0.0, 2.0) if focal else (),
+            "top": 5,
+            "row": "sum",
+        },
+        inputs=inputs,
+        targets=targets.astype(np.float64),
+        weight=weight,
+        kept=np.ones(shape, bool),
+        baseline=baseline,
+        groups=None,
+        ids=None,
+        class_axis=classes,
+        elements=1 << 15,
+    )
+
+
 class _Draw:
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng([11, seed])

@@ -6,11 +6,13 @@ compared with mpmath in test_summands. So the sums must be equal to the last bit
 
 from __future__ import annotations
 
+import platform
+
 import numpy as np
 import pytest
 import torch
 
-from core.report.cases import REPORTING, Case, drawn, layout_of, score
+from core.report.cases import LONG, REPORTING, Case, drawn, layout_of, long_case, score
 from core.report.reference import Reference, Summands, figures_of
 from core.scoring import Array
 from lossd.core.kernel import Kernel
@@ -18,7 +20,14 @@ from lossd.core.losses.elements import Formula, elements
 from lossd.core.losses.kernel import TorchKernel
 from lossd.core.losses.likelihood import probability
 from lossd.core.losses.sweep import summands
+from lossd.core.native.kernel import NativeKernel
+from lossd.core.native.library import WIDTHS, best_width, why_missing
 from lossd.core.report.layout import Layout
+from scripts import build_native
+
+FLAGS = build_native.WIDTHS.get(platform.machine(), {})
+HERE = [] if why_missing() else [width for width in WIDTHS[WIDTHS.index(best_width()) :] if width in FLAGS]
+"""The widths that this CPU has."""
 
 
 def tensor(values: Array) -> torch.Tensor:
@@ -57,7 +66,17 @@ def summands_of(case: Case, layout: Layout) -> Summands:
 @pytest.mark.parametrize("seed", [*range(96), 1317])  # a loss of the last one is -0 before it is listed
 @pytest.mark.parametrize("kernel", REPORTING, ids=lambda kernel: kernel.name)
 def test_every_figure_is_what_it_is_defined_to_be(kernel: Kernel, seed: int) -> None:
-    case = drawn(seed)
+    assert_defined(kernel, drawn(seed))
+
+
+@pytest.mark.parametrize("name", LONG)
+@pytest.mark.parametrize("width", HERE)
+def test_sums_of_many_numbers_are_exact_too(width: str, name: str) -> None:
+    assert_defined(NativeKernel(width=width), long_case(name))
+
+
+def assert_defined(kernel: Kernel, case: Case) -> None:
+    """Hold a kernel's figures against those computed anew."""
     job = case.job()
     layout = layout_of(job)
     expected = Reference(case, layout, summands_of(case, layout)).figures()

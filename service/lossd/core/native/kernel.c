@@ -313,15 +313,22 @@ static void write_out(const double *values, int count, double *to)
         to[i] = values[i] == values[i] ? values[i] + 0.0 : NAN; /* one NaN, and no -0 */
 }
 
-/* The number of elements of the block at `from`: whole rows, or some of one row, where there is a report. */
+/* The number of elements of the block at `from`: whole rows, or some of one row, where there is a report.
+ *
+ * Some of a row are whole lines of all classes, if a block has room for one.
+ */
 static int block_length(const report *report, int64_t from, int64_t to)
 {
-    int64_t most = BLOCK;
-    if (report && report->row_size > BLOCK)
-        most = report->row_size - from % report->row_size < BLOCK ? report->row_size - from % report->row_size : BLOCK;
-    else if (report)
-        most = BLOCK / report->row_size * report->row_size;
-    return (int)(to - from < most ? to - from : most);
+    int64_t unit = 1, end = to;
+    if (report && report->row_size <= BLOCK)
+        unit = report->row_size;
+    else if (report) {
+        end = from + report->row_size - from % report->row_size;
+        if (report->class_inner == 1 && report->classes && report->classes <= BLOCK)
+            unit = report->classes;
+    }
+    const int64_t most = BLOCK / unit * unit, left = end < to ? end - from : to - from;
+    return (int)(left < most ? left : most);
 }
 
 /* The losses of a block that has been read, and of its baseline, and what a report has of them. */

@@ -34,6 +34,7 @@ static void add_figures(const job *job, const report *report, const char *base, 
                         const double *baseline_x, wide_sum *total, figures *figures)
 {
     const int count = block->count;
+    begin_lines(report, block, figures);
     if (report->row_size <= BLOCK)
         sum_whole_rows(report, base, block, baseline, total, figures);
     else

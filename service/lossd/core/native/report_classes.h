@@ -27,42 +27,121 @@ static int has_lines(const report *report, int64_t start, int count)
     return report->class_inner == 1 && start % report->classes == 0 && count % report->classes == 0;
 }
 
-/* Cut lines into exact sums by class, of which `levels` are made; 0 where these are not all there is. */
-static int cut_lines(const double *restrict values, int count, int classes, int levels, double (*totals)[BLOCK])
+/* Cut the numbers of some classes, of which a line has LANES side by side, into exact sums by class.
+ *
+ * `rest` is what that leaves of each number.
+ */
+static inline void cut_lanes(const double *values, int count, int classes, int first_level, int levels,
+                             double *totals, double *rest, lane_bits *left, lane_bits *large)
+{
+    lanes sums[CUTS] = {{0}};
+    for (int line = 0; line < count; line += classes) {
+        lanes value = load_lanes(values + line), part;
+        *large |= ~((value < LARGEST) & (value > -LARGEST)); /* NaN, too */
+        for (int level = first_level; level < levels; level++) {
+            part = (value + CUT[level]) - CUT[level];
+            sums[level] += part;
+            value -= part;
+        }
+        *left |= (lane_bits)value;
+        memcpy(rest + line, &value, sizeof value);
+    }
+    for (int level = first_level; level < levels; level++)
+        memcpy(totals + level * BLOCK, sums + level, sizeof *sums);
+}
+
+/* The same for all classes, which are at least LANES: the last ones are cut twice if need be. */
+static int cut_all_lanes(const double *values, int count, int classes, int first_level, int levels,
+                         double *totals, double *rest, int *any_left)
+{
+    lane_bits left = {0}, large = {0};
+    for (int class = 0; class < classes; class += LANES) {
+        const int first = class + LANES <= classes ? class : classes - LANES;
+        cut_lanes(values + first, count, classes, first_level, levels, totals + first, rest + first, &left, &large);
+    }
+    *any_left = any_lane(left);
+    return !any_lane(large);
+}
+
+/* Cut lines into exact sums by class; how many cuts were made, or 0 where these are not all there is. */
+static int cut_lines(const double *values, int count, int classes, double *totals)
+{
+    double rest[BLOCK], again[BLOCK];
+    int left;
+    if (!cut_all_lanes(values, count, classes, 0, 3, totals, rest, &left))
+        return 0;
+    if (!left)
+        return 3;
+    cut_all_lanes(rest, count, classes, 3, CUTS, totals, again, &left);
+    return left ? 0 : CUTS;
+}
+
+/* The same where classes are fewer than LANES. */
+static int cut_short_lines(const double *restrict values, int count, int classes, double *restrict totals)
 {
     int64_t large = 0;
     double left = 0.0;
-    for (int level = 0; level < levels; level++)
-        memset(totals[level], 0, sizeof(double) * (size_t)classes);
+    for (int level = 0; level < CUTS; level++)
+        memset(totals + level * BLOCK, 0, sizeof *totals * (size_t)classes);
     for (int line = 0; line < count; line += classes)
         for (int class = 0; class < classes; class++) {
             double value = values[line + class];
             large |= !(fabs(value) < LARGEST);
-            for (int level = 0; level < levels; level++) {
+            for (int level = 0; level < CUTS; level++) {
                 double part = (value + CUT[level]) - CUT[level];
-                totals[level][class] += part;
+                totals[level * BLOCK + class] += part;
                 value -= part;
             }
             left += fabs(value);
         }
-    return !large && left == 0.0;
+    return large || left != 0.0 ? 0 : CUTS;
+}
+
+/* Move the sums of lines to the planes. */
+static void settle_lines(figures *figures)
+{
+    line_sums *lines = &figures->lines;
+    for (int level = 0; lines->count && level < CUTS; level++)
+        for (int64_t at = 0; at < lines->length; at += BLOCK) {
+            int run = lines->length - at < BLOCK ? (int)(lines->length - at) : BLOCK;
+            double any = 0.0;
+            for (int i = 0; i < run; i++)
+                any += fabs(lines->cut[level][at + i]);
+            if (any != 0.0)
+                add_side_by_side(&figures->arrays, at, lines->cut[level] + at, run, figures);
+        }
+    if (lines->count)
+        memset(lines->cut[0], 0, sizeof(double) * (size_t)(CUTS * lines->length));
+    lines->count = 0;
+}
+
+/* Have room for a block's lines: as many numbers of a cut as a block has add up exactly. */
+static void begin_lines(const report *report, const block *block, figures *figures)
+{
+    const int count = figures->lines.length ? block->count / (int)report->classes : 0;
+    if (figures->lines.count + count > BLOCK)
+        settle_lines(figures);
+    figures->lines.count += count;
 }
 
 /* Add lines to the sums of their classes; 0 if this is not the way to do it. */
 static int add_lines(const report *report, plane_sums *sums, int64_t field, const double *values, int count,
                      figures *figures)
 {
-    double totals[CUTS][BLOCK];
-    const int classes = (int)report->classes;
-    int levels = 3;
-    if (!cut_lines(values, count, classes, 3, totals)) {
-        levels = CUTS;
-        if (!cut_lines(values, count, classes, CUTS, totals))
-            return 0;
+    double totals[CUTS * BLOCK];
+    const int classes = (int)report->classes, later = sums == &figures->arrays;
+    if (!later && count <= 4 * classes)
+        return 0;
+    const int levels = classes < LANES ? cut_short_lines(values, count, classes, totals)
+                                       : cut_lines(values, count, classes, totals);
+    for (int level = 0; later && level < levels; level++) {
+        double *to = figures->lines.cut[level] + field;
+        for (int class = 0; class < classes; class++)
+            to[class] += totals[level * BLOCK + class];
     }
-    for (int level = 0; level < levels; level++)
-        add_side_by_side(sums, field, totals[level], classes, figures);
-    return 1;
+    for (int level = 0; !later && level < levels; level++)
+        add_side_by_side(sums, field, totals + level * BLOCK, classes, figures);
+    return levels != 0;
 }
 
 /* Add each element to its class's sum. */
@@ -74,8 +153,7 @@ static void add_by_class(const report *report, plane_sums *sums, int64_t field, 
         add_run_at(sums, field, values, count, figures);
         return;
     }
-    if (has_lines(report, start, count) && count > 4 * classes &&
-        add_lines(report, sums, field, values, count, figures))
+    if (has_lines(report, start, count) && add_lines(report, sums, field, values, count, figures))
         return;
     if (inner == 1 && classes < FEW_CLASSES && count > 4 * classes) {
         add_to_few_classes(report, sums, field, start, values, count, figures);
@@ -99,7 +177,7 @@ static void add_by_class(const report *report, plane_sums *sums, int64_t field, 
 static void add_targets_by_class(const report *report, plane_sums *sums, int64_t field, int64_t start,
                                  const double *y, int count, figures *figures)
 {
-    double totals[BLOCK] = {0.0};
+    double totals[BLOCK];
     const int classes = (int)report->classes;
     int64_t other = !has_lines(report, start, count);
     for (int i = 0; i < count; i++)
@@ -108,10 +186,16 @@ static void add_targets_by_class(const report *report, plane_sums *sums, int64_t
         add_by_class(report, sums, field, start, y, count, figures);
         return;
     }
+    double *to = totals;
+    if (sums == &figures->arrays)
+        to = figures->lines.cut[0] + field;
+    else
+        memset(totals, 0, sizeof *totals * (size_t)classes);
     for (int line = 0; line < count; line += classes)
         for (int class = 0; class < classes; class++)
-            totals[class] += y[line + class];
-    add_side_by_side(sums, field, totals, classes, figures);
+            to[class] += y[line + class];
+    if (to == totals)
+        add_side_by_side(sums, field, totals, classes, figures);
 }
 
 static void count_by_class(const report *report, int64_t *counts, int64_t start, const double *kept, int count)

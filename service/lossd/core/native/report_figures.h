@@ -61,10 +61,18 @@ typedef struct {
     int64_t high, low; /* probabilities, in units of 2^-42 and 2^-84 */
 } cell;
 
+/* Sums by class of some lines of all classes, which are not in the planes yet: exact ones of each cut. */
+typedef struct {
+    double *cut[CUTS]; /* of `length` numbers each, those of the arrays' first sums */
+    int64_t length;
+    int count; /* lines */
+} line_sums;
+
 /* What a thread has come to. */
 typedef struct {
     wide_sum *single;
     plane_sums arrays;
+    line_sums lines;
     int64_t *counts;
     unsigned char *used; /* for each USED counts whether there is one; else they hold nothing yet */
     cell *cells;       /* of the calibration */
@@ -88,6 +96,7 @@ static void close_figures(figures *figures)
 {
     free(figures->single);
     free(figures->arrays.plane);
+    free(figures->lines.cut[0]);
     free(figures->counts);
     free(figures->used);
     free(figures->cells);
@@ -129,11 +138,24 @@ static inline void add_count(figures *figures, int64_t index, int64_t count)
     figures->counts[index] += count;
 }
 
+static void open_lines(const report *report, figures *figures)
+{
+    line_sums *lines = &figures->lines;
+    const int64_t end = report->at.class_sum + report->classes * (2 + report->weighted + 2 * report->paired);
+    if (!report->classes || report->classes > BLOCK || report->class_inner > 1)
+        return;
+    lines->length = end - report->single_sums;
+    lines->cut[0] = zeros(CUTS * lines->length, sizeof(double), figures);
+    for (int level = 1; level < CUTS; level++)
+        lines->cut[level] = lines->cut[0] + level * lines->length;
+}
+
 static void open_figures(const report *report, figures *figures)
 {
     memset(figures, 0, sizeof *figures);
     figures->single = zeros(report->single_sums, sizeof(wide_sum), figures);
     open_counts(report, figures);
+    open_lines(report, figures);
     figures->arrays.length = figures->arrays.stride = report->sums - report->single_sums;
     if (report->at.bin_count >= 0)
         figures->cells = zeros(report->calibration_cells, sizeof(cell), figures);

@@ -26,6 +26,7 @@ static void settle_figures(const job *job, const report *report, wide_sum *total
 {
     if (figures->failed)
         return;
+    settle_lines(figures);
     if (report->at.bin_count >= 0 && is_cross_entropy(job))
         add_sum(single(figures, report->at.cross_entropy), total);
     if (counts_rows(report)) {

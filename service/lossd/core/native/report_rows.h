@@ -37,12 +37,12 @@ static void add_to_group(const report *report, const block *block, const double 
     if (!baseline)
         return;
     add_run_at(sums, at->baseline, baseline + from, count, figures);
+    double difference[BLOCK];
     for (int i = 0; i < count; i++) {
-        double difference = block->loss[from + i] - baseline[from + i];
-        squares[i] = difference * difference;
-        if (is_kept(block, from + i))
-            counts[at->pair_elements + pair_of(difference)]++;
+        difference[i] = block->loss[from + i] - baseline[from + i];
+        squares[i] = difference[i] * difference[i];
     }
+    count_pairs(difference, block->dropped ? block->kept + from : NULL, count, counts + at->pair_elements);
     add_run_at(sums, at->pair_squares, squares, count, figures);
 }
 
@@ -211,7 +211,7 @@ static void sum_whole_rows(const report *report, const char *base, const block *
     rows.count = block->count / size;
     row_sums(block->loss, rows.count, size, rows.sum, total);
     if (baseline)
-        row_sums(baseline, rows.count, size, rows.baseline_sum, NULL);
+        row_sums(baseline, rows.count, size, rows.baseline_sum, single(figures, report->at.baseline));
     row_shares(report, block, rows.count, size, &rows);
     const int64_t first = block->start / size;
     for (int i = 0; i < rows.count; i++)
@@ -253,6 +253,7 @@ static void sum_piece(const report *report, const char *base, const block *block
     }
     if (baseline) {
         terms_of(baseline, count, &terms);
+        add_terms(single(figures, report->at.baseline), &terms);
         add_terms(&open->baseline, &terms);
     }
     const int64_t group = report->group_sums ? group_of_row(report, base, row, figures) : -1;

@@ -80,7 +80,14 @@ static void sweep_misses_of(const formula *how, int fine, int n, const double *x
         fine ? SWEEP_MISSES(0, 0, 1) : SWEEP_MISSES(0, 0, 0);
 }
 
-/* Costs and modulators of logits with targets of 0 and 1, without what then is nothing. */
+/* The costs of logits with targets of 0 and 1, without what then is nothing. */
+static void hard_sweep_costs(int n, const double *restrict x, const double *restrict y, double *restrict cost)
+{
+    for (int i = 0; i < n; i++)
+        cost[i] = lossd_hard_cross_entropy(1, lossd_logit(0, 1, 1, x[i]), y[i]);
+}
+
+/* The same, and the modulators. */
 static void hard_sweep_inputs(int n, const double *restrict x, const double *restrict y, sweep_piece *restrict to)
 {
     for (int i = 0; i < n; i++) {
@@ -90,7 +97,6 @@ static void hard_sweep_inputs(int n, const double *restrict x, const double *res
         to->miss[i] = miss.hi;
         to->low[i] = miss.lo;
         to->y[i] = y[i];
-        to->z[i] = 1.0 - y[i];
     }
     to->ones = 0;
     for (int i = 0; i < n; i++) {
@@ -131,18 +137,57 @@ static void add_products(const report *report, int gamma, int64_t start, int n, 
     PRODUCT(3, z[i], z[i], negative[i]);
 }
 
-/* The same for targets of 0 and 1, each of which has one product, with its cost in `positive`. */
-static void add_hard_products(const report *report, int gamma, int64_t start, int n, sweep_piece *at, figures *figures)
+/* The same products for targets of 0 and 1, each of which has one, with its cost in `positive`.
+ *
+ * Those of targets of 1 are in `other`, if they are to be apart, the others in `value`.
+ */
+LOSSD_INLINE void hard_products(double gamma, int weighted, int apart, int n, sweep_piece *restrict at)
 {
-    for (int i = 0; i < n; i++)
-        at->value[i] = at->power[i] * at->positive[i];
-    if (report->classes || at->ones > n / 8) {
-        for (int i = 0; i < n; i++)
-            at->other[i] = at->value[i] * at->y[i];
-        for (int i = 0; i < n; i++)
-            at->value[i] = at->value[i] * at->z[i];
+    for (int i = 0; i < n; i++) {
+        const lossd_two miss = {at->miss[i], at->low[i]};
+        const double power = gamma == 0.0 ? 1.0 : lossd_simple_power(miss, gamma);
+        const double product = (weighted ? at->weight[i] * power : power) * at->positive[i];
+        const int one = apart & (at->y[i] > 0.0);
+        if (apart)
+            at->other[i] = one ? product : 0.0;
+        at->value[i] = one ? 0.0 : product;
+    }
+}
+
+static void hard_products_of(double gamma, int weighted, int apart, int n, sweep_piece *at)
+{
+#define HARD_PRODUCTS(gamma)                           \
+    do {                                               \
+        if (weighted)                                  \
+            hard_products(gamma, 1, apart, n, at);     \
+        else if (apart)                                \
+            hard_products(gamma, 0, 1, n, at);         \
+        else                                           \
+            hard_products(gamma, 0, 0, n, at);         \
+    } while (0)
+    if (gamma == 0.0)
+        HARD_PRODUCTS(0.0);
+    else if (gamma == 0.5)
+        HARD_PRODUCTS(0.5);
+    else if (gamma == 1.0)
+        HARD_PRODUCTS(1.0);
+    else if (gamma == 1.5)
+        HARD_PRODUCTS(1.5);
+    else if (gamma == 2.0)
+        HARD_PRODUCTS(2.0);
+    else
+        HARD_PRODUCTS(3.0);
+}
+
+/* Add them for one of the gammas that need no logarithm. */
+static void add_hard_products(const report *report, int gamma, int64_t start, int n, int weighted, sweep_piece *at,
+                              figures *figures)
+{
+    const int apart = report->classes || at->ones > n / 8;
+    hard_products_of(report->gamma[gamma], weighted, apart, n, at);
+    if (apart)
         add_bracket(report, 0, gamma, start, at->other, n, figures);
-    } else {
+    else {
         for (int k = 0; k < at->ones; k++) {
             at->other[k] = at->value[at->one[k]];
             at->value[at->one[k]] = 0.0;
@@ -158,6 +203,19 @@ static void add_bce_products(const report *report, int64_t start, int n, sweep_p
     for (int i = 0; i < n; i++) {
         at->value[i] = zero_or_product(zero_or_product(at->weight[i], at->y[i]), at->positive[i]);
         at->other[i] = zero_or_product(zero_or_product(at->weight[i], at->z[i]), at->negative[i]);
+    }
+    add_bracket(report, 0, 0, start, at->value, n, figures);
+    add_bracket(report, 1, 0, start, at->other, n, figures);
+}
+
+/* The same for targets of 0 and 1, with their costs in `positive`. */
+static void add_hard_bce_products(const report *report, int64_t start, int n, sweep_piece *at, figures *figures)
+{
+    const double *y = at->y;
+    for (int i = 0; i < n; i++) {
+        const double product = at->weight[i] * at->positive[i];
+        at->value[i] = y[i] > 0.0 ? product : 0.0;
+        at->other[i] = y[i] > 0.0 ? 0.0 : product;
     }
     add_bracket(report, 0, 0, start, at->value, n, figures);
     add_bracket(report, 1, 0, start, at->other, n, figures);
@@ -184,8 +242,8 @@ static void sweep_powers(double gamma, int n, int weighted, sweep_piece *at)
 static int is_plain_piece(const job *job, int fine, int n, const double *x, const double *y)
 {
     const formula *how = &job->formula;
-    return how->loss == LOSSD_FOCAL && how->variant == LOSSD_SIGMOID && !how->probabilities && !fine &&
-           how->smoothing == 0.0 && !job->allow_nan && lossd_all_hard(n, x, y);
+    return (how->loss == LOSSD_BCE || (how->loss == LOSSD_FOCAL && how->variant == LOSSD_SIGMOID)) &&
+           !how->probabilities && !fine && how->smoothing == 0.0 && !job->allow_nan && lossd_all_hard(n, x, y);
 }
 
 static void add_sweep_piece(const job *job, const report *report, const block *block, int from, int n, int fine,
@@ -198,6 +256,12 @@ static void add_sweep_piece(const job *job, const report *report, const block *b
     const int hard = is_plain_piece(job, fine, n, x, y), weighted = report->weighted || block->dropped;
     if (weighted || how->loss == LOSSD_BCE)
         weights_of(report, block, from, n, at.weight);
+    if (hard && how->loss == LOSSD_BCE) {
+        hard_sweep_costs(n, x, y, at.positive);
+        memcpy(at.y, y, sizeof *at.y * (size_t)n);
+        add_hard_bce_products(report, start, n, &at, figures);
+        return;
+    }
     if (hard) {
         hard_sweep_inputs(n, x, y, &at);
     } else {
@@ -212,21 +276,24 @@ static void add_sweep_piece(const job *job, const report *report, const block *b
             sweep_misses_of(how, 1, n, x, y, at.fine_miss, at.fine_low);
     }
     for (int g = 0; g < report->gammas; g++) {
+        if (hard) {
+            add_hard_products(report, g, start, n, weighted, &at, figures);
+            continue;
+        }
         sweep_powers(report->gamma[g], n, weighted, &at);
-        if (hard)
-            add_hard_products(report, g, start, n, &at, figures);
-        else
-            add_products(report, g, start, n, &at, figures);
+        add_products(report, g, start, n, &at, figures);
     }
 }
 
 static void add_sweep(const job *job, const report *report, const block *block, figures *figures)
 {
-    int fine = 0;
+    int fine = 0, piece = PIECE;
     for (int g = 0; g < report->gammas; g++)
         fine |= !is_simple(report->gamma[g]);
-    for (int from = 0; from < block->count; from += PIECE) {
-        const int n = block->count - from < PIECE ? block->count - from : PIECE;
+    if (figures->lines.length && report->classes <= PIECE && report->classes) /* whole lines */
+        piece = PIECE / (int)report->classes * (int)report->classes;
+    for (int from = 0; from < block->count; from += piece) {
+        const int n = block->count - from < piece ? block->count - from : piece;
         add_sweep_piece(job, report, block, from, n, fine, figures);
     }
 }
