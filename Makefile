@@ -187,6 +187,9 @@ bench-peers: $(READY) ## Measure the server beside serving frameworks, which it 
 bench-batch: $(READY) ## Measure what a cluster's run is made of: scoring, reading, merging
 	@$(BIN)/python -m bench.batch $(ARGS)
 
+bench-coverage: $(READY) ## Measure how often the intervals of a comparison hold the truth
+	@$(BIN)/python -m bench.coverage $(ARGS)
+
 bench-engines: $(READY) $(ENGINES)/.packages ## Measure Ray Data over shards beside lossd score on one machine
 	@$(ENGINES)/bin/python -m bench.engines $(ARGS)
 

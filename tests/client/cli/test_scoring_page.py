@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from command import app
+from lossd_client.cli.compare import compare
 from lossd_client.cli.report import report
 from lossd_client.cli.score import score
 from lossd_client.report import Report
@@ -57,10 +58,12 @@ def test_every_command_runs(
 
 
 def test_the_page_has_every_option_that_is_about_files() -> None:
-    options = {name for name in (*score.__annotations__, *report.__annotations__) if "column" in name}
+    known = {*score.__annotations__, *report.__annotations__, *compare.__annotations__}
+    options = {name for name in known if "column" in name}
     options |= {"probabilities", "targets", "weight", "mask", "by", "out", "no_progress", "targets_format"}
     options |= {"background_index", "ignore_index", "drop_unlabelled"}
     options |= {"baseline", "first_row", "sections", "top", "row", "calibration_bins", "sweep", "html"}
-    assert options <= {*score.__annotations__, *report.__annotations__}
-    assert {"--id", "--ids"} <= set(re.findall(r"--[a-z-]+", PAGE))
+    options |= {"max_regression", "strict", "markdown", "junit"}
+    assert options <= known
+    assert {"--id", "--ids", "--cluster"} <= set(re.findall(r"--[a-z-]+", PAGE))
     assert {f"--{name.replace('_', '-')}" for name in options} <= set(re.findall(r"--[a-z-]+", PAGE))
