@@ -3,11 +3,13 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, overload
+from typing import Any, Final, overload
 
 import numpy as np
 
 from lossd_client._merge import Figures, Merger, as_mean
+
+_APART: Final = ("report", "rate_limit")  # in `to_dict` by itself, or not at all
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -46,6 +48,8 @@ class LossResult(Figures):
         divisor_terms: The same for what a mean divides the sums by. Positives below 1 are not raised
             to 1.
         report: What the loss is made of, where it was asked for.
+        rate_limit: What the answer said is left of the team's rates, of several answers the last one; None
+            if they are not limited.
     """
 
     @classmethod
@@ -115,12 +119,12 @@ class LossResult(Figures):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every field in a form that `json.dumps` takes.
+        """Return every field but `rate_limit` in a form that `json.dumps` takes.
 
         Arrays become nested lists, and numbers that are not finite become the strings "Infinity",
         "-Infinity" and "NaN", as in the server's own answers. There is a report only if there is one here.
         """
-        plain = {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name != "report"}
+        plain = {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name not in _APART}
         return plain if self.report is None else {**plain, "report": self.report.to_dict()}
 
     def _repr_html_(self) -> str:

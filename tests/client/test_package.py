@@ -46,6 +46,8 @@ PUBLIC = {
     },
     "local": {"LocalServer"},
     "progress": {"Progress", "progress_bar"},
+    "rate_limit": {"Rate", "RateLimit"},
+    "raw_response": {"Headers", "RawResponse"},
     "report": {"Report", "ReportMerger"},
     "result": {"LossResult"},
     "retry": {"Retry"},

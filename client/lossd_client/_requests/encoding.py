@@ -19,6 +19,7 @@ from lossd_client._calls.parameters import OPTIONS, OWN
 from lossd_client._http.media_types import JSON, NPY
 from lossd_client._http.problems import status_error
 from lossd_client.errors import BadAnswer
+from lossd_client.rate_limit import RateLimit
 from lossd_client.report import Report
 from lossd_client.result import LossResult
 from lossd_client.transport import Request, Response
@@ -229,6 +230,7 @@ def _from_json(response: Response, summary: RequestSummary) -> LossResult:
         options=summary.all_options(answer.get("options", {})),
         notes=tuple(map(str, answer.get("notes", ()))),
         report=summary.report_of(answer),
+        rate_limit=RateLimit.of(response.headers),
         **terms,
     )
 
@@ -257,6 +259,7 @@ def _from_npy(response: Response, summary: RequestSummary) -> LossResult:
         version=headers.get("lossd-version"),
         options=summary.all_options(applied),
         notes=tuple(map(str, json.loads(headers.get("lossd-notes", "[]")))),
+        rate_limit=RateLimit.of(headers),
         **terms,
     )
 
