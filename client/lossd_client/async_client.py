@@ -14,7 +14,7 @@ from collections.abc import (
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, Unpack
+from typing import Any, Self, TypeAlias, TypeVar, Unpack
 
 from lossd_client._base_client import BaseClient, report_of
 from lossd_client._calls.calls import LossCall
@@ -22,17 +22,16 @@ from lossd_client._calls.checks import check
 from lossd_client._calls.parameters import LossName
 from lossd_client._http.attempts import Send, Steps, Wait
 from lossd_client._meter import Meter
+from lossd_client._methods.batches import BatchLosses
 from lossd_client._options import Options, Settings
 from lossd_client._requests.encoding import INFO, READY, USAGE, read_object, read_ready, read_result, usage_of
 from lossd_client._requests.splitting import Batch, Joined, Part, Plan
 from lossd_client._requests.streams import BatchStream
 from lossd_client.errors import LossdError
+from lossd_client.raw_response import RawResponse
 from lossd_client.report import Report
 from lossd_client.result import LossResult
 from lossd_client.transport import AsyncTransport, Request, Response
-
-if TYPE_CHECKING:
-    from lossd_client._raw import AsyncRawLossClient
 
 _ResultT = TypeVar("_ResultT")
 _Batches: TypeAlias = Iterable[Batch] | AsyncIterable[Batch]
@@ -116,11 +115,9 @@ class AsyncLossClient(
         return self._connections.get()[0]
 
     @property
-    def with_raw_response(self) -> "AsyncRawLossClient":
+    def with_raw_response(self) -> "_AsyncRawLossClient":
         """The same methods, which return the HTTP answers too. See `LossClient.with_raw_response`."""
-        from lossd_client._raw import AsyncRawLossClient  # which imports this file
-
-        return AsyncRawLossClient(self)
+        return _AsyncRawLossClient(self)
 
     async def _run(
         self, steps: Steps[_ResultT], when_waiting: Callable[[Wait], None] | None = None
@@ -267,3 +264,63 @@ async def _each(batches: Iterable[_ResultT] | AsyncIterable[_ResultT]) -> AsyncG
     else:
         for batch in batches:
             yield batch
+
+
+class _AsyncRawLossClient(
+    BatchLosses[
+        Coroutine[Any, Any, RawResponse[LossResult]],
+        _Batches,
+        AsyncIterator[RawResponse[LossResult]],
+        Coroutine[Any, Any, RawResponse[Report]],
+    ]
+):
+    """The methods of an `AsyncLossClient`, which return each result with its HTTP answers.
+
+    Args:
+        client: The client, whose connections and options it uses.
+    """
+
+    def __init__(self, client: AsyncLossClient) -> None:
+        self._client = client
+
+    async def info(self) -> RawResponse[dict[str, Any]]:
+        """As `AsyncLossClient.info`."""
+        return await self._object(INFO)
+
+    async def usage(self, days: int | None = None) -> RawResponse[dict[str, Any]]:
+        """As `AsyncLossClient.usage`."""
+        return await self._object(usage_of(days))
+
+    async def _object(self, request: Request) -> RawResponse[dict[str, Any]]:
+        response = await self._client._run(self._client._request(request))
+        return RawResponse(read_object(response, request.path), (response,))
+
+    async def _score(self, call: LossCall) -> RawResponse[LossResult]:
+        plan = self._client._plan(check(call), keeps_answers=True)
+        return RawResponse(await self._client._score_plan(plan), plan.answers)
+
+    async def _report(self, call: LossCall) -> RawResponse[Report]:
+        raw = await self._score(call)
+        return RawResponse(report_of(raw.result), raw.responses)
+
+    async def _score_batches(
+        self, loss: LossName, batches: _Batches, params: Mapping[str, Any]
+    ) -> RawResponse[LossResult]:
+        result, answers = await self._client._join_batches(loss, batches, params, keeps_answers=True)
+        return RawResponse(result, tuple(answers))
+
+    async def _iter_batches(
+        self, loss: LossName, batches: _Batches, params: Mapping[str, Any]
+    ) -> AsyncGenerator[RawResponse[LossResult], None]:
+        client = self._client
+        read = client._batch_reader(loss, params)
+        plans = (client._plan(read(batch), keeps_answers=True) async for batch in _each(batches))
+        async with aclosing(client._answered(plans, None)) as answered:
+            async for plan in answered:
+                yield RawResponse(plan.result(), plan.answers)
+
+    async def _score_stream(
+        self, loss: LossName, batches: _Batches, params: Mapping[str, Any]
+    ) -> RawResponse[LossResult]:
+        result, response = await self._client._stream(loss, batches, params)
+        return RawResponse(result, (response,))

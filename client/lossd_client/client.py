@@ -8,7 +8,7 @@ from contextvars import copy_context
 from functools import partial
 from itertools import chain
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 from lossd_client._base_client import BaseClient, report_of
 from lossd_client._calls.calls import LossCall
@@ -17,17 +17,16 @@ from lossd_client._calls.parameters import LossName
 from lossd_client._http.attempts import Send, Steps, Wait
 from lossd_client._http.threads import Workers, own_cancellation
 from lossd_client._meter import Meter, News, Scored
+from lossd_client._methods.batches import BatchLosses
 from lossd_client._options import Options, Settings
 from lossd_client._requests.encoding import INFO, READY, USAGE, read_object, read_ready, read_result, usage_of
 from lossd_client._requests.splitting import Batch, Joined, Part, Plan
 from lossd_client._requests.streams import BatchStream
 from lossd_client.errors import LossdError
+from lossd_client.raw_response import RawResponse
 from lossd_client.report import Report
 from lossd_client.result import LossResult
-from lossd_client.transport import Response, Transport
-
-if TYPE_CHECKING:
-    from lossd_client._raw import RawLossClient
+from lossd_client.transport import Request, Response, Transport
 
 _ResultT = TypeVar("_ResultT")
 
@@ -154,11 +153,9 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], R
         self.close()
 
     @property
-    def with_raw_response(self) -> "RawLossClient":
+    def with_raw_response(self) -> "_RawLossClient":
         """The same methods, which return the HTTP answers too: `client.with_raw_response.focal(x, y)`."""
-        from lossd_client._raw import RawLossClient  # which imports this file
-
-        return RawLossClient(self)
+        return _RawLossClient(self)
 
     def _run(self, steps: Steps[_ResultT], when_waiting: Callable[[Wait], None] | None = None) -> _ResultT:
         """Take the steps until they return a result.
@@ -287,3 +284,62 @@ def _pause(seconds: float) -> None:
         time.sleep(seconds)
     else:
         cancellation.pause(seconds)
+
+
+class _RawLossClient(
+    BatchLosses[
+        RawResponse[LossResult],
+        Iterable[Batch],
+        Iterator[RawResponse[LossResult]],
+        RawResponse[Report],
+    ]
+):
+    """The methods of a `LossClient`, which return each result with the HTTP answers it was read from.
+
+    Args:
+        client: The client, whose connections and options it uses.
+    """
+
+    def __init__(self, client: LossClient) -> None:
+        self._client = client
+
+    def info(self) -> RawResponse[dict[str, Any]]:
+        """As `LossClient.info`."""
+        return self._object(INFO)
+
+    def usage(self, days: int | None = None) -> RawResponse[dict[str, Any]]:
+        """As `LossClient.usage`."""
+        return self._object(usage_of(days))
+
+    def _object(self, request: Request) -> RawResponse[dict[str, Any]]:
+        response = self._client._run(self._client._request(request))
+        return RawResponse(read_object(response, request.path), (response,))
+
+    def _score(self, call: LossCall) -> RawResponse[LossResult]:
+        plan = self._client._plan(check(call), keeps_answers=True)
+        return RawResponse(self._client._score_plan(plan), plan.answers)
+
+    def _report(self, call: LossCall) -> RawResponse[Report]:
+        raw = self._score(call)
+        return RawResponse(report_of(raw.result), raw.responses)
+
+    def _score_batches(
+        self, loss: LossName, batches: Iterable[Batch], params: Mapping[str, Any]
+    ) -> RawResponse[LossResult]:
+        result, answers = self._client._join_batches(loss, batches, params, keeps_answers=True)
+        return RawResponse(result, tuple(answers))
+
+    def _iter_batches(
+        self, loss: LossName, batches: Iterable[Batch], params: Mapping[str, Any]
+    ) -> Iterator[RawResponse[LossResult]]:
+        client = self._client
+        read = client._batch_reader(loss, params)
+        plans = (client._plan(read(batch), keeps_answers=True) for batch in batches)
+        for plan in client._answered(plans, None):
+            yield RawResponse(plan.result(), plan.answers)
+
+    def _score_stream(
+        self, loss: LossName, batches: Iterable[Batch], params: Mapping[str, Any]
+    ) -> RawResponse[LossResult]:
+        result, response = self._client._stream(loss, batches, params)
+        return RawResponse(result, (response,))

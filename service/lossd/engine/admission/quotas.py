@@ -46,7 +46,7 @@ class Left:
     """What is left of a rate, as RateLimit header fields.
 
     Attributes:
-        policy: The rate: ``"requests";q=50;w=1``.
+        policy: The rate: ``"requests";q=50;w=1``, or ``"elements";q=1000000;qu="elements";w=1``.
         state: What is left, and the seconds until all of it is available: ``"requests";r=49;t=1``.
     """
 
@@ -248,5 +248,6 @@ def _describe(name: str, rate: float, share: float, level: float, wait: float) -
     """
     window = max(WINDOW_SECONDS, 1.0 / rate)
     left = max(0.0, max(rate * share * WINDOW_SECONDS, 1.0) - level)
-    policy = f'"{name}";q={math.floor(window * rate + 1e-6)};w={math.ceil(window)}'
+    unit = "" if name == "requests" else f';qu="{name}"'  # requests are the default unit
+    policy = f'"{name}";q={math.floor(window * rate + 1e-6)}{unit};w={math.ceil(window)}'
     return Left(policy, f'"{name}";r={math.floor(left + 1e-6)};t={math.ceil(wait)}')
