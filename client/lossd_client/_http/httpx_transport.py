@@ -3,17 +3,16 @@
 import os
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final, Self, cast
 from urllib.request import getproxies
 
-import httpcore
 import httpx
 
 from lossd_client._http.addresses import is_loopback, socket_path, without_password
-from lossd_client._http.threads import own_cancellation
+from lossd_client._http.network import Backend
 from lossd_client.errors import BadAnswer, ConnectionFailed, LossdError, TimedOut
 from lossd_client.timeout import Timeout
 from lossd_client.transport import Request, Response
@@ -228,65 +227,6 @@ def _proxy_errors() -> Iterator[None]:
         ) from error
 
 
-class _Backend(httpcore.NetworkBackend):
-    """A network backend whose reads and writes end when their thread is cancelled."""
-
-    def __init__(self, inner: httpcore.NetworkBackend) -> None:
-        self._inner = inner
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        """Connect by TCP."""
-        return _Stream(self._inner.connect_tcp(host, port, timeout, local_address, socket_options))
-
-    def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
-    ) -> httpcore.NetworkStream:
-        """Connect to a Unix socket."""
-        return _Stream(self._inner.connect_unix_socket(path, timeout, socket_options))
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-        self._inner.sleep(seconds)
-
-
-class _Stream(httpcore.NetworkStream):
-    def __init__(self, inner: httpcore.NetworkStream) -> None:
-        self._inner = inner
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        with self._held():
-            return self._inner.read(max_bytes, timeout)
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        with self._held():
-            self._inner.write(buffer, timeout)
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        with self._held():
-            return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout))
-
-    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - httpcore's signature
-        return self._inner.get_extra_info(info)
-
-    def _held(self) -> AbstractContextManager[None]:
-        cancellation = own_cancellation()
-        if cancellation is None:
-            return nullcontext()
-        return cancellation.holding(self._inner.get_extra_info("socket"))
-
-
 def _opened(max_connections: int, use_environment: bool, unix_socket: str | None) -> httpx.Client:
     if unix_socket is not None:  # neither proxies nor certificates are of use there
         transport = httpx.HTTPTransport(uds=unix_socket, limits=_limits(max_connections), verify=False)
@@ -298,7 +238,7 @@ def _opened(max_connections: int, use_environment: bool, unix_socket: str | None
     for each in (http._transport, *http._mounts.values()):
         pool: Any = getattr(each, "_pool", None)
         if hasattr(pool, "_network_backend"):
-            pool._network_backend = _Backend(pool._network_backend)
+            pool._network_backend = Backend(pool._network_backend)
     return http
 
 
