@@ -71,9 +71,8 @@ class Settings(BaseSettings):
     unix_socket: OptionalPath = Field(
         default=None,
         description=(
-            "Path of a Unix socket to listen on as well, in plain HTTP, for callers of this machine: "
-            "[Unix sockets](operating.md#unix-sockets). The server's user and group may connect; with teams "
-            "they need a key."
+            "Path of a Unix socket to listen on as well, in plain HTTP, for callers of this machine. The "
+            "server's user and group may connect (mode 0660); with teams they need a key."
         ),
     )
     admin_host: str = Field(
