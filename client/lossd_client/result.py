@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, overload
 
 import numpy as np
 
 from lossd_client._merge import Figures, Merger, as_mean
 
-_APART: Final = ("report", "rate_limit")  # in `to_dict` by itself, or not at all
+_APART: Final = ("report", "rate_limit")  # in `to_dict` only if there is one
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -119,13 +119,17 @@ class LossResult(Figures):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every field but `rate_limit` in a form that `json.dumps` takes.
+        """Return every field in a form that `json.dumps` takes.
 
         Arrays become nested lists, and numbers that are not finite become the strings "Infinity",
-        "-Infinity" and "NaN", as in the server's own answers. There is a report only if there is one here.
+        "-Infinity" and "NaN", as in the server's own answers. There is a report, and a rate limit, only if there is one here.
         """
         plain = {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name not in _APART}
-        return plain if self.report is None else {**plain, "report": self.report.to_dict()}
+        if self.report is not None:
+            plain["report"] = self.report.to_dict()
+        if self.rate_limit is not None:
+            plain["rate_limit"] = {name: asdict(rate) for name, rate in self.rate_limit.rates.items()}
+        return plain
 
     def _repr_html_(self) -> str:
         """Return the result as a notebook shows it."""
