@@ -122,7 +122,8 @@ class LossResult(Figures):
         """Return every field in a form that `json.dumps` takes.
 
         Arrays become nested lists, and numbers that are not finite become the strings "Infinity",
-        "-Infinity" and "NaN", as in the server's own answers. There is a report, and a rate limit, only if there is one here.
+        "-Infinity" and "NaN", as in the server's own answers. There is a report, and a rate limit, only if
+        there is one here.
         """
         plain = {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name not in _APART}
         if self.report is not None:
