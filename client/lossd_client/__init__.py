@@ -21,6 +21,7 @@ from lossd_client._calls.parameters import (
     TargetsFormat,
     Variant,
 )
+from lossd_client._http.logs import show_as_asked as _show_log_as_asked
 from lossd_client._requests.splitting import Batch
 from lossd_client._version import version as _version
 from lossd_client.async_client import AsyncLossClient
@@ -42,6 +43,8 @@ from lossd_client.errors import (
     Unavailable,
 )
 from lossd_client.progress import Progress, progress_bar
+from lossd_client.rate_limit import Rate, RateLimit
+from lossd_client.raw_response import RawResponse
 from lossd_client.report import Report
 from lossd_client.result import LossResult
 from lossd_client.retry import Retry
@@ -79,6 +82,9 @@ __all__ = [
     "NotComparable",
     "NotFound",
     "Progress",
+    "Rate",
+    "RateLimit",
+    "RawResponse",
     "Reduction",
     "Report",
     "Request",
@@ -98,6 +104,8 @@ __all__ = [
     "compare",
     "progress_bar",
 ]
+
+_show_log_as_asked()
 
 
 def __getattr__(name: str) -> object:

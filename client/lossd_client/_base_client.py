@@ -12,6 +12,8 @@ from lossd_client._calls.checks import check
 from lossd_client._http.addresses import server_address, without_password
 from lossd_client._http.attempts import CallLimits, RetryState, Steps, attempts
 from lossd_client._http.connections import Connections, OwnedServer, TransportT
+from lossd_client._http.traces import trace_headers
+from lossd_client._meter import Meter
 from lossd_client._methods.batches import AnswersT, BatchesT, BatchLosses
 from lossd_client._methods.losses import AnswerT
 from lossd_client._methods.reports import ReportT
@@ -28,7 +30,6 @@ from lossd_client._options import (
 from lossd_client._requests.encoding import encode, read_result
 from lossd_client._requests.splitting import Part, Plan, batch_tensors
 from lossd_client.errors import LossdError, StatusError
-from lossd_client.progress import Progress
 from lossd_client.report import Report
 from lossd_client.result import LossResult
 from lossd_client.retry import Retry
@@ -61,6 +62,7 @@ class BaseClient(
         narrow_floats: bool = False,
         transport: Callable[[], TransportT] | None = None,
         max_connections: int = DEFAULT_CONNECTIONS,
+        default_headers: Mapping[str, str] | None = None,
     ) -> None:
         settings = Settings(
             base_url=server_address(base_url),
@@ -75,6 +77,7 @@ class BaseClient(
             narrow_floats=narrow_floats,
             transport=transport,
             max_connections=max_connections,
+            default_headers=default_headers,
         )
         self._set_up(settings)
 
@@ -113,7 +116,7 @@ class BaseClient(
     def with_options(self, **options: Unpack[Options]) -> Self:
         """Return a client with other options and the same connections and retry budget.
 
-        Closing one closes both.
+        Closing one closes both. `default_headers` are added to those that there are; None takes all away.
 
         Args:
             options: Any of the constructor's but `base_url`, `transport` and `max_connections`.
@@ -132,7 +135,9 @@ class BaseClient(
         return CallLimits.starting_now(self._settings.timeout, self._settings.retry)
 
     def _addressed(self, request: Request, request_id: str | None = None) -> Request:
-        headers = {**self._headers, **request.headers, "X-Request-Id": request_id or uuid.uuid4().hex}
+        own = {**request.headers, "X-Request-Id": request_id or uuid.uuid4().hex}
+        trace = {} if "traceparent" in self._headers else trace_headers()
+        headers = {**trace, **self._headers, **own}
         return replace(request, base_url=self._settings.base_url, headers=headers)
 
     def _request(self, request: Request, *, once: bool = False) -> Steps[Response]:
@@ -141,8 +146,12 @@ class BaseClient(
         limits = self._limits()
         return attempts(self._addressed(request), replace(limits, retry=None) if once else limits, state)
 
-    def _plan(self, call: CheckedCall) -> Plan:
-        return Plan(call, self._settings.request_bytes, uuid.uuid4().hex, self._limits())
+    def _plan(self, call: CheckedCall, *, keeps_answers: bool = False) -> Plan:
+        size, request_id = self._settings.request_bytes, uuid.uuid4().hex
+        return Plan(call, size, request_id, self._limits(), keeps_answers=keeps_answers)
+
+    def _meter(self, total_rows: int | None) -> Meter:
+        return Meter(self._settings.progress, total_rows)
 
     def _batch_call(self, loss: str, batch: object, params: Mapping[str, Any]) -> CheckedCall:
         call = check(batch_call(loss, batch_tensors(batch), params))
@@ -174,6 +183,7 @@ class BaseClient(
             raise part.own_error(error) from None
         finally:
             part.forget()
+        part.plan.keep(part, response)
         try:
             result = read_result(response, part.summary)
             return part.plan.noted(result) if part.plan.is_whole else result
@@ -186,21 +196,3 @@ def report_of(result: LossResult) -> Report:
     """Return the report of a result that was asked for one."""
     assert result.report is not None
     return result.report
-
-
-class Meter:
-    """Counts what was answered, for the progress callback."""
-
-    def __init__(self, settings: Settings, total_rows: int | None) -> None:
-        self._show = settings.progress
-        self._so_far = Progress(0, total_rows, 0, 0)
-
-    def add(self, rows: int, elements: int, requests: int = 1) -> None:
-        """Count what was answered."""
-        if self._show is None:
-            return
-        was = self._so_far
-        self._so_far = Progress(
-            was.rows + rows, was.total_rows, was.elements + elements, was.requests + requests
-        )
-        self._show(self._so_far)

@@ -307,7 +307,7 @@ class Outbox:
         if outage.is_on and not (patient and outage.takes_patience()):
             client = client.with_options(retry=None)
         try:
-            result = client._score_checked(call)
+            result = client._score_plan(client._plan(call))
         except LossdError as error:
             if isinstance(error, _REFUSALS) or error.code in _NOT_AGAIN:
                 outage.over()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lossd_client._calls.parameters import OPTIONS
 from lossd_client._exact_sum import ExactSum
 from lossd_client._http.problems import empty_mean
+from lossd_client.rate_limit import RateLimit
 from lossd_client.report import Report, ReportMerger
 
 _COMMON = ("loss_name", "reduction", "params", "options")  # equal in results that are merged
@@ -44,6 +45,7 @@ class Figures:
     loss_terms: tuple[NDArray[np.float64], ...] | None = None
     divisor_terms: tuple[NDArray[np.float64], ...] | None = None
     report: Report | None = None
+    rate_limit: RateLimit | None = None
 
 
 FiguresT = TypeVar("FiguresT", bound=Figures)
@@ -92,6 +94,7 @@ class Merger(Generic[FiguresT]):
         self._losses: list[NDArray[np.float64]] = []
         self._reports: ReportMerger | None = None
         self._empty_report: Report | None = None
+        self._rate_limit: RateLimit | None = None
 
     def add(self, result: FiguresT) -> None:
         """Add one result.
@@ -115,6 +118,7 @@ class Merger(Generic[FiguresT]):
         for stage, milliseconds in result.timing.items():
             self._timing[stage] = self._timing.get(stage, 0.0) + milliseconds
         self._notes |= dict.fromkeys(result.notes)
+        self._rate_limit = result.rate_limit
         self._number += 1
         self._count += result.count
         for name, exact in self._sums.items():
@@ -170,6 +174,7 @@ class Merger(Generic[FiguresT]):
             notes=(*self._notes, *(() if self._reports is None else self._reports.notes)),
             shape=(self._rows, *first.shape[1:]) if self._same_rows else (),
             report=self._empty_report if self._reports is None else self._reports.result(),
+            rate_limit=self._rate_limit,
             **self._kept,
         )
         return replace(merged, loss=np.concatenate(self._losses) if self._losses else reduced(merged))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from numbers import Integral  # numpy's too
 from typing import Any, Final, TypeAlias, TypedDict
 
+from lossd_client._http.default_headers import checked_headers
 from lossd_client._requests.encoding import Form
 from lossd_client._version import version
 from lossd_client.progress import Progress
@@ -33,6 +34,7 @@ class Options(TypedDict, total=False):
     shrink_targets: bool
     one_hot_as_ids: bool
     narrow_floats: bool
+    default_headers: Mapping[str, str] | None
 
 
 _KINDS: Final[Mapping[str, Any]] = {
@@ -70,8 +72,11 @@ class Settings:
     narrow_floats: bool = False
     transport: Callable[[], Any] | None = None
     max_connections: int = DEFAULT_CONNECTIONS
+    default_headers: Mapping[str, str] | None = None  # by names in lower case, once checked
 
     def __post_init__(self) -> None:
+        if self.default_headers is not None:
+            object.__setattr__(self, "default_headers", checked_headers(self.default_headers))
         for name, kind in _KINDS.items():
             value = getattr(self, name)
             if not isinstance(value, kind) or (isinstance(value, bool) and kind is Integral):
@@ -90,6 +95,11 @@ class Settings:
         given: dict[str, Any] = dict(options)
         if "timeout" in given:
             given["timeout"] = Timeout.of(given["timeout"])
+        if given.get("default_headers") is not None:
+            given["default_headers"] = {
+                **(self.default_headers or {}),
+                **checked_headers(given["default_headers"]),
+            }
         return replace(self, **given)
 
     @property
@@ -103,17 +113,19 @@ class Settings:
         Raises:
             ValueError: The key has characters that no header may have.
         """
-        agent = {"User-Agent": f"lossd-client/{version()}"}
+        own = dict(self.default_headers or {})
+        if "user-agent" not in own:
+            own["User-Agent"] = f"lossd-client/{version()}"
         # A copied key may have a line end.
         key = (self.api_key or "").strip() or os.environ.get("LOSSD_API_KEY", "").strip()
         if not key:
-            return agent
+            return own
         if not (key.isascii() and key.isprintable() and " " not in key):
             raise ValueError(
                 "api_key has characters that no key has: blanks or line ends within it, quotes, or letters "
                 "beyond ASCII; copy it again"
             )
-        return {**agent, "Authorization": f"Bearer {key}"}
+        return {**own, "Authorization": f"Bearer {key}"}
 
 
 def _refuse_unknown(options: Options) -> None:

@@ -6,25 +6,29 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
+    Callable,
     Coroutine,
     Iterable,
     Mapping,
 )
 from contextlib import AsyncExitStack, aclosing
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar, Unpack
 
-from lossd_client._base_client import BaseClient, Meter, report_of
+from lossd_client._base_client import BaseClient, report_of
 from lossd_client._calls.calls import LossCall
 from lossd_client._calls.checks import check
 from lossd_client._calls.parameters import LossName
-from lossd_client._http.addresses import is_loopback
-from lossd_client._http.attempts import Send, Steps
+from lossd_client._http.attempts import Send, Steps, Wait
+from lossd_client._meter import Meter
+from lossd_client._methods.batches import BatchLosses
 from lossd_client._options import Options, Settings
 from lossd_client._requests.encoding import INFO, READY, USAGE, read_object, read_ready, read_result, usage_of
 from lossd_client._requests.splitting import Batch, Joined, Part, Plan
 from lossd_client._requests.streams import BatchStream
 from lossd_client.errors import LossdError
+from lossd_client.raw_response import RawResponse
 from lossd_client.report import Report
 from lossd_client.result import LossResult
 from lossd_client.transport import AsyncTransport, Request, Response
@@ -73,9 +77,7 @@ class AsyncLossClient(
             return opened
         from lossd_client._http.httpx_transport import AsyncHttpxTransport  # slow to import
 
-        return AsyncHttpxTransport(
-            max_connections=settings.max_connections, use_environment=not is_loopback(settings.base_url)
-        )
+        return AsyncHttpxTransport.to(settings.base_url, settings.max_connections)
 
     async def info(self) -> dict[str, Any]:
         """Return the server's version, losses with their defaults, limits and workers."""
@@ -112,8 +114,20 @@ class AsyncLossClient(
         self._connections.bind(asyncio.get_running_loop())
         return self._connections.get()[0]
 
-    async def _run(self, steps: Steps[_ResultT]) -> _ResultT:
-        """Take the steps until they return a result."""
+    @property
+    def with_raw_response(self) -> "_AsyncRawLossClient":
+        """The same methods, which return the HTTP answers too. See `LossClient.with_raw_response`."""
+        return _AsyncRawLossClient(self)
+
+    async def _run(
+        self, steps: Steps[_ResultT], when_waiting: Callable[[Wait], None] | None = None
+    ) -> _ResultT:
+        """Take the steps until they return a result.
+
+        Args:
+            steps: The steps.
+            when_waiting: Called before each wait.
+        """
         transport = self._own_transport()
         answer: Response | None = None
         try:
@@ -127,6 +141,8 @@ class AsyncLossClient(
                         continue
                 else:
                     answer = None
+                    if when_waiting is not None:
+                        when_waiting(step)
                     await asyncio.sleep(step.seconds)
                 step = steps.send(answer)
         except StopIteration as done:
@@ -135,24 +151,27 @@ class AsyncLossClient(
         finally:
             steps.close()  # what a cancelled task leaves half done
 
-    async def _score_part(self, part: Part) -> LossResult:
+    async def _score_part(self, part: Part, when_waiting: Callable[[Wait], None]) -> LossResult:
         _, state = self._connections.get()
         request: Request
         if part.size > _LARGE:
             request = await asyncio.to_thread(self._encoded, part)
         else:
             request = self._encoded(part)
-        return await self._run(self._exchange(part, request, state))
+        return await self._run(self._exchange(part, request, state), when_waiting)
 
     async def _score(self, call: LossCall) -> LossResult:
-        plan = self._plan(check(call))
+        return await self._score_plan(self._plan(check(call)))
+
+    async def _score_plan(self, plan: Plan) -> LossResult:
         if plan.is_whole:
+            meter = self._meter(plan.rows)
             [part] = plan.parts()
-            result = await self._score_part(part)
-            Meter(self._settings, plan.rows).add(plan.rows, result.count)
+            result = await self._score_part(part, meter.paused)
+            meter.add(plan.rows, result.count)
             return result
-        async with aclosing(self._results(_each([plan]), plan.rows)) as results:
-            return await anext(results)
+        async with aclosing(self._answered(_each([plan]), plan.rows)) as answered:
+            return (await anext(answered)).result()
 
     async def _report(self, call: LossCall) -> Report:
         return report_of(await self._score(call))
@@ -160,55 +179,82 @@ class AsyncLossClient(
     async def _score_batches(
         self, loss: LossName, batches: _Batches, params: Mapping[str, Any]
     ) -> LossResult:
-        joined = Joined()
-        read = self._batch_reader(loss, params)
-        plans = (self._plan(joined.sums_of(read(batch))) async for batch in _each(batches))
-        async with aclosing(self._results(plans, None)) as results:
-            async for result in results:
-                joined.add(result)
-        return joined.result()
+        return (await self._join_batches(loss, batches, params))[0]
 
-    def _iter_batches(
+    async def _join_batches(
+        self, loss: LossName, batches: _Batches, params: Mapping[str, Any], *, keeps_answers: bool = False
+    ) -> tuple[LossResult, list[Response]]:
+        joined, answers = Joined(), list[Response]()
+        read = self._batch_reader(loss, params)
+        calls = (joined.sums_of(read(batch)) async for batch in _each(batches))
+        plans = (self._plan(call, keeps_answers=keeps_answers) async for call in calls)
+        async with aclosing(self._answered(plans, None)) as answered:
+            async for plan in answered:
+                joined.add(plan.result())
+                answers += plan.answers
+        return joined.result(), answers
+
+    async def _iter_batches(
         self, loss: LossName, batches: _Batches, params: Mapping[str, Any]
-    ) -> AsyncIterator[LossResult]:
-        read = self._batch_reader(loss, params)
-        return self._results((self._plan(read(batch)) async for batch in _each(batches)), None)
-
-    async def _results(
-        self, plans: AsyncIterator[Plan], total_rows: int | None
     ) -> AsyncGenerator[LossResult, None]:
-        """Yield the result of each plan, in order."""
-        meter = Meter(self._settings, total_rows)
+        read = self._batch_reader(loss, params)
+        plans = (self._plan(read(batch)) async for batch in _each(batches))
+        async with aclosing(self._answered(plans, None)) as answered:
+            async for plan in answered:
+                yield plan.result()
+
+    async def _answered(
+        self, plans: AsyncIterator[Plan], total_rows: int | None
+    ) -> AsyncGenerator[Plan, None]:
+        """Yield each plan once it is answered, in order."""
+        meter = self._meter(total_rows)
         parts = (part async for plan in plans for part in plan.parts())
-        async with aclosing(self._in_order(parts)) as answered:
+        async with aclosing(self._in_order(parts, meter)) as answered:
             async for part, result in answered:
                 meter.add(part.rows, result.count)
                 part.plan.add(part, result)
                 if part.is_last:
-                    yield part.plan.result()
+                    yield part.plan
 
-    async def _in_order(self, parts: AsyncIterator[Part]) -> AsyncGenerator[tuple[Part, LossResult], None]:
+    async def _in_order(
+        self, parts: AsyncIterator[Part], meter: Meter
+    ) -> AsyncGenerator[tuple[Part, LossResult], None]:
         """Score parts, several at a time, and yield their results in order."""
-        waiting: deque[tuple[Part, asyncio.Task[LossResult]]] = deque()
+        waiting: deque[tuple[Part, int, asyncio.Task[LossResult]]] = deque()
+        number = 0
+
+        async def first() -> tuple[Part, LossResult]:
+            part, own, task = waiting[0]
+            meter.awaits(own)
+            return part, await task
+
         try:
             async for part in parts:
-                waiting.append((part, asyncio.create_task(self._score_part(part))))
-                while waiting and (len(waiting) >= self._settings.concurrency or waiting[0][1].done()):
-                    yield waiting[0][0], await waiting[0][1]
+                paused = partial(meter.paused, request=number)
+                waiting.append((part, number, asyncio.create_task(self._score_part(part, paused))))
+                number += 1
+                while waiting and (len(waiting) >= self._settings.concurrency or waiting[0][2].done()):
+                    yield await first()
                     waiting.popleft()
             while waiting:
-                yield waiting[0][0], await waiting[0][1]
+                yield await first()
                 waiting.popleft()
         finally:
-            for _, task in waiting:
+            for *_, task in waiting:
                 task.cancel()
-            await asyncio.gather(*(task for _, task in waiting), return_exceptions=True)
+            await asyncio.gather(*(task for *_, task in waiting), return_exceptions=True)
 
     async def _score_stream(self, loss: LossName, batches: _Batches, params: Mapping[str, Any]) -> LossResult:
-        meter = Meter(self._settings, None)
+        return (await self._stream(loss, batches, params))[0]
+
+    async def _stream(
+        self, loss: LossName, batches: _Batches, params: Mapping[str, Any]
+    ) -> tuple[LossResult, Response]:
+        meter = self._meter(None)
         stream = BatchStream(loss, batches, params, await self.info(), meter.add)
-        response = await self._run(self._request(stream.request(), once=not stream.is_repeatable))
-        return read_result(response, stream.summary())
+        steps = self._request(stream.request(), once=not stream.is_repeatable)
+        response = await self._run(steps, meter.paused)
+        return read_result(response, stream.summary()), response
 
 
 async def _each(batches: Iterable[_ResultT] | AsyncIterable[_ResultT]) -> AsyncGenerator[_ResultT, None]:
@@ -218,3 +264,63 @@ async def _each(batches: Iterable[_ResultT] | AsyncIterable[_ResultT]) -> AsyncG
     else:
         for batch in batches:
             yield batch
+
+
+class _AsyncRawLossClient(
+    BatchLosses[
+        Coroutine[Any, Any, RawResponse[LossResult]],
+        _Batches,
+        AsyncIterator[RawResponse[LossResult]],
+        Coroutine[Any, Any, RawResponse[Report]],
+    ]
+):
+    """The methods of an `AsyncLossClient`, which return each result with its HTTP answers.
+
+    Args:
+        client: The client, whose connections and options it uses.
+    """
+
+    def __init__(self, client: AsyncLossClient) -> None:
+        self._client = client
+
+    async def info(self) -> RawResponse[dict[str, Any]]:
+        """As `AsyncLossClient.info`."""
+        return await self._object(INFO)
+
+    async def usage(self, days: int | None = None) -> RawResponse[dict[str, Any]]:
+        """As `AsyncLossClient.usage`."""
+        return await self._object(usage_of(days))
+
+    async def _object(self, request: Request) -> RawResponse[dict[str, Any]]:
+        response = await self._client._run(self._client._request(request))
+        return RawResponse(read_object(response, request.path), (response,))
+
+    async def _score(self, call: LossCall) -> RawResponse[LossResult]:
+        plan = self._client._plan(check(call), keeps_answers=True)
+        return RawResponse(await self._client._score_plan(plan), plan.answers)
+
+    async def _report(self, call: LossCall) -> RawResponse[Report]:
+        raw = await self._score(call)
+        return RawResponse(report_of(raw.result), raw.responses)
+
+    async def _score_batches(
+        self, loss: LossName, batches: _Batches, params: Mapping[str, Any]
+    ) -> RawResponse[LossResult]:
+        result, answers = await self._client._join_batches(loss, batches, params, keeps_answers=True)
+        return RawResponse(result, tuple(answers))
+
+    async def _iter_batches(
+        self, loss: LossName, batches: _Batches, params: Mapping[str, Any]
+    ) -> AsyncGenerator[RawResponse[LossResult], None]:
+        client = self._client
+        read = client._batch_reader(loss, params)
+        plans = (client._plan(read(batch), keeps_answers=True) async for batch in _each(batches))
+        async with aclosing(client._answered(plans, None)) as answered:
+            async for plan in answered:
+                yield RawResponse(plan.result(), plan.answers)
+
+    async def _score_stream(
+        self, loss: LossName, batches: _Batches, params: Mapping[str, Any]
+    ) -> RawResponse[LossResult]:
+        result, response = await self._client._stream(loss, batches, params)
+        return RawResponse(result, (response,))

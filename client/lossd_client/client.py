@@ -2,29 +2,31 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from contextvars import copy_context
 from functools import partial
 from itertools import chain
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from lossd_client._base_client import BaseClient, Meter, report_of
-from lossd_client._calls.calls import CheckedCall, LossCall
+from lossd_client._base_client import BaseClient, report_of
+from lossd_client._calls.calls import LossCall
 from lossd_client._calls.checks import check
 from lossd_client._calls.parameters import LossName
-from lossd_client._http.addresses import is_loopback
-from lossd_client._http.attempts import Send, Steps
+from lossd_client._http.attempts import Send, Steps, Wait
 from lossd_client._http.threads import Workers, own_cancellation
+from lossd_client._meter import Meter, News, Scored
+from lossd_client._methods.batches import BatchLosses
 from lossd_client._options import Options, Settings
 from lossd_client._requests.encoding import INFO, READY, USAGE, read_object, read_ready, read_result, usage_of
 from lossd_client._requests.splitting import Batch, Joined, Part, Plan
 from lossd_client._requests.streams import BatchStream
 from lossd_client.errors import LossdError
+from lossd_client.raw_response import RawResponse
 from lossd_client.report import Report
 from lossd_client.result import LossResult
-from lossd_client.transport import Response, Transport
+from lossd_client.transport import Request, Response, Transport
 
 _ResultT = TypeVar("_ResultT")
 
@@ -37,7 +39,8 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], R
     given as an argument; one from the environment does not, and is read from the environment there.
 
     Args:
-        base_url: The server's address; by default LOSSD_BASE_URL of the environment, else http://127.0.0.1:8000.
+        base_url: The server's address: `http://host:8000`, https, or `unix:///run/lossd.sock`. By default
+            LOSSD_BASE_URL of the environment, else http://127.0.0.1:8000.
         api_key: Sent as a bearer token. Else the environment's LOSSD_API_KEY, else none is sent.
         timeout: How long each step may take, and the whole call. A number of seconds is for each step; None
             waits for ever.
@@ -45,7 +48,8 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], R
         request_bytes: An input of more bytes than this is split by rows into requests of about that size.
             Where memory is short, count on `concurrency` times as much.
         concurrency: Requests of one call in flight at a time.
-        progress: Called after each answered request with how far the call is, in the thread that called.
+        progress: Called with how far the call is, in the thread that called: after each answered request, and
+            when what is next waits before it is sent again.
         shrink_targets: Send targets that are all 0 or 1 as bool. The loss is the same to the last bit.
         one_hot_as_ids: Send targets that are one-hot along `class_axis` as class ids; likewise.
         narrow_floats: Send float64 tensors as float32, which rounds them: probabilities next to 1 become 1,
@@ -54,12 +58,14 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], R
             after a fork or where the client is unpickled. `lossd_client.HttpxTransport` takes your own
             `httpx.Client`; `lossd_client.testing.FakeTransport` is for tests without a server.
         max_connections: Connections that the client's own transport keeps.
+        default_headers: Further headers of every request, such as a gateway's. Those that the client sets
+            itself are refused.
 
     Raises:
         TypeError: An argument is of another type.
         ConnectionFailed: The proxy or the certificates that the environment names cannot be used.
-        ValueError: base_url is not an http or https address, the key has characters that no header may have,
-            or a number is out of range.
+        ValueError: base_url is not an http, https or unix address, the key or a header has characters that
+            no header may have, or a number is out of range.
     """
 
     @classmethod
@@ -94,9 +100,7 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], R
             return opened
         from lossd_client._http.httpx_transport import HttpxTransport  # slow to import
 
-        return HttpxTransport(
-            max_connections=settings.max_connections, use_environment=not is_loopback(settings.base_url)
-        )
+        return HttpxTransport.to(settings.base_url, settings.max_connections)
 
     def info(self) -> dict[str, Any]:
         """Return the server's version, losses with their defaults, limits and workers.
@@ -148,8 +152,18 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], R
     ) -> None:
         self.close()
 
-    def _run(self, steps: Steps[_ResultT]) -> _ResultT:
-        """Take the steps until they return a result."""
+    @property
+    def with_raw_response(self) -> "_RawLossClient":
+        """The same methods, which return the HTTP answers too: `client.with_raw_response.focal(x, y)`."""
+        return _RawLossClient(self)
+
+    def _run(self, steps: Steps[_ResultT], when_waiting: Callable[[Wait], None] | None = None) -> _ResultT:
+        """Take the steps until they return a result.
+
+        Args:
+            steps: The steps.
+            when_waiting: Called before each wait.
+        """
         transport, _ = self._connections.get()
         answer: Response | None = None
         try:
@@ -163,27 +177,30 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], R
                         continue
                 else:
                     answer = None
+                    if when_waiting is not None:
+                        when_waiting(step)
                     _pause(step.seconds)
                 step = steps.send(answer)
         except StopIteration as done:
             result: _ResultT = done.value
             return result
 
-    def _score_part(self, part: Part) -> LossResult:
+    def _score_part(self, part: Part, when_waiting: Callable[[Wait], None]) -> LossResult:
         _, state = self._connections.get()
-        return self._run(self._exchange(part, self._encoded(part), state))
+        return self._run(self._exchange(part, self._encoded(part), state), when_waiting)
 
     def _score(self, call: LossCall) -> LossResult:
-        return self._score_checked(check(call))
+        return self._score_plan(self._plan(check(call)))
 
-    def _score_checked(self, call: CheckedCall) -> LossResult:
-        plan = self._plan(call)
+    def _score_plan(self, plan: Plan) -> LossResult:
         if plan.is_whole:
+            meter = self._meter(plan.rows)
             [part] = plan.parts()
-            result = self._score_part(part)
-            Meter(self._settings, plan.rows).add(plan.rows, result.count)
+            result = self._score_part(part, meter.paused)
+            meter.add(plan.rows, result.count)
             return result
-        return next(self._results(iter([plan]), plan.rows))
+        [answered] = self._answered(iter([plan]), plan.rows)
+        return answered.result()
 
     def _report(self, call: LossCall) -> Report:
         return report_of(self._score(call))
@@ -191,53 +208,74 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], R
     def _score_batches(
         self, loss: LossName, batches: Iterable[Batch], params: Mapping[str, Any]
     ) -> LossResult:
-        joined = Joined()
+        return self._join_batches(loss, batches, params)[0]
+
+    def _join_batches(
+        self,
+        loss: LossName,
+        batches: Iterable[Batch],
+        params: Mapping[str, Any],
+        *,
+        keeps_answers: bool = False,
+    ) -> tuple[LossResult, list[Response]]:
+        joined, answers = Joined(), list[Response]()
         read = self._batch_reader(loss, params)
-        plans = (self._plan(joined.sums_of(read(batch))) for batch in batches)
-        for result in self._results(plans, None):
-            joined.add(result)
-        return joined.result()
+        calls = (joined.sums_of(read(batch)) for batch in batches)
+        for plan in self._answered((self._plan(call, keeps_answers=keeps_answers) for call in calls), None):
+            joined.add(plan.result())
+            answers += plan.answers
+        return joined.result(), answers
 
     def _iter_batches(
         self, loss: LossName, batches: Iterable[Batch], params: Mapping[str, Any]
     ) -> Iterator[LossResult]:
         read = self._batch_reader(loss, params)
-        return self._results((self._plan(read(batch)) for batch in batches), None)
+        for plan in self._answered((self._plan(read(batch)) for batch in batches), None):
+            yield plan.result()
 
-    def _results(self, plans: Iterator[Plan], total_rows: int | None) -> Iterator[LossResult]:
-        """Yield the result of each plan, in order."""
-        meter = Meter(self._settings, total_rows)
-        for part, result in self._in_order(chain.from_iterable(plan.parts() for plan in plans)):
+    def _answered(self, plans: Iterator[Plan], total_rows: int | None) -> Iterator[Plan]:
+        """Yield each plan once it is answered, in order."""
+        meter = self._meter(total_rows)
+        parts = chain.from_iterable(plan.parts() for plan in plans)
+        for part, result in self._in_order(parts, meter):
             meter.add(part.rows, result.count)
             part.plan.add(part, result)
             if part.is_last:
-                yield part.plan.result()
+                yield part.plan
 
-    def _in_order(self, parts: Iterator[Part]) -> Iterator[tuple[Part, LossResult]]:
+    def _in_order(self, parts: Iterator[Part], meter: Meter) -> Iterator[tuple[Part, LossResult]]:
         """Score parts, several at a time, and yield their results in order."""
         concurrency = self._settings.concurrency
-        waiting: deque[tuple[Part, Future[LossResult]]] = deque()
+        waiting: deque[tuple[Part, Scored[LossResult]]] = deque()
         workers: Workers[LossResult] = Workers(concurrency)
+        news = News(meter)
         try:
-            for part in parts:
-                waiting.append((part, workers.submit(partial(self._score_part, part))))
+            for number, part in enumerate(parts):
+                task = partial(copy_context().run, self._score_part, part, news.reporter(number))
+                waiting.append((part, news.follow(number, workers.submit(task))))
                 # Yield what is done before drawing from a source that may be slow.
-                while waiting and (len(waiting) >= concurrency or waiting[0][1].done()):
-                    yield waiting[0][0], waiting[0][1].result()
+                while waiting and (len(waiting) >= concurrency or waiting[0][1].future.done()):
+                    yield waiting[0][0], news.await_result(waiting[0][1])
                     waiting.popleft()
             while waiting:
-                yield waiting[0][0], waiting[0][1].result()
+                yield waiting[0][0], news.await_result(waiting[0][1])
                 waiting.popleft()
         finally:  # after an error or Ctrl-C, do not wait for requests in flight
-            workers.close(at_once=not all(future.done() for _, future in waiting))
+            workers.close(at_once=not all(scored.future.done() for _, scored in waiting))
 
     def _score_stream(
         self, loss: LossName, batches: Iterable[Batch], params: Mapping[str, Any]
     ) -> LossResult:
-        meter = Meter(self._settings, None)
+        return self._stream(loss, batches, params)[0]
+
+    def _stream(
+        self, loss: LossName, batches: Iterable[Batch], params: Mapping[str, Any]
+    ) -> tuple[LossResult, Response]:
+        meter = self._meter(None)
         stream = BatchStream(loss, batches, params, self.info(), meter.add)
-        response = self._run(self._request(stream.request(), once=not stream.is_repeatable))
-        return read_result(response, stream.summary())
+        steps = self._request(stream.request(), once=not stream.is_repeatable)
+        response = self._run(steps, meter.paused)
+        return read_result(response, stream.summary()), response
 
 
 def _pause(seconds: float) -> None:
@@ -246,3 +284,62 @@ def _pause(seconds: float) -> None:
         time.sleep(seconds)
     else:
         cancellation.pause(seconds)
+
+
+class _RawLossClient(
+    BatchLosses[
+        RawResponse[LossResult],
+        Iterable[Batch],
+        Iterator[RawResponse[LossResult]],
+        RawResponse[Report],
+    ]
+):
+    """The methods of a `LossClient`, which return each result with the HTTP answers it was read from.
+
+    Args:
+        client: The client, whose connections and options it uses.
+    """
+
+    def __init__(self, client: LossClient) -> None:
+        self._client = client
+
+    def info(self) -> RawResponse[dict[str, Any]]:
+        """As `LossClient.info`."""
+        return self._object(INFO)
+
+    def usage(self, days: int | None = None) -> RawResponse[dict[str, Any]]:
+        """As `LossClient.usage`."""
+        return self._object(usage_of(days))
+
+    def _object(self, request: Request) -> RawResponse[dict[str, Any]]:
+        response = self._client._run(self._client._request(request))
+        return RawResponse(read_object(response, request.path), (response,))
+
+    def _score(self, call: LossCall) -> RawResponse[LossResult]:
+        plan = self._client._plan(check(call), keeps_answers=True)
+        return RawResponse(self._client._score_plan(plan), plan.answers)
+
+    def _report(self, call: LossCall) -> RawResponse[Report]:
+        raw = self._score(call)
+        return RawResponse(report_of(raw.result), raw.responses)
+
+    def _score_batches(
+        self, loss: LossName, batches: Iterable[Batch], params: Mapping[str, Any]
+    ) -> RawResponse[LossResult]:
+        result, answers = self._client._join_batches(loss, batches, params, keeps_answers=True)
+        return RawResponse(result, tuple(answers))
+
+    def _iter_batches(
+        self, loss: LossName, batches: Iterable[Batch], params: Mapping[str, Any]
+    ) -> Iterator[RawResponse[LossResult]]:
+        client = self._client
+        read = client._batch_reader(loss, params)
+        plans = (client._plan(read(batch), keeps_answers=True) for batch in batches)
+        for plan in client._answered(plans, None):
+            yield RawResponse(plan.result(), plan.answers)
+
+    def _score_stream(
+        self, loss: LossName, batches: Iterable[Batch], params: Mapping[str, Any]
+    ) -> RawResponse[LossResult]:
+        result, response = self._client._stream(loss, batches, params)
+        return RawResponse(result, (response,))

@@ -20,7 +20,10 @@ TypeError or a ValueError, raised before anything is sent.
 # What happened is the name (TimedOut, TooLarge); the base classes say that it is an error.
 # ruff: noqa: N818
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from lossd_client.rate_limit import RateLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ class StatusError(LossdError):
         status: The HTTP status.
         detail: What is wrong and what to do about it.
         retry_after: Seconds to wait before trying again, if the server named them.
+        headers: The answer's headers, by names in lower case.
     """
 
     def __init__(
@@ -96,9 +100,10 @@ class StatusError(LossdError):
         retryable: bool = False,
         errors: tuple[ErrorItem, ...] = (),
         retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         # All of them as args, so that the error survives pickling between processes.
-        super().__init__(status, code, detail, request_id, retryable, errors, retry_after)
+        super().__init__(status, code, detail, request_id, retryable, errors, retry_after, headers)
         self.status = status
         self.code = code
         self.detail = detail
@@ -106,6 +111,12 @@ class StatusError(LossdError):
         self.retryable = retryable
         self.errors = errors
         self.retry_after = retry_after
+        self.headers: Mapping[str, str] = headers or {}
+
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        """What is left of the team's rates; None if the answer does not say it."""
+        return RateLimit.of(self.headers)
 
     def __str__(self) -> str:
         head = f"{self.status} {self.code}" if self.code else str(self.status)
@@ -133,7 +144,7 @@ class TooLarge(StatusError):
 
 
 class Throttled(StatusError):
-    """Too many requests, or too many at once (429); see `retry_after`."""
+    """Too many requests, or too many at once (429); see `retry_after` and `rate_limit`."""
 
 
 class DeadlineExceeded(StatusError, TimedOut):

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, overload
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final, overload
 
 import numpy as np
 
 from lossd_client._merge import Figures, Merger, as_mean
+
+_APART: Final = ("report", "rate_limit")  # in `to_dict` only if there is one
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -46,6 +48,8 @@ class LossResult(Figures):
         divisor_terms: The same for what a mean divides the sums by. Positives below 1 are not raised
             to 1.
         report: What the loss is made of, where it was asked for.
+        rate_limit: What the answer said is left of the team's rates, of several answers the last one; None
+            if they are not limited.
     """
 
     @classmethod
@@ -118,10 +122,15 @@ class LossResult(Figures):
         """Return every field in a form that `json.dumps` takes.
 
         Arrays become nested lists, and numbers that are not finite become the strings "Infinity",
-        "-Infinity" and "NaN", as in the server's own answers. There is a report only if there is one here.
+        "-Infinity" and "NaN", as in the server's own answers. There is a report, and a rate limit, only if
+        there is one here.
         """
-        plain = {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name != "report"}
-        return plain if self.report is None else {**plain, "report": self.report.to_dict()}
+        plain = {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name not in _APART}
+        if self.report is not None:
+            plain["report"] = self.report.to_dict()
+        if self.rate_limit is not None:
+            plain["rate_limit"] = {name: asdict(rate) for name, rate in self.rate_limit.rates.items()}
+        return plain
 
     def _repr_html_(self) -> str:
         """Return the result as a notebook shows it."""

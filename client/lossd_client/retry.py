@@ -28,7 +28,8 @@ class Retry:
         first_contact: The same while no server has answered this client, so that an unknown name, or another
             program's port, shows before half a minute.
         first_refusal: The same where the connection is refused: the machine is there, and the server may be
-            starting. That is logged once as a warning, by the logger `lossd_client`.
+            starting. The same where there is no such Unix socket. That is logged once as a warning, by the
+            logger `lossd_client`, which has a line for each further retry at the level of info.
         first_wait: Seconds before the second attempt.
         longest_wait: Seconds between attempts at most, Retry-After aside.
         longest_retry_after: Seconds that a Retry-After may ask for.

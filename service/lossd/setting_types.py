@@ -13,6 +13,8 @@ from pydantic_settings import NoDecode
 
 SERVICE_LINK: Final = re.compile(r"(?:tcp|udp|sctp)://.*", re.DOTALL)
 """What Kubernetes sets ``…_PORT`` to, for a Service."""
+UNIX: Final = "unix:"
+"""Stands for the address of every caller at the Unix socket, as nginx writes it."""
 _origin: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+")
 _store_url: Final = re.compile(r"(redis|rediss|unix)://.")
 _database_url: Final = re.compile(r"postgres(ql)?://")
@@ -77,7 +79,8 @@ def _split(value: object) -> object:
 def _check_proxies(value: tuple[str, ...]) -> tuple[str, ...]:
     for address in value:
         try:
-            ipaddress.ip_network(address)
+            if address != UNIX:
+                ipaddress.ip_network(address)
         except ValueError as error:
             msg = f"{address!r} is no address or network of a proxy ({error})"
             raise ValueError(msg) from None

@@ -68,6 +68,13 @@ class Settings(BaseSettings):
             "[containers](operating.md#containers)."
         ),
     )
+    unix_socket: OptionalPath = Field(
+        default=None,
+        description=(
+            "Path of a Unix socket to listen on as well, in plain HTTP, for callers of this machine. The "
+            "server's user and group may connect (mode 0660); with teams they need a key."
+        ),
+    )
     admin_host: str = Field(
         default="127.0.0.1",
         description=(
@@ -407,7 +414,7 @@ class Settings(BaseSettings):
         description=(
             "Addresses or networks of the proxies in front, separated by commas. Only their X-Forwarded-For "
             "and X-Forwarded-Proto are believed, only they may hold any number of connections, and only "
-            "their refusals wait for the rest of a body."
+            "their refusals wait for the rest of a body. `unix:` is every caller of `LOSSD_UNIX_SOCKET`."
         ),
     )
 
@@ -428,6 +435,9 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         if (self.tls_certificate is None) != (self.tls_key is None):
             msg = "a certificate and its key go together; set both LOSSD_TLS_CERTIFICATE and LOSSD_TLS_KEY"
+            raise ValueError(msg)
+        if self.unix_socket is not None and self.unix_socket == self.handover:
+            msg = f"LOSSD_UNIX_SOCKET and LOSSD_HANDOVER are both {self.handover}; choose another for one"
             raise ValueError(msg)
         hosts = {self.host, self.admin_host}
         same = len(hosts) == 1 or hosts & {"0.0.0.0", "::"}  # noqa: S104 -- which are every address

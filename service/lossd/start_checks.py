@@ -30,7 +30,7 @@ _service_variable: Final = re.compile(
     r"LOSSD_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
 _OF_OTHERS: Final = frozenset(
-    {"LOSSD_API_KEY", "LOSSD_BASE_URL", "LOSSD_URL", "LOSSD_SOAK", "LOSSD_REQUESTS"}
+    {"LOSSD_API_KEY", "LOSSD_BASE_URL", "LOSSD_LOG", "LOSSD_URL", "LOSSD_SOAK", "LOSSD_REQUESTS"}
 )
 """Variables of the client and of the tests, which may stand in a server's environment."""
 _PREFIX: Final = "LOSSD_"

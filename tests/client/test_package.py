@@ -54,6 +54,8 @@ PUBLIC = {
     "local": {"LocalServer"},
     "loggers": {"log"},
     "progress": {"Progress", "progress_bar"},
+    "rate_limit": {"Rate", "RateLimit"},
+    "raw_response": {"Headers", "RawResponse"},
     "report": {"Report", "ReportMerger"},
     "result": {"LossResult"},
     "retry": {"Retry"},

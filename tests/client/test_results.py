@@ -170,7 +170,7 @@ def test_the_dict_holds_every_field() -> None:
     plain = result_of(np.ones((1, 2))).to_dict()
     assert plain["loss"] == [[1.0, 1.0]]
     assert plain["shape"] == [2]
-    assert [*plain, "report"] == list(LossResult.__dataclass_fields__)  # there is none
+    assert [*plain, "report", "rate_limit"] == list(LossResult.__dataclass_fields__)  # there are none
 
 
 def test_results_pickle_and_do_not_change() -> None:

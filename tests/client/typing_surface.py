@@ -30,6 +30,9 @@ from lossd_client import (
     LossResult,
     Normalizer,
     Progress,
+    Rate,
+    RateLimit,
+    RawResponse,
     Reduction,
     Report,
     Request,
@@ -124,6 +127,7 @@ def constructed(show: Callable[[Progress], None], transport: Callable[[], Transp
         narrow_floats=True,
         transport=transport,
         max_connections=8,
+        default_headers={"X-Tenant": "vision"},
     )
     other = client.with_options(
         api_key="k",
@@ -135,14 +139,17 @@ def constructed(show: Callable[[Progress], None], transport: Callable[[], Transp
         shrink_targets=True,
         one_hot_as_ids=False,
         narrow_floats=False,
+        default_headers=None,
     )
     assert_type(other, LossClient)
+    client.with_options(default_headers={"X": 1})  # type: ignore[dict-item] # no text
     assert_type(deepcopy(client), LossClient)
     assert_type(LossClient.local(settings={"device": "cpu"}, retry=None), LossClient)
     assert_type(client.usage(days=7), dict[str, Any])
     assert_type(lossd_client.__version__, str)
     LossClient(transport=lambda: HttpxTransport(http=httpx.Client()))
     LossClient(transport=HttpxTransport)
+    LossClient("unix:///run/lossd.sock", transport=lambda: HttpxTransport(unix_socket="/run/lossd.sock"))
     LossClient(transport=AsyncHttpxTransport)  # type: ignore[arg-type] # the other client's
     LossClient("http://localhost", "k")  # type: ignore[call-arg] # options are named
     client.with_options(base_url="http://localhost")  # type: ignore[call-arg] # that is another client
@@ -203,6 +210,36 @@ def progress(client: LossClient, logits: Array, targets: Array) -> None:
     at = Progress(rows=1, total_rows=None, elements=80, requests=1)
     assert_type(at.total_rows, int | None)
     assert_type((at.rows, at.elements, at.requests), tuple[int, int, int])
+    assert_type((at.resumes_in, at.reason), tuple[float | None, str])
+
+
+def raw(client: LossClient, x: NDArray[np.float32], y: NDArray[np.bool_], named: Iterator[Batch]) -> None:
+    found = client.with_raw_response.focal(x, y, gamma=2.0)
+    assert_type(found, RawResponse[LossResult])
+    assert_type((found.status, found.body), tuple[int, bytes])
+    headers: Mapping[str, str] = found.headers
+    assert_type(headers.get("X-Request-Id"), str | None)
+    assert_type((found.parse(), found.result), tuple[LossResult, LossResult])
+    assert_type(found.responses, tuple[Response, ...])
+    assert_type((found.request_id, found.rate_limit), tuple[str | None, RateLimit | None])
+    assert_type(client.with_raw_response.report("bce", x, y), RawResponse[Report])
+    assert_type(client.with_raw_response.score_batches("bce", named), RawResponse[LossResult])
+    assert_type(client.with_raw_response.iter_batches("bce", named), Iterator[RawResponse[LossResult]])
+    assert_type(client.with_raw_response.score_stream("focal", named, gamma=2), RawResponse[LossResult])
+    assert_type(client.with_raw_response.info().result, dict[str, Any])
+    assert_type(client.with_raw_response.usage(days=7).parse(), dict[str, Any])
+    client.with_raw_response.bce(x, y, gamma=2.0)  # type: ignore[call-arg] # focal's alone
+
+
+async def asynchronous_raw(
+    client: AsyncLossClient, x: NDArray[np.float32], loader: AsyncIterable[Batch]
+) -> None:
+    assert_type(await client.with_raw_response.bce(x, x), RawResponse[LossResult])
+    assert_type(await client.with_raw_response.report("bce", x, x), RawResponse[Report])
+    assert_type(await client.with_raw_response.score_batches("bce", loader), RawResponse[LossResult])
+    assert_type(await client.with_raw_response.score_stream("bce", loader), RawResponse[LossResult])
+    assert_type(client.with_raw_response.iter_batches("bce", loader), AsyncIterator[RawResponse[LossResult]])
+    assert_type(await client.with_raw_response.info(), RawResponse[dict[str, Any]])
 
 
 class Recorded:
@@ -300,6 +337,13 @@ def result(got: LossResult) -> None:
     assert_type(got.loss_terms, tuple[NDArray[np.float64], ...] | None)
     assert_type(got.divisor_terms, tuple[NDArray[np.float64], ...] | None)
     assert_type(got.report, Report | None)
+    assert_type(got.rate_limit, RateLimit | None)
+    if got.rate_limit is not None and (rate := got.rate_limit.requests) is not None:
+        assert_type(rate, Rate)
+        assert_type((rate.limit, rate.remaining), tuple[int | None, int])
+        assert_type((rate.reset, rate.window), tuple[float | None, float | None])
+        assert_type(got.rate_limit.elements, Rate | None)
+        assert_type(got.rate_limit.rates, Mapping[str, Rate])
     assert_type(round(got), int)
     assert_type(round(got, 3), float)
     assert_type(got.to_dict(), dict[str, Any])
@@ -313,6 +357,8 @@ def errors(error: lossd_client.StatusError) -> Sequence[type[lossd_client.LossdE
     assert_type(error.request_id, str | None)
     assert_type(error.retryable, bool)
     assert_type(error.retry_after, float | None)
+    assert_type(error.rate_limit, RateLimit | None)
+    assert_type(error.headers, Mapping[str, str])
     assert_type(lossd_client.ConnectionFailed().connected, bool)
     assert_type(error.errors, tuple[ErrorItem, ...])
     assert_type([(item.pointer, item.detail) for item in error.errors], list[tuple[str, str]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import threading
 import time
@@ -11,16 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from faults.asked import pair_body
 from faults.raw import connect, talk
 from live_server import free_port, live_server
 from lossd import __version__
+from lossd_client import AsyncLossClient, LossClient
 from teams_file import make_key, team_table, write_teams
 
 pytest.importorskip("opentelemetry.sdk")
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import SpanContext
 
 NPY = "application/x-npy"
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -157,6 +162,40 @@ def test_a_span_takes_as_long_as_its_answer(
     gone = spans["disconnected"]
     assert attributes(gone)["error.type"] == "disconnected"
     assert 0.3 < seconds(gone) < 3
+
+
+def test_the_clients_requests_are_in_their_callers_trace(
+    tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.port}")
+    tracer = TracerProvider().get_tracer("caller")
+    rows = np.zeros((6, 4))
+    with live_server(tmp_path, traces=1) as server:
+        with (
+            LossClient(server.url, request_bytes=150, shrink_targets=False) as client,
+            tracer.start_as_current_span("evaluate") as span,
+        ):
+            parts = len(client.with_raw_response.bce(rows, rows).responses)  # sent by other threads
+        caller = span.get_span_context()
+
+        async def ask() -> None:
+            async with AsyncLossClient(server.url) as client:
+                with tracer.start_as_current_span("other") as span:
+                    other.append(span.get_span_context())
+                    await client.bce(rows, rows)
+                await client.bce(rows, rows)
+
+        other: list[SpanContext] = []
+        asyncio.run(ask())
+        assert server.stop() == 0
+    found = [span for _, span in collector.found if span.name == "POST /bce"]
+    assert parts > 1
+    assert len(found) == parts + 2
+    own = [span for span in found if int(span.trace_id.hex(), 16) == caller.trace_id]
+    assert [int(each.parent_span_id.hex(), 16) for each in own] == [caller.span_id] * parts
+    [alone] = [span for span in found if int(span.trace_id.hex(), 16) == other[0].trace_id]
+    assert int(alone.parent_span_id.hex(), 16) == other[0].span_id
+    assert sum(not span.parent_span_id for span in found) == 1
 
 
 def test_callers_without_a_key_have_nothing_sampled(

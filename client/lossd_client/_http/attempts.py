@@ -4,7 +4,6 @@
 an event loop, takes the step and sends back the response or throws the error.
 """
 
-import logging
 import math
 import threading
 import time
@@ -12,13 +11,12 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
+from lossd_client._http.logs import log_answer, log_failure, log_retry, logger
 from lossd_client._http.problems import status_error
-from lossd_client.errors import ConnectionFailed, LossdError, TimedOut
+from lossd_client.errors import ConnectionFailed, LossdError, StatusError, Throttled, TimedOut
 from lossd_client.retry import Retry
 from lossd_client.timeout import Timeout
 from lossd_client.transport import Request, Response
-
-logger = logging.getLogger("lossd_client")
 
 
 class RetryState:
@@ -58,9 +56,15 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """A step: wait."""
+    """A step: wait, before the request is sent again.
+
+    Attributes:
+        seconds: How long.
+        reason: Why, in a few words.
+    """
 
     seconds: float
+    reason: str
 
 
 ResultT = TypeVar("ResultT")
@@ -104,15 +108,19 @@ def attempts(request: Request, limits: CallLimits, state: RetryState) -> Steps[R
     """
     failures = 0
     while True:
+        began = time.monotonic()
         try:
             response = yield _send(request, limits)
             assert response is not None
             state.has_answered = True
+            log_answer(request, response, time.monotonic() - began)
             if response.status == 200:
                 return response
             raise status_error(response)
         except LossdError as error:
             failures += 1
+            if not isinstance(error, StatusError):
+                log_failure(request, error)
             error.request_id = error.request_id or request.headers.get("X-Request-Id")
             wait = _wait(error, failures, limits, state)
             if wait is None:
@@ -121,7 +129,20 @@ def attempts(request: Request, limits: CallLimits, state: RetryState) -> Steps[R
                 if failures > 1:
                     error.add_note(f"This was attempt {failures}.")
                 raise
-        yield Wait(wait)
+            reason = _reason(error)
+            log_retry(request, error, reason, wait)
+        yield Wait(wait, reason)
+
+
+def _reason(error: LossdError) -> str:
+    """Return why a request is sent again, in a few words."""
+    if isinstance(error, Throttled):
+        return "throttled"
+    if isinstance(error, StatusError) and error.code is not None:
+        return {"overloaded": "the server is busy", "draining": "the server is stopping"}.get(
+            error.code, error.code
+        )
+    return "the server cannot be reached"
 
 
 def _send(request: Request, limits: CallLimits) -> Send:
@@ -169,8 +190,8 @@ def _broke_at_first(error: LossdError, state: RetryState) -> bool:
 
 
 def is_refused(error: BaseException | None) -> bool:
-    """Return whether a connection was refused: the machine is there, and nothing listens at the port."""
-    while error is not None and not isinstance(error, ConnectionRefusedError):
+    """Return whether a connection was refused: nothing listens there, or there is no such Unix socket."""
+    while error is not None and not isinstance(error, ConnectionRefusedError | FileNotFoundError):
         if isinstance(error, BaseExceptionGroup):  # one for each of the name's addresses
             return all(map(is_refused, error.exceptions))
         error = error.__cause__ or error.__context__

@@ -3,20 +3,22 @@
 import os
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from functools import cache
-from typing import Any, cast
+from typing import Any, Final, Self, cast
 from urllib.request import getproxies
 
-import httpcore
 import httpx
 
-from lossd_client._http.addresses import without_password
-from lossd_client._http.threads import own_cancellation
+from lossd_client._http.addresses import is_loopback, socket_path, without_password
+from lossd_client._http.network import Backend
 from lossd_client.errors import BadAnswer, ConnectionFailed, LossdError, TimedOut
 from lossd_client.timeout import Timeout
 from lossd_client.transport import Request, Response
+
+_SOCKETS_HOST: Final = "http://localhost"
+"""The address, for the Host header, of a server at a Unix socket."""
 
 # One large bytes object is sent about ten times slower than the same bytes in pieces of this size: the
 # library slices off the rest after every partial write.
@@ -53,7 +55,7 @@ def own_error(error: Exception, url: str) -> LossdError:
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     tls = _of_tls(error)
     own = kind(f"{url}: {what} ({reason}){_scheme(tls, url)}")
-    own.retryable = retryable and tls is None
+    own.retryable = retryable and tls is None and not _is_forbidden(error, url)
     if isinstance(own, ConnectionFailed):
         own.connected = (
             isinstance(error, httpx.NetworkError | httpx.ProtocolError) and what != "cannot connect"
@@ -66,6 +68,13 @@ def _of_tls(error: BaseException | None) -> ssl.SSLError | None:
     while error is not None and not isinstance(error, ssl.SSLError):
         error = error.__cause__ or error.__context__
     return error
+
+
+def _is_forbidden(error: BaseException | None, url: str) -> bool:
+    """Return whether this user may not connect to a Unix socket."""
+    while error is not None and not isinstance(error, PermissionError):
+        error = error.__cause__ or error.__context__
+    return error is not None and socket_path(url) is not None
 
 
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST")
@@ -161,13 +170,19 @@ async def _async_content(request: Request, left: _Left) -> AsyncIterator[bytes]:
             yield chunk
 
 
-def _arguments(request: Request, left: _Left) -> dict[str, Any]:
+def _arguments(request: Request, left: _Left, unix_socket: str | None) -> dict[str, Any]:
+    path = socket_path(request.base_url)
+    if path != unix_socket:  # a client of its own would ask another server
+        raise ConnectionFailed(
+            f"{without_password(request.base_url)}: this transport connects to "
+            f"{unix_socket or 'hosts'}; make it for this address: HttpxTransport(unix_socket={path!r})"
+        )
     headers = dict(request.headers)
     if request.body:
         headers["Content-Length"] = str(request.length)
     return {
         "method": request.method,
-        "url": request.url,
+        "url": request.url if path is None else _SOCKETS_HOST + request.path,
         "params": request.query or None,
         "headers": headers,
         "extensions": {"timeout": left},
@@ -179,14 +194,18 @@ def _response(answer: httpx.Response, chunks: list[bytes]) -> Response:
     return Response(answer.status_code, headers, chunks[0] if len(chunks) == 1 else b"".join(chunks))
 
 
+def _limits(max_connections: int) -> httpx.Limits:
+    return httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
+
+
 def _options(max_connections: int, use_environment: bool) -> dict[str, Any]:
-    limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
     # SSL_CERT_FILE is for this machine's servers too, before which no proxy stands.
     file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
     try:
         verify = _trusted(file, folder)
     except OSError as error:
         raise ConnectionFailed(f"no certificates can be read from {file or folder!r} ({error})") from error
+    limits = _limits(max_connections)
     return {"limits": limits, "trust_env": use_environment, "timeout": None, "verify": verify}
 
 
@@ -208,74 +227,35 @@ def _proxy_errors() -> Iterator[None]:
         ) from error
 
 
-class _Backend(httpcore.NetworkBackend):
-    """A network backend whose reads and writes end when their thread is cancelled."""
-
-    def __init__(self, inner: httpcore.NetworkBackend) -> None:
-        self._inner = inner
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        """Connect by TCP."""
-        return _Stream(self._inner.connect_tcp(host, port, timeout, local_address, socket_options))
-
-    def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
-    ) -> httpcore.NetworkStream:
-        """Connect to a Unix socket."""
-        return _Stream(self._inner.connect_unix_socket(path, timeout, socket_options))
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-        self._inner.sleep(seconds)
-
-
-class _Stream(httpcore.NetworkStream):
-    def __init__(self, inner: httpcore.NetworkStream) -> None:
-        self._inner = inner
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        with self._held():
-            return self._inner.read(max_bytes, timeout)
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        with self._held():
-            self._inner.write(buffer, timeout)
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        with self._held():
-            return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout))
-
-    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - httpcore's signature
-        return self._inner.get_extra_info(info)
-
-    def _held(self) -> AbstractContextManager[None]:
-        cancellation = own_cancellation()
-        if cancellation is None:
-            return nullcontext()
-        return cancellation.holding(self._inner.get_extra_info("socket"))
-
-
-def _opened(max_connections: int, use_environment: bool) -> httpx.Client:
-    with _proxy_errors():
-        http = httpx.Client(**_options(max_connections, use_environment))
+def _opened(max_connections: int, use_environment: bool, unix_socket: str | None) -> httpx.Client:
+    if unix_socket is not None:  # neither proxies nor certificates are of use there
+        transport = httpx.HTTPTransport(uds=unix_socket, limits=_limits(max_connections), verify=False)
+        http = httpx.Client(transport=transport, trust_env=False, timeout=httpx.Timeout(None))
+    else:
+        with _proxy_errors():
+            http = httpx.Client(**_options(max_connections, use_environment))
     # The library has no public place for it. Without it, threads that are called off wait for answers.
     for each in (http._transport, *http._mounts.values()):
         pool: Any = getattr(each, "_pool", None)
         if hasattr(pool, "_network_backend"):
-            pool._network_backend = _Backend(pool._network_backend)
+            pool._network_backend = Backend(pool._network_backend)
     return http
+
+
+def _opened_async(max_connections: int, use_environment: bool, unix_socket: str | None) -> httpx.AsyncClient:
+    if unix_socket is not None:
+        transport = httpx.AsyncHTTPTransport(uds=unix_socket, limits=_limits(max_connections), verify=False)
+        return httpx.AsyncClient(transport=transport, trust_env=False, timeout=httpx.Timeout(None))
+    with _proxy_errors():
+        return httpx.AsyncClient(**_options(max_connections, use_environment))
+
+
+def _towards(base_url: str, max_connections: int) -> dict[str, Any]:
+    return {
+        "max_connections": max_connections,
+        "use_environment": not is_loopback(base_url),
+        "unix_socket": socket_path(base_url),
+    }
 
 
 class HttpxTransport:
@@ -285,19 +265,31 @@ class HttpxTransport:
         max_connections: How many connections there may be at once.
         use_environment: Obey HTTP_PROXY and its like, and ~/.netrc; SSL_CERT_FILE is obeyed in any case.
         http: An `httpx.Client` of your own to send by, closed with this; the other arguments then go
-            unheeded. It must not follow redirects. What it has in flight when a call is broken off ends in
-            its own time.
+            unheeded, but `unix_socket`. It must not follow redirects. What it has in flight when a call is
+            broken off ends in its own time.
+        unix_socket: The path of the Unix socket, if `base_url` is unix://.
     """
 
     def __init__(
-        self, *, max_connections: int = 32, use_environment: bool = True, http: httpx.Client | None = None
+        self,
+        *,
+        max_connections: int = 32,
+        use_environment: bool = True,
+        http: httpx.Client | None = None,
+        unix_socket: str | None = None,
     ) -> None:
-        self._http = http or _opened(max_connections, use_environment)
+        self._http = http or _opened(max_connections, use_environment, unix_socket)
+        self._unix_socket = unix_socket
+
+    @classmethod
+    def to(cls, base_url: str, max_connections: int) -> Self:
+        """Return a transport to a server. Proxies are not used for those of this machine."""
+        return cls(**_towards(base_url, max_connections))
 
     def send(self, request: Request, timeout: Timeout) -> Response:
         """Send one request and read its whole answer, whatever its status."""
         left = _Left(timeout)
-        arguments = _arguments(request, left)
+        arguments = _arguments(request, left, self._unix_socket)
         chunks = []
         with (
             _own_errors(request, left, self._http),
@@ -320,6 +312,7 @@ class AsyncHttpxTransport:
         max_connections: As in `HttpxTransport`.
         use_environment: As in `HttpxTransport`.
         http: As in `HttpxTransport`, an `httpx.AsyncClient`.
+        unix_socket: As in `HttpxTransport`.
     """
 
     def __init__(
@@ -328,14 +321,20 @@ class AsyncHttpxTransport:
         max_connections: int = 32,
         use_environment: bool = True,
         http: httpx.AsyncClient | None = None,
+        unix_socket: str | None = None,
     ) -> None:
-        with _proxy_errors():
-            self._http = http or httpx.AsyncClient(**_options(max_connections, use_environment))
+        self._http = http or _opened_async(max_connections, use_environment, unix_socket)
+        self._unix_socket = unix_socket
+
+    @classmethod
+    def to(cls, base_url: str, max_connections: int) -> Self:
+        """Return a transport to a server, as `HttpxTransport.to`."""
+        return cls(**_towards(base_url, max_connections))
 
     async def send(self, request: Request, timeout: Timeout) -> Response:  # noqa: ASYNC109 - as the other
         """Send one request and read its whole answer, whatever its status."""
         left = _Left(timeout)
-        arguments = _arguments(request, left)
+        arguments = _arguments(request, left, self._unix_socket)
         if request.body or request.stream:
             arguments["content"] = _async_content(request, left)
         chunks = []

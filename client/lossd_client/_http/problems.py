@@ -66,6 +66,7 @@ def status_error(response: Response) -> StatusError:
         retryable if isinstance(retryable, bool) else _found_no_server(response),
         items,
         _seconds(response.headers.get("retry-after")),
+        response.headers,
     )
 
 
@@ -183,5 +184,5 @@ def relocated(
 
 def with_detail(error: StatusError, detail: str, items: tuple[ErrorItem, ...]) -> StatusError:
     """Return an error with another detail and other items."""
-    status, code, _, request_id, retryable, _, retry_after = error.args
-    return type(error)(status, code, detail, request_id, retryable, items, retry_after)
+    status, code, _, request_id, retryable, _, *others = error.args
+    return type(error)(status, code, detail, request_id, retryable, items, *others)

@@ -21,6 +21,7 @@ from lossd_client._http.media_types import JSON, NPY
 from lossd_client._http.problems import status_error
 from lossd_client._version import version
 from lossd_client.errors import BadAnswer
+from lossd_client.rate_limit import RateLimit
 from lossd_client.report import Report
 from lossd_client.report._merging.runs import request_ids
 from lossd_client.result import LossResult
@@ -242,6 +243,7 @@ def _from_json(response: Response, summary: RequestSummary) -> LossResult:
         options=summary.all_options(answer.get("options", {})),
         notes=tuple(map(str, answer.get("notes", ()))),
         report=summary.report_of(answer),
+        rate_limit=RateLimit.of(response.headers),
         **terms,
     )
 
@@ -270,6 +272,7 @@ def _from_npy(response: Response, summary: RequestSummary) -> LossResult:
         version=headers.get("lossd-version"),
         options=summary.all_options(applied),
         notes=tuple(map(str, json.loads(headers.get("lossd-notes", "[]")))),
+        rate_limit=RateLimit.of(headers),
         **terms,
     )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -18,6 +19,7 @@ from lossd_client._requests.advice import explained
 from lossd_client._requests.encoding import RequestSummary, summary_of
 from lossd_client.errors import StatusError
 from lossd_client.result import LossResult
+from lossd_client.transport import Response
 
 Batch: TypeAlias = tuple[Array, Array] | list[Array] | Mapping[str, Array | Groups]
 """Logits and targets, or tensors by name."""
@@ -91,9 +93,18 @@ class Plan:
         size: The bytes that a request may have.
         request_id: The request id of the call; parts have it with a number.
         limits: The deadline and the retries of the whole call.
+        keeps_answers: Whether the HTTP answers are kept.
     """
 
-    def __init__(self, call: CheckedCall, size: int, request_id: str, limits: CallLimits) -> None:
+    def __init__(
+        self,
+        call: CheckedCall,
+        size: int,
+        request_id: str,
+        limits: CallLimits,
+        *,
+        keeps_answers: bool = False,
+    ) -> None:
         self.limits = limits
         self.call = call
         self._request_id = request_id
@@ -104,6 +115,17 @@ class Plan:
         self._step = max(1, size // max(row_bytes, 1))
         self.is_whole = self._step >= rows or not _can_split(call)
         self._merger: Merger[LossResult] = Merger()
+        self._answers: dict[int, Response] | None = {} if keeps_answers else None  # by their first rows
+
+    @property
+    def answers(self) -> tuple[Response, ...]:
+        """The HTTP answers, in the order of their rows, if they are kept."""
+        return tuple(answer for _, answer in sorted((self._answers or {}).items(), key=itemgetter(0)))
+
+    def keep(self, part: Part, answer: Response) -> None:
+        """Keep a part's HTTP answer, if answers are kept."""
+        if self._answers is not None:
+            self._answers[part.start] = answer
 
     @property
     def rows(self) -> int:

@@ -176,7 +176,7 @@ class _Report:
         call = check(batch_call(loss, tensors, params))
         self.rows += call.rows
         if self._outbox is None:
-            self._add(self._client._score_checked(call))
+            self._add(self._client._score_plan(self._client._plan(call)))
             return
         refused = self._send()
         result = self._outbox.score(call)

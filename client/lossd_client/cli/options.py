@@ -19,7 +19,8 @@ QUICK: Final = Retry(first_refusal=3)
 Url = Annotated[
     str | None,
     typer.Option(
-        help="Where the server is; else LOSSD_BASE_URL, else http://127.0.0.1:8000.",
+        help="Where the server is, http://host:port or unix:///path; else LOSSD_BASE_URL, else "
+        "http://127.0.0.1:8000.",
         show_default=False,
         rich_help_panel=_PANEL,
     ),

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lossd_client import Transport
-from lossd_client._http.addresses import is_loopback
 
 
 @contextmanager
@@ -12,7 +11,7 @@ def raw_transport(base_url: str, *, max_connections: int = 1) -> Iterator[Transp
     """Open a transport with the client's proxies and certificates."""
     from lossd_client import HttpxTransport  # slow to import
 
-    transport = HttpxTransport(max_connections=max_connections, use_environment=not is_loopback(base_url))
+    transport = HttpxTransport.to(base_url, max_connections)
     try:
         yield transport
     finally:

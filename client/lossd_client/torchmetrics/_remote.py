@@ -139,7 +139,7 @@ class Remote(Metric):
         """Score a batch; return None if the server is away, and then it is counted as missing and kept."""
         checked = check(call)
         if self._outbox is None:
-            return self._client._score_checked(checked)
+            return self._client._score_plan(self._client._plan(checked))
         result = self._outbox.score(checked, tag, keeps=keeps and not self._is_alone)
         if result is None and keeps:
             self._count_missing(1)

@@ -22,6 +22,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from lossd.api.auth import Gate, rate_headers
 from lossd.api.metrics import Metrics
 from lossd.api.problems import Problem
+from lossd.setting_types import UNIX
 from lossd.teams import KEY_IN_BYTES, Team
 from lossd.types import ErrorCode, LossResult, RequestError, Timings
 
@@ -64,7 +65,7 @@ def server_timing(timings: Timings) -> bytes:
 def address_of(text: str) -> str:
     """Return an IP address in its usual form, or ``unknown``: proxies may pass on anything."""
     try:
-        return str(ip_address(text))
+        return text if text == UNIX else str(ip_address(text))
     except ValueError:
         return "unknown"
 

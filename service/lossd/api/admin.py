@@ -230,7 +230,8 @@ async def _run(options: FrontEndOptions, settings: Settings) -> None:
     for fd in (options.arena_fd, options.heartbeats_fd, options.quotas_fd, *options.counters_fds):
         os.close(fd)
     overview = Overview(heartbeats, pool, settings.front_ends, settings.hang_seconds)
-    listener = socket.socket(fileno=options.listen_fd)
+    [listen_fd] = options.listen_fds
+    listener = socket.socket(fileno=listen_fd)
     allow_descriptors(_MOST_CONNECTIONS)
     app = AdminApp(overview, pool, Metrics(counters, options.index))
     connections: list[AdminProtocol] = []

@@ -35,6 +35,7 @@ _ONE_FRONT_END: Final[dict[str, Any]] = {
     "front_ends": 1,
     "host": "127.0.0.1",
     "port": 0,
+    "unix_socket": None,
     "admin_port": None,
     "handover": None,
     "tls_certificate": None,

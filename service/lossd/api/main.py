@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import FrameType
 from typing import Final, cast
@@ -61,8 +61,8 @@ class DrainingServer(uvicorn.Server):
     Args:
         config: uvicorn's.
         service: The front end's parts.
-        listener: The socket it listens on.
-        certificate: The certificate, for HTTPS.
+        listeners: The sockets it listens on.
+        certificate: The certificate, for HTTPS; a Unix socket is for plain HTTP.
         most: The most connections there may be.
     """
 
@@ -70,7 +70,7 @@ class DrainingServer(uvicorn.Server):
         self,
         config: uvicorn.Config,
         service: Service,
-        listener: socket.socket,
+        listeners: Sequence[socket.socket],
         certificate: Certificate | None,
         most: int,
     ) -> None:
@@ -78,14 +78,17 @@ class DrainingServer(uvicorn.Server):
         self._accounting = service.accounting
         self._pool = service.pool
         self._drain_seconds = service.settings.drain_seconds
-        self._listener = Listener(
-            listener,
-            self._make_protocol,
-            certificate,
-            service.settings.header_seconds,
-            lambda: most - len(self.server_state.connections),
-            service.turns,
-        )
+        self._listeners = [
+            Listener(
+                listener,
+                self._make_protocol,
+                None if listener.family == socket.AF_UNIX else certificate,
+                service.settings.header_seconds,
+                lambda: most - len(self.server_state.connections),
+                service.turns,
+            )
+            for listener in listeners
+        ]
         self._loop = asyncio.get_running_loop()
         self._draining: asyncio.Task[None] | None = None
 
@@ -110,7 +113,7 @@ class DrainingServer(uvicorn.Server):
             await self._wait_for_connections()
         else:
             await self._accounting.drain(self._drain_seconds)
-        self._listener.close()
+        self._close_listeners()
         await asyncio.sleep(_FAREWELL_SECONDS)
         super().handle_exit(sig, frame)
 
@@ -126,11 +129,15 @@ class DrainingServer(uvicorn.Server):
     async def follow_handover(self) -> None:
         """Stop listening once another server does."""
         await self._pool.handed_over.wait()
-        self._listener.close()
+        self._close_listeners()
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End: accept nobody any more, and end all connections."""
-        self._listener.close()
+        self._close_listeners()
         for seconds in _LAST_SECONDS:
             self._loop.call_later(seconds, self._end_now)
         await super().shutdown(sockets)
@@ -141,17 +148,19 @@ class DrainingServer(uvicorn.Server):
 
 
 async def serve(
-    settings: Settings, listener: socket.socket, service: Service, certificate: Certificate | None
+    settings: Settings,
+    listeners: Sequence[socket.socket],
+    service: Service,
+    certificate: Certificate | None,
 ) -> None:
     """Serve until SIGTERM, then until the accepted requests have been answered."""
     most = allow_descriptors(settings.max_connections)
     service.metrics.set_max_connections(most)
     connections = Connections(settings, most, service.metrics)
     config = _uvicorn_config(settings, service, connections)
-    server = DrainingServer(config, service, listener, certificate, most)
-    host, port = listener.getsockname()[:2]
-    scheme = "http" if certificate is None else "https"
-    logger.info("listening on %s://%s:%d", scheme, f"[{host}]" if ":" in host else host, port)
+    server = DrainingServer(config, service, listeners, certificate, most)
+    for listener in listeners:
+        logger.info("listening on %s", _address(listener, "http" if certificate is None else "https"))
     tasks = [
         asyncio.create_task(_end_with_supervisor(service.pool, server)),
         asyncio.create_task(server.follow_handover()),
@@ -173,6 +182,15 @@ async def serve(
     service.pool.close()
     if service.tracing is not None:
         service.tracing.close()
+
+
+def _address(listener: socket.socket, scheme: str) -> str:
+    """Return the address of a listening socket, as callers write it."""
+    name = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return f"unix://{os.path.abspath(name)}"  # noqa: PTH100 -- of the path as it is, links and all
+    host, port = name[:2]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _uvicorn_config(settings: Settings, service: Service, connections: Connections) -> uvicorn.Config:
@@ -255,7 +273,7 @@ async def _run(options: FrontEndOptions, settings: Settings) -> None:
         asyncio.create_task(own.beat(lambda: pool.listening and not service.accounting.draining)),
         asyncio.create_task(pool.watch_supervisor(supervisor, settings.hang_seconds)),
     ]
-    listener = socket.socket(fileno=options.listen_fd)
+    listeners = [socket.socket(fileno=fd) for fd in options.listen_fds]
     preparing = asyncio.ensure_future(_prepare(settings, service.gate, pool if options.holds_back else None))
     supervisor_gone = asyncio.ensure_future(pool.supervisor_gone.wait())
     await asyncio.wait((preparing, supervisor_gone), return_when=asyncio.FIRST_COMPLETED)
@@ -263,7 +281,7 @@ async def _run(options: FrontEndOptions, settings: Settings) -> None:
     if not preparing.done():  # without a supervisor nothing else would end this process
         preparing.cancel()
     else:
-        await serve(settings, listener, service, preparing.result())
+        await serve(settings, listeners, service, preparing.result())
     for task in tasks:
         task.cancel()
 

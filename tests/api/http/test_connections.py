@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from lossd.api.http.connections import Connections
+from lossd.api.http.request import UNIX_CLIENT
+from lossd.setting_types import UNIX
 from lossd.settings import Settings
 from lossd.types import RequestError
 
@@ -202,3 +204,26 @@ def test_who_is_refused_again_and_again_costs_no_search_each_time() -> None:
     Peer.looked_at = 0
     assert not any(front.claimed("a", busy(1000)))
     assert Peer.looked_at < 50 * 2048
+
+
+def test_callers_at_the_unix_socket_are_one_address() -> None:
+    front, unix = Front(), [Peer(UNIX, busy=True) for _ in range(SHARE + 1)]
+    for peer in unix:
+        peer.client = UNIX_CLIENT
+        assert front.all.begin(peer) is None
+    assert {peer.owner for peer in unix} == {"address unix:"}
+    assert [bool(peer.told) for peer in unix] == [True] + [False] * SHARE
+    assert front.refused == {"address_share": 1}
+    assert front.all.claim(unix[1], "vision")
+    assert unix[1].owner == "team vision"
+
+
+def test_a_proxy_at_the_unix_socket_holds_any_number() -> None:
+    front, unix = Front(trusted_proxies="10.0.0.2,unix:"), [Peer(UNIX, busy=True) for _ in range(SHARE + 1)]
+    for peer in unix:
+        peer.client = UNIX_CLIENT
+        assert front.all.begin(peer) is None
+    assert {peer.owner for peer in unix} == {"proxy unix:"}
+    assert front.refused == {}
+    assert front.all.is_proxy(unix[0])
+    assert not front.all.is_proxy(Peer())

@@ -169,7 +169,7 @@ def test_what_is_left_is_said_in_the_headers_fields(desk: Desk) -> None:
     desk.views[0].charge("a", 2)
     requests, elements = desk.views[1].left("a")
     assert (requests.policy, requests.state) == ('"requests";q=50;w=1', '"requests";r=40;t=1')
-    assert (elements.policy, elements.state) == ('"elements";q=1;w=4', '"elements";r=0;t=8')
+    assert (elements.policy, elements.state) == ('"elements";q=1;qu="elements";w=4', '"elements";r=0;t=8')
 
 
 _RUSH = """

@@ -1,4 +1,4 @@
-"""Checks of the network: the server's name, a connection, TLS."""
+"""Checks of the network: the server's name, a connection, TLS; or its Unix socket."""
 
 import socket
 import ssl
@@ -17,6 +17,9 @@ LIVEZ: Final = "/livez"
 
 def look_at_network(target: Target, seconds: float) -> Iterator[Finding]:
     """Yield findings of the name, a connection and TLS, up to the first failure."""
+    if target.unix_socket is not None:
+        yield _socket(target.unix_socket, seconds)
+        return
     host, port = target.host, target.port
     if target.proxy is not None:
         parts = urlsplit(target.proxy)
@@ -57,6 +60,27 @@ def _connection(host: str, port: int, seconds: float) -> Finding:
         remedy = "is there a network, and a way to that address?"
         return failed("connection", f"{host}:{port}: {error.strerror or error}", remedy, Exit.UNREACHABLE)
     return ok("connection", f"to {peer[0]}:{peer[1]}")
+
+
+def _socket(path: str, seconds: float) -> Finding:
+    try:
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(seconds)
+            link.connect(path)
+    except FileNotFoundError:
+        what = f"there is no {path}"
+        remedy = "is the server running, and is its LOSSD_UNIX_SOCKET this path?"
+    except ConnectionRefusedError:
+        what = f"nothing listens at {path}"
+        remedy = "is it another program's file, or is the server that made it gone? start the server"
+    except PermissionError:
+        what = f"this user may not connect to {path}"
+        remedy = "join the group that owns the socket, or ask the server's operator"
+    except OSError as error:
+        what, remedy = f"{path}: {error.strerror or error}", "is the server overloaded, or hung?"
+    else:
+        return ok("connection", f"to {path}")
+    return failed("connection", what, remedy, Exit.UNREACHABLE)
 
 
 def _tls(target: Target, seconds: float) -> Finding:

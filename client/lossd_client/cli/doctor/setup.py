@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from lossd_client._http.addresses import is_loopback, server_address
+from lossd_client._http.addresses import is_loopback, server_address, socket_path
 from lossd_client._options import Settings
 from lossd_client.cli.doctor.finding import Finding, failed, ok, warning
 from lossd_client.cli.exits import Exit
@@ -40,6 +40,7 @@ class Target:
         host: The server's host.
         port: Its port.
         proxy: The proxy that requests go by, if they do.
+        unix_socket: The path of its Unix socket, instead of host and port.
     """
 
     base_url: str
@@ -47,6 +48,7 @@ class Target:
     host: str
     port: int
     proxy: str | None
+    unix_socket: str | None = None
 
     @property
     def is_https(self) -> bool:
@@ -90,7 +92,8 @@ def look_at_settings(url: str | None, api_key: str | None) -> Iterator[Finding |
     try:
         settings = Settings(base_url=server_address(url), api_key=api_key)
     except ValueError as error:
-        yield failed("address", str(error), "give --url or LOSSD_BASE_URL as http://host:port", Exit.USAGE)
+        remedy = "give --url or LOSSD_BASE_URL as http://host:port, or unix:///path"
+        yield failed("address", str(error), remedy, Exit.USAGE)
         return
     by = "--url" if url else "LOSSD_BASE_URL" if os.environ.get("LOSSD_BASE_URL") else "the default"
     yield ok("address", f"{settings.base_url}, by {by}")
@@ -100,6 +103,10 @@ def look_at_settings(url: str | None, api_key: str | None) -> Iterator[Finding |
         yield failed("key", str(error), "copy it again, without quotes around it", Exit.USAGE)
         return
     yield ok("key", _key(api_key))
+    path = socket_path(settings.base_url)
+    if path is not None:  # neither proxies nor certificates are used for it
+        yield Target(settings.base_url, api_key, "", 0, None, path)
+        return
     parts = urlsplit(settings.base_url)
     host = parts.hostname or ""
     proxy, finding = _proxy(settings.base_url, parts.scheme, host)

@@ -1,6 +1,5 @@
 """A progress bar on standard error."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,8 +9,8 @@ from lossd_client import LossClient, progress_bar
 
 @contextmanager
 def progress_shown(client: LossClient, rows: int | None, shows: bool) -> Iterator[LossClient]:
-    """Yield a client that shows a bar on standard error while it works, if that is a terminal."""
-    if not (shows and sys.stderr.isatty()):
+    """Yield a client that shows on standard error how far it is: see `progress_bar`."""
+    if not shows:
         yield client
         return
     with progress_bar() as show:

@@ -20,6 +20,8 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 from operator import itemgetter
 from typing import Final, Literal, Protocol
 
+from lossd.api.http.request import UNIX_CLIENT
+from lossd.setting_types import UNIX
 from lossd.settings import Settings
 from lossd.types import ErrorCode, RequestError
 
@@ -140,7 +142,8 @@ class Connections:
         self._small = max(1, reserved // _SMALL)
         self._share = max(1, min(int(settings.share * most), self._most_of_teams))
         self._address_share = most if settings.teams is None else self._share
-        self._proxies = [ip_network(proxy) for proxy in settings.trusted_proxies]
+        self._proxies = [ip_network(proxy) for proxy in settings.trusted_proxies if proxy != UNIX]
+        self._trusts_unix = UNIX in settings.trusted_proxies
         self._observer = observer
         self._teams: dict[str, _Group] = {}
         self._addresses: dict[str, _Group] = {}
@@ -257,6 +260,8 @@ class Connections:
         return None
 
     def _address(self, connection: Connection) -> str:
+        if connection.client == UNIX_CLIENT:
+            return f"proxy {UNIX}" if self._trusts_unix else f"address {UNIX}"
         return owner_of(connection.client[0] if connection.client else "", self._proxies)
 
     def _make_room(self, connection: Connection, group: _Group) -> bool:

@@ -16,6 +16,7 @@ tested, and tests/api/http/test_uvicorn.py lists these parts.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
@@ -32,6 +33,7 @@ from lossd.api.http.connections import Connections
 from lossd.api.http.disconnects import DisconnectWatcher
 from lossd.api.http.ends import ConnectionEnds
 from lossd.api.http.interfaces import Lane
+from lossd.api.http.request import UNIX_CLIENT
 from lossd.api.http.upload import Upload
 from lossd.api.problems import Problem
 from lossd.engine.scheduler import LoopTurns
@@ -93,6 +95,8 @@ class LossdProtocol(ConnectionEnds):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Begin, if there is room."""
         super().connection_made(transport)
+        if transport.get_extra_info("socket").family == socket.AF_UNIX:
+            self.client = UNIX_CLIENT
         transport.set_write_buffer_limits(_WRITE_BYTES)
         self._backpressure = Backpressure(transport, self._disconnects, self._is_awaited, self.hang_up)
         self.flow = FlowControl(self._backpressure)  # type: ignore[arg-type] # it only pauses and resumes

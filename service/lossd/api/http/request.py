@@ -23,9 +23,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from lossd.api.accounting import address_of
 from lossd.api.auth import CONNECTION
 from lossd.api.http.interfaces import SHORT_BYTES, Connection
+from lossd.setting_types import UNIX
 from lossd.settings import Settings
 from lossd.types import ErrorCode, RequestError
 
+UNIX_CLIENT: Final = (UNIX, 0)
+"""The address and port of every caller at the Unix socket, which has neither."""
 REQUEST_ID: Final = "lossd.request_id"
 """The scope's key of the request id, a str."""
 _HOST: Final = rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from lossd.engine.admission.quota_memory import KINDS, QuotaMemory
@@ -41,12 +40,11 @@ class Entry(NamedTuple):
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(NamedTuple):
     """What is left of a rate, as RateLimit header fields.
 
     Attributes:
-        policy: The rate: ``"requests";q=50;w=1``.
+        policy: The rate: ``"requests";q=50;w=1``, or ``"elements";q=1000000;qu="elements";w=1``.
         state: What is left, and the seconds until all of it is available: ``"requests";r=49;t=1``.
     """
 
@@ -79,6 +77,7 @@ class Quotas:
         self._own, self._refused = memory.in_flight[index], memory.refused[index]
         self._leased = leased
         self._limited: dict[str, tuple[int, Limits]] = {}
+        self._rates_of: dict[str, list[tuple[int, str, float, str]]] = {}  # kind, name, rate, policy
         self._last_charge: dict[int, int] = {}  # elements, by row
         for i, number in enumerate(self._own):
             if number:  # in flight in the process before this one
@@ -94,6 +93,7 @@ class Quotas:
         self._limited = {
             name: (rows[name], team.limits) for name, team in teams.items() if team.limits != Limits()
         }
+        self._rates_of = {name: _rates(limits) for name, (_, limits) in self._limited.items()}
 
     def enter(self, team: str, nbytes: int) -> Entry | None:
         """Admit a request, and count it until `leave`.
@@ -159,14 +159,11 @@ class Quotas:
         found = self._limited.get(team)
         if found is None:
             return []
-        row, limits = found
-        rates = (("requests", limits.requests_per_second), ("elements", limits.elements_per_second))
-        found_left = []
-        for kind, (name, rate) in enumerate(rates):
-            if rate is not None:
-                share = self._share(row, kind)
-                level = self._rates.level(2 * row + kind, rate * share)
-                found_left.append(_describe(name, rate, share, level, self._wait(level, rate, share)))
+        row, found_left = found[0], []
+        for kind, name, rate, policy in self._rates_of[team]:
+            share = self._share(row, kind)
+            level = self._rates.level(2 * row + kind, rate * share)
+            found_left.append(Left(policy, _state(name, rate * share, level, self._wait(level, rate, share))))
         return found_left
 
     def _share(self, row: int, kind: int) -> float:
@@ -236,17 +233,33 @@ class Quotas:
         self._rates.update(2 * row, rate)
 
 
-def _describe(name: str, rate: float, share: float, level: float, wait: float) -> Left:
-    """Return a rate's fields of the RateLimit headers (draft-ietf-httpapi-ratelimit-headers-10).
+def _rates(limits: Limits) -> list[tuple[int, str, float, str]]:
+    """Return the rates of a team: the kind, the name and the units a second of each, and its policy.
+
+    The policy is a field of RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers-10), in which requests are
+    the unit unless another is named.
+    """
+    given = (
+        ("requests", limits.requests_per_second, ""),
+        ("elements", limits.elements_per_second, ';qu="elements"'),
+    )
+    found = []
+    for kind, (name, rate, unit) in enumerate(given):
+        if rate is not None:
+            window = max(WINDOW_SECONDS, 1.0 / rate)
+            quota = math.floor(window * rate + 1e-6)
+            found.append((kind, name, rate, f'"{name}";q={quota}{unit};w={math.ceil(window)}'))
+    return found
+
+
+def _state(name: str, rate: float, level: float, wait: float) -> str:
+    """Return what is left of a rate, as a field of RateLimit (of the same draft).
 
     Args:
         name: The policy's name.
-        rate: Units a second, of the team.
-        share: The part of them that this server may give.
+        rate: Units a second that this server may give.
         level: Units that the team has used in advance here.
         wait: Seconds until they have leaked out.
     """
-    window = max(WINDOW_SECONDS, 1.0 / rate)
-    left = max(0.0, max(rate * share * WINDOW_SECONDS, 1.0) - level)
-    policy = f'"{name}";q={math.floor(window * rate + 1e-6)};w={math.ceil(window)}'
-    return Left(policy, f'"{name}";r={math.floor(left + 1e-6)};t={math.ceil(wait)}')
+    left = max(0.0, max(rate * WINDOW_SECONDS, 1.0) - level)
+    return f'"{name}";r={math.floor(left + 1e-6)};t={math.ceil(wait)}'

@@ -15,7 +15,7 @@ class FrontEndOptions(msgspec.Struct, frozen=True):
 
     Attributes:
         index: Its number.
-        listen_fd: The listening socket; None if another program accepts, which embeds it.
+        listen_fds: The listening sockets; none if another program accepts, which embeds it.
         arena_fd: Its arena.
         heartbeats_fd: The heartbeats of all processes.
         control_fd: The socket to the supervisor.
@@ -28,7 +28,7 @@ class FrontEndOptions(msgspec.Struct, frozen=True):
     """
 
     index: int
-    listen_fd: int | None
+    listen_fds: tuple[int, ...]
     arena_fd: int
     heartbeats_fd: int
     control_fd: int
@@ -43,7 +43,7 @@ class FrontEndOptions(msgspec.Struct, frozen=True):
     def fds(self) -> tuple[int, ...]:
         """All descriptors that it inherits."""
         its = self.arena_fd, self.heartbeats_fd, self.control_fd, self.quotas_fd, *self.counters_fds
-        return its if self.listen_fd is None else (self.listen_fd, *its)
+        return *self.listen_fds, *its
 
 
 class WorkerOptions(msgspec.Struct, frozen=True):

@@ -108,7 +108,7 @@ class Children:
         return listening == self._settings.front_ends and all(beats)
 
     async def start_front_end(
-        self, role: Role, index: int, restarts: int, listener: socket.socket, *, holds_back: bool
+        self, role: Role, index: int, restarts: int, listeners: Sequence[socket.socket], *, holds_back: bool
     ) -> Child:
         """Start a front end, or the admin listener.
 
@@ -116,14 +116,14 @@ class Children:
             role: Which of them.
             index: Its number; the admin listener's is that behind the last front end.
             restarts: Number of processes before it in its place.
-            listener: The socket it listens on.
+            listeners: The sockets it listens on.
             holds_back: Whether it waits until the workers are ready before it accepts requests.
         """
         arena_fd = create_memory(PAGE if role == "admin" else self._settings.arena_bytes_each)
         control, theirs = socket_pair()
         options = msgspec.structs.replace(
             self._front_end_options(index, arena_fd, theirs.fileno()),
-            listen_fd=listener.fileno(),
+            listen_fds=tuple(listener.fileno() for listener in listeners),
             restarts=restarts,
             holds_back=holds_back,
         )
@@ -243,7 +243,7 @@ class Children:
         """Return the options of a front end that does not listen."""
         return FrontEndOptions(
             index=index,
-            listen_fd=None,
+            listen_fds=(),
             arena_fd=arena_fd,
             heartbeats_fd=self._heartbeats_fd,
             control_fd=control_fd,

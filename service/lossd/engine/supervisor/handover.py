@@ -21,11 +21,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from lossd.engine.supervisor.unix_socket import LONGEST_PATH
+
 logger = logging.getLogger(__name__)
 
 _READY: Final = b"ready"
 _MOST_BYTES: Final = 64
-_LONGEST_PATH: Final = 107  # of a Unix socket
+_MOST_SOCKETS: Final = 4
 _ANSWER_SECONDS: Final = 5.0
 _CREDENTIALS: Final = struct.Struct("=iII")  # process, user, group
 
@@ -40,7 +42,8 @@ class Handover:
     Args:
         path: Where it is.
         door: The socket.
-        listeners: What is handed over: the service's listening socket, and the admin's if there is one.
+        listeners: What is handed over: the service's listening socket, then the admin's and the service's
+            Unix socket, if there are any.
         owned: Whether it is this server's already, not still the one's before.
     """
 
@@ -82,6 +85,11 @@ class Handover:
                     return
                 logger.warning("process %d ended before it was ready; this server goes on", pid)
 
+    @property
+    def owned(self) -> bool:
+        """Whether what is handed over is this server's: neither still the one's before, nor the next's."""
+        return self._owned
+
     def close(self) -> None:
         """Remove the Unix socket, unless another server has it."""
         self._door.close()
@@ -97,7 +105,7 @@ class Predecessor:
         pid: Its process id.
         door: The Unix socket.
         listener: The service's listening socket.
-        admin: The admin listener's, if there is one.
+        others: The admin listener's and the service's Unix socket, if there are any.
     """
 
     def __init__(
@@ -106,13 +114,14 @@ class Predecessor:
         pid: int,
         door: socket.socket,
         listener: socket.socket,
-        admin: socket.socket | None = None,
+        *others: socket.socket,
     ) -> None:
         self._link = link
         self._pid = pid
         self.door: Final = door
         self.listener: Final = listener
-        self.admin: Final = admin
+        self.admin: Final = next((one for one in others if one.family != socket.AF_UNIX), None)
+        self.unix: Final = next((one for one in others if one.family == socket.AF_UNIX), None)
         link.setblocking(False)
 
     async def replace(self) -> None:
@@ -147,7 +156,7 @@ def ask(path: Path) -> Predecessor | None:
                 "run both as one user"
             )
             raise HandoverError(msg)
-        data, fds, _, _ = socket.recv_fds(link, _MOST_BYTES, 3)
+        data, fds, _, _ = socket.recv_fds(link, _MOST_BYTES, _MOST_SOCKETS)
     except (FileNotFoundError, ConnectionError):
         link.close()
         return None
@@ -191,8 +200,8 @@ def open_door(path: Path) -> socket.socket:
 def _unusable(path: Path, error: OSError) -> HandoverError:
     """Return the error that says why there can be no Unix socket at a path, and what to do."""
     why, remedy = error.strerror or str(error), "name a path in a folder that this user may write"
-    if len(os.fsencode(path)) > _LONGEST_PATH:
-        remedy = f"name one of at most {_LONGEST_PATH} bytes"
+    if len(os.fsencode(path)) > LONGEST_PATH:
+        remedy = f"name one of at most {LONGEST_PATH} bytes"
     elif error.errno == errno.EADDRINUSE:
         why, remedy = "it is a file, not a socket", "remove it, or name another path"
     elif error.errno == errno.EPROTOTYPE:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from lossd.engine.supervisor.handover import Handover, HandoverError, Predecessor, ask, open_door
 from lossd.engine.supervisor.systemd import passed_listener
+from lossd.engine.supervisor.unix_socket import UnixListener, UnixSocketError, listen_at, take_over
 from lossd.settings import Settings
 
 _UNSENT_BYTES: Final = 1 << 18
@@ -24,18 +26,37 @@ class Listening(NamedTuple):
     """The listening sockets, and where they come from.
 
     Attributes:
-        socket: The service's socket.
+        tcp: The service's socket.
+        unix: The service's Unix socket, if it is wanted.
         admin: The admin listener's, if it is wanted.
         stays: Whether systemd keeps it open when this server ends.
         predecessor: The server that still accepts from it, if any.
         handover: The way to hand it to the next server, if there is one.
     """
 
-    socket: socket.socket
+    tcp: socket.socket
+    unix: UnixListener | None = None
     admin: socket.socket | None = None
     stays: bool = False
     predecessor: Predecessor | None = None
     handover: Handover | None = None
+
+    @property
+    def service(self) -> Sequence[socket.socket]:
+        """The sockets that the front ends accept from."""
+        return [self.tcp] if self.unix is None else [self.tcp, self.unix.socket]
+
+    def close(self) -> None:
+        """Close the service's sockets in this process; the front ends still have them."""
+        for listener in self.service:
+            listener.close()
+
+    def remove(self) -> None:
+        """Remove the files of the Unix sockets, unless another server has taken them over."""
+        if self.unix is not None and (self.handover is None or self.handover.owned):
+            self.unix.remove()
+        if self.handover is not None:
+            self.handover.close()
 
 
 def open_listener(settings: Settings) -> Listening:
@@ -57,16 +78,30 @@ def open_listener(settings: Settings) -> Listening:
         if settings.admin_port is not None:
             before = predecessor.admin if predecessor is not None else None
             admin = _open(settings.admin_host, settings.admin_port, before, giver, "ADMIN_")
+        unix = _open_unix(settings, predecessor)
         handover = None
         if settings.handover is not None:
             door = open_door(settings.handover) if predecessor is None else predecessor.door
-            listeners = [listener] if admin is None else [listener, admin]
+            others = (admin, None if unix is None else unix.socket)
+            listeners = [listener, *(other for other in others if other is not None)]
             handover = Handover(settings.handover, door, listeners, owned=predecessor is None)
-    except HandoverError as error:
+    except (HandoverError, UnixSocketError) as error:
         raise ListenError(str(error)) from None
     except OSError as error:
         raise ListenError(str(error)) from None
-    return Listening(listener, admin, passed is not None and predecessor is None, predecessor, handover)
+    stays = passed is not None and predecessor is None
+    return Listening(listener, unix, admin, stays, predecessor, handover)
+
+
+def _open_unix(settings: Settings, predecessor: Predecessor | None) -> UnixListener | None:
+    """Return the service's Unix socket: the one that was passed, or else a new one, if it is wanted.
+
+    Raises:
+        UnixSocketError: It cannot be listened on, or the one that was passed is elsewhere.
+    """
+    if predecessor is not None and predecessor.unix is not None:
+        return take_over(settings.unix_socket, predecessor.unix, str(settings.handover))
+    return None if settings.unix_socket is None else listen_at(settings.unix_socket, _WAITING)
 
 
 def _open(host: str, port: int, passed: socket.socket | None, giver: str, setting: str) -> socket.socket:

@@ -50,11 +50,13 @@ def run(settings: Settings) -> int:
         logger.error(
             "there is no memory for an arena of %d bytes; lower LOSSD_ARENA_BYTES", settings.arena_bytes
         )
+        listening.remove()
         return 1
     try:
         teams = TeamsWatcher(settings.teams) if settings.teams is not None else None
     except BadTeams as error:
         logger.error("%s cannot be used: %s", settings.teams, error)
+        listening.remove()
         return 1
     return asyncio.run(_run(settings, listening, teams))
 
@@ -119,7 +121,7 @@ class _Supervisor:
             self._stop.begin(at_once=True)  # nobody relies on it yet, or any more
         await self._stop.serve_a_while()
         # The front ends keep listening until they have drained, and refuse new requests at once.
-        self._listening.socket.close()
+        self._listening.close()
         began = time.monotonic()
         await asyncio.gather(*front_ends)
         left = self._settings.drain_seconds + _LATE_SECONDS + _LAST_SECONDS - (time.monotonic() - began)
@@ -164,7 +166,7 @@ class _Supervisor:
 
     def _hand_over(self) -> None:
         """Begin to stop: another server accepts from the listening sockets now."""
-        self._listening.socket.close()
+        self._listening.close()
         if self._listening.admin is not None:
             self._listening.admin.close()
         self._admin_over.set()
@@ -182,8 +184,7 @@ class _Supervisor:
 
     def _close(self) -> None:
         self._keeper.close()
-        if self._listening.handover is not None:
-            self._listening.handover.close()
+        self._listening.remove()
 
     def _greet(self, peer: Peer) -> None:
         """Tell a new front end about a stop."""
@@ -200,7 +201,7 @@ class _Supervisor:
         pauses, restarts = Pauses(), 0
         while not (self._stop.draining.is_set() or self._stop.handed_over):
             child = await self._children.start_front_end(
-                "front-end", index, restarts, self._listening.socket, holds_back=self._holds_back
+                "front-end", index, restarts, self._listening.service, holds_back=self._holds_back
             )
             await outlive(child, self._stop.draining)
             if self._stop.draining.is_set():
@@ -225,7 +226,7 @@ class _Supervisor:
         pauses, restarts, index = Pauses(), 0, self._settings.front_ends
         while not self._admin_over.is_set():
             child = await self._children.start_front_end(
-                "admin", index, restarts, listener, holds_back=self._holds_back
+                "admin", index, restarts, [listener], holds_back=self._holds_back
             )
             await outlive(child, self._admin_over)
             listened = has_listened(child)
