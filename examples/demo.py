@@ -1,4 +1,4 @@
-"""Train a model, score its held-out logits with a server, and compare with other libraries: ``make demo``.
+"""Train a model, score its held-out logits with a server, compare with other libraries, gate a worse model.
 
 It ends with an error if the server and a float64 computation disagree.
 """
@@ -47,8 +47,12 @@ class HeldOut:
     accuracy: float
 
 
-def train() -> HeldOut:
-    """Train a small network on ten handwritten digits, with one yes-or-no question for each digit."""
+def train(part: float = 1.0) -> HeldOut:
+    """Train a small network on ten handwritten digits, with one yes-or-no question for each digit.
+
+    Args:
+        part: How much of the images for training it gets.
+    """
     torch.manual_seed(0)
     torch.set_num_threads(2)
     digits = load_digits()
@@ -58,6 +62,7 @@ def train() -> HeldOut:
     x, x_held, y, y_held = (torch.from_numpy(np.asarray(part)) for part in parts)
     x, x_held = x.float(), x_held.float()
     targets, targets_held = (functional.one_hot(part, 10).float() for part in (y, y_held))
+    x, targets = x[: int(part * len(x))], targets[: int(part * len(x))]
 
     model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -220,6 +225,36 @@ def show_report(console: Console, client: LossClient, held_out: HeldOut) -> bool
     return merged == whole and abs(answer - asked) <= TOLERANCE * asked
 
 
+def show_gate(console: Console, url: str, held_out: HeldOut) -> bool:
+    """Gate a model that lost half of its images; return whether the means are those of float64."""
+    worse = train(0.5)
+    files = {"new.npy": worse.logits, "baseline.npy": held_out.logits, "targets.npy": held_out.targets}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, tensor in files.items():
+            np.save(Path(folder, name), tensor.numpy())
+        command = [str(Path(sys.executable).with_name("lossd")), "compare", *files]
+        options = ["--max-regression", "1%"]
+        done = subprocess.run(  # noqa: S603 - our own command
+            [*command, *options, "--json", "--url", url],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode not in (0, 4):
+        raise RuntimeError(done.stderr)
+    found = json.loads(done.stdout)["whole"]
+    low, high = found["relative_interval"]
+    exact = [float(bce(each.logits.double(), each.targets.double()).mean()) for each in (worse, held_out)]
+    console.print(
+        f"\nA gate: `lossd compare {' '.join(files)} {' '.join(options)}`\n  A model that saw half of the "
+        f"images recognizes {worse.accuracy:.1%}. Its loss has changed by {found['relative']:+.1%} "
+        f"({low:+.1%} to {high:+.1%}): {found['verdict']}, exit code {done.returncode}."
+    )
+    agrees = np.allclose([found["new"], found["baseline"]], exact, rtol=TOLERANCE, atol=0)
+    return bool(agrees and (done.returncode == 4) == (found["verdict"] == "regressed"))
+
+
 def score_files(console: Console, url: str, held_out: HeldOut) -> bool:
     """Score two files with the command, some class ids missing; return whether the loss is right."""
     logits, ids = held_out.logits.numpy(), held_out.targets.argmax(1).double().numpy()
@@ -261,6 +296,7 @@ def main() -> int:
                 show_tail(console, client)
                 agrees = show_same_bits(console, client, held_out) and agrees
                 agrees = show_report(console, client, held_out) and agrees
+                agrees = show_gate(console, server.url, held_out) and agrees
                 agrees = score_files(console, server.url, held_out) and agrees
     except (LossdError, RuntimeError, TimeoutError) as error:
         console.print("[red]The demo failed:[/red]")
