@@ -1,6 +1,5 @@
 """Counts what a call has done, for the progress callback."""
 
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
@@ -24,7 +23,7 @@ class Meter:
     def __init__(self, show: Callable[[Progress], None] | None, total_rows: int | None) -> None:
         self._show = show
         self._so_far = Progress(0, total_rows, 0, 0)
-        self._waits: dict[int, tuple[float, str]] = {}  # by request: when it is sent again, and why it waits
+        self._waits: dict[int, Wait] = {}  # by request
         self._awaited: int | None = None
 
     @property
@@ -42,29 +41,30 @@ class Meter:
         )
         self._show(self._so_far)
 
-    def paused(self, wait: Wait, request: int | None = None) -> None:
+    def note_wait(self, wait: Wait, request: int | None = None) -> None:
         """Note that a request waits, and say so if it is the one that is awaited.
 
         Args:
             wait: The wait.
             request: Its number; None for a call of one request.
         """
-        if self._show is None:
-            return
         if request is not None:
-            self._waits[request] = time.monotonic() + wait.seconds, wait.reason
+            self._waits[request] = wait
         if request == self._awaited:
-            self._show(replace(self._so_far, resumes_in=wait.seconds, reason=wait.reason))
+            self._show_wait(wait)
 
-    def awaits(self, request: int) -> None:
+    def await_request(self, request: int) -> None:
         """Note which request is awaited, and say so if it waits: others may be answered meanwhile."""
         if self._awaited is not None:
             self._waits.pop(self._awaited, None)
         self._awaited = request
-        ends, reason = self._waits.get(request, (0.0, ""))
-        left = ends - time.monotonic()
+        if request in self._waits:
+            self._show_wait(self._waits[request])
+
+    def _show_wait(self, wait: Wait) -> None:
+        left = wait.left
         if left > 0 and self._show is not None:
-            self._show(replace(self._so_far, resumes_in=left, reason=reason))
+            self._show(replace(self._so_far, resumes_in=left, reason=wait.reason))
 
 
 class Scored(NamedTuple, Generic[ResultT]):
@@ -74,8 +74,8 @@ class Scored(NamedTuple, Generic[ResultT]):
     future: Future[ResultT]
 
 
-class News:
-    """Brings what threads say of their waits to the thread that called, which alone tells the callback.
+class WaitRelay:
+    """Brings the waits of requests from the threads that send them to the one that calls the callback.
 
     Args:
         meter: The call's meter.
@@ -85,21 +85,21 @@ class News:
         self._meter = meter
         self._queue: SimpleQueue[tuple[Wait, int] | None] = SimpleQueue()  # None: a request is done
 
-    def reporter(self, number: int) -> Callable[[Wait], None]:
+    def listener(self, number: int) -> Callable[[Wait], None]:
         """Return what the thread of a request calls before it waits."""
         return lambda wait: self._queue.put((wait, number))
 
-    def follow(self, number: int, future: Future[ResultT]) -> Scored[ResultT]:
-        """Note a request's result to come."""
+    def scored(self, number: int, future: Future[ResultT]) -> Scored[ResultT]:
+        """Return a request, given its number and its result to come."""
         if self._meter.is_shown:
             future.add_done_callback(lambda _: self._queue.put(None))
         return Scored(number, future)
 
-    def await_result(self, scored: Scored[ResultT]) -> ResultT:
-        """Return a request's result. Until it is there, say what it waits for."""
-        self._meter.awaits(scored.number)
+    def result_of(self, scored: Scored[ResultT]) -> ResultT:
+        """Return a request's result. Until it is there, tell the meter what it waits for."""
+        self._meter.await_request(scored.number)
         while self._meter.is_shown and not scored.future.done():
-            news = self._queue.get()
-            if news is not None:
-                self._meter.paused(*news)
+            told = self._queue.get()
+            if told is not None:
+                self._meter.note_wait(*told)
         return scored.future.result()

@@ -143,7 +143,7 @@ class AsyncLossClient(
                     answer = None
                     if when_waiting is not None:
                         when_waiting(step)
-                    await asyncio.sleep(step.seconds)
+                    await asyncio.sleep(step.left)
                 step = steps.send(answer)
         except StopIteration as done:
             result: _ResultT = done.value
@@ -167,7 +167,7 @@ class AsyncLossClient(
         if plan.is_whole:
             meter = self._meter(plan.rows)
             [part] = plan.parts()
-            result = await self._score_part(part, meter.paused)
+            result = await self._score_part(part, meter.note_wait)
             meter.add(plan.rows, result.count)
             return result
         async with aclosing(self._answered(_each([plan]), plan.rows)) as answered:
@@ -225,13 +225,13 @@ class AsyncLossClient(
 
         async def first() -> tuple[Part, LossResult]:
             part, own, task = waiting[0]
-            meter.awaits(own)
+            meter.await_request(own)
             return part, await task
 
         try:
             async for part in parts:
-                paused = partial(meter.paused, request=number)
-                waiting.append((part, number, asyncio.create_task(self._score_part(part, paused))))
+                when_waiting = partial(meter.note_wait, request=number)
+                waiting.append((part, number, asyncio.create_task(self._score_part(part, when_waiting))))
                 number += 1
                 while waiting and (len(waiting) >= self._settings.concurrency or waiting[0][2].done()):
                     yield await first()
@@ -253,7 +253,7 @@ class AsyncLossClient(
         meter = self._meter(None)
         stream = BatchStream(loss, batches, params, await self.info(), meter.add)
         steps = self._request(stream.request(), once=not stream.is_repeatable)
-        response = await self._run(steps, meter.paused)
+        response = await self._run(steps, meter.note_wait)
         return read_result(response, stream.summary()), response
 
 

@@ -16,7 +16,7 @@ from lossd_client._calls.checks import check
 from lossd_client._calls.parameters import LossName
 from lossd_client._http.attempts import Send, Steps, Wait
 from lossd_client._http.threads import Workers, own_cancellation
-from lossd_client._meter import Meter, News, Scored
+from lossd_client._meter import Meter, Scored, WaitRelay
 from lossd_client._methods.batches import BatchLosses
 from lossd_client._options import Options, Settings
 from lossd_client._requests.encoding import INFO, READY, USAGE, read_object, read_ready, read_result, usage_of
@@ -179,7 +179,7 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], R
                     answer = None
                     if when_waiting is not None:
                         when_waiting(step)
-                    _pause(step.seconds)
+                    _pause(step.left)
                 step = steps.send(answer)
         except StopIteration as done:
             result: _ResultT = done.value
@@ -196,7 +196,7 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], R
         if plan.is_whole:
             meter = self._meter(plan.rows)
             [part] = plan.parts()
-            result = self._score_part(part, meter.paused)
+            result = self._score_part(part, meter.note_wait)
             meter.add(plan.rows, result.count)
             return result
         [answered] = self._answered(iter([plan]), plan.rows)
@@ -248,17 +248,17 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], R
         concurrency = self._settings.concurrency
         waiting: deque[tuple[Part, Scored[LossResult]]] = deque()
         workers: Workers[LossResult] = Workers(concurrency)
-        news = News(meter)
+        relay = WaitRelay(meter)
         try:
             for number, part in enumerate(parts):
-                task = partial(copy_context().run, self._score_part, part, news.reporter(number))
-                waiting.append((part, news.follow(number, workers.submit(task))))
+                task = partial(copy_context().run, self._score_part, part, relay.listener(number))
+                waiting.append((part, relay.scored(number, workers.submit(task))))
                 # Yield what is done before drawing from a source that may be slow.
                 while waiting and (len(waiting) >= concurrency or waiting[0][1].future.done()):
-                    yield waiting[0][0], news.await_result(waiting[0][1])
+                    yield waiting[0][0], relay.result_of(waiting[0][1])
                     waiting.popleft()
             while waiting:
-                yield waiting[0][0], news.await_result(waiting[0][1])
+                yield waiting[0][0], relay.result_of(waiting[0][1])
                 waiting.popleft()
         finally:  # after an error or Ctrl-C, do not wait for requests in flight
             workers.close(at_once=not all(scored.future.done() for _, scored in waiting))
@@ -274,7 +274,7 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], R
         meter = self._meter(None)
         stream = BatchStream(loss, batches, params, self.info(), meter.add)
         steps = self._request(stream.request(), once=not stream.is_repeatable)
-        response = self._run(steps, meter.paused)
+        response = self._run(steps, meter.note_wait)
         return read_result(response, stream.summary()), response
 
 

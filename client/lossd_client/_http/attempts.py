@@ -59,12 +59,17 @@ class Wait:
     """A step: wait, before the request is sent again.
 
     Attributes:
-        seconds: How long.
+        ends: When it does, by time.monotonic().
         reason: Why, in a few words.
     """
 
-    seconds: float
+    ends: float
     reason: str
+
+    @property
+    def left(self) -> float:
+        """The seconds that are left of it."""
+        return max(0.0, self.ends - time.monotonic())
 
 
 ResultT = TypeVar("ResultT")
@@ -131,7 +136,7 @@ def attempts(request: Request, limits: CallLimits, state: RetryState) -> Steps[R
                 raise
             reason = _reason(error)
             log_retry(request, error, reason, wait)
-        yield Wait(wait, reason)
+        yield Wait(time.monotonic() + wait, reason)
 
 
 def _reason(error: LossdError) -> str:
