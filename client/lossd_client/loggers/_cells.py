@@ -1,8 +1,12 @@
 """Numbers of tables and histograms in the form that trackers take."""
 
 import math
+from collections.abc import Iterable
+from typing import Final
 
 from lossd_client.report._figures.histogram import Histogram
+
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 def cell(value: object) -> object:
@@ -10,6 +14,25 @@ def cell(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
+
+
+def in_spreadsheet(cells: Iterable[object]) -> list[object]:
+    """Return a row of a CSV file, with an apostrophe before text that a spreadsheet would take for a formula.
+
+    That may be a group's name, which others choose: `=HYPERLINK(...)` would run where the file is opened.
+    Numbers stay as they are, also those that are text, such as "-1".
+    """
+    return [f"'{each}" if isinstance(each, str) and _is_formula(each) else each for each in cells]
+
+
+def _is_formula(text: str) -> bool:
+    if not text.startswith(_FORMULA):
+        return False
+    try:
+        float(text)
+    except ValueError:
+        return True
+    return False
 
 
 def columns_of_bins(histogram: Histogram) -> tuple[list[float], list[int]]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from lossd_client.comparison import Change, Comparison
+from lossd_client.loggers._cells import in_spreadsheet
 from lossd_client.loggers._names import Path
 from lossd_client.report import Report
 from lossd_client.report._drawing.html import report_page
@@ -52,7 +53,9 @@ class Contents:
             write(folder / name)
         for name, columns in self.tables.items():
             with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows([columns, *zip(*columns.values(), strict=True)])
+                csv.writer(file).writerows(
+                    map(in_spreadsheet, [columns, *zip(*columns.values(), strict=True)])
+                )
 
 
 def contents_of(what: object) -> Contents:
@@ -203,21 +206,8 @@ def _of_comparison(comparison: Comparison) -> Contents:
 
 
 def _change(change: Change) -> dict[str, Any]:
-    low, high = change.interval
-    relative_low, relative_high = change.relative_interval
-    return {
-        "new": change.new,
-        "baseline": change.baseline,
-        "difference": change.difference,
-        "low": low,
-        "high": high,
-        "stderr": change.stderr,
-        "relative": change.relative,
-        "relative_low": relative_low,
-        "relative_high": relative_high,
-        "rows": change.rows,
-        "better_rows": change.better,
-        "worse_rows": change.worse,
-        "equal_rows": change.equal,
-        "verdict": change.verdict,
-    }
+    """Return its fields, each interval as two."""
+    found = dict(vars(change))
+    for name, before in (("interval", ""), ("relative_interval", "relative_")):
+        found[f"{before}low"], found[f"{before}high"] = found.pop(name)
+    return found

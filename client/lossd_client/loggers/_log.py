@@ -1,10 +1,10 @@
 """Logging: which tracker it is, and what it is given."""
 
-import warnings
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Final
 
+from lossd_client._warning import warn
 from lossd_client.loggers._contents import contents_of
 
 _TRACKERS: Final = ("mlflow", "wandb")
@@ -41,7 +41,7 @@ def log(what: object, to: object, step: int | None = None, prefix: str = "lossd"
     tracker, target = _target(to)
     contents = contents_of(what)
     for note in contents.notes:
-        warnings.warn(note, stacklevel=2)
+        warn(note)
     if tracker == "mlflow":
         from lossd_client.loggers import _mlflow
 
