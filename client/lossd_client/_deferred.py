@@ -4,21 +4,21 @@ A call that no server answered is kept, and sent later as it was given, so its a
 would have had. What the server refuses is no outage, and is raised.
 """
 
-import logging
+import operator
 import os
 import pickle
 import tempfile
 import time
-import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias
-from weakref import WeakKeyDictionary
 
 from lossd_client._calls.calls import CheckedCall
+from lossd_client._outage import NOT_AGAIN, Urgency, is_foreign, outage_of
+from lossd_client._warning import warn
 from lossd_client.client import LossClient
-from lossd_client.errors import InvalidRequest, LossdError, NotFound, TooLarge, Unauthorized
+from lossd_client.errors import LossdError
 from lossd_client.result import LossResult
 
 OnError: TypeAlias = Literal["raise", "warn"]
@@ -28,71 +28,6 @@ KEEP_BYTES: Final = 1 << 30
 """How many bytes of batches are kept, unless told otherwise."""
 
 _IN_MEMORY: Final = 32 << 20  # bytes; what is kept beyond them lies in a file
-_REFUSALS: Final = (InvalidRequest, NotFound, TooLarge, Unauthorized)
-_NOT_AGAIN: Final = frozenset({"out_of_memory", "worker_crashed"})  # it would do the same harm again
-_SHORTEST, _LONGEST = 1.0, 30.0  # seconds between attempts of an outage
-_PATIENCE: Final = 60.0  # seconds between those that have the client's own retries
-
-logger = logging.getLogger("lossd_client")
-
-
-def checked_on_error(on_error: str) -> bool:
-    """Return whether batches are kept.
-
-    Raises:
-        ValueError: It is neither "raise" nor "warn".
-    """
-    if on_error not in ("raise", "warn"):
-        raise ValueError(f"on_error must be 'raise' or 'warn', and is {on_error!r}")
-    return on_error == "warn"
-
-
-class _Outage:
-    """Whether the server is away, as all that share a client's connections know it."""
-
-    def __init__(self) -> None:
-        self.is_on = False
-        self._wait = _SHORTEST
-        self._next = self._next_patient = 0.0  # by time.monotonic()
-
-    @property
-    def is_due(self) -> bool:
-        """Whether the server may be asked again."""
-        return not self.is_on or time.monotonic() >= self._next
-
-    def takes_patience(self) -> bool:
-        """Return whether an attempt may have the client's own retries, which take up to a minute."""
-        now = time.monotonic()
-        if self.is_on and now < self._next_patient:
-            return False
-        self._next_patient = now + _PATIENCE
-        return True
-
-    def failed(self, error: LossdError, took: float) -> None:
-        """Note an attempt that failed; the first is warned of."""
-        was_on, was_due = self.is_on, self.is_due
-        self.is_on = True
-        if not was_on:
-            self._wait = _SHORTEST
-        elif was_due:
-            self._wait = min(2 * self._wait, _LONGEST)
-        self._next = time.monotonic() + max(self._wait, 4 * took)
-        if not was_on:
-            self._next_patient = time.monotonic() + _PATIENCE
-            warnings.warn(
-                f"the server is away since {datetime.now(UTC):%H:%M:%S} UTC, and batches are kept until it "
-                f"answers again: {error}",
-                stacklevel=2,
-            )
-
-    def over(self) -> None:
-        """Note that the server answered."""
-        if self.is_on:
-            logger.info("the server answers again")
-        self.is_on = False
-
-
-_OUTAGES: WeakKeyDictionary[object, _Outage] = WeakKeyDictionary()
 
 
 class _File:
@@ -100,12 +35,10 @@ class _File:
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="lossd-")  # noqa: SIM115 - open as long as it holds any
+        weakref.finalize(self, self._file.close)  # else Python warns that it was not
         self.pid = os.getpid()
         self.end = 0
         self.held = 0
-
-    def __del__(self) -> None:
-        self._file.close()  # else Python warns that it was not
 
     def append(self, data: bytes) -> int:
         """Write data behind the rest and return where it is."""
@@ -154,13 +87,40 @@ class Kept:
         return call
 
 
-class Room:
-    """The bytes that may be kept, by one outbox or several: in memory first, then in a temporary file."""
+class NoRoom(Exception):  # noqa: N818 - it says what happened, as the client's own errors do
+    """There is no room for a batch: why, and what to do about it."""
 
-    def __init__(self, limit: int = KEEP_BYTES) -> None:
-        self._limit = limit
+
+class Room:
+    """The bytes that may be kept, by one outbox or several: in memory first, then in a temporary file.
+
+    Raises:
+        TypeError: `keep_bytes` is no integer.
+        ValueError: It is below 0.
+    """
+
+    def __init__(self, keep_bytes: int = KEEP_BYTES) -> None:
+        try:
+            self._limit = operator.index(keep_bytes)
+        except TypeError:
+            raise TypeError(f"keep_bytes is a number of bytes, such as 1 << 30, not {keep_bytes!r}") from None
+        if self._limit < 0:
+            raise ValueError(f"keep_bytes must be 0 or more, and is {keep_bytes}")
         self._in_memory = 0
         self._file: _File | None = None
+
+    @classmethod
+    def if_kept(cls, on_error: str, keep_bytes: int) -> "Room | None":
+        """Return a room if batches are kept.
+
+        Raises:
+            TypeError: As for a room.
+            ValueError: Likewise, or `on_error` is neither "raise" nor "warn".
+        """
+        if on_error not in ("raise", "warn"):
+            raise ValueError(f"on_error must be 'raise' or 'warn', and is {on_error!r}")
+        room = cls(keep_bytes)
+        return room if on_error == "warn" else None
 
     def __getstate__(self) -> int:
         return self._limit
@@ -168,22 +128,32 @@ class Room:
     def __setstate__(self, limit: int) -> None:
         self.__init__(limit)  # type: ignore[misc] # a copy is empty: who keeps something puts it in
 
-    def put(self, data: bytes) -> bytes | tuple[_File, int] | None:
-        """Return where data is now; None if there is no room."""
+    def put(self, data: bytes) -> bytes | tuple[_File, int]:
+        """Return where data is now.
+
+        Raises:
+            NoRoom: It is nowhere.
+        """
         if self._file is not None and self._file.pid != os.getpid():
             self._file = None  # the parent's, since a fork
         in_file = 0 if self._file is None else self._file.end
         if self._in_memory + in_file + len(data) > self._limit:
-            return None
+            raise NoRoom("there is no room for it: give keep_bytes more")
         if self._in_memory + len(data) <= _IN_MEMORY:
-            self._in_memory += len(data)
-            return data
+            return self.hold(data)
         try:
             self._file = self._file or _File()
             return self._file, self._file.append(data)
         except OSError as error:  # the disk is full, say
-            logger.warning("a batch cannot be kept in a temporary file: %s", error)
-            return None
+            raise NoRoom(
+                f"it cannot be written to a temporary file ({error}): free the disk, or name another folder "
+                "by TMPDIR"
+            ) from error
+
+    def hold(self, data: bytes) -> bytes:
+        """Hold data in memory, whatever the bounds."""
+        self._in_memory += len(data)
+        return data
 
     def free(self, kept: Kept) -> None:
         """Give back what is no longer kept. A file's bytes come back when it holds nothing."""
@@ -220,7 +190,11 @@ class Outbox:
         self.__init__(state["client"], state["room"])  # type: ignore[misc] # as new, and then filled
         self.lost = state["lost"]
         for rows, tag, data in state["kept"]:
-            self._kept.append(Kept(rows, tag, len(data), self._room.put(data) or data))
+            try:
+                place = self._room.put(data)
+            except NoRoom:
+                place = self._room.hold(data)  # a copy loses nothing
+            self._kept.append(Kept(rows, tag, len(data), place))
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -242,45 +216,42 @@ class Outbox:
             LossdError: The server refuses the call.
         """
         try:
-            result = self._ask(call)
+            result = self._ask(call, Urgency.ROUTINE)
         except LossdError as error:
-            if isinstance(error, _REFUSALS):
+            if error.code not in NOT_AGAIN:
                 raise
-            if error.code in _NOT_AGAIN:
-                self._lose(str(error))
-                return None
-            result = None
+            self._lose(str(error))
+            return None
         if result is None and keeps:
-            self._keep(call, tag)
+            self._put(call.rows, tag, pickle.dumps(call, protocol=5))
         return result
 
     def send(
-        self, add: Callable[[Kept, LossResult | None], None], *, now: bool = False, patient: bool = False
+        self, add: Callable[[Kept, LossResult | None], None], urgency: Urgency = Urgency.ROUTINE
     ) -> LossdError | None:
         """Send what is kept, as far as the server answers.
 
         Args:
             add: Takes each call, which is no longer kept afterwards, and its answer; None if it is refused.
-            now: Ask the server even if it was asked a moment ago.
-            patient: Ask with the client's own retries, if that was not done in the last minute.
+            urgency: Whether the server is asked again if it was away a moment ago.
 
         Returns:
             The first refusal.
         """
         refused: LossdError | None = None
         for kept in tuple(self._kept):
+            result: LossResult | None
             try:
-                result = self._ask(kept.call(), now=now, patient=patient)
+                result = self._ask(kept.call(), urgency)
             except LossdError as error:
-                if error.code in _NOT_AGAIN:
+                if is_foreign(error):  # it is not the batch that is at fault
+                    return refused or error
+                if error.code in NOT_AGAIN:
                     self._lose(str(error))
                     self._remove(kept)
                     continue
-                if not isinstance(error, _REFUSALS):
-                    break
                 error.add_note("It is of a batch that was kept while the server was away, and is left out.")
-                refused = refused or error
-                result = None
+                refused, result = refused or error, None
             else:
                 if result is None:
                     break
@@ -298,39 +269,85 @@ class Outbox:
         for kept in self._kept[length:]:
             self._remove(kept)
 
-    def _ask(self, call: CheckedCall, *, now: bool = False, patient: bool = False) -> LossResult | None:
-        """Ask the server; return None without asking if it was away a moment ago."""
-        outage = _OUTAGES.setdefault(self._client._connections, _Outage())
-        if not (now or outage.is_due):
+    def _ask(self, call: CheckedCall, urgency: Urgency) -> LossResult | None:
+        """Ask the server; return None if it is away, or was a moment ago."""
+        outage, began = outage_of(self._client), time.monotonic()
+        client = outage.probe(self._client, urgency)
+        if client is None:
             return None
-        client, began = self._client, time.monotonic()
-        if outage.is_on and not (patient and outage.takes_patience()):
-            client = client.with_options(retry=None)
         try:
             result = client._score_plan(client._plan(call))
         except LossdError as error:
-            if isinstance(error, _REFUSALS) or error.code in _NOT_AGAIN:
-                outage.over()
-            else:
-                outage.failed(error, time.monotonic() - began)
-            raise
-        outage.over()
+            if not outage.explains(error):
+                raise
+            outage.failed(error, time.monotonic() - began)
+            return None
+        outage.succeeded()
         return result
 
-    def _keep(self, call: CheckedCall, tag: object) -> None:
-        self._put(call.rows, tag, pickle.dumps(call, protocol=5))
-
     def _put(self, rows: int, tag: object, data: bytes) -> None:
-        place = self._room.put(data)
-        if place is None:
-            self._lose("there is no room for it: give keep_bytes more")
-        else:
-            self._kept.append(Kept(rows, tag, len(data), place))
+        try:
+            self._kept.append(Kept(rows, tag, len(data), self._room.put(data)))
+        except NoRoom as error:
+            self._lose(str(error))
 
     def _lose(self, reason: str) -> None:
         self.lost += 1
-        warnings.warn(f"a batch is lost, {self.lost} by now: {reason}", stacklevel=2)
+        warn(f"a batch is lost, {self.lost} by now: {reason}")
 
     def _remove(self, kept: Kept) -> None:
         self._kept.remove(kept)
         self._room.free(kept)
+
+
+class Deferring:
+    """What a metric and an epoch's report have in common: batches whose answers may come late.
+
+    Args:
+        client: What scores them.
+        room: Where they are kept while the server is away; None raises the error instead.
+    """
+
+    def __init__(self, client: LossClient, room: Room | None) -> None:
+        self._client = client
+        self._outbox = None if room is None else Outbox(client, room)
+        self._refused: LossdError | None = None  # of a kept batch, and not raised yet
+        self._is_alone = False  # whether the batch to be scored was added before, and kept if need be
+
+    @property
+    def client(self) -> LossClient:
+        """Its client; a copy has its own."""
+        return self._client
+
+    def _add_late(self, kept: Kept, result: LossResult | None) -> None:
+        """Add the answer to a batch that was kept; None if the server refused it."""
+        raise NotImplementedError
+
+    def _count_missing(self, number: int) -> None:
+        """Count batches that are missing, or fewer if the number is negative."""
+        raise NotImplementedError
+
+    def _scored(self, call: CheckedCall, tag: object = None, *, keeps: bool = True) -> LossResult | None:
+        """Score a batch; return None if the server is away, and then it is counted as missing and kept."""
+        if self._outbox is None:
+            return self._client._score_plan(self._client._plan(call))
+        result = self._outbox.score(call, tag, keeps=keeps and not self._is_alone)
+        if result is None and keeps:
+            self._count_missing(1)
+        return result
+
+    def _send_kept(self, urgency: Urgency = Urgency.ROUTINE) -> None:
+        """Send the batches that were kept, as far as the server answers."""
+
+        def add(kept: Kept, result: LossResult | None) -> None:
+            self._add_late(kept, result)
+            self._count_missing(-1)
+
+        if self._outbox:
+            self._refused = self._outbox.send(add, urgency) or self._refused
+
+    def _raise_refused(self) -> None:
+        """Raise what the server said of a batch that was kept, now that all others are added."""
+        if self._refused is not None:
+            refused, self._refused = self._refused, None
+            raise refused

@@ -4,9 +4,10 @@ report = ValidationReport("focal", client, gamma=2.0)
 trainer = Trainer(callbacks=[report, ModelCheckpoint(monitor="val_focal/mean")])
 """
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import torch
 
 try:
     from lightning.pytorch.callbacks import Callback
@@ -15,7 +16,9 @@ except ModuleNotFoundError:  # its other package has the same
 
 from lossd_client._calls.parameters import LossName
 from lossd_client._deferred import KEEP_BYTES, OnError, Outbox, Room
-from lossd_client.callbacks._epochs import FIGURES, Epoch, Epochs, Figures, monitored
+from lossd_client._outage import Urgency
+from lossd_client._warning import warn
+from lossd_client.callbacks._epochs import Epoch, Figures, Validations
 from lossd_client.client import LossClient
 from lossd_client.loggers import log
 from lossd_client.loggers._log import _target
@@ -23,41 +26,33 @@ from lossd_client.report import Report
 from lossd_client.torchmetrics import RemoteReport
 
 
-class ValidationReport(Callback):  # type: ignore[misc] # Lightning is in an environment of its own
+class ValidationReport(Validations, Callback):  # type: ignore[misc] # Lightning is in an environment of its own
     """A callback that logs the report of each validation, to every logger of the trainer.
 
     `validation_step` returns the batch's tensors by name: `logits` (or `probabilities`) and `targets`, and
     any of `weight`, `mask`, `groups`, `ids` and `baseline`. Each batch is one request, whose rows are those
     of `RemoteReport`: on several ranks the report is that of all rows, each once.
 
-    Checkpoints and early stopping can monitor `{prefix}/mean` and `{prefix}/stderr`. mlflow, TensorBoard and
-    Weights & Biases get all that `lossd_client.loggers.log` writes, other loggers the monitored figures.
+    Checkpoints and early stopping can monitor `{prefix}/mean` and `{prefix}/stderr`, in float64 where the
+    device has it. mlflow, TensorBoard and Weights & Biases get all that `lossd_client.loggers.log` writes,
+    other loggers the monitored figures.
 
-    While the server is away, batches are kept, the epoch's figures are NaN, and its report is logged later,
-    at its own step: after another validation, or at the end. `EarlyStopping` needs `check_finite=False` then,
-    and counts the epoch as one without improvement.
+    While the server is away a training goes on; see `Validations`, which has the other arguments, too.
+    `EarlyStopping` needs `check_finite=False` then.
 
     Args:
-        loss: "bce" or "focal".
-        client: A client, whose `retry` says how long the first batch of an outage waits.
         base_url: Without a client: the server's address, as for `LossClient`.
         api_key: Without a client: the key.
         tensors: Returns the batch's tensors by name, given what `validation_step` returned, and the batch.
         prefix: What the names begin with; by default "val_focal" for focal. With several dataloaders a number
             follows.
-        figures: What can be monitored, by name, instead of mean and stderr: a function of a `Report` each,
-            such as `{"auroc": lambda report: report.calibration.auroc}`.
         drop_duplicates: Count rows of the same ids once; see `RemoteReport`. By default, on several ranks,
             whose samplers give some rows twice.
-        on_error: "warn" as above. "raise" raises errors of the network and of the server, which ends the
-            training. What the server refuses is raised in any case.
-        keep_bytes: How many bytes of batches are kept, of all epochs: 32 MiB in memory, the rest in a
-            temporary file. What has no room is lost with a warning, and then there is no report of its epoch.
         parameters: Those of `RemoteReport`.
 
     Raises:
-        TypeError: As in `RemoteReport`.
-        ValueError: As in `RemoteReport`.
+        TypeError: As in `RemoteReport`, or keep_bytes is no integer.
+        ValueError: As in `RemoteReport`, or keep_bytes is below 0.
     """
 
     def __init__(
@@ -75,61 +70,47 @@ class ValidationReport(Callback):  # type: ignore[misc] # Lightning is in an env
         keep_bytes: int = KEEP_BYTES,
         **parameters: Any,  # noqa: ANN401 - RemoteReport's
     ) -> None:
-        super().__init__()
+        Callback.__init__(self)
         first = RemoteReport(
-            loss, client, base_url=base_url, api_key=api_key, on_error=on_error, **parameters
-        )  # refuses what there is not
-        self._loss: LossName = loss
-        self._client = first.client
+            loss, client, base_url=base_url, api_key=api_key, **parameters
+        )  # refuses mistakes
+        Validations.__init__(self, loss, first.client, prefix, figures, on_error, keep_bytes)
         self._inputs = "probabilities" if parameters.get("probabilities") else "logits"
         self._parameters = parameters
         self._tensors = tensors
-        self._prefix = f"val_{loss}" if prefix is None else prefix
-        self._figures = FIGURES if figures is None else figures
         self._drops = drop_duplicates
-        self._on_error: OnError = on_error
-        self._room = Room(keep_bytes)
-        self._metrics: list[RemoteReport] = []  # of this epoch, one a dataloader
+        self._metrics: list[_EpochReport] = []  # of this epoch, one a dataloader
         self._loggers: list[Any] = []
-        self._epochs = Epochs(self._log)
-
-    @property
-    def client(self) -> LossClient:
-        """The callback's client."""
-        return self._client
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ANN401 - Lightning's
         """Warn of an early stopping that an outage would trigger."""
         for callback in trainer.callbacks:
             monitor = getattr(callback, "monitor", None) or ""
             if (
-                self._on_error == "warn"
+                self._room is not None
                 and monitor.startswith(f"{self._prefix}/")
                 and getattr(callback, "check_finite", False)
             ):
-                warnings.warn(
+                warn(
                     f"{type(callback).__name__}(monitor={monitor!r}) ends the training while the server is "
-                    "away, for the figure is NaN then: give it check_finite=False",
-                    stacklevel=2,
+                    "away, for the figure is NaN then: give it check_finite=False"
                 )
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ANN401
         """Begin the epoch's reports."""
-        drops = trainer.world_size > 1 if self._drops is None else self._drops
-        self._metrics = []
-        for _ in [] if trainer.sanity_checking else trainer.num_val_batches:
-            metric = RemoteReport(
+        self._metrics = [
+            _EpochReport(
                 self._loss,
                 self._client,
-                on_error=self._on_error,
-                drop_duplicates=drops,
+                self._room,
+                drop_duplicates=self._drops_duplicates(trainer),
                 **self._parameters,
             ).to(pl_module.device)
-            metric._is_of_callback = True
-            metric._sends_ids = metric._lists_ids  # on one rank, too, where else they would be refused
-            if metric._outbox is not None:
-                metric._outbox = Outbox(self._client, self._room)
-            self._metrics.append(metric)
+            for _ in ([] if trainer.sanity_checking else trainer.num_val_batches)
+        ]
+
+    def _drops_duplicates(self, trainer: Any) -> bool:  # noqa: ANN401
+        return trainer.world_size > 1 if self._drops is None else self._drops
 
     def on_validation_batch_end(
         self,
@@ -156,31 +137,37 @@ class ValidationReport(Callback):  # type: ignore[misc] # Lightning is in an env
                 f"validation_step must return {{{self._inputs!r}: ..., 'targets': ...}}, or tensors= make "
                 f"such of it, and this is {got}"
             )
-        metric = self._metrics[dataloader_idx]
-        if metric._drops and named.get("ids") is None:
+        if self._drops_duplicates(trainer) and named.get("ids") is None:
             raise ValueError(
                 "on several ranks a sampler gives some rows twice: give 'ids' beside 'targets', by which "
                 "each is counted once, or drop_duplicates=False if there are no such rows"
             )
         rest = {name: tensor for name, tensor in named.items() if name not in (self._inputs, "targets")}
-        metric.update(named[self._inputs], named["targets"], **rest)
+        self._metrics[dataloader_idx].update(named[self._inputs], named["targets"], **rest)
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ANN401
         """Log the epoch's reports, and those of earlier ones that can be completed by now."""
         metrics, self._metrics = self._metrics, []
+        if not metrics:
+            return
         self._loggers = list(trainer.loggers) if trainer.is_global_zero else []
-        if metrics:
-            self._epochs.log_late()
-        for number, metric in enumerate(metrics):
-            if not trainer.num_val_batches[number]:
-                continue
-            prefix = self._prefix if len(metrics) == 1 else f"{self._prefix}/{number}"
-            epoch = Epoch(trainer.current_epoch, trainer.global_step, prefix, _computing(metric))
-            for name, figure in monitored(self._figures, self._epochs.end(epoch)).items():
+        epochs = [
+            Epoch(
+                trainer.current_epoch,
+                trainer.global_step,
+                self._prefix if len(metrics) == 1 else f"{self._prefix}/{number}",
+                metric.report,
+            )
+            for number, metric in enumerate(metrics)
+            if trainer.num_val_batches[number]
+        ]
+        dtype = torch.float32 if pl_module.device.type == "mps" else torch.float64  # there is no other there
+        for epoch, figures in zip(epochs, self._end(*epochs), strict=True):
+            for name, figure in figures.items():
                 # All ranks have the same. The maximum is it; Lightning's mean could round it.
                 pl_module.log(
-                    f"{prefix}/{name}",
-                    figure,
+                    f"{epoch.prefix}/{name}",
+                    torch.tensor(figure, dtype=dtype, device=pl_module.device),
                     logger=False,
                     on_epoch=True,
                     sync_dist=True,
@@ -191,16 +178,24 @@ class ValidationReport(Callback):  # type: ignore[misc] # Lightning is in an env
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:  # noqa: ANN401
         """Log what is still to be logged, and warn of what cannot be."""
-        self._epochs.close()
+        self.close()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:  # noqa: ANN401
+        """Log what is still to be logged, and warn of what cannot be.
+
+        On several ranks it only warns: a rank that failed would leave the others waiting.
+        """
+        if trainer.world_size == 1:
+            self._close(Urgency.SOON)
+        else:
+            self._warn_of(self._waiting)
 
     def _log(self, epoch: Epoch, report: Report) -> None:
         for logger in self._loggers:
             tracker = _tracker_of(logger)
             if tracker is None:
-                figures = monitored(self._figures, report)
-                logger.log_metrics(
-                    {f"{epoch.prefix}/{name}": figure for name, figure in figures.items()}, epoch.step
-                )
+                figures = {f"{epoch.prefix}/{name}": each for name, each in self._monitored(report).items()}
+                logger.log_metrics(figures, epoch.step)
             elif tracker == "wandb":
                 # It drops what is logged at a step before its own, so Lightning logs its steps as a metric.
                 logger.experiment.log({"trainer/global_step": epoch.step}, commit=False)
@@ -209,12 +204,25 @@ class ValidationReport(Callback):  # type: ignore[misc] # Lightning is in an env
                 log(report, to=logger, step=epoch.step, prefix=epoch.prefix)
 
 
-def _computing(metric: RemoteReport) -> Callable[[bool], Report | None]:
-    def compute(patient: bool) -> Report | None:
-        metric._patient = patient
-        return metric.compute()
+class _EpochReport(RemoteReport):
+    """One epoch's report; its callback says itself what is missing.
 
-    return compute
+    Args:
+        room: Where batches are kept.
+    """
+
+    def __init__(self, loss: LossName, client: LossClient, room: Room | None, **parameters: Any) -> None:  # noqa: ANN401
+        super().__init__(loss, client, **parameters)
+        self._outbox = None if room is None else Outbox(client, room)
+        self._sends_ids = self._lists_ids  # on one rank, too, where else they would be refused
+
+    def report(self, urgency: Urgency) -> Report | None:
+        """Return the report; None while batches are missing."""
+        self._urgency = urgency
+        return self.compute()
+
+    def _tell_incomplete(self) -> None:
+        pass
 
 
 def _tracker_of(logger: object) -> str | None:

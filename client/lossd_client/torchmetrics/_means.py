@@ -12,6 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lossd_client._calls.calls import batch_call
+from lossd_client._calls.checks import check
 from lossd_client._calls.parameters import LossName
 from lossd_client._deferred import Kept, OnError
 from lossd_client._exact_sum import ExactSum
@@ -80,9 +81,8 @@ class RemoteMean(Remote):
         params = {name: value for name, value in self._params.items() if name != "normalizer"}
         tensors = {self._inputs: preds, "targets": target, "weight": weight, "mask": mask}
         # The sum is defined for a batch without elements, too.
-        result = self._scored(batch_call(self._loss, tensors, {**params, "reduction": "sum"}))
+        result = self._scored(check(batch_call(self._loss, tensors, {**params, "reduction": "sum"})))
         if result is not None:
-            self._warn(result, 4)  # torchmetrics' wrapper is between
             self._add_result(result)
         self._raise_refused()
 
@@ -96,6 +96,7 @@ class RemoteMean(Remote):
             self._add_result(result)
 
     def _add_result(self, result: LossResult) -> None:
+        self._warn(result)
         added = {
             "count": [result.count],
             "weight": result.weight_sum_terms or [result.weight_sum],

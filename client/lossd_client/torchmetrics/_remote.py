@@ -2,7 +2,6 @@
 
 import functools
 import secrets
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Self
 
@@ -10,12 +9,11 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lossd_client._calls.calls import LossCall
-from lossd_client._calls.checks import check
 from lossd_client._calls.parameters import DEFAULT
-from lossd_client._deferred import Kept, OnError, Outbox, Room, checked_on_error
+from lossd_client._deferred import Deferring, OnError, Room
+from lossd_client._outage import Urgency
+from lossd_client._warning import warn
 from lossd_client.client import LossClient
-from lossd_client.errors import LossdError
 from lossd_client.result import LossResult
 
 _NOT_OF_THE_LOSS: Final = frozenset(
@@ -55,7 +53,7 @@ def _plain(pos_weight: float | Sequence[float] | Tensor | None) -> float | list[
     return plain
 
 
-class Remote(Metric):
+class Remote(Deferring, Metric):
     """The base of the metrics: a client, and states that no failure and no dtype changes.
 
     With `on_error="warn"` batches are kept while the server is away, and a state counts those that are
@@ -66,8 +64,7 @@ class Remote(Metric):
     higher_is_better = False
 
     _missing_name: str  # the state that counts
-    _patient = True  # whether `compute` waits for a server that is away, as the client's `Retry` says
-    _is_of_callback = False  # which says itself what is missing
+    _urgency = Urgency.PATIENT  # with which `compute` asks a server that is away
 
     def __init__(
         self,
@@ -79,18 +76,16 @@ class Remote(Metric):
         keep_bytes: int,
         options: Mapping[str, Any],
     ) -> None:
-        super().__init__(**options)
+        Metric.__init__(self, **options)
         if client is not None and (base_url is not None or api_key is not None):
             raise TypeError("give a client, or base_url and api_key for one of the metric's own, not both")
-        keeps = checked_on_error(on_error)
-        self._client = client if client is not None else LossClient(base_url, api_key=api_key)
+        room = Room.if_kept(on_error, keep_bytes)
+        own = LossClient(base_url, api_key=api_key) if client is None else client
+        Deferring.__init__(self, own, room)
         self._inputs = "probabilities" if probabilities else "logits"
         self._told: set[str] = set()
-        self._outbox = Outbox(self._client, Room(keep_bytes)) if keeps else None
-        self._refused: LossdError | None = None  # of a kept batch, and not raised yet
         self._incomplete = 0  # batches that the last `compute` did not have
         self._in_forward = False
-        self._is_alone = False  # in `forward`, which adds a batch to empty states, having added it before
 
     def _add_missing_state(self, name: str) -> None:
         """Add the state that counts the missing batches."""
@@ -104,11 +99,6 @@ class Remote(Metric):
             every: tuple[dict[str, Any], ...] = (self.__dict__, self._defaults)
             for states in every:
                 states[self._missing_name] = torch.cat([states[self._missing_name][:1], mark])
-
-    @property
-    def client(self) -> LossClient:
-        """The metric's client; a copy of the metric has its own."""
-        return self._client
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as torchmetrics has it
         """Add a batch and return its own mean or report; see `update`."""
@@ -135,38 +125,13 @@ class Remote(Metric):
             self._outbox.cut(0)
             self._outbox.lost, self._refused, self._incomplete = 0, None, 0
 
-    def _scored(self, call: LossCall, tag: object = None, *, keeps: bool = True) -> LossResult | None:
-        """Score a batch; return None if the server is away, and then it is counted as missing and kept."""
-        checked = check(call)
-        if self._outbox is None:
-            return self._client._score_plan(self._client._plan(checked))
-        result = self._outbox.score(checked, tag, keeps=keeps and not self._is_alone)
-        if result is None and keeps:
-            self._count_missing(1)
-        return result
-
-    def _add_late(self, kept: Kept, result: LossResult | None) -> None:
-        """Add the answer to a batch that was kept; None if the server refused it."""
-        raise NotImplementedError
-
-    def _send_kept(self, *, now: bool = False) -> None:
-        """Send the batches that were kept, as far as the server answers."""
-        if not self._outbox or self._in_forward or self._is_synced:
-            return
-
-        def add(kept: Kept, result: LossResult | None) -> None:
-            if result is not None:
-                self._warn(result, 6)
-            self._add_late(kept, result)
-            self._count_missing(-1)
-
-        self._refused = self._outbox.send(add, now=now, patient=now and self._patient) or self._refused
+    def _send_kept(self, urgency: Urgency = Urgency.ROUTINE) -> None:
+        if not (self._in_forward or self._is_synced):
+            super()._send_kept(urgency)
 
     def _raise_refused(self) -> None:
-        """Raise what the server said of a batch that was kept, now that all others are added."""
-        if not self._in_forward and self._refused is not None:
-            refused, self._refused = self._refused, None
-            raise refused
+        if not self._in_forward:
+            super()._raise_refused()
 
     @property
     def _missing(self) -> int:
@@ -183,20 +148,22 @@ class Remote(Metric):
 
         @functools.wraps(compute)
         def computing(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as torchmetrics has it
-            self._send_kept(now=True)
+            self._send_kept(self._urgency)
             value = computed(*args, **kwargs)
             if self._incomplete:
                 self._computed = None  # the next may have them
-                if not self._in_forward and not self._is_of_callback:
-                    warnings.warn(
-                        f"{type(self).__name__}: {self._incomplete} batches are missing, "
-                        "so there is no value; the server is away, or they are lost",
-                        stacklevel=2,
-                    )
+                if not self._in_forward:
+                    self._tell_incomplete()
             self._raise_refused()
             return value
 
         return computing
+
+    def _tell_incomplete(self) -> None:
+        warn(
+            f"{type(self).__name__}: {self._incomplete} batches are missing, so there is no value; the "
+            "server is away, or they are lost"
+        )
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401 - torch's
         if self._outbox is not None and prefix + self._missing_name in state_dict:
@@ -208,11 +175,11 @@ class Remote(Metric):
         if isinstance(other, Remote) and other._outbox is not None and self._outbox is not None:
             self._outbox.extend(other._outbox)
 
-    def _warn(self, result: LossResult, stacklevel: int) -> None:
-        """Warn of each note, once, where the metric is updated."""
+    def _warn(self, result: LossResult) -> None:
+        """Warn of each note, once."""
         for note in result.notes:
             if note not in self._told:
-                warnings.warn(note, stacklevel=stacklevel)
+                warn(note)
                 self._told.add(note)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> Self:

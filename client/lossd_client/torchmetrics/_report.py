@@ -10,6 +10,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from lossd_client._calls.calls import batch_call
+from lossd_client._calls.checks import check
 from lossd_client._calls.conversion import checked_report
 from lossd_client._calls.labels import Column, Groups, columns_by_name
 from lossd_client._calls.parameters import (
@@ -303,15 +304,12 @@ class RemoteReport(Remote):
         if not self._sends_ids:  # the server has no use for them
             tensors = {**tensors, "ids": None}
         params = {**self._params, "first_row": first_row, "reduction": "sum"}
-        call = batch_call(self._loss, tensors, params)
         self._number += 1
-        result = self._scored(call, self._number, keeps=keeps)
-        if result is None:
-            return None
-        self._warn(result, 6 if self._drops else 5)
-        return self._document_of(result)
+        result = self._scored(check(batch_call(self._loss, tensors, params)), self._number, keeps=keeps)
+        return None if result is None else self._document_of(result)
 
     def _document_of(self, result: LossResult) -> Tensor:
+        self._warn(result)
         assert result.report is not None
         document = result.report.to_dict()
         if not self._drops:  # else no two metrics of a collection would have the same states
