@@ -73,9 +73,7 @@ class Outage:
                 self._due[urgency] = now + _PATIENCE
             if now >= self._due[Urgency.ROUTINE]:
                 self._wait = min(2 * self._wait, _LONGEST)
-            self._due[Urgency.ROUTINE] = self._due[Urgency.SOON] = (
-                now + self._wait
-            )  # unless it is over before
+            self._due[Urgency.ROUTINE] = now + self._wait  # for others, until this attempt is over
         return client if is_patient else client.with_options(retry=None)
 
     def succeeded(self) -> None:

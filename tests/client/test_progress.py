@@ -6,6 +6,7 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -107,6 +108,25 @@ def test_what_is_told_is_the_wait_of_the_next_request(ask: Ask, playback: Playba
     assert waits[0].rows == 0
     assert {each.reason for each in waits} == {"the server is busy"}
     assert all(0 < (each.resumes_in or 0) <= 0.4 for each in waits)
+
+
+@pytest.mark.waits
+def test_a_wait_that_is_partly_over_is_told_as_what_is_left(playback: Playback) -> None:
+    playback.answers = [playback.answer, THROTTLED]
+    shown: list[Progress] = []
+
+    def batches() -> Iterator[tuple[object, object]]:
+        yield X, Y
+        time.sleep(0.3)  # meanwhile the first is answered
+        yield X, Y
+
+    with LossClient(playback.url, retry=QUICK, progress=shown.append, concurrency=2) as client:
+        results = client.iter_batches("bce", batches())
+        next(results)
+        time.sleep(0.6)
+        next(results)
+    [left] = [each.resumes_in for each in shown if each.resumes_in is not None]
+    assert 0 < left < 0.6
 
 
 def test_a_server_that_is_away_is_a_reason_too(ask: Ask, playback: Playback) -> None:

@@ -23,7 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 from live_server import free_port
-from lossd_client import InvalidRequest, LossClient, Report
+from lossd_client import ConnectionFailed, InvalidRequest, LossClient, Report, Request, Response, Timeout
 from lossd_client.callbacks.keras import ValidationReport
 from lossd_client.testing import FakeTransport
 from trackers.outages import outage
@@ -60,6 +60,17 @@ def fitted(callbacks: list[Any], epochs: int) -> Any:
 
 def sections(report: Report) -> str:
     return json.dumps({name: value for name, value in report.to_dict().items() if name != "run"})
+
+
+class Flaky(FakeTransport):
+    """The fake, which is away when told so."""
+
+    is_away = False
+
+    def send(self, request: Request, timeout: Timeout) -> Response:
+        if self.is_away:
+            raise ConnectionFailed("there is nobody")
+        return super().send(request, timeout)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -157,6 +168,133 @@ def test_probabilities(client: LossClient) -> None:
     assert history["val_bce_mean"][0] == pytest.approx(float(wanted), rel=1e-5)
 
 
+def test_a_model_of_several_inputs(client: LossClient) -> None:
+    inputs = [keras.Input((2,), name="a"), keras.Input((2,), name="b")]
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Concatenate()(inputs)))
+    model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=True))
+    by_place = [X[:, :2], X[:, 2:]]
+    for x in (by_place, dict(zip("ab", by_place, strict=True))):
+        for data in ((x, Y), [(x, Y)], [{"x": x, "targets": Y}]):
+            report = ValidationReport(data, "bce", client, batch_size=BATCH)
+            history = model.fit(by_place, Y, epochs=1, verbose=0, callbacks=[report]).history
+            wanted = client.bce(np.asarray(model.predict_on_batch(x)), Y)
+            assert history["val_bce_mean"][0] == pytest.approx(float(wanted), rel=1e-6)
+
+
+class Later:
+    """Batches, of which one has a target that the server refuses, in one epoch."""
+
+    def __init__(self, bad: int) -> None:
+        self.epoch, self.bad = -1, bad
+
+    def __iter__(self) -> Iterator[Any]:
+        self.epoch += 1
+        yield X[:10], Y[:10]
+        yield X[10:], Y[10:] + (5 if self.epoch == self.bad else 0)
+
+
+def logged(folder: Path) -> list[int]:
+    return sorted(int(path.parent.name.removeprefix("step-")) for path in folder.glob("**/report.json"))
+
+
+def test_one_refused_late_batch_loses_its_own_epoch_alone(tmp_path: Path) -> None:
+    transport = Flaky()
+
+    class Back(Callback):  # type: ignore[misc] # of another environment
+        def on_train_end(self, logs: Any = None) -> None:
+            transport.is_away = False
+
+    with (
+        LossClient(transport=lambda: transport, retry=None) as client,
+        SummaryWriter(str(tmp_path)) as writer,
+        warnings.catch_warnings(record=True) as told,
+    ):
+        warnings.simplefilter("always")
+        watching = Watching({1: lambda: setattr(transport, "is_away", True)})
+        report = ValidationReport(Later(bad=2), "bce", client, to=writer)
+        history = fitted([watching, Back(), report], epochs=5).history
+    assert len(history["loss"]) == 5
+    assert logged(tmp_path) == [0, 1, 3, 4]
+    said = [str(each.message) for each in told]
+    assert sum("the report of epoch 2 is not logged: InvalidRequest: 4" in text for text in said) == 1
+
+
+def test_a_refused_late_batch_ends_a_training_that_goes_on(tmp_path: Path) -> None:
+    transport = Flaky()
+    with (
+        LossClient(transport=lambda: transport, retry=None) as client,
+        SummaryWriter(str(tmp_path)) as writer,
+    ):
+        away = {
+            epoch: lambda value=epoch < 3: setattr(transport, "is_away", value)  # type: ignore[misc]
+            for epoch in (1, 3)
+        }
+        report = ValidationReport(Later(bad=1), "bce", client, to=writer)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pytest.raises(InvalidRequest, match="target_out_of_range") as raised:
+                fitted([Watching(away), report], epochs=5)
+    assert "It is of the report of epoch 1, which is not logged." in raised.value.__notes__
+    assert logged(tmp_path) == [0, 2, 3]
+
+
+def test_an_epoch_waits_until_a_tracker_has_it(tmp_path: Path) -> None:
+    transport, broken = Flaky(), [True]
+
+    class Broken(SummaryWriter):  # type: ignore[misc] # likewise
+        def add_scalar(self, tag: str, figure: float, step: int, **options: Any) -> None:
+            if step == 2 and broken[0]:
+                raise OSError("the tracker is away")
+            super().add_scalar(tag, figure, step, **options)
+
+    class Back(Callback):  # type: ignore[misc] # likewise
+        def on_train_end(self, logs: Any = None) -> None:
+            transport.is_away = False
+
+    with (
+        LossClient(transport=lambda: transport, retry=None) as client,
+        Broken(str(tmp_path)) as writer,
+        warnings.catch_warnings(record=True) as told,
+    ):
+        warnings.simplefilter("always")
+        watching = Watching({1: lambda: setattr(transport, "is_away", True)})
+        report = ValidationReport((X, Y), "bce", client, to=writer)
+        fitted([watching, Back(), report], epochs=4)
+        assert logged(tmp_path) == [0, 1, 3]
+        broken[0] = False
+        report.close()
+        report.close()
+    assert logged(tmp_path) == [0, 1, 2, 3]
+    said = [str(each.message) for each in told]
+    assert said.count("the report of epoch 2 is not logged: OSError: the tracker is away") == 1
+    assert not [text for text in said if "epochs without a report" in text]
+
+
+def test_after_ctrl_c_the_late_epochs_can_be_logged(tmp_path: Path) -> None:
+    transport = Flaky()
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with (
+        LossClient(transport=lambda: transport, retry=None) as client,
+        SummaryWriter(str(tmp_path)) as writer,
+        warnings.catch_warnings(record=True) as told,
+    ):
+        warnings.simplefilter("always")
+        report = ValidationReport((X, Y), "bce", client, to=writer)
+        away = {1: lambda: setattr(transport, "is_away", True), 3: stop}
+        with pytest.raises(KeyboardInterrupt):
+            fitted([Watching(away), report], epochs=5)
+        report.close()
+        said = [str(each.message) for each in told]
+        assert said[-1] == "epochs without a report, since the server is away or batches were lost: 1, 2"
+        transport.is_away = False
+        report.close()
+    assert logged(tmp_path) == [0, 1, 2]
+    assert {each.filename for each in told if "epoch" in str(each.message)} == {__file__}
+
+
 def test_what_the_server_refuses_ends_the_training(client: LossClient) -> None:
     with pytest.raises(InvalidRequest, match="target_out_of_range"):
         fitted([ValidationReport((X, Y + 1), "bce", client)], epochs=1)
@@ -167,6 +305,15 @@ def test_mistakes_are_told(client: LossClient) -> None:
         ValidationReport((X, Y), "focal", client, gama=2.0)
     with pytest.raises(ValueError, match="on_error must be"):
         ValidationReport((X, Y), "bce", client, on_error="ignore")  # type: ignore[arg-type] # as it says
+    for size in (0, -1):
+        with pytest.raises(ValueError, match="batch_size must be 1 or more"):
+            ValidationReport((X, Y), "bce", client, batch_size=size)
+    with pytest.raises(TypeError, match="keep_bytes is a number of bytes"):
+        ValidationReport((X, Y), "bce", client, keep_bytes="4G")  # type: ignore[arg-type] # as it says
+    with pytest.raises(TypeError, match="a generator is used up after one epoch"):
+        ValidationReport((each for each in [(X, Y)]), "bce", client)
+    with pytest.raises(ValueError, match=r"the same number of rows, and have \[10, 20\]"):
+        ValidationReport((X, Y[:10]), "bce", client)
     with pytest.raises(TypeError, match="not both"):
         ValidationReport((X, Y), "bce", client, base_url="http://127.0.0.1:1")
     with pytest.raises(TypeError, match="and this is a str"):

@@ -7,8 +7,10 @@ import json
 import math
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +26,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.data import DataLoader, TensorDataset
 
 from live_server import free_port
-from lossd_client import ConnectionFailed, InvalidRequest, LossClient, Report, Request, Response, Timeout
+from lossd_client import (
+    ConnectionFailed,
+    InvalidRequest,
+    LossClient,
+    Report,
+    Request,
+    Response,
+    TimedOut,
+    Timeout,
+)
 from lossd_client.callbacks.lightning import ValidationReport
 from lossd_client.testing import FakeTransport
 from trackers.outages import outage
@@ -157,9 +168,8 @@ def test_a_training_outlasts_its_server(tmp_path: Path) -> None:
     assert means == {step: each.mean for step, each in zip(steps, reports, strict=True)}
     monitored = [each["val_focal/mean"] for each in watching.metrics]
     assert [math.isnan(each) for each in monitored] == [False, True, True, False]
-    assert monitored[0] == pytest.approx(reports[0].mean, rel=1e-7)
-    assert monitored[3] == pytest.approx(reports[3].mean, rel=1e-7)
-    assert saving.best_model_score == pytest.approx(min(monitored[0], monitored[3]), rel=1e-7)
+    assert [monitored[epoch] for epoch in (0, 3)] == [reports[epoch].mean for epoch in (0, 3)]
+    assert float(saving.best_model_score) == min(reports[0].mean, reports[3].mean)
 
 
 def test_what_can_be_monitored_and_the_names(client: LossClient, tmp_path: Path) -> None:
@@ -212,6 +222,8 @@ def test_what_the_server_refuses_ends_the_training(client: LossClient, tmp_path:
 def test_mistakes_are_told(client: LossClient, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="no parameter 'gamma'"):
         ValidationReport("bce", client, gamma=2.0)
+    with pytest.raises(ValueError, match="keep_bytes must be 0 or more"):
+        ValidationReport("bce", client, keep_bytes=-1)
     with pytest.raises(ValueError, match="on_error must be"):
         ValidationReport("bce", client, on_error="ignore")  # type: ignore[arg-type] # as it says
     report = ValidationReport("bce", client, tensors=lambda out, _: out["logits"])
@@ -263,6 +275,71 @@ def test_what_is_late_at_the_end_is_logged_then(tmp_path: Path) -> None:
     rows = csv.DictReader((tmp_path / "csv" / "version_0" / "metrics.csv").read_text().splitlines())
     means = {int(row["step"]): float(row["val_bce/mean"]) for row in rows if row["val_bce/mean"]}
     assert means == {4: float(wanted[0]), 8: float(wanted[1])}
+
+
+class Hung(Flaky):
+    """The fake, which answers nothing while it is away."""
+
+    asked = 0
+
+    def send(self, request: Request, timeout: Timeout) -> Response:
+        self.asked += 1
+        if self.is_away:
+            time.sleep(1.05)
+            raise TimedOut("no answer within 1.05 s")
+        return super().send(request, timeout)
+
+
+def test_a_server_that_hangs_does_not_hold_up_a_training(tmp_path: Path) -> None:
+    transport = Hung()
+
+    def hang() -> None:
+        transport.is_away, transport.asked = True, 0
+
+    with LossClient(transport=lambda: transport, retry=None) as client, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report = ValidationReport("bce", client)
+        fitted(tmp_path, [Watching({(1, 0): hang}), report], epochs=6, num_sanity_val_steps=0)
+    assert transport.asked <= 3  # one at first, one at the end, and one if four seconds have passed
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_exception_loses_no_late_epoch(tmp_path: Path, error: type[BaseException]) -> None:
+    transport = Flaky()
+
+    def stop() -> None:
+        transport.is_away = False
+        raise error
+
+    with LossClient(transport=lambda: transport, retry=None) as client:
+        watching = Watching({(1, 0): lambda: setattr(transport, "is_away", True), (3, 0): stop})
+        report = ValidationReport("bce", client)
+        logger = CSVLogger(tmp_path / "csv", name="")
+        before = signal.getsignal(signal.SIGINT)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                with pytest.raises((SystemExit, RuntimeError)):
+                    fitted(tmp_path, [watching, report], epochs=5, logger=logger, num_sanity_val_steps=0)
+        finally:
+            signal.signal(signal.SIGINT, before)  # Lightning ignores it while it ends
+    rows = csv.DictReader((tmp_path / "csv" / "version_0" / "metrics.csv").read_text().splitlines())
+    assert [int(row["step"]) for row in rows if row["val_bce/mean"]] == [4, 8, 12]
+
+
+def test_an_exception_tells_of_epochs_without_a_report(tmp_path: Path) -> None:
+    def stop() -> None:
+        raise RuntimeError("enough")
+
+    with LossClient(f"http://127.0.0.1:{free_port()}", retry=None) as client:
+        report = ValidationReport("bce", client)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            with pytest.raises(RuntimeError, match="enough"):
+                fitted(tmp_path, [report, Watching({(2, 0): stop})], epochs=3, num_sanity_val_steps=0)
+    mine = [each for each in told if "epochs without a report" in str(each.message)]
+    assert [str(each.message).rpartition(": ")[2] for each in mine] == ["0, 1"]
+    assert mine[0].filename == __file__
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # wandb leaves temporary folders to the end

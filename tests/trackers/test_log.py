@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
-from lossd_client import Report
+from lossd_client import LossClient, Report
 from lossd_client.loggers import log
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -46,6 +47,18 @@ def test_files_lie_beside_the_events_in_a_store_too(
     (tmp_path / "read.json").write_bytes(store.cat("/bucket/run/lossd/step-1/report.json"))
     assert Report.load(tmp_path / "read.json") == report
     assert [each.name for each in tmp_path.iterdir()] == ["read.json"]
+
+
+def test_csv_files_run_nothing_in_a_spreadsheet(client: LossClient, tmp_path: Path) -> None:
+    names = ["=1+1", "@cmd", "+a", "-b", "\tx", "-1.5", "1", "plain"]
+    report = client.report("bce", [[float(row)] for row in range(8)], [[0]] * 8, groups={"=name": names})
+    with SummaryWriter(str(tmp_path)) as writer:
+        log(report, to=writer)
+    with (tmp_path / "lossd/means.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    cells = {cell for row in rows for cell in row}
+    assert {"'=1+1", "'@cmd", "'+a", "'-b", "'\tx", "-1.5", "1", "plain"} <= cells
+    assert not [cell for cell in cells if cell.startswith(("=", "@", "+", "\t"))]
 
 
 def test_trackers_are_imported_when_they_are_used_and_missing_ones_are_named() -> None:
