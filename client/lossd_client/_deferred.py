@@ -300,6 +300,19 @@ class Outbox:
         self._room.free(kept)
 
 
+def given_or_own(client: LossClient | None, base_url: str | None, api_key: str | None) -> LossClient:
+    """Return the client that was given, or a new one.
+
+    Raises:
+        TypeError: There are both a client and a base_url or an api_key.
+    """
+    if client is None:
+        return LossClient(base_url, api_key=api_key)
+    if base_url is not None or api_key is not None:
+        raise TypeError("give a client, or base_url and api_key for a new one, not both")
+    return client
+
+
 class Deferring:
     """What a metric and an epoch's report have in common: batches whose answers may come late.
 

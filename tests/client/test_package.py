@@ -81,7 +81,11 @@ def _defined(path: Path) -> set[str]:
 def test_public_modules_have_the_names_that_are_meant() -> None:
     modules = {path.stem for path in FOLDER.glob("*.py") if path.stem == "__init__" or path.stem[0] != "_"}
     rooms = {path.parent.name for path in FOLDER.glob("*/__init__.py")}
-    packages = {name for name in rooms if name[0] != "_"} - {"cli"}
+    packages = {name for name in rooms if name[0] != "_"} - {"cli", "callbacks"}
+    callbacks = {
+        path.stem: _defined(path) for path in (FOLDER / "callbacks").glob("*.py") if path.stem[0] != "_"
+    }
+    assert callbacks == {"keras": {"Data", "ValidationReport"}, "lightning": {"ValidationReport"}}
     assert modules | packages == set(PUBLIC)
     for name in modules:
         assert _defined(FOLDER / f"{name}.py") == PUBLIC[name], name

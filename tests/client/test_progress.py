@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,7 +116,7 @@ def test_a_wait_that_is_partly_over_is_told_as_what_is_left(playback: Playback) 
     playback.answers = [playback.answer, THROTTLED]
     shown: list[Progress] = []
 
-    def batches() -> Iterator[tuple[object, object]]:
+    def batches() -> Iterator[tuple[Any, Any]]:
         yield X, Y
         time.sleep(0.3)  # meanwhile the first is answered
         yield X, Y

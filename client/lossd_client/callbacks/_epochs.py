@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 
 from lossd_client._calls.parameters import LossName
 from lossd_client._deferred import OnError, Room
-from lossd_client._outage import REFUSALS, Urgency, outage_of
+from lossd_client._outage import Urgency, outage_of
 from lossd_client._warning import warn
 from lossd_client.client import LossClient
 from lossd_client.report import Report
@@ -27,7 +27,7 @@ def _stderr(report: Report) -> float:
 _FIGURES: Final[Figures] = {"mean": _mean, "stderr": _stderr}  # with names, so that a callback can be pickled
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Epoch:
     """One validation.
 
@@ -36,12 +36,14 @@ class Epoch:
         step: At which its report is logged.
         prefix: What the names in its log begin with.
         compute: Returns its report, None while the server is away.
+        report: It, once it is complete. Ranks compute together, and only one may have failed to log it.
     """
 
     number: int
     step: int
     prefix: str
     compute: Callable[[Urgency], Report | None]
+    report: Report | None = None
 
 
 class Validations:
@@ -139,16 +141,14 @@ class Validations:
         found: dict[Epoch, Report | Exception] = {}
         for epoch in tuple(self._waiting):
             try:
-                report = epoch.compute(urgency)
-                if report is None:
-                    continue
-                self._log(epoch, report)
-                found[epoch] = report
+                if epoch.report is None:
+                    epoch.report = epoch.compute(urgency)
+                if epoch.report is not None:
+                    self._log(epoch, epoch.report)
+                    self._waiting.remove(epoch)
+                    found[epoch] = epoch.report
             except Exception as error:  # a tracker's may be any; it is raised or told later
                 found[epoch] = error
-                if not isinstance(error, REFUSALS):
-                    continue
-            self._waiting.remove(epoch)
         return found
 
     def _log(self, epoch: Epoch, report: Report) -> None:

@@ -17,7 +17,7 @@ from lossd_client._calls.calls import batch_call
 from lossd_client._calls.checks import check
 from lossd_client._calls.conversion import checked_report
 from lossd_client._calls.parameters import LossName
-from lossd_client._deferred import KEEP_BYTES, Deferring, Kept, OnError, Room
+from lossd_client._deferred import KEEP_BYTES, Deferring, Kept, OnError, Room, given_or_own
 from lossd_client._outage import Urgency
 from lossd_client.callbacks._epochs import Epoch, Figures, Validations
 from lossd_client.client import LossClient
@@ -76,14 +76,12 @@ class ValidationReport(Validations, Callback):  # type: ignore[misc] # Keras is 
         **parameters: Any,  # noqa: ANN401 - the client's
     ) -> None:
         Callback.__init__(self)
-        if client is not None and (base_url is not None or api_key is not None):
-            raise TypeError("give a client, or base_url and api_key for one of the callback's own, not both")
         self._parameters = {"sections": "all", **parameters, "reduction": "sum"}
         checked_report(batch_call(loss, {}, self._parameters).report)  # refuses what there is not
         self._batches = _batches(data, batch_size)
         self._inputs = "probabilities" if probabilities else "logits"
         self._to = to
-        own = LossClient(base_url, api_key=api_key) if client is None else client
+        own = given_or_own(client, base_url, api_key)
         Validations.__init__(self, loss, own, prefix, figures, on_error, keep_bytes)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -206,6 +204,8 @@ class _Report(Deferring):
     def _add_late(self, kept: Kept, result: LossResult | None) -> None:
         if result is not None:
             self._merge(result)
+        else:
+            self._missing += 1  # for good: there is no report without it
 
     def _count_missing(self, number: int) -> None:
         self._missing += number

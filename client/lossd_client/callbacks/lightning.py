@@ -7,15 +7,13 @@ trainer = Trainer(callbacks=[report, ModelCheckpoint(monitor="val_focal/mean")])
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
-
 try:
     from lightning.pytorch.callbacks import Callback
 except ModuleNotFoundError:  # its other package has the same
     from pytorch_lightning.callbacks import Callback  # type: ignore[import-not-found]
 
 from lossd_client._calls.parameters import LossName
-from lossd_client._deferred import KEEP_BYTES, OnError, Outbox, Room
+from lossd_client._deferred import KEEP_BYTES, Kept, OnError, Outbox, Room
 from lossd_client._outage import Urgency
 from lossd_client._warning import warn
 from lossd_client.callbacks._epochs import Epoch, Figures, Validations
@@ -23,6 +21,7 @@ from lossd_client.client import LossClient
 from lossd_client.loggers import log
 from lossd_client.loggers._log import _target
 from lossd_client.report import Report
+from lossd_client.result import LossResult
 from lossd_client.torchmetrics import RemoteReport
 
 
@@ -161,13 +160,12 @@ class ValidationReport(Validations, Callback):  # type: ignore[misc] # Lightning
             for number, metric in enumerate(metrics)
             if trainer.num_val_batches[number]
         ]
-        dtype = torch.float32 if pl_module.device.type == "mps" else torch.float64  # there is no other there
         for epoch, figures in zip(epochs, self._end(*epochs), strict=True):
             for name, figure in figures.items():
                 # All ranks have the same. The maximum is it; Lightning's mean could round it.
                 pl_module.log(
                     f"{epoch.prefix}/{name}",
-                    torch.tensor(figure, dtype=dtype, device=pl_module.device),
+                    metrics[0].as_tensor(figure),
                     logger=False,
                     on_epoch=True,
                     sync_dist=True,
@@ -220,6 +218,16 @@ class _EpochReport(RemoteReport):
         """Return the report; None while batches are missing."""
         self._urgency = urgency
         return self.compute()
+
+    def as_tensor(self, figure: float) -> Any:  # noqa: ANN401 - torch's
+        """Return a number on the report's device, in float64 where that is known."""
+        state = self.report_document
+        return (state.float() if state.device.type == "mps" else state.double()).new_tensor(figure)
+
+    def _add_late(self, kept: Kept, result: LossResult | None) -> None:
+        super()._add_late(kept, result)
+        if result is None:
+            self._count_missing(1)  # for good: no rank may log a report without it
 
     def _tell_incomplete(self) -> None:
         pass

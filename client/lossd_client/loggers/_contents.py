@@ -210,4 +210,6 @@ def _change(change: Change) -> dict[str, Any]:
     found = dict(vars(change))
     for name, before in (("interval", ""), ("relative_interval", "relative_")):
         found[f"{before}low"], found[f"{before}high"] = found.pop(name)
+    for name in ("better", "worse", "equal"):
+        found[f"{name}_rows"] = found.pop(name)
     return found

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lossd_client._calls.parameters import DEFAULT
-from lossd_client._deferred import Deferring, OnError, Room
+from lossd_client._deferred import Deferring, OnError, Room, given_or_own
 from lossd_client._outage import Urgency
 from lossd_client._warning import warn
 from lossd_client.client import LossClient
@@ -77,11 +77,8 @@ class Remote(Deferring, Metric):
         options: Mapping[str, Any],
     ) -> None:
         Metric.__init__(self, **options)
-        if client is not None and (base_url is not None or api_key is not None):
-            raise TypeError("give a client, or base_url and api_key for one of the metric's own, not both")
         room = Room.if_kept(on_error, keep_bytes)
-        own = LossClient(base_url, api_key=api_key) if client is None else client
-        Deferring.__init__(self, own, room)
+        Deferring.__init__(self, given_or_own(client, base_url, api_key), room)
         self._inputs = "probabilities" if probabilities else "logits"
         self._told: set[str] = set()
         self._incomplete = 0  # batches that the last `compute` did not have
