@@ -98,8 +98,7 @@ class Outage:
         if is_first:
             what = "requests are throttled" if isinstance(error, Throttled) else "the server is away"
             warn(
-                f"{what} since {datetime.now(UTC):%H:%M:%S} UTC, and batches are kept until it answers "
-                f"again: {error}"
+                f"{what} since {datetime.now(UTC):%H:%M:%S} UTC, and batches are kept and sent later: {error}"
             )
 
     def ask_at_once(self) -> None:

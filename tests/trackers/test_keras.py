@@ -66,9 +66,11 @@ class Flaky(FakeTransport):
     """The fake, which is away when told so."""
 
     is_away = False
+    asked = 0  # in vain
 
     def send(self, request: Request, timeout: Timeout) -> Response:
         if self.is_away:
+            self.asked += 1
             raise ConnectionFailed("there is nobody")
         return super().send(request, timeout)
 
@@ -179,6 +181,19 @@ def test_a_model_of_several_inputs(client: LossClient) -> None:
             history = model.fit(by_place, Y, epochs=1, verbose=0, callbacks=[report]).history
             wanted = client.bce(np.asarray(model.predict_on_batch(x)), Y)
             assert history["val_bce_mean"][0] == pytest.approx(float(wanted), rel=1e-6)
+
+
+def test_one_asks_for_all_epochs_that_wait() -> None:
+    transport = Flaky()
+    with LossClient(transport=lambda: transport, retry=None) as client, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        transport.is_away = True
+        report = ValidationReport((X, Y), "bce", client)
+        fitted([report], epochs=8)
+        asked = transport.asked
+        report.close()
+    assert asked <= 2 * 8 + 1  # when it is due, and at the end of a validation, and of the training
+    assert transport.asked == asked + 1
 
 
 class Later:

@@ -143,7 +143,9 @@ class Validations:
             try:
                 if epoch.report is None:
                     epoch.report = epoch.compute(urgency)
-                if epoch.report is not None:
+                if epoch.report is None:
+                    urgency = Urgency.ROUTINE  # one has asked for all
+                else:
                     self._log(epoch, epoch.report)
                     self._waiting.remove(epoch)
                     found[epoch] = epoch.report
