@@ -19,11 +19,13 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
 ENTRY = re.compile(r"^([\w.-]+)==([\w.]+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE)
 
 
-def locked() -> dict[str, str]:
-    """The versions in requirements.lock, each with hashes."""
+def locked(*, torch: bool = True) -> dict[str, str]:
+    """The versions in requirements.lock, each with hashes; without torch's own if that is not wanted."""
     text = (ROOT / "requirements.lock").read_text()
+    if not torch:
+        text, _, _ = text.partition("# What torch needs")
     found: dict[str, str] = {canonicalize_name(name): version for name, version, _ in ENTRY.findall(text)}
-    assert ENTRY.sub("", text).replace("#", "").strip().startswith("What the image installs")
+    assert ENTRY.sub("", text).replace("#", "").strip().startswith("What the images install")
     assert len(found) == len(re.findall(r"^[^#\s]", text, re.MULTILINE)), "each entry has hashes"
     return found
 
@@ -66,14 +68,24 @@ def test_the_lock_is_of_todays_constraints() -> None:
 def test_the_lock_holds_all_that_the_server_needs_but_torch() -> None:
     if sys.version_info[:2] != (3, 11):
         pytest.skip("the lock is for the image's Python, 3.11")
-    missing = needed("lossd", "server", "otel") - locked().keys()
+    missing = needed("lossd", "server", "otel", "quota", "postgres") - locked().keys()
     assert not missing, "run make lock"
+
+
+def test_the_image_for_cpus_gets_nothing_that_only_torch_needs() -> None:
+    if sys.version_info[:2] != (3, 11):
+        pytest.skip("the lock is for the image's Python, 3.11")
+    needs = needed("lossd", "cpu", "otel", "quota", "postgres")
+    assert {"fastapi", "uvicorn", "psycopg-binary", "redis"} <= needs
+    assert locked(torch=False).keys() == needs
+    assert {"sympy", "networkx"} <= locked().keys() - needs
 
 
 def test_the_image_installs_by_hash() -> None:
     assert "ARG HASHES=1" in (ROOT / "Dockerfile").read_text()
     script = (ROOT / "scripts/install_runtime.sh").read_text()
     assert '--require-hashes --requirement "$root/requirements.lock"' in script
+    assert "--require-hashes --requirement <(sed '/^# What torch needs/,$d'" in script
 
 
 def test_the_bill_of_materials_lists_what_is_pinned(tmp_path: Path) -> None:
