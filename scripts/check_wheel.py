@@ -147,8 +147,8 @@ def check_base_install(sandbox: Sandbox, client: Path) -> None:
     if "serve" not in shown or "score" not in shown:
         raise CheckError(f"lossd --help does not name its commands:\n{shown}")
     refused = sandbox.run([lossd, "serve", "--port", "0"], code=2)
-    if "lossd[server]" not in refused.stdout + refused.stderr:
-        raise CheckError(f"lossd serve does not name lossd[server]:\n{refused.stdout}{refused.stderr}")
+    if "lossd[cpu]" not in refused.stdout + refused.stderr:
+        raise CheckError(f"lossd serve does not name lossd[cpu]:\n{refused.stdout}{refused.stderr}")
     lacks = sandbox.run([python, "-c", LACKS_KERNEL]).stdout
     if "C compiler" not in lacks:
         raise CheckError(f"without a compiler the kernel is not said to be missing: {lacks}")

@@ -7,12 +7,14 @@ import os
 import re
 import subprocess
 import sys
-from importlib.metadata import requires
+from importlib.metadata import PathDistribution, distributions, requires
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from scripts.licences import refused
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGEST = "sha256:" + "0123456789abcdef" * 4
@@ -81,6 +83,34 @@ def test_the_image_for_cpus_gets_nothing_that_only_torch_needs() -> None:
     assert {"sympy", "networkx"} <= locked().keys() - needs
 
 
+def test_the_licences_of_all_packages_are_allowed() -> None:
+    assert refused(distributions()) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ("License-Expression: MIT AND (GPL-3.0-only OR Apache-2.0)", ["odd has the licence 'GPL-3.0-only'"]),
+        (
+            "Classifier: License :: OSI Approved :: GNU General Public License v3 (GPLv3)",
+            ["odd has the licence"],
+        ),
+        ("License: Proprietary", ["odd has the licence 'Proprietary'"]),
+        ("Summary: odd", ["odd names no licence: read its files"]),
+        ("License-Expression: Apache-2.0 WITH LLVM-exception OR MIT", []),
+        ("Classifier: License :: OSI Approved\nClassifier: License :: OSI Approved :: BSD License", []),
+        ("License: MPL-2.0 AND MIT", []),
+    ],
+)
+def test_a_licence_that_is_not_allowed_is_named(tmp_path: Path, fields: str, said: list[str]) -> None:
+    folder = tmp_path / "odd-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.4\nName: odd\nVersion: 1.0\n{fields}\n")
+    found = refused([PathDistribution(folder)])
+    assert len(found) == len(said)
+    assert all(line.startswith(start) for line, start in zip(found, said, strict=True))
+
+
 def test_the_image_installs_by_hash() -> None:
     assert "ARG HASHES=1" in (ROOT / "Dockerfile").read_text()
     script = (ROOT / "scripts/install_runtime.sh").read_text()
@@ -119,6 +149,11 @@ def test_the_image_is_built_from_digests_which_are_written_down(tmp_path: Path) 
     bases = [f"python:3.11@{DIGEST}", f"python:3.11-slim@{DIGEST}"]
     written = (tmp_path / "images.txt").read_text().splitlines()
     assert written[:2] == bases
+    subprocess.run(
+        [*command, "--push"], env={**environment, "GITHUB_OUTPUT": str(tmp_path / "output")}, check=True
+    )
+    assert (tmp_path / "images.txt").read_text().splitlines() == [*written, f"lossd@{DIGEST}"]
+    assert (tmp_path / "output").read_text() == f"digest={DIGEST}\n"
     assert [line.partition(":")[0] for line in written[2:]] == ["prom/prometheus", "grafana/grafana"]
     assert all(line.endswith("@" + DIGEST) for line in written)
     asked = (tmp_path / "asked").read_text()

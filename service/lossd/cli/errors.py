@@ -36,7 +36,7 @@ def server_imports(otherwise: str = "") -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "lossd":
             raise
-        fail(f"this needs {error.name}: pip install 'lossd[server]'{otherwise}")
+        fail(f"this needs {error.name}: pip install 'lossd[cpu]'{otherwise}")
 
 
 @contextmanager
