@@ -12,25 +12,13 @@ from fnmatch import fnmatch
 from importlib.metadata import Distribution, distributions
 from typing import Final
 
-ALLOWED: Final = frozenset(
-    (
-        *("0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0"),
-        *(
-            "CC0-1.0",
-            "ISC",
-            "MIT",
-            "MIT-0",
-            "MIT-CMU",
-            "MPL-2.0",
-            "PSF-2.0",
-            "Public Domain",
-            "Unlicense",
-            "ZPL-2.1",
-            "Zlib",
-        ),
-    )
+ALLOWED: Final = (
+    *("0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0"),
+    *("CC0-1.0", "ISC", "MIT", "MIT-0", "MIT-CMU", "MPL-2.0", "PSF-2.0", "Public Domain", "Unlicense"),
+    *("ZPL-2.1", "Zlib"),
 )
-"""SPDX's names, and PyPI's for works without a licence. All may be used by a program under Apache-2.0 that leaves them as they are."""
+"""SPDX's names, and PyPI's for works without a licence. All may be used by a program under Apache-2.0 that leaves
+them as they are."""
 _SAME: Final = {
     "3-clause bsd license": "BSD-3-Clause",
     "apache 2.0": "Apache-2.0",

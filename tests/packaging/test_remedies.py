@@ -19,7 +19,7 @@ KNOWN = {Requirement(line).name for lines in LISTS for line in lines}
 # The text of a program is read without the ends of its strings' lines.
 JOINED = re.compile(r'"\n\s*f?"')
 EXTRA = re.compile(r"\blossd\[([\w,]+)\]")
-INSTALL = re.compile(r"\bpip install (?:--\S* |-\w )*'?([\w./-]+)")
+INSTALL = re.compile(r"\bpip install (?:--\S* |-\w )*'?(\w[\w./-]*)")
 NEEDS = re.compile(r"\bneeds? ([\w.-]+)(?: \([^)]*\))?: pip install 'lossd\[([\w,]+)\]'")
 CALL = re.compile(r'\bneeds\(\s*f?"[^"]*",\s*"([\w,]+)"\)')
 SPOKEN = {"OpenTelemetry": "opentelemetry-sdk", "Ray": "ray", "redis-py": "redis"}
