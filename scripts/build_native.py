@@ -168,7 +168,7 @@ def build_in_place(native: Path) -> None:
 
 
 def _warn(why: NoCompilerError) -> None:
-    sys.stderr.write(f"lossd: {why}: CPUs will compute with torch, many times slower\n")
+    sys.stderr.write(f"lossd: {why}: without the kernel, CPUs compute with torch, many times slower\n")
 
 
 if __name__ == "__main__":

@@ -202,8 +202,8 @@ def build(sandbox: Sandbox, scratch: Path) -> tuple[Path, Path]:
 
     The wheel must be that of the checkout, byte for byte: nothing is missing in the sources.
     """
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", scratch / "dist", ROOT]
-    sandbox.run(command, seconds=INSTALL_SECONDS)
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir"]
+    sandbox.run([*command, scratch / "dist", ROOT], seconds=INSTALL_SECONDS)
     (sources,) = (scratch / "dist").glob("*.tar.gz")
     (wheel,) = (scratch / "dist").glob("*.whl")
     sandbox.run([ROOT / "scripts/build_wheel.sh", scratch / "again"], seconds=INSTALL_SECONDS)

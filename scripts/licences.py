@@ -17,8 +17,7 @@ ALLOWED: Final = (
     *("CC0-1.0", "ISC", "MIT", "MIT-0", "MIT-CMU", "MPL-2.0", "PSF-2.0", "Public Domain", "Unlicense"),
     *("ZPL-2.1", "Zlib"),
 )
-"""SPDX's names, and PyPI's for works without a licence. All may be used by a program under Apache-2.0 that leaves
-them as they are."""
+"""SPDX's names, and PyPI's for works without a licence. A program under Apache-2.0 may use all of them."""
 _SAME: Final = {
     "3-clause bsd license": "BSD-3-Clause",
     "apache 2.0": "Apache-2.0",
@@ -50,14 +49,14 @@ _READ: Final = {
 def licences(package: Distribution) -> list[str]:
     """Return the licences that a package names, by SPDX where they are known; none if it names none."""
     about = package.metadata
-    if expression := about.get("License-Expression"):
-        return _parts(expression)
+    if "License-Expression" in about:
+        return _parts(about["License-Expression"])
     classified = [
         line.rpartition(" :: ")[2]
         for line in about.get_all("Classifier", [])
         if line.startswith("License :: ") and not line.endswith((" :: OSI Approved", " :: DFSG approved"))
     ]
-    said = (about.get("License") or "").strip()
+    said = about["License"].strip() if "License" in about else ""
     if not classified and re.match(r"Apache License\s+Version 2\.0", said):  # all of its text
         said = "Apache-2.0"
     return [_SAME.get(name.lower(), name) for name in classified or _parts(said)]
