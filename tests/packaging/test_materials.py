@@ -14,6 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from lossd import __version__
 from scripts.licences import refused
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,7 +129,8 @@ def test_the_bill_of_materials_lists_what_is_pinned(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     bill = json.loads((tmp_path / "sbom.json").read_text())
     assert bill["bomFormat"] == "CycloneDX"
-    assert bill["metadata"]["component"]["name"] == "lossd"
+    its = bill["metadata"]["component"]
+    assert (its["name"], its["version"]) == ("lossd", __version__)
     listed = {canonicalize_name(one["name"]): one["version"] for one in bill["components"]}
     assert listed == {**locked(), "torch": pinned()["torch"]}
 
