@@ -17,11 +17,16 @@ _CUDA_THREADS = 128
 _COUNT = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
 
 
-def resolve(names: Sequence[str]) -> list[str]:
-    """Return the named devices; for ``auto`` every CUDA device, or the CPU if there is none."""
+def resolve(names: Sequence[str], files: Path = Path("/dev")) -> list[str]:
+    """Return the named devices; for ``auto`` every CUDA device, or the CPU if there is none.
+
+    Args:
+        names: The names, or ``auto`` alone.
+        files: The folder of the machine's device files.
+    """
     if list(names) != ["auto"]:
         return list(names)
-    if not any(Path("/dev").glob("nvidia[0-9]*")):
+    if not any(files.glob("nvidia[0-9]*")):
         return ["cpu"]  # torch need not be asked, which takes seconds
     if not torch_version():
         logger.warning("this machine's GPU is not used, which needs torch: pip install 'lossd[server]'")
