@@ -36,7 +36,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .NOTPARALLEL: # the checks of `test` and `quick` run in the order given
 .PHONY: help install format format-check lint types walls units quick tests coverage wheel test reference pictures release serve demo bench \
   bench-backlog bench-batch bench-compare bench-core bench-coverage bench-engines bench-formats bench-json bench-neighbour bench-peers bench-ray-serve \
-  bench-reports bench-server bench-stream attacks fuzz soak evaluation charts engines generators trackers sbom image lock clean distclean
+  bench-reports bench-server bench-stream attacks fuzz soak evaluation charts engines fiftyone generators trackers sbom image lock clean distclean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -157,8 +157,10 @@ $(GENERATORS)/.installed: $(addprefix tests/generators/,requirements.txt package
 generators: $(READY) $(GENERATORS)/.installed ## Make clients in other languages from the OpenAPI document, and score with them
 	$(BIN)/python -m pytest tests/generators $(ARGS)
 
-trackers: $(READY) $(TRACKERS)/.packages $(FIFTYONE)/.packages ## Run the tests of loggers and callbacks, in environments of their own; ARGS goes to pytest
+trackers: $(READY) $(TRACKERS)/.packages ## Run the tests of loggers and callbacks, in an environment of their own; ARGS goes to pytest
 	$(TRACKERS)/bin/python -m pytest tests/trackers $(ARGS)
+
+fiftyone: $(FIFTYONE)/.packages trackers ## The same, and the example for FiftyOne in a further environment
 
 reference: $(READY) ## Write the reference tables of docs/ from the code
 	$(BIN)/python -m scripts.reference_tables
