@@ -249,7 +249,7 @@ export interface Info {
     report_row_elements: number;
     timeout_seconds: number;
   };
-  workers: { pid: number | null; device: string; state: string; restarts: number }[];
+  workers: { pid: number; device: string; state: "starting" | "ready" | "lost"; restarts: number }[];
 }
 
 export interface UsageTotal {
