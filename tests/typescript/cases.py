@@ -26,12 +26,15 @@ _CALLS: Final[Sequence[tuple[str, Mapping[str, str], Mapping[str, Any]]]] = (
     ("focal", {"logits": "x", "targets": "y"}, {"reduction": "none", "alpha": [0.1, 0.2, 0.3, 0.4, 0.5]}),
     ("bce", {"logits": "x", "targets": "y", "pos_weight": "c"}, {"reduction": "none"}),
     ("bce", {"logits": "x", "targets": "y"}, {"axis": 0, "normalizer": "positives"}),
+    ("bce", {"logits": "x", "targets": "rare"}, {"normalizer": "positives"}),
+    ("bce", {"logits": "x", "targets": "rare"}, {"axis": 0, "normalizer": "positives"}),
     ("bce", {"logits": "x", "targets": "y"}, {"axis": 1}),
     ("bce", {"logits": "x", "targets": "y"}, {"axis": -2, "pos_weight": 3}),
     ("bce", {"logits": "x", "targets": "y"}, {"axis": [0, 1], "normalizer": 7}),
     ("bce", {"logits": "x", "targets": "i"}, {"targets_format": "index", "background_index": 5}),
     ("bce", {"logits": "x", "targets": "i"}, {"targets_format": "index", "ignore_index": 5}),
     ("bce", {"logits": "huge", "targets": "y"}, {"axis": 0}),
+    ("bce", {"logits": "huge", "targets": "y"}, {"reduction": "none"}),
 )
 _REPORTS: Final[Sequence[tuple[str, Mapping[str, str], Mapping[str, Any], Mapping[str, Any]]]] = (
     ("bce", {"logits": "x", "targets": "y"}, {}, {}),
@@ -74,6 +77,7 @@ def write_cases(folder: Path, client: LossClient) -> None:
         "w": rng.random((_ROWS, 1)),
         "m": rng.random((_ROWS, 5)) < 0.8,
         "c": rng.random(5) * 3,
+        "rare": np.where(np.arange(5 * _ROWS) == 0, 0.25, 0.0).reshape(_ROWS, 5),  # positives below 1
         "i": rng.integers(0, 6, _ROWS).astype(np.int32),
         "huge": huge,
     }

@@ -24,10 +24,12 @@ export function retryOf(given) {
   if (given === null) return { ...RETRY, attempts: 1 };
   const retry = { ...RETRY, ...given };
   for (const [name, value] of Object.entries(retry)) {
-    if (!(name in RETRY))
+    if (!(name in RETRY)) {
       throw new TypeError(`retry: there is no ${name}; there are ${Object.keys(RETRY).join(", ")}`);
-    if (!(value > 0))
+    }
+    if (!(value > 0)) {
       throw new RangeError(`retry: ${name} must be a positive number; retry: null tries once`);
+    }
   }
   return retry;
 }
@@ -36,7 +38,7 @@ export function retryOf(given) {
 export class RetryState {
   hasAnswered = false;
   #spent = 0; // retries that the budget lacks
-  #seen = Date.now();
+  #seen = performance.now();
 
   /**
    * Take a retry out of the budget.
@@ -44,7 +46,7 @@ export class RetryState {
    * @returns {number} The milliseconds until its turn; infinite if that is too far away: then nothing is taken.
    */
   reserve(retry) {
-    const now = Date.now();
+    const now = performance.now();
     this.#spent = Math.max(0, this.#spent - ((now - this.#seen) / 1000) * retry.perSecond);
     this.#seen = now;
     const wait = (Math.max(0, this.#spent + 1 - retry.burst) / retry.perSecond) * 1000;
@@ -65,10 +67,10 @@ export class RetryState {
 export async function attempt(send, url, request, { signal, state, accepts, ...limits }) {
   const retry = retryOf(limits.retry);
   const timeout = milliseconds("timeout", limits.timeout);
-  const ends = Date.now() + milliseconds("deadline", limits.deadline);
+  const ends = performance.now() + milliseconds("deadline", limits.deadline);
   const headers = new Headers(request.headers);
   for (let failures = 1; ; failures++) {
-    const left = ends - Date.now();
+    const left = ends - performance.now();
     if (left !== Infinity) headers.set("X-Timeout-Ms", String(Math.max(1, Math.floor(left))));
     let wait;
     try {
@@ -80,7 +82,7 @@ export async function attempt(send, url, request, { signal, state, accepts, ...l
     } catch (error) {
       if (!(error instanceof LossdError)) throw error;
       error.request_id ??= headers.get("X-Request-Id");
-      wait = waitAfter(error, failures, ends - Date.now(), retry, state);
+      wait = waitAfter(error, failures, ends - performance.now(), retry, state);
       if (wait === Infinity) throw error;
     }
     await sleep(wait, signal);
@@ -143,17 +145,13 @@ const LONGEST_TIMER = 2 ** 31 - 1; // setTimeout fires longer ones at once
  * @param {unknown} error
  */
 function unreachable(url, error) {
-  const { cause, message } = /** @type {Error & { cause?: any }} */ (error);
+  const cause = /** @type {Error & { cause?: any }} */ (error);
   // Node says why; browsers do not tell a page.
-  const reason = cause
-    ? cause.message || cause.code
-    : `${message}; are pages of this origin among the server's LOSSD_CORS_ORIGINS?`;
-  return new ConnectionFailed(
-    `${new URL(url).origin} cannot be reached, or its answer broke off: ${reason}`,
-    {
-      cause: error,
-    },
-  );
+  const reason = cause.cause
+    ? cause.cause.message || cause.cause.code
+    : `${cause.message}; are pages of this origin among the server's LOSSD_CORS_ORIGINS?`;
+  const { origin } = new URL(url);
+  return new ConnectionFailed(`${origin} cannot be reached, or its answer broke off: ${reason}`, { cause });
 }
 
 /**
@@ -162,8 +160,9 @@ function unreachable(url, error) {
  */
 function milliseconds(name, given) {
   if (given == null) return Infinity;
-  if (!(given > 0))
+  if (!(given > 0)) {
     throw new RangeError(`${name} must be a positive number of milliseconds, or null, and is ${given}`);
+  }
   return given;
 }
 

@@ -74,8 +74,9 @@ export class LossClient {
     const answer = await this.#score(loss, asked, JSON_TYPE, options);
     return read(answer, () => {
       const { report } = readJson(answer);
-      if (report === undefined)
+      if (report === undefined) {
         throw new BadAnswer("the answer has no report: the server is of a version that makes none");
+      }
       putBack(report, groups, ids);
       return report;
     });
@@ -152,13 +153,9 @@ export class LossClient {
     headers.set("Accept", accept);
     headers.set("X-Request-Id", randomId());
     if (request.body) headers.set("Content-Type", request.body.type);
-    const { signal, ...limits } = { ...this.#limits, ...options };
-    return attempt(
-      this.#fetch,
-      this.#base + path,
-      { ...request, headers },
-      { ...limits, signal, state: this.#state, accepts },
-    );
+    const given = Object.entries(options).filter(([, value]) => value !== undefined);
+    const limits = { ...this.#limits, ...Object.fromEntries(given), state: this.#state, accepts };
+    return attempt(this.#fetch, this.#base + path, { ...request, headers }, limits);
   }
 }
 
@@ -182,10 +179,12 @@ function read({ id }, reader) {
 /** @param {string} base */
 function checkedBase(base) {
   const { protocol, username, password, search, hash } = new URL(base);
-  if (!/^https?:$/.test(protocol))
+  if (!/^https?:$/.test(protocol)) {
     throw new TypeError(`the base URL begins with http:// or https://, and not with ${protocol}`);
-  if (username || password || search || hash)
+  }
+  if (username || password || search || hash) {
     throw new TypeError("the base URL has no user, password, query or fragment; give the key as apiKey");
+  }
   return base.replace(/\/+$/, "");
 }
 
@@ -206,7 +205,6 @@ function pageOrigin() {
 
 /** An id for the server's log. crypto.randomUUID is there on https alone. */
 function randomId() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
-    byte.toString(16).padStart(2, "0"),
-  ).join("");
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -18,14 +18,16 @@ const LONGEST = 256; // bytes of a string
 export function groupLabels(groups) {
   if (Array.isArray(groups) && Array.isArray(groups[0])) {
     const rows = /** @type {(readonly (number | string)[])[]} */ (groups);
-    if (rows.some((row) => row.length !== rows[0]?.length))
+    if (rows.some((row) => row.length !== rows[0]?.length)) {
       throw new RangeError("groups: rows differ in length");
+    }
     return sideBySide(rows[0]?.map((_, place) => rows.map((row) => row[place])) ?? [], []);
   }
   if (isTensor(groups)) return idLabels(/** @type {Column} */ (groups), "groups");
   for (const name of Object.keys(groups)) {
-    if (name === "" || name.includes(","))
+    if (name === "" || name.includes(",")) {
       throw new TypeError(`groups: a name is text without commas, and "${name}" is not`);
+    }
   }
   const columns = Object.values(/** @type {Record<string, ArrayLike<any>>} */ (groups));
   return sideBySide(
@@ -41,8 +43,9 @@ export function groupLabels(groups) {
  * @returns {Labels}
  */
 export function idLabels(column, name = "ids") {
-  if (!Array.isArray(column))
+  if (!Array.isArray(column)) {
     return { value: /** @type {TensorLike} */ (column), strings: [null], names: [] };
+  }
   if (name === "ids" && new Set(column).size < column.length) throw new RangeError("ids must be unique");
   const [value, strings] = coded(name, column);
   return { value, strings: [strings], names: [] };
@@ -54,7 +57,7 @@ function isTensor(value) {
     Array.isArray(value) ||
     ArrayBuffer.isView(value) ||
     value instanceof Blob ||
-    ArrayBuffer.isView(/** @type {any} */ (value)?.data)
+    Array.isArray(/** @type {any} */ (value).shape)
   );
 }
 
@@ -68,8 +71,9 @@ function sideBySide(columns, names) {
   const data = new BigInt64Array(rows * columns.length);
   const strings = columns.map((column, place) => {
     const name = names[place] ?? "groups";
-    if (column.length !== rows)
+    if (column.length !== rows) {
       throw new RangeError(`groups: columns differ in length: ${rows} and ${column.length} (${name})`);
+    }
     const [numbers, texts] = coded(name, column);
     numbers.forEach((number, row) => (data[row * columns.length + place] = number));
     return texts;
@@ -86,11 +90,13 @@ function sideBySide(columns, names) {
 function coded(name, column) {
   if (typeof column[0] !== "string") return [toInt64(name, column), null];
   const distinct = [...new Set(column)].map((text) => {
-    if (typeof text !== "string")
+    if (typeof text !== "string") {
       throw new TypeError(`${name} must be all integers or all strings, and has ${String(text)}`);
+    }
     const size = new TextEncoder().encode(text).length;
-    if (size > LONGEST)
+    if (size > LONGEST) {
       throw new RangeError(`${name}: a string has ${size} bytes, and at most ${LONGEST} are allowed`);
+    }
     return text;
   });
   distinct.sort(byCodePoint);
@@ -126,8 +132,9 @@ export function putBack(report, groups, ids) {
   if (!strings) return;
   const { top, paired } = report;
   for (const lists of [top, paired?.top?.worse, paired?.top?.better]) {
-    for (const each of [...(lists?.rows ?? []), ...(lists?.elements ?? [])])
+    for (const each of [...(lists?.rows ?? []), ...(lists?.elements ?? [])]) {
       each.id = strings[Number(each.id)] ?? "";
+    }
   }
   if (top !== undefined) top.ids = "string";
 }

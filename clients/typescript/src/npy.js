@@ -40,15 +40,8 @@ export function toNpy(name, value, isWhole = false) {
   const order = descr.endsWith("1") || descr.startsWith("V") ? "|" : ORDER;
   const text = `{'descr': '${order}${descr}', 'fortran_order': False, 'shape': ${tuple}, }`;
   const header = text.padEnd(Math.ceil((text.length + 11) / 64) * 64 - 11) + "\n";
-  const head = new Uint8Array([
-    0x93,
-    ...ascii("NUMPY"),
-    1,
-    0,
-    header.length & 255,
-    header.length >> 8,
-    ...ascii(header),
-  ]);
+  const size = [header.length & 255, header.length >> 8];
+  const head = Uint8Array.of(0x93, ...ascii("NUMPY"), 1, 0, ...size, ...ascii(header));
   return [head, /** @type {BlobPart} */ (data)];
 }
 
@@ -88,10 +81,12 @@ function descrOf(name, data, dtype) {
  */
 function toTensor(name, value, isWhole) {
   if (Array.isArray(value)) return fromNested(name, value, isWhole);
-  if (ArrayBuffer.isView(value))
+  if (ArrayBuffer.isView(value)) {
     return { data: /** @type {TypedArray} */ (value), shape: [/** @type {TypedArray} */ (value).length] };
-  if (typeof value === "object" && value !== null && "data" in value && Array.isArray(value.shape))
+  }
+  if (typeof value === "object" && value !== null && "data" in value && Array.isArray(value.shape)) {
     return value;
+  }
   throw new TypeError(
     `${name} must be a typed array, nested arrays of numbers, { data, shape }, or a Blob of a .npy file`,
   );
@@ -173,8 +168,9 @@ export function fromNpy(file) {
     .filter((size) => size.trim())
     .map(Number);
   const data = new Float64Array(shape.reduce((product, size) => product * size, 1));
-  if (file.byteLength !== end + data.byteLength)
+  if (file.byteLength !== end + data.byteLength) {
     throw new TypeError("the .npy file has another length than it says");
+  }
   for (let place = 0; place < data.length; place++) data[place] = view.getFloat64(end + 8 * place, true);
   return { data, shape };
 }

@@ -31,21 +31,26 @@ export function encode(request) {
   const pieces = [];
   let type = "application/x-npy";
   for (const [name, value] of Object.entries(request)) {
-    if (value === undefined) continue;
-    const isNumber = typeof value === "number" || value === null; // pos_weight may be one
+    const isTensor = TENSORS.includes(name) && typeof value !== "number"; // pos_weight may be one
+    if (value === undefined || (value === null && isTensor)) continue;
     if (name in FILES) {
-      if (!(value instanceof Blob))
+      if (!(value instanceof Blob)) {
         throw new TypeError(`${name} must be a Blob, such as a file that was chosen`);
+      }
       type = FILES[/** @type {keyof typeof FILES} */ (name)];
       pieces.push(value);
-    } else if (TENSORS.includes(name) && !isNumber) {
+    } else if (isTensor) {
       names.push(name);
       pieces.push(...toNpy(name, value, ["mask", "groups", "ids"].includes(name)));
-    } else query.set(name, text(name, value));
+    } else {
+      query.set(name, text(name, value));
+    }
   }
-  if (type === "application/x-npy") query.set("tensors", names.join(","));
-  else if (names.length > 0 || pieces.length > 1)
+  if (type === "application/x-npy") {
+    query.set("tensors", names.join(","));
+  } else if (pieces.length > 1) {
     throw new TypeError("tensors are given in one file, or each by its name; not both");
+  }
   return { query, body: new Blob(pieces, { type }) };
 }
 

@@ -23,9 +23,8 @@ export function readResult(loss_name, request, { response, body }) {
     ? fromHeaders(loss_name, response.headers, body)
     : fromJson(readJson({ response, body }));
   const timing = /** @type {Record<string, number>} */ ({});
-  for (const [, stage, spent] of (response.headers.get("server-timing") ?? "").matchAll(
-    /([\w-]+);\s*dur=([\d.]+)/g,
-  )) {
+  const stages = response.headers.get("server-timing") ?? "";
+  for (const [, stage, spent] of stages.matchAll(/([\w-]+);\s*dur=([\d.]+)/g)) {
     timing[String(stage)] = Number(spent);
   }
   const { pos_weight } = request;
@@ -81,11 +80,8 @@ function fromHeaders(loss_name, headers, body) {
   /** @param {string} name */
   const header = (name) => {
     const value = headers.get(name);
-    if (value === null)
-      throw new BadAnswer(
-        `the answer has no header ${name} that can be read here; is there a proxy that leaves it out?`,
-      );
-    return value;
+    if (value !== null) return value;
+    throw new BadAnswer(`the answer has no header ${name} that can be read here; does a proxy leave it out?`);
   };
   const { reduction, ...params } = JSON.parse(header("lossd-params"));
   /** @param {boolean} own */
@@ -166,8 +162,9 @@ export function merge(results) {
   const rows = all.reduce((sum, each) => sum + (each.shape[0] ?? 0), 0);
   const isSame = all.every((each) => same(each.shape.slice(1), first.shape.slice(1)));
   merged.shape = isSame ? [rows, ...first.shape.slice(1)] : [];
-  if (isByRow(first))
+  if (isByRow(first)) {
     return { ...merged, loss: joined(all.map(({ loss }) => /** @type {LossArray} */ (loss))) };
+  }
   if (first.loss_terms !== undefined) {
     merged.loss_terms = addedUp(all.map(({ loss_terms }) => loss_terms ?? []));
     if (typeof first.options["normalizer"] !== "number") {
@@ -184,8 +181,9 @@ export function merge(results) {
  * @returns {LossResult<Loss>}
  */
 export function asMean(sums) {
-  if (isByRow(sums))
+  if (isByRow(sums)) {
     throw new TypeError('these are losses of rows; a mean needs sums over rows, as of reduction: "sum"');
+  }
   /** @type {LossResult<any>} */
   const mean = { ...sums, reduction: "mean" };
   return { ...mean, loss: reduced(mean) };
@@ -205,8 +203,9 @@ function isByRow(result) {
  */
 function joined(losses) {
   const shape = losses[0]?.shape.slice(1) ?? [];
-  if (!losses.every((loss) => same(loss.shape.slice(1), shape)))
+  if (!losses.every((loss) => same(loss.shape.slice(1), shape))) {
     throw new RangeError("losses of rows of different shapes cannot be joined");
+  }
   const rows = losses.reduce((sum, loss) => sum + (loss.shape[0] ?? 0), 0);
   const data = new Float64Array(losses.reduce((sum, loss) => sum + loss.data.length, 0));
   let start = 0;
@@ -251,8 +250,9 @@ function reduced(result) {
     return result.sum / nonzero(divisors[String(normalizer)] ?? Number(normalizer));
   }
   const sums = loss_terms?.[0];
-  if (sums === undefined)
+  if (sums === undefined) {
     throw new TypeError("the result does not have the terms of its sums: no mean can be made of it");
+  }
   if (reduction !== "mean") return { data: sums, shape: loss.shape };
   const least = normalizer === "positives" ? 1 : -Infinity;
   const data = sums.map((sum, place) => {
@@ -276,8 +276,9 @@ function nonzero(divisor) {
  */
 function refuseUnlike(first, other) {
   for (const name of /** @type {const} */ (["loss_name", "reduction", "params", "options"])) {
-    if (!same(first[name], other[name]))
+    if (!same(first[name], other[name])) {
       throw new RangeError(`results of different ${name} cannot be merged`);
+    }
   }
   const shapes = [first, other].map(({ loss }) =>
     typeof loss === "number" ? [] : isByRow(first) ? loss.shape.slice(1) : loss.shape,
@@ -300,8 +301,9 @@ function refuseUnlike(first, other) {
  */
 function same(one, other) {
   if (Object.is(one, other)) return true;
-  if (typeof one !== "object" || typeof other !== "object" || !one || !other || one instanceof Blob)
+  if (typeof one !== "object" || typeof other !== "object" || !one || !other || one instanceof Blob) {
     return false;
+  }
   const names = Object.keys(one);
   return (
     names.length === Object.keys(other).length &&

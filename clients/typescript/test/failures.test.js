@@ -151,7 +151,10 @@ test("attempts, first contact and the budget end retries", async (t) => {
   };
   assert.equal(await tries({ attempts: 4 }, true), 4);
   assert.equal(await tries({ burst: 2, perSecond: 0.001 }, true), 3);
-  const refused = await failure(new LossClient(await unused(), quick).bce(request));
+  let sent = 0;
+  const counted = (...words) => fetch(...words, sent++);
+  const refused = await failure(new LossClient(await unused(), { ...quick, fetch: counted }).bce(request));
+  assert.equal(sent, 3);
   assert.deepEqual(
     [refused.name, refused.code, refused.retryable],
     ["ConnectionFailed", "connection_failed", true],
@@ -162,7 +165,7 @@ test("attempts, first contact and the budget end retries", async (t) => {
 test("timeouts and deadlines", async (t) => {
   const { url, seen } = await flaky(t, () => {});
   const hanging = new LossClient(url, quick);
-  const late = await failure(hanging.bce(request, { timeout: 50 }));
+  const late = await failure(hanging.bce(request, { timeout: 50, deadline: undefined }));
   assert.deepEqual([late.name, late.code, late.retryable], ["TimedOut", "timed_out", false]);
   assert.equal((await failure(hanging.bce(request, { deadline: 80 }))).name, "TimedOut");
   assert.ok(seen[0]["x-timeout-ms"] === undefined && Number(seen[1]["x-timeout-ms"]) <= 80);

@@ -282,6 +282,8 @@ test("groups of typed arrays", async () => {
   });
   assert.deepEqual(flat.groups.ids, [[0, 1, 2]]);
   assert.deepEqual(named.groups, { ...flat.groups, names: ["camera"] });
+  const odd = await client.report("bce", { ...request, groups: { "a b+ü%": data }, sections: ["groups"] });
+  assert.deepEqual(odd.groups.names, ["a b+ü%"]);
   assert.deepEqual(pairs.groups.ids, [
     [0, 1, 2],
     ["a", "a", "a"],
