@@ -109,12 +109,12 @@ class InferenceEndpoint:
             scope=scope,
             receive=receive,
             send=send,
+            service=self._service,
             loss=self._loss.name,
             began=arrival(scope),
-            gate=self._service.gate,
             format="v2",
         )
-        await exchange.serve(self._answer, inference_problem, self._service)
+        await exchange.serve(self._answer, inference_problem)
 
     async def _answer(self, exchange: Exchange) -> None:
         settings = self._service.settings
@@ -137,7 +137,6 @@ class InferenceEndpoint:
             return LossSpec(self._loss, params, hint)
 
         scoring = WholeBody(
-            self._service,
             exchange,
             spec,
             reader,
