@@ -38,13 +38,7 @@ _WHOLE: Final = 1 << 62
 
 
 class Answered(NamedTuple):
-    """An answer.
-
-    Attributes:
-        status: The HTTP status.
-        media_type: What the body is.
-        body: The result, or the problem.
-    """
+    """An answer."""
 
     status: int
     media_type: str

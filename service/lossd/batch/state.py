@@ -112,9 +112,6 @@ def state_of_nothing(question: Question) -> State:
 def report_state(sums: ReportSums) -> tuple[memoryview, list[list[str] | None], list[str] | None]:
     """Return the figures of a report, to which nothing can be added then.
 
-    Args:
-        sums: The report's figures.
-
     Returns:
         `State.report`, `State.groups` and `State.ids`.
     """

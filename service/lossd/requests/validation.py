@@ -284,13 +284,7 @@ def _options(params: Mapping[str, object], tensors: Mapping[str, Tensor]) -> dic
 
 
 def _shape_notes(tensors: Mapping[str, Tensor], shape: Shape, axis: int) -> list[str]:
-    """Return notes on tensors whose shapes could mean two things.
-
-    Args:
-        tensors: The tensors by name.
-        shape: The inputs' shape.
-        axis: The class axis.
-    """
+    """Return notes on tensors whose shapes could mean two things."""
     notes = []
     for name, other in (("weight", 0), ("mask", 0), ("pos_weight", axis)):
         tensor_shape = tensors[name].shape if name in tensors else ()
@@ -323,13 +317,7 @@ def _class_axis_notes(shape: Shape, axis: int) -> tuple[str, ...]:
 
 
 def _check_exact(dtype: str, params: Mapping[str, object], classes: int) -> None:
-    """Check that the targets' dtype can hold the numbers that they are compared with.
-
-    Args:
-        dtype: The targets' dtype.
-        params: Checked parameters.
-        classes: The number of classes.
-    """
+    """Check that the targets' dtype can hold the numbers that they are compared with."""
     for name in ("ignore_index", "background_index"):
         value = params[name]
         if not isinstance(value, float | int) or dtype not in FLOATS:

@@ -36,9 +36,6 @@ _LATE_SECONDS: Final = 5.0
 class Lingerers:
     """The lingering connections of a server: how many have a long time, and whose turn it is to be read.
 
-    Args:
-        settings: The server's settings.
-
     Attributes:
         settings: The server's settings.
         long: The connections that have a long time.

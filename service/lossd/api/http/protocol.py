@@ -288,13 +288,7 @@ class LossdProtocol(ConnectionEnds):
     def respond_problem(
         self, answer: Problem, request_id: bytes, headers: Iterable[tuple[bytes, bytes]] = ()
     ) -> None:
-        """Write a problem document.
-
-        Args:
-            answer: The problem.
-            request_id: The request's id.
-            headers: Further headers.
-        """
+        """Write a problem document."""
         lines = [*answer.headers, (b"x-request-id", request_id), (b"server-timing", NO_TIMING), *headers]
         self.respond(answer.status, header_lines(lines), answer.body)
 

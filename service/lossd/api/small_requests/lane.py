@@ -93,13 +93,7 @@ class SmallRequest(RequestRecord):
 
 
 class FastLane:
-    """The lane of one connection. It has at most one request, which is arriving.
-
-    Args:
-        service: The front end's parts.
-        inplace: Scores the requests.
-        connection: The connection.
-    """
+    """The lane of one connection. It has at most one request, which is arriving."""
 
     def __init__(self, service: Service, inplace: InPlace, connection: LossdProtocol) -> None:
         self._gate = service.gate

@@ -32,11 +32,6 @@ def document_of(sums: ReportSums, result: LossResult, request: LossRequest) -> d
 
     Numbers may be infinite or NaN, which are strings in JSON. Sums and counts of many figures are numpy
     arrays; sums have a first axis of terms.
-
-    Args:
-        sums: The report's figures.
-        result: The request's result.
-        request: The request.
     """
     document = _Document(sums, result, request)
     written: dict[str, Callable[[], Section]] = {

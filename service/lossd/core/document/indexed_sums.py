@@ -17,11 +17,7 @@ Index: TypeAlias = npt.NDArray[np.int64]
 
 
 class NativeIndexedSums:
-    """Exact sums, kept as planes: arrays that add up to them.
-
-    Args:
-        length: How many sums there are.
-    """
+    """Exact sums, kept as planes: arrays that add up to them."""
 
     __slots__ = ("_count", "_planes")
 
@@ -81,11 +77,7 @@ class NativeIndexedSums:
 
 
 class PlainIndexedSums:
-    """The same without the native code, and slower.
-
-    Args:
-        length: How many sums there are.
-    """
+    """The same without the native code, and slower."""
 
     __slots__ = ("_length", "_sums")
 

@@ -24,13 +24,7 @@ _CAUTION: Final = 1.5
 
 
 class Permit:
-    """Permission to receive and score a body.
-
-    Args:
-        limiter: The limiter that gave it.
-        team: The body's team.
-        nbytes: The body's length.
-    """
+    """Permission to receive and score a body."""
 
     __slots__ = ("_limiter", "nbytes", "team")
 

@@ -38,13 +38,7 @@ _COSTLY: Final = 4.0
 
 
 class Prepared(NamedTuple):
-    """A request of one part, ready to score.
-
-    Attributes:
-        request: The request.
-        cut: Its one part.
-        work: The kernel's arguments.
-    """
+    """A request of one part, ready to score."""
 
     request: LossRequest
     cut: Cut

@@ -57,10 +57,6 @@ class Children:
 
     Where another program embeds the engine, that process is the one front end, and only workers are started.
 
-    Args:
-        settings: The server's settings.
-        devices: The workers' devices.
-
     Attributes:
         heartbeats: All processes' heartbeats.
         quotas_fd: The memory of the teams' quotas.

@@ -28,12 +28,7 @@ class _File(NamedTuple):
 
 
 class UnixListener:
-    """A listening Unix socket with its file.
-
-    Args:
-        path: The file.
-        listener: The socket.
-    """
+    """A listening Unix socket with its file."""
 
     def __init__(self, path: Path, listener: socket.socket) -> None:
         self.path: Final = path

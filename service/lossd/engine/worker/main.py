@@ -63,12 +63,7 @@ _NICENESS: Final = 10
 
 @dataclass(slots=True)
 class _Task:
-    """A slice that has arrived.
-
-    Attributes:
-        front_end: The front end that sent it.
-        slice: The slice.
-    """
+    """A slice that has arrived."""
 
     front_end: FrontEnd
     slice: Slice
