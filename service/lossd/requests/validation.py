@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeAlias
 
 import numpy as np
@@ -64,6 +64,19 @@ class BodyMemory(Protocol):
         """The memory's bytes."""
 
 
+@dataclass(frozen=True, slots=True)
+class OwnMemory:
+    """Memory that holds a body and nothing else."""
+
+    view: memoryview
+    offset: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """The memory's length in bytes."""
+        return len(self.view)
+
+
 def assemble(
     loss: Loss,
     body: Body,
@@ -88,10 +101,7 @@ def assemble(
     Raises:
         RequestError: A tensor or parameter is missing, unknown, not allowed, or does not fit the others.
     """
-    params = check_params(loss, sent_params)
-    check_targets(params)
-    if not REPORT_BY_NAME.keys().isdisjoint(params):
-        check_report(loss, params)
+    params = _check_parameters(loss, sent_params)
     placed = _TensorMemory(memory, free)
     tensors = {name: placed.found(tensor) for name, tensor in body.tensors.items()}
     for name, array in body.arrays.items():
@@ -152,10 +162,7 @@ def assemble_rows(
     Raises:
         RequestError: As `assemble`.
     """
-    params = check_params(loss, sent_params)
-    check_targets(params)
-    if not REPORT_BY_NAME.keys().isdisjoint(params):
-        check_report(loss, params)
+    params = _check_parameters(loss, sent_params)
     rows = _row_tensors(columns, by_index=params["targets_format"] == "index")
     tensors = {name: replace(row, shape=(ROWS, *row.shape)) for name, row in rows.items()}
     shape = _check(loss, tensors, params)
@@ -213,6 +220,15 @@ class _TensorMemory:
         into = np.frombuffer(self._memory.view, dtype=array.dtype, count=array.size, offset=offset)
         into[:] = array.reshape(-1)
         return Tensor(array.dtype.name, array.shape, self._memory.offset + offset)
+
+
+def _check_parameters(loss: Loss, sent: Mapping[str, object]) -> dict[str, object]:
+    """Return all parameters, checked by themselves and together."""
+    params = check_params(loss, sent)
+    check_targets(params)
+    if not REPORT_BY_NAME.keys().isdisjoint(params):
+        check_report(loss, params)
+    return params
 
 
 def _check(loss: Loss, tensors: Mapping[str, Tensor], params: Mapping[str, object]) -> Shape:

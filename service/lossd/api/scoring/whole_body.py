@@ -14,15 +14,16 @@ from lossd.api.json_helper.parser import LARGE_BYTES
 from lossd.api.scoring.array_answer import check_answer, reserve_output
 from lossd.api.scoring.body import SizeLimit, decoded
 from lossd.api.scoring.exchange import Exchange
-from lossd.api.scoring.request_spec import LossSpec
+from lossd.api.scoring.request_spec import LossSpec, no_report
 from lossd.api.services import SMALL_BYTES, Service
 from lossd.core.cut import Cut
 from lossd.core.parameters import class_axis
 from lossd.engine.admission.arena import Arena, Region
 from lossd.engine.admission.concurrency import Permit
-from lossd.engine.dispatch.in_place import InPlace
+from lossd.engine.dispatch.in_place import InPlace, prepare_request
 from lossd.engine.dispatch.job import Batch, Job
 from lossd.engine.dispatch.report_outputs import ReportPlan
+from lossd.engine.dispatch.result import too_late
 from lossd.requests.report_checks import plan_for, show_pos_weight
 from lossd.requests.validation import assemble
 from lossd.types import ITEMSIZE, Body, LossRequest, LossResult, Timings
@@ -247,7 +248,8 @@ class WholeBody:
         slice_elements = self._service.pool.elements_for(spec.loss, report="report" in params)
         request, cut = assemble(spec.loss, body, free, region, params, slice_elements)
         if cut.whole_rows:
-            spec.check_report()
+            if not spec.has_report:
+                raise no_report()
             self._report = plan_for(request, cut, self._service.settings)
         self._exchange.charge(cut.size)
         return request, cut
@@ -256,7 +258,11 @@ class WholeBody:
         began, exchange = time.monotonic(), self._exchange
         if cut.output_shape:
             check_answer(self._service, request, cut, self._spec())
-        result, compute = inplace.score(request, cut, region.memory, 0, exchange.answer_deadline)
+        started = time.monotonic()
+        if started >= exchange.answer_deadline:
+            raise too_late()
+        result = inplace.compute(prepare_request(request, cut), region.memory, 0)
+        compute = time.monotonic() - started
         timings = _timings(exchange, began, compute)
         begins = began + timings.queue
         exchange.stages |= {"queue": (began, begins), "compute": (begins, begins + compute)}
