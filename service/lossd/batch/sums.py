@@ -12,14 +12,14 @@ import numpy as np
 from lossd.batch.state import Numbering, Question, State, add_report_state, report_state
 from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut
-from lossd.core.document.accumulator import Int64Array, ReportSums
+from lossd.core.document.accumulator import ReportSums
 from lossd.core.document.document import document_of
 from lossd.core.document.indexed_sums import IndexedSums, indexed_sums
 from lossd.core.kernel import Kernel
 from lossd.core.kernel import Sums as Scored
 from lossd.core.parameters import reduced_axes
 from lossd.core.prepare import prepare
-from lossd.core.report.partial import Partial
+from lossd.core.report.partial import Int64Array, Partial
 from lossd.engine.dispatch.array_outputs import channels
 from lossd.engine.dispatch.result import RunningTotals, result_of
 from lossd.requests.report_checks import plan_for

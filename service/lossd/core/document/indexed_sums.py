@@ -118,3 +118,11 @@ IndexedSums: TypeAlias = NativeIndexedSums | PlainIndexedSums
 def indexed_sums(length: int) -> IndexedSums:
     """Return exact sums by index, native ones if the library was compiled."""
     return PlainIndexedSums(length) if why_missing() else NativeIndexedSums(length)
+
+
+def trimmed(planes: Float64Array) -> Float64Array:
+    """Return terms, [k, ...], without the last planes that hold nothing; at least one."""
+    used = len(planes)
+    while used > 1 and not planes[used - 1].any():
+        used -= 1
+    return planes[:used]
