@@ -73,11 +73,6 @@ class Service:
         return self.pool.unready + ["the server is being stopped"] * stopping
 
     @property
-    def ready(self) -> bool:
-        """Whether new requests are answered."""
-        return not self.unready
-
-    @property
     def degraded(self) -> list[str]:
         """What is wrong although requests are answered."""
         return [*self.pool.degraded, *self.metrics.full_shares()]

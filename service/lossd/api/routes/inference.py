@@ -261,9 +261,9 @@ async def _list_models(request: Request, service: Service) -> list[RepositoryMod
         if len(body) > _MOST_INDEX_BYTES:
             detail = f"the body has more than {_MOST_INDEX_BYTES} bytes; send none, or {{}}"
             raise RequestError(ErrorCode.BODY_TOO_LARGE, detail)
-    if read_index_request(bytes(body)) and not service.ready:
+    reason = "no worker is ready" if service.unready else ""
+    if read_index_request(bytes(body)) and reason:
         return []
-    reason = "" if service.ready else "no worker is ready"
     state: Literal["READY", "UNAVAILABLE"] = "UNAVAILABLE" if reason else "READY"
     return [RepositoryModel(name=name, version=MODEL_VERSION, state=state, reason=reason) for name in LOSSES]
 
@@ -299,7 +299,7 @@ def _add_model(router: APIRouter, path: str, loss: Loss, service: Service) -> No
 
 
 def _readiness(service: Service) -> JSONResponse:
-    ready = service.ready
+    ready = not service.unready
     return JSONResponse({"ready": ready}, 200 if ready else 503)
 
 

@@ -118,7 +118,7 @@ class Exchange(IncomingRequest, RequestRecord):
     def _begin_span(self, tracing: Tracing) -> None:
         """Begin the span, now that the key is known: nobody else may have requests sampled."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
-        self.span = tracing.begin_request(self.scope["path"], self.began, headers)
+        self.span = RequestSpan(tracing.tracer, self.scope["path"], self.began, headers)
 
     def _trace_attributes(self) -> dict[str, str | int]:
         attributes: dict[str, str | int] = {
