@@ -78,11 +78,6 @@ class Decoder:
     """Decoder of one body."""
 
     def __init__(self, coding: _Coding) -> None:
-        """Expect a body.
-
-        Args:
-            coding: The body's coding.
-        """
         self._coding = coding
         self._stream: Stream | None = None  # None between two streams
         self._streams = 0
