@@ -122,9 +122,6 @@ class Ingress:
     Serve would read any body as fast as it arrives, however long it is. This layer adds
     the header that turns that off. So the application reads, no more than it has memory for, and notices a
     caller who hangs up. Serve also adds a second X-Request-Id, which is left out.
-
-    Args:
-        app: What Serve answers requests with.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -147,11 +147,7 @@ def report_state(sums: ReportSums) -> tuple[memoryview, list[list[str] | None], 
 
 
 class Numbering:
-    """The strings of a column of groups, numbered as they come.
-
-    Args:
-        names: The strings by number, to which new ones are added.
-    """
+    """The strings of a column of groups, numbered as they come; new ones are added to ``names``."""
 
     def __init__(self, names: list[str]) -> None:
         self._names = names

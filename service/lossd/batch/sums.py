@@ -163,10 +163,7 @@ class Sums:
         )
 
     def result(self, reduction: str) -> LossResult:
-        """Return the result, with the report. Nothing can be added then.
-
-        Args:
-            reduction: ``sum`` or ``mean``.
+        """Return the result, a ``sum`` or ``mean``, with the report. Nothing can be added then.
 
         Raises:
             RequestError: ``empty_mean``.

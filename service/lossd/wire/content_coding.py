@@ -151,10 +151,7 @@ class Decoder:
 
 
 def make_decoder(value: str | None) -> Decoder | None:
-    """Return a decoder for a request's Content-Encoding; None where the body is not coded.
-
-    Args:
-        value: The header's value; None where there is no header.
+    """Return a decoder for the value of Content-Encoding, if any; None where the body is not coded.
 
     Raises:
         RequestError: ``unsupported_encoding``: the coding is unknown, or there are several.

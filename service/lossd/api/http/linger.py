@@ -128,11 +128,7 @@ class Linger:
             self._flow.resume_reading()
 
     def look(self, seconds: float) -> None:
-        """Close the connection if its time is up.
-
-        Args:
-            seconds: The time since the last look.
-        """
+        """Close the connection if its time is up, some seconds after the last look."""
         self._left_seconds -= seconds
         self._quiet_seconds += seconds
         self._late_seconds -= seconds

@@ -273,13 +273,7 @@ class LossdProtocol(ConnectionEnds):
     # Answers
 
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
-        """Write an answer.
-
-        Args:
-            status: Its status.
-            headers: The lines of its headers, without those that every answer has.
-            body: Its body.
-        """
+        """Write an answer, given the lines of its headers without those that every answer has."""
         defaults = self.server_state.default_headers
         if defaults is not self._lines_of:  # uvicorn makes new ones each second, with the date
             self._lines_of, self._default_lines = defaults, header_lines(defaults)

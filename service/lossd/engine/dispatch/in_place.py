@@ -65,11 +65,7 @@ class InPlace:
         check_known_answers(self._kernel)
 
     async def keep_checking(self, seconds: float) -> None:
-        """Check the kernel again and again, and end the process if it fails.
-
-        Args:
-            seconds: The time between two checks.
-        """
+        """Check the kernel again each time after some seconds, and end the process if it fails."""
         while True:
             await asyncio.sleep(seconds)
             try:

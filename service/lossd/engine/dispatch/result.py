@@ -40,11 +40,7 @@ class RunningTotals:
             sum_of.add_all(terms or ())
 
     def totals(self, *, weighted: bool) -> Sums:
-        """Return the totals so far.
-
-        Args:
-            weighted: Whether the request has weights.
-        """
+        """Return the totals so far, ``weighted`` if the request has weights."""
         if self._sums is None:
             return self._first or Sums([0.0], [0.0] if weighted else None, [0.0], 0)
         loss, weights, positives = self._sums

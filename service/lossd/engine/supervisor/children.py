@@ -31,11 +31,7 @@ _MODULES: Final[dict[Role, str]] = {
 
 
 class Embedding:
-    """The front end in this process, which another program's listener feeds.
-
-    Args:
-        control: The keeper's end of their socket pair.
-    """
+    """The front end in this process, which another program's listener feeds."""
 
     index: Final = 0
 

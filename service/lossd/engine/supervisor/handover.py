@@ -53,11 +53,7 @@ class Handover:
         door.setblocking(False)
 
     async def serve(self, when_taken: Callable[[], None]) -> None:
-        """Offer the sockets to those who connect, one after the other, until one takes them over.
-
-        Args:
-            when_taken: Called once another server accepts from the listening socket.
-        """
+        """Offer the sockets to one after the other, until one accepts from them; then call ``when_taken``."""
         loop = asyncio.get_running_loop()
         while True:
             self._owned = True

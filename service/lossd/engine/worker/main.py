@@ -274,11 +274,7 @@ def _log_failure(failed: Slice) -> None:
 
 
 def main(arguments: str) -> None:
-    """Run a worker.
-
-    Args:
-        arguments: Its `WorkerOptions` in JSON.
-    """
+    """Run a worker, given its `WorkerOptions` in JSON."""
     options = msgspec.json.decode(arguments, type=WorkerOptions)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor
     logs.configure("worker", options.index, options.log_level, options.log_format)
