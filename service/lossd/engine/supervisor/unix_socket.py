@@ -7,7 +7,7 @@ import os
 import socket
 import stat
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 _LONGEST_PATH: Final = 107
 """Bytes of a Unix socket's path, at most."""
@@ -18,13 +18,6 @@ _ANSWER_SECONDS: Final = 5.0
 
 class UnixSocketError(Exception):
     """A Unix socket cannot be used; says why, and what to do."""
-
-
-class _File(NamedTuple):
-    """A file, whatever its name."""
-
-    device: int
-    inode: int
 
 
 class UnixListener:
@@ -87,12 +80,13 @@ def listen_at(path: Path, waiting: int) -> UnixListener:
     return UnixListener(path, listener)
 
 
-def _find(path: Path) -> _File | None:
+def _find(path: Path) -> tuple[int, int] | None:
+    """Return the device and inode of the file at a path, if there is one."""
     try:
         found = path.lstat()
     except OSError:
         return None
-    return _File(found.st_dev, found.st_ino)
+    return found.st_dev, found.st_ino
 
 
 def _clear(path: Path) -> None:
