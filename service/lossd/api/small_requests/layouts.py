@@ -152,7 +152,6 @@ class Layouts(ABC):
 
     def _base(self, body: memoryview) -> int:
         """Return the offset that those of a layout are counted from."""
-        del body
         return 0
 
     def _gaps(self, found: Body, body: memoryview) -> Sequence[tuple[int, bytes]]:
@@ -161,12 +160,10 @@ class Layouts(ABC):
 
     def _layout_like(self, found: Body) -> Layout | None:
         """Return the known layout of a body that has been parsed, if there is one."""
-        del found
         return None
 
     def _keep(self, layout: Layout, found: Body, length: int) -> None:
         """Keep a layout. All of its tensors lie in the body."""
-        del found
         if sum(len(gap) for _, gap in layout.gaps) > _LONGEST_GAPS:
             return
         if length not in self._known and len(self._known) >= _KEPT_LENGTHS:
@@ -184,7 +181,6 @@ class NpyLayouts(Layouts):
         self._spec = spec
 
     def _parse(self, body: memoryview, scratch: OwnMemory) -> tuple[Body, Writer]:
-        del scratch
         spec = self._spec
         assert isinstance(spec.form, Format)
         reader = spec.form.reader(options=spec.options, names=spec.names)
@@ -216,7 +212,6 @@ class JsonLayouts(Layouts):
         return _json_layouts.get((self._spec, _kind_of(found)))
 
     def _keep(self, layout: Layout, found: Body, length: int) -> None:
-        del length
         if len(_json_layouts) >= _KEPT_KINDS:
             _json_layouts.clear()
         _json_layouts[self._spec, _kind_of(found)] = layout
@@ -238,7 +233,6 @@ class InferenceLayouts(Layouts):
         self._header_length = header_length
 
     def _parse(self, body: memoryview, scratch: OwnMemory) -> tuple[Body, Writer]:
-        del scratch
         reader = InferenceReader(header_length=self._header_length, max_json_bytes=len(body))
         reader.feed(body)
         found = reader.finish(body)
