@@ -19,12 +19,18 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 SOURCE: Final = "service/lossd/__init__.py"
 CHANGES: Final = "CHANGELOG.md"
-PLACES: Final = (SOURCE, "README.md", "docs/**/*.md", "deploy/**/*")
-_VERSION: Final = r"\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?"
+PLACES: Final = (SOURCE, "README.md", "docs/**/*.md", "deploy/**/*", "clients/*/package*.json")
+_VERSION: Final = r"\d+\.\d+\.\d+"  # of a pre-release, Python, Helm and npm write different forms
 # What stands before the version: an image, a requirement, a tag of this repository, a field of a document.
 _BEFORE: Final = (
     *(r'^__version__ = "', r"\blossd(?:-ray)?:", r"\blossd(?:\[[\w,]+\])?==", r"lossd/[\w/-]*@v"),
-    *(r"lossd/-/raw/v", r'"version": "', r"^(?:appVersion|version): ", r"\bnewTag: "),
+    *(
+        r"lossd/-/raw/v",
+        r'(?:\{|, )"version": "',
+        r'"name": "lossd[\w-]*",\n +"version": "',
+        r"^(?:appVersion|version): ",
+        r"\bnewTag: ",
+    ),
 )
 _NAMED: Final = re.compile(rf"({'|'.join(_BEFORE)})({_VERSION})(?![\w.]*\w)", re.MULTILINE)
 _SECTION: Final = re.compile(r"^## (.+)$", re.MULTILINE)
@@ -53,7 +59,7 @@ def current(root: Path) -> str:
 def write(root: Path, version: str, today: date) -> None:
     """Write a version into every place, and give the changes that were not released its heading."""
     if not re.fullmatch(_VERSION, version):
-        msg = f"{version!r} is no version; write 1.2.3, or 1.2.3rc1"
+        msg = f"{version!r} is no version; write it as 1.2.3"
         raise ReleaseError(msg)
     changes = root / CHANGES
     text = changes.read_text()

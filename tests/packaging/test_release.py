@@ -12,7 +12,7 @@ from lossd import __version__
 from pages import ROOT
 from scripts.release import CHANGES, SOURCE, ReleaseError, current, places, write, wrong
 
-NEW = "7.8.9rc1"
+NEW = "7.8.10"
 DAY = date(2031, 2, 3)
 
 
@@ -72,9 +72,9 @@ def test_a_release_needs_its_tag_and_its_dated_changes(checkout: Path) -> None:
 
 
 def test_what_is_no_version_or_has_no_changes_is_refused(checkout: Path) -> None:
-    with pytest.raises(ReleaseError, match=r"'v1\.2' is no version; write 1\.2\.3, or 1"):
+    with pytest.raises(ReleaseError, match=r"'v1\.2' is no version; write it as 1\.2\.3"):
         write(checkout, "v1.2", DAY)
     write(checkout, NEW, DAY)
     with pytest.raises(ReleaseError, match="no changes under Unreleased"):
-        write(checkout, "7.8.9", DAY)
+        write(checkout, "7.9.0", DAY)
     assert current(checkout) == NEW
