@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from live_server import LiveServer, live_server
+from lossd import __version__
 from lossd_client import Report
 from typescript.tools import NODES, PACKAGE, ROOT, node, run, tool
 
@@ -64,8 +65,8 @@ def test_the_package_has_sources_and_types_alone(installed: Path) -> None:
     assert files == expected | {"package.json", "README.md", "LICENSE"}
     described: dict[str, Any] = json.loads((package / "package.json").read_text())
     assert "dependencies" not in described
+    assert described["version"] == __version__
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert described["version"] == project["version"]
     assert described["license"] == project["license"]
 
 
