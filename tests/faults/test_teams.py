@@ -34,11 +34,12 @@ class Closed:
         return httpx.get(f"{self.server.url}/v2", headers={"x-api-key": key}, timeout=10).status_code
 
 
-@pytest.fixture
-def closed(tmp_path: Path) -> Iterator[Closed]:
-    path, key = tmp_path / "teams.toml", make_key()
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Closed]:
+    folder, key = tmp_path_factory.mktemp("closed"), make_key()
+    path = folder / "teams.toml"
     write_teams(path, team_table("ops", key))
-    with live_server(tmp_path, teams=path, front_ends=2, device="cpu") as server:
+    with live_server(folder, teams=path, front_ends=2, device="cpu") as server:
         server.key = key
         yield Closed(server, path)
 
@@ -103,7 +104,7 @@ def test_a_bad_file_changes_nothing_for_those_that_are_started_later_either(clos
 def test_a_rate_holds_over_both_front_ends_whatever_the_connections(closed: Closed) -> None:
     key, free = make_key(), make_key()
     limits = {"requests_per_second": 40.0}
-    write_teams(closed.path, ops(closed), team_table("a", key, limits=limits), team_table("b", free))
+    write_teams(closed.path, ops(closed), team_table("limited", key, limits=limits), team_table("b", free))
     wait_until(lambda: closed.status(free) == 200, 10, "the teams are known")
     seconds = 3.0
     with Load() as load, Load() as other:

@@ -3,34 +3,42 @@
 import errno
 import os
 import sys
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from typing import Annotated, Final
 
 import typer
 
-from lossd_client.cli.bench.command import bench
-from lossd_client.cli.compare import compare
-from lossd_client.cli.doctor.command import doctor
 from lossd_client.cli.engines.engine import Here, provide
 from lossd_client.cli.exits import EPILOG, Exit
-from lossd_client.cli.merge import merge
 from lossd_client.cli.options import Command
-from lossd_client.cli.ping import ping
-from lossd_client.cli.report import report
-from lossd_client.cli.score import score
 from lossd_client.cli.usage import ask_usage
 
 __all__ = ["Here", "create_app", "run"]
 
+_OWN: Final = {
+    "score": "score",
+    "report": "report",
+    "merge": "merge",
+    "compare": "compare",
+    "ping": "ping",
+    "doctor": "doctor.command",
+    "bench": "bench.command",
+}
+"""The commands, and their modules, which take a fifth of a second together."""
+
 
 def create_app(
-    *additions: Callable[[typer.Typer], None], here: Callable[[], Here] | None = None
+    *additions: Callable[[typer.Typer], None],
+    here: Callable[[], Here] | None = None,
+    named: str | None = None,
 ) -> typer.Typer:
     """Put the command together.
 
     Args:
         additions: Functions that add further commands. These find `ask_usage` as their context's object.
         here: Imports what --engine needs of the server's package; without it there are no engines.
+        named: The first argument. Where it names a command, no other command's module is imported.
     """
     if here is not None:
         provide(here)
@@ -42,12 +50,25 @@ def create_app(
         context_settings={"help_option_names": ["-h", "--help"], "obj": ask_usage},
         callback=_root,
     )
-    for command in (score, report, merge, compare, ping, doctor, bench):
-        app.command()(command)
+    added = typer.Typer()
     for add in additions:
-        add(app)
+        add(added)
+    for name in _wanted(named, added):
+        app.command()(getattr(import_module(f"lossd_client.cli.{_OWN[name]}"), name))
+    app.registered_commands += added.registered_commands
+    app.registered_groups += added.registered_groups
     _unify(app)
     return app
+
+
+def _wanted(named: str | None, added: typer.Typer) -> Iterable[str]:
+    """Return the client's commands that are to be had: all, unless the argument names one, or one added."""
+    if named in _OWN:
+        return (named,)
+    functions = [command.callback for command in added.registered_commands]
+    names = {function.__name__ for function in functions if function is not None}
+    names |= {str(group.name) for group in added.registered_groups}
+    return () if named in names else _OWN
 
 
 def run(app: typer.Typer) -> None:
