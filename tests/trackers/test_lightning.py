@@ -36,7 +36,9 @@ from lossd_client import (
     TimedOut,
     Timeout,
 )
-from lossd_client.callbacks.lightning import ValidationReport
+from lossd_client._deferred import Room
+from lossd_client._outage import Urgency
+from lossd_client.callbacks.lightning import ValidationReport, _EpochReport
 from lossd_client.testing import FakeTransport
 from trackers.outages import outage
 from trackers.wandb_file import finished
@@ -301,6 +303,21 @@ def test_a_server_that_hangs_does_not_hold_up_a_training(tmp_path: Path) -> None
         report = ValidationReport("bce", client)
         fitted(tmp_path, [Watching({(1, 0): hang}), report], epochs=6, num_sanity_val_steps=0)
     assert transport.asked <= 3  # one at first, one at the end, and one if four seconds have passed
+
+
+def test_no_rank_has_a_report_without_a_refused_batch() -> None:
+    transport = Flaky()
+    with LossClient(transport=lambda: transport, retry=None) as client:
+        report = _EpochReport("bce", client, Room())
+        report.update(X[:6], Y[:6])
+        transport.is_away = True
+        with pytest.warns(UserWarning, match="the server is away since"):
+            report.update(X[6:], Y[6:] + 1)
+        transport.is_away = False
+        with pytest.raises(InvalidRequest, match="target_out_of_range"):
+            report.report(Urgency.SOON)
+        assert int(report.metric_state["report_missing"][0]) == 1  # which ranks add up
+        assert report.report(Urgency.SOON) is None
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
