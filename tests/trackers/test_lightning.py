@@ -309,10 +309,10 @@ def test_no_rank_has_a_report_without_a_refused_batch() -> None:
     transport = Flaky()
     with LossClient(transport=lambda: transport, retry=None) as client:
         report = _EpochReport("bce", client, Room())
-        report.update(X[:6], Y[:6])
+        report.update(X[:6, :3], Y[:6])
         transport.is_away = True
         with pytest.warns(UserWarning, match="the server is away since"):
-            report.update(X[6:], Y[6:] + 1)
+            report.update(X[6:, :3], Y[6:] + 1)
         transport.is_away = False
         with pytest.raises(InvalidRequest, match="target_out_of_range"):
             report.report(Urgency.SOON)
