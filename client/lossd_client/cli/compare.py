@@ -58,6 +58,8 @@ def _of_reports(options: CompareOptions) -> Comparison:
             for path in paths:
                 if written is not None and written.exists() and written.samefile(path):
                     raise BadFile(f"{option} {written} is one of the reports: name another file")
+        for each in reports:
+            options.refuse_other_loss(each.loss_name)
         new, baseline = reports[0], reports[1] if len(reports) > 1 else None
         with open_parts(options.junit) as [junit], readable(" and ".join(options.shards)):
             found = _judged(options, new, baseline, options.by or [], options.clusters or [])
@@ -111,9 +113,12 @@ def _judged(
     options: CompareOptions, new: Report, baseline: Report | None, by: Sequence[str], clusters: Sequence[str]
 ) -> Comparison:
     bound, confidence = options.max_regression, options.confidence
-    return compare_reports(
+    found = compare_reports(
         new, baseline, by=by, clusters=clusters, max_regression=bound, confidence=confidence
     )
+    if not found.whole.rows:
+        raise BadFile(f"{options.new} has no rows that count: nothing can be compared")
+    return found
 
 
 def _finished(

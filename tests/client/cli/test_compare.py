@@ -471,7 +471,7 @@ WRONG: list[tuple[list[object], str]] = [
     (["new.npy", "old.json"], "old.json is a saved report by its name, and new.npy is none"),
     (["a.json", "--baseline", "old.npy"], "a.json is a saved report by its name, and old.npy is none"),
     (["a.json", "b.json", "c.json"], "3 reports are named"),
-    (["a.json", "--loss", "focal"], "--loss is for files that are scored"),
+    (["a.json", "--gamma", "2", "--loss", "focal"], "--gamma is for files that are scored"),
     (["a.json", "--id", "x"], "--id is for files that are scored"),
     (["a.json", "--ids", "x"], "--ids is for files that are scored"),
     (["a.json", "--engine", "local"], "--engine is for files that are scored"),
