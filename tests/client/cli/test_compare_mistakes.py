@@ -273,6 +273,24 @@ def test_a_long_name_of_a_group_does_not_widen_the_summary(base_url: str) -> Non
     assert r"camera \x1b[31mred" in done.stdout
 
 
+def test_a_console_without_a_names_letters_gets_the_verdict_and_json_is_utf8(base_url: str) -> None:
+    np.save("camera.npy", np.array(["vorne", "hinten ☂"])[np.arange(N) % 2])
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    plain, as_json = (
+        subprocess.run(
+            command("--by", "camera.npy", *options, url=base_url),
+            env=environment,
+            capture_output=True,
+            timeout=60,
+            check=True,
+        ).stdout
+        for options in ([], ["--json"])
+    )
+    assert plain.startswith(b"verdict        passed")
+    assert rb"camera hinten \u2602" in plain
+    assert [group["id"] for group in json.loads(as_json)["groups"]] == [["hinten ☂"], ["vorne"]]
+
+
 @pytest.mark.alone
 def test_the_summary_of_many_groups_takes_time_by_their_number_and_prints_the_worst(base_url: str) -> None:
     np.save("camera.npy", np.arange(N) // 20)

@@ -69,6 +69,7 @@ def finish(
                 file.write(b"\n\n")
             file.write(comparison.to_markdown().encode())
     if options.as_json:
-        typer.echo(json.dumps(comparison.to_dict(), ensure_ascii=False, allow_nan=False))
+        # Bytes, since JSON is UTF-8 whatever the encoding of a console.
+        typer.echo(json.dumps(comparison.to_dict(), ensure_ascii=False, allow_nan=False).encode())
     else:
         print_summary(comparison, names)

@@ -43,4 +43,9 @@ def print_table(console: Console, table: Table) -> None:
             line.pop()
         if line:
             line[-1] = Segment(line[-1].text.rstrip(), line[-1].style)
-        console.print(*(Text(each.text, each.style or "") for each in line), sep="")
+        console.print(*(Text(_sayable(each.text, console), each.style or "") for each in line), sep="")
+
+
+def _sayable(text: str, console: Console) -> str:
+    """Return a text with an escape for what a console of another encoding than UTF-8 does not have."""
+    return text.encode(console.encoding, "backslashreplace").decode(console.encoding)
