@@ -3,23 +3,22 @@
 from collections.abc import Sequence
 
 from lossd_client.comparison._change import Change
+from lossd_client.comparison._comparison import Comparison
 from lossd_client.comparison._output.sentences import (
     confidence,
-    judging,
+    judged_by,
     name_of,
     percent,
-    ranged,
     signed,
     worst_first,
 )
-from lossd_client.comparison._view import ComparisonView
 from lossd_client.report._drawing.markup import number
 from lossd_client.report._figures.groups import GroupId
 
 HEAD = ("", "verdict", "new", "baseline", "difference", "relative", "interval", "confidence", "rows")
 
 
-def table_rows(comparison: ComparisonView, shown: int) -> tuple[list[Sequence[str]], str]:
+def table_rows(comparison: Comparison, shown: int) -> tuple[list[Sequence[str]], str]:
     """Return the whole and the worst groups, a row each, and what is said of the others.
 
     Args:
@@ -39,7 +38,7 @@ def table_rows(comparison: ComparisonView, shown: int) -> tuple[list[Sequence[st
     return found, f"And {len(rest):,} more groups: {', '.join(counts)}."
 
 
-def _row(comparison: ComparisonView, id: GroupId | None, change: Change) -> Sequence[str]:  # noqa: A002 - its name
+def _row(comparison: Comparison, id: GroupId | None, change: Change) -> Sequence[str]:  # noqa: A002 - its name
     return (
         name_of(comparison, id),
         change.verdict,
@@ -47,7 +46,7 @@ def _row(comparison: ComparisonView, id: GroupId | None, change: Change) -> Sequ
         number(change.baseline),
         signed(change.difference),
         percent(change.relative),
-        ranged(judging(change, comparison), comparison),
+        judged_by(change, comparison),
         confidence(change.confidence),
         f"{change.rows:,}",
     )
