@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client._calls.arrays import forget, widened
+from lossd_client._calls.ranges import Within
 from lossd_client.cli.inputs.shards import Arrays
 
 _BASELINE_WITHIN: Final = (
@@ -29,7 +30,7 @@ class Ranges:
         self._least, self._greatest = np.inf, -np.inf
         self._is_within = True  # all in [0, 1] so far; else nothing more is looked at
         self._are_bits, self._target_bits = True, True
-        self._baseline = _Within()
+        self._baseline = Within()
 
     def see(self, block: Arrays) -> None:
         """Look at some rows."""
@@ -78,33 +79,6 @@ class Ranges:
                 "the two are swapped"
             ]
         return []
-
-
-class _Within:
-    """Whether all values of the baseline are in [0, 1], updated by block."""
-
-    def __init__(self) -> None:
-        self._all = True
-        self._least, self._greatest = np.inf, -np.inf
-
-    def see(self, array: NDArray[Any]) -> None:
-        """Look at some rows."""
-        if self._all and array.size:
-            values = widened(array)
-            self._least = min(self._least, float(values.min()))
-            self._greatest = max(self._greatest, float(values.max()))
-            self._all = bool(values.min() >= 0 and values.max() <= 1)
-            forget(array)
-
-    def take(self, other: "_Within") -> None:
-        """Add what another looked at."""
-        self._all &= other._all
-        self._least, self._greatest = min(self._least, other._least), max(self._greatest, other._greatest)
-
-    @property
-    def is_likely(self) -> bool:
-        """Whether they may be probabilities."""
-        return self._all and self._least < self._greatest
 
 
 def _are_bits(values: NDArray[Any]) -> bool:
