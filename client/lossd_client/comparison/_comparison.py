@@ -1,20 +1,20 @@
 """A comparison of two models' losses."""
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Final
 
-from lossd_client.comparison._change import Change, Verdict
-from lossd_client.comparison._pairing import Pairing
-from lossd_client.report._figures.groups import GroupId
+from lossd_client.comparison._change import Change
+from lossd_client.comparison._output.junit import junit
+from lossd_client.comparison._output.markdown import markdown
+from lossd_client.comparison._output.sentences import lines
+from lossd_client.comparison._view import ComparisonView
 from lossd_client.report._json import floats_as_json, id_as_json, number_as_json
 
 SCHEMA: Final = "lossd.comparison/1"
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(ComparisonView):
     """How a model's mean loss differs from another's, and whether it has grown by more than a bound.
 
     Attributes:
@@ -31,35 +31,6 @@ class Comparison:
         confidence: The confidence of the whole, and of all groups together.
         notes: Sentences on how the two were compared, and on what may surprise.
     """
-
-    loss_name: str
-    params: Mapping[str, Any]
-    whole: Change
-    groups: Mapping[GroupId, Change]
-    by: tuple[str, ...]
-    clusters: tuple[str, ...]
-    pairing: Pairing
-    max_regression: float | str
-    bound: float
-    is_relative: bool
-    confidence: float
-    notes: tuple[str, ...]
-
-    @cached_property
-    def verdict(self) -> Verdict:
-        """The verdict on the whole and all groups: "regressed" if one has, else "undecided" if one is."""
-        found = {change.verdict for _, change in self.changes()}
-        return "regressed" if "regressed" in found else "undecided" if "undecided" in found else "passed"
-
-    @property
-    def regressed(self) -> bool:
-        """Whether the whole or a group has regressed beyond the bound."""
-        return self.verdict == "regressed"
-
-    def changes(self) -> Iterator[tuple[GroupId | None, Change]]:
-        """Yield all changes with the ids of their groups; the whole is the first, with None."""
-        yield None, self.whole
-        yield from self.groups.items()
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it: numbers that are not finite are strings, large integers in ids too."""
@@ -88,8 +59,6 @@ class Comparison:
 
     def to_markdown(self) -> str:
         """Return it as Markdown: the verdict, a sentence on the whole, a table, the notes."""
-        from lossd_client.comparison._output.markdown import markdown
-
         return markdown(self)
 
     def to_junit(self, *, strict: bool = False) -> str:
@@ -98,8 +67,6 @@ class Comparison:
         Args:
             strict: Whether an undecided one fails, too. Else it is skipped, with the reason.
         """
-        from lossd_client.comparison._output.junit import junit
-
         return junit(self, strict=strict)
 
     def _repr_html_(self) -> str:
@@ -108,8 +75,6 @@ class Comparison:
         return comparison_html(self)
 
     def __str__(self) -> str:
-        from lossd_client.comparison._output.sentences import lines
-
         return "\n".join(lines(self))
 
 

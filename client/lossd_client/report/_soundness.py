@@ -25,15 +25,20 @@ def refuse_contradictions(document: Mapping[str, Json]) -> None:
     for name in _ROUNDED:
         if name in totals and f"{name}_terms" in totals:
             _check_rounded(name, totals[name], totals[f"{name}_terms"])
-    _check_normalizer((totals.get("params") or {}).get("normalizer", "count"))
+    params = totals.get("params", {})
+    if not isinstance(params, Mapping):
+        raise ValueError("totals.params is no JSON object")
+    _check_normalizer(params.get("normalizer", "count"))
     for section in ("classes", "paired"):
         if isinstance(document.get(section), Mapping):
             _check_counts(document[section], (section,))
     groups = document.get("groups")
     if isinstance(groups, Mapping):
         _check_counts(groups, ("groups",))
-        for name in _COUNTS:
-            if name in groups and name in totals and sum(groups[name]) != totals[name]:
+        for name in (name for name in _COUNTS if name in groups):
+            if not isinstance(groups[name], list):
+                raise ValueError(f"groups.{name} is no list")
+            if name in totals and sum(groups[name]) != totals[name]:
                 raise ValueError(
                     f"the groups' {name} add up to {sum(groups[name])}, and totals.{name} is {totals[name]}"
                 )

@@ -142,8 +142,12 @@ def test_a_pos_weight_by_row_cannot_be_told() -> None:
         ):
             compare(new, baseline)
         assert compare(client.report("bce", x, y, pos_weight=k[0], baseline=x * 2)).pairing == "rows"
-        by_class = [client.report("bce", x, y, pos_weight=np.array([1.0, 2.0, each])) for each in (3, 4)]
-        with pytest.raises(NotComparable, match="the parameter pos_weight is"):
-            compare(*by_class)
-        with pytest.raises(ValueError, match="pos_weight"):
-            Report.merge(by_class)
+        for shape in ((3,), (1, 3)):
+            by_class = [
+                client.report("bce", x, y, pos_weight=np.array([1.0, 2.0, each]).reshape(shape))
+                for each in (3, 4)
+            ]
+            with pytest.raises(NotComparable, match="the parameter pos_weight is"):
+                compare(*by_class)
+            with pytest.raises(ValueError, match="pos_weight"):
+                Report.merge(by_class)

@@ -30,6 +30,8 @@ DAMAGED: dict[str, tuple[Damage, str]] = {
     ),
     "weights": (lambda d: d["totals"].update(weight_sum=1.0), r"totals\.weight_sum is 1\.0, and the first"),
     "positives": (lambda d: d["totals"].update(positives=True), r"totals\.positives is True"),
+    "params": (lambda d: d["totals"].update(params="a"), r"totals\.params is no JSON object"),
+    "no list": (lambda d: d["groups"].update(rows=30), r"groups\.rows is no list"),
     "terms": (lambda d: d["totals"]["sum_terms"].clear(), r"first of totals\.sum_terms is None"),
     "normalizer": (
         lambda d: d["totals"]["params"].update(normalizer="rows"),

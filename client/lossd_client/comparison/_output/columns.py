@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from lossd_client.comparison._change import Change
-from lossd_client.comparison._comparison import Comparison
 from lossd_client.comparison._output.sentences import (
     confidence,
     judged_by,
@@ -12,13 +11,14 @@ from lossd_client.comparison._output.sentences import (
     signed,
     worst_first,
 )
+from lossd_client.comparison._view import ComparisonView
 from lossd_client.report._drawing.markup import number
 from lossd_client.report._figures.groups import GroupId
 
 HEAD = ("", "verdict", "new", "baseline", "difference", "relative", "interval", "confidence", "rows")
 
 
-def table_rows(comparison: Comparison, shown: int) -> tuple[list[Sequence[str]], str]:
+def table_rows(comparison: ComparisonView, shown: int) -> tuple[list[Sequence[str]], str]:
     """Return the whole and the worst groups, a row each, and what is said of the others.
 
     Args:
@@ -38,7 +38,7 @@ def table_rows(comparison: Comparison, shown: int) -> tuple[list[Sequence[str]],
     return found, f"And {len(rest):,} more groups: {', '.join(counts)}."
 
 
-def _row(comparison: Comparison, id: GroupId | None, change: Change) -> Sequence[str]:  # noqa: A002 - its name
+def _row(comparison: ComparisonView, id: GroupId | None, change: Change) -> Sequence[str]:  # noqa: A002 - its name
     return (
         name_of(comparison, id),
         change.verdict,

@@ -2,16 +2,16 @@
 
 from typing import Final
 
-from lossd_client.comparison._comparison import Comparison
 from lossd_client.comparison._output.columns import HEAD, table_rows
 from lossd_client.comparison._output.sentences import basis, sentence
+from lossd_client.comparison._view import ComparisonView
 from lossd_client.report._drawing.html import fragment
 from lossd_client.report._drawing.markup import escaped, table, tag
 
 _SHOWN: Final = 50
 
 
-def comparison_html(comparison: Comparison) -> str:
+def comparison_html(comparison: ComparisonView) -> str:
     """Return a comparison as a fragment of HTML."""
     rows, rest = table_rows(comparison, _SHOWN)
     notes = [tag("li", escaped(note)) for note in comparison.notes]

@@ -3,14 +3,14 @@
 from typing import Final
 
 from lossd_client.comparison._change import Change
-from lossd_client.comparison._comparison import Comparison
 from lossd_client.comparison._output.sentences import name_of, sentence
+from lossd_client.comparison._view import ComparisonView
 from lossd_client.report._drawing.markup import escaped, tag
 
 _SUITE: Final = "lossd compare"
 
 
-def junit(comparison: Comparison, *, strict: bool) -> str:
+def junit(comparison: ComparisonView, *, strict: bool) -> str:
     """Return a comparison as a test suite."""
     cases = [
         _case(name_of(comparison, id, in_full=True), change, comparison, strict=strict)
@@ -28,7 +28,7 @@ def _fails(change: Change, *, strict: bool) -> bool:
     return change.verdict == "regressed" or (strict and change.verdict == "undecided")
 
 
-def _case(name: str, change: Change, comparison: Comparison, *, strict: bool) -> str:
+def _case(name: str, change: Change, comparison: ComparisonView, *, strict: bool) -> str:
     said = sentence(change, comparison)
     if _fails(change, strict=strict):
         inside = tag("failure", escaped(said), message=said, type=change.verdict)

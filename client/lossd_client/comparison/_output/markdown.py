@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from typing import Final
 
-from lossd_client.comparison._comparison import Comparison
 from lossd_client.comparison._output.columns import HEAD, table_rows
 from lossd_client.comparison._output.sentences import basis, sentence
+from lossd_client.comparison._view import ComparisonView
 from lossd_client.report._drawing.markup import markdown_text
 
 _SHOWN: Final = 50  # GitHub takes a summary of 1 MiB
 
 
-def markdown(comparison: Comparison) -> str:
+def markdown(comparison: ComparisonView) -> str:
     """Return a comparison as Markdown."""
     rows, rest = table_rows(comparison, _SHOWN)
     parts = [

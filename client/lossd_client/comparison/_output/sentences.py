@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Final
 
 from lossd_client.comparison._change import Change
-from lossd_client.comparison._comparison import Comparison
+from lossd_client.comparison._view import ComparisonView
 from lossd_client.report._drawing.markup import counted, number
 from lossd_client.report._figures.groups import GroupId
 from lossd_client.report._json import Id
@@ -22,7 +22,7 @@ _LONGEST: Final = 60  # characters of a name
 _WORST_FIRST: Final = {"regressed": 0, "undecided": 1, "passed": 2}
 
 
-def name_of(comparison: Comparison, id: GroupId | None, *, in_full: bool = False) -> str:  # noqa: A002 - its name
+def name_of(comparison: ComparisonView, id: GroupId | None, *, in_full: bool = False) -> str:  # noqa: A002 - its name
     """Return what a change is of.
 
     Args:
@@ -48,7 +48,7 @@ def _cut(name: str) -> str:
     return name if len(name) <= _LONGEST else f"{name[: _LONGEST // 2]}…{name[-_LONGEST // 2 + 1 :]}"
 
 
-def worst_first(comparison: Comparison) -> list[tuple[GroupId, Change]]:
+def worst_first(comparison: ComparisonView) -> list[tuple[GroupId, Change]]:
     """Return the groups: those that have regressed, undecided ones, the others; the greatest change first."""
 
     def order(item: tuple[GroupId, Change]) -> tuple[int, float]:
@@ -69,17 +69,17 @@ def percent(value: float) -> str:
     return f"{100 * value:+.4g} %" if math.isfinite(value) else number(value)
 
 
-def judging(change: Change, comparison: Comparison) -> tuple[float, float]:
+def judging(change: Change, comparison: ComparisonView) -> tuple[float, float]:
     """Return the interval that the verdict is of."""
     return change.relative_interval if _is_share(change, comparison) else change.interval
 
 
-def _is_share(change: Change, comparison: Comparison) -> bool:
+def _is_share(change: Change, comparison: ComparisonView) -> bool:
     """Return whether a change is judged as a part of the baseline's mean; that of 0 is none."""
     return comparison.is_relative and change.baseline != 0
 
 
-def judged_by(change: Change, comparison: Comparison) -> str:
+def judged_by(change: Change, comparison: ComparisonView) -> str:
     """Return that interval for people to read."""
     low, high = judging(change, comparison)
     shown = percent if _is_share(change, comparison) else signed
@@ -94,12 +94,12 @@ def confidence(level: float) -> str:
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
 
 
-def bound(comparison: Comparison) -> str:
+def bound(comparison: ComparisonView) -> str:
     """Return the bound for people to read."""
     return percent(comparison.bound) if comparison.is_relative else number(comparison.bound)
 
 
-def sentence(change: Change, comparison: Comparison) -> str:
+def sentence(change: Change, comparison: ComparisonView) -> str:
     """Return what a change is, and why its verdict is what it is."""
     what = (
         f"the mean loss is {number(change.new)}, and the baseline's {number(change.baseline)}: "
@@ -112,7 +112,7 @@ def sentence(change: Change, comparison: Comparison) -> str:
     return f"{what}: {change.verdict}, as {its_place[change.verdict]} the bound, {bound(comparison)}"
 
 
-def basis(change: Change, comparison: Comparison) -> str:
+def basis(change: Change, comparison: ComparisonView) -> str:
     """Return what an interval is made from."""
     counts = [counted(change.rows, "row")]
     if change.clusters is not None:
@@ -125,7 +125,7 @@ def basis(change: Change, comparison: Comparison) -> str:
     return f"{found}; {better} better, {change.worse:,} worse, {change.equal:,} equal"
 
 
-def lines(comparison: Comparison) -> Iterator[str]:
+def lines(comparison: ComparisonView) -> Iterator[str]:
     """Yield a comparison in a few lines of plain text."""
     yield f"{comparison.loss_name}: {comparison.verdict}"
     yield f"{WHOLE}: {sentence(comparison.whole, comparison)}"
