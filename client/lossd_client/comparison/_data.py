@@ -76,7 +76,7 @@ def notes_on_data(new: Report, baseline: Report) -> Iterator[str]:
             "difference of the data."
         )
     for name in ("rows", "elements", "positives"):
-        mine, others = (totals_of(report)[name] for report in (new, baseline))
+        mine, others = (getattr(report, name) for report in (new, baseline))
         if mine != others:
             is_other = True
             yield (
