@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _STRICT: Final = "--lossd-strict"
 _UNDECIDED: Final = "lossd_undecided"
 _URL: Final = "--lossd-url"
-_SERVER: Final = ("fastapi", "torch", "uvicorn")
-"""Packages that only `lossd[server]` brings."""
+_SERVER: Final = ("fastapi", "uvicorn")
+"""Packages that a server needs."""
 
 
 class ComparisonWarning(pytest.PytestWarning):
@@ -224,7 +224,7 @@ def _lossd_client(pytestconfig: pytest.Config) -> Iterator[LossClient]:
     if not url and not all(map(find_spec, _SERVER)):
         pytest.fail(
             f"loss_gate needs a server: name one by {_URL} or LOSSD_BASE_URL, or let it start one, after "
-            "pip install 'lossd[server]'",
+            "pip install 'lossd[cpu]'",
             pytrace=False,
         )
     try:

@@ -245,7 +245,7 @@ def test(loss_gate):
 """
     ran = run(pytester, tests)
     ran.assert_outcomes(failed=1)
-    ran.stdout.fnmatch_lines(["*loss_gate needs a server: *--lossd-url*LOSSD_BASE_URL*lossd?server?*"])
+    ran.stdout.fnmatch_lines(["*loss_gate needs a server: *--lossd-url*LOSSD_BASE_URL*lossd?cpu?*"])
 
 
 def test_other_suites_never_import_the_client(pytester: pytest.Pytester) -> None:

@@ -227,7 +227,7 @@ def test_the_client_alone_says_what_to_install(folder: Path, monkeypatch: pytest
     monkeypatch.chdir(folder)
     done = CliRunner().invoke(app, ["score", *PAIRS, "--engine", "local"])
     assert done.exit_code == 2
-    assert "pip install 'lossd[server,files]'" in done.stderr
+    assert "pip install 'lossd[local,files]'" in done.stderr
 
 
 @pytest.mark.waits

@@ -88,5 +88,5 @@ def load_here() -> Here:
         what = f" ({error})" if isinstance(error, ImportError) else ""
         raise ImportError(
             f"--engine scores without a server, and so needs its package{what}: "
-            "pip install 'lossd[server,files]'"
+            "pip install 'lossd[local,files]'"
         ) from error
