@@ -1,7 +1,9 @@
 # lossd in an image: docker build -t lossd .
-# torch comes with CUDA and serves a CPU just as well, only larger. For the small image:
-#   docker build -t lossd --build-arg TORCH=cpu --build-arg TORCH_INDEX_URL=... .
-# with the index of CPU builds that PyTorch's install page names.
+# torch comes with CUDA and serves a CPU just as well, only gigabytes larger. The small image, for CPUs, is without
+# torch:
+#   docker build -t lossd --build-arg EXTRAS=cpu,otel,quota,postgres .
+# Losses that an operator adds (LOSSD_LOSSES) need torch. Where another build of it is wanted than the usual index
+# has, TORCH_INDEX_URL names an index, and TORCH=cpu or cuda what it must have given.
 
 # The Python that the tests run on; constraints.txt and requirements.lock pin for it. scripts/build_image.sh gives
 # both with the digests of the day, and writes them down: tags may come to mean other images.
@@ -10,6 +12,7 @@ ARG BASE_IMAGE=python:3.11-slim
 
 # It has a C compiler, which makes the kernel for CPUs; the image has none.
 FROM ${BUILDER_IMAGE} AS builder
+ARG EXTRAS=server,otel,quota,postgres
 ARG TORCH=cuda
 ARG TORCH_INDEX_URL=
 # Whatever is installed, but for torch and what only torch needs, is a file that requirements.lock knows.
@@ -21,7 +24,7 @@ COPY . .
 # Every step is a script that the tests run too. The environment is made where it will be used: its
 # commands hold its path.
 RUN scripts/build_wheel.sh /wheels
-RUN scripts/install_runtime.sh /opt/lossd /wheels/lossd-*.whl server,otel,quota,postgres
+RUN scripts/install_runtime.sh /opt/lossd /wheels/lossd-*.whl ${EXTRAS}
 
 FROM ${BASE_IMAGE}
 COPY --from=builder /opt/lossd /opt/lossd

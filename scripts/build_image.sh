@@ -2,6 +2,7 @@
 # Build the image from bases by digest, and write down what it was built from, and the digests of the images that
 # docker-compose.yml names:
 #   scripts/build_image.sh TAG FILE [ARGUMENT OF docker build ...]
+# With --push among the arguments the pushed image is written down, too, and its digest is an output of CI's step.
 # Digests are looked up at the registry now, so the same tag may give others tomorrow; FILE says which they were.
 set -euo pipefail
 tag=$1
@@ -27,4 +28,10 @@ docker build --tag "$tag" --build-arg "BUILDER_IMAGE=$builder" --build-arg "BASE
   sed -n 's/^ *image: *\(.*\/.*\)$/\1/p' docker-compose.yml | while read -r image; do
     by_digest "$image"
   done
+  case " $* " in
+    *" --push "*) by_digest "$tag" ;;
+  esac
 } >"$file"
+if [[ " $* " == *" --push "* ]]; then
+  sed -n '$s/^.*@/digest=/p' "$file" >>"${GITHUB_OUTPUT:-/dev/null}"
+fi

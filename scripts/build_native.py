@@ -48,11 +48,22 @@ def find_compiler() -> list[str]:
     """Return the command of the C compiler.
 
     Raises:
-        NoCompilerError: There is none.
+        NoCompilerError: There is none that works.
     """
     command = shlex.split(os.environ.get("CC", "")) or ["cc"]
     if shutil.which(command[0]) is None:
         raise NoCompilerError(f"there is no C compiler {command[0]!r}")
+    # Debian's gcc comes without the C library's headers, which are another package.
+    tried = subprocess.run(  # noqa: S603 -- the compiler
+        [*command, "-fsyntax-only", "-xc", "-"],
+        input="#include <stdlib.h>\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if tried.returncode:
+        first = tried.stderr.partition("\n")[0]
+        raise NoCompilerError(f"the C compiler {command[0]!r} does not work: {first}")
     return command
 
 
@@ -64,7 +75,8 @@ def machine_of(compiler: Sequence[str]) -> str:
     """
     target = _run([*compiler, "-dumpmachine"]).strip()
     machine = target.partition("-")[0]
-    if "linux" not in target or machine not in WIDTHS:
+    # musl's threads have stacks of 128 KiB, which the kernel overflows.
+    if "linux" not in target or "musl" in target or machine not in WIDTHS:
         raise NoCompilerError(f"the kernel is not made for {target}")
     return machine
 
@@ -156,7 +168,7 @@ def build_in_place(native: Path) -> None:
 
 
 def _warn(why: NoCompilerError) -> None:
-    sys.stderr.write(f"lossd: {why}: CPUs will compute with torch, many times slower\n")
+    sys.stderr.write(f"lossd: {why}: without the kernel, CPUs compute with torch, many times slower\n")
 
 
 if __name__ == "__main__":

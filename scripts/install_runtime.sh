@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Install lossd's wheel in a new virtual environment, nothing of the sources in it:
 #   scripts/install_runtime.sh VENV WHEEL [EXTRAS]
-# EXTRAS is "server" unless given; "" is the base install, the client and its command.
+# EXTRAS is "server" unless given; "cpu" is a server without torch; "" is the base install, the client and its
+# command.
 # The Dockerfile and the wheel check both install here. From the environment:
 #   PYTHON           the interpreter to make the environment with (python3)
 #   TORCH            which build of torch the server must end up with: cuda, cpu, or any (the default)
@@ -42,8 +43,11 @@ esac
 pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c "$constraints")
 "${pip[@]}" --upgrade pip
 
-if [[ $extras == *server* && ${HASHES:-} == 1 ]]; then
-  "${pip[@]}" --require-hashes --requirement "$root/requirements.lock"
+if [[ ${HASHES:-} == 1 ]]; then
+  case $extras in
+    *server*) "${pip[@]}" --require-hashes --requirement "$root/requirements.lock" ;;
+    *cpu*) "${pip[@]}" --require-hashes --requirement <(sed '/^# What torch needs/,$d' "$root/requirements.lock") ;;
+  esac
 fi
 if [[ $extras == *server* && -n $index ]]; then
   # --no-deps: everything but torch comes from the usual index, at the versions that were tested.

@@ -23,14 +23,20 @@ python=$scratch/venv/bin/python
 
 "${PYTHON:-python3}" -m venv "$scratch/tools"
 "$scratch/tools/bin/python" -m pip install --quiet pip-tools
-"$scratch/tools/bin/pip-compile" --quiet --generate-hashes --extra server --extra otel --extra quota \
-  --extra postgres --strip-extras \
-  --unsafe-package torch --constraint "$scratch/constraints.txt" \
-  --no-header --no-annotate --no-emit-index-url --no-emit-options \
-  --output-file "$scratch/hashes.txt" pyproject.toml
+for extra in cpu server; do
+  "$scratch/tools/bin/pip-compile" --quiet --generate-hashes --extra "$extra" --extra otel --extra quota \
+    --extra postgres --strip-extras \
+    --unsafe-package torch --constraint "$scratch/constraints.txt" \
+    --no-header --no-annotate --no-emit-index-url --no-emit-options \
+    --output-file "$scratch/$extra.txt" pyproject.toml
+  sed -i '/^$/,$d' "$scratch/$extra.txt" # without the warning about torch
+done
 {
-  echo '# What the image installs, each file by its hash: written by scripts/lock.sh from constraints.txt. torch is not'
-  echo '# here: its builds differ by machine, and come from an index that the builder chooses.'
-  sed '/^$/,$d' "$scratch/hashes.txt" # without the warning about torch
+  echo '# What the images install, each file by its hash: written by scripts/lock.sh from constraints.txt.'
+  cat "$scratch/cpu.txt"
+  echo '# What torch needs beside it. torch is not here: its builds differ by machine, and come from an index that the'
+  echo '# builder chooses.'
+  # The server's entries less those above: a line that is not indented begins one.
+  awk '/^[^ ]/ {mine = !(FNR == NR) && !($0 in above)} FNR == NR {above[$0]; next} mine' "$scratch/cpu.txt" "$scratch/server.txt"
 } >"$scratch/requirements.lock"
 cp "$scratch/constraints.txt" "$scratch/requirements.lock" .

@@ -73,7 +73,7 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], R
         """Start a server on this machine, in processes of its own, and return a client of it.
 
         It ends with the client, and with this process however that ends. It takes some seconds to start, and
-        needs the server's dependencies: `pip install 'lossd[server]'`.
+        needs the server's dependencies: `pip install 'lossd[cpu]'`.
 
         Args:
             settings: The server's settings by name, such as `{"device": "cpu"}`; nothing is taken from the

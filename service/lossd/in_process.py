@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final, NamedTuple
 from urllib.parse import quote
@@ -20,9 +19,9 @@ from lossd.core.document.document import document_of
 from lossd.core.kernel import Kernel
 from lossd.core.report.partial import Partial
 from lossd.engine.dispatch.in_place import Prepared, prepare_request
-from lossd.engine.dispatch.result import Planes, RunningTotals, Totals, planes_of, result_of
+from lossd.engine.dispatch.result import Planes, RunningTotals, planes_of, result_of
 from lossd.requests.report_checks import plan_for, show_pos_weight
-from lossd.requests.validation import assemble
+from lossd.requests.validation import OwnMemory, assemble
 from lossd.settings import Settings
 from lossd.types import LossResult, RequestError
 from lossd.wire import FORMATS, parse_query, write_json
@@ -38,35 +37,11 @@ _WHOLE: Final = 1 << 62
 
 
 class Answered(NamedTuple):
-    """An answer.
-
-    Attributes:
-        status: The HTTP status.
-        media_type: What the body is.
-        body: The result, or the problem.
-    """
+    """An answer."""
 
     status: int
     media_type: str
     body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _Memory:
-    """The memory of a body, and of lists behind it.
-
-    Attributes:
-        view: Its bytes.
-        offset: The place that the tensors' offsets count from.
-    """
-
-    view: memoryview
-    offset: int = 0
-
-    @property
-    def nbytes(self) -> int:
-        """The length in bytes."""
-        return len(self.view)
 
 
 def answer(
@@ -97,7 +72,7 @@ def _score(loss: str, query: Sequence[tuple[str, str]], body: Sequence[bytes | m
     names = params.pop("tensors")
     assert isinstance(names, str | list)
     reader = FORMATS[_NPY].reader(options={}, names=[names] if isinstance(names, str) else names)
-    memory = _Memory(_joined(body))
+    memory = OwnMemory(_joined(body))
     stored = memory.view[: len(memory.view) - _PARAMETER_BYTES]
     for _ in reader.feed(stored):
         pass
@@ -129,7 +104,7 @@ def _summed(kernel: Kernel, ready: Prepared, memory: memoryview) -> LossResult:
     if cut.parts:
         memories = [np.empty(cut.most_numbers(0)) for _ in channels]
         sums = kernel.score(work, memory, 0, 0, memories)
-        totals.add(Totals(sums.loss, sums.weights, sums.positives, sums.count))
+        totals.add(sums)
         channels = [planes_of(cut, *each) for each in zip(memories, sums.planes, strict=True)]
     of_all = totals.totals(weighted="weight" in request.tensors)
     return result_of(request, cut, of_all, channels, kernel.name, kernel.device)
@@ -144,7 +119,7 @@ def _reported(kernel: Kernel, ready: Prepared, memory: memoryview) -> LossResult
     totals = RunningTotals()
     for index in range(cut.parts):
         sums = kernel.score(work, memory, 0, index, (), place)
-        totals.add(Totals(sums.loss, sums.weights, sums.positives, sums.count))
+        totals.add(sums)
         report.add(Partial.read(place[: sums.report]), 0)
     of_all = totals.totals(weighted="weight" in request.tensors)
     result = result_of(request, cut, of_all, (), kernel.name, kernel.device)

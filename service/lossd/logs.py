@@ -61,11 +61,7 @@ def make_handler(process: str, number: int | None, form: Format, rate: float = R
 
 
 class _LimitedHandler(logging.StreamHandler[TextIO]):
-    """Writes to standard error. A second after it has left out lines it says how many.
-
-    Args:
-        limits: The limits.
-    """
+    """Writes to standard error. A second after it has left out lines it says how many."""
 
     def __init__(self, limits: LineLimits) -> None:
         super().__init__(sys.stderr)

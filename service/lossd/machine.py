@@ -12,29 +12,21 @@ from pathlib import Path
 from typing import Final
 
 CGROUPS: Final = Path("/sys/fs/cgroup")
+"""The mount point of cgroups."""
 MEMBERSHIP: Final = Path("/proc/self/cgroup")
+"""The file that names this process's cgroups."""
 MEMORY: Final = Path("/proc/meminfo")
 _total: Final = re.compile(r"^MemTotal:\s+(\d+) kB$", re.MULTILINE)
 
 
 def available_cores(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int:
-    """Return the whole cores that this process may use, at least 1, by its affinity and its cgroups' quotas.
-
-    Args:
-        cgroups: The mount point of cgroups.
-        membership: The file that names this process's cgroups.
-    """
+    """Return the whole cores that this process may use, at least 1, by its affinity and its quotas."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, int(min(cores, core_quota(cgroups, membership))))
 
 
 def core_quota(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float:
-    """Return the cores, or the part of one, that this process's cgroups allow; infinite without a quota.
-
-    Args:
-        cgroups: The mount point of cgroups.
-        membership: The file that names this process's cgroups.
-    """
+    """Return the cores, or the part of one, that this process's cgroups allow; infinite without a quota."""
     quotas = [float("inf")]
     for group in _groups(cgroups, membership, ""):
         quota, _, period = _read(group / "cpu.max").partition(" ")
@@ -50,13 +42,7 @@ def core_quota(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float:
 def available_memory(
     cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP, memory: Path = MEMORY
 ) -> int | None:
-    """Return the bytes of memory that this process may use, by its cgroups and the machine; None if unknown.
-
-    Args:
-        cgroups: The mount point of cgroups.
-        membership: The file that names this process's cgroups.
-        memory: The file that says how much memory the machine has.
-    """
+    """Return the bytes of memory that this process may use, of the machine's; None if unknown."""
     total = _total.search(_read(memory))
     limits = [1024 * int(total[1])] if total else []
     limits += _numbers(cgroups, membership, "", "memory.max")
@@ -65,12 +51,7 @@ def available_memory(
 
 
 def available_tasks(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int | None:
-    """Return the processes and threads that this process's cgroups may have; None without a limit.
-
-    Args:
-        cgroups: The mount point of cgroups.
-        membership: The file that names this process's cgroups.
-    """
+    """Return the processes and threads that this process's cgroups may have; None without a limit."""
     own = _numbers(cgroups, membership, "", "pids.max")
     return min([*own, *_numbers(cgroups, membership, "pids", "pids.max")], default=None)
 

@@ -122,9 +122,6 @@ class Ingress:
     Serve would read any body as fast as it arrives, however long it is. This layer adds
     the header that turns that off. So the application reads, no more than it has memory for, and notices a
     caller who hangs up. Serve also adds a second X-Request-Id, which is left out.
-
-    Args:
-        app: What Serve answers requests with.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -175,9 +172,6 @@ class _ProxiedApp:
     """The application, also for requests through Serve's Python proxy, which adds X-Request-Id itself.
 
     Such requests come while HAProxy knows no replica.
-
-    Args:
-        app: The application.
     """
 
     def __init__(self, app: EmbeddedApp) -> None:
@@ -283,11 +277,7 @@ def check_node(variables: Mapping[str, str]) -> None:
 
 
 def deployment(options: RayOptions) -> serve.Deployment:
-    """Return the deployment of the replicas.
-
-    Args:
-        options: How many there are, and on what.
-    """
+    """Return the deployment of the replicas."""
     names = {_SLOW_PROXY, *(f"LOSSD_{name.upper()}" for name in Settings.model_fields)}  # no caller's key
     given = {name: os.environ[name] for name in sorted(names & os.environ.keys())}
     secret = [name for name in (f"LOSSD_{each.upper()}" for each in SECRET) if "://" in given.get(name, "")]

@@ -117,11 +117,7 @@ class BadTeams(ValueError):  # noqa: N818 -- it is the file that is bad
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """All teams.
-
-    Attributes:
-        teams: By name.
-    """
+    """All teams, by name."""
 
     teams: Mapping[str, Team]
     _owners: dict[str, tuple[Team, bytes]] = field(init=False, default_factory=dict)

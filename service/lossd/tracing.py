@@ -44,7 +44,7 @@ class RequestSpan:
         tracer: OpenTelemetry's tracer.
         route: The request's path.
         began: When its head had arrived, by time.monotonic().
-        headers: The headers of its caller, whose trace it continues, if they name one.
+        headers: Its headers; the span continues the caller's trace, if they name one.
     """
 
     def __init__(self, tracer: Tracer, route: str, began: float, headers: Mapping[str, str]) -> None:
@@ -101,6 +101,9 @@ class Tracing:
     Args:
         process: The kind of process.
         number: Its number among its kind.
+
+    Attributes:
+        tracer: OpenTelemetry's tracer.
     """
 
     def __init__(self, process: str, number: int) -> None:
@@ -124,18 +127,8 @@ class Tracing:
         resource = Resource.create(itself if named else {"service.name": "lossd", **itself})
         self._provider: TracerProvider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-        self._tracer = self._provider.get_tracer("lossd", __version__)
+        self.tracer: Final = self._provider.get_tracer("lossd", __version__)
         self._contexts = TraceContextTextMapPropagator()
-
-    def begin_request(self, route: str, began: float, headers: Mapping[str, str]) -> RequestSpan:
-        """Begin the span of a request whose caller may decide whether it is sampled.
-
-        Args:
-            route: The request's path.
-            began: When its head had arrived, by time.monotonic().
-            headers: Its headers; the span continues the caller's trace, if they name one.
-        """
-        return RequestSpan(self._tracer, route, began, headers)
 
     def record_slice(
         self, trace: str, began: float, seconds: float, attributes: Mapping[str, str | int], *, failed: bool
@@ -156,7 +149,7 @@ class Tracing:
         context, _, day = trace.partition(" ")
         start = int(day) + int(1e9 * began)
         parent = self._contexts.extract({"traceparent": context})
-        span = self._tracer.start_span("slice", parent, start_time=start)
+        span = self.tracer.start_span("slice", parent, start_time=start)
         span.set_attributes(dict(attributes))
         if failed:
             span.set_status(StatusCode.ERROR)

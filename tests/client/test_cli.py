@@ -413,7 +413,7 @@ def test_without_the_servers_dependencies_it_says_what_to_install(module: str, c
     assert len(found) == len(commands)
     for code, out, err in found:
         assert (code, out) == (2, "")
-        assert "pip install 'lossd[server]'" in err
+        assert "pip install 'lossd[cpu]'" in err
 
 
 SERVERS = ("torch", "fastapi", "starlette", "uvicorn", "pydantic_settings", "msgspec", "orjson", "structlog")
@@ -431,7 +431,7 @@ def test_a_client_install_scores_and_says_that_a_server_can_be_asked_for_usage(f
     assert score[0] == 3
     assert "cannot connect" in score[2]
     assert usage[0] == 2
-    assert "pip install 'lossd[server]'; or ask a server for it, with --url" in usage[2]
+    assert "pip install 'lossd[cpu]'; or ask a server for it, with --url" in usage[2]
 
 
 def test_files_that_need_more_say_what_to_install(tmp_path: Path) -> None:

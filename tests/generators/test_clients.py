@@ -15,7 +15,7 @@ import httpx
 import numpy as np
 import pytest
 
-from generators.tools import ANNOTATIONS, FOLDER, PROGRAMS, generate, generator_jar, require, run
+from generators.tools import ANNOTATIONS, FOLDER, PROGRAMS, ROOT, generate, generator_jar, require, run
 from live_server import LiveServer, live_server
 from teams_file import make_key, team_table, write_teams
 
@@ -127,6 +127,28 @@ def test_typescript(
             "wrong.ts",
             folder=tmp_path,
         )
+
+
+def test_the_typescript_clients_types_are_the_documents(document: Path, tmp_path: Path) -> None:
+    """Its answers are what the document says, and the document takes its parameters."""
+    require("openapi-typescript", "tsc")
+    run("openapi-typescript", document, "-o", "lossd.d.ts", folder=tmp_path)
+    (tmp_path / "types.ts").write_bytes((ROOT / "clients/typescript/src/types.ts").read_bytes())
+    (tmp_path / "agree.ts").write_bytes((PROGRAMS / "agree.ts").read_bytes())
+    strict = ("--strict", "--noUncheckedIndexedAccess", "--exactOptionalPropertyTypes", "--noEmit")
+    words = ("tsc", *strict, "--target", "es2022", "--module", "nodenext", "agree.ts")
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    run(*words, folder=tmp_path)
+    text = (tmp_path / "types.ts").read_text()
+    for right, wrong in (
+        ("brier_terms: Terms", "brier_terms: number"),
+        ("gamma?: number;", "gama?: number;"),
+    ):
+        assert text.count(right) == 1
+        text = text.replace(right, wrong)
+    (tmp_path / "types.ts").write_text(text)
+    with pytest.raises(AssertionError, match=r"(?s)agree.ts\(.*brier_terms.*agree.ts\(.*gama"):
+        run(*words, folder=tmp_path)
 
 
 OVERRIDES = """\

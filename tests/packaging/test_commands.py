@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from scripts.build_native import NAME, NATIVE, build_in_place, platform_tag
+from scripts.build_native import (
+    NAME,
+    NATIVE,
+    NoCompilerError,
+    build_in_place,
+    find_compiler,
+    machine_of,
+    platform_tag,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = [ROOT / ".ci/run", ROOT / ".ci/tools", *sorted((ROOT / "scripts").glob("*.sh"))]
@@ -56,7 +64,7 @@ def test_quick_runs_the_checks_without_a_server() -> None:
 
 def test_ci_runs_make_test_and_then_the_rest() -> None:
     targets = re.findall(r"^(?:exec )?make (\S+)$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
-    assert targets == ["test", "charts", "engines", "generators", "trackers"]
+    assert targets == ["test", "charts", "engines", "generators", "trackers", "typescript"]
 
 
 def test_make_alone_lists_the_verbs() -> None:
@@ -126,6 +134,26 @@ def test_a_change_of_the_kernels_sources_compiles_it_again_and_installs_nothing(
     os.utime(native / change, (later, later))
     assert install(fresh).returncode == 0
     assert (fresh / "calls").read_text().splitlines()[before:] == ["-m scripts.build_native"]
+
+
+def test_a_compiler_that_cannot_compile_counts_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = tmp_path / "cc"
+    compiler.write_text("#!/bin/sh\necho 'stdlib.h: No such file' >&2; exit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    with pytest.raises(NoCompilerError, match=r"cc' does not work: stdlib\.h: No such file$"):
+        find_compiler()
+
+
+@pytest.mark.parametrize("target", ["x86_64-alpine-linux-musl", "arm64-apple-darwin24", "riscv64-linux-gnu"])
+def test_the_kernel_is_not_built_where_it_would_not_run(tmp_path: Path, target: str) -> None:
+    compiler = tmp_path / "cc"
+    compiler.write_text(f"#!/bin/sh\necho {target}\n")
+    compiler.chmod(0o755)
+    with pytest.raises(NoCompilerError, match=f"not made for {target}"):
+        machine_of([str(compiler)])
 
 
 def test_without_a_compiler_no_library_is_left_that_is_not_the_sources(

@@ -16,7 +16,7 @@ PAGES = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs/decisions").glob("*.md")],
 )
 PATH = re.compile(r"`([\w./-]+/[\w./-]*)`")
-MAX_WORDS = 30_000
+MAX_WORDS = 30_200
 GENERATED = re.compile(r"<!-- (?!end ).+? -->\n.*?<!-- end -->", re.DOTALL)
 
 

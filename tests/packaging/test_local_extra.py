@@ -62,7 +62,7 @@ def test_an_engine_needs_no_other_package(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert Report.load(tmp_path / "report.json").rows == 3
-    assert set(extras["local"]) <= {*extras["server"], *extras["arrow"]}
+    assert set(extras["local"]) <= {*extras["cpu"], *extras["arrow"]}
 
 
 def test_the_extra_brings_no_torch() -> None:

@@ -54,6 +54,31 @@ def test_every_supported_python_is_tested() -> None:
     assert oldest == f">={versions[0]}"
 
 
+def test_a_release_is_of_one_version_and_published_without_a_token() -> None:
+    found = jobs(ROOT / ".github/workflows/release.yml")
+    steps = {
+        name: [step.get("run", step.get("uses", "")) for step in job["steps"]] for name, job in found.items()
+    }
+    checks = ["make release-check", "make test", "make release"]
+    assert [step for step in steps["build"] if step in checks] == checks
+    assert found["wheels"]["strategy"]["matrix"]["runner"] == ["ubuntu-latest", "ubuntu-24.04-arm"]
+    for name in ("publish", "images"):
+        job = found[name]
+        assert job["if"].startswith("github.ref_type == 'tag'")
+        assert (set(job["needs"]), job["environment"]) == ({"build", "wheels"}, "release")
+        assert job["permissions"].items() >= {"id-token": "write", "attestations": "write"}.items()
+        assert any(step.startswith("actions/attest-build-provenance@") for step in steps[name])
+    assert steps["publish"][-1].startswith("pypa/gh-action-pypi-publish@")
+    assert "secrets." not in (ROOT / ".github/workflows/release.yml").read_text()
+
+
+def test_wheels_are_tested_on_every_supported_python() -> None:
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["cibuildwheel"]
+    versions = jobs(ROOT / ".github/workflows/ci.yml")["test"]["strategy"]["matrix"]["python"]
+    assert tool["build"] == [f"cp{version.replace('.', '')}-manylinux_*" for version in versions]
+    assert (ROOT / tool["test-command"].partition("{project}/")[2]).exists()
+
+
 def test_the_hooks_are_makes_targets() -> None:
     [repository] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     assert repository["repo"] == "local"  # nothing is fetched

@@ -185,10 +185,6 @@ def _fields(line: RequestLine) -> dict[str, object]:
 class Accounting:
     """The loss requests of one front end: those in flight now, and where each is counted and logged.
 
-    Args:
-        metrics: The counters.
-        log: The log of requests.
-
     Attributes:
         draining: New requests are refused, since the server is being stopped.
     """

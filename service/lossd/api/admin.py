@@ -102,13 +102,7 @@ class Overview:
 
 
 class AdminApp:
-    """The ASGI application.
-
-    Args:
-        overview: The processes.
-        pool: The workers.
-        metrics: The counters.
-    """
+    """The ASGI application."""
 
     def __init__(self, overview: Overview, pool: WorkerPool, metrics: Metrics) -> None:
         self._overview = overview

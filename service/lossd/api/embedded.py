@@ -51,10 +51,7 @@ class StartError(Exception):
 
 
 def embedded_settings(**given: object) -> Settings:
-    """Return the settings of an embedded server, from the environment.
-
-    Args:
-        given: Settings that do not come from there.
+    """Return the settings of an embedded server: those given, all others from the environment.
 
     Raises:
         StartError: A setting is wrong, or the server would be open to all, which nobody asked for.
@@ -178,11 +175,7 @@ def _make_app(service: Service) -> ASGIApp:
 
 
 class EmbeddedApp:
-    """The ASGI application of an embedded server, which its lifespan starts and stops.
-
-    Args:
-        settings: Returns the settings, when it starts.
-    """
+    """The ASGI application of an embedded server, which its lifespan starts and stops."""
 
     def __init__(self, settings: Callable[[], Settings] = embedded_settings) -> None:
         self._settings = settings

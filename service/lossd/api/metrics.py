@@ -153,11 +153,7 @@ class Metrics:
         return QueueGauges(self._numbers, self._cell("requests_waiting"), None)
 
     def memory_gauges(self, part: str) -> QueueGauges:
-        """Return the gauges of a queue for memory that is still free.
-
-        Args:
-            part: The part of the memory, as the metrics name it.
-        """
+        """Return the gauges of a queue for memory of a part, as the metrics name it, that is still free."""
         self._set(0.0, "memory_reserved_bytes", part)
         self._set(0.0, "share_full", part)
         cells = self._cell("memory_reserved_bytes", part), self._cell("share_full", part)
@@ -287,11 +283,7 @@ class Metrics:
         )
 
     def expose(self, pool: WorkerPool) -> bytes:
-        """Return the metrics in Prometheus's text format.
-
-        Args:
-            pool: The workers, whose state is read now.
-        """
+        """Return the metrics in Prometheus's text format, with the workers' state as it is now."""
         registry = CollectorRegistry()
         registry.register(_Exposition(self, pool))
         return generate_latest(registry)

@@ -73,11 +73,6 @@ class Service:
         return self.pool.unready + ["the server is being stopped"] * stopping
 
     @property
-    def ready(self) -> bool:
-        """Whether new requests are answered."""
-        return not self.unready
-
-    @property
     def degraded(self) -> list[str]:
         """What is wrong although requests are answered."""
         return [*self.pool.degraded, *self.metrics.full_shares()]
@@ -93,17 +88,7 @@ class Service:
         metrics: Metrics,
         index: int,
     ) -> Service:
-        """Build the service of a front end.
-
-        Args:
-            settings: The server's settings.
-            memory: The arena.
-            pool: The workers.
-            gate: The keys and limits of teams.
-            parser: Parses large JSON documents.
-            metrics: The counters.
-            index: The front end's number.
-        """
+        """Build the service of a front end."""
         end = settings.arena_bytes_each
         border = end - settings.answers_bytes
         small_bytes = min(_SMALL_PART, border // 16)

@@ -85,11 +85,7 @@ def _score(table: pa.Table, scorer: Scorer) -> pa.Table:
 
 
 class _Actor:
-    """An actor that has the scorer, and so a device's kernel.
-
-    Args:
-        scorer: The scorer.
-    """
+    """An actor that has the scorer, and so a device's kernel."""
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer

@@ -13,11 +13,11 @@ import numpy as np
 from lossd.batch.state import ColumnOf, Question, State
 from lossd.batch.sums import Sums
 from lossd.core.kernel import Kernel
+from lossd.engine.admission.arena import aligned
 from lossd.types import Float64Array, Tensor
 from lossd.wire import STREAMS, Batch, Chunk, Column, Columns, StringRows, Strings
 
 _ARROW: Final = "application/vnd.apache.arrow.stream"
-_ALIGN: Final = 64
 _NO_LIMIT: Final = 1 << 62  # batches are in memory already
 
 
@@ -108,7 +108,7 @@ class _Rows:
         sizes = [tensor.nbytes * count for tensor in tensors.values()] + [
             its.nbytes for its in lists.values()
         ]
-        *starts, end = accumulate((-(-size // _ALIGN) * _ALIGN for size in sizes), initial=0)
+        *starts, end = accumulate(map(aligned, sizes), initial=0)
         self._starts = starts[: len(tensors)]
         self._ends = list(self._starts)  # of what is written
         self._memory = np.empty(end, np.uint8)

@@ -112,9 +112,6 @@ def state_of_nothing(question: Question) -> State:
 def report_state(sums: ReportSums) -> tuple[memoryview, list[list[str] | None], list[str] | None]:
     """Return the figures of a report, to which nothing can be added then.
 
-    Args:
-        sums: The report's figures.
-
     Returns:
         `State.report`, `State.groups` and `State.ids`.
     """
@@ -150,11 +147,7 @@ def report_state(sums: ReportSums) -> tuple[memoryview, list[list[str] | None], 
 
 
 class Numbering:
-    """The strings of a column of groups, numbered as they come.
-
-    Args:
-        names: The strings by number, to which new ones are added.
-    """
+    """The strings of a column of groups, numbered as they come; new ones are added to ``names``."""
 
     def __init__(self, names: list[str]) -> None:
         self._names = names

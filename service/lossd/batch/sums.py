@@ -12,15 +12,16 @@ import numpy as np
 from lossd.batch.state import Numbering, Question, State, add_report_state, report_state
 from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut
-from lossd.core.document.accumulator import Int64Array, ReportSums
+from lossd.core.document.accumulator import ReportSums
 from lossd.core.document.document import document_of
 from lossd.core.document.indexed_sums import IndexedSums, indexed_sums
 from lossd.core.kernel import Kernel
+from lossd.core.kernel import Sums as Scored
 from lossd.core.parameters import reduced_axes
 from lossd.core.prepare import prepare
-from lossd.core.report.partial import Partial
+from lossd.core.report.partial import Int64Array, Partial
 from lossd.engine.dispatch.array_outputs import channels
-from lossd.engine.dispatch.result import RunningTotals, Totals, result_of
+from lossd.engine.dispatch.result import RunningTotals, result_of
 from lossd.requests.report_checks import plan_for
 from lossd.requests.validation import assemble_rows, cut_request
 from lossd.settings import Settings
@@ -120,7 +121,7 @@ class Sums:
             part = work.cut.part(index)
             memories = [np.empty(work.cut.most_numbers(index)) for _ in self._outputs]
             scored = kernel.score(work, memory, 0, index, memories, place)
-            self._totals.add(Totals(scored.loss, scored.weights, scored.positives, scored.count))
+            self._totals.add(scored)
             for sums, numbers, planes in zip(self._outputs, memories, scored.planes, strict=True):
                 _add_planes(sums, numbers[: part.outputs * planes], part.output, part.outputs)
             if self._report is not None and place is not None:
@@ -134,7 +135,7 @@ class Sums:
         Raises:
             RequestError: ``output_too_large``: there are too many groups.
         """
-        self._totals.add(Totals(state.loss, state.weights, state.positives, state.count))
+        self._totals.add(Scored(state.loss, state.weights, state.positives, state.count))
         for sums, planes in zip(self._outputs, state.outputs, strict=True):
             for plane in planes:
                 _add_planes(sums, np.frombuffer(plane), 0, self._cut.outputs)
@@ -151,10 +152,10 @@ class Sums:
         return State(
             question=self._question.of_sums(),
             rows=self._rows,
-            count=totals.elements,
-            loss=list(totals.loss),
-            weights=None if totals.weights is None else list(totals.weights),
-            positives=list(totals.positives),
+            count=totals.count,
+            loss=totals.loss,
+            weights=totals.weights,
+            positives=totals.positives,
             outputs=[[plane.tobytes() for plane in sums.canonical()] for sums in self._outputs],
             report=report,
             groups=groups,
@@ -162,10 +163,7 @@ class Sums:
         )
 
     def result(self, reduction: str) -> LossResult:
-        """Return the result, with the report. Nothing can be added then.
-
-        Args:
-            reduction: ``sum`` or ``mean``.
+        """Return the result, a ``sum`` or ``mean``, with the report. Nothing can be added then.
 
         Raises:
             RequestError: ``empty_mean``.

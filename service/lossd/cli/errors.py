@@ -13,8 +13,6 @@ REFUSED: Final = 1
 """The exit code where a server refused the request, or failed."""
 USAGE: Final = 2
 """The exit code of wrong usage, or of a file that cannot be used."""
-UNREACHABLE: Final = 3
-"""The exit code where a server could not be reached."""
 
 
 def fail(message: str, code: int = USAGE) -> NoReturn:
@@ -36,7 +34,7 @@ def server_imports(otherwise: str = "") -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "lossd":
             raise
-        fail(f"this needs {error.name}: pip install 'lossd[server]'{otherwise}")
+        fail(f"this needs {error.name}: pip install 'lossd[cpu]'{otherwise}")
 
 
 @contextmanager

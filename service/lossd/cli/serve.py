@@ -55,11 +55,7 @@ def serve(
 
 
 def _start(options: dict[str, Any]) -> NoReturn:
-    """Check settings and what they name, and run the server.
-
-    Args:
-        options: The settings that were given as options.
-    """
+    """Check settings, some given as options, and what they name, and run the server."""
     with server_imports():
         from pydantic import ValidationError
 

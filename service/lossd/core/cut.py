@@ -119,11 +119,7 @@ class Cut:
         )
 
     def parts_within(self, elements: int) -> int:
-        """Return how many parts lie within the first elements.
-
-        Args:
-            elements: The number of these.
-        """
+        """Return how many parts lie within the first elements."""
         if not self.size:
             return 0
         outer, rest = divmod(elements, self._length * self._inner_size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from lossd.core.prepare import Work
@@ -12,7 +12,7 @@ from lossd.types import Float64Array
 
 @dataclass(slots=True)
 class Sums:
-    """The sums of a part.
+    """The sums of a part, or of a whole request.
 
     A list of terms holds a sum exactly: the first is the sum, rounded; the second what is left, rounded; and
     so on. An infinite or NaN sum is one term.
@@ -22,8 +22,8 @@ class Sums:
         weights: Terms of the weights' sum; None if there are none.
         positives: Terms of the targets' sum.
         count: Number of elements that are not dropped.
-        planes: Number of planes written to each memory. A plane is an array with a number for each output; an
-            output's sum is the sum of its numbers in all planes.
+        planes: Number of planes that a kernel wrote to each memory. A plane is an array with a number for
+            each output; an output's sum is the sum of its numbers in all planes.
         report: Bytes of the partial report that were written; 0 without one.
     """
 
@@ -31,7 +31,7 @@ class Sums:
     weights: list[float] | None
     positives: list[float]
     count: int
-    planes: list[int]
+    planes: list[int] = field(default_factory=list)
     report: int = 0
 
 

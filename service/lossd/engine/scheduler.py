@@ -32,11 +32,7 @@ TURN_SECONDS: Final = 2e-3
 
 
 class _Flow(Generic[Item]):
-    """A team's work, which may be empty.
-
-    Args:
-        team: Its name.
-    """
+    """A team's work, which may be empty."""
 
     def __init__(self, team: str) -> None:
         self.team: Final = team

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeAlias
 
 import numpy as np
@@ -64,6 +64,19 @@ class BodyMemory(Protocol):
         """The memory's bytes."""
 
 
+@dataclass(frozen=True, slots=True)
+class OwnMemory:
+    """Memory that holds a body and nothing else."""
+
+    view: memoryview
+    offset: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """The memory's length in bytes."""
+        return len(self.view)
+
+
 def assemble(
     loss: Loss,
     body: Body,
@@ -88,10 +101,7 @@ def assemble(
     Raises:
         RequestError: A tensor or parameter is missing, unknown, not allowed, or does not fit the others.
     """
-    params = check_params(loss, sent_params)
-    check_targets(params)
-    if not REPORT_BY_NAME.keys().isdisjoint(params):
-        check_report(loss, params)
+    params = _check_parameters(loss, sent_params)
     placed = _TensorMemory(memory, free)
     tensors = {name: placed.found(tensor) for name, tensor in body.tensors.items()}
     for name, array in body.arrays.items():
@@ -152,10 +162,7 @@ def assemble_rows(
     Raises:
         RequestError: As `assemble`.
     """
-    params = check_params(loss, sent_params)
-    check_targets(params)
-    if not REPORT_BY_NAME.keys().isdisjoint(params):
-        check_report(loss, params)
+    params = _check_parameters(loss, sent_params)
     rows = _row_tensors(columns, by_index=params["targets_format"] == "index")
     tensors = {name: replace(row, shape=(ROWS, *row.shape)) for name, row in rows.items()}
     shape = _check(loss, tensors, params)
@@ -213,6 +220,15 @@ class _TensorMemory:
         into = np.frombuffer(self._memory.view, dtype=array.dtype, count=array.size, offset=offset)
         into[:] = array.reshape(-1)
         return Tensor(array.dtype.name, array.shape, self._memory.offset + offset)
+
+
+def _check_parameters(loss: Loss, sent: Mapping[str, object]) -> dict[str, object]:
+    """Return all parameters, checked by themselves and together."""
+    params = check_params(loss, sent)
+    check_targets(params)
+    if not REPORT_BY_NAME.keys().isdisjoint(params):
+        check_report(loss, params)
+    return params
 
 
 def _check(loss: Loss, tensors: Mapping[str, Tensor], params: Mapping[str, object]) -> Shape:
@@ -284,13 +300,7 @@ def _options(params: Mapping[str, object], tensors: Mapping[str, Tensor]) -> dic
 
 
 def _shape_notes(tensors: Mapping[str, Tensor], shape: Shape, axis: int) -> list[str]:
-    """Return notes on tensors whose shapes could mean two things.
-
-    Args:
-        tensors: The tensors by name.
-        shape: The inputs' shape.
-        axis: The class axis.
-    """
+    """Return notes on tensors whose shapes could mean two things."""
     notes = []
     for name, other in (("weight", 0), ("mask", 0), ("pos_weight", axis)):
         tensor_shape = tensors[name].shape if name in tensors else ()
@@ -323,13 +333,7 @@ def _class_axis_notes(shape: Shape, axis: int) -> tuple[str, ...]:
 
 
 def _check_exact(dtype: str, params: Mapping[str, object], classes: int) -> None:
-    """Check that the targets' dtype can hold the numbers that they are compared with.
-
-    Args:
-        dtype: The targets' dtype.
-        params: Checked parameters.
-        classes: The number of classes.
-    """
+    """Check that the targets' dtype can hold the numbers that they are compared with."""
     for name in ("ignore_index", "background_index"):
         value = params[name]
         if not isinstance(value, float | int) or dtype not in FLOATS:

@@ -236,12 +236,7 @@ def write_array(array: Float64Array) -> bytes:
 
 
 def _write_long_array(array: Float64Array, before: bytes) -> Iterator[bytes]:
-    """Write nested arrays of more than `_CHUNK_NUMBERS` numbers, in chunks of at most that many.
-
-    Args:
-        array: The array.
-        before: The text before it.
-    """
+    """Write long nested arrays behind a text, in chunks of at most `_CHUNK_NUMBERS` numbers."""
     # The lists along one axis are cut: the first axis whose items fit a chunk.
     sizes = [math.prod(array.shape[axis + 1 :]) for axis in range(array.ndim)]
     axis = next(axis for axis, size in enumerate(sizes) if size <= _CHUNK_NUMBERS)

@@ -78,11 +78,6 @@ class Decoder:
     """Decoder of one body."""
 
     def __init__(self, coding: _Coding) -> None:
-        """Expect a body.
-
-        Args:
-            coding: The body's coding.
-        """
         self._coding = coding
         self._stream: Stream | None = None  # None between two streams
         self._streams = 0
@@ -156,10 +151,7 @@ class Decoder:
 
 
 def make_decoder(value: str | None) -> Decoder | None:
-    """Return a decoder for a request's Content-Encoding; None where the body is not coded.
-
-    Args:
-        value: The header's value; None where there is no header.
+    """Return a decoder for the value of Content-Encoding, if any; None where the body is not coded.
 
     Raises:
         RequestError: ``unsupported_encoding``: the coding is unknown, or there are several.

@@ -29,10 +29,7 @@ _QUOTED: Final = ("[", "{", '"')
 
 
 def parse_query(query_string: bytes) -> dict[str, object]:
-    """Return the parameters of a query: plain JSON values by name, unchecked.
-
-    Args:
-        query_string: The query of the request's target, percent-encoded, without the question mark.
+    """Return the parameters of a percent-encoded query: plain JSON values by name, unchecked.
 
     Raises:
         RequestError: ``invalid_parameter``: a name is given twice, a number is not finite, a value is neither

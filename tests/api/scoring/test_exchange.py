@@ -47,8 +47,8 @@ async def serve(answer: Answer, sent: list[Message]) -> str:
     service = Service.create(settings, memory, pool, gate, parser, metrics, 0)
     scope = {"type": "http", "headers": [], "lossd.request_id": "r1"}
     try:
-        exchange = Exchange(scope=scope, receive=receive, send=send, loss="bce", began=0.0, gate=gate)
-        await exchange.serve(answer, problem, service)
+        exchange = Exchange(scope=scope, receive=receive, send=send, loss="bce", began=0.0, service=service)
+        await exchange.serve(answer, problem)
     finally:
         pool.close()
         theirs.close()

@@ -12,9 +12,8 @@ from lossd_client.comparison._output.sentences import (
     basis,
     bound,
     confidence,
-    judging,
+    judged_by,
     percent,
-    ranged,
     signed,
 )
 
@@ -53,7 +52,7 @@ def _whole(comparison: Comparison, names: tuple[str, str]) -> list[tuple[str, st
         ("new", f"{whole.new!r}  {names[0]}"),
         ("baseline", f"{whole.baseline!r}  {names[1]}"),
         ("difference", f"{signed(whole.difference)} ({percent(whole.relative)})"),
-        (f"{confidence(whole.confidence)} interval", ranged(judging(whole, comparison), comparison)),
+        (f"{confidence(whole.confidence)} interval", judged_by(whole, comparison)),
         ("bound", bound(comparison)),
         ("rows", basis(whole, comparison)),
         ("loss name", f"{comparison.loss_name}{params}"),

@@ -23,7 +23,7 @@ _EXTRAS: Final = {
     "pyarrow": "for parquet and Arrow files, Arrow streams: pip install 'lossd[files]'",
     "fsspec": "for files at URLs: pip install 'lossd[files]'",
     "safetensors": "nor needed: such files are read without it",
-    "torch": "for the server, and scoring torch's tensors: pip install 'lossd[server]'",
+    "torch": "for a server on GPUs, and scoring torch's tensors: pip install 'lossd[server]'",
 }
 _KEY: Final = re.compile(r"lossd_([a-z0-9]{8})_")
 _PROXY_SCHEMES: Final = ("http", "https", "socks5", "socks5h")  # httpx's

@@ -64,7 +64,7 @@ def ray_tasks(address: str | None) -> Iterator[RayTasks]:
     try:
         import ray
     except ImportError as error:
-        raise ImportError("--engine ray needs Ray: pip install 'lossd[server,files,ray]'") from error
+        raise ImportError("--engine ray needs Ray: pip install 'lossd[local,files,ray]'") from error
     own = not ray.is_initialized()
     try:
         if own:

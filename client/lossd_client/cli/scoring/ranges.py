@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client._calls.arrays import forget, widened
+from lossd_client._calls.ranges import Within
 from lossd_client.cli.inputs.shards import BASELINE, Arrays
 
 _BASELINE_WITHIN: Final = (
@@ -38,7 +39,7 @@ class Ranges:
         self._has_rows |= scored.ndim > 0
         self._rows += len(scored) if scored.ndim else 0
         if BASELINE in block:
-            self._baseline.see(block[BASELINE], block["targets"])
+            self._baseline.see_beside(block[BASELINE], block["targets"])
         if not (self._is_within and scored.size):
             return
         values = widened(scored)
@@ -85,45 +86,35 @@ class Ranges:
         return []
 
 
-class _Baseline:
+class _Baseline(Within):
     """The values of the baseline: whether all are in [0, 1], and whether they are those of targets."""
 
     def __init__(self) -> None:
-        self._all = True
-        self._least, self._greatest = np.inf, -np.inf
+        super().__init__()
         self._size = 0
         self._are_targets = True  # equal to the targets so far; else nothing more is looked at
         self._are_bits, self._target_bits = True, True
 
-    def see(self, array: NDArray[Any], targets: NDArray[Any]) -> None:
-        """Look at some rows."""
+    def see_beside(self, array: NDArray[Any], targets: NDArray[Any]) -> None:
+        """Look at some rows and their targets."""
         self._size += array.size
-        if not (self._all or self._are_targets) or not array.size:
+        self.see(array)
+        if not array.size or not (self._are_targets or (self._all and self._are_bits)):
             return
-        values = widened(array)
-        if self._are_targets:
-            self._are_targets = np.array_equal(values, widened(targets), equal_nan=values.dtype.kind == "f")
-        if self._all:
-            self._least = min(self._least, float(values.min()))
-            self._greatest = max(self._greatest, float(values.max()))
-            self._all = bool(values.min() >= 0 and values.max() <= 1)
-            self._are_bits = self._all and self._are_bits and _are_bits(values)
-            self._target_bits = self._target_bits and self._are_bits and _are_bits(widened(targets))
+        values, its = widened(array), widened(targets)
+        self._are_targets &= np.array_equal(values, its, equal_nan=values.dtype.kind == "f")
+        self._are_bits &= self._all and _are_bits(values)
+        self._target_bits = self._target_bits and self._are_bits and _are_bits(its)
         forget(array)
 
-    def take(self, other: "_Baseline") -> None:
+    def take(self, other: Within) -> None:
         """Add what another looked at."""
+        super().take(other)
+        assert isinstance(other, _Baseline)
         self._size += other._size
-        self._all &= other._all
-        self._least, self._greatest = min(self._least, other._least), max(self._greatest, other._greatest)
         self._are_targets &= other._are_targets
         self._are_bits &= other._are_bits
         self._target_bits &= other._target_bits
-
-    @property
-    def is_likely(self) -> bool:
-        """Whether they may be probabilities."""
-        return self._all and self._least < self._greatest
 
     @property
     def of_targets(self) -> str | None:

@@ -41,11 +41,7 @@ class Origins:
         self._origins = frozenset(origin.encode() for origin in origins)
 
     def headers(self, origin: bytes | None) -> Headers:
-        """Return the headers of an answer.
-
-        Args:
-            origin: The request's Origin.
-        """
+        """Return the headers of an answer."""
         exposed = (b"access-control-expose-headers", _EXPOSED.encode())
         if b"*" in self._origins:
             return [(b"access-control-allow-origin", b"*"), exposed]

@@ -36,9 +36,6 @@ _LATE_SECONDS: Final = 5.0
 class Lingerers:
     """The lingering connections of a server: how many have a long time, and whose turn it is to be read.
 
-    Args:
-        settings: The server's settings.
-
     Attributes:
         settings: The server's settings.
         long: The connections that have a long time.
@@ -131,11 +128,7 @@ class Linger:
             self._flow.resume_reading()
 
     def look(self, seconds: float) -> None:
-        """Close the connection if its time is up.
-
-        Args:
-            seconds: The time since the last look.
-        """
+        """Close the connection if its time is up, some seconds after the last look."""
         self._left_seconds -= seconds
         self._quiet_seconds += seconds
         self._late_seconds -= seconds

@@ -273,13 +273,7 @@ class LossdProtocol(ConnectionEnds):
     # Answers
 
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
-        """Write an answer.
-
-        Args:
-            status: Its status.
-            headers: The lines of its headers, without those that every answer has.
-            body: Its body.
-        """
+        """Write an answer, given the lines of its headers without those that every answer has."""
         defaults = self.server_state.default_headers
         if defaults is not self._lines_of:  # uvicorn makes new ones each second, with the date
             self._lines_of, self._default_lines = defaults, header_lines(defaults)
@@ -288,13 +282,7 @@ class LossdProtocol(ConnectionEnds):
     def respond_problem(
         self, answer: Problem, request_id: bytes, headers: Iterable[tuple[bytes, bytes]] = ()
     ) -> None:
-        """Write a problem document.
-
-        Args:
-            answer: The problem.
-            request_id: The request's id.
-            headers: Further headers.
-        """
+        """Write a problem document."""
         lines = [*answer.headers, (b"x-request-id", request_id), (b"server-timing", NO_TIMING), *headers]
         self.respond(answer.status, header_lines(lines), answer.body)
 

@@ -61,11 +61,7 @@ class Connection(Protocol):
 
 
 class SlowClientGuard:
-    """Ends one connection if its caller is too slow.
-
-    Args:
-        settings: The server's settings.
-    """
+    """Ends one connection if its caller is too slow."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -104,7 +104,6 @@ class Upload(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return the memory for the next bytes."""
-        del sizehint
         if self._view is None:
             self._view = _spare.pop() if _spare else memoryview(bytearray(_SCRATCH_BYTES))
         return self._view[self._filled : self._filled + self.missing]

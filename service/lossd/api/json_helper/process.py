@@ -259,11 +259,7 @@ async def _ask(process: Process, request: bytes) -> bytes:
 
 
 def serve(handler: Callable[[bytes], bytes]) -> None:
-    """Answer requests until standard input ends; this runs in the helper.
-
-    Args:
-        handler: Returns the answer to a request. If it raises, the process ends.
-    """
+    """Answer requests until standard input ends, in the helper. If ``handler`` raises, the process ends."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the front end handles them, and needs the helper meanwhile
     os.nice(_NICENESS)

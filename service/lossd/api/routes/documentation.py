@@ -29,10 +29,6 @@ class Document:
 
     A request costs next to nothing, and callers that do not read what they ask for cost no memory: the same
     bytes are sent to all of them.
-
-    Args:
-        content: The document.
-        media_type: Its media type.
     """
 
     def __init__(self, content: bytes, media_type: str) -> None:

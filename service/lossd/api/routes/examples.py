@@ -34,10 +34,10 @@ from lossd.core.report.partial import Partial
 from lossd.engine.admission.quota_memory import quotas_bytes
 from lossd.engine.admission.quotas import Quotas
 from lossd.engine.dispatch.in_place import prepare_request
-from lossd.engine.dispatch.result import Totals, crashed, empty_mean, result_of, too_late
+from lossd.engine.dispatch.result import crashed, empty_mean, result_of, too_late
 from lossd.engine.ipc.memory import create_memory
 from lossd.requests.report_checks import plan_for
-from lossd.requests.validation import assemble
+from lossd.requests.validation import OwnMemory, assemble
 from lossd.settings import Settings
 from lossd.teams import Limits, Team
 from lossd.types import ErrorCode, LossRequest, RequestError, Tensor
@@ -75,8 +75,7 @@ def answer_example(loss: Loss, document: Document) -> Document | None:
     plan = plan_for(request, cut, Settings()) if cut.whole_rows else None
     place = None if plan is None else memoryview(bytearray(plan.place_bytes))
     sums = kernel.score(prepare_request(request, cut).work, memory.view, 0, 0, report=place)
-    totals = Totals(sums.loss, sums.weights, sums.positives, sums.count)
-    result = result_of(request, cut, totals, (), kernel.name, kernel.device)
+    result = result_of(request, cut, sums, (), kernel.name, kernel.device)
     if plan is not None and place is not None:
         figures = ReportSums(plan.layout, plan.most_cells, plan.groups, plan.ids)
         figures.add(Partial.read(place[: sums.report]), 0)
@@ -105,16 +104,6 @@ def _error(code: ErrorCode) -> RequestError:
     raise AssertionError(msg)
 
 
-class _Memory:
-    """Memory for one body and the arrays behind it, as `BodyMemory` has it."""
-
-    offset: Final = 0
-
-    def __init__(self, nbytes: int) -> None:
-        self.nbytes: Final = nbytes
-        self.view: Final = memoryview(bytearray(nbytes))
-
-
 def _read(
     content_type: str | None,
     body: bytes = b"",
@@ -123,13 +112,13 @@ def _read(
     coding: str | None = None,
     accept: str | None = None,
     loss: str = "focal",
-) -> tuple[LossRequest, Cut, _Memory]:
+) -> tuple[LossRequest, Cut, OwnMemory]:
     """Read a request as the server does, to the point at which it would be scored."""
     spec = read_spec(loss, SpecFields(query, content_type, coding, accept, None))
     assert isinstance(spec.form, Format)
     reader = spec.form.reader(options=spec.options, names=spec.names)
     kept = b"".join(reader.feed(body))
-    memory = _Memory(len(kept) + _ARRAY_BYTES)
+    memory = OwnMemory(memoryview(bytearray(len(kept) + _ARRAY_BYTES)))
     memory.view[: len(kept)] = kept
     found = reader.finish(memory.view[: len(kept)])
     params = merge_params(spec.query_params, found.params)

@@ -109,12 +109,12 @@ class InferenceEndpoint:
             scope=scope,
             receive=receive,
             send=send,
+            service=self._service,
             loss=self._loss.name,
             began=arrival(scope),
-            gate=self._service.gate,
             format="v2",
         )
-        await exchange.serve(self._answer, inference_problem, self._service)
+        await exchange.serve(self._answer, inference_problem)
 
     async def _answer(self, exchange: Exchange) -> None:
         settings = self._service.settings
@@ -137,7 +137,6 @@ class InferenceEndpoint:
             return LossSpec(self._loss, params, hint)
 
         scoring = WholeBody(
-            self._service,
             exchange,
             spec,
             reader,
@@ -262,9 +261,9 @@ async def _list_models(request: Request, service: Service) -> list[RepositoryMod
         if len(body) > _MOST_INDEX_BYTES:
             detail = f"the body has more than {_MOST_INDEX_BYTES} bytes; send none, or {{}}"
             raise RequestError(ErrorCode.BODY_TOO_LARGE, detail)
-    if read_index_request(bytes(body)) and not service.ready:
+    reason = "no worker is ready" if service.unready else ""
+    if read_index_request(bytes(body)) and reason:
         return []
-    reason = "" if service.ready else "no worker is ready"
     state: Literal["READY", "UNAVAILABLE"] = "UNAVAILABLE" if reason else "READY"
     return [RepositoryModel(name=name, version=MODEL_VERSION, state=state, reason=reason) for name in LOSSES]
 
@@ -300,7 +299,7 @@ def _add_model(router: APIRouter, path: str, loss: Loss, service: Service) -> No
 
 
 def _readiness(service: Service) -> JSONResponse:
-    ready = service.ready
+    ready = not service.unready
     return JSONResponse({"ready": ready}, 200 if ready else 503)
 
 

@@ -48,11 +48,11 @@ class LossEndpoint:
             scope=scope,
             receive=receive,
             send=send,
+            service=self._service,
             loss=self._loss.name,
             began=arrival(scope),
-            gate=self._service.gate,
         )
-        await exchange.serve(self._answer, problem, self._service)
+        await exchange.serve(self._answer, problem)
 
     async def _answer(self, exchange: Exchange) -> None:
         fields = spec_fields(exchange.scope)
@@ -87,7 +87,6 @@ class LossEndpoint:
         exchange.admit_body(limit.nbytes, certain=limit.is_content_length)
         loss_spec = _loss_spec(spec)
         return WholeBody(
-            self._service,
             exchange,
             lambda: loss_spec,
             form.reader(options=spec.options, names=spec.names),
@@ -110,7 +109,7 @@ class LossEndpoint:
         window_bytes = 4 * settings.max_batch_bytes
         exchange.admit_body(window_bytes if length is None else min(length, window_bytes), certain=False)
         limit = expanded_limit(settings.max_expanded_bytes)
-        return StreamedBody(self._service, exchange, _loss_spec(spec), reader, decoder, limit)
+        return StreamedBody(exchange, _loss_spec(spec), reader, decoder, limit)
 
 
 def _loss_spec(spec: RequestSpec) -> LossSpec:

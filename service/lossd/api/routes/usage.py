@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Request
 from lossd.api.auth import require_team
 from lossd.api.routes.openapi import problem_response
 from lossd.api.routes.schemas import Usage, UsageDay, UsageTotal
-from lossd.engine.usage_store import MOST_DAYS, Used, first_day, read_usage, reason, shown, total_usage
+from lossd.engine.usage_store import MOST_DAYS, first_day, read_usage, reason, shown, total_usage
 from lossd.error_text import pointer, suggestion
 from lossd.error_text import shown as quoted
 from lossd.teams import Team
@@ -77,7 +77,9 @@ def usage_routes(place: Path | str | None) -> APIRouter:
             raise RequestError(
                 ErrorCode.INTERNAL_ERROR, f"usage cannot be read: {why}; it is kept, try again later"
             ) from None
-        return Usage(team=team.name, since=since, days=[_day(one) for one in used], total=_total(used))
+        days = [UsageDay.model_validate({"day": one.day, **total_usage([one])}) for one in used]
+        total = UsageTotal.model_validate(total_usage(used))
+        return Usage(team=team.name, since=since, days=days, total=total)
 
     return router
 
@@ -98,11 +100,3 @@ def _days(query_string: bytes) -> int:
         detail = f"days is {quoted(str(days))}; send a whole number from 1 to {MOST_DAYS}"
         raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/days", f"not from 1 to {MOST_DAYS}")])
     return days
-
-
-def _day(used: Used) -> UsageDay:
-    return UsageDay.model_validate({"day": used.day, **total_usage([used])})
-
-
-def _total(used: list[Used]) -> UsageTotal:
-    return UsageTotal.model_validate(total_usage(used))

@@ -17,12 +17,11 @@ _TEXT_BYTES: Final = 24  # "-1.7976931348623157e+308" is the longest number
 
 
 async def reserve_output(
-    service: Service,
     request: LossRequest,
     cut: Cut,
     spec: LossSpec,
     exchange: Exchange,
-    report: ReportPlan | None = None,
+    report: ReportPlan | None,
 ) -> Region:
     """Reserve memory for an array answer, a report, or both.
 
@@ -30,16 +29,16 @@ async def reserve_output(
         RequestError: ``output_too_large``, or ``overloaded``.
     """
     if cut.output_shape:
-        check_answer(service, request, cut, spec)
-    nbytes, capacity = reserved_bytes(request, cut, report), service.outputs.capacity
+        check_answer(exchange.service, request, cut, spec)
+    outputs = exchange.service.outputs
+    nbytes, capacity = reserved_bytes(request, cut, report), outputs.capacity
     if nbytes > capacity:
         detail = (
             f"the answer's array and its report take {nbytes} bytes, at most {capacity} are allowed; ask for "
             "them in two requests, or send less"
         )
         raise RequestError(ErrorCode.OUTPUT_TOO_LARGE, detail)
-    timeout, team = exchange.seconds_left(service.settings.timeout_seconds), exchange.team
-    return await service.outputs.reserve(nbytes, timeout, team.name, team.weight)
+    return await exchange.reserve(outputs, nbytes)
 
 
 def check_answer(service: Service, request: LossRequest, cut: Cut, spec: LossSpec) -> None:

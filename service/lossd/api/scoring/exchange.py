@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Send
@@ -14,9 +15,9 @@ from lossd.api.accounting import FAILED, RequestRecord, WriteProblem
 from lossd.api.auth import CONNECTION, Gate, check_team, rate_headers
 from lossd.api.http.interfaces import Connection
 from lossd.api.http.request import client_host, request_id
-from lossd.api.metrics import Metrics
 from lossd.api.scoring.body import IncomingRequest
 from lossd.api.services import Service
+from lossd.engine.admission.arena import Arena, Region
 from lossd.engine.admission.quotas import Entry
 from lossd.teams import NOBODY, Team
 from lossd.tracing import RequestSpan, Tracing
@@ -29,14 +30,16 @@ class Exchange(IncomingRequest, RequestRecord):
 
     Attributes:
         send: The ASGI send function.
+        service: The front end's parts, which count, log and trace the request.
         answering: Whether the answer has begun.
         entry: The request's entry in its team's quotas, once it is admitted.
         span: The request's span; None without traces, or while its key is not known.
     """
 
     send: Send
+    service: Service
     loss: str
-    gate: Gate
+    gate: Gate = field(init=False)
     format: str = "none"
     answering: bool = False
     team: Team = NOBODY
@@ -46,6 +49,9 @@ class Exchange(IncomingRequest, RequestRecord):
     outcome: str = "ok"
     status: int | None = None
     timings: Timings | None = None
+
+    def __post_init__(self) -> None:
+        self.gate = self.service.gate
 
     @property
     def request_id(self) -> str:
@@ -80,18 +86,30 @@ class Exchange(IncomingRequest, RequestRecord):
             chunk = following
         await self.send({"type": "http.response.body", "body": chunk})
 
-    async def serve(
-        self, answer: Callable[[Exchange], Awaitable[None]], write_problem: WriteProblem, service: Service
-    ) -> None:
+    @property
+    def patience(self) -> float:
+        """The seconds that the request may wait for what it needs next."""
+        return self.seconds_left(self.service.settings.timeout_seconds)
+
+    @property
+    def answer_deadline(self) -> float:
+        """The deadline of the answer, by time.monotonic(), once the body has arrived."""
+        default = time.monotonic() + self.service.settings.timeout_seconds
+        return default if self.deadline is None else self.deadline
+
+    async def reserve(self, arena: Arena, nbytes: int) -> Region:
+        """Reserve memory for the request's team; see `Arena.reserve`."""
+        return await arena.reserve(nbytes, self.patience, self.team.name, self.team.weight)
+
+    async def serve(self, answer: Callable[[Exchange], Awaitable[None]], write_problem: WriteProblem) -> None:
         """Answer or refuse the request.
 
         Args:
             answer: Sends the answer, or raises a RequestError.
             write_problem: Writes an error, as `lossd.api.problems.problem` does.
-            service: The front end's parts, which count, log and trace the request.
         """
         try:
-            await self._serve(answer, write_problem, service)
+            await self._serve(answer, write_problem)
         finally:
             if self.span is not None:
                 error = self.outcome if self.status is None or self.status >= 500 else None
@@ -100,7 +118,7 @@ class Exchange(IncomingRequest, RequestRecord):
     def _begin_span(self, tracing: Tracing) -> None:
         """Begin the span, now that the key is known: nobody else may have requests sampled."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
-        self.span = tracing.begin_request(self.scope["path"], self.began, headers)
+        self.span = RequestSpan(tracing.tracer, self.scope["path"], self.began, headers)
 
     def _trace_attributes(self) -> dict[str, str | int]:
         attributes: dict[str, str | int] = {
@@ -120,36 +138,36 @@ class Exchange(IncomingRequest, RequestRecord):
         return attributes
 
     async def _serve(
-        self, answer: Callable[[Exchange], Awaitable[None]], write_problem: WriteProblem, service: Service
+        self, answer: Callable[[Exchange], Awaitable[None]], write_problem: WriteProblem
     ) -> None:
         """Count the request in and out, unless the server is draining, and log it."""
-        accounting = service.accounting
+        accounting = self.service.accounting
         try:
             accounting.enter()
         except RequestError as error:
-            await self._refuse(accounting.metrics, error, write_problem, close=True)
+            await self._refuse(error, write_problem, close=True)
             self.write_line(accounting.log)
             return
         try:
-            await self._answer_or_refuse(answer, write_problem, service)
+            await self._answer_or_refuse(answer, write_problem)
         finally:
             self.gate.quotas.leave(self.entry)
             accounting.leave()
             self.write_line(accounting.log)
 
     async def _answer_or_refuse(
-        self, answer: Callable[[Exchange], Awaitable[None]], write_problem: WriteProblem, service: Service
+        self, answer: Callable[[Exchange], Awaitable[None]], write_problem: WriteProblem
     ) -> None:
-        metrics = service.metrics
+        metrics, tracing = self.service.metrics, self.service.tracing
         try:
             self.team = self.gate.identify(self.scope)
-            if service.tracing is not None:
-                self._begin_span(service.tracing)
+            if tracing is not None:
+                self._begin_span(tracing)
             bind_contextvars(team=self.team.name)  # for the log
             check_team(self.team)
             await self._while_connected(answer)
         except RequestError as error:
-            await self._refuse(metrics, error, write_problem)
+            await self._refuse(error, write_problem)
         except ClientDisconnect:
             self.count_failure(metrics, "disconnected")
         except asyncio.CancelledError:  # by the program that serves this, for a caller who has hung up
@@ -160,7 +178,7 @@ class Exchange(IncomingRequest, RequestRecord):
             if self.answering:
                 self.count_failure(metrics, ErrorCode.INTERNAL_ERROR)
                 raise  # closes the connection, so that the caller sees that the answer is cut short
-            await self._refuse(metrics, FAILED, write_problem)
+            await self._refuse(FAILED, write_problem)
 
     def admit_body(self, nbytes: int, *, certain: bool) -> None:
         """Admit the request by its team's quotas.
@@ -220,11 +238,9 @@ class Exchange(IncomingRequest, RequestRecord):
             forget()
             self.end_upload()
 
-    async def _refuse(
-        self, metrics: Metrics, error: RequestError, write_problem: WriteProblem, *, close: bool = False
-    ) -> None:
+    async def _refuse(self, error: RequestError, write_problem: WriteProblem, *, close: bool = False) -> None:
         """Answer with a problem. The connection drops what the caller still sends."""
-        answer = self.refuse(metrics, error, write_problem, close=close or self.is_unread)
+        answer = self.refuse(self.service.metrics, error, write_problem, close=close or self.is_unread)
         start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
         await self.send(start)
         await self.send({"type": "http.response.body", "body": answer.body})

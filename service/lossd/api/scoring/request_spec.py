@@ -68,15 +68,6 @@ class LossSpec:
     binary_hint: str | None
     has_report: bool = True
 
-    def check_report(self) -> None:
-        """Refuse a report in an answer that is the loss alone.
-
-        Raises:
-            RequestError: ``not_acceptable``.
-        """
-        if not self.has_report:
-            raise no_report()
-
 
 class SpecFields(NamedTuple):
     """The query and the header fields that a spec follows from."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import replace
 from typing import Final
 
@@ -14,7 +13,6 @@ from lossd.api.scoring.body import SizeLimit, decoded
 from lossd.api.scoring.exchange import Exchange
 from lossd.api.scoring.request_spec import LossSpec
 from lossd.api.scoring.whole_body import Answer, arena_for, await_answer, release_after
-from lossd.api.services import Service
 from lossd.core.parameters import reduced_axes
 from lossd.engine.admission.arena import Region
 from lossd.engine.dispatch.array_outputs import arrays, cut_for
@@ -33,7 +31,6 @@ class StreamedBody:
     """Receives and scores one body that arrives in batches of rows.
 
     Args:
-        service: The front end's workers and memory.
         exchange: The exchange of the request.
         spec: The loss and its parameters.
         reader: The body's reader.
@@ -43,14 +40,13 @@ class StreamedBody:
 
     def __init__(
         self,
-        service: Service,
         exchange: Exchange,
         spec: LossSpec,
         reader: StreamReader,
         decoder: Decoder | None,
         limit: SizeLimit,
     ) -> None:
-        self._service = service
+        self._service = exchange.service
         self._exchange = exchange
         self._spec = spec
         self._reader = reader
@@ -78,9 +74,7 @@ class StreamedBody:
             await self._receive()
             assert self._job is not None
             assert self._stream is not None
-            deadline = self._exchange.deadline
-            default = time.monotonic() + self._service.settings.timeout_seconds
-            self._job.deadline = default if deadline is None else deadline
+            self._job.deadline = self._exchange.answer_deadline
             self._stream.close()
             answer = await await_answer(self._job, self._exchange, self._output)
             return answer
@@ -159,9 +153,9 @@ class StreamedBody:
             report = plan_for(replace(request, tensors=whole), widest, self._service.settings, self._strings)
         request = replace(request, tensors=rows | others)
         if widest.output_shape or report is not None:
-            self._output = await reserve_output(self._service, request, widest, self._spec, exchange, report)
+            self._output = await reserve_output(request, widest, self._spec, exchange, report)
         self._job = await pool.start(
-            request, widest, self._output, self._timeout(), exchange.requester, report
+            request, widest, self._output, exchange.patience, exchange.requester, report
         )
         self._job.deadline = math.inf if exchange.deadline is None else exchange.deadline
         named = "ids" in self._strings
@@ -179,20 +173,19 @@ class StreamedBody:
 
     async def _reserve(self, nbytes: int) -> Region:
         """Reserve memory for rows. The stream must hold none in that part, which may be all its team gets."""
-        bodies, team = self._service.bodies, self._exchange.team
+        bodies = self._service.bodies
         if nbytes > bodies.capacity:
             detail = (
                 f"a stream of such rows needs {nbytes} bytes of memory, there are {bodies.capacity}; send "
                 "narrower rows, or .npy files"
             )
             raise RequestError(ErrorCode.BODY_TOO_LARGE, detail)
-        return await bodies.reserve(nbytes, self._timeout(), team.name, team.weight)
+        return await self._exchange.reserve(bodies, nbytes)
 
     async def _write_list(self, numbers: tuple[float, ...]) -> Tensor:
         """Write a list among the parameters to the arena."""
         array = np.array(numbers, dtype=np.float64)
-        arena, team = arena_for(self._service, array.nbytes), self._exchange.team
-        region = await arena.reserve(array.nbytes, self._timeout(), team.name, team.weight)
+        region = await self._exchange.reserve(arena_for(self._service, array.nbytes), array.nbytes)
         self._parameters.append(region)
         region.view[: array.nbytes] = array.view(np.uint8).data
         return Tensor("float64", array.shape, region.offset)
@@ -204,7 +197,3 @@ class StreamedBody:
         if length is None or self._decoder is not None or not bits:
             return _MOST_ROWS
         return min(_MOST_ROWS, 8 * length // bits)
-
-    def _timeout(self) -> float:
-        """Return the seconds that this may wait for what it needs next."""
-        return self._exchange.seconds_left(self._service.settings.timeout_seconds)

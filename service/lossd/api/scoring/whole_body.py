@@ -14,15 +14,16 @@ from lossd.api.json_helper.parser import LARGE_BYTES
 from lossd.api.scoring.array_answer import check_answer, reserve_output
 from lossd.api.scoring.body import SizeLimit, decoded
 from lossd.api.scoring.exchange import Exchange
-from lossd.api.scoring.request_spec import LossSpec
+from lossd.api.scoring.request_spec import LossSpec, no_report
 from lossd.api.services import SMALL_BYTES, Service
 from lossd.core.cut import Cut
 from lossd.core.parameters import class_axis
 from lossd.engine.admission.arena import Arena, Region
 from lossd.engine.admission.concurrency import Permit
-from lossd.engine.dispatch.in_place import InPlace
+from lossd.engine.dispatch.in_place import InPlace, prepare_request
 from lossd.engine.dispatch.job import Batch, Job
 from lossd.engine.dispatch.report_outputs import ReportPlan
+from lossd.engine.dispatch.result import too_late
 from lossd.requests.report_checks import plan_for, show_pos_weight
 from lossd.requests.validation import assemble
 from lossd.types import ITEMSIZE, Body, LossRequest, LossResult, Timings
@@ -82,7 +83,6 @@ class WholeBody:
     """Receives and scores one body that is kept in the arena as a whole.
 
     Args:
-        service: The front end's workers and memory.
         exchange: The exchange of the request.
         spec: Returns the loss and the parameters known before the body; called once the reader knows the
             tensors, as some of that may stand in the body.
@@ -95,7 +95,6 @@ class WholeBody:
 
     def __init__(
         self,
-        service: Service,
         exchange: Exchange,
         spec: Callable[[], LossSpec],
         reader: Reader,
@@ -105,7 +104,7 @@ class WholeBody:
         *,
         json_bytes: int = 0,
     ) -> None:
-        self._service = service
+        self._service = exchange.service
         self._exchange = exchange
         self._spec = spec
         self._reader = reader
@@ -150,14 +149,14 @@ class WholeBody:
             nbytes //= _JSON_SHARE
         if nbytes <= SMALL_BYTES:
             return None
-        return await service.permits.ask(nbytes, self._timeout(), team.name, team.weight)
+        return await service.permits.ask(nbytes, self._exchange.patience, team.name, team.weight)
 
     async def _reserve_memory(self, permit: Permit | None) -> Region:
-        nbytes, team = self._arena_bytes, self._exchange.team
+        nbytes, exchange = self._arena_bytes, self._exchange
         arena = arena_for(self._service, nbytes)
-        if permit is not None and arena.fills_share(nbytes, team.name):
+        if permit is not None and arena.fills_share(nbytes, exchange.team.name):
             permit.give_up()
-        return await arena.reserve(nbytes, self._timeout(), team.name, team.weight)
+        return await exchange.reserve(arena, nbytes)
 
     async def _score(self, region: Region, permit: Permit | None) -> Answer:
         await self._receive(region)
@@ -174,7 +173,7 @@ class WholeBody:
         job, batch = started.job, started.batch
         if self._report is not None:
             show_pos_weight(started.request, batch.cut.shape, region.memory)
-        job.deadline = self._deadline()
+        job.deadline = self._exchange.answer_deadline
         _hand_out(started, batch.cut.parts)
         job.close(batch.cut)
         return await await_answer(job, self._exchange, self._output)
@@ -205,9 +204,9 @@ class WholeBody:
         if min(self._received, self._json_bytes) <= LARGE_BYTES:
             return self._reader.finish(received)
         if self._exchange.format == "json":
-            team = self._exchange.team
+            deadline, team = self._exchange.answer_deadline, self._exchange.team
             return await self._service.parser.parse_document(
-                region, self._received, deadline=self._deadline(), team=team.name, weight=team.weight
+                region, self._received, deadline=deadline, team=team.name, weight=team.weight
             )
         loop = asyncio.get_running_loop()
         region.share()
@@ -249,7 +248,8 @@ class WholeBody:
         slice_elements = self._service.pool.elements_for(spec.loss, report="report" in params)
         request, cut = assemble(spec.loss, body, free, region, params, slice_elements)
         if cut.whole_rows:
-            spec.check_report()
+            if not spec.has_report:
+                raise no_report()
             self._report = plan_for(request, cut, self._service.settings)
         self._exchange.charge(cut.size)
         return request, cut
@@ -258,33 +258,28 @@ class WholeBody:
         began, exchange = time.monotonic(), self._exchange
         if cut.output_shape:
             check_answer(self._service, request, cut, self._spec())
-        result, compute = inplace.score(request, cut, region.memory, 0, self._deadline())
+        started = time.monotonic()
+        if started >= exchange.answer_deadline:
+            raise too_late()
+        result = inplace.compute(prepare_request(request, cut), region.memory, 0)
+        compute = time.monotonic() - started
         timings = _timings(exchange, began, compute)
         begins = began + timings.queue
         exchange.stages |= {"queue": (began, begins), "compute": (begins, begins + compute)}
         return Answer(result, None, timings)
 
     async def _start(self, request: LossRequest, cut: Cut, last: str = "") -> _Started:
-        exchange, service, report = self._exchange, self._service, self._report
+        exchange, report = self._exchange, self._report
         if cut.output_shape or report is not None:
-            self._output = await reserve_output(service, request, cut, self._spec(), exchange, report)
-        job = await service.pool.start(
-            request, cut, self._output, self._timeout(), exchange.requester, report
+            self._output = await reserve_output(request, cut, self._spec(), exchange, report)
+        job = await self._service.pool.start(
+            request, cut, self._output, exchange.patience, exchange.requester, report
         )
         job.deadline = math.inf if exchange.deadline is None else exchange.deadline
         batch = Batch(request.tensors, cut)
         self._started = _Started(job, request, batch, last)
         job.append(batch)
         return self._started
-
-    def _timeout(self) -> float:
-        """Return the seconds that this may wait for what it needs next."""
-        return self._exchange.seconds_left(self._service.settings.timeout_seconds)
-
-    def _deadline(self) -> float:
-        """Return the deadline of the answer, by time.monotonic(), now that the body has arrived."""
-        deadline = self._exchange.deadline
-        return time.monotonic() + self._service.settings.timeout_seconds if deadline is None else deadline
 
 
 def arena_for(service: Service, nbytes: int) -> Arena:

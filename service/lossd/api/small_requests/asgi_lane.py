@@ -63,13 +63,7 @@ class _Call:
 
 
 class AsgiLane:
-    """Answers small requests at once, and has the application answer all others.
-
-    Args:
-        app: The application.
-        service: The front end's parts.
-        inplace: Scores the requests.
-    """
+    """Answers small requests at once, and has the application answer all others."""
 
     def __init__(self, app: ASGIApp, service: Service, inplace: InPlace) -> None:
         self._app = app
@@ -104,12 +98,7 @@ class AsgiLane:
 
 
 class _Replay:
-    """A receive function that begins with messages that have been received.
-
-    Args:
-        messages: These.
-        receive: The server's own function.
-    """
+    """A receive function that begins with messages that have been received."""
 
     def __init__(self, messages: list[Message], receive: Receive) -> None:
         self._messages = messages[::-1]

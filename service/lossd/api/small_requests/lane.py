@@ -17,26 +17,30 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from mmap import mmap
 from typing import Final
 
 from lossd.api.accounting import FAILED, RequestLog, RequestRecord, choose_id, server_timing
 from lossd.api.auth import Gate, rate_headers
 from lossd.api.http.protocol import LossdProtocol, header_lines
+from lossd.api.scoring.whole_body import PARAMETER_BYTES
 from lossd.api.services import Service
 from lossd.api.small_requests.heads import BEGINNING, LONGEST_HEAD, Head, read_head
-from lossd.api.small_requests.layouts import Scratch
 from lossd.engine.admission.quotas import Entry
 from lossd.engine.dispatch.in_place import InPlace
 from lossd.engine.dispatch.result import too_late
+from lossd.requests.validation import OwnMemory
 from lossd.teams import Team
 from lossd.types import RequestError, Timings
+from lossd.wire import inference_arena_bytes
 
 LONGEST: Final = 1 << 17
 """Bytes of a body, at most: what JSON of thousands of numbers takes."""
 PATIENCE: Final = 0.02
 """Seconds for a body to arrive. The ordinary way takes slower ones, and refuses those that are too slow."""
 
-_scratch: Final = Scratch(LONGEST)
+_scratch: Final = OwnMemory(memoryview(mmap(-1, inference_arena_bytes(LONGEST, None) + PARAMETER_BYTES)))
+"""Memory for a body and the tensors built from it, used for one request after another."""
 
 
 @dataclass(slots=True, eq=False)
@@ -93,13 +97,7 @@ class SmallRequest(RequestRecord):
 
 
 class FastLane:
-    """The lane of one connection. It has at most one request, which is arriving.
-
-    Args:
-        service: The front end's parts.
-        inplace: Scores the requests.
-        connection: The connection.
-    """
+    """The lane of one connection. It has at most one request, which is arriving."""
 
     def __init__(self, service: Service, inplace: InPlace, connection: LossdProtocol) -> None:
         self._gate = service.gate

@@ -6,7 +6,6 @@ Only the fast lane (`lossd.api.small_requests.lane`) uses them.
 from __future__ import annotations
 
 import logging
-import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,16 +16,14 @@ from lossd import __version__
 from lossd.api.problems import Problem, problem
 from lossd.api.routes.inference import inference_problem
 from lossd.api.scoring.request_spec import RequestSpec
-from lossd.api.scoring.whole_body import PARAMETER_BYTES
 from lossd.core.catalog import LOSSES, Loss
 from lossd.engine.dispatch.in_place import InPlace, Prepared, prepare_request
-from lossd.requests.validation import assemble
+from lossd.requests.validation import OwnMemory, assemble
 from lossd.types import Body, LossRequest, LossResult, RequestError, Tensor
 from lossd.wire import (
     Format,
     InferenceReader,
     JsonAnswers,
-    inference_arena_bytes,
     merge_params,
     parse_query,
     read_in_place,
@@ -61,21 +58,6 @@ Write: TypeAlias = Callable[[LossResult, str], Written]
 """Writes a result and a request id as an answer."""
 Writer: TypeAlias = Callable[[LossRequest], Write]
 """Returns an answer writer for requests with equal parameters."""
-
-
-class Scratch:
-    """Memory for a body and the tensors built from it, used for one request after another.
-
-    Attributes:
-        offset: 0: offsets are counted from its first byte.
-        view: Its bytes.
-    """
-
-    offset: Final = 0
-
-    def __init__(self, longest: int) -> None:
-        self.nbytes: Final = inference_arena_bytes(longest, None) + PARAMETER_BYTES
-        self.view: Final = memoryview(mmap.mmap(-1, self.nbytes))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,7 +101,7 @@ class Layouts(ABC):
         self._known: dict[int, list[Layout]] = {}  # by the body's length
 
     @abstractmethod
-    def _parse(self, body: memoryview, scratch: Scratch) -> tuple[Body, Writer]:
+    def _parse(self, body: memoryview, scratch: OwnMemory) -> tuple[Body, Writer]:
         """Parse a body; offsets are counted from its first byte.
 
         Raises:
@@ -134,7 +116,7 @@ class Layouts(ABC):
                 return layout
         return None
 
-    def read(self, body: memoryview, scratch: Scratch, inplace: InPlace) -> tuple[Layout, int] | None:
+    def read(self, body: memoryview, scratch: OwnMemory, inplace: InPlace) -> tuple[Layout, int] | None:
         """Copy a body to memory, with the tensors built from it behind it, and find its layout.
 
         Args:
@@ -170,7 +152,6 @@ class Layouts(ABC):
 
     def _base(self, body: memoryview) -> int:
         """Return the offset that those of a layout are counted from."""
-        del body
         return 0
 
     def _gaps(self, found: Body, body: memoryview) -> Sequence[tuple[int, bytes]]:
@@ -179,12 +160,10 @@ class Layouts(ABC):
 
     def _layout_like(self, found: Body) -> Layout | None:
         """Return the known layout of a body that has been parsed, if there is one."""
-        del found
         return None
 
     def _keep(self, layout: Layout, found: Body, length: int) -> None:
         """Keep a layout. All of its tensors lie in the body."""
-        del found
         if sum(len(gap) for _, gap in layout.gaps) > _LONGEST_GAPS:
             return
         if length not in self._known and len(self._known) >= _KEPT_LENGTHS:
@@ -201,8 +180,7 @@ class NpyLayouts(Layouts):
         super().__init__("npy", spec.loss, spec.query_params)
         self._spec = spec
 
-    def _parse(self, body: memoryview, scratch: Scratch) -> tuple[Body, Writer]:
-        del scratch
+    def _parse(self, body: memoryview, scratch: OwnMemory) -> tuple[Body, Writer]:
         spec = self._spec
         assert isinstance(spec.form, Format)
         reader = spec.form.reader(options=spec.options, names=spec.names)
@@ -217,7 +195,7 @@ class JsonLayouts(Layouts):
         super().__init__("json", spec.loss, spec.query_params)
         self._spec = spec
 
-    def _parse(self, body: memoryview, scratch: Scratch) -> tuple[Body, Writer]:
+    def _parse(self, body: memoryview, scratch: OwnMemory) -> tuple[Body, Writer]:
         spec = self._spec
         assert isinstance(spec.form, Format)
         spec.form.reader(options=spec.options, names=spec.names).feed(body)  # checks its beginning
@@ -234,7 +212,6 @@ class JsonLayouts(Layouts):
         return _json_layouts.get((self._spec, _kind_of(found)))
 
     def _keep(self, layout: Layout, found: Body, length: int) -> None:
-        del length
         if len(_json_layouts) >= _KEPT_KINDS:
             _json_layouts.clear()
         _json_layouts[self._spec, _kind_of(found)] = layout
@@ -255,8 +232,7 @@ class InferenceLayouts(Layouts):
         super().__init__("v2", loss, query_params)
         self._header_length = header_length
 
-    def _parse(self, body: memoryview, scratch: Scratch) -> tuple[Body, Writer]:
-        del scratch
+    def _parse(self, body: memoryview, scratch: OwnMemory) -> tuple[Body, Writer]:
         reader = InferenceReader(header_length=self._header_length, max_json_bytes=len(body))
         reader.feed(body)
         found = reader.finish(body)

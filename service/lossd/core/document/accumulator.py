@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lossd.core.document.group_numbers import GroupNumbers
-from lossd.core.document.indexed_sums import indexed_sums
+from lossd.core.document.indexed_sums import indexed_sums, trimmed
 from lossd.core.report.layout import LISTS, Block, Layout
-from lossd.core.report.partial import Entries, Partial
+from lossd.core.report.partial import Entries, Int64Array, Partial
 from lossd.core.report.top_list import TopList
 from lossd.types import ErrorCode, Float64Array, RequestError
 
-Int64Array: TypeAlias = npt.NDArray[np.int64]
 Ids: TypeAlias = npt.NDArray[np.int64] | npt.NDArray[np.uint64]
 GROUP_BYTES: Final = 250
 """What a group takes besides its figures, about: its ids and its number."""
@@ -158,8 +157,8 @@ class ReportSums:
         at = field.start
         if at >= start:
             planes, at = self._array_terms, at - start
-        trimmed = _trimmed(planes[:, at : at + field.size])
-        return trimmed.reshape(len(trimmed), *field.shape)
+        terms = trimmed(planes[:, at : at + field.size])
+        return terms.reshape(len(terms), *field.shape)
 
     def counts(self, name: str) -> Int64Array:
         """Return a count, or an array of counts, over all rows."""
@@ -181,7 +180,7 @@ class ReportSums:
     def group_terms(self, name: str) -> Float64Array:
         """Return the terms of a sum by group, [k, groups, *shape]."""
         field = self.layout.group_sums[name]
-        planes = _trimmed(self._group_planes[:, :, field.start : field.start + field.size])[:, self._order]
+        planes = trimmed(self._group_planes[:, :, field.start : field.start + field.size])[:, self._order]
         return planes.reshape(len(planes), len(self._order), *field.shape)
 
     def group_counts(self, name: str) -> Int64Array:
@@ -248,11 +247,3 @@ def _moved(index: Int64Array, block: Block, numbers: Int64Array) -> Int64Array:
         return index
     group, figure = np.divmod(index, block.width)
     return numbers[group] * block.width + figure
-
-
-def _trimmed(planes: Float64Array) -> Float64Array:
-    """Return planes without the last ones that hold nothing; at least one."""
-    used = len(planes)
-    while used > 1 and not planes[used - 1].any():
-        used -= 1
-    return planes[:used]

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from lossd.core.document.accumulator import Ids, ReportSums
-from lossd.core.document.indexed_sums import indexed_sums
+from lossd.core.document.indexed_sums import indexed_sums, trimmed
 from lossd.core.report.layout import HISTOGRAM_BINS, PAIR_COUNTS
 from lossd.core.report.partial import Entries, Int64Array
 from lossd.core.report.spec import SECTIONS
@@ -32,11 +32,6 @@ def document_of(sums: ReportSums, result: LossResult, request: LossRequest) -> d
 
     Numbers may be infinite or NaN, which are strings in JSON. Sums and counts of many figures are numpy
     arrays; sums have a first axis of terms.
-
-    Args:
-        sums: The report's figures.
-        result: The request's result.
-        request: The request.
     """
     document = _Document(sums, result, request)
     written: dict[str, Callable[[], Section]] = {
@@ -155,9 +150,9 @@ class _Document:
         if self._layout.inputs.weighted:
             terms, bins = self._sums.terms("histogram_weight"), np.asarray(elements["bins"], np.intp)
             elements |= {
-                "weight_terms": _trimmed(terms[:, bins]),
-                "zero_weight_terms": _trimmed(terms[:, _ZERO]),
-                "infinite_weight_terms": _trimmed(terms[:, _INFINITE]),
+                "weight_terms": trimmed(terms[:, bins]),
+                "zero_weight_terms": trimmed(terms[:, _ZERO]),
+                "infinite_weight_terms": trimmed(terms[:, _INFINITE]),
             }
         return {"elements": elements, "rows": _histogram(self._sums.counts("histogram_rows"))}
 
@@ -213,7 +208,7 @@ class _Document:
         found: Section = {"gamma": list(self._spec.gammas)} if self._spec.gammas else {}
         found |= {name: _summed(its, -1) for name, its in by_class.items()}
         if self._layout.by_class:
-            found["classes"] = {name: _trimmed(its) for name, its in by_class.items()}
+            found["classes"] = {name: trimmed(its) for name, its in by_class.items()}
         return found
 
     def paired(self) -> Section:
@@ -357,7 +352,7 @@ def _counted(count: Int64Array) -> Float64Array:
 def _summed(planes: Float64Array, axis: int) -> Float64Array:
     """Return the terms of sums along an axis, given the terms of what is added up: the first axis."""
     if planes.shape[axis] == 1:
-        return _trimmed(planes.squeeze(axis))
+        return trimmed(planes.squeeze(axis))
     if not planes.shape[axis]:
         return np.zeros((1, *np.delete(planes.shape, [0, axis])))
     numbers = np.moveaxis(planes, axis, 1)
@@ -366,12 +361,6 @@ def _summed(planes: Float64Array, axis: int) -> Float64Array:
     sums = indexed_sums(arrays.shape[1])
     sums.add(np.tile(np.arange(arrays.shape[1]), len(arrays)), arrays.reshape(-1))
     return sums.canonical().reshape(-1, *shape)
-
-
-def _trimmed(planes: Float64Array) -> Float64Array:
-    """Return terms, [k, ...], without the last planes that hold nothing; at least one."""
-    used = np.flatnonzero(planes.reshape(len(planes), -1).any(1))
-    return planes[: used[-1] + 1 if len(used) else 1]
 
 
 def _numbers_of(patterns: Int64Array, dtype: str) -> Float64Array:

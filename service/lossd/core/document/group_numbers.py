@@ -47,11 +47,7 @@ class _Numbers:
 
 
 class GroupNumbers:
-    """The number of each group, by its ids.
-
-    Args:
-        columns: The number of columns of ids.
-    """
+    """The number of each group, by its ids."""
 
     def __init__(self, columns: int) -> None:
         self._columns = [_Numbers() for _ in range(columns)]

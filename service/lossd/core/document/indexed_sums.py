@@ -17,11 +17,7 @@ Index: TypeAlias = npt.NDArray[np.int64]
 
 
 class NativeIndexedSums:
-    """Exact sums, kept as planes: arrays that add up to them.
-
-    Args:
-        length: How many sums there are.
-    """
+    """Exact sums, kept as planes: arrays that add up to them."""
 
     __slots__ = ("_count", "_planes")
 
@@ -81,11 +77,7 @@ class NativeIndexedSums:
 
 
 class PlainIndexedSums:
-    """The same without the native code, and slower.
-
-    Args:
-        length: How many sums there are.
-    """
+    """The same without the native code, and slower."""
 
     __slots__ = ("_length", "_sums")
 
@@ -126,3 +118,11 @@ IndexedSums: TypeAlias = NativeIndexedSums | PlainIndexedSums
 def indexed_sums(length: int) -> IndexedSums:
     """Return exact sums by index, native ones if the library was compiled."""
     return PlainIndexedSums(length) if why_missing() else NativeIndexedSums(length)
+
+
+def trimmed(planes: Float64Array) -> Float64Array:
+    """Return terms, [k, ...], without the last planes that hold nothing; at least one."""
+    used = len(planes)
+    while used > 1 and not planes[used - 1].any():
+        used -= 1
+    return planes[:used]

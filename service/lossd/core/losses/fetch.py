@@ -25,9 +25,6 @@ class Fetch:
 
     Bytes are copied from where they lie, beside other work if that memory is pinned
     (`lossd.core.losses.pinned`). Elements that are not contiguous are first gathered in pinned memory.
-
-    Args:
-        device: The device.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -45,11 +45,7 @@ def exact_sums(index: Int64Array, values: Float64Array) -> tuple[Int64Array, Flo
 
 
 def rounded_sums(values: Float64Array) -> Float64Array:
-    """Return the exact sum of each row, rounded once, to nearest even.
-
-    Args:
-        values: [rows, n].
-    """
+    """Return the exact sum of each row of [rows, n], rounded once, to nearest even."""
     rows = np.broadcast_to(np.arange(len(values))[:, np.newaxis], values.shape)
     sums = np.zeros(len(values))
     for row, total in _totals(rows.reshape(-1), values.reshape(-1)).items():

@@ -24,13 +24,7 @@ _CAUTION: Final = 1.5
 
 
 class Permit:
-    """Permission to receive and score a body.
-
-    Args:
-        limiter: The limiter that gave it.
-        team: The body's team.
-        nbytes: The body's length.
-    """
+    """Permission to receive and score a body."""
 
     __slots__ = ("_limiter", "nbytes", "team")
 
@@ -41,15 +35,15 @@ class Permit:
 
     def arrived(self) -> None:
         """Mark the body as received: from now on it counts until it is scored."""
-        self._limiter.arrived(self)
+        self._limiter.forget_arrival(self)
 
     def end(self) -> None:
         """Give the permission back: the body has been scored, or is no longer wanted."""
-        self._limiter.end(self)
+        self._limiter.leave(self, served=True)
 
     def give_up(self) -> None:
         """Let others go first: the body will not arrive soon."""
-        self._limiter.give_up(self)
+        self._limiter.leave(self, served=False)
 
 
 class ConcurrencyLimiter(FairQueue[Permit]):
@@ -92,21 +86,21 @@ class ConcurrencyLimiter(FairQueue[Permit]):
         began = self._clock()
         permit = await super().ask(nbytes, timeout, team, weight)
         if self.waiting and self._clock() - began + self._released.seconds(self.nbytes) > timeout:
-            self.give_up(permit)
+            permit.give_up()
             raise self._full(nbytes, team)
         return permit
 
-    def arrived(self, permit: Permit) -> None:
-        """See `Permit.arrived`."""
+    def forget_arrival(self, permit: Permit) -> None:
+        """Count a body until its permit is given back: it has arrived."""
         self._arriving.pop(permit, None)
 
-    def end(self, permit: Permit) -> None:
-        """See `Permit.end`."""
-        self._leave(permit, served=True)
-
-    def give_up(self, permit: Permit) -> None:
-        """See `Permit.give_up`."""
-        self._leave(permit, served=False)
+    def leave(self, permit: Permit, *, served: bool) -> None:
+        """Take a permit back; `served` if its body has been scored, or is no longer wanted."""
+        if permit in self._counted:
+            self._counted.remove(permit)
+            self._arriving.pop(permit, None)
+            self.nbytes -= permit.nbytes
+            self._give_back(permit.team, permit.nbytes, served=served)
 
     def _try(self, team: str, nbytes: int) -> Permit | None:
         if self.nbytes and self.nbytes + nbytes > self._capacity:
@@ -122,17 +116,10 @@ class ConcurrencyLimiter(FairQueue[Permit]):
         return _CAUTION * self.expected_wait(nbytes, team)
 
     def _undo(self, given: Permit) -> None:
-        self.give_up(given)
+        given.give_up()
 
     def _before(self, held: int, asked: int) -> int:
         return held + asked  # permits end when bodies are scored: admitted ones come first, too
-
-    def _leave(self, permit: Permit, *, served: bool) -> None:
-        if permit in self._counted:
-            self._counted.remove(permit)
-            self._arriving.pop(permit, None)
-            self.nbytes -= permit.nbytes
-            self._give_back(permit.team, permit.nbytes, served=served)
 
     def _watch(self) -> None:
         """Set a timer for when the next arriving body is no longer counted."""
@@ -150,4 +137,4 @@ class ConcurrencyLimiter(FairQueue[Permit]):
     def _expire(self) -> None:
         now = self._clock()
         for permit in [permit for permit, until in self._arriving.items() if until <= now]:
-            self._leave(permit, served=False)
+            permit.give_up()

@@ -193,7 +193,6 @@ class FairQueue(ABC, Generic[T]):
 
     def _before(self, held: int, asked: int) -> int:
         """Return how many of a team's held and asked bytes must be served before its next request."""
-        del held
         return asked
 
     def fills_share(self, nbytes: int, team: str = "default") -> bool:

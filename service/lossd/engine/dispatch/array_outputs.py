@@ -86,11 +86,7 @@ class ArrayOutputs:
         self._free.append(memories[0][0])
 
     def finish(self, cut: Cut) -> list[Planes]:
-        """Return the sums of all outputs, by channel.
-
-        Args:
-            cut: The cut of the whole request.
-        """
+        """Return the sums of all outputs, by channel, given the cut of the whole request."""
         if self._complete or not cut.size:
             sums = [self._floats(offset, cut.outputs) for offset in self._offsets]
             if not cut.size:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -22,7 +21,7 @@ from lossd.core.cut import Cut
 from lossd.core.kernel import Kernel, WrongAnswerError
 from lossd.core.prepare import Work, prepare
 from lossd.core.self_test import check_known_answers
-from lossd.engine.dispatch.result import Planes, Totals, planes_of, result_of, too_late
+from lossd.engine.dispatch.result import Planes, planes_of, result_of
 from lossd.engine.ipc.messages import WRONG
 from lossd.types import LossRequest, LossResult
 
@@ -38,13 +37,7 @@ _COSTLY: Final = 4.0
 
 
 class Prepared(NamedTuple):
-    """A request of one part, ready to score.
-
-    Attributes:
-        request: The request.
-        cut: Its one part.
-        work: The kernel's arguments.
-    """
+    """A request of one part, ready to score."""
 
     request: LossRequest
     cut: Cut
@@ -72,11 +65,7 @@ class InPlace:
         check_known_answers(self._kernel)
 
     async def keep_checking(self, seconds: float) -> None:
-        """Check the kernel again and again, and end the process if it fails.
-
-        Args:
-            seconds: The time between two checks.
-        """
+        """Check the kernel again each time after some seconds, and end the process if it fails."""
         while True:
             await asyncio.sleep(seconds)
             try:
@@ -97,30 +86,6 @@ class InPlace:
         costly = merged or request.params.get("gamma", 1.5) not in _SIMPLE_GAMMAS
         return cut.size * loss.nanoseconds * (_COSTLY if costly else 1.0) <= self._most
 
-    def score(
-        self, request: LossRequest, cut: Cut, memory: bytes | memoryview, offset: int, deadline: float
-    ) -> tuple[LossResult, float]:
-        """Score a request at once, unless it is too late.
-
-        Args:
-            request: The request.
-            cut: Its one part.
-            memory: The memory of its tensors.
-            offset: The place in that memory that the tensors' offsets are counted from.
-            deadline: The time after which nothing is computed, by time.monotonic().
-
-        Returns:
-            The result, with an array of its own, and the seconds of computing.
-
-        Raises:
-            RequestError: That of `compute`, or ``deadline_exceeded``.
-        """
-        began = time.monotonic()
-        if began >= deadline:
-            raise too_late()
-        result = self.compute(prepare_request(request, cut), memory, offset)
-        return result, time.monotonic() - began
-
     def compute(self, ready: Prepared, memory: bytes | memoryview, offset: int) -> LossResult:
         """Score a request at once.
 
@@ -140,8 +105,7 @@ class InPlace:
             channels = [planes_of(cut, *each) for each in zip(memories, sums.planes, strict=True)]
         else:
             sums = kernel.score(work, memory, offset, 0)
-        totals = Totals(sums.loss, sums.weights, sums.positives, sums.count)
-        return result_of(request, cut, totals, channels, kernel.name, kernel.device)
+        return result_of(request, cut, sums, channels, kernel.name, kernel.device)
 
 
 def prepare_request(request: LossRequest, cut: Cut, base: int = 0) -> Prepared:

@@ -16,10 +16,11 @@ from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut
 from lossd.core.document.accumulator import NamesOf
 from lossd.core.document.document import document_of
+from lossd.core.kernel import Sums
 from lossd.engine.admission.arena import Region
 from lossd.engine.dispatch.array_outputs import ArrayOutputs, channels
 from lossd.engine.dispatch.report_outputs import ReportOutputs, ReportPlan, reserved_bytes
-from lossd.engine.dispatch.result import Planes, RunningTotals, Totals, crashed, result_of, too_late
+from lossd.engine.dispatch.result import Planes, RunningTotals, crashed, result_of, too_late
 from lossd.engine.dispatch.worker_slot import WorkerSlot
 from lossd.engine.ipc.memory import Memory
 from lossd.engine.ipc.messages import Answer, BatchSpec, Cancelled, Failed, Scored, Slice, encode
@@ -325,7 +326,7 @@ class Job:
             region.release()
 
     def _add(self, answer: Scored, sent: _Sent, slot: WorkerSlot) -> None:
-        self._totals.add(Totals(answer.sum, answer.weight_sum, answer.positives, answer.count))
+        self._totals.add(Sums(answer.sum, answer.weight_sum, answer.positives, answer.count))
         self._kernel = slot.ready.kernel if LOSSES[self._request.loss].is_native else "torch"
         device = slot.ready.device
         self._busy[device] = self._busy.get(device, 0.0) + answer.seconds

@@ -126,7 +126,7 @@ def plan_report(
         RequestError: ``output_too_large``.
     """
     strings, ids = strings or {}, request.tensors.get("ids")
-    place_bytes = -(-_slice_bytes(layout, cut) // 64) * 64
+    place_bytes = aligned(_slice_bytes(layout, cut))
     rows = cut.size // max(1, cut.row_size)
     groups = min(rows, _GROUPS, most_cells // max(1, layout.classes)) if layout.by_group else 0
     held = _PLANES * layout.sums.width + layout.counts.width

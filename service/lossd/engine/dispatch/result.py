@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from lossd.core.cut import Cut
 from lossd.core.exact_sum import ExactSum
+from lossd.core.kernel import Sums
 from lossd.core.native.arrays import exact_array
 from lossd.types import ErrorCode, Float64Array, LossRequest, LossResult, RequestError
 
@@ -18,59 +19,38 @@ Planes: TypeAlias = Sequence[Float64Array]
 sums rounded once, then what that left, rounded once, and so on."""
 
 
-class Totals(NamedTuple):
-    """Sums of a slice or a request, as floats that add up to them exactly, in canonical form.
-
-    Attributes:
-        loss: The weighted losses.
-        weights: The weights; None if there are none.
-        positives: The targets.
-        elements: Number of elements that count.
-    """
-
-    loss: Sequence[float]
-    weights: Sequence[float] | None
-    positives: Sequence[float]
-    elements: int
-
-
 class RunningTotals:
     """The totals of a request's slices, added up exactly, in any order."""
 
     def __init__(self) -> None:
-        self._first: Totals | None = None
+        self._first: Sums | None = None
         self._sums: tuple[ExactSum, ExactSum, ExactSum] | None = None  # from the second slice on
-        self._elements = 0
+        self._count = 0
 
-    def add(self, totals: Totals) -> None:
-        """Add a slice's totals."""
-        self._elements += totals.elements
+    def add(self, sums: Sums) -> None:
+        """Add a slice's sums."""
+        self._count += sums.count
         if self._first is None:
-            self._first = totals
+            self._first = sums
             return
         if self._sums is None:
-            loss, weights, positives, _ = self._first
-            self._sums = ExactSum(loss), ExactSum(weights or ()), ExactSum(positives)
-        for sums, terms in zip(self._sums, totals[:3], strict=True):
-            sums.add_all(terms or ())
+            first = self._first
+            self._sums = ExactSum(first.loss), ExactSum(first.weights or ()), ExactSum(first.positives)
+        for sum_of, terms in zip(self._sums, (sums.loss, sums.weights, sums.positives), strict=True):
+            sum_of.add_all(terms or ())
 
-    def totals(self, *, weighted: bool) -> Totals:
-        """Return the totals so far.
-
-        Args:
-            weighted: Whether the request has weights.
-        """
+    def totals(self, *, weighted: bool) -> Sums:
+        """Return the totals so far, ``weighted`` if the request has weights."""
         if self._sums is None:
-            zero = (0.0,)
-            return self._first or Totals(zero, zero if weighted else None, zero, 0)
+            return self._first or Sums([0.0], [0.0] if weighted else None, [0.0], 0)
         loss, weights, positives = self._sums
-        return Totals(loss.terms, weights.terms if weighted else None, positives.terms, self._elements)
+        return Sums(loss.terms, weights.terms if weighted else None, positives.terms, self._count)
 
 
 def result_of(
     request: LossRequest,
     cut: Cut,
-    totals: Totals,
+    totals: Sums,
     channels: Sequence[Planes],
     kernel: str,
     device: str,
@@ -89,7 +69,7 @@ def result_of(
     Raises:
         RequestError: ``empty_mean``: a mean over nothing.
     """
-    weights = (float(totals.elements),) if totals.weights is None else tuple(totals.weights)
+    weights = (float(totals.count),) if totals.weights is None else tuple(totals.weights)
     loss: float | Float64Array
     loss_terms = divisor_terms = None
     if channels:
@@ -101,7 +81,7 @@ def result_of(
     return LossResult(
         loss=loss,
         reduction=str(request.params["reduction"]),
-        count=totals.elements,
+        count=totals.count,
         shape=cut.shape,
         loss_name=request.loss,
         params=request.own,
@@ -124,7 +104,7 @@ def planes_of(cut: Cut, memory: Float64Array, planes: int) -> Planes:
     return written if len(written) == 1 else exact_array(written).canonical()
 
 
-def _number(request: LossRequest, totals: Totals, weights: float) -> float:
+def _number(request: LossRequest, totals: Sums, weights: float) -> float:
     """Return the loss of a request that is reduced to a number."""
     params, total = request.params, totals.loss[0]
     if params["reduction"] != "mean":
@@ -134,7 +114,7 @@ def _number(request: LossRequest, totals: Totals, weights: float) -> float:
         return _quotient(total, max(1.0, totals.positives[0]))
     if isinstance(normalizer, float):
         return _quotient(total, normalizer)
-    divisor = weights if normalizer == "weight" else float(totals.elements)
+    divisor = weights if normalizer == "weight" else float(totals.count)
     if divisor == 0.0:
         raise empty_mean(())
     return _quotient(total, divisor)

@@ -16,12 +16,12 @@ from itertools import accumulate
 from typing import Final
 
 from lossd.core.cut import Cut
-from lossd.core.document.accumulator import Int64Array, NamesOf
-from lossd.engine.admission.arena import Region
+from lossd.core.document.accumulator import NamesOf
+from lossd.core.report.partial import Int64Array
+from lossd.engine.admission.arena import Region, aligned
 from lossd.engine.dispatch.job import Batch, Job
 from lossd.types import Tensor
 
-_ALIGN: Final = 64
 _WINDOW_ELEMENTS: Final = 1 << 20
 """A window has room for at least so many, unless there are fewer: short batches are scored together."""
 _NAME_BYTES: Final = 1 << 23
@@ -236,7 +236,7 @@ class RowStream:
             self._region = None
         least = _WINDOW_ELEMENTS // max(1, self._row_elements)
         self._capacity = max(rows, min(least, self._most_rows))
-        ranges = [_aligned(nbytes * self._capacity) for nbytes in self._row_bytes]
+        ranges = [aligned(nbytes * self._capacity) for nbytes in self._row_bytes]
         self._region = await self._reserve(2 * (sum(ranges) + (_NAME_BYTES if self._named else 0)))
         starts = [0, *accumulate(2 * ranges)]
         self._window = _Window(starts[: len(ranges)])
@@ -256,7 +256,3 @@ def _row_outputs(inner: Sequence[int], axes: Sequence[int]) -> int:
     if 0 in axes:
         return 0
     return math.prod(n for axis, n in enumerate(inner, 1) if axis not in axes)
-
-
-def _aligned(nbytes: int) -> int:
-    return -(-nbytes // _ALIGN) * _ALIGN

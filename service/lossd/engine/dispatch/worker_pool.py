@@ -118,12 +118,7 @@ class WorkerPool:
         return reasons
 
     async def watch_supervisor(self, supervisor: Pulse, hang_seconds: float) -> None:
-        """Look at the supervisor's heartbeat again and again.
-
-        Args:
-            supervisor: The heartbeat.
-            hang_seconds: How long it may stand still.
-        """
+        """Look at the supervisor's heartbeat again and again."""
         while True:
             supervisor.look()
             hung = supervisor.hangs(hang_seconds)

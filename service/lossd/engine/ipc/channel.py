@@ -20,11 +20,7 @@ def socket_pair() -> tuple[socket.socket, socket.socket]:
 
 
 class Sender:
-    """Sends messages to one peer without blocking; those that find no room wait here, in order.
-
-    Args:
-        link: The socket, which keeps message borders.
-    """
+    """Sends messages over a socket without blocking; those that find no room wait here, in order."""
 
     def __init__(self, link: socket.socket) -> None:
         self._link = link

@@ -42,12 +42,7 @@ NO_HEARTBEAT: Final = Heartbeat(0.0, serving=False)
 
 
 class Row:
-    """One process's row.
-
-    Args:
-        memory: All rows.
-        number: Which of them.
-    """
+    """One process's row."""
 
     def __init__(self, memory: mmap.mmap, number: int) -> None:
         self._memory = memory
@@ -67,11 +62,7 @@ class Row:
         return Heartbeat(beat, bool(serving), answered, slice_of)
 
     async def beat(self, serving: Callable[[], bool]) -> None:
-        """Write a heartbeat again and again.
-
-        Args:
-            serving: Returns whether the process takes work.
-        """
+        """Write a heartbeat again and again; ``serving`` returns whether the process takes work."""
         while True:
             self.write(Heartbeat(time.monotonic(), serving()))
             await asyncio.sleep(BEAT_SECONDS)

@@ -187,11 +187,7 @@ class Listening(msgspec.Struct, array_like=True, tag="listening", frozen=True):
 
 
 class TeamsChanged(msgspec.Struct, array_like=True, tag="teams", frozen=True):
-    """From the supervisor to a front end, with a descriptor of memory that holds an encoded `Teams`.
-
-    Attributes:
-        nbytes: Its length.
-    """
+    """From the supervisor to a front end, with a descriptor of memory: so many bytes are a `Teams`."""
 
     nbytes: int
 

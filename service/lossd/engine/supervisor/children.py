@@ -31,11 +31,7 @@ _MODULES: Final[dict[Role, str]] = {
 
 
 class Embedding:
-    """The front end in this process, which another program's listener feeds.
-
-    Args:
-        control: The keeper's end of their socket pair.
-    """
+    """The front end in this process, which another program's listener feeds."""
 
     index: Final = 0
 
@@ -56,10 +52,6 @@ class Children:
     that maps it. The admin listener is started and connected as a front end is, behind the last of them.
 
     Where another program embeds the engine, that process is the one front end, and only workers are started.
-
-    Args:
-        settings: The server's settings.
-        devices: The workers' devices.
 
     Attributes:
         heartbeats: All processes' heartbeats.

@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from lossd.engine.supervisor.unix_socket import LONGEST_PATH
+from lossd.engine.supervisor.unix_socket import UnixSocketError, why_unusable
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +30,6 @@ _MOST_BYTES: Final = 64
 _MOST_SOCKETS: Final = 4
 _ANSWER_SECONDS: Final = 5.0
 _CREDENTIALS: Final = struct.Struct("=iII")  # process, user, group
-
-
-class HandoverError(Exception):
-    """The port cannot be taken over; says why, and what to do."""
 
 
 class Handover:
@@ -57,11 +53,7 @@ class Handover:
         door.setblocking(False)
 
     async def serve(self, when_taken: Callable[[], None]) -> None:
-        """Offer the sockets to those who connect, one after the other, until one takes them over.
-
-        Args:
-            when_taken: Called once another server accepts from the listening socket.
-        """
+        """Offer the sockets to one after the other, until one accepts from them; then call ``when_taken``."""
         loop = asyncio.get_running_loop()
         while True:
             self._owned = True
@@ -142,7 +134,7 @@ def ask(path: Path) -> Predecessor | None:
     """Return the server that answers at a path, with its sockets; None if there is none.
 
     Raises:
-        HandoverError: It cannot be asked, does not answer, or is another user's.
+        UnixSocketError: It cannot be asked, does not answer, or is another user's.
     """
     link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     link.settimeout(_ANSWER_SECONDS)
@@ -155,7 +147,7 @@ def ask(path: Path) -> Predecessor | None:
                 f"the server at {path} (LOSSD_HANDOVER) is user {user}'s, this one user {os.geteuid()}'s; "
                 "run both as one user"
             )
-            raise HandoverError(msg)
+            raise UnixSocketError(msg)
         data, fds, _, _ = socket.recv_fds(link, _MOST_BYTES, _MOST_SOCKETS)
     except (FileNotFoundError, ConnectionError):
         link.close()
@@ -166,7 +158,7 @@ def ask(path: Path) -> Predecessor | None:
             f"the server at {path} (LOSSD_HANDOVER) does not answer; if no other new server takes it over "
             "right now, it hangs: end it"
         )
-        raise HandoverError(msg) from None
+        raise UnixSocketError(msg) from None
     except OSError as error:
         link.close()
         raise _unusable(path, error) from None
@@ -182,7 +174,7 @@ def open_door(path: Path) -> socket.socket:
     """Return a Unix socket at a path, for this user only.
 
     Raises:
-        HandoverError: There cannot be one.
+        UnixSocketError: There cannot be one.
     """
     door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
@@ -197,18 +189,14 @@ def open_door(path: Path) -> socket.socket:
     return door
 
 
-def _unusable(path: Path, error: OSError) -> HandoverError:
+def _unusable(path: Path, error: OSError) -> UnixSocketError:
     """Return the error that says why there can be no Unix socket at a path, and what to do."""
-    why, remedy = error.strerror or str(error), "name a path in a folder that this user may write"
-    if len(os.fsencode(path)) > LONGEST_PATH:
-        remedy = f"name one of at most {LONGEST_PATH} bytes"
-    elif error.errno == errno.EADDRINUSE:
+    why, remedy = why_unusable(path, error)
+    if error.errno == errno.EADDRINUSE:
         why, remedy = "it is a file, not a socket", "remove it, or name another path"
     elif error.errno == errno.EPROTOTYPE:
         why, remedy = "it is another program's socket", "name another path"
-    elif error.errno == errno.ENOENT:
-        why, remedy = f"there is no folder {path.parent}", "make it, or name another path"
-    return HandoverError(f"LOSSD_HANDOVER={path} cannot be used for the handover: {why}; {remedy}")
+    return UnixSocketError(f"LOSSD_HANDOVER={path} cannot be used for the handover: {why}; {remedy}")
 
 
 def _peer(link: socket.socket) -> tuple[int, int]:

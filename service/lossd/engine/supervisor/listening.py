@@ -7,7 +7,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from lossd.engine.supervisor.handover import Handover, HandoverError, Predecessor, ask, open_door
+from lossd.engine.supervisor.handover import Handover, Predecessor, ask, open_door
 from lossd.engine.supervisor.systemd import passed_listener
 from lossd.engine.supervisor.unix_socket import UnixListener, UnixSocketError, listen_at, take_over
 from lossd.settings import Settings
@@ -85,9 +85,7 @@ def open_listener(settings: Settings) -> Listening:
             others = (admin, None if unix is None else unix.socket)
             listeners = [listener, *(other for other in others if other is not None)]
             handover = Handover(settings.handover, door, listeners, owned=predecessor is None)
-    except (HandoverError, UnixSocketError) as error:
-        raise ListenError(str(error)) from None
-    except OSError as error:
+    except (UnixSocketError, OSError) as error:
         raise ListenError(str(error)) from None
     stays = passed is not None and predecessor is None
     return Listening(listener, unix, admin, stays, predecessor, handover)

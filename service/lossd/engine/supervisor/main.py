@@ -131,7 +131,8 @@ class _Supervisor:
         await admin
         for task in watches:
             task.cancel()
-        self._close()
+        self._keeper.close()
+        self._listening.remove()
         self._stop.ignore_signals()
         return self._status
 
@@ -181,10 +182,6 @@ class _Supervisor:
             keep_alive(),
             *self._keeper.watches(),
         ]
-
-    def _close(self) -> None:
-        self._keeper.close()
-        self._listening.remove()
 
     def _greet(self, peer: Peer) -> None:
         """Tell a new front end about a stop."""

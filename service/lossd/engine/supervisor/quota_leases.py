@@ -104,11 +104,6 @@ class QuotaLeases(Outage):
 def hold_quotas(settings: Settings, fd: int, teams: TeamsWatcher | None) -> QuotaLeases | None:
     """Hold back the other servers' parts of the limits.
 
-    Args:
-        settings: The server's settings.
-        fd: The memory of the quotas.
-        teams: The teams, if there are any.
-
     Returns:
         The leases, if there is a store.
     """

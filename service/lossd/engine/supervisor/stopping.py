@@ -66,11 +66,7 @@ class Stop:
             signal.signal(number, signal.SIG_IGN)
 
     def begin(self, *, at_once: bool = False) -> None:
-        """Begin, or if it has begun, go on to the next step.
-
-        Args:
-            at_once: Serve no new requests.
-        """
+        """Begin, or if it has begun, go on to the next step; ``at_once``: serve no new requests."""
         if at_once or self.begun.is_set():
             self._at_once.set()
         self.begun.set()

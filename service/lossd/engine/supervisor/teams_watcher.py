@@ -27,9 +27,6 @@ _LOOK_SECONDS: Final = 0.25
 class TeamsWatcher:
     """The current teams.
 
-    Args:
-        path: The file.
-
     Attributes:
         teams: They, and their rows.
 

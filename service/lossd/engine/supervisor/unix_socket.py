@@ -7,9 +7,9 @@ import os
 import socket
 import stat
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-LONGEST_PATH: Final = 107
+_LONGEST_PATH: Final = 107
 """Bytes of a Unix socket's path, at most."""
 _MODE: Final = 0o660
 """Who may connect: the server's user and group. The folder may let in fewer."""
@@ -17,23 +17,11 @@ _ANSWER_SECONDS: Final = 5.0
 
 
 class UnixSocketError(Exception):
-    """A Unix socket cannot be listened on; says why, and what to do."""
-
-
-class _File(NamedTuple):
-    """A file, whatever its name."""
-
-    device: int
-    inode: int
+    """A Unix socket cannot be used; says why, and what to do."""
 
 
 class UnixListener:
-    """A listening Unix socket with its file.
-
-    Args:
-        path: The file.
-        listener: The socket.
-    """
+    """A listening Unix socket with its file."""
 
     def __init__(self, path: Path, listener: socket.socket) -> None:
         self.path: Final = path
@@ -85,19 +73,20 @@ def listen_at(path: Path, waiting: int) -> UnixListener:
         listener.listen(waiting)
     except OSError as error:
         listener.close()
-        raise _unusable(path, error) from None
+        raise _refusal(path, *why_unusable(path, error)) from None
     except UnixSocketError:
         listener.close()
         raise
     return UnixListener(path, listener)
 
 
-def _find(path: Path) -> _File | None:
+def _find(path: Path) -> tuple[int, int] | None:
+    """Return the device and inode of the file at a path, if there is one."""
     try:
         found = path.lstat()
     except OSError:
         return None
-    return _File(found.st_dev, found.st_ino)
+    return found.st_dev, found.st_ino
 
 
 def _clear(path: Path) -> None:
@@ -126,14 +115,14 @@ def _clear(path: Path) -> None:
     raise _refusal(path, "another program listens there", "end it, or name another path")
 
 
-def _unusable(path: Path, error: OSError) -> UnixSocketError:
-    """Return the error that says why there can be no socket at a path."""
+def why_unusable(path: Path, error: OSError) -> tuple[str, str]:
+    """Return why there can be no socket at a path, and what to do."""
     why, remedy = error.strerror or str(error), "name a path in a folder that this user may write"
-    if len(os.fsencode(path)) > LONGEST_PATH:
-        remedy = f"name one of at most {LONGEST_PATH} bytes"
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        remedy = f"name one of at most {_LONGEST_PATH} bytes"
     elif error.errno == errno.ENOENT:
         why, remedy = f"there is no folder {path.parent}", "make it, or name another path"
-    return _refusal(path, why, remedy)
+    return why, remedy
 
 
 def _refusal(path: Path, why: str, remedy: str) -> UnixSocketError:

@@ -8,6 +8,7 @@ from lossd.core.kernel import Kernel
 from lossd.core.native.kernel import NativeKernel, native_kernel, slower_by
 from lossd.core.native.library import why_missing
 from lossd.core.self_test import check_known_answers
+from lossd.extras import needs
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +32,15 @@ def make_kernel(device: str, kernel: str, threads: int) -> Kernel:
     if kernel == "native":
         msg = f"there is no native kernel: {why_missing()}"
         raise RuntimeError(msg)
+    try:
+        found = torch_kernel("cpu", threads)  # not cpu:N, whose number tells workers apart, not cores
+    except ModuleNotFoundError as error:
+        if (why := why_missing()) is None:
+            raise
+        msg = f"there is no native kernel: {why}. Without it, {error}"
+        raise RuntimeError(msg) from None
     logger.warning("%s", slower_by())
-    return torch_kernel("cpu", threads)  # not cpu:N, whose number tells workers apart, not cores
+    return found
 
 
 def torch_kernel(device: str, threads: int, reducer: NativeKernel | None = None) -> Kernel:
@@ -42,10 +50,14 @@ def torch_kernel(device: str, threads: int, reducer: NativeKernel | None = None)
         device: The device.
         threads: Most threads on a CPU.
         reducer: A native kernel to reduce the losses for reports, if there is one.
-    """
-    import torch
 
-    from lossd.core.losses.kernel import TorchKernel
+    Raises:
+        ModuleNotFoundError: Torch is not installed.
+    """
+    with needs("this", "server"):
+        import torch
+
+        from lossd.core.losses.kernel import TorchKernel
 
     torch.set_num_threads(threads)
     kernel = TorchKernel(device, reducer=reducer)

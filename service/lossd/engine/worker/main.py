@@ -63,12 +63,7 @@ _NICENESS: Final = 10
 
 @dataclass(slots=True)
 class _Task:
-    """A slice that has arrived.
-
-    Attributes:
-        front_end: The front end that sent it.
-        slice: The slice.
-    """
+    """A slice that has arrived."""
 
     front_end: FrontEnd
     slice: Slice
@@ -279,11 +274,7 @@ def _log_failure(failed: Slice) -> None:
 
 
 def main(arguments: str) -> None:
-    """Run a worker.
-
-    Args:
-        arguments: Its `WorkerOptions` in JSON.
-    """
+    """Run a worker, given its `WorkerOptions` in JSON."""
     options = msgspec.json.decode(arguments, type=WorkerOptions)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor
     logs.configure("worker", options.index, options.log_level, options.log_format)

@@ -96,11 +96,7 @@ class CodedColumns:
 
 
 class _Integers:
-    """A column of integers that are in a dictionary.
-
-    Args:
-        dictionary: The dictionary.
-    """
+    """A column of integers that are in a dictionary."""
 
     def __init__(self, dictionary: Dictionary) -> None:
         self._dictionary = dictionary

@@ -17,11 +17,7 @@ from lossd.wire.reader import StringRows
 
 
 class Growing:
-    """An array that grows at its end. What it costs to append does not depend on what is there.
-
-    Args:
-        dtype: Of its elements.
-    """
+    """An array that grows at its end. What it costs to append does not depend on what is there."""
 
     def __init__(self, dtype: npt.DTypeLike) -> None:
         self._memory: npt.NDArray[Any] = np.empty(0, dtype)

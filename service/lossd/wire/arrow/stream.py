@@ -59,7 +59,6 @@ class ArrowReader:
             max_batch_bytes: The longest body of a record batch, and the most bytes of a dictionary.
             max_strings: The most distinct strings of a column of groups, and entries of a dictionary.
         """
-        del options
         self._max_batch_bytes = max_batch_bytes
         self._max_strings = max_strings
         self._columns: tuple[Column, ...] = ()

@@ -61,21 +61,13 @@ class ModelFigures:
 
 
 def server_metadata(version: str) -> dict[str, object]:
-    """Return the answer to ``GET /v2``.
-
-    Args:
-        version: The service's version.
-    """
+    """Return the answer to ``GET /v2``."""
     extensions = ["binary_tensor_data", "parameters", "statistics", "model_configuration"]
     return {"name": "lossd", "version": version, "extensions": extensions}
 
 
 def model_metadata(model: str) -> dict[str, object]:
-    """Return the answer to ``GET /v2/models/{model}``: all inputs, optional ones too, and the outputs.
-
-    Args:
-        model: The loss's name.
-    """
+    """Return the answer to ``GET /v2/models/{model}``: all inputs, optional ones too, and the outputs."""
     return {
         "name": model,
         "versions": [MODEL_VERSION],

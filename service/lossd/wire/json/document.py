@@ -63,7 +63,6 @@ class JsonReader:
         Raises:
             RequestError: ``unsupported_media_type``: another charset.
         """
-        del names
         charset = options.get("charset", "utf-8")
         if charset.lower() not in _CHARSETS:
             raise RequestError(

@@ -75,7 +75,7 @@ def ragged(name: str, text: bytes) -> RequestError:
         return RequestError(
             ErrorCode.BAD_SHAPE, detail, [(pointer(name), f"{dimensions} or more dimensions")]
         )
-    shape = [_first_length(tokens, depths, level) for level in range(1, dimensions + 1)]
+    shape = [_length(tokens, depths, opened) for opened in range(dimensions)]
     expected = np.frombuffer(_expect(shape, tokens.size), dtype=np.uint8)
     common = min(tokens.size, expected.size)
     at = int(np.argmax(tokens[:common] != expected[:common]))
@@ -142,11 +142,6 @@ def _path(tokens: _Tokens, depths: _Depths) -> list[int]:
     return path
 
 
-def _first_length(tokens: _Tokens, depths: _Depths, level: int) -> int:
-    """Return the length of the first array at a depth. The token before index ``level`` opens it."""
-    return _length(tokens, depths, level - 1)
-
-
 def _length_at(tokens: _Tokens, depths: _Depths, at: int) -> int:
     """Return the length of the innermost array that is open before a token."""
     level = int(depths[at - 1])
@@ -155,6 +150,7 @@ def _length_at(tokens: _Tokens, depths: _Depths, at: int) -> int:
 
 
 def _length(tokens: _Tokens, depths: _Depths, opened: int) -> int:
+    """Return the length of the array that a token opens."""
     level = int(depths[opened])
     if tokens[opened + 1] == _CLOSE:
         return 0

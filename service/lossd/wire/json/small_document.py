@@ -29,10 +29,7 @@ _ELEMENTWISE: Final = frozenset(TENSOR_DTYPES) - {"mask", "groups", "ids"}  # bo
 
 
 def read_small(text: memoryview) -> tuple[_Arrays, dict[str, object]] | None:
-    """Return the tensors and the parameters of a document.
-
-    Args:
-        text: At most `LONGEST` bytes.
+    """Return the tensors and the parameters of a document of at most `LONGEST` bytes.
 
     Returns:
         float64 arrays; and parameters that are strings, numbers, booleans or null. None for a document that

@@ -35,12 +35,9 @@ class ForbiddenValueError(ValueError):
 
 
 def parse_value(text: str) -> object:
-    """Return the plain value of a JSON text.
+    """Return the plain value of a JSON text, whose length the caller has bounded.
 
     It is None, a bool, an int, a finite float or a str, or lists and dicts of these.
-
-    Args:
-        text: The text, of a length that the caller has bounded.
 
     Raises:
         NotJsonError: The text is not JSON.

@@ -55,7 +55,6 @@ class MultipartReader:
         Raises:
             RequestError: ``malformed_multipart``: there is no boundary, or none that RFC 2046 allows.
         """
-        del names
         boundary = options.get("boundary", "")
         if not _BOUNDARY.fullmatch(boundary):
             seen = f"the boundary {shown(boundary)}" if boundary else "no boundary"

@@ -83,7 +83,6 @@ class NpyReader:
         Raises:
             RequestError: ``unknown_tensor``; ``invalid_parameter`` where a name is repeated or there is none.
         """
-        del options
         _check_names(names)
         self._names = tuple(names)
         self._tensors: dict[str, Tensor] = {}
@@ -121,7 +120,6 @@ class NpyReader:
 
     def outline(self, length: int | None) -> Body | None:
         """Return the tensors once the last one's header has arrived."""
-        del length
         last = self._parser.tensor
         if last is None or self._parser.name != self._names[-1]:
             return None
@@ -133,7 +131,6 @@ class NpyReader:
         Raises:
             RequestError: ``truncated_body``.
         """
-        del stored
         if len(self._tensors) < len(self._names):
             name = self._parser.name
             if self._position == self._end:

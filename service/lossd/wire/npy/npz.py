@@ -58,7 +58,6 @@ class NpzReader:
             options: Ignored.
             names: Ignored: members have names.
         """
-        del options, names
         self._body = Body()
         self._members: dict[bytes, Member] = {}
         self._others: list[OtherMember] = []
@@ -109,7 +108,6 @@ class NpzReader:
         Raises:
             RequestError: ``truncated_body``.
         """
-        del stored
         if not self._ended:
             if isinstance(self._parser, NpyParser):
                 self._parser.finish()
