@@ -30,6 +30,13 @@ TAILS: Final[Mapping[str, Callable[[np.random.Generator, int], Floats]]] = {
 }
 """Rows' losses by their distribution, each of mean 1."""
 
+UNLIKE: Final = {
+    "10 clusters of 10 rows": (10,) * 10,
+    "10 clusters of 10 rows, one of 300": (300, *(10,) * 9),
+    "30 clusters of 10 rows, one of 300": (300, *(10,) * 29),
+}
+"""The rows of clusters that are few, or of unlike sizes."""
+
 
 @dataclass(frozen=True)
 class Population:
@@ -38,6 +45,7 @@ class Population:
     Attributes:
         tail: The distribution of rows' losses.
         clusters: How many clusters a sample has, whose sizes differ at most fourfold; 0 for independent rows.
+        sizes: The rows of each cluster, where these are given.
         rows: How many rows a sample has; of clusters, some three times the least cluster's.
         paired: Whether both models score the same rows.
         change: The true relative change.
@@ -47,6 +55,7 @@ class Population:
 
     tail: str = "gamma"
     clusters: int = 0
+    sizes: tuple[int, ...] = ()
     rows: int = 400
     paired: bool = True
     change: float = 0.02
@@ -75,7 +84,7 @@ class Population:
     def _drawn(self, rng: np.random.Generator) -> _Rows:
         sizes = np.ones(self.rows, np.int64)
         if self.clusters:
-            sizes = rng.integers(10, 41, self.clusters)
+            sizes = np.array(self.sizes) if self.sizes else rng.integers(10, 41, self.clusters)
         number = np.repeat(np.arange(len(sizes)), sizes)
         common = rng.uniform(0.5, 1.5, len(sizes))[number]
         n = len(number)
@@ -241,6 +250,11 @@ def main() -> None:
     chosen = parser.parse_args()
     print("| losses | compared | 95 % interval of the difference | relative | called at the bound |")
     print("|---|---|--:|--:|--:|")
+    for name, sizes in UNLIKE.items():
+        found = covered(Population(clusters=len(sizes), sizes=sizes), chosen.seed, chosen.samples)
+        print(
+            f"| gamma | paired, {name} | {' | '.join(f'{100 * each:.1f} %' for each in found)} |", flush=True
+        )
     for tail in TAILS:
         for clusters in (0, 30):
             for paired in (True, False):

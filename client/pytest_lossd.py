@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from lossd_client import Array, Comparison, LossClient, LossName, Report
 
 _STRICT: Final = "--lossd-strict"
+_UNDECIDED: Final = "lossd_undecided"
 _URL: Final = "--lossd-url"
 _SERVER: Final = ("fastapi", "uvicorn")
 """Packages that a server needs."""
 
 
-class UndecidedWarning(pytest.PytestWarning):
-    """There are too few rows to say whether a loss has regressed by more than the bound."""
+class ComparisonWarning(pytest.PytestWarning):
+    """A note on a comparison: how the models were compared, or what looks like a mistake."""
 
 
 class LossGate:
@@ -65,20 +66,26 @@ class LossGate:
             options: Those of `LossClient.report`: groups, weight, mask, gamma, targets_format and so on.
 
         Returns:
-            The comparison, if it has not failed the test.
-
-        Raises:
-            LossdError: The request failed.
+            The comparison, if it has not failed the test. A request or an argument that is refused fails it,
+            too, with the message alone.
         """
         __tracebackhide__ = True
         client: LossClient = self._request.getfixturevalue("_lossd_client")
-        sections = ["totals", "paired", *(["groups"] if options.get("groups") is not None else [])]
         scored: Any = {"probabilities" if probabilities else "logits": new}
-        report = client.report(
-            loss, targets=targets, baseline=baseline, **scored, **{"sections": sections, **options}
-        )
+        try:
+            by_group = options.get("groups") is not None
+            options["sections"] = _sections(options.get("sections"), by_group=by_group)
+            report = client.report(loss, targets=targets, baseline=baseline, **scored, **options)
+            notes = [] if probabilities else list(_notes_on_logits(new, baseline))
+        except _refusals() as error:
+            raise _failure(error) from None
         return self._judged(
-            report, by=by, clusters=clusters, max_regression=max_regression, confidence=confidence
+            report,
+            notes=notes,
+            by=by,
+            clusters=clusters,
+            max_regression=max_regression,
+            confidence=confidence,
         )
 
     def compare(
@@ -102,31 +109,75 @@ class LossGate:
             clusters: The groups whose rows are alike.
 
         Returns:
-            The comparison, if it has not failed the test.
-
-        Raises:
-            NotComparable: The reports are of other losses, parameters or rows.
+            The comparison, if it has not failed the test. Reports that cannot be read, or compared, fail it,
+            too, with the message alone.
         """
         __tracebackhide__ = True
         return self._judged(
             new, baseline, by=by, clusters=clusters, max_regression=max_regression, confidence=confidence
         )
 
-    def _judged(self, new: Report | str | Path, *baseline: Any, **options: Any) -> Comparison:  # noqa: ANN401
+    def _judged(
+        self,
+        new: Report | str | Path,
+        *baseline: Any,  # noqa: ANN401
+        notes: Sequence[str] = (),
+        **options: Any,  # noqa: ANN401
+    ) -> Comparison:
         """Compare, note the comparison in the test's report, and fail the test or warn."""
         __tracebackhide__ = True
         from lossd_client import compare
 
-        comparison = compare(new, *baseline, **options)
+        try:
+            comparison = compare(new, *baseline, **options)
+        except _refusals() as error:
+            raise _failure(error) from None
         node = self._request.node
         node.add_report_section("call", "comparison", comparison.to_markdown())
         node.user_properties.append(("lossd_verdict", comparison.verdict))
         is_undecided = comparison.verdict == "undecided"
         if comparison.regressed or (is_undecided and self._request.config.getoption(_STRICT)):
             pytest.fail(str(comparison))
-        if is_undecided:
-            warnings.warn(UndecidedWarning(str(comparison)), stacklevel=3)
+        if is_undecided:  # no warning: under -W error it would fail, and --lossd-strict is to say that
+            node.user_properties.append((_UNDECIDED, str(comparison).splitlines()[1]))
+        for note in (*notes, *comparison.notes):
+            warnings.warn(ComparisonWarning(note), stacklevel=3)
         return comparison
+
+
+def _sections(given: str | Sequence[str] | None, *, by_group: bool) -> list[str]:
+    """Return the sections to make: those asked for, and those that a comparison needs."""
+    asked = [] if given is None else given.split(",") if isinstance(given, str) else list(given)
+    if asked == ["all"]:
+        return asked
+    return list(dict.fromkeys([*asked, "totals", "paired", *(["groups"] if by_group else [])]))
+
+
+def _notes_on_logits(new: Array, baseline: Array) -> Iterator[str]:
+    """Yield a note if logits look like probabilities."""
+    from lossd_client._calls.ranges import look_like_probabilities
+
+    names = {"the new model": new, "the baseline": baseline}
+    found = [name for name, logits in names.items() if look_like_probabilities(logits)]
+    if len(found) == 1:
+        yield (
+            f"All logits of {found[0]} lie in [0, 1], and the others do not: if they are probabilities, its "
+            "losses are wrong; give the logits of both, or the probabilities of both and probabilities=True."
+        )
+    elif found:
+        yield "All logits lie in [0, 1]: if they are probabilities, say probabilities=True."
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """Return what requests, arguments and files raise that are refused."""
+    from lossd_client import LossdError
+
+    return (LossdError, ValueError, TypeError, LookupError, OSError)
+
+
+def _failure(error: Exception) -> BaseException:
+    """Return the failure of a test that shows an error's message alone."""
+    return pytest.fail.Exception(f"loss_gate: {type(error).__name__}: {error}", pytrace=False)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -138,8 +189,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the server that loss_gate asks; else LOSSD_BASE_URL, else one is started on this machine",
     )
     group.addoption(
-        _STRICT, action="store_true", help="loss_gate fails undecided comparisons, which it warns of"
+        _STRICT, action="store_true", help="loss_gate fails undecided comparisons, which it lists"
     )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List the comparisons that are undecided, in tests that have passed."""
+    passed = terminalreporter.stats.get("passed", [])
+    undecided = [
+        (report.nodeid, text)
+        for report in passed
+        for name, text in report.user_properties
+        if name == _UNDECIDED
+    ]
+    if undecided:
+        terminalreporter.section("undecided comparisons")
+        for nodeid, text in dict.fromkeys(undecided):
+            terminalreporter.line(f"{nodeid}: {text}")
+        terminalreporter.line(f"More rows would tell. With {_STRICT} these fail.")
 
 
 @pytest.fixture

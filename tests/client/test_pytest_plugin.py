@@ -61,7 +61,14 @@ def test_a_regression_fails_its_test_with_the_sentence_and_the_table(
     ran = run(pytester, GATED, "--lossd-url", base_url, "--junit-xml", "junit.xml")
     ran.assert_outcomes(passed=2, failed=1, warnings=1)
     ran.stdout.fnmatch_lines(["*def test_worse(loss_gate):*", "*Failed: *regressed*", "*comparison*", "|*|"])
-    ran.stdout.fnmatch_lines(["*test_model.py:*UndecidedWarning: *undecided*"])
+    ran.stdout.fnmatch_lines(["*test_model.py:*ComparisonWarning: Both models have the same loss *"])
+    ran.stdout.fnmatch_lines(
+        [
+            "*= undecided comparisons =*",
+            "*::test_undecided: all rows: *undecided, as *",
+            "*--lossd-strict*",
+        ]
+    )
     assert not [line for line in ran.outlines if "pytest_lossd.py" in line]  # its own frames are no news
     cases = ET.fromstring((pytester.path / "junit.xml").read_text()).findall(".//testcase")
     noted = {case.attrib["name"]: case.find(".//property").attrib["value"] for case in cases}  # type: ignore[union-attr]
@@ -121,8 +128,81 @@ def test_saved_runs_are_compared_without_a_server(
             report.save(pytester.path / f"{file}.json.gz")
     monkeypatch.setenv("LOSSD_BASE_URL", "http://127.0.0.1:9")
     ran = run(pytester, SAVED)
-    ran.assert_outcomes(passed=2, warnings=2)
-    ran.stdout.fnmatch_lines(["*UndecidedWarning: *"])
+    ran.assert_outcomes(passed=2, warnings=6)
+    ran.stdout.fnmatch_lines(["*ComparisonWarning: Not paired: *", "*= undecided comparisons =*"])
+
+
+def test_undecided_is_no_error_where_warnings_are(pytester: pytest.Pytester, base_url: str) -> None:
+    tests = """
+def test_undecided(loss_gate):
+    assert loss_gate("bce", noisy, baseline, targets, max_regression="2%").verdict == "undecided"
+"""
+    ran = run(pytester, tests, "--lossd-url", base_url, "-W", "error")
+    ran.assert_outcomes(passed=1, warnings=0)
+    ran.stdout.fnmatch_lines(["*= undecided comparisons =*"])
+
+
+REFUSED = """
+import pytest
+
+def test_values(loss_gate):
+    loss_gate("bce", worse, baseline, targets, weight=-np.ones_like(worse))
+
+def test_shape(loss_gate):
+    loss_gate("bce", worse, baseline[:3], targets)
+
+def test_dtype(loss_gate):
+    loss_gate("bce", np.array([["a"]]), baseline, targets)
+
+def test_argument(loss_gate):
+    loss_gate("bce", worse, baseline, targets, confidence="0.95")
+
+def test_groups(loss_gate):
+    loss_gate("bce", worse, baseline, targets, by="camera")
+
+def test_file(loss_gate):
+    loss_gate.compare("none.json", "baseline.json.gz")
+"""
+
+
+def test_what_is_refused_fails_with_its_message_alone(pytester: pytest.Pytester, base_url: str) -> None:
+    ran = run(pytester, REFUSED, "--lossd-url", base_url)
+    ran.assert_outcomes(failed=6)
+    ran.stdout.no_fnmatch_line("def test_*")
+    ran.stdout.no_fnmatch_line("*Traceback*")
+    ran.stdout.no_fnmatch_line("*During handling*")
+    ran.stdout.fnmatch_lines(
+        [
+            "loss_gate: InvalidRequest: *",
+            "loss_gate: *baseline*",
+            "loss_gate: TypeError: *",
+            "loss_gate: TypeError: confidence must be a number between 0 and 1, such as 0.95, and is '0.95'",
+            "loss_gate: NotComparable: the new report has no groups, and by camera is asked for*",
+            "loss_gate: FileNotFoundError: *none.json*",
+        ]
+    )
+
+
+NOTED = """
+import pytest
+from pytest_lossd import ComparisonWarning
+
+p, q = 1 / (1 + np.exp(-noisy)), 1 / (1 + np.exp(-baseline))
+
+def test_sections(loss_gate):
+    for sections in ("histogram", ["histogram", "top"], "all", None):
+        made = {"groups": groups, "by": "camera", "sections": sections}
+        loss_gate("bce", noisy, baseline, targets, max_regression="900%", **made)
+
+@pytest.mark.parametrize("new", [p, noisy], ids=["both", "baseline"])
+def test_probabilities(loss_gate, new):
+    with pytest.warns(ComparisonWarning, match=r"logits.* lie in \\[0, 1\\].*probabilities=True"):
+        loss_gate("bce", new, q, targets, max_regression="900%")
+"""
+
+
+def test_sections_are_added_and_probabilities_are_noted(pytester: pytest.Pytester, base_url: str) -> None:
+    run(pytester, NOTED, "--lossd-url", base_url).assert_outcomes(passed=3, warnings=0)
 
 
 COUNTED = """

@@ -257,9 +257,22 @@ def test_a_new_server_takes_it_over(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_transport_of_ones_own_must_be_for_the_same_socket(url: str) -> None:
-    what = r"make it for this address: HttpxTransport\(unix_socket="
+    what = r"make it for this socket, HttpxTransport\(unix_socket="
     with LossClient(url, transport=HttpxTransport) as client, pytest.raises(ConnectionFailed, match=what):
         client.bce(X, Y)
     own = url.removeprefix("unix://")
     with LossClient(url, api_key=KEY, transport=lambda: HttpxTransport(unix_socket=own)) as client:
         assert client.bce(X, Y).count == 240
+
+
+def test_a_socket_in_the_transport_alone_is_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOSSD_BASE_URL", raising=False)
+    what = (
+        r"base_url is http://127.0.0.1:8000, and its transport connects to /run/a b.sock: give the client "
+        r"base_url='unix:///run/a%20b.sock', or leave unix_socket out"
+    )
+    with (
+        LossClient(transport=lambda: HttpxTransport(unix_socket="/run/a b.sock")) as client,
+        pytest.raises(ConnectionFailed, match=what),
+    ):
+        client.bce(X, Y)

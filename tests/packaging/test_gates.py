@@ -133,6 +133,60 @@ def test_a_fault_fails_the_step_with_its_own_code_and_without_a_verdict(act: Act
     assert "missing.npz" in ran.log
 
 
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        ({"targets": "labels.npy"}, "given, and no "),
+        ({}, "is empty, and "),
+        ({"baseline": "baseline model.npy", "targets": "labels.npy", "strict": "yes"}, " is true or false"),
+        ({"baseline": "baseline model.npy", "targets": "labels.npy", "args": "--help"}, "something else"),
+    ],
+    ids=["targets", "nothing", "strict", "help"],
+)
+def test_what_is_no_comparison_is_red(
+    act: Act, files: Path, tmp_path: Path, inputs: dict[str, str], said: str
+) -> None:
+    """Targets would be taken as the baseline, and help ends with 0."""
+    (tmp_path / "old.xml").write_text("<testsuites/>")
+    given = {"new": "noisy model.npy", "max_regression": "2%", **inputs}
+    ran = act(**given, junit=str(tmp_path / "old.xml"))
+    assert (ran.code, ran.outputs["verdict"], ran.summary) == (2, "", "")
+    assert said in ran.log
+    (files / "lossd-compare.xml").write_text("<testsuites/>")
+    done = job("sh", files, {f"GATE_{name.upper()}": text for name, text in given.items()})
+    assert done.returncode == 2
+    assert said in done.stderr
+    if said == "something else":
+        assert not (tmp_path / "old.xml").exists()
+        assert not (files / "lossd-compare.xml").exists()
+
+
+def test_strict_is_read_in_any_case_and_a_baseline_may_be_a_column(act: Act, files: Path) -> None:
+    inputs = {"new": "noisy model.npy", "baseline": "baseline model.npy", "targets": "labels.npy"}
+    for text, code in (("True", 4), ("FALSE", 0)):
+        ran = act(**inputs, max_regression="2%", strict=text)
+        assert (ran.code, ran.outputs["verdict"]) == (code, "undecided")
+        given = {f"GATE_{name.upper()}": each for name, each in inputs.items()}
+        done = job("sh", files, {**given, "GATE_MAX_REGRESSION": "2%", "GATE_STRICT": text})
+        assert done.returncode == code
+    with np.load(files / "worse.npz") as worse, np.load(files / "baseline.npz") as baseline:
+        np.savez(files / "both.npz", **worse, other=baseline["logits"])
+    for args in ("--baseline other", "--baseline-column=other"):
+        ran = act(new="both.npz", max_regression="1%", args=args)
+        assert (ran.outputs["verdict"], ran.code) == ("regressed", 4), ran.log
+        given = {"GATE_NEW": "both.npz", "GATE_MAX_REGRESSION": "1%", "GATE_ARGS": args}
+        assert job("sh", files, given).returncode == 4
+
+
+def test_a_run_in_capitals_is_not_scored(act: Act, files: Path) -> None:
+    """A shell's `*.json` leaves it to --engine, which scores files and refuses a run."""
+    ran = act(new="worse.npz", baseline="baseline.npz", args="--out both.json")
+    assert ran.code == 4
+    (files / "both.json").rename(files / "BOTH.JSON")
+    assert act(new="BOTH.JSON").outputs["verdict"] == "regressed"
+    assert job("sh", files, {"GATE_NEW": "BOTH.JSON"}).returncode == 4
+
+
 HOSTILE: Final = (
     "$(touch pwned) `touch pwned` \"; touch pwned; ' * -o ${HOME}\n::set-output name=verdict::passed"
 )

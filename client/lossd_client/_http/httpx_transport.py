@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final, Self, cast
+from urllib.parse import quote
 from urllib.request import getproxies
 
 import httpx
@@ -173,9 +174,10 @@ async def _async_content(request: Request, left: _Left) -> AsyncIterator[bytes]:
 def _arguments(request: Request, left: _Left, unix_socket: str | None) -> dict[str, Any]:
     path = socket_path(request.base_url)
     if path != unix_socket:  # a client of its own would ask another server
+        address = without_password(request.base_url)
         raise ConnectionFailed(
-            f"{without_password(request.base_url)}: this transport connects to "
-            f"{unix_socket or 'hosts'}; make it for this address: HttpxTransport(unix_socket={path!r})"
+            f"the client's base_url is {address}, and its transport connects to "
+            f"{'hosts' if unix_socket is None else unix_socket}: {_remedy(path, unix_socket)}"
         )
     headers = dict(request.headers)
     if request.body:
@@ -187,6 +189,14 @@ def _arguments(request: Request, left: _Left, unix_socket: str | None) -> dict[s
         "headers": headers,
         "extensions": {"timeout": left},
     }
+
+
+def _remedy(path: str | None, unix_socket: str | None) -> str:
+    """Return how a client and a transport of its own get one address."""
+    if unix_socket is None:
+        return f"make it for this socket, HttpxTransport(unix_socket={path!r})"
+    other = "leave unix_socket out" if path is None else f"make the transport with unix_socket={path!r}"
+    return f"give the client base_url={'unix://' + quote(unix_socket)!r}, or {other}"
 
 
 def _response(answer: httpx.Response, chunks: list[bytes]) -> Response:

@@ -2,7 +2,7 @@
 
 Of saved reports it reads the figures. Files of both models are scored first, by the stages of `lossd report`
 with the other model as the baseline, in one pass: `files_scored.py`. `lossd_client.compare` judges;
-`comparing/notes.py` adds what the files say, `comparing/output.py` writes, and `comparing/summary.py` prints.
+`comparing/notes.py` adds what names say, `comparing/output.py` writes, and `comparing/summary.py` prints.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from lossd_client.cli.comparing.notes import mistaken_names, on_reports, on_run
+from lossd_client.cli.comparing.notes import mistaken_names
 from lossd_client.cli.comparing.options import CompareOptions
 from lossd_client.cli.comparing.output import check_all, finish
 from lossd_client.cli.exits import Exit, client_errors
@@ -58,11 +58,12 @@ def _of_reports(options: CompareOptions) -> Comparison:
             for path in paths:
                 if written is not None and written.exists() and written.samefile(path):
                     raise BadFile(f"{option} {written} is one of the reports: name another file")
+        for each in reports:
+            options.refuse_other_loss(each.loss_name)
         new, baseline = reports[0], reports[1] if len(reports) > 1 else None
         with open_parts(options.junit) as [junit], readable(" and ".join(options.shards)):
             found = _judged(options, new, baseline, options.by or [], options.clusters or [])
-            about = on_run(new, found.whole) if baseline is None else on_reports(new, baseline)
-            notes = [*mistaken_names(options.new, options.other), *about]
+            notes = list(mistaken_names(options.new, options.other))
             names = options.new, options.other or _IN_REPORT
             return _finished(options, found, notes, names, junit)
 
@@ -91,7 +92,7 @@ def _of_files(options: CompareOptions) -> Comparison:
         clusters = [called[text] for text in options.clusters or []]
         found = _judged(options, made.report, None, by, clusters)
         other = options.other or asked.baseline_column or asked.baseline_columns or ""
-        notes = [*made.notes, *mistaken_names(options.new, other), *on_run(made.report, found.whole)]
+        notes = [*made.notes, *mistaken_names(options.new, other)]
         write(made.report, out, html)
         new = "standard input" if options.new == STDIN else options.new
         return _finished(options, found, notes, (new, other), junit)
@@ -111,9 +112,12 @@ def _judged(
     options: CompareOptions, new: Report, baseline: Report | None, by: Sequence[str], clusters: Sequence[str]
 ) -> Comparison:
     bound, confidence = options.max_regression, options.confidence
-    return compare_reports(
+    found = compare_reports(
         new, baseline, by=by, clusters=clusters, max_regression=bound, confidence=confidence
     )
+    if not found.whole.rows:
+        raise BadFile(f"{options.new} has no rows that count: nothing can be compared")
+    return found
 
 
 def _finished(

@@ -2,25 +2,55 @@
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Final
 
 from lossd_client.cli.exits import Exit, fail
 
+_MOST_LINKS: Final = 40  # that are followed: as Linux has it
+
 
 def part_of(path: Path) -> Path:
-    """Return the temporary path of a file that is being written."""
+    """Return the temporary path of a file that is being written, which one without a name to get has not."""
     path = path.resolve()
-    folder = path.parent if not is_special(path) else Path(tempfile.gettempdir())
-    return folder / f".{path.name}.{os.getpid()}.part"
+    return path.parent / f".{path.name}.{os.getpid()}.part"
 
 
 def is_special(path: Path) -> bool:
-    """Return whether a path is a pipe or a device, which cannot seek."""
-    return path.exists() and not path.is_file()
+    """Return whether a path is a pipe, a device, or an open file of this process: none has a name to get."""
+    return path.exists() and (not path.is_file() or _descriptor(path) is not None)
+
+
+def _descriptor(path: Path) -> int | None:
+    """Return the open file that a path such as /dev/stdout, or a link to one, stands for; None for others."""
+    for _ in range(_MOST_LINKS):
+        folder = path.parent.resolve()
+        if folder in (Path("/dev/fd"), Path(f"/proc/{os.getpid()}/fd")) and path.name.isdecimal():
+            return int(path.name)
+        if not path.is_symlink():
+            return None
+        path = folder / path.readlink()
+    return None
+
+
+@contextmanager
+def appending(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file that is written behind what is there.
+
+    Opening an open file of this process again would write over what is printed to it.
+    """
+    number = _descriptor(path) if path.exists() else None
+    if number is None:
+        with path.open("ab") as file:
+            yield file
+        return
+    sys.stdout.flush()
+    with os.fdopen(os.dup(number), "wb") as file:
+        yield file
 
 
 class PartFile:
@@ -31,8 +61,10 @@ class PartFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.part = path.resolve(), part_of(path)
-        self._file: BinaryIO = self.part.open("wb")
+        self._is_special = is_special(path)
+        self.path, self.part = path if self._is_special else path.resolve(), part_of(path)
+        file: Any = tempfile.TemporaryFile() if self._is_special else self.part.open("wb")  # noqa: SIM115
+        self._file: BinaryIO = file
 
     def write(self, data: bytes) -> None:
         """Write bytes behind those before."""
@@ -40,11 +72,12 @@ class PartFile:
 
     def publish(self) -> None:
         """Give the file its name."""
+        if self._is_special:
+            self._file.seek(0)
+            with appending(self.path) as target:
+                shutil.copyfileobj(self._file, target)
         self._file.close()
-        if is_special(self.path):
-            with self.part.open("rb") as source, self.path.open("wb") as target:
-                shutil.copyfileobj(source, target)
-        else:
+        if not self._is_special:
             self.part.replace(self.path)
 
     def discard(self) -> None:

@@ -1,8 +1,13 @@
 """By how much the mean loss may grow."""
 
 import math
+import re
 from dataclasses import dataclass
-from typing import Self
+from decimal import Decimal
+from numbers import Real
+from typing import Final, Self
+
+_NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)? *(%?)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -26,15 +31,20 @@ class Bound:
         Raises:
             ValueError: It stands for none.
         """
-        text = given.strip() if isinstance(given, str) else ""
-        is_relative = text.endswith("%")
-        try:
-            value = float(text.removesuffix("%")) if isinstance(given, str) else float(given)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value) or isinstance(given, bool):
+        is_relative, value = False, math.nan
+        if isinstance(given, str):
+            found = _NUMBER.fullmatch(given.strip(" "))
+            if found is not None:
+                is_relative, value = bool(found[3]), float(found[0].rstrip("% "))
+        elif _is_number(given):
+            value = float(given)
+        if not math.isfinite(value):
             raise ValueError(
                 f"max_regression is {given!r}, and must be a number in units of the loss, such as 0.002, or "
                 'a share of the baseline\'s mean, such as "0.5%"'
             )
         return cls(given, value / 100 if is_relative else value, is_relative)
+
+
+def _is_number(given: object) -> bool:
+    return isinstance(given, Real | Decimal) and not isinstance(given, bool)

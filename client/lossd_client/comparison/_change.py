@@ -2,13 +2,16 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from lossd_client.comparison._bound import Bound
-from lossd_client.comparison._estimates import Measured
+from lossd_client.comparison._estimates import Estimate, Measured
 
 Verdict: TypeAlias = Literal["regressed", "passed", "undecided"]
 Interval: TypeAlias = tuple[float, float]
+
+FEW: Final = 30
+"""Fewer rows or clusters say little of how they vary."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,11 @@ class Change:
         """Whether the mean has surely grown by more than the bound."""
         return self.verdict == "regressed"
 
+    @property
+    def units(self) -> tuple[str, int]:
+        """What varies independently, "row" or "cluster", and how many there are."""
+        return ("row", self.rows) if self.clusters is None else ("cluster", self.clusters)
+
 
 def judged(measured: Measured, bound: Bound, confidence: float) -> Change:
     """Return a change with its verdict."""
@@ -90,36 +98,56 @@ def _verdict(
     """Return the verdict, and why, where the interval alone does not say so."""
     if measured.unfit:
         return "undecided", measured.unfit
-    unusual = _not_finite(measured.new, measured.baseline)
+    unusual = _not_finite(measured)
     if unusual is not None:
         return unusual
     if not bound.is_relative:
-        return _by_interval(measured, interval, bound.value)
+        return _by_interval(measured, measured.difference, interval, bound.value)
     if measured.baseline == 0:  # a part of it is 0, too
-        verdict, reason = _by_interval(measured, interval, 0.0)
-        return verdict, reason or f"the baseline's mean is 0, and {bound.given} of it too"
-    return _by_interval(measured, relative_interval, bound.value)
+        verdict, reason = _by_interval(measured, measured.difference, interval, 0.0)
+        zero = f"the baseline's mean is 0, and {bound.given} of it too"
+        return verdict, reason or (f"it holds 0: {zero}" if verdict == "undecided" else zero)
+    return _by_interval(measured, measured.relative, relative_interval, bound.value)
 
 
-def _not_finite(new: float, baseline: float) -> tuple[Verdict, str] | None:
+def _not_finite(measured: Measured) -> tuple[Verdict, str] | None:
     """Return the verdict on means of which one is not finite, if one is not."""
+    new, baseline = measured.new, measured.baseline
     if math.isfinite(new) and math.isfinite(baseline):
         return None
     if math.isfinite(baseline):
         return "regressed", f"the new mean is {_named(new)}, and the baseline's is not"
-    if math.isfinite(new) and math.isinf(baseline):
-        return "passed", "the baseline's mean is infinite, and the new one is not"
-    if math.isfinite(new):
+    if math.isnan(baseline) and math.isfinite(new):
         return "undecided", "the baseline's mean is NaN"
-    return "undecided", f"the new mean is {_named(new)}, and the baseline's is {_named(baseline)}"
+    if math.isnan(new) or math.isnan(baseline):
+        return "undecided", f"the new mean is {_named(new)}, and the baseline's is {_named(baseline)}"
+    both = math.isinf(new)
+    what = "both means are infinite" if both else "the baseline's mean is infinite, and the new one is not"
+    return "undecided", f"{what}{_infinite(measured.infinite)}: score finite logits, whose losses are finite"
+
+
+def _infinite(counts: tuple[int | None, int | None]) -> str:
+    """Return how many elements of each model have an infinite loss, as far as it is known."""
+    names = ("the new model's", "the baseline's")
+    known = [f"{count:,} of {name}" for count, name in zip(counts, names, strict=True) if count is not None]
+    return f" (infinite losses of elements: {' and '.join(known)})" if known else ""
 
 
 def _named(number: float) -> str:
     return "NaN" if math.isnan(number) else "infinite"
 
 
-def _by_interval(measured: Measured, interval: Interval, bound: float) -> tuple[Verdict, str]:
+def _by_interval(
+    measured: Measured, estimate: Estimate, interval: Interval, bound: float
+) -> tuple[Verdict, str]:
     low, high = interval
+    units = estimate.freedom + 1
+    if estimate.stderr == 0 and estimate.value != 0 and 2 <= units < FEW:
+        unit = "row" if measured.clusters is None else "cluster"
+        alike = (
+            "differ by exactly the same" if measured.is_paired else "of a model have exactly the same loss"
+        )
+        return "undecided", f"all {units} {unit}s {alike}: are they copies of one?"
     if low > bound:
         return "regressed", ""
     if high <= bound:

@@ -1,18 +1,24 @@
 """Compare two models' losses."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeAlias
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from numbers import Real
+from typing import Any, TypeAlias
 
 from lossd_client.comparison._bound import Bound
-from lossd_client.comparison._change import judged
+from lossd_client.comparison._change import Change, judged
 from lossd_client.comparison._comparison import Comparison
 from lossd_client.comparison._estimates import Measured, paired_by_cluster, paired_by_row, unpaired
+from lossd_client.comparison._findings import Findings
+from lossd_client.comparison._notes import on_run
 from lossd_client.comparison._pairing import Pairing, Sides
 from lossd_client.report import Report
 from lossd_client.report._figures.clusters import Clusters, Key
 from lossd_client.report._figures.figures import RowFigures, normalizer_of
 from lossd_client.report._figures.groups import Group, GroupId, Groups
+from lossd_client.report._inside import clusters_of, has_baseline_squares, paired_clusters
 
 ReportLike: TypeAlias = Report | str | os.PathLike[str]
 
@@ -48,15 +54,15 @@ def compare(
 
     Raises:
         NotComparable: The two are of different losses or parameters, or lack what is asked for.
+        TypeError: An argument is of another kind.
         ValueError: An argument is out of range, or a file holds no report.
         OSError: A file cannot be read.
     """
     bound = Bound.of(max_regression)
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is between 0 and 1, such as 0.95, and is {confidence}")
+    _check_confidence(confidence)
     sides = Sides(
-        _report(new),
-        None if baseline is None else _report(baseline),
+        _report("new", new),
+        None if baseline is None else _report("baseline", baseline),
         _names("by", by),
         _names("clusters", clusters),
     )
@@ -64,13 +70,14 @@ def compare(
     pairing, notes = sides.pairing()
     measuring = _Measuring(sides, pairing)
     whole = judged(measuring.whole(), bound, confidence)
-    groups = dict(measuring.groups()) if sides.by else {}
-    each = 1 - (1 - confidence) / max(len(groups), 1)
+    measured = dict(measuring.groups()) if sides.by else {}
+    each = 1 - (1 - confidence) / max(len(measured), 1)
+    groups = {id: judged(its, bound, each) for id, its in measured.items()}  # noqa: A001
     return Comparison(
         loss_name=sides.new.loss_name,
         params=dict(sides.new.params),
         whole=whole,
-        groups={id: judged(measured, bound, each) for id, measured in groups.items()},  # noqa: A001
+        groups=groups,
         by=sides.by,
         clusters=sides.clusters,
         pairing=pairing,
@@ -78,16 +85,37 @@ def compare(
         bound=bound.value,
         is_relative=bound.is_relative,
         confidence=confidence,
-        notes=(*notes, *measuring.notes(bound)),
+        notes=(
+            *notes,
+            *measuring.notes(bound, whole),
+            *Findings(bound, pairing, whole, groups).notes(measuring.sizes),
+        ),
     )
 
 
-def _report(given: ReportLike) -> Report:
-    return given if isinstance(given, Report) else Report.load(given)
+def _check_confidence(confidence: object) -> None:
+    if isinstance(confidence, bool) or not isinstance(confidence, Real):
+        raise TypeError(f"confidence must be a number between 0 and 1, such as 0.95, and is {confidence!r}")
+    if not 0 < float(confidence) < 1:
+        raise ValueError(f"confidence is between 0 and 1, such as 0.95, and is {confidence}")
+
+
+def _report(parameter: str, given: ReportLike) -> Report:
+    if isinstance(given, Report):
+        return given
+    if not isinstance(given, str | os.PathLike):
+        raise TypeError(f"{parameter} must be a Report or the path of one, and is {reprlib.repr(given)}")
+    try:
+        return Report.load(given)
+    except ValueError as error:
+        raise ValueError(f"{parameter}: {error}") from error
 
 
 def _names(parameter: str, given: str | Sequence[str]) -> tuple[str, ...]:
-    names = (given,) if isinstance(given, str) else tuple(given)
+    several: Any = (given,) if isinstance(given, str) else given
+    names = tuple(several) if isinstance(several, Iterable) else (None,)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{parameter} must be the name of groups, or names, and is {reprlib.repr(given)}")
     if len(set(names)) < len(names):
         raise ValueError(f"{parameter} names a group twice: {', '.join(names)}")
     return names
@@ -113,20 +141,28 @@ class _Measuring:
             return None
         groups = report.groups.by(*sides.names)
         if not is_paired:
-            return groups._clusters(None)
+            return clusters_of(groups)
         if self._pairing == "rows" or sides.baseline is None:
-            return groups._clusters(groups._baseline_terms)
-        other = sides.baseline.groups.by(*sides.names)
-        return groups._clusters((other._block.terms("sum"), other._slots))
+            return paired_clusters(groups, None)
+        return paired_clusters(groups, sides.baseline.groups.by(*sides.names))
 
     def whole(self) -> Measured:
         """Measure all rows."""
         return self._measured(
             self._sides.new,
             self._sides.baseline,
-            self._together(self._cells),
-            self._together(self._other_cells),
+            *self._whole_cells,
         )
+
+    @cached_property
+    def _whole_cells(self) -> tuple[Clusters | None, Clusters | None]:
+        """The clusters of both, whatever the group."""
+        return self._together(self._cells), self._together(self._other_cells)
+
+    @property
+    def sizes(self) -> list[Sequence[int]]:
+        """The rows of the clusters of each report that has its own."""
+        return [cells.rows for cells in self._whole_cells if cells is not None]
 
     def _together(self, cells: Clusters | None) -> Clusters | None:
         """Return clusters whatever the group."""
@@ -176,11 +212,13 @@ class _Measuring:
             return paired_by_cluster(new, baseline, cells)
         return unpaired(new, baseline, cells, other_cells, normalizer_of(self._sides.new.params))
 
-    def notes(self, bound: Bound) -> Iterator[str]:
-        """Yield what the figures leave open."""
+    def notes(self, bound: Bound, whole: Change) -> Iterator[str]:
+        """Yield what the reports leave open."""
         sides = self._sides
+        if self._pairing == "rows":
+            yield from on_run(sides.new, whole.rows, whole.equal)
         by_row = self._pairing == "rows" and not sides.clusters
-        if by_row and bound.is_relative and not sides.new.paired._has_baseline_squares:
+        if by_row and bound.is_relative and not has_baseline_squares(sides.new.paired):
             yield (
                 "The report is of an earlier version, without the squares of the baseline's losses: the "
                 "relative change takes the baseline's mean as known, and its interval is only nearly right."

@@ -65,7 +65,7 @@ class Comparison(ComparisonView):
         """Return it as a test report in JUnit's XML: a test case for the whole and one for each group.
 
         Args:
-            strict: Whether an undecided one fails, too.
+            strict: Whether an undecided one fails, too. Else it is skipped, with the reason.
         """
         return junit(self, strict=strict)
 

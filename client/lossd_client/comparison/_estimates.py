@@ -8,6 +8,7 @@ from lossd_client.report._figures.clusters import Clusters
 from lossd_client.report._figures.differences import RowDifference, relative_change
 from lossd_client.report._figures.figures import RowFigures, interval
 from lossd_client.report._figures.stderr import difference
+from lossd_client.report._inside import divided
 
 
 class Estimate(NamedTuple):
@@ -39,6 +40,8 @@ class Measured:
         clusters: Its clusters, if rows are in clusters.
         signs: How many rows are better, worse and equal, where that is known.
         unfit: Why no difference of the means would say anything; empty if one does.
+        infinite: How many elements of the new model and of the baseline have an infinite loss, where known.
+        is_paired: Whether rows or clusters of both are the same.
     """
 
     new: float
@@ -49,6 +52,8 @@ class Measured:
     clusters: int | None
     signs: tuple[int, int, int] | None = None
     unfit: str = ""
+    infinite: tuple[int | None, int | None] = (None, None)
+    is_paired: bool = True
 
 
 def paired_by_row(new: RowFigures, paired: RowDifference, clusters: Clusters | None) -> Measured:
@@ -74,6 +79,7 @@ def paired_by_row(new: RowFigures, paired: RowDifference, clusters: Clusters | N
         clusters=None if clusters is None else len(clusters),
         signs=(signs.better, signs.worse, signs.equal),
         unfit=_EMPTY if is_empty(new) else "",
+        infinite=(new.infinite, None),
     )
 
 
@@ -84,11 +90,12 @@ def paired_by_cluster(new: RowFigures, baseline: RowFigures, clusters: Clusters)
     return Measured(
         new=new.mean,
         baseline=baseline.mean,
-        difference=Estimate(new._divided(changed.value), clusters.paired_stderr, freedom),
+        difference=Estimate(divided(new, changed.value), clusters.paired_stderr, freedom),
         relative=Estimate(relative, clusters.relative_stderr, freedom),
         rows=new.rows_kept,
         clusters=len(clusters),
         unfit=_EMPTY if is_empty(new) else "",
+        infinite=(new.infinite, baseline.infinite),
     )
 
 
@@ -128,6 +135,8 @@ def unpaired(
         rows=new.rows_kept if new else 0,
         clusters=None if new_clusters is None else len(new_clusters),
         unfit=_unfit(new, baseline, normalizer),
+        infinite=(new.infinite if new else None, baseline.infinite if baseline else None),
+        is_paired=False,
     )
 
 
@@ -148,7 +157,7 @@ def _unfit(new: RowFigures | None, baseline: RowFigures | None, normalizer: str 
 
 def is_empty(figures: RowFigures) -> bool:
     """Return whether a mean is over nothing."""
-    return math.isnan(figures._divided(0.0))
+    return math.isnan(divided(figures, 0.0))
 
 
 def _mean(figures: RowFigures | None, clusters: Clusters | None) -> Estimate:

@@ -6,14 +6,15 @@ from typing import Any, Final, Literal, TypeAlias
 
 from lossd_client.comparison._checks import (
     NotComparable,
-    notes_on_runs,
     refuse_other_rows,
+    refuse_unknown_weights,
     refuse_unlike,
-    same_targets,
 )
+from lossd_client.comparison._data import refuse_other_elements, same_files
+from lossd_client.comparison._notes import on_reports
 from lossd_client.report import Report
 from lossd_client.report._figures.groups import Groups
-from lossd_client.report._figures.integers import least_exponent
+from lossd_client.report._inside import counts_of, keys_of, kinds_of, paired_fields, sums_of, totals_of
 
 Pairing: TypeAlias = Literal["rows", "clusters", "none"]
 
@@ -65,7 +66,7 @@ class Sides:
         """
         if self.baseline is None:
             return "rows", []
-        notes = list(notes_on_runs(self.new, self.baseline))
+        notes = list(on_reports(self.new, self.baseline))
         if "paired" in self.new.sections:
             other = _not_the_baseline(self.new, self.baseline)
             if other is None:
@@ -73,6 +74,8 @@ class Sides:
             lack = f"the new report's section paired is of another baseline, whose {other}"
         else:
             lack = "the new report has no section paired"
+        refuse_unknown_weights(self.new)
+        refuse_other_elements(self.new, self.baseline)
         _check_names(self.baseline, self.names, "the baseline")
         _check_kinds(self.new, self.baseline, self.names)
         if not self.clusters:
@@ -88,7 +91,7 @@ class Sides:
     def _on_unpaired(self) -> str:
         known = (
             "Both are of the same targets, and the interval is wider than it need be"
-            if same_targets(self.new, self.baseline or self.new)
+            if self.baseline is not None and same_files(self.new, self.baseline, "targets")
             else "The interval takes the rows of the two to be independent; if they are the same rows, it is "
             "wider than it need be"
         )
@@ -111,10 +114,7 @@ def _check_names(report: Report, names: Sequence[str], which: str) -> None:
 
 def _check_kinds(new: Report, baseline: Report, names: Sequence[str]) -> None:
     for name in names:
-        its, other = (
-            dict(zip(each.groups.names, each.groups._block["kinds"], strict=True))[name]
-            for each in (new, baseline)
-        )
+        its, other = (kinds_of(each.groups)[name] for each in (new, baseline))
         if its != other and len(new.groups) and len(baseline.groups):
             raise NotComparable(
                 f"the ids of {name} are of kind {its} in the new report, and {other} in the baseline, so "
@@ -124,9 +124,9 @@ def _check_kinds(new: Report, baseline: Report, names: Sequence[str]) -> None:
 
 def _not_the_baseline(new: Report, baseline: Report) -> str | None:
     """Return how a report differs from the one that the section paired is of; None if it does not."""
-    totals, its = new._document["totals"], baseline._document["totals"]
+    totals, its = totals_of(new), totals_of(baseline)
     wanted = {
-        "sum_terms": new._document["paired"]["baseline_sum_terms"],
+        "sum_terms": paired_fields(new)["baseline_sum_terms"],
         **{name: totals[name] for name in (*_COUNTS, "weight_sum_terms", "positives_terms")},
     }
     for name, value in wanted.items():
@@ -147,7 +147,7 @@ def _other_groups(new: Groups, baseline: Groups) -> str | None:
         if lacking is not None:
             return f"the group {lacking!r} by {names} is in the {here} and not in the {there}"
     for name, its, others in _columns(new, baseline):
-        for key, value, wanted in zip(new._keys, its, others, strict=True):
+        for key, value, wanted in zip(keys_of(new), its, others, strict=True):
             if value != wanted:
                 return (
                     f"the {name} of the group {', '.join(map(repr, key))} by {names} is not the same in both"
@@ -157,15 +157,8 @@ def _other_groups(new: Groups, baseline: Groups) -> str | None:
 
 def _columns(new: Groups, baseline: Groups) -> Iterator[tuple[str, Sequence[Any], Sequence[Any]]]:
     """Yield the names and numbers of what the groups of the same rows have in common."""
-    blocks, slots = (new._block, baseline._block), (new._slots, baseline._slots)
     for name in _COUNTS:
-        mine, other = (
-            slot.counts(block.counts(name)).tolist() for slot, block in zip(slots, blocks, strict=True)
-        )
-        yield name.replace("_", " "), mine, other
+        yield name.replace("_", " "), counts_of(new, name), counts_of(baseline, name)
     for name in _SUMS:
-        exponent = least_exponent(*(block.terms(name) for block in blocks))
-        mine, other = (
-            slot.integers(block.terms(name), exponent) for slot, block in zip(slots, blocks, strict=True)
-        )
+        mine, other = sums_of(name, new, baseline)
         yield name.replace("_", " "), mine, other

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from lossd_client.comparison._change import Change, Verdict
@@ -11,7 +12,7 @@ from lossd_client.report._figures.groups import GroupId
 
 @dataclass(frozen=True)
 class ComparisonView:
-    """The figures of a comparison; `Comparison` describes them."""
+    """The figures of a comparison, as every form of output takes them; `Comparison` describes them."""
 
     loss_name: str
     params: Mapping[str, Any]
@@ -26,7 +27,7 @@ class ComparisonView:
     confidence: float
     notes: tuple[str, ...]
 
-    @property
+    @cached_property
     def verdict(self) -> Verdict:
         """The verdict on the whole and all groups: "regressed" if one has, else "undecided" if one is."""
         found = {change.verdict for _, change in self.changes()}

@@ -14,6 +14,7 @@ from lossd_client.report._figures.paired import Paired
 from lossd_client.report._figures.sweep import Given, Sweep
 from lossd_client.report._figures.top import TopElement, TopRow, read_elements, read_rows, run_list
 from lossd_client.report._merging.layout import SCHEMA, SECTIONS
+from lossd_client.report._soundness import refuse_contradictions
 
 
 class ReportView(RowFigures):
@@ -25,6 +26,7 @@ class ReportView(RowFigures):
             raise ValueError(f"no report: its schema is {schema!r}, and not {SCHEMA!r}")
         if not isinstance(document.get("totals"), Mapping):
             raise ValueError("no report: it has no section totals")
+        refuse_contradictions(document)
         self._document = document
         self._totals = Block(document["totals"])
         super().__init__(Part(self._totals), document["totals"]["params"])

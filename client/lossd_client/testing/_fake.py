@@ -36,6 +36,7 @@ _WORDS: Final = {
     "targets_format": ("dense", "index"),
     "variant": ("sigmoid", "exp", "quality"),
 }
+_MOST_SHOWN: Final = 1 << 15  # numbers of a pos_weight tensor
 _SHOWN: Final = (
     "normalizer",
     "class_axis",
@@ -151,7 +152,7 @@ def _shown_pos_weight(tensor: NDArray[Any], shape: tuple[int, ...], axis: int) -
     if along_rows and own[0] > 1:
         return {"dtype": dtype_name(tensor.dtype), "shape": list(own[1:])}
     numbers = widened(tensor).astype("<f8")
-    if len(own) > 1:
+    if len(own) > 1 or numbers.size > _MOST_SHOWN:
         return {"shape": list(own), "sha256": sha256(numbers.tobytes()).hexdigest()}
     return numbers.item() if numbers.size == 1 else numbers.tolist()
 

@@ -306,13 +306,13 @@ def notes(base_url: str, *args: object) -> str:
 def test_a_model_compared_with_itself_is_said(base_url: str) -> None:
     Path("copy.npy").write_bytes(Path("new.npy").read_bytes())
     for other in ("new.npy", "copy.npy"):
-        assert "both models' files have the same content" in notes(base_url, "new.npy", other, "y.npy")
+        assert "Both models' files have the same content" in notes(base_url, "new.npy", other, "y.npy")
     np.save("double.npy", NEW.astype(np.float64))
-    assert "both models have the same loss in every row" in notes(base_url, "new.npy", "double.npy", "y.npy")
+    assert "Both models have the same loss in every row" in notes(base_url, "new.npy", "double.npy", "y.npy")
     np.savez("both.npz", logits=NEW, old=OLD, targets=Y)
     assert notes(base_url, "both.npz", "both.npz", "--baseline-column", "old") == ""
     saved(base_url, "new")
-    assert "both reports have the same figures" in notes(base_url, "new.json", "new.json")
+    assert "Both reports have the same figures" in notes(base_url, "new.json", "new.json")
 
 
 def test_models_in_the_wrong_order_are_said(base_url: str) -> None:
@@ -322,8 +322,8 @@ def test_models_in_the_wrong_order_are_said(base_url: str) -> None:
     saved(base_url, "new")
     os.rename("old.json", "a.json")  # noqa: PTH104 - whose names say nothing
     os.rename("new.json", "b.json")  # noqa: PTH104
-    assert "the new report was made at" in notes(base_url, "a.json", "b.json")
-    assert "the new report was made at" not in notes(base_url, "b.json", "a.json")
+    assert "The new report was made at" in notes(base_url, "a.json", "b.json")
+    assert "The new report was made at" not in notes(base_url, "b.json", "a.json")
 
 
 def test_probabilities_beside_logits_are_said(base_url: str) -> None:
@@ -430,7 +430,7 @@ def test_reports_of_other_data_are_said(base_url: str) -> None:
     saved(base_url, "old")
     said = notes(base_url, "new.json", "old.json")
     assert (
-        f"the new report has {float(Y.sum())} positives, and that of the baseline {float((~Y).sum())}" in said
+        f"The new report has {float(Y.sum())} positives, and that of the baseline {float((~Y).sum())}" in said
     )
     assert "the difference of the losses contains the difference of the data" in said
 
@@ -471,7 +471,7 @@ WRONG: list[tuple[list[object], str]] = [
     (["new.npy", "old.json"], "old.json is a saved report by its name, and new.npy is none"),
     (["a.json", "--baseline", "old.npy"], "a.json is a saved report by its name, and old.npy is none"),
     (["a.json", "b.json", "c.json"], "3 reports are named"),
-    (["a.json", "--loss", "focal"], "--loss is for files that are scored"),
+    (["a.json", "--gamma", "2", "--loss", "focal"], "--gamma is for files that are scored"),
     (["a.json", "--id", "x"], "--id is for files that are scored"),
     (["a.json", "--ids", "x"], "--ids is for files that are scored"),
     (["a.json", "--engine", "local"], "--engine is for files that are scored"),

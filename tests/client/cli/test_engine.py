@@ -109,6 +109,14 @@ def test_a_report_is_that_of_a_server(
         assert runs[0].get(name) == runs[1].get(name)
 
 
+def test_a_report_says_what_was_passed_over_in_a_file(tmp_path: Path) -> None:
+    camera = np.array(["front", "rear"])
+    np.savez(tmp_path / "new.npz", logits=np.array([0.5, -1.0]), targets=np.array([1, 0]), camera=camera)
+    done = local(tmp_path, "report", "new.npz")
+    assert (done.returncode, done.stderr) == (0, "note: new.npz: passed over camera (text)\n")
+    assert json.loads(done.stdout)["totals"]["rows"] == 2
+
+
 def test_an_error_is_that_of_a_server_and_the_first(
     folder: Path, base_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,7 +235,7 @@ def test_the_client_alone_says_what_to_install(folder: Path, monkeypatch: pytest
     monkeypatch.chdir(folder)
     done = CliRunner().invoke(app, ["score", *PAIRS, "--engine", "local"])
     assert done.exit_code == 2
-    assert "pip install 'lossd[local,files]'" in done.stderr
+    assert "pip install 'lossd[local]'" in done.stderr
 
 
 @pytest.mark.waits

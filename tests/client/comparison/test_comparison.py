@@ -25,6 +25,8 @@ from client.report.test_figures import (
 from lossd_client import Comparison, LossClient, Report, compare
 from lossd_client.testing import FakeTransport
 
+FEW = "Intervals from fewer than 30 clusters may be too narrow, and there are 7."
+
 
 def half(comparison: Comparison) -> tuple[float, float]:
     """Half of the lengths of both intervals."""
@@ -94,10 +96,13 @@ def test_paired_by_cluster(normalizer: str | float, in_one_request: bool) -> Non
     assert (change.difference, change.relative) == (whole.difference, whole.relative)
     assert found.pairing == ("rows" if in_one_request else "clusters")
     if in_one_request:
-        assert (change.better, found.notes) == (whole.better, ())
+        assert (change.better, found.notes) == (whole.better, (FEW,))
     else:
         assert change.better is change.worse is change.equal is None
-        assert found.notes == ("Paired by cluster and not by row: the new report has no section paired.",)
+        assert found.notes == (
+            "Paired by cluster and not by row: the new report has no section paired.",
+            FEW,
+        )
         assert change.interval == compare(paired(case), clusters="camera", confidence=0.9).whole.interval
 
 
@@ -159,8 +164,8 @@ def test_unpaired_by_row_is_welchs_test() -> None:
     assert change.relative_stderr == pytest.approx(relative, rel=1e-12)
     assert half(found)[0] == pytest.approx(t * change.stderr, rel=1e-9)
     assert (found.pairing, change.better, change.rows) == ("none", None, 40)
-    assert found.notes[0] == "Not paired: the new report has no section paired, and no clusters are named."
-    assert "wider than it need be: score both models in one request" in found.notes[1]
+    assert "Not paired: the new report has no section paired, and no clusters are named." in found.notes
+    assert "wider than it need be: score both models in one request" in " ".join(found.notes)
 
 
 def test_unpaired_by_cluster() -> None:
@@ -172,14 +177,14 @@ def test_unpaired_by_cluster() -> None:
     stderrs = [report.groups.stderr for report in reports]
     assert found.whole.stderr == pytest.approx(math.hypot(*stderrs), rel=1e-14)
     assert (found.pairing, found.whole.clusters) == ("none", 5)
-    assert "the group 5 by night is in the baseline and not in the new report" in found.notes[0]
+    assert "the group 5 by night is in the baseline and not in the new report" in " ".join(found.notes)
 
 
-@pytest.mark.parametrize("name", ["v", "w", "y", "kept"])
+@pytest.mark.parametrize("name", ["v", "y"])
 def test_groups_pair_only_if_all_but_the_losses_is_the_same(name: str) -> None:
     case = wide_case(9, base=None, groups={"camera": [i % 5 for i in range(30)]})
     changed = getattr(case, name).copy()
-    changed[4, 1] = not changed[4, 1] if name == "kept" else 1.0 - changed[4, 1]
+    changed[4, 1] = 1.0 - changed[4, 1]
     case.kept[4] = True  # type: ignore[index] # there is one
     found = compare(
         Report(document(light(case))),
@@ -187,8 +192,8 @@ def test_groups_pair_only_if_all_but_the_losses_is_the_same(name: str) -> None:
         clusters="camera",
     )
     assert found.pairing == ("clusters" if name == "v" else "none")
-    wanted = {"w": "weight sum", "y": "positives", "kept": "dropped", "v": "no section paired"}[name]
-    assert wanted in found.notes[0]
+    wanted = {"y": "the positives of the group", "v": "no section paired"}[name]
+    assert wanted in " ".join(found.notes)
 
 
 def test_a_baseline_beside_the_section_paired_must_be_the_same() -> None:
@@ -257,4 +262,4 @@ def test_rows_of_which_all_is_dropped_are_no_clusters() -> None:
         assert found.whole.clusters == 5
         assert found.groups[0].reason.startswith("nothing was scored here")
         assert found.groups[1].reason == "an interval needs two clusters in each model, and here are fewer"
-        assert "Each group by night is one cluster" in found.notes[-1]
+        assert "Each group by night is one cluster" in " ".join(found.notes)

@@ -15,6 +15,8 @@ from lossd_client.comparison._bound import Bound
 from lossd_client.comparison._change import judged
 from lossd_client.comparison._estimates import Estimate, Measured
 
+REMEDY = " (infinite losses of elements: COUNTS): score finite logits, whose losses are finite"
+
 
 def shifted(by: float, noise: float = 0.01, seed: int = 1) -> Case:
     """Two models of mean losses about 1, the new one worse by so much."""
@@ -84,9 +86,9 @@ def test_one_group_decides() -> None:
     [
         (math.nan, 1.0, "regressed", "the new mean is NaN, and the baseline's is not"),
         (math.inf, 1.0, "regressed", "the new mean is infinite, and the baseline's is not"),
-        (1.0, math.inf, "passed", "the baseline's mean is infinite, and the new one is not"),
+        (1.0, math.inf, "undecided", f"the baseline's mean is infinite, and the new one is not{REMEDY}"),
         (1.0, math.nan, "undecided", "the baseline's mean is NaN"),
-        (math.inf, math.inf, "undecided", "the new mean is infinite, and the baseline's is infinite"),
+        (math.inf, math.inf, "undecided", f"both means are infinite{REMEDY}"),
         (math.nan, math.inf, "undecided", "the new mean is NaN, and the baseline's is infinite"),
     ],
 )
@@ -98,7 +100,11 @@ def test_means_that_are_not_finite(
         assert case.base is not None
         case.v[3, 1], case.base[5, 2] = new, baseline
         found = compare(*((paired(case),) if is_paired else apart(case)), max_regression=bound)
-        assert (found.verdict, found.whole.reason) == (verdict, reason)
+        its = int(math.isinf(new))
+        counts = (
+            f"{its} of the new model's" if is_paired else f"{its} of the new model's and 1 of the baseline's"
+        )
+        assert (found.verdict, found.whole.reason) == (verdict, reason.replace("COUNTS", counts))
         if not math.isnan(new) and is_paired:
             assert math.isnan(found.whole.stderr)
 
@@ -204,8 +210,8 @@ def test_a_confidence_next_to_one_has_an_interval() -> None:
 
 def test_judged_at_the_bound_itself() -> None:
     """An interval that ends at the bound has passed, and one that begins there is undecided."""
-    exact = Estimate(0.25, 0.0, 10)
-    at = Measured(1.25, 1.0, exact, exact, 11, None)
+    exact = Estimate(0.25, 0.0, 40)
+    at = Measured(1.25, 1.0, exact, exact, 41, None)
     assert judged(at, Bound.of(0.25), 0.95).verdict == "passed"
     assert judged(at, Bound.of("25%"), 0.95).verdict == "passed"
     low = 0.25 - (at.difference._replace(stderr=0.1).interval(0.95)[0])

@@ -331,8 +331,11 @@ UNLIKE: dict[str, tuple[Callable[[Document], Any], str]] = {
         r"classes\.count\.shape cannot be merged: \[3\] and \[2\]",
     ),
     "a newer field": (lambda d: d["totals"].update(median=1.0), r"does not know the field 'totals\.median'"),
-    "text": (lambda d: d["totals"].update(sum_terms=["x"]), r"totals\.sum_terms is no array of numbers"),
-    "lists": (lambda d: d["groups"]["rows"].pop(), r"groups\.rows has the shape"),
+    "text": (
+        lambda d: d["totals"].update(sum="x", sum_terms=["x"]),
+        r"totals\.sum_terms is no array of numbers",
+    ),
+    "lists": (lambda d: d["groups"]["rows"].append(0), r"groups\.rows has the shape"),
 }
 
 

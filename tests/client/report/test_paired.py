@@ -67,6 +67,7 @@ def test_infinite_losses_of_both() -> None:
     case = random_case(4)
     assert case.base is not None
     made = document(case)
+    made["totals"]["sum"] = "Infinity"
     made["totals"]["sum_terms"] = made["paired"]["baseline_sum_terms"] = ["Infinity"]
     paired = Report(made).paired
     assert math.isnan(paired.mean)

@@ -1,6 +1,6 @@
 """The options of `lossd compare`."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -14,7 +14,7 @@ _JUDGING: Final = "Judging"
 _REPORTS: Final = (".json", ".json.gz")
 _OF_BOTH: Final = {
     *("shards", "by", "clusters", "max_regression", "confidence", "strict", "as_json", "markdown", "junit"),
-    *("url", "api_key", "timeout", "no_progress"),  # which a script may give always
+    *("url", "api_key", "timeout", "no_progress", "loss"),  # which a script may give always
 }
 _CALLED: Final = {"ids": "--id", "row_ids": "--ids"}
 
@@ -94,6 +94,7 @@ class CompareOptions(ReportOptions):
             metavar="FILE", help="Write it as JUnit's XML, which CI services show as tests.", dir_okay=False
         ),
     ] = None
+    context: typer.Context = field(kw_only=True)
 
     def check(self) -> None:
         """Refuse options that cannot be meant together, before a file is opened.
@@ -156,12 +157,29 @@ class CompareOptions(ReportOptions):
 
     def _refuse_options_of_files(self, report: str) -> None:
         for each in fields(self):
-            if each.name not in _OF_BOTH and getattr(self, each.name) != each.default:
+            if each.name not in _OF_BOTH and self._is_given(each.name):
                 name = _CALLED.get(each.name, f"--{each.name.replace('_', '-')}")
                 raise typer.BadParameter(
                     f"{name} is for files that are scored, and {report} is a saved report, which has its own "
                     f"loss, parameters and rows: leave {name} out"
                 )
+
+    def refuse_other_loss(self, loss_name: str) -> None:
+        """Refuse --loss beside saved reports of another loss.
+
+        Raises:
+            BadParameter: It is given, and another.
+        """
+        if self._is_given("loss") and self.loss.value != loss_name:
+            raise typer.BadParameter(
+                f"--loss is for files that are scored, and the saved reports are of {loss_name}: leave it "
+                f"out, or make reports of {self.loss.value} by lossd report"
+            )
+
+    def _is_given(self, name: str) -> bool:
+        """Return whether the command line has an option, be it with the default."""
+        source = self.context.get_parameter_source(name)
+        return source is not None and source.name == "COMMANDLINE"
 
     def of_files(self) -> "CompareOptions":
         """Return the options of `lossd report` by which both models' files are scored in one pass."""

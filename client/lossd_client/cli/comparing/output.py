@@ -8,7 +8,7 @@ import typer
 
 from lossd_client.cli.comparing.options import CompareOptions
 from lossd_client.cli.comparing.summary import print_summary
-from lossd_client.cli.part_file import PartFile, is_special, writing
+from lossd_client.cli.part_file import PartFile, appending, is_special, writing
 from lossd_client.cli.reporting.output import check_outputs
 from lossd_client.comparison import Comparison
 
@@ -39,6 +39,8 @@ def check_all(options: CompareOptions) -> None:
 
 
 def _try_to_append(path: Path) -> None:
+    if is_special(path):  # whose reader would see an end
+        return
     is_new = not path.exists()
     with writing(path):
         path.open("ab").close()
@@ -62,11 +64,12 @@ def finish(
             junit.write(comparison.to_junit(strict=options.strict).encode())
             junit.publish()
     if options.markdown is not None:
-        with writing(options.markdown), options.markdown.open("ab") as file:
+        with writing(options.markdown), appending(options.markdown) as file:
             if file.seekable() and file.tell():  # a heading begins after an empty line
                 file.write(b"\n\n")
             file.write(comparison.to_markdown().encode())
     if options.as_json:
-        typer.echo(json.dumps(comparison.to_dict(), ensure_ascii=False, allow_nan=False))
+        # Bytes, since JSON is UTF-8 whatever the encoding of a console.
+        typer.echo(json.dumps(comparison.to_dict(), ensure_ascii=False, allow_nan=False).encode())
     else:
         print_summary(comparison, names)

@@ -5,16 +5,15 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from lossd_client.cli.reporting.tables import headed, pairs
+from lossd_client.cli.reporting.tables import headed, pairs, print_table, shortened
 from lossd_client.comparison import Comparison
 from lossd_client.comparison._output.columns import HEAD, table_rows
 from lossd_client.comparison._output.sentences import (
     basis,
     bound,
     confidence,
-    judging,
+    judged_by,
     percent,
-    ranged,
     signed,
 )
 
@@ -31,17 +30,17 @@ def print_summary(comparison: Comparison, names: tuple[str, str]) -> None:
     """
     # As wide as it needs: numbers that are cut off are of no use, and a pipe has no edge.
     console = Console(highlight=False, width=10_000)
-    console.print(pairs(_whole(comparison, names)))
+    print_table(console, pairs(_whole(comparison, names)))
     if not comparison.by:
         return
     console.print()
     rows, rest = table_rows(comparison, _SHOWN)
     table = headed([", ".join(comparison.by), *HEAD[1:]], 2)
     for name, verdict, *cells in rows:
-        table.add_row(Text(name), _styled(verdict), *cells)
+        table.add_row(shortened(name), _styled(verdict), *cells)
+    print_table(console, table)
     if rest:
-        table.caption = Text(rest)
-    console.print(table)
+        console.print(Text(rest))
 
 
 def _whole(comparison: Comparison, names: tuple[str, str]) -> list[tuple[str, str | Text]]:
@@ -53,7 +52,7 @@ def _whole(comparison: Comparison, names: tuple[str, str]) -> list[tuple[str, st
         ("new", f"{whole.new!r}  {names[0]}"),
         ("baseline", f"{whole.baseline!r}  {names[1]}"),
         ("difference", f"{signed(whole.difference)} ({percent(whole.relative)})"),
-        (f"{confidence(whole.confidence)} interval", ranged(judging(whole, comparison), comparison)),
+        (f"{confidence(whole.confidence)} interval", judged_by(whole, comparison)),
         ("bound", bound(comparison)),
         ("rows", basis(whole, comparison)),
         ("loss name", f"{comparison.loss_name}{params}"),
@@ -67,7 +66,8 @@ def _styled(verdict: str) -> Text:
 
 def _why(comparison: Comparison) -> str:
     """Return what the verdict is of, and its reason where it is not the interval."""
-    found = [(id, each) for id, each in comparison.changes() if each.verdict == comparison.verdict]  # noqa: A001
+    verdict = comparison.verdict  # of all groups: found once
+    found = [(id, each) for id, each in comparison.changes() if each.verdict == verdict]  # noqa: A001
     if found[0][0] is not None:
         its = [each for id, each in found if id is not None]  # noqa: A001
         return (

@@ -87,6 +87,5 @@ def load_here() -> Here:
     except (ImportError, ValueError) as error:
         what = f" ({error})" if isinstance(error, ImportError) else ""
         raise ImportError(
-            f"--engine scores without a server, and so needs its package{what}: "
-            "pip install 'lossd[local,files]'"
+            f"--engine scores without a server, and so needs its package{what}: pip install 'lossd[local]'"
         ) from error

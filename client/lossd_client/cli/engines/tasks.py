@@ -12,7 +12,6 @@ from lossd_client import LossdError, LossResult
 from lossd_client.cli.engines.answered import client_of
 from lossd_client.cli.engines.engine import Answer
 from lossd_client.cli.files.errors import BadFile
-from lossd_client.cli.files.location import Location
 from lossd_client.cli.inputs.blocks import Inputs
 from lossd_client.cli.inputs.selection import Selection
 from lossd_client.cli.reporting.asking import ask
@@ -59,7 +58,7 @@ class ShardScored:
     result: LossResult
     seen: Seen
     row_shapes: Mapping[str, tuple[int, ...]]
-    notes: Sequence[tuple[Location, str]]
+    notes: Sequence[tuple[str, str]]
     groups: Mapping[Key, LossResult]
     labels: Sequence[LabelColumn] = ()
     read: Mapping[str, Any] | None = None

@@ -3,9 +3,13 @@
 import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from itertools import zip_longest
+from typing import Any, Final, NamedTuple
 
-from lossd_client.cli.files.data_file import DataFile
+import numpy as np
+from numpy.typing import NDArray
+
+from lossd_client.cli.files.data_file import Column, DataFile, Kind
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.location import Location
 from lossd_client.cli.inputs.alongside import compare
@@ -17,6 +21,7 @@ from lossd_client.cli.inputs.shards import BASELINE, Twice
 from lossd_client.cli.inputs.sources import ColumnChoice, Source, refuse_unlike, seen
 
 BASELINE_COLUMN: Final = "--baseline-column"
+_ROWS: Final = 1 << 16
 
 _SAME_TARGETS: Final = (
     "both models must be scored on the same rows with the same targets. Bring the files into one order, or "
@@ -164,6 +169,61 @@ def _without_ids(first: DataFile, second: DataFile) -> Iterator[str]:
             for file, names in zip((first, second), ids, strict=True)
         )
         yield f"rows of both models were taken by their place: {', '.join(has)}"
+
+
+def on_unused(
+    files: Sequence[DataFile], baseline: DataFile, names: Sequence[str], found: Join | None
+) -> Iterator[str]:
+    """Yield notes of weights and masks that are not used, where both models' files do not have the same.
+
+    Args:
+        files: The shard's files.
+        baseline: The baseline's.
+        names: The arrays or columns.
+        found: How its rows were joined to the shard's.
+    """
+    for name in names:
+        mine = next((file for file in files if name in file.names), None)
+        its = baseline if name in baseline.names else None
+        has, has_not = (mine or files[0], baseline) if its is None else (its, mine or files[0])
+        if mine is not None and its is not None:
+            if (row := _differs_from(mine, its, name, found)) is not None:
+                both = f"{mine.location} and {its.location} both have {name!r}"
+                yield f"{both}, which differs from row {row} on: are both models' rows the same?"
+        elif (mine or its) is not None and has_not.names != ("",):
+            yield (
+                f"{has.location} has {name!r}, and {has_not.location} has none: if it is used, it is of both "
+                "models' rows"
+            )
+
+
+def _differs_from(first: DataFile, second: DataFile, name: str, found: Join | None) -> int | None:
+    """Return the first row in which two files' arrays of a name differ; None if they are alike, or unread."""
+    column = Column(name, Kind.NUMBER, nulls=True)
+    row = 0
+    try:
+        for mine, its in _side_by_side(first, second, column, None if found is None else found.order):
+            if mine is None or its is None or mine.shape != its.shape:
+                return row
+            if (unlike := np.flatnonzero((mine != its) & ((mine == mine) | (its == its)))).size:
+                return row + int(unlike[0]) // max(1, mine[:1].size)  # NaN is like NaN
+            row += len(mine)
+    except BadFile:
+        return None
+    return None
+
+
+def _side_by_side(
+    first: DataFile, second: DataFile, column: Column, order: NDArray[np.intp] | None
+) -> Iterator[tuple[NDArray[Any] | None, NDArray[Any] | None]]:
+    """Yield blocks of a column of two files, those of the second in an order; None behind an end."""
+    if order is not None:
+        its = second.whole(column)
+        yield first.whole(column), its[order] if len(its) == len(order) else its
+        return
+    for blocks in zip_longest(*(file.blocks([column], _ROWS) for file in (first, second))):
+        a, b = (None if block is None else block[column] for block in blocks)
+        yield a, b
 
 
 def refuse_own_targets(baseline: Source, wanted: ColumnChoice, option: str, number: int) -> None:

@@ -61,7 +61,7 @@ class Inputs:
         self._starts: list[int] = []  # the first row of each shard that has been read
         self._ends: list[int] = []  # the row behind the last, of each that was read to its end
         self._read_rows = 0
-        self._read_notes: list[tuple[Location, str]] | None = None  # of files that were read elsewhere
+        self._read_notes: list[tuple[str, str]] | None = None  # of files that were read elsewhere
         self._trailing: dict[str, tuple[int, ...]] = {}
         self._fixed: Arrays | None = None
         for shard in shards[1:]:
@@ -126,7 +126,7 @@ class Inputs:
         return self._trailing
 
     def was_read(
-        self, rows: int, row_shapes: Mapping[str, tuple[int, ...]], notes: Sequence[tuple[Location, str]]
+        self, rows: int, row_shapes: Mapping[str, tuple[int, ...]], notes: Sequence[tuple[str, str]]
     ) -> None:
         """Note that the next shard was read elsewhere.
 
@@ -183,16 +183,16 @@ class Inputs:
             columns["by"] = _one_or_all([label.names for label in labels])
         return found | {"columns": columns, "rows": rows}
 
-    def file_notes(self) -> list[tuple[Location, str]]:
+    def file_notes(self) -> list[tuple[str, str]]:
         """Return the notes of each file."""
         files = [file for shard in self.shards for file in shard.files]
         files += [source.file for source in (*self._common.values(), *self._running.values())]
         opened = {id(file): file for file in files}.values()
-        return [(file.location, note) for file in opened for note in file.notes]
+        return [(str(file.location), note) for file in opened for note in file.notes]
 
     def notes(self) -> list[str]:
         """Return notes of how the files were read; one for several files with the same note."""
-        places_of: dict[str, list[Location]] = {}
+        places_of: dict[str, list[str]] = {}
         read = self.file_notes() if self._read_notes is None else self._read_notes
         for location, note in dict.fromkeys(read):
             places_of.setdefault(note.removeprefix(f"{location}: "), []).append(location)

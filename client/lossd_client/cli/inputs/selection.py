@@ -18,6 +18,7 @@ from lossd_client.cli.inputs.baselines import (
     BaselineRule,
     files_of_shards,
     joined,
+    on_unused,
     refuse_other_classes,
     refuse_own_targets,
     settled,
@@ -26,7 +27,7 @@ from lossd_client.cli.inputs.blocks import Inputs
 from lossd_client.cli.inputs.joins import join
 from lossd_client.cli.inputs.options import FileOptions, ReportOptions
 from lossd_client.cli.inputs.parameters import TargetsFormatName
-from lossd_client.cli.inputs.shards import BASELINE, LABELS, Shard, Twice
+from lossd_client.cli.inputs.shards import BASELINE, BROADCAST, LABELS, Shard, Twice
 from lossd_client.cli.inputs.sources import (
     ColumnChoice,
     Source,
@@ -166,7 +167,8 @@ class Selection:
         for shard in shards if baselines and not is_joined else []:
             refuse_other_rows(BASELINE, shard.tensors[BASELINE], [shard])
         notes = [entry.note for entry in self.entries if entry.note is not None]
-        notes += self._unused(*pairs[0])
+        baseline = shards[0].tensors.get(BASELINE, common.get(BASELINE))
+        notes += self._unused([*pairs[0], *([baseline.file] if baseline is not None else [])])
         return Inputs(shards, common, labels, notes, is_part=self.is_part)
 
     def of_shard(self, shard: Shard) -> Self:
@@ -180,13 +182,13 @@ class Selection:
         entry = Entry(tuple(file.location.text for file in files))
         return replace(self, entries=[entry], files=others, is_part=True)
 
-    def _unused(self, first: DataFile, second: DataFile) -> list[str]:
-        """Return notes of columns named weight or mask that are not used."""
+    def _unused(self, files: Sequence[DataFile]) -> list[str]:
+        """Return notes of columns named weight or mask that are not used, in the files of the first shard."""
         return [
             f"{file.location} has {name!r}, which is not used; --{name}-column {name} uses it"
-            for name in ("weight", "mask")
+            for name in BROADCAST
             if name not in self.others
-            for file in ({id(first): first, id(second): second}.values())
+            for file in {id(file): file for file in files}.values()
             if name in file.names
         ]
 
@@ -350,7 +352,9 @@ class Selection:
         if its is None or not self.baseline.is_joined:
             return Shard(tensors, by, rows, None, twice, notes)
         other = joined(scored, targets, tensors[BASELINE], self.targets, used, self.ids)
-        return Shard(tensors, by, rows, other.join, [*twice, *other.twice], [*notes, *other.notes])
+        unused = [name for name in BROADCAST if name not in self.others]
+        notes += [*other.notes, *on_unused(files[:-1], its, unused, other.join)]
+        return Shard(tensors, by, rows, other.join, [*twice, *other.twice], notes)
 
     def _refuse_unclear(self, tensors: Mapping[str, Source], by: Mapping[str, Source]) -> None:
         """Refuse columns with two uses, and prefixes that match columns with another use."""

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lossd_client.cli.reporting.output import encoded
-from lossd_client.cli.reporting.tables import headed, pairs
+from lossd_client.cli.reporting.tables import headed, pairs, print_table, shortened
 from lossd_client.report import Report
 from lossd_client.report._drawing.html import calibration_figures
 from lossd_client.report._drawing.markup import number
@@ -38,7 +38,7 @@ def show(report: Report, notes: Sequence[str], *, as_json: bool, is_written: boo
     for place, table in enumerate(_tables(report, report.to_dict(), notes)):
         if place:
             console.print()
-        console.print(table)
+        print_table(console, table)
 
 
 def _print_notes(notes: Sequence[str]) -> None:
@@ -109,7 +109,7 @@ def _ranked(head: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Table:
     ordered = sorted(rows, key=lambda row: (not math.isnan(row[mean]), -row[mean]))
     table = headed(head, mean)
     for row in ordered[:_SHOWN]:
-        table.add_row(*(Text(cell) for cell in row[:mean]), *map(number, row[mean:]))
+        table.add_row(*map(shortened, row[:mean]), *map(number, row[mean:]))
     if len(ordered) > _SHOWN:
         table.caption = f"and {len(ordered) - _SHOWN} more"
     return table
@@ -119,7 +119,7 @@ def _worst(noun: str, items: Sequence[Mapping[str, Any]]) -> Table:
     names = list(items[0])
     table = headed([f"worst {noun}", *names], 1)
     for place, item in enumerate(items[:_SHOWN], 1):
-        table.add_row(str(place), *(Text(_cell(item[name])) for name in names))
+        table.add_row(str(place), *(shortened(_cell(item[name])) for name in names))
     if len(items) > _SHOWN:
         table.caption = f"and {len(items) - _SHOWN} more"
     return table

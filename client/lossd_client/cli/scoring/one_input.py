@@ -11,8 +11,9 @@ import numpy as np
 from lossd_client import LossClient, LossResult, StatusError
 from lossd_client._calls.shape_notes import notes_of
 from lossd_client._http.problems import relocated, with_detail
+from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.inputs.blocks import Inputs
-from lossd_client.cli.inputs.shards import Arrays
+from lossd_client.cli.inputs.shards import BASELINE, Arrays
 from lossd_client.cli.scoring.ranges import Ranges
 from lossd_client.cli.scoring.request import ScoreRequest, as_options, mean_of
 
@@ -106,7 +107,17 @@ class Rows:
             self._remember(batch, numbers)
             yield batch
 
+    def _not_a_baseline(self, why: str) -> BadFile:
+        return BadFile(self._wrong_order(why))
+
+    def _wrong_order(self, why: str) -> str:
+        what = f"the baseline, {self._inputs.tensors[BASELINE].file.location}, {why}"
+        order = "lossd compare takes NEW BASELINE TARGETS in this order"
+        return f"{what}: name the other model's {self._inputs.names[0]}; {order}"
+
     def _remember(self, block: Arrays, numbers: Sequence[int]) -> None:
+        if BASELINE in block and (kind := block[BASELINE].dtype).kind in "biu":
+            raise self._not_a_baseline(f"holds {kind}, as targets do, and {self._inputs.names[0]} are floats")
         self._ranges.see(block)
         self._shapes = {name: array.shape for name, array in block.items()}
         self._in_flight.append((numbers, self._shapes))
@@ -153,7 +164,13 @@ class Rows:
         return [*self._whole_shape_notes(), *self._ranges.notes()]
 
     def noted(self, result: LossResult) -> LossResult:
-        """Return a result with these notes."""
+        """Return a result with these notes.
+
+        Raises:
+            BadFile: The baseline's values are those of targets.
+        """
+        if self._ranges.of_targets is not None:
+            raise self._not_a_baseline(self._ranges.of_targets)
         return self._with_notes(result, self._whole_shape_notes())
 
     def _whole_shape_notes(self) -> list[str]:
@@ -182,6 +199,9 @@ class Rows:
             own = self._inputs.own_row(self._inputs.names[0] if name == "loss" else name, rows[row])
             return (rows[row], "") if own is None else (own[1], f" (row {own[1]} of {own[0]})")
 
-        error = with_detail(error, as_options(error.detail), error.errors)
+        detail, why = as_options(error.detail), self._ranges.of_targets
+        if why is not None:
+            detail = f"{detail}. T{self._wrong_order(why)[1:]}"
+        error = with_detail(error, detail, error.errors)
         has_rows = self._request.axes(self._inputs.dimensions).joins_rows
         return relocated(error, [*self._inputs.by_row, *(["loss"] if has_rows else [])], place_of)

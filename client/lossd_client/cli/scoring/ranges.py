@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client._calls.arrays import forget, widened
-from lossd_client.cli.inputs.shards import Arrays
+from lossd_client._calls.ranges import Within
+from lossd_client.cli.inputs.shards import BASELINE, Arrays
 
 _BASELINE_WITHIN: Final = (
     "all logits of the baseline lie in [0, 1], and the others do not: if they are probabilities, its losses "
@@ -29,7 +30,7 @@ class Ranges:
         self._least, self._greatest = np.inf, -np.inf
         self._is_within = True  # all in [0, 1] so far; else nothing more is looked at
         self._are_bits, self._target_bits = True, True
-        self._baseline = _Within()
+        self._baseline = _Baseline()
 
     def see(self, block: Arrays) -> None:
         """Look at some rows."""
@@ -37,8 +38,8 @@ class Ranges:
         self._size += scored.size
         self._has_rows |= scored.ndim > 0
         self._rows += len(scored) if scored.ndim else 0
-        if self._role == "logits" and "baseline" in block:
-            self._baseline.see(block["baseline"])
+        if BASELINE in block:
+            self._baseline.see_beside(block[BASELINE], block["targets"])
         if not (self._is_within and scored.size):
             return
         values = widened(scored)
@@ -61,6 +62,11 @@ class Ranges:
         self._target_bits &= other._target_bits
         self._baseline.take(other._baseline)
 
+    @property
+    def of_targets(self) -> str | None:
+        """What shows that the baseline's values are those of targets; None if nothing does."""
+        return self._baseline.of_targets
+
     def notes(self) -> list[str]:
         """Return notes of likely mistakes."""
         if self._has_rows and not self._rows:
@@ -68,7 +74,7 @@ class Ranges:
         if self._size < 2:
             return []
         if not self._is_within:
-            return [_BASELINE_WITHIN] if self._baseline.is_likely else []
+            return [_BASELINE_WITHIN] if self._role == "logits" and self._baseline.is_likely else []
         if self._role == "logits" and self._least < self._greatest:
             swapped = "; if they are targets, the files are swapped" if self._is_dense else ""
             return [f"all logits lie in [0, 1]: if they are probabilities, use --probabilities{swapped}"]
@@ -80,31 +86,44 @@ class Ranges:
         return []
 
 
-class _Within:
-    """Whether all values of the baseline are in [0, 1], updated by block."""
+class _Baseline(Within):
+    """The values of the baseline: whether all are in [0, 1], and whether they are those of targets."""
 
     def __init__(self) -> None:
-        self._all = True
-        self._least, self._greatest = np.inf, -np.inf
+        super().__init__()
+        self._size = 0
+        self._are_targets = True  # equal to the targets so far; else nothing more is looked at
+        self._are_bits, self._target_bits = True, True
 
-    def see(self, array: NDArray[Any]) -> None:
-        """Look at some rows."""
-        if self._all and array.size:
-            values = widened(array)
-            self._least = min(self._least, float(values.min()))
-            self._greatest = max(self._greatest, float(values.max()))
-            self._all = bool(values.min() >= 0 and values.max() <= 1)
-            forget(array)
+    def see_beside(self, array: NDArray[Any], targets: NDArray[Any]) -> None:
+        """Look at some rows and their targets."""
+        self._size += array.size
+        self.see(array)
+        if not array.size or not (self._are_targets or (self._all and self._are_bits)):
+            return
+        values, its = widened(array), widened(targets)
+        self._are_targets &= np.array_equal(values, its, equal_nan=values.dtype.kind == "f")
+        self._are_bits &= self._all and _are_bits(values)
+        self._target_bits = self._target_bits and self._are_bits and _are_bits(its)
+        forget(array)
 
-    def take(self, other: "_Within") -> None:
+    def take(self, other: Within) -> None:
         """Add what another looked at."""
-        self._all &= other._all
-        self._least, self._greatest = min(self._least, other._least), max(self._greatest, other._greatest)
+        super().take(other)
+        assert isinstance(other, _Baseline)
+        self._size += other._size
+        self._are_targets &= other._are_targets
+        self._are_bits &= other._are_bits
+        self._target_bits &= other._target_bits
 
     @property
-    def is_likely(self) -> bool:
-        """Whether they may be probabilities."""
-        return self._all and self._least < self._greatest
+    def of_targets(self) -> str | None:
+        """What shows that they are targets."""
+        if self._size and self._are_targets:
+            return "equals the targets in every element"
+        if self.is_likely and self._are_bits and not self._target_bits:
+            return "is 0 or 1 in every element, and the targets are not"
+        return None
 
 
 def _are_bits(values: NDArray[Any]) -> bool:

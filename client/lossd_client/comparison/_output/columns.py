@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from lossd_client.comparison._change import Change
 from lossd_client.comparison._output.sentences import (
     confidence,
-    judging,
+    judged_by,
     name_of,
     percent,
-    ranged,
     signed,
     worst_first,
 )
@@ -47,7 +46,7 @@ def _row(comparison: ComparisonView, id: GroupId | None, change: Change) -> Sequ
         number(change.baseline),
         signed(change.difference),
         percent(change.relative),
-        ranged(judging(change, comparison), comparison),
+        judged_by(change, comparison),
         confidence(change.confidence),
         f"{change.rows:,}",
     )

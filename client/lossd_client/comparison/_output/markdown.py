@@ -1,30 +1,28 @@
 """A comparison as Markdown, for a pull request or the summary of a CI job."""
 
-import re
 from collections.abc import Sequence
 from typing import Final
 
 from lossd_client.comparison._output.columns import HEAD, table_rows
 from lossd_client.comparison._output.sentences import basis, sentence
 from lossd_client.comparison._view import ComparisonView
-from lossd_client.report._drawing.markup import escaped
+from lossd_client.report._drawing.markup import markdown_text
 
 _SHOWN: Final = 50  # GitHub takes a summary of 1 MiB
-_SPECIAL: Final = re.compile(r"([\\`*_\[\]|~])")
 
 
 def markdown(comparison: ComparisonView) -> str:
     """Return a comparison as Markdown."""
     rows, rest = table_rows(comparison, _SHOWN)
     parts = [
-        f"### {_plain(comparison.loss_name)}: {comparison.verdict}",
-        _plain(_first_upper(f"{sentence(comparison.whole, comparison)}.")),
-        _plain(_first_upper(f"{basis(comparison.whole, comparison)}.")),
+        f"### {markdown_text(comparison.loss_name)}: {comparison.verdict}",
+        markdown_text(_first_upper(f"{sentence(comparison.whole, comparison)}.")),
+        markdown_text(_first_upper(f"{basis(comparison.whole, comparison)}.")),
         "\n".join(
             [_line(HEAD), _line(["---"] * 2 + ["--:"] * (len(HEAD) - 2), plain=False), *map(_line, rows)]
         ),
-        _plain(rest),
-        "\n".join(f"- {_plain(note)}" for note in comparison.notes),
+        markdown_text(rest),
+        "\n".join(f"- {markdown_text(note)}" for note in comparison.notes),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -34,9 +32,4 @@ def _first_upper(words: str) -> str:
 
 
 def _line(cells: Sequence[str], *, plain: bool = True) -> str:
-    return f"| {' | '.join(_plain(cell) if plain else cell for cell in cells)} |"
-
-
-def _plain(words: str) -> str:
-    """Return text that Markdown shows as it is, on one line: names come from data."""
-    return _SPECIAL.sub(r"\\\1", " ".join(escaped(words, quote=False).split()))
+    return f"| {' | '.join(markdown_text(cell) if plain else cell for cell in cells)} |"

@@ -7,12 +7,19 @@ from html import escape
 from typing import Final
 
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_OF_MARKDOWN: Final = re.compile(r"([\\`*_\[\]|~])")
 _LONGEST: Final = 200  # characters of a name that are shown
 
 
 def escaped(value: object, *, quote: bool = True) -> str:
     """Return a value as text that is safe within an element, and with `quote` within an attribute."""
     return escape(_UNPRINTABLE.sub("\ufffd", str(value)), quote=quote)
+
+
+def markdown_text(words: str) -> str:
+    """Return text that Markdown shows as it is, on one line, and that notifies nobody."""
+    shown = _OF_MARKDOWN.sub(r"\\\1", " ".join(escaped(words, quote=False).split()))
+    return shown.replace("@", "@&#8203;")  # a space of no width: of \\@name, GitHub would tell name
 
 
 def text(value: object) -> str:
