@@ -91,13 +91,13 @@ def progress_bar(description: str = "Scoring") -> Iterator[Callable[[Progress], 
 
 
 def _first_wait_logged() -> Callable[[Progress], None]:
-    """Return a callback that logs the first wait of a second or more, and nothing else."""
+    """Return a callback that logs the first wait of about a second or more, and nothing else."""
     has_logged = False
 
     def show(progress: Progress) -> None:
         nonlocal has_logged
         wait = progress.resumes_in
-        if wait is not None and wait >= 1.0 and not has_logged:
+        if wait is not None and wait > 0.9 and not has_logged:
             has_logged = True
             logger.warning("%s", _wait_text(progress.reason, wait))
 

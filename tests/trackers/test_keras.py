@@ -7,7 +7,8 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ Y = (X[:, :3] > 0.3).astype(np.float32)
 class Watching(Callback):  # type: ignore[misc] # of another environment
     """Calls something before each epoch's validation, and notes the model's logits."""
 
-    def __init__(self, before: dict[int, Callable[[], object]]) -> None:
+    def __init__(self, before: Mapping[int, Callable[[], object]]) -> None:
         super().__init__()
         self.before = before
         self.seen: list[Any] = []
@@ -240,10 +241,7 @@ def test_a_refused_late_batch_ends_a_training_that_goes_on(tmp_path: Path) -> No
         LossClient(transport=lambda: transport, retry=None) as client,
         SummaryWriter(str(tmp_path)) as writer,
     ):
-        away = {
-            epoch: lambda value=epoch < 3: setattr(transport, "is_away", value)  # type: ignore[misc]
-            for epoch in (1, 3)
-        }
+        away = {epoch: partial(setattr, transport, "is_away", epoch < 3) for epoch in (1, 3)}
         report = ValidationReport(Later(bad=1), "bce", client, to=writer)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -256,11 +254,11 @@ def test_a_refused_late_batch_ends_a_training_that_goes_on(tmp_path: Path) -> No
 def test_an_epoch_waits_until_a_tracker_has_it(tmp_path: Path) -> None:
     transport, broken = Flaky(), [True]
 
-    class Broken(SummaryWriter):  # type: ignore[misc] # likewise
-        def add_scalar(self, tag: str, figure: float, step: int, **options: Any) -> None:
-            if step == 2 and broken[0]:
+    class Broken(SummaryWriter):
+        def add_scalar(self, tag: str, scalar_value: Any, global_step: Any = None, **options: Any) -> None:
+            if global_step == 2 and broken[0]:
                 raise OSError("the tracker is away")
-            super().add_scalar(tag, figure, step, **options)
+            super().add_scalar(tag, scalar_value, global_step, **options)
 
     class Back(Callback):  # type: ignore[misc] # likewise
         def on_train_end(self, logs: Any = None) -> None:
