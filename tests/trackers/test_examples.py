@@ -40,7 +40,7 @@ def test_cleanlab_and_the_worst_rows_find_wrong_labels(base_url: str) -> None:
 def database(tmp_path: Path) -> Iterator[str]:
     """A MongoDB of FiftyOne's, on a free port of this machine."""
     if not MONGOD.exists():
-        pytest.skip("FiftyOne is not installed: make trackers installs it on Linux")
+        pytest.skip("FiftyOne is not installed: make fiftyone installs it on Linux")
     MONGOD.chmod(0o755)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
