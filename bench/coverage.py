@@ -78,8 +78,8 @@ class Population:
         if self.paired:
             return compare(_report(first, self.normalizer, paired=True), **clusters, **asked)
         second = self._drawn(rng)
-        baseline = _report(replace(second, new=second.baseline), self.normalizer)
-        return compare(_report(first, self.normalizer), baseline, **clusters, **asked)
+        baseline = _report(replace(second, new=second.baseline), self.normalizer, sample="second")
+        return compare(_report(first, self.normalizer, sample="first"), baseline, **clusters, **asked)
 
     def _drawn(self, rng: np.random.Generator) -> _Rows:
         sizes = np.ones(self.rows, np.int64)
@@ -117,8 +117,17 @@ class _Rows:
     clusters: npt.NDArray[np.int64] | None
 
 
-def _report(rows: _Rows, normalizer: Normalizer, *, paired: bool = False) -> Report:
-    """Return the report of some rows; its sums are floats, not exact ones, which is near enough."""
+def _report(
+    rows: _Rows, normalizer: Normalizer, *, paired: bool = False, sample: str | None = None
+) -> Report:
+    """Return the report of some rows; its sums are floats, not exact ones, which is near enough.
+
+    Args:
+        rows: The rows.
+        normalizer: What means divide by.
+        paired: Whether the baseline's losses are in the report, too.
+        sample: What stands for the digest of the targets' file: other samples are other data.
+    """
     whole = np.zeros(1, np.int64)
     document: dict[str, Any] = {
         "schema": "lossd.report/1",
@@ -131,6 +140,8 @@ def _report(rows: _Rows, normalizer: Normalizer, *, paired: bool = False) -> Rep
             **_plain(_figures(rows, normalizer, whole)),
         },
     }
+    if sample is not None:
+        document["run"] = {"inputs": [{"targets": {"sha256": sample}}]}
     if paired:
         document["paired"] = _plain(_differences(rows, normalizer, whole))
     if rows.clusters is not None:

@@ -30,17 +30,17 @@ NOT_AGAIN: Final = frozenset({"out_of_memory", "worker_crashed"})
 _SHORTEST: Final = 1.0  # seconds between two routine attempts, doubled each time
 _LONGEST: Final = 30.0
 _PATIENCE: Final = 60.0  # seconds between attempts that have the client's own retries, which take as long
-_PAUSE: Final = 4.0  # times as long as an attempt took nobody asks: a server that hangs costs a fifth
-_CHEAP: Final = 1.0  # seconds; after an attempt that took less there is no such pause
+_PAUSE: Final = 4.0  # times the length of the last attempt: a server that hangs costs a fifth of the time
+_CHEAP: Final = 1.0  # seconds; an attempt that took less needs no such pause
 
 
 class Urgency(IntEnum):
     """How much an answer is wanted while the server is away.
 
     Attributes:
-        ROUTINE: Once an attempt is due.
-        SOON: At once, unless the last attempt cost time.
-        PATIENT: So, and with the client's own retries, if they are not just over.
+        ROUTINE: Ask when the next attempt is due.
+        SOON: Ask at once, unless the last attempt took long.
+        PATIENT: As SOON, and with the client's own retries, once a minute at most.
     """
 
     ROUTINE = 0
@@ -51,7 +51,7 @@ class Urgency(IntEnum):
 class Outage:
     """Whether the server is away, as all that share a client's connections know it.
 
-    One of them asks it again; if that fails, the others do not ask until an attempt is due.
+    One of them asks the server again. If that fails, all wait until the next attempt is due.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Outage:
         self._due = dict.fromkeys(Urgency, 0.0)  # by time.monotonic()
 
     def probe(self, client: LossClient, urgency: Urgency) -> LossClient | None:
-        """Return what may ask the server now, the client or one without its retries; None if nothing may."""
+        """Return the client to ask the server with now, perhaps one without retries; None to wait longer."""
         with self._lock:
             if self._wait is None:
                 return client
@@ -107,9 +107,10 @@ class Outage:
             self._due = dict.fromkeys(Urgency, 0.0)
 
     def explains(self, error: LossdError) -> bool:
-        """Return whether an error is of a server that is away, and not an answer to the call.
+        """Return whether an error means that the server is away, and is no answer to the call.
 
-        What no lossd server says is so, once one has answered; before, the address is wrong.
+        An answer of another server, such as a proxy's page, means so once a lossd server has answered. Before
+        that, the address is wrong.
         """
         if is_foreign(error):
             return self._has_answered

@@ -11,6 +11,12 @@ from lossd_client.report._inside import is_same, parts_of, totals_of
 _SIZES: Final = ("rows", "elements")
 _LEFT_OUT: Final = ("dropped", "count", "rows_dropped")
 _WEIGHTS: Final = ("weight_sum_terms", "divisor_squares_terms")
+# How the targets of two reports are called, and what to do if they are not the same.
+_SAME: Final = ("the same targets", "")
+_ALIKE: Final = (
+    "targets that look the same, as there are as many rows, elements and positives",
+    "; if the data are others, make both reports of files by lossd report, whose digests tell them apart",
+)
 
 
 def files_of(report: Report, tensor: str) -> Counter[tuple[str, str]] | None:
@@ -44,13 +50,16 @@ def refuse_other_elements(new: Report, baseline: Report) -> None:
     other_positives = _differing(new, baseline, ("positives_terms",))
     if known is None and (other_positives or same_groups(new, baseline) is False):
         return
+    alike, unless = _SAME if known else _ALIKE
     place = _differing(new, baseline, _LEFT_OUT)
     if place or other_positives or same_files(new, baseline, "mask") is False:
-        raise NotComparable(f"{_left_out(new, baseline)}: score both with the same mask")
+        raise NotComparable(
+            f"{_left_out(new, baseline)}, over {alike}: score both with the same mask{unless}"
+        )
     if same_files(new, baseline, "weight") is False:
         raise NotComparable(
-            "the weights of the new report are of other files than the baseline's, by their SHA-256: score "
-            "both with the same tensor weight"
+            "the weights of the new report are of other files than the baseline's, by their SHA-256, over "
+            f"{alike}: score both with the same tensor weight{unless}"
         )
     if place := _differing(new, baseline, _WEIGHTS):
         its, other = new.weight_sum, baseline.weight_sum
@@ -60,8 +69,8 @@ def refuse_other_elements(new: Report, baseline: Report) -> None:
             else f"are not the baseline's, as their sums differ {_where(place)}"
         )
         raise NotComparable(
-            f"the weights of the new report {what}, over the same targets: score both with the same tensor "
-            "weight"
+            f"the weights of the new report {what}, over {alike}: score both with the same tensor "
+            f"weight{unless}"
         )
 
 

@@ -39,12 +39,24 @@ def weights(seed: int) -> np.ndarray[Any, Any]:
 SAME = {"targets": ("t", "t")}
 
 
+def place(digests: dict[str, tuple[str, str]], tensor: str) -> str:
+    """What is said of the targets, by whether they are known to be the same, and the remedy."""
+    if digests:
+        return f"over the same targets: score both with the same {tensor}$"
+    return (
+        "over targets that look the same, as there are as many rows, elements and positives: score both with "
+        f"the same {tensor}; if the data are others, make both reports of files by lossd report, "
+    )
+
+
 @pytest.mark.parametrize("digests", [{}, SAME])
 def test_other_weights(digests: dict[str, tuple[str, str]]) -> None:
     new, baseline = reports(case(w=weights(1)), case(w=weights(2)), **digests)
     its, other = new.weight_sum, baseline.weight_sum
     with pytest.raises(
-        NotComparable, match=f"weights of the new report add up to {its}, .* baseline to {other}"
+        NotComparable,
+        match=f"weights of the new report add up to {its}, .* baseline to {other}, "
+        + place(digests, "tensor weight"),
     ):
         compare(new, baseline)
     alike = reports(case(w=weights(1)), case(w=weights(1)), **digests)
@@ -105,11 +117,13 @@ def masked(count: int) -> Case:
 @pytest.mark.parametrize("digests", [{}, SAME])
 def test_a_mask_in_one_alone(digests: dict[str, tuple[str, str]]) -> None:
     with pytest.raises(
-        NotComparable, match="new report leaves out 12 elements, the baseline none: score both"
+        NotComparable,
+        match="new report leaves out 12 elements, the baseline none, " + place(digests, "mask"),
     ):
         compare(*reports(masked(12), case(), **digests))
     with pytest.raises(
-        NotComparable, match="the new report leaves out no elements, the baseline 12: score both"
+        NotComparable,
+        match="the new report leaves out no elements, the baseline 12, " + place(digests, "mask"),
     ):
         compare(*reports(case(), masked(12), **digests))
 
