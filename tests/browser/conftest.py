@@ -62,7 +62,7 @@ def watch() -> Watch:
 
 @pytest.fixture
 def visit(browser: Browser, watch: Watch) -> Iterator[Visit]:
-    """Open addresses, each in a context of its own; what goes wrong there and is not allowed fails the test."""
+    """Open addresses, each in a context of its own; what goes wrong there fails the test."""
     contexts = []
 
     def open_page(address: str, **options: Any) -> Page:  # noqa: ANN401 # those of `new_context`

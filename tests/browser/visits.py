@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, W
 
 _TELL_VIOLATIONS: Final = """
 document.addEventListener("securitypolicyviolation", (event) =>
-  console.error(`policy violated: ${event.effectiveDirective} ${event.blockedURI} ${event.sourceFile} ${event.sample}`));
+  console.error(["policy violated:", event.effectiveDirective, event.blockedURI, event.sample].join(" ")));
 """
 
 
@@ -33,12 +34,12 @@ class Watch:
     _allowed: list[str] = field(default_factory=list)
 
     def allow(self, pattern: str) -> None:
-        """Expect what a regular expression finds, such as ``status of 422``: browsers log refusals as errors."""
+        """Expect what a regular expression finds, such as ``status of 422``: a browser logs refusals."""
         self._allowed.append(pattern)
 
     def check(self) -> None:
         wrong = [each for each in self.found if not any(re.search(one, each) for one in self._allowed)]
-        assert wrong == []
+        assert wrong == [], wrong
 
     def follow(self, context: BrowserContext) -> None:
         """Look at all that happens in a context."""
@@ -61,6 +62,14 @@ class Watch:
         self.requests.append(f"{request.method} {address.path}{address.query and '?' + address.query}")
         if address.scheme != "file" and address.hostname != "127.0.0.1":
             self.found.append(f"request to another host: {request.url}")
+
+
+def until(page: Page, condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until something is so, while the page's events come in."""
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends, f"not so after {seconds} s: {condition}"
+        page.wait_for_timeout(20)
 
 
 Visit = Callable[..., Page]
@@ -88,11 +97,11 @@ def barriers(page: Page) -> list[str]:
     assert package.origin is not None
     script = Path(package.origin).with_name("axe.min.js").read_text()
     page.evaluate(f"() => {{ if (!window.axe) {{ {script} }} }}")
-    found: dict[str, Any] = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
+    results: dict[str, Any] = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
     return [
-        f"{violation['impact']} {violation['id']}: {node['target']} {node['failureSummary']} {node['html'][:200]}"
-        for violation in found["violations"]
-        for node in violation["nodes"]
+        f"{found['impact']} {found['id']}: {node['target']} {node['failureSummary']} {node['html'][:200]}"
+        for found in results["violations"]
+        for node in found["nodes"]
     ]
 
 
