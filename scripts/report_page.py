@@ -1,4 +1,4 @@
-"""Run the examples of docs/reports.md, and draw its pictures into docs/pictures/: `make pictures`.
+"""Run the examples of docs/how-to/reports.md, and draw its pictures: `make pictures`.
 
 The pictures are those of the pages that the examples make by `--html`, as files of their own.
 """
@@ -20,8 +20,8 @@ from examples.local_server import LocalServer
 from lossd_client.report._drawing.html import _STYLE
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-PAGE: Final = ROOT / "docs/reports.md"
-FOLDER: Final = ROOT / "docs/pictures"
+PAGE: Final = ROOT / "docs/how-to/reports.md"
+FOLDER: Final = ROOT / "docs/how-to/pictures"
 ADDRESS: Final = "127.0.0.1:8000"
 COMMANDS: Final = Path(sys.executable).parent
 # The file, the page that the picture is in, and its title.
