@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -29,15 +30,21 @@ class Document:
 
     A request costs next to nothing, and callers that do not read what they ask for cost no memory: the same
     bytes are sent to all of them.
+
+    Args:
+        content: The document.
+        media_type: Its media type.
+        headers: Headers of the answer besides.
     """
 
-    def __init__(self, content: bytes, media_type: str) -> None:
+    def __init__(self, content: bytes, media_type: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         self._content = content
         self._tag = b'"%b"' % hashlib.sha256(content).hexdigest()[:32].encode()
         self._headers = (
             (b"content-type", media_type.encode()),
             (b"content-length", b"%d" % len(content)),
             (b"etag", self._tag),
+            *headers,
         )
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
