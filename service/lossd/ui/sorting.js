@@ -75,42 +75,34 @@ function sort(table, column, isDescending) {
     else header.removeAttribute("aria-sort");
   });
   const direction = isDescending ? -1 : 1;
-  const compare = isNumeric(table, column) ? byNumber(column, direction) : byText(column, direction);
+  const keyOf = isNumeric(table, column) ? numberOf : textOf;
+  const rows = rowsOf(table).map((row) => ({ row, key: keyOf(row.cells[column]) }));
+  rows.sort((one, other) => compare(one.key, other.key, direction));
   const sorted = document.createDocumentFragment();
-  for (const { row } of rowsOf(table).map(compare.keyed).sort(compare.order)) sorted.append(row);
+  for (const { row } of rows) sorted.append(row);
   table.tBodies[0]?.append(sorted);
 }
 
 /**
- * @param {number} column
+ * @param {number | string} one
+ * @param {number | string} other Of the same type.
  * @param {number} direction
  */
-function byNumber(column, direction) {
-  return {
-    keyed: (/** @type {HTMLTableRowElement} */ row) => ({ row, key: numberOf(row.cells[column]) }),
-    order: (/** @type {{ key: any }} */ a, /** @type {{ key: any }} */ b) => {
-      const gaps = Number(Number.isNaN(a.key)) - Number(Number.isNaN(b.key));
-      return gaps || (a.key === b.key || Number.isNaN(a.key) ? 0 : direction * (a.key < b.key ? -1 : 1));
-    },
-  };
-}
-
-/**
- * @param {number} column
- * @param {number} direction
- */
-function byText(column, direction) {
-  return {
-    keyed: (/** @type {HTMLTableRowElement} */ row) => ({ row, key: row.cells[column]?.textContent ?? "" }),
-    order: (/** @type {{ key: any }} */ a, /** @type {{ key: any }} */ b) =>
-      direction * collator.compare(a.key, b.key),
-  };
+function compare(one, other, direction) {
+  if (typeof one === "string") return direction * collator.compare(one, String(other));
+  const gaps = Number(Number.isNaN(one)) - Number(Number.isNaN(other));
+  return gaps || (one === other || Number.isNaN(one) ? 0 : direction * (one < Number(other) ? -1 : 1));
 }
 
 /** @param {HTMLTableCellElement | undefined} cell */
 function numberOf(cell) {
   const text = cell?.dataset.value ?? "nan";
   return SPECIAL.get(text) ?? Number(text);
+}
+
+/** @param {HTMLTableCellElement | undefined} cell */
+function textOf(cell) {
+  return cell?.textContent ?? "";
 }
 
 /** @param {HTMLTableElement} table */
