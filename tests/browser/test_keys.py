@@ -1,4 +1,4 @@
-"""Two teams and an operator at one server: whose key it is, what it shows, and that it is kept in memory alone."""
+"""Two teams and an operator at one server: what each key shows, and that it is kept in memory alone."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ def test_a_key_is_in_memory_alone(keyed: Page, team_server: TeamServer) -> None:
 
 def test_a_wrong_key_is_said_to_be_wrong_and_asked_for_again(keyed: Page, team_server: TeamServer) -> None:
     _give(keyed, make_key())
-    keyed.get_by_role("tab", name="Usage").click()
     dialog = keyed.get_by_role("dialog")
     expect(dialog.get_by_role("alert")).to_contain_text("does not know this key")
     _give(keyed, team_server.vision)
     expect(dialog).to_have_count(0)
+    keyed.get_by_role("tab", name="Usage").click()
     expect(keyed.locator("#usage")).to_contain_text("vision")
 
 
