@@ -53,7 +53,9 @@ def _report(client: LossClient, loss: str, **given: Any) -> Report:  # noqa: ANN
 
 def _points(loss: str, *, is_exp: bool = False) -> list[dict[str, Any]]:
     rng = np.random.default_rng(4)
-    weights: list[Any] = [{}] if is_exp else [{}, *({"pos_weight": each} for each in (0, 0.1, 3.5, 1e9, None))]
+    weights: list[Any] = (
+        [{}] if is_exp else [{}, *({"pos_weight": each} for each in (0, 0.1, 3.5, 1e9, None))]
+    )
     if not is_exp:
         weights += [{"pos_weight": rng.uniform(0, 10, 3).tolist()}]
     if loss == "bce":
