@@ -37,7 +37,7 @@ export async function score({ loss, params, files, classNames }, { baseline, sec
     ...(sections && { sections }),
   });
   const client = session.client(onProgress);
-  const document = await client.report(/** @type {"bce"} */ (loss), /** @type {ReportRequest} */ (request), { signal });
+  const document = await client.report(/** @type {"bce"} */ (loss), /** @type {ReportRequest<"bce">} */ (request), { signal });
   return withClassNames(document, classNames);
 }
 
