@@ -185,3 +185,21 @@ function broadcasts(shape, target) {
 export function shapeText(shape) {
   return `[${shape.join(", ")}]`;
 }
+
+/**
+ * What a request still lacks.
+ * @param {readonly Item[]} items
+ * @returns {string | null} A sentence that says what to do; null if nothing is missing.
+ */
+export function missing(items) {
+  const whole = items.find(({ found }) => found.kind === "npz" || found.kind === "arrow");
+  const unplaced = items.find(({ found, place }) => place === "" && PLACES_OF[found.kind].length > 0);
+  if (items.length === 0) return "";
+  if (unplaced) return `Say what ${unplaced.found.file.name} is.`;
+  if (whole) {
+    const other = items.find((item) => item !== whole && item.place !== "classes");
+    return other ? `${whole.found.file.name} holds all arrays and goes alone. Remove it, or ${other.found.file.name}.` : null;
+  }
+  if (!items.some(({ place }) => place === "logits" || place === "probabilities")) return "Add the model's logits or probabilities.";
+  return items.some(({ place }) => place === "targets") ? null : "Add the targets.";
+}
