@@ -37,7 +37,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .NOTPARALLEL: # the checks of `test` and `quick` run in the order given
 .PHONY: help install format format-check lint types walls units quick tests coverage wheel test reference pictures version release release-check audit serve demo bench \
   bench-backlog bench-batch bench-compare bench-core bench-coverage bench-engines bench-formats bench-json bench-neighbour bench-peers bench-ray-serve \
-  bench-reports bench-server bench-stream attacks fuzz soak evaluation charts engines fiftyone generators trackers typescript sbom image lock clean distclean
+  bench-reports bench-server bench-stream attacks fuzz soak evaluation charts engines fiftyone generators trackers typescript browser sbom image lock clean distclean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -176,6 +176,16 @@ $(TYPESCRIPT)/.installed: tests/typescript/nodes.txt $(addprefix $(CLIENT)/,pack
 typescript: $(TYPESCRIPT)/.installed ## Check the TypeScript client's types, and test it in an old and a new Node; ARGS goes to pytest
 	$(BIN)/python -m pytest tests/typescript $(ARGS)
 
+# The page in Debian's Chromium, by packages that lie apart; the stamp is written last.
+BROWSER := .browser
+$(BROWSER)/.installed: tests/browser/requirements.txt | $(READY)
+	@rm -rf $(BROWSER)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(BROWSER) -r $<
+	@touch $@
+
+browser: $(BROWSER)/.installed ## Use the page in a browser as people do, and look for barriers; ARGS goes to pytest
+	PYTHONPATH=$(CURDIR)/$(BROWSER)$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m pytest tests/browser $(ARGS)
+
 trackers: $(READY) $(TRACKERS)/.packages ## Run the tests of loggers and callbacks, in an environment of their own; ARGS goes to pytest
 	$(TRACKERS)/bin/python -m scripts.licences
 	$(TRACKERS)/bin/python -m pytest tests/trackers $(ARGS)
@@ -185,7 +195,7 @@ fiftyone: $(FIFTYONE)/.packages trackers ## The same, and the example for FiftyO
 reference: $(READY) ## Write the reference tables of docs/ from the code
 	$(BIN)/python -m scripts.reference_tables
 
-pictures: $(READY) ## Draw the pictures of docs/reports.md
+pictures: $(READY) ## Draw the pictures of the pages in docs/
 	$(BIN)/python -m scripts.report_page
 
 version: $(READY) ## Write VERSION=1.2.3 wherever the version is named, and date its changes in CHANGELOG.md
@@ -286,5 +296,5 @@ clean: ## Remove what checks and builds leave behind
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean ## Remove .venv and the environments of the charts, the engines, the generators, the trackers, the TypeScript client and the peers too
-	rm -rf $(VENV) .bench $(CHARTS) $(ENGINES) $(GENERATORS) $(TRACKERS) $(TYPESCRIPT)
+distclean: clean ## Remove .venv and the environments of the charts, the engines, the generators, the trackers, the TypeScript client, the browser and the peers too
+	rm -rf $(VENV) .bench $(CHARTS) $(ENGINES) $(GENERATORS) $(TRACKERS) $(TYPESCRIPT) $(BROWSER)

@@ -66,7 +66,7 @@ class LocalServer:
         return self._process.pid
 
     def __enter__(self) -> Self:
-        self.port = _free_port()
+        self.port = free_port()
         # A session of its own: Ctrl-C reaches this process alone, which then stops the server in order.
         self._process = subprocess.Popen(  # noqa: S603 -- the caller's own command
             [*self._command, "--port", str(self.port)],
@@ -141,7 +141,8 @@ def _is_ready(port: int, tls: ssl.SSLContext | None) -> bool:
         connection.close()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""docs/reports.md: its examples print what it shows, and its pictures are those that they draw."""
+"""docs/how-to/reports.md: its examples print what it shows, and its pictures are those that they draw."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.report_page import FOLDER, PAGE, pictures, run
+from scripts.report_page import REPORTS, pictures, run
 
-TEXT = PAGE.read_text()
+TEXT = REPORTS.read_text()
+FOLDER = REPORTS.parent / "pictures"
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def printed(base_url: str, folder: Path) -> list[tuple[str, str]]:
     """What each example shows, and what it printed."""
-    return list(run(base_url, folder))
+    return list(run(base_url, folder, REPORTS))
 
 
 def test_the_examples_print_what_the_page_shows(printed: list[tuple[str, str]]) -> None:
@@ -35,7 +36,7 @@ def test_the_examples_print_what_the_page_shows(printed: list[tuple[str, str]]) 
 
 def test_the_pictures_are_those_that_the_examples_draw(folder: Path, printed: list[tuple[str, str]]) -> None:
     assert printed
-    drawn = pictures(folder)
+    drawn = pictures(folder, REPORTS)
     assert drawn.keys() == {file.name for file in FOLDER.iterdir()}
     stale = [file for file, text in drawn.items() if (FOLDER / file).read_text() != text]
     assert stale == [], "run `make pictures`"

@@ -47,7 +47,7 @@ export type Groups =
 
 export type LossName = "bce" | "focal";
 
-/** Names and meaning are the API's: docs/api.md#parameters. The server checks the values. */
+/** Names and meaning are the API's: docs/reference/api.md#parameters. The server checks the values. */
 export interface BceParams {
   /** A number, or a tensor: [C] along `class_axis`, or what broadcasts to the inputs. */
   readonly pos_weight?: number | TensorLike | null;
@@ -315,7 +315,7 @@ export interface Overview {
   memory: { part: "bodies" | "small_bodies" | "answers"; bytes: number; reserved: number }[];
 }
 
-// ---- Reports: the document as the server writes it, docs/api.md#reports
+// ---- Reports: the document as the server writes it, docs/reference/api.md#reports
 
 /** A number; read the strings by `Number(figure)`. */
 export type Figure = number | "Infinity" | "-Infinity" | "NaN";

@@ -39,8 +39,9 @@ class Router:
     """The outermost layer: gives each request an id, and its path an endpoint.
 
     A loss and a document have their requests directly. The framework has the same routes, but its
-    middleware, routing and exit stacks take about a tenth of a small request's time (docs/performance.md),
-    and these endpoints do not need them. A HEAD is served as a GET, whose body the connection leaves out.
+    middleware, routing and exit stacks take about a tenth of a small request's time
+    (docs/explanations/performance.md), and these endpoints do not need them. A HEAD is served as a GET, whose
+    body the connection leaves out.
 
     Args:
         app: The framework's application, for all other requests.

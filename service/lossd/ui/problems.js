@@ -1,0 +1,50 @@
+// Errors for people: what is wrong, where, and what to do.
+
+import { LossdError, StatusError } from "./client/index.js";
+import { statusError } from "./client/errors.js";
+import { element } from "./elements.js";
+
+/**
+ * The error of an answer that is one, as the client has it.
+ * @param {Response} response
+ */
+export async function responseError(response) {
+  return statusError(response, await response.arrayBuffer());
+}
+
+/**
+ * An error as an element.
+ * @param {unknown} error A LossdError or another one.
+ * @returns {HTMLElement}
+ */
+export function problemElement(error) {
+  const known = error instanceof LossdError ? error : null;
+  const detail = error instanceof StatusError ? error.detail : error instanceof Error ? error.message : String(error);
+  const places = (known?.errors ?? []).filter((item) => !(item.detail === detail && item.pointer === ""));
+  const ids = [known?.code, known?.request_id && `request ${known.request_id}`].filter(Boolean).join(", ");
+  return element("div", { class: "problem", role: "alert" }, [
+    element("p", { class: "problem-title" }, [detail]),
+    ...(places.length ? [element("ul", {}, places.map(placeItem))] : []),
+    ...(ids ? [element("p", { class: "note" }, [ids])] : []),
+  ]);
+}
+
+/** @param {{ pointer: string, detail: string }} item */
+function placeItem({ pointer, detail }) {
+  return element("li", {}, [element("strong", {}, [placeText(pointer)]), `: ${detail}`]);
+}
+
+/**
+ * A JSON pointer for people: "/targets/17/3" is "targets, row 17, class 3".
+ * @param {string} pointer
+ */
+export function placeText(pointer) {
+  const [name = "", ...indices] = pointer
+    .split("/")
+    .slice(1)
+    .map((part) => part.replaceAll("~1", "/").replaceAll("~0", "~"));
+  if (name === "") return "The request";
+  if (!indices.every((index) => /^\d+$/.test(index))) return [name, ...indices].join(", ");
+  if (indices.length > 2) return `${name}, row ${indices[0]}, at [${indices.slice(1).join(", ")}]`;
+  return [name, ...indices.map((index, axis) => `${axis === 0 ? "row" : "class"} ${index}`)].join(", ");
+}
