@@ -1,7 +1,7 @@
 // The page: its tabs, its key, and the parts joined.
 
 import { startForm } from "./form.js";
-import { responseError } from "./problems.js";
+import { problemElement, responseError } from "./problems.js";
 import { startResults } from "./results.js";
 import { session } from "./session.js";
 import { startUsage } from "./usage.js";
@@ -18,12 +18,12 @@ startForm(byId("score"), { onRun: (run) => results.add(run) });
 const usage = startUsage(byId("usage"));
 startTabs(byId("tab-score"), byId("tab-usage"));
 startKey(byId("key"));
-showReport();
+showReport().catch((error) => byId("panel-score").prepend(problemElement(error)));
 
 /** Show the report that the server was started with, if it has one. */
 async function showReport() {
   const response = await session.request("ui/report");
-  if (response.status === 204) return;
+  if (response.status === 204 || response.status === 401) return; // there is none, or nobody gave a key
   if (!response.ok) throw await responseError(response);
   results.add({ name: "saved report", document: await response.json(), scored: null });
 }

@@ -97,11 +97,16 @@ def describe(service: Service) -> Info:
             report_row_elements=settings.max_report_row_elements,
             timeout_seconds=settings.timeout_seconds,
         ),
-        workers=[
-            WorkerInfo(pid=slot.pid, device=slot.device, state=slot.state, restarts=slot.restarts)
-            for slot in slots
-        ],
+        workers=describe_workers(service),
     )
+
+
+def describe_workers(service: Service) -> list[WorkerInfo]:
+    """Return the workers as they are now."""
+    return [
+        WorkerInfo(pid=slot.pid, device=slot.device, state=slot.state, restarts=slot.restarts)
+        for slot in service.pool.slots.values()
+    ]
 
 
 def _describe_loss(loss: Loss) -> LossInfo:
