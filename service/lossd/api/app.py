@@ -123,7 +123,7 @@ def _described(service: Service) -> FastAPI:
     )
     app.include_router(model_routes(service))
     app.include_router(status_routes(service))
-    app.include_router(usage_routes(service.settings.usage_file))
+    app.include_router(usage_routes(service))
     return app
 
 

@@ -1,9 +1,12 @@
 // The page: its tabs, its key, and the parts joined.
 
 import { startForm } from "./form.js";
+import { problemElement, responseError } from "./problems.js";
 import { startResults } from "./results.js";
 import { session } from "./session.js";
 import { startUsage } from "./usage.js";
+
+/** @import { Run } from "./requests.js" */
 
 /** @param {string} id */
 function byId(id) {
@@ -13,10 +16,39 @@ function byId(id) {
 }
 
 const results = startResults(byId("results"));
-startForm(byId("score"), { onRun: (run) => results.add(run) });
+startForm(byId("score"), { onRun: show });
 const usage = startUsage(byId("usage"));
 startTabs(byId("tab-score"), byId("tab-usage"));
 startKey(byId("key"));
+startReport();
+
+/**
+ * @param {Run} run
+ * @param {{ isFocused?: boolean }} [options]
+ */
+function show(run, options) {
+  byId("panel-score").classList.add("has-runs");
+  results.add(run, options);
+}
+
+/** Show the report that the server was started with, if it has one; where it asks for a key, once people gave one. */
+function startReport() {
+  let isDone = false;
+  const ask = async () => {
+    if (isDone) return;
+    // Nobody has asked for anything yet: without a key this is no reason to ask for one.
+    const response = await (session.hasKey ? session.request("ui/report") : fetch(new URL("report", import.meta.url)));
+    if (response.status === 401) return;
+    isDone = true;
+    if (response.status === 204) return;
+    if (!response.ok) throw await responseError(response);
+    const document = await response.json();
+    show({ name: document.run?.name ?? "saved report", document, scored: null }, { isFocused: false });
+  };
+  const start = () => ask().catch((error) => byId("panel-score").prepend(problemElement(error)));
+  session.onKey(() => session.hasKey && start());
+  start();
+}
 
 /** @param {readonly HTMLElement[]} tabs */
 function startTabs(...tabs) {

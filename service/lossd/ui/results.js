@@ -36,10 +36,12 @@ function fragment(html) {
  */
 export function startResults(root) {
   const results = new Results(root);
-  results.openSaved();
   return {
-    /** @param {Run} run */
-    add: (run) => results.add(run),
+    /**
+     * @param {Run} run
+     * @param {Options} [options]
+     */
+    add: (run, options) => results.add(run, options),
   };
 }
 
@@ -70,32 +72,6 @@ class Results {
   add(run, options) {
     this.#runs.add(run);
     return this.#show(run, options);
-  }
-
-  /** Show the report that the server was started with, if it has one. No key is asked for, unless people want to. */
-  async openSaved() {
-    const response = await fetch(new URL("report", import.meta.url)).catch(() => null);
-    if (response?.status === 200) await this.#addSaved(response, { isFocused: false });
-    if (response?.status !== 401) return;
-    const open = button("Open the server's saved report", async () => {
-      const answer = await session.request("ui/report");
-      if (answer.status === 401) return;
-      open.remove();
-      if (answer.status === 200) await this.#addSaved(answer);
-      else if (answer.status === 204) this.#say("The server has no saved report.");
-      else this.#view.replaceChildren(problemElement(await responseError(answer)));
-    }, { class: "quiet" });
-    if (this.#shown.length === 0) this.#view.append(open);
-  }
-
-  /**
-   * @param {Response} response
-   * @param {Options} [options]
-   */
-  async #addSaved(response, options) {
-    const found = /** @type {Report} */ (await response.json());
-    const name = found.run?.name;
-    await this.add({ name: typeof name === "string" ? name : "saved report", document: found, scored: null }, options);
   }
 
   /**

@@ -23,6 +23,7 @@ from lossd.api.scoring.request_spec import format_name
 from lossd.api.scoring.whole_body import arena_for
 from lossd.api.services import Service
 from lossd.engine.admission.arena import Region
+from lossd.settings import Settings
 from lossd.types import ErrorCode, RequestError
 
 _CHUNK_BYTES: Final = 1 << 16
@@ -56,8 +57,7 @@ class ViewEndpoint:
 
     async def _answer(self, exchange: Exchange) -> None:
         _check_head(exchange)
-        settings = self._service.settings
-        limit = whole_body_limit(exchange.content_length, settings.max_json_bytes, None, settings)
+        limit = _limit(exchange.content_length, self._service.settings)
         exchange.admit_body(limit.nbytes, certain=limit.is_content_length)
         nbytes = view_bytes(limit.nbytes)
         arena = arena_for(self._service, nbytes)
@@ -91,6 +91,22 @@ def _check_head(exchange: Exchange) -> None:
         detail = "a view is asked for with JSON that is not compressed; send no Content-Encoding"
         raise RequestError(ErrorCode.UNSUPPORTED_ENCODING, detail)
     exchange.set_timeout(read_timeout(exchange.header(b"x-timeout-ms")))
+
+
+def _limit(content_length: int | None, settings: Settings) -> SizeLimit:
+    """Return the limit on a body.
+
+    Raises:
+        RequestError: ``body_too_large``, by the Content-Length.
+    """
+    most = settings.max_json_bytes
+    if content_length is not None and content_length > most:
+        detail = (
+            f"the reports are {content_length} bytes; the limit is {most}; show ones with fewer groups or "
+            "rows, or draw a saved one with `lossd report FILE --html`"
+        )
+        raise RequestError(ErrorCode.BODY_TOO_LARGE, detail)
+    return whole_body_limit(content_length, most, None, settings)
 
 
 async def _receive(exchange: Exchange, region: Region, limit: SizeLimit) -> int:
