@@ -27,6 +27,7 @@ _ADD: Final = """async (runs) => {
   if (!globalThis.ownResults) {
     const root = old.cloneNode(false);
     old.replaceWith(root);
+    document.querySelector("#panel-score").classList.add("has-runs");
     globalThis.ownResults = startResults(root);
   }
   const file = (bytes) => new File([new Uint8Array(bytes)], "x.npy");

@@ -12,9 +12,13 @@ import { makeSortable } from "./sorting.js";
 /** @import { Run } from "./requests.js" */
 /** @typedef {{ isFocused?: boolean }} Options */
 
-/** Sections across the whole width, and those of the first column; the others are in the second. */
-const WHOLE = ["totals", "comparison"];
-const FIRST = ["classes", "groups", "top"];
+/** The sections of the parts that stand beside each other where there is room; the others are in the last one. */
+const PARTS = Object.entries({
+  whole: ["totals", "comparison"],
+  first: ["classes", "groups"],
+  second: ["top", "paired"],
+  third: null,
+});
 
 const policy = /** @type {any} */ (globalThis).trustedTypes?.createPolicy("lossd", {
   createHTML: (/** @type {string} */ html) => html,
@@ -223,12 +227,11 @@ function arranged(drawn, runs) {
   const [run, baseline] = runs;
   if (run && !baseline) addSliders(root, run.document);
   makeSortable(root);
-  const places = [WHOLE, FIRST, null].map((names) => {
-    const parts = [...root.children].filter((part) => !names || names.includes(nameOf(part)));
-    const place = element("div", { class: names === WHOLE ? "result-whole" : "result-column" }, parts);
-    return place;
+  const parts = PARTS.map(([part, names]) => {
+    const sections = [...root.children].filter((section) => names === null || names.includes(nameOf(section)));
+    return element("div", { class: `result-${part}` }, sections);
   });
-  root.append(...places.filter((place) => place.childElementCount));
+  root.append(...parts.filter((part) => part.childElementCount));
   return [contentsOf(root), root];
 }
 
