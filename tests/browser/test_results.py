@@ -266,8 +266,8 @@ def test_two_runs_of_the_same_targets_are_paired(
     expect(comparison).to_be_visible()
     assert any("paired" in each for each in watch.requests if each.startswith("POST /focal"))
     paired = client.report("focal", arrays.better, arrays.targets, gamma=2.0, baseline=arrays.logits)
-    change = compare(paired).whole.change
-    expect(comparison).to_contain_text(f"{change:.4g}"[:6])
+    difference = compare(paired).whole.difference
+    expect(comparison).to_contain_text(f"{difference:.4g}"[:6])
     assert barriers(page) == []
     page.get_by_role("button", name="Swap").click()
     expect(page.locator(".result-title")).to_have_text("old against new")
@@ -321,7 +321,7 @@ def test_the_downloaded_report_is_the_report(
     assert loaded == report == _report(client, arrays, infinite)
     assert loaded.to_dict()["run"] == report.to_dict()["run"]
     assert Report.merge([_report(client, arrays, first_row=400), loaded]).rows == 800
-    assert compare(loaded, report).whole.change == 0
+    assert compare(loaded, report).whole.difference == 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
