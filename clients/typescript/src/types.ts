@@ -234,7 +234,8 @@ export interface Info {
     name: string;
     title: string;
     summary: string;
-    parameters: { name: string; default: unknown; summary: string }[];
+    /** `values` are those allowed, as JSON Schema. */
+    parameters: { name: string; default: unknown; values: Record<string, unknown>; summary: string }[];
   }[];
   limits: {
     body_bytes: number;

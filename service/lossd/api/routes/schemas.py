@@ -313,6 +313,7 @@ class ParameterInfo(_Document):
 
     name: str
     default: object
+    values: dict[str, object] = Field(description="The values allowed, as JSON Schema.")
     summary: str
 
 

@@ -115,7 +115,12 @@ def _describe_loss(loss: Loss) -> LossInfo:
         title=loss.title,
         summary=loss.summary,
         parameters=[
-            ParameterInfo(name=parameter.name, default=parameter.default, summary=parameter.summary)
+            ParameterInfo(
+                name=parameter.name,
+                default=parameter.default,
+                values=dict(parameter.schema),
+                summary=parameter.summary,
+            )
             for parameter in (*SHARED, *loss.parameters, *REPORT)
         ],
     )
