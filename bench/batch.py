@@ -1,7 +1,7 @@
 """What a cluster's run is made of: ``make bench-batch``.
 
 On one thread, in CPU time: scoring a table, reading it from a Parquet file, and merging partials from bytes,
-as a driver does. docs/scaling.md reckons with these figures.
+as a driver does. docs/how-to/scaling.md reckons with these figures.
 """
 
 from __future__ import annotations

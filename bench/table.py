@@ -1,4 +1,4 @@
-"""Tables of figures in Markdown, for the terminal and for docs/performance.md."""
+"""Tables of figures in Markdown, for the terminal and for docs/explanations/performance.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-PAGE: Final = Path(__file__).resolve().parents[1] / "docs/performance.md"
+PAGE: Final = Path(__file__).resolve().parents[1] / "docs/explanations/performance.md"
 
 
 @dataclass(slots=True)
@@ -59,12 +59,14 @@ def options(name: str, about: str | None, rounds: int) -> argparse.ArgumentParse
     """Return the parser of a benchmark's options, with those that all share."""
     parser = argparse.ArgumentParser(prog=f"python -m bench.{name}", description=about)
     parser.add_argument("--rounds", type=int, default=rounds)
-    parser.add_argument("--write", action="store_true", help="write the tables to docs/performance.md, too")
+    parser.add_argument(
+        "--write", action="store_true", help="write the tables to docs/explanations/performance.md, too"
+    )
     return parser
 
 
 def tell(command: str, given: argparse.Namespace, *tables: str) -> None:
-    """Print tables, and write them to docs/performance.md with ``--write``.
+    """Print tables, and write them to docs/explanations/performance.md with ``--write``.
 
     Args:
         command: The Make target. In the page they stand between ``<!-- command -->`` and ``<!-- end -->``.

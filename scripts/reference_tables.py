@@ -1,4 +1,4 @@
-"""Write the reference tables of docs/ from the code: settings, parameters, problem codes, metrics.
+"""Write the reference tables of docs/reference/ from the code: settings, parameters, problem codes, metrics.
 
 A table stands between ``<!-- name -->`` and ``<!-- end -->``. Settings have several tables, and each place
 names those that it shows: ``<!-- settings: host port -->``.
@@ -26,7 +26,7 @@ from lossd.engine.ipc.counters import COUNTERS_BYTES, Counters
 from lossd.engine.ipc.memory import create_memory
 from lossd.settings import Settings
 
-DOCS: Final = Path(__file__).resolve().parents[1] / "docs"
+DOCS: Final = Path(__file__).resolve().parents[1] / "docs/reference"
 _OF_THE_MACHINE: Final = {"threads": "all cores", "usage_file": "~/.local/state/lossd/usage.sqlite3"}
 _UNITS: Final = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("bytes", 1))
 

@@ -19,7 +19,7 @@ from lossd_client.report._drawing.style import style
 from scripts.terminal import Terminal
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-REPORTS: Final = ROOT / "docs/reports.md"
+REPORTS: Final = ROOT / "docs/how-to/reports.md"
 # For each page the files, the pages by `--html` that the pictures are in, and their titles.
 PICTURES: Final = {
     REPORTS: (

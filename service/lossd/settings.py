@@ -1,6 +1,6 @@
 """The server's settings. Each is also an environment variable ``LOSSD_…``.
 
-The descriptions are Markdown: docs/settings.md is written from them (`make reference`).
+The descriptions are Markdown: docs/reference/settings.md is written from them (`make reference`).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Settings(BaseSettings):
         description=(
             "Port to listen on; 0 picks a free one, and the log says which. `tcp://...`, which Kubernetes "
             "sets for a Service named lossd, is ignored with a warning: "
-            "[containers](operating.md#containers)."
+            "[containers](../how-to/operating.md#containers)."
         ),
     )
     unix_socket: OptionalPath = Field(
@@ -88,7 +88,8 @@ class Settings(BaseSettings):
         le=65535,
         description=(
             "Port of the admin listener, a process of its own for /livez, /readyz and /metrics: see "
-            "[health](operating.md#health). Always plain HTTP; 0 picks a free port, and the log says which."
+            "[health](../how-to/operating.md#health). Always plain HTTP; 0 picks a free port, and the log "
+            "says which."
         ),
     )
     allow_open: bool = Field(
@@ -102,8 +103,8 @@ class Settings(BaseSettings):
     teams: OptionalPath = Field(
         default=None,
         description=(
-            "The teams file: who may use the server, and how much. See [teams](teams.md). Edits take effect "
-            "within a second. Without one, everyone is team `default`."
+            "The teams file: who may use the server, and how much. See [teams](../how-to/teams.md). Edits "
+            "take effect within a second. Without one, everyone is team `default`."
         ),
     )
     quota_store: StoreUrl = Field(
@@ -112,7 +113,7 @@ class Settings(BaseSettings):
         description=(
             "Valkey or Redis by which several servers hold teams' limits together: "
             "`redis://:PASSWORD@HOST:6379/0`, `rediss://...` or `unix:///PATH`; needs `lossd[quota]`. See "
-            "[several servers](teams.md#several-servers)."
+            "[several servers](../how-to/teams.md#several-servers)."
         ),
     )
     replicas: PositiveInt = Field(
@@ -229,8 +230,8 @@ class Settings(BaseSettings):
     max_connections: PositiveInt = Field(
         default=4096,
         description=(
-            "Most connections of a front end: [who gives way](operating.md#connections). Keep the limit of "
-            "open files well above it."
+            "Most connections of a front end: [who gives way](../how-to/operating.md#connections). Keep the "
+            "limit of open files well above it."
         ),
     )
     reserved_connections: NonNegativeInt = Field(
@@ -278,8 +279,9 @@ class Settings(BaseSettings):
         gt=0.0,
         le=1.0,
         description=(
-            "The most that one team may hold of a front end's [connections](operating.md#connections) and of "
-            "each part of [its memory](operating.md#memory-by-team), however slowly it sends and reads. More "
+            "The most that one team may hold of a front end's "
+            "[connections](../how-to/operating.md#connections) and of each part of [its "
+            "memory](../how-to/operating.md#memory-by-team), however slowly it sends and reads. More "
             "connections are refused; more bodies and answers wait. One larger than the share is taken while "
             "the team holds nothing else in that part, so others may find less than the rest. Without teams "
             "there is one share, of all."
@@ -318,14 +320,14 @@ class Settings(BaseSettings):
         default=20.0,
         description=(
             "How long accepted requests may take after that. Whatever stops the server must wait for both, "
-            "and three seconds, before it kills it: [stopping](operating.md#stopping)."
+            "and three seconds, before it kills it: [stopping](../how-to/operating.md#stopping)."
         ),
     )
     handover: OptionalPath = Field(
         default=None,
         description=(
             "Path of a Unix socket by which a new server of the same user takes the port over from this one: "
-            "[upgrading](operating.md#upgrading)."
+            "[upgrading](../how-to/operating.md#upgrading)."
         ),
     )
     hang_seconds: float = Field(
@@ -334,7 +336,7 @@ class Settings(BaseSettings):
         le=1e7,
         description=(
             "How long a process may stand still before it is killed and replaced: "
-            "[health](operating.md#health)."
+            "[health](../how-to/operating.md#health)."
         ),
     )
     start_seconds: Seconds = Field(
@@ -375,8 +377,8 @@ class Settings(BaseSettings):
         default=(),
         description=(
             "Further losses, each `module:name` of an entry, separated by commas; see "
-            "[contributing](../CONTRIBUTING.md#add-a-loss). This runs code, so only the operator should be "
-            "able to set it."
+            "[contributing](../../CONTRIBUTING.md#add-a-loss). This runs code, so only the operator should "
+            "be able to set it."
         ),
     )
     log_level: Annotated[str, ANY_CASE] = Field(
@@ -391,8 +393,8 @@ class Settings(BaseSettings):
     log_requests: Annotated[Literal["none", "failed", "all"], ANY_CASE] = Field(
         default="failed",
         description=(
-            "Which requests are [logged](operating.md#logs): `none`, `failed` (at most 10 lines a second), "
-            "or `all`, which takes longer than a small request itself."
+            "Which requests are [logged](../how-to/operating.md#logs): `none`, `failed` (at most 10 lines a "
+            "second), or `all`, which takes longer than a small request itself."
         ),
     )
     traces: bool = Field(

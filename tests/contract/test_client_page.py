@@ -1,4 +1,4 @@
-"""The examples of docs/client.md, run as they stand but for the address: they print what they say they do."""
+"""docs/how-to/client.md: its examples, run as they stand but for the address, print what they say they do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from contract.test_readme import ADDRESS, examples
 from lossd_client import LossClient
 
-PAGE = "docs/client.md"
+PAGE = "docs/how-to/client.md"
 EXPECTED = re.compile(r"^ *print\(.*\)  # (.+)$", flags=re.MULTILINE)
 
 # One process for all: each has a namespace of its own.

@@ -1,4 +1,4 @@
-"""docs/gating.md: its examples print what it shows, and its workflows are the examples in deploy/."""
+"""docs/how-to/gating.md: its examples print what it shows, and its workflows are the examples in deploy/."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from pages import ROOT
 from scripts.report_page import run
 
-PAGE = ROOT / "docs/gating.md"
+PAGE = ROOT / "docs/how-to/gating.md"
 TEXT = PAGE.read_text()
 
 

@@ -1,4 +1,4 @@
-"""The examples of the README and of docs/api.md run as they stand, but for the server's address."""
+"""The examples of the README and of docs/reference/api.md run as they stand, but for the server's address."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_command(base_url: str, folder: Path) -> None:
 
 
 def test_tritonclient(base_url: str, folder: Path) -> None:
-    (code,) = examples("python", "docs/api.md")
+    (code,) = examples("python", "docs/reference/api.md")
     address = ADDRESS.removeprefix("http://")
     assert address in code
     done = subprocess.run(
@@ -82,7 +82,7 @@ def test_tritonclient(base_url: str, folder: Path) -> None:
 def test_curl_with_every_kind_of_file(base_url: str, folder: Path) -> None:
     commands = [
         line[2:]
-        for text in examples("console", "docs/api.md")
+        for text in examples("console", "docs/reference/api.md")
         for line in text.splitlines()
         if line.startswith("$ ")
     ]

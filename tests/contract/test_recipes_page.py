@@ -1,4 +1,4 @@
-"""The blocks of docs/recipes.md, run one after the other as they stand, but for the address."""
+"""The blocks of docs/how-to/recipes.md, run one after the other as they stand, but for the address."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contract.test_readme import ADDRESS, examples
 
 
 def test_the_recipes(base_url: str) -> None:
-    blocks = examples("python", "docs/recipes.md")
+    blocks = examples("python", "docs/how-to/recipes.md")
     assert len(blocks) >= 8
     code = "\n".join(blocks).replace(ADDRESS, base_url)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""docs/reports.md: its examples print what it shows, and its pictures are those that they draw."""
+"""docs/how-to/reports.md: its examples print what it shows, and its pictures are those that they draw."""
 
 from __future__ import annotations
 

@@ -334,7 +334,7 @@ def test_the_rules_are_one_text() -> None:
     named = {"monitoring": {"rules": {"enabled": True, "runbook": "https://runbooks.example.org/lossd"}}}
     done = helm("template", named, "--show-only", "templates/monitoring.yaml")
     assert "runbook_url: https://runbooks.example.org/lossd#lossddown" in done.stdout
-    assert "docs/metrics.md#" not in done.stdout
+    assert "docs/reference/metrics.md#" not in done.stdout
 
 
 def test_prometheus_finds_the_admin_listener_under_the_rules_job() -> None:

@@ -12,9 +12,7 @@ from pages import ROOT, headings
 from scripts.reference_tables import stale
 
 PACKAGES = {"lossd": ROOT / "service/lossd", "lossd_client": ROOT / "client/lossd_client"}
-PAGES = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs/decisions").glob("*.md")],
-)
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PATH = re.compile(r"`([\w./-]+/[\w./-]*)`")
 MAX_WORDS = 30_200
 GENERATED = re.compile(r"<!-- (?!end ).+? -->\n.*?<!-- end -->", re.DOTALL)
@@ -38,7 +36,7 @@ def folders() -> set[str]:
 
 
 def test_the_rooms_are_those_of_the_tree() -> None:
-    assert named((ROOT / "docs/architecture.md").read_text()) == folders()
+    assert named((ROOT / "docs/explanations/architecture.md").read_text()) == folders()
 
 
 def paths(page: Path) -> Iterator[str]:
@@ -84,6 +82,6 @@ def test_the_reference_tables_are_those_of_the_code() -> None:
 
 
 def test_every_decision_is_listed() -> None:
-    folder = ROOT / "docs/decisions"
+    folder = ROOT / "docs/explanations/decisions"
     listed = set(re.findall(r"\]\((\d{4}-[\w-]+\.md)\)", (folder / "README.md").read_text()))
     assert listed == {page.name for page in folder.glob("[0-9]*.md")}

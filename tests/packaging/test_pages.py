@@ -10,14 +10,15 @@ from lossd.settings import Settings
 from pages import ROOT, headings
 from scripts.reference_tables import metrics
 
-METRICS = (ROOT / "docs/metrics.md").read_text()
-RUNBOOKS = (ROOT / "docs/runbooks.md").read_text()
+METRICS = (ROOT / "docs/reference/metrics.md").read_text()
+RUNBOOKS = (ROOT / "docs/how-to/runbooks.md").read_text()
 
 
 def test_no_other_metric_or_setting_is_named() -> None:
     families = set(re.findall(r"lossd_\w+", metrics()))
     pages = "".join(
-        (ROOT / "docs" / name).read_text() for name in ("metrics.md", "operating.md", "runbooks.md")
+        (ROOT / "docs" / name).read_text()
+        for name in ("reference/metrics.md", "how-to/operating.md", "how-to/runbooks.md")
     )
     assert set(re.findall(r"\blossd_(?!client\b)[a-z_]+", pages)) <= families
     settings = {name.upper() for name in Settings.model_fields}

@@ -44,7 +44,7 @@ def test_a_version_is_written_everywhere_and_can_be_released(checkout: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "name", ["deploy/chart/Chart.yaml", "deploy/github-action/action.yml", "docs/gating.md"]
+    "name", ["deploy/chart/Chart.yaml", "deploy/github-action/action.yml", "docs/how-to/gating.md"]
 )
 def test_a_place_with_another_version_is_named(checkout: Path, name: str) -> None:
     (checkout / name).write_text((checkout / name).read_text().replace(__version__, "0.0.1"))
@@ -52,10 +52,10 @@ def test_a_place_with_another_version_is_named(checkout: Path, name: str) -> Non
 
 
 def test_a_new_kind_of_place_is_noticed(checkout: Path) -> None:
-    with (checkout / "docs/api.md").open("a") as page:
+    with (checkout / "docs/reference/api.md").open("a") as page:
         page.write(f"\nThis page is of lossd {__version__}.\n")
     [found] = wrong(checkout)
-    assert found.startswith(f"docs/api.md names {__version__} in a form that")
+    assert found.startswith(f"docs/reference/api.md names {__version__} in a form that")
 
 
 def test_a_release_needs_its_tag_and_its_dated_changes(checkout: Path) -> None:

@@ -1,4 +1,4 @@
-"""docs/training.md: its blocks run as they stand."""
+"""docs/how-to/training.md: its blocks run as they stand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs/training.md").read_text()
+PAGE = (ROOT / "docs/how-to/training.md").read_text()
 LEFT = {"MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI"}
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 

@@ -47,7 +47,7 @@ export type Groups =
 
 export type LossName = "bce" | "focal";
 
-/** Names and meaning are the API's: docs/api.md#parameters. The server checks the values. */
+/** Names and meaning are the API's: docs/reference/api.md#parameters. The server checks the values. */
 export interface BceParams {
   /** A number, or a tensor: [C] along `class_axis`, or what broadcasts to the inputs. */
   readonly pos_weight?: number | TensorLike | null;
@@ -234,7 +234,8 @@ export interface Info {
     name: string;
     title: string;
     summary: string;
-    parameters: { name: string; default: unknown; summary: string }[];
+    /** `values` are those allowed, as JSON Schema. */
+    parameters: { name: string; default: unknown; values: Record<string, unknown>; summary: string }[];
   }[];
   limits: {
     body_bytes: number;
@@ -249,7 +250,14 @@ export interface Info {
     report_row_elements: number;
     timeout_seconds: number;
   };
-  workers: { pid: number; device: string; state: "starting" | "ready" | "lost"; restarts: number }[];
+  workers: WorkerInfo[];
+}
+
+export interface WorkerInfo {
+  pid: number;
+  device: string;
+  state: "starting" | "ready" | "lost";
+  restarts: number;
 }
 
 export interface UsageTotal {
@@ -259,14 +267,56 @@ export interface UsageTotal {
   device_seconds: number;
 }
 
-export interface Usage {
+export interface UsageDay extends UsageTotal {
+  /** In UTC, as `2026-11-26`. */
+  day: string;
+}
+
+/** Requests at this moment, of one server. */
+export interface RequestsNow {
+  requests: number;
+  bytes: number;
+}
+
+/** A team and its limits, of which null is none. */
+export interface TeamState {
   team: string;
+  /** Whether its keys may ask for the overview. */
+  operator: boolean;
+  weight: number;
+  limits: {
+    requests_per_second: number | null;
+    elements_per_second: number | null;
+    requests_in_flight: number | null;
+    bytes_in_flight: number | null;
+  };
+  in_flight: RequestsNow;
+}
+
+export interface Usage extends TeamState {
   since: string;
-  days: ({ day: string } & UsageTotal)[];
+  days: UsageDay[];
   total: UsageTotal;
 }
 
-// ---- Reports: the document as the server writes it, docs/api.md#reports
+export interface TeamOverview extends TeamState {
+  disabled: boolean;
+  waiting: RequestsNow;
+  /** Null where the notes say why there is none. */
+  usage: { days: UsageDay[]; total: UsageTotal } | null;
+}
+
+/** What operators see. */
+export interface Overview {
+  since: string;
+  notes: string[];
+  teams: TeamOverview[];
+  workers: WorkerInfo[];
+  queue: { in_flight: RequestsNow; waiting: RequestsNow };
+  memory: { part: "bodies" | "small_bodies" | "answers"; bytes: number; reserved: number }[];
+}
+
+// ---- Reports: the document as the server writes it, docs/reference/api.md#reports
 
 /** A number; read the strings by `Number(figure)`. */
 export type Figure = number | "Infinity" | "-Infinity" | "NaN";

@@ -32,7 +32,7 @@ KNOWN: Final = (
 _ELEMENTS: Final = 1100
 """More elements than a block of the native kernel has."""
 _TOLERANCE: Final = {"bce": 4.0, "focal": 8.0}
-"""Units of the last place, as docs/numerics.md promises."""
+"""Units of the last place, as docs/explanations/numerics.md promises."""
 
 
 def check_known_answers(kernel: Kernel) -> None:

@@ -17,7 +17,7 @@ from lossd_client.cli.report import report
 from lossd_client.cli.score import score
 from lossd_client.report import Report
 
-PAGE = (Path(__file__).resolve().parents[3] / "docs/scoring-files.md").read_text()
+PAGE = (Path(__file__).resolve().parents[3] / "docs/how-to/scoring-files.md").read_text()
 REPORTS = {"run.json.gz": 1000, "joined.json": 1000, "both.json": 1000, "zero.json": 500, "one.json.gz": 500}
 REPORTS["all.json"] = REPORTS["models.json"] = 1000
 COMMANDS = re.findall(r"^\$ lossd (.+)$", PAGE, re.MULTILINE)

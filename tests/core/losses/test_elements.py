@@ -1,4 +1,4 @@
-"""Element losses against mpmath, within the bounds that docs/numerics.md promises."""
+"""Element losses against mpmath, within the bounds that docs/explanations/numerics.md promises."""
 
 from __future__ import annotations
 

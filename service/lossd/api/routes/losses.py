@@ -1,7 +1,7 @@
 """``POST /bce``, ``POST /focal`` and every other loss: a body in, a loss out.
 
-These are plain ASGI endpoints: a body's chunks go straight from the connection to the arena. docs/api.md says
-in which order a request is checked; the methods here follow it.
+These are plain ASGI endpoints: a body's chunks go straight from the connection to the arena.
+docs/reference/api.md says in which order a request is checked; the methods here follow it.
 """
 
 from __future__ import annotations

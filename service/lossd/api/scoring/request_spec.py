@@ -87,7 +87,7 @@ def read_spec(loss: str, fields: SpecFields) -> RequestSpec:
         fields: The query and the header fields.
 
     Raises:
-        RequestError: The first error, in the order that docs/api.md promises.
+        RequestError: The first error, in the order that docs/reference/api.md promises.
     """
     values = (fields.content_type, fields.content_encoding, fields.accept, fields.timeout_ms)
     length = len(fields.query) + sum(len(value) for value in values if value is not None)

@@ -1,9 +1,10 @@
 """The fast lane: small requests for one number, answered past ASGI.
 
 Most requests are small, and like earlier ones. ASGI costs such a request a task, an event, and a dict for
-each message, and parsing its head costs as much again (docs/performance.md). Here the meaning of head and
-body is known by their bytes (`lossd.api.small_requests.heads`, `lossd.api.small_requests.layouts`), and the
-body is scored where it lies in the bytes read from the connection (`lossd.engine.dispatch.in_place`).
+each message, and parsing its head costs as much again (docs/explanations/performance.md). Here the meaning of
+head and body is known by their bytes (`lossd.api.small_requests.heads`,
+`lossd.api.small_requests.layouts`), and the body is scored where it lies in the bytes read from the
+connection (`lossd.engine.dispatch.in_place`).
 
 A request leaves the lane, unread bytes intact, if
 
@@ -237,7 +238,8 @@ class FastLane:
                 return False
             layout, start = found
         try:
-            request.entry = quotas.enter(team, head.length)
+            # It is answered before this process does anything else: who has no limits need not be counted.
+            request.entry = quotas.enter(team, head.length) if quotas.is_limited(team) else None
         except RequestError:
             return False
         request.elements = layout.request.cut.size

@@ -148,7 +148,7 @@ class Layout:
 
     @property
     def brackets(self) -> int:
-        """The number of sums of the sweep for each gamma; see docs/numerics.md."""
+        """The number of sums of the sweep for each gamma; see docs/explanations/numerics.md."""
         if self.inputs.loss == "bce":
             return 2
         return 1 if self.inputs.variant == "exp" else 4
