@@ -39,7 +39,7 @@ export class LossFields {
       element("label", {}, [this.#classIds, " The targets are class ids (targets_format=index): integers, with one dimension less than the inputs"]),
     );
     this.root.append(
-      element("legend", {}, ["Loss"]),
+      element("legend", {}, ["Loss and parameters"]),
       this.#classIdsRow,
       element("div", { class: "parameter" }, [element("label", { for: "loss" }, ["loss"]), this.#select, this.#summary]),
       this.#first,

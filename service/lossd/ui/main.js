@@ -16,7 +16,13 @@ function byId(id) {
 }
 
 const results = startResults(byId("results"));
-startForm(byId("score"), { onRun: show });
+startForm(byId("score"), {
+  onRun: (run) => {
+    show(run);
+    byId("results").scrollIntoView();
+    byId("results").focus({ preventScroll: true });
+  },
+});
 const usage = startUsage(byId("usage"));
 startTabs(byId("tab-score"), byId("tab-usage"));
 startKey(byId("key"));
@@ -39,7 +45,7 @@ function startReport() {
     if (!response.ok) throw await responseError(response);
     show({ name: "saved report", document: await response.json(), scored: null });
   };
-  const start = () => ask().catch((error) => byId("panel-score").prepend(problemElement(error)));
+  const start = () => ask().catch((error) => document.querySelector("main")?.prepend(problemElement(error)));
   session.onKey(start);
   start();
 }
