@@ -58,6 +58,11 @@ _COUNTERS: Final = (
         "Requests for a loss. The outcome is ok, disconnected, or the problem's code.",
         LABELS["requests"],
     ),
+    _Family(
+        "views",
+        "Reports drawn for the page. The outcome is ok, disconnected, or the problem's code.",
+        ("outcome", "team"),
+    ),
     _Family("elements", "Elements scored.", LABELS["elements"]),
     _Family("bytes", "Bytes of the bodies of requests that were answered with a loss.", LABELS["bytes"]),
     _Family("device_seconds", "Seconds of computing.", LABELS["device_seconds"]),
@@ -73,7 +78,7 @@ _COUNTERS: Final = (
 _GAUGES: Final = (
     _Family("connections", "Callers' connections."),
     _Family("max_connections", "Connections that all front ends together take."),
-    _Family("requests_in_flight", "Requests for a loss being worked on."),
+    _Family("requests_in_flight", "Requests for a loss or a view being worked on."),
     _Family("memory_bytes", "Bytes that there are for bodies and answers.", ("part",)),
     _Family("memory_reserved_bytes", "Reserved bytes.", ("part",)),
     _Family("share_full", "Teams that have filled their share of the memory for a minute.", ("part",)),
@@ -147,7 +152,8 @@ class Metrics:
         for family in _COUNTERS:
             if not family.labels:
                 self._add(0.0, family.name)
-        self._add(0.0, "process_hangs", "helper")
+        for process in ("helper", "drawer"):
+            self._add(0.0, "process_hangs", process)
         for stage in _STAGES:
             self._add(0.0, "request_seconds", stage, "sum")
         for reason in REFUSALS:
@@ -176,8 +182,12 @@ class Metrics:
         self._numbers[self._slices] += 1.0
 
     def helper_hung(self) -> None:
-        """Count a helper that stood still."""
+        """Count a helper for JSON that stood still."""
         self._add(1.0, "process_hangs", "helper")
+
+    def drawer_hung(self) -> None:
+        """Count a helper for reports that stood still."""
+        self._add(1.0, "process_hangs", "drawer")
 
     def restarted(self, times: int) -> None:
         """Record how often this front end was replaced."""
@@ -271,6 +281,15 @@ class Metrics:
         self._add(1.0, "model", loss, "refusals")
         self._add(seconds, "model", loss, "refusal_seconds")
         self._set(time.time() - seconds, "last", loss)
+
+    def viewed(self, team: str, outcome: str) -> None:
+        """Count a request for a view.
+
+        Args:
+            team: The team's name, if known.
+            outcome: ``ok``, ``disconnected``, or the error code.
+        """
+        self._add(1.0, "views", outcome, team)
 
     def figures(self, loss: str) -> ModelFigures:
         """Return the totals of one loss, over all formats."""
