@@ -76,7 +76,7 @@ class Form {
     });
     this.#root.replaceChildren(form);
     takeDrops(this.#root, (files) => this.#take(files));
-    session.onKey(() => this.#load());
+    session.onKey(() => (session.hasKey ? this.#load() : this.#show()));
     this.#load();
     this.#show();
   }

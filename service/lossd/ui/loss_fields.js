@@ -47,7 +47,7 @@ export class LossFields {
     );
     this.#gammas.addEventListener("input", () => (this.#areGammasOwn = this.#gammas.value.trim() !== ""));
     this.#select.addEventListener("change", () => this.#build());
-    this.#classIds.addEventListener("change", () => this.#write("targets_format", this.#classIds.checked ? "index" : "dense"));
+    this.#classIds.addEventListener("input", () => this.#write("targets_format", this.#classIds.checked ? "index" : "dense"));
     this.root.addEventListener("input", () => this.#changed());
     this.root.addEventListener("change", () => this.#changed());
   }

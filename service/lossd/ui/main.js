@@ -46,7 +46,7 @@ function startReport() {
     show({ name: "saved report", document: await response.json(), scored: null });
   };
   const start = () => ask().catch((error) => document.querySelector("main")?.prepend(problemElement(error)));
-  session.onKey(start);
+  session.onKey(() => session.hasKey && start());
   start();
 }
 
@@ -77,6 +77,7 @@ function startTabs(...tabs) {
 /** @param {HTMLElement} button */
 function startKey(button) {
   const show = () => (button.textContent = session.hasKey ? "Forget key" : "Give a key");
+  session.onAsked(() => (button.hidden = false));
   button.addEventListener("click", () => (session.hasKey ? session.forgetKey() : session.changeKey()));
   session.onKey(show);
   show();
