@@ -420,7 +420,8 @@ def test_the_example_runs_and_its_commands_give_the_same(page: Page, files: Path
 def _save_all(folder: Path, arrays: Arrays) -> tuple[Path, ...]:
     """Files of all places, under names that a shell and curl take badly."""
     rng = np.random.default_rng(7)
-    rows, columns = arrays.logits.shape
+    rows: int = arrays.logits.shape[0]
+    columns: int = arrays.logits.shape[1]
     given: dict[str, NDArray[Any]] = {
         'it\'s logits; "x".npy': arrays.logits,
         "-targets.npy": arrays.targets,

@@ -17,7 +17,5 @@ def test_the_modules_have_the_types_that_they_say() -> None:
 
 def test_modules_import_modules_of_the_page_alone() -> None:
     for path in _PAGE.glob("*.js"):
-        for name in re.findall(
-            r"""(?:^import|\bfrom|\bimport\() ?["']([^"']+)["']""", path.read_text(), re.M
-        ):
+        for name in re.findall(r"""(?:\bfrom|\bimport\() ?["']([^"']+)["']""", path.read_text()):
             assert (path.parent / name).is_file(), f"{path.name} imports {name}"
