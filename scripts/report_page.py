@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from examples.local_server import LocalServer, free_port
-from lossd_client.report._drawing.html import _STYLE
+from lossd_client.report._drawing.style import style
 from scripts.terminal import Terminal
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -89,12 +89,11 @@ def picture(page: str, title: str) -> str:
     Raises:
         ValueError: The page has not one picture of this title.
     """
-    rules = [line.removeprefix(".lossd svg ") for line in _STYLE.splitlines()]
-    style = "\n".join(rule for rule in rules if rule.startswith(("text{", ".lossd-")))
+    rules = " ".join(line for line in style().splitlines() if line.startswith(".lossd-picture "))
     [found] = re.findall(rf"<svg [^>]*aria-label=\"{re.escape(title)}\".*?</svg>", page, re.DOTALL)
     [(width, height)] = re.findall(r'viewBox="0 0 (\S+) (\S+)"', found)
     given = f' xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" color="{_GREY}"'
-    return f"{found.replace('>', f'{given}><style>{style}</style>', 1)}\n"
+    return f"{found.replace('>', f'{given}><style>{rules}</style>', 1)}\n"
 
 
 def main() -> None:

@@ -68,17 +68,19 @@ function setKey(given) {
 }
 
 /**
- * Send a request with the key; if the server wants another, ask for it, and send once more.
+ * Send a request with the key; while the server wants another, ask for it, and send again.
  * @param {string} url
  * @param {RequestInit} init
  * @param {(progress: Progress) => void} [onProgress]
  */
 async function send(url, init, onProgress) {
-  const sentWith = key;
-  const response = await sendOnce(url, init, onProgress);
-  if (response.status !== 401) return response;
-  if (key === sentWith) await askAgain(sentWith === null ? "" : "The server does not know this key, or no longer.");
-  return key === sentWith ? response : sendOnce(url, init, onProgress);
+  for (;;) {
+    const sentWith = key;
+    const response = await sendOnce(url, init, onProgress);
+    if (response.status !== 401) return response;
+    const isNew = key !== sentWith || (await askAgain(sentWith === null ? "" : "The server does not know this key, or no longer."));
+    if (!isNew) return response;
+  }
 }
 
 /**
@@ -95,9 +97,11 @@ function sendOnce(url, { method = "GET", headers, body, signal }, onProgress) {
 /**
  * Show the dialog, once for all requests that wait for a key.
  * @param {string} complaint What is wrong with the last one.
+ * @returns {Promise<boolean>} Whether one was given.
  */
 async function askAgain(complaint) {
   asking ??= askForKey(complaint).finally(() => (asking = null));
   const given = await asking;
   if (given !== null) setKey(given);
+  return given !== null;
 }

@@ -7,6 +7,7 @@ from typing import Any, Final
 from lossd_client.report._drawing.diagrams import calibration_pictures, histogram, sweep_picture
 from lossd_client.report._drawing.markup import counted, number, table, tag, text
 from lossd_client.report._drawing.pictures import Bar, bars, shares
+from lossd_client.report._drawing.style import style
 from lossd_client.report._figures.calibration import Calibration
 from lossd_client.report._view import ReportView
 
@@ -14,41 +15,22 @@ _SHOWN: Final = 20  # bars, and lines of a list
 _LISTED: Final = 200  # shards
 _LEVEL: Final = 0.95
 _QUANTILES: Final = (0.5, 0.9, 0.99, 0.999)
-_STYLE: Final = """
-.lossd{font:14px/1.45 system-ui,sans-serif;max-width:46em;color:inherit}
-.lossd h1,.lossd h2{font-size:1.15em;margin:1.6em 0 .4em}
-.lossd h1{font-size:1.4em;margin-top:.4em}
-.lossd p,.lossd figure{margin:.4em 0}
-.lossd figcaption,.lossd caption{text-align:left;opacity:.75;padding:.2em 0}
-.lossd table{border-collapse:collapse;font-size:.93em;margin:.4em 0}
-.lossd th,.lossd td{padding:.15em .9em .15em 0;text-align:right;font-variant-numeric:tabular-nums;\
-border:0;background:none;color:inherit}
-.lossd th{font-weight:600;text-align:left;overflow-wrap:anywhere}
-.lossd thead th{border-bottom:1px solid;opacity:.75}
-.lossd summary{cursor:pointer}
-.lossd svg{width:100%;max-width:640px;height:auto;display:block}
-.lossd svg text{fill:currentColor;font:12px system-ui,sans-serif}
-.lossd-line{stroke:currentColor;fill:none;opacity:.8}
-.lossd-faint{opacity:.2}
-.lossd-fill,.lossd-dot.lossd-first{fill:#4a86c8}
-.lossd-other,.lossd-dot.lossd-second{fill:#c8743a}
-.lossd-rest{fill:#8a8a8a}
-.lossd-curve{fill:none;stroke-width:2}
-.lossd-curve.lossd-first{stroke:#4a86c8}
-.lossd-curve.lossd-second{stroke:#c8743a;stroke-dasharray:6 4}
-"""
-_PAGE: Final = "body{margin:2em auto;padding:0 1em;max-width:46em}"
 
 
 def report_html(report: ReportView) -> str:
-    """Return a report as a fragment of HTML."""
+    """Return a report as a fragment of HTML, with its style."""
+    return tag("style", style()) + report_fragment(report)
+
+
+def report_fragment(report: ReportView) -> str:
+    """Return a report as a fragment of HTML, without a style."""
     document = report._document
-    return fragment(*(part(report, document) for part in _PARTS))
+    return tag("div", *(part(report, document) for part in _PARTS), class_="lossd")
 
 
 def fragment(*parts: str) -> str:
     """Return parts of HTML as one, with their style."""
-    return tag("div", tag("style", _STYLE), *parts, class_="lossd")
+    return tag("style", style()) + tag("div", *parts, class_="lossd")
 
 
 def report_page(report: ReportView) -> str:
@@ -60,9 +42,10 @@ def report_page(report: ReportView) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<meta name="color-scheme" content="light dark">',
         tag("title", text(title)),
-        tag("style", _PAGE),
+        tag("style", style()),
     )
-    return f"<!DOCTYPE html>\n{tag('html', head, tag('body', report_html(report)), lang='en')}\n"
+    body = tag("body", report_fragment(report), class_="lossd-page")
+    return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
 
 
 def result_html(result: Any) -> str:  # noqa: ANN401 - its module leads to this one

@@ -173,7 +173,7 @@ def diagram(title: str, across: Axis, up: Axis, curves: Sequence[Curve], *, diag
     marks = [area.frame()]
     if diagonal:
         line = f"M{_LEFT} {_HEIGHT - _BOTTOM}L{WIDTH - _RIGHT} {_TOP}"
-        marks.append(tag("path", d=line, class_="lossd-line lossd-faint"))
+        marks.append(tag("path", d=line, class_="lossd-faint"))
     for curve in curves:
         marks.extend(area.curve(curve))
     if len(curves) > 1:
@@ -254,7 +254,7 @@ class _Area:
         for value, label in self.up.ticks():
             y = self.y(value)
             marks += [
-                tag("path", d=f"M{_LEFT} {_px(y)}H{WIDTH - _RIGHT}", class_="lossd-line lossd-faint"),
+                tag("path", d=f"M{_LEFT} {_px(y)}H{WIDTH - _RIGHT}", class_="lossd-faint"),
                 _words(_LEFT - 6, _px(y + 4), label, anchor="end"),
             ]
         middle = (_LEFT + WIDTH - _RIGHT) / 2
@@ -310,6 +310,7 @@ def _svg(title: str, said: str, height: float, *marks: str) -> str:
         viewBox=f"0 0 {WIDTH} {height:g}",
         role="img",
         aria_label=title,
+        class_="lossd-picture",
     )
 
 
