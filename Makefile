@@ -195,9 +195,9 @@ $(DOCS)/.installed: docs/requirements.txt constraints.txt | $(READY)
 
 docs: $(DOCS)/.installed ## Build the documentation into build/docs/index.html, warnings being errors, and look it over
 	@rm -rf build/docs
-	PYTHONPATH=$(CURDIR)/$(DOCS):$(CURDIR)/service:$(CURDIR)/client$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m sphinx \
+	PYTHONPATH=$(CURDIR)/$(DOCS)$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m sphinx \
 	  --quiet --fail-on-warning --keep-going --doctree-dir build/doctrees docs build/docs
-	$(BIN)/python -m pytest tests/site $(ARGS)
+	LOSSD_SITE=build/docs $(BIN)/python -m pytest tests/docs $(ARGS)
 
 trackers: $(READY) $(TRACKERS)/.packages ## Run the tests of loggers and callbacks, in an environment of their own; ARGS goes to pytest
 	$(TRACKERS)/bin/python -m scripts.licences

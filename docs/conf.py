@@ -1,20 +1,14 @@
 """The site, as Sphinx builds it from docs/: `make docs`."""
 
 import re
-import sys
-from pathlib import Path
 
 from sphinx.application import Sphinx
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "service"), str(ROOT / "client")]
 
 from lossd import __version__
 from scripts.site_reference import GENERATED
 
 project = "lossd"
 release = version = __version__
-copyright = ""
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["requirements.txt"]
 default_role = "code"  # of what stands in single backticks in docstrings

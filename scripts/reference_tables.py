@@ -41,7 +41,7 @@ def settings(names: Iterable[str]) -> str:
         default = _OF_THE_MACHINE.get(name) or _default(name, value) + " a front end" * (
             name == "arena_bytes"
         )
-        rows.append((f"`LOSSD_{name.upper()}`{option}", default, field.description or ""))
+        rows.append((f"`LOSSD_{name.upper()}`{option}", default, described(name, field.description)))
     return table(("variable", "default", "what"), rows)
 
 
@@ -66,8 +66,11 @@ def problems() -> str:
     """Return the table of the error codes."""
     kinds = sorted(KINDS.items(), key=lambda item: item[1].status)
     return table(
-        ("status", "code", "title", "retryable"),
-        [(str(kind.status), f"`{code}`", kind.title, "yes" * kind.retryable) for code, kind in kinds],
+        ("status", "code", "title", "what to do", "retryable"),
+        [
+            (str(kind.status), f"`{code}`", kind.title, described(code, kind.remedy), "yes" * kind.retryable)
+            for code, kind in kinds
+        ],
     )
 
 
@@ -129,6 +132,17 @@ def _default(name: str, value: object) -> str:
         unit, size = next((unit, size) for unit, size in _UNITS if value % size == 0)
         return f"{value // size} {unit}"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def described(what: str, text: str | None) -> str:
+    """Return what describes something.
+
+    Raises:
+        ValueError: Nothing does.
+    """
+    if not text:
+        raise ValueError(f"{what} is not described")
+    return text
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

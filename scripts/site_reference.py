@@ -1,7 +1,7 @@
-"""What the site's reference is generated from, as Markdown: the commands, the routes, and the Python client.
+"""The parts of the site's reference that are generated as Markdown: commands, routes, and the Python client.
 
-docs/conf.py puts these between ``<!-- name -->`` and ``<!-- end -->`` of pages in docs/reference/. Each raises
-ValueError for something public that is not described.
+docs/conf.py puts these between ``<!-- name -->`` and ``<!-- end -->`` of pages in docs/reference/. Each
+raises ValueError for something public that is not described.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lossd.cli import add_commands
 from lossd.settings import Settings
 from lossd_client.cli import create_app
 from scripts.public_names import MODULES, Name, names, public_members
-from scripts.reference_tables import table
+from scripts.reference_tables import described, table
 
 _PANEL: Final = "Options"
 _OTHERS: Final = "BaseException, Exception, Enum, Metric, Module, object, tuple"  # whose members are not ours
@@ -31,25 +31,25 @@ def commands() -> str:
     return "\n\n".join(_command(root, root.context_class(root, info_name="lossd")))
 
 
-def _command(command: Any, context: Any) -> Iterator[str]:
+def _command(command: Any, context: Any) -> Iterator[str]:  # noqa: ANN401 - of the click within typer
     if context.parent is None:
         yield f"{command.epilog}"
     else:
         yield f"## {context.command_path}"
         yield f"```text\n{context.command_path} {' '.join(command.collect_usage_pieces(context))}\n```"
-        yield _described(context.command_path, inspect.cleandoc(command.help or ""))
+        yield described(context.command_path, inspect.cleandoc(command.help or ""))
         yield from _options(command, context)
     for name, inner in getattr(command, "commands", {}).items():
         yield from _command(inner, inner.context_class(inner, info_name=name, parent=context))
 
 
-def _options(command: Any, context: Any) -> Iterator[str]:
+def _options(command: Any, context: Any) -> Iterator[str]:  # noqa: ANN401
     panels: dict[str, list[tuple[str, str]]] = {}
     for option in command.get_params(context):
         if "--help" in option.opts:
             continue
         spelt, text = option.get_help_record(context)
-        text = _described(f"{context.command_path} {spelt}", text)
+        text = described(f"{context.command_path} {spelt}", text)
         panels.setdefault(option.rich_help_panel or _PANEL, []).append((f"`{spelt}`", _literal(text)))
     for panel, rows in panels.items():
         yield table((panel.lower(), "what"), rows)
@@ -58,7 +58,7 @@ def _options(command: Any, context: Any) -> Iterator[str]:
 def routes() -> str:
     """Return a section for each route of the OpenAPI document, and for each of its schemas."""
     document = openapi_document(Settings())
-    parts = []
+    parts: list[str] = []
     for path, item in document["paths"].items():
         if re.search(r"/versions/\d+", path):
             continue  # the same as without
@@ -72,26 +72,26 @@ def routes() -> str:
 
 def _route(route: str, operation: dict[str, Any]) -> Iterator[str]:
     yield f"## {route}"
-    summary = _described(route, operation.get("summary"))
+    summary = described(route, operation.get("summary"))
     yield f"{summary}." if summary[-1].isalnum() else summary
     yield operation.get("description", "")
     if "security" in operation:
         yield "Takes a [key](api.md#keys), where the server has teams."
     if parameters := operation.get("parameters"):
         rows = [
-            (f"`{one['name']}`", one["in"], _type(one["schema"]), _described(f"{route} {one['name']}", text))
+            (f"`{one['name']}`", one["in"], _type(one["schema"]), described(f"{route} {one['name']}", text))
             for one in parameters
             for text in [one.get("description")]
         ]
         yield table(("parameter", "in", "type", "what"), rows)
     if body := operation.get("requestBody"):
         yield table(("body", "schema"), _contents(body))
-    rows = [
-        (status, _described(f"{route} {status}", answer.get("description")), kinds)
+    answers = [
+        (status, described(f"{route} {status}", answer.get("description")), kinds)
         for status, answer in operation["responses"].items()
         for kinds in [", ".join(f"`{kind}`" for kind in answer.get("content", {}))]
     ]
-    yield table(("answer", "what", "as"), rows)
+    yield table(("answer", "what", "as"), answers)
 
 
 def _contents(body: dict[str, Any]) -> list[tuple[str, str]]:
@@ -133,14 +133,14 @@ def python() -> str:
     """Return directives of Sphinx for every public name of the client, by module."""
     parts, seen = [], set()
     for module in MODULES:
-        summary = _described(module, inspect.getdoc(import_module(module))).partition("\n")[0]
+        summary = described(module, inspect.getdoc(import_module(module))).partition("\n")[0]
         lines = [f".. py:module:: {module}", ""]
         for one in names(module):
             if id(one.value) in seen and one.alias is None:
                 continue  # a name of the module above, too
             seen.add(id(one.value))
             for member in public_members(one):
-                _described(member.path, inspect.getdoc(member.value))
+                described(member.path, inspect.getdoc(member.value))
             lines += [*_directive(one), ""]
         text = "\n".join(lines)
         parts.append(f"## {module}\n\n{summary}\n\n```{{eval-rst}}\n{text}\n```")
@@ -155,12 +155,6 @@ def _directive(name: Name) -> list[str]:
     if callable(name.value):
         return [f".. autofunction:: {name.name}"]
     return [f".. py:data:: {name.name}", "", f"   {name.summary}"]
-
-
-def _described(what: str, text: str | None) -> str:
-    if not text:
-        raise ValueError(f"{what} is not described")
-    return text
 
 
 def _literal(text: str) -> str:
