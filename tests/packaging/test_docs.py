@@ -75,7 +75,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize(("tutorials", "most"), [(False, MAX_WORDS), (True, MAX_WORDS_OF_TUTORIALS)])
 def test_the_pages_are_short(tutorials: bool, most: int) -> None:
     folder = ROOT / "docs/tutorials"
-    pages = [page for page in PAGES if ROOT / "docs" in page.parents and (folder in page.parents) is tutorials]
+    pages = [
+        page for page in PAGES if ROOT / "docs" in page.parents and (folder in page.parents) is tutorials
+    ]
     assert sum(len(GENERATED.sub("", page.read_text()).split()) for page in pages) <= most
 
 
