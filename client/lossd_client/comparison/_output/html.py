@@ -5,9 +5,9 @@ from typing import Final
 from lossd_client.comparison._output.columns import HEAD, table_rows
 from lossd_client.comparison._output.sentences import basis, sentence
 from lossd_client.comparison._view import ComparisonView
-from lossd_client.report._drawing.html import fragment
-from lossd_client.report._drawing.markup import escaped, table, tag
-from lossd_client.report._view import ReportView
+from lossd_client.report._drawing.html import styled
+from lossd_client.report._drawing.markup import escaped, tag
+from lossd_client.report._drawing.tables import table
 
 _SHOWN: Final = 50
 
@@ -16,30 +16,10 @@ def comparison_html(comparison: ComparisonView) -> str:
     """Return a comparison as a fragment of HTML."""
     rows, rest = table_rows(comparison, _SHOWN)
     notes = [tag("li", escaped(note)) for note in comparison.notes]
-    return fragment(
+    return styled(
         tag("h1", escaped(f"{comparison.loss_name}: {comparison.verdict}")),
         tag("p", escaped(sentence(comparison.whole, comparison))),
         table(HEAD, rows, caption=basis(comparison.whole, comparison), names=2),
         tag("p", escaped(rest)) if rest else "",
         tag("ul", *notes) if notes else "",
-    )
-
-
-def side_by_side(
-    comparison: ComparisonView,
-    names: tuple[str, str],
-    reports: tuple[ReportView, ReportView],
-    paired: ReportView | None,
-) -> str:
-    """Return two reports side by side, as a fragment of HTML without a style."""
-    return tag(
-        "div",
-        tag(
-            "section",
-            tag("h2", escaped(f"{names[0]} against {names[1]}")),
-            tag("p", escaped(sentence(comparison.whole, comparison))),
-            class_="lossd-section",
-            data_section="comparison",
-        ),
-        class_="lossd",
     )
