@@ -34,7 +34,8 @@ _ADD: Final = """async (text) => {
   const file = (bytes) => new File([new Uint8Array(bytes)], "x.npy");
   for (const { name, document, scored } of JSON.parse(text)) {
     const files = Object.entries(scored?.files ?? {}).map(([tensor, bytes]) => [tensor, file(bytes)]);
-    await ownResults.add({ name, document, scored: scored && { ...scored, files: Object.fromEntries(files) } });
+    const all = scored && { ...scored, files: Object.fromEntries(files) };
+    await ownResults.add({ name, document, scored: all });
   }
 }"""
 
